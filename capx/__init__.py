@@ -1,0 +1,1 @@
+"""Execution-scoped authority for autonomous agents."""

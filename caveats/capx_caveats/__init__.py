@@ -1,0 +1,1 @@
+"""The vocabulary of caveats: what each one demands of a call."""
