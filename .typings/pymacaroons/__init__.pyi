@@ -1,0 +1,66 @@
+# pymacaroons ships no types. Here is what capx touches: version 2, first-party caveats, binary form.
+from collections.abc import Callable
+from typing import Final
+
+MACAROON_V1: Final = 1
+MACAROON_V2: Final = 2
+
+class Caveat:
+    caveat_id: bytes  # bytes in version 2 alone
+    verification_key_id: bytes | None
+    location: str | None
+    def __init__(
+        self,
+        caveat_id: bytes | str | None = None,
+        verification_key_id: bytes | str | None = None,
+        location: str | None = None,
+        version: int | None = None,
+    ) -> None: ...
+    @property
+    def caveat_id_bytes(self) -> bytes: ...
+    def first_party(self) -> bool: ...
+    def third_party(self) -> bool: ...
+
+class Macaroon:
+    caveats: list[Caveat]
+    def __init__(
+        self,
+        location: str | None = None,
+        identifier: bytes | str | None = None,
+        key: bytes | str | None = None,
+        caveats: list[Caveat] | None = None,
+        signature: bytes | str | None = None,
+        version: int = 1,
+    ) -> None: ...
+    @classmethod
+    def deserialize(cls, serialized: bytes | str) -> Macaroon: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def location(self) -> str | None: ...
+    @location.setter
+    def location(self, string_or_bytes: str | bytes | None) -> None: ...
+    @property
+    def identifier(self) -> bytes: ...  # bytes in version 2 alone
+    @identifier.setter
+    def identifier(self, string_or_bytes: str | bytes) -> None: ...
+    @property
+    def identifier_bytes(self) -> bytes: ...
+    @property
+    def signature(self) -> str: ...  # hexadecimal
+    @signature.setter
+    def signature(self, string_or_bytes: str | bytes) -> None: ...
+    @property
+    def signature_bytes(self) -> bytes: ...  # hexadecimal, as ASCII
+    def copy(self) -> Macaroon: ...
+    def serialize(self) -> str: ...
+    def add_first_party_caveat(self, predicate: bytes | str) -> Macaroon: ...
+    def first_party_caveats(self) -> list[Caveat]: ...
+
+class Verifier:
+    def __init__(self) -> None: ...
+    def satisfy_exact(self, predicate: str) -> None: ...
+    def satisfy_general(self, func: Callable[[bytes], bool]) -> None: ...
+    def verify(
+        self, macaroon: Macaroon, key: bytes | str, discharge_macaroons: list[Macaroon] | None = None
+    ) -> bool: ...
