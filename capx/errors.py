@@ -1,0 +1,56 @@
+"""The errors of capx, by whose fault they are.
+
+    CapxError
+    ├── Denied               the bearer's: an answer, with every reason (capx.decision)
+    ├── MalformedToken       the bearer's: bytes that are no token; says where
+    ├── InvalidCaveat        the caller's: a caveat, constraint or call that cannot be meant
+    ├── InvalidRequest       the caller's: a delegation, presentation or target that cannot be meant
+    ├── ConfigurationProblem the operator's: keys, homes, guards set up so that they cannot work
+    │   └── KeyProblem       a key file or key that may not be used
+    └── StoreProblem         the store's: gone, full, locked, of another version, rolled back
+        └── Unavailable      no slot, no memory, no answer in time: try again later
+"""
+
+from capx_caveats import CapxError, InvalidCaveat
+
+__all__ = [
+    "CapxError",
+    "ConfigurationProblem",
+    "InvalidCaveat",
+    "InvalidRequest",
+    "KeyProblem",
+    "MalformedToken",
+    "StoreProblem",
+    "Unavailable",
+]
+
+
+class MalformedToken(CapxError, ValueError):
+    """Text or bytes that are no token of ours.
+
+    `code` is `malformed`, `truncated`, `too_large` or `unknown_version`; the message says where.
+    """
+
+    def __init__(self, message: str, code: str = "malformed") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class InvalidRequest(CapxError, ValueError):
+    """A delegation, presentation, grant or target that cannot be meant; says why and what would do."""
+
+
+class ConfigurationProblem(CapxError):
+    """Something was set up so that it cannot work safely; says what to change."""
+
+
+class KeyProblem(ConfigurationProblem):
+    """A key, or the file it stands in, may not be used; says why, never shows the key."""
+
+
+class StoreProblem(CapxError):
+    """The store cannot answer or accept; says what to look at."""
+
+
+class Unavailable(StoreProblem):
+    """There is no room or answer right now; nothing was done."""

@@ -1,0 +1,98 @@
+"""The log: what happened, in one order, each event bound to all before it.
+
+- Positions begin at 1 and have no gaps.
+- `hash = H("capx/1/event", hash of the event before, position, at, kind, body)`; before the first stand 32 zero bytes.
+- So an event that is changed, taken out, put in or moved shows at the first position that no longer fits; and a log
+  that was cut short shows against a head that was noted elsewhere.
+- Bodies hold ids and facts, never a token and never a key.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from capx.chain import H
+from capx.errors import StoreProblem
+
+GENESIS = bytes(32)
+"""What stands in place of a hash before the first event."""
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One entry of the log; `at` is in Unix seconds, `body` is the JSON text that was hashed."""
+
+    position: int
+    at: int
+    kind: str
+    body: bytes
+    hash: bytes
+
+    def facts(self) -> dict[str, Any]:
+        """Give the body as a JSON object."""
+        try:
+            return msgspec.json.decode(self.body, type=dict[str, Any])
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise BrokenLog(self.position, "its body is not a JSON object") from error
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """A place in a log: the position of an event and its hash."""
+
+    position: int = 0
+    hash: bytes = GENESIS
+
+
+START = Mark()
+"""The place before the first event."""
+
+
+class BrokenLog(StoreProblem):
+    """The log is not what was written; `position` is the first event that does not fit, `why` says how."""
+
+    def __init__(self, position: int, why: str) -> None:
+        super().__init__(f"The log is broken at position {position}: {why}.")
+        self.position = position
+        self.why = why
+
+
+def following(before: Mark, *, at: int, kind: str, body: bytes) -> Event:
+    """Make the event that comes next in the log whose last event is `before`."""
+    position = before.position + 1
+    return Event(position, at, kind, body, digest(before.hash, position, at, kind, body))
+
+
+def digest(before: bytes, position: int, at: int, kind: str, body: bytes) -> bytes:
+    """Compute the hash that binds an event to the one before it; numbers are eight bytes, big-endian."""
+    return H(
+        b"capx/1/event", before, position.to_bytes(8, "big"), at.to_bytes(8, "big"), kind.encode(), body
+    )
+
+
+def check(events: Iterable[Event], *, after: Mark = START, head: Mark | None = None) -> Mark:
+    """Follow `events` from `after` to their end, and to `head` if it is given.
+
+    Returns the place that was reached: up to it nothing was changed, added, taken out or moved. Raises `BrokenLog`
+    with the first position that does not fit.
+    """
+    reached = after
+    for event in events:
+        expected = reached.position + 1
+        if event.position != expected:
+            raise BrokenLog(expected, f"event {event.position} stands where {expected} belongs")
+        if event.hash != _recomputed(reached.hash, event):
+            raise BrokenLog(expected, "its hash does not fit what it says and what came before")
+        reached = Mark(event.position, event.hash)
+    if head is not None and head != reached:
+        if head.position > reached.position:
+            raise BrokenLog(reached.position + 1, f"events up to {head.position} are missing")
+        raise BrokenLog(head.position, "the head names another event than the last one")
+    return reached
+
+
+def _recomputed(before: bytes, event: Event) -> bytes | None:
+    """Compute the hash again; None when the event holds what no event can."""
+    try:
+        return digest(before, event.position, event.at, event.kind, event.body)
+    except (OverflowError, UnicodeEncodeError):
+        return None

@@ -1,0 +1,199 @@
+"""The bytes of a token: the libmacaroons v2 binary format, strictly.
+
+    text     "capx1_" base64url-without-padding(bytes)
+    bytes    02 · 01 length audience · 02 length identifier · 00 · caveat* · 00 · 06 20 signature
+    caveat   02 length cid · (04 length vid)? · 00
+
+Laws: one token has one spelling, so decode → encode is the identity. Every limit is checked before the work it
+bounds; time is linear. Nothing here knows a key, and no byte is interpreted but the identifier, which is needed
+to find one. Lengths are minimal varints.
+"""
+
+import re
+from typing import Final
+
+from msgspec import Struct
+
+from capx.chain import b64u, unb64u
+from capx.errors import MalformedToken
+
+PREFIX: Final = "capx1_"
+MAX_TEXT: Final = 16 * 1024
+"""Characters of text per token."""
+MAX_BLOCKS: Final = 64
+"""Blocks per token, first- and third-party, the presentation included."""
+MAX_BLOCK: Final = 4 * 1024
+"""Bytes of a block, a cid or a vid."""
+MAX_IDENTIFIER: Final = 256
+"""Bytes of an identifier."""
+SIGNATURE: Final = 32
+"""Bytes of a signature."""
+
+_LOCATION, _IDENTIFIER, _VID, _SIGNATURE, _END = 1, 2, 4, 6, 0
+_IDENTIFIER_FORM = re.compile(
+    rb'\[1,"([A-Za-z0-9_-]{10}[AEIMQUYcgkosw048])","([a-z0-9][a-z0-9.-]{0,62})",'
+    rb'"([A-Za-z0-9_-]{21}[AQgw])",(0|[1-9][0-9]{0,15})\]'
+)
+
+
+class Identifier(Struct, frozen=True):
+    """What the first MAC covers: key id, audience, nonce (16 bytes as base64url), issued at (Unix seconds)."""
+
+    kid: str
+    audience: str
+    nonce: str
+    issued_at: int
+
+    def encode(self) -> bytes:
+        """The bytes, in their only spelling."""
+        return f'[1,"{self.kid}","{self.audience}","{self.nonce}",{self.issued_at}]'.encode()
+
+    @classmethod
+    def decode(cls, raw: bytes) -> "Identifier":
+        """The identifier these bytes spell; MalformedToken for any others."""
+        match = _IDENTIFIER_FORM.fullmatch(raw)
+        if match is None:
+            if raw.startswith(b"[") and not raw.startswith(b"[1,"):
+                raise MalformedToken("the identifier is of another format version", "unknown_version")
+            raise MalformedToken("the identifier is not one of ours")
+        kid, audience, nonce, issued_at = match.groups()
+        return cls(kid.decode(), audience.decode(), nonce.decode(), int(issued_at))
+
+
+class ThirdParty(Struct, frozen=True):
+    """A caveat that somebody else must discharge: sealed key (vid) and what to discharge (cid)."""
+
+    vid: bytes
+    cid: bytes
+
+
+Block = bytes | ThirdParty
+
+
+class Frame(Struct, frozen=True):
+    """A token taken apart, and nothing concluded from it.
+
+    `body` is the bytes up to where the last block begins: what two presentations of one capability share.
+    """
+
+    identifier: Identifier
+    identifier_bytes: bytes
+    blocks: tuple[Block, ...]
+    signature: bytes
+    body: bytes
+
+
+def encode(identifier: Identifier, blocks: tuple[Block, ...], signature: bytes) -> str:
+    """The text of a token; MalformedToken (too_large) beyond the limits."""
+    out = bytearray(b"\x02")
+    _put(out, _LOCATION, identifier.audience.encode())
+    _put(out, _IDENTIFIER, identifier.encode())
+    out.append(_END)
+    if len(blocks) > MAX_BLOCKS:
+        raise _too_large(f"more than {MAX_BLOCKS} blocks")
+    for block in blocks:
+        if isinstance(block, ThirdParty):
+            _put(out, _IDENTIFIER, _bounded(block.cid))
+            _put(out, _VID, _bounded(block.vid))
+        else:
+            _put(out, _IDENTIFIER, _bounded(block))
+        out.append(_END)
+    out.append(_END)
+    _put(out, _SIGNATURE, signature)
+    text = PREFIX + b64u(bytes(out))
+    if len(text) > MAX_TEXT:
+        raise _too_large(f"more than {MAX_TEXT} characters")
+    return text
+
+
+def decode(text: str) -> Frame:
+    """Take a token's text apart; MalformedToken says where it is none."""
+    if len(text) > MAX_TEXT:
+        raise _too_large(f"more than {MAX_TEXT} characters")
+    if not text.startswith(PREFIX):
+        raise MalformedToken(f"a token begins with {PREFIX}")
+    encoded = text[len(PREFIX) :]
+    if len(encoded) % 4 == 1:
+        raise MalformedToken("the text is cut short", "truncated")
+    data = unb64u(encoded)
+    if not data:
+        raise MalformedToken("the text is cut short", "truncated")
+    if data[0] != 2:
+        raise MalformedToken("these bytes are not of the version 2 format", "unknown_version")
+    audience, at = _field(data, 1, _LOCATION, 63)
+    raw, at = _field(data, at, _IDENTIFIER, MAX_IDENTIFIER)
+    at = _end(data, at)
+    identifier = Identifier.decode(raw)
+    if audience != identifier.audience.encode():
+        raise MalformedToken("the location is not the identifier's audience")
+    blocks: list[Block] = []
+    start = at
+    while _byte(data, at) != _END:
+        if len(blocks) == MAX_BLOCKS:
+            raise _too_large(f"more than {MAX_BLOCKS} blocks")
+        start = at
+        cid, at = _field(data, at, _IDENTIFIER, MAX_BLOCK)
+        if _byte(data, at) == _VID:
+            vid, at = _field(data, at, _VID, MAX_BLOCK)
+            blocks.append(ThirdParty(vid, cid))
+        else:
+            blocks.append(cid)
+        at = _end(data, at)
+    signature, at = _field(data, at + 1, _SIGNATURE, SIGNATURE)
+    if len(signature) != SIGNATURE:
+        raise MalformedToken(f"the signature has {len(signature)} bytes, not {SIGNATURE}")
+    if at != len(data):
+        raise MalformedToken(f"{len(data) - at} bytes stand after the end")
+    return Frame(identifier, raw, tuple(blocks), signature, data[:start])
+
+
+def _put(out: bytearray, kind: int, content: bytes) -> None:
+    out.append(kind)
+    length = len(content)
+    while length > 0x7F:
+        out.append(length & 0x7F | 0x80)
+        length >>= 7
+    out.append(length)
+    out += content
+
+
+def _byte(data: bytes, at: int) -> int:
+    if at >= len(data):
+        raise MalformedToken(f"the token is cut short at byte {at}", "truncated")
+    return data[at]
+
+
+def _field(data: bytes, at: int, kind: int, limit: int) -> tuple[bytes, int]:
+    """The content of the field of this kind at `at`, and where the next begins."""
+    if _byte(data, at) != kind:
+        raise MalformedToken(f"byte {at} is not the field that belongs there")
+    length = _byte(data, at + 1)
+    start = at + 2
+    if length > 0x7F:
+        high = _byte(data, start)
+        if not 0 < high < 0x80:
+            raise MalformedToken(f"the length at byte {at + 1} is not minimal or too large")
+        length = length & 0x7F | high << 7
+        start += 1
+    if length > limit:
+        raise _too_large(f"a field of more than {limit} bytes at byte {at}")
+    end = start + length
+    if end > len(data):
+        raise MalformedToken(f"the token is cut short within the field at byte {at}", "truncated")
+    return data[start:end], end
+
+
+def _end(data: bytes, at: int) -> int:
+    if _byte(data, at) != _END:
+        raise MalformedToken(f"byte {at} is not the end of its section")
+    return at + 1
+
+
+def _bounded(content: bytes) -> bytes:
+    if len(content) > MAX_BLOCK:
+        raise _too_large(f"a block of more than {MAX_BLOCK} bytes")
+    return content
+
+
+def _too_large(what: str) -> MalformedToken:
+    return MalformedToken(f"the token is too large: {what}", "too_large")

@@ -1,0 +1,53 @@
+"""The three-valued core: a constraint says yes, no, or that it cannot judge.
+
+Laws: only yes passes. What cannot be judged is neither yes nor no, so `not` opens no door. No constraint sees
+another argument. Types never coerce; text compares by code point.
+"""
+
+from typing import Any, ClassVar
+
+from msgspec import Struct
+
+from capx_caveats.values import Value
+
+Verdict = bool | None
+"""True: yes. False: no. None: cannot judge."""
+
+
+class Wire(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """A value with a positional array as its wire form; optional fields stand last and are dropped when absent."""
+
+    def wire(self) -> list[Any]:
+        """The array that is encoded, with nested values in their own wire form."""
+        config = self.__struct_config__
+        values = [getattr(self, field) for field in self.__struct_fields__]
+        defaults = self.__struct_defaults__
+        for default in reversed(defaults):
+            if values[-1] is not default and values[-1] != default:
+                break
+            values.pop()
+        head = [] if config.tag is None else [config.tag]
+        return head + [_wire(value) for value in values]
+
+
+def _wire(value: Any) -> Any:
+    if isinstance(value, Wire):
+        return value.wire()
+    if type(value) is tuple:
+        return [_wire(element) for element in value]
+    return value
+
+
+class Constraint(Wire, frozen=True):
+    """A rule for one value. Subclasses carry a permanent `tag` and judge."""
+
+    about_absence: ClassVar[bool] = False
+    """Whether a missing value can be judged; such a constraint stands only where a value is named."""
+
+    def judge(self, value: Value) -> Verdict:
+        """Yes, no, or cannot judge; never raises for a JSON value."""
+        raise NotImplementedError
+
+    def sentence(self) -> str:
+        """The rule as the end of a sentence that begins with the value's name."""
+        raise NotImplementedError

@@ -1,0 +1,60 @@
+"""How names are spelled: one pattern for each kind, and nothing outside it is a name.
+
+Laws: a name is compared code point by code point, never folded or normalised; a text that shows differently
+than it compares (controls, format characters, line separators) is no label.
+"""
+
+import re
+from unicodedata import category
+
+from capx_caveats.errors import InvalidCaveat
+
+_AUDIENCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
+_ACTION = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_ATTRIBUTE = re.compile(r"[a-z][a-z0-9_]{0,31}")
+
+ACTION_LENGTH = 128
+"""The longest action and pattern, in characters."""
+LABEL_LENGTH = 128
+"""The longest label (agent, tenant or argument name), in characters."""
+
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def is_audience(text: str) -> bool:
+    """Whether the text may name an audience."""
+    return _AUDIENCE.fullmatch(text) is not None
+
+
+def is_action(text: str) -> bool:
+    """Whether the text may name an action: labels joined by dots, at most 128 characters."""
+    return len(text) <= ACTION_LENGTH and _ACTION.fullmatch(text) is not None
+
+
+def is_pattern(text: str) -> bool:
+    """Whether the text is an action, or an action followed by `.*`."""
+    return len(text) <= ACTION_LENGTH and is_action(text.removesuffix(".*"))
+
+
+def is_id(text: str) -> bool:
+    """Whether the text may be a task or root id."""
+    return _ID.fullmatch(text) is not None
+
+
+def is_attribute(text: str) -> bool:
+    """Whether the text may name an attribute of a call, or a unit."""
+    return _ATTRIBUTE.fullmatch(text) is not None
+
+
+def is_label(text: str) -> bool:
+    """Whether the text may name an agent, a tenant or an argument: 1-128 characters, none of them hidden."""
+    if not 0 < len(text) <= LABEL_LENGTH:
+        return False
+    return text.isprintable() or not any(category(character) in _HIDDEN for character in text)
+
+
+def demand(good: bool, what: str, text: object) -> None:
+    """Raise InvalidCaveat unless `good`; `what` names the kind of text that was wanted."""
+    if not good:
+        raise InvalidCaveat(f"{text!r:.80} is not {what}")

@@ -1,0 +1,126 @@
+"""JSON values as capx judges them: by type, within what a double holds exactly.
+
+Laws: `true` is not 1; 1 equals 1.0; a number that is not finite or lies beyond ±(2⁵³ - 1) is no value here;
+nothing is converted.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeAlias, Union
+
+from msgspec import UNSET, UnsetType
+
+from capx_caveats.errors import InvalidCaveat
+
+Scalar: TypeAlias = Union[None, bool, int, float, str]  # noqa: UP007 - msgspec and None first read best so
+JSON: TypeAlias = Union[Scalar, Sequence["JSON"], Mapping[str, "JSON"]]
+Literal: TypeAlias = Union[Scalar, tuple[Scalar, ...]]  # noqa: UP007
+
+MISSING: Final = UNSET
+"""Stands for an argument or attribute that a call does not have."""
+Value: TypeAlias = Union[JSON, UnsetType]
+
+SAFE_INTEGER: Final = 2**53 - 1
+"""The largest integer that every JSON implementation agrees on (RFC 8259, section 6)."""
+
+_DEPTH = 64
+
+
+def is_number(value: object) -> bool:
+    """Whether the value is a JSON number: a bool is none."""
+    kind = type(value)
+    return kind is int or kind is float
+
+
+def demand_number(value: float) -> None:
+    """Raise InvalidCaveat for a number that is not finite or beyond ±(2⁵³ - 1)."""
+    if not -SAFE_INTEGER <= value <= SAFE_INTEGER:
+        raise InvalidCaveat(f"{value!r:.40} is beyond ±(2^53 - 1) or not finite: pass it as a string")
+
+
+def demand_json(value: object, depth: int = _DEPTH) -> None:
+    """Raise InvalidCaveat unless the value is JSON of exact built-in types, at most 64 levels deep."""
+    kind = type(value)
+    if kind is str:
+        if not value.isascii():  # type: ignore[attr-defined] # kind is str
+            _demand_text(value)  # type: ignore[arg-type] # kind is str
+    elif kind is int or kind is float:
+        demand_number(value)  # type: ignore[arg-type] # kind is a number
+    elif kind is bool or value is None:
+        return
+    elif depth == 0:
+        raise InvalidCaveat(f"a value nests deeper than {_DEPTH} levels")
+    elif kind is list or kind is tuple:
+        for element in value:  # type: ignore[attr-defined] # kind is a sequence
+            demand_json(element, depth - 1)
+    elif kind is dict:
+        for name, element in value.items():  # type: ignore[attr-defined] # kind is dict
+            if type(name) is not str:
+                raise InvalidCaveat(f"{name!r:.40} is not text, so it names no member of an object")
+            demand_json(name)
+            demand_json(element, depth - 1)
+    else:
+        raise InvalidCaveat(f"a {kind.__name__} is no JSON value: convert it before it is judged")
+
+
+def _demand_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidCaveat("a text holds a lone surrogate") from error
+
+
+def same(value: Value, literal: Literal) -> bool | None:
+    """Whether two values are equal by type: None where their types differ, at any depth."""
+    kind = type(value)
+    if kind is str or kind is bool:
+        return value == literal if type(literal) is kind else None
+    if kind is int or kind is float:
+        return value == literal if is_number(literal) else None
+    if value is None:
+        return True if literal is None else None
+    if kind is list or kind is tuple:
+        if type(literal) is not tuple:
+            return None
+        return _same_elements(value, literal)  # type: ignore[arg-type] # kind is a sequence
+    return None
+
+
+def _same_elements(value: Sequence[JSON], literal: tuple[Scalar, ...]) -> bool | None:
+    equal = len(value) == len(literal)
+    for one, other in zip(value, literal, strict=False):
+        verdict = same(one, other)
+        if verdict is None:
+            return None
+        equal = equal and verdict
+    return equal
+
+
+def demand_literal(literal: Literal) -> None:
+    """Raise InvalidCaveat for a literal that cannot be meant: empty, not finite, too large."""
+    if type(literal) is str:
+        demand_not_empty(literal)
+    elif type(literal) is tuple:
+        demand_not_empty(literal)
+        for element in literal:
+            demand_literal(element)
+    elif type(literal) is int or type(literal) is float:
+        demand_number(literal)
+
+
+def demand_not_empty(value: str | tuple[object, ...]) -> None:
+    """Raise InvalidCaveat for an empty text or list: no rule means one."""
+    if not value:
+        raise InvalidCaveat("an empty text or list says nothing")
+
+
+def shown(value: object) -> str:
+    """A value as people read it: JSON, cut at 80 characters."""
+    if value is MISSING:
+        return "nothing"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    import json
+
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else text[:77] + "…"
