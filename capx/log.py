@@ -1,9 +1,10 @@
 """The log: what happened, in one order, each event bound to all before it.
 
 - Positions begin at 1 and have no gaps.
-- `hash = H("capx/1/event", hash of the event before, position, at, kind, body)`; before the first stand 32 zero bytes.
-- So an event that is changed, taken out, put in or moved shows at the first position that no longer fits; and a log
-  that was cut short shows against a head that was noted elsewhere.
+- `hash = H("capx/1/event", hash of the event before, position, at, kind, body)`; before the first stand 32
+  zero bytes.
+- So an event that is changed, taken out, put in or moved shows at the first position that no longer fits;
+  and a log that was cut short shows against a head that was noted elsewhere.
 - Bodies hold ids and facts, never a token and never a key.
 """
 
@@ -12,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from capx.chain import H
+from capx import chain
 from capx.errors import StoreProblem
 
 GENESIS = bytes(32)
@@ -64,7 +65,7 @@ def following(before: Mark, *, at: int, kind: str, body: bytes) -> Event:
 
 def digest(before: bytes, position: int, at: int, kind: str, body: bytes) -> bytes:
     """Compute the hash that binds an event to the one before it; numbers are eight bytes, big-endian."""
-    return H(
+    return chain.digest(
         b"capx/1/event", before, position.to_bytes(8, "big"), at.to_bytes(8, "big"), kind.encode(), body
     )
 
@@ -72,8 +73,8 @@ def digest(before: bytes, position: int, at: int, kind: str, body: bytes) -> byt
 def check(events: Iterable[Event], *, after: Mark = START, head: Mark | None = None) -> Mark:
     """Follow `events` from `after` to their end, and to `head` if it is given.
 
-    Returns the place that was reached: up to it nothing was changed, added, taken out or moved. Raises `BrokenLog`
-    with the first position that does not fit.
+    Returns the place that was reached: up to it nothing was changed, added, taken out or moved. Raises
+    `BrokenLog` with the first position that does not fit.
     """
     reached = after
     for event in events:

@@ -34,7 +34,8 @@ DEATH: Final[Mapping[State, str]] = {
 
 def after(state: State, move: Move) -> State:
     """Say in which state `move` leaves a task that is in `state`."""
-    return MOVES.get((state, move), state)
+    end = MOVES.get((state, move))
+    return end or state
 
 
 def is_final(state: State) -> bool:

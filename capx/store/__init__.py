@@ -1,10 +1,10 @@
 """Where the authority keeps what must outlive it: tasks, deaths, the log, and what was presented.
 
 - Everything happens in a transaction; a reader sees one instant, a writer is alone.
-- What a durable transaction wrote is there after any crash, once it was left without an error; of one that was not
-  left so, nothing is there.
-- Every write to the log takes the next position in the transaction that writes it, so positions have no gaps and no
-  reader ever sees a later one before an earlier one.
+- What a durable transaction wrote is there after any crash, once it was left without an error; of one that
+  was not left so, nothing is there.
+- Every write to the log takes the next position in the transaction that writes it, so positions have no
+  gaps and no reader ever sees a later one before an earlier one.
 - Neither tokens nor keys are ever stored.
 - Every failure is a `StoreProblem` whose sentence a person can act on.
 """
@@ -150,8 +150,8 @@ class DeathSource(Protocol):
     def news(self, known: Head | None) -> News:
         """Read on from `known`; raises `StoreProblem` when there is nothing trustworthy to be had.
 
-        A source that is another one than `known` came from, that lies behind it, or that holds another event at its
-        position, is refused.
+        A source that is another one than `known` came from, that lies behind it, or that holds another
+        event at its position, is refused.
         """
         ...
 

@@ -1,0 +1,99 @@
+"""The memory of presentations: each is good once, whatever became of it.
+
+- A presentation is burnt on sight, atomically, and remembered until its window has passed.
+- A memory that cannot tell refuses: one that is full, that was not there yet when the presentation was
+  made, or whose store fails.
+"""
+
+import math
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+from capx.errors import StoreProblem, Unavailable
+from capx.store import Store
+
+_WINDOW = 60
+_CLOCKS_DIFFER = 5
+
+
+class Replay(ABC):
+    """A memory of presentations; `blocking` ones may do I/O, so async callers run their burns in a thread."""
+
+    blocking: ClassVar[bool]
+
+    @abstractmethod
+    def burn(self, presentation: bytes, until: int, now: int) -> bool:
+        """Burn an id: True if it was new, False if it was seen; raises `Unavailable` when that is unknown.
+
+        `until` is the last second of its window and `now` the verifier's time, both in Unix seconds.
+        """
+
+    @staticmethod
+    def process(capacity: int = 200_000, *, clock: Callable[[], float] = time.time) -> "ProcessReplay":
+        """Remember up to `capacity` presentations in this process: for a service that is one process."""
+        return ProcessReplay(capacity, clock)
+
+    @staticmethod
+    def store(store: Store) -> "StoreReplay":
+        """Remember in a store, for all processes that use it."""
+        return StoreReplay(store)
+
+
+class ProcessReplay(Replay):
+    """A memory within this process, right for a service that is one process."""
+
+    blocking = False
+
+    def __init__(self, capacity: int, clock: Callable[[], float]) -> None:
+        self._capacity = capacity
+        self._start = clock()
+        self._lock = threading.Lock()
+        self._seen: set[bytes] = set()
+        self._by_end: dict[int, list[bytes]] = {}
+        self._forgotten = 0
+
+    def burn(self, presentation: bytes, until: int, now: int) -> bool:
+        """Burn a presentation's id in memory."""
+        # Who presented it before we were up may have had it burnt by the process before us.
+        unknown_before = math.ceil(self._start) + _CLOCKS_DIFFER
+        if until - _WINDOW < unknown_before:
+            raise Unavailable(
+                "cannot tell whether this was used before this service started: "
+                f"present again in {max(1, unknown_before - now)} s"
+            )
+        with self._lock:
+            self._forget(now)
+            if presentation in self._seen:
+                return False
+            if len(self._seen) >= self._capacity:
+                raise Unavailable("has no room to remember another presentation: present again in a minute")
+            self._seen.add(presentation)
+            self._by_end.setdefault(until, []).append(presentation)
+            return True
+
+    def _forget(self, now: int) -> None:
+        if now <= self._forgotten:
+            return
+        self._forgotten = now
+        for end in [end for end in self._by_end if end < now]:
+            self._seen.difference_update(self._by_end.pop(end))
+
+
+class StoreReplay(Replay):
+    """A memory in a store, shared by all processes that use it."""
+
+    blocking = True
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def burn(self, presentation: bytes, until: int, now: int) -> bool:
+        """Burn a presentation's id in the store."""
+        try:
+            with self._store.write(durable=False) as transaction:
+                return transaction.burn(presentation, until=until, now=now)
+        except StoreProblem as problem:
+            raise Unavailable(str(problem)) from problem

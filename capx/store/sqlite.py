@@ -1,0 +1,247 @@
+"""The embedded store: one SQLite file, shared by the processes of one user on one machine.
+
+- WAL; a durable transaction is on the disk when it is left (`synchronous = FULL`), any other is in the file
+  (`NORMAL`): no process's death loses it.
+- Writers are alone from their first statement (`BEGIN IMMEDIATE`), so what they read is what they build upon.
+- Connections come from a small pool and belong to one transaction at a time; none outlives a fork, or the
+  file that it was opened on.
+- What was forgotten counts as burnt: a presentation whose window may already have been cleared away is not
+  new.
+"""
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+
+from capx.errors import StoreProblem
+from capx.log import Event, following
+from capx.store import Death, Head, Reading, TaskRecord, Writing
+from capx.store.sqlite_file import Identity, connect, create, explained, identity, leave_to_parent
+from capx.task import State
+
+_PAGE = 1_000
+_IDLE = 8
+_FORGET_EVERY = 60
+# No presentation that exists by now reaches further ahead: 60 seconds of window, 5 of difference between
+# clocks.
+_HORIZON = 65
+
+_TASK = "SELECT id, root, opened, expires, tenant, purpose, state, ended, position FROM tasks"
+_EVENT = "SELECT position, at, kind, CAST(body AS BLOB), hash FROM events"
+_DEATH = "SELECT seq, key, reason, at, position FROM deaths"
+
+
+class SQLiteStore:
+    """A store in the file at `path`, which must be there; `SQLiteStore.create` makes one."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path).absolute()
+        self._pool = _Pool(self.path)
+        with self._pool.connection():
+            pass
+
+    @classmethod
+    def create(cls, path: Path | str) -> Self:
+        """Make a new store, readable by its owner alone; raises `StoreProblem` if there is one already."""
+        create(Path(path).absolute())
+        return cls(path)
+
+    def __repr__(self) -> str:
+        return f"SQLiteStore({str(self.path)!r})"
+
+    @contextlib.contextmanager
+    def read(self) -> Generator[Reading]:
+        """Open one instant to read from."""
+        with explained(self.path), self._pool.connection() as connection, _transaction(connection, "BEGIN"):
+            yield _Transaction(connection)
+
+    @contextlib.contextmanager
+    def write(self, *, durable: bool = True) -> Generator[Writing]:
+        """Open a transaction that is alone; kept when its block is left, undone when the block raises."""
+        with explained(self.path), self._pool.connection() as connection:
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            with _transaction(connection, "BEGIN IMMEDIATE"):
+                yield _Transaction(connection)
+
+    def close(self) -> None:
+        """Close the connections that are idle now, and the others when their transactions end."""
+        with explained(self.path):
+            self._pool.close()
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection, begin: str) -> Generator[None]:
+    connection.execute(begin)
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+class _Transaction:
+    """Reading and writing within one SQLite transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def head(self) -> Head:
+        row = self._row("SELECT epoch, position, hash, deaths FROM head")
+        if row is None:
+            raise StoreProblem("The store has lost its head. Restore it from a backup.")
+        return Head(*row)
+
+    def task(self, id_: str) -> TaskRecord | None:
+        row = self._row(f"{_TASK} WHERE id = ?", id_)
+        return row and TaskRecord(*row)
+
+    def rooted(self, root: str) -> TaskRecord | None:
+        row = self._row(f"{_TASK} WHERE root = ?", root)
+        return row and TaskRecord(*row)
+
+    def tasks(self) -> list[TaskRecord]:
+        return [TaskRecord(*row) for row in self._db.execute(f"{_TASK} ORDER BY rowid").fetchall()]
+
+    def death(self, key: bytes | str) -> Death | None:
+        row = self._row(f"{_DEATH} WHERE key = ?", key)
+        return row and Death(*row)
+
+    def deaths(self, *, after: int = 0) -> Iterator[Death]:
+        while rows := self._rows(f"{_DEATH} WHERE seq > ? ORDER BY seq LIMIT ?", after, _PAGE):
+            yield from (Death(*row) for row in rows)
+            after = rows[-1][0]
+
+    def events(self, *, after: int = 0, limit: int | None = None) -> Iterator[Event]:
+        # By pages: a cursor that its reader left half-way would hold the connection to an old instant.
+        while limit is None or limit > 0:
+            page = _PAGE if limit is None else min(limit, _PAGE)
+            rows = self._rows(f"{_EVENT} WHERE position > ? ORDER BY position LIMIT ?", after, page)
+            if not rows:
+                return
+            yield from (Event(*row) for row in rows)
+            after = rows[-1][0]
+            limit = None if limit is None else limit - len(rows)
+
+    def decision(self, id_: str) -> Event | None:
+        row = self._row(f"{_EVENT} WHERE kind = 'decision' AND json_extract(body, '$.id') = ?", id_)
+        return row and Event(*row)
+
+    def append(self, kind: str, body: bytes, *, at: int) -> Event:
+        event = following(self.head().mark, at=at, kind=kind, body=body)
+        self._db.execute(
+            "INSERT INTO events VALUES (?, ?, ?, ?, ?)", (event.position, at, kind, body.decode(), event.hash)
+        )
+        self._db.execute("UPDATE head SET position = ?, hash = ?", (event.position, event.hash))
+        return event
+
+    def open_task(self, task: TaskRecord) -> None:
+        self._db.execute("INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", msgspec.structs.astuple(task))
+
+    def end_task(self, id_: str, state: State, *, at: int, position: int) -> None:
+        self._db.execute(
+            "UPDATE tasks SET state = ?, ended = ?, position = ? WHERE id = ? AND state = 'active'",
+            (state, at, position, id_),
+        )
+
+    def kill(self, key: bytes | str, reason: str, *, at: int, position: int) -> Death:
+        if first := self.death(key):
+            return first
+        death = Death(self.head().deaths + 1, key, reason, at, position)
+        self._db.execute("INSERT INTO deaths VALUES (?, ?, ?, ?, ?)", msgspec.structs.astuple(death))
+        self._db.execute("UPDATE head SET deaths = ?", (death.seq,))
+        return death
+
+    def burn(self, presentation: bytes, *, until: int, now: int) -> bool:
+        if until < self._forgotten(now):
+            return False
+        inserted = self._db.execute("INSERT INTO burnt VALUES (?, ?) ON CONFLICT DO NOTHING", (presentation, until))
+        return inserted.rowcount == 1
+
+    def _forgotten(self, now: int) -> int:
+        """Say up to which end of their windows presentations may be forgotten; clear them away when due."""
+        row = self._row("SELECT until FROM forgotten")
+        before: int = row[0] if row else 0
+        forgotten = before
+        if now >= before + _FORGET_EVERY:
+            forgotten = now
+            self._db.execute("DELETE FROM burnt WHERE until < ?", (now,))
+        elif before > now + _HORIZON:
+            # A clock was ahead, and what it cleared away is unknown. All that was presented so far ends
+            # before this.
+            forgotten = now + _HORIZON
+        if forgotten != before:
+            self._db.execute("UPDATE forgotten SET until = ?", (forgotten,))
+        return forgotten
+
+    def _row(self, query: str, *values: object) -> Any:
+        return self._db.execute(query, values).fetchone()
+
+    def _rows(self, query: str, *values: object) -> list[Any]:
+        return self._db.execute(query, values).fetchall()
+
+
+class _Pool:
+    """Connections to one path: each lent to one transaction at a time, and to the file that is there."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._closed = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: list[tuple[Identity, sqlite3.Connection]] = []
+        self._process = os.getpid()
+
+    @contextlib.contextmanager
+    def connection(self) -> Generator[sqlite3.Connection]:
+        if self._process != os.getpid():
+            for _, inherited in self._idle:
+                leave_to_parent(inherited)
+            self._begin()
+        file, connection = self._lend()
+        try:
+            yield connection
+        finally:
+            self._take_back(file, connection)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for _, connection in idle:
+            connection.close()
+
+    def _lend(self) -> tuple[Identity, sqlite3.Connection]:
+        file = identity(self._path)
+        while True:
+            with self._lock:
+                if self._closed:
+                    raise StoreProblem(f"The store {self._path} was closed.")
+                if not self._idle:
+                    break
+                opened_on, connection = self._idle.pop()
+            if opened_on == file:
+                return file, connection
+            connection.close()
+        connection = connect(self._path)
+        if identity(self._path) != file:
+            connection.close()
+            raise StoreProblem(f"The store {self._path} was replaced while it was being opened. Try again.")
+        return file, connection
+
+    def _take_back(self, file: Identity, connection: sqlite3.Connection) -> None:
+        with self._lock:
+            keep = not self._closed and not connection.in_transaction and len(self._idle) < _IDLE
+            if keep:
+                self._idle.append((file, connection))
+        if not keep:
+            connection.close()

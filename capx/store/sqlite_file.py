@@ -1,0 +1,170 @@
+"""One SQLite file as a capx store: how it is created, opened, recognised, and what its errors mean.
+
+- Created readable by its owner alone, in one transaction; opened only if it is ours and of a version we know.
+- Whatever SQLite raises becomes a `StoreProblem` that says what to do.
+- A connection is bound to the file that was there when it was opened; `identity` tells when the path has
+  come to mean another file.
+"""
+
+import contextlib
+import os
+import secrets
+import sqlite3
+from collections.abc import Generator
+from pathlib import Path
+
+from capx.chain import b64u
+from capx.errors import StoreProblem
+from capx.log import GENESIS
+
+VERSION = 1
+APPLICATION = 0x63617078  # "capx", in the header of the file
+BUSY_SECONDS = 5.0
+
+_SCHEMA = """
+CREATE TABLE head (
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+    epoch TEXT NOT NULL, position INTEGER NOT NULL, hash BLOB NOT NULL, deaths INTEGER NOT NULL
+) STRICT;
+CREATE TABLE events (
+    position INTEGER PRIMARY KEY, at INTEGER NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL,
+    hash BLOB NOT NULL
+) STRICT;
+CREATE INDEX decisions ON events (json_extract(body, '$.id')) WHERE kind = 'decision';
+CREATE TABLE tasks (
+    id TEXT PRIMARY KEY, root TEXT NOT NULL UNIQUE, opened INTEGER NOT NULL, expires INTEGER NOT NULL,
+    tenant TEXT, purpose TEXT, state TEXT NOT NULL, ended INTEGER, position INTEGER
+) STRICT;
+CREATE TABLE deaths (
+    seq INTEGER PRIMARY KEY, key ANY NOT NULL UNIQUE, reason TEXT NOT NULL,
+    at INTEGER NOT NULL, position INTEGER NOT NULL
+) STRICT;
+CREATE TABLE burnt (presentation BLOB PRIMARY KEY, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX burnt_until ON burnt (until);
+CREATE TABLE forgotten (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), until INTEGER NOT NULL) STRICT;
+INSERT INTO forgotten VALUES (1, 0);
+"""
+
+Identity = tuple[int, int]
+_left_to_the_parent: list[sqlite3.Connection] = []
+
+
+def identity(path: Path) -> Identity:
+    """Say which file the path means now, as device and inode."""
+    with explained(path):
+        found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def create(path: Path) -> None:
+    """Make a new store at `path`, for its owner's eyes only; raises `StoreProblem` if there is one."""
+    with explained(path):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        with contextlib.closing(_open(path, "rw", BUSY_SECONDS)) as connection:
+            if connection.execute("PRAGMA user_version").fetchone() != (0,):
+                raise StoreProblem(f"There is a store at {path} already.")
+            _refuse_foreign(path, connection)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("BEGIN IMMEDIATE")
+            _build(path, connection)
+            connection.execute("COMMIT")
+        _sync_folder(path.parent)
+
+
+def connect(path: Path, *, read_only: bool = False, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
+    """Open the store at `path`; raises `StoreProblem` when it is not there, not ours or too new."""
+    with explained(path):
+        connection = _open(path, "ro" if read_only else "rw", busy_seconds)
+        try:
+            _recognise(path, connection)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def leave_to_parent(connection: sqlite3.Connection) -> None:
+    """Forget a connection that was opened before this process was forked: closing it could harm the parent."""
+    _left_to_the_parent.append(connection)
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Generator[None]:
+    """Turn what SQLite and the file system raise into a `StoreProblem`."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreProblem(f"The store {path} {_meaning(error)}") from error
+    except FileNotFoundError as error:
+        raise StoreProblem(f"There is no store at {path}: create one with capx init.") from error
+    except OSError as error:
+        raise StoreProblem(f"The store {path} cannot be opened: {error.strerror}.") from error
+
+
+def _open(path: Path, mode: str, busy_seconds: float) -> sqlite3.Connection:
+    if not path.exists():
+        raise FileNotFoundError(path)
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=busy_seconds,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+
+
+def _recognise(path: Path, connection: sqlite3.Connection) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    if application != APPLICATION or version < 1:
+        raise StoreProblem(f"{path} is not a capx store.")
+    if version > VERSION:
+        raise StoreProblem(
+            f"The store {path} was written by a newer capx (schema {version}, this one knows {VERSION}): "
+            "upgrade capx here."
+        )
+
+
+def _refuse_foreign(path: Path, connection: sqlite3.Connection) -> None:
+    if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() != (0,):
+        raise StoreProblem(f"{path} holds another program's database: choose another place.")
+
+
+def _build(path: Path, connection: sqlite3.Connection) -> None:
+    # Somebody else may have built it between the look and the lock.
+    if connection.execute("PRAGMA user_version").fetchone() != (0,):
+        raise StoreProblem(f"There is a store at {path} already.")
+    for statement in _SCHEMA.strip().split(";\n"):
+        connection.execute(statement)
+    epoch = b64u(secrets.token_bytes(16))
+    connection.execute("INSERT INTO head VALUES (1, ?, 0, ?, 0)", (epoch, GENESIS))
+    connection.execute(f"PRAGMA application_id = {APPLICATION}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+_MEANINGS = {
+    sqlite3.SQLITE_BUSY: "is busy: another process held it for too long. Try again.",
+    sqlite3.SQLITE_LOCKED: "is busy: another process held it for too long. Try again.",
+    sqlite3.SQLITE_FULL: "cannot grow: the disk is full. Free some space and try again.",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened: look at the permissions of the file and its folder.",
+    sqlite3.SQLITE_READONLY: "cannot be written: look at the permissions of the file and its folder.",
+    sqlite3.SQLITE_PERM: "cannot be used: look at the permissions of the file and its folder.",
+    sqlite3.SQLITE_NOTADB: "is not a database. Restore it from a backup, or choose another place.",
+    sqlite3.SQLITE_CORRUPT: "is damaged. Stop its services and restore it from a backup.",
+    sqlite3.SQLITE_IOERR: "cannot be read or written: the disk reports an error.",
+}
+
+
+def _meaning(error: sqlite3.Error) -> str:
+    code = getattr(error, "sqlite_errorcode", None)
+    known = _MEANINGS.get(code & 0xFF) if isinstance(code, int) else None
+    return known or f"failed: {error}."

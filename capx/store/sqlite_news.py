@@ -1,0 +1,104 @@
+"""What a verifier follows in a SQLite store: head and deaths, read-only, over a connection of its own.
+
+- Knowledge only grows: a file that lies behind what was read before, tells another history, or began anew, is
+  refused, and goes on being refused until it has caught up.
+- Deaths are numbered without gaps, so a missing one shows.
+- While nothing was committed, to look costs two system calls.
+"""
+
+import os
+import sqlite3
+import sys
+from pathlib import Path
+from typing import Any
+
+from capx.errors import StoreProblem
+from capx.store import Head, News
+from capx.store.sqlite_file import connect, explained, leave_to_parent
+
+# A look happens within a verification: better to go on with what is known than to wait.
+_BUSY_SECONDS = 0.05
+
+
+class SQLiteNews:
+    """The deaths in the store at `path`, which need not be there yet. One thread at a time."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path).absolute()
+        self._connection: sqlite3.Connection | None = None
+        self._opened_on: tuple[int, ...] = ()
+        self._process = os.getpid()
+        self._last: tuple[Head, int] | None = None
+
+    def news(self, known: Head | None) -> News:
+        """Read on from `known`; raises `StoreProblem` when there is nothing trustworthy to be had."""
+        with explained(self.path):
+            connection = self._current()
+            (version,) = connection.execute("PRAGMA data_version").fetchone()
+            if self._last is not None and self._last[0] is known and self._last[1] == version:
+                return News(self._last[0], ())
+            connection.execute("BEGIN")
+            try:
+                news = _since(connection, known)
+            finally:
+                connection.execute("ROLLBACK")
+            self._last = news.head, version
+            return news
+
+    def close(self) -> None:
+        """Close the connection; a later look opens another."""
+        connection, self._connection, self._last = self._connection, None, None
+        if connection is None:
+            return
+        if self._process != os.getpid():
+            leave_to_parent(connection)
+        else:
+            with explained(self.path):
+                connection.close()
+
+    def _current(self) -> sqlite3.Connection:
+        """Give a connection to the file that is there now, with nothing kept in mind of another's pages."""
+        found = self.path.stat()
+        # Size and time as well: a file that was written over in place keeps its inode.
+        file = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        if self._connection is None or file != self._opened_on or self._process != os.getpid():
+            self.close()
+            self._connection = connect(self.path, read_only=True, busy_seconds=_BUSY_SECONDS)
+            self._opened_on, self._process = file, os.getpid()
+        return self._connection
+
+
+def _since(connection: sqlite3.Connection, known: Head | None) -> News:
+    epoch, position, hash_, deaths = _one(connection, "SELECT epoch, position, hash, deaths FROM head")
+    head = Head(epoch, position, hash_, deaths)
+    if known is not None:
+        _continues(connection, known, head)
+    seen = 0 if known is None else known.deaths
+    rows = connection.execute(
+        "SELECT key, reason FROM deaths WHERE seq > ? AND seq <= ? ORDER BY seq", (seen, deaths)
+    ).fetchall()
+    if len(rows) != deaths - seen:
+        raise StoreProblem(f"The store counts {deaths - seen} new deaths and holds {len(rows)}: it is damaged.")
+    return News(head, [(key, sys.intern(reason)) for key, reason in rows])
+
+
+def _continues(connection: sqlite3.Connection, known: Head, head: Head) -> None:
+    if head.epoch != known.epoch:
+        raise StoreProblem("The store was replaced by another one: restart its services to follow it.")
+    if head.position < known.position or head.deaths < known.deaths:
+        raise StoreProblem(
+            f"The store went back from position {known.position} to {head.position}: "
+            "an older copy was put in its place."
+        )
+    if known.position == 0:
+        return
+    (hash_,) = _one(connection, "SELECT hash FROM events WHERE position = ?", known.position)
+    if hash_ != known.hash:
+        raise StoreProblem(f"The store tells another history than before at position {known.position}.")
+
+
+def _one(connection: sqlite3.Connection, query: str, *values: object) -> Any:
+    row = connection.execute(query, values).fetchone()
+    if row is None:
+        raise StoreProblem("The store lacks a row that is always there: it is damaged.")
+    return row
