@@ -1,10 +1,9 @@
 """The constraints of the vocabulary, one class each.
 
-To add one: write its class here and name it in `AnyConstraint`.
+To add one: write its class here and name it in `AnyConstraint`, at the end.
 """
 
 from collections.abc import Iterable
-from typing import Union
 
 from capx_caveats.constraint import Constraint, Verdict
 from capx_caveats.errors import InvalidCaveat
@@ -15,14 +14,9 @@ from capx_caveats.values import (
     demand_literal,
     demand_not_empty,
     demand_number,
-    is_number,
     same,
     shown,
 )
-
-AnyConstraint = Union[
-    "Eq", "In", "Range", "Prefix", "Path", "Each", "AnyOf", "AllOf", "Not", "Absent", "Anything"
-]
 
 
 class Eq(Constraint, frozen=True, tag="eq"):
@@ -140,7 +134,7 @@ class Path(Constraint, frozen=True, tag="path"):
 class Each(Constraint, frozen=True, tag="each"):
     """Every element says yes, and there are at least `min` of them."""
 
-    constraint: AnyConstraint
+    constraint: "AnyConstraint"
     min: int = 1
 
     def __post_init__(self) -> None:
@@ -159,7 +153,7 @@ class Each(Constraint, frozen=True, tag="each"):
 
 
 class _Several(Constraint, frozen=True):
-    constraints: tuple[AnyConstraint, ...]
+    constraints: tuple["AnyConstraint", ...]
 
     def __post_init__(self) -> None:
         demand_not_empty(self.constraints)
@@ -199,7 +193,7 @@ class AllOf(_Several, frozen=True, tag="all"):
 class Not(Constraint, frozen=True, tag="not"):
     """Swaps yes and no; what could not be judged still cannot."""
 
-    constraint: AnyConstraint
+    constraint: "AnyConstraint"
 
     @property
     def about_absence(self) -> bool:  # type: ignore[override] # derived from the part
@@ -249,3 +243,7 @@ def demand_presence(constraint: Constraint, why: str) -> None:
     """Raise InvalidCaveat for `absent` where nothing can be missing."""
     if constraint.about_absence:
         raise InvalidCaveat(f"`absent` may not stand here: {why}")
+
+
+AnyConstraint = Eq | In | Range | Prefix | Path | Each | AnyOf | AllOf | Not | Absent | Anything
+"""The constraints of the vocabulary."""

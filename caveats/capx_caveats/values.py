@@ -6,19 +6,19 @@ nothing is converted.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeAlias, Union
+from typing import Final, TypeAlias
 
 from msgspec import UNSET, UnsetType
 
 from capx_caveats.errors import InvalidCaveat
 
-Scalar: TypeAlias = Union[None, bool, int, float, str]  # noqa: UP007 - msgspec and None first read best so
-JSON: TypeAlias = Union[Scalar, Sequence["JSON"], Mapping[str, "JSON"]]
-Literal: TypeAlias = Union[Scalar, tuple[Scalar, ...]]  # noqa: UP007
+Scalar: TypeAlias = bool | int | float | str | None
+JSON: TypeAlias = Scalar | Sequence["JSON"] | Mapping[str, "JSON"]
+Literal: TypeAlias = Scalar | tuple[Scalar, ...]
 
 MISSING: Final = UNSET
 """Stands for an argument or attribute that a call does not have."""
-Value: TypeAlias = Union[JSON, UnsetType]
+Value: TypeAlias = JSON | UnsetType
 
 SAFE_INTEGER: Final = 2**53 - 1
 """The largest integer that every JSON implementation agrees on (RFC 8259, section 6)."""

@@ -6,7 +6,6 @@ Law: an instant is whole Unix seconds; a duration is relative to a `now` that th
 import re
 from datetime import UTC, datetime
 
-
 from capx_caveats.errors import InvalidCaveat
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -1,0 +1,249 @@
+"""The caveats of the vocabulary, one class each.
+
+To add one: write its class here and name it in `vocabulary.DEFAULT`.
+"""
+
+from msgspec import UNSET, UnsetType
+
+from capx_caveats.call import Call, Facts
+from capx_caveats.caveat import Caveat, Natural, Refusal
+from capx_caveats.constraint import Wire
+from capx_caveats.constraints import AnyConstraint, demand_presence
+from capx_caveats.errors import InvalidCaveat
+from capx_caveats.names import demand, is_attribute, is_id, is_label, is_pattern
+from capx_caveats.values import JSON, MISSING, Value, demand_not_empty, shown
+from capx_caveats.when import shown_instant
+
+
+class UntilCompleted(Caveat, frozen=True, tag="until_completed"):
+    """That task has not ended; the verifier looks it up among the deaths."""
+
+    task: str
+
+    def __post_init__(self) -> None:
+        demand(is_id(self.task), "a task id", self.task)
+
+    def refusal(self, facts: Facts) -> Refusal | None:
+        return None
+
+    def sentence(self) -> str:
+        return f"until task {self.task} ends"
+
+
+class Expires(Caveat, frozen=True, tag="expires"):
+    """now < at (Unix seconds)."""
+
+    at: Natural
+
+    def refusal(self, facts: Facts) -> Refusal | None:
+        if facts.now < self.at:
+            return None
+        return Refusal("expired", f"expired at {shown_instant(self.at)}", self.sentence())
+
+    def sentence(self) -> str:
+        return f"expires at {shown_instant(self.at)}"
+
+
+class NotBefore(Caveat, frozen=True, tag="not_before"):
+    """now ≥ at (Unix seconds)."""
+
+    at: Natural
+
+    def refusal(self, facts: Facts) -> Refusal | None:
+        if facts.now >= self.at:
+            return None
+        return Refusal("not_yet", f"begins at {shown_instant(self.at)}", self.sentence())
+
+    def sentence(self) -> str:
+        return f"not before {shown_instant(self.at)}"
+
+
+class Tenant(Caveat, frozen=True, tag="tenant"):
+    """The call's tenant equals this one exactly."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        demand(is_label(self.name), "a tenant", self.name)
+
+    def refusal(self, facts: Facts) -> Refusal | None:
+        if facts.call.tenant == self.name:
+            return None
+        if facts.call.tenant is None:
+            return Refusal(
+                "attribute_missing",
+                f"is for tenant {shown(self.name)}, and this call states none",
+                self.sentence(),
+            )
+        return Refusal("wrong_tenant", f"is for tenant {shown(self.name)}, not for this call's", self.sentence())
+
+    def sentence(self) -> str:
+        return f"tenant is {shown(self.name)}"
+
+
+class Pair(Wire, frozen=True):
+    """An argument's name and the constraint on it; the name `*` stands for each argument not named."""
+
+    name: str
+    constraint: AnyConstraint
+
+    def __post_init__(self) -> None:
+        demand(is_label(self.name), "an argument name", self.name)
+        if self.name == "*":
+            demand_presence(self.constraint, '"*" judges arguments that are there')
+
+    def sentence(self) -> str:
+        """`deck is "deck-42"`."""
+        name = "any other argument" if self.name == "*" else self.name
+        return f"{name} {self.constraint.sentence()}"
+
+
+class Entry(Wire, frozen=True):
+    """An action, or every action below one (`crm.*`), and what its arguments must be.
+
+    Without `args` they are free. With pairs, even none, the world is closed: an argument that no pair names
+    refuses, unless a pair for `*` judges it.
+    """
+
+    pattern: str
+    args: tuple[Pair, ...] | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        demand(is_pattern(self.pattern), "an action, or one followed by .*", self.pattern)
+        if self.args is not UNSET and len({pair.name for pair in self.args}) != len(self.args):
+            raise InvalidCaveat("an argument is named twice")
+
+    def matches(self, action: str) -> bool:
+        """Whether this entry speaks of the action."""
+        pattern = self.pattern
+        return action == pattern or (pattern.endswith(".*") and action.startswith(pattern[:-1]))
+
+    def refusal(self, call: Call) -> Refusal | None:
+        """None when every argument is as this entry has it."""
+        if self.args is UNSET:
+            return None
+        args = call.args
+        seen = 0
+        others: AnyConstraint | None = None
+        for pair in self.args:
+            name = pair.name
+            if name == "*":
+                others = pair.constraint
+                continue
+            value: Value = args.get(name, MISSING)
+            if value is not MISSING:
+                seen += 1
+            if pair.constraint.judge(value) is not True:
+                return self._refused(pair, name, value)
+        if seen == len(args):
+            return None
+        named = {pair.name for pair in self.args}
+        for name, value in args.items():
+            if name in named and name != "*":
+                continue
+            if others is None:
+                return Refusal(
+                    "argument_not_named",
+                    f"allows {self.pattern} without an argument {shown(name)}",
+                    self.sentence(),
+                    given=name,
+                )
+            if others.judge(value) is not True:
+                return self._refused(Pair("*", others), name, value)
+        return None
+
+    def _refused(self, pair: Pair, name: str, value: Value) -> Refusal:
+        return Refusal(
+            "argument_refused",
+            f"allows {self.pattern} only where {pair.sentence()}; {shown(name)} is {shown(value)}",
+            self.sentence(),
+            given=UNSET if value is MISSING else {name: value},
+        )
+
+    def sentence(self) -> str:
+        """`slides.write where deck is "deck-42"`."""
+        if self.args is UNSET:
+            return self.pattern
+        if not self.args:
+            return f"{self.pattern} without arguments"
+        return f"{self.pattern} where " + " and ".join(pair.sentence() for pair in self.args)
+
+
+class Allow(Caveat, frozen=True, tag="allow"):
+    """The action allowlist: some entry matches the action and judges every argument yes."""
+
+    entries: tuple[Entry, ...]
+
+    def __post_init__(self) -> None:
+        demand_not_empty(self.entries)
+
+    def permits(self, action: str) -> bool:
+        """Whether some entry speaks of the action, whatever its arguments."""
+        return any(entry.matches(action) for entry in self.entries)
+
+    def refusal(self, facts: Facts) -> Refusal | None:
+        call = facts.call
+        first: Refusal | None = None
+        for entry in self.entries:
+            if entry.matches(call.action):
+                refusal = entry.refusal(call)
+                if refusal is None:
+                    return None
+                first = first or refusal
+        return first or self.ruled_out(call.action)
+
+    def ruled_out(self, action: str) -> Refusal:
+        """The refusal of an action that no entry speaks of."""
+        return Refusal("action_not_allowed", self.sentence(), self.sentence(), given=action)
+
+    def sentence(self) -> str:
+        return "allows only " + "; ".join(entry.sentence() for entry in self.entries)
+
+
+class Where(Caveat, frozen=True, tag="where"):
+    """That attribute of the call, or `args.NAME`, satisfies the constraint, for every action."""
+
+    attribute: str
+    constraint: AnyConstraint
+
+    def __post_init__(self) -> None:
+        name = self._argument
+        if name is None:
+            demand(is_attribute(self.attribute), "an attribute", self.attribute)
+            demand_presence(self.constraint, "a resource states its attributes")
+        else:
+            demand(is_label(name), "an argument name", name)
+
+    @property
+    def _argument(self) -> str | None:
+        return self.attribute[5:] if self.attribute.startswith("args.") else None
+
+    def refusal(self, facts: Facts) -> Refusal | None:
+        name = self._argument
+        value: Value
+        if name is None:
+            value = facts.call.attributes.get(self.attribute, MISSING)
+        else:
+            value = facts.call.args.get(name, MISSING)
+        if self.constraint.judge(value) is True:
+            return None
+        if value is MISSING:
+            return Refusal("attribute_missing", f"demands {self.sentence()}, and it is missing", self.sentence())
+        given: JSON | UnsetType = UNSET if name is None else {name: value}
+        return Refusal("argument_refused", f"demands {self.sentence()}", self.sentence(), given=given)
+
+    def sentence(self) -> str:
+        return f"{self.attribute} {self.constraint.sentence()}"
+
+
+class NotUnderstood(Caveat, frozen=True):
+    """Stands for what could not be understood; carried and shown, and refused."""
+
+    what: str
+    why: str
+
+    def refusal(self, facts: Facts) -> Refusal | None:
+        return Refusal("not_understood", f"demands what is not understood here ({self.why})", "a newer verifier")
+
+    def sentence(self) -> str:
+        return f"not understood: {self.what}"
