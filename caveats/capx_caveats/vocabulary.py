@@ -49,8 +49,7 @@ class Vocabulary:
 
     def decode(self, block: bytes) -> tuple[Caveat, ...]:
         """The caveats of one block, never none; TooLarge beyond the limits, and no other error."""
-        if block.count(b"[") > MAX_BRACKETS:
-            raise TooLarge(f"a block has more than {MAX_BRACKETS} brackets")
+        _demand_brackets(block)
         try:
             elements = _elements.decode(block)
         except _FAILURES as error:
@@ -82,7 +81,16 @@ def encode_block(caveats: tuple[Caveat, ...]) -> bytes:
     """The compact bytes of one block; InvalidCaveat when its own class would not read one of them back."""
     if not caveats:
         raise InvalidCaveat("an empty block says nothing")
-    return b"[" + b",".join(map(_encode, caveats)) + b"]"
+    if len(caveats) > MAX_CAVEATS:
+        raise TooLarge(f"a block has at most {MAX_CAVEATS} caveats")
+    block = b"[" + b",".join(map(_encode, caveats)) + b"]"
+    _demand_brackets(block)
+    return block
+
+
+def _demand_brackets(block: bytes) -> None:
+    if block.count(b"[") > MAX_BRACKETS:
+        raise TooLarge(f"a block has more than {MAX_BRACKETS} brackets")
 
 
 def _encode(caveat: Caveat) -> bytes:

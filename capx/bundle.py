@@ -1,0 +1,144 @@
+"""A bundle: an agent's capabilities for several audiences, all of one task and one node.
+
+Law: delegating writes one hop nonce into every capability, so a sub-agent is one node at all audiences. A bundle
+never goes to a resource: it presents one capability for one call.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NoReturn
+
+from capx.capability import Capability, Presentation, new_nonce
+from capx.errors import InvalidRequest, MalformedToken
+from capx.present import HttpRequest, Received, ToolCall
+from capx_caveats import Allow, Appendable, Call, Entry, Facts
+
+MAX_TOKENS = 32
+"""Capabilities per bundle."""
+
+
+class Bundle:
+    """Capabilities of one task and one node; there may be several for an audience, the newest last."""
+
+    __slots__ = ("_capabilities",)
+
+    def __init__(self, capabilities: Iterable[Capability]) -> None:
+        self._capabilities = tuple(capabilities)
+        if not self._capabilities:
+            raise InvalidRequest("a bundle holds one capability at least")
+        if len(self._capabilities) > MAX_TOKENS:
+            raise MalformedToken(f"a bundle holds at most {MAX_TOKENS} capabilities", "too_large")
+        if len({(capability.task, capability.node) for capability in self._capabilities}) != 1:
+            raise InvalidRequest("the capabilities of a bundle belong to one task and one node; these do not")
+
+    @classmethod
+    def parse(cls, text: str) -> "Bundle":
+        """The bundle a text spells: tokens joined by commas; MalformedToken or InvalidRequest for any other text."""
+        if text.count(",") >= MAX_TOKENS:
+            raise MalformedToken(f"a bundle holds at most {MAX_TOKENS} capabilities", "too_large")
+        return cls(map(Capability.parse, text.split(",")))
+
+    @property
+    def text(self) -> str:
+        """The secret text: tokens joined by commas."""
+        return ",".join(capability.text for capability in self._capabilities)
+
+    @property
+    def node(self) -> bytes | None:
+        """The node of the execution graph at which all of this is held: what its delegator can revoke."""
+        return self._capabilities[0].node
+
+    @property
+    def path(self) -> tuple[bytes, ...]:
+        """The nodes from the root to this one."""
+        return self._capabilities[0].path
+
+    @property
+    def hops(self) -> tuple[str, ...]:
+        """The labels along the path."""
+        return self._capabilities[0].hops
+
+    @property
+    def task(self) -> str | None:
+        """The task all of this is for, not verified."""
+        return self._capabilities[0].task
+
+    @property
+    def audiences(self) -> tuple[str, ...]:
+        """The resources this speaks to, in order, each once."""
+        return tuple(dict.fromkeys(capability.audience for capability in self._capabilities))
+
+    def attenuate(self, *caveats: Appendable, now: int | None = None) -> "Bundle":
+        """The same bundle, every capability narrowed by the same block."""
+        return Bundle(capability.attenuate(*caveats, now=now) for capability in self._capabilities)
+
+    def delegate(
+        self,
+        *,
+        to: str,
+        allow: Sequence[str | Entry] | None = None,
+        caveats: Iterable[Appendable] = (),
+        audiences: Iterable[str] | None = None,
+        nonce: str | None = None,
+        now: int | None = None,
+    ) -> "Bundle":
+        """The child bundle of another agent: all capabilities, or those of the named audiences, narrowed alike."""
+        shared = nonce or new_nonce()
+        appended = tuple(caveats)
+        return Bundle(
+            capability.delegate(to=to, allow=allow, caveats=appended, nonce=shared, now=now)
+            for capability in self._chosen(audiences)
+        )
+
+    def candidates(self, audience: str, received: Received | None = None) -> list[Capability]:
+        """The capabilities for an audience, newest first, without those whose `allow`s rule the call out.
+
+        When all rule it out, the newest alone: so that the resource explains and records. InvalidRequest when
+        there is none for the audience.
+        """
+        newest_first = [c for c in reversed(self._capabilities) if c.audience == audience]
+        if not newest_first:
+            raise InvalidRequest(f"this bundle holds nothing for {audience!r}, only for {', '.join(self.audiences)}")
+        if not isinstance(received, ToolCall):
+            return newest_first
+        call = Call(received.action, received.args)
+        return [c for c in newest_first if not _ruled_out(c, call)] or newest_first[:1]
+
+    def present(self, audience: str, received: ToolCall | HttpRequest, *, now: int | None = None) -> Presentation:
+        """Present the best candidate for one request."""
+        return self.candidates(audience, received)[0].present(received, now=now)
+
+    def _chosen(self, audiences: Iterable[str] | None) -> tuple[Capability, ...]:
+        if audiences is None:
+            return self._capabilities
+        wanted = set(audiences)
+        if unknown := wanted.difference(self.audiences):
+            raise InvalidRequest(f"this bundle holds nothing for {', '.join(sorted(unknown))}")
+        return tuple(capability for capability in self._capabilities if capability.audience in wanted)
+
+    def __iter__(self) -> Iterator[Capability]:
+        return iter(self._capabilities)
+
+    def __len__(self) -> int:
+        return len(self._capabilities)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bundle) and self._capabilities == other._capabilities
+
+    def __hash__(self) -> int:
+        return hash(self._capabilities)
+
+    def __repr__(self) -> str:
+        return f"Bundle(audiences={self.audiences!r}, hops={self.hops!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise InvalidRequest("a bundle is a secret: pass its `text` on where it must go")
+
+
+def _ruled_out(capability: Capability, call: Call) -> bool:
+    facts = Facts(call, 0, 0.0)
+    return any(
+        caveat.refusal(facts) is not None
+        for block in capability.caveats
+        for caveat in block
+        if isinstance(caveat, Allow)
+    )
