@@ -1,0 +1,244 @@
+"""Where an authentic token is judged: steps 6 to 9 of the verifier.
+
+Laws: every refusal is told, not the first. Whoever may be allowed has a slot in the record before it is; after that
+recording changes no verdict. A denial stands whether or not it can be recorded.
+"""
+
+import secrets
+import threading
+from collections.abc import Callable, Iterable
+
+from msgspec.structs import replace
+
+from capx.chain import b64u
+from capx.decision import Allowed, Decision, Denied
+from capx.errors import Unavailable
+from capx.lineage import Demand, Lineage
+from capx.liveness import Liveness
+from capx.recorder import Recorder
+from capx_caveats import Allow, Call, Facts, Refusal
+
+
+class Court:
+    """What judging needs besides the token: who died, the time, and the record."""
+
+    def __init__(
+        self,
+        audience: str,
+        *,
+        liveness: Liveness,
+        recorder: Recorder,
+        max_staleness: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self.recorder = recorder
+        self._audience = audience
+        self._liveness = liveness
+        self._max_staleness = max_staleness
+        self._clock = clock
+        self._latest = 0
+        self._lock = threading.Lock()
+
+    def age(self) -> float:
+        """Seconds since deaths were last heard of, after looking again."""
+        return self._liveness.age()
+
+    def refusals(self, lineage: Lineage, ids: tuple[bytes, ...], facts: Facts) -> Iterable[Refusal]:
+        """Steps 6 and 7: everything that refuses, deaths first."""
+        yield from self.lifeless(lineage, ids, facts.age)
+        if facts.call.tenant is not None and lineage.tenant is None:
+            yield Refusal(
+                "incomplete_authority", "the call has a tenant, and the authority's block names none", "tenant"
+            )
+        yield from lineage.standing
+        for demand in lineage.demands:
+            refusal = demand.caveat.refusal(facts)
+            if refusal is not None:
+                yield owned(refusal, demand)
+
+    def lifeless(self, lineage: Lineage, ids: tuple[bytes, ...], age: float) -> Iterable[Refusal]:
+        """Step 6: the deaths that end this chain, and knowledge that is missing or too old."""
+        deaths = self._liveness.deaths
+        for key in (*lineage.mortal, ids[-1]) if deaths else ():
+            if key in deaths:
+                yield _dead(key, deaths[key], lineage)
+        if age == float("inf"):
+            yield Refusal("unknown_liveness", "nothing is known of deaths yet", "a readable store")
+        elif age > self._max_staleness:
+            yield Refusal(
+                "stale_liveness",
+                f"nothing was heard of deaths for {age:.0f} s",
+                f"news at most {self._max_staleness:g} s old",
+            )
+
+    def now(self) -> int:
+        """The time in whole Unix seconds: it never steps back."""
+        with self._lock:
+            self._latest = max(self._latest, int(self._clock()))
+            return self._latest
+
+    def decision(
+        self,
+        refusals: tuple[Refusal, ...],
+        *,
+        lineage: Lineage | None = None,
+        ids: tuple[bytes, ...] = (),
+        action: str | None = None,
+    ) -> Decision:
+        """A verdict with an id of its own: allowed if nothing refuses."""
+        decision = Decision(
+            id=b64u(secrets.token_bytes(16)),
+            at=self.now(),
+            allowed=not refusals,
+            audience=self._audience,
+            action=action,
+            refusals=refusals,
+        )
+        if lineage is None:
+            return decision
+        return replace(
+            decision,
+            task=lineage.task,
+            tenant=lineage.tenant,
+            intent=lineage.intent,
+            root=lineage.root,
+            path=tuple(map(b64u, lineage.path)),
+            hops=lineage.hops,
+            ids=tuple(map(b64u, ids)),
+        )
+
+    def recorded(self, decision: Decision) -> Decision:
+        """The decision, recorded if there is room: a denial stands without."""
+        try:
+            self.recorder.reserve()
+        except Unavailable:
+            return decision
+        self.recorder.record(decision)
+        return decision
+
+
+class Admitted:
+    """An authentic, fitting, fresh, unused token that was alive; what its authority's block claims."""
+
+    __slots__ = ("_action", "_court", "_ids", "_lineage")
+
+    def __init__(self, court: Court, lineage: Lineage, ids: tuple[bytes, ...], action: str | None) -> None:
+        self._court = court
+        self._lineage = lineage
+        self._ids = ids
+        self._action = action
+
+    @property
+    def task(self) -> str:
+        """The task this is done for."""
+        return self._lineage.task
+
+    @property
+    def tenant(self) -> str | None:
+        """The tenant the authority named."""
+        return self._lineage.tenant
+
+    @property
+    def intent(self) -> str | None:
+        """The digest of the intent."""
+        return self._lineage.intent
+
+    @property
+    def root(self) -> str:
+        """The revocation root."""
+        return self._lineage.root
+
+    @property
+    def path(self) -> tuple[bytes, ...]:
+        """The nodes from the root to the acting agent, 16 bytes each."""
+        return self._lineage.path
+
+    @property
+    def node(self) -> bytes:
+        """The acting agent's node."""
+        return self._lineage.path[-1]
+
+    @property
+    def hops(self) -> tuple[str, ...]:
+        """The labels along the path, as their delegators chose them."""
+        return self._lineage.hops
+
+    def granted_tenant(self) -> str:
+        """The tenant the authority named; raises Denied (incomplete_authority) when it named none."""
+        if self._lineage.tenant is None:
+            refusal = Refusal("incomplete_authority", "the authority's block names no tenant", "tenant")
+            raise Denied(self.refused((refusal,)))
+        return self._lineage.tenant
+
+    def screen(self, action: str) -> None:
+        """Raise Denied if some allowlist has no entry for the action, whatever its arguments."""
+        refusals = tuple(
+            owned(demand.caveat.ruled_out(action), demand)
+            for demand in self._lineage.demands
+            if isinstance(demand.caveat, Allow) and not demand.caveat.permits(action)
+        )
+        if refusals:
+            raise Denied(self.refused(refusals, action))
+
+    def judge(self, call: Call) -> Allowed:
+        """Every caveat against the call as it is about to be executed; raises Denied with all that refuse."""
+        decision = self.decide(call)
+        if not decision.allowed:
+            raise Denied(decision)
+        lineage = self._lineage
+        return Allowed(
+            decision_id=decision.id,
+            call=call,
+            task=lineage.task,
+            tenant=lineage.tenant,
+            intent=lineage.intent,
+            root=lineage.root,
+            node=lineage.path[-1],
+            hops=lineage.hops,
+            expires=lineage.expires,
+        )
+
+    def decide(self, call: Call) -> Decision:
+        """Steps 6-9 as an answer."""
+        court = self._court
+        facts = Facts(call, court.now(), court.age())
+        refusals = tuple(court.refusals(self._lineage, self._ids, facts))
+        if refusals:
+            return self.refused(refusals, call.action)
+        try:
+            court.recorder.reserve()
+        except Unavailable as problem:
+            return self.refused((Refusal("unavailable", str(problem), "try again later"),), call.action)
+        decision = court.decision((), lineage=self._lineage, ids=self._ids, action=call.action)
+        court.recorder.record(decision)
+        return decision
+
+    def demand_alive(self) -> None:
+        """Step 6 alone; raises Denied."""
+        court = self._court
+        refusals = tuple(court.lifeless(self._lineage, self._ids, court.age()))
+        if refusals:
+            raise Denied(self.refused(refusals))
+
+    def refused(self, refusals: tuple[Refusal, ...], action: str | None = None) -> Decision:
+        """The recorded decision of a refusal."""
+        court = self._court
+        return court.recorded(
+            court.decision(refusals, lineage=self._lineage, ids=self._ids, action=action or self._action)
+        )
+
+
+def _dead(key: bytes | str, code: str, lineage: Lineage) -> Refusal:
+    if isinstance(key, str):
+        return Refusal(code, f"task {key} was {code.removeprefix('task_')}", "a live task")
+    if key in lineage.path:
+        at = lineage.path.index(key)
+        if at == 0:
+            return Refusal(code, "the revocation root of this task was revoked", "a live task")
+        return Refusal(code, "was revoked, and all below it", "a live node", hop=at, hop_name=lineage.hops[at - 1])
+    return Refusal(code, "a capability that this one descends from was revoked", "a live capability", given=b64u(key))
+
+
+def owned(refusal: Refusal, demand: Demand) -> Refusal:
+    """The refusal, with whose restriction it is."""
+    return replace(refusal, hop=demand.hop, hop_name=demand.name)

@@ -1,0 +1,174 @@
+"""What a verifier says: allowed, or denied with every reason; and the record of it.
+
+Laws: a denial is an answer. It tells no secret, and no value but those that the bearer sent. Nothing here is
+truthy by accident. `Decision` is what the log holds: ids and facts, never a token.
+"""
+
+from typing import Any, Final, NoReturn
+
+import msgspec
+from msgspec import Struct
+
+from capx.errors import CapxError
+from capx_caveats import Call, Refusal
+
+STATUS: Final = {
+    **dict.fromkeys(
+        (
+            "no_token",
+            "malformed",
+            "truncated",
+            "too_large",
+            "unknown_version",
+            "wrong_audience",
+            "not_authentic",
+            "bearer_refused",
+            "call_mismatch",
+            "call_window",
+            "replayed",
+        ),
+        401,
+    ),
+    **dict.fromkeys(
+        (
+            "incomplete_authority",
+            "misplaced",
+            "not_understood",
+            "revoked",
+            "task_completed",
+            "task_withdrawn",
+            "task_expired",
+            "expired",
+            "not_yet",
+            "wrong_tenant",
+            "action_not_allowed",
+            "argument_refused",
+            "argument_not_named",
+            "attribute_missing",
+            "too_many_hops",
+            "hop_unsigned",
+            "needs_discharge",
+        ),
+        403,
+    ),
+    **dict.fromkeys(("unknown_liveness", "stale_liveness", "unavailable"), 503),
+}
+"""The HTTP status of each reason: 401 present properly, 403 not allowed, 503 cannot say."""
+
+
+def sentence(refusal: Refusal) -> str:
+    """One refusal as a sentence that names whose restriction it is."""
+    if refusal.hop is None:
+        return refusal.sentence
+    if refusal.hop == 0:
+        return f"the task's grant {refusal.sentence}"
+    return f"hop {refusal.hop} ({refusal.hop_name}) {refusal.sentence}"
+
+
+class Decision(Struct, frozen=True, kw_only=True):
+    """One verdict, as it is recorded. Ids and nodes are base64url; what could not be read is None or empty.
+
+    `path` runs from the root's node to the acting agent's, `hops` are the labels of its steps, `ids` those of the
+    chain, the presentation's last.
+    """
+
+    id: str
+    at: int
+    allowed: bool
+    audience: str
+    action: str | None = None
+    task: str | None = None
+    tenant: str | None = None
+    intent: str | None = None
+    root: str | None = None
+    path: tuple[str, ...] = ()
+    hops: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+
+    @property
+    def outcome(self) -> str:
+        """`allowed` or `denied`."""
+        return "allowed" if self.allowed else "denied"
+
+    def body(self) -> dict[str, Any]:
+        """The decision as JSON values: what the log holds and `capx why` shows."""
+        return {
+            "id": self.id,
+            "at": self.at,
+            "outcome": self.outcome,
+            "audience": self.audience,
+            "action": self.action,
+            "task": self.task,
+            "tenant": self.tenant,
+            "intent": self.intent,
+            "root": self.root,
+            "path": list(self.path),
+            "hops": list(self.hops),
+            "ids": list(self.ids),
+            "reasons": [reason(refusal) for refusal in self.refusals],
+        }
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError("a Decision is neither true nor false: read its `allowed`")
+
+
+def reason(refusal: Refusal) -> dict[str, Any]:
+    """One refusal as JSON values, its sentence complete."""
+    values: dict[str, Any] = msgspec.to_builtins(refusal)
+    return {**values, "sentence": sentence(refusal)}
+
+
+class Denied(CapxError):
+    """The call is refused; `decision` holds every reason, `code` and `status` are those of the first."""
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(decision)
+        self.decision = decision
+
+    @property
+    def refusals(self) -> tuple[Refusal, ...]:
+        """All that refuse, each with hop, what was wanted and what was given."""
+        return self.decision.refusals
+
+    @property
+    def code(self) -> str:
+        """The stable code of the first reason."""
+        return self.refusals[0].code
+
+    @property
+    def status(self) -> int:
+        """401 present properly, 403 not allowed, 503 cannot say."""
+        return STATUS[self.code]
+
+    def problem(self) -> dict[str, Any]:
+        """Problem details for HTTP (RFC 9457)."""
+        return {
+            "type": f"urn:capx:reason:{self.code}",
+            "title": self.code.replace("_", " "),
+            "status": self.status,
+            "detail": str(self),
+            "code": self.code,
+            "decision": self.decision.id,
+            "reasons": [reason(refusal) for refusal in self.refusals],
+        }
+
+    def __str__(self) -> str:
+        return "; ".join(map(sentence, self.refusals))
+
+
+class Allowed(Struct, frozen=True, kw_only=True):
+    """The call may be made, now. Task, tenant, intent and root are the authority's claims; hops are labels.
+
+    `expires` is the earliest expiry of the chain, in Unix seconds.
+    """
+
+    decision_id: str
+    call: Call
+    task: str
+    tenant: str | None
+    intent: str | None
+    root: str
+    node: bytes
+    hops: tuple[str, ...]
+    expires: int

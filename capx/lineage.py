@@ -1,0 +1,206 @@
+"""What the authentic bytes of a chain say, worked out once: claims, nodes, ids, and every demand on a call.
+
+Laws: only the first block claims task, tenant, intent and root; all others restrict and claim nothing. A mark where
+it may not stand refuses the whole. Nothing here depends on a call, the time, or who died: so it can be kept.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from msgspec import Struct
+
+from capx import chain
+from capx.capability import walk
+from capx.wire import Block, ThirdParty
+from capx_caveats import (
+    Allow,
+    Caveat,
+    Expires,
+    Hop,
+    Intent,
+    Mark,
+    MaxHops,
+    Presented,
+    Refusal,
+    Root,
+    Task,
+    Tenant,
+    TooLarge,
+    UntilCompleted,
+    Vocabulary,
+)
+
+C = TypeVar("C", bound=Caveat)
+
+
+class Shapeless(Exception):
+    """The chain is authentic and has no acceptable shape."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.code)
+        self.refusal = refusal
+
+
+class Demand(Struct, frozen=True):
+    """One caveat and whose it is: hop 0 is the authority's grant."""
+
+    hop: int
+    name: str | None
+    caveat: Caveat
+
+
+class Lineage(Struct, frozen=True):
+    """A chain that may be judged.
+
+    `mortal` are the keys of all deaths that would end it: nodes, ids (16 bytes each), tasks. `standing` are the
+    refusals that no call could cure.
+    """
+
+    task: str
+    root: str
+    tenant: str | None
+    intent: str | None
+    path: tuple[bytes, ...]
+    hops: tuple[str, ...]
+    digests: tuple[bytes, ...]
+    demands: tuple[Demand, ...]
+    mortal: frozenset[bytes | str]
+    standing: tuple[Refusal, ...]
+    expires: int
+
+    @property
+    def ids(self) -> tuple[bytes, ...]:
+        """The ids of what was minted and of what each block made: 16 bytes each."""
+        return tuple(digest[:16] for digest in self.digests)
+
+
+def read(identifier: bytes, blocks: tuple[Block, ...], vocabulary: Vocabulary, require: frozenset[str]) -> Lineage:
+    """The lineage of an authentic chain without its presentation; Shapeless when it has no acceptable shape."""
+    decoded = [_decoded(block, vocabulary) for block in blocks]
+    authority = decoded[0] if decoded else ()
+    for at, caveats in enumerate(decoded):
+        _demand_places(at, caveats)
+    claims = _claims(authority, require)
+    hops = tuple(block[0] for block in decoded if block and isinstance(block[0], Hop))
+    path = walk(claims.root, hops)
+    steps = claims.root.path if isinstance(claims.root.path, tuple) else ()
+    digests = tuple(_digests(identifier, blocks))
+    owned = list(_owned(decoded, len(steps)))
+    return Lineage(
+        task=claims.task.id,
+        root=claims.root.id,
+        tenant=claims.tenant,
+        intent=claims.intent,
+        path=path,
+        hops=(*(step.to for step in steps), *(hop.to for hop in hops)),
+        digests=digests,
+        demands=tuple(demand for demand in owned if not isinstance(demand.caveat, Mark | UntilCompleted)),
+        mortal=frozenset(
+            (
+                *path,
+                *(digest[:16] for digest in digests),
+                claims.task.id,
+                *(demand.caveat.task for demand in owned if isinstance(demand.caveat, UntilCompleted)),
+            )
+        ),
+        standing=tuple(_standing(blocks, decoded, owned)),
+        expires=min(demand.caveat.at for demand in owned if isinstance(demand.caveat, Expires)),
+    )
+
+
+class _Claims(Struct, frozen=True):
+    task: Task
+    root: Root
+    tenant: str | None
+    intent: str | None
+
+
+def _decoded(block: Block, vocabulary: Vocabulary) -> tuple[Caveat, ...]:
+    if isinstance(block, ThirdParty):
+        return ()
+    try:
+        return vocabulary.decode(block)
+    except TooLarge as error:
+        raise Shapeless(Refusal("too_large", str(error))) from None
+
+
+def _demand_places(at: int, caveats: tuple[Caveat, ...]) -> None:
+    """Every mark stands where it may, and once in its block."""
+    seen: set[type[Caveat]] = set()
+    for position, caveat in enumerate(caveats):
+        kind = type(caveat)
+        if not isinstance(caveat, Mark):
+            continue
+        if isinstance(caveat, MaxHops):
+            placed = True
+        elif isinstance(caveat, Hop):
+            placed = at > 0 and position == 0
+        else:
+            placed = at == 0 and not isinstance(caveat, Presented)
+        if not placed or kind in seen:
+            raise Shapeless(Refusal("misplaced", f"`{caveat.sentence()}` stands where it may not"))
+        seen.add(kind)
+
+
+def _claims(authority: tuple[Caveat, ...], require: frozenset[str]) -> _Claims:
+    task = _first(authority, Task)
+    root = _first(authority, Root)
+    tenant = _first(authority, Tenant)
+    intent = _first(authority, Intent)
+    if task is None or root is None:
+        raise _incomplete("task" if task is None else "root")
+    if UntilCompleted(task.id) not in authority:
+        raise _incomplete("until_completed of its task")
+    for kind, name in ((Expires, "expires"), (Allow, "allow")):
+        if not any(isinstance(caveat, kind) for caveat in authority):
+            raise _incomplete(name)
+    for name, claim in (("tenant", tenant), ("intent", intent)):
+        if name in require and claim is None:
+            raise _incomplete(name)
+    return _Claims(task, root, tenant and tenant.name, intent and intent.digest)
+
+
+def _first(authority: tuple[Caveat, ...], kind: type[C]) -> C | None:
+    return next((caveat for caveat in authority if isinstance(caveat, kind)), None)
+
+
+def _incomplete(what: str) -> Shapeless:
+    return Shapeless(Refusal("incomplete_authority", f"the authority's block has no {what}", what))
+
+
+def _digests(identifier: bytes, blocks: tuple[Block, ...]) -> Iterator[bytes]:
+    digest = chain.token_digest(identifier)
+    yield digest
+    for block in blocks:
+        if isinstance(block, ThirdParty):
+            digest = chain.third_party_digest(digest, block.vid, block.cid)
+        else:
+            digest = chain.block_digest(digest, block)
+        yield digest
+
+
+def _owned(decoded: Iterable[tuple[Caveat, ...]], granted_at: int) -> Iterator[Demand]:
+    """Each caveat with the hop whose restriction it is; hop numbers go on from the root's path."""
+    hop, name = 0, None
+    for caveats in decoded:
+        if caveats and isinstance(caveats[0], Hop):
+            hop, name = max(hop, granted_at) + 1, caveats[0].to
+        for caveat in caveats:
+            yield Demand(hop, name, caveat)
+
+
+def _standing(blocks: tuple[Block, ...], decoded: list[tuple[Caveat, ...]], owned: list[Demand]) -> Iterator[Refusal]:
+    for demand in owned:
+        caveat = demand.caveat
+        if isinstance(caveat, Hop) and isinstance(caveat.key, str):
+            yield Refusal(
+                "hop_unsigned", "names a key, and no signed chain leads there", "", hop=demand.hop, hop_name=demand.name
+            )
+    after = 0
+    for block in reversed(decoded):
+        for caveat in block:
+            if isinstance(caveat, MaxHops) and after > caveat.n:
+                yield Refusal("too_many_hops", f"{caveat.sentence()}, and {after} came", caveat.sentence())
+        after += bool(block) and isinstance(block[0], Hop)
+    if any(isinstance(block, ThirdParty) for block in blocks):
+        yield Refusal("needs_discharge", "an approval is demanded, and none is presented", "a discharge")
