@@ -9,6 +9,8 @@
     │   └── KeyProblem       a key file or key that may not be used
     └── StoreProblem         the store's: gone, full, locked, of another version, rolled back
         └── Unavailable      no slot, no memory, no answer in time: try again later
+
+Errors carry evidence as attributes, and a sentence a person can act on.
 """
 
 from capx_caveats import CapxError, InvalidCaveat

@@ -174,9 +174,7 @@ def _lines(path: Path) -> Iterable[tuple[int, list[str]]]:
         raise KeyProblem(f"cannot read the key file {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise KeyProblem(f"{path} is no key file") from None
-    return [
-        (number, line.split()) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")
-    ]
+    return [(number, line.split()) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
 
 
 def _unb64u(path: Path, number: int, text: str) -> bytes:
