@@ -13,10 +13,8 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from capx.errors import StoreProblem, Unavailable
+from capx.present import WINDOW_AFTER, WINDOW_BEFORE
 from capx.store import Store
-
-_WINDOW = 60
-_CLOCKS_DIFFER = 5
 
 
 class Replay(ABC):
@@ -58,8 +56,8 @@ class ProcessReplay(Replay):
     def burn(self, presentation: bytes, until: int, now: int) -> bool:
         """Burn a presentation's id in memory."""
         # Who presented it before we were up may have had it burnt by the process before us.
-        unknown_before = math.ceil(self._start) + _CLOCKS_DIFFER
-        if until - _WINDOW < unknown_before:
+        unknown_before = math.ceil(self._start) + WINDOW_BEFORE
+        if until - WINDOW_AFTER < unknown_before:
             raise Unavailable(
                 "cannot tell whether this was used before this service started: "
                 f"present again in {max(1, unknown_before - now)} s"

@@ -68,8 +68,8 @@ class Reading(Protocol):
         """Give the task with this id."""
         ...
 
-    def rooted(self, root: str) -> TaskRecord | None:
-        """Give the task with this root id."""
+    def rooted(self, node: bytes) -> TaskRecord | None:
+        """Give the task whose root is this node of the execution graph (16 bytes)."""
         ...
 
     def tasks(self) -> list[TaskRecord]:

@@ -13,16 +13,18 @@ import contextlib
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import msgspec
 
+from capx.chain import root_node
 from capx.errors import StoreProblem
 from capx.log import Event, following
 from capx.store import Death, Head, Reading, TaskRecord, Writing
-from capx.store.sqlite_file import Identity, connect, create, explained, identity, leave_to_parent
+from capx.store.sqlite_file import Identity, close_all, connect, create, explained, identity
 from capx.task import State
 
 _PAGE = 1_000
@@ -103,8 +105,8 @@ class _Transaction:
         row = self._row(f"{_TASK} WHERE id = ?", id_)
         return row and TaskRecord(*row)
 
-    def rooted(self, root: str) -> TaskRecord | None:
-        row = self._row(f"{_TASK} WHERE root = ?", root)
+    def rooted(self, node: bytes) -> TaskRecord | None:
+        row = self._row(f"{_TASK} WHERE node = ?", node)
         return row and TaskRecord(*row)
 
     def tasks(self) -> list[TaskRecord]:
@@ -143,7 +145,10 @@ class _Transaction:
         return event
 
     def open_task(self, task: TaskRecord) -> None:
-        self._db.execute("INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", msgspec.structs.astuple(task))
+        self._db.execute(
+            "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*msgspec.structs.astuple(task), root_node(task.root)),
+        )
 
     def end_task(self, id_: str, state: State, *, at: int, position: int) -> None:
         self._db.execute(
@@ -198,14 +203,16 @@ class _Pool:
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
-        self._idle: list[tuple[Identity, sqlite3.Connection]] = []
+        self._idle: list[sqlite3.Connection] = []
+        self._opened_on: Identity | None = None
         self._process = os.getpid()
+        # Also when nobody said close: the connections end with the pool, or with the process.
+        self._end = weakref.finalize(self, close_all, self._idle, self._process)
 
     @contextlib.contextmanager
     def connection(self) -> Generator[sqlite3.Connection]:
         if self._process != os.getpid():
-            for _, inherited in self._idle:
-                leave_to_parent(inherited)
+            self._end()
             self._begin()
         file, connection = self._lend()
         try:
@@ -216,22 +223,18 @@ class _Pool:
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            idle, self._idle = self._idle, []
-        for _, connection in idle:
-            connection.close()
+            close_all(self._idle, self._process)
 
     def _lend(self) -> tuple[Identity, sqlite3.Connection]:
         file = identity(self._path)
-        while True:
-            with self._lock:
-                if self._closed:
-                    raise StoreProblem(f"The store {self._path} was closed.")
-                if not self._idle:
-                    break
-                opened_on, connection = self._idle.pop()
-            if opened_on == file:
-                return file, connection
-            connection.close()
+        with self._lock:
+            if self._closed:
+                raise StoreProblem(f"The store {self._path} was closed.")
+            if file != self._opened_on:
+                close_all(self._idle, self._process)
+                self._opened_on = file
+            if self._idle:
+                return file, self._idle.pop()
         connection = connect(self._path)
         if identity(self._path) != file:
             connection.close()
@@ -240,8 +243,13 @@ class _Pool:
 
     def _take_back(self, file: Identity, connection: sqlite3.Connection) -> None:
         with self._lock:
-            keep = not self._closed and not connection.in_transaction and len(self._idle) < _IDLE
+            keep = (
+                not self._closed
+                and file == self._opened_on
+                and not connection.in_transaction
+                and len(self._idle) < _IDLE
+            )
             if keep:
-                self._idle.append((file, connection))
+                self._idle.append(connection)
         if not keep:
             connection.close()

@@ -33,7 +33,7 @@ CREATE TABLE events (
 CREATE INDEX decisions ON events (json_extract(body, '$.id')) WHERE kind = 'decision';
 CREATE TABLE tasks (
     id TEXT PRIMARY KEY, root TEXT NOT NULL UNIQUE, opened INTEGER NOT NULL, expires INTEGER NOT NULL,
-    tenant TEXT, purpose TEXT, state TEXT NOT NULL, ended INTEGER, position INTEGER
+    tenant TEXT, purpose TEXT, state TEXT NOT NULL, ended INTEGER, position INTEGER, node BLOB NOT NULL UNIQUE
 ) STRICT;
 CREATE TABLE deaths (
     seq INTEGER PRIMARY KEY, key ANY NOT NULL UNIQUE, reason TEXT NOT NULL,
@@ -84,9 +84,15 @@ def connect(path: Path, *, read_only: bool = False, busy_seconds: float = BUSY_S
     return connection
 
 
-def leave_to_parent(connection: sqlite3.Connection) -> None:
-    """Forget a connection that was opened before this process was forked: closing it could harm the parent."""
-    _left_to_the_parent.append(connection)
+def close_all(connections: list[sqlite3.Connection], process: int) -> None:
+    """Close connections that `process` opened; a forked child keeps them, since closing could harm the parent."""
+    while connections:
+        connection = connections.pop()
+        if process == os.getpid():
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+        else:
+            _left_to_the_parent.append(connection)
 
 
 @contextlib.contextmanager

@@ -9,12 +9,13 @@
 import os
 import sqlite3
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
 from capx.errors import StoreProblem
 from capx.store import Head, News
-from capx.store.sqlite_file import connect, explained, leave_to_parent
+from capx.store.sqlite_file import close_all, connect, explained
 
 # A look happens within a verification: better to go on with what is known than to wait.
 _BUSY_SECONDS = 0.05
@@ -25,10 +26,14 @@ class SQLiteNews:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path).absolute()
-        self._connection: sqlite3.Connection | None = None
         self._opened_on: tuple[int, ...] = ()
-        self._process = os.getpid()
         self._last: tuple[Head, int] | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._open: list[sqlite3.Connection] = []
+        self._process = os.getpid()
+        self._end = weakref.finalize(self, close_all, self._open, self._process)
 
     def news(self, known: Head | None) -> News:
         """Read on from `known`; raises `StoreProblem` when there is nothing trustworthy to be had."""
@@ -47,25 +52,20 @@ class SQLiteNews:
 
     def close(self) -> None:
         """Close the connection; a later look opens another."""
-        connection, self._connection, self._last = self._connection, None, None
-        if connection is None:
-            return
-        if self._process != os.getpid():
-            leave_to_parent(connection)
-        else:
-            with explained(self.path):
-                connection.close()
+        self._last = None
+        self._end()
+        self._begin()
 
     def _current(self) -> sqlite3.Connection:
         """Give a connection to the file that is there now, with nothing kept in mind of another's pages."""
         found = self.path.stat()
         # Size and time as well: a file that was written over in place keeps its inode.
         file = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-        if self._connection is None or file != self._opened_on or self._process != os.getpid():
+        if not self._open or file != self._opened_on or self._process != os.getpid():
             self.close()
-            self._connection = connect(self.path, read_only=True, busy_seconds=_BUSY_SECONDS)
-            self._opened_on, self._process = file, os.getpid()
-        return self._connection
+            self._open.append(connect(self.path, read_only=True, busy_seconds=_BUSY_SECONDS))
+            self._opened_on = file
+        return self._open[0]
 
 
 def _since(connection: sqlite3.Connection, known: Head | None) -> News:

@@ -1,0 +1,355 @@
+"""The authority: where intent becomes authority, and where authority ends.
+
+- It alone holds root keys; the log and the store hold ids, never a token.
+- What it does is durable, and in the log, before it answers.
+- A task's end and a revocation are deaths: final, known to every verifier that follows the store.
+- Nothing it mints outlives its task's `expires`, nor that `max_ttl`.
+"""
+
+import secrets
+import shutil
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+
+from capx import task as life
+from capx.bundle import Bundle
+from capx.capability import Capability, mint
+from capx.chain import b64u, root_node, unb64u
+from capx.errors import InvalidRequest, MalformedToken
+from capx.grant import Granted, block, by_audience, demand_audience, demand_restricting
+from capx.graph import Graph, build
+from capx.home import create_home, open_parts
+from capx.keys import AudienceKeys, KeyRing, RootKey
+from capx.liveness import StoreLiveness
+from capx.log import Event
+from capx.recorder import StoreRecorder
+from capx.replay import Replay
+from capx.report import Dying, Ended, OpenedTask, Revoked
+from capx.store import Reading, TaskRecord, Writing
+from capx.store.sqlite import SQLiteStore
+from capx.verifier import Verifier
+from capx_caveats import Appendable, Caveat, Entry, When, is_id, is_label, parse_instant, shown_instant
+
+MAX_TTL = 86_400
+"""How far ahead a task may expire, in seconds, unless the authority says otherwise."""
+
+
+class Authority:
+    """The authority over a store and its root keys; safe with several threads, and beside others on the same store.
+
+    `clock` gives Unix seconds; `max_ttl`, in seconds, bounds every `expires`.
+    """
+
+    def __init__(
+        self,
+        store: SQLiteStore,
+        keyring: KeyRing,
+        *,
+        clock: Callable[[], float] = time.time,
+        max_ttl: int = MAX_TTL,
+    ) -> None:
+        self.store = store
+        self.max_ttl = max_ttl
+        self._keyring = keyring
+        self._clock = clock
+        self._recorder = StoreRecorder(store)
+        # Without a poll: what ended here is refused here from then on, not a moment later.
+        self._liveness = StoreLiveness(store.path, poll=0)
+
+    @classmethod
+    def create_home(cls, home: Path | str | None = None) -> Self:
+        """Make a home with a new store and root key, and open it; raises `ConfigurationProblem` if there is one."""
+        return cls.open_home(create_home(home))
+
+    @classmethod
+    def open_home(cls, home: Path | str | None = None, **settings: Any) -> Self:
+        """Open the authority that lives in `home`, else in `$CAPX_HOME`, else in `~/.capx`."""
+        store, keyring = open_parts(home)
+        return cls(store, keyring, **settings)
+
+    @classmethod
+    def temporary(cls, **settings: Any) -> Self:
+        """Make an authority to try things with: real, in a private folder that goes when it or the process does."""
+        folder = tempfile.mkdtemp(prefix="capx-")
+        store = SQLiteStore.create(Path(folder) / "capx.db")
+        weakref.finalize(store, shutil.rmtree, folder, ignore_errors=True)
+        return cls(store, KeyRing(RootKey.generate()), **settings)
+
+    def __repr__(self) -> str:
+        return f"Authority({str(self.store.path)!r}, kid={self._keyring.active.kid!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write the decisions that wait, and let go of the store."""
+        self._recorder.close()
+        self._liveness.close()
+        self.store.close()
+
+    def open(
+        self,
+        *,
+        allow: Sequence[Granted],
+        tenant: str | None = None,
+        expires: When = "1h",
+        purpose: str | None = None,
+        caveats: Iterable[Appendable] = (),
+    ) -> OpenedTask:
+        """Open a task that may do what `allow` says, each `ACTION[@AUDIENCE]` or an entry that says more.
+
+        Every capability carries the tenant and the caveats. Raises `InvalidRequest` for what cannot be meant.
+        """
+        now = self._now()
+        entries = by_audience(allow)
+        added = demand_restricting(caveats, now)
+        _demand_label("tenant", tenant)
+        _demand_label("purpose", purpose)
+        task = TaskRecord(
+            id=_fresh_id(),
+            root=_fresh_id(),
+            opened=now,
+            expires=self._expiry(expires, now),
+            tenant=tenant,
+            purpose=purpose,
+        )
+        with self.store.write() as transaction:
+            transaction.open_task(task)
+            event = _append(
+                transaction,
+                "task_opened",
+                now,
+                task=task.id,
+                root=task.root,
+                node=b64u(root_node(task.root)),
+                tenant=tenant,
+                purpose=purpose,
+                expires=task.expires,
+            )
+            bundle = self._mint(transaction, task, entries, expires=task.expires, added=added, now=now)
+        return OpenedTask(task.id, task.root, tenant, purpose, task.expires, event.position, bundle)
+
+    def mint(
+        self,
+        task_id: str,
+        *,
+        allow: Sequence[Granted],
+        expires: When | None = None,
+        caveats: Iterable[Appendable] = (),
+    ) -> Bundle:
+        """Mint more for a task that is active, at its root; raises `InvalidRequest` for one that is not."""
+        now = self._now()
+        entries = by_audience(allow)
+        added = demand_restricting(caveats, now)
+        with self.store.write() as transaction:
+            task = _known(transaction, task_id)
+            state = _state(task, now)
+            if life.is_final(state):
+                raise InvalidRequest(f"task {task.id} is {state}: nothing more is minted for it")
+            if transaction.death(root_node(task.root)):
+                raise InvalidRequest(f"the root of task {task.id} is revoked: nothing more is minted for it")
+            ends = task.expires if expires is None else self._expiry(expires, now)
+            if ends > task.expires:
+                raise InvalidRequest(
+                    f"task {task.id} expires at {shown_instant(task.expires)}: no capability outlives it"
+                )
+            return self._mint(transaction, task, entries, expires=ends, added=added, now=now)
+
+    def complete(self, task_id: str, *, dry_run: bool = False) -> Ended:
+        """End a task because its work is done; every token of it is dead once this returns."""
+        return self._end(task_id, "complete", dry_run)
+
+    def withdraw(self, task_id: str, *, dry_run: bool = False) -> Ended:
+        """End a task because it is no longer wanted; every token of it is dead once this returns."""
+        return self._end(task_id, "withdraw", dry_run)
+
+    def revoke(self, target: str, *, dry_run: bool = False) -> Revoked:
+        """Kill a node, a capability, or the root of a task, and everything below it.
+
+        `target` is a node or capability id as the graph shows it, a root id, or a task id, which stands for
+        its root. An id need not have been seen before. Raises `InvalidRequest` for any other text.
+        """
+        with self.store.read() as reading:
+            key, is_root = _target(reading, target)
+            if dry_run:
+                again = reading.death(key) is not None
+                return Revoked(b64u(key), is_root, None, again, _dying(self._graph(reading), key))
+        now = self._now()
+        with self.store.write() as transaction:
+            if death := transaction.death(key):
+                return Revoked(b64u(key), is_root, death.position, again=True)
+            event = _append(transaction, "revoked", now, id=b64u(key), is_root=is_root)
+            transaction.kill(key, "revoked", at=now, position=event.position)
+        return Revoked(b64u(key), is_root, event.position)
+
+    def tasks(self) -> list[TaskRecord]:
+        """Give all tasks, in the order in which they were opened; one whose time ran out is `expired`."""
+        now = self._now()
+        with self.store.read() as reading:
+            return [msgspec.structs.replace(task, state=_state(task, now)) for task in reading.tasks()]
+
+    def task(self, task_id: str) -> TaskRecord:
+        """Give one task; raises `InvalidRequest` if there is none with this id."""
+        now = self._now()
+        with self.store.read() as reading:
+            task = _known(reading, task_id)
+        return msgspec.structs.replace(task, state=_state(task, now))
+
+    def log(self, since: int = 0, limit: int | None = None) -> list[Event]:
+        """Give the events after position `since`, at most `limit` of them."""
+        with self.store.read() as reading:
+            return list(reading.events(after=since, limit=limit))
+
+    def decision(self, decision_id: str) -> Event | None:
+        """Give the event that recorded a decision; those made a moment ago may not be written yet."""
+        with self.store.read() as reading:
+            return reading.decision(decision_id)
+
+    def graph(self, task_id: str | None = None) -> Graph:
+        """Draw the execution graph of one task, or of all, as far as it was seen."""
+        with self.store.read() as reading:
+            if task_id is not None:
+                _known(reading, task_id)
+            return self._graph(reading, task_id)
+
+    def export_keys(self, audience: str) -> AudienceKeys:
+        """Derive what a resource needs to verify for its own audience, and nothing else: a secret."""
+        return self._keyring.audience_keys(demand_audience(audience))
+
+    def verifier(self, audience: str, **settings: Any) -> Verifier:
+        """Make a verifier that follows this store, burns in it and records in it; `settings` as for `Verifier`."""
+        wired: dict[str, Any] = {
+            "liveness": self._liveness,
+            "replay": Replay.store(self.store),
+            "recorder": self._recorder,
+            "clock": self._clock,
+        }
+        return Verifier(audience, self.export_keys(audience), **(wired | settings))
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Wait up to `timeout` seconds until the decisions made here are in the log, and tell whether they are."""
+        return self._recorder.flush(timeout)
+
+    def _now(self) -> int:
+        return int(self._clock())
+
+    def _expiry(self, expires: When, now: int) -> int:
+        at = parse_instant(expires, now)
+        if at <= now:
+            raise InvalidRequest(f"{shown_instant(at)} has passed: an expiry lies ahead")
+        if at > now + self.max_ttl:
+            raise InvalidRequest(
+                f"{shown_instant(at)} is too far ahead: this authority lets nothing live longer than {self.max_ttl} s"
+            )
+        return at
+
+    def _mint(
+        self,
+        transaction: Writing,
+        task: TaskRecord,
+        entries: dict[str, tuple[Entry, ...]],
+        *,
+        expires: int,
+        added: tuple[Caveat, ...],
+        now: int,
+    ) -> Bundle:
+        minted: list[Capability] = []
+        for audience, allowed in entries.items():
+            capability = mint(
+                self._keyring.active.audience_key(audience), block(task, allowed, expires, added), now=now
+            )
+            _append(
+                transaction,
+                "capability_minted",
+                now,
+                task=task.id,
+                audience=audience,
+                ids=[b64u(id_) for id_ in capability.ids],
+                allow=[entry.sentence() for entry in allowed],
+                expires=expires,
+            )
+            minted.append(capability)
+        return Bundle(minted)
+
+    def _end(self, task_id: str, move: life.Move, dry_run: bool) -> Ended:
+        now = self._now()
+        if dry_run:
+            with self.store.read() as reading:
+                task = _known(reading, task_id)
+                dying = _dying(self._graph(reading, task_id), root_node(task.root))
+            return Ended(task.id, _end_of(task, move, now), None, life.is_final(task.state), dying)
+        with self.store.write() as transaction:
+            task = _known(transaction, task_id)
+            if life.is_final(task.state):
+                return Ended(task.id, task.state, task.position, again=True)
+            end = _end_of(task, move, now)
+            event = _append(transaction, f"task_{end}", now, task=task.id)
+            transaction.end_task(task.id, end, at=now, position=event.position)
+            transaction.kill(task.id, life.DEATH[end], at=now, position=event.position)
+        return Ended(task.id, end, event.position)
+
+    def _graph(self, reading: Reading, task_id: str | None = None) -> Graph:
+        deaths = {death.key: death.reason for death in reading.deaths()}
+        return build(reading.events(), deaths, now=self._now(), task_id=task_id)
+
+
+def _append(transaction: Writing, kind: str, at: int, **facts: object) -> Event:
+    return transaction.append(kind, msgspec.json.encode(facts), at=at)
+
+
+def _known(reading: Reading, task_id: str) -> TaskRecord:
+    task = reading.task(task_id) if is_id(task_id) else None
+    if task is None:
+        raise InvalidRequest(f"there is no task {task_id!r:.80}: capx task list shows those that there are")
+    return task
+
+
+def _state(task: TaskRecord, now: int) -> life.State:
+    return life.after(task.state, "expire") if now >= task.expires else task.state
+
+
+def _end_of(task: TaskRecord, move: life.Move, now: int) -> life.State:
+    """Say how a task ends: one whose time ran out was not completed, whoever says so now."""
+    return life.after(_state(task, now), move)
+
+
+def _target(reading: Reading, target: str) -> tuple[bytes, bool]:
+    """Give the key that dies, and whether it is a root's."""
+    if is_id(target) and (task := reading.task(target) or reading.rooted(root_node(target))):
+        return root_node(task.root), True
+    try:
+        key = unb64u(target)
+    except MalformedToken:
+        key = b""
+    if len(key) != 16:
+        raise InvalidRequest(
+            f"{target!r:.80} is nothing that can be revoked: give a node or capability id (22 characters, as "
+            "capx graph and capx inspect show them), or the root id or task id of a known task"
+        )
+    return key, reading.rooted(key) is not None
+
+
+def _dying(graph: Graph, key: bytes) -> Dying:
+    nodes, capabilities = graph.below(key)
+    return Dying(
+        tuple(node.id for node in nodes if node.dead is None),
+        tuple(capability.id for capability in capabilities if capability.dead is None),
+    )
+
+
+def _demand_label(what: str, text: str | None) -> None:
+    if text is not None and not is_label(text):
+        raise InvalidRequest(f"{text!r:.80} is no {what}: 1 to 128 characters, none of them hidden or a control")
+
+
+def _fresh_id() -> str:
+    return b64u(secrets.token_bytes(16))

@@ -1,0 +1,96 @@
+"""What a task is to be allowed, as people write it: an action, at an audience.
+
+- `ACTION@AUDIENCE`; without `@AUDIENCE` the audience is the action's first label.
+- An entry that constrains arguments is given as it is, or beside its audience when that is another.
+- The authority's own audience is reserved: nothing is granted there.
+- The authority's block says what the task is, what it may do, until when, and what restricts it further.
+"""
+
+from collections.abc import Iterable
+
+from capx.errors import InvalidRequest
+from capx.store import TaskRecord
+from capx_caveats import (
+    Allow,
+    Appendable,
+    Caveat,
+    Entry,
+    Expires,
+    InvalidCaveat,
+    Mark,
+    MaxHops,
+    Relative,
+    Root,
+    Task,
+    Tenant,
+    UntilCompleted,
+    as_entry,
+    is_audience,
+)
+
+RESERVED = "authority"
+"""The audience that is the authority itself."""
+
+Granted = str | Entry | tuple[str | Entry, str]
+"""`"crm.accounts.read"`, `"accounts.read@crm"`, an entry, or one of these and its audience."""
+
+
+def by_audience(granted: Iterable[Granted]) -> dict[str, tuple[Entry, ...]]:
+    """Sort what is granted by the audience at which it is; raises `InvalidRequest` for what cannot be meant."""
+    entries: dict[str, list[Entry]] = {}
+    for one in granted:
+        entry, audience = _parts(one)
+        entries.setdefault(demand_audience(audience), []).append(entry)
+    if not entries:
+        raise InvalidRequest("nothing is allowed: name at least one action")
+    return {audience: tuple(found) for audience, found in entries.items()}
+
+
+def demand_audience(audience: str) -> str:
+    """Give the audience back if something may be granted at it."""
+    if audience == RESERVED:
+        raise InvalidRequest(f"the audience {RESERVED} is reserved: nothing is granted at it, and no key exported")
+    if not is_audience(audience):
+        raise InvalidRequest(
+            f"{audience!r:.80} is not an audience: lower-case letters, digits, dots and dashes; "
+            "write ACTION@AUDIENCE when the action's first label is not one"
+        )
+    return audience
+
+
+def block(
+    task: TaskRecord, allowed: tuple[Entry, ...], expires: int, restricting: tuple[Caveat, ...]
+) -> tuple[Caveat, ...]:
+    """Write the authority's block of one capability; `expires` is in Unix seconds."""
+    tenant = () if task.tenant is None else (Tenant(task.tenant),)
+    return (
+        Task(task.id),
+        Root(task.root),
+        UntilCompleted(task.id),
+        *tenant,
+        Allow(allowed),
+        Expires(expires),
+        *restricting,
+    )
+
+
+def demand_restricting(caveats: Iterable[Appendable], now: int) -> tuple[Caveat, ...]:
+    """Resolve caveats that count from `now`; refuse the marks that only the authority writes."""
+    resolved = tuple(caveat.at(now) if isinstance(caveat, Relative) else caveat for caveat in caveats)
+    for caveat in resolved:
+        if isinstance(caveat, Mark) and not isinstance(caveat, MaxHops):
+            raise InvalidRequest(f"`{caveat.sentence()}` is for the authority to write: give caveats that restrict")
+    return resolved
+
+
+def _parts(granted: Granted) -> tuple[Entry, str]:
+    what, audience = granted if isinstance(granted, tuple) else (granted, "")
+    if isinstance(what, str) and "@" in what and not audience:
+        what, _, audience = what.partition("@")
+        if not audience:
+            raise InvalidRequest(f"no audience stands after the @ of {what!r:.80}@")
+    try:
+        entry = as_entry(what)
+    except InvalidCaveat as error:
+        raise InvalidRequest(str(error)) from error
+    return entry, audience or entry.pattern.split(".", 1)[0]

@@ -1,0 +1,213 @@
+"""The execution graph, as far as the log has seen it.
+
+- A task's root stands in the graph once the task was opened; what agents made offline stands there once it
+  was used.
+- Nodes are what can be revoked. Their labels are what those who delegated called them: claims.
+- A decision counts at the node that acted, if the task and root that it names are ones that were opened
+  together.
+- What lies below a dead node is dead of the same death; the task's own end is the death of its root.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
+
+import msgspec
+
+from capx.chain import b64u, root_node
+from capx.log import BrokenLog, Event
+
+T = TypeVar("T")
+
+
+class Capability(msgspec.Struct, frozen=True):
+    """A capability that was minted or used; `ids` lead from what was minted to it, `dead` is a reason code."""
+
+    id: str
+    audience: str
+    node: str
+    ids: tuple[str, ...]
+    dead: str | None
+
+
+class Node(msgspec.Struct, frozen=True):
+    """An agent at work: what it was called, what it used, how its calls were decided, and what it delegated.
+
+    `dead` is a reason code, and `died_with` the id of the node, or of the task, whose death it was.
+    """
+
+    id: str
+    task: str
+    labels: tuple[str, ...]
+    capabilities: tuple[Capability, ...]
+    allowed: int
+    denied: int
+    dead: str | None
+    died_with: str | None
+    children: tuple["Node", ...]
+
+    @property
+    def label(self) -> str | None:
+        """What it was first called; none for a root."""
+        return self.labels[0] if self.labels else None
+
+    def walk(self) -> Iterator["Node"]:
+        """Give this node and all below it, parents first."""
+        waiting: list[Node] = [self]
+        while waiting:
+            node = waiting.pop()
+            yield node
+            waiting.extend(reversed(node.children))
+
+
+class Tree(msgspec.Struct, frozen=True):
+    """One task: its claims, as it was opened, and its root."""
+
+    task: str
+    root: str
+    tenant: str | None
+    purpose: str | None
+    opened: int
+    expires: int
+    node: Node
+
+
+class Graph(msgspec.Struct, frozen=True):
+    """The trees of all tasks, in the order in which they were opened."""
+
+    trees: tuple[Tree, ...]
+
+    def nodes(self) -> Iterator[Node]:
+        """Give all nodes, parents first."""
+        for tree in self.trees:
+            yield from tree.node.walk()
+
+    def below(self, key: bytes) -> tuple[list[Node], list[Capability]]:
+        """Give what is known to lie at or below a node or capability id: nodes, and capabilities."""
+        id_ = b64u(key)
+        nodes = [below for node in self.nodes() if node.id == id_ for below in node.walk()]
+        at = {node.id for node in nodes}
+        return nodes, [
+            capability
+            for node in self.nodes()
+            for capability in node.capabilities
+            if capability.node in at or id_ in capability.ids
+        ]
+
+
+class _Opened(msgspec.Struct):
+    task: str
+    root: str
+    expires: int
+    tenant: str | None = None
+    purpose: str | None = None
+
+
+class _Minted(msgspec.Struct):
+    task: str
+    audience: str
+    ids: tuple[str, ...]
+
+
+class _Decided(msgspec.Struct):
+    outcome: str
+    audience: str
+    task: str | None = None
+    root: str | None = None
+    path: tuple[str, ...] = ()
+    hops: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+
+
+class _Seen:
+    """A node while the log is being read."""
+
+    def __init__(self) -> None:
+        self.labels: dict[str, None] = {}
+        self.capabilities: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self.children: dict[str, None] = {}
+        self.allowed = 0
+        self.denied = 0
+
+
+class _Task:
+    """A task while the log is being read."""
+
+    def __init__(self, opened: _Opened, at: int) -> None:
+        self.opened = opened
+        self.at = at
+        self.root = b64u(root_node(opened.root))
+        self.nodes = {self.root: _Seen()}
+
+    def minted(self, minted: _Minted) -> None:
+        self.nodes[self.root].capabilities[minted.ids[-1]] = (minted.audience, minted.ids)
+
+    def decided(self, decided: _Decided) -> None:
+        if decided.root != self.opened.root or decided.path[:1] != (self.root,):
+            return
+        for parent, child, label in zip(decided.path, decided.path[1:], decided.hops, strict=False):
+            if child not in self.nodes:
+                self.nodes[child] = _Seen()
+                self.nodes[parent].children[child] = None
+            self.nodes[child].labels[label] = None
+        acting = self.nodes.get(decided.path[-1])
+        if acting is None:
+            return
+        if decided.outcome == "allowed":
+            acting.allowed += 1
+        else:
+            acting.denied += 1
+        # The last id is the presentation's own, good for one call and gone.
+        if ids := decided.ids[:-1]:
+            acting.capabilities[ids[-1]] = (decided.audience, ids)
+
+    def tree(self, deaths: Mapping[str, str], now: int) -> Tree:
+        opened = self.opened
+        end = deaths.get(opened.task) or ("task_expired" if now >= opened.expires else None)
+        node = self._node(self.root, deaths, end, opened.task if end else None)
+        return Tree(opened.task, opened.root, opened.tenant, opened.purpose, self.at, opened.expires, node)
+
+    def _node(self, id_: str, deaths: Mapping[str, str], dead: str | None, died_with: str | None) -> Node:
+        seen = self.nodes[id_]
+        if own := deaths.get(id_):
+            dead, died_with = own, id_
+        return Node(
+            id=id_,
+            task=self.opened.task,
+            labels=tuple(seen.labels),
+            capabilities=tuple(
+                Capability(capability, audience, id_, ids, next((deaths[i] for i in ids if i in deaths), None) or dead)
+                for capability, (audience, ids) in seen.capabilities.items()
+            ),
+            allowed=seen.allowed,
+            denied=seen.denied,
+            dead=dead,
+            died_with=died_with,
+            children=tuple(self._node(child, deaths, dead, died_with) for child in seen.children),
+        )
+
+
+def build(events: Iterable[Event], deaths: Mapping[bytes | str, str], *, now: int, task_id: str | None = None) -> Graph:
+    """Draw the graph of one task, or of all, from the events of the log and what is dead; `now` in Unix seconds."""
+    tasks: dict[str, _Task] = {}
+    for event in events:
+        if event.kind == "task_opened":
+            opened = _body(event, _Opened)
+            if task_id in {None, opened.task}:
+                tasks[opened.task] = _Task(opened, event.at)
+        elif event.kind == "capability_minted":
+            minted = _body(event, _Minted)
+            if minted.task in tasks:
+                tasks[minted.task].minted(minted)
+        elif event.kind == "decision":
+            decided = _body(event, _Decided)
+            if decided.task in tasks:
+                tasks[decided.task].decided(decided)
+    named = {key if isinstance(key, str) else b64u(key): reason for key, reason in deaths.items()}
+    return Graph(tuple(task.tree(named, now) for task in tasks.values()))
+
+
+def _body(event: Event, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(event.body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BrokenLog(event.position, f"its body is not that of a {event.kind}") from error

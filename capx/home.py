@@ -1,0 +1,55 @@
+"""Where an authority lives: a folder with its store and, apart from it, its root keys.
+
+- The folder is `$CAPX_HOME`, else `~/.capx`; it and both files are their owner's alone.
+- Keys without their store are refused: a new store would have forgotten every death.
+"""
+
+import os
+from pathlib import Path
+
+from capx.errors import ConfigurationProblem, KeyProblem, StoreProblem
+from capx.keys import KeyRing, RootKey
+from capx.store.sqlite import SQLiteStore
+
+STORE = "capx.db"
+ROOT_KEYS = "root.keys"
+
+
+def home_folder(given: Path | str | None = None) -> Path:
+    """Give the folder that is meant: the given one, `$CAPX_HOME`, or `~/.capx`."""
+    if given is not None:
+        return Path(given)
+    return Path(os.environ.get("CAPX_HOME") or Path.home() / ".capx")
+
+
+def create_home(given: Path | str | None = None) -> Path:
+    """Make the folder with a new store and a new root key, or finish a making that was cut short."""
+    folder = home_folder(given)
+    store, keys = folder / STORE, folder / ROOT_KEYS
+    if keys.exists():
+        if store.exists():
+            raise ConfigurationProblem(f"An authority lives in {folder} already.")
+        raise ConfigurationProblem(
+            f"{keys} is there and its store is not: restore {store} from a backup, or move the keys away. "
+            "A new store would have forgotten what was revoked."
+        )
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationProblem(f"The folder {folder} cannot be made: {error.strerror}.") from error
+    # The store first: keys that no token was minted with yet may be made anew, a store may not.
+    if not store.exists() or store.stat().st_size == 0:
+        SQLiteStore.create(store).close()
+    KeyRing(RootKey.generate()).save(keys)
+    return folder
+
+
+def open_parts(given: Path | str | None = None) -> tuple[SQLiteStore, KeyRing]:
+    """Open the store and read the root keys; raises `StoreProblem` or `KeyProblem` with what to do."""
+    folder = home_folder(given)
+    if not (folder / STORE).exists():
+        raise StoreProblem(f"No authority lives in {folder}: create one with capx init, or set CAPX_HOME.")
+    if not (folder / ROOT_KEYS).exists():
+        raise KeyProblem(f"The root keys {folder / ROOT_KEYS} are not there: put them back from where they are kept.")
+    ring = KeyRing.load(folder / ROOT_KEYS)
+    return SQLiteStore(folder / STORE), ring

@@ -1,0 +1,160 @@
+"""How a verifier's decisions reach the log: through a bounded queue, written by a thread of its own.
+
+- A slot is reserved before a decision is made; when there is none, nothing may be decided.
+- Recording then never fails and never waits: a verdict does not change because a disk is slow.
+- Decisions are written in the order in which they were recorded, and each once; while the store fails they
+  are kept and tried again.
+"""
+
+import atexit
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from itertools import islice
+from typing import Final, Protocol
+
+import msgspec
+
+from capx.decision import Decision
+from capx.errors import StoreProblem, Unavailable
+from capx.store import Store
+
+_BATCH = 500
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+_AT_EXIT = 2.0
+
+
+class Recorder(Protocol):
+    """Where decisions go."""
+
+    def reserve(self) -> None:
+        """Take a slot for one decision; raises `Unavailable` when none is to be had."""
+        ...
+
+    def record(self, decision: Decision) -> None:
+        """Hand over a decision for the slot that was taken."""
+        ...
+
+    def release(self) -> None:
+        """Give back a slot that was not used."""
+        ...
+
+
+class _NoRecorder:
+    def reserve(self) -> None:
+        pass
+
+    def record(self, decision: Decision) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
+
+
+NO_RECORDER: Final[Recorder] = _NoRecorder()
+"""Keeps nothing: for a verifier whose decisions nobody will ask about."""
+
+
+class StoreRecorder:
+    """Writes decisions to a store, with room for `capacity` that are not written yet; safe with several threads."""
+
+    def __init__(self, store: Store, capacity: int = 10_000) -> None:
+        self._store = store
+        self._capacity = capacity
+        self._begin()
+        _open_recorders.add(self)
+        # Last registered is first run: before the store that this one writes to is closed at exit.
+        atexit.unregister(_write_what_waits)
+        atexit.register(_write_what_waits)
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._changed = threading.Condition()
+        self._waiting: deque[Decision] = deque()
+        self._taken = 0
+        self._closing = False
+        self._writer: threading.Thread | None = None
+        self.problem: StoreProblem | None = None
+
+    def reserve(self) -> None:
+        """Take a slot for one decision; raises `Unavailable` when all are taken."""
+        if self._process != os.getpid():
+            # The thread and what it was to write stayed with the parent.
+            self._begin()
+        with self._changed:
+            if self._closing:
+                raise Unavailable("cannot record another decision: the recorder was closed")
+            if self._taken >= self._capacity:
+                raise Unavailable(f"cannot record another decision: {self._taken} wait to be written")
+            self._taken += 1
+
+    def record(self, decision: Decision) -> None:
+        """Hand over a decision for the slot that was taken; it is written soon."""
+        with self._changed:
+            self._waiting.append(decision)
+            if self._writer is None:
+                self._writer = threading.Thread(target=self._write, name="capx-recorder", daemon=True)
+                self._writer.start()
+            self._changed.notify_all()
+
+    def release(self) -> None:
+        """Give back a slot that was not used."""
+        with self._changed:
+            self._taken -= 1
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Wait up to `timeout` seconds until all that was recorded is written, and tell whether it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._waiting, timeout)
+
+    def close(self, timeout: float = 5.0) -> bool:
+        """Take no more decisions, write those that wait for up to `timeout` seconds, and tell whether all are."""
+        ends = time.monotonic() + timeout
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+            writer = self._writer
+        written = self.flush(timeout)
+        if writer is not None and written:
+            writer.join(max(0.0, ends - time.monotonic()))
+        return written
+
+    def _write(self) -> None:
+        pause = _FIRST_PAUSE
+        while batch := self._next():
+            try:
+                self._append(batch)
+            except StoreProblem as problem:
+                self.problem = problem
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+                continue
+            pause, self.problem = _FIRST_PAUSE, None
+            with self._changed:
+                for _ in batch:
+                    self._waiting.popleft()
+                self._taken -= len(batch)
+                self._changed.notify_all()
+
+    def _next(self) -> list[Decision]:
+        """Wait for decisions and give the next ones, which stay in the queue; none when all is done."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closing)
+            return list(islice(self._waiting, _BATCH))
+
+    def _append(self, batch: list[Decision]) -> None:
+        with self._store.write(durable=False) as transaction:
+            for decision in batch:
+                # A commit that reported a failure may have succeeded.
+                if transaction.decision(decision.id) is None:
+                    transaction.append("decision", msgspec.json.encode(decision.body()), at=decision.at)
+
+
+_open_recorders: "weakref.WeakSet[StoreRecorder]" = weakref.WeakSet()
+
+
+def _write_what_waits() -> None:
+    for recorder in list(_open_recorders):
+        recorder.flush(_AT_EXIT)

@@ -1,0 +1,330 @@
+"""What a verifier knows about deaths."""
+
+import math
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from capx.errors import StoreProblem
+from capx.liveness import StoreLiveness
+from capx.store import Head, News
+from capx.store.sqlite import SQLiteStore
+
+NOW = 1_800_000_000
+NODE = b"n" * 16
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Place:
+    """A store, what follows it, and the clock by which it does."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "capx.db"
+        self.store = SQLiteStore.create(self.path)
+        self.clock = Clock()
+        self.liveness = StoreLiveness(self.path, poll=1.0, clock=self.clock)
+
+    def kill(self, key: bytes | str, reason: str = "revoked") -> None:
+        with self.store.write() as transaction:
+            event = transaction.append("died", msgspec.json.encode({"key": str(key)}), at=NOW)
+            transaction.kill(key, reason, at=NOW, position=event.position)
+
+    def later(self, seconds: float) -> float:
+        self.clock.now += seconds
+        return self.liveness.age()
+
+    def snapshot(self, name: str) -> Path:
+        copy = self.path.with_name(name)
+        source, target = sqlite3.connect(self.path), sqlite3.connect(copy)
+        source.backup(target)
+        source.close()
+        target.close()
+        return copy
+
+    def without_wal(self) -> None:
+        for suffix in ("-wal", "-shm"):
+            self.path.with_name(f"capx.db{suffix}").unlink(missing_ok=True)
+
+    def close(self) -> None:
+        self.liveness.close()
+        self.store.close()
+
+
+@pytest.fixture
+def place(tmp_path: Path, request: pytest.FixtureRequest) -> Place:
+    made = Place(tmp_path)
+    request.addfinalizer(made.close)
+    return made
+
+
+def test_before_the_first_look_nothing_is_known(tmp_path: Path) -> None:
+    liveness = StoreLiveness(tmp_path / "capx.db", poll=0)
+    assert liveness.age() == math.inf
+    assert "capx init" in str(liveness.problem)
+    SQLiteStore.create(tmp_path / "capx.db").close()
+    assert liveness.age() < 1
+    assert liveness.problem is None
+    liveness.close()
+
+
+def test_deaths_are_known_by_their_reason_at_the_next_look(place: Place) -> None:
+    assert place.later(0) == 0
+    assert dict(place.liveness.deaths) == {}
+    place.kill(NODE)
+    place.kill("task-1", "task_completed")
+    assert place.later(0.5) == 0.5
+    assert dict(place.liveness.deaths) == {}
+    assert place.later(0.5) == 0
+    assert dict(place.liveness.deaths) == {NODE: "revoked", "task-1": "task_completed"}
+
+
+def test_a_look_without_news_is_a_confirmation(place: Place) -> None:
+    place.later(0)
+    assert [place.later(1.0) for _ in range(5)] == [0] * 5
+
+
+def test_what_died_before_the_question_is_known_without_a_poll(place: Place) -> None:
+    liveness = StoreLiveness(place.path, poll=0)
+    for number in range(50):
+        place.kill(f"task-{number}", "task_completed")
+        liveness.age()
+        assert f"task-{number}" in liveness.deaths
+    liveness.close()
+
+
+def test_a_store_that_is_gone_lets_knowledge_age_until_it_is_back(place: Place) -> None:
+    place.kill(NODE)
+    place.later(0)
+    away = place.path.with_name("away.db")
+    place.path.rename(away)
+    assert [place.later(10) for _ in range(4)] == [10, 20, 30, 40]
+    assert "no store at" in str(place.liveness.problem)
+    assert place.liveness.deaths[NODE] == "revoked"
+    away.rename(place.path)
+    assert place.later(1) == 0
+    place.kill("task-1", "task_completed")
+    assert place.later(1) == 0
+    assert "task-1" in place.liveness.deaths
+
+
+def test_a_store_that_is_not_readable_lets_knowledge_age_until_it_is(place: Place) -> None:
+    place.later(0)
+    content = place.path.read_bytes()
+    place.store.close()
+    place.without_wal()
+    place.path.write_bytes(b"not a database at all" * 1000)
+    assert [place.later(10), place.later(30)] == [10, 40]
+    place.path.write_bytes(content)
+    place.store = SQLiteStore(place.path)
+    assert place.later(1) == 0
+
+
+def test_a_store_locked_by_another_process_lets_knowledge_age_until_it_is_free(place: Place) -> None:
+    place.store.close()
+    holder = sqlite3.connect(place.path, isolation_level=None)
+    holder.execute("PRAGMA locking_mode = EXCLUSIVE")
+    holder.execute("BEGIN EXCLUSIVE")
+    holder.execute("UPDATE forgotten SET until = 1")
+    assert place.later(10) == math.inf
+    assert "busy" in str(place.liveness.problem)
+    holder.execute("COMMIT")
+    holder.close()
+    assert place.later(10) == 0
+
+
+def test_an_older_copy_put_in_place_is_stale(place: Place) -> None:
+    place.kill("task-1", "task_completed")
+    older = place.snapshot("older.db")
+    place.kill(NODE)
+    place.later(0)
+    place.without_wal()
+    older.rename(place.path)
+    assert [place.later(10), place.later(30)] == [10, 40]
+    assert "older copy" in str(place.liveness.problem)
+    assert place.liveness.deaths[NODE] == "revoked"
+
+
+def test_an_older_copy_written_over_the_file_is_stale(place: Place) -> None:
+    place.kill("task-1", "task_completed")
+    older = place.snapshot("older.db")
+    place.kill(NODE)
+    place.later(0)
+    place.store.close()
+    place.without_wal()
+    inode = place.path.stat().st_ino
+    shutil.copyfile(older, place.path)
+    assert place.path.stat().st_ino == inode
+    assert [place.later(10), place.later(30)] == [10, 40]
+    assert place.liveness.deaths[NODE] == "revoked"
+
+
+def test_an_older_copy_that_went_on_differently_is_stale_even_when_it_is_longer(place: Place) -> None:
+    place.kill("task-1", "task_completed")
+    older = place.snapshot("older.db")
+    place.kill(NODE)
+    place.later(0)
+    place.without_wal()
+    older.rename(place.path)
+    for number in range(5):
+        place.kill(f"other-{number}", "task_completed")
+    assert [place.later(10), place.later(30)] == [10, 40]
+    assert "another history" in str(place.liveness.problem)
+
+
+def test_another_store_in_the_same_place_is_stale(place: Place) -> None:
+    place.kill(NODE)
+    place.later(0)
+    place.without_wal()
+    place.path.unlink()
+    SQLiteStore.create(place.path).close()
+    for number in range(5):
+        place.kill(f"other-{number}", "task_completed")
+    assert [place.later(10), place.later(30)] == [10, 40]
+    assert "another one" in str(place.liveness.problem)
+    assert dict(place.liveness.deaths) == {NODE: "revoked"}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE head SET deaths = 1, position = 1",
+        "UPDATE head SET hash = zeroblob(32), position = position - 1",
+        "UPDATE head SET epoch = 'other'",
+        "UPDATE events SET hash = zeroblob(32) WHERE position = 2",
+        "DELETE FROM events WHERE position = 2",
+        "DELETE FROM head",
+    ],
+)
+def test_a_head_rolled_back_or_edited_is_stale(place: Place, statement: str) -> None:
+    place.kill("task-1", "task_completed")
+    place.kill(NODE)
+    assert place.later(0) == 0
+    connection = sqlite3.connect(place.path)
+    connection.execute(statement)
+    connection.commit()
+    connection.close()
+    assert [place.later(10), place.later(30)] == [10, 40]
+    assert place.liveness.problem is not None
+
+
+def test_a_death_taken_out_before_it_was_read_is_stale(place: Place) -> None:
+    place.kill("task-1", "task_completed")
+    place.later(0)
+    place.kill(NODE)
+    place.kill("task-2", "task_completed")
+    connection = sqlite3.connect(place.path)
+    connection.execute("DELETE FROM deaths WHERE seq = 2")
+    connection.commit()
+    connection.close()
+    assert [place.later(10), place.later(30)] == [10, 40]
+    assert "holds 1" in str(place.liveness.problem)
+
+
+class Slow:
+    """A source whose looks take until they are let go."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.go = threading.Event()
+        self.fails = False
+
+    def news(self, known: Head | None) -> News:
+        self.looks += 1
+        if known is not None:
+            self.go.wait(10)
+        if self.fails:
+            raise StoreProblem("down")
+        return News(Head("epoch", 0, bytes(32), 0), ())
+
+    def close(self) -> None:
+        self.go.set()
+
+
+def test_a_thread_that_finds_another_one_looking_goes_on_with_what_is_known() -> None:
+    source, clock = Slow(), Clock()
+    liveness = StoreLiveness(source, poll=1.0, clock=clock)
+    liveness.age()
+    clock.now += 2
+    slow = threading.Thread(target=liveness.age)
+    slow.start()
+    while source.looks < 2:
+        time.sleep(0.001)
+    assert liveness.age() == 2
+    assert source.looks == 2
+    liveness_closed_by = threading.Thread(target=source.close)
+    liveness_closed_by.start()
+    slow.join()
+    liveness_closed_by.join()
+    assert liveness.age() == 0
+
+
+def test_many_threads_that_come_first_all_wait_for_the_first_look(tmp_path: Path) -> None:
+    SQLiteStore.create(tmp_path / "capx.db").close()
+    liveness = StoreLiveness(tmp_path / "capx.db")
+    ages: list[float] = []
+    threads = [threading.Thread(target=lambda: ages.append(liveness.age())) for _ in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(ages) == 50
+    assert max(ages) < 10
+    liveness.close()
+
+
+def test_a_forked_child_looks_through_a_connection_of_its_own(place: Place) -> None:
+    liveness = StoreLiveness(place.path, poll=0)
+    liveness.age()
+    place.kill(NODE)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if liveness.age() < 10 and NODE in liveness.deaths else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    liveness.age()
+    assert NODE in liveness.deaths
+    liveness.close()
+
+
+FOLLOWER = """
+import sys, time
+from capx.liveness import StoreLiveness
+liveness = StoreLiveness(sys.argv[1])
+for number in range(int(sys.argv[2])):
+    liveness.age()
+    print("ready", flush=True)
+    while f"task-{number}" not in liveness.deaths:
+        assert liveness.age() < 30
+        time.sleep(0.001)
+    print(time.time_ns(), flush=True)
+"""
+
+
+def test_a_death_is_known_in_another_process_typically_within_50_ms(place: Place) -> None:
+    follower = subprocess.Popen(
+        [sys.executable, "-c", FOLLOWER, str(place.path), "20"], stdout=subprocess.PIPE, text=True
+    )
+    assert follower.stdout is not None
+    delays: list[float] = []
+    for number in range(20):
+        assert follower.stdout.readline() == "ready\n"
+        place.kill(f"task-{number}", "task_completed")
+        durable = time.time_ns()
+        delays.append((int(follower.stdout.readline()) - durable) / 1e6)
+    follower.stdout.close()
+    assert follower.wait(10) == 0
+    assert sorted(delays)[len(delays) // 2] < 50

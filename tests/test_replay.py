@@ -1,0 +1,154 @@
+"""The memory of presentations."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from capx.errors import Unavailable
+from capx.replay import Replay
+from capx.store.sqlite import SQLiteStore
+
+NOW = 1_800_000_000
+
+
+class Clock:
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(params=["process", "store"])
+def replay(request: pytest.FixtureRequest, tmp_path: Path) -> Replay:
+    if request.param == "process":
+        return Replay.process(clock=Clock(NOW - 1_000))
+    store = SQLiteStore.create(tmp_path / "capx.db")
+    request.addfinalizer(store.close)
+    return Replay.store(store)
+
+
+def race(count: int, burn: Callable[[], bool]) -> list[bool]:
+    results: list[bool] = []
+    start = threading.Barrier(count)
+
+    def one() -> None:
+        start.wait()
+        results.append(burn())
+
+    threads = [threading.Thread(target=one) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def test_only_a_memory_on_disk_blocks(tmp_path: Path) -> None:
+    store = SQLiteStore.create(tmp_path / "capx.db")
+    assert Replay.store(store).blocking
+    assert not Replay.process().blocking
+    store.close()
+
+
+def test_a_presentation_is_good_once(replay: Replay) -> None:
+    assert replay.burn(b"a" * 16, NOW + 60, NOW) is True
+    assert replay.burn(b"a" * 16, NOW + 60, NOW) is False
+    assert replay.burn(b"b" * 16, NOW + 60, NOW) is True
+
+
+def test_a_presentation_is_remembered_up_to_the_last_second_of_its_window(replay: Replay) -> None:
+    assert replay.burn(b"a" * 16, NOW + 60, NOW) is True
+    for number in range(60):
+        replay.burn(number.to_bytes(16, "big"), NOW + 61 + number, NOW + 1 + number)
+    assert replay.burn(b"a" * 16, NOW + 60, NOW + 60) is False
+
+
+def test_replay_raced_by_100_threads_is_won_by_exactly_one(replay: Replay) -> None:
+    assert sorted(race(100, lambda: replay.burn(b"r" * 16, NOW + 60, NOW))) == [False] * 99 + [True]
+
+
+BURNER = f"""
+import sys
+from pathlib import Path
+from capx.replay import Replay
+from capx.store.sqlite import SQLiteStore
+replay = Replay.store(SQLiteStore(Path(sys.argv[1])))
+print("ready", flush=True)
+sys.stdin.readline()
+print(sum(replay.burn(n.to_bytes(16, "big"), {NOW + 60}, {NOW}) for n in range(100)))
+"""
+
+
+def test_replay_raced_by_processes_is_won_by_exactly_one(tmp_path: Path) -> None:
+    SQLiteStore.create(tmp_path / "capx.db").close()
+    command = [sys.executable, "-c", BURNER, str(tmp_path / "capx.db")]
+    racers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    for racer in racers:
+        assert racer.stdout is not None
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("\n")
+        racer.stdin.flush()
+    won = [int(racer.communicate(timeout=30)[0]) for racer in racers]
+    assert sum(won) == 100
+
+
+def test_a_store_remembers_across_a_restart(tmp_path: Path) -> None:
+    first = SQLiteStore.create(tmp_path / "capx.db")
+    assert Replay.store(first).burn(b"a" * 16, NOW + 60, NOW)
+    first.close()
+    second = SQLiteStore(tmp_path / "capx.db")
+    assert not Replay.store(second).burn(b"a" * 16, NOW + 60, NOW)
+    second.close()
+
+
+def test_a_process_refuses_what_was_presented_before_it_was_up() -> None:
+    replay = Replay.process(clock=Clock(NOW + 0.5))
+    for made_at in (NOW - 30, NOW, NOW + 5):
+        with pytest.raises(Unavailable, match="before this service started"):
+            replay.burn(b"a" * 16, made_at + 60, NOW + 6)
+    assert replay.burn(b"a" * 16, NOW + 6 + 60, NOW + 6)
+
+
+def test_a_full_process_refuses_and_recovers_when_windows_pass() -> None:
+    replay = Replay.process(capacity=2, clock=Clock(NOW - 1_000))
+    assert replay.burn(b"a" * 16, NOW + 60, NOW)
+    assert replay.burn(b"b" * 16, NOW + 60, NOW)
+    with pytest.raises(Unavailable, match="no room"):
+        replay.burn(b"c" * 16, NOW + 60, NOW)
+    assert not replay.burn(b"a" * 16, NOW + 60, NOW)
+    with pytest.raises(Unavailable):
+        replay.burn(b"c" * 16, NOW + 120, NOW + 60)
+    assert replay.burn(b"c" * 16, NOW + 121, NOW + 61)
+
+
+def test_a_process_forgets_what_no_window_admits() -> None:
+    replay = Replay.process(capacity=100, clock=Clock(NOW - 1_000))
+    for number in range(10_000):
+        assert replay.burn(number.to_bytes(16, "big"), NOW + number + 60, NOW + number)
+
+
+def test_a_store_that_fails_is_no_answer(tmp_path: Path) -> None:
+    store = SQLiteStore.create(tmp_path / "capx.db")
+    replay = Replay.store(store)
+    (tmp_path / "capx.db").unlink()
+    with pytest.raises(Unavailable, match="no store at"):
+        replay.burn(b"a" * 16, NOW + 60, NOW)
+    store.close()
+
+
+def test_what_a_clock_ahead_made_the_store_forget_does_not_come_back(tmp_path: Path) -> None:
+    store = SQLiteStore.create(tmp_path / "capx.db")
+    replay = Replay.store(store)
+    assert replay.burn(b"a" * 16, NOW + 60, NOW)
+    assert replay.burn(b"x" * 16, NOW + 10_060, NOW + 10_000)
+    assert not replay.burn(b"a" * 16, NOW + 60, NOW + 1)
+    later = NOW + 1 + 66
+    assert replay.burn(b"c" * 16, later + 60, later), "and the store recovers within a window"
+    store.close()
