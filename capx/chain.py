@@ -7,7 +7,6 @@ Law: a digest here is over parts whose lengths it covers, under a label that say
 
 import hmac
 from binascii import Error, a2b_base64, b2a_base64
-from collections.abc import Iterable
 from hashlib import sha256
 
 from capx.errors import MalformedToken
@@ -42,13 +41,10 @@ def extend_third_party(tail: bytes, vid: bytes, cid: bytes) -> bytes:
 
 def digest(label: bytes, *parts: bytes) -> bytes:
     """SHA-256 over the label and the parts, each preceded by its length as four bytes, big-endian."""
-    return sha256(b"".join(_sized((label, *parts)))).digest()
-
-
-def _sized(parts: Iterable[bytes]) -> Iterable[bytes]:
+    message = len(label).to_bytes(4, "big") + label
     for part in parts:
-        yield len(part).to_bytes(4, "big")
-        yield part
+        message += len(part).to_bytes(4, "big") + part
+    return sha256(message).digest()
 
 
 def token_digest(identifier: bytes) -> bytes:

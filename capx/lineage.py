@@ -94,7 +94,7 @@ def read(identifier: bytes, blocks: tuple[Block, ...], vocabulary: Vocabulary, r
         path=path,
         hops=(*(step.to for step in steps), *(hop.to for hop in hops)),
         digests=digests,
-        demands=tuple(demand for demand in owned if not isinstance(demand.caveat, Mark | UntilCompleted)),
+        demands=tuple(demand for demand in owned if not isinstance(demand.caveat, (Mark, UntilCompleted))),
         mortal=frozenset(
             (
                 *path,

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from capx.chain import b64u, unb64u
 from capx.errors import MalformedToken
+from capx_caveats import SAFE_INTEGER
 
 PREFIX: Final = "capx1_"
 MAX_TEXT: Final = 16 * 1024
@@ -57,6 +58,8 @@ class Identifier(Struct, frozen=True):
                 raise MalformedToken("the identifier is of another format version", "unknown_version")
             raise MalformedToken("the identifier is not one of ours")
         kid, audience, nonce, issued_at = match.groups()
+        if int(issued_at) > SAFE_INTEGER:
+            raise MalformedToken("the identifier's time is beyond 2^53 - 1")
         return cls(kid.decode(), audience.decode(), nonce.decode(), int(issued_at))
 
 

@@ -1,7 +1,9 @@
 """The base of every error capx raises, and the one this room raises itself.
 
-CapxError
-└── InvalidCaveat        the caller named a caveat, constraint or call that cannot be meant
+    CapxError
+    └── InvalidCaveat        the caller named a caveat, constraint or call that cannot be meant
+
+All others stand in capx.errors.
 """
 
 

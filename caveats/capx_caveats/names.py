@@ -5,6 +5,7 @@ than it compares (controls, format characters, line separators) is no label.
 """
 
 import re
+from functools import lru_cache
 from unicodedata import category
 
 from capx_caveats.errors import InvalidCaveat
@@ -19,6 +20,8 @@ ACTION_LENGTH = 128
 LABEL_LENGTH = 128
 """The longest label (agent, tenant or argument name), in characters."""
 
+# The same few names stand in every token; to look one up beats to match it again.
+_known = lru_cache(maxsize=4096)
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
@@ -32,6 +35,7 @@ def is_action(text: str) -> bool:
     return len(text) <= ACTION_LENGTH and _ACTION.fullmatch(text) is not None
 
 
+@_known
 def is_pattern(text: str) -> bool:
     """Whether the text is an action, or an action followed by `.*`."""
     return len(text) <= ACTION_LENGTH and is_action(text.removesuffix(".*"))
@@ -42,11 +46,13 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
+@_known
 def is_attribute(text: str) -> bool:
     """Whether the text may name an attribute of a call, or a unit."""
     return _ATTRIBUTE.fullmatch(text) is not None
 
 
+@_known
 def is_label(text: str) -> bool:
     """Whether the text may name an agent, a tenant or an argument: 1-128 characters, none of them hidden."""
     if not 0 < len(text) <= LABEL_LENGTH:

@@ -1,0 +1,26 @@
+import types
+
+import capx
+import capx_caveats
+import pytest
+
+
+@pytest.mark.parametrize("package", [capx, capx_caveats], ids=lambda package: package.__name__)
+def test_a_package_exports_exactly_its_public_names(package: types.ModuleType) -> None:
+    public = {
+        name
+        for name, value in vars(package).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+    exported: list[str] = package.__all__
+    assert public == set(exported)
+    assert exported == sorted(set(exported))
+
+
+@pytest.mark.parametrize("package", [capx, capx_caveats], ids=lambda package: package.__name__)
+def test_every_exported_name_says_what_it_is(package: types.ModuleType) -> None:
+    exported: list[str] = package.__all__
+    for name in exported:
+        value = getattr(package, name)
+        if isinstance(value, type | types.FunctionType):
+            assert value.__doc__, name
