@@ -1,0 +1,182 @@
+"""What several allowlists have in common, as one allowlist.
+
+Law: a call satisfies the entries in common exactly if it satisfies each list. What provably no call can satisfy
+is left out; what cannot be told stays in.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+from msgspec import UNSET
+
+from capx_caveats import (
+    MISSING,
+    Absent,
+    AllOf,
+    AnyConstraint,
+    AnyOf,
+    Anything,
+    Each,
+    Entry,
+    Eq,
+    In,
+    Literal,
+    Pair,
+    Path,
+    Prefix,
+    Range,
+)
+
+
+def entries_in_common(these: Iterable[Entry], those: Iterable[Entry]) -> tuple[Entry, ...]:
+    """The entries that satisfy both lists: pair by pair, none twice, none that a freer one covers."""
+    others = tuple(those)
+    return _once(entry_in_common(this, that) for this in these for that in others)
+
+
+def simplest(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """The same allowlist without what no call satisfies, what stands twice and what a freer entry covers."""
+    return _once(entry_in_common(entry, entry) for entry in entries)
+
+
+def _once(entries: Iterable[Entry | None]) -> tuple[Entry, ...]:
+    found = {msgspec.json.encode(entry.wire()): entry for entry in entries if entry is not None}
+    free = [entry.pattern for entry in found.values() if entry.args is UNSET]
+    return tuple(entry for entry in found.values() if not _covered(entry, free))
+
+
+def entry_in_common(this: Entry, that: Entry) -> Entry | None:
+    """The entry that a call satisfies exactly if it satisfies both; None if no call does."""
+    pattern = pattern_in_common(this.pattern, that.pattern)
+    if pattern is None:
+        return None
+    if this.args is UNSET or that.args is UNSET:
+        return Entry(pattern, that.args if this.args is UNSET else this.args)
+    args = _pairs_in_common(this.args, that.args)
+    return None if args is None else Entry(pattern, args)
+
+
+def pattern_in_common(this: str, that: str) -> str | None:
+    """The narrower of two patterns when it lies within the other; else they share no action."""
+    if _within(this, that):
+        return this
+    return that if _within(that, this) else None
+
+
+def constraint_in_common(*constraints: AnyConstraint) -> AnyConstraint | None:
+    """One constraint that says yes exactly where all of these do; None if they never do."""
+    parts = _distinct(_flat(constraints))
+    if any(isinstance(part, Absent) for part in parts):
+        return Absent() if all(part.judge(MISSING) is True for part in parts) else None
+    for part in parts:
+        if isinstance(part, Eq | In):
+            return _one_of(_literals(part), parts)
+    if len({kind for part in parts if (kind := _kind(part))}) > 1:
+        return None
+    merged: list[AnyConstraint] = []
+    for part in parts:
+        if merged and type(merged[-1]) is type(part) and isinstance(part, Range | Prefix | Path):
+            both = _merged(merged.pop(), part)
+            if both is None:
+                return None
+            merged.append(both)
+        else:
+            merged.append(part)
+    if any(part.judge(MISSING) is not True for part in merged if not isinstance(part, Anything)):
+        merged = [part for part in merged if not isinstance(part, Anything)]
+    return merged[0] if len(merged) == 1 else AllOf(tuple(merged))
+
+
+def _within(pattern: str, other: str) -> bool:
+    return pattern == other or (other.endswith(".*") and pattern.startswith(other[:-1]))
+
+
+def _covered(entry: Entry, free: list[str]) -> bool:
+    return any(
+        _within(entry.pattern, pattern) and (entry.pattern != pattern or entry.args is not UNSET) for pattern in free
+    )
+
+
+def _pairs_in_common(these: tuple[Pair, ...], those: tuple[Pair, ...]) -> tuple[Pair, ...] | None:
+    left = {pair.name: pair.constraint for pair in these}
+    right = {pair.name: pair.constraint for pair in those}
+    rest_left, rest_right = left.pop("*", None), right.pop("*", None)
+    pairs: list[Pair] = []
+    for name in dict.fromkeys((*left, *right)):
+        one, other = left.get(name), right.get(name)
+        if one is not None and other is not None:
+            both = constraint_in_common(one, other)
+        elif one is not None:
+            both = _judged_by_rest(one, rest_right)
+        else:
+            both = _judged_by_rest(right[name], rest_left)
+        if both is None:
+            return None
+        pairs.append(Pair(name, both))
+    if rest_left is not None and rest_right is not None:
+        rest = constraint_in_common(rest_left, rest_right)
+        if rest is not None:
+            pairs.append(Pair("*", rest))
+    return tuple(pairs)
+
+
+def _judged_by_rest(named: AnyConstraint, rest: AnyConstraint | None) -> AnyConstraint | None:
+    """What is left of a named argument where the other list has only a rule for the rest, or none."""
+    optional = named.judge(MISSING) is True
+    if rest is None:
+        return Absent() if optional else None
+    if isinstance(rest, Anything):
+        return named
+    return constraint_in_common(named, AnyOf((Absent(), rest)) if optional else rest)
+
+
+def _flat(constraints: Iterable[AnyConstraint]) -> Iterable[AnyConstraint]:
+    for constraint in constraints:
+        if isinstance(constraint, AllOf):
+            yield from _flat(constraint.constraints)
+        else:
+            yield constraint
+
+
+def _distinct(parts: Iterable[AnyConstraint]) -> list[AnyConstraint]:
+    # By their bytes, since `eq true` and `eq 1` are equal as Python values; sorted, so that like stands by like.
+    spelled = {msgspec.json.encode(part.wire()): part for part in parts}
+    return sorted(spelled.values(), key=lambda part: type(part).__name__)
+
+
+def _literals(part: Eq | In) -> tuple[Literal, ...]:
+    return (part.literal,) if isinstance(part, Eq) else part.literals
+
+
+def _one_of(literals: tuple[Literal, ...], parts: list[AnyConstraint]) -> AnyConstraint | None:
+    left = tuple(literal for literal in literals if all(part.judge(literal) is True for part in parts))
+    if not left:
+        return None
+    return Eq(left[0]) if len(left) == 1 else In(left)
+
+
+def _kind(part: AnyConstraint) -> str | None:
+    if isinstance(part, Range):
+        return "number"
+    if isinstance(part, Prefix | Path):
+        return "text"
+    return "array" if isinstance(part, Each) else None
+
+
+def _merged(this: AnyConstraint, that: AnyConstraint) -> AnyConstraint | None:
+    if isinstance(this, Range) and isinstance(that, Range):
+        lows = [end for end in (this.lo, that.lo) if end is not None]
+        highs = [end for end in (this.hi, that.hi) if end is not None]
+        lo, hi = max(lows, default=None), min(highs, default=None)
+        return None if lo is not None and hi is not None and lo > hi else Range(lo, hi)
+    if isinstance(this, Prefix) and isinstance(that, Prefix):
+        return _narrower(this, this.text, that, that.text)
+    if isinstance(this, Path) and isinstance(that, Path):
+        return _narrower(this, this.root, that, that.root)
+    return None
+
+
+def _narrower(this: AnyConstraint, at: str, that: AnyConstraint, other: str) -> AnyConstraint | None:
+    if that.judge(at) is True:
+        return this
+    return that if this.judge(other) is True else None

@@ -1,0 +1,263 @@
+"""What is left of a token: exactly what its hops have in common."""
+
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from capx.capability import Capability, mint
+from capx.effective import effective, hops_left
+from capx.keys import RootKey
+from capx.overlap import constraint_in_common, entries_in_common, simplest
+from capx_caveats import (
+    JSON,
+    MISSING,
+    Absent,
+    Allow,
+    AnyConstraint,
+    AnyOf,
+    Anything,
+    Appendable,
+    Call,
+    Caveat,
+    Each,
+    Entry,
+    Eq,
+    Expires,
+    Facts,
+    In,
+    Meant,
+    Not,
+    Pair,
+    Path,
+    Prefix,
+    Range,
+    Root,
+    Task,
+    Tenant,
+    UntilCompleted,
+    action,
+    all_of,
+    allow,
+    any_of,
+    between,
+    expires,
+    max_hops,
+    not_before,
+    one_of,
+    prefix,
+    tenant,
+    until_completed,
+    where,
+    within,
+)
+
+NOW = 1_800_000_000
+KEY = RootKey(bytes(range(32))).audience_key("crm")
+
+
+def grant(*more: Caveat, to: str | None = "Acme", entries: tuple[str | Entry, ...] = ("crm.*",)) -> Capability:
+    claims = (Task("t1"), Root("r1"), UntilCompleted("t1"), Expires(NOW + 3600), allow(*entries))
+    return mint(KEY, (*claims, *(() if to is None else (Tenant(to),)), *more), now=NOW)
+
+
+def hop(parent: Capability, to: str, *entries: str | Entry, caveats: tuple[Appendable, ...] = ()) -> Capability:
+    return parent.delegate(to=to, allow=entries or None, caveats=caveats, now=NOW)
+
+
+def test_it_is_what_all_hops_have_in_common() -> None:
+    token = hop(
+        hop(grant(), "planner", action("crm.read", id=one_of(1, 2, 3), note=prefix("q")), "crm.list"),
+        "reader",
+        action("crm.read", id=between(2, 9), note="quick"),
+        "crm.delete",
+        caveats=(expires("10m"), max_hops(2), not_before("1m")),
+    )
+    left = effective(token, NOW)
+    assert left.why_nothing == ()
+    assert [entry.sentence() for entry in left.entries] == ['crm.read where id is one of 2, 3 and note is "quick"']
+    assert (left.tenant, left.hops, left.hops_left) == ("Acme", ("planner", "reader"), 2)
+    assert (left.not_before, left.expires, left.until) == (NOW + 60, NOW + 600, ("t1",))
+    assert left.as_json()["may"] == [
+        {
+            "action": "crm.read",
+            "words": 'crm.read where id is one of 2, 3 and note is "quick"',
+            "args": {"id": ["in", [2, 3]], "note": ["eq", "quick"]},
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("token", "why"),
+    [
+        (hop(hop(grant(), "a", "crm.read"), "b", "crm.write"), "hop 2 (b) allows only crm.write"),
+        (hop(hop(grant(), "a", action("crm.r", id=1)), "b", action("crm.r", id=2)), "nothing is allowed by all"),
+        (hop(hop(grant(), "a", action("crm.r", id=1)), "b", action("crm.r", id=True)), "nothing is allowed by all"),
+        (hop(hop(grant(), "a", action("crm.r", id=1)), "b", action("crm.r", x=1)), "nothing is allowed by all"),
+        (grant().attenuate(tenant("Other")), "no call has two tenants"),
+        (grant().attenuate(expires(NOW)), "expired at"),
+        (grant().attenuate(not_before("2h"), now=NOW), "no time is left"),
+        (hop(hop(grant().attenuate(max_hops(1)), "a"), "b"), "at most 1 more delegations, and 2 came"),
+        (grant().attenuate(where("region", "eu"), where("region", "us")), "nothing is all of this"),
+        (
+            hop(grant(), "a", action("crm.r", id=1)).attenuate(where("args.id", 2)),
+            "no allowed action can satisfy",
+        ),
+    ],
+)
+def test_a_token_that_can_allow_nothing_says_why(token: Capability, why: str) -> None:
+    left = effective(token, NOW)
+    assert any(why in reason for reason in left.why_nothing), left.why_nothing
+    assert left.as_json()["may"] == []
+
+
+def test_what_is_not_understood_is_named_with_its_hop() -> None:
+    class Region(Caveat, frozen=True, tag="acme.region"):
+        name: str
+
+        def sentence(self) -> str:
+            return f"region {self.name}"
+
+    token = hop(grant(), "a", caveats=(Region("eu"),))
+    (why,) = effective(token, NOW).why_nothing
+    assert why.startswith('hop 1 (a) not understood: ["acme.region","eu"]')
+
+
+def test_an_authority_block_that_lacks_what_it_must_have_allows_nothing() -> None:
+    token = mint(KEY, (Task("t1"), Root("r1"), Expires(NOW + 9), allow("crm.read")), now=NOW)
+    assert effective(token.attenuate(until_completed("t1")), NOW).why_nothing == (
+        "the authority's block has no until_completed of its task",
+    )
+
+
+def test_hops_left_is_the_tightest_of_all_limits() -> None:
+    token = hop(hop(grant().attenuate(max_hops(5)), "a", caveats=(max_hops(1),)), "b", caveats=(max_hops(9),))
+    assert hops_left(token.caveats) == 0
+    assert hops_left(grant().caveats) is None
+
+
+def test_lists_too_long_to_combine_are_shown_beside() -> None:
+    many = [action("crm.read", id=number) for number in range(60)]
+    token = grant()
+    for name in "abc":
+        token = hop(token, name, *(action("crm.read", any_id=prefix(f"{name}{n}")) for n in range(40)), *many[:20])
+    left = effective(token, NOW)
+    assert left.entries
+    free = hop(grant(), "x", *(f"crm.a{n}" for n in range(100)))
+    left = effective(hop(free, "y", *(f"crm.a{n}" for n in range(100))), NOW)
+    assert len(left.also) == 1
+    assert left.also[0].startswith("hop 2 (y) allows only crm.a0;")
+
+
+VALUES: list[JSON] = [1, 2, True, None, "a", "ab", "b", "/d", "/d/e", 1.0, [1], ["a", 1]]
+LEAVES: list[AnyConstraint] = [
+    Eq(1),
+    Eq(True),
+    Eq("a"),
+    Eq(None),
+    In((1, 2)),
+    In(("a", "b")),
+    In((1, "a")),
+    Range(1, 1),
+    Range(2, None),
+    Range(None, 1),
+    Prefix("a"),
+    Prefix("ab"),
+    Path("/d"),
+    Path("/d/e"),
+    Path("/"),
+    Each(Eq(1)),
+    Anything(),
+    Absent(),
+    any_of(Absent(), Eq(1)),
+    any_of(Absent(), Prefix("a")),
+    Not(Eq(1)),
+    Not(Absent()),
+    all_of(Range(1, None), Range(None, 2)),
+]
+
+
+def test_two_constraints_have_in_common_exactly_what_both_say_yes_to() -> None:
+    for one in LEAVES:
+        for other in LEAVES:
+            both = constraint_in_common(one, other)
+            for value in (*VALUES, MISSING):
+                yes = one.judge(value) is True and other.judge(value) is True
+                assert (both is not None and both.judge(value) is True) == yes, (one, other, value)
+
+
+present = [leaf for leaf in LEAVES if not leaf.about_absence]
+pairs = st.dictionaries(st.sampled_from("xy"), st.sampled_from(LEAVES), max_size=2)
+rest = st.none() | st.sampled_from(present)
+actions = st.sampled_from(["c.r", "c.w", "c.*", "c.r.*", "d"])
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> Entry:
+    if draw(st.booleans()):
+        return Entry(draw(actions))
+    named = tuple(Pair(name, constraint) for name, constraint in draw(pairs).items())
+    others = draw(rest)
+    return Entry(draw(actions), named if others is None else (*named, Pair("*", others)))
+
+
+calls = st.builds(
+    Call,
+    st.sampled_from(["c.r", "c.w", "c.r.x", "d", "e"]),
+    st.dictionaries(st.sampled_from("xyz"), st.sampled_from(VALUES), max_size=3),
+)
+lists = st.lists(entries(), min_size=1, max_size=3).map(tuple)
+
+
+def allows(entries: tuple[Entry, ...], call: Call) -> bool:
+    return bool(entries) and Allow(entries).refusal(Facts(call, 0, 0)) is None
+
+
+@settings(max_examples=400, deadline=None)
+@given(lists, lists, lists, st.lists(calls, min_size=1, max_size=8))
+def test_lists_have_in_common_exactly_the_calls_that_each_allows(
+    one: tuple[Entry, ...], two: tuple[Entry, ...], three: tuple[Entry, ...], made: list[Call]
+) -> None:
+    common = entries_in_common(entries_in_common(simplest(one), two), three)
+    for call in made:
+        assert allows(common, call) == all(allows(each, call) for each in (one, two, three)), (common, call)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(lists, max_size=3), st.sampled_from(LEAVES), st.lists(calls, min_size=1, max_size=8))
+def test_no_call_outside_of_what_is_left_satisfies_every_block(
+    hops: list[tuple[Entry, ...]], rule: AnyConstraint, made: list[Call]
+) -> None:
+    token = grant(entries=("c.*", "d"), to=None).attenuate(where("args.x", rule))
+    for at, each in enumerate(hops):
+        token = hop(token, f"h{at}", *each)
+    left = effective(token, NOW)
+    for call in made:
+        facts = Facts(call, NOW, 0)
+        satisfied = all(caveat.refusal(facts) is None for block in token.caveats for caveat in block)
+        described = not left.why_nothing and allows(left.entries, call)
+        assert described or not satisfied
+        value: Any = call.args.get("x", MISSING)
+        assert satisfied or not described or rule.judge(value) is not True
+
+
+def test_a_chain_made_to_multiply_is_worked_out_quickly() -> None:
+    token = grant()
+    for number in range(12):
+        maybe: list[dict[str, Meant]] = [{f"k{number}{n}": any_of(Absent(), Eq(n)), "*": Anything()} for n in range(8)]
+        token = hop(token, "x", *(action("crm.r", args=args) for args in maybe))
+    began = time.perf_counter()
+    left = effective(token, NOW)
+    assert time.perf_counter() - began < 5
+    assert left.entries
+    assert left.also
+
+
+def test_paths_and_prefixes_keep_the_narrower() -> None:
+    assert constraint_in_common(within("/a"), within("/a/b")) == Path("/a/b")
+    assert constraint_in_common(within("/a"), within("/ab")) is None
+    assert constraint_in_common(prefix("ab"), prefix("a")) == Prefix("ab")
+    assert constraint_in_common(Range(1, 5), Prefix("a")) is None
+    assert constraint_in_common(AnyOf((Eq(1),)), Eq(1)) == Eq(1)
