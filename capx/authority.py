@@ -13,7 +13,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 import msgspec
 
@@ -35,6 +35,12 @@ from capx.store import Reading, TaskRecord, Writing
 from capx.store.sqlite import SQLiteStore
 from capx.verifier import Verifier
 from capx_caveats import Appendable, Caveat, Entry, When, is_id, is_label, parse_instant, shown_instant
+
+if TYPE_CHECKING:
+    from capx.guard.facts import Derived, Tenancy
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 MAX_TTL = 86_400
 """How far ahead a task may expire, in seconds, unless the authority says otherwise."""
@@ -61,6 +67,8 @@ class Authority:
         self._recorder = StoreRecorder(store)
         # Without a poll: what ended here is refused here from then on, not a moment later.
         self._liveness = StoreLiveness(store.path, poll=0)
+        self._verifiers: dict[str, Verifier] = {}
+        self._discard: Callable[[], object] | None = None
 
     @classmethod
     def create_home(cls, home: Path | str | None = None) -> Self:
@@ -78,8 +86,9 @@ class Authority:
         """Make an authority to try things with: real, in a private folder that goes when it or the process does."""
         folder = tempfile.mkdtemp(prefix="capx-")
         store = SQLiteStore.create(Path(folder) / "capx.db")
-        weakref.finalize(store, shutil.rmtree, folder, ignore_errors=True)
-        return cls(store, KeyRing(RootKey.generate()), **settings)
+        made = cls(store, KeyRing(RootKey.generate()), **settings)
+        made._discard = weakref.finalize(store, shutil.rmtree, folder, ignore_errors=True)
+        return made
 
     def __repr__(self) -> str:
         return f"Authority({str(self.store.path)!r}, kid={self._keyring.active.kid!r})"
@@ -95,6 +104,8 @@ class Authority:
         self._recorder.close()
         self._liveness.close()
         self.store.close()
+        if self._discard is not None:
+            self._discard()
 
     def open(
         self,
@@ -235,9 +246,28 @@ class Authority:
         }
         return Verifier(audience, self.export_keys(audience), **(wired | settings))
 
+    def tool(
+        self,
+        action: str,
+        *,
+        tenant: "Tenancy" = None,
+        attributes: "Derived" = None,
+        audience: str | None = None,
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Guard a function of this process, as `ToolGuard.tool` does, with a verifier of this authority."""
+        from capx.guard.tool import ToolGuard
+
+        guard = ToolGuard(self._own_verifier)
+        return guard.tool(action, tenant=tenant, attributes=attributes, audience=audience)
+
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait up to `timeout` seconds until the decisions made here are in the log, and tell whether they are."""
         return self._recorder.flush(timeout)
+
+    def _own_verifier(self, audience: str) -> Verifier:
+        if audience not in self._verifiers:
+            self._verifiers[audience] = self.verifier(audience)
+        return self._verifiers[audience]
 
     def _now(self) -> int:
         return int(self._clock())

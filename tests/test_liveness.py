@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -66,10 +67,10 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, request: pytest.FixtureRequest) -> Place:
+def place(tmp_path: Path) -> Iterator[Place]:
     made = Place(tmp_path)
-    request.addfinalizer(made.close)
-    return made
+    yield made
+    made.close()
 
 
 def test_before_the_first_look_nothing_is_known(tmp_path: Path) -> None:

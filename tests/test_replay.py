@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,12 +24,13 @@ class Clock:
 
 
 @pytest.fixture(params=["process", "store"])
-def replay(request: pytest.FixtureRequest, tmp_path: Path) -> Replay:
+def replay(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Replay]:
     if request.param == "process":
-        return Replay.process(clock=Clock(NOW - 1_000))
+        yield Replay.process(clock=Clock(NOW - 1_000))
+        return
     store = SQLiteStore.create(tmp_path / "capx.db")
-    request.addfinalizer(store.close)
-    return Replay.store(store)
+    yield Replay.store(store)
+    store.close()
 
 
 def race(count: int, burn: Callable[[], bool]) -> list[bool]:

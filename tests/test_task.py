@@ -8,12 +8,13 @@ from capx.task import DEATH, FIRST, MEANING, MOVES, Move, State, after, diagram,
 
 STATES: tuple[State, ...] = get_args(State)
 ALL_MOVES: tuple[Move, ...] = get_args(Move)
-ENDS = [state for state in STATES if state != FIRST]
+ENDS: list[State] = [state for state in STATES if state != FIRST]
 
 
 def test_a_task_ends_in_three_ways_and_each_has_its_reason() -> None:
-    assert {after(FIRST, move) for move in ALL_MOVES} == {"completed", "withdrawn", "expired"} == set(ENDS)
-    assert DEATH == {state: f"task_{state}" for state in ENDS}
+    assert {after(FIRST, move) for move in ALL_MOVES} == set(ENDS)
+    assert set(ENDS) == {"completed", "withdrawn", "expired"}
+    assert all(DEATH[state] == f"task_{state}" for state in ENDS)
     assert not is_final(FIRST)
     assert all(map(is_final, ENDS))
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,15 +30,21 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(path: Path, request: pytest.FixtureRequest) -> SQLiteStore:
+def store(path: Path) -> Iterator[SQLiteStore]:
     made = SQLiteStore.create(path)
-    request.addfinalizer(made.close)
-    return made
+    yield made
+    made.close()
 
 
 def note(store: Store, body: bytes = b"{}", *, durable: bool = True) -> int:
     with store.write(durable=durable) as transaction:
         return transaction.append("noted", body, at=NOW).position
+
+
+def burn_and_note(store: Store) -> None:
+    with store.write() as transaction:
+        transaction.burn(b"a" * 16, until=NOW, now=NOW)
+        transaction.append("noted", b"{}", at=NOW)
 
 
 def verified(store: Store) -> Mark:
@@ -103,11 +110,15 @@ def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
 
 
 def test_a_block_that_raises_leaves_nothing(store: SQLiteStore) -> None:
-    with pytest.raises(ZeroDivisionError), store.write() as transaction:
-        event = transaction.append("noted", b"{}", at=NOW)
-        transaction.open_task(TASK)
-        transaction.kill("task-1", "task_completed", at=NOW, position=event.position)
-        raise ZeroDivisionError
+    def interrupted() -> None:
+        with store.write() as transaction:
+            event = transaction.append("noted", b"{}", at=NOW)
+            transaction.open_task(TASK)
+            transaction.kill("task-1", "task_completed", at=NOW, position=event.position)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        interrupted()
     with store.read() as reading:
         assert (reading.head().position, reading.head().deaths) == (0, 0)
         assert (list(reading.events()), reading.tasks(), list(reading.deaths())) == ([], [], [])
@@ -157,8 +168,9 @@ def test_a_task_ends_once(store: SQLiteStore) -> None:
 
 
 def test_a_task_is_opened_once(store: SQLiteStore) -> None:
-    with pytest.raises(StoreProblem), store.write() as transaction:
+    with store.write() as transaction:
         transaction.open_task(TASK)
+    with pytest.raises(StoreProblem), store.write() as transaction:
         transaction.open_task(TASK)
 
 
@@ -204,9 +216,8 @@ def test_an_event_edited_or_taken_out_of_the_file_is_found(store: SQLiteStore, p
 def test_a_table_that_is_gone_is_a_problem_of_the_store(store: SQLiteStore, path: Path, table: str) -> None:
     note(store)
     tamper(path, f"DROP TABLE {table}")
-    with pytest.raises(StoreProblem), store.write() as transaction:
-        transaction.burn(b"a" * 16, until=NOW, now=NOW)
-        transaction.append("noted", b"{}", at=NOW)
+    with pytest.raises(StoreProblem):
+        burn_and_note(store)
 
 
 def test_a_damaged_file_is_a_problem_of_the_store(store: SQLiteStore, path: Path) -> None:

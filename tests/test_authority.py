@@ -1,0 +1,411 @@
+"""The authority: opening, minting, and every way in which authority ends."""
+
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from capx.acting import acting
+from capx.authority import Authority
+from capx.capability import Capability
+from capx.chain import b64u, root_node
+from capx.decision import Denied
+from capx.errors import ConfigurationProblem, InvalidRequest, KeyProblem, StoreProblem
+from capx.home import create_home
+from capx.log import check
+from capx_caveats import (
+    Allow,
+    Entry,
+    Expires,
+    MaxHops,
+    Root,
+    Task,
+    Tenant,
+    UntilCompleted,
+    action,
+    expires,
+    max_hops,
+    not_before,
+    prefix,
+)
+
+NOW = 1_800_000_000
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> float:
+        return self.now + 0.7
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def authority(clock: Clock) -> Iterator[Authority]:
+    with Authority.temporary(clock=clock) as made:
+        yield made
+
+
+@pytest.fixture
+def lab() -> Iterator[Authority]:
+    """An authority by the real clock, for what is presented."""
+    with Authority.temporary() as made:
+        yield made
+
+
+def kinds(authority: Authority) -> list[str]:
+    return [event.kind for event in authority.log()]
+
+
+def only(capabilities: list[Capability]) -> Capability:
+    (capability,) = capabilities
+    return capability
+
+
+def test_a_task_opens_with_one_capability_for_each_audience(authority: Authority) -> None:
+    opened = authority.open(allow=["crm.read", "crm.list", "slides.*", "accounts.read@crm"], tenant="Acme")
+    assert opened.bundle.audiences == ("crm", "slides")
+    assert opened.bundle.task == opened.id
+    assert opened.bundle.node == root_node(opened.root)
+    crm = only(opened.bundle.candidates("crm"))
+    assert crm.issued_at == NOW
+    assert crm.caveats == (
+        (
+            Task(opened.id),
+            Root(opened.root),
+            UntilCompleted(opened.id),
+            Tenant("Acme"),
+            Allow((Entry("crm.read"), Entry("crm.list"), Entry("accounts.read"))),
+            Expires(NOW + 3600),
+        ),
+    )
+
+
+def test_an_entry_may_say_more_and_stand_beside_another_audience(authority: Authority) -> None:
+    entry = action("query.run", table=prefix("acme."))
+    opened = authority.open(allow=[(entry, "warehouse")], caveats=[max_hops(2), not_before("1m")])
+    block = only(list(opened.bundle)).caveats[0]
+    assert opened.bundle.audiences == ("warehouse",)
+    assert Allow((entry,)) in block
+    assert MaxHops(2) in block
+    assert not any(isinstance(caveat, Tenant) for caveat in block)
+
+
+def test_ids_are_fresh_and_never_reused(authority: Authority) -> None:
+    opened = [authority.open(allow=["a.b"]) for _ in range(20)]
+    assert len({id_ for task in opened for id_ in (task.id, task.root)}) == 40
+
+
+@pytest.mark.parametrize(
+    ("allow", "says"),
+    [
+        ([], "name at least one action"),
+        (["*"], "not an action"),
+        (["crm.read@"], "no audience"),
+        (["crm.read@Not An Audience"], "not an audience"),
+        (["CRM.read"], "ACTION@AUDIENCE"),
+        (["task.complete@authority"], "reserved"),
+        (["authority.x"], "reserved"),
+        ([(action("grant.request"), "authority")], "reserved"),
+        (['crm.read"],["tenant","Beta'], "not an action"),
+        (["crm.read\n"], "not an action"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_and_leaves_nothing(authority: Authority, allow: list[str], says: str) -> None:
+    with pytest.raises(InvalidRequest, match=says):
+        authority.open(allow=allow)
+    assert authority.log() == []
+    assert authority.tasks() == []
+
+
+@pytest.mark.parametrize("text", ["", "Ac\nme", "\x1b[31mAcme", "Ac\u202eme", "\ud800", "x" * 129])
+@pytest.mark.parametrize("field", ["tenant", "purpose"])
+def test_a_name_that_hides_something_is_refused(authority: Authority, field: str, text: str) -> None:
+    with pytest.raises(InvalidRequest, match=field):
+        authority.open(allow=["crm.read"], **{field: text})  # type: ignore[arg-type] # one of two names
+    assert authority.tasks() == []
+
+
+@pytest.mark.parametrize("tenant", ['"', '"],["tenant","Beta"],["x","', "Ac,me", "a]", "{}", "\\", "it's"])
+def test_a_name_with_delimiters_stays_one_name(authority: Authority, tenant: str) -> None:
+    opened = authority.open(allow=["crm.read"], tenant=tenant, purpose=tenant)
+    capability = Capability.parse(opened.bundle.text)
+    assert [caveat for caveat in capability.caveats[0] if isinstance(caveat, Tenant)] == [Tenant(tenant)]
+    assert authority.task(opened.id).purpose == tenant
+
+
+def test_nothing_lives_longer_than_the_authority_lets_it(authority: Authority) -> None:
+    for ends in ("2d", NOW + 86_401, "2100-01-01T00:00:00Z"):
+        with pytest.raises(InvalidRequest, match="too far ahead"):
+            authority.open(allow=["a.b"], expires=ends)
+    for ends in (NOW, NOW - 1, "0s", 0, -5):
+        with pytest.raises(InvalidRequest, match="has passed"):
+            authority.open(allow=["a.b"], expires=ends)
+    assert authority.open(allow=["a.b"], expires="1d").expires == NOW + 86_400
+
+
+@pytest.mark.parametrize("caveat", [Task("other"), Root("other")])
+def test_no_caveat_can_claim_another_task_or_root(authority: Authority, caveat: Task | Root) -> None:
+    with pytest.raises(InvalidRequest, match="for the authority to write"):
+        authority.open(allow=["a.b"], caveats=[caveat])
+
+
+def test_more_is_minted_for_an_active_task_and_ends_with_it(authority: Authority, clock: Clock) -> None:
+    opened = authority.open(allow=["crm.read"], tenant="Acme", expires="1h")
+    clock.now += 600
+    more = authority.mint(opened.id, allow=["slides.write"], expires="10m", caveats=[expires("5m")])
+    assert more.task == opened.id
+    assert more.node == opened.bundle.node
+    assert [caveat for caveat in only(list(more)).caveats[0] if isinstance(caveat, Expires | Tenant)] == [
+        Tenant("Acme"),
+        Expires(NOW + 1200),
+        Expires(NOW + 900),
+    ]
+    assert Expires(opened.expires) in only(list(authority.mint(opened.id, allow=["a.b"]))).caveats[0]
+    with pytest.raises(InvalidRequest, match="no capability outlives it"):
+        authority.mint(opened.id, allow=["a.b"], expires="51m")
+
+
+def test_nothing_more_is_minted_for_a_task_that_ended(authority: Authority, clock: Clock) -> None:
+    completed, revoked, overdue = (authority.open(allow=["a.b"]) for _ in range(3))
+    authority.complete(completed.id)
+    authority.revoke(revoked.root)
+    for task, says in ((completed, "is completed"), (revoked, "is revoked")):
+        with pytest.raises(InvalidRequest, match=says):
+            authority.mint(task.id, allow=["a.b"])
+    clock.now = overdue.expires
+    with pytest.raises(InvalidRequest, match="is expired"):
+        authority.mint(overdue.id, allow=["a.b"])
+    with pytest.raises(InvalidRequest, match="capx task list"):
+        authority.mint("no-such-task", allow=["a.b"])
+
+
+def test_a_task_ends_once_and_is_told_how(authority: Authority) -> None:
+    opened = authority.open(allow=["a.b"])
+    first = authority.complete(opened.id)
+    assert (first.end, first.again) == ("completed", False)
+    assert first.position == authority.log()[-1].position
+    for again in (authority.complete(opened.id), authority.withdraw(opened.id)):
+        assert (again.end, again.again, again.position) == ("completed", True, first.position)
+    assert kinds(authority).count("task_completed") == 1
+    assert authority.task(opened.id).state == "completed"
+    with authority.store.read() as reading:
+        assert [(death.key, death.reason) for death in reading.deaths()] == [(opened.id, "task_completed")]
+
+
+def test_a_withdrawn_task_says_so(authority: Authority) -> None:
+    opened = authority.open(allow=["a.b"])
+    assert authority.withdraw(opened.id).end == "withdrawn"
+    with authority.store.read() as reading:
+        death = reading.death(opened.id)
+    assert death is not None
+    assert death.reason == "task_withdrawn"
+
+
+@pytest.mark.parametrize("late", [0, 5])
+def test_a_task_whose_time_ran_out_is_not_completed_any_more(authority: Authority, clock: Clock, late: int) -> None:
+    opened = authority.open(allow=["a.b"])
+    clock.now = opened.expires - 1
+    assert authority.task(opened.id).state == "active"
+    clock.now = opened.expires + late
+    assert authority.task(opened.id).state == "expired"
+    assert [task.state for task in authority.tasks()] == ["expired"]
+    assert authority.complete(opened.id).end == "expired"
+    assert kinds(authority)[-1] == "task_expired"
+
+
+@pytest.mark.parametrize("id_", ["", "nothing", "\ud800", "x" * 65, "a b"])
+def test_an_unknown_task_is_an_error_that_helps(authority: Authority, id_: str) -> None:
+    for act in (authority.complete, authority.withdraw, authority.task, authority.graph):
+        with pytest.raises(InvalidRequest, match="capx task list"):
+            act(id_)
+
+
+def test_a_root_is_revoked_by_its_id_its_task_or_its_node(authority: Authority) -> None:
+    tasks = [authority.open(allow=["a.b"]) for _ in range(3)]
+    for task, target in zip(tasks, [tasks[0].root, tasks[1].id, b64u(root_node(tasks[2].root))], strict=True):
+        revoked = authority.revoke(target)
+        assert revoked.is_root
+        assert revoked.id == b64u(root_node(task.root))
+        with authority.store.read() as reading:
+            death = reading.death(root_node(task.root))
+        assert death is not None
+        assert (death.reason, death.position) == ("revoked", revoked.position)
+
+
+def test_an_id_never_seen_before_can_be_revoked_and_dies_once(authority: Authority) -> None:
+    child = authority.open(allow=["a.b"]).bundle.delegate(to="helper")
+    assert child.node is not None
+    first = authority.revoke(b64u(child.node))
+    assert (first.is_root, first.again) == (False, False)
+    again = authority.revoke(b64u(child.node))
+    assert (again.again, again.position) == (True, first.position)
+    assert kinds(authority).count("revoked") == 1
+
+
+@pytest.mark.parametrize(
+    "target", ["", "crm", "A" * 21, "A" * 23, "A" * 21 + "B", "A" * 43, "é" * 22, "\ud800", "../x"]
+)
+def test_a_target_that_is_no_id_is_an_error_that_says_what_is_accepted(authority: Authority, target: str) -> None:
+    authority.open(allow=["a.b"])
+    for dry_run in (True, False):
+        with pytest.raises(InvalidRequest, match="node or capability id"):
+            authority.revoke(target, dry_run=dry_run)
+    assert "revoked" not in kinds(authority)
+
+
+def test_a_dry_run_changes_nothing_and_tells_what_is_known_to_die(authority: Authority) -> None:
+    opened = authority.open(allow=["crm.read", "slides.write"])
+    authority.open(allow=["crm.read"])
+    before = authority.log()
+    ids = {b64u(capability.id) for capability in opened.bundle}
+    for dying in (
+        authority.complete(opened.id, dry_run=True),
+        authority.withdraw(opened.id, dry_run=True),
+        authority.revoke(opened.root, dry_run=True),
+    ):
+        assert dying.position is None
+        assert dying.dying is not None
+        assert dying.dying.nodes == (b64u(root_node(opened.root)),)
+        assert set(dying.dying.capabilities) == ids
+    one = b64u(next(iter(opened.bundle)).ids[0])
+    assert authority.revoke(one, dry_run=True).dying is not None
+    assert authority.log() == before
+    assert authority.task(opened.id).state == "active"
+
+
+def test_neither_tokens_nor_keys_are_ever_in_the_store(authority: Authority) -> None:
+    opened = authority.open(allow=["crm.read"], tenant="Acme")
+    more = authority.mint(opened.id, allow=["crm.write"])
+    authority.complete(opened.id)
+    secrets = [opened.bundle.text, more.text, authority.export_keys("crm").dump().split()[-1]]
+    for file in authority.store.path.parent.iterdir():
+        content = file.read_bytes()
+        assert b"task_completed" in content or file.suffix != ".db-wal"
+        assert not any(secret.encode() in content for secret in secrets)
+        assert b"capx1_" not in content
+    for shown in (repr(authority), repr(opened), repr(authority.export_keys("crm"))):
+        assert not any(secret in shown for secret in secrets)
+
+
+def test_the_log_of_all_this_verifies(authority: Authority) -> None:
+    opened = authority.open(allow=["a.b", "b.c"])
+    authority.complete(opened.id)
+    assert kinds(authority) == ["task_opened", "capability_minted", "capability_minted", "task_completed"]
+    assert authority.log(since=2, limit=1)[0].position == 3
+    with authority.store.read() as reading:
+        assert check(authority.log(), head=reading.head().mark).position == 4
+
+
+def test_the_key_of_the_authority_itself_is_not_exported(authority: Authority) -> None:
+    for make in (authority.export_keys, authority.verifier):
+        with pytest.raises(InvalidRequest, match="reserved"):
+            make("authority")
+
+
+def test_a_home_is_its_owners_alone_and_opens_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "deep" / "home"
+    with Authority.create_home(home) as authority:
+        opened = authority.open(allow=["a.b"])
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in home.iterdir()} == {0o600}
+    monkeypatch.setenv("CAPX_HOME", str(home))
+    with Authority.open_home() as again:
+        assert again.task(opened.id).state == "active"
+    with pytest.raises(ConfigurationProblem, match="already"):
+        create_home(home)
+
+
+def test_no_home_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(StoreProblem, match="capx init"):
+        Authority.open_home(tmp_path)
+
+
+def test_keys_whose_store_is_gone_do_not_get_a_new_one(tmp_path: Path) -> None:
+    create_home(tmp_path / "home")
+    (tmp_path / "home" / "capx.db").unlink()
+    with pytest.raises(ConfigurationProblem, match="forgotten what was revoked"):
+        create_home(tmp_path / "home")
+
+
+def test_a_home_that_was_made_half_is_finished(tmp_path: Path) -> None:
+    home = create_home(tmp_path / "home")
+    (home / "root.keys").unlink()
+    with pytest.raises(KeyProblem, match="not there"):
+        Authority.open_home(home)
+    create_home(home)
+    Authority.open_home(home).close()
+
+
+def test_root_keys_that_others_may_read_are_refused(tmp_path: Path) -> None:
+    home = create_home(tmp_path / "home")
+    (home / "root.keys").chmod(0o640)
+    with pytest.raises(KeyProblem, match="chmod 600"):
+        Authority.open_home(home)
+
+
+PASSING = """
+import sys
+from pathlib import Path
+from capx.acting import acting
+from capx.authority import Authority
+authority = Authority.temporary()
+authority.open(allow=["a.b"])
+folder = authority.store.path.parent
+assert folder.stat().st_mode & 0o777 == 0o700
+if sys.argv[1] == "close":
+    authority.close()
+    assert not folder.exists()
+print(folder)
+"""
+
+
+@pytest.mark.parametrize("how", ["close", "exit"])
+def test_a_temporary_authority_leaves_nothing_behind(how: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PASSING, how], capture_output=True, text=True, check=True, env=os.environ
+    )
+    assert done.stderr == ""
+    assert not Path(done.stdout.strip()).exists()
+
+
+def test_the_example_of_ten_lines_is_refused_where_it_says(lab: Authority) -> None:
+    task = lab.open(tenant="Acme", allow=["slides.write", "crm.export"])
+    sub = task.bundle.delegate(to="slides-agent", allow=["slides.write"])
+    exported: list[str] = []
+
+    @lab.tool("crm.export")
+    def export() -> None:
+        exported.append("everything")
+
+    with acting(sub), pytest.raises(Denied, match=r"hop 1 \(slides-agent\) allows only slides.write"):
+        export()
+    assert exported == []
+    assert lab.flush()
+    assert kinds(lab)[-1] == "decision"
+
+
+def test_a_tool_of_this_authority_runs_until_its_task_ends(lab: Authority) -> None:
+    task = lab.open(allow=["notes.add"])
+    notes: list[str] = []
+
+    @lab.tool("notes.add")
+    def add(text: str) -> None:
+        notes.append(text)
+
+    with acting(task.bundle):
+        add("one")
+        lab.complete(task.id)
+        with pytest.raises(Denied) as denied:
+            add("two")
+    assert denied.value.code == "task_completed"
+    assert notes == ["one"]

@@ -1,0 +1,179 @@
+"""The execution graph, as the log has seen it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from capx.authority import Authority
+from capx.bundle import Bundle
+from capx.chain import b64u, root_node
+from capx.graph import Graph, Node, build
+from capx.log import START, BrokenLog, Event, Mark, following
+from capx.present import ToolCall
+from capx_caveats import Call
+
+
+@pytest.fixture
+def authority() -> Iterator[Authority]:
+    with Authority.temporary() as made:
+        yield made
+
+
+def use(authority: Authority, bundle: Bundle, action: str = "crm.read") -> bool:
+    token = bundle.present("crm", ToolCall(action)).text
+    return authority.verifier("crm").decide(token, ToolCall(action), Call(action)).allowed
+
+
+def drawn(authority: Authority, task_id: str | None = None) -> Graph:
+    assert authority.flush()
+    return authority.graph(task_id)
+
+
+def named(graph: Graph, label: str) -> Node:
+    return next(node for node in graph.nodes() if node.label == label)
+
+
+def outline(node: Node) -> list[Any]:
+    return [node.label, *(outline(child) for child in node.children)]
+
+
+def test_a_task_that_was_opened_is_a_root_with_what_was_minted(authority: Authority) -> None:
+    opened = authority.open(allow=["crm.read", "slides.write"], tenant="Acme", purpose="qbr")
+    (tree,) = drawn(authority).trees
+    assert (tree.task, tree.root, tree.tenant, tree.purpose) == (opened.id, opened.root, "Acme", "qbr")
+    assert (tree.node.id, tree.node.label, tree.node.dead) == (b64u(root_node(opened.root)), None, None)
+    assert [capability.audience for capability in tree.node.capabilities] == ["crm", "slides"]
+    assert [capability.id for capability in tree.node.capabilities] == [b64u(c.id) for c in opened.bundle]
+
+
+def test_offline_hops_appear_when_first_used(authority: Authority) -> None:
+    opened = authority.open(allow=["crm.*"])
+    planner = opened.bundle.delegate(to="planner")
+    writer = planner.delegate(to="writer")
+    reader = planner.delegate(to="reader", allow=["crm.read"])
+    assert outline(drawn(authority).trees[0].node) == [None]
+    assert use(authority, writer)
+    assert outline(drawn(authority).trees[0].node) == [None, ["planner", ["writer"]]]
+    assert use(authority, reader)
+    assert not use(authority, reader, "crm.export")
+    graph = drawn(authority)
+    assert outline(graph.trees[0].node) == [None, ["planner", ["writer"], ["reader"]]]
+    seen = named(graph, "reader")
+    assert reader.node is not None
+    assert (seen.id, seen.allowed, seen.denied) == (b64u(reader.node), 1, 1)
+    assert [capability.id for capability in seen.capabilities] == [b64u(next(iter(reader)).id)]
+    assert (named(graph, "planner").allowed, named(graph, "planner").capabilities) == (0, ())
+
+
+def test_what_lies_below_a_dead_node_is_dead_of_its_death_and_siblings_live(authority: Authority) -> None:
+    opened = authority.open(allow=["crm.*"])
+    left, right = (opened.bundle.delegate(to=name) for name in ("left", "right"))
+    below = left.delegate(to="below")
+    for bundle in (left, right, below):
+        use(authority, bundle)
+    assert left.node is not None
+    authority.revoke(b64u(left.node))
+    graph = drawn(authority)
+    for label in ("left", "below"):
+        assert (named(graph, label).dead, named(graph, label).died_with) == ("revoked", b64u(left.node))
+        assert {capability.dead for capability in named(graph, label).capabilities} == {"revoked"}
+    assert named(graph, "right").dead is None
+    authority.complete(opened.id)
+    graph = drawn(authority)
+    assert named(graph, "left").died_with == b64u(left.node)
+    assert (named(graph, "right").dead, named(graph, "right").died_with) == ("task_completed", opened.id)
+
+
+def test_a_revoked_capability_is_marked_and_its_node_lives(authority: Authority) -> None:
+    opened = authority.open(allow=["crm.*"])
+    child = opened.bundle.delegate(to="child")
+    use(authority, child)
+    authority.revoke(b64u(next(iter(child)).id))
+    seen = named(drawn(authority), "child")
+    assert seen.dead is None
+    assert [capability.dead for capability in seen.capabilities] == ["revoked"]
+
+
+def test_a_dry_run_names_exactly_the_subtree(authority: Authority) -> None:
+    opened = authority.open(allow=["crm.*"])
+    left, right = (opened.bundle.delegate(to=name) for name in ("left", "right"))
+    below = left.delegate(to="below")
+    for bundle in (left, right, below):
+        use(authority, bundle)
+    assert authority.flush()
+    assert left.node is not None
+    assert below.node is not None
+    dying = authority.revoke(b64u(left.node), dry_run=True).dying
+    assert dying is not None
+    assert dying.nodes == (b64u(left.node), b64u(below.node))
+    assert set(dying.capabilities) == {b64u(next(iter(bundle)).id) for bundle in (left, below)}
+    minted = authority.revoke(b64u(next(iter(opened.bundle)).ids[0]), dry_run=True).dying
+    assert minted is not None
+    assert minted.nodes == ()
+    assert len(minted.capabilities) == 4
+
+
+def test_a_graph_of_one_task_holds_no_other(authority: Authority) -> None:
+    first, second = (authority.open(allow=["crm.*"]) for _ in range(2))
+    use(authority, second.bundle)
+    (tree,) = drawn(authority, second.id).trees
+    assert (tree.task, tree.node.allowed) == (second.id, 1)
+    assert [tree.task for tree in drawn(authority).trees] == [first.id, second.id]
+
+
+def test_a_node_that_goes_by_two_names_shows_both(authority: Authority) -> None:
+    opened = authority.open(allow=["crm.*"])
+    for name in ("one", "two"):
+        use(authority, opened.bundle.delegate(to=name, nonce="AAAAAAAAAAA"))
+    (node,) = drawn(authority).trees[0].node.children
+    assert (node.labels, node.allowed) == (("one", "two"), 2)
+
+
+def test_a_forged_token_draws_nothing(authority: Authority) -> None:
+    opened = authority.open(allow=["crm.*"])
+    text = opened.bundle.delegate(to="ghost").present("crm", ToolCall("crm.read")).text
+    forged = text[:-1] + ("A" if text[-1] != "A" else "Q")
+    authority.verifier("crm").decide(forged, ToolCall("crm.read"), Call("crm.read"))
+    assert outline(drawn(authority).trees[0].node) == [None]
+
+
+ROOT = b64u(root_node("root-1"))
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        {"task": "task-2"},
+        {"root": "root-2"},
+        {"path": ["somewhere", "else"]},
+        {"path": []},
+        {"task": None, "root": None, "path": [], "hops": [], "ids": []},
+    ],
+)
+def test_a_decision_that_names_what_was_not_opened_together_draws_nothing(claim: dict[str, object]) -> None:
+    decided = {"task": "task-1", "root": "root-1", "path": [ROOT, "child"], "hops": ["x"], "ids": ["a", "b", "c"]}
+    bodies = [
+        ("task_opened", {"task": "task-1", "root": "root-1", "expires": 10}),
+        ("decision", {"outcome": "allowed", "audience": "crm", **decided, **claim}),
+    ]
+    mark = START
+    events: list[Event] = []
+    for kind, body in bodies:
+        events.append(following(mark, at=1, kind=kind, body=msgspec.json.encode(body)))
+        mark = Mark(events[-1].position, events[-1].hash)
+    (tree,) = build(events, {}, now=5).trees
+    assert (tree.node.children, tree.node.capabilities, tree.node.allowed) == ((), (), 0)
+
+
+def test_a_task_whose_time_ran_out_is_dead_before_anybody_said_so() -> None:
+    opened = following(START, at=1, kind="task_opened", body=b'{"task":"task-1","root":"root-1","expires":10}')
+    assert build([opened], {}, now=9).trees[0].node.dead is None
+    assert build([opened], {}, now=10).trees[0].node.dead == "task_expired"
+
+
+def test_an_event_without_its_facts_is_a_break_in_the_log() -> None:
+    for body in (b"{}", b"[]", b"\xff"):
+        with pytest.raises(BrokenLog, match="task_opened"):
+            build([following(START, at=1, kind="task_opened", body=body)], {}, now=1)

@@ -1,0 +1,334 @@
+"""Life and death of authority, as a verifier sees them."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from capx.authority import Authority
+from capx.bundle import Bundle
+from capx.capability import Capability
+from capx.chain import b64u
+from capx.decision import Denied
+from capx.liveness import StoreLiveness
+from capx.present import ToolCall
+from capx.replay import Replay
+from capx.verifier import Verifier
+from capx_caveats import Call, until_completed
+
+READ = ToolCall("crm.read")
+
+
+@pytest.fixture
+def authority() -> Iterator[Authority]:
+    with Authority.temporary() as made:
+        yield made
+
+
+@pytest.fixture
+def crm(authority: Authority) -> Verifier:
+    return authority.verifier("crm")
+
+
+def answer(verifier: Verifier, held: Bundle | Capability) -> str:
+    """Present for crm.read, and give `allowed` or the first reason."""
+    token = held.present(READ) if isinstance(held, Capability) else held.present(verifier.audience, READ)
+    decision = verifier.decide(token.text, READ, Call("crm.read"))
+    return "allowed" if decision.allowed else decision.refusals[0].code
+
+
+def of_crm(bundle: Bundle) -> Capability:
+    return bundle.candidates("crm")[0]
+
+
+def id_of(node: bytes | None) -> str:
+    assert node is not None
+    return b64u(node)
+
+
+class Family:
+    """A root with two children, one of which has a child with a child."""
+
+    def __init__(self, authority: Authority) -> None:
+        self.task = authority.open(allow=["crm.*", ("crm.read", "tickets")])
+        self.root = self.task.bundle
+        self.left = self.root.delegate(to="left")
+        self.right = self.root.delegate(to="right")
+        self.middle = self.left.delegate(to="middle")
+        self.leaf = self.middle.delegate(to="leaf")
+
+    def answers(self, verifier: Verifier) -> dict[str, str]:
+        members = {name: getattr(self, name) for name in ("root", "left", "right", "middle", "leaf")}
+        return {name: answer(verifier, bundle) for name, bundle in members.items()}
+
+
+def dead(*names: str, reason: str = "revoked") -> dict[str, str]:
+    return {name: reason if name in names else "allowed" for name in ("root", "left", "right", "middle", "leaf")}
+
+
+@pytest.fixture
+def family(authority: Authority) -> Family:
+    return Family(authority)
+
+
+def test_all_live_until_something_dies(crm: Verifier, family: Family) -> None:
+    assert family.answers(crm) == dead()
+
+
+@pytest.mark.parametrize(
+    ("member", "dying"),
+    [
+        ("leaf", ["leaf"]),
+        ("middle", ["middle", "leaf"]),
+        ("left", ["left", "middle", "leaf"]),
+        ("right", ["right"]),
+        ("root", ["root", "left", "right", "middle", "leaf"]),
+    ],
+)
+def test_with_a_node_dies_exactly_what_lies_below_it(
+    authority: Authority, crm: Verifier, family: Family, member: str, dying: list[str]
+) -> None:
+    family.answers(crm)
+    authority.revoke(id_of(getattr(family, member).node))
+    assert family.answers(crm) == dead(*dying)
+    assert family.answers(authority.verifier("tickets")) == dead(*dying)
+
+
+@pytest.mark.parametrize(
+    ("member", "dying"),
+    [
+        ("leaf", ["leaf"]),
+        ("middle", ["middle", "leaf"]),
+        ("root", ["root", "left", "right", "middle", "leaf"]),
+    ],
+)
+def test_with_a_capability_dies_exactly_what_was_made_from_it(
+    authority: Authority, crm: Verifier, family: Family, member: str, dying: list[str]
+) -> None:
+    authority.revoke(b64u(of_crm(getattr(family, member)).id))
+    assert family.answers(crm) == dead(*dying)
+    assert family.answers(authority.verifier("tickets")) == dead()
+
+
+def test_a_node_revoked_before_its_first_use_is_dead(authority: Authority, crm: Verifier, family: Family) -> None:
+    authority.revoke(id_of(family.middle.node))
+    assert family.answers(crm) == dead("middle", "leaf")
+
+
+def test_with_what_was_minted_dies_all_that_was_made_from_it(
+    authority: Authority, crm: Verifier, family: Family
+) -> None:
+    authority.revoke(b64u(of_crm(family.leaf).ids[0]))
+    assert set(family.answers(crm).values()) == {"revoked"}
+
+
+def test_an_attenuated_copy_is_revoked_without_its_original(
+    authority: Authority, crm: Verifier, family: Family
+) -> None:
+    narrow = of_crm(family.left).attenuate(until_completed("another-task"))
+    authority.revoke(b64u(narrow.id))
+    assert answer(crm, narrow) == "revoked"
+    assert answer(crm, family.left) == "allowed"
+
+
+def test_a_child_made_offline_after_its_parents_death_is_dead(
+    authority: Authority, crm: Verifier, family: Family
+) -> None:
+    authority.revoke(id_of(family.left.node))
+    assert answer(crm, family.left.delegate(to="late")) == "revoked"
+    assert answer(crm, family.right.delegate(to="late")) == "allowed"
+
+
+def test_a_sibling_that_copies_a_hop_nonce_shares_the_fate_of_its_node(
+    authority: Authority, crm: Verifier, family: Family
+) -> None:
+    nonce = "AAAAAAAAAAE"
+    first, copy = (family.root.delegate(to=name, nonce=nonce) for name in ("first", "copy"))
+    elsewhere = family.right.delegate(to="elsewhere", nonce=nonce)
+    authority.revoke(id_of(first.node))
+    assert [answer(crm, bundle) for bundle in (first, copy, elsewhere)] == ["revoked", "revoked", "allowed"]
+
+
+@pytest.mark.parametrize("end", ["complete", "withdraw"])
+def test_with_a_task_dies_all_of_it_everywhere_and_nothing_of_another(
+    authority: Authority, crm: Verifier, family: Family, end: str
+) -> None:
+    other = Family(authority)
+    more = authority.mint(family.task.id, allow=["crm.read"])
+    family.answers(crm)
+    ended = getattr(authority, end)(family.task.id)
+    reason = f"task_{ended.end}"
+    everyone = dead("root", "left", "right", "middle", "leaf", reason=reason)
+    assert family.answers(crm) == family.answers(authority.verifier("tickets")) == everyone
+    assert answer(crm, more) == reason
+    assert answer(crm, family.leaf.delegate(to="late")) == reason
+    assert other.answers(crm) == dead()
+
+
+def test_what_a_holder_bound_to_another_task_dies_with_that_one_too(
+    authority: Authority, crm: Verifier, family: Family
+) -> None:
+    other = authority.open(allow=["crm.read"])
+    bound = family.left.attenuate(until_completed(other.id))
+    assert answer(crm, bound) == "allowed"
+    authority.complete(other.id)
+    assert answer(crm, bound) == "task_completed"
+    assert answer(crm, family.left) == "allowed"
+
+
+def test_a_cached_chain_dies_as_any_other(authority: Authority, crm: Verifier, family: Family) -> None:
+    assert [answer(crm, family.leaf) for _ in range(3)] == ["allowed"] * 3
+    authority.revoke(id_of(family.middle.node))
+    assert answer(crm, family.leaf) == "revoked"
+
+
+def test_completion_that_races_a_call_in_flight_refuses_it_at_judgement(
+    authority: Authority, crm: Verifier, family: Family
+) -> None:
+    admitted = crm.admit(family.leaf.present("crm", READ).text, READ)
+    assert admitted.judge(Call("crm.read")).task == family.task.id
+    authority.complete(family.task.id)
+    with pytest.raises(Denied) as denied:
+        admitted.judge(Call("crm.read"))
+    assert denied.value.code == "task_completed"
+
+
+def following(authority: Authority, path: Path, max_staleness: float) -> Verifier:
+    return Verifier(
+        "crm",
+        authority.export_keys("crm"),
+        liveness=StoreLiveness(path),
+        replay=Replay.process(clock=lambda: 0.0),
+        max_staleness=max_staleness,
+    )
+
+
+def test_before_anything_is_known_of_deaths_nothing_is_allowed(
+    authority: Authority, family: Family, tmp_path: Path
+) -> None:
+    assert answer(following(authority, tmp_path / "none.db", 30), family.root) == "unknown_liveness"
+
+
+def test_without_the_store_for_longer_than_the_bound_nothing_is_allowed_until_it_is_back(
+    authority: Authority, family: Family
+) -> None:
+    store = authority.store.path
+    crm = following(authority, store, 0.2)
+    assert answer(crm, family.root) == "allowed"
+    store.rename(store.with_name("away.db"))
+    assert answer(crm, family.root) == "allowed"
+    time.sleep(0.25)
+    assert answer(crm, family.root) == "stale_liveness"
+    store.with_name("away.db").rename(store)
+    time.sleep(0.03)
+    assert answer(crm, family.root) == "allowed"
+    authority.complete(family.task.id)
+    time.sleep(0.03)
+    assert answer(crm, family.root) == "task_completed"
+
+
+def test_an_older_copy_of_the_store_brings_nothing_back_to_life(
+    authority: Authority, family: Family, tmp_path: Path
+) -> None:
+    store = authority.store.path
+    home = tmp_path / "older"
+    home.mkdir()
+    for file in store.parent.iterdir():
+        (home / file.name).write_bytes(file.read_bytes())
+    crm = following(authority, store, 0.2)
+    authority.complete(family.task.id)
+    assert answer(crm, family.root) == "task_completed"
+    for file in home.iterdir():
+        file.replace(store.parent / file.name)
+    time.sleep(0.25)
+    decision = crm.decide(family.root.present("crm", READ).text, READ, Call("crm.read"))
+    assert {refusal.code for refusal in decision.refusals} == {"task_completed", "stale_liveness"}
+
+
+SERVICE = """
+import sys, time
+from pathlib import Path
+from capx.keys import AudienceKeys
+from capx.liveness import StoreLiveness
+from capx.present import ToolCall
+from capx.replay import Replay
+from capx.store.sqlite import SQLiteStore
+from capx.verifier import Verifier
+from capx_caveats import Call
+keys, path = AudienceKeys.load(Path(sys.argv[1])), sys.argv[2]
+crm = Verifier("crm", keys, liveness=StoreLiveness(path), replay=Replay.store(SQLiteStore(path)))
+print("ready", flush=True)
+for line in sys.stdin:
+    decision = crm.decide(line.strip(), ToolCall("crm.read"), Call("crm.read"))
+    print("allowed" if decision.allowed else decision.refusals[0].code, flush=True)
+"""
+
+
+class Service:
+    """A verifier in a process of its own, that holds its audience's key alone."""
+
+    def __init__(self, keys: Path, store: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", SERVICE, str(keys), str(store)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._line() == "ready"
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def answer(self, bundle: Bundle) -> str:
+        return self.answer_text(bundle.present("crm", READ).text)
+
+    def answer_text(self, token: str) -> str:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{token}\n")
+        self.process.stdin.flush()
+        return self._line()
+
+    def close(self) -> None:
+        self.process.communicate(timeout=10)
+
+
+@pytest.fixture
+def service(authority: Authority, tmp_path: Path) -> Iterator[Service]:
+    authority.export_keys("crm").save(tmp_path / "crm.keys")
+    made = Service(tmp_path / "crm.keys", authority.store.path)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("end", ["complete", "withdraw", "revoke"])
+def test_another_process_refuses_typically_within_50_ms_of_the_end(
+    authority: Authority, service: Service, end: str
+) -> None:
+    delays: list[float] = []
+    for _ in range(15):
+        opened = authority.open(allow=["crm.read"])
+        child = opened.bundle.delegate(to="child")
+        assert service.answer(child) == "allowed"
+        getattr(authority, end)(opened.id)
+        ended = time.monotonic()
+        while service.answer(child) == "allowed":
+            assert time.monotonic() - ended < 5
+        delays.append(time.monotonic() - ended)
+    assert sorted(delays)[len(delays) // 2] < 0.05
+
+
+def test_a_presentation_used_at_one_process_is_used_at_all(
+    authority: Authority, crm: Verifier, service: Service, tmp_path: Path
+) -> None:
+    opened = authority.open(allow=["crm.read"])
+    token = opened.bundle.present("crm", READ).text
+    assert service.answer_text(token) == "allowed"
+    assert service.answer_text(token) == "replayed"
+    assert crm.decide(token, READ, Call("crm.read")).refusals[0].code == "replayed"
+    restarted = Service(tmp_path / "crm.keys", authority.store.path)
+    assert restarted.answer_text(token) == "replayed"
+    restarted.close()

@@ -1,0 +1,175 @@
+"""How decisions reach the log."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from capx.decision import Decision
+from capx.errors import Unavailable
+from capx.log import check
+from capx.recorder import NO_RECORDER, StoreRecorder
+from capx.store.sqlite import SQLiteStore
+
+NOW = 1_800_000_000
+
+
+def decision(number: int) -> Decision:
+    return Decision(id=f"dec-{number}", at=NOW + number, allowed=False, audience="crm", action="crm.export")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SQLiteStore]:
+    made = SQLiteStore.create(tmp_path / "capx.db")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def recorder(store: SQLiteStore) -> Iterator[StoreRecorder]:
+    made = StoreRecorder(store, capacity=200)
+    yield made
+    made.close()
+
+
+def record(recorder: StoreRecorder, number: int) -> None:
+    recorder.reserve()
+    recorder.record(decision(number))
+
+
+def recorded(store: SQLiteStore) -> list[str]:
+    with store.read() as reading:
+        events = list(reading.events())
+        check(events, head=reading.head().mark)
+    assert {event.kind for event in events} <= {"decision"}
+    return [event.facts()["id"] for event in events]
+
+
+def test_decisions_are_in_the_log_in_their_order(store: SQLiteStore, recorder: StoreRecorder) -> None:
+    for number in range(150):
+        record(recorder, number)
+    assert recorder.flush()
+    assert recorded(store) == [f"dec-{number}" for number in range(150)]
+    with store.read() as reading:
+        event = reading.decision("dec-7")
+    assert event is not None
+    assert (event.at, event.facts()["outcome"]) == (NOW + 7, "denied")
+
+
+def test_without_a_slot_nothing_may_be_decided(store: SQLiteStore) -> None:
+    recorder = StoreRecorder(store, capacity=2)
+    recorder.reserve()
+    recorder.reserve()
+    with pytest.raises(Unavailable, match="wait to be written"):
+        recorder.reserve()
+    recorder.release()
+    recorder.reserve()
+    recorder.record(decision(1))
+    assert recorder.flush()
+    recorder.reserve()
+    recorder.close()
+
+
+def test_recording_does_not_wait_for_a_store_that_is_held(store: SQLiteStore, recorder: StoreRecorder) -> None:
+    with store.write():
+        began = time.monotonic()
+        for number in range(100):
+            record(recorder, number)
+        assert time.monotonic() - began < 0.5
+        assert not recorder.flush(timeout=0)
+    assert recorder.flush()
+    assert len(recorded(store)) == 100
+
+
+def test_decisions_wait_while_the_store_is_gone_and_are_written_when_it_is_back(
+    store: SQLiteStore, recorder: StoreRecorder
+) -> None:
+    away = store.path.with_name("away.db")
+    store.path.rename(away)
+    for number in range(200):
+        record(recorder, number)
+    with pytest.raises(Unavailable):
+        recorder.reserve()
+    assert not recorder.flush(timeout=0.1)
+    assert "no store at" in str(recorder.problem)
+    away.rename(store.path)
+    assert recorder.flush()
+    assert str(recorder.problem) == "None"
+    assert recorded(store) == [f"dec-{number}" for number in range(200)]
+
+
+def test_a_decision_whose_commit_was_in_doubt_is_in_the_log_once(store: SQLiteStore, recorder: StoreRecorder) -> None:
+    for number in (1, 2, 1, 3, 2):
+        record(recorder, number)
+    assert recorder.flush()
+    assert recorded(store) == ["dec-1", "dec-2", "dec-3"]
+
+
+def test_many_threads_record_and_lose_nothing(store: SQLiteStore) -> None:
+    recorder = StoreRecorder(store)
+
+    def work(first: int) -> None:
+        for number in range(first, first + 50):
+            record(recorder, number)
+
+    threads = [threading.Thread(target=work, args=(50 * n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert recorder.close()
+    assert sorted(recorded(store)) == sorted(f"dec-{number}" for number in range(400))
+
+
+def test_after_close_nothing_is_decided_any_more(store: SQLiteStore, recorder: StoreRecorder) -> None:
+    record(recorder, 1)
+    assert recorder.close()
+    assert recorded(store) == ["dec-1"]
+    with pytest.raises(Unavailable, match="closed"):
+        recorder.reserve()
+
+
+WORKER = """
+import sys
+from capx.decision import Decision
+from capx.recorder import StoreRecorder
+from capx.store.sqlite import SQLiteStore
+recorder = StoreRecorder(SQLiteStore(sys.argv[1]))
+for number in range(20):
+    recorder.reserve()
+    recorder.record(Decision(id=f"dec-{number}", at=1, allowed=True, audience="crm"))
+"""
+
+
+def test_a_process_that_ends_writes_what_waits(store: SQLiteStore) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", WORKER, str(store.path)], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    assert recorded(store) == [f"dec-{number}" for number in range(20)]
+
+
+def test_a_forked_child_records_what_it_decided_and_nothing_of_its_parents(
+    store: SQLiteStore, recorder: StoreRecorder
+) -> None:
+    record(recorder, 1)
+    assert recorder.flush()
+    child = os.fork()
+    if child == 0:
+        record(recorder, 2)
+        os._exit(0 if recorder.flush() else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    record(recorder, 3)
+    assert recorder.flush()
+    assert recorded(store) == ["dec-1", "dec-2", "dec-3"]
+
+
+def test_without_a_record_everything_goes_through() -> None:
+    NO_RECORDER.reserve()
+    NO_RECORDER.record(decision(1))
+    NO_RECORDER.release()
