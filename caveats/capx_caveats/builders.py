@@ -4,6 +4,7 @@ Law: a builder makes what its class would, or raises InvalidCaveat; a duration s
 """
 
 from collections.abc import Mapping
+from typing import cast
 
 from msgspec import UNSET, Struct
 
@@ -26,7 +27,7 @@ from capx_caveats.constraints import (
 )
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.marks import MaxHops
-from capx_caveats.values import JSON, Literal
+from capx_caveats.values import JSON, Literal, Scalar
 from capx_caveats.when import When, is_relative, parse_instant
 
 
@@ -113,7 +114,7 @@ def as_constraint(meant: Meant) -> AnyConstraint:
 
 def _literal(value: JSON) -> Literal:
     if isinstance(value, list | tuple):
-        return tuple(value)  # type: ignore[arg-type] # Eq refuses what is not flat
+        return cast("tuple[Scalar, ...]", tuple(value))
     if isinstance(value, Mapping):
         raise InvalidCaveat("an object is no literal: constrain its fields")
     return value  # type: ignore[return-value] # a scalar

@@ -4,16 +4,11 @@ Law: it sees the call, the time and the age of what is known about deaths, never
 satisfied or a refusal; it never raises, does no I/O and reads no clock.
 """
 
-from typing import Annotated
-
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from capx_caveats.call import Facts
 from capx_caveats.constraint import Wire
-from capx_caveats.values import JSON, SAFE_INTEGER
-
-Natural = Annotated[int, Meta(ge=0, le=SAFE_INTEGER)]
-"""An integer field: 0 to 2⁵³ - 1, without fraction or exponent."""
+from capx_caveats.values import JSON
 
 
 class Refusal(Struct, frozen=True, omit_defaults=True):

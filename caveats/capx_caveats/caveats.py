@@ -6,8 +6,8 @@ To add one: write its class here and name it in `vocabulary.DEFAULT`.
 from msgspec import UNSET, UnsetType
 
 from capx_caveats.call import Call, Facts
-from capx_caveats.caveat import Caveat, Natural, Refusal
-from capx_caveats.constraint import Wire
+from capx_caveats.caveat import Caveat, Refusal
+from capx_caveats.constraint import Natural, Wire
 from capx_caveats.constraints import AnyConstraint, demand_presence
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.names import demand, is_attribute, is_id, is_label, is_pattern

@@ -4,14 +4,16 @@ Laws: only yes passes. What cannot be judged is neither yes nor no, so `not` ope
 another argument. Types never coerce; text compares by code point.
 """
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from capx_caveats.values import Value
+from capx_caveats.values import SAFE_INTEGER, Value
 
 Verdict = bool | None
 """True: yes. False: no. None: cannot judge."""
+Natural = Annotated[int, Meta(ge=0, le=SAFE_INTEGER)]
+"""An integer field: 0 to 2⁵³ - 1, without fraction or exponent."""
 
 
 class Wire(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -34,7 +36,7 @@ def _wire(value: Any) -> Any:
     if isinstance(value, Wire):
         return value.wire()
     if type(value) is tuple:
-        return [_wire(element) for element in value]
+        return list(map(_wire, value))  # pyright: ignore[reportUnknownArgumentType] # elements of any kind
     return value
 
 

@@ -3,12 +3,15 @@
 To add one: write its class here and name it in `AnyConstraint`, at the end.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import cast
 
-from capx_caveats.constraint import Constraint, Verdict
+from capx_caveats.constraint import Constraint, Natural, Verdict
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.values import (
+    JSON,
     MISSING,
+    SAFE_INTEGER,
     Literal,
     Value,
     demand_literal,
@@ -135,18 +138,19 @@ class Each(Constraint, frozen=True, tag="each"):
     """Every element says yes, and there are at least `min` of them."""
 
     constraint: "AnyConstraint"
-    min: int = 1
+    min: Natural = 1
 
     def __post_init__(self) -> None:
-        if self.min < 0:
-            raise InvalidCaveat("an array never has fewer than 0 elements")
+        if not 0 <= self.min <= SAFE_INTEGER:
+            raise InvalidCaveat("an array has from 0 to 2^53 - 1 elements")
         demand_presence(self.constraint, "an element is always there")
 
     def judge(self, value: Value) -> Verdict:
         if type(value) is not list and type(value) is not tuple:
             return None
-        verdict = _all(self.constraint.judge(element) for element in value)
-        return len(value) >= self.min if verdict else verdict
+        elements = cast("Sequence[JSON]", value)
+        verdict = _all(self.constraint.judge(element) for element in elements)
+        return len(elements) >= self.min if verdict else verdict
 
     def sentence(self) -> str:
         return f"has {self.min} or more elements, each of which {self.constraint.sentence()}"

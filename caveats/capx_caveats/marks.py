@@ -6,8 +6,8 @@ Law: task, intent and root are claims of the authority's block alone; a hop's la
 from msgspec import UNSET, UnsetType
 
 from capx_caveats.call import Facts
-from capx_caveats.caveat import Caveat, Natural, Refusal
-from capx_caveats.constraint import Wire
+from capx_caveats.caveat import Caveat, Refusal
+from capx_caveats.constraint import Natural, Wire
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.names import demand, is_id, is_label
 from capx_caveats.values import demand_not_empty

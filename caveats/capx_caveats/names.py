@@ -25,37 +25,37 @@ _known = lru_cache(maxsize=4096)
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
-def is_audience(text: str) -> bool:
-    """Whether the text may name an audience."""
-    return _AUDIENCE.fullmatch(text) is not None
+def is_audience(text: object) -> bool:
+    """Whether this is text that may name an audience."""
+    return isinstance(text, str) and _AUDIENCE.fullmatch(text) is not None
 
 
-def is_action(text: str) -> bool:
-    """Whether the text may name an action: labels joined by dots, at most 128 characters."""
-    return len(text) <= ACTION_LENGTH and _ACTION.fullmatch(text) is not None
-
-
-@_known
-def is_pattern(text: str) -> bool:
-    """Whether the text is an action, or an action followed by `.*`."""
-    return len(text) <= ACTION_LENGTH and is_action(text.removesuffix(".*"))
-
-
-def is_id(text: str) -> bool:
-    """Whether the text may be a task or root id."""
-    return _ID.fullmatch(text) is not None
+def is_action(text: object) -> bool:
+    """Whether this is text that may name an action: labels joined by dots, at most 128 characters."""
+    return isinstance(text, str) and len(text) <= ACTION_LENGTH and _ACTION.fullmatch(text) is not None
 
 
 @_known
-def is_attribute(text: str) -> bool:
-    """Whether the text may name an attribute of a call, or a unit."""
-    return _ATTRIBUTE.fullmatch(text) is not None
+def is_pattern(text: object) -> bool:
+    """Whether this is an action, or an action followed by `.*`."""
+    return isinstance(text, str) and len(text) <= ACTION_LENGTH and is_action(text.removesuffix(".*"))
+
+
+def is_id(text: object) -> bool:
+    """Whether this is text that may be a task or root id."""
+    return isinstance(text, str) and _ID.fullmatch(text) is not None
 
 
 @_known
-def is_label(text: str) -> bool:
-    """Whether the text may name an agent, a tenant or an argument: 1-128 characters, none of them hidden."""
-    if not 0 < len(text) <= LABEL_LENGTH:
+def is_attribute(text: object) -> bool:
+    """Whether this is text that may name an attribute of a call, or a unit."""
+    return isinstance(text, str) and _ATTRIBUTE.fullmatch(text) is not None
+
+
+@_known
+def is_label(text: object) -> bool:
+    """Whether this is text that may name an agent, a tenant or an argument: 1-128 characters, none of them hidden."""
+    if not isinstance(text, str) or not 0 < len(text) <= LABEL_LENGTH:
         return False
     return text.isprintable() or not any(category(character) in _HIDDEN for character in text)
 

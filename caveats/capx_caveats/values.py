@@ -6,7 +6,7 @@ nothing is converted.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from msgspec import UNSET, UnsetType
 
@@ -24,6 +24,7 @@ SAFE_INTEGER: Final = 2**53 - 1
 """The largest integer that every JSON implementation agrees on (RFC 8259, section 6)."""
 
 _DEPTH = 64
+_SCALARS = frozenset({bool, int, float, str, type(None)})
 
 
 def is_number(value: object) -> bool:
@@ -42,28 +43,29 @@ def demand_json(value: object, depth: int = _DEPTH) -> None:
     """Raise InvalidCaveat unless the value is JSON of exact built-in types, at most 64 levels deep."""
     kind = type(value)
     if kind is str:
-        if not value.isascii():  # type: ignore[attr-defined] # kind is str
-            _demand_text(value)  # type: ignore[arg-type] # kind is str
+        _demand_text(cast("str", value))
     elif kind is int or kind is float:
-        demand_number(value)  # type: ignore[arg-type] # kind is a number
+        demand_number(cast("float", value))
     elif kind is bool or value is None:
         return
     elif depth == 0:
         raise InvalidCaveat(f"a value nests deeper than {_DEPTH} levels")
     elif kind is list or kind is tuple:
-        for element in value:  # type: ignore[attr-defined] # kind is a sequence
+        for element in cast("Sequence[object]", value):
             demand_json(element, depth - 1)
     elif kind is dict:
-        for name, element in value.items():  # type: ignore[attr-defined] # kind is dict
+        for name, element in cast("dict[object, object]", value).items():
             if type(name) is not str:
                 raise InvalidCaveat(f"{name!r:.40} is not text, so it names no member of an object")
-            demand_json(name)
+            _demand_text(name)
             demand_json(element, depth - 1)
     else:
         raise InvalidCaveat(f"a {kind.__name__} is no JSON value: convert it before it is judged")
 
 
 def _demand_text(text: str) -> None:
+    if text.isascii():
+        return
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -97,15 +99,22 @@ def _same_elements(value: Sequence[JSON], literal: tuple[Scalar, ...]) -> bool |
 
 
 def demand_literal(literal: Literal) -> None:
-    """Raise InvalidCaveat for a literal that cannot be meant: empty, not finite, too large."""
-    if type(literal) is str:
-        demand_not_empty(literal)
-    elif type(literal) is tuple:
-        demand_not_empty(literal)
-        for element in literal:
-            demand_literal(element)
-    elif type(literal) is int or type(literal) is float:
-        demand_number(literal)
+    """Raise InvalidCaveat for a literal that cannot be meant: empty, not flat, not finite, too large."""
+    if type(literal) is not tuple:
+        _demand_scalar(literal)
+        return
+    demand_not_empty(literal)
+    for element in literal:
+        _demand_scalar(element)
+
+
+def _demand_scalar(literal: object) -> None:
+    kind = type(literal)
+    if kind not in _SCALARS:
+        raise InvalidCaveat(f"a {kind.__name__} is no literal: null, true, false, numbers, texts or one array of them")
+    demand_json(literal)
+    if literal == "":
+        demand_not_empty("")
 
 
 def demand_not_empty(value: str | tuple[object, ...]) -> None:
