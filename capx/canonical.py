@@ -3,8 +3,6 @@
 Law: the bytes are always those of the `rfc8785` library; what is no JSON value here raises InvalidCaveat.
 """
 
-from typing import Any
-
 import msgspec
 
 from capx_caveats import JSON, demand_json
@@ -19,17 +17,15 @@ def canonical(value: JSON) -> bytes:
         return _sorted.encode(value)
     import rfc8785
 
-    return rfc8785.dumps(value)  # type: ignore[arg-type] # a JSON value, by demand_json
+    return rfc8785.dumps(value)
 
 
-def _plain(value: Any) -> bool:
+def _plain(value: JSON) -> bool:
     """Whether msgspec's sorted encoder is known to give the same bytes: printable ASCII, and no fractions."""
-    kind = type(value)
-    if kind is str:
-        plain: bool = value.isascii() and value.isprintable()
-        return plain
-    if kind is dict:
+    if isinstance(value, str):
+        return value.isascii() and value.isprintable()
+    if isinstance(value, dict):
         return all(_plain(name) and _plain(element) for name, element in value.items())
-    if kind is list or kind is tuple:
+    if isinstance(value, list | tuple):
         return all(map(_plain, value))
-    return kind is not float
+    return not isinstance(value, float)

@@ -23,8 +23,9 @@ from capx_caveats import (
     Caveat,
     Entry,
     Hop,
-    Intent,
     InvalidCaveat,
+    Mark,
+    MaxHops,
     NotUnderstood,
     Presented,
     Relative,
@@ -44,9 +45,16 @@ _ROOM = 512
 class Token:
     """What capabilities and presentations are: bytes with ids and a place in the execution graph."""
 
+    text: str
+    """The token itself: a secret."""
+    _frame: wire.Frame
+
     def __init__(self, frame: wire.Frame, text: str) -> None:
-        self._frame = frame
-        self.text = text
+        # Written past __setattr__: a token that is shared must not change under its other holders.
+        self.__dict__.update(_frame=frame, text=text)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"a token does not change: {name} cannot be set")
 
     @property
     def audience(self) -> str:
@@ -225,12 +233,14 @@ def walk(root: Root, hops: Iterable[Hop]) -> tuple[bytes, ...]:
     """The nodes from a root along its path and the hops after it."""
     steps = root.path if isinstance(root.path, tuple) else ()
     nodes = [chain.root_node(root.id)]
-    for step in (*steps, *hops):
-        nodes.append(chain.hop_node(nodes[-1], step.nonce))
+    for nonce in (*(step.nonce for step in steps), *(hop.nonce for hop in hops)):
+        nodes.append(chain.hop_node(nodes[-1], nonce))
     return tuple(nodes)
 
 
 def _allowed(entries: Sequence[str | Entry] | None) -> tuple[Allow, ...]:
+    if isinstance(entries, str):
+        raise InvalidCaveat(f"allow is a list of actions: write [{entries!r:.80}]")
     return () if entries is None else (allow(*entries),)
 
 
@@ -240,10 +250,15 @@ def _resolved(caveats: Iterable[Appendable], now: int | None) -> tuple[Caveat, .
 
 
 def _demand_appendable(caveats: tuple[Caveat, ...]) -> None:
-    """Refuse marks that only the authority or a presentation writes: they would make the token useless."""
+    """Refuse marks where they may not stand, or twice: they would make the token useless."""
+    seen: set[type[Caveat]] = set()
     for at, caveat in enumerate(caveats):
-        if isinstance(caveat, Task | Intent | Root | Presented) or (isinstance(caveat, Hop) and at > 0):
-            raise InvalidCaveat(f"a holder does not append `{caveat.sentence()}`: it would refuse every call")
+        if not isinstance(caveat, Mark):
+            continue
+        placed = isinstance(caveat, MaxHops) or (isinstance(caveat, Hop) and at == 0)
+        if not placed or type(caveat) in seen:
+            raise InvalidCaveat(f"a holder does not append `{caveat.sentence()}` here: it would refuse every call")
+        seen.add(type(caveat))
 
 
 def _read(block: wire.Block) -> tuple[Caveat, ...]:

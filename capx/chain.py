@@ -79,11 +79,23 @@ def b64u(data: bytes) -> str:
 
 def unb64u(text: str) -> bytes:
     """The bytes of canonical base64url without padding; MalformedToken for any other text."""
+    data = whole_bytes(text)
+    demand_canonical(data, text)
+    return data
+
+
+def whole_bytes(text: str) -> bytes:
+    """The whole bytes that a text of the base64url alphabet holds; what is left over is for `demand_canonical`."""
     try:
         raw = text.encode("ascii").translate(_FROM_URL)
-        data = a2b_base64(raw + b"=" * (-len(raw) % 4), strict_mode=True)
+        whole = raw[: len(raw) - (len(raw) % 4 == 1)]
+        data = a2b_base64(whole + b"=" * (-len(whole) % 4), strict_mode=True)
     except (Error, UnicodeEncodeError):
         raise MalformedToken("this is not base64url without padding") from None
-    if b64u(data) != text:
-        raise MalformedToken("the final bits of the base64url text are not zero")
     return data
+
+
+def demand_canonical(data: bytes, text: str) -> None:
+    """Raise MalformedToken unless the text is the one spelling of these bytes."""
+    if b64u(data) != text:
+        raise MalformedToken("the base64url text does not end as the one spelling of its bytes does")

@@ -7,13 +7,14 @@ recording changes no verdict. A denial stands whether or not it can be recorded.
 import secrets
 import threading
 from collections.abc import Callable, Iterable
+from typing import cast
 
 from msgspec.structs import replace
 
 from capx.chain import b64u
 from capx.decision import Allowed, Decision, Denied
 from capx.errors import Unavailable
-from capx.lineage import Demand, Lineage
+from capx.lineage import Demand, Lineage, told
 from capx.liveness import Liveness
 from capx.recorder import Recorder
 from capx_caveats import Allow, Call, Facts, Refusal
@@ -52,16 +53,18 @@ class Court:
             )
         yield from lineage.standing
         for demand in lineage.demands:
-            refusal = demand.caveat.refusal(facts)
+            refusal = judged(demand, facts)
             if refusal is not None:
-                yield owned(refusal, demand)
+                yield refusal
 
     def lifeless(self, lineage: Lineage, ids: tuple[bytes, ...], age: float) -> Iterable[Refusal]:
         """Step 6: the deaths that end this chain, and knowledge that is missing or too old."""
         deaths = self._liveness.deaths
-        for key in (*lineage.mortal, ids[-1]) if deaths else ():
+        for key in lineage.mortal if deaths else ():
             if key in deaths:
                 yield _dead(key, deaths[key], lineage)
+        if ids[-1] in deaths and ids[-1] not in lineage.mortal:
+            yield _dead(ids[-1], deaths[ids[-1]], lineage)
         if age == float("inf"):
             yield Refusal("unknown_liveness", "nothing is known of deaths yet", "a readable store")
         elif age > self._max_staleness:
@@ -173,7 +176,7 @@ class Admitted:
     def screen(self, action: str) -> None:
         """Raise Denied if some allowlist has no entry for the action, whatever its arguments."""
         refusals = tuple(
-            owned(demand.caveat.ruled_out(action), demand)
+            told(demand.caveat.ruled_out(action), demand)
             for demand in self._lineage.demands
             if isinstance(demand.caveat, Allow) and not demand.caveat.permits(action)
         )
@@ -236,9 +239,20 @@ def _dead(key: bytes | str, code: str, lineage: Lineage) -> Refusal:
         if at == 0:
             return Refusal(code, "the revocation root of this task was revoked", "a live task")
         return Refusal(code, "was revoked, and all below it", "a live node", hop=at, hop_name=lineage.hops[at - 1])
-    return Refusal(code, "a capability that this one descends from was revoked", "a live capability", given=b64u(key))
+    return Refusal(
+        code, "this capability, or one that it descends from, was revoked", "a live capability", given=b64u(key)
+    )
 
 
-def owned(refusal: Refusal, demand: Demand) -> Refusal:
-    """The refusal, with whose restriction it is."""
-    return replace(refusal, hop=demand.hop, hop_name=demand.name)
+def judged(demand: Demand, facts: Facts) -> Refusal | None:
+    """What one demand says of a call, with whose it is; a caveat that fails or answers oddly refuses."""
+    try:
+        answer = cast("object", demand.caveat.refusal(facts))
+    except Exception:  # noqa: BLE001 - a service's own caveat may raise anything, and allows nothing by it
+        answer = _ODD
+    if answer is None:
+        return None
+    return told(answer if isinstance(answer, Refusal) else _ODD, demand)
+
+
+_ODD = Refusal("not_understood", "demands what could not be judged", "a caveat that answers")

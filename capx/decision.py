@@ -138,8 +138,8 @@ class Denied(CapxError):
 
     @property
     def status(self) -> int:
-        """401 present properly, 403 not allowed, 503 cannot say."""
-        return STATUS[self.code]
+        """401 present properly, 403 not allowed (also what a service's own caveat says), 503 cannot say."""
+        return STATUS.get(self.code, 403)
 
     def problem(self) -> dict[str, Any]:
         """Problem details for HTTP (RFC 9457)."""

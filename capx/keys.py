@@ -12,11 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from capx.chain import b64u, digest, mac, macaroon_key, unb64u
+from capx.chain import b64u, digest, equal, mac, macaroon_key, unb64u
 from capx.errors import KeyProblem, MalformedToken
 from capx_caveats import is_audience
 
 KEY_BYTES = 32
+KID_BYTES = 8
 
 
 class _Secret:
@@ -26,6 +27,14 @@ class _Secret:
 
     def __reduce__(self) -> NoReturn:
         raise KeyProblem("keys are not pickled or copied: export them to a key file")
+
+
+def is_kid(text: str) -> bool:
+    """Whether the text is a key id: 8 bytes in base64url."""
+    try:
+        return len(unb64u(text)) == KID_BYTES
+    except MalformedToken:
+        return False
 
 
 def _demand_key(secret: bytes) -> None:
@@ -43,6 +52,8 @@ class AudienceKey(_Secret):
     def __init__(self, kid: str, audience: str, secret: bytes) -> None:
         if not is_audience(audience):
             raise KeyProblem(f"{audience!r:.80} is not an audience: lower-case letters, digits, dots and dashes")
+        if not is_kid(kid):
+            raise KeyProblem(f"{kid!r:.80} is not a key id: 8 bytes in base64url")
         _demand_key(secret)
         self.kid = kid
         self.audience = audience
@@ -65,7 +76,7 @@ class RootKey(_Secret):
     def __init__(self, secret: bytes) -> None:
         _demand_key(secret)
         self._secret = secret
-        self.kid = b64u(digest(b"capx/1/kid", secret)[:8])
+        self.kid = b64u(digest(b"capx/1/kid", secret)[:KID_BYTES])
 
     @classmethod
     def generate(cls) -> "RootKey":
@@ -131,10 +142,12 @@ class AudienceKeys(_Secret):
 
     def __init__(self, audience: str, keys: Iterable[AudienceKey]) -> None:
         self.audience = audience
-        self._keys = {key.kid: key for key in keys}
-        for key in self._keys.values():
+        self._keys: dict[str, AudienceKey] = {}
+        for key in keys:
             if key.audience != audience:
                 raise KeyProblem(f"a key of {key.audience!r} does not belong to {audience!r}")
+            if not equal(self._keys.setdefault(key.kid, key).mac_key, key.mac_key):
+                raise KeyProblem(f"two keys claim the id {key.kid}")
 
     def get(self, kid: str) -> AudienceKey | None:
         """The live key of this kid."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from capx import chain
 from capx.capability import walk
@@ -52,8 +53,8 @@ class Demand(Struct, frozen=True):
 class Lineage(Struct, frozen=True):
     """A chain that may be judged.
 
-    `mortal` are the keys of all deaths that would end it: nodes, ids (16 bytes each), tasks. `standing` are the
-    refusals that no call could cure.
+    `mortal` are the keys of all deaths that would end it: tasks, nodes, ids (16 bytes each), in the order in which
+    they are told. `standing` are the refusals that no call could cure.
     """
 
     task: str
@@ -64,7 +65,7 @@ class Lineage(Struct, frozen=True):
     hops: tuple[str, ...]
     digests: tuple[bytes, ...]
     demands: tuple[Demand, ...]
-    mortal: frozenset[bytes | str]
+    mortal: tuple[bytes | str, ...]
     standing: tuple[Refusal, ...]
     expires: int
 
@@ -95,15 +96,17 @@ def read(identifier: bytes, blocks: tuple[Block, ...], vocabulary: Vocabulary, r
         hops=(*(step.to for step in steps), *(hop.to for hop in hops)),
         digests=digests,
         demands=tuple(demand for demand in owned if not isinstance(demand.caveat, (Mark, UntilCompleted))),
-        mortal=frozenset(
-            (
-                *path,
-                *(digest[:16] for digest in digests),
-                claims.task.id,
-                *(demand.caveat.task for demand in owned if isinstance(demand.caveat, UntilCompleted)),
+        mortal=tuple(
+            dict.fromkeys(
+                (
+                    claims.task.id,
+                    *(demand.caveat.task for demand in owned if isinstance(demand.caveat, UntilCompleted)),
+                    *path,
+                    *(digest[:16] for digest in digests),
+                )
             )
         ),
-        standing=tuple(_standing(blocks, decoded, owned)),
+        standing=tuple(_standing(blocks, owned, len(path) - 1, len(steps))),
         expires=min(demand.caveat.at for demand in owned if isinstance(demand.caveat, Expires)),
     )
 
@@ -157,7 +160,7 @@ def _claims(authority: tuple[Caveat, ...], require: frozenset[str]) -> _Claims:
     for name, claim in (("tenant", tenant), ("intent", intent)):
         if name in require and claim is None:
             raise _incomplete(name)
-    return _Claims(task, root, tenant and tenant.name, intent and intent.digest)
+    return _Claims(task, root, tenant.name if tenant else None, intent.digest if intent else None)
 
 
 def _first(authority: tuple[Caveat, ...], kind: type[C]) -> C | None:
@@ -189,18 +192,20 @@ def _owned(decoded: Iterable[tuple[Caveat, ...]], granted_at: int) -> Iterator[D
             yield Demand(hop, name, caveat)
 
 
-def _standing(blocks: tuple[Block, ...], decoded: list[tuple[Caveat, ...]], owned: list[Demand]) -> Iterator[Refusal]:
+def _standing(blocks: tuple[Block, ...], owned: Iterable[Demand], last_hop: int, granted_at: int) -> Iterator[Refusal]:
     for demand in owned:
         caveat = demand.caveat
         if isinstance(caveat, Hop) and isinstance(caveat.key, str):
-            yield Refusal(
-                "hop_unsigned", "names a key, and no signed chain leads there", "", hop=demand.hop, hop_name=demand.name
-            )
-    after = 0
-    for block in reversed(decoded):
-        for caveat in block:
-            if isinstance(caveat, MaxHops) and after > caveat.n:
-                yield Refusal("too_many_hops", f"{caveat.sentence()}, and {after} came", caveat.sentence())
-        after += bool(block) and isinstance(block[0], Hop)
+            yield told(Refusal("hop_unsigned", "names a key, and no signed chain leads there"), demand)
+        if isinstance(caveat, MaxHops):
+            came = last_hop - max(demand.hop, granted_at)
+            if came > caveat.n:
+                sentence = f"allows {caveat.sentence()}, and {came} came"
+                yield told(Refusal("too_many_hops", sentence, caveat.sentence()), demand)
     if any(isinstance(block, ThirdParty) for block in blocks):
         yield Refusal("needs_discharge", "an approval is demanded, and none is presented", "a discharge")
+
+
+def told(refusal: Refusal, demand: Demand) -> Refusal:
+    """The refusal, with whose restriction it is."""
+    return replace(refusal, hop=demand.hop, hop_name=demand.name)

@@ -11,13 +11,13 @@ that refuse. A cache keeps what bytes and key say, never a verdict, never a key.
 
 import time
 from collections.abc import Callable, Generator, Iterable
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from msgspec import Struct
 
 from capx import chain, wire
 from capx.cache import Cache
-from capx.court import Admitted, Court
+from capx.court import Admitted, Court, judged
 from capx.decision import Allowed, Decision, Denied
 from capx.errors import ConfigurationProblem, MalformedToken, Unavailable
 from capx.keys import AudienceKey, AudienceKeys
@@ -44,6 +44,9 @@ class Authentic(Struct, frozen=True):
     key: AudienceKey
     tail: bytes
 
+    def __repr__(self) -> str:
+        return f"Authentic({self.frame!r}, {self.key!r})"
+
 
 class Explanation(Struct, frozen=True):
     """The walk of a decision for people: each restriction with whose it is, and what refuses."""
@@ -56,6 +59,9 @@ class Explanation(Struct, frozen=True):
     def allowed(self) -> bool:
         """Whether nothing refuses."""
         return not self.refusals
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError("an Explanation is neither true nor false: read its `allowed`")
 
 
 class Verifier:
@@ -135,11 +141,13 @@ class Verifier:
             return Explanation((), (stop.refusal,), None)
         ids = _ids(lineage, authentic, mark)
         facts = Facts(call, now, self._court.age())
-        walk = tuple((d.hop, d.name, d.caveat.sentence(), d.caveat.refusal(facts)) for d in lineage.demands)
+        walk = tuple((d.hop, d.name, d.caveat.sentence(), judged(d, facts)) for d in lineage.demands)
         return Explanation(walk, tuple(self._court.refusals(lineage, ids, facts)), lineage)
 
     def _authentic(self, token: str | Authentic) -> Authentic:
         if isinstance(token, Authentic):
+            if self._keys.get(token.key.kid) is not token.key:
+                raise _NOT_AUTHENTIC
             return token
         if not token:
             raise _Refused(Refusal("no_token", "no token was presented", "Authorization: Capx <presentation>"))
@@ -210,18 +218,9 @@ class Verifier:
             if mark is not None:
                 _demand_fit(mark, received, now)
                 replay, id_, until = self._replay, ids[-1], mark.at + WINDOW_AFTER
-                if not (yield replay.blocking, lambda: replay.burn(id_, until, now)):
-                    raise _Refused(
-                        Refusal("replayed", "this presentation was used before", "a fresh presentation for each call")
-                    )
-            elif not self._bearer:
-                raise _Refused(
-                    Refusal(
-                        "bearer_refused",
-                        "a bare token is not accepted",
-                        "Authorization: Capx <presentation>, made with `capx present` or Capability.present",
-                    )
-                )
+                _demand_first_sight((yield replay.blocking, lambda: replay.burn(id_, until, now)))
+            else:
+                _demand_bearer(self._bearer)
         except _Refused as stop:
             raise Denied(admitted.refused((stop.refusal,))) from None
         except Unavailable as problem:
@@ -300,6 +299,17 @@ def _ids(lineage: Lineage, authentic: Authentic, mark: Presented | None) -> tupl
     if mark is None or isinstance(block, wire.ThirdParty):
         return lineage.ids
     return (*lineage.ids, chain.block_digest(lineage.digests[-1], block)[:16])
+
+
+def _demand_first_sight(burnt: bool) -> None:
+    if not burnt:
+        raise _Refused(Refusal("replayed", "this presentation was used before", "a fresh presentation for each call"))
+
+
+def _demand_bearer(accepted: bool) -> None:
+    if not accepted:
+        how = "Authorization: Capx <presentation>, made with `capx present` or Capability.present"
+        raise _Refused(Refusal("bearer_refused", "a bare token is not accepted", how))
 
 
 def _demand_fit(mark: Presented, received: Received, now: int) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from capx.chain import b64u, unb64u
+from capx.chain import b64u, demand_canonical, whole_bytes
 from capx.errors import MalformedToken
 from capx_caveats import SAFE_INTEGER
 
@@ -31,6 +31,7 @@ SIGNATURE: Final = 32
 """Bytes of a signature."""
 
 _LOCATION, _IDENTIFIER, _VID, _SIGNATURE, _END = 1, 2, 4, 6, 0
+_OTHER_VERSION = re.compile(r"capx[0-9]+_")
 _IDENTIFIER_FORM = re.compile(
     rb'\[1,"([A-Za-z0-9_-]{10}[AEIMQUYcgkosw048])","([a-z0-9][a-z0-9.-]{0,62})",'
     rb'"([A-Za-z0-9_-]{21}[AQgw])",(0|[1-9][0-9]{0,15})\]'
@@ -77,6 +78,7 @@ class Frame(Struct, frozen=True):
     """A token taken apart, and nothing concluded from it.
 
     `body` is the bytes up to where the last block begins: what two presentations of one capability share.
+    It holds a signature, so it is not shown.
     """
 
     identifier: Identifier
@@ -84,6 +86,9 @@ class Frame(Struct, frozen=True):
     blocks: tuple[Block, ...]
     signature: bytes
     body: bytes
+
+    def __repr__(self) -> str:
+        return f"Frame({self.identifier!r}, {len(self.blocks)} blocks)"
 
 
 def encode(identifier: Identifier, blocks: tuple[Block, ...], signature: bytes) -> str:
@@ -114,14 +119,10 @@ def decode(text: str) -> Frame:
     if len(text) > MAX_TEXT:
         raise _too_large(f"more than {MAX_TEXT} characters")
     if not text.startswith(PREFIX):
-        raise MalformedToken(f"a token begins with {PREFIX}")
+        raise _no_prefix(text)
     encoded = text[len(PREFIX) :]
-    if len(encoded) % 4 == 1:
-        raise MalformedToken("the text is cut short", "truncated")
-    data = unb64u(encoded)
-    if not data:
-        raise MalformedToken("the text is cut short", "truncated")
-    if data[0] != 2:
+    data = whole_bytes(encoded)
+    if _byte(data, 0) != 2:
         raise MalformedToken("these bytes are not of the version 2 format", "unknown_version")
     audience, at = _field(data, 1, _LOCATION, 63)
     raw, at = _field(data, at, _IDENTIFIER, MAX_IDENTIFIER)
@@ -142,12 +143,21 @@ def decode(text: str) -> Frame:
         else:
             blocks.append(cid)
         at = _end(data, at)
-    signature, at = _field(data, at + 1, _SIGNATURE, SIGNATURE)
+    signature, at = _field(data, at + 1, _SIGNATURE, MAX_IDENTIFIER)
     if len(signature) != SIGNATURE:
         raise MalformedToken(f"the signature has {len(signature)} bytes, not {SIGNATURE}")
     if at != len(data):
         raise MalformedToken(f"{len(data) - at} bytes stand after the end")
+    demand_canonical(data, encoded)
     return Frame(identifier, raw, tuple(blocks), signature, data[:start])
+
+
+def _no_prefix(text: str) -> MalformedToken:
+    if text and PREFIX.startswith(text):
+        return MalformedToken("the text is cut short within its prefix", "truncated")
+    if _OTHER_VERSION.match(text):
+        return MalformedToken(f"this token is of another format version than {PREFIX}", "unknown_version")
+    return MalformedToken(f"a token begins with {PREFIX}")
 
 
 def _put(out: bytearray, kind: int, content: bytes) -> None:
