@@ -1,0 +1,242 @@
+"""HTTP clients for agents: each single request to a configured origin is presented, no other gets a token.
+
+Laws: the audience comes from the caller's own map of origins, never from a response or a redirect. A redirect
+raises: whoever answers does not choose where authority goes next. What is digested is what is sent. httpx is
+imported here and nowhere else.
+"""
+
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import httpx
+
+from capx.acting import current_bundle
+from capx.bundle import Bundle
+from capx.capability import Capability
+from capx.errors import CapxError, InvalidRequest
+from capx.present import HttpRequest
+
+MAX_BODY: Final = 1 << 20
+"""Bytes of a request's body: it is buffered, to be digested."""
+
+_OF_TRANSPORT = ("verify", "cert", "trust_env", "http1", "http2", "limits", "proxy")
+_Origin = tuple[str, bytes, int | None]
+_PORTS = {"http": 80, "https": 443}
+
+
+class Redirected(CapxError):
+    """A service answered with a redirect; `url` is where to. Ask there on purpose, if it is known to be right."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(f"the service redirects to {url}, which is not followed: ask there if that is right")
+        self.url = url
+
+
+def http(
+    origins: Mapping[str, str], bundle: Bundle | None = None, *, max_body: int = MAX_BODY, **client: Any
+) -> httpx.Client:
+    """A client that presents each request to an origin of the map, at the audience the map names for it.
+
+    Without a bundle it acts with that of the `acting` block around each request. The other keywords are httpx's.
+    A response of 403 that capx gave is tried again with the next capability; the last answer is returned.
+    """
+    presenter = _Presenter(origins, bundle, max_body)
+    settings = _split(client)
+    inner = client.pop("transport", None) or httpx.HTTPTransport(**settings)
+    return httpx.Client(transport=_Transport(presenter, inner), trust_env=settings.get("trust_env", True), **client)
+
+
+def async_http(
+    origins: Mapping[str, str], bundle: Bundle | None = None, *, max_body: int = MAX_BODY, **client: Any
+) -> httpx.AsyncClient:
+    """`http` for async code."""
+    presenter = _Presenter(origins, bundle, max_body)
+    settings = _split(client)
+    inner = client.pop("transport", None) or httpx.AsyncHTTPTransport(**settings)
+    transport = _AsyncTransport(presenter, inner)
+    return httpx.AsyncClient(transport=transport, trust_env=settings.get("trust_env", True), **client)
+
+
+def _split(client: dict[str, Any]) -> dict[str, Any]:
+    """Take out what configures the transport, since httpx ignores it beside one."""
+    if client.get("mounts"):
+        raise InvalidRequest("mounted transports would pass this one by: make a client of its own for them")
+    return {name: client.pop(name) for name in _OF_TRANSPORT if name in client}
+
+
+class _Presenter:
+    """What both transports share; no I/O."""
+
+    def __init__(self, origins: Mapping[str, str], bundle: Bundle | None, max_body: int) -> None:
+        self._audiences = {_configured(origin): audience for origin, audience in origins.items()}
+        self._bundle = bundle
+        self.max_body = max_body
+
+    def audience(self, request: httpx.Request) -> str | None:
+        return self._audiences.get(_origin(request.url))
+
+    def attempts(self, request: httpx.Request, audience: str, body: bytes) -> Iterator[httpx.Request]:
+        """The request, presented with one capability after the other."""
+        bundle = self._bundle or current_bundle()
+        if bundle is None:
+            raise InvalidRequest("no bundle to act with: pass one, or send within `with capx.acting(bundle):`")
+        received = HttpRequest(
+            method=request.method,
+            target=_target(request.url),
+            content_type=_single(request, "content-type"),
+            content_encoding=_single(request, "content-encoding"),
+            body=body,
+        )
+        for capability in bundle.candidates(audience, received):
+            yield _presented(request, capability, received)
+
+
+class _Transport(httpx.BaseTransport):
+    def __init__(self, presenter: _Presenter, inner: httpx.BaseTransport) -> None:
+        self._presenter = presenter
+        self._inner = inner
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        audience = self._presenter.audience(request)
+        if audience is None:
+            return self._sent(request)
+        stream = request.stream
+        if not isinstance(stream, Iterable):
+            raise InvalidRequest("an async body cannot be sent by a client that is not")
+        body = _Body(self._presenter.max_body)
+        for chunk in stream:
+            body.add(chunk)
+        response: httpx.Response | None = None
+        for attempt in self._presenter.attempts(request, audience, body.whole()):
+            if response is not None:
+                response.close()
+            response = self._sent(attempt)
+            if not _refused(response):
+                break
+        return _some(response)
+
+    def _sent(self, request: httpx.Request) -> httpx.Response:
+        response = self._inner.handle_request(request)
+        if response.has_redirect_location:
+            response.close()
+            raise _redirected(request, response)
+        return response
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class _AsyncTransport(httpx.AsyncBaseTransport):
+    def __init__(self, presenter: _Presenter, inner: httpx.AsyncBaseTransport) -> None:
+        self._presenter = presenter
+        self._inner = inner
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        audience = self._presenter.audience(request)
+        if audience is None:
+            return await self._sent(request)
+        stream = request.stream
+        if not isinstance(stream, AsyncIterable):
+            raise InvalidRequest("a body that is not async cannot be sent by an async client")
+        body = _Body(self._presenter.max_body)
+        async for chunk in stream:
+            body.add(chunk)
+        response: httpx.Response | None = None
+        for attempt in self._presenter.attempts(request, audience, body.whole()):
+            if response is not None:
+                await response.aclose()
+            response = await self._sent(attempt)
+            if not _refused(response):
+                break
+        return _some(response)
+
+    async def _sent(self, request: httpx.Request) -> httpx.Response:
+        response = await self._inner.handle_async_request(request)
+        if response.has_redirect_location:
+            await response.aclose()
+            raise _redirected(request, response)
+        return response
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class _Body:
+    """A body as it is gathered, up to a limit."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._room = limit
+        self._chunks: list[bytes] = []
+
+    def add(self, chunk: bytes) -> None:
+        self._room -= len(chunk)
+        if self._room < 0:
+            raise InvalidRequest(f"the body is larger than {self._limit} bytes, and is digested before it is sent")
+        self._chunks.append(chunk)
+
+    def whole(self) -> bytes:
+        return b"".join(self._chunks)
+
+
+def _presented(request: httpx.Request, capability: Capability, received: HttpRequest) -> httpx.Request:
+    headers = request.headers.copy()
+    presentation = capability.present(received)
+    if "authorization" in headers:
+        headers["Capx-Token"] = presentation.text
+    else:
+        headers["Authorization"] = presentation.authorization
+    return httpx.Request(
+        request.method,
+        request.url,
+        headers=headers,
+        stream=httpx.ByteStream(received.body),
+        extensions=request.extensions,
+    )
+
+
+def _refused(response: httpx.Response) -> bool:
+    return response.status_code == 403 and "capx-decision" in response.headers
+
+
+def _redirected(request: httpx.Request, response: httpx.Response) -> Redirected:
+    location = response.headers["location"]
+    try:
+        return Redirected(str(request.url.join(location)))
+    except httpx.InvalidURL:
+        return Redirected(repr(location))
+
+
+def _some(response: httpx.Response | None) -> httpx.Response:
+    if response is None:
+        raise AssertionError("a bundle always has a candidate")
+    return response
+
+
+def _single(request: httpx.Request, name: str) -> str | None:
+    wanted = name.encode()
+    values = [value for key, value in request.headers.raw if key.lower() == wanted]
+    if len(values) > 1:
+        raise InvalidRequest(f"a request with several {name} headers has no presentation")
+    return values[0].decode("latin-1").strip(" \t") if values else None
+
+
+def _target(url: httpx.URL) -> str:
+    path, _, query = url.raw_path.decode("ascii").partition("?")
+    return f"{path}?{query}" if query else path
+
+
+def _origin(url: httpx.URL) -> _Origin:
+    return url.scheme, url.raw_host, url.port or _PORTS.get(url.scheme)
+
+
+def _configured(origin: str) -> _Origin:
+    try:
+        url = httpx.URL(origin)
+    except httpx.InvalidURL as error:
+        raise InvalidRequest(f"{origin!r:.80} is no origin: {error}") from None
+    if url.scheme not in _PORTS or not url.host or url.raw_path != b"/" or url.userinfo or url.fragment:
+        raise InvalidRequest(
+            f"{origin!r:.80} is no origin: write it like https://crm.internal or http://127.0.0.1:8001"
+        )
+    return _origin(url)

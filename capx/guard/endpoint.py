@@ -1,0 +1,245 @@
+"""A FastAPI endpoint that states its action: what is judged of its call, and when.
+
+Laws: the gate comes first, so that a stranger meets no other dependency, no validation and no schema. Then the
+validated arguments are judged: path, query and body, never headers, cookies or what is injected. What cannot be
+told apart as an argument must be named with `args=`, or the endpoint cannot be made.
+"""
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import Annotated, Any, Final, NoReturn
+
+from fastapi import Depends, params
+from fastapi.dependencies.models import Dependant
+from fastapi.dependencies.utils import get_dependant
+from pydantic import BaseModel
+
+from capx.decision import Allowed
+from capx.errors import ConfigurationProblem
+from capx.guard.facts import Derived, Tenancy, demand_derivable, derive, plain
+from capx.guard.passage import Passage
+from capx_caveats import JSON, is_action
+
+GATE: Final = "capx_passage"
+"""The parameter through which a wrapper gets its request's passage."""
+_MARK: Final = "__capx_mark__"
+
+Gate = Callable[..., Awaitable[Passage]]
+
+
+class SyncCheck:
+    """What judges a deferred call once its row is known, in a plain function."""
+
+    def __init__(self, mark: "Mark", current: Passage, arguments: Mapping[str, Any]) -> None:
+        self._mark = mark
+        self._passage = current
+        self._arguments = arguments
+
+    def __call__(self, *, tenant: str | None = None, attributes: Mapping[str, JSON] | None = None) -> Allowed:
+        """Judge the call with facts of the service's own data; raises Denied, which is to be let through."""
+        mark = self._mark
+        return self._passage.judge_row(mark.action, mark.args(self._arguments), tenant=tenant, attributes=attributes)
+
+    def missing(self) -> NoReturn:
+        """Answer as for a foreign tenant's row: whether there is one is not told."""
+        self._passage.miss(self._mark.action, self._mark.args(self._arguments))
+        raise AssertionError("a missing row was allowed")
+
+
+class Check:
+    """What judges a deferred call once its row is known, in an async function: `await check(tenant=…)`."""
+
+    def __init__(self, mark: "Mark", current: Passage, arguments: Mapping[str, Any]) -> None:
+        self._sync = SyncCheck(mark, current, arguments)
+
+    async def __call__(self, *, tenant: str | None = None, attributes: Mapping[str, JSON] | None = None) -> Allowed:
+        """Judge the call with facts of the service's own data; raises Denied, which is to be let through."""
+        return self._sync(tenant=tenant, attributes=attributes)
+
+    def missing(self) -> NoReturn:
+        """Answer as for a foreign tenant's row: whether there is one is not told."""
+        self._sync.missing()
+
+
+class Mark:
+    """What an endpoint states: its action, and where the facts of its call come from."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        function: Callable[..., Any],
+        action: str,
+        *,
+        deferred: bool,
+        tenant: Tenancy = None,
+        attributes: Derived = None,
+        args: Derived = None,
+    ) -> None:
+        if not is_action(action):
+            raise ConfigurationProblem(f"{action!r:.80} is not an action: labels joined by dots")
+        self.gate = gate
+        self.action = action
+        self.names = f"{function.__module__}.{function.__qualname__}"
+        self.deferred = deferred
+        self.signature = self._signature(function)
+        self.injected = self._injected(function)
+        self.states_args = args is not None
+        self._tenant = tenant
+        self._attributes = attributes
+        self._args = args
+        self._arguments, hidden = self._read()
+        visible = self.signature.parameters.keys() - self.injected.keys() - hidden
+        for what, derivation in (("tenant", tenant), ("attributes", attributes), ("args", args)):
+            demand_derivable(what, derivation, visible)
+
+    def args(self, arguments: Mapping[str, Any]) -> Mapping[str, JSON]:
+        """The arguments as caveats see them."""
+        if self.states_args:
+            stated = derive(self._args, arguments)
+            return {name: plain(name, value, _model) for name, value in stated.items()}
+        return {shown: plain(name, arguments[name], _model) for name, shown in self._arguments.items()}
+
+    def judge(self, current: Passage, arguments: dict[str, Any]) -> None:
+        """Judge the call, or see to it that it will be; fills in what is injected."""
+        current.entered = True
+        if self.deferred:
+            for name, kind in self.injected.items():
+                arguments[name] = kind(self, current, dict(arguments))
+            return
+        allowed = current.judge(
+            self.action,
+            self.args(arguments),
+            tenant=derive(self._tenant, arguments),
+            attributes=derive(self._attributes, arguments),
+        )
+        arguments.update(dict.fromkeys(self.injected, allowed))
+
+    def outer(self) -> inspect.Signature:
+        """The signature that FastAPI sees: the gate first, nothing of what the wrapper injects."""
+        gate = inspect.Parameter(
+            GATE, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[Passage, Depends(self.gate)]
+        )
+        others = [
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for name, parameter in self.signature.parameters.items()
+            if name not in self.injected
+        ]
+        return self.signature.replace(parameters=[gate, *others])
+
+    def _signature(self, function: Callable[..., Any]) -> inspect.Signature:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise self._problem("a generator answers before it is judged: return a response")
+        try:
+            signature = inspect.signature(function, eval_str=True)
+        except NameError as error:
+            raise self._problem(f"its annotations cannot be read: {error}") from None
+        for parameter in signature.parameters.values():
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+                raise self._problem(f"the parameter {parameter.name} cannot be passed by name")
+        return signature
+
+    def _injected(self, function: Callable[..., Any]) -> dict[str, Any]:
+        wanted: Any = Allowed
+        if self.deferred:
+            wanted = Check if inspect.iscoroutinefunction(function) else SyncCheck
+        found = {
+            name: parameter.annotation
+            for name, parameter in self.signature.parameters.items()
+            if parameter.annotation in (Allowed, Check, SyncCheck)
+        }
+        if any(kind is not wanted for kind in found.values()):
+            raise self._problem(f"it can be given a {wanted.__name__}, and asks for another")
+        if self.deferred and not found:
+            raise self._problem(f"it is deferred, so it needs a parameter of the type {wanted.__name__}")
+        return found
+
+    def _read(self) -> tuple[dict[str, str], set[str]]:
+        """The arguments by parameter, as callers name them; and the parameters that are headers or cookies."""
+
+        def reader() -> None: ...
+
+        reader.__signature__ = self.outer()  # type: ignore[attr-defined] # what inspect reads before the function
+        dependant = get_dependant(path="/", call=reader)
+        if not self.states_args and (problem := next(unnamed(dependant, self.gate), None)):
+            raise self._problem(problem)
+        fields = [*dependant.path_params, *dependant.query_params, *dependant.body_params]
+        hidden = {field.name for field in (*dependant.header_params, *dependant.cookie_params)}
+        return {field.name: field.validation_alias or field.alias for field in fields}, hidden
+
+    def _problem(self, what: str) -> ConfigurationProblem:
+        return ConfigurationProblem(f"{self.names}: {what}")
+
+
+def wrapped(function: Callable[..., Any], mark: Mark) -> Callable[..., Any]:
+    """The endpoint as FastAPI calls it."""
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def call_async(**arguments: Any) -> Any:
+            mark.judge(_passage(arguments), arguments)
+            return await function(**arguments)
+
+        return _marked(call_async, mark)
+
+    @functools.wraps(function)
+    def call(**arguments: Any) -> Any:
+        mark.judge(_passage(arguments), arguments)
+        return function(**arguments)
+
+    return _marked(call, mark)
+
+
+def mark_of(endpoint: object) -> Mark | None:
+    """What an endpoint states, if it went through a guard."""
+    mark = getattr(endpoint, _MARK, None)
+    return mark if isinstance(mark, Mark) else None
+
+
+def unnamed(dependant: Dependant, gate: Gate) -> Iterator[str]:
+    """What of an endpoint's input can only be judged if `args=` names it."""
+    for dependency in dependant.dependencies:
+        if dependency.call != gate and (found := sorted(_inputs(dependency))):
+            yield f"the parameters {', '.join(found)} belong to a dependency: name what is judged with `args=`"
+    for field in dependant.query_params:
+        if _is_model(field.field_info.annotation):
+            yield f"the parameter {field.name} is a model of several: name what is judged with `args=`"
+    body = dependant.body_params
+    if any(isinstance(field.field_info, params.File) for field in body):
+        yield "a file is no argument that can be judged: name what is judged with `args=`"
+    if len(body) == 1 and not _embedded(body[0].field_info):
+        yield f"the parameter {body[0].name} is the body as a whole: name what is judged with `args=`"
+
+
+def _inputs(dependant: Dependant) -> Iterable[str]:
+    for field in (*dependant.path_params, *dependant.query_params, *dependant.body_params):
+        yield field.name
+    for dependency in dependant.dependencies:
+        yield from _inputs(dependency)
+
+
+def _embedded(info: Any) -> bool:
+    return bool(getattr(info, "embed", None)) or (isinstance(info, params.Form) and not _is_model(info.annotation))
+
+
+def _is_model(annotation: Any) -> bool:
+    return inspect.isclass(annotation) and issubclass(annotation, BaseModel)
+
+
+def _model(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    raise TypeError(f"a {type(value).__name__} is not converted to JSON")
+
+
+def _passage(arguments: dict[str, Any]) -> Passage:
+    current = arguments.pop(GATE, None)
+    if not isinstance(current, Passage):
+        raise ConfigurationProblem("a guarded endpoint was called past its gate")
+    return current
+
+
+def _marked(call: Callable[..., Any], mark: Mark) -> Callable[..., Any]:
+    call.__signature__ = mark.outer()  # type: ignore[attr-defined] # what FastAPI reads
+    setattr(call, _MARK, mark)
+    return call

@@ -1,0 +1,63 @@
+"""What a guard states about a call: which of a function's arguments, whose tenant.
+
+Law: arguments are judged as they will be executed, defaults filled in; what is no JSON is converted in plain
+sight or refused.
+"""
+
+import enum
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from capx.errors import ConfigurationProblem, InvalidRequest
+from capx_caveats import JSON
+
+
+class Granted(enum.Enum):
+    """The type of GRANTED."""
+
+    GRANTED = "the tenant of the authority's block"
+
+
+GRANTED: Final = Granted.GRANTED
+"""As a tenant: the one that the authority named, for code that keeps to it; none named: incomplete_authority."""
+
+Tenancy = str | Granted | Callable[..., str | None] | None
+"""A call's tenant: a constant, GRANTED, or a function of some of the arguments, by their names."""
+Derived = Mapping[str, JSON] | Callable[..., Mapping[str, JSON]] | None
+"""Facts by name: constant, or a function of some of the arguments, by their names."""
+
+
+def plain(name: str, value: Any, hook: Callable[[Any], Any] | None = None) -> JSON:
+    """The JSON value of an argument, times as RFC 3339 and structs as objects; InvalidRequest if there is none."""
+    try:
+        converted: JSON = msgspec.to_builtins(value, enc_hook=hook)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequest(f"the argument {name!r} cannot be judged, as it is no JSON value: {error}") from None
+    return converted
+
+
+def derive(derivation: Any, arguments: Mapping[str, Any]) -> Any:
+    """A constant itself; of a function, what it says about the arguments that it takes."""
+    if not callable(derivation):
+        return derivation
+    return derivation(**{name: arguments[name] for name in _taken(derivation)})
+
+
+def demand_derivable(what: str, derivation: Any, names: Iterable[str]) -> None:
+    """Raise ConfigurationProblem unless `derive` can call the derivation with these arguments."""
+    if not callable(derivation):
+        return
+    import inspect
+
+    if inspect.iscoroutinefunction(derivation):
+        raise ConfigurationProblem(f"`{what}=` is a plain function: facts that must be waited for need `deferred`")
+    if unknown := set(_taken(derivation)).difference(names):
+        raise ConfigurationProblem(f"`{what}=` takes {', '.join(sorted(unknown))}, which is no argument it may see")
+
+
+def _taken(derivation: Callable[..., Any]) -> list[str]:
+    import inspect
+
+    return list(inspect.signature(derivation).parameters)

@@ -1,0 +1,166 @@
+"""The guard of a FastAPI application, in three places.
+
+A middleware admits: MAC first, then the body, the digest, the burn, the deaths. The first dependency lets no
+other run unless the action is allowed at all. A wrapper judges the validated arguments. It is closed by default:
+a route that states no action, and is not public, keeps the application from starting.
+
+Law: facts of a call come from what the presentation covers or from the service's own data. A tenant taken from a
+header that the bearer sent is the mistake to make here.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Self
+
+from fastapi import Depends, FastAPI
+from starlette.requests import HTTPConnection
+
+from capx.errors import ConfigurationProblem
+from capx.guard.asgi import ASGIGuard, Withheld, passage
+from capx.guard.endpoint import Check, Mark, SyncCheck, mark_of, wrapped
+from capx.guard.exchange import MAX_BODY, Scope
+from capx.guard.facts import GRANTED, Derived, Tenancy
+from capx.guard.passage import Passage
+from capx.guard.routes import Map, path_of
+from capx.keys import AudienceKeys
+from capx.liveness import StoreLiveness
+from capx.recorder import StoreRecorder
+from capx.replay import Replay
+from capx.verifier import Verifier
+
+__all__ = ["GRANTED", "Check", "FastAPIGuard", "SyncCheck"]
+
+Endpoint = Callable[..., Any]
+
+
+class FastAPIGuard:
+    """Guards the endpoints of one audience.
+
+    `prefix` is what a proxy takes away from the front of each path without telling the server; `max_body` is in
+    bytes.
+    """
+
+    def __init__(self, verifier: Verifier, *, prefix: str = "", max_body: int = MAX_BODY) -> None:
+        self._verifier = verifier
+        self._prefix = prefix
+        self._max_body = max_body
+        self._maps: list[Map] = []
+
+        # A function of this very object: FastAPI tells dependencies apart by what is called.
+        async def gate(connection: HTTPConnection) -> Passage:
+            return self._let_in(connection.scope)
+
+        self._gate = gate
+
+    @classmethod
+    def from_env(cls, *, prefix: str = "", max_body: int = MAX_BODY) -> Self:
+        """The guard that the environment describes.
+
+        CAPX_AUDIENCE names the audience, CAPX_KEY_FILE its key file, CAPX_STORE the store that tells of deaths
+        and keeps replays and decisions. Raises ConfigurationProblem for what is missing or cannot be used.
+        """
+        from capx.store.sqlite import SQLiteStore
+
+        audience, key_file, store_path = map(_env, ("CAPX_AUDIENCE", "CAPX_KEY_FILE", "CAPX_STORE"))
+        store = SQLiteStore(Path(store_path))
+        verifier = Verifier(
+            audience,
+            AudienceKeys.load(Path(key_file), audience),
+            liveness=StoreLiveness(Path(store_path)),
+            replay=Replay.store(store),
+            recorder=StoreRecorder(store),
+        )
+        return cls(verifier, prefix=prefix, max_body=max_body)
+
+    def protect(self, app: FastAPI, *, public: Iterable[str] = ()) -> None:
+        """Stand before an application; call it before routes are added, so that the gate comes first in all.
+
+        `public` lists paths as their routes spell them: open to everybody. A mount's path opens all below it.
+        """
+        routes = Map(app, public, self._gate)
+        self._maps.append(routes)
+        app.router.dependencies.insert(0, Depends(self._gate))
+        app.add_middleware(
+            ASGIGuard,
+            verifier=self._verifier,
+            policy=_RoutePolicy(routes, self._states),
+            prefix=self._prefix,
+            max_body=self._max_body,
+        )
+
+    def action(
+        self, action: str, *, tenant: Tenancy = None, attributes: Derived = None, args: Derived = None
+    ) -> Callable[[Endpoint], Endpoint]:
+        """State the action of an endpoint: it runs when the call is allowed.
+
+        `tenant` is a constant, GRANTED, or a function of some of the endpoint's parameters, by their names; so
+        are `attributes`, and `args` where arguments cannot be told apart. A parameter of the type `Allowed` gets
+        the verdict. Raises ConfigurationProblem for an endpoint that cannot be judged.
+        """
+
+        def guarded(function: Endpoint) -> Endpoint:
+            mark = Mark(self._gate, function, action, deferred=False, tenant=tenant, attributes=attributes, args=args)
+            return wrapped(function, mark)
+
+        return guarded
+
+    def deferred(self, action: str, *, args: Derived = None) -> Callable[[Endpoint], Endpoint]:
+        """State the action of an endpoint that knows its tenant from a row: it must pass its `Check`.
+
+        Async functions get a `Check`, plain ones a `SyncCheck`. If none passed, or one refused, the answer is
+        withheld, whatever it is.
+        """
+
+        def guarded(function: Endpoint) -> Endpoint:
+            return wrapped(function, Mark(self._gate, function, action, deferred=True, args=args))
+
+        return guarded
+
+    def _let_in(self, scope: Scope) -> Passage:
+        current = passage(scope)
+        endpoint = scope.get("endpoint")
+        mark = mark_of(endpoint)
+        if mark is not None and mark.gate == self._gate:
+            current.screen(mark.action)
+        elif not (current.public and any(routes.is_open(endpoint) for routes in self._maps)):
+            raise Withheld(f"{endpoint!r} states no action and is not public")
+        return current
+
+    def _states(self, endpoint: object) -> bool:
+        mark = mark_of(endpoint)
+        return mark is not None and mark.gate == self._gate
+
+
+class _RoutePolicy:
+    """What the routes of a protected application say about a request and its answer."""
+
+    def __init__(self, routes: Map, states: Callable[[object], bool]) -> None:
+        self._routes = routes
+        self._states = states
+
+    def problems(self) -> list[str]:
+        return self._routes.problems()
+
+    def public(self, scope: Scope) -> bool:
+        return self._routes.opens(path_of(scope))
+
+    def withheld(self, scope: Scope, current: Passage, status: int) -> str | None:
+        if current.entered:
+            return "no check passed"
+        endpoint = scope.get("endpoint")
+        if current.public and self._routes.is_open(endpoint):
+            return None
+        if endpoint is None or self._routes.is_container(endpoint):
+            # The framework's own: no such path, no such method, the same path with a slash.
+            return None if status >= 400 or status in (307, 308) else "nothing that states an action answered"
+        if not self._states(endpoint):
+            return f"{endpoint!r} states no action and is not public"
+        return None if status >= 400 else "the action was not judged"
+
+
+def _env(name: str) -> str:
+    value = os.environ.get(name, "")
+    if not value:
+        raise ConfigurationProblem(f"the environment variable {name} is not set")
+    return value

@@ -1,0 +1,134 @@
+"""One request on its way through a guard: admitted, judged, refused.
+
+Law: a refusal sticks. Whatever the code behind the guard makes of it, nothing but the refusal is answered.
+"""
+
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Final, NoReturn
+
+from msgspec import UNSET
+
+from capx.chain import b64u
+from capx.court import Admitted
+from capx.decision import Allowed, Decision, Denied
+from capx.errors import ConfigurationProblem, InvalidCaveat
+from capx.guard.facts import GRANTED, Granted
+from capx_caveats import JSON, Call, Refusal
+
+KEY: Final = "capx.passage"
+"""Where an ASGI scope holds its passage."""
+
+_OF_THE_ROW = frozenset({"wrong_tenant", "attribute_missing", "incomplete_authority"})
+
+
+class Passage:
+    """What a guard knows of one request.
+
+    `admitted` is None where nobody needs to be; `allowed` is the last verdict that let it pass, `denied` the first
+    that did not; `entered` tells that code behind the guard ran which must still have its call judged.
+    """
+
+    __slots__ = ("admitted", "allowed", "audience", "denied", "entered", "public")
+
+    def __init__(self, audience: str, *, public: bool) -> None:
+        self.audience = audience
+        self.public = public
+        self.admitted: Admitted | None = None
+        self.allowed: Allowed | None = None
+        self.denied: Denied | None = None
+        self.entered = False
+
+    def screen(self, action: str) -> None:
+        """Raise Denied unless somebody was admitted whom the action is allowed to at all."""
+        try:
+            self._someone().screen(action)
+        except Denied as denied:
+            self._stick(denied)
+            raise
+
+    def judge(
+        self,
+        action: str,
+        args: Mapping[str, JSON],
+        *,
+        tenant: str | Granted | None = None,
+        attributes: Mapping[str, JSON] | None = None,
+    ) -> Allowed:
+        """The verdict on the call about to be executed; raises Denied."""
+        try:
+            admitted = self._someone()
+            named = admitted.granted_tenant() if tenant is GRANTED else tenant
+            self.allowed = admitted.judge(_call(admitted, action, args, named, attributes or {}))
+        except Denied as denied:
+            self._stick(denied)
+            raise
+        return self.allowed
+
+    def judge_row(
+        self,
+        action: str,
+        args: Mapping[str, JSON],
+        *,
+        tenant: str | None = None,
+        attributes: Mapping[str, JSON] | None = None,
+    ) -> Allowed:
+        """`judge` for facts of stored data: what the data refuses is told as if there were none."""
+        try:
+            return self.judge(action, args, tenant=tenant, attributes=attributes)
+        except Denied as denied:
+            if not any(map(_by_the_row, denied.refusals)):
+                raise
+            self.denied = None
+        return self.miss(action, args)
+
+    def miss(self, action: str, args: Mapping[str, JSON]) -> NoReturn:
+        """Refuse, as a row of a tenant that nobody knows would be refused; always raises Denied."""
+        self.judge(action, args, tenant=secrets.token_urlsafe(12))
+        raise ConfigurationProblem("a tenant that nobody knows was allowed")
+
+    def _someone(self) -> Admitted:
+        if self.admitted is None:
+            raise denial(self.audience, NO_TOKEN)
+        return self.admitted
+
+    def _stick(self, denied: Denied) -> None:
+        self.denied = self.denied or denied
+
+
+def denial(audience: str, refusal: Refusal) -> Denied:
+    """A denial of somebody who has shown no authority: not recorded, or anyone could fill the log."""
+    return Denied(
+        Decision(
+            id=b64u(secrets.token_bytes(16)),
+            at=int(time.time()),
+            allowed=False,
+            audience=audience,
+            refusals=(refusal,),
+        )
+    )
+
+
+NO_TOKEN: Final = Refusal("no_token", "no token was presented", "Authorization: Capx <presentation>")
+
+
+def _call(
+    admitted: Admitted,
+    action: str,
+    args: Mapping[str, JSON],
+    tenant: str | None,
+    attributes: Mapping[str, JSON],
+) -> Call:
+    """The call; arguments outside JSON as capx reads it are the bearer's, so they are refused."""
+    try:
+        Call(action, args)
+    except InvalidCaveat as error:
+        refusal = Refusal("argument_refused", f"an argument cannot be judged: {error}", "JSON values")
+        raise Denied(admitted.refused((refusal,), action)) from None
+    return Call(action, args, tenant, attributes)
+
+
+def _by_the_row(refusal: Refusal) -> bool:
+    """Whether it may be the data that refuses: an argument's refusal says what was given."""
+    return refusal.code in _OF_THE_ROW or (refusal.code == "argument_refused" and refusal.given is UNSET)

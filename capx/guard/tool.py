@@ -1,0 +1,167 @@
+"""Guarded functions: each call is presented, admitted and judged before it runs.
+
+Laws: without a bundle nothing runs. What is presented are the arguments as given; what is judged are those that
+the function gets, defaults filled in.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+
+from capx.acting import current_bundle
+from capx.capability import Capability
+from capx.court import Admitted
+from capx.decision import Allowed, Denied
+from capx.errors import ConfigurationProblem
+from capx.guard.facts import GRANTED, Derived, Tenancy, demand_derivable, derive, plain
+from capx.present import ToolCall
+from capx.verifier import Verifier
+from capx_caveats import JSON, Call, is_action
+
+if TYPE_CHECKING:
+    from inspect import BoundArguments, Signature
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class ToolGuard:
+    """Guards functions of this process with the verifier of each one's audience."""
+
+    def __init__(self, verifier_for: Callable[[str], Verifier]) -> None:
+        self._verifier_for = verifier_for
+
+    def tool(
+        self,
+        action: str,
+        *,
+        tenant: Tenancy = None,
+        attributes: Derived = None,
+        audience: str | None = None,
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Guard a plain or async function: it runs for an allowed call, and raises Denied otherwise.
+
+        The audience is the action's first label unless given. `tenant` and `attributes` state facts of the call:
+        constants, or functions of the arguments that they name. Raises ConfigurationProblem for functions whose
+        calls cannot be judged whole: generators, and those that take `*args` or `**kwargs`.
+        """
+        if not is_action(action):
+            raise ConfigurationProblem(f"{action!r:.80} is not an action: labels joined by dots")
+
+        def guarded(function: Callable[P, R]) -> Callable[P, R]:
+            tool = _Tool(function, action, tenant, attributes)
+            name = audience or action.split(".", 1)[0]
+            return cast("Callable[P, R]", _wrapped(function, tool, lambda: self._verifier_for(name)))
+
+        return guarded
+
+
+class _Tool:
+    """One function, and how its calls are stated."""
+
+    def __init__(self, function: Callable[..., Any], action: str, tenant: Tenancy, attributes: Derived) -> None:
+        self.signature = _judgeable(function)
+        demand_derivable("tenant", tenant, self.signature.parameters)
+        demand_derivable("attributes", attributes, self.signature.parameters)
+        self._action = action
+        self._tenant = tenant
+        self._attributes = attributes
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "tuple[BoundArguments, ToolCall]":
+        """The arguments as the function gets them, and the call as it was made: defaults not filled in."""
+        bound = self.signature.bind(*args, **kwargs)
+        sent = ToolCall(self._action, _json(bound))
+        bound.apply_defaults()
+        return bound, sent
+
+    def judge(self, admitted: Admitted, bound: "BoundArguments") -> Allowed:
+        admitted.screen(self._action)
+        tenant = self._tenant
+        return admitted.judge(
+            Call(
+                self._action,
+                _json(bound),
+                admitted.granted_tenant() if tenant is GRANTED else derive(tenant, bound.arguments),
+                derive(self._attributes, bound.arguments) or {},
+            )
+        )
+
+
+def _wrapped(function: Callable[..., Any], tool: _Tool, verifier_for: Callable[[], Verifier]) -> Callable[..., Any]:
+    import inspect
+
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def call_async(*args: Any, **kwargs: Any) -> Any:
+            bound, sent = tool.bind(args, kwargs)
+            await _judge_async(tool, verifier_for(), bound, sent)
+            return await function(*bound.args, **bound.kwargs)
+
+        return call_async
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        bound, sent = tool.bind(args, kwargs)
+        _judge(tool, verifier_for(), bound, sent)
+        return function(*bound.args, **bound.kwargs)
+
+    return call
+
+
+def _judge(tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall) -> Allowed:
+    first: Denied | None = None
+    for candidate in _candidates(verifier, sent):
+        try:
+            return tool.judge(verifier.admit(candidate.present(sent).text, sent), bound)
+        except Denied as denied:
+            first = _next(first, denied)
+    raise first or _no_token(verifier)
+
+
+async def _judge_async(tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall) -> Allowed:
+    first: Denied | None = None
+    for candidate in _candidates(verifier, sent):
+        try:
+            return tool.judge(await verifier.admit_async(candidate.present(sent).text, sent), bound)
+        except Denied as denied:
+            first = _next(first, denied)
+    raise first or _no_token(verifier)
+
+
+def _next(first: Denied | None, denied: Denied) -> Denied:
+    """Go on to the next capability after a refusal that another could pass; the newest one's is told."""
+    if denied.status != 403:
+        raise denied
+    return first or denied
+
+
+def _candidates(verifier: Verifier, sent: ToolCall) -> list[Capability]:
+    bundle = current_bundle()
+    if bundle is None or verifier.audience not in bundle.audiences:
+        return []
+    return bundle.candidates(verifier.audience, sent)
+
+
+def _no_token(verifier: Verifier) -> Denied:
+    try:
+        verifier.authenticate("")
+    except Denied as denied:
+        return denied
+    raise AssertionError("a verifier authenticated nothing")
+
+
+def _json(bound: "BoundArguments") -> dict[str, JSON]:
+    return {name: plain(name, value) for name, value in bound.arguments.items()}
+
+
+def _judgeable(function: Callable[..., Any]) -> "Signature":
+    import inspect
+
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigurationProblem("a generator is judged when it is called and runs later: return a list instead")
+    signature = inspect.signature(function)
+    for parameter in signature.parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise ConfigurationProblem(f"*{parameter.name} has arguments without names: name each one")
+    return signature
