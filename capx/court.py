@@ -216,6 +216,16 @@ class Admitted:
         court.recorder.record(decision)
         return decision
 
+    @property
+    def id(self) -> bytes:
+        """The presentation's id, 16 bytes."""
+        return self._ids[-1]
+
+    def demand(self, refusal: Refusal | None) -> None:
+        """Raise Denied for a refusal, recorded."""
+        if refusal is not None:
+            raise Denied(self.refused((refusal,)))
+
     def demand_alive(self) -> None:
         """Step 6 alone; raises Denied."""
         court = self._court

@@ -10,8 +10,8 @@ that refuse. A cache keeps what bytes and key say, never a verdict, never a key.
 """
 
 import time
-from collections.abc import Callable, Generator, Iterable
-from typing import NoReturn, TypeVar
+from collections.abc import Callable, Iterable
+from typing import NoReturn
 
 from msgspec import Struct
 
@@ -31,8 +31,8 @@ from capx_caveats import DEFAULT, Call, Facts, Presented, Refusal, TooLarge, Voc
 MAX_STALENESS = 30.0
 """Seconds for which a verifier goes on without hearing of deaths."""
 
-Burn = Callable[[], bool]
-T = TypeVar("T")
+Burn = Callable[[], Refusal | None]
+"""Burns one presentation, or says why it may not be used."""
 _NOTHING_WANTED = frozenset[str]()
 _REQUIRABLE = frozenset({"tenant", "intent"})
 
@@ -109,20 +109,30 @@ class Verifier:
 
     def admit(self, token: str | Authentic, received: Received) -> Admitted:
         """The token is authentic, fits what was received, is fresh, unused and alive; raises Denied."""
-        return _alive(_run(self._admitted(token, received)))
+        admitted = self._burnt(token, received)
+        admitted.demand_alive()
+        return admitted
 
     async def admit_async(self, token: str | Authentic, received: Received) -> Admitted:
         """`admit`, with a burn that may wait for a disk done in a thread."""
-        return _alive(await _run_async(self._admitted(token, received)))
+        admitted, burn = self._fitting(token, received)
+        if self._replay.blocking:
+            import asyncio
+
+            admitted.demand(await asyncio.to_thread(burn))
+        else:
+            admitted.demand(burn())
+        admitted.demand_alive()
+        return admitted
 
     def verify(self, token: str | Authentic, received: Received, call: Call) -> Allowed:
         """Admit and judge at once; raises Denied, which tells together what liveness and caveats refuse."""
-        return _run(self._admitted(token, received)).judge(call)
+        return self._burnt(token, received).judge(call)
 
     def decide(self, token: str | Authentic, received: Received, call: Call) -> Decision:
         """`verify` as an answer; never raises Denied."""
         try:
-            return _run(self._admitted(token, received)).decide(call)
+            return self._burnt(token, received).decide(call)
         except Denied as denied:
             return denied.decision
 
@@ -135,10 +145,10 @@ class Verifier:
         try:
             authentic = self._authentic(token)
             lineage, mark = self._lineage(authentic)
-            if mark is not None and received is not None:
-                _demand_fit(mark, received, now)
         except _Refused as stop:
             return Explanation((), (stop.refusal,), None)
+        if mark is not None and received is not None and (misfit := _misfit(mark, received, now)):
+            return Explanation((), (misfit,), lineage)
         ids = _ids(lineage, authentic, mark)
         facts = Facts(call, now, self._court.age())
         walk = tuple((d.hop, d.name, d.caveat.sentence(), judged(d, facts)) for d in lineage.demands)
@@ -199,8 +209,14 @@ class Verifier:
             raise Shapeless(Refusal("too_large", str(error))) from None
         return caveats[0] if len(caveats) == 1 and isinstance(caveats[0], Presented) else None
 
-    def _admitted(self, token: str | Authentic, received: Received) -> Generator[tuple[bool, Burn], bool, Admitted]:
-        """Steps 1-5; yields the burn, and whether it may block, to whoever runs this."""
+    def _burnt(self, token: str | Authentic, received: Received) -> Admitted:
+        """Steps 1-5."""
+        admitted, burn = self._fitting(token, received)
+        admitted.demand(burn())
+        return admitted
+
+    def _fitting(self, token: str | Authentic, received: Received) -> tuple[Admitted, Burn]:
+        """Steps 1-4, and the burn of step 5, left to whoever knows whether it may wait."""
         action = received.action if isinstance(received, ToolCall) else None
         try:
             authentic = self._authentic(token)
@@ -211,21 +227,20 @@ class Verifier:
             lineage, mark = self._lineage(authentic)
         except _Refused as stop:
             raise Denied(self._court.recorded(self._court.decision((stop.refusal,), action=action))) from None
-        ids = _ids(lineage, authentic, mark)
-        admitted = Admitted(self._court, lineage, ids, action)
+        admitted = Admitted(self._court, lineage, _ids(lineage, authentic, mark), action)
         now = self._court.now()
+        if mark is None:
+            admitted.demand(None if self._bearer else _BEARER_REFUSED)
+            return admitted, _nothing_to_burn
+        admitted.demand(_misfit(mark, received, now))
+        return admitted, lambda: self._burn(admitted.id, mark.at + WINDOW_AFTER, now)
+
+    def _burn(self, presentation: bytes, until: int, now: int) -> Refusal | None:
         try:
-            if mark is not None:
-                _demand_fit(mark, received, now)
-                replay, id_, until = self._replay, ids[-1], mark.at + WINDOW_AFTER
-                _demand_first_sight((yield replay.blocking, lambda: replay.burn(id_, until, now)))
-            else:
-                _demand_bearer(self._bearer)
-        except _Refused as stop:
-            raise Denied(admitted.refused((stop.refusal,))) from None
+            new = self._replay.burn(presentation, until, now)
         except Unavailable as problem:
-            raise Denied(admitted.refused((Refusal("unavailable", str(problem), "try again later"),))) from None
-        return admitted
+            return Refusal("unavailable", str(problem), "try again later")
+        return None if new else _REPLAYED
 
 
 class _Refused(Exception):
@@ -239,46 +254,16 @@ _NOT_AUTHENTIC = _Refused(
         "not_authentic", "this token was not minted under a live key of ours, or was changed since", "its holder's own"
     )
 )
+_REPLAYED = Refusal("replayed", "this presentation was used before", "a fresh presentation for each call")
+_BEARER_REFUSED = Refusal(
+    "bearer_refused",
+    "a bare token is not accepted",
+    "Authorization: Capx <presentation>, made with `capx present` or Capability.present",
+)
 
 
-def _run(steps: Generator[tuple[bool, Burn], bool, T]) -> T:
-    try:
-        _, burn = next(steps)
-        while True:
-            _, burn = _answer(steps, burn)
-    except StopIteration as done:
-        result: T = done.value
-        return result
-
-
-def _answer(steps: Generator[tuple[bool, Burn], bool, T], burn: Burn) -> tuple[bool, Burn]:
-    try:
-        new = burn()
-    except Unavailable as problem:
-        return steps.throw(problem)
-    return steps.send(new)
-
-
-async def _run_async(steps: Generator[tuple[bool, Burn], bool, T]) -> T:
-    import asyncio
-
-    try:
-        blocking, burn = next(steps)
-        while True:
-            try:
-                new = await asyncio.to_thread(burn) if blocking else burn()
-            except Unavailable as problem:
-                blocking, burn = steps.throw(problem)
-            else:
-                blocking, burn = steps.send(new)
-    except StopIteration as done:
-        result: T = done.value
-        return result
-
-
-def _alive(admitted: Admitted) -> Admitted:
-    admitted.demand_alive()
-    return admitted
+def _nothing_to_burn() -> None:
+    return None
 
 
 def _tail(key: AudienceKey, identifier: bytes, blocks: tuple[wire.Block, ...]) -> bytes:
@@ -301,26 +286,14 @@ def _ids(lineage: Lineage, authentic: Authentic, mark: Presented | None) -> tupl
     return (*lineage.ids, chain.block_digest(lineage.digests[-1], block)[:16])
 
 
-def _demand_first_sight(burnt: bool) -> None:
-    if not burnt:
-        raise _Refused(Refusal("replayed", "this presentation was used before", "a fresh presentation for each call"))
-
-
-def _demand_bearer(accepted: bool) -> None:
-    if not accepted:
-        how = "Authorization: Capx <presentation>, made with `capx present` or Capability.present"
-        raise _Refused(Refusal("bearer_refused", "a bare token is not accepted", how))
-
-
-def _demand_fit(mark: Presented, received: Received, now: int) -> None:
+def _misfit(mark: Presented, received: Received, now: int) -> Refusal | None:
     if mark.profile != received.profile or mark.digest != received.digest():
-        raise _Refused(
-            Refusal(
-                "call_mismatch", "this presentation is for another call than the one received", "one made for this call"
-            )
+        return Refusal(
+            "call_mismatch",
+            "this presentation is for another call than the one received",
+            "one made for this call",
         )
     if not mark.at - WINDOW_BEFORE <= now <= mark.at + WINDOW_AFTER:
         when = "is from the future" if now < mark.at else "is too old"
-        raise _Refused(
-            Refusal("call_window", f"this presentation {when}", f"one made within {WINDOW_AFTER} s", given=mark.at)
-        )
+        return Refusal("call_window", f"this presentation {when}", f"one made within {WINDOW_AFTER} s", given=mark.at)
+    return None

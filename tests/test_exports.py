@@ -1,8 +1,9 @@
 import types
 
+import pytest
+
 import capx
 import capx_caveats
-import pytest
 
 
 @pytest.mark.parametrize("package", [capx, capx_caveats], ids=lambda package: package.__name__)

@@ -163,7 +163,7 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     about = {"python": platform.python_version(), "machine": platform.machine(), "rows": rows}
     options.out.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    table = Table("hops", "what", "µs (median)", "quartiles", "× floor", title="verify one presentation")
+    table = Table("hops", "what", "µs (median)", "quartiles", "times floor", title="verify one presentation")
     for row in rows:
         low, high = row["us_quartiles"]
         table.add_row(str(row["hops"]), row["what"], f"{row['us']}", f"{low}-{high}", f"{row['times_floor']}")
