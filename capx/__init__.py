@@ -1,1 +1,109 @@
-"""Execution-scoped authority for autonomous agents."""
+"""Execution-scoped authority for autonomous agents.
+
+    import capx
+
+    lab = capx.Authority.temporary()
+    task = lab.open(tenant="Acme", allow=["slides.write", "crm.export"])
+    sub = task.bundle.delegate(to="slides-agent", allow=["slides.write"])
+
+    @lab.tool("crm.export")
+    def export(): ...
+
+    with capx.acting(sub):
+        export()  # Denied: hop 1 (slides-agent) allows only slides.write
+
+A service embeds a `Verifier`, or a guard of `capx.guard`; an agent holds a `Bundle` and calls through `capx.agent`.
+"""
+
+from capx.acting import acting
+from capx.authority import Authority
+from capx.bundle import Bundle
+from capx.capability import Capability, Presentation
+from capx.court import Admitted
+from capx.decision import Allowed, Decision, Denied
+from capx.errors import (
+    ConfigurationProblem,
+    InvalidRequest,
+    KeyProblem,
+    MalformedToken,
+    StoreProblem,
+    Unavailable,
+)
+from capx.keys import AudienceKey, AudienceKeys, KeyRing, RootKey
+from capx.liveness import StoreLiveness
+from capx.present import HttpRequest, ToolCall
+from capx.recorder import StoreRecorder
+from capx.replay import Replay
+from capx.verifier import Verifier
+from capx_caveats import (
+    Call,
+    CapxError,
+    InvalidCaveat,
+    Refusal,
+    absent,
+    action,
+    all_of,
+    any_of,
+    anything,
+    between,
+    each,
+    expires,
+    max_hops,
+    not_,
+    not_before,
+    one_of,
+    prefix,
+    tenant,
+    until_completed,
+    where,
+    within,
+)
+
+__all__ = [
+    "Admitted",
+    "Allowed",
+    "AudienceKey",
+    "AudienceKeys",
+    "Authority",
+    "Bundle",
+    "Call",
+    "Capability",
+    "CapxError",
+    "ConfigurationProblem",
+    "Decision",
+    "Denied",
+    "HttpRequest",
+    "InvalidCaveat",
+    "InvalidRequest",
+    "KeyProblem",
+    "KeyRing",
+    "MalformedToken",
+    "Presentation",
+    "Refusal",
+    "Replay",
+    "RootKey",
+    "StoreLiveness",
+    "StoreProblem",
+    "StoreRecorder",
+    "ToolCall",
+    "Unavailable",
+    "Verifier",
+    "absent",
+    "acting",
+    "action",
+    "all_of",
+    "any_of",
+    "anything",
+    "between",
+    "each",
+    "expires",
+    "max_hops",
+    "not_",
+    "not_before",
+    "one_of",
+    "prefix",
+    "tenant",
+    "until_completed",
+    "where",
+    "within",
+]
