@@ -1,0 +1,323 @@
+"""What people type for caveats and calls, and what it means.
+
+    --allow ACTION[@AUDIENCE]    --with NAME=VALUE and --no-args belong to the --allow before them
+    NAME=text                    the text itself        NAME:=JSON             a JSON value
+    NAME=eq:text                 whatever it begins with
+    NAME=range:0..50             NAME=range:10..        NAME=one_of:a,b        NAME=prefix:Q-
+    NAME=path:/data/acme         NAME=absent:           NAME=anything:         NAME=not:one_of:a,b
+    NAME=each:prefix:Q-
+
+Law: a value is taken as one value, whatever stands in it; a prefix that is not known is refused, not taken as text.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from capx.grant import Granted
+    from capx_caveats import JSON, AnyConstraint, Appendable, Entry, Meant
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_PREFIX = re.compile(r"([A-Za-z][A-Za-z0-9_-]*):(.*)", re.DOTALL)
+_RANGE = re.compile(r"(.*?)\.\.(.*)", re.DOTALL)
+
+
+class Ordered(click.Command):
+    """A command that knows in which order its options were given."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Note the order, then parse as any command."""
+        if not ctx.resilient_parsing:
+            _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+            ctx.meta[_ORDER] = [parameter.name for parameter in order]
+        return super().parse_args(ctx, args)
+
+
+_ORDER = "capx.order"
+
+
+def allow_options(required: bool = False) -> Callable[[F], F]:
+    """`--allow`, `--with` and `--no-args`, for an `Ordered` command."""
+
+    def add(command: F) -> F:
+        return _all(
+            command,
+            click.option(
+                "--allow",
+                multiple=True,
+                required=required,
+                metavar="ACTION",
+                help="An action to allow: crm.read, or crm.* for all below. Repeatable.",
+            ),
+            click.option(
+                "--with",
+                "with_",
+                multiple=True,
+                metavar="NAME=VALUE",
+                help="What an argument of the --allow before it must be: deck=deck-42, limit:=10, "
+                "amount=range:0..50, file=path:/data, kind=one_of:a,b, ref=prefix:Q-, note=eq:any text.",
+            ),
+            click.option("--no-args", count=True, expose_value=False, help="The --allow before it takes no arguments."),
+        )
+
+    return add
+
+
+def caveat_options(command: F) -> F:
+    """The options for every other caveat."""
+    return _all(
+        command,
+        click.option("--tenant", metavar="NAME", help="Only calls for this tenant."),
+        click.option("--expires", metavar="WHEN", help="Until then: 15m, 2h, 1d, or 2026-11-25T12:00:00Z."),
+        click.option("--not-before", metavar="WHEN", help="Not before then."),
+        click.option("--max-hops", type=click.IntRange(min=0), metavar="N", help="At most N further delegations."),
+        click.option(
+            "--where",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="What an attribute of every call, or args.NAME, must be; VALUE as for --with. Repeatable.",
+        ),
+    )
+
+
+def call_options(command: F) -> F:
+    """The options that describe a call."""
+    return _all(
+        command,
+        click.option("--action", metavar="ACTION", help="The action to be done."),
+        click.option(
+            "--arg",
+            "args",
+            multiple=True,
+            metavar="NAME=TEXT",
+            help="An argument: deck=deck-42 is text, limit:=10 is JSON. Repeatable.",
+        ),
+    )
+
+
+def _all(command: F, *options: Callable[[F], F]) -> F:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def allowed(allow: Iterable[str], with_: Iterable[str]) -> "list[Entry]":
+    """The entries that were typed, in order, without audiences."""
+    from capx_caveats import action
+
+    entries: list[Entry] = []
+    for pattern, args in _grouped(allow, with_):
+        if "@" in pattern:
+            raise click.UsageError(f"{pattern} names an audience: here --audience chooses among those that are held")
+        entries.append(action(pattern, args=args))
+    return entries
+
+
+def granted(allow: Iterable[str], with_: Iterable[str]) -> "list[Granted]":
+    """What is to be granted, each with its audience if one was typed."""
+    from capx_caveats import action
+
+    found: list[Granted] = []
+    for typed, args in _grouped(allow, with_):
+        pattern, at, audience = typed.partition("@")
+        if at and not audience:
+            raise click.UsageError(f"{typed} names no audience after the @")
+        entry = action(pattern, args=args)
+        found.append((entry, audience) if audience else entry)
+    return found
+
+
+def _grouped(allow: Iterable[str], with_: Iterable[str]) -> "list[tuple[str, dict[str, Meant] | None]]":
+    values = {"allow": iter(allow), "with_": iter(with_)}
+    groups: list[tuple[str, dict[str, Meant] | None]] = []
+    for option in click.get_current_context().meta.get(_ORDER, ()):
+        if option == "allow":
+            groups.append((next(values["allow"]), None))
+        elif option in {"with_", "no_args"}:
+            if not groups:
+                raise click.UsageError("--with and --no-args belong to the --allow before them: there is none")
+            pattern, args = groups[-1]
+            args = {} if args is None else args
+            groups[-1] = (pattern, args)
+            if option == "with_":
+                _put(args, *named_constraint(next(values["with_"])))
+    return groups
+
+
+def caveats(
+    *,
+    tenant: str | None = None,
+    expires: str | None = None,
+    not_before: str | None = None,
+    max_hops: int | None = None,
+    where: Iterable[str] = (),
+) -> "list[Appendable]":
+    """The caveats that were typed."""
+    import capx_caveats as vocabulary
+
+    typed: list[Appendable] = []
+    if tenant is not None:
+        typed.append(vocabulary.tenant(tenant))
+    if expires is not None:
+        typed.append(vocabulary.expires(expires))
+    if not_before is not None:
+        typed.append(vocabulary.not_before(not_before))
+    if max_hops is not None:
+        typed.append(vocabulary.max_hops(max_hops))
+    typed.extend(vocabulary.where(*named_constraint(each)) for each in where)
+    return typed
+
+
+def named_constraint(typed: str) -> "tuple[str, Meant]":
+    """The name and the constraint of `NAME=VALUE` or `NAME:=JSON`."""
+    name, value, is_json = _split(typed)
+    return (name, from_json(value, typed)) if is_json else (name, constraint(value, name))
+
+
+def constraint(value: str, name: str = "NAME") -> "Meant":
+    """What a value means: the text, or what its prefix says."""
+    match = _PREFIX.fullmatch(value)
+    if match is None:
+        return value
+    known = _PREFIXES.get(match[1])
+    if known is None:
+        raise click.UsageError(
+            f"{match[1]}: is no known kind of value ({', '.join(f'{each}:' for each in _PREFIXES)}); "
+            f"for the text itself write {name}=eq:{value}"
+        )
+    return known(match[2], name)
+
+
+def arguments(typed: Iterable[str]) -> "dict[str, JSON]":
+    """The arguments of a call: texts and JSON values, no constraints."""
+    from capx_caveats import demand_json
+
+    args: dict[str, JSON] = {}
+    for each in typed:
+        name, value, is_json = _split(each)
+        meant = from_json(value, each) if is_json else value
+        demand_json(meant)
+        _put(args, name, meant)
+    return args
+
+
+def from_json(value: str, typed: str) -> Any:
+    """A JSON value, strictly: no name twice, nothing that is no JSON."""
+    try:
+        return json.loads(value, object_pairs_hook=_members, parse_constant=_no_json)
+    except (ValueError, RecursionError) as error:
+        raise click.UsageError(f"{typed!r:.80} has no JSON after the :=, {error!s:.80}") from None
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a name stands twice")
+    return members
+
+
+def _no_json(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _split(typed: str) -> tuple[str, str, bool]:
+    name, equals, value = typed.partition("=")
+    is_json = name.endswith(":")
+    name = name.removesuffix(":")
+    if not equals or not name:
+        raise click.UsageError(f"{typed!r:.80} is not NAME=VALUE or NAME:=JSON")
+    return name, value, is_json
+
+
+def _put(values: "dict[str, Any]", name: str, value: Any) -> None:
+    if name in values:
+        raise click.UsageError(f"{name!r:.80} is given twice")
+    values[name] = value
+
+
+def _eq(value: str, name: str) -> "Meant":  # noqa: ARG001 - one signature for all prefixes
+    return value
+
+
+def _range(value: str, name: str) -> "AnyConstraint":
+    from capx_caveats import between
+
+    match = _RANGE.fullmatch(value)
+    if match is None:
+        raise click.UsageError(f"{name}=range:{value} has no two ends: write range:0..50, range:10.. or range:..50")
+    return between(_number(match[1], name), _number(match[2], name))
+
+
+def _number(value: str, name: str) -> float | None:
+    if not value:
+        return None
+    number = from_json(value, f"{name}:={value}")
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise click.UsageError(f"{value!r:.40} is no number, so it ends no range")
+    return number
+
+
+def _one_of(value: str, name: str) -> "AnyConstraint":  # noqa: ARG001 - one signature for all prefixes
+    from capx_caveats import one_of
+
+    return one_of(*value.split(","))
+
+
+def _prefix(value: str, name: str) -> "AnyConstraint":  # noqa: ARG001 - one signature for all prefixes
+    from capx_caveats import prefix
+
+    return prefix(value)
+
+
+def _path(value: str, name: str) -> "AnyConstraint":  # noqa: ARG001 - one signature for all prefixes
+    from capx_caveats import within
+
+    return within(value)
+
+
+def _not(value: str, name: str) -> "AnyConstraint":
+    from capx_caveats import not_
+
+    return not_(constraint(value, name))
+
+
+def _each(value: str, name: str) -> "AnyConstraint":
+    from capx_caveats import each
+
+    return each(constraint(value, name))
+
+
+def _absent(value: str, name: str) -> "AnyConstraint":
+    from capx_caveats import absent
+
+    return _alone(absent(), value, name)
+
+
+def _anything(value: str, name: str) -> "AnyConstraint":
+    from capx_caveats import anything
+
+    return _alone(anything(), value, name)
+
+
+def _alone(meant: "AnyConstraint", value: str, name: str) -> "AnyConstraint":
+    if value:
+        raise click.UsageError(f"nothing may follow absent: or anything:, as {value!r:.40} does for {name}")
+    return meant
+
+
+_PREFIXES: Mapping[str, Callable[[str, str], "Meant"]] = {
+    "eq": _eq,
+    "range": _range,
+    "path": _path,
+    "one_of": _one_of,
+    "prefix": _prefix,
+    "not": _not,
+    "each": _each,
+    "absent": _absent,
+    "anything": _anything,
+}

@@ -1,0 +1,39 @@
+"""`capx attenuate`: a narrower token for the same holder."""
+
+import click
+
+from capx_cli import arguments, screen, words
+from capx_cli.tokens import read_bundle, token_option
+
+
+@click.command(cls=arguments.Ordered)
+@arguments.allow_options()
+@arguments.caveat_options
+@token_option
+def attenuate(
+    *,
+    allow: tuple[str, ...],
+    with_: tuple[str, ...],
+    tenant: str | None,
+    expires: str | None,
+    not_before: str | None,
+    max_hops: int | None,
+    where: tuple[str, ...],
+    token_file: str | None,
+) -> None:
+    """Narrow a token, and write the new one to standard output.
+
+    Needs no key and no network. Nothing is taken from what the old one demands.
+
+    Example: capx attenuate --expires 5m --max-hops 0
+    """
+    from capx_caveats import allow as allowing
+
+    entries = arguments.allowed(allow, with_)
+    caveats = arguments.caveats(tenant=tenant, expires=expires, not_before=not_before, max_hops=max_hops, where=where)
+    if not entries and not caveats:
+        raise click.UsageError("nothing to narrow by: give --allow, --expires, --tenant, --max-hops or --where")
+    bundle = read_bundle(token_file).attenuate(*((allowing(*entries),) if entries else ()), *caveats)
+    screen.bare(bundle.text)
+    screen.note("narrowed", screen.GOOD)
+    words.what_is_left(bundle)

@@ -1,0 +1,101 @@
+"""`capx call`: present, send, and explain what came back."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from capx_cli import screen
+from capx_cli.commands.present import chosen_audience, read_body
+from capx_cli.failure import DENIED, DONE, UNUSABLE, Unusable
+from capx_cli.tokens import read_bundle, token_option
+
+if TYPE_CHECKING:
+    import httpx
+
+
+@click.command()
+@click.argument("url")
+@click.option("--method", metavar="METHOD", help="GET, or POST when there is a body, unless said otherwise.")
+@click.option("--data", metavar="TEXT", help="The body.")
+@click.option("--data-file", type=click.Path(path_type=Path), metavar="FILE", help="The body, from a file.")
+@click.option("--content-type", metavar="TYPE", default="application/json", show_default=True, help="Of the body.")
+@click.option("--audience", help="The resource behind the URL; may be left out if the token speaks to one only.")
+@click.option("--timeout", type=click.FloatRange(min=0.1), default=30.0, show_default=True, help="In seconds.")
+@token_option
+def call(
+    *,
+    url: str,
+    method: str | None,
+    data: str | None,
+    data_file: Path | None,
+    content_type: str,
+    audience: str | None,
+    timeout: float,
+    token_file: str | None,
+) -> int:
+    """Present a token for one HTTP request, send it, and write the body of the answer to standard output.
+
+    A refusal is explained on standard error. Only the presentation leaves this machine, never the token.
+    Redirects are not followed.
+
+    Example: capx call https://crm.internal/accounts --audience crm
+    """
+    try:
+        import httpx
+
+        from capx import agent
+    except ModuleNotFoundError as error:
+        raise Unusable(f"capx call needs {error.name}: pip install 'capx-auth[httpx]'") from None
+    bundle = read_bundle(token_file)
+    body = read_body(data, data_file)
+    headers = {} if body is None else {"content-type": content_type}
+    wanted = (method or ("GET" if body is None else "POST")).upper()
+    try:
+        parsed = httpx.URL(url)
+        origin = f"{parsed.scheme}://{parsed.netloc.decode('ascii')}"
+        with agent.http({origin: chosen_audience(bundle.audiences, audience, None)}, bundle, timeout=timeout) as client:
+            return _tell(client.request(wanted, parsed, content=body, headers=headers))
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+        raise Unusable(f"cannot reach {url}: {error}") from None
+
+
+def _tell(answer: "httpx.Response") -> int:
+    _body(answer)
+    problem = _problem(answer)
+    if problem is None:
+        screen.note(f"HTTP {answer.status_code} {answer.reason_phrase}")
+        return UNUSABLE if answer.is_error else DONE
+    screen.note(f"denied, HTTP {answer.status_code}", screen.LOUD)
+    for reason in _reasons(problem):
+        screen.note(f"  {reason.get('code')}: {reason.get('sentence')}", screen.BAD)
+        if reason.get("wanted"):
+            screen.note(f"    wanted: {reason['wanted']}")
+    screen.note(f"  decision {problem.get('decision')}: capx why shows it where the log is kept")
+    return DENIED
+
+
+def _body(answer: "httpx.Response") -> None:
+    if sys.stdout.isatty():
+        screen.lines(answer.text)
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(answer.content)
+
+
+def _reasons(problem: dict[str, Any]) -> list[dict[str, Any]]:
+    reasons = problem["reasons"]
+    listed = cast("list[Any]", reasons) if isinstance(reasons, list) else []
+    return [cast("dict[str, Any]", each) for each in listed if isinstance(each, dict)]
+
+
+def _problem(answer: "httpx.Response") -> dict[str, Any] | None:
+    if not answer.is_error or "problem+json" not in answer.headers.get("content-type", ""):
+        return None
+    try:
+        problem: object = answer.json()
+    except (ValueError, RecursionError):
+        return None
+    members = cast("dict[str, Any]", problem) if isinstance(problem, dict) else {}
+    return members if "reasons" in members else None

@@ -1,0 +1,48 @@
+"""`capx delegate`: a narrower token for another agent."""
+
+import click
+
+from capx_cli import arguments, screen, words
+from capx_cli.tokens import read_bundle, token_option
+
+
+@click.command(cls=arguments.Ordered)
+@click.option("--to", required=True, metavar="AGENT", help="What the other agent is called: a label for people.")
+@arguments.allow_options()
+@arguments.caveat_options
+@click.option("--audience", "audiences", multiple=True, help="Pass on only what speaks to this audience. Repeatable.")
+@token_option
+def delegate(
+    *,
+    to: str,
+    allow: tuple[str, ...],
+    with_: tuple[str, ...],
+    tenant: str | None,
+    expires: str | None,
+    not_before: str | None,
+    max_hops: int | None,
+    where: tuple[str, ...],
+    audiences: tuple[str, ...],
+    token_file: str | None,
+) -> None:
+    """Narrow a token for another agent, and write the new one to standard output.
+
+    Needs no key and no network. The new token can do what the old one can and --allow says, nothing more. Its
+    node, which revokes it, is noted on standard error.
+
+    Example: capx delegate --to slides-agent --allow slides.write --with deck=deck-42 --expires 10m
+    """
+    from capx.chain import b64u
+
+    child = read_bundle(token_file).delegate(
+        to=to,
+        allow=arguments.allowed(allow, with_) or None,
+        caveats=arguments.caveats(
+            tenant=tenant, expires=expires, not_before=not_before, max_hops=max_hops, where=where
+        ),
+        audiences=audiences or None,
+    )
+    screen.bare(child.text)
+    node = "-" if child.node is None else b64u(child.node)
+    screen.note(f"delegated to {to}, node {node}", screen.GOOD)
+    words.what_is_left(child)

@@ -1,0 +1,113 @@
+"""`capx doctor`: whether this home and this installation are sound."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from capx_cli import screen
+from capx_cli.failure import DONE, UNUSABLE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Finding = tuple[str, str, str]
+"""What was looked at, `ok`, `warning` or `FAIL`, and a sentence."""
+
+OK, WARNING, FAIL = "ok", "warning", "FAIL"
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+def doctor(as_json: bool) -> int:
+    """Check home, keys, store, log and installation. Exits with 3 when something is broken.
+
+    Example: capx doctor
+    """
+    from capx.home import home_folder
+
+    with screen.busy("checking the log"):
+        findings = list(_findings(home_folder()))
+    if as_json:
+        screen.as_json([{"what": what, "state": state, "says": says} for what, state, says in findings])
+    else:
+        screen.table(("CHECK", "STATE", "FINDING"), findings, {OK: screen.GOOD, WARNING: "yellow", FAIL: screen.LOUD})
+    return UNUSABLE if any(state == FAIL for _, state, _ in findings) else DONE
+
+
+def _findings(home: "Path") -> Iterator[Finding]:
+    from capx.home import ROOT_KEYS, STORE
+
+    yield _python()
+    yield from _distribution()
+    yield _owned("home", home, f"{home} is a folder of yours alone")
+    yield _owned("root keys", home / ROOT_KEYS, "only you may read them")
+    yield _tried("root key file", lambda: _keys(home / ROOT_KEYS))
+    yield _owned("store", home / STORE, "only you may read it")
+    yield _tried("log", lambda: _log(home / STORE))
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return "python", OK if sys.version_info >= (3, 11) else FAIL, f"{version}, capx needs 3.11 or newer"
+
+
+def _distribution() -> Iterator[Finding]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        yield "installation", OK, f"capx-auth {version('capx-auth')}"
+    except PackageNotFoundError:
+        yield "installation", WARNING, "capx-auth is not installed as a distribution: pip install capx-auth"
+    try:
+        found = version("capx")
+    except PackageNotFoundError:
+        yield "name", OK, "the distribution is called capx-auth; capx on PyPI is an unrelated package"
+    else:
+        cure = "pip uninstall capx && pip install --force-reinstall capx-auth"
+        yield "name", FAIL, f"the unrelated package capx {found} is installed and may shadow this one: {cure}"
+
+
+def _owned(what: str, path: "Path", good: str) -> Finding:
+    try:
+        found = path.stat()
+    except OSError as error:
+        return what, FAIL, f"{path}: {error.strerror}; capx init makes a home, CAPX_HOME says where"
+    if os.name == "posix" and found.st_mode & 0o077:
+        return what, FAIL, f"{path} may be read by others: chmod go= {path}"
+    if os.name == "posix" and found.st_uid != os.getuid():
+        return what, WARNING, f"{path} belongs to another user"
+    return what, OK, good
+
+
+def _tried(what: str, check: Callable[[], str]) -> Finding:
+    from capx.errors import CapxError
+
+    try:
+        return what, OK, check()
+    except CapxError as error:
+        return what, FAIL, str(error)
+
+
+def _keys(path: "Path") -> str:
+    from capx.keys import KeyRing
+
+    return f"mints with {KeyRing.load(path).active.kid}"
+
+
+def _log(path: "Path") -> str:
+    from contextlib import closing
+
+    from capx.errors import StoreProblem
+    from capx.log import check
+    from capx.store.sqlite import SQLiteStore
+
+    with closing(SQLiteStore(path)) as store, store.read() as reading:
+        head = reading.head()
+        deaths = sum(1 for _ in reading.deaths())
+        check(reading.events(), head=head.mark)
+    if deaths != head.deaths:
+        raise StoreProblem(f"The store counts {head.deaths} deaths and holds {deaths}: it is damaged.")
+    return f"{head.position} events, each bound to the one before; {deaths} of them deaths"

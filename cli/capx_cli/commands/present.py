@@ -1,0 +1,81 @@
+"""`capx present`: a token bound to one call."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+import click
+
+from capx_cli import arguments, screen
+from capx_cli.tokens import read_bundle, token_option
+
+
+@click.command()
+@arguments.call_options
+@click.option("--http", nargs=2, metavar="METHOD TARGET", help="An HTTP request instead of an action: GET /a?b=c.")
+@click.option("--data", metavar="TEXT", help="The body of the HTTP request.")
+@click.option("--data-file", type=click.Path(path_type=Path), metavar="FILE", help="The body, from a file.")
+@click.option("--content-type", metavar="TYPE", help="The Content-Type of the HTTP request, exactly as sent.")
+@click.option("--audience", help="The resource; else the action's first label, or the token's only audience.")
+@click.option("--header", is_flag=True, help="Write the whole header: Authorization: Capx ….")
+@token_option
+def present(
+    *,
+    action: str | None,
+    args: tuple[str, ...],
+    http: tuple[str, str] | None,
+    data: str | None,
+    data_file: Path | None,
+    content_type: str | None,
+    audience: str | None,
+    header: bool,
+    token_file: str | None,
+) -> None:
+    """Bind a token to one call, and write the presentation to standard output.
+
+    A presentation is good once, for about a minute, for this call alone; the token itself stays here.
+
+    Example: capx present --action slides.write --arg deck=deck-42
+    """
+    from capx.present import HttpRequest, ToolCall
+
+    if (action is None) == (http is None):
+        raise click.UsageError("give either --action or --http METHOD TARGET")
+    bundle = read_bundle(token_file)
+    body = read_body(data, data_file)
+    if action is not None:
+        if body is not None or content_type is not None:
+            raise click.UsageError("--data, --data-file and --content-type belong to --http")
+        received: HttpRequest | ToolCall = ToolCall(action, arguments.arguments(args))
+    else:
+        if args:
+            raise click.UsageError("--arg belongs to --action")
+        method, target = http or ("", "")
+        received = HttpRequest(method=method, target=target, content_type=content_type, body=body or b"")
+    presentation = bundle.present(chosen_audience(bundle.audiences, audience, action), received)
+    screen.bare(f"Authorization: {presentation.authorization}" if header else presentation.text)
+    screen.note(f"good once at {presentation.audience}, for a minute")
+
+
+def chosen_audience(held: Collection[str], audience: str | None, action: str | None) -> str:
+    """The audience meant: the one named, the only one held, else the action's first label."""
+    if audience is not None:
+        return audience
+    if len(held) == 1:
+        return next(iter(held))
+    if action is None:
+        raise click.UsageError(f"this token speaks to {', '.join(held)}: choose with --audience")
+    return action.split(".", 1)[0]
+
+
+def read_body(data: str | None, data_file: Path | None) -> bytes | None:
+    """The body that was given, as it is sent."""
+    from capx_cli.failure import Unusable
+
+    if data is not None and data_file is not None:
+        raise click.UsageError("give either --data or --data-file")
+    if data_file is None:
+        return None if data is None else data.encode(errors="surrogateescape")
+    try:
+        return data_file.read_bytes()
+    except OSError as error:
+        raise Unusable(f"cannot read {data_file}: {error.strerror}") from None

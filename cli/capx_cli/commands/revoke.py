@@ -1,0 +1,62 @@
+"""`capx revoke`: the end of a node, a capability or a root."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from capx_cli import screen, words
+from capx_cli.commands.task import say_dying
+from capx_cli.tokens import read_bundle, token_option
+
+if TYPE_CHECKING:
+    from capx.authority import Authority
+    from capx.bundle import Bundle
+
+
+@click.command(context_settings=words.IDS)
+@click.argument("target", required=False)
+@click.option("--held", is_flag=True, help="Instead of TARGET: the node at which the given token is held.")
+@click.option("--dry-run", is_flag=True, help="Only say what is known to die.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@token_option
+def revoke(target: str | None, held: bool, dry_run: bool, as_json: bool, token_file: str | None) -> None:
+    """Kill a node, a capability or a root, and everything below it, at every resource.
+
+    TARGET is an id that `capx graph`, `capx inspect` or `capx delegate` showed, or the id of a task, which
+    stands for its root. What was never seen can be revoked too.
+
+    Example: capx revoke dXW3bnB0aGlzIGlzIG5vdA --dry-run
+    """
+    import msgspec
+
+    from capx.authority import Authority
+
+    if held == (target is not None):
+        raise click.UsageError("give either TARGET, or --held and a token")
+    with Authority.open_home() as authority:
+        if target is None:
+            target = _node(authority, read_bundle(token_file))
+        elif target == "last":
+            target = words.task_id(authority, target)
+        revoked = authority.revoke(target, dry_run=dry_run)
+    kind = "root of a task" if revoked.is_root else "node or capability"
+    if as_json:
+        screen.as_json(msgspec.to_builtins(revoked))
+    elif revoked.dying is not None:
+        screen.say(f"{kind} {revoked.id} {'is dead already' if revoked.again else 'would be revoked'}")
+        say_dying(revoked.dying)
+    elif revoked.again:
+        screen.say(f"{kind} {revoked.id} was revoked before, at position {revoked.position} of the log")
+    else:
+        screen.say(f"{kind} {revoked.id} is revoked, at position {revoked.position} of the log", screen.GOOD)
+
+
+def _node(authority: "Authority", bundle: "Bundle") -> str:
+    """The node of an authentic token: what a forged one names is somebody else's."""
+    from capx.chain import b64u
+
+    for capability in bundle:
+        authority.verifier(capability.audience).authenticate(capability.text)
+    if bundle.node is None:
+        raise click.UsageError("this token names no root, so it is held at no node")
+    return b64u(bundle.node)

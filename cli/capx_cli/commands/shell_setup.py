@@ -1,0 +1,28 @@
+"""`capx shell-setup`: completion."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+_SHELLS = ("bash", "zsh", "fish")
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(_SHELLS), required=False)
+def shell_setup(shell: str | None) -> None:
+    """Print lines for a shell's start-up file that complete commands and options.
+
+    Without SHELL, the one in $SHELL.
+
+    Example: eval "$(capx shell-setup bash)"
+    """
+    from click.shell_completion import get_completion_class
+
+    meant = shell or Path(os.environ.get("SHELL", "")).name
+    completion = get_completion_class(meant) if meant in _SHELLS else None
+    if completion is None:
+        raise click.UsageError(f"name a shell: {', '.join(_SHELLS)}")
+    root = click.get_current_context().find_root().command
+    sys.stdout.write(completion(root, {}, "capx", "_CAPX_COMPLETE").source() + "\n")

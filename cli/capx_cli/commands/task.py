@@ -1,0 +1,186 @@
+"""`capx task`: from open to an end."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from capx_cli import arguments, screen, words
+
+if TYPE_CHECKING:
+    from capx.report import Dying, Ended
+    from capx.store import TaskRecord
+
+
+@click.group()
+def task() -> None:
+    """Open, list, show, complete and withdraw tasks.
+
+    TASK is a task id, or `last` for the task that was opened last.
+
+    Example: capx task complete last
+    """
+
+
+@task.command("open", cls=arguments.Ordered)
+@arguments.allow_options(required=True)
+@arguments.caveat_options
+@click.option("--purpose", metavar="TEXT", help="A word for the kind of work, kept in the log.")
+def open_(
+    *,
+    allow: tuple[str, ...],
+    with_: tuple[str, ...],
+    tenant: str | None,
+    expires: str | None,
+    not_before: str | None,
+    max_hops: int | None,
+    where: tuple[str, ...],
+    purpose: str | None,
+) -> None:
+    """Open a task, and write the token of its first agent to standard output.
+
+    ACTION may name its audience: refunds.create@billing; without, it is the action's first label. The task
+    expires in an hour unless --expires says otherwise.
+
+    Example: capx task open --tenant Acme --allow crm.read --allow slides.write --with deck=deck-42
+    """
+    from capx.authority import Authority
+
+    with Authority.open_home() as authority:
+        opened = authority.open(
+            allow=arguments.granted(allow, with_),
+            tenant=tenant,
+            expires=expires or "1h",
+            purpose=purpose,
+            caveats=arguments.caveats(not_before=not_before, max_hops=max_hops, where=where),
+        )
+    screen.bare(opened.bundle.text)
+    screen.note(f"opened task {opened.id}", screen.GOOD)
+    words.what_is_left(opened.bundle)
+
+
+@task.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@click.option("--active", is_flag=True, help="Only those that have not ended.")
+def list_(as_json: bool, active: bool) -> None:
+    """List the tasks, in the order in which they were opened.
+
+    Example: capx task list --active
+    """
+    from capx.authority import Authority
+    from capx_caveats import shown_instant
+
+    with Authority.open_home() as authority:
+        tasks = [each for each in authority.tasks() if each.state == "active" or not active]
+    if as_json:
+        screen.as_json([_task_as_json(each) for each in tasks])
+    elif not tasks:
+        screen.say("There is no task. Open one: capx task open --allow ACTION")
+    else:
+        screen.table(
+            ("TASK", "STATE", "TENANT", "PURPOSE", "OPENED", "EXPIRES"),
+            (
+                (t.id, t.state, t.tenant or "-", t.purpose or "-", shown_instant(t.opened), shown_instant(t.expires))
+                for t in tasks
+            ),
+            {"active": screen.GOOD, "completed": screen.QUIET, "withdrawn": screen.BAD, "expired": screen.QUIET},
+        )
+
+
+@task.command("show", context_settings=words.IDS)
+@click.argument("task_id", metavar="TASK")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+def show(task_id: str, as_json: bool) -> None:
+    """Show a task: what it is for, how it stands, what was minted for it.
+
+    Example: capx task show last
+    """
+    from capx.authority import Authority
+    from capx_caveats import shown_instant
+
+    with Authority.open_home() as authority:
+        found = authority.task(words.task_id(authority, task_id))
+        minted = [
+            event.facts()
+            for event in authority.log()
+            if event.kind == "capability_minted" and event.facts().get("task") == found.id
+        ]
+    if as_json:
+        screen.as_json({**_task_as_json(found), "minted": minted})
+        return
+    ended = "" if found.ended is None else f" at {shown_instant(found.ended)}, position {found.position} of the log"
+    screen.say(f"task {found.id}", screen.STRONG)
+    screen.say(f"  state    {found.state}{ended}")
+    screen.say(f"  tenant   {found.tenant or '-'}")
+    screen.say(f"  purpose  {found.purpose or '-'}")
+    screen.say(f"  root     {found.root}")
+    screen.say(f"  opened   {shown_instant(found.opened)}")
+    screen.say(f"  expires  {shown_instant(found.expires)}")
+    for facts in minted:
+        screen.say(f"  minted   {facts['ids'][-1]} at {facts['audience']}: {'; '.join(facts['allow'])}")
+
+
+@task.command("complete", context_settings=words.IDS)
+@click.argument("task_id", metavar="TASK")
+@click.option("--dry-run", is_flag=True, help="Only say what is known to die.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+def complete(task_id: str, dry_run: bool, as_json: bool) -> None:
+    """End a task because its work is done: all its tokens are dead when this returns.
+
+    Example: capx task complete last
+    """
+    from capx.authority import Authority
+
+    with Authority.open_home() as authority:
+        _ended(authority.complete(words.task_id(authority, task_id), dry_run=dry_run), as_json)
+
+
+@task.command("withdraw", context_settings=words.IDS)
+@click.argument("task_id", metavar="TASK")
+@click.option("--dry-run", is_flag=True, help="Only say what is known to die.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+def withdraw(task_id: str, dry_run: bool, as_json: bool) -> None:
+    """End a task because it is no longer wanted: all its tokens are dead when this returns.
+
+    Example: capx task withdraw last --dry-run
+    """
+    from capx.authority import Authority
+
+    with Authority.open_home() as authority:
+        _ended(authority.withdraw(words.task_id(authority, task_id), dry_run=dry_run), as_json)
+
+
+def _ended(ended: "Ended", as_json: bool) -> None:
+    import msgspec
+
+    if as_json:
+        screen.as_json(msgspec.to_builtins(ended))
+    elif ended.dying is not None:
+        again = ", as it is already" if ended.again else ""
+        screen.say(f"task {ended.task} would be {ended.end}{again}")
+        say_dying(ended.dying)
+    elif ended.again:
+        screen.say(f"task {ended.task} was {ended.end} before, at position {ended.position} of the log")
+    else:
+        screen.say(f"task {ended.task} is {ended.end}, at position {ended.position} of the log", screen.GOOD)
+
+
+def say_dying(dying: "Dying") -> None:
+    """Say what is known to die."""
+    for name, ids in (("node", dying.nodes), ("capability", dying.capabilities)):
+        for id_ in ids:
+            screen.say(f"  {name} {id_} would die")
+    screen.say("  and everything below, seen or not")
+
+
+def _task_as_json(found: "TaskRecord") -> dict[str, Any]:
+    import msgspec
+
+    from capx_caveats import shown_instant
+
+    ended = None if found.ended is None else shown_instant(found.ended)
+    return {
+        **msgspec.to_builtins(found),
+        "opened": shown_instant(found.opened),
+        "expires": shown_instant(found.expires),
+        "ended": ended,
+    }

@@ -1,0 +1,105 @@
+"""`capx verify`: a verdict, with the keys of this home."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from capx_cli import arguments, screen, words
+from capx_cli.commands.present import chosen_audience
+from capx_cli.failure import DENIED, DONE
+from capx_cli.tokens import read_tokens, token_option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from capx.authority import Authority
+    from capx.capability import Token
+    from capx.verifier import Explanation
+    from capx_caveats import Call
+
+_BARE = "A service would refuse this bare token: to it goes a presentation, made by capx present or capx call."
+
+
+@click.command()
+@arguments.call_options
+@click.option("--tenant", metavar="NAME", help="The tenant of the call.")
+@click.option("--attribute", "attributes", multiple=True, metavar="NAME=TEXT", help="An attribute of the call.")
+@click.option("--audience", help="The resource; else the action's first label, or the token's only audience.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@token_option
+def verify(
+    *,
+    action: str | None,
+    args: tuple[str, ...],
+    tenant: str | None,
+    attributes: tuple[str, ...],
+    audience: str | None,
+    as_json: bool,
+    token_file: str | None,
+) -> int:
+    """Judge a token against a call, with the keys and the deaths of this home. Exits with 1 when it is denied.
+
+    Every restriction is shown with whose it is and whether it refuses. Nothing is used up, nothing recorded.
+
+    Example: capx verify --action slides.write --arg deck=deck-42 --tenant Acme
+    """
+    from capx.authority import Authority
+    from capx_caveats import Call, Presented
+
+    if action is None:
+        raise click.UsageError("Missing option '--action'")
+    call = Call(action, arguments.arguments(args), tenant=tenant, attributes=arguments.arguments(attributes))
+    tokens = read_tokens(token_file)
+    meant = chosen_audience(tuple(dict.fromkeys(token.audience for token in tokens)), audience, action)
+    bare = not any(isinstance(caveat, Presented) for caveat in tokens[0].caveats[-1])
+    with Authority.open_home() as authority:
+        explanation = _explain(authority, meant, tokens, call)
+    if as_json:
+        screen.as_json(_as_json(explanation, meant, call, bare=bare))
+    else:
+        _show(explanation, meant, call)
+    if bare:
+        screen.note(_BARE)
+    return DONE if explanation.allowed else DENIED
+
+
+def _explain(authority: "Authority", audience: str, tokens: "Sequence[Token]", call: "Call") -> "Explanation":
+    """The verdict of the newest capability that allows the call, else of the newest."""
+    verifier = authority.verifier(audience)
+    held = [token for token in tokens if token.audience == audience] or list(tokens)
+    explanations = [verifier.explain(token.text, call) for token in reversed(held)]
+    return next((each for each in explanations if each.allowed), explanations[0])
+
+
+def _show(explanation: "Explanation", audience: str, call: "Call") -> None:
+    from capx.decision import reason
+    from capx_caveats import shown
+
+    tenant = "" if call.tenant is None else f" for tenant {shown(call.tenant)}"
+    verdict = "ALLOWED" if explanation.allowed else "DENIED"
+    style = f"bold {screen.GOOD if explanation.allowed else screen.BAD}"
+    screen.say(f"{verdict}  {call.action} at {audience}{tenant}", style)
+    for each in explanation.refusals:
+        words.said_reason(reason(each))
+    if explanation.demands:
+        screen.say("  its restrictions:", screen.QUIET)
+    for hop, name, sentence, refusal in explanation.demands:
+        whose = "the task's grant" if hop == 0 else f"hop {hop} ({name})"
+        screen.say(f"  {'ok' if refusal is None else 'NO'}  {whose}: {sentence}", "" if refusal is None else screen.BAD)
+
+
+def _as_json(explanation: "Explanation", audience: str, call: "Call", *, bare: bool) -> dict[str, Any]:
+    from capx.decision import reason
+
+    return {
+        "allowed": explanation.allowed,
+        "action": call.action,
+        "audience": audience,
+        "tenant": call.tenant,
+        "reasons": [reason(refusal) for refusal in explanation.refusals],
+        "demands": [
+            {"hop": hop, "hop_name": name, "sentence": sentence, "ok": refusal is None}
+            for hop, name, sentence, refusal in explanation.demands
+        ],
+        "bare_token": bare,
+    }

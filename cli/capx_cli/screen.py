@@ -1,0 +1,110 @@
+"""What goes to the terminal: bare tokens and JSON for programs, lines, trees and tables for people.
+
+Laws: every text for people passes `clean` here, so no command can forget it, and none is read as markup. Rich is
+loaded only to draw: on a terminal, or for trees and tables. NO_COLOR, a missing terminal and a narrow one are
+respected; without a terminal nothing is wrapped, so that it can be searched.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+
+from capx_cli.escape import clean
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+_UNWRAPPED = 10_000
+
+GOOD, BAD, LOUD, QUIET, STRONG = "green", "red", "bold red", "dim", "bold"
+
+
+def bare(text: str) -> None:
+    """Give a program what it reads: a token, alone on standard output."""
+    sys.stdout.write(f"{text}\n")
+
+
+def as_json(value: object) -> None:
+    """Write JSON to standard output, in ASCII, so that nothing in it can act on a terminal."""
+    text = json.dumps(value, indent=2, ensure_ascii=True)
+    sys.stdout.write(text.replace("\x7f", "\\u007f") + "\n")
+
+
+def say(text: str = "", style: str = "") -> None:
+    """Write a line for people to standard output."""
+    _line(sys.stdout, text, style)
+
+
+def note(text: str, style: str = "") -> None:
+    """Write a line for people to standard error, where it does not mix with what a program reads."""
+    _line(sys.stderr, text, style)
+
+
+def lines(text: str) -> None:
+    """Write text of several lines for people to standard output."""
+    for each in text.split("\n"):
+        say(each)
+
+
+def text(*parts: str | tuple[str, str]) -> "Text":
+    """Texts, each alone or with its style, as one drawable text."""
+    from rich.text import Text
+
+    whole = Text()
+    for part in parts:
+        whole.append(*((clean(part),) if isinstance(part, str) else (clean(part[0]), part[1])))
+    return whole
+
+
+def draw(drawable: Any) -> None:
+    """Draw a tree or table to standard output."""
+    _console(sys.stdout).print(drawable)
+
+
+def table(headings: Iterable[str], rows: Iterable[Iterable[str]], styles: Mapping[str, str] | None = None) -> None:
+    """Draw rows under headings; a cell whose text is in `styles` gets that style."""
+    from rich.table import Table
+
+    known = styles or {}
+    drawn = Table(box=None, pad_edge=False, header_style=STRONG)
+    for heading in headings:
+        drawn.add_column(text(heading), overflow="fold")
+    for row in rows:
+        drawn.add_row(*(text((cell, known.get(cell, ""))) for cell in row))
+    draw(drawn)
+
+
+@contextmanager
+def busy(doing: str) -> Generator[None]:
+    """Show on a terminal that something is under way."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with _console(sys.stderr).status(text(doing)):
+        yield
+
+
+def prepare() -> None:
+    """Write escapes for what a terminal's encoding lacks, rather than fail."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def _line(stream: TextIO, line: str, style: str) -> None:
+    if stream.isatty():
+        _console(stream).print(text((line, style)))
+    else:
+        stream.write(f"{clean(line)}\n")
+
+
+def _console(stream: TextIO) -> "Console":
+    from rich.console import Console
+
+    wide = None if stream.isatty() or os.environ.get("COLUMNS", "").isdecimal() else _UNWRAPPED
+    return Console(file=stream, markup=False, emoji=False, highlight=False, width=wide)

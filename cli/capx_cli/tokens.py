@@ -1,0 +1,128 @@
+"""Where a command gets the token it works with.
+
+    --token-file FILE (- is standard input) · else piped standard input · else CAPX_TOKEN_FILE · else CAPX_TOKEN
+
+Law: a token is never read from the command line, where `ps` and the shell's history would show it.
+"""
+
+import os
+import re
+import select
+import stat
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from capx_cli import screen
+from capx_cli.failure import Unusable
+
+if TYPE_CHECKING:
+    from capx.bundle import Bundle
+    from capx.capability import Token
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_TOKEN = re.compile(r"capx1_[A-Za-z0-9_-]{16}")
+_MOST = 32 * (16 * 1024 + 1)
+"""Characters: as many tokens as a bundle holds, each as long as a token may be."""
+_STDIN = "-"
+_PATIENCE = 2.0
+"""Seconds of silence after which we say what we wait for."""
+
+HOW = "pipe it in, or use --token-file FILE, CAPX_TOKEN_FILE or CAPX_TOKEN"
+
+
+def token_option(command: F) -> F:
+    """`--token-file`, for commands that work with a token."""
+    option: Callable[[F], F] = click.option(
+        "--token-file",
+        metavar="FILE",
+        help="Read the token from FILE (- is standard input). Else: piped input, CAPX_TOKEN_FILE, CAPX_TOKEN.",
+    )
+    return option(command)
+
+
+def refuse_tokens(args: Sequence[str]) -> None:
+    """Raise UsageError if a token stands on the command line."""
+    if any(_TOKEN.search(each) for each in args):
+        raise click.UsageError(f"a token on the command line shows in `ps` and in the shell's history: {HOW}")
+
+
+def read_bundle(token_file: str | None) -> "Bundle":
+    """The bundle that was given to this command."""
+    from capx.bundle import Bundle
+
+    return Bundle.parse(_text(token_file))
+
+
+def read_tokens(token_file: str | None) -> "tuple[Token, ...]":
+    """The capabilities, or the presentation, that were given to this command, to be looked at."""
+    from capx import wire
+    from capx.bundle import Bundle
+    from capx.capability import Presentation
+    from capx_caveats import Presented
+
+    text = _text(token_file)
+    if "," not in text:
+        presentation = Presentation(wire.decode(text), text)
+        if any(isinstance(caveat, Presented) for block in presentation.caveats for caveat in block):
+            return (presentation,)
+    return tuple(Bundle.parse(text))
+
+
+def _text(token_file: str | None) -> str:
+    if token_file is not None:
+        return _stripped(_stdin() if token_file == _STDIN else _file(token_file), "the token file")
+    if _is_piped() and (piped := _stdin().strip()):
+        return piped
+    if named := os.environ.get("CAPX_TOKEN_FILE"):
+        return _stripped(_file(named), "the file that CAPX_TOKEN_FILE names")
+    if given := os.environ.get("CAPX_TOKEN", "").strip():
+        return given
+    raise Unusable(f"no token was given: {HOW}")
+
+
+def _stripped(text: str, where: str) -> str:
+    stripped = text.strip()
+    if not stripped:
+        raise Unusable(f"{where} is empty")
+    return stripped
+
+
+def _is_piped() -> bool:
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (OSError, ValueError, AttributeError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
+
+
+def _stdin() -> str:
+    if not sys.stdin.isatty() and not select.select([sys.stdin], [], [], _PATIENCE)[0]:
+        screen.note("waiting for a token on standard input …")
+    return _bounded(sys.stdin.buffer)
+
+
+def _file(name: str) -> str:
+    path = Path(name)
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if stat.S_ISREG(mode) and mode & 0o077:
+                screen.note(f"{name} holds a secret, and others may read it: chmod 600 {name}")
+            return _bounded(file)
+    except OSError as error:
+        raise Unusable(f"cannot read the token file {name}: {error.strerror}") from None
+
+
+def _bounded(file: IO[bytes]) -> str:
+    raw = file.read(_MOST + 1)
+    if len(raw) > _MOST:
+        raise Unusable("this is too long to be a token")
+    try:
+        return raw.decode("ascii")
+    except UnicodeDecodeError:
+        raise Unusable("this is no token: a token begins with capx1_ and is plain ASCII") from None

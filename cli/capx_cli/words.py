@@ -1,0 +1,103 @@
+"""How the same things are said in every command: what a token can do, where it is held, who is meant."""
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from capx_cli import screen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from capx.authority import Authority
+    from capx.bundle import Bundle
+    from capx.capability import Token
+    from capx.effective import Effective
+
+IDS = {"ignore_unknown_options": True}
+"""Settings of commands that take ids: one in 64 begins with a dash, and is no option."""
+
+
+def task_id(authority: "Authority", typed: str) -> str:
+    """The task meant: an id, or `last` for the one that was opened last."""
+    if typed != "last":
+        return typed
+    tasks = authority.tasks()
+    if not tasks:
+        raise click.UsageError("no task was opened yet: capx task open --allow ACTION")
+    return tasks[-1].id
+
+
+def holder(hops: "Iterable[str]") -> str:
+    """Who holds a token, by the labels of its path."""
+    return " > ".join(("task", *hops))
+
+
+def what_is_left(bundle: "Bundle") -> None:
+    """Note on standard error what each capability of a new token can do."""
+    from capx.effective import effective
+
+    now = int(time.time())
+    for capability in bundle:
+        left = effective(capability, now)
+        if left.why_nothing:
+            screen.note(f"  at {left.audience}: nothing ({left.why_nothing[0]})", screen.QUIET)
+        else:
+            screen.note(f"  at {left.audience}: {'; '.join(entry.sentence() for entry in left.entries)}")
+
+
+def lines(left: "Effective") -> "list[tuple[str, str]]":
+    """What is left of a token, as names and sentences."""
+    from capx_caveats import shown, shown_instant
+
+    if left.why_nothing:
+        return [("allows nothing", why) for why in left.why_nothing]
+    said = [("may", entry.sentence()) for entry in left.entries]
+    said += [("and only where", demand) for demand in left.also]
+    said.append(("for", "calls without a tenant" if left.tenant is None else f"tenant {shown(left.tenant)}"))
+    if left.not_before is not None:
+        said.append(("from", shown_instant(left.not_before)))
+    if left.expires is not None:
+        said.append(("until", f"{shown_instant(left.expires)} ({_distance(left.expires)})"))
+    said += [("or until", f"task {task} ends") for task in left.until]
+    hops = "without limit" if left.hops_left is None else f"{left.hops_left} more times"
+    said.append(("delegation", hops if left.hops_left != 0 else "no further"))
+    return said
+
+
+def _distance(at: int) -> str:
+    seconds = at - int(time.time())
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"in {seconds // size} {unit}"
+    return f"in {seconds} s"
+
+
+def token_as_json(token: "Token") -> "dict[str, object]":
+    """What a token says of itself, not verified; never the token."""
+    from capx.chain import b64u
+    from capx.effective import effective
+    from capx_caveats import Presented, shown_instant
+
+    return {
+        "kind": "presentation" if any(isinstance(c, Presented) for c in token.caveats[-1]) else "capability",
+        "audience": token.audience,
+        "kid": token.kid,
+        "issued_at": shown_instant(token.issued_at),
+        "task": token.task,
+        "node": None if token.node is None else b64u(token.node),
+        "path": [b64u(node) for node in token.path],
+        "hops": list(token.hops),
+        "id": b64u(token.id),
+        "ids": [b64u(id_) for id_ in token.ids],
+        "blocks": [[caveat.sentence() for caveat in block] for block in token.caveats],
+        "effective": effective(token, int(time.time())).as_json(),
+    }
+
+
+def said_reason(reason: "dict[str, object]") -> None:
+    """Say one reason, as the log and problem documents hold it, and what was wanted."""
+    screen.say(f"  {reason.get('code')}: {reason.get('sentence')}", screen.BAD)
+    if wanted := reason.get("wanted"):
+        screen.say(f"    wanted: {wanted}", screen.QUIET)
