@@ -7,8 +7,6 @@
 """
 
 import secrets
-import shutil
-import tempfile
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
@@ -17,24 +15,25 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 import msgspec
 
-from capx import task as life
 from capx.bundle import Bundle
 from capx.capability import Capability, mint
-from capx.chain import b64u, root_node, unb64u
-from capx.errors import InvalidRequest, MalformedToken
+from capx.chain import b64u, root_node
+from capx.ending import as_of, demand_deaths, draw, end_task, known_task, revoke
+from capx.errors import InvalidRequest
 from capx.grant import Granted, block, by_audience, demand_audience, demand_restricting
-from capx.graph import Graph, build
+from capx.graph import Graph
 from capx.home import create_home, open_parts
 from capx.keys import AudienceKeys, KeyRing, RootKey
 from capx.liveness import StoreLiveness
-from capx.log import Event
+from capx.log import Event, Mark, check
 from capx.recorder import StoreRecorder
 from capx.replay import Replay
-from capx.report import Dying, Ended, OpenedTask, Revoked
-from capx.store import Reading, TaskRecord, Writing
+from capx.report import Ended, OpenedTask, Revoked
+from capx.store import TaskRecord, Writing
 from capx.store.sqlite import SQLiteStore
+from capx.task import is_final
 from capx.verifier import Verifier
-from capx_caveats import Appendable, Caveat, Entry, When, is_id, is_label, parse_instant, shown_instant
+from capx_caveats import Appendable, Caveat, Entry, When, is_label, parse_instant, shown_instant
 
 if TYPE_CHECKING:
     from capx.guard.facts import Derived, Tenancy
@@ -84,6 +83,9 @@ class Authority:
     @classmethod
     def temporary(cls, **settings: Any) -> Self:
         """Make an authority to try things with: real, in a private folder that goes when it or the process does."""
+        import shutil
+        import tempfile
+
         folder = tempfile.mkdtemp(prefix="capx-")
         store = SQLiteStore.create(Path(folder) / "capx.db")
         made = cls(store, KeyRing(RootKey.generate()), **settings)
@@ -162,10 +164,9 @@ class Authority:
         entries = by_audience(allow)
         added = demand_restricting(caveats, now)
         with self.store.write() as transaction:
-            task = _known(transaction, task_id)
-            state = _state(task, now)
-            if life.is_final(state):
-                raise InvalidRequest(f"task {task.id} is {state}: nothing more is minted for it")
+            task = as_of(known_task(transaction, task_id), now)
+            if is_final(task.state):
+                raise InvalidRequest(f"task {task.id} is {task.state}: nothing more is minted for it")
             if transaction.death(root_node(task.root)):
                 raise InvalidRequest(f"the root of task {task.id} is revoked: nothing more is minted for it")
             ends = task.expires if expires is None else self._expiry(expires, now)
@@ -177,11 +178,11 @@ class Authority:
 
     def complete(self, task_id: str, *, dry_run: bool = False) -> Ended:
         """End a task because its work is done; every token of it is dead once this returns."""
-        return self._end(task_id, "complete", dry_run)
+        return end_task(self.store, task_id, "complete", now=self._now(), dry_run=dry_run)
 
     def withdraw(self, task_id: str, *, dry_run: bool = False) -> Ended:
         """End a task because it is no longer wanted; every token of it is dead once this returns."""
-        return self._end(task_id, "withdraw", dry_run)
+        return end_task(self.store, task_id, "withdraw", now=self._now(), dry_run=dry_run)
 
     def revoke(self, target: str, *, dry_run: bool = False) -> Revoked:
         """Kill a node, a capability, or the root of a task, and everything below it.
@@ -189,31 +190,18 @@ class Authority:
         `target` is a node or capability id as the graph shows it, a root id, or a task id, which stands for
         its root. An id need not have been seen before. Raises `InvalidRequest` for any other text.
         """
-        with self.store.read() as reading:
-            key, is_root = _target(reading, target)
-            if dry_run:
-                again = reading.death(key) is not None
-                return Revoked(b64u(key), is_root, None, again, _dying(self._graph(reading), key))
-        now = self._now()
-        with self.store.write() as transaction:
-            if death := transaction.death(key):
-                return Revoked(b64u(key), is_root, death.position, again=True)
-            event = _append(transaction, "revoked", now, id=b64u(key), is_root=is_root)
-            transaction.kill(key, "revoked", at=now, position=event.position)
-        return Revoked(b64u(key), is_root, event.position)
+        return revoke(self.store, target, now=self._now(), dry_run=dry_run)
 
     def tasks(self) -> list[TaskRecord]:
         """Give all tasks, in the order in which they were opened; one whose time ran out is `expired`."""
         now = self._now()
         with self.store.read() as reading:
-            return [msgspec.structs.replace(task, state=_state(task, now)) for task in reading.tasks()]
+            return [as_of(task, now) for task in reading.tasks()]
 
     def task(self, task_id: str) -> TaskRecord:
         """Give one task; raises `InvalidRequest` if there is none with this id."""
-        now = self._now()
         with self.store.read() as reading:
-            task = _known(reading, task_id)
-        return msgspec.structs.replace(task, state=_state(task, now))
+            return as_of(known_task(reading, task_id), self._now())
 
     def log(self, since: int = 0, limit: int | None = None) -> list[Event]:
         """Give the events after position `since`, at most `limit` of them."""
@@ -225,12 +213,22 @@ class Authority:
         with self.store.read() as reading:
             return reading.decision(decision_id)
 
+    def check(self) -> Mark:
+        """Follow the log from its beginning to the head, and every death to the event that caused it.
+
+        Gives the place that was reached; raises `BrokenLog` with the first position that does not fit.
+        """
+        with self.store.read() as reading:
+            reached = check(reading.events(), head=reading.head().mark)
+            demand_deaths(reading)
+            return reached
+
     def graph(self, task_id: str | None = None) -> Graph:
         """Draw the execution graph of one task, or of all, as far as it was seen."""
         with self.store.read() as reading:
             if task_id is not None:
-                _known(reading, task_id)
-            return self._graph(reading, task_id)
+                known_task(reading, task_id)
+            return draw(reading, self._now(), task_id)
 
     def export_keys(self, audience: str) -> AudienceKeys:
         """Derive what a resource needs to verify for its own audience, and nothing else: a secret."""
@@ -310,70 +308,9 @@ class Authority:
             minted.append(capability)
         return Bundle(minted)
 
-    def _end(self, task_id: str, move: life.Move, dry_run: bool) -> Ended:
-        now = self._now()
-        if dry_run:
-            with self.store.read() as reading:
-                task = _known(reading, task_id)
-                dying = _dying(self._graph(reading, task_id), root_node(task.root))
-            return Ended(task.id, _end_of(task, move, now), None, life.is_final(task.state), dying)
-        with self.store.write() as transaction:
-            task = _known(transaction, task_id)
-            if life.is_final(task.state):
-                return Ended(task.id, task.state, task.position, again=True)
-            end = _end_of(task, move, now)
-            event = _append(transaction, f"task_{end}", now, task=task.id)
-            transaction.end_task(task.id, end, at=now, position=event.position)
-            transaction.kill(task.id, life.DEATH[end], at=now, position=event.position)
-        return Ended(task.id, end, event.position)
-
-    def _graph(self, reading: Reading, task_id: str | None = None) -> Graph:
-        deaths = {death.key: death.reason for death in reading.deaths()}
-        return build(reading.events(), deaths, now=self._now(), task_id=task_id)
-
 
 def _append(transaction: Writing, kind: str, at: int, **facts: object) -> Event:
     return transaction.append(kind, msgspec.json.encode(facts), at=at)
-
-
-def _known(reading: Reading, task_id: str) -> TaskRecord:
-    task = reading.task(task_id) if is_id(task_id) else None
-    if task is None:
-        raise InvalidRequest(f"there is no task {task_id!r:.80}: capx task list shows those that there are")
-    return task
-
-
-def _state(task: TaskRecord, now: int) -> life.State:
-    return life.after(task.state, "expire") if now >= task.expires else task.state
-
-
-def _end_of(task: TaskRecord, move: life.Move, now: int) -> life.State:
-    """Say how a task ends: one whose time ran out was not completed, whoever says so now."""
-    return life.after(_state(task, now), move)
-
-
-def _target(reading: Reading, target: str) -> tuple[bytes, bool]:
-    """Give the key that dies, and whether it is a root's."""
-    if is_id(target) and (task := reading.task(target) or reading.rooted(root_node(target))):
-        return root_node(task.root), True
-    try:
-        key = unb64u(target)
-    except MalformedToken:
-        key = b""
-    if len(key) != 16:
-        raise InvalidRequest(
-            f"{target!r:.80} is nothing that can be revoked: give a node or capability id (22 characters, as "
-            "capx graph and capx inspect show them), or the root id or task id of a known task"
-        )
-    return key, reading.rooted(key) is not None
-
-
-def _dying(graph: Graph, key: bytes) -> Dying:
-    nodes, capabilities = graph.below(key)
-    return Dying(
-        tuple(node.id for node in nodes if node.dead is None),
-        tuple(capability.id for capability in capabilities if capability.dead is None),
-    )
 
 
 def _demand_label(what: str, text: str | None) -> None:

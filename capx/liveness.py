@@ -6,6 +6,7 @@
 """
 
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -48,6 +49,7 @@ class StoreLiveness:
         self._poll = poll
         self._clock = clock
         self._lock = threading.Lock()
+        self._process = os.getpid()
         self._next_look = -math.inf
         self._deaths: dict[bytes | str, str] = {}
         self._head: Head | None = None
@@ -62,6 +64,7 @@ class StoreLiveness:
     def age(self) -> float:
         """Look if a look is due, and give the seconds since the last one that succeeded."""
         if self._clock() >= self._next_look:
+            self._stand_alone()
             # Another thread's look is as good as ours, unless nothing is known yet or ours must not be
             # missed.
             wait = self._head is None or self._poll == 0
@@ -77,6 +80,11 @@ class StoreLiveness:
         with self._lock:
             self._source.close()
 
+    def _stand_alone(self) -> None:
+        """In a forked child, do without the lock, which a thread of the parent may have held."""
+        if self._process != os.getpid():
+            self._lock, self._process = threading.Lock(), os.getpid()
+
     def _look(self) -> None:
         began = self._clock()
         if began < self._next_look:
@@ -86,7 +94,10 @@ class StoreLiveness:
         except StoreProblem as problem:
             self.problem = problem
         else:
-            self._deaths.update(news.deaths)
+            if self._deaths:
+                self._deaths.update(news.deaths)
+            else:
+                self._deaths = news.deaths
             self._head, self._confirmed, self.problem = news.head, began, None
         self._next_look = self._clock() + self._poll
 

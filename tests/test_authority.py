@@ -1,6 +1,7 @@
 """The authority: opening, minting, and every way in which authority ends."""
 
 import os
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from capx.chain import b64u, root_node
 from capx.decision import Denied
 from capx.errors import ConfigurationProblem, InvalidRequest, KeyProblem, StoreProblem
 from capx.home import create_home
-from capx.log import check
+from capx.log import BrokenLog
 from capx_caveats import (
     Allow,
     Entry,
@@ -302,8 +303,34 @@ def test_the_log_of_all_this_verifies(authority: Authority) -> None:
     authority.complete(opened.id)
     assert kinds(authority) == ["task_opened", "capability_minted", "capability_minted", "task_completed"]
     assert authority.log(since=2, limit=1)[0].position == 3
-    with authority.store.read() as reading:
-        assert check(authority.log(), head=reading.head().mark).position == 4
+    assert authority.check().position == 4
+
+
+@pytest.mark.parametrize(
+    ("statement", "position"),
+    [
+        ("DELETE FROM deaths WHERE seq = 1", 3),
+        ("UPDATE deaths SET key = 'another' WHERE seq = 1", 3),
+        ("UPDATE deaths SET reason = 'revoked' WHERE seq = 1", 3),
+        ("UPDATE deaths SET position = 1 WHERE seq = 2", 1),
+        ("INSERT INTO deaths VALUES (3, 'another', 'task_completed', 1, 9)", 9),
+        ("DELETE FROM events WHERE position = 2", 2),
+        ("UPDATE events SET body = replace(body, 'false', 'true') WHERE kind = 'revoked'", 4),
+        ("UPDATE head SET position = 3", 3),
+    ],
+)
+def test_a_death_or_event_that_was_edited_is_found(authority: Authority, statement: str, position: int) -> None:
+    opened = authority.open(allow=["a.b"])
+    authority.complete(opened.id)
+    authority.revoke("A" * 22)
+    assert authority.check().position == 4
+    connection = sqlite3.connect(authority.store.path)
+    connection.execute(statement)
+    connection.commit()
+    connection.close()
+    with pytest.raises(BrokenLog) as broken:
+        authority.check()
+    assert broken.value.position == position
 
 
 def test_the_key_of_the_authority_itself_is_not_exported(authority: Authority) -> None:

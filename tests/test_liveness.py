@@ -250,7 +250,7 @@ class Slow:
             self.go.wait(10)
         if self.fails:
             raise StoreProblem("down")
-        return News(Head("epoch", 0, bytes(32), 0), ())
+        return News(Head("epoch", 0, bytes(32), 0), {})
 
     def close(self) -> None:
         self.go.set()

@@ -9,7 +9,7 @@
 - Every failure is a `StoreProblem` whose sentence a person can act on.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -138,10 +138,10 @@ class Store(Protocol):
 
 
 class News(msgspec.Struct, frozen=True):
-    """What a follower had not seen: the head, and the deaths (key, reason) after the head it knew."""
+    """What a follower had not seen: the head, and the reason of each death after the head it knew."""
 
     head: Head
-    deaths: Sequence[tuple[bytes | str, str]]
+    deaths: dict[bytes | str, str]
 
 
 class DeathSource(Protocol):

@@ -41,7 +41,7 @@ class SQLiteNews:
             connection = self._current()
             (version,) = connection.execute("PRAGMA data_version").fetchone()
             if self._last is not None and self._last[0] is known and self._last[1] == version:
-                return News(self._last[0], ())
+                return News(self._last[0], {})
             connection.execute("BEGIN")
             try:
                 news = _since(connection, known)
@@ -74,12 +74,12 @@ def _since(connection: sqlite3.Connection, known: Head | None) -> News:
     if known is not None:
         _continues(connection, known, head)
     seen = 0 if known is None else known.deaths
-    rows = connection.execute(
-        "SELECT key, reason FROM deaths WHERE seq > ? AND seq <= ? ORDER BY seq", (seen, deaths)
-    ).fetchall()
-    if len(rows) != deaths - seen:
-        raise StoreProblem(f"The store counts {deaths - seen} new deaths and holds {len(rows)}: it is damaged.")
-    return News(head, [(key, sys.intern(reason)) for key, reason in rows])
+    rows = connection.execute("SELECT key, reason FROM deaths WHERE seq > ? AND seq <= ?", (seen, deaths))
+    # Row by row, and each reason once: a million deaths are held in memory.
+    new = {key: sys.intern(reason) for key, reason in rows}
+    if len(new) != deaths - seen:
+        raise StoreProblem(f"The store counts {deaths - seen} new deaths and holds {len(new)}: it is damaged.")
+    return News(head, new)
 
 
 def _continues(connection: sqlite3.Connection, known: Head, head: Head) -> None:

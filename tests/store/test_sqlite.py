@@ -47,6 +47,13 @@ def burn_and_note(store: Store) -> None:
         transaction.append("noted", b"{}", at=NOW)
 
 
+def limit_pages(store: SQLiteStore, pages: int) -> None:
+    """Make the disk full, or roomy, for the connection that the store will use next; never below what it has."""
+    pool = store._pool  # pyright: ignore[reportPrivateUsage] # SQLite's own limit stands in for a full disk
+    with pool.connection() as connection:
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+
+
 def verified(store: Store) -> Mark:
     with store.read() as reading:
         return check(reading.events(), head=reading.head().mark)
@@ -266,6 +273,17 @@ def test_a_busy_store_waits_and_then_says_so(store: SQLiteStore, path: Path, mon
     assert note(other) == 2
     holder.close()
     other.close()
+
+
+def test_a_full_disk_leaves_nothing_half_done_and_is_survived(store: SQLiteStore, path: Path) -> None:
+    note(store)
+    limit_pages(store, 1)
+    with pytest.raises(StoreProblem, match="disk is full"):
+        note(store, b'"%s"' % (b"x" * 100_000))
+    assert verified(store).position == 1
+    limit_pages(store, 1_000_000)
+    assert note(store) == 2
+    assert verified(store).position == 2
 
 
 def test_threads_write_without_gaps(store: SQLiteStore) -> None:

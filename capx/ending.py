@@ -1,0 +1,113 @@
+"""How authority ends: a task's end, and the revocation of a node, a capability or a root.
+
+- An end is final, and a death is told once: to end or revoke again changes nothing and says when it was.
+- The event and the death it caused are one transaction, durable before it answers.
+- A task whose time ran out was not completed, whoever says so now.
+"""
+
+import msgspec
+
+from capx import task as life
+from capx.chain import b64u, root_node, unb64u
+from capx.errors import InvalidRequest, MalformedToken
+from capx.graph import Graph, build
+from capx.log import BrokenLog, Event
+from capx.report import Dying, Ended, Revoked
+from capx.store import Reading, Store, TaskRecord
+from capx_caveats import is_id
+
+
+def known_task(reading: Reading, task_id: str) -> TaskRecord:
+    """Give the task with this id; raises `InvalidRequest` if there is none."""
+    task = reading.task(task_id) if is_id(task_id) else None
+    if task is None:
+        raise InvalidRequest(f"there is no task {task_id!r:.80}: capx task list shows those that there are")
+    return task
+
+
+def as_of(task: TaskRecord, now: int) -> TaskRecord:
+    """Give a task in the state that it is in at `now`: one whose time ran out is expired, though nobody ended it."""
+    state = life.after(task.state, "expire") if now >= task.expires else task.state
+    return msgspec.structs.replace(task, state=state)
+
+
+def draw(reading: Reading, now: int, task_id: str | None = None) -> Graph:
+    """Draw the graph of one task, or of all, as this instant of the store has seen it."""
+    deaths = {death.key: death.reason for death in reading.deaths()}
+    return build(reading.events(), deaths, now=now, task_id=task_id)
+
+
+def end_task(store: Store, task_id: str, move: life.Move, *, now: int, dry_run: bool) -> Ended:
+    """End a task, or say how it would end and what is known to die."""
+    if dry_run:
+        with store.read() as reading:
+            task = known_task(reading, task_id)
+            dying = _dying(draw(reading, now, task_id), root_node(task.root))
+        return Ended(task.id, life.after(as_of(task, now).state, move), None, life.is_final(task.state), dying)
+    with store.write() as transaction:
+        task = known_task(transaction, task_id)
+        if life.is_final(task.state):
+            return Ended(task.id, task.state, task.position, again=True)
+        end = life.after(as_of(task, now).state, move)
+        event = transaction.append(f"task_{end}", msgspec.json.encode({"task": task.id}), at=now)
+        transaction.end_task(task.id, end, at=now, position=event.position)
+        transaction.kill(task.id, life.DEATH[end], at=now, position=event.position)
+    return Ended(task.id, end, event.position)
+
+
+def revoke(store: Store, target: str, *, now: int, dry_run: bool) -> Revoked:
+    """Kill what `target` names, or say what is known to die."""
+    with store.read() as reading:
+        key, is_root = _named(reading, target)
+        if dry_run:
+            again = reading.death(key) is not None
+            return Revoked(b64u(key), is_root, None, again, _dying(draw(reading, now), key))
+    with store.write() as transaction:
+        if death := transaction.death(key):
+            return Revoked(b64u(key), is_root, death.position, again=True)
+        event = transaction.append("revoked", msgspec.json.encode({"id": b64u(key), "is_root": is_root}), at=now)
+        transaction.kill(key, "revoked", at=now, position=event.position)
+    return Revoked(b64u(key), is_root, event.position)
+
+
+def demand_deaths(reading: Reading) -> None:
+    """Raise `BrokenLog` unless the deaths are those that the events of the log caused, no more and no fewer."""
+    kept = {death.position: (death.key, death.reason) for death in reading.deaths()}
+    for event in reading.events():
+        caused = _caused(event)
+        if kept.pop(event.position, None) != caused:
+            raise BrokenLog(event.position, f"the death that a {event.kind} event causes is not the one that is kept")
+    if kept:
+        raise BrokenLog(min(kept), "a death is kept that no event caused")
+
+
+def _caused(event: Event) -> tuple[bytes | str, str] | None:
+    if event.kind == "revoked":
+        return unb64u(event.facts()["id"]), "revoked"
+    if event.kind in life.DEATH.values():
+        return event.facts()["task"], event.kind
+    return None
+
+
+def _named(reading: Reading, target: str) -> tuple[bytes, bool]:
+    """Give the key that dies, and whether it is a root's."""
+    if is_id(target) and (task := reading.task(target) or reading.rooted(root_node(target))):
+        return root_node(task.root), True
+    try:
+        key = unb64u(target)
+    except MalformedToken:
+        key = b""
+    if len(key) != 16:
+        raise InvalidRequest(
+            f"{target!r:.80} is nothing that can be revoked: give a node or capability id (22 characters, as "
+            "capx graph and capx inspect show them), or the root id or task id of a known task"
+        )
+    return key, reading.rooted(key) is not None
+
+
+def _dying(graph: Graph, key: bytes) -> Dying:
+    nodes, capabilities = graph.below(key)
+    return Dying(
+        tuple(node.id for node in nodes if node.dead is None),
+        tuple(capability.id for capability in capabilities if capability.dead is None),
+    )
