@@ -1,0 +1,68 @@
+"""`capx demo`: the story of an attacked review, session-scoped beside execution-scoped."""
+
+import signal
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from capx_cli.failure import Unusable
+from capx_cli.screen import as_json as write_json
+
+_DIFFERED = 1
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the rows of the table as JSON, and nothing else.")
+@click.option(
+    "--keep",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Leave the store and the key files in DIR, a new folder, and print commands to explore them.",
+)
+@click.pass_context
+def demo(context: click.Context, as_json: bool, keep: Path | None) -> None:
+    """Run the Acme QBR, attacked: session-scoped beside execution-scoped.
+
+    Four services, their agents and an attacker's sink run in processes of their own, on the loopback interface
+    alone. Exits with 1 if anything happened otherwise than expected.
+    """
+    try:
+        from rich.console import Console
+
+        from capx_cli.demo import ending, story
+        from capx_cli.demo.screen import Screen
+    except ModuleNotFoundError as error:
+        raise Unusable(f"the demo needs {error.name}: pip install 'capx-auth[demo]'") from None
+    kept = None if keep is None else keep.absolute()
+    if kept is not None and kept.exists() and any(kept.iterdir()):
+        raise click.UsageError(f"{keep} is not empty: name a new folder for --keep")
+    signal.signal(signal.SIGTERM, _stop)
+    console = Console(markup=False, emoji=False, highlight=False, quiet=as_json)
+    screen = Screen(console)
+    screen.intro()
+    with ExitStack() as stack:
+        home = kept or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="capx-demo-")))
+        outcome = story.run(home, show=screen.show)
+    ending.show(console, outcome, kept)
+    ok = all(row.ok for row in outcome.rows)
+    if as_json:
+        write_json(
+            {
+                "ok": ok,
+                "seconds": round(outcome.seconds, 2),
+                "task": outcome.task,
+                "denial": outcome.denial.get("id"),
+                "home": None if kept is None else str(kept),
+                "rows": [row.body() for row in outcome.rows],
+            }
+        )
+    context.exit(0 if ok else _DIFFERED)
+
+
+def _stop(*_: object) -> NoReturn:
+    """Leave as after Ctrl-C, so that all that was started is ended."""
+    sys.exit(128 + signal.SIGTERM)

@@ -1,0 +1,112 @@
+"""How the demo ends on the screen: what the authority knows, the table, and where to look further.
+
+Law: like all of the screen, it shows what it was given, and text from tokens is never obeyed.
+"""
+
+import shlex
+from pathlib import Path
+
+from rich.box import ROUNDED
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree as Drawn
+
+from capx.graph import Node
+from capx.log import Event
+from capx_cli.demo.rows import Row
+from capx_cli.demo.story import Outcome
+from capx_cli.escape import clean
+from capx_cli.screen import BAD, GOOD, QUIET, STRONG
+
+_SHOWN = ("tenant", "purpose", "audience", "id", "action")
+_NARROW = 70
+_LIMIT = (
+    "What this does not stop: an agent can still give away what it may read for its own work. Here that is what "
+    "belongs to Acme, one call at a time; never other tenants' records, and nothing once the task is over."
+)
+
+
+def show(console: Console, outcome: Outcome, kept: Path | None) -> None:
+    """Print the graph, some of the log, why the export was refused, and the table."""
+    _titled(console, "The execution graph, as the authority saw it")
+    _indented(console, _drawn(outcome.tree.node))
+    _titled(console, f"The log: {len(outcome.events)} entries, each bound to the one before. Among them")
+    for event in outcome.events:
+        if event.kind != "decision" or event.facts().get("id") == outcome.denial.get("id"):
+            _indented(console, _entry(event))
+    _titled(console, f"Why was decision {clean(str(outcome.denial.get('id')))} a denial?")
+    for reason in outcome.denial.get("reasons", ()):
+        _indented(console, Text(clean(reason["sentence"])))
+    for side in ("session", "execution"):
+        _titled(console, f"{side}-scoped: what was expected, and what happened")
+        _table(console, [row for row in outcome.rows if row.side == side])
+    console.print(Text(f"\n{_LIMIT}"))
+    right = sum(row.ok for row in outcome.rows)
+    verdict = f"\n{right} of {len(outcome.rows)} rows as expected, in {outcome.seconds:.1f} s."
+    console.print(Text(verdict, GOOD if right == len(outcome.rows) else BAD))
+    if kept is not None:
+        _titled(console, "Kept. To look around")
+        for command in commands(kept, outcome):
+            console.print(Text(f"   {command}"), soft_wrap=True)
+
+
+def commands(home: Path, outcome: Outcome) -> list[str]:
+    """Give the commands that show what a kept demo left."""
+    capx = f"CAPX_HOME={shlex.quote(str(home))} capx"
+    return [f"{capx} task list", f"{capx} graph {outcome.task}", f"{capx} why {outcome.denial.get('id')}"]
+
+
+def _titled(console: Console, title: str) -> None:
+    console.print(Text(f"\n{title}", "cyan"))
+
+
+def _indented(console: Console, what: Text | Drawn) -> None:
+    console.print(Padding(what, (0, 0, 0, 3)))
+
+
+def _drawn(root: Node) -> Drawn:
+    drawn = Drawn(_label(root), guide_style=QUIET)
+    waiting = [(drawn, root)]
+    while waiting:
+        above, node = waiting.pop()
+        waiting.extend((above.add(_label(child)), child) for child in node.children)
+    return drawn
+
+
+def _label(node: Node) -> Text:
+    name = clean(node.label or "orchestrator, at the task's root")
+    text = Text(f"{name}: {node.allowed} calls allowed, {node.denied} denied")
+    return text.append(f", dead: {node.dead}", BAD) if node.dead else text.append(", alive", GOOD)
+
+
+def _entry(event: Event) -> Text:
+    facts = event.facts()
+    kind = f"decision: {facts['outcome']}" if event.kind == "decision" else event.kind
+    shown = ", ".join(f"{key} {clean(str(facts[key]))}" for key in _SHOWN if key in facts)
+    return Text(f"{event.position:>3}  {event.hash.hex()[:6]}…  {kind}  ").append(shown, QUIET)
+
+
+def _table(console: Console, rows: list[Row]) -> None:
+    if console.width < _NARROW:
+        for row in rows:
+            _indented(
+                console, Text.assemble(_mark(row), f" {row.what}: expected {row.expected}; happened {_said(row)}")
+            )
+        return
+    table = Table(expand=True, box=ROUNDED, header_style=STRONG)
+    for header, ratio in (("what", 5), ("expected", 5), ("happened", 6)):
+        table.add_column(header, ratio=ratio)
+    table.add_column("", min_width=2)
+    for row in rows:
+        table.add_row(row.what, row.expected, _said(row), _mark(row))
+    console.print(table)
+
+
+def _said(row: Row) -> Text:
+    return Text(clean(row.happened)).append(f" ({row.note})" if row.note else "", QUIET)
+
+
+def _mark(row: Row) -> Text:
+    return Text("ok", GOOD) if row.ok else Text("NO", f"bold {BAD}")

@@ -1,0 +1,150 @@
+"""The processes of the demo: started together, spoken to in lines of JSON, ended together.
+
+Laws: whatever happens, nothing that was started outlives its starter. A child ends when its stdin does, so even a
+starter that is killed leaves none behind. A child gets no `CAPX_…` variable but those it is given.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from capx_caveats import CapxError
+
+_GRACE = 5.0
+
+
+class DemoProblem(CapxError):
+    """A part of the demo could not do its part; says which, and what it said last."""
+
+
+class Child:
+    """A process that speaks JSON lines; what it writes to stderr goes to a file."""
+
+    def __init__(self, name: str, module: str, *args: str, log: Path, env: Mapping[str, str]) -> None:
+        self.name = name
+        self._log = log
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("CAPX_")}
+        with log.open("ab") as stderr:
+            self._process = subprocess.Popen(  # noqa: S603 # our own modules
+                [sys.executable, "-P", "-m", module, *args],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env={**inherited, **env},
+                # Ctrl-C is for the starter, which ends its children in order.
+                start_new_session=True,
+            )
+
+    def tell(self, message: Mapping[str, Any]) -> None:
+        """Send one line."""
+        try:
+            _write(_there(self._process.stdin), message)
+        except OSError:
+            raise self._gone() from None
+
+    def hear(self) -> dict[str, Any]:
+        """Wait for one line; DemoProblem when the process ends without one."""
+        line = _there(self._process.stdout).readline()
+        if not line.endswith(b"\n"):
+            raise self._gone()
+        heard: dict[str, Any] = json.loads(line)
+        return heard
+
+    def ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Send one line and wait for the answer."""
+        self.tell(message)
+        return self.hear()
+
+    def hang_up(self) -> None:
+        """End the child's stdin, upon which it ends."""
+        with suppress(OSError):
+            _there(self._process.stdin).close()
+
+    def end(self) -> None:
+        """Wait until the process has ended, and end it if that takes long."""
+        try:
+            self._process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        _there(self._process.stdout).close()
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._process.kill()
+        self._process.wait()
+
+    def _gone(self) -> DemoProblem:
+        last = self._log.read_text(errors="replace").strip().splitlines()[-3:]
+        return DemoProblem(f"{self.name} ended before its work was done: {' / '.join(last) or 'it said nothing'}")
+
+
+class Children:
+    """All processes of one starter; as a context manager it ends them all, on an error and on Ctrl-C too.
+
+    After `deadline` seconds they are killed, and whoever waits for one gets a DemoProblem.
+    """
+
+    def __init__(self, logs: Path, *, deadline: float = 60.0) -> None:
+        self._logs = logs
+        self._children: list[Child] = []
+        self._deadline = threading.Timer(deadline, self._kill)
+        self._deadline.daemon = True
+
+    def start(self, name: str, module: str, *args: str, env: Mapping[str, str] | None = None) -> Child:
+        """Start a module of the demo as a process."""
+        path = f"capx_cli.demo.{module}"
+        child = Child(name, path, *args, log=self._logs / f"{name.replace(' ', '-')}.log", env=env or {})
+        self._children.append(child)
+        return child
+
+    def __enter__(self) -> "Children":
+        self._logs.mkdir(parents=True, exist_ok=True)
+        self._deadline.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._deadline.cancel()
+        # The agents were started last and use the services: they go first.
+        for child in reversed(self._children):
+            child.hang_up()
+        for child in reversed(self._children):
+            child.end()
+
+    def _kill(self) -> None:
+        for child in self._children:
+            child.kill()
+
+
+def say(message: Mapping[str, Any]) -> None:
+    """Send one line to the process that started this one."""
+    _write(sys.stdout.buffer, message)
+
+
+def heard() -> dict[str, Any] | None:
+    """Wait for one line from the process that started this one; None when it has no more to say."""
+    line = sys.stdin.buffer.readline()
+    return json.loads(line) if line else None
+
+
+def until_parent_ends() -> None:
+    """Wait until the process that started this one hangs up or ends."""
+    while sys.stdin.buffer.readline():
+        pass
+
+
+def _write(to: IO[bytes], message: Mapping[str, Any]) -> None:
+    to.write(json.dumps(message).encode() + b"\n")
+    to.flush()
+
+
+def _there(pipe: IO[bytes] | None) -> IO[bytes]:
+    if pipe is None:
+        raise DemoProblem("a process of the demo was started without a pipe")
+    return pipe

@@ -1,0 +1,136 @@
+"""What a stranger sees of the demo: each step beside the same step, then the endings, then the table.
+
+Laws: everything shown was handed in. Text from tickets and tokens is shown, never obeyed: no markup, no escapes.
+Colour repeats what the words say.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from capx_cli.demo.rows import refused, served
+from capx_cli.demo.side import Probe
+from capx_cli.escape import clean
+from capx_cli.screen import BAD, GOOD, QUIET
+
+_INTRO = """\
+An orchestrator agent makes the quarterly review for Acme from the CRM, a revenue warehouse and support tickets. \
+It lets a presentation agent make the slides. An attacker left an instruction in one of the tickets, and the \
+presentation agent falls for it.
+
+The same agents run twice, at once, with the same code and the same data. Only what they hold differs."""
+
+
+class Screen:
+    """Prints the steps of the story as they come."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._step = 0
+
+    def intro(self) -> None:
+        """Say what is about to be seen."""
+        self._console.print(Text("The Acme business review, attacked", "bold"), Text(_INTRO), sep="\n\n")
+        self._beside(
+            "Held by the agents",
+            Text("session-scoped\none service-account token, the same for all agents", "bold"),
+            Text("execution-scoped\na bundle of capabilities for this task, narrower with each delegation", "bold"),
+            number=False,
+        )
+
+    def show(self, step: str, told: Mapping[str, Any]) -> None:
+        """Print one step."""
+        getattr(self, f"_{step}")(told)
+
+    def _read(self, told: Mapping[str, Any]) -> None:
+        def said(event: Mapping[str, Any]) -> Text:
+            return Text(f"{event['accounts']} accounts, ${event['revenue']:,} revenue, {event['tickets']} tickets")
+
+        self._beside("The orchestrator reads CRM, warehouse and tickets", *map(said, _sides(told)))
+
+    def _delegated(self, told: Mapping[str, Any]) -> None:
+        def said(event: Mapping[str, Any]) -> Text:
+            if event["narrower"]:
+                return Text("hands over a narrower bundle, made offline, asking no one")
+            return Text("hands over the same token")
+
+        self._beside(f"It shares the work with {clean(told['session']['to'])}", *map(said, _sides(told)))
+
+    def _ticket(self, told: Mapping[str, Any]) -> None:
+        ticket = told["session"]
+        self._heading(f"presentation-agent reads ticket {ticket['id']}, and in it")
+        self._indented(Text(f"“{clean(ticket['text'])}”", "italic"))
+
+    def _export(self, told: Mapping[str, Any]) -> None:
+        def said(event: Mapping[str, Any]) -> Text:
+            problem = event["problem"]
+            if not problem:
+                return Text(f"served: {event['records']} records of all tenants", BAD)
+            reason = "\n".join(clean(reason["sentence"]) for reason in problem.get("reasons", ()))
+            return Text(f"refused: {clean(problem.get('code', ''))}\n", GOOD).append(reason, "default")
+
+        self._beside("It obeys: it asks the CRM to export all records", *map(said, _sides(told)))
+
+    def _sent(self, told: Mapping[str, Any]) -> None:
+        said = (Text(f"sends {event['records']} records") for event in _sides(told))
+        self._beside("It sends what it has to the attacker", *said)
+
+    def _slides(self, told: Mapping[str, Any]) -> None:
+        def said(event: Mapping[str, Any]) -> Text:
+            return Text(
+                f"{event['written']} slides, " + ("proofread" if event["proofread"] else "not as they were written")
+            )
+
+        self._beside("It makes the slides; its helper, a proofreader, reads them", *map(said, _sides(told)))
+
+    def _notes(self, told: Mapping[str, Any]) -> None:
+        self._beside("notes-agent adds the speaker's notes", *(Text("added") for _ in _sides(told)))
+
+    def _worked(self, told: Mapping[str, Any]) -> None:
+        def said(measured: Mapping[str, Any]) -> Text:
+            received = measured["received"]["records"]
+            text = Text(f"{received} records reached the attacker", BAD if received else GOOD)
+            return text.append(f"\n{measured['deck']} of the review are right", "default")
+
+        self._beside("The work is over. Counted at the sink and in the slides service", *map(said, _sides(told)))
+
+    def _revoked(self, told: Mapping[str, Probe]) -> None:
+        self._heading("presentation-agent is revoked, on the execution side. All agents call all four services")
+        for name, probe in told.items():
+            dead = any(probe.refused.values())
+            verdict = Text(refused([probe], "revoked") if dead else served([probe]), BAD if dead else GOOD)
+            self._indented(Text(f"{clean(name)}: ").append(verdict))
+
+    def _ended(self, told: Mapping[str, Any]) -> None:
+        slowest = max(told["took"].values())
+        left = Text("nothing ends: a session knows no task\n").append(f"calls: {served(told['session'].values())}", BAD)
+        when = f"every service refused within {slowest * 1000:.0f} ms" if slowest < float("inf") else "still served"
+        right = Text(f"{when}\n").append(f"calls: {refused(told['execution'].values(), 'task_completed')}", GOOD)
+        self._beside("The task is completed. All four agents call all four services again", left, right)
+
+    def _beside(self, heading: str, left: Text, right: Text, *, number: bool = True) -> None:
+        self._heading(heading, number=number)
+        if self._console.width < 60:
+            self._indented(Text("session: ", QUIET).append(left))
+            self._indented(Text("execution: ", QUIET).append(right))
+            return
+        columns = Table.grid(padding=(0, 3), expand=True)
+        columns.add_column(ratio=1)
+        columns.add_column(ratio=1)
+        columns.add_row(left, right)
+        self._indented(columns)
+
+    def _heading(self, text: str, *, number: bool = True) -> None:
+        self._step += number
+        self._console.print(Text(f"\n{self._step}. {text}" if number else f"\n{text}", "cyan"))
+
+    def _indented(self, what: Text | Table) -> None:
+        self._console.print(Padding(what, (0, 0, 0, 3)))
+
+
+def _sides(told: Mapping[str, Any]) -> tuple[Any, Any]:
+    return told["session"], told["execution"]

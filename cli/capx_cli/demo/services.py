@@ -1,0 +1,158 @@
+"""The four services of the demo: CRM, support tickets, slides, revenue warehouse.
+
+Laws: each is a process of its own with data of its own. It is given its data and what it needs to check a
+credential, nothing else. What a service does is written once; only the guard in front of it differs by side.
+
+`python -m capx_cli.demo.services NAME SIDE` says its port on stdout, and ends when its stdin does.
+"""
+
+import os
+import socket
+import sqlite3
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Annotated, Any, Final, NamedTuple
+
+import uvicorn
+from fastapi import Body, FastAPI
+
+from capx.guard.fastapi import FastAPIGuard, SyncCheck
+from capx_cli.demo.data import opened
+from capx_cli.demo.process import say, until_parent_ends
+from capx_cli.demo.session import SessionGuard
+
+
+class Route(NamedTuple):
+    """What a service offers: where, under which action, and how it is done."""
+
+    method: str
+    path: str
+    action: str
+    endpoint: Callable[..., Any]
+
+
+def accounts(tenant: str, check: SyncCheck) -> list[dict[str, Any]]:
+    """List the accounts of one tenant."""
+    check(tenant=tenant)
+    with _data() as db:
+        return _rows(db.execute("SELECT * FROM accounts WHERE tenant = ? ORDER BY id", (tenant,)))
+
+
+def account(id: int, check: SyncCheck) -> dict[str, Any]:
+    """Give one account."""
+    with _data() as db:
+        rows = _rows(db.execute("SELECT * FROM accounts WHERE id = ?", (id,)))
+    return _only(rows, check)
+
+
+def export(check: SyncCheck) -> list[dict[str, Any]]:
+    """Give every account of every tenant."""
+    check()
+    with _data() as db:
+        return _rows(db.execute("SELECT * FROM accounts ORDER BY id"))
+
+
+def tickets(tenant: str, check: SyncCheck) -> list[dict[str, Any]]:
+    """List the tickets of one tenant, without their text."""
+    check(tenant=tenant)
+    with _data() as db:
+        return _rows(db.execute("SELECT id, state, subject FROM tickets WHERE tenant = ? ORDER BY id", (tenant,)))
+
+
+def ticket(id: int, check: SyncCheck) -> dict[str, Any]:
+    """Give one ticket."""
+    with _data() as db:
+        rows = _rows(db.execute("SELECT * FROM tickets WHERE id = ?", (id,)))
+    return _only(rows, check)
+
+
+def revenue(tenant: str, quarter: str, check: SyncCheck) -> list[dict[str, Any]]:
+    """List what one tenant paid in each month of a quarter."""
+    check(tenant=tenant)
+    with _data() as db:
+        query = "SELECT month, dollars FROM revenue WHERE tenant = ? AND quarter = ? ORDER BY rowid"
+        return _rows(db.execute(query, (tenant, quarter)))
+
+
+def deck(deck: str, check: SyncCheck) -> list[dict[str, Any]]:
+    """List the slides of one deck."""
+    with _data() as db:
+        _only(_rows(db.execute("SELECT * FROM decks WHERE id = ?", (deck,))), check)
+        return _rows(db.execute("SELECT position, heading, text FROM slides WHERE deck = ? ORDER BY position", (deck,)))
+
+
+def write(
+    deck: str, position: int, heading: Annotated[str, Body()], text: Annotated[str, Body()], check: SyncCheck
+) -> dict[str, Any]:
+    """Write one slide."""
+    with _data() as db:
+        _only(_rows(db.execute("SELECT * FROM decks WHERE id = ?", (deck,))), check)
+        db.execute("INSERT OR REPLACE INTO slides VALUES (?, ?, ?, ?)", (deck, position, heading, text))
+    return {"deck": deck, "position": position}
+
+
+ROUTES: Final = {
+    "crm": [
+        Route("GET", "/accounts", "crm.accounts.list", accounts),
+        Route("GET", "/accounts/{id}", "crm.accounts.read", account),
+        Route("GET", "/export", "crm.export", export),
+    ],
+    "support": [
+        Route("GET", "/tickets", "support.tickets.list", tickets),
+        Route("GET", "/tickets/{id}", "support.tickets.read", ticket),
+    ],
+    "warehouse": [Route("GET", "/revenue", "warehouse.revenue.read", revenue)],
+    "slides": [
+        Route("GET", "/decks/{deck}", "slides.read", deck),
+        Route("PUT", "/decks/{deck}/slides/{position}", "slides.write", write),
+    ],
+}
+
+
+def build(service: str, guard: FastAPIGuard | SessionGuard) -> FastAPI:
+    """Make the application of one service behind a guard."""
+    app = FastAPI(openapi_url=None)
+    guard.protect(app)
+    for route in ROUTES[service]:
+        app.add_api_route(route.path, guard.deferred(route.action)(route.endpoint), methods=[route.method])
+    return app
+
+
+def main(service: str, side: str) -> None:
+    """Serve until the parent process ends."""
+    guard = FastAPIGuard.from_env() if side == "execution" else SessionGuard.from_env()
+    server = uvicorn.Server(uvicorn.Config(build(service, guard), log_level="warning", access_log=False))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        # An answer is written in two parts, of which the second would wait for the first to be acknowledged.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        say({"port": listening.getsockname()[1]})
+        threading.Thread(target=_end_with_parent, args=(server,), daemon=True).start()
+        server.run(sockets=[listening])
+
+
+def _end_with_parent(server: uvicorn.Server) -> None:
+    until_parent_ends()
+    server.should_exit = True
+
+
+def _data() -> AbstractContextManager[sqlite3.Connection]:
+    return opened(Path(os.environ["DEMO_DATA"]))
+
+
+def _rows(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
+    return [dict(row) for row in cursor]
+
+
+def _only(rows: list[dict[str, Any]], check: SyncCheck) -> dict[str, Any]:
+    """Give the one row after its tenant was checked; a row that is not there answers like a foreign one."""
+    if not rows:
+        check.missing()
+    check(tenant=rows[0]["tenant"])
+    return rows[0]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,78 @@
+"""One side of the demo: four services, an attacker's sink and the agents, all under one kind of credential.
+
+Law: what is measured here is measured from outside the agents: at the services' data, at the sink, over HTTP.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+
+from capx_cli.demo.data import SERVICES, expected_deck, seed, written_deck
+from capx_cli.demo.process import Child, Children
+
+
+class Probe(NamedTuple):
+    """What became of one harmless call at each service: the reasons of a refusal, none if it was served."""
+
+    node: str | None
+    refused: Mapping[str, list[str]]
+
+
+class Side:
+    """The processes of one side; `name` is `session` or `execution`."""
+
+    def __init__(self, name: str, folder: Path, children: Children) -> None:
+        self.name = name
+        self._folder = folder
+        self._children = children
+        self._sink = children.start(f"{name} sink", "sink")
+        self._started: dict[str, Child] = {}
+        self._agents: Child | None = None
+        self.services: dict[str, str] = {}
+
+    def start(self, envs: Mapping[str, Mapping[str, str]]) -> None:
+        """Make the data and start the services, each with the variables in `envs` that stand under its name."""
+        self._sink_url = f"http://127.0.0.1:{self._sink.hear()['port']}/collect"
+        for service in SERVICES:
+            data = self._folder / f"{service}.db"
+            seed(service, data, sink=self._sink_url)
+            env = {**envs[service], "DEMO_DATA": str(data)}
+            self._started[service] = self._children.start(
+                f"{self.name} {service}", "services", service, self.name, env=env
+            )
+
+    def work(self, credential: str) -> None:
+        """Start the orchestrator with its credential."""
+        self.services = {name: f"http://127.0.0.1:{child.hear()['port']}" for name, child in self._started.items()}
+        self._agents = self._children.start(f"{self.name} orchestrator", "agents", "orchestrator")
+        job = {"name": "orchestrator", "side": self.name, "credential": credential, "services": self.services}
+        self._agents.tell(job)
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """What the agents say they do, until the work is done."""
+        while (event := self._orchestrator.hear())["step"] != "done":
+            yield event
+
+    def probes(self) -> dict[str, Probe]:
+        """Let every agent try a harmless call at each service, and give what became of them by agent."""
+        answer = self._orchestrator.ask({"do": "probe"})
+        return {name: Probe(probe["node"], probe["refused"]) for name, probe in answer.items()}
+
+    def received(self) -> dict[str, int]:
+        """How many `records` the sink has received, in how many `requests`."""
+        counted: dict[str, int] = httpx.get(self._sink_url, trust_env=False).json()
+        return counted
+
+    def deck(self) -> str:
+        """How many slides of the finished review stand in the slides service as they should."""
+        expected, written = expected_deck(), written_deck(self._folder / "slides.db")
+        right = sum(slide == wanted for slide, wanted in zip(written, expected, strict=False))
+        return f"{right} of {len(expected)} slides"
+
+    @property
+    def _orchestrator(self) -> Child:
+        if self._agents is None:
+            raise RuntimeError("the agents of this side were not started")
+        return self._agents

@@ -1,0 +1,151 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from capx.authority import Authority
+from capx.keys import AudienceKeys
+from capx_cli.demo.data import SERVICES
+
+DEMO = [sys.executable, "-m", "capx_cli.main", "demo"]
+
+SABOTAGED = """
+import functools, sys
+from capx_cli.demo import story
+story.run = functools.partial(story.run, completes=False)
+from capx_cli.main import run
+sys.exit(run(["demo", "--json"]))
+"""
+
+
+def result(arguments: list[str], **env: str) -> subprocess.CompletedProcess[str]:
+    variables = {**os.environ, "NO_COLOR": "1", **env}
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=60, env=variables, check=False)
+
+
+def row(rows: list[dict[str, Any]], side: str, what: str) -> dict[str, Any]:
+    return next(row for row in rows if row["side"] == side and row["what"].startswith(what))
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    """One run that leaves its home."""
+    home = tmp_path_factory.mktemp("demo") / "home"
+    done = result([*DEMO, "--json", "--keep", str(home)])
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return json.loads(done.stdout), home
+
+
+def test_every_row_happens_as_expected(kept: tuple[dict[str, Any], Path]) -> None:
+    answer, _ = kept
+    assert answer["ok"]
+    assert [row for row in answer["rows"] if not row["ok"]] == []
+    assert len(answer["rows"]) == 16
+    assert answer["seconds"] < 30
+
+
+def test_the_session_loses_every_record_and_the_execution_none(kept: tuple[dict[str, Any], Path]) -> None:
+    rows = kept[0]["rows"]
+    assert row(rows, "session", "records at the attacker's sink")["happened"] == "40 of 40, in 1 request"
+    assert row(rows, "execution", "records at the attacker's sink")["happened"] == "0 of 40, in 1 request"
+    for side in ("session", "execution"):
+        assert row(rows, side, "the review is finished")["happened"] == "6 of 6 slides"
+
+
+def test_a_kept_home_holds_the_task_its_end_and_the_denial(kept: tuple[dict[str, Any], Path]) -> None:
+    answer, home = kept
+    with Authority.open_home(home) as authority:
+        assert authority.task(answer["task"]).state == "completed"
+        event = authority.decision(answer["denial"])
+        assert event is not None
+        assert event.facts()["action"] == "crm.export"
+
+
+def test_each_service_was_given_a_key_for_itself_alone(kept: tuple[dict[str, Any], Path]) -> None:
+    _, home = kept
+    for service in SERVICES:
+        path = home / "demo" / "execution" / f"{service}.keys"
+        assert AudienceKeys.load(path).audience == service
+        assert path.read_text().count("\n") == 1
+
+
+def test_the_commands_that_are_printed_explore_a_kept_home(kept: tuple[dict[str, Any], Path]) -> None:
+    answer, home = kept
+    capx = [sys.executable, "-m", "capx_cli.main"]
+    graph = result([*capx, "graph", answer["task"]], CAPX_HOME=str(home))
+    assert graph.returncode == 0, graph.stderr
+    assert "proofreader" in graph.stdout
+    why = result([*capx, "why", answer["denial"]], CAPX_HOME=str(home))
+    assert "presentation-agent" in why.stdout, why.stderr
+
+
+def test_a_home_that_holds_something_is_not_written_into(kept: tuple[dict[str, Any], Path]) -> None:
+    refused = result([*DEMO, "--keep", str(kept[1])])
+    assert refused.returncode == 2
+    assert "is not empty" in refused.stderr
+
+
+def test_without_the_completion_rows_differ_and_the_demo_fails() -> None:
+    sabotaged = result([sys.executable, "-c", SABOTAGED])
+    assert sabotaged.returncode == 1, sabotaged.stderr
+    differing = {row["what"] for row in json.loads(sabotaged.stdout)["rows"] if not row["ok"]}
+    assert differing == {
+        "services refuse the completed task",
+        "all agents, after the completion",
+        "the graph",
+    }
+
+
+def test_a_narrow_terminal_without_colour_shows_it_all(tmp_path: Path) -> None:
+    shown = result([*DEMO, "--keep", str(tmp_path / "home")], COLUMNS="48")
+    assert shown.returncode == 0, shown.stderr
+    lines = shown.stdout.splitlines()
+    assert "\x1b" not in shown.stdout
+    assert max(len(line) for line in lines if "CAPX_HOME=" not in line) <= 48
+    assert "16 of 16 rows as expected" in shown.stdout
+    assert [line for line in lines if "capx why" in line and "CAPX_HOME=" in line]
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_outlives_a_demo_that_is_interrupted(signum: signal.Signals, tmp_path: Path) -> None:
+    mark = f"DEMO_TEST={tmp_path}"
+    variables = {**os.environ, "DEMO_TEST": str(tmp_path), "TMPDIR": str(tmp_path)}
+    demo = subprocess.Popen(DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
+    assert demo.stdout is not None
+    for line in demo.stdout:
+        if line.startswith("1. "):
+            break
+    sinks, services, orchestrators = 2, 8, 2
+    assert len(_processes(mark)) >= 1 + sinks + services + orchestrators
+    demo.send_signal(signum)
+    _, stderr = demo.communicate(timeout=20)
+    assert demo.returncode != 0
+    assert "Traceback" not in stderr
+    # After SIGKILL nobody waits for the children: they see for themselves that their parent is gone.
+    ends = time.monotonic() + 10
+    while signum == signal.SIGKILL and _processes(mark) and time.monotonic() < ends:
+        time.sleep(0.05)
+    assert _processes(mark) == []
+    if signum != signal.SIGKILL:
+        assert list(tmp_path.iterdir()) == []
+
+
+def _processes(mark: str) -> list[int]:
+    """The processes that have this variable, which children inherit."""
+    found: list[int] = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (process / "environ").read_bytes()
+        except OSError:
+            continue
+        if mark.encode() in environment.split(b"\0"):
+            found.append(int(process.name))
+    return found
