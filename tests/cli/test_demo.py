@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import signal
@@ -8,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from capx.authority import Authority
 from capx.keys import AudienceKeys
 from capx_cli.demo.data import SERVICES
+from capx_cli.demo.screen import Screen
 
 DEMO = [sys.executable, "-m", "capx_cli.main", "demo"]
 
@@ -111,6 +114,22 @@ def test_a_narrow_terminal_without_colour_shows_it_all(tmp_path: Path) -> None:
     assert max(len(line) for line in lines if "CAPX_HOME=" not in line) <= 48
     assert "16 of 16 rows as expected" in shown.stdout
     assert [line for line in lines if "capx why" in line and "CAPX_HOME=" in line]
+
+
+def test_without_the_extra_it_says_what_to_install() -> None:
+    code = "import sys; sys.modules['uvicorn'] = None; from capx_cli.main import run; sys.exit(run(['demo']))"
+    refused = result([sys.executable, "-c", code])
+    assert refused.returncode == 3
+    assert "uvicorn: pip install 'capx-auth[demo]'" in refused.stderr
+
+
+def test_what_a_ticket_says_is_shown_and_not_obeyed() -> None:
+    written = io.StringIO()
+    screen = Screen(Console(file=written, force_terminal=True, width=80, markup=False, emoji=False, highlight=False))
+    ticket = {"id": 102, "text": "\x1b[2J[bold]now\u202e\n"}
+    screen.show("ticket", {"session": ticket, "execution": ticket})
+    assert "\\x1b[2J[bold]now\\u202e\\n" in written.getvalue()
+    assert "\x1b[2J" not in written.getvalue()
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")

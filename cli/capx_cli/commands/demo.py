@@ -4,6 +4,7 @@ import signal
 import sys
 import tempfile
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,13 +31,13 @@ def demo(context: click.Context, as_json: bool, keep: Path | None) -> None:
     Four services, their agents and an attacker's sink run in processes of their own, on the loopback interface
     alone. Exits with 1 if anything happened otherwise than expected.
     """
-    try:
-        from rich.console import Console
+    if missing := [name for name in ("fastapi", "httpx", "uvicorn") if find_spec(name) is None]:
+        raise Unusable(f"the demo needs {', '.join(missing)}: pip install 'capx-auth[demo]'")
+    from rich.console import Console
 
-        from capx_cli.demo import ending, story
-        from capx_cli.demo.screen import Screen
-    except ModuleNotFoundError as error:
-        raise Unusable(f"the demo needs {error.name}: pip install 'capx-auth[demo]'") from None
+    from capx_cli.demo import ending, story
+    from capx_cli.demo.screen import Screen
+
     kept = None if keep is None else keep.absolute()
     if kept is not None and kept.exists() and any(kept.iterdir()):
         raise click.UsageError(f"{keep} is not empty: name a new folder for --keep")

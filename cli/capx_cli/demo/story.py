@@ -14,17 +14,15 @@ from capx import agent
 from capx.authority import Authority
 from capx.bundle import Bundle
 from capx.graph import Tree
-from capx.log import Event, Mark
+from capx.log import Event
 from capx_cli.demo import rows
 from capx_cli.demo.agents import HARMLESS, LEAD, reasons
 from capx_cli.demo.credential import PATIENCE
-from capx_cli.demo.data import ACCOUNTS, SERVICES, TENANT, expected_deck
+from capx_cli.demo.data import SERVICES, TENANT
 from capx_cli.demo.process import Children, DemoProblem
 from capx_cli.demo.rows import Row
 from capx_cli.demo.side import Probe, Side
 
-SOON = 1.0
-"""Seconds within which every service is to refuse a task that was completed."""
 _WAIT = 3.0
 
 Show = Callable[[str, Mapping[str, Any]], None]
@@ -62,25 +60,25 @@ def run(home: Path, *, show: Show, completes: bool = True) -> Outcome:
             show(left["step"], {"session": left, "execution": right})
             if left["step"] == "export":
                 export = {"session": left, "execution": right}
-        table = [*_worked(session, export["session"]), *_worked(execution, export["execution"])]
+        table = [*rows.of_work(session, export["session"]), *rows.of_work(execution, export["execution"])]
         show("worked", {side.name: {"received": side.received(), "deck": side.deck()} for side in (session, execution)})
 
         before = execution.probes()
         authority.revoke(_node(before, "presentation-agent"))
         after = execution.probes()
-        table += _revoked(before, after)
+        table += rows.of_revocation(before, after)
         show("revoked", after)
 
         took = _end(opened.bundle, execution.services, lambda: completes and authority.complete(opened.id))
         ended = {"session": session.probes(), "execution": execution.probes()}
-        table += _ended(took, ended)
+        table += rows.of_completion(took, ended)
         show("ended", {"took": took, **ended})
 
         denial = _decision(authority, export["execution"].get("problem", {}).get("decision", ""))
         tree = authority.graph(opened.id).trees[0]
         with authority.store.read() as reading:
             events, head = list(reading.events()), reading.head().mark
-        table += _remembered(tree, events, head, denial)
+        table += rows.of_memory(tree, events, head, denial)
     table.sort(key=lambda row: row.side, reverse=True)
     return Outcome(table, time.monotonic() - began, opened.id, tree, events, denial)
 
@@ -96,89 +94,6 @@ def _keys(authority: Authority, home: Path, service: str) -> dict[str, str]:
     path = home / "demo" / "execution" / f"{service}.keys"
     authority.export_keys(service).save(path)
     return {"CAPX_AUDIENCE": service, "CAPX_KEY_FILE": str(path), "CAPX_STORE": str(authority.store.path)}
-
-
-def _worked(side: Side, export: Mapping[str, Any]) -> list[Row]:
-    stolen = side.name == "session"
-    slides, records = len(expected_deck()), len(ACCOUNTS)
-    received = side.received()
-    wanted = f"200, {records} records" if stolen else "403 action_not_allowed at hop 1 (presentation-agent)"
-    return [
-        Row(side.name, "the review is finished", f"{slides} of {slides} slides", side.deck()),
-        Row(side.name, "the sub-agent exports the CRM", wanted, rows.export(export)),
-        Row(
-            side.name,
-            "records at the attacker's sink",
-            f"{records if stolen else 0} of {records}, in 1 request",
-            f"{received['records']} of {records}, in {received['requests']} request",
-        ),
-    ]
-
-
-def _revoked(before: Mapping[str, Probe], after: Mapping[str, Probe]) -> list[Row]:
-    each = len(SERVICES)
-    dead, alive = f"{each} of {each} refused: revoked", f"{each} of {each} served"
-    return [
-        Row("execution", "all agents, before the revocation", "16 of 16 served", rows.served(before.values())),
-        Row("execution", "presentation-agent, revoked", dead, _of(after, "presentation-agent", "revoked")),
-        Row("execution", "proofreader, below it", dead, _of(after, "proofreader", "revoked")),
-        Row("execution", "notes-agent, beside it", alive, _of(after, "notes-agent", None)),
-    ]
-
-
-def _ended(took: Mapping[str, float], ended: Mapping[str, Mapping[str, Probe]]) -> list[Row]:
-    services = len(SERVICES)
-    soon = sum(seconds <= SOON for seconds in took.values())
-    return [
-        Row(
-            "execution",
-            "services refuse the completed task",
-            f"within {SOON:g} s at {services} of {services}",
-            f"within {SOON:g} s at {soon} of {len(took)}",
-            f"slowest {max(took.values()) * 1000:.0f} ms",
-        ),
-        Row(
-            "execution",
-            "all agents, after the completion",
-            "16 of 16 refused: task_completed",
-            rows.refused(ended["execution"].values(), "task_completed"),
-        ),
-        Row(
-            "session",
-            "all agents, after the work",
-            "16 of 16 served",
-            rows.served(ended["session"].values()),
-            "until someone remembers to revoke it",
-        ),
-    ]
-
-
-def _remembered(tree: Tree, events: list[Event], head: Mark, denial: Mapping[str, Any]) -> list[Row]:
-    return [
-        Row(
-            "execution",
-            "the graph",
-            "root: task_completed, presentation-agent: revoked, proofreader: revoked, notes-agent: task_completed",
-            rows.deaths(tree),
-        ),
-        Row(
-            "execution",
-            "the denial in the log",
-            "denied crm.export by presentation-agent",
-            f"{denial.get('outcome')} {denial.get('action')} by {' '.join(denial.get('hops', ())[-1:])}",
-        ),
-        Row(
-            "execution",
-            "the log, each entry bound to the last",
-            f"{len(events)} entries fit",
-            rows.unbroken(events, head),
-        ),
-    ]
-
-
-def _of(probes: Mapping[str, Probe], name: str, code: str | None) -> str:
-    mine = [probe for agent, probe in probes.items() if agent == name]
-    return rows.served(mine) if code is None else rows.refused(mine, code)
 
 
 def _node(probes: Mapping[str, Probe], name: str) -> str:
