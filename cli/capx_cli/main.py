@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -34,8 +35,26 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
 }
 
 
+class _NobodyReads(Exception):
+    """A broken pipe, kept from click, which would leave with 1: that says "denied" here."""
+
+
 class Lazy(click.Group):
     """A group that loads a command when it is asked for."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Parse the command line."""
+        try:
+            return super().make_context(*args, **extra)
+        except BrokenPipeError:
+            raise _NobodyReads from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise _NobodyReads from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Give the names, in the order of the table."""
@@ -113,13 +132,8 @@ def _invoke(args: Sequence[str]) -> int:
         return _fail("interrupted", INTERRUPTED)
     except click.ClickException as error:
         return _fail(error.format_message(), UNUSABLE)
-    except SystemExit as leaving:
-        # click leaves with 1, which says "denied" here, when nobody reads on.
-        if isinstance(leaving.__context__, BrokenPipeError):
-            raise leaving.__context__ from None
-        raise
-    except BrokenPipeError:
-        raise
+    except _NobodyReads:
+        raise BrokenPipeError from None
     except Exception as error:  # noqa: BLE001 - the last place where a failure can be put into words
         return _explain(error)
     return result if isinstance(result, int) else DONE

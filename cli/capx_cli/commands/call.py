@@ -86,7 +86,7 @@ def _body(answer: "httpx.Response") -> None:
 
 def _reasons(problem: dict[str, Any]) -> list[dict[str, Any]]:
     reasons = problem["reasons"]
-    listed = cast("list[Any]", reasons) if isinstance(reasons, list) else []
+    listed: list[Any] = reasons if isinstance(reasons, list) else []
     return [cast("dict[str, Any]", each) for each in listed if isinstance(each, dict)]
 
 

@@ -30,13 +30,10 @@ def mint(
     """
     from capx.authority import Authority
 
+    granted = arguments.granted(allow, with_)
+    caveats = arguments.caveats(not_before=not_before, max_hops=max_hops, where=where)
     with Authority.open_home() as authority:
-        bundle = authority.mint(
-            words.task_id(authority, task_id),
-            allow=arguments.granted(allow, with_),
-            expires=expires,
-            caveats=arguments.caveats(not_before=not_before, max_hops=max_hops, where=where),
-        )
+        bundle = authority.mint(words.task_id(authority, task_id), allow=granted, expires=expires, caveats=caveats)
     screen.bare(bundle.text)
     screen.note(f"minted for task {bundle.task}", screen.GOOD)
     words.what_is_left(bundle)

@@ -45,13 +45,11 @@ def open_(
     """
     from capx.authority import Authority
 
+    granted = arguments.granted(allow, with_)
+    caveats = arguments.caveats(not_before=not_before, max_hops=max_hops, where=where)
     with Authority.open_home() as authority:
         opened = authority.open(
-            allow=arguments.granted(allow, with_),
-            tenant=tenant,
-            expires=expires or "1h",
-            purpose=purpose,
-            caveats=arguments.caveats(not_before=not_before, max_hops=max_hops, where=where),
+            allow=granted, tenant=tenant, expires=expires or "1h", purpose=purpose, caveats=caveats
         )
     screen.bare(opened.bundle.text)
     screen.note(f"opened task {opened.id}", screen.GOOD)

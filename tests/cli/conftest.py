@@ -1,0 +1,86 @@
+"""The command as a shell runs it: a process of its own, a home of its own, no terminal."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from capx.authority import Authority
+from capx.capability import Capability
+from capx.decision import Decision
+from capx.present import ToolCall
+from capx_caveats import Call
+
+COMMAND = (sys.executable, "-m", "capx_cli.main")
+
+
+class Said:
+    """What a command said, and how it ended."""
+
+    def __init__(self, done: "subprocess.CompletedProcess[bytes]") -> None:
+        self.code = done.returncode
+        self.out = done.stdout.decode()
+        self.err = done.stderr.decode()
+
+    @property
+    def token(self) -> str:
+        token, end = self.out.split("\n")
+        assert not end
+        assert token.startswith("capx1_")
+        return token
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Shell:
+    """Runs `capx` with a temporary home."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = folder / "home"
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("CAPX_")}
+        for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM"):
+            inherited.pop(name, None)
+        self.env = {**inherited, "CAPX_HOME": str(self.home), "HOME": str(folder)}
+
+    def __call__(self, *args: str, token: str | None = None, code: int = 0, **env: str) -> Said:
+        source: dict[str, Any] = {"stdin": subprocess.DEVNULL} if token is None else {"input": token.encode()}
+        done = subprocess.run(
+            (*COMMAND, *args), capture_output=True, env={**self.env, **env}, timeout=30, check=False, **source
+        )
+        said = Said(done)
+        assert said.code == code, (args, said.code, said.out, said.err)
+        assert "Traceback" not in said.err
+        return said
+
+    def decide(self, token: str, action: str, tenant: str | None = None, **args: Any) -> Decision:
+        """Present a token to a resource that records its decision in this home."""
+        with Authority.open_home(self.home) as authority:
+            capability = Capability.parse(token)
+            received = ToolCall(action, args)
+            presentation = capability.present(received)
+            decision = authority.verifier(capability.audience).decide(
+                presentation.text, received, Call(action, args, tenant=tenant)
+            )
+            assert authority.flush()
+        return decision
+
+
+@pytest.fixture
+def capx(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+@pytest.fixture
+def home(capx: Shell) -> Iterator[Shell]:
+    with Authority.create_home(capx.home):
+        pass
+    return capx
+
+

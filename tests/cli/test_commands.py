@@ -1,0 +1,173 @@
+"""What a shell sees of every command: help, exit codes, how it starts and how it stops."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from capx_cli.main import COMMANDS, capx as group
+
+
+def commands() -> list[tuple[str, click.Command]]:
+    context = click.Context(group)
+    found: list[tuple[str, click.Command]] = []
+    for name in COMMANDS:
+        command = group.get_command(context, name)
+        assert command is not None
+        found.append((name, command))
+        if isinstance(command, click.Group):
+            found += [(f"{name} {sub}", each) for sub, each in command.commands.items()]
+    return found
+
+
+def test_every_command_has_a_help_with_an_example_and_every_option_too() -> None:
+    for name, command in commands():
+        if name == "demo":
+            continue
+        help_text = command.get_help(click.Context(command))
+        assert "Example: " in help_text, name
+        assert "capx " in help_text, name
+        for parameter in command.params:
+            if isinstance(parameter, click.Option) and parameter.name != "help":
+                assert parameter.help, (name, parameter.name)
+
+
+def test_help_loads_neither_capx_nor_msgspec_nor_rich() -> None:
+    script = (
+        "import sys; from capx_cli.main import run; run(['--help'])\n"
+        "sys.exit(','.join({'capx', 'capx_caveats', 'msgspec', 'rich', 'importlib.metadata'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(name in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        ((), 2, "Usage: capx"),
+        (("nonsense",), 2, "No such command 'nonsense'"),
+        (("task", "open"), 2, "Missing option '--allow'. See capx task open --help"),
+        (("task", "open", "--allow", "crm.read"), 3, "capx init"),
+        (("task", "open", "--allow", "crm..read"), 2, "is not an action"),
+        (("task", "open", "--allow", "crm.read@"), 2, "no audience after the @"),
+        (("task", "open", "--with", "a=b", "--allow", "crm.read"), 2, "belong to the --allow before them"),
+        (("task", "open", "--allow", "a", "--expires", "soon"), 3, "capx init"),
+        (("verify", "--action", "crm.read"), 3, "no token was given"),
+        (("verify",), 2, "Missing option '--action'"),
+        (("inspect",), 3, "no token was given"),
+        (("inspect", "--token-file", "/nowhere"), 3, "cannot read the token file /nowhere"),
+        (("attenuate",), 2, "nothing to narrow by"),
+        (("present",), 2, "give either --action or --http"),
+        (("revoke",), 2, "give either TARGET, or --held"),
+        (("call", "http://127.0.0.1:1/"), 3, "no token was given"),
+        (("keys", "export", "crm"), 3, "capx init"),
+        (("shell-setup", "cmd"), 2, "is not one of"),
+    ],
+)
+def test_errors_are_one_line_with_an_exit_code(capx: Any, args: tuple[str, ...], code: int, says: str) -> None:
+    said = capx(*args, code=code)
+    assert said.out == ""
+    assert says in said.err
+    if args:
+        assert said.err.count("\n") == 1
+        assert said.err.startswith("capx: ")
+
+
+def test_errors_that_need_a_token_or_a_home(home: Any) -> None:
+    token = home("task", "open", "--allow", "crm.read", "--allow", "slides.write").token
+    for args, code, says in (
+        (("delegate", "--to", "x", "--allow", "crm.read@crm"), 2, "names an audience"),
+        (("delegate", "--to", "x", "--audience", "hr"), 2, "holds nothing for hr"),
+        (("delegate", "--to", "x\u202ey"), 2, "is not an agent's name"),
+        (("delegate", "--to", "x", "--expires", "tomorrow"), 2, "is no time"),
+        (("present", "--action", "hr.read"), 2, "holds nothing for 'hr'"),
+        (("present", "--http", "GET", "/"), 2, "choose with --audience"),
+        (("call", "http://127.0.0.1:1/", "--audience", "crm"), 3, "cannot reach http://127.0.0.1:1/"),
+        (("call", "http://[::1/", "--audience", "crm"), 3, "cannot reach"),
+        (("task", "show", "nobody"), 2, "there is no task 'nobody'"),
+        (("revoke", "nobody"), 2, "is nothing that can be revoked"),
+        (("task", "open", "--allow", "a", "--expires", "2d"), 2, "too far ahead"),
+    ):
+        said = home(*args, token=token, code=code)
+        assert says in said.err, said.err
+        assert said.out == ""
+    (home.home / "capx.db").write_bytes(b"not a database" * 100)
+    assert "not a database" in home("task", "list", code=3).err
+
+
+def test_an_unexpected_failure_shows_neither_traceback_nor_values() -> None:
+    script = (
+        "import sys, capx_cli.main as m\n"
+        "def broken(*a, **k): raise RuntimeError('capx1_secretsecretsecret')\n"
+        "m.capx.main = broken\n"
+        "sys.exit(m.run(['task']))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 70
+    assert done.stderr.startswith("capx: unexpected RuntimeError at <string>:2: this is a bug")
+    assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize("args", [("--help",), ("task", "--help"), ("task", "list", "--json")])
+def test_a_reader_that_goes_away_is_no_denial(home: Any, args: tuple[str, ...]) -> None:
+    process = subprocess.Popen(
+        (sys.executable, "-m", "capx_cli.main", *args),
+        env=home.env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(timeout=30) == 141
+
+
+def test_ctrl_c_ends_quietly(home: Any, tmp_path: Path) -> None:
+    fifo = tmp_path / "never"
+    os.mkfifo(fifo)
+    process = subprocess.Popen(
+        (sys.executable, "-m", "capx_cli.main", "inspect"),
+        env=home.env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == "waiting for a token on standard input …\n".encode()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, b"")
+    assert b"capx: interrupted" in err
+    assert b"Traceback" not in err
+
+
+def test_ctrl_c_while_opening_leaves_a_whole_task_or_none(home: Any) -> None:
+    for delay in (0.08, 0.16, 0.24):
+        process = subprocess.Popen(
+            (sys.executable, "-m", "capx_cli.main", "task", "open", "--allow", "crm.read"),
+            env=home.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    minted = [len(home("task", "show", task["id"], "--json").json["minted"]) for task in _tasks(home)]
+    assert all(count == 1 for count in minted)
+    home("doctor")
+
+
+def _tasks(home: Any) -> list[dict[str, Any]]:
+    tasks: list[dict[str, Any]] = home("task", "list", "--json").json
+    return tasks
