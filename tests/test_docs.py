@@ -1,0 +1,218 @@
+"""README and docs say what is so: their code runs, transcripts are what a terminal shows, links lead somewhere."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import Struct
+
+from capx.task import diagram
+from capx_cli.main import COMMANDS
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^```(?P<language>\S*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
+HEADING = re.compile(r"^#+ (?P<title>.+)$", re.MULTILINE)
+PRINTED = re.compile(r"^ *print\(.*\)  +# (?P<output>.+)$", re.MULTILINE)
+PRINTED_BELOW = re.compile(r"^# (?P<output>.+)\n(?=(?:# .+\n)*\Z)", re.MULTILINE)
+RAISED = re.compile(r"  +# (?P<error>[A-Z]\w+): (?P<message>.+)$")
+HOME = "/home/ana"
+"""What the transcripts call the home folder of whoever types."""
+MASKS = [
+    (re.compile(r"\bcapx1_[\w-]+"), "TOKEN"),
+    (re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "INSTANT"),
+    (re.compile(r"\bin \d+ (s|min|h)\b"), "SOON"),
+    (re.compile(r"(?<![\w-])(?=[\w-]*[A-Z\d])[\w-]{22}(?![\w-])"), "ID"),
+]
+
+
+class Block(Struct, frozen=True):
+    """A fenced block of a page; `line` is that of its first line."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+
+
+def blocks(page: Path, language: str) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(page, text.count("\n", 0, found.start("text")) + 1, language, found["text"])
+        for found in FENCE.finditer(text)
+        if found["language"] == language
+    ]
+
+
+def names(page: Path) -> str:
+    return str(page.relative_to(CHECKOUT))
+
+
+def with_blocks(language: str) -> list[Path]:
+    return [page for page in PAGES if blocks(page, language)]
+
+
+@pytest.fixture(autouse=True)
+def nobodys_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty HOME and working folder, and no setting of whoever runs the tests."""
+    for name in [name for name in os.environ if name.startswith("CAPX_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", with_blocks("python"), ids=names)
+def test_the_python_of_a_page_does_what_the_page_says(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    namespace: dict[str, Any] = {"__name__": names(page)}
+    for block in blocks(page, "python"):
+        # The page's own line numbers, for whoever reads a traceback.
+        code = compile("\n" * (block.line - 1) + block.text, str(page), "exec", dont_inherit=True)
+        expected = RAISED.search(block.text.rstrip("\n"))
+        if expected is None:
+            exec(code, namespace)
+        else:
+            with pytest.raises(Exception, match=f"^{re.escape(expected['message'])}$") as caught:
+                exec(code, namespace)
+            assert type(caught.value).__name__ == expected["error"]
+        assert capsys.readouterr().out.splitlines() == outputs(block.text), f"{names(page)}, line {block.line}"
+
+
+def outputs(text: str) -> list[str]:
+    """What a block says that it prints: in comments beside its calls of print, and at its end."""
+    return [found["output"].rstrip() for shape in (PRINTED, PRINTED_BELOW) for found in shape.finditer(text)]
+
+
+class Command(Struct, frozen=True):
+    """A command of a transcript with its prompts, and what the terminal is said to show."""
+
+    typed: str
+    shown: str
+
+    @property
+    def text(self) -> str:
+        """The command without its prompts: `$` before its first line, `>` before others."""
+        return re.sub(r"^[$>] ?", "", self.typed, flags=re.MULTILINE).rstrip("\n")
+
+
+def commands(block: Block) -> Iterator[Command]:
+    typed, shown = "", ""
+    for line in block.text.splitlines(keepends=True):
+        if line.startswith("$ "):
+            if typed:
+                yield Command(typed, shown)
+            typed, shown = line, ""
+        elif not shown and (typed.endswith("\\\n") or re.match(r">( |$)", line)):
+            typed += line
+        else:
+            shown += line
+    yield Command(typed, shown)
+
+
+def typed(block: Block, home: Path) -> list[str]:
+    """What a terminal shows for each command of the block, all typed into one shell."""
+    end = "=== end of command ==="
+    script = "".join(f"{command.text}\nlast=$?; echo '{end}'; (exit $last)\n" for command in commands(block))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    kept = {name: value for name, value in os.environ.items() if name.startswith("COV")}
+    # A file, so that commands do not read the rest of the script from standard input.
+    (home / ".typed").write_text(script, encoding="utf-8")
+    done = subprocess.run(
+        ["bash", "--noprofile", "--norc", str(home / ".typed")],
+        stdin=subprocess.DEVNULL,
+        # Unbuffered, since a terminal shows both streams in the order in which they were written.
+        env={**kept, "HOME": str(home), "PATH": path, "LC_ALL": "C.UTF-8", "COLUMNS": "100", "PYTHONUNBUFFERED": "1"},
+        cwd=home,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    return done.stdout.replace(str(home), HOME).split(f"{end}\n")[:-1]
+
+
+def masked(text: str) -> str:
+    for pattern, name in MASKS:
+        text = pattern.sub(name, text)
+    return "\n".join(line.rstrip() for line in text.strip("\n").splitlines())
+
+
+@pytest.mark.parametrize("page", with_blocks("console"), ids=names)
+def test_the_transcripts_of_a_page_are_what_a_terminal_shows(page: Path, nobodys_machine: Path) -> None:
+    """To write them anew: REWRITE_TRANSCRIPTS=1 python -m pytest tests/test_docs.py."""
+    for block in blocks(page, "console"):
+        wanted = [(command.text, masked(command.shown)) for command in commands(block)]
+        shown = typed(block, nobodys_machine)
+        got = [(command.text, masked(text)) for command, text in zip(commands(block), shown, strict=True)]
+        if "REWRITE_TRANSCRIPTS" in os.environ:
+            rewrite(block, shown)
+        else:
+            assert got == wanted, f"{names(page)}, line {block.line}"
+
+
+def rewrite(block: Block, shown: list[str]) -> None:
+    """Put what a terminal shows into the page."""
+    lines: list[str] = []
+    for command, text in zip(commands(block), shown, strict=True):
+        lines += [command.typed.rstrip("\n"), *(line.rstrip() for line in text.rstrip("\n").splitlines())]
+    text = block.page.read_text(encoding="utf-8")
+    block.page.write_text(text.replace(block.text, "\n".join([*lines, ""]), 1), encoding="utf-8")
+
+
+def anchor(title: str) -> str:
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", [*PAGES, CHECKOUT / "CHANGELOG.md"], ids=names)
+def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
+    for found in LINK.finditer(FENCE.sub("", page.read_text(encoding="utf-8"))):
+        target, _, fragment = found["target"].partition("#")
+        if target.startswith("https://"):
+            continue
+        linked = (page.parent / target).resolve() if target else page
+        assert linked.is_relative_to(CHECKOUT), target
+        assert linked.exists(), target
+        if fragment:
+            titles = HEADING.findall(FENCE.sub("", linked.read_text(encoding="utf-8")))
+            assert fragment in map(anchor, titles), found["target"]
+
+
+def test_every_page_is_linked_from_the_index() -> None:
+    docs = CHECKOUT / "docs"
+    linked = {docs / "README.md"}
+    for index in (docs / "README.md", docs / "decisions" / "README.md"):
+        linked |= {(index.parent / found["target"]).resolve() for found in LINK.finditer(index.read_text("utf-8"))}
+    assert set(docs.rglob("*.md")) <= linked
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_command_line_page_speaks_of(command: str) -> None:
+    page = (CHECKOUT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    assert re.search(rf"(`|\$ capx |`capx ){command}\b", page)
+
+
+def test_no_fenced_block_escapes_the_tests() -> None:
+    # Text is drawings, mermaid the generated diagram, toml and sh would be neither run nor compared.
+    languages = {found["language"] for page in PAGES for found in FENCE.finditer(page.read_text("utf-8"))}
+    assert languages <= {"python", "console", "text", "mermaid"}
+
+
+def test_the_readme_is_short_and_shows_a_refusal_in_both_of_its_examples() -> None:
+    readme = PAGES[0]
+    assert len(readme.read_text(encoding="utf-8").splitlines()) < 120
+    assert any(RAISED.search(block.text.rstrip("\n")) for block in blocks(readme, "python"))
+    assert any("denied" in block.text.lower() for block in blocks(readme, "console"))
+
+
+def test_the_state_diagram_is_the_one_of_the_table() -> None:
+    text = (CHECKOUT / "docs" / "concepts.md").read_text(encoding="utf-8")
+    begin, end = "<!-- generated by capx.task.diagram() -->\n", "<!-- end of what is generated -->\n"
+    _, _, rest = text.partition(begin)
+    assert rest.partition(end)[0] == f"```mermaid\n{diagram()}\n```\n"
