@@ -1,0 +1,159 @@
+"""A verifier's world in memory, with a clock that stands still until a test moves it."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from capx import chain, wire
+from capx.capability import Capability, mint
+from capx.decision import Decision, Denied
+from capx.errors import Unavailable
+from capx.keys import AudienceKeys, RootKey
+from capx.present import ToolCall
+from capx.replay import Replay
+from capx.verifier import Verifier
+from capx_caveats import JSON, Allow, Call, Caveat, Expires, Root, Task, UntilCompleted, allow
+
+NOW = 1_795_600_000
+ROOT_KEY = RootKey(bytes(range(32)))
+KEY = ROOT_KEY.audience_key("crm")
+NONCES = ("AgICAgICAgI", "AwMDAwMDAwM", "BAQEBAQEBAQ", "BQUFBQUFBQU")
+"""Hop nonces."""
+
+
+class Clock:
+    """Stands still at `now`, in Unix seconds."""
+
+    def __init__(self, now: float = NOW) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Deaths:
+    """Knowledge of deaths that a test writes."""
+
+    def __init__(self) -> None:
+        self.deaths: dict[bytes | str, str] = {}
+        self.years = 0.0
+
+    def age(self) -> float:
+        """The age that the test has set."""
+        return self.years
+
+
+class Records:
+    """Keeps decisions; `full` refuses to take more."""
+
+    def __init__(self) -> None:
+        self.decisions: list[Decision] = []
+        self.full = False
+        self.slots = 0
+
+    def reserve(self) -> None:
+        if self.full:
+            raise Unavailable("cannot record another decision")
+        self.slots += 1
+
+    def record(self, decision: Decision) -> None:
+        self.slots -= 1
+        self.decisions.append(decision)
+
+    def release(self) -> None:
+        self.slots -= 1
+
+
+class Lab:
+    """One verifier with its clock, deaths and records."""
+
+    def __init__(self, audience: str = "crm", keys: AudienceKeys | None = None, **options: Any) -> None:
+        self.clock = Clock()
+        self.deaths = Deaths()
+        self.records = Records()
+        self.replay = Replay.process(clock=lambda: NOW - 1_000_000)
+        parts: dict[str, Any] = {
+            "liveness": self.deaths,
+            "replay": self.replay,
+            "recorder": self.records,
+            "clock": self.clock,
+        }
+        self.verifier = Verifier(
+            audience,
+            keys or AudienceKeys(audience, [ROOT_KEY.audience_key(audience)]),
+            **{**parts, **options},
+        )
+
+    def present(self, capability: Capability, action: str = "a.read", args: Mapping[str, JSON] | None = None) -> str:
+        """A fresh presentation of the capability for a tool call, made now."""
+        return capability.present(ToolCall(action, args or {}), now=int(self.clock.now)).text
+
+    def decide(
+        self, token: str, action: str = "a.read", args: Mapping[str, JSON] | None = None, **facts: Any
+    ) -> Decision:
+        """The decision on a presentation made for the very call that is judged."""
+        args = args or {}
+        return self.verifier.decide(token, ToolCall(action, args), Call(action, args, **facts))
+
+    def codes(
+        self,
+        capability: Capability,
+        action: str = "a.read",
+        args: Mapping[str, JSON] | None = None,
+        **facts: Any,
+    ) -> tuple[str, ...]:
+        """The reason codes of a properly presented call; none when it is allowed."""
+        return codes(self.decide(self.present(capability, action, args), action, args, **facts))
+
+
+def codes(verdict: Decision | Denied) -> tuple[str, ...]:
+    """The reason codes, in order."""
+    return tuple(refusal.code for refusal in verdict.refusals)
+
+
+def grant(
+    *caveats: Caveat,
+    task: str = "T1",
+    root: str = "R1",
+    allowed: Allow | None = None,
+    expires: int = NOW + 3600,
+) -> tuple[Caveat, ...]:
+    """What a complete authority's block holds, and more."""
+    return (
+        Task(task),
+        Root(root),
+        UntilCompleted(task),
+        Expires(expires),
+        allowed or allow("a.read", "a.write"),
+        *caveats,
+    )
+
+
+def minted(*caveats: Caveat, audience: str = "crm", nonce: str = "AQEBAQEBAQEBAQEBAQEBAQ", **parts: Any) -> Capability:
+    """A complete capability with further caveats in the authority's block."""
+    return mint(ROOT_KEY.audience_key(audience), grant(*caveats, **parts), now=NOW, nonce=nonce)
+
+
+def raw(*blocks: bytes | wire.ThirdParty, audience: str = "crm", key: RootKey = ROOT_KEY) -> Capability:
+    """An authentic token of any blocks at all, however ill-formed."""
+    identifier = wire.Identifier(key.kid, audience, "AQEBAQEBAQEBAQEBAQEBAQ", NOW)
+    tail = chain.mac(key.audience_key(audience).mac_key, identifier.encode())
+    return _frame(identifier, (), blocks, tail)
+
+
+def appended(parent: Capability, *blocks: bytes | wire.ThirdParty) -> Capability:
+    """What any holder can make of a token: more blocks of any bytes."""
+    frame = wire.decode(parent.text)
+    return _frame(frame.identifier, frame.blocks, blocks, frame.signature)
+
+
+def _frame(
+    identifier: wire.Identifier, old: tuple[wire.Block, ...], new: Iterable[wire.Block], tail: bytes
+) -> Capability:
+    blocks = tuple(new)
+    for block in blocks:
+        if isinstance(block, wire.ThirdParty):
+            tail = chain.extend_third_party(tail, block.vid, block.cid)
+        else:
+            tail = chain.extend(tail, block)
+    frame = wire.Frame(identifier, identifier.encode(), (*old, *blocks), tail, b"")
+    return Capability(frame, wire.encode(identifier, frame.blocks, tail))

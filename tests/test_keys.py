@@ -1,0 +1,329 @@
+import copy
+import json
+import os
+import pickle
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from capx import chain, wire
+from capx.capability import Capability, mint
+from capx.errors import ConfigurationProblem, KeyProblem, MalformedToken
+from capx.keys import AudienceKey, AudienceKeys, KeyRing, RootKey
+from capx.present import ToolCall
+from capx.verifier import Verifier
+from capx_caveats import Call
+from tests.lab import KEY, NOW, ROOT_KEY, Lab, codes, grant, minted
+
+OTHER = RootKey(bytes(range(1, 33)))
+SECRET = bytes(range(32))
+
+
+class Live(AudienceKeys):
+    """Keys that an operator can retire while a verifier runs."""
+
+    retired = False
+
+    def get(self, kid: str) -> AudienceKey | None:
+        return None if self.retired else super().get(kid)
+
+
+def with_kid(capability: Capability, kid: str) -> str:
+    frame = wire.decode(capability.present(ToolCall("a.read"), now=NOW).text)
+    identifier = wire.Identifier(kid, frame.identifier.audience, frame.identifier.nonce, frame.identifier.issued_at)
+    return wire.encode(identifier, frame.blocks, frame.signature)
+
+
+def test_a_kid_and_an_audiences_key_follow_from_the_root_key_alone() -> None:
+    assert ROOT_KEY.kid == chain.b64u(chain.digest(b"capx/1/kid", SECRET)[:8])
+    derived = chain.mac(SECRET, b"capx/1/audience/crm\x01")
+    assert KEY.mac_key == chain.mac(b"macaroons-key-generator", derived)
+    assert RootKey(SECRET).audience_key("crm").mac_key == KEY.mac_key
+
+
+def test_two_fresh_keys_differ() -> None:
+    assert RootKey.generate().kid != RootKey.generate().kid
+
+
+def test_audiences_whose_names_run_together_have_keys_of_their_own() -> None:
+    names = ("crm", "crm1", "crm.1", "cr", "m")
+    assert len({ROOT_KEY.audience_key(name).mac_key for name in names}) == len(names)
+
+
+def test_an_unknown_kid_is_not_authentic() -> None:
+    assert codes(Lab().decide(with_kid(minted(), OTHER.kid))) == ("not_authentic",)
+
+
+@pytest.mark.parametrize(
+    "kid", ["", "../../../../etc/passwd", "A" * 200, "AAAAAAAAAA", "%2e%2e%2f%2e%2e", "AAAAAAAAAA\n", "A\0AAAAAAAAA"]
+)
+def test_an_empty_path_like_or_huge_kid_is_malformed(kid: str) -> None:
+    with pytest.raises(MalformedToken):
+        wire.decode(with_kid(minted(), kid))
+
+
+def test_a_kid_of_another_live_key_is_not_authentic() -> None:
+    lab = Lab(keys=AudienceKeys("crm", [KEY, OTHER.audience_key("crm")]))
+    assert codes(lab.decide(with_kid(minted(), OTHER.kid))) == ("not_authentic",)
+    assert lab.codes(minted()) == ()
+    assert lab.codes(mint(OTHER.audience_key("crm"), grant(), now=NOW)) == ()
+
+
+def test_a_retired_key_is_an_unknown_key_also_where_its_chains_are_cached() -> None:
+    keys = Live("crm", [KEY])
+    lab = Lab(keys=keys)
+    capability = minted()
+    assert lab.codes(capability) == ()
+    held = lab.verifier.authenticate(lab.present(capability))
+    keys.retired = True
+    assert lab.codes(capability) == ("not_authentic",)
+    assert codes(lab.verifier.decide(held, ToolCall("a.read"), Call("a.read"))) == ("not_authentic",)
+    keys.retired = False
+    assert lab.codes(capability) == ()
+
+
+def test_another_key_that_poses_under_a_cached_kid_is_not_authentic() -> None:
+    lab = Lab()
+    assert lab.codes(minted()) == ()
+    forger = AudienceKey(ROOT_KEY.kid, "crm", bytes(range(2, 34)))
+    assert lab.codes(mint(forger, grant(), now=NOW, nonce="AQEBAQEBAQEBAQEBAQEBAQ")) == ("not_authentic",)
+
+
+def test_a_token_of_one_audience_is_refused_at_another() -> None:
+    slides = Lab("slides")
+    token = slides.present(minted())
+    decision = slides.decide(token)
+    assert codes(decision) == ("wrong_audience",)
+    assert decision.refusals[0].given == "crm"
+
+
+def test_a_token_authenticated_at_one_audience_is_refused_by_the_verifier_of_another() -> None:
+    crm, slides = Lab("crm"), Lab("slides")
+    authentic = crm.verifier.authenticate(crm.present(minted()))
+    assert codes(slides.verifier.decide(authentic, ToolCall("a.read"), Call("a.read"))) == ("not_authentic",)
+
+
+def test_an_audiences_key_cannot_mint_for_another() -> None:
+    forged = mint(ROOT_KEY.audience_key("slides"), grant(), now=NOW)
+    assert Lab("crm").codes(forged) == ("wrong_audience",)
+    frame = wire.decode(forged.present(ToolCall("a.read"), now=NOW).text)
+    relabelled = wire.Identifier(frame.identifier.kid, "crm", frame.identifier.nonce, NOW)
+    assert codes(Lab("crm").decide(wire.encode(relabelled, frame.blocks, frame.signature))) == ("not_authentic",)
+
+
+def test_an_audiences_key_posing_as_anothers_mints_nothing_authentic() -> None:
+    derived = chain.mac(SECRET, b"capx/1/audience/slides\x01")
+    posing = AudienceKey(ROOT_KEY.kid, "crm", derived)
+    assert Lab("crm").codes(mint(posing, grant(), now=NOW)) == ("not_authentic",)
+
+
+def test_no_verifier_is_built_with_keys_of_another_audience() -> None:
+    lab = Lab()
+    with pytest.raises(ConfigurationProblem):
+        Verifier("slides", AudienceKeys("crm", [KEY]), liveness=lab.deaths, replay=lab.replay)
+    with pytest.raises(KeyProblem):
+        AudienceKeys("slides", [KEY])
+
+
+def test_two_keys_under_one_kid_are_refused() -> None:
+    with pytest.raises(KeyProblem, match="two keys"):
+        AudienceKeys("crm", [KEY, AudienceKey(KEY.kid, "crm", bytes(range(2, 34)))])
+    assert AudienceKeys("crm", [KEY, RootKey(SECRET).audience_key("crm")]).get(KEY.kid) is not None
+
+
+@pytest.mark.parametrize(
+    "secret", [b"", b"short", bytes(31), bytes(range(31)), bytes(range(33)), bytes(32), b"\xff" * 32, b"x" * 32]
+)
+def test_weak_short_and_placeholder_keys_are_refused(secret: bytes) -> None:
+    with pytest.raises(KeyProblem):
+        RootKey(secret)
+    with pytest.raises(KeyProblem):
+        AudienceKey(ROOT_KEY.kid, "crm", secret)
+
+
+@pytest.mark.parametrize("audience", ["", "CRM", "crm/../slides", "crm\n", "a" * 64, "-crm", "crm slides", "é"])
+def test_a_key_names_an_audience(audience: str) -> None:
+    with pytest.raises(KeyProblem):
+        ROOT_KEY.audience_key(audience)
+
+
+@pytest.mark.parametrize("kid", ["", "short", "../../etc/x", "A" * 11 + "=", "A" * 200])
+def test_a_key_has_a_key_id(kid: str) -> None:
+    with pytest.raises(KeyProblem):
+        AudienceKey(kid, "crm", SECRET)
+
+
+# Files
+
+
+def test_keys_come_back_from_their_file(tmp_path: Path) -> None:
+    ring = KeyRing(OTHER, [ROOT_KEY])
+    ring.save(tmp_path / "root.keys")
+    again = KeyRing.load(tmp_path / "root.keys")
+    assert again.active.kid == OTHER.kid
+    assert again.get(ROOT_KEY.kid) is not None
+    assert again.get("AAAAAAAAAAA") is None
+
+    ring.audience_keys("crm").save(tmp_path / "crm.keys")
+    keys = AudienceKeys.load(tmp_path / "crm.keys")
+    assert keys.audience == "crm"
+    assert Lab(keys=keys).codes(minted()) == ()
+
+
+def test_a_key_file_is_its_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        KeyRing(ROOT_KEY).save(tmp_path / "root.keys")
+        ROOT_KEY_KEYS.save(tmp_path / "crm.keys")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "root.keys").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "crm.keys").stat().st_mode & 0o777 == 0o600
+
+
+ROOT_KEY_KEYS = AudienceKeys("crm", [KEY])
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620, 0o602, 0o610, 0o666])
+def test_a_key_file_that_others_may_use_is_refused(tmp_path: Path, mode: int) -> None:
+    for path, save, load in (
+        (tmp_path / "root.keys", KeyRing(ROOT_KEY).save, KeyRing.load),
+        (tmp_path / "crm.keys", ROOT_KEY_KEYS.save, AudienceKeys.load),
+    ):
+        save(path)
+        path.chmod(mode)
+        with pytest.raises(KeyProblem, match="chmod 600"):
+            load(path)
+        path.chmod(0o400)
+        load(path)
+
+
+def test_a_key_file_is_never_overwritten_nor_written_through_a_link(tmp_path: Path) -> None:
+    KeyRing(ROOT_KEY).save(tmp_path / "root.keys")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    for taken in ("root.keys", "link"):
+        with pytest.raises(KeyProblem):
+            KeyRing(OTHER).save(tmp_path / taken)
+    assert KeyRing.load(tmp_path / "root.keys").active.kid == ROOT_KEY.kid
+    assert not (tmp_path / "elsewhere").exists()
+
+
+LINE = KEY.line()
+FILES = {
+    "nothing": "",
+    "a comment alone": "# keys\n",
+    "an unknown kind": LINE.replace("audience ", "root ", 1),
+    "a missing field": LINE.rsplit(" ", 1)[0],
+    "another field": LINE + " x",
+    "no base64": LINE.rsplit(" ", 1)[0] + " !!!",
+    "a short key": LINE[:-4],
+    "padding": LINE + "=",
+    "a placeholder": LINE.rsplit(" ", 1)[0] + " " + "A" * 43,
+    "two audiences": LINE + "\n" + ROOT_KEY.audience_key("slides").line(),
+    "no ascii": LINE + "\nü",
+    "a path for a kid": LINE.replace(KEY.kid, "../../../etc"),
+}
+
+
+@pytest.mark.parametrize("text", FILES.values(), ids=list(FILES))
+def test_any_other_file_is_refused_and_its_keys_not_told(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "crm.keys"
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o600)
+    with pytest.raises(KeyProblem) as caught:
+        AudienceKeys.load(path)
+    assert LINE.rsplit(" ", 1)[1][:20] not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_or_a_folder_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path / "nothing", tmp_path):
+        with pytest.raises(KeyProblem):
+            KeyRing.load(path)
+
+
+def test_a_root_key_under_another_kid_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "root.keys"
+    path.write_text(ROOT_KEY.line().replace(ROOT_KEY.kid, OTHER.kid))
+    path.chmod(0o600)
+    with pytest.raises(KeyProblem, match="kid"):
+        KeyRing.load(path)
+
+
+def test_a_key_file_of_another_audience_is_refused_where_one_is_named(tmp_path: Path) -> None:
+    ROOT_KEY_KEYS.save(tmp_path / "crm.keys")
+    with pytest.raises(KeyProblem):
+        AudienceKeys.load(tmp_path / "crm.keys", "slides")
+
+
+# Secrets
+
+HOLDERS = [ROOT_KEY, KEY, KeyRing(ROOT_KEY), ROOT_KEY_KEYS]
+
+
+def secrets() -> Iterator[str]:
+    derived = chain.mac(SECRET, b"capx/1/audience/crm\x01")
+    for secret in (SECRET, derived, KEY.mac_key):
+        yield from (chain.b64u(secret), secret.hex(), repr(secret)[2:-1])
+
+
+def assert_tells_nothing(text: str) -> None:
+    assert not [secret for secret in secrets() if secret in text]
+
+
+@pytest.mark.parametrize("holder", HOLDERS, ids=lambda holder: type(holder).__name__)
+def test_a_key_never_shows_in_repr_str_or_format(holder: object) -> None:
+    assert_tells_nothing(f"{holder!r} {holder} {[holder]} %s" % holder)
+
+
+@pytest.mark.parametrize("holder", HOLDERS, ids=lambda holder: type(holder).__name__)
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_key_is_neither_pickled_nor_copied(holder: object, copied: Callable[[object], object]) -> None:
+    with pytest.raises(KeyProblem) as caught:
+        copied(holder)
+    assert_tells_nothing(str(caught.value))
+
+
+@pytest.mark.parametrize("holder", HOLDERS, ids=lambda holder: type(holder).__name__)
+@pytest.mark.parametrize("encode", [json.dumps, msgspec.json.encode, msgspec.to_builtins, vars])
+def test_a_key_is_no_json_and_has_no_dictionary(holder: object, encode: Callable[[object], object]) -> None:
+    with pytest.raises(TypeError):
+        encode(holder)
+
+
+def test_a_traceback_with_locals_shows_no_key() -> None:
+    lab = Lab()
+    authentic = lab.verifier.authenticate(lab.present(minted()))
+    shown: list[str] = [repr(authentic), repr(lab.verifier), repr(authentic.frame)]
+    try:
+        ROOT_KEY.audience_key("NO AUDIENCE")
+    except KeyProblem as error:
+        shown += traceback.TracebackException.from_exception(error).format()
+    for text in shown:
+        assert_tells_nothing(text)
+        assert repr(authentic.tail)[2:-1] not in text
+        assert repr(authentic.frame.signature)[2:-1] not in text
+        assert "capx1_" not in text
+
+
+def test_no_denial_tells_a_token_or_a_key() -> None:
+    lab = Lab()
+    forged = minted(audience="crm").present(ToolCall("a.read"), now=NOW).text[:-4] + "AAAA"
+    for token in (forged, lab.present(minted()), with_kid(minted(), OTHER.kid), "capx1_" + "A" * 50):
+        decision = lab.decide(token, "a.export")
+        text = json.dumps(decision.body()) + repr(decision)
+        assert not decision.allowed
+        assert_tells_nothing(text)
+        assert token[10:] not in text
+
+
+def test_what_the_log_gets_holds_no_token() -> None:
+    lab = Lab()
+    token = lab.present(minted())
+    assert lab.decide(token).allowed
+    (decision,) = lab.records.decisions
+    text = json.dumps(decision.body())
+    assert chain.b64u(wire.decode(token).signature) not in text
+    assert_tells_nothing(text)
