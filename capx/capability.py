@@ -56,6 +56,9 @@ class Token:
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a token does not change: {name} cannot be set")
 
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"a token does not change: {name} cannot be deleted")
+
     @property
     def audience(self) -> str:
         """The resource this token speaks to."""
