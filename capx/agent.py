@@ -19,7 +19,7 @@ from capx.present import HttpRequest
 MAX_BODY: Final = 1 << 20
 """Bytes of a request's body: it is buffered, to be digested."""
 
-_OF_TRANSPORT = ("verify", "cert", "trust_env", "http1", "http2", "limits", "proxy")
+_OF_TRANSPORT = ("verify", "cert", "http1", "http2", "limits", "proxy")
 _Origin = tuple[str, bytes, int | None]
 _PORTS = {"http": 80, "https": 443}
 
@@ -41,9 +41,9 @@ def http(
     A response of 403 that capx gave is tried again with the next capability; the last answer is returned.
     """
     presenter = _Presenter(origins, bundle, max_body)
-    settings = _split(client)
+    settings = _settings(client)
     inner = client.pop("transport", None) or httpx.HTTPTransport(**settings)
-    return httpx.Client(transport=_Transport(presenter, inner), trust_env=settings.get("trust_env", True), **client)
+    return httpx.Client(transport=_Transport(presenter, inner), **client)
 
 
 def async_http(
@@ -51,17 +51,21 @@ def async_http(
 ) -> httpx.AsyncClient:
     """`http` for async code."""
     presenter = _Presenter(origins, bundle, max_body)
-    settings = _split(client)
+    settings = _settings(client)
     inner = client.pop("transport", None) or httpx.AsyncHTTPTransport(**settings)
-    transport = _AsyncTransport(presenter, inner)
-    return httpx.AsyncClient(transport=transport, trust_env=settings.get("trust_env", True), **client)
+    return httpx.AsyncClient(transport=_AsyncTransport(presenter, inner), **client)
 
 
-def _split(client: dict[str, Any]) -> dict[str, Any]:
-    """Take out what configures the transport, since httpx ignores it beside one."""
+def _settings(client: dict[str, Any]) -> dict[str, Any]:
+    """What configures the transport, taken out where httpx would ignore it beside one, or go around ours."""
     if client.get("mounts"):
-        raise InvalidRequest("mounted transports would pass this one by: make a client of its own for them")
-    return {name: client.pop(name) for name in _OF_TRANSPORT if name in client}
+        raise InvalidRequest("mounted transports would go around this one: make a client of its own for them")
+    settings = {name: client.pop(name) for name in _OF_TRANSPORT if name in client}
+    if settings and client.get("transport"):
+        raise InvalidRequest(f"{', '.join(settings)}: configure the transport that is passed, it is used as it is")
+    if "trust_env" in client:
+        settings["trust_env"] = client["trust_env"]
+    return settings
 
 
 class _Presenter:

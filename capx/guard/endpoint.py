@@ -80,7 +80,7 @@ class Mark:
             raise ConfigurationProblem(f"{action!r:.80} is not an action: labels joined by dots")
         self.gate = gate
         self.action = action
-        self.names = f"{function.__module__}.{function.__qualname__}"
+        self.name = f"{function.__module__}.{function.__qualname__}"
         self.deferred = deferred
         self.signature = self._signature(function)
         self.injected = self._injected(function)
@@ -168,7 +168,7 @@ class Mark:
         return {field.name: field.validation_alias or field.alias for field in fields}, hidden
 
     def _problem(self, what: str) -> ConfigurationProblem:
-        return ConfigurationProblem(f"{self.names}: {what}")
+        return ConfigurationProblem(f"{self.name}: {what}")
 
 
 def wrapped(function: Callable[..., Any], mark: Mark) -> Callable[..., Any]:

@@ -77,6 +77,7 @@ class FastAPIGuard:
         """Stand before an application; call it before routes are added, so that the gate comes first in all.
 
         `public` lists paths as their routes spell them: open to everybody. A mount's path opens all below it.
+        Middleware added later stands before the guard: that is where CORS belongs, whose preflights bear no token.
         """
         routes = Map(app, public, self._gate)
         self._maps.append(routes)
