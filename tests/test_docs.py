@@ -151,7 +151,7 @@ def test_the_transcripts_of_a_page_are_what_a_terminal_shows(page: Path, nobodys
         wanted = [(command.text, masked(command.shown)) for command in commands(block)]
         shown = typed(block, nobodys_machine)
         got = [(command.text, masked(text)) for command, text in zip(commands(block), shown, strict=True)]
-        if "REWRITE_TRANSCRIPTS" in os.environ:
+        if got != wanted and "REWRITE_TRANSCRIPTS" in os.environ:
             rewrite(block, shown)
         else:
             assert got == wanted, f"{names(page)}, line {block.line}"
