@@ -1,0 +1,271 @@
+"""Guarded functions: what is presented, what is judged, and what never runs."""
+
+import asyncio
+import threading
+from collections.abc import Generator, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from capx.acting import acting, current_bundle
+from capx.authority import Authority
+from capx.bundle import Bundle
+from capx.decision import Denied
+from capx.errors import ConfigurationProblem, InvalidRequest
+from capx.guard.facts import GRANTED, Tenancy
+from capx_caveats import action, between, each, where
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Authority]:
+    with Authority.temporary() as authority:
+        yield authority
+
+
+def code_of(refused: pytest.ExceptionInfo[Denied]) -> str:
+    return refused.value.code
+
+
+def test_presentation_none(lab: Authority) -> None:
+    ran: list[int] = []
+
+    @lab.tool("crm.export")
+    def export() -> None:
+        ran.append(1)
+
+    with pytest.raises(Denied) as refused:
+        export()
+    assert code_of(refused) == "no_token"
+    assert not ran
+
+
+def test_a_bundle_for_other_audiences_is_no_token(lab: Authority) -> None:
+    @lab.tool("crm.export")
+    def export() -> None: ...
+
+    with acting(lab.open(allow=["slides.write"]).bundle), pytest.raises(Denied) as refused:
+        export()
+    assert code_of(refused) == "no_token"
+
+
+def test_an_allowed_call_runs_and_may_be_made_again(lab: Authority) -> None:
+    @lab.tool("slides.write")
+    def write(deck: str, *, page: int = 1) -> tuple[str, int]:
+        return deck, page
+
+    with acting(lab.open(allow=["slides.write"]).bundle):
+        assert write("deck-42") == ("deck-42", 1)
+        assert write(deck="deck-42", page=2) == ("deck-42", 2)
+
+
+def test_an_async_function_is_guarded_too(lab: Authority) -> None:
+    @lab.tool("slides.write")
+    async def write(deck: str) -> str:
+        await asyncio.sleep(0)
+        return deck
+
+    @lab.tool("slides.delete")
+    async def delete() -> None:
+        pytest.fail("it ran")
+
+    async def both() -> None:
+        with acting(lab.open(allow=["slides.write"]).bundle):
+            assert await write("deck-42") == "deck-42"
+            with pytest.raises(Denied) as refused:
+                await delete()
+            assert code_of(refused) == "action_not_allowed"
+
+    asyncio.run(both())
+
+
+def test_a_default_is_judged_although_it_was_not_sent(lab: Authority) -> None:
+    @lab.tool("crm.list")
+    def rows(limit: int = 1000) -> int:
+        return limit
+
+    with acting(lab.open(allow=[action("crm.list", limit=between(1, 100))]).bundle):
+        assert rows(100) == 100
+        with pytest.raises(Denied) as refused:
+            rows()
+    assert code_of(refused) == "argument_refused"
+    assert refused.value.refusals[0].given == {"limit": 1000}
+
+
+def test_arguments_changed_while_the_call_is_admitted_are_judged_as_they_run(lab: Authority) -> None:
+    @lab.tool("crm.mail")
+    async def mail(to: list[str]) -> None:
+        pytest.fail(f"it ran with {to}")
+
+    async def race() -> None:
+        to = ["ann"]
+        call = asyncio.ensure_future(mail(to))
+        await asyncio.sleep(0)
+        to.append("eve")
+        with pytest.raises(Denied) as refused:
+            await call
+        assert code_of(refused) == "argument_refused"
+
+    with acting(lab.open(allow=[action("crm.mail", to=each("ann"))]).bundle):
+        asyncio.run(race())
+
+
+def test_no_other_thread_acts_with_the_bundle(lab: Authority) -> None:
+    seen: list[Bundle | None] = []
+    bundle = lab.open(allow=["slides.write"]).bundle
+    with acting(bundle):
+        thread = threading.Thread(target=lambda: seen.append(current_bundle()))
+        thread.start()
+        thread.join()
+        assert current_bundle() is bundle
+    assert seen == [None]
+    assert current_bundle() is None
+
+
+def test_the_bundle_before_is_back_after_the_block(lab: Authority) -> None:
+    outer = lab.open(allow=["slides.write"]).bundle
+    with acting(outer):
+        with acting(outer.delegate(to="sub")) as inner:
+            assert current_bundle() is inner
+        assert current_bundle() is outer
+
+
+def as_given(customer: str) -> str:
+    return customer
+
+
+def shouted(customer: str) -> str:
+    return customer.upper()
+
+
+TENANTS: list[tuple[Tenancy, str | None]] = [
+    (None, "attribute_missing"),
+    ("Acme", None),
+    ("Other", "wrong_tenant"),
+    (GRANTED, None),
+    (as_given, None),
+    (shouted, "wrong_tenant"),
+]
+
+
+@pytest.mark.parametrize(("tenant", "refused"), TENANTS)
+def test_whose_tenant_a_tool_serves(lab: Authority, tenant: Tenancy, refused: str | None) -> None:
+    @lab.tool("crm.export", tenant=tenant)
+    def export(customer: str) -> str:
+        return customer
+
+    def code() -> str | None:
+        try:
+            export("Acme")
+        except Denied as denied:
+            return denied.code
+        return None
+
+    with acting(lab.open(tenant="Acme", allow=["crm.export"]).bundle):
+        assert code() == refused
+
+
+def test_granted_without_a_tenant_is_incomplete_authority(lab: Authority) -> None:
+    @lab.tool("crm.export", tenant=GRANTED)
+    def export() -> None: ...
+
+    with acting(lab.open(allow=["crm.export"]).bundle), pytest.raises(Denied) as refused:
+        export()
+    assert code_of(refused) == "incomplete_authority"
+
+
+def test_a_value_that_is_no_json_is_converted_in_plain_sight_or_named(lab: Authority) -> None:
+    @lab.tool("crm.since")
+    def since(when: object) -> object:
+        return when
+
+    instant = datetime(2026, 11, 25, tzinfo=UTC)
+    with acting(lab.open(allow=[action("crm.since", when="2026-11-25T00:00:00Z")]).bundle):
+        assert since(instant) is instant
+        with pytest.raises(InvalidRequest, match="'when' cannot be judged"):
+            since(object())
+
+
+def test_the_next_capability_is_tried_when_the_newest_is_refused(lab: Authority) -> None:
+    @lab.tool("crm.export", tenant="Acme")
+    def export() -> str:
+        return "ran"
+
+    task = lab.open(tenant="Acme", allow=["crm.export"])
+    newest = lab.mint(task.id, allow=["crm.export"], caveats=[where("region", "EU")])
+    with acting(Bundle([*task.bundle, *newest])):
+        assert export() == "ran"
+    with acting(newest), pytest.raises(Denied) as refused:
+        export()
+    assert code_of(refused) == "attribute_missing"
+
+
+def test_a_denial_from_within_the_tool_is_its_own(lab: Authority) -> None:
+    ran: list[int] = []
+
+    @lab.tool("crm.delete")
+    def delete() -> None: ...
+
+    @lab.tool("crm.export")
+    def export() -> None:
+        ran.append(1)
+        delete()
+
+    task = lab.open(allow=["crm.export"])
+    both = Bundle([*task.bundle, *lab.mint(task.id, allow=["crm.export"])])
+    with acting(both), pytest.raises(Denied) as refused:
+        export()
+    assert code_of(refused) == "action_not_allowed"
+    assert ran == [1]
+
+
+def test_use_after_completion(lab: Authority) -> None:
+    @lab.tool("crm.export")
+    def export() -> None: ...
+
+    task = lab.open(allow=["crm.export"])
+    with acting(task.bundle):
+        export()
+        lab.complete(task.id)
+        with pytest.raises(Denied) as refused:
+            export()
+    assert code_of(refused) == "task_completed"
+
+
+def taking_any(*names: str) -> None: ...
+
+
+def taking_more(**names: str) -> None: ...
+
+
+def generating() -> Generator[int]:
+    yield 1
+
+
+async def generating_async() -> Any:
+    yield 1
+
+
+@pytest.mark.parametrize("function", [taking_any, taking_more, generating, generating_async])
+def test_what_cannot_be_judged_whole_is_refused_when_it_is_guarded(lab: Authority, function: Any) -> None:
+    with pytest.raises(ConfigurationProblem):
+        lab.tool("crm.export")(function)
+
+
+async def looked_up(customer: str) -> str:
+    return customer
+
+
+def of_another(other: str) -> str:
+    return other
+
+
+@pytest.mark.parametrize("tenant", [looked_up, of_another])
+def test_a_tenant_that_cannot_be_told_is_refused_when_it_is_guarded(lab: Authority, tenant: Any) -> None:
+    with pytest.raises(ConfigurationProblem, match="tenant="):
+        lab.tool("crm.export", tenant=tenant)(as_given)
+
+
+def test_a_tool_without_an_action_is_refused(lab: Authority) -> None:
+    with pytest.raises(ConfigurationProblem, match="not an action"):
+        lab.tool("crm export")

@@ -1,0 +1,33 @@
+"""Real servers on 127.0.0.1, ended by whoever started them."""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Generator
+from typing import Any
+
+import uvicorn
+
+
+@contextlib.contextmanager
+def served(app: Any, **settings: Any) -> Generator[str]:
+    """Serve an ASGI application on a free port for the block; gives its origin."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none", **settings))
+        thread = threading.Thread(target=_run, args=[server, listening])
+        thread.start()
+        try:
+            while not server.started and thread.is_alive():
+                time.sleep(0.005)
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def _run(server: uvicorn.Server, listening: socket.socket) -> None:
+    # How uvicorn ends when an application does not start.
+    with contextlib.suppress(SystemExit):
+        server.run(sockets=[listening])
