@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +49,14 @@ class Shell:
         self.env = {**inherited, "CAPX_HOME": str(self.home), "HOME": str(folder)}
 
     def __call__(self, *args: str, token: str | None = None, code: int = 0, **env: str) -> Said:
-        source: dict[str, Any] = {"stdin": subprocess.DEVNULL} if token is None else {"input": token.encode()}
         done = subprocess.run(
-            (*COMMAND, *args), capture_output=True, env={**self.env, **env}, timeout=30, check=False, **source
+            (*COMMAND, *args),
+            capture_output=True,
+            env={**self.env, **env},
+            timeout=30,
+            check=False,
+            input=None if token is None else token.encode(),
+            stdin=subprocess.DEVNULL if token is None else None,
         )
         said = Said(done)
         assert said.code == code, (args, said.code, said.out, said.err)
@@ -78,9 +82,7 @@ def capx(tmp_path: Path) -> Shell:
 
 
 @pytest.fixture
-def home(capx: Shell) -> Iterator[Shell]:
+def home(capx: Shell) -> Shell:
     with Authority.create_home(capx.home):
         pass
     return capx
-
-

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -68,7 +68,7 @@ def _tell(answer: "httpx.Response") -> int:
         screen.note(f"HTTP {answer.status_code} {answer.reason_phrase}")
         return UNUSABLE if answer.is_error else DONE
     screen.note(f"denied, HTTP {answer.status_code}", screen.LOUD)
-    for reason in _reasons(problem):
+    for reason in problem["reasons"]:
         screen.note(f"  {reason.get('code')}: {reason.get('sentence')}", screen.BAD)
         if reason.get("wanted"):
             screen.note(f"    wanted: {reason['wanted']}")
@@ -84,18 +84,14 @@ def _body(answer: "httpx.Response") -> None:
         sys.stdout.buffer.write(answer.content)
 
 
-def _reasons(problem: dict[str, Any]) -> list[dict[str, Any]]:
-    reasons = problem["reasons"]
-    listed: list[Any] = reasons if isinstance(reasons, list) else []
-    return [cast("dict[str, Any]", each) for each in listed if isinstance(each, dict)]
-
-
 def _problem(answer: "httpx.Response") -> dict[str, Any] | None:
+    """The problem document of a refusal by capx; None for any other answer."""
+    import msgspec
+
     if not answer.is_error or "problem+json" not in answer.headers.get("content-type", ""):
         return None
     try:
-        problem: object = answer.json()
-    except (ValueError, RecursionError):
+        problem = msgspec.json.decode(answer.content, type=dict[str, Any])
+        return {**problem, "reasons": msgspec.convert(problem.get("reasons"), list[dict[str, Any]])}
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    members = cast("dict[str, Any]", problem) if isinstance(problem, dict) else {}
-    return members if "reasons" in members else None

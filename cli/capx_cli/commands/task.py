@@ -48,9 +48,7 @@ def open_(
     granted = arguments.granted(allow, with_)
     caveats = arguments.caveats(not_before=not_before, max_hops=max_hops, where=where)
     with Authority.open_home() as authority:
-        opened = authority.open(
-            allow=granted, tenant=tenant, expires=expires or "1h", purpose=purpose, caveats=caveats
-        )
+        opened = authority.open(allow=granted, tenant=tenant, expires=expires or "1h", purpose=purpose, caveats=caveats)
     screen.bare(opened.bundle.text)
     screen.note(f"opened task {opened.id}", screen.GOOD)
     words.what_is_left(opened.bundle)

@@ -1,0 +1,145 @@
+"""What people type for caveats, taken as one value each, whatever stands in it."""
+
+from typing import Any
+
+import click
+import pytest
+
+from capx.capability import Capability
+from capx_caveats import Absent, Allow, Anything, Each, Entry, Eq, In, Not, Pair, Path, Prefix, Range, Tenant, Where
+from capx_cli.arguments import arguments, named_constraint
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("k=text", "text"),
+        ("k=5", "5"),
+        ("k=12:30", "12:30"),
+        ("k=a=b=c", "a=b=c"),
+        ("k:=5", 5),
+        ("k:=true", True),
+        ('k:=["a",1]', ["a", 1]),
+        ("k=eq:path:/x", "path:/x"),
+        ("k=eq:", ""),
+        ("k=range:0..50", Range(0, 50)),
+        ("k=range:0.5..", Range(0.5, None)),
+        ("k=range:..-1", Range(None, -1)),
+        ("k=path:/data/acme", Path("/data/acme")),
+        ("k=one_of:a,b", In(("a", "b"))),
+        ("k=prefix:Q-", Prefix("Q-")),
+        ("k=not:one_of:a,b", Not(In(("a", "b")))),
+        ("k=each:prefix:a", Each(Prefix("a"))),
+        ("k=absent:", Absent()),
+        ("k=anything:", Anything()),
+    ],
+)
+def test_a_value_means(typed: str, meant: Any) -> None:
+    assert named_constraint(typed) == ("k", meant)
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("k=paht:/x", "k=eq:paht:/x"),
+        ("k=https://x", "https: is no known kind"),
+        ("k=not:zz:1", "zz: is no known kind"),
+        ("k=range:5", "no two ends"),
+        ("k=range:a..b", "no JSON"),
+        ("k=range:true..2", "is no number"),
+        ("k=absent:x", "nothing may follow"),
+        ("k:=nonsense", "no JSON"),
+        ("k:=NaN", "no JSON"),
+        ('k:={"a":1,"a":2}', "stands twice"),
+        ("k", "is not NAME=VALUE"),
+        ("=x", "is not NAME=VALUE"),
+        (":=1", "is not NAME=VALUE"),
+        ("k:=" + "[" * 100_000, "no JSON"),
+    ],
+)
+def test_what_cannot_be_meant_is_a_usage_error(typed: str, says: str) -> None:
+    with pytest.raises(click.UsageError) as refused:
+        named_constraint(typed)
+    assert says in refused.value.message
+
+
+def test_arguments_of_a_call_are_values_and_no_constraints() -> None:
+    assert arguments(["u=https://x", "r=range:1..2", "n:=1", 'o:={"a":[1]}']) == {
+        "u": "https://x",
+        "r": "range:1..2",
+        "n": 1,
+        "o": {"a": [1]},
+    }
+    with pytest.raises(click.UsageError, match="given twice"):
+        arguments(["a=1", "a=2"])
+
+
+def test_each_option_belongs_to_the_allow_before_it(home: Any) -> None:
+    said = home(
+        *("task", "open", "--allow", "crm.a", "--with", "x=1", "--allow", "crm.b", "--no-args", "--tenant", "Acme"),
+        *("--allow", "crm.c", "--with=y:=2", "--with", "*=anything:", "--allow", "crm.d"),
+    )
+    (caveats,) = Capability.parse(said.token).caveats
+    assert [caveat for caveat in caveats if isinstance(caveat, Allow)] == [
+        Allow(
+            (
+                Entry("crm.a", (Pair("x", Eq("1")),)),
+                Entry("crm.b", ()),
+                Entry("crm.c", (Pair("y", Eq(2)), Pair("*", Anything()))),
+                Entry("crm.d"),
+            )
+        )
+    ]
+
+
+ATTACKS = [
+    'x"]]]]],["allow",[["admin.*"]]],["tenant","Evil',
+    "line one\nline two\r\n\ttabbed",
+    "quotes ' \" ` $(id) \\",
+    "comma,semicolon;pipe|amp&",
+    '[["allow",[["admin.*"]]]]',
+    " --allow admin.* ",
+    "\u202e\u200b\x1b[31m",
+]
+
+
+def test_a_value_cannot_become_a_second_caveat_through_any_minting_path(home: Any) -> None:
+    for attack in ATTACKS:
+        pair = ("--allow", "crm.read", "--with", f"note=eq:{attack}")
+        token = home("task", "open", "--tenant", "Acme", *pair).token
+        for command in (("attenuate",), ("delegate", "--to", "x")):
+            token = home(*command, *pair, "--where", f"args.note=eq:{attack}", token=token).token
+        minted = home("mint", "last", *pair).token
+        for capability in (Capability.parse(token), Capability.parse(minted)):
+            for block in capability.caveats:
+                demands = [caveat for caveat in block if isinstance(caveat, Allow | Where | Tenant)]
+                for caveat in demands:
+                    if isinstance(caveat, Allow):
+                        assert caveat.entries == (Entry("crm.read", (Pair("note", Eq(attack)),)),)
+                    elif isinstance(caveat, Where):
+                        assert caveat.constraint == Eq(attack)
+                    else:
+                        assert caveat.name == "Acme"
+                assert sum(isinstance(caveat, Allow) for caveat in block) == 1
+        verify = ("verify", "--action", "crm.read", "--tenant", "Acme")
+        home(*verify, "--arg", f"note={attack}", token=token)
+        home(*verify, "--arg", f"note={attack}x", token=token, code=1)
+
+
+def test_nul_and_lone_surrogates_stay_one_value_or_are_refused(home: Any) -> None:
+    said = home("task", "open", "--allow", "crm.read", "--with", 'note:="a\\u0000]]]"')
+    (caveats,) = Capability.parse(said.token).caveats
+    assert Allow((Entry("crm.read", (Pair("note", Eq("a\0]]]")),)),)) in caveats
+    home("verify", "--action", "crm.read", "--arg", 'note:="a\\u0000]]]"', token=said.token)
+    assert "surrogate" in home("verify", "--action", "crm.read", "--arg", 'n:="\\ud800"', token=said.token, code=2).err
+    home("task", "open", "--allow", "crm.read", "--with", 'n:="\\ud800"', code=2)
+    home("task", "open", "--allow", "crm.read", "--with", "n:=9007199254740993", code=2)
+
+
+def test_labels_cannot_hide_or_break_lines(home: Any) -> None:
+    token = home("task", "open", "--allow", "crm.read").token
+    for evil in ("a\nb", "a\x1b[31m", "a\u202eb", "a\u200b", "", "x" * 129):
+        home("delegate", "--to", evil, token=token, code=2)
+        home("attenuate", "--tenant", evil, token=token, code=2)
+        home("task", "open", "--allow", "crm.read", "--tenant", evil, code=2)
+        home("task", "open", "--allow", "crm.read", "--purpose", evil, code=2)

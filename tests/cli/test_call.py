@@ -1,0 +1,126 @@
+"""`capx call` against a real service on the loopback interface."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from capx.authority import Authority
+from capx.decision import Denied
+from capx.present import HttpRequest
+from capx_caveats import Call
+
+
+class Service(ThreadingHTTPServer):
+    """Judges `crm.METHOD` for Acme, and remembers what it was sent."""
+
+    daemon_threads = True
+    authority: Authority
+    seen: list[str]
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Service  # pyright: ignore[reportIncompatibleVariableOverride] # ours alone uses it
+
+    def do_GET(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        sent = self.headers.get("authorization", "")
+        self.server.seen.append(sent)
+        if self.path == "/away":
+            self.answer(307, "text/plain", b"", location="http://127.0.0.1:1/evil")
+            return
+        if self.path == "/missing":
+            self.answer(404, "text/plain", b"no such page\n")
+            return
+        if self.path == "/liar":
+            lie = {"reasons": [{"code": "\x1b[31m", "sentence": "a\nb\u202e", "wanted": 5}], "decision": ["\x1b"]}
+            self.answer(403, "application/problem+json", json.dumps(lie).encode())
+            return
+        received = HttpRequest(
+            method=self.command, target=self.path, content_type=self.headers.get("content-type"), body=body
+        )
+        call = Call(f"crm.{self.command.lower()}", {"body": body.decode()} if body else {}, tenant="Acme")
+        try:
+            self.server.authority.verifier("crm").verify(sent.removeprefix("Capx "), received, call)
+        except Denied as denied:
+            problem = json.dumps(denied.problem()).encode()
+            self.answer(denied.status, "application/problem+json", problem, **{"Capx-Decision": denied.decision.id})
+        else:
+            self.answer(200, "application/json", b'{"deals": 3, "evil": "\x1b[31m"}\n')
+
+    do_POST = do_GET  # noqa: N815 - the name that http.server looks up
+
+    def answer(self, status: int, kind: str, body: bytes, **headers: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def service(home: Any) -> Iterator[Service]:
+    with Service(("127.0.0.1", 0), Handler) as server, Authority.open_home(home.home) as authority:
+        server.authority, server.seen = authority, []
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_a_call_presents_sends_and_explains_a_refusal(home: Any, service: Service, tmp_path: Path) -> None:
+    base = f"http://127.0.0.1:{service.server_port}"
+    token = home("task", "open", "--tenant", "Acme", "--allow", "crm.*", "--allow", "slides.write").token
+    assert "choose with --audience" in home("call", f"{base}/a", token=token, code=2).err
+    done = home("call", f"{base}/a?b=c%20d", "--audience", "crm", token=token)
+    assert done.out == '{"deals": 3, "evil": "\x1b[31m"}\n'
+    assert done.err == "HTTP 200 OK\n"
+    body = tmp_path / "body.json"
+    body.write_text("[1]")
+    home("call", f"{base}/a", "--audience", "crm", "--data-file", str(body), token=token)
+
+    reader = home("delegate", "--to", "reader", "--audience", "crm", "--allow", "crm.get", token=token).token
+    home("call", f"{base}/a", token=reader)
+    refused = home("call", f"{base}/a", "--data", "{}", token=reader, code=1)
+    assert refused.err.startswith("denied, HTTP 403\n  action_not_allowed: hop 1 (reader) allows only crm.get\n")
+    problem = json.loads(refused.out)
+    assert problem["decision"] in refused.err
+    assert service.authority.flush()
+    assert "hop 1 (reader) allows only crm.get" in home("why", problem["decision"]).out
+    assert "reader" in home("graph").out
+
+    for sent in service.seen:
+        assert sent.startswith("Capx capx1_")
+        assert sent.removeprefix("Capx ") not in {token, reader}
+    assert len(set(service.seen)) == len(service.seen)
+
+
+def test_answers_that_are_no_refusal_and_services_that_lie(home: Any, service: Service) -> None:
+    base = f"http://127.0.0.1:{service.server_port}"
+    token = home("task", "open", "--tenant", "Acme", "--allow", "crm.*").token
+    away = home("call", f"{base}/away", token=token, code=3)
+    assert "redirects to http://127.0.0.1:1/evil, which is not followed" in away.err
+    missing = home("call", f"{base}/missing", token=token, code=3)
+    assert (missing.out, missing.err) == ("no such page\n", "HTTP 404 Not Found\n")
+    lie = home("call", f"{base}/liar", token=token, code=1)
+    assert "\\x1b[31m: a\\nb\\u202e" in lie.err
+    assert all(line.isprintable() for line in lie.err.split("\n"))
+
+
+def test_without_httpx_it_says_what_to_install(home: Any, tmp_path: Path) -> None:
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "httpx.py").write_text("raise ModuleNotFoundError('gone', name='httpx')\n")
+    token = home("task", "open", "--allow", "crm.*").token
+    said = home("call", "http://127.0.0.1:1/", token=token, code=3, PYTHONPATH=str(hidden))
+    assert "capx call needs httpx: pip install 'capx-auth[httpx]'" in said.err
