@@ -118,7 +118,7 @@ OTHER_CALLS: dict[str, tuple[Received, Received]] = {
     "another profile": (READ, REQUEST),
     "a tool call for a request": (REQUEST, READ),
 }
-CHANGES: dict[str, Mapping[str, str | bytes | None]] = {
+CHANGES: dict[str, Mapping[str, Any]] = {
     "another method": {"method": "PUT"},
     "the method in lower case": {"method": "post"},
     "another path": {"target": "/account?limit=5"},
@@ -147,7 +147,7 @@ def test_a_presentation_for_another_call_is_refused(made_for: Received, received
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=list(CHANGES))
-def test_a_presentation_for_another_request_is_refused(change: Mapping[str, str | bytes | None]) -> None:
+def test_a_presentation_for_another_request_is_refused(change: Mapping[str, Any]) -> None:
     fields: dict[str, Any] = {field: getattr(REQUEST, field) for field in REQUEST.__struct_fields__}
     received = HttpRequest(**{**fields, **change})
     lab = Lab()

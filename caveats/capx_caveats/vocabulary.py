@@ -39,12 +39,14 @@ class Vocabulary:
 
     def extended(self, *classes: type[Caveat]) -> "Vocabulary":
         """This vocabulary and a service's own caveats, whose tags are dotted (`acme.region`)."""
+        taken = {old.__struct_config__.tag for old in self._classes}
         for new in classes:
             tag = new.__struct_config__.tag
             if not isinstance(tag, str) or "." not in tag or issubclass(new, Mark):
                 raise InvalidCaveat(f"{new.__name__} needs a dotted tag of its own, such as acme.region")
-            if any(old.__struct_config__.tag == tag for old in self._classes):
+            if tag in taken:
                 raise InvalidCaveat(f"the tag {tag} is in use")
+            taken.add(tag)
         return Vocabulary(*self._classes, *classes)
 
     def decode(self, block: bytes) -> tuple[Caveat, ...]:

@@ -30,6 +30,8 @@ def parse_instant(when: When, now: int) -> int:
         if when.tzinfo is None:
             raise InvalidCaveat("a datetime without a time zone names no instant")
         return int(when.timestamp())
+    if isinstance(when, bool):
+        raise InvalidCaveat(f"{when} is no time")
     if isinstance(when, int):
         return when
     if _DURATION.fullmatch(when):

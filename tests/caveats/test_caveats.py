@@ -1,0 +1,269 @@
+"""Each caveat against calls: satisfied, or refused with its code."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from capx_caveats import (
+    JSON,
+    Call,
+    Caveat,
+    Expires,
+    Facts,
+    Hop,
+    InvalidCaveat,
+    MaxHops,
+    NotBefore,
+    NotUnderstood,
+    Pair,
+    Root,
+    Task,
+    Tenant,
+    Where,
+    absent,
+    action,
+    allow,
+    any_of,
+    anything,
+    between,
+    each,
+    not_,
+    one_of,
+    tenant,
+    until_completed,
+    where,
+)
+
+NOW = 1000
+
+
+def code(caveat: Caveat, name: str = "a.read", args: Mapping[str, JSON] | None = None, **facts: Any) -> str | None:
+    refusal = caveat.refusal(Facts(Call(name, args or {}, **facts), NOW, 0.0))
+    return refusal.code if refusal else None
+
+
+@pytest.mark.parametrize(("at", "said"), [(NOW - 1, "expired"), (NOW, "expired"), (NOW + 1, None), (2**53 - 1, None)])
+def test_expires_at_its_very_second(at: int, said: str | None) -> None:
+    assert code(Expires(at)) == said
+
+
+@pytest.mark.parametrize(("at", "said"), [(NOW - 1, None), (NOW, None), (NOW + 1, "not_yet"), (0, None)])
+def test_begins_at_its_very_second(at: int, said: str | None) -> None:
+    assert code(NotBefore(at)) == said
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ("Acme", None),
+        ("acme", "wrong_tenant"),
+        ("Acme ", "wrong_tenant"),
+        ("Acme Corp", "wrong_tenant"),
+        ("\u0410cme", "wrong_tenant"),
+        ("*", "wrong_tenant"),
+        (None, "attribute_missing"),
+    ],
+)
+def test_a_tenant_is_compared_code_point_by_code_point(stated: str | None, said: str | None) -> None:
+    assert code(tenant("Acme"), tenant=stated) == said
+
+
+def test_a_tenant_is_not_normalised() -> None:
+    assert code(tenant("Caf\u00e9"), tenant="Cafe\u0301") == "wrong_tenant"
+
+
+def test_no_refusal_tells_the_resources_own_tenant_or_attribute() -> None:
+    for caveat in (tenant("Acme"), where("region", "eu")):
+        refusal = caveat.refusal(Facts(Call("a.read", tenant="Globex", attributes={"region": "us-secret"}), NOW, 0.0))
+        assert refusal is not None
+        assert "Globex" not in repr(refusal)
+        assert "us-secret" not in repr(refusal)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "said"),
+    [
+        ("a.read", "a.read", True),
+        ("a.read", "a.readx", False),
+        ("a.read", "a.read.x", False),
+        ("a.read", "a", False),
+        ("a.read", "A.read", False),
+        ("a.read", "b.a.read", False),
+        ("a.*", "a.read", True),
+        ("a.*", "a.b.c", True),
+        ("a.*", "a", False),
+        ("a.*", "ab.c", False),
+        ("a.*", "b.a.c", False),
+        ("a.b.*", "a.b.c", True),
+        ("a.b.*", "a.bc", False),
+        ("a.b.*", "a.c.b", False),
+    ],
+)
+def test_a_pattern_matches_exactly_or_below(pattern: str, name: str, said: bool) -> None:
+    assert (code(allow(pattern), name) is None) == said
+    assert allow(pattern).permits(name) == said
+    assert said or code(allow(pattern), name) == "action_not_allowed"
+
+
+@pytest.mark.parametrize(
+    "pattern", ["*", ".*", "*.read", "a.*.b", "a*", "a.**", "a.*.*", "", "a.", ".a", "a b", "a\n", "ä", "a" * 129]
+)
+def test_any_other_pattern_cannot_be_built(pattern: str) -> None:
+    with pytest.raises(InvalidCaveat):
+        allow(pattern)
+
+
+OPEN = action("a.read")
+PINNED = action("a.read", id=1)
+NONE = action("a.read", args={})
+OTHERS = action("a.read", args={"id": 1, "*": between(0, 9)})
+OPTIONAL = action("a.read", limit=any_of(absent(), between(1, 100)))
+FORBIDDEN = action("a.read", args={"force": absent(), "*": anything()})
+
+
+@pytest.mark.parametrize(
+    ("entry", "args", "said"),
+    [
+        (OPEN, {}, None),
+        (OPEN, {"anything": [1]}, None),
+        (PINNED, {"id": 1}, None),
+        (PINNED, {"id": 1.0}, None),
+        (PINNED, {"id": True}, "argument_refused"),
+        (PINNED, {"id": "1"}, "argument_refused"),
+        (PINNED, {"id": [1]}, "argument_refused"),
+        (PINNED, {"id": None}, "argument_refused"),
+        (PINNED, {}, "argument_refused"),
+        (PINNED, {"ID": 1}, "argument_refused"),
+        (PINNED, {"id": 1, "x": 1}, "argument_not_named"),
+        (PINNED, {"id": 1, "i\u0501": 1}, "argument_not_named"),
+        (NONE, {}, None),
+        (NONE, {"x": None}, "argument_not_named"),
+        (OTHERS, {"id": 1}, None),
+        (OTHERS, {"id": 1, "x": 5, "y": 9}, None),
+        (OTHERS, {"id": 1, "x": 5, "y": 10}, "argument_refused"),
+        (OTHERS, {"id": 1, "x": "5"}, "argument_refused"),
+        (OTHERS, {"id": 1, "*": 5}, None),
+        (OTHERS, {"id": 1, "*": 10}, "argument_refused"),
+        (OTHERS, {"id": 2, "x": 5}, "argument_refused"),
+        (OTHERS, {"x": 5}, "argument_refused"),
+        (OPTIONAL, {}, None),
+        (OPTIONAL, {"limit": 100}, None),
+        (OPTIONAL, {"limit": 101}, "argument_refused"),
+        (OPTIONAL, {"limit": None}, "argument_refused"),
+        (FORBIDDEN, {"x": 1}, None),
+        (FORBIDDEN, {"force": False}, "argument_refused"),
+        (action("a.read", args={"*": anything()}), {}, None),
+        (action("a.read", args={"*": anything()}), {"x": {}}, None),
+        (action("a.read", ids=each(one_of(1, 2))), {"ids": []}, "argument_refused"),
+        (action("a.read", ids=each(one_of(1, 2))), {"ids": [1, 3]}, "argument_refused"),
+        (action("a.read", ids=each(one_of(1, 2))), {"ids": 1}, "argument_refused"),
+        (action("a.read", id=not_(one_of(1, 2))), {"id": "1"}, "argument_refused"),
+        (action("a.read", id=not_(one_of(1, 2))), {}, "argument_refused"),
+    ],
+)
+def test_arguments_are_a_closed_world_once_any_is_named(entry: Any, args: Mapping[str, JSON], said: str | None) -> None:
+    assert code(allow(entry), "a.read", args) == said
+
+
+def test_one_entry_that_allows_is_enough_and_entries_do_not_mix() -> None:
+    either = allow(action("a.read", x=1, y=1), action("a.read", x=2, y=2))
+    assert code(either, "a.read", {"x": 1, "y": 1}) is None
+    assert code(either, "a.read", {"x": 2, "y": 2}) is None
+    assert code(either, "a.read", {"x": 1, "y": 2}) == "argument_refused"
+    assert code(allow(action("a.read", x=1), "a.*"), "a.read", {"x": 2}) is None
+
+
+def test_an_argument_is_not_named_twice() -> None:
+    with pytest.raises(InvalidCaveat):
+        type(PINNED)("a.read", (Pair("x", anything()), Pair("x", anything())))
+
+
+def test_absent_of_every_other_argument_cannot_be_meant() -> None:
+    with pytest.raises(InvalidCaveat):
+        action("a.read", args={"*": absent()})
+
+
+@pytest.mark.parametrize(
+    ("caveat", "said"),
+    [
+        (where("region", "eu"), None),
+        (where("region", one_of("us", "eu")), None),
+        (where("region", "us"), "argument_refused"),
+        (where("region", not_("us")), None),
+        (where("zone", "eu"), "attribute_missing"),
+        (where("zone", not_("eu")), "attribute_missing"),
+        (where("args.x", 1), None),
+        (where("args.x", 2), "argument_refused"),
+        (where("args.y", 1), "attribute_missing"),
+        (where("args.y", not_(1)), "attribute_missing"),
+        (where("args.y", absent()), None),
+        (where("args.x", absent()), "argument_refused"),
+        (where("args.a.b", 1), None),
+        (where("args.args.x", 1), "attribute_missing"),
+        (where("x", 1), "attribute_missing"),
+    ],
+)
+def test_where_judges_an_attribute_or_one_top_level_argument(caveat: Caveat, said: str | None) -> None:
+    assert code(caveat, args={"x": 1, "a.b": 1, "a": {"b": 2}}, attributes={"region": "eu"}) == said
+
+
+@pytest.mark.parametrize("attribute", ["", "Region", "args.", "1x", "a-b", "a" * 33, "args.\n", "args", "é"][:-2])
+def test_where_names_an_attribute(attribute: str) -> None:
+    with pytest.raises(InvalidCaveat):
+        where(attribute, 1)
+
+
+@pytest.mark.parametrize("constraint", [absent(), not_(absent()), any_of(absent(), 1)])
+def test_an_attribute_is_never_demanded_to_be_absent(constraint: Any) -> None:
+    with pytest.raises(InvalidCaveat):
+        Where("region", constraint)
+
+
+@pytest.mark.parametrize("mark", [Task("T1"), Root("R1"), Hop("a", "AgICAgICAgI"), MaxHops(0), until_completed("T1")])
+def test_a_mark_demands_nothing_of_a_call(mark: Caveat) -> None:
+    assert code(mark) is None
+
+
+def test_what_is_not_understood_refuses() -> None:
+    assert code(NotUnderstood("x", "unknown")) == "not_understood"
+
+
+# The call
+
+CALLS: dict[str, dict[str, Any]] = {
+    "no action": {"action": ""},
+    "a pattern": {"action": "a.*"},
+    "an action that is no text": {"action": None},
+    "an empty tenant": {"tenant": ""},
+    "a tenant with a newline": {"tenant": "a\nb"},
+    "a tenant that is a number": {"tenant": 5},
+    "an empty argument name": {"args": {"": 1}},
+    "an argument name that is a number": {"args": {1: 1}},
+    "an argument name with NUL": {"args": {"a\0": 1}},
+    "a set": {"args": {"x": {1}}},
+    "bytes": {"args": {"x": b"1"}},
+    "nan": {"args": {"x": float("nan")}},
+    "2**53 deep inside": {"args": {"x": [{"y": 2**53}]}},
+    "a lone surrogate": {"args": {"x": "\ud800"}},
+    "a subclass of int": {"args": {"x": type("Id", (int,), {})(5)}},
+    "an attribute in upper case": {"attributes": {"Region": "eu"}},
+    "an attribute that is no JSON": {"attributes": {"region": object()}},
+}
+
+
+@pytest.mark.parametrize("fields", CALLS.values(), ids=list(CALLS))
+def test_a_call_that_cannot_be_judged_cannot_be_stated(fields: dict[str, Any]) -> None:
+    base: dict[str, Any] = {} if "action" in fields else {"action": "a.read"}
+    with pytest.raises(InvalidCaveat):
+        Call(**base, **fields)
+
+
+def test_names_are_labels() -> None:
+    for name in ("a" * 129, "a\u2028b", "\ufeffa", "a\u202eb"):
+        with pytest.raises(InvalidCaveat):
+            Tenant(name)
+        with pytest.raises(InvalidCaveat):
+            Hop(name, "AgICAgICAgI")
+        with pytest.raises(InvalidCaveat):
+            Pair(name, anything())
