@@ -8,19 +8,30 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from capx.errors import StoreProblem
 from capx.liveness import StoreLiveness
 from capx.store import Head, News
 from capx.store.sqlite import SQLiteStore
 
 NOW = 1_800_000_000
 NODE = b"n" * 16
+
+
+def in_a_child(holds: Callable[[], bool]) -> bool:
+    """Fork, and tell whether it holds in the child."""
+    child = os.fork()
+    if child == 0:
+        verdict = 1
+        try:
+            verdict = 0 if holds() else 1
+        finally:
+            os._exit(verdict)
+    return os.waitpid(child, 0)[1] == 0
 
 
 class Clock:
@@ -242,14 +253,12 @@ class Slow:
     def __init__(self) -> None:
         self.looks = 0
         self.go = threading.Event()
-        self.fails = False
+        self.first_waits = False
 
     def news(self, known: Head | None) -> News:
         self.looks += 1
-        if known is not None:
+        if known is not None or self.first_waits:
             self.go.wait(10)
-        if self.fails:
-            raise StoreProblem("down")
         return News(Head("epoch", 0, bytes(32), 0), {})
 
     def close(self) -> None:
@@ -288,14 +297,39 @@ def test_many_threads_that_come_first_all_wait_for_the_first_look(tmp_path: Path
     liveness.close()
 
 
+def test_a_thread_that_comes_while_the_first_look_is_under_way_waits_for_it() -> None:
+    source = Slow()
+    source.go.clear()
+    source.first_waits = True
+    liveness = StoreLiveness(source)
+    ages: list[float] = []
+    threads = [threading.Thread(target=lambda: ages.append(liveness.age())) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.05)
+    assert ages == []
+    source.go.set()
+    for thread in threads:
+        thread.join()
+    assert max(ages) < 10
+
+
+def test_knowledge_is_as_old_as_the_beginning_of_the_look() -> None:
+    clock = Clock()
+
+    class Takes3Seconds(Slow):
+        def news(self, known: Head | None) -> News:
+            clock.now += 3
+            return super().news(None)
+
+    assert StoreLiveness(Takes3Seconds(), clock=clock).age() == 3
+
+
 def test_a_forked_child_looks_through_a_connection_of_its_own(place: Place) -> None:
     liveness = StoreLiveness(place.path, poll=0)
     liveness.age()
     place.kill(NODE)
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if liveness.age() < 10 and NODE in liveness.deaths else 1)
-    assert os.waitpid(child, 0)[1] == 0
+    assert in_a_child(lambda: liveness.age() < 10 and NODE in liveness.deaths)
     liveness.age()
     assert NODE in liveness.deaths
     liveness.close()

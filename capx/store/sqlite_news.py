@@ -6,38 +6,31 @@
 - While nothing was committed, to look costs two system calls.
 """
 
-import os
 import sqlite3
 import sys
-import weakref
 from pathlib import Path
 from typing import Any
 
 from capx.errors import StoreProblem
 from capx.store import Head, News
-from capx.store.sqlite_file import close_all, connect, explained
+from capx.store.sqlite_file import Idle, connect, explained
 
 # A look happens within a verification: better to go on with what is known than to wait.
 _BUSY_SECONDS = 0.05
 
 
 class SQLiteNews:
-    """The deaths in the store at `path`, which need not be there yet. One thread at a time."""
+    """The deaths in the store at `path`, which need not be there yet; safe with several threads."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path).absolute()
         self._opened_on: tuple[int, ...] = ()
         self._last: tuple[Head, int] | None = None
-        self._begin()
-
-    def _begin(self) -> None:
-        self._open: list[sqlite3.Connection] = []
-        self._process = os.getpid()
-        self._end = weakref.finalize(self, close_all, self._open, self._process)
+        self._idle = Idle()
 
     def news(self, known: Head | None) -> News:
         """Read on from `known`; raises `StoreProblem` when there is nothing trustworthy to be had."""
-        with explained(self.path):
+        with self._idle.lock, explained(self.path):
             connection = self._current()
             (version,) = connection.execute("PRAGMA data_version").fetchone()
             if self._last is not None and self._last[0] is known and self._last[1] == version:
@@ -52,20 +45,22 @@ class SQLiteNews:
 
     def close(self) -> None:
         """Close the connection; a later look opens another."""
-        self._last = None
-        self._end()
-        self._begin()
+        with self._idle.lock:
+            self._idle.close()
 
     def _current(self) -> sqlite3.Connection:
         """Give a connection to the file that is there now, with nothing kept in mind of another's pages."""
         found = self.path.stat()
         # Size and time as well: a file that was written over in place keeps its inode.
         file = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-        if not self._open or file != self._opened_on or self._process != os.getpid():
-            self.close()
-            self._open.append(connect(self.path, read_only=True, busy_seconds=_BUSY_SECONDS))
-            self._opened_on = file
-        return self._open[0]
+        if self._idle.connections and file == self._opened_on:
+            return self._idle.connections[0]
+        self._idle.close()
+        connection = connect(self.path, read_only=True, busy_seconds=_BUSY_SECONDS)
+        self._idle.connections.append(connection)
+        # A version counts from the opening of its connection.
+        self._opened_on, self._last = file, None
+        return connection
 
 
 def _since(connection: sqlite3.Connection, known: Head | None) -> News:

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from capx.chain import root_node
 from capx.errors import StoreProblem
+from capx.liveness import StoreLiveness
 from capx.log import Mark, check
 from capx.store import Store, TaskRecord
 from capx.store.sqlite import SQLiteStore
@@ -45,6 +46,22 @@ def burn_and_note(store: Store) -> None:
     with store.write() as transaction:
         transaction.burn(b"a" * 16, until=NOW, now=NOW)
         transaction.append("noted", b"{}", at=NOW)
+
+
+def in_a_child(holds: Callable[[], bool]) -> bool:
+    """Fork, and tell whether it holds in the child."""
+    child = os.fork()
+    if child == 0:
+        verdict = 1
+        try:
+            verdict = 0 if holds() else 1
+        finally:
+            os._exit(verdict)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def open_files() -> list[str]:
+    return [file.readlink().name for file in Path("/proc/self/fd").iterdir() if file.is_symlink()]
 
 
 def limit_pages(store: SQLiteStore, pages: int) -> None:
@@ -358,14 +375,18 @@ def test_a_writer_killed_at_any_instant_loses_nothing_acknowledged_and_leaves_no
     assert acknowledged > 30
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs a list of open files")
+def test_no_connection_is_open_across_a_fork(store: SQLiteStore, path: Path) -> None:
+    note(store)
+    liveness = StoreLiveness(path)
+    assert liveness.age() < 10
+    assert any("capx.db" in name for name in open_files())
+    assert in_a_child(lambda: not any("capx.db" in name for name in open_files()))
+    liveness.close()
+
+
 def test_a_forked_child_uses_connections_of_its_own(store: SQLiteStore) -> None:
     note(store)
-    child = os.fork()
-    if child == 0:
-        try:
-            note(store)
-        finally:
-            os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
+    assert in_a_child(lambda: note(store) == 2)
     assert note(store) == 3
     assert verified(store).position == 3
