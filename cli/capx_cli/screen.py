@@ -62,7 +62,14 @@ def text(*parts: str | tuple[str, str]) -> "Text":
 
 def draw(drawable: Any) -> None:
     """Draw a tree or table to standard output."""
-    _console(sys.stdout).print(drawable)
+    console = _console(sys.stdout)
+    if sys.stdout.isatty():
+        console.print(drawable)
+        return
+    with console.capture() as drawn:
+        console.print(drawable)
+    # Rich fills the last column of a table; what is searched or copied has no use for that.
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in drawn.get().removesuffix("\n").split("\n")))
 
 
 def table(headings: Iterable[str], rows: Iterable[Iterable[str]], styles: Mapping[str, str] | None = None) -> None:

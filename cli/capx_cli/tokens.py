@@ -53,15 +53,12 @@ def refuse_tokens(args: Sequence[str]) -> None:
 
 def read_bundle(token_file: str | None) -> "Bundle":
     """The bundle that was given to this command."""
-    from capx.bundle import Bundle
-
-    return Bundle.parse(_text(token_file))
+    return _bundle(_text(token_file))
 
 
 def read_tokens(token_file: str | None) -> "tuple[Token, ...]":
     """The capabilities, or the presentation, that were given to this command, to be looked at."""
     from capx import wire
-    from capx.bundle import Bundle
     from capx.capability import Presentation
     from capx_caveats import Presented
 
@@ -70,7 +67,17 @@ def read_tokens(token_file: str | None) -> "tuple[Token, ...]":
         presentation = Presentation(wire.decode(text), text)
         if any(isinstance(caveat, Presented) for block in presentation.caveats for caveat in block):
             return (presentation,)
-    return tuple(Bundle.parse(text))
+    return tuple(_bundle(text))
+
+
+def _bundle(text: str) -> "Bundle":
+    from capx.bundle import Bundle
+    from capx.errors import InvalidRequest
+
+    try:
+        return Bundle.parse(text)
+    except InvalidRequest as error:
+        raise Unusable(str(error)) from None
 
 
 def _text(token_file: str | None) -> str:

@@ -101,6 +101,17 @@ def test_errors_that_need_a_token_or_a_home(home: Any) -> None:
     assert "not a database" in home("task", "list", code=3).err
 
 
+def test_ids_may_begin_with_dashes_and_mistyped_options_do_nothing(home: Any) -> None:
+    home("task", "open", "--allow", "crm.read")
+    for id_ in ("-AAAAAAAAAAAAAAAAAAAAA", "--AAAAAAAAAAAAAAAAAAAA"):
+        assert f"{id_} would be revoked" in home("revoke", id_, "--dry-run").out
+    assert "there is no decision '-x'" in home("why", "-x", code=2).err
+    for args in (("task", "complete", "last", "--dryrun"), ("revoke", "last", "--dryrun")):
+        assert "unexpected extra argument" in home(*args, code=2).err
+    assert [task["state"] for task in _tasks(home)] == ["active"]
+    home("verify", "--action", "crm.read", token=home("mint", "last", "--allow", "crm.read").token)
+
+
 def test_an_unexpected_failure_shows_neither_traceback_nor_values() -> None:
     script = (
         "import sys, capx_cli.main as m\n"

@@ -58,6 +58,12 @@ def test_what_is_no_token_is_unusable(capx: Any, text: str, says: str) -> None:
     assert said.out == ""
 
 
+def test_tokens_of_two_tasks_are_no_bundle(home: Any) -> None:
+    one, two = (home("task", "open", "--allow", "crm.read").token for _ in "12")
+    said = home("delegate", "--to", "x", token=f"{one},{two}", code=3)
+    assert "belong to one task and one node" in said.err
+
+
 def test_a_token_on_the_command_line_is_refused_and_not_repeated(home: Any) -> None:
     token = home("task", "open", "--allow", "crm.read").token
     for args in (("inspect", token), ("verify", "--action", token), ("delegate", "--to", f"x{token}"), (token,)):

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def revoke(target: str | None, held: bool, dry_run: bool, as_json: bool, token_file: str | None) -> None:
     """Kill a node, a capability or a root, and everything below it, at every resource.
 
-    TARGET is an id that `capx graph`, `capx inspect` or `capx delegate` showed, or the id of a task, which
-    stands for its root. What was never seen can be revoked too.
+    TARGET is an id that `capx graph`, `capx inspect` or `capx delegate` showed, or the id of a task (or
+    `last`), which stands for its root. What was never seen can be revoked too.
 
     Example: capx revoke dXW3bnB0aGlzIGlzIG5vdA --dry-run
     """

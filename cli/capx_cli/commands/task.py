@@ -95,11 +95,8 @@ def show(task_id: str, as_json: bool) -> None:
 
     with Authority.open_home() as authority:
         found = authority.task(words.task_id(authority, task_id))
-        minted = [
-            event.facts()
-            for event in authority.log()
-            if event.kind == "capability_minted" and event.facts().get("task") == found.id
-        ]
+        events = (event.facts() for event in authority.log() if event.kind == "capability_minted")
+        minted = [facts for facts in events if facts.get("task") == found.id]
     if as_json:
         screen.as_json({**_task_as_json(found), "minted": minted})
         return
