@@ -200,7 +200,8 @@ def _presented(request: httpx.Request, capability: Capability, received: HttpReq
 
 
 def _refused(response: httpx.Response) -> bool:
-    return response.status_code == 403 and "capx-decision" in response.headers
+    """Whether it is capx that refused: a service's own 403 may come after effects."""
+    return response.status_code == 403 and response.headers.get("www-authenticate") == "Capx"
 
 
 def _redirected(request: httpx.Request, response: httpx.Response) -> Redirected:

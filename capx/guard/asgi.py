@@ -7,15 +7,13 @@ refusal. A guard that was set up wrongly does not start, and answers nothing.
 
 import logging
 from collections.abc import Iterable
-from typing import Protocol
 
 from capx.decision import Denied
-from capx.errors import CapxError, ConfigurationProblem
+from capx.errors import ConfigurationProblem
 from capx.guard.exchange import (
     MAX_BODY,
     App,
     Gone,
-    Message,
     Receive,
     Scope,
     Send,
@@ -28,52 +26,11 @@ from capx.guard.exchange import (
     read_body,
     replayed,
 )
+from capx.guard.outlet import Outlet, PathPolicy, Policy, Withheld
 from capx.guard.passage import KEY, Passage, denial
 from capx.verifier import Verifier
 
 _log = logging.getLogger("capx.guard")
-
-
-class Withheld(CapxError):
-    """The code behind a guard was set up or acted so that nothing may be answered; for the log, not the bearer."""
-
-
-class Policy(Protocol):
-    """What a guard must know of the application behind it."""
-
-    def problems(self) -> list[str]:
-        """What is set up wrongly; asked when the application starts and at its first request."""
-        ...
-
-    def public(self, scope: Scope) -> bool:
-        """Whether the request's path is open to everybody."""
-        ...
-
-    def withheld(self, scope: Scope, current: Passage, status: int) -> str | None:
-        """Why an answer that no passed verdict covers may not leave; `status` is 101 for an accepted WebSocket."""
-        ...
-
-
-class PathPolicy:
-    """Open paths, spelled out; elsewhere only answers of 400 and more leave without a verdict."""
-
-    def __init__(self, public: Iterable[str] = ()) -> None:
-        self._public = frozenset(public)
-
-    def problems(self) -> list[str]:
-        """No more than can be seen here: an open path that is none."""
-        return [f"{path!r} is no path" for path in sorted(self._public) if not path.startswith("/")]
-
-    def public(self, scope: Scope) -> bool:
-        """Whether the path is one of the open ones."""
-        return scope["path"] in self._public
-
-    def withheld(self, scope: Scope, current: Passage, status: int) -> str | None:
-        """Everything that was not judged, unless it is open or an error."""
-        del scope
-        if current.public or (status >= 400 and not current.entered):
-            return None
-        return "no call was judged"
 
 
 class ASGIGuard:
@@ -120,18 +77,16 @@ class ASGIGuard:
         await send({"type": "lifespan.startup.failed", "message": problem})
 
     def _problem(self) -> str | None:
-        if self._checked:
-            return None
         problems = self._policy.problems()
-        if problems:
-            return "the guard is closed:\n" + "\n".join(f"  - {problem}" for problem in problems)
-        self._checked = True
-        return None
+        return "the guard is closed:\n" + "\n".join(f"  - {problem}" for problem in problems) if problems else None
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if (problem := self._problem()) is not None:
-            await self._withhold(scope, send, problem)
-            return
+        # Again at the first request: what ran at start-up may have added routes, and some servers run nothing then.
+        if not self._checked:
+            if (problem := self._problem()) is not None:
+                await self._withhold(scope, send, problem)
+                return
+            self._checked = True
         current = Passage(self._verifier.audience, public=self._policy.public(scope))
         scope[KEY] = current
         try:
@@ -163,7 +118,7 @@ class ASGIGuard:
         return receive
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send, current: Passage) -> None:
-        outlet = _Outlet(scope, send, current, self._policy)
+        outlet = Outlet(scope, send, current, self._policy)
         try:
             await self._app(scope, receive, outlet)
         except Withheld as reason:
@@ -181,43 +136,6 @@ class ASGIGuard:
     async def _withhold(self, scope: Scope, send: Send, reason: str) -> None:
         _log.error("withheld the answer to %s %r: %s", scope.get("method", scope["type"]), scope["path"], reason)
         await answer_problem(scope, send, 500, "withheld", "this service cannot answer: its log says why")
-
-
-class _Outlet:
-    """The way out: shut until the first message shows that what follows may leave."""
-
-    def __init__(self, scope: Scope, send: Send, current: Passage, policy: Policy) -> None:
-        self._scope = scope
-        self._send = send
-        self._passage = current
-        self._policy = policy
-        self.open = False
-        self.withheld: str | None = None
-
-    async def __call__(self, message: Message) -> None:
-        if not self.open and self.withheld is None:
-            self.open = self._opens(message)
-        if self.open:
-            await self._send(message)
-        elif self.withheld is not None and (message["type"] == "websocket.accept" or message.get("more_body")):
-            # Whoever waits for a client, or streams without end, would never come back.
-            raise Withheld(self.withheld)
-
-    def _opens(self, message: Message) -> bool:
-        kind = message["type"]
-        if kind == "websocket.close":
-            return True
-        if kind not in ("http.response.start", "websocket.accept", "websocket.http.response.start"):
-            return False
-        current = self._passage
-        if current.denied is not None:
-            self.withheld = f"the refusal was swallowed: {current.denied}"
-        elif current.allowed is None:
-            self.withheld = self._policy.withheld(self._scope, current, message.get("status", 101))
-        else:
-            decision = current.allowed.decision_id.encode()
-            message["headers"] = [*message.get("headers", ()), (b"capx-decision", decision)]
-        return self.withheld is None
 
 
 def passage(scope: Scope) -> Passage:

@@ -7,17 +7,18 @@ told apart as an argument must be named with `args=`, or the endpoint cannot be 
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import Annotated, Any, Final, NoReturn
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Any, Final
 
-from fastapi import Depends, params
-from fastapi.dependencies.models import Dependant
+from fastapi import Depends
 from fastapi.dependencies.utils import get_dependant
 from pydantic import BaseModel
 
 from capx.decision import Allowed
 from capx.errors import ConfigurationProblem
+from capx.guard.check import Check, SyncCheck
 from capx.guard.facts import Derived, Tenancy, demand_derivable, derive, plain
+from capx.guard.inputs import unnamed
 from capx.guard.passage import Passage
 from capx_caveats import JSON, is_action
 
@@ -26,40 +27,7 @@ GATE: Final = "capx_passage"
 _MARK: Final = "__capx_mark__"
 
 Gate = Callable[..., Awaitable[Passage]]
-
-
-class SyncCheck:
-    """What judges a deferred call once its row is known, in a plain function."""
-
-    def __init__(self, mark: "Mark", current: Passage, arguments: Mapping[str, Any]) -> None:
-        self._mark = mark
-        self._passage = current
-        self._arguments = arguments
-
-    def __call__(self, *, tenant: str | None = None, attributes: Mapping[str, JSON] | None = None) -> Allowed:
-        """Judge the call with facts of the service's own data; raises Denied, which is to be let through."""
-        mark = self._mark
-        return self._passage.judge_row(mark.action, mark.args(self._arguments), tenant=tenant, attributes=attributes)
-
-    def missing(self) -> NoReturn:
-        """Answer as for a foreign tenant's row: whether there is one is not told."""
-        self._passage.miss(self._mark.action, self._mark.args(self._arguments))
-        raise AssertionError("a missing row was allowed")
-
-
-class Check:
-    """What judges a deferred call once its row is known, in an async function: `await check(tenant=…)`."""
-
-    def __init__(self, mark: "Mark", current: Passage, arguments: Mapping[str, Any]) -> None:
-        self._sync = SyncCheck(mark, current, arguments)
-
-    async def __call__(self, *, tenant: str | None = None, attributes: Mapping[str, JSON] | None = None) -> Allowed:
-        """Judge the call with facts of the service's own data; raises Denied, which is to be let through."""
-        return self._sync(tenant=tenant, attributes=attributes)
-
-    def missing(self) -> NoReturn:
-        """Answer as for a foreign tenant's row: whether there is one is not told."""
-        self._sync.missing()
+"""The dependency that gives a request's passage to those who may be here at all."""
 
 
 class Mark:
@@ -105,7 +73,7 @@ class Mark:
         current.entered = True
         if self.deferred:
             for name, kind in self.injected.items():
-                arguments[name] = kind(self, current, dict(arguments))
+                arguments[name] = kind(current, self.action, self.args(arguments))
             return
         allowed = current.judge(
             self.action,
@@ -194,36 +162,6 @@ def mark_of(endpoint: object) -> Mark | None:
     """What an endpoint states, if it went through a guard."""
     mark = getattr(endpoint, _MARK, None)
     return mark if isinstance(mark, Mark) else None
-
-
-def unnamed(dependant: Dependant, gate: Gate) -> Iterator[str]:
-    """What of an endpoint's input can only be judged if `args=` names it."""
-    for dependency in dependant.dependencies:
-        if dependency.call != gate and (found := sorted(_inputs(dependency))):
-            yield f"the parameters {', '.join(found)} belong to a dependency: name what is judged with `args=`"
-    for field in dependant.query_params:
-        if _is_model(field.field_info.annotation):
-            yield f"the parameter {field.name} is a model of several: name what is judged with `args=`"
-    body = dependant.body_params
-    if any(isinstance(field.field_info, params.File) for field in body):
-        yield "a file is no argument that can be judged: name what is judged with `args=`"
-    if len(body) == 1 and not _embedded(body[0].field_info):
-        yield f"the parameter {body[0].name} is the body as a whole: name what is judged with `args=`"
-
-
-def _inputs(dependant: Dependant) -> Iterable[str]:
-    for field in (*dependant.path_params, *dependant.query_params, *dependant.body_params):
-        yield field.name
-    for dependency in dependant.dependencies:
-        yield from _inputs(dependency)
-
-
-def _embedded(info: Any) -> bool:
-    return bool(getattr(info, "embed", None)) or (isinstance(info, params.Form) and not _is_model(info.annotation))
-
-
-def _is_model(annotation: Any) -> bool:
-    return inspect.isclass(annotation) and issubclass(annotation, BaseModel)
 
 
 def _model(value: Any) -> Any:

@@ -82,7 +82,7 @@ def _target(scope: Scope, prefix: str) -> str:
 
 def _single(scope: Scope, name: str, code: str) -> str | None:
     wanted = name.encode()
-    values = [value for key, value in scope["headers"] if key == wanted]
+    values = [value for key, value in scope["headers"] if key.lower() == wanted]
     if len(values) > 1:
         raise Unreadable(Refusal(code, f"the header {name} is repeated", f"one {name}"))
     return values[0].decode("latin-1").strip(" \t") if values else None

@@ -17,10 +17,12 @@ from fastapi import Depends, FastAPI
 from starlette.requests import HTTPConnection
 
 from capx.errors import ConfigurationProblem
-from capx.guard.asgi import ASGIGuard, Withheld, passage
-from capx.guard.endpoint import Check, Mark, SyncCheck, mark_of, wrapped
+from capx.guard.asgi import ASGIGuard, passage
+from capx.guard.check import Check, SyncCheck
+from capx.guard.endpoint import Mark, mark_of, wrapped
 from capx.guard.exchange import MAX_BODY, Scope
 from capx.guard.facts import GRANTED, Derived, Tenancy
+from capx.guard.outlet import Withheld
 from capx.guard.passage import Passage
 from capx.guard.routes import Map, path_of
 from capx.keys import AudienceKeys

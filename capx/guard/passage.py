@@ -20,7 +20,24 @@ from capx_caveats import JSON, Call, Refusal
 KEY: Final = "capx.passage"
 """Where an ASGI scope holds its passage."""
 
-_OF_THE_ROW = frozenset({"wrong_tenant", "attribute_missing", "incomplete_authority"})
+_NOT_OF_THE_ROW = frozenset(
+    {
+        "action_not_allowed",
+        "argument_not_named",
+        "expired",
+        "misplaced",
+        "not_yet",
+        "revoked",
+        "stale_liveness",
+        "task_completed",
+        "task_expired",
+        "task_withdrawn",
+        "too_many_hops",
+        "unavailable",
+        "unknown_liveness",
+    }
+)
+"""What refuses whatever the data is."""
 
 
 class Passage:
@@ -122,13 +139,15 @@ def _call(
 ) -> Call:
     """The call; arguments outside JSON as capx reads it are the bearer's, so they are refused."""
     try:
-        Call(action, args)
+        call = Call(action, args)
     except InvalidCaveat as error:
         refusal = Refusal("argument_refused", f"an argument cannot be judged: {error}", "JSON values")
         raise Denied(admitted.refused((refusal,), action)) from None
-    return Call(action, args, tenant, attributes)
+    return call if tenant is None and not attributes else Call(action, args, tenant, attributes)
 
 
 def _by_the_row(refusal: Refusal) -> bool:
-    """Whether it may be the data that refuses: an argument's refusal says what was given."""
-    return refusal.code in _OF_THE_ROW or (refusal.code == "argument_refused" and refusal.given is UNSET)
+    """Whether it may be the data that refuses; the refusal of an argument says what was given."""
+    if refusal.code == "argument_refused":
+        return refusal.given is UNSET
+    return refusal.code not in _NOT_OF_THE_ROW

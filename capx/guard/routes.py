@@ -13,8 +13,9 @@ from fastapi.routing import APIRoute, APIWebSocketRoute, iter_route_contexts
 from msgspec import Struct
 from starlette.routing import BaseRoute, Host, Mount, Route, WebSocketRoute, compile_path
 
-from capx.guard.endpoint import Gate, mark_of, unnamed
+from capx.guard.endpoint import Gate, mark_of
 from capx.guard.exchange import Scope
+from capx.guard.inputs import unnamed
 
 
 class Stop(Struct, frozen=True):

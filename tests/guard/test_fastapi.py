@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -554,6 +554,30 @@ def test_the_gate_comes_before_dependencies_of_application_router_and_route(lab:
         for path in ("/x", "/y"):
             assert refusal(client.get(path)) == (403, "action_not_allowed")
     assert not ran
+
+
+def test_a_root_path_is_what_clients_see(lab: Authority, app: FastAPI) -> None:
+    (capability,) = lab.open(tenant="Acme", allow=["crm.accounts.list"]).bundle
+    with served(app, root_path="/crm") as origin:
+        assert httpx.get(f"{origin}/healthz").json() == "up"
+        for target, expected in (("/crm/accounts", 200), ("/accounts", 401)):
+            presentation = capability.present(HttpRequest(method="GET", target=target))
+            response = httpx.get(f"{origin}/accounts", headers={"Authorization": presentation.authorization})
+            assert response.status_code == expected
+
+
+def test_a_route_added_while_the_application_starts(lab: Authority) -> None:
+    @asynccontextmanager
+    async def late(app: FastAPI) -> AsyncGenerator[None]:
+        app.get("/late")(unmarked)
+        yield
+
+    app, guard = FastAPI(openapi_url=None, lifespan=late), FastAPIGuard(lab.verifier("crm"))
+    guard.protect(app, public=["/healthz"])
+    app.get("/healthz")(unmarked)
+    with served(app) as origin:
+        for path in ("/late", "/healthz"):
+            assert refusal(httpx.get(origin + path)) == (500, "withheld")
 
 
 class Passing(BaseHTTPMiddleware):

@@ -1,0 +1,43 @@
+"""What a deferred endpoint is given to have its call judged once it knows the row.
+
+Law: a row that is refused and a row that is not there are answered alike.
+"""
+
+from collections.abc import Mapping
+from typing import NoReturn
+
+from capx.decision import Allowed
+from capx.guard.passage import Passage
+from capx_caveats import JSON
+
+
+class SyncCheck:
+    """The check of a plain function: `check(tenant=row.tenant)`."""
+
+    def __init__(self, current: Passage, action: str, args: Mapping[str, JSON]) -> None:
+        self._passage = current
+        self._action = action
+        self._args = args
+
+    def __call__(self, *, tenant: str | None = None, attributes: Mapping[str, JSON] | None = None) -> Allowed:
+        """Judge the call with facts of the service's own data; raises Denied, which is to be let through."""
+        return self._passage.judge_row(self._action, self._args, tenant=tenant, attributes=attributes)
+
+    def missing(self) -> NoReturn:
+        """Answer as for a foreign tenant's row: whether there is one is not told."""
+        self._passage.miss(self._action, self._args)
+
+
+class Check:
+    """The check of an async function: `await check(tenant=row.tenant)`."""
+
+    def __init__(self, current: Passage, action: str, args: Mapping[str, JSON]) -> None:
+        self._sync = SyncCheck(current, action, args)
+
+    async def __call__(self, *, tenant: str | None = None, attributes: Mapping[str, JSON] | None = None) -> Allowed:
+        """Judge the call with facts of the service's own data; raises Denied, which is to be let through."""
+        return self._sync(tenant=tenant, attributes=attributes)
+
+    def missing(self) -> NoReturn:
+        """Answer as for a foreign tenant's row: whether there is one is not told."""
+        self._sync.missing()
