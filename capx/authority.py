@@ -33,13 +33,15 @@ from capx.store import TaskRecord, Writing
 from capx.store.sqlite import SQLiteStore
 from capx.task import is_final
 from capx.verifier import Verifier
-from capx_caveats import Appendable, Caveat, Entry, When, is_label, parse_instant, shown_instant
+from capx_caveats import Appendable, Caveat, Entry, When, is_id, is_label, parse_instant, shown_instant
 
 if TYPE_CHECKING:
     from capx.guard.facts import Derived, Tenancy
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_PATIENCE = 1.0
 
 MAX_TTL = 86_400
 """How far ahead a task may expire, in seconds, unless the authority says otherwise."""
@@ -204,14 +206,16 @@ class Authority:
             return as_of(known_task(reading, task_id), self._now())
 
     def log(self, since: int = 0, limit: int | None = None) -> list[Event]:
-        """Give the events after position `since`, at most `limit` of them."""
+        """Give the events after position `since`, at most `limit` of them; what was decided here is among them."""
+        self._recorder.flush(_PATIENCE)
         with self.store.read() as reading:
             return list(reading.events(after=since, limit=limit))
 
     def decision(self, decision_id: str) -> Event | None:
-        """Give the event that recorded a decision; those made a moment ago may not be written yet."""
+        """Give the event that recorded a decision; one made a moment ago elsewhere may not be written yet."""
+        self._recorder.flush(_PATIENCE)
         with self.store.read() as reading:
-            return reading.decision(decision_id)
+            return reading.decision(decision_id) if is_id(decision_id) else None
 
     def check(self) -> Mark:
         """Follow the log from its beginning to the head, and every death to the event that caused it.
@@ -225,6 +229,7 @@ class Authority:
 
     def graph(self, task_id: str | None = None) -> Graph:
         """Draw the execution graph of one task, or of all, as far as it was seen."""
+        self._recorder.flush(_PATIENCE)
         with self.store.read() as reading:
             if task_id is not None:
                 known_task(reading, task_id)

@@ -417,8 +417,11 @@ def test_the_example_of_ten_lines_is_refused_where_it_says(lab: Authority) -> No
     with acting(sub), pytest.raises(Denied, match=r"hop 1 \(slides-agent\) allows only slides.write"):
         export()
     assert exported == []
-    assert lab.flush()
-    assert kinds(lab)[-1] == "decision"
+    last = lab.log()[-1]
+    assert last.kind == "decision"
+    assert lab.decision(last.facts()["id"]) == last
+    for unknown in ("unknown", "", "\ud800"):
+        assert lab.decision(unknown) is None
 
 
 def test_a_tool_of_this_authority_runs_until_its_task_ends(lab: Authority) -> None:

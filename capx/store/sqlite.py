@@ -21,7 +21,7 @@ from capx.chain import root_node
 from capx.errors import StoreProblem
 from capx.log import Event, following
 from capx.store import Death, Head, Reading, TaskRecord, Writing
-from capx.store.sqlite_file import Identity, Idle, connect, create, explained, identity
+from capx.store.sqlite_file import BUSY_SECONDS, Identity, Idle, connect, create, explained, identity
 from capx.task import State
 
 _PAGE = 1_000
@@ -37,11 +37,14 @@ _DEATH = "SELECT seq, key, reason, at, position FROM deaths"
 
 
 class SQLiteStore:
-    """A store in the file at `path`, which must be there; `SQLiteStore.create` makes one."""
+    """A store in the file at `path`, which must be there; `SQLiteStore.create` makes one.
 
-    def __init__(self, path: Path | str) -> None:
+    A transaction waits up to `busy_seconds` for another one to end.
+    """
+
+    def __init__(self, path: Path | str, *, busy_seconds: float = BUSY_SECONDS) -> None:
         self.path = Path(path).absolute()
-        self._pool = _Pool(self.path)
+        self._pool = _Pool(self.path, busy_seconds)
         with self._pool.connection():
             pass
 
@@ -193,8 +196,9 @@ class _Transaction:
 class _Pool:
     """Connections to one path: each lent to one transaction at a time, and to the file that is there."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, busy_seconds: float) -> None:
         self._path = path
+        self._busy_seconds = busy_seconds
         self._idle = Idle()
         self._opened_on: Identity | None = None
         self._closed = False
@@ -222,7 +226,7 @@ class _Pool:
                 self._opened_on = file
             if self._idle.connections:
                 return file, self._idle.connections.pop()
-        connection = connect(self._path)
+        connection = connect(self._path, busy_seconds=self._busy_seconds)
         if identity(self._path) != file:
             connection.close()
             raise StoreProblem(f"The store {self._path} was replaced while it was being opened. Try again.")

@@ -279,16 +279,13 @@ def test_a_store_that_was_replaced_is_followed_and_the_old_file_left_alone(store
     assert note(store) == 1
 
 
-def test_a_busy_store_waits_and_then_says_so(store: SQLiteStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("capx.store.sqlite_file.connect.__kwdefaults__", {"read_only": False, "busy_seconds": 0.1})
-    holder = SQLiteStore(path)
-    other = SQLiteStore(path)
-    with holder.write() as transaction:
+def test_a_busy_store_waits_and_then_says_so(store: SQLiteStore, path: Path) -> None:
+    other = SQLiteStore(path, busy_seconds=0.1)
+    with store.write() as transaction:
         transaction.append("noted", b"{}", at=NOW)
         with pytest.raises(StoreProblem, match="busy"):
             note(other)
     assert note(other) == 2
-    holder.close()
     other.close()
 
 
