@@ -274,7 +274,7 @@ def test_any_bytes_give_caveats(block: bytes) -> None:
 
 fragments = st.recursive(
     st.one_of(
-        st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5),
+        st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=5),
         st.sampled_from(["a.read", "args.x", "*", "eq", "in", "each", "any", "all", "not", "absent", "range", "/a"]),
     ),
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=2), inner, max_size=2)),

@@ -1,0 +1,795 @@
+"""The nine steps, their order, and what each refuses."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable
+from itertools import chain as joined
+from itertools import combinations
+from typing import Any, cast
+
+import pytest
+
+from capx import wire
+from capx.capability import Capability
+from capx.chain import b64u
+from capx.decision import STATUS, Decision, Denied
+from capx.errors import ConfigurationProblem, Unavailable
+from capx.keys import AudienceKeys
+from capx.present import ToolCall
+from capx.replay import ProcessReplay
+from capx.verifier import Verifier
+from capx_caveats import (
+    DEFAULT,
+    Allow,
+    Call,
+    Caveat,
+    Expires,
+    Facts,
+    Hop,
+    Intent,
+    MaxHops,
+    NotBefore,
+    NotUnderstood,
+    Presented,
+    Refusal,
+    Root,
+    Step,
+    Task,
+    Tenant,
+    UntilCompleted,
+    Vocabulary,
+    action,
+    allow,
+    encode_block,
+    max_hops,
+    not_,
+    tenant,
+    until_completed,
+    where,
+)
+from tests.lab import KEY, NONCES, NOW, ROOT_KEY, Lab, appended, codes, grant, minted, raw
+
+READ = ToolCall("a.read")
+CALL = Call("a.read")
+
+
+def holding(*blocks: Iterable[Caveat]) -> Capability:
+    """A complete capability with these blocks appended, wherever their marks may stand."""
+    return appended(minted(), *(encode_block(tuple(block)) for block in blocks))
+
+
+# Order
+
+STEPS = {
+    "audience": "wrong_audience",
+    "mac": "not_authentic",
+    "shape": "misplaced",
+    "fit": "call_mismatch",
+    "window": "call_window",
+    "replay": "replayed",
+    "death": "task_completed",
+    "call": "action_not_allowed",
+}
+SUBSETS = list(joined.from_iterable(combinations(STEPS, size) for size in range(len(STEPS) + 1)))
+
+
+@pytest.mark.parametrize("defects", SUBSETS, ids="+".join)
+def test_the_steps_are_taken_in_order_and_the_first_to_refuse_is_told(defects: tuple[str, ...]) -> None:
+    lab = Lab()
+    capability = minted(audience="slides" if "audience" in defects else "crm")
+    if "shape" in defects:
+        capability = appended(capability, b'[["root","R2"]]')
+    wanted = "a.export" if "call" in defects else "a.read"
+    made_for = ToolCall("a.write") if "fit" in defects else ToolCall(wanted)
+    token = capability.present(made_for, now=NOW - 100 if "window" in defects else NOW).text
+    if "mac" in defects:
+        frame = wire.decode(token)
+        token = wire.encode(frame.identifier, frame.blocks, bytes(32))
+    if "replay" in defects:
+        lab.verifier.decide(token, ToolCall(wanted), Call(wanted))
+    if "death" in defects:
+        lab.deaths.deaths["T1"] = "task_completed"
+    said = codes(lab.verifier.decide(token, ToolCall(wanted), Call(wanted)))
+    expected = [STEPS[defect] for defect in STEPS if defect in defects]
+    together = [code for code in expected if code in {"task_completed", "action_not_allowed"}]
+    assert said == tuple(together if together == expected else expected[:1])
+
+
+class Watched(Vocabulary):
+    """Counts the blocks that are read."""
+
+    __slots__ = ("blocks",)
+    blocks: list[bytes]
+
+    def decode(self, block: bytes) -> tuple[Caveat, ...]:
+        self.blocks.append(block)
+        return super().decode(block)
+
+
+def test_no_block_is_read_before_the_whole_chain_is_authentic() -> None:
+    watched = Watched(Expires, Task)
+    watched.blocks = []
+    lab = Lab(vocabulary=watched)
+    frame = wire.decode(lab.present(minted()))
+    for at in range(32):
+        signature = bytearray(frame.signature)
+        signature[at] ^= 1
+        assert codes(lab.decide(wire.encode(frame.identifier, frame.blocks, bytes(signature)))) == ("not_authentic",)
+    assert watched.blocks == []
+    lab.decide(lab.present(minted()))
+    assert watched.blocks
+
+
+def test_a_token_authenticated_before_the_body_is_read_goes_on_from_there() -> None:
+    lab = Lab()
+    authentic = lab.verifier.authenticate(lab.present(minted()))
+    assert lab.verifier.verify(authentic, READ, CALL).task == "T1"
+    for bad in ("", "junk", lab.present(minted())[:-3] + "AAA"):
+        with pytest.raises(Denied) as caught:
+            lab.verifier.authenticate(bad)
+        assert caught.value.status == 401
+
+
+# Every reason
+
+
+def spoiled(token: str) -> str:
+    frame = wire.decode(token)
+    return wire.encode(frame.identifier, frame.blocks, bytes(32))
+
+
+def made(lab: Lab, capability: Capability, name: str = "a.read", **args: Any) -> Decision:
+    return lab.decide(lab.present(capability, name, args), name, args)
+
+
+def under(change: Callable[[Lab], object], capability: Capability | None = None) -> Decision:
+    lab = Lab()
+    change(lab)
+    return made(lab, capability or minted())
+
+
+def twice(token: str, lab: Lab) -> Decision:
+    lab.decide(token)
+    return lab.decide(token)
+
+
+def died(code: str) -> Callable[[Lab], object]:
+    return lambda lab: lab.deaths.deaths.__setitem__("T1", code)
+
+
+PINNED = minted(allowed=allow(action("a.read", id=1)))
+REASONS: dict[str, Callable[[], Decision]] = {
+    "no_token": lambda: Lab().decide(""),
+    "malformed": lambda: Lab().decide("junk"),
+    "truncated": lambda: Lab().decide(minted().text[:50]),
+    "too_large": lambda: Lab().decide("capx1_" + "A" * 20_000),
+    "unknown_version": lambda: Lab().decide("capx2_AAAA"),
+    "wrong_audience": lambda: made(Lab(), minted(audience="slides")),
+    "not_authentic": lambda: Lab().decide(spoiled(Lab().present(minted()))),
+    "bearer_refused": lambda: Lab().decide(minted().text),
+    "call_mismatch": lambda: Lab().decide(Lab().present(minted(), "a.write")),
+    "call_window": lambda: Lab().decide(minted().present(READ, now=NOW - 61).text),
+    "replayed": lambda: twice(Lab().present(minted()), Lab()),
+    "incomplete_authority": lambda: made(Lab(), raw(encode_block((Task("T1"), Root("R1"))))),
+    "misplaced": lambda: made(Lab(), holding([Task("T2")])),
+    "not_understood": lambda: made(Lab(), appended(minted(), b'[["acme.region","eu"]]')),
+    "revoked": lambda: under(lambda lab: lab.deaths.deaths.__setitem__(minted().ids[0], "revoked")),
+    "task_completed": lambda: under(died("task_completed")),
+    "task_withdrawn": lambda: under(died("task_withdrawn")),
+    "task_expired": lambda: under(died("task_expired")),
+    "expired": lambda: made(Lab(), holding([Expires(NOW)])),
+    "not_yet": lambda: made(Lab(), holding([NotBefore(NOW + 1)])),
+    "wrong_tenant": lambda: Lab().decide(Lab().present(minted(tenant("Acme"))), tenant="Globex"),
+    "action_not_allowed": lambda: made(Lab(), minted(), "a.export"),
+    "argument_refused": lambda: made(Lab(), PINNED, id=2),
+    "argument_not_named": lambda: made(Lab(), PINNED, id=1, x=1),
+    "attribute_missing": lambda: made(Lab(), holding([where("region", "eu")])),
+    "too_many_hops": lambda: made(Lab(), holding([max_hops(0)], [Hop("a", NONCES[0])])),
+    "hop_unsigned": lambda: made(Lab(), holding([Hop("a", NONCES[0], "A" * 43)])),
+    "needs_discharge": lambda: made(Lab(), appended(minted(), wire.ThirdParty(b"vid", b"cid"))),
+    "unknown_liveness": lambda: under(lambda lab: setattr(lab.deaths, "years", float("inf"))),
+    "stale_liveness": lambda: under(lambda lab: setattr(lab.deaths, "years", 31.0)),
+    "unavailable": lambda: under(lambda lab: setattr(lab.records, "full", True)),
+}
+
+
+def test_this_table_holds_every_reason() -> None:
+    assert list(REASONS) == list(STATUS)
+
+
+@pytest.mark.parametrize("code", REASONS)
+def test_each_reason_can_be_reached_and_says_what_would_do(code: str) -> None:
+    decision = REASONS[code]()
+    assert codes(decision) == (code,)
+    denied = Denied(decision)
+    assert denied.code == code
+    assert str(denied)
+    assert denied.problem()["status"] == STATUS[code]
+    assert json.loads(json.dumps(denied.problem()))["decision"] == decision.id
+    assert json.loads(json.dumps(decision.body()))["outcome"] == "denied"
+
+
+# One walk, five ways to ask
+
+
+def killed(lab: Lab, capability: Capability) -> Capability:
+    lab.deaths.deaths["T1"] = "task_completed"
+    return capability
+
+
+def unheard(lab: Lab, capability: Capability) -> Capability:
+    lab.deaths.years = 100.0
+    return capability
+
+
+SCENARIOS: dict[str, Callable[[Lab], tuple[Capability, Call]]] = {
+    "allowed": lambda _: (minted(), CALL),
+    "an action that is not allowed": lambda _: (minted(), Call("a.export")),
+    "refused at two hops": lambda _: (holding([Hop("a", NONCES[0]), allow("a.write"), Expires(NOW)]), CALL),
+    "a tenant the authority did not name": lambda _: (minted(), Call("a.read", tenant="Acme")),
+    "another tenant": lambda _: (minted(tenant("Acme")), Call("a.read", tenant="Globex")),
+    "misplaced": lambda _: (holding([Root("R2")]), CALL),
+    "incomplete": lambda _: (raw(b"[]"), CALL),
+    "not understood": lambda _: (appended(minted(), b"junk"), CALL),
+    "too large": lambda _: (appended(minted(), b"[" * 300), CALL),
+    "dead and expired": lambda lab: (killed(lab, holding([Expires(NOW)])), CALL),
+    "stale": lambda lab: (unheard(lab, minted()), CALL),
+    "wrong audience": lambda _: (minted(audience="slides"), CALL),
+}
+
+
+def refusals_of(ask: Callable[[], object]) -> tuple[Refusal, ...]:
+    try:
+        ask()
+    except Denied as denied:
+        return denied.refusals
+    return ()
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=list(SCENARIOS))
+def test_verify_decide_and_explain_agree(scenario: Callable[[Lab], tuple[Capability, Call]]) -> None:
+    lab = Lab()
+    capability, call = scenario(lab)
+    received = ToolCall(call.action, call.args)
+
+    def token() -> str:
+        return capability.present(received, now=NOW).text
+
+    decided = lab.verifier.decide(token(), received, call)
+    assert refusals_of(lambda: lab.verifier.verify(token(), received, call)) == decided.refusals
+    assert lab.verifier.explain(token(), call, received).refusals == decided.refusals
+    assert lab.verifier.explain(capability.text, call).refusals == decided.refusals
+    stepwise = refusals_of(lambda: lab.verifier.admit(token(), received).judge(call))
+    assert stepwise == decided.refusals or stepwise == decided.refusals[:1]
+    in_turn = refusals_of(lambda: asyncio.run(lab.verifier.admit_async(token(), received)).judge(call))
+    assert in_turn == stepwise
+    assert decided.allowed == (not decided.refusals)
+
+
+def test_admit_refuses_the_dead_and_leaves_the_call_to_judge() -> None:
+    lab = Lab()
+    admitted = lab.verifier.admit(lab.present(minted()), READ)
+    with pytest.raises(Denied) as caught:
+        admitted.judge(Call("a.export"))
+    assert caught.value.code == "action_not_allowed"
+    assert admitted.judge(CALL).call == CALL
+    lab.deaths.deaths["T1"] = "task_completed"
+    with pytest.raises(Denied) as caught:
+        lab.verifier.admit(lab.present(minted()), ToolCall("a.read"))
+    assert codes(caught.value) == ("task_completed",)
+
+
+def test_a_task_that_ends_between_admission_and_judgement_is_refused() -> None:
+    lab = Lab()
+    admitted = lab.verifier.admit(lab.present(minted()), READ)
+    assert admitted.judge(CALL).task == "T1"
+    lab.deaths.deaths["T1"] = "task_withdrawn"
+    with pytest.raises(Denied) as caught:
+        admitted.judge(CALL)
+    assert caught.value.code == "task_withdrawn"
+
+
+def test_admitted_and_allowed_state_the_authoritys_claims() -> None:
+    lab = Lab()
+    steps = (Step("asker", NONCES[3]),)
+    block = (Task("T1"), Intent("A" * 43), Root("R1", steps), UntilCompleted("T1"), Expires(NOW + 9), Tenant("Acme"))
+    capability = raw(encode_block((*block, allow("a.read")))).delegate(
+        to="a", nonce=NONCES[0], caveats=[Expires(NOW + 5), Tenant("Acme")]
+    )
+    admitted = lab.verifier.admit(lab.present(capability), READ)
+    assert (admitted.task, admitted.tenant, admitted.intent, admitted.root) == ("T1", "Acme", "A" * 43, "R1")
+    assert (admitted.path, admitted.node, admitted.hops) == (capability.path, capability.node, ("asker", "a"))
+    assert admitted.granted_tenant() == "Acme"
+    allowed = admitted.judge(Call("a.read", tenant="Acme"))
+    assert (allowed.task, allowed.tenant, allowed.intent, allowed.root) == ("T1", "Acme", "A" * 43, "R1")
+    assert (allowed.node, allowed.hops, allowed.expires) == (capability.node, ("asker", "a"), NOW + 5)
+    assert lab.records.decisions[-1].id == allowed.decision_id
+
+
+def test_a_tenant_that_only_a_holder_names_is_no_claim() -> None:
+    lab = Lab()
+    admitted = lab.verifier.admit(lab.present(minted().attenuate(tenant("Acme"))), READ)
+    assert admitted.tenant is None
+    with pytest.raises(Denied) as caught:
+        admitted.granted_tenant()
+    assert caught.value.code == "incomplete_authority"
+    with pytest.raises(Denied) as caught:
+        admitted.judge(Call("a.read", tenant="Acme"))
+    assert codes(caught.value) == ("incomplete_authority",)
+
+
+def test_screening_refuses_what_no_arguments_could_make_good() -> None:
+    lab = Lab()
+    capability = minted().delegate(to="a", allow=[action("a.read", id=1)])
+    admitted = lab.verifier.admit(lab.present(capability), READ)
+    admitted.screen("a.read")
+    with pytest.raises(Denied) as caught:
+        admitted.screen("a.export")
+    assert [(refusal.code, refusal.hop) for refusal in caught.value.refusals] == [
+        ("action_not_allowed", 0),
+        ("action_not_allowed", 1),
+    ]
+
+
+def test_explaining_burns_and_records_nothing() -> None:
+    lab = Lab()
+    token = lab.present(minted())
+    explanation = lab.verifier.explain(token, CALL, READ)
+    assert explanation.allowed
+    assert [walked[2:] for walked in explanation.demands] == [
+        ("expires at 2026-11-25T10:46:40Z", None),
+        ("allows only a.read; a.write", None),
+    ]
+    assert lab.records.decisions == []
+    assert lab.decide(token).allowed
+    assert codes(lab.decide(token)) == ("replayed",)
+
+
+def test_explaining_a_presentation_for_another_call_says_so() -> None:
+    lab = Lab()
+    assert codes_of(lab.verifier.explain(lab.present(minted()), Call("a.write"), ToolCall("a.write")).refusals) == (
+        "call_mismatch",
+    )
+
+
+def codes_of(refusals: Iterable[Refusal]) -> tuple[str, ...]:
+    return tuple(refusal.code for refusal in refusals)
+
+
+def test_no_answer_is_true_or_false_by_accident() -> None:
+    decision: object = Lab().decide(minted().text)
+    explanation: object = Lab().verifier.explain(minted().text, CALL)
+    for answer in (decision, explanation):
+        with pytest.raises(TypeError, match="allowed"):
+            bool(answer)
+
+
+# Shape: marks and the authority's block
+
+MARKS: dict[str, Caveat] = {
+    "task": Task("T1"),
+    "another task": Task("T2"),
+    "root": Root("R1"),
+    "another root": Root("R2", (Step("a", NONCES[3]),)),
+    "intent": Intent("A" * 43),
+    "call": Presented("tool", READ.digest(), NOW, "A" * 16),
+}
+
+
+@pytest.mark.parametrize("mark", MARKS.values(), ids=list(MARKS))
+@pytest.mark.parametrize("bearer", [False, True])
+def test_no_mark_of_the_authority_or_the_presenter_stands_in_a_holders_block(mark: Caveat, bearer: bool) -> None:
+    lab = Lab(bearer=bearer)
+    for block in ([mark, Expires(NOW + 9)], [Expires(NOW + 9), mark], [Hop("a", NONCES[0]), mark]):
+        for capability in (holding(block), holding(block, [Expires(NOW + 9)])):
+            assert lab.codes(capability) == ("misplaced",)
+            assert not bearer or codes(lab.decide(capability.text)) == ("misplaced",)
+
+
+@pytest.mark.parametrize("mark", [*MARKS.values(), Hop("a", NONCES[0]), MaxHops(5)], ids=[*MARKS, "hop", "max_hops"])
+def test_no_mark_stands_twice_in_one_block(mark: Caveat) -> None:
+    lab = Lab()
+    assert lab.codes(raw(encode_block(grant(mark, mark)))) == ("misplaced",)
+    assert lab.codes(holding([mark, mark])) == ("misplaced",)
+
+
+def test_a_hop_stands_first_in_a_holders_block_and_nowhere_else() -> None:
+    lab = Lab()
+    hop = Hop("a", NONCES[0])
+    assert lab.codes(holding([hop, Expires(NOW + 9)])) == ()
+    assert lab.codes(holding([Expires(NOW + 9), hop])) == ("misplaced",)
+    assert lab.codes(holding([max_hops(9), hop])) == ("misplaced",)
+    assert lab.codes(raw(encode_block((hop, *grant())))) == ("misplaced",)
+    assert lab.codes(raw(encode_block(grant(hop)))) == ("misplaced",)
+
+
+def test_max_hops_may_recur_further_down() -> None:
+    assert Lab().codes(holding([max_hops(3)], [max_hops(2)], [max_hops(5), Expires(NOW + 9)])) == ()
+
+
+COMPLETE: dict[str, Caveat] = dict(zip(("task", "root", "until_completed", "expires", "allow"), grant(), strict=True))
+
+
+@pytest.mark.parametrize("missing", COMPLETE)
+def test_what_the_authoritys_block_lacks_no_holder_can_append(missing: str) -> None:
+    lab = Lab()
+    rest = raw(encode_block(tuple(caveat for name, caveat in COMPLETE.items() if name != missing)))
+    assert lab.codes(rest) == ("incomplete_authority",)
+    for block in ([COMPLETE[missing]], [Hop("a", NONCES[0]), COMPLETE[missing]], grant()):
+        cured = appended(rest, encode_block(tuple(block)))
+        assert lab.codes(cured) in {("incomplete_authority",), ("misplaced",)}
+    assert lab.codes(raw(encode_block(tuple(COMPLETE.values())))) == ()
+
+
+@pytest.mark.parametrize(("required", "caveat"), [("tenant", Tenant("Acme")), ("intent", Intent("A" * 43))])
+def test_what_a_verifier_requires_besides_no_holder_can_append(required: str, caveat: Caveat) -> None:
+    lab = Lab(require=[required])
+    assert lab.codes(minted()) == ("incomplete_authority",)
+    assert not lab.decide(lab.present(holding([caveat])), tenant="Acme").allowed
+    assert lab.decide(lab.present(minted(caveat)), tenant="Acme" if required == "tenant" else None).allowed
+
+
+def test_what_cannot_be_required_is_a_configuration_error() -> None:
+    for required in (["holder"], ["unheard of"], "tenant"):
+        with pytest.raises(ConfigurationProblem):
+            Lab(require=required)
+
+
+def test_the_task_must_be_the_one_it_ends_with() -> None:
+    other = (Task("T1"), Root("R1"), UntilCompleted("T2"), Expires(NOW + 9), allow("a.read"))
+    assert Lab().codes(raw(encode_block(other))) == ("incomplete_authority",)
+
+
+@pytest.mark.parametrize("block", [b"", b"[]", b"junk", b"{}", b"null", b"[" * 10, b'[["task","T1"]'])
+def test_an_authoritys_block_that_is_not_understood_grants_nothing(block: bytes) -> None:
+    assert Lab().codes(raw(block)) == ("incomplete_authority",)
+
+
+def test_a_third_party_caveat_for_an_authoritys_block_grants_nothing() -> None:
+    assert Lab().codes(raw(wire.ThirdParty(b"v", b"c"))) == ("incomplete_authority",)
+    assert Lab().codes(raw(wire.ThirdParty(b"v", b"c"), encode_block(grant()))) == ("misplaced",)
+
+
+def test_a_token_without_any_block_grants_nothing() -> None:
+    assert not Lab(bearer=True).decide(raw().text).allowed
+    assert not Lab().decide(raw().text).allowed
+
+
+# Meaning: intersection only
+
+
+@pytest.mark.parametrize(
+    ("blocks", "said"),
+    [
+        ([[tenant("Globex")]], ("wrong_tenant",)),
+        ([[allow("a.*", "b.*")]], ()),
+        ([[allow("b.*")]], ("action_not_allowed",)),
+        ([[allow("b.*")], [allow("a.*")]], ("action_not_allowed",)),
+        ([[Expires(NOW + 9_000_000)]], ()),
+        ([[Expires(NOW)], [Expires(NOW + 9_000_000)]], ("expired",)),
+        ([[NotBefore(NOW + 1)], [NotBefore(0)]], ("not_yet",)),
+        ([[max_hops(0)], [max_hops(9)], [Hop("a", NONCES[0])]], ("too_many_hops",)),
+        ([[max_hops(1)], [Hop("a", NONCES[0])], [Hop("b", NONCES[1])]], ("too_many_hops",)),
+        ([[max_hops(1)], [Hop("a", NONCES[0])], [Expires(NOW + 9)], [Expires(NOW + 8)]], ()),
+        ([[Hop("a", NONCES[0]), max_hops(0)], [Expires(NOW + 9)]], ()),
+        ([[Hop("a", NONCES[0]), max_hops(0)], [Hop("b", NONCES[1])]], ("too_many_hops",)),
+        ([[where("args.id", not_(5))]], ("attribute_missing",)),
+        ([[until_completed("T2")]], ()),
+    ],
+)
+def test_what_is_appended_only_narrows(blocks: list[list[Caveat]], said: tuple[str, ...]) -> None:
+    lab = Lab()
+    capability = appended(minted(Tenant("Acme")), *(encode_block(tuple(block)) for block in blocks))
+    assert codes(lab.decide(lab.present(capability), tenant="Acme")) == said
+
+
+def test_the_longest_expiry_a_holder_writes_outlives_nothing() -> None:
+    lab = Lab()
+    capability = minted().attenuate(Expires(2**53 - 1))
+    lab.clock.now = NOW + 3599
+    assert lab.codes(capability) == ()
+    lab.clock.now = NOW + 3600
+    assert lab.codes(capability) == ("expired",)
+
+
+def test_a_clock_that_steps_back_brings_nothing_back_to_life() -> None:
+    lab = Lab()
+    lab.clock.now = NOW + 3600
+    assert lab.codes(minted()) == ("expired",)
+    lab.clock.now = NOW
+    assert "expired" in codes(lab.decide(minted().present(READ, now=NOW + 3600).text))
+
+
+def test_every_refusal_is_told_with_whose_it_is() -> None:
+    capability = minted(Tenant("Acme")).delegate(
+        to="research", nonce=NONCES[0], allow=["a.write"], caveats=[Expires(NOW)]
+    )
+    capability = capability.attenuate(max_hops(0)).delegate(to="slides", nonce=NONCES[1], allow=["a.x"])
+    lab = Lab()
+    decision = lab.decide(lab.present(capability), tenant="Globex")
+    assert [(refusal.code, refusal.hop, refusal.hop_name) for refusal in decision.refusals] == [
+        ("too_many_hops", 1, "research"),
+        ("wrong_tenant", 0, None),
+        ("action_not_allowed", 1, "research"),
+        ("expired", 1, "research"),
+        ("action_not_allowed", 2, "slides"),
+    ]
+    assert str(Denied(decision)) == (
+        "hop 1 (research) allows at most 0 more delegations, and 1 came; "
+        """the task's grant is for tenant "Acme", not for this call's; """
+        "hop 1 (research) allows only a.write; "
+        "hop 1 (research) expired at 2026-11-25T09:46:40Z; "
+        "hop 2 (slides) allows only a.x"
+    )
+
+
+def test_hop_numbers_go_on_from_the_path_of_the_root() -> None:
+    steps = (Step("a", NONCES[0]), Step("b", NONCES[1]))
+    block = (Task("T1"), Root("R1", steps), UntilCompleted("T1"), Expires(NOW + 9), allow("a.*"), max_hops(1))
+    capability = raw(encode_block(block)).delegate(to="c", nonce=NONCES[2], allow=["a.write"])
+    lab = Lab()
+    (refusal,) = lab.decide(lab.present(capability)).refusals
+    assert (refusal.code, refusal.hop, refusal.hop_name) == ("action_not_allowed", 3, "c")
+    below = capability.delegate(to="d", nonce=NONCES[3])
+    assert lab.codes(below, "a.write") == ("too_many_hops",)
+    assert lab.codes(capability, "a.write") == ()
+
+
+# A service's own caveats
+
+
+class Odd(Caveat, frozen=True, tag="acme.odd"):
+    how: str
+
+    def refusal(self, facts: Facts) -> Refusal | None:
+        if self.how == "raises":
+            raise RuntimeError("the region service is down: secret-host")
+        if self.how == "own code":
+            return Refusal("acme.closed", "is closed on Sundays")
+        answers: dict[str, Any] = {"true": True, "false": False, "zero": 0, "text": "", "fine": None}
+        return cast("Refusal | None", answers[self.how])
+
+    def sentence(self) -> str:
+        return "is odd"
+
+
+@pytest.mark.parametrize("how", ["raises", "true", "false", "zero", "text"])
+def test_a_checker_that_raises_or_answers_oddly_refuses(how: str) -> None:
+    lab = Lab(vocabulary=DEFAULT.extended(Odd))
+    decision = lab.decide(lab.present(minted().attenuate(Odd(how))))
+    assert codes(decision) == ("not_understood",)
+    assert "secret-host" not in repr(decision)
+    assert codes_of(lab.verifier.explain(minted().attenuate(Odd(how)).text, CALL).refusals) == ("not_understood",)
+
+
+def test_a_services_own_caveat_has_its_say() -> None:
+    lab = Lab(vocabulary=DEFAULT.extended(Odd))
+    assert lab.codes(minted().attenuate(Odd("fine"))) == ()
+    decision = lab.decide(lab.present(minted().attenuate(Odd("own code"))))
+    assert codes(decision) == ("acme.closed",)
+    assert Denied(decision).status == 403
+    assert Lab().codes(minted().attenuate(Odd("fine"))) == ("not_understood",)
+
+
+# Death
+
+
+def family() -> dict[str, Capability]:
+    root = minted()
+    middle = root.delegate(to="middle", nonce=NONCES[0])
+    return {
+        "root": root,
+        "middle": middle,
+        "narrowed": middle.attenuate(Expires(NOW + 99)),
+        "leaf": middle.delegate(to="leaf", nonce=NONCES[1]),
+        "sibling": root.delegate(to="sibling", nonce=NONCES[2]),
+    }
+
+
+@pytest.mark.parametrize(
+    ("killed", "dead"),
+    [
+        ("node root", {"root", "middle", "narrowed", "leaf", "sibling"}),
+        ("node middle", {"middle", "narrowed", "leaf"}),
+        ("node leaf", {"leaf"}),
+        ("node sibling", {"sibling"}),
+        ("id root", {"root", "middle", "narrowed", "leaf", "sibling"}),
+        ("id middle", {"middle", "narrowed", "leaf"}),
+        ("id narrowed", {"narrowed"}),
+        ("id leaf", {"leaf"}),
+    ],
+)
+@pytest.mark.parametrize("warm", [False, True])
+def test_exactly_what_lies_below_the_dead_is_dead(killed: str, dead: set[str], warm: bool) -> None:
+    lab = Lab()
+    if warm:
+        assert all(lab.codes(capability) == () for capability in family().values())
+    kind, name = killed.split()
+    doomed = family()[name]
+    key = doomed.node if kind == "node" else doomed.id
+    assert key is not None
+    lab.deaths.deaths[key] = "revoked"
+    assert {name for name, capability in family().items() if lab.codes(capability) == ("revoked",)} == dead
+    assert {name for name, capability in family().items() if lab.codes(capability) == ()} == set(family()) - dead
+
+
+def test_the_id_of_what_was_minted_kills_it() -> None:
+    lab = Lab()
+    lab.deaths.deaths[minted().ids[0]] = "revoked"
+    assert lab.codes(minted()) == ("revoked",)
+
+
+def test_the_id_of_a_presentation_kills_it_alone() -> None:
+    lab = Lab()
+    presentation = minted().present(READ, now=NOW)
+    lab.deaths.deaths[presentation.id] = "revoked"
+    assert codes(lab.decide(presentation.text)) == ("revoked",)
+    assert lab.codes(minted()) == ()
+
+
+@pytest.mark.parametrize("bearer", [False, True])
+def test_a_death_is_told_once(bearer: bool) -> None:
+    lab = Lab(bearer=bearer)
+    lab.deaths.deaths[minted().id] = "revoked"
+    assert lab.codes(minted()) == ("revoked",)
+    if bearer:
+        assert codes(lab.decide(minted().text)) == ("revoked",)
+    assert codes_of(lab.verifier.explain(minted().text, CALL).refusals) == ("revoked",)
+
+
+def test_deaths_are_told_in_one_order_tasks_first() -> None:
+    lab = Lab()
+    leaf = family()["leaf"].attenuate(until_completed("T2"))
+    lab.deaths.deaths.update(dict.fromkeys((*leaf.ids, *leaf.path), "revoked"))
+    lab.deaths.deaths.update(T1="task_completed", T2="task_withdrawn")
+    assert lab.codes(leaf)[:2] == ("task_completed", "task_withdrawn")
+    (named,) = [r for r in lab.decide(lab.present(leaf)).refusals if r.hop == 1]
+    assert named.hop_name == "middle"
+
+
+def test_a_task_that_a_holder_added_ends_what_it_added_it_to() -> None:
+    lab = Lab()
+    lab.deaths.deaths["T2"] = "task_completed"
+    assert lab.codes(minted()) == ()
+    assert lab.codes(minted().attenuate(until_completed("T2"))) == ("task_completed",)
+    assert lab.codes(minted().attenuate(until_completed("T2")).attenuate(until_completed("T3"))) == ("task_completed",)
+
+
+def test_a_sibling_that_copies_a_hop_nonce_dies_with_it() -> None:
+    lab = Lab()
+    original = minted().delegate(to="a", nonce=NONCES[0])
+    copied = minted(nonce="AgEBAQEBAQEBAQEBAQEBAQ").delegate(to="innocent", nonce=NONCES[0])
+    assert original.node == copied.node
+    assert original.node is not None
+    lab.deaths.deaths[original.node] = "revoked"
+    assert lab.codes(copied) == ("revoked",)
+
+
+def test_no_other_spelling_of_a_block_keeps_its_node_alive() -> None:
+    lab = Lab()
+    child = minted().delegate(to="a", nonce=NONCES[0])
+    assert child.node is not None
+    lab.deaths.deaths[child.node] = "revoked"
+    for spelling in (b'[["hop","a","%s"]]', b'[ ["hop", "b", "%s"] ]', b'[["\\u0068op","a","%s"]]'):
+        assert lab.codes(appended(minted(), spelling % NONCES[0].encode())) == ("revoked",)
+
+
+@pytest.mark.parametrize(("age", "said"), [(0.0, ()), (30.0, ()), (30.1, ("stale_liveness",))])
+def test_what_is_known_of_deaths_may_be_so_old(age: float, said: tuple[str, ...]) -> None:
+    lab = Lab()
+    lab.deaths.years = age
+    assert lab.codes(minted()) == said
+
+
+def test_a_verifier_sets_its_own_bound() -> None:
+    lab = Lab(max_staleness=1.0)
+    lab.deaths.years = 2.0
+    assert lab.codes(minted()) == ("stale_liveness",)
+
+
+def test_a_known_death_is_told_even_when_news_is_stale() -> None:
+    lab = Lab()
+    lab.deaths.years = 100.0
+    lab.deaths.deaths["T1"] = "task_completed"
+    assert lab.codes(minted()) == ("task_completed", "stale_liveness")
+
+
+def test_staleness_recovers() -> None:
+    lab = Lab()
+    lab.deaths.years = float("inf")
+    assert lab.codes(minted()) == ("unknown_liveness",)
+    lab.deaths.years = 0.0
+    assert lab.codes(minted()) == ()
+
+
+# The cache
+
+
+def test_a_cache_of_one_entry_and_of_none_still_decide_rightly() -> None:
+    for size in (0, 1):
+        lab = Lab(cache_size=size)
+        for _ in range(3):
+            assert lab.codes(minted()) == ()
+            assert lab.codes(holding([allow("b.x")])) == ("action_not_allowed",)
+
+
+def test_two_verifiers_share_no_cache() -> None:
+    token = minted()
+    assert Lab().codes(token) == ()
+    assert Lab(require=["tenant"]).codes(token) == ("incomplete_authority",)
+
+
+# The record
+
+
+def test_every_decision_on_an_authentic_token_is_recorded_once() -> None:
+    lab = Lab()
+    lab.codes(minted())
+    lab.codes(minted(), "a.export")
+    lab.decide(minted().text)
+    lab.codes(holding([Root("R2")]))
+    assert [decision.allowed for decision in lab.records.decisions] == [True, False, False, False]
+    assert lab.records.slots == 0
+
+
+def test_who_holds_no_authority_cannot_fill_the_log() -> None:
+    lab = Lab()
+    for token in ("", "junk", spoiled(lab.present(minted())), lab.present(minted(audience="slides"))):
+        lab.decide(token)
+    assert lab.records.decisions == []
+
+
+def test_what_cannot_be_recorded_is_not_allowed_and_a_denial_stands() -> None:
+    lab = Lab()
+    lab.records.full = True
+    assert lab.codes(minted()) == ("unavailable",)
+    assert lab.codes(minted(), "a.export") == ("action_not_allowed",)
+
+
+def test_a_decision_says_what_was_decided_of_whom() -> None:
+    lab = Lab()
+    presentation = minted(Tenant("Acme")).delegate(to="a", nonce=NONCES[0]).present(READ, now=NOW)
+    decision = lab.verifier.decide(presentation.text, READ, Call("a.read", tenant="Acme"))
+    assert decision.body() == {
+        "id": decision.id,
+        "at": NOW,
+        "outcome": "allowed",
+        "audience": "crm",
+        "action": "a.read",
+        "task": "T1",
+        "tenant": "Acme",
+        "intent": None,
+        "root": "R1",
+        "path": list(map(b64u, presentation.path)),
+        "hops": ["a"],
+        "ids": list(map(b64u, presentation.ids)),
+        "reasons": [],
+    }
+    assert decision.id != lab.decide(lab.present(minted())).id
+
+
+class Lost(ProcessReplay):
+    def burn(self, presentation: bytes, until: int, now: int) -> bool:
+        raise Unavailable("the memory is gone")
+
+
+def test_a_replay_memory_that_cannot_tell_refuses() -> None:
+    lab = Lab(replay=Lost(1, lambda: 0.0))
+    assert lab.codes(minted()) == ("unavailable",)
+    with pytest.raises(Denied) as caught:
+        asyncio.run(lab.verifier.admit_async(lab.present(minted()), READ))
+    assert caught.value.status == 503
+
+
+def test_a_verifier_is_for_one_audience() -> None:
+    lab = Lab()
+    with pytest.raises(ConfigurationProblem):
+        Verifier("slides", AudienceKeys("crm", [KEY]), liveness=lab.deaths, replay=lab.replay)
+    assert ROOT_KEY.audience_key("crm").mac_key == KEY.mac_key
+
+
+def test_an_allowlist_is_never_widened_by_one_that_is_not_understood() -> None:
+    capability = appended(minted(), b'[["allow",[["a.*",[["x",["glob","*"]]]]]]]')
+    assert isinstance(capability.caveats[-1][0], NotUnderstood)
+    assert not any(isinstance(caveat, Allow) for caveat in capability.caveats[-1])
+    assert Lab().codes(capability) == ("not_understood",)
