@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -148,6 +150,34 @@ def test_presentation_replayed_after_a_denial(client: httpx.Client, capability: 
     assert problem(client.get("/swallowed", headers=headers), 401) == "replayed"
 
 
+def test_presentation_replayed_at_another_server_of_the_same_service(
+    lab: Authority, client: httpx.Client, capability: Capability
+) -> None:
+    headers = presented(capability)
+    assert client.get("/x", headers=headers).status_code == 200
+    with served(ASGIGuard(echo, lab.verifier("crm")), lifespan="off") as origin:
+        assert problem(httpx.get(f"{origin}/x", headers=headers), 401) == "replayed"
+
+
+def test_presentation_replayed_by_racing_clients(origin: str, capability: Capability) -> None:
+    headers = presented(capability)
+    with ThreadPoolExecutor(20) as pool:
+        answers = [pool.submit(httpx.get, f"{origin}/x", headers=headers) for _ in range(40)]
+    assert sorted(answer.result().status_code for answer in answers) == [200] + [401] * 39
+
+
+def test_presentation_outside_the_window(client: httpx.Client, capability: Capability) -> None:
+    received = HttpRequest(method="GET", target="/x")
+    for at in (int(time.time()) - 70, int(time.time()) + 15):
+        headers = {"Authorization": capability.present(received, now=at).authorization}
+        assert problem(client.get("/x", headers=headers), 401) == "call_window"
+
+
+def test_presentation_for_another_audience(client: httpx.Client, lab: Authority) -> None:
+    (capability,) = lab.open(allow=["slides.write"]).bundle
+    assert problem(client.get("/x", headers=presented(capability)), 401) == "wrong_audience"
+
+
 def test_a_whole_bundle_sent(client: httpx.Client, lab: Authority, capability: Capability) -> None:
     task = lab.open(allow=["crm.echo", "slides.write"])
     assert problem(client.get("/x", headers={"Authorization": f"Capx {task.bundle.text}"}), 401) == "malformed"
@@ -274,11 +304,14 @@ def test_a_guard_set_up_wrongly_does_not_start_and_answers_nothing(lab: Authorit
 
 
 def test_a_websocket_is_refused_before_it_is_accepted(lab: Authority, capability: Capability) -> None:
+    went_on: list[str] = []
+
     async def accepting(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         if scope["path"] == "/judged":
             passage(scope).judge(ACTION, {})
         await send({"type": "websocket.accept"})
+        went_on.append(scope["path"])
         await send({"type": "websocket.send", "text": "hello"})
 
     guard = ASGIGuard(accepting, lab.verifier("crm"))
@@ -292,6 +325,7 @@ def test_a_websocket_is_refused_before_it_is_accepted(lab: Authority, capability
     assert opened("/unjudged", **presented(capability, target="/unjudged")) == ["websocket.close"]
     accepted = opened("/judged", **presented(capability, target="/judged"))
     assert accepted == ["websocket.accept", "websocket.send"]
+    assert went_on == ["/judged"]
 
 
 def test_a_websocket_is_told_why_where_the_server_can(lab: Authority) -> None:

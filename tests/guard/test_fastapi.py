@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
+import fastapi.dependencies.utils
 import httpx
 import pytest
 from fastapi import (
@@ -16,16 +17,19 @@ from fastapi import (
     Cookie,
     Depends,
     FastAPI,
+    Form,
     Header,
     HTTPException,
     Query,
     Request,
+    UploadFile,
     WebSocket,
 )
 from fastapi import Path as InPath
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic import BaseModel
 from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route, Router
 from starlette.staticfiles import StaticFiles
 
@@ -556,6 +560,20 @@ def test_the_gate_comes_before_dependencies_of_application_router_and_route(lab:
     assert not ran
 
 
+def test_preflights_are_answered_before_the_guard_and_calls_are_not(lab: Authority) -> None:
+    app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
+    guard.protect(app)
+    app.get("/x")(guard.action("crm.x")(lambda: "x"))
+    app.add_middleware(CORSMiddleware, allow_origins=["https://ui"], allow_headers=["Authorization"])
+    asks = {"Origin": "https://ui", "Access-Control-Request-Method": "GET"}
+    with served(app) as origin:
+        assert httpx.options(f"{origin}/x", headers=asks).status_code == 200
+        assert refusal(httpx.options(f"{origin}/x")) == (401, "no_token")
+        answer = httpx.get(f"{origin}/x", headers=asks)
+    assert refusal(answer) == (401, "no_token")
+    assert answer.headers["access-control-allow-origin"] == "https://ui"
+
+
 def test_a_root_path_is_what_clients_see(lab: Authority, app: FastAPI) -> None:
     (capability,) = lab.open(tenant="Acme", allow=["crm.accounts.list"]).bundle
     with served(app, root_path="/crm") as origin:
@@ -681,6 +699,19 @@ def test_an_endpoint_that_cannot_be_judged_cannot_be_made(
 def test_a_deferred_endpoint_needs_the_check_that_fits(guard: FastAPIGuard, endpoint: Any) -> None:
     with pytest.raises(ConfigurationProblem, match=r"SyncCheck|generator"):
         guard.deferred("crm.x")(endpoint)
+
+
+def with_a_file(file: UploadFile) -> None: ...
+
+
+def with_one_field(name: Annotated[str, Form()]) -> None: ...
+
+
+def test_a_file_needs_args_and_a_form_s_field_does_not(guard: FastAPIGuard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fastapi.dependencies.utils, "ensure_multipart_is_installed", lambda: None)
+    with pytest.raises(ConfigurationProblem, match="a file"):
+        guard.action("crm.x")(with_a_file)
+    guard.action("crm.x")(with_one_field)
 
 
 def test_an_endpoint_that_can_be_judged_can_be_made(guard: FastAPIGuard) -> None:
