@@ -44,9 +44,9 @@ class Court:
         """Seconds since deaths were last heard of, after looking again."""
         return self._liveness.age()
 
-    def refusals(self, lineage: Lineage, ids: tuple[bytes, ...], facts: Facts) -> Iterable[Refusal]:
+    def refusals(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> Iterable[Refusal]:
         """Steps 6 and 7: everything that refuses, deaths first."""
-        yield from self.lifeless(lineage, ids, facts.age)
+        yield from self.lifeless(lineage, presentation, facts.age)
         if facts.call.tenant is not None and lineage.tenant is None:
             yield Refusal(
                 "incomplete_authority", "the call has a tenant, and the authority's block names none", "tenant"
@@ -57,14 +57,14 @@ class Court:
             if refusal is not None:
                 yield refusal
 
-    def lifeless(self, lineage: Lineage, ids: tuple[bytes, ...], age: float) -> Iterable[Refusal]:
+    def lifeless(self, lineage: Lineage, presentation: bytes | None, age: float) -> Iterable[Refusal]:
         """Step 6: the deaths that end this chain, and knowledge that is missing or too old."""
         deaths = self._liveness.deaths
         for key in lineage.mortal if deaths else ():
             if key in deaths:
                 yield _dead(key, deaths[key], lineage)
-        if ids[-1] in deaths and ids[-1] not in lineage.mortal:
-            yield _dead(ids[-1], deaths[ids[-1]], lineage)
+        if presentation is not None and presentation in deaths:
+            yield _dead(presentation, deaths[presentation], lineage)
         if age == float("inf"):
             yield Refusal("unknown_liveness", "nothing is known of deaths yet", "a readable store")
         elif age > self._max_staleness:
@@ -85,7 +85,7 @@ class Court:
         refusals: tuple[Refusal, ...],
         *,
         lineage: Lineage | None = None,
-        ids: tuple[bytes, ...] = (),
+        presentation: bytes | None = None,
         action: str | None = None,
     ) -> Decision:
         """A verdict with an id of its own: allowed if nothing refuses."""
@@ -107,7 +107,8 @@ class Court:
             root=lineage.root,
             path=tuple(map(b64u, lineage.path)),
             hops=lineage.hops,
-            ids=tuple(map(b64u, ids)),
+            ids=tuple(map(b64u, lineage.ids)),
+            presentation=None if presentation is None else b64u(presentation),
         )
 
     def recorded(self, decision: Decision) -> Decision:
@@ -123,12 +124,12 @@ class Court:
 class Admitted:
     """An authentic, fitting, fresh, unused token that was alive; what its authority's block claims."""
 
-    __slots__ = ("_action", "_court", "_ids", "_lineage")
+    __slots__ = ("_action", "_court", "_lineage", "_presentation")
 
-    def __init__(self, court: Court, lineage: Lineage, ids: tuple[bytes, ...], action: str | None) -> None:
+    def __init__(self, court: Court, lineage: Lineage, presentation: bytes | None, action: str | None) -> None:
         self._court = court
         self._lineage = lineage
-        self._ids = ids
+        self._presentation = presentation
         self._action = action
 
     @property
@@ -205,21 +206,16 @@ class Admitted:
         """Steps 6-9 as an answer."""
         court = self._court
         facts = Facts(call, court.now(), court.age())
-        refusals = tuple(court.refusals(self._lineage, self._ids, facts))
+        refusals = tuple(court.refusals(self._lineage, self._presentation, facts))
         if refusals:
             return self.refused(refusals, call.action)
         try:
             court.recorder.reserve()
         except Unavailable as problem:
             return self.refused((Refusal("unavailable", str(problem), "try again later"),), call.action)
-        decision = court.decision((), lineage=self._lineage, ids=self._ids, action=call.action)
+        decision = court.decision((), lineage=self._lineage, presentation=self._presentation, action=call.action)
         court.recorder.record(decision)
         return decision
-
-    @property
-    def id(self) -> bytes:
-        """The presentation's id, 16 bytes."""
-        return self._ids[-1]
 
     def demand(self, refusal: Refusal | None) -> None:
         """Raise Denied for a refusal, recorded."""
@@ -229,7 +225,7 @@ class Admitted:
     def demand_alive(self) -> None:
         """Step 6 alone; raises Denied."""
         court = self._court
-        refusals = tuple(court.lifeless(self._lineage, self._ids, court.age()))
+        refusals = tuple(court.lifeless(self._lineage, self._presentation, court.age()))
         if refusals:
             raise Denied(self.refused(refusals))
 
@@ -237,7 +233,9 @@ class Admitted:
         """The recorded decision of a refusal."""
         court = self._court
         return court.recorded(
-            court.decision(refusals, lineage=self._lineage, ids=self._ids, action=action or self._action)
+            court.decision(
+                refusals, lineage=self._lineage, presentation=self._presentation, action=action or self._action
+            )
         )
 
 

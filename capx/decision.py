@@ -69,7 +69,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     """One verdict, as it is recorded. Ids and nodes are base64url; what could not be read is None or empty.
 
     `path` runs from the root's node to the acting agent's, `hops` are the labels of its steps, `ids` those of the
-    chain, the presentation's last.
+    chain, from what was minted to what was presented. `presentation` is None for a bare token.
     """
 
     id: str
@@ -84,6 +84,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     path: tuple[str, ...] = ()
     hops: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
+    presentation: str | None = None
     refusals: tuple[Refusal, ...] = ()
 
     @property
@@ -106,6 +107,7 @@ class Decision(Struct, frozen=True, kw_only=True):
             "path": list(self.path),
             "hops": list(self.hops),
             "ids": list(self.ids),
+            "presentation": self.presentation,
             "reasons": [reason(refusal) for refusal in self.refusals],
         }
 

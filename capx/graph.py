@@ -157,7 +157,7 @@ class _Task:
         else:
             acting.denied += 1
         # The last id is the presentation's own, good for one call and gone.
-        if ids := decided.ids[:-1]:
+        if ids := decided.ids:
             acting.capabilities[ids[-1]] = (decided.audience, ids)
 
     def tree(self, deaths: Mapping[str, str], now: int) -> Tree:

@@ -149,10 +149,10 @@ class Verifier:
             return Explanation((), (stop.refusal,), None)
         if mark is not None and received is not None and (misfit := _misfit(mark, received, now)):
             return Explanation((), (misfit,), lineage)
-        ids = _ids(lineage, authentic, mark)
+        presentation = _presentation(lineage, authentic, mark)
         facts = Facts(call, now, self._court.age())
         walk = tuple((d.hop, d.name, d.caveat.sentence(), judged(d, facts)) for d in lineage.demands)
-        return Explanation(walk, tuple(self._court.refusals(lineage, ids, facts)), lineage)
+        return Explanation(walk, tuple(self._court.refusals(lineage, presentation, facts)), lineage)
 
     def _authentic(self, token: str | Authentic) -> Authentic:
         if isinstance(token, Authentic):
@@ -227,13 +227,14 @@ class Verifier:
             lineage, mark = self._lineage(authentic)
         except _Refused as stop:
             raise Denied(self._court.recorded(self._court.decision((stop.refusal,), action=action))) from None
-        admitted = Admitted(self._court, lineage, _ids(lineage, authentic, mark), action)
+        presentation = _presentation(lineage, authentic, mark)
+        admitted = Admitted(self._court, lineage, presentation, action)
         now = self._court.now()
-        if mark is None:
+        if mark is None or presentation is None:
             admitted.demand(None if self._bearer else _BEARER_REFUSED)
             return admitted, _nothing_to_burn
         admitted.demand(_misfit(mark, received, now))
-        return admitted, lambda: self._burn(admitted.id, mark.at + WINDOW_AFTER, now)
+        return admitted, lambda: self._burn(presentation, mark.at + WINDOW_AFTER, now)
 
     def _burn(self, presentation: bytes, until: int, now: int) -> Refusal | None:
         try:
@@ -279,11 +280,12 @@ def _extended(tail: bytes, block: wire.Block) -> bytes:
     return chain.extend(tail, block)
 
 
-def _ids(lineage: Lineage, authentic: Authentic, mark: Presented | None) -> tuple[bytes, ...]:
+def _presentation(lineage: Lineage, authentic: Authentic, mark: Presented | None) -> bytes | None:
+    """The id of the presentation, 16 bytes; None for a bare token."""
     block = authentic.frame.blocks[-1]
     if mark is None or isinstance(block, wire.ThirdParty):
-        return lineage.ids
-    return (*lineage.ids, chain.block_digest(lineage.digests[-1], block)[:16])
+        return None
+    return chain.block_digest(lineage.digests[-1], block)[:16]
 
 
 def _misfit(mark: Presented, received: Received, now: int) -> Refusal | None:

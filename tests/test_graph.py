@@ -153,7 +153,7 @@ ROOT = b64u(root_node("root-1"))
     ],
 )
 def test_a_decision_that_names_what_was_not_opened_together_draws_nothing(claim: dict[str, object]) -> None:
-    decided = {"task": "task-1", "root": "root-1", "path": [ROOT, "child"], "hops": ["x"], "ids": ["a", "b", "c"]}
+    decided = {"task": "task-1", "root": "root-1", "path": [ROOT, "child"], "hops": ["x"], "ids": ["a", "b"]}
     bodies = [
         ("task_opened", {"task": "task-1", "root": "root-1", "expires": 10}),
         ("decision", {"outcome": "allowed", "audience": "crm", **decided, **claim}),
