@@ -1,6 +1,7 @@
 """The guard of a FastAPI application, over real HTTP: its three places, and what keeps it from starting."""
 
 import asyncio
+import functools
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -596,6 +597,45 @@ def test_a_route_added_while_the_application_starts(lab: Authority) -> None:
     with served(app) as origin:
         for path in ("/late", "/healthz"):
             assert refusal(httpx.get(origin + path)) == (500, "withheld")
+
+
+def test_a_guarded_route_below_a_public_pattern_stays_guarded(lab: Authority) -> None:
+    app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
+    guard.protect(app, public=["/items/{name}"])
+    app.get("/items/secret")(guard.action("crm.x")(lambda: "secret"))
+    app.get("/items/{name}")(awaited)
+    with served(app) as origin, http({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client:
+        assert httpx.get(f"{origin}/items/other").json() == "other"
+        assert refusal(httpx.get(f"{origin}/items/secret")) == (401, "no_token")
+        assert client.get("/items/secret").json() == "secret"
+
+
+def test_a_decorator_that_answers_from_a_cache_is_withheld(lab: Authority) -> None:
+    app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
+    guard.protect(app)
+    guarded = guard.action("crm.x")(with_a_default)
+
+    @functools.wraps(guarded)
+    def cached(**arguments: Any) -> int:
+        return 42
+
+    app.get("/x")(cached)
+    with served(app) as origin, http({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client:
+        assert refusal(client.get("/x")) == (500, "withheld")
+
+
+class Caching(BaseHTTPMiddleware):
+    async def dispatch(self, request: Request, call_next: Any) -> Any:
+        return PlainTextResponse("secret")
+
+
+def test_middleware_that_answers_from_a_cache_is_withheld(lab: Authority) -> None:
+    app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
+    app.add_middleware(Caching)
+    guard.protect(app)
+    app.get("/x")(guard.action("crm.x")(lambda: "x"))
+    with served(app) as origin, http({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client:
+        assert refusal(client.get("/x")) == (500, "withheld")
 
 
 class Passing(BaseHTTPMiddleware):
