@@ -24,16 +24,15 @@ from capx_caveats import (
     Entry,
     Hop,
     InvalidCaveat,
-    Mark,
-    MaxHops,
     NotUnderstood,
     Presented,
-    Relative,
     Root,
     Task,
     TooLarge,
     allow,
     encode_block,
+    misplaced,
+    resolved,
 )
 
 C = TypeVar("C", bound=Caveat)
@@ -75,20 +74,14 @@ class Token:
         return self._frame.identifier.issued_at
 
     @property
-    def blocks(self) -> tuple[wire.Block, ...]:
+    def blocks(self) -> tuple[chain.Block, ...]:
         """The blocks' bytes, the authority's first."""
         return self._frame.blocks
 
     @cached_property
     def ids(self) -> tuple[bytes, ...]:
         """The id of what was minted and of what each block made: 16 bytes each. The last names this token."""
-        digests = [chain.token_digest(self._frame.identifier_bytes)]
-        for block in self._frame.blocks:
-            if isinstance(block, wire.ThirdParty):
-                digests.append(chain.third_party_digest(digests[-1], block.vid, block.cid))
-            else:
-                digests.append(chain.block_digest(digests[-1], block))
-        return tuple(digest[:16] for digest in digests)
+        return tuple(digest[:16] for digest in chain.digests(self._frame.identifier_bytes, self._frame.blocks))
 
     @property
     def id(self) -> bytes:
@@ -104,7 +97,9 @@ class Token:
     def path(self) -> tuple[bytes, ...]:
         """The nodes from the root to the agent that holds this: 16 bytes each; empty if no root is named."""
         root = self._claim(Root)
-        return () if root is None else walk(root, self._hops)
+        if root is None:
+            return ()
+        return chain.nodes(root.id, (*(step.nonce for step in root.steps), *(hop.nonce for hop in self._hops)))
 
     @property
     def node(self) -> bytes | None:
@@ -115,8 +110,7 @@ class Token:
     def hops(self) -> tuple[str, ...]:
         """The labels along the path, as their delegators chose them."""
         root = self._claim(Root)
-        steps = root.path if root is not None and isinstance(root.path, tuple) else ()
-        return (*(step.to for step in steps), *(hop.to for hop in self._hops))
+        return (*(step.to for step in (root.steps if root else ())), *(hop.to for hop in self._hops))
 
     @property
     def task(self) -> str | None:
@@ -197,7 +191,9 @@ class Capability(Token):
         return Presentation(frame, wire.encode(frame.identifier, frame.blocks, frame.signature))
 
     def _extended(self, caveats: tuple[Caveat, ...]) -> "Capability":
-        _demand_appendable(caveats)
+        # What stands where it may not would refuse every call.
+        if mark := misplaced(caveats, authority=False):
+            raise InvalidCaveat(f"a holder does not append `{mark.sentence()}` here: it would refuse every call")
         block = encode_block(caveats)
         frame = self._appended(block)
         text = wire.encode(frame.identifier, frame.blocks, frame.signature)
@@ -232,15 +228,6 @@ def new_nonce() -> str:
     return b64u(secrets.token_bytes(8))
 
 
-def walk(root: Root, hops: Iterable[Hop]) -> tuple[bytes, ...]:
-    """The nodes from a root along its path and the hops after it."""
-    steps = root.path if isinstance(root.path, tuple) else ()
-    nodes = [chain.root_node(root.id)]
-    for nonce in (*(step.nonce for step in steps), *(hop.nonce for hop in hops)):
-        nodes.append(chain.hop_node(nodes[-1], nonce))
-    return tuple(nodes)
-
-
 def _allowed(entries: Sequence[str | Entry] | None) -> tuple[Allow, ...]:
     if isinstance(entries, str):
         raise InvalidCaveat(f"allow is a list of actions: write [{entries!r:.80}]")
@@ -248,24 +235,11 @@ def _allowed(entries: Sequence[str | Entry] | None) -> tuple[Allow, ...]:
 
 
 def _resolved(caveats: Iterable[Appendable], now: int | None) -> tuple[Caveat, ...]:
-    at = int(time.time()) if now is None else now
-    return tuple(caveat.at(at) if isinstance(caveat, Relative) else caveat for caveat in caveats)
+    return resolved(caveats, int(time.time()) if now is None else now)
 
 
-def _demand_appendable(caveats: tuple[Caveat, ...]) -> None:
-    """Refuse marks where they may not stand, or twice: they would make the token useless."""
-    seen: set[type[Caveat]] = set()
-    for at, caveat in enumerate(caveats):
-        if not isinstance(caveat, Mark):
-            continue
-        placed = isinstance(caveat, MaxHops) or (isinstance(caveat, Hop) and at == 0)
-        if not placed or type(caveat) in seen:
-            raise InvalidCaveat(f"a holder does not append `{caveat.sentence()}` here: it would refuse every call")
-        seen.add(type(caveat))
-
-
-def _read(block: wire.Block) -> tuple[Caveat, ...]:
-    if isinstance(block, wire.ThirdParty):
+def _read(block: chain.Block) -> tuple[Caveat, ...]:
+    if isinstance(block, chain.ThirdParty):
         return (NotUnderstood("a third-party caveat", "it needs a discharge"),)
     try:
         return DEFAULT.decode(block)

@@ -7,7 +7,10 @@ Law: a digest here is over parts whose lengths it covers, under a label that say
 
 import hmac
 from binascii import Error, a2b_base64, b2a_base64
+from collections.abc import Iterable
 from hashlib import sha256
+
+from msgspec import Struct
 
 from capx.errors import MalformedToken
 
@@ -29,14 +32,22 @@ def macaroon_key(audience_key: bytes) -> bytes:
     return mac(_GENERATOR, audience_key)
 
 
-def extend(tail: bytes, block: bytes) -> bytes:
-    """The tail after one more first-party block."""
+class ThirdParty(Struct, frozen=True):
+    """A caveat that somebody else must discharge: sealed key (vid) and what to discharge (cid)."""
+
+    vid: bytes
+    cid: bytes
+
+
+Block = bytes | ThirdParty
+"""One element of a chain: a first-party block's bytes, or a third-party caveat."""
+
+
+def extend(tail: bytes, block: Block) -> bytes:
+    """The tail after one more block."""
+    if isinstance(block, ThirdParty):
+        return mac(tail, mac(tail, block.vid) + mac(tail, block.cid))
     return mac(tail, block)
-
-
-def extend_third_party(tail: bytes, vid: bytes, cid: bytes) -> bytes:
-    """The tail after one more third-party caveat."""
-    return mac(tail, mac(tail, vid) + mac(tail, cid))
 
 
 def digest(label: bytes, *parts: bytes) -> bytes:
@@ -47,19 +58,19 @@ def digest(label: bytes, *parts: bytes) -> bytes:
     return sha256(message).digest()
 
 
-def token_digest(identifier: bytes) -> bytes:
-    """d[0]: names what was minted."""
-    return digest(b"capx/1/token", identifier)
+def digests(identifier: bytes, blocks: Iterable[Block]) -> tuple[bytes, ...]:
+    """d[0], which names what was minted, and d[i] of each block."""
+    found = [digest(b"capx/1/token", identifier)]
+    for block in blocks:
+        found.append(block_digest(found[-1], block))
+    return tuple(found)
 
 
-def block_digest(parent: bytes, block: bytes) -> bytes:
-    """d[i] of a first-party block."""
+def block_digest(parent: bytes, block: Block) -> bytes:
+    """d[i] of a block that stands after the one of d[i-1]."""
+    if isinstance(block, ThirdParty):
+        return digest(b"capx/1/third", parent, block.vid, block.cid)
     return digest(b"capx/1/block", parent, block)
-
-
-def third_party_digest(parent: bytes, vid: bytes, cid: bytes) -> bytes:
-    """d[i] of a third-party caveat."""
-    return digest(b"capx/1/third", parent, vid, cid)
 
 
 def root_node(root: str) -> bytes:
@@ -67,9 +78,12 @@ def root_node(root: str) -> bytes:
     return digest(b"capx/1/root", root.encode())[:16]
 
 
-def hop_node(parent: bytes, nonce: str) -> bytes:
-    """The node that a hop makes below its parent's: 16 bytes."""
-    return digest(b"capx/1/node", parent, nonce.encode())[:16]
+def nodes(root: str, nonces: Iterable[str]) -> tuple[bytes, ...]:
+    """The nodes from a root's along the hops of these nonces: 16 bytes each."""
+    found = [root_node(root)]
+    for nonce in nonces:
+        found.append(digest(b"capx/1/node", found[-1], nonce.encode())[:16])
+    return tuple(found)
 
 
 def b64u(data: bytes) -> str:

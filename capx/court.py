@@ -9,8 +9,6 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import cast
 
-from msgspec.structs import replace
-
 from capx.chain import b64u
 from capx.decision import Allowed, Decision, Denied
 from capx.errors import Unavailable
@@ -89,25 +87,23 @@ class Court:
         action: str | None = None,
     ) -> Decision:
         """A verdict with an id of its own: allowed if nothing refuses."""
-        decision = Decision(
-            id=b64u(secrets.token_bytes(16)),
-            at=self.now(),
-            allowed=not refusals,
+        id_, at, allowed = b64u(secrets.token_bytes(16)), self.now(), not refusals
+        if lineage is None:
+            return Decision(id=id_, at=at, allowed=allowed, audience=self._audience, action=action, refusals=refusals)
+        return Decision(
+            id=id_,
+            at=at,
+            allowed=allowed,
             audience=self._audience,
             action=action,
             refusals=refusals,
-        )
-        if lineage is None:
-            return decision
-        return replace(
-            decision,
             task=lineage.task,
             tenant=lineage.tenant,
             intent=lineage.intent,
             root=lineage.root,
-            path=tuple(map(b64u, lineage.path)),
+            path=lineage.path_text,
             hops=lineage.hops,
-            ids=tuple(map(b64u, lineage.ids)),
+            ids=lineage.ids_text,
             presentation=None if presentation is None else b64u(presentation),
         )
 

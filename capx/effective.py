@@ -12,7 +12,7 @@ from msgspec import UNSET, Struct, to_builtins
 from capx import wire
 from capx.capability import Token
 from capx.decision import sentence
-from capx.lineage import Demand, Lineage, Shapeless, read
+from capx.lineage import Demand, Lineage, Refused, read
 from capx.overlap import constraint_in_common, entries_in_common, entry_in_common, simplest
 from capx_caveats import (
     DEFAULT,
@@ -81,7 +81,7 @@ def effective(token: Token, now: int, vocabulary: Vocabulary = DEFAULT) -> Effec
     blocks = frame.blocks[:-1] if _presented(token.caveats[-1:]) else frame.blocks
     try:
         lineage = read(frame.identifier_bytes, blocks, vocabulary, frozenset())
-    except Shapeless as problem:
+    except Refused as problem:
         reason = sentence(problem.refusal)
         return Effective(audience=token.audience, task=token.task, hops=token.hops, why_nothing=(reason,))
     entries, beside, disjoint = _allowed(lineage.demands)

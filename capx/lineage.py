@@ -11,8 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from capx import chain
-from capx.capability import walk
-from capx.wire import Block, ThirdParty
+from capx.chain import Block, ThirdParty, b64u
 from capx_caveats import (
     Allow,
     Caveat,
@@ -21,7 +20,6 @@ from capx_caveats import (
     Intent,
     Mark,
     MaxHops,
-    Presented,
     Refusal,
     Root,
     Task,
@@ -29,13 +27,14 @@ from capx_caveats import (
     TooLarge,
     UntilCompleted,
     Vocabulary,
+    misplaced,
 )
 
 C = TypeVar("C", bound=Caveat)
 
 
-class Shapeless(Exception):
-    """The chain is authentic and has no acceptable shape."""
+class Refused(Exception):
+    """A step of the verifier stopped; becomes the answer."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.code)
@@ -54,7 +53,8 @@ class Lineage(Struct, frozen=True):
     """A chain that may be judged.
 
     `mortal` are the keys of all deaths that would end it: tasks, nodes, ids (16 bytes each), in the order in which
-    they are told. `standing` are the refusals that no call could cure.
+    they are told. `standing` are the refusals that no call could cure. `digest` is d of the last block; the texts are
+    what a record of each call would spell anew.
     """
 
     task: str
@@ -63,30 +63,30 @@ class Lineage(Struct, frozen=True):
     intent: str | None
     path: tuple[bytes, ...]
     hops: tuple[str, ...]
-    digests: tuple[bytes, ...]
+    ids: tuple[bytes, ...]
+    digest: bytes
     demands: tuple[Demand, ...]
     mortal: tuple[bytes | str, ...]
     standing: tuple[Refusal, ...]
     expires: int
-
-    @property
-    def ids(self) -> tuple[bytes, ...]:
-        """The ids of what was minted and of what each block made: 16 bytes each."""
-        return tuple(digest[:16] for digest in self.digests)
+    path_text: tuple[str, ...]
+    ids_text: tuple[str, ...]
 
 
 def read(identifier: bytes, blocks: tuple[Block, ...], vocabulary: Vocabulary, require: frozenset[str]) -> Lineage:
-    """The lineage of an authentic chain without its presentation; Shapeless when it has no acceptable shape."""
-    decoded = [_decoded(block, vocabulary) for block in blocks]
-    authority = decoded[0] if decoded else ()
+    """The lineage of an authentic chain without its presentation; Refused when it has no acceptable shape."""
+    decoded = [caveats_of(block, vocabulary) for block in blocks]
     for at, caveats in enumerate(decoded):
-        _demand_places(at, caveats)
-    claims = _claims(authority, require)
-    hops = tuple(block[0] for block in decoded if block and isinstance(block[0], Hop))
-    path = walk(claims.root, hops)
-    steps = claims.root.path if isinstance(claims.root.path, tuple) else ()
-    digests = tuple(_digests(identifier, blocks))
+        if mark := misplaced(caveats, authority=at == 0):
+            raise Refused(Refusal("misplaced", f"`{mark.sentence()}` stands where it may not"))
+    claims = _claims(decoded[0] if decoded else (), require)
+    hops = [block[0] for block in decoded if block and isinstance(block[0], Hop)]
+    steps = claims.root.steps
+    path = chain.nodes(claims.root.id, (*(step.nonce for step in steps), *(hop.nonce for hop in hops)))
+    digests = chain.digests(identifier, blocks)
+    ids = tuple(digest[:16] for digest in digests)
     owned = list(_owned(decoded, len(steps)))
+    tasks = [demand.caveat.task for demand in owned if isinstance(demand.caveat, UntilCompleted)]
     return Lineage(
         task=claims.task.id,
         root=claims.root.id,
@@ -94,21 +94,25 @@ def read(identifier: bytes, blocks: tuple[Block, ...], vocabulary: Vocabulary, r
         intent=claims.intent,
         path=path,
         hops=(*(step.to for step in steps), *(hop.to for hop in hops)),
-        digests=digests,
+        ids=ids,
+        digest=digests[-1],
         demands=tuple(demand for demand in owned if not isinstance(demand.caveat, (Mark, UntilCompleted))),
-        mortal=tuple(
-            dict.fromkeys(
-                (
-                    claims.task.id,
-                    *(demand.caveat.task for demand in owned if isinstance(demand.caveat, UntilCompleted)),
-                    *path,
-                    *(digest[:16] for digest in digests),
-                )
-            )
-        ),
+        mortal=tuple(dict.fromkeys((claims.task.id, *tasks, *path, *ids))),
         standing=tuple(_standing(blocks, owned, len(path) - 1, len(steps))),
         expires=min(demand.caveat.at for demand in owned if isinstance(demand.caveat, Expires)),
+        path_text=tuple(map(b64u, path)),
+        ids_text=tuple(map(b64u, ids)),
     )
+
+
+def caveats_of(block: Block, vocabulary: Vocabulary) -> tuple[Caveat, ...]:
+    """The caveats of one block, none of a third-party one; Refused (too_large) beyond the limits."""
+    if isinstance(block, ThirdParty):
+        return ()
+    try:
+        return vocabulary.decode(block)
+    except TooLarge as error:
+        raise Refused(Refusal("too_large", str(error))) from None
 
 
 class _Claims(Struct, frozen=True):
@@ -116,33 +120,6 @@ class _Claims(Struct, frozen=True):
     root: Root
     tenant: str | None
     intent: str | None
-
-
-def _decoded(block: Block, vocabulary: Vocabulary) -> tuple[Caveat, ...]:
-    if isinstance(block, ThirdParty):
-        return ()
-    try:
-        return vocabulary.decode(block)
-    except TooLarge as error:
-        raise Shapeless(Refusal("too_large", str(error))) from None
-
-
-def _demand_places(at: int, caveats: tuple[Caveat, ...]) -> None:
-    """Every mark stands where it may, and once in its block."""
-    seen: set[type[Caveat]] = set()
-    for position, caveat in enumerate(caveats):
-        kind = type(caveat)
-        if not isinstance(caveat, Mark):
-            continue
-        if isinstance(caveat, MaxHops):
-            placed = True
-        elif isinstance(caveat, Hop):
-            placed = at > 0 and position == 0
-        else:
-            placed = at == 0 and not isinstance(caveat, Presented)
-        if not placed or kind in seen:
-            raise Shapeless(Refusal("misplaced", f"`{caveat.sentence()}` stands where it may not"))
-        seen.add(kind)
 
 
 def _claims(authority: tuple[Caveat, ...], require: frozenset[str]) -> _Claims:
@@ -167,19 +144,8 @@ def _first(authority: tuple[Caveat, ...], kind: type[C]) -> C | None:
     return next((caveat for caveat in authority if isinstance(caveat, kind)), None)
 
 
-def _incomplete(what: str) -> Shapeless:
-    return Shapeless(Refusal("incomplete_authority", f"the authority's block has no {what}", what))
-
-
-def _digests(identifier: bytes, blocks: tuple[Block, ...]) -> Iterator[bytes]:
-    digest = chain.token_digest(identifier)
-    yield digest
-    for block in blocks:
-        if isinstance(block, ThirdParty):
-            digest = chain.third_party_digest(digest, block.vid, block.cid)
-        else:
-            digest = chain.block_digest(digest, block)
-        yield digest
+def _incomplete(what: str) -> Refused:
+    return Refused(Refusal("incomplete_authority", f"the authority's block has no {what}", what))
 
 
 def _owned(decoded: Iterable[tuple[Caveat, ...]], granted_at: int) -> Iterator[Demand]:

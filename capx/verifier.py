@@ -21,12 +21,12 @@ from capx.court import Admitted, Court, judged
 from capx.decision import Allowed, Decision, Denied
 from capx.errors import ConfigurationProblem, MalformedToken, Unavailable
 from capx.keys import AudienceKey, AudienceKeys
-from capx.lineage import Lineage, Shapeless, read
+from capx.lineage import Lineage, Refused, caveats_of, read
 from capx.liveness import Liveness
 from capx.present import WINDOW_AFTER, WINDOW_BEFORE, Received, ToolCall
 from capx.recorder import NO_RECORDER, Recorder
 from capx.replay import Replay
-from capx_caveats import DEFAULT, Call, Facts, Presented, Refusal, TooLarge, Vocabulary
+from capx_caveats import DEFAULT, Call, Facts, Presented, Refusal, Vocabulary
 
 MAX_STALENESS = 30.0
 """Seconds for which a verifier goes on without hearing of deaths."""
@@ -104,7 +104,7 @@ class Verifier:
         """Steps 1-3, for a service that must decide whether to read on; raises Denied."""
         try:
             return self._authentic(token)
-        except _Refused as stop:
+        except Refused as stop:
             raise Denied(self._court.decision((stop.refusal,))) from None
 
     def admit(self, token: str | Authentic, received: Received) -> Admitted:
@@ -145,7 +145,7 @@ class Verifier:
         try:
             authentic = self._authentic(token)
             lineage, mark = self._lineage(authentic)
-        except _Refused as stop:
+        except Refused as stop:
             return Explanation((), (stop.refusal,), None)
         if mark is not None and received is not None and (misfit := _misfit(mark, received, now)):
             return Explanation((), (misfit,), lineage)
@@ -157,17 +157,17 @@ class Verifier:
     def _authentic(self, token: str | Authentic) -> Authentic:
         if isinstance(token, Authentic):
             if self._keys.get(token.key.kid) is not token.key:
-                raise _NOT_AUTHENTIC
+                raise Refused(_NOT_AUTHENTIC)
             return token
         if not token:
-            raise _Refused(Refusal("no_token", "no token was presented", "Authorization: Capx <presentation>"))
+            raise Refused(Refusal("no_token", "no token was presented", "Authorization: Capx <presentation>"))
         try:
             frame = wire.decode(token)
         except MalformedToken as error:
-            raise _Refused(Refusal(error.code, str(error), "a presentation of a capability")) from None
+            raise Refused(Refusal(error.code, str(error), "a presentation of a capability")) from None
         identifier = frame.identifier
         if identifier.audience != self.audience:
-            raise _Refused(
+            raise Refused(
                 Refusal(
                     "wrong_audience",
                     f"this token is for {identifier.audience}, and this is {self.audience}",
@@ -177,37 +177,25 @@ class Verifier:
             )
         key = self._keys.get(identifier.kid)
         if key is None or not frame.blocks:
-            raise _NOT_AUTHENTIC
+            raise Refused(_NOT_AUTHENTIC)
         known = self._cache.get(frame.body, key)
         tail = known[0] if known else _tail(key, frame.identifier_bytes, frame.blocks[:-1])
-        if not chain.equal(_extended(tail, frame.blocks[-1]), frame.signature):
-            raise _NOT_AUTHENTIC
+        if not chain.equal(chain.extend(tail, frame.blocks[-1]), frame.signature):
+            raise Refused(_NOT_AUTHENTIC)
         return Authentic(frame, key, tail)
 
     def _lineage(self, authentic: Authentic) -> tuple[Lineage, Presented | None]:
-        """The lineage, and the presentation if the last block is one; raises _Refused for a bad shape."""
+        """Step 4, shape: the lineage, and the presentation if the last block is one; raises Refused."""
         frame = authentic.frame
-        try:
-            mark = self._mark(frame.blocks[-1])
-            if mark is None:
-                return read(frame.identifier_bytes, frame.blocks, self._vocabulary, self._require), None
-            known = self._cache.get(frame.body, authentic.key)
-            if known is None:
-                lineage = read(frame.identifier_bytes, frame.blocks[:-1], self._vocabulary, self._require)
-                known = (authentic.tail, lineage)
-                self._cache.put(frame.body, authentic.key, known)
-            return known[1], mark
-        except Shapeless as problem:
-            raise _Refused(problem.refusal) from None
-
-    def _mark(self, block: wire.Block) -> Presented | None:
-        if isinstance(block, wire.ThirdParty):
-            return None
-        try:
-            caveats = self._vocabulary.decode(block)
-        except TooLarge as error:
-            raise Shapeless(Refusal("too_large", str(error))) from None
-        return caveats[0] if len(caveats) == 1 and isinstance(caveats[0], Presented) else None
+        last = caveats_of(frame.blocks[-1], self._vocabulary)
+        if not (len(last) == 1 and isinstance(last[0], Presented)):
+            return read(frame.identifier_bytes, frame.blocks, self._vocabulary, self._require), None
+        known = self._cache.get(frame.body, authentic.key)
+        if known is None:
+            lineage = read(frame.identifier_bytes, frame.blocks[:-1], self._vocabulary, self._require)
+            known = (authentic.tail, lineage)
+            self._cache.put(frame.body, authentic.key, known)
+        return known[1], last[0]
 
     def _burnt(self, token: str | Authentic, received: Received) -> Admitted:
         """Steps 1-5."""
@@ -220,12 +208,12 @@ class Verifier:
         action = received.action if isinstance(received, ToolCall) else None
         try:
             authentic = self._authentic(token)
-        except _Refused as stop:
+        except Refused as stop:
             # Not recorded: whoever holds no authority must not be able to fill the log.
             raise Denied(self._court.decision((stop.refusal,), action=action)) from None
         try:
             lineage, mark = self._lineage(authentic)
-        except _Refused as stop:
+        except Refused as stop:
             raise Denied(self._court.recorded(self._court.decision((stop.refusal,), action=action))) from None
         presentation = _presentation(lineage, authentic, mark)
         admitted = Admitted(self._court, lineage, presentation, action)
@@ -244,16 +232,8 @@ class Verifier:
         return None if new else _REPLAYED
 
 
-class _Refused(Exception):
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.code)
-        self.refusal = refusal
-
-
-_NOT_AUTHENTIC = _Refused(
-    Refusal(
-        "not_authentic", "this token was not minted under a live key of ours, or was changed since", "its holder's own"
-    )
+_NOT_AUTHENTIC = Refusal(
+    "not_authentic", "this token was not minted under a live key of ours, or was changed since", "its holder's own"
 )
 _REPLAYED = Refusal("replayed", "this presentation was used before", "a fresh presentation for each call")
 _BEARER_REFUSED = Refusal(
@@ -267,25 +247,18 @@ def _nothing_to_burn() -> None:
     return None
 
 
-def _tail(key: AudienceKey, identifier: bytes, blocks: tuple[wire.Block, ...]) -> bytes:
+def _tail(key: AudienceKey, identifier: bytes, blocks: tuple[chain.Block, ...]) -> bytes:
     tail = chain.mac(key.mac_key, identifier)
     for block in blocks:
-        tail = _extended(tail, block)
+        tail = chain.extend(tail, block)
     return tail
-
-
-def _extended(tail: bytes, block: wire.Block) -> bytes:
-    if isinstance(block, wire.ThirdParty):
-        return chain.extend_third_party(tail, block.vid, block.cid)
-    return chain.extend(tail, block)
 
 
 def _presentation(lineage: Lineage, authentic: Authentic, mark: Presented | None) -> bytes | None:
     """The id of the presentation, 16 bytes; None for a bare token."""
-    block = authentic.frame.blocks[-1]
-    if mark is None or isinstance(block, wire.ThirdParty):
+    if mark is None:
         return None
-    return chain.block_digest(lineage.digests[-1], block)[:16]
+    return chain.block_digest(lineage.digest, authentic.frame.blocks[-1])[:16]
 
 
 def _misfit(mark: Presented, received: Received, now: int) -> Refusal | None:

@@ -14,7 +14,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from capx.chain import b64u, demand_canonical, whole_bytes
+from capx.chain import Block, ThirdParty, b64u, demand_canonical, whole_bytes
 from capx.errors import MalformedToken
 from capx_caveats import SAFE_INTEGER
 
@@ -62,16 +62,6 @@ class Identifier(Struct, frozen=True):
         if int(issued_at) > SAFE_INTEGER:
             raise MalformedToken("the identifier's time is beyond 2^53 - 1")
         return cls(kid.decode(), audience.decode(), nonce.decode(), int(issued_at))
-
-
-class ThirdParty(Struct, frozen=True):
-    """A caveat that somebody else must discharge: sealed key (vid) and what to discharge (cid)."""
-
-    vid: bytes
-    cid: bytes
-
-
-Block = bytes | ThirdParty
 
 
 class Frame(Struct, frozen=True):

@@ -133,27 +133,24 @@ def minted(*caveats: Caveat, audience: str = "crm", nonce: str = "AQEBAQEBAQEBAQ
     return mint(ROOT_KEY.audience_key(audience), grant(*caveats, **parts), now=NOW, nonce=nonce)
 
 
-def raw(*blocks: bytes | wire.ThirdParty, audience: str = "crm", key: RootKey = ROOT_KEY) -> Capability:
+def raw(*blocks: chain.Block, audience: str = "crm", key: RootKey = ROOT_KEY) -> Capability:
     """An authentic token of any blocks at all, however ill-formed."""
     identifier = wire.Identifier(key.kid, audience, "AQEBAQEBAQEBAQEBAQEBAQ", NOW)
     tail = chain.mac(key.audience_key(audience).mac_key, identifier.encode())
     return _frame(identifier, (), blocks, tail)
 
 
-def appended(parent: Capability, *blocks: bytes | wire.ThirdParty) -> Capability:
+def appended(parent: Capability, *blocks: chain.Block) -> Capability:
     """What any holder can make of a token: more blocks of any bytes."""
     frame = wire.decode(parent.text)
     return _frame(frame.identifier, frame.blocks, blocks, frame.signature)
 
 
 def _frame(
-    identifier: wire.Identifier, old: tuple[wire.Block, ...], new: Iterable[wire.Block], tail: bytes
+    identifier: wire.Identifier, old: tuple[chain.Block, ...], new: Iterable[chain.Block], tail: bytes
 ) -> Capability:
     blocks = tuple(new)
     for block in blocks:
-        if isinstance(block, wire.ThirdParty):
-            tail = chain.extend_third_party(tail, block.vid, block.cid)
-        else:
-            tail = chain.extend(tail, block)
+        tail = chain.extend(tail, block)
     frame = wire.Frame(identifier, identifier.encode(), (*old, *blocks), tail, b"")
     return Capability(frame, wire.encode(identifier, frame.blocks, tail))

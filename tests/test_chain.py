@@ -34,8 +34,8 @@ def test_a_digest_covers_where_its_parts_end(one: list[bytes], other: list[bytes
 
 
 def test_a_digest_is_not_the_same_under_another_label() -> None:
-    assert chain.token_digest(b"x") != chain.digest(b"capx/1/block", b"x")
-    assert chain.block_digest(b"p", b"x") != chain.third_party_digest(b"p", b"x", b"")
+    assert chain.digest(b"capx/1/token", b"x") != chain.digest(b"capx/1/block", b"x")
+    assert chain.block_digest(b"p", b"x") != chain.block_digest(b"p", chain.ThirdParty(b"x", b""))
 
 
 def test_a_mac_is_hmac_sha256() -> None:

@@ -59,7 +59,7 @@ def test_decode_then_encode_gives_the_same_text() -> None:
 blocks = st.lists(
     st.one_of(
         st.binary(max_size=300),
-        st.builds(wire.ThirdParty, vid=st.binary(max_size=300), cid=st.binary(max_size=300)),
+        st.builds(chain.ThirdParty, vid=st.binary(max_size=300), cid=st.binary(max_size=300)),
     ),
     max_size=8,
 )
@@ -166,7 +166,7 @@ def test_an_unsigned_third_party_caveat_inserted_anywhere_is_refused() -> None:
     lab = Lab()
     frame = wire.decode(lab.present(TOKEN))
     for at in range(len(frame.blocks) + 1):
-        more = (*frame.blocks[:at], wire.ThirdParty(b"vid", b"cid"), *frame.blocks[at:])
+        more = (*frame.blocks[:at], chain.ThirdParty(b"vid", b"cid"), *frame.blocks[at:])
         assert codes(lab.decide(wire.encode(frame.identifier, more, frame.signature))) == ("not_authentic",)
 
 
@@ -339,8 +339,8 @@ def test_an_identifier_of_another_format_version_says_so() -> None:
         ([bytes(4096)], None),
         ([bytes(4097)], "too_large"),
         ([bytes(4000)] * 4, "too_large"),
-        ([wire.ThirdParty(bytes(4097), b"")], "too_large"),
-        ([wire.ThirdParty(b"", bytes(4097))], "too_large"),
+        ([chain.ThirdParty(bytes(4097), b"")], "too_large"),
+        ([chain.ThirdParty(b"", bytes(4097))], "too_large"),
     ],
 )
 def test_what_is_too_large_is_neither_written_nor_read(parts: list[wire.Block], limit: str | None) -> None:

@@ -26,6 +26,7 @@ from capx_caveats.builders import (
     not_before,
     one_of,
     prefix,
+    resolved,
     tenant,
     until_completed,
     where,
@@ -60,7 +61,7 @@ from capx_caveats.constraints import (
     Range,
 )
 from capx_caveats.errors import CapxError, InvalidCaveat
-from capx_caveats.marks import Hop, Intent, Mark, MaxHops, Presented, Root, Step, Task
+from capx_caveats.marks import Hop, Intent, Mark, MaxHops, Presented, Root, Step, Task, misplaced
 from capx_caveats.names import is_action, is_attribute, is_audience, is_id, is_label, is_pattern
 from capx_caveats.values import JSON, MISSING, SAFE_INTEGER, Literal, Value, demand_json, shown
 from capx_caveats.vocabulary import DEFAULT, TooLarge, Vocabulary, encode_block
@@ -136,12 +137,14 @@ __all__ = [
     "is_label",
     "is_pattern",
     "max_hops",
+    "misplaced",
     "not_",
     "not_before",
     "one_of",
     "parse_duration",
     "parse_instant",
     "prefix",
+    "resolved",
     "shown",
     "shown_instant",
     "tenant",

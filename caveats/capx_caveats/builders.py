@@ -3,7 +3,7 @@
 Law: a builder makes what its class would, or raises InvalidCaveat; a duration stays relative until it meets a clock.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 from msgspec import UNSET, Struct
@@ -44,6 +44,13 @@ class Relative(Struct, frozen=True):
 
 Appendable = Caveat | Relative
 """What may be appended to a capability."""
+
+
+def resolved(caveats: Iterable[Appendable], now: int) -> tuple[Caveat, ...]:
+    """The caveats, durations counted from `now` (Unix seconds)."""
+    return tuple(caveat.at(now) if isinstance(caveat, Relative) else caveat for caveat in caveats)
+
+
 Meant = AnyConstraint | JSON
 """A constraint, or a value that means `eq`."""
 

@@ -19,14 +19,13 @@ NOTHING: Final[Mapping[str, JSON]] = MappingProxyType({})
 class Call(Struct, frozen=True):
     """One action about to be executed, with everything that caveats may judge.
 
-    `cost` states decimal amounts by unit. Raises InvalidCaveat for names or values outside JSON as capx reads it.
+    Raises InvalidCaveat for names or values outside JSON as capx reads it.
     """
 
     action: str
     args: Mapping[str, JSON] = NOTHING
     tenant: str | None = None
     attributes: Mapping[str, JSON] = NOTHING
-    cost: Mapping[str, str] = NOTHING  # type: ignore[assignment] # an empty mapping of any kind
 
     def __post_init__(self) -> None:
         demand(is_action(self.action), "an action (labels joined by dots)", self.action)

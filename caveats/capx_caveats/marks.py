@@ -3,6 +3,8 @@
 Law: task, intent and root are claims of the authority's block alone; a hop's label is a claim of a holder.
 """
 
+from collections.abc import Sequence
+
 from msgspec import UNSET, UnsetType
 
 from capx_caveats.call import Facts
@@ -84,6 +86,11 @@ class Root(Mark, frozen=True, tag="root"):
         if self.path is not UNSET:
             demand_not_empty(self.path)
 
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The path, empty if none is said."""
+        return () if self.path is UNSET else self.path
+
     def sentence(self) -> str:
         return f"below root {self.id}"
 
@@ -130,3 +137,25 @@ class Presented(Mark, frozen=True, tag="call"):
 
     def sentence(self) -> str:
         return f"presented once, for one {self.profile} call"
+
+
+def misplaced(caveats: Sequence[Caveat], *, authority: bool) -> Mark | None:
+    """The first mark of a block that stands where it may not, or twice; whether the block is the authority's decides.
+
+    A presentation stands in neither: it is a block of its own.
+    """
+    seen: set[type[Mark]] = set()
+    for at, caveat in enumerate(caveats):
+        if not isinstance(caveat, Mark):
+            continue
+        kind = type(caveat)
+        if kind is MaxHops:
+            placed = True
+        elif kind is Hop:
+            placed = at == 0 and not authority
+        else:
+            placed = authority and kind is not Presented
+        if not placed or kind in seen:
+            return caveat
+        seen.add(kind)
+    return None
