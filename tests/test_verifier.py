@@ -1,6 +1,7 @@
 """The nine steps, their order, and what each refuses."""
 
 import asyncio
+import gc
 import json
 from collections.abc import Callable, Iterable
 from itertools import chain as joined
@@ -9,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from capx import wire
+from capx import chain, wire
 from capx.capability import Capability
 from capx.chain import b64u
 from capx.decision import STATUS, Decision, Denied
@@ -186,7 +187,7 @@ REASONS: dict[str, Callable[[], Decision]] = {
     "attribute_missing": lambda: made(Lab(), holding([where("region", "eu")])),
     "too_many_hops": lambda: made(Lab(), holding([max_hops(0)], [Hop("a", NONCES[0])])),
     "hop_unsigned": lambda: made(Lab(), holding([Hop("a", NONCES[0], "A" * 43)])),
-    "needs_discharge": lambda: made(Lab(), appended(minted(), wire.ThirdParty(b"vid", b"cid"))),
+    "needs_discharge": lambda: made(Lab(), appended(minted(), chain.ThirdParty(b"vid", b"cid"))),
     "unknown_liveness": lambda: under(lambda lab: setattr(lab.deaths, "years", float("inf"))),
     "stale_liveness": lambda: under(lambda lab: setattr(lab.deaths, "years", 31.0)),
     "unavailable": lambda: under(lambda lab: setattr(lab.records, "full", True)),
@@ -446,8 +447,8 @@ def test_an_authoritys_block_that_is_not_understood_grants_nothing(block: bytes)
 
 
 def test_a_third_party_caveat_for_an_authoritys_block_grants_nothing() -> None:
-    assert Lab().codes(raw(wire.ThirdParty(b"v", b"c"))) == ("incomplete_authority",)
-    assert Lab().codes(raw(wire.ThirdParty(b"v", b"c"), encode_block(grant()))) == ("misplaced",)
+    assert Lab().codes(raw(chain.ThirdParty(b"v", b"c"))) == ("incomplete_authority",)
+    assert Lab().codes(raw(chain.ThirdParty(b"v", b"c"), encode_block(grant()))) == ("misplaced",)
 
 
 def test_a_token_without_any_block_grants_nothing() -> None:
@@ -762,7 +763,8 @@ def test_a_decision_says_what_was_decided_of_whom() -> None:
         "root": "R1",
         "path": list(map(b64u, presentation.path)),
         "hops": ["a"],
-        "ids": list(map(b64u, presentation.ids)),
+        "ids": list(map(b64u, presentation.ids[:-1])),
+        "presentation": b64u(presentation.id),
         "reasons": [],
     }
     assert decision.id != lab.decide(lab.present(minted())).id
@@ -793,3 +795,15 @@ def test_an_allowlist_is_never_widened_by_one_that_is_not_understood() -> None:
     assert isinstance(capability.caveats[-1][0], NotUnderstood)
     assert not any(isinstance(caveat, Allow) for caveat in capability.caveats[-1])
     assert Lab().codes(capability) == ("not_understood",)
+
+
+def test_a_flood_of_forgeries_leaves_nothing_behind() -> None:
+    lab = Lab()
+    forged = spoiled(lab.present(minted()))
+    assert lab.decide(forged).refusals[0].code == "not_authentic"
+    gc.collect()
+    before = len(gc.get_objects())
+    for _ in range(200):
+        lab.decide(forged)
+    gc.collect()
+    assert len(gc.get_objects()) - before < 50
