@@ -28,15 +28,15 @@ def create_home(given: Path | str | None = None) -> Path:
     store, keys = folder / STORE, folder / ROOT_KEYS
     if keys.exists():
         if store.exists():
-            raise ConfigurationProblem(f"An authority lives in {folder} already.")
+            raise ConfigurationProblem(f"an authority lives in {folder} already")
         raise ConfigurationProblem(
-            f"{keys} is there and its store is not: restore {store} from a backup, or move the keys away. "
-            "A new store would have forgotten what was revoked."
+            f"{keys} is there and its store is not: restore {store} from a backup, or move the keys away; "
+            "a new store would have forgotten what was revoked"
         )
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigurationProblem(f"The folder {folder} cannot be made: {error.strerror}.") from error
+        raise ConfigurationProblem(f"the folder {folder} cannot be made: {error.strerror}") from error
     # The store first: keys that no token was minted with yet may be made anew, a store may not.
     if not store.exists() or store.stat().st_size == 0:
         SQLiteStore.create(store).close()
@@ -48,8 +48,8 @@ def open_parts(given: Path | str | None = None) -> tuple[SQLiteStore, KeyRing]:
     """Open the store and read the root keys; raises `StoreProblem` or `KeyProblem` with what to do."""
     folder = home_folder(given)
     if not (folder / STORE).exists():
-        raise StoreProblem(f"No authority lives in {folder}: create one with capx init, or set CAPX_HOME.")
+        raise StoreProblem(f"no authority lives in {folder}: create one with capx init, or set CAPX_HOME")
     if not (folder / ROOT_KEYS).exists():
-        raise KeyProblem(f"The root keys {folder / ROOT_KEYS} are not there: put them back from where they are kept.")
+        raise KeyProblem(f"the root keys {folder / ROOT_KEYS} are not there: put them back from where they are kept")
     ring = KeyRing.load(folder / ROOT_KEYS)
     return SQLiteStore(folder / STORE), ring

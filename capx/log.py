@@ -52,7 +52,7 @@ class BrokenLog(StoreProblem):
     """The log is not what was written; `position` is the first event that does not fit, `why` says how."""
 
     def __init__(self, position: int, why: str) -> None:
-        super().__init__(f"The log is broken at position {position}: {why}.")
+        super().__init__(f"the log is broken at position {position}: {why}")
         self.position = position
         self.why = why
 

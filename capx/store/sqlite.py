@@ -98,7 +98,7 @@ class _Transaction:
     def head(self) -> Head:
         row = self._row("SELECT epoch, position, hash, deaths FROM head")
         if row is None:
-            raise StoreProblem("The store has lost its head. Restore it from a backup.")
+            raise StoreProblem("the store has lost its head: restore it from a backup")
         return Head(*row)
 
     def task(self, id_: str) -> TaskRecord | None:
@@ -220,7 +220,7 @@ class _Pool:
         file = identity(self._path)
         with self._idle.lock:
             if self._closed:
-                raise StoreProblem(f"The store {self._path} was closed.")
+                raise StoreProblem(f"the store {self._path} was closed")
             if file != self._opened_on:
                 self._idle.close()
                 self._opened_on = file
@@ -229,7 +229,7 @@ class _Pool:
         connection = connect(self._path, busy_seconds=self._busy_seconds)
         if identity(self._path) != file:
             connection.close()
-            raise StoreProblem(f"The store {self._path} was replaced while it was being opened. Try again.")
+            raise StoreProblem(f"the store {self._path} was replaced while it was being opened: try again")
         return file, connection
 
     def _take_back(self, file: Identity, connection: sqlite3.Connection) -> None:

@@ -63,7 +63,7 @@ def create(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         with contextlib.closing(_open(path, "rw", BUSY_SECONDS)) as connection:
             if connection.execute("PRAGMA user_version").fetchone() != (0,):
-                raise StoreProblem(f"There is a store at {path} already.")
+                raise StoreProblem(f"there is a store at {path} already")
             _refuse_foreign(path, connection)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
@@ -134,11 +134,11 @@ def explained(path: Path) -> Generator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise StoreProblem(f"The store {path} {_meaning(error)}") from error
+        raise StoreProblem(f"the store {path} {_meaning(error)}") from error
     except FileNotFoundError as error:
-        raise StoreProblem(f"There is no store at {path}: create one with capx init.") from error
+        raise StoreProblem(f"there is no store at {path}: create one with capx init") from error
     except OSError as error:
-        raise StoreProblem(f"The store {path} cannot be opened: {error.strerror}.") from error
+        raise StoreProblem(f"the store {path} cannot be opened: {error.strerror}") from error
 
 
 def _open(path: Path, mode: str, busy_seconds: float) -> sqlite3.Connection:
@@ -157,23 +157,23 @@ def _recognise(path: Path, connection: sqlite3.Connection) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     if application != APPLICATION or version < 1:
-        raise StoreProblem(f"{path} is not a capx store.")
+        raise StoreProblem(f"{path} is not a capx store")
     if version > VERSION:
         raise StoreProblem(
-            f"The store {path} was written by a newer capx (schema {version}, this one knows {VERSION}): "
-            "upgrade capx here."
+            f"the store {path} was written by a newer capx (schema {version}, this one knows {VERSION}): "
+            "upgrade capx here"
         )
 
 
 def _refuse_foreign(path: Path, connection: sqlite3.Connection) -> None:
     if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() != (0,):
-        raise StoreProblem(f"{path} holds another program's database: choose another place.")
+        raise StoreProblem(f"{path} holds another program's database: choose another place")
 
 
 def _build(path: Path, connection: sqlite3.Connection) -> None:
     # Somebody else may have built it between the look and the lock.
     if connection.execute("PRAGMA user_version").fetchone() != (0,):
-        raise StoreProblem(f"There is a store at {path} already.")
+        raise StoreProblem(f"there is a store at {path} already")
     for statement in _SCHEMA.strip().split(";\n"):
         connection.execute(statement)
     epoch = b64u(secrets.token_bytes(16))
@@ -191,19 +191,19 @@ def _sync_folder(folder: Path) -> None:
 
 
 _MEANINGS = {
-    sqlite3.SQLITE_BUSY: "is busy: another process held it for too long. Try again.",
-    sqlite3.SQLITE_LOCKED: "is busy: another process held it for too long. Try again.",
-    sqlite3.SQLITE_FULL: "cannot grow: the disk is full. Free some space and try again.",
-    sqlite3.SQLITE_CANTOPEN: "cannot be opened: look at the permissions of the file and its folder.",
-    sqlite3.SQLITE_READONLY: "cannot be written: look at the permissions of the file and its folder.",
-    sqlite3.SQLITE_PERM: "cannot be used: look at the permissions of the file and its folder.",
-    sqlite3.SQLITE_NOTADB: "is not a database. Restore it from a backup, or choose another place.",
-    sqlite3.SQLITE_CORRUPT: "is damaged. Stop its services and restore it from a backup.",
-    sqlite3.SQLITE_IOERR: "cannot be read or written: the disk reports an error.",
+    sqlite3.SQLITE_BUSY: "is busy: another process held it for too long; try again",
+    sqlite3.SQLITE_LOCKED: "is busy: another process held it for too long; try again",
+    sqlite3.SQLITE_FULL: "cannot grow: the disk is full; free some space and try again",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened: look at the permissions of the file and its folder",
+    sqlite3.SQLITE_READONLY: "cannot be written: look at the permissions of the file and its folder",
+    sqlite3.SQLITE_PERM: "cannot be used: look at the permissions of the file and its folder",
+    sqlite3.SQLITE_NOTADB: "is not a database: restore it from a backup, or choose another place",
+    sqlite3.SQLITE_CORRUPT: "is damaged: stop its services and restore it from a backup",
+    sqlite3.SQLITE_IOERR: "cannot be read or written: the disk reports an error",
 }
 
 
 def _meaning(error: sqlite3.Error) -> str:
     code = getattr(error, "sqlite_errorcode", None)
     known = _MEANINGS.get(code & 0xFF) if isinstance(code, int) else None
-    return known or f"failed: {error}."
+    return known or f"failed: {error}"

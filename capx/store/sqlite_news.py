@@ -73,27 +73,27 @@ def _since(connection: sqlite3.Connection, known: Head | None) -> News:
     # Row by row, and each reason once: a million deaths are held in memory.
     new = {key: sys.intern(reason) for key, reason in rows}
     if len(new) != deaths - seen:
-        raise StoreProblem(f"The store counts {deaths - seen} new deaths and holds {len(new)}: it is damaged.")
+        raise StoreProblem(f"the store counts {deaths - seen} new deaths and holds {len(new)}: it is damaged")
     return News(head, new)
 
 
 def _continues(connection: sqlite3.Connection, known: Head, head: Head) -> None:
     if head.epoch != known.epoch:
-        raise StoreProblem("The store was replaced by another one: restart its services to follow it.")
+        raise StoreProblem("the store was replaced by another one: restart its services to follow it")
     if head.position < known.position or head.deaths < known.deaths:
         raise StoreProblem(
-            f"The store went back from position {known.position} to {head.position}: "
-            "an older copy was put in its place."
+            f"the store went back from position {known.position} to {head.position}: "
+            "an older copy was put in its place"
         )
     if known.position == 0:
         return
     (hash_,) = _one(connection, "SELECT hash FROM events WHERE position = ?", known.position)
     if hash_ != known.hash:
-        raise StoreProblem(f"The store tells another history than before at position {known.position}.")
+        raise StoreProblem(f"the store tells another history than before at position {known.position}")
 
 
 def _one(connection: sqlite3.Connection, query: str, *values: object) -> Any:
     row = connection.execute(query, values).fetchone()
     if row is None:
-        raise StoreProblem("The store lacks a row that is always there: it is damaged.")
+        raise StoreProblem("the store lacks a row that is always there: it is damaged")
     return row

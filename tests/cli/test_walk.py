@@ -142,7 +142,7 @@ def test_doctor_finds_what_is_broken(capx: Any) -> None:
     store.close()
     (capx.home / "root.keys").chmod(0o644)
     said = capx("doctor", code=3).out
-    assert "The log is broken at position 2" in said
+    assert "the log is broken at position 2" in said
     assert "chmod go=" in said
     assert "chmod 600" in capx("task", "list", code=3).err
 
