@@ -18,7 +18,7 @@ import msgspec
 from capx.bundle import Bundle
 from capx.capability import Capability, mint
 from capx.chain import b64u, root_node
-from capx.ending import as_of, demand_deaths, draw, end_task, known_task, revoke
+from capx.ending import Ended, Revoked, as_of, demand_deaths, draw, end_task, known_task, revoke
 from capx.errors import InvalidRequest
 from capx.grant import Granted, block, by_audience, demand_audience, demand_restricting
 from capx.graph import Graph
@@ -28,7 +28,6 @@ from capx.liveness import StoreLiveness
 from capx.log import Event, Mark, check
 from capx.recorder import StoreRecorder
 from capx.replay import Replay
-from capx.report import Ended, OpenedTask, Revoked
 from capx.store import TaskRecord, Writing
 from capx.store.sqlite import SQLiteStore
 from capx.task import is_final
@@ -45,6 +44,18 @@ _PATIENCE = 1.0
 
 MAX_TTL = 86_400
 """How far ahead a task may expire, in seconds, unless the authority says otherwise."""
+
+
+class OpenedTask(msgspec.Struct, frozen=True):
+    """A task that was opened, and the bundle for its first agent: a secret; `expires` is in Unix seconds."""
+
+    id: str
+    root: str
+    tenant: str | None
+    purpose: str | None
+    expires: int
+    position: int
+    bundle: Bundle
 
 
 class Authority:

@@ -12,9 +12,41 @@ from capx.chain import b64u, root_node, unb64u
 from capx.errors import InvalidRequest, MalformedToken
 from capx.graph import Graph, build
 from capx.log import BrokenLog, Event
-from capx.report import Dying, Ended, Revoked
 from capx.store import Reading, Store, TaskRecord
 from capx_caveats import is_id
+
+
+class Dying(msgspec.Struct, frozen=True):
+    """What is known to die: node ids and capability ids. Everything below them dies too, seen or not."""
+
+    nodes: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """How a task ended, and at which position of the log; `again` if it had ended before.
+
+    Of a dry run: how it would end, no position, and what is known to die.
+    """
+
+    task: str
+    end: State
+    position: int | None
+    again: bool = False
+    dying: Dying | None = None
+
+
+class Revoked(msgspec.Struct, frozen=True):
+    """The node or capability id that is dead, and at which position it died; `again` if it was dead before.
+
+    Of a dry run: what would die, no position, and what is known to die.
+    """
+
+    id: str
+    is_root: bool
+    position: int | None
+    again: bool = False
+    dying: Dying | None = None
 
 
 def known_task(reading: Reading, task_id: str) -> TaskRecord:

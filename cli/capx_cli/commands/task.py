@@ -7,7 +7,7 @@ import click
 from capx_cli import arguments, screen, words
 
 if TYPE_CHECKING:
-    from capx.report import Dying, Ended
+    from capx.ending import Dying, Ended
     from capx.store import TaskRecord
 
 
