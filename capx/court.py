@@ -44,16 +44,20 @@ class Court:
 
     def refusals(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> Iterable[Refusal]:
         """Steps 6 and 7: everything that refuses, deaths first."""
+        yield from self.beside_caveats(lineage, presentation, facts)
+        for demand in lineage.demands:
+            refusal = judged(demand, facts)
+            if refusal is not None:
+                yield refusal
+
+    def beside_caveats(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> Iterable[Refusal]:
+        """Step 6, and of step 7 what is no caveat's to say: a tenant nobody was granted, too many hops."""
         yield from self.lifeless(lineage, presentation, facts.age)
         if facts.call.tenant is not None and lineage.tenant is None:
             yield Refusal(
                 "incomplete_authority", "the call has a tenant, and the authority's block names none", "tenant"
             )
         yield from lineage.standing
-        for demand in lineage.demands:
-            refusal = judged(demand, facts)
-            if refusal is not None:
-                yield refusal
 
     def lifeless(self, lineage: Lineage, presentation: bytes | None, age: float) -> Iterable[Refusal]:
         """Step 6: the deaths that end this chain, and knowledge that is missing or too old."""
@@ -213,8 +217,8 @@ class Admitted:
         court.recorder.record(decision)
         return decision
 
-    def demand(self, refusal: Refusal | None) -> None:
-        """Raise Denied for a refusal, recorded."""
+    def refuse_if(self, refusal: Refusal | None) -> None:
+        """Raise Denied if there is a refusal; recorded."""
         if refusal is not None:
             raise Denied(self.refused((refusal,)))
 

@@ -56,13 +56,16 @@ STATUS: Final = {
 """The HTTP status of each reason: 401 present properly, 403 not allowed, 503 cannot say."""
 
 
+def whose(hop: int, name: str | None) -> str:
+    """Whose restriction it is: the grant's, or that of a hop by the label its delegator chose."""
+    return "the task's grant" if hop == 0 else f"hop {hop} ({name})"
+
+
 def sentence(refusal: Refusal) -> str:
     """One refusal as a sentence that names whose restriction it is."""
     if refusal.hop is None:
         return refusal.sentence
-    if refusal.hop == 0:
-        return f"the task's grant {refusal.sentence}"
-    return f"hop {refusal.hop} ({refusal.hop_name}) {refusal.sentence}"
+    return f"{whose(refusal.hop, refusal.hop_name)} {refusal.sentence}"
 
 
 class Decision(Struct, frozen=True, kw_only=True):

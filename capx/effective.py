@@ -11,7 +11,7 @@ from msgspec import UNSET, Struct, to_builtins
 
 from capx import wire
 from capx.capability import Token
-from capx.decision import sentence
+from capx.decision import sentence, whose
 from capx.lineage import Demand, Lineage, Refused, read
 from capx.overlap import constraint_in_common, entries_in_common, entry_in_common, simplest
 from capx_caveats import (
@@ -212,7 +212,7 @@ def _presented(last: tuple[tuple[Caveat, ...], ...]) -> bool:
 
 
 def _whose(demand: Demand) -> str:
-    name = "the task's grant" if demand.hop == 0 else f"hop {demand.hop} ({demand.name})"
+    name = whose(demand.hop, demand.name)
     words = demand.caveat.sentence()
     return f"{name} says {words}" if isinstance(demand.caveat, Tenant | Where) else f"{name} {words}"
 

@@ -1,9 +1,14 @@
 """The verifier, embedded in a resource: what may this execution do, right now, with this very call.
 
-    1  limits and strict decoding               5  the presentation is burnt
-    2  our audience, a live key                 6  nobody it descends from is dead, as far as is freshly known
-    3  the MAC chain over all blocks            7  every caveat of every block, and max_hops
-    4  shape, and the presentation fits         9  the decision is recorded
+    1  limits of the wire, strict decoding                       wire.decode
+    2  our audience, and a live key                              Verifier._authentic
+    3  the MAC chain over all blocks, in constant time           Verifier._authentic
+    4  marks stand where they may, the presentation fits         lineage.read, _misfit
+    5  the presentation is burnt, whatever the verdict will be   Verifier._burn
+    6  nobody it descends from is dead, as is freshly known      Court.lifeless
+    7  every caveat of every block, and max_hops                 Court.refusals
+    8  a slot in the record is taken                             Admitted.decide
+    9  the decision is recorded, allow or deny                   Admitted.decide, Admitted.refused
 
 Laws: until 3 nothing is interpreted but the identifier. 1-5 stop at the first refusal; 6 and 7 tell together all
 that refuse. A cache keeps what bytes and key say, never a verdict, never a key. The clock never steps back.
@@ -48,10 +53,19 @@ class Authentic(Struct, frozen=True):
         return f"Authentic({self.frame!r}, {self.key!r})"
 
 
-class Explanation(Struct, frozen=True):
-    """The walk of a decision for people: each restriction with whose it is, and what refuses."""
+class Restriction(Struct, frozen=True):
+    """One caveat in words, whose it is (hop 0 is the authority's grant), and its refusal if it refuses."""
 
-    demands: tuple[tuple[int, str | None, str, Refusal | None], ...]
+    hop: int
+    hop_name: str | None
+    sentence: str
+    refusal: Refusal | None
+
+
+class Explanation(Struct, frozen=True):
+    """The walk of a decision for people: every restriction, and all that refuses."""
+
+    restrictions: tuple[Restriction, ...]
     refusals: tuple[Refusal, ...]
     lineage: Lineage | None
 
@@ -119,9 +133,9 @@ class Verifier:
         if self._replay.blocking:
             import asyncio
 
-            admitted.demand(await asyncio.to_thread(burn))
+            admitted.refuse_if(await asyncio.to_thread(burn))
         else:
-            admitted.demand(burn())
+            admitted.refuse_if(burn())
         admitted.demand_alive()
         return admitted
 
@@ -151,8 +165,15 @@ class Verifier:
             return Explanation((), (misfit,), lineage)
         presentation = _presentation(lineage, authentic, mark)
         facts = Facts(call, now, self._court.age())
-        walk = tuple((d.hop, d.name, d.caveat.sentence(), judged(d, facts)) for d in lineage.demands)
-        return Explanation(walk, tuple(self._court.refusals(lineage, presentation, facts)), lineage)
+        walk = tuple(
+            Restriction(demand.hop, demand.name, demand.caveat.sentence(), judged(demand, facts))
+            for demand in lineage.demands
+        )
+        refusals = (
+            *self._court.beside_caveats(lineage, presentation, facts),
+            *(each.refusal for each in walk if each.refusal is not None),
+        )
+        return Explanation(walk, refusals, lineage)
 
     def _authentic(self, token: str | Authentic) -> Authentic:
         if isinstance(token, Authentic):
@@ -200,7 +221,7 @@ class Verifier:
     def _burnt(self, token: str | Authentic, received: Received) -> Admitted:
         """Steps 1-5."""
         admitted, burn = self._fitting(token, received)
-        admitted.demand(burn())
+        admitted.refuse_if(burn())
         return admitted
 
     def _fitting(self, token: str | Authentic, received: Received) -> tuple[Admitted, Burn]:
@@ -219,9 +240,9 @@ class Verifier:
         admitted = Admitted(self._court, lineage, presentation, action)
         now = self._court.now()
         if mark is None or presentation is None:
-            admitted.demand(None if self._bearer else _BEARER_REFUSED)
+            admitted.refuse_if(None if self._bearer else _BEARER_REFUSED)
             return admitted, _nothing_to_burn
-        admitted.demand(_misfit(mark, received, now))
+        admitted.refuse_if(_misfit(mark, received, now))
         return admitted, lambda: self._burn(presentation, mark.at + WINDOW_AFTER, now)
 
     def _burn(self, presentation: bytes, until: int, now: int) -> Refusal | None:

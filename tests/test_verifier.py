@@ -337,7 +337,7 @@ def test_explaining_burns_and_records_nothing() -> None:
     token = lab.present(minted())
     explanation = lab.verifier.explain(token, CALL, READ)
     assert explanation.allowed
-    assert [walked[2:] for walked in explanation.demands] == [
+    assert [(one.sentence, one.refusal) for one in explanation.restrictions] == [
         ("expires at 2026-11-25T10:46:40Z", None),
         ("allows only a.read; a.write", None),
     ]

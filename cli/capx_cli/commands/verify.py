@@ -72,7 +72,7 @@ def _explain(authority: "Authority", audience: str, tokens: "Sequence[Token]", c
 
 
 def _show(explanation: "Explanation", audience: str, call: "Call") -> None:
-    from capx.decision import reason
+    from capx.decision import reason, whose
     from capx_caveats import shown
 
     tenant = "" if call.tenant is None else f" for tenant {shown(call.tenant)}"
@@ -81,11 +81,11 @@ def _show(explanation: "Explanation", audience: str, call: "Call") -> None:
     screen.say(f"{verdict}  {call.action} at {audience}{tenant}", style)
     for each in explanation.refusals:
         words.said_reason(reason(each))
-    if explanation.demands:
+    if explanation.restrictions:
         screen.say("  its restrictions:", screen.QUIET)
-    for hop, name, sentence, refusal in explanation.demands:
-        whose = "the task's grant" if hop == 0 else f"hop {hop} ({name})"
-        screen.say(f"  {'ok' if refusal is None else 'NO'}  {whose}: {sentence}", "" if refusal is None else screen.BAD)
+    for one in explanation.restrictions:
+        mark, style = ("ok", "") if one.refusal is None else ("NO", screen.BAD)
+        screen.say(f"  {mark}  {whose(one.hop, one.hop_name)}: {one.sentence}", style)
 
 
 def _as_json(explanation: "Explanation", audience: str, call: "Call", *, bare: bool) -> dict[str, Any]:
@@ -97,9 +97,9 @@ def _as_json(explanation: "Explanation", audience: str, call: "Call", *, bare: b
         "audience": audience,
         "tenant": call.tenant,
         "reasons": [reason(refusal) for refusal in explanation.refusals],
-        "demands": [
-            {"hop": hop, "hop_name": name, "sentence": sentence, "ok": refusal is None}
-            for hop, name, sentence, refusal in explanation.demands
+        "restrictions": [
+            {"hop": one.hop, "hop_name": one.hop_name, "sentence": one.sentence, "ok": one.refusal is None}
+            for one in explanation.restrictions
         ],
         "bare_token": bare,
     }
