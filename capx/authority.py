@@ -18,14 +18,14 @@ import msgspec
 from capx.bundle import Bundle
 from capx.capability import Capability, mint
 from capx.chain import b64u, root_node
-from capx.ending import Ended, Revoked, as_of, demand_deaths, draw, end_task, known_task, revoke
+from capx.ending import Ended, Revoked, as_of, check_store, draw, end_task, known_task, revoke
 from capx.errors import InvalidRequest
 from capx.grant import Granted, block, by_audience, demand_audience, demand_restricting
 from capx.graph import Graph
 from capx.home import create_home, open_parts
 from capx.keys import AudienceKeys, KeyRing, RootKey
 from capx.liveness import StoreLiveness
-from capx.log import Event, Mark, check
+from capx.log import Event, Place
 from capx.recorder import StoreRecorder
 from capx.replay import Replay
 from capx.store import TaskRecord, Writing
@@ -228,15 +228,13 @@ class Authority:
         with self.store.read() as reading:
             return reading.decision(decision_id) if is_id(decision_id) else None
 
-    def check(self) -> Mark:
+    def check(self) -> Place:
         """Follow the log from its beginning to the head, and every death to the event that caused it.
 
         Gives the place that was reached; raises `BrokenLog` with the first position that does not fit.
         """
         with self.store.read() as reading:
-            reached = check(reading.events(), head=reading.head().mark)
-            demand_deaths(reading)
-            return reached
+            return check_store(reading)
 
     def graph(self, task_id: str | None = None) -> Graph:
         """Draw the execution graph of one task, or of all, as far as it was seen."""

@@ -5,15 +5,19 @@
 - A task whose time ran out was not completed, whoever says so now.
 """
 
+from itertools import zip_longest
+
 import msgspec
 
 from capx import task as life
 from capx.chain import b64u, root_node, unb64u
-from capx.errors import InvalidRequest, MalformedToken
+from capx.errors import InvalidRequest, MalformedToken, StoreProblem
 from capx.graph import Graph, build
-from capx.log import BrokenLog, Event
-from capx.store import Reading, Store, TaskRecord
+from capx.log import BrokenLog, Event, Place, check
+from capx.store import Death, Reading, Store, TaskRecord
 from capx_caveats import is_id
+
+_ENDINGS = frozenset({"revoked", *life.DEATH.values()})
 
 
 class Dying(msgspec.Struct, frozen=True):
@@ -30,7 +34,7 @@ class Ended(msgspec.Struct, frozen=True):
     """
 
     task: str
-    end: State
+    end: life.State
     position: int | None
     again: bool = False
     dying: Dying | None = None
@@ -102,23 +106,33 @@ def revoke(store: Store, target: str, *, now: int, dry_run: bool) -> Revoked:
     return Revoked(b64u(key), is_root, event.position)
 
 
-def demand_deaths(reading: Reading) -> None:
-    """Raise `BrokenLog` unless the deaths are those that the events of the log caused, no more and no fewer."""
-    kept = {death.position: (death.key, death.reason) for death in reading.deaths()}
-    for event in reading.events():
-        caused = _caused(event)
-        if kept.pop(event.position, None) != caused:
-            raise BrokenLog(event.position, f"the death that a {event.kind} event causes is not the one that is kept")
-    if kept:
-        raise BrokenLog(min(kept), "a death is kept that no event caused")
+def check_store(reading: Reading) -> Place:
+    """The place that the log of this store reaches, every event bound to the one before, every death to its event.
+
+    `BrokenLog` names the first position that does not fit; `StoreProblem` says what else does not.
+    """
+    head = reading.head()
+    reached = check(reading.events(), head=head.place)
+    caused = (event for event in reading.events() if event.kind in _ENDINGS)
+    number = 0
+    for number, (event, death) in enumerate(zip_longest(caused, reading.deaths()), 1):
+        if event is None:
+            raise BrokenLog(death.position, "a death is kept that no event caused")
+        if death is None or death != _caused(event, number):
+            first = event.position if death is None else min(event.position, death.position)
+            raise BrokenLog(first, f"the death that a {event.kind} event caused is not the one that is kept")
+    if number != head.deaths:
+        raise StoreProblem(f"the store counts {head.deaths} deaths and holds {number}: it is damaged")
+    return reached
 
 
-def _caused(event: Event) -> tuple[bytes | str, str] | None:
-    if event.kind == "revoked":
-        return unb64u(event.facts()["id"]), "revoked"
-    if event.kind in life.DEATH.values():
-        return event.facts()["task"], event.kind
-    return None
+def _caused(event: Event, number: int) -> Death:
+    try:
+        named = msgspec.convert(event.facts().get("id" if event.kind == "revoked" else "task"), str)
+        key = unb64u(named) if event.kind == "revoked" else named
+    except (msgspec.ValidationError, MalformedToken) as error:
+        raise BrokenLog(event.position, f"its body is not that of a {event.kind}") from error
+    return Death(number, key, event.kind, event.at, event.position)
 
 
 def _named(reading: Reading, target: str) -> tuple[bytes, bool]:

@@ -37,14 +37,14 @@ class Event(msgspec.Struct, frozen=True):
             raise BrokenLog(self.position, "its body is not a JSON object") from error
 
 
-class Mark(msgspec.Struct, frozen=True):
+class Place(msgspec.Struct, frozen=True):
     """A place in a log: the position of an event and its hash."""
 
     position: int = 0
     hash: bytes = GENESIS
 
 
-START = Mark()
+START = Place()
 """The place before the first event."""
 
 
@@ -57,7 +57,7 @@ class BrokenLog(StoreProblem):
         self.why = why
 
 
-def following(before: Mark, *, at: int, kind: str, body: bytes) -> Event:
+def following(before: Place, *, at: int, kind: str, body: bytes) -> Event:
     """Make the event that comes next in the log whose last event is `before`."""
     position = before.position + 1
     return Event(position, at, kind, body, digest(before.hash, position, at, kind, body))
@@ -70,7 +70,7 @@ def digest(before: bytes, position: int, at: int, kind: str, body: bytes) -> byt
     )
 
 
-def check(events: Iterable[Event], *, after: Mark = START, head: Mark | None = None) -> Mark:
+def check(events: Iterable[Event], *, after: Place = START, head: Place | None = None) -> Place:
     """Follow `events` from `after` to their end, and to `head` if it is given.
 
     Returns the place that was reached: up to it nothing was changed, added, taken out or moved. Raises
@@ -83,7 +83,7 @@ def check(events: Iterable[Event], *, after: Mark = START, head: Mark | None = N
             raise BrokenLog(expected, f"event {event.position} stands where {expected} belongs")
         if event.hash != _recomputed(reached.hash, event):
             raise BrokenLog(expected, "its hash does not fit what it says and what came before")
-        reached = Mark(event.position, event.hash)
+        reached = Place(event.position, event.hash)
     if head is not None and head != reached:
         if head.position > reached.position:
             raise BrokenLog(reached.position + 1, f"events up to {head.position} are missing")

@@ -313,6 +313,8 @@ def test_the_log_of_all_this_verifies(authority: Authority) -> None:
         ("UPDATE deaths SET key = 'another' WHERE seq = 1", 3),
         ("UPDATE deaths SET reason = 'revoked' WHERE seq = 1", 3),
         ("UPDATE deaths SET position = 1 WHERE seq = 2", 1),
+        ("UPDATE deaths SET at = 1 WHERE seq = 1", 3),
+        ("UPDATE deaths SET seq = 9 WHERE seq = 2", 4),
         ("INSERT INTO deaths VALUES (3, 'another', 'task_completed', 1, 9)", 9),
         ("DELETE FROM events WHERE position = 2", 2),
         ("UPDATE events SET body = replace(body, 'false', 'true') WHERE kind = 'revoked'", 4),
@@ -331,6 +333,26 @@ def test_a_death_or_event_that_was_edited_is_found(authority: Authority, stateme
     with pytest.raises(BrokenLog) as broken:
         authority.check()
     assert broken.value.position == position
+
+
+def test_a_count_of_deaths_that_was_edited_is_found(authority: Authority) -> None:
+    authority.complete(authority.open(allow=["a.b"]).id)
+    connection = sqlite3.connect(authority.store.path)
+    connection.execute("UPDATE head SET deaths = 0")
+    connection.commit()
+    connection.close()
+    with pytest.raises(StoreProblem, match="counts 0 deaths and holds 1"):
+        authority.check()
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"id":5}', b'{"id":"no id"}', b"[]"])
+def test_an_ending_that_was_made_up_with_its_hash_is_found(authority: Authority, body: bytes) -> None:
+    with authority.store.write() as transaction:
+        transaction.append("revoked", body, at=NOW)
+        transaction.kill("another", "revoked", at=NOW, position=1)
+    with pytest.raises(BrokenLog) as broken:
+        authority.check()
+    assert broken.value.position == 1
 
 
 def test_the_key_of_the_authority_itself_is_not_exported(authority: Authority) -> None:

@@ -10,7 +10,7 @@ from capx.authority import Authority
 from capx.bundle import Bundle
 from capx.chain import b64u, root_node
 from capx.graph import Graph, Node, build
-from capx.log import START, BrokenLog, Event, Mark, following
+from capx.log import START, BrokenLog, Event, Place, following
 from capx.present import ToolCall
 from capx_caveats import Call
 
@@ -158,11 +158,11 @@ def test_a_decision_that_names_what_was_not_opened_together_draws_nothing(claim:
         ("task_opened", {"task": "task-1", "root": "root-1", "expires": 10}),
         ("decision", {"outcome": "allowed", "audience": "crm", **decided, **claim}),
     ]
-    mark = START
+    place = START
     events: list[Event] = []
     for kind, body in bodies:
-        events.append(following(mark, at=1, kind=kind, body=msgspec.json.encode(body)))
-        mark = Mark(events[-1].position, events[-1].hash)
+        events.append(following(place, at=1, kind=kind, body=msgspec.json.encode(body)))
+        place = Place(events[-1].position, events[-1].hash)
     (tree,) = build(events, {}, now=5).trees
     assert (tree.node.children, tree.node.capabilities, tree.node.allowed) == ((), (), 0)
 

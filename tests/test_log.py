@@ -6,24 +6,24 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from capx.log import GENESIS, START, BrokenLog, Event, Mark, check, following
+from capx.log import GENESIS, START, BrokenLog, Event, Place, check, following
 
 
 def chain(count: int = 6) -> list[Event]:
     events: list[Event] = []
-    mark = START
+    place = START
     for number in range(count):
-        event = following(mark, at=1_000 + number, kind="noted", body=b'{"number":%d}' % number)
-        mark = Mark(event.position, event.hash)
+        event = following(place, at=1_000 + number, kind="noted", body=b'{"number":%d}' % number)
+        place = Place(event.position, event.hash)
         events.append(event)
     return events
 
 
-def head_of(events: Sequence[Event]) -> Mark:
-    return Mark(events[-1].position, events[-1].hash)
+def head_of(events: Sequence[Event]) -> Place:
+    return Place(events[-1].position, events[-1].hash)
 
 
-def broken_at(events: Sequence[Event], head: Mark | None = None) -> int:
+def broken_at(events: Sequence[Event], head: Place | None = None) -> int:
     with pytest.raises(BrokenLog) as caught:
         check(events, head=head)
     assert str(caught.value.position) in str(caught.value)
@@ -99,7 +99,7 @@ def test_a_log_cut_short_is_found_by_its_head() -> None:
 def test_a_head_that_lags_or_names_another_hash_is_found() -> None:
     events = chain()
     assert broken_at(events, head=head_of(events[:4])) == 4
-    assert broken_at(events, head=Mark(6, bytes(32))) == 6
+    assert broken_at(events, head=Place(6, bytes(32))) == 6
 
 
 @pytest.mark.parametrize("edit", [{"at": -1}, {"at": 2**64}, {"kind": "\ud800"}])

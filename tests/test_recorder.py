@@ -45,7 +45,7 @@ def record(recorder: StoreRecorder, number: int) -> None:
 def recorded(store: SQLiteStore) -> list[str]:
     with store.read() as reading:
         events = list(reading.events())
-        check(events, head=reading.head().mark)
+        check(events, head=reading.head().place)
     assert {event.kind for event in events} <= {"decision"}
     return [event.facts()["id"] for event in events]
 

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import msgspec
 
-from capx.log import Event, Mark
+from capx.log import Event, Place
 from capx.task import State
 
 
@@ -28,9 +28,9 @@ class Head(msgspec.Struct, frozen=True):
     deaths: int
 
     @property
-    def mark(self) -> Mark:
+    def place(self) -> Place:
         """The place of the last event in the log."""
-        return Mark(self.position, self.hash)
+        return Place(self.position, self.hash)
 
 
 class TaskRecord(msgspec.Struct, frozen=True):

@@ -137,7 +137,7 @@ class _Transaction:
         return row and Event(*row)
 
     def append(self, kind: str, body: bytes, *, at: int) -> Event:
-        event = following(self.head().mark, at=at, kind=kind, body=body)
+        event = following(self.head().place, at=at, kind=kind, body=body)
         self._db.execute(
             "INSERT INTO events VALUES (?, ?, ?, ?, ?)", (event.position, at, kind, body.decode(), event.hash)
         )

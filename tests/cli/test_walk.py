@@ -147,6 +147,29 @@ def test_doctor_finds_what_is_broken(capx: Any) -> None:
     assert "chmod 600" in capx("task", "list", code=3).err
 
 
+@pytest.mark.parametrize(
+    "tampering",
+    [
+        "UPDATE deaths SET key = 'another'",
+        "UPDATE deaths SET reason = 'task_withdrawn'",
+        "DELETE FROM deaths",
+        "UPDATE head SET deaths = 0",
+    ],
+)
+def test_doctor_finds_a_death_that_was_tampered_with(home: Any, tampering: str) -> None:
+    import sqlite3
+
+    home("task", "open", "--allow", "crm.read")
+    home("task", "complete", "last")
+    home("doctor")
+    store = sqlite3.connect(home.home / "capx.db")
+    store.execute(tampering)
+    store.commit()
+    store.close()
+    found = {finding["what"]: finding["state"] for finding in home("doctor", "--json", code=3).json}
+    assert found["log"] == "FAIL"
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shell_setup_prints_completion(capx: Any, shell: str) -> None:
     assert "_CAPX_COMPLETE" in capx("shell-setup", SHELL=f"/bin/{shell}").out

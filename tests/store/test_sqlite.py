@@ -17,7 +17,7 @@ import pytest
 from capx.chain import root_node
 from capx.errors import StoreProblem
 from capx.liveness import StoreLiveness
-from capx.log import Mark, check
+from capx.log import Place, check
 from capx.store import Store, TaskRecord
 from capx.store.sqlite import SQLiteStore
 
@@ -71,9 +71,9 @@ def limit_pages(store: SQLiteStore, pages: int) -> None:
         connection.execute(f"PRAGMA max_page_count = {pages}")
 
 
-def verified(store: Store) -> Mark:
+def verified(store: Store) -> Place:
     with store.read() as reading:
-        return check(reading.events(), head=reading.head().mark)
+        return check(reading.events(), head=reading.head().place)
 
 
 def tamper(path: Path, statement: str) -> None:

@@ -100,14 +100,10 @@ def _keys(path: "Path") -> str:
 def _log(path: "Path") -> str:
     from contextlib import closing
 
-    from capx.errors import StoreProblem
-    from capx.log import check
+    from capx.ending import check_store
     from capx.store.sqlite import SQLiteStore
 
     with closing(SQLiteStore(path)) as store, store.read() as reading:
-        head = reading.head()
-        deaths = sum(1 for _ in reading.deaths())
-        check(reading.events(), head=head.mark)
-    if deaths != head.deaths:
-        raise StoreProblem(f"The store counts {head.deaths} deaths and holds {deaths}: it is damaged.")
-    return f"{head.position} events, each bound to the one before; {deaths} of them deaths"
+        reached = check_store(reading)
+        deaths = reading.head().deaths
+    return f"{reached.position} events, each bound to the one before; {deaths} of them deaths"

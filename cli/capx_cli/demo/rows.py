@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from capx import log
 from capx.graph import Tree
-from capx.log import BrokenLog, Event, Mark
+from capx.log import BrokenLog, Event, Place
 from capx_cli.demo.data import ACCOUNTS, SERVICES, expected_deck
 from capx_cli.demo.side import Probe, Side
 
@@ -93,7 +93,7 @@ def of_completion(took: Mapping[str, float], ended: Mapping[str, Mapping[str, Pr
     ]
 
 
-def of_memory(tree: Tree, events: list[Event], head: Mark, denial: Mapping[str, Any]) -> list[Row]:
+def of_memory(tree: Tree, events: list[Event], head: Place, denial: Mapping[str, Any]) -> list[Row]:
     """What the authority knows afterwards."""
     return [
         Row(
@@ -148,7 +148,7 @@ def _deaths(tree: Tree) -> str:
     return ", ".join(f"{node.label or 'root'}: {node.dead or 'alive'}" for node in tree.node.walk())
 
 
-def _unbroken(events: Iterable[Event], head: Mark) -> str:
+def _unbroken(events: Iterable[Event], head: Place) -> str:
     """Say up to which entry the log is as it was written."""
     try:
         return f"{log.check(events, head=head).position} entries fit"

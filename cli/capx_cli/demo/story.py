@@ -77,7 +77,7 @@ def run(home: Path, *, show: Show, completes: bool = True) -> Outcome:
         denial = _decision(authority, export["execution"].get("problem", {}).get("decision", ""))
         tree = authority.graph(opened.id).trees[0]
         with authority.store.read() as reading:
-            events, head = list(reading.events()), reading.head().mark
+            events, head = list(reading.events()), reading.head().place
         table += rows.of_memory(tree, events, head, denial)
     table.sort(key=lambda row: row.side, reverse=True)
     return Outcome(table, time.monotonic() - began, opened.id, tree, events, denial)
