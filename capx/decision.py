@@ -56,6 +56,10 @@ STATUS: Final = {
 """The HTTP status of each reason: 401 present properly, 403 not allowed, 503 cannot say."""
 
 
+NO_TOKEN: Final = Refusal("no_token", "no token was presented", "Authorization: Capx <presentation>")
+"""The refusal of a call that bears nothing."""
+
+
 def whose(hop: int, name: str | None) -> str:
     """Whose restriction it is: the grant's, or that of a hop by the label its delegator chose."""
     return "the task's grant" if hop == 0 else f"hop {hop} ({name})"

@@ -23,7 +23,7 @@ from msgspec import Struct
 from capx import chain, wire
 from capx.cache import Cache
 from capx.court import Admitted, Court, judged
-from capx.decision import Allowed, Decision, Denied
+from capx.decision import NO_TOKEN, Allowed, Decision, Denied
 from capx.errors import ConfigurationProblem, MalformedToken, Unavailable
 from capx.keys import AudienceKey, AudienceKeys
 from capx.lineage import Lineage, Refused, caveats_of, read
@@ -119,7 +119,11 @@ class Verifier:
         try:
             return self._authentic(token)
         except Refused as stop:
-            raise Denied(self._court.decision((stop.refusal,))) from None
+            raise self.denial(stop.refusal) from None
+
+    def denial(self, refusal: Refusal) -> Denied:
+        """The answer to whoever has shown no authority: not recorded, or anybody could fill the log."""
+        return Denied(self._court.decision((refusal,)))
 
     def admit(self, token: str | Authentic, received: Received) -> Admitted:
         """The token is authentic, fits what was received, is fresh, unused and alive; raises Denied."""
@@ -181,7 +185,7 @@ class Verifier:
                 raise Refused(_NOT_AUTHENTIC)
             return token
         if not token:
-            raise Refused(Refusal("no_token", "no token was presented", "Authorization: Capx <presentation>"))
+            raise Refused(NO_TOKEN)
         try:
             frame = wire.decode(token)
         except MalformedToken as error:

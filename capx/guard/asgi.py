@@ -27,7 +27,7 @@ from capx.guard.exchange import (
     replayed,
 )
 from capx.guard.outlet import Outlet, PathPolicy, Policy, Withheld
-from capx.guard.passage import KEY, Passage, denial
+from capx.guard.passage import KEY, Passage
 from capx.verifier import Verifier
 
 _log = logging.getLogger("capx.guard")
@@ -87,14 +87,14 @@ class ASGIGuard:
                 await self._withhold(scope, send, problem)
                 return
             self._checked = True
-        current = Passage(self._verifier.audience, public=self._policy.public(scope))
+        current = Passage(self._verifier, public=self._policy.public(scope))
         scope[KEY] = current
         try:
             admitted_receive = await self._admit(scope, receive, current)
         except Denied as denied:
             await answer_denied(scope, send, denied)
         except Unreadable as head:
-            await answer_denied(scope, send, denial(self._verifier.audience, head.refusal))
+            await answer_denied(scope, send, self._verifier.denial(head.refusal))
         except TooMuch:
             await answer_problem(scope, send, 413, "body_too_large", f"a body may have {self._max_body} bytes")
         except ConfigurationProblem as error:

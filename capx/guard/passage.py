@@ -4,17 +4,16 @@ Law: a refusal sticks. Whatever the code behind the guard makes of it, nothing b
 """
 
 import secrets
-import time
 from collections.abc import Mapping
 from typing import Final, NoReturn
 
 from msgspec import UNSET
 
-from capx.chain import b64u
 from capx.court import Admitted
-from capx.decision import Allowed, Decision, Denied
+from capx.decision import NO_TOKEN, Allowed, Denied
 from capx.errors import ConfigurationProblem, InvalidCaveat
 from capx.guard.facts import GRANTED, Granted
+from capx.verifier import Verifier
 from capx_caveats import JSON, Call, Refusal
 
 KEY: Final = "capx.passage"
@@ -47,10 +46,10 @@ class Passage:
     that did not; `entered` tells that code behind the guard ran which must still have its call judged.
     """
 
-    __slots__ = ("admitted", "allowed", "audience", "denied", "entered", "public")
+    __slots__ = ("_verifier", "admitted", "allowed", "denied", "entered", "public")
 
-    def __init__(self, audience: str, *, public: bool) -> None:
-        self.audience = audience
+    def __init__(self, verifier: Verifier, *, public: bool) -> None:
+        self._verifier = verifier
         self.public = public
         self.admitted: Admitted | None = None
         self.allowed: Allowed | None = None
@@ -107,27 +106,11 @@ class Passage:
 
     def _someone(self) -> Admitted:
         if self.admitted is None:
-            raise denial(self.audience, NO_TOKEN)
+            raise self._verifier.denial(NO_TOKEN)
         return self.admitted
 
     def _stick(self, denied: Denied) -> None:
         self.denied = self.denied or denied
-
-
-def denial(audience: str, refusal: Refusal) -> Denied:
-    """A denial of somebody who has shown no authority: not recorded, or anyone could fill the log."""
-    return Denied(
-        Decision(
-            id=b64u(secrets.token_bytes(16)),
-            at=int(time.time()),
-            allowed=False,
-            audience=audience,
-            refusals=(refusal,),
-        )
-    )
-
-
-NO_TOKEN: Final = Refusal("no_token", "no token was presented", "Authorization: Capx <presentation>")
 
 
 def _call(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from capx.acting import current_bundle
 from capx.capability import Capability
 from capx.court import Admitted
-from capx.decision import Allowed, Denied
+from capx.decision import NO_TOKEN, Allowed, Denied
 from capx.errors import ConfigurationProblem
 from capx.guard.facts import GRANTED, Derived, Tenancy, demand_derivable, derive, plain
 from capx.present import ToolCall
@@ -116,7 +116,7 @@ def _judge(tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolC
             return tool.judge(verifier.admit(candidate.present(sent).text, sent), bound)
         except Denied as denied:
             first = _next(first, denied)
-    raise first or _no_token(verifier)
+    raise first or verifier.denial(NO_TOKEN)
 
 
 async def _judge_async(tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall) -> Allowed:
@@ -126,7 +126,7 @@ async def _judge_async(tool: _Tool, verifier: Verifier, bound: "BoundArguments",
             return tool.judge(await verifier.admit_async(candidate.present(sent).text, sent), bound)
         except Denied as denied:
             first = _next(first, denied)
-    raise first or _no_token(verifier)
+    raise first or verifier.denial(NO_TOKEN)
 
 
 def _next(first: Denied | None, denied: Denied) -> Denied:
@@ -141,14 +141,6 @@ def _candidates(verifier: Verifier, sent: ToolCall) -> list[Capability]:
     if bundle is None or verifier.audience not in bundle.audiences:
         return []
     return bundle.candidates(verifier.audience, sent)
-
-
-def _no_token(verifier: Verifier) -> Denied:
-    try:
-        verifier.authenticate("")
-    except Denied as denied:
-        return denied
-    raise AssertionError("a verifier authenticated nothing")
 
 
 def _json(bound: "BoundArguments") -> dict[str, JSON]:
