@@ -20,7 +20,7 @@ from capx.capability import Capability, mint
 from capx.chain import b64u, root_node
 from capx.ending import Ended, Revoked, as_of, check_store, draw, end_task, known_task, revoke
 from capx.errors import InvalidRequest
-from capx.grant import Granted, block, by_audience, demand_audience, demand_restricting
+from capx.grant import Grant, block, by_audience, demand_audience, demand_restricting
 from capx.graph import Graph
 from capx.home import create_home, open_parts
 from capx.keys import AudienceKeys, KeyRing, RootKey
@@ -125,7 +125,7 @@ class Authority:
     def open(
         self,
         *,
-        allow: Sequence[Granted],
+        allow: Sequence[Grant],
         tenant: str | None = None,
         expires: When = "1h",
         purpose: str | None = None,
@@ -168,7 +168,7 @@ class Authority:
         self,
         task_id: str,
         *,
-        allow: Sequence[Granted],
+        allow: Sequence[Grant],
         expires: When | None = None,
         caveats: Iterable[Appendable] = (),
     ) -> Bundle:

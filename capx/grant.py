@@ -31,11 +31,11 @@ from capx_caveats import (
 RESERVED = "authority"
 """The audience that is the authority itself."""
 
-Granted = str | Entry | tuple[str | Entry, str]
+Grant = str | Entry | tuple[str | Entry, str]
 """`"crm.accounts.read"`, `"accounts.read@crm"`, an entry, or one of these and its audience."""
 
 
-def by_audience(granted: Iterable[Granted]) -> dict[str, tuple[Entry, ...]]:
+def by_audience(granted: Iterable[Grant]) -> dict[str, tuple[Entry, ...]]:
     """Sort what is granted by the audience at which it is; raises `InvalidRequest` for what cannot be meant."""
     entries: dict[str, list[Entry]] = {}
     for one in granted:
@@ -83,7 +83,7 @@ def demand_restricting(caveats: Iterable[Appendable], now: int) -> tuple[Caveat,
     return resolved
 
 
-def _parts(granted: Granted) -> tuple[Entry, str]:
+def _parts(granted: Grant) -> tuple[Entry, str]:
     what, audience = granted if isinstance(granted, tuple) else (granted, "")
     if isinstance(what, str) and "@" in what and not audience:
         what, _, audience = what.partition("@")

@@ -19,7 +19,7 @@ from capx.log import BrokenLog, Event
 T = TypeVar("T")
 
 
-class Capability(msgspec.Struct, frozen=True):
+class Held(msgspec.Struct, frozen=True):
     """A capability that was minted or used; `ids` lead from what was minted to it, `dead` is a reason code."""
 
     id: str
@@ -38,7 +38,7 @@ class Node(msgspec.Struct, frozen=True):
     id: str
     task: str
     labels: tuple[str, ...]
-    capabilities: tuple[Capability, ...]
+    capabilities: tuple[Held, ...]
     allowed: int
     denied: int
     dead: str | None
@@ -81,7 +81,7 @@ class Graph(msgspec.Struct, frozen=True):
         for tree in self.trees:
             yield from tree.node.walk()
 
-    def below(self, key: bytes) -> tuple[list[Node], list[Capability]]:
+    def below(self, key: bytes) -> tuple[list[Node], list[Held]]:
         """Give what is known to lie at or below a node or capability id: nodes, and capabilities."""
         id_ = b64u(key)
         nodes = [below for node in self.nodes() if node.id == id_ for below in node.walk()]
@@ -175,7 +175,7 @@ class _Task:
             task=self.opened.task,
             labels=tuple(seen.labels),
             capabilities=tuple(
-                Capability(capability, audience, id_, ids, next((deaths[i] for i in ids if i in deaths), None) or dead)
+                Held(capability, audience, id_, ids, next((deaths[i] for i in ids if i in deaths), None) or dead)
                 for capability, (audience, ids) in seen.capabilities.items()
             ),
             allowed=seen.allowed,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from capx.grant import Granted
+    from capx.grant import Grant
     from capx_caveats import JSON, AnyConstraint, Appendable, Entry, Meant
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -118,11 +118,11 @@ def allowed(allow: Iterable[str], with_: Iterable[str]) -> "list[Entry]":
     return entries
 
 
-def granted(allow: Iterable[str], with_: Iterable[str]) -> "list[Granted]":
+def granted(allow: Iterable[str], with_: Iterable[str]) -> "list[Grant]":
     """What is to be granted, each with its audience if one was typed."""
     from capx_caveats import action
 
-    found: list[Granted] = []
+    found: list[Grant] = []
     for typed, args in _grouped(allow, with_):
         pattern, at, audience = typed.partition("@")
         if at and not audience:
