@@ -16,7 +16,7 @@ from typing import Protocol
 import msgspec
 
 from capx.log import Event, Place
-from capx.task import State
+from capx.task import FIRST, State
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -42,7 +42,7 @@ class TaskRecord(msgspec.Struct, frozen=True):
     expires: int
     tenant: str | None = None
     purpose: str | None = None
-    state: State = "active"
+    state: State = FIRST
     ended: int | None = None
     position: int | None = None
 

@@ -20,6 +20,7 @@ import msgspec
 from capx.chain import root_node
 from capx.errors import StoreProblem
 from capx.log import Event, following
+from capx.present import WINDOW_AFTER, WINDOW_BEFORE
 from capx.store import Death, Head, Reading, TaskRecord, Writing
 from capx.store.sqlite_file import BUSY_SECONDS, Identity, Idle, connect, create, explained, identity
 from capx.task import State
@@ -27,9 +28,8 @@ from capx.task import State
 _PAGE = 1_000
 _IDLE = 8
 _FORGET_EVERY = 60
-# No presentation that exists by now reaches further ahead: 60 seconds of window, 5 of difference between
-# clocks.
-_HORIZON = 65
+# No presentation that exists by now reaches further ahead.
+_HORIZON = WINDOW_AFTER + WINDOW_BEFORE
 
 _TASK = "SELECT id, root, opened, expires, tenant, purpose, state, ended, position FROM tasks"
 _EVENT = "SELECT position, at, kind, CAST(body AS BLOB), hash FROM events"
