@@ -37,19 +37,12 @@ class Recorder(Protocol):
         """Hand over a decision for the slot that was taken."""
         ...
 
-    def release(self) -> None:
-        """Give back a slot that was not used."""
-        ...
-
 
 class _NoRecorder:
     def reserve(self) -> None:
         pass
 
     def record(self, decision: Decision) -> None:
-        pass
-
-    def release(self) -> None:
         pass
 
 
@@ -98,11 +91,6 @@ class StoreRecorder:
                 self._writer = threading.Thread(target=self._write, name="capx-recorder", daemon=True)
                 self._writer.start()
             self._changed.notify_all()
-
-    def release(self) -> None:
-        """Give back a slot that was not used."""
-        with self._changed:
-            self._taken -= 1
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait up to `timeout` seconds until all that was recorded is written, and tell whether it is."""

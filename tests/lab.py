@@ -59,9 +59,6 @@ class Records:
         self.slots -= 1
         self.decisions.append(decision)
 
-    def release(self) -> None:
-        self.slots -= 1
-
 
 class Lab:
     """One verifier with its clock, deaths and records."""

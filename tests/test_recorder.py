@@ -67,8 +67,6 @@ def test_without_a_slot_nothing_may_be_decided(store: SQLiteStore) -> None:
     recorder.reserve()
     with pytest.raises(Unavailable, match="wait to be written"):
         recorder.reserve()
-    recorder.release()
-    recorder.reserve()
     recorder.record(decision(1))
     assert recorder.flush()
     recorder.reserve()
@@ -175,4 +173,3 @@ def test_a_forked_child_records_what_it_decided_and_nothing_of_its_parents(
 def test_without_a_record_everything_goes_through() -> None:
     NO_RECORDER.reserve()
     NO_RECORDER.record(decision(1))
-    NO_RECORDER.release()
