@@ -5,9 +5,11 @@
     ├── MalformedToken       the bearer's: bytes that are no token; says where
     ├── InvalidCaveat        the caller's: a caveat, constraint or call that cannot be meant
     ├── InvalidRequest       the caller's: a delegation, presentation or target that cannot be meant
+    ├── Redirected           the resource's: an answer that sends the agent elsewhere (capx.agent)
     ├── ConfigurationProblem the operator's: keys, homes, guards set up so that they cannot work
     │   └── KeyProblem       a key file or key that may not be used
     └── StoreProblem         the store's: gone, full, locked, of another version, rolled back
+        ├── BrokenLog        a log that is not what was written; says where (capx.log)
         └── Unavailable      no slot, no memory, no answer in time: try again later
 
 Errors carry evidence as attributes, and a sentence a person can act on.
