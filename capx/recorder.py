@@ -12,10 +12,12 @@ import threading
 import time
 import weakref
 from collections import deque
+from contextlib import suppress
 from itertools import islice
 from typing import Final, Protocol
 
-import msgspec
+from msgspec import UNSET, Struct, json
+from msgspec.structs import replace
 
 from capx.decision import Decision
 from capx.errors import StoreProblem, Unavailable
@@ -50,6 +52,14 @@ NO_RECORDER: Final[Recorder] = _NoRecorder()
 """Keeps nothing: for a verifier whose decisions nobody will ask about."""
 
 
+class _Record(Struct, frozen=True):
+    """A decision as it will stand in the log."""
+
+    id: str
+    at: int
+    body: bytes
+
+
 class StoreRecorder:
     """Writes decisions to a store, with room for `capacity` that are not written yet; safe with several threads."""
 
@@ -65,7 +75,7 @@ class StoreRecorder:
     def _begin(self) -> None:
         self._process = os.getpid()
         self._changed = threading.Condition()
-        self._waiting: deque[Decision] = deque()
+        self._waiting: deque[_Record] = deque()
         self._taken = 0
         self._closing = False
         self._writer: threading.Thread | None = None
@@ -85,8 +95,9 @@ class StoreRecorder:
 
     def record(self, decision: Decision) -> None:
         """Hand over a decision for the slot that was taken; it is written soon."""
+        entry = _Record(decision.id, decision.at, _body(decision))
         with self._changed:
-            self._waiting.append(decision)
+            self._waiting.append(entry)
             if self._writer is None:
                 self._writer = threading.Thread(target=self._write, name="capx-recorder", daemon=True)
                 self._writer.start()
@@ -126,18 +137,27 @@ class StoreRecorder:
                 self._taken -= len(batch)
                 self._changed.notify_all()
 
-    def _next(self) -> list[Decision]:
+    def _next(self) -> list[_Record]:
         """Wait for decisions and give the next ones, which stay in the queue; none when all is done."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closing)
             return list(islice(self._waiting, _BATCH))
 
-    def _append(self, batch: list[Decision]) -> None:
+    def _append(self, batch: list[_Record]) -> None:
         with self._store.write(durable=False) as transaction:
-            for decision in batch:
+            for entry in batch:
                 # A commit that reported a failure may have succeeded.
-                if transaction.decision(decision.id) is None:
-                    transaction.append("decision", msgspec.json.encode(decision.body()), at=decision.at)
+                if transaction.decision(entry.id) is None:
+                    transaction.append("decision", entry.body, at=entry.at)
+
+
+def _body(decision: Decision) -> bytes:
+    """The body of its event without what cannot be written: a service's own caveat may refuse with anything."""
+    without_given = tuple(replace(refusal, given=UNSET) for refusal in decision.refusals)
+    for refusals in (decision.refusals, without_given):
+        with suppress(Exception):
+            return json.encode(replace(decision, refusals=refusals).body())
+    return json.encode(replace(decision, refusals=()).body())
 
 
 _open_recorders: "weakref.WeakSet[StoreRecorder]" = weakref.WeakSet()

@@ -7,7 +7,9 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from capx.decision import Decision
@@ -15,6 +17,7 @@ from capx.errors import Unavailable
 from capx.log import check
 from capx.recorder import NO_RECORDER, StoreRecorder
 from capx.store.sqlite import SQLiteStore
+from capx_caveats import Refusal
 
 NOW = 1_800_000_000
 
@@ -106,6 +109,49 @@ def test_a_decision_whose_commit_was_in_doubt_is_in_the_log_once(store: SQLiteSt
         record(recorder, number)
     assert recorder.flush()
     assert recorded(store) == ["dec-1", "dec-2", "dec-3"]
+
+
+@pytest.mark.parametrize("given", [object(), {"key": {1j}}, "\ud800"], ids=["object", "set", "text"])
+def test_a_value_that_cannot_be_written_is_left_out_and_the_log_goes_on(
+    store: SQLiteStore, recorder: StoreRecorder, given: Any
+) -> None:
+    refusal = Refusal("too_big", "takes less than this", "less", given, 1, "slides-agent")
+    recorder.reserve()
+    recorder.record(msgspec.structs.replace(decision(1), refusals=(refusal,)))
+    record(recorder, 2)
+    assert recorder.flush()
+    assert recorded(store) == ["dec-1", "dec-2"]
+    with store.read() as reading:
+        event = reading.decision("dec-1")
+    assert event is not None
+    (reason,) = event.facts()["reasons"]
+    assert (reason["code"], reason["wanted"], reason["hop"]) == ("too_big", "less", 1)
+    assert "given" not in reason
+
+
+def test_a_sentence_that_cannot_be_written_leaves_the_verdict(store: SQLiteStore, recorder: StoreRecorder) -> None:
+    recorder.reserve()
+    recorder.record(msgspec.structs.replace(decision(1), refusals=(Refusal("odd", "says \ud800"),)))
+    assert recorder.flush()
+    with store.read() as reading:
+        event = reading.decision("dec-1")
+    assert event is not None
+    assert (event.facts()["outcome"], event.facts()["reasons"]) == ("denied", [])
+
+
+def test_a_value_that_changes_after_the_decision_is_recorded_as_it_was(
+    store: SQLiteStore, recorder: StoreRecorder
+) -> None:
+    given = ["before"]
+    recorder.reserve()
+    with store.write():
+        recorder.record(msgspec.structs.replace(decision(1), refusals=(Refusal("odd", "is odd", given=given),)))
+        given.append("after")
+    assert recorder.flush()
+    with store.read() as reading:
+        event = reading.decision("dec-1")
+    assert event is not None
+    assert event.facts()["reasons"][0]["given"] == ["before"]
 
 
 def test_many_threads_record_and_lose_nothing(store: SQLiteStore) -> None:
