@@ -66,7 +66,7 @@ blocks = st.lists(
 
 
 @given(blocks, st.binary(min_size=32, max_size=32), st.integers(0, 2**53 - 1))
-def test_encode_then_decode_gives_the_same_parts(parts: list[wire.Block], signature: bytes, issued_at: int) -> None:
+def test_encode_then_decode_gives_the_same_parts(parts: list[chain.Block], signature: bytes, issued_at: int) -> None:
     identifier = wire.Identifier(ROOT_KEY.kid, "crm", "AQEBAQEBAQEBAQEBAQEBAQ", issued_at)
     frame = wire.decode(wire.encode(identifier, tuple(parts), signature))
     assert (frame.identifier, frame.blocks, frame.signature) == (identifier, tuple(parts), signature)
@@ -343,7 +343,7 @@ def test_an_identifier_of_another_format_version_says_so() -> None:
         ([chain.ThirdParty(b"", bytes(4097))], "too_large"),
     ],
 )
-def test_what_is_too_large_is_neither_written_nor_read(parts: list[wire.Block], limit: str | None) -> None:
+def test_what_is_too_large_is_neither_written_nor_read(parts: list[chain.Block], limit: str | None) -> None:
     identifier = wire.Identifier(ROOT_KEY.kid, "crm", "AQEBAQEBAQEBAQEBAQEBAQ", NOW)
     if limit is None:
         assert wire.decode(wire.encode(identifier, tuple(parts), SIGNATURE)).blocks == tuple(parts)
