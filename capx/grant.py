@@ -37,6 +37,8 @@ Grant = str | Entry | tuple[str | Entry, str]
 
 def by_audience(granted: Iterable[Grant]) -> dict[str, tuple[Entry, ...]]:
     """Sort what is granted by the audience at which it is; raises `InvalidRequest` for what cannot be meant."""
+    if isinstance(granted, str):
+        raise InvalidRequest(f"allow is a list of actions: write [{granted!r:.80}]")
     entries: dict[str, list[Entry]] = {}
     for one in granted:
         entry, audience = _parts(one)

@@ -200,6 +200,10 @@ def _unb64u(path: Path, number: int, text: str) -> bytes:
 def _write(path: Path, lines: Iterable[str]) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise KeyProblem(
+            f"cannot write the key file {path}: it is there already: choose another name, or remove it"
+        ) from None
     except OSError as error:
         raise KeyProblem(f"cannot write the key file {path}: {error.strerror}") from None
     try:

@@ -1,6 +1,7 @@
 """The authority: opening, minting, and every way in which authority ends."""
 
 import os
+import re
 import sqlite3
 import stat
 import subprocess
@@ -126,6 +127,15 @@ def test_what_cannot_be_meant_is_refused_and_leaves_nothing(authority: Authority
         authority.open(allow=allow)
     assert authority.log() == []
     assert authority.tasks() == []
+
+
+def test_an_action_that_stands_alone_is_no_list(authority: Authority) -> None:
+    opened = authority.open(allow=["crm.read"])
+    with pytest.raises(InvalidRequest, match=re.escape("write ['crm.read']")):
+        authority.open(allow="crm.read")
+    with pytest.raises(InvalidRequest, match=re.escape("write ['crm.read']")):
+        authority.mint(opened.id, allow="crm.read")
+    assert kinds(authority) == ["task_opened", "capability_minted"]
 
 
 @pytest.mark.parametrize("text", ["", "Ac\nme", "\x1b[31mAcme", "Ac\u202eme", "\ud800", "x" * 129])

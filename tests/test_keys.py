@@ -205,7 +205,7 @@ def test_a_key_file_is_never_overwritten_nor_written_through_a_link(tmp_path: Pa
     KeyRing(ROOT_KEY).save(tmp_path / "root.keys")
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     for taken in ("root.keys", "link"):
-        with pytest.raises(KeyProblem, match="it is there already: choose another name, or remove it$"):
+        with pytest.raises(KeyProblem, match=r"it is there already: choose another name, or remove it$"):
             KeyRing(OTHER).save(tmp_path / taken)
     assert KeyRing.load(tmp_path / "root.keys").active.kid == ROOT_KEY.kid
     assert not (tmp_path / "elsewhere").exists()

@@ -8,6 +8,8 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
+from msgspec.structs import replace
+
 from capx.acting import current_bundle
 from capx.capability import Capability
 from capx.court import Admitted
@@ -16,7 +18,7 @@ from capx.errors import ConfigurationProblem
 from capx.guard.facts import GRANTED, Derived, Tenancy, demand_derivable, derive, plain
 from capx.present import ToolCall
 from capx.verifier import Verifier
-from capx_caveats import JSON, Call, is_action
+from capx_caveats import JSON, Call, Refusal, is_action
 
 if TYPE_CHECKING:
     from inspect import BoundArguments, Signature
@@ -116,7 +118,7 @@ def _judge(tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolC
             return tool.judge(verifier.admit(candidate.present(sent).text, sent), bound)
         except Denied as denied:
             first = _next(first, denied)
-    raise first or verifier.denial(NO_TOKEN)
+    raise first or verifier.denial(_no_token(verifier.audience))
 
 
 async def _judge_async(tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall) -> Allowed:
@@ -126,7 +128,7 @@ async def _judge_async(tool: _Tool, verifier: Verifier, bound: "BoundArguments",
             return tool.judge(await verifier.admit_async(candidate.present(sent).text, sent), bound)
         except Denied as denied:
             first = _next(first, denied)
-    raise first or verifier.denial(NO_TOKEN)
+    raise first or verifier.denial(_no_token(verifier.audience))
 
 
 def _next(first: Denied | None, denied: Denied) -> Denied:
@@ -141,6 +143,12 @@ def _candidates(verifier: Verifier, sent: ToolCall) -> list[Capability]:
     if bundle is None or verifier.audience not in bundle.audiences:
         return []
     return bundle.candidates(verifier.audience, sent)
+
+
+def _no_token(audience: str) -> Refusal:
+    if current_bundle() is None:
+        return replace(NO_TOKEN, wanted="run it inside `with capx.acting(bundle):`")
+    return replace(NO_TOKEN, wanted=f"a bundle that holds a capability for {audience}")
 
 
 def _json(bound: "BoundArguments") -> dict[str, JSON]:

@@ -37,6 +37,7 @@ def test_presentation_none(lab: Authority) -> None:
     with pytest.raises(Denied) as refused:
         export()
     assert code_of(refused) == "no_token"
+    assert refused.value.refusals[0].wanted == "run it inside `with capx.acting(bundle):`"
     assert not ran
 
 
@@ -47,6 +48,7 @@ def test_a_bundle_for_other_audiences_is_no_token(lab: Authority) -> None:
     with acting(lab.open(allow=["slides.write"]).bundle), pytest.raises(Denied) as refused:
         export()
     assert code_of(refused) == "no_token"
+    assert refused.value.refusals[0].wanted == "a bundle that holds a capability for crm"
 
 
 def test_an_allowed_call_runs_and_may_be_made_again(lab: Authority) -> None:
