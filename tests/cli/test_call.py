@@ -123,4 +123,4 @@ def test_without_httpx_it_says_what_to_install(home: Any, tmp_path: Path) -> Non
     (hidden / "httpx.py").write_text("raise ModuleNotFoundError('gone', name='httpx')\n")
     token = home("task", "open", "--allow", "crm.*").token
     said = home("call", "http://127.0.0.1:1/", token=token, code=3, PYTHONPATH=str(hidden))
-    assert "capx call needs httpx: pip install 'capx-auth[httpx]'" in said.err
+    assert "capx call needs httpx: from a checkout, pip install '.[httpx]'" in said.err

@@ -120,7 +120,7 @@ def test_without_the_extra_it_says_what_to_install() -> None:
     code = "import sys; sys.modules['uvicorn'] = None; from capx_cli.main import run; sys.exit(run(['demo']))"
     refused = result([sys.executable, "-c", code])
     assert refused.returncode == 3
-    assert "uvicorn: pip install 'capx-auth[demo]'" in refused.stderr
+    assert "uvicorn: from a checkout, pip install '.[demo]'" in refused.stderr
 
 
 def test_what_a_ticket_says_is_shown_and_not_obeyed() -> None:

@@ -47,7 +47,7 @@ def call(
 
         from capx import agent
     except ModuleNotFoundError as error:
-        raise Unusable(f"capx call needs {error.name}: pip install 'capx-auth[httpx]'") from None
+        raise Unusable(f"capx call needs {error.name}: from a checkout, pip install '.[httpx]'") from None
     bundle = read_bundle(token_file)
     body = read_body(data, data_file)
     headers = {} if body is None else {"content-type": content_type}
