@@ -23,12 +23,13 @@ SECRET = bytes(range(32))
 
 
 class Live(AudienceKeys):
-    """Keys that an operator can retire while a verifier runs."""
+    """Keys that an operator can retire or replace while a verifier runs."""
 
     retired = False
+    replacement: AudienceKey | None = None
 
     def get(self, kid: str) -> AudienceKey | None:
-        return None if self.retired else super().get(kid)
+        return None if self.retired else self.replacement or super().get(kid)
 
 
 def with_kid(capability: Capability, kid: str) -> str:
@@ -83,6 +84,15 @@ def test_a_retired_key_is_an_unknown_key_also_where_its_chains_are_cached() -> N
     assert codes(lab.verifier.decide(held, ToolCall("a.read"), Call("a.read"))) == ("not_authentic",)
     keys.retired = False
     assert lab.codes(capability) == ()
+
+
+def test_what_is_cached_under_one_key_is_not_found_under_another_of_the_same_kid() -> None:
+    keys = Live("crm", [KEY])
+    lab = Lab(keys=keys)
+    assert lab.codes(minted()) == ()
+    keys.replacement = AudienceKey(KEY.kid, "crm", bytes(range(2, 34)))
+    assert lab.codes(minted()) == ("not_authentic",)
+    assert lab.codes(mint(keys.replacement, grant(), now=NOW)) == ()
 
 
 def test_another_key_that_poses_under_a_cached_kid_is_not_authentic() -> None:
