@@ -1,9 +1,8 @@
 """The authority: where intent becomes authority, and where authority ends.
 
-- It alone holds root keys; the log and the store hold ids, never a token.
-- What it does is durable, and in the log, before it answers.
-- A task's end and a revocation are deaths: final, known to every verifier that follows the store.
-- Nothing it mints outlives its task's `expires`, nor that `max_ttl`.
+Laws: it alone holds root keys; the log and the store hold ids, never a token. What it does is durable, and in the log,
+before it answers. A task's end and a revocation are deaths: final, known to every verifier that follows the store.
+Nothing it mints outlives its task's `expires`, nor that `max_ttl`.
 """
 
 import secrets
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from capx.bundle import Bundle
 from capx.capability import Capability, mint
@@ -46,7 +46,7 @@ MAX_TTL = 86_400
 """How far ahead a task may expire, in seconds, unless the authority says otherwise."""
 
 
-class OpenedTask(msgspec.Struct, frozen=True):
+class OpenedTask(Struct, frozen=True):
     """A task that was opened, and the bundle for its first agent: a secret; `expires` is in Unix seconds."""
 
     id: str
@@ -84,18 +84,18 @@ class Authority:
 
     @classmethod
     def create_home(cls, home: Path | str | None = None) -> Self:
-        """Make a home with a new store and root key, and open it; raises `ConfigurationProblem` if there is one."""
+        """The authority of a home made now, with a new store and root key; ConfigurationProblem if there is one."""
         return cls.open_home(create_home(home))
 
     @classmethod
     def open_home(cls, home: Path | str | None = None, **settings: Any) -> Self:
-        """Open the authority that lives in `home`, else in `$CAPX_HOME`, else in `~/.capx`."""
+        """The authority that lives in `home`, else in `$CAPX_HOME`, else in `~/.capx`."""
         store, keyring = open_parts(home)
         return cls(store, keyring, **settings)
 
     @classmethod
     def temporary(cls, **settings: Any) -> Self:
-        """Make an authority to try things with: real, in a private folder that goes when it or the process does."""
+        """An authority to try things with: real, in a private folder that goes when it or the process does."""
         import shutil
         import tempfile
 
@@ -133,7 +133,7 @@ class Authority:
     ) -> OpenedTask:
         """Open a task that may do what `allow` says, each `ACTION[@AUDIENCE]` or an entry that says more.
 
-        Every capability carries the tenant and the caveats. Raises `InvalidRequest` for what cannot be meant.
+        Every capability carries the tenant and the caveats. InvalidRequest for what cannot be meant.
         """
         now = self._now()
         entries = by_audience(allow)
@@ -172,7 +172,7 @@ class Authority:
         expires: When | None = None,
         caveats: Iterable[Appendable] = (),
     ) -> Bundle:
-        """Mint more for a task that is active, at its root; raises `InvalidRequest` for one that is not."""
+        """More for a task that is active, at its root; InvalidRequest for one that is not."""
         now = self._now()
         entries = by_audience(allow)
         added = demand_restricting(caveats, now)
@@ -200,44 +200,44 @@ class Authority:
     def revoke(self, target: str, *, dry_run: bool = False) -> Revoked:
         """Kill a node, a capability, or the root of a task, and everything below it.
 
-        `target` is a node or capability id as the graph shows it, a root id, or a task id, which stands for
-        its root. An id need not have been seen before. Raises `InvalidRequest` for any other text.
+        `target` is a node or capability id as the graph shows it, a root id, or a task id, which stands for its root.
+        An id need not have been seen before. InvalidRequest for any other text.
         """
         return revoke(self.store, target, now=self._now(), dry_run=dry_run)
 
     def tasks(self) -> list[TaskRecord]:
-        """Give all tasks, in the order in which they were opened; one whose time ran out is `expired`."""
+        """All tasks, in the order in which they were opened; one whose time ran out is `expired`."""
         now = self._now()
         with self.store.read() as reading:
             return [as_of(task, now) for task in reading.tasks()]
 
     def task(self, task_id: str) -> TaskRecord:
-        """Give one task; raises `InvalidRequest` if there is none with this id."""
+        """The task with this id; InvalidRequest if there is none."""
         with self.store.read() as reading:
             return as_of(known_task(reading, task_id), self._now())
 
     def log(self, since: int = 0, limit: int | None = None) -> list[Event]:
-        """Give the events after position `since`, at most `limit` of them; what was decided here is among them."""
+        """The events after position `since`, at most `limit` of them; what was decided here is among them."""
         self._recorder.flush(_PATIENCE)
         with self.store.read() as reading:
             return list(reading.events(after=since, limit=limit))
 
     def decision(self, decision_id: str) -> Event | None:
-        """Give the event that recorded a decision; one made a moment ago elsewhere may not be written yet."""
+        """The event that recorded a decision; one made a moment ago elsewhere may not be written yet."""
         self._recorder.flush(_PATIENCE)
         with self.store.read() as reading:
             return reading.decision(decision_id) if is_id(decision_id) else None
 
     def check(self) -> Place:
-        """Follow the log from its beginning to the head, and every death to the event that caused it.
+        """The place that the log reaches, followed from its beginning, and every death to the event that caused it.
 
-        Gives the place that was reached; raises `BrokenLog` with the first position that does not fit.
+        BrokenLog names the first position that does not fit; StoreProblem says what else does not.
         """
         with self.store.read() as reading:
             return check_store(reading)
 
     def graph(self, task_id: str | None = None) -> Graph:
-        """Draw the execution graph of one task, or of all, as far as it was seen."""
+        """The execution graph of one task, or of all, as far as it was seen."""
         self._recorder.flush(_PATIENCE)
         with self.store.read() as reading:
             if task_id is not None:
@@ -245,11 +245,11 @@ class Authority:
             return draw(reading, self._now(), task_id)
 
     def export_keys(self, audience: str) -> AudienceKeys:
-        """Derive what a resource needs to verify for its own audience, and nothing else: a secret."""
+        """What a resource needs to verify for its own audience, and nothing else: a secret."""
         return self._keyring.audience_keys(demand_audience(audience))
 
     def verifier(self, audience: str, **settings: Any) -> Verifier:
-        """Make a verifier that follows this store, burns in it and records in it; `settings` as for `Verifier`."""
+        """A verifier that follows this store, burns in it and records in it; `settings` as for `Verifier`."""
         wired: dict[str, Any] = {
             "liveness": self._liveness,
             "replay": Replay.store(self.store),
@@ -266,14 +266,14 @@ class Authority:
         attributes: "Derived" = None,
         audience: str | None = None,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-        """Guard a function of this process, as `ToolGuard.tool` does, with a verifier of this authority."""
+        """A guard for a function of this process, as of `ToolGuard.tool`, with a verifier of this authority."""
         from capx.guard.tool import ToolGuard
 
         guard = ToolGuard(self._own_verifier)
         return guard.tool(action, tenant=tenant, attributes=attributes, audience=audience)
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Wait up to `timeout` seconds until the decisions made here are in the log, and tell whether they are."""
+        """Whether the decisions made here are in the log, after waiting up to `timeout` seconds for it."""
         return self._recorder.flush(timeout)
 
     def _own_verifier(self, audience: str) -> Verifier:

@@ -1,13 +1,14 @@
 """How authority ends: a task's end, and the revocation of a node, a capability or a root.
 
-- An end is final, and a death is told once: to end or revoke again changes nothing and says when it was.
-- The event and the death it caused are one transaction, durable before it answers.
-- A task whose time ran out was not completed, whoever says so now.
+Laws: an end is final, and a death is told once: to end or revoke again changes nothing and says when it was. The event
+and the death it caused are one transaction, durable before it answers. A task whose time ran out was not completed,
+whoever says so now.
 """
 
 from itertools import zip_longest
 
 import msgspec
+from msgspec import Struct
 
 from capx import task as life
 from capx.chain import b64u, root_node, unb64u
@@ -20,14 +21,14 @@ from capx_caveats import is_id
 _ENDINGS = frozenset({"revoked", *life.DEATH.values()})
 
 
-class Dying(msgspec.Struct, frozen=True):
+class Dying(Struct, frozen=True):
     """What is known to die: node ids and capability ids. Everything below them dies too, seen or not."""
 
     nodes: tuple[str, ...] = ()
     capabilities: tuple[str, ...] = ()
 
 
-class Ended(msgspec.Struct, frozen=True):
+class Ended(Struct, frozen=True):
     """How a task ended, and at which position of the log; `again` if it had ended before.
 
     Of a dry run: how it would end, no position, and what is known to die.
@@ -40,7 +41,7 @@ class Ended(msgspec.Struct, frozen=True):
     dying: Dying | None = None
 
 
-class Revoked(msgspec.Struct, frozen=True):
+class Revoked(Struct, frozen=True):
     """The node or capability id that is dead, and at which position it died; `again` if it was dead before.
 
     Of a dry run: what would die, no position, and what is known to die.
@@ -54,7 +55,7 @@ class Revoked(msgspec.Struct, frozen=True):
 
 
 def known_task(reading: Reading, task_id: str) -> TaskRecord:
-    """Give the task with this id; raises `InvalidRequest` if there is none."""
+    """The task with this id; InvalidRequest if there is none."""
     task = reading.task(task_id) if is_id(task_id) else None
     if task is None:
         raise InvalidRequest(f"there is no task {task_id!r:.80}: capx task list shows those that there are")
@@ -62,19 +63,19 @@ def known_task(reading: Reading, task_id: str) -> TaskRecord:
 
 
 def as_of(task: TaskRecord, now: int) -> TaskRecord:
-    """Give a task in the state that it is in at `now`: one whose time ran out is expired, though nobody ended it."""
+    """A task in the state that it is in at `now`: one whose time ran out is expired, though nobody ended it."""
     state = life.after(task.state, "expire") if now >= task.expires else task.state
     return msgspec.structs.replace(task, state=state)
 
 
 def draw(reading: Reading, now: int, task_id: str | None = None) -> Graph:
-    """Draw the graph of one task, or of all, as this instant of the store has seen it."""
+    """The graph of one task, or of all, as this instant of the store has seen it."""
     deaths = {death.key: death.reason for death in reading.deaths()}
     return build(reading.events(), deaths, now=now, task_id=task_id)
 
 
 def end_task(store: Store, task_id: str, move: life.Move, *, now: int, dry_run: bool) -> Ended:
-    """End a task, or say how it would end and what is known to die."""
+    """How a task ended, now or before; of a dry run, how it would end and what is known to die."""
     if dry_run:
         with store.read() as reading:
             task = known_task(reading, task_id)
@@ -92,7 +93,7 @@ def end_task(store: Store, task_id: str, move: life.Move, *, now: int, dry_run: 
 
 
 def revoke(store: Store, target: str, *, now: int, dry_run: bool) -> Revoked:
-    """Kill what `target` names, or say what is known to die."""
+    """The death of what `target` names, now or before; of a dry run, what is known to die."""
     with store.read() as reading:
         key, is_root = _named(reading, target)
         if dry_run:
@@ -109,7 +110,7 @@ def revoke(store: Store, target: str, *, now: int, dry_run: bool) -> Revoked:
 def check_store(reading: Reading) -> Place:
     """The place that the log of this store reaches, every event bound to the one before, every death to its event.
 
-    `BrokenLog` names the first position that does not fit; `StoreProblem` says what else does not.
+    BrokenLog names the first position that does not fit; StoreProblem says what else does not.
     """
     head = reading.head()
     reached = check(reading.events(), head=head.place)
@@ -136,7 +137,7 @@ def _caused(event: Event, number: int) -> Death:
 
 
 def _named(reading: Reading, target: str) -> tuple[bytes, bool]:
-    """Give the key that dies, and whether it is a root's."""
+    """The key that dies, and whether it is a root's."""
     if is_id(target) and (task := reading.task(target) or reading.rooted(root_node(target))):
         return root_node(task.root), True
     try:

@@ -1,9 +1,10 @@
 """What a task is to be allowed, as people write it: an action, at an audience.
 
-- `ACTION@AUDIENCE`; without `@AUDIENCE` the audience is the action's first label.
-- An entry that constrains arguments is given as it is, or beside its audience when that is another.
-- The authority's own audience is reserved: nothing is granted there.
-- The authority's block says what the task is, what it may do, until when, and what restricts it further.
+    ACTION@AUDIENCE     without @AUDIENCE, the audience is the action's first label
+
+Laws: an entry that constrains arguments is given as it is, or beside its audience when that is another. The authority's
+own audience is reserved: nothing is granted there. The authority's block says what the task is, what it may do, until
+when, and what restricts it further.
 """
 
 from collections.abc import Iterable
@@ -36,7 +37,7 @@ Grant = str | Entry | tuple[str | Entry, str]
 
 
 def by_audience(granted: Iterable[Grant]) -> dict[str, tuple[Entry, ...]]:
-    """Sort what is granted by the audience at which it is; raises `InvalidRequest` for what cannot be meant."""
+    """What is granted at each audience; InvalidRequest for what cannot be meant."""
     if isinstance(granted, str):
         raise InvalidRequest(f"allow is a list of actions: write [{granted!r:.80}]")
     entries: dict[str, list[Entry]] = {}
@@ -49,7 +50,7 @@ def by_audience(granted: Iterable[Grant]) -> dict[str, tuple[Entry, ...]]:
 
 
 def demand_audience(audience: str) -> str:
-    """Give the audience back if something may be granted at it."""
+    """The audience itself; InvalidRequest if nothing may be granted at it."""
     if audience == RESERVED:
         raise InvalidRequest(f"the audience {RESERVED} is reserved: nothing is granted at it, and no key exported")
     if not is_audience(audience):
@@ -63,7 +64,7 @@ def demand_audience(audience: str) -> str:
 def block(
     task: TaskRecord, allowed: tuple[Entry, ...], expires: int, restricting: tuple[Caveat, ...]
 ) -> tuple[Caveat, ...]:
-    """Write the authority's block of one capability; `expires` is in Unix seconds."""
+    """The authority's block of one capability; `expires` is in Unix seconds."""
     tenant = () if task.tenant is None else (Tenant(task.tenant),)
     return (
         Task(task.id),
@@ -77,7 +78,7 @@ def block(
 
 
 def demand_restricting(caveats: Iterable[Appendable], now: int) -> tuple[Caveat, ...]:
-    """Resolve caveats that count from `now`; refuse the marks that only the authority writes."""
+    """The caveats, those that count from `now` resolved; InvalidRequest for marks that only the authority writes."""
     resolved = tuple(caveat.at(now) if isinstance(caveat, Relative) else caveat for caveat in caveats)
     for caveat in resolved:
         if isinstance(caveat, Mark) and not isinstance(caveat, MaxHops):

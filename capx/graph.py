@@ -1,17 +1,16 @@
 """The execution graph, as far as the log has seen it.
 
-- A task's root stands in the graph once the task was opened; what agents made offline stands there once it
-  was used.
-- Nodes are what can be revoked. Their labels are what those who delegated called them: claims.
-- A decision counts at the node that acted, if the task and root that it names are ones that were opened
-  together.
-- What lies below a dead node is dead of the same death; the task's own end is the death of its root.
+Laws: a task's root stands in the graph once the task was opened; what agents made offline stands there once it was
+used. Nodes are what can be revoked. Their labels are what those who delegated called them: claims. A decision counts at
+the node that acted, if the task and root that it names are ones that were opened together. What lies below a dead node
+is dead of the same death; the task's own end is the death of its root.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from capx.chain import b64u, root_node
 from capx.log import BrokenLog, Event
@@ -19,7 +18,7 @@ from capx.log import BrokenLog, Event
 T = TypeVar("T")
 
 
-class Held(msgspec.Struct, frozen=True):
+class Held(Struct, frozen=True):
     """A capability that was minted or used; `ids` lead from what was minted to it, `dead` is a reason code."""
 
     id: str
@@ -29,7 +28,7 @@ class Held(msgspec.Struct, frozen=True):
     dead: str | None
 
 
-class Node(msgspec.Struct, frozen=True):
+class Node(Struct, frozen=True):
     """An agent at work: what it was called, what it used, how its calls were decided, and what it delegated.
 
     `dead` is a reason code, and `died_with` the id of the node, or of the task, whose death it was.
@@ -51,7 +50,7 @@ class Node(msgspec.Struct, frozen=True):
         return self.labels[0] if self.labels else None
 
     def walk(self) -> Iterator["Node"]:
-        """Give this node and all below it, parents first."""
+        """This node and all below it, parents first."""
         waiting: list[Node] = [self]
         while waiting:
             node = waiting.pop()
@@ -59,7 +58,7 @@ class Node(msgspec.Struct, frozen=True):
             waiting.extend(reversed(node.children))
 
 
-class Tree(msgspec.Struct, frozen=True):
+class Tree(Struct, frozen=True):
     """One task: its claims, as it was opened, and its root."""
 
     task: str
@@ -71,18 +70,18 @@ class Tree(msgspec.Struct, frozen=True):
     node: Node
 
 
-class Graph(msgspec.Struct, frozen=True):
+class Graph(Struct, frozen=True):
     """The trees of all tasks, in the order in which they were opened."""
 
     trees: tuple[Tree, ...]
 
     def nodes(self) -> Iterator[Node]:
-        """Give all nodes, parents first."""
+        """All nodes, parents first."""
         for tree in self.trees:
             yield from tree.node.walk()
 
     def below(self, key: bytes) -> tuple[list[Node], list[Held]]:
-        """Give what is known to lie at or below a node or capability id: nodes, and capabilities."""
+        """What is known to lie at or below a node or capability id: nodes, and capabilities."""
         id_ = b64u(key)
         nodes = [below for node in self.nodes() if node.id == id_ for below in node.walk()]
         at = {node.id for node in nodes}
@@ -94,7 +93,7 @@ class Graph(msgspec.Struct, frozen=True):
         ]
 
 
-class _Opened(msgspec.Struct):
+class _Opened(Struct):
     task: str
     root: str
     expires: int
@@ -102,13 +101,13 @@ class _Opened(msgspec.Struct):
     purpose: str | None = None
 
 
-class _Minted(msgspec.Struct):
+class _Minted(Struct):
     task: str
     audience: str
     ids: tuple[str, ...]
 
 
-class _Decided(msgspec.Struct):
+class _Decided(Struct):
     outcome: str
     audience: str
     task: str | None = None
@@ -187,7 +186,7 @@ class _Task:
 
 
 def build(events: Iterable[Event], deaths: Mapping[bytes | str, str], *, now: int, task_id: str | None = None) -> Graph:
-    """Draw the graph of one task, or of all, from the events of the log and what is dead; `now` in Unix seconds."""
+    """The graph of one task, or of all, from the events of the log and what is dead; `now` in Unix seconds."""
     tasks: dict[str, _Task] = {}
     for event in events:
         if event.kind == "task_opened":

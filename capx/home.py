@@ -1,7 +1,7 @@
 """Where an authority lives: a folder with its store and, apart from it, its root keys.
 
-- The folder is `$CAPX_HOME`, else `~/.capx`; it and both files are their owner's alone.
-- Keys without their store are refused: a new store would have forgotten every death.
+Laws: the folder is `$CAPX_HOME`, else `~/.capx`; it and both files are their owner's alone. Keys without their store
+are refused: a new store would have forgotten every death.
 """
 
 import os
@@ -16,14 +16,14 @@ ROOT_KEYS = "root.keys"
 
 
 def home_folder(given: Path | str | None = None) -> Path:
-    """Give the folder that is meant: the given one, `$CAPX_HOME`, or `~/.capx`."""
+    """The folder that is meant: the given one, `$CAPX_HOME`, or `~/.capx`."""
     if given is not None:
         return Path(given)
     return Path(os.environ.get("CAPX_HOME") or Path.home() / ".capx")
 
 
 def create_home(given: Path | str | None = None) -> Path:
-    """Make the folder with a new store and a new root key, or finish a making that was cut short."""
+    """The folder, made with a new store and a new root key; a making that was cut short is finished."""
     folder = home_folder(given)
     store, keys = folder / STORE, folder / ROOT_KEYS
     if keys.exists():
@@ -45,7 +45,7 @@ def create_home(given: Path | str | None = None) -> Path:
 
 
 def open_parts(given: Path | str | None = None) -> tuple[SQLiteStore, KeyRing]:
-    """Open the store and read the root keys; raises `StoreProblem` or `KeyProblem` with what to do."""
+    """The store, opened, and the root keys; StoreProblem or KeyProblem says what to do."""
     folder = home_folder(given)
     if not (folder / STORE).exists():
         raise StoreProblem(f"no authority lives in {folder}: create one with capx init, or set CAPX_HOME")

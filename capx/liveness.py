@@ -1,8 +1,7 @@
 """What a verifier knows about deaths, and how long ago that was last confirmed.
 
-- Knowledge that is not confirmed grows old; how old it may be is the verifier's to say.
-- It recovers by itself: every question is an attempt to learn more.
-- What is dead stays dead: nothing is ever taken out.
+Laws: knowledge that is not confirmed grows old; how old it may be is the verifier's to say. It recovers by itself:
+every question is an attempt to learn more. What is dead stays dead: nothing is ever taken out.
 """
 
 import math
@@ -26,16 +25,16 @@ class Liveness(Protocol):
         ...
 
     def age(self) -> float:
-        """Bring the knowledge up to date if possible, and say its age in seconds; infinite if there is none."""
+        """The age of the knowledge in seconds, brought up to date if possible; infinite if there is none."""
         ...
 
 
 class StoreLiveness:
     """The deaths in a store, read when asked and the last look is more than `poll` seconds ago; no thread.
 
-    With `poll=0` every question looks, and whatever died before the question is known in its answer.
-    `source` is the path of a SQLite store, which need not be there yet, or anything that brings news. Safe
-    with several threads; never raises: `problem` says why the last look failed.
+    With `poll=0` every question looks, and whatever died before the question is known in its answer. `source` is the
+    path of a SQLite store, which need not be there yet, or anything that brings news. Safe with several threads; never
+    raises: `problem` says why the last look failed.
     """
 
     def __init__(
@@ -62,11 +61,10 @@ class StoreLiveness:
         return self._deaths
 
     def age(self) -> float:
-        """Look if a look is due, and give the seconds since the last one that succeeded."""
+        """Seconds since the last look that succeeded, after another one if it is due."""
         if self._clock() >= self._next_look:
             self._stand_alone()
-            # Another thread's look is as good as ours, unless nothing is known yet or ours must not be
-            # missed.
+            # Another thread's look is as good as ours, unless nothing is known yet or ours must not be missed.
             wait = self._head is None or self._poll == 0
             if self._lock.acquire(blocking=wait):
                 try:

@@ -1,17 +1,17 @@
 """The log: what happened, in one order, each event bound to all before it.
 
-- Positions begin at 1 and have no gaps.
-- `hash = H("capx/1/event", hash of the event before, position, at, kind, body)`; before the first stand 32
-  zero bytes.
-- So an event that is changed, taken out, put in or moved shows at the first position that no longer fits;
-  and a log that was cut short shows against a head that was noted elsewhere.
-- Bodies hold ids and facts, never a token and never a key.
+    hash = H("capx/1/event", hash of the event before, position, at, kind, body)
+
+Laws: positions begin at 1 and have no gaps; before the first event stand 32 zero bytes. So an event that is changed,
+taken out, put in or moved shows at the first position that no longer fits, and a log that was cut short shows against a
+head that was noted elsewhere. Bodies hold ids and facts, never a token and never a key.
 """
 
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from capx import chain
 from capx.errors import StoreProblem
@@ -20,7 +20,7 @@ GENESIS = bytes(32)
 """What stands in place of a hash before the first event."""
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(Struct, frozen=True):
     """One entry of the log; `at` is in Unix seconds, `body` is the JSON text that was hashed."""
 
     position: int
@@ -30,14 +30,14 @@ class Event(msgspec.Struct, frozen=True):
     hash: bytes
 
     def facts(self) -> dict[str, Any]:
-        """Give the body as a JSON object."""
+        """The body as a JSON object; BrokenLog if it is none."""
         try:
             return msgspec.json.decode(self.body, type=dict[str, Any])
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise BrokenLog(self.position, "its body is not a JSON object") from error
 
 
-class Place(msgspec.Struct, frozen=True):
+class Place(Struct, frozen=True):
     """A place in a log: the position of an event and its hash."""
 
     position: int = 0
@@ -58,23 +58,22 @@ class BrokenLog(StoreProblem):
 
 
 def following(before: Place, *, at: int, kind: str, body: bytes) -> Event:
-    """Make the event that comes next in the log whose last event is `before`."""
+    """The event that comes next in the log whose last event is `before`."""
     position = before.position + 1
     return Event(position, at, kind, body, digest(before.hash, position, at, kind, body))
 
 
 def digest(before: bytes, position: int, at: int, kind: str, body: bytes) -> bytes:
-    """Compute the hash that binds an event to the one before it; numbers are eight bytes, big-endian."""
+    """The hash that binds an event to the one before it; numbers are eight bytes, big-endian."""
     return chain.digest(
         b"capx/1/event", before, position.to_bytes(8, "big"), at.to_bytes(8, "big"), kind.encode(), body
     )
 
 
 def check(events: Iterable[Event], *, after: Place = START, head: Place | None = None) -> Place:
-    """Follow `events` from `after` to their end, and to `head` if it is given.
+    """The place that `events` reach from `after`, which is `head` if that is given.
 
-    Returns the place that was reached: up to it nothing was changed, added, taken out or moved. Raises
-    `BrokenLog` with the first position that does not fit.
+    Up to it nothing was changed, added, taken out or moved. BrokenLog names the first position that does not fit.
     """
     reached = after
     for event in events:
@@ -92,7 +91,7 @@ def check(events: Iterable[Event], *, after: Place = START, head: Place | None =
 
 
 def _recomputed(before: bytes, event: Event) -> bytes | None:
-    """Compute the hash again; None when the event holds what no event can."""
+    """The hash as it should be; None when the event holds what no event can."""
     try:
         return digest(before, event.position, event.at, event.kind, event.body)
     except (OverflowError, UnicodeEncodeError):

@@ -1,9 +1,8 @@
 """How a verifier's decisions reach the log: through a bounded queue, written by a thread of its own.
 
-- A slot is reserved before a decision is made; when there is none, nothing may be decided.
-- Recording then never fails and never waits: a verdict does not change because a disk is slow.
-- Decisions are written in the order in which they were recorded, and each once; while the store fails they
-  are kept and tried again.
+Laws: a slot is reserved before a decision is made; when there is none, nothing may be decided. Recording then never
+fails and never waits: a verdict does not change because a disk is slow. Decisions are written in the order in which
+they were recorded, and each once; while the store fails they are kept and tried again.
 """
 
 import atexit
@@ -32,7 +31,7 @@ class Recorder(Protocol):
     """Where decisions go."""
 
     def reserve(self) -> None:
-        """Take a slot for one decision; raises `Unavailable` when none is to be had."""
+        """Take a slot for one decision; Unavailable when none is to be had."""
         ...
 
     def record(self, decision: Decision) -> None:
@@ -82,7 +81,7 @@ class StoreRecorder:
         self.problem: StoreProblem | None = None
 
     def reserve(self) -> None:
-        """Take a slot for one decision; raises `Unavailable` when all are taken."""
+        """Take a slot for one decision; Unavailable when all are taken."""
         if self._process != os.getpid():
             # The thread and what it was to write stayed with the parent.
             self._begin()
@@ -104,12 +103,12 @@ class StoreRecorder:
             self._changed.notify_all()
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Wait up to `timeout` seconds until all that was recorded is written, and tell whether it is."""
+        """Whether all that was recorded is written, after waiting up to `timeout` seconds for it."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._waiting, timeout)
 
     def close(self, timeout: float = 5.0) -> bool:
-        """Take no more decisions, write those that wait for up to `timeout` seconds, and tell whether all are."""
+        """Whether all is written, after up to `timeout` seconds; no more decisions are taken."""
         ends = time.monotonic() + timeout
         with self._changed:
             self._closing = True
@@ -138,7 +137,7 @@ class StoreRecorder:
                 self._changed.notify_all()
 
     def _next(self) -> list[_Record]:
-        """Wait for decisions and give the next ones, which stay in the queue; none when all is done."""
+        """The next decisions, waited for, which stay in the queue; none when all is done."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closing)
             return list(islice(self._waiting, _BATCH))

@@ -1,8 +1,7 @@
 """The memory of presentations: each is good once, whatever became of it.
 
-- A presentation is burnt on sight, atomically, and remembered until its window has passed.
-- A memory that cannot tell refuses: one that is full, that was not there yet when the presentation was
-  made, or whose store fails.
+Laws: a presentation is burnt on sight, atomically, and remembered until its window has passed. A memory that cannot
+tell refuses: one that is full, that was not there yet when the presentation was made, or whose store fails.
 """
 
 import math
@@ -24,19 +23,19 @@ class Replay(ABC):
 
     @abstractmethod
     def burn(self, presentation: bytes, until: int, now: int) -> bool:
-        """Burn an id: True if it was new, False if it was seen; raises `Unavailable` when that is unknown.
+        """Whether an id was new; it is burnt now. Unavailable when that is unknown.
 
         `until` is the last second of its window and `now` the verifier's time, both in Unix seconds.
         """
 
     @staticmethod
     def process(capacity: int = 200_000, *, clock: Callable[[], float] = time.time) -> "ProcessReplay":
-        """Remember up to `capacity` presentations in this process: for a service that is one process."""
+        """A memory of up to `capacity` presentations in this process: for a service that is one process."""
         return ProcessReplay(capacity, clock)
 
     @staticmethod
     def store(store: Store) -> "StoreReplay":
-        """Remember in a store, for all processes that use it."""
+        """A memory in a store, for all processes that use it."""
         return StoreReplay(store)
 
 
@@ -54,7 +53,7 @@ class ProcessReplay(Replay):
         self._forgotten = 0
 
     def burn(self, presentation: bytes, until: int, now: int) -> bool:
-        """Burn a presentation's id in memory."""
+        """Whether the id was new in this process; it is burnt now."""
         # Who presented it before we were up may have had it burnt by the process before us.
         unknown_before = math.ceil(self._start) + WINDOW_BEFORE
         if until - WINDOW_AFTER < unknown_before:
@@ -89,7 +88,7 @@ class StoreReplay(Replay):
         self._store = store
 
     def burn(self, presentation: bytes, until: int, now: int) -> bool:
-        """Burn a presentation's id in the store."""
+        """Whether the id was new in the store; it is burnt now."""
         try:
             with self._store.write(durable=False) as transaction:
                 return transaction.burn(presentation, until=until, now=now)

@@ -1,7 +1,7 @@
 """The life of a task, as one table.
 
-- A task is active until it ends; ends are final.
-- To end what has ended is to be told how it ended: a second end changes nothing.
+Laws: a task is active until it ends; ends are final. To end what has ended is to be told how it ended: a second end
+changes nothing.
 """
 
 from collections.abc import Mapping
@@ -33,18 +33,18 @@ DEATH: Final[Mapping[State, str]] = {
 
 
 def after(state: State, move: Move) -> State:
-    """Say in which state `move` leaves a task that is in `state`."""
+    """The state in which `move` leaves a task that is in `state`."""
     end = MOVES.get((state, move))
     return end or state
 
 
 def is_final(state: State) -> bool:
-    """Tell whether a task in `state` has ended."""
+    """Whether a task in `state` has ended."""
     return state in DEATH
 
 
 def diagram() -> str:
-    """Draw the table as a Mermaid state diagram."""
+    """The table as a Mermaid state diagram."""
     ends = dict.fromkeys(state for state in MOVES.values() if is_final(state))
     return "\n".join(
         [

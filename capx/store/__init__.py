@@ -1,25 +1,22 @@
 """Where the authority keeps what must outlive it: tasks, deaths, the log, and what was presented.
 
-- Everything happens in a transaction; a reader sees one instant, a writer is alone.
-- What a durable transaction wrote is there after any crash, once it was left without an error; of one that
-  was not left so, nothing is there.
-- Every write to the log takes the next position in the transaction that writes it, so positions have no
-  gaps and no reader ever sees a later one before an earlier one.
-- Neither tokens nor keys are ever stored.
-- Every failure is a `StoreProblem` whose sentence a person can act on.
+Laws: everything happens in a transaction; a reader sees one instant, a writer is alone. What a durable transaction
+wrote is there after any crash, once it was left without an error; of one that was not left so, nothing is there. Every
+write to the log takes the next position in the transaction that writes it, so positions have no gaps and no reader sees
+a later one before an earlier one. Neither tokens nor keys are stored. Every failure is a StoreProblem.
 """
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-import msgspec
+from msgspec import Struct
 
 from capx.log import Event, Place
 from capx.task import FIRST, State
 
 
-class Head(msgspec.Struct, frozen=True):
+class Head(Struct, frozen=True):
     """Where a store stands: its epoch, its last event, and how many deaths it knows."""
 
     epoch: str
@@ -33,7 +30,7 @@ class Head(msgspec.Struct, frozen=True):
         return Place(self.position, self.hash)
 
 
-class TaskRecord(msgspec.Struct, frozen=True):
+class TaskRecord(Struct, frozen=True):
     """A task as it was opened and, once it has ended, when and at which position; times in Unix seconds."""
 
     id: str
@@ -47,7 +44,7 @@ class TaskRecord(msgspec.Struct, frozen=True):
     position: int | None = None
 
 
-class Death(msgspec.Struct, frozen=True):
+class Death(Struct, frozen=True):
     """What is dead: a node or capability id as its 16 bytes, a task as its id; `seq` counts deaths from 1."""
 
     seq: int
@@ -61,35 +58,35 @@ class Reading(Protocol):
     """One instant of a store."""
 
     def head(self) -> Head:
-        """Give the place where the store stands."""
+        """The place where the store stands."""
         ...
 
     def task(self, id_: str) -> TaskRecord | None:
-        """Give the task with this id."""
+        """The task with this id."""
         ...
 
     def rooted(self, node: bytes) -> TaskRecord | None:
-        """Give the task whose root is this node of the execution graph (16 bytes)."""
+        """The task whose root is this node of the execution graph (16 bytes)."""
         ...
 
     def tasks(self) -> list[TaskRecord]:
-        """Give all tasks, in the order in which they were opened."""
+        """All tasks, in the order in which they were opened."""
         ...
 
     def death(self, key: bytes | str) -> Death | None:
-        """Give the death of this very node, capability or task, not of what it lies below."""
+        """The death of this very node, capability or task, not of what it lies below."""
         ...
 
     def deaths(self, *, after: int = 0) -> Iterator[Death]:
-        """Give the deaths whose `seq` is above `after`, in order."""
+        """The deaths whose `seq` is above `after`, in order."""
         ...
 
     def events(self, *, after: int = 0, limit: int | None = None) -> Iterator[Event]:
-        """Give the events whose position is above `after`, in order."""
+        """The events whose position is above `after`, in order."""
         ...
 
     def decision(self, id_: str) -> Event | None:
-        """Give the event that recorded the decision with this id."""
+        """The event that recorded the decision with this id."""
         ...
 
 
@@ -121,14 +118,14 @@ class Store(Protocol):
     """Transactions over one place where things are kept; safe with several threads and processes."""
 
     def read(self) -> AbstractContextManager[Reading]:
-        """Open one instant to read from."""
+        """One instant to read from."""
         ...
 
     def write(self, *, durable: bool = True) -> AbstractContextManager[Writing]:
-        """Open a transaction: kept when its block is left, undone when the block raises.
+        """A transaction: kept when its block is left, undone when the block raises.
 
-        One that is not durable survives the death of every process, but the last of them may be lost when the
-        machine itself goes down: right for presentations and decisions, wrong for deaths.
+        One that is not durable survives the death of every process, but the last of them may be lost when the machine
+        itself goes down: right for presentations and decisions, wrong for deaths.
         """
         ...
 
@@ -137,7 +134,7 @@ class Store(Protocol):
         ...
 
 
-class News(msgspec.Struct, frozen=True):
+class News(Struct, frozen=True):
     """What a follower had not seen: the head, and the reason of each death after the head it knew."""
 
     head: Head
@@ -148,10 +145,10 @@ class DeathSource(Protocol):
     """Something that tells a follower what has died since it last looked."""
 
     def news(self, known: Head | None) -> News:
-        """Read on from `known`; raises `StoreProblem` when there is nothing trustworthy to be had.
+        """What died since `known`; StoreProblem when there is nothing trustworthy to be had.
 
-        A source that is another one than `known` came from, that lies behind it, or that holds another
-        event at its position, is refused.
+        A source that is another one than `known` came from, that lies behind it, or that holds another event at its
+        position, is refused.
         """
         ...
 

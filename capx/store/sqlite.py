@@ -1,12 +1,10 @@
 """The embedded store: one SQLite file, shared by the processes of one user on one machine.
 
-- WAL; a durable transaction is on the disk when it is left (`synchronous = FULL`), any other is in the file
-  (`NORMAL`): no process's death loses it.
-- Writers are alone from their first statement (`BEGIN IMMEDIATE`), so what they read is what they build upon.
-- Connections come from a small pool and belong to one transaction at a time; none outlives a fork, or the
-  file that it was opened on.
-- What was forgotten counts as burnt: a presentation whose window may already have been cleared away is not
-  new.
+Laws: in WAL mode a durable transaction is on the disk when it is left (`synchronous = FULL`), any other is in the file
+(`NORMAL`): no process's death loses it. Writers are alone from their first statement (`BEGIN IMMEDIATE`), so what they
+read is what they build upon. Connections come from a small pool and belong to one transaction at a time; none outlives
+a fork, or the file that it was opened on. What was forgotten counts as burnt: a presentation whose window may already
+have been cleared away is not new.
 """
 
 import contextlib
@@ -50,7 +48,7 @@ class SQLiteStore:
 
     @classmethod
     def create(cls, path: Path | str) -> Self:
-        """Make a new store, readable by its owner alone; raises `StoreProblem` if there is one already."""
+        """A new store, readable by its owner alone; StoreProblem if there is one already."""
         create(Path(path).absolute())
         return cls(path)
 
@@ -59,13 +57,13 @@ class SQLiteStore:
 
     @contextlib.contextmanager
     def read(self) -> Generator[Reading]:
-        """Open one instant to read from."""
+        """One instant to read from."""
         with explained(self.path), self._pool.connection() as connection, _transaction(connection, "BEGIN"):
             yield _Transaction(connection)
 
     @contextlib.contextmanager
     def write(self, *, durable: bool = True) -> Generator[Writing]:
-        """Open a transaction that is alone; kept when its block is left, undone when the block raises."""
+        """A transaction that is alone; kept when its block is left, undone when the block raises."""
         with explained(self.path), self._pool.connection() as connection:
             connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             with _transaction(connection, "BEGIN IMMEDIATE"):
@@ -171,7 +169,7 @@ class _Transaction:
         return inserted.rowcount == 1
 
     def _forgotten(self, now: int) -> int:
-        """Say up to which end of their windows presentations may be forgotten; clear them away when due."""
+        """Up to which end of their windows presentations may be forgotten; they are cleared away when due."""
         row = self._row("SELECT until FROM forgotten")
         before: int = row[0] if row else 0
         forgotten = before
@@ -179,8 +177,7 @@ class _Transaction:
             forgotten = now
             self._db.execute("DELETE FROM burnt WHERE until < ?", (now,))
         elif before > now + _HORIZON:
-            # A clock was ahead, and what it cleared away is unknown. All that was presented so far ends
-            # before this.
+            # A clock was ahead, and what it cleared away is unknown. All that was presented so far ends before this.
             forgotten = now + _HORIZON
         if forgotten != before:
             self._db.execute("UPDATE forgotten SET until = ?", (forgotten,))

@@ -1,9 +1,8 @@
 """One SQLite file as a capx store: how it is created, opened, recognised, and what its errors mean.
 
-- Created readable by its owner alone, in one transaction; opened only if it is ours and of a version we know.
-- Whatever SQLite raises becomes a `StoreProblem` that says what to do.
-- A connection is bound to the file that was there when it was opened; `identity` tells when the path has
-  come to mean another file.
+Laws: created readable by its owner alone, in one transaction; opened only if it is ours and of a version we know.
+Whatever SQLite raises becomes a StoreProblem that says what to do. A connection is bound to the file that was there
+when it was opened; `identity` tells when the path has come to mean another file.
 """
 
 import contextlib
@@ -51,14 +50,14 @@ Identity = tuple[int, int]
 
 
 def identity(path: Path) -> Identity:
-    """Say which file the path means now, as device and inode."""
+    """Which file the path means now, as device and inode."""
     with explained(path):
         found = path.stat()
     return found.st_dev, found.st_ino
 
 
 def create(path: Path) -> None:
-    """Make a new store at `path`, for its owner's eyes only; raises `StoreProblem` if there is one."""
+    """Write a new store at `path`, for its owner's eyes only; StoreProblem if there is one."""
     with explained(path):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         with contextlib.closing(_open(path, "rw", BUSY_SECONDS)) as connection:
@@ -74,7 +73,7 @@ def create(path: Path) -> None:
 
 
 def connect(path: Path, *, read_only: bool = False, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
-    """Open the store at `path`; raises `StoreProblem` when it is not there, not ours or too new."""
+    """A connection to the store at `path`; StoreProblem when it is not there, not ours or too new."""
     with explained(path):
         connection = _open(path, "ro" if read_only else "rw", busy_seconds)
         try:
@@ -130,7 +129,7 @@ os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_c
 
 @contextlib.contextmanager
 def explained(path: Path) -> Generator[None]:
-    """Turn what SQLite and the file system raise into a `StoreProblem`."""
+    """A block in which what SQLite and the file system raise becomes a StoreProblem."""
     try:
         yield
     except sqlite3.Error as error:

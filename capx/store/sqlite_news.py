@@ -1,9 +1,8 @@
 """What a verifier follows in a SQLite store: head and deaths, read-only, over a connection of its own.
 
-- Knowledge only grows: a file that lies behind what was read before, tells another history, or began anew, is
-  refused, and goes on being refused until it has caught up.
-- Deaths are numbered without gaps, so a missing one shows.
-- While nothing was committed, to look costs two system calls.
+Laws: knowledge only grows: a file that lies behind what was read before, tells another history, or began anew, is
+refused, and goes on being refused until it has caught up. Deaths are numbered without gaps, so a missing one shows.
+While nothing was committed, to look costs two system calls.
 """
 
 import sqlite3
@@ -29,7 +28,7 @@ class SQLiteNews:
         self._idle = Idle()
 
     def news(self, known: Head | None) -> News:
-        """Read on from `known`; raises `StoreProblem` when there is nothing trustworthy to be had."""
+        """What died since `known`; StoreProblem when there is nothing trustworthy to be had."""
         with self._idle.lock, explained(self.path):
             connection = self._current()
             (version,) = connection.execute("PRAGMA data_version").fetchone()
@@ -49,7 +48,7 @@ class SQLiteNews:
             self._idle.close()
 
     def _current(self) -> sqlite3.Connection:
-        """Give a connection to the file that is there now, with nothing kept in mind of another's pages."""
+        """A connection to the file that is there now, with nothing kept in mind of another's pages."""
         found = self.path.stat()
         # Size and time as well: a file that was written over in place keeps its inode.
         file = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
@@ -82,8 +81,7 @@ def _continues(connection: sqlite3.Connection, known: Head, head: Head) -> None:
         raise StoreProblem("the store was replaced by another one: restart its services to follow it")
     if head.position < known.position or head.deaths < known.deaths:
         raise StoreProblem(
-            f"the store went back from position {known.position} to {head.position}: "
-            "an older copy was put in its place"
+            f"the store went back from position {known.position} to {head.position}: an older copy was put in its place"
         )
     if known.position == 0:
         return
