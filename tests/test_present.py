@@ -44,6 +44,18 @@ def test_canonical_json_is_that_of_rfc_8785(value: JSON) -> None:
     assert canonical(value) == rfc8785.dumps(value)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"\u20ac": 1, "\r": 2, "\ufb33": 3, "1": 4, "\U0001f600": 5, "\u0080": 6, "\u00f6": 7},  # RFC 8785, 3.2.3
+        {"": "", "\x7f": "\u2028\u2029", "\x1f\b\t\n\f\r": '"\\/'},
+        [0.0, -0.0, 1e-7, 5e-324, 0.1, 333333333.3333333, 2**53 - 1],
+    ],
+)
+def test_canonical_json_orders_and_escapes_as_rfc_8785_says(value: Any) -> None:
+    assert canonical(value) == rfc8785.dumps(value)
+
+
 @given(anything)
 def test_what_is_no_json_has_no_canonical_form(value: JSON) -> None:
     try:
@@ -144,6 +156,12 @@ def test_a_presentation_for_another_call_is_refused(made_for: Received, received
     lab = Lab()
     decision = lab.verifier.decide(presented(made_for), received, Call("a.read", {"id": 1}))
     assert codes(decision) == ("call_mismatch",)
+
+
+def test_a_digest_under_another_profile_is_for_another_call() -> None:
+    for profile, received in (("http", ToolCall("a.read")), ("tool", REQUEST)):
+        token = appended(CAPABILITY, encode_block((Presented(profile, received.digest(), NOW, "A" * 16),))).text
+        assert codes(Lab().verifier.decide(token, received, Call("a.read"))) == ("call_mismatch",)
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=list(CHANGES))
