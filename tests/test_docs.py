@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ PRINTED_BELOW = re.compile(r"^# (?P<output>.+)\n(?=(?:# .+\n)*\Z)", re.MULTILINE
 RAISED = re.compile(r"  +# (?P<error>[A-Z]\w+): (?P<message>.+)$")
 HOME = "/home/ana"
 """What the transcripts call the home folder of whoever types."""
+PORT = "8000"
+"""The port at which the transcripts serve; the tests take a free one."""
 MASKS = [
     (re.compile(r"\bcapx1_[\w-]+"), "TOKEN"),
     (re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "INSTANT"),
@@ -59,13 +62,19 @@ def with_blocks(language: str) -> list[Path]:
 
 
 @pytest.fixture(autouse=True)
-def nobodys_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty HOME and working folder, and no setting of whoever runs the tests."""
-    for name in [name for name in os.environ if name.startswith("CAPX_")]:
+def nobodys_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty HOME and working folder, no setting of whoever runs the tests, and none left by a page."""
+    for name in settings():
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    yield tmp_path
+    for name in settings():
+        del os.environ[name]
+
+
+def settings() -> list[str]:
+    return [name for name in os.environ if name.startswith("CAPX_")]
 
 
 @pytest.mark.parametrize("page", with_blocks("python"), ids=names)
@@ -87,6 +96,25 @@ def test_the_python_of_a_page_does_what_the_page_says(page: Path, capsys: pytest
 def outputs(text: str) -> list[str]:
     """What a block says that it prints: in comments beside its calls of print, and at its end."""
     return [found["output"].rstrip() for shape in (PRINTED, PRINTED_BELOW) for found in shape.finditer(text)]
+
+
+def test_the_example_of_the_readme_can_be_typed_at_a_prompt() -> None:
+    (example,) = blocks(CHECKOUT / "README.md", "python")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "PYTHON"))}
+    done = subprocess.run(
+        [sys.executable, "-i", "-q"],
+        input=f"{example.text}\n",
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    raised = RAISED.search(example.text.rstrip("\n"))
+    assert raised is not None
+    *_, last = (line for line in done.stderr.splitlines() if line.strip(">. "))
+    assert last == f"capx.decision.{raised['error']}: {raised['message']}"
+    assert "SyntaxError" not in done.stderr
 
 
 class Command(Struct, frozen=True):
@@ -117,8 +145,15 @@ def commands(block: Block) -> Iterator[Command]:
 
 def typed(block: Block, home: Path) -> list[str]:
     """What a terminal shows for each command of the block, all typed into one shell."""
-    end = "=== end of command ==="
-    script = "".join(f"{command.text}\nlast=$?; echo '{end}'; (exit $last)\n" for command in commands(block))
+    end, port = "=== end of command ===", free_port()
+    script = "trap 'kill $(jobs -p) 2> /dev/null' EXIT\n"
+    for command in commands(block):
+        text = command.text.replace(PORT, port)
+        script += f"{text}\nlast=$?; echo '{end}'; (exit $last)\n"
+        if text.endswith("&"):
+            # People type slower than a server starts.
+            up = f"(exec 3<> /dev/tcp/127.0.0.1/{port}) 2> /dev/null"
+            script += f"for i in {{1..200}}; do {up} && break; sleep 0.1; done\n"
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     kept = {name: value for name, value in os.environ.items() if name.startswith("COV")}
     # A file, so that commands do not read the rest of the script from standard input.
@@ -135,7 +170,13 @@ def typed(block: Block, home: Path) -> list[str]:
         timeout=100,
         check=False,
     )
-    return done.stdout.replace(str(home), HOME).split(f"{end}\n")[:-1]
+    return done.stdout.replace(str(home), HOME).replace(f":{port}", f":{PORT}").split(f"{end}\n")[:-1]
+
+
+def free_port() -> str:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return str(listening.getsockname()[1])
 
 
 def masked(text: str) -> str:
