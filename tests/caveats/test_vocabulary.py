@@ -308,7 +308,7 @@ BAD: dict[str, Any] = {
     "a time that is text": Expires("5"),  # type: ignore[arg-type] # no integer
     "more hops than can be": MaxHops(2**53),
     "not understood": NotUnderstood("x", "y"),
-    "a list that others may change": Allow([Entry("a.read")]),  # type: ignore[arg-type] # no tuple
+    "a list that others may change": Allow([Entry("a.read", ())]),  # type: ignore[arg-type] # no tuple
 }
 
 
