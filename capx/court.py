@@ -7,15 +7,19 @@ recording changes no verdict. A denial stands whether or not it can be recorded.
 import secrets
 import threading
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import cast
 
 from capx.chain import b64u
-from capx.decision import Allowed, Decision, Denied
+from capx.decision import UNAUTHORIZED, Allowed, Decision, Denied, status_of
 from capx.errors import Unavailable
 from capx.lineage import Demand, Lineage, told
 from capx.liveness import Liveness
 from capx.recorder import Recorder
 from capx_caveats import Allow, Call, Facts, Refusal
+
+MAX_TOLD = 32
+"""Refusals that one denial tells: a token can hold thousands."""
 
 
 class Court:
@@ -112,7 +116,12 @@ class Court:
         )
 
     def recorded(self, decision: Decision) -> Decision:
-        """The decision, recorded if there is room: a denial stands without."""
+        """The decision, recorded if there is room: a denial stands without.
+
+        What was not presented properly is not recorded: one presentation could be sent without end.
+        """
+        if status_of(decision.refusals[0].code) == UNAUTHORIZED:
+            return decision
         try:
             self.recorder.reserve()
         except Unavailable:
@@ -206,7 +215,7 @@ class Admitted:
         """Steps 6-9 as an answer."""
         court = self._court
         facts = Facts(call, court.now(), court.age())
-        refusals = tuple(court.refusals(self._lineage, self._presentation, facts))
+        refusals = tuple(islice(court.refusals(self._lineage, self._presentation, facts), MAX_TOLD))
         if refusals:
             return self.refused(refusals, call.action)
         try:

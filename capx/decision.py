@@ -4,13 +4,16 @@ Laws: a denial is an answer. It tells no secret, and no value but those that the
 truthy by accident. `Decision` is what the log holds: ids and facts, never a token.
 """
 
+import re
 from typing import Any, Final, NoReturn
 
 import msgspec
 from msgspec import Struct
 
 from capx.errors import CapxError
-from capx_caveats import Call, Refusal
+from capx_caveats import Call, Refusal, shown
+
+UNAUTHORIZED: Final = 401
 
 STATUS: Final = {
     **dict.fromkeys(
@@ -27,7 +30,7 @@ STATUS: Final = {
             "call_window",
             "replayed",
         ),
-        401,
+        UNAUTHORIZED,
     ),
     **dict.fromkeys(
         (
@@ -60,9 +63,20 @@ NO_TOKEN: Final = Refusal("no_token", "no token was presented", "Authorization: 
 """The refusal of a call that bears nothing."""
 
 
+_PLAIN = re.compile(r"[\w.@+-]+(?: [\w.@+-]+)*")
+"""A label that cannot be taken for the words around it; any other is quoted."""
+
+
+def status_of(code: str) -> int:
+    """The HTTP status of a reason; a service's own reasons are 403."""
+    return STATUS.get(code, 403)
+
+
 def whose(hop: int, name: str | None) -> str:
-    """Whose restriction it is: the grant's, or that of a hop by the label its delegator chose."""
-    return "the task's grant" if hop == 0 else f"hop {hop} ({name})"
+    """Whose restriction it is: the grant's, its first holder's, or that of a hop by the label its delegator chose."""
+    if hop == 0:
+        return "the task's grant" if name is None else name
+    return f"hop {hop} ({name if name is None or _PLAIN.fullmatch(name) else shown(name)})"
 
 
 def sentence(refusal: Refusal) -> str:

@@ -32,6 +32,9 @@ from capx_caveats import (
 
 C = TypeVar("C", bound=Caveat)
 
+FIRST_HOLDER = "the first holder"
+"""Whose restrictions stand after the authority's block and before any hop."""
+
 
 class Refused(Exception):
     """A step of the verifier stopped; becomes the answer."""
@@ -151,7 +154,9 @@ def _incomplete(what: str) -> Refused:
 def _owned(decoded: Iterable[tuple[Caveat, ...]], granted_at: int) -> Iterator[Demand]:
     """Each caveat with the hop whose restriction it is; hop numbers go on from the root's path."""
     hop, name = 0, None
-    for caveats in decoded:
+    for at, caveats in enumerate(decoded):
+        if at > 0 and name is None:
+            name = FIRST_HOLDER
         if caveats and isinstance(caveats[0], Hop):
             hop, name = max(hop, granted_at) + 1, caveats[0].to
         for caveat in caveats:

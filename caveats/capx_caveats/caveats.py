@@ -3,7 +3,7 @@
 To add one: write its class here and name it in `vocabulary.DEFAULT`.
 """
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from capx_caveats.call import Call, Facts
 from capx_caveats.caveat import Caveat, Refusal
@@ -11,7 +11,7 @@ from capx_caveats.constraint import Natural, Wire
 from capx_caveats.constraints import AnyConstraint, demand_presence
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.names import demand, is_attribute, is_id, is_label, is_pattern
-from capx_caveats.values import JSON, MISSING, Value, demand_not_empty, shown
+from capx_caveats.values import JSON, MISSING, Value, demand_not_empty, shown, told
 from capx_caveats.when import shown_instant
 
 
@@ -118,8 +118,8 @@ class Entry(Wire, frozen=True):
         pattern = self.pattern
         return action == pattern or (pattern.endswith(".*") and action.startswith(pattern[:-1]))
 
-    def refusal(self, call: Call) -> Refusal | None:
-        """None when every argument is as this entry has it."""
+    def fault(self, call: Call) -> "Fault | None":
+        """None when every argument is as this entry has it, else the first that is not."""
         if self.args is UNSET:
             return None
         args = call.args
@@ -134,31 +134,14 @@ class Entry(Wire, frozen=True):
             if value is not MISSING:
                 seen += 1
             if pair.constraint.judge(value) is not True:
-                return self._refused(pair, name, value)
+                return Fault(self, pair, name, value)
         if seen == len(args):
             return None
-        named = {pair.name for pair in self.args}
+        named = {pair.name for pair in self.args} - {"*"}
         for name, value in args.items():
-            if name in named and name != "*":
-                continue
-            if others is None:
-                return Refusal(
-                    "argument_not_named",
-                    f"allows {self.pattern} without an argument {shown(name)}",
-                    self.sentence(),
-                    given=name,
-                )
-            if others.judge(value) is not True:
-                return self._refused(Pair("*", others), name, value)
+            if name not in named and (others is None or others.judge(value) is not True):
+                return Fault(self, None if others is None else Pair("*", others), name, value)
         return None
-
-    def _refused(self, pair: Pair, name: str, value: Value) -> Refusal:
-        return Refusal(
-            "argument_refused",
-            f"allows {self.pattern} only where {pair.sentence()}; {shown(name)} is {shown(value)}",
-            self.sentence(),
-            given=UNSET if value is MISSING else {name: value},
-        )
 
     def sentence(self) -> str:
         """`slides.write where deck is "deck-42"`."""
@@ -167,6 +150,27 @@ class Entry(Wire, frozen=True):
         if not self.args:
             return f"{self.pattern} without arguments"
         return f"{self.pattern} where " + " and ".join(pair.sentence() for pair in self.args)
+
+
+class Fault(Struct, frozen=True):
+    """An argument that an entry refuses, and the pair that judged it; None: no pair names it."""
+
+    entry: Entry
+    pair: Pair | None
+    name: str
+    value: Value
+
+    def refusal(self) -> Refusal:
+        """The fault in words."""
+        pattern, wanted = self.entry.pattern, self.entry.sentence()
+        if self.pair is None:
+            sentence = f"allows {pattern} without an argument {shown(self.name)}"
+            return Refusal("argument_not_named", sentence, wanted, given=self.name)
+        if self.value is MISSING:
+            sentence = f"allows {pattern} only where {self.pair.sentence()}; {shown(self.name)} is not given"
+            return Refusal("argument_refused", sentence, wanted)
+        sentence = f"allows {pattern} only where {self.pair.sentence()}; {shown(self.name)} is {shown(self.value)}"
+        return Refusal("argument_refused", sentence, wanted, given={self.name: told(self.value)})
 
 
 class Allow(Caveat, frozen=True, tag="allow"):
@@ -183,14 +187,14 @@ class Allow(Caveat, frozen=True, tag="allow"):
 
     def refusal(self, facts: Facts) -> Refusal | None:
         call = facts.call
-        first: Refusal | None = None
+        first: Fault | None = None
         for entry in self.entries:
             if entry.matches(call.action):
-                refusal = entry.refusal(call)
-                if refusal is None:
+                fault = entry.fault(call)
+                if fault is None:
                     return None
-                first = first or refusal
-        return first or self.ruled_out(call.action)
+                first = first or fault
+        return first.refusal() if first else self.ruled_out(call.action)
 
     def ruled_out(self, action: str) -> Refusal:
         """The refusal of an action that no entry speaks of."""
@@ -229,7 +233,7 @@ class Where(Caveat, frozen=True, tag="where"):
             return None
         if value is MISSING:
             return Refusal("attribute_missing", f"demands {self.sentence()}, and it is missing", self.sentence())
-        given: JSON | UnsetType = UNSET if name is None else {name: value}
+        given: JSON | UnsetType = UNSET if name is None else {name: told(value)}
         return Refusal("argument_refused", f"demands {self.sentence()}", self.sentence(), given=given)
 
     def sentence(self) -> str:

@@ -17,9 +17,15 @@ from capx_caveats.values import (
     demand_literal,
     demand_not_empty,
     demand_number,
+    holds_more,
     same,
     shown,
 )
+
+MAX_VALUES = 1024
+"""Values in an array, at all depths, that `each` still judges: a token can ask for many judgements of one argument."""
+MAX_PATH = 4096
+"""Characters of a path that is still judged."""
 
 
 class Eq(Constraint, frozen=True, tag="eq"):
@@ -107,6 +113,8 @@ class Prefix(Constraint, frozen=True, tag="prefix"):
 
 def _segments(path: str) -> list[str] | None:
     """The segments of an absolute path in its one canonical spelling; None for any other text."""
+    if len(path) > MAX_PATH:
+        return None
     if path == "/":
         return []
     if not path.startswith("/") or any(character in path for character in "%\\\0"):
@@ -135,7 +143,10 @@ class Path(Constraint, frozen=True, tag="path"):
 
 
 class Each(Constraint, frozen=True, tag="each"):
-    """Every element says yes, and there are at least `min` of them."""
+    """Every element says yes, and there are at least `min` of them.
+
+    An array that holds more than 1024 values, at all depths, cannot be judged.
+    """
 
     constraint: "AnyConstraint"
     min: Natural = 1
@@ -149,6 +160,8 @@ class Each(Constraint, frozen=True, tag="each"):
         if type(value) is not list and type(value) is not tuple:
             return None
         elements = cast("Sequence[JSON]", value)
+        if holds_more(elements, MAX_VALUES):
+            return None
         verdict = _all(self.constraint.judge(element) for element in elements)
         return len(elements) >= self.min if verdict else verdict
 

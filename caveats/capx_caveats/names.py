@@ -5,7 +5,8 @@ than it compares (controls, format characters, line separators) is no label.
 """
 
 import re
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, wraps
 from unicodedata import category
 
 from capx_caveats.errors import InvalidCaveat
@@ -20,9 +21,18 @@ ACTION_LENGTH = 128
 LABEL_LENGTH = 128
 """The longest label (agent, tenant or argument name), in characters."""
 
-# The same few names stand in every token; to look one up beats to match it again.
-_known = lru_cache(maxsize=4096)
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def _known(check: Callable[[str], bool]) -> Callable[[object], bool]:
+    """The check, remembered: the same few names stand in every token, and to look one up beats to match it again."""
+    remembered = lru_cache(maxsize=4096)(check)
+
+    @wraps(check)
+    def known(text: object) -> bool:
+        return isinstance(text, str) and remembered(text)
+
+    return known
 
 
 def is_audience(text: object) -> bool:
@@ -36,9 +46,9 @@ def is_action(text: object) -> bool:
 
 
 @_known
-def is_pattern(text: object) -> bool:
+def is_pattern(text: str) -> bool:
     """Whether this is an action, or an action followed by `.*`."""
-    return isinstance(text, str) and len(text) <= ACTION_LENGTH and is_action(text.removesuffix(".*"))
+    return len(text) <= ACTION_LENGTH and is_action(text.removesuffix(".*"))
 
 
 def is_id(text: object) -> bool:
@@ -47,15 +57,15 @@ def is_id(text: object) -> bool:
 
 
 @_known
-def is_attribute(text: object) -> bool:
+def is_attribute(text: str) -> bool:
     """Whether this is text that may name an attribute of a call, or a unit."""
-    return isinstance(text, str) and _ATTRIBUTE.fullmatch(text) is not None
+    return _ATTRIBUTE.fullmatch(text) is not None
 
 
 @_known
-def is_label(text: object) -> bool:
+def is_label(text: str) -> bool:
     """Whether this is text that may name an agent, a tenant or an argument: 1-128 characters, none of them hidden."""
-    if not isinstance(text, str) or not 0 < len(text) <= LABEL_LENGTH:
+    if not 0 < len(text) <= LABEL_LENGTH:
         return False
     return text.isprintable() or not any(category(character) in _HIDDEN for character in text)
 
@@ -63,4 +73,8 @@ def is_label(text: object) -> bool:
 def demand(good: bool, what: str, text: object) -> None:
     """Raise InvalidCaveat unless `good`; `what` names the kind of text that was wanted."""
     if not good:
-        raise InvalidCaveat(f"{text!r:.80} is not {what}")
+        raise InvalidCaveat(f"{_quoted(text)} is not {what}")
+
+
+def _quoted(text: object) -> str:
+    return f"{text[:80]!r}" if isinstance(text, str) else f"a {type(text).__name__}"

@@ -5,8 +5,9 @@ nothing is converted.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Final, TypeAlias, cast
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Final, TypeAlias, TypeVar, cast
 
 from msgspec import UNSET, UnsetType
 
@@ -19,11 +20,15 @@ Literal: TypeAlias = Scalar | tuple[Scalar, ...]
 MISSING: Final = UNSET
 """Stands for an argument or attribute that a call does not have."""
 Value: TypeAlias = JSON | UnsetType
+T = TypeVar("T")
 
 SAFE_INTEGER: Final = 2**53 - 1
 """The largest integer that every JSON implementation agrees on (RFC 8259, section 6)."""
 
 _DEPTH = 64
+_SHOWN = 80
+_SHOWN_ELEMENTS = 20
+_SHOWN_DEPTH = 3
 _SCALARS = frozenset({bool, int, float, str, type(None)})
 
 
@@ -36,7 +41,7 @@ def is_number(value: object) -> bool:
 def demand_number(value: float) -> None:
     """Raise InvalidCaveat for a number that is not finite or beyond ±(2⁵³ - 1)."""
     if not -SAFE_INTEGER <= value <= SAFE_INTEGER:
-        raise InvalidCaveat(f"{value!r:.40} is beyond ±(2^53 - 1) or not finite: pass it as a string")
+        raise InvalidCaveat("a number is beyond ±(2^53 - 1) or not finite: pass it as a string")
 
 
 def demand_json(value: object, depth: int = _DEPTH) -> None:
@@ -123,13 +128,75 @@ def demand_not_empty(value: str | tuple[object, ...]) -> None:
         raise InvalidCaveat("an empty text or list says nothing")
 
 
+def holds_more(value: object, limit: int) -> bool:
+    """Whether a value holds more than `limit` values, at all depths; looks at no more than that many."""
+    waiting = [value]
+    for _ in range(limit + 1):
+        if not waiting:
+            return False
+        found = waiting.pop()
+        if isinstance(found, list | tuple):
+            elements = cast("Sequence[object]", found)
+        elif isinstance(found, Mapping):
+            elements = tuple(cast("Mapping[str, object]", found).values())
+        else:
+            continue
+        if len(elements) > limit:
+            return True
+        waiting.extend(elements)
+    return bool(waiting)
+
+
 def shown(value: object) -> str:
-    """A value as people read it: JSON, cut at 80 characters."""
+    """A value as people read it: JSON in one line of what shows, cut at 80 characters.
+
+    The work is bounded, however large the value.
+    """
     if value is MISSING:
         return "nothing"
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     import json
 
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 80 else text[:77] + "…"
+    text = printable(
+        json.dumps(_brief(value, _SHOWN_DEPTH), ensure_ascii=False, default=lambda other: type(other).__name__)
+    )
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+
+def told(value: JSON) -> JSON:
+    """A value as evidence: itself if it is short, else as it is shown."""
+    text = shown(value)
+    return text if "…" in text else value
+
+
+def printable(text: str) -> str:
+    """The text with whatever does not show, or acts on a terminal, spelled as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def _brief(value: object, depth: int) -> object:
+    """The beginning of a value, no larger than what is shown."""
+    if isinstance(value, str):
+        return value if len(value) <= _SHOWN else value[:_SHOWN] + "…"
+    if isinstance(value, int) and not -SAFE_INTEGER <= value <= SAFE_INTEGER:
+        return "a number beyond ±(2^53 - 1)"
+    if isinstance(value, Mapping):
+        pairs = cast("Mapping[object, object]", value).items()
+        if depth == 0 and pairs:
+            return "…"
+        brief_pairs = {str(_brief(name, 0)): _brief(element, depth - 1) for name, element in _first(pairs)}
+        return brief_pairs if len(brief_pairs) == len(pairs) else {**brief_pairs, "…": "…"}
+    if isinstance(value, list | tuple):
+        elements = cast("Sequence[object]", value)
+        if depth == 0 and elements:
+            return "…"
+        brief = [_brief(element, depth - 1) for element in _first(elements)]
+        return brief if len(brief) == len(elements) else [*brief, "…"]
+    return value
+
+
+def _first(elements: Iterable[T]) -> Iterable[T]:
+    return islice(elements, _SHOWN_ELEMENTS)

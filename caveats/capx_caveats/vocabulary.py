@@ -14,6 +14,7 @@ from capx_caveats.caveat import Caveat
 from capx_caveats.caveats import Allow, Expires, NotBefore, NotUnderstood, Tenant, UntilCompleted, Where
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.marks import Hop, Intent, Mark, MaxHops, Presented, Root, Task
+from capx_caveats.values import printable
 
 MAX_CAVEATS = 64
 """Caveats per block."""
@@ -72,11 +73,15 @@ class Vocabulary:
 
 def _excerpt(raw: bytes) -> str:
     text = raw[:200].decode(errors="backslashreplace")
-    return text if len(raw) <= 200 else text + "…"
+    return printable(text if len(raw) <= 200 else text + "…")
 
 
 def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, msgspec.DecodeError) else "not strict UTF-8 or nested too deeply"
+    return (
+        printable(str(error)[:200])
+        if isinstance(error, msgspec.DecodeError)
+        else "not strict UTF-8 or nested too deeply"
+    )
 
 
 def encode_block(caveats: tuple[Caveat, ...]) -> bytes:
