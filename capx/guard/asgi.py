@@ -2,7 +2,8 @@
 
 Laws: head first, so the MAC is checked before a byte of the body is read. Then the body up to a limit, the digest,
 the burn, the deaths. An answer that no passed verdict covers is withheld, whatever the code behind made of its
-refusal. A guard that was set up wrongly does not start, and answers nothing.
+refusal, and so is what an error before any verdict would tell. A guard that was set up wrongly does not start, and
+answers nothing.
 """
 
 import logging
@@ -121,21 +122,38 @@ class ASGIGuard:
         outlet = Outlet(scope, send, current, self._policy)
         try:
             await self._app(scope, receive, outlet)
-        except Withheld as reason:
+        except Exception as error:
             if outlet.open:
                 raise
-            await self._withhold(scope, send, str(reason))
-        except Exception:
-            if outlet.open or current.denied is None:
+            reason = str(error) if isinstance(error, Withheld) else outlet.withheld
+            if current.denied is not None and (reason is None or _from_refusal(error)):
+                await answer_denied(scope, send, current.denied)
+            elif reason is not None:
+                await self._withhold(scope, send, reason, trace=error.__context__ is not None)
+            elif current.allowed is None and (current.entered or not current.public):
+                # Handlers of errors stand before the guard: what they told of this one, nobody would have judged.
+                await self._withhold(scope, send, "it failed before its call was judged", trace=True)
+            else:
                 raise
-            await answer_denied(scope, send, current.denied)
         else:
             if outlet.withheld is not None:
                 await self._withhold(scope, send, outlet.withheld)
 
-    async def _withhold(self, scope: Scope, send: Send, reason: str) -> None:
-        _log.error("withheld the answer to %s %r: %s", scope.get("method", scope["type"]), scope["path"], reason)
+    async def _withhold(self, scope: Scope, send: Send, reason: str, *, trace: bool = False) -> None:
+        name = scope.get("method", scope["type"])
+        _log.error("withheld the answer to %s %r: %s", name, scope["path"], reason, exc_info=trace)
         await answer_problem(scope, send, 500, "withheld", "this service cannot answer: its log says why")
+
+
+def _from_refusal(error: BaseException | None) -> bool:
+    """Whether it arose while a refusal was on its way out, as when a handler of errors answers and is stopped."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        if isinstance(error, Denied):
+            return True
+        seen.append(error)
+        error = error.__context__
+    return False
 
 
 def passage(scope: Scope) -> Passage:

@@ -64,8 +64,13 @@ def http_request(scope: Scope, body: bytes, prefix: str) -> HttpRequest:
             body=body,
         )
     except (InvalidRequest, UnicodeDecodeError):
-        refusal = Refusal("call_mismatch", "the target is not ASCII, so nothing was presented for it", "a raw target")
-        raise Unreadable(refusal) from None
+        raise _unpresentable("is not ASCII") from None
+
+
+def _unpresentable(why: str) -> Unreadable:
+    return Unreadable(
+        Refusal("call_mismatch", f"the target {why}, so nothing was presented for it", "a raw path, in ASCII")
+    )
 
 
 def _target(scope: Scope, prefix: str) -> str:
@@ -73,6 +78,8 @@ def _target(scope: Scope, prefix: str) -> str:
     if raw is None:
         raise ConfigurationProblem("this server tells no raw path, so no presentation can be checked: use uvicorn")
     path = raw.decode("ascii").partition("?")[0]
+    if not path.startswith("/"):
+        raise _unpresentable("is not in origin form (RFC 9112, 3.2.1): it does not start with a path")
     query: str = scope.get("query_string", b"").decode("ascii")
     # Servers differ in whether the raw path holds what a proxy took away; clients sent it.
     root = quote(scope.get("root_path", "").rstrip("/"), safe="/:@!$&'()*+,;=~")

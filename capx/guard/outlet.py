@@ -1,7 +1,7 @@
 """The way out of a guarded application.
 
 Law: it is shut until the first message shows that what follows may leave: because a verdict passed and none was
-refused, or because nobody needs a verdict for it.
+refused, or because nobody needs a verdict for it. What may not leave ends the code that sends it.
 """
 
 from collections.abc import Iterable
@@ -71,8 +71,8 @@ class Outlet:
             self.open = self._opens(message)
         if self.open:
             await self._send(message)
-        elif self.withheld is not None and (message["type"] == "websocket.accept" or message.get("more_body")):
-            # Whoever waits for a client, or streams without end, would never come back.
+        elif self.withheld is not None:
+            # Whoever sends on is stopped, so that nothing set to run behind an answer runs behind none.
             raise Withheld(self.withheld)
 
     def _opens(self, message: Message) -> bool:

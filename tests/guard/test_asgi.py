@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -293,6 +294,54 @@ def test_no_raw_path_from_the_server_is_no_reason_to_guess(lab: Authority, capab
 def test_a_target_beyond_ascii(lab: Authority, capability: Capability) -> None:
     scope = asked(presented(capability), raw_path="/é".encode())
     assert status(drive(ASGIGuard(echo, lab.verifier("crm")), scope)) == 401
+
+
+@pytest.mark.parametrize("target", [b"http://evil/x", b"*", b"evil:80"])
+def test_a_target_in_absolute_form_is_refused_in_true_words(
+    lab: Authority, capability: Capability, target: bytes
+) -> None:
+    scope = asked(presented(capability), path=target.decode(), raw_path=target)
+    head, body = drive(ASGIGuard(echo, lab.verifier("crm")), scope)
+    assert head["status"] == 401
+    assert "not in origin form" in json.loads(body["body"])["detail"]
+    assert "ASCII" not in json.loads(body["body"])["detail"]
+
+
+@pytest.mark.parametrize("path", ["/x", "/open"])
+def test_an_error_before_the_verdict_tells_nothing_to_handlers_outside(
+    lab: Authority, capability: Capability, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def failing(scope: Scope, receive: Receive, send: Send) -> None:
+        raise RuntimeError("secret")
+
+    guard = ASGIGuard(failing, lab.verifier("crm"), public=["/open"])
+    scope = asked(presented(capability, target=path), path=path, raw_path=path.encode())
+    if path == "/open":
+        with pytest.raises(RuntimeError, match="secret"):
+            drive(guard, scope)
+        return
+    head, body = drive(guard, scope)
+    assert (head["status"], json.loads(body["body"])["code"]) == (500, "withheld")
+    assert "RuntimeError: secret" in caplog.text
+
+
+@pytest.mark.parametrize("more", [False, True])
+def test_code_that_catches_the_end_of_its_answer_is_ended_again(
+    lab: Authority, capability: Capability, *, more: bool
+) -> None:
+    went_on: list[str] = []
+
+    async def stubborn(scope: Scope, receive: Receive, send: Send) -> None:
+        with suppress(Exception):
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            went_on.append("start")
+        with suppress(Exception):
+            await send({"type": "http.response.body", "body": b"secret", "more_body": more})
+            went_on.append("body")
+
+    messages = drive(ASGIGuard(stubborn, lab.verifier("crm")), asked(presented(capability)))
+    assert status(messages) == 500
+    assert not went_on
 
 
 def test_a_guard_set_up_wrongly_does_not_start_and_answers_nothing(lab: Authority, capability: Capability) -> None:
