@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from capx.errors import ConfigurationProblem, InvalidRequest
-from capx_caveats import JSON
+from capx_caveats import JSON, is_label
 
 
 class Granted(enum.Enum):
@@ -47,6 +47,8 @@ def derive(derivation: Any, arguments: Mapping[str, Any]) -> Any:
 
 def demand_derivable(what: str, derivation: Any, names: Iterable[str]) -> None:
     """Raise ConfigurationProblem unless `derive` can call the derivation with these arguments."""
+    if what == "tenant" and isinstance(derivation, str) and not is_label(derivation):
+        raise ConfigurationProblem(f"{derivation!r:.80} is not a tenant")
     if not callable(derivation):
         return
     import inspect

@@ -76,7 +76,7 @@ class Passage:
         try:
             admitted = self._someone()
             named = admitted.granted_tenant() if tenant is GRANTED else tenant
-            self.allowed = admitted.judge(_call(admitted, action, args, named, attributes or {}))
+            self.allowed = admitted.judge(stated(admitted, action, args, named, attributes or {}))
         except Denied as denied:
             self._stick(denied)
             raise
@@ -104,6 +104,12 @@ class Passage:
         self.judge(action, args, tenant=secrets.token_urlsafe(12))
         raise ConfigurationProblem("a tenant that nobody knows was allowed")
 
+    def refuse(self, action: str, refusal: Refusal) -> NoReturn:
+        """Refuse a call that could not be stated; recorded; always raises Denied."""
+        denied = Denied(self._someone().refused((refusal,), action))
+        self._stick(denied)
+        raise denied
+
     def _someone(self) -> Admitted:
         if self.admitted is None:
             raise self._verifier.denial(NO_TOKEN)
@@ -113,20 +119,27 @@ class Passage:
         self.denied = self.denied or denied
 
 
-def _call(
+def stated(
     admitted: Admitted,
     action: str,
     args: Mapping[str, JSON],
     tenant: str | None,
     attributes: Mapping[str, JSON],
 ) -> Call:
-    """The call; arguments outside JSON as capx reads it are the bearer's, so they are refused."""
+    """The call; what capx does not read, in arguments or derived from them, is the bearer's, so it is refused."""
+    code, sentence, wanted = "argument_refused", "an argument cannot be judged", "JSON values"
     try:
         call = Call(action, args)
+        if tenant is not None:
+            code, sentence, wanted = "wrong_tenant", "nobody can be this tenant", "a tenant"
+            call = Call(action, args, tenant)
+        if attributes:
+            code, sentence, wanted = "argument_refused", "an attribute cannot be judged", "JSON values"
+            call = Call(action, args, tenant, attributes)
     except InvalidCaveat as error:
-        refusal = Refusal("argument_refused", f"an argument cannot be judged: {error}", "JSON values")
+        refusal = Refusal(code, f"{sentence}: {error}", wanted)
         raise Denied(admitted.refused((refusal,), action)) from None
-    return call if tenant is None and not attributes else Call(action, args, tenant, attributes)
+    return call
 
 
 def _by_the_row(refusal: Refusal) -> bool:

@@ -16,9 +16,10 @@ from capx.court import Admitted
 from capx.decision import NO_TOKEN, Allowed, Denied
 from capx.errors import ConfigurationProblem
 from capx.guard.facts import GRANTED, Derived, Tenancy, demand_derivable, derive, plain
+from capx.guard.passage import stated
 from capx.present import ToolCall
 from capx.verifier import Verifier
-from capx_caveats import JSON, Call, Refusal, is_action
+from capx_caveats import JSON, Refusal, is_action
 
 if TYPE_CHECKING:
     from inspect import BoundArguments, Signature
@@ -80,7 +81,8 @@ class _Tool:
         admitted.screen(self._action)
         tenant = self._tenant
         return admitted.judge(
-            Call(
+            stated(
+                admitted,
                 self._action,
                 _json(bound),
                 admitted.granted_tenant() if tenant is GRANTED else derive(tenant, bound.arguments),

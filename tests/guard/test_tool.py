@@ -140,6 +140,10 @@ def shouted(customer: str) -> str:
     return customer.upper()
 
 
+def broken(customer: str) -> str:
+    return f"{customer}\0"
+
+
 TENANTS: list[tuple[Tenancy, str | None]] = [
     (None, "attribute_missing"),
     ("Acme", None),
@@ -147,6 +151,7 @@ TENANTS: list[tuple[Tenancy, str | None]] = [
     (GRANTED, None),
     (as_given, None),
     (shouted, "wrong_tenant"),
+    (broken, "wrong_tenant"),
 ]
 
 
