@@ -2,29 +2,43 @@
 
 Laws: the gate comes first, so that a stranger meets no other dependency, no validation and no schema. Then the
 validated arguments are judged: path, query and body, never headers, cookies or what is injected. What cannot be
-told apart as an argument must be named with `args=`, or the endpoint cannot be made.
+told apart as an argument must be named with `args=`, or the endpoint cannot be made. Of a model every field is
+judged as the endpoint gets it, whatever the model leaves out when it is written as JSON.
 """
 
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from pathlib import PurePath
 from typing import Annotated, Any, Final
 
 from fastapi import Depends
 from fastapi.dependencies.utils import get_dependant
-from pydantic import BaseModel
+from pydantic import AnyUrl, BaseModel, RootModel
 
 from capx.decision import Allowed
-from capx.errors import ConfigurationProblem
+from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.guard.check import Check, SyncCheck
 from capx.guard.facts import Derived, Tenancy, demand_derivable, derive, plain
-from capx.guard.inputs import unnamed
+from capx.guard.inputs import shown, unnamed
 from capx.guard.passage import Passage
-from capx_caveats import JSON, is_action
+from capx_caveats import JSON, Refusal, is_action
 
 GATE: Final = "capx_passage"
 """The parameter through which a wrapper gets its request's passage."""
 _MARK: Final = "__capx_mark__"
+_SPELT: Final = (
+    AnyUrl,
+    PurePath,
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
+"""Types whose values are judged as they are spelt."""
 
 Gate = Callable[..., Awaitable[Passage]]
 """The dependency that gives a request's passage to those who may be here at all."""
@@ -66,18 +80,22 @@ class Mark:
         if self.states_args:
             stated = derive(self._args, arguments)
             return {name: plain(name, value, _model) for name, value in stated.items()}
-        return {shown: plain(name, arguments[name], _model) for name, shown in self._arguments.items()}
+        return {outside: plain(name, arguments[name], _model) for name, outside in self._arguments.items()}
 
     def judge(self, current: Passage, arguments: dict[str, Any]) -> None:
         """Judge the call, or see to it that it will be; fills in what is injected."""
         current.entered = True
+        try:
+            args = self.args(arguments)
+        except InvalidRequest as error:
+            current.refuse(self.action, Refusal("argument_refused", str(error), "JSON values"))
         if self.deferred:
             for name, kind in self.injected.items():
-                arguments[name] = kind(current, self.action, self.args(arguments))
+                arguments[name] = kind(current, self.action, args)
             return
         allowed = current.judge(
             self.action,
-            self.args(arguments),
+            args,
             tenant=derive(self._tenant, arguments),
             attributes=derive(self._attributes, arguments),
         )
@@ -133,7 +151,7 @@ class Mark:
             raise self._problem(problem)
         fields = [*dependant.path_params, *dependant.query_params, *dependant.body_params]
         hidden = {field.name for field in (*dependant.header_params, *dependant.cookie_params)}
-        return {field.name: field.validation_alias or field.alias for field in fields}, hidden
+        return {field.name: shown(field) for field in fields}, hidden
 
     def _problem(self, what: str) -> ConfigurationProblem:
         return ConfigurationProblem(f"{self.name}: {what}")
@@ -165,8 +183,12 @@ def mark_of(endpoint: object) -> Mark | None:
 
 
 def _model(value: Any) -> Any:
+    if isinstance(value, RootModel):
+        return vars(value)["root"]
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
+        return {name: vars(value)[name] for name in type(value).model_fields} | (value.model_extra or {})
+    if isinstance(value, _SPELT):
+        return str(value)
     raise TypeError(f"a {type(value).__name__} is not converted to JSON")
 
 

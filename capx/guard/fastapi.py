@@ -79,7 +79,9 @@ class FastAPIGuard:
         """Stand before an application; call it before routes are added, so that the gate comes first in all.
 
         `public` lists paths as their routes spell them: open to everybody. A mount's path opens all below it.
-        Middleware added later stands before the guard: that is where CORS belongs, whose preflights bear no token.
+        Middleware added later stands before the guard: what it answers by itself is not judged. That is where CORS
+        belongs, whose preflights bear no token. Handlers of `Exception` and debug pages stand there too; of errors
+        raised before a verdict they hear nothing, and the guard's log has them.
         """
         routes = Map(app, public, self._gate)
         self._maps.append(routes)
@@ -98,8 +100,8 @@ class FastAPIGuard:
         """State the action of an endpoint: it runs when the call is allowed.
 
         `tenant` is a constant, GRANTED, or a function of some of the endpoint's parameters, by their names; so
-        are `attributes`, and `args` where arguments cannot be told apart. A parameter of the type `Allowed` gets
-        the verdict. Raises ConfigurationProblem for an endpoint that cannot be judged.
+        are `attributes`, and `args` where arguments cannot be told apart, or the request itself is taken. A parameter
+        of the type `Allowed` gets the verdict. Raises ConfigurationProblem for an endpoint that cannot be judged.
         """
 
         def guarded(function: Endpoint) -> Endpoint:

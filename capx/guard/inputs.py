@@ -5,18 +5,22 @@ Law: what a guard cannot tell apart as an argument is a problem to be named, nev
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from fastapi import params
 from fastapi.dependencies.models import Dependant
-from pydantic import BaseModel
+from pydantic import BaseModel, Secret, SecretBytes, SecretStr
+
+SECRETS = (Secret, SecretBytes, SecretStr)
+"""Types that show something else than they hold."""
 
 
 def unnamed(dependant: Dependant, gate: Callable[..., Awaitable[object]]) -> Iterator[str]:
     """What of an endpoint's input can only be judged if `args=` names it."""
-    for dependency in dependant.dependencies:
-        if dependency.call != gate and (found := sorted(_inputs(dependency))):
-            yield f"the parameters {', '.join(found)} belong to a dependency: name what is judged with `args=`"
+    if whole := _connection(dependant):
+        yield f"the parameter {whole} can be asked for all of the request: name what is judged with `args=`"
+    yield from _below(dependant, gate)
+    yield from _misnamed(dependant)
     for field in dependant.query_params:
         if _is_model(field.field_info.annotation):
             yield f"the parameter {field.name} is a model of several: name what is judged with `args=`"
@@ -25,6 +29,58 @@ def unnamed(dependant: Dependant, gate: Callable[..., Awaitable[object]]) -> Ite
         yield "a file is no argument that can be judged: name what is judged with `args=`"
     if len(body) == 1 and not _embedded(body[0].field_info):
         yield f"the parameter {body[0].name} is the body as a whole: name what is judged with `args=`"
+
+
+def _below(dependant: Dependant, gate: Callable[..., Awaitable[object]]) -> Iterator[str]:
+    for dependency in dependant.dependencies:
+        if dependency.call == gate:
+            continue
+        if found := sorted(_inputs(dependency)):
+            yield f"the parameters {', '.join(found)} belong to a dependency: name what is judged with `args=`"
+        if wholes := sorted(_connections(dependency)):
+            yield (
+                f"the parameter {wholes[0]} of a dependency can be asked for all of the request: "
+                "name what is judged with `args=`"
+            )
+
+
+def _misnamed(dependant: Dependant) -> Iterator[str]:
+    named: dict[str, str] = {}
+    for field in (*dependant.path_params, *dependant.query_params, *dependant.body_params):
+        if (other := named.setdefault(shown(field), field.name)) != field.name:
+            yield f"the parameters {other} and {field.name} are both {shown(field)} to callers: name them apart"
+        if _holds_secret(field.field_info.annotation, {}):
+            yield f"the parameter {field.name} holds a secret, which no caveat may see: judge others with `args=`"
+
+
+def shown(field: Any) -> str:
+    """A parameter's name as callers spell it."""
+    return str(field.validation_alias or field.alias)
+
+
+def _connection(dependant: Dependant) -> str | None:
+    return dependant.request_param_name or dependant.websocket_param_name or dependant.http_connection_param_name
+
+
+def _connections(dependant: Dependant) -> Iterable[str]:
+    if whole := _connection(dependant):
+        yield whole
+    for dependency in dependant.dependencies:
+        yield from _connections(dependency)
+
+
+def _holds_secret(annotation: Any, seen: dict[int, Any]) -> bool:
+    """Whether a type, or one within it, is of `SECRETS`; models may hold themselves."""
+    if id(annotation) in seen:
+        return False
+    seen[id(annotation)] = annotation
+    kind: Any = get_origin(annotation) or annotation
+    if inspect.isclass(kind) and issubclass(kind, SECRETS):
+        return True
+    inner: list[Any] = [*get_args(annotation), getattr(annotation, "__value__", None)]
+    if inspect.isclass(kind) and issubclass(kind, BaseModel):
+        inner += [field.annotation for field in kind.model_fields.values()]
+    return any(_holds_secret(part, seen) for part in inner)
 
 
 def _inputs(dependant: Dependant) -> Iterable[str]:

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -28,9 +29,10 @@ from fastapi import (
 )
 from fastapi import Path as InPath
 from fastapi.responses import PlainTextResponse, StreamingResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, RootModel, SecretStr, model_serializer
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import HTTPConnection
 from starlette.routing import Route, Router
 from starlette.staticfiles import StaticFiles
 
@@ -170,7 +172,6 @@ def app(guard: FastAPIGuard) -> FastAPI:  # noqa: C901 # one application, with m
     @guard.action("crm.fields.write", tenant=its_tenant)
     async def fields(  # noqa: PLR0917 # FastAPI passes all of them by name
         customer: str,
-        request: Request,
         tasks: BackgroundTasks,
         name: Annotated[str, Body()],
         size: Annotated[int, Body()] = 1,
@@ -185,8 +186,11 @@ def app(guard: FastAPIGuard) -> FastAPI:  # noqa: C901 # one application, with m
     def depending(note: Annotated[str, Depends(noted)], limit: int) -> str:
         return note
 
+    def its_room(room: str) -> dict[str, Any]:
+        return {"room": room}
+
     @app.websocket("/socket")
-    @guard.action("crm.socket", tenant=GRANTED)
+    @guard.action("crm.socket", tenant=GRANTED, args=its_room)
     async def socket(websocket: WebSocket, room: str = "lobby") -> None:
         await websocket.accept()
         await websocket.send_text(room)
@@ -449,10 +453,15 @@ FAULTS: dict[str, Callable[[FastAPI, FastAPIGuard, Path], Any]] = {
     ),
     "/sub/openapi.json: it states no action": lambda app, guard, folder: app.mount("/sub", FastAPI()),
     "/s: it states no action": lambda app, guard, folder: app.add_route("/s", starlette_endpoint),
-    "only FastAPI's own": lambda app, guard, folder: app.add_route("/s", guard.action("crm.x")(starlette_endpoint)),
+    "only FastAPI's own": lambda app, guard, folder: app.add_route(
+        "/s", guard.action("crm.x", args={})(starlette_endpoint)
+    ),
     "/w: it states no action": lambda app, guard, folder: app.add_api_websocket_route("/w", unmarked),
     "a frontend is served": lambda app, guard, folder: frontend(app, folder),
     "and is public: which": lambda app, guard, folder: app.get("/healthz")(guard.action("crm.x")(lambda: "x")),
+    "of a dependency can be asked": lambda app, guard, folder: app.get("/x", dependencies=[Depends(reading)])(
+        guard.action("crm.x")(lambda: "x")
+    ),
     "belong to a dependency": lambda app, guard, folder: app.get("/x", dependencies=[Depends(paged)])(
         guard.action("crm.x")(lambda: "x")
     ),
@@ -659,6 +668,157 @@ def test_the_refusal_survives_middleware_and_handlers_of_errors(lab: Authority) 
     assert refusal(response) == (500, "withheld")
 
 
+@pytest.mark.parametrize("debug", [False, True])
+def test_an_error_before_the_verdict_is_not_told_by_handlers_and_debug_pages(
+    lab: Authority, caplog: pytest.LogCaptureFixture, *, debug: bool
+) -> None:
+    app, sub = FastAPI(openapi_url=None, debug=debug), FastAPI(openapi_url=None, debug=debug)
+    guard = FastAPIGuard(lab.verifier("crm"))
+    guard.protect(app)
+
+    async def tell(request: Request, error: Exception) -> PlainTextResponse:
+        return PlainTextResponse(str(error))
+
+    if not debug:
+        app.add_exception_handler(Exception, tell)
+        sub.add_exception_handler(Exception, tell)
+
+    @guard.deferred("crm.x")
+    async def failing(check: Check) -> str:
+        raise RuntimeError("secret of another tenant")
+
+    app.get("/x")(failing)
+    sub.get("/x")(failing)
+    app.mount("/sub", sub)
+    with served(app) as origin, http({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client:
+        for path in ("/x", "/sub/x"):
+            caplog.clear()
+            assert refusal(client.get(path)) == (500, "withheld")
+            assert "RuntimeError: secret of another tenant" in caplog.text
+
+
+def test_an_error_after_the_verdict_is_left_to_handlers(lab: Authority) -> None:
+    app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
+    guard.protect(app)
+
+    @app.exception_handler(KeyError)
+    @app.exception_handler(Exception)
+    async def tell(request: Request, error: Exception) -> PlainTextResponse:
+        return PlainTextResponse(f"told {error}", 500)
+
+    @app.get("/x")
+    @guard.action("crm.x")
+    def failing() -> str:
+        raise ValueError("ours")
+
+    (capability,) = lab.open(allow=["crm.x"]).bundle
+    presentation = capability.present(HttpRequest(method="GET", target="/x"))
+    with served(app) as origin:
+        response = httpx.get(f"{origin}/x", headers={"Authorization": presentation.authorization})
+    assert (response.status_code, response.text) == (500, "told ours")
+
+
+@pytest.mark.parametrize("middle", [False, True])
+def test_background_tasks_of_a_refused_call_do_not_run(lab: Authority, *, middle: bool) -> None:
+    app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
+    if middle:
+        app.add_middleware(Passing)
+    guard.protect(app)
+
+    @app.get("/x/{tenant}")
+    @guard.deferred("crm.x")
+    async def swallowing(tenant: str, check: Check, tasks: BackgroundTasks) -> str:
+        tasks.add_task(ran.append, tenant)
+        with suppress(Denied):
+            await check(tenant=tenant)
+        return "secret"
+
+    ran.clear()
+    task = lab.open(tenant="Acme", allow=["crm.x"])
+    with served(app) as origin, http({origin: "crm"}, task.bundle, base_url=origin) as client:
+        assert refusal(client.get("/x/Globex")) == (500, "withheld")
+        assert client.get("/x/Acme").json() == "secret"
+    assert ran == ["Acme"]
+
+
+def test_a_tenant_or_an_attribute_of_the_bearer_s_making_is_refused_and_recorded(lab: Authority) -> None:
+    app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
+    guard.protect(app)
+
+    def its_owner(tenant: str) -> str:
+        return tenant
+
+    def its_size(size: float) -> dict[str, Any]:
+        return {"size": size}
+
+    @app.get("/x/{tenant}")
+    @guard.action("crm.x", tenant=its_owner, attributes=its_size, args={})
+    def owned(tenant: str, size: float = 1) -> str:
+        return tenant
+
+    @app.get("/row/{tenant}")
+    @guard.deferred("crm.x")
+    async def row(tenant: str, check: Check) -> str:
+        await check(tenant=tenant)
+        return tenant
+
+    task = lab.open(tenant="Acme", allow=["crm.x"])
+    with served(app) as origin, http({origin: "crm"}, task.bundle, base_url=origin) as client:
+        assert client.get("/x/Acme").json() == "Acme"
+        for path in ("/x/%00", "/x/" + "x" * 200, "/row/%00"):
+            response = client.get(path)
+            assert refusal(response) == (403, "wrong_tenant")
+            lab.flush()
+            assert lab.decision(response.headers["capx-decision"]) is not None
+        assert refusal(client.get("/x/Acme?size=nan")) == (403, "argument_refused")
+        assert bare(client.get("/row/%00"))[1]["code"] == bare(client.get("/row/Other"))[1]["code"]
+
+
+class Leaf(BaseModel):
+    hidden: int = Field(0, exclude=True)
+    where: Path = Path("/")
+
+
+class Leaves(RootModel[list[Leaf]]): ...
+
+
+class Tree(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    leaves: Leaves
+
+    @model_serializer
+    def lie(self) -> dict[str, Any]:
+        return {"leaves": []}
+
+
+def test_fields_that_a_model_does_not_write_are_judged(lab: Authority) -> None:
+    app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
+    guard.protect(app)
+
+    @app.post("/x")
+    @guard.action("crm.x")
+    def planted(tree: Annotated[Tree, Body(embed=True)], allowed: Allowed) -> dict[str, Any]:
+        return dict(allowed.call.args)
+
+    sent = {"tree": {"leaves": [{"hidden": 7, "where": "/etc"}], "more": 1}}
+    with served(app) as origin, http({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client:
+        assert client.post("/x", json=sent).json() == sent
+
+
+def test_an_argument_that_is_no_json_is_refused(lab: Authority) -> None:
+    app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
+    guard.protect(app)
+
+    @app.get("/x")
+    @guard.action("crm.x")
+    def odd(pattern: re.Pattern[str]) -> str:
+        return "secret"
+
+    with served(app) as origin, http({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client:
+        assert refusal(client.get("/x?pattern=a")) == (403, "argument_refused")
+
+
 def test_a_marked_endpoint_without_a_guard_before_it_answers_nothing(lab: Authority) -> None:
     app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
     app.get("/x")(guard.action("crm.x")(lambda: "x"))
@@ -704,6 +864,47 @@ def with_a_dependency(page: Annotated[int, Depends(paged)]) -> None: ...
 def with_a_header(x_tenant: Annotated[str, Header()]) -> None: ...
 
 
+class Login(BaseModel):
+    name: str
+    passwords: list[SecretStr]
+    before: "Login | None" = None
+
+
+async def reading(request: Request) -> Any:
+    return await request.json()
+
+
+def reading_below(read: Annotated[Any, Depends(reading)]) -> Any:
+    return read
+
+
+def with_the_request(request: Request) -> None: ...
+
+
+def with_the_connection(connection: HTTPConnection) -> None: ...
+
+
+def with_the_socket(websocket: WebSocket) -> None: ...
+
+
+def with_a_reading_dependency(read: Annotated[Any, Depends(reading)]) -> None: ...
+
+
+def with_one_below(read: Annotated[Any, Depends(reading_below)]) -> None: ...
+
+
+def with_one_name_twice(amount: int, cap: Annotated[int, Query(alias="amount")] = 1) -> None: ...
+
+
+def with_one_name_in_two_places(amount: int, cap: Annotated[int, Body(validation_alias="amount")]) -> None: ...
+
+
+def with_a_secret(password: Annotated[SecretStr, Body(embed=True)]) -> None: ...
+
+
+def with_a_secret_within(login: Annotated[Login | None, Body(embed=True)]) -> None: ...
+
+
 def taking_more(**more: str) -> None: ...
 
 
@@ -722,10 +923,20 @@ def by_path(id: Annotated[int, InPath()]) -> None: ...
         ({}, with_filters, "args="),
         ({}, with_one_body, "as a whole"),
         ({}, with_a_dependency, "belong to a dependency"),
+        ({}, with_the_request, "all of the request"),
+        ({}, with_the_connection, "all of the request"),
+        ({}, with_the_socket, "all of the request"),
+        ({}, with_a_reading_dependency, "of a dependency can be asked"),
+        ({}, with_one_below, "of a dependency can be asked"),
+        ({}, with_one_name_twice, "amount and cap are both amount"),
+        ({}, with_one_name_in_two_places, "amount and cap are both amount"),
+        ({}, with_a_secret, "holds a secret"),
+        ({}, with_a_secret_within, "holds a secret"),
         ({}, deferred_with_the_other, "asks for another"),
         ({"tenant": with_a_header}, with_a_header, "may see"),
         ({"args": with_a_header}, with_a_header, "may see"),
         ({"tenant": awaited}, named, "deferred"),
+        ({"tenant": "a\nb"}, named, "not a tenant"),
     ],
 )
 def test_an_endpoint_that_cannot_be_judged_cannot_be_made(
@@ -760,6 +971,8 @@ def test_an_endpoint_that_can_be_judged_can_be_made(guard: FastAPIGuard) -> None
 
     guard.action("crm.x", args=stated)(with_a_dependency)
     guard.action("crm.x")(by_path)
+    for endpoint in (with_the_request, with_a_reading_dependency, with_a_secret):
+        guard.action("crm.x", args={"page": 1})(endpoint)
 
 
 def test_the_environment_describes_a_guard(lab: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
