@@ -11,9 +11,12 @@ Law: a value is taken as one value, whatever stands in it; a prefix that is not 
 """
 
 import json
+import math
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from capx.grant import Grant
     from capx_caveats import JSON, AnyConstraint, Appendable, Entry, Meant
 
-F = TypeVar("F", bound=Callable[..., Any])
+Command = Callable[..., Any]
 
 _PREFIX = re.compile(r"([A-Za-z][A-Za-z0-9_-]*):(.*)", re.DOTALL)
 _RANGE = re.compile(r"(.*?)\.\.(.*)", re.DOTALL)
@@ -41,18 +44,109 @@ class Ordered(click.Command):
 _ORDER = "capx.order"
 
 
-def allow_options(required: bool = False) -> Callable[[F], F]:
-    """`--allow`, `--with` and `--no-args`, for an `Ordered` command."""
+class Allows(NamedTuple):
+    """What was typed with `--allow`, `--with` and `--no-args`; the order is in click's context."""
 
-    def add(command: F) -> F:
+    patterns: tuple[str, ...]
+    with_: tuple[str, ...]
+
+    def entries(self) -> "list[Entry]":
+        """What is allowed, in order, where nothing may name an audience."""
+        from capx_caveats import action
+
+        entries: list[Entry] = []
+        for pattern, args in self._grouped():
+            if "@" in pattern:
+                raise click.UsageError(
+                    f"{pattern} names an audience: here --audience chooses among those that are held"
+                )
+            entries.append(action(pattern, args=args))
+        return entries
+
+    def grants(self) -> "list[Grant]":
+        """What is to be granted, each with its audience if one was typed."""
+        from capx_caveats import action
+
+        found: list[Grant] = []
+        for typed, args in self._grouped():
+            pattern, at, audience = typed.partition("@")
+            if at and not audience:
+                raise click.UsageError(f"{typed} names no audience after the @")
+            entry = action(pattern, args=args)
+            found.append((entry, audience) if audience else entry)
+        return found
+
+    def _grouped(self) -> "list[tuple[str, dict[str, Meant] | None]]":
+        values = {"allow": iter(self.patterns), "with_": iter(self.with_)}
+        groups: list[tuple[str, dict[str, Meant] | None]] = []
+        for option in click.get_current_context().meta.get(_ORDER, ()):
+            if option == "allow":
+                groups.append((next(values["allow"]), None))
+            elif option in {"with_", "no_args"}:
+                if not groups:
+                    raise click.UsageError("--with and --no-args belong to the --allow before them: there is none")
+                pattern, args = groups[-1]
+                args = {} if args is None else args
+                groups[-1] = (pattern, args)
+                if option == "with_":
+                    _put(args, *named_constraint(next(values["with_"])))
+        return groups
+
+
+class Narrowing(NamedTuple):
+    """What was typed with the options for every other caveat."""
+
+    tenant: str | None
+    expires: str | None
+    not_before: str | None
+    max_hops: int | None
+    where: tuple[str, ...]
+
+    def caveats(self) -> "list[Appendable]":
+        """All that was typed; UsageError for an expiry that has passed."""
+        import capx_caveats as vocabulary
+
+        typed: list[Appendable] = []
+        if self.tenant is not None:
+            typed.append(vocabulary.tenant(self.tenant))
+        if self.expires is not None:
+            now = int(time.time())
+            at = vocabulary.parse_instant(self.expires, now)
+            if at <= now:
+                raise click.UsageError(f"--expires {self.expires}: {vocabulary.shown_instant(at)} has passed")
+            typed.append(vocabulary.expires(self.expires))
+        return [*typed, *self.beside_the_task()]
+
+    def beside_the_task(self) -> "list[Appendable]":
+        """What was typed, without the tenant and the expiry: those a task has itself."""
+        import capx_caveats as vocabulary
+
+        typed: list[Appendable] = []
+        if self.not_before is not None:
+            typed.append(vocabulary.not_before(self.not_before))
+        if self.max_hops is not None:
+            typed.append(vocabulary.max_hops(self.max_hops))
+        typed.extend(vocabulary.where(*named_constraint(each)) for each in self.where)
+        return typed
+
+
+def allow_options(required: bool = False, audiences: bool = False) -> Callable[[Command], Command]:
+    """`--allow`, `--with` and `--no-args`, for an `Ordered` command; it gets them as one `allows`."""
+    naming = " ACTION@AUDIENCE where the audience is not the action's first label." if audiences else ""
+
+    def add(command: Command) -> Command:
+        @wraps(command)
+        def collected(*, allow: tuple[str, ...], with_: tuple[str, ...], **others: Any) -> Any:
+            return command(allows=Allows(allow, with_), **others)
+
         return _all(
-            command,
+            collected,
             click.option(
                 "--allow",
                 multiple=True,
                 required=required,
-                metavar="ACTION",
-                help="An action to allow: crm.read, or crm.* for all below. Repeatable.",
+                metavar="ACTION[@AUDIENCE]" if audiences else "ACTION",
+                help=f"An action to allow: crm.read, or crm.* for all below.{naming} Repeatable.",
             ),
             click.option(
                 "--with",
@@ -68,24 +162,41 @@ def allow_options(required: bool = False) -> Callable[[F], F]:
     return add
 
 
-def caveat_options(command: F) -> F:
-    """The options for every other caveat."""
-    return _all(
-        command,
-        click.option("--tenant", metavar="NAME", help="Only calls for this tenant."),
-        click.option("--expires", metavar="WHEN", help="Until then: 15m, 2h, 1d, or 2026-11-25T12:00:00Z."),
-        click.option("--not-before", metavar="WHEN", help="Not before then."),
-        click.option("--max-hops", type=click.IntRange(min=0), metavar="N", help="At most N further delegations."),
-        click.option(
-            "--where",
-            multiple=True,
-            metavar="NAME=VALUE",
-            help="What an attribute of every call, or args.NAME, must be; VALUE as for --with. Repeatable.",
-        ),
-    )
+def caveat_options(tenant: bool = True) -> Callable[[Command], Command]:
+    """The options for every other caveat, for a command that gets them as one `narrowing`."""
+
+    def add(command: Command) -> Command:
+        @wraps(command)
+        def collected(
+            *,
+            tenant: str | None = None,
+            expires: str | None,
+            not_before: str | None,
+            max_hops: int | None,
+            where: tuple[str, ...],
+            **others: Any,
+        ) -> Any:
+            return command(narrowing=Narrowing(tenant, expires, not_before, max_hops, where), **others)
+
+        named = click.option("--tenant", metavar="NAME", help="Only calls for this tenant.")
+        return _all(
+            collected,
+            *((named,) if tenant else ()),
+            click.option("--expires", metavar="WHEN", help="Until then: 15m, 2h, 1d, or 2026-11-25T12:00:00Z."),
+            click.option("--not-before", metavar="WHEN", help="Not before then."),
+            click.option("--max-hops", type=click.IntRange(min=0), metavar="N", help="At most N further delegations."),
+            click.option(
+                "--where",
+                multiple=True,
+                metavar="NAME=VALUE",
+                help="What an attribute of every call, or args.NAME, must be; VALUE as for --with. Repeatable.",
+            ),
+        )
+
+    return add
 
 
-def call_options(command: F) -> F:
+def call_options(command: Command) -> Command:
     """The options that describe a call."""
     return _all(
         command,
@@ -100,77 +211,10 @@ def call_options(command: F) -> F:
     )
 
 
-def _all(command: F, *options: Callable[[F], F]) -> F:
+def _all(command: Command, *options: Callable[[Command], Command]) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
-
-
-def allowed(allow: Iterable[str], with_: Iterable[str]) -> "list[Entry]":
-    """The entries that were typed, in order, without audiences."""
-    from capx_caveats import action
-
-    entries: list[Entry] = []
-    for pattern, args in _grouped(allow, with_):
-        if "@" in pattern:
-            raise click.UsageError(f"{pattern} names an audience: here --audience chooses among those that are held")
-        entries.append(action(pattern, args=args))
-    return entries
-
-
-def granted(allow: Iterable[str], with_: Iterable[str]) -> "list[Grant]":
-    """What is to be granted, each with its audience if one was typed."""
-    from capx_caveats import action
-
-    found: list[Grant] = []
-    for typed, args in _grouped(allow, with_):
-        pattern, at, audience = typed.partition("@")
-        if at and not audience:
-            raise click.UsageError(f"{typed} names no audience after the @")
-        entry = action(pattern, args=args)
-        found.append((entry, audience) if audience else entry)
-    return found
-
-
-def _grouped(allow: Iterable[str], with_: Iterable[str]) -> "list[tuple[str, dict[str, Meant] | None]]":
-    values = {"allow": iter(allow), "with_": iter(with_)}
-    groups: list[tuple[str, dict[str, Meant] | None]] = []
-    for option in click.get_current_context().meta.get(_ORDER, ()):
-        if option == "allow":
-            groups.append((next(values["allow"]), None))
-        elif option in {"with_", "no_args"}:
-            if not groups:
-                raise click.UsageError("--with and --no-args belong to the --allow before them: there is none")
-            pattern, args = groups[-1]
-            args = {} if args is None else args
-            groups[-1] = (pattern, args)
-            if option == "with_":
-                _put(args, *named_constraint(next(values["with_"])))
-    return groups
-
-
-def caveats(
-    *,
-    tenant: str | None = None,
-    expires: str | None = None,
-    not_before: str | None = None,
-    max_hops: int | None = None,
-    where: Iterable[str] = (),
-) -> "list[Appendable]":
-    """The caveats that were typed."""
-    import capx_caveats as vocabulary
-
-    typed: list[Appendable] = []
-    if tenant is not None:
-        typed.append(vocabulary.tenant(tenant))
-    if expires is not None:
-        typed.append(vocabulary.expires(expires))
-    if not_before is not None:
-        typed.append(vocabulary.not_before(not_before))
-    if max_hops is not None:
-        typed.append(vocabulary.max_hops(max_hops))
-    typed.extend(vocabulary.where(*named_constraint(each)) for each in where)
-    return typed
 
 
 def named_constraint(typed: str) -> "tuple[str, Meant]":
@@ -256,9 +300,12 @@ def _range(value: str, name: str) -> "AnyConstraint":
 def _number(value: str, name: str) -> float | None:
     if not value:
         return None
-    number = from_json(value, f"{name}:={value}")
-    if isinstance(number, bool) or not isinstance(number, int | float):
-        raise click.UsageError(f"{value!r:.40} is no number, so it ends no range")
+    try:
+        number = json.loads(value)
+    except (ValueError, RecursionError):
+        number = None
+    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+        raise click.UsageError(f"{name}=range: wants numbers, such as range:0..50; {value!r:.40} is none")
     return number
 
 

@@ -8,8 +8,9 @@ respected; without a terminal nothing is wrapped, so that it can be searched.
 import json
 import os
 import sys
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from capx_cli.escape import clean
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _UNWRAPPED = 10_000
+_LONG = 24
+"""Characters that a cell keeps where there is little room."""
 
 GOOD, BAD, LOUD, QUIET, STRONG = "green", "red", "bold red", "dim", "bold"
 
@@ -72,17 +75,51 @@ def draw(drawable: Any) -> None:
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in drawn.get().removesuffix("\n").split("\n")))
 
 
-def table(headings: Iterable[str], rows: Iterable[Iterable[str]], styles: Mapping[str, str] | None = None) -> None:
-    """Draw rows under headings; a cell whose text is in `styles` gets that style."""
+def table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    styles: Mapping[str, str] | None = None,
+    spare: Sequence[str] = (),
+) -> None:
+    """Draw rows under headings; a cell whose text is in `styles` gets that style.
+
+    With `spare`, no cell is broken: where it is narrow those columns are shortened, then left out in that order.
+    """
     from rich.table import Table
 
     known = styles or {}
+    columns = dict(zip(headings, zip(*rows, strict=True), strict=True))
+    if spare:
+        columns = _fitting(columns, spare, _console(sys.stdout).width)
     drawn = Table(box=None, pad_edge=False, header_style=STRONG)
-    for heading in headings:
-        drawn.add_column(text(heading), overflow="fold")
-    for row in rows:
+    for heading in columns:
+        drawn.add_column(text(heading), overflow="fold", no_wrap=bool(spare))
+    for row in zip(*columns.values(), strict=True):
         drawn.add_row(*(text((cell, known.get(cell, ""))) for cell in row))
     draw(drawn)
+
+
+def _fitting(columns: dict[str, tuple[str, ...]], spare: Sequence[str], room: int) -> dict[str, tuple[str, ...]]:
+    """The columns there is room for, long cells of the spare ones shortened where there is little."""
+    if _width(columns) <= room:
+        return columns
+    fitting = {
+        heading: tuple(_shortened(cell) for cell in cells) if heading in spare else cells
+        for heading, cells in columns.items()
+    }
+    for heading in spare:
+        if _width(fitting) > room:
+            del fitting[heading]
+    return fitting
+
+
+def _width(columns: Mapping[str, Sequence[str]]) -> int:
+    return sum(max(len(heading), *(len(clean(cell)) for cell in cells)) + 2 for heading, cells in columns.items()) - 2
+
+
+def _shortened(cell: str) -> str:
+    shown = clean(cell)
+    return shown if len(shown) <= _LONG else f"{shown[: _LONG - 1]}…"
 
 
 @contextmanager
@@ -95,12 +132,17 @@ def busy(doing: str) -> Generator[None]:
         yield
 
 
-def prepare() -> None:
-    """Write escapes for what a terminal's encoding lacks, rather than fail."""
+def prepare() -> bool:
+    """Write escapes for what a terminal's encoding lacks, rather than fail; tells whether there is an output."""
+    # Python has None for a stream that is closed; the store must not be opened in its place.
+    closed = [name for name in ("stdin", "stdout", "stderr") if getattr(sys, name) is None]
+    for name in closed:
+        setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w"))  # noqa: SIM115 - open until the end
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
+    return "stdout" not in closed
 
 
 def _line(stream: TextIO, line: str, style: str) -> None:

@@ -1,7 +1,7 @@
 """How the same things are said in every command: what a token can do, where it is held, who is meant."""
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     from capx.bundle import Bundle
     from capx.capability import Token
     from capx.effective import Effective
+    from capx_caveats import Presented
 
-IDS = {"ignore_unknown_options": True}
-"""Settings of commands that take ids: one in 64 begins with a dash, and is no option."""
+IDS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
+"""Settings of commands that take ids: one in 64 begins with a dash, and is no option, not even with `-h`."""
+
+
+_INSTANTS = {"at", "opened", "expires", "ended"}
 
 
 def task_id(authority: "Authority", typed: str) -> str:
@@ -39,12 +43,32 @@ def what_is_left(bundle: "Bundle") -> None:
     from capx.effective import effective
 
     now = int(time.time())
+    nothing: list[str] = []
     for capability in bundle:
         left = effective(capability, now)
         if left.why_nothing:
+            nothing.append(left.why_nothing[0])
             screen.note(f"  at {left.audience}: nothing ({left.why_nothing[0]})", screen.QUIET)
         else:
             screen.note(f"  at {left.audience}: {'; '.join(entry.sentence() for entry in left.entries)}")
+    if len(nothing) == len(bundle):
+        screen.note(f"this token allows nothing any more: {nothing[0]}", screen.BAD)
+
+
+def said_end(what: str, end: str, position: int | None, *, again: bool) -> None:
+    """Say that something ended now, or had before."""
+    when = f"was {end} before" if again else f"is {end}"
+    screen.say(f"{what} {when}, at position {position} of the log", "" if again else screen.GOOD)
+
+
+def with_instants(facts: "dict[str, Any]") -> "dict[str, Any]":
+    """The same facts, their Unix seconds as RFC 3339, as in all our JSON; what a bearer sent stays as it is."""
+    from capx_caveats import shown_instant
+
+    return {
+        name: shown_instant(value) if name in _INSTANTS and isinstance(value, int) else value
+        for name, value in facts.items()
+    }
 
 
 def lines(left: "Effective") -> "list[tuple[str, str]]":
@@ -66,6 +90,13 @@ def lines(left: "Effective") -> "list[tuple[str, str]]":
     return said
 
 
+def presented(token: "Token") -> "Presented | None":
+    """The binding of a presentation to its call; None for a capability."""
+    from capx_caveats import Presented
+
+    return next((caveat for caveat in token.caveats[-1] if isinstance(caveat, Presented)), None)
+
+
 def _distance(at: int) -> str:
     seconds = at - int(time.time())
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
@@ -78,10 +109,10 @@ def token_as_json(token: "Token") -> "dict[str, object]":
     """What a token says of itself, not verified; never the token."""
     from capx.chain import b64u
     from capx.effective import effective
-    from capx_caveats import Presented, shown_instant
+    from capx_caveats import shown_instant
 
     return {
-        "kind": "presentation" if any(isinstance(c, Presented) for c in token.caveats[-1]) else "capability",
+        "kind": "capability" if presented(token) is None else "presentation",
         "audience": token.audience,
         "kid": token.kid,
         "issued_at": shown_instant(token.issued_at),

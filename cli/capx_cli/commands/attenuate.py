@@ -8,17 +8,12 @@ from capx_cli.tokens import read_bundle, token_option
 
 @click.command(cls=arguments.Ordered)
 @arguments.allow_options()
-@arguments.caveat_options
+@arguments.caveat_options()
 @token_option
 def attenuate(
     *,
-    allow: tuple[str, ...],
-    with_: tuple[str, ...],
-    tenant: str | None,
-    expires: str | None,
-    not_before: str | None,
-    max_hops: int | None,
-    where: tuple[str, ...],
+    allows: arguments.Allows,
+    narrowing: arguments.Narrowing,
     token_file: str | None,
 ) -> None:
     """Narrow a token, and write the new one to standard output.
@@ -29,8 +24,7 @@ def attenuate(
     """
     from capx_caveats import allow as allowing
 
-    entries = arguments.allowed(allow, with_)
-    caveats = arguments.caveats(tenant=tenant, expires=expires, not_before=not_before, max_hops=max_hops, where=where)
+    entries, caveats = allows.entries(), narrowing.caveats()
     if not entries and not caveats:
         raise click.UsageError("nothing to narrow by: give --allow, --expires, --tenant, --max-hops or --where")
     bundle = read_bundle(token_file).attenuate(*((allowing(*entries),) if entries else ()), *caveats)

@@ -9,19 +9,14 @@ from capx_cli.tokens import read_bundle, token_option
 @click.command(cls=arguments.Ordered)
 @click.option("--to", required=True, metavar="AGENT", help="What the other agent is called: a label for people.")
 @arguments.allow_options()
-@arguments.caveat_options
+@arguments.caveat_options()
 @click.option("--audience", "audiences", multiple=True, help="Pass on only what speaks to this audience. Repeatable.")
 @token_option
 def delegate(
     *,
     to: str,
-    allow: tuple[str, ...],
-    with_: tuple[str, ...],
-    tenant: str | None,
-    expires: str | None,
-    not_before: str | None,
-    max_hops: int | None,
-    where: tuple[str, ...],
+    allows: arguments.Allows,
+    narrowing: arguments.Narrowing,
     audiences: tuple[str, ...],
     token_file: str | None,
 ) -> None:
@@ -36,10 +31,8 @@ def delegate(
 
     child = read_bundle(token_file).delegate(
         to=to,
-        allow=arguments.allowed(allow, with_) or None,
-        caveats=arguments.caveats(
-            tenant=tenant, expires=expires, not_before=not_before, max_hops=max_hops, where=where
-        ),
+        allow=allows.entries() or None,
+        caveats=narrowing.caveats(),
         audiences=audiences or None,
     )
     screen.bare(child.text)

@@ -22,18 +22,13 @@ def task() -> None:
 
 
 @task.command("open", cls=arguments.Ordered)
-@arguments.allow_options(required=True)
-@arguments.caveat_options
+@arguments.allow_options(required=True, audiences=True)
+@arguments.caveat_options()
 @click.option("--purpose", metavar="TEXT", help="A word for the kind of work, kept in the log.")
 def open_(
     *,
-    allow: tuple[str, ...],
-    with_: tuple[str, ...],
-    tenant: str | None,
-    expires: str | None,
-    not_before: str | None,
-    max_hops: int | None,
-    where: tuple[str, ...],
+    allows: arguments.Allows,
+    narrowing: arguments.Narrowing,
     purpose: str | None,
 ) -> None:
     """Open a task, and write the token of its first agent to standard output.
@@ -45,10 +40,15 @@ def open_(
     """
     from capx.authority import Authority
 
-    granted = arguments.granted(allow, with_)
-    caveats = arguments.caveats(not_before=not_before, max_hops=max_hops, where=where)
+    granted, caveats = allows.grants(), narrowing.beside_the_task()
     with Authority.open_home() as authority:
-        opened = authority.open(allow=granted, tenant=tenant, expires=expires or "1h", purpose=purpose, caveats=caveats)
+        opened = authority.open(
+            allow=granted,
+            tenant=narrowing.tenant,
+            expires=narrowing.expires or "1h",
+            purpose=purpose,
+            caveats=caveats,
+        )
     screen.bare(opened.bundle.text)
     screen.note(f"opened task {opened.id}", screen.GOOD)
     words.what_is_left(opened.bundle)
@@ -79,6 +79,7 @@ def list_(as_json: bool, active: bool) -> None:
                 for t in tasks
             ),
             {"active": screen.GOOD, "completed": screen.QUIET, "withdrawn": screen.BAD, "expired": screen.QUIET},
+            spare=("OPENED", "PURPOSE", "EXPIRES", "TENANT"),
         )
 
 
@@ -98,7 +99,7 @@ def show(task_id: str, as_json: bool) -> None:
         events = (event.facts() for event in authority.log() if event.kind == "capability_minted")
         minted = [facts for facts in events if facts.get("task") == found.id]
     if as_json:
-        screen.as_json({**_task_as_json(found), "minted": minted})
+        screen.as_json({**_task_as_json(found), "minted": [words.with_instants(facts) for facts in minted]})
         return
     ended = "" if found.ended is None else f" at {shown_instant(found.ended)}, position {found.position} of the log"
     screen.say(f"task {found.id}", screen.STRONG)
@@ -151,10 +152,8 @@ def _ended(ended: "Ended", as_json: bool) -> None:
         again = ", as it is already" if ended.again else ""
         screen.say(f"task {ended.task} would be {ended.end}{again}")
         say_dying(ended.dying)
-    elif ended.again:
-        screen.say(f"task {ended.task} was {ended.end} before, at position {ended.position} of the log")
     else:
-        screen.say(f"task {ended.task} is {ended.end}, at position {ended.position} of the log", screen.GOOD)
+        words.said_end(f"task {ended.task}", ended.end, ended.position, again=ended.again)
 
 
 def say_dying(dying: "Dying") -> None:
@@ -168,12 +167,4 @@ def say_dying(dying: "Dying") -> None:
 def _task_as_json(found: "TaskRecord") -> dict[str, Any]:
     import msgspec
 
-    from capx_caveats import shown_instant
-
-    ended = None if found.ended is None else shown_instant(found.ended)
-    return {
-        **msgspec.to_builtins(found),
-        "opened": shown_instant(found.opened),
-        "expires": shown_instant(found.expires),
-        "ended": ended,
-    }
+    return words.with_instants(msgspec.to_builtins(found))
