@@ -1,6 +1,7 @@
 """What a command says when it cannot go on, and the exit code of each kind.
 
 0 allowed, done     1 denied     2 usage     3 token, keys, store or service unusable
+70 a bug of capx     130 interrupted     141 nobody reads the output
 """
 
 import click

@@ -4,6 +4,7 @@ Laws: help for all of them is drawn from the table below, without loading any. A
 error that says what to do; no traceback, since it could show a secret (CAPX_DEBUG=1 asks for one).
 """
 
+import errno
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,24 +16,28 @@ import click
 
 from capx_cli.failure import BROKEN_PIPE, DENIED, DONE, INTERRUPTED, UNEXPECTED, UNUSABLE, USAGE
 
-COMMANDS: Mapping[str, tuple[str, str, str]] = {
-    "demo": ("capx_cli.commands.demo", "demo", "Run the Acme QBR, attacked: session-scoped beside execution-scoped"),
-    "init": ("capx_cli.commands.init", "init", "Create the home of an authority: store and root key"),
-    "task": ("capx_cli.commands.task", "task", "Open, list, show, complete and withdraw tasks"),
-    "mint": ("capx_cli.commands.mint", "mint", "Mint one more capability for a task"),
-    "delegate": ("capx_cli.commands.delegate", "delegate", "Narrow a token for another agent, offline"),
-    "attenuate": ("capx_cli.commands.attenuate", "attenuate", "Narrow a token, offline"),
-    "present": ("capx_cli.commands.present", "present", "Bind a token to one call, for a resource to see"),
-    "call": ("capx_cli.commands.call", "call", "Present, send an HTTP request, and explain a refusal"),
-    "inspect": ("capx_cli.commands.inspect", "inspect", "Show what a token can still allow; verifies nothing"),
-    "verify": ("capx_cli.commands.verify", "verify", "Judge a token against a call, with the keys of this home"),
-    "revoke": ("capx_cli.commands.revoke", "revoke", "Kill a node, a capability or a root, and all below"),
-    "why": ("capx_cli.commands.why", "why", "Explain a recorded decision"),
-    "graph": ("capx_cli.commands.graph", "graph", "Draw the execution graph, the dead parts marked"),
-    "keys": ("capx_cli.commands.keys", "keys", "Export the keys that a resource verifies with"),
-    "doctor": ("capx_cli.commands.doctor", "doctor", "Check home, keys, store, log and installation"),
-    "shell-setup": ("capx_cli.commands.shell_setup", "shell_setup", "Print completion for bash, zsh or fish"),
+COMMANDS: Mapping[str, str] = {
+    "demo": "Run the Acme QBR, attacked: session-scoped beside execution-scoped",
+    "init": "Create the home of an authority: store and root key",
+    "task": "Open, list, show, complete and withdraw tasks",
+    "mint": "Mint one more capability for a task",
+    "delegate": "Narrow a token for another agent, offline",
+    "attenuate": "Narrow a token, offline",
+    "present": "Bind a token to one call, for a resource to see",
+    "call": "Present, send an HTTP request, and explain a refusal",
+    "inspect": "Show what a token can still allow; verifies nothing",
+    "verify": "Judge a token against a call, with the keys of this home",
+    "revoke": "Kill a node, a capability or a root, and all below",
+    "why": "Explain a recorded decision",
+    "graph": "Draw the execution graph, the dead parts marked",
+    "keys": "Export the keys that a resource verifies with",
+    "doctor": "Check home, keys, store, log and installation",
+    "shell-setup": "Print completion for bash, zsh or fish",
 }
+
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+_CANNOT_WRITE = "cannot write to standard output"
 
 
 class _NobodyReads(Exception):
@@ -60,18 +65,29 @@ class Lazy(click.Group):
         """Give the names, in the order of the table."""
         return list(COMMANDS)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that was named; UsageError with the nearest name for one that there is not."""
+        if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
+            from difflib import get_close_matches
+
+            near = "".join(f" Did you mean {each!r}?" for each in get_close_matches(args[0], COMMANDS, 1))
+            raise click.UsageError(f"No such command {args[0]!r:.80}.{near}", ctx)
+        return super().resolve_command(ctx, args)
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
         """Load one command."""
         if cmd_name not in COMMANDS:
             return None
-        module, attribute, _ = COMMANDS[cmd_name]
-        command: click.Command = getattr(import_module(module), attribute)
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(import_module(f"capx_cli.commands.{name}"), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         """Write names and short helps from the table."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, short) for name, (_, _, short) in COMMANDS.items()])
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -84,8 +100,9 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 
 @click.group(
     cls=Lazy,
-    context_settings={"help_option_names": ["--help"], "max_content_width": 110},
-    epilog="Exit codes: 0 allowed or done, 1 denied, 2 usage, 3 token, keys, store or service unusable.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Exit codes: 0 allowed or done, 1 denied, 2 usage, 3 token, keys, store or service unusable, "
+    "70 a bug of capx.",
 )
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 def capx() -> None:
@@ -106,15 +123,23 @@ def run(args: Sequence[str]) -> int:
     """Run one command line; gives the exit code."""
     from capx_cli.screen import prepare
 
-    prepare()
+    if not prepare():
+        return _fail(f"{_CANNOT_WRITE}: it is closed", UNUSABLE)
     try:
         code = _invoke(args)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_output()
         return BROKEN_PIPE
+    except OSError as error:
+        _let_go_of_output()
+        return _fail(f"{_CANNOT_WRITE}: {error.strerror}", UNUSABLE)
     return code
+
+
+def _let_go_of_output() -> None:
+    """Drop what cannot be written: Python would complain once more when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _invoke(args: Sequence[str]) -> int:
@@ -122,7 +147,7 @@ def _invoke(args: Sequence[str]) -> int:
 
     try:
         refuse_tokens(args)
-        result: object = capx.main(list(args), prog_name="capx", standalone_mode=False)
+        result: object = capx.main(_asking_for_help(args), prog_name="capx", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return USAGE
@@ -134,14 +159,27 @@ def _invoke(args: Sequence[str]) -> int:
         return _fail(error.format_message(), UNUSABLE)
     except _NobodyReads:
         raise BrokenPipeError from None
-    except Exception as error:  # noqa: BLE001 - the last place where a failure can be put into words
+    except Exception as error:
+        # The last place where a failure can be put into words.
+        if isinstance(error, OSError) and error.filename is None and error.errno in _NO_ROOM:
+            raise
         return _explain(error)
     return result if isinstance(result, int) else DONE
 
 
+def _asking_for_help(args: Sequence[str]) -> list[str]:
+    """The arguments, a last `-h` as `--help`, also where it is not declared since an id may begin with it."""
+    plain = args[-1:] == ["-h"] and not any(each.startswith("-") for each in args[:-1])
+    return [*args[:-1], "--help"] if plain else list(args)
+
+
 def _with_hint(error: click.UsageError) -> str:
     path = error.ctx.command_path if error.ctx else "capx"
-    return f"{error.format_message().rstrip('.')}. See {path} --help"
+    message = error.format_message().rstrip(".")
+    if error.ctx and message.startswith("Got unexpected extra argument"):
+        reads_a_token = any(parameter.name == "token_file" for parameter in error.ctx.command.params)
+        message += ": a file with a token is named by --token-file FILE" if reads_a_token else ""
+    return f"{message}{'' if message.endswith('?') else '.'} See {path} --help"
 
 
 def _explain(error: Exception) -> int:

@@ -1,9 +1,13 @@
 """What a shell sees of every command: help, exit codes, how it starts and how it stops."""
 
+import json
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import click
@@ -11,6 +15,8 @@ import pytest
 
 from capx_cli.main import COMMANDS
 from capx_cli.main import capx as group
+
+COMMAND = (sys.executable, "-m", "capx_cli.main")
 
 
 def commands() -> list[tuple[str, click.Command]]:
@@ -179,3 +185,82 @@ def test_ctrl_c_while_opening_leaves_a_whole_task_or_none(home: Any) -> None:
 def _tasks(home: Any) -> list[dict[str, Any]]:
     tasks: list[dict[str, Any]] = home("task", "list", "--json").json
     return tasks
+
+
+def test_what_cannot_be_written_is_said(home: Any) -> None:
+    for args in (("--help",), ("task", "list"), ("task", "list", "--json")):
+        for unbuffered in ("", "1"):
+            with Path("/dev/full").open("w") as full:
+                done = subprocess.run(
+                    (*COMMAND, *args),
+                    env={**home.env, "PYTHONUNBUFFERED": unbuffered},
+                    stdin=subprocess.DEVNULL,
+                    stdout=full,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    timeout=30,
+                    check=False,
+                )
+            assert (done.returncode, done.stderr) == (
+                3,
+                "capx: cannot write to standard output: No space left on device\n",
+            )
+    line = " ".join((*map(quote, COMMAND), "task", "list"))
+    for closed, code, says in ((">&-", 3, "cannot write to standard output: it is closed"), ("2>&- <&-", 0, "")):
+        done = subprocess.run(
+            ["/bin/sh", "-c", f"{line} {closed}"], env=home.env, capture_output=True, text=True, timeout=30, check=False
+        )
+        assert done.returncode == code
+        assert says in done.stderr
+
+
+def test_a_mistyped_command_is_told_the_nearest(capx: Any) -> None:
+    for args, says in (
+        (("verfy",), "No such command 'verfy'. Did you mean 'verify'? See capx --help"),
+        (("task", "lst"), "No such command 'lst'. Did you mean 'list'? See capx task --help"),
+        (("inspect", "my.token"), "(my.token): a file with a token is named by --token-file FILE. See"),
+        (("task", "list", "x"), "unexpected extra argument (x). See"),
+    ):
+        assert says in capx(*args, code=2).err
+
+
+def test_short_help_is_help_and_never_an_id(home: Any) -> None:
+    for args in (("-h",), ("task", "list", "--json", "-h"), ("revoke", "-h"), ("task", "complete", "last", "-h")):
+        assert home(*args).out.startswith("Usage: capx")
+    assert "-hAAAAAAAAAAAAAAAAAAAA would be revoked" in home("revoke", "-hAAAAAAAAAAAAAAAAAAAA", "--dry-run").out
+
+
+def test_a_narrow_list_of_tasks_keeps_ids_whole(home: Any) -> None:
+    home("task", "open", "--allow", "crm.read", "--tenant", "Acme " * 20 + "Inc.", "--purpose", "qbr")
+    (task,) = _tasks(home)
+    for columns, headings in (
+        ("200", ["TASK", "STATE", "TENANT", "PURPOSE", "OPENED", "EXPIRES"]),
+        ("80", ["TASK", "STATE", "TENANT", "EXPIRES"]),
+        ("60", ["TASK", "STATE", "TENANT"]),
+        ("34", ["TASK", "STATE"]),
+    ):
+        said = home("task", "list", COLUMNS=columns).out.splitlines()
+        assert len(said) == 2
+        assert said[0].split() == headings
+        assert said[1].startswith(task["id"])
+
+
+def test_every_time_in_json_is_rfc_3339(home: Any) -> None:
+    token = home("task", "open", "--allow", "crm.read").token
+    decision = home.decide(token, "crm.write")
+    home("task", "complete", "last")
+    instant = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+    named = {"at", "opened", "expires", "ended", "issued_at", "from", "until"}
+    found: set[str] = set()
+
+    def look(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        for name, value in pairs:
+            assert not isinstance(value, int) or value < 1_000_000_000, (name, value)
+            if name in named and value is not None:
+                assert instant.fullmatch(str(value)), (name, value)
+                found.add(name)
+        return dict(pairs)
+
+    for args in (("task", "list"), ("task", "show", "last"), ("graph",), ("inspect",), ("why", decision.id)):
+        json.loads(home(*args, "--json", token=token).out, object_pairs_hook=look)
+    assert found == named - {"from"}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command(context_settings=words.IDS)
-@click.argument("task_id", metavar="TASK", required=False)
+@click.argument("task_id", metavar="[TASK]", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 def graph(task_id: str | None, as_json: bool) -> None:
     """Draw the execution graph of all tasks, or of TASK (`last` is the newest), the dead parts marked.
@@ -31,7 +31,7 @@ def graph(task_id: str | None, as_json: bool) -> None:
         wanted = None if task_id is None else words.task_id(authority, task_id)
         found = authority.graph(wanted)
     if as_json:
-        screen.as_json(msgspec.to_builtins(found))
+        screen.as_json({"trees": [words.with_instants(msgspec.to_builtins(tree)) for tree in found.trees]})
         return
     if not found.trees:
         screen.say("There is no task. Open one: capx task open --allow ACTION")

@@ -10,7 +10,7 @@ _SHELLS = ("bash", "zsh", "fish")
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(_SHELLS), required=False)
+@click.argument("shell", type=click.Choice(_SHELLS), metavar="[bash|zsh|fish]", required=False)
 def shell_setup(shell: str | None) -> None:
     """Print lines for a shell's start-up file that complete commands and options.
 

@@ -13,7 +13,8 @@ from capx_cli import screen, words
 def why(decision: str, as_json: bool) -> None:
     """Explain a recorded decision: who asked for what, and every reason.
 
-    DECISION is the id in a problem document, a response header, or the log.
+    DECISION is the id in a problem document, a response header, or the log. A refusal with status
+    401 (no token, not authentic, used before) is answered and not recorded.
 
     Example: capx why c2VlIHRoZSBwcm9ibGVt
     """
@@ -22,10 +23,13 @@ def why(decision: str, as_json: bool) -> None:
     with Authority.open_home() as authority:
         event = authority.decision(decision)
     if event is None:
-        raise click.UsageError(f"there is no decision {decision!r:.80} in this log; one made just now may come still")
+        raise click.UsageError(
+            f"there is no decision {decision!r:.80} in this log: one made just now may come still; a refusal with "
+            "status 401 (no token, not authentic, used before) is answered, not recorded"
+        )
     facts = event.facts()
     if as_json:
-        screen.as_json({**facts, "position": event.position})
+        screen.as_json({**words.with_instants(facts), "position": event.position})
     else:
         _show(facts, event.position)
 
