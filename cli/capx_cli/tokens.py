@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _TOKEN = re.compile(r"capx1_[A-Za-z0-9_-]{16}")
+_APART = re.compile(r"\s,?\s*capx1_|,\s")
 _MOST = 32 * (16 * 1024 + 1)
 """Characters: as many tokens as a bundle holds, each as long as a token may be."""
 _STDIN = "-"
@@ -81,6 +82,13 @@ def _bundle(text: str) -> "Bundle":
 
 
 def _text(token_file: str | None) -> str:
+    text = _given(token_file)
+    if _APART.search(text):
+        raise Unusable("there is a blank or a line end between two tokens: join them with a comma alone")
+    return text
+
+
+def _given(token_file: str | None) -> str:
     if token_file is not None:
         return _stripped(_stdin() if token_file == _STDIN else _file(token_file), "the token file")
     if _is_piped() and (piped := _stdin().strip()):
@@ -118,9 +126,10 @@ def _file(name: str) -> str:
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            if stat.S_ISREG(mode) and mode & 0o077:
-                screen.note(f"{name} holds a secret, and others may read it: chmod 600 {name}")
-            return _bounded(file)
+            text = _bounded(file)
+            if stat.S_ISREG(mode) and mode & 0o077 and _TOKEN.search(text):
+                screen.note(f"capx: {name} holds a secret, and others may read it: chmod 600 {name}")
+            return text
     except OSError as error:
         raise Unusable(f"cannot read the token file {name}: {error.strerror}") from None
 
