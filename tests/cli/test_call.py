@@ -89,6 +89,11 @@ def test_a_call_presents_sends_and_explains_a_refusal(home: Any, service: Servic
     body.write_text("[1]")
     home("call", f"{base}/a", "--audience", "crm", "--data-file", str(body), token=token)
 
+    forged = home("call", f"{base}/a", token=home("task", "open", "--allow", "crm.*").token[:-8] + "AAAAAAAA", code=1)
+    assert "not_authentic" in forged.err
+    assert "not recorded" in forged.err
+    assert "capx why" not in forged.err
+
     reader = home("delegate", "--to", "reader", "--audience", "crm", "--allow", "crm.get", token=token).token
     home("call", f"{base}/a", token=reader)
     refused = home("call", f"{base}/a", "--data", "{}", token=reader, code=1)

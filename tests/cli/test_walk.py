@@ -54,7 +54,7 @@ def test_from_init_to_the_graph_of_what_died(capx: Any, tmp_path: Path) -> None:
     assert "slides, held by task > slides-agent" in seen.out
     assert 'may         slides.write where deck is "deck-42" and pages is between 1 and 9' in seen.out
     assert "allows nothing  nothing is allowed by all" in seen.out
-    assert "hop 1: delegated to slides-agent" in seen.out
+    assert "hop 1 (slides-agent): delegated to slides-agent" in seen.out
     view = capx("inspect", "--json", token=narrow.token).json
     assert view["verified"] is False
     assert view["tokens"][0]["effective"]["may"] == []
@@ -111,6 +111,58 @@ def test_from_init_to_the_graph_of_what_died(capx: Any, tmp_path: Path) -> None:
     assert {finding["state"] for finding in capx("doctor", "--json").json} <= {"ok", "warning"}
 
 
+def test_a_token_that_allows_nothing_is_said_to(home: Any) -> None:
+    token = home("task", "open", "--allow", "crm.read", "--allow", "slides.write", "--with", "deck=d1").token
+    some = home("delegate", "--to", "x", "--allow", "crm.*", token=token)
+    assert "allows nothing any more" not in some.err
+    none = home("delegate", "--to", "x", "--allow", "hr.read", token=token)
+    assert none.err.splitlines()[-1].startswith("this token allows nothing any more: nothing is allowed by all: hop 1")
+    for command in (("attenuate",), ("delegate", "--to", "x")):
+        for past in ("2020-01-01T00:00:00Z", "0s"):
+            assert "has passed" in home(*command, "--expires", past, token=token, code=2).err
+    present = ("present", "--action", "slides.write", "--arg")
+    assert "will be refused" not in home(*present, "deck=d1", token=token).err
+    warned = home(*present, "deck=d2", token=token)
+    assert warned.token
+    assert 'this will be refused: this token allows slides.write only where deck is "d1"' in warned.err
+    assert "this will be refused: nothing is allowed by all" in home(*present, "deck=d1", token=none.token).err
+    assert "speaks to crm, slides, not to hr" in home("verify", "--action", "hr.read", token=token, code=2).err
+
+
+def test_a_presentation_is_shown_as_one(home: Any) -> None:
+    token = home("task", "open", "--allow", "crm.read").token
+    seen = home("inspect", "--blocks", token=home("present", "--action", "crm.read", token=token).token).out
+    assert "  a presentation: good for one tool call, until 20" in seen
+    assert "  delegation  none" in seen
+    assert "this presentation: presented once" in seen
+
+
+def test_what_another_home_minted_is_judged_with_the_keys_of_this_one(home: Any, tmp_path: Path) -> None:
+    token = home("task", "open", "--allow", "crm.read").token
+    other = str(tmp_path / "other")
+    home("init", CAPX_HOME=other)
+    said = home("verify", "--action", "crm.read", token=token, code=1, CAPX_HOME=other)
+    assert f"Judged with the keys in {other}: CAPX_HOME" in said.err
+
+
+def test_what_was_never_seen_is_revoked_and_said_to_be_unseen(home: Any) -> None:
+    id_ = "A" * 22
+    for args in (("--dry-run",), ()):
+        assert "nothing with this id was seen so far" in home("revoke", id_, *args).out
+    token = home("task", "open", "--allow", "crm.read").token
+    known = Bundle.parse(token)
+    for capability in known:
+        assert "was seen so far" not in home("revoke", b64u(capability.id)).out
+
+
+def test_a_home_is_not_made_where_others_may_look(capx: Any) -> None:
+    capx.home.mkdir(mode=0o755)
+    assert f"chmod go= {capx.home}" in capx("init", code=3).err
+    assert not list(capx.home.iterdir())
+    capx.home.chmod(0o700)
+    capx("init")
+
+
 def test_commands_pipe_into_each_other(home: Any) -> None:
     import subprocess
 
@@ -130,7 +182,7 @@ def test_commands_pipe_into_each_other(home: Any) -> None:
 
 def test_doctor_finds_what_is_broken(capx: Any) -> None:
     found = {finding["what"]: finding["state"] for finding in capx("doctor", "--json", code=3).json}
-    assert (found["home"], found["root key file"], found["log"]) == ("FAIL", "FAIL", "FAIL")
+    assert (found["home"], found["root keys"], found["log"]) == ("FAIL", "FAIL", "FAIL")
     assert found["name"] == "ok"
 
     import sqlite3
@@ -142,6 +194,7 @@ def test_doctor_finds_what_is_broken(capx: Any) -> None:
     store.close()
     (capx.home / "root.keys").chmod(0o644)
     said = capx("doctor", code=3).out
+    assert said.count("root.keys") == 2  # once said, once in the cure
     assert "the log is broken at position 2" in said
     assert "chmod go=" in said
     assert "chmod 600" in capx("task", "list", code=3).err

@@ -14,6 +14,9 @@ from capx_cli.tokens import read_bundle, token_option
 if TYPE_CHECKING:
     import httpx
 
+_NOT_RECORDED = 401
+"""The status of what was not presented properly; of that no log knows."""
+
 
 @click.command()
 @click.argument("url")
@@ -72,7 +75,10 @@ def _tell(answer: "httpx.Response") -> int:
         screen.note(f"  {reason.get('code')}: {reason.get('sentence')}", screen.BAD)
         if reason.get("wanted"):
             screen.note(f"    wanted: {reason['wanted']}")
-    screen.note(f"  decision {problem.get('decision')}: capx why shows it where the log is kept")
+    if answer.status_code == _NOT_RECORDED:
+        screen.note("  not recorded: the log holds what was decided about tokens that were presented properly")
+    else:
+        screen.note(f"  decision {problem.get('decision')}: capx why shows it where the log is kept")
     return DENIED
 
 

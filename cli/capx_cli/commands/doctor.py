@@ -43,8 +43,8 @@ def _findings(home: "Path") -> Iterator[Finding]:
     yield _python()
     yield from _distribution()
     yield _owned("home", home, f"{home} is a folder of yours alone")
-    yield _owned("root keys", home / ROOT_KEYS, "only you may read them")
-    yield _tried("root key file", lambda: _keys(home / ROOT_KEYS))
+    keys = _owned("root keys", home / ROOT_KEYS, "")
+    yield keys if keys[1] == FAIL else _tried("root keys", lambda: _keys(home / ROOT_KEYS))
     yield _owned("store", home / STORE, "only you may read it")
     yield _tried("log", lambda: _log(home / STORE))
 
@@ -94,7 +94,7 @@ def _tried(what: str, check: Callable[[], str]) -> Finding:
 def _keys(path: "Path") -> str:
     from capx.keys import KeyRing
 
-    return f"mints with {KeyRing.load(path).active.kid}"
+    return f"only you may read them; mints with {KeyRing.load(path).active.kid}"
 
 
 def _log(path: "Path") -> str:

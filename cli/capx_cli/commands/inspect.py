@@ -38,14 +38,21 @@ def inspect(blocks: bool, as_json: bool, token_file: str | None) -> None:
 def _show(token: "Token") -> None:
     from capx.chain import b64u
     from capx.effective import effective
+    from capx.present import WINDOW_AFTER
+    from capx_caveats import shown_instant
 
     screen.say(f"{token.audience}, held by {words.holder(token.hops)}", screen.STRONG)
     left = effective(token, int(time.time()))
+    mark = words.presented(token)
+    if mark is not None:
+        until = mark.at + WINDOW_AFTER if left.expires is None else min(left.expires, mark.at + WINDOW_AFTER)
+        screen.say(f"  a presentation: good for one {mark.profile} call, until {shown_instant(until)}")
     said = [
         ("task", token.task or "-"),
         ("node", "-" if token.node is None else b64u(token.node)),
         ("id", b64u(token.id)),
-        *words.lines(left),
+        *(line for line in words.lines(left) if mark is None or line[0] != "delegation"),
+        *((("delegation", "none"),) if mark is not None else ()),
     ]
     width = max(len(name) for name, _ in said)
     for name, sentence in said:
@@ -53,11 +60,14 @@ def _show(token: "Token") -> None:
 
 
 def _show_blocks(token: "Token") -> None:
-    from capx_caveats import Hop
+    from capx.decision import whose
+    from capx_caveats import Hop, Presented
 
     hop = len(token.hops) - sum(isinstance(block[0], Hop) for block in token.caveats)
     for at, block in enumerate(token.caveats):
         hop += at > 0 and isinstance(block[0], Hop)
-        whose = "the task's grant" if at == 0 else f"hop {hop}"
+        holder = whose(at and hop, token.hops[hop - 1] if hop else None)
+        if any(isinstance(caveat, Presented) for caveat in block):
+            holder = "this presentation"
         for caveat in block:
-            screen.say(f"  {whose}: {caveat.sentence()}")
+            screen.say(f"  {holder}: {caveat.sentence()}")

@@ -1,12 +1,18 @@
 """`capx present`: a token bound to one call."""
 
+import time
 from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from capx_cli import arguments, screen
 from capx_cli.tokens import read_bundle, token_option
+
+if TYPE_CHECKING:
+    from capx.capability import Token
+    from capx.present import Received
 
 
 @click.command()
@@ -51,9 +57,27 @@ def present(
             raise click.UsageError("--arg belongs to --action")
         method, target = http or ("", "")
         received = HttpRequest(method=method, target=target, content_type=content_type, body=body or b"")
-    presentation = bundle.present(chosen_audience(bundle.audiences, audience, action), received)
+    presenting = bundle.candidates(chosen_audience(bundle.audiences, audience, action), received)[0]
+    presentation = presenting.present(received)
     screen.bare(f"Authorization: {presentation.authorization}" if header else presentation.text)
     screen.note(f"good once at {presentation.audience}, for a minute")
+    if why := _refused_by_itself(presenting, received):
+        screen.note(f"this will be refused: {why}", screen.BAD)
+
+
+def _refused_by_itself(token: "Token", received: "Received") -> str | None:
+    """Why this token refuses the call whatever a resource knows, as far as it says itself."""
+    from capx.effective import effective
+    from capx.present import ToolCall
+    from capx_caveats import Allow, Call, Facts
+
+    left = effective(token, int(time.time()))
+    if left.why_nothing:
+        return left.why_nothing[0]
+    if not isinstance(received, ToolCall):
+        return None
+    refusal = Allow(left.entries).refusal(Facts(Call(received.action, received.args), 0, 0.0))
+    return None if refusal is None else f"this token {refusal.sentence}"
 
 
 def chosen_audience(held: Collection[str], audience: str | None, action: str | None) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command(context_settings=words.IDS)
-@click.argument("target", required=False)
+@click.argument("target", metavar="[TARGET]", required=False)
 @click.option("--held", is_flag=True, help="Instead of TARGET: the node at which the given token is held.")
 @click.option("--dry-run", is_flag=True, help="Only say what is known to die.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def revoke(target: str | None, held: bool, dry_run: bool, as_json: bool, token_file: str | None) -> None:
     """Kill a node, a capability or a root, and everything below it, at every resource.
 
-    TARGET is an id that `capx graph`, `capx inspect` or `capx delegate` showed, or the id of a task (or
-    `last`), which stands for its root. What was never seen can be revoked too.
+    TARGET is an id that `capx graph`, `capx inspect` or `capx delegate` showed, or the id of a task, which
+    stands for its root; `last` is the task that was opened last. What was never seen can be revoked too.
 
     Example: capx revoke dXW3bnB0aGlzIGlzIG5vdA --dry-run
     """
@@ -39,16 +39,28 @@ def revoke(target: str | None, held: bool, dry_run: bool, as_json: bool, token_f
         elif target == "last":
             target = words.task_id(authority, target)
         revoked = authority.revoke(target, dry_run=dry_run)
+        unseen = not (as_json or revoked.again or revoked.is_root) and _unseen(authority, revoked.id)
     kind = "root of a task" if revoked.is_root else "node or capability"
     if as_json:
         screen.as_json(msgspec.to_builtins(revoked))
     elif revoked.dying is not None:
         screen.say(f"{kind} {revoked.id} {'is dead already' if revoked.again else 'would be revoked'}")
         say_dying(revoked.dying)
-    elif revoked.again:
-        screen.say(f"{kind} {revoked.id} was revoked before, at position {revoked.position} of the log")
     else:
-        screen.say(f"{kind} {revoked.id} is revoked, at position {revoked.position} of the log", screen.GOOD)
+        words.said_end(f"{kind} {revoked.id}", "revoked", revoked.position, again=revoked.again)
+    if unseen:
+        screen.say("  nothing with this id was seen so far")
+
+
+def _unseen(authority: "Authority", id_: str) -> bool:
+    from capx.chain import unb64u
+    from capx.errors import CapxError
+
+    try:
+        return not any(authority.graph().below(unb64u(id_)))
+    except CapxError:
+        # The revocation stands, and a log that cannot be drawn does not make it a failure.
+        return False
 
 
 def _node(authority: "Authority", bundle: "Bundle") -> str:

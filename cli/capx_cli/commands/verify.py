@@ -44,14 +44,18 @@ def verify(
     Example: capx verify --action slides.write --arg deck=deck-42 --tenant Acme
     """
     from capx.authority import Authority
-    from capx_caveats import Call, Presented
+    from capx.home import home_folder
+    from capx_caveats import Call
 
     if action is None:
         raise click.UsageError("Missing option '--action'")
     call = Call(action, arguments.arguments(args), tenant=tenant, attributes=arguments.arguments(attributes))
     tokens = read_tokens(token_file)
-    meant = chosen_audience(tuple(dict.fromkeys(token.audience for token in tokens)), audience, action)
-    bare = not any(isinstance(caveat, Presented) for caveat in tokens[0].caveats[-1])
+    held = tuple(dict.fromkeys(token.audience for token in tokens))
+    meant = chosen_audience(held, audience, action)
+    if audience is None and meant not in held:
+        raise click.UsageError(f"this token speaks to {', '.join(held)}, not to {meant}: choose with --audience")
+    bare = words.presented(tokens[0]) is None
     with Authority.open_home() as authority:
         explanation = _explain(authority, meant, tokens, call)
     if as_json:
@@ -60,6 +64,8 @@ def verify(
         _show(explanation, meant, call)
     if bare:
         screen.note(_BARE)
+    if any(refusal.code == "not_authentic" for refusal in explanation.refusals):
+        screen.note(f"Judged with the keys in {home_folder()}: CAPX_HOME names another home.")
     return DONE if explanation.allowed else DENIED
 
 

@@ -46,7 +46,9 @@ def show(console: Console, outcome: Outcome, kept: Path | None) -> None:
     right = sum(row.ok for row in outcome.rows)
     verdict = f"\n{right} of {len(outcome.rows)} rows as expected, in {outcome.seconds:.1f} s."
     console.print(Text(verdict, GOOD if right == len(outcome.rows) else BAD))
-    if kept is not None:
+    if kept is None:
+        console.print(Text("Next: capx demo --keep DIR leaves store, keys and log in DIR, to look around in."))
+    else:
         _titled(console, "Kept. To look around")
         for command in commands(kept, outcome):
             console.print(Text(f"   {command}"), soft_wrap=True)
