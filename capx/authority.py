@@ -290,7 +290,7 @@ class Authority:
             raise InvalidRequest(f"{shown_instant(at)} has passed: an expiry lies ahead")
         if at > now + self.max_ttl:
             raise InvalidRequest(
-                f"{shown_instant(at)} is too far ahead: this authority lets nothing live longer than {self.max_ttl} s"
+                f"{shown_instant(at)} is too far ahead: here nothing lives longer than {shown_duration(self.max_ttl)}"
             )
         return at
 

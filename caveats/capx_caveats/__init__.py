@@ -65,7 +65,7 @@ from capx_caveats.marks import Hop, Intent, Mark, MaxHops, Presented, Root, Step
 from capx_caveats.names import is_action, is_attribute, is_audience, is_id, is_label, is_pattern
 from capx_caveats.values import JSON, MISSING, SAFE_INTEGER, Literal, Value, demand_json, shown
 from capx_caveats.vocabulary import DEFAULT, TooLarge, Vocabulary, encode_block
-from capx_caveats.when import When, parse_duration, parse_instant, shown_instant
+from capx_caveats.when import When, parse_duration, parse_instant, shown_duration, shown_instant
 
 __all__ = [
     "DEFAULT",
@@ -146,6 +146,7 @@ __all__ = [
     "prefix",
     "resolved",
     "shown",
+    "shown_duration",
     "shown_instant",
     "tenant",
     "until_completed",

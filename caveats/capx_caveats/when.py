@@ -55,3 +55,9 @@ def shown_instant(seconds: int) -> str:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (ValueError, OverflowError, OSError):
         return f"{seconds} s"
+
+
+def shown_duration(seconds: int) -> str:
+    """A duration in the largest unit that divides it: `15m`, `1d`."""
+    unit, size = max(((unit, size) for unit, size in _UNITS.items() if seconds % size == 0), key=lambda one: one[1])
+    return f"{seconds // size}{unit}"

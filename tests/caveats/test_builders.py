@@ -45,6 +45,7 @@ from capx_caveats import (
     parse_duration,
     parse_instant,
     prefix,
+    shown_duration,
     shown_instant,
     tenant,
     until_completed,
@@ -186,3 +187,11 @@ def test_a_duration_stays_relative_until_it_meets_a_clock(kind: Any) -> None:
     relative = kind("15m")
     assert isinstance(relative, Relative)
     assert relative.at(100) == kind(1000)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(90, "90s"), (900, "15m"), (7200, "2h"), (86_400, "1d"), (90_000, "25h")]
+)
+def test_a_duration_is_shown_as_it_is_written(seconds: int, text: str) -> None:
+    assert shown_duration(seconds) == text
+    assert parse_duration(text) == seconds
