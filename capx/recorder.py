@@ -2,7 +2,8 @@
 
 Laws: a slot is reserved before a decision is made; when there is none, nothing may be decided. Recording then never
 fails and never waits: a verdict does not change because a disk is slow. Decisions are written in the order in which
-they were recorded, and each once; while the store fails they are kept and tried again.
+they were recorded, and each once; while the store fails they are kept and tried again. What no log can hold costs a
+decision its values, at worst its reasons, and holds up no other; nothing ends the writer.
 """
 
 import atexit
@@ -11,6 +12,7 @@ import threading
 import time
 import weakref
 from collections import deque
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 from typing import Final, Protocol
@@ -19,12 +21,14 @@ from msgspec import UNSET, Struct, json
 from msgspec.structs import replace
 
 from capx.decision import Decision
-from capx.errors import StoreProblem, Unavailable
-from capx.store import Store
+from capx.errors import Unavailable
+from capx.store import Store, Unwritable
 
 _BATCH = 500
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 _AT_EXIT = 2.0
+# What a decision of its own may cause, however well the store is.
+_OF_A_DECISION = (Unwritable, OverflowError, MemoryError)
 
 
 class Recorder(Protocol):
@@ -57,6 +61,7 @@ class _Record(Struct, frozen=True):
     id: str
     at: int
     body: bytes
+    shorter: Iterator[bytes]
 
 
 class StoreRecorder:
@@ -78,7 +83,7 @@ class StoreRecorder:
         self._taken = 0
         self._closing = False
         self._writer: threading.Thread | None = None
-        self.problem: StoreProblem | None = None
+        self.problem: Exception | None = None
 
     def reserve(self) -> None:
         """Take a slot for one decision; Unavailable when all are taken."""
@@ -89,22 +94,24 @@ class StoreRecorder:
             if self._closing:
                 raise Unavailable("cannot record another decision: the recorder was closed")
             if self._taken >= self._capacity:
+                # A writer that could not start would leave it at that.
+                self._ensure_writer()
                 raise Unavailable(f"cannot record another decision: {self._taken} wait to be written")
             self._taken += 1
 
     def record(self, decision: Decision) -> None:
         """Hand over a decision for the slot that was taken; it is written soon."""
-        entry = _Record(decision.id, decision.at, _body(decision))
+        bodies = _bodies(decision)
+        entry = _Record(decision.id, decision.at, next(bodies), bodies)
         with self._changed:
             self._waiting.append(entry)
-            if self._writer is None:
-                self._writer = threading.Thread(target=self._write, name="capx-recorder", daemon=True)
-                self._writer.start()
+            self._ensure_writer()
             self._changed.notify_all()
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Whether all that was recorded is written, after waiting up to `timeout` seconds for it."""
         with self._changed:
+            self._ensure_writer()
             return self._changed.wait_for(lambda: not self._waiting, timeout)
 
     def close(self, timeout: float = 5.0) -> bool:
@@ -119,28 +126,61 @@ class StoreRecorder:
             writer.join(max(0.0, ends - time.monotonic()))
         return written
 
+    def _ensure_writer(self) -> None:
+        """Start the writer if there is something to write; when no thread can be had, the next caller tries again."""
+        if self._writer is not None or not self._waiting:
+            return
+        writer = threading.Thread(target=self._write, name="capx-recorder", daemon=True)
+        try:
+            writer.start()
+        except (RuntimeError, MemoryError) as error:
+            self.problem = error
+        else:
+            self._writer = writer
+
     def _write(self) -> None:
-        pause = _FIRST_PAUSE
-        while batch := self._next():
+        pause, suspects = _FIRST_PAUSE, 0
+        while batch := self._next(1 if suspects else _BATCH):
             try:
                 self._append(batch)
-            except StoreProblem as problem:
-                self.problem = problem
-                time.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+            except _OF_A_DECISION as error:
+                self.problem = error
+                if len(batch) > 1:
+                    suspects = len(batch)
+                    continue
+                if self._shorten():
+                    continue
+            except Exception as error:  # noqa: BLE001 # whatever it is, a writer that ended would lose decisions
+                self.problem = error
+            else:
+                self._written(len(batch))
+                pause, suspects = _FIRST_PAUSE, max(0, suspects - len(batch))
                 continue
-            pause, self.problem = _FIRST_PAUSE, None
-            with self._changed:
-                for _ in batch:
-                    self._waiting.popleft()
-                self._taken -= len(batch)
-                self._changed.notify_all()
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _next(self) -> list[_Record]:
+    def _shorten(self) -> bool:
+        """Whether there was a shorter form of the next decision; it takes its place."""
+        first = self._waiting[0]
+        body = next(first.shorter, None)
+        if body is None:
+            return False
+        self._waiting[0] = replace(first, body=body)
+        return True
+
+    def _written(self, count: int) -> None:
+        with self._changed:
+            for _ in range(count):
+                self._waiting.popleft()
+            self._taken -= count
+            self.problem = None
+            self._changed.notify_all()
+
+    def _next(self, most: int) -> list[_Record]:
         """The next decisions, waited for, which stay in the queue; none when all is done."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closing)
-            return list(islice(self._waiting, _BATCH))
+            return list(islice(self._waiting, most))
 
     def _append(self, batch: list[_Record]) -> None:
         with self._store.write(durable=False) as transaction:
@@ -150,13 +190,13 @@ class StoreRecorder:
                     transaction.append("decision", entry.body, at=entry.at)
 
 
-def _body(decision: Decision) -> bytes:
-    """The body of its event without what cannot be written: a service's own caveat may refuse with anything."""
+def _bodies(decision: Decision) -> Iterator[bytes]:
+    """The bodies of its event that can be encoded, ever shorter: a service's own caveat may refuse with anything."""
     without_given = tuple(replace(refusal, given=UNSET) for refusal in decision.refusals)
     for refusals in (decision.refusals, without_given):
         with suppress(Exception):
-            return json.encode(replace(decision, refusals=refusals).body())
-    return json.encode(replace(decision, refusals=()).body())
+            yield json.encode(replace(decision, refusals=refusals).body())
+    yield json.encode(replace(decision, refusals=()).body())
 
 
 _open_recorders: "weakref.WeakSet[StoreRecorder]" = weakref.WeakSet()

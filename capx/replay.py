@@ -1,7 +1,8 @@
 """The memory of presentations: each is good once, whatever became of it.
 
 Laws: a presentation is burnt on sight, atomically, and remembered until its window has passed. A memory that cannot
-tell refuses: one that is full, that was not there yet when the presentation was made, or whose store fails.
+tell refuses: one that is full, that was not there yet when the presentation was made, that has forgotten its window,
+or whose store fails or is not the one it was.
 """
 
 import math
@@ -13,7 +14,10 @@ from typing import ClassVar
 
 from capx.errors import StoreProblem, Unavailable
 from capx.present import WINDOW_AFTER, WINDOW_BEFORE
-from capx.store import Store
+from capx.store import Head, Store, Writing
+
+# By this many seconds, and before their end, all windows have passed that are open now.
+_HORIZON = WINDOW_AFTER + WINDOW_BEFORE + 1
 
 
 class Replay(ABC):
@@ -65,6 +69,8 @@ class ProcessReplay(Replay):
             self._forget(now)
             if presentation in self._seen:
                 return False
+            if until < self._forgotten:
+                raise Unavailable("cannot tell whether this was used: its window has been forgotten; present again")
             if len(self._seen) >= self._capacity:
                 raise Unavailable("has no room to remember another presentation: present again in a minute")
             self._seen.add(presentation)
@@ -73,6 +79,8 @@ class ProcessReplay(Replay):
 
     def _forget(self, now: int) -> None:
         if now <= self._forgotten:
+            # A clock was ahead, and what it made us forget is unknown. All that was presented so far ends before this.
+            self._forgotten = min(self._forgotten, now + _HORIZON)
             return
         self._forgotten = now
         for end in [end for end in self._by_end if end < now]:
@@ -80,17 +88,58 @@ class ProcessReplay(Replay):
 
 
 class StoreReplay(Replay):
-    """A memory in a store, shared by all processes that use it."""
+    """A memory in a store, shared by all processes that use it, as long as it is the same store."""
 
     blocking = True
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._seen: Head | None = None
+        self._last: tuple[bytes, int] | None = None
+        self._unknown_before = 0
 
     def burn(self, presentation: bytes, until: int, now: int) -> bool:
         """Whether the id was new in the store; it is burnt now."""
         try:
             with self._store.write(durable=False) as transaction:
-                return transaction.burn(presentation, until=until, now=now)
+                head = transaction.head()
+                self._demand_memory(transaction, head, until, now)
+                new = transaction.burn(presentation, until=until, now=now)
+        except Unavailable:
+            raise
         except StoreProblem as problem:
             raise Unavailable(str(problem)) from problem
+        self._seen = head
+        if new:
+            self._last = presentation, until
+        return new
+
+    def _demand_memory(self, transaction: Writing, head: Head, until: int, now: int) -> None:
+        """Refuse a store that is not the one of the last burn, and for a window one that has lost that burn."""
+        if self._seen is not None:
+            _demand_continued(transaction, self._seen, head)
+        if self._last is not None:
+            last, until = self._last
+            # Burning it again is how to look: only a copy made before it takes it for new.
+            if transaction.burn(last, until=until, now=now):
+                self._last, self._unknown_before = None, now + _HORIZON
+        if until < self._unknown_before:
+            raise Unavailable(
+                "cannot tell whether this was used: the store has lost what was presented; "
+                f"present again in {max(1, self._unknown_before - WINDOW_AFTER - now)} s"
+            )
+
+
+def _demand_continued(transaction: Writing, seen: Head, head: Head) -> None:
+    if head.epoch != seen.epoch:
+        raise Unavailable("the store was replaced by another one: restart its services to use it")
+    if head.position < seen.position:
+        raise Unavailable(
+            f"the store went back from position {seen.position} to {head.position}: an older copy was put in its place"
+        )
+    if seen.position in (0, head.position):
+        same = seen.position == 0 or head.hash == seen.hash
+    else:
+        same = [event.hash for event in transaction.events(after=seen.position - 1, limit=1)] == [seen.hash]
+    if not same:
+        raise Unavailable(f"the store tells another history than before at position {seen.position}")

@@ -66,6 +66,7 @@ class Place:
         source.backup(target)
         source.close()
         target.close()
+        copy.chmod(0o600)
         return copy
 
     def without_wal(self) -> None:

@@ -1,6 +1,7 @@
 """How decisions reach the log."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -219,3 +220,74 @@ def test_a_forked_child_records_what_it_decided_and_nothing_of_its_parents(
 def test_without_a_record_everything_goes_through() -> None:
     NO_RECORDER.reserve()
     NO_RECORDER.record(decision(1))
+
+
+def no_thread(self: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_a_thread_that_cannot_start_fails_no_decision_and_is_started_later(
+    store: SQLiteStore, recorder: StoreRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        for number in range(200):
+            record(recorder, number)
+        assert "new thread" in str(recorder.problem)
+        assert not recorder.flush(timeout=0)
+    with pytest.raises(Unavailable, match="wait to be written"):
+        recorder.reserve()
+    ends = time.monotonic() + 5
+    while recorded(store) == [] and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert recorder.flush()
+    assert recorded(store) == [f"dec-{number}" for number in range(200)]
+
+
+def test_an_error_of_any_kind_ends_no_writer(
+    store: SQLiteStore, recorder: StoreRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(**options: bool) -> None:
+        raise ZeroDivisionError("out of nowhere")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "write", broken)
+        record(recorder, 1)
+        assert not recorder.flush(timeout=0.1)
+        assert "nowhere" in str(recorder.problem)
+    assert recorder.flush()
+    assert str(recorder.problem) == "None"
+    assert recorded(store) == ["dec-1"]
+
+
+def limit_length(store: SQLiteStore, length: int) -> None:
+    """Make the store hold rows of up to `length` bytes; SQLite's own limit is a gigabyte."""
+    pool = store._pool  # pyright: ignore[reportPrivateUsage] # a gigabyte is more than a test can write
+    with pool.connection() as connection:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, length)
+
+
+@pytest.mark.parametrize("poison", ["\x01" * 5_000, "sentence"])
+def test_a_decision_too_big_for_the_store_is_shortened_and_holds_up_no_other(
+    store: SQLiteStore, recorder: StoreRecorder, monkeypatch: pytest.MonkeyPatch, poison: str
+) -> None:
+    limit_length(store, 4_000)
+    refusal = (
+        Refusal("odd", "is odd" * 5_000) if poison == "sentence" else Refusal("odd", "is odd", "even", given=poison)
+    )
+    # All wait when the writer begins, so that they are one batch.
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        for number in range(20):
+            recorder.reserve()
+            recorder.record(
+                msgspec.structs.replace(decision(number), refusals=(refusal if number == 7 else Refusal("b", "c"),))
+            )
+    assert recorder.flush()
+    assert str(recorder.problem) == "None"
+    assert recorded(store) == [f"dec-{number}" for number in range(20)]
+    with store.read() as reading:
+        reasons = [event.facts()["reasons"] for event in reading.events()]
+    assert all(len(reasons[number]) == 1 for number in range(20) if number != 7)
+    assert [reason["wanted"] for reason in reasons[7]] == ([] if poison == "sentence" else ["even"])
+    assert all("given" not in reason for reason in reasons[7])

@@ -1,5 +1,6 @@
 """The memory of presentations."""
 
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -169,3 +170,103 @@ def test_what_a_clock_ahead_made_the_store_forget_does_not_come_back(tmp_path: P
     later = NOW + 1 + 66
     assert replay.burn(b"c" * 16, later + 60, later), "and the store recovers within a window"
     store.close()
+
+
+def test_the_store_forgot_one_made_five_seconds_ahead_and_still_refuses_it(tmp_path: Path) -> None:
+    store = SQLiteStore.create(tmp_path / "capx.db")
+    replay = Replay.store(store)
+    assert replay.burn(b"a" * 16, NOW + 65, NOW)
+    assert replay.burn(b"x" * 16, NOW + 1_060, NOW + 1_000)
+    assert not replay.burn(b"a" * 16, NOW + 65, NOW)
+    store.close()
+
+
+def test_a_thread_that_comes_after_its_window_was_forgotten_is_refused() -> None:
+    replay = Replay.process(clock=Clock(NOW - 1_000))
+    assert replay.burn(b"a" * 16, NOW + 60, NOW)
+    assert replay.burn(b"b" * 16, NOW + 121, NOW + 61)
+    with pytest.raises(Unavailable, match="forgotten"):
+        replay.burn(b"a" * 16, NOW + 60, NOW + 60)
+
+
+def test_what_a_clock_ahead_made_a_process_forget_does_not_come_back() -> None:
+    replay = Replay.process(clock=Clock(NOW - 1_000))
+    assert replay.burn(b"a" * 16, NOW + 65, NOW)
+    assert replay.burn(b"x" * 16, NOW + 10_060, NOW + 10_000)
+    with pytest.raises(Unavailable, match="forgotten"):
+        replay.burn(b"a" * 16, NOW + 65, NOW)
+    assert replay.burn(b"c" * 16, NOW + 67 + 60, NOW + 67), "and the process recovers within a window"
+
+
+class Swapped:
+    """A store in use, and a copy of its file made before the last presentations."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "capx.db"
+        self.store = SQLiteStore.create(self.path)
+        self.replay = Replay.store(self.store)
+        self.note()
+
+    def note(self, body: bytes = b"{}") -> None:
+        with self.store.write() as transaction:
+            transaction.append("noted", body, at=NOW)
+
+    def copy(self) -> Path:
+        copy = self.path.with_name("copy.db")
+        source, target = sqlite3.connect(self.path), sqlite3.connect(copy)
+        source.backup(target)
+        source.close()
+        target.close()
+        copy.chmod(0o600)
+        return copy
+
+    def put(self, copy: Path) -> None:
+        copy.replace(self.path)
+        for suffix in ("-wal", "-shm"):
+            self.path.with_name(f"capx.db{suffix}").unlink(missing_ok=True)
+
+
+@pytest.fixture
+def swapped(tmp_path: Path) -> Iterator[Swapped]:
+    made = Swapped(tmp_path)
+    yield made
+    made.store.close()
+
+
+def test_a_copy_put_in_the_stores_place_does_not_make_what_was_used_new(swapped: Swapped) -> None:
+    copy = swapped.copy()
+    assert swapped.replay.burn(b"a" * 16, NOW + 60, NOW)
+    assert swapped.replay.burn(b"b" * 16, NOW + 60, NOW)
+    swapped.put(copy)
+    for presentation in (b"a" * 16, b"b" * 16, b"a" * 16):
+        with pytest.raises(Unavailable, match="lost what was presented"):
+            swapped.replay.burn(presentation, NOW + 60, NOW + 1)
+    assert swapped.replay.burn(b"c" * 16, NOW + 7 + 60, NOW + 7), "what was made since is known"
+
+
+def test_an_older_copy_is_refused_until_it_has_caught_up_and_never_with_another_history(swapped: Swapped) -> None:
+    copy = swapped.copy()
+    swapped.note()
+    assert swapped.replay.burn(b"a" * 16, NOW + 60, NOW)
+    swapped.put(copy)
+    with pytest.raises(Unavailable, match="older copy"):
+        swapped.replay.burn(b"a" * 16, NOW + 60, NOW)
+    swapped.note(b'{"other":1}')
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="another history"):
+            swapped.replay.burn(b"z" * 16, NOW + 1_000, NOW + 940)
+        swapped.note()
+
+
+def test_an_empty_store_put_in_the_stores_place_is_refused(swapped: Swapped) -> None:
+    assert swapped.replay.burn(b"a" * 16, NOW + 60, NOW)
+    SQLiteStore.create(swapped.path.with_name("empty.db")).close()
+    swapped.put(swapped.path.with_name("empty.db"))
+    with pytest.raises(Unavailable, match="another one"):
+        swapped.replay.burn(b"a" * 16, NOW + 60, NOW)
+
+
+def test_a_store_that_grows_between_burns_is_the_same(swapped: Swapped) -> None:
+    for number in range(5):
+        assert swapped.replay.burn(number.to_bytes(16, "big"), NOW + 60, NOW)
+        swapped.note()

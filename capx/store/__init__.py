@@ -12,8 +12,13 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from capx.errors import StoreProblem
 from capx.log import Event, Place
 from capx.task import FIRST, State
+
+
+class Unwritable(StoreProblem):
+    """What was to be written can never be: it is too big, or no value that the store can hold."""
 
 
 class Head(Struct, frozen=True):

@@ -3,8 +3,8 @@
 Laws: in WAL mode a durable transaction is on the disk when it is left (`synchronous = FULL`), any other is in the file
 (`NORMAL`): no process's death loses it. Writers are alone from their first statement (`BEGIN IMMEDIATE`), so what they
 read is what they build upon. Connections come from a small pool and belong to one transaction at a time; none outlives
-a fork, or the file that it was opened on. What was forgotten counts as burnt: a presentation whose window may already
-have been cleared away is not new.
+a fork, or the file that it was opened on, and none goes on whose `-wal` was taken away. What was forgotten counts as
+burnt: a presentation whose window may already have been cleared away is not new.
 """
 
 import contextlib
@@ -20,14 +20,24 @@ from capx.errors import StoreProblem
 from capx.log import Event, following
 from capx.present import WINDOW_AFTER, WINDOW_BEFORE
 from capx.store import Death, Head, Reading, TaskRecord, Writing
-from capx.store.sqlite_file import BUSY_SECONDS, Identity, Idle, connect, create, explained, identity
+from capx.store.sqlite_file import (
+    BUSY_SECONDS,
+    Connection,
+    Identity,
+    Idle,
+    connect,
+    create,
+    demand_same_companions,
+    explained,
+    identity,
+)
 from capx.task import State
 
 _PAGE = 1_000
 _IDLE = 8
 _FORGET_EVERY = 60
-# No presentation that exists by now reaches further ahead.
-_HORIZON = WINDOW_AFTER + WINDOW_BEFORE
+# No window that is open now reaches this far ahead.
+_HORIZON = WINDOW_AFTER + WINDOW_BEFORE + 1
 
 _TASK = "SELECT id, root, opened, expires, tenant, purpose, state, ended, position FROM tasks"
 _EVENT = "SELECT position, at, kind, CAST(body AS BLOB), hash FROM events"
@@ -201,7 +211,7 @@ class _Pool:
         self._closed = False
 
     @contextlib.contextmanager
-    def connection(self) -> Generator[sqlite3.Connection]:
+    def connection(self) -> Generator[Connection]:
         file, connection = self._lend()
         try:
             yield connection
@@ -213,7 +223,7 @@ class _Pool:
             self._closed = True
             self._idle.close()
 
-    def _lend(self) -> tuple[Identity, sqlite3.Connection]:
+    def _lend(self) -> tuple[Identity, Connection]:
         file = identity(self._path)
         with self._idle.lock:
             if self._closed:
@@ -222,6 +232,8 @@ class _Pool:
                 self._idle.close()
                 self._opened_on = file
             if self._idle.connections:
+                # One that is refused stays open: to close it would write its lost -wal over what others wrote since.
+                demand_same_companions(self._path, self._idle.connections[-1])
                 return file, self._idle.connections.pop()
         connection = connect(self._path, busy_seconds=self._busy_seconds)
         if identity(self._path) != file:
@@ -229,7 +241,7 @@ class _Pool:
             raise StoreProblem(f"the store {self._path} was replaced while it was being opened: try again")
         return file, connection
 
-    def _take_back(self, file: Identity, connection: sqlite3.Connection) -> None:
+    def _take_back(self, file: Identity, connection: Connection) -> None:
         with self._idle.lock:
             keep = (
                 not self._closed

@@ -1,8 +1,10 @@
 """One SQLite file as a capx store: how it is created, opened, recognised, and what its errors mean.
 
-Laws: created readable by its owner alone, in one transaction; opened only if it is ours and of a version we know.
-Whatever SQLite raises becomes a StoreProblem that says what to do. A connection is bound to the file that was there
-when it was opened; `identity` tells when the path has come to mean another file.
+Laws: created readable by its owner alone, in one transaction; opened only if it is ours, nobody else's to read or
+change, and of a version we know. Whatever SQLite raises becomes a StoreProblem that says what to do. A connection is
+bound to the files that were there when it was opened; `identity` and `companions` tell when the path has come to mean
+others. While one is open, no other is opened beside a `-wal` or `-shm` that is not the one it uses: in one process they
+would share an index of the one and read the other.
 """
 
 import contextlib
@@ -17,6 +19,7 @@ from pathlib import Path
 from capx.chain import b64u
 from capx.errors import StoreProblem
 from capx.log import GENESIS
+from capx.store import Unwritable
 
 VERSION = 1
 APPLICATION = 0x63617078  # "capx", in the header of the file
@@ -47,6 +50,7 @@ INSERT INTO forgotten VALUES (1, 0);
 """
 
 Identity = tuple[int, int]
+Companions = tuple[Identity | None, Identity | None]
 
 
 def identity(path: Path) -> Identity:
@@ -54,6 +58,45 @@ def identity(path: Path) -> Identity:
     with explained(path):
         found = path.stat()
     return found.st_dev, found.st_ino
+
+
+def companions(path: Path) -> Companions:
+    """Which files stand beside the path now as its `-wal` and `-shm`; those of an open connection never change."""
+    return _identity_if_there(f"{path}-wal"), _identity_if_there(f"{path}-shm")
+
+
+def _identity_if_there(path: str) -> Identity | None:
+    # os.stat on text: half of what a Path costs, and every transaction pays it.
+    try:
+        found = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+class Connection(sqlite3.Connection):
+    """A connection that knows which files it uses, and in which process it was opened."""
+
+    file: Identity | None = None
+    beside: Companions = (None, None)
+    process = 0
+
+    def close(self) -> None:
+        """Close it; it uses no files any more."""
+        _in_use.pop(id(self), None)
+        super().close()
+
+
+_in_use: "weakref.WeakValueDictionary[int, Connection]" = weakref.WeakValueDictionary()
+
+
+def demand_same_companions(path: Path, connection: Connection) -> None:
+    """Refuse a connection whose `-wal` or `-shm` was taken away: what others write, it does not see."""
+    if connection.beside != companions(path):
+        raise StoreProblem(
+            f"the store {path} lost its -wal or -shm file while it was in use: "
+            "stop all its services, then start them again"
+        )
 
 
 def create(path: Path) -> None:
@@ -64,6 +107,7 @@ def create(path: Path) -> None:
             if connection.execute("PRAGMA user_version").fetchone() != (0,):
                 raise StoreProblem(f"there is a store at {path} already")
             _refuse_foreign(path, connection)
+            _demand_private(path)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("BEGIN IMMEDIATE")
@@ -72,12 +116,19 @@ def create(path: Path) -> None:
         _sync_folder(path.parent)
 
 
-def connect(path: Path, *, read_only: bool = False, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
-    """A connection to the store at `path`; StoreProblem when it is not there, not ours or too new."""
+def connect(path: Path, *, read_only: bool = False, busy_seconds: float = BUSY_SECONDS) -> Connection:
+    """A connection to the store at `path`; StoreProblem when it is not there, not ours alone or too new."""
     with explained(path):
+        file, process = identity(path), os.getpid()
+        for other in [reference() for reference in _in_use.valuerefs()]:
+            if other is not None and (other.file, other.process) == (file, process):
+                demand_same_companions(path, other)
         connection = _open(path, "ro" if read_only else "rw", busy_seconds)
         try:
             _recognise(path, connection)
+            _demand_private(path)
+            connection.file, connection.beside, connection.process = file, companions(path), process
+            _in_use[id(connection)] = connection
         except BaseException:
             connection.close()
             raise
@@ -93,7 +144,7 @@ class Idle:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.connections: list[sqlite3.Connection] = []
+        self.connections: list[Connection] = []
         weakref.finalize(self, _close, self.connections)
         _all_idle.add(self)
 
@@ -102,7 +153,7 @@ class Idle:
         _close(self.connections)
 
 
-def _close(connections: list[sqlite3.Connection]) -> None:
+def _close(connections: list[Connection]) -> None:
     while connections:
         with contextlib.suppress(sqlite3.Error):
             connections.pop().close()
@@ -132,7 +183,12 @@ def explained(path: Path) -> Generator[None]:
     """A block in which what SQLite and the file system raise becomes a StoreProblem."""
     try:
         yield
+    except sqlite3.DataError as error:
+        raise Unwritable(f"the store {path} cannot hold this: {error}") from error
     except sqlite3.Error as error:
+        # Nested deeper than SQLite reads.
+        if str(error) == "malformed JSON":
+            raise Unwritable(f"the store {path} cannot hold this: {error}") from error
         raise StoreProblem(f"the store {path} {_meaning(error)}") from error
     except FileNotFoundError as error:
         raise StoreProblem(f"there is no store at {path}: create one with capx init") from error
@@ -140,7 +196,7 @@ def explained(path: Path) -> Generator[None]:
         raise StoreProblem(f"the store {path} cannot be opened: {error.strerror}") from error
 
 
-def _open(path: Path, mode: str, busy_seconds: float) -> sqlite3.Connection:
+def _open(path: Path, mode: str, busy_seconds: float) -> Connection:
     if not path.exists():
         raise FileNotFoundError(path)
     return sqlite3.connect(
@@ -149,7 +205,13 @@ def _open(path: Path, mode: str, busy_seconds: float) -> sqlite3.Connection:
         timeout=busy_seconds,
         isolation_level=None,
         check_same_thread=False,
+        factory=Connection,
     )
+
+
+def _demand_private(path: Path) -> None:
+    if os.name == "posix" and path.stat().st_mode & 0o077:
+        raise StoreProblem(f"{path} may be read or changed by others: chmod 600 {path}")
 
 
 def _recognise(path: Path, connection: sqlite3.Connection) -> None:

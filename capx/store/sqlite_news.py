@@ -2,7 +2,7 @@
 
 Laws: knowledge only grows: a file that lies behind what was read before, tells another history, or began anew, is
 refused, and goes on being refused until it has caught up. Deaths are numbered without gaps, so a missing one shows.
-While nothing was committed, to look costs two system calls.
+While nothing was committed, to look costs a few system calls.
 """
 
 import sqlite3
@@ -12,7 +12,7 @@ from typing import Any
 
 from capx.errors import StoreProblem
 from capx.store import Head, News
-from capx.store.sqlite_file import Idle, connect, explained
+from capx.store.sqlite_file import Connection, Idle, companions, connect, explained
 
 # A look happens within a verification: better to go on with what is known than to wait.
 _BUSY_SECONDS = 0.05
@@ -47,13 +47,15 @@ class SQLiteNews:
         with self._idle.lock:
             self._idle.close()
 
-    def _current(self) -> sqlite3.Connection:
+    def _current(self) -> Connection:
         """A connection to the file that is there now, with nothing kept in mind of another's pages."""
         found = self.path.stat()
         # Size and time as well: a file that was written over in place keeps its inode.
         file = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
         if self._idle.connections and file == self._opened_on:
-            return self._idle.connections[0]
+            connection = self._idle.connections[0]
+            if connection.beside == companions(self.path):
+                return connection
         self._idle.close()
         connection = connect(self.path, read_only=True, busy_seconds=_BUSY_SECONDS)
         self._idle.connections.append(connection)

@@ -1,5 +1,6 @@
 """The store in a SQLite file."""
 
+import math
 import os
 import random
 import signal
@@ -18,7 +19,7 @@ from capx.chain import root_node
 from capx.errors import StoreProblem
 from capx.liveness import StoreLiveness
 from capx.log import Place, check
-from capx.store import Store, TaskRecord
+from capx.store import Store, TaskRecord, Unwritable
 from capx.store.sqlite import SQLiteStore
 
 NOW = 1_800_000_000
@@ -387,3 +388,76 @@ def test_a_forked_child_uses_connections_of_its_own(store: SQLiteStore) -> None:
     assert in_a_child(lambda: note(store) == 2)
     assert note(store) == 3
     assert verified(store).position == 3
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o640, 0o604])
+def test_a_store_is_not_built_into_a_file_that_others_may_use(path: Path, mode: int) -> None:
+    path.touch()
+    path.chmod(mode)
+    with pytest.raises(StoreProblem, match="chmod 600"):
+        SQLiteStore.create(path)
+    assert path.stat().st_size == 0
+
+
+def test_a_store_that_others_may_use_is_not_opened(store: SQLiteStore, path: Path) -> None:
+    note(store)
+    store.close()
+    path.chmod(0o620)
+    with pytest.raises(StoreProblem, match="chmod 600"):
+        SQLiteStore(path)
+    liveness = StoreLiveness(path)
+    assert liveness.age() == math.inf
+    assert "chmod 600" in str(liveness.problem)
+    path.chmod(0o600)
+    assert verified(SQLiteStore(path)).position == 1
+
+
+@pytest.mark.parametrize("suffixes", [("-wal", "-shm"), ("-wal",), ("-shm",)])
+def test_a_wal_deleted_under_an_open_connection_is_a_problem_of_the_store(
+    store: SQLiteStore, path: Path, suffixes: tuple[str, ...]
+) -> None:
+    note(store)
+    for suffix in suffixes:
+        path.with_name(f"capx.db{suffix}").unlink()
+    for _ in range(2):
+        with pytest.raises(StoreProblem, match="while it was in use"):
+            note(store)
+    with pytest.raises(StoreProblem, match="while it was in use"):
+        SQLiteStore(path)
+
+
+def test_a_death_written_beside_a_deleted_wal_is_read_or_knowledge_ages(path: Path) -> None:
+    SQLiteStore.create(path).close()
+    liveness = StoreLiveness(path, poll=0)
+    assert liveness.age() < 10
+    for suffix in ("-wal", "-shm"):
+        path.with_name(f"capx.db{suffix}").unlink()
+    process = writer(path, 1)
+    go(process)
+    process.communicate(timeout=30)
+    assert liveness.age() < 10
+    assert "task-1" in liveness.deaths
+    liveness.close()
+
+
+def test_knowledge_ages_while_this_process_holds_a_wal_that_was_deleted(store: SQLiteStore, path: Path) -> None:
+    note(store)
+    liveness = StoreLiveness(path, poll=0)
+    assert liveness.age() < 10
+    for suffix in ("-wal", "-shm"):
+        path.with_name(f"capx.db{suffix}").unlink()
+    before = liveness.age()
+    time.sleep(0.02)
+    assert liveness.age() >= before + 0.02
+    assert "while it was in use" in str(liveness.problem)
+    liveness.close()
+
+
+@pytest.mark.parametrize("body", [b'{"x":"%s"}' % (b"x" * 60_000), b'{"x":%s%s}' % (b"[" * 3_000, b"]" * 3_000)])
+def test_what_the_store_can_never_hold_is_told_from_what_it_cannot_hold_now(store: SQLiteStore, body: bytes) -> None:
+    pool = store._pool  # pyright: ignore[reportPrivateUsage] # SQLite's limit of a gigabyte, made smaller
+    with pool.connection() as connection:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 50_000)
+    with pytest.raises(Unwritable), store.write() as transaction:
+        transaction.append("decision", body, at=NOW)
+    assert note(store) == 1
