@@ -32,7 +32,17 @@ from capx.store import TaskRecord, Writing
 from capx.store.sqlite import SQLiteStore
 from capx.task import is_final
 from capx.verifier import Verifier
-from capx_caveats import Appendable, Caveat, Entry, When, is_id, is_label, parse_instant, shown_instant
+from capx_caveats import (
+    Appendable,
+    Caveat,
+    Entry,
+    When,
+    is_id,
+    is_label,
+    parse_instant,
+    shown_duration,
+    shown_instant,
+)
 
 if TYPE_CHECKING:
     from capx.guard.facts import Derived, Tenancy

@@ -189,9 +189,7 @@ def test_a_duration_stays_relative_until_it_meets_a_clock(kind: Any) -> None:
     assert relative.at(100) == kind(1000)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(90, "90s"), (900, "15m"), (7200, "2h"), (86_400, "1d"), (90_000, "25h")]
-)
+@pytest.mark.parametrize(("seconds", "text"), [(90, "90s"), (900, "15m"), (86_400, "1d"), (90_000, "25h")])
 def test_a_duration_is_shown_as_it_is_written(seconds: int, text: str) -> None:
     assert shown_duration(seconds) == text
     assert parse_duration(text) == seconds
