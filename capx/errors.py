@@ -10,6 +10,7 @@
     │   └── KeyProblem       a key file or key that may not be used
     └── StoreProblem         the store's: gone, full, locked, of another version, rolled back
         ├── BrokenLog        a log that is not what was written; says where (capx.log)
+        ├── Unwritable       one row that no store of this kind can hold (capx.store)
         └── Unavailable      no slot, no memory, no answer in time: try again later
 
 Errors carry evidence as attributes, and a sentence a person can act on.
