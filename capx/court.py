@@ -1,6 +1,6 @@
 """Where an authentic token is judged: steps 6 to 9 of the verifier.
 
-Laws: every refusal is told, not the first. Whoever may be allowed has a slot in the record before it is; after that
+Laws: all that refuse are told, up to 32, not the first alone. Whoever may be allowed has a slot in the record before it is; after that
 recording changes no verdict. A denial stands whether or not it can be recorded.
 """
 
