@@ -1,7 +1,7 @@
 """Where an authentic token is judged: steps 6 to 9 of the verifier.
 
-Laws: all that refuse are told, up to 32, not the first alone. Whoever may be allowed has a slot in the record before it is; after that
-recording changes no verdict. A denial stands whether or not it can be recorded.
+Laws: all that refuse are told, up to 32, not the first alone. Whoever may be allowed has a slot in the record before
+it is; after that recording changes no verdict. A denial stands whether or not it can be recorded.
 """
 
 import secrets
