@@ -11,7 +11,7 @@ from itertools import islice
 from typing import cast
 
 from capx.chain import b64u
-from capx.decision import UNAUTHORIZED, Allowed, Decision, Denied, status_of
+from capx.decision import Allowed, Decision, Denied
 from capx.errors import Unavailable
 from capx.lineage import Demand, Lineage, told
 from capx.liveness import Liveness
@@ -116,12 +116,7 @@ class Court:
         )
 
     def recorded(self, decision: Decision) -> Decision:
-        """The decision, recorded if there is room: a denial stands without.
-
-        What was not presented properly is not recorded: one presentation could be sent without end.
-        """
-        if status_of(decision.refusals[0].code) == UNAUTHORIZED:
-            return decision
+        """The decision, recorded if there is room: a denial stands without."""
         try:
             self.recorder.reserve()
         except Unavailable:
@@ -222,14 +217,14 @@ class Admitted:
             court.recorder.reserve()
         except Unavailable as problem:
             return self.refused((Refusal("unavailable", str(problem), "try again later"),), call.action)
-        decision = court.decision((), lineage=self._lineage, presentation=self._presentation, action=call.action)
+        decision = self._decision((), call.action)
         court.recorder.record(decision)
         return decision
 
-    def refuse_if(self, refusal: Refusal | None) -> None:
-        """Raise Denied if there is a refusal; recorded."""
+    def refuse_unrecorded_if(self, refusal: Refusal | None) -> None:
+        """Raise Denied if there is a refusal, before a burn: what can be sent again without end is not recorded."""
         if refusal is not None:
-            raise Denied(self.refused((refusal,)))
+            raise Denied(self._decision((refusal,)))
 
     def demand_alive(self) -> None:
         """Step 6 alone; raises Denied."""
@@ -239,12 +234,12 @@ class Admitted:
             raise Denied(self.refused(refusals))
 
     def refused(self, refusals: tuple[Refusal, ...], action: str | None = None) -> Decision:
-        """The recorded decision of a refusal."""
-        court = self._court
-        return court.recorded(
-            court.decision(
-                refusals, lineage=self._lineage, presentation=self._presentation, action=action or self._action
-            )
+        """The recorded decision of a refusal, cut to what one denial tells."""
+        return self._court.recorded(self._decision(refusals[:MAX_TOLD], action))
+
+    def _decision(self, refusals: tuple[Refusal, ...], action: str | None = None) -> Decision:
+        return self._court.decision(
+            refusals, lineage=self._lineage, presentation=self._presentation, action=action or self._action
         )
 
 

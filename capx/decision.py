@@ -13,8 +13,6 @@ from msgspec import Struct
 from capx.errors import CapxError
 from capx_caveats import Call, Refusal, shown
 
-UNAUTHORIZED: Final = 401
-
 STATUS: Final = {
     **dict.fromkeys(
         (
@@ -30,7 +28,7 @@ STATUS: Final = {
             "call_window",
             "replayed",
         ),
-        UNAUTHORIZED,
+        401,
     ),
     **dict.fromkeys(
         (

@@ -110,7 +110,7 @@ class StoreReplay(Replay):
         except StoreProblem as problem:
             raise Unavailable(str(problem)) from problem
         self._seen = head
-        if new:
+        if new and (self._last is None or self._last[1] < max(now, until)):
             self._last = presentation, until
         return new
 
@@ -119,9 +119,9 @@ class StoreReplay(Replay):
         if self._seen is not None:
             _demand_continued(transaction, self._seen, head)
         if self._last is not None:
-            last, until = self._last
+            last, end = self._last
             # Burning it again is how to look: only a copy made before it takes it for new.
-            if transaction.burn(last, until=until, now=now):
+            if transaction.burn(last, until=end, now=now):
                 self._last, self._unknown_before = None, now + _HORIZON
         if until < self._unknown_before:
             raise Unavailable(

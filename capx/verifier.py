@@ -11,7 +11,8 @@
     9  the decision is recorded, allow or deny                   Admitted.decide, Admitted.refused
 
 Laws: until 3 nothing is interpreted but the identifier. 1-5 stop at the first refusal; 6 and 7 tell together all
-that refuse. A cache keeps what bytes and key say, never a verdict, never a key. The clock never steps back.
+that refuse. Nothing is recorded before the burn: whoever cannot present afresh must not be able to fill the log. A
+cache keeps what bytes and key say, never a verdict, never a key. The clock never steps back.
 """
 
 import time
@@ -137,9 +138,9 @@ class Verifier:
         if self._replay.blocking:
             import asyncio
 
-            admitted.refuse_if(await asyncio.to_thread(burn))
+            admitted.refuse_unrecorded_if(await asyncio.to_thread(burn))
         else:
-            admitted.refuse_if(burn())
+            admitted.refuse_unrecorded_if(burn())
         admitted.demand_alive()
         return admitted
 
@@ -225,7 +226,7 @@ class Verifier:
     def _burnt(self, token: str | Authentic, received: Received) -> Admitted:
         """Steps 1-5."""
         admitted, burn = self._fitting(token, received)
-        admitted.refuse_if(burn())
+        admitted.refuse_unrecorded_if(burn())
         return admitted
 
     def _fitting(self, token: str | Authentic, received: Received) -> tuple[Admitted, Burn]:
@@ -233,20 +234,16 @@ class Verifier:
         action = received.action if isinstance(received, ToolCall) else None
         try:
             authentic = self._authentic(token)
-        except Refused as stop:
-            # Not recorded: whoever holds no authority must not be able to fill the log.
-            raise Denied(self._court.decision((stop.refusal,), action=action)) from None
-        try:
             lineage, mark = self._lineage(authentic)
         except Refused as stop:
-            raise Denied(self._court.recorded(self._court.decision((stop.refusal,), action=action))) from None
+            raise Denied(self._court.decision((stop.refusal,), action=action)) from None
         presentation = _presentation(lineage, authentic, mark)
         admitted = Admitted(self._court, lineage, presentation, action)
         now = self._court.now()
         if mark is None or presentation is None:
-            admitted.refuse_if(None if self._bearer else _BEARER_REFUSED)
+            admitted.refuse_unrecorded_if(None if self._bearer else _BEARER_REFUSED)
             return admitted, _nothing_to_burn
-        admitted.refuse_if(_misfit(mark, received, now))
+        admitted.refuse_unrecorded_if(_misfit(mark, received, now))
         return admitted, lambda: self._burn(presentation, mark.at + WINDOW_AFTER, now)
 
     def _burn(self, presentation: bytes, until: int, now: int) -> Refusal | None:

@@ -270,3 +270,35 @@ def test_a_store_that_grows_between_burns_is_the_same(swapped: Swapped) -> None:
     for number in range(5):
         assert swapped.replay.burn(number.to_bytes(16, "big"), NOW + 60, NOW)
         swapped.note()
+
+
+def test_a_store_that_lost_a_burn_takes_no_old_presentation_after_a_fresh_one(tmp_path: Path) -> None:
+    path = tmp_path / "capx.db"
+    SQLiteStore.create(path).close()
+    copy = path.read_bytes()
+    store = SQLiteStore(path)
+    replay = Replay.store(store)
+    assert replay.burn(b"lost".ljust(16), 1060, 1000)
+    store.close()
+    path.write_bytes(copy)
+    replay._store = SQLiteStore(path)  # as one process goes on with the copy
+    with pytest.raises(Unavailable):
+        replay.burn(b"lost".ljust(16), 1060, 1001)
+    assert replay.burn(b"fresh".ljust(16), 1071, 1011)
+    with pytest.raises(Unavailable):
+        replay.burn(b"lost".ljust(16), 1060, 1012)
+
+
+def test_the_witness_of_a_lost_burn_is_the_one_whose_window_lasts_longest(tmp_path: Path) -> None:
+    path = tmp_path / "capx.db"
+    SQLiteStore.create(path).close()
+    copy = path.read_bytes()
+    store = SQLiteStore(path)
+    replay = Replay.store(store)
+    assert replay.burn(b"lost".ljust(16), 1060, 1000)
+    assert replay.burn(b"old".ljust(16), 1002, 1001)
+    store.close()
+    path.write_bytes(copy)
+    replay._store = SQLiteStore(path)  # as one process goes on with the copy
+    with pytest.raises(Unavailable):
+        replay.burn(b"lost".ljust(16), 1060, 1030)

@@ -727,8 +727,7 @@ def test_every_decision_on_what_was_presented_properly_is_recorded_once() -> Non
     lab = Lab()
     lab.codes(minted())
     lab.codes(minted(), "a.export")
-    lab.codes(holding([Root("R2")]))
-    assert [decision.allowed for decision in lab.records.decisions] == [True, False, False]
+    assert [decision.allowed for decision in lab.records.decisions] == [True, False]
     assert lab.records.slots == 0
 
 
@@ -742,10 +741,30 @@ def test_who_holds_no_authority_cannot_fill_the_log() -> None:
 def test_one_presentation_sent_without_end_does_not_fill_the_log() -> None:
     lab = Lab()
     token = lab.present(minted())
+    used = wire.decode(token)
+    block = encode_block((Expires(NOW),))
+    extended = wire.encode(used.identifier, (*used.blocks, block), chain.extend(used.signature, block))
     for _ in range(3):
         lab.decide(token)
+        assert codes(lab.decide(extended)) == ("misplaced",)
     lab.decide(minted().text)
+    lab.codes(holding([Root("R2")]))
     assert [decision.allowed for decision in lab.records.decisions] == [True]
+
+
+def test_what_is_refused_because_its_memory_cannot_tell_does_not_fill_the_log() -> None:
+    lab = Lab(replay=Lost(1, lambda: 0.0))
+    assert lab.codes(minted()) == ("unavailable",)
+    assert lab.records.decisions == []
+
+
+def test_screening_tells_no_more_than_any_denial() -> None:
+    lab = Lab()
+    capability = minted().attenuate(*(allow("b") for _ in range(40)))
+    admitted = lab.verifier.admit(lab.present(capability), ToolCall("a.read"))
+    with pytest.raises(Denied) as caught:
+        admitted.screen("a.read")
+    assert len(caught.value.refusals) == 32
 
 
 def test_what_cannot_be_recorded_is_not_allowed_and_a_denial_stands() -> None:

@@ -186,7 +186,11 @@ def _model(value: Any) -> Any:
     if isinstance(value, RootModel):
         return vars(value)["root"]
     if isinstance(value, BaseModel):
-        return {name: vars(value)[name] for name in type(value).model_fields} | (value.model_extra or {})
+        fields = {name: vars(value)[name] for name in type(value).model_fields}
+        extra = value.model_extra or {}
+        if fields.keys() & extra.keys():
+            raise TypeError("a member has the name of a field that is called otherwise, so neither can be told apart")
+        return fields | extra
     if isinstance(value, _SPELT):
         return str(value)
     raise TypeError(f"a {type(value).__name__} is not converted to JSON")

@@ -30,7 +30,7 @@ def _known(check: Callable[[str], bool]) -> Callable[[object], bool]:
 
     @wraps(check)
     def known(text: object) -> bool:
-        return isinstance(text, str) and remembered(text)
+        return isinstance(text, str) and len(text) <= LABEL_LENGTH and remembered(text)
 
     return known
 

@@ -806,6 +806,26 @@ def test_fields_that_a_model_does_not_write_are_judged(lab: Authority) -> None:
         assert client.post("/x", json=sent).json() == sent
 
 
+class Loose(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    amount: int = Field(alias="amt")
+
+
+def test_a_member_that_poses_as_a_field_called_otherwise_is_refused(lab: Authority) -> None:
+    app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
+    guard.protect(app)
+
+    @app.post("/x")
+    @guard.action("crm.x")
+    def paid(o: Annotated[Loose, Body(embed=True)]) -> int:
+        return o.amount
+
+    with served(app) as origin, http({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client:
+        assert client.post("/x", json={"o": {"amt": 7}}).json() == 7
+        assert refusal(client.post("/x", json={"o": {"amt": 7, "amount": 1}})) == (403, "argument_refused")
+
+
 def test_an_argument_that_is_no_json_is_refused(lab: Authority) -> None:
     app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
     guard.protect(app)
