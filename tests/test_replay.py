@@ -272,7 +272,9 @@ def test_a_store_that_grows_between_burns_is_the_same(swapped: Swapped) -> None:
         swapped.note()
 
 
-def test_a_store_that_lost_a_burn_takes_no_old_presentation_after_a_fresh_one(tmp_path: Path) -> None:
+def test_a_store_that_lost_a_burn_takes_no_old_presentation_after_a_fresh_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "capx.db"
     SQLiteStore.create(path).close()
     copy = path.read_bytes()
@@ -281,7 +283,7 @@ def test_a_store_that_lost_a_burn_takes_no_old_presentation_after_a_fresh_one(tm
     assert replay.burn(b"lost".ljust(16), 1060, 1000)
     store.close()
     path.write_bytes(copy)
-    replay._store = SQLiteStore(path)  # as one process goes on with the copy
+    monkeypatch.setattr(replay, "_store", SQLiteStore(path))
     with pytest.raises(Unavailable):
         replay.burn(b"lost".ljust(16), 1060, 1001)
     assert replay.burn(b"fresh".ljust(16), 1071, 1011)
@@ -289,7 +291,9 @@ def test_a_store_that_lost_a_burn_takes_no_old_presentation_after_a_fresh_one(tm
         replay.burn(b"lost".ljust(16), 1060, 1012)
 
 
-def test_the_witness_of_a_lost_burn_is_the_one_whose_window_lasts_longest(tmp_path: Path) -> None:
+def test_the_witness_of_a_lost_burn_is_the_one_whose_window_lasts_longest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "capx.db"
     SQLiteStore.create(path).close()
     copy = path.read_bytes()
@@ -299,6 +303,6 @@ def test_the_witness_of_a_lost_burn_is_the_one_whose_window_lasts_longest(tmp_pa
     assert replay.burn(b"old".ljust(16), 1002, 1001)
     store.close()
     path.write_bytes(copy)
-    replay._store = SQLiteStore(path)  # as one process goes on with the copy
+    monkeypatch.setattr(replay, "_store", SQLiteStore(path))
     with pytest.raises(Unavailable):
         replay.burn(b"lost".ljust(16), 1060, 1030)
