@@ -39,7 +39,6 @@ MAX_STALENESS = 30.0
 
 Burn = Callable[[], Refusal | None]
 """Burns one presentation, or says why it may not be used."""
-_NOTHING_WANTED = frozenset[str]()
 _REQUIRABLE = frozenset({"tenant", "intent"})
 
 

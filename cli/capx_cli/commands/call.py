@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import httpx
 
 _NOT_RECORDED = 401
+_NOT_ALLOWED = 403
 """The status of what was not presented properly; of that no log knows."""
 
 
@@ -78,7 +79,9 @@ def _tell(answer: "httpx.Response") -> int:
     if answer.status_code == _NOT_RECORDED:
         screen.note("  not recorded: the log holds what was decided about tokens that were presented properly")
     else:
-        screen.note(f"  decision {problem.get('decision')}: capx why shows it where the log is kept")
+        # A service that cannot tell may not have recorded that it could not.
+        where = "where the log is kept" if answer.status_code == _NOT_ALLOWED else "if it was recorded"
+        screen.note(f"  decision {problem.get('decision')}: capx why shows it {where}")
     return DENIED
 
 

@@ -13,8 +13,8 @@ from capx_cli import screen, words
 def why(decision: str, as_json: bool) -> None:
     """Explain a recorded decision: who asked for what, and every reason.
 
-    DECISION is the id in a problem document, a response header, or the log. A refusal with status
-    401 (no token, not authentic, used before) is answered and not recorded.
+    DECISION is the id in a problem document, a response header, or the log. A refusal before the
+    presentation was burnt (not authentic, misshapen, used before) is answered and not recorded.
 
     Example: capx why c2VlIHRoZSBwcm9ibGVt
     """
@@ -24,8 +24,8 @@ def why(decision: str, as_json: bool) -> None:
         event = authority.decision(decision)
     if event is None:
         raise click.UsageError(
-            f"there is no decision {decision!r:.80} in this log: one made just now may come still; a refusal with "
-            "status 401 (no token, not authentic, used before) is answered, not recorded"
+            f"there is no decision {decision!r:.80} in this log: one made just now may come still; a refusal "
+            "before the presentation was burnt (not authentic, misshapen, used before) is answered, not recorded"
         )
     facts = event.facts()
     if as_json:
