@@ -9,7 +9,7 @@ from typing import cast
 from msgspec import UNSET, Struct
 
 from capx_caveats.caveat import Caveat
-from capx_caveats.caveats import Allow, Entry, Expires, NotBefore, Pair, Tenant, UntilCompleted, Where
+from capx_caveats.caveats import Allow, Entry, Expires, NotBefore, Tenant, UntilCompleted, Where
 from capx_caveats.constraint import Constraint
 from capx_caveats.constraints import (
     Absent,
@@ -21,6 +21,7 @@ from capx_caveats.constraints import (
     Eq,
     In,
     Not,
+    Pair,
     Path,
     Prefix,
     Range,

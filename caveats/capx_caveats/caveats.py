@@ -8,8 +8,7 @@ from msgspec import UNSET, Struct, UnsetType
 from capx_caveats.call import Call, Facts
 from capx_caveats.caveat import Caveat, Refusal
 from capx_caveats.constraint import Natural, Wire
-from capx_caveats.constraints import AnyConstraint, demand_presence
-from capx_caveats.errors import InvalidCaveat
+from capx_caveats.constraints import AnyConstraint, Pair, demand_distinct, demand_presence, misfits
 from capx_caveats.names import demand, is_attribute, is_id, is_label, is_pattern
 from capx_caveats.values import JSON, MISSING, Value, demand_not_empty, shown, told
 from capx_caveats.when import shown_instant
@@ -81,23 +80,6 @@ class Tenant(Caveat, frozen=True, tag="tenant"):
         return f"tenant is {shown(self.name)}"
 
 
-class Pair(Wire, frozen=True):
-    """An argument's name and the constraint on it; the name `*` stands for each argument not named."""
-
-    name: str
-    constraint: AnyConstraint
-
-    def __post_init__(self) -> None:
-        demand(is_label(self.name), "an argument name", self.name)
-        if self.name == "*":
-            demand_presence(self.constraint, '"*" judges arguments that are there')
-
-    def sentence(self) -> str:
-        """`deck is "deck-42"`."""
-        name = "any other argument" if self.name == "*" else self.name
-        return f"{name} {self.constraint.sentence()}"
-
-
 class Entry(Wire, frozen=True):
     """An action, or every action below one (`crm.*`), and what its arguments must be.
 
@@ -110,8 +92,8 @@ class Entry(Wire, frozen=True):
 
     def __post_init__(self) -> None:
         demand(is_pattern(self.pattern), "an action, or one followed by .*", self.pattern)
-        if self.args is not UNSET and len({pair.name for pair in self.args}) != len(self.args):
-            raise InvalidCaveat("an argument is named twice")
+        if self.args is not UNSET:
+            demand_distinct(self.args)
 
     def matches(self, action: str) -> bool:
         """Whether this entry speaks of the action."""
@@ -122,25 +104,8 @@ class Entry(Wire, frozen=True):
         """None when every argument is as this entry has it, else the first that is not."""
         if self.args is UNSET:
             return None
-        args = call.args
-        seen = 0
-        others: AnyConstraint | None = None
-        for pair in self.args:
-            name = pair.name
-            if name == "*":
-                others = pair.constraint
-                continue
-            value: Value = args.get(name, MISSING)
-            if value is not MISSING:
-                seen += 1
-            if pair.constraint.judge(value) is not True:
-                return Fault(self, pair, name, value)
-        if seen == len(args):
-            return None
-        named = {pair.name for pair in self.args} - {"*"}
-        for name, value in args.items():
-            if name not in named and (others is None or others.judge(value) is not True):
-                return Fault(self, None if others is None else Pair("*", others), name, value)
+        for pair, name, value, _ in misfits(self.args, call.args):
+            return Fault(self, pair, name, value)
         return None
 
     def sentence(self) -> str:

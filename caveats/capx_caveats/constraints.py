@@ -3,11 +3,12 @@
 To add one: write its class here and name it in `AnyConstraint`, at the end.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import cast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, cast
 
-from capx_caveats.constraint import Constraint, Natural, Verdict
+from capx_caveats.constraint import Constraint, Natural, Verdict, Wire
 from capx_caveats.errors import InvalidCaveat
+from capx_caveats.names import demand, is_label
 from capx_caveats.values import (
     JSON,
     MISSING,
@@ -244,6 +245,66 @@ class Anything(Constraint, frozen=True, tag="anything"):
 
     def sentence(self) -> str:
         return "is there"
+
+
+class Pair(Wire, frozen=True):
+    """An argument's name and the constraint on it; the name `*` stands for each argument not named."""
+
+    name: str
+    constraint: "AnyConstraint"
+
+    def __post_init__(self) -> None:
+        demand(is_label(self.name), "an argument name", self.name)
+        if self.name == "*":
+            demand_presence(self.constraint, '"*" judges arguments that are there')
+
+    def sentence(self) -> str:
+        """`deck is "deck-42"`."""
+        name = "any other argument" if self.name == "*" else self.name
+        return f"{name} {self.constraint.sentence()}"
+
+
+class Misfit(NamedTuple):
+    """A value that its pair says no to or cannot judge; no pair: nothing names it, which is a no."""
+
+    pair: Pair | None
+    name: str
+    value: Value
+    said: Verdict
+
+
+def demand_distinct(pairs: tuple[Pair, ...]) -> None:
+    """Raise InvalidCaveat if two pairs have one name."""
+    if len({pair.name for pair in pairs}) != len(pairs):
+        raise InvalidCaveat("an argument is named twice")
+
+
+def misfits(pairs: tuple[Pair, ...], values: Mapping[str, JSON]) -> Iterator[Misfit]:
+    """All that is not as the pairs have it: a closed world, where what no pair names may not be.
+
+    A pair for `*` judges each of those that no other names.
+    """
+    seen = 0
+    others: Pair | None = None
+    for pair in pairs:
+        name = pair.name
+        if name == "*":
+            others = pair
+            continue
+        value: Value = values.get(name, MISSING)
+        if value is not MISSING:
+            seen += 1
+        said = pair.constraint.judge(value)
+        if said is not True:
+            yield Misfit(pair, name, value, said)
+    if seen == len(values):
+        return
+    named = {pair.name for pair in pairs} - {"*"}
+    for name, value in values.items():
+        if name not in named:
+            said = False if others is None else others.constraint.judge(value)
+            if said is not True:
+                yield Misfit(others, name, value, said)
 
 
 def _all(verdicts: Iterable[Verdict]) -> Verdict:
