@@ -50,19 +50,27 @@ def extend(tail: bytes, block: Block) -> bytes:
     return mac(tail, block)
 
 
+def _sized(part: bytes) -> bytes:
+    return len(part).to_bytes(4, "big") + part
+
+
 def digest(label: bytes, *parts: bytes) -> bytes:
     """SHA-256 over the label and the parts, each preceded by its length as four bytes, big-endian."""
-    message = len(label).to_bytes(4, "big") + label
-    for part in parts:
-        message += len(part).to_bytes(4, "big") + part
-    return sha256(message).digest()
+    return sha256(b"".join(map(_sized, (label, *parts)))).digest()
+
+
+# What begins the message of the two digests that each hop costs: the label, and the length of the parent that follows.
+_BLOCK = _sized(b"capx/1/block") + (32).to_bytes(4, "big")
+_NODE = _sized(b"capx/1/node") + (16).to_bytes(4, "big")
 
 
 def digests(identifier: bytes, blocks: Iterable[Block]) -> tuple[bytes, ...]:
     """d[0], which names what was minted, and d[i] of each block."""
-    found = [digest(b"capx/1/token", identifier)]
+    parent = digest(b"capx/1/token", identifier)
+    found = [parent]
     for block in blocks:
-        found.append(block_digest(found[-1], block))
+        parent = block_digest(parent, block)
+        found.append(parent)
     return tuple(found)
 
 
@@ -70,7 +78,7 @@ def block_digest(parent: bytes, block: Block) -> bytes:
     """d[i] of a block that stands after the one of d[i-1]."""
     if isinstance(block, ThirdParty):
         return digest(b"capx/1/third", parent, block.vid, block.cid)
-    return digest(b"capx/1/block", parent, block)
+    return sha256(_BLOCK + parent + _sized(block)).digest()
 
 
 def root_node(root: str) -> bytes:
@@ -80,9 +88,11 @@ def root_node(root: str) -> bytes:
 
 def nodes(root: str, nonces: Iterable[str]) -> tuple[bytes, ...]:
     """The nodes from a root's along the hops of these nonces: 16 bytes each."""
-    found = [root_node(root)]
+    node = root_node(root)
+    found = [node]
     for nonce in nonces:
-        found.append(digest(b"capx/1/node", found[-1], nonce.encode())[:16])
+        node = sha256(_NODE + node + _sized(nonce.encode())).digest()[:16]
+        found.append(node)
     return tuple(found)
 
 
@@ -102,14 +112,18 @@ def whole_bytes(text: str) -> bytes:
     """The whole bytes that a text of the base64url alphabet holds; what is left over is for `demand_canonical`."""
     try:
         raw = text.encode("ascii").translate(_FROM_URL)
-        whole = raw[: len(raw) - (len(raw) % 4 == 1)]
-        data = a2b_base64(whole + b"=" * (-len(whole) % 4), strict_mode=True)
+        if len(raw) % 4 == 1:
+            raw = raw[:-1]
+        return a2b_base64(raw + b"=" * (-len(raw) % 4), strict_mode=True)
     except (Error, UnicodeEncodeError):
         raise MalformedToken("this is not base64url without padding") from None
-    return data
 
 
 def demand_canonical(data: bytes, text: str) -> None:
-    """Raise MalformedToken unless the text is the one spelling of these bytes."""
-    if b64u(data) != text:
+    """Raise MalformedToken unless the text is the one spelling of the bytes that `whole_bytes` found in it.
+
+    Whole groups have but one spelling: only what stands after the last of them is looked at.
+    """
+    spelled = len(data) // 3 * 4
+    if b64u(data[len(data) // 3 * 3 :]) != text[spelled:]:
         raise MalformedToken("the base64url text does not end as the one spelling of its bytes does")

@@ -10,6 +10,7 @@ to find one. Lengths are minimal varints.
 """
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from msgspec import Struct
@@ -29,6 +30,8 @@ MAX_IDENTIFIER: Final = 256
 """Bytes of an identifier."""
 SIGNATURE: Final = 32
 """Bytes of a signature."""
+PRESENTATION: Final = 130
+"""Bytes of all that a presentation of ours puts after the body: its block, the end, the signature."""
 
 _LOCATION, _IDENTIFIER, _VID, _SIGNATURE, _END = 1, 2, 4, 6, 0
 _OTHER_VERSION = re.compile(r"capx[0-9]+_")
@@ -81,6 +84,9 @@ class Frame(Struct, frozen=True):
         return f"Frame({self.identifier!r}, {len(self.blocks)} blocks)"
 
 
+_NONE_EARLIER: Callable[[bytes], Frame | None] = lambda _: None  # noqa: E731 - a default, beside what it stands for
+
+
 def encode(identifier: Identifier, blocks: tuple[Block, ...], signature: bytes) -> str:
     """The text of a token; MalformedToken (too_large) beyond the limits."""
     out = bytearray(b"\x02")
@@ -104,30 +110,41 @@ def encode(identifier: Identifier, blocks: tuple[Block, ...], signature: bytes) 
     return text
 
 
-def decode(text: str) -> Frame:
-    """Take a token's text apart; MalformedToken says where it is none."""
+def decode(text: str, earlier: Callable[[bytes], Frame | None] = _NONE_EARLIER) -> Frame:
+    """Take a token's text apart; MalformedToken says where it is none.
+
+    `earlier` may give a frame with this very body that was taken apart before: what they share is not read again.
+    """
     if len(text) > MAX_TEXT:
         raise _too_large(f"more than {MAX_TEXT} characters")
     if not text.startswith(PREFIX):
         raise _no_prefix(text)
     encoded = text[len(PREFIX) :]
     data = whole_bytes(encoded)
-    if _byte(data, 0) != 2:
-        raise MalformedToken("these bytes are not of the version 2 format", "unknown_version")
-    audience, at = _field(data, 1, _LOCATION, 63)
-    raw, at = _field(data, at, _IDENTIFIER, MAX_IDENTIFIER)
-    at = _end(data, at)
-    identifier = Identifier.decode(raw)
-    if audience != identifier.audience.encode():
-        raise MalformedToken("the location is not the identifier's audience")
-    blocks: list[Block] = []
+    body = data[:-PRESENTATION]
+    try:
+        frame = _frame(data, body, earlier(body))
+    except IndexError:
+        raise _cut_short(data) from None
+    demand_canonical(data, encoded)
+    return frame
+
+
+def _frame(data: bytes, body: bytes, earlier: Frame | None) -> Frame:
+    """The frame that the bytes spell; IndexError where they are cut short."""
+    if earlier is None:
+        identifier, raw, at = _opening(data)
+        blocks: list[Block] = []
+    else:
+        identifier, raw, at = earlier.identifier, earlier.identifier_bytes, len(body)
+        blocks = list(earlier.blocks[:-1])
     start = at
-    while _byte(data, at) != _END:
+    while data[at] != _END:
         if len(blocks) == MAX_BLOCKS:
             raise _too_large(f"more than {MAX_BLOCKS} blocks")
         start = at
         cid, at = _field(data, at, _IDENTIFIER, MAX_BLOCK)
-        if _byte(data, at) == _VID:
+        if data[at] == _VID:
             vid, at = _field(data, at, _VID, MAX_BLOCK)
             blocks.append(ThirdParty(vid, cid))
         else:
@@ -138,8 +155,20 @@ def decode(text: str) -> Frame:
         raise MalformedToken(f"the signature has {len(signature)} bytes, not {SIGNATURE}")
     if at != len(data):
         raise MalformedToken(f"{len(data) - at} bytes stand after the end")
-    demand_canonical(data, encoded)
-    return Frame(identifier, raw, tuple(blocks), signature, data[:start])
+    return Frame(identifier, raw, tuple(blocks), signature, body if len(body) == start else data[:start])
+
+
+def _opening(data: bytes) -> tuple[Identifier, bytes, int]:
+    """The identifier, its bytes, and where the blocks begin."""
+    if data[0] != 2:
+        raise MalformedToken("these bytes are not of the version 2 format", "unknown_version")
+    audience, at = _field(data, 1, _LOCATION, 63)
+    raw, at = _field(data, at, _IDENTIFIER, MAX_IDENTIFIER)
+    at = _end(data, at)
+    identifier = Identifier.decode(raw)
+    if audience != identifier.audience.encode():
+        raise MalformedToken("the location is not the identifier's audience")
+    return identifier, raw, at
 
 
 def _no_prefix(text: str) -> MalformedToken:
@@ -160,20 +189,14 @@ def _put(out: bytearray, kind: int, content: bytes) -> None:
     out += content
 
 
-def _byte(data: bytes, at: int) -> int:
-    if at >= len(data):
-        raise MalformedToken(f"the token is cut short at byte {at}", "truncated")
-    return data[at]
-
-
 def _field(data: bytes, at: int, kind: int, limit: int) -> tuple[bytes, int]:
     """The content of the field of this kind at `at`, and where the next begins."""
-    if _byte(data, at) != kind:
+    if data[at] != kind:
         raise MalformedToken(f"byte {at} is not the field that belongs there")
-    length = _byte(data, at + 1)
+    length = data[at + 1]
     start = at + 2
     if length > 0x7F:
-        high = _byte(data, start)
+        high = data[start]
         if not 0 < high < 0x80:
             raise MalformedToken(f"the length at byte {at + 1} is not minimal or too large")
         length = length & 0x7F | high << 7
@@ -182,14 +205,18 @@ def _field(data: bytes, at: int, kind: int, limit: int) -> tuple[bytes, int]:
         raise _too_large(f"a field of more than {limit} bytes at byte {at}")
     end = start + length
     if end > len(data):
-        raise MalformedToken(f"the token is cut short within the field at byte {at}", "truncated")
+        raise _cut_short(data)
     return data[start:end], end
 
 
 def _end(data: bytes, at: int) -> int:
-    if _byte(data, at) != _END:
+    if data[at] != _END:
         raise MalformedToken(f"byte {at} is not the end of its section")
     return at + 1
+
+
+def _cut_short(data: bytes) -> MalformedToken:
+    return MalformedToken(f"the token is cut short at byte {len(data)}", "truncated")
 
 
 def _bounded(content: bytes) -> bytes:
