@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ COMMANDS: Mapping[str, str] = {
     "call": "Present, send an HTTP request, and explain a refusal",
     "inspect": "Show what a token can still allow; verifies nothing",
     "verify": "Judge a token against a call, with the keys of this home",
+    "export": "Write a token as other macaroon libraries read it",
+    "import": "Read a token as other macaroon libraries write it",
     "revoke": "Kill a node, a capability or a root, and all below",
     "why": "Explain a recorded decision",
     "graph": "Draw the execution graph, the dead parts marked",
@@ -80,7 +83,7 @@ class Lazy(click.Group):
         """Load one command."""
         if cmd_name not in COMMANDS:
             return None
-        name = cmd_name.replace("-", "_")
+        name = cmd_name.replace("-", "_") + "_" * iskeyword(cmd_name)
         command: click.Command = getattr(import_module(f"capx_cli.commands.{name}"), name)
         return command
 

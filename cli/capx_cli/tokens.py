@@ -82,13 +82,16 @@ def _bundle(text: str) -> "Bundle":
 
 
 def _text(token_file: str | None) -> str:
-    text = _given(token_file)
+    text = read_text(token_file)
+    if not text.isascii():
+        raise Unusable("this is no token: a token begins with capx1_ and is plain ASCII")
     if _APART.search(text):
         raise Unusable("there is a blank or a line end between two tokens: join them with a comma alone")
     return text
 
 
-def _given(token_file: str | None) -> str:
+def read_text(token_file: str | None) -> str:
+    """What was given to this command in place of a token, in whatever spelling."""
     if token_file is not None:
         return _stripped(_stdin() if token_file == _STDIN else _file(token_file), "the token file")
     if _is_piped() and (piped := _stdin().strip()):
@@ -139,6 +142,6 @@ def _bounded(file: IO[bytes]) -> str:
     if len(raw) > _MOST:
         raise Unusable("this is too long to be a token")
     try:
-        return raw.decode("ascii")
+        return raw.decode()
     except UnicodeDecodeError:
-        raise Unusable("this is no token: a token begins with capx1_ and is plain ASCII") from None
+        raise Unusable("this is no token: these bytes are not even text") from None

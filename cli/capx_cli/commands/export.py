@@ -1,0 +1,35 @@
+"""`capx export`: a token as other macaroon libraries read it."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from capx_cli import screen
+from capx_cli.tokens import read_bundle, token_option
+
+if TYPE_CHECKING:
+    from capx.interop import Format
+
+
+@click.command()
+@click.option(
+    "--format", type=click.Choice(["v2", "v2json", "v1"]), default="v2", show_default=True, help="How to spell it."
+)
+@click.option("--audience", help="Write only what speaks to this audience.")
+@token_option
+def export(format: "Format", audience: str | None, token_file: str | None) -> None:
+    """Write a token as plain macaroons, one on each line, to standard output.
+
+    v2 and v1 are base64 of the formats of libmacaroons, v2json is the second as JSON. It stays the same secret, and
+    loses the prefix by which a scanner knows it. `capx import` reads it back.
+
+    Example: capx export --format v2json --token-file slides.token
+    """
+    from capx.interop import to_text
+
+    bundle = read_bundle(token_file)
+    chosen = [capability for capability in bundle if audience in (None, capability.audience)]
+    if not chosen:
+        raise click.UsageError(f"this token speaks to {', '.join(bundle.audiences)}, not to {audience!r:.80}")
+    screen.bare("\n".join([to_text(capability, format) for capability in chosen]))
+    screen.note("this is as secret as the token, and without the prefix by which scanners know one")
