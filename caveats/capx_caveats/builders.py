@@ -11,23 +11,12 @@ from msgspec import UNSET, Struct
 from capx_caveats.caveat import Caveat
 from capx_caveats.caveats import Allow, Entry, Expires, NotBefore, Tenant, UntilCompleted, Where
 from capx_caveats.constraint import Constraint
-from capx_caveats.constraints import (
-    Absent,
-    AllOf,
-    AnyConstraint,
-    AnyOf,
-    Anything,
-    Each,
-    Eq,
-    In,
-    Not,
-    Pair,
-    Path,
-    Prefix,
-    Range,
-)
+from capx_caveats.constraints import AllOf, AnyConstraint, AnyOf, Each, Fields, Not, Pair
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.marks import MaxHops
+from capx_caveats.network import Cidr, Host, Url
+from capx_caveats.plain import Absent, Anything, Contains, Eq, In, Length, Range
+from capx_caveats.texts import Argv, Glob, Path, Prefix, Regex
 from capx_caveats.values import JSON, Literal, Scalar
 from capx_caveats.when import When, is_relative, parse_instant
 
@@ -102,10 +91,14 @@ def action(pattern: str, /, *, args: Mapping[str, Meant] | None = None, **constr
 
     `args` takes names that are no Python names.
     """
-    pairs = {**(args or {}), **constraints}
     if args is None and not constraints:
         return Entry(pattern)
-    return Entry(pattern, tuple(Pair(name, as_constraint(meant)) for name, meant in pairs.items()))
+    return Entry(pattern, _pairs(args, constraints))
+
+
+def _pairs(named: Mapping[str, Meant] | None, constraints: Mapping[str, Meant]) -> tuple[Pair, ...]:
+    both = {**(named or {}), **constraints}
+    return tuple(Pair(name, as_constraint(meant)) for name, meant in both.items())
 
 
 def as_entry(entry: str | Entry) -> Entry:
@@ -128,9 +121,29 @@ def _literal(value: JSON) -> Literal:
     return value  # type: ignore[return-value] # a scalar
 
 
-def one_of(*literals: JSON) -> AnyConstraint:
+def one_of(*literals: JSON) -> In:
     """Equal to one of these."""
     return In(tuple(map(_literal, literals)))
+
+
+def not_in(*literals: JSON) -> Not:
+    """A value of the type of one of these, and equal to none; another type cannot be judged."""
+    return Not(one_of(*literals))
+
+
+def subset(*literals: JSON) -> Each:
+    """An array, not empty, of nothing but these."""
+    return Each(one_of(*literals))
+
+
+def contains(*literals: JSON) -> Contains:
+    """An array that has all of these among its elements."""
+    return Contains(tuple(map(_literal, literals)))
+
+
+def length(lo: int | None = None, hi: int | None = None) -> Length:
+    """A text of lo to hi code points, or an array of so many elements; None leaves an end open."""
+    return Length(lo, hi)
 
 
 def between(lo: float | None, hi: float | None) -> Range:
@@ -143,9 +156,55 @@ def prefix(text: str) -> Prefix:
     return Prefix(text)
 
 
+def glob(text: str) -> Glob:
+    """Text that matches whole: `*` any run without `/`, `**` any run, `?` one character but `/`."""
+    return Glob(text)
+
+
+def regex(text: str) -> Regex:
+    """Text that matches whole, by RE2."""
+    return Regex(text)
+
+
+def argv(*programs: str, arguments: Iterable[Iterable[str]] | None = None) -> Argv:
+    """A command's words: one of these programs, then, if any are given, one of these lists of first arguments."""
+    if arguments is None:
+        return Argv(programs)
+    return Argv(programs, tuple(map(_words, arguments)))
+
+
+def _words(words: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(words, str):
+        raise InvalidCaveat(f"{words!r:.40} is one text: arguments are lists of texts")
+    return tuple(words)
+
+
 def within(root: str) -> Path:
     """The path, or one below it."""
     return Path(root)
+
+
+def url(*hosts: str, schemes: Iterable[str] = ("https",), ports: Iterable[int] = (), path: str | None = None) -> Url:
+    """A URL at one of these hosts (`*.x` for all below x), and at this path or below it; no ports: the scheme's own."""
+    return Url(tuple(schemes), hosts, tuple(ports), UNSET if path is None else path)
+
+
+def host(*patterns: str) -> Host:
+    """One of these host names, or for `*.x`, one below x."""
+    return Host(patterns)
+
+
+def cidr(*networks: str) -> Cidr:
+    """An address within one of these networks, such as `10.0.0.0/8`."""
+    return Cidr(networks)
+
+
+def fields(named: Mapping[str, Meant] | None = None, /, **constraints: Meant) -> Fields:
+    """An object of exactly these members, each as its constraint has it; `"*"` judges all others.
+
+    `named` takes names that are no Python names.
+    """
+    return Fields(_pairs(named, constraints))
 
 
 def each(constraint: Meant, *, min: int = 1) -> Each:

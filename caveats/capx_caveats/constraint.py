@@ -4,16 +4,22 @@ Laws: only yes passes. What cannot be judged is neither yes nor no, so `not` ope
 another argument. Types never coerce; text compares by code point.
 """
 
+from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, Struct
 
-from capx_caveats.values import SAFE_INTEGER, Value
+from capx_caveats.values import SAFE_INTEGER, Value, holds_more
 
 Verdict = bool | None
 """True: yes. False: no. None: cannot judge."""
 Natural = Annotated[int, Meta(ge=0, le=SAFE_INTEGER)]
 """An integer field: 0 to 2⁵³ - 1, without fraction or exponent."""
+
+MAX_VALUES = 1024
+"""Values, at all depths, that are still judged one by one: a token can ask for many judgements of one argument."""
+MAX_WORK = 2**19
+"""What one judgement may cost at worst: characters of text, times the weight of the constraint that reads them."""
 
 
 class Wire(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -45,6 +51,8 @@ class Constraint(Wire, frozen=True):
 
     about_absence: ClassVar[bool] = False
     """Whether a missing value can be judged; such a constraint stands only where a value is named."""
+    weight: ClassVar[int] = 0
+    """What it costs at worst to read one character of a value; 0 for a constraint that does not read a text whole."""
 
     def judge(self, value: Value) -> Verdict:
         """Yes, no, or cannot judge; never raises for a JSON value."""
@@ -53,3 +61,30 @@ class Constraint(Wire, frozen=True):
     def sentence(self) -> str:
         """The rule as the end of a sentence that begins with the value's name."""
         raise NotImplementedError
+
+
+def every(verdicts: Iterable[Verdict]) -> Verdict:
+    """Kleene's and: no if one says no, else cannot judge if one cannot."""
+    result: Verdict = True
+    for said in verdicts:
+        if said is False:
+            return False
+        if said is None:
+            result = None
+    return result
+
+
+def some(verdicts: Iterable[Verdict]) -> Verdict:
+    """Kleene's or: yes if one says yes, else cannot judge if one cannot."""
+    result: Verdict = False
+    for said in verdicts:
+        if said is True:
+            return True
+        if said is None:
+            result = None
+    return result
+
+
+def too_much(value: object, weight: int = 0) -> bool:
+    """Whether a value holds too many values, or too much text for a constraint of that weight."""
+    return holds_more(value, MAX_VALUES, MAX_WORK // weight if weight else SAFE_INTEGER)

@@ -128,8 +128,32 @@ def demand_not_empty(value: str | tuple[object, ...]) -> None:
         raise InvalidCaveat("an empty text or list says nothing")
 
 
-def holds_more(value: object, limit: int) -> bool:
-    """Whether a value holds more than `limit` values, at all depths; looks at no more than that many."""
+def demand_text(text: object) -> None:
+    """Raise InvalidCaveat for what is no text, is empty or is no Unicode."""
+    if type(text) is not str:
+        raise InvalidCaveat(f"a {type(text).__name__} is no text")
+    demand_not_empty(text)
+    _demand_text(text)
+
+
+def demand_list(values: object) -> None:
+    """Raise InvalidCaveat for what is no tuple, or is empty."""
+    if type(values) is not tuple:
+        raise InvalidCaveat(f"a {type(values).__name__} is no tuple")
+    demand_not_empty(cast("tuple[object, ...]", values))
+
+
+def as_array(value: Value) -> Sequence[JSON] | None:
+    """The value if it is an array; a text is none."""
+    kind = type(value)
+    return cast("Sequence[JSON]", value) if kind is list or kind is tuple else None
+
+
+def holds_more(value: object, limit: int, characters: int) -> bool:
+    """Whether a value holds more than `limit` values or more characters of text, at all depths.
+
+    It looks at no more values than that.
+    """
     waiting = [value]
     for _ in range(limit + 1):
         if not waiting:
@@ -140,6 +164,9 @@ def holds_more(value: object, limit: int) -> bool:
         elif isinstance(found, Mapping):
             elements = tuple(cast("Mapping[str, object]", found).values())
         else:
+            characters -= len(found) if isinstance(found, str) else 0
+            if characters < 0:
+                return True
             continue
         if len(elements) > limit:
             return True

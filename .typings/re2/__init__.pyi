@@ -1,0 +1,16 @@
+# What capx uses of google-re2, which carries no types.
+
+class error(Exception): ...
+
+class Options:
+    log_errors: bool
+    max_mem: int
+    never_capture: bool
+
+class Program:
+    @property
+    def programsize(self) -> int: ...
+    def fullmatch(self, text: str) -> object | None: ...
+
+def compile(pattern: str, options: Options | None = None) -> Program: ...
+def escape(pattern: str) -> str: ...

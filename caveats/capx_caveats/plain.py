@@ -1,0 +1,172 @@
+"""Constraints on a value as it stands: what it equals, how large it is, what it holds, whether it is there.
+
+Law: values are compared by type; what differs in type is neither yes nor no.
+"""
+
+from capx_caveats.constraint import MAX_VALUES, Constraint, Natural, Verdict, every, some, too_much
+from capx_caveats.errors import InvalidCaveat
+from capx_caveats.values import (
+    MISSING,
+    SAFE_INTEGER,
+    Literal,
+    Value,
+    as_array,
+    demand_list,
+    demand_literal,
+    demand_number,
+    is_number,
+    same,
+    shown,
+)
+
+MAX_COMPARISONS = 64 * MAX_VALUES
+"""Elements times literals that `contains` still compares."""
+
+
+class Eq(Constraint, frozen=True, tag="eq"):
+    """The value equals the literal, by type; another type cannot be judged."""
+
+    literal: Literal
+
+    def __post_init__(self) -> None:
+        demand_literal(self.literal)
+
+    def judge(self, value: Value) -> Verdict:
+        return same(value, self.literal)
+
+    def sentence(self) -> str:
+        return f"is {shown(self.literal)}"
+
+
+class In(Constraint, frozen=True, tag="in"):
+    """The value equals one of the literals; a type that none of them has cannot be judged."""
+
+    literals: tuple[Literal, ...]
+
+    def __post_init__(self) -> None:
+        _demand_literals(self.literals)
+
+    def judge(self, value: Value) -> Verdict:
+        verdict: Verdict = None
+        for literal in self.literals:
+            equal = same(value, literal)
+            if equal:
+                return True
+            if equal is False:
+                verdict = False
+        return verdict
+
+    def sentence(self) -> str:
+        return "is one of " + ", ".join(map(shown, self.literals))
+
+
+class Range(Constraint, frozen=True, tag="range"):
+    """lo ≤ value ≤ hi, where None leaves one end open; what is no number cannot be judged."""
+
+    lo: int | float | None
+    hi: int | float | None
+
+    def __post_init__(self) -> None:
+        for end in (self.lo, self.hi):
+            if end is not None:
+                if not is_number(end):
+                    raise InvalidCaveat(f"a {type(end).__name__} is no number")
+                demand_number(end)
+        if self.lo is None and self.hi is None:
+            raise InvalidCaveat("a range needs one end at least")
+        if self.lo is not None and self.hi is not None and self.lo > self.hi:
+            raise InvalidCaveat(f"no number lies between {self.lo} and {self.hi}")
+
+    def judge(self, value: Value) -> Verdict:
+        kind = type(value)
+        if kind is not int and kind is not float:
+            return None
+        return (self.lo is None or self.lo <= value) and (self.hi is None or value <= self.hi)  # type: ignore[operator] # a number
+
+    def sentence(self) -> str:
+        if self.lo is None:
+            return f"is at most {self.hi}"
+        if self.hi is None:
+            return f"is at least {self.lo}"
+        return f"is between {self.lo} and {self.hi}"
+
+
+class Contains(Constraint, frozen=True, tag="contains"):
+    """The array has all of these literals among its elements; what is no array cannot be judged.
+
+    Neither can a literal that is not found among elements of which one has another type. Nor can an array that holds
+    more than 1024 values, at all depths, or needs more than 65,536 comparisons.
+    """
+
+    literals: tuple[Literal, ...]
+
+    def __post_init__(self) -> None:
+        _demand_literals(self.literals)
+
+    def judge(self, value: Value) -> Verdict:
+        elements = as_array(value)
+        if elements is None or too_much(elements) or len(elements) * len(self.literals) > MAX_COMPARISONS:
+            return None
+        return every(some(same(element, literal) for element in elements) for literal in self.literals)
+
+    def sentence(self) -> str:
+        return "contains " + " and ".join(map(shown, self.literals))
+
+
+class Length(Constraint, frozen=True, tag="length"):
+    """A text of so many code points or an array of so many elements, where None leaves one end open."""
+
+    lo: Natural | None
+    hi: Natural | None
+
+    def __post_init__(self) -> None:
+        for end in (self.lo, self.hi):
+            if end is not None and (type(end) is not int or not 0 <= end <= SAFE_INTEGER):
+                raise InvalidCaveat("a length is an integer from 0 to 2^53 - 1")
+        if self.lo is None and self.hi is None:
+            raise InvalidCaveat("a length needs one end at least")
+        if self.lo is not None and self.hi is not None and self.lo > self.hi:
+            raise InvalidCaveat(f"no length lies between {self.lo} and {self.hi}")
+
+    def judge(self, value: Value) -> Verdict:
+        held = value if isinstance(value, str) else as_array(value)
+        if held is None:
+            return None
+        return (self.lo is None or self.lo <= len(held)) and (self.hi is None or len(held) <= self.hi)
+
+    def sentence(self) -> str:
+        if self.lo == self.hi:
+            return f"has a length of {self.lo}"
+        if self.lo is None:
+            return f"has a length of at most {self.hi}"
+        if self.hi is None:
+            return f"has a length of at least {self.lo}"
+        return f"has a length from {self.lo} to {self.hi}"
+
+
+class Absent(Constraint, frozen=True, tag="absent"):
+    """The value is not there: the one constraint that judges a missing value."""
+
+    about_absence = True
+
+    def judge(self, value: Value) -> Verdict:
+        return value is MISSING
+
+    def sentence(self) -> str:
+        return "is absent"
+
+
+class Anything(Constraint, frozen=True, tag="anything"):
+    """The value is there, whatever it is."""
+
+    def judge(self, value: Value) -> Verdict:
+        return None if value is MISSING else True
+
+    def sentence(self) -> str:
+        return "is there"
+
+
+def _demand_literals(literals: tuple[Literal, ...]) -> None:
+    demand_list(literals)
+    for literal in literals:
+        demand_literal(literal)
