@@ -1,0 +1,283 @@
+"""Constraints on what is reached over a network: URLs, host names, addresses.
+
+Laws: text is judged only in its one canonical spelling, so that no two readers of it can disagree on where it
+leads; every other spelling is neither yes nor no. A name is judged as it is written: what it resolves to, and
+where a redirect leads, is for whoever connects to check. The work is linear in what is judged, and bounded.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+from msgspec import UNSET, Meta, UnsetType
+
+from capx_caveats.constraint import Constraint, Verdict
+from capx_caveats.errors import InvalidCaveat
+from capx_caveats.names import demand
+from capx_caveats.values import Value, shown
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+MAX_URL = 4096
+"""Characters of a URL that is still judged."""
+MAX_HOST = 253
+"""Characters of a host name, without the trailing dot (RFC 1035, section 2.3.4)."""
+MAX_NETWORK = 43
+"""Characters of a network; no canonical spelling has more."""
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+
+# Left as text, which `re` compiles on first use: an import that judges no URL does not pay for it.
+_LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_HOST = rf"(?:{_LABEL}\.)*{_LABEL}"
+_SCHEME = "[a-z][a-z0-9+.-]{1,31}"
+_URL = rf"({_SCHEME})://([a-z0-9.-]+)(?::([1-9][0-9]{{0,4}}))?(/[^?]*)(?:\?(.+))?"
+_DISGUISED = (
+    "[\x80-\xa0\xad\u034f\u037e\u061c\u115f\u1160\u17b4\u17b5\u180e\u2000-\u200f\u2024-\u202f\u2044\u203d\u2047-\u2049"
+    "\u205f-\u206f\u2100\u2101\u2105\u2106\u2215\u2216\u2488-\u249b\u29f5\u29f8\u29f9\u3000\u3002\u3164\ufe00-\ufe6f"
+    "\ufeff\uff00-\uffef\U0001f100\U000e0000-\U000e0fff]"
+)
+"""What shows as nothing, or is folded into a dot, a slash or another divider by laxer readers."""
+
+_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_HEX = frozenset("0123456789abcdef")
+# The characters of RFC 3986 but `;` in a path: some servers drop it and what follows, others do not.
+_IN_PATH = _UNRESERVED | set("!$&'()*+,=:@%/")
+_IN_QUERY = _IN_PATH | set("?;")
+_ENCODED = frozenset(f"{byte:02X}" for byte in range(256) if chr(byte) not in _UNRESERVED)
+"""What may follow a `%`: a byte that cannot stand for itself (RFC 3986, section 6.2.2)."""
+_ENCODED_IN_PATH = _ENCODED - {f"{byte:02X}" for byte in (*range(0x20), *rb"%/\;?#", 0x7F)}
+"""The same, but for what divides a path, or would once it is decoded again, and for controls."""
+
+_OWN_PORTS = {"http": 80, "https": 443}
+_HOSTLESS = frozenset({"about", "blob", "data", "file", "filesystem", "jar", "javascript", "vbscript", "view-source"})
+_HERE = frozenset(
+    {
+        "broadcasthost", "ip6-allhosts", "ip6-allnodes", "ip6-allrouters", "ip6-localhost", "ip6-localnet",
+        "ip6-loopback", "ip6-mcastprefix", "localdomain", "localdomain4", "localdomain6", "localhost", "localhost4",
+        "localhost6", "loopback",
+        "containers.internal", "docker.internal", "host.lima.internal", "host.minikube.internal",
+        "host.rancher-desktop.internal",
+        "localtest.me", "lvh.me", "nip.io", "sslip.io", "vcap.me", "xip.io",
+        "api.metadata.cloud.ibm.com", "metadata.goog", "metadata.packet.net", "metadata.platformequinix.com",
+        "metadata.tencentyun.com",
+    }
+)  # fmt: skip
+"""Names that, like all below them, lead to this machine, to an address spelled in them, or to a metadata service."""
+_METADATA = frozenset({"instance-data", "metadata", "rancher-metadata"})
+_V4_IN_V6 = ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16")
+"""Where an IPv6 address spells an IPv4 one: compatible, mapped, translated, NAT64, Teredo, 6to4."""
+
+
+class Host(Constraint, frozen=True, tag="host"):
+    """The DNS name is one of these or, for `*.x`, lies below x; what is no name in lower-case ASCII cannot be judged.
+
+    An address, in whatever spelling, is no name; nor is one with a trailing dot or an underscore.
+    """
+
+    patterns: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _demand_texts(self.patterns)
+        for pattern in self.patterns:
+            _demand_pattern(pattern)
+
+    def judge(self, value: Value) -> Verdict:
+        return _is_one(value, self.patterns) if isinstance(value, str) and _is_host(value) else None
+
+    def sentence(self) -> str:
+        return f"is a host {_or(self.patterns)}"
+
+
+class Url(Constraint, frozen=True, tag="url"):
+    """The URL has one of these schemes, hosts and ports, and its path is this one or lies below it.
+
+    No ports: the scheme's own, which only http and https have. Cannot be judged: what is no absolute URL in its one
+    canonical spelling, userinfo, a fragment, a `;` in the path, a host that is an address or names this machine or
+    a metadata service, and any scheme but http, https and these.
+    """
+
+    schemes: tuple[str, ...]
+    hosts: tuple[str, ...]
+    ports: tuple[Port, ...]
+    path: str | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        _demand_texts(self.schemes)
+        _demand_texts(self.hosts)
+        for scheme in self.schemes:
+            demand(
+                re.fullmatch(_SCHEME, scheme) is not None and scheme not in _HOSTLESS, "a scheme that has hosts", scheme
+            )
+            if not self.ports and scheme not in _OWN_PORTS:
+                raise InvalidCaveat(f"{scheme} has no port of its own that is known here: name the ports")
+        for host in self.hosts:
+            _demand_pattern(host)
+            demand(not _leads_here(host), "a host elsewhere: it names this machine or a metadata service", host)
+        if type(self.ports) is not tuple or any(type(port) is not int or not 0 < port < 65536 for port in self.ports):
+            raise InvalidCaveat("a port is a number from 1 to 65535")
+        if self.path is not UNSET:
+            canonical = _segments(self.path) is not None and (self.path == "/" or not self.path.endswith("/"))
+            demand(canonical, "the path of a URL in canonical spelling, without a slash at its end", self.path)
+
+    def judge(self, value: Value) -> Verdict:
+        if not isinstance(value, str) or (parts := _parts(value)) is None:
+            return None
+        own = _OWN_PORTS.get(parts.scheme)
+        port = parts.port or own
+        if port is None or (own is None and parts.scheme not in self.schemes):
+            return None
+        return (
+            parts.scheme in self.schemes
+            and _is_one(parts.host, self.hosts)
+            and (port in self.ports if self.ports else port == own)
+            and (self.path is UNSET or _below(parts.segments, self.path))
+        )
+
+    def sentence(self) -> str:
+        port = f"port {_or(map(str, self.ports))}" if self.ports else "the scheme's own port"
+        path = "" if self.path is UNSET else f", path within {shown(self.path)}"
+        return f"is a URL with scheme {_or(self.schemes)}, host {_or(self.hosts)}, {port}{path}"
+
+
+class Cidr(Constraint, frozen=True, tag="cidr"):
+    """The address lies within one of these networks; what is no address in canonical spelling cannot be judged.
+
+    Canonical is dotted decimal for IPv4, RFC 5952 for IPv6; an IPv6 address with a zone, or that spells an IPv4
+    address, cannot be judged either.
+    """
+
+    networks: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _demand_texts(self.networks)
+        for network in self.networks:
+            demand(_is_network(network), "a network in canonical spelling, such as 10.0.0.0/8", network)
+
+    def judge(self, value: Value) -> Verdict:
+        if not isinstance(value, str) or (address := _address(value)) is None:
+            return None
+        return any(address in _network(network) for network in self.networks)
+
+    def sentence(self) -> str:
+        return f"is an address in {_or(self.networks)}"
+
+
+class _Parts(NamedTuple):
+    scheme: str
+    host: str
+    port: int | None
+    segments: list[str]
+
+
+def _parts(url: str) -> _Parts | None:
+    """What a URL in its one canonical spelling says; None for any other text."""
+    if len(url) > MAX_URL or (match := re.fullmatch(_URL, url, re.DOTALL)) is None:
+        return None
+    scheme, host, digits, path, query = match.groups()
+    port = None if digits is None else int(digits)
+    if port is not None and (port > 65535 or port == _OWN_PORTS.get(scheme)):
+        return None
+    if query is not None and not (_IN_QUERY.issuperset(query) and _ENCODED.issuperset(_codes(query))):
+        return None
+    if not _is_host(host) or _leads_here(host) or (segments := _segments(path)) is None:
+        return None
+    return _Parts(scheme, host, port, segments)
+
+
+def _segments(path: str) -> list[str] | None:
+    """The decoded segments of a URL's path; None unless it is in canonical spelling. A slash may end it."""
+    if not path.startswith("/") or len(path) > MAX_URL or not _IN_PATH.issuperset(path):
+        return None
+    if not _ENCODED_IN_PATH.issuperset(_codes(path)):
+        return None
+    head, *tail = path.split("%")
+    raw = head.encode() + b"".join(bytes.fromhex(part[:2]) + part[2:].encode() for part in tail)
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return None
+    if not text.isascii() and re.search(_DISGUISED, text):
+        return None
+    segments = text.removesuffix("/").split("/")[1:]
+    return None if any(segment in {"", ".", ".."} for segment in segments) else segments
+
+
+def _codes(text: str) -> list[str]:
+    return [part[:2] for part in text.split("%")[1:]]
+
+
+def _below(segments: list[str], path: str) -> bool:
+    root = _segments(path) or []
+    return segments[: len(root)] == root
+
+
+def _is_host(text: str) -> bool:
+    """Whether this is a DNS name in canonical spelling, which nobody reads as an address."""
+    if len(text) > MAX_HOST or not re.fullmatch(_HOST, text):
+        return False
+    last = text.rpartition(".")[2]
+    return not (last.isdecimal() or (last.startswith("0x") and _HEX.issuperset(last[2:])))
+
+
+def _is_one(host: str, patterns: tuple[str, ...]) -> bool:
+    return any(host == pattern or (pattern[0] == "*" and host.endswith(pattern[1:])) for pattern in patterns)
+
+
+def _leads_here(host: str) -> bool:
+    """Whether a host or pattern names this machine, an address or a metadata service."""
+    labels = host.split(".")
+    if labels[-1] in _METADATA or (labels[-1] == "internal" and not _METADATA.isdisjoint(labels)):
+        return True
+    return any(".".join(labels[-count:]) in _HERE for count in range(1, 6))
+
+
+def _demand_texts(texts: object) -> None:
+    if type(texts) is not tuple or not texts or any(type(text) is not str for text in texts):
+        raise InvalidCaveat("a tuple of texts is due here, and an empty one says nothing")
+
+
+def _demand_pattern(pattern: str) -> None:
+    demand(_is_host(pattern.removeprefix("*.")), "a host, or `*.` and one, in lower-case ASCII", pattern)
+
+
+def _is_network(text: str) -> bool:
+    """Whether this is a network in canonical spelling that can hold an address which is judged."""
+    if len(text) > MAX_NETWORK or "%" in text:
+        return False
+    try:
+        network = _network(text)
+    except ValueError:
+        return False
+    return str(network) == text and not _spells_v4(network[0], network[-1])
+
+
+@lru_cache(maxsize=1024)
+def _network(text: str) -> "IPv4Network | IPv6Network":
+    from ipaddress import ip_network
+
+    return ip_network(text)
+
+
+def _address(text: str) -> "IPv4Address | IPv6Address | None":
+    """The address in canonical spelling; None for any other text."""
+    if len(text) > MAX_NETWORK or "%" in text:
+        return None
+    from ipaddress import ip_address
+
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return None if str(address) != text or _spells_v4(address, address) else address
+
+
+def _spells_v4(first: "IPv4Address | IPv6Address", last: "IPv4Address | IPv6Address") -> bool:
+    """Whether all addresses from `first` to `last` are IPv6 and spell an IPv4 one; `::` and `::1` do not."""
+    return int(first) > 1 and any(first in network and last in network for network in map(_network, _V4_IN_V6))
+
+
+def _or(texts: Iterable[str]) -> str:
+    return " or ".join(texts)
