@@ -5,6 +5,7 @@ is left out; what cannot be told stays in.
 """
 
 from collections.abc import Iterable
+from typing import TypeVar
 
 import msgspec
 from msgspec import UNSET
@@ -16,15 +17,36 @@ from capx_caveats import (
     AnyConstraint,
     AnyOf,
     Anything,
+    Argv,
+    Cidr,
+    Contains,
     Each,
     Entry,
     Eq,
+    Fields,
+    Glob,
+    Host,
     In,
+    Length,
     Literal,
+    Not,
     Pair,
     Path,
     Prefix,
     Range,
+    Regex,
+    Url,
+)
+
+N = TypeVar("N", int, float)
+
+_ALL = frozenset({"number", "text", "array", "object", "other"})
+_KINDS = (
+    (Range, frozenset({"number"})),
+    (Prefix | Glob | Regex | Path | Url | Host | Cidr, frozenset({"text"})),
+    (Each | Contains | Argv, frozenset({"array"})),
+    (Length, frozenset({"text", "array"})),
+    (Fields, frozenset({"object"})),
 )
 
 
@@ -71,11 +93,11 @@ def constraint_in_common(*constraints: AnyConstraint) -> AnyConstraint | None:
     for part in parts:
         if isinstance(part, Eq | In):
             return _one_of(_literals(part), parts)
-    if len({kind for part in parts if (kind := _kind(part))}) > 1:
+    if not frozenset.intersection(_ALL, *map(_kinds, parts)):
         return None
     merged: list[AnyConstraint] = []
     for part in parts:
-        if merged and type(merged[-1]) is type(part) and isinstance(part, Range | Prefix | Path):
+        if merged and type(merged[-1]) is type(part) and isinstance(part, Range | Length | Prefix | Path):
             both = _merged(merged.pop(), part)
             if both is None:
                 return None
@@ -155,25 +177,33 @@ def _one_of(literals: tuple[Literal, ...], parts: list[AnyConstraint]) -> AnyCon
     return Eq(left[0]) if len(left) == 1 else In(left)
 
 
-def _kind(part: AnyConstraint) -> str | None:
-    if isinstance(part, Range):
-        return "number"
-    if isinstance(part, Prefix | Path):
-        return "text"
-    return "array" if isinstance(part, Each) else None
+def _kinds(part: AnyConstraint) -> frozenset[str]:
+    """The kinds of values that a constraint may say yes or no to."""
+    if isinstance(part, Not):
+        return _kinds(part.constraint)
+    return next((kinds for constraints, kinds in _KINDS if isinstance(part, constraints)), _ALL)
 
 
 def _merged(this: AnyConstraint, that: AnyConstraint) -> AnyConstraint | None:
     if isinstance(this, Range) and isinstance(that, Range):
-        lows = [end for end in (this.lo, that.lo) if end is not None]
-        highs = [end for end in (this.hi, that.hi) if end is not None]
-        lo, hi = max(lows, default=None), min(highs, default=None)
+        lo, hi = _highest(this.lo, that.lo), _lowest(this.hi, that.hi)
         return None if lo is not None and hi is not None and lo > hi else Range(lo, hi)
+    if isinstance(this, Length) and isinstance(that, Length):
+        least, most = _highest(this.lo, that.lo), _lowest(this.hi, that.hi)
+        return None if least is not None and most is not None and least > most else Length(least, most)
     if isinstance(this, Prefix) and isinstance(that, Prefix):
         return _narrower(this, this.text, that, that.text)
     if isinstance(this, Path) and isinstance(that, Path):
         return _narrower(this, this.root, that, that.root)
     return None
+
+
+def _highest(one: N | None, other: N | None) -> N | None:
+    return max((end for end in (one, other) if end is not None), default=None)
+
+
+def _lowest(one: N | None, other: N | None) -> N | None:
+    return min((end for end in (one, other) if end is not None), default=None)
 
 
 def _narrower(this: AnyConstraint, at: str, that: AnyConstraint, other: str) -> AnyConstraint | None:

@@ -15,25 +15,32 @@ from capx_caveats import (
     JSON,
     MISSING,
     Absent,
+    AllOf,
     Allow,
     AnyConstraint,
     AnyOf,
     Anything,
     Appendable,
+    Argv,
     Call,
     Caveat,
+    Contains,
     Each,
     Entry,
     Eq,
     Expires,
     Facts,
+    Glob,
+    Host,
     In,
+    Length,
     Meant,
     Not,
     Pair,
     Path,
     Prefix,
     Range,
+    Regex,
     Root,
     Task,
     Tenant,
@@ -43,13 +50,16 @@ from capx_caveats import (
     allow,
     any_of,
     between,
+    cidr,
     expires,
+    fields,
     max_hops,
     not_before,
     one_of,
     prefix,
     tenant,
     until_completed,
+    url,
     where,
     within,
 )
@@ -151,7 +161,10 @@ def test_lists_too_long_to_combine_are_shown_beside() -> None:
     assert left.also[0].startswith("hop 2 (y) allows only crm.a0;")
 
 
-VALUES: list[JSON] = [1, 2, True, None, "a", "ab", "b", "/d", "/d/e", 1.0, [1], ["a", 1]]
+VALUES: list[JSON] = [
+    1, 2, True, None, "a", "ab", "b", "/d", "/d/e", 1.0, [1], ["a", 1], ["a"], ["a", "b"], [],
+    "10.0.0.1", "a.example", "https://a.example/", {}, {"a": 1}, {"a": 2, "b": 1},
+]  # fmt: skip
 LEAVES: list[AnyConstraint] = [
     Eq(1),
     Eq(True),
@@ -176,6 +189,25 @@ LEAVES: list[AnyConstraint] = [
     Not(Eq(1)),
     Not(Absent()),
     all_of(Range(1, None), Range(None, 2)),
+    Glob("a*"),
+    Glob("/**"),
+    Regex("a|b"),
+    Not(Regex("a|b")),
+    Length(1, 2),
+    Length(2, None),
+    Length(None, 1),
+    Not(Length(2, None)),
+    Contains((1,)),
+    Contains(("a",)),
+    Not(Contains(("a", 1))),
+    Argv(("a",)),
+    Argv(("a",), (("b",),)),
+    fields(a=1),
+    fields({"*": Range(1, 2)}),
+    Not(fields(a=1)),
+    Host(("a.example",)),
+    url("a.example"),
+    cidr("10.0.0.0/8"),
 ]
 
 
@@ -259,5 +291,15 @@ def test_paths_and_prefixes_keep_the_narrower() -> None:
     assert constraint_in_common(within("/a"), within("/a/b")) == Path("/a/b")
     assert constraint_in_common(within("/a"), within("/ab")) is None
     assert constraint_in_common(prefix("ab"), prefix("a")) == Prefix("ab")
-    assert constraint_in_common(Range(1, 5), Prefix("a")) is None
     assert constraint_in_common(AnyOf((Eq(1),)), Eq(1)) == Eq(1)
+
+
+def test_kinds_of_values_that_never_meet_have_nothing_in_common() -> None:
+    kinds: list[AnyConstraint] = [Range(1, 5), Not(Glob("a")), Not(Contains((1,))), fields(a=1)]
+    for one in kinds:
+        for other in kinds:
+            assert (constraint_in_common(one, other) is None) == (one is not other)
+    assert constraint_in_common(Length(1, 5), Length(3, None)) == Length(3, 5)
+    assert constraint_in_common(Length(1, 2), Length(3, None)) is None
+    assert constraint_in_common(Length(1, 2), Prefix("a")) == AllOf((Length(1, 2), Prefix("a")))
+    assert constraint_in_common(Length(1, 2), Range(1, 2)) is None
