@@ -35,9 +35,9 @@ _HOST = rf"(?:{_LABEL}\.)*{_LABEL}"
 _SCHEME = "[a-z][a-z0-9+.-]{1,31}"
 _URL = rf"({_SCHEME})://([a-z0-9.-]+)(?::([1-9][0-9]{{0,4}}))?(/[^?]*)(?:\?(.+))?"
 _DISGUISED = (
-    "[\x80-\xa0\xad\u034f\u037e\u061c\u115f\u1160\u17b4\u17b5\u180e\u2000-\u200f\u2024-\u202f\u2044\u203d\u2047-\u2049"
-    "\u205f-\u206f\u2100\u2101\u2105\u2106\u2215\u2216\u2488-\u249b\u29f5\u29f8\u29f9\u3000\u3002\u3164\ufe00-\ufe6f"
-    "\ufeff\uff00-\uffef\U0001f100\U000e0000-\U000e0fff]"
+    "[\x80-\xa0\xad\u034f\u037e\u061c\u115f\u1160\u17b4\u17b5\u180e\u2000-\u200f\u2024-\u202f\u2044\u203d"
+    "\u2047-\u2049\u205f-\u206f\u2100\u2101\u2105\u2106\u2215\u2216\u2488-\u249b\u29f5\u29f8\u29f9\u3000\u3002"
+    "\u3164\u33c2\u33c7\u33d8\ufe00-\ufe6f\ufeff\uff00-\uffef\U0001f100\U000e0000-\U000e0fff]"
 )
 """What shows as nothing, or is folded into a dot, a slash or another divider by laxer readers."""
 
@@ -74,7 +74,8 @@ _V4_IN_V6 = ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff
 class Host(Constraint, frozen=True, tag="host"):
     """The DNS name is one of these or, for `*.x`, lies below x; what is no name in lower-case ASCII cannot be judged.
 
-    An address, in whatever spelling, is no name; nor is one with a trailing dot or an underscore.
+    An address, in whatever spelling, is no name; nor is one with a trailing dot or an underscore. A name of this
+    machine is one like any other here, unlike in a URL.
     """
 
     patterns: tuple[str, ...]
@@ -108,14 +109,15 @@ class Url(Constraint, frozen=True, tag="url"):
         _demand_texts(self.schemes)
         _demand_texts(self.hosts)
         for scheme in self.schemes:
-            demand(
-                re.fullmatch(_SCHEME, scheme) is not None and scheme not in _HOSTLESS, "a scheme that has hosts", scheme
-            )
+            spelled = re.fullmatch(_SCHEME, scheme) is not None
+            demand(spelled and scheme not in _HOSTLESS, "a scheme that has hosts, in lower case", scheme)
             if not self.ports and scheme not in _OWN_PORTS:
                 raise InvalidCaveat(f"{scheme} has no port of its own that is known here: name the ports")
         for host in self.hosts:
             _demand_pattern(host)
-            demand(not _leads_here(host), "a host elsewhere: it names this machine or a metadata service", host)
+            demand(
+                not _leads_here(host), "a host elsewhere: it names this machine, an address or a metadata service", host
+            )
         if type(self.ports) is not tuple or any(type(port) is not int or not 0 < port < 65536 for port in self.ports):
             raise InvalidCaveat("a port is a number from 1 to 65535")
         if self.path is not UNSET:
@@ -127,7 +129,7 @@ class Url(Constraint, frozen=True, tag="url"):
             return None
         own = _OWN_PORTS.get(parts.scheme)
         port = parts.port or own
-        if port is None or (own is None and parts.scheme not in self.schemes):
+        if port is None or parts.scheme not in {*_OWN_PORTS, *self.schemes}:
             return None
         return (
             parts.scheme in self.schemes
@@ -234,7 +236,7 @@ def _leads_here(host: str) -> bool:
     return any(".".join(labels[-count:]) in _HERE for count in range(1, 6))
 
 
-def _demand_texts(texts: object) -> None:
+def _demand_texts(texts: tuple[str, ...]) -> None:
     if type(texts) is not tuple or not texts or any(type(text) is not str for text in texts):
         raise InvalidCaveat("a tuple of texts is due here, and an empty one says nothing")
 
