@@ -1,0 +1,147 @@
+"""Any bytes of a block are caveats that say what they mean, alone and of any call, or are not understood and refuse.
+
+An input is a block, and after a NUL, which no JSON holds, the arguments of a call as JSON.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from capx_caveats import (
+    DEFAULT,
+    JSON,
+    SAFE_INTEGER,
+    Call,
+    Caveat,
+    Facts,
+    Mark,
+    NotUnderstood,
+    Refusal,
+    TooLarge,
+    Vocabulary,
+    encode_block,
+)
+from tests.fuzz import words
+from tests.lab import NOW
+
+CODES = {
+    "not_understood", "expired", "not_yet", "wrong_tenant", "action_not_allowed", "argument_refused",
+    "argument_not_named", "attribute_missing", "stale_liveness", "unknown_liveness", "no_meter", "budget_exhausted",
+    "hop_unsigned", "hop_signature", "needs_discharge",
+}  # fmt: skip
+BARE = Call("a.read", {"x": "/data/acme/1", "y": [1, 2]}, "Acme", {"region": "eu"})
+
+
+class Region(Caveat, frozen=True, tag="acme.region"):
+    """A service's own caveat."""
+
+    name: str
+
+    def refusal(self, facts: Facts) -> Refusal | None:
+        return None
+
+    def sentence(self) -> str:
+        return f"region {self.name}"
+
+
+EXTENDED = DEFAULT.extended(Region)
+
+
+def seeds() -> Iterable[bytes]:
+    for block in words.BLOCKS:
+        yield block
+        for args in words.ARGUMENTS:
+            yield block + b"\0" + args
+
+
+def check(data: bytes) -> None:
+    block, _, args = data.partition(b"\0")
+    facts = [Facts(BARE, NOW, 0.0), Facts(call_of(args), NOW + 7200, 100.0)]
+    for vocabulary in (DEFAULT, EXTENDED):
+        decoded(block, vocabulary, facts)
+
+
+def call_of(args: bytes) -> Call:
+    """A call with these arguments; with none where they are not such."""
+    try:
+        values = json.loads(args)
+        return Call("a.read", values)
+    except (ValueError, RecursionError, AttributeError, TypeError):
+        return Call("a.write")
+
+
+def decoded(block: bytes, vocabulary: Vocabulary, facts: list[Facts]) -> None:
+    try:
+        caveats = vocabulary.decode(block)
+    except TooLarge:
+        assert block.count(b"[") > 256 or block.count(b",") >= 64, "a small block is too large"
+        return
+    assert caveats, "a block without a caveat"
+    assert vocabulary.decode(block) == caveats
+    for caveat in caveats:
+        asked(caveat, facts)
+        if not isinstance(caveat, NotUnderstood):
+            read_back(caveat, vocabulary)
+    if not any(isinstance(caveat, NotUnderstood) for caveat in caveats):
+        as_json(block, caveats)
+
+
+def asked(caveat: Caveat, facts: list[Facts]) -> None:
+    """What a caveat answers is an answer; what is not understood refuses; a mark does not."""
+    sentence = caveat.sentence()
+    assert isinstance(sentence, str), "no sentence"
+    assert sentence, "no sentence"
+    sentence.encode()
+    for fact in facts:
+        refusal = caveat.refusal(fact)
+        if isinstance(caveat, NotUnderstood):
+            assert refusal is not None, "what is not understood allows"
+            assert refusal.code == "not_understood"
+        if isinstance(caveat, Mark):
+            assert refusal is None, "a mark refuses"
+        if refusal is not None:
+            assert isinstance(refusal, Refusal), "an odd answer"
+            assert refusal.code in CODES, refusal.code
+            assert refusal.sentence.isprintable(), "a sentence that acts on a terminal"
+
+
+def read_back(caveat: Caveat, vocabulary: Vocabulary) -> None:
+    try:
+        again = encode_block((caveat,))
+    except TooLarge:  # a bracket that was spelled as an escape
+        return
+    assert vocabulary.decode(again) == (caveat,), "a caveat that reads back as another"
+    assert encode_block(vocabulary.decode(again)) == again, "a caveat has two compact spellings"
+
+
+def as_json(block: bytes, caveats: tuple[Caveat, ...]) -> None:
+    """Read by the standard library, a block that is understood says the same."""
+    parsed = json.loads(block.decode(), object_pairs_hook=refuse, parse_constant=refuse)
+    assert len(parsed) == len(caveats)
+    for said, caveat in zip(parsed, caveats, strict=True):
+        demand_safe(said)
+        assert equal(said, json.loads(json.dumps(caveat.wire()))), "a caveat that was misread"
+
+
+def refuse(_: object) -> NoReturn:
+    raise AssertionError("an object or a constant that is no JSON was understood")
+
+
+def demand_safe(value: Any) -> None:
+    if isinstance(value, list):
+        for element in value:  # pyright: ignore[reportUnknownVariableType] # any JSON
+            demand_safe(element)
+    elif isinstance(value, str):
+        value.encode()
+    elif value is not None:
+        assert -SAFE_INTEGER <= value <= SAFE_INTEGER, "a number beyond the safe ones"
+
+
+def equal(said: JSON, wire: JSON) -> bool:
+    """Equal by type, but for an optional field that was written out though it is the default, and fractions of 0."""
+    if isinstance(said, list) and isinstance(wire, list):
+        rest = said[len(wire) :]
+        return (not rest or (said[0] == "each" and rest == [1])) and all(map(equal, said, wire))
+    if isinstance(said, bool) or isinstance(wire, bool):
+        return said is wire
+    return said == wire
