@@ -93,7 +93,7 @@ def constraint_in_common(*constraints: AnyConstraint) -> AnyConstraint | None:
     for part in parts:
         if isinstance(part, Eq | In):
             return _one_of(_literals(part), parts)
-    if not frozenset.intersection(_ALL, *map(_kinds, parts)):
+    if not _ALL.intersection(*map(_kinds, parts)):
         return None
     merged: list[AnyConstraint] = []
     for part in parts:

@@ -4,8 +4,10 @@
     NAME=text                    the text itself        NAME:=JSON             a JSON value
     NAME=eq:text                 whatever it begins with
     NAME=range:0..50             NAME=range:10..        NAME=one_of:a,b        NAME=prefix:Q-
-    NAME=path:/data/acme         NAME=absent:           NAME=anything:         NAME=not:one_of:a,b
-    NAME=each:prefix:Q-
+    NAME=path:/data/acme         NAME=glob:*.txt        NAME=regex:[a-z]+      NAME=length:1..10
+    NAME=url:x.org,*.x.org       NAME=host:*.x.org      NAME=cidr:10.0.0.0/8   NAME=argv:git,hg
+    NAME=contains:a,b            NAME=not_in:a,b        NAME=not:prefix:Q-     NAME=each:prefix:Q-
+    NAME=absent:                 NAME=anything:
 
 Law: a value is taken as one value, whatever stands in it; a prefix that is not known is refused, not taken as text.
 """
@@ -28,6 +30,7 @@ Command = Callable[..., Any]
 
 _PREFIX = re.compile(r"([A-Za-z][A-Za-z0-9_-]*):(.*)", re.DOTALL)
 _RANGE = re.compile(r"(.*?)\.\.(.*)", re.DOTALL)
+_LENGTH = re.compile(r"([0-9]{0,16})\.\.([0-9]{0,16})")
 
 
 class Ordered(click.Command):
@@ -154,7 +157,7 @@ def allow_options(required: bool = False, audiences: bool = False) -> Callable[[
                 multiple=True,
                 metavar="NAME=VALUE",
                 help="What an argument of the --allow before it must be: deck=deck-42, limit:=10, "
-                "amount=range:0..50, file=path:/data, kind=one_of:a,b, ref=prefix:Q-, note=eq:any text.",
+                "amount=range:0..50, file=path:/data, kind=one_of:a,b, ref=prefix:Q-, to=url:x.org, note=eq:any text.",
             ),
             click.option("--no-args", count=True, expose_value=False, help="The --allow before it takes no arguments."),
         )
@@ -309,22 +312,30 @@ def _number(value: str, name: str) -> float | None:
     return number
 
 
-def _one_of(value: str, name: str) -> "AnyConstraint":  # noqa: ARG001 - one signature for all prefixes
-    from capx_caveats import one_of
+def _length(value: str, name: str) -> "AnyConstraint":
+    from capx_caveats import length
 
-    return one_of(*value.split(","))
-
-
-def _prefix(value: str, name: str) -> "AnyConstraint":  # noqa: ARG001 - one signature for all prefixes
-    from capx_caveats import prefix
-
-    return prefix(value)
+    match = _LENGTH.fullmatch(value)
+    if match is None:
+        raise click.UsageError(f"{name}=length:{value} has no two ends: write length:1..10, length:1.. or length:..10")
+    lo, hi = (int(end) if end else None for end in match.groups())
+    return length(lo, hi)
 
 
-def _path(value: str, name: str) -> "AnyConstraint":  # noqa: ARG001 - one signature for all prefixes
-    from capx_caveats import within
+def _texts(builder: str) -> Callable[[str, str], "AnyConstraint"]:
+    """A prefix that takes texts between commas."""
+    return lambda value, _: _builder(builder)(*value.split(","))
 
-    return within(value)
+
+def _text(builder: str) -> Callable[[str, str], "AnyConstraint"]:
+    """A prefix that takes one text, whatever stands in it."""
+    return lambda value, _: _builder(builder)(value)
+
+
+def _builder(name: str) -> "Callable[..., AnyConstraint]":
+    import capx_caveats
+
+    return getattr(capx_caveats, name)  # type: ignore[no-any-return] # one of those in the table
 
 
 def _not(value: str, name: str) -> "AnyConstraint":
@@ -360,9 +371,18 @@ def _alone(meant: "AnyConstraint", value: str, name: str) -> "AnyConstraint":
 _PREFIXES: Mapping[str, Callable[[str, str], "Meant"]] = {
     "eq": _eq,
     "range": _range,
-    "path": _path,
-    "one_of": _one_of,
-    "prefix": _prefix,
+    "length": _length,
+    "path": _text("within"),
+    "glob": _text("glob"),
+    "regex": _text("regex"),
+    "prefix": _text("prefix"),
+    "one_of": _texts("one_of"),
+    "not_in": _texts("not_in"),
+    "contains": _texts("contains"),
+    "url": _texts("url"),
+    "host": _texts("host"),
+    "cidr": _texts("cidr"),
+    "argv": _texts("argv"),
     "not": _not,
     "each": _each,
     "absent": _absent,

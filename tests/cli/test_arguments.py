@@ -10,17 +10,26 @@ from capx_caveats import (
     Absent,
     Allow,
     Anything,
+    Argv,
+    Cidr,
+    Contains,
     Each,
     Entry,
     Eq,
+    Glob,
+    Host,
     In,
+    InvalidCaveat,
+    Length,
     Not,
     NotUnderstood,
     Pair,
     Path,
     Prefix,
     Range,
+    Regex,
     Tenant,
+    Url,
     Where,
 )
 from capx_cli.arguments import arguments, named_constraint
@@ -46,6 +55,20 @@ from capx_cli.arguments import arguments, named_constraint
         ("k=prefix:Q-", Prefix("Q-")),
         ("k=not:one_of:a,b", Not(In(("a", "b")))),
         ("k=each:prefix:a", Each(Prefix("a"))),
+        ("k=glob:/a/*.txt", Glob("/a/*.txt")),
+        ("k=regex:a,b|c:d", Regex("a,b|c:d")),
+        ("k=not:regex:a", Not(Regex("a"))),
+        ("k=contains:a,b", Contains(("a", "b"))),
+        ("k=not_in:a,b", Not(In(("a", "b")))),
+        ("k=length:1..10", Length(1, 10)),
+        ("k=length:..10", Length(None, 10)),
+        ("k=length:0..", Length(0, None)),
+        ("k=url:x.org", Url(("https",), ("x.org",), ())),
+        ("k=url:x.org,*.x.org", Url(("https",), ("x.org", "*.x.org"), ())),
+        ("k=host:*.x.org", Host(("*.x.org",))),
+        ("k=cidr:10.0.0.0/8,fc00::/7", Cidr(("10.0.0.0/8", "fc00::/7"))),
+        ("k=argv:git,/usr/bin/git", Argv(("git", "/usr/bin/git"))),
+        ("k=each:not:glob:**.exe", Each(Not(Glob("**.exe")))),
         ("k=absent:", Absent()),
         ("k=anything:", Anything()),
     ],
@@ -63,6 +86,12 @@ def test_a_value_means(typed: str, meant: Any) -> None:
         ("k=range:5", "no two ends"),
         ("k=range:a..b", "k=range: wants numbers, such as range:0..50; 'a' is none"),
         ("k=range:true..2", "wants numbers"),
+        ("k=length:5", "no two ends"),
+        ("k=length:-1..5", "no two ends"),
+        ("k=length:1.5..", "no two ends"),
+        ("k=length:\u0661..", "no two ends"),
+        ("k=rexeg:a", "rexeg: is no known kind"),
+        ("k=fields:a", "fields: is no known kind"),
         ("k=absent:x", "nothing may follow"),
         ("k:=nonsense", "no JSON"),
         ("k:=NaN", "no JSON"),
@@ -77,6 +106,19 @@ def test_what_cannot_be_meant_is_a_usage_error(typed: str, says: str) -> None:
     with pytest.raises(click.UsageError) as refused:
         named_constraint(typed)
     assert says in refused.value.message
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        *("regex:", "regex:(?=a)", "glob:", "glob:***", "length:..", "length:2..1", "length:9999999999999999.."),
+        *("contains:", "contains:a,,b", "not_in:", "url:", "url:x.org/path", "host:*", "cidr:10.0.0.1/8"),
+        *("argv:", "argv:git,"),
+    ],
+)
+def test_what_a_prefix_cannot_mean_is_refused_as_the_caveat_it_would_be(typed: str) -> None:
+    with pytest.raises(InvalidCaveat):
+        named_constraint(f"k={typed}")
 
 
 def test_arguments_of_a_call_are_values_and_no_constraints() -> None:
