@@ -46,9 +46,9 @@ _HEX = frozenset("0123456789abcdef")
 # The characters of RFC 3986 but `;` in a path: some servers drop it and what follows, others do not.
 _IN_PATH = _UNRESERVED | set("!$&'()*+,=:@%/")
 _IN_QUERY = _IN_PATH | set("?;")
-_ENCODED = frozenset(f"{byte:02X}" for byte in range(256) if chr(byte) not in _UNRESERVED)
+_ENCODED = {f"{byte:02X}": chr(byte) for byte in range(256) if chr(byte) not in _UNRESERVED}
 """What may follow a `%`: a byte that cannot stand for itself (RFC 3986, section 6.2.2)."""
-_ENCODED_IN_PATH = _ENCODED - {f"{byte:02X}" for byte in (*range(0x20), *rb"%/\;?#", 0x7F)}
+_ENCODED_IN_PATH = {code: byte for code, byte in _ENCODED.items() if byte >= " " and byte not in "%/\\;?#\x7f"}
 """The same, but for what divides a path, or would once it is decoded again, and for controls."""
 
 _OWN_PORTS = {"http": 80, "https": 443}
@@ -100,6 +100,7 @@ class Url(Constraint, frozen=True, tag="url"):
     a metadata service, and any scheme but http, https and these.
     """
 
+    weight = 8
     schemes: tuple[str, ...]
     hosts: tuple[str, ...]
     ports: tuple[Port, ...]
@@ -125,7 +126,7 @@ class Url(Constraint, frozen=True, tag="url"):
             demand(canonical, "the path of a URL in canonical spelling, without a slash at its end", self.path)
 
     def judge(self, value: Value) -> Verdict:
-        if not isinstance(value, str) or (parts := _parts(value)) is None:
+        if not isinstance(value, str) or len(value) > MAX_URL or (parts := _parts(value)) is None:
             return None
         own = _OWN_PORTS.get(parts.scheme)
         port = parts.port or own
@@ -171,48 +172,50 @@ class _Parts(NamedTuple):
     scheme: str
     host: str
     port: int | None
-    segments: list[str]
+    segments: tuple[str, ...]
 
 
+@lru_cache(maxsize=256)
 def _parts(url: str) -> _Parts | None:
-    """What a URL in its one canonical spelling says; None for any other text."""
-    if len(url) > MAX_URL or (match := re.fullmatch(_URL, url, re.DOTALL)) is None:
+    """What a URL in its one canonical spelling says; None for any other text.
+
+    Remembered, since a token can ask for many judgements of one argument.
+    """
+    if (match := re.fullmatch(_URL, url, re.DOTALL)) is None:
         return None
     scheme, host, digits, path, query = match.groups()
     port = None if digits is None else int(digits)
     if port is not None and (port > 65535 or port == _OWN_PORTS.get(scheme)):
         return None
-    if query is not None and not (_IN_QUERY.issuperset(query) and _ENCODED.issuperset(_codes(query))):
+    if query is not None and not _is_query(query):
         return None
     if not _is_host(host) or _leads_here(host) or (segments := _segments(path)) is None:
         return None
     return _Parts(scheme, host, port, segments)
 
 
-def _segments(path: str) -> list[str] | None:
+def _segments(path: str) -> tuple[str, ...] | None:
     """The decoded segments of a URL's path; None unless it is in canonical spelling. A slash may end it."""
     if not path.startswith("/") or len(path) > MAX_URL or not _IN_PATH.issuperset(path):
         return None
-    if not _ENCODED_IN_PATH.issuperset(_codes(path)):
-        return None
     head, *tail = path.split("%")
-    raw = head.encode() + b"".join(bytes.fromhex(part[:2]) + part[2:].encode() for part in tail)
     try:
-        text = raw.decode()
-    except UnicodeDecodeError:
+        octets = head + "".join([_ENCODED_IN_PATH[part[:2]] + part[2:] for part in tail])
+        text = octets.encode("latin-1").decode()
+    except (KeyError, UnicodeDecodeError):
         return None
     if not text.isascii() and re.search(_DISGUISED, text):
         return None
-    segments = text.removesuffix("/").split("/")[1:]
+    segments = tuple(text.removesuffix("/").split("/")[1:])
     return None if any(segment in {"", ".", ".."} for segment in segments) else segments
 
 
-def _codes(text: str) -> list[str]:
-    return [part[:2] for part in text.split("%")[1:]]
+def _is_query(text: str) -> bool:
+    return _IN_QUERY.issuperset(text) and all(part[:2] in _ENCODED for part in text.split("%")[1:])
 
 
-def _below(segments: list[str], path: str) -> bool:
-    root = _segments(path) or []
+def _below(segments: tuple[str, ...], path: str) -> bool:
+    root = _segments(path) or ()
     return segments[: len(root)] == root
 
 

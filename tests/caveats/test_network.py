@@ -25,6 +25,7 @@ from capx_caveats import (
     Verdict,
     Where,
     cidr,
+    each,
     encode_block,
     host,
     url,
@@ -384,6 +385,12 @@ def test_a_network_around_disguised_addresses_still_has_others() -> None:
     assert cidr("::/96").judge("::1") is True
     assert cidr("64:ff9a::/31").judge("64:ff9b::1:0:0") is True
     assert cidr("2001::/16").judge("2001:db8::1") is True
+
+
+def test_more_urls_than_the_work_allows_are_not_judged() -> None:
+    long = "https://acme.com/" + "%C3%A9" * 600
+    assert each(ACME).judge([long] * 16) is True
+    assert each(ACME).judge([long] * 32) is None
 
 
 def test_people_are_told_what_is_demanded() -> None:
