@@ -4,12 +4,12 @@ Law: a builder makes what its class would, or raises InvalidCaveat; a duration s
 """
 
 from collections.abc import Iterable, Mapping
-from typing import cast
+from typing import TypeVar, cast
 
 from msgspec import UNSET, Struct
 
 from capx_caveats.caveat import Caveat
-from capx_caveats.caveats import Allow, Entry, Expires, NotBefore, Tenant, UntilCompleted, Where
+from capx_caveats.caveats import Allow, Budget, Entry, Expires, Fresh, NotBefore, Tenant, UntilCompleted, Where
 from capx_caveats.constraint import Constraint
 from capx_caveats.constraints import AllOf, AnyConstraint, AnyOf, Each, Fields, Not, Pair
 from capx_caveats.errors import InvalidCaveat
@@ -18,7 +18,9 @@ from capx_caveats.network import Cidr, Host, Url
 from capx_caveats.plain import Absent, Anything, Contains, Eq, In, Length, Range
 from capx_caveats.texts import Argv, Glob, Path, Prefix, Regex
 from capx_caveats.values import JSON, Literal, Scalar
-from capx_caveats.when import When, is_relative, parse_instant
+from capx_caveats.when import When, is_relative, parse_duration, parse_instant
+
+T = TypeVar("T")
 
 
 class Relative(Struct, frozen=True):
@@ -69,6 +71,16 @@ def tenant(name: str) -> Tenant:
 def until_completed(task: str) -> UntilCompleted:
     """No call after that task has ended."""
     return UntilCompleted(task)
+
+
+def fresh(age: int | str) -> Fresh:
+    """No call when news of deaths is older than this: seconds, or a duration such as `5s`."""
+    return Fresh(parse_duration(age) if isinstance(age, str) else age)
+
+
+def budget(unit: str, limit: int | str, *, counter: str | None = None) -> Budget:
+    """At most this much of a unit (`calls` counts each call), shared by everyone below."""
+    return Budget(unit, str(limit), UNSET if counter is None else counter)
 
 
 def max_hops(n: int) -> MaxHops:
@@ -170,12 +182,12 @@ def argv(*programs: str, arguments: Iterable[Iterable[str]] | None = None) -> Ar
     """A command's words: one of these programs, then, if any are given, one of these lists of first arguments."""
     if arguments is None:
         return Argv(programs)
-    return Argv(programs, tuple(map(_words, arguments)))
+    return Argv(programs, tuple(map(_words, _words(arguments))))
 
 
-def _words(words: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(words, str):
-        raise InvalidCaveat(f"{words!r:.40} is one text: arguments are lists of texts")
+def _words(words: Iterable[T]) -> tuple[T, ...]:
+    if isinstance(words, str) or not isinstance(words, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] # foreign
+        raise InvalidCaveat(f"{words!r:.40} is no list: arguments are lists of texts")
     return tuple(words)
 
 

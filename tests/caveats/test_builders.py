@@ -12,12 +12,17 @@ from capx_caveats import (
     Allow,
     AnyOf,
     Anything,
+    Argv,
+    Contains,
     Each,
     Entry,
     Eq,
     Expires,
+    Fields,
+    Glob,
     In,
     InvalidCaveat,
+    Length,
     MaxHops,
     Not,
     NotBefore,
@@ -25,6 +30,7 @@ from capx_caveats import (
     Path,
     Prefix,
     Range,
+    Regex,
     Relative,
     Tenant,
     UntilCompleted,
@@ -35,18 +41,26 @@ from capx_caveats import (
     allow,
     any_of,
     anything,
+    argv,
     between,
+    contains,
     each,
     expires,
+    fields,
+    glob,
+    length,
     max_hops,
     not_,
     not_before,
+    not_in,
     one_of,
     parse_duration,
     parse_instant,
     prefix,
+    regex,
     shown_duration,
     shown_instant,
+    subset,
     tenant,
     until_completed,
     where,
@@ -65,6 +79,21 @@ BUILT = [
     (one_of("a", 1, [1, 2]), In(("a", 1, (1, 2)))),
     (between(None, 5), Range(None, 5)),
     (prefix("a"), Prefix("a")),
+    (not_in("a", 1), Not(In(("a", 1)))),
+    (subset("a", "b"), Each(In(("a", "b")))),
+    (contains("a", [1, 2]), Contains(("a", (1, 2)))),
+    (length(1, 10), Length(1, 10)),
+    (length(hi=10), Length(None, 10)),
+    (glob("*.txt"), Glob("*.txt")),
+    (regex("[a-z]+"), Regex("[a-z]+")),
+    (argv("git", "hg"), Argv(("git", "hg"))),
+    (argv("git", arguments=[["status"], ("log", "-1")]), Argv(("git",), (("status",), ("log", "-1")))),
+    (fields(a=1, b=prefix("x")), Fields((Pair("a", Eq(1)), Pair("b", Prefix("x"))))),
+    (
+        fields({"x-y": 1, "*": anything()}, z=None),
+        Fields((Pair("x-y", Eq(1)), Pair("*", Anything()), Pair("z", Eq(None)))),
+    ),
+    (fields(named=1), Fields((Pair("named", Eq(1)),))),
     (within("/a"), Path("/a")),
     (each(1), Each(Eq(1))),
     (each(1, min=0), Each(Eq(1), 0)),
@@ -97,9 +126,27 @@ def test_what_is_no_literal_is_refused(value: Any) -> None:
 
 
 def test_nothing_is_allowed_or_one_of_nothing() -> None:
-    for build in (allow, one_of, any_of, all_of):
+    for build in (allow, one_of, any_of, all_of, not_in, subset, contains, argv, fields, length):
         with pytest.raises(InvalidCaveat):
             build()
+
+
+def test_arguments_are_lists_of_texts() -> None:
+    refused: list[Any] = ["status", ["status"], [], [[]], [[1]], 5, [5], [["a", None]]]
+    for arguments in refused:
+        with pytest.raises(InvalidCaveat):
+            argv("git", arguments=arguments)
+
+
+@pytest.mark.parametrize("foreign", [5, None, True, b"a", {"a"}, object()], ids=repr)
+def test_what_is_no_text_and_no_object_is_refused_by_one_error_of_ours(foreign: Any) -> None:
+    for build in (prefix, glob, regex, within, argv):
+        with pytest.raises(InvalidCaveat):
+            build(foreign)
+    with pytest.raises(InvalidCaveat):
+        where(foreign, 1)
+    with pytest.raises(InvalidCaveat):
+        where("args.x", foreign if isinstance(foreign, bytes | set) else object())  # type: ignore[arg-type] # no JSON
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("15m", 900), ("2h", 7200), ("1d", 86400), ("0s", 0)])
