@@ -56,26 +56,28 @@ def from_macaroon(macaroon: "Macaroon") -> Capability:
 def to_text(token: Token, format: Format) -> str:
     """The token as other libraries read it, in ASCII: as secret as the token.
 
-    InvalidRequest where version 1 has no form for it: a third-party caveat stands there beside its location, which a
-    token does not keep.
+    InvalidRequest where the format has no form for it. In version 1 a third-party caveat stands beside its location,
+    which a token does not keep; JSON has no empty block.
     """
     if format not in get_args(Format):
         raise InvalidRequest(f"{format!r:.80} is no format: take {', '.join(get_args(Format))}")
     if format == "v2":
         return token.text.removeprefix(wire.PREFIX)
-    macaroon = to_macaroon(token)
-    if format == "v1":
-        return _version_1(macaroon).serialize()
-    from pymacaroons.serializers import JsonSerializer
-
-    return macaroon.serialize(JsonSerializer())
+    spelled = _version_1(token) if format == "v1" else _json(token)
+    # It leaves out what it has no form for.
+    if not _spells(spelled, token):
+        raise InvalidRequest(f"{format} has no form for this token: take v2")
+    return spelled
 
 
 def from_text(text: str) -> Capability:
-    """The capability that a macaroon in any spelling is, or a token of ours; MalformedToken for any other text."""
-    spelled = text.strip()
+    """The capability that a macaroon in any format is, or a token of ours; MalformedToken for any other text."""
+    return Capability.parse(_read(text.strip()))
+
+
+def _read(spelled: str) -> str:
     if spelled.startswith(wire.PREFIX):
-        return Capability.parse(spelled)
+        return spelled
     if len(spelled) > MAX_SPELLED:
         raise MalformedToken(f"this macaroon is too large: more than {MAX_SPELLED} characters", "too_large")
     try:
@@ -84,6 +86,13 @@ def from_text(text: str) -> Capability:
         raise
     except Exception as error:  # noqa: BLE001 - pymacaroons raises some ten kinds
         raise MalformedToken(f"this is no macaroon that pymacaroons can read: {type(error).__name__}") from None
+
+
+def _spells(spelled: str, token: Token) -> bool:
+    try:
+        return _read(spelled) == token.text
+    except MalformedToken:
+        return False
 
 
 def _text(macaroon: "Macaroon") -> str:
@@ -99,36 +108,43 @@ def _text(macaroon: "Macaroon") -> str:
     return wire.encode(identifier, blocks, bytes.fromhex(macaroon.signature_bytes.decode()))
 
 
-def _version_1(macaroon: "Macaroon") -> "Macaroon":
+def _version_1(token: Token) -> str:
     from pymacaroons import MACAROON_V1, Caveat, Macaroon
 
+    macaroon = to_macaroon(token)
     if macaroon.third_party_caveats():
-        raise InvalidRequest("version 1 has no form for a third-party caveat without its location: take v2 or v2json")
+        raise InvalidRequest("v1 has no form for a third-party caveat without its location: take v2 or v2json")
     return Macaroon(
         location=macaroon.location,
         identifier=macaroon.identifier_bytes,
         caveats=[Caveat(caveat.caveat_id_bytes, version=MACAROON_V1) for caveat in macaroon.caveats],
         signature=macaroon.signature_bytes,
         version=MACAROON_V1,
-    )
+    ).serialize()
 
 
-def _from_base64(text: str) -> Capability:
+def _json(token: Token) -> str:
+    from pymacaroons.serializers import JsonSerializer
+
+    return to_macaroon(token).serialize(JsonSerializer())
+
+
+def _from_base64(text: str) -> str:
     from pymacaroons.serializers import BinarySerializer
 
-    if not re.fullmatch(_BASE64, text):
+    if not (text and re.fullmatch(_BASE64, text)):
         raise MalformedToken("this is no macaroon: neither base64 nor JSON")
     data = unb64u(text.translate(_TO_URL))
     serializer = BinarySerializer()
     macaroon = serializer.deserialize_raw(data)
-    capability = from_macaroon(macaroon)
+    token = _text(macaroon)
     # It reads over trailing bytes, repeated and misplaced fields, and lengths in other spellings.
     if serializer.serialize_raw(macaroon) != data:
         raise MalformedToken("these bytes are not the one spelling of the macaroon that they are read as")
-    return capability
+    return token
 
 
-def _from_json(text: str) -> Capability:
+def _from_json(text: str) -> str:
     import json
 
     from pymacaroons.serializers import JsonSerializer
@@ -139,7 +155,7 @@ def _from_json(text: str) -> Capability:
         convert(found, _Json1 if "identifier" in found else _Json2)
     except ValidationError as error:
         raise MalformedToken(f"this JSON is no macaroon: {error!s:.200}") from None
-    return from_macaroon(JsonSerializer().deserialize(text))
+    return _text(JsonSerializer().deserialize(text))
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,123 @@
+"""`capx export` and `capx import`: out to another macaroon library, and back."""
+
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+import pytest
+from pymacaroons import Macaroon
+from pymacaroons.serializers import JsonSerializer
+
+from capx.chain import ThirdParty, b64u, unb64u
+from capx.interop import Format
+from capx_cli.commands.export import export
+from tests.lab import appended, minted
+
+SECRET = "this is as secret as the token, and without the prefix by which scanners know one\n"
+UNVERIFIED = "NOTHING WAS VERIFIED: a wrong signature comes in as well. To check it: capx verify\n"
+
+
+@pytest.fixture
+def token(home: Any) -> str:
+    opened: str = home("task", "open", "--allow", "crm.read", "--allow", "slides.write", "--tenant", "Zoë").token
+    return opened
+
+
+def test_the_formats_are_those_of_the_library() -> None:
+    (choice,) = (each.type for each in export.params if each.name == "format")
+    assert isinstance(choice, click.Choice)
+    assert set(choice.choices) == set(get_args(Format))
+
+
+@pytest.mark.parametrize("format", get_args(Format))
+def test_a_bundle_goes_out_a_line_for_each_audience_and_comes_back(capx: Any, token: str, format: str) -> None:
+    said = capx("export", "--format", format, token=token)
+    assert said.err == SECRET
+    assert [serialized[0] == "{" for serialized in said.out.splitlines()] == [format == "v2json"] * 2
+    back = capx("import", token=said.out)
+    assert back.token == token
+    assert back.err == f"{UNVERIFIED}  at crm: crm.read\n  at slides: slides.write\n"
+
+
+def test_one_audience_goes_out_alone_as_another_library_reads_it(capx: Any, token: str) -> None:
+    out = capx("export", "--audience", "slides", token=token).out.strip()
+    macaroon = Macaroon.deserialize(out)
+    assert macaroon.location == "slides"
+    assert f"capx1_{out}" == token.split(",")[1]
+    refused = capx("export", "--audience", "hr", token=token, code=2)
+    assert refused.err == "capx: this token speaks to crm, slides, not to 'hr'. See capx export --help\n"
+
+
+def test_what_another_library_narrowed_is_imported_and_judged(home: Any, token: str) -> None:
+    macaroon = Macaroon.deserialize(home("export", "--audience", "crm", token=token).out.strip())
+    macaroon.add_first_party_caveat('[["expires",1]]')
+    imported = home("import", token=macaroon.serialize(JsonSerializer()))
+    assert "this token allows nothing any more" in imported.err
+    said = home("verify", "--action", "crm.read", "--tenant", "Zoë", token=imported.token, code=1)
+    assert "expired" in said.out
+    assert home("verify", "--action", "crm.read", "--tenant", "Zoë", token=token).out
+
+
+def test_a_macaroon_is_read_from_wherever_a_token_is(capx: Any, token: str, tmp_path: Path) -> None:
+    out = capx("export", "--audience", "crm", "--format", "v2json", token=token).out
+    spread = json.dumps(json.loads(out), indent=2, ensure_ascii=False)
+    assert "Zoë" in spread
+    file = tmp_path / "macaroon.json"
+    file.write_text(spread, encoding="utf-8")
+    one = token.split(",", maxsplit=1)[0]
+    assert capx("import", "--token-file", str(file)).token == one
+    assert capx("import", CAPX_TOKEN_FILE=str(file)).token == one
+    assert capx("import", CAPX_TOKEN=out).token == one
+    assert capx("import", token=spread).token == one
+    assert capx("import", token=one).token == one
+
+
+def test_a_wrong_signature_is_carried_and_said_to_be_unverified(home: Any, token: str) -> None:
+    one = token.split(",", maxsplit=1)[0].removeprefix("capx1_")
+    forged = b64u(unb64u(one)[:-32] + bytes(32))
+    said = home("import", token=forged)
+    assert said.token == f"capx1_{forged}"
+    assert said.err.startswith(UNVERIFIED)
+    assert "not_authentic" in home("verify", "--action", "crm.read", token=said.token, code=1).out
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "no token was given"),
+        ("nonsense!", "this is no macaroon: neither base64 nor JSON"),
+        ("{}", "this is no macaroon"),
+        ('{"v": 2, "\\u001b[31m\u202e": 1}', "unknown field"),
+        (Macaroon(location="crm", identifier="user 7", key="k").serialize(), "the identifier is not one of ours"),
+        ("A" * 70_000, "too large"),
+        ("A" * 600_000, "too long"),
+    ],
+)
+def test_what_is_no_macaroon_of_ours_is_one_line(capx: Any, text: str, says: str) -> None:
+    said = capx("import", token=text, code=3)
+    assert said.out == ""
+    assert says in said.err
+    assert said.err.startswith("capx: ")
+    assert said.err.count("\n") == 1
+    assert not {"\x1b", "\u202e"} & set(said.err)
+
+
+def test_bytes_that_are_no_text_and_tokens_that_do_not_belong_together_are_refused(home: Any, tmp_path: Path) -> None:
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\x02\x01\x03crm\xff")
+    assert "not even text" in home("import", "--token-file", str(binary), code=3).err
+    assert "not even text" in home("inspect", "--token-file", str(binary), code=3).err
+    one, two = (home("task", "open", "--allow", "crm.read").token for _ in "12")
+    assert "belong to one task and one node" in home("import", token=f"{one}\n{two}", code=3).err
+
+
+def test_what_a_format_cannot_hold_does_not_go_out(capx: Any, token: str) -> None:
+    third = appended(minted(), ThirdParty(b"vid", b"cid")).text
+    said = capx("export", "--format", "v1", token=third, code=2)
+    assert said.out == ""
+    assert said.err == "capx: v1 has no form for a third-party caveat without its location: take v2 or v2json\n"
+    assert capx("import", token=capx("export", token=third).out).token == third
+    assert "is not one of" in capx("export", "--format", "v3", token=token, code=2).err
+    presentation = capx("present", "--action", "crm.read", token=token).token
+    assert "this is a presentation" in capx("export", token=presentation, code=3).err
