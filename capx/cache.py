@@ -1,39 +1,38 @@
-"""A bounded memory of what bytes under a key say.
+"""A bounded memory of what bytes say.
 
-Law: an entry is found only with the very key object it was made with, so a key that is gone finds nothing.
+Law: it forgets, and nothing that it gives depends on what it has forgotten.
 """
 
-import threading
-from collections import OrderedDict
 from typing import Generic, TypeVar
 
-K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Cache(Generic[K, V]):
-    """Least recently used out first; safe with several threads."""
+class Cache(Generic[V]):
+    """Holds the `size` entries put in last and those asked for since; at most twice as many. Safe with several threads.
 
-    __slots__ = ("_entries", "_lock", "_size")
+    Two generations: when the young one is full it becomes the old one, and what was old and not asked for is gone.
+    """
+
+    __slots__ = ("_old", "_size", "_young")
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._entries: OrderedDict[bytes, tuple[K, V]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._young: dict[bytes, V] = {}
+        self._old: dict[bytes, V] = {}
 
-    def get(self, body: bytes, key: K) -> V | None:
-        """What these bytes say under this key, if that is known."""
-        with self._lock:
-            entry = self._entries.get(body)
-            if entry is None or entry[0] is not key:
-                return None
-            self._entries.move_to_end(body)
-            return entry[1]
+    def get(self, body: bytes) -> V | None:
+        """What these bytes say, if that is known."""
+        value = self._young.get(body)
+        if value is None:
+            value = self._old.get(body)
+            if value is not None:
+                self.put(body, value)
+        return value
 
-    def put(self, body: bytes, key: K, value: V) -> None:
-        """Remember, and forget the entry that was not asked for longest."""
-        with self._lock:
-            self._entries[body] = (key, value)
-            self._entries.move_to_end(body)
-            while len(self._entries) > self._size:
-                self._entries.popitem(last=False)
+    def put(self, body: bytes, value: V) -> None:
+        """Remember; two threads at once may make each other forget, and nothing else."""
+        if len(self._young) >= self._size:
+            self._young, self._old = {}, self._young
+        if self._size:
+            self._young[body] = value

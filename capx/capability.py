@@ -5,7 +5,7 @@ invalid block cannot be made, and room for a presentation is kept. A capability 
 itself only as `text`. What its holder reads in it is not verified.
 """
 
-import secrets
+import os
 import time
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -186,7 +186,7 @@ class Capability(Token):
     def present(self, received: Received, *, now: int | None = None, nonce: str | None = None) -> Presentation:
         """Bind a copy to one request, at one time, once; the capability itself never leaves its holder."""
         at = int(time.time()) if now is None else now
-        mark = Presented(received.profile, received.digest(), at, nonce or b64u(secrets.token_bytes(12)))
+        mark = Presented(received.profile, received.digest(), at, nonce or b64u(os.urandom(12)))
         frame = self._appended(encode_block((mark,)))
         return Presentation(frame, wire.encode(frame.identifier, frame.blocks, frame.signature))
 
@@ -214,7 +214,7 @@ class Capability(Token):
 
 def mint(key: AudienceKey, caveats: Iterable[Caveat], *, now: int, nonce: str | None = None) -> Capability:
     """A new capability whose first block is the authority's; `nonce` is 16 random bytes in base64url."""
-    identifier = wire.Identifier(key.kid, key.audience, nonce or b64u(secrets.token_bytes(16)), now)
+    identifier = wire.Identifier(key.kid, key.audience, nonce or b64u(os.urandom(16)), now)
     raw = identifier.encode()
     wire.Identifier.decode(raw)
     block = encode_block(tuple(caveats))
@@ -225,7 +225,7 @@ def mint(key: AudienceKey, caveats: Iterable[Caveat], *, now: int, nonce: str | 
 
 def new_nonce() -> str:
     """A fresh hop nonce."""
-    return b64u(secrets.token_bytes(8))
+    return b64u(os.urandom(8))
 
 
 def _allowed(entries: Sequence[str | Entry] | None) -> tuple[Allow, ...]:

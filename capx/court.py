@@ -4,11 +4,10 @@ Laws: all that refuse are told, up to 32, not the first alone. Whoever may be al
 it is; after that recording changes no verdict. A denial stands whether or not it can be recorded.
 """
 
-import secrets
+import math
+import os
 import threading
-from collections.abc import Callable, Iterable
-from itertools import islice
-from typing import cast
+from collections.abc import Callable
 
 from capx.chain import b64u
 from capx.decision import Allowed, Decision, Denied
@@ -46,39 +45,44 @@ class Court:
         """Seconds since deaths were last heard of, after looking again."""
         return self._liveness.age()
 
-    def refusals(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> Iterable[Refusal]:
-        """Steps 6 and 7: everything that refuses, deaths first."""
-        yield from self.beside_caveats(lineage, presentation, facts)
+    def refusals(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> list[Refusal]:
+        """Steps 6 and 7: what refuses, deaths first, as far as one denial tells."""
+        found = self.beside_caveats(lineage, presentation, facts)
         for demand in lineage.demands:
-            refusal = judged(demand, facts)
-            if refusal is not None:
-                yield refusal
+            if refusal := judged(demand, facts):
+                found.append(refusal)
+                if len(found) >= MAX_TOLD:
+                    break
+        return found[:MAX_TOLD]
 
-    def beside_caveats(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> Iterable[Refusal]:
+    def beside_caveats(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> list[Refusal]:
         """Step 6, and of step 7 what is no caveat's to say: a tenant nobody was granted, too many hops."""
-        yield from self.lifeless(lineage, presentation, facts.age)
+        found = self.lifeless(lineage, presentation, facts.age)
         if facts.call.tenant is not None and lineage.tenant is None:
-            yield Refusal(
-                "incomplete_authority", "the call has a tenant, and the authority's block names none", "tenant"
+            found.append(
+                Refusal("incomplete_authority", "the call has a tenant, and the authority's block names none", "tenant")
             )
-        yield from lineage.standing
+        found.extend(lineage.standing)
+        return found
 
-    def lifeless(self, lineage: Lineage, presentation: bytes | None, age: float) -> Iterable[Refusal]:
+    def lifeless(self, lineage: Lineage, presentation: bytes | None, age: float) -> list[Refusal]:
         """Step 6: the deaths that end this chain, and knowledge that is missing or too old."""
         deaths = self._liveness.deaths
-        for key in lineage.mortal if deaths else ():
-            if key in deaths:
-                yield _dead(key, deaths[key], lineage)
-        if presentation is not None and presentation in deaths:
-            yield _dead(presentation, deaths[presentation], lineage)
-        if age == float("inf"):
-            yield Refusal("unknown_liveness", "nothing is known of deaths yet", "a readable store")
+        mortal = lineage.mortal if presentation is None else (*lineage.mortal, presentation)
+        found: list[Refusal] = []
+        if not deaths.keys().isdisjoint(mortal):
+            found.extend(_dead(key, deaths[key], lineage) for key in mortal if key in deaths)
+        if age == math.inf:
+            found.append(Refusal("unknown_liveness", "nothing is known of deaths yet", "a readable store"))
         elif age > self._max_staleness:
-            yield Refusal(
-                "stale_liveness",
-                f"nothing was heard of deaths for {age:.0f} s",
-                f"news at most {self._max_staleness:g} s old",
+            found.append(
+                Refusal(
+                    "stale_liveness",
+                    f"nothing was heard of deaths for {age:.0f} s",
+                    f"news at most {self._max_staleness:g} s old",
+                )
             )
+        return found
 
     def now(self) -> int:
         """The time in whole Unix seconds: it never steps back."""
@@ -95,7 +99,7 @@ class Court:
         action: str | None = None,
     ) -> Decision:
         """A verdict with an id of its own: allowed if nothing refuses."""
-        id_, at, allowed = b64u(secrets.token_bytes(16)), self.now(), not refusals
+        id_, at, allowed = b64u(os.urandom(16)), self.now(), not refusals
         if lineage is None:
             return Decision(id=id_, at=at, allowed=allowed, audience=self._audience, action=action, refusals=refusals)
         return Decision(
@@ -210,9 +214,8 @@ class Admitted:
         """Steps 6-9 as an answer."""
         court = self._court
         facts = Facts(call, court.now(), court.age())
-        refusals = tuple(islice(court.refusals(self._lineage, self._presentation, facts), MAX_TOLD))
-        if refusals:
-            return self.refused(refusals, call.action)
+        if refusals := court.refusals(self._lineage, self._presentation, facts):
+            return self.refused(tuple(refusals), call.action)
         try:
             court.recorder.reserve()
         except Unavailable as problem:
@@ -229,9 +232,8 @@ class Admitted:
     def demand_alive(self) -> None:
         """Step 6 alone; raises Denied."""
         court = self._court
-        refusals = tuple(court.lifeless(self._lineage, self._presentation, court.age()))
-        if refusals:
-            raise Denied(self.refused(refusals))
+        if refusals := court.lifeless(self._lineage, self._presentation, court.age()):
+            raise Denied(self.refused(tuple(refusals)))
 
     def refused(self, refusals: tuple[Refusal, ...], action: str | None = None) -> Decision:
         """The recorded decision of a refusal, cut to what one denial tells."""
@@ -259,12 +261,10 @@ def _dead(key: bytes | str, code: str, lineage: Lineage) -> Refusal:
 def judged(demand: Demand, facts: Facts) -> Refusal | None:
     """What one demand says of a call, with whose it is; a caveat that fails or answers oddly refuses."""
     try:
-        answer = cast("object", demand.caveat.refusal(facts))
+        answer = demand.caveat.refusal(facts)
     except Exception:  # noqa: BLE001 - a service's own caveat may raise anything, and allows nothing by it
         answer = _ODD
-    if answer is None:
-        return None
-    return told(answer if isinstance(answer, Refusal) else _ODD, demand)
+    return None if answer is None else told(answer if type(answer) is Refusal else _ODD, demand)
 
 
 _ODD = Refusal("not_understood", "demands what could not be judged", "a caveat that answers")

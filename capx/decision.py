@@ -52,7 +52,7 @@ STATUS: Final = {
         ),
         403,
     ),
-    **dict.fromkeys(("unknown_liveness", "stale_liveness", "unavailable"), 503),
+    **dict.fromkeys(("unknown_liveness", "stale_liveness", "no_meter", "unavailable"), 503),
 }
 """The HTTP status of each reason: 401 present properly, 403 not allowed, 503 cannot say."""
 

@@ -5,7 +5,7 @@ it may not stand refuses the whole. Nothing here depends on a call, the time, or
 """
 
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import cast
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -14,14 +14,17 @@ from capx import chain
 from capx.chain import Block, ThirdParty, b64u
 from capx_caveats import (
     Allow,
+    Budget,
     Caveat,
     Expires,
+    Holder,
     Hop,
     Intent,
     Mark,
     MaxHops,
     Refusal,
     Root,
+    Sig,
     Task,
     Tenant,
     TooLarge,
@@ -30,8 +33,8 @@ from capx_caveats import (
     misplaced,
 )
 
-C = TypeVar("C", bound=Caveat)
-
+MAX_BUDGETS = 16
+"""Budgets per token."""
 FIRST_HOLDER = "the first holder"
 """Whose restrictions stand after the authority's block and before any hop."""
 
@@ -80,29 +83,47 @@ def read(identifier: bytes, blocks: tuple[Block, ...], vocabulary: Vocabulary, r
     """The lineage of an authentic chain without its presentation; Refused when it has no acceptable shape."""
     decoded = [caveats_of(block, vocabulary) for block in blocks]
     for at, caveats in enumerate(decoded):
-        if mark := misplaced(caveats, authority=at == 0):
-            raise Refused(Refusal("misplaced", f"`{mark.sentence()}` stands where it may not"))
+        if found := misplaced(caveats, authority=at == 0):
+            raise Refused(Refusal("misplaced", f"`{found.sentence()}` stands where it may not"))
     claims = _claims(decoded[0] if decoded else (), require)
-    hops = [block[0] for block in decoded if block and isinstance(block[0], Hop)]
     steps = claims.root.steps
-    path = chain.nodes(claims.root.id, (*(step.nonce for step in steps), *(hop.nonce for hop in hops)))
+    nonces = [step.nonce for step in steps]
+    labels = [step.to for step in steps]
+    tasks = [claims.task.id]
+    marks: list[Demand] = []
+    demands: list[Demand] = []
+    hop, name = 0, None
+    for at, caveats in enumerate(decoded):
+        if caveats and isinstance(first := caveats[0], Hop):
+            nonces.append(first.nonce)
+            labels.append(first.to)
+            # The hops of the root's path count too.
+            hop, name = len(nonces), first.to
+        elif at > 0 and name is None:
+            name = FIRST_HOLDER
+        for caveat in caveats:
+            if isinstance(caveat, UntilCompleted):
+                tasks.append(caveat.task)
+            else:
+                (marks if isinstance(caveat, Mark) else demands).append(Demand(hop, name, caveat))
+    if sum(isinstance(demand.caveat, Budget) for demand in demands) > MAX_BUDGETS:
+        raise Refused(Refusal("too_large", f"a token has more than {MAX_BUDGETS} budgets"))
+    path = chain.nodes(claims.root.id, nonces)
     digests = chain.digests(identifier, blocks)
-    ids = tuple(digest[:16] for digest in digests)
-    owned = list(_owned(decoded, len(steps)))
-    tasks = [demand.caveat.task for demand in owned if isinstance(demand.caveat, UntilCompleted)]
+    ids = tuple([digest[:16] for digest in digests])
     return Lineage(
         task=claims.task.id,
         root=claims.root.id,
         tenant=claims.tenant,
         intent=claims.intent,
         path=path,
-        hops=(*(step.to for step in steps), *(hop.to for hop in hops)),
+        hops=tuple(labels),
         ids=ids,
         digest=digests[-1],
-        demands=tuple(demand for demand in owned if not isinstance(demand.caveat, (Mark, UntilCompleted))),
-        mortal=tuple(dict.fromkeys((claims.task.id, *tasks, *path, *ids))),
-        standing=tuple(_standing(blocks, owned, len(path) - 1, len(steps))),
-        expires=min(demand.caveat.at for demand in owned if isinstance(demand.caveat, Expires)),
+        demands=tuple(demands),
+        mortal=tuple(dict.fromkeys((*tasks, *path, *ids))),
+        standing=(*_standing(marks, len(nonces), len(steps)), *_undischarged(blocks)),
+        expires=min([demand.caveat.at for demand in demands if isinstance(demand.caveat, Expires)]),
         path_text=tuple(map(b64u, path)),
         ids_text=tuple(map(b64u, ids)),
     )
@@ -126,53 +147,42 @@ class _Claims(Struct, frozen=True):
 
 
 def _claims(authority: tuple[Caveat, ...], require: frozenset[str]) -> _Claims:
-    task = _first(authority, Task)
-    root = _first(authority, Root)
-    tenant = _first(authority, Tenant)
-    intent = _first(authority, Intent)
+    first = {type(caveat): caveat for caveat in reversed(authority)}
+    task, root = cast("Task | None", first.get(Task)), cast("Root | None", first.get(Root))
     if task is None or root is None:
         raise _incomplete("task" if task is None else "root")
-    if UntilCompleted(task.id) not in authority:
+    if not any(isinstance(caveat, UntilCompleted) and caveat.task == task.id for caveat in authority):
         raise _incomplete("until_completed of its task")
-    for kind, name in ((Expires, "expires"), (Allow, "allow")):
-        if not any(isinstance(caveat, kind) for caveat in authority):
+    for kind, name in _DEMANDED:
+        if kind not in first:
             raise _incomplete(name)
+    tenant, intent = cast("Tenant | None", first.get(Tenant)), cast("Intent | None", first.get(Intent))
     for name, claim in (("tenant", tenant), ("intent", intent)):
         if name in require and claim is None:
             raise _incomplete(name)
     return _Claims(task, root, tenant.name if tenant else None, intent.digest if intent else None)
 
 
-def _first(authority: tuple[Caveat, ...], kind: type[C]) -> C | None:
-    return next((caveat for caveat in authority if isinstance(caveat, kind)), None)
+_DEMANDED = ((Expires, "expires"), (Allow, "allow"))
 
 
 def _incomplete(what: str) -> Refused:
     return Refused(Refusal("incomplete_authority", f"the authority's block has no {what}", what))
 
 
-def _owned(decoded: Iterable[tuple[Caveat, ...]], granted_at: int) -> Iterator[Demand]:
-    """Each caveat with the hop whose restriction it is; hop numbers go on from the root's path."""
-    hop, name = 0, None
-    for at, caveats in enumerate(decoded):
-        if at > 0 and name is None:
-            name = FIRST_HOLDER
-        if caveats and isinstance(caveats[0], Hop):
-            hop, name = max(hop, granted_at) + 1, caveats[0].to
-        for caveat in caveats:
-            yield Demand(hop, name, caveat)
-
-
-def _standing(blocks: tuple[Block, ...], owned: Iterable[Demand], last_hop: int, granted_at: int) -> Iterator[Refusal]:
-    for demand in owned:
+def _standing(marks: Iterable[Demand], last_hop: int, granted_at: int) -> Iterator[Refusal]:
+    for demand in marks:
         caveat = demand.caveat
-        if isinstance(caveat, Hop) and isinstance(caveat.key, str):
-            yield told(Refusal("hop_unsigned", "names a key, and no signed chain leads there"), demand)
         if isinstance(caveat, MaxHops):
             came = last_hop - max(demand.hop, granted_at)
             if came > caveat.n:
                 sentence = f"allows {caveat.sentence()}, and {came} came"
                 yield told(Refusal("too_many_hops", sentence, caveat.sentence()), demand)
+        elif isinstance(caveat, Holder | Sig) or (isinstance(caveat, Hop) and isinstance(caveat.key, str)):
+            yield told(Refusal("hop_unsigned", "names a key, and no signed chain leads there"), demand)
+
+
+def _undischarged(blocks: tuple[Block, ...]) -> Iterator[Refusal]:
     if any(isinstance(block, ThirdParty) for block in blocks):
         yield Refusal("needs_discharge", "an approval is demanded, and none is presented", "a discharge")
 

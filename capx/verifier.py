@@ -32,7 +32,7 @@ from capx.liveness import Liveness
 from capx.present import WINDOW_AFTER, WINDOW_BEFORE, Received, ToolCall
 from capx.recorder import NO_RECORDER, Recorder
 from capx.replay import Replay
-from capx_caveats import DEFAULT, Call, Facts, Presented, Refusal, Vocabulary
+from capx_caveats import DEFAULT, Call, Caveat, Facts, Presented, Refusal, Sig, Vocabulary
 
 MAX_STALENESS = 30.0
 """Seconds for which a verifier goes on without hearing of deaths."""
@@ -42,12 +42,22 @@ Burn = Callable[[], Refusal | None]
 _REQUIRABLE = frozenset({"tenant", "intent"})
 
 
+class _Known(Struct, frozen=True):
+    """What the bytes of a verified body say; tail and lineage hold under this very key object and no other."""
+
+    frame: wire.Frame
+    key: AudienceKey
+    tail: bytes
+    lineage: Lineage
+
+
 class Authentic(Struct, frozen=True):
     """A token whose whole MAC chain is good; nothing else is known of it yet (steps 1-3)."""
 
     frame: wire.Frame
     key: AudienceKey
     tail: bytes
+    known: _Known | None
 
     def __repr__(self) -> str:
         return f"Authentic({self.frame!r}, {self.key!r})"
@@ -112,7 +122,7 @@ class Verifier:
         self._vocabulary = vocabulary
         self._bearer = bearer
         self._court = Court(audience, liveness=liveness, recorder=recorder, max_staleness=max_staleness, clock=clock)
-        self._cache: Cache[AudienceKey, tuple[bytes, Lineage]] = Cache(cache_size)
+        self._cache: Cache[_Known] = Cache(cache_size)
 
     def authenticate(self, token: str) -> Authentic:
         """Steps 1-3, for a service that must decide whether to read on; raises Denied."""
@@ -187,7 +197,7 @@ class Verifier:
         if not token:
             raise Refused(NO_TOKEN)
         try:
-            frame = wire.decode(token)
+            frame = wire.decode(token, self._earlier)
         except MalformedToken as error:
             raise Refused(Refusal(error.code, str(error), "a presentation of a capability")) from None
         identifier = frame.identifier
@@ -203,24 +213,29 @@ class Verifier:
         key = self._keys.get(identifier.kid)
         if key is None or not frame.blocks:
             raise Refused(_NOT_AUTHENTIC)
-        known = self._cache.get(frame.body, key)
-        tail = known[0] if known else _tail(key, frame.identifier_bytes, frame.blocks[:-1])
+        known = self._cache.get(frame.body)
+        if known is not None and known.key is not key:
+            known = None
+        tail = known.tail if known else _tail(key, frame.identifier_bytes, frame.blocks[:-1])
         if not chain.equal(chain.extend(tail, frame.blocks[-1]), frame.signature):
             raise Refused(_NOT_AUTHENTIC)
-        return Authentic(frame, key, tail)
+        return Authentic(frame, key, tail, known)
+
+    def _earlier(self, body: bytes) -> wire.Frame | None:
+        known = self._cache.get(body)
+        return None if known is None else known.frame
 
     def _lineage(self, authentic: Authentic) -> tuple[Lineage, Presented | None]:
         """Step 4, shape: the lineage, and the presentation if the last block is one; raises Refused."""
         frame = authentic.frame
-        last = caveats_of(frame.blocks[-1], self._vocabulary)
-        if not (len(last) == 1 and isinstance(last[0], Presented)):
+        mark = _mark(caveats_of(frame.blocks[-1], self._vocabulary))
+        if mark is None:
             return read(frame.identifier_bytes, frame.blocks, self._vocabulary, self._require), None
-        known = self._cache.get(frame.body, authentic.key)
-        if known is None:
-            lineage = read(frame.identifier_bytes, frame.blocks[:-1], self._vocabulary, self._require)
-            known = (authentic.tail, lineage)
-            self._cache.put(frame.body, authentic.key, known)
-        return known[1], last[0]
+        if authentic.known is not None:
+            return authentic.known.lineage, mark
+        lineage = read(frame.identifier_bytes, frame.blocks[:-1], self._vocabulary, self._require)
+        self._cache.put(frame.body, _Known(frame, authentic.key, authentic.tail, lineage))
+        return lineage, mark
 
     def _burnt(self, token: str | Authentic, received: Received) -> Admitted:
         """Steps 1-5."""
@@ -266,6 +281,16 @@ _BEARER_REFUSED = Refusal(
 
 def _nothing_to_burn() -> None:
     return None
+
+
+def _mark(last: tuple[Caveat, ...]) -> Presented | None:
+    """The presentation, if the last block is one; Refused if it is signed, which is not understood here yet."""
+    mark = last[0] if last else None
+    if not isinstance(mark, Presented) or len(last) > 2 or not all(isinstance(caveat, Sig) for caveat in last[1:]):
+        return None
+    if len(last) > 1:
+        raise Refused(Refusal("hop_unsigned", "this presentation is signed, and no signed chain leads there"))
+    return mark
 
 
 def _tail(key: AudienceKey, identifier: bytes, blocks: tuple[chain.Block, ...]) -> bytes:

@@ -22,10 +22,13 @@ from capx.verifier import Verifier
 from capx_caveats import (
     DEFAULT,
     Allow,
+    Budget,
     Call,
     Caveat,
+    Constraint,
     Expires,
     Facts,
+    Holder,
     Hop,
     Intent,
     MaxHops,
@@ -34,14 +37,19 @@ from capx_caveats import (
     Presented,
     Refusal,
     Root,
+    Sig,
     Step,
     Task,
     Tenant,
     UntilCompleted,
+    Value,
+    Verdict,
     Vocabulary,
     action,
     allow,
+    any_of,
     encode_block,
+    fresh,
     max_hops,
     not_,
     tenant,
@@ -190,6 +198,7 @@ REASONS: dict[str, Callable[[], Decision]] = {
     "needs_discharge": lambda: made(Lab(), appended(minted(), chain.ThirdParty(b"vid", b"cid"))),
     "unknown_liveness": lambda: under(lambda lab: setattr(lab.deaths, "years", float("inf"))),
     "stale_liveness": lambda: under(lambda lab: setattr(lab.deaths, "years", 31.0)),
+    "no_meter": lambda: made(Lab(), minted(Budget("calls", "20"))),
     "unavailable": lambda: under(lambda lab: setattr(lab.records, "full", True)),
 }
 
@@ -817,8 +826,72 @@ def test_a_verifier_is_for_one_audience() -> None:
     assert ROOT_KEY.audience_key("crm").mac_key == KEY.mac_key
 
 
+@pytest.mark.parametrize("age", [0.0, 5.0])
+def test_knowledge_as_fresh_as_is_demanded_will_do(age: float) -> None:
+    lab = Lab()
+    lab.deaths.years = age
+    assert lab.codes(holding([fresh("5s")])) == ()
+
+
+def test_a_holder_may_demand_fresher_knowledge_than_the_verifier() -> None:
+    lab = Lab()
+    lab.deaths.years = 5.1
+    assert lab.codes(holding([fresh(5)], [fresh(60)])) == ("stale_liveness",)
+    assert lab.codes(holding([fresh(60)])) == ()
+
+
+def test_a_counter_is_named_by_the_authority_alone() -> None:
+    shared = Budget("calls", "20", "C1")
+    assert Lab().codes(minted(shared)) == ("no_meter",)
+    assert Lab().codes(appended(minted(), encode_block((shared,)))) == ("misplaced",)
+
+
+def test_a_token_has_so_many_budgets_and_no_more() -> None:
+    budgets = [Budget("calls", str(n)) for n in range(9)]
+    assert Lab().codes(holding(budgets, budgets[:7])) == ("no_meter",) * 16
+    assert Lab().codes(holding(budgets, budgets[:8])) == ("too_large",)
+
+
+SIGNED = Sig("A" * 86)
+
+
+def test_signatures_refuse_where_nothing_checks_them() -> None:
+    assert Lab().codes(minted(Holder("A" * 43))) == ("hop_unsigned",)
+    assert Lab().codes(appended(minted(), encode_block((Hop("a", NONCES[0]), SIGNED)))) == ("hop_unsigned",)
+    assert Lab().codes(appended(minted(), encode_block((SIGNED, Expires(NOW + 9))))) == ("misplaced",)
+    assert Lab().codes(minted(SIGNED)) == ("misplaced",)
+    assert Lab().codes(appended(minted(), encode_block((Holder("A" * 43),)))) == ("misplaced",)
+
+
+def test_a_signed_presentation_is_refused_and_recorded_by_nobody() -> None:
+    lab = Lab()
+    mark = Presented("tool", READ.digest(), NOW, "A" * 16)
+    assert codes(lab.decide(appended(minted(), encode_block((mark, SIGNED))).text)) == ("hop_unsigned",)
+    assert codes(lab.decide(appended(minted(), encode_block((SIGNED, mark))).text)) == ("misplaced",)
+    assert lab.records.decisions == []
+
+
+class InRegion(Constraint, frozen=True, tag="acme.in_region"):
+    region: str
+
+    def judge(self, value: Value) -> Verdict:
+        return value == self.region if isinstance(value, str) else None
+
+    def sentence(self) -> str:
+        return f"lies in {self.region}"
+
+
+def test_a_services_own_constraint_is_judged_where_it_is_known_and_refused_elsewhere() -> None:
+    capability = minted(allowed=allow(action("a.read", site=any_of(InRegion("eu"), InRegion("us")))))
+    lab = Lab(vocabulary=DEFAULT.extended(InRegion))
+    assert lab.codes(capability, args={"site": "us"}) == ()
+    assert lab.codes(capability, args={"site": "cn"}) == ("argument_refused",)
+    assert lab.codes(capability, args={"site": 1}) == ("argument_refused",)
+    assert Lab().codes(capability, args={"site": "us"}) == ("incomplete_authority",)
+
+
 def test_an_allowlist_is_never_widened_by_one_that_is_not_understood() -> None:
-    capability = appended(minted(), b'[["allow",[["a.*",[["x",["glob","*"]]]]]]]')
+    capability = appended(minted(), b'[["allow",[["a.*",[["x",["newer","*"]]]]]]]')
     assert isinstance(capability.caveats[-1][0], NotUnderstood)
     assert not any(isinstance(caveat, Allow) for caveat in capability.caveats[-1])
     assert Lab().codes(capability) == ("not_understood",)

@@ -3,7 +3,7 @@
 Law: a refusal sticks. Whatever the code behind the guard makes of it, nothing but the refusal is answered.
 """
 
-import secrets
+import os
 from collections.abc import Mapping
 from typing import Final, NoReturn
 
@@ -101,7 +101,7 @@ class Passage:
 
     def miss(self, action: str, args: Mapping[str, JSON]) -> NoReturn:
         """Refuse, as a row of a tenant that nobody knows would be refused; always raises Denied."""
-        self.judge(action, args, tenant=secrets.token_urlsafe(12))
+        self.judge(action, args, tenant=os.urandom(12).hex())
         raise ConfigurationProblem("a tenant that nobody knows was allowed")
 
     def refuse(self, action: str, refusal: Refusal) -> NoReturn:

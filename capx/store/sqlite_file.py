@@ -9,7 +9,6 @@ would share an index of the one and read the other.
 
 import contextlib
 import os
-import secrets
 import sqlite3
 import threading
 import weakref
@@ -237,7 +236,7 @@ def _build(path: Path, connection: sqlite3.Connection) -> None:
         raise StoreProblem(f"there is a store at {path} already")
     for statement in _SCHEMA.strip().split(";\n"):
         connection.execute(statement)
-    epoch = b64u(secrets.token_bytes(16))
+    epoch = b64u(os.urandom(16))
     connection.execute("INSERT INTO head VALUES (1, ?, 0, ?, 0)", (epoch, GENESIS))
     connection.execute(f"PRAGMA application_id = {APPLICATION}")
     connection.execute(f"PRAGMA user_version = {VERSION}")

@@ -43,8 +43,8 @@ def resolved(caveats: Iterable[Appendable], now: int) -> tuple[Caveat, ...]:
     return tuple(caveat.at(now) if isinstance(caveat, Relative) else caveat for caveat in caveats)
 
 
-Meant = AnyConstraint | JSON
-"""A constraint, or a value that means `eq`."""
+Meant = Constraint | JSON
+"""A constraint, also a service's own, or a value that means `eq`."""
 
 
 def _timed(kind: type[Expires] | type[NotBefore], when: When) -> Appendable:
@@ -121,7 +121,7 @@ def as_entry(entry: str | Entry) -> Entry:
 def as_constraint(meant: Meant) -> AnyConstraint:
     """The constraint meant: itself, or `eq` for a value."""
     if isinstance(meant, Constraint):
-        return meant
+        return cast("AnyConstraint", meant)
     return Eq(_literal(meant))
 
 

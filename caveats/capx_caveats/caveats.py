@@ -3,15 +3,19 @@
 To add one: write its class here and name it in `vocabulary.DEFAULT`.
 """
 
+import re
+
 from msgspec import UNSET, Struct, UnsetType
 
 from capx_caveats.call import Call, Facts
-from capx_caveats.caveat import Caveat, Refusal
+from capx_caveats.caveat import Caveat, Place, Refusal
 from capx_caveats.constraint import Natural, Wire
-from capx_caveats.constraints import AnyConstraint, Pair, demand_distinct, demand_presence, misfits
+from capx_caveats.constraints import AnyConstraint, Pair, demand_constraint, demand_distinct, demand_presence, misfits
 from capx_caveats.names import demand, is_attribute, is_id, is_label, is_pattern
 from capx_caveats.values import JSON, MISSING, Value, demand_not_empty, shown, told
-from capx_caveats.when import shown_instant
+from capx_caveats.when import shown_duration, shown_instant
+
+_AMOUNT = re.compile(r"(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,6})?")
 
 
 class UntilCompleted(Caveat, frozen=True, tag="until_completed"):
@@ -55,6 +59,20 @@ class NotBefore(Caveat, frozen=True, tag="not_before"):
 
     def sentence(self) -> str:
         return f"not before {shown_instant(self.at)}"
+
+
+class Fresh(Caveat, frozen=True, tag="fresh"):
+    """What is known of deaths is at most this old; tightens the verifier's own bound."""
+
+    seconds: Natural
+
+    def refusal(self, facts: Facts) -> Refusal | None:
+        if facts.age <= self.seconds:
+            return None
+        return Refusal("stale_liveness", f"demands {self.sentence()}", self.sentence())
+
+    def sentence(self) -> str:
+        return f"news of deaths at most {shown_duration(self.seconds)} old"
 
 
 class Tenant(Caveat, frozen=True, tag="tenant"):
@@ -176,6 +194,8 @@ class Where(Caveat, frozen=True, tag="where"):
     constraint: AnyConstraint
 
     def __post_init__(self) -> None:
+        demand(type(self.attribute) is str, "an attribute", self.attribute)
+        demand_constraint(self.constraint)
         name = self._argument
         if name is None:
             demand(is_attribute(self.attribute), "an attribute", self.attribute)
@@ -203,6 +223,33 @@ class Where(Caveat, frozen=True, tag="where"):
 
     def sentence(self) -> str:
         return f"{self.attribute} {self.constraint.sentence()}"
+
+
+class Budget(Caveat, frozen=True, tag="budget"):
+    """What is spent in this unit, with this call's cost, stays within the limit (a decimal number as text).
+
+    The counter is shared by everyone below; the authority's block may name one that its capabilities share.
+    """
+
+    unit: str
+    limit: str
+    counter: str | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        demand(is_attribute(self.unit), "a unit", self.unit)
+        demand(_AMOUNT.fullmatch(self.limit) is not None, "an amount such as 20 or 0.5", self.limit)
+        if self.counter is not UNSET:
+            demand(is_id(self.counter), "a counter's id", self.counter)
+
+    @property
+    def place(self) -> Place | None:  # type: ignore[override] # only a named counter has one
+        return None if self.counter is UNSET else Place.AUTHORITY
+
+    def refusal(self, facts: Facts) -> Refusal | None:
+        return Refusal("no_meter", f"allows {self.sentence()}, and nothing counts here", "a verifier with a meter")
+
+    def sentence(self) -> str:
+        return f"at most {self.limit} {self.unit}, shared by everyone below"
 
 
 class NotUnderstood(Caveat, frozen=True):

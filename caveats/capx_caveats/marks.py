@@ -1,39 +1,43 @@
-"""Marks: what the mechanism reads. They demand nothing of a call; where each may stand is the verifier's business.
+"""Marks: what the mechanism reads. They demand nothing of a call; each stands where its `place` says, once in a block.
 
-Law: task, intent and root are claims of the authority's block alone; a hop's label is a claim of a holder.
+Law: task, intent, root and holder are claims of the authority's block alone; a hop's label is a claim of a holder.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 from msgspec import UNSET, UnsetType
 
 from capx_caveats.call import Facts
-from capx_caveats.caveat import Caveat, Refusal
+from capx_caveats.caveat import Caveat, Place, Refusal
 from capx_caveats.constraint import Natural, Wire
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.names import demand, is_id, is_label
 from capx_caveats.values import demand_not_empty
 
-_BASE64URL = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
-
-
-def _demand_bytes(text: str, count: int, what: str) -> None:
-    """Raise unless the text is the canonical base64url of `count` bytes."""
-    spare = -count * 8 % 6
-    if not (len(text) == (count * 8 + 5) // 6 and _BASE64URL.issuperset(text) and text[-1] in _LAST[spare]):
-        raise InvalidCaveat(f"{what} is {count} bytes in base64url")
-
-
-_LAST = {
-    0: _BASE64URL,
-    2: frozenset("AEIMQUYcgkosw048"),
-    4: frozenset("AQgw"),
-}
+_LAST = {0: "A-Za-z0-9_-", 2: "AEIMQUYcgkosw048", 4: "AQgw"}
 """By spare bits, the characters that may end canonical base64url."""
+
+
+def _spelled(count: int) -> Callable[[str], object]:
+    """Whether a text is the canonical base64url of `count` bytes."""
+    length = (count * 8 + 5) // 6
+    return re.compile(f"[A-Za-z0-9_-]{{{length - 1}}}[{_LAST[length * 6 - count * 8]}]").fullmatch
+
+
+_NONCE, _PRESENTATION_NONCE, _KEY, _DIGEST, _SIGNATURE = map(_spelled, (8, 12, 32, 32, 64))
+
+
+def _demand_bytes(good: object, what: str) -> None:
+    if not good:
+        raise InvalidCaveat(f"{what} in base64url")
 
 
 class Mark(Caveat, frozen=True):
     """A caveat that demands nothing of a call."""
+
+    place: ClassVar[Place | None] = Place.AUTHORITY
 
     def refusal(self, facts: Facts) -> Refusal | None:
         """Always satisfied."""
@@ -58,7 +62,7 @@ class Intent(Mark, frozen=True, tag="intent"):
     digest: str
 
     def __post_init__(self) -> None:
-        _demand_bytes(self.digest, 32, "an intent digest")
+        _demand_bytes(_DIGEST(self.digest), "an intent digest is 32 bytes")
 
     def sentence(self) -> str:
         return f"on intent {self.digest}"
@@ -72,7 +76,7 @@ class Step(Wire, frozen=True):
 
     def __post_init__(self) -> None:
         demand(is_label(self.to), "an agent's name", self.to)
-        _demand_bytes(self.nonce, 8, "a hop nonce")
+        _demand_bytes(_NONCE(self.nonce), "a hop nonce is 8 bytes")
 
 
 class Root(Mark, frozen=True, tag="root"):
@@ -95,8 +99,22 @@ class Root(Mark, frozen=True, tag="root"):
         return f"below root {self.id}"
 
 
+class Holder(Mark, frozen=True, tag="holder"):
+    """The public key of the first holder (Ed25519, base64url): every hop below is signed."""
+
+    key: str
+
+    def __post_init__(self) -> None:
+        _demand_bytes(_KEY(self.key), "a public key is 32 bytes")
+
+    def sentence(self) -> str:
+        return f"held by key {self.key}"
+
+
 class Hop(Mark, frozen=True, tag="hop"):
     """A delegation took place here."""
+
+    place = Place.FIRST
 
     to: str
     nonce: str
@@ -104,9 +122,9 @@ class Hop(Mark, frozen=True, tag="hop"):
 
     def __post_init__(self) -> None:
         demand(is_label(self.to), "an agent's name", self.to)
-        _demand_bytes(self.nonce, 8, "a hop nonce")
+        _demand_bytes(_NONCE(self.nonce), "a hop nonce is 8 bytes")
         if self.key is not UNSET:
-            _demand_bytes(self.key, 32, "a public key")
+            _demand_bytes(_KEY(self.key), "a public key is 32 bytes")
 
     def sentence(self) -> str:
         return f"delegated to {self.to}"
@@ -114,6 +132,8 @@ class Hop(Mark, frozen=True, tag="hop"):
 
 class MaxHops(Mark, frozen=True, tag="max_hops"):
     """At most n hops in the blocks after this one."""
+
+    place = Place.ONCE
 
     n: Natural
 
@@ -124,6 +144,8 @@ class MaxHops(Mark, frozen=True, tag="max_hops"):
 class Presented(Mark, frozen=True, tag="call"):
     """The presentation: binds the token to one request (profile, digest), at one time, once (nonce)."""
 
+    place = Place.ALONE
+
     profile: str
     digest: str
     at: Natural
@@ -132,30 +154,46 @@ class Presented(Mark, frozen=True, tag="call"):
     def __post_init__(self) -> None:
         if self.profile not in {"tool", "http"}:
             raise InvalidCaveat(f"{self.profile!r:.20} is no presentation profile")
-        _demand_bytes(self.digest, 32, "a call digest")
-        _demand_bytes(self.nonce, 12, "a presentation nonce")
+        _demand_bytes(_DIGEST(self.digest), "a call digest is 32 bytes")
+        _demand_bytes(_PRESENTATION_NONCE(self.nonce), "a presentation nonce is 12 bytes")
 
     def sentence(self) -> str:
         return f"presented once, for one {self.profile} call"
 
 
-def misplaced(caveats: Sequence[Caveat], *, authority: bool) -> Mark | None:
-    """The first mark of a block that stands where it may not, or twice; whether the block is the authority's decides.
+class Sig(Mark, frozen=True, tag="sig"):
+    """The signature of the block that it ends (Ed25519, base64url), by the key last named."""
+
+    place = Place.LAST
+
+    signature: str
+
+    def __post_init__(self) -> None:
+        _demand_bytes(_SIGNATURE(self.signature), "a signature is 64 bytes")
+
+    def sentence(self) -> str:
+        return "signed"
+
+
+def misplaced(caveats: Sequence[Caveat], *, authority: bool) -> Caveat | None:
+    """The first caveat of a block that stands where it may not; whether the block is the authority's decides.
 
     A presentation stands in neither: it is a block of its own.
     """
-    seen: set[type[Mark]] = set()
+    seen: set[type[Caveat]] = set()
     for at, caveat in enumerate(caveats):
-        if not isinstance(caveat, Mark):
+        place = caveat.place
+        if place is None:
             continue
-        kind = type(caveat)
-        if kind is MaxHops:
-            placed = True
-        elif kind is Hop:
+        if place is Place.AUTHORITY:
+            placed = authority
+        elif place is Place.FIRST:
             placed = at == 0 and not authority
+        elif place is Place.LAST:
+            placed = at == len(caveats) - 1 and not authority
         else:
-            placed = authority and kind is not Presented
-        if not placed or kind in seen:
+            placed = place is Place.ONCE
+        if not placed or (isinstance(caveat, Mark) and type(caveat) in seen):
             return caveat
-        seen.add(kind)
+        seen.add(type(caveat))
     return None

@@ -1,19 +1,22 @@
-"""The set of caveats in use, and the one way from a block's bytes to caveats.
+"""The set of caveats and constraints in use, and the one way from a block's bytes to caveats.
 
-Laws: a vocabulary is a value; another is made, none is changed. Every caveat is decoded by the same strict
-decoder, on its own: what is unknown or ill-formed stands as `NotUnderstood`, which refuses, and its neighbours
-keep their meaning. No JSON object stands anywhere.
+Laws: a vocabulary is a value; another is made, none is changed. Every caveat is read by the same strict decoder,
+whether with its neighbours or, when one of them is unknown or ill-formed, on its own: what cannot be read stands as
+`NotUnderstood`, which refuses, and its neighbours keep their meaning. No JSON object stands anywhere.
 """
 
-from typing import Any, Union
+from collections.abc import Iterable
+from typing import Any, Union, cast
 
 import msgspec
 from msgspec import Raw
 
 from capx_caveats.caveat import Caveat
-from capx_caveats.caveats import Allow, Expires, NotBefore, NotUnderstood, Tenant, UntilCompleted, Where
+from capx_caveats.caveats import Allow, Budget, Expires, Fresh, NotBefore, NotUnderstood, Tenant, UntilCompleted, Where
+from capx_caveats.constraint import Constraint
 from capx_caveats.errors import InvalidCaveat
-from capx_caveats.marks import Hop, Intent, Mark, MaxHops, Presented, Root, Task
+from capx_caveats.marks import Holder, Hop, Intent, Mark, MaxHops, Presented, Root, Sig, Task
+from capx_caveats.own import Own, decoder, is_dotted, own_constraints
 from capx_caveats.values import printable
 
 MAX_CAVEATS = 64
@@ -30,45 +33,59 @@ class TooLarge(InvalidCaveat):
 
 
 class Vocabulary:
-    """An immutable set of caveat classes by tag; `extended` makes a larger one."""
+    """An immutable set of caveats and own constraints by tag; `extended` makes a larger one."""
 
-    __slots__ = ("_classes", "_one")
+    __slots__ = ("_all", "_one", "caveats", "own")
 
-    def __init__(self, *classes: type[Caveat]) -> None:
-        self._classes = classes
-        self._one: msgspec.json.Decoder[Caveat] = msgspec.json.Decoder(Union[classes])  # noqa: UP007 - a union made at run time
+    caveats: tuple[type[Caveat], ...]
+    """The caveats that are read."""
+    own: Own
+    """The constraints that are read besides the built-in ones."""
 
-    def extended(self, *classes: type[Caveat]) -> "Vocabulary":
-        """This vocabulary and a service's own caveats, whose tags are dotted (`acme.region`)."""
-        taken = {old.__struct_config__.tag for old in self._classes}
-        for new in classes:
-            tag = new.__struct_config__.tag
-            if not isinstance(tag, str) or "." not in tag or issubclass(new, Mark):
-                raise InvalidCaveat(f"{new.__name__} needs a dotted tag of its own, such as acme.region")
+    def __init__(self, *caveats: type[Caveat], own: Iterable[type[Constraint]] = ()) -> None:
+        self.caveats, self.own = caveats, frozenset(own)
+        caveat: Any = Union[self.caveats]  # noqa: UP007 - a union made at run time
+        self._one = decoder(caveat, self.own)
+        self._all = decoder(tuple[caveat, ...], self.own)
+
+    def extended(self, *kinds: type[Caveat] | type[Constraint]) -> "Vocabulary":
+        """This vocabulary and a service's own caveats and constraints, whose tags are dotted (`acme.region`)."""
+        taken = {kind.__struct_config__.tag for kind in (*self.caveats, *self.own)}
+        for kind in kinds:
+            tag = kind.__struct_config__.tag
+            if not is_dotted(kind) or issubclass(kind, Mark):
+                raise InvalidCaveat(f"{kind.__name__} needs a dotted tag of its own, such as acme.region")
             if tag in taken:
                 raise InvalidCaveat(f"the tag {tag} is in use")
             taken.add(tag)
-        return Vocabulary(*self._classes, *classes)
+        caveats = (kind for kind in kinds if issubclass(kind, Caveat))
+        constraints = (kind for kind in kinds if issubclass(kind, Constraint))
+        return Vocabulary(*self.caveats, *caveats, own=(*self.own, *constraints))
 
     def decode(self, block: bytes) -> tuple[Caveat, ...]:
         """The caveats of one block, never none; TooLarge beyond the limits, and no other error."""
         _demand_brackets(block)
         try:
+            caveats = cast("tuple[Caveat, ...]", self._all(block))
+        except _FAILURES:
+            caveats = self._one_by_one(block)
+        if len(caveats) > MAX_CAVEATS:
+            raise TooLarge(f"a block has more than {MAX_CAVEATS} caveats")
+        return caveats or (NotUnderstood("[]", "an empty block"),)
+
+    def _one_by_one(self, block: bytes) -> tuple[Caveat, ...]:
+        """The same, where something in the block is not understood."""
+        try:
             elements = _elements.decode(block)
         except _FAILURES as error:
             return (NotUnderstood(_excerpt(block), _reason(error)),)
-        if len(elements) > MAX_CAVEATS:
-            raise TooLarge(f"a block has more than {MAX_CAVEATS} caveats")
-        if not elements:
-            return (NotUnderstood("[]", "an empty block"),)
-        one = self._one.decode
-        caveats: list[Caveat] = []
-        for element in elements:
-            try:
-                caveats.append(one(element))
-            except _FAILURES as error:
-                caveats.append(NotUnderstood(_excerpt(bytes(element)), _reason(error)))
-        return tuple(caveats)
+        return tuple(map(self._alone, elements))
+
+    def _alone(self, element: Raw) -> Caveat:
+        try:
+            return cast("Caveat", self._one(element))
+        except _FAILURES as error:
+            return NotUnderstood(_excerpt(bytes(element)), _reason(error))
 
 
 def _excerpt(raw: bytes) -> str:
@@ -105,7 +122,7 @@ def _encode(caveat: Caveat) -> bytes:
         raise InvalidCaveat(f"what is not understood is not passed on: {caveat.what}")
     try:
         raw = msgspec.json.encode(caveat.wire())
-        again: Any = msgspec.json.decode(raw, type=type(caveat))
+        again: Any = decoder(type(caveat), frozenset(own_constraints(caveat)))(raw)
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError, OverflowError) as error:
         raise InvalidCaveat(f"{type(caveat).__name__} cannot be written: {error}") from None
     if again != caveat:
@@ -117,14 +134,18 @@ DEFAULT = Vocabulary(
     Task,
     Intent,
     Root,
+    Holder,
     Hop,
     MaxHops,
     Presented,
+    Sig,
     UntilCompleted,
     Expires,
     NotBefore,
+    Fresh,
     Tenant,
     Allow,
     Where,
+    Budget,
 )
 """The built-in vocabulary."""

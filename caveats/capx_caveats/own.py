@@ -1,0 +1,103 @@
+"""A service's own constraints: how the vocabulary's classes come to hold them.
+
+Law: a union of constraints is fixed when its classes are first read, and is never changed for everybody. So a
+vocabulary with own constraints reads with copies of the classes that hold constraints, and gives what it read as the
+classes themselves: the same checks, the same types.
+"""
+
+import typing
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from types import UnionType
+from typing import Any, Union, cast, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from capx_caveats.constraint import Constraint, Wire
+from capx_caveats.constraints import AnyConstraint
+
+Own = frozenset[type[Constraint]]
+"""A service's own constraints."""
+Decode = Callable[[bytes | msgspec.Raw], Any]
+
+
+@lru_cache(maxsize=256)
+def decoder(form: Any, own: Own) -> Decode:
+    """Strictly reads JSON of this form, where these constraints may stand beside the built-in ones."""
+    if not own:
+        return msgspec.json.Decoder(form).decode
+    copies = {kind: _copy(kind) for kind in _held(form, AnyConstraint, *own)}
+    kinds = {copy: kind for kind, copy in copies.items()}
+    swap: dict[Any, Any] = dict(copies)
+    swap[AnyConstraint] = Union[tuple(copies.get(kind, kind) for kind in (*get_args(AnyConstraint), *own))]  # noqa: UP007 - made at run time
+    for kind, copy in copies.items():
+        hints = get_type_hints(kind, include_extras=True)
+        copy.__annotations__ = {field: _swapped(hints[field], swap) for field in kind.__struct_fields__}
+    decode = msgspec.json.Decoder(_swapped(form, swap)).decode
+
+    def themselves(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(themselves, value))  # pyright: ignore[reportUnknownArgumentType] # elements of any kind
+        if isinstance(value, Wire):
+            kind = kinds.get(type(value), type(value))
+            return kind(*(themselves(getattr(value, field)) for field in value.__struct_fields__))
+        return value
+
+    return lambda raw: themselves(decode(raw))
+
+
+def own_constraints(value: object) -> Iterator[type[Constraint]]:
+    """The kinds of constraints with a dotted tag that a value holds, at all depths."""
+    if isinstance(value, tuple):
+        for element in cast("tuple[object, ...]", value):
+            yield from own_constraints(element)
+    elif isinstance(value, Wire):
+        if isinstance(value, Constraint) and is_dotted(type(value)):
+            yield type(value)
+        for field in value.__struct_fields__:
+            yield from own_constraints(getattr(value, field))
+
+
+def is_dotted(kind: type[Wire]) -> bool:
+    """Whether the tag of a class is a service's own, such as `acme.region`."""
+    tag = kind.__struct_config__.tag
+    return isinstance(tag, str) and "." in tag.strip(".")
+
+
+def _held(*forms: Any) -> Iterator[type[Wire]]:
+    """The classes that are read for these forms, at all depths."""
+    waiting: list[Any] = list(forms)
+    seen: set[type[Wire]] = set()
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, type) and issubclass(found, Wire):
+            if found not in seen:
+                seen.add(found)
+                yield found
+                waiting.extend(get_type_hints(found, include_extras=True)[field] for field in found.__struct_fields__)
+        else:
+            waiting.extend(get_args(found))
+
+
+def _copy(kind: type[Wire]) -> type[Wire]:
+    return msgspec.defstruct(  # type: ignore[return-value] # a subclass of the kind
+        kind.__name__,
+        (),
+        bases=(kind,),
+        module=kind.__module__,
+        tag=kind.__struct_config__.tag,
+        array_like=True,
+        frozen=True,
+        forbid_unknown_fields=True,
+    )
+
+
+def _swapped(hint: Any, swap: dict[Any, Any]) -> Any:
+    """The same hint, with other classes in the places of these."""
+    if not isinstance(hint, list) and hint in swap:
+        return swap[hint]
+    origin, parts = get_origin(hint), get_args(hint)
+    if not parts or origin is typing.Annotated:
+        return hint
+    parts = tuple(part if part is Ellipsis else _swapped(part, swap) for part in parts)
+    return Union[parts] if origin in {Union, UnionType} else origin[parts]  # noqa: UP007 - made at run time
