@@ -1,10 +1,11 @@
-# make demo | test | check | bench | clean, each with PYTHON=python3.13 (or any other from 3.11 on)
+# make demo | test | check | bench | bench-docs | clean, each with PYTHON=python3.13 (or any other from 3.11 on)
 PYTHON ?= python3
 VENV := .venv$(if $(filter-out python3,$(notdir $(PYTHON))),-$(notdir $(PYTHON)))
+PEERS := $(VENV)-peers
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench bench-docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/capx demo
@@ -19,8 +20,11 @@ check: $(VENV)/.dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev
-	$(BIN)/python tests/bench/bench.py
+bench: $(VENV)/.dev $(PEERS)/.installed
+	$(BIN)/python -m tests.bench --peers $(PEERS)/bin/python $(BENCH)
+
+bench-docs: $(VENV)/.dev $(PEERS)/.installed
+	$(BIN)/python -m tests.bench --peers $(PEERS)/bin/python --write-docs
 
 clean:
 	rm -rf .venv .venv-* .coverage .coverage.* build dist \
@@ -39,3 +43,10 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/.pip
 $(VENV)/.dev: pyproject.toml | $(VENV)/.pip
 	$(INSTALL) --editable '.[dev]'
 	touch $@
+
+# A peer that cannot be had keeps no other from running, and is tried again next time: the tables say that it is missing.
+$(PEERS)/.installed: tests/bench/peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	@missing=; for peer in $$(grep -v '^#' $<); do \
+		$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check "$$peer" || missing="$$missing $$peer"; \
+	done; if [ -n "$$missing" ]; then echo "cannot be had:$$missing" >&2; else touch $@; fi

@@ -1,0 +1,108 @@
+"""Time contenders in turn, and say how they compare.
+
+Laws: in each round every contender has its turn, all on one core; a ratio is the median of the ratios within rounds,
+so that a drift of the machine does not show in it. The first turns find out how often a contender is asked in a turn,
+and do not count.
+"""
+
+import os
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+Run = Callable[[int], float]
+"""Does its work so many times, and gives the seconds that took."""
+
+MAX_COUNT: Final = 2000
+_WARMING: Final = 3
+
+
+class Unmeasurable(Exception):
+    """A contender cannot do this work, and says why."""
+
+
+class Contender(Struct, frozen=True):
+    """What is timed: `who` does `op`, with `at` hops, caveats or dead ids."""
+
+    op: str
+    at: int
+    who: str
+    run: Run
+
+
+class Row(Struct, frozen=True):
+    """What a contender took each time, in µs, and how many times as long as the contenders named in `ratios`."""
+
+    op: str
+    at: int
+    who: str
+    us: float
+    quartiles: tuple[float, float]
+    count: int
+    ratios: dict[str, float]
+
+
+Against = Callable[[Contender], Mapping[str, Contender]]
+"""What a contender is compared with, by the name of the ratio."""
+
+
+def pinned() -> bool:
+    """Keep this process and those it starts on one core; whether that could be done."""
+    if not hasattr(os, "sched_setaffinity"):
+        return False
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    return True
+
+
+def measure(
+    contenders: Sequence[Contender],
+    against: Against,
+    *,
+    rounds: int,
+    seconds: float,
+    told: Callable[[], None] = lambda: None,
+) -> tuple[list[Row], dict[str, str]]:
+    """The rows, and what could not be measured with its reason.
+
+    A turn is as many repetitions as take about `seconds`. `told` is called after each round.
+    """
+    counts: dict[Contender, int] = {}
+    missing: dict[str, str] = {}
+    for each in contenders:
+        try:
+            counts[each] = _count(each.run, seconds)
+        except Unmeasurable as reason:
+            missing[f"{each.who}: {each.op} at {each.at}"] = str(reason)
+    taken: dict[Contender, list[float]] = {each: [] for each in counts}
+    for _ in range(rounds):
+        for each, count in counts.items():
+            taken[each].append(each.run(count) / count * 1e6)
+        told()
+    rows = [_row(each, taken, against(each), counts[each]) for each in counts]
+    return rows, missing
+
+
+def _count(run: Run, seconds: float) -> int:
+    """How many repetitions take so long: the second of two turns tells, since the first fills caches."""
+    run(_WARMING)
+    return max(1, min(MAX_COUNT, int(seconds / max(run(_WARMING) / _WARMING, 1e-9))))
+
+
+def _row(
+    one: Contender, taken: Mapping[Contender, Sequence[float]], against: Mapping[str, Contender], count: int
+) -> Row:
+    micros = taken[one]
+    low, middle, high = statistics.quantiles(micros, n=4, method="inclusive")
+    ratios = {
+        name: _rounded(statistics.median(a / b for a, b in zip(micros, taken[other], strict=True)))
+        for name, other in against.items()
+        if other in taken
+    }
+    return Row(one.op, one.at, one.who, _rounded(middle), (_rounded(low), _rounded(high)), count, ratios)
+
+
+def _rounded(number: float) -> float:
+    """Four significant digits: more is noise."""
+    return float(f"{number:.4g}")

@@ -1,0 +1,156 @@
+"""What is timed of capx, and the floor: the bare MACs of the same bytes, and the comparison.
+
+Every presentation is fresh, and so are the call and the request that are judged: nothing is verified twice. The floor
+is computed with the standard library alone.
+"""
+
+import hmac
+import time
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+from capx import AudienceKeys, Capability, Denied, MalformedToken, Replay, RootKey, ToolCall, Verifier, wire
+from capx.capability import mint
+from capx.chain import unb64u
+from capx.liveness import Liveness
+from capx.store import Store
+from capx_caveats import Call
+from tests.bench import workload
+from tests.bench.measuring import Contender, Run, Unmeasurable
+from tests.bench.timing import Step, each, repeated
+
+FLOOR: Final = "bare MACs"
+COLD: Final = "capx, cold"
+WARM: Final = "capx, warm prefix"
+COLD_STORED: Final = "capx, cold, replay in a store"
+WARM_STORED: Final = "capx, warm prefix, replay in a store"
+CAPX: Final = "capx"
+CAVEATS_TOO: Final = "capx, caveats too"
+
+
+class Bench:
+    """One capability at one audience, and verifiers for it."""
+
+    def __init__(self, capability: Capability, root: RootKey, liveness: Liveness) -> None:
+        self.capability = capability
+        self.hops = len(capability.hops)
+        self.key = root.audience_key(workload.AUDIENCE)
+        self.secret = unb64u(self.key.line().split()[-1])
+        self._keys = AudienceKeys(workload.AUDIENCE, [self.key])
+        self._liveness = liveness
+
+    def verifier(self, *, warm: bool, replay: Replay | None = None) -> Verifier:
+        """One whose cache holds prefixes, or nothing."""
+        an_hour_ago = time.time() - 3600
+        return Verifier(
+            workload.AUDIENCE,
+            self._keys,
+            liveness=self._liveness,
+            replay=replay or Replay.process(10_000_000, clock=lambda: an_hour_ago),
+            cache_size=1024 if warm else 0,
+        )
+
+    def texts(self, count: int, arguments: dict[str, int] = workload.ALLOWED) -> list[str]:
+        """Fresh presentations of one call."""
+        call = workload.received(arguments)
+        return [self.capability.present(call).text for _ in range(count)]
+
+    def verify(self, verifier: Verifier) -> Run:
+        """Verify presentations that are allowed."""
+
+        def one(presented: tuple[str, ToolCall, Call]) -> None:
+            verifier.verify(*presented)
+
+        return lambda count: each(one, self._presented(count, workload.ALLOWED))
+
+    def deny(self, verifier: Verifier) -> Run:
+        """Verify presentations that every hop refuses."""
+
+        def one(presented: tuple[str, ToolCall, Call]) -> None:
+            with suppress(Denied):
+                verifier.verify(*presented)
+                raise AssertionError("allowed what every hop refuses")
+
+        return lambda count: each(one, self._presented(count, workload.DENIED))
+
+    def floor(self, count: int) -> float:
+        """The MACs of presentations, and the comparison."""
+        key = hmac.digest(b"macaroons-key-generator", self.secret, "sha256")
+
+        def one(frame: tuple[bytes, tuple[bytes, ...], bytes]) -> None:
+            identifier, blocks, signature = frame
+            tail = hmac.digest(key, identifier, "sha256")
+            for block in blocks:
+                tail = hmac.digest(tail, block, "sha256")
+            if not hmac.compare_digest(tail, signature):
+                raise AssertionError("the floor does not hold")
+
+        frames = map(wire.decode, self.texts(count))
+        return each(one, ((frame.identifier_bytes, _first_party(frame), frame.signature) for frame in frames))
+
+    def _presented(self, count: int, arguments: dict[str, int]) -> list[tuple[str, ToolCall, Call]]:
+        return [
+            (text, workload.received(arguments), workload.executed(arguments)) for text in self.texts(count, arguments)
+        ]
+
+
+def contenders(bench: Bench, store: Store) -> list[Contender]:
+    """All that is timed of capx at one length."""
+    capability, at = bench.capability, bench.hops
+    call = workload.received(workload.ALLOWED)
+    presentation = bench.texts(1)[0]
+    now = int(time.time())
+    steps: dict[tuple[str, str], Step] = {
+        ("mint", CAPX): lambda: mint(bench.key, workload.authority(now), now=now).text,
+        ("attenuate", CAPX): lambda: capability.attenuate(workload.WHERE).text,
+        ("delegate", CAPX): lambda: (
+            capability.delegate(to="agent", allow=workload.ENTRIES, caveats=workload.of_a_hop(at)).text
+        ),
+        ("present", CAPX): lambda: capability.present(call).text,
+        ("decode", CAPX): lambda: wire.decode(presentation),
+        ("decode", CAVEATS_TOO): lambda: Capability.parse(capability.text),
+    }
+    runs: dict[tuple[str, str], Run] = {
+        ("verify", FLOOR): bench.floor,
+        ("verify", COLD): bench.verify(bench.verifier(warm=False)),
+        ("verify", WARM): bench.verify(bench.verifier(warm=True)),
+        ("verify", COLD_STORED): bench.verify(bench.verifier(warm=False, replay=Replay.store(store))),
+        ("verify", WARM_STORED): bench.verify(bench.verifier(warm=True, replay=Replay.store(store))),
+        ("deny", COLD): bench.deny(bench.verifier(warm=False)),
+        ("deny", WARM): bench.deny(bench.verifier(warm=True)),
+    }
+    for named, step in steps.items():
+        runs[named] = partial(_if_it_fits, step)
+    return [Contender(op, at, who, run) for (op, who), run in runs.items()]
+
+
+def for_peers(bench: Bench) -> dict[str, object]:
+    """What another macaroon library needs in order to read the same bytes."""
+    frame = wire.decode(bench.texts(1)[0])
+    return {
+        "hops": bench.hops,
+        "secret": bench.secret.hex(),
+        "location": workload.AUDIENCE,
+        "identifier": frame.identifier_bytes.decode(),
+        "blocks": [block.decode() for block in _first_party(frame)],
+    }
+
+
+def sizes(bench: Bench) -> dict[str, int]:
+    """Characters of text held, and sent to a resource."""
+    return {
+        "capx, held": len(bench.capability.text),
+        "capx, presented": len(bench.texts(1)[0]),
+    }
+
+
+def _if_it_fits(step: Step, count: int) -> float:
+    try:
+        return repeated(step, count)
+    except MalformedToken as full:
+        raise Unmeasurable(str(full)) from None
+
+
+def _first_party(frame: wire.Frame) -> tuple[bytes, ...]:
+    return tuple(block for block in frame.blocks if isinstance(block, bytes))

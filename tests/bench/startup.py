@@ -1,0 +1,37 @@
+"""What it costs to start: the bare interpreter, `import capx`, and the command's help."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+from tests.bench.measuring import Contender
+
+BARE: Final = "python -c pass"
+IMPORT: Final = "python -c 'import capx'"
+HELP: Final = "capx --help"
+
+
+def contenders() -> list[Contender]:
+    """Each started as a process of its own, as often as asked."""
+    command = str(Path(sys.executable).with_name("capx"))
+    commands = {
+        BARE: [sys.executable, "-c", "pass"],
+        IMPORT: [sys.executable, "-c", "import capx"],
+        HELP: [command, "--help"],
+    }
+    return [Contender("start", 0, who, _Starting(command)) for who, command in commands.items()]
+
+
+class _Starting:
+    """A command, timed from its start to its end."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._command = command
+
+    def __call__(self, count: int) -> float:
+        start = time.perf_counter()
+        for _ in range(count):
+            subprocess.run(self._command, check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - start

@@ -1,0 +1,176 @@
+"""A report as tables: the same on a terminal and on the page."""
+
+from typing import Final
+
+from msgspec import Struct
+
+from tests.bench import ours, startup
+from tests.bench.measuring import Row
+from tests.bench.report import Bar, Report, bars
+
+NONE: Final = "-"
+_TIMES: Final = "\N{MULTIPLICATION SIGN}"
+
+
+class Table(Struct, frozen=True):
+    """A title, what to know when reading it, a head and rows."""
+
+    title: str
+    note: str
+    head: list[str]
+    rows: list[list[str]]
+
+
+_OPERATIONS: Final = {
+    "mint": (ours.CAPX, "The authority's block alone, to its text: the same at any L."),
+    "attenuate": (ours.CAPX, "One more `where` to a chain of L hops, to its text. PyJWT: cannot."),
+    "delegate": (ours.CAPX, "One more hop with its five caveats to a chain of L hops, to its text. PyJWT: cannot."),
+    "present": (
+        ours.CAPX,
+        (
+            "A chain of L hops bound to one call. tenuo signs a proof with the holder's key; pymacaroons appends "
+            "the same bytes; the others' tokens are sent as they are."
+        ),
+    ),
+    "decode": (
+        ours.CAPX,
+        (
+            "The text taken apart. Nothing is verified, except that tenuo checks signatures as it decodes. Only "
+            "`capx, caveats too` reads the caveats of capx."
+        ),
+    ),
+    "verify": (
+        ours.FLOOR,
+        (
+            "From the text to *allowed*, with a fresh presentation each time. Cold: nothing is remembered of the "
+            "chain. Warm prefix: the chain was seen before, this presentation was not. Held: a peer's "
+            "caller keeps the chain decoded, its signatures checked, and is spared its text."
+        ),
+    ),
+    "deny": (
+        ours.COLD,
+        (
+            "From the text to *denied*, by an argument that every hop refuses. capx and biscuit-python name every hop "
+            "or check that refuses, tenuo the first refusal of the last warrant, pymacaroons no caveat at all."
+        ),
+    ),
+}
+"""The contender that others are compared with, and what to know."""
+
+
+def tables(report: Report) -> list[Table]:
+    """All of a report."""
+    found = [_bars(bars(report))]
+    for op, (base, note) in _OPERATIONS.items():
+        if rows := [row for row in report.rows if row.op == op]:
+            found.append(_times(report, rows, op, base, note))
+        if rows and op == "verify":
+            found.append(_beside_capx(report, rows))
+    found += [_sizes(report), _growth(report, "caveats", "caveats a hop"), _growth(report, "deaths", "dead ids")]
+    found.append(_starts(report))
+    return [table for table in found if table.rows]
+
+
+def _bars(all_bars: list[Bar]) -> Table:
+    words = {True: "reached", False: "**not reached**", None: "not measured"}
+    rows = [
+        [
+            bar.demand.what,
+            bar.limit,
+            ", ".join(f"{place}: {_short(value)}".removeprefix(": ") for place, value in bar.values.items()) or NONE,
+            words[bar.reached],
+        ]
+        for bar in all_bars
+    ]
+    note = (
+        "How the times compare, and how they must. Of a peer it is the time from the text, of capx the time with "
+        "nothing remembered, and with a prefix seen before."
+    )
+    return Table("Bars", note, ["", "bar", "measured", ""], rows)
+
+
+def _times(report: Report, rows: list[Row], op: str, base: str, note: str) -> Table:
+    ats = report.ats(op)
+    names = list(dict.fromkeys(row.who for row in rows))
+    return Table(
+        op.capitalize(),
+        f"{note} Times as long as *{base}* behind." if len(names) > 1 else note,
+        ["", *([f"L = {at}" for at in ats] if ats != [0] else ["µs"])],
+        [[who, *(_cell(report.row(op, at, who), base) for at in ats)] for who in names],
+    )
+
+
+def _beside_capx(report: Report, rows: list[Row]) -> Table:
+    ats = report.ats("verify")
+    names = list(dict.fromkeys(row.who for row in rows if not row.who.startswith(("capx", ours.FLOOR))))
+
+    def cell(row: Row | None) -> str:
+        if row is None:
+            return NONE
+        return f"{_short(row.ratios[ours.COLD])}{_TIMES}, {_short(row.ratios[ours.WARM])}{_TIMES}"
+
+    return Table(
+        "Verify, beside capx",
+        "How many times as long as capx cold, and as capx with a warm prefix.",
+        ["", *(f"L = {at}" for at in ats)],
+        [[who, *(cell(report.row("verify", at, who)) for at in ats)] for who in names],
+    )
+
+
+def _sizes(report: Report) -> Table:
+    ats = sorted({size.at for size in report.sizes})
+    by = {(size.at, size.who): str(size.characters) for size in report.sizes}
+    return Table(
+        "Size",
+        "Characters of text: what is sent to a resource and, for capx, what is held too.",
+        ["", *(f"L = {at}" for at in ats)],
+        [[who, *(by.get((at, who), NONE) for at in ats)] for who in dict.fromkeys(size.who for size in report.sizes)],
+    )
+
+
+def _growth(report: Report, op: str, unit: str) -> Table:
+    ats = report.ats(op)
+    names = dict.fromkeys(row.who for row in report.rows if row.op == op)
+    note = {
+        "caveats": "Three hops. Five caveats are those of every other table, each further one is a `where`.",
+        "deaths": "Eight hops. The dead are in a SQLite store, which the verifier follows; none is of this chain.",
+    }[op]
+    return Table(
+        f"Growth with {unit}",
+        f"{note} Times as long as with {ats[0] if ats else 0} behind.",
+        ["", *(f"{at:,} {unit}".replace(",", " ") for at in ats)],
+        [[who, *(_cell(report.row(op, at, who), str(ats[0])) for at in ats)] for who in names],
+    )
+
+
+def _starts(report: Report) -> Table:
+    rows = [row for row in report.rows if row.op == "start"]
+    return Table(
+        "Start",
+        "From the start of a process to its end.",
+        ["", "ms", f"times {startup.BARE}"],
+        [
+            [
+                row.who,
+                f"{_short(row.us / 1000)} {_spread(row, 1000)}",
+                _short(row.ratios.get(startup.BARE, 1.0)),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _cell(row: Row | None, base: str) -> str:
+    if row is None:
+        return NONE
+    ratio = f" {_short(row.ratios[base])}{_TIMES}" if base in row.ratios else ""
+    return f"{_short(row.us)} {_spread(row)}{ratio}"
+
+
+def _spread(row: Row, of: int = 1) -> str:
+    return f"({_short(row.quartiles[0] / of)}-{_short(row.quartiles[1] / of)})"
+
+
+def _short(number: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{number:.{2 if number < 9.995 else 1 if number < 99.95 else 0}f}"

@@ -1,0 +1,60 @@
+"""The work: a chain of hops with five caveats each, and the call that is judged.
+
+Each hop's block holds a hop, an `allow` of two entries of which one constrains two arguments, `expires`, `max_hops`
+and a `where`. The authority's block holds what every authority's block does.
+"""
+
+from typing import Final
+
+from capx import Capability, MalformedToken, RootKey, ToolCall, action, between, expires, max_hops, where
+from capx.capability import mint
+from capx_caveats import Appendable, Call, Caveat, Entry, Expires, Root, Task, Tenant, UntilCompleted, allow
+
+AUDIENCE: Final = "crm"
+ACTION: Final = "crm.read"
+ALLOWED: Final = {"id": 42, "limit": 5}
+DENIED: Final = {"id": 42, "limit": 51}
+"""Arguments that every hop refuses."""
+ENTRIES: Final[tuple[Entry | str, ...]] = (action(ACTION, id=42, limit=between(1, 50)), "crm.list")
+WHERE: Final = where("env", "prod")
+_MOST_HOPS: Final = 100
+
+
+def received(arguments: dict[str, int]) -> ToolCall:
+    """What the resource received."""
+    return ToolCall(ACTION, dict(arguments))
+
+
+def executed(arguments: dict[str, int]) -> Call:
+    """What the resource is about to execute."""
+    return Call(ACTION, dict(arguments), tenant="Acme", attributes={"env": "prod"})
+
+
+def authority(now: int) -> tuple[Caveat, ...]:
+    """The caveats of the authority's block."""
+    return (
+        Task("task"),
+        Root("root"),
+        UntilCompleted("task"),
+        Expires(now + 3600),
+        Tenant("Acme"),
+        allow("crm.*"),
+    )
+
+
+def of_a_hop(number: int, *more: Appendable) -> list[Appendable]:
+    """The caveats of one hop beside its hop and its `allow`."""
+    return [expires("30m"), max_hops(_MOST_HOPS - number), WHERE, *more]
+
+
+def chain_of(hops: int, root: RootKey, now: int, *more: Appendable) -> Capability:
+    """A capability with that many hops, or with as many as its text has room for; `more` stands in every block."""
+    capability = mint(root.audience_key(AUDIENCE), authority(now), now=now)
+    for hop in range(hops):
+        try:
+            capability = capability.delegate(to=f"agent-{hop}", allow=ENTRIES, caveats=of_a_hop(hop, *more))
+        except MalformedToken as full:
+            if full.code != "too_large":
+                raise
+            break
+    return capability
