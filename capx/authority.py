@@ -5,10 +5,11 @@ before it answers. A task's end and a revocation are deaths: final, known to eve
 Nothing it mints outlives its task's `expires`, nor that `max_ttl`.
 """
 
-import secrets
+import os
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
@@ -32,6 +33,7 @@ from capx.store import TaskRecord, Writing
 from capx.store.sqlite import SQLiteStore
 from capx.task import is_final
 from capx.verifier import Verifier
+from capx.wanted import Wanted
 from capx_caveats import (
     Appendable,
     Caveat,
@@ -51,6 +53,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _PATIENCE = 1.0
+_PIECE = 1_000
 
 MAX_TTL = 86_400
 """How far ahead a task may expire, in seconds, unless the authority says otherwise."""
@@ -66,6 +69,13 @@ class OpenedTask(Struct, frozen=True):
     expires: int
     position: int
     bundle: Bundle
+
+
+class _Named(Struct):
+    """The task, and the key, that an event is about."""
+
+    task: str
+    kid: str | None = None
 
 
 class Authority:
@@ -226,11 +236,46 @@ class Authority:
         with self.store.read() as reading:
             return as_of(known_task(reading, task_id), self._now())
 
-    def log(self, since: int = 0, limit: int | None = None) -> list[Event]:
-        """The events after position `since`, at most `limit` of them; what was decided here is among them."""
-        self._recorder.flush(_PATIENCE)
-        with self.store.read() as reading:
-            return list(reading.events(after=since, limit=limit))
+    def log(self, since: int = 0, limit: int | None = None) -> Iterator[Event]:
+        """The events after position `since` up to now, at most `limit` of them; what was decided here is among them.
+
+        They are read in pieces while they are taken, so that a long log needs little memory and holds nobody up.
+        """
+        end = self._end_of_log()
+        return self._events(since, end if limit is None else min(end, since + limit))
+
+    def newest_first(self) -> Iterator[Event]:
+        """The events up to now, the last one first, read in pieces like those of `log`."""
+        end = self._end_of_log()
+        return (
+            event
+            for reached in range(end, 0, -_PIECE)
+            for event in reversed(list(self._events(max(0, reached - _PIECE), reached)))
+        )
+
+    def find(
+        self,
+        *,
+        agent: str | None = None,
+        tenant: str | None = None,
+        action: str | None = None,
+        task: str | None = None,
+        denied: bool = False,
+        since: int = 0,
+        limit: int | None = None,
+    ) -> Iterator[Event]:
+        """The events that recorded such decisions, in order; with `limit`, only so many of the newest.
+
+        `agent` is a label on the path of who acted, `action` may be a pattern, `since` is in Unix seconds; `denied`
+        leaves out what was allowed. Read in pieces, like `log`. InvalidRequest for what no decision can be.
+        """
+        wanted = Wanted(agent=agent, tenant=tenant, action=action, task=task, denied=denied, since=since)
+        if task is not None:
+            with self.store.read() as reading:
+                known_task(reading, task)
+        if limit is None:
+            return filter(wanted.matches, self.log())
+        return reversed(list(islice(filter(wanted.matches, self.newest_first()), limit)))
 
     def decision(self, decision_id: str) -> Event | None:
         """The event that recorded a decision; one made a moment ago elsewhere may not be written yet."""
@@ -253,6 +298,26 @@ class Authority:
             if task_id is not None:
                 known_task(reading, task_id)
             return draw(reading, self._now(), task_id)
+
+    def kids(self) -> dict[str, int]:
+        """The ids of the live root keys, the one that mints first; each with the live tasks that hold tokens of it."""
+        now = self._now()
+        with self.store.read() as reading:
+            tasks = [task for task in reading.tasks() if not is_final(as_of(task, now).state)]
+            live = {task.id for task in tasks if reading.death(root_node(task.root)) is None}
+        holding: dict[str, set[str]] = {kid: set() for kid in self._keyring.kids}
+        unseen = set(live)
+        events = self.newest_first()
+        # What was minted for a task stands after its opening.
+        while unseen and (event := next(events, None)) is not None:
+            if event.kind not in {"task_opened", "capability_minted"}:
+                continue
+            named = event.read(_Named)
+            if event.kind == "task_opened":
+                unseen.discard(named.task)
+            elif named.task in live and named.kid in holding:
+                holding[named.kid].add(named.task)
+        return {kid: len(tasks) for kid, tasks in holding.items()}
 
     def export_keys(self, audience: str) -> AudienceKeys:
         """What a resource needs to verify for its own audience, and nothing else: a secret."""
@@ -285,6 +350,21 @@ class Authority:
     def flush(self, timeout: float = 5.0) -> bool:
         """Whether the decisions made here are in the log, after waiting up to `timeout` seconds for it."""
         return self._recorder.flush(timeout)
+
+    def _end_of_log(self) -> int:
+        self._recorder.flush(_PATIENCE)
+        with self.store.read() as reading:
+            return reading.head().position
+
+    def _events(self, after: int, end: int) -> Iterator[Event]:
+        """The events after one position up to another, a transaction for each piece: nothing is held in between."""
+        while after < end:
+            with self.store.read() as reading:
+                piece = list(reading.events(after=after, limit=min(_PIECE, end - after)))
+            yield from piece
+            if not piece:
+                return
+            after = piece[-1].position
 
     def _own_verifier(self, audience: str) -> Verifier:
         if audience not in self._verifiers:
@@ -325,6 +405,7 @@ class Authority:
                 now,
                 task=task.id,
                 audience=audience,
+                kid=capability.kid,
                 ids=[b64u(id_) for id_ in capability.ids],
                 allow=[entry.sentence() for entry in allowed],
                 expires=expires,
@@ -343,4 +424,4 @@ def _demand_label(what: str, text: str | None) -> None:
 
 
 def _fresh_id() -> str:
-    return b64u(secrets.token_bytes(16))
+    return b64u(os.urandom(16))

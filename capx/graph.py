@@ -7,15 +7,11 @@ is dead of the same death; the task's own end is the death of its root.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TypeVar
 
-import msgspec
 from msgspec import Struct
 
 from capx.chain import b64u, root_node
-from capx.log import BrokenLog, Event
-
-T = TypeVar("T")
+from capx.log import Event
 
 
 class Held(Struct, frozen=True):
@@ -190,23 +186,16 @@ def build(events: Iterable[Event], deaths: Mapping[bytes | str, str], *, now: in
     tasks: dict[str, _Task] = {}
     for event in events:
         if event.kind == "task_opened":
-            opened = _body(event, _Opened)
+            opened = event.read(_Opened)
             if task_id in {None, opened.task}:
                 tasks[opened.task] = _Task(opened, event.at)
         elif event.kind == "capability_minted":
-            minted = _body(event, _Minted)
+            minted = event.read(_Minted)
             if minted.task in tasks:
                 tasks[minted.task].minted(minted)
         elif event.kind == "decision":
-            decided = _body(event, _Decided)
+            decided = event.read(_Decided)
             if decided.task in tasks:
                 tasks[decided.task].decided(decided)
     named = {key if isinstance(key, str) else b64u(key): reason for key, reason in deaths.items()}
     return Graph(tuple(task.tree(named, now) for task in tasks.values()))
-
-
-def _body(event: Event, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(event.body, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise BrokenLog(event.position, f"its body is not that of a {event.kind}") from error

@@ -5,6 +5,7 @@ are refused: a new store would have forgotten every death.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from capx.errors import ConfigurationProblem, KeyProblem, StoreProblem
@@ -46,10 +47,30 @@ def create_home(given: Path | str | None = None) -> Path:
 
 def open_parts(given: Path | str | None = None) -> tuple[SQLiteStore, KeyRing]:
     """The store, opened, and the root keys; StoreProblem or KeyProblem says what to do."""
-    folder = home_folder(given)
-    if not (folder / STORE).exists():
-        raise StoreProblem(f"no authority lives in {folder}: create one with capx init, or set CAPX_HOME")
-    if not (folder / ROOT_KEYS).exists():
-        raise KeyProblem(f"the root keys {folder / ROOT_KEYS} are not there: put them back from where they are kept")
+    folder = _lived_in(given)
     ring = KeyRing.load(folder / ROOT_KEYS)
     return SQLiteStore(folder / STORE), ring
+
+
+def change_keys(change: Callable[[KeyRing], KeyRing], given: Path | str | None = None) -> KeyRing:
+    """Replace the root keys by what `change` makes of them, as `KeyRing.change` does.
+
+    An authority that is open goes on with the keys it was opened with.
+    """
+    return KeyRing.change(_lived_in(given) / ROOT_KEYS, change)
+
+
+def _lived_in(given: Path | str | None) -> Path:
+    folder = home_folder(given)
+    if not _there(folder / STORE):
+        raise StoreProblem(f"no authority lives in {folder}: create one with capx init, or set CAPX_HOME")
+    if not _there(folder / ROOT_KEYS):
+        raise KeyProblem(f"the root keys {folder / ROOT_KEYS} are not there: put them back from where they are kept")
+    return folder
+
+
+def _there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise ConfigurationProblem(f"{path} cannot be looked at: {error.strerror}") from None

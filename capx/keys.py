@@ -2,22 +2,27 @@
 
 Laws: a kid never means two keys. A resource holds the keys of its own audience, and from them no other can be
 had. A key never shows in repr, pickles, JSON or errors; a key file that others may read is refused. A kid is a
-dictionary key, never a path.
+dictionary key, never a path. A key file is changed whole or not at all, by one process at a time; rotation is a new
+key that verifies, then mints, and an old one that is retired, so that nothing is ever minted that nobody can verify.
 """
 
+import fcntl
 import os
-import secrets
-from collections.abc import Iterable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
 from capx.chain import b64u, digest, equal, mac, macaroon_key, unb64u
-from capx.errors import KeyProblem, MalformedToken
+from capx.errors import InvalidRequest, KeyProblem, MalformedToken
 from capx_caveats import is_audience
 
 KEY_BYTES = 32
 KID_BYTES = 8
+
+_PATIENCE = 5.0
+"""Seconds for which a change waits for another one to end."""
 
 
 class _Secret:
@@ -81,7 +86,7 @@ class RootKey(_Secret):
     @classmethod
     def generate(cls) -> "RootKey":
         """A fresh key from the operating system's randomness."""
-        return cls(secrets.token_bytes(KEY_BYTES))
+        return cls(os.urandom(KEY_BYTES))
 
     def audience_key(self, audience: str) -> AudienceKey:
         """The key that a resource of this audience holds."""
@@ -104,9 +109,35 @@ class KeyRing(_Secret):
         self.active = active
         self._keys = {key.kid: key for key in (active, *others)}
 
+    @property
+    def kids(self) -> tuple[str, ...]:
+        """The ids of all live root keys, the one that mints first."""
+        return tuple(self._keys)
+
     def get(self, kid: str) -> RootKey | None:
         """The live root key of this kid."""
         return self._keys.get(kid)
+
+    def added(self, key: RootKey) -> "KeyRing":
+        """These keys and one more, which verifies and does not mint."""
+        return KeyRing(self.active, (*self._keys.values(), key))
+
+    def activated(self, kid: str) -> "KeyRing":
+        """The same keys, this one minting; InvalidRequest if it is not among them."""
+        return KeyRing(self._known(kid), self._keys.values())
+
+    def retired(self, kid: str) -> "KeyRing":
+        """The other keys: all that was minted under this one is refused; InvalidRequest for the one that mints."""
+        leaving = self._known(kid)
+        if leaving is self.active:
+            raise InvalidRequest(f"the key {kid} mints: activate another one first, then retire it")
+        return KeyRing(self.active, (key for key in self._keys.values() if key is not leaving))
+
+    def _known(self, kid: str) -> RootKey:
+        key = self.get(kid)
+        if key is None:
+            raise InvalidRequest(f"there is no live key {kid!r:.80}: capx keys list shows those that there are")
+        return key
 
     def audience_keys(self, audience: str) -> "AudienceKeys":
         """What a resource of this audience needs: one key for each live root key."""
@@ -132,7 +163,24 @@ class KeyRing(_Secret):
 
     def save(self, path: Path) -> None:
         """Write a root key file that only its owner may read; never over an existing file."""
-        _write(path, (key.line() for key in self._keys.values()))
+        _write(path, self.lines())
+
+    @classmethod
+    def change(cls, path: Path, change: "Callable[[KeyRing], KeyRing]") -> "KeyRing":
+        """Replace what a root key file holds by what `change` makes of it; gives the new keys.
+
+        Whoever changes it at the same time waits. A change that raises, or that a crash cut short, is none.
+        """
+        with _explained(path):
+            file = path.resolve(strict=True)
+        with _alone(file):
+            ring = change(cls.load(file))
+            _replace(file, ring.lines())
+        return ring
+
+    def lines(self) -> list[str]:
+        """The lines of a root key file: a secret."""
+        return [key.line() for key in self._keys.values()]
 
 
 class AudienceKeys(_Secret):
@@ -172,9 +220,14 @@ class AudienceKeys(_Secret):
             raise KeyProblem(f"{path} holds no key")
         return cls(audience or keys[0].audience, keys)
 
-    def save(self, path: Path) -> None:
-        """Write a key file that only its owner may read; never over an existing file."""
-        _write(path, self.dump().splitlines())
+    def save(self, path: Path, *, replace: bool = False) -> None:
+        """Write a key file that only its owner may read; over an existing file only with `replace`, and then whole."""
+        lines = self.dump().splitlines()
+        if not replace:
+            _write(path, lines)
+            return
+        with _alone(path):
+            _replace(path, lines)
 
 
 def _lines(path: Path) -> Iterable[tuple[int, list[str]]]:
@@ -197,7 +250,7 @@ def _unb64u(path: Path, number: int, text: str) -> bytes:
         raise KeyProblem(f"{path}, line {number}: the key is not base64url") from None
 
 
-def _write(path: Path, lines: Iterable[str]) -> None:
+def _write(path: Path, lines: Iterable[str], owner: os.stat_result | None = None) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -208,6 +261,8 @@ def _write(path: Path, lines: Iterable[str]) -> None:
         raise KeyProblem(f"cannot write the key file {path}: {error.strerror}") from None
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            if owner is not None and owner.st_uid != os.geteuid():
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
             file.writelines(f"{line}\n" for line in lines)
             file.flush()
             os.fsync(file.fileno())
@@ -215,3 +270,63 @@ def _write(path: Path, lines: Iterable[str]) -> None:
         with suppress(OSError):
             path.unlink()
         raise KeyProblem(f"cannot write the key file {path}: {error.strerror}") from None
+
+
+def _replace(path: Path, lines: Iterable[str]) -> None:
+    """Put a new file in the place of an old one, of the same owner; readers see the one or the other."""
+    beside = path.with_name(f"{path.name}.new")
+    with _explained(path):
+        owner = path.stat() if path.exists() else None
+        # Left by a change that a crash cut short: nobody else is changing it now.
+        beside.unlink(missing_ok=True)
+    try:
+        _write(beside, lines, owner)
+        with _explained(path):
+            beside.replace(path)
+            _sync(path.parent)
+    except BaseException:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _alone(path: Path) -> Generator[None]:
+    """A block that no other process is in for the same folder; KeyProblem when one stays in it."""
+    with _explained(path):
+        # The folder is locked, not the file: that one is replaced.
+        folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        deadline = time.monotonic() + _PATIENCE
+        while not _locked(path, folder):
+            if time.monotonic() > deadline:
+                raise KeyProblem(f"another process is changing {path}: try again")
+            time.sleep(0.02)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _locked(path: Path, folder: int) -> bool:
+    with _explained(path):
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+@contextmanager
+def _explained(path: Path) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise KeyProblem(f"cannot change the key file {path}: {error.strerror}") from None
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -8,13 +8,15 @@ head that was noted elsewhere. Bodies hold ids and facts, never a token and neve
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from capx import chain
 from capx.errors import StoreProblem
+
+T = TypeVar("T")
 
 GENESIS = bytes(32)
 """What stands in place of a hash before the first event."""
@@ -31,10 +33,14 @@ class Event(Struct, frozen=True):
 
     def facts(self) -> dict[str, Any]:
         """The body as a JSON object; BrokenLog if it is none."""
+        return self.read(dict[str, Any])
+
+    def read(self, kind: type[T]) -> T:
+        """The body as what an event of its kind holds, or the part of it that `kind` names; BrokenLog if it is not."""
         try:
-            return msgspec.json.decode(self.body, type=dict[str, Any])
+            return msgspec.json.decode(self.body, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise BrokenLog(self.position, "its body is not a JSON object") from error
+            raise BrokenLog(self.position, f"its body is not that of a {self.kind}") from error
 
 
 class Place(Struct, frozen=True):

@@ -11,7 +11,7 @@ import pytest
 
 from capx import chain, wire
 from capx.capability import Capability, mint
-from capx.errors import ConfigurationProblem, KeyProblem, MalformedToken
+from capx.errors import ConfigurationProblem, InvalidRequest, KeyProblem, MalformedToken
 from capx.keys import AudienceKey, AudienceKeys, KeyRing, RootKey
 from capx.present import ToolCall
 from capx.verifier import Verifier
@@ -337,3 +337,132 @@ def test_what_the_log_gets_holds_no_token() -> None:
     text = json.dumps(decision.body())
     assert chain.b64u(wire.decode(token).signature) not in text
     assert_tells_nothing(text)
+
+
+THIRD = RootKey(bytes(range(2, 34)))
+
+
+def test_a_key_is_added_then_mints_then_the_old_one_is_let_go() -> None:
+    ring = KeyRing(ROOT_KEY)
+    added = ring.added(OTHER)
+    assert (added.active.kid, added.kids) == (ROOT_KEY.kid, (ROOT_KEY.kid, OTHER.kid))
+    activated = added.added(THIRD).activated(OTHER.kid)
+    assert (activated.active.kid, activated.kids) == (OTHER.kid, (OTHER.kid, ROOT_KEY.kid, THIRD.kid))
+    retired = activated.retired(ROOT_KEY.kid)
+    assert (retired.active.kid, retired.kids) == (OTHER.kid, (OTHER.kid, THIRD.kid))
+    assert retired.audience_keys("crm").get(ROOT_KEY.kid) is None
+    assert ring.kids == (ROOT_KEY.kid,)
+
+
+def test_rotation_refuses_no_token_that_was_minted_on_the_way() -> None:
+    before = KeyRing(ROOT_KEY)
+    added = before.added(OTHER)
+    activated = added.activated(OTHER.kid)
+    old, new = minted(), mint(activated.active.audience_key("crm"), grant(), now=NOW)
+    assert Lab(keys=added.audience_keys("crm")).codes(old) == ()
+    assert Lab(keys=added.audience_keys("crm")).codes(new) == ()
+    assert Lab(keys=activated.audience_keys("crm")).codes(old) == ()
+    retired = activated.retired(ROOT_KEY.kid)
+    assert Lab(keys=retired.audience_keys("crm")).codes(old) == ("not_authentic",)
+    assert Lab(keys=retired.audience_keys("crm")).codes(new) == ()
+
+
+def test_the_key_that_mints_is_not_retired_and_an_unknown_one_neither_activated() -> None:
+    ring = KeyRing(ROOT_KEY).added(OTHER)
+    with pytest.raises(InvalidRequest, match="activate another one first"):
+        ring.retired(ROOT_KEY.kid)
+    for change in (ring.retired, ring.activated):
+        with pytest.raises(InvalidRequest, match="there is no live key"):
+            change(THIRD.kid)
+
+
+def saved(folder: Path) -> Path:
+    path = folder / "root.keys"
+    KeyRing(ROOT_KEY).save(path)
+    return path
+
+
+def test_a_change_replaces_the_file_as_a_whole_and_for_its_owner_alone(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    before = path.stat().st_ino
+    changed = KeyRing.change(path, lambda ring: ring.added(OTHER))
+    assert changed.kids == KeyRing.load(path).kids == (ROOT_KEY.kid, OTHER.kid)
+    assert path.stat().st_ino != before
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [file.name for file in tmp_path.iterdir()] == ["root.keys"]
+
+
+def test_a_change_follows_a_link_and_leaves_it_one(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    path = saved(tmp_path / "elsewhere")
+    link = tmp_path / "root.keys"
+    link.symlink_to(path)
+    KeyRing.change(link, lambda ring: ring.added(OTHER))
+    assert link.is_symlink()
+    assert KeyRing.load(path).kids == (ROOT_KEY.kid, OTHER.kid)
+
+
+def test_a_change_that_raises_is_none(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    text = path.read_text()
+    for change in (lambda ring: ring.retired(ROOT_KEY.kid), lambda ring: ring.activated(OTHER.kid)):
+        with pytest.raises(InvalidRequest):
+            KeyRing.change(path, change)
+    assert path.read_text() == text
+    assert [file.name for file in tmp_path.iterdir()] == ["root.keys"]
+
+
+def test_what_a_change_that_was_cut_short_left_behind_is_in_nobodys_way(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    (tmp_path / "root.keys.new").write_text("root half a li")
+    KeyRing.change(path, lambda ring: ring.added(OTHER))
+    assert KeyRing.load(path).kids == (ROOT_KEY.kid, OTHER.kid)
+    assert [file.name for file in tmp_path.iterdir()] == ["root.keys"]
+
+
+def test_a_full_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path)
+    text = path.read_text()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(KeyProblem, match="No space left"):
+        KeyRing.change(path, lambda ring: ring.added(OTHER))
+    assert path.read_text() == text
+    assert [file.name for file in tmp_path.iterdir()] == ["root.keys"]
+
+
+def test_a_change_gives_up_on_one_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path)
+    monkeypatch.setattr("capx.keys._PATIENCE", 0.1)
+
+    def twice(ring: KeyRing) -> KeyRing:
+        return KeyRing.change(path, lambda inner: inner.added(OTHER))
+
+    with pytest.raises(KeyProblem, match="another process is changing"):
+        KeyRing.change(path, twice)
+    assert KeyRing.load(path).kids == (ROOT_KEY.kid,)
+
+
+def test_an_audiences_key_file_is_replaced_only_on_demand(tmp_path: Path) -> None:
+    path = tmp_path / "crm.keys"
+    ring = KeyRing(ROOT_KEY)
+    ring.audience_keys("crm").save(path, replace=True)
+    more = ring.added(OTHER).audience_keys("crm")
+    with pytest.raises(KeyProblem, match="it is there already"):
+        more.save(path)
+    more.save(path, replace=True)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert AudienceKeys.load(path).get(OTHER.kid) is not None
+    with pytest.raises(KeyProblem, match="cannot change the key file"):
+        more.save(tmp_path / "nowhere" / "crm.keys", replace=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_file_that_is_replaced_stays_its_owners(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    os.chown(path, 65534, 65534)
+    KeyRing.change(path, lambda ring: ring.added(OTHER))
+    assert (path.stat().st_uid, path.stat().st_gid) == (65534, 65534)

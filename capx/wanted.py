@@ -1,0 +1,61 @@
+"""Which recorded decisions somebody looks for.
+
+Laws: an event is decoded only as far as the question goes. What is asked for is compared exactly: labels are claims
+of those who delegated, so a like-looking one is another.
+"""
+
+from typing import Any
+
+from msgspec import Struct
+
+from capx.errors import InvalidRequest
+from capx.log import Event
+from capx_caveats import Entry, is_id, is_label, is_pattern
+
+
+class _Recorded(Struct, frozen=True):
+    outcome: str
+    action: str | None = None
+    task: str | None = None
+    tenant: str | None = None
+    hops: tuple[str, ...] = ()
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """What a decision must be to be found; InvalidRequest for what no decision can be.
+
+    `agent` is a label anywhere on the path of who acted, `action` an action or a pattern such as `crm.*`, `since` in
+    Unix seconds.
+    """
+
+    agent: str | None = None
+    tenant: str | None = None
+    action: str | None = None
+    task: str | None = None
+    denied: bool = False
+    since: int = 0
+
+    def __post_init__(self) -> None:
+        for what, text, fits in (
+            ("an agent's name", self.agent, is_label),
+            ("a tenant", self.tenant, is_label),
+            ("an action, or one followed by .*", self.action, is_pattern),
+            ("a task id", self.task, is_id),
+        ):
+            if text is not None and not fits(text):
+                raise InvalidRequest(f"{text!r:.80} is not {what}: no decision is found by it")
+
+    def matches(self, event: Event) -> bool:
+        """Whether the event recorded such a decision; BrokenLog for one that recorded nothing readable."""
+        if event.kind != "decision" or event.at < self.since:
+            return False
+        return self._fits(event.read(_Recorded))
+
+    def _fits(self, recorded: _Recorded) -> bool:
+        asked: tuple[tuple[Any, Any], ...] = ((self.tenant, recorded.tenant), (self.task, recorded.task))
+        return (
+            all(wanted is None or wanted == found for wanted, found in asked)
+            and (self.agent is None or self.agent in recorded.hops)
+            and (self.action is None or (recorded.action is not None and Entry(self.action).matches(recorded.action)))
+            and not (self.denied and recorded.outcome == "allowed")
+        )

@@ -1,0 +1,148 @@
+"""Finding recorded decisions: what fits, all that fits, and nothing else."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from capx.authority import Authority
+from capx.errors import InvalidRequest
+from capx.log import BrokenLog, Event
+from capx.wanted import Wanted
+
+BODY = {
+    "outcome": "denied",
+    "action": "crm.accounts.read",
+    "task": "T",
+    "tenant": "Acme",
+    "hops": ["planner", "reader"],
+}
+
+
+def event(kind: str = "decision", at: int = 1_000, **facts: object) -> Event:
+    return Event(1, at, kind, msgspec.json.encode({**BODY, **facts}), bytes(32))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"agent": "reader"},
+        {"agent": "planner"},
+        {"tenant": "Acme"},
+        {"action": "crm.accounts.read"},
+        {"action": "crm.accounts.*"},
+        {"action": "crm.*"},
+        {"task": "T"},
+        {"denied": True},
+        {"since": 1_000},
+        {"agent": "reader", "tenant": "Acme", "action": "crm.*", "task": "T", "denied": True, "since": 999},
+    ],
+)
+def test_a_decision_that_fits_is_found(asked: dict[str, Any]) -> None:
+    assert Wanted(**asked).matches(event())
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"agent": "read"},
+        {"agent": "Reader"},
+        {"tenant": "acme"},
+        {"action": "crm"},
+        {"action": "crm.accounts"},
+        {"action": "crm.accounts.read.*"},
+        {"action": "cr.*"},
+        {"task": "U"},
+        {"since": 1_001},
+        {"agent": "reader", "tenant": "Globex"},
+    ],
+)
+def test_one_that_does_not_fit_in_one_respect_is_not(asked: dict[str, Any]) -> None:
+    assert not Wanted(**asked).matches(event())
+
+
+def test_what_was_allowed_is_no_denial_and_what_is_unknown_fits_nothing_that_is_asked_for() -> None:
+    assert not Wanted(denied=True).matches(event(outcome="allowed"))
+    assert Wanted().matches(event(action=None, task=None, tenant=None))
+    for asked in (Wanted(action="crm.*"), Wanted(task="T"), Wanted(tenant="Acme")):
+        assert not asked.matches(event(action=None, task=None, tenant=None))
+    assert not Wanted().matches(event(kind="task_opened"))
+
+
+@pytest.mark.parametrize(
+    "asked", [{"agent": ""}, {"agent": "a\u202eb"}, {"tenant": "x\n"}, {"action": "*"}, {"task": "/"}]
+)
+def test_what_no_decision_can_be_is_refused(asked: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="no decision is found by it"):
+        Wanted(**asked)
+
+
+def test_a_decision_that_cannot_be_read_is_a_broken_log_not_a_miss() -> None:
+    broken = Event(7, 1, "decision", b'{"outcome": 3}', bytes(32))
+    with pytest.raises(BrokenLog, match="position 7"):
+        Wanted(denied=True).matches(broken)
+
+
+@pytest.fixture
+def long() -> Iterator[Authority]:
+    """An authority whose log has more events than are read at once; each third decision is a denial."""
+    with Authority.temporary() as authority:
+        with authority.store.write() as transaction:
+            for number in range(2_500):
+                outcome = "denied" if number % 3 == 0 else "allowed"
+                body = msgspec.json.encode({**BODY, "id": f"d{number}", "outcome": outcome})
+                transaction.append("decision", body, at=number)
+        yield authority
+
+
+def ids(events: Iterator[Event]) -> list[str]:
+    return [event.facts()["id"] for event in events]
+
+
+def test_all_are_found_in_order_across_all_pieces(long: Authority) -> None:
+    assert ids(long.find(denied=True)) == [f"d{number}" for number in range(0, 2_500, 3)]
+    assert ids(long.find(denied=True, since=2_490)) == ["d2490", "d2493", "d2496", "d2499"]
+    assert ids(long.find(denied=True, limit=2)) == ["d2496", "d2499"]
+    assert ids(long.find(denied=True, limit=5_000)) == [f"d{number}" for number in range(0, 2_500, 3)]
+    assert ids(long.find(agent="nobody")) == []
+    with pytest.raises(InvalidRequest, match="there is no task"):
+        long.find(task="U")
+
+
+def test_times_that_step_back_hide_nothing(long: Authority) -> None:
+    with long.store.write() as transaction:
+        transaction.append("decision", msgspec.json.encode({**BODY, "id": "late"}), at=3)
+    assert ids(long.find(denied=True, since=2_497)) == ["d2499"]
+    assert "late" in ids(long.find(denied=True, since=3))
+
+
+def test_a_log_is_read_forward_backward_and_from_a_position(long: Authority) -> None:
+    forward = list(long.log())
+    assert [event.position for event in forward] == list(range(1, 2_501))
+    assert list(long.newest_first()) == forward[::-1]
+    assert [event.position for event in long.log(since=1_998, limit=4)] == [1_999, 2_000, 2_001, 2_002]
+    assert list(long.log(since=2_500)) == []
+    assert list(long.log(since=10**30)) == []
+
+
+def test_reading_ends_where_the_log_ended_when_it_began_and_holds_no_writer_up(long: Authority) -> None:
+    reading = long.log()
+    next(reading)
+    with long.store.write() as transaction:
+        transaction.append("noted", b"{}", at=1)
+    assert sum(1 for _ in reading) == 2_499
+
+
+def test_kids_are_told_with_the_live_tasks_that_hold_tokens_of_them() -> None:
+    with Authority.temporary() as authority:
+        (kid,) = authority.kids()
+        one, two, three = (authority.open(allow=["crm.read", "slides.write"]) for _ in "123")
+        authority.mint(one.id, allow=["tickets.read"])
+        assert authority.kids() == {kid: 3}
+        authority.complete(one.id)
+        authority.revoke(two.root)
+        assert authority.kids() == {kid: 1}
+        authority.complete(three.id)
+        assert authority.kids() == {kid: 0}
