@@ -11,11 +11,14 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from keyword import iskeyword
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from capx_cli.failure import BROKEN_PIPE, DENIED, DONE, INTERRUPTED, UNEXPECTED, UNUSABLE, USAGE
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 COMMANDS: Mapping[str, str] = {
     "demo": "Run the Acme QBR, attacked: session-scoped beside execution-scoped",
@@ -27,17 +30,25 @@ COMMANDS: Mapping[str, str] = {
     "present": "Bind a token to one call, for a resource to see",
     "call": "Present, send an HTTP request, and explain a refusal",
     "inspect": "Show what a token can still allow; verifies nothing",
+    "can": "List what a token can still allow, a line each, for scripts",
+    "diff": "Show what a delegation took away, between two tokens",
+    "explain": "Foresee a call by what the token says itself; needs no key",
     "verify": "Judge a token against a call, with the keys of this home",
     "export": "Write a token as other macaroon libraries read it",
     "import": "Read a token as other macaroon libraries write it",
     "revoke": "Kill a node, a capability or a root, and all below",
+    "find": "Find recorded decisions, by agent, tenant, action or time",
     "why": "Explain a recorded decision",
+    "log": "Show what happened, in order",
     "graph": "Draw the execution graph, the dead parts marked",
-    "keys": "Export the keys that a resource verifies with",
+    "keys": "Export keys to resources, and rotate the root keys",
     "doctor": "Check home, keys, store, log and installation",
     "shell-setup": "Print completion for bash, zsh or fish",
 }
 
+
+COMPLETES = "_CAPX_COMPLETE"
+"""The variable by which a shell asks what can be typed next."""
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 _CANNOT_WRITE = "cannot write to standard output"
@@ -86,6 +97,13 @@ class Lazy(click.Group):
         name = cmd_name.replace("-", "_") + "_" * iskeyword(cmd_name)
         command: click.Command = getattr(import_module(f"capx_cli.commands.{name}"), name)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """Give the commands that begin so, from the table, and the options."""
+        from click.shell_completion import CompletionItem
+
+        found = [CompletionItem(name, help=about) for name, about in COMMANDS.items() if name.startswith(incomplete)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         """Write names and short helps from the table."""
@@ -211,7 +229,9 @@ def _explain(error: Exception) -> int:
 def _fail(message: str, code: int) -> int:
     from capx_cli.screen import note
 
-    note(f"capx: {message}", "red")
+    # A shell that completes would show it in the middle of what is being typed.
+    if COMPLETES not in os.environ:
+        note(f"capx: {message}", "red")
     return code
 
 

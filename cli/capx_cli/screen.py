@@ -8,16 +8,20 @@ respected; without a terminal nothing is wrapped, so that it can be searched.
 import json
 import os
 import sys
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from capx_cli.escape import clean
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
+
+T = TypeVar("T")
 
 _UNWRAPPED = 10_000
 _LONG = 24
@@ -33,8 +37,20 @@ def bare(text: str) -> None:
 
 def as_json(value: object) -> None:
     """Write JSON to standard output, in ASCII, so that nothing in it can act on a terminal."""
-    text = json.dumps(value, indent=2, ensure_ascii=True)
-    sys.stdout.write(text.replace("\x7f", "\\u007f") + "\n")
+    sys.stdout.write(f"{_json(value, indent=2)}\n")
+
+
+def as_json_array(values: Iterable[object]) -> None:
+    """Write a JSON array to standard output, an element a line, each as it comes."""
+    before = "["
+    for value in values:
+        sys.stdout.write(f"{before}\n{_json(value)}")
+        before = ","
+    sys.stdout.write("[]\n" if before == "[" else "\n]\n")
+
+
+def _json(value: object, indent: int | None = None) -> str:
+    return json.dumps(value, indent=indent, ensure_ascii=True).replace("\x7f", "\\u007f")
 
 
 def say(text: str = "", style: str = "") -> None:
@@ -132,6 +148,14 @@ def busy(doing: str) -> Generator[None]:
         yield
 
 
+def awaited(doing: str, begun: Callable[[], Iterable[T]]) -> Iterator[T]:
+    """The values, while something is shown to be under way until the first one comes."""
+    with busy(doing):
+        values = iter(begun())
+        first = list(islice(values, 1))
+    return chain(first, values)
+
+
 def prepare() -> bool:
     """Write escapes for what a terminal's encoding lacks, rather than fail; tells whether there is an output."""
     # Python has None for a stream that is closed; the store must not be opened in its place.
@@ -152,6 +176,7 @@ def _line(stream: TextIO, line: str, style: str) -> None:
         stream.write(f"{clean(line)}\n")
 
 
+@cache
 def _console(stream: TextIO) -> "Console":
     from rich.console import Console
 

@@ -46,6 +46,11 @@ def token_option(command: F) -> F:
     return option(command)
 
 
+def named_file() -> str | None:
+    """The file that `CAPX_TOKEN_FILE` names."""
+    return os.environ.get("CAPX_TOKEN_FILE")
+
+
 def refuse_tokens(args: Sequence[str]) -> None:
     """Raise UsageError if a token stands on the command line."""
     if any(_TOKEN.search(each) for each in args):
@@ -96,7 +101,7 @@ def read_text(token_file: str | None) -> str:
         return _stripped(_stdin() if token_file == _STDIN else _file(token_file), "the token file")
     if _is_piped() and (piped := _stdin().strip()):
         return piped
-    if named := os.environ.get("CAPX_TOKEN_FILE"):
+    if named := named_file():
         return _stripped(_file(named), "the file that CAPX_TOKEN_FILE names")
     if given := os.environ.get("CAPX_TOKEN", "").strip():
         return given

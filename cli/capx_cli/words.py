@@ -1,5 +1,6 @@
 """How the same things are said in every command: what a token can do, where it is held, who is meant."""
 
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -8,18 +9,19 @@ import click
 from capx_cli import screen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from capx.authority import Authority
     from capx.bundle import Bundle
     from capx.capability import Token
     from capx.effective import Effective
-    from capx_caveats import Presented
+    from capx_caveats import Caveat, Presented
 
 IDS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
 """Settings of commands that take ids: one in 64 begins with a dash, and is no option, not even with `-h`."""
 
 
+_PLAIN = re.compile(r"[\w.@+-]+(?: [\w.@+-]+)*")
 _INSTANTS = {"at", "opened", "expires", "ended"}
 
 
@@ -33,9 +35,33 @@ def task_id(authority: "Authority", typed: str) -> str:
     return tasks[-1].id
 
 
+def past(typed: str, now: int) -> int:
+    """The instant meant by a duration that lies behind, `1h`, or by RFC 3339; in Unix seconds."""
+    from capx_caveats import InvalidCaveat, parse_duration, parse_instant
+
+    try:
+        return now - parse_duration(typed)
+    except InvalidCaveat:
+        return parse_instant(typed, now)
+
+
 def holder(hops: "Iterable[str]") -> str:
-    """Who holds a token, by the labels of its path."""
-    return " > ".join(("task", *hops))
+    """Who holds a token, by the labels of its path; one that could be taken for the words around it is quoted."""
+    from capx_caveats import shown
+
+    return " > ".join(("task", *(hop if _PLAIN.fullmatch(hop) else shown(hop) for hop in hops)))
+
+
+def blocks(token: "Token") -> "Iterator[tuple[str, tuple[Caveat, ...]]]":
+    """The blocks of a token, each with whose restrictions it holds."""
+    from capx.decision import whose
+    from capx_caveats import Hop, Presented
+
+    hop = len(token.hops) - sum(isinstance(block[0], Hop) for block in token.caveats)
+    for at, block in enumerate(token.caveats):
+        hop += at > 0 and isinstance(block[0], Hop)
+        presents = any(isinstance(caveat, Presented) for caveat in block)
+        yield "this presentation" if presents else whose(at and hop, token.hops[hop - 1] if hop else None), block
 
 
 def what_is_left(bundle: "Bundle") -> None:
@@ -85,9 +111,15 @@ def lines(left: "Effective") -> "list[tuple[str, str]]":
     if left.expires is not None:
         said.append(("until", f"{shown_instant(left.expires)} ({_distance(left.expires)})"))
     said += [("or until", f"task {task} ends") for task in left.until]
-    hops = "without limit" if left.hops_left is None else f"{left.hops_left} more times"
-    said.append(("delegation", hops if left.hops_left != 0 else "no further"))
+    said.append(("delegation", delegation(left.hops_left)))
     return said
+
+
+def delegation(hops_left: int | None) -> str:
+    """How often a token can still be delegated, in words."""
+    if hops_left is None:
+        return "without limit"
+    return f"{hops_left} more times" if hops_left else "no further"
 
 
 def presented(token: "Token") -> "Presented | None":

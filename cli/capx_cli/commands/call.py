@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import screen
+from capx_cli import completion, screen
 from capx_cli.commands.present import chosen_audience, read_body
 from capx_cli.failure import DENIED, DONE, UNUSABLE, Unusable
 from capx_cli.tokens import read_bundle, token_option
@@ -25,7 +25,11 @@ _NOT_ALLOWED = 403
 @click.option("--data", metavar="TEXT", help="The body.")
 @click.option("--data-file", type=click.Path(path_type=Path), metavar="FILE", help="The body, from a file.")
 @click.option("--content-type", metavar="TYPE", default="application/json", show_default=True, help="Of the body.")
-@click.option("--audience", help="The resource behind the URL; may be left out if the token speaks to one only.")
+@click.option(
+    "--audience",
+    shell_complete=completion.held,
+    help="The resource behind the URL; may be left out if the token speaks to one only.",
+)
 @click.option("--timeout", type=click.FloatRange(min=0.1), default=30.0, show_default=True, help="In seconds.")
 @token_option
 def call(

@@ -2,7 +2,7 @@
 
 import click
 
-from capx_cli import arguments, screen, words
+from capx_cli import arguments, completion, screen, words
 from capx_cli.tokens import read_bundle, token_option
 
 
@@ -10,7 +10,13 @@ from capx_cli.tokens import read_bundle, token_option
 @click.option("--to", required=True, metavar="AGENT", help="What the other agent is called: a label for people.")
 @arguments.allow_options()
 @arguments.caveat_options()
-@click.option("--audience", "audiences", multiple=True, help="Pass on only what speaks to this audience. Repeatable.")
+@click.option(
+    "--audience",
+    "audiences",
+    multiple=True,
+    shell_complete=completion.held,
+    help="Pass on only what speaks to this audience. Repeatable.",
+)
 @token_option
 def delegate(
     *,

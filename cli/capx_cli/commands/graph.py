@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from capx_cli import screen, words
+from capx_cli import completion, screen, words
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command(context_settings=words.IDS)
-@click.argument("task_id", metavar="[TASK]", required=False)
+@click.argument("task_id", metavar="[TASK]", required=False, shell_complete=completion.tasks)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 def graph(task_id: str | None, as_json: bool) -> None:
     """Draw the execution graph of all tasks, or of TASK (`last` is the newest), the dead parts marked.

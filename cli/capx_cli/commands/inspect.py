@@ -60,14 +60,6 @@ def _show(token: "Token") -> None:
 
 
 def _show_blocks(token: "Token") -> None:
-    from capx.decision import whose
-    from capx_caveats import Hop, Presented
-
-    hop = len(token.hops) - sum(isinstance(block[0], Hop) for block in token.caveats)
-    for at, block in enumerate(token.caveats):
-        hop += at > 0 and isinstance(block[0], Hop)
-        holder = whose(at and hop, token.hops[hop - 1] if hop else None)
-        if any(isinstance(caveat, Presented) for caveat in block):
-            holder = "this presentation"
+    for whose, block in words.blocks(token):
         for caveat in block:
-            screen.say(f"  {holder}: {caveat.sentence()}")
+            screen.say(f"  {whose}: {caveat.sentence()}")

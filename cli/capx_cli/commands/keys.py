@@ -1,39 +1,127 @@
-"""`capx keys`: what resources verify with."""
+"""`capx keys`: the root keys of this home, and what resources verify with."""
 
 import sys
 from pathlib import Path
 
 import click
 
-from capx_cli import screen
+from capx_cli import completion, screen, words
+from capx_cli.failure import Unusable
+
+_STATES = {True: "mints", False: "verifies"}
 
 
 @click.group()
 def keys() -> None:
-    """Export the keys that a resource verifies with.
+    """Export keys to resources, and rotate the root keys of this home.
 
-    Example: capx keys export crm --out crm.keys
+    Rotation without an outage: `add` a key, `export` to every resource and restart it, `activate` the new key,
+    and `retire` the old one when no live task holds tokens of it. A service reads its key file when it starts, and
+    a process that opened this home goes on minting with the key that was active then: restart both in between.
+
+    Example: capx keys list
     """
 
 
 @keys.command()
-@click.argument("audience")
+@click.argument("audience", shell_complete=completion.audiences)
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write to a new file only you may read.")
-def export(audience: str, out: Path | None) -> None:
+@click.option("--replace", is_flag=True, help="Let FILE be there already: it is replaced as a whole.")
+def export(audience: str, out: Path | None, replace: bool) -> None:
     """Write the key file of one audience: a secret, for that resource alone.
 
-    With it a resource verifies for itself; it can neither verify nor mint for any other.
+    It holds one key for each live root key. With it a resource verifies for itself; it can neither verify nor mint
+    for any other. A service reads it when it starts: export again and restart it before `capx keys activate`.
 
-    Example: capx keys export crm --out crm.keys
+    Example: capx keys export crm --out crm.keys --replace
     """
     from capx.authority import Authority
 
+    if replace and out is None:
+        raise click.UsageError("--replace belongs to --out FILE")
     if out is None and sys.stdout.isatty():
         raise click.UsageError("a key is not for a screen: give --out FILE, or pipe it on")
     with Authority.open_home() as authority:
         exported = authority.export_keys(audience)
     if out is None:
         sys.stdout.write(exported.dump())
+        return
+    if out.is_dir():
+        raise Unusable(f"{out} is a folder: name a file in it")
+    exported.save(out, replace=replace)
+    screen.note(f"wrote {out}: a secret, for {audience} alone", screen.GOOD)
+
+
+@keys.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+def list_(as_json: bool) -> None:
+    """List the live root keys: which one mints, and how many live tasks hold tokens of each.
+
+    Example: capx keys list --json
+    """
+    from capx.authority import Authority
+
+    with screen.busy("reading the log"), Authority.open_home() as authority:
+        found = [(kid, _STATES[at == 0], tasks) for at, (kid, tasks) in enumerate(authority.kids().items())]
+    if as_json:
+        screen.as_json([{"kid": kid, "state": state, "live_tasks": tasks} for kid, state, tasks in found])
     else:
-        exported.save(out)
-        screen.note(f"wrote {out}: a secret, for {audience} alone", screen.GOOD)
+        rows = ((kid, state, str(tasks)) for kid, state, tasks in found)
+        screen.table(("KID", "STATE", "LIVE TASKS"), rows, {"mints": screen.GOOD})
+
+
+@keys.command()
+def add() -> None:
+    """Add a fresh root key, and write its id to standard output. It verifies, and does not mint yet.
+
+    Example: kid=$(capx keys add)
+    """
+    from capx.home import change_keys
+    from capx.keys import RootKey
+
+    key = RootKey.generate()
+    change_keys(lambda ring: ring.added(key))
+    screen.bare(key.kid)
+    screen.note("added: it verifies, and does not mint yet", screen.GOOD)
+    screen.note("Next: capx keys export to every resource, restart each, then capx keys activate", screen.QUIET)
+
+
+@keys.command(context_settings=words.IDS)
+@click.argument("kid", shell_complete=completion.kids)
+def activate(kid: str) -> None:
+    """Let a key mint from now on; the one that minted goes on verifying.
+
+    A resource that has not read this key yet refuses what is minted with it: export again and restart the services
+    before. What opened this home before goes on minting with the old key until it is restarted.
+
+    Example: capx keys activate "$kid"
+    """
+    from capx.home import change_keys
+
+    change_keys(lambda ring: ring.activated(kid))
+    screen.note(f"{kid} mints from now on", screen.GOOD)
+
+
+@keys.command(context_settings=words.IDS)
+@click.argument("kid", shell_complete=completion.kids)
+@click.option("--force", is_flag=True, help="Also while live tasks hold tokens minted under it: they are refused then.")
+def retire(kid: str, force: bool) -> None:
+    """Let go of a key for good: what was minted under it is refused here, and at a resource once it is exported anew.
+
+    The key that mints is not retired, and no other while live tasks hold tokens of it, unless by --force: for a
+    key that leaked.
+
+    Example: capx keys retire "$old"
+    """
+    from capx.authority import Authority
+    from capx.home import change_keys
+
+    with screen.busy("reading the log"), Authority.open_home() as authority:
+        kids = authority.kids()
+    holding = kids.get(kid, 0)
+    if holding and not force and kid != next(iter(kids)):
+        tasks = "a live task holds" if holding == 1 else f"{holding} live tasks hold"
+        raise click.UsageError(f"{tasks} tokens minted under {kid}: wait until capx keys list shows none, or --force")
+    change_keys(lambda ring: ring.retired(kid))
+    screen.note(f"{kid} is retired: what was minted under it is refused", screen.GOOD)
+    screen.note("Next: capx keys export to every resource, and restart each", screen.QUIET)

@@ -2,11 +2,11 @@
 
 import click
 
-from capx_cli import arguments, screen, words
+from capx_cli import arguments, completion, screen, words
 
 
 @click.command(cls=arguments.Ordered, context_settings=words.IDS)
-@click.argument("task_id", metavar="TASK")
+@click.argument("task_id", metavar="TASK", shell_complete=completion.tasks)
 @arguments.allow_options(required=True, audiences=True)
 @arguments.caveat_options(tenant=False)
 def mint(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from capx_cli import arguments, screen
+from capx_cli import arguments, completion, screen
 from capx_cli.tokens import read_bundle, token_option
 
 if TYPE_CHECKING:
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 @click.option("--data", metavar="TEXT", help="The body of the HTTP request.")
 @click.option("--data-file", type=click.Path(path_type=Path), metavar="FILE", help="The body, from a file.")
 @click.option("--content-type", metavar="TYPE", help="The Content-Type of the HTTP request, exactly as sent.")
-@click.option("--audience", help="The resource; else the action's first label, or the token's only audience.")
+@click.option(
+    "--audience",
+    shell_complete=completion.held,
+    help="The resource; else the action's first label, or the token's only audience.",
+)
 @click.option("--header", is_flag=True, help="Write the whole header: Authorization: Capx ….")
 @token_option
 def present(

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from capx_cli import screen, words
+from capx_cli import completion, screen, words
 from capx_cli.commands.task import say_dying
 from capx_cli.tokens import read_bundle, token_option
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command(context_settings=words.IDS)
-@click.argument("target", metavar="[TARGET]", required=False)
+@click.argument("target", metavar="[TARGET]", required=False, shell_complete=completion.tasks)
 @click.option("--held", is_flag=True, help="Instead of TARGET: the node at which the given token is held.")
 @click.option("--dry-run", is_flag=True, help="Only say what is known to die.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")

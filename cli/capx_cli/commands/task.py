@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import arguments, screen, words
+from capx_cli import arguments, completion, screen, words
 
 if TYPE_CHECKING:
     from capx.ending import Dying, Ended
@@ -84,7 +84,7 @@ def list_(as_json: bool, active: bool) -> None:
 
 
 @task.command("show", context_settings=words.IDS)
-@click.argument("task_id", metavar="TASK")
+@click.argument("task_id", metavar="TASK", shell_complete=completion.tasks)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 def show(task_id: str, as_json: bool) -> None:
     """Show a task: what it is for, how it stands, what was minted for it.
@@ -96,8 +96,9 @@ def show(task_id: str, as_json: bool) -> None:
 
     with Authority.open_home() as authority:
         found = authority.task(words.task_id(authority, task_id))
-        events = (event.facts() for event in authority.log() if event.kind == "capability_minted")
-        minted = [facts for facts in events if facts.get("task") == found.id]
+        with screen.busy("reading the log"):
+            events = (event.facts() for event in authority.log() if event.kind == "capability_minted")
+            minted = [facts for facts in events if facts.get("task") == found.id]
     if as_json:
         screen.as_json({**_task_as_json(found), "minted": [words.with_instants(facts) for facts in minted]})
         return
@@ -114,7 +115,7 @@ def show(task_id: str, as_json: bool) -> None:
 
 
 @task.command("complete", context_settings=words.IDS)
-@click.argument("task_id", metavar="TASK")
+@click.argument("task_id", metavar="TASK", shell_complete=completion.tasks)
 @click.option("--dry-run", is_flag=True, help="Only say what is known to die.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 def complete(task_id: str, dry_run: bool, as_json: bool) -> None:
@@ -129,7 +130,7 @@ def complete(task_id: str, dry_run: bool, as_json: bool) -> None:
 
 
 @task.command("withdraw", context_settings=words.IDS)
-@click.argument("task_id", metavar="TASK")
+@click.argument("task_id", metavar="TASK", shell_complete=completion.tasks)
 @click.option("--dry-run", is_flag=True, help="Only say what is known to die.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 def withdraw(task_id: str, dry_run: bool, as_json: bool) -> None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import arguments, screen, words
+from capx_cli import arguments, completion, screen, words
 from capx_cli.commands.present import chosen_audience
 from capx_cli.failure import DENIED, DONE
 from capx_cli.tokens import read_tokens, token_option
@@ -24,7 +24,11 @@ _BARE = "A service would refuse this bare token: to it goes a presentation, made
 @arguments.call_options
 @click.option("--tenant", metavar="NAME", help="The tenant of the call.")
 @click.option("--attribute", "attributes", multiple=True, metavar="NAME=TEXT", help="An attribute of the call.")
-@click.option("--audience", help="The resource; else the action's first label, or the token's only audience.")
+@click.option(
+    "--audience",
+    shell_complete=completion.held,
+    help="The resource; else the action's first label, or the token's only audience.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @token_option
 def verify(

@@ -1,0 +1,53 @@
+"""`capx can`: what is left of a token, as a list."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from capx_cli import screen
+from capx_cli.tokens import read_tokens, token_option
+
+if TYPE_CHECKING:
+    from capx.effective import Effective
+
+_WARNING = "Nothing was verified. For whom, until when, and by whom narrowed: capx inspect"
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Write JSON: an array of what may be done, each with its limits.")
+@token_option
+def can(as_json: bool, token_file: str | None) -> None:
+    """List what a token can still allow, a line for each action at each audience. Needs no key, verifies nothing.
+
+    A line is the audience, a blank, the action, and where there are limits, ` where` and these in words: so that
+    `read audience action limits` reads it. A token that allows nothing has no lines; why is said on standard error.
+
+    Example: capx can --token-file slides.token | grep '^slides '
+    """
+    from capx.effective import effective
+
+    now = int(time.time())
+    found = [effective(token, now) for token in read_tokens(token_file)]
+    if as_json:
+        screen.as_json([_as_json(left, at) for left in found for at in range(len(_may(left)))])
+    for left in found:
+        for sentence in () if as_json else _may(left):
+            screen.say(f"{left.audience} {sentence}")
+        for why in left.why_nothing:
+            screen.note(f"at {left.audience}: nothing ({why})", screen.BAD)
+    screen.note(_WARNING, screen.QUIET)
+
+
+def _may(left: "Effective") -> list[str]:
+    """Each entry with what is demanded of every call."""
+    return [] if left.why_nothing else ["; and only where ".join((e.sentence(), *left.also)) for e in left.entries]
+
+
+def _as_json(left: "Effective", at: int) -> dict[str, Any]:
+    facts = left.as_json()
+    return {
+        "audience": left.audience,
+        **facts["may"][at],
+        **{name: facts[name] for name in ("also", "tenant", "from", "until", "until_completed")},
+    }

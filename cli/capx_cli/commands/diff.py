@@ -1,0 +1,145 @@
+"""`capx diff`: what a delegation took away."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from capx_cli import screen, words
+from capx_cli.failure import DONE, UNUSABLE
+from capx_cli.tokens import read_tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from capx.capability import Token
+    from capx.effective import Effective
+
+_WARNING = "NOTHING WAS VERIFIED: this is what the tokens say of themselves. To check one: capx verify"
+_STDIN = "-"
+
+
+@click.command()
+@click.argument("parent", metavar="PARENT", type=click.Path())
+@click.argument("child", metavar="CHILD", type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+def diff(parent: str, child: str, as_json: bool) -> int:
+    """Show what was taken away between two tokens: what each hop appended, and what can no longer be done.
+
+    PARENT and CHILD are files with tokens; one may be `-`, standard input. Needs no key, and verifies nothing.
+    Exits with 3 when something in CHILD does not descend from PARENT.
+
+    Example: capx diff task.token slides.token
+    """
+    from capx.chain import b64u
+
+    if parent == child == _STDIN:
+        raise click.UsageError("standard input holds one token only: name a file for the other")
+    parents, children = read_tokens(parent), read_tokens(child)
+    pairs = [(_above(each, parents), each) for each in children]
+    strange = {each.audience for above, each in pairs if above is None}
+    left_out = [each for each in parents if each not in [above for above, _ in pairs] and each.audience not in strange]
+    if as_json:
+        found = [_as_json(*pair, parents) for pair in pairs]
+        kept = [{"audience": each.audience, "id": b64u(each.id)} for each in left_out]
+        screen.as_json({"verified": False, "audiences": found, "not_passed_on": kept})
+    else:
+        screen.say(_WARNING, screen.LOUD)
+        for above, each in pairs:
+            screen.say()
+            _show(above, each, parents)
+        for each in left_out:
+            screen.say()
+            screen.say(f"{each.audience}, capability {b64u(each.id)}: not passed on", screen.QUIET)
+    return DONE if all(above is not None for above, _ in pairs) else UNUSABLE
+
+
+def _above(child: "Token", parents: "Sequence[Token]") -> "Token | None":
+    """The nearest token that this one descends from."""
+    from capx.difference import descends
+
+    return max((each for each in parents if descends(child, each)), key=lambda each: len(each.ids), default=None)
+
+
+def _stranger(child: "Token", parents: "Sequence[Token]") -> str:
+    """Why a token descends from none of these."""
+    from capx.difference import descends
+
+    if any(descends(each, child) for each in parents):
+        return "it is the other way round: CHILD is what PARENT was narrowed from"
+    if any(each.ids[0] == child.ids[0] for each in parents):
+        return "both were narrowed from one token, each its own way"
+    if any(each.audience == child.audience for each in parents):
+        return "it was minted apart"
+    return f"PARENT holds nothing for {child.audience}"
+
+
+def _show(parent: "Token | None", child: "Token", parents: "Sequence[Token]") -> None:
+    from capx.effective import effective
+
+    if parent is None:
+        screen.say(f"{child.audience}: CHILD does not descend from PARENT: {_stranger(child, parents)}", screen.BAD)
+        return
+    now = int(time.time())
+    before, after = effective(parent, now), effective(child, now)
+    holders = f"PARENT held by {words.holder(parent.hops)}, CHILD by {words.holder(child.hops)}"
+    screen.say(f"{child.audience}: {holders}", screen.STRONG)
+    for whose, sentences in _appended(parent, child):
+        screen.say(f"  {whose} appended")
+        for sentence in sentences:
+            screen.say(f"    {sentence}")
+    said = list(_changes(before, after))
+    width = max((len(name) for name, _ in said), default=0)
+    for name, sentence in said or [("unchanged", "it can do all that PARENT can")]:
+        screen.say(f"  {name:{width}}  {sentence}", screen.BAD if name in {"lost", "allows nothing"} else "")
+
+
+def _appended(parent: "Token", child: "Token") -> "Iterator[tuple[str, list[str]]]":
+    for whose, block in list(words.blocks(child))[len(parent.caveats) :]:
+        yield whose, [caveat.sentence() for caveat in block]
+
+
+def _changes(before: "Effective", after: "Effective") -> "Iterator[tuple[str, str]]":
+    """What is less than before, as names and sentences."""
+    from capx.difference import losses
+    from capx_caveats import shown, shown_instant
+
+    yield from (("allows nothing", why) for why in after.why_nothing if why not in before.why_nothing)
+    for loss in () if after.why_nothing else losses(before, after):
+        if loss.left:
+            yield "narrowed", f"{loss.entry.sentence()}, to {'; '.join(entry.sentence() for entry in loss.left)}"
+        else:
+            yield "lost", loss.entry.sentence()
+    yield from (("and only where", demand) for demand in after.also if demand not in before.also)
+    if after.tenant != before.tenant and after.tenant is not None:
+        yield "for", f"tenant {shown(after.tenant)} only"
+    if after.not_before is not None and after.not_before != before.not_before:
+        yield "from", shown_instant(after.not_before)
+    if after.expires is not None and after.expires != before.expires:
+        instead = "" if before.expires is None else f", no longer {shown_instant(before.expires)}"
+        yield "until", f"{shown_instant(after.expires)}{instead}"
+    yield from (("or until", f"task {task} ends") for task in after.until if task not in before.until)
+    if after.hops_left is not None and after.hops_left != before.hops_left:
+        yield "delegation", words.delegation(after.hops_left)
+
+
+def _as_json(parent: "Token | None", child: "Token", parents: "Sequence[Token]") -> dict[str, Any]:
+    from capx.difference import losses
+    from capx.effective import effective
+
+    if parent is None:
+        return {"audience": child.audience, "descends": False, "why": _stranger(child, parents)}
+    now = int(time.time())
+    before, after = effective(parent, now), effective(child, now)
+    return {
+        "audience": child.audience,
+        "descends": True,
+        "hops": list(child.hops[len(parent.hops) :]),
+        "appended": [{"by": whose, "sentences": said} for whose, said in _appended(parent, child)],
+        "lost": [
+            {"words": loss.entry.sentence(), "left": [entry.sentence() for entry in loss.left]}
+            for loss in losses(before, after)
+        ],
+        "parent": before.as_json(),
+        "child": after.as_json(),
+    }

@@ -1,0 +1,106 @@
+"""Events of the log as people and programs read them: one line each.
+
+Law: what others chose, such as labels and purposes, stands last on its line, behind the columns that a script cuts.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from capx_caveats import shown, shown_instant
+from capx_cli import screen, words
+
+if TYPE_CHECKING:
+    from capx.log import Event
+
+
+class _Reason(Struct):
+    code: str
+
+
+class _Decision(Struct):
+    id: str
+    outcome: str
+    audience: str
+    action: str | None = None
+    hops: tuple[str, ...] = ()
+    reasons: tuple[_Reason, ...] = ()
+
+
+class _Opened(Struct):
+    task: str
+    tenant: str | None = None
+    purpose: str | None = None
+
+
+class _Minted(Struct):
+    task: str
+    audience: str
+    ids: tuple[str, ...]
+    allow: tuple[str, ...]
+
+
+class _Revoked(Struct):
+    id: str
+    is_root: bool = False
+
+
+class _Ended(Struct):
+    task: str
+
+
+def say_event(event: "Event") -> None:
+    """Say an event of any kind: position, time, kind, and what it was about."""
+    style = {"task_opened": screen.STRONG, "revoked": screen.BAD, "capability_minted": screen.QUIET}.get(event.kind, "")
+    screen.say(f"{event.position:<6}  {shown_instant(event.at)}  {event.kind:17}  {_about(event)}", style)
+
+
+def say_decision(event: "Event") -> None:
+    """Say a decision: time, outcome, id, and who wanted what."""
+    decision = event.read(_Decision)
+    style = "" if decision.outcome == "allowed" else screen.BAD
+    screen.say(f"{shown_instant(event.at)}  {_decided(decision)}", style)
+
+
+def event_as_json(event: "Event") -> dict[str, Any]:
+    """An event of any kind as JSON values."""
+    from capx.chain import b64u
+
+    return {
+        "position": event.position,
+        "at": shown_instant(event.at),
+        "kind": event.kind,
+        "hash": b64u(event.hash),
+        "facts": words.with_instants(event.facts()),
+    }
+
+
+def decision_as_json(event: "Event") -> dict[str, Any]:
+    """A decision as JSON values, and where it stands in the log."""
+    return {**words.with_instants(event.facts()), "position": event.position}
+
+
+def _about(event: "Event") -> str:
+    if event.kind == "decision":
+        return _decided(event.read(_Decision))
+    if event.kind == "task_opened":
+        opened = event.read(_Opened)
+        return f"task {opened.task}, tenant {opened.tenant or '-'}, purpose {opened.purpose or '-'}"
+    if event.kind == "capability_minted":
+        minted = event.read(_Minted)
+        return f"capability {minted.ids[-1]} for task {minted.task} at {minted.audience}: {'; '.join(minted.allow)}"
+    if event.kind == "revoked":
+        revoked = event.read(_Revoked)
+        return f"{'root of a task' if revoked.is_root else 'node or capability'} {revoked.id}"
+    if event.kind.startswith("task_"):
+        return f"task {event.read(_Ended).task}"
+    return shown(event.facts())
+
+
+def _decided(decision: _Decision) -> str:
+    codes = ", ".join(dict.fromkeys(reason.code for reason in decision.reasons))
+    why = f", {codes}" if codes else ""
+    action = decision.action or "an unknown action"
+    return (
+        f"{decision.outcome:7}  {decision.id}  {action} at {decision.audience}{why}, by {words.holder(decision.hops)}"
+    )
