@@ -98,13 +98,13 @@ def test_the_digests_are_over_the_canonical_form() -> None:
 
 @pytest.mark.parametrize("action", ["", "a.*", "*", "a b", "a..b", ".a", "a" * 129, "ä"])
 def test_a_tool_call_names_an_action(action: str) -> None:
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(InvalidRequest, match="is not an action"):
         ToolCall(action)
 
 
 @pytest.mark.parametrize("target", ["", "accounts", "http://crm/accounts", "/konten/ä"])
 def test_a_request_has_a_raw_target(target: str) -> None:
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(InvalidRequest, match="raw path and query"):
         HttpRequest(method="GET", target=target)
 
 
