@@ -351,7 +351,6 @@ def test_a_url_of_this_machine_or_a_metadata_service_is_not_built(bad: str) -> N
         lambda: url("acme.com", path="/" + "a" * 4096),
         lambda: Url("https", ("acme.com",), ()),  # type: ignore[arg-type] # what a person might pass
         lambda: Url(("https",), "acme.com", ()),  # type: ignore[arg-type] # what a person might pass
-        lambda: Url(("https",), ("acme.com",), [443]),  # type: ignore[arg-type] # what a person might pass
         host,
         lambda: Host("acme.com"),  # type: ignore[arg-type] # what a person might pass
         lambda: Host("crm"),  # type: ignore[arg-type] # what a person might pass
