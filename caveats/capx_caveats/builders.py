@@ -17,7 +17,7 @@ from capx_caveats.marks import MaxHops
 from capx_caveats.network import Cidr, Host, Url
 from capx_caveats.plain import Absent, Anything, Contains, Eq, In, Length, Range
 from capx_caveats.texts import Argv, Glob, Path, Prefix, Regex
-from capx_caveats.values import JSON, Literal, Scalar
+from capx_caveats.values import JSON, Literal, Plain
 from capx_caveats.when import When, is_relative, parse_duration, parse_instant
 
 T = TypeVar("T")
@@ -127,7 +127,7 @@ def as_constraint(meant: Meant) -> AnyConstraint:
 
 def _literal(value: JSON) -> Literal:
     if isinstance(value, list | tuple):
-        return cast("tuple[Scalar, ...]", tuple(value))
+        return cast("tuple[Plain, ...]", tuple(value))
     if isinstance(value, Mapping):
         raise InvalidCaveat("an object is no literal: constrain its fields")
     return value  # type: ignore[return-value] # a scalar

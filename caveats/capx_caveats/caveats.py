@@ -4,15 +4,16 @@ To add one: write its class here and name it in `vocabulary.DEFAULT`.
 """
 
 import re
+from typing import Annotated
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from capx_caveats.call import Call, Facts
 from capx_caveats.caveat import Caveat, Place, Refusal
-from capx_caveats.constraint import Natural, Wire
-from capx_caveats.constraints import AnyConstraint, Pair, demand_constraint, demand_distinct, demand_presence, misfits
+from capx_caveats.constraint import Wire
+from capx_caveats.constraints import AnyConstraint, Pair, demand_distinct, demand_presence, misfits
 from capx_caveats.names import demand, is_attribute, is_id, is_label, is_pattern
-from capx_caveats.values import JSON, MISSING, Value, demand_not_empty, shown, told
+from capx_caveats.values import JSON, MISSING, Natural, Value, shown, told
 from capx_caveats.when import shown_duration, shown_instant
 
 _AMOUNT = re.compile(r"(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,6})?")
@@ -159,10 +160,7 @@ class Fault(Struct, frozen=True):
 class Allow(Caveat, frozen=True, tag="allow"):
     """The action allowlist: some entry matches the action and judges every argument yes."""
 
-    entries: tuple[Entry, ...]
-
-    def __post_init__(self) -> None:
-        demand_not_empty(self.entries)
+    entries: Annotated[tuple[Entry, ...], Meta(min_length=1)]
 
     def permits(self, action: str) -> bool:
         """Whether some entry speaks of the action, whatever its arguments."""
@@ -195,7 +193,6 @@ class Where(Caveat, frozen=True, tag="where"):
 
     def __post_init__(self) -> None:
         demand(type(self.attribute) is str, "an attribute", self.attribute)
-        demand_constraint(self.constraint)
         name = self._argument
         if name is None:
             demand(is_attribute(self.attribute), "an attribute", self.attribute)

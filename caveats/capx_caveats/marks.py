@@ -5,16 +5,16 @@ Law: task, intent, root and holder are claims of the authority's block alone; a 
 
 import re
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from capx_caveats.call import Facts
 from capx_caveats.caveat import Caveat, Place, Refusal
-from capx_caveats.constraint import Natural, Wire
+from capx_caveats.constraint import Wire
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.names import demand, is_id, is_label
-from capx_caveats.values import demand_not_empty
+from capx_caveats.values import Natural
 
 _LAST = {0: "A-Za-z0-9_-", 2: "AEIMQUYcgkosw048", 4: "AQgw"}
 """By spare bits, the characters that may end canonical base64url."""
@@ -83,12 +83,10 @@ class Root(Mark, frozen=True, tag="root"):
     """The revocation root, and the path from it to where this capability was granted."""
 
     id: str
-    path: tuple[Step, ...] | UnsetType = UNSET
+    path: Annotated[tuple[Step, ...], Meta(min_length=1)] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         demand(is_id(self.id), "a root id", self.id)
-        if self.path is not UNSET:
-            demand_not_empty(self.path)
 
     @property
     def steps(self) -> tuple[Step, ...]:

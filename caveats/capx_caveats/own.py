@@ -5,15 +5,14 @@ vocabulary with own constraints reads with copies of the classes that hold const
 classes themselves: the same checks, the same types.
 """
 
-import typing
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from types import UnionType
+from types import UnionType, new_class
 from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from capx_caveats.constraint import Constraint, Wire
+from capx_caveats.constraint import Constraint, Wire, is_own
 from capx_caveats.constraints import AnyConstraint
 
 Own = frozenset[type[Constraint]]
@@ -52,16 +51,10 @@ def own_constraints(value: object) -> Iterator[type[Constraint]]:
         for element in cast("tuple[object, ...]", value):
             yield from own_constraints(element)
     elif isinstance(value, Wire):
-        if isinstance(value, Constraint) and is_dotted(type(value)):
+        if isinstance(value, Constraint) and is_own(type(value)):
             yield type(value)
         for field in value.__struct_fields__:
             yield from own_constraints(getattr(value, field))
-
-
-def is_dotted(kind: type[Wire]) -> bool:
-    """Whether the tag of a class is a service's own, such as `acme.region`."""
-    tag = kind.__struct_config__.tag
-    return isinstance(tag, str) and "." in tag.strip(".")
 
 
 def _held(*forms: Any) -> Iterator[type[Wire]]:
@@ -80,24 +73,16 @@ def _held(*forms: Any) -> Iterator[type[Wire]]:
 
 
 def _copy(kind: type[Wire]) -> type[Wire]:
-    return msgspec.defstruct(  # type: ignore[return-value] # a subclass of the kind
-        kind.__name__,
-        (),
-        bases=(kind,),
-        module=kind.__module__,
-        tag=kind.__struct_config__.tag,
-        array_like=True,
-        frozen=True,
-        forbid_unknown_fields=True,
-    )
+    options = {"array_like": True, "frozen": True, "forbid_unknown_fields": True}
+    return new_class(kind.__name__, (kind,), {"tag": kind.__struct_config__.tag, **options})
 
 
 def _swapped(hint: Any, swap: dict[Any, Any]) -> Any:
     """The same hint, with other classes in the places of these."""
-    if not isinstance(hint, list) and hint in swap:
+    if hint in swap:
         return swap[hint]
-    origin, parts = get_origin(hint), get_args(hint)
-    if not parts or origin is typing.Annotated:
+    origin: Any = get_origin(hint)
+    if origin is None:
         return hint
-    parts = tuple(part if part is Ellipsis else _swapped(part, swap) for part in parts)
-    return Union[parts] if origin in {Union, UnionType} else origin[parts]  # noqa: UP007 - made at run time
+    parts = tuple(part if part is Ellipsis else _swapped(part, swap) for part in get_args(hint))
+    return Union[parts] if origin is Union or origin is UnionType else origin[parts]  # noqa: UP007 - made at run time

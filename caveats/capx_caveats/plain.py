@@ -3,21 +3,9 @@
 Law: values are compared by type; what differs in type is neither yes nor no.
 """
 
-from capx_caveats.constraint import MAX_VALUES, Constraint, Natural, Verdict, every, some, too_much
+from capx_caveats.constraint import MAX_VALUES, Constraint, Verdict, every, some, too_much
 from capx_caveats.errors import InvalidCaveat
-from capx_caveats.values import (
-    MISSING,
-    SAFE_INTEGER,
-    Literal,
-    Value,
-    as_array,
-    demand_list,
-    demand_literal,
-    demand_number,
-    is_number,
-    same,
-    shown,
-)
+from capx_caveats.values import MISSING, Literal, Literals, Natural, Number, Value, as_array, same, shown
 
 MAX_COMPARISONS = 64 * MAX_VALUES
 """Elements times literals that `contains` still compares."""
@@ -27,9 +15,6 @@ class Eq(Constraint, frozen=True, tag="eq"):
     """The value equals the literal, by type; another type cannot be judged."""
 
     literal: Literal
-
-    def __post_init__(self) -> None:
-        demand_literal(self.literal)
 
     def judge(self, value: Value) -> Verdict:
         return same(value, self.literal)
@@ -41,10 +26,7 @@ class Eq(Constraint, frozen=True, tag="eq"):
 class In(Constraint, frozen=True, tag="in"):
     """The value equals one of the literals; a type that none of them has cannot be judged."""
 
-    literals: tuple[Literal, ...]
-
-    def __post_init__(self) -> None:
-        _demand_literals(self.literals)
+    literals: Literals
 
     def judge(self, value: Value) -> Verdict:
         verdict: Verdict = None
@@ -63,19 +45,11 @@ class In(Constraint, frozen=True, tag="in"):
 class Range(Constraint, frozen=True, tag="range"):
     """lo ≤ value ≤ hi, where None leaves one end open; what is no number cannot be judged."""
 
-    lo: int | float | None
-    hi: int | float | None
+    lo: Number | None
+    hi: Number | None
 
     def __post_init__(self) -> None:
-        for end in (self.lo, self.hi):
-            if end is not None:
-                if not is_number(end):
-                    raise InvalidCaveat(f"a {type(end).__name__} is no number")
-                demand_number(end)
-        if self.lo is None and self.hi is None:
-            raise InvalidCaveat("a range needs one end at least")
-        if self.lo is not None and self.hi is not None and self.lo > self.hi:
-            raise InvalidCaveat(f"no number lies between {self.lo} and {self.hi}")
+        _demand_ends("number", self.lo, self.hi)
 
     def judge(self, value: Value) -> Verdict:
         kind = type(value)
@@ -98,10 +72,7 @@ class Contains(Constraint, frozen=True, tag="contains"):
     more than 1024 values, at all depths, or needs more than 65,536 comparisons.
     """
 
-    literals: tuple[Literal, ...]
-
-    def __post_init__(self) -> None:
-        _demand_literals(self.literals)
+    literals: Literals
 
     def judge(self, value: Value) -> Verdict:
         elements = as_array(value)
@@ -120,13 +91,7 @@ class Length(Constraint, frozen=True, tag="length"):
     hi: Natural | None
 
     def __post_init__(self) -> None:
-        for end in (self.lo, self.hi):
-            if end is not None and (type(end) is not int or not 0 <= end <= SAFE_INTEGER):
-                raise InvalidCaveat("a length is an integer from 0 to 2^53 - 1")
-        if self.lo is None and self.hi is None:
-            raise InvalidCaveat("a length needs one end at least")
-        if self.lo is not None and self.hi is not None and self.lo > self.hi:
-            raise InvalidCaveat(f"no length lies between {self.lo} and {self.hi}")
+        _demand_ends("length", self.lo, self.hi)
 
     def judge(self, value: Value) -> Verdict:
         held = value if isinstance(value, str) else as_array(value)
@@ -166,7 +131,9 @@ class Anything(Constraint, frozen=True, tag="anything"):
         return "is there"
 
 
-def _demand_literals(literals: tuple[Literal, ...]) -> None:
-    demand_list(literals)
-    for literal in literals:
-        demand_literal(literal)
+def _demand_ends(what: str, lo: float | None, hi: float | None) -> None:
+    if lo is None or hi is None:
+        if lo is hi:
+            raise InvalidCaveat(f"one end at least is needed: no {what} is ruled out")
+    elif lo > hi:
+        raise InvalidCaveat(f"no {what} lies between {lo} and {hi}")

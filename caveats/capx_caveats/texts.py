@@ -7,13 +7,13 @@ yes nor no.
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from capx_caveats.constraint import MAX_VALUES, MAX_WORK, Constraint, Verdict
 from capx_caveats.errors import InvalidCaveat
-from capx_caveats.values import Value, as_array, demand_list, demand_text, printable, shown
+from capx_caveats.values import Text, Texts, Value, as_array, printable, shown
 
 if TYPE_CHECKING:
     from re2 import Program  # the name that only the stub has
@@ -29,10 +29,7 @@ _WILD = re.compile(r"(\*\*?|\?)")
 class Prefix(Constraint, frozen=True, tag="prefix"):
     """The text begins with this text."""
 
-    text: str
-
-    def __post_init__(self) -> None:
-        demand_text(self.text)
+    text: Text
 
     def judge(self, value: Value) -> Verdict:
         return value.startswith(self.text) if isinstance(value, str) else None
@@ -48,10 +45,9 @@ class Glob(Constraint, frozen=True, tag="glob"):
     are plain text too, so where a path may lead outside by `..`, say `path`.
     """
 
-    text: str
+    text: Text
 
     def __post_init__(self) -> None:
-        demand_text(self.text)
         if "***" in self.text:
             raise InvalidCaveat("a glob has `*` and `**`, and no `***`")
         _glob(self.text)
@@ -73,10 +69,9 @@ class Regex(Constraint, frozen=True, tag="regex"):
     A text of more than 4096 characters cannot be judged, nor one of more than 2¹⁹ characters times instructions.
     """
 
-    text: str
+    text: Text
 
     def __post_init__(self) -> None:
-        demand_text(self.text)
         _program(self.text)
 
     @property
@@ -109,7 +104,6 @@ class Path(Constraint, frozen=True, tag="path"):
     root: str
 
     def __post_init__(self) -> None:
-        demand_text(self.root)
         if _segments(self.root) is None:
             raise InvalidCaveat(f"{self.root!r:.80} is not an absolute path in canonical spelling")
 
@@ -130,15 +124,8 @@ class Argv(Constraint, frozen=True, tag="argv"):
     words cannot be judged.
     """
 
-    programs: tuple[str, ...]
-    arguments: tuple[tuple[str, ...], ...] | UnsetType = UNSET
-
-    def __post_init__(self) -> None:
-        _demand_texts(self.programs)
-        if self.arguments is not UNSET:
-            demand_list(self.arguments)
-            for words in self.arguments:
-                _demand_texts(words)
+    programs: Texts
+    arguments: Annotated[tuple[Texts, ...], Meta(min_length=1)] | UnsetType = UNSET
 
     def judge(self, value: Value) -> Verdict:
         words = as_array(value)
@@ -151,12 +138,6 @@ class Argv(Constraint, frozen=True, tag="argv"):
     def sentence(self) -> str:
         runs = "runs " + " or ".join(map(shown, self.programs))
         return runs if self.arguments is UNSET else f"{runs} with " + " or ".join(map(shown, self.arguments)) + " first"
-
-
-def _demand_texts(texts: tuple[str, ...]) -> None:
-    demand_list(texts)
-    for text in texts:
-        demand_text(text)
 
 
 def _matches(program: "Program", value: Value) -> Verdict:

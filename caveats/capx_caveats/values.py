@@ -7,15 +7,14 @@ nothing is converted.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Final, TypeAlias, TypeVar, cast
+from typing import Annotated, Final, TypeAlias, TypeVar, cast
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from capx_caveats.errors import InvalidCaveat
 
 Scalar: TypeAlias = bool | int | float | str | None
 JSON: TypeAlias = Scalar | Sequence["JSON"] | Mapping[str, "JSON"]
-Literal: TypeAlias = Scalar | tuple[Scalar, ...]
 
 MISSING: Final = UNSET
 """Stands for an argument or attribute that a call does not have."""
@@ -25,11 +24,26 @@ T = TypeVar("T")
 SAFE_INTEGER: Final = 2**53 - 1
 """The largest integer that every JSON implementation agrees on (RFC 8259, section 6)."""
 
+Natural = Annotated[int, Meta(ge=0, le=SAFE_INTEGER)]
+"""A field: an integer from 0 to 2⁵³ - 1, without fraction or exponent."""
+Number = (
+    Annotated[int, Meta(ge=-SAFE_INTEGER, le=SAFE_INTEGER)] | Annotated[float, Meta(ge=-SAFE_INTEGER, le=SAFE_INTEGER)]
+)
+"""A field: a number that is finite and within ±(2⁵³ - 1)."""
+Text = Annotated[str, Meta(min_length=1)]
+"""A field: a text that is not empty, since no rule means an empty one."""
+Texts = Annotated[tuple[Text, ...], Meta(min_length=1)]
+"""A field: one text or more."""
+Plain = bool | Number | Text | None
+Literal: TypeAlias = Plain | Annotated[tuple[Plain, ...], Meta(min_length=1)]
+"""A field: null, a boolean, a number, a text, or a flat array of them."""
+Literals = Annotated[tuple[Literal, ...], Meta(min_length=1)]
+"""A field: one literal or more."""
+
 _DEPTH = 64
 _SHOWN = 80
 _SHOWN_ELEMENTS = 20
 _SHOWN_DEPTH = 3
-_SCALARS = frozenset({bool, int, float, str, type(None)})
 
 
 def is_number(value: object) -> bool:
@@ -38,7 +52,7 @@ def is_number(value: object) -> bool:
     return kind is int or kind is float
 
 
-def demand_number(value: float) -> None:
+def _demand_number(value: float) -> None:
     """Raise InvalidCaveat for a number that is not finite or beyond ±(2⁵³ - 1)."""
     if not -SAFE_INTEGER <= value <= SAFE_INTEGER:
         raise InvalidCaveat("a number is beyond ±(2^53 - 1) or not finite: pass it as a string")
@@ -48,9 +62,9 @@ def demand_json(value: object, depth: int = _DEPTH) -> None:
     """Raise InvalidCaveat unless the value is JSON of exact built-in types, at most 64 levels deep."""
     kind = type(value)
     if kind is str:
-        _demand_text(cast("str", value))
+        demand_unicode(cast("str", value))
     elif kind is int or kind is float:
-        demand_number(cast("float", value))
+        _demand_number(cast("float", value))
     elif kind is bool or value is None:
         return
     elif depth == 0:
@@ -62,13 +76,14 @@ def demand_json(value: object, depth: int = _DEPTH) -> None:
         for name, element in cast("dict[object, object]", value).items():
             if type(name) is not str:
                 raise InvalidCaveat(f"{name!r:.40} is not text, so it names no member of an object")
-            _demand_text(name)
+            demand_unicode(name)
             demand_json(element, depth - 1)
     else:
         raise InvalidCaveat(f"a {kind.__name__} is no JSON value: convert it before it is judged")
 
 
-def _demand_text(text: str) -> None:
+def demand_unicode(text: str) -> None:
+    """Raise InvalidCaveat for a text that UTF-8 cannot spell."""
     if text.isascii():
         return
     try:
@@ -101,46 +116,6 @@ def _same_elements(value: Sequence[JSON], literal: tuple[Scalar, ...]) -> bool |
             return None
         equal = equal and verdict
     return equal
-
-
-def demand_literal(literal: Literal) -> None:
-    """Raise InvalidCaveat for a literal that cannot be meant: empty, not flat, not finite, too large."""
-    if type(literal) is not tuple:
-        _demand_scalar(literal)
-        return
-    demand_not_empty(literal)
-    for element in literal:
-        _demand_scalar(element)
-
-
-def _demand_scalar(literal: object) -> None:
-    kind = type(literal)
-    if kind not in _SCALARS:
-        raise InvalidCaveat(f"a {kind.__name__} is no literal: null, true, false, numbers, texts or one array of them")
-    demand_json(literal)
-    if literal == "":
-        demand_not_empty("")
-
-
-def demand_not_empty(value: str | tuple[object, ...]) -> None:
-    """Raise InvalidCaveat for an empty text or list: no rule means one."""
-    if not value:
-        raise InvalidCaveat("an empty text or list says nothing")
-
-
-def demand_text(text: object) -> None:
-    """Raise InvalidCaveat for what is no text, is empty or is no Unicode."""
-    if type(text) is not str:
-        raise InvalidCaveat(f"a {type(text).__name__} is no text")
-    demand_not_empty(text)
-    _demand_text(text)
-
-
-def demand_list(values: object) -> None:
-    """Raise InvalidCaveat for what is no tuple, or is empty."""
-    if type(values) is not tuple:
-        raise InvalidCaveat(f"a {type(values).__name__} is no tuple")
-    demand_not_empty(cast("tuple[object, ...]", values))
 
 
 def as_array(value: Value) -> Sequence[JSON] | None:

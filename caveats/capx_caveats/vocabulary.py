@@ -5,18 +5,18 @@ whether with its neighbours or, when one of them is unknown or ill-formed, on it
 `NotUnderstood`, which refuses, and its neighbours keep their meaning. No JSON object stands anywhere.
 """
 
-from collections.abc import Iterable
-from typing import Any, Union, cast
+from collections.abc import Callable, Iterable
+from typing import Any, Union
 
 import msgspec
 from msgspec import Raw
 
 from capx_caveats.caveat import Caveat
 from capx_caveats.caveats import Allow, Budget, Expires, Fresh, NotBefore, NotUnderstood, Tenant, UntilCompleted, Where
-from capx_caveats.constraint import Constraint
+from capx_caveats.constraint import Constraint, is_own
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.marks import Holder, Hop, Intent, Mark, MaxHops, Presented, Root, Sig, Task
-from capx_caveats.own import Own, decoder, is_dotted, own_constraints
+from capx_caveats.own import Own, decoder, own_constraints
 from capx_caveats.values import printable
 
 MAX_CAVEATS = 64
@@ -45,15 +45,15 @@ class Vocabulary:
     def __init__(self, *caveats: type[Caveat], own: Iterable[type[Constraint]] = ()) -> None:
         self.caveats, self.own = caveats, frozenset(own)
         caveat: Any = Union[self.caveats]  # noqa: UP007 - a union made at run time
-        self._one = decoder(caveat, self.own)
-        self._all = decoder(tuple[caveat, ...], self.own)
+        self._one: Callable[[Raw], Caveat] = decoder(caveat, self.own)
+        self._all: Callable[[bytes], tuple[Caveat, ...]] = decoder(tuple[caveat, ...], self.own)
 
     def extended(self, *kinds: type[Caveat] | type[Constraint]) -> "Vocabulary":
         """This vocabulary and a service's own caveats and constraints, whose tags are dotted (`acme.region`)."""
         taken = {kind.__struct_config__.tag for kind in (*self.caveats, *self.own)}
         for kind in kinds:
             tag = kind.__struct_config__.tag
-            if not is_dotted(kind) or issubclass(kind, Mark):
+            if not is_own(kind) or issubclass(kind, Mark):
                 raise InvalidCaveat(f"{kind.__name__} needs a dotted tag of its own, such as acme.region")
             if tag in taken:
                 raise InvalidCaveat(f"the tag {tag} is in use")
@@ -66,12 +66,12 @@ class Vocabulary:
         """The caveats of one block, never none; TooLarge beyond the limits, and no other error."""
         _demand_brackets(block)
         try:
-            caveats = cast("tuple[Caveat, ...]", self._all(block))
+            caveats = self._all(block)
         except _FAILURES:
             caveats = self._one_by_one(block)
         if len(caveats) > MAX_CAVEATS:
             raise TooLarge(f"a block has more than {MAX_CAVEATS} caveats")
-        return caveats or (NotUnderstood("[]", "an empty block"),)
+        return caveats or _EMPTY
 
     def _one_by_one(self, block: bytes) -> tuple[Caveat, ...]:
         """The same, where something in the block is not understood."""
@@ -83,9 +83,12 @@ class Vocabulary:
 
     def _alone(self, element: Raw) -> Caveat:
         try:
-            return cast("Caveat", self._one(element))
+            return self._one(element)
         except _FAILURES as error:
             return NotUnderstood(_excerpt(bytes(element)), _reason(error))
+
+
+_EMPTY = (NotUnderstood("[]", "an empty block"),)
 
 
 def _excerpt(raw: bytes) -> str:
