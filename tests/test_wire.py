@@ -44,6 +44,8 @@ def packed(
 def refused(spelling: str) -> str:
     with pytest.raises(MalformedToken) as caught:
         wire.decode(spelling)
+    assert " " in str(caught.value)
+    assert "None" not in str(caught.value)
     return caught.value.code
 
 
@@ -221,6 +223,9 @@ FIELDS = {
     "vid before cid": packed(*BLOCKS).replace(field(2, BLOCKS[1]), field(4, b"x") + field(2, BLOCKS[1]), 1),
     "two vids": packed(*BLOCKS).replace(field(2, BLOCKS[1]), field(2, BLOCKS[1]) + field(4, b"x") * 2, 1),
     "an unknown field": packed(*BLOCKS).replace(field(2, BLOCKS[1]), field(3, BLOCKS[1]), 1),
+    "a length whose second byte says that a third follows": packed(*BLOCKS).replace(
+        field(2, BLOCKS[1]), b"\x02\xff\x80\x01" + BLOCKS[1], 1
+    ),
     "a three-byte length": packed(*BLOCKS).replace(field(2, BLOCKS[1]), b"\x02\xff\xff\x7f" + BLOCKS[1], 1),
     "a length beyond the end of memory": packed(*BLOCKS).replace(
         field(2, BLOCKS[1]), b"\x02" + b"\xff" * 9 + b"\x01" + BLOCKS[1], 1
@@ -348,7 +353,7 @@ def test_what_is_too_large_is_neither_written_nor_read(parts: list[chain.Block],
     if limit is None:
         assert wire.decode(wire.encode(identifier, tuple(parts), SIGNATURE)).blocks == tuple(parts)
         return
-    with pytest.raises(MalformedToken) as caught:
+    with pytest.raises(MalformedToken, match="more than") as caught:
         wire.encode(identifier, tuple(parts), SIGNATURE)
     assert caught.value.code == limit
 
@@ -375,3 +380,61 @@ def test_reading_the_largest_token_takes_linear_time() -> None:
         return time.perf_counter() - begun
 
     assert min(seconds(60) for _ in range(3)) < 15 * min(seconds(15) for _ in range(3))
+
+
+@pytest.mark.parametrize("size", [0, 1, 126, 127, 128, 129, 255, 256, 4096])
+def test_a_length_is_written_and_read_in_as_few_bytes_as_it_needs(size: int) -> None:
+    block = b"x" * size
+    identifier = wire.decode(TOKEN.text).identifier
+    assert wire.encode(identifier, (block,), SIGNATURE) == text(packed(block))
+    assert wire.decode(text(packed(block))).blocks == (block,)
+
+
+@pytest.mark.parametrize(("size", "code"), [(63, "malformed"), (64, "too_large")])
+def test_a_location_is_no_longer_than_an_audience(size: int, code: str) -> None:
+    assert refused(text(packed(*BLOCKS, location=b"a" * size))) == code
+
+
+def test_the_largest_text_is_a_token_and_one_character_more_is_none() -> None:
+    identifier = wire.decode(TOKEN.text).identifier
+    filling = [b"x" * 4000] * 3
+    rest = (wire.MAX_TEXT - len(wire.PREFIX)) * 3 // 4 - len(packed(*filling)) - 4
+    largest = (*filling, b"x" * rest)
+    spelling = wire.encode(identifier, largest, SIGNATURE)
+    assert len(spelling) == wire.MAX_TEXT
+    assert wire.decode(spelling).blocks == largest
+    with pytest.raises(MalformedToken, match="characters"):
+        wire.encode(identifier, (*largest[:-1], largest[-1] + b"x"), SIGNATURE)
+    assert refused(text(packed(*largest[:-1], largest[-1] + b"x"))) == "too_large"
+
+
+# What an earlier reading is good for
+
+
+@pytest.mark.parametrize("blocks", range(len(BLOCKS) + 1))
+def test_a_body_is_what_stands_before_the_last_block(blocks: int) -> None:
+    data = packed(*BLOCKS[:blocks])
+    last = 1 + 2 + len(SIGNATURE) + sum(len(field(2, block)) + 1 for block in BLOCKS[:blocks][-1:])
+    assert wire.decode(text(data)).body == data[:-last]
+
+
+def test_presentations_of_one_capability_have_one_body() -> None:
+    one, other = (wire.decode(Lab().present(TOKEN)) for _ in range(2))
+    assert one.body == other.body == DATA[: -1 - 2 - len(SIGNATURE)]
+
+
+def test_an_earlier_reading_lets_nothing_through_behind_what_is_shared() -> None:
+    lab = Lab()
+    token = lab.present(TOKEN)
+    earlier = wire.decode(token)
+    data = chain.unb64u(token.removeprefix("capx1_"))
+    for at in range(len(earlier.body), len(data)):
+        for changed in (data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :], data[:at], data[:at] + data[at + 1 :]):
+            assert outcome(text(changed), earlier) == outcome(text(changed))
+
+
+def outcome(spelling: str, *earlier: wire.Frame) -> wire.Frame | str:
+    try:
+        return wire.decode(spelling, {frame.body: frame for frame in earlier}.get)
+    except MalformedToken as error:
+        return error.code
