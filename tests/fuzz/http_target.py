@@ -258,6 +258,7 @@ def plain(request: Input) -> bool:
         and request.presented[0][0] == request.covered()
         and not {"F", "D"}.intersection(request.shape)
         and not request.root
+        and b"?" not in request.path
         and len(request.body) <= MAX_BODY
         and [name for name, _ in request.headers].count(b"authorization") == 1
         and not {b"capx-token", b"content-length"}.intersection(name for name, _ in request.headers)

@@ -1,5 +1,7 @@
 """Any text is a token in its one spelling, or malformed; in linear work; just as the format's words say.
 
+What was read before of a token's beginning changes nothing.
+
 An input is a letter and the rest: `B` bytes to be spelled, `H` bytes behind a good header, else the text itself.
 """
 
@@ -25,12 +27,22 @@ CODES = {"malformed", "truncated", "too_large", "unknown_version"}
 SHAPE = re.compile(rb"\x01\x02\x00(?:\x02\x04?\x00){0,64}\x00\x06")
 
 
+HOP = PARENT.delegate(to="slides-agent", nonce="AgICAgICAgI", allow=["a.read"], now=NOW)
+TOKENS = (
+    raw(),
+    PARENT,
+    HOP,
+    PARENT.present(ToolCall("a.read"), now=NOW, nonce="A" * 16),
+    HOP.present(ToolCall("a.read"), now=NOW, nonce="A" * 16),
+    appended(HOP, chain.ThirdParty(b"vid", b"cid")),
+    appended(PARENT, *[b"[]"] * 63),
+    appended(PARENT, b"x" * 4096, b"y" * 4096),
+)
+EARLIER = {frame.body: frame for frame in (wire.decode(token.text) for token in TOKENS)}
+
+
 def seeds() -> Iterable[bytes]:
-    hop = PARENT.delegate(to="slides-agent", nonce="AgICAgICAgI", allow=["a.read"], now=NOW)
-    third = appended(hop, chain.ThirdParty(b"vid", b"cid"))
-    many = appended(PARENT, *[b"[]"] * 63)
-    large = appended(PARENT, b"x" * 4096, b"y" * 4096)
-    for token in (raw(), PARENT, hop, hop.present(ToolCall("a.read"), now=NOW, nonce="A" * 16), third, many, large):
+    for token in TOKENS:
         data = unb64u(token.text.removeprefix(wire.PREFIX))
         yield b"T" + token.text.encode()
         yield b"B" + data
@@ -58,21 +70,27 @@ def check(data: bytes) -> None:
         calls += event == "call"
 
     sys.setprofile(count)
-    try:
-        frame = wire.decode(text)
-    except MalformedToken as malformed:
-        sys.setprofile(None)
-        code = malformed.code
-        assert code in CODES
+    found = outcome(text, {})
+    sys.setprofile(None)
+    assert calls <= 60 + len(text), "the work is not linear"
+    assert outcome(text, EARLIER) == found, "what was read before changes what a token says"
+    if isinstance(found, str):
+        assert found in CODES
         assert parts(text) is None, "a token was refused"
-    else:
-        sys.setprofile(None)
-        assert wire.encode(frame.identifier, frame.blocks, frame.signature) == text, "a token has two spellings"
-        assert parts(text) == (frame.identifier_bytes, frame.blocks, frame.signature), "a token was misread"
-        whole = unb64u(text.removeprefix(wire.PREFIX))
-        assert whole.startswith(frame.body)
-        assert appendix(frame) == whole[len(frame.body) :], "the body is not what stands before the last block"
-    assert calls <= 40 + len(text), "the work is not linear"
+        return
+    assert wire.encode(found.identifier, found.blocks, found.signature) == text, "a token has two spellings"
+    assert parts(text) == (found.identifier_bytes, found.blocks, found.signature), "a token was misread"
+    whole = unb64u(text.removeprefix(wire.PREFIX))
+    assert whole.startswith(found.body)
+    assert appendix(found) == whole[len(found.body) :], "the body is not what stands before the last block"
+
+
+def outcome(text: str, earlier: dict[bytes, wire.Frame]) -> wire.Frame | str:
+    """The frame, or the code of the refusal."""
+    try:
+        return wire.decode(text, earlier.get)
+    except MalformedToken as malformed:
+        return malformed.code
 
 
 def appendix(frame: wire.Frame) -> bytes:

@@ -27,7 +27,7 @@ CONSTRAINTS: tuple[list[Any], ...] = (
     ["length", 1, 10],
     ["length", None, 3],
     ["fields", [["id", ["eq", 1]], ["*", ["anything"]]]],
-    ["argv", ["ls", "cat"], [[["prefix", "-"]]]],
+    ["argv", ["ls", "cat"], [["-l"], ["-a", "-l"]]],
     ["any", [["absent"], ["eq", "x"]]],
     ["all", [["anything"], ["not", ["eq", 1]]]],
     ["absent"],
