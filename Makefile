@@ -1,11 +1,11 @@
-# make demo | test | check | bench | bench-docs | clean, each with PYTHON=python3.13 (or any other from 3.11 on)
+# make demo | test | check | bench | bench-docs | fuzz | mutants | clean, each with PYTHON=python3.13 (or any other from 3.11 on)
 PYTHON ?= python3
 VENV := .venv$(if $(filter-out python3,$(notdir $(PYTHON))),-$(notdir $(PYTHON)))
 PEERS := $(VENV)-peers
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check bench bench-docs clean
+.PHONY: demo test check bench bench-docs fuzz mutants clean
 
 demo: $(VENV)/.demo
 	$(BIN)/capx demo
@@ -26,6 +26,15 @@ bench: $(VENV)/.dev $(PEERS)/.installed
 bench-docs: $(VENV)/.dev $(PEERS)/.installed
 	$(BIN)/python -m tests.bench --peers $(PEERS)/bin/python --write-docs
 
+# Each target this long, two at a time: make fuzz FUZZ_SECONDS=60 FUZZ_TARGETS="wire http"
+FUZZ_SECONDS ?= 600
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
+# All rooms, or those named: make mutants ROOMS="wire chain"
+mutants: $(VENV)/.mutants
+	$(BIN)/python -m tests.mutants $(ROOMS)
+
 clean:
 	rm -rf .venv .venv-* .coverage .coverage.* build dist \
 		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
@@ -42,6 +51,10 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/.pip
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.pip
 	$(INSTALL) --editable '.[dev]'
+	touch $@
+
+$(VENV)/.mutants: $(VENV)/.dev
+	$(INSTALL) 'mutmut>=3.8'
 	touch $@
 
 # A peer that cannot be had keeps no other from running, and is tried again next time: the tables say that it is missing.
