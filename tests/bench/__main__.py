@@ -8,153 +8,19 @@ python -m tests.bench --write-docs   docs/benchmarks.md and its plots, from the 
 import argparse
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Mapping
-from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table as Drawn
 
-from capx import RootKey, StoreLiveness, wire
-from capx.store.sqlite import SQLiteStore
-from tests.bench import growth, ours, startup, workload
-from tests.bench.link import CHECKOUT, Peers
-from tests.bench.measuring import Against, Contender, Row, measure, pinned
+from tests.bench.link import CHECKOUT
 from tests.bench.page import page
-from tests.bench.report import Report, Size, load, machine, save
+from tests.bench.report import Report, load, save
+from tests.bench.session import run
 from tests.bench.tables import tables
 
-_BASES: Final = (ours.FLOOR, ours.CAPX, ours.COLD, ours.WARM)
 DOCS: Final = CHECKOUT / "docs"
-
-
-class Session:
-    """A run as it goes on: what was found so far."""
-
-    def __init__(self, options: argparse.Namespace, folder: Path, progress: Progress) -> None:
-        self._options = options
-        self._folder = folder
-        self._progress = progress
-        self._store = SQLiteStore.create(folder / "capx.db")
-        self._view = StoreLiveness(folder / "capx.db")
-        self.rows: list[Row] = []
-        self.sizes: list[Size] = []
-        self.missing: dict[str, str] = {}
-
-    def hops(self, asked: int, peers: Peers | None) -> None:
-        """Everything about a chain of one length."""
-        root, now = RootKey.generate(), int(time.time())
-        capability = workload.chain_of(asked, root, now)
-        bench = ours.Bench(capability, root, self._view)
-        if bench.hops < asked:
-            self.missing[f"capx at {asked} hops"] = (
-                f"only {bench.hops} fit into {wire.MAX_TEXT} characters, which is the length measured instead"
-            )
-        contenders, sizes = ours.contenders(bench, self._store), ours.sizes(bench)
-        if peers is not None:
-            theirs, their_sizes, unable = peers.contenders(ours.for_peers(bench), bench.texts)
-            contenders, sizes = contenders + theirs, sizes | their_sizes
-            self.missing |= {f"{who} at {bench.hops} hops": why for who, why in unable.items()}
-        self.sizes += [Size(bench.hops, who, characters) for who, characters in sizes.items()]
-        if any(row.op == "mint" for row in self.rows):
-            contenders = [one for one in contenders if one.op != "mint"]
-        self.measure(f"{bench.hops} hops", contenders, _to_bases(contenders))
-
-    def growth(self) -> None:
-        """Caveats and deaths."""
-        contenders = growth.by_caveats(self._view)
-        self.measure("caveats", contenders, _to_least(contenders))
-        with growth.by_deaths(self._folder, self._options.dead) as contenders:
-            self.measure("dead ids", contenders, _to_least(contenders))
-
-    def start(self) -> None:
-        """Processes."""
-        contenders = startup.contenders()
-        bare = contenders[0]
-        to_bare = {bare.who: bare}
-        nothing: dict[str, Contender] = {}
-        self.measure("start", contenders, lambda one: nothing if one is bare else to_bare)
-
-    def close(self) -> None:
-        """Let go of the store."""
-        self._view.close()
-        self._store.close()
-
-    def measure(self, what: str, contenders: list[Contender], against: Against) -> None:
-        """Time them, and keep what was found."""
-        rounds = self._options.rounds
-        task = self._progress.add_task(what, total=rounds)
-        rows, missing = measure(
-            contenders,
-            against,
-            rounds=rounds,
-            seconds=self._options.turn,
-            told=lambda: self._progress.advance(task),
-        )
-        self.rows += rows
-        self.missing |= missing
-
-
-def _to_bases(contenders: list[Contender]) -> Against:
-    """To each of the bases that do the same."""
-
-    def against(one: Contender) -> Mapping[str, Contender]:
-        return {
-            other.who: other for other in contenders if other.op == one.op and other.who in _BASES and other is not one
-        }
-
-    return against
-
-
-def _to_least(contenders: list[Contender]) -> Against:
-    """To the same contender where there is least, and to the floor where there is as much."""
-    least = min(one.at for one in contenders)
-
-    def against(one: Contender) -> Mapping[str, Contender]:
-        found: dict[str, Contender] = {}
-        for other in contenders:
-            if other.who == one.who and other.at == least and other is not one:
-                found[str(least)] = other
-            elif other.who == ours.FLOOR and other.at == one.at and other is not one:
-                found[ours.FLOOR] = other
-        return found
-
-    return against
-
-
-def run(options: argparse.Namespace, console: Console) -> Report:
-    """Measure everything."""
-    on_one_core = pinned()
-    columns = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        progress = stack.enter_context(Progress(*columns, console=console))
-        peers = stack.enter_context(Peers(options.peers)) if options.peers.exists() else None
-        session = stack.enter_context(closing(Session(options, folder, progress)))
-        if peers is None:
-            session.missing["peers"] = "their environment was not made: `make bench` makes it"
-        else:
-            session.missing |= peers.missing
-        for hops in options.hops:
-            session.hops(hops, peers)
-        session.growth()
-        session.start()
-        python, cpu = machine()
-        return Report(
-            python=python,
-            cpu=cpu,
-            pinned=on_one_core,
-            rounds=options.rounds,
-            quick=options.quick,
-            versions={} if peers is None else peers.versions,
-            missing=session.missing,
-            rows=session.rows,
-            sizes=session.sizes,
-        )
 
 
 def draw(report: Report, console: Console) -> None:

@@ -6,6 +6,7 @@ is computed with the standard library alone.
 
 import hmac
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -56,13 +57,13 @@ class Bench:
         call = workload.received(arguments)
         return [self.capability.present(call).text for _ in range(count)]
 
-    def verify(self, verifier: Verifier) -> Run:
+    def verify(self, verifier: Verifier, watch: Callable[[], float] = time.process_time) -> Run:
         """Verify presentations that are allowed."""
 
         def one(presented: tuple[str, ToolCall, Call]) -> None:
             verifier.verify(*presented)
 
-        return lambda count: each(one, self._presented(count, workload.ALLOWED))
+        return lambda count: each(one, self._presented(count, workload.ALLOWED), watch)
 
     def deny(self, verifier: Verifier) -> Run:
         """Verify presentations that every hop refuses."""
@@ -101,6 +102,10 @@ def contenders(bench: Bench, store: Store) -> list[Contender]:
     call = workload.received(workload.ALLOWED)
     presentation = bench.texts(1)[0]
     now = int(time.time())
+
+    def stored(*, warm: bool) -> Run:
+        return bench.verify(bench.verifier(warm=warm, replay=Replay.store(store)), time.perf_counter)
+
     steps: dict[tuple[str, str], Step] = {
         ("mint", CAPX): lambda: mint(bench.key, workload.authority(now), now=now).text,
         ("attenuate", CAPX): lambda: capability.attenuate(workload.WHERE).text,
@@ -115,8 +120,8 @@ def contenders(bench: Bench, store: Store) -> list[Contender]:
         ("verify", FLOOR): bench.floor,
         ("verify", COLD): bench.verify(bench.verifier(warm=False)),
         ("verify", WARM): bench.verify(bench.verifier(warm=True)),
-        ("verify", COLD_STORED): bench.verify(bench.verifier(warm=False, replay=Replay.store(store))),
-        ("verify", WARM_STORED): bench.verify(bench.verifier(warm=True, replay=Replay.store(store))),
+        ("verify", COLD_STORED): stored(warm=False),
+        ("verify", WARM_STORED): stored(warm=True),
         ("deny", COLD): bench.deny(bench.verifier(warm=False)),
         ("deny", WARM): bench.deny(bench.verifier(warm=True)),
     }

@@ -12,7 +12,8 @@ Generated from [benchmarks.json](benchmarks.json), which one run of `make bench`
 
 One process on one core, and one for the peers, which waits while others have their turn. In each round every contender
 has its turn; a time is the median over rounds, quartiles in parentheses, in µs unless said otherwise; a ratio is
-the median of the ratios within rounds. Garbage is collected as usual.
+the median of the ratios within rounds. Time is that of the processor, and where presentations
+are remembered in a store that of the clock on the wall. Garbage is collected as usual.
 
 The work is a chain of L hops, each with five caveats: a `hop`, an `allow` of two entries of which one constrains two
 arguments, `expires`, `max_hops` and a `where`.

@@ -147,7 +147,7 @@ def _starts(report: Report) -> Table:
     rows = [row for row in report.rows if row.op == "start"]
     return Table(
         "Start",
-        "From the start of a process to its end.",
+        "What a process takes of the processor, from its start to its end.",
         ["", "ms", f"times {startup.BARE}"],
         [
             [
