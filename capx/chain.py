@@ -45,9 +45,9 @@ Block = bytes | ThirdParty
 
 def extend(tail: bytes, block: Block) -> bytes:
     """The tail after one more block."""
-    if isinstance(block, ThirdParty):
-        return mac(tail, mac(tail, block.vid) + mac(tail, block.cid))
-    return mac(tail, block)
+    if isinstance(block, bytes):
+        return mac(tail, block)
+    return mac(tail, mac(tail, block.vid) + mac(tail, block.cid))
 
 
 def _sized(part: bytes) -> bytes:
@@ -76,9 +76,9 @@ def digests(identifier: bytes, blocks: Iterable[Block]) -> tuple[bytes, ...]:
 
 def block_digest(parent: bytes, block: Block) -> bytes:
     """d[i] of a block that stands after the one of d[i-1]."""
-    if isinstance(block, ThirdParty):
-        return digest(b"capx/1/third", parent, block.vid, block.cid)
-    return sha256(_BLOCK + parent + _sized(block)).digest()
+    if isinstance(block, bytes):
+        return sha256(_BLOCK + parent + _sized(block)).digest()
+    return digest(b"capx/1/third", parent, block.vid, block.cid)
 
 
 def root_node(root: str) -> bytes:

@@ -99,24 +99,15 @@ class Court:
         action: str | None = None,
     ) -> Decision:
         """A verdict with an id of its own: allowed if nothing refuses."""
-        id_, at, allowed = b64u(os.urandom(16)), self.now(), not refusals
-        if lineage is None:
-            return Decision(id=id_, at=at, allowed=allowed, audience=self._audience, action=action, refusals=refusals)
         return Decision(
-            id=id_,
-            at=at,
-            allowed=allowed,
+            id=b64u(os.urandom(16)),
+            at=self.now(),
+            allowed=not refusals,
             audience=self._audience,
             action=action,
             refusals=refusals,
-            task=lineage.task,
-            tenant=lineage.tenant,
-            intent=lineage.intent,
-            root=lineage.root,
-            path=lineage.path_text,
-            hops=lineage.hops,
-            ids=lineage.ids_text,
-            presentation=None if presentation is None else b64u(presentation),
+            lineage=lineage,
+            presented=presentation,
         )
 
     def recorded(self, decision: Decision) -> Decision:

@@ -10,7 +10,9 @@ from typing import Any, Final, NoReturn
 import msgspec
 from msgspec import Struct
 
+from capx.chain import b64u
 from capx.errors import CapxError
+from capx.lineage import Lineage
 from capx_caveats import Call, Refusal, shown
 
 STATUS: Final = {
@@ -85,26 +87,42 @@ def sentence(refusal: Refusal) -> str:
 
 
 class Decision(Struct, frozen=True, kw_only=True):
-    """One verdict, as it is recorded. Ids and nodes are base64url; what could not be read is None or empty.
-
-    `path` runs from the root's node to the acting agent's, `hops` are the labels of its steps, `ids` those of the
-    chain, from what was minted to what was presented. `presentation` is None for a bare token.
-    """
+    """One verdict, as it is recorded; `at` in Unix seconds. What could not be read of the token is None or empty."""
 
     id: str
     at: int
     allowed: bool
     audience: str
     action: str | None = None
-    task: str | None = None
-    tenant: str | None = None
-    intent: str | None = None
-    root: str | None = None
-    path: tuple[str, ...] = ()
-    hops: tuple[str, ...] = ()
-    ids: tuple[str, ...] = ()
-    presentation: str | None = None
     refusals: tuple[Refusal, ...] = ()
+    lineage: Lineage | None = None
+    presented: bytes | None = None
+    """The id of the presentation, 16 bytes; None for a bare token."""
+
+    @property
+    def task(self) -> str | None:
+        """The task this was for."""
+        return self.lineage.task if self.lineage else None
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The nodes from the root to the acting agent, base64url."""
+        return tuple(map(b64u, self.lineage.path)) if self.lineage else ()
+
+    @property
+    def hops(self) -> tuple[str, ...]:
+        """The labels of the steps of the path."""
+        return self.lineage.hops if self.lineage else ()
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of the chain, from what was minted to what was held, base64url."""
+        return tuple(map(b64u, self.lineage.ids)) if self.lineage else ()
+
+    @property
+    def presentation(self) -> str | None:
+        """The id of the presentation, base64url."""
+        return None if self.presented is None else b64u(self.presented)
 
     @property
     def outcome(self) -> str:
@@ -120,9 +138,9 @@ class Decision(Struct, frozen=True, kw_only=True):
             "audience": self.audience,
             "action": self.action,
             "task": self.task,
-            "tenant": self.tenant,
-            "intent": self.intent,
-            "root": self.root,
+            "tenant": self.lineage.tenant if self.lineage else None,
+            "intent": self.lineage.intent if self.lineage else None,
+            "root": self.lineage.root if self.lineage else None,
             "path": list(self.path),
             "hops": list(self.hops),
             "ids": list(self.ids),

@@ -7,12 +7,13 @@ it may not stand refuses the whole. Nothing here depends on a call, the time, or
 from collections.abc import Iterable, Iterator
 from typing import cast
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from capx import chain
-from capx.chain import Block, ThirdParty, b64u
+from capx.chain import Block, ThirdParty
 from capx_caveats import (
+    PLACES,
     Allow,
     Budget,
     Caveat,
@@ -20,7 +21,6 @@ from capx_caveats import (
     Holder,
     Hop,
     Intent,
-    Mark,
     MaxHops,
     Refusal,
     Root,
@@ -59,8 +59,7 @@ class Lineage(Struct, frozen=True):
     """A chain that may be judged.
 
     `mortal` are the keys of all deaths that would end it: tasks, nodes, ids (16 bytes each), in the order in which
-    they are told. `standing` are the refusals that no call could cure. `digest` is d of the last block; the texts are
-    what a record of each call would spell anew.
+    they are told. `standing` are the refusals that no call could cure. `digest` is d of the last block.
     """
 
     task: str
@@ -75,8 +74,6 @@ class Lineage(Struct, frozen=True):
     mortal: tuple[bytes | str, ...]
     standing: tuple[Refusal, ...]
     expires: int
-    path_text: tuple[str, ...]
-    ids_text: tuple[str, ...]
 
 
 def read(identifier: bytes, blocks: tuple[Block, ...], vocabulary: Vocabulary, require: frozenset[str]) -> Lineage:
@@ -94,7 +91,7 @@ def read(identifier: bytes, blocks: tuple[Block, ...], vocabulary: Vocabulary, r
     demands: list[Demand] = []
     hop, name = 0, None
     for at, caveats in enumerate(decoded):
-        if caveats and isinstance(first := caveats[0], Hop):
+        if caveats and type(first := caveats[0]) is Hop:
             nonces.append(first.nonce)
             labels.append(first.to)
             # The hops of the root's path count too.
@@ -102,11 +99,11 @@ def read(identifier: bytes, blocks: tuple[Block, ...], vocabulary: Vocabulary, r
         elif at > 0 and name is None:
             name = FIRST_HOLDER
         for caveat in caveats:
-            if isinstance(caveat, UntilCompleted):
+            if type(caveat) is UntilCompleted:
                 tasks.append(caveat.task)
             else:
-                (marks if isinstance(caveat, Mark) else demands).append(Demand(hop, name, caveat))
-    if sum(isinstance(demand.caveat, Budget) for demand in demands) > MAX_BUDGETS:
+                (marks if type(caveat) in PLACES else demands).append(Demand(hop, name, caveat))
+    if sum(type(demand.caveat) is Budget for demand in demands) > MAX_BUDGETS:
         raise Refused(Refusal("too_large", f"a token has more than {MAX_BUDGETS} budgets"))
     path = chain.nodes(claims.root.id, nonces)
     digests = chain.digests(identifier, blocks)
@@ -123,9 +120,7 @@ def read(identifier: bytes, blocks: tuple[Block, ...], vocabulary: Vocabulary, r
         demands=tuple(demands),
         mortal=tuple(dict.fromkeys((*tasks, *path, *ids))),
         standing=(*_standing(marks, len(nonces), len(steps)), *_undischarged(blocks)),
-        expires=min([demand.caveat.at for demand in demands if isinstance(demand.caveat, Expires)]),
-        path_text=tuple(map(b64u, path)),
-        ids_text=tuple(map(b64u, ids)),
+        expires=min([demand.caveat.at for demand in demands if type(demand.caveat) is Expires]),
     )
 
 
@@ -173,17 +168,18 @@ def _incomplete(what: str) -> Refused:
 def _standing(marks: Iterable[Demand], last_hop: int, granted_at: int) -> Iterator[Refusal]:
     for demand in marks:
         caveat = demand.caveat
-        if isinstance(caveat, MaxHops):
+        kind = type(caveat)
+        if kind is MaxHops:
             came = last_hop - max(demand.hop, granted_at)
             if came > caveat.n:
                 sentence = f"allows {caveat.sentence()}, and {came} came"
                 yield told(Refusal("too_many_hops", sentence, caveat.sentence()), demand)
-        elif isinstance(caveat, Holder | Sig) or (isinstance(caveat, Hop) and isinstance(caveat.key, str)):
+        elif kind is Holder or kind is Sig or (kind is Hop and caveat.key is not UNSET):
             yield told(Refusal("hop_unsigned", "names a key, and no signed chain leads there"), demand)
 
 
 def _undischarged(blocks: tuple[Block, ...]) -> Iterator[Refusal]:
-    if any(isinstance(block, ThirdParty) for block in blocks):
+    if not all(isinstance(block, bytes) for block in blocks):
         yield Refusal("needs_discharge", "an approval is demanded, and none is presented", "a discharge")
 
 

@@ -46,7 +46,7 @@ from capx_caveats.builders import (
     within,
 )
 from capx_caveats.call import Call, Facts
-from capx_caveats.caveat import Caveat, Place, Refusal
+from capx_caveats.caveat import Caveat, Refusal
 from capx_caveats.caveats import (
     Allow,
     Budget,
@@ -62,9 +62,10 @@ from capx_caveats.caveats import (
 from capx_caveats.constraint import Constraint, Verdict
 from capx_caveats.constraints import AllOf, AnyConstraint, AnyOf, Each, Fields, Not, Pair
 from capx_caveats.errors import CapxError, InvalidCaveat
-from capx_caveats.marks import Holder, Hop, Intent, Mark, MaxHops, Presented, Root, Sig, Step, Task, misplaced
+from capx_caveats.marks import Holder, Hop, Intent, Mark, MaxHops, Presented, Root, Sig, Step, Task
 from capx_caveats.names import is_action, is_attribute, is_audience, is_id, is_label, is_pattern
 from capx_caveats.network import Cidr, Host, Url
+from capx_caveats.places import PLACES, Place, misplaced
 from capx_caveats.plain import Absent, Anything, Contains, Eq, In, Length, Range
 from capx_caveats.texts import Argv, Glob, Path, Prefix, Regex
 from capx_caveats.values import JSON, MISSING, SAFE_INTEGER, Literal, Value, demand_json, shown
@@ -75,6 +76,7 @@ __all__ = [
     "DEFAULT",
     "JSON",
     "MISSING",
+    "PLACES",
     "SAFE_INTEGER",
     "Absent",
     "AllOf",

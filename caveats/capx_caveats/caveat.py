@@ -4,9 +4,6 @@ Law: it sees the call, the time and the age of what is known about deaths, never
 satisfied or a refusal; it never raises, does no I/O and reads no clock.
 """
 
-from enum import Enum
-from typing import ClassVar
-
 from msgspec import UNSET, Struct, UnsetType
 
 from capx_caveats.call import Facts
@@ -29,21 +26,8 @@ class Refusal(Struct, frozen=True, omit_defaults=True):
     hop_name: str | None = None
 
 
-class Place(Enum):
-    """Where in a chain a caveat may stand that may not stand everywhere."""
-
-    AUTHORITY = "in the authority's block"
-    FIRST = "first in a holder's block"
-    LAST = "last in a holder's block"
-    ALONE = "in the presentation"
-    ONCE = "once in a block"
-
-
 class Caveat(Wire, frozen=True):
     """One element of a block, with a permanent `tag`."""
-
-    place: ClassVar[Place | None] = None
-    """Where it may stand; None: anywhere, and more than once."""
 
     def refusal(self, facts: Facts) -> Refusal | None:
         """None when the call satisfies this caveat."""

@@ -9,7 +9,7 @@ from typing import Annotated
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from capx_caveats.call import Call, Facts
-from capx_caveats.caveat import Caveat, Place, Refusal
+from capx_caveats.caveat import Caveat, Refusal
 from capx_caveats.constraint import Wire
 from capx_caveats.constraints import AnyConstraint, Pair, demand_distinct, demand_presence, misfits
 from capx_caveats.names import demand, is_attribute, is_id, is_label, is_pattern
@@ -237,10 +237,6 @@ class Budget(Caveat, frozen=True, tag="budget"):
         demand(_AMOUNT.fullmatch(self.limit) is not None, "an amount such as 20 or 0.5", self.limit)
         if self.counter is not UNSET:
             demand(is_id(self.counter), "a counter's id", self.counter)
-
-    @property
-    def place(self) -> Place | None:  # type: ignore[override] # only a named counter has one
-        return None if self.counter is UNSET else Place.AUTHORITY
 
     def refusal(self, facts: Facts) -> Refusal | None:
         return Refusal("no_meter", f"allows {self.sentence()}, and nothing counts here", "a verifier with a meter")

@@ -1,16 +1,16 @@
-"""Marks: what the mechanism reads. They demand nothing of a call; each stands where its `place` says, once in a block.
+"""Marks: what the mechanism reads. They demand nothing of a call; where each may stand is told in `places`.
 
 Law: task, intent, root and holder are claims of the authority's block alone; a hop's label is a claim of a holder.
 """
 
 import re
-from collections.abc import Callable, Sequence
-from typing import Annotated, ClassVar
+from collections.abc import Callable
+from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType
 
 from capx_caveats.call import Facts
-from capx_caveats.caveat import Caveat, Place, Refusal
+from capx_caveats.caveat import Caveat, Refusal
 from capx_caveats.constraint import Wire
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.names import demand, is_id, is_label
@@ -36,8 +36,6 @@ def _demand_bytes(good: object, what: str) -> None:
 
 class Mark(Caveat, frozen=True):
     """A caveat that demands nothing of a call."""
-
-    place: ClassVar[Place | None] = Place.AUTHORITY
 
     def refusal(self, facts: Facts) -> Refusal | None:
         """Always satisfied."""
@@ -112,8 +110,6 @@ class Holder(Mark, frozen=True, tag="holder"):
 class Hop(Mark, frozen=True, tag="hop"):
     """A delegation took place here."""
 
-    place = Place.FIRST
-
     to: str
     nonce: str
     key: str | UnsetType = UNSET
@@ -131,8 +127,6 @@ class Hop(Mark, frozen=True, tag="hop"):
 class MaxHops(Mark, frozen=True, tag="max_hops"):
     """At most n hops in the blocks after this one."""
 
-    place = Place.ONCE
-
     n: Natural
 
     def sentence(self) -> str:
@@ -141,8 +135,6 @@ class MaxHops(Mark, frozen=True, tag="max_hops"):
 
 class Presented(Mark, frozen=True, tag="call"):
     """The presentation: binds the token to one request (profile, digest), at one time, once (nonce)."""
-
-    place = Place.ALONE
 
     profile: str
     digest: str
@@ -162,8 +154,6 @@ class Presented(Mark, frozen=True, tag="call"):
 class Sig(Mark, frozen=True, tag="sig"):
     """The signature of the block that it ends (Ed25519, base64url), by the key last named."""
 
-    place = Place.LAST
-
     signature: str
 
     def __post_init__(self) -> None:
@@ -171,27 +161,3 @@ class Sig(Mark, frozen=True, tag="sig"):
 
     def sentence(self) -> str:
         return "signed"
-
-
-def misplaced(caveats: Sequence[Caveat], *, authority: bool) -> Caveat | None:
-    """The first caveat of a block that stands where it may not; whether the block is the authority's decides.
-
-    A presentation stands in neither: it is a block of its own.
-    """
-    seen: set[type[Caveat]] = set()
-    for at, caveat in enumerate(caveats):
-        place = caveat.place
-        if place is None:
-            continue
-        if place is Place.AUTHORITY:
-            placed = authority
-        elif place is Place.FIRST:
-            placed = at == 0 and not authority
-        elif place is Place.LAST:
-            placed = at == len(caveats) - 1 and not authority
-        else:
-            placed = place is Place.ONCE
-        if not placed or (isinstance(caveat, Mark) and type(caveat) in seen):
-            return caveat
-        seen.add(type(caveat))
-    return None
