@@ -32,6 +32,7 @@ MASKS = [
     (re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "INSTANT"),
     (re.compile(r"\bin \d+ (s|min|h)\b"), "SOON"),
     (re.compile(r"(?<![\w-])(?=[\w-]*[A-Z\d])[\w-]{22}(?![\w-])"), "ID"),
+    (re.compile(r"(?<![\w-])(?=[\w-]*[A-Z\d])[\w-]{11}(?![\w-])"), "KID"),
 ]
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from capx_cli.escape import clean
+
 _MOST = 50
 _RECENT = 1_000
 """Events looked at from the end of the log."""
@@ -23,9 +25,8 @@ def _quietly(offered: Callable[[click.Context], Iterable[tuple[str, str]]]) -> O
     @wraps(offered)
     def offer(context: click.Context, _: click.Parameter, typed: str) -> list[CompletionItem]:
         try:
-            fitting = (
-                CompletionItem(value, help=about) for value, about in offered(context) if value.startswith(typed)
-            )
+            found = ((clean(value), clean(about)) for value, about in offered(context))
+            fitting = (CompletionItem(value, help=about) for value, about in found if value.startswith(typed))
             return list(islice(fitting, _MOST))
         except Exception:  # noqa: BLE001 - whatever is wrong, this is not the moment to say so
             return []

@@ -30,6 +30,8 @@ def demo(context: click.Context, as_json: bool, keep: Path | None) -> None:
 
     Four services, their agents and an attacker's sink run in processes of their own, on the loopback interface
     alone. Exits with 1 if anything happened otherwise than expected.
+
+    Example: capx demo --keep ./acme
     """
     if missing := [name for name in ("fastapi", "httpx", "uvicorn") if find_spec(name) is None]:
         raise Unusable(f"the demo needs {', '.join(missing)}: from a checkout, pip install '.[demo]'")

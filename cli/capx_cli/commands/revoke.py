@@ -25,7 +25,7 @@ def revoke(target: str | None, held: bool, dry_run: bool, as_json: bool, token_f
     TARGET is an id that `capx graph`, `capx inspect` or `capx delegate` showed, or the id of a task, which
     stands for its root; `last` is the task that was opened last. What was never seen can be revoked too.
 
-    Example: capx revoke dXW3bnB0aGlzIGlzIG5vdA --dry-run
+    Example: capx revoke last --dry-run
     """
     import msgspec
 

@@ -23,7 +23,13 @@ _BARE = "A service would refuse this bare token: to it goes a presentation, made
 @click.command()
 @arguments.call_options
 @click.option("--tenant", metavar="NAME", help="The tenant of the call.")
-@click.option("--attribute", "attributes", multiple=True, metavar="NAME=TEXT", help="An attribute of the call.")
+@click.option(
+    "--attribute",
+    "attributes",
+    multiple=True,
+    metavar="NAME=TEXT",
+    help="An attribute of the call: region=eu is text, level:=3 is JSON. Repeatable.",
+)
 @click.option(
     "--audience",
     shell_complete=completion.held,

@@ -1,0 +1,209 @@
+"""Looking back at three in the morning: what was denied, to whom, why, and its end."""
+
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+from typing import Any
+
+import msgspec
+import pytest
+
+from capx.authority import Authority
+from capx.bundle import Bundle
+from capx.capability import Capability
+from tests.cli.conftest import COMMAND
+from tests.cli.test_escape import on_terminal
+
+LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ  (allowed|denied )  [\w-]{22}  .+")
+
+
+@pytest.fixture
+def busy(home: Any) -> Any:
+    """A home in which two agents of two tenants acted."""
+    for tenant in ("Acme", "Globex"):
+        opened = home("task", "open", "--tenant", tenant, "--allow", "crm.read", "--allow", "crm.notes.add").token
+        reader = Capability.parse(opened).delegate(to="reader", allow=["crm.*"])
+        home.decide(reader.text, "crm.read", tenant)
+        home.decide(reader.delegate(to="helper", allow=["crm.read"]).text, "crm.notes.add", tenant)
+    return home
+
+
+def fill(home: Any, count: int) -> None:
+    """Many more decisions, in the log of a home."""
+    with Authority.open_home(home.home) as authority:
+        *_, last = authority.find()
+        facts = last.facts()
+        with authority.store.write() as transaction:
+            for number in range(count):
+                transaction.append("decision", msgspec.json.encode({**facts, "id": f"{number:022}"}), at=last.at)
+
+
+def test_from_a_denial_to_the_end_of_whoever_caused_it(busy: Any) -> None:
+    found = busy("find", "--denied", "--since", "1h").out.splitlines()
+    assert len(found) == 2
+    assert all(LINE.fullmatch(line) for line in found)
+    _, outcome, id_, action, *_ = found[-1].split()
+    assert (outcome, action) == ("denied", "crm.notes.add")
+    assert found[-1].endswith("crm.notes.add at crm, action_not_allowed, by task > reader > helper")
+
+    why = busy("why", id_).out
+    assert busy("why", "last").out == why
+    facts = busy("why", "last", "--json").json
+    assert facts["id"] == id_
+    assert facts["path"][-1] in why
+    assert facts["task"] in why
+    assert facts["path"][-1] in busy("graph", facts["task"]).out
+    busy("revoke", facts["path"][-1])
+    assert f"helper  {facts['path'][-1]}  0 allowed, 1 denied  DEAD: revoked" in busy("graph", facts["task"]).out
+    assert busy("log", "--limit", "1").out.endswith(f"  revoked            node or capability {facts['path'][-1]}\n")
+
+
+@pytest.mark.parametrize(
+    ("asked", "count"),
+    [
+        ((), 4),
+        (("--denied",), 2),
+        (("--agent", "reader"), 4),
+        (("--agent", "helper"), 2),
+        (("--agent", "nobody"), 0),
+        (("--tenant", "Acme"), 2),
+        (("--action", "crm.*"), 4),
+        (("--action", "crm.notes.*"), 2),
+        (("--task", "last"), 2),
+        (("--since", "1h", "--limit", "3"), 3),
+        (("--since", "2099-01-01T00:00:00Z"), 0),
+        (("--agent", "reader", "--denied", "--tenant", "Globex", "--task", "last"), 1),
+    ],
+)
+def test_what_is_found_is_what_was_asked_for(busy: Any, asked: tuple[str, ...], count: int) -> None:
+    said = busy("find", *asked)
+    assert len(said.out.splitlines()) == count
+    assert ("no such decision was recorded" in said.err) == (count == 0)
+    found = busy("find", *asked, "--json").json
+    assert len(found) == count
+    positions = [each["position"] for each in found]
+    assert positions == sorted(positions)
+    assert [line.split()[2] for line in said.out.splitlines()] == [each["id"] for each in found]
+
+
+def test_json_is_one_array_an_element_a_line(busy: Any) -> None:
+    first, *elements, last = busy("find", "--json").out.splitlines()
+    assert (first, last) == ("[", "]")
+    assert [json.loads(element.rstrip(","))["outcome"] for element in elements] == ["allowed", "denied"] * 2
+    assert busy("find", "--agent", "x", "--json").out == "[]\n"
+    assert busy("find", "--json", "--limit", "1").json[0] == busy("why", "last", "--json").json
+
+
+def test_the_log_shows_each_kind_on_a_line_and_goes_on_from_a_position(busy: Any) -> None:
+    busy("task", "complete", "last")
+    busy("revoke", "A" * 22)
+    lines = busy("log").out.splitlines()
+    assert [line.split()[0] for line in lines] == [str(position) for position in range(1, 11)]
+    kinds = [line.split()[2] for line in lines]
+    assert kinds == [*(["task_opened", "capability_minted", "decision", "decision"] * 2), "task_completed", "revoked"]
+    assert lines[0].endswith(", tenant Acme, purpose -")
+    assert "crm.read; crm.notes.add" in lines[1]
+    assert busy("log", "--since", "8").out.splitlines() == lines[8:]
+    assert busy("log", "--since", "3", "--limit", "2").out.splitlines() == lines[8:]
+    assert busy("log", "--limit", "99", "--since", "1h").out.splitlines() == lines
+    events = busy("log", "--json", "--since", "4").json
+    assert [event["position"] for event in events] == [5, 6, 7, 8, 9, 10]
+    assert events[0]["facts"]["tenant"] == "Globex"
+    for nothing in ("10", "9" * 40, "2099-01-01T00:00:00Z"):
+        assert busy("log", "--since", nothing).err == "nothing happened since\n"
+
+
+def test_what_cannot_be_meant_and_what_is_not_there_is_one_line(home: Any, tmp_path: Any) -> None:
+    for args, code, says in (
+        (("find", "--since", "yesterday"), 2, "is no time"),
+        (("log", "--since", "-3"), 2, "is no time"),
+        (("find", "--action", "*"), 2, "no decision is found by it"),
+        (("find", "--agent", "\x1b[31m\u202e"), 2, "no decision is found by it"),
+        (("find", "--limit", "0"), 2, "0 is not in the range"),
+        (("find", "--task", "last"), 2, "no task was opened yet"),
+        (("find", "--task", "nobody"), 2, "there is no task"),
+        (("why", "last"), 2, "no denial was recorded yet"),
+    ):
+        said = home(*args, code=code)
+        assert says in said.err, said.err
+        assert said.err.count("\n") == 1
+        assert said.err[:-1].isprintable()
+        assert said.out == ""
+    assert home("find").err == "no such decision was recorded\n"
+    assert home("log").err == "nothing has happened yet\n"
+    for command in ("find", "log"):
+        assert "create one with capx init" in home(command, code=3, CAPX_HOME=str(tmp_path / "nowhere")).err
+
+
+def test_labels_neither_act_on_a_terminal_nor_pass_for_columns(home: Any) -> None:
+    opened = home(
+        "task", "open", "--tenant", "[red]Acme[/red]", "--purpose", "x, purpose y", "--allow", "crm.read"
+    ).token
+    for label in ("[bold]x[/bold] :smile:", "task > root", "a  2026-11-25T13:02:56Z  allowed", "b, by task"):
+        home.decide(Capability.parse(opened).delegate(to=label).text, "crm.write", "[red]Acme[/red]")
+    said = home("find").out + home("log").out
+    assert '"[bold]x[/bold] :smile:"' in said
+    assert 'by task > "task > root"' in said
+    assert all(line.isprintable() for line in said.splitlines())
+    assert [line.split()[1] for line in home("find").out.splitlines()] == ["denied"] * 4
+    for shown in (on_terminal(home, opened, "find", width=200), on_terminal(home, opened, "log", width=200)):
+        # Our own colours and the sign that something is under way.
+        plain = re.sub(rb"\x1b\[[?0-9;]*[A-Za-z]", b"", shown).decode()
+        assert "\u202e" not in plain
+        assert "[bold]x[/bold] :smile:" in plain
+        assert "\x1b" not in plain
+    with Authority.open_home(home.home) as authority, authority.store.write() as transaction:
+        transaction.append("noted\u202e", b'{"x": "\\u001b[31m\\u202e"}', at=1)
+    last = home("log", "--limit", "1").out
+    assert last.rstrip("\n").isprintable()
+
+
+def test_a_log_that_was_tampered_with_is_said_to_be_where(busy: Any) -> None:
+    with sqlite3.connect(busy.home / "capx.db") as store:
+        store.execute("UPDATE events SET body = '{\"id\": 3}' WHERE position = 4")
+    store.close()
+    for args in (("find",), ("log",), ("find", "--denied", "--limit", "9")):
+        assert "the log is broken at position 4: its body is not that of a decision" in busy(*args, code=3).err
+
+
+def test_decisions_that_are_made_meanwhile_neither_wait_nor_break_the_list(busy: Any) -> None:
+    fill(busy, 5_000)
+    finding = subprocess.Popen((*COMMAND, "find"), env=busy.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    assert finding.stdout is not None
+    assert LINE.fullmatch(finding.stdout.readline().decode().rstrip("\n"))
+    token = busy("task", "open", "--allow", "crm.read").token
+    (held,) = Bundle.parse(token)
+    assert busy.decide(held.text, "crm.read").allowed
+    rest = finding.stdout.read().decode().splitlines()
+    finding.stdout.close()
+    assert finding.wait(timeout=60) == 0
+    assert len(rest) in {5_003, 5_004}
+    assert all(LINE.fullmatch(line) for line in rest)
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure_and_ctrl_c_ends_at_once(busy: Any) -> None:
+    fill(busy, 5_000)
+    for args in (("find",), ("log", "--json")):
+        finding = subprocess.Popen(
+            (*COMMAND, *args), env=busy.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert finding.stdout is not None
+        assert finding.stderr is not None
+        finding.stdout.readline()
+        finding.stdout.close()
+        assert finding.stderr.read() == b""
+        finding.stderr.close()
+        assert finding.wait(timeout=60) == 141
+    reading, writing = os.pipe()
+    finding = subprocess.Popen((*COMMAND, "find"), env=busy.env, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    os.read(reading, 1)
+    # It waits for a reader by now: more is to come than a pipe holds.
+    finding.send_signal(signal.SIGINT)
+    _, said = finding.communicate(timeout=60)
+    os.close(reading)
+    assert finding.returncode == 130
+    assert said.strip() == b"capx: interrupted"

@@ -1,0 +1,187 @@
+"""Rotation: never an outage, never a lost key, whoever else is at it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from capx.capability import Capability
+from capx.home import change_keys
+from capx.keys import AudienceKeys, KeyRing, RootKey
+from tests.cli.conftest import COMMAND
+
+
+def ring(home: Any) -> KeyRing:
+    return KeyRing.load(home.home / "root.keys")
+
+
+def listed(home: Any) -> dict[str, tuple[str, int]]:
+    return {each["kid"]: (each["state"], each["live_tasks"]) for each in home("keys", "list", "--json").json}
+
+
+def run(home: Any, *args: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        (*COMMAND, *args), env=home.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def test_a_whole_rotation_refuses_nothing_until_the_old_key_is_retired(home: Any, tmp_path: Path) -> None:
+    (old,) = listed(home)
+    before = home("task", "open", "--allow", "crm.read").token
+    home("keys", "export", "crm", "--out", str(tmp_path / "crm.keys"))
+
+    added = home("keys", "add")
+    new = added.out.strip()
+    assert "it verifies, and does not mint yet" in added.err
+    assert "restart each, then capx keys activate" in added.err
+    assert listed(home) == {old: ("mints", 1), new: ("verifies", 0)}
+    assert Capability.parse(home("task", "open", "--allow", "crm.read").token).kid == old
+
+    out = ("keys", "export", "crm", "--out", str(tmp_path / "crm.keys"))
+    assert "it is there already" in home(*out, code=3).err
+    home(*out, "--replace")
+    exported = AudienceKeys.load(tmp_path / "crm.keys", "crm")
+    assert exported.get(old) is not None
+    assert exported.get(new) is not None
+
+    assert "mints from now on" in home("keys", "activate", new).err
+    after = home("task", "open", "--allow", "crm.read").token
+    assert Capability.parse(after).kid == new
+    for token in (before, after):
+        home("verify", "--action", "crm.read", token=token)
+    assert listed(home) == {new: ("mints", 1), old: ("verifies", 2)}
+
+    said = home("keys", "retire", old, code=2).err
+    assert f"2 live tasks hold tokens minted under {old}: wait until capx keys list shows none, or --force" in said
+    for task in home("task", "list", "--active", "--json").json[:2]:
+        home("task", "complete", task["id"])
+    assert "is retired" in home("keys", "retire", old).err
+    assert listed(home) == {new: ("mints", 1)}
+    assert "not_authentic" in home("verify", "--action", "crm.read", token=before, code=1).out
+    home("verify", "--action", "crm.read", token=after)
+    assert old not in home("keys", "export", "crm").out
+
+
+def test_a_key_that_leaked_is_retired_at_once(home: Any) -> None:
+    token = home("task", "open", "--allow", "crm.read").token
+    (leaked,) = listed(home)
+    home("keys", "activate", home("keys", "add").out.strip())
+    assert "a live task holds tokens" in home("keys", "retire", leaked, code=2).err
+    home("keys", "retire", leaked, "--force")
+    home("verify", "--action", "crm.read", token=token, code=1)
+
+
+def test_what_cannot_be_meant_is_one_line_and_changes_nothing(home: Any, tmp_path: Path) -> None:
+    (kid,) = listed(home)
+    home("task", "open", "--allow", "crm.read")
+    text = (home.home / "root.keys").read_text()
+    for args, code, says in (
+        (("retire", kid), 2, "mints: activate another one first, then retire it"),
+        (("retire", kid, "--force"), 2, "activate another one first"),
+        (("activate", "AAAAAAAAAAA"), 2, "there is no live key 'AAAAAAAAAAA': capx keys list shows"),
+        (("activate", "\x1b[31m\u202e\n"), 2, "there is no live key"),
+        (("retire", "../../etc/passwd"), 2, "there is no live key"),
+        (("retire",), 2, "Missing argument 'KID'"),
+        (("export", "crm", "--replace"), 2, "--replace belongs to --out"),
+        (("export", "crm", "--out", str(tmp_path)), 3, "is a folder: name a file in it"),
+        (("export", "crm", "--out", str(tmp_path), "--replace"), 3, "is a folder: name a file in it"),
+        (("export", "crm", "--out", str(tmp_path / "no" / "x"), "--replace"), 3, "No such file or directory"),
+    ):
+        said = home("keys", *args, code=code)
+        assert says in said.err, said.err
+        assert said.err.count("\n") == 1
+        assert said.err[:-1].isprintable()
+        assert said.out == ""
+    assert (home.home / "root.keys").read_text() == text
+
+
+def test_a_kid_may_begin_with_a_dash(home: Any) -> None:
+    key = next(key for key in iter(RootKey.generate, None) if key.kid.startswith("-"))
+    change_keys(lambda held: held.added(key), home.home)
+    (first,) = (kid for kid in ring(home).kids if kid != key.kid)
+    home("keys", "activate", key.kid)
+    assert Capability.parse(home("task", "open", "--allow", "crm.read").token).kid == key.kid
+    home("keys", "retire", first)
+    assert ring(home).kids == (key.kid,)
+    assert home("keys", "retire", "-h").out.startswith("Usage: capx keys retire")
+
+
+def test_without_a_home_or_its_keys_it_is_said_what_to_do(capx: Any) -> None:
+    for args in (("list",), ("add",), ("activate", "x"), ("retire", "x")):
+        assert "create one with capx init" in capx("keys", *args, code=3).err
+    capx("init")
+    (capx.home / "root.keys").rename(capx.home / "away")
+    for args in (("list",), ("add",), ("activate", "x"), ("retire", "x")):
+        assert "put them back from where they are kept" in capx("keys", *args, code=3).err
+    assert not (capx.home / "root.keys").exists()
+
+
+def test_keys_added_by_many_processes_at_once_are_all_kept(home: Any) -> None:
+    processes = [run(home, "keys", "add") for _ in range(8)]
+    kids: set[str] = set()
+    for process in processes:
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        kids.add(out.decode().strip())
+    assert len(kids) == 8
+    assert kids < set(ring(home).kids)
+    assert len(ring(home).kids) == 9
+
+
+def test_whoever_works_meanwhile_never_meets_half_a_key_file(home: Any) -> None:
+    changing = [run(home, "keys", "add") for _ in range(3)]
+    changing += [run(home, "keys", "activate", ring(home).kids[-1]) for _ in range(2)]
+    for _ in range(4):
+        token = home("task", "open", "--allow", "crm.read").token
+        home("verify", "--action", "crm.read", token=token)
+    for process in changing:
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+    home("doctor")
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_a_change_that_is_killed_leaves_the_keys_of_before_or_after(home: Any, end: signal.Signals) -> None:
+    (first,) = ring(home).kids
+    for delay in (0.05, 0.1, 0.15, 0.2, 0.3):
+        process = run(home, "keys", "add")
+        time.sleep(delay)
+        process.send_signal(end)
+        process.communicate(timeout=60)
+        assert ring(home).active.kid == first
+    kid = home("keys", "add").out.strip()
+    assert kid in ring(home).kids
+    assert {file.name for file in home.home.iterdir() if "keys" in file.name} == {"root.keys"}
+
+
+AS_ANYBODY = () if os.geteuid() else ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+"""Root may write everywhere, unless it gives that up."""
+
+
+@pytest.mark.skipif(bool(AS_ANYBODY) and shutil.which("setpriv") is None, reason="root cannot give its rights up here")
+def test_a_home_that_cannot_be_written_is_said_to_be(home: Any) -> None:
+    before = ring(home).kids
+    home.home.chmod(0o500)
+    try:
+        for command, says in ((("keys", "add"), "Permission denied"), (("find",), "permissions of the file")):
+            done = subprocess.run(
+                (*AS_ANYBODY, *COMMAND, *command), env=home.env, capture_output=True, text=True, timeout=60, check=False
+            )
+            assert done.returncode == 3, done.stderr
+            assert says in done.stderr
+            assert done.stderr.count("\n") == 1
+    finally:
+        home.home.chmod(0o700)
+    assert ring(home).kids == before
+
+
+def test_help_says_when_services_read_their_keys(capx: Any) -> None:
+    said = " ".join(capx("keys", "--help").out.split())
+    assert "`add` a key, `export` to every resource and restart it, `activate` the new key" in said
+    said = " ".join(capx("keys", "activate", "--help").out.split())
+    assert "export again and restart the services before" in said

@@ -1,0 +1,196 @@
+"""What tokens say of themselves: what a hop took away, what is left, and what would be refused, without any key."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from capx.bundle import Bundle
+from tests.cli.test_escape import hostile, on_terminal
+
+WARNING = "NOTHING WAS VERIFIED"
+
+
+class Files:
+    """Tokens in files that only their owner reads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, name: str, token: str) -> str:
+        path = self.folder / name
+        path.write_text(f"{token}\n")
+        path.chmod(0o600)
+        return str(path)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Files:
+    return Files(tmp_path)
+
+
+@pytest.fixture
+def task(home: Any) -> str:
+    """The token of a task for two audiences."""
+    allowed = ("--allow", "crm.read", "--allow", "slides.write", "--allow", "slides.list")
+    token: str = home("task", "open", "--tenant", "Acme", *allowed).token
+    return token
+
+
+@pytest.fixture
+def slides(home: Any, task: str) -> str:
+    """What a sub-agent got of it."""
+    narrow = ("--allow", "slides.write", "--with", "deck=deck-42", "--expires", "10m", "--max-hops", "0")
+    token: str = home("delegate", "--to", "slides-agent", "--audience", "slides", *narrow, token=task).token
+    return token
+
+
+def test_a_diff_tells_what_a_hop_appended_and_what_can_no_longer_be_done(
+    home: Any, file: Files, task: str, slides: str
+) -> None:
+    files = file("parent", task), file("child", slides)
+    said = home("diff", *files).out
+    assert said.startswith(WARNING)
+    lines = said.splitlines()
+    assert "slides: PARENT held by task, CHILD by task > slides-agent" in lines
+    appended = lines[lines.index("  hop 1 (slides-agent) appended") + 1 :]
+    assert appended[1].strip() == 'allows only slides.write where deck is "deck-42"'
+    assert '  narrowed    slides.write, to slides.write where deck is "deck-42"' in lines
+    assert "  lost        slides.list" in lines
+    assert "  delegation  no further" in lines
+    assert any(re.fullmatch(r"  until       \S+, no longer \S+", line) for line in lines)
+    assert re.fullmatch(r"crm, capability [\w-]{22}: not passed on", lines[-1])
+    view = home("diff", *files, "--json").json
+    assert view["verified"] is False
+    (one,) = view["audiences"]
+    assert (one["descends"], one["hops"]) == (True, ["slides-agent"])
+    assert [loss["left"] for loss in one["lost"]] == [['slides.write where deck is "deck-42"'], []]
+    assert [each["audience"] for each in view["not_passed_on"]] == ["crm"]
+    assert home("diff", files[0], "-", token=slides).out == said
+
+
+def test_a_diff_of_a_token_with_itself_and_of_one_narrowed_to_nothing(home: Any, file: Files, task: str) -> None:
+    parent = file("parent", task)
+    assert home("diff", parent, parent).out.count("unchanged  it can do all that PARENT can") == 2
+    nothing = file("child", home("delegate", "--to", "x", "--allow", "hr.read", token=task).token)
+    said = home("diff", parent, nothing).out
+    assert said.count("  allows nothing  nothing is allowed by all") == 2
+    held = file("shown", home("present", "--action", "crm.read", token=task).token)
+    assert "  this presentation appended" in home("diff", parent, held).out
+
+
+def test_a_diff_of_strangers_says_why_they_are(home: Any, file: Files, task: str, slides: str) -> None:
+    other = home("task", "open", "--allow", "slides.write").token
+    sibling = home("delegate", "--to", "y", "--audience", "slides", token=task).token
+    alone = home("task", "open", "--allow", "hr.read").token
+    parent, child = file("parent", task), file("child", slides)
+    for one, two, why in (
+        (child, parent, "slides: CHILD does not descend from PARENT: it is the other way round"),
+        (parent, file("a", other), "it was minted apart"),
+        (file("b", sibling), child, "both were narrowed from one token, each its own way"),
+        (parent, file("c", alone), "PARENT holds nothing for hr"),
+    ):
+        said = home("diff", one, two, code=3)
+        assert why in said.out
+        assert home("diff", one, two, "--json", code=3).json["audiences"][-1]["descends"] is False
+    for args, code, says in (
+        (("-", "-"), 2, "standard input holds one token only"),
+        ((parent,), 2, "Missing argument 'CHILD'"),
+        ((parent, "/nowhere"), 3, "cannot read the token file /nowhere"),
+        ((task, slides), 2, "shows in `ps`"),
+    ):
+        said = home("diff", *args, code=code)
+        assert says in said.err
+        assert said.err.count("\n") == 1
+
+
+def test_what_a_token_can_is_a_line_for_each_action(home: Any, task: str, slides: str) -> None:
+    said = home("can", token=task)
+    assert said.out.splitlines() == ["crm crm.read", "slides slides.write", "slides slides.list"]
+    assert "Nothing was verified" in said.err
+    assert home("can", token=slides).out == 'slides slides.write where deck is "deck-42"\n'
+    demanding = home("attenuate", "--where", "region=eu", token=task).token
+    assert home("can", token=demanding).out.splitlines()[0] == 'crm crm.read; and only where region is "eu"'
+    view = home("can", "--json", token=slides).json
+    assert view[0]["args"] == {"deck": ["eq", "deck-42"]}
+    assert (view[0]["audience"], view[0]["action"], view[0]["tenant"]) == ("slides", "slides.write", "Acme")
+    nothing = home("attenuate", "--allow", "hr.read", token=slides).token
+    said = home("can", token=nothing)
+    assert said.out == ""
+    assert "at slides: nothing (nothing is allowed by all" in said.err
+    assert home("can", "--json", token=nothing).out == "[]\n"
+
+
+def test_a_call_is_foreseen_from_hop_to_hop(capx: Any, home: Any, slides: str) -> None:
+    call = ("explain", "--action", "slides.write", "--arg")
+    fine = home(*call, "deck=deck-42", token=slides)
+    assert fine.out.startswith(f"{WARNING}: this is what the token says of itself.")
+    assert "NOT REFUSED BY THE TOKEN  slides.write at slides" in fine.out
+    assert '├── ?   tenant is "Acme"' in fine.out
+    refused = home(*call, "deck=d7", token=slides, code=1).out
+    assert "REFUSED BY THE TOKEN ITSELF  slides.write at slides" in refused
+    assert "└── hop 1 (slides-agent)" in refused
+    assert '    ├── NO  allows only slides.write where deck is "deck-42"' in refused
+    assert 'allows slides.write only where deck is "deck-42"; "deck" is "d7"' in refused
+    assert "NO  tenant" in home(*call, "deck=deck-42", "--tenant", "Globex", token=slides, code=1).out
+    assert "ok  tenant" in home(*call, "deck=deck-42", "--tenant", "Acme", token=slides).out
+    view = home(*call, "deck=d7", "--json", token=slides, code=1).json
+    assert (view["verified"], view["refused"]) == (False, True)
+    tenant, *_ = view["restrictions"]
+    assert (tenant["hop"], tenant["state"]) == (0, "open")
+    assert "speaks to slides, not to crm" in home(*call, "x=1", "--audience", "crm", token=slides, code=2).err
+    assert "Missing option '--action'" in home("explain", token=slides, code=2).err
+
+
+def test_foreseeing_needs_neither_home_nor_key(capx: Any, home: Any, slides: str, tmp_path: Path) -> None:
+    nowhere = {"CAPX_HOME": str(tmp_path / "nowhere")}
+    forged = slides[:-8] + "AAAAAAAA"
+    for token in (slides, forged):
+        home("explain", "--action", "slides.write", "--arg", "deck=deck-42", token=token, **nowhere)
+        home("can", token=token, **nowhere)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_what_only_the_resource_knows_is_left_open_until_it_is_given(home: Any, slides: str) -> None:
+    narrow = ("--where", "region=eu", "--where", "args.deck=deck-42")
+    token = home("attenuate", *narrow, token=slides).token
+    call = ("explain", "--action", "slides.write", "--arg", "deck=deck-42")
+    assert '?   region is "eu"' in home(*call, token=token).out
+    assert 'ok  region is "eu"' in home(*call, "--attribute", "region=eu", token=token).out
+    assert 'NO  region is "eu"' in home(*call, "--attribute", "region=us", token=token, code=1).out
+    assert 'NO  args.deck is "deck-42"' in home("explain", "--action", "slides.write", token=token, code=1).out
+
+
+def test_the_best_of_several_capabilities_answers(home: Any, task: str) -> None:
+    more = home("mint", "last", "--allow", "crm.write").token
+    for action in ("crm.read", "crm.write"):
+        home("explain", "--action", action, token=f"{task},{more}")
+    home("explain", "--action", "crm.erase", token=f"{task},{more}", code=1)
+
+
+def test_no_view_lets_text_of_a_token_act_on_a_terminal(home: Any, file: Files) -> None:
+    token = hostile(home)
+    parent = file("parent", Bundle.parse(token).text)
+    call = ("--action", "crm.read", "--arg", "q=\x1b[31m\u202e\n[red]x")
+    top = file("top", home("task", "open", "--allow", "crm.read").token)
+    views = [
+        home("can", token=token),
+        home("explain", *call, token=token, code=1),
+        home("diff", parent, parent),
+        home("diff", top, parent, code=3),
+    ]
+    seen = "".join(said.out + said.err for said in views)
+    assert "[link=http://evil]" in seen
+    for line in seen.split("\n"):
+        assert line.isprintable()
+        assert not line.startswith("ALLOWED")
+    plain = re.sub(rb"\x1b\[[0-9;]*m", b"", on_terminal(home, token, "explain", *call, width=60))
+    assert b"\x1b" not in plain
+    assert "\u202e" not in plain.decode()
+    for args, code in ((("can", "--json"), 0), (("explain", *call, "--json"), 1), (("diff", parent, "-", "--json"), 0)):
+        raw = home(*args, token=token, code=code).out
+        assert raw.isascii()
+        assert "\x1b" not in raw
+        json.loads(raw)
