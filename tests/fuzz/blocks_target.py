@@ -1,6 +1,7 @@
 """Any bytes of a block are caveats that say what they mean, alone and of any call, or are not understood and refuse.
 
-An input is a block, and after a NUL, which no JSON holds, the arguments of a call as JSON.
+What is understood, and what is refused, is what the naive verifier understands and refuses. An input is a block, and
+after a NUL, which no JSON holds, the arguments of a call as JSON.
 """
 
 import json
@@ -21,6 +22,7 @@ from capx_caveats import (
     Vocabulary,
     encode_block,
 )
+from tests import naive, naive_rules
 from tests.fuzz import words
 from tests.lab import NOW
 
@@ -84,6 +86,25 @@ def decoded(block: bytes, vocabulary: Vocabulary, facts: list[Facts]) -> None:
             read_back(caveat, vocabulary)
     if not any(isinstance(caveat, NotUnderstood) for caveat in caveats):
         as_json(block, caveats)
+    if vocabulary is DEFAULT and b"regex" not in block:
+        as_naively(naive.read(block), caveats, facts)
+
+
+def as_naively(said: list[Any], caveats: tuple[Caveat, ...], facts: list[Facts]) -> None:
+    """A block that cannot be read is one thing not understood there, but for a text that is none in one caveat."""
+    if said == [naive.UNKNOWN]:
+        assert any(isinstance(caveat, NotUnderstood) for caveat in caveats), "more is understood than the format has"
+        return
+    assert len(said) == len(caveats)
+    for told, caveat in zip(said, caveats, strict=True):
+        if told[0] == "where" and not told[1].startswith("args.") and naive_rules.may_be_absent(told[2]):
+            continue
+        assert isinstance(caveat, NotUnderstood) == (told is naive.UNKNOWN), "only one of both understands a caveat"
+        for fact in facts:
+            call = {field: getattr(fact.call, field) for field in fact.call.__struct_fields__}
+            refusal = caveat.refusal(fact)
+            code = None if refusal is None else refusal.code
+            assert code == naive.refusal(told, call, fact.now, fact.age), "only one of both refuses a call"
 
 
 def asked(caveat: Caveat, facts: list[Facts]) -> None:

@@ -19,8 +19,9 @@ from capx.errors import CapxError
 from capx.present import HttpRequest, Received, ToolCall
 from capx.wire import MAX_BLOCK, MAX_BLOCKS
 from capx_caveats import Call, allow, demand_json
+from tests import naive
 from tests.fuzz import words
-from tests.lab import NOW, Lab, appended, codes, minted
+from tests.lab import KEY, NOW, Lab, appended, codes, minted
 
 NONCE = "A" * 16
 PARENT = minted().delegate(to="slides-agent", nonce="AgICAgICAgI", allow=[*allow("a.read", "a.write").entries], now=NOW)
@@ -68,6 +69,12 @@ def check(data: bytes) -> None:
     except CapxError:  # too large
         return
     decision = decided(Lab(), token, received)
+    if not any(b"regex" in block for block in blocks):
+        said = naively(token.text, received)
+        assert decision.allowed == (not said), "only one of both verifiers allows"
+        # Of a block that is no JSON in one of its caveats, the naive one reads nothing, and ours the others.
+        if [naive.UNKNOWN] not in [naive.read(block) for block in blocks if block.count(b"[") <= 256]:
+            assert list(codes(decision)) == said, "both verifiers refuse, and give other reasons"
     if decision.allowed:
         assert fits(blocks, received), "what was presented is not what was received"
 
@@ -87,6 +94,15 @@ def decided(lab: Lab, token: Capability, received: Received) -> Decision:
     assert cold == warm, "a memory changes what a token says"
     assert not (first.allowed and cold.refusals), "what is explained is not what is decided"
     return first
+
+
+def naively(token: str, received: Received) -> list[str]:
+    """The codes of the naive verifier."""
+    said = {"profile": received.profile, **{field: getattr(received, field) for field in received.__struct_fields__}}
+    if isinstance(received, HttpRequest):
+        said["body"] = b64u(received.body)
+    facts = {field: getattr(CALL, field) for field in CALL.__struct_fields__}
+    return naive.codes(token, "crm", {KEY.kid: KEY._secret}, said, facts, now=NOW, deaths={}, age=0.0)
 
 
 def received_of(head: bytes) -> Received | None:
