@@ -23,18 +23,34 @@ SAFE, MISSING = 2**53 - 1, object()
 
 
 def fits(one: Any, forms: str) -> bool:
+    """Whether this has the form of a caveat or constraint."""
     if type(one) is not list or not one or type(one[0]) is not str or one[0] not in SPEC[forms]:
         return False
     kinds = SPEC[forms][one[0]].split()
     least = sum(not kind.endswith("?") for kind in kinds)
-    fields = zip(kinds, one[1:], strict=False)
-    return least < len(one) <= len(kinds) + 1 and all(is_a(kind.strip("?"), field) for kind, field in fields)
+    good = least < len(one) <= len(kinds) + 1
+    return good and all(map(is_a, (kind.strip("?") for kind in kinds), one[1:])) and coheres(one)
+
+
+def coheres(one: Any) -> bool:
+    """Whether the fields, each of its kind, can stand together."""
+    match one:
+        case ["range" | "length", lo, hi]:
+            return (lo, hi) != (None, None) and (lo is None or hi is None or lo <= hi)
+        case ["url", schemes, hosts, ports, *_]:
+            return (ports != [] or {*schemes} <= {*HOSTS["own_ports"]}) and not any(map(leads_here, hosts))
+        case ["where", fact, rule]:
+            return bool(fact.startswith("args.")) or not may_be_absent(rule)
+        case _:
+            return True
 
 
 def is_a(kind: str, value: Any) -> bool:
     """Whether a value is of this kind: a pattern's, a plural's, or one of its own."""
     if kind in SPEC["texts"]:
         return type(value) is str and re.fullmatch(SPEC["texts"][kind], value, re.ASCII) is not None
+    if kind == "rule":
+        return fits(value, "constraints")
     if kind in PLURALS:
         return type(value) is list and value != [] and all(is_a(PLURALS[kind], one) for one in value)
     return bool(KINDS[kind](value))
@@ -62,18 +78,6 @@ def is_scalar(value: Any) -> bool:
     return value is None or type(value) is bool or is_number(value) or is_text(value)
 
 
-def is_rule(rule: Any) -> bool:
-    match rule if fits(rule, "constraints") else None:
-        case None:
-            return False
-        case ["range" | "length", lo, hi]:
-            return (lo, hi) != (None, None) and (lo is None or hi is None or lo <= hi)
-        case ["url", schemes, hosts, ports, *_]:
-            return (ports != [] or {*schemes} <= {*HOSTS["own_ports"]}) and not any(map(leads_here, hosts))
-        case _:
-            return True
-
-
 def may_be_absent(rule: Any) -> bool:
     parts = rule[1:] if rule[0] == "not" else rule[1] if rule[0] in {"any", "all"} else []
     return rule == ["absent"] or any(map(may_be_absent, parts))
@@ -82,7 +86,10 @@ def may_be_absent(rule: Any) -> bool:
 def is_pairs(pairs: Any) -> bool:
     if type(pairs) is not list or not all(type(pair) is list and len(pair) == 2 for pair in pairs):
         return False
-    good = all(is_label(name) and is_rule(rule) and not (name == "*" and may_be_absent(rule)) for name, rule in pairs)
+    good = all(
+        is_label(name) and fits(rule, "constraints") and not (name == "*" and may_be_absent(rule))
+        for name, rule in pairs
+    )
     return good and len({name for name, _ in pairs}) == len(pairs)
 
 
@@ -184,8 +191,7 @@ KINDS: dict[str, Callable[[Any], Any]] = {
     "entry": is_entry,
     "pairs": is_pairs,
     "members": lambda value: is_pairs(value) and value != [],
-    "rule": is_rule,
-    "present": lambda value: is_rule(value) and not may_be_absent(value),
+    "present": lambda value: fits(value, "constraints") and not may_be_absent(value),
     "literal": lambda value: is_scalar(value) or (type(value) is list and value != [] and all(map(is_scalar, value))),
     "bound": lambda value: value is None or is_number(value),
     "size": lambda value: value is None or is_natural(value),
@@ -328,7 +334,7 @@ JUDGES: dict[str, Callable[..., Any]] = {
     "argv": command,
     "any": lambda value, parts: either(judge(value, part) for part in parts),
     "all": lambda value, parts: both(judge(value, part) for part in parts),
-    "not": lambda value, part: None if judge(value, part) is None else not judge(value, part),
+    "not": lambda value, part: {True: False, False: True}.get(judge(value, part)),
     "absent": lambda value: value is MISSING,
     "anything": lambda value: True,
 }

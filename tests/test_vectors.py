@@ -1,6 +1,7 @@
 """The library agrees with tokens that were worked out without it."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,16 @@ import pytest
 
 from capx import chain, wire
 from capx.capability import Capability, Token, mint
-from capx.keys import RootKey
+from capx.decision import STATUS
+from capx.errors import Unavailable
+from capx.keys import AudienceKey, AudienceKeys, RootKey
 from capx.present import HttpRequest, Received, ToolCall
-from capx_caveats import DEFAULT, Caveat, Hop, Presented, encode_block
-from tests.vectors import generate
+from capx.replay import Replay
+from capx.verifier import Verifier
+from capx_caveats import DEFAULT, Call, Caveat, Hop, Presented, encode_block
+from tests import naive
+from tests.lab import Deaths
+from tests.vectors import decisions, generate
 
 FILE = Path(__file__).with_name("vectors") / "tokens.json"
 VECTORS: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
@@ -68,3 +75,95 @@ def test_blocks_are_written_as_compactly_as_they_stand_there() -> None:
     for vector in TOKENS.values():
         for block in vector["blocks"]:
             assert encode_block(DEFAULT.decode(block.encode())).decode() == block
+
+
+# Decisions
+
+DECISIONS = Path(__file__).with_name("vectors") / "decisions.json"
+FOUND: dict[str, Any] = json.loads(DECISIONS.read_text(encoding="utf-8"))
+CASES: list[dict[str, Any]] = [{**FOUND["defaults"], **case} for case in FOUND["cases"]]
+
+
+def test_the_decisions_are_what_their_generator_writes() -> None:
+    assert DECISIONS.read_text(encoding="utf-8") == decisions.written()
+
+
+def test_no_two_cases_have_one_name() -> None:
+    names = [case["name"] for case in CASES]
+    assert sorted(set(names)) == sorted(names)
+    assert len(names) >= 200
+
+
+def test_every_reason_is_told_by_some_case() -> None:
+    assert {code for case in CASES for code in case["expected"]} == STATUS.keys()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_the_verifier_decides_as_the_specification_does(case: dict[str, Any]) -> None:
+    keys = (AudienceKey(kid, case["audience"], bytes.fromhex(key)) for kid, key in case["keys"].items())
+    verifier = Verifier(
+        case["audience"],
+        AudienceKeys(case["audience"], keys),
+        liveness=known(case),
+        replay=Memory(case["seen"]),
+        require=case["require"],
+        bearer=case["bearer"],
+        clock=lambda: case["now"],
+    )
+    decision = verifier.decide(case["token"], as_received(case["received"]), Call(**facts(case)))
+    assert [refusal.code for refusal in decision.refusals] == case["expected"]
+    assert decision.allowed == (case["expected"] == [])
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_the_naive_verifier_decides_as_the_specification_does(case: dict[str, Any]) -> None:
+    seen = None if case["seen"] is None else list(map(chain.unb64u, case["seen"]))
+    liveness = known(case)
+    assert case["expected"] == naive.codes(
+        case["token"],
+        case["audience"],
+        {kid: bytes.fromhex(key) for kid, key in case["keys"].items()},
+        case["received"],
+        facts(case),
+        now=case["now"],
+        deaths=liveness.deaths,
+        age=liveness.age(),
+        seen=seen,
+        require=case["require"],
+        bearer=case["bearer"],
+    )
+
+
+def facts(case: dict[str, Any]) -> dict[str, Any]:
+    received = case["received"]
+    stated = {"action": received.get("action", ""), "args": received.get("args", {}), "tenant": None, "attributes": {}}
+    return {**stated, **case.get("call", {})}
+
+
+def known(case: dict[str, Any]) -> Deaths:
+    deaths = Deaths()
+    deaths.deaths.update(case["deaths"]["tasks"])
+    deaths.deaths.update({chain.unb64u(text): code for text, code in case["deaths"]["ids"].items()})
+    deaths.years = math.inf if case["age"] is None else case["age"]
+    return deaths
+
+
+def as_received(received: dict[str, Any]) -> Received:
+    if received["profile"] == "tool":
+        return ToolCall(received["action"], received["args"])
+    parts = {name: value for name, value in received.items() if name not in {"profile", "body"}}
+    return HttpRequest(**parts, body=chain.unb64u(received["body"]))
+
+
+class Memory(Replay):
+    """Knows what it is told; None: cannot tell."""
+
+    blocking = False
+
+    def __init__(self, seen: list[str] | None) -> None:
+        self._seen = seen
+
+    def burn(self, presentation: bytes, until: int, now: int) -> bool:
+        if self._seen is None:
+            raise Unavailable("cannot tell")
+        return chain.b64u(presentation) not in self._seen
