@@ -14,17 +14,18 @@ if TYPE_CHECKING:
     from capx.log import Event
 
 
-class _Reason(Struct):
-    code: str
+class Decided(Struct):
+    """What the log holds of a decision, as far as it is said to people."""
 
-
-class _Decision(Struct):
     id: str
     outcome: str
     audience: str
     action: str | None = None
+    task: str | None = None
+    tenant: str | None = None
     hops: tuple[str, ...] = ()
-    reasons: tuple[_Reason, ...] = ()
+    path: tuple[str, ...] = ()
+    reasons: tuple[dict[str, Any], ...] = ()
 
 
 class _Opened(Struct):
@@ -57,7 +58,7 @@ def say_event(event: "Event") -> None:
 
 def say_decision(event: "Event") -> None:
     """Say a decision: time, outcome, id, and who wanted what."""
-    decision = event.read(_Decision)
+    decision = event.read(Decided)
     style = "" if decision.outcome == "allowed" else screen.BAD
     screen.say(f"{shown_instant(event.at)}  {_decided(decision)}", style)
 
@@ -82,7 +83,7 @@ def decision_as_json(event: "Event") -> dict[str, Any]:
 
 def _about(event: "Event") -> str:
     if event.kind == "decision":
-        return _decided(event.read(_Decision))
+        return _decided(event.read(Decided))
     if event.kind == "task_opened":
         opened = event.read(_Opened)
         return f"task {opened.task}, tenant {opened.tenant or '-'}, purpose {opened.purpose or '-'}"
@@ -97,8 +98,8 @@ def _about(event: "Event") -> str:
     return shown(event.facts())
 
 
-def _decided(decision: _Decision) -> str:
-    codes = ", ".join(dict.fromkeys(reason.code for reason in decision.reasons))
+def _decided(decision: Decided) -> str:
+    codes = ", ".join(dict.fromkeys(str(reason.get("code")) for reason in decision.reasons))
     why = f", {codes}" if codes else ""
     action = decision.action or "an unknown action"
     return (

@@ -21,6 +21,14 @@ IDS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
 """Settings of commands that take ids: one in 64 begins with a dash, and is no option, not even with `-h`."""
 
 
+class InOrder(click.Group):
+    """A group that lists its commands in the order in which they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Give the names, as they were declared."""
+        return list(self.commands)
+
+
 _PLAIN = re.compile(r"[\w.@+-]+(?: [\w.@+-]+)*")
 _INSTANTS = {"at", "opened", "expires", "ended"}
 

@@ -161,12 +161,21 @@ def test_labels_neither_act_on_a_terminal_nor_pass_for_columns(home: Any) -> Non
     assert last.rstrip("\n").isprintable()
 
 
-def test_a_log_that_was_tampered_with_is_said_to_be_where(busy: Any) -> None:
-    with sqlite3.connect(busy.home / "capx.db") as store:
-        store.execute("UPDATE events SET body = '{\"id\": 3}' WHERE position = 4")
+def tamper(home: Any, position: int, body: str) -> None:
+    with sqlite3.connect(home.home / "capx.db") as store:
+        store.execute("UPDATE events SET body = ? WHERE position = ?", (body, position))
     store.close()
+
+
+def test_a_log_that_was_tampered_with_is_said_to_be_where(busy: Any) -> None:
+    tamper(busy, 4, '{"id": 3}')
     for args in (("find",), ("log",), ("find", "--denied", "--limit", "9")):
         assert "the log is broken at position 4: its body is not that of a decision" in busy(*args, code=3).err
+    tamper(busy, 8, '{"id": "D", "outcome": "denied"}')
+    for id_ in ("last", "D"):
+        assert "the log is broken at position 8" in busy("why", id_, code=3).err
+    tamper(busy, 2, "[]")
+    assert "the log is broken at position 2" in busy("keys", "list", code=3).err
 
 
 def test_decisions_that_are_made_meanwhile_neither_wait_nor_break_the_list(busy: Any) -> None:

@@ -12,7 +12,7 @@ from capx_cli import completion, screen, words
 @click.option("--tenant", metavar="NAME", help="Only of tasks of this tenant.")
 @click.option("--action", metavar="PATTERN", help="Only of this action: crm.read, or crm.* for all below.")
 @click.option("--denied", is_flag=True, help="Only what was denied.")
-@click.option("--since", metavar="WHEN", help="Only since then: 1h ago, or 2026-11-25T12:00:00Z.")
+@click.option("--since", metavar="WHEN", help="Only since then: 1h is an hour ago; or 2026-11-25T12:00:00Z.")
 @click.option(
     "--task", metavar="TASK", shell_complete=completion.tasks, help="Only of this task; `last` is the newest."
 )

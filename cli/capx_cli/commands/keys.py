@@ -11,7 +11,7 @@ from capx_cli.failure import Unusable
 _STATES = {True: "mints", False: "verifies"}
 
 
-@click.group()
+@click.group(cls=words.InOrder)
 def keys() -> None:
     """Export keys to resources, and rotate the root keys of this home.
 
@@ -23,7 +23,7 @@ def keys() -> None:
     """
 
 
-@keys.command()
+@keys.command(short_help="Write the key file of one audience.")
 @click.argument("audience", shell_complete=completion.audiences)
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write to a new file only you may read.")
 @click.option("--replace", is_flag=True, help="Let FILE be there already: it is replaced as a whole.")
@@ -52,7 +52,7 @@ def export(audience: str, out: Path | None, replace: bool) -> None:
     screen.note(f"wrote {out}: a secret, for {audience} alone", screen.GOOD)
 
 
-@keys.command("list")
+@keys.command("list", short_help="List the keys, and the live tasks of each.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 def list_(as_json: bool) -> None:
     """List the live root keys: which one mints, and how many live tasks hold tokens of each.
@@ -70,7 +70,7 @@ def list_(as_json: bool) -> None:
         screen.table(("KID", "STATE", "LIVE TASKS"), rows, {"mints": screen.GOOD})
 
 
-@keys.command()
+@keys.command(short_help="Add a key that verifies, and does not mint yet.")
 def add() -> None:
     """Add a fresh root key, and write its id to standard output. It verifies, and does not mint yet.
 
@@ -86,7 +86,7 @@ def add() -> None:
     screen.note("Next: capx keys export to every resource, restart each, then capx keys activate", screen.QUIET)
 
 
-@keys.command(context_settings=words.IDS)
+@keys.command(context_settings=words.IDS, short_help="Let a key mint from now on.")
 @click.argument("kid", shell_complete=completion.kids)
 def activate(kid: str) -> None:
     """Let a key mint from now on; the one that minted goes on verifying.
@@ -102,7 +102,7 @@ def activate(kid: str) -> None:
     screen.note(f"{kid} mints from now on", screen.GOOD)
 
 
-@keys.command(context_settings=words.IDS)
+@keys.command(context_settings=words.IDS, short_help="Let go of a key for good.")
 @click.argument("kid", shell_complete=completion.kids)
 @click.option("--force", is_flag=True, help="Also while live tasks hold tokens minted under it: they are refused then.")
 def retire(kid: str, force: bool) -> None:

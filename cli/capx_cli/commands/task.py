@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from capx.store import TaskRecord
 
 
-@click.group()
+@click.group(cls=words.InOrder)
 def task() -> None:
     """Open, list, show, complete and withdraw tasks.
 

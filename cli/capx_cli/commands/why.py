@@ -1,10 +1,13 @@
 """`capx why`: a decision, as it was recorded."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from capx_cli import completion, screen, words
+
+if TYPE_CHECKING:
+    from capx.log import Event
 
 
 @click.command(context_settings=words.IDS)
@@ -20,6 +23,7 @@ def why(decision: str, as_json: bool) -> None:
     Example: capx why last
     """
     from capx.authority import Authority
+    from capx_cli import events
 
     with Authority.open_home() as authority:
         newest = decision == "last"
@@ -32,23 +36,23 @@ def why(decision: str, as_json: bool) -> None:
             "before the presentation was burnt (not authentic, misshapen, used before) is answered, not recorded"
         )
     if as_json:
-        from capx_cli.events import decision_as_json
-
-        screen.as_json(decision_as_json(event))
+        screen.as_json(events.decision_as_json(event))
     else:
-        _show(event.facts(), event.position)
+        _show(event)
 
 
-def _show(facts: dict[str, Any], position: int) -> None:
+def _show(event: "Event") -> None:
     from capx_caveats import shown_instant
+    from capx_cli.events import Decided
 
-    outcome = facts.get("outcome")
-    style = f"bold {screen.GOOD if outcome == 'allowed' else screen.BAD}"
-    screen.say(f"{str(outcome).upper()}  {facts.get('action') or 'an unknown action'} at {facts['audience']}", style)
-    screen.say(f"  when    {shown_instant(facts['at'])}, position {position} of the log")
-    screen.say(f"  who     {words.holder(facts['hops'])}")
-    screen.say(f"  node    {facts['path'][-1] if facts['path'] else '-'}")
-    screen.say(f"  task    {facts['task'] or '-'}")
-    screen.say(f"  tenant  {facts['tenant'] or '-'}")
-    for reason in facts["reasons"]:
+    decision = event.read(Decided)
+    style = f"bold {screen.GOOD if decision.outcome == 'allowed' else screen.BAD}"
+    action = decision.action or "an unknown action"
+    screen.say(f"{decision.outcome.upper()}  {action} at {decision.audience}", style)
+    screen.say(f"  when    {shown_instant(event.at)}, position {event.position} of the log")
+    screen.say(f"  who     {words.holder(decision.hops)}")
+    screen.say(f"  node    {decision.path[-1] if decision.path else '-'}")
+    screen.say(f"  task    {decision.task or '-'}")
+    screen.say(f"  tenant  {decision.tenant or '-'}")
+    for reason in decision.reasons:
         words.said_reason(reason)
