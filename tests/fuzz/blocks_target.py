@@ -14,11 +14,14 @@ from capx_caveats import (
     SAFE_INTEGER,
     Call,
     Caveat,
+    Constraint,
     Facts,
     Mark,
     NotUnderstood,
     Refusal,
     TooLarge,
+    Value,
+    Verdict,
     Vocabulary,
     encode_block,
 )
@@ -46,7 +49,19 @@ class Region(Caveat, frozen=True, tag="acme.region"):
         return f"region {self.name}"
 
 
-EXTENDED = DEFAULT.extended(Region)
+class Multiple(Constraint, frozen=True, tag="acme.multiple"):
+    """A service's own constraint."""
+
+    of: int
+
+    def judge(self, value: Value) -> Verdict:
+        return value % self.of == 0 if type(value) is int and self.of else None
+
+    def sentence(self) -> str:
+        return f"is a multiple of {self.of}"
+
+
+EXTENDED = DEFAULT.extended(Region, Multiple)
 
 
 def seeds() -> Iterable[bytes]:
@@ -61,6 +76,17 @@ def check(data: bytes) -> None:
     facts = [Facts(BARE, NOW, 0.0), Facts(call_of(args), NOW + 7200, 100.0)]
     for vocabulary in (DEFAULT, EXTENDED):
         decoded(block, vocabulary, facts)
+    if b"acme." not in block and b"\\" not in block:
+        assert meant(block, EXTENDED) == meant(block, DEFAULT), "a service's own words change the others"
+
+
+def meant(block: bytes, vocabulary: Vocabulary) -> list[object]:
+    """What a block means, less the words for what is not understood."""
+    try:
+        caveats = vocabulary.decode(block)
+    except TooLarge:
+        return []
+    return [caveat.what if isinstance(caveat, NotUnderstood) else caveat for caveat in caveats]
 
 
 def call_of(args: bytes) -> Call:

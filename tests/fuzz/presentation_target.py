@@ -5,6 +5,7 @@ blocks that a holder appends, under a good MAC.
 """
 
 import hashlib
+import hmac
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -27,6 +28,7 @@ NONCE = "A" * 16
 PARENT = minted().delegate(to="slides-agent", nonce="AgICAgICAgI", allow=[*allow("a.read", "a.write").entries], now=NOW)
 READ = ToolCall("a.read", {"x": 1, "y": ["\u00e9", None], "\ufb33": 1, "\U0001f600": 2})
 POST = HttpRequest(method="POST", target="/x?y=1", content_type="application/json", body=b"{}")
+KEYS = {KEY.kid: hmac.digest(bytes(range(32)), b"capx/1/audience/crm\x01", "sha256")}
 UNTOUCHED = {PARENT.present(READ, now=NOW + late, nonce=NONCE).text for late in (-60, 0, 5)}
 USED = {"expires", "not_before", "until_completed", "allow", "where", "tenant", "max_hops", "hop", "fresh", "budget"}
 CALL = Call("a.read", {"x": 1})
@@ -102,7 +104,7 @@ def naively(token: str, received: Received) -> list[str]:
     if isinstance(received, HttpRequest):
         said["body"] = b64u(received.body)
     facts = {field: getattr(CALL, field) for field in CALL.__struct_fields__}
-    return naive.codes(token, "crm", {KEY.kid: KEY._secret}, said, facts, now=NOW, deaths={}, age=0.0)
+    return naive.codes(token, "crm", KEYS, said, facts, now=NOW, deaths={}, age=0.0)
 
 
 def received_of(head: bytes) -> Received | None:

@@ -31,6 +31,9 @@ CONSTRAINTS: tuple[list[Any], ...] = (
     ["any", [["absent"], ["eq", "x"]]],
     ["all", [["anything"], ["not", ["eq", 1]]]],
     ["absent"],
+    ["acme.multiple", 2],
+    ["each", ["not", ["acme.multiple", 3]]],
+    ["fields", [["id", ["any", [["acme.multiple", 2], ["absent"]]]]]],
 )
 ENTRIES: list[Any] = [["a.read", [["x", constraint], ["*", ["anything"]]]] for constraint in CONSTRAINTS]
 CAVEATS: tuple[list[Any], ...] = (
