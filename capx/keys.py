@@ -276,7 +276,7 @@ def _replace(path: Path, lines: Iterable[str]) -> None:
     """Put a new file in the place of an old one, of the same owner; readers see the one or the other."""
     beside = path.with_name(f"{path.name}.new")
     with _explained(path):
-        owner = path.stat() if path.exists() else None
+        owner = _owner(path)
         # Left by a change that a crash cut short: nobody else is changing it now.
         beside.unlink(missing_ok=True)
     try:
@@ -288,6 +288,18 @@ def _replace(path: Path, lines: Iterable[str]) -> None:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
         raise
+
+
+def _owner(path: Path) -> os.stat_result | None:
+    """Whose the file is, who goes on being able to read it; nobody's if it is not there."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    # Where anybody may put a file, it would be a trap: what replaces it is given to its owner.
+    if found.st_uid != os.geteuid() and path.parent.stat().st_mode & 0o022:
+        raise KeyProblem(f"{path} belongs to another user, in a folder that others may write: remove it first")
+    return found
 
 
 @contextmanager

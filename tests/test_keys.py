@@ -467,3 +467,18 @@ def test_a_file_that_is_replaced_stays_its_owners(tmp_path: Path) -> None:
     os.chown(path, 65534, 65534)
     KeyRing.change(path, lambda ring: ring.added(OTHER))
     assert (path.stat().st_uid, path.stat().st_gid) == (65534, 65534)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("link", [False, True])
+def test_a_file_that_anybody_could_have_put_there_gets_no_key(tmp_path: Path, link: bool) -> None:
+    tmp_path.chmod(0o777)
+    path = tmp_path / "crm.keys"
+    if link:
+        path.symlink_to(tmp_path / "elsewhere")
+    else:
+        path.write_text("mine")
+    os.chown(path, 65534, 65534, follow_symlinks=False)
+    with pytest.raises(KeyProblem, match="belongs to another user, in a folder that others may write"):
+        ROOT_KEY_KEYS.save(path, replace=True)
+    assert [file.name for file in tmp_path.iterdir()] == ["crm.keys"]

@@ -43,7 +43,7 @@ def test_a_whole_rotation_refuses_nothing_until_the_old_key_is_retired(home: Any
     assert Capability.parse(home("task", "open", "--allow", "crm.read").token).kid == old
 
     out = ("keys", "export", "crm", "--out", str(tmp_path / "crm.keys"))
-    assert "it is there already" in home(*out, code=3).err
+    assert "choose another name, or give --replace" in home(*out, code=3).err
     home(*out, "--replace")
     exported = AudienceKeys.load(tmp_path / "crm.keys", "crm")
     assert exported.get(old) is not None

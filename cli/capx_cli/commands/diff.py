@@ -124,15 +124,17 @@ def _changes(before: "Effective", after: "Effective") -> "Iterator[tuple[str, st
 
 
 def _as_json(parent: "Token | None", child: "Token", parents: "Sequence[Token]") -> dict[str, Any]:
+    from capx.chain import b64u
     from capx.difference import losses
     from capx.effective import effective
 
     if parent is None:
-        return {"audience": child.audience, "descends": False, "why": _stranger(child, parents)}
+        return {"audience": child.audience, "id": b64u(child.id), "descends": False, "why": _stranger(child, parents)}
     now = int(time.time())
     before, after = effective(parent, now), effective(child, now)
     return {
         "audience": child.audience,
+        "id": b64u(child.id),
         "descends": True,
         "hops": list(child.hops[len(parent.hops) :]),
         "appended": [{"by": whose, "sentences": said} for whose, said in _appended(parent, child)],

@@ -48,6 +48,8 @@ def export(audience: str, out: Path | None, replace: bool) -> None:
         return
     if out.is_dir():
         raise Unusable(f"{out} is a folder: name a file in it")
+    if out.exists() and not replace:
+        raise Unusable(f"{out} is there already: choose another name, or give --replace")
     exported.save(out, replace=replace)
     screen.note(f"wrote {out}: a secret, for {audience} alone", screen.GOOD)
 

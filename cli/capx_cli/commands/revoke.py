@@ -1,5 +1,6 @@
 """`capx revoke`: the end of a node, a capability or a root."""
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -11,6 +12,7 @@ from capx_cli.tokens import read_bundle, token_option
 if TYPE_CHECKING:
     from capx.authority import Authority
     from capx.bundle import Bundle
+    from capx.ending import Revoked
 
 
 @click.command(context_settings=words.IDS)
@@ -39,17 +41,23 @@ def revoke(target: str | None, held: bool, dry_run: bool, as_json: bool, token_f
         elif target == "last":
             target = words.task_id(authority, target)
         revoked = authority.revoke(target, dry_run=dry_run)
-        unseen = not (as_json or revoked.again or revoked.is_root) and _unseen(authority, revoked.id)
+        # Said before anything else is looked at: the log may be long, and whoever interrupts that must know.
+        if as_json:
+            screen.as_json(msgspec.to_builtins(revoked))
+        else:
+            _say(revoked)
+            sys.stdout.flush()
+            if not (revoked.again or revoked.is_root) and _unseen(authority, revoked.id):
+                screen.say("  nothing with this id was seen so far")
+
+
+def _say(revoked: "Revoked") -> None:
     kind = "root of a task" if revoked.is_root else "node or capability"
-    if as_json:
-        screen.as_json(msgspec.to_builtins(revoked))
-    elif revoked.dying is not None:
-        screen.say(f"{kind} {revoked.id} {'is dead already' if revoked.again else 'would be revoked'}")
-        say_dying(revoked.dying)
-    else:
+    if revoked.dying is None:
         words.said_end(f"{kind} {revoked.id}", "revoked", revoked.position, again=revoked.again)
-    if unseen:
-        screen.say("  nothing with this id was seen so far")
+        return
+    screen.say(f"{kind} {revoked.id} {'is dead already' if revoked.again else 'would be revoked'}")
+    say_dying(revoked.dying)
 
 
 def _unseen(authority: "Authority", id_: str) -> bool:
@@ -57,7 +65,8 @@ def _unseen(authority: "Authority", id_: str) -> bool:
     from capx.errors import CapxError
 
     try:
-        return not any(authority.graph().below(unb64u(id_)))
+        with screen.busy("reading the log"):
+            return not any(authority.graph().below(unb64u(id_)))
     except CapxError:
         # The revocation stands, and a log that cannot be drawn does not make it a failure.
         return False
