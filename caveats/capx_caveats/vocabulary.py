@@ -76,6 +76,7 @@ class Vocabulary:
     def _one_by_one(self, block: bytes) -> tuple[Caveat, ...]:
         """The same, where something in the block is not understood."""
         try:
+            block.decode()  # elements are split without a look at their texts, and what is no UTF-8 is no JSON
             elements = _elements.decode(block)
         except _FAILURES as error:
             return (NotUnderstood(_excerpt(block), _reason(error)),)
