@@ -323,6 +323,7 @@ IDENTIFIERS = {
     "no array": b'{"1":"%s","crm":"%s"}',
     "a byte-order mark": b'\xef\xbb\xbf[1,"%s","crm","%s",1]',
     "a time beyond any": b'[1,"%s","crm","%s",10000000000000000]',
+    "a time that no double holds": b'[1,"%s","crm","%s",9007199254740992]',
 }
 
 
@@ -330,6 +331,11 @@ IDENTIFIERS = {
 def test_an_identifier_in_any_other_spelling_is_refused(form: bytes) -> None:
     identifier = form % (KEY.kid.encode(), b"AQEBAQEBAQEBAQEBAQEBAQ")
     assert refused(text(packed(*BLOCKS, identifier=identifier))) == "malformed"
+
+
+def test_the_last_time_that_a_double_holds_is_read() -> None:
+    identifier = wire.Identifier(KEY.kid, "crm", "AQEBAQEBAQEBAQEBAQEBAQ", 2**53 - 1)
+    assert wire.Identifier.decode(identifier.encode()) == identifier
 
 
 def test_an_identifier_of_another_format_version_says_so() -> None:

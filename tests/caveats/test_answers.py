@@ -194,6 +194,10 @@ def test_the_least_that_satisfies() -> None:
         assert caveat.refusal(facts) is None
 
 
+def test_a_budget_may_name_its_counter() -> None:
+    assert understood("budget", "usd", "1.50", "all") == build("Budget", "usd", "1.50", "all")
+
+
 SENTENCES: dict[str, Callable[[], Caveat | Constraint]] = {
     "for task T1": lambda: understood("task", "T1"),
     f"on intent {KEY}": lambda: understood("intent", KEY),

@@ -17,6 +17,10 @@ class Room(Struct, frozen=True):
         return self.source.removeprefix("caveats/")
 
 
+def _caveats(module: str, *tests: str) -> Room:
+    return Room(f"caveats/capx_caveats/{module}.py", tuple(f"tests/caveats/{test}.py" for test in tests))
+
+
 ROOMS: Final = {
     "chain": Room("capx/chain.py", ("tests/test_chain.py", "tests/test_wire.py", "tests/test_vectors.py")),
     "wire": Room("capx/wire.py", ("tests/test_wire.py", "tests/test_vectors.py")),
@@ -25,8 +29,11 @@ ROOMS: Final = {
         "capx/verifier.py",
         ("tests/test_verifier.py", "tests/test_present.py", "tests/test_wire.py", "tests/test_excess.py"),
     ),
-    **{
-        name: Room(f"caveats/capx_caveats/{name}.py", ("tests/caveats",))
-        for name in ("caveats", "marks", "constraints", "texts", "network", "plain")
-    },
+    "caveats": _caveats("caveats", "test_caveats", "test_vocabulary", "test_answers"),
+    "marks": _caveats("marks", "test_marks", "test_vocabulary", "test_answers"),
+    "places": _caveats("places", "test_marks"),
+    "plain": _caveats("plain", "test_constraints", "test_answers"),
+    "texts": _caveats("texts", "test_constraints", "test_answers"),
+    "constraints": _caveats("constraints", "test_constraints", "test_caveats", "test_answers"),
+    "network": _caveats("network", "test_network", "test_constraints"),
 }
