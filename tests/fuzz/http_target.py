@@ -1,7 +1,8 @@
 """Whatever request comes, a guarded application runs only what was presented for it and is allowed, and it answers.
 
 An input reads like a request: a line of method, path, query, root path and shape; header lines; an empty line; the
-body. In the shape, `F` asks FastAPI, `D` leaves while the body is read, and its length is the number of chunks. The
+body. In the shape, `F` asks FastAPI, `W` opens a WebSocket of the other application, `D` leaves while the body is read,
+and its length is the number of chunks. The
 header `present` stands for a fresh presentation of whatever the request turns out to be; `TOKEN` in a header's value
 for the one presentation that was made of one request.
 """
@@ -60,9 +61,13 @@ loop = asyncio.new_event_loop()
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer with the body, judged."""
-    body = (await receive())["body"]
+    body = (await receive()).get("body", b"")
     passage(scope).judge("a.echo", {})
     ran.append(body)
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close"})
+        return
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": body})
 
@@ -110,11 +115,11 @@ class Input(Struct):
 
     def scope(self) -> Scope:
         """What an application gets of its head."""
+        kind: Scope = {"type": "websocket"} if self.socket else {"type": "http", "method": self.method}
         return {
-            "type": "http",
+            **kind,
             "asgi": {"version": "3.0"},
             "http_version": "1.1",
-            "method": self.method,
             "scheme": "http",
             "path": unquote_to_bytes(self.path.partition(b"?")[0]).decode(errors="replace"),
             "raw_path": self.path,
@@ -125,8 +130,15 @@ class Input(Struct):
             "server": ("127.0.0.1", 80),
         }
 
+    @property
+    def socket(self) -> bool:
+        """Whether it opens a WebSocket."""
+        return "W" in self.shape and "F" not in self.shape
+
     def messages(self) -> list[Message]:
         """What it gets of its body."""
+        if self.socket:
+            return [{"type": "websocket.connect"}]
         count = max(1, len(self.shape))
         size = len(self.body) // count + 1
         chunks = [self.body[at * size : (at + 1) * size] for at in range(count)]
@@ -145,12 +157,12 @@ class Input(Struct):
             return None
         try:
             return HttpRequest(
-                method=self.method,
+                method="GET" if self.socket else self.method,
                 # A raw path is one up to its query, which some servers leave there.
                 target=(self.path.partition(b"?")[0] + (b"?" + self.query if self.query else b"")).decode("ascii"),
                 content_type=kinds[0].decode("latin-1") if kinds else None,
                 content_encoding=encodings[0].decode("latin-1") if encodings else None,
-                body=self.body,
+                body=b"" if self.socket else self.body,
             )
         except (CapxError, UnicodeDecodeError):
             return None
@@ -166,6 +178,8 @@ def seeds() -> Iterable[bytes]:
         yield b"GET " + path + b"  F\npresent:\n\n"
     for body in (b'{"sku":"sku-1","amount":2}', b'{"sku":"x"}', b'{"sku":"sku-1","amount":"2"}', b"{", b'{"sku":1e3}'):
         yield b"POST /orders   F\npresent:\ncontent-type: application/json\n\n" + body
+    yield b"GET /socket a=1  W\npresent:\n\n"
+    yield b"GET /socket a=1 /root W\ncapx-token: TOKEN\n\n"
     yield b"GET /nowhere   F\npresent:\n\n"
     yield b"POST /accounts/1   FF\npresent:\ncontent-encoding: gzip\n\n"
 
@@ -227,6 +241,10 @@ def asked(request: Input) -> int | None:
         sent.append(message)
 
     loop.run_until_complete(APPS["F" in request.shape](request.scope(), receive, send))
+    if request.socket:
+        kinds = [message["type"] for message in sent]
+        assert kinds in (["websocket.close"], ["websocket.accept", "websocket.close"]), "no answer to a WebSocket"
+        return 200 if "websocket.accept" in kinds else 401
     if not sent:
         assert "D" in request.shape, "no answer"
         return None
