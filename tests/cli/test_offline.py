@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from capx.bundle import Bundle
+from capx_caveats import Budget, Fresh
 from tests.cli.test_escape import hostile, on_terminal
 
 WARNING = "NOTHING WAS VERIFIED"
@@ -161,6 +162,13 @@ def test_what_only_the_resource_knows_is_left_open_until_it_is_given(home: Any, 
     assert 'ok  region is "eu"' in home(*call, "--attribute", "region=eu", token=token).out
     assert 'NO  region is "eu"' in home(*call, "--attribute", "region=us", token=token, code=1).out
     assert 'NO  args.deck is "deck-42"' in home("explain", "--action", "slides.write", token=token, code=1).out
+    demanding = Bundle.parse(slides).attenuate(Fresh(5), Budget("eur", "20")).text
+    said = home(*call, token=demanding).out
+    assert "?   news of deaths at most 5s old" in said
+    assert "?   at most 20 eur" in said
+    open_ = home("task", "open", "--allow", "crm.read").token
+    said = home("explain", "--action", "crm.read", "--tenant", "Acme", token=open_, code=1).out
+    assert "NO  names no tenant" in said
 
 
 def test_the_best_of_several_capabilities_answers(home: Any, task: str) -> None:

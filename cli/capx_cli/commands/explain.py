@@ -1,5 +1,6 @@
 """`capx explain`: a call, foreseen by what the token says itself."""
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +90,6 @@ def explain(
 
 def _walk(token: "Token", call: "Call") -> list[_Foreseen]:
     from capx import wire
-    from capx.court import judged
     from capx.decision import sentence, whose
     from capx.lineage import Refused, read
     from capx_caveats import DEFAULT, Facts
@@ -100,18 +100,22 @@ def _walk(token: "Token", call: "Call") -> list[_Foreseen]:
         lineage = read(frame.identifier_bytes, blocks, DEFAULT, frozenset())
     except Refused as stop:
         return [_Foreseen(0, whose(0, None), sentence(stop.refusal), "refuses")]
-    facts = Facts(call, int(time.time()), 0.0)
-    walk = [_foreseen(demand, judged(demand, facts), facts) for demand in lineage.demands]
+    # Nothing was heard of deaths: what demands news of them is for the resource to say.
+    facts = Facts(call, int(time.time()), math.inf)
+    walk = [_foreseen(demand, facts) for demand in lineage.demands]
+    if call.tenant is not None and lineage.tenant is None:
+        walk.append(_Foreseen(0, whose(0, None), "names no tenant", "refuses", "the call is made for one"))
     for refusal in lineage.standing:
         hop = refusal.hop or 0
         walk.append(_Foreseen(hop, whose(hop, refusal.hop_name), refusal.sentence, "refuses"))
     return walk
 
 
-def _foreseen(demand: "Demand", refusal: "Refusal | None", facts: "Facts") -> _Foreseen:
+def _foreseen(demand: "Demand", facts: "Facts") -> _Foreseen:
     from capx.decision import whose
 
     owner, sentence = whose(demand.hop, demand.name), demand.caveat.sentence()
+    refusal = demand.caveat.refusal(facts)
     if refusal is None:
         return _Foreseen(demand.hop, owner, sentence, "ok")
     if _for_the_resource_to_say(demand, refusal, facts):
@@ -128,7 +132,7 @@ def _for_the_resource_to_say(demand: "Demand", refusal: "Refusal", facts: "Facts
         return facts.call.tenant is None
     if isinstance(caveat, Where):
         return not caveat.attribute.startswith("args.") and caveat.attribute not in facts.call.attributes
-    return refusal.code == "no_meter"
+    return refusal.code in {"no_meter", "stale_liveness"}
 
 
 def _refused(walk: "Iterable[_Foreseen]") -> bool:
