@@ -7,12 +7,12 @@ it is; after that recording changes no verdict. A denial stands whether or not i
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 from capx.chain import b64u
 from capx.decision import Allowed, Decision, Denied
 from capx.errors import Unavailable
-from capx.lineage import Demand, Lineage, told
+from capx.lineage import Lineage, Section, told
 from capx.liveness import Liveness
 from capx.recorder import Recorder
 from capx_caveats import Allow, Call, Facts, Refusal
@@ -48,11 +48,10 @@ class Court:
     def refusals(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> list[Refusal]:
         """Steps 6 and 7: what refuses, deaths first, as far as one denial tells."""
         found = self.beside_caveats(lineage, presentation, facts)
-        for demand in lineage.demands:
-            if refusal := judged(demand, facts):
-                found.append(refusal)
-                if len(found) >= MAX_TOLD:
-                    break
+        for refusal in refusing(lineage.sections, facts):
+            found.append(refusal)
+            if len(found) >= MAX_TOLD:
+                break
         return found[:MAX_TOLD]
 
     def beside_caveats(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> list[Refusal]:
@@ -249,13 +248,16 @@ def _dead(key: bytes | str, code: str, lineage: Lineage) -> Refusal:
     )
 
 
-def judged(demand: Demand, facts: Facts) -> Refusal | None:
-    """What one demand says of a call, with whose it is; a caveat that fails or answers oddly refuses."""
-    try:
-        answer = demand.caveat.refusal(facts)
-    except Exception:  # noqa: BLE001 - a service's own caveat may raise anything, and allows nothing by it
-        answer = _ODD
-    return None if answer is None else told(answer if type(answer) is Refusal else _ODD, demand)
+def refusing(sections: Iterable[Section], facts: Facts) -> Iterator[Refusal]:
+    """The refusals of all caveats, with whose they are; a caveat that fails or answers oddly refuses."""
+    for section in sections:
+        for caveat in section.caveats:
+            try:
+                answer = caveat.refusal(facts)
+            except Exception:  # noqa: BLE001 - a service's own caveat may raise anything, and allows nothing by it
+                answer = _ODD
+            if answer is not None:
+                yield told(answer if type(answer) is Refusal else _ODD, section)
 
 
 _ODD = Refusal("not_understood", "demands what could not be judged", "a caveat that answers")

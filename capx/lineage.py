@@ -47,12 +47,20 @@ class Refused(Exception):
         self.refusal = refusal
 
 
-class Demand(Struct, frozen=True):
+class Demand(Struct, frozen=True, gc=False):
     """One caveat and whose it is: hop 0 is the authority's grant."""
 
     hop: int
     name: str | None
     caveat: Caveat
+
+
+class Section(Struct, frozen=True, gc=False):
+    """The caveats of one block and whose they are."""
+
+    hop: int
+    name: str | None
+    caveats: tuple[Caveat, ...]
 
 
 class Lineage(Struct, frozen=True):
@@ -70,10 +78,20 @@ class Lineage(Struct, frozen=True):
     hops: tuple[str, ...]
     ids: tuple[bytes, ...]
     digest: bytes
-    demands: tuple[Demand, ...]
+    sections: tuple[Section, ...]
     mortal: tuple[bytes | str, ...]
     standing: tuple[Refusal, ...]
     expires: int
+
+    @property
+    def demands(self) -> tuple[Demand, ...]:
+        """Every caveat that may refuse a call."""
+        return tuple(
+            Demand(section.hop, section.name, caveat)
+            for section in self.sections
+            for caveat in section.caveats
+            if may_refuse(caveat)
+        )
 
 
 def read(identifier: bytes, blocks: tuple[Block, ...], vocabulary: Vocabulary, require: frozenset[str]) -> Lineage:
@@ -87,8 +105,10 @@ def read(identifier: bytes, blocks: tuple[Block, ...], vocabulary: Vocabulary, r
     nonces = [step.nonce for step in steps]
     labels = [step.to for step in steps]
     tasks = [claims.task.id]
-    marks: list[Demand] = []
-    demands: list[Demand] = []
+    expires: list[int] = []
+    budgets = 0
+    sections: list[Section] = []
+    bounds: list[Demand] = []
     hop, name = 0, None
     for at, caveats in enumerate(decoded):
         if caveats and type(first := caveats[0]) is Hop:
@@ -98,12 +118,19 @@ def read(identifier: bytes, blocks: tuple[Block, ...], vocabulary: Vocabulary, r
             hop, name = len(nonces), first.to
         elif at > 0 and name is None:
             name = FIRST_HOLDER
+        sections.append(Section(hop, name, caveats))
         for caveat in caveats:
-            if type(caveat) is UntilCompleted:
+            if type(caveat) not in _NOTED:
+                continue
+            if type(caveat) is Expires:
+                expires.append(caveat.at)
+            elif type(caveat) is UntilCompleted:
                 tasks.append(caveat.task)
+            elif type(caveat) is Budget:
+                budgets += 1
             else:
-                (marks if type(caveat) in PLACES else demands).append(Demand(hop, name, caveat))
-    if sum(type(demand.caveat) is Budget for demand in demands) > MAX_BUDGETS:
+                bounds.append(Demand(hop, name, caveat))
+    if budgets > MAX_BUDGETS:
         raise Refused(Refusal("too_large", f"a token has more than {MAX_BUDGETS} budgets"))
     path = chain.nodes(claims.root.id, nonces)
     digests = chain.digests(identifier, blocks)
@@ -117,11 +144,19 @@ def read(identifier: bytes, blocks: tuple[Block, ...], vocabulary: Vocabulary, r
         hops=tuple(labels),
         ids=ids,
         digest=digests[-1],
-        demands=tuple(demands),
+        sections=tuple(sections),
         mortal=tuple(dict.fromkeys((*tasks, *path, *ids))),
-        standing=(*_standing(marks, len(nonces), len(steps)), *_undischarged(blocks)),
-        expires=min([demand.caveat.at for demand in demands if type(demand.caveat) is Expires]),
+        standing=(*_standing(bounds, len(nonces), len(steps)), *_undischarged(blocks)),
+        expires=min(expires),
     )
+
+
+_NOTED = frozenset({Expires, UntilCompleted, Budget, MaxHops, Hop, Holder, Sig})
+
+
+def may_refuse(caveat: Caveat) -> bool:
+    """Whether a caveat is judged by what it says itself: neither a mark nor looked up among deaths."""
+    return type(caveat) not in PLACES and type(caveat) is not UntilCompleted
 
 
 def caveats_of(block: Block, vocabulary: Vocabulary) -> tuple[Caveat, ...]:
@@ -165,16 +200,15 @@ def _incomplete(what: str) -> Refused:
     return Refused(Refusal("incomplete_authority", f"the authority's block has no {what}", what))
 
 
-def _standing(marks: Iterable[Demand], last_hop: int, granted_at: int) -> Iterator[Refusal]:
-    for demand in marks:
+def _standing(bounds: Iterable[Demand], last_hop: int, granted_at: int) -> Iterator[Refusal]:
+    for demand in bounds:
         caveat = demand.caveat
-        kind = type(caveat)
-        if kind is MaxHops:
+        if type(caveat) is MaxHops:
             came = last_hop - max(demand.hop, granted_at)
             if came > caveat.n:
                 sentence = f"allows {caveat.sentence()}, and {came} came"
                 yield told(Refusal("too_many_hops", sentence, caveat.sentence()), demand)
-        elif kind is Holder or kind is Sig or (kind is Hop and caveat.key is not UNSET):
+        elif type(caveat) is not Hop or caveat.key is not UNSET:
             yield told(Refusal("hop_unsigned", "names a key, and no signed chain leads there"), demand)
 
 
@@ -183,6 +217,6 @@ def _undischarged(blocks: tuple[Block, ...]) -> Iterator[Refusal]:
         yield Refusal("needs_discharge", "an approval is demanded, and none is presented", "a discharge")
 
 
-def told(refusal: Refusal, demand: Demand) -> Refusal:
+def told(refusal: Refusal, whose: Demand | Section) -> Refusal:
     """The refusal, with whose restriction it is."""
-    return replace(refusal, hop=demand.hop, hop_name=demand.name)
+    return replace(refusal, hop=whose.hop, hop_name=whose.name)

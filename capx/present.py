@@ -35,7 +35,8 @@ class ToolCall(Struct, frozen=True):
 
     def digest(self) -> str:
         """base64url of the SHA-256 that the presentation carries; InvalidCaveat for arguments that are not JSON."""
-        return b64u(sha256(canonical({"action": self.action, "args": dict(self.args)})).digest())
+        members = b'{"action":"%b","args":%b}' % (self.action.encode(), canonical(dict(self.args)))
+        return b64u(sha256(members).digest())
 
 
 class HttpRequest(Struct, frozen=True, kw_only=True):

@@ -16,18 +16,18 @@ cache keeps what bytes and key say, never a verdict, never a key. The clock neve
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn
 
 from msgspec import Struct
 
 from capx import chain, wire
 from capx.cache import Cache
-from capx.court import Admitted, Court, judged
+from capx.court import Admitted, Court, refusing
 from capx.decision import NO_TOKEN, Allowed, Decision, Denied
 from capx.errors import ConfigurationProblem, MalformedToken, Unavailable
 from capx.keys import AudienceKey, AudienceKeys
-from capx.lineage import Lineage, Refused, caveats_of, read
+from capx.lineage import Lineage, Refused, Section, caveats_of, may_refuse, read
 from capx.liveness import Liveness
 from capx.present import WINDOW_AFTER, WINDOW_BEFORE, Received, ToolCall
 from capx.recorder import NO_RECORDER, Recorder
@@ -179,10 +179,7 @@ class Verifier:
             return Explanation((), (misfit,), lineage)
         presentation = _presentation(lineage, authentic, mark)
         facts = Facts(call, now, self._court.age())
-        walk = tuple(
-            Restriction(demand.hop, demand.name, demand.caveat.sentence(), judged(demand, facts))
-            for demand in lineage.demands
-        )
+        walk = tuple(_restrictions(lineage, facts))
         refusals = (
             *self._court.beside_caveats(lineage, presentation, facts),
             *(each.refusal for each in walk if each.refusal is not None),
@@ -281,6 +278,14 @@ _BEARER_REFUSED = Refusal(
 
 def _nothing_to_burn() -> None:
     return None
+
+
+def _restrictions(lineage: Lineage, facts: Facts) -> Iterator[Restriction]:
+    for section in lineage.sections:
+        for caveat in section.caveats:
+            if may_refuse(caveat):
+                alone = Section(section.hop, section.name, (caveat,))
+                yield Restriction(section.hop, section.name, caveat.sentence(), next(refusing((alone,), facts), None))
 
 
 def _mark(last: tuple[Caveat, ...]) -> Presented | None:

@@ -30,7 +30,7 @@ MAX_IDENTIFIER: Final = 256
 """Bytes of an identifier."""
 SIGNATURE: Final = 32
 """Bytes of a signature."""
-PRESENTATION: Final = 130
+PRESENTATION: Final = 131
 """Bytes of all that a presentation of ours puts after the body: its block, the end, the signature."""
 
 _LOCATION, _IDENTIFIER, _VID, _SIGNATURE, _END = 1, 2, 4, 6, 0

@@ -8,7 +8,7 @@ enumeration sees is shown by verifiers that are wrong in one way each: it finds 
 # pyright: reportPrivateUsage=false
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ from msgspec.structs import replace
 import capx_caveats as caveats
 from capx import chain, lineage, verifier
 from capx.capability import Capability
-from capx.lineage import Demand, Lineage
+from capx.lineage import Demand, Lineage, Section
 from capx.present import ToolCall
 from capx_caveats import (
     DEFAULT,
@@ -32,6 +32,7 @@ from capx_caveats import (
     Fresh,
     Hop,
     Intent,
+    Mark,
     MaxHops,
     NotBefore,
     Presented,
@@ -260,6 +261,11 @@ def a_later_root_moves_the_nodes(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(verifier, "read", reading(change))
 
 
+def judging(read: Lineage, demands: Iterable[Demand]) -> Lineage:
+    """The same lineage, where these are all that may refuse."""
+    return replace(read, sections=tuple(Section(d.hop, d.name, (d.caveat,)) for d in demands))
+
+
 def the_last_max_hops_wins(patch: pytest.MonkeyPatch) -> None:
     def change(read: Lineage, blocks: tuple[chain.Block, ...]) -> Lineage:
         limits = [at for at, block in enumerate(blocks) if all_of_kind((block,), MaxHops)]
@@ -281,9 +287,9 @@ def the_last_until_completed_wins(patch: pytest.MonkeyPatch) -> None:
 def the_last_wins(kind: type[Caveat]) -> Mutate:
     def mutate(patch: pytest.MonkeyPatch) -> None:
         def change(read: Lineage, _: tuple[chain.Block, ...]) -> Lineage:
-            last: dict[bool, Demand] = {isinstance(demand.caveat, kind): demand for demand in read.demands}
-            kept = (d for d in read.demands if not isinstance(d.caveat, kind) or d is last[True])
-            return replace(read, demands=tuple(kept))
+            demands = read.demands
+            last: dict[bool, Demand] = {isinstance(demand.caveat, kind): demand for demand in demands}
+            return judging(read, [d for d in demands if not isinstance(d.caveat, kind) or d is last[True]])
 
         patch.setattr(verifier, "read", reading(change))
 
@@ -390,8 +396,7 @@ def test_the_naive_verifier_agrees_on_every_small_case() -> None:
 
 def what_is_not_understood_is_skipped(patch: pytest.MonkeyPatch) -> None:
     def change(read: Lineage, _: tuple[chain.Block, ...]) -> Lineage:
-        kept = (demand for demand in read.demands if not isinstance(demand.caveat, caveats.NotUnderstood))
-        return replace(read, demands=tuple(kept))
+        return judging(read, [d for d in read.demands if not isinstance(d.caveat, caveats.NotUnderstood)])
 
     patch.setattr(verifier, "read", reading(change))
 
@@ -404,7 +409,7 @@ def only_the_last_id_is_looked_up(patch: pytest.MonkeyPatch) -> None:
 
 
 def fresh_is_ignored(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Fresh, "refusal", lambda caveat, facts: None)
+    patch.setattr(Fresh, "refusal", Mark.refusal)
 
 
 @pytest.mark.parametrize("mutate", [what_is_not_understood_is_skipped, only_the_last_id_is_looked_up, fresh_is_ignored])

@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from capx_caveats.names import demand, is_action, is_attribute, is_label
+from capx_caveats.names import demand, demand_argument, demand_attribute, is_action, is_label
 from capx_caveats.values import JSON, demand_json
 
 NOTHING: Final[Mapping[str, JSON]] = MappingProxyType({})
@@ -32,10 +32,10 @@ class Call(Struct, frozen=True):
         if self.tenant is not None:
             demand(is_label(self.tenant), "a tenant", self.tenant)
         for name, value in self.args.items():
-            demand(is_label(name), "an argument name", name)
+            demand_argument(name)
             demand_json(value)
         for name, value in self.attributes.items():
-            demand(is_attribute(name), "an attribute name", name)
+            demand_attribute(name)
             demand_json(value)
 
 

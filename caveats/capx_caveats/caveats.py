@@ -12,7 +12,15 @@ from capx_caveats.call import Call, Facts
 from capx_caveats.caveat import Caveat, Refusal
 from capx_caveats.constraint import Wire
 from capx_caveats.constraints import AnyConstraint, Pair, demand_distinct, demand_presence, misfits
-from capx_caveats.names import demand, is_attribute, is_id, is_label, is_pattern
+from capx_caveats.names import (
+    demand,
+    demand_argument,
+    demand_attribute,
+    demand_pattern,
+    demand_tenant,
+    is_attribute,
+    is_id,
+)
 from capx_caveats.values import JSON, MISSING, Natural, Value, shown, told
 from capx_caveats.when import shown_duration, shown_instant
 
@@ -82,7 +90,7 @@ class Tenant(Caveat, frozen=True, tag="tenant"):
     name: str
 
     def __post_init__(self) -> None:
-        demand(is_label(self.name), "a tenant", self.name)
+        demand_tenant(self.name)
 
     def refusal(self, facts: Facts) -> Refusal | None:
         if facts.call.tenant == self.name:
@@ -110,7 +118,7 @@ class Entry(Wire, frozen=True):
     args: tuple[Pair, ...] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        demand(is_pattern(self.pattern), "an action, or one followed by .*", self.pattern)
+        demand_pattern(self.pattern)
         if self.args is not UNSET:
             demand_distinct(self.args)
 
@@ -123,9 +131,8 @@ class Entry(Wire, frozen=True):
         """None when every argument is as this entry has it, else the first that is not."""
         if self.args is UNSET:
             return None
-        for pair, name, value, _ in misfits(self.args, call.args):
-            return Fault(self, pair, name, value)
-        return None
+        found = misfits(self.args, call.args)
+        return Fault(self, found[0].pair, found[0].name, found[0].value) if found else None
 
     def sentence(self) -> str:
         """`slides.write where deck is "deck-42"`."""
@@ -170,7 +177,7 @@ class Allow(Caveat, frozen=True, tag="allow"):
         call = facts.call
         first: Fault | None = None
         for entry in self.entries:
-            if entry.matches(call.action):
+            if entry.pattern == call.action or entry.matches(call.action):
                 fault = entry.fault(call)
                 if fault is None:
                     return None
@@ -192,30 +199,21 @@ class Where(Caveat, frozen=True, tag="where"):
     constraint: AnyConstraint
 
     def __post_init__(self) -> None:
-        demand(type(self.attribute) is str, "an attribute", self.attribute)
-        name = self._argument
-        if name is None:
-            demand(is_attribute(self.attribute), "an attribute", self.attribute)
-            demand_presence(self.constraint, "a resource states its attributes")
+        if self.attribute.startswith("args."):
+            demand_argument(self.attribute[5:])
         else:
-            demand(is_label(name), "an argument name", name)
-
-    @property
-    def _argument(self) -> str | None:
-        return self.attribute[5:] if self.attribute.startswith("args.") else None
+            demand_attribute(self.attribute)
+            demand_presence(self.constraint, "a resource states its attributes")
 
     def refusal(self, facts: Facts) -> Refusal | None:
-        name = self._argument
-        value: Value
-        if name is None:
-            value = facts.call.attributes.get(self.attribute, MISSING)
-        else:
-            value = facts.call.args.get(name, MISSING)
+        of_argument = self.attribute.startswith("args.")
+        name = self.attribute[5:] if of_argument else self.attribute
+        value: Value = (facts.call.args if of_argument else facts.call.attributes).get(name, MISSING)
         if self.constraint.judge(value) is True:
             return None
         if value is MISSING:
             return Refusal("attribute_missing", f"demands {self.sentence()}, and it is missing", self.sentence())
-        given: JSON | UnsetType = UNSET if name is None else {name: told(value)}
+        given: JSON | UnsetType = {name: told(value)} if of_argument else UNSET
         return Refusal("argument_refused", f"demands {self.sentence()}", self.sentence(), given=given)
 
     def sentence(self) -> str:

@@ -49,8 +49,11 @@ class _BuiltAsRead(StructMeta):
             return value
 
 
-class Wire(Struct, array_like=True, frozen=True, forbid_unknown_fields=True, metaclass=_BuiltAsRead):
-    """A value with a positional array as its wire form; optional fields stand last and are dropped when absent."""
+class Wire(Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False, metaclass=_BuiltAsRead):
+    """A value with a positional array as its wire form; optional fields stand last and are dropped when absent.
+
+    Built of plain values alone it is no part of a cycle, so the garbage collector need not look at it.
+    """
 
     def wire(self) -> list[Any]:
         """The array that is encoded, with nested values in their own wire form."""

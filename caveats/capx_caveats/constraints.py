@@ -3,14 +3,14 @@
 To add one: write its class in the module of its like and name it in `AnyConstraint`, at the end.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, NamedTuple
 
 from msgspec import Meta
 
 from capx_caveats.constraint import Constraint, Verdict, Wire, every, some, too_much
 from capx_caveats.errors import InvalidCaveat
-from capx_caveats.names import demand, is_label
+from capx_caveats.names import demand_argument
 from capx_caveats.network import Cidr, Host, Url
 from capx_caveats.plain import Absent, Anything, Contains, Eq, In, Length, Range
 from capx_caveats.texts import Argv, Glob, Path, Prefix, Regex
@@ -104,7 +104,7 @@ class Pair(Wire, frozen=True):
     constraint: "AnyConstraint"
 
     def __post_init__(self) -> None:
-        demand(is_label(self.name), "an argument name", self.name)
+        demand_argument(self.name)
         if self.name == "*":
             demand_presence(self.constraint, '"*" judges arguments that are there')
 
@@ -153,11 +153,12 @@ def demand_distinct(pairs: tuple[Pair, ...]) -> None:
         raise InvalidCaveat("an argument is named twice")
 
 
-def misfits(pairs: tuple[Pair, ...], values: Mapping[str, JSON]) -> Iterator[Misfit]:
+def misfits(pairs: tuple[Pair, ...], values: Mapping[str, JSON]) -> list[Misfit]:
     """All that is not as the pairs have it: a closed world, where what no pair names may not be.
 
     A pair for `*` judges each of those that no other names.
     """
+    found: list[Misfit] = []
     seen = 0
     others: Pair | None = None
     for pair in pairs:
@@ -170,9 +171,9 @@ def misfits(pairs: tuple[Pair, ...], values: Mapping[str, JSON]) -> Iterator[Mis
             seen += 1
         said = pair.constraint.judge(value)
         if said is not True:
-            yield Misfit(pair, name, value, said)
+            found.append(Misfit(pair, name, value, said))
     if seen == len(values):
-        return
+        return found
     named = {pair.name for pair in pairs}
     rest = {name: value for name, value in values.items() if name not in named or name == "*"}
     weight = 0 if others is None else others.constraint.weight
@@ -180,7 +181,8 @@ def misfits(pairs: tuple[Pair, ...], values: Mapping[str, JSON]) -> Iterator[Mis
     for name, value in rest.items():
         said = False if others is None else None if endless else others.constraint.judge(value)
         if said is not True:
-            yield Misfit(others, name, value, said)
+            found.append(Misfit(others, name, value, said))
+    return found
 
 
 def demand_presence(constraint: Constraint, why: str) -> None:

@@ -13,7 +13,7 @@ from capx_caveats.call import Facts
 from capx_caveats.caveat import Caveat, Refusal
 from capx_caveats.constraint import Wire
 from capx_caveats.errors import InvalidCaveat
-from capx_caveats.names import demand, is_id, is_label
+from capx_caveats.names import demand, demand_agent, is_id
 from capx_caveats.values import Natural
 
 _LAST = {0: "A-Za-z0-9_-", 2: "AEIMQUYcgkosw048", 4: "AQgw"}
@@ -73,7 +73,7 @@ class Step(Wire, frozen=True):
     nonce: str
 
     def __post_init__(self) -> None:
-        demand(is_label(self.to), "an agent's name", self.to)
+        demand_agent(self.to)
         _demand_bytes(_NONCE(self.nonce), "a hop nonce is 8 bytes")
 
 
@@ -115,7 +115,7 @@ class Hop(Mark, frozen=True, tag="hop"):
     key: str | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        demand(is_label(self.to), "an agent's name", self.to)
+        demand_agent(self.to)
         _demand_bytes(_NONCE(self.nonce), "a hop nonce is 8 bytes")
         if self.key is not UNSET:
             _demand_bytes(_KEY(self.key), "a public key is 32 bytes")

@@ -6,7 +6,7 @@ than it compares (controls, format characters, line separators) is no label.
 
 import re
 from collections.abc import Callable
-from functools import lru_cache, wraps
+from functools import lru_cache
 from unicodedata import category
 
 from capx_caveats.errors import InvalidCaveat
@@ -24,17 +24,6 @@ LABEL_LENGTH = 128
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
-def _known(check: Callable[[str], bool]) -> Callable[[object], bool]:
-    """The check, remembered: the same few names stand in every token, and to look one up beats to match it again."""
-    remembered = lru_cache(maxsize=4096)(check)
-
-    @wraps(check)
-    def known(text: object) -> bool:
-        return isinstance(text, str) and len(text) <= LABEL_LENGTH and remembered(text)
-
-    return known
-
-
 def is_audience(text: object) -> bool:
     """Whether this is text that may name an audience."""
     return isinstance(text, str) and _AUDIENCE.fullmatch(text) is not None
@@ -45,10 +34,9 @@ def is_action(text: object) -> bool:
     return isinstance(text, str) and len(text) <= ACTION_LENGTH and _ACTION.fullmatch(text) is not None
 
 
-@_known
-def is_pattern(text: str) -> bool:
-    """Whether this is an action, or an action followed by `.*`."""
-    return len(text) <= ACTION_LENGTH and is_action(text.removesuffix(".*"))
+def is_pattern(text: object) -> bool:
+    """Whether this is text that is an action, or an action followed by `.*`."""
+    return isinstance(text, str) and len(text) <= ACTION_LENGTH and is_action(text.removesuffix(".*"))
 
 
 def is_id(text: object) -> bool:
@@ -56,16 +44,14 @@ def is_id(text: object) -> bool:
     return isinstance(text, str) and _ID.fullmatch(text) is not None
 
 
-@_known
-def is_attribute(text: str) -> bool:
+def is_attribute(text: object) -> bool:
     """Whether this is text that may name an attribute of a call, or a unit."""
-    return _ATTRIBUTE.fullmatch(text) is not None
+    return isinstance(text, str) and _ATTRIBUTE.fullmatch(text) is not None
 
 
-@_known
-def is_label(text: str) -> bool:
+def is_label(text: object) -> bool:
     """Whether this is text that may name an agent, a tenant or an argument: 1-128 characters, none of them hidden."""
-    if not 0 < len(text) <= LABEL_LENGTH:
+    if not isinstance(text, str) or not 0 < len(text) <= LABEL_LENGTH:
         return False
     return text.isprintable() or not any(category(character) in _HIDDEN for character in text)
 
@@ -74,6 +60,26 @@ def demand(good: bool, what: str, text: object) -> None:
     """Raise InvalidCaveat unless `good`; `what` names the kind of text that was wanted."""
     if not good:
         raise InvalidCaveat(f"{_quoted(text)} is not {what}")
+
+
+def _demand(check: Callable[[object], bool], what: str) -> Callable[[str], None]:
+    """Raises InvalidCaveat for a text that is no such name.
+
+    Names that are, are remembered: the same few stand in every token, and to look one up beats to match it again.
+    """
+
+    @lru_cache(maxsize=4096)
+    def demanded(text: str) -> None:
+        demand(check(text), what, text)
+
+    return demanded
+
+
+demand_agent = _demand(is_label, "an agent's name")
+demand_tenant = _demand(is_label, "a tenant")
+demand_argument = _demand(is_label, "an argument name")
+demand_attribute = _demand(is_attribute, "an attribute")
+demand_pattern = _demand(is_pattern, "an action, or one followed by .*")
 
 
 def _quoted(text: object) -> str:

@@ -117,7 +117,7 @@ def encode_block(caveats: tuple[Caveat, ...]) -> bytes:
 
 
 def _demand_brackets(block: bytes) -> None:
-    if block.count(b"[") > MAX_BRACKETS:
+    if len(block) > MAX_BRACKETS and block.count(b"[") > MAX_BRACKETS:
         raise TooLarge(f"a block has more than {MAX_BRACKETS} brackets")
 
 
