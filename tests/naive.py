@@ -60,7 +60,7 @@ def codes(
             demand(ids[-1] not in seen, "replayed")
     except Stop as stop:
         return [str(stop)]
-    told = [*lifeless(ids, chain, deaths, age), *standing(blocks, chain, call)]
+    told: list[str | None] = [*lifeless(ids, chain, deaths, age), *standing(blocks, chain, call)]
     told += [refusal(caveat, call, now, age) for caveats in chain for caveat in caveats]
     return [code for code in told if code][:32]
 
@@ -70,7 +70,7 @@ def decoded(token: str) -> tuple[bytes, list[Any], bytes]:
     demand(len(token) <= 16384, "too_large")
     demand(token not in {"c", "ca", "cap", "capx", "capx1"}, "truncated")
     demand(token.startswith("capx1_") or not re.match("capx[0-9]+_", token), "unknown_version")
-    demand(re.fullmatch("capx1_[A-Za-z0-9_-]*", token))
+    demand(token.startswith("capx1_") and re.fullmatch("[A-Za-z0-9_-]*", whole(token[6:])))
     data, at = unb64u(token[6:]), 1
 
     def byte(where: int) -> int:
@@ -113,8 +113,12 @@ def b64u(data: bytes) -> str:
     return urlsafe_b64encode(data).decode().rstrip("=")
 
 
+def whole(text: str) -> str:
+    return text[:-1] if len(text) % 4 == 1 else text
+
+
 def unb64u(text: str) -> bytes:
-    return urlsafe_b64decode(text[: len(text) - (len(text) % 4 == 1)] + "===")
+    return urlsafe_b64decode(whole(text) + "===")
 
 
 def mac(key: bytes, message: bytes) -> bytes:
@@ -148,7 +152,7 @@ def call_digest(received: Facts) -> str:
 def canonical(value: Any) -> str:
     """RFC 8785, within ±(2⁵³ - 1)."""
     if isinstance(value, dict):
-        names = sorted(value, key=lambda name: name.encode("utf-16-be"))
+        names = sorted(map(str, value), key=lambda name: name.encode("utf-16-be"))
         return "{" + ",".join(f"{canonical(name)}:{canonical(value[name])}" for name in names) + "}"
     if isinstance(value, list):
         return "[" + ",".join(map(canonical, value)) + "]"
@@ -232,19 +236,12 @@ def refusal(caveat: Any, call: Facts, now: int, age: float) -> str | None:
             good = judge(facts.get(name, MISSING), rule) is True
             return None if good else "argument_refused" if name in facts else "attribute_missing"
         case ["allow", entries]:
-            faults = [
-                fault
-                for pattern, *pairs in entries
-                if matches(call["action"], pattern)
-                for fault in [fault_of(pairs, call)]
-            ]
-            return "action_not_allowed" if not faults else None if None in faults else faults[0]
-    return "not_understood" if caveat is UNKNOWN else None
+            pairs = [pairs for pattern, *pairs in entries if matches(call["action"], pattern)]
+            faults = [[code for code, said in closed(call["args"], *one) if said is not True] for one in pairs if one]
+            return "action_not_allowed" if not pairs else faults[0][0] if [] not in pairs and all(faults) else None
+        case _:
+            return "not_understood" if caveat is UNKNOWN else None
 
 
 def matches(action: str, pattern: str) -> bool:
     return action == pattern or (pattern.endswith(".*") and action.startswith(pattern[:-1]))
-
-
-def fault_of(pairs: Any, call: Facts) -> str | None:
-    return next((code for code, said in closed(call["args"], *pairs) if said is not True), None) if pairs else None

@@ -104,7 +104,7 @@ def is_fact(value: Any) -> bool:
 
 def is_regex(value: Any) -> bool:
     try:
-        return is_text(value) and not re.search(r"\(\?[=!<]|\\[1-9]", value) and re.compile(value) is not None
+        return is_text(value) and not re.search(r"\(\?[=!<]|\\[1-9]", value) and bool(re.compile(value))
     except re.error:
         return False
 
@@ -157,11 +157,11 @@ def spells_ipv4(first: Any, last: Any) -> bool:
 def network(value: Any) -> Any:
     """The network in its one spelling, an address as one of a single address; None for any other value."""
     try:
-        found = ip_network(value) if type(value) is str else None
+        net: Any = ip_network(value if type(value) is str else "")
     except ValueError:
         return None
-    good = found is not None and value in {str(found), str(found[0]) if found.num_addresses == 1 else ""}
-    return found if good and "%" not in value and not spells_ipv4(found[0], found[-1]) else None
+    good = value in {str(net), str(net[0]) if net.num_addresses == 1 else ""} and "%" not in value
+    return net if good and not spells_ipv4(net[0], net[-1]) else None
 
 
 def segments(path: Any) -> Any:

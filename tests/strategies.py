@@ -10,8 +10,9 @@ from typing import Any
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from capx import chain, wire
+from capx import chain
 from capx.capability import Capability
+from capx.errors import MalformedToken
 from tests.lab import NONCES, NOW, ROOT_KEY, raw
 
 Strategy = st.SearchStrategy[Any]
@@ -209,14 +210,13 @@ GOOD: list[Any] = [
     ["where", "region", ["eq", "eu"]],
     ["max_hops", 2],
 ]
-SPELLINGS = (
-    lambda value: json.dumps(value, separators=(",", ":"), ensure_ascii=False),
-    lambda value: json.dumps(value, indent=1),
-)
 
 
 def spelled(value: Any, spelling: int = 0) -> bytes:
-    return SPELLINGS[spelling](value).encode()
+    """A block in compact JSON, or with all the white space and escapes that there may be."""
+    if spelling:
+        return json.dumps(value, indent=1).encode()
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 good: Strategy = st.lists(st.sampled_from(GOOD), min_size=1, max_size=2)
@@ -315,5 +315,5 @@ def token(made_of: tuple[chain.Block, ...]) -> Capability | None:
     """An authentic capability of these blocks; None if they are too much for one."""
     try:
         return raw(*made_of, key=ROOT_KEY)
-    except wire.MalformedToken:
+    except MalformedToken:
         return None

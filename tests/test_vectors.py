@@ -136,7 +136,12 @@ def test_the_naive_verifier_decides_as_the_specification_does(case: dict[str, An
 
 def facts(case: dict[str, Any]) -> dict[str, Any]:
     received = case["received"]
-    stated = {"action": received.get("action", ""), "args": received.get("args", {}), "tenant": None, "attributes": {}}
+    stated: dict[str, Any] = {
+        "action": received.get("action", ""),
+        "args": received.get("args", {}),
+        "tenant": None,
+        "attributes": {},
+    }
     return {**stated, **case.get("call", {})}
 
 
