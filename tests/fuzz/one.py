@@ -1,6 +1,7 @@
-"""Fuzz one target in this process: `python -m tests.fuzz.one TARGET FOLDER [libFuzzer's options]`.
+"""Fuzz one target in this process: `python -m tests.fuzz.one TARGET FOLDER [libFuzzer's options] [INPUT …]`.
 
-The folder gets the seeds, a dictionary, what the fuzzer grows out of them, and whatever makes the target fail.
+The folder gets the seeds, a dictionary, what the fuzzer grows out of them, and whatever makes the target fail. With
+inputs, no others are tried: that is how a failure is seen again.
 """
 
 import hashlib
@@ -33,7 +34,8 @@ def main() -> None:
     _plant(seeds, target.seeds())
     words.write_text("".join(f'"{word.replace(chr(34), chr(92) + chr(34))}"\n' for word in WORDS.split()))
     options = ["-max_len=20000", "-rss_limit_mb=2048", "-timeout=10", "-print_final_stats=1", f"-dict={words}"]
-    atheris.Setup([name, *options, f"-artifact_prefix={folder}/", *sys.argv[3:], str(grown), str(seeds)], target.check)
+    inputs = [] if any(not given.startswith("-") for given in sys.argv[3:]) else [str(grown), str(seeds)]
+    atheris.Setup([name, *options, f"-artifact_prefix={folder}/", *sys.argv[3:], *inputs], target.check)
     atheris.Fuzz()
 
 
