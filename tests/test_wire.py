@@ -444,3 +444,12 @@ def outcome(spelling: str, *earlier: wire.Frame) -> wire.Frame | str:
         return wire.decode(spelling, {frame.body: frame for frame in earlier}.get)
     except MalformedToken as error:
         return error.code
+
+
+def test_what_an_earlier_presentation_shared_is_not_read_again() -> None:
+    lab = Lab()
+    earlier, token = wire.decode(lab.present(TOKEN)), lab.present(TOKEN)
+    frame = wire.decode(token, {earlier.body: earlier}.get)
+    assert frame == wire.decode(token)
+    assert frame.identifier is earlier.identifier
+    assert all(one is other for one, other in zip(frame.blocks[:-1], earlier.blocks, strict=False))
