@@ -1,5 +1,8 @@
 """Finding recorded decisions: what fits, all that fits, and nothing else."""
 
+import contextlib
+import sqlite3
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -132,7 +135,25 @@ def test_reading_ends_where_the_log_ended_when_it_began_and_holds_no_writer_up(l
     next(reading)
     with long.store.write() as transaction:
         transaction.append("noted", b"{}", at=1)
+    with contextlib.closing(sqlite3.connect(long.store.path)) as other:
+        blocked, _, _ = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    assert not blocked
     assert sum(1 for _ in reading) == 2_499
+
+
+def test_memory_does_not_grow_with_the_log(long: Authority) -> None:
+    with long.store.write() as transaction:
+        for number in range(15_000):
+            body = msgspec.json.encode({**BODY, "id": f"e{number}", "tenant": "x" * 1_000})
+            transaction.append("decision", body, at=number)
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in long.find(denied=True)) > 15_000
+        assert len(list(long.find(denied=True, limit=3))) == 3
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8_000_000  # a third of what was read
 
 
 def test_kids_are_told_with_the_live_tasks_that_hold_tokens_of_them() -> None:

@@ -33,14 +33,26 @@ def commands() -> list[tuple[str, click.Command]]:
 
 def test_every_command_has_a_help_with_an_example_and_every_option_too() -> None:
     for name, command in commands():
-        if name == "demo":
-            continue
         help_text = command.get_help(click.Context(command))
         assert "Example: " in help_text, name
         assert "capx " in help_text, name
         for parameter in command.params:
             if isinstance(parameter, click.Option) and parameter.name != "help":
                 assert parameter.help, (name, parameter.name)
+
+
+WRITES_FOR_PROGRAMS = {
+    *("init", "task open", "mint", "delegate", "attenuate", "present", "call", "export", "import"),
+    *("keys export", "keys add", "keys activate", "keys retire", "shell-setup"),
+}
+"""Commands that write a token, a key, an answer or nothing to standard output."""
+
+
+def test_every_view_for_people_is_there_as_json() -> None:
+    for name, command in commands():
+        if not isinstance(command, click.Group):
+            json_too = any("--json" in parameter.opts for parameter in command.params)
+            assert json_too == (name not in WRITES_FOR_PROGRAMS), name
 
 
 def test_help_loads_neither_capx_nor_msgspec_nor_rich() -> None:

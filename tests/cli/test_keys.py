@@ -166,9 +166,14 @@ AS_ANYBODY = () if os.geteuid() else ("setpriv", "--bounding-set=-dac_override,-
 @pytest.mark.skipif(bool(AS_ANYBODY) and shutil.which("setpriv") is None, reason="root cannot give its rights up here")
 def test_a_home_that_cannot_be_written_is_said_to_be(home: Any) -> None:
     before = ring(home).kids
-    home.home.chmod(0o500)
     try:
-        for command, says in ((("keys", "add"), "Permission denied"), (("find",), "permissions of the file")):
+        for mode, command, says in (
+            (0o500, ("keys", "add"), "Permission denied"),
+            (0o500, ("find",), "permissions of the file"),
+            (0o000, ("keys", "add"), "capx.db cannot be looked at: Permission denied"),
+            (0o000, ("task", "list"), "capx.db cannot be looked at: Permission denied"),
+        ):
+            home.home.chmod(mode)
             done = subprocess.run(
                 (*AS_ANYBODY, *COMMAND, *command), env=home.env, capture_output=True, text=True, timeout=60, check=False
             )
@@ -178,6 +183,15 @@ def test_a_home_that_cannot_be_written_is_said_to_be(home: Any) -> None:
     finally:
         home.home.chmod(0o700)
     assert ring(home).kids == before
+
+
+def test_a_change_that_was_cut_short_is_found_by_doctor_until_the_next_one(home: Any) -> None:
+    left = home.home / "root.keys.new"
+    left.write_text("root half a li")
+    left.chmod(0o600)
+    assert f"a change that was cut short left {left}" in home("doctor").out
+    home("keys", "add")
+    assert "cut short" not in home("doctor").out
 
 
 def test_help_says_when_services_read_their_keys(capx: Any) -> None:

@@ -3,15 +3,12 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
 from capx_cli import screen
 from capx_cli.failure import DONE, UNUSABLE
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Finding = tuple[str, str, str]
 """What was looked at, `ok`, `warning` or `FAIL`, and a sentence."""
@@ -37,14 +34,18 @@ def doctor(as_json: bool) -> int:
     return UNUSABLE if any(state == FAIL for _, state, _ in findings) else DONE
 
 
-def _findings(home: "Path") -> Iterator[Finding]:
+def _findings(home: Path) -> Iterator[Finding]:
     from capx.home import ROOT_KEYS, STORE
 
     yield _python()
     yield from _distribution()
     yield _owned("home", home, f"{home} is a folder of yours alone")
     keys = _owned("root keys", home / ROOT_KEYS, "")
-    yield keys if keys[1] == FAIL else _tried("root keys", lambda: _keys(home / ROOT_KEYS))
+    if keys[1] == FAIL:
+        yield keys
+    else:
+        yield _tried("root keys", lambda: _keys(home / ROOT_KEYS))
+        yield from _left_behind(home / f"{ROOT_KEYS}.new")
     yield _owned("store", home / STORE, "only you may read it")
     yield _tried("log", lambda: _log(home / STORE))
 
@@ -70,7 +71,7 @@ def _distribution() -> Iterator[Finding]:
         yield "name", FAIL, f"the unrelated package capx {found} is installed and may shadow this one: {cure}"
 
 
-def _owned(what: str, path: "Path", good: str) -> Finding:
+def _owned(what: str, path: Path, good: str) -> Finding:
     try:
         found = path.stat()
     except OSError as error:
@@ -91,13 +92,18 @@ def _tried(what: str, check: Callable[[], str]) -> Finding:
         return what, FAIL, str(error)
 
 
-def _keys(path: "Path") -> str:
+def _left_behind(path: Path) -> Iterator[Finding]:
+    if path.exists():
+        yield "root keys", WARNING, f"a change that was cut short left {path}: remove it, it holds keys"
+
+
+def _keys(path: Path) -> str:
     from capx.keys import KeyRing
 
     return f"only you may read them; mints with {KeyRing.load(path).active.kid}"
 
 
-def _log(path: "Path") -> str:
+def _log(path: Path) -> str:
     from contextlib import closing
 
     from capx.ending import check_store
