@@ -77,7 +77,7 @@ def digests(identifier: bytes, blocks: Iterable[Block]) -> tuple[bytes, ...]:
 def block_digest(parent: bytes, block: Block) -> bytes:
     """d[i] of a block that stands after the one of d[i-1]."""
     if isinstance(block, bytes):
-        return sha256(_BLOCK + parent + _sized(block)).digest()
+        return sha256(_BLOCK + parent + len(block).to_bytes(4, "big") + block).digest()
     return digest(b"capx/1/third", parent, block.vid, block.cid)
 
 
@@ -91,7 +91,7 @@ def nodes(root: str, nonces: Iterable[str]) -> tuple[bytes, ...]:
     node = root_node(root)
     found = [node]
     for nonce in nonces:
-        node = sha256(_NODE + node + _sized(nonce.encode())).digest()[:16]
+        node = sha256(_NODE + node + len(nonce).to_bytes(4, "big") + nonce.encode()).digest()[:16]
         found.append(node)
     return tuple(found)
 
@@ -113,6 +113,7 @@ def whole_bytes(text: str) -> bytes:
     try:
         raw = text.encode("ascii").translate(_FROM_URL)
         if len(raw) % 4 == 1:
+            a2b_base64(raw[-1:] + b"AAA", strict_mode=True)  # makes no byte, and is of the alphabet all the same
             raw = raw[:-1]
         return a2b_base64(raw + b"=" * (-len(raw) % 4), strict_mode=True)
     except (Error, UnicodeEncodeError):

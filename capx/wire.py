@@ -149,7 +149,9 @@ def _frame(data: bytes, body: bytes, earlier: Frame | None) -> Frame:
             blocks.append(ThirdParty(vid, cid))
         else:
             blocks.append(cid)
-        at = _end(data, at)
+        if data[at] != _END:
+            raise _no_end(at)
+        at += 1
     signature, at = _field(data, at + 1, _SIGNATURE, MAX_IDENTIFIER)
     if len(signature) != SIGNATURE:
         raise MalformedToken(f"the signature has {len(signature)} bytes, not {SIGNATURE}")
@@ -164,11 +166,12 @@ def _opening(data: bytes) -> tuple[Identifier, bytes, int]:
         raise MalformedToken("these bytes are not of the version 2 format", "unknown_version")
     audience, at = _field(data, 1, _LOCATION, 63)
     raw, at = _field(data, at, _IDENTIFIER, MAX_IDENTIFIER)
-    at = _end(data, at)
+    if data[at] != _END:
+        raise _no_end(at)
     identifier = Identifier.decode(raw)
     if audience != identifier.audience.encode():
         raise MalformedToken("the location is not the identifier's audience")
-    return identifier, raw, at
+    return identifier, raw, at + 1
 
 
 def _no_prefix(text: str) -> MalformedToken:
@@ -209,10 +212,8 @@ def _field(data: bytes, at: int, kind: int, limit: int) -> tuple[bytes, int]:
     return data[start:end], end
 
 
-def _end(data: bytes, at: int) -> int:
-    if data[at] != _END:
-        raise MalformedToken(f"byte {at} is not the end of its section")
-    return at + 1
+def _no_end(at: int) -> MalformedToken:
+    return MalformedToken(f"byte {at} is not the end of its section")
 
 
 def _cut_short(data: bytes) -> MalformedToken:

@@ -40,16 +40,11 @@ Literal: TypeAlias = Plain | Annotated[tuple[Plain, ...], Meta(min_length=1)]
 Literals = Annotated[tuple[Literal, ...], Meta(min_length=1)]
 """A field: one literal or more."""
 
+_NUMBERS = frozenset({int, float})
 _DEPTH = 64
 _SHOWN = 80
 _SHOWN_ELEMENTS = 20
 _SHOWN_DEPTH = 3
-
-
-def is_number(value: object) -> bool:
-    """Whether the value is a JSON number: a bool is none."""
-    kind = type(value)
-    return kind is int or kind is float
 
 
 def _demand_number(value: float) -> None:
@@ -94,17 +89,13 @@ def demand_unicode(text: str) -> None:
 
 def same(value: Value, literal: Literal) -> bool | None:
     """Whether two values are equal by type: None where their types differ, at any depth."""
-    kind = type(value)
-    if kind is str or kind is bool:
-        return value == literal if type(literal) is kind else None
-    if kind is int or kind is float:
-        return value == literal if is_number(literal) else None
-    if value is None:
-        return True if literal is None else None
-    if kind is list or kind is tuple:
-        if type(literal) is not tuple:
-            return None
-        return _same_elements(value, literal)  # type: ignore[arg-type] # kind is a sequence
+    kind, other = type(value), type(literal)
+    if kind is other and kind is not tuple:
+        return value == literal
+    if kind in _NUMBERS and other in _NUMBERS:
+        return value == literal
+    if (kind is list or kind is tuple) and other is tuple:
+        return _same_elements(value, literal)  # type: ignore[arg-type] # both are sequences
     return None
 
 
