@@ -53,7 +53,7 @@ def kids(_: click.Context) -> Iterable[tuple[str, str]]:
 
     ring = KeyRing.load(home_folder() / ROOT_KEYS)
     for kid in ring.kids:
-        yield kid, "mints" if kid == ring.active.kid else "verifies"
+        yield kid, "active" if kid == ring.active.kid else "verifies"
 
 
 @_quietly

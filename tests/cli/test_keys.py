@@ -39,7 +39,7 @@ def test_a_whole_rotation_refuses_nothing_until_the_old_key_is_retired(home: Any
     new = added.out.strip()
     assert "it verifies, and does not mint yet" in added.err
     assert "restart each, then capx keys activate" in added.err
-    assert listed(home) == {old: ("mints", 1), new: ("verifies", 0)}
+    assert listed(home) == {old: ("active", 1), new: ("verifies", 0)}
     assert Capability.parse(home("task", "open", "--allow", "crm.read").token).kid == old
 
     out = ("keys", "export", "crm", "--out", str(tmp_path / "crm.keys"))
@@ -54,14 +54,14 @@ def test_a_whole_rotation_refuses_nothing_until_the_old_key_is_retired(home: Any
     assert Capability.parse(after).kid == new
     for token in (before, after):
         home("verify", "--action", "crm.read", token=token)
-    assert listed(home) == {new: ("mints", 1), old: ("verifies", 2)}
+    assert listed(home) == {new: ("active", 1), old: ("verifies", 2)}
 
     said = home("keys", "retire", old, code=2).err
     assert f"2 live tasks hold tokens minted under {old}: wait until capx keys list shows none, or --force" in said
     for task in home("task", "list", "--active", "--json").json[:2]:
         home("task", "complete", task["id"])
     assert "is retired" in home("keys", "retire", old).err
-    assert listed(home) == {new: ("mints", 1)}
+    assert listed(home) == {new: ("active", 1)}
     assert "not_authentic" in home("verify", "--action", "crm.read", token=before, code=1).out
     home("verify", "--action", "crm.read", token=after)
     assert old not in home("keys", "export", "crm").out

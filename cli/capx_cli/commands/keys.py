@@ -8,7 +8,7 @@ import click
 from capx_cli import completion, screen, words
 from capx_cli.failure import Unusable
 
-_STATES = {True: "mints", False: "verifies"}
+_STATES = {True: "active", False: "verifies"}
 
 
 @click.group(cls=words.InOrder)
@@ -57,7 +57,9 @@ def export(audience: str, out: Path | None, replace: bool) -> None:
 @keys.command("list", short_help="List the keys, and the live tasks of each.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 def list_(as_json: bool) -> None:
-    """List the live root keys: which one mints, and how many live tasks hold tokens of each.
+    """List the live root keys, each with how many live tasks hold tokens of it.
+
+    The active one mints and verifies, every other verifies.
 
     Example: capx keys list --json
     """
@@ -69,7 +71,7 @@ def list_(as_json: bool) -> None:
         screen.as_json([{"kid": kid, "state": state, "live_tasks": tasks} for kid, state, tasks in found])
     else:
         rows = ((kid, state, str(tasks)) for kid, state, tasks in found)
-        screen.table(("KID", "STATE", "LIVE TASKS"), rows, {"mints": screen.GOOD})
+        screen.table(("KID", "STATE", "LIVE TASKS"), rows, {"active": screen.GOOD})
 
 
 @keys.command(short_help="Add a key that verifies, and does not mint yet.")

@@ -40,7 +40,8 @@ def revoke(target: str | None, held: bool, dry_run: bool, as_json: bool, token_f
             target = _node(authority, read_bundle(token_file))
         elif target == "last":
             target = words.task_id(authority, target)
-        revoked = authority.revoke(target, dry_run=dry_run)
+        with screen.busy("revoking"):
+            revoked = authority.revoke(target, dry_run=dry_run)
         # Said before anything else is looked at: the log may be long, and whoever interrupts that must know.
         if as_json:
             screen.as_json(msgspec.to_builtins(revoked))

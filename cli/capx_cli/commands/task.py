@@ -126,7 +126,10 @@ def complete(task_id: str, dry_run: bool, as_json: bool) -> None:
     from capx.authority import Authority
 
     with Authority.open_home() as authority:
-        _ended(authority.complete(words.task_id(authority, task_id), dry_run=dry_run), as_json)
+        meant = words.task_id(authority, task_id)
+        with screen.busy("ending the task"):
+            ended = authority.complete(meant, dry_run=dry_run)
+    _ended(ended, as_json)
 
 
 @task.command("withdraw", context_settings=words.IDS)
@@ -141,7 +144,10 @@ def withdraw(task_id: str, dry_run: bool, as_json: bool) -> None:
     from capx.authority import Authority
 
     with Authority.open_home() as authority:
-        _ended(authority.withdraw(words.task_id(authority, task_id), dry_run=dry_run), as_json)
+        meant = words.task_id(authority, task_id)
+        with screen.busy("ending the task"):
+            ended = authority.withdraw(meant, dry_run=dry_run)
+    _ended(ended, as_json)
 
 
 def _ended(ended: "Ended", as_json: bool) -> None:
