@@ -85,6 +85,8 @@ def test_the_commands_that_are_printed_explore_a_kept_home(kept: tuple[dict[str,
     graph = result([*capx, "graph", answer["task"]], CAPX_HOME=str(home))
     assert graph.returncode == 0, graph.stderr
     assert "proofreader" in graph.stdout
+    found = result([*capx, "find", "--denied"], CAPX_HOME=str(home))
+    assert answer["denial"] in found.stdout, found.stderr
     why = result([*capx, "why", answer["denial"]], CAPX_HOME=str(home))
     assert "presentation-agent" in why.stdout, why.stderr
 

@@ -57,7 +57,8 @@ def show(console: Console, outcome: Outcome, kept: Path | None) -> None:
 def commands(home: Path, outcome: Outcome) -> list[str]:
     """Give the commands that show what a kept demo left."""
     capx = f"CAPX_HOME={shlex.quote(str(home))} capx"
-    return [f"{capx} task list", f"{capx} graph {outcome.task}", f"{capx} why {outcome.denial.get('id')}"]
+    shown = ("task list", f"graph {outcome.task}", "find --denied", f"why {outcome.denial.get('id')}")
+    return [f"{capx} {each}" for each in shown]
 
 
 def _titled(console: Console, title: str) -> None:
