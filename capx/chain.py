@@ -16,7 +16,7 @@ from capx.errors import MalformedToken
 
 _GENERATOR = b"macaroons-key-generator"
 _TO_URL = bytes.maketrans(b"+/", b"-_")
-_FROM_URL = bytes.maketrans(b"-_+/", b"+/  ")
+_FROM_URL = bytes.maketrans(b"-_+/=", b"+/   ")
 
 equal = hmac.compare_digest
 """Constant-time comparison."""

@@ -102,7 +102,8 @@ def bytes_of_it() -> Iterator[Case]:
         yield plain(f"a bit of {name} flipped", "not_authentic", text(bytes(changed)))
     for at in (1, 2, 4, 6, 9, 20, 70, 71, 72, 200, len(data) - 35, len(data) - 34, len(data) - 33, len(data) - 1):
         yield plain(f"cut after {at} bytes", "truncated", text(data[:at]))
-    yield plain("cut, and a single character that makes no byte", "truncated", text(data[:90]) + "!")
+    yield plain("cut, and a single character that makes no byte", "truncated", text(data[:90]) + "A")
+    yield plain("cut, and a single character of no alphabet", "malformed", text(data[:90]) + "!")
     yield plain("nothing after the prefix", "truncated", "capx1_")
     yield plain("cut within the prefix", "truncated", "capx")
     yield plain("no text", "no_token", "")
