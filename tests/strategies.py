@@ -143,14 +143,16 @@ def held(inner: Strategy) -> Strategy:
 simple: Strategy = st.one_of([rules for tag, (rules, _) in FAMILIES.items() if tag != "junk"])
 rules: Strategy = st.recursive(simple, composed, max_leaves=4)
 """Constraints, mostly sound."""
-judgements: Strategy = st.sampled_from(list(FAMILIES.values())).flatmap(
-    lambda family: st.tuples(
-        st.one_of(
-            family[0], composed(family[0]), composed(composed(family[0])), composed(st.one_of(family[0], simple))
-        ),
-        st.one_of(family[1], held(family[1]), held(held(family[1])), values),
+
+
+def about(rules: Strategy, values_of_it: Strategy) -> Strategy:
+    within = composed(rules)
+    return st.tuples(
+        st.one_of(rules, rules, within, composed(within)), st.one_of(values_of_it, values_of_it, held(values_of_it))
     )
-)
+
+
+judgements: Strategy = st.one_of([about(*family) for family in FAMILIES.values()])
 """A constraint, and a value that is mostly one of those it is about."""
 
 ACTIONS = ("a.read", "a.write", "a.b.read", "b.read")
@@ -317,3 +319,38 @@ def token(made_of: tuple[chain.Block, ...]) -> Capability | None:
         return raw(*made_of, key=ROOT_KEY)
     except MalformedToken:
         return None
+
+
+HEADERS: Strategy = st.sampled_from([None, "", "application/json", "text/plain; charset=\u00e9"])
+requests: Strategy = st.fixed_dictionaries(
+    {
+        "profile": st.just("http"),
+        "method": st.sampled_from(["GET", "POST", "get"]),
+        "target": st.sampled_from(["/", "/a?b", "/a%2Fb", "/..", "//", "/?"]),
+        "content_type": HEADERS,
+        "content_encoding": HEADERS,
+        "body": st.sampled_from(["", "e30", "AAE"]),
+    }
+)
+"""What an HTTP service receives; the body in base64url."""
+tool_calls: Strategy = st.fixed_dictionaries(
+    {"profile": st.just("tool"), "action": st.sampled_from(ACTIONS), "args": arguments}
+)
+"""What a tool receives."""
+
+
+@st.composite
+def touched(draw: st.DrawFn, text: str) -> str:
+    """A token of which something was changed: its characters, or the bytes they stand for."""
+    if draw(st.booleans()):
+        return cut(draw, text, st.sampled_from(["", "A", "=", "_", "\n", "\u00e9", "capx1_", text]))
+    data = chain.unb64u(text[6:])
+    filling = st.one_of(st.binary(max_size=2), st.sampled_from([b"\x80\x01", b"\xff\x7f", b"\x06\x20", data]))
+    return "capx1_" + chain.b64u(cut(draw, data, filling))
+
+
+def cut(draw: st.DrawFn, whole: Any, filling: Strategy) -> Any:
+    """The whole with a piece taken out, and another put in its place."""
+    begin = draw(st.one_of(st.integers(0, 12), st.integers(0, len(whole))))
+    end = draw(st.sampled_from([begin, begin + 1, begin + 2, len(whole)]))
+    return whole[:begin] + draw(filling) + whole[end:]

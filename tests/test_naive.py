@@ -1,34 +1,49 @@
 """Two verifiers that share no code give the same reasons, whatever the chain, the call and the state."""
 
-# An audience key is read out of the library here, for the other verifier.
+# A key and lists are read out of the library here, to be compared or given to the other verifier.
 # pyright: reportPrivateUsage=false
 
-from typing import Any
+import re
+from typing import Any, get_args
 
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from capx.chain import Block
-from capx.present import ToolCall
+from capx.chain import Block, unb64u
+from capx.present import HttpRequest, Received, ToolCall
+from capx_caveats import DEFAULT, AnyConstraint, network
 from capx_caveats import Call as Stated
-from tests import naive, strategies
-from tests.lab import KEY, NOW, Lab, codes
+from tests import naive, naive_rules, strategies
+from tests.lab import KEY, NOW, Lab, codes, minted
 from tests.strategies import Call, State
 
+READ = ToolCall("a.read")
+CALL = Call("a.read", {}, None, {})
+ALIVE = State(NOW, (), 0.0)
 
-def told_twice(token: str, call: Call, deaths: dict[bytes | str, str], state: State, **more: Any) -> tuple[Any, Any]:
+
+def told_twice(token: str, received: dict[str, Any], call: Call, deaths: Any = None, state: State = ALIVE) -> list[Any]:
     """What the library and the naive verifier say of one presentation."""
-    lab = Lab(**more)
+    lab = Lab()
     lab.clock.now = state.now
-    lab.deaths.deaths.update(deaths)
+    lab.deaths.deaths.update(deaths or {})
     lab.deaths.years = state.age
     stated = Stated(call.action, call.args, call.tenant, call.attributes)
-    said = codes(lab.verifier.decide(token, ToolCall(call.action, call.args), stated))
-    received = {"profile": "tool", "action": call.action, "args": call.args}
+    said = list(codes(lab.verifier.decide(token, as_received(received), stated)))
     keys = {KEY.kid: KEY._secret}
-    return list(said), naive.codes(
-        token, "crm", keys, received, call.facts(), now=state.now, deaths=deaths, age=state.age, **more
-    )
+    world: dict[str, Any] = {"now": state.now, "deaths": deaths or {}, "age": state.age}
+    return [said, naive.codes(token, "crm", keys, received, call.facts(), **world)]
+
+
+def as_received(received: dict[str, Any]) -> Received:
+    if received["profile"] == "tool":
+        return ToolCall(received["action"], received["args"])
+    parts = {name: value for name, value in received.items() if name not in {"profile", "body"}}
+    return HttpRequest(**parts, body=unb64u(received["body"]))
+
+
+def as_sent(call: Call) -> dict[str, Any]:
+    return {"profile": "tool", "action": call.action, "args": call.args}
 
 
 @given(strategies.chains, strategies.calls, strategies.states)
@@ -37,8 +52,8 @@ def test_any_chain_is_judged_alike(blocks: tuple[Block, ...], call: Call, state:
     capability = strategies.token(blocks)
     assume(capability is not None)
     assert capability is not None
-    token = capability.present(ToolCall(call.action, call.args), now=NOW).text
-    said, naively = told_twice(token, call, state.deaths(capability), state)
+    token = capability.present(as_received(as_sent(call)), now=NOW).text
+    said, naively = told_twice(token, as_sent(call), call, state.deaths(capability), state)
     assert said == naively
 
 
@@ -50,6 +65,40 @@ def test_any_constraint_judges_any_value_alike(judgement: tuple[Any, Any], negat
     capability = strategies.token((strategies.spelled(strategies.WHOLE), block))
     assert capability is not None
     call = Call("a.read", {"id": value}, None, {})
-    token = capability.present(ToolCall(call.action, call.args), now=NOW).text
-    said, naively = told_twice(token, call, {}, State(NOW, (), 0.0))
+    said, naively = told_twice(capability.present(ToolCall(call.action, call.args), now=NOW).text, as_sent(call), call)
     assert said == naively
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None)
+def test_a_token_that_was_touched_is_refused_alike(data: st.DataObject) -> None:
+    whole = minted().present(READ, now=NOW).text
+    said, naively = told_twice(data.draw(strategies.touched(whole)), as_sent(CALL), CALL)
+    assert said == naively
+
+
+@given(st.one_of(strategies.requests, strategies.tool_calls), st.one_of(strategies.requests, strategies.tool_calls))
+@settings(max_examples=200, deadline=None)
+def test_what_is_received_is_what_was_presented_or_is_not_alike(made: dict[str, Any], came: dict[str, Any]) -> None:
+    for received in (made, came):
+        token = minted().present(as_received(made), now=NOW).text
+        said, naively = told_twice(token, received, CALL)
+        assert said == naively
+        assert (said == []) == (naive.canonical(received) == naive.canonical(made))
+
+
+def test_the_lists_of_the_specification_are_those_in_use() -> None:
+    hosts = naive_rules.HOSTS
+    assert set(hosts["here"]) == network._HERE
+    assert set(hosts["metadata"]) == network._METADATA
+    assert set(hosts["hostless_schemes"]) == network._HOSTLESS
+    assert hosts["own_ports"] == network._OWN_PORTS
+    assert hosts["ipv4_in_ipv6"] == list(network._V4_IN_V6)
+    disguised = {chr(code) for low, high in hosts["disguised"] for code in range(int(low, 16), int(high, 16) + 1)}
+    assert disguised == {one for one in map(chr, range(0x110000)) if re.match(network._DISGUISED, one)}
+
+
+def test_the_specification_has_every_tag_and_no_other() -> None:
+    constraints = {kind.__struct_config__.tag for kind in get_args(AnyConstraint)}
+    assert set(naive_rules.SPEC["constraints"]) == constraints
+    assert set(naive_rules.SPEC["caveats"]) == {kind.__struct_config__.tag for kind in DEFAULT.caveats}
