@@ -27,7 +27,7 @@ def create_home(given: Path | str | None = None) -> Path:
     """The folder, made with a new store and a new root key; a making that was cut short is finished."""
     folder = home_folder(given)
     store, keys = folder / STORE, folder / ROOT_KEYS
-    if keys.exists():
+    if _holds_something(keys):
         if store.exists():
             raise ConfigurationProblem(f"an authority lives in {folder} already")
         raise ConfigurationProblem(
@@ -39,8 +39,11 @@ def create_home(given: Path | str | None = None) -> Path:
     except OSError as error:
         raise ConfigurationProblem(f"the folder {folder} cannot be made: {error.strerror}") from error
     # The store first: keys that no token was minted with yet may be made anew, a store may not.
-    if not store.exists() or store.stat().st_size == 0:
+    if not _holds_something(store):
         SQLiteStore.create(store).close()
+    # An empty file is what a making leaves that was cut short between naming its keys and writing them.
+    if _there(keys) and not _holds_something(keys):
+        keys.unlink()
     KeyRing(RootKey.generate()).save(keys)
     return folder
 
@@ -67,6 +70,10 @@ def _lived_in(given: Path | str | None) -> Path:
     if not _there(folder / ROOT_KEYS):
         raise KeyProblem(f"the root keys {folder / ROOT_KEYS} are not there: put them back from where they are kept")
     return folder
+
+
+def _holds_something(path: Path) -> bool:
+    return _there(path) and path.stat().st_size > 0
 
 
 def _there(path: Path) -> bool:

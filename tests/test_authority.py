@@ -403,6 +403,11 @@ def test_a_home_that_was_made_half_is_finished(tmp_path: Path) -> None:
         Authority.open_home(home)
     create_home(home)
     Authority.open_home(home).close()
+    (home / "root.keys").write_bytes(b"")
+    with pytest.raises(KeyProblem, match="holds no key"):
+        Authority.open_home(home)
+    create_home(home)
+    Authority.open_home(home).close()
 
 
 def test_root_keys_that_others_may_read_are_refused(tmp_path: Path) -> None:
