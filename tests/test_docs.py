@@ -229,7 +229,7 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
 def test_every_page_is_linked_from_the_index() -> None:
     docs = CHECKOUT / "docs"
     linked = {docs / "README.md"}
-    for index in (docs / "README.md", docs / "decisions" / "README.md"):
+    for index in (docs / "README.md", docs / "decisions" / "README.md", docs / "spec" / "README.md"):
         linked |= {(index.parent / found["target"]).resolve() for found in LINK.finditer(index.read_text("utf-8"))}
     assert set(docs.rglob("*.md")) <= linked
 
