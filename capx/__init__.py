@@ -15,8 +15,9 @@
 A service embeds a `Verifier`, or a guard of `capx.guard`; an agent holds a `Bundle` and calls through `capx.agent`.
 """
 
+from typing import TYPE_CHECKING
+
 from capx.acting import acting
-from capx.authority import Authority
 from capx.bundle import Bundle
 from capx.capability import Capability, Presentation
 from capx.court import Admitted
@@ -46,19 +47,35 @@ from capx_caveats import (
     allow,
     any_of,
     anything,
+    argv,
     between,
+    budget,
+    cidr,
+    contains,
     each,
     expires,
+    fields,
+    fresh,
+    glob,
+    host,
+    length,
     max_hops,
     not_,
     not_before,
+    not_in,
     one_of,
     prefix,
+    regex,
+    subset,
     tenant,
     until_completed,
+    url,
     where,
     within,
 )
+
+if TYPE_CHECKING:
+    from capx.authority import Authority
 
 __all__ = [
     "Admitted",
@@ -96,16 +113,38 @@ __all__ = [
     "allow",
     "any_of",
     "anything",
+    "argv",
     "between",
+    "budget",
+    "cidr",
+    "contains",
     "each",
     "expires",
+    "fields",
+    "fresh",
+    "glob",
+    "host",
+    "length",
     "max_hops",
     "not_",
     "not_before",
+    "not_in",
     "one_of",
     "prefix",
+    "regex",
+    "subset",
     "tenant",
     "until_completed",
+    "url",
     "where",
     "within",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import the authority when it is asked for: agents and services do without it and its store."""
+    if name == "Authority":
+        from capx.authority import Authority
+
+        return Authority
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

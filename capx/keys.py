@@ -11,12 +11,14 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from capx.chain import b64u, digest, equal, mac, macaroon_key, unb64u
 from capx.errors import InvalidRequest, KeyProblem, MalformedToken
 from capx_caveats import is_audience
+
+if TYPE_CHECKING:
+    from pathlib import Path  # slow to import, and only whoever has one calls what takes one
 
 KEY_BYTES = 32
 KID_BYTES = 8
@@ -147,7 +149,7 @@ class KeyRing(_Secret):
         return f"KeyRing(active={self.active.kid!r}, kids={sorted(self._keys)!r})"
 
     @classmethod
-    def load(cls, path: Path) -> "KeyRing":
+    def load(cls, path: "Path") -> "KeyRing":
         """Read a root key file; KeyProblem when it may not be used."""
         keys: list[RootKey] = []
         for number, (kind, *fields) in _lines(path):
@@ -161,12 +163,12 @@ class KeyRing(_Secret):
             raise KeyProblem(f"{path} holds no key")
         return cls(keys[0], keys[1:])
 
-    def save(self, path: Path) -> None:
+    def save(self, path: "Path") -> None:
         """Write a root key file that only its owner may read; never over an existing file."""
         _write(path, self.lines())
 
     @classmethod
-    def change(cls, path: Path, change: "Callable[[KeyRing], KeyRing]") -> "KeyRing":
+    def change(cls, path: "Path", change: "Callable[[KeyRing], KeyRing]") -> "KeyRing":
         """Replace what a root key file holds by what `change` makes of it; gives the new keys.
 
         Whoever changes it at the same time waits. A change that raises, or that a crash cut short, is none.
@@ -209,7 +211,7 @@ class AudienceKeys(_Secret):
         return "".join(f"{key.line()}\n" for key in self._keys.values())
 
     @classmethod
-    def load(cls, path: Path, audience: str | None = None) -> "AudienceKeys":
+    def load(cls, path: "Path", audience: str | None = None) -> "AudienceKeys":
         """Read the key file of one audience; KeyProblem when it may not be used or is another's."""
         keys: list[AudienceKey] = []
         for number, (kind, *fields) in _lines(path):
@@ -220,7 +222,7 @@ class AudienceKeys(_Secret):
             raise KeyProblem(f"{path} holds no key")
         return cls(audience or keys[0].audience, keys)
 
-    def save(self, path: Path, *, replace: bool = False) -> None:
+    def save(self, path: "Path", *, replace: bool = False) -> None:
         """Write a key file that only its owner may read; over an existing file only with `replace`, and then whole."""
         lines = self.dump().splitlines()
         if not replace:
@@ -230,7 +232,7 @@ class AudienceKeys(_Secret):
             _replace(path, lines)
 
 
-def _lines(path: Path) -> Iterable[tuple[int, list[str]]]:
+def _lines(path: "Path") -> Iterable[tuple[int, list[str]]]:
     try:
         with path.open(encoding="ascii") as file:
             if os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o077:
@@ -243,14 +245,14 @@ def _lines(path: Path) -> Iterable[tuple[int, list[str]]]:
     return [(number, line.split()) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
 
 
-def _unb64u(path: Path, number: int, text: str) -> bytes:
+def _unb64u(path: "Path", number: int, text: str) -> bytes:
     try:
         return unb64u(text)
     except MalformedToken:
         raise KeyProblem(f"{path}, line {number}: the key is not base64url") from None
 
 
-def _write(path: Path, lines: Iterable[str], owner: os.stat_result | None = None) -> None:
+def _write(path: "Path", lines: Iterable[str], owner: os.stat_result | None = None) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -272,7 +274,7 @@ def _write(path: Path, lines: Iterable[str], owner: os.stat_result | None = None
         raise KeyProblem(f"cannot write the key file {path}: {error.strerror}") from None
 
 
-def _replace(path: Path, lines: Iterable[str]) -> None:
+def _replace(path: "Path", lines: Iterable[str]) -> None:
     """Put a new file in the place of an old one, of the same owner; readers see the one or the other."""
     beside = path.with_name(f"{path.name}.new")
     with _explained(path):
@@ -290,7 +292,7 @@ def _replace(path: Path, lines: Iterable[str]) -> None:
         raise
 
 
-def _owner(path: Path) -> os.stat_result | None:
+def _owner(path: "Path") -> os.stat_result | None:
     """Whose the file is, who goes on being able to read it; nobody's if it is not there."""
     try:
         found = path.lstat()
@@ -303,7 +305,7 @@ def _owner(path: Path) -> os.stat_result | None:
 
 
 @contextmanager
-def _alone(path: Path) -> Generator[None]:
+def _alone(path: "Path") -> Generator[None]:
     """A block that no other process is in for the same folder; KeyProblem when one stays in it."""
     with _explained(path):
         # The folder is locked, not the file: that one is replaced.
@@ -319,7 +321,7 @@ def _alone(path: Path) -> Generator[None]:
         os.close(folder)
 
 
-def _locked(path: Path, folder: int) -> bool:
+def _locked(path: "Path", folder: int) -> bool:
     with _explained(path):
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -329,14 +331,14 @@ def _locked(path: Path, folder: int) -> bool:
 
 
 @contextmanager
-def _explained(path: Path) -> Generator[None]:
+def _explained(path: "Path") -> Generator[None]:
     try:
         yield
     except OSError as error:
         raise KeyProblem(f"cannot change the key file {path}: {error.strerror}") from None
 
 
-def _sync(folder: Path) -> None:
+def _sync(folder: "Path") -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

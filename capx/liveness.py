@@ -9,7 +9,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Protocol
 
 from capx.errors import StoreProblem
@@ -39,12 +38,12 @@ class StoreLiveness:
 
     def __init__(
         self,
-        source: DeathSource | Path | str,
+        source: DeathSource | os.PathLike[str] | str,
         *,
         poll: float = 0.02,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._source = _of_path(source) if isinstance(source, Path | str) else source
+        self._source = _of_path(source) if isinstance(source, os.PathLike | str) else source
         self._poll = poll
         self._clock = clock
         self._lock = threading.Lock()
@@ -100,7 +99,7 @@ class StoreLiveness:
         self._next_look = self._clock() + self._poll
 
 
-def _of_path(path: Path | str) -> DeathSource:
+def _of_path(path: os.PathLike[str] | str) -> DeathSource:
     from capx.store.sqlite_news import SQLiteNews
 
-    return SQLiteNews(path)
+    return SQLiteNews(os.fspath(path))

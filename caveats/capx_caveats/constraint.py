@@ -70,7 +70,7 @@ class Wire(Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=
 
 def _exact(value: Any) -> Any:
     """The value if it is of the very types that JSON is read as, lists as tuples; InvalidCaveat for any other."""
-    kind: type[Any] = type(value)
+    kind = type(value)  # pyright: ignore[reportUnknownVariableType] # of whatever was given
     if kind is str:
         demand_unicode(value)
     elif kind is list or kind is tuple:
@@ -88,9 +88,8 @@ def _stand_in(value: Any) -> Any:
     if isinstance(value, Constraint) and is_own(type(value)):
         return ["absent" if value.about_absence else "anything"]
     if isinstance(value, tuple):
-        given: tuple[Any, ...] = value
-        held = tuple(map(_stand_in, given))
-        return held if any(map(operator.is_not, held, given)) else given
+        held = tuple(map(_stand_in, value))  # pyright: ignore[reportUnknownArgumentType] # elements of any kind
+        return held if any(map(operator.is_not, held, value)) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType] # as above
     return value
 
 

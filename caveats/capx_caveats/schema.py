@@ -1,0 +1,201 @@
+"""The JSON Schema of a block, made from the very classes that read one.
+
+Law: it refuses nothing that a decoder reads. It lets pass more, since a schema cannot say all that a class demands;
+what it cannot say stands in its descriptions.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, cast, get_args
+
+import msgspec
+
+from capx_caveats.caveats import Allow, Budget, Entry, Tenant, UntilCompleted, Where
+from capx_caveats.constraint import Wire
+from capx_caveats.constraints import AnyConstraint, Each, Fields, Pair
+from capx_caveats.marks import Holder, Hop, Intent, Presented, Root, Sig, Step, Task
+from capx_caveats.names import ACTION_LENGTH, LABEL_LENGTH
+from capx_caveats.network import MAX_HOST, MAX_NETWORK, MAX_URL, Cidr, Host, Url
+from capx_caveats.plain import Length, Range
+from capx_caveats.texts import MAX_PROGRAM, MAX_TEXT, Glob, Path, Regex
+from capx_caveats.values import Literal, Natural, Text
+from capx_caveats.vocabulary import DEFAULT, MAX_BRACKETS, MAX_CAVEATS, Vocabulary
+
+Schema = dict[str, Any]
+
+ID: Final = "urn:capx:1:block"
+"""The schema's own name; it leads nowhere."""
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_DEFS = "#/$defs/"
+_ABOUT = (
+    "One block of a capability: its caveats. A reader refuses what this refuses, and more: what a schema cannot say "
+    "stands in the descriptions. The text of a block is strict JSON in UTF-8 without a byte-order mark, and has at "
+    f"most {MAX_BRACKETS} `[`. Where in a chain a mark may stand is no matter of its form."
+)
+_ACTION = r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*"
+_ATTRIBUTE = "[a-z][a-z0-9_]{0,31}"
+_LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_BYTES = "[A-Za-z0-9_-]"
+_HIDDEN = "No control, format or surrogate character, no line or paragraph separator (Unicode Cc, Cf, Cs, Zl, Zp)."
+
+
+def _text(pattern: str | None = None, about: str = "", **more: Any) -> Schema:
+    whole = {} if pattern is None else {"pattern": f"^(?:{pattern})$"}
+    return {"type": "string", **whole, **more, **({"description": about} if about else {})}
+
+
+_TEXTS: Final[Mapping[str, Schema]] = {
+    "id": _text("[A-Za-z0-9_-]{1,64}"),
+    "label": _text(minLength=1, maxLength=LABEL_LENGTH, about=_HIDDEN),
+    "pattern": _text(rf"{_ACTION}(?:\.\*)?", maxLength=ACTION_LENGTH),
+    "attribute": _text(_ATTRIBUTE),
+    "attribute or args.NAME": _text(rf"args\.[^\x00]{{1,{LABEL_LENGTH}}}|{_ATTRIBUTE}", f"For the NAME: {_HIDDEN}"),
+    "amount": _text(r"(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,6})?"),
+    "profile": {"enum": ["tool", "http"]},
+    "8 bytes": _text(f"{_BYTES}{{10}}[AEIMQUYcgkosw048]"),
+    "12 bytes": _text(f"{_BYTES}{{16}}"),
+    "32 bytes": _text(f"{_BYTES}{{42}}[AEIMQUYcgkosw048]"),
+    "64 bytes": _text(f"{_BYTES}{{85}}[AQgw]"),
+    "glob": _text(minLength=1, **{"not": {"pattern": "[*]{3}"}}),
+    "path": _text(
+        r"/[^%\\\x00]*", "No segment is empty, `.` or `..`; `/` alone is the root of all.", maxLength=MAX_TEXT
+    ),
+    "scheme": _text("[a-z][a-z0-9+.-]{1,31}", "One that has hosts."),
+    "host": _text(
+        rf"(?:\*\.)?(?:{_LABEL}\.)*{_LABEL}", "Its last label makes it no address.", maxLength=MAX_HOST + len("*.")
+    ),
+    "path of a URL": _text(
+        r"/[A-Za-z0-9._~!$&'()*+,=:@%/-]*",
+        "In canonical spelling (RFC 3986, section 6.2.2), without a slash at its end.",
+        maxLength=MAX_URL,
+    ),
+    "network": _text("[0-9a-f.:]+/[0-9]{1,3}", "In canonical spelling, no host bits set.", maxLength=MAX_NETWORK),
+}
+"""Kinds of texts, for fields that a class checks itself."""
+
+_KINDS: Final[Mapping[tuple[type[Wire], str], str]] = {
+    (Task, "id"): "id",
+    (Intent, "digest"): "32 bytes",
+    (Step, "to"): "label",
+    (Step, "nonce"): "8 bytes",
+    (Root, "id"): "id",
+    (Holder, "key"): "32 bytes",
+    (Hop, "to"): "label",
+    (Hop, "nonce"): "8 bytes",
+    (Hop, "key"): "32 bytes",
+    (Presented, "profile"): "profile",
+    (Presented, "digest"): "32 bytes",
+    (Presented, "nonce"): "12 bytes",
+    (Sig, "signature"): "64 bytes",
+    (UntilCompleted, "task"): "id",
+    (Tenant, "name"): "label",
+    (Entry, "pattern"): "pattern",
+    (Pair, "name"): "label",
+    (Where, "attribute"): "attribute or args.NAME",
+    (Budget, "unit"): "attribute",
+    (Budget, "limit"): "amount",
+    (Budget, "counter"): "id",
+    (Glob, "text"): "glob",
+    (Path, "root"): "path",
+    (Host, "patterns"): "host",
+    (Url, "schemes"): "scheme",
+    (Url, "hosts"): "host",
+    (Url, "path"): "path of a URL",
+    (Cidr, "networks"): "network",
+}
+"""Which kind a field, or each element of it, is."""
+
+_DISTINCT = "No name stands twice."
+BEYOND: Final[Mapping[type[Wire], str]] = {
+    Entry: _DISTINCT,
+    Fields: _DISTINCT,
+    Pair: "The constraint on `*` cannot be met by a missing value: no `absent` in it.",
+    Where: "The constraint on an attribute cannot be met by a missing value: no `absent` in it; that on an argument can.",
+    Each: "The constraint cannot be met by a missing value: no `absent` in it.",
+    Range: "One end at least is a number, and lo ≤ hi.",
+    Length: "One end at least is a number, and lo ≤ hi.",
+    Regex: f"RE2 takes the pattern, in at most {MAX_PROGRAM:,} bytes.",
+    Glob: f"RE2 takes the pattern, in at most {MAX_PROGRAM:,} bytes.",
+    Url: "Without ports the schemes are http and https alone; no host names this machine or a metadata service.",
+    Cidr: "No IPv6 network lies where addresses spell IPv4 ones.",
+}
+"""What a class demands of several fields, or by more than their form: a schema cannot say it."""
+
+
+def block_schema(vocabulary: Vocabulary = DEFAULT) -> Schema:
+    """The JSON Schema (draft 2020-12) of a block in this vocabulary, a definition for each caveat and constraint."""
+    constraints = (*cast("tuple[type[Wire], ...]", get_args(AnyConstraint)), *vocabulary.own)
+    kinds: tuple[type[Wire], ...] = (*vocabulary.caveats, Step, Entry, Pair, *constraints)
+    found, forms = msgspec.json.schema_components(
+        (*kinds, AnyConstraint, Literal, Natural, Text), ref_template=_DEFS + "{name}"
+    )
+    references = dict(zip(kinds, found, strict=False))
+    any_constraint, literal, natural, text = found[len(kinds) :]
+    shared = ((any_constraint, "constraint"), (literal, "literal"), (natural, "natural"), (text, "text"))
+    return {
+        "$schema": _DIALECT,
+        "$id": ID,
+        "title": "block",
+        "description": _ABOUT,
+        "type": "array",
+        "items": {"$ref": f"{_DEFS}caveat"},
+        "minItems": 1,
+        "maxItems": MAX_CAVEATS,
+        "$defs": {
+            "caveat": {"anyOf": [references[kind] for kind in vocabulary.caveats]},
+            "constraint": {"anyOf": [references[kind] for kind in constraints]},
+            "literal": {**literal, "description": "No number but those that are finite and within ±(2⁵³ - 1)."},
+            "natural": {**natural, "description": "Without fraction or exponent, also where that is zero."},
+            "text": text,
+            **_TEXTS,
+            **{
+                name: _definition(kind, forms[name], shared)
+                for kind, name in ((kind, references[kind]["$ref"].removeprefix(_DEFS)) for kind in kinds)
+            },
+        },
+    }
+
+
+def _definition(kind: type[Wire], form: Schema, shared: Iterable[tuple[Schema, str]]) -> Schema:
+    """The form of one class: its tag, then its fields by name."""
+    from inspect import cleandoc
+
+    tag = kind.__struct_config__.tag
+    about = " ".join(filter(None, (cleandoc(kind.__doc__ or ""), BEYOND.get(kind))))
+    items = [_shared(item, shared) for item in form["prefixItems"]]
+    fields = items if tag is None else items[1:]
+    for at, name in enumerate(kind.__struct_fields__):
+        named = _of_kind(fields[at], _KINDS.get((kind, name)))
+        fields[at] = {"title": name, **named}
+    head = [] if tag is None else [{"const": tag}]
+    return {
+        "title": kind.__name__ if tag is None else tag,
+        **({"description": about} if about else {}),
+        "type": "array",
+        "prefixItems": [*head, *fields],
+        "minItems": form["minItems"],
+        "maxItems": form["maxItems"],
+    }
+
+
+def _shared(form: Any, shared: Iterable[tuple[Schema, str]]) -> Any:
+    """The same form, with a reference for each part that is defined once for all."""
+    if isinstance(form, list):
+        return [_shared(part, shared) for part in cast("list[Any]", form)]
+    if not isinstance(form, dict):
+        return form
+    parts = cast("Schema", form)
+    default = {name: parts[name] for name in ("default",) if name in parts}
+    bare = {name: part for name, part in parts.items() if name not in default}
+    for common, name in shared:
+        if bare == common:
+            return {"$ref": _DEFS + name, **default}
+    return {name: _shared(part, shared) for name, part in parts.items()}
+
+
+def _of_kind(form: Schema, kind: str | None) -> Schema:
+    """The same form, its text, or the texts it holds, of this kind."""
+    if kind is None:
+        return form
+    reference = {"$ref": _DEFS + kind}
+    return {**form, "items": reference} if form.get("type") == "array" else reference
