@@ -38,8 +38,9 @@ def decoder(form: Any, own: Own) -> Decode:
         if isinstance(value, tuple):
             return tuple(map(themselves, value))  # pyright: ignore[reportUnknownArgumentType] # elements of any kind
         if isinstance(value, Wire):
-            kind = kinds.get(type(value), type(value))
-            return kind(*(themselves(getattr(value, field)) for field in value.__struct_fields__))
+            fields = [themselves(getattr(value, field)) for field in value.__struct_fields__]
+            # Past the metaclass: it was read just now, and would be read once more.
+            return msgspec.StructMeta.__call__(kinds[type(value)], *fields)
         return value
 
     return lambda raw: themselves(decode(raw))
