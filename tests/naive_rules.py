@@ -1,4 +1,4 @@
-"""The constraints of the second verifier, from docs/spec/vocabulary.md and its tables in vocabulary.json.
+"""The forms and constraints of the second verifier, from docs/spec/vocabulary.md and its tables in vocabulary.json.
 
 A verdict is True, False, or None: cannot judge. Where the specification says RE2, this takes Python's `re`: good
 enough for the patterns that the tests write.
@@ -18,8 +18,13 @@ from urllib.parse import unquote_to_bytes
 
 Facts = Mapping[Any, Any]
 SPEC = json.loads(Path(__file__).parent.parent.joinpath("docs", "spec", "vocabulary.json").read_text("utf-8"))
+TEXTS = {name: pattern.replace("$", r"\Z") for name, pattern in SPEC["texts"].items()}
 HOSTS = SPEC["hosts"]
 SAFE, MISSING = 2**53 - 1, object()
+URL = "([a-z][a-z0-9+.-]{1,31})://([^/?#]*?)(:[1-9][0-9]{0,4})?(/[^?]*)([?].+)?"
+
+
+# Forms
 
 
 def fits(one: Any, forms: str) -> bool:
@@ -46,13 +51,13 @@ def coheres(one: Any) -> bool:
 
 
 def is_a(kind: str, value: Any) -> bool:
-    """Whether a value is of this kind: a pattern's, a plural's, or one of its own."""
-    if kind in SPEC["texts"]:
-        return type(value) is str and re.fullmatch(SPEC["texts"][kind], value, re.ASCII) is not None
+    """Whether a value is of this kind; `x+` is an array of x, `x*` one that may be empty."""
     if kind == "rule":
         return fits(value, "constraints")
-    if kind in PLURALS:
-        return type(value) is list and value != [] and all(is_a(PLURALS[kind], one) for one in value)
+    if kind[-1] in "+*":
+        return type(value) is list and (value != [] or kind[-1] == "*") and all(is_a(kind[:-1], one) for one in value)
+    if kind in TEXTS:
+        return type(value) is str and re.fullmatch(TEXTS[kind], value, re.ASCII) is not None
     return bool(KINDS[kind](value))
 
 
@@ -60,22 +65,19 @@ def is_number(value: Any) -> bool:
     return type(value) in {int, float} and -SAFE <= value <= SAFE
 
 
-def is_natural(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= SAFE
-
-
 def is_label(value: Any) -> bool:
-    return (
-        type(value) is str and 0 < len(value) <= 128 and not {"Cc", "Cf", "Cs", "Zl", "Zp"} & set(map(category, value))
-    )
+    return type(value) is str and 0 < len(value) <= 128 and {"Cc", "Cf", "Zl", "Zp"}.isdisjoint(map(category, value))
 
 
-def is_text(value: Any) -> bool:
-    return type(value) is str and value != ""
+def is_pair(kind: str, value: Any) -> bool:
+    return type(value) is list and len(value) == 2 and is_label(value[0]) and is_a(kind, value[1])
 
 
-def is_scalar(value: Any) -> bool:
-    return value is None or type(value) is bool or is_number(value) or is_text(value)
+def is_pairs(pairs: Any) -> bool:
+    if type(pairs) is not list or not all(is_pair("rule", pair) for pair in pairs):
+        return False
+    rules = dict(pairs)
+    return len(rules) == len(pairs) and not may_be_absent(rules.get("*", ["anything"]))
 
 
 def may_be_absent(rule: Any) -> bool:
@@ -83,36 +85,11 @@ def may_be_absent(rule: Any) -> bool:
     return rule == ["absent"] or any(map(may_be_absent, parts))
 
 
-def is_pairs(pairs: Any) -> bool:
-    if type(pairs) is not list or not all(type(pair) is list and len(pair) == 2 for pair in pairs):
-        return False
-    good = all(
-        is_label(name) and fits(rule, "constraints") and not (name == "*" and may_be_absent(rule))
-        for name, rule in pairs
-    )
-    return good and len({name for name, _ in pairs}) == len(pairs)
-
-
-def is_entry(entry: Any) -> bool:
-    good = type(entry) is list and len(entry) in {1, 2} and is_a("pattern", entry[0])
-    return good and all(map(is_pairs, entry[1:]))
-
-
-def is_fact(value: Any) -> bool:
-    return is_label(value[5:]) if type(value) is str and value.startswith("args.") else is_a("name", value)
-
-
 def is_regex(value: Any) -> bool:
     try:
-        return is_text(value) and not re.search(r"\(\?[=!<]|\\[1-9]", value) and bool(re.compile(value))
+        return is_a("text", value) and not re.search(r"\(\?[=!<]|\\[1-9]", value) and bool(re.compile(value))
     except re.error:
         return False
-
-
-def is_host(value: Any) -> bool:
-    label = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-    good = type(value) is str and len(value) <= 253 and re.fullmatch(rf"({label}\.)*{label}", value)
-    return bool(good) and not re.fullmatch("[0-9]+|0x[0-9a-f]*", value.split(".")[-1])
 
 
 def leads_here(host: str) -> bool:
@@ -121,18 +98,12 @@ def leads_here(host: str) -> bool:
     return bool(metadata) or any(".".join(labels[at:]) in HOSTS["here"] for at in range(len(labels)))
 
 
-def is_pattern(value: Any) -> bool:
-    return type(value) is str and is_host(value.removeprefix("*."))
-
-
 def url_segments(path: Any) -> Any:
     """The decoded segments of a URL's path in its one spelling; None for any other value."""
     if type(path) is not str or len(path) > 4096 or not re.fullmatch(r"/[\w.~!$&'()*+,=:@%/-]*", path, re.ASCII):
         return None
-    if not is_encoded(path, b"%/\\;?#\x7f" + bytes(range(32))):
-        return None
     try:
-        text = unquote_to_bytes(path).decode()
+        text = unquote_to_bytes(path).decode() if is_encoded(path, b"%/\\;?#\x7f" + bytes(range(32))) else "/."
     except UnicodeDecodeError:
         return None
     hidden = any(int(low, 16) <= ord(one) <= int(high, 16) for one in text for low, high in HOSTS["disguised"])
@@ -144,14 +115,8 @@ def is_encoded(text: str, never: bytes = b"") -> bool:
     """Whether each `%` spells, in upper case, a byte that cannot stand for itself, and none of `never`."""
     codes = re.findall("%(.{0,2})", text, re.DOTALL)
     good = all(re.fullmatch("[0-9A-F]{2}", code) for code in codes)
-    return good and not any(
-        re.fullmatch(r"[\w.~-]", chr(int(code, 16)), re.ASCII) or int(code, 16) in never for code in codes
-    )
-
-
-def spells_ipv4(first: Any, last: Any) -> bool:
-    embedding = map(ip_network, HOSTS["ipv4_in_ipv6"])
-    return first.version == 6 and int(first) > 1 and any(first in each and last in each for each in embedding)
+    plain = bytes(int(code, 16) for code in codes) if good else b"a"
+    return not any(byte in never or re.fullmatch(r"[\w.~-]", chr(byte), re.ASCII) for byte in plain)
 
 
 def network(value: Any) -> Any:
@@ -160,50 +125,32 @@ def network(value: Any) -> Any:
         net: Any = ip_network(value if type(value) is str else "")
     except ValueError:
         return None
-    good = value in {str(net), str(net[0]) if net.num_addresses == 1 else ""} and "%" not in value
-    return net if good and not spells_ipv4(net[0], net[-1]) else None
+    inside = any(net[0] in each and net[-1] in each for each in map(ip_network, HOSTS["ipv4_in_ipv6"]))
+    alone = str(net[0]) if net.num_addresses == 1 else ""
+    return net if value in {str(net), alone} and "%" not in value and not (inside and int(net[0]) > 1) else None
 
 
-def segments(path: Any) -> Any:
-    if type(path) is not str or len(path) > 4096 or not path.startswith("/") or set(path) & set("%\\\0"):
-        return None
-    parts = path[1:].split("/")
-    return [] if path == "/" else None if {"", ".", ".."} & set(parts) else parts
-
-
-PLURALS = {
-    "steps": "step",
-    "entries": "entry",
-    "literals": "literal",
-    "rules": "rule",
-    "texts": "text",
-    "lists": "texts",
-    "schemes": "scheme",
-    "hosts": "host",
-    "networks": "network",
-}
 KINDS: dict[str, Callable[[Any], Any]] = {
     "label": is_label,
-    "natural": is_natural,
-    "text": is_text,
-    "fact": is_fact,
-    "step": lambda value: type(value) is list and len(value) == 2 and is_label(value[0]) and is_a("b8", value[1]),
-    "entry": is_entry,
+    "natural": lambda value: type(value) is int and 0 <= value <= SAFE,
+    "fact": lambda value: is_label(value[5:]) if str(value).startswith("args.") else is_a("name", value),
+    "step": lambda value: is_pair("b8", value),
+    "entry": lambda value: type(value) is list and is_a("pattern", (value or [0])[0]) and is_a("pairs*", value[1:]),
     "pairs": is_pairs,
     "members": lambda value: is_pairs(value) and value != [],
-    "present": lambda value: fits(value, "constraints") and not may_be_absent(value),
-    "literal": lambda value: is_scalar(value) or (type(value) is list and value != [] and all(map(is_scalar, value))),
+    "present": lambda value: is_a("rule", value) and not may_be_absent(value),
+    "scalar": lambda value: value is None or type(value) is bool or is_number(value) or is_a("text", value),
+    "literal": lambda value: is_a("scalar", value) or is_a("scalar+", value),
     "bound": lambda value: value is None or is_number(value),
-    "size": lambda value: value is None or is_natural(value),
-    "glob": lambda value: is_text(value) and "***" not in value,
+    "size": lambda value: value is None or is_a("natural", value),
     "regex": is_regex,
-    "path": lambda value: segments(value) is not None,
-    "scheme": lambda value: is_a("scheme_name", value) and value not in HOSTS["hostless_schemes"],
-    "host": is_pattern,
-    "ports": lambda value: type(value) is list and all(is_natural(port) and 0 < port < 65536 for port in value),
+    "port": lambda value: is_a("natural", value) and 0 < value < 65536,
     "url_path": lambda value: url_segments(value) is not None and (value == "/" or value[-1] != "/"),
     "network": lambda value: network(value) is not None and "/" in value,
 }
+
+
+# Judgement
 
 
 def judge(value: Any, rule: Any) -> Any:
@@ -220,25 +167,26 @@ def closed(args: Facts, pairs: Any) -> list[tuple[str, Any]]:
     return told + [("argument_refused", judge(v, others)) if others else ("argument_not_named", False) for v in rest]
 
 
-def both(verdicts: Any) -> Any:
-    """Kleene's and."""
+def first(verdict: bool, verdicts: Any) -> Any:
+    """Kleene's or, for True; his and, for False."""
     said = list(verdicts)
-    return False if False in said else None if None in said else True
-
-
-def either(verdicts: Any) -> Any:
-    """Kleene's or."""
-    said = list(verdicts)
-    return True if True in said else None if None in said else False
+    return verdict if verdict in said else None if None in said else not verdict
 
 
 def within(lo: Any, value: Any, hi: Any) -> bool:
     return (lo is None or lo <= value) and (hi is None or value <= hi)
 
 
-def count(value: Any) -> int:
-    parts = value if type(value) is list else value.values() if type(value) is dict else []
-    return sum(1 + count(part) for part in parts)
+def is_small(value: Any) -> bool:
+    """Whether an array or object holds no more than 1024 values, at all depths."""
+
+    def count(value: Any) -> int:
+        return sum(1 + count(each) for each in (value.values() if type(value) is dict else value)) if deep(value) else 0
+
+    def deep(value: Any) -> bool:
+        return type(value) in {list, dict}
+
+    return count(value) <= 1024
 
 
 def equal(value: Any, literal: Any) -> Any:
@@ -250,9 +198,9 @@ def equal(value: Any, literal: Any) -> Any:
 
 
 def contained(value: Any, literals: Any) -> Any:
-    if type(value) is not list or count(value) > 1024 or len(value) * len(literals) > 65536:
+    if type(value) is not list or not is_small(value) or len(value) * len(literals) > 65536:
         return None
-    return both(either(equal(element, literal) for element in value) for literal in literals)
+    return first(False, (first(True, (equal(each, literal) for each in value)) for literal in literals))
 
 
 def found(value: Any, literals: Any) -> Any:
@@ -260,56 +208,46 @@ def found(value: Any, literals: Any) -> Any:
     return True if True in said else False if False in said else None
 
 
-def spelled(value: Any, pattern: str, flags: int = 0) -> Any:
+def spelled(value: Any, pattern: str, flags: int = re.ASCII) -> Any:
     return re.fullmatch(pattern, value, flags) is not None if type(value) is str and len(value) <= 4096 else None
 
 
 def globbed(value: Any, text: str) -> Any:
+    parts = re.findall(r"\*\*|.", text, re.DOTALL)
     wild = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
-    return spelled(
-        value, "".join(wild.get(part) or re.escape(part) for part in re.findall(r"\*\*|.", text, re.DOTALL)), re.DOTALL
-    )
-
-
-def below(parts: Any, root: Any) -> Any:
-    return None if parts is None else parts[: len(root)] == root
+    return spelled(value, "".join(wild.get(part) or re.escape(part) for part in parts), re.DOTALL)
 
 
 def each(value: Any, rule: Any, least: int = 1) -> Any:
-    if type(value) is not list or count(value) > 1024:
+    if type(value) is not list or not is_small(value):
         return None
-    said = both(judge(element, rule) for element in value)
+    said = first(False, (judge(element, rule) for element in value))
     return len(value) >= least if said else said
 
 
 def command(value: Any, programs: Any, lists: Any = ((),)) -> Any:
     if type(value) is not list or len(value) > 1024 or not all(type(word) is str for word in value):
         return None
-    return value[:1] != [] and value[0] in programs and any(value[1 : len(words) + 1] == list(words) for words in lists)
+    return value[:1] != [] and value[0] in programs and any(value[1 : len(words) + 1] == [*words] for words in lists)
 
 
 def is_one(host: str, patterns: Any) -> bool:
     return any(host == each or (each[0] == "*" and host.endswith(each[1:])) for each in patterns)
 
 
-URL = "([a-z][a-z0-9+.-]{1,31})://([^/?#]*?)(:[1-9][0-9]{0,4})?(/[^?]*)([?].+)?"
-
-
 def located(value: Any, schemes: Any, hosts: Any, ports: Any, path: str = "/") -> Any:
     match = re.fullmatch(URL, value, re.DOTALL) if type(value) is str and len(value) <= 4096 else None
-    if not match:
-        return None
-    scheme, host, port, raw, query = match.groups()
+    scheme, host, port, raw, query = match.groups() if match else [""] * 5
     own = HOSTS["own_ports"].get(scheme)
     at = int(port[1:]) if port else own
     if at is None or at > 65535 or (port and at == own) or (own is None and scheme not in schemes):
         return None
     if query and not (re.fullmatch(r"[?][\w.~!$&'()*+,=:@%/?;-]*", query, re.ASCII) and is_encoded(query)):
         return None
-    if not is_host(host) or leads_here(host) or url_segments(raw) is None:
+    if not is_a("host_name", host) or leads_here(host) or url_segments(raw) is None:
         return None
-    good = scheme in schemes and is_one(host, hosts) and at in (ports or [own])
-    return good and below(url_segments(raw), url_segments(path))
+    below = url_segments(raw)[: len(url_segments(path))] == url_segments(path)
+    return scheme in schemes and is_one(host, hosts) and at in (ports or [own]) and below
 
 
 JUDGES: dict[str, Callable[..., Any]] = {
@@ -318,10 +256,10 @@ JUDGES: dict[str, Callable[..., Any]] = {
     "range": lambda value, lo, hi: within(lo, value, hi) if is_number(value) else None,
     "prefix": lambda value, text: value.startswith(text) if type(value) is str else None,
     "glob": globbed,
-    "regex": lambda value, pattern: spelled(value, pattern, re.ASCII),
-    "path": lambda value, root: below(segments(value), segments(root)),
+    "regex": spelled,
+    "path": lambda value, top: f"{value}/".startswith(f"{top}/".replace("//", "/")) if is_a("path", value) else None,
     "url": located,
-    "host": lambda value, patterns: is_one(value, patterns) if is_host(value) else None,
+    "host": lambda value, patterns: is_one(value, patterns) if is_a("host_name", value) else None,
     "cidr": lambda value, networks: (
         any(network(value)[0] in network(each) for each in networks) if network(value) and "/" not in value else None
     ),
@@ -329,11 +267,11 @@ JUDGES: dict[str, Callable[..., Any]] = {
     "contains": contained,
     "length": lambda value, lo, hi: within(lo, len(value), hi) if type(value) in {str, list} else None,
     "fields": lambda value, pairs: (
-        both(said for _, said in closed(value, pairs)) if type(value) is dict and count(value) <= 1024 else None
+        first(False, (said for _, said in closed(value, pairs))) if type(value) is dict and is_small(value) else None
     ),
     "argv": command,
-    "any": lambda value, parts: either(judge(value, part) for part in parts),
-    "all": lambda value, parts: both(judge(value, part) for part in parts),
+    "any": lambda value, parts: first(True, (judge(value, part) for part in parts)),
+    "all": lambda value, parts: first(False, (judge(value, part) for part in parts)),
     "not": lambda value, part: {True: False, False: True}.get(judge(value, part)),
     "absent": lambda value: value is MISSING,
     "anything": lambda value: True,
