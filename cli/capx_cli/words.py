@@ -63,13 +63,18 @@ def holder(hops: "Iterable[str]") -> str:
 def blocks(token: "Token") -> "Iterator[tuple[str, tuple[Caveat, ...]]]":
     """The blocks of a token, each with whose restrictions it holds."""
     from capx.decision import whose
+    from capx.lineage import FIRST_HOLDER
     from capx_caveats import Hop, Presented
 
-    hop = len(token.hops) - sum(isinstance(block[0], Hop) for block in token.caveats)
+    hop, name = 0, None
+    granted_at = len(token.hops) - sum(isinstance(block[0], Hop) for block in token.caveats)
     for at, block in enumerate(token.caveats):
-        hop += at > 0 and isinstance(block[0], Hop)
+        if at > 0 and isinstance(block[0], Hop):
+            hop, name = max(hop, granted_at) + 1, block[0].to
+        elif at > 0 and name is None:
+            name = FIRST_HOLDER
         presents = any(isinstance(caveat, Presented) for caveat in block)
-        yield "this presentation" if presents else whose(at and hop, token.hops[hop - 1] if hop else None), block
+        yield "this presentation" if presents else whose(hop, name), block
 
 
 def what_is_left(bundle: "Bundle") -> None:

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from capx import wire
 from capx.bundle import Bundle
+from capx.chain import extend
 from capx_caveats import Budget, Fresh
 from tests.cli.test_escape import hostile, on_terminal
 
@@ -202,3 +204,27 @@ def test_no_view_lets_text_of_a_token_act_on_a_terminal(home: Any, file: Files) 
         assert raw.isascii()
         assert "\x1b" not in raw
         json.loads(raw)
+
+
+def test_what_a_hop_adds_beside_actions_is_told(home: Any, file: Files) -> None:
+    opened = home("task", "open", "--allow", "crm.read").token
+    narrow = ("--tenant", "Acme", "--not-before", "1m", "--where", "region=eu")
+    child = home("attenuate", *narrow, token=opened).token
+    said = home("diff", file("parent", opened), file("child", child)).out
+    assert '  for             tenant "Acme" only' in said
+    assert re.search(r"^  from            20\S+$", said, re.MULTILINE)
+    assert '  and only where  region is "eu"' in said
+    assert "  the first holder appended" in said
+
+
+def test_what_no_call_can_cure_is_foreseen(home: Any, task: str) -> None:
+    last = home("delegate", "--to", "a", "--max-hops", "0", token=task).token
+    beyond = home("delegate", "--to", "b", token=last).token
+    said = home("explain", "--action", "crm.read", token=beyond, code=1).out
+    assert "NO  allows at most 0 more delegations, and 1 came" in said
+    token = Bundle.parse(task).text.split(",")[0]
+    frame = wire.decode(token)
+    block = b'[["task","another"]]'
+    claiming = wire.encode(frame.identifier, (*frame.blocks, block), extend(frame.signature, block))
+    said = home("explain", "--action", "crm.read", token=claiming, code=1).out
+    assert "stands where it may not" in said
