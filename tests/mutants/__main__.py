@@ -47,6 +47,18 @@ pytest_add_cli_args_test_selection =
 """
 
 
+_PROFILE = """
+
+from hypothesis import Phase, settings
+
+settings.register_profile(
+    "mutants", derandomize=True, deadline=None, database=None, phases=[Phase.explicit, Phase.generate]
+)
+settings.load_profile("mutants")
+"""
+"""The same examples each time; what fails need not be made small, which takes most of the time."""
+
+
 class Change(Struct, frozen=True, order=True):
     """One mutant: the function, its lines before and after."""
 
@@ -110,11 +122,10 @@ def main() -> int:
 def judged(name: str, room: Room) -> Outcome:
     """Run mutmut over one room, in a copy."""
     copy = _laid_out(BUILD / "mutants" / name, room)
-    # Hypothesis draws the same examples each time where it believes to be in CI.
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("COV_", "COVERAGE_"))}
     with (copy / "log").open("wb") as log:
         command = [sys.executable, "-m", "mutmut", "run"]
-        ended = subprocess.run(command, cwd=copy, env=environment | {"CI": "1"}, stdout=log, stderr=log, check=False)
+        ended = subprocess.run(command, cwd=copy, env=environment, stdout=log, stderr=log, check=False)
     found = copy / "mutants" / f"{room.flat}.meta"
     if ended.returncode != 0 or not found.exists():
         raise SystemExit(f"{name}: mutmut could not run: see {copy / 'log'}")
@@ -132,6 +143,8 @@ def _laid_out(copy: Path, room: Room) -> Path:
         shutil.copytree(source, copy / Path(source).name, ignore=unwanted)
     for file in ("README.md", "CHANGELOG.md", "pyproject.toml"):
         shutil.copy(file, copy)
+    with (copy / "tests" / "conftest.py").open("a", encoding="utf-8") as conftest:
+        conftest.write(_PROFILE)
     (copy / "setup.cfg").write_text(_SETUP.format(file=room.flat, tests="\n    ".join(room.tests)), encoding="utf-8")
     return copy
 
