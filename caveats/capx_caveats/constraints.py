@@ -57,7 +57,7 @@ class _Several(Constraint, frozen=True):
 
 
 class AnyOf(_Several, frozen=True, tag="any"):
-    """Kleene's or."""
+    """Yes if one says yes, no if all say no, else it cannot be judged (Kleene's or)."""
 
     def judge(self, value: Value) -> Verdict:
         return some(part.judge(value) for part in self.constraints)
@@ -67,7 +67,7 @@ class AnyOf(_Several, frozen=True, tag="any"):
 
 
 class AllOf(_Several, frozen=True, tag="all"):
-    """Kleene's and."""
+    """No if one says no, yes if all say yes, else it cannot be judged (Kleene's and)."""
 
     def judge(self, value: Value) -> Verdict:
         return every(part.judge(value) for part in self.constraints)

@@ -4,12 +4,12 @@ Law: it refuses nothing that a decoder reads. It lets pass more, since a schema 
 what it cannot say stands in its descriptions.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast, get_args
 
 import msgspec
 
-from capx_caveats.caveats import Allow, Budget, Entry, Tenant, UntilCompleted, Where
+from capx_caveats.caveats import Budget, Entry, Tenant, UntilCompleted, Where
 from capx_caveats.constraint import Wire
 from capx_caveats.constraints import AnyConstraint, Each, Fields, Pair
 from capx_caveats.marks import Holder, Hop, Intent, Presented, Root, Sig, Step, Task
@@ -17,7 +17,7 @@ from capx_caveats.names import ACTION_LENGTH, LABEL_LENGTH
 from capx_caveats.network import MAX_HOST, MAX_NETWORK, MAX_URL, Cidr, Host, Url
 from capx_caveats.plain import Length, Range
 from capx_caveats.texts import MAX_PROGRAM, MAX_TEXT, Glob, Path, Regex
-from capx_caveats.values import Literal, Natural, Text
+from capx_caveats.values import Literal, Natural, Plain, Text
 from capx_caveats.vocabulary import DEFAULT, MAX_BRACKETS, MAX_CAVEATS, Vocabulary
 
 Schema = dict[str, Any]
@@ -49,14 +49,14 @@ _TEXTS: Final[Mapping[str, Schema]] = {
     "label": _text(minLength=1, maxLength=LABEL_LENGTH, about=_HIDDEN),
     "pattern": _text(rf"{_ACTION}(?:\.\*)?", maxLength=ACTION_LENGTH),
     "attribute": _text(_ATTRIBUTE),
-    "attribute or args.NAME": _text(rf"args\.[^\x00]{{1,{LABEL_LENGTH}}}|{_ATTRIBUTE}", f"For the NAME: {_HIDDEN}"),
+    "fact": _text(rf"args\.[^\x00]{{1,{LABEL_LENGTH}}}|{_ATTRIBUTE}", f"For the NAME: {_HIDDEN}"),
     "amount": _text(r"(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,6})?"),
     "profile": {"enum": ["tool", "http"]},
-    "8 bytes": _text(f"{_BYTES}{{10}}[AEIMQUYcgkosw048]"),
-    "12 bytes": _text(f"{_BYTES}{{16}}"),
-    "32 bytes": _text(f"{_BYTES}{{42}}[AEIMQUYcgkosw048]"),
-    "64 bytes": _text(f"{_BYTES}{{85}}[AQgw]"),
-    "glob": _text(minLength=1, **{"not": {"pattern": "[*]{3}"}}),
+    "b8": _text(f"{_BYTES}{{10}}[AEIMQUYcgkosw048]"),
+    "b12": _text(f"{_BYTES}{{16}}"),
+    "b32": _text(f"{_BYTES}{{42}}[AEIMQUYcgkosw048]"),
+    "b64": _text(f"{_BYTES}{{85}}[AQgw]"),
+    "glob": {"type": "string", "minLength": 1, "not": {"pattern": "[*]{3}"}},
     "path": _text(
         r"/[^%\\\x00]*", "No segment is empty, `.` or `..`; `/` alone is the root of all.", maxLength=MAX_TEXT
     ),
@@ -64,7 +64,7 @@ _TEXTS: Final[Mapping[str, Schema]] = {
     "host": _text(
         rf"(?:\*\.)?(?:{_LABEL}\.)*{_LABEL}", "Its last label makes it no address.", maxLength=MAX_HOST + len("*.")
     ),
-    "path of a URL": _text(
+    "url_path": _text(
         r"/[A-Za-z0-9._~!$&'()*+,=:@%/-]*",
         "In canonical spelling (RFC 3986, section 6.2.2), without a slash at its end.",
         maxLength=MAX_URL,
@@ -75,23 +75,23 @@ _TEXTS: Final[Mapping[str, Schema]] = {
 
 _KINDS: Final[Mapping[tuple[type[Wire], str], str]] = {
     (Task, "id"): "id",
-    (Intent, "digest"): "32 bytes",
+    (Intent, "digest"): "b32",
     (Step, "to"): "label",
-    (Step, "nonce"): "8 bytes",
+    (Step, "nonce"): "b8",
     (Root, "id"): "id",
-    (Holder, "key"): "32 bytes",
+    (Holder, "key"): "b32",
     (Hop, "to"): "label",
-    (Hop, "nonce"): "8 bytes",
-    (Hop, "key"): "32 bytes",
+    (Hop, "nonce"): "b8",
+    (Hop, "key"): "b32",
     (Presented, "profile"): "profile",
-    (Presented, "digest"): "32 bytes",
-    (Presented, "nonce"): "12 bytes",
-    (Sig, "signature"): "64 bytes",
+    (Presented, "digest"): "b32",
+    (Presented, "nonce"): "b12",
+    (Sig, "signature"): "b64",
     (UntilCompleted, "task"): "id",
     (Tenant, "name"): "label",
     (Entry, "pattern"): "pattern",
     (Pair, "name"): "label",
-    (Where, "attribute"): "attribute or args.NAME",
+    (Where, "attribute"): "fact",
     (Budget, "unit"): "attribute",
     (Budget, "limit"): "amount",
     (Budget, "counter"): "id",
@@ -100,7 +100,7 @@ _KINDS: Final[Mapping[tuple[type[Wire], str], str]] = {
     (Host, "patterns"): "host",
     (Url, "schemes"): "scheme",
     (Url, "hosts"): "host",
-    (Url, "path"): "path of a URL",
+    (Url, "path"): "url_path",
     (Cidr, "networks"): "network",
 }
 """Which kind a field, or each element of it, is."""
@@ -110,7 +110,7 @@ BEYOND: Final[Mapping[type[Wire], str]] = {
     Entry: _DISTINCT,
     Fields: _DISTINCT,
     Pair: "The constraint on `*` cannot be met by a missing value: no `absent` in it.",
-    Where: "The constraint on an attribute cannot be met by a missing value: no `absent` in it; that on an argument can.",
+    Where: "The constraint on an attribute cannot be met by a missing value: no `absent` in it.",
     Each: "The constraint cannot be met by a missing value: no `absent` in it.",
     Range: "One end at least is a number, and lo ≤ hi.",
     Length: "One end at least is a number, and lo ≤ hi.",
@@ -124,14 +124,15 @@ BEYOND: Final[Mapping[type[Wire], str]] = {
 
 def block_schema(vocabulary: Vocabulary = DEFAULT) -> Schema:
     """The JSON Schema (draft 2020-12) of a block in this vocabulary, a definition for each caveat and constraint."""
-    constraints = (*cast("tuple[type[Wire], ...]", get_args(AnyConstraint)), *vocabulary.own)
+    constraints = (*cast("tuple[type[Wire], ...]", get_args(AnyConstraint)), *sorted(vocabulary.own, key=_tag))
     kinds: tuple[type[Wire], ...] = (*vocabulary.caveats, Step, Entry, Pair, *constraints)
     found, forms = msgspec.json.schema_components(
-        (*kinds, AnyConstraint, Literal, Natural, Text), ref_template=_DEFS + "{name}"
+        (*kinds, AnyConstraint, Literal, Plain, Natural, Text), ref_template=_DEFS + "{name}"
     )
     references = dict(zip(kinds, found, strict=False))
-    any_constraint, literal, natural, text = found[len(kinds) :]
-    shared = ((any_constraint, "constraint"), (literal, "literal"), (natural, "natural"), (text, "text"))
+    any_constraint, literal, scalar, natural, text = found[len(kinds) :]
+    parts = ((scalar, "scalar"), (natural, "natural"), (text, "text"))
+    shared = ((any_constraint, "constraint"), (literal, "literal"), *parts)
     return {
         "$schema": _DIALECT,
         "$id": ID,
@@ -144,7 +145,8 @@ def block_schema(vocabulary: Vocabulary = DEFAULT) -> Schema:
         "$defs": {
             "caveat": {"anyOf": [references[kind] for kind in vocabulary.caveats]},
             "constraint": {"anyOf": [references[kind] for kind in constraints]},
-            "literal": {**literal, "description": "No number but those that are finite and within ±(2⁵³ - 1)."},
+            "literal": _shared(literal, parts),
+            "scalar": _shared(scalar, parts[1:]),
             "natural": {**natural, "description": "Without fraction or exponent, also where that is zero."},
             "text": text,
             **_TEXTS,
@@ -156,7 +158,11 @@ def block_schema(vocabulary: Vocabulary = DEFAULT) -> Schema:
     }
 
 
-def _definition(kind: type[Wire], form: Schema, shared: Iterable[tuple[Schema, str]]) -> Schema:
+def _tag(kind: type[Wire]) -> str:
+    return str(kind.__struct_config__.tag)
+
+
+def _definition(kind: type[Wire], form: Schema, shared: Sequence[tuple[Schema, str]]) -> Schema:
     """The form of one class: its tag, then its fields by name."""
     from inspect import cleandoc
 
@@ -178,10 +184,10 @@ def _definition(kind: type[Wire], form: Schema, shared: Iterable[tuple[Schema, s
     }
 
 
-def _shared(form: Any, shared: Iterable[tuple[Schema, str]]) -> Any:
+def _shared(form: Any, shared: Sequence[tuple[Schema, str]]) -> Any:
     """The same form, with a reference for each part that is defined once for all."""
     if isinstance(form, list):
-        return [_shared(part, shared) for part in cast("list[Any]", form)]
+        return [_shared(part, shared) for part in cast("Sequence[Any]", form)]
     if not isinstance(form, dict):
         return form
     parts = cast("Schema", form)
