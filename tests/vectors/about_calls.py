@@ -134,6 +134,10 @@ def caveats() -> Iterator[Case]:
     yield told("a budget where nothing counts", "no_meter", [["budget", "calls", "20"]])
     yield told("a budget with a counter", "no_meter", grant=[*WHOLE, ["budget", "eur", "0.5", "C1"]])
     yield told("16 budgets", " ".join(["no_meter"] * 16), [["budget", "calls", "1"]] * 16)
+    many = [["budget", "calls", "1"]] * 17
+    yield told("17 budgets, and no allow", "incomplete_authority", many, grant=but("allow"))
+    yield told("17 budgets, and a mark that is misplaced", "misplaced", many, [["task", "T1"]])
+    yield told("17 budgets, and a bare token", "too_large", token=token(WHOLE, many))
     yield told("17 budgets", "too_large", [["budget", "calls", "1"]] * 16, [["budget", "eur", "1"]])
     yield told(
         "one denial tells all",
