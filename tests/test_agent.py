@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from capx import wire
 from capx.acting import acting
 from capx.agent import Redirected, async_http, http
 from capx.authority import Authority
@@ -252,3 +253,32 @@ def test_no_proxy_of_the_environment_stands_between(
     with http({crm: "crm"}, bundle) as client:
         assert client.get(f"{crm}/x").status_code == 200
     assert [path for path, _ in received] == ["/x"]
+
+
+CLAIMS = {
+    "www-authenticate": 'Capx audience="slides", realm="slides"',
+    "capx-audience": "slides",
+    "location": "http://slides.internal/x",
+    "alt-svc": 'h2="slides.internal:443"',
+}
+
+
+@pytest.mark.parametrize("status", [401, 403, 503])
+@pytest.mark.parametrize("configured", [False, True])
+def test_an_audience_learnt_from_a_response(bundle: Bundle, status: int, *, configured: bool) -> None:
+    sent: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request.headers.get("authorization"))
+        body = {"code": "wrong_audience", "audience": "slides", "reasons": [{"wanted": "slides", "given": "crm"}]}
+        return httpx.Response(status, headers=CLAIMS, json=body)
+
+    origins = {"http://crm.internal": "crm"} if configured else {"http://other.internal": "crm"}
+    with http(origins, bundle, transport=httpx.MockTransport(answer)) as client:
+        for _ in range(2):
+            assert client.get("http://crm.internal/x").status_code == status
+    if not configured:
+        assert sent == [None, None]
+        return
+    tokens = [wire.decode(str(value).removeprefix("Capx ")) for value in sent]
+    assert [frame.identifier.audience for frame in tokens] == ["crm", "crm"]

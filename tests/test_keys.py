@@ -11,6 +11,7 @@ import pytest
 
 from capx import chain, wire
 from capx.capability import Capability, mint
+from capx.decision import Denied
 from capx.errors import ConfigurationProblem, InvalidRequest, KeyProblem, MalformedToken
 from capx.keys import AudienceKey, AudienceKeys, KeyRing, RootKey
 from capx.present import ToolCall
@@ -482,3 +483,25 @@ def test_a_file_that_anybody_could_have_put_there_gets_no_key(tmp_path: Path, li
     with pytest.raises(KeyProblem, match="belongs to another user, in a folder that others may write"):
         ROOT_KEY_KEYS.save(path, replace=True)
     assert [file.name for file in tmp_path.iterdir()] == ["crm.keys"]
+
+
+def with_locals(error: BaseException) -> str:
+    """What an error reporter sends of a failure: all frames below the caller's, with their variables."""
+    assert error.__traceback__ is not None
+    told = traceback.TracebackException(type(error), error, error.__traceback__.tb_next, capture_locals=True)
+    return "".join(told.format())
+
+
+def test_a_traceback_with_locals_of_a_refusal_shows_no_key_and_nothing_to_forge_with() -> None:
+    lab = Lab()
+    token = lab.present(minted())
+    frame = wire.decode(token)
+    forged = wire.encode(frame.identifier, frame.blocks, bytes(32))
+    for sent in (forged, lab.present(minted(), "a.export"), minted().text, token[:-3]):
+        with pytest.raises(Denied) as caught:
+            lab.verifier.verify(sent, ToolCall("a.export"), Call("a.export"))
+        text = with_locals(caught.value)
+        assert "received = ToolCall" in text
+        assert_tells_nothing(text)
+        for tail in (wire.decode(minted().text).signature, frame.signature):
+            assert repr(tail)[2:-1] not in text

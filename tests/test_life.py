@@ -10,14 +10,14 @@ import pytest
 
 from capx.authority import Authority
 from capx.bundle import Bundle
-from capx.capability import Capability
+from capx.capability import Capability, mint
 from capx.chain import b64u
 from capx.decision import Denied
 from capx.liveness import StoreLiveness
 from capx.present import ToolCall
 from capx.replay import Replay
 from capx.verifier import Verifier
-from capx_caveats import Call, until_completed
+from capx_caveats import Call, Expires, Hop, Root, Step, Task, UntilCompleted, allow, until_completed
 
 READ = ToolCall("crm.read")
 
@@ -332,3 +332,49 @@ def test_a_presentation_used_at_one_process_is_used_at_all(
     restarted = Service(tmp_path / "crm.keys", authority.store.path)
     assert restarted.answer_text(token) == "replayed"
     restarted.close()
+
+
+def granted_at(authority: Authority, family: Family, asker: Bundle, audience: str = "crm") -> Capability:
+    """What an authority mints at run time for an agent further down: its path begins where the agent is."""
+    (held,) = (capability for capability in asker if capability.audience == audience)
+    hops = (block[0] for block in held.caveats[1:])
+    steps = tuple(Step(hop.to, hop.nonce) for hop in hops if isinstance(hop, Hop))
+    key = authority.export_keys(audience).get(held.kid)
+    assert key is not None
+    task = family.task
+    grant = (Task(task.id), Root(task.root, steps), UntilCompleted(task.id), Expires(task.expires), allow("crm.read"))
+    return mint(key, grant, now=held.issued_at)
+
+
+@pytest.mark.parametrize("warm", [False, True])
+@pytest.mark.parametrize("member", ["root", "left", "middle"])
+def test_a_runtime_grant_is_dead_once_a_node_on_the_askers_path_is(
+    authority: Authority, crm: Verifier, family: Family, member: str, *, warm: bool
+) -> None:
+    granted = granted_at(authority, family, family.middle)
+    below = granted.delegate(to="below")
+    assert granted.node == family.middle.node
+    if warm:
+        assert [answer(crm, held) for held in (granted, below)] == ["allowed"] * 2
+    authority.revoke(id_of(getattr(family, member).node))
+    late = granted_at(authority, family, family.middle)
+    assert [answer(crm, held) for held in (granted, below, late, late.delegate(to="late"))] == ["revoked"] * 4
+
+
+def test_a_runtime_grant_outlives_what_is_not_on_its_path(authority: Authority, crm: Verifier, family: Family) -> None:
+    granted = granted_at(authority, family, family.middle)
+    for other in (family.leaf, family.right):
+        authority.revoke(id_of(other.node))
+    authority.revoke(b64u(of_crm(family.middle).id))
+    assert answer(crm, granted) == "allowed"
+
+
+def test_a_capability_of_another_audience_never_used_is_dead_after_its_node_died(
+    authority: Authority, crm: Verifier, family: Family
+) -> None:
+    tickets = authority.verifier("tickets")
+    granted = granted_at(authority, family, family.left, "tickets")
+    assert answer(crm, family.left) == "allowed"
+    authority.revoke(id_of(family.left.node))
+    assert [answer(tickets, held) for held in (family.left, family.leaf, granted)] == ["revoked"] * 3
+    assert answer(tickets, family.right) == "allowed"

@@ -442,3 +442,23 @@ def drive(guard: ASGIGuard, scope: Scope, receive: Receive | None = None) -> lis
 
 def status(messages: list[Message]) -> int:
     return int(messages[0]["status"])
+
+
+def test_no_log_line_holds_a_token(lab: Authority, capability: Capability, caplog: pytest.LogCaptureFixture) -> None:
+    async def failing(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        passage(scope).judge("crm.forbidden", {})
+        raise RuntimeError("not reached")
+
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        raise RuntimeError("the handler's own")
+
+    caplog.set_level(0)
+    for app in (echo, failing, broken):
+        guard = ASGIGuard(app, lab.verifier("crm"))
+        head = presented(capability)
+        for headers in (head, head, {"Authorization": head["Authorization"][:-4]}):
+            drive(guard, asked(headers))
+    assert "the handler's own" in caplog.text
+    assert "capx1_" not in caplog.text
+    assert presented(capability)["Authorization"][20:60] not in caplog.text
