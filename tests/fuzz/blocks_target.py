@@ -25,6 +25,7 @@ from capx_caveats import (
     Vocabulary,
     encode_block,
 )
+from capx_caveats.values import Natural
 from tests import naive
 from tests.fuzz import words
 from tests.lab import NOW
@@ -52,7 +53,7 @@ class Region(Caveat, frozen=True, tag="acme.region"):
 class Multiple(Constraint, frozen=True, tag="acme.multiple"):
     """A service's own constraint."""
 
-    of: int
+    of: Natural
 
     def judge(self, value: Value) -> Verdict:
         return value % self.of == 0 if type(value) is int and self.of else None
