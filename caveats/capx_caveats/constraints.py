@@ -117,10 +117,10 @@ class Pair(Wire, frozen=True):
 class Fields(Constraint, frozen=True, tag="fields"):
     """An object, judged as a call's arguments are by the pairs of `allow`: a member that no pair names is a no.
 
-    An object that holds more than 1024 values, at all depths, or too much text, cannot be judged.
+    No pairs at all: an object without members. An object that holds more than 1024 values, at all depths, or too much text, cannot be judged.
     """
 
-    pairs: Annotated[tuple[Pair, ...], Meta(min_length=1)]
+    pairs: tuple[Pair, ...]
 
     def __post_init__(self) -> None:
         demand_distinct(self.pairs)
@@ -135,6 +135,8 @@ class Fields(Constraint, frozen=True, tag="fields"):
         return every(misfit.said for misfit in misfits(self.pairs, value))
 
     def sentence(self) -> str:
+        if not self.pairs:
+            return "is an object without members"
         return "is an object where " + " and ".join(pair.sentence() for pair in self.pairs)
 
 

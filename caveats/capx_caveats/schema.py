@@ -34,7 +34,7 @@ _ABOUT = (
 )
 _ACTION = r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*"
 _ATTRIBUTE = "[a-z][a-z0-9_]{0,31}"
-_LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_LABEL = "(?:[a-z0-9]|[a-z0-9][a-z0-9-]{0,61}[a-z0-9])"
 _BYTES = "[A-Za-z0-9_-]"
 _HIDDEN = "No control, format or surrogate character, no line or paragraph separator (Unicode Cc, Cf, Cs, Zl, Zp)."
 
