@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -170,3 +171,23 @@ def _processes(mark: str) -> list[int]:
         if mark.encode() in environment.split(b"\0"):
             found.append(int(process.name))
     return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="reads the arguments of processes in /proc")
+def test_no_process_of_a_demo_shows_a_token_or_a_key_in_ps(tmp_path: Path) -> None:
+    variables = {**os.environ, "DEMO_TEST": str(tmp_path)}
+    demo = subprocess.Popen(
+        [*DEMO, "--json", "--keep", str(tmp_path / "home")], stdout=subprocess.PIPE, text=True, env=variables
+    )
+    shown: set[bytes] = set()
+    while demo.poll() is None:
+        for process in _processes(f"DEMO_TEST={tmp_path}"):
+            with suppress(OSError):
+                shown.add(Path(f"/proc/{process}/cmdline").read_bytes())
+        time.sleep(0.02)
+    demo.communicate()
+    assert demo.returncode == 0
+    keys = [line.split()[-1] for file in tmp_path.rglob("*.keys") for line in file.read_text().splitlines()]
+    assert len(keys) > len(SERVICES)
+    assert len(shown) > len(SERVICES), "agents and services have arguments of their own"
+    assert not [secret for secret in (*keys, "capx1_") if any(secret.encode() in line for line in shown)]
