@@ -126,9 +126,15 @@ def test_what_is_no_literal_is_refused(value: Any) -> None:
 
 
 def test_nothing_is_allowed_or_one_of_nothing() -> None:
-    for build in (allow, one_of, any_of, all_of, not_in, subset, contains, argv, fields, length):
+    for build in (allow, one_of, any_of, all_of, not_in, subset, contains, argv, length):
         with pytest.raises(InvalidCaveat):
             build()
+
+
+def test_an_object_of_no_fields_has_no_members() -> None:
+    assert fields().judge({}) is True
+    assert fields().judge({"a": 1}) is False
+    assert fields().sentence() == "is an object without members"
 
 
 def test_arguments_are_lists_of_texts() -> None:
