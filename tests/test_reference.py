@@ -30,6 +30,7 @@ from capx_caveats import (
 )
 from capx_caveats.schema import BEYOND, block_schema
 from capx_cli import arguments
+from capx_cli.main import run
 from tests import strategies
 from tests.caveats.test_vocabulary import EVERYTHING, NOT_UNDERSTOOD
 from tests.reference import page
@@ -43,6 +44,11 @@ SCHEMA = Draft202012Validator(block_schema())
 def test_a_file_is_what_its_generator_writes(name: str) -> None:
     """To write them anew: python -m tests.reference."""
     assert (FOLDER / name).read_text(encoding="utf-8") == files()[name]
+
+
+def test_a_shell_gets_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["schema"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(files()["block.schema.json"])
 
 
 # The page

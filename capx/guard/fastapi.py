@@ -30,6 +30,7 @@ from capx.liveness import StoreLiveness
 from capx.recorder import StoreRecorder
 from capx.replay import Replay
 from capx.verifier import Verifier
+from capx_caveats import DEFAULT, Vocabulary
 
 __all__ = ["GRANTED", "Check", "FastAPIGuard", "SyncCheck"]
 
@@ -56,8 +57,8 @@ class FastAPIGuard:
         self._gate = gate
 
     @classmethod
-    def from_env(cls, *, prefix: str = "", max_body: int = MAX_BODY) -> Self:
-        """The guard that the environment describes.
+    def from_env(cls, *, prefix: str = "", max_body: int = MAX_BODY, vocabulary: Vocabulary = DEFAULT) -> Self:
+        """The guard that the environment describes; `vocabulary` as for `Verifier`.
 
         CAPX_AUDIENCE names the audience, CAPX_KEY_FILE its key file, CAPX_STORE the store that tells of deaths
         and keeps replays and decisions. Raises ConfigurationProblem for what is missing or cannot be used.
@@ -72,6 +73,7 @@ class FastAPIGuard:
             liveness=StoreLiveness(Path(store_path)),
             replay=Replay.store(store),
             recorder=StoreRecorder(store),
+            vocabulary=vocabulary,
         )
         return cls(verifier, prefix=prefix, max_body=max_body)
 

@@ -43,6 +43,7 @@ COMMANDS: Mapping[str, str] = {
     "graph": "Draw the execution graph, the dead parts marked",
     "keys": "Export keys to resources, and rotate the root keys",
     "doctor": "Check home, keys, store, log and installation",
+    "schema": "Print the JSON Schema of a token's blocks",
     "shell-setup": "Print completion for bash, zsh or fish",
 }
 

@@ -43,7 +43,7 @@ def test_every_command_has_a_help_with_an_example_and_every_option_too() -> None
 
 WRITES_FOR_PROGRAMS = {
     *("init", "task open", "mint", "delegate", "attenuate", "present", "call", "export", "import"),
-    *("keys export", "keys add", "keys activate", "keys retire", "shell-setup"),
+    *("keys export", "keys add", "keys activate", "keys retire", "schema", "shell-setup"),
 }
 """Commands that write a token, a key, an answer or nothing to standard output."""
 

@@ -44,7 +44,7 @@ from capx.errors import ConfigurationProblem
 from capx.guard.exchange import Message, Scope
 from capx.guard.fastapi import GRANTED, Check, FastAPIGuard, SyncCheck
 from capx.present import HttpRequest
-from capx_caveats import Entry, absent, action, between, one_of, where
+from capx_caveats import DEFAULT, Caveat, Entry, Facts, Refusal, absent, action, between, one_of, where
 from tests.serving import served
 
 ROWS = {1: "Acme", 2: "Other"}
@@ -1009,6 +1009,33 @@ def test_the_environment_describes_a_guard(lab: Authority, tmp_path: Path, monke
     app.get("/x")(guard.action("crm.x")(lambda: "x"))
     with served(app) as origin, http({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client:
         assert client.get("/x").json() == "x"
+
+
+class OnWeekdays(Caveat, frozen=True, tag="acme.on_weekdays"):
+    def refusal(self, facts: Facts) -> Refusal | None:
+        return None
+
+    def sentence(self) -> str:
+        return "on weekdays"
+
+
+def test_a_guard_of_the_environment_may_know_a_services_own_caveats(
+    lab: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.export_keys("crm").save(tmp_path / "crm.keys")
+    monkeypatch.setenv("CAPX_AUDIENCE", "crm")
+    monkeypatch.setenv("CAPX_KEY_FILE", str(tmp_path / "crm.keys"))
+    monkeypatch.setenv("CAPX_STORE", str(lab.store.path))
+    statuses: list[int] = []
+    for vocabulary in (DEFAULT, DEFAULT.extended(OnWeekdays)):
+        guard = FastAPIGuard.from_env(vocabulary=vocabulary)
+        app = FastAPI(openapi_url=None)
+        guard.protect(app)
+        app.get("/x")(guard.action("crm.x")(lambda: "x"))
+        bundle = lab.open(allow=["crm.x"]).bundle.attenuate(OnWeekdays())
+        with served(app) as origin, http({origin: "crm"}, bundle, base_url=origin) as client:
+            statuses.append(client.get("/x").status_code)
+    assert statuses == [403, 200]
 
 
 def started(app: FastAPI) -> list[Message]:
