@@ -13,26 +13,33 @@ import pytest
 
 from capx.acting import acting
 from capx.authority import Authority
+from capx.bundle import Bundle
 from capx.capability import Capability
 from capx.chain import b64u, root_node
 from capx.decision import Denied
 from capx.errors import ConfigurationProblem, InvalidRequest, KeyProblem, StoreProblem
 from capx.home import create_home
+from capx.interop import from_text, to_text
 from capx.log import BrokenLog
+from capx.present import ToolCall
 from capx_caveats import (
     Allow,
+    Call,
     Entry,
     Expires,
     MaxHops,
+    NotUnderstood,
     Root,
     Task,
     Tenant,
     UntilCompleted,
+    Where,
     action,
     expires,
     max_hops,
     not_before,
     prefix,
+    where,
 )
 
 NOW = 1_800_000_000
@@ -476,3 +483,42 @@ def test_a_tool_of_this_authority_runs_until_its_task_ends(lab: Authority) -> No
             add("two")
     assert denied.value.code == "task_completed"
     assert notes == ["one"]
+
+
+SECOND_CAVEATS = [
+    'x"]]]]]],["allow",[["admin.*"]]],["tenant","Evil',
+    '"]],["root","R2"]],[["hop","',
+    'x"\\',
+    "one\ntwo\r\n\x00three",
+    "\x00",
+    "capx1_AAAA,capx1_BBBB",
+    "crm.read@authority",
+    "\U0001f600\u2028\u202e\x7f",
+    "\\u0022]]",
+]
+
+
+@pytest.mark.parametrize("text", SECOND_CAVEATS, ids=ascii)
+def test_a_value_that_holds_a_second_caveat_stays_one_value_through_every_minting_path(
+    authority: Authority, text: str
+) -> None:
+    entry, demand = action("crm.read", note=text), where("args.note", text)
+    opened = authority.open(allow=[entry], caveats=[demand])
+    (first,) = opened.bundle
+    (again,) = authority.mint(opened.id, allow=[(entry, "crm")], caveats=[demand])
+    (told,) = opened.bundle.delegate(to="a", allow=[entry], caveats=[demand])
+    (narrowed,) = opened.bundle.attenuate(allow := Allow((entry,)), demand)
+    made = [first, again, told, narrowed, told.attenuate(allow, demand), told.delegate(to="b", allow=[entry])]
+    made += [from_text(to_text(told, form)) for form in ("v1", "v2", "v2json")]
+    (whole,) = Bundle.parse(opened.bundle.text)
+    for capability in (*made, whole):
+        assert Capability.parse(capability.text).text == capability.text
+        caveats = [caveat for block in capability.caveats for caveat in block]
+        assert not any(isinstance(caveat, NotUnderstood | Tenant) for caveat in caveats)
+        assert {caveat for caveat in caveats if isinstance(caveat, Allow)} == {allow}
+        assert {caveat for caveat in caveats if isinstance(caveat, Where)} == {demand}
+        assert sum(isinstance(caveat, Root | Task) for caveat in caveats) == 2
+        for args, allowed in (({"note": text}, True), ({"note": f"{text} "}, False)):
+            sent = ToolCall("crm.read", args)
+            token = capability.present(sent, now=NOW).text
+            assert authority.verifier("crm").decide(token, sent, Call("crm.read", args)).allowed == allowed
