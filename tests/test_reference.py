@@ -148,6 +148,34 @@ def test_a_block_passes_up_to_its_limits() -> None:
     assert [passes([one] * many) for many in (0, 1, 64, 65)] == [False, True, True, False]
 
 
+FARTHEST = 2**53 - 1
+LONG_HOST = ".".join(["a" * 63, "b" * 63, "c" * 63, "d" * 61])
+EDGES: list[Any] = [
+    [["task", "a" * 64]],
+    [["hop", "e\u0301" * 64, "AgICAgICAgI"]],
+    [["tenant", "\U0001f98a" * 128]],
+    [["expires", FARTHEST]],
+    [["budget", "a" + "_" * 31, "9" * 15 + ".000009", "-" * 64]],
+    [["allow", [["a" * 126 + ".*"], ["a." * 63 + "aa", []], ["a", [["x" * 128, ["anything"]]]]]]],
+    [["where", "a" + "9" * 31, ["range", -FARTHEST, FARTHEST]]],
+    [["where", "args." + "." * 128, ["length", 0, FARTHEST]]],
+    [["where", "args.x", ["in", [None, False, -FARTHEST, -0.5, "a", [None, True, FARTHEST, 1e-7, "b"]]]]],
+    [["where", "args.x", ["path", "/"]]],
+    [["where", "args.x", ["path", "/" + "a" * 4095]]],
+    [["where", "args.x", ["host", [LONG_HOST, f"*.{LONG_HOST}", "a"]]]],
+    [["where", "args.x", ["url", ["ab", "a" * 32], [LONG_HOST], [1, 65535], "/" + "a" * 4095]]],
+    [["where", "args.x", ["url", ["https"], ["x.example"], [], "/A-z0._~!$&'()*+,=:@%20"]]],
+    [["where", "args.x", ["cidr", [":".join(["ffff"] * 8) + "/128", "0.0.0.0/0", "::1/128"]]]],
+]
+"""The longest and the largest that is read."""
+
+
+@pytest.mark.parametrize("block", EDGES, ids=lambda block: json.dumps(block)[:50])
+def test_the_most_that_is_read_passes(block: Any) -> None:
+    assert why_not(block) is None
+    assert passes(block)
+
+
 LAXER = {
     "got `float`": [["expires", 5.0]],
     "is not an agent's name": [["hop", "a\u202e", "AgICAgICAgI"]],
