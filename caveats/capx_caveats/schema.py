@@ -158,16 +158,20 @@ def block_schema(vocabulary: Vocabulary = DEFAULT) -> Schema:
     }
 
 
+def meaning(kind: type[Wire]) -> str:
+    """What a class says of itself, a line for each paragraph, and what a schema cannot say of it."""
+    paragraphs = (" ".join(paragraph.split()) for paragraph in (kind.__doc__ or "").split("\n\n"))
+    return " ".join(filter(None, ("\n\n".join(paragraphs).strip(), BEYOND.get(kind))))
+
+
 def _tag(kind: type[Wire]) -> str:
     return str(kind.__struct_config__.tag)
 
 
 def _definition(kind: type[Wire], form: Schema, shared: Sequence[tuple[Schema, str]]) -> Schema:
     """The form of one class: its tag, then its fields by name."""
-    from inspect import cleandoc
-
     tag = kind.__struct_config__.tag
-    about = " ".join(filter(None, (cleandoc(kind.__doc__ or ""), BEYOND.get(kind))))
+    about = meaning(kind)
     items = [_shared(item, shared) for item in form["prefixItems"]]
     fields = items if tag is None else items[1:]
     for at, name in enumerate(kind.__struct_fields__):

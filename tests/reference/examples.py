@@ -186,7 +186,7 @@ CONSTRAINTS: Final[Mapping[type[Constraint], Judged]] = {
         (3, None),
     ),
     Fields: Judged(
-        (Example("fields(id=1, name=anything())"), Example('fields({"x-y": 1, "*": anything()})')),
+        (Example("fields(id=1, name=anything())"), Example('fields({"x-y": 1, "*": anything()})'), Example("fields()")),
         ({"id": 1, "name": "n"},),
         ({"id": 2, "name": "n"}, {"id": 1, "name": "n", "more": 0}),
         ([], {"id": 1}, {"id": "1", "name": "n"}),

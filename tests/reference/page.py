@@ -3,7 +3,6 @@
 import json
 import shlex
 from collections.abc import Iterable
-from inspect import cleandoc
 from typing import Any, Final, cast, get_args
 
 import click
@@ -29,7 +28,7 @@ from capx_caveats.caveats import Entry
 from capx_caveats.constraint import MAX_VALUES, MAX_WORK, Wire
 from capx_caveats.constraints import Pair
 from capx_caveats.marks import Mark, Step
-from capx_caveats.schema import BEYOND, block_schema
+from capx_caveats.schema import block_schema, meaning
 from capx_caveats.texts import MAX_TEXT
 from capx_caveats.vocabulary import MAX_BRACKETS, MAX_CAVEATS
 from capx_cli import arguments
@@ -151,10 +150,11 @@ def _about(kind: type[Wire]) -> str:
     needed = DEFINED[kind.__name__]["minItems"] - (tag is not None)
     fields = [field + "?" * (at >= needed) for at, field in enumerate(kind.__struct_fields__)]
     form = ", ".join([*([] if tag is None else [f'"{tag}"']), *fields])
-    meaning = " ".join(filter(None, (cleandoc(kind.__doc__ or ""), BEYOND.get(kind))))
     items = DEFINED[kind.__name__]["prefixItems"][tag is not None :]
     rows = [(_code(field), _limits(item)) for field, item in zip(fields, items, strict=True)]
-    return "\n".join([f"### {name}\n\n`[{form}]`\n\n{meaning}\n", *([_table(("field", "is"), rows)] if rows else [])])
+    return "\n".join(
+        [f"### {name}\n\n`[{form}]`\n\n{meaning(kind)}\n", *([_table(("field", "is"), rows)] if rows else [])]
+    )
 
 
 def _limits(form: dict[str, Any]) -> str:
