@@ -25,7 +25,9 @@ ROOMS: Final = {
     "chain": Room("capx/chain.py", ("tests/test_chain.py", "tests/test_wire.py")),
     "wire": Room("capx/wire.py", ("tests/test_wire.py",)),
     "present": Room("capx/present.py", ("tests/test_present.py",)),
-    "verifier": Room("capx/verifier.py", ("tests/test_verifier.py", "tests/test_verifier_answers.py", "tests/test_present.py")),
+    "verifier": Room(
+        "capx/verifier.py", ("tests/test_verifier.py", "tests/test_verifier_answers.py", "tests/test_present.py")
+    ),
     "caveats": _caveats("caveats", "test_caveats", "test_vocabulary", "test_answers"),
     "marks": _caveats("marks", "test_marks", "test_vocabulary", "test_answers"),
     "places": _caveats("places", "test_marks"),
