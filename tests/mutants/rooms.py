@@ -33,6 +33,6 @@ ROOMS: Final = {
     "places": _caveats("places", "test_marks"),
     "plain": _caveats("plain", "test_constraints", "test_answers"),
     "texts": _caveats("texts", "test_constraints", "test_answers"),
-    "constraints": _caveats("constraints", "test_constraints", "test_caveats", "test_answers"),
+    "constraints": _caveats("constraints", "test_constraints", "test_caveats", "test_answers", "test_edges"),
     "network": _caveats("network", "test_network", "test_constraints"),
 }
