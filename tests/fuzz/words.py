@@ -62,7 +62,7 @@ CAVEATS: tuple[list[Any], ...] = (
 BLOCKS = (
     *(json.dumps([caveat], separators=(",", ":")).encode() for caveat in CAVEATS),
     json.dumps([caveat for caveat in CAVEATS if caveat[0] in {"task", "root", "expires", "hop"}]).encode(),
-    b"[]",
+    *(b"[]", b"1", b"null", b'"x"', b"{}", b"[1]", b"[[]]", b"[[1]]"),
     b'[["expires",1e3],["expires",9007199254740992],["where","args.x",["eq","\\ud800"]],["allow",[]],{"a":1}]',
 )
 ARGUMENTS = tuple(
