@@ -15,10 +15,12 @@ from capx.errors import Unavailable
 from capx.lineage import Lineage, Section, told
 from capx.liveness import Liveness
 from capx.recorder import Recorder
-from capx_caveats import Allow, Call, Facts, Refusal
+from capx_caveats import MAX_JUDGEMENTS, Allow, Call, Facts, Refusal, held_values
 
 MAX_TOLD = 32
 """Refusals that one denial tells: a token can hold thousands."""
+FEW = 16
+"""Values of a call that any token may be asked about without counting first."""
 
 
 class Court:
@@ -48,6 +50,8 @@ class Court:
     def refusals(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> list[Refusal]:
         """Steps 6 and 7: what refuses, deaths first, as far as one denial tells."""
         found = self.beside_caveats(lineage, presentation, facts)
+        if _TOO_MUCH in found:
+            return found[:MAX_TOLD]
         for refusal in refusing(lineage.sections, facts):
             found.append(refusal)
             if len(found) >= MAX_TOLD:
@@ -55,13 +59,16 @@ class Court:
         return found[:MAX_TOLD]
 
     def beside_caveats(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> list[Refusal]:
-        """Step 6, and of step 7 what is no caveat's to say: a tenant nobody was granted, too many hops."""
+        """Step 6, and of 7 what is no caveat's to say: an ungranted tenant, too many hops, too much to judge."""
         found = self.lifeless(lineage, presentation, facts.age)
         if facts.call.tenant is not None and lineage.tenant is None:
             found.append(
                 Refusal("incomplete_authority", "the call has a tenant, and the authority's block names none", "tenant")
             )
         found.extend(lineage.standing)
+        held = held_values(facts.call.args)
+        if held > FEW and held * lineage.asked_of_each > MAX_JUDGEMENTS:
+            found.append(_TOO_MUCH)
         return found
 
     def lifeless(self, lineage: Lineage, presentation: bytes | None, age: float) -> list[Refusal]:
@@ -260,4 +267,9 @@ def refusing(sections: Iterable[Section], facts: Facts) -> Iterator[Refusal]:
                 yield told(answer if type(answer) is Refusal else _ODD, section)
 
 
+_TOO_MUCH = Refusal(
+    "argument_refused",
+    "the arguments hold more values than all that this token demands of them can judge",
+    "fewer values",
+)
 _ODD = Refusal("not_understood", "demands what could not be judged", "a caveat that answers")

@@ -5,6 +5,7 @@ it may not stand refuses the whole. Nothing here depends on a call, the time, or
 """
 
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from typing import cast
 
 from msgspec import UNSET, Struct
@@ -30,6 +31,7 @@ from capx_caveats import (
     TooLarge,
     UntilCompleted,
     Vocabulary,
+    asked_of_each,
     misplaced,
 )
 
@@ -63,7 +65,7 @@ class Section(Struct, frozen=True, gc=False):
     caveats: tuple[Caveat, ...]
 
 
-class Lineage(Struct, frozen=True):
+class Lineage(Struct, frozen=True, dict=True):
     """A chain that may be judged.
 
     `mortal` are the keys of all deaths that would end it: tasks, nodes, ids (16 bytes each), in the order in which
@@ -82,6 +84,11 @@ class Lineage(Struct, frozen=True):
     mortal: tuple[bytes | str, ...]
     standing: tuple[Refusal, ...]
     expires: int
+
+    @cached_property
+    def asked_of_each(self) -> int:
+        """How much is asked about each value of a call; worked out for the first call that holds many."""
+        return sum(asked_of_each(section.caveats) for section in self.sections)
 
     @property
     def demands(self) -> tuple[Demand, ...]:

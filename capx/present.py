@@ -13,7 +13,7 @@ from msgspec import Struct
 from capx.canonical import canonical
 from capx.chain import b64u
 from capx.errors import InvalidRequest
-from capx_caveats import JSON, is_action
+from capx_caveats import JSON, demand_json, is_action
 
 WINDOW_BEFORE = 5
 """Seconds by which a presenter's clock may be ahead."""
@@ -32,6 +32,7 @@ class ToolCall(Struct, frozen=True):
     def __post_init__(self) -> None:
         if not is_action(self.action):
             raise InvalidRequest(f"{self.action!r:.80} is not an action: labels joined by dots")
+        demand_json(dict(self.args))
 
     def digest(self) -> str:
         """base64url of the SHA-256 that the presentation carries; InvalidCaveat for arguments that are not JSON."""

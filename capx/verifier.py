@@ -50,6 +50,9 @@ class _Known(Struct, frozen=True):
     tail: bytes
     lineage: Lineage
 
+    def __repr__(self) -> str:
+        return f"_Known({self.frame!r}, {self.key!r})"
+
 
 class Authentic(Struct, frozen=True):
     """A token whose whole MAC chain is good; nothing else is known of it yet (steps 1-3)."""
@@ -57,7 +60,6 @@ class Authentic(Struct, frozen=True):
     frame: wire.Frame
     key: AudienceKey
     tail: bytes
-    known: _Known | None
 
     def __repr__(self) -> str:
         return f"Authentic({self.frame!r}, {self.key!r})"
@@ -210,13 +212,15 @@ class Verifier:
         key = self._keys.get(identifier.kid)
         if key is None or not frame.blocks:
             raise Refused(_NOT_AUTHENTIC)
-        known = self._cache.get(frame.body)
-        if known is not None and known.key is not key:
-            known = None
+        known = self._known(frame, key)
         tail = known.tail if known else _tail(key, frame.identifier_bytes, frame.blocks[:-1])
         if not chain.equal(chain.extend(tail, frame.blocks[-1]), frame.signature):
             raise Refused(_NOT_AUTHENTIC)
-        return Authentic(frame, key, tail, known)
+        return Authentic(frame, key, tail)
+
+    def _known(self, frame: wire.Frame, key: AudienceKey) -> _Known | None:
+        known = self._cache.get(frame.body)
+        return None if known is None or known.key is not key else known
 
     def _earlier(self, body: bytes) -> wire.Frame | None:
         known = self._cache.get(body)
@@ -228,8 +232,8 @@ class Verifier:
         mark = _mark(caveats_of(frame.blocks[-1], self._vocabulary))
         if mark is None:
             return read(frame.identifier_bytes, frame.blocks, self._vocabulary, self._require), None
-        if authentic.known is not None:
-            return authentic.known.lineage, mark
+        if known := self._known(frame, authentic.key):
+            return known.lineage, mark
         lineage = read(frame.identifier_bytes, frame.blocks[:-1], self._vocabulary, self._require)
         self._cache.put(frame.body, _Known(frame, authentic.key, authentic.tail, lineage))
         return lineage, mark
@@ -285,7 +289,14 @@ def _restrictions(lineage: Lineage, facts: Facts) -> Iterator[Restriction]:
         for caveat in section.caveats:
             if may_refuse(caveat):
                 alone = Section(section.hop, section.name, (caveat,))
-                yield Restriction(section.hop, section.name, caveat.sentence(), next(refusing((alone,), facts), None))
+                yield Restriction(section.hop, section.name, _in_words(caveat), next(refusing((alone,), facts), None))
+
+
+def _in_words(caveat: Caveat) -> str:
+    try:
+        return caveat.sentence()
+    except Exception:  # noqa: BLE001 - a service's own caveat may raise anything
+        return f"a {type(caveat).__name__} that cannot be put into words"
 
 
 def _mark(last: tuple[Caveat, ...]) -> Presented | None:

@@ -1,6 +1,8 @@
 """What every test may ask for."""
 
 import signal
+
+from hypothesis import settings
 from pathlib import Path
 
 import pytest
@@ -13,3 +15,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def checkout() -> Path:
     """The folder that holds pyproject.toml."""
     return Path(__file__).resolve().parent.parent
+
+# How long an example takes is the machine's business: nothing here is a timed test.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")

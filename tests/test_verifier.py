@@ -33,6 +33,7 @@ from capx_caveats import (
     CapxError,
     Caveat,
     Constraint,
+    Each,
     Expires,
     Facts,
     Holder,
@@ -54,10 +55,12 @@ from capx_caveats import (
     Verdict,
     Vocabulary,
     action,
+    all_of,
     allow,
     any_of,
     each,
     encode_block,
+    fields,
     fresh,
     glob,
     max_hops,
@@ -892,6 +895,84 @@ class InRegion(Constraint, frozen=True, tag="acme.in_region"):
 
     def sentence(self) -> str:
         return f"lies in {self.region}"
+
+
+@pytest.mark.parametrize("answer", [0, 1, "", "yes", [], object(), NotImplemented], ids=repr)
+def test_a_constraint_that_answers_oddly_cannot_judge_wherever_it_stands(answer: Any) -> None:
+    class Odd(Constraint, frozen=True, tag="acme.odd"):
+        def judge(self, value: Value) -> Verdict:
+            return cast("Verdict", answer)
+
+        def sentence(self) -> str:
+            return "is odd"
+
+    lab = Lab(vocabulary=DEFAULT.extended(Odd))
+    odd = Odd()
+    rules = (odd, not_(odd), any_of(odd), all_of(odd), not_(any_of(odd)), not_(all_of(odd)))
+    arrays = (each(odd), not_(each(odd)), each(odd, min=2))
+    for rule, value in [*((rule, 1) for rule in rules), *((rule, [1]) for rule in arrays), (fields(a=odd), {"a": 1})]:
+        capability = minted(allowed=allow(action("a.read", x=rule)))
+        assert lab.codes(capability, args={"x": cast("JSON", value)}) == ("argument_refused",)
+
+
+def test_an_own_caveat_that_fails_to_be_read_refuses() -> None:
+    class Region(Caveat, frozen=True, tag="acme.region"):
+        name: str
+
+        def __post_init__(self) -> None:
+            assert {"eu": 1}[self.name]
+
+        def refusal(self, facts: Facts) -> Refusal | None:
+            return None
+
+        def sentence(self) -> str:
+            return self.name
+
+    lab = Lab(vocabulary=DEFAULT.extended(Region))
+    assert lab.codes(appended(minted(), b'[["acme.region","eu"]]')) == ()
+    assert lab.codes(appended(minted(), b'[["acme.region","us"]]')) == ("not_understood",)
+
+
+def test_what_one_verifier_knows_of_a_token_is_not_anothers() -> None:
+    keys = AudienceKeys("crm", [KEY])
+    loose, strict = Lab(keys=keys), Lab(keys=keys, require=["tenant"])
+    assert loose.codes(minted()) == ()
+    authentic = loose.verifier.authenticate(loose.present(minted()))
+    assert codes(strict.verifier.decide(authentic, READ, CALL)) == ("incomplete_authority",)
+
+
+def test_many_questions_about_many_values_are_refused_unasked() -> None:
+    rule = Each(one_of(*range(900)))
+    capability = holding([where("args.x", rule)], [where("args.x", rule)], [where("args.x", rule)])
+    lab = Lab()
+    assert lab.codes(capability, args={"x": [1] * 50}) == ()
+    (refusal,) = lab.decide(lab.present(capability, args={"x": [1] * 1000}), args={"x": [1] * 1000}).refusals
+    assert refusal.code == "argument_refused"
+    assert "more values" in refusal.sentence
+    assert Lab().codes(holding([where("args.x", rule)]), args={"x": [1] * 250}) == ()
+    assert Lab().codes(minted(), args={"x": [[1] * 1000] * 1000}) == ()
+
+
+def test_arguments_of_no_name_are_asked_about_within_bounds() -> None:
+    entry = action("a.read", args={"*": one_of(*range(400))})
+    capability = minted(allowed=allow(entry, entry))
+    assert Lab().codes(capability, args={str(at): 1 for at in range(300)}) == ()
+    assert Lab().codes(capability, args={str(at): 1 for at in range(400)}) == ("argument_refused",)
+
+
+class Wordless(Caveat, frozen=True, tag="acme.wordless"):
+    def refusal(self, facts: Facts) -> Refusal | None:
+        return None
+
+    def sentence(self) -> str:
+        raise KeyError("no words")
+
+
+def test_a_caveat_without_words_is_explained_by_its_name() -> None:
+    lab = Lab(vocabulary=DEFAULT.extended(Wordless))
+    explanation = lab.verifier.explain(holding([Wordless()]).text, CALL)
+    assert explanation.allowed
+    assert "Wordless" in explanation.restrictions[-1].sentence
 
 
 def test_a_services_own_constraint_is_judged_where_it_is_known_and_refused_elsewhere() -> None:

@@ -68,13 +68,27 @@ from capx_caveats.network import Cidr, Host, Url
 from capx_caveats.places import PLACES, Place, misplaced
 from capx_caveats.plain import Absent, Anything, Contains, Eq, In, Length, Range
 from capx_caveats.texts import Argv, Glob, Path, Prefix, Regex
-from capx_caveats.values import JSON, MISSING, SAFE_INTEGER, Literal, Value, demand_json, shown
+from capx_caveats.values import (
+    JSON,
+    MISSING,
+    SAFE_INTEGER,
+    Literal,
+    Natural,
+    Number,
+    Text,
+    Texts,
+    Value,
+    demand_json,
+    shown,
+)
 from capx_caveats.vocabulary import DEFAULT, TooLarge, Vocabulary, encode_block
 from capx_caveats.when import When, parse_duration, parse_instant, shown_duration, shown_instant
+from capx_caveats.work import MAX_JUDGEMENTS, asked_of_each, held_values
 
 __all__ = [
     "DEFAULT",
     "JSON",
+    "MAX_JUDGEMENTS",
     "MISSING",
     "PLACES",
     "SAFE_INTEGER",
@@ -112,9 +126,11 @@ __all__ = [
     "Mark",
     "MaxHops",
     "Meant",
+    "Natural",
     "Not",
     "NotBefore",
     "NotUnderstood",
+    "Number",
     "Pair",
     "Path",
     "Place",
@@ -129,6 +145,8 @@ __all__ = [
     "Step",
     "Task",
     "Tenant",
+    "Text",
+    "Texts",
     "TooLarge",
     "UntilCompleted",
     "Url",
@@ -146,6 +164,7 @@ __all__ = [
     "argv",
     "as_constraint",
     "as_entry",
+    "asked_of_each",
     "between",
     "budget",
     "cidr",
@@ -157,6 +176,7 @@ __all__ = [
     "fields",
     "fresh",
     "glob",
+    "held_values",
     "host",
     "is_action",
     "is_attribute",

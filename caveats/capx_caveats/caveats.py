@@ -20,6 +20,7 @@ from capx_caveats.names import (
     demand_tenant,
     is_attribute,
     is_id,
+    told_name,
 )
 from capx_caveats.values import JSON, MISSING, Natural, Value, shown, told
 from capx_caveats.when import shown_duration, shown_instant
@@ -217,7 +218,7 @@ class Where(Caveat, frozen=True, tag="where"):
         return Refusal("argument_refused", f"demands {self.sentence()}", self.sentence(), given=given)
 
     def sentence(self) -> str:
-        return f"{self.attribute} {self.constraint.sentence()}"
+        return f"{told_name(self.attribute)} {self.constraint.sentence()}"
 
 
 class Budget(Caveat, frozen=True, tag="budget"):

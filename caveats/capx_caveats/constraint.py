@@ -36,10 +36,10 @@ class _BuiltAsRead(StructMeta):
                 raise InvalidCaveat(f"{self.__name__} takes no {', '.join(named)}")
             while values and values[-1] is UNSET:
                 values.pop()
-            values = list(map(_exact, values))
-            held = list(map(_stand_in, values))
             tag = [] if self.__struct_config__.tag is None else [self.__struct_config__.tag]
             try:
+                values = list(map(_exact, values))
+                held = list(map(_stand_in, values))
                 value = convert([*tag, *held], self)
             except (ValidationError, RecursionError) as error:
                 raise InvalidCaveat(f"{self.__name__}: {_by_field(str(error), fields, len(tag))}") from None
@@ -132,23 +132,23 @@ class Constraint(Wire, frozen=True):
 
 
 def every(verdicts: Iterable[Verdict]) -> Verdict:
-    """Kleene's and: no if one says no, else cannot judge if one cannot."""
+    """Kleene's and: no if one says no, else cannot judge if one cannot, or answers with anything else."""
     result: Verdict = True
     for said in verdicts:
         if said is False:
             return False
-        if said is None:
+        if said is not True:
             result = None
     return result
 
 
 def some(verdicts: Iterable[Verdict]) -> Verdict:
-    """Kleene's or: yes if one says yes, else cannot judge if one cannot."""
+    """Kleene's or: yes if one says yes, else cannot judge if one cannot, or answers with anything else."""
     result: Verdict = False
     for said in verdicts:
         if said is True:
             return True
-        if said is None:
+        if said is not False:
             result = None
     return result
 

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from capx_caveats.constraint import Constraint, Verdict, Wire, every, some, too_much
 from capx_caveats.errors import InvalidCaveat
-from capx_caveats.names import demand_argument
+from capx_caveats.names import demand_argument, told_name
 from capx_caveats.network import Cidr, Host, Url
 from capx_caveats.plain import Absent, Anything, Contains, Eq, In, Length, Range
 from capx_caveats.texts import Argv, Glob, Path, Prefix, Regex
@@ -38,7 +38,7 @@ class Each(Constraint, frozen=True, tag="each"):
         if elements is None or too_much(elements, self.weight):
             return None
         verdict = every(self.constraint.judge(element) for element in elements)
-        return len(elements) >= self.min if verdict else verdict
+        return len(elements) >= self.min if verdict is True else verdict
 
     def sentence(self) -> str:
         return f"has {self.min} or more elements, each of which {self.constraint.sentence()}"
@@ -91,7 +91,7 @@ class Not(Constraint, frozen=True, tag="not"):
 
     def judge(self, value: Value) -> Verdict:
         said = self.constraint.judge(value)
-        return None if said is None else not said
+        return True if said is False else False if said is True else None
 
     def sentence(self) -> str:
         return f"not: {self.constraint.sentence()}"
@@ -110,14 +110,15 @@ class Pair(Wire, frozen=True):
 
     def sentence(self) -> str:
         """`deck is "deck-42"`."""
-        name = "any other argument" if self.name == "*" else self.name
+        name = "any other argument" if self.name == "*" else told_name(self.name)
         return f"{name} {self.constraint.sentence()}"
 
 
 class Fields(Constraint, frozen=True, tag="fields"):
     """An object, judged as a call's arguments are by the pairs of `allow`: a member that no pair names is a no.
 
-    No pairs at all: an object without members. An object that holds more than 1024 values, at all depths, or too much text, cannot be judged.
+    No pairs at all: an object without members. An object that holds more than 1024 values, at all depths, or too much
+    text, cannot be judged.
     """
 
     pairs: tuple[Pair, ...]

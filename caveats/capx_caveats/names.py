@@ -10,10 +10,12 @@ from functools import lru_cache
 from unicodedata import category
 
 from capx_caveats.errors import InvalidCaveat
+from capx_caveats.values import shown
 
 _AUDIENCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 _ACTION = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_WORD = re.compile(r"[A-Za-z0-9_.-]+")
 _ATTRIBUTE = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 ACTION_LENGTH = 128
@@ -80,6 +82,11 @@ demand_tenant = _demand(is_label, "a tenant")
 demand_argument = _demand(is_label, "an argument name")
 demand_attribute = _demand(is_attribute, "an attribute")
 demand_pattern = _demand(is_pattern, "an action, or one followed by .*")
+
+
+def told_name(name: str) -> str:
+    """A name as it stands in a sentence: quoted if it could be taken for the words around it."""
+    return name if _WORD.fullmatch(name) else shown(name)
 
 
 def _quoted(text: object) -> str:

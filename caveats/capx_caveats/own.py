@@ -11,9 +11,12 @@ from types import UnionType, new_class
 from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 import msgspec
+from msgspec import inspect
 
 from capx_caveats.constraint import Constraint, Wire, is_own
 from capx_caveats.constraints import AnyConstraint
+from capx_caveats.errors import InvalidCaveat
+from capx_caveats.values import SAFE_INTEGER
 
 Own = frozenset[type[Constraint]]
 """A service's own constraints."""
@@ -44,6 +47,37 @@ def decoder(form: Any, own: Own) -> Decode:
         return value
 
     return lambda raw: themselves(decode(raw))
+
+
+def demand_readable(kind: type[Wire]) -> None:
+    """Raise InvalidCaveat for a class with a field that no block may hold: an object, a list, an unbounded number."""
+    waiting: list[inspect.Type] = [inspect.type_info(kind)]
+    seen: set[int] = set()
+    while waiting:
+        found = waiting.pop()
+        if id(found) in seen:
+            continue
+        seen.add(id(found))
+        if isinstance(found, inspect.StructType):
+            waiting += [field.type for field in found.fields]
+        elif isinstance(found, inspect.UnionType):
+            waiting += found.types
+        elif isinstance(found, inspect.VarTupleType):
+            waiting.append(found.item_type)
+        elif isinstance(found, inspect.TupleType):
+            waiting += found.item_types
+        elif isinstance(found, inspect.IntType | inspect.FloatType):
+            if found.ge is None or found.le is None or found.ge < -SAFE_INTEGER or found.le > SAFE_INTEGER:
+                raise InvalidCaveat(
+                    f"{kind.__name__}: a number in a block has bounds: say Natural or Number, or ge and le"
+                )
+        elif not isinstance(found, _PLAIN):
+            raise InvalidCaveat(
+                f"{kind.__name__}: a {type(found).__name__.removesuffix('Type').lower()} has no place in a block"
+            )
+
+
+_PLAIN = (inspect.StrType, inspect.BoolType, inspect.NoneType, inspect.LiteralType)
 
 
 def own_constraints(value: object) -> Iterator[type[Constraint]]:

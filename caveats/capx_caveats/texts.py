@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 MAX_TEXT = 4096
 """Characters of a path, or of a text that is matched, that are still judged."""
-MAX_PROGRAM = 2**16
+MAX_PROGRAM = 2**14
 """Bytes that RE2 may take for one pattern; one that needs more is refused when it is built."""
 
 _WILD = re.compile(r"(\*\*?|\?)")
+_UNICODE_CLASS = re.compile(r"(?<!\\)(?:\\\\)*\\[pP]")
 
 
 class Prefix(Constraint, frozen=True, tag="prefix"):
@@ -66,12 +67,15 @@ class Glob(Constraint, frozen=True, tag="glob"):
 class Regex(Constraint, frozen=True, tag="regex"):
     """The text matches whole, by RE2 without flags: `.` is no newline, and `a|b` is a or b from end to end.
 
-    A text of more than 4096 characters cannot be judged, nor one of more than 2¹⁹ characters times instructions.
+    There are no Unicode classes (`p` after a backslash): they differ between versions of Unicode. A text
+    of more than 4096 characters cannot be judged, nor one of more than 2¹⁹ characters times instructions.
     """
 
     text: Text
 
     def __post_init__(self) -> None:
+        if _UNICODE_CLASS.search(self.text):
+            raise InvalidCaveat("a regular expression has no Unicode classes: they differ between versions of Unicode")
         _program(self.text)
 
     @property

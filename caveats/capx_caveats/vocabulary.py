@@ -16,7 +16,8 @@ from capx_caveats.caveats import Allow, Budget, Expires, Fresh, NotBefore, NotUn
 from capx_caveats.constraint import Constraint, is_own
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.marks import Holder, Hop, Intent, Mark, MaxHops, Presented, Root, Sig, Task
-from capx_caveats.own import Own, decoder, own_constraints
+from capx_caveats.names import is_action
+from capx_caveats.own import Own, decoder, demand_readable, own_constraints
 from capx_caveats.values import printable
 
 MAX_CAVEATS = 64
@@ -35,7 +36,7 @@ class TooLarge(InvalidCaveat):
 class Vocabulary:
     """An immutable set of caveats and own constraints by tag; `extended` makes a larger one."""
 
-    __slots__ = ("_all", "_one", "caveats", "own")
+    __slots__ = ("_all", "_failures", "_one", "caveats", "own")
 
     caveats: tuple[type[Caveat], ...]
     """The caveats that are read."""
@@ -44,6 +45,9 @@ class Vocabulary:
 
     def __init__(self, *caveats: type[Caveat], own: Iterable[type[Constraint]] = ()) -> None:
         self.caveats, self.own = caveats, frozenset(own)
+        # A service's own class may raise anything, and allows nothing by it.
+        own_kinds = any(map(is_own, self.caveats)) or bool(self.own)
+        self._failures: tuple[type[Exception], ...] = (Exception,) if own_kinds else _FAILURES
         caveat: Any = Union[self.caveats]  # noqa: UP007 - a union made at run time
         self._one: Callable[[Raw], Caveat] = decoder(caveat, self.own)
         self._all: Callable[[bytes], tuple[Caveat, ...]] = decoder(tuple[caveat, ...], self.own)
@@ -53,8 +57,11 @@ class Vocabulary:
         taken = {kind.__struct_config__.tag for kind in (*self.caveats, *self.own)}
         for kind in kinds:
             tag = kind.__struct_config__.tag
-            if not is_own(kind) or issubclass(kind, Mark):
+            if not is_own(kind) or not is_action(tag):
                 raise InvalidCaveat(f"{kind.__name__} needs a dotted tag of its own, such as acme.region")
+            if issubclass(kind, (Mark, UntilCompleted)):
+                raise InvalidCaveat(f"{kind.__name__} is of a kind that the mechanism looks for by its tag")
+            demand_readable(kind)
             if tag in taken:
                 raise InvalidCaveat(f"the tag {tag} is in use")
             taken.add(tag)
@@ -67,7 +74,7 @@ class Vocabulary:
         _demand_brackets(block)
         try:
             caveats = self._all(block)
-        except _FAILURES:
+        except self._failures:
             caveats = self._one_by_one(block)
         if len(caveats) > MAX_CAVEATS:
             raise TooLarge(f"a block has more than {MAX_CAVEATS} caveats")
@@ -85,7 +92,7 @@ class Vocabulary:
     def _alone(self, element: Raw) -> Caveat:
         try:
             return self._one(element)
-        except _FAILURES as error:
+        except self._failures as error:
             return NotUnderstood(_excerpt(bytes(element)), _reason(error))
 
 
@@ -98,11 +105,10 @@ def _excerpt(raw: bytes) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return (
-        printable(str(error)[:200])
-        if isinstance(error, msgspec.DecodeError)
-        else "not strict UTF-8 or nested too deeply"
-    )
+    if isinstance(error, msgspec.DecodeError):
+        return printable(str(error)[:200])
+    known = isinstance(error, UnicodeDecodeError | RecursionError)
+    return "not strict UTF-8 or nested too deeply" if known else f"its own class failed: {type(error).__name__}"
 
 
 def encode_block(caveats: tuple[Caveat, ...]) -> bytes:
@@ -122,8 +128,8 @@ def _demand_brackets(block: bytes) -> None:
 
 
 def _encode(caveat: Caveat) -> bytes:
-    if isinstance(caveat, NotUnderstood):
-        raise InvalidCaveat(f"what is not understood is not passed on: {caveat.what}")
+    if caveat.__struct_config__.tag is None:
+        raise InvalidCaveat(f"what has no tag is not passed on: {caveat.sentence()}")
     try:
         raw = msgspec.json.encode(caveat.wire())
         again: Any = decoder(type(caveat), frozenset(own_constraints(caveat)))(raw)

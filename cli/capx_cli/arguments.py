@@ -103,6 +103,8 @@ class Narrowing(NamedTuple):
     expires: str | None
     not_before: str | None
     max_hops: int | None
+    fresh: str | None
+    until_completed: tuple[str, ...]
     where: tuple[str, ...]
 
     def caveats(self) -> "list[Appendable]":
@@ -129,6 +131,9 @@ class Narrowing(NamedTuple):
             typed.append(vocabulary.not_before(self.not_before))
         if self.max_hops is not None:
             typed.append(vocabulary.max_hops(self.max_hops))
+        if self.fresh is not None:
+            typed.append(vocabulary.fresh(self.fresh))
+        typed.extend(map(vocabulary.until_completed, self.until_completed))
         typed.extend(vocabulary.where(*named_constraint(each)) for each in self.where)
         return typed
 
@@ -176,10 +181,13 @@ def caveat_options(tenant: bool = True) -> Callable[[Command], Command]:
             expires: str | None,
             not_before: str | None,
             max_hops: int | None,
+            fresh: str | None,
+            until_completed: tuple[str, ...],
             where: tuple[str, ...],
             **others: Any,
         ) -> Any:
-            return command(narrowing=Narrowing(tenant, expires, not_before, max_hops, where), **others)
+            typed = Narrowing(tenant, expires, not_before, max_hops, fresh, until_completed, where)
+            return command(narrowing=typed, **others)
 
         named = click.option("--tenant", metavar="NAME", help="Only calls for this tenant.")
         return _all(
@@ -188,6 +196,13 @@ def caveat_options(tenant: bool = True) -> Callable[[Command], Command]:
             click.option("--expires", metavar="WHEN", help="Until then: 15m, 2h, 1d, or 2026-11-25T12:00:00Z."),
             click.option("--not-before", metavar="WHEN", help="Not before then."),
             click.option("--max-hops", type=click.IntRange(min=0), metavar="N", help="At most N further delegations."),
+            click.option("--fresh", metavar="AGE", help="Only where news of deaths is no older than this: 5s, 1m."),
+            click.option(
+                "--until-completed",
+                multiple=True,
+                metavar="TASK",
+                help="Until that task ends, too. Repeatable.",
+            ),
             click.option(
                 "--where",
                 multiple=True,

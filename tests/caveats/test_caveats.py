@@ -267,3 +267,11 @@ def test_names_are_labels() -> None:
             Hop(name, "AgICAgICAgI")
         with pytest.raises(InvalidCaveat):
             Pair(name, anything())
+
+
+def test_a_name_that_reads_like_other_words_is_quoted() -> None:
+    sly = "id is 1 and every other argument is absent; crm.export where x"
+    assert allow(action("a.read", args={sly: 1})).sentence() == f'allows only a.read where "{sly}" is 1'
+    assert allow(action("a.read", args={"any other argument": 1})).sentence().endswith('"any other argument" is 1')
+    assert where(f"args.{sly}", 1).sentence() == f'"args.{sly}" is 1'
+    assert where("args.x-y", 1).sentence() == "args.x-y is 1"

@@ -4,11 +4,12 @@ import json
 from collections.abc import Callable
 from decimal import Decimal
 from enum import IntFlag
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Meta
 from msgspec.structs import replace
 
 from capx_caveats import (
@@ -27,6 +28,7 @@ from capx_caveats import (
     InvalidCaveat,
     Mark,
     MaxHops,
+    Natural,
     Not,
     NotUnderstood,
     Presented,
@@ -36,6 +38,7 @@ from capx_caveats import (
     Task,
     Tenant,
     TooLarge,
+    UntilCompleted,
     Value,
     Verdict,
     Vocabulary,
@@ -450,11 +453,11 @@ class Odd(Constraint, frozen=True, tag="acme.odd"):
 class Near(Constraint, frozen=True, tag="acme.near"):
     """One with a limit of its own, and another constraint inside."""
 
-    at: int
+    at: Natural
     inner: AnyConstraint
 
     def __post_init__(self) -> None:
-        if self.at < 0:
+        if self.at == 0:
             raise InvalidCaveat("near to nothing")
 
     def judge(self, value: Value) -> Verdict:
@@ -485,7 +488,7 @@ def test_an_own_constraint_stands_wherever_another_may(caveat: Caveat) -> None:
     "block",
     [
         b'[["where","args.x",["acme.odd",1]]]',
-        b'[["where","args.x",["acme.near",-1,["eq",1]]]]',
+        b'[["where","args.x",["acme.near",0,["eq",1]]]]',
         b'[["where","args.x",["acme.near",1]]]',
         b'[["where","args.x",["acme.near",1,["newer"]]]]',
         b'[["where","args.x",["each",["acme.odd"],-1]]]',
@@ -515,9 +518,49 @@ def test_an_own_constraint_needs_a_dotted_tag_that_is_free() -> None:
     class Twice(Odd, frozen=True, tag="acme.odd"):
         pass
 
-    for kind in (Bare, Twice):
+    class Hidden(Odd, frozen=True, tag="acme.odd\u202e"):
+        pass
+
+    class Hollow(Odd, frozen=True, tag="acme..odd"):
+        pass
+
+    for kind in (Bare, Twice, Hidden, Hollow):
         with pytest.raises(InvalidCaveat, match="tag"):
             OWN.extended(kind)
+
+
+class Ending(UntilCompleted, frozen=True, tag="acme.ending"):
+    pass
+
+
+class Claim(Task, frozen=True, tag="acme.claim"):
+    pass
+
+
+class Mapped(Odd, frozen=True, tag="acme.mapped"):
+    members: dict[str, str]
+
+
+class Listed(Odd, frozen=True, tag="acme.listed"):
+    names: list[str]
+
+
+class Unbounded(Odd, frozen=True, tag="acme.unbounded"):
+    limits: tuple[int, ...]
+
+
+class Beyond(Odd, frozen=True, tag="acme.beyond"):
+    limit: Annotated[float, Meta(ge=0, le=1e300)]
+
+
+class Whatever(Odd, frozen=True, tag="acme.whatever"):
+    thing: Any
+
+
+@pytest.mark.parametrize("kind", [Ending, Claim, Mapped, Listed, Unbounded, Beyond, Whatever])
+def test_an_own_class_holds_what_a_block_may_and_is_none_that_the_mechanism_looks_for(kind: Any) -> None:
+    with pytest.raises(InvalidCaveat, match=kind.__name__):
+        DEFAULT.extended(kind)
 
 
 def _one_caveat(block: bytes) -> bool:
