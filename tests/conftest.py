@@ -1,11 +1,10 @@
 """What every test may ask for."""
 
 import signal
-
-from hypothesis import settings
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would every process they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -15,6 +14,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def checkout() -> Path:
     """The folder that holds pyproject.toml."""
     return Path(__file__).resolve().parent.parent
+
 
 # How long an example takes is the machine's business: nothing here is a timed test.
 settings.register_profile("untimed", deadline=None)
