@@ -1,148 +1,132 @@
-"""A second verifier, written from docs/spec alone: naive, slow, with the standard library, sharing no code.
+"""A second verifier, straight from docs/spec and its vocabulary.json: naive, slow, of the standard library alone.
 
-It answers with the reason codes, in the order that the specification has; none: allowed.
+`codes` gives the reasons that refuse, in order; none: allowed. A verdict on a value is True, False, or None: cannot
+judge. Where the specification says RE2, this takes `re`: good enough for the patterns that the tests write.
 """
 
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownLambdaType=false
 
 import hmac
 import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Mapping
+from contextlib import suppress
 from decimal import Decimal
+from fnmatch import fnmatchcase
+from functools import partial
 from hashlib import sha256
+from io import BytesIO
+from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any
+from unicodedata import category
+from urllib.parse import unquote, urlsplit
 
-from tests.naive_rules import MISSING, SAFE, closed, fits, judge
-
-Facts = Mapping[Any, Any]
-UNKNOWN = ["not understood"]
-MARKS = {"task", "intent", "root", "holder", "hop", "max_hops", "call", "sig"}
-LAST = "[AEIMQUYcgkosw048]"
-IDENTIFIER = rf'\[1,"([\w-]{{10}}{LAST})","([a-z0-9][a-z0-9.-]{{0,62}})","[\w-]{{21}}[AQgw]",(0|[1-9]\d{{0,15}})\]'
-
-
-class Stop(Exception):
-    """Refused at once, for this reason."""
+SPEC = json.loads(Path(__file__).parents[1].joinpath("docs/spec/vocabulary.json").read_text("utf-8"))
+HOSTS, MARKS, TEXTS = SPEC["hosts"], SPEC["marks"], dict[str, str]()
+for named, pattern in SPEC["texts"].items():
+    TEXTS[named] = re.sub("<([a-z0-9_]+)>", lambda found: f"(?:{TEXTS[found[1]]})", pattern)
+DISGUISED = re.compile("|".join(rf"[\U{low:0>8}-\U{high:0>8}]" for low, high in HOSTS["disguised"]))
+TABLES = {"caveat": SPEC["caveats"], "rule": SPEC["constraints"]}
+TABLES["present"] = {tag: form.replace("rule", "present") for tag, form in TABLES["rule"].items() if tag != "absent"}
+SAFE, MISSING, UNKNOWN = 2**53 - 1, object(), ["not_understood"]
 
 
 def demand(good: Any, code: str = "malformed") -> None:
     if not good:
-        raise Stop(code)
+        raise PermissionError(code)
 
 
-def codes(
-    token: str,
-    audience: str,
-    keys: Facts,
-    received: Facts,
-    call: Facts,
-    *,
-    now: int,
-    deaths: Facts,
-    age: float,
-    **more: Any,
-) -> list[str]:
-    """The reasons that refuse. `more`: `seen`, the ids burnt before (None: cannot tell), `require` and `bearer`."""
+def codes(token: str, audience: str, keys: Any, received: Any, call: Any, **world: Any) -> list[str]:
+    """`world`: now, deaths, age, and if need be `seen` (ids burnt before; None: cannot tell), `require`, `bearer`."""
+    now, age = world["now"], world["age"]
     try:
         identifier, blocks, signature = decoded(token)
         _, kid, mine, *_ = json.loads(identifier)
         demand(mine == audience, "wrong_audience")
-        demand(kid in keys and blocks and chained(keys[kid], identifier, blocks) == signature, "not_authentic")
-        chain, presented = shaped(blocks, more.get("require", ()))
-        demand(presented or more.get("bearer"), "bearer_refused")
-        ids, seen = digests(identifier, blocks), more.get("seen", ())
+        demand(kid in keys and blocks, "not_authentic")
+        tail, ids = chained(keys[kid], identifier, blocks)
+        demand(hmac.compare_digest(tail, signature), "not_authentic")
+        claims, caveats, presented = shaped(blocks, world.get("require", ()))
+        demand(presented or world.get("bearer"), "bearer_refused")
         if presented:
             demand(presented[1:3] == [received["profile"], call_digest(received)], "call_mismatch")
             demand(presented[3] - 5 <= now <= presented[3] + 60, "call_window")
-            demand(seen is not None, "unavailable")
-            demand(ids[-1] not in seen, "replayed")
-    except Stop as stop:
+            demand(world.get("seen", ()) is not None, "unavailable")
+            demand(ids[-1] not in world.get("seen", ()), "replayed")
+    except PermissionError as stop:
         return [str(stop)]
-    told: list[str | None] = [*lifeless(ids, chain, deaths, age), *standing(blocks, chain, call)]
-    told += [refusal(caveat, call, now, age) for caveats in chain for caveat in caveats]
-    return [code for code in told if code][:32]
+    told = beside_caveats(claims, caveats, ids, call, world["deaths"], age)
+    told += ["needs_discharge"] * any(type(block) is tuple for block in blocks)
+    told += [code for caveat in caveats if (code := refusal(caveat, call, now, age))]
+    return told[:32]
 
 
 def decoded(token: str) -> tuple[bytes, list[Any], bytes]:
+    """The identifier, each block or third-party caveat (vid, cid), and the signature."""
     demand(token, "no_token")
     demand(len(token) <= 16384, "too_large")
     demand(token not in {"c", "ca", "cap", "capx", "capx1"}, "truncated")
     demand(token.startswith("capx1_") or not re.match("capx[0-9]+_", token), "unknown_version")
     demand(re.fullmatch("capx1_[A-Za-z0-9_-]*", token))
-    data, at = unb64u(token[6:]), 1
+    stream = BytesIO(urlsafe_b64decode(token[6 : len(token) - (len(token) % 4 == 3)] + "==="))
 
-    def byte(where: int) -> int:
-        demand(where < len(data), "truncated")
-        return data[where]
+    def byte(allowed: Any = range(256)) -> int:
+        found = stream.read(1)
+        demand(found, "truncated")
+        demand(found[0] in allowed)
+        return found[0]
 
-    def field(kind: int, limit: int | None = None) -> bytes:
-        nonlocal at
-        demand(byte(at) == kind)
-        at += 1
-        if limit is None:
-            return b""
-        size, at = byte(at), at + 1
-        if size > 127:
-            demand(0 < byte(at) < 128)
-            size, at = size - 128 + data[at] * 128, at + 1
+    def content(limit: int) -> bytes:
+        size = byte()
+        size += (byte(range(1, 128)) - 1) * 128 if size > 127 else 0
         demand(size <= limit, "too_large")
-        demand(at + size <= len(data), "truncated")
-        at += size
-        return data[at - size : at]
+        found = stream.read(size)
+        demand(len(found) == size, "truncated")
+        return found
 
-    demand(byte(0) == 2, "unknown_version")
-    location, identifier, _ = field(1, 63), field(2, 256), field(0)
-    match = re.fullmatch(IDENTIFIER.encode(), identifier)
+    demand(byte() == 2, "unknown_version")
+    _, location, _, identifier, _ = byte([1]), content(63), byte([2]), content(256), byte([0])
+    match = re.fullmatch(TEXTS["identifier"].encode(), identifier)
     demand(match or not identifier.startswith(b"[") or identifier.startswith(b"[1,"), "unknown_version")
-    demand(match and int(match[3]) <= SAFE and match[2] == location)
+    demand(match and match[2] == location and int(match[3]) <= SAFE)
     blocks: list[Any] = []
-    while byte(at) != 0:
+    while kind := byte():
         demand(len(blocks) < 64, "too_large")
-        block = field(2, 4096)
-        blocks.append((field(4, 4096), block) if byte(at) == 4 else block)
-        field(0)
-    field(0)
-    signature = field(6, 256)
-    demand(len(signature) == 32 and at == len(data) and b64u(data) == token[6:])
+        demand(kind == 2)
+        cid, third = content(4096), byte([0, 4])
+        blocks.append((content(4096), cid) if third else cid)
+        demand(not third or byte() == 0)
+    _, signature = byte([6]), content(256)
+    demand(len(signature) == 32 and not stream.read() and re.fullmatch(TEXTS["b64u"], token[6:]))
     return identifier, blocks, signature
 
 
-def b64u(data: bytes) -> str:
-    return urlsafe_b64encode(data).decode().rstrip("=")
+def hashed(label: bytes, *parts: bytes) -> bytes:
+    return sha256(b"".join(len(part).to_bytes(4, "big") + part for part in (label, *parts))).digest()
 
 
-def unb64u(text: str) -> bytes:
-    return urlsafe_b64decode(text[: len(text) - (len(text) % 4 == 1)] + "===")
-
-
-def mac(key: bytes, message: bytes) -> bytes:
-    return hmac.digest(key, message, "sha256")
-
-
-def chained(key: bytes, identifier: bytes, blocks: list[Any]) -> bytes:
-    tail = mac(mac(b"macaroons-key-generator", key), identifier)
+def chained(key: bytes, identifier: bytes, blocks: list[Any]) -> tuple[bytes, list[bytes]]:
+    """The last tail, and the ids."""
+    mac = partial(hmac.digest, digest="sha256")
+    tail, d = mac(mac(b"macaroons-key-generator", key), identifier), [hashed(b"capx/1/token", identifier)]
     for block in blocks:
-        tail = mac(tail, block if type(block) is bytes else mac(tail, block[0]) + mac(tail, block[1]))
-    return tail
+        third = type(block) is tuple
+        tail = mac(tail, mac(tail, block[0]) + mac(tail, block[1]) if third else block)
+        d.append(hashed(b"capx/1/third", d[-1], *block) if third else hashed(b"capx/1/block", d[-1], block))
+    return tail, [each[:16] for each in d]
 
 
-def hashed(label: str, *parts: bytes) -> bytes:
-    return sha256(b"".join(len(part).to_bytes(4, "big") + part for part in (label.encode(), *parts))).digest()
-
-
-def digests(identifier: bytes, blocks: list[Any]) -> list[bytes]:
-    d = [hashed("capx/1/token", identifier)]
-    for block in blocks:
-        d += [hashed("capx/1/block", d[-1], block) if type(block) is bytes else hashed("capx/1/third", d[-1], *block)]
-    return [each[:16] for each in d]
-
-
-def call_digest(received: Facts) -> str:
+def call_digest(received: Any) -> str:
     covered = {name: value for name, value in received.items() if name not in {"profile", "body"}}
-    body = {"body_sha256": b64u(sha256(unb64u(received["body"])).digest())} if "body" in received else {}
-    return b64u(sha256(canonical({**covered, **body}).encode()).digest())
+    if "body" in received:
+        covered["body_sha256"] = b64u_sha256(urlsafe_b64decode(received["body"] + "==="))
+    return b64u_sha256(canonical(covered).encode())
+
+
+def b64u_sha256(data: bytes) -> str:
+    return urlsafe_b64encode(sha256(data).digest()).decode().rstrip("=")
 
 
 def canonical(value: Any) -> str:
@@ -157,28 +141,28 @@ def canonical(value: Any) -> str:
     return json.dumps(int(value) if type(value) is float else value, ensure_ascii=False)
 
 
-def shaped(blocks: list[Any], require: Any) -> tuple[list[list[Any]], Any]:
-    """The caveats of each block but the presentation, and the presentation."""
+def shaped(blocks: list[Any], require: Any) -> tuple[Any, list[Any], Any]:
+    """What the authority claims, all caveats but the presentation, and the presentation."""
     last = read(blocks[-1])
-    tags = [caveat[0] for caveat in last]
-    demand(tags != ["call", "sig"], "hop_unsigned")
-    presented = last[0] if tags == ["call"] else None
+    demand([caveat[0] for caveat in last] != ["call", "sig"], "hop_unsigned")
+    presented = last[0] if [caveat[0] for caveat in last] == ["call"] else None
     chain = [read(block) for block in (blocks[:-1] if presented else blocks)]
     for at, caveats in enumerate(chain):
-        tags = [caveat[0] for caveat in caveats]
-        marks = [tag for tag in tags if tag in MARKS]
-        wrong = {"task", "intent", "root", "holder", "call"} if at else {"hop", "sig", "call"}
-        demand(wrong.isdisjoint(marks) and len(set(marks)) == len(marks), "misplaced")
-        demand("hop" not in tags[1:] and "sig" not in tags[:-1], "misplaced")
-        demand(not (at and any(caveat[0] == "budget" and len(caveat) == 4 for caveat in caveats)), "misplaced")
-    claims = {caveat[0]: caveat for caveat in chain[0]} if chain else {}
+        marks = [caveat[0] if caveat[0] in MARKS else None for caveat in caveats]
+        wrong = {"authority", "alone"} if at else {"first", "last", "alone"}
+        demand(not any(MARKS.get(mark) in wrong or marks.count(mark) > 1 for mark in marks if mark), "misplaced")
+        demand("hop" not in marks[1:] and "sig" not in marks[:-1], "misplaced")
+        demand(not at or not any(caveat[0] == "budget" and len(caveat) == 4 for caveat in caveats), "misplaced")
+    claims = {caveat[0]: caveat for caveats in chain[:1] for caveat in caveats}
     demand({"task", "root", "until_completed", "expires", "allow", *require} <= claims.keys(), "incomplete_authority")
     demand(["until_completed", claims["task"][1]] in chain[0], "incomplete_authority")
-    demand(sum(caveat[0] == "budget" for caveats in chain for caveat in caveats) <= 16, "too_large")
-    return chain, presented
+    every = [caveat for caveats in chain for caveat in caveats]
+    demand([caveat[0] for caveat in every].count("budget") <= 16, "too_large")
+    return claims, every, presented
 
 
 def read(block: Any) -> list[Any]:
+    """The caveats of a block, UNKNOWN for what is not understood; none of a third-party caveat."""
     if type(block) is tuple:
         return []
     demand(block.count(b"[") <= 256, "too_large")
@@ -188,34 +172,28 @@ def read(block: Any) -> list[Any]:
     except ValueError:
         return [UNKNOWN]
     demand(type(caveats) is not list or len(caveats) <= 64, "too_large")
-    known = [caveat if fits(caveat, "caveats") else UNKNOWN for caveat in caveats] if type(caveats) is list else []
+    known = [each if is_a("caveat", each) else UNKNOWN for each in caveats] if type(caveats) is list else []
     return known or [UNKNOWN]
 
 
-def lifeless(ids: list[bytes], chain: list[list[Any]], deaths: Facts, age: float) -> list[str]:
-    claims = {caveat[0]: caveat for caveat in chain[0]}
-    nonces = [step[1] for path in claims["root"][2:] for step in path]
-    nodes = [hashed("capx/1/root", claims["root"][1].encode())[:16]]
-    for nonce in nonces + [caveats[0][2] for caveats in chain if caveats and caveats[0][0] == "hop"]:
-        nodes.append(hashed("capx/1/node", nodes[-1], nonce.encode())[:16])
-    tasks = [caveat[1] for caveats in chain for caveat in caveats if caveat[0] == "until_completed"]
-    mortal = dict.fromkeys([claims["task"][1], *tasks, *nodes, *ids])
-    stale = ["unknown_liveness"] if age == float("inf") else ["stale_liveness"] if age > 30 else []
-    return [deaths[key] for key in mortal if key in deaths] + stale
+def beside_caveats(claims: Any, caveats: Any, ids: list[bytes], call: Any, deaths: Any, age: float) -> list[str]:
+    """What refuses before any caveat is judged: deaths, and what no call could cure."""
+    nonces = [nonce for steps in claims["root"][2:] for _, nonce in steps]
+    nodes = [hashed(b"capx/1/root", claims["root"][1].encode())[:16]]
+    for nonce in nonces + [caveat[2] for caveat in caveats if caveat[0] == "hop"]:
+        nodes.append(hashed(b"capx/1/node", nodes[-1], nonce.encode())[:16])
+    tasks = [claims["task"][1]] + [caveat[1] for caveat in caveats if caveat[0] == "until_completed"]
+    told = [deaths[key] for key in dict.fromkeys([*tasks, *nodes, *ids]) if key in deaths]
+    told += ["unknown_liveness"] if age == float("inf") else ["stale_liveness"] if age > 30 else []
+    told += ["incomplete_authority"] if call["tenant"] is not None and "tenant" not in claims else []
+    for at, (tag, *fields) in enumerate(caveats):  # a hop is the first of its block
+        hops = [later[0] for later in caveats[at:]].count("hop")
+        told += ["hop_unsigned"] if tag in {"holder", "sig"} or (tag == "hop" and len(fields) == 3) else []
+        told += ["too_many_hops"] if tag == "max_hops" and hops > fields[0] else []
+    return told
 
 
-def standing(blocks: list[Any], chain: list[list[Any]], call: Facts) -> list[str]:
-    named = any(caveat[0] == "tenant" for caveat in chain[0])
-    told = ["incomplete_authority"] if call["tenant"] is not None and not named else []
-    for at, caveats in enumerate(chain):
-        hops = sum(later[0][0] == "hop" for later in chain[at + 1 :] if later)
-        for tag, *fields in caveats:
-            told += ["hop_unsigned"] if tag in {"holder", "sig"} or (tag == "hop" and len(fields) == 3) else []
-            told += ["too_many_hops"] if tag == "max_hops" and hops > fields[0] else []
-    return told + ["needs_discharge"] * any(type(block) is tuple for block in blocks)
-
-
-def refusal(caveat: Any, call: Facts, now: int, age: float) -> str | None:
+def refusal(caveat: Any, call: Any, now: int, age: float) -> str | None:
     match caveat:
         case ["expires", at] if now >= at:
             return "expired"
@@ -225,19 +203,140 @@ def refusal(caveat: Any, call: Facts, now: int, age: float) -> str | None:
             return "stale_liveness"
         case ["tenant", name] if call["tenant"] != name:
             return "attribute_missing" if call["tenant"] is None else "wrong_tenant"
-        case ["budget", *_]:
-            return "no_meter"
         case ["where", fact, rule]:
             facts, name = (call["args"], fact[5:]) if fact.startswith("args.") else (call["attributes"], fact)
-            good = judge(facts.get(name, MISSING), rule) is True
+            good = judge(rule, facts.get(name, MISSING)) is True
             return None if good else "argument_refused" if name in facts else "attribute_missing"
         case ["allow", entries]:
-            pairs = [pairs for pattern, *pairs in entries if matches(call["action"], pattern)]
-            faults = [[code for code, said in closed(call["args"], *one) if said is not True] for one in pairs if one]
-            return "action_not_allowed" if not pairs else faults[0][0] if [] not in pairs and all(faults) else None
+            closures = [
+                [*pairs, [["*", ["anything"]]]][0]
+                for pattern, *pairs in entries
+                if fnmatchcase(call["action"], pattern)
+            ]
+            faults = [[code for code, said in closed(pairs, call["args"]) if said is not True] for pairs in closures]
+            return None if [] in faults else [*faults, ["action_not_allowed"]][0][0]
         case _:
-            return "not_understood" if caveat is UNKNOWN else None
+            return {"budget": "no_meter", "not_understood": "not_understood"}.get(caveat[0])
 
 
-def matches(action: str, pattern: str) -> bool:
-    return action == pattern or (pattern.endswith(".*") and action.startswith(pattern[:-1]))
+def closed(pairs: Any, values: Any) -> list[tuple[str, Any]]:
+    """The verdict on each value that a pair names, then on each other, with the reason if it is not yes."""
+    rules = dict(pairs)
+    others = rules.pop("*", None)
+    rest = [value for name, value in values.items() if name not in rules]
+    told = [("argument_refused", judge(rule, values.get(name, MISSING))) for name, rule in rules.items()]
+    return told + [("argument_refused", judge(others, v)) if others else ("argument_not_named", False) for v in rest]
+
+
+def is_a(kind: str, value: Any) -> bool:
+    """Whether a value is of a kind, in the words of vocabulary.json."""
+    kind = SPEC["kinds"].get(kind, kind)
+    if " | " in kind:
+        return any(map(partial(is_a, value=value), kind.split(" | ")))
+    if kind[0] == "[":
+        kinds = kind[1:-1].split()
+        return type(value) is list and len(value) == len(kinds) and all(map(is_a, kinds, value))
+    if kind[-1] in "+*":
+        return type(value) is list and (value != [] or kind[-1] == "*") and all(map(partial(is_a, kind[:-1]), value))
+    if kind in TABLES:
+        tag = str(value[0]) if type(value) is list and value else ""
+        good = tag in TABLES[kind] and is_a(TABLES[kind][tag], value[1:])
+        return good and (tag not in {"range", "length"} or None in value or value[1] <= value[2])
+    with suppress(ValueError, re.error):
+        good = kind not in TEXTS or (type(value) is str and re.fullmatch(TEXTS[kind], value) is not None)
+        return good and (kind not in KINDS or bool(KINDS[kind](value)))
+    return False
+
+
+def is_canonical(text: str) -> bool:
+    """Whether an address or network is in its one spelling, and spells no IPv4 in IPv6."""
+    net: Any = ip_network(text)
+    hidden = any(net[0] in each and net[-1] in each for each in map(ip_network, HOSTS["ipv4_in_ipv6"]))
+    return text in {str(net), str(net[0])} and (not hidden or int(net[0]) <= 1)
+
+
+def size(value: Any) -> int:
+    """How many values an array or object holds, at all depths."""
+    held = value if type(value) is list else [*value.values()] if type(value) is dict else []
+    return len(held) + sum(map(size, held))
+
+
+def judge(rule: Any, value: Any) -> Any:
+    tag, *fields = rule
+    able = value is not MISSING and all(is_a(kind, value) for kind in SPEC["judged"].get(tag, "").split())
+    return JUDGES[tag](value, *fields) if able or tag in {"any", "all", "not", "absent"} else None
+
+
+def kleene(verdict: bool, said: Any) -> Any:
+    """His or, for True; his and, for False."""
+    return verdict if verdict in said else None if None in said else not verdict
+
+
+def equal(value: Any, literal: Any) -> Any:
+    if type(value) is type(literal) is list:
+        said = [*map(equal, value, literal)]
+        return None if None in said else len(value) == len(literal) and all(said)
+    alike = any(is_a(kind, value) and is_a(kind, literal) for kind in ("null", "boolean", "number", "any_text"))
+    return value == literal if alike else None
+
+
+def contains(value: Any, literals: Any) -> Any:
+    said = [kleene(True, [equal(one, literal) for one in value]) for literal in literals]
+    return kleene(False, said) if len(value) * len(literals) <= 65536 else None
+
+
+def located(value: str, schemes: Any, hosts: Any, ports: Any, top: str = "/") -> Any:
+    url, own = urlsplit(value), HOSTS["own_ports"].get(urlsplit(value).scheme)
+    if url.port == own or (own is None and url.scheme not in schemes):
+        return None
+    good = url.scheme in schemes and (url.port or own) in (ports or [own])
+    return good and JUDGES["host"](url.hostname, hosts) and JUDGES["path"](unquote(url.path), unquote(top))
+
+
+KINDS: dict[str, Any] = {
+    **dict.fromkeys(
+        ["label", "named", "argument"], lambda text: {"Cc", "Cf", "Zl", "Zp"}.isdisjoint(map(category, text))
+    ),
+    **dict.fromkeys(
+        ["url", "url_path"], lambda url: not DISGUISED.search(unquote(urlsplit(url).path, errors="strict"))
+    ),
+    **dict.fromkeys(["address", "network"], is_canonical),
+    "regex": lambda text: not re.search(r"\(\?[=!<]|\\[1-9]", text) and re.compile(text),
+    "pairs": lambda pairs: is_a("pair*", pairs) and len(dict(pairs)) == len(pairs),
+    "null": lambda value: value is None,
+    "boolean": lambda value: type(value) is bool,
+    "number": lambda value: type(value) in {int, float} and -SAFE <= value <= SAFE,
+    "natural": lambda value: type(value) is int and 0 <= value <= SAFE,
+    "port": lambda value: type(value) is int and 0 < value < 65536,
+    "array": lambda value: type(value) is list,
+    "object": lambda value: type(value) is dict,
+    "few": lambda value: size(value) <= 1024,
+}
+JUDGES: dict[str, Any] = {
+    "eq": equal,
+    "in": lambda value, literals: kleene(
+        True, [is_it for each in literals if (is_it := equal(value, each)) is not None] or [None]
+    ),
+    "range": lambda value, lo, hi: (lo is None or lo <= value) and (hi is None or value <= hi),
+    "prefix": lambda value, text: value.startswith(text),
+    "glob": lambda value, text: JUDGES["regex"](
+        value, re.escape(text).replace(r"\*\*", r"[\s\S]*").replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
+    ),
+    "regex": lambda value, text: re.fullmatch(text, value, re.ASCII) is not None,
+    "path": lambda value, top: f"{value}/".startswith(top.rstrip("/") + "/"),
+    "url": located,
+    "host": lambda value, patterns: any(fnmatchcase(value, each) for each in patterns),
+    "cidr": lambda value, networks: any(ip_address(value) in ip_network(each) for each in networks),
+    "each": lambda value, rule, least=1: kleene(False, [judge(rule, one) for one in value]) and len(value) >= least,
+    "contains": contains,
+    "length": lambda value, lo, hi: JUDGES["range"](len(value), lo, hi),
+    "fields": lambda value, pairs: kleene(False, [said for _, said in closed(pairs, value)]),
+    "argv": lambda value, programs, *lists: any(
+        value[: len(words) + 1] == [program, *words] for program in programs for words in [*lists, [[]]][0]
+    ),
+    "any": lambda value, parts: kleene(True, [judge(part, value) for part in parts]),
+    "all": lambda value, parts: kleene(False, [judge(part, value) for part in parts]),
+    "not": lambda value, part: {True: False, False: True}.get(judge(part, value)),
+    "absent": lambda value: value is MISSING,
+    "anything": lambda value: True,
+}

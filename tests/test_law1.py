@@ -54,7 +54,7 @@ from capx_caveats import (
     plain,
     where,
 )
-from tests import naive, naive_rules
+from tests import naive
 from tests.lab import KEY, NONCES, NOW, Lab, appended, grant, raw
 
 Bytes = tuple[bytes, ...]
@@ -423,7 +423,7 @@ def test_the_naive_verifier_finds_where_parent_and_child_err_alike(
 LITERALS: list[Any] = [None, True, False, 0, 1, 1.0, 1.5, "1", "a", "/a", "/a/b", [1], [True], [1, 2], ["a"], [None]]
 VALUES: list[Any] = [
     *LITERALS,
-    *("", [], "/a/../b", "/ab", [[1]], {}, {"id": 1}, [1, "a"], 2**53 - 1, "\u00e9", "e\u0301", naive_rules.MISSING),
+    *("", [], "/a/../b", "/ab", [[1]], {}, {"id": 1}, [1, "a"], 2**53 - 1, "\u00e9", "e\u0301", naive.MISSING),
 ]
 
 
@@ -451,9 +451,9 @@ def misjudged() -> Iterator[tuple[Any, Any]]:
         (caveat,) = DEFAULT.decode(json.dumps([["allow", [["a.read", [["id", rule]]]]]]).encode())
         assert isinstance(caveat, Allow), rule
         for value in VALUES:
-            args: dict[str, Any] = {} if value is naive_rules.MISSING else {"id": value}
+            args: dict[str, Any] = {} if value is naive.MISSING else {"id": value}
             refused = caveat.refusal(Facts(Call("a.read", args), NOW, 0.0)) is not None
-            if refused == (naive_rules.judge(value, rule) is True):
+            if refused == (naive.judge(rule, value) is True):
                 yield rule, value
 
 
