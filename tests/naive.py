@@ -1,12 +1,7 @@
-"""A second verifier, straight from docs/spec and its vocabulary.json: naive, slow, of the standard library alone.
+"""A second verifier, straight from docs/spec and its vocabulary.json: naive, slow, of the standard library alone."""
 
-`codes` gives the reasons that refuse, in order; none: allowed. A verdict on a value is True, False, or None: cannot
-judge. Where the specification says RE2, this takes `re`: good enough for the patterns that the tests write.
-"""
-
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownLambdaType=false
-
+# What JSON holds has no types to be strict about.
+# pyright: basic
 import hmac
 import json
 import re
@@ -24,13 +19,22 @@ from unicodedata import category
 from urllib.parse import unquote, urlsplit
 
 SPEC = json.loads(Path(__file__).parents[1].joinpath("docs/spec/vocabulary.json").read_text("utf-8"))
-HOSTS, MARKS, TEXTS = SPEC["hosts"], SPEC["marks"], dict[str, str]()
+HOSTS, MARKS, LIMITS, TEXTS = SPEC["hosts"], SPEC["marks"], SPEC["numbers"], dict[str, str]()
 for named, pattern in SPEC["texts"].items():
     TEXTS[named] = re.sub("<([a-z0-9_]+)>", lambda found: f"(?:{TEXTS[found[1]]})", pattern)
-DISGUISED = re.compile("|".join(rf"[\U{low:0>8}-\U{high:0>8}]" for low, high in HOSTS["disguised"]))
-TABLES = {"caveat": SPEC["caveats"], "rule": SPEC["constraints"]}
-TABLES["present"] = {tag: form.replace("rule", "present") for tag, form in TABLES["rule"].items() if tag != "absent"}
-SAFE, MISSING, UNKNOWN = 2**53 - 1, object(), ["not_understood"]
+MASKED = re.compile("|".join(rf"[\U{low:0>8}-\U{high:0>8}]" for low, high in HOSTS["disguised"]))
+TABLES = {"caveat": SPEC["caveats"], "constraint": SPEC["constraints"], "present": SPEC["constraints"]}
+TYPES = {"null": type(None), "boolean": bool, "fraction": float, "array": list, "object": dict}
+WILD = {r"\*\*": r"[\s\S]*", r"\*": "[^/]*", r"\?": "[^/]"}
+FREE, MISSING, UNKNOWN = [["*", ["anything"]]], object(), ["not_understood"]
+KINDS: dict[str, Any] = {
+    **dict.fromkeys(["label", "named", "argument"], lambda s: {"Cc", "Cf", "Zl", "Zp"}.isdisjoint(map(category, s))),
+    **dict.fromkeys(["url", "url_path"], lambda url: not MASKED.search(unquote(urlsplit(url).path, errors="strict"))),
+    **dict.fromkeys(["address", "network"], lambda text: is_canonical(text, ip_network(text))),
+    "regex": lambda text: not re.search(r"\(\?[=!<]|\\[1-9]", text) and re.compile(text),
+    "pairs": lambda pairs: is_a("pair*", pairs) and len(dict(pairs)) == len(pairs),
+    "few": lambda value: size_at_all_depths(value) <= 1024,
+}
 
 
 def demand(good: Any, code: str = "malformed") -> None:
@@ -39,32 +43,32 @@ def demand(good: Any, code: str = "malformed") -> None:
 
 
 def codes(token: str, audience: str, keys: Any, received: Any, call: Any, **world: Any) -> list[str]:
-    """`world`: now, deaths, age, and if need be `seen` (ids burnt before; None: cannot tell), `require`, `bearer`."""
-    now, age = world["now"], world["age"]
+    """What refuses, in order. `world`: now, deaths, age, seen (the ids burnt; None: cannot tell), require, bearer."""
+    now, age, seen = world["now"], world["age"], world.get("seen", ())
     try:
-        identifier, blocks, signature = decoded(token)
-        _, kid, mine, *_ = json.loads(identifier)
-        demand(mine == audience, "wrong_audience")
+        kid, named, identifier, blocks, signature = decoded(token)
+        demand(named == audience, "wrong_audience")
         demand(kid in keys and blocks, "not_authentic")
         tail, ids = chained(keys[kid], identifier, blocks)
         demand(hmac.compare_digest(tail, signature), "not_authentic")
         claims, caveats, presented = shaped(blocks, world.get("require", ()))
         demand(presented or world.get("bearer"), "bearer_refused")
         if presented:
-            demand(presented[1:3] == [received["profile"], call_digest(received)], "call_mismatch")
+            covered = {name: value for name, value in received.items() if name not in {"profile", "body"}}
+            if "body" in received:
+                covered["body_sha256"] = digest(urlsafe_b64decode(received["body"] + "==="))
+            demand(presented[1:3] == [received["profile"], digest(rfc8785(covered).encode())], "call_mismatch")
             demand(presented[3] - 5 <= now <= presented[3] + 60, "call_window")
-            demand(world.get("seen", ()) is not None, "unavailable")
-            demand(ids[-1] not in world.get("seen", ()), "replayed")
+            demand(seen is not None, "unavailable")
+            demand(ids[-1] not in seen, "replayed")
     except PermissionError as stop:
         return [str(stop)]
-    told = beside_caveats(claims, caveats, ids, call, world["deaths"], age)
-    told += ["needs_discharge"] * any(type(block) is tuple for block in blocks)
-    told += [code for caveat in caveats if (code := refusal(caveat, call, now, age))]
-    return told[:32]
+    told = standing(claims, caveats, ids, call, world) + ["needs_discharge"] * any(type(one) is tuple for one in blocks)
+    return (told + [code for caveat in caveats if (code := refusal(caveat, call, now, age))])[:32]
 
 
-def decoded(token: str) -> tuple[bytes, list[Any], bytes]:
-    """The identifier, each block or third-party caveat (vid, cid), and the signature."""
+def decoded(token: str) -> tuple[str, str, bytes, list[Any], bytes]:
+    """Kid, audience, the identifier they stand in, each block or third-party caveat (vid, cid), and the signature."""
     demand(token, "no_token")
     demand(len(token) <= 16384, "too_large")
     demand(token not in {"c", "ca", "cap", "capx", "capx1"}, "truncated")
@@ -73,8 +77,7 @@ def decoded(token: str) -> tuple[bytes, list[Any], bytes]:
     stream = BytesIO(urlsafe_b64decode(token[6 : len(token) - (len(token) % 4 == 3)] + "==="))
 
     def byte(allowed: Any = range(256)) -> int:
-        found = stream.read(1)
-        demand(found, "truncated")
+        demand(found := stream.read(1), "truncated")
         demand(found[0] in allowed)
         return found[0]
 
@@ -82,15 +85,14 @@ def decoded(token: str) -> tuple[bytes, list[Any], bytes]:
         size = byte()
         size += (byte(range(1, 128)) - 1) * 128 if size > 127 else 0
         demand(size <= limit, "too_large")
-        found = stream.read(size)
-        demand(len(found) == size, "truncated")
+        demand(len(found := stream.read(size)) == size, "truncated")
         return found
 
     demand(byte() == 2, "unknown_version")
     _, location, _, identifier, _ = byte([1]), content(63), byte([2]), content(256), byte([0])
-    match = re.fullmatch(TEXTS["identifier"].encode(), identifier)
+    match: Any = re.fullmatch(TEXTS["identifier"].encode(), identifier)
     demand(match or not identifier.startswith(b"[") or identifier.startswith(b"[1,"), "unknown_version")
-    demand(match and match[2] == location and int(match[3]) <= SAFE)
+    demand(match and match[2] == location and is_a("natural", int(match[3])))
     blocks: list[Any] = []
     while kind := byte():
         demand(len(blocks) < 64, "too_large")
@@ -100,7 +102,7 @@ def decoded(token: str) -> tuple[bytes, list[Any], bytes]:
         demand(not third or byte() == 0)
     _, signature = byte([6]), content(256)
     demand(len(signature) == 32 and not stream.read() and re.fullmatch(TEXTS["b64u"], token[6:]))
-    return identifier, blocks, signature
+    return match[1].decode(), match[2].decode(), identifier, blocks, signature
 
 
 def hashed(label: bytes, *parts: bytes) -> bytes:
@@ -108,7 +110,6 @@ def hashed(label: bytes, *parts: bytes) -> bytes:
 
 
 def chained(key: bytes, identifier: bytes, blocks: list[Any]) -> tuple[bytes, list[bytes]]:
-    """The last tail, and the ids."""
     mac = partial(hmac.digest, digest="sha256")
     tail, d = mac(mac(b"macaroons-key-generator", key), identifier), [hashed(b"capx/1/token", identifier)]
     for block in blocks:
@@ -118,24 +119,16 @@ def chained(key: bytes, identifier: bytes, blocks: list[Any]) -> tuple[bytes, li
     return tail, [each[:16] for each in d]
 
 
-def call_digest(received: Any) -> str:
-    covered = {name: value for name, value in received.items() if name not in {"profile", "body"}}
-    if "body" in received:
-        covered["body_sha256"] = b64u_sha256(urlsafe_b64decode(received["body"] + "==="))
-    return b64u_sha256(canonical(covered).encode())
-
-
-def b64u_sha256(data: bytes) -> str:
+def digest(data: bytes) -> str:
     return urlsafe_b64encode(sha256(data).digest()).decode().rstrip("=")
 
 
-def canonical(value: Any) -> str:
-    """RFC 8785, within ±(2⁵³ - 1)."""
+def rfc8785(value: Any) -> str:
     if isinstance(value, dict):
-        names = sorted(map(str, value), key=lambda name: name.encode("utf-16-be"))
-        return "{" + ",".join(f"{canonical(name)}:{canonical(value[name])}" for name in names) + "}"
+        names = sorted(value, key=lambda name: name.encode("utf-16-be"))
+        return "{" + ",".join(f"{rfc8785(name)}:{rfc8785(value[name])}" for name in names) + "}"
     if isinstance(value, list):
-        return "[" + ",".join(map(canonical, value)) + "]"
+        return "[" + ",".join(map(rfc8785, value)) + "]"
     if type(value) is float and not value.is_integer():
         return f"{Decimal(repr(value)):f}" if abs(value) >= 1e-6 else repr(value).replace("e-0", "e-")
     return json.dumps(int(value) if type(value) is float else value, ensure_ascii=False)
@@ -156,9 +149,8 @@ def shaped(blocks: list[Any], require: Any) -> tuple[Any, list[Any], Any]:
     claims = {caveat[0]: caveat for caveats in chain[:1] for caveat in caveats}
     demand({"task", "root", "until_completed", "expires", "allow", *require} <= claims.keys(), "incomplete_authority")
     demand(["until_completed", claims["task"][1]] in chain[0], "incomplete_authority")
-    every = [caveat for caveats in chain for caveat in caveats]
-    demand([caveat[0] for caveat in every].count("budget") <= 16, "too_large")
-    return claims, every, presented
+    demand(sum(caveat[0] == "budget" for caveats in chain for caveat in caveats) <= 16, "too_large")
+    return claims, [caveat for caveats in chain for caveat in caveats], presented
 
 
 def read(block: Any) -> list[Any]:
@@ -176,15 +168,14 @@ def read(block: Any) -> list[Any]:
     return known or [UNKNOWN]
 
 
-def beside_caveats(claims: Any, caveats: Any, ids: list[bytes], call: Any, deaths: Any, age: float) -> list[str]:
-    """What refuses before any caveat is judged: deaths, and what no call could cure."""
-    nonces = [nonce for steps in claims["root"][2:] for _, nonce in steps]
+def standing(claims: Any, caveats: Any, ids: list[bytes], call: Any, world: Any) -> list[str]:
     nodes = [hashed(b"capx/1/root", claims["root"][1].encode())[:16]]
-    for nonce in nonces + [caveat[2] for caveat in caveats if caveat[0] == "hop"]:
+    steps = [step[1] for steps in claims["root"][2:] for step in steps]
+    for nonce in steps + [caveat[2] for caveat in caveats if caveat[0] == "hop"]:
         nodes.append(hashed(b"capx/1/node", nodes[-1], nonce.encode())[:16])
     tasks = [claims["task"][1]] + [caveat[1] for caveat in caveats if caveat[0] == "until_completed"]
-    told = [deaths[key] for key in dict.fromkeys([*tasks, *nodes, *ids]) if key in deaths]
-    told += ["unknown_liveness"] if age == float("inf") else ["stale_liveness"] if age > 30 else []
+    told = [world["deaths"][key] for key in dict.fromkeys([*tasks, *nodes, *ids]) if key in world["deaths"]]
+    told += ["unknown_liveness"] if world["age"] == float("inf") else ["stale_liveness"] if world["age"] > 30 else []
     told += ["incomplete_authority"] if call["tenant"] is not None and "tenant" not in claims else []
     for at, (tag, *fields) in enumerate(caveats):  # a hop is the first of its block
         hops = [later[0] for later in caveats[at:]].count("hop")
@@ -208,11 +199,7 @@ def refusal(caveat: Any, call: Any, now: int, age: float) -> str | None:
             good = judge(rule, facts.get(name, MISSING)) is True
             return None if good else "argument_refused" if name in facts else "attribute_missing"
         case ["allow", entries]:
-            closures = [
-                [*pairs, [["*", ["anything"]]]][0]
-                for pattern, *pairs in entries
-                if fnmatchcase(call["action"], pattern)
-            ]
+            closures = [[*pairs, FREE][0] for pattern, *pairs in entries if fnmatchcase(call["action"], pattern)]
             faults = [[code for code, said in closed(pairs, call["args"]) if said is not True] for pairs in closures]
             return None if [] in faults else [*faults, ["action_not_allowed"]][0][0]
         case _:
@@ -234,109 +221,80 @@ def is_a(kind: str, value: Any) -> bool:
     if " | " in kind:
         return any(map(partial(is_a, value=value), kind.split(" | ")))
     if kind[0] == "[":
-        kinds = kind[1:-1].split()
-        return type(value) is list and len(value) == len(kinds) and all(map(is_a, kinds, value))
+        return type(value) is list and len(value) == len(kinds := kind[1:-1].split()) and all(map(is_a, kinds, value))
     if kind[-1] in "+*":
         return type(value) is list and (value != [] or kind[-1] == "*") and all(map(partial(is_a, kind[:-1]), value))
     if kind in TABLES:
         tag = str(value[0]) if type(value) is list and value else ""
-        good = tag in TABLES[kind] and is_a(TABLES[kind][tag], value[1:])
+        good = tag in TABLES[kind] and (kind, tag) != ("present", "absent")
+        good = good and is_a(TABLES[kind][tag].replace("rule", kind), value[1:])
         return good and (tag not in {"range", "length"} or None in value or value[1] <= value[2])
+    if kind in LIMITS or kind in TYPES:
+        good = type(value) is TYPES.get(kind, int)
+        return good and (kind not in LIMITS or LIMITS[kind][0] <= value <= LIMITS[kind][1])
     with suppress(ValueError, re.error):
         good = kind not in TEXTS or (type(value) is str and re.fullmatch(TEXTS[kind], value) is not None)
         return good and (kind not in KINDS or bool(KINDS[kind](value)))
     return False
 
 
-def is_canonical(text: str) -> bool:
-    """Whether an address or network is in its one spelling, and spells no IPv4 in IPv6."""
-    net: Any = ip_network(text)
+def is_canonical(text: str, net: Any) -> bool:
     hidden = any(net[0] in each and net[-1] in each for each in map(ip_network, HOSTS["ipv4_in_ipv6"]))
     return text in {str(net), str(net[0])} and (not hidden or int(net[0]) <= 1)
 
 
-def size(value: Any) -> int:
-    """How many values an array or object holds, at all depths."""
+def size_at_all_depths(value: Any) -> int:
     held = value if type(value) is list else [*value.values()] if type(value) is dict else []
-    return len(held) + sum(map(size, held))
+    return len(held) + sum(map(size_at_all_depths, held))
 
 
-def judge(rule: Any, value: Any) -> Any:
-    tag, *fields = rule
-    able = value is not MISSING and all(is_a(kind, value) for kind in SPEC["judged"].get(tag, "").split())
-    return JUDGES[tag](value, *fields) if able or tag in {"any", "all", "not", "absent"} else None
-
-
-def kleene(verdict: bool, said: Any) -> Any:
-    """His or, for True; his and, for False."""
-    return verdict if verdict in said else None if None in said else not verdict
+def first(said: Any, *order: Any) -> Any:
+    """The first of these verdicts that was said, else the last."""
+    return next((verdict for verdict in order if verdict in said), order[-1])
 
 
 def equal(value: Any, literal: Any) -> Any:
     if type(value) is type(literal) is list:
-        said = [*map(equal, value, literal)]
-        return None if None in said else len(value) == len(literal) and all(said)
+        return first([*map(equal, value, literal), len(value) == len(literal)], None, False, True)
     alike = any(is_a(kind, value) and is_a(kind, literal) for kind in ("null", "boolean", "number", "any_text"))
     return value == literal if alike else None
 
 
-def contains(value: Any, literals: Any) -> Any:
-    said = [kleene(True, [equal(one, literal) for one in value]) for literal in literals]
-    return kleene(False, said) if len(value) * len(literals) <= 65536 else None
+def judge(rule: Any, value: Any) -> Any:
+    """True, False, or None: cannot judge. `re` stands for RE2: good enough for the patterns that the tests write."""
 
+    def located(schemes: Any, hosts: Any, ports: Any, top: str = "/") -> Any:
+        url, own = urlsplit(value), HOSTS["own_ports"].get(urlsplit(value).scheme)
+        if url.port == own or (own is None and url.scheme not in schemes):
+            return None
+        good = url.scheme in schemes and (url.port or own) in (ports or [own]) and judge(["host", hosts], url.hostname)
+        return good and f"{unquote(url.path)}/".startswith(unquote(top).rstrip("/") + "/")
 
-def located(value: str, schemes: Any, hosts: Any, ports: Any, top: str = "/") -> Any:
-    url, own = urlsplit(value), HOSTS["own_ports"].get(urlsplit(value).scheme)
-    if url.port == own or (own is None and url.scheme not in schemes):
-        return None
-    good = url.scheme in schemes and (url.port or own) in (ports or [own])
-    return good and JUDGES["host"](url.hostname, hosts) and JUDGES["path"](unquote(url.path), unquote(top))
+    def contains(literals: Any) -> Any:
+        said = [first([equal(one, literal) for one in value], True, None, False) for literal in literals]
+        return first(said, False, None, True) if len(value) * len(literals) <= 65536 else None
 
-
-KINDS: dict[str, Any] = {
-    **dict.fromkeys(
-        ["label", "named", "argument"], lambda text: {"Cc", "Cf", "Zl", "Zp"}.isdisjoint(map(category, text))
-    ),
-    **dict.fromkeys(
-        ["url", "url_path"], lambda url: not DISGUISED.search(unquote(urlsplit(url).path, errors="strict"))
-    ),
-    **dict.fromkeys(["address", "network"], is_canonical),
-    "regex": lambda text: not re.search(r"\(\?[=!<]|\\[1-9]", text) and re.compile(text),
-    "pairs": lambda pairs: is_a("pair*", pairs) and len(dict(pairs)) == len(pairs),
-    "null": lambda value: value is None,
-    "boolean": lambda value: type(value) is bool,
-    "number": lambda value: type(value) in {int, float} and -SAFE <= value <= SAFE,
-    "natural": lambda value: type(value) is int and 0 <= value <= SAFE,
-    "port": lambda value: type(value) is int and 0 < value < 65536,
-    "array": lambda value: type(value) is list,
-    "object": lambda value: type(value) is dict,
-    "few": lambda value: size(value) <= 1024,
-}
-JUDGES: dict[str, Any] = {
-    "eq": equal,
-    "in": lambda value, literals: kleene(
-        True, [is_it for each in literals if (is_it := equal(value, each)) is not None] or [None]
-    ),
-    "range": lambda value, lo, hi: (lo is None or lo <= value) and (hi is None or value <= hi),
-    "prefix": lambda value, text: value.startswith(text),
-    "glob": lambda value, text: JUDGES["regex"](
-        value, re.escape(text).replace(r"\*\*", r"[\s\S]*").replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
-    ),
-    "regex": lambda value, text: re.fullmatch(text, value, re.ASCII) is not None,
-    "path": lambda value, top: f"{value}/".startswith(top.rstrip("/") + "/"),
-    "url": located,
-    "host": lambda value, patterns: any(fnmatchcase(value, each) for each in patterns),
-    "cidr": lambda value, networks: any(ip_address(value) in ip_network(each) for each in networks),
-    "each": lambda value, rule, least=1: kleene(False, [judge(rule, one) for one in value]) and len(value) >= least,
-    "contains": contains,
-    "length": lambda value, lo, hi: JUDGES["range"](len(value), lo, hi),
-    "fields": lambda value, pairs: kleene(False, [said for _, said in closed(pairs, value)]),
-    "argv": lambda value, programs, *lists: any(
-        value[: len(words) + 1] == [program, *words] for program in programs for words in [*lists, [[]]][0]
-    ),
-    "any": lambda value, parts: kleene(True, [judge(part, value) for part in parts]),
-    "all": lambda value, parts: kleene(False, [judge(part, value) for part in parts]),
-    "not": lambda value, part: {True: False, False: True}.get(judge(part, value)),
-    "absent": lambda value: value is MISSING,
-    "anything": lambda value: True,
-}
+    judges: dict[str, Any] = {
+        "eq": lambda literal: equal(value, literal),
+        "in": lambda literals: first([equal(value, each) for each in literals], True, False, None),
+        "range": lambda lo, hi: (lo is None or lo <= value) and (hi is None or value <= hi),
+        "prefix": lambda text: value[: len(text)] == text,
+        "glob": lambda text: judge(["regex", re.sub(r"(\\\*)+|\\\?", lambda m: WILD[m[0]], re.escape(text))], value),
+        "regex": lambda text: re.fullmatch(text, value, re.ASCII) is not None,
+        "path": lambda top: f"{value}/".startswith(top.rstrip("/") + "/"),
+        "url": located,
+        "host": lambda patterns: any(fnmatchcase(value, each) for each in patterns),
+        "cidr": lambda networks: any(ip_address(value) in ip_network(each) for each in networks),
+        "each": lambda part, n=1: first([judge(part, one) for one in value], False, None, True) and len(value) >= n,
+        "contains": contains,
+        "length": lambda lo, hi: judge(["range", lo, hi], len(value)),
+        "fields": lambda pairs: first([said for _, said in closed(pairs, value)], False, None, True),
+        "argv": lambda programs, lists=((),): any(value[: len(a) + 1] == [p, *a] for p in programs for a in lists),
+        "any": lambda parts: first([judge(part, value) for part in parts], True, None, False),
+        "all": lambda parts: first([judge(part, value) for part in parts], False, None, True),
+        "not": lambda part: {True: False, False: True}.get(judge(part, value)),
+        "absent": lambda: value is MISSING,
+        "anything": lambda: True,
+    }
+    able = value is not MISSING and all(is_a(kind, value) for kind in SPEC["judged"].get(rule[0], "").split())
+    return judges[rule[0]](*rule[1:]) if able or rule[0] in {"any", "all", "not", "absent"} else None

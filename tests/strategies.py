@@ -131,7 +131,7 @@ def composed(inner: Strategy) -> Strategy:
         rule("each", inner, st.sampled_from([0, 0, 1, 1, 2, -1])),
         st.tuples(st.sampled_from(["any", "all"]), st.lists(inner, min_size=1, max_size=3)),
         rule("not", inner),
-        rule("fields", st.lists(st.tuples(names, inner), min_size=1, max_size=2)),
+        rule("fields", st.lists(st.tuples(names, inner), max_size=2)),
     )
 
 

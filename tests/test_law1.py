@@ -434,7 +434,7 @@ def rules() -> Iterator[Any]:
         *(["range", lo, hi] for lo, hi in ((0, 1), (None, 1), (1, None), (1.0, 1.5))),
         *(["prefix", "/a"], ["path", "/a"], ["path", "/"], ["anything"], ["glob", "/*"], ["regex", "a|/a.b"]),
         *(["contains", [1]], ["contains", ["a", 1]], ["length", 1, 2], ["length", None, 0], ["argv", ["a"]]),
-        *(["fields", [["id", ["eq", 1]]]], ["fields", [["id", ["absent"]], ["*", ["in", [1, "a"]]]]]),
+        *(["fields", []], ["fields", [["id", ["eq", 1]]]], ["fields", [["id", ["absent"]], ["*", ["in", [1, "a"]]]]]),
     ]
     simple += [["not", rule] for rule in simple]
     yield from simple

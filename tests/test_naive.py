@@ -84,7 +84,7 @@ def test_what_is_received_is_what_was_presented_or_is_not_alike(made: dict[str, 
         token = minted().present(as_received(made), now=NOW).text
         said, naively = told_twice(token, received, CALL)
         assert said == naively
-        assert (said == []) == (naive.canonical(received) == naive.canonical(made))
+        assert (said == []) == (naive.rfc8785(received) == naive.rfc8785(made))
 
 
 def test_the_lists_of_the_specification_are_those_in_use() -> None:
