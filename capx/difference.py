@@ -1,6 +1,7 @@
 """What one token can do and another, narrowed from it, cannot.
 
-Law: it is worked out from what the tokens say, without a key, as `capx.effective` does; nothing here is verified.
+Laws: it is worked out from what the tokens say, without a key, as `capx.effective` does; nothing here is verified.
+The work is bounded.
 """
 
 import msgspec
@@ -8,8 +9,11 @@ from msgspec import Struct
 
 from capx.capability import Token
 from capx.effective import Effective
-from capx.overlap import entries_in_common, simplest
+from capx.overlap import entries_in_common, simplest, size, work
 from capx_caveats import Entry
+
+_WORK = 2**18
+"""About how many bytes of entries are written to compare two tokens."""
 
 
 class Loss(Struct, frozen=True):
@@ -24,12 +28,19 @@ def descends(child: Token, parent: Token) -> bool:
     return parent.id in child.ids
 
 
-def losses(parent: Effective, child: Effective) -> tuple[Loss, ...]:
-    """What `parent` could do and `child` cannot do in full; nothing for a parent that could do nothing."""
+def losses(parent: Effective, child: Effective) -> tuple[Loss, ...] | None:
+    """What `parent` could do and `child` cannot do in full; None where they have too many entries to compare.
+
+    Nothing for a parent that could do nothing.
+    """
     if parent.why_nothing:
         return ()
     still = () if child.why_nothing else child.entries
-    found = (Loss(entry, entries_in_common((entry,), still)) for entry in parent.entries)
+    kept = set(map(_wire, still))
+    changed = tuple(entry for entry in parent.entries if _wire(entry) not in kept)
+    if work(size(changed), len(changed), still) > _WORK:
+        return None
+    found = (Loss(entry, entries_in_common((entry,), still)) for entry in changed)
     return tuple(loss for loss in found if not _whole(loss))
 
 

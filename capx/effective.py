@@ -2,9 +2,10 @@
 
 Laws: it is worked out from what the token says, without a key, so nothing here is verified. A call that is not
 described here would be refused; whether one that is would be allowed, only a verifier knows, for it sees deaths.
+The work is bounded: a rule that would take more to combine is shown beside the others.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from msgspec import UNSET, Struct, to_builtins
@@ -13,10 +14,11 @@ from capx import wire
 from capx.capability import Token
 from capx.decision import sentence, whose
 from capx.lineage import Demand, Lineage, Refused, read
-from capx.overlap import constraint_in_common, entries_in_common, entry_in_common, simplest
+from capx.overlap import constraint_in_common, entries_in_common, entry_in_common, simplest, size, work
 from capx_caveats import (
     DEFAULT,
     Allow,
+    AnyConstraint,
     Anything,
     Caveat,
     Entry,
@@ -35,8 +37,10 @@ from capx_caveats import (
 
 C = TypeVar("C", bound=Caveat)
 
-_PAIRS = 4096
-"""How many pairs of entries are compared for one more allowlist; a longer one is shown beside the others."""
+_AT_ONCE = 2**18
+"""About how many bytes of entries are written to combine one more allowlist, or the wheres."""
+_IN_ALL = 2**20
+"""The same for all allowlists of a token: many hops that name few actions each are combined to the end."""
 
 
 class Effective(Struct, frozen=True, kw_only=True):
@@ -86,7 +90,8 @@ def effective(token: Token, now: int, vocabulary: Vocabulary = DEFAULT) -> Effec
         return Effective(audience=token.audience, task=token.task, hops=token.hops, why_nothing=(reason,))
     entries, beside, disjoint = _allowed(lineage.demands)
     wheres = [demand for demand in lineage.demands if isinstance(demand.caveat, Where)]
-    left = tuple(entry for entry in map(_judging(wheres), entries) if entry is not None)
+    rules, contradictory = _rules(wheres)
+    left, said = _judged(entries, rules)
     not_before = max((caveat.at for caveat in _all(lineage, NotBefore)), default=None)
     return Effective(
         audience=token.audience,
@@ -94,14 +99,14 @@ def effective(token: Token, now: int, vocabulary: Vocabulary = DEFAULT) -> Effec
         tenant=next((caveat.name for caveat in _all(lineage, Tenant)), None),
         hops=lineage.hops,
         entries=left,
-        also=(*_demanded(wheres, left), *beside, *_others(lineage)),
+        also=(*_demanded(wheres, said), *beside, *_others(lineage)),
         not_before=not_before,
         expires=lineage.expires,
         until=tuple(sorted(key for key in lineage.mortal if isinstance(key, str))),
         hops_left=hops_left(token.caveats),
         why_nothing=(
             *disjoint,
-            *(_contradictory(wheres) or (_starved(wheres) if entries and not left else ())),
+            *(contradictory or (_starved(wheres) if entries and not left else ())),
             *_two_tenants(lineage.demands),
             *_no_time(lineage.expires, not_before, now),
             *(sentence(refusal) for refusal in lineage.standing),
@@ -124,66 +129,71 @@ def _allowed(demands: Iterable[Demand]) -> tuple[tuple[Entry, ...], list[str], l
     """The entries in common, the lists that were too long to combine, and why nothing is in common."""
     entries: tuple[Entry, ...] | None = None
     beside: list[str] = []
+    written, bound = 0, _IN_ALL
     for demand in demands:
         caveat = demand.caveat
         if not isinstance(caveat, Allow):
             continue
         if entries is None:
             found = simplest(caveat.entries)
-        elif len(entries) * len(caveat.entries) > _PAIRS:
+        elif (needed := work(written, len(entries), caveat.entries)) > min(bound, _AT_ONCE):
             beside.append(_whose(demand))
             continue
         else:
+            bound -= needed
             found = entries_in_common(entries, caveat.entries)
         if not found:
             above = "" if entries is None else "; above it was only " + "; ".join(entry.sentence() for entry in entries)
             return (), beside, [f"nothing is allowed by all: {_whose(demand)}{above}"]
-        entries = found
+        entries, written = found, size(found)
     return entries or (), beside, []
 
 
-def _judging(wheres: list[Demand]) -> Callable[[Entry], Entry | None]:
-    """Fold what every call must satisfy into an entry that names its arguments."""
-    rules = [
-        Pair(demand.caveat.attribute.removeprefix("args."), demand.caveat.constraint)
-        for demand in wheres
-        if isinstance(demand.caveat, Where) and demand.caveat.attribute.startswith("args.")
-    ]
+def _rules(wheres: list[Demand]) -> tuple[dict[str, AnyConstraint], list[str]]:
+    """What every call must satisfy, one rule for each attribute, and which of them nothing satisfies."""
+    alike: dict[str, list[tuple[Demand, Where]]] = {}
+    for demand in wheres:
+        if isinstance(demand.caveat, Where):
+            alike.setdefault(demand.caveat.attribute, []).append((demand, demand.caveat))
+    rules: dict[str, AnyConstraint] = {}
+    contradictory: list[str] = []
+    for attribute, demanded in alike.items():
+        rule = constraint_in_common(*(where.constraint for _, where in demanded))
+        if rule is None:
+            contradictory.append("nothing is all of this: " + "; ".join(_whose(demand) for demand, _ in demanded))
+        else:
+            rules[attribute] = rule
+    return rules, contradictory
 
-    def fold(entry: Entry) -> Entry | None:
-        left: Entry | None = entry
-        for rule in rules:
-            if left is not None and left.args is not UNSET and rule.name != "*":
-                left = entry_in_common(left, Entry(left.pattern, (rule, Pair("*", Anything()))))
-        return left
 
-    return fold
+def _judged(entries: tuple[Entry, ...], rules: dict[str, AnyConstraint]) -> tuple[tuple[Entry, ...], frozenset[str]]:
+    """The entries, with the rules folded into those that name their arguments; which attributes these say now."""
+    # "*" as an argument's own name is not what it means in an entry.
+    said = frozenset(rule for rule in rules if rule.startswith("args.") and rule != "args.*")
+    judging = (*(Pair(rule[5:], rules[rule]) for rule in rules if rule in said), Pair("*", Anything()))
+    closed = [entry for entry in entries if entry.args is not UNSET]
+    if not said or not closed:
+        return entries, frozenset()
+    if work(size(closed), len(closed), (Entry(closed[0].pattern, judging),)) > _AT_ONCE:
+        return entries, frozenset()
+    folded = (
+        entry if entry.args is UNSET else entry_in_common(entry, Entry(entry.pattern, judging)) for entry in entries
+    )
+    left = tuple(entry for entry in folded if entry is not None)
+    return left, said if len(closed) == len(entries) else frozenset()
 
 
-def _demanded(wheres: list[Demand], entries: tuple[Entry, ...]) -> list[str]:
+def _demanded(wheres: list[Demand], said: frozenset[str]) -> list[str]:
     """What the entries do not say already."""
-    free = any(entry.args is UNSET for entry in entries)
     return [
         demand.caveat.sentence()
         for demand in wheres
-        if isinstance(demand.caveat, Where) and (free or not demand.caveat.attribute.startswith("args."))
+        if isinstance(demand.caveat, Where) and demand.caveat.attribute not in said
     ]
 
 
 def _starved(wheres: list[Demand]) -> list[str]:
     return ["no allowed action can satisfy what every call must: " + "; ".join(map(_whose, wheres))]
-
-
-def _contradictory(wheres: list[Demand]) -> list[str]:
-    by_attribute: dict[str, list[Demand]] = {}
-    for demand in wheres:
-        if isinstance(demand.caveat, Where):
-            by_attribute.setdefault(demand.caveat.attribute, []).append(demand)
-    return [
-        "nothing is all of this: " + "; ".join(map(_whose, alike))
-        for alike in by_attribute.values()
-        if constraint_in_common(*(d.caveat.constraint for d in alike if isinstance(d.caveat, Where))) is None
-    ]
 
 
 def _others(lineage: Lineage) -> list[str]:

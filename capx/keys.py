@@ -1,17 +1,20 @@
 """Keys: a root key that the authority holds, and what is derived from it for one audience each.
 
 Laws: a kid never means two keys. A resource holds the keys of its own audience, and from them no other can be
-had. A key never shows in repr, pickles, JSON or errors; a key file that others may read is refused. A kid is a
-dictionary key, never a path. A key file is changed whole or not at all, by one process at a time; rotation is a new
-key that verifies, then mints, and an old one that is retired, so that nothing is ever minted that nobody can verify.
+had. A key never shows in repr, pickles, JSON or errors, and no local of a frame in which something is raised holds
+one, for there are reporters that send these; a key file that others may read is refused. A kid is a dictionary key,
+never a path. A key file is changed whole or not at all, by one process at a time, and nothing but a regular file is
+replaced; rotation is a new key that verifies, then mints, and an old one that is retired, so that nothing is ever
+minted that nobody can verify.
 """
 
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from capx.chain import b64u, digest, equal, mac, macaroon_key, unb64u
 from capx.errors import InvalidRequest, KeyProblem, MalformedToken
@@ -25,6 +28,8 @@ KID_BYTES = 8
 
 _PATIENCE = 5.0
 """Seconds for which a change waits for another one to end."""
+_LINKS = 40
+"""Links from one to the next that are followed to a key file, as many as Linux does."""
 
 
 class _Secret:
@@ -44,11 +49,15 @@ def is_kid(text: str) -> bool:
         return False
 
 
-def _demand_key(secret: bytes) -> None:
+def _weakness(secret: bytes) -> str | None:
     if len(secret) != KEY_BYTES:
-        raise KeyProblem(f"a key has exactly {KEY_BYTES} bytes, this one {len(secret)}")
-    if len(set(secret)) == 1:
-        raise KeyProblem("one repeated byte is a placeholder, not a key")
+        return f"a key has exactly {KEY_BYTES} bytes, this one {len(secret)}"
+    return "one repeated byte is a placeholder, not a key" if len(set(secret)) == 1 else None
+
+
+def _demand_audience(audience: str) -> None:
+    if not is_audience(audience):
+        raise KeyProblem(f"{audience!r:.80} is not an audience: lower-case letters, digits, dots and dashes")
 
 
 class AudienceKey(_Secret):
@@ -57,15 +66,17 @@ class AudienceKey(_Secret):
     __slots__ = ("_secret", "audience", "kid", "mac_key")
 
     def __init__(self, kid: str, audience: str, secret: bytes) -> None:
-        if not is_audience(audience):
-            raise KeyProblem(f"{audience!r:.80} is not an audience: lower-case letters, digits, dots and dashes")
-        if not is_kid(kid):
-            raise KeyProblem(f"{kid!r:.80} is not a key id: 8 bytes in base64url")
-        _demand_key(secret)
+        # The names first, so that one half built has a repr; the secret in no local from here on.
         self.kid = kid
         self.audience = audience
         self._secret = secret
-        self.mac_key = macaroon_key(secret)
+        del secret
+        _demand_audience(audience)
+        if not is_kid(kid):
+            raise KeyProblem(f"{kid!r:.80} is not a key id: 8 bytes in base64url")
+        if problem := _weakness(self._secret):
+            raise KeyProblem(problem)
+        self.mac_key = macaroon_key(self._secret)
 
     def __repr__(self) -> str:
         return f"AudienceKey({self.audience!r}, kid={self.kid!r})"
@@ -81,9 +92,12 @@ class RootKey(_Secret):
     __slots__ = ("_secret", "kid")
 
     def __init__(self, secret: bytes) -> None:
-        _demand_key(secret)
+        self.kid = ""
         self._secret = secret
-        self.kid = b64u(digest(b"capx/1/kid", secret)[:KID_BYTES])
+        del secret
+        if problem := _weakness(self._secret):
+            raise KeyProblem(problem)
+        self.kid = b64u(digest(b"capx/1/kid", self._secret)[:KID_BYTES])
 
     @classmethod
     def generate(cls) -> "RootKey":
@@ -92,6 +106,7 @@ class RootKey(_Secret):
 
     def audience_key(self, audience: str) -> AudienceKey:
         """The key that a resource of this audience holds."""
+        _demand_audience(audience)
         return AudienceKey(self.kid, audience, mac(self._secret, b"capx/1/audience/" + audience.encode() + b"\x01"))
 
     def __repr__(self) -> str:
@@ -151,21 +166,12 @@ class KeyRing(_Secret):
     @classmethod
     def load(cls, path: "Path") -> "KeyRing":
         """Read a root key file; KeyProblem when it may not be used."""
-        keys: list[RootKey] = []
-        for number, (kind, *fields) in _lines(path):
-            if kind != "root" or len(fields) != 2:
-                raise KeyProblem(f"{path}, line {number}: wanted `root KID KEY`")
-            key = RootKey(_unb64u(path, number, fields[1]))
-            if key.kid != fields[0]:
-                raise KeyProblem(f"{path}, line {number}: the kid is not this key's")
-            keys.append(key)
-        if not keys:
-            raise KeyProblem(f"{path} holds no key")
+        keys = _loaded(path, _root_key)
         return cls(keys[0], keys[1:])
 
     def save(self, path: "Path") -> None:
         """Write a root key file that only its owner may read; never over an existing file."""
-        _write(path, self.lines())
+        _write(path, self)
 
     @classmethod
     def change(cls, path: "Path", change: "Callable[[KeyRing], KeyRing]") -> "KeyRing":
@@ -173,16 +179,15 @@ class KeyRing(_Secret):
 
         Whoever changes it at the same time waits. A change that raises, or that a crash cut short, is none.
         """
-        with _explained(path):
-            file = path.resolve(strict=True)
+        file = _followed(path)
         with _alone(file):
             ring = change(cls.load(file))
-            _replace(file, ring.lines())
+            _replace(file, ring)
         return ring
 
-    def lines(self) -> list[str]:
-        """The lines of a root key file: a secret."""
-        return [key.line() for key in self._keys.values()]
+    def dump(self) -> str:
+        """The text of a root key file: a secret."""
+        return _dumped(self._keys.values())
 
 
 class AudienceKeys(_Secret):
@@ -208,51 +213,83 @@ class AudienceKeys(_Secret):
 
     def dump(self) -> str:
         """The text of a key file: a secret."""
-        return "".join(f"{key.line()}\n" for key in self._keys.values())
+        return _dumped(self._keys.values())
 
     @classmethod
     def load(cls, path: "Path", audience: str | None = None) -> "AudienceKeys":
         """Read the key file of one audience; KeyProblem when it may not be used or is another's."""
-        keys: list[AudienceKey] = []
-        for number, (kind, *fields) in _lines(path):
-            if kind != "audience" or len(fields) != 3:
-                raise KeyProblem(f"{path}, line {number}: wanted `audience AUDIENCE KID KEY`")
-            keys.append(AudienceKey(fields[1], fields[0], _unb64u(path, number, fields[2])))
-        if not keys:
-            raise KeyProblem(f"{path} holds no key")
+        keys = _loaded(path, _audience_key)
         return cls(audience or keys[0].audience, keys)
 
     def save(self, path: "Path", *, replace: bool = False) -> None:
-        """Write a key file that only its owner may read; over an existing file only with `replace`, and then whole."""
-        lines = self.dump().splitlines()
+        """Write a key file that only its owner may read; over an existing file only with `replace`, and then whole.
+
+        A link is followed then if it is of this user or root. KeyProblem for what is there and is no regular file.
+        """
         if not replace:
-            _write(path, lines)
+            _write(path, self)
             return
-        with _alone(path):
-            _replace(path, lines)
+        file = _followed(path)
+        with _alone(file):
+            _replace(file, self)
 
 
-def _lines(path: "Path") -> Iterable[tuple[int, list[str]]]:
+_Key = TypeVar("_Key", RootKey, AudienceKey)
+
+
+def _loaded(path: "Path", read: Callable[[list[str]], _Key | str]) -> list[_Key]:
+    """The keys of a file, one at least; a line that is none is told by its number, and not shown."""
+    keys: list[_Key] = []
+    for number, key in _read(path, read):
+        if isinstance(key, str):
+            raise KeyProblem(f"{path}, line {number}: {key}")
+        keys.append(key)
+    if not keys:
+        raise KeyProblem(f"{path} holds no key")
+    return keys
+
+
+def _read(path: "Path", read: Callable[[list[str]], _Key | str]) -> list[tuple[int, _Key | str]]:
+    """The key in each line, or what is wrong with it; nothing is raised once the text was read."""
     try:
-        with path.open(encoding="ascii") as file:
+        with path.open("rb") as file:
             if os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o077:
                 raise KeyProblem(f"{path} may be read by others: chmod 600 {path}")
-            lines = file.read().splitlines()
+            lines = file.read().decode("ascii", "replace").splitlines()
     except OSError as error:
         raise KeyProblem(f"cannot read the key file {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise KeyProblem(f"{path} is no key file") from None
-    return [(number, line.split()) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
+    held = ((number, line) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#"))
+    return [(number, read(line.split())) for number, line in held]
 
 
-def _unb64u(path: "Path", number: int, text: str) -> bytes:
+def _root_key(fields: list[str]) -> RootKey | str:
+    if len(fields) != 3 or fields[0] != "root":
+        return "wanted `root KID KEY`"
     try:
-        return unb64u(text)
+        key = RootKey(unb64u(fields[2]))
     except MalformedToken:
-        raise KeyProblem(f"{path}, line {number}: the key is not base64url") from None
+        return "the key is not base64url"
+    except KeyProblem as problem:
+        return str(problem)
+    return key if key.kid == fields[1] else "the kid is not this key's"
 
 
-def _write(path: "Path", lines: Iterable[str], owner: os.stat_result | None = None) -> None:
+def _audience_key(fields: list[str]) -> AudienceKey | str:
+    if len(fields) != 4 or fields[0] != "audience":
+        return "wanted `audience AUDIENCE KID KEY`"
+    try:
+        return AudienceKey(fields[2], fields[1], unb64u(fields[3]))
+    except MalformedToken:
+        return "the key is not base64url"
+    except KeyProblem as problem:
+        return str(problem)
+
+
+def _dumped(keys: Iterable[RootKey] | Iterable[AudienceKey]) -> str:
+    return "".join(f"{key.line()}\n" for key in keys)
+
+
+def _write(path: "Path", keys: KeyRing | AudienceKeys, owner: os.stat_result | None = None) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -265,7 +302,7 @@ def _write(path: "Path", lines: Iterable[str], owner: os.stat_result | None = No
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             if owner is not None and owner.st_uid != os.geteuid():
                 os.fchown(descriptor, owner.st_uid, owner.st_gid)
-            file.writelines(f"{line}\n" for line in lines)
+            file.write(keys.dump())
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
@@ -274,15 +311,36 @@ def _write(path: "Path", lines: Iterable[str], owner: os.stat_result | None = No
         raise KeyProblem(f"cannot write the key file {path}: {error.strerror}") from None
 
 
-def _replace(path: "Path", lines: Iterable[str]) -> None:
+def _followed(path: "Path") -> "Path":
+    """The file that a path names; where links lead there, each is of this user or root.
+
+    Else whoever made one would choose what is overwritten.
+    """
+    file = path
+    for _ in range(_LINKS):
+        with _explained(path):
+            found = _there(file)
+            if found is None and file is not path:
+                raise KeyProblem(f"{path} is a link that leads nowhere: name the file itself")
+            if found is None or not stat.S_ISLNK(found.st_mode):
+                return file
+            if found.st_uid not in {os.geteuid(), 0}:
+                raise KeyProblem(f"{file} is a link of another user: name the file that it leads to")
+            file = file.parent / file.readlink()
+    raise KeyProblem(f"{path} leads from link to link: name the file itself")
+
+
+def _replace(path: "Path", keys: KeyRing | AudienceKeys) -> None:
     """Put a new file in the place of an old one, of the same owner; readers see the one or the other."""
     beside = path.with_name(f"{path.name}.new")
     with _explained(path):
-        owner = _owner(path)
+        owner = _there(path)
+        if owner is not None and not stat.S_ISREG(owner.st_mode):
+            raise KeyProblem(f"{path} is no regular file: choose another name")
         # Left by a change that a crash cut short: nobody else is changing it now.
         beside.unlink(missing_ok=True)
     try:
-        _write(beside, lines, owner)
+        _write(beside, keys, owner)
         with _explained(path):
             beside.replace(path)
             _sync(path.parent)
@@ -292,8 +350,8 @@ def _replace(path: "Path", lines: Iterable[str]) -> None:
         raise
 
 
-def _owner(path: "Path") -> os.stat_result | None:
-    """Whose the file is, who goes on being able to read it; nobody's if it is not there."""
+def _there(path: "Path") -> os.stat_result | None:
+    """What stands there, and whose it is, who goes on being able to read it; None if nothing does."""
     try:
         found = path.lstat()
     except FileNotFoundError:

@@ -1,11 +1,11 @@
 """What several allowlists have in common, as one allowlist.
 
 Law: a call satisfies the entries in common exactly if it satisfies each list. What provably no call can satisfy
-is left out; what cannot be told stays in.
+is left out; what cannot be told, or only with much work, stays in.
 """
 
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import msgspec
 from msgspec import UNSET
@@ -41,13 +41,26 @@ from capx_caveats import (
 N = TypeVar("N", int, float)
 
 _ALL = frozenset({"number", "text", "array", "object", "other"})
-_KINDS = (
-    (Range, frozenset({"number"})),
-    (Prefix | Glob | Regex | Path | Url | Host | Cidr, frozenset({"text"})),
-    (Each | Contains | Argv, frozenset({"array"})),
-    (Length, frozenset({"text", "array"})),
-    (Fields, frozenset({"object"})),
-)
+_KINDS: dict[type, frozenset[str]] = {
+    Range: frozenset({"number"}),
+    **dict.fromkeys((Prefix, Glob, Regex, Path, Url, Host, Cidr), frozenset({"text"})),
+    **dict.fromkeys((Each, Contains, Argv), frozenset({"array"})),
+    Length: frozenset({"text", "array"}),
+    Fields: frozenset({"object"}),
+}
+_JUDGEMENTS = 2**18
+"""Literals, times the bytes of all that would judge them, up to which they are judged."""
+
+
+def work(written: int, entries: int, those: tuple[Entry, ...]) -> int:
+    """About how many bytes it takes to combine so many entries of that size with others, and to judge literals."""
+    other = size(those)
+    return len(those) * written + entries * other + written * other // 32
+
+
+def size(entries: Iterable[Entry]) -> int:
+    """How many bytes these entries are on the wire."""
+    return sum(len(_spelled(entry)) for entry in entries)
 
 
 def entries_in_common(these: Iterable[Entry], those: Iterable[Entry]) -> tuple[Entry, ...]:
@@ -62,8 +75,8 @@ def simplest(entries: Iterable[Entry]) -> tuple[Entry, ...]:
 
 
 def _once(entries: Iterable[Entry | None]) -> tuple[Entry, ...]:
-    found = {msgspec.json.encode(entry.wire()): entry for entry in entries if entry is not None}
-    free = [entry.pattern for entry in found.values() if entry.args is UNSET]
+    found = {_spelled(entry): entry for entry in entries if entry is not None}
+    free = {entry.pattern for entry in found.values() if entry.args is UNSET}
     return tuple(entry for entry in found.values() if not _covered(entry, free))
 
 
@@ -88,35 +101,35 @@ def pattern_in_common(this: str, that: str) -> str | None:
 def constraint_in_common(*constraints: AnyConstraint) -> AnyConstraint | None:
     """One constraint that says yes exactly where all of these do; None if they never do."""
     parts = _distinct(_flat(constraints))
-    if any(isinstance(part, Absent) for part in parts):
+    if any(type(part) is Absent for part in parts):
         return Absent() if all(part.judge(MISSING) is True for part in parts) else None
-    for part in parts:
-        if isinstance(part, Eq | In):
-            return _one_of(_literals(part), parts)
+    if any(type(part) in _LISTS for part in parts):
+        return _one_of(parts)
     if not _ALL.intersection(*map(_kinds, parts)):
         return None
     merged: list[AnyConstraint] = []
     for part in parts:
-        if merged and type(merged[-1]) is type(part) and isinstance(part, Range | Length | Prefix | Path):
+        if merged and type(merged[-1]) is type(part):
             both = _merged(merged.pop(), part)
             if both is None:
                 return None
-            merged.append(both)
+            merged.extend(both)
         else:
             merged.append(part)
-    if any(part.judge(MISSING) is not True for part in merged if not isinstance(part, Anything)):
-        merged = [part for part in merged if not isinstance(part, Anything)]
-    return merged[0] if len(merged) == 1 else AllOf(tuple(merged))
+    if any(part.judge(MISSING) is not True for part in merged if type(part) is not Anything):
+        merged = [part for part in merged if type(part) is not Anything]
+    return _all_of(merged)
 
 
 def _within(pattern: str, other: str) -> bool:
     return pattern == other or (other.endswith(".*") and pattern.startswith(other[:-1]))
 
 
-def _covered(entry: Entry, free: list[str]) -> bool:
-    return any(
-        _within(entry.pattern, pattern) and (entry.pattern != pattern or entry.args is not UNSET) for pattern in free
-    )
+def _covered(entry: Entry, free: set[str]) -> bool:
+    labels = entry.pattern.removesuffix(".*").split(".")
+    above = {".".join(labels[:at]) + ".*" for at in range(1, len(labels))}
+    # `a.b` lies within `a.*`, and so does `a.b.*`; nothing lies within itself but what says more.
+    return bool(free & above) or (entry.args is not UNSET and entry.pattern in free)
 
 
 def _pairs_in_common(these: tuple[Pair, ...], those: tuple[Pair, ...]) -> tuple[Pair, ...] | None:
@@ -147,14 +160,14 @@ def _judged_by_rest(named: AnyConstraint, rest: AnyConstraint | None) -> AnyCons
     optional = named.judge(MISSING) is True
     if rest is None:
         return Absent() if optional else None
-    if isinstance(rest, Anything):
+    if type(rest) is Anything:
         return named
     return constraint_in_common(named, AnyOf((Absent(), rest)) if optional else rest)
 
 
 def _flat(constraints: Iterable[AnyConstraint]) -> Iterable[AnyConstraint]:
     for constraint in constraints:
-        if isinstance(constraint, AllOf):
+        if type(constraint) is AllOf:
             yield from _flat(constraint.constraints)
         else:
             yield constraint
@@ -162,40 +175,69 @@ def _flat(constraints: Iterable[AnyConstraint]) -> Iterable[AnyConstraint]:
 
 def _distinct(parts: Iterable[AnyConstraint]) -> list[AnyConstraint]:
     # By their bytes, since `eq true` and `eq 1` are equal as Python values; sorted, so that like stands by like.
-    spelled = {msgspec.json.encode(part.wire()): part for part in parts}
+    spelled = {_spelled(part): part for part in parts}
     return sorted(spelled.values(), key=lambda part: type(part).__name__)
 
 
-def _literals(part: Eq | In) -> tuple[Literal, ...]:
-    return (part.literal,) if isinstance(part, Eq) else part.literals
+def _spelled(what: Entry | AnyConstraint) -> bytes:
+    return msgspec.json.encode(what.wire())
 
 
-def _one_of(literals: tuple[Literal, ...], parts: list[AnyConstraint]) -> AnyConstraint | None:
-    left = tuple(literal for literal in literals if all(part.judge(literal) is True for part in parts))
+def _all_of(parts: list[AnyConstraint]) -> AnyConstraint:
+    return parts[0] if len(parts) == 1 else AllOf(tuple(parts))
+
+
+_LISTS = frozenset({Eq, In})
+_Key: TypeAlias = tuple[object, ...]
+
+
+def _one_of(parts: list[AnyConstraint]) -> AnyConstraint | None:
+    """What is left of literals of which one must be it, where others judge them."""
+    lists = [_literals(part) for part in parts if type(part) in _LISTS]
+    judges = [part for part in parts if type(part) not in _LISTS]
+    allowed = [set(map(_key, literals)) for literals in lists[1:]]
+    left = tuple(literal for literal in lists[0] if all(_key(literal) in keys for keys in allowed))
+    if len(left) * sum(len(_spelled(part)) for part in judges) > _JUDGEMENTS:
+        return _all_of([In(left), *judges])
+    for part in judges:
+        left = tuple(literal for literal in left if part.judge(literal) is True)
     if not left:
         return None
     return Eq(left[0]) if len(left) == 1 else In(left)
 
 
+def _literals(part: AnyConstraint) -> tuple[Literal, ...]:
+    if isinstance(part, Eq):
+        return (part.literal,)
+    return part.literals if isinstance(part, In) else ()
+
+
+def _key(literal: Literal) -> _Key:
+    """Equal for literals that are the same by type: 1 and 1.0 are, 1 and true are not."""
+    return tuple(map(_key, literal)) if isinstance(literal, tuple) else (isinstance(literal, bool), literal)
+
+
 def _kinds(part: AnyConstraint) -> frozenset[str]:
     """The kinds of values that a constraint may say yes or no to."""
-    if isinstance(part, Not):
-        return _kinds(part.constraint)
-    return next((kinds for constraints, kinds in _KINDS if isinstance(part, constraints)), _ALL)
+    return _kinds(part.constraint) if type(part) is Not else _KINDS.get(type(part), _ALL)
 
 
-def _merged(this: AnyConstraint, that: AnyConstraint) -> AnyConstraint | None:
-    if isinstance(this, Range) and isinstance(that, Range):
+def _merged(this: AnyConstraint, that: AnyConstraint) -> list[AnyConstraint] | None:
+    """Two of one type as one where that can be, else both; None if they never agree."""
+    both: AnyConstraint | None = None
+    if type(this) is Range and type(that) is Range:
         lo, hi = _highest(this.lo, that.lo), _lowest(this.hi, that.hi)
-        return None if lo is not None and hi is not None and lo > hi else Range(lo, hi)
-    if isinstance(this, Length) and isinstance(that, Length):
+        both = None if lo is not None and hi is not None and lo > hi else Range(lo, hi)
+    elif type(this) is Length and type(that) is Length:
         least, most = _highest(this.lo, that.lo), _lowest(this.hi, that.hi)
-        return None if least is not None and most is not None and least > most else Length(least, most)
-    if isinstance(this, Prefix) and isinstance(that, Prefix):
-        return _narrower(this, this.text, that, that.text)
-    if isinstance(this, Path) and isinstance(that, Path):
-        return _narrower(this, this.root, that, that.root)
-    return None
+        both = None if least is not None and most is not None and least > most else Length(least, most)
+    elif type(this) is Prefix and type(that) is Prefix:
+        both = _narrower(this, this.text, that, that.text)
+    elif type(this) is Path and type(that) is Path:
+        both = _narrower(this, this.root, that, that.root)
+    else:
+        return [this, that]
+    return None if both is None else [both]
 
 
 def _highest(one: N | None, other: N | None) -> N | None:

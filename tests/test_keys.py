@@ -2,8 +2,10 @@ import copy
 import json
 import os
 import pickle
+import socket
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -304,15 +306,85 @@ def test_a_key_is_no_json_and_has_no_dictionary(holder: object, encode: Callable
         encode(holder)
 
 
-def test_a_traceback_with_locals_shows_no_key() -> None:
+def with_locals(error: BaseException) -> str:
+    """What an error reporter sends of a failure: all frames below the caller's, with their variables."""
+    assert error.__traceback__ is not None
+    told = traceback.TracebackException(type(error), error, error.__traceback__.tb_next, capture_locals=True)
+    return "".join(told.format())
+
+
+def attempts(folder: Path) -> dict[str, Callable[[], object]]:
+    """All that fails with a key in hand."""
+    made: dict[str, Callable[[], object]] = {
+        "no audience": lambda: ROOT_KEY.audience_key("NO AUDIENCE"),
+        "no audience's key": lambda: AudienceKey(ROOT_KEY.kid, "NO AUDIENCE", SECRET),
+        "no kid": lambda: AudienceKey("no kid", "crm", SECRET),
+        "a long root key": lambda: RootKey(SECRET + b"!"),
+        "a long key": lambda: AudienceKey(ROOT_KEY.kid, "crm", SECRET + b"!"),
+        "another's key": lambda: AudienceKeys("slides", [KEY]),
+        "two keys": lambda: AudienceKeys("crm", [KEY, AudienceKey(KEY.kid, "crm", bytes(range(2, 34)))]),
+        "a pickle": lambda: pickle.dumps(ROOT_KEY),
+        "an active key": lambda: KeyRing(ROOT_KEY).retired(ROOT_KEY.kid),
+    }
+    taken, crm = saved(folder), folder / "crm.keys"
+    ROOT_KEY_KEYS.save(crm)
+    (folder / "nobody.keys").write_text(ROOT_KEY.line())
+    (folder / "nobody.keys").chmod(0o644)
+    made |= {
+        "a root key file over another": lambda: KeyRing(ROOT_KEY).save(taken),
+        "a key file over another": lambda: ROOT_KEY_KEYS.save(crm),
+        "a key file over a folder": lambda: ROOT_KEY_KEYS.save(folder, replace=True),
+        "a key file in no folder": lambda: ROOT_KEY_KEYS.save(folder / "no" / "x", replace=True),
+        "a change that raises": lambda: KeyRing.change(taken, lambda ring: ring.retired(ROOT_KEY.kid)),
+        "an audience's file for a root's": lambda: KeyRing.load(crm),
+        "a root's file for an audience's": lambda: AudienceKeys.load(taken),
+        "a file of another audience": lambda: AudienceKeys.load(crm, "slides"),
+        "a file that others may read": lambda: KeyRing.load(folder / "nobody.keys"),
+    }
+    root = ROOT_KEY.line()
+    files = FILES | {f"root: {name}": text.replace(LINE, root) for name, text in FILES.items()}
+    files |= {
+        "root: another's kid": root.replace(ROOT_KEY.kid, OTHER.kid),
+        "root: a good line and a bad one": f"{root}\n{root}=\n",
+        "root: bytes": f"{root} \udcff",
+        "bytes": f"{LINE} \udcff",
+    }
+    for number, (name, text) in enumerate(files.items()):
+        file = folder / f"{number}"
+        file.write_bytes(text.encode(errors="surrogateescape"))
+        file.chmod(0o600)
+        load = KeyRing.load if name.startswith("root: ") else AudienceKeys.load
+        made[f"file: {name}"] = partial(load, file)
+    return made
+
+
+def test_a_traceback_with_locals_shows_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = attempts(tmp_path)
+    full = {
+        "a full disk": lambda: ROOT_KEY_KEYS.save(tmp_path / "full.keys"),
+        "a full disk in a change": lambda: KeyRing.change(tmp_path / "root.keys", lambda ring: ring.added(OTHER)),
+    }
+    shown: dict[str, str] = {}
+    for name, fails in (made | full).items():
+        if name in full:
+            monkeypatch.setattr("os.fsync", disk_is_full)
+        with pytest.raises((KeyProblem, InvalidRequest)) as caught:
+            fails()
+        assert caught.value.__context__ is None or caught.value.__suppress_context__
+        shown[name] = with_locals(caught.value)
+    assert "audience = 'NO AUDIENCE'" in shown["no audience"]
+    assert "AudienceKey('NO AUDIENCE', kid=" in shown["no audience's key"]
+    assert "RootKey(kid='')" in shown["a long root key"]
+    written = (LINE.split()[-1], ROOT_KEY.line().split()[-1], OTHER.line().split()[-1])
+    for name, text in shown.items():
+        assert_tells_nothing(text)
+        assert not [secret for secret in written if secret[:20] in text], name
+
+
+def test_what_a_verifier_holds_shows_no_key_and_no_signature_in_its_repr() -> None:
     lab = Lab()
     authentic = lab.verifier.authenticate(lab.present(minted()))
-    shown: list[str] = [repr(authentic), repr(lab.verifier), repr(authentic.frame)]
-    try:
-        ROOT_KEY.audience_key("NO AUDIENCE")
-    except KeyProblem as error:
-        shown += traceback.TracebackException.from_exception(error).format()
-    for text in shown:
+    for text in (repr(authentic), repr(lab.verifier), repr(authentic.frame)):
         assert_tells_nothing(text)
         assert repr(authentic.tail)[2:-1] not in text
         assert repr(authentic.frame.signature)[2:-1] not in text
@@ -377,6 +449,10 @@ def test_the_key_that_mints_is_not_retired_and_an_unknown_one_neither_activated(
             change(THIRD.kid)
 
 
+def disk_is_full(_: int) -> None:
+    raise OSError(28, "No space left on device")
+
+
 def saved(folder: Path) -> Path:
     path = folder / "root.keys"
     KeyRing(ROOT_KEY).save(path)
@@ -426,10 +502,7 @@ def test_a_full_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path = saved(tmp_path)
     text = path.read_text()
 
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
+    monkeypatch.setattr("os.fsync", disk_is_full)
     with pytest.raises(KeyProblem, match="No space left"):
         KeyRing.change(path, lambda ring: ring.added(OTHER))
     assert path.read_text() == text
@@ -462,6 +535,68 @@ def test_an_audiences_key_file_is_replaced_only_on_demand(tmp_path: Path) -> Non
         more.save(tmp_path / "nowhere" / "crm.keys", replace=True)
 
 
+def make_a_pipe(path: Path) -> None:
+    os.mkfifo(path, 0o600)
+
+
+def make_a_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+
+
+@pytest.mark.parametrize("make", [make_a_pipe, make_a_socket, Path.mkdir])
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_is_no_regular_file_is_not_replaced(make: Callable[[Path], None], linked: bool, tmp_path: Path) -> None:
+    path = named = tmp_path / "x"
+    make(path)
+    if linked:
+        named = tmp_path / "link"
+        named.symlink_to("x")
+    before = path.lstat()
+    with pytest.raises(KeyProblem, match="is no regular file"):
+        ROOT_KEY_KEYS.save(named, replace=True)
+    assert (path.lstat().st_ino, path.lstat().st_mode) == (before.st_ino, before.st_mode)
+    assert not list(tmp_path.glob("*.new"))
+
+
+def test_a_key_file_that_is_replaced_through_links_is_the_one_they_lead_to(tmp_path: Path) -> None:
+    (tmp_path / "svc").mkdir()
+    file = tmp_path / "svc" / "crm.keys"
+    ROOT_KEY_KEYS.save(file)
+    first, second = tmp_path / "first", tmp_path / "svc" / "second"
+    second.symlink_to("crm.keys")
+    first.symlink_to("svc/second")
+    KeyRing(ROOT_KEY, [OTHER]).audience_keys("crm").save(first, replace=True)
+    assert AudienceKeys.load(file).get(OTHER.kid) is not None
+    assert first.is_symlink()
+    assert second.is_symlink()
+
+
+def test_a_link_that_leads_nowhere_or_to_itself_is_not_replaced(tmp_path: Path) -> None:
+    nowhere, itself = tmp_path / "nowhere", tmp_path / "itself"
+    nowhere.symlink_to("not there")
+    itself.symlink_to("itself")
+    for link, why in ((nowhere, "leads nowhere"), (itself, "leads from link to link")):
+        with pytest.raises(KeyProblem, match=why):
+            ROOT_KEY_KEYS.save(link, replace=True)
+        assert link.is_symlink()
+    assert not (tmp_path / "not there").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_another_users_link_does_not_choose_what_is_overwritten(tmp_path: Path) -> None:
+    file, link = saved(tmp_path), tmp_path / "his" / "crm.keys"
+    text = file.read_text()
+    link.parent.mkdir(0o755)
+    link.symlink_to(file)
+    os.chown(link, 65534, 65534, follow_symlinks=False)
+    for change in (lambda: ROOT_KEY_KEYS.save(link, replace=True), lambda: KeyRing.change(link, lambda ring: ring)):
+        with pytest.raises(KeyProblem, match="a link of another user"):
+            change()
+    assert file.read_text() == text
+    assert link.is_symlink()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_a_file_that_is_replaced_stays_its_owners(tmp_path: Path) -> None:
     path = saved(tmp_path)
@@ -483,13 +618,6 @@ def test_a_file_that_anybody_could_have_put_there_gets_no_key(tmp_path: Path, li
     with pytest.raises(KeyProblem, match="belongs to another user, in a folder that others may write"):
         ROOT_KEY_KEYS.save(path, replace=True)
     assert [file.name for file in tmp_path.iterdir()] == ["crm.keys"]
-
-
-def with_locals(error: BaseException) -> str:
-    """What an error reporter sends of a failure: all frames below the caller's, with their variables."""
-    assert error.__traceback__ is not None
-    told = traceback.TracebackException(type(error), error, error.__traceback__.tb_next, capture_locals=True)
-    return "".join(told.format())
 
 
 def test_a_traceback_with_locals_of_a_refusal_shows_no_key_and_nothing_to_forge_with() -> None:

@@ -190,9 +190,14 @@ TRAILING = {
     "a newline": TOKEN.text + "\n",
     "a space before": " " + TOKEN.text,
 }
+ENDINGS = {-len(whole.removeprefix("capx1_")) % 4: whole for whole in (raw(b"x" * size).text for size in range(3))}
+"""A token for each amount of padding that other base64 would end with."""
 BASE64 = {
-    "padding": TOKEN.text + "=" * (-len(TOKEN.text.removeprefix("capx1_")) % 4),
-    "padding not due": TOKEN.text + "=",
+    "one padding that is due": ENDINGS[1] + "=",
+    "two paddings that are due": ENDINGS[2] + "==",
+    "one padding of two": ENDINGS[2] + "=",
+    "two paddings for one": ENDINGS[1] + "==",
+    "padding not due": ENDINGS[0] + "=",
     "more padding": TOKEN.text + "====",
     "padding within": TOKEN.text[:40] + "=" + TOKEN.text[40:],
     "the standard alphabet": "capx1_" + base64.b64encode(DATA + b"\xff\xff\xff").decode().rstrip("="),
@@ -254,7 +259,8 @@ def test_anything_around_a_token_is_refused(spelling: str) -> None:
 
 @pytest.mark.parametrize("spelling", BASE64.values(), ids=list(BASE64))
 def test_any_other_base64_is_refused(spelling: str) -> None:
-    assert spelling == TOKEN.text or refused(spelling) in {"malformed", "unknown_version"}
+    assert all(wire.decode(whole) for whole in (TOKEN.text, *ENDINGS.values()))
+    assert refused(spelling) in {"malformed", "unknown_version"}
 
 
 def test_final_bits_that_are_not_zero_are_refused() -> None:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 IDS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
 """Settings of commands that take ids: one in 64 begins with a dash, and is no option, not even with `-h`."""
 
+COUNT = click.IntRange(min=1, max=10**9)
+"""How many of something are wanted."""
+
 
 class InOrder(click.Group):
     """A group that lists its commands in the order in which they are used."""

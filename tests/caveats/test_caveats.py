@@ -208,7 +208,7 @@ def test_where_judges_an_attribute_or_one_top_level_argument(caveat: Caveat, sai
     assert code(caveat, args={"x": 1, "a.b": 1, "a": {"b": 2}}, attributes={"region": "eu"}) == said
 
 
-@pytest.mark.parametrize("attribute", ["", "Region", "args.", "1x", "a-b", "a" * 33, "args.\n", "args", "é"][:-2])
+@pytest.mark.parametrize("attribute", ["", "Region", "args.", "1x", "a-b", "a" * 33, "args.\n", "é", "région"])
 def test_where_names_an_attribute(attribute: str) -> None:
     with pytest.raises(InvalidCaveat):
         where(attribute, 1)

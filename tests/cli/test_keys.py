@@ -100,6 +100,22 @@ def test_what_cannot_be_meant_is_one_line_and_changes_nothing(home: Any, tmp_pat
     assert (home.home / "root.keys").read_text() == text
 
 
+def test_an_export_replaces_a_file_through_a_link_and_nothing_but_a_file(home: Any, tmp_path: Path) -> None:
+    pipe, file, link = tmp_path / "pipe", tmp_path / "svc.keys", tmp_path / "crm.keys"
+    os.mkfifo(pipe)
+    said = home("keys", "export", "crm", "--out", str(pipe), "--replace", code=3).err
+    assert "is no regular file: choose another name" in said
+    assert said.count("\n") == 1
+    assert pipe.is_fifo()
+    home("keys", "export", "crm", "--out", str(file))
+    link.symlink_to("svc.keys")
+    home("keys", "add")
+    home("keys", "export", "crm", "--out", str(link), "--replace")
+    assert link.is_symlink()
+    assert len(file.read_text().splitlines()) == 2
+    assert sorted(found.name for found in tmp_path.glob("*.*")) == ["crm.keys", "svc.keys"]
+
+
 def test_a_kid_may_begin_with_a_dash(home: Any) -> None:
     key = next(key for key in iter(RootKey.generate, None) if key.kid.startswith("-"))
     change_keys(lambda held: held.added(key), home.home)

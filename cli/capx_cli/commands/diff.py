@@ -105,7 +105,10 @@ def _changes(before: "Effective", after: "Effective") -> "Iterator[tuple[str, st
     from capx_caveats import shown, shown_instant
 
     yield from (("allows nothing", why) for why in after.why_nothing if why not in before.why_nothing)
-    for loss in () if after.why_nothing else losses(before, after):
+    lost = () if after.why_nothing else losses(before, after)
+    if lost is None:
+        yield "narrowed", "in more entries than are compared here: see capx can for each"
+    for loss in lost or ():
         if loss.left:
             yield "narrowed", f"{loss.entry.sentence()}, to {'; '.join(entry.sentence() for entry in loss.left)}"
         else:
@@ -132,16 +135,16 @@ def _as_json(parent: "Token | None", child: "Token", parents: "Sequence[Token]")
         return {"audience": child.audience, "id": b64u(child.id), "descends": False, "why": _stranger(child, parents)}
     now = int(time.time())
     before, after = effective(parent, now), effective(child, now)
+    lost = losses(before, after)
     return {
         "audience": child.audience,
         "id": b64u(child.id),
         "descends": True,
         "hops": list(child.hops[len(parent.hops) :]),
         "appended": [{"by": whose, "sentences": said} for whose, said in _appended(parent, child)],
-        "lost": [
-            {"words": loss.entry.sentence(), "left": [entry.sentence() for entry in loss.left]}
-            for loss in losses(before, after)
-        ],
+        "lost": None
+        if lost is None
+        else [{"words": loss.entry.sentence(), "left": [entry.sentence() for entry in loss.left]} for loss in lost],
         "parent": before.as_json(),
         "child": after.as_json(),
     }

@@ -16,7 +16,7 @@ from capx_cli import completion, screen, words
 @click.option(
     "--task", metavar="TASK", shell_complete=completion.tasks, help="Only of this task; `last` is the newest."
 )
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the N newest of them.")
+@click.option("--limit", type=words.COUNT, metavar="N", help="Only the N newest of them.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON: an array, a decision a line.")
 def find(
     *,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     metavar="POSITION|WHEN",
     help="Only what stands after a position, 120, or happened since: 1h is an hour ago; or 2026-11-25T12:00:00Z.",
 )
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the N newest of them.")
+@click.option("--limit", type=words.COUNT, metavar="N", help="Only the N newest of them.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON: an array, an event a line.")
 def log(since: str | None, limit: int | None, as_json: bool) -> None:
     """Show the events of the log, one line each, the newest last: position, time, kind, and what it was about.
