@@ -156,8 +156,8 @@ def marks() -> Iterator[Case]:
     ):
         yield told(f"a holder's {name}", "misplaced", [caveat])
         yield told(f"a holder's {name} behind a hop", "misplaced", [HOP, caveat])
-    for name, caveat in (("task", ["task", "T1"]), ("root", ["root", "R1"]), ("max_hops", ["max_hops", 1])):
-        yield told(f"{name} twice in the authority's block", "misplaced", grant=[*WHOLE, caveat, caveat])
+    for name, held in (("task", ["task", "T1"]), ("root", ["root", "R1"]), ("max_hops", ["max_hops", 1])):
+        yield told(f"{name} twice in the authority's block", "misplaced", grant=[*WHOLE, held, held])
     yield told("intent twice in the authority's block", "misplaced", grant=[*WHOLE, *[["intent", KEY32]] * 2])
     yield told("max_hops twice in a block", "misplaced", [["max_hops", 1], ["max_hops", 2]])
     yield told("a hop in the authority's block", "misplaced", grant=[HOP, *WHOLE])

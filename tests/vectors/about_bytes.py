@@ -97,9 +97,9 @@ def bytes_of_it() -> Iterator[Case]:
         (-50, "the last block"),
         (-1, "the signature"),
     ):
-        changed = bytearray(data)
-        changed[at] ^= 1
-        yield plain(f"a bit of {name} flipped", "not_authentic", text(bytes(changed)))
+        flipped = bytearray(data)
+        flipped[at] ^= 1
+        yield plain(f"a bit of {name} flipped", "not_authentic", text(bytes(flipped)))
     for at in (1, 2, 4, 6, 9, 20, 70, 71, 72, 200, len(data) - 35, len(data) - 34, len(data) - 33, len(data) - 1):
         yield plain(f"cut after {at} bytes", "truncated", text(data[:at]))
     yield plain("cut, and a single character that makes no byte", "truncated", text(data[:90]) + "A")

@@ -92,12 +92,12 @@ def caveats() -> Iterator[Case]:
     yield arguments("arguments are free without pairs", "", [["crm.read"]], id=1)
     yield arguments("no arguments where none may be", "", [["crm.read", []]])
     yield arguments("an argument where none may be", "argument_not_named", [["crm.read", []]], id=1)
-    one = [["crm.read", [["id", ["eq", 1]]]]]
-    yield arguments("the argument", "", one, id=1)
-    yield arguments("another value", "argument_refused", one, id=2)
-    yield arguments("an argument that is missing", "argument_refused", one)
-    yield arguments("an argument that is not named", "argument_not_named", one, id=1, to="x")
-    yield arguments("an argument refused and one not named", "argument_refused", one, id=2, to="x")
+    pinned = [["crm.read", [["id", ["eq", 1]]]]]
+    yield arguments("the argument", "", pinned, id=1)
+    yield arguments("another value", "argument_refused", pinned, id=2)
+    yield arguments("an argument that is missing", "argument_refused", pinned)
+    yield arguments("an argument that is not named", "argument_not_named", pinned, id=1, to="x")
+    yield arguments("an argument refused and one not named", "argument_refused", pinned, id=2, to="x")
     others = [["crm.read", [["id", ["eq", 1]], ["*", ["prefix", "a"]]]]]
     yield arguments("all others judged, and good", "", others, id=1, to="ab", cc="a")
     yield arguments("all others judged, one refused", "argument_refused", others, id=1, to="ab", cc="b")
