@@ -89,7 +89,7 @@ def effective(token: Token, now: int, vocabulary: Vocabulary = DEFAULT) -> Effec
         reason = sentence(problem.refusal)
         return Effective(audience=token.audience, task=token.task, hops=token.hops, why_nothing=(reason,))
     entries, beside, disjoint = _allowed(lineage.demands)
-    wheres = [demand for demand in lineage.demands if isinstance(demand.caveat, Where)]
+    wheres = [demand for demand in lineage.demands if type(demand.caveat) is Where]
     rules, contradictory = _rules(wheres)
     left, said = _judged(entries, rules)
     not_before = max((caveat.at for caveat in _all(lineage, NotBefore)), default=None)
@@ -132,7 +132,7 @@ def _allowed(demands: Iterable[Demand]) -> tuple[tuple[Entry, ...], list[str], l
     written, bound = 0, _IN_ALL
     for demand in demands:
         caveat = demand.caveat
-        if not isinstance(caveat, Allow):
+        if type(caveat) is not Allow:
             continue
         if entries is None:
             found = simplest(caveat.entries)
@@ -153,7 +153,7 @@ def _rules(wheres: list[Demand]) -> tuple[dict[str, AnyConstraint], list[str]]:
     """What every call must satisfy, one rule for each attribute, and which of them nothing satisfies."""
     alike: dict[str, list[tuple[Demand, Where]]] = {}
     for demand in wheres:
-        if isinstance(demand.caveat, Where):
+        if type(demand.caveat) is Where:
             alike.setdefault(demand.caveat.attribute, []).append((demand, demand.caveat))
     rules: dict[str, AnyConstraint] = {}
     contradictory: list[str] = []
@@ -188,7 +188,7 @@ def _demanded(wheres: list[Demand], said: frozenset[str]) -> list[str]:
     return [
         demand.caveat.sentence()
         for demand in wheres
-        if isinstance(demand.caveat, Where) and demand.caveat.attribute not in said
+        if type(demand.caveat) is Where and demand.caveat.attribute not in said
     ]
 
 
@@ -196,17 +196,21 @@ def _starved(wheres: list[Demand]) -> list[str]:
     return ["no allowed action can satisfy what every call must: " + "; ".join(map(_whose, wheres))]
 
 
+_KNOWN = frozenset({Allow, Where, Expires, NotBefore, Tenant, NotUnderstood})
+"""Told apart from all others; a service's own, derived from one of them, may demand more or less than it."""
+
+
 def _others(lineage: Lineage) -> list[str]:
-    known = Allow | Where | Expires | NotBefore | Tenant | NotUnderstood
-    return [demand.caveat.sentence() for demand in lineage.demands if not isinstance(demand.caveat, known)]
+    return [demand.caveat.sentence() for demand in lineage.demands if type(demand.caveat) not in _KNOWN]
 
 
 def _all(lineage: Lineage, kind: type[C]) -> list[C]:
-    return [demand.caveat for demand in lineage.demands if isinstance(demand.caveat, kind)]
+    caveats = (demand.caveat for demand in lineage.demands)
+    return [caveat for caveat in caveats if isinstance(caveat, kind) and type(caveat) in _KNOWN]
 
 
 def _two_tenants(demands: Iterable[Demand]) -> list[str]:
-    named = [demand for demand in demands if isinstance(demand.caveat, Tenant)]
+    named = [demand for demand in demands if type(demand.caveat) is Tenant]
     other = [demand for demand in named if demand.caveat != named[0].caveat]
     return [f"no call has two tenants: {_whose(named[0])}; {_whose(other[0])}"] if other else []
 

@@ -11,6 +11,7 @@ from capx.effective import effective, hops_left
 from capx.keys import RootKey
 from capx.overlap import constraint_in_common, entries_in_common, simplest, size
 from capx_caveats import (
+    DEFAULT,
     JSON,
     MISSING,
     Absent,
@@ -35,10 +36,12 @@ from capx_caveats import (
     Length,
     Meant,
     Not,
+    NotBefore,
     Pair,
     Path,
     Prefix,
     Range,
+    Refusal,
     Regex,
     Root,
     Task,
@@ -266,6 +269,28 @@ def test_a_services_own_constraint_is_not_taken_for_the_one_it_descends_from() -
         assert both is not None
         for value in (MISSING, 1, 2, 3, 4, 6, 8, 9, "a"):
             assert (both.judge(value) is True) == (one.judge(value) is True and other.judge(value) is True)
+
+
+def test_a_services_own_caveat_is_not_taken_for_the_one_it_descends_from() -> None:
+    class Anywhere(Allow, frozen=True, tag="acme.anywhere"):
+        def refusal(self, facts: Facts) -> Refusal | None:
+            return None
+
+    class Roughly(Where, frozen=True, tag="acme.roughly"):
+        def refusal(self, facts: Facts) -> Refusal | None:
+            return None
+
+    class Later(NotBefore, frozen=True, tag="acme.later"):
+        def refusal(self, facts: Facts) -> Refusal | None:
+            return None
+
+    own = (Anywhere((Entry("x.y"),)), Roughly("args.x", Eq(1)), Roughly("args.x", Eq(2)), Later(NOW + 9999))
+    left = effective(
+        grant(entries=(action("crm.r", x=3),)).attenuate(*own), NOW, DEFAULT.extended(Anywhere, Roughly, Later)
+    )
+    assert [entry.sentence() for entry in left.entries] == ["crm.r where x is 3"]
+    assert left.also == tuple(caveat.sentence() for caveat in own)
+    assert (left.why_nothing, left.not_before) == ((), None)
 
 
 def test_an_argument_that_is_called_by_the_sign_for_all_others_is_not_folded_in() -> None:
