@@ -55,7 +55,7 @@ _JUDGEMENTS = 2**18
 def work(written: int, entries: int, those: tuple[Entry, ...]) -> int:
     """About how many bytes it takes to combine so many entries of that size with others, and to judge literals."""
     other = size(those)
-    return len(those) * written + entries * other + written * other // 32
+    return len(those) * written + entries * other + written * other // 64
 
 
 def size(entries: Iterable[Entry]) -> int:

@@ -214,8 +214,22 @@ def many_names_under_a_long_rule_for_the_rest() -> Capability:
     return token
 
 
+def many_entries_and_then_many_short_lists() -> Capability:
+    token = hop(hop(grant(), "a", *differing(25)), "b", *differing(25, 100))
+    for _ in range(4):
+        token = token.attenuate(*(allow("crm.*") for _ in range(20)))
+    return token
+
+
 @pytest.mark.parametrize(
-    "made", [many_wheres, many_lists, many_optional_names, many_names_under_a_long_rule_for_the_rest]
+    "made",
+    [
+        many_entries_and_then_many_short_lists,
+        many_wheres,
+        many_lists,
+        many_optional_names,
+        many_names_under_a_long_rule_for_the_rest,
+    ],
 )
 def test_a_token_made_to_multiply_is_described_in_bounds_and_the_rest_is_shown_beside(
     made: Callable[[], Capability],

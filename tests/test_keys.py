@@ -224,21 +224,30 @@ def test_a_key_file_is_never_overwritten_nor_written_through_a_link(tmp_path: Pa
     assert not (tmp_path / "elsewhere").exists()
 
 
-LINE = KEY.line()
-FILES = {
-    "nothing": "",
-    "a comment alone": "# keys\n",
-    "an unknown kind": LINE.replace("audience ", "root ", 1),
-    "a missing field": LINE.rsplit(" ", 1)[0],
-    "another field": LINE + " x",
-    "no base64": LINE.rsplit(" ", 1)[0] + " !!!",
-    "a short key": LINE[:-4],
-    "padding": LINE + "=",
-    "a placeholder": LINE.rsplit(" ", 1)[0] + " " + "A" * 43,
-    "two audiences": LINE + "\n" + ROOT_KEY.audience_key("slides").line(),
-    "no ascii": LINE + "\nü",
-    "a path for a kid": LINE.replace(KEY.kid, "../../../etc"),
-}
+def spoilt(line: str, other: str) -> dict[str, str]:
+    """What is no key file, made of one's line and the kind of the other."""
+    before, key = line.rsplit(" ", 1)
+    return {
+        "nothing": "",
+        "a comment alone": "# keys\n",
+        "the other kind": line.replace(line.split(maxsplit=1)[0], other, 1),
+        "a missing field": before,
+        "another field": f"{line} x",
+        "no base64": f"{before} {key[:-3]}!!!",
+        "no ascii": f"{before} {key[:-1]}ü",
+        "a short key": line[:-4],
+        "padding": f"{line}=",
+        "a placeholder": f"{before} {'A' * 43}",
+        "no ascii in another line": f"{line}\nü",
+        "a good line and a bad one": f"{line}\n{line}=\n",
+        "a path for a kid": line.replace(ROOT_KEY.kid, "../../../etc"),
+        "another's kid": line.replace(ROOT_KEY.kid, OTHER.kid) if other == "audience" else f"{line}\n{other}",
+    }
+
+
+LINE, ROOT_LINE = KEY.line(), ROOT_KEY.line()
+FILES = {**spoilt(LINE, "root"), "two audiences": f"{LINE}\n{ROOT_KEY.audience_key('slides').line()}"}
+ROOT_FILES = spoilt(ROOT_LINE, "audience")
 
 
 @pytest.mark.parametrize("text", FILES.values(), ids=list(FILES))
@@ -249,6 +258,15 @@ def test_any_other_file_is_refused_and_its_keys_not_told(tmp_path: Path, text: s
     with pytest.raises(KeyProblem) as caught:
         AudienceKeys.load(path)
     assert LINE.rsplit(" ", 1)[1][:20] not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ROOT_FILES.values(), ids=list(ROOT_FILES))
+def test_any_other_root_key_file_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "root.keys"
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o600)
+    with pytest.raises(KeyProblem, match=r"root\.keys"):
+        KeyRing.load(path)
 
 
 def test_a_file_that_is_not_there_or_a_folder_is_refused(tmp_path: Path) -> None:
@@ -341,20 +359,16 @@ def attempts(folder: Path) -> dict[str, Callable[[], object]]:
         "a file of another audience": lambda: AudienceKeys.load(crm, "slides"),
         "a file that others may read": lambda: KeyRing.load(folder / "nobody.keys"),
     }
-    root = ROOT_KEY.line()
-    files = FILES | {f"root: {name}": text.replace(LINE, root) for name, text in FILES.items()}
-    files |= {
-        "root: another's kid": root.replace(ROOT_KEY.kid, OTHER.kid),
-        "root: a good line and a bad one": f"{root}\n{root}=\n",
-        "root: bytes": f"{root} \udcff",
-        "bytes": f"{LINE} \udcff",
-    }
-    for number, (name, text) in enumerate(files.items()):
-        file = folder / f"{number}"
-        file.write_bytes(text.encode(errors="surrogateescape"))
-        file.chmod(0o600)
-        load = KeyRing.load if name.startswith("root: ") else AudienceKeys.load
-        made[f"file: {name}"] = partial(load, file)
+    loads: tuple[tuple[Callable[[Path], object], dict[str, str]], ...] = (
+        (KeyRing.load, ROOT_FILES),
+        (AudienceKeys.load, FILES),
+    )
+    for load, files in loads:
+        for name, text in files.items():
+            file = folder / f"{load.__qualname__} {name}"
+            file.write_text(text, encoding="utf-8")
+            file.chmod(0o600)
+            made[file.name] = partial(load, file)
     return made
 
 
@@ -375,7 +389,7 @@ def test_a_traceback_with_locals_shows_no_key(tmp_path: Path, monkeypatch: pytes
     assert "audience = 'NO AUDIENCE'" in shown["no audience"]
     assert "AudienceKey('NO AUDIENCE', kid=" in shown["no audience's key"]
     assert "RootKey(kid='')" in shown["a long root key"]
-    written = (LINE.split()[-1], ROOT_KEY.line().split()[-1], OTHER.line().split()[-1])
+    written = (LINE.split()[-1], ROOT_LINE.split()[-1], OTHER.line().split()[-1])
     for name, text in shown.items():
         assert_tells_nothing(text)
         assert not [secret for secret in written if secret[:20] in text], name

@@ -9,8 +9,9 @@ import pytest
 
 from capx import wire
 from capx.bundle import Bundle
+from capx.capability import Capability
 from capx.chain import extend
-from capx_caveats import Budget, Fresh
+from capx_caveats import Budget, Fresh, action, allow, anything, not_, where
 from tests.cli.test_escape import hostile, on_terminal
 
 WARNING = "NOTHING WAS VERIFIED"
@@ -82,6 +83,25 @@ def test_a_diff_of_a_token_with_itself_and_of_one_narrowed_to_nothing(home: Any,
     assert said.count("  allows nothing  nothing is allowed by all") == 2
     held = file("shown", home("present", "--action", "crm.read", token=task).token)
     assert "  this presentation appended" in home("diff", parent, held).out
+
+
+def test_a_token_made_to_multiply_is_described_as_any_other(home: Any, file: Files) -> None:
+    parent = Capability.parse(home("task", "open", "--allow", "crm.*").token)
+    for hop in range(2):
+        limits = (action("crm.read", args={"x": not_(100 * hop + n), "*": anything()}) for n in range(30))
+        parent = parent.attenuate(allow(*limits))
+    once = child = parent.attenuate(where("args.x", not_(999)))
+    for block in range(4):
+        child = child.attenuate(*(where("args.x", not_(1000 + 30 * block + n)) for n in range(30)))
+    files = (file("parent", parent.text), file("child", once.text))
+    assert "in more entries than are compared here: see capx can for each" in home("diff", *files).out
+    assert home("diff", *files, "--json").json["audiences"][0]["lost"] is None
+    assert home("diff", files[0], file("last", child.text)).out.count("  and only where  ") == 121
+    assert home("inspect", token=child.text).out.count("  may ") == 900
+    assert len(home("can", token=child.text).out.splitlines()) == 900
+    call = ("--action", "crm.read", "--arg", "x:=1119")
+    assert "args.x not: is 1119" in home("explain", *call, token=child.text, code=1).out
+    home("present", *call, token=child.text)
 
 
 def test_a_diff_of_strangers_says_why_they_are(home: Any, file: Files, task: str, slides: str) -> None:
@@ -175,8 +195,8 @@ def test_what_only_the_resource_knows_is_left_open_until_it_is_given(home: Any, 
 
 def test_the_best_of_several_capabilities_answers(home: Any, task: str) -> None:
     more = home("mint", "last", "--allow", "crm.write").token
-    for action in ("crm.read", "crm.write"):
-        home("explain", "--action", action, token=f"{task},{more}")
+    for allowed in ("crm.read", "crm.write"):
+        home("explain", "--action", allowed, token=f"{task},{more}")
     home("explain", "--action", "crm.erase", token=f"{task},{more}", code=1)
 
 
