@@ -217,13 +217,14 @@ class Authority:
         """End a task because it is no longer wanted; every token of it is dead once this returns."""
         return end_task(self.store, task_id, "withdraw", now=self._now(), dry_run=dry_run)
 
-    def revoke(self, target: str, *, dry_run: bool = False) -> Revoked:
+    def revoke(self, target: str | bytes, *, dry_run: bool = False) -> Revoked:
         """Kill a node, a capability, or the root of a task, and everything below it.
 
-        `target` is a node or capability id as the graph shows it, a root id, or a task id, which stands for its root.
-        An id need not have been seen before. InvalidRequest for any other text.
+        `target` is the id of a node or capability, as its 16 bytes (`Bundle.node`) or as the graph shows it, a root id,
+        or a task id, which stands for its root. An id need not have been seen before. InvalidRequest for any other.
         """
-        return revoke(self.store, target, now=self._now(), dry_run=dry_run)
+        named = b64u(target) if isinstance(target, bytes) else target
+        return revoke(self.store, named, now=self._now(), dry_run=dry_run)
 
     def tasks(self) -> list[TaskRecord]:
         """All tasks, in the order in which they were opened; one whose time ran out is `expired`."""

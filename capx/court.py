@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from capx.chain import b64u
 from capx.decision import Allowed, Decision, Denied
 from capx.errors import Unavailable
-from capx.lineage import Lineage, Section, told
+from capx.lineage import Lineage, Section, attributed
 from capx.liveness import Liveness
 from capx.recorder import Recorder
 from capx_caveats import MAX_JUDGEMENTS, Allow, Call, Facts, Refusal, held_values
@@ -50,8 +50,8 @@ class Court:
     def refusals(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> list[Refusal]:
         """Steps 6 and 7: what refuses, deaths first, as far as one denial tells."""
         found = self.beside_caveats(lineage, presentation, facts)
-        if _TOO_MUCH in found:
-            return found[:MAX_TOLD]
+        if self._too_much(lineage, facts.call):
+            return [*found, _TOO_MUCH][:MAX_TOLD]
         for refusal in refusing(lineage.sections, facts):
             found.append(refusal)
             if len(found) >= MAX_TOLD:
@@ -59,17 +59,19 @@ class Court:
         return found[:MAX_TOLD]
 
     def beside_caveats(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> list[Refusal]:
-        """Step 6, and of 7 what is no caveat's to say: an ungranted tenant, too many hops, too much to judge."""
+        """Step 6, and of 7 what is no caveat's to say: an ungranted tenant, too many hops."""
         found = self.lifeless(lineage, presentation, facts.age)
         if facts.call.tenant is not None and lineage.tenant is None:
             found.append(
                 Refusal("incomplete_authority", "the call has a tenant, and the authority's block names none", "tenant")
             )
         found.extend(lineage.standing)
-        held = held_values(facts.call.args)
-        if held > FEW and held * lineage.asked_of_each > MAX_JUDGEMENTS:
-            found.append(_TOO_MUCH)
         return found
+
+    def _too_much(self, lineage: Lineage, call: Call) -> bool:
+        """Whether judging would take longer than a holder may have it take."""
+        held = held_values(call.args)
+        return held > FEW and held * lineage.asked_of_each > MAX_JUDGEMENTS
 
     def lifeless(self, lineage: Lineage, presentation: bytes | None, age: float) -> list[Refusal]:
         """Step 6: the deaths that end this chain, and knowledge that is missing or too old."""
@@ -182,7 +184,7 @@ class Admitted:
     def screen(self, action: str) -> None:
         """Raise Denied if some allowlist has no entry for the action, whatever its arguments."""
         refusals = tuple(
-            told(demand.caveat.ruled_out(action), demand)
+            attributed(demand.caveat.ruled_out(action), demand)
             for demand in self._lineage.demands
             if isinstance(demand.caveat, Allow) and not demand.caveat.permits(action)
         )
@@ -264,7 +266,7 @@ def refusing(sections: Iterable[Section], facts: Facts) -> Iterator[Refusal]:
             except Exception:  # noqa: BLE001 - a service's own caveat may raise anything, and allows nothing by it
                 answer = _ODD
             if answer is not None:
-                yield told(answer if type(answer) is Refusal else _ODD, section)
+                yield attributed(answer if type(answer) is Refusal else _ODD, section)
 
 
 _TOO_MUCH = Refusal(

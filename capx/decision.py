@@ -64,19 +64,19 @@ NO_TOKEN: Final = Refusal("no_token", "no token was presented", "Authorization: 
 
 
 _PLAIN = re.compile(r"[\w.@+-]+(?: [\w.@+-]+)*")
-"""A label that cannot be taken for the words around it; any other is quoted."""
+"""A label that cannot be taken for the words around it."""
 
 
-def status_of(code: str) -> int:
-    """The HTTP status of a reason; a service's own reasons are 403."""
-    return STATUS.get(code, 403)
+def label(name: str) -> str:
+    """A holder's label as it stands in a sentence: quoted if it could be taken for the words around it."""
+    return name if _PLAIN.fullmatch(name) else shown(name)
 
 
 def whose(hop: int, name: str | None) -> str:
     """Whose restriction it is: the grant's, its first holder's, or that of a hop by the label its delegator chose."""
     if hop == 0:
         return "the task's grant" if name is None else name
-    return f"hop {hop} ({name if name is None or _PLAIN.fullmatch(name) else shown(name)})"
+    return f"hop {hop} ({label(name or '?')})"
 
 
 def sentence(refusal: Refusal) -> str:

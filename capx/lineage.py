@@ -26,6 +26,7 @@ from capx_caveats import (
     Refusal,
     Root,
     Sig,
+    Step,
     Task,
     Tenant,
     TooLarge,
@@ -108,25 +109,19 @@ def read(identifier: bytes, blocks: tuple[Block, ...], vocabulary: Vocabulary, r
         if found := misplaced(caveats, authority=at == 0):
             raise Refused(Refusal("misplaced", f"`{found.sentence()}` stands where it may not"))
     claims = _claims(decoded[0] if decoded else (), require)
-    steps = claims.root.steps
-    nonces = [step.nonce for step in steps]
-    labels = [step.to for step in steps]
+    granted_at = len(claims.root.steps)
+    hops = [caveats[0] for caveats in decoded if caveats and type(caveats[0]) is Hop]
+    steps: tuple[Step | Hop, ...] = (*claims.root.steps, *hops)
+    path = chain.nodes(claims.root.id, [step.nonce for step in steps])
+    digests = chain.digests(identifier, blocks)
+    ids = tuple([digest[:16] for digest in digests])
     tasks = [claims.task.id]
     expires: list[int] = []
     budgets = 0
-    sections: list[Section] = []
     bounds: list[Demand] = []
-    hop, name = 0, None
-    for at, caveats in enumerate(decoded):
-        if caveats and type(first := caveats[0]) is Hop:
-            nonces.append(first.nonce)
-            labels.append(first.to)
-            # The hops of the root's path count too.
-            hop, name = len(nonces), first.to
-        elif at > 0 and name is None:
-            name = FIRST_HOLDER
-        sections.append(Section(hop, name, caveats))
-        for caveat in caveats:
+    sections = tuple(sections_of(decoded, granted_at))
+    for section in sections:
+        for caveat in section.caveats:
             if type(caveat) not in _NOTED:
                 continue
             if type(caveat) is Expires:
@@ -136,26 +131,34 @@ def read(identifier: bytes, blocks: tuple[Block, ...], vocabulary: Vocabulary, r
             elif type(caveat) is Budget:
                 budgets += 1
             else:
-                bounds.append(Demand(hop, name, caveat))
+                bounds.append(Demand(section.hop, section.name, caveat))
     if budgets > MAX_BUDGETS:
         raise Refused(Refusal("too_large", f"a token has more than {MAX_BUDGETS} budgets"))
-    path = chain.nodes(claims.root.id, nonces)
-    digests = chain.digests(identifier, blocks)
-    ids = tuple([digest[:16] for digest in digests])
     return Lineage(
         task=claims.task.id,
         root=claims.root.id,
         tenant=claims.tenant,
         intent=claims.intent,
         path=path,
-        hops=tuple(labels),
+        hops=tuple([step.to for step in steps]),
         ids=ids,
         digest=digests[-1],
-        sections=tuple(sections),
+        sections=sections,
         mortal=tuple(dict.fromkeys((*tasks, *path, *ids))),
-        standing=(*_standing(bounds, len(nonces), len(steps)), *_undischarged(blocks)),
+        standing=(*_standing(bounds, len(steps), granted_at), *_undischarged(blocks)),
         expires=min(expires),
     )
+
+
+def sections_of(blocks: Iterable[tuple[Caveat, ...]], granted_at: int) -> Iterator[Section]:
+    """The blocks with whose they are, where `granted_at` hops led from the root to the grant."""
+    hop, name = 0, None
+    for at, caveats in enumerate(blocks):
+        if at > 0 and caveats and type(first := caveats[0]) is Hop:
+            hop, name = max(hop, granted_at) + 1, first.to
+        elif at > 0 and name is None:
+            name = FIRST_HOLDER
+        yield Section(hop, name, caveats)
 
 
 _NOTED = frozenset({Expires, UntilCompleted, Budget, MaxHops, Hop, Holder, Sig})
@@ -214,9 +217,9 @@ def _standing(bounds: Iterable[Demand], last_hop: int, granted_at: int) -> Itera
             came = last_hop - max(demand.hop, granted_at)
             if came > caveat.n:
                 sentence = f"allows {caveat.sentence()}, and {came} came"
-                yield told(Refusal("too_many_hops", sentence, caveat.sentence()), demand)
+                yield attributed(Refusal("too_many_hops", sentence, caveat.sentence()), demand)
         elif type(caveat) is not Hop or caveat.key is not UNSET:
-            yield told(Refusal("hop_unsigned", "names a key, and no signed chain leads there"), demand)
+            yield attributed(Refusal("hop_unsigned", "names a key, and no signed chain leads there"), demand)
 
 
 def _undischarged(blocks: tuple[Block, ...]) -> Iterator[Refusal]:
@@ -224,6 +227,6 @@ def _undischarged(blocks: tuple[Block, ...]) -> Iterator[Refusal]:
         yield Refusal("needs_discharge", "an approval is demanded, and none is presented", "a discharge")
 
 
-def told(refusal: Refusal, whose: Demand | Section) -> Refusal:
+def attributed(refusal: Refusal, whose: Demand | Section) -> Refusal:
     """The refusal, with whose restriction it is."""
     return replace(refusal, hop=whose.hop, hop_name=whose.name)

@@ -3,7 +3,7 @@
     1  limits of the wire, strict decoding                       wire.decode
     2  our audience, and a live key                              Verifier._authentic
     3  the MAC chain over all blocks, in constant time           Verifier._authentic
-    4  marks stand where they may, the presentation fits         lineage.read, _misfit
+    4  marks stand where they may, the presentation fits         lineage.read, _mismatch
     5  the presentation is burnt, whatever the verdict will be   Verifier._burn
     6  nobody it descends from is dead, as is freshly known      Court.lifeless
     7  every caveat of every block, and max_hops                 Court.refusals
@@ -177,7 +177,7 @@ class Verifier:
             lineage, mark = self._lineage(authentic)
         except Refused as stop:
             return Explanation((), (stop.refusal,), None)
-        if mark is not None and received is not None and (misfit := _misfit(mark, received, now)):
+        if mark is not None and received is not None and (misfit := _mismatch(mark, received, now)):
             return Explanation((), (misfit,), lineage)
         presentation = _presentation(lineage, authentic, mark)
         facts = Facts(call, now, self._court.age())
@@ -258,7 +258,7 @@ class Verifier:
         if mark is None or presentation is None:
             admitted.refuse_unrecorded_if(None if self._bearer else _BEARER_REFUSED)
             return admitted, _nothing_to_burn
-        admitted.refuse_unrecorded_if(_misfit(mark, received, now))
+        admitted.refuse_unrecorded_if(_mismatch(mark, received, now))
         return admitted, lambda: self._burn(presentation, mark.at + WINDOW_AFTER, now)
 
     def _burn(self, presentation: bytes, until: int, now: int) -> Refusal | None:
@@ -289,7 +289,8 @@ def _restrictions(lineage: Lineage, facts: Facts) -> Iterator[Restriction]:
         for caveat in section.caveats:
             if may_refuse(caveat):
                 alone = Section(section.hop, section.name, (caveat,))
-                yield Restriction(section.hop, section.name, _in_words(caveat), next(refusing((alone,), facts), None))
+                refusal = next(refusing((alone,), facts), None)
+                yield Restriction(section.hop, section.name, _in_words(caveat), refusal)
 
 
 def _in_words(caveat: Caveat) -> str:
@@ -323,7 +324,7 @@ def _presentation(lineage: Lineage, authentic: Authentic, mark: Presented | None
     return chain.block_digest(lineage.digest, authentic.frame.blocks[-1])[:16]
 
 
-def _misfit(mark: Presented, received: Received, now: int) -> Refusal | None:
+def _mismatch(mark: Presented, received: Received, now: int) -> Refusal | None:
     if mark.profile != received.profile or mark.digest != received.digest():
         return Refusal(
             "call_mismatch",

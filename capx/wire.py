@@ -84,9 +84,6 @@ class Frame(Struct, frozen=True):
         return f"Frame({self.identifier!r}, {len(self.blocks)} blocks)"
 
 
-_NONE_EARLIER: Callable[[bytes], Frame | None] = lambda _: None  # noqa: E731 - a default, beside what it stands for
-
-
 def encode(identifier: Identifier, blocks: tuple[Block, ...], signature: bytes) -> str:
     """The text of a token; MalformedToken (too_large) beyond the limits."""
     out = bytearray(b"\x02")
@@ -110,7 +107,7 @@ def encode(identifier: Identifier, blocks: tuple[Block, ...], signature: bytes) 
     return text
 
 
-def decode(text: str, earlier: Callable[[bytes], Frame | None] = _NONE_EARLIER) -> Frame:
+def decode(text: str, earlier: Callable[[bytes], Frame | None] | None = None) -> Frame:
     """Take a token's text apart; MalformedToken says where it is none.
 
     `earlier` may give a frame with this very body that was taken apart before: what they share is not read again.
@@ -123,7 +120,7 @@ def decode(text: str, earlier: Callable[[bytes], Frame | None] = _NONE_EARLIER) 
     data = whole_bytes(encoded)
     body = data[:-PRESENTATION]
     try:
-        frame = _frame(data, body, earlier(body))
+        frame = _frame(data, body, earlier(body) if earlier else None)
     except IndexError:
         raise _cut_short(data) from None
     demand_canonical(data, encoded)

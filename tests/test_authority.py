@@ -522,3 +522,14 @@ def test_a_value_that_holds_a_second_caveat_stays_one_value_through_every_mintin
             sent = ToolCall("crm.read", args)
             token = capability.present(sent, now=NOW).text
             assert authority.verifier("crm").decide(token, sent, Call("crm.read", args)).allowed == allowed
+
+
+def test_a_node_is_revoked_by_its_bytes_as_by_its_text() -> None:
+    with Authority.temporary() as lab:
+        sub = lab.open(allow=["crm.read"]).bundle.delegate(to="sub", allow=["crm.read"])
+        assert sub.node is not None
+        assert lab.revoke(sub.node).position is not None
+        assert lab.revoke(b64u(sub.node)).again
+        with pytest.raises(InvalidRequest):
+            lab.revoke(sub.node[:-1])
+

@@ -78,7 +78,9 @@ class Mark:
     def args(self, arguments: Mapping[str, Any]) -> Mapping[str, JSON]:
         """The arguments as caveats see them."""
         if self.states_args:
-            stated = derive(self._args, arguments)
+            stated: Any = derive(self._args, arguments)
+            if not isinstance(stated, Mapping):
+                raise self._problem(f"`args=` gave a {type(stated).__name__}, and not names and values")
             return {name: plain(name, value, _model) for name, value in stated.items()}
         return {outside: plain(name, arguments[name], _model) for name, outside in self._arguments.items()}
 
@@ -135,7 +137,10 @@ class Mark:
             if parameter.annotation in (Allowed, Check, SyncCheck)
         }
         if any(kind is not wanted for kind in found.values()):
-            raise self._problem(f"it can be given a {wanted.__name__}, and asks for another")
+            raise self._problem(
+                f"it can be given a {wanted.__name__} (from {wanted.__module__} import {wanted.__name__}), "
+                "and asks for another: plain functions get a SyncCheck, async ones a Check"
+            )
         if self.deferred and not found:
             raise self._problem(f"it is deferred, so it needs a parameter of the type {wanted.__name__}")
         return found

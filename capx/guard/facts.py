@@ -50,6 +50,11 @@ def demand_derivable(what: str, derivation: Any, names: Iterable[str]) -> None:
     if what == "tenant" and isinstance(derivation, str) and not is_label(derivation):
         raise ConfigurationProblem(f"{derivation!r:.80} is not a tenant")
     if not callable(derivation):
+        if what != "tenant" and derivation is not None and not isinstance(derivation, Mapping):
+            raise ConfigurationProblem(
+                f"`{what}=` is a function of arguments that gives names and values, such as "
+                "`lambda job: job.model_dump()`, or a mapping of constants"
+            )
         return
     import inspect
 

@@ -6,12 +6,12 @@ To add one: write its class here and name it in `vocabulary.DEFAULT`.
 import re
 from typing import Annotated
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from capx_caveats.call import Call, Facts
 from capx_caveats.caveat import Caveat, Refusal
-from capx_caveats.constraint import Wire
-from capx_caveats.constraints import AnyConstraint, Pair, demand_distinct, demand_presence, misfits
+from capx_caveats.constraint import Verdict, Wire
+from capx_caveats.constraints import AnyConstraint, Misfit, Pair, demand_distinct, demand_presence, misfits
 from capx_caveats.names import (
     demand,
     demand_argument,
@@ -128,12 +128,24 @@ class Entry(Wire, frozen=True):
         pattern = self.pattern
         return action == pattern or (pattern.endswith(".*") and action.startswith(pattern[:-1]))
 
-    def fault(self, call: Call) -> "Fault | None":
+    def misfit(self, call: Call) -> Misfit | None:
         """None when every argument is as this entry has it, else the first that is not."""
         if self.args is UNSET:
             return None
         found = misfits(self.args, call.args)
-        return Fault(self, found[0].pair, found[0].name, found[0].value) if found else None
+        return found[0] if found else None
+
+    def refused(self, misfit: Misfit) -> Refusal:
+        """The refusal of an argument, in words."""
+        name = shown(misfit.name)
+        if misfit.pair is None:
+            sentence = f"allows {self.pattern} without an argument {name}"
+            return Refusal("argument_not_named", sentence, self.sentence(), given=misfit.name)
+        sentence = f"allows {self.pattern} only where {misfit.pair.sentence()}; {name} is "
+        if misfit.value is MISSING:
+            return Refusal("argument_refused", sentence + "not given", self.sentence())
+        sentence += _as_judged(misfit.value, misfit.said)
+        return Refusal("argument_refused", sentence, self.sentence(), given={misfit.name: told(misfit.value)})
 
     def sentence(self) -> str:
         """`slides.write where deck is "deck-42"`."""
@@ -144,25 +156,8 @@ class Entry(Wire, frozen=True):
         return f"{self.pattern} where " + " and ".join(pair.sentence() for pair in self.args)
 
 
-class Fault(Struct, frozen=True):
-    """An argument that an entry refuses, and the pair that judged it; None: no pair names it."""
-
-    entry: Entry
-    pair: Pair | None
-    name: str
-    value: Value
-
-    def refusal(self) -> Refusal:
-        """The fault in words."""
-        pattern, wanted = self.entry.pattern, self.entry.sentence()
-        if self.pair is None:
-            sentence = f"allows {pattern} without an argument {shown(self.name)}"
-            return Refusal("argument_not_named", sentence, wanted, given=self.name)
-        if self.value is MISSING:
-            sentence = f"allows {pattern} only where {self.pair.sentence()}; {shown(self.name)} is not given"
-            return Refusal("argument_refused", sentence, wanted)
-        sentence = f"allows {pattern} only where {self.pair.sentence()}; {shown(self.name)} is {shown(self.value)}"
-        return Refusal("argument_refused", sentence, wanted, given={self.name: told(self.value)})
+def _as_judged(value: JSON, said: Verdict) -> str:
+    return shown(value) if said is False else f"{shown(value)}, which that cannot judge"
 
 
 class Allow(Caveat, frozen=True, tag="allow"):
@@ -176,14 +171,14 @@ class Allow(Caveat, frozen=True, tag="allow"):
 
     def refusal(self, facts: Facts) -> Refusal | None:
         call = facts.call
-        first: Fault | None = None
+        first: tuple[Entry, Misfit] | None = None
         for entry in self.entries:
             if entry.pattern == call.action or entry.matches(call.action):
-                fault = entry.fault(call)
-                if fault is None:
+                misfit = entry.misfit(call)
+                if misfit is None:
                     return None
-                first = first or fault
-        return first.refusal() if first else self.ruled_out(call.action)
+                first = first or (entry, misfit)
+        return self.ruled_out(call.action) if first is None else first[0].refused(first[1])
 
     def ruled_out(self, action: str) -> Refusal:
         """The refusal of an action that no entry speaks of."""
@@ -210,12 +205,16 @@ class Where(Caveat, frozen=True, tag="where"):
         of_argument = self.attribute.startswith("args.")
         name = self.attribute[5:] if of_argument else self.attribute
         value: Value = (facts.call.args if of_argument else facts.call.attributes).get(name, MISSING)
-        if self.constraint.judge(value) is True:
+        said = self.constraint.judge(value)
+        if said is True:
             return None
+        sentence = f"demands {self.sentence()}"
         if value is MISSING:
-            return Refusal("attribute_missing", f"demands {self.sentence()}, and it is missing", self.sentence())
-        given: JSON | UnsetType = {name: told(value)} if of_argument else UNSET
-        return Refusal("argument_refused", f"demands {self.sentence()}", self.sentence(), given=given)
+            return Refusal("attribute_missing", f"{sentence}, and it is missing", self.sentence())
+        if not of_argument:
+            return Refusal("argument_refused", sentence, self.sentence())
+        sentence += f"; {shown(name)} is {_as_judged(value, said)}"
+        return Refusal("argument_refused", sentence, self.sentence(), given={name: told(value)})
 
     def sentence(self) -> str:
         return f"{told_name(self.attribute)} {self.constraint.sentence()}"

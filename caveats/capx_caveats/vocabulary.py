@@ -56,6 +56,8 @@ class Vocabulary:
         """This vocabulary and a service's own caveats and constraints, whose tags are dotted (`acme.region`)."""
         taken = {kind.__struct_config__.tag for kind in (*self.caveats, *self.own)}
         for kind in kinds:
+            if not issubclass(kind, Caveat | Constraint):
+                raise InvalidCaveat(f"{kind!r:.80} is neither a Caveat nor a Constraint")
             tag = kind.__struct_config__.tag
             if not is_own(kind) or not is_action(tag):
                 raise InvalidCaveat(f"{kind.__name__} needs a dotted tag of its own, such as acme.region")

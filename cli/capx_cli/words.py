@@ -1,6 +1,5 @@
 """How the same things are said in every command: what a token can do, where it is held, who is meant."""
 
-import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,6 @@ class InOrder(click.Group):
         return list(self.commands)
 
 
-_PLAIN = re.compile(r"[\w.@+-]+(?: [\w.@+-]+)*")
 _INSTANTS = {"at", "opened", "expires", "ended"}
 
 
@@ -58,26 +56,21 @@ def past(typed: str, now: int) -> int:
 
 def holder(hops: "Iterable[str]") -> str:
     """Who holds a token, by the labels of its path; one that could be taken for the words around it is quoted."""
-    from capx_caveats import shown
+    from capx.decision import label
 
-    return " > ".join(("task", *(hop if _PLAIN.fullmatch(hop) else shown(hop) for hop in hops)))
+    return " > ".join(("task", *map(label, hops)))
 
 
 def blocks(token: "Token") -> "Iterator[tuple[str, tuple[Caveat, ...]]]":
     """The blocks of a token, each with whose restrictions it holds."""
     from capx.decision import whose
-    from capx.lineage import FIRST_HOLDER
+    from capx.lineage import sections_of
     from capx_caveats import Hop, Presented
 
-    hop, name = 0, None
     granted_at = len(token.hops) - sum(isinstance(block[0], Hop) for block in token.caveats)
-    for at, block in enumerate(token.caveats):
-        if at > 0 and isinstance(block[0], Hop):
-            hop, name = max(hop, granted_at) + 1, block[0].to
-        elif at > 0 and name is None:
-            name = FIRST_HOLDER
-        presents = any(isinstance(caveat, Presented) for caveat in block)
-        yield "this presentation" if presents else whose(hop, name), block
+    for section in sections_of(token.caveats, granted_at):
+        presents = any(isinstance(caveat, Presented) for caveat in section.caveats)
+        yield "this presentation" if presents else whose(section.hop, section.name), section.caveats
 
 
 def what_is_left(bundle: "Bundle") -> None:

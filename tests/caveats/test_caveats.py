@@ -275,3 +275,15 @@ def test_a_name_that_reads_like_other_words_is_quoted() -> None:
     assert allow(action("a.read", args={"any other argument": 1})).sentence().endswith('"any other argument" is 1')
     assert where(f"args.{sly}", 1).sentence() == f'"args.{sly}" is 1'
     assert where("args.x-y", 1).sentence() == "args.x-y is 1"
+
+
+def test_a_refusal_says_when_a_value_could_not_be_judged() -> None:
+    entry = action("a.read", x=between(1, 2))
+    for demand in (allow(entry), where("args.x", between(1, 2))):
+        no, cannot = (demand.refusal(Facts(Call("a.read", {"x": x}), 0, 0.0)) for x in (3, "1"))
+        assert no is not None
+        assert cannot is not None
+        assert no.sentence.endswith('"x" is 3')
+        assert cannot.sentence.endswith('"x" is "1", which that cannot judge')
+        assert (no.given, cannot.given) == ({"x": 3}, {"x": "1"})
+

@@ -995,6 +995,12 @@ def test_an_endpoint_that_can_be_judged_can_be_made(guard: FastAPIGuard) -> None
         guard.action("crm.x", args={"page": 1})(endpoint)
 
 
+@pytest.mark.parametrize("args", [["page"], "page", 5])
+def test_arguments_that_are_no_names_and_values_stop_the_service(guard: FastAPIGuard, args: Any) -> None:
+    with pytest.raises(ConfigurationProblem, match="model_dump"):
+        guard.action("crm.x", args=args)(with_a_dependency)
+
+
 def test_the_environment_describes_a_guard(lab: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key_file = tmp_path / "crm.keys"
     lab.export_keys("crm").save(key_file)
