@@ -27,6 +27,16 @@ class Decided(Struct):
     path: tuple[str, ...] = ()
     reasons: tuple[dict[str, Any], ...] = ()
 
+    @property
+    def node(self) -> str | None:
+        """The node that acted, if the token could be read so far."""
+        return self.path[-1] if self.path else None
+
+    @property
+    def wanted(self) -> str:
+        """What was to be done, and where."""
+        return f"{self.action or '(refused before an action was known)'} at {self.audience}"
+
 
 class _Opened(Struct):
     task: str
@@ -57,7 +67,7 @@ def say_event(event: "Event") -> None:
 
 
 def say_decision(event: "Event") -> None:
-    """Say a decision: time, outcome, id, and who wanted what."""
+    """Say a decision: time, outcome, id, who wanted what, and the node that acted."""
     decision = event.read(Decided)
     style = "" if decision.outcome == "allowed" else screen.BAD
     screen.say(f"{shown_instant(event.at)}  {_decided(decision)}", style)
@@ -77,8 +87,8 @@ def event_as_json(event: "Event") -> dict[str, Any]:
 
 
 def decision_as_json(event: "Event") -> dict[str, Any]:
-    """A decision as JSON values, and where it stands in the log."""
-    return {**words.with_instants(event.facts()), "position": event.position}
+    """A decision as JSON values, the node that acted, and where it stands in the log."""
+    return {**words.with_instants(event.facts()), "node": event.read(Decided).node, "position": event.position}
 
 
 def _about(event: "Event") -> str:
@@ -101,7 +111,5 @@ def _about(event: "Event") -> str:
 def _decided(decision: Decided) -> str:
     codes = ", ".join(dict.fromkeys(str(reason.get("code")) for reason in decision.reasons))
     why = f", {codes}" if codes else ""
-    action = decision.action or "an unknown action"
-    return (
-        f"{decision.outcome:7}  {decision.id}  {action} at {decision.audience}{why}, by {words.holder(decision.hops)}"
-    )
+    node = f", node {decision.node}" if decision.node else ""
+    return f"{decision.outcome:7}  {decision.id}  {decision.wanted}{why}{node}, by {words.holder(decision.hops)}"

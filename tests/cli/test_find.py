@@ -14,6 +14,8 @@ import pytest
 from capx.authority import Authority
 from capx.bundle import Bundle
 from capx.capability import Capability
+from capx.decision import Denied
+from capx.present import HttpRequest
 from tests.cli.conftest import COMMAND
 from tests.cli.test_escape import on_terminal
 
@@ -47,18 +49,40 @@ def test_from_a_denial_to_the_end_of_whoever_caused_it(busy: Any) -> None:
     assert all(LINE.fullmatch(line) for line in found)
     _, outcome, id_, action, *_ = found[-1].split()
     assert (outcome, action) == ("denied", "crm.notes.add")
-    assert found[-1].endswith("crm.notes.add at crm, action_not_allowed, by task > reader > helper")
+    shown = re.fullmatch(r".* at crm, action_not_allowed, node ([\w-]{22}), by task > reader > helper", found[-1])
+    assert shown is not None
 
     why = busy("why", id_).out
     assert busy("why", "last").out == why
     facts = busy("why", "last", "--json").json
     assert facts["id"] == id_
-    assert facts["path"][-1] in why
+    assert facts["node"] == facts["path"][-1] == shown[1]
+    assert facts["node"] in why
     assert facts["task"] in why
     assert facts["path"][-1] in busy("graph", facts["task"]).out
     busy("revoke", facts["path"][-1])
     assert f"helper  {facts['path'][-1]}  0 allowed, 1 denied  DEAD: revoked" in busy("graph", facts["task"]).out
     assert busy("log", "--limit", "1").out.endswith(f"  revoked            node or capability {facts['path'][-1]}\n")
+
+
+def test_a_decision_is_no_node_that_could_be_revoked(busy: Any) -> None:
+    facts = busy("find", "--denied", "--limit", "1", "--json").json[0]
+    for options in ((), ("--dry-run",)):
+        said = busy("revoke", facts["id"], *options, code=2)
+        assert f"its node is {facts['node']}: capx revoke {facts['node']}" in said.err
+        assert said.out == ""
+    assert "revoked" not in busy("log").out
+    busy("revoke", facts["node"])
+
+
+def test_a_refusal_before_the_action_was_known_says_so(home: Any) -> None:
+    opened = Capability.parse(home("task", "open", "--allow", "crm.read").token)
+    home("task", "complete", "last")
+    request = HttpRequest(method="GET", target="/accounts")
+    with Authority.open_home(home.home) as authority, pytest.raises(Denied):
+        authority.verifier("crm").admit(opened.present(request).text, request)
+    assert home("why", "last").out.startswith("DENIED  (refused before an action was known) at crm\n")
+    assert "  (refused before an action was known) at crm, task_completed, node " in home("find").out
 
 
 @pytest.mark.parametrize(

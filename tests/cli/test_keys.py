@@ -49,7 +49,10 @@ def test_a_whole_rotation_refuses_nothing_until_the_old_key_is_retired(home: Any
     assert exported.get(old) is not None
     assert exported.get(new) is not None
 
-    assert "mints from now on" in home("keys", "activate", new).err
+    said = home("keys", "activate", new).err
+    assert "mints from now on" in said
+    assert "have not read it yet refuse what it mints: capx keys export, and restart each" in said
+    assert "Next: restart what opened this home; capx keys retire" in said
     after = home("task", "open", "--allow", "crm.read").token
     assert Capability.parse(after).kid == new
     for token in (before, after):
@@ -57,7 +60,7 @@ def test_a_whole_rotation_refuses_nothing_until_the_old_key_is_retired(home: Any
     assert listed(home) == {new: ("active", 1), old: ("verifies", 2)}
 
     said = home("keys", "retire", old, code=2).err
-    assert f"2 live tasks hold tokens minted under {old}: wait until capx keys list shows none, or --force" in said
+    assert f"2 live tasks hold tokens minted under {old}: completing what capx task list --active shows frees" in said
     for task in home("task", "list", "--active", "--json").json[:2]:
         home("task", "complete", task["id"])
     assert "is retired" in home("keys", "retire", old).err

@@ -29,7 +29,7 @@ def find(
     limit: int | None,
     as_json: bool,
 ) -> None:
-    """Find recorded decisions, one line each, the newest last: time, outcome, id, and who wanted what.
+    """Find recorded decisions, one line each, the newest last: time, outcome, id, who wanted what, and its node.
 
     All options that are given must fit. A label is what whoever delegated called an agent; it proves nothing. Go on
     with the id, or with what it shows: capx why ID, capx graph TASK, capx revoke NODE.

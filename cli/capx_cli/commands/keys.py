@@ -32,6 +32,7 @@ def export(audience: str, out: Path | None, replace: bool) -> None:
 
     It holds one key for each live root key. With it a resource verifies for itself; it can neither verify nor mint
     for any other. A service reads it when it starts: export again and restart it before `capx keys activate`.
+    Without --out the secret goes to standard output, for a pipe: never to a screen.
 
     Example: capx keys export crm --out crm.keys --replace
     """
@@ -104,6 +105,11 @@ def activate(kid: str) -> None:
 
     change_keys(lambda ring: ring.activated(kid))
     screen.note(f"{kid} mints from now on", screen.GOOD)
+    # Whether that was done is nowhere written, so it is said each time.
+    screen.note("Services that have not read it yet refuse what it mints: capx keys export, and restart each", "yellow")
+    screen.note(
+        "Next: restart what opened this home; capx keys retire the old key when no live task holds it", screen.QUIET
+    )
 
 
 @keys.command(context_settings=words.IDS, short_help="Let go of a key for good.")
@@ -112,8 +118,8 @@ def activate(kid: str) -> None:
 def retire(kid: str, force: bool) -> None:
     """Let go of a key for good: what was minted under it is refused here, and at a resource once it is exported anew.
 
-    The key that mints is not retired, and no other while live tasks hold tokens of it, unless by --force: for a
-    key that leaked.
+    The key that mints is not retired, and no other while live tasks hold tokens of it, which ends when they are
+    completed: unless by --force, for a key that leaked.
 
     Example: capx keys retire "$old"
     """
@@ -125,7 +131,9 @@ def retire(kid: str, force: bool) -> None:
     holding = kids.get(kid, 0)
     if holding and not force and kid != next(iter(kids)):
         tasks = "a live task holds" if holding == 1 else f"{holding} live tasks hold"
-        raise click.UsageError(f"{tasks} tokens minted under {kid}: wait until capx keys list shows none, or --force")
+        raise click.UsageError(
+            f"{tasks} tokens minted under {kid}: completing what capx task list --active shows frees it; or --force"
+        )
     change_keys(lambda ring: ring.retired(kid))
     screen.note(f"{kid} is retired: what was minted under it is refused", screen.GOOD)
     screen.note("Next: capx keys export to every resource, and restart each", screen.QUIET)

@@ -40,6 +40,8 @@ def revoke(target: str | None, held: bool, dry_run: bool, as_json: bool, token_f
             target = _node(authority, read_bundle(token_file))
         elif target == "last":
             target = words.task_id(authority, target)
+        else:
+            _demand_no_decision(authority, target)
         with screen.busy("revoking"):
             revoked = authority.revoke(target, dry_run=dry_run)
         # Said before anything else is looked at: the log may be long, and whoever interrupts that must know.
@@ -50,6 +52,17 @@ def revoke(target: str | None, held: bool, dry_run: bool, as_json: bool, token_f
             sys.stdout.flush()
             if not (revoked.again or revoked.is_root) and _unseen(authority, revoked.id):
                 screen.say("  nothing with this id was seen so far")
+
+
+def _demand_no_decision(authority: "Authority", target: str) -> None:
+    """Raise UsageError for the id of a decision: it looks like a node's, and nothing would die by it."""
+    from capx_cli.events import Decided
+
+    event = authority.decision(target)
+    if event is not None:
+        node = event.read(Decided).node
+        cure = f"its node is {node}: capx revoke {node}" if node else "no node is known of it"
+        raise click.UsageError(f"{target} is a decision, and nothing dies by it; {cure}")
 
 
 def _say(revoked: "Revoked") -> None:

@@ -47,11 +47,10 @@ def _show(event: "Event") -> None:
 
     decision = event.read(Decided)
     style = f"bold {screen.GOOD if decision.outcome == 'allowed' else screen.BAD}"
-    action = decision.action or "an unknown action"
-    screen.say(f"{decision.outcome.upper()}  {action} at {decision.audience}", style)
+    screen.say(f"{decision.outcome.upper()}  {decision.wanted}", style)
     screen.say(f"  when    {shown_instant(event.at)}, position {event.position} of the log")
     screen.say(f"  who     {words.holder(decision.hops)}")
-    screen.say(f"  node    {decision.path[-1] if decision.path else '-'}")
+    screen.say(f"  node    {decision.node or '-'}")
     screen.say(f"  task    {decision.task or '-'}")
     screen.say(f"  tenant  {decision.tenant or '-'}")
     for reason in decision.reasons:
