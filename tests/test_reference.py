@@ -20,6 +20,7 @@ from capx_caveats import (
     Facts,
     InvalidCaveat,
     NotUnderstood,
+    Number,
     Range,
     Refusal,
     Value,
@@ -321,7 +322,7 @@ class Region(Caveat, frozen=True, tag="acme.region"):
 
 
 class Near(Constraint, frozen=True, tag="acme.near"):
-    center: float
+    center: Number
     others: AnyConstraint
 
     def judge(self, value: Value) -> Verdict:

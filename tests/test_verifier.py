@@ -953,6 +953,18 @@ def test_many_questions_about_many_values_are_refused_unasked() -> None:
     assert Lab().codes(minted(), args={"x": [[1] * 1000] * 1000}) == ()
 
 
+def test_closed_entries_ask_about_every_argument_that_is_there() -> None:
+    closed = b'[["allow",[' + b",".join([b'["a.read",[]]'] * 120) + b"]]]"
+    capability = appended(minted(), *[closed] * 7)
+    (refusal,) = (
+        Lab().decide(Lab().present(capability, args=(many := {f"a{at}": 0 for at in range(5000)})), args=many).refusals
+    )
+    assert "more values" in refusal.sentence
+    objects = [where("args.x", any_of(*[fields()] * 100))]
+    (refusal,) = Lab().decide(Lab().present(holding(*[objects] * 7), args={"x": many}), args={"x": many}).refusals
+    assert "more values" in refusal.sentence
+
+
 def test_arguments_of_no_name_are_asked_about_within_bounds() -> None:
     entry = action("a.read", args={"*": one_of(*range(400))})
     capability = minted(allowed=allow(entry, entry))

@@ -132,8 +132,7 @@ class Entry(Wire, frozen=True):
         """None when every argument is as this entry has it, else the first that is not."""
         if self.args is UNSET:
             return None
-        found = misfits(self.args, call.args)
-        return found[0] if found else None
+        return next(misfits(self.args, call.args), None)
 
     def refused(self, misfit: Misfit) -> Refusal:
         """The refusal of an argument, in words."""

@@ -3,7 +3,7 @@
 To add one: write its class in the module of its like and name it in `AnyConstraint`, at the end.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, NamedTuple
 
 from msgspec import Meta
@@ -41,7 +41,7 @@ class Each(Constraint, frozen=True, tag="each"):
         return len(elements) >= self.min if verdict is True else verdict
 
     def sentence(self) -> str:
-        return f"has {self.min} or more elements, each of which {self.constraint.sentence()}"
+        return f"has {self.min} or more elements, each of which {grouped(self.constraint)}"
 
 
 class _Several(Constraint, frozen=True):
@@ -63,7 +63,7 @@ class AnyOf(_Several, frozen=True, tag="any"):
         return some(part.judge(value) for part in self.constraints)
 
     def sentence(self) -> str:
-        return " or ".join(part.sentence() for part in self.constraints)
+        return " or ".join(map(_apart, self.constraints))
 
 
 class AllOf(_Several, frozen=True, tag="all"):
@@ -73,7 +73,7 @@ class AllOf(_Several, frozen=True, tag="all"):
         return every(part.judge(value) for part in self.constraints)
 
     def sentence(self) -> str:
-        return " and ".join(part.sentence() for part in self.constraints)
+        return " and ".join(map(_apart, self.constraints))
 
 
 class Not(Constraint, frozen=True, tag="not"):
@@ -94,7 +94,7 @@ class Not(Constraint, frozen=True, tag="not"):
         return True if said is False else False if said is True else None
 
     def sentence(self) -> str:
-        return f"not: {self.constraint.sentence()}"
+        return f"not: {grouped(self.constraint)}"
 
 
 class Pair(Wire, frozen=True):
@@ -111,7 +111,7 @@ class Pair(Wire, frozen=True):
     def sentence(self) -> str:
         """`deck is "deck-42"`."""
         name = "any other argument" if self.name == "*" else told_name(self.name)
-        return f"{name} {self.constraint.sentence()}"
+        return f"{name} {grouped(self.constraint)}"
 
 
 class Fields(Constraint, frozen=True, tag="fields"):
@@ -138,7 +138,7 @@ class Fields(Constraint, frozen=True, tag="fields"):
     def sentence(self) -> str:
         if not self.pairs:
             return "is an object without members"
-        return "is an object where " + " and ".join(pair.sentence() for pair in self.pairs)
+        return f"is an object (where {' and '.join(pair.sentence() for pair in self.pairs)})"
 
 
 class Misfit(NamedTuple):
@@ -156,12 +156,11 @@ def demand_distinct(pairs: tuple[Pair, ...]) -> None:
         raise InvalidCaveat("an argument is named twice")
 
 
-def misfits(pairs: tuple[Pair, ...], values: Mapping[str, JSON]) -> list[Misfit]:
-    """All that is not as the pairs have it: a closed world, where what no pair names may not be.
+def misfits(pairs: tuple[Pair, ...], values: Mapping[str, JSON]) -> Iterator[Misfit]:
+    """What is not as the pairs have it: a closed world, where what no pair names may not be.
 
     A pair for `*` judges each of those that no other names.
     """
-    found: list[Misfit] = []
     seen = 0
     others: Pair | None = None
     for pair in pairs:
@@ -174,18 +173,28 @@ def misfits(pairs: tuple[Pair, ...], values: Mapping[str, JSON]) -> list[Misfit]
             seen += 1
         said = pair.constraint.judge(value)
         if said is not True:
-            found.append(Misfit(pair, name, value, said))
+            yield Misfit(pair, name, value, said)
     if seen == len(values):
-        return found
-    named = {pair.name for pair in pairs}
-    rest = {name: value for name, value in values.items() if name not in named or name == "*"}
+        return
+    named = {pair.name for pair in pairs} - {"*"}
     weight = 0 if others is None else others.constraint.weight
-    endless = weight > 0 and too_much(rest, weight)
-    for name, value in rest.items():
+    endless = weight > 0 and too_much({name: value for name, value in values.items() if name not in named}, weight)
+    for name, value in values.items():
+        if name in named:
+            continue
         said = False if others is None else None if endless else others.constraint.judge(value)
         if said is not True:
-            found.append(Misfit(others, name, value, said))
-    return found
+            yield Misfit(others, name, value, said)
+
+
+def grouped(constraint: Constraint) -> str:
+    """The sentence of a constraint, in brackets where it is made of several: it can be read in one way."""
+    several = isinstance(constraint, _Several) and len(constraint.constraints) > 1
+    return f"({constraint.sentence()})" if several else constraint.sentence()
+
+
+def _apart(part: Constraint) -> str:
+    return f"({part.sentence()})" if isinstance(part, Not | Each) else grouped(part)
 
 
 def demand_presence(constraint: Constraint, why: str) -> None:

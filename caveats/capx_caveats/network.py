@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from msgspec import UNSET, Meta, UnsetType
 
-from capx_caveats.constraint import Constraint, Verdict
+from capx_caveats.constraint import MAX_VALUES, Constraint, Verdict
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.names import demand
 from capx_caveats.values import Texts, Value, shown
@@ -26,6 +26,9 @@ MAX_HOST = 253
 """Characters of a host name, without the trailing dot (RFC 1035, section 2.3.4)."""
 MAX_NETWORK = 43
 """Characters of a network; no canonical spelling has more."""
+
+_REMEMBERED = 2 * MAX_VALUES
+"""Texts that are not read anew: a token can ask about each of many values many times."""
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
@@ -85,7 +88,9 @@ class Host(Constraint, frozen=True, tag="host"):
             _demand_pattern(pattern)
 
     def judge(self, value: Value) -> Verdict:
-        return _is_one(value, self.patterns) if isinstance(value, str) and _is_host(value) else None
+        if not isinstance(value, str) or len(value) > MAX_HOST or not _is_host(value):
+            return None
+        return _is_one(value, self.patterns)
 
     def sentence(self) -> str:
         return f"is a host {_or(self.patterns)}"
@@ -154,7 +159,7 @@ class Cidr(Constraint, frozen=True, tag="cidr"):
             demand(_is_network(network), "a network in canonical spelling, such as 10.0.0.0/8", network)
 
     def judge(self, value: Value) -> Verdict:
-        if not isinstance(value, str) or (address := _address(value)) is None:
+        if not isinstance(value, str) or len(value) > MAX_NETWORK or (address := _address(value)) is None:
             return None
         return any(address in _network(network) for network in self.networks)
 
@@ -169,12 +174,9 @@ class _Parts(NamedTuple):
     segments: tuple[str, ...]
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=_REMEMBERED)
 def _parts(url: str) -> _Parts | None:
-    """What a URL in its one canonical spelling says; None for any other text.
-
-    Remembered, since a token can ask for many judgements of one argument.
-    """
+    """What a URL in its one canonical spelling says; None for any other text."""
     if (match := re.fullmatch(_URL, url)) is None:
         return None
     scheme, host, digits, path, query = match.groups()
@@ -213,6 +215,7 @@ def _below(segments: tuple[str, ...], path: str) -> bool:
     return segments[: len(root)] == root
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def _is_host(text: str) -> bool:
     """Whether this is a DNS name in canonical spelling, which nobody reads as an address."""
     if len(text) > MAX_HOST or not re.fullmatch(_HOST, text):
@@ -248,16 +251,17 @@ def _is_network(text: str) -> bool:
     return str(network) == text and not _spells_v4(network[0], network[-1])
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=_REMEMBERED)
 def _network(text: str) -> "IPv4Network | IPv6Network":
     from ipaddress import ip_network
 
     return ip_network(text)
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def _address(text: str) -> "IPv4Address | IPv6Address | None":
     """The address in canonical spelling; None for any other text."""
-    if len(text) > MAX_NETWORK or "%" in text:
+    if "%" in text:
         return None
     from ipaddress import ip_address
 

@@ -7,9 +7,12 @@ what one asks about each value of the other is bounded here, over the whole toke
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from msgspec import UNSET
+
 from capx_caveats.caveat import Caveat
+from capx_caveats.caveats import Entry
 from capx_caveats.constraint import Wire
-from capx_caveats.constraints import Each, Pair
+from capx_caveats.constraints import Each, Fields, Pair
 from capx_caveats.plain import Contains
 from capx_caveats.values import JSON
 
@@ -42,6 +45,7 @@ def _asked(held: object, of_each: bool) -> int:
         return sum(_asked(element, of_each) for element in cast("tuple[object, ...]", held))
     if not isinstance(held, Wire):
         return int(of_each)
-    if isinstance(held, Each | Contains) or (isinstance(held, Pair) and held.name == "*"):
+    if isinstance(held, Each | Contains | Fields) or (isinstance(held, Pair) and held.name == "*"):
         of_each = True
-    return of_each + sum(_asked(getattr(held, field), of_each) for field in held.__struct_fields__)
+    closed = isinstance(held, Entry) and held.args is not UNSET
+    return (of_each or closed) + sum(_asked(getattr(held, field), of_each) for field in held.__struct_fields__)

@@ -9,6 +9,7 @@ from capx_caveats import (
     JSON,
     Call,
     Caveat,
+    Eq,
     Expires,
     Facts,
     Hop,
@@ -23,11 +24,13 @@ from capx_caveats import (
     Where,
     absent,
     action,
+    all_of,
     allow,
     any_of,
     anything,
     between,
     each,
+    fields,
     not_,
     one_of,
     tenant,
@@ -287,3 +290,28 @@ def test_a_refusal_says_when_a_value_could_not_be_judged() -> None:
         assert cannot.sentence.endswith('"x" is "1", which that cannot judge')
         assert (no.given, cannot.given) == ({"x": 3}, {"x": "1"})
 
+
+def test_two_rules_that_differ_do_not_read_alike() -> None:
+    a, b, c = Eq(1), Eq(2), Eq(3)
+    rules = [
+        not_(any_of(a, b)),
+        any_of(not_(a), b),
+        all_of(a, any_of(b, c)),
+        any_of(all_of(a, b), c),
+        all_of(any_of(a, b), c),
+        each(any_of(a, b)),
+        any_of(each(a), b),
+        all_of(each(a), b),
+        each(all_of(a, b)),
+        not_(each(a)),
+        each(not_(a)),
+        fields(a=1, b=2),
+        all_of(fields(a=1), b),
+    ]
+    sentences = [rule.sentence() for rule in rules]
+    assert len(set(sentences)) == len(rules)
+    inside, beside = (
+        allow(action("a.read", args={"x": fields(a=1, b=2)})),
+        allow(action("a.read", args={"x": fields(a=1), "b": 2})),
+    )
+    assert inside.sentence() != beside.sentence()
