@@ -5,7 +5,8 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ HOME = "/home/ana"
 PORT = "8000"
 """The port at which the transcripts serve; the tests take a free one."""
 MASKS = [
+    (re.compile(r"/tmp/tmp\.\w{10}\b"), "FOLDER"),
     (re.compile(r"\bcapx1_[\w-]+"), "TOKEN"),
     (re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "INSTANT"),
     (re.compile(r"\bin \d+ (s|min|h)\b"), "SOON"),
@@ -144,11 +146,11 @@ def commands(block: Block) -> Iterator[Command]:
     yield Command(typed, shown)
 
 
-def typed(block: Block, home: Path) -> list[str]:
-    """What a terminal shows for each command of the block, all typed into one shell."""
+def typed(asked: Iterable[Command], home: Path) -> list[str]:
+    """What a terminal shows for each command, all typed into one shell."""
     end, port = "=== end of command ===", free_port()
     script = "trap 'kill $(jobs -p) 2> /dev/null' EXIT\n"
-    for command in commands(block):
+    for command in asked:
         text = command.text.replace(PORT, port)
         script += f"{text}\nlast=$?; echo '{end}'; (exit $last)\n"
         if text.endswith("&"):
@@ -157,21 +159,32 @@ def typed(block: Block, home: Path) -> list[str]:
             script += f"for i in {{1..200}}; do {up} && break; sleep 0.1; done\n"
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     kept = {name: value for name, value in os.environ.items() if name.startswith("COV")}
+    folders = home / "tmp"
+    folders.mkdir()
     # A file, so that commands do not read the rest of the script from standard input.
     (home / ".typed").write_text(script, encoding="utf-8")
     done = subprocess.run(
         ["bash", "--noprofile", "--norc", str(home / ".typed")],
         stdin=subprocess.DEVNULL,
         # Unbuffered, since a terminal shows both streams in the order in which they were written.
-        env={**kept, "HOME": str(home), "PATH": path, "LC_ALL": "C.UTF-8", "COLUMNS": "100", "PYTHONUNBUFFERED": "1"},
+        env={
+            **kept,
+            "HOME": str(home),
+            "TMPDIR": str(folders),
+            "PATH": path,
+            "LC_ALL": "C.UTF-8",
+            "COLUMNS": "100",
+            "PYTHONUNBUFFERED": "1",
+        },
         cwd=home,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=100,
+        timeout=300,
         check=False,
     )
-    return done.stdout.replace(str(home), HOME).replace(f":{port}", f":{PORT}").split(f"{end}\n")[:-1]
+    shown = done.stdout.replace(str(folders), "/tmp").replace(str(home), HOME)  # noqa: S108 - what a terminal shows
+    return shown.replace(f":{port}", f":{PORT}").split(f"{end}\n")[:-1]
 
 
 def free_port() -> str:
@@ -189,9 +202,12 @@ def masked(text: str) -> str:
 @pytest.mark.parametrize("page", with_blocks("console"), ids=names)
 def test_the_transcripts_of_a_page_are_what_a_terminal_shows(page: Path, nobodys_machine: Path) -> None:
     """To write them anew: REWRITE_TRANSCRIPTS=1 python -m pytest tests/test_docs.py."""
-    for block in blocks(page, "console"):
+    found = blocks(page, "console")
+    # All blocks of a page are one session.
+    answers = iter(typed([command for block in found for command in commands(block)], nobodys_machine))
+    for block in found:
         wanted = [(command.text, masked(command.shown)) for command in commands(block)]
-        shown = typed(block, nobodys_machine)
+        shown = list(islice(answers, len(wanted)))
         got = [(command.text, masked(text)) for command, text in zip(commands(block), shown, strict=True)]
         if got != wanted and "REWRITE_TRANSCRIPTS" in os.environ:
             rewrite(block, shown)
