@@ -10,7 +10,7 @@ from typing import NoReturn
 from capx.capability import Capability, Presentation, new_nonce
 from capx.errors import InvalidRequest, MalformedToken
 from capx.present import HttpRequest, Received, ToolCall
-from capx_caveats import Allow, Appendable, Call, Entry, Facts
+from capx_caveats import Allow, Appendable, Call, Entry, Facts, asked_of_each, is_too_much
 
 MAX_TOKENS = 32
 """Capabilities per bundle."""
@@ -135,6 +135,8 @@ class Bundle:
 
 
 def _ruled_out(capability: Capability, call: Call) -> bool:
+    if is_too_much(call.args, lambda: sum(map(asked_of_each, capability.caveats))):
+        return False
     facts = Facts(call, 0, 0.0)
     return any(
         caveat.refusal(facts) is not None

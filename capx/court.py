@@ -15,12 +15,10 @@ from capx.errors import Unavailable
 from capx.lineage import Lineage, Section, attributed
 from capx.liveness import Liveness
 from capx.recorder import Recorder
-from capx_caveats import MAX_JUDGEMENTS, Allow, Call, Facts, Refusal, held_values
+from capx_caveats import Allow, Call, Facts, Refusal, is_too_much
 
 MAX_TOLD = 32
 """Refusals that one denial tells: a token can hold thousands."""
-FEW = 16
-"""Values of a call that any token may be asked about without counting first."""
 
 
 class Court:
@@ -50,8 +48,8 @@ class Court:
     def refusals(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> list[Refusal]:
         """Steps 6 and 7: what refuses, deaths first, as far as one denial tells."""
         found = self.beside_caveats(lineage, presentation, facts)
-        if self._too_much(lineage, facts.call):
-            return [*found, _TOO_MUCH][:MAX_TOLD]
+        if is_too_much(facts.call.args, lambda: lineage.asked_of_each):
+            return [*found, TOO_MUCH][:MAX_TOLD]
         for refusal in refusing(lineage.sections, facts):
             found.append(refusal)
             if len(found) >= MAX_TOLD:
@@ -67,11 +65,6 @@ class Court:
             )
         found.extend(lineage.standing)
         return found
-
-    def _too_much(self, lineage: Lineage, call: Call) -> bool:
-        """Whether judging would take longer than a holder may have it take."""
-        held = held_values(call.args)
-        return held > FEW and held * lineage.asked_of_each > MAX_JUDGEMENTS
 
     def lifeless(self, lineage: Lineage, presentation: bytes | None, age: float) -> list[Refusal]:
         """Step 6: the deaths that end this chain, and knowledge that is missing or too old."""
@@ -269,7 +262,7 @@ def refusing(sections: Iterable[Section], facts: Facts) -> Iterator[Refusal]:
                 yield attributed(answer if type(answer) is Refusal else _ODD, section)
 
 
-_TOO_MUCH = Refusal(
+TOO_MUCH = Refusal(
     "argument_refused",
     "the arguments hold more values than all that this token demands of them can judge",
     "fewer values",

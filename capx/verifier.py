@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from capx import chain, wire
 from capx.cache import Cache
-from capx.court import Admitted, Court, refusing
+from capx.court import TOO_MUCH, Admitted, Court, refusing
 from capx.decision import NO_TOKEN, Allowed, Decision, Denied
 from capx.errors import ConfigurationProblem, MalformedToken, Unavailable
 from capx.keys import AudienceKey, AudienceKeys
@@ -32,7 +32,7 @@ from capx.liveness import Liveness
 from capx.present import WINDOW_AFTER, WINDOW_BEFORE, Received, ToolCall
 from capx.recorder import NO_RECORDER, Recorder
 from capx.replay import Replay
-from capx_caveats import DEFAULT, Call, Caveat, Facts, Presented, Refusal, Sig, Vocabulary
+from capx_caveats import DEFAULT, Call, Caveat, Facts, Presented, Refusal, Sig, Vocabulary, is_too_much
 
 MAX_STALENESS = 30.0
 """Seconds for which a verifier goes on without hearing of deaths."""
@@ -181,9 +181,12 @@ class Verifier:
             return Explanation((), (misfit,), lineage)
         presentation = _presentation(lineage, authentic, mark)
         facts = Facts(call, now, self._court.age())
+        beside = self._court.beside_caveats(lineage, presentation, facts)
+        if is_too_much(call.args, lambda: lineage.asked_of_each):
+            return Explanation((), (*beside, TOO_MUCH), lineage)
         walk = tuple(_restrictions(lineage, facts))
         refusals = (
-            *self._court.beside_caveats(lineage, presentation, facts),
+            *beside,
             *(each.refusal for each in walk if each.refusal is not None),
         )
         return Explanation(walk, refusals, lineage)

@@ -7,7 +7,7 @@ import pytest
 from capx.bundle import MAX_TOKENS, Bundle
 from capx.errors import InvalidRequest, MalformedToken
 from capx.present import HttpRequest, ToolCall
-from capx_caveats import InvalidCaveat, action, allow, expires
+from capx_caveats import InvalidCaveat, action, allow, each, expires, one_of
 from tests.lab import NONCES, NOW, Lab, minted, raw
 
 CRM = minted()
@@ -134,3 +134,12 @@ def test_a_bundle_shows_no_token() -> None:
 def test_a_bundle_of_foreign_tokens_claims_nothing() -> None:
     bundle = Bundle([raw(b"[]")])
     assert (bundle.task, bundle.node, bundle.hops) == (None, None, ())
+
+
+def test_a_call_that_no_resource_would_judge_rules_nothing_out() -> None:
+    narrow = minted(allowed=allow(action("a.read", x=each(one_of(*range(1, 900))))))
+    other = minted(allowed=allow("a.read"), nonce="AgICAgICAgICAgICAgICAg")
+    bundle = Bundle([other, narrow])
+    assert bundle.candidates("crm", ToolCall("a.read", {"x": [0]})) == [other]
+    assert bundle.candidates("crm", ToolCall("a.read", {"x": [0] * 1000})) == [narrow, other]
+

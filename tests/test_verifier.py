@@ -950,6 +950,9 @@ def test_many_questions_about_many_values_are_refused_unasked() -> None:
     assert refusal.code == "argument_refused"
     assert "more values" in refusal.sentence
     assert Lab().codes(holding([where("args.x", rule)]), args={"x": [1] * 250}) == ()
+    explanation = lab.verifier.explain(capability.text, Call("a.read", {"x": [1] * 1000}))
+    assert [each.code for each in explanation.refusals] == ["argument_refused"]
+    assert explanation.restrictions == ()
     assert Lab().codes(minted(), args={"x": [[1] * 1000] * 1000}) == ()
 
 

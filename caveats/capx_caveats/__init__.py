@@ -83,12 +83,11 @@ from capx_caveats.values import (
 )
 from capx_caveats.vocabulary import DEFAULT, TooLarge, Vocabulary, encode_block
 from capx_caveats.when import When, parse_duration, parse_instant, shown_duration, shown_instant
-from capx_caveats.work import MAX_JUDGEMENTS, asked_of_each, held_values
+from capx_caveats.work import asked_of_each, is_too_much
 
 __all__ = [
     "DEFAULT",
     "JSON",
-    "MAX_JUDGEMENTS",
     "MISSING",
     "PLACES",
     "SAFE_INTEGER",
@@ -176,7 +175,6 @@ __all__ = [
     "fields",
     "fresh",
     "glob",
-    "held_values",
     "host",
     "is_action",
     "is_attribute",
@@ -184,6 +182,7 @@ __all__ = [
     "is_id",
     "is_label",
     "is_pattern",
+    "is_too_much",
     "length",
     "max_hops",
     "misplaced",

@@ -4,7 +4,7 @@ Law: whoever holds a token can append restrictions, and whoever calls chooses th
 what one asks about each value of the other is bounded here, over the whole token.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from msgspec import UNSET
@@ -18,6 +18,8 @@ from capx_caveats.values import JSON
 
 MAX_JUDGEMENTS = 2**18
 """Values of a call times what a token asks about each of them."""
+FEW = 16
+"""Values of a call that any token may ask about."""
 
 
 def asked_of_each(caveats: Sequence[Caveat]) -> int:
@@ -25,8 +27,16 @@ def asked_of_each(caveats: Sequence[Caveat]) -> int:
     return sum(_asked(caveat, False) for caveat in caveats)
 
 
-def held_values(args: Mapping[str, JSON]) -> int:
-    """How many values the arguments of a call hold, at all depths."""
+def is_too_much(args: Mapping[str, JSON], asked: Callable[[], int]) -> bool:
+    """Whether these arguments hold too many values for a token that asks so much about each of them.
+
+    What it asks is worked out only for a call that holds more than a few.
+    """
+    held = _held_values(args)
+    return held > FEW and held * asked() > MAX_JUDGEMENTS
+
+
+def _held_values(args: Mapping[str, JSON]) -> int:
     held = len(args)
     waiting: list[Any] = [value for value in args.values() if type(value) in _HOLDING]
     while waiting:
