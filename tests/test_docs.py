@@ -183,7 +183,7 @@ def typed(asked: Iterable[Command], home: Path) -> list[str]:
         timeout=300,
         check=False,
     )
-    shown = done.stdout.replace(str(folders), "/tmp").replace(str(home), HOME)  # noqa: S108 - what a terminal shows
+    shown = done.stdout.replace(str(folders), "/tmp").replace(str(home), HOME)
     return shown.replace(f":{port}", f":{PORT}").split(f"{end}\n")[:-1]
 
 

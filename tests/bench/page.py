@@ -17,6 +17,11 @@ are remembered in a store that of the clock on the wall. Garbage is collected as
 
 The work is a chain of L hops, each with five caveats: a `hop`, an `allow` of two entries of which one constrains two
 arguments, `expires`, `max_hops` and a `where`.
+
+- The **floor** is bare MACs: the HMACs of the same bytes by Python's standard library, and one comparison.
+- **Cold**: nothing is remembered of the chain. **Warm prefix**: the chain was seen before, this presentation was not.
+- A **bar** is a ratio that is aimed at. Where one is not reached, nothing fails: what was measured is what capx costs,
+  the bar stays, and work on speed goes there first.
 """
 
 _VERIFY: Final = """![Time to verify, by hops](plots/verify.svg)

@@ -42,9 +42,8 @@ _OPERATIONS: Final = {
     "verify": (
         ours.FLOOR,
         (
-            "From the text to *allowed*, with a fresh presentation each time. Cold: nothing is remembered of the "
-            "chain. Warm prefix: the chain was seen before, this presentation was not. Held: a peer's "
-            "caller keeps the chain decoded, its signatures checked, and is spared its text."
+            "From the text to *allowed*, with a fresh presentation each time. Held: a peer's caller keeps the chain "
+            "decoded, its signatures checked, and is spared its text."
         ),
     ),
     "deny": (
@@ -83,8 +82,8 @@ def _bars(all_bars: list[Bar]) -> Table:
         for bar in all_bars
     ]
     note = (
-        "How the times compare, and how they must. Of a peer it is the time from the text, of capx the time with "
-        "nothing remembered, and with a prefix seen before."
+        "Ratios of two times, and what they are to be: at most (≤) or at least (≥) so much, wherever they are measured. "
+        "They are times to verify, except in the last two rows; of a peer it is the time from the text."
     )
     return Table("Bars", note, ["", "bar", "measured", ""], rows)
 
