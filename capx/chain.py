@@ -51,7 +51,7 @@ def extend(tail: bytes, block: Block) -> bytes:
 
 
 def _sized(part: bytes) -> bytes:
-    return len(part).to_bytes(4, "big") + part
+    return len(part).to_bytes(4) + part
 
 
 def digest(label: bytes, *parts: bytes) -> bytes:
@@ -60,8 +60,8 @@ def digest(label: bytes, *parts: bytes) -> bytes:
 
 
 # What begins the message of the two digests that each hop costs: the label, and the length of the parent that follows.
-_BLOCK = _sized(b"capx/1/block") + (32).to_bytes(4, "big")
-_NODE = _sized(b"capx/1/node") + (16).to_bytes(4, "big")
+_BLOCK = _sized(b"capx/1/block") + (32).to_bytes(4)
+_NODE = _sized(b"capx/1/node") + (16).to_bytes(4)
 
 
 def digests(identifier: bytes, blocks: Iterable[Block]) -> tuple[bytes, ...]:
@@ -77,7 +77,7 @@ def digests(identifier: bytes, blocks: Iterable[Block]) -> tuple[bytes, ...]:
 def block_digest(parent: bytes, block: Block) -> bytes:
     """d[i] of a block that stands after the one of d[i-1]."""
     if isinstance(block, bytes):
-        return sha256(_BLOCK + parent + len(block).to_bytes(4, "big") + block).digest()
+        return sha256(_BLOCK + parent + len(block).to_bytes(4) + block).digest()
     return digest(b"capx/1/third", parent, block.vid, block.cid)
 
 
@@ -91,7 +91,7 @@ def nodes(root: str, nonces: Iterable[str]) -> tuple[bytes, ...]:
     node = root_node(root)
     found = [node]
     for nonce in nonces:
-        node = sha256(_NODE + node + len(nonce).to_bytes(4, "big") + nonce.encode()).digest()[:16]
+        node = sha256(_NODE + node + len(nonce).to_bytes(4) + nonce.encode()).digest()[:16]
         found.append(node)
     return tuple(found)
 
@@ -112,12 +112,13 @@ def whole_bytes(text: str) -> bytes:
     """The whole bytes that a text of the base64url alphabet holds; what is left over is for `demand_canonical`."""
     try:
         raw = text.encode("ascii").translate(_FROM_URL)
-        if len(raw) % 4 == 1:
-            a2b_base64(raw[-1:] + b"AAA", strict_mode=True)  # makes no byte, and is of the alphabet all the same
-            raw = raw[:-1]
-        return a2b_base64(raw + b"=" * (-len(raw) % 4), strict_mode=True)
+        alone = len(raw) % 4 == 1
+        if alone:
+            raw += b"A"  # one character makes no byte, and must be of the alphabet all the same
+        data = a2b_base64(raw + b"=" * (-len(raw) % 4), strict_mode=True)
     except (Error, UnicodeEncodeError):
         raise MalformedToken("this is not base64url without padding") from None
+    return data[:-1] if alone else data
 
 
 def demand_canonical(data: bytes, text: str) -> None:
