@@ -82,8 +82,8 @@ def _bars(all_bars: list[Bar]) -> Table:
         for bar in all_bars
     ]
     note = (
-        "Ratios of two times, and what they are to be: at most (≤) or at least (≥) so much, wherever they are measured. "
-        "They are times to verify, except in the last two rows; of a peer it is the time from the text."
+        "Ratios of two times, and what they are to be: at most (≤) or at least (≥) so much, wherever they are "
+        "measured. They are times to verify, except in the last two rows; of a peer it is the time from the text."
     )
     return Table("Bars", note, ["", "bar", "measured", ""], rows)
 
