@@ -1,7 +1,8 @@
 """What a token can still allow: the intersection over all its hops, in plain words.
 
 Laws: it is worked out from what the token says, without a key, so nothing here is verified. A call that is not
-described here would be refused; whether one that is would be allowed, only a verifier knows, for it sees deaths.
+described here would be refused; whether one that is would be allowed, only a verifier knows, for it sees deaths, and
+a service may understand what is not understood here.
 The work is bounded: a rule that would take more to combine is shown beside the others.
 """
 
@@ -12,8 +13,9 @@ from msgspec import UNSET, Struct, to_builtins
 
 from capx import wire
 from capx.capability import Token
+from capx.chain import Block
 from capx.decision import sentence, whose
-from capx.lineage import Demand, Lineage, Refused, read
+from capx.lineage import Demand, Lineage, Refused, caveats_of, read
 from capx.overlap import constraint_in_common, entries_in_common, entry_in_common, simplest, size, work
 from capx_caveats import (
     DEFAULT,
@@ -29,6 +31,7 @@ from capx_caveats import (
     NotUnderstood,
     Pair,
     Presented,
+    Refusal,
     Tenant,
     Vocabulary,
     Where,
@@ -43,11 +46,15 @@ _IN_ALL = 2**20
 """The same for all allowlists of a token: many hops that name few actions each are combined to the end."""
 
 
+_UNTOLD = "its grant is not understood here: only the service that knows it can tell"
+
+
 class Effective(Struct, frozen=True, kw_only=True):
     """What is left of a token; times in Unix seconds, `hops` the labels of those it was delegated to.
 
     `entries` are what may be done, `also` further demands on each call in plain words, `until` the tasks whose end
-    ends it. `hops_left` is None when delegation is not limited. If `why_nothing` is not empty, it allows nothing.
+    ends it. `hops_left` is None when delegation is not limited. If `why_nothing` is not empty, it allows nothing;
+    or, where it is `untold`, only a service that knows what its grant says can tell what it allows.
     """
 
     audience: str
@@ -61,6 +68,7 @@ class Effective(Struct, frozen=True, kw_only=True):
     until: tuple[str, ...] = ()
     hops_left: int | None = None
     why_nothing: tuple[str, ...] = ()
+    untold: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values; instants as RFC 3339."""
@@ -76,6 +84,7 @@ class Effective(Struct, frozen=True, kw_only=True):
             "until_completed": list(self.until),
             "hops_left": self.hops_left,
             "why_nothing": list(self.why_nothing),
+            "untold": self.untold,
         }
 
 
@@ -86,8 +95,11 @@ def effective(token: Token, now: int, vocabulary: Vocabulary = DEFAULT) -> Effec
     try:
         lineage = read(frame.identifier_bytes, blocks, vocabulary, frozenset())
     except Refused as problem:
-        reason = sentence(problem.refusal)
-        return Effective(audience=token.audience, task=token.task, hops=token.hops, why_nothing=(reason,))
+        untold = grant_untold(problem.refusal, blocks, vocabulary)
+        reason = _UNTOLD if untold else sentence(problem.refusal)
+        return Effective(
+            audience=token.audience, task=token.task, hops=token.hops, why_nothing=(reason,), untold=untold
+        )
     entries, beside, disjoint = _allowed(lineage.demands)
     wheres = [demand for demand in lineage.demands if type(demand.caveat) is Where]
     rules, contradictory = _rules(wheres)
@@ -110,9 +122,14 @@ def effective(token: Token, now: int, vocabulary: Vocabulary = DEFAULT) -> Effec
             *_two_tenants(lineage.demands),
             *_no_time(lineage.expires, not_before, now),
             *(sentence(refusal) for refusal in lineage.standing),
-            *(_whose(demand) for demand in lineage.demands if isinstance(demand.caveat, NotUnderstood)),
         ),
     )
+
+
+def grant_untold(refusal: Refusal, blocks: tuple[Block, ...], vocabulary: Vocabulary) -> bool:
+    """Whether a grant that is refused lacks its allowlist, and holds what is not understood: that may be it."""
+    lacks = refusal.code == "incomplete_authority" and refusal.wanted == "allow"
+    return lacks and any(isinstance(caveat, NotUnderstood) for caveat in caveats_of(blocks[0], vocabulary))
 
 
 def hops_left(blocks: tuple[tuple[Caveat, ...], ...]) -> int | None:
@@ -196,12 +213,19 @@ def _starved(wheres: list[Demand]) -> list[str]:
     return ["no allowed action can satisfy what every call must: " + "; ".join(map(_whose, wheres))]
 
 
-_KNOWN = frozenset({Allow, Where, Expires, NotBefore, Tenant, NotUnderstood})
+_KNOWN = frozenset({Allow, Where, Expires, NotBefore, Tenant})
 """Told apart from all others; a service's own, derived from one of them, may demand more or less than it."""
 
 
 def _others(lineage: Lineage) -> list[str]:
-    return [demand.caveat.sentence() for demand in lineage.demands if type(demand.caveat) not in _KNOWN]
+    return [_in_words(demand) for demand in lineage.demands if type(demand.caveat) not in _KNOWN]
+
+
+def _in_words(demand: Demand) -> str:
+    if not isinstance(demand.caveat, NotUnderstood):
+        return demand.caveat.sentence()
+    words = f"not understood here, only the service that knows it can tell: {demand.caveat.what}"
+    return f"what {whose(demand.hop, demand.name)} demands is met ({words})"
 
 
 def _all(lineage: Lineage, kind: type[C]) -> list[C]:

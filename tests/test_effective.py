@@ -24,6 +24,7 @@ from capx_caveats import (
     Argv,
     Call,
     Caveat,
+    Constraint,
     Contains,
     Each,
     Entry,
@@ -139,8 +140,27 @@ def test_what_is_not_understood_is_named_with_its_hop() -> None:
             return f"region {self.name}"
 
     token = hop(grant(), "a", caveats=(Region("eu"),))
-    (why,) = effective(token, NOW).why_nothing
-    assert why.startswith('hop 1 (a) not understood: ["acme.region","eu"]')
+    left = effective(token, NOW)
+    assert left.why_nothing == ()
+    assert left.entries == effective(grant(), NOW).entries
+    assert left.also[-1].startswith("what hop 1 (a) demands is met (not understood here, only the service")
+    assert left.also[-1].endswith(': ["acme.region","eu"])')
+
+
+def test_a_grant_with_a_constraint_of_a_services_own_is_not_said_to_allow_nothing() -> None:
+    class Even(Constraint, frozen=True, tag="acme.even"):
+        def judge(self, value: Value) -> Verdict:
+            return value == 2
+
+        def sentence(self) -> str:
+            return "is even"
+
+    claims = (Task("t1"), Root("r1"), Expires(NOW + 9), until_completed("t1"))
+    token = mint(KEY, (*claims, allow(action("crm.read", args={"x": Even()}))), now=NOW)
+    left = effective(token, NOW)
+    assert left.untold
+    assert left.why_nothing == ("its grant is not understood here: only the service that knows it can tell",)
+    assert not effective(token, NOW, DEFAULT.extended(Even)).why_nothing
 
 
 def test_an_authority_block_that_lacks_what_it_must_have_allows_nothing() -> None:
@@ -251,8 +271,8 @@ def test_many_rules_for_one_argument_are_folded_as_one() -> None:
     assert left.also == ()
     (read,) = left.entries
     assert read.pattern == "crm.r"
-    assert read.sentence().startswith("crm.r where x not: is 0 and not: is 1 and ")
-    assert read.sentence().endswith(" and is between 19 and 81")
+    assert read.sentence().startswith("crm.r where x ((not: is 0) and (not: is 1) and ")
+    assert read.sentence().endswith(" and is between 19 and 81)")
 
 
 def test_large_lists_have_in_common_what_stands_in_all_of_them_by_type() -> None:

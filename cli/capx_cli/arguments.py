@@ -353,6 +353,18 @@ def _builder(name: str) -> "Callable[..., AnyConstraint]":
     return getattr(capx_caveats, name)  # type: ignore[no-any-return] # one of those in the table
 
 
+def _url(value: str, name: str) -> "AnyConstraint":
+    from capx_caveats import url
+
+    hosts = value.split(",")
+    if any(set(":/?#@") & set(host) for host in hosts):
+        raise click.UsageError(
+            f"{name}=url:{value} names more than hosts, which alone stand here: {name}=url:x.org,*.x.org. Schemes, "
+            "ports and a path are Python's to name: url('x.org', schemes=['https'], ports=[8443], path='/v1')"
+        )
+    return url(*hosts)
+
+
 def _not(value: str, name: str) -> "AnyConstraint":
     from capx_caveats import not_
 
@@ -394,7 +406,7 @@ _PREFIXES: Mapping[str, Callable[[str, str], "Meant"]] = {
     "one_of": _texts("one_of"),
     "not_in": _texts("not_in"),
     "contains": _texts("contains"),
-    "url": _texts("url"),
+    "url": _url,
     "host": _texts("host"),
     "cidr": _texts("cidr"),
     "argv": _texts("argv"),

@@ -82,12 +82,17 @@ def what_is_left(bundle: "Bundle") -> None:
     for capability in bundle:
         left = effective(capability, now)
         if left.why_nothing:
-            nothing.append(left.why_nothing[0])
-            screen.note(f"  at {left.audience}: nothing ({left.why_nothing[0]})", screen.QUIET)
+            nothing += () if left.untold else left.why_nothing[:1]
+            screen.note(f"  at {left.audience}: {nothing_at(left)} ({left.why_nothing[0]})", screen.QUIET)
         else:
             screen.note(f"  at {left.audience}: {'; '.join(entry.sentence() for entry in left.entries)}")
     if len(nothing) == len(bundle):
         screen.note(f"this token allows nothing any more: {nothing[0]}", screen.BAD)
+
+
+def nothing_at(left: "Effective") -> str:
+    """That a token allows nothing, or that it cannot be told here what it does."""
+    return "cannot tell" if left.untold else "nothing"
 
 
 def said_end(what: str, end: str, position: int | None, *, again: bool) -> None:
@@ -111,7 +116,7 @@ def lines(left: "Effective") -> "list[tuple[str, str]]":
     from capx_caveats import shown, shown_instant
 
     if left.why_nothing:
-        return [("allows nothing", why) for why in left.why_nothing]
+        return [("cannot tell" if left.untold else "allows nothing", why) for why in left.why_nothing]
     said = [("may", entry.sentence()) for entry in left.entries]
     said += [("and only where", demand) for demand in left.also]
     said.append(("for", "calls without a tenant" if left.tenant is None else f"tenant {shown(left.tenant)}"))
@@ -136,6 +141,13 @@ def presented(token: "Token") -> "Presented | None":
     from capx_caveats import Presented
 
     return next((caveat for caveat in token.caveats[-1] if isinstance(caveat, Presented)), None)
+
+
+def partly_understood(token: "Token") -> bool:
+    """Whether it holds what is not understood here, and may be where it is presented."""
+    from capx_caveats import NotUnderstood
+
+    return any(isinstance(caveat, NotUnderstood) for block in token.caveats for caveat in block)
 
 
 def _distance(at: int) -> str:

@@ -92,6 +92,10 @@ def test_a_value_means(typed: str, meant: Any) -> None:
         ("k=length:\u0661..", "no two ends"),
         ("k=rexeg:a", "rexeg: is no known kind"),
         ("k=fields:a", "fields: is no known kind"),
+        *(
+            (f"k=url:{more}", "names more than hosts, which alone stand here: k=url:x.org,*.x.org. Schemes, ports and")
+            for more in ("x.org:8443", "x.org/v1", "https://x.org/", "x.org,y.org?q", "me@x.org")
+        ),
         ("k=absent:x", "nothing may follow"),
         ("k:=nonsense", "no JSON"),
         ("k:=NaN", "no JSON"),
@@ -112,7 +116,7 @@ def test_what_cannot_be_meant_is_a_usage_error(typed: str, says: str) -> None:
     "typed",
     [
         *("regex:", "regex:(?=a)", "glob:", "glob:***", "length:..", "length:2..1", "length:9999999999999999.."),
-        *("contains:", "contains:a,,b", "not_in:", "url:", "url:x.org/path", "host:*", "cidr:10.0.0.1/8"),
+        *("contains:", "contains:a,,b", "not_in:", "url:", "url:*", "host:*", "cidr:10.0.0.1/8"),
         *("argv:", "argv:git,"),
     ],
 )

@@ -8,10 +8,25 @@ from typing import Any
 import pytest
 
 from capx import wire
+from capx.authority import Authority
 from capx.bundle import Bundle
 from capx.capability import Capability
 from capx.chain import extend
-from capx_caveats import Budget, Fresh, action, allow, anything, not_, where
+from capx_caveats import (
+    Budget,
+    Caveat,
+    Constraint,
+    Facts,
+    Fresh,
+    Refusal,
+    Value,
+    Verdict,
+    action,
+    allow,
+    anything,
+    not_,
+    where,
+)
 from tests.cli.test_escape import hostile, on_terminal
 
 WARNING = "NOTHING WAS VERIFIED"
@@ -191,6 +206,58 @@ def test_what_only_the_resource_knows_is_left_open_until_it_is_given(home: Any, 
     open_ = home("task", "open", "--allow", "crm.read").token
     said = home("explain", "--action", "crm.read", "--tenant", "Acme", token=open_, code=1).out
     assert "NO  names no tenant" in said
+
+
+def test_a_services_own_caveat_is_not_said_to_refuse(home: Any, slides: str) -> None:
+    class Region(Caveat, frozen=True, tag="acme.region"):
+        name: str
+
+        def refusal(self, facts: Facts) -> Refusal | None:
+            return None
+
+        def sentence(self) -> str:
+            return f"region {self.name}"
+
+    token = Bundle.parse(slides).attenuate(Region("eu")).text
+    call = ("--action", "slides.write", "--arg", "deck=deck-42")
+    said = home("explain", *call, token=token).out
+    assert "NOT REFUSED, AS FAR AS IS UNDERSTOOD HERE  slides.write at slides" in said
+    assert '?   not understood: ["acme.region","eu"]' in said
+    assert "not understood here: only the service that knows it can tell" in said
+    view = home("explain", *call, "--json", token=token).json
+    assert (view["refused"], view["restrictions"][-1]["state"]) == (False, "not_understood")
+    assert "REFUSED BY THE TOKEN ITSELF" in home("explain", *call[:-1], "deck=d7", token=token, code=1).out
+    said = home("verify", *call, "--tenant", "Acme", token=token, code=1)
+    assert '  ?   hop 1 (slides-agent): not understood: ["acme.region","eu"]' in said.out
+    assert "A service that knows what is not understood here may judge otherwise" in said.err
+    assert "may judge otherwise" not in home("verify", *call, token=slides, code=1).err
+    said = home("inspect", token=token).out
+    assert "allows nothing" not in said
+    assert "and only where  what hop 1 (slides-agent) demands is met (not understood here, only the service" in said
+    assert "will be refused" not in home("present", *call, token=token).err
+
+
+def test_a_grant_with_a_services_own_constraint_is_left_to_the_service(home: Any) -> None:
+    class Even(Constraint, frozen=True, tag="acme.even"):
+        def judge(self, value: Value) -> Verdict:
+            return value == 2
+
+        def sentence(self) -> str:
+            return "is even"
+
+    with Authority.open_home(home.home) as authority:
+        token = authority.open(allow=[action("crm.read", x=Even())]).bundle.text
+    call = ("--action", "crm.read", "--arg", "x:=2")
+    assert "NOT REFUSED, AS FAR AS IS UNDERSTOOD HERE  crm.read at crm" in home("explain", *call, token=token).out
+    assert "  cannot tell  its grant is not understood here: only the service" in home("inspect", token=token).out
+    said = home("can", token=token)
+    assert said.out == ""
+    assert "at crm: cannot tell (its grant is not understood here" in said.err
+    assert "will be refused" not in home("present", *call, token=token).err
+    assert "may judge otherwise" in home("verify", *call, token=token, code=1).err
+    narrowed = home("attenuate", "--expires", "1m", token=token).err
+    assert "at crm: cannot tell" in narrowed
+    assert "allows nothing any more" not in narrowed
 
 
 def test_the_best_of_several_capabilities_answers(home: Any, task: str) -> None:

@@ -124,7 +124,7 @@ def test_a_token_that_allows_nothing_is_said_to(home: Any) -> None:
     assert "will be refused" not in home(*present, "deck=d1", token=token).err
     warned = home(*present, "deck=d2", token=token)
     assert warned.token
-    assert 'this will be refused: this token allows slides.write only where deck is "d1"' in warned.err
+    assert 'this will be refused: the task\'s grant allows slides.write only where deck is "d1"' in warned.err
     assert "this will be refused: nothing is allowed by all" in home(*present, "deck=d1", token=none.token).err
     assert "speaks to crm, slides, not to hr" in home("verify", "--action", "hr.read", token=token, code=2).err
 

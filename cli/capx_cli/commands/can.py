@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import screen
+from capx_cli import screen, words
 from capx_cli.tokens import read_tokens, token_option
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def can(as_json: bool, token_file: str | None) -> None:
         for sentence in () if as_json else _may(left):
             screen.say(f"{left.audience} {sentence}")
         for why in left.why_nothing:
-            screen.note(f"at {left.audience}: nothing ({why})", screen.BAD)
+            screen.note(f"at {left.audience}: {words.nothing_at(left)} ({why})", screen.BAD)
     screen.note(_WARNING, screen.QUIET)
 
 

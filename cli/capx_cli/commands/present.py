@@ -72,16 +72,18 @@ def present(
 def _refused_by_itself(token: "Token", received: "Received") -> str | None:
     """Why this token refuses the call whatever a resource knows, as far as it says itself."""
     from capx.effective import effective
+    from capx.foresight import foresee, refusing
     from capx.present import ToolCall
-    from capx_caveats import Allow, Call, Facts
+    from capx_caveats import Call
 
-    left = effective(token, int(time.time()))
-    if left.why_nothing:
+    now = int(time.time())
+    left = effective(token, now)
+    if left.why_nothing and not left.untold:
         return left.why_nothing[0]
     if not isinstance(received, ToolCall):
         return None
-    refusal = Allow(left.entries).refusal(Facts(Call(received.action, received.args), 0, 0.0))
-    return None if refusal is None else f"this token {refusal.sentence}"
+    first = next(refusing(foresee(token, Call(received.action, received.args), now)), None)
+    return None if first is None else f"{first.whose} {first.why or first.sentence}"
 
 
 def chosen_audience(held: Collection[str], audience: str | None, action: str | None) -> str:

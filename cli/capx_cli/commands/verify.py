@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from capx.verifier import Explanation
     from capx_caveats import Call
 
+_OWN = (
+    "A service that knows what is not understood here may judge otherwise: its own caveats are unknown to this command."
+)
 _BARE = "A service would refuse this bare token: to it goes a presentation, made by capx present or capx call."
 
 
@@ -49,7 +52,8 @@ def verify(
 ) -> int:
     """Judge a token against a call, with the keys and the deaths of this home. Exits with 1 when it is denied.
 
-    Every restriction is shown with whose it is and whether it refuses. Nothing is used up, nothing recorded.
+    Every restriction is shown with whose it is and whether it refuses. Nothing is used up, nothing recorded. What only
+    a service understands, such as caveats of its own, is denied here and marked (?).
 
     Example: capx verify --action slides.write --arg deck=deck-42 --tenant Acme
     """
@@ -72,6 +76,8 @@ def verify(
         screen.as_json(_as_json(explanation, meant, call, bare=bare))
     else:
         _show(explanation, meant, call)
+    if not explanation.allowed and any(map(words.partly_understood, tokens)):
+        screen.note(_OWN)
     if bare:
         screen.note(_BARE)
     if any(refusal.code == "not_authentic" for refusal in explanation.refusals):
@@ -101,6 +107,8 @@ def _show(explanation: "Explanation", audience: str, call: "Call") -> None:
         screen.say("  its restrictions:", screen.QUIET)
     for one in explanation.restrictions:
         mark, style = ("ok", "") if one.refusal is None else ("NO", screen.BAD)
+        if one.refusal is not None and one.refusal.code == "not_understood":
+            mark, style = "? ", "yellow"
         screen.say(f"  {mark}  {whose(one.hop, one.hop_name)}: {one.sentence}", style)
 
 
