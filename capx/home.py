@@ -29,7 +29,9 @@ def create_home(given: Path | str | None = None) -> Path:
     store, keys = folder / STORE, folder / ROOT_KEYS
     if _holds_something(keys):
         if store.exists():
-            raise ConfigurationProblem(f"an authority lives in {folder} already")
+            raise ConfigurationProblem(
+                f"an authority lives in {folder} already: use it, or let CAPX_HOME name another folder"
+            )
         raise ConfigurationProblem(
             f"{keys} is there and its store is not: restore {store} from a backup, or move the keys away; "
             "a new store would have forgotten what was revoked"

@@ -84,6 +84,7 @@ def test_help_loads_neither_capx_nor_msgspec_nor_rich() -> None:
         (("present",), 2, "give either --action or --http"),
         (("revoke",), 2, "give either TARGET, or --held"),
         (("call", "http://127.0.0.1:1/"), 3, "no token was given"),
+        (("call", "127.0.0.1:8000/x"), 2, "'127.0.0.1:8000/x' is no URL of a service: it begins with https:// or"),
         (("keys", "export", "crm"), 3, "capx init"),
         (("shell-setup", "cmd"), 2, "is not one of"),
     ],

@@ -114,6 +114,7 @@ def test_a_token_made_to_multiply_is_described_as_any_other(home: Any, file: Fil
     assert home("diff", files[0], file("last", child.text)).out.count("  and only where  ") == 121
     assert home("inspect", token=child.text).out.count("  may ") == 900
     assert len(home("can", token=child.text).out.splitlines()) == 900
+    assert len(home("can", "--also", token=child.text).out.splitlines()) == 121
     call = ("--action", "crm.read", "--arg", "x:=1119")
     assert "args.x not: is 1119" in home("explain", *call, token=child.text, code=1).out
     home("present", *call, token=child.text)
@@ -150,7 +151,13 @@ def test_what_a_token_can_is_a_line_for_each_action(home: Any, task: str, slides
     assert "Nothing was verified" in said.err
     assert home("can", token=slides).out == 'slides slides.write where deck is "deck-42"\n'
     demanding = home("attenuate", "--where", "region=eu", token=task).token
-    assert home("can", token=demanding).out.splitlines()[0] == 'crm crm.read; and only where region is "eu"'
+    assert home("can", token=demanding).out.splitlines()[0] == "crm crm.read; and only where all of --also hold"
+    assert home("can", "--also", token=demanding).out.splitlines() == [
+        f'{audience} region is "eu"' for audience in ("crm", "slides")
+    ]
+    assert home("can", "--also", token=slides).out == ""
+    assert home("can", "--json", token=demanding).json[0]["also"] == ['region is "eu"']
+    home("can", "--json", "--also", token=demanding, code=2)
     view = home("can", "--json", token=slides).json
     assert view[0]["args"] == {"deck": ["eq", "deck-42"]}
     assert (view[0]["audience"], view[0]["action"], view[0]["tenant"]) == ("slides", "slides.write", "Acme")

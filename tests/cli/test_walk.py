@@ -157,7 +157,7 @@ def test_what_was_never_seen_is_revoked_and_said_to_be_unseen(home: Any) -> None
 
 def test_a_home_is_not_made_where_others_may_look(capx: Any) -> None:
     capx.home.mkdir(mode=0o755)
-    assert f"chmod go= {capx.home}" in capx("init", code=3).err
+    assert f"chmod 700 {capx.home}" in capx("init", code=3).err
     assert not list(capx.home.iterdir())
     capx.home.chmod(0o700)
     capx("init")
@@ -196,7 +196,8 @@ def test_doctor_finds_what_is_broken(capx: Any) -> None:
     said = capx("doctor", code=3).out
     assert said.count("root.keys") == 2  # once said, once in the cure
     assert "the log is broken at position 2" in said
-    assert "chmod go=" in said
+    assert "use it, or let CAPX_HOME name another folder" in capx("init", code=3).err
+    assert f"chmod 600 {capx.home}" in said
     assert "chmod 600" in capx("task", "list", code=3).err
 
 

@@ -56,6 +56,8 @@ def call(
         from capx import agent
     except ModuleNotFoundError as error:
         raise Unusable(f"capx call needs {error.name}: from a checkout, pip install '.[httpx]'") from None
+    if not url.lower().startswith(("http://", "https://")):
+        raise click.UsageError(f"{url!r:.200} is no URL of a service: it begins with https:// or http://")
     bundle = read_bundle(token_file)
     body = read_body(data, data_file)
     headers = {} if body is None else {"content-type": content_type}

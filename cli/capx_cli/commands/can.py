@@ -16,12 +16,14 @@ _WARNING = "Nothing was verified. For whom, until when, and by whom narrowed: ca
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Write JSON: an array of what may be done, each with its limits.")
+@click.option("--also", is_flag=True, help="List instead what is demanded of every call, a line each.")
 @token_option
-def can(as_json: bool, token_file: str | None) -> None:
+def can(as_json: bool, also: bool, token_file: str | None) -> None:
     """List what a token can still allow, a line for each action at each audience. Needs no key, verifies nothing.
 
     A line is the audience, a blank, the action, and where there are limits, ` where` and these in words: so that
-    `read audience action limits` reads it. A token that allows nothing has no lines; why is said on standard error.
+    `read audience action limits` reads it. Where a line ends in `and only where all of --also hold`, a call must satisfy
+    what --also lists besides. A token that allows nothing has no lines; why is said on standard error.
 
     Example: capx can --token-file slides.token | grep '^slides '
     """
@@ -29,10 +31,12 @@ def can(as_json: bool, token_file: str | None) -> None:
 
     now = int(time.time())
     found = [effective(token, now) for token in read_tokens(token_file)]
+    if as_json and also:
+        raise click.UsageError("give either --json, which holds what --also lists, or --also")
     if as_json:
         screen.as_json([_as_json(left, at) for left in found for at in range(len(_may(left)))])
     for left in found:
-        for sentence in () if as_json else _may(left):
+        for sentence in () if as_json else _demanded(left) if also else _may(left):
             screen.say(f"{left.audience} {sentence}")
         for why in left.why_nothing:
             screen.note(f"at {left.audience}: {words.nothing_at(left)} ({why})", screen.BAD)
@@ -40,8 +44,13 @@ def can(as_json: bool, token_file: str | None) -> None:
 
 
 def _may(left: "Effective") -> list[str]:
-    """Each entry with what is demanded of every call."""
-    return [] if left.why_nothing else ["; and only where ".join((e.sentence(), *left.also)) for e in left.entries]
+    """Each entry; what is demanded of every call besides may be long, and is not repeated for each."""
+    besides = "; and only where all of --also hold" if left.also else ""
+    return [] if left.why_nothing else [f"{entry.sentence()}{besides}" for entry in left.entries]
+
+
+def _demanded(left: "Effective") -> tuple[str, ...]:
+    return () if left.why_nothing else left.also
 
 
 def _as_json(left: "Effective", at: int) -> dict[str, Any]:

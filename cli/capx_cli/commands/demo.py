@@ -26,7 +26,7 @@ _DIFFERED = 1
 )
 @click.pass_context
 def demo(context: click.Context, as_json: bool, keep: Path | None) -> None:
-    """Run the Acme QBR, attacked: session-scoped beside execution-scoped.
+    """Run a quarterly business review (QBR) of Acme, attacked: session-scoped beside execution-scoped.
 
     Four services, their agents and an attacker's sink run in processes of their own, on the loopback interface
     alone. Exits with 1 if anything happened otherwise than expected.

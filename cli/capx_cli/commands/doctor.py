@@ -1,6 +1,7 @@
 """`capx doctor`: whether this home and this installation are sound."""
 
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -77,7 +78,8 @@ def _owned(what: str, path: Path, good: str) -> Finding:
     except OSError as error:
         return what, FAIL, f"{path}: {error.strerror}; capx init makes a home, CAPX_HOME says where"
     if os.name == "posix" and found.st_mode & 0o077:
-        return what, FAIL, f"{path} may be read by others: chmod go= {path}"
+        mode = "700" if stat.S_ISDIR(found.st_mode) else "600"
+        return what, FAIL, f"{path} may be read by others: chmod {mode} {path}"
     if os.name == "posix" and found.st_uid != os.getuid():
         return what, WARNING, f"{path} belongs to another user"
     return what, OK, good

@@ -27,4 +27,4 @@ def init() -> None:
 
 def _demand_private(folder: Path) -> None:
     if os.name == "posix" and folder.is_dir() and folder.stat().st_mode & 0o077:
-        raise Unusable(f"{folder} is there and open to others: chmod go= {folder}, or let CAPX_HOME name a new folder")
+        raise Unusable(f"{folder} is there and open to others: chmod 700 {folder}, or let CAPX_HOME name a new folder")
