@@ -27,13 +27,13 @@ from capx.home import create_home, open_parts
 from capx.keys import AudienceKeys, KeyRing, RootKey
 from capx.liveness import StoreLiveness
 from capx.log import Event, Place
+from capx.query import Query
 from capx.recorder import StoreRecorder
 from capx.replay import Replay
 from capx.store import TaskRecord, Writing
 from capx.store.sqlite import SQLiteStore
 from capx.task import is_final
 from capx.verifier import Verifier
-from capx.wanted import Wanted
 from capx_caveats import (
     Appendable,
     Caveat,
@@ -270,13 +270,13 @@ class Authority:
         `agent` is a label on the path of who acted, `action` may be a pattern, `since` is in Unix seconds; `denied`
         leaves out what was allowed. Read in pieces, like `log`. InvalidRequest for what no decision can be.
         """
-        wanted = Wanted(agent=agent, tenant=tenant, action=action, task=task, denied=denied, since=since)
+        query = Query(agent=agent, tenant=tenant, action=action, task=task, denied=denied, since=since)
         if task is not None:
             with self.store.read() as reading:
                 known_task(reading, task)
         if limit is None:
-            return filter(wanted.matches, self.log())
-        return reversed(list(islice(filter(wanted.matches, self.newest_first()), limit)))
+            return filter(query.matches, self.log())
+        return reversed(list(islice(filter(query.matches, self.newest_first()), limit)))
 
     def decision(self, decision_id: str) -> Event | None:
         """The event that recorded a decision; one made a moment ago elsewhere may not be written yet."""

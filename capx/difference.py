@@ -4,12 +4,11 @@ Laws: it is worked out from what the tokens say, without a key, as `capx.effecti
 The work is bounded.
 """
 
-import msgspec
 from msgspec import Struct
 
 from capx.capability import Token
 from capx.effective import Effective
-from capx.overlap import entries_in_common, simplest, size, work
+from capx.overlap import entries_in_common, simplest, size, spelled, work
 from capx_caveats import Entry
 
 _WORK = 2**18
@@ -36,8 +35,8 @@ def losses(parent: Effective, child: Effective) -> tuple[Loss, ...] | None:
     if parent.why_nothing:
         return ()
     still = () if child.why_nothing else child.entries
-    kept = set(map(_wire, still))
-    changed = tuple(entry for entry in parent.entries if _wire(entry) not in kept)
+    kept = set(map(spelled, still))
+    changed = tuple(entry for entry in parent.entries if spelled(entry) not in kept)
     if work(size(changed), len(changed), still) > _WORK:
         return None
     found = (Loss(entry, entries_in_common((entry,), still)) for entry in changed)
@@ -45,9 +44,5 @@ def losses(parent: Effective, child: Effective) -> tuple[Loss, ...] | None:
 
 
 def _whole(loss: Loss) -> bool:
-    whole = {_wire(entry) for entry in (loss.entry, *simplest((loss.entry,)))}
-    return any(_wire(entry) in whole for entry in loss.left)
-
-
-def _wire(entry: Entry) -> bytes:
-    return msgspec.json.encode(entry.wire())
+    whole = {spelled(entry) for entry in (loss.entry, *simplest((loss.entry,)))}
+    return any(spelled(entry) in whole for entry in loss.left)

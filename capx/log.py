@@ -36,7 +36,10 @@ class Event(Struct, frozen=True):
         return self.read(dict[str, Any])
 
     def read(self, kind: type[T]) -> T:
-        """The body as what an event of its kind holds, or the part of it that `kind` names; BrokenLog if it is not."""
+        """The body as what an event of its kind holds, or the part of it that `kind` names; BrokenLog if it is not.
+
+        Whoever reads names only the facts it looks at, and all others are passed over: views are partial by design.
+        """
         try:
             return msgspec.json.decode(self.body, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:

@@ -60,7 +60,7 @@ def work(written: int, entries: int, those: tuple[Entry, ...]) -> int:
 
 def size(entries: Iterable[Entry]) -> int:
     """How many bytes these entries are on the wire."""
-    return sum(len(_spelled(entry)) for entry in entries)
+    return sum(len(spelled(entry)) for entry in entries)
 
 
 def entries_in_common(these: Iterable[Entry], those: Iterable[Entry]) -> tuple[Entry, ...]:
@@ -75,7 +75,7 @@ def simplest(entries: Iterable[Entry]) -> tuple[Entry, ...]:
 
 
 def _once(entries: Iterable[Entry | None]) -> tuple[Entry, ...]:
-    found = {_spelled(entry): entry for entry in entries if entry is not None}
+    found = {spelled(entry): entry for entry in entries if entry is not None}
     free = {entry.pattern for entry in found.values() if entry.args is UNSET}
     return tuple(entry for entry in found.values() if not _covered(entry, free))
 
@@ -174,12 +174,13 @@ def _flat(constraints: Iterable[AnyConstraint]) -> Iterable[AnyConstraint]:
 
 
 def _distinct(parts: Iterable[AnyConstraint]) -> list[AnyConstraint]:
-    # By their bytes, since `eq true` and `eq 1` are equal as Python values; sorted, so that like stands by like.
-    spelled = {_spelled(part): part for part in parts}
-    return sorted(spelled.values(), key=lambda part: type(part).__name__)
+    # Sorted, so that like stands by like.
+    found = {spelled(part): part for part in parts}
+    return sorted(found.values(), key=lambda part: type(part).__name__)
 
 
-def _spelled(what: Entry | AnyConstraint) -> bytes:
+def spelled(what: Entry | AnyConstraint) -> bytes:
+    """The bytes that tell two apart: `eq true` and `eq 1` are equal as Python values."""
     return msgspec.json.encode(what.wire())
 
 
@@ -197,7 +198,7 @@ def _one_of(parts: list[AnyConstraint]) -> AnyConstraint | None:
     judges = [part for part in parts if type(part) not in _LISTS]
     allowed = [set(map(_key, literals)) for literals in lists[1:]]
     left = tuple(literal for literal in lists[0] if all(_key(literal) in keys for keys in allowed))
-    if len(left) * sum(len(_spelled(part)) for part in judges) > _JUDGEMENTS:
+    if len(left) * sum(len(spelled(part)) for part in judges) > _JUDGEMENTS:
         return _all_of([In(left), *judges])
     for part in judges:
         left = tuple(literal for literal in left if part.judge(literal) is True)

@@ -30,8 +30,8 @@ from capx_caveats import (
     where,
 )
 from capx_caveats.schema import BEYOND, block_schema
-from capx_cli import arguments
 from capx_cli.main import run
+from capx_cli.typed import _PREFIXES  # pyright: ignore[reportPrivateUsage] # has no other list
 from tests import strategies
 from tests.caveats.test_vocabulary import EVERYTHING, NOT_UNDERSTOOD
 from tests.reference import page
@@ -81,7 +81,7 @@ def test_every_builder_and_every_way_to_type_a_caveat_has_an_example() -> None:
     inner = {"as_entry", "resolved"}
     assert {name for name in here - inner if not name.startswith("_") and f"{name}(" not in calls} == set()
     assert {each.opts[0] for each in page.options.params if each.opts[0] not in f"{typed} --with"} == set()
-    assert {prefix for prefix in arguments._PREFIXES if f"{prefix}:" not in typed} == set()  # pyright: ignore[reportPrivateUsage] # has no other list
+    assert {prefix for prefix in _PREFIXES if f"{prefix}:" not in typed} == set()
 
 
 def test_an_option_that_means_another_thing_is_no_example() -> None:

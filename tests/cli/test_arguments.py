@@ -32,7 +32,7 @@ from capx_caveats import (
     Url,
     Where,
 )
-from capx_cli.arguments import arguments, named_constraint
+from capx_cli.typed import arguments, named_constraint
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ def can(as_json: bool, also: bool, token_file: str | None) -> None:
     """List what a token can still allow, a line for each action at each audience. Needs no key, verifies nothing.
 
     A line is the audience, a blank, the action, and where there are limits, ` where` and these in words: so that
-    `read audience action limits` reads it. Where a line ends in `and only where all of --also hold`, a call must satisfy
-    what --also lists besides. A token that allows nothing has no lines; why is said on standard error.
+    `read audience action limits` reads it. Where a line ends in `and only where all of --also hold`, a call must
+    satisfy what --also lists besides. A token that allows nothing has no lines; why is said on standard error.
 
     Example: capx can --token-file slides.token | grep '^slides '
     """

@@ -26,15 +26,7 @@ _MARKS = {"ok": ("ok", ""), "refuses": ("NO", screen.BAD), "open": _OPEN, "not_u
 
 
 @click.command()
-@arguments.call_options
-@click.option("--tenant", metavar="NAME", help="The tenant that the resource would state; else that is left open.")
-@click.option(
-    "--attribute",
-    "attributes",
-    multiple=True,
-    metavar="NAME=TEXT",
-    help="An attribute that the resource would state: region=eu is text, level:=3 is JSON. Repeatable.",
-)
+@arguments.stated_call
 @click.option(
     "--audience",
     shell_complete=completion.held,
@@ -44,10 +36,7 @@ _MARKS = {"ok": ("ok", ""), "refuses": ("NO", screen.BAD), "open": _OPEN, "not_u
 @token_option
 def explain(
     *,
-    action: str | None,
-    args: tuple[str, ...],
-    tenant: str | None,
-    attributes: tuple[str, ...],
+    call: "Call",
     audience: str | None,
     as_json: bool,
     token_file: str | None,
@@ -61,14 +50,10 @@ def explain(
     Example: capx explain --action slides.write --arg deck=deck-42
     """
     from capx.foresight import foresee
-    from capx_caveats import Call
 
-    if action is None:
-        raise click.UsageError("Missing option '--action'")
-    call = Call(action, arguments.arguments(args), tenant=tenant, attributes=arguments.arguments(attributes))
     tokens = read_tokens(token_file)
     held = tuple(dict.fromkeys(token.audience for token in tokens))
-    meant = chosen_audience(held, audience, action)
+    meant = chosen_audience(held, audience, call.action)
     if meant not in held:
         raise click.UsageError(f"this token speaks to {', '.join(held)}, not to {meant}: choose with --audience")
     now = int(time.time())

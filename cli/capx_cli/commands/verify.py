@@ -24,15 +24,7 @@ _BARE = "A service would refuse this bare token: to it goes a presentation, made
 
 
 @click.command()
-@arguments.call_options
-@click.option("--tenant", metavar="NAME", help="The tenant of the call.")
-@click.option(
-    "--attribute",
-    "attributes",
-    multiple=True,
-    metavar="NAME=TEXT",
-    help="An attribute of the call: region=eu is text, level:=3 is JSON. Repeatable.",
-)
+@arguments.stated_call
 @click.option(
     "--audience",
     shell_complete=completion.held,
@@ -42,10 +34,7 @@ _BARE = "A service would refuse this bare token: to it goes a presentation, made
 @token_option
 def verify(
     *,
-    action: str | None,
-    args: tuple[str, ...],
-    tenant: str | None,
-    attributes: tuple[str, ...],
+    call: "Call",
     audience: str | None,
     as_json: bool,
     token_file: str | None,
@@ -59,14 +48,10 @@ def verify(
     """
     from capx.authority import Authority
     from capx.home import home_folder
-    from capx_caveats import Call
 
-    if action is None:
-        raise click.UsageError("Missing option '--action'")
-    call = Call(action, arguments.arguments(args), tenant=tenant, attributes=arguments.arguments(attributes))
     tokens = read_tokens(token_file)
     held = tuple(dict.fromkeys(token.audience for token in tokens))
-    meant = chosen_audience(held, audience, action)
+    meant = chosen_audience(held, audience, call.action)
     if audience is None and meant not in held:
         raise click.UsageError(f"this token speaks to {', '.join(held)}, not to {meant}: choose with --audience")
     bare = words.presented(tokens[0]) is None

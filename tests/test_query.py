@@ -12,7 +12,7 @@ import pytest
 from capx.authority import Authority
 from capx.errors import InvalidRequest
 from capx.log import BrokenLog, Event
-from capx.wanted import Wanted
+from capx.query import Query
 
 BODY = {
     "outcome": "denied",
@@ -44,7 +44,7 @@ def event(kind: str = "decision", at: int = 1_000, **facts: object) -> Event:
     ],
 )
 def test_a_decision_that_fits_is_found(asked: dict[str, Any]) -> None:
-    assert Wanted(**asked).matches(event())
+    assert Query(**asked).matches(event())
 
 
 @pytest.mark.parametrize(
@@ -63,15 +63,15 @@ def test_a_decision_that_fits_is_found(asked: dict[str, Any]) -> None:
     ],
 )
 def test_one_that_does_not_fit_in_one_respect_is_not(asked: dict[str, Any]) -> None:
-    assert not Wanted(**asked).matches(event())
+    assert not Query(**asked).matches(event())
 
 
 def test_what_was_allowed_is_no_denial_and_what_is_unknown_fits_nothing_that_is_asked_for() -> None:
-    assert not Wanted(denied=True).matches(event(outcome="allowed"))
-    assert Wanted().matches(event(action=None, task=None, tenant=None))
-    for asked in (Wanted(action="crm.*"), Wanted(task="T"), Wanted(tenant="Acme")):
+    assert not Query(denied=True).matches(event(outcome="allowed"))
+    assert Query().matches(event(action=None, task=None, tenant=None))
+    for asked in (Query(action="crm.*"), Query(task="T"), Query(tenant="Acme")):
         assert not asked.matches(event(action=None, task=None, tenant=None))
-    assert not Wanted().matches(event(kind="task_opened"))
+    assert not Query().matches(event(kind="task_opened"))
 
 
 @pytest.mark.parametrize(
@@ -79,13 +79,13 @@ def test_what_was_allowed_is_no_denial_and_what_is_unknown_fits_nothing_that_is_
 )
 def test_what_no_decision_can_be_is_refused(asked: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest, match="no decision is found by it"):
-        Wanted(**asked)
+        Query(**asked)
 
 
 def test_a_decision_that_cannot_be_read_is_a_broken_log_not_a_miss() -> None:
     broken = Event(7, 1, "decision", b'{"outcome": 3}', bytes(32))
     with pytest.raises(BrokenLog, match="position 7"):
-        Wanted(denied=True).matches(broken)
+        Query(denied=True).matches(broken)
 
 
 @pytest.fixture

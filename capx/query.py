@@ -4,8 +4,6 @@ Laws: an event is decoded only as far as the question goes. What is asked for is
 of those who delegated, so a like-looking one is another.
 """
 
-from typing import Any
-
 from msgspec import Struct
 
 from capx.errors import InvalidRequest
@@ -21,7 +19,7 @@ class _Recorded(Struct, frozen=True):
     hops: tuple[str, ...] = ()
 
 
-class Wanted(Struct, frozen=True, kw_only=True):
+class Query(Struct, frozen=True, kw_only=True):
     """What a decision must be to be found; InvalidRequest for what no decision can be.
 
     `agent` is a label anywhere on the path of who acted, `action` an action or a pattern such as `crm.*`, `since` in
@@ -52,9 +50,9 @@ class Wanted(Struct, frozen=True, kw_only=True):
         return self._fits(event.read(_Recorded))
 
     def _fits(self, recorded: _Recorded) -> bool:
-        asked: tuple[tuple[Any, Any], ...] = ((self.tenant, recorded.tenant), (self.task, recorded.task))
         return (
-            all(wanted is None or wanted == found for wanted, found in asked)
+            self.tenant in {None, recorded.tenant}
+            and self.task in {None, recorded.task}
             and (self.agent is None or self.agent in recorded.hops)
             and (self.action is None or (recorded.action is not None and Entry(self.action).matches(recorded.action)))
             and not (self.denied and recorded.outcome == "allowed")
