@@ -3,7 +3,8 @@
 Laws: the gate comes first, so that a stranger meets no other dependency, no validation and no schema. Then the
 validated arguments are judged: path, query and body, never headers, cookies or what is injected. What cannot be
 told apart as an argument must be named with `args=`, or the endpoint cannot be made. Of a model every field is
-judged as the endpoint gets it, whatever the model leaves out when it is written as JSON.
+judged as the endpoint gets it, whatever the model leaves out when it is written as JSON; a type that can keep what
+callers sent out of its fields needs `args=` too.
 """
 
 import functools
@@ -11,7 +12,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import PurePath
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 from fastapi import Depends
 from fastapi.dependencies.utils import get_dependant
@@ -20,9 +21,10 @@ from pydantic import AnyUrl, BaseModel, RootModel
 from capx.decision import Allowed
 from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.guard.check import Check, SyncCheck
-from capx.guard.facts import Derived, Tenancy, demand_derivable, derive, plain
+from capx.guard.facts import Derived, Tenancy, demand_derivable, derive
 from capx.guard.inputs import shown, unnamed
 from capx.guard.passage import Passage
+from capx.guard.values import plain
 from capx_caveats import JSON, Refusal, is_action
 
 GATE: Final = "capx_passage"
@@ -81,7 +83,7 @@ class Mark:
             stated: Any = derive(self._args, arguments)
             if not isinstance(stated, Mapping):
                 raise self._problem(f"`args=` gave a {type(stated).__name__}, and not names and values")
-            return {name: plain(name, value, _model) for name, value in stated.items()}
+            return {name: plain(name, value, _model) for name, value in cast("Mapping[str, Any]", stated).items()}
         return {outside: plain(name, arguments[name], _model) for name, outside in self._arguments.items()}
 
     def judge(self, current: Passage, arguments: dict[str, Any]) -> None:
@@ -188,17 +190,26 @@ def mark_of(endpoint: object) -> Mark | None:
 
 
 def _model(value: Any) -> Any:
-    if isinstance(value, RootModel):
-        return vars(value)["root"]
     if isinstance(value, BaseModel):
-        fields = {name: vars(value)[name] for name in type(value).model_fields}
-        extra = value.model_extra or {}
-        if fields.keys() & extra.keys():
-            raise TypeError("a member has the name of a field that is called otherwise, so neither can be told apart")
-        return fields | extra
+        return _held(value)
     if isinstance(value, _SPELT):
         return str(value)
     raise TypeError(f"a {type(value).__name__} is not converted to JSON")
+
+
+def _held(model: BaseModel) -> Any:
+    """All that a model holds but what it computes, which is no more than it holds."""
+    if model.__pydantic_private__:
+        raise TypeError(f"a {type(model).__name__} holds private attributes: state what is judged, as by `model_dump`")
+    held = {name: part for name, part in vars(model).items() if not _computed(model, name)}
+    extra = model.model_extra or {}
+    if held.keys() & extra.keys():
+        raise TypeError("a member has the name of a field that is called otherwise, so neither can be told apart")
+    return held["root"] if isinstance(model, RootModel) and held.keys() == {"root"} else held | extra
+
+
+def _computed(model: BaseModel, name: str) -> bool:
+    return isinstance(getattr(type(model), name, None), functools.cached_property)
 
 
 def _passage(arguments: dict[str, Any]) -> Passage:

@@ -1,16 +1,13 @@
 """What a guard states about a call: which of a function's arguments, whose tenant.
 
-Law: arguments are judged as they will be executed, defaults filled in; what is no JSON is converted in plain
-sight or refused.
+Law: arguments are judged as they will be executed, defaults filled in.
 """
 
 import enum
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-import msgspec
-
-from capx.errors import ConfigurationProblem, InvalidRequest
+from capx.errors import ConfigurationProblem
 from capx_caveats import JSON, is_label
 
 
@@ -27,15 +24,6 @@ Tenancy = str | Granted | Callable[..., str | None] | None
 """A call's tenant: a constant, GRANTED, or a function of some of the arguments, by their names."""
 Derived = Mapping[str, JSON] | Callable[..., Mapping[str, JSON]] | None
 """Facts by name: constant, or a function of some of the arguments, by their names."""
-
-
-def plain(name: str, value: Any, hook: Callable[[Any], Any] | None = None) -> JSON:
-    """The JSON value of an argument, times as RFC 3339 and structs as objects; InvalidRequest if there is none."""
-    try:
-        converted: JSON = msgspec.to_builtins(value, enc_hook=hook)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequest(f"the argument {name!r} cannot be judged, as it is no JSON value: {error}") from None
-    return converted
 
 
 def derive(derivation: Any, arguments: Mapping[str, Any]) -> Any:

@@ -5,14 +5,14 @@ Law: what a guard cannot tell apart as an argument is a problem to be named, nev
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Any, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from fastapi import params
 from fastapi.dependencies.models import Dependant
-from pydantic import BaseModel, Secret, SecretBytes, SecretStr
+from pydantic import BaseModel
 
-SECRETS = (Secret, SecretBytes, SecretStr)
-"""Types that show something else than they hold."""
+from capx.guard.concealed import concealed
 
 
 def unnamed(dependant: Dependant, gate: Callable[..., Awaitable[object]]) -> Iterator[str]:
@@ -49,8 +49,8 @@ def _misnamed(dependant: Dependant) -> Iterator[str]:
     for field in (*dependant.path_params, *dependant.query_params, *dependant.body_params):
         if (other := named.setdefault(shown(field), field.name)) != field.name:
             yield f"the parameters {other} and {field.name} are both {shown(field)} to callers: name them apart"
-        if _holds_secret(field.field_info.annotation, {}):
-            yield f"the parameter {field.name} holds a secret, which no caveat may see: judge others with `args=`"
+        if problem := next(concealed(field.field_info.annotation), None):
+            yield f"the parameter {field.name} {problem}"
 
 
 def shown(field: Any) -> str:
@@ -69,20 +69,6 @@ def _connections(dependant: Dependant) -> Iterable[str]:
         yield from _connections(dependency)
 
 
-def _holds_secret(annotation: Any, seen: dict[int, Any]) -> bool:
-    """Whether a type, or one within it, is of `SECRETS`; models may hold themselves."""
-    if id(annotation) in seen:
-        return False
-    seen[id(annotation)] = annotation
-    kind: Any = get_origin(annotation) or annotation
-    if inspect.isclass(kind) and issubclass(kind, SECRETS):
-        return True
-    inner: list[Any] = [*get_args(annotation), getattr(annotation, "__value__", None)]
-    if inspect.isclass(kind) and issubclass(kind, BaseModel):
-        inner += [field.annotation for field in kind.model_fields.values()]
-    return any(_holds_secret(part, seen) for part in inner)
-
-
 def _inputs(dependant: Dependant) -> Iterable[str]:
     for field in (*dependant.path_params, *dependant.query_params, *dependant.body_params):
         yield field.name
@@ -95,4 +81,7 @@ def _embedded(info: Any) -> bool:
 
 
 def _is_model(annotation: Any) -> bool:
+    """Whether FastAPI reads the members of a model where it would read one value: also for a union with one."""
+    if get_origin(annotation) in (Annotated, Union, UnionType):
+        return any(map(_is_model, get_args(annotation)))
     return inspect.isclass(annotation) and issubclass(annotation, BaseModel)

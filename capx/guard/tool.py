@@ -15,8 +15,9 @@ from capx.capability import Capability
 from capx.court import Admitted
 from capx.decision import NO_TOKEN, Allowed, Denied
 from capx.errors import ConfigurationProblem
-from capx.guard.facts import GRANTED, Derived, Tenancy, demand_derivable, derive, plain
+from capx.guard.facts import GRANTED, Derived, Tenancy, demand_derivable, derive
 from capx.guard.passage import stated
+from capx.guard.values import plain
 from capx.present import ToolCall
 from capx.verifier import Verifier
 from capx_caveats import JSON, Refusal, is_action

@@ -1,0 +1,340 @@
+"""What of an endpoint's arguments is judged, over real HTTP: nothing that callers sent is kept from caveats."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Generic, NamedTuple, NewType, TypeVar
+
+import fastapi.dependencies.utils
+import httpx
+import pytest
+from fastapi import Body, FastAPI, Form, Query
+from pydantic import (
+    AfterValidator,
+    AnyUrl,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Json,
+    PrivateAttr,
+    RootModel,
+    SecretStr,
+    computed_field,
+    model_validator,
+)
+from pydantic.dataclasses import dataclass as checked_dataclass
+from typing_extensions import TypeAliasType, TypedDict
+
+from capx.agent import http
+from capx.authority import Authority
+from capx.decision import Allowed
+from capx.errors import ConfigurationProblem
+from capx.guard.fastapi import FastAPIGuard
+from capx_caveats import Entry, action, fields
+from tests.serving import served
+
+LOOSE = ConfigDict(extra="allow")
+
+
+@checked_dataclass(config=LOOSE)
+class LooseRecord:
+    a: int
+
+
+@dataclasses.dataclass
+class Marked:
+    a: int
+
+    def __post_init__(self) -> None:
+        self.granted = "admin"
+
+
+@dataclasses.dataclass
+class WithInitVar:
+    a: int
+    role: dataclasses.InitVar[str] = "user"
+
+    def __post_init__(self, role: str) -> None:
+        self.granted = role
+
+
+@dataclasses.dataclass
+class Unfilled:
+    a: int
+    late: int = dataclasses.field(init=False)
+
+
+class LooseDict(TypedDict):
+    __pydantic_config__ = LOOSE  # type: ignore[misc] # how pydantic is told
+
+    a: int
+
+
+class Pair(NamedTuple):
+    a: int
+    b: int = 2
+
+
+class Keeping(BaseModel):
+    a: int
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def keep(cls, sent: Any, handler: Callable[[Any], Any]) -> Any:
+        made = handler(sent)
+        object.__setattr__(made, "sent", sent)
+        return made
+
+
+class Initiated(BaseModel):
+    a: int
+
+    def __init__(self, **sent: Any) -> None:
+        super().__init__(**sent)
+        object.__setattr__(self, "sent", sent)
+
+
+class Summed(BaseModel):
+    a: int
+
+    @computed_field
+    def twice(self) -> int:
+        return 2 * self.a
+
+    @functools.cached_property
+    def thrice(self) -> object:
+        return object()
+
+    @model_validator(mode="after")
+    def ask(self) -> "Summed":
+        assert self.thrice
+        return self
+
+
+class Cat(BaseModel):
+    kind: Annotated[str, Field(pattern="cat")] = "cat"
+
+
+class Dog(BaseModel):
+    model_config = LOOSE
+
+    kind: Annotated[str, Field(pattern="dog")] = "dog"
+
+
+T = TypeVar("T")
+
+
+class Box(BaseModel, Generic[T]):
+    held: T
+
+
+class Private(BaseModel):
+    a: int
+    _sent: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def keep(cls, sent: Any, handler: Callable[[Any], Any]) -> Any:
+        made = handler(sent)
+        made._sent = sent
+        return made
+
+
+class Slotted(BaseModel):
+    __slots__ = ("role",)
+
+    a: int
+
+
+def made_private(sent: Any) -> Private:
+    return Private.model_validate(sent)
+
+
+def in_bytes(sent: str) -> bytes:
+    return sent.encode()
+
+
+def in_parts(sent: str) -> Any:
+    return memoryview(sent.encode())
+
+
+class Text(str):
+    """A text that may hold more."""
+
+
+def more_than_a_list(sent: list[int]) -> Any:
+    class Listed(list[int]):
+        role = "user"
+
+    made = Listed(sent)
+    made.role = "admin"
+    return made
+
+
+def spelt_alike(sent: Any) -> Any:
+    return {Path("/etc"): 1, "/etc": sent}
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Authority]:
+    with Authority.temporary() as authority:
+        yield authority
+
+
+@pytest.fixture(scope="module")
+def guard(lab: Authority) -> FastAPIGuard:
+    return FastAPIGuard(lab.verifier("crm"))
+
+
+def taking(kind: Any) -> Callable[..., Any]:
+    """An endpoint that takes one member `x` of a body, and answers what was judged of it."""
+
+    async def judged(x: Any, allowed: Allowed) -> Any:
+        return allowed.call.args["x"]
+
+    judged.__annotations__ = {"x": kind, "allowed": Allowed}
+    return judged
+
+
+def answer(lab: Authority, kind: Any, sent: Any, allow: str | Entry = "crm.x") -> httpx.Response:
+    app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
+    guard.protect(app)
+    app.post("/x")(guard.action("crm.x")(taking(Annotated[kind, Body(embed=True)])))
+    with served(app) as origin, http({origin: "crm"}, lab.open(allow=[allow]).bundle, base_url=origin) as client:
+        return client.post("/x", json={"x": sent})
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent", "judged"),
+    [
+        (LooseRecord, {"a": 1, "b": "more"}, {"a": 1, "b": "more"}),
+        (LooseRecord, {"a": 1, "__dict__": {}}, {"a": 1, "__dict__": {}}),
+        (list[LooseRecord], [{"a": 1, "b": 2}], [{"a": 1, "b": 2}]),
+        (RootModel[list[LooseRecord]], [{"a": 1, "b": 2}], [{"a": 1, "b": 2}]),
+        (Box[LooseRecord], {"held": {"a": 1, "b": 2}}, {"held": {"a": 1, "b": 2}}),
+        (Json[LooseRecord], '{"a": 1, "b": 2}', {"a": 1, "b": 2}),
+        (Marked, {"a": 1}, {"a": 1, "granted": "admin"}),
+        (Unfilled, {"a": 1}, {"a": 1}),
+        (LooseDict, {"a": 1, "b": 2}, {"a": 1, "b": 2}),
+        (Pair, {"a": 1}, [1, 2]),
+        (Keeping, {"a": 1, "b": 2}, {"a": 1, "sent": {"a": 1, "b": 2}}),
+        (Initiated, {"a": 1, "b": 2}, {"a": 1, "sent": {"a": 1, "b": 2}}),
+        (Summed, {"a": 1}, {"a": 1}),
+        (Cat | Dog, {"kind": "dog", "b": 2}, {"kind": "dog", "b": 2}),
+        (Dog, {"model_extra": 1, "root": 2, "_c": 3}, {"kind": "dog", "model_extra": 1, "root": 2, "_c": 3}),
+        (Decimal, "100.0", "100.0"),
+        (AnyUrl, "http://a:80", "http://a/"),
+    ],
+)
+def test_all_that_a_value_holds_is_judged(lab: Authority, kind: Any, sent: Any, judged: Any) -> None:
+    assert answer(lab, kind, sent).json() == judged
+
+
+@pytest.mark.parametrize("kind", [LooseRecord, Keeping, Initiated, LooseDict, Dog])
+def test_a_member_that_was_not_declared_does_not_pass_the_closed_world_of_fields(lab: Authority, kind: Any) -> None:
+    named = {"kind": "dog"} if kind is Dog else {"a": 1}
+    response = answer(lab, kind, {"a": 1, "kind": "dog", "b": "more"}, action("crm.x", x=fields(named)))
+    assert (response.status_code, response.json()["code"]) == (403, "argument_refused")
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent", "why"),
+    [
+        (bytes, "secret", "bytes are no text"),
+        (dict[bytes, int], {"a": 1}, "bytes are no text"),
+        (Annotated[str, AfterValidator(in_bytes)], "secret", "bytes are no text"),
+        (Annotated[str, AfterValidator(in_parts)], "secret", "bytes are no text"),
+        (Annotated[str, AfterValidator(Text)], "a", "a Text is not converted"),
+        (Annotated[Any, AfterValidator(made_private)], {"a": 1, "b": 2}, "private attributes"),
+        (Annotated[list[int], AfterValidator(more_than_a_list)], [1], "more than its elements"),
+        (Annotated[int, AfterValidator(spelt_alike)], 1, "spelt alike"),
+    ],
+)
+def test_what_is_not_seen_as_the_endpoint_gets_it_is_refused(lab: Authority, kind: Any, sent: Any, why: str) -> None:
+    response = answer(lab, kind, sent)
+    assert (response.status_code, response.json()["code"]) == (403, "argument_refused")
+    assert why in response.json()["detail"]
+
+
+def test_bytes_are_judged_by_what_args_says_of_them(lab: Authority) -> None:
+    app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
+    guard.protect(app)
+
+    def its_text(x: bytes) -> dict[str, Any]:
+        return {"x": x.decode()}
+
+    app.post("/x")(guard.action("crm.x", args=its_text)(taking(Annotated[bytes, Body(embed=True)])))
+    task = lab.open(allow=[action("crm.x", x="ours")])
+    with served(app) as origin, http({origin: "crm"}, task.bundle, base_url=origin) as client:
+        assert client.post("/x", json={"x": "ours"}).json() == "ours"
+        assert client.post("/x", json={"x": "secret"}).status_code == 403
+
+
+@dataclasses.dataclass
+class Holding:
+    secret: SecretStr
+
+
+class HoldingDict(TypedDict):
+    within: WithInitVar
+
+
+class HoldingTuple(NamedTuple):
+    within: WithInitVar
+
+
+class Unreadable(NamedTuple):
+    within: "Nowhere"  # type: ignore[name-defined] # noqa: F821 # the fact under test
+
+
+Alias = TypeAliasType("Alias", list[WithInitVar])
+B = TypeVar("B", bound=WithInitVar)
+C = TypeVar("C", int, WithInitVar)
+
+
+class BoundBox(BaseModel, Generic[B]):
+    held: B
+
+
+class EitherBox(BaseModel, Generic[C]):
+    held: C
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        (WithInitVar, "whose role is no field"),
+        (list[WithInitVar], "whose role is no field"),
+        (WithInitVar | None, "whose role is no field"),
+        (Json[WithInitVar], "whose role is no field"),
+        (Box[WithInitVar], "whose role is no field"),
+        (BoundBox, "whose role is no field"),
+        (EitherBox, "whose role is no field"),
+        (NewType("Renamed", WithInitVar), "whose role is no field"),
+        (Alias, "whose role is no field"),
+        (HoldingDict, "whose role is no field"),
+        (HoldingTuple, "whose role is no field"),
+        (Private, "has private attributes"),
+        (dict[str, Private], "has private attributes"),
+        (Slotted, "has private attributes"),
+        (Holding, "holds a secret"),
+        (Unreadable, "cannot be read"),
+    ],
+)
+def test_a_type_that_can_conceal_what_was_sent_cannot_be_an_argument(guard: FastAPIGuard, kind: Any, why: str) -> None:
+    endpoint = taking(Annotated[kind, Body(embed=True)])
+    with pytest.raises(ConfigurationProblem, match=f"{why}.*args="):
+        guard.action("crm.x")(endpoint)
+    guard.action("crm.x", args={"x": 1})(endpoint)
+
+
+@pytest.mark.parametrize("where", [Query(), Form()])
+@pytest.mark.parametrize("kind", [Dog, Dog | None])
+def test_a_model_whose_members_come_one_by_one_is_no_argument(
+    guard: FastAPIGuard, monkeypatch: pytest.MonkeyPatch, kind: Any, where: Any
+) -> None:
+    monkeypatch.setattr(fastapi.dependencies.utils, "ensure_multipart_is_installed", lambda: None)
+    with pytest.raises(ConfigurationProblem, match="args="):
+        guard.action("crm.x")(taking(Annotated[kind, where]))
