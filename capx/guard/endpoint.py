@@ -198,18 +198,12 @@ def _model(value: Any) -> Any:
 
 
 def _held(model: BaseModel) -> Any:
-    """All that a model holds but what it computes, which is no more than it holds."""
     if model.__pydantic_private__:
         raise TypeError(f"a {type(model).__name__} holds private attributes: state what is judged, as by `model_dump`")
-    held = {name: part for name, part in vars(model).items() if not _computed(model, name)}
-    extra = model.model_extra or {}
+    held, extra = vars(model), model.model_extra or {}
     if held.keys() & extra.keys():
         raise TypeError("a member has the name of a field that is called otherwise, so neither can be told apart")
     return held["root"] if isinstance(model, RootModel) and held.keys() == {"root"} else held | extra
-
-
-def _computed(model: BaseModel, name: str) -> bool:
-    return isinstance(getattr(type(model), name, None), functools.cached_property)
 
 
 def _passage(arguments: dict[str, Any]) -> Passage:

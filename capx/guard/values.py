@@ -17,7 +17,8 @@ from capx_caveats import JSON
 Hook = Callable[[Any], Any]
 """Opens one value of a type that is not known here; TypeError if it cannot."""
 
-_SCALARS: Final = (str, int, float, bool, type(None))
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+_BARE: Final = frozenset({dict, list, tuple, set, frozenset})
 
 
 def plain(name: str, value: Any, hook: Hook | None = None) -> JSON:
@@ -31,7 +32,14 @@ def plain(name: str, value: Any, hook: Hook | None = None) -> JSON:
 def _members(value: Any, declared: Iterable[str]) -> dict[str, Any]:
     """What a value holds by name: what is declared and there, and what else was put into it."""
     there = {name: getattr(value, name) for name in declared if hasattr(value, name)}
-    return getattr(value, "__dict__", {}) | there
+    return _state(value) | there
+
+
+def _state(value: Any) -> dict[str, Any]:
+    """What a value holds in its dictionary and in its slots, whatever its class makes of that."""
+    state = cast("dict[str, Any] | tuple[dict[str, Any] | None, ...] | None", object.__getstate__(value))
+    parts = state if isinstance(state, tuple) else (state,)
+    return {name: held for part in parts for name, held in (part or {}).items()}
 
 
 def _seen(value: Any, hook: Hook | None) -> JSON:
@@ -40,12 +48,12 @@ def _seen(value: Any, hook: Hook | None) -> JSON:
         return value  # type: ignore[no-any-return] # one of the scalars of JSON
     if isinstance(value, enum.Enum):
         return _seen(value.value, hook)
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        raise TypeError("bytes are no text, and the service has not stated what is judged of them")
     if issubclass(kind, (dict, list, tuple, set, frozenset)):
-        if getattr(value, "__dict__", None):
+        if kind not in _BARE and _state(value):
             raise TypeError(f"a {kind.__name__} holds more than its elements")
         return _object(value, hook) if issubclass(kind, dict) else [_seen(element, hook) for element in value]
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        raise TypeError("bytes are no text, and the service has not stated what is judged of them")
     if isinstance(value, msgspec.Struct):
         return _struct(value, hook)
     if (declared := _declared(kind)) is not None:

@@ -58,8 +58,12 @@ class Row:
     inner: "Row | None" = None
 
 
+class Slot:
+    __slots__ = ("role",)
+
+
 @dataclasses.dataclass(slots=True)
-class Narrow:
+class Narrow(Slot):
     id: int
 
 
@@ -80,6 +84,10 @@ class Size(enum.IntEnum):
 class Named(dict[str, int]): ...
 
 
+class Listed(list[int]):
+    __slots__ = ("role",)
+
+
 def grown(value: Any, **more: Any) -> Any:
     for name, part in more.items():
         setattr(value, name, part)
@@ -96,6 +104,7 @@ def grown(value: Any, **more: Any) -> Any:
         (grown(Growing(1), role="admin"), {"x": 1, "role": "admin"}),
         (grown(Row(1, Row(2)), role="admin"), {"_id": 1, "inner": {"_id": 2, "inner": None}, "role": "admin"}),
         ([Narrow(1)], [{"id": 1}]),
+        (grown(Narrow(1), role="admin"), {"id": 1, "role": "admin"}),
         (Pair(1, Row(2)), [1, {"_id": 2, "inner": None}]),
         ({Colour.RED: {Size.BIG}}, {"red": [3]}),
         (Named(a=1), {"a": 1}),
@@ -125,7 +134,15 @@ def holding_itself() -> list[Any]:
 
 @pytest.mark.parametrize(
     "value",
-    [object(), grown(Named(a=1), b=2), {Colour.RED: 1, "red": 2}, {(1, 2): 3}, holding_itself(), type("T", (str,), {})],
+    [
+        object(),
+        grown(Named(a=1), b=2),
+        grown(Listed(), role=1),
+        {Colour.RED: 1, "red": 2},
+        {(1, 2): 3},
+        holding_itself(),
+        type("T", (str,), {}),
+    ],
 )
 def test_what_cannot_be_seen_whole_is_no_argument(value: Any) -> None:
     with pytest.raises(InvalidRequest, match="'x' cannot be judged"):
