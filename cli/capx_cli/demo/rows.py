@@ -12,8 +12,8 @@ from capx.log import BrokenLog, Event, Place
 from capx_cli.demo.data import ACCOUNTS, SERVICES, expected_deck
 from capx_cli.demo.side import Probe, Side
 
-SOON = 1.0
-"""Seconds within which every service is to refuse a task that was completed."""
+SOON = 5.0
+"""Seconds within which every service is to refuse a task that was completed, however busy the machine."""
 
 
 class Row(NamedTuple):
