@@ -126,6 +126,6 @@ def demand_canonical(data: bytes, text: str) -> None:
 
     Whole groups have but one spelling: only what stands after the last of them is looked at.
     """
-    spelled = len(data) // 3 * 4
-    if b64u(data[len(data) // 3 * 3 :]) != text[spelled:]:
+    groups = len(data) // 3
+    if b64u(data[groups * 3 :]) != text[groups * 4 :]:
         raise MalformedToken("the base64url text does not end as the one spelling of its bytes does")
