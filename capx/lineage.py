@@ -12,7 +12,7 @@ from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from capx import chain
-from capx.chain import Block, ThirdParty
+from capx.chain import Block
 from capx_caveats import (
     PLACES,
     Allow,
@@ -115,7 +115,7 @@ def read(identifier: bytes, blocks: tuple[Block, ...], vocabulary: Vocabulary, r
     path = chain.nodes(claims.root.id, [step.nonce for step in steps])
     digests = chain.digests(identifier, blocks)
     ids = tuple([digest[:16] for digest in digests])
-    tasks = [claims.task.id]
+    tasks: dict[bytes | str, None] = {claims.task.id: None}
     expires: list[int] = []
     budgets = 0
     bounds: list[Demand] = []
@@ -127,7 +127,7 @@ def read(identifier: bytes, blocks: tuple[Block, ...], vocabulary: Vocabulary, r
             if type(caveat) is Expires:
                 expires.append(caveat.at)
             elif type(caveat) is UntilCompleted:
-                tasks.append(caveat.task)
+                tasks[caveat.task] = None
             elif type(caveat) is Budget:
                 budgets += 1
             else:
@@ -144,7 +144,7 @@ def read(identifier: bytes, blocks: tuple[Block, ...], vocabulary: Vocabulary, r
         ids=ids,
         digest=digests[-1],
         sections=sections,
-        mortal=tuple(dict.fromkeys((*tasks, *path, *ids))),
+        mortal=(*tasks, *path, *ids),
         standing=(*_standing(bounds, len(steps), granted_at), *_undischarged(blocks)),
         expires=min(expires),
     )
@@ -171,7 +171,7 @@ def may_refuse(caveat: Caveat) -> bool:
 
 def caveats_of(block: Block, vocabulary: Vocabulary) -> tuple[Caveat, ...]:
     """The caveats of one block, none of a third-party one; Refused (too_large) beyond the limits."""
-    if isinstance(block, ThirdParty):
+    if not isinstance(block, bytes):
         return ()
     try:
         return vocabulary.decode(block)

@@ -11,7 +11,8 @@ from msgspec import UNSET, Meta, UnsetType
 from capx_caveats.call import Call, Facts
 from capx_caveats.caveat import Caveat, Refusal
 from capx_caveats.constraint import Verdict, Wire
-from capx_caveats.constraints import AnyConstraint, Misfit, Pair, demand_distinct, demand_presence, misfits
+from capx_caveats.constraints import AnyConstraint, Misfit, Pair, demand_distinct, misfits
+from capx_caveats.errors import InvalidCaveat
 from capx_caveats.names import (
     demand,
     demand_argument,
@@ -198,7 +199,8 @@ class Where(Caveat, frozen=True, tag="where"):
             demand_argument(self.attribute[5:])
         else:
             demand_attribute(self.attribute)
-            demand_presence(self.constraint, "a resource states its attributes")
+            if self.constraint.about_absence:
+                raise InvalidCaveat("`absent` may not stand here: a resource states its attributes")
 
     def refusal(self, facts: Facts) -> Refusal | None:
         of_argument = self.attribute.startswith("args.")

@@ -116,7 +116,8 @@ class Hop(Mark, frozen=True, tag="hop"):
 
     def __post_init__(self) -> None:
         demand_agent(self.to)
-        _demand_bytes(_NONCE(self.nonce), "a hop nonce is 8 bytes")
+        if _NONCE(self.nonce) is None:
+            raise InvalidCaveat("a hop nonce is 8 bytes in base64url")
         if self.key is not UNSET:
             _demand_bytes(_KEY(self.key), "a public key is 32 bytes")
 

@@ -73,7 +73,8 @@ class Vocabulary:
 
     def decode(self, block: bytes) -> tuple[Caveat, ...]:
         """The caveats of one block, never none; TooLarge beyond the limits, and no other error."""
-        _demand_brackets(block)
+        if len(block) > MAX_BRACKETS:
+            _demand_brackets(block)
         try:
             caveats = self._all(block)
         except self._failures:
@@ -125,7 +126,7 @@ def encode_block(caveats: tuple[Caveat, ...]) -> bytes:
 
 
 def _demand_brackets(block: bytes) -> None:
-    if len(block) > MAX_BRACKETS and block.count(b"[") > MAX_BRACKETS:
+    if block.count(b"[") > MAX_BRACKETS:
         raise TooLarge(f"a block has more than {MAX_BRACKETS} brackets")
 
 
