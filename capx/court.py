@@ -98,11 +98,12 @@ class Court:
         lineage: Lineage | None = None,
         presentation: bytes | None = None,
         action: str | None = None,
+        now: int | None = None,
     ) -> Decision:
         """A verdict with an id of its own: allowed if nothing refuses."""
         return Decision(
             id=b64u(os.urandom(16)),
-            at=self.now(),
+            at=self.now() if now is None else now,
             allowed=not refusals,
             audience=self._audience,
             action=action,
@@ -212,7 +213,7 @@ class Admitted:
             court.recorder.reserve()
         except Unavailable as problem:
             return self.refused((Refusal("unavailable", str(problem), "try again later"),), call.action)
-        decision = self._decision((), call.action)
+        decision = self._decision((), call.action, facts.now)
         court.recorder.record(decision)
         return decision
 
@@ -231,9 +232,9 @@ class Admitted:
         """The recorded decision of a refusal, cut to what one denial tells."""
         return self._court.recorded(self._decision(refusals[:MAX_TOLD], action))
 
-    def _decision(self, refusals: tuple[Refusal, ...], action: str | None = None) -> Decision:
+    def _decision(self, refusals: tuple[Refusal, ...], action: str | None = None, now: int | None = None) -> Decision:
         return self._court.decision(
-            refusals, lineage=self._lineage, presentation=self._presentation, action=action or self._action
+            refusals, lineage=self._lineage, presentation=self._presentation, action=action or self._action, now=now
         )
 
 

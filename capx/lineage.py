@@ -130,7 +130,7 @@ def read(identifier: bytes, blocks: tuple[Block, ...], vocabulary: Vocabulary, r
                 tasks[caveat.task] = None
             elif type(caveat) is Budget:
                 budgets += 1
-            else:
+            elif type(caveat) is not Hop or caveat.key is not UNSET:
                 bounds.append(Demand(section.hop, section.name, caveat))
     if budgets > MAX_BUDGETS:
         raise Refused(Refusal("too_large", f"a token has more than {MAX_BUDGETS} budgets"))
@@ -145,7 +145,7 @@ def read(identifier: bytes, blocks: tuple[Block, ...], vocabulary: Vocabulary, r
         digest=digests[-1],
         sections=sections,
         mortal=(*tasks, *path, *ids),
-        standing=(*_standing(bounds, len(steps), granted_at), *_undischarged(blocks)),
+        standing=(*_standing(bounds, len(steps), granted_at), *_undischarged(decoded)),
         expires=min(expires),
     )
 
@@ -218,12 +218,13 @@ def _standing(bounds: Iterable[Demand], last_hop: int, granted_at: int) -> Itera
             if came > caveat.n:
                 sentence = f"allows {caveat.sentence()}, and {came} came"
                 yield attributed(Refusal("too_many_hops", sentence, caveat.sentence()), demand)
-        elif type(caveat) is not Hop or caveat.key is not UNSET:
+        else:
             yield attributed(Refusal("hop_unsigned", "names a key, and no signed chain leads there"), demand)
 
 
-def _undischarged(blocks: tuple[Block, ...]) -> Iterator[Refusal]:
-    if not all(isinstance(block, bytes) for block in blocks):
+def _undischarged(decoded: list[tuple[Caveat, ...]]) -> Iterator[Refusal]:
+    # A third-party block alone has no caveats of ours.
+    if () in decoded:
         yield Refusal("needs_discharge", "an approval is demanded, and none is presented", "a discharge")
 
 
