@@ -252,6 +252,8 @@ def _loaded(path: "Path", read: Callable[[list[str]], _Key | str]) -> list[_Key]
 def _read(path: "Path", read: Callable[[list[str]], _Key | str]) -> list[tuple[int, _Key | str]]:
     """The key in each line, or what is wrong with it; nothing is raised once the text was read."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise KeyProblem(f"{path} is no regular file, so it is no key file")
         with path.open("rb") as file:
             if os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o077:
                 raise KeyProblem(f"{path} may be read by others: chmod 600 {path}")

@@ -532,4 +532,3 @@ def test_a_node_is_revoked_by_its_bytes_as_by_its_text() -> None:
         assert lab.revoke(b64u(sub.node)).again
         with pytest.raises(InvalidRequest):
             lab.revoke(sub.node[:-1])
-

@@ -142,4 +142,3 @@ def test_a_call_that_no_resource_would_judge_rules_nothing_out() -> None:
     bundle = Bundle([other, narrow])
     assert bundle.candidates("crm", ToolCall("a.read", {"x": [0]})) == [other]
     assert bundle.candidates("crm", ToolCall("a.read", {"x": [0] * 1000})) == [narrow, other]
-

@@ -647,3 +647,11 @@ def test_a_traceback_with_locals_of_a_refusal_shows_no_key_and_nothing_to_forge_
         assert_tells_nothing(text)
         for tail in (wire.decode(minted().text).signature, frame.signature):
             assert repr(tail)[2:-1] not in text
+
+
+def test_a_pipe_in_the_place_of_a_key_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "root.keys", 0o600)
+    with pytest.raises(KeyProblem, match="no regular file"):
+        KeyRing.load(tmp_path / "root.keys")
+    with pytest.raises(KeyProblem, match="no regular file"):
+        AudienceKeys.load(tmp_path / "root.keys")

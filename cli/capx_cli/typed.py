@@ -30,7 +30,10 @@ _LENGTH = re.compile(r"([0-9]{0,16})\.\.([0-9]{0,16})")
 def named_constraint(typed: str) -> "tuple[str, Meant]":
     """The name and the constraint of `NAME=VALUE` or `NAME:=JSON`."""
     name, value, is_json = _split(typed)
-    return (name, from_json(value, typed)) if is_json else (name, constraint(value, name))
+    try:
+        return (name, from_json(value, typed)) if is_json else (name, constraint(value, name))
+    except RecursionError:
+        raise click.UsageError(f"{name!r:.80} is given by too many prefixes within each other") from None
 
 
 def constraint(value: str, name: str = "NAME") -> "Meant":

@@ -24,6 +24,7 @@ from capx_caveats import (
     action,
     allow,
     anything,
+    glob,
     not_,
     where,
 )
@@ -88,6 +89,16 @@ def test_a_diff_tells_what_a_hop_appended_and_what_can_no_longer_be_done(
     assert [loss["left"] for loss in one["lost"]] == [['slides.write where deck is "deck-42"'], []]
     assert [each["audience"] for each in view["not_passed_on"]] == ["crm"]
     assert home("diff", files[0], "-", token=slides).out == said
+
+
+def test_a_diff_tells_a_demand_that_reads_like_one_that_was_there(home: Any, file: Files) -> None:
+    with Authority.temporary() as lab:
+        (held,) = lab.open(allow=["crm.read"]).bundle
+        parent = held.attenuate(where("region", glob("a" * 90 + "*")))
+        child = parent.attenuate(where("region", glob("a" * 90 + "b")))
+    said = home("diff", file("parent", parent.text), file("child", child.text)).out
+    assert "and only where" in said
+    assert "it can do all that PARENT can" not in said
 
 
 def test_a_diff_of_a_token_with_itself_and_of_one_narrowed_to_nothing(home: Any, file: Files, task: str) -> None:

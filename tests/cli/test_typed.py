@@ -126,3 +126,8 @@ def test_arguments_of_a_call_are_values_and_no_constraints() -> None:
     }
     with pytest.raises(click.UsageError, match="given twice"):
         arguments(["a=1", "a=2"])
+
+
+def test_prefixes_without_end_are_one_error() -> None:
+    with pytest.raises(click.UsageError, match="too many prefixes"):
+        named_constraint("args.x=" + "not:" * 5000 + "eq:1")

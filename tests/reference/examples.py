@@ -75,9 +75,7 @@ CAVEATS: Final[Mapping[type[Caveat], tuple[Example, ...]]] = {
     MaxHops: (Example("max_hops(2)", "--max-hops 2"),),
     Presented: (Example(f'Presented("tool", "{KEY}", {NOW}, "{"A" * 16}")'),),
     Sig: (Example(f'Sig("{"A" * 86}")'),),
-    UntilCompleted: (
-        Example('until_completed("TbdjVTw_aM7tWlH07OjEBg")', "--until-completed TbdjVTw_aM7tWlH07OjEBg"),
-    ),
+    UntilCompleted: (Example('until_completed("TbdjVTw_aM7tWlH07OjEBg")', "--until-completed TbdjVTw_aM7tWlH07OjEBg"),),
     Expires: (Example('expires("2099-12-31T23:59:59Z")', "--expires 2099-12-31T23:59:59Z"),),
     NotBefore: (Example('not_before("2026-11-25T12:00:00Z")', "--not-before 2026-11-25T12:00:00Z"),),
     Fresh: (Example('fresh("5s")', "--fresh 5s"),),

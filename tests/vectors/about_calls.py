@@ -109,7 +109,8 @@ def caveats() -> Iterator[Case]:
     yield arguments("not absent, and it is missing", "argument_refused", [["crm.read", [["id", ["not", ["absent"]]]]]])
     yield arguments("the second entry fits", "", [*pinned, ["crm.read", [["id", ["eq", 2]]]]], id=2)
     yield arguments("the first entry that matches says why", "argument_not_named", [["crm.read", []], *pinned], id=2)
-    yield arguments("an entry for another action says nothing", "argument_refused", [["crm.notes.*", []], *pinned], id=2)
+    beside: list[Any] = [["crm.notes.*", []], *pinned]
+    yield arguments("an entry for another action says nothing", "argument_refused", beside, id=2)
     yield arguments(
         "an argument name with an accent", "", [["crm.read", [["caf\u00e9 1", ["eq", 1]]]]], **{"caf\u00e9 1": 1}
     )

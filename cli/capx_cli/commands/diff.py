@@ -1,6 +1,7 @@
 """`capx diff`: what a delegation took away."""
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -113,7 +114,8 @@ def _changes(before: "Effective", after: "Effective") -> "Iterator[tuple[str, st
             yield "narrowed", f"{loss.entry.sentence()}, to {'; '.join(entry.sentence() for entry in loss.left)}"
         else:
             yield "lost", loss.entry.sentence()
-    yield from (("and only where", demand) for demand in after.also if demand not in before.also)
+    # Counted, since two demands may read alike where a long value is cut.
+    yield from (("and only where", demand) for demand in (Counter(after.also) - Counter(before.also)).elements())
     if after.tenant != before.tenant and after.tenant is not None:
         yield "for", f"tenant {shown(after.tenant)} only"
     if after.not_before is not None and after.not_before != before.not_before:
