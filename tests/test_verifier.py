@@ -953,6 +953,7 @@ def test_many_questions_about_many_values_are_refused_unasked() -> None:
     explanation = lab.verifier.explain(capability.text, Call("a.read", {"x": [1] * 1000}))
     assert [each.code for each in explanation.refusals] == ["argument_refused"]
     assert explanation.restrictions == ()
+    assert explanation.lineage is not None
     assert Lab().codes(minted(), args={"x": [[1] * 1000] * 1000}) == ()
 
 

@@ -56,7 +56,7 @@ class Vocabulary:
         """This vocabulary and a service's own caveats and constraints, whose tags are dotted (`acme.region`)."""
         taken = {kind.__struct_config__.tag for kind in (*self.caveats, *self.own)}
         for kind in kinds:
-            if not issubclass(kind, Caveat | Constraint):
+            if not issubclass(kind, Caveat | Constraint):  # pyright: ignore[reportUnnecessaryIsInstance] # not everybody checks types
                 raise InvalidCaveat(f"{kind!r:.80} is neither a Caveat nor a Constraint")
             tag = kind.__struct_config__.tag
             if not is_own(kind) or not is_action(tag):
