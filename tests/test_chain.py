@@ -71,3 +71,11 @@ def test_a_third_party_caveat_is_chained_as_libmacaroons_does() -> None:
     tail, vid, cid = b"t" * 32, b"vid", b"cid"
     both = hmac.digest(tail, vid, "sha256") + hmac.digest(tail, cid, "sha256")
     assert chain.extend(tail, chain.ThirdParty(vid, cid)) == hmac.digest(tail, both, "sha256")
+
+
+@pytest.mark.parametrize(
+    "text", ["AA!A", "AA A", "AA\nA", "AA.A", "+AAA", "A/AA", "AAA=", "AA==", "A=", "AAé", "AAAA!"]
+)
+def test_what_is_not_of_the_alphabet_is_no_base64url_wherever_it_stands(text: str) -> None:
+    with pytest.raises(MalformedToken):
+        chain.whole_bytes(text)

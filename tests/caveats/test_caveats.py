@@ -310,6 +310,7 @@ def test_two_rules_that_differ_do_not_read_alike() -> None:
     ]
     sentences = [rule.sentence() for rule in rules]
     assert len(set(sentences)) == len(rules)
+    assert not_(any_of(1)).sentence() == "not: is 1"
     inside, beside = (
         allow(action("a.read", args={"x": fields(a=1, b=2)})),
         allow(action("a.read", args={"x": fields(a=1), "b": 2})),
