@@ -74,7 +74,8 @@ def test_a_third_party_caveat_is_chained_as_libmacaroons_does() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["AA!A", "AA A", "AA\nA", "AA.A", "+AAA", "A/AA", "AAA=", "AA==", "A=", "AAé", "AAAA!"]
+    "text",
+    ["AA!A", "AA A", "AA\nA", "AA.A", "+AAA", "A/AA", "AAA=", "AA==", "A=", "AAé", "AAAA!", "AAAA!!!!", "    AAAA"],
 )
 def test_what_is_not_of_the_alphabet_is_no_base64url_wherever_it_stands(text: str) -> None:
     with pytest.raises(MalformedToken):
