@@ -8,7 +8,7 @@ Nothing it mints outlives its task's `expires`, nor that `max_ttl`.
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
@@ -19,23 +19,29 @@ from msgspec import Struct
 from capx.bundle import Bundle
 from capx.capability import Capability, mint
 from capx.chain import b64u, root_node
-from capx.ending import Ended, Revoked, as_of, check_store, draw, end_task, known_task, revoke
+from capx.checking import check_store
+from capx.death import KEPT_BEYOND_TTL, of_kid
+from capx.dying import draw
+from capx.ending import Ended, as_of, end_overdue, end_task, known_task
 from capx.errors import InvalidRequest
-from capx.grant import Grant, block, by_audience, demand_audience, demand_restricting
+from capx.grant import OWN_ENTRIES, Grant, block, by_audience, demand_audience, demand_restricting
 from capx.graph import Graph
 from capx.home import create_home, open_parts
 from capx.keys import AudienceKeys, KeyRing, RootKey
+from capx.lineage import AUTHORITY
 from capx.liveness import StoreLiveness
 from capx.log import Event, Place
 from capx.query import Query
 from capx.recorder import StoreRecorder
 from capx.replay import Replay
-from capx.store import TaskRecord, Writing
+from capx.revoking import Revoked, by_agent, by_instant, by_kid, by_name, by_where, kill, revoke
+from capx.store import Counter, Pruned, Reading, Sighting, Store, TaskRecord, Writing
 from capx.store.sqlite import SQLiteStore
 from capx.task import is_final
-from capx.verifier import Verifier
+from capx.verifier import MAX_STALENESS, Verifier
 from capx_caveats import (
     Appendable,
+    Budget,
     Caveat,
     Entry,
     When,
@@ -54,6 +60,7 @@ R = TypeVar("R")
 
 _PATIENCE = 1.0
 _PIECE = 1_000
+_OVERDUE_AT_OPEN = 20
 
 MAX_TTL = 86_400
 """How far ahead a task may expire, in seconds, unless the authority says otherwise."""
@@ -86,7 +93,7 @@ class Authority:
 
     def __init__(
         self,
-        store: SQLiteStore,
+        store: Store,
         keyring: KeyRing,
         *,
         clock: Callable[[], float] = time.time,
@@ -98,7 +105,7 @@ class Authority:
         self._clock = clock
         self._recorder = StoreRecorder(store)
         # Without a poll: what ended here is refused here from then on, not a moment later.
-        self._liveness = StoreLiveness(store.path, poll=0)
+        self._liveness = StoreLiveness(store.source(), poll=0)
         self._verifiers: dict[str, Verifier] = {}
         self._discard: Callable[[], object] | None = None
 
@@ -126,7 +133,7 @@ class Authority:
         return made
 
     def __repr__(self) -> str:
-        return f"Authority({str(self.store.path)!r}, kid={self._keyring.active.kid!r})"
+        return f"Authority({self.store.place!r}, kid={self._keyring.active.kid!r})"
 
     def __enter__(self) -> Self:
         return self
@@ -169,6 +176,8 @@ class Authority:
             purpose=purpose,
         )
         with self.store.write() as transaction:
+            self._demand_live_key(transaction)
+            end_overdue(transaction, now=now, limit=_OVERDUE_AT_OPEN)
             transaction.open_task(task)
             event = _append(
                 transaction,
@@ -181,6 +190,7 @@ class Authority:
                 purpose=purpose,
                 expires=task.expires,
             )
+            entries = {**entries, AUTHORITY: OWN_ENTRIES}
             bundle = self._mint(transaction, task, entries, expires=task.expires, added=added, now=now)
         return OpenedTask(task.id, task.root, tenant, purpose, task.expires, event.position, bundle)
 
@@ -197,6 +207,7 @@ class Authority:
         entries = by_audience(allow)
         added = demand_restricting(caveats, now)
         with self.store.write() as transaction:
+            self._demand_live_key(transaction)
             task = as_of(known_task(transaction, task_id), now)
             if is_final(task.state):
                 raise InvalidRequest(f"task {task.id} is {task.state}: nothing more is minted for it")
@@ -217,14 +228,79 @@ class Authority:
         """End a task because it is no longer wanted; every token of it is dead once this returns."""
         return end_task(self.store, task_id, "withdraw", now=self._now(), dry_run=dry_run)
 
-    def revoke(self, target: str | bytes, *, dry_run: bool = False) -> Revoked:
-        """Kill a node, a capability, or the root of a task, and everything below it.
+    def revoke(
+        self,
+        target: str | bytes | Bundle | None = None,
+        *,
+        kid: str | None = None,
+        issued: When | None = None,
+        where: Mapping[str, str] | None = None,
+        dry_run: bool = False,
+    ) -> Revoked:
+        """Kill what is named, and everything below it; exactly one thing is named.
 
-        `target` is the id of a node or capability, as its 16 bytes (`Bundle.node`) or as the graph shows it, a root id,
-        or a task id, which stands for its root. An id need not have been seen before. InvalidRequest for any other.
+        `target` is a bundle, which stands for its node, the id of a node or capability, as its 16 bytes or as the graph
+        shows it, a root id, or a task id, which stands for its root; an id need not have been seen before. `kid` kills
+        all that was minted under a root key, `issued` all that was issued in or before that second (an instant; answers
+        when the second is over), `where` the live tasks of a `tenant` and `purpose`, or in them the nodes of an
+        `agent`. InvalidRequest for any other.
         """
-        named = b64u(target) if isinstance(target, bytes) else target
-        return revoke(self.store, named, now=self._now(), dry_run=dry_run)
+        if sum(one is not None for one in (target, kid, issued, where)) != 1:
+            raise InvalidRequest(
+                "name one thing to revoke: a node, capability, root or task, a kid, an instant, or where"
+            )
+        now = self._now()
+        instant = None if issued is None else parse_instant(issued, now)
+        with self.store.read() as reading:
+            if kid is not None:
+                targets = [by_kid(kid)]
+            elif instant is not None:
+                targets = [by_instant(instant, now)]
+            elif where is not None:
+                targets = by_where(reading, where, now)
+            else:
+                targets = [by_name(reading, _named(target))]
+        revoked = revoke(self.store, targets, now=now, dry_run=dry_run)
+        if instant is not None and not dry_run:
+            # What is issued from here on is not of that second.
+            time.sleep(min(1.0, max(0.0, instant + 1 - self._clock())))
+        return revoked
+
+    def revoke_below(self, task_id: str, path: Sequence[bytes], hops: Sequence[str]) -> Revoked:
+        """Kill, for an agent, the node that the hop nonces lead to from its own, the end of its path of nodes.
+
+        After 1 000 times in a task its own node dies instead.
+        """
+        if not hops:
+            raise InvalidRequest("name the hops that lead to the node below your own")
+        now = self._now()
+        with self.store.write() as transaction:
+            targets = by_agent(transaction, task_id, path, hops)
+            return Revoked(tuple([kill(transaction, target, now=now) for target in targets]))
+
+    def end_overdue(self, limit: int = 1_000) -> list[Ended]:
+        """The ends of tasks whose time ran out and that nobody ended, at most `limit` of them."""
+        now = self._now()
+        with self.store.write() as transaction:
+            return end_overdue(transaction, now=now, limit=limit)
+
+    def prune(self) -> Pruned:
+        """Forget what protects nothing any more: deaths of what has expired long since, and counters nobody spends."""
+        self.end_overdue()
+        with self.store.write() as transaction:
+            return transaction.forget(self._now() - self.max_ttl - KEPT_BEYOND_TTL)
+
+    def counters(self, ids: Sequence[str] | None = None) -> list[Counter]:
+        """What the counters of these ids hold, or all."""
+        with self.store.read() as reading:
+            return reading.counters(ids)
+
+    def unaware(self, *, within: float = MAX_STALENESS) -> list[Sighting]:
+        """The followers, heard of in the last `within` seconds, that have not yet seen all that is dead."""
+        now = self._now()
+        with self.store.read() as reading:
+            deaths = reading.head().deaths
+            return [one for one in reading.sightings() if one.deaths < deaths and one.at > now - within]
 
     def tasks(self) -> list[TaskRecord]:
         """All tasks, in the order in which they were opened; one whose time ran out is `expired`."""
@@ -306,33 +382,24 @@ class Authority:
         with self.store.read() as reading:
             tasks = [task for task in reading.tasks() if not is_final(as_of(task, now).state)]
             live = {task.id for task in tasks if reading.death(root_node(task.root)) is None}
-        holding: dict[str, set[str]] = {kid: set() for kid in self._keyring.kids}
-        unseen = set(live)
-        events = self.newest_first()
-        # What was minted for a task stands after its opening.
-        while unseen and (event := next(events, None)) is not None:
-            if event.kind not in {"task_opened", "capability_minted"}:
-                continue
-            named = event.read(_Named)
-            if event.kind == "task_opened":
-                unseen.discard(named.task)
-            elif named.task in live and named.kid in holding:
-                holding[named.kid].add(named.task)
+            holding: dict[str, set[str]] = {kid: set() for kid in self._keyring.kids}
+            for event in reading.events(kind="capability_minted"):
+                named = event.read(_Named)
+                if named.task in live and named.kid in holding:
+                    holding[named.kid].add(named.task)
         return {kid: len(tasks) for kid, tasks in holding.items()}
 
     def export_keys(self, audience: str) -> AudienceKeys:
         """What a resource needs to verify for its own audience, and nothing else: a secret."""
         return self._keyring.audience_keys(demand_audience(audience))
 
+    def own_verifier(self, **settings: Any) -> Verifier:
+        """A verifier of the authority itself, for what agents ask of it; `settings` as for `Verifier`."""
+        return self._wired(AUTHORITY, settings)
+
     def verifier(self, audience: str, **settings: Any) -> Verifier:
         """A verifier that follows this store, burns in it and records in it; `settings` as for `Verifier`."""
-        wired: dict[str, Any] = {
-            "liveness": self._liveness,
-            "replay": Replay.store(self.store),
-            "recorder": self._recorder,
-            "clock": self._clock,
-        }
-        return Verifier(audience, self.export_keys(audience), **(wired | settings))
+        return self._wired(demand_audience(audience), settings)
 
     def tool(
         self,
@@ -372,6 +439,23 @@ class Authority:
             self._verifiers[audience] = self.verifier(audience)
         return self._verifiers[audience]
 
+    def _wired(self, audience: str, settings: dict[str, Any]) -> Verifier:
+        wired: dict[str, Any] = {
+            "liveness": self._liveness,
+            "replay": Replay.store(self.store),
+            "recorder": self._recorder,
+            "meter": self.store,
+            "clock": self._clock,
+        }
+        return Verifier(audience, self._keyring.audience_keys(audience), **(wired | settings))
+
+    def _demand_live_key(self, reading: Reading) -> None:
+        kid = self._keyring.active.kid
+        if reading.death(of_kid(kid)):
+            raise InvalidRequest(
+                f"the key {kid} that mints was revoked: capx keys add, then capx keys activate, and mint with another"
+            )
+
     def _now(self) -> int:
         return int(self._clock())
 
@@ -397,9 +481,8 @@ class Authority:
     ) -> Bundle:
         minted: list[Capability] = []
         for audience, allowed in entries.items():
-            capability = mint(
-                self._keyring.active.audience_key(audience), block(task, allowed, expires, added), now=now
-            )
+            carried = block(task, allowed, expires, added)
+            capability = mint(self._keyring.active.audience_key(audience), carried, now=now)
             _append(
                 transaction,
                 "capability_minted",
@@ -410,6 +493,11 @@ class Authority:
                 ids=[b64u(id_) for id_ in capability.ids],
                 allow=[entry.sentence() for entry in allowed],
                 expires=expires,
+                budgets=[
+                    {"counter": caveat.counter, "unit": caveat.unit, "limit": caveat.limit}
+                    for caveat in carried
+                    if isinstance(caveat, Budget)
+                ],
             )
             minted.append(capability)
         return Bundle(minted)
@@ -417,6 +505,13 @@ class Authority:
 
 def _append(transaction: Writing, kind: str, at: int, **facts: object) -> Event:
     return transaction.append(kind, msgspec.json.encode(facts), at=at)
+
+
+def _named(target: str | bytes | Bundle | None) -> str:
+    node = target.node if isinstance(target, Bundle) else target
+    if node is None:
+        raise InvalidRequest("this bundle has no node that could be revoked")
+    return b64u(node) if isinstance(node, bytes) else node
 
 
 def _demand_label(what: str, text: str | None) -> None:

@@ -90,9 +90,14 @@ def nodes(root: str, nonces: Iterable[str]) -> tuple[bytes, ...]:
     node = root_node(root)
     found = [node]
     for nonce in nonces:
-        node = sha256(_NODE + node + len(nonce).to_bytes(4) + nonce.encode()).digest()[:16]
+        node = node_below(node, nonce)
         found.append(node)
     return tuple(found)
+
+
+def node_below(node: bytes, nonce: str) -> bytes:
+    """The node that a hop of this nonce makes below a node: 16 bytes."""
+    return sha256(_NODE + node + len(nonce).to_bytes(4) + nonce.encode()).digest()[:16]
 
 
 def b64u(data: bytes) -> str:

@@ -1,20 +1,25 @@
 """Where an authentic token is judged: steps 6 to 9 of the verifier.
 
 Laws: all that refuse are told, up to 32, not the first alone. Whoever may be allowed has a slot in the record before
-it is; after that recording changes no verdict. A denial stands whether or not it can be recorded.
+anything is spent; after that recording changes no verdict. A denial stands whether or not it can be recorded. Budgets
+are spent when all else has passed, once for each presentation.
 """
 
 import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
 
 from capx.chain import b64u
+from capx.death import KID, Key
 from capx.decision import Allowed, Decision, Denied
-from capx.errors import Unavailable
+from capx.errors import StoreProblem, Unavailable
 from capx.lineage import Lineage, Section, attributed
 from capx.liveness import Liveness
+from capx.meter import Meter
 from capx.recorder import Recorder
+from capx.spending import Spent, asked, exhausted, receipt, remaining
 from capx_caveats import Allow, Call, Facts, Refusal, is_too_much
 
 MAX_TOLD = 32
@@ -30,10 +35,12 @@ class Court:
         *,
         liveness: Liveness,
         recorder: Recorder,
+        meter: Meter | None,
         max_staleness: float,
         clock: Callable[[], float],
     ) -> None:
         self.recorder = recorder
+        self.meter = meter
         self._audience = audience
         self._liveness = liveness
         self._max_staleness = max_staleness
@@ -44,6 +51,10 @@ class Court:
     def age(self) -> float:
         """Seconds since deaths were last heard of, after looking again."""
         return self._liveness.age()
+
+    def facts(self, call: Call) -> Facts:
+        """What caveats may see of this call, now."""
+        return Facts(call, self.now(), self.age(), self.meter is not None)
 
     def refusals(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> list[Refusal]:
         """Steps 6 and 7: what refuses, deaths first, as far as one denial tells."""
@@ -66,6 +77,25 @@ class Court:
         found.extend(lineage.standing)
         return found
 
+    def unaffordable(self, lineage: Lineage, call: Call) -> list[Refusal]:
+        """Of step 8, what would refuse now, with nothing spent."""
+        if self.meter is None or not lineage.allotments:
+            return []
+        counters = sorted({(allotment.counter, allotment.budget.unit) for allotment in lineage.allotments})
+        try:
+            totals = self.meter.spent(counters)
+        except StoreProblem as problem:
+            return [_unavailable(problem)]
+        held = dict(zip(counters, totals, strict=True))
+        # What nothing spent could cure is told by the budget itself.
+        return [
+            refusal
+            for allotment in lineage.allotments
+            if (cost := call.cost_in(allotment.budget.unit)) is not None
+            and allotment.budget.exhausted(Decimal(0), cost) is None
+            for refusal in exhausted((allotment,), call, held)
+        ]
+
     def lifeless(self, lineage: Lineage, presentation: bytes | None, age: float) -> list[Refusal]:
         """Step 6: the deaths that end this chain, and knowledge that is missing or too old."""
         deaths = self._liveness.deaths
@@ -73,6 +103,10 @@ class Court:
         found: list[Refusal] = []
         if not deaths.keys().isdisjoint(mortal):
             found.extend(_dead(key, deaths[key], lineage) for key in mortal if key in deaths)
+        if lineage.issued <= self._liveness.horizon:
+            found.append(
+                Refusal("revoked", "this was issued before an instant up to which everything was revoked", "a new one")
+            )
         if age == math.inf:
             found.append(Refusal("unknown_liveness", "nothing is known of deaths yet", "a readable store"))
         elif age > self._max_staleness:
@@ -99,6 +133,7 @@ class Court:
         presentation: bytes | None = None,
         action: str | None = None,
         now: int | None = None,
+        spent: tuple[Spent, ...] = (),
     ) -> Decision:
         """A verdict with an id of its own: allowed if nothing refuses."""
         return Decision(
@@ -110,6 +145,7 @@ class Court:
             refusals=refusals,
             lineage=lineage,
             presented=presentation,
+            spent=spent,
         )
 
     def recorded(self, decision: Decision) -> Decision:
@@ -125,13 +161,20 @@ class Court:
 class Admitted:
     """An authentic, fitting, fresh, unused token that was alive; what its authority's block claims."""
 
-    __slots__ = ("_action", "_court", "_lineage", "_presentation")
+    __slots__ = ("_action", "_court", "_lineage", "_presentation", "_spending", "_spent")
 
     def __init__(self, court: Court, lineage: Lineage, presentation: bytes | None, action: str | None) -> None:
         self._court = court
         self._lineage = lineage
         self._presentation = presentation
         self._action = action
+        self._spent: tuple[Spent, ...] | None = None if lineage.allotments else ()
+        self._spending = threading.Lock() if lineage.allotments else None
+
+    @property
+    def spends(self) -> bool:
+        """Whether to judge is to spend, which may wait for a disk or a database."""
+        return self._spent is None and self._court.meter is not None
 
     @property
     def task(self) -> str:
@@ -187,7 +230,51 @@ class Admitted:
 
     def judge(self, call: Call) -> Allowed:
         """Every caveat against the call as it is about to be executed; raises Denied with all that refuse."""
-        decision = self.decide(call)
+        return self._allowed(self.decide(call), call)
+
+    async def judge_async(self, call: Call) -> Allowed:
+        """`judge`, done in a thread when it may wait for a disk or a database."""
+        if not self.spends:
+            return self.judge(call)
+        import asyncio
+
+        return await asyncio.to_thread(self.judge, call)
+
+    def decide(self, call: Call) -> Decision:
+        """Steps 6-9 as an answer."""
+        court = self._court
+        facts = court.facts(call)
+        if refusals := court.refusals(self._lineage, self._presentation, facts):
+            return self.refused(tuple(refusals), call.action)
+        try:
+            court.recorder.reserve()
+        except Unavailable as problem:
+            return self.refused((_unavailable(problem),), call.action)
+        refusals = [] if self._spent is not None else self._spend(call, facts.now)
+        decision = self._decision(tuple(refusals), call.action, facts.now)
+        court.recorder.record(decision)
+        return decision
+
+    def _spend(self, call: Call, now: int) -> list[Refusal]:
+        """Step 8: spend what the call costs, or say why not; what one presentation has spent, it spends once."""
+        meter, lock, allotments = self._court.meter, self._spending, self._lineage.allotments
+        if meter is None or lock is None:
+            raise AssertionError("without a meter, every budget has refused")
+        spends = asked(allotments, call)
+        with lock:
+            if self._spent is not None:
+                return []
+            try:
+                tally = meter.spend(spends, now=now)
+            except StoreProblem as problem:
+                return [_unavailable(problem)]
+            if not tally.exhausted:
+                self._spent = receipt(spends, tally.totals)
+                return []
+        totals = {(spend.counter, spend.unit): total for spend, total in zip(spends, tally.totals, strict=True)}
+        return list(exhausted(allotments, call, totals))
+
+    def _allowed(self, decision: Decision, call: Call) -> Allowed:
         if not decision.allowed:
             raise Denied(decision)
         lineage = self._lineage
@@ -201,21 +288,8 @@ class Admitted:
             node=lineage.path[-1],
             hops=lineage.hops,
             expires=lineage.expires,
+            remaining=remaining(decision.spent),
         )
-
-    def decide(self, call: Call) -> Decision:
-        """Steps 6-9 as an answer."""
-        court = self._court
-        facts = Facts(call, court.now(), court.age())
-        if refusals := court.refusals(self._lineage, self._presentation, facts):
-            return self.refused(tuple(refusals), call.action)
-        try:
-            court.recorder.reserve()
-        except Unavailable as problem:
-            return self.refused((Refusal("unavailable", str(problem), "try again later"),), call.action)
-        decision = self._decision((), call.action, facts.now)
-        court.recorder.record(decision)
-        return decision
 
     def refuse_unrecorded_if(self, refusal: Refusal | None) -> None:
         """Raise Denied if there is a refusal, before a burn: what can be sent again without end is not recorded."""
@@ -234,11 +308,22 @@ class Admitted:
 
     def _decision(self, refusals: tuple[Refusal, ...], action: str | None = None, now: int | None = None) -> Decision:
         return self._court.decision(
-            refusals, lineage=self._lineage, presentation=self._presentation, action=action or self._action, now=now
+            refusals,
+            lineage=self._lineage,
+            presentation=self._presentation,
+            action=action or self._action,
+            now=now,
+            spent=() if refusals else self._spent or (),
         )
 
 
-def _dead(key: bytes | str, code: str, lineage: Lineage) -> Refusal:
+def _unavailable(problem: StoreProblem) -> Refusal:
+    return Refusal("unavailable", str(problem), "try again later")
+
+
+def _dead(key: Key, code: str, lineage: Lineage) -> Refusal:
+    if isinstance(key, str) and key.startswith(KID):
+        return Refusal(code, "the key that this was minted with was revoked", "a capability of a live key")
     if isinstance(key, str):
         return Refusal(code, f"task {key} was {code.removeprefix('task_')}", "a live task")
     if key in lineage.path:

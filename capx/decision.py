@@ -5,6 +5,8 @@ truthy by accident. `Decision` is what the log holds: ids and facts, never a tok
 """
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -13,7 +15,11 @@ from msgspec import Struct
 from capx.chain import b64u
 from capx.errors import CapxError
 from capx.lineage import Lineage
+from capx.spending import Spent
 from capx_caveats import Call, Refusal, shown
+
+NOTHING_COUNTED: Final[Mapping[str, str]] = MappingProxyType({})
+"""What is left where no budget counts."""
 
 STATUS: Final = {
     **dict.fromkeys(
@@ -48,6 +54,7 @@ STATUS: Final = {
             "argument_refused",
             "argument_not_named",
             "attribute_missing",
+            "budget_exhausted",
             "too_many_hops",
             "hop_unsigned",
             "needs_discharge",
@@ -98,6 +105,8 @@ class Decision(Struct, frozen=True, kw_only=True):
     lineage: Lineage | None = None
     presented: bytes | None = None
     """The id of the presentation, 16 bytes; None for a bare token."""
+    spent: tuple[Spent, ...] = ()
+    """What the call has spent, each from one counter."""
 
     @property
     def task(self) -> str | None:
@@ -145,6 +154,7 @@ class Decision(Struct, frozen=True, kw_only=True):
             "hops": list(self.hops),
             "ids": list(self.ids),
             "presentation": self.presentation,
+            "spent": msgspec.to_builtins(self.spent),
             "reasons": [reason(refusal) for refusal in self.refusals],
         }
 
@@ -199,7 +209,8 @@ class Denied(CapxError):
 class Allowed(Struct, frozen=True, kw_only=True):
     """The call may be made, now. Task, tenant, intent and root are the authority's claims; hops are labels.
 
-    `expires` is the earliest expiry of the chain, in Unix seconds.
+    `expires` is the earliest expiry of the chain, in Unix seconds; `remaining` is what is left in each unit that a
+    budget counts, as decimal text.
     """
 
     decision_id: str
@@ -211,3 +222,4 @@ class Allowed(Struct, frozen=True, kw_only=True):
     node: bytes
     hops: tuple[str, ...]
     expires: int
+    remaining: Mapping[str, str] = NOTHING_COUNTED

@@ -93,7 +93,7 @@ def effective(token: Token, now: int, vocabulary: Vocabulary = DEFAULT) -> Effec
     frame = wire.decode(token.text)
     blocks = frame.blocks[:-1] if _presented(token.caveats[-1:]) else frame.blocks
     try:
-        lineage = read(frame.identifier_bytes, blocks, vocabulary, frozenset())
+        lineage = read(frame, blocks, vocabulary, frozenset())
     except Refused as problem:
         untold = grant_untold(problem.refusal, blocks, vocabulary)
         reason = _UNTOLD if untold else sentence(problem.refusal)

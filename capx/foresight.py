@@ -39,7 +39,7 @@ def foresee(token: Token, call: Call, now: int) -> tuple[Foreseen, ...]:
     frame = wire.decode(token.text)
     blocks = frame.blocks[:-1] if any(isinstance(mark, Presented) for mark in token.caveats[-1]) else frame.blocks
     try:
-        lineage = read(frame.identifier_bytes, blocks, DEFAULT, frozenset())
+        lineage = read(frame, blocks, DEFAULT, frozenset())
     except Refused as stop:
         if grant_untold(stop.refusal, blocks, DEFAULT):
             unread = (Demand(0, None, caveat) for caveat in caveats_of(blocks[0], DEFAULT))

@@ -4,22 +4,28 @@
 
 Laws: an entry that constrains arguments is given as it is, or beside its audience when that is another. The authority's
 own audience is reserved: nothing is granted there. The authority's block says what the task is, what it may do, until
-when, and what restricts it further.
+when, and what restricts it further; its budgets are shared by the whole task.
 """
 
 from collections.abc import Iterable
 
+from msgspec import UNSET
+
 from capx.errors import InvalidRequest
+from capx.lineage import AUTHORITY
 from capx.store import TaskRecord
 from capx_caveats import (
     Allow,
+    Anything,
     Appendable,
+    Budget,
     Caveat,
     Entry,
     Expires,
     InvalidCaveat,
     Mark,
     MaxHops,
+    Pair,
     Relative,
     Root,
     Task,
@@ -29,8 +35,8 @@ from capx_caveats import (
     is_audience,
 )
 
-RESERVED = "authority"
-"""The audience that is the authority itself."""
+OWN_ENTRIES = (Entry("task.complete", ()), Entry("task.status", ()), Entry("node.revoke", (Pair("hops", Anything()),)))
+"""What every task may do at the authority itself: end, look at itself, and revoke what lies below an agent's node."""
 
 Grant = str | Entry | tuple[str | Entry, str]
 """`"crm.accounts.read"`, `"accounts.read@crm"`, an entry, or one of these and its audience."""
@@ -51,8 +57,8 @@ def by_audience(granted: Iterable[Grant]) -> dict[str, tuple[Entry, ...]]:
 
 def demand_audience(audience: str) -> str:
     """The audience itself; InvalidRequest if nothing may be granted at it."""
-    if audience == RESERVED:
-        raise InvalidRequest(f"the audience {RESERVED} is reserved: nothing is granted at it, and no key exported")
+    if audience == AUTHORITY:
+        raise InvalidRequest(f"the audience {AUTHORITY} is reserved: nothing is granted at it, and no key exported")
     if not is_audience(audience):
         raise InvalidRequest(
             f"{audience!r:.80} is not an audience: lower-case letters, digits, dots and dashes; "
@@ -66,6 +72,7 @@ def block(
 ) -> tuple[Caveat, ...]:
     """The authority's block of one capability; `expires` is in Unix seconds."""
     tenant = () if task.tenant is None else (Tenant(task.tenant),)
+    restricting = tuple([_shared(caveat, task.id) for caveat in restricting])
     return (
         Task(task.id),
         Root(task.root),
@@ -75,6 +82,13 @@ def block(
         Expires(expires),
         *restricting,
     )
+
+
+def _shared(caveat: Caveat, task: str) -> Caveat:
+    """A budget that all capabilities of the task count against, so that several do not make several."""
+    if isinstance(caveat, Budget) and caveat.counter is UNSET:
+        return Budget(caveat.unit, caveat.limit, task)
+    return caveat
 
 
 def demand_restricting(caveats: Iterable[Appendable], now: int) -> tuple[Caveat, ...]:

@@ -6,12 +6,21 @@ the node that acted, if the task and root that it names are ones that were opene
 is dead of the same death; the task's own end is the death of its root.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 
 from msgspec import Struct
 
-from capx.chain import b64u, root_node
+from capx.chain import b64u, root_node, unb64u
+from capx.death import Key
+from capx.errors import MalformedToken
 from capx.log import Event
+from capx_caveats import shown_amount
+
+Dead = Callable[[Key], str | None]
+"""Why something is dead itself."""
+Counters = Callable[[Sequence[str]], Mapping[tuple[str, str], Decimal]]
+"""What the counters of some ids hold, by their ids and units."""
 
 
 class Held(Struct, frozen=True):
@@ -54,8 +63,22 @@ class Node(Struct, frozen=True):
             waiting.extend(reversed(node.children))
 
 
+class Budgeted(Struct, frozen=True):
+    """What one counter of a task holds: decimal text; `limit` is the tightest that was seen."""
+
+    counter: str
+    unit: str
+    spent: str
+    limit: str
+
+    @property
+    def left(self) -> str:
+        """What is left of it."""
+        return shown_amount(max(Decimal(0), Decimal(self.limit) - Decimal(self.spent)))
+
+
 class Tree(Struct, frozen=True):
-    """One task: its claims, as it was opened, and its root."""
+    """One task: its claims, as it was opened, its root, and what its counters hold, as far as they were seen."""
 
     task: str
     root: str
@@ -64,6 +87,7 @@ class Tree(Struct, frozen=True):
     opened: int
     expires: int
     node: Node
+    budgets: tuple[Budgeted, ...] = ()
 
 
 class Graph(Struct, frozen=True):
@@ -97,10 +121,17 @@ class _Opened(Struct):
     purpose: str | None = None
 
 
+class _Limit(Struct):
+    counter: str
+    unit: str
+    limit: str
+
+
 class _Minted(Struct):
     task: str
     audience: str
     ids: tuple[str, ...]
+    budgets: tuple[_Limit, ...] = ()
 
 
 class _Decided(Struct):
@@ -111,6 +142,7 @@ class _Decided(Struct):
     path: tuple[str, ...] = ()
     hops: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
+    spent: tuple[_Limit, ...] = ()
 
 
 class _Seen:
@@ -132,8 +164,10 @@ class _Task:
         self.at = at
         self.root = b64u(root_node(opened.root))
         self.nodes = {self.root: _Seen()}
+        self.limits: dict[tuple[str, str], Decimal] = {}
 
     def minted(self, minted: _Minted) -> None:
+        self._limited(minted.budgets)
         self.nodes[self.root].capabilities[minted.ids[-1]] = (minted.audience, minted.ids)
 
     def decided(self, decided: _Decided) -> None:
@@ -154,35 +188,56 @@ class _Task:
         # The last id is the presentation's own, good for one call and gone.
         if ids := decided.ids:
             acting.capabilities[ids[-1]] = (decided.audience, ids)
+        self._limited(decided.spent)
 
-    def tree(self, deaths: Mapping[str, str], now: int) -> Tree:
+    def _limited(self, limits: Iterable[_Limit]) -> None:
+        for one in limits:
+            counter, limit = (one.counter, one.unit), Decimal(one.limit)
+            self.limits[counter] = min(limit, self.limits.get(counter, limit))
+
+    def tree(self, dead: Dead, counters: Counters, now: int) -> Tree:
         opened = self.opened
-        end = deaths.get(opened.task) or ("task_expired" if now >= opened.expires else None)
-        node = self._node(self.root, deaths, end, opened.task if end else None)
-        return Tree(opened.task, opened.root, opened.tenant, opened.purpose, self.at, opened.expires, node)
+        held = counters([counter for counter, _ in self.limits]) if self.limits else {}
+        end = dead(opened.task) or ("task_expired" if now >= opened.expires else None)
+        return Tree(
+            opened.task,
+            opened.root,
+            opened.tenant,
+            opened.purpose,
+            self.at,
+            opened.expires,
+            self._node(self.root, dead, end, opened.task if end else None),
+            tuple(
+                Budgeted(counter, unit, shown_amount(held.get((counter, unit), Decimal(0))), shown_amount(limit))
+                for (counter, unit), limit in sorted(self.limits.items())
+            ),
+        )
 
-    def _node(self, id_: str, deaths: Mapping[str, str], dead: str | None, died_with: str | None) -> Node:
+    def _node(self, id_: str, is_dead: Dead, dead: str | None, died_with: str | None) -> Node:
         seen = self.nodes[id_]
-        if own := deaths.get(id_):
+        if own := _of(is_dead, id_):
             dead, died_with = own, id_
         return Node(
             id=id_,
             task=self.opened.task,
             labels=tuple(seen.labels),
             capabilities=tuple(
-                Held(capability, audience, id_, ids, next((deaths[i] for i in ids if i in deaths), None) or dead)
+                Held(capability, audience, id_, ids, next(filter(None, (_of(is_dead, i) for i in ids)), None) or dead)
                 for capability, (audience, ids) in seen.capabilities.items()
             ),
             allowed=seen.allowed,
             denied=seen.denied,
             dead=dead,
             died_with=died_with,
-            children=tuple(self._node(child, deaths, dead, died_with) for child in seen.children),
+            children=tuple(self._node(child, is_dead, dead, died_with) for child in seen.children),
         )
 
 
-def build(events: Iterable[Event], deaths: Mapping[bytes | str, str], *, now: int, task_id: str | None = None) -> Graph:
-    """The graph of one task, or of all, from the events of the log and what is dead; `now` in Unix seconds."""
+def build(events: Iterable[Event], dead: Dead, *, counters: Counters, now: int, task_id: str | None = None) -> Graph:
+    """The graph of one task, or of all, from the events of the log, what is dead, and what counters hold.
+
+    `dead` gives the reason of a death, None for what is not dead itself; `now` is in Unix seconds.
+    """
     tasks: dict[str, _Task] = {}
     for event in events:
         if event.kind == "task_opened":
@@ -197,5 +252,12 @@ def build(events: Iterable[Event], deaths: Mapping[bytes | str, str], *, now: in
             decided = event.read(_Decided)
             if decided.task in tasks:
                 tasks[decided.task].decided(decided)
-    named = {key if isinstance(key, str) else b64u(key): reason for key, reason in deaths.items()}
-    return Graph(tuple(task.tree(named, now) for task in tasks.values()))
+    return Graph(tuple(task.tree(dead, counters, now) for task in tasks.values()))
+
+
+def _of(dead: Dead, id_: str) -> str | None:
+    try:
+        return dead(unb64u(id_))
+    except MalformedToken:
+        # A resource writes its own decisions, and may write anything there.
+        return None

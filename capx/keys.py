@@ -12,9 +12,12 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+from msgspec import Struct
 
 from capx.chain import b64u, digest, equal, mac, macaroon_key, unb64u
 from capx.errors import InvalidRequest, KeyProblem, MalformedToken
@@ -22,6 +25,8 @@ from capx_caveats import is_audience
 
 if TYPE_CHECKING:
     from pathlib import Path  # slow to import, and only whoever has one calls what takes one
+
+    from capx.feed_key import FeedSigner  # as slow, and only whoever signs or follows a feed needs it
 
 KEY_BYTES = 32
 KID_BYTES = 8
@@ -109,6 +114,12 @@ class RootKey(_Secret):
         _demand_audience(audience)
         return AudienceKey(self.kid, audience, mac(self._secret, b"capx/1/audience/" + audience.encode() + b"\x01"))
 
+    def feed_signer(self) -> "FeedSigner":
+        """What signs the authority's feed of deaths while this key is the one that mints."""
+        from capx.feed_key import FeedSigner
+
+        return FeedSigner(self.kid, mac(self._secret, b"capx/1/feed\x01"))
+
     def __repr__(self) -> str:
         return f"RootKey(kid={self.kid!r})"
 
@@ -160,6 +171,11 @@ class KeyRing(_Secret):
         """What a resource of this audience needs: one key for each live root key."""
         return AudienceKeys(audience, (key.audience_key(audience) for key in self._keys.values()))
 
+    def exported(self, audience: str) -> "AudienceKeys":
+        """What a resource of this audience needs, and what it follows the authority's feed with."""
+        keys = [key.audience_key(audience) for key in self._keys.values()]
+        return AudienceKeys(audience, keys, {key.kid: key.feed_signer().public for key in self._keys.values()})
+
     def __repr__(self) -> str:
         return f"KeyRing(active={self.active.kid!r}, kids={sorted(self._keys)!r})"
 
@@ -190,13 +206,38 @@ class KeyRing(_Secret):
         return _dumped(self._keys.values())
 
 
+class FeedKey(Struct, frozen=True):
+    """The public half of the key that signs the authority's feed, by the kid of the root key it follows from."""
+
+    kid: str
+    public: bytes
+
+    def __post_init__(self) -> None:
+        from capx.feed_key import weakness
+
+        if not is_kid(self.kid):
+            raise KeyProblem(f"{self.kid!r:.80} is not a key id: 8 bytes in base64url")
+        if problem := weakness(self.public):
+            raise KeyProblem(problem)
+
+    def line(self) -> str:
+        """The line of a key file that holds this key, which is no secret."""
+        return f"feed {self.kid} {b64u(self.public)}"
+
+
 class AudienceKeys(_Secret):
-    """The keys a resource holds: its own audience's, one for each live root key."""
+    """The keys a resource holds: its own audience's, one for each live root key; the feed's, where it is to follow it.
 
-    __slots__ = ("_keys", "audience")
+    `feed` gives public keys (32 bytes) by kid.
+    """
 
-    def __init__(self, audience: str, keys: Iterable[AudienceKey]) -> None:
+    __slots__ = ("_keys", "audience", "feed")
+
+    def __init__(self, audience: str, keys: Iterable[AudienceKey], feed: Mapping[str, bytes] | None = None) -> None:
         self.audience = audience
+        self.feed: Mapping[str, bytes] = MappingProxyType(
+            {key.kid: key.public for key in (FeedKey(kid, public) for kid, public in (feed or {}).items())}
+        )
         self._keys: dict[str, AudienceKey] = {}
         for key in keys:
             if key.audience != audience:
@@ -213,13 +254,20 @@ class AudienceKeys(_Secret):
 
     def dump(self) -> str:
         """The text of a key file: a secret."""
-        return _dumped(self._keys.values())
+        return _dumped((*self._keys.values(), *(FeedKey(kid, public) for kid, public in self.feed.items())))
 
     @classmethod
     def load(cls, path: "Path", audience: str | None = None) -> "AudienceKeys":
         """Read the key file of one audience; KeyProblem when it may not be used or is another's."""
-        keys = _loaded(path, _audience_key)
-        return cls(audience or keys[0].audience, keys)
+        held = _loaded(path, _audience_line)
+        keys = [key for key in held if isinstance(key, AudienceKey)]
+        if not keys:
+            raise KeyProblem(f"{path} holds no key of an audience")
+        feed: dict[str, bytes] = {}
+        for key in held:
+            if isinstance(key, FeedKey) and feed.setdefault(key.kid, key.public) != key.public:
+                raise KeyProblem(f"{path}: two feed keys claim the id {key.kid}")
+        return cls(audience or keys[0].audience, keys, feed)
 
     def save(self, path: "Path", *, replace: bool = False) -> None:
         """Write a key file that only its owner may read; over an existing file only with `replace`, and then whole.
@@ -234,7 +282,7 @@ class AudienceKeys(_Secret):
             _replace(file, self)
 
 
-_Key = TypeVar("_Key", RootKey, AudienceKey)
+_Key = TypeVar("_Key", RootKey, AudienceKey | FeedKey)
 
 
 def _loaded(path: "Path", read: Callable[[list[str]], _Key | str]) -> list[_Key]:
@@ -276,10 +324,13 @@ def _root_key(fields: list[str]) -> RootKey | str:
     return key if key.kid == fields[1] else "the kid is not this key's"
 
 
-def _audience_key(fields: list[str]) -> AudienceKey | str:
-    if len(fields) != 4 or fields[0] != "audience":
-        return "wanted `audience AUDIENCE KID KEY`"
+def _audience_line(fields: list[str]) -> AudienceKey | FeedKey | str:
+    kind = (fields[0], len(fields))
+    if kind not in {("audience", 4), ("feed", 3)}:
+        return "wanted `audience AUDIENCE KID KEY` or `feed KID KEY`"
     try:
+        if kind[0] == "feed":
+            return FeedKey(fields[1], unb64u(fields[2]))
         return AudienceKey(fields[2], fields[1], unb64u(fields[3]))
     except MalformedToken:
         return "the key is not base64url"
@@ -287,7 +338,7 @@ def _audience_key(fields: list[str]) -> AudienceKey | str:
         return str(problem)
 
 
-def _dumped(keys: Iterable[RootKey] | Iterable[AudienceKey]) -> str:
+def _dumped(keys: Iterable[RootKey] | Iterable[AudienceKey | FeedKey]) -> str:
     return "".join(f"{key.line()}\n" for key in keys)
 
 

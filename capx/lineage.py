@@ -4,6 +4,7 @@ Laws: only the first block claims task, tenant, intent and root; all others rest
 it may not stand refuses the whole. Nothing here depends on a call, the time, or who died: so it can be kept.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import cast
@@ -12,7 +13,9 @@ from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from capx import chain
-from capx.chain import Block
+from capx.chain import Block, b64u
+from capx.death import of_kid
+from capx.wire import Frame
 from capx_caveats import (
     PLACES,
     Allow,
@@ -23,6 +26,7 @@ from capx_caveats import (
     Hop,
     Intent,
     MaxHops,
+    NotUnderstood,
     Refusal,
     Root,
     Sig,
@@ -32,10 +36,13 @@ from capx_caveats import (
     TooLarge,
     UntilCompleted,
     Vocabulary,
+    Where,
     asked_of_each,
     misplaced,
 )
 
+AUTHORITY = "authority"
+"""The audience that is the authority itself."""
 MAX_BUDGETS = 16
 """Budgets per token."""
 FIRST_HOLDER = "the first holder"
@@ -66,11 +73,21 @@ class Section(Struct, frozen=True, gc=False):
     caveats: tuple[Caveat, ...]
 
 
+class Allotment(Struct, frozen=True, gc=False):
+    """One budget, whose it is, and the id of the counter that it is spent from."""
+
+    hop: int
+    name: str | None
+    counter: str
+    budget: Budget
+
+
 class Lineage(Struct, frozen=True, dict=True):
     """A chain that may be judged.
 
-    `mortal` are the keys of all deaths that would end it: tasks, nodes, ids (16 bytes each), in the order in which
-    they are told. `standing` are the refusals that no call could cure. `digest` is d of the last block.
+    `mortal` are the keys of all deaths that would end it: tasks, nodes, ids (16 bytes each), and its kid, in the order
+    in which they are told; so does one of an instant that is not before `issued`. `standing` are the refusals that no
+    call could cure. `digest` is d of the last block.
     """
 
     task: str
@@ -85,6 +102,8 @@ class Lineage(Struct, frozen=True, dict=True):
     mortal: tuple[bytes | str, ...]
     standing: tuple[Refusal, ...]
     expires: int
+    issued: int
+    allotments: tuple[Allotment, ...] = ()
 
     @cached_property
     def asked_of_each(self) -> int:
@@ -102,8 +121,12 @@ class Lineage(Struct, frozen=True, dict=True):
         )
 
 
-def read(identifier: bytes, blocks: tuple[Block, ...], vocabulary: Vocabulary, require: frozenset[str]) -> Lineage:
-    """The lineage of an authentic chain without its presentation; Refused when it has no acceptable shape."""
+def read(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary, require: frozenset[str]) -> Lineage:
+    """The lineage of an authentic chain without its presentation; Refused when it has no acceptable shape.
+
+    `blocks` are those of the frame, or all but its last. At the authority itself, what is about the calls that it
+    grants elsewhere restricts nothing: `where`, `budget` and a service's own caveats.
+    """
     decoded = [caveats_of(block, vocabulary) for block in blocks]
     for at, caveats in enumerate(decoded):
         if found := misplaced(caveats, authority=at == 0):
@@ -113,14 +136,14 @@ def read(identifier: bytes, blocks: tuple[Block, ...], vocabulary: Vocabulary, r
     hops = [caveats[0] for caveats in decoded if caveats and type(caveats[0]) is Hop]
     steps: tuple[Step | Hop, ...] = (*claims.root.steps, *hops)
     path = chain.nodes(claims.root.id, [step.nonce for step in steps])
-    digests = chain.digests(identifier, blocks)
+    digests = chain.digests(frame.identifier_bytes, blocks)
     ids = tuple([digest[:16] for digest in digests])
     tasks: dict[bytes | str, None] = {claims.task.id: None}
     expires: list[int] = []
-    budgets = 0
+    allotments: list[Allotment] = []
     bounds: list[Demand] = []
     sections = tuple(sections_of(decoded, granted_at))
-    for section in sections:
+    for at, section in enumerate(sections):
         for caveat in section.caveats:
             if type(caveat) not in _NOTED:
                 continue
@@ -129,11 +152,16 @@ def read(identifier: bytes, blocks: tuple[Block, ...], vocabulary: Vocabulary, r
             elif type(caveat) is UntilCompleted:
                 tasks[caveat.task] = None
             elif type(caveat) is Budget:
-                budgets += 1
+                # In the block of a hop, the counter is the node that the hop makes; else the block's own id.
+                own = path[section.hop] if type(section.caveats[0]) is Hop else ids[at + 1]
+                counter = b64u(own) if caveat.counter is UNSET else caveat.counter
+                allotments.append(Allotment(section.hop, section.name, counter, caveat))
             elif type(caveat) is not Hop or caveat.key is not UNSET:
                 bounds.append(Demand(section.hop, section.name, caveat))
-    if budgets > MAX_BUDGETS:
+    if len(allotments) > MAX_BUDGETS:
         raise Refused(Refusal("too_large", f"a token has more than {MAX_BUDGETS} budgets"))
+    if frame.identifier.audience == AUTHORITY:
+        sections, allotments = tuple(map(_about_itself, sections)), []
     return Lineage(
         task=claims.task.id,
         root=claims.root.id,
@@ -144,10 +172,26 @@ def read(identifier: bytes, blocks: tuple[Block, ...], vocabulary: Vocabulary, r
         ids=ids,
         digest=digests[-1],
         sections=sections,
-        mortal=(*tasks, *path, *ids),
+        mortal=(*tasks, *path, *ids, of_kid(frame.identifier.kid)),
         standing=(*_standing(bounds, len(steps), granted_at), *_undischarged(decoded)),
         expires=min(expires),
+        issued=frame.identifier.issued_at,
+        allotments=tuple(allotments),
     )
+
+
+def _about_itself(section: Section) -> Section:
+    return Section(section.hop, section.name, tuple(filter(_judged_at_the_authority, section.caveats)))
+
+
+def _judged_at_the_authority(caveat: Caveat) -> bool:
+    if isinstance(caveat, NotUnderstood):
+        # Its excerpt begins as its element does: a tag with a dot is a service's own.
+        return _OWN.match(caveat.what) is None
+    return not (isinstance(caveat, Where | Budget) or "." in str(caveat.__struct_config__.tag))
+
+
+_OWN = re.compile(r'\["[^"\\.]+\.[^"\\]+"')
 
 
 def sections_of(blocks: Iterable[tuple[Caveat, ...]], granted_at: int) -> Iterator[Section]:
@@ -228,6 +272,6 @@ def _undischarged(decoded: list[tuple[Caveat, ...]]) -> Iterator[Refusal]:
         yield Refusal("needs_discharge", "an approval is demanded, and none is presented", "a discharge")
 
 
-def attributed(refusal: Refusal, whose: Demand | Section) -> Refusal:
+def attributed(refusal: Refusal, whose: Demand | Section | Allotment) -> Refusal:
     """The refusal, with whose restriction it is."""
     return replace(refusal, hop=whose.hop, hop_name=whose.name)

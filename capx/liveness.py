@@ -1,7 +1,11 @@
 """What a verifier knows about deaths, and how long ago that was last confirmed.
 
-Laws: knowledge that is not confirmed grows old; how old it may be is the verifier's to say. It recovers by itself:
-every question is an attempt to learn more. What is dead stays dead: nothing is ever taken out.
+    StoreLiveness      looks when it is asked: for a store on this machine
+    Follower           is told, in a thread of its own: for a database or an authority elsewhere (capx.follower)
+    Snapshot           one saved page: for a service that hears of nothing else (capx.feed)
+
+Laws: knowledge that is not confirmed grows old; how old it may be is the verifier's to say. It recovers by itself.
+What is dead stays dead, until all that it killed has expired.
 """
 
 import math
@@ -9,23 +13,61 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from itertools import chain, islice
 from typing import Protocol
 
+from capx import death
+from capx.death import Key
 from capx.errors import StoreProblem
-from capx.store import DeathSource, Head
+from capx.store import DeathSource, Head, News
 
 
 class Liveness(Protocol):
     """A view of deaths."""
 
     @property
-    def deaths(self) -> Mapping[bytes | str, str]:
-        """The reason of each known death: nodes and capabilities by their 16 bytes, tasks by their id."""
+    def deaths(self) -> Mapping[Key, str]:
+        """The reason of each known death, by what is dead (capx.death)."""
+        ...
+
+    @property
+    def horizon(self) -> int:
+        """The last second (Unix) up to which all that was issued is dead; negative when there is none."""
         ...
 
     def age(self) -> float:
         """The age of the knowledge in seconds, brought up to date if possible; infinite if there is none."""
         ...
+
+
+class View:
+    """The deaths up to one head, in the order in which they happened. One thread changes it, all may read it."""
+
+    def __init__(self) -> None:
+        self.head: Head | None = None
+        self.deaths: dict[Key, str] = {}
+        self.horizon = -1
+        self._lasting = 0
+
+    def learn(self, news: News) -> None:
+        """Take in what was not known, and let go of what is forgotten."""
+        if self.head is None or news.anew:
+            self.deaths, self._lasting = news.deaths, news.lasting
+        else:
+            self._forget(news.head.forgotten - self.head.forgotten)
+            self.deaths.update(news.deaths)
+        # An instant outlives its entry: all it killed has expired when it is forgotten.
+        self.horizon = max(self.horizon, death.horizon(news.deaths))
+        self.head = news.head
+
+    def _forget(self, count: int) -> None:
+        if count <= 0:
+            return
+        known = iter(self.deaths.items())
+        oldest = islice(known, self._lasting + count)
+        lasting = {key: reason for key, reason in oldest if death.is_lasting(key)}
+        # Another dictionary: readers of the one that there is are not disturbed.
+        self.deaths, self._lasting = dict(chain(lasting.items(), known)), len(lasting)
 
 
 class StoreLiveness:
@@ -49,22 +91,26 @@ class StoreLiveness:
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._next_look = -math.inf
-        self._deaths: dict[bytes | str, str] = {}
-        self._head: Head | None = None
+        self._view = View()
         self._confirmed = -math.inf
         self.problem: StoreProblem | None = None
 
     @property
-    def deaths(self) -> Mapping[bytes | str, str]:
+    def deaths(self) -> Mapping[Key, str]:
         """What is known to be dead, with the reason code of each."""
-        return self._deaths
+        return self._view.deaths
+
+    @property
+    def horizon(self) -> int:
+        """The last second up to which all that was issued is dead."""
+        return self._view.horizon
 
     def age(self) -> float:
         """Seconds since the last look that succeeded, after another one if it is due."""
         if self._clock() >= self._next_look:
             self._stand_alone()
             # Another thread's look is as good as ours, unless nothing is known yet or ours must not be missed.
-            wait = self._head is None or self._poll == 0
+            wait = self._view.head is None or self._poll == 0
             if self._lock.acquire(blocking=wait):
                 try:
                     self._look()
@@ -87,15 +133,12 @@ class StoreLiveness:
         if began < self._next_look:
             return
         try:
-            news = self._source.news(self._head)
+            news = self._source.news(self._view.head)
         except StoreProblem as problem:
             self.problem = problem
         else:
-            if self._deaths:
-                self._deaths.update(news.deaths)
-            else:
-                self._deaths = news.deaths
-            self._head, self._confirmed, self.problem = news.head, began, None
+            self._view.learn(news)
+            self._confirmed, self.problem = began, None
         self._next_look = self._clock() + self._poll
 
 

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from capx.decision import Decision
 from capx.errors import Unavailable
-from capx.store import Store, Unwritable
+from capx.store import Record, ResourceStore, Unwritable
 
 _BATCH = 500
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
@@ -67,7 +67,7 @@ class _Record(Struct, frozen=True):
 class StoreRecorder:
     """Writes decisions to a store, with room for `capacity` that are not written yet; safe with several threads."""
 
-    def __init__(self, store: Store, capacity: int = 10_000) -> None:
+    def __init__(self, store: ResourceStore, capacity: int = 10_000) -> None:
         self._store = store
         self._capacity = capacity
         self._begin()
@@ -183,11 +183,8 @@ class StoreRecorder:
             return list(islice(self._waiting, most))
 
     def _append(self, batch: list[_Record]) -> None:
-        with self._store.write(durable=False) as transaction:
-            for entry in batch:
-                # A commit that reported a failure may have succeeded.
-                if transaction.decision(entry.id) is None:
-                    transaction.append("decision", entry.body, at=entry.at)
+        # A commit that reported a failure may have succeeded: what is there already is passed over.
+        self._store.record([Record(entry.id, entry.at, entry.body) for entry in batch])
 
 
 def _bodies(decision: Decision) -> Iterator[bytes]:

@@ -2,7 +2,7 @@
 
 Laws: a presentation is burnt on sight, atomically, and remembered until its window has passed. A memory that cannot
 tell refuses: one that is full, that was not there yet when the presentation was made, that has forgotten its window,
-or whose store fails or is not the one it was.
+or whose store fails or has lost what it was told.
 """
 
 import math
@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from capx.errors import StoreProblem, Unavailable
 from capx.present import WINDOW_AFTER, WINDOW_BEFORE
-from capx.store import Head, Store, Writing
+from capx.store import ResourceStore
 
 # By this many seconds, and before their end, all windows have passed that are open now.
 _HORIZON = WINDOW_AFTER + WINDOW_BEFORE + 1
@@ -38,7 +38,7 @@ class Replay(ABC):
         return ProcessReplay(capacity, clock)
 
     @staticmethod
-    def store(store: Store) -> "StoreReplay":
+    def store(store: ResourceStore) -> "StoreReplay":
         """A memory in a store, for all processes that use it."""
         return StoreReplay(store)
 
@@ -88,58 +88,34 @@ class ProcessReplay(Replay):
 
 
 class StoreReplay(Replay):
-    """A memory in a store, shared by all processes that use it, as long as it is the same store."""
+    """A memory in a store, shared by all processes that use it."""
 
     blocking = True
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ResourceStore) -> None:
         self._store = store
-        self._seen: Head | None = None
         self._last: tuple[bytes, int] | None = None
         self._unknown_before = 0
 
     def burn(self, presentation: bytes, until: int, now: int) -> bool:
         """Whether the id was new in the store; it is burnt now."""
+        last = self._last
         try:
-            with self._store.write(durable=False) as transaction:
-                head = transaction.head()
-                self._demand_memory(transaction, head, until, now)
-                new = transaction.burn(presentation, until=until, now=now)
+            burnt = self._store.burn(presentation, until=until, now=now, remembered=last)
         except Unavailable:
             raise
         except StoreProblem as problem:
             raise Unavailable(str(problem)) from problem
-        self._seen = head
-        if new and (self._last is None or self._last[1] < max(now, until)):
-            self._last = presentation, until
-        return new
-
-    def _demand_memory(self, transaction: Writing, head: Head, until: int, now: int) -> None:
-        """Refuse a store that is not the one of the last burn, and for a window one that has lost that burn."""
-        if self._seen is not None:
-            _demand_continued(transaction, self._seen, head)
-        if self._last is not None:
-            last, end = self._last
-            # Burning it again is how to look: only a copy made before it takes it for new.
-            if transaction.burn(last, until=end, now=now):
-                self._last, self._unknown_before = None, now + _HORIZON
+        if not burnt.remembered:
+            # Only a copy made before our last burn takes it for new.
+            self._unknown_before = now + _HORIZON
+            if self._last is last:
+                self._last = None
         if until < self._unknown_before:
             raise Unavailable(
                 "cannot tell whether this was used: the store has lost what was presented; "
                 f"present again in {max(1, self._unknown_before - WINDOW_AFTER - now)} s"
             )
-
-
-def _demand_continued(transaction: Writing, seen: Head, head: Head) -> None:
-    if head.epoch != seen.epoch:
-        raise Unavailable("the store was replaced by another one: restart its services to use it")
-    if head.position < seen.position:
-        raise Unavailable(
-            f"the store went back from position {seen.position} to {head.position}: an older copy was put in its place"
-        )
-    if seen.position in (0, head.position):
-        same = seen.position == 0 or head.hash == seen.hash
-    else:
-        same = [event.hash for event in transaction.events(after=seen.position - 1, limit=1)] == [seen.hash]
-    if not same:
-        raise Unavailable(f"the store tells another history than before at position {seen.position}")
+        if burnt.new and (last is None or last[1] < max(now, until)):
+            self._last = presentation, until
+        return burnt.new

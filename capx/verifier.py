@@ -7,7 +7,7 @@
     5  the presentation is burnt, whatever the verdict will be   Verifier._burn
     6  nobody it descends from is dead, as is freshly known      Court.lifeless
     7  every caveat of every block, and max_hops                 Court.refusals
-    8  a slot in the record is taken                             Admitted.decide
+    8  a slot in the record is taken, budgets are spent          Admitted.decide
     9  the decision is recorded, allow or deny                   Admitted.decide, Admitted.refused
 
 Laws: until 3 nothing is interpreted but the identifier. 1-5 stop at the first refusal; 6 and 7 tell together all
@@ -29,6 +29,7 @@ from capx.errors import ConfigurationProblem, MalformedToken, Unavailable
 from capx.keys import AudienceKey, AudienceKeys
 from capx.lineage import Lineage, Refused, Section, caveats_of, may_refuse, read
 from capx.liveness import Liveness
+from capx.meter import Meter
 from capx.present import WINDOW_AFTER, WINDOW_BEFORE, Received, ToolCall
 from capx.recorder import NO_RECORDER, Recorder
 from capx.replay import Replay
@@ -94,8 +95,9 @@ class Verifier:
     """Checks tokens for one audience.
 
     `max_staleness` is in seconds; `require` names what the authority's block must carry besides the rule
-    (`tenant`, `intent`); `bearer` accepts tokens that are not presented, which makes a leaked one worth more than
-    one call. Raises ConfigurationProblem for keys of another audience.
+    (`tenant`, `intent`); without a `meter`, every token with a budget is refused; `bearer` accepts tokens that are not
+    presented, which makes a leaked one worth more than one call. Raises ConfigurationProblem for keys of another
+    audience.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class Verifier:
         liveness: Liveness,
         replay: Replay,
         recorder: Recorder = NO_RECORDER,
+        meter: Meter | None = None,
         vocabulary: Vocabulary = DEFAULT,
         max_staleness: float = MAX_STALENESS,
         require: Iterable[str] = (),
@@ -123,7 +126,9 @@ class Verifier:
         self._replay = replay
         self._vocabulary = vocabulary
         self._bearer = bearer
-        self._court = Court(audience, liveness=liveness, recorder=recorder, max_staleness=max_staleness, clock=clock)
+        self._court = Court(
+            audience, liveness=liveness, recorder=recorder, meter=meter, max_staleness=max_staleness, clock=clock
+        )
         self._cache: Cache[_Known] = Cache(cache_size)
 
     def authenticate(self, token: str) -> Authentic:
@@ -180,7 +185,7 @@ class Verifier:
         if mark is not None and received is not None and (misfit := _mismatch(mark, received, now)):
             return Explanation((), (misfit,), lineage)
         presentation = _presentation(lineage, authentic, mark)
-        facts = Facts(call, now, self._court.age())
+        facts = Facts(call, now, self._court.age(), self._court.meter is not None)
         beside = self._court.beside_caveats(lineage, presentation, facts)
         if is_too_much(call.args, lambda: lineage.asked_of_each):
             return Explanation((), (*beside, TOO_MUCH), lineage)
@@ -188,6 +193,7 @@ class Verifier:
         refusals = (
             *beside,
             *(each.refusal for each in walk if each.refusal is not None),
+            *self._court.unaffordable(lineage, call),
         )
         return Explanation(walk, refusals, lineage)
 
@@ -234,10 +240,10 @@ class Verifier:
         frame = authentic.frame
         mark = _mark(caveats_of(frame.blocks[-1], self._vocabulary))
         if mark is None:
-            return read(frame.identifier_bytes, frame.blocks, self._vocabulary, self._require), None
+            return read(frame, frame.blocks, self._vocabulary, self._require), None
         if known := self._known(frame, authentic.key):
             return known.lineage, mark
-        lineage = read(frame.identifier_bytes, frame.blocks[:-1], self._vocabulary, self._require)
+        lineage = read(frame, frame.blocks[:-1], self._vocabulary, self._require)
         self._cache.put(frame.body, _Known(frame, authentic.key, authentic.tail, lineage))
         return lineage, mark
 

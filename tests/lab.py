@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from capx import chain, wire
+from capx import chain, death, wire
 from capx.capability import Capability, mint
 from capx.decision import Decision, Denied
 from capx.errors import Unavailable
@@ -36,6 +36,11 @@ class Deaths:
     def __init__(self) -> None:
         self.deaths: dict[bytes | str, str] = {}
         self.years = 0.0
+
+    @property
+    def horizon(self) -> int:
+        """The last second up to which all that was issued is dead."""
+        return death.horizon(self.deaths)
 
     def age(self) -> float:
         """The age that the test has set."""

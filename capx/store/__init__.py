@@ -1,19 +1,26 @@
-"""Where the authority keeps what must outlive it: tasks, deaths, the log, and what was presented.
+"""Where the authority keeps what must outlive it: tasks, deaths, the log, what was spent, and what was presented.
 
-Laws: everything happens in a transaction; a reader sees one instant, a writer is alone. What a durable transaction
+Two sides. `Store` is the authority's: transactions over everything. `ResourceStore` is what a resource may do: burn,
+spend, record, hear of deaths, and nothing else.
+
+Laws: everything happens in a transaction; a reader sees one instant, a writer is alone with the log. What a transaction
 wrote is there after any crash, once it was left without an error; of one that was not left so, nothing is there. Every
 write to the log takes the next position in the transaction that writes it, so positions have no gaps and no reader sees
-a later one before an earlier one. Neither tokens nor keys are stored. Every failure is a StoreProblem.
+a later one before an earlier one; deaths are numbered in the same way. Neither tokens nor keys are stored. Every
+failure is a StoreProblem.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from decimal import Decimal
 from typing import Protocol
 
 from msgspec import Struct
 
+from capx.death import Death, Key
 from capx.errors import StoreProblem
 from capx.log import Event, Place
+from capx.meter import Meter
 from capx.task import FIRST, State
 
 
@@ -22,12 +29,16 @@ class Unwritable(StoreProblem):
 
 
 class Head(Struct, frozen=True):
-    """Where a store stands: its epoch, its last event, and how many deaths it knows."""
+    """Where a store stands: its epoch, its last event, how many deaths there were, and how many are forgotten.
+
+    An epoch is `ORIGIN.SECONDS`: which store this was when it was created, and when this epoch of it began.
+    """
 
     epoch: str
     position: int
     hash: bytes
     deaths: int
+    forgotten: int = 0
 
     @property
     def place(self) -> Place:
@@ -49,14 +60,29 @@ class TaskRecord(Struct, frozen=True):
     position: int | None = None
 
 
-class Death(Struct, frozen=True):
-    """What is dead: a node or capability id as its 16 bytes, a task as its id; `seq` counts deaths from 1."""
+class Counter(Struct, frozen=True):
+    """One counter, and when it was last spent from, in Unix seconds."""
 
-    seq: int
-    key: bytes | str
-    reason: str
+    counter: str
+    unit: str
+    spent: Decimal
+    last: int
+
+
+class Sighting(Struct, frozen=True):
+    """How many deaths a follower said it knows, and when it said so, in Unix seconds."""
+
+    follower: str
+    deaths: int
     at: int
-    position: int
+
+
+class Pruned(Struct, frozen=True):
+    """How much was forgotten: deaths of what has expired long since, counters nobody can spend from, old sightings."""
+
+    deaths: int
+    counters: int
+    sightings: int
 
 
 class Reading(Protocol):
@@ -78,28 +104,42 @@ class Reading(Protocol):
         """All tasks, in the order in which they were opened."""
         ...
 
-    def death(self, key: bytes | str) -> Death | None:
-        """The death of this very node, capability or task, not of what it lies below."""
+    def overdue(self, now: int, limit: int) -> list[TaskRecord]:
+        """Tasks that nobody ended and whose time has run out at `now` (Unix seconds), at most `limit`."""
+        ...
+
+    def death(self, key: Key) -> Death | None:
+        """The death of this very key, not of what it lies below."""
         ...
 
     def deaths(self, *, after: int = 0) -> Iterator[Death]:
-        """The deaths whose `seq` is above `after`, in order."""
+        """The deaths that are kept and whose `seq` is above `after`, in order."""
         ...
 
-    def events(self, *, after: int = 0, limit: int | None = None) -> Iterator[Event]:
-        """The events whose position is above `after`, in order."""
+    def events(
+        self, *, after: int = 0, limit: int | None = None, task: str | None = None, kind: str | None = None
+    ) -> Iterator[Event]:
+        """The events whose position is above `after`, in order: all, or those that name a task, or are of a kind."""
         ...
 
     def decision(self, id_: str) -> Event | None:
         """The event that recorded the decision with this id."""
         ...
 
+    def counters(self, ids: Sequence[str] | None = None) -> list[Counter]:
+        """The counters of these ids, or all, ordered by id and unit."""
+        ...
+
+    def sightings(self) -> list[Sighting]:
+        """What followers said that they know."""
+        ...
+
 
 class Writing(Reading, Protocol):
-    """A transaction that is alone with the store."""
+    """A transaction that is alone with the log."""
 
     def append(self, kind: str, body: bytes, *, at: int) -> Event:
-        """Write the next event of the log; `body` is a JSON object."""
+        """Write the next event of the log; `body` is a JSON object, whose `task` is the task that it names."""
         ...
 
     def open_task(self, task: TaskRecord) -> None:
@@ -110,28 +150,93 @@ class Writing(Reading, Protocol):
         """Keep the end of a task that is active."""
         ...
 
-    def kill(self, key: bytes | str, reason: str, *, at: int, position: int) -> Death:
+    def count_revocation(self, task: str) -> int:
+        """How often agents of this task have revoked something, this time included."""
+        ...
+
+    def kill(self, key: Key, reason: str, *, at: int, position: int) -> Death:
         """Keep a death; a key dies once, so for a dead one its first death is given."""
         ...
 
-    def burn(self, presentation: bytes, *, until: int, now: int) -> bool:
-        """Keep a presentation's id until its window has passed; False if it was there, or may have been."""
-        ...
+    def forget(self, before: int) -> Pruned:
+        """Forget deaths that happened, counters last spent from, and sightings made before `before` (Unix seconds).
 
-
-class Store(Protocol):
-    """Transactions over one place where things are kept; safe with several threads and processes."""
-
-    def read(self) -> AbstractContextManager[Reading]:
-        """One instant to read from."""
-        ...
-
-    def write(self, *, durable: bool = True) -> AbstractContextManager[Writing]:
-        """A transaction: kept when its block is left, undone when the block raises.
-
-        One that is not durable survives the death of every process, but the last of them may be lost when the machine
-        itself goes down: right for presentations and decisions, wrong for deaths.
+        Deaths are forgotten from the first on, without gaps, but those that last.
         """
+        ...
+
+    def begin_epoch(self, epoch: str) -> None:
+        """Begin an epoch: whoever follows the store starts over."""
+        ...
+
+
+class Burn(Struct, frozen=True):
+    """Whether a presentation's id was new, and whether the store still had the one it was asked about."""
+
+    new: bool
+    remembered: bool = True
+
+
+class Record(Struct, frozen=True):
+    """A decision on its way into the log: its id, when it was made (Unix seconds), and its body, a JSON object."""
+
+    id: str
+    at: int
+    body: bytes
+
+
+class News(Struct, frozen=True):
+    """What a follower had not seen: the head, and the reason of each death after the head it knew, in their order.
+
+    `anew`: the deaths are all that there are, and replace what was known; the first `lasting` of them are those that
+    are never forgotten, of before `head.forgotten`. `at` is when the authority said so, in Unix seconds by its own
+    clock; None when it was read from the store itself.
+    """
+
+    head: Head
+    deaths: dict[Key, str]
+    anew: bool = False
+    lasting: int = 0
+    at: float | None = None
+
+
+class DeathSource(Protocol):
+    """Something that tells, when it is asked, what has died."""
+
+    def news(self, known: Head | None) -> News:
+        """What died since `known`; StoreProblem when there is nothing trustworthy to be had.
+
+        A source that is another one than `known` came from, that lies behind it, or that holds another event at its
+        position, is refused; a later epoch of the same one is told anew.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        ...
+
+
+class ResourceStore(Meter, Protocol):
+    """What a resource may do with a store; safe with several threads and processes."""
+
+    def burn(self, presentation: bytes, *, until: int, now: int, remembered: tuple[bytes, int] | None = None) -> Burn:
+        """Keep a presentation's id (16 bytes) until its window has passed; not new if it was there, or may have been.
+
+        `until` is the last second of its window. `remembered` is an earlier id with the last second of its own: a
+        store that has lost it has lost others too.
+        """
+        ...
+
+    def record(self, decisions: Sequence[Record]) -> None:
+        """Write decisions to the log, in their order; one whose id is there already is passed over."""
+        ...
+
+    def sighted(self, follower: str, deaths: int, *, now: int) -> None:
+        """Keep that a follower knows so many deaths."""
+        ...
+
+    def source(self) -> DeathSource:
+        """What tells of the deaths in this store, over a connection of its own."""
         ...
 
     def close(self) -> None:
@@ -139,24 +244,66 @@ class Store(Protocol):
         ...
 
 
-class News(Struct, frozen=True):
-    """What a follower had not seen: the head, and the reason of each death after the head it knew."""
+class Store(ResourceStore, Protocol):
+    """Transactions over one place where things are kept; safe with several threads and processes."""
 
-    head: Head
-    deaths: dict[bytes | str, str]
-
-
-class DeathSource(Protocol):
-    """Something that tells a follower what has died since it last looked."""
-
-    def news(self, known: Head | None) -> News:
-        """What died since `known`; StoreProblem when there is nothing trustworthy to be had.
-
-        A source that is another one than `known` came from, that lies behind it, or that holds another event at its
-        position, is refused.
-        """
+    @property
+    def place(self) -> str:
+        """Where it is, as people write it, without a password."""
         ...
 
-    def close(self) -> None:
-        """Let go of files and connections."""
+    def read(self) -> AbstractContextManager[Reading]:
+        """One instant to read from."""
         ...
+
+    def write(self) -> AbstractContextManager[Writing]:
+        """A transaction: durable when its block is left, undone when the block raises."""
+        ...
+
+
+def succeeding(known: Head | None, head: Head, hash_there: bytes | None) -> Head | None:
+    """What a follower goes on from: `known`, or None when it must start over; StoreProblem when it may do neither.
+
+    `hash_there` is the hash of the event that stands at the position of `known`, None if there is none. A later epoch
+    of the same store is started over with, and so is one that has forgotten deaths that the follower never saw.
+    """
+    if known is None:
+        return None
+    if head.epoch != known.epoch:
+        _demand_later(known.epoch, head.epoch)
+        return None
+    if head.position < known.position or head.deaths < known.deaths or head.forgotten < known.forgotten:
+        raise StoreProblem(
+            f"the store went back from position {known.position} to {head.position}: an older copy was put in its place"
+        )
+    if known.position > 0 and hash_there != known.hash:
+        raise StoreProblem(f"the store tells another history than before at position {known.position}")
+    return None if head.forgotten > known.deaths else known
+
+
+def demand_whole(known: Head | None, news: News) -> News:
+    """The news, if no death is missing between `known`, as `succeeding` gave it, and their head; else StoreProblem."""
+    since = news.head.forgotten if known is None else max(known.deaths, news.head.forgotten)
+    found, told = len(news.deaths) - news.lasting, news.head.deaths - since
+    if found != told:
+        raise StoreProblem(f"the store counts {told} new deaths and holds {found}: it is damaged")
+    return news
+
+
+def new_epoch(origin: str, now: int) -> str:
+    """The name of an epoch of the store that began as `origin`."""
+    return f"{origin}.{now}"
+
+
+def origin_of(epoch: str) -> str:
+    """What the store was when it was created."""
+    return epoch.partition(".")[0]
+
+
+def _demand_later(known: str, found: str) -> None:
+    origin, _, began = found.partition(".")
+    known_origin, _, known_began = known.partition(".")
+    if origin != known_origin:
+        raise StoreProblem("the store was replaced by another one: restart its services to follow it")
+    if not began.isdecimal() or not known_began.isdecimal() or int(began) <= int(known_began):
+        raise StoreProblem("the store is of an epoch that ended: an older copy was put in its place")

@@ -1,25 +1,22 @@
 """The embedded store: one SQLite file, shared by the processes of one user on one machine.
 
-Laws: in WAL mode a durable transaction is on the disk when it is left (`synchronous = FULL`), any other is in the file
-(`NORMAL`): no process's death loses it. Writers are alone from their first statement (`BEGIN IMMEDIATE`), so what they
-read is what they build upon. Connections come from a small pool and belong to one transaction at a time; none outlives
-a fork, or the file that it was opened on, and none goes on whose `-wal` was taken away. What was forgotten counts as
-burnt: a presentation whose window may already have been cleared away is not new.
+Laws: in WAL mode a transaction is on the disk when it is left (`synchronous = FULL`); what is burnt and recorded is in
+the file (`NORMAL`): no process's death loses it, but that of the machine may. Writers are alone from their first
+statement (`BEGIN IMMEDIATE`), so what they read is what they build upon. Connections come from a small pool and belong
+to one transaction at a time; none outlives a fork, or the file that it was opened on, and none goes on whose `-wal` was
+taken away.
 """
 
 import contextlib
 import sqlite3
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Sequence
+from decimal import Decimal
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-import msgspec
-
-from capx.chain import root_node
 from capx.errors import StoreProblem
-from capx.log import Event, following
-from capx.present import WINDOW_AFTER, WINDOW_BEFORE
-from capx.store import Death, Head, Reading, TaskRecord, Writing
+from capx.meter import Spend, Tally
+from capx.store import Burn, Reading, Record, Writing
 from capx.store.sqlite_file import (
     BUSY_SECONDS,
     Connection,
@@ -31,17 +28,10 @@ from capx.store.sqlite_file import (
     explained,
     identity,
 )
-from capx.task import State
+from capx.store.sqlite_news import SQLiteNews
+from capx.store.sqlite_rows import Rows
 
-_PAGE = 1_000
 _IDLE = 8
-_FORGET_EVERY = 60
-# No window that is open now reaches this far ahead.
-_HORIZON = WINDOW_AFTER + WINDOW_BEFORE + 1
-
-_TASK = "SELECT id, root, opened, expires, tenant, purpose, state, ended, position FROM tasks"
-_EVENT = "SELECT position, at, kind, CAST(body AS BLOB), hash FROM events"
-_DEATH = "SELECT seq, key, reason, at, position FROM deaths"
 
 
 class SQLiteStore:
@@ -65,24 +55,64 @@ class SQLiteStore:
     def __repr__(self) -> str:
         return f"SQLiteStore({str(self.path)!r})"
 
+    @property
+    def place(self) -> str:
+        """The path of the file."""
+        return str(self.path)
+
     @contextlib.contextmanager
     def read(self) -> Generator[Reading]:
         """One instant to read from."""
-        with explained(self.path), self._pool.connection() as connection, _transaction(connection, "BEGIN"):
-            yield _Transaction(connection)
+        with self._rows("BEGIN") as rows:
+            yield rows
 
     @contextlib.contextmanager
-    def write(self, *, durable: bool = True) -> Generator[Writing]:
-        """A transaction that is alone; kept when its block is left, undone when the block raises."""
-        with explained(self.path), self._pool.connection() as connection:
-            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            with _transaction(connection, "BEGIN IMMEDIATE"):
-                yield _Transaction(connection)
+    def write(self) -> Generator[Writing]:
+        """A transaction that is alone; durable when its block is left, undone when the block raises."""
+        with self._rows("BEGIN IMMEDIATE", "FULL") as rows:
+            yield rows
+
+    def burn(self, presentation: bytes, *, until: int, now: int, remembered: tuple[bytes, int] | None = None) -> Burn:
+        """Keep a presentation's id until its window has passed, as `ResourceStore.burn`."""
+        with self._rows("BEGIN IMMEDIATE", "NORMAL") as rows:
+            return rows.burn(presentation, until, now, remembered)
+
+    def spend(self, spends: Sequence[Spend], *, now: int) -> Tally:
+        """Spend all of it or nothing, durably."""
+        with self._rows("BEGIN IMMEDIATE", "FULL") as rows:
+            return rows.spend(spends, now)
+
+    def spent(self, counters: Sequence[tuple[str, str]]) -> tuple[Decimal, ...]:
+        """What each counter holds now."""
+        with self._rows("BEGIN") as rows:
+            return rows.spent(counters)
+
+    def record(self, decisions: Sequence[Record]) -> None:
+        """Write decisions to the log; one whose id is there already is passed over."""
+        with self._rows("BEGIN IMMEDIATE", "NORMAL") as rows:
+            rows.record(decisions)
+
+    def sighted(self, follower: str, deaths: int, *, now: int) -> None:
+        """Keep that a follower knows so many deaths."""
+        with self._rows("BEGIN IMMEDIATE", "NORMAL") as rows:
+            rows.sighted(follower, deaths, now)
+
+    def source(self) -> SQLiteNews:
+        """What tells of the deaths in this store, over a connection of its own."""
+        return SQLiteNews(self.path)
 
     def close(self) -> None:
         """Close the connections that are idle now, and the others when their transactions end."""
         with explained(self.path):
             self._pool.close()
+
+    @contextlib.contextmanager
+    def _rows(self, begin: str, synchronous: str | None = None) -> Generator[Rows]:
+        with explained(self.path), self._pool.connection() as connection:
+            if synchronous is not None:
+                connection.execute(f"PRAGMA synchronous = {synchronous}")
+            with _transaction(connection, begin):
+                yield Rows(connection)
 
 
 @contextlib.contextmanager
@@ -95,109 +125,6 @@ def _transaction(connection: sqlite3.Connection, begin: str) -> Generator[None]:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-
-
-class _Transaction:
-    """Reading and writing within one SQLite transaction."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._db = connection
-
-    def head(self) -> Head:
-        row = self._row("SELECT epoch, position, hash, deaths FROM head")
-        if row is None:
-            raise StoreProblem("the store has lost its head: restore it from a backup")
-        return Head(*row)
-
-    def task(self, id_: str) -> TaskRecord | None:
-        row = self._row(f"{_TASK} WHERE id = ?", id_)
-        return row and TaskRecord(*row)
-
-    def rooted(self, node: bytes) -> TaskRecord | None:
-        row = self._row(f"{_TASK} WHERE node = ?", node)
-        return row and TaskRecord(*row)
-
-    def tasks(self) -> list[TaskRecord]:
-        return [TaskRecord(*row) for row in self._db.execute(f"{_TASK} ORDER BY rowid").fetchall()]
-
-    def death(self, key: bytes | str) -> Death | None:
-        row = self._row(f"{_DEATH} WHERE key = ?", key)
-        return row and Death(*row)
-
-    def deaths(self, *, after: int = 0) -> Iterator[Death]:
-        while rows := self._rows(f"{_DEATH} WHERE seq > ? ORDER BY seq LIMIT ?", after, _PAGE):
-            yield from (Death(*row) for row in rows)
-            after = rows[-1][0]
-
-    def events(self, *, after: int = 0, limit: int | None = None) -> Iterator[Event]:
-        # By pages: a cursor that its reader left half-way would hold the connection to an old instant.
-        while limit is None or limit > 0:
-            page = _PAGE if limit is None else min(limit, _PAGE)
-            rows = self._rows(f"{_EVENT} WHERE position > ? ORDER BY position LIMIT ?", after, page)
-            if not rows:
-                return
-            yield from (Event(*row) for row in rows)
-            after = rows[-1][0]
-            limit = None if limit is None else limit - len(rows)
-
-    def decision(self, id_: str) -> Event | None:
-        row = self._row(f"{_EVENT} WHERE kind = 'decision' AND json_extract(body, '$.id') = ?", id_)
-        return row and Event(*row)
-
-    def append(self, kind: str, body: bytes, *, at: int) -> Event:
-        event = following(self.head().place, at=at, kind=kind, body=body)
-        self._db.execute(
-            "INSERT INTO events VALUES (?, ?, ?, ?, ?)", (event.position, at, kind, body.decode(), event.hash)
-        )
-        self._db.execute("UPDATE head SET position = ?, hash = ?", (event.position, event.hash))
-        return event
-
-    def open_task(self, task: TaskRecord) -> None:
-        self._db.execute(
-            "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*msgspec.structs.astuple(task), root_node(task.root)),
-        )
-
-    def end_task(self, id_: str, state: State, *, at: int, position: int) -> None:
-        self._db.execute(
-            "UPDATE tasks SET state = ?, ended = ?, position = ? WHERE id = ? AND state = 'active'",
-            (state, at, position, id_),
-        )
-
-    def kill(self, key: bytes | str, reason: str, *, at: int, position: int) -> Death:
-        if first := self.death(key):
-            return first
-        death = Death(self.head().deaths + 1, key, reason, at, position)
-        self._db.execute("INSERT INTO deaths VALUES (?, ?, ?, ?, ?)", msgspec.structs.astuple(death))
-        self._db.execute("UPDATE head SET deaths = ?", (death.seq,))
-        return death
-
-    def burn(self, presentation: bytes, *, until: int, now: int) -> bool:
-        if until < self._forgotten(now):
-            return False
-        inserted = self._db.execute("INSERT INTO burnt VALUES (?, ?) ON CONFLICT DO NOTHING", (presentation, until))
-        return inserted.rowcount == 1
-
-    def _forgotten(self, now: int) -> int:
-        """Up to which end of their windows presentations may be forgotten; they are cleared away when due."""
-        row = self._row("SELECT until FROM forgotten")
-        before: int = row[0] if row else 0
-        forgotten = before
-        if now >= before + _FORGET_EVERY:
-            forgotten = now
-            self._db.execute("DELETE FROM burnt WHERE until < ?", (now,))
-        elif before > now + _HORIZON:
-            # A clock was ahead, and what it cleared away is unknown. All that was presented so far ends before this.
-            forgotten = now + _HORIZON
-        if forgotten != before:
-            self._db.execute("UPDATE forgotten SET until = ?", (forgotten,))
-        return forgotten
-
-    def _row(self, query: str, *values: object) -> Any:
-        return self._db.execute(query, values).fetchone()
-
-    def _rows(self, query: str, *values: object) -> list[Any]:
-        return self._db.execute(query, values).fetchall()
 
 
 class _Pool:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
 import weakref
 from collections.abc import Generator
 from pathlib import Path
@@ -18,35 +19,11 @@ from pathlib import Path
 from capx.chain import b64u
 from capx.errors import StoreProblem
 from capx.log import GENESIS
-from capx.store import Unwritable
+from capx.store import Unwritable, new_epoch
+from capx.store.sqlite_schema import MIGRATIONS, VERSION
 
-VERSION = 1
 APPLICATION = 0x63617078  # "capx", in the header of the file
 BUSY_SECONDS = 5.0
-
-_SCHEMA = """
-CREATE TABLE head (
-    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
-    epoch TEXT NOT NULL, position INTEGER NOT NULL, hash BLOB NOT NULL, deaths INTEGER NOT NULL
-) STRICT;
-CREATE TABLE events (
-    position INTEGER PRIMARY KEY, at INTEGER NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL,
-    hash BLOB NOT NULL
-) STRICT;
-CREATE INDEX decisions ON events (json_extract(body, '$.id')) WHERE kind = 'decision';
-CREATE TABLE tasks (
-    id TEXT PRIMARY KEY, root TEXT NOT NULL UNIQUE, opened INTEGER NOT NULL, expires INTEGER NOT NULL,
-    tenant TEXT, purpose TEXT, state TEXT NOT NULL, ended INTEGER, position INTEGER, node BLOB NOT NULL UNIQUE
-) STRICT;
-CREATE TABLE deaths (
-    seq INTEGER PRIMARY KEY, key ANY NOT NULL UNIQUE, reason TEXT NOT NULL,
-    at INTEGER NOT NULL, position INTEGER NOT NULL
-) STRICT;
-CREATE TABLE burnt (presentation BLOB PRIMARY KEY, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-CREATE INDEX burnt_until ON burnt (until);
-CREATE TABLE forgotten (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), until INTEGER NOT NULL) STRICT;
-INSERT INTO forgotten VALUES (1, 0);
-"""
 
 Identity = tuple[int, int]
 Companions = tuple[Identity | None, Identity | None]
@@ -71,6 +48,10 @@ def _identity_if_there(path: str) -> Identity | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+class OldSchema(StoreProblem):
+    """The store is of an earlier schema than this one."""
 
 
 class Connection(sqlite3.Connection):
@@ -113,6 +94,21 @@ def create(path: Path) -> None:
             _build(path, connection)
             connection.execute("COMMIT")
         _sync_folder(path.parent)
+
+
+def migrate(path: Path) -> tuple[int, int]:
+    """The schema of the store at `path` as it was, and as it is now: brought up to this one, whole or not at all."""
+    with explained(path), contextlib.closing(_open(path, "rw", BUSY_SECONDS)) as connection:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("BEGIN IMMEDIATE")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        with contextlib.suppress(OldSchema):
+            _recognise(path, connection)
+        _demand_private(path)
+        if version < VERSION:
+            _advance(connection, version)
+        connection.execute("COMMIT")
+    return version, VERSION
 
 
 def connect(path: Path, *, read_only: bool = False, busy_seconds: float = BUSY_SECONDS) -> Connection:
@@ -223,6 +219,11 @@ def _recognise(path: Path, connection: sqlite3.Connection) -> None:
             f"the store {path} was written by a newer capx (schema {version}, this one knows {VERSION}): "
             "upgrade capx here"
         )
+    if version < VERSION:
+        raise OldSchema(
+            f"the store {path} was written by an older capx (schema {version}, this one needs {VERSION}): "
+            "stop its services, then run capx store migrate"
+        )
 
 
 def _refuse_foreign(path: Path, connection: sqlite3.Connection) -> None:
@@ -234,11 +235,16 @@ def _build(path: Path, connection: sqlite3.Connection) -> None:
     # Somebody else may have built it between the look and the lock.
     if connection.execute("PRAGMA user_version").fetchone() != (0,):
         raise StoreProblem(f"there is a store at {path} already")
-    for statement in _SCHEMA.strip().split(";\n"):
-        connection.execute(statement)
-    epoch = b64u(os.urandom(16))
-    connection.execute("INSERT INTO head VALUES (1, ?, 0, ?, 0)", (epoch, GENESIS))
+    _advance(connection, 0)
+    epoch = new_epoch(b64u(os.urandom(16)), int(time.time()))
+    connection.execute("INSERT INTO head VALUES (1, ?, 0, ?, 0, 0)", (epoch, GENESIS))
     connection.execute(f"PRAGMA application_id = {APPLICATION}")
+
+
+def _advance(connection: sqlite3.Connection, version: int) -> None:
+    for migration in MIGRATIONS[version:]:
+        for statement in migration.strip().split(";\n"):
+            connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {VERSION}")
 
 

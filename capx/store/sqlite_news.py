@@ -1,8 +1,8 @@
 """What a verifier follows in a SQLite store: head and deaths, read-only, over a connection of its own.
 
 Laws: knowledge only grows: a file that lies behind what was read before, tells another history, or began anew, is
-refused, and goes on being refused until it has caught up. Deaths are numbered without gaps, so a missing one shows.
-While nothing was committed, to look costs a few system calls.
+refused, and goes on being refused until it has caught up; a later epoch is read anew. Deaths are numbered without
+gaps, so a missing one shows. While nothing was committed, to look costs a few system calls.
 """
 
 import sqlite3
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from capx.errors import StoreProblem
-from capx.store import Head, News
+from capx.store import Head, News, demand_whole, succeeding
 from capx.store.sqlite_file import Connection, Idle, companions, connect, explained
 
 # A look happens within a verification: better to go on with what is known than to wait.
@@ -65,31 +65,22 @@ class SQLiteNews:
 
 
 def _since(connection: sqlite3.Connection, known: Head | None) -> News:
-    epoch, position, hash_, deaths = _one(connection, "SELECT epoch, position, hash, deaths FROM head")
-    head = Head(epoch, position, hash_, deaths)
-    if known is not None:
-        _continues(connection, known, head)
+    head = Head(*_one(connection, "SELECT epoch, position, hash, deaths, forgotten FROM head"))
+    there = None
+    if known is not None and known.position > 0:
+        row = connection.execute("SELECT hash FROM events WHERE position = ?", (known.position,)).fetchone()
+        there = None if row is None else row[0]
+    known = succeeding(known, head, there)
     seen = 0 if known is None else known.deaths
-    rows = connection.execute("SELECT key, reason FROM deaths WHERE seq > ? AND seq <= ?", (seen, deaths))
+    rows = connection.execute(
+        "SELECT key, reason FROM deaths WHERE seq > ? AND seq <= ? ORDER BY seq", (seen, head.deaths)
+    )
     # Row by row, and each reason once: a million deaths are held in memory.
     new = {key: sys.intern(reason) for key, reason in rows}
-    if len(new) != deaths - seen:
-        raise StoreProblem(f"the store counts {deaths - seen} new deaths and holds {len(new)}: it is damaged")
-    return News(head, new)
-
-
-def _continues(connection: sqlite3.Connection, known: Head, head: Head) -> None:
-    if head.epoch != known.epoch:
-        raise StoreProblem("the store was replaced by another one: restart its services to follow it")
-    if head.position < known.position or head.deaths < known.deaths:
-        raise StoreProblem(
-            f"the store went back from position {known.position} to {head.position}: an older copy was put in its place"
-        )
-    if known.position == 0:
-        return
-    (hash_,) = _one(connection, "SELECT hash FROM events WHERE position = ?", known.position)
-    if hash_ != known.hash:
-        raise StoreProblem(f"the store tells another history than before at position {known.position}")
+    lasting = 0
+    if known is None and head.forgotten:
+        (lasting,) = _one(connection, "SELECT count(*) FROM deaths WHERE seq <= ?", head.forgotten)
+    return demand_whole(known, News(head, new, known is None, lasting))
 
 
 def _one(connection: sqlite3.Connection, query: str, *values: object) -> Any:

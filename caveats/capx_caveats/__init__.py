@@ -6,6 +6,7 @@ call = Call("slides.write", {"deck": "deck-7"})
 assert demand.refusal(Facts(call, now=0, age=0)).code == "argument_refused"
 """
 
+from capx_caveats.amount import Amount, amount, is_amount, shown_amount
 from capx_caveats.builders import (
     Appendable,
     Meant,
@@ -94,6 +95,7 @@ __all__ = [
     "Absent",
     "AllOf",
     "Allow",
+    "Amount",
     "AnyConstraint",
     "AnyOf",
     "Anything",
@@ -158,6 +160,7 @@ __all__ = [
     "action",
     "all_of",
     "allow",
+    "amount",
     "any_of",
     "anything",
     "argv",
@@ -177,6 +180,7 @@ __all__ = [
     "glob",
     "host",
     "is_action",
+    "is_amount",
     "is_attribute",
     "is_audience",
     "is_id",
@@ -196,6 +200,7 @@ __all__ = [
     "regex",
     "resolved",
     "shown",
+    "shown_amount",
     "shown_duration",
     "shown_instant",
     "subset",

@@ -3,11 +3,12 @@
 To add one: write its class here and name it in `vocabulary.DEFAULT`.
 """
 
-import re
+from decimal import Decimal
 from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType
 
+from capx_caveats.amount import is_amount
 from capx_caveats.call import Call, Facts
 from capx_caveats.caveat import Caveat, Refusal
 from capx_caveats.constraint import Verdict, Wire
@@ -25,8 +26,6 @@ from capx_caveats.names import (
 )
 from capx_caveats.values import JSON, MISSING, Natural, Value, shown, told
 from capx_caveats.when import shown_duration, shown_instant
-
-_AMOUNT = re.compile(r"(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,6})?")
 
 
 class UntilCompleted(Caveat, frozen=True, tag="until_completed"):
@@ -233,12 +232,26 @@ class Budget(Caveat, frozen=True, tag="budget"):
 
     def __post_init__(self) -> None:
         demand(is_attribute(self.unit), "a unit", self.unit)
-        demand(_AMOUNT.fullmatch(self.limit) is not None, "an amount such as 20 or 0.5", self.limit)
+        demand(is_amount(self.limit), "an amount such as 20 or 0.5", self.limit)
         if self.counter is not UNSET:
             demand(is_id(self.counter), "a counter's id", self.counter)
 
     def refusal(self, facts: Facts) -> Refusal | None:
-        return Refusal("no_meter", f"allows {self.sentence()}, and nothing counts here", "a verifier with a meter")
+        if not facts.metered:
+            return Refusal("no_meter", f"allows {self.sentence()}, and nothing counts here", "a verifier with a meter")
+        cost = facts.call.cost_in(self.unit)
+        if cost is None:
+            sentence = f"allows {self.sentence()}, and this call states no cost in {self.unit}"
+            return Refusal("attribute_missing", sentence, self.sentence())
+        return self.exhausted(Decimal(0), cost)
+
+    def exhausted(self, spent: Decimal, cost: Decimal) -> Refusal | None:
+        """The refusal of a call that costs so much when so much is spent; None while there is room for it."""
+        if spent + cost <= Decimal(self.limit):
+            return None
+        # What others have spent is not the bearer's to know.
+        what = "that is spent" if spent >= Decimal(self.limit) else "this call costs more than is left"
+        return Refusal("budget_exhausted", f"allows {self.sentence()}, and {what}", self.sentence())
 
     def sentence(self) -> str:
         return f"at most {self.limit} {self.unit}, shared by everyone below"

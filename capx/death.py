@@ -1,0 +1,56 @@
+"""What can die, and how a death is written down.
+
+    16 bytes          a node of the execution graph, or a capability, and everything below it
+    TASK              a task, by its id
+    kid:KID           all that was minted under one root key
+    issued:SECONDS    all that was issued in or before that second
+
+Laws: a key means one thing, for no task id holds a colon. A death is kept while anything may live that it kills:
+`max_ttl` and an hour, a kid's for ever, because who has a leaked key mints what never expires.
+"""
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+Key = bytes | str
+"""What is dead."""
+
+KEPT_BEYOND_TTL = 3_600
+"""Seconds for which a death is kept after all that it killed has expired."""
+KID, ISSUED = "kid:", "issued:"
+"""What the keys of kids and instants begin with."""
+
+
+class Death(Struct, frozen=True):
+    """One death; `seq` counts deaths from 1, `at` is in Unix seconds, `position` that of the event that caused it."""
+
+    seq: int
+    key: Key
+    reason: str
+    at: int
+    position: int
+
+
+def of_kid(kid: str) -> str:
+    """The key under which all dies that was minted with this root key."""
+    return KID + kid
+
+
+def of_instant(seconds: int) -> str:
+    """The key under which all dies that was issued up to this second (Unix seconds)."""
+    return f"{ISSUED}{seconds}"
+
+
+def is_lasting(key: Key) -> bool:
+    """Whether this death is never forgotten."""
+    return isinstance(key, str) and key.startswith(KID)
+
+
+def horizon(keys: Iterable[Key]) -> int:
+    """The last second up to which all that was issued is dead; -1 when there is none."""
+    return max((int(key[len(ISSUED) :]) for key in keys if _is_instant(key)), default=-1)
+
+
+def _is_instant(key: Key) -> bool:
+    return isinstance(key, str) and key.startswith(ISSUED)

@@ -1,0 +1,46 @@
+"""What is known to die with a node or a capability: what a dry run tells."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from msgspec import Struct
+
+from capx.graph import Graph, build
+from capx.store import Reading
+
+
+class Dying(Struct, frozen=True):
+    """What is known to die: node ids and capability ids. Everything below them dies too, seen or not."""
+
+    nodes: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+
+
+def draw(reading: Reading, now: int, task_id: str | None = None) -> Graph:
+    """The graph of one task, or of all, as this instant of the store has seen it."""
+
+    def dead(key: bytes | str) -> str | None:
+        death = reading.death(key)
+        return None if death is None else death.reason
+
+    def counters(ids: Sequence[str]) -> dict[tuple[str, str], Decimal]:
+        return {(one.counter, one.unit): one.spent for one in reading.counters(ids)}
+
+    return build(reading.events(task=task_id), dead, counters=counters, now=now, task_id=task_id)
+
+
+def dying_below(graph: Graph, key: bytes) -> Dying:
+    """What the graph knows to lie at or below this node or capability id and to be alive."""
+    nodes, capabilities = graph.below(key)
+    return Dying(
+        tuple(node.id for node in nodes if node.dead is None),
+        tuple(capability.id for capability in capabilities if capability.dead is None),
+    )
+
+
+def together(found: list[Dying]) -> Dying:
+    """All of them, each node and capability once."""
+    return Dying(
+        tuple(dict.fromkeys(node for one in found for node in one.nodes)),
+        tuple(dict.fromkeys(capability for one in found for capability in one.capabilities)),
+    )

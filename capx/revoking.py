@@ -1,0 +1,167 @@
+"""How anything else than a task dies: a node, a capability, a root, a key, all of an instant, or all of somebody.
+
+Laws: a death is told once: to revoke again changes nothing and says when it was. All that one revocation kills dies in
+one transaction, durable before it answers. An agent reaches only what lies below its own node, for the authority
+derives the nodes from where the agent stands.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from capx import death
+from capx.chain import b64u, node_below, root_node, unb64u
+from capx.death import Key
+from capx.dying import Dying, draw, dying_below, together
+from capx.ending import as_of
+from capx.errors import InvalidRequest, MalformedToken
+from capx.keys import is_kid
+from capx.store import Reading, Store, Writing
+from capx.task import is_final
+from capx_caveats import is_id, is_label, shown_instant
+
+MAX_SELF_REVOCATIONS = 1_000
+"""Revocations by the agents of one task; with the next one, the node goes whose agent asked for it."""
+SELECTORS = ("tenant", "agent", "purpose")
+"""By what `where` selects."""
+
+
+class Killed(Struct, frozen=True):
+    """What is dead: a node or capability id, `kid:KID` or `issued:SECONDS`; `again` if it was dead before.
+
+    `position` is where its death stands in the log; of a dry run there is none.
+    """
+
+    key: str
+    position: int | None
+    is_root: bool = False
+    again: bool = False
+
+
+class Revoked(Struct, frozen=True):
+    """All that one revocation was about; of a dry run, with what is known to die."""
+
+    killed: tuple[Killed, ...]
+    dying: Dying | None = None
+
+    @property
+    def position(self) -> int | None:
+        """The last position in the log of what died, now or before; None of a dry run, and when nothing was found."""
+        return max((one.position for one in self.killed if one.position is not None), default=None)
+
+
+class Target(Struct, frozen=True):
+    """One thing to kill, and what its event says of it."""
+
+    key: Key
+    facts: dict[str, Any]
+    is_root: bool = False
+
+    @property
+    def shown(self) -> str:
+        """The key as people write it."""
+        return b64u(self.key) if isinstance(self.key, bytes) else self.key
+
+
+def by_name(reading: Reading, target: str) -> Target:
+    """What a node, capability or root id names, or a task id, which stands for its root; InvalidRequest for others."""
+    if is_id(target) and (task := reading.task(target) or reading.rooted(root_node(target))):
+        return _of_id(root_node(task.root), is_root=True, task=task.id)
+    try:
+        key = unb64u(target)
+    except MalformedToken:
+        key = b""
+    if len(key) != 16:
+        raise InvalidRequest(
+            f"{target!r:.80} is nothing that can be revoked: give a node or capability id (22 characters, as "
+            "capx graph and capx inspect show them), or the root id or task id of a known task"
+        )
+    task = reading.rooted(key)
+    return _of_id(key, is_root=task is not None, task=None if task is None else task.id)
+
+
+def by_kid(kid: str) -> Target:
+    """All that was minted under one root key; InvalidRequest for what is no key id."""
+    if not is_kid(kid):
+        raise InvalidRequest(f"{kid!r:.80} is not a key id: capx keys list shows those that there are")
+    return Target(death.of_kid(kid), {"kid": kid})
+
+
+def by_instant(issued: int, now: int) -> Target:
+    """All that was issued up to a second, which may not lie ahead; InvalidRequest if it does."""
+    if not 0 <= issued <= now:
+        raise InvalidRequest(f"{shown_instant(max(0, issued))} lies ahead: only what was issued by now can be revoked")
+    return Target(death.of_instant(issued), {"issued": issued})
+
+
+def by_where(reading: Reading, where: Mapping[str, str], now: int) -> list[Target]:
+    """The roots of live tasks of a tenant and purpose, or in them the nodes of an agent; InvalidRequest for others."""
+    if not where or (unknown := set(where).difference(SELECTORS)):
+        named = ", ".join(sorted(unknown)) if where else "nothing"
+        raise InvalidRequest(f"cannot select by {named:.80}: only by {', '.join(SELECTORS)}")
+    for name, text in where.items():
+        if not is_label(text):
+            raise InvalidRequest(f"{text!r:.80} is no {name}: 1 to 128 characters, none of them hidden or a control")
+    tasks = [
+        task
+        for task in reading.tasks()
+        if where.get("tenant") in {None, task.tenant}
+        and where.get("purpose") in {None, task.purpose}
+        and not is_final(as_of(task, now).state)
+        and reading.death(root_node(task.root)) is None
+    ]
+    agent = where.get("agent")
+    if agent is None:
+        return [_of_id(root_node(task.root), is_root=True, task=task.id) for task in tasks]
+    return [
+        _of_id(unb64u(node.id), is_root=False, task=task.id)
+        for task in tasks
+        for tree in draw(reading, now, task.id).trees
+        for node in tree.node.walk()
+        if agent in node.labels and node.dead is None
+    ]
+
+
+def by_agent(transaction: Writing, task: str, path: Sequence[bytes], hops: Sequence[str]) -> list[Target]:
+    """The nodes that these hop nonces lead to from the end of `path`; counted, so that a task has only so many."""
+    below = path[-1]
+    if transaction.count_revocation(task) <= MAX_SELF_REVOCATIONS:
+        for nonce in hops:
+            below = node_below(below, nonce)
+    return [Target(below, {"id": b64u(below), "is_root": False, "task": task, "by": b64u(path[-1])})]
+
+
+def revoke(store: Store, targets: Sequence[Target], *, now: int, dry_run: bool) -> Revoked:
+    """The deaths of all targets, now or before; of a dry run, what is known to die."""
+    if dry_run:
+        with store.read() as reading:
+            return _tried(reading, targets, now)
+    with store.write() as transaction:
+        return Revoked(tuple([kill(transaction, target, now=now) for target in targets]))
+
+
+def kill(transaction: Writing, target: Target, *, now: int) -> Killed:
+    """The death of one target within a transaction, now or before."""
+    if found := transaction.death(target.key):
+        return Killed(target.shown, found.position, target.is_root, again=True)
+    event = transaction.append("revoked", msgspec.json.encode(target.facts), at=now)
+    transaction.kill(target.key, "revoked", at=now, position=event.position)
+    return Killed(target.shown, event.position, target.is_root)
+
+
+def _of_id(key: bytes, *, is_root: bool, task: str | None) -> Target:
+    known = {} if task is None else {"task": task}
+    return Target(key, {"id": b64u(key), "is_root": is_root, **known}, is_root)
+
+
+def _tried(reading: Reading, targets: Iterable[Target], now: int) -> Revoked:
+    killed: list[Killed] = []
+    dying: list[Dying] = []
+    for target in targets:
+        again = reading.death(target.key) is not None
+        killed.append(Killed(target.shown, None, target.is_root, again))
+        if isinstance(target.key, bytes):
+            dying.append(dying_below(draw(reading, now, target.facts.get("task")), target.key))
+    return Revoked(tuple(killed), together(dying))

@@ -1,0 +1,50 @@
+"""The tables of a SQLite store, as the steps that lead to them.
+
+Laws: a step that was released never changes. A new store takes all of them, an older one those that it lacks, in one
+transaction.
+"""
+
+from typing import Final
+
+MIGRATIONS: Final = (
+    """
+CREATE TABLE head (
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+    epoch TEXT NOT NULL, position INTEGER NOT NULL, hash BLOB NOT NULL, deaths INTEGER NOT NULL
+) STRICT;
+CREATE TABLE events (
+    position INTEGER PRIMARY KEY, at INTEGER NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL,
+    hash BLOB NOT NULL
+) STRICT;
+CREATE INDEX decisions ON events (json_extract(body, '$.id')) WHERE kind = 'decision';
+CREATE TABLE tasks (
+    id TEXT PRIMARY KEY, root TEXT NOT NULL UNIQUE, opened INTEGER NOT NULL, expires INTEGER NOT NULL,
+    tenant TEXT, purpose TEXT, state TEXT NOT NULL, ended INTEGER, position INTEGER, node BLOB NOT NULL UNIQUE
+) STRICT;
+CREATE TABLE deaths (
+    seq INTEGER PRIMARY KEY, key ANY NOT NULL UNIQUE, reason TEXT NOT NULL,
+    at INTEGER NOT NULL, position INTEGER NOT NULL
+) STRICT;
+CREATE TABLE burnt (presentation BLOB PRIMARY KEY, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX burnt_until ON burnt (until);
+CREATE TABLE forgotten (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), until INTEGER NOT NULL) STRICT;
+INSERT INTO forgotten VALUES (1, 0);
+""",
+    """
+ALTER TABLE head ADD COLUMN forgotten INTEGER NOT NULL DEFAULT 0;
+UPDATE head SET epoch = epoch || '.0';
+CREATE INDEX of_task ON events (json_extract(body, '$.task')) WHERE json_extract(body, '$.task') IS NOT NULL;
+CREATE INDEX of_kind ON events (kind, position) WHERE kind <> 'decision';
+ALTER TABLE tasks ADD COLUMN revocations INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX overdue ON tasks (expires) WHERE state = 'active';
+CREATE TABLE counters (
+    counter TEXT NOT NULL, unit TEXT NOT NULL, spent TEXT NOT NULL, last INTEGER NOT NULL,
+    PRIMARY KEY (counter, unit)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE sightings (follower TEXT PRIMARY KEY, deaths INTEGER NOT NULL, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+""",
+)
+"""Each step as SQL statements."""
+
+VERSION: Final = len(MIGRATIONS)
+"""The schema that this code reads and writes."""
