@@ -14,6 +14,7 @@ from msgspec import UNSET, Struct, to_builtins
 from capx import wire
 from capx.capability import Token
 from capx.chain import Block
+from capx.death import is_lasting
 from capx.decision import sentence, whose
 from capx.lineage import Demand, Lineage, Refused, caveats_of, read
 from capx.overlap import constraint_in_common, entries_in_common, entry_in_common, simplest, size, work
@@ -114,7 +115,7 @@ def effective(token: Token, now: int, vocabulary: Vocabulary = DEFAULT) -> Effec
         also=(*_demanded(wheres, said), *beside, *_others(lineage)),
         not_before=not_before,
         expires=lineage.expires,
-        until=tuple(sorted(key for key in lineage.mortal if isinstance(key, str))),
+        until=tuple(sorted(key for key in lineage.mortal if isinstance(key, str) and not is_lasting(key))),
         hops_left=hops_left(token.caveats),
         why_nothing=(
             *disjoint,

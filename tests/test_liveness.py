@@ -14,8 +14,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from capx.death import of_instant, of_kid
 from capx.liveness import StoreLiveness
-from capx.store import Head, News
+from capx.store import Head, News, new_epoch, origin_of
 from capx.store.sqlite import SQLiteStore
 
 NOW = 1_800_000_000
@@ -40,6 +41,9 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+KID = "AAECAwQFBgc"
 
 
 class Place:
@@ -210,6 +214,103 @@ def test_another_store_in_the_same_place_is_stale(place: Place) -> None:
     assert [place.later(10), place.later(30)] == [10, 40]
     assert "another one" in str(place.liveness.problem)
     assert dict(place.liveness.deaths) == {NODE: "revoked"}
+
+
+def forget(place: Place, before: int) -> None:
+    with place.store.write() as transaction:
+        transaction.forget(before)
+
+
+def begin_epoch(place: Place, origin: str, now: int) -> None:
+    with place.store.write() as transaction:
+        transaction.begin_epoch(new_epoch(origin, now))
+
+
+def origin(place: Place) -> str:
+    with place.store.read() as reading:
+        return origin_of(reading.head().epoch)
+
+
+def test_what_the_store_forgets_a_follower_forgets_and_no_kid(place: Place) -> None:
+    place.kill(of_kid(KID))
+    place.kill("task-1", "task_completed")
+    place.kill(of_instant(NOW - 5))
+    place.later(0)
+    forget(place, NOW + 1)
+    place.kill("task-2", "task_completed")
+    assert place.later(10) == 0
+    assert dict(place.liveness.deaths) == {of_kid(KID): "revoked", "task-2": "task_completed"}
+    forget(place, NOW + 1)
+    place.kill(NODE)
+    assert place.later(10) == 0
+    assert dict(place.liveness.deaths) == {of_kid(KID): "revoked", NODE: "revoked"}
+    assert place.liveness.horizon == NOW - 5
+
+
+def test_who_begins_to_follow_a_store_that_forgot_knows_what_it_kept(place: Place) -> None:
+    place.kill("task-1", "task_completed")
+    place.kill(of_kid(KID))
+    forget(place, NOW + 1)
+    place.kill("task-2", "task_completed")
+    assert place.later(0) == 0
+    assert dict(place.liveness.deaths) == {of_kid(KID): "revoked", "task-2": "task_completed"}
+    forget(place, NOW + 1)
+    assert place.later(10) == 0
+    assert dict(place.liveness.deaths) == {of_kid(KID): "revoked"}
+
+
+def test_who_missed_what_was_forgotten_starts_over(place: Place) -> None:
+    place.kill("task-1", "task_completed")
+    place.later(0)
+    place.kill("task-2", "task_completed")
+    place.kill(of_kid(KID))
+    forget(place, NOW + 1)
+    place.kill("task-3", "task_completed")
+    assert place.later(10) == 0
+    assert dict(place.liveness.deaths) == {of_kid(KID): "revoked", "task-3": "task_completed"}
+
+
+def test_a_key_that_was_forgotten_and_dies_again_is_dead(place: Place) -> None:
+    place.kill("task-1", "task_completed")
+    place.kill("task-2", "task_completed")
+    place.later(0)
+    forget(place, NOW + 1)
+    place.kill("task-1", "task_withdrawn")
+    place.later(10)
+    assert dict(place.liveness.deaths) == {"task-1": "task_withdrawn"}
+
+
+def test_a_later_epoch_of_the_store_is_read_anew(place: Place) -> None:
+    place.kill("task-1", "task_completed")
+    older = place.snapshot("older.db")
+    place.kill(NODE)
+    place.later(0)
+    place.without_wal()
+    older.rename(place.path)
+    begin_epoch(place, origin(place), NOW * 2)
+    place.kill(of_instant(NOW))
+    assert place.later(10) == 0
+    assert dict(place.liveness.deaths) == {"task-1": "task_completed", of_instant(NOW): "revoked"}
+    assert place.liveness.horizon == NOW
+
+
+@pytest.mark.parametrize("began", [0, 1])
+def test_an_epoch_that_ended_is_stale(place: Place, began: int) -> None:
+    begin_epoch(place, origin(place), NOW * 2)
+    place.kill(NODE)
+    place.later(0)
+    begin_epoch(place, origin(place), NOW * 2 - began if began else NOW)
+    assert [place.later(10), place.later(30)] == [10, 40]
+    assert "epoch that ended" in str(place.liveness.problem)
+    assert place.liveness.deaths[NODE] == "revoked"
+
+
+def test_a_later_epoch_of_another_store_is_stale(place: Place) -> None:
+    place.kill(NODE)
+    place.later(0)
+    begin_epoch(place, "elsewhere", NOW * 2)
+    assert [place.later(10), place.later(30)] == [10, 40]
+    assert "another one" in str(place.liveness.problem)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from capx.decision import Decision
 from capx.errors import Unavailable
 from capx.log import check
 from capx.recorder import NO_RECORDER, StoreRecorder
+from capx.store import Record
 from capx.store.sqlite import SQLiteStore
 from capx_caveats import Refusal
 
@@ -247,11 +248,11 @@ def test_a_thread_that_cannot_start_fails_no_decision_and_is_started_later(
 def test_an_error_of_any_kind_ends_no_writer(
     store: SQLiteStore, recorder: StoreRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(**options: bool) -> None:
+    def broken(decisions: Sequence[Record]) -> None:
         raise ZeroDivisionError("out of nowhere")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "write", broken)
+        patch.setattr(store, "record", broken)
         record(recorder, 1)
         assert not recorder.flush(timeout=0.1)
         assert "nowhere" in str(recorder.problem)
