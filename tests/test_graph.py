@@ -1,6 +1,7 @@
 """The execution graph, as the log has seen it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ import pytest
 from capx.authority import Authority
 from capx.bundle import Bundle
 from capx.chain import b64u, root_node
+from capx.death import Key
 from capx.graph import Graph, Node, build
 from capx.log import START, BrokenLog, Event, Place, following
 from capx.present import ToolCall
@@ -44,7 +46,7 @@ def test_a_task_that_was_opened_is_a_root_with_what_was_minted(authority: Author
     (tree,) = drawn(authority).trees
     assert (tree.task, tree.root, tree.tenant, tree.purpose) == (opened.id, opened.root, "Acme", "qbr")
     assert (tree.node.id, tree.node.label, tree.node.dead) == (b64u(root_node(opened.root)), None, None)
-    assert [capability.audience for capability in tree.node.capabilities] == ["crm", "slides"]
+    assert [capability.audience for capability in tree.node.capabilities] == ["crm", "slides", "authority"]
     assert [capability.id for capability in tree.node.capabilities] == [b64u(c.id) for c in opened.bundle]
 
 
@@ -142,6 +144,15 @@ def test_a_forged_token_draws_nothing(authority: Authority) -> None:
 ROOT = b64u(root_node("root-1"))
 
 
+def nobody(_: Key) -> None:
+    """Nothing is dead."""
+
+
+def nothing(_: Sequence[str]) -> dict[tuple[str, str], Decimal]:
+    """No counter holds anything."""
+    return {}
+
+
 @pytest.mark.parametrize(
     "claim",
     [
@@ -163,17 +174,17 @@ def test_a_decision_that_names_what_was_not_opened_together_draws_nothing(claim:
     for kind, body in bodies:
         events.append(following(place, at=1, kind=kind, body=msgspec.json.encode(body)))
         place = Place(events[-1].position, events[-1].hash)
-    (tree,) = build(events, {}, now=5).trees
+    (tree,) = build(events, nobody, counters=nothing, now=5).trees
     assert (tree.node.children, tree.node.capabilities, tree.node.allowed) == ((), (), 0)
 
 
 def test_a_task_whose_time_ran_out_is_dead_before_anybody_said_so() -> None:
     opened = following(START, at=1, kind="task_opened", body=b'{"task":"task-1","root":"root-1","expires":10}')
-    assert build([opened], {}, now=9).trees[0].node.dead is None
-    assert build([opened], {}, now=10).trees[0].node.dead == "task_expired"
+    assert build([opened], nobody, counters=nothing, now=9).trees[0].node.dead is None
+    assert build([opened], nobody, counters=nothing, now=10).trees[0].node.dead == "task_expired"
 
 
 def test_an_event_without_its_facts_is_a_break_in_the_log() -> None:
     for body in (b"{}", b"[]", b"\xff"):
         with pytest.raises(BrokenLog, match="task_opened"):
-            build([following(START, at=1, kind="task_opened", body=body)], {}, now=1)
+            build([following(START, at=1, kind="task_opened", body=body)], nobody, counters=nothing, now=1)
