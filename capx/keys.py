@@ -254,12 +254,13 @@ class AudienceKeys(_Secret):
 
     def dump(self) -> str:
         """The text of a key file: a secret."""
-        return _dumped((*self._keys.values(), *(FeedKey(kid, public) for kid, public in self.feed.items())))
+        lines: list[AudienceKey | FeedKey] = [*self._keys.values()]
+        return _dumped(lines + [FeedKey(kid, public) for kid, public in self.feed.items()])
 
     @classmethod
     def load(cls, path: "Path", audience: str | None = None) -> "AudienceKeys":
         """Read the key file of one audience; KeyProblem when it may not be used or is another's."""
-        held = _loaded(path, _audience_line)
+        held: list[AudienceKey | FeedKey] = _loaded(path, _audience_line)
         keys = [key for key in held if isinstance(key, AudienceKey)]
         if not keys:
             raise KeyProblem(f"{path} holds no key of an audience")
@@ -282,7 +283,7 @@ class AudienceKeys(_Secret):
             _replace(file, self)
 
 
-_Key = TypeVar("_Key", RootKey, AudienceKey | FeedKey)
+_Key = TypeVar("_Key", bound=RootKey | AudienceKey | FeedKey)
 
 
 def _loaded(path: "Path", read: Callable[[list[str]], _Key | str]) -> list[_Key]:
