@@ -169,6 +169,14 @@ class Writing(Reading, Protocol):
         """Begin an epoch: whoever follows the store starts over."""
         ...
 
+    def adopt(self, reading: Reading) -> None:
+        """Take over what another store holds: its epoch, log, tasks, deaths and counters, as they are.
+
+        Sightings, burnt presentations and the counts of revocations stay behind. StoreProblem if this store is not
+        empty, or the other one is not whole.
+        """
+        ...
+
 
 class Burn(Struct, frozen=True):
     """Whether a presentation's id was new, and whether the store still had the one it was asked about."""

@@ -16,7 +16,8 @@ from capx.errors import StoreProblem
 from capx.log import Event, following
 from capx.meter import Spend, Tally
 from capx.present import WINDOW_AFTER, WINDOW_BEFORE
-from capx.store import Burn, Counter, Head, Pruned, Record, Sighting, TaskRecord
+from capx.store import Burn, Counter, Head, Pruned, Reading, Record, Sighting, TaskRecord
+from capx.store.adoption import demand_empty, whole_deaths, whole_log
 from capx.task import State
 
 _PAGE = 1_000
@@ -97,9 +98,7 @@ class Rows:
 
     def append(self, kind: str, body: bytes, *, at: int) -> Event:
         event = following(self.head().place, at=at, kind=kind, body=body)
-        self._db.execute(
-            "INSERT INTO events VALUES (?, ?, ?, ?, ?)", (event.position, at, kind, body.decode(), event.hash)
-        )
+        self._put(event)
         self._db.execute("UPDATE head SET position = ?, hash = ?", (event.position, event.hash))
         return event
 
@@ -144,6 +143,25 @@ class Rows:
     def begin_epoch(self, epoch: str) -> None:
         self._db.execute("UPDATE head SET epoch = ?", (epoch,))
 
+    def adopt(self, reading: Reading) -> None:
+        demand_empty(self)
+        for event in whole_log(reading):
+            self._put(event)
+        for task in reading.tasks():
+            self.open_task(task)
+        deaths = map(msgspec.structs.astuple, whole_deaths(reading))
+        self._db.executemany("INSERT INTO deaths VALUES (?, ?, ?, ?, ?)", deaths)
+        for held in reading.counters():
+            self._db.execute(
+                "INSERT INTO counters VALUES (?, ?, ?, ?)",
+                (held.counter, held.unit, format(held.spent, "f"), held.last),
+            )
+        head = reading.head()
+        self._db.execute(
+            "UPDATE head SET epoch = ?, position = ?, hash = ?, deaths = ?, forgotten = ?",
+            msgspec.structs.astuple(head),
+        )
+
     def burn(self, presentation: bytes, until: int, now: int, remembered: tuple[bytes, int] | None) -> Burn:
         forgotten = self._forgotten(now)
         known = True
@@ -183,6 +201,12 @@ class Rows:
             (follower, deaths, now),
         )
 
+    def _put(self, event: Event) -> None:
+        self._db.execute(
+            "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
+            (event.position, event.at, event.kind, event.body.decode(), event.hash),
+        )
+
     def _spent(self, counter: str, unit: str) -> Decimal:
         row = self._row("SELECT spent FROM counters WHERE counter = ? AND unit = ?", counter, unit)
         return Decimal(0) if row is None else Decimal(row[0])
@@ -210,7 +234,7 @@ class Rows:
 
 
 def _narrowed(task: str | None, kind: str | None) -> tuple[str, list[str]]:
-    condition, values = "", []
+    condition, values = "", list[str]()
     if task is not None:
         condition += " AND json_extract(body, '$.task') = ? AND json_extract(body, '$.task') IS NOT NULL"
         values.append(task)

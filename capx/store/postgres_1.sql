@@ -1,0 +1,250 @@
+-- The first step to the schema of a PostgreSQL store: its tables, and the functions through which resources use it.
+--
+-- Laws: each function that others than the owner may call (FOR_RESOURCES in postgres_schema.py) runs with the rights of
+-- the owner, has a fixed search path, and names every table with its schema. Who calls is `session_user`, which no
+-- caller can change: a role that stands in `capx.resources` records for its audiences alone and speaks for no follower
+-- but its own; the owner, and whoever may act as the owner, is free. What a resource says about the time counts only
+-- near the server's own, since all audiences share the memory of presentations. Amounts never shrink.
+-- This step was released and never changes.
+
+-- The body of an event is text, for its very bytes are hashed; what is looked for in it stands beside it. There is one
+-- counter row, `head`, and no identity column: whoever holds the row is alone with the log, so that no reader ever sees
+-- a position before a lower one.
+
+CREATE SCHEMA capx;
+CREATE TABLE capx.version (only_row int PRIMARY KEY CHECK (only_row = 1), version int NOT NULL);
+INSERT INTO capx.version VALUES (1, 1);
+CREATE TABLE capx.head (
+    only_row int PRIMARY KEY CHECK (only_row = 1),
+    epoch text NOT NULL, position bigint NOT NULL, hash bytea NOT NULL,
+    deaths bigint NOT NULL, forgotten bigint NOT NULL
+);
+CREATE TABLE capx.events (
+    position bigint PRIMARY KEY, at bigint NOT NULL, kind text NOT NULL, body text NOT NULL, hash bytea NOT NULL,
+    decision text, task text
+);
+CREATE INDEX decisions ON capx.events (decision) WHERE kind = 'decision';
+CREATE INDEX of_task ON capx.events (task, position) WHERE task IS NOT NULL;
+CREATE INDEX of_kind ON capx.events (kind, position) WHERE kind <> 'decision';
+CREATE TABLE capx.tasks (
+    nth bigint PRIMARY KEY,
+    id text NOT NULL UNIQUE, root text NOT NULL UNIQUE, opened bigint NOT NULL, expires bigint NOT NULL,
+    tenant text, purpose text, state text NOT NULL, ended bigint, position bigint,
+    node bytea NOT NULL UNIQUE, revocations bigint NOT NULL DEFAULT 0
+);
+CREATE INDEX overdue ON capx.tasks (expires) WHERE state = 'active';
+CREATE TABLE capx.deaths (
+    seq bigint PRIMARY KEY, id bytea UNIQUE, name text UNIQUE, reason text NOT NULL,
+    at bigint NOT NULL, position bigint NOT NULL,
+    CHECK ((id IS NULL) <> (name IS NULL))
+);
+CREATE TABLE capx.burnt (presentation bytea PRIMARY KEY, until bigint NOT NULL);
+CREATE INDEX burnt_until ON capx.burnt (until);
+CREATE TABLE capx.forgotten (only_row int PRIMARY KEY CHECK (only_row = 1), until bigint NOT NULL);
+INSERT INTO capx.forgotten VALUES (1, 0);
+CREATE TABLE capx.counters (
+    counter text COLLATE "C" NOT NULL, unit text COLLATE "C" NOT NULL, spent numeric NOT NULL, last bigint NOT NULL,
+    PRIMARY KEY (counter, unit)
+);
+CREATE TABLE capx.sightings (
+    follower text COLLATE "C" PRIMARY KEY, deaths bigint NOT NULL, at bigint NOT NULL, role text NOT NULL
+);
+CREATE TABLE capx.resources (role text, audience text, PRIMARY KEY (role, audience));
+
+-- Helpers have no search path of their own: they are called by functions that have one, and by nobody else.
+CREATE FUNCTION capx.audiences() RETURNS text[] LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    its text[] := (SELECT array_agg(audience) FROM capx.resources WHERE role = session_user);
+BEGIN
+    -- Null stands for all of them.
+    IF its IS NULL AND NOT pg_has_role(session_user, current_user, 'MEMBER') THEN
+        RAISE 'role "%" is no resource of this store', session_user USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN its;
+END $$;
+
+CREATE FUNCTION capx.clock(said bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    server bigint := floor(extract(epoch FROM clock_timestamp()));
+BEGIN
+    RETURN CASE WHEN capx.audiences() IS NULL THEN said ELSE greatest(server - 5, least(server + 5, said)) END;
+END $$;
+
+CREATE FUNCTION capx.sized(part bytea) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
+    SELECT int4send(length(part)) || part
+$$;
+
+CREATE FUNCTION capx.digest(before bytea, pos bigint, at bigint, kind text, body text) RETURNS bytea
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT sha256(
+        capx.sized('capx/1/event') || capx.sized(before) || capx.sized(int8send(pos)) || capx.sized(int8send(at))
+        || capx.sized(convert_to(kind, 'UTF8')) || capx.sized(convert_to(body, 'UTF8'))
+    )
+$$;
+
+CREATE FUNCTION capx.facts(body text, OUT id text, OUT task text, OUT audience text) LANGUAGE plpgsql AS $$
+DECLARE
+    -- The character that PostgreSQL holds in no text is read as another one; the body itself is kept as it is.
+    readable json := regexp_replace(body, E'(?<!\\\\)((?:\\\\\\\\)*)\\\\u0000', E'\\1\\\\ufffd', 'g');
+    fact record;
+    seen text[] := '{}';
+BEGIN
+    FOR fact IN SELECT key, value FROM json_each(readable) WHERE key IN ('id', 'task', 'audience') LOOP
+        IF fact.key = ANY (seen) OR json_typeof(fact.value) NOT IN ('string', 'null') THEN
+            RAISE 'a decision states its % once, as a string', fact.key USING ERRCODE = 'invalid_parameter_value';
+        END IF;
+        seen := seen || fact.key;
+        CASE fact.key
+            WHEN 'id' THEN id := fact.value #>> '{}';
+            WHEN 'task' THEN task := fact.value #>> '{}';
+            ELSE audience := fact.value #>> '{}';
+        END CASE;
+    END LOOP;
+    IF id IS NULL THEN
+        RAISE 'a decision states its id' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+END $$;
+
+-- What has died.
+CREATE FUNCTION capx.version() RETURNS int
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT version FROM capx.version
+$$;
+
+CREATE FUNCTION capx.head(OUT epoch text, OUT pos bigint, OUT hash bytea, OUT deaths bigint, OUT forgotten bigint)
+RETURNS SETOF record LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT h.epoch, h.position, h.hash, h.deaths, h.forgotten FROM capx.head h
+$$;
+
+CREATE FUNCTION capx.hash_at(pos bigint) RETURNS bytea
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT e.hash FROM capx.events e WHERE e.position = pos
+$$;
+
+CREATE FUNCTION capx.deaths(
+    after bigint, most int DEFAULT NULL, OUT seq bigint, OUT id bytea, OUT name text, OUT reason text
+)
+RETURNS SETOF record LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT d.seq, d.id, d.name, d.reason FROM capx.deaths d WHERE d.seq > after ORDER BY d.seq LIMIT most
+$$;
+
+CREATE FUNCTION capx.spent(ids text[], units text[]) RETURNS numeric[]
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT array_agg(coalesce(c.spent, 0) ORDER BY asked.nth)
+    FROM unnest(ids, units) WITH ORDINALITY AS asked (counter, unit, nth)
+    LEFT JOIN capx.counters c ON c.counter = asked.counter AND c.unit = asked.unit
+$$;
+
+-- The look and the insertion come before the last reading of how far was forgotten: what another one forgot in between
+-- counts as burnt, and nobody waits for a lock. Windows are forgotten every 60 seconds; none that is open now reaches
+-- 66 seconds ahead.
+CREATE FUNCTION capx.burn(
+    what bytea, ends bigint, said bigint, earlier bytea, earlier_ends bigint, OUT fresh boolean, OUT kept boolean
+)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    now bigint := capx.clock(said);
+    since bigint;
+    inserted int;
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE 'presentations are burnt under READ COMMITTED' USING ERRCODE = 'invalid_transaction_state';
+    END IF;
+    SELECT f.until INTO STRICT since FROM capx.forgotten f;
+    IF now >= since + 60 THEN
+        PERFORM FROM capx.forgotten f WHERE f.until = since FOR UPDATE SKIP LOCKED;
+        IF FOUND THEN
+            UPDATE capx.forgotten SET until = now;
+            DELETE FROM capx.burnt b WHERE b.until < now;
+        END IF;
+    ELSIF since > now + 66 THEN
+        -- A clock was ahead, and what it cleared away is unknown. All that was presented so far ends before this.
+        UPDATE capx.forgotten f SET until = now + 66 WHERE f.until = since;
+    END IF;
+    kept := earlier IS NULL OR EXISTS (SELECT FROM capx.burnt b WHERE b.presentation = earlier);
+    INSERT INTO capx.burnt VALUES (what, ends) ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS inserted = ROW_COUNT;
+    SELECT f.until INTO STRICT since FROM capx.forgotten f;
+    fresh := inserted = 1 AND ends >= since;
+    kept := kept OR earlier_ends < since;
+END $$;
+
+-- Everything is spent, in the order of keys; where one had no room, the inner block is undone as a whole.
+CREATE FUNCTION capx.spend(
+    ids text[], units text[], costs numeric[], limits numeric[], said bigint, OUT totals numeric[], OUT exhausted int[]
+)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    now bigint := capx.clock(said);
+    one record;
+    total numeric;
+BEGIN
+    totals := array_fill(0::numeric, ARRAY[cardinality(ids)]);
+    exhausted := '{}';
+    BEGIN
+        FOR one IN
+            SELECT asked.*
+            FROM unnest(ids, units, costs, limits) WITH ORDINALITY AS asked (counter, unit, cost, most, nth)
+            ORDER BY asked.counter COLLATE "C", asked.unit COLLATE "C"
+        LOOP
+            IF NOT (one.cost >= 0 AND one.cost < 'Infinity' AND one.most < 'NaN') THEN
+                RAISE 'an amount is a number that is not negative' USING ERRCODE = 'invalid_parameter_value';
+            END IF;
+            INSERT INTO capx.counters AS held VALUES (one.counter, one.unit, one.cost, now)
+            ON CONFLICT (counter, unit)
+            DO UPDATE SET spent = held.spent + excluded.spent, last = greatest(held.last, excluded.last)
+            RETURNING held.spent INTO total;
+            totals[one.nth::int] := total;
+            IF total > one.most THEN
+                exhausted := exhausted || one.nth::int;
+            END IF;
+        END LOOP;
+        IF cardinality(exhausted) > 0 THEN
+            RAISE 'no room' USING ERRCODE = 'CX001';
+        END IF;
+    EXCEPTION WHEN SQLSTATE 'CX001' THEN
+        FOR n IN 1 .. cardinality(ids) LOOP
+            totals[n] := totals[n] - costs[n];
+        END LOOP;
+    END;
+END $$;
+
+CREATE FUNCTION capx.record(ats bigint[], bodies text[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    its text[] := capx.audiences();
+    facts record;
+    pos bigint;
+    last bytea;
+BEGIN
+    SELECT h.position, h.hash INTO STRICT pos, last FROM capx.head h FOR UPDATE;
+    FOR n IN 1 .. cardinality(bodies) LOOP
+        facts := capx.facts(bodies[n]);
+        IF its IS NOT NULL AND facts.audience = ANY (its) IS NOT TRUE THEN
+            RAISE 'role "%" does not record for audience "%"', session_user, facts.audience
+                USING ERRCODE = 'insufficient_privilege';
+        END IF;
+        IF ats[n] >= 0 IS NOT TRUE THEN
+            RAISE 'a decision was made at a time' USING ERRCODE = 'invalid_parameter_value';
+        END IF;
+        CONTINUE WHEN EXISTS (SELECT FROM capx.events e WHERE e.kind = 'decision' AND e.decision = facts.id);
+        pos := pos + 1;
+        last := capx.digest(last, pos, ats[n], 'decision', bodies[n]);
+        INSERT INTO capx.events VALUES (pos, ats[n], 'decision', bodies[n], last, facts.id, facts.task);
+    END LOOP;
+    UPDATE capx.head SET position = pos, hash = last;
+END $$;
+
+CREATE FUNCTION capx.sighted(its_name text, known bigint, said bigint) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    now bigint := capx.clock(said);
+    free boolean := capx.audiences() IS NULL;
+BEGIN
+    INSERT INTO capx.sightings AS held VALUES (its_name, known, now, session_user)
+    ON CONFLICT (follower) DO UPDATE SET deaths = excluded.deaths, at = excluded.at, role = excluded.role
+    WHERE free OR held.role = session_user;
+    IF NOT FOUND THEN
+        RAISE 'follower "%" is of another role', its_name USING ERRCODE = 'insufficient_privilege';
+    END IF;
+END $$;
