@@ -164,7 +164,7 @@ def sign_page(
         hash=b64u(head.hash),
         deaths=head.deaths,
         forgotten=head.forgotten,
-        at=round(now, 3),
+        at=round(float(now), 3),
         asked=place,
         since=since,
         lasting=lasting,
@@ -233,10 +233,17 @@ def _told(reading: Reading, head: Head, since: int, at_most: int) -> tuple[list[
             raise StoreProblem(f"the store holds no death {reached + 1}: it is damaged")
         else:
             reached = death.seq
-        dead.append((_ID + b64u(death.key) if isinstance(death.key, bytes) else death.key, death.reason))
+        dead.append((_spelled(death.key), death.reason))
     if reached != up_to:
         raise StoreProblem(f"the store holds no death {reached + 1}: it is damaged")
     return dead, lasting
+
+
+def _spelled(key: Key) -> str:
+    text = _ID + b64u(key) if isinstance(key, bytes) else key
+    if not _KEY.fullmatch(text):
+        raise StoreProblem(f"the store holds a death of {text!a:.80}, which is nothing that can die: it is damaged")
+    return text
 
 
 def _page(by: str, said: _Said) -> Page:

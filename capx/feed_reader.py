@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from capx.death import Key, is_lasting, of_kid
+from capx.death import KID, Key, is_lasting
 from capx.errors import KeyProblem
 from capx.feed import Asked, Page, PageProblem, read_page
 from capx.store import Head, News, demand_whole, succeeding
@@ -80,7 +80,7 @@ class PageReader:
         news = demand_whole(None if anew else self._known, News(last.head, self._deaths, anew, first.lasting, last.at))
         self.begin(last.head)
         for key in filter(is_lasting, news.deaths):
-            self._keys.pop(str(key).removeprefix(of_kid("")), None)
+            self._keys.pop(str(key).removeprefix(KID), None)
         return news
 
 

@@ -27,6 +27,7 @@ _HEADER = re.compile(
 )
 _METHOD = re.compile(r"[A-Z]{1,16}")
 _TARGET = re.compile(r"/[!-~]{0,8191}")
+_UNSENT = "a report has a method in capitals, and a target of visible ASCII that begins with /"
 
 
 class UnprovenReport(InvalidRequest):
@@ -36,7 +37,7 @@ class UnprovenReport(InvalidRequest):
 def sign(key: AudienceKey, *, method: str, target: str, body: bytes, at: int) -> str:
     """The header that proves a request; `target` is path and query as sent, `at` in Unix seconds."""
     if not _METHOD.fullmatch(method) or not _TARGET.fullmatch(target):
-        raise InvalidRequest("a report has a method in capitals, and a target of visible ASCII that begins with /")
+        raise InvalidRequest(_UNSENT)
     if not 0 <= at <= SAFE_INTEGER:
         raise InvalidRequest("a report's time is in Unix seconds, 0 to 2^53 - 1")
     return f"{SCHEME} audience={key.audience}, kid={key.kid}, at={at}, mac={b64u(_mac(key, method, target, body, at))}"
@@ -47,6 +48,8 @@ def verify(header: str, ring: KeyRing, *, method: str, target: str, body: bytes,
     parts = _HEADER.fullmatch(header)
     if parts is None:
         raise UnprovenReport(f"a report is proven by: {SCHEME} audience=…, kid=…, at=…, mac=…")
+    if not _METHOD.fullmatch(method) or not _TARGET.fullmatch(target):
+        raise UnprovenReport(f"nobody could have signed this request: {_UNSENT}")
     audience, kid, seconds, given = parts.groups()
     root = ring.get(kid)
     if root is None or not equal(b64u(_mac(root.audience_key(audience), method, target, body, int(seconds))), given):

@@ -1,0 +1,168 @@
+"""How a resource proves that a request is its own."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capx import report
+from capx.capability import mint
+from capx.chain import b64u, mac
+from capx.errors import InvalidRequest
+from capx.keys import AudienceKey, KeyRing, RootKey
+from capx.report import UnprovenReport
+from capx.wire import Identifier, decode
+from tests.lab import grant
+
+NOW = 1_800_000_000
+ROOT = RootKey(bytes(range(32)))
+RING = KeyRing(ROOT)
+KEY = ROOT.audience_key("crm")
+
+
+def signed(key: AudienceKey = KEY, at: int = NOW) -> str:
+    return report.sign(key, method="POST", target="/decisions?wait=1", body=b'{"a":1}', at=at)
+
+
+def verified(
+    header: str,
+    ring: KeyRing = RING,
+    method: str = "POST",
+    target: str = "/decisions?wait=1",
+    body: bytes = b'{"a":1}',
+    now: int = NOW,
+) -> str:
+    return report.verify(header, ring, method=method, target=target, body=body, now=now)
+
+
+def refused(header: str, ring: KeyRing = RING, **changes: object) -> str:
+    with pytest.raises(UnprovenReport) as caught:
+        verified(header, ring, **changes)  # type: ignore[arg-type]
+    return str(caught.value)
+
+
+def test_a_report_names_the_audience_whose_key_made_it() -> None:
+    header = signed()
+    assert header.startswith(f"Capx-Resource audience=crm, kid={ROOT.kid}, at={NOW}, mac=")
+    assert verified(header) == "crm"
+    assert verified(signed(ROOT.audience_key("slides"))) == "slides"
+
+
+def test_any_live_key_proves_a_report_and_a_retired_one_does_not() -> None:
+    other = RootKey(bytes(range(1, 33)))
+    header = signed(other.audience_key("crm"))
+    assert "live key" in refused(header)
+    assert verified(header, KeyRing(ROOT, [other])) == "crm"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "PUT"},
+        {"target": "/decisions"},
+        {"target": "/decisions?wait=2"},
+        {"target": "/decisions?wait=1#"},
+        {"body": b""},
+        {"body": b'{"a":2}'},
+        {"body": b'{"a":1}\n'},
+        {"method": "", "target": "POST/decisions?wait=1"},
+        {"target": "/decisions?wait=1\u00fc"},
+        {"target": "/\ud800"},
+    ],
+    ids=str,
+)
+def test_a_report_is_good_for_what_it_was_made_for_alone(changes: dict[str, object]) -> None:
+    assert refused(signed(), **changes)
+
+
+def test_a_report_of_one_audience_is_none_of_another() -> None:
+    assert "live key" in refused(signed().replace("audience=crm", "audience=slides"))
+    forged = signed(AudienceKey(ROOT.kid, "slides", bytes(range(3, 35))))
+    assert "live key" in refused(forged)
+
+
+def test_the_time_of_a_report_is_of_what_is_signed() -> None:
+    assert "live key" in refused(signed().replace(f"at={NOW}", f"at={NOW + 1}"), now=NOW + 1)
+
+
+def test_a_report_is_good_for_a_minute_to_either_side_at_its_exact_ends() -> None:
+    for apart in (-60, 60):
+        assert verified(signed(), now=NOW + apart) == "crm"
+    for apart in (-61, 61):
+        assert "set the clock" in refused(signed(), now=NOW + apart)
+
+
+def test_a_report_that_nobody_signed_says_nothing_of_clocks() -> None:
+    assert "clock" not in refused(signed(RootKey(bytes(range(5, 37))).audience_key("crm")), now=NOW + 10_000)
+
+
+def test_any_character_changed_is_refused() -> None:
+    header = signed()
+    for at, character in enumerate(header):
+        for other in ("A", "0", "z", "_", " ", "=", "\n", "ü"):
+            if other != character:
+                refused(header[:at] + other + header[at + 1 :])
+        refused(header[:at])
+        refused(header[:at] + header[at + 1 :])
+        refused(header[:at] + character + header[at:])
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        lambda text: text + "\n",
+        lambda text: " " + text,
+        lambda text: text + ", mac=" + "A" * 43,
+        lambda text: text.replace(", ", ","),
+        lambda text: text.replace(", ", ",  "),
+        lambda text: text.replace("Capx-Resource", "capx-resource"),
+        lambda text: text.replace(f"at={NOW}", f"at=0{NOW}"),
+        lambda text: text.replace(f"at={NOW}", "at=" + "9" * 5000),
+        lambda text: text.replace(f"at={NOW}", "at=" + "9" * 16),
+        lambda text: text.replace("audience=crm", 'audience="crm"'),
+        lambda text: text.replace("audience=crm, kid", "kid"),
+        lambda text: ", ".join([text.split(", ")[0], *reversed(text.split(", ")[1:])]),
+        lambda text: text + "=",
+        lambda text: "",
+    ],
+)
+def test_a_report_has_one_spelling(spelling: object) -> None:
+    assert callable(spelling)
+    refused(spelling(signed()))
+
+
+@given(st.text(max_size=300))
+def test_any_header_at_all_is_refused_in_one_way(junk: str) -> None:
+    refused(junk)
+    refused(f"Capx-Resource {junk}")
+
+
+def test_no_report_makes_a_token_and_no_token_a_report() -> None:
+    nonce = b64u(bytes(16))
+    identifier = Identifier(ROOT.kid, "crm", nonce, NOW).encode()
+    tail = b64u(mac(KEY.mac_key, identifier))
+    refused(f"Capx-Resource audience=crm, kid={ROOT.kid}, at={NOW}, mac={tail}")
+    capability = mint(KEY, grant(), now=NOW)
+    refused(f"Capx-Resource audience=crm, kid={ROOT.kid}, at={NOW}, mac={b64u(decode(capability.text).signature)}")
+    # What the MAC of a report is over begins with its label, and that of a token with a bracket.
+    assert identifier.startswith(b"[")
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "at"),
+    [
+        ("post", "/x", NOW),
+        ("POST\n", "/x", NOW),
+        ("", "/x", NOW),
+        ("POST", "x", NOW),
+        ("POST", "", NOW),
+        ("POST", "/x y", NOW),
+        ("POST", "/ü", NOW),
+        ("POST", "/x\n", NOW),
+        ("POST", "/" + "x" * 9000, NOW),
+        ("POST", "/x", -1),
+        ("POST", "/x", 1 << 53),
+    ],
+)
+def test_what_cannot_be_sent_is_not_signed(method: str, target: str, at: int) -> None:
+    with pytest.raises(InvalidRequest):
+        report.sign(KEY, method=method, target=target, body=b"", at=at)
