@@ -53,7 +53,7 @@ from capx_caveats import (
 )
 
 if TYPE_CHECKING:
-    from capx.guard.facts import Derived, Tenancy
+    from capx.guard.facts import Costs, Derived, Tenancy
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -107,6 +107,7 @@ class Authority:
         # Without a poll: what ended here is refused here from then on, not a moment later.
         self._liveness = StoreLiveness(store.source(), poll=0)
         self._verifiers: dict[str, Verifier] = {}
+        self._handed_out: weakref.WeakSet[AudienceKeys] = weakref.WeakSet()
         self._discard: Callable[[], object] | None = None
 
     @classmethod
@@ -389,6 +390,22 @@ class Authority:
                     holding[named.kid].add(named.task)
         return {kid: len(tasks) for kid, tasks in holding.items()}
 
+    @property
+    def keyring(self) -> KeyRing:
+        """The root keys."""
+        return self._keyring
+
+    @property
+    def unwritten(self) -> int:
+        """How many decisions made here are not in the log yet."""
+        return self._recorder.unwritten
+
+    def rekey(self, keyring: KeyRing) -> None:
+        """Mint and verify with these root keys from now on; the verifiers made here follow."""
+        self._keyring = keyring
+        for keys in list(self._handed_out):
+            keys.become(keyring.audience_keys(keys.audience))
+
     def export_keys(self, audience: str) -> AudienceKeys:
         """What a resource needs to verify for its own audience, and nothing else: a secret."""
         return self._keyring.audience_keys(demand_audience(audience))
@@ -407,13 +424,14 @@ class Authority:
         *,
         tenant: "Tenancy" = None,
         attributes: "Derived" = None,
+        cost: "Costs" = None,
         audience: str | None = None,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """A guard for a function of this process, as of `ToolGuard.tool`, with a verifier of this authority."""
         from capx.guard.tool import ToolGuard
 
         guard = ToolGuard(self._own_verifier)
-        return guard.tool(action, tenant=tenant, attributes=attributes, audience=audience)
+        return guard.tool(action, tenant=tenant, attributes=attributes, cost=cost, audience=audience)
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Whether the decisions made here are in the log, after waiting up to `timeout` seconds for it."""
@@ -447,7 +465,9 @@ class Authority:
             "meter": self.store,
             "clock": self._clock,
         }
-        return Verifier(audience, self._keyring.audience_keys(audience), **(wired | settings))
+        keys = self._keyring.audience_keys(audience)
+        self._handed_out.add(keys)
+        return Verifier(audience, keys, **(wired | settings))
 
     def _demand_live_key(self, reading: Reading) -> None:
         kid = self._keyring.active.kid

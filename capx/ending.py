@@ -10,7 +10,7 @@ from msgspec import Struct
 from capx import task as life
 from capx.chain import root_node
 from capx.dying import Dying, draw, dying_below
-from capx.errors import InvalidRequest
+from capx.errors import UnknownTask
 from capx.store import Reading, Store, TaskRecord, Writing
 from capx_caveats import is_id
 
@@ -29,10 +29,10 @@ class Ended(Struct, frozen=True):
 
 
 def known_task(reading: Reading, task_id: str) -> TaskRecord:
-    """The task with this id; InvalidRequest if there is none."""
+    """The task with this id; UnknownTask if there is none."""
     task = reading.task(task_id) if is_id(task_id) else None
     if task is None:
-        raise InvalidRequest(f"there is no task {task_id!r:.80}: capx task list shows those that there are")
+        raise UnknownTask(f"there is no task {task_id!r:.80}: capx task list shows those that there are")
     return task
 
 

@@ -5,6 +5,7 @@
     ├── MalformedToken       the bearer's: bytes that are no token; says where
     ├── InvalidCaveat        the caller's: a caveat, constraint or call that cannot be meant
     ├── InvalidRequest       the caller's: a delegation, presentation or target that cannot be meant
+    │   └── UnknownTask      there is no task with this id
     ├── Redirected           the resource's: an answer that sends the agent elsewhere (capx.agent)
     ├── ConfigurationProblem the operator's: keys, homes, guards set up so that they cannot work
     │   └── KeyProblem       a key file or key that may not be used
@@ -27,6 +28,7 @@ __all__ = [
     "MalformedToken",
     "StoreProblem",
     "Unavailable",
+    "UnknownTask",
 ]
 
 
@@ -43,6 +45,10 @@ class MalformedToken(CapxError, ValueError):
 
 class InvalidRequest(CapxError, ValueError):
     """A delegation, presentation, grant or target that cannot be meant; says why and what would do."""
+
+
+class UnknownTask(InvalidRequest):
+    """There is no task with this id."""
 
 
 class ConfigurationProblem(CapxError):

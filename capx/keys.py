@@ -231,7 +231,7 @@ class AudienceKeys(_Secret):
     `feed` gives public keys (32 bytes) by kid.
     """
 
-    __slots__ = ("_keys", "audience", "feed")
+    __slots__ = ("__weakref__", "_keys", "audience", "feed")
 
     def __init__(self, audience: str, keys: Iterable[AudienceKey], feed: Mapping[str, bytes] | None = None) -> None:
         self.audience = audience
@@ -248,6 +248,13 @@ class AudienceKeys(_Secret):
     def get(self, kid: str) -> AudienceKey | None:
         """The live key of this kid."""
         return self._keys.get(kid)
+
+    def become(self, others: "AudienceKeys") -> None:
+        """Hold those keys from now on; a key that stays is the same object, so what was verified under it is known."""
+        if others.audience != self.audience:
+            raise KeyProblem(f"the keys of {others.audience!r} do not belong to {self.audience!r}")
+        self._keys = {kid: self._keys.get(kid, key) for kid, key in others._keys.items()}
+        self.feed = others.feed
 
     def __repr__(self) -> str:
         return f"AudienceKeys({self.audience!r}, kids={sorted(self._keys)!r})"

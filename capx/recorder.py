@@ -108,6 +108,11 @@ class StoreRecorder:
             self._ensure_writer()
             self._changed.notify_all()
 
+    @property
+    def unwritten(self) -> int:
+        """How many decisions wait to be written."""
+        return len(self._waiting)
+
     def flush(self, timeout: float = 5.0) -> bool:
         """Whether all that was recorded is written, after waiting up to `timeout` seconds for it."""
         with self._changed:

@@ -108,6 +108,10 @@ class Reading(Protocol):
         """Tasks that nobody ended and whose time has run out at `now` (Unix seconds), at most `limit`."""
         ...
 
+    def active(self) -> int:
+        """How many tasks nobody has ended."""
+        ...
+
     def death(self, key: Key) -> Death | None:
         """The death of this very key, not of what it lies below."""
         ...

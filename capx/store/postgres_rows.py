@@ -64,6 +64,10 @@ class Rows:
         query = f"{_TASK} WHERE state = 'active' AND expires <= %s ORDER BY expires LIMIT %s"
         return [TaskRecord(*row) for row in self._rows(query, now, limit)]
 
+    def active(self) -> int:
+        (count,) = self._row("SELECT count(*) FROM capx.tasks WHERE state = 'active'")
+        return int(count)
+
     def death(self, key: Key) -> Death | None:
         row = self._row(f"{_DEATH} WHERE {_column(key)} = %s", key)
         return row and _death(row)

@@ -58,6 +58,10 @@ class Rows:
         query = f"{_TASK} WHERE state = 'active' AND expires <= ? ORDER BY expires LIMIT ?"
         return [TaskRecord(*row) for row in self._rows(query, now, limit)]
 
+    def active(self) -> int:
+        (count,) = self._row("SELECT count(*) FROM tasks WHERE state = 'active'")
+        return int(count)
+
     def death(self, key: Key) -> Death | None:
         row = self._row(f"{_DEATH} WHERE key = ?", key)
         return row and Death(*row)

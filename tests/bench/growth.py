@@ -56,8 +56,8 @@ def by_deaths(folder: Path, dead: int) -> Generator[list[Contender]]:
 def _cemetery(path: Path, count: int, now: int) -> Path:
     """A store in which so many have died that nobody here descends from."""
     store = SQLiteStore.create(path)
-    with store.write(durable=False) as writing:
-        position = writing.append("revoke", b"{}", at=now).position
+    with store.write() as writing:
+        position = writing.append("note", b"{}", at=now).position
         for _ in range(count):
             writing.kill(secrets.token_bytes(16), "revoked", at=now, position=position)
     store.close()
