@@ -1,19 +1,26 @@
 """A bundle: an agent's capabilities for several audiences, all of one task and one node.
 
-Law: delegating writes one hop nonce into every capability, so a sub-agent is one node at all audiences. A bundle
-never goes to a resource: it presents one capability for one call.
+Laws: delegating writes one hop nonce into every capability, so a sub-agent is one node at all audiences. The capability
+for the authority itself goes along only for what is named of it, action by action. A bundle never goes to a resource:
+it presents one capability for one call.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from capx.capability import Capability, Presentation, new_nonce
 from capx.errors import InvalidRequest, MalformedToken
+from capx.grant import OWN_ENTRIES
+from capx.lineage import AUTHORITY
 from capx.present import HttpRequest, Received, ToolCall
 from capx_caveats import Allow, Appendable, Call, Entry, Facts, asked_of_each, is_too_much
 
+if TYPE_CHECKING:
+    from capx.delegation import Delegation, Revoker
+
 MAX_TOKENS = 32
 """Capabilities per bundle."""
+_OWN_ACTIONS = tuple(entry.pattern for entry in OWN_ENTRIES)
 
 
 class Bundle:
@@ -81,12 +88,44 @@ class Bundle:
         nonce: str | None = None,
         now: int | None = None,
     ) -> "Bundle":
-        """The child bundle of another agent: all capabilities, or those of the named audiences, narrowed alike."""
+        """The child bundle of another agent: all capabilities, or those of the named audiences, narrowed alike.
+
+        The capability for the authority itself goes along only if `allow` names actions of it (`task.complete`,
+        `task.status`, `node.revoke`), each in full, and is narrowed to these. InvalidRequest if none would go along.
+        """
         shared = nonce or new_nonce()
         appended = tuple(caveats)
+        own = _of_the_authority(allow)
         return Bundle(
-            capability.delegate(to=to, allow=allow, caveats=appended, nonce=shared, now=now)
-            for capability in self._chosen(audiences)
+            capability.delegate(
+                to=to,
+                allow=own if capability.audience == AUTHORITY else allow,
+                caveats=appended,
+                nonce=shared,
+                now=now,
+            )
+            for capability in self._passed_on(audiences, to_authority=bool(own))
+        )
+
+    def delegated(
+        self,
+        *,
+        to: str,
+        at: "Revoker",
+        allow: Sequence[str | Entry] | None = None,
+        caveats: Iterable[Appendable] = (),
+        audiences: Iterable[str] | None = None,
+    ) -> "Delegation":
+        """`delegate` for a block of code, `with` or `async with`, at whose end `at` revokes the child, come what may.
+
+        `at` is the authority, or a client of it. Where revoking fails, its error is raised, or noted on the one that
+        left the block.
+        """
+        from capx.delegation import Delegation
+
+        appended, chosen = tuple(caveats), None if audiences is None else tuple(audiences)
+        return Delegation(
+            lambda: self.delegate(to=to, allow=allow, caveats=appended, audiences=chosen), to=to, authority=at
         )
 
     def candidates(self, audience: str, received: Received | None = None) -> list[Capability]:
@@ -107,13 +146,24 @@ class Bundle:
         """Present the best candidate for one request."""
         return self.candidates(audience, received)[0].present(received, now=now)
 
-    def _chosen(self, audiences: Iterable[str] | None) -> tuple[Capability, ...]:
-        if audiences is None:
-            return self._capabilities
-        wanted = set(audiences)
+    def _passed_on(self, audiences: Iterable[str] | None, *, to_authority: bool) -> list[Capability]:
+        wanted = set(self.audiences if audiences is None else audiences)
         if unknown := wanted.difference(self.audiences):
             raise InvalidRequest(f"this bundle holds nothing for {', '.join(sorted(unknown))}")
-        return tuple(capability for capability in self._capabilities if capability.audience in wanted)
+        named = audiences is not None and AUTHORITY in wanted
+        if not to_authority:
+            wanted.discard(AUTHORITY)
+        if named and not to_authority:
+            raise InvalidRequest(
+                f"what the child may do at the {AUTHORITY} itself must be named in `allow`, each action in full: "
+                f"{', '.join(_OWN_ACTIONS)}"
+            )
+        if not wanted:
+            raise InvalidRequest(
+                "no capability is left for the child: name an audience that this bundle speaks to, or in `allow` what "
+                f"it may do at the {AUTHORITY} itself ({', '.join(_OWN_ACTIONS)})"
+            )
+        return [capability for capability in self._capabilities if capability.audience in wanted]
 
     def __iter__(self) -> Iterator[Capability]:
         return iter(self._capabilities)
@@ -132,6 +182,13 @@ class Bundle:
 
     def __reduce__(self) -> NoReturn:
         raise InvalidRequest("a bundle is a secret: pass its `text` on where it must go")
+
+
+def _of_the_authority(allow: Sequence[str | Entry] | None) -> tuple[str | Entry, ...]:
+    """What an allowlist names of the authority's own actions: never by a pattern, which may be meant for others."""
+    if allow is None or isinstance(allow, str):
+        return ()
+    return tuple(one for one in allow if (one.pattern if isinstance(one, Entry) else one) in _OWN_ACTIONS)
 
 
 def _ruled_out(capability: Capability, call: Call) -> bool:

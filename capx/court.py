@@ -9,10 +9,9 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from decimal import Decimal
 
 from capx.chain import b64u
-from capx.death import KID, Key
+from capx.death import Key, is_lasting
 from capx.decision import Allowed, Decision, Denied
 from capx.errors import StoreProblem, Unavailable
 from capx.lineage import Lineage, Section, attributed
@@ -20,7 +19,7 @@ from capx.liveness import Liveness
 from capx.meter import Meter
 from capx.recorder import Recorder
 from capx.spending import Spent, asked, exhausted, receipt, remaining
-from capx_caveats import Allow, Call, Facts, Refusal, is_too_much
+from capx_caveats import CALLS, Allow, Call, Facts, Refusal, is_too_much
 
 MAX_TOLD = 32
 """Refusals that one denial tells: a token can hold thousands."""
@@ -77,24 +76,17 @@ class Court:
         found.extend(lineage.standing)
         return found
 
-    def unaffordable(self, lineage: Lineage, call: Call) -> list[Refusal]:
-        """Of step 8, what would refuse now, with nothing spent."""
+    def unaffordable(self, lineage: Lineage, call: Call) -> list[Refusal | None]:
+        """Of step 8, what each allotment would refuse now, in their order, with nothing spent."""
         if self.meter is None or not lineage.allotments:
             return []
         counters = sorted({(allotment.counter, allotment.budget.unit) for allotment in lineage.allotments})
         try:
             totals = self.meter.spent(counters)
         except StoreProblem as problem:
-            return [_unavailable(problem)]
+            return [_unavailable(problem)] * len(lineage.allotments)
         held = dict(zip(counters, totals, strict=True))
-        # What nothing spent could cure is told by the budget itself.
-        return [
-            refusal
-            for allotment in lineage.allotments
-            if (cost := call.cost_in(allotment.budget.unit)) is not None
-            and allotment.budget.exhausted(Decimal(0), cost) is None
-            for refusal in exhausted((allotment,), call, held)
-        ]
+        return [next(exhausted((allotment,), call, held), None) for allotment in lineage.allotments]
 
     def lifeless(self, lineage: Lineage, presentation: bytes | None, age: float) -> list[Refusal]:
         """Step 6: the deaths that end this chain, and knowledge that is missing or too old."""
@@ -102,7 +94,8 @@ class Court:
         mortal = lineage.mortal if presentation is None else (*lineage.mortal, presentation)
         found: list[Refusal] = []
         if not deaths.keys().isdisjoint(mortal):
-            found.extend(_dead(key, deaths[key], lineage) for key in mortal if key in deaths)
+            # The kid's is told last, behind that of the presentation.
+            found.extend(_dead(key, deaths[key], lineage) for key in sorted(mortal, key=is_lasting) if key in deaths)
         if lineage.issued <= self._liveness.horizon:
             found.append(
                 Refusal("revoked", "this was issued before an instant up to which everything was revoked", "a new one")
@@ -211,6 +204,11 @@ class Admitted:
         """The labels along the path, as their delegators chose them."""
         return self._lineage.hops
 
+    @property
+    def units(self) -> frozenset[str]:
+        """The units that its budgets count, besides `calls`: those in which a call's cost must be stated."""
+        return frozenset(allotment.budget.unit for allotment in self._lineage.allotments) - {CALLS}
+
     def granted_tenant(self) -> str:
         """The tenant the authority named; raises Denied (incomplete_authority) when it named none."""
         if self._lineage.tenant is None:
@@ -250,12 +248,12 @@ class Admitted:
             court.recorder.reserve()
         except Unavailable as problem:
             return self.refused((_unavailable(problem),), call.action)
-        refusals = [] if self._spent is not None else self._spend(call, facts.now)
-        decision = self._decision(tuple(refusals), call.action, facts.now)
+        refusals, spent = ([], ()) if self._spent is not None else self._spend(call, facts.now)
+        decision = self._decision(tuple(refusals), call.action, facts.now, spent)
         court.recorder.record(decision)
         return decision
 
-    def _spend(self, call: Call, now: int) -> list[Refusal]:
+    def _spend(self, call: Call, now: int) -> tuple[list[Refusal], tuple[Spent, ...]]:
         """Step 8: spend what the call costs, or say why not; what one presentation has spent, it spends once."""
         meter, lock, allotments = self._court.meter, self._spending, self._lineage.allotments
         if meter is None or lock is None:
@@ -263,16 +261,16 @@ class Admitted:
         spends = asked(allotments, call)
         with lock:
             if self._spent is not None:
-                return []
+                return [], ()
             try:
                 tally = meter.spend(spends, now=now)
             except StoreProblem as problem:
-                return [_unavailable(problem)]
+                return [_unavailable(problem)], ()
             if not tally.exhausted:
                 self._spent = receipt(spends, tally.totals)
-                return []
+                return [], self._spent
         totals = {(spend.counter, spend.unit): total for spend, total in zip(spends, tally.totals, strict=True)}
-        return list(exhausted(allotments, call, totals))
+        return list(exhausted(allotments, call, totals)), ()
 
     def _allowed(self, decision: Decision, call: Call) -> Allowed:
         if not decision.allowed:
@@ -288,7 +286,7 @@ class Admitted:
             node=lineage.path[-1],
             hops=lineage.hops,
             expires=lineage.expires,
-            remaining=remaining(decision.spent),
+            remaining=remaining(self._spent or ()),
         )
 
     def refuse_unrecorded_if(self, refusal: Refusal | None) -> None:
@@ -306,14 +304,20 @@ class Admitted:
         """The recorded decision of a refusal, cut to what one denial tells."""
         return self._court.recorded(self._decision(refusals[:MAX_TOLD], action))
 
-    def _decision(self, refusals: tuple[Refusal, ...], action: str | None = None, now: int | None = None) -> Decision:
+    def _decision(
+        self,
+        refusals: tuple[Refusal, ...],
+        action: str | None = None,
+        now: int | None = None,
+        spent: tuple[Spent, ...] = (),
+    ) -> Decision:
         return self._court.decision(
             refusals,
             lineage=self._lineage,
             presentation=self._presentation,
             action=action or self._action,
             now=now,
-            spent=() if refusals else self._spent or (),
+            spent=spent,
         )
 
 
@@ -322,7 +326,7 @@ def _unavailable(problem: StoreProblem) -> Refusal:
 
 
 def _dead(key: Key, code: str, lineage: Lineage) -> Refusal:
-    if isinstance(key, str) and key.startswith(KID):
+    if is_lasting(key):
         return Refusal(code, "the key that this was minted with was revoked", "a capability of a live key")
     if isinstance(key, str):
         return Refusal(code, f"task {key} was {code.removeprefix('task_')}", "a live task")

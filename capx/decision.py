@@ -154,7 +154,7 @@ class Decision(Struct, frozen=True, kw_only=True):
             "hops": list(self.hops),
             "ids": list(self.ids),
             "presentation": self.presentation,
-            "spent": msgspec.to_builtins(self.spent),
+            "spent": [msgspec.to_builtins(one) for one in self.spent],
             "reasons": [reason(refusal) for refusal in self.refusals],
         }
 

@@ -4,7 +4,6 @@ Laws: only the first block claims task, tenant, intent and root; all others rest
 it may not stand refuses the whole. Nothing here depends on a call, the time, or who died: so it can be kept.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import cast
@@ -186,12 +185,8 @@ def _about_itself(section: Section) -> Section:
 
 def _judged_at_the_authority(caveat: Caveat) -> bool:
     if isinstance(caveat, NotUnderstood):
-        # Its excerpt begins as its element does: a tag with a dot is a service's own.
-        return _OWN.match(caveat.what) is None
+        return not caveat.own
     return not (isinstance(caveat, Where | Budget) or "." in str(caveat.__struct_config__.tag))
-
-
-_OWN = re.compile(r'\["[^"\\.]+\.[^"\\]+"')
 
 
 def sections_of(blocks: Iterable[tuple[Caveat, ...]], granted_at: int) -> Iterator[Section]:

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from capx.lineage import Allotment, attributed
 from capx.meter import Spend
-from capx_caveats import Call, Refusal, shown_amount
+from capx_caveats import Call, Refusal, rest_of, shown_amount
 
 Totals = Mapping[tuple[str, str], Decimal]
 """What counters hold, by their ids and units."""
@@ -64,6 +64,6 @@ def remaining(spent: Iterable[Spent]) -> dict[str, str]:
     """What is left in each unit, by the budget that leaves the least."""
     left: dict[str, Decimal] = {}
     for one in spent:
-        rest = Decimal(one.limit) - Decimal(one.spent)
+        rest = rest_of(Decimal(one.limit), Decimal(one.spent))
         left[one.unit] = min(rest, left.get(one.unit, rest))
     return {unit: shown_amount(rest) for unit, rest in left.items()}

@@ -33,7 +33,7 @@ from capx.meter import Meter
 from capx.present import WINDOW_AFTER, WINDOW_BEFORE, Received, ToolCall
 from capx.recorder import NO_RECORDER, Recorder
 from capx.replay import Replay
-from capx_caveats import DEFAULT, Call, Caveat, Facts, Presented, Refusal, Sig, Vocabulary, is_too_much
+from capx_caveats import DEFAULT, Budget, Call, Caveat, Facts, Presented, Refusal, Sig, Vocabulary, is_too_much
 
 MAX_STALENESS = 30.0
 """Seconds for which a verifier goes on without hearing of deaths."""
@@ -189,12 +189,8 @@ class Verifier:
         beside = self._court.beside_caveats(lineage, presentation, facts)
         if is_too_much(call.args, lambda: lineage.asked_of_each):
             return Explanation((), (*beside, TOO_MUCH), lineage)
-        walk = tuple(_restrictions(lineage, facts))
-        refusals = (
-            *beside,
-            *(each.refusal for each in walk if each.refusal is not None),
-            *self._court.unaffordable(lineage, call),
-        )
+        walk = tuple(_restrictions(lineage, facts, self._court.unaffordable(lineage, call)))
+        refusals = (*beside, *(each.refusal for each in walk if each.refusal is not None))
         return Explanation(walk, refusals, lineage)
 
     def _authentic(self, token: str | Authentic) -> Authentic:
@@ -293,12 +289,16 @@ def _nothing_to_burn() -> None:
     return None
 
 
-def _restrictions(lineage: Lineage, facts: Facts) -> Iterator[Restriction]:
+def _restrictions(lineage: Lineage, facts: Facts, unaffordable: Iterable[Refusal | None]) -> Iterator[Restriction]:
+    of_budgets = iter(unaffordable)
     for section in lineage.sections:
         for caveat in section.caveats:
             if may_refuse(caveat):
                 alone = Section(section.hop, section.name, (caveat,))
                 refusal = next(refusing((alone,), facts), None)
+                if isinstance(caveat, Budget):
+                    counted = next(of_budgets, None)
+                    refusal = refusal or counted
                 yield Restriction(section.hop, section.name, _in_words(caveat), refusal)
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 import capx_caveats as caveats
-from capx import chain, lineage, verifier
+from capx import chain, lineage, verifier, wire
 from capx.capability import Capability
 from capx.lineage import Demand, Lineage, Section
 from capx.present import ToolCall
@@ -218,21 +218,21 @@ def all_of_kind(blocks: tuple[chain.Block, ...], kind: type[C]) -> list[C]:
 
 
 def reading(change: Callable[[Lineage, tuple[chain.Block, ...]], Lineage]) -> Read:
-    def read(identifier: bytes, blocks: tuple[chain.Block, ...], vocabulary: Vocabulary, require: Any) -> Lineage:
-        return change(real_read(identifier, blocks, vocabulary, require), blocks)
+    def read(frame: wire.Frame, blocks: tuple[chain.Block, ...], vocabulary: Vocabulary, require: Any) -> Lineage:
+        return change(real_read(frame, blocks, vocabulary, require), blocks)
 
     return read
 
 
 def required_caveats_in_any_block(patch: pytest.MonkeyPatch) -> None:
-    def read(identifier: bytes, blocks: tuple[chain.Block, ...], vocabulary: Vocabulary, require: Any) -> Lineage:
+    def read(frame: wire.Frame, blocks: tuple[chain.Block, ...], vocabulary: Vocabulary, require: Any) -> Lineage:
         anywhere = tuple(all_of_kind(blocks, Caveat))
 
         def claims(authority: tuple[Caveat, ...], _: Any) -> Any:
             return replace(real_claims(anywhere, require), tenant=real_claims(anywhere, frozenset()).tenant)
 
         patch.setattr(lineage, "_claims", claims)
-        return real_read(identifier, blocks, vocabulary, require)
+        return real_read(frame, blocks, vocabulary, require)
 
     patch.setattr(verifier, "read", read)
 
@@ -297,9 +297,9 @@ def the_last_wins(kind: type[Caveat]) -> Mutate:
 
 
 def the_first_block_that_reads_is_the_authoritys(patch: pytest.MonkeyPatch) -> None:
-    def read(identifier: bytes, blocks: tuple[chain.Block, ...], vocabulary: Vocabulary, require: Any) -> Lineage:
+    def read(frame: wire.Frame, blocks: tuple[chain.Block, ...], vocabulary: Vocabulary, require: Any) -> Lineage:
         readable = [b for b in blocks if isinstance(b, bytes) and b.startswith(b"[[")]
-        return real_read(identifier, tuple(readable), vocabulary, require)
+        return real_read(frame, tuple(readable), vocabulary, require)
 
     patch.setattr(verifier, "read", read)
 

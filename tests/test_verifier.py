@@ -5,6 +5,7 @@ import gc
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from itertools import chain as joined
 from itertools import combinations
@@ -23,6 +24,7 @@ from capx.errors import ConfigurationProblem, Unavailable
 from capx.keys import AudienceKeys
 from capx.present import ToolCall
 from capx.replay import ProcessReplay
+from capx.store.sqlite import SQLiteStore
 from capx.verifier import Verifier
 from capx_caveats import (
     DEFAULT,
@@ -178,6 +180,15 @@ def twice(token: str, lab: Lab) -> Decision:
     return lab.decide(token)
 
 
+def overspent() -> Decision:
+    with tempfile.TemporaryDirectory() as folder:
+        store = SQLiteStore.create(Path(folder) / "capx.db")
+        try:
+            return made(Lab(meter=store), minted(Budget("calls", "0")))
+        finally:
+            store.close()
+
+
 def died(code: str) -> Callable[[Lab], object]:
     return lambda lab: lab.deaths.deaths.__setitem__("T1", code)
 
@@ -209,6 +220,7 @@ REASONS: dict[str, Callable[[], Decision]] = {
     "argument_refused": lambda: made(Lab(), PINNED, id=2),
     "argument_not_named": lambda: made(Lab(), PINNED, id=1, x=1),
     "attribute_missing": lambda: made(Lab(), holding([where("region", "eu")])),
+    "budget_exhausted": overspent,
     "too_many_hops": lambda: made(Lab(), holding([max_hops(0)], [Hop("a", NONCES[0])])),
     "hop_unsigned": lambda: made(Lab(), holding([Hop("a", NONCES[0], "A" * 43)])),
     "needs_discharge": lambda: made(Lab(), appended(minted(), chain.ThirdParty(b"vid", b"cid"))),
@@ -817,6 +829,7 @@ def test_a_decision_says_what_was_decided_of_whom() -> None:
         "hops": ["a"],
         "ids": list(map(b64u, presentation.ids[:-1])),
         "presentation": b64u(presentation.id),
+        "spent": [],
         "reasons": [],
     }
     assert decision.id != lab.decide(lab.present(minted())).id

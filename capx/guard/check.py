@@ -8,20 +8,26 @@ from typing import NoReturn
 
 from capx.decision import Allowed
 from capx.guard.passage import Passage
-from capx_caveats import JSON
+from capx_caveats import JSON, Amount
 
 
 class SyncCheck:
-    """The check of a plain function: `check(tenant=row.tenant)`."""
+    """The check of a plain function: `check(tenant=row.tenant, cost={"eur": row.price})`."""
 
     def __init__(self, current: Passage, action: str, args: Mapping[str, JSON]) -> None:
         self._passage = current
         self._action = action
         self._args = args
 
-    def __call__(self, *, tenant: str | None = None, attributes: Mapping[str, JSON] | None = None) -> Allowed:
+    def __call__(
+        self,
+        *,
+        tenant: str | None = None,
+        attributes: Mapping[str, JSON] | None = None,
+        cost: Mapping[str, Amount] | None = None,
+    ) -> Allowed:
         """Judge the call with facts of the service's own data; raises Denied, which is to be let through."""
-        return self._passage.judge_row(self._action, self._args, tenant=tenant, attributes=attributes)
+        return self._passage.judge_row(self._action, self._args, tenant=tenant, attributes=attributes, cost=cost)
 
     def missing(self) -> NoReturn:
         """Answer as for a foreign tenant's row: whether there is one is not told."""
@@ -32,12 +38,21 @@ class Check:
     """The check of an async function: `await check(tenant=row.tenant)`."""
 
     def __init__(self, current: Passage, action: str, args: Mapping[str, JSON]) -> None:
-        self._sync = SyncCheck(current, action, args)
+        self._passage = current
+        self._action = action
+        self._args = args
 
-    async def __call__(self, *, tenant: str | None = None, attributes: Mapping[str, JSON] | None = None) -> Allowed:
+    async def __call__(
+        self,
+        *,
+        tenant: str | None = None,
+        attributes: Mapping[str, JSON] | None = None,
+        cost: Mapping[str, Amount] | None = None,
+    ) -> Allowed:
         """Judge the call with facts of the service's own data; raises Denied, which is to be let through."""
-        return self._sync(tenant=tenant, attributes=attributes)
+        current = self._passage
+        return await current.judge_row_async(self._action, self._args, tenant=tenant, attributes=attributes, cost=cost)
 
     def missing(self) -> NoReturn:
         """Answer as for a foreign tenant's row: whether there is one is not told."""
-        self._sync.missing()
+        self._passage.miss(self._action, self._args)

@@ -21,7 +21,7 @@ from pydantic import AnyUrl, BaseModel, RootModel
 from capx.decision import Allowed
 from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.guard.check import Check, SyncCheck
-from capx.guard.facts import Derived, Tenancy, demand_derivable, derive
+from capx.guard.facts import Costs, Derived, Tenancy, cost_of, demand_costs, demand_derivable, derive
 from capx.guard.inputs import shown, unnamed
 from capx.guard.passage import Passage
 from capx.guard.values import plain
@@ -59,6 +59,7 @@ class Mark:
         tenant: Tenancy = None,
         attributes: Derived = None,
         args: Derived = None,
+        cost: Costs = None,
     ) -> None:
         if not is_action(action):
             raise ConfigurationProblem(f"{action!r:.80} is not an action: labels joined by dots")
@@ -72,10 +73,12 @@ class Mark:
         self._tenant = tenant
         self._attributes = attributes
         self._args = args
+        self._cost = cost
         self._arguments, hidden = self._read()
         visible = self.signature.parameters.keys() - self.injected.keys() - hidden
         for what, derivation in (("tenant", tenant), ("attributes", attributes), ("args", args)):
             demand_derivable(what, derivation, visible)
+        demand_costs(cost, visible)
 
     def args(self, arguments: Mapping[str, Any]) -> Mapping[str, JSON]:
         """The arguments as caveats see them."""
@@ -88,6 +91,18 @@ class Mark:
 
     def judge(self, current: Passage, arguments: dict[str, Any]) -> None:
         """Judge the call, or see to it that it will be; fills in what is injected."""
+        if (facts := self._entered(current, arguments)) is not None:
+            allowed = current.judge(self.action, **facts)
+            arguments.update(dict.fromkeys(self.injected, allowed))
+
+    async def judge_async(self, current: Passage, arguments: dict[str, Any]) -> None:
+        """`judge`, with what may wait done in a thread."""
+        if (facts := self._entered(current, arguments)) is not None:
+            allowed = await current.judge_async(self.action, **facts)
+            arguments.update(dict.fromkeys(self.injected, allowed))
+
+    def _entered(self, current: Passage, arguments: dict[str, Any]) -> dict[str, Any] | None:
+        """The facts of the call; None when they are left to the check that is filled in."""
         current.entered = True
         try:
             args = self.args(arguments)
@@ -96,14 +111,13 @@ class Mark:
         if self.deferred:
             for name, kind in self.injected.items():
                 arguments[name] = kind(current, self.action, args)
-            return
-        allowed = current.judge(
-            self.action,
-            args,
-            tenant=derive(self._tenant, arguments),
-            attributes=derive(self._attributes, arguments),
-        )
-        arguments.update(dict.fromkeys(self.injected, allowed))
+            return None
+        return {
+            "args": args,
+            "tenant": derive(self._tenant, arguments),
+            "attributes": derive(self._attributes, arguments),
+            "cost": cost_of(self._cost, arguments),
+        }
 
     def outer(self) -> inspect.Signature:
         """The signature that FastAPI sees: the gate first, nothing of what the wrapper injects."""
@@ -170,7 +184,7 @@ def wrapped(function: Callable[..., Any], mark: Mark) -> Callable[..., Any]:
 
         @functools.wraps(function)
         async def call_async(**arguments: Any) -> Any:
-            mark.judge(_passage(arguments), arguments)
+            await mark.judge_async(_passage(arguments), arguments)
             return await function(**arguments)
 
         return _marked(call_async, mark)

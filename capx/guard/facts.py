@@ -1,4 +1,4 @@
-"""What a guard states about a call: which of a function's arguments, whose tenant.
+"""What a guard states about a call: which of a function's arguments, whose tenant, what it costs.
 
 Law: arguments are judged as they will be executed, defaults filled in.
 """
@@ -7,8 +7,8 @@ import enum
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from capx.errors import ConfigurationProblem
-from capx_caveats import JSON, is_label
+from capx.errors import ConfigurationProblem, InvalidCaveat
+from capx_caveats import JSON, Amount, Call, is_label
 
 
 class Granted(enum.Enum):
@@ -24,6 +24,8 @@ Tenancy = str | Granted | Callable[..., str | None] | None
 """A call's tenant: a constant, GRANTED, or a function of some of the arguments, by their names."""
 Derived = Mapping[str, JSON] | Callable[..., Mapping[str, JSON]] | None
 """Facts by name: constant, or a function of some of the arguments, by their names."""
+Costs = Mapping[str, Amount] | Callable[..., Mapping[str, Amount]] | None
+"""What a call costs, by unit: constant, or a function of some of the arguments, by their names."""
 
 
 def derive(derivation: Any, arguments: Mapping[str, Any]) -> Any:
@@ -31,6 +33,26 @@ def derive(derivation: Any, arguments: Mapping[str, Any]) -> Any:
     if not callable(derivation):
         return derivation
     return derivation(**{name: arguments[name] for name in _taken(derivation)})
+
+
+def cost_of(costs: Costs, arguments: Mapping[str, Any]) -> Mapping[str, Amount]:
+    """What the call with these arguments costs, not yet looked at; ConfigurationProblem if it is not by unit."""
+    found: object = derive(costs, arguments)
+    if found is None:
+        return {}
+    if not isinstance(found, Mapping):
+        raise ConfigurationProblem(f"`cost=` gave a {type(found).__name__}, and not units and amounts")
+    return found  # pyright: ignore[reportUnknownVariableType] # a call looks at what is in it
+
+
+def demand_costs(costs: Costs, names: Iterable[str]) -> None:
+    """Raise ConfigurationProblem unless these are units and amounts, or a function that can be asked for them."""
+    demand_derivable("cost", costs, names)
+    if costs is not None and not callable(costs):
+        try:
+            Call("any", cost=costs)
+        except InvalidCaveat as error:
+            raise ConfigurationProblem(f"`cost=`: {error}") from None
 
 
 def demand_derivable(what: str, derivation: Any, names: Iterable[str]) -> None:

@@ -21,7 +21,7 @@ from capx.guard.asgi import ASGIGuard, passage
 from capx.guard.check import Check, SyncCheck
 from capx.guard.endpoint import Mark, mark_of, wrapped
 from capx.guard.exchange import MAX_BODY, Scope
-from capx.guard.facts import GRANTED, Derived, Tenancy
+from capx.guard.facts import GRANTED, Costs, Derived, Tenancy
 from capx.guard.outlet import Withheld
 from capx.guard.passage import Passage
 from capx.guard.routes import Map, path_of
@@ -97,18 +97,25 @@ class FastAPIGuard:
         )
 
     def action(
-        self, action: str, *, tenant: Tenancy = None, attributes: Derived = None, args: Derived = None
+        self,
+        action: str,
+        *,
+        tenant: Tenancy = None,
+        attributes: Derived = None,
+        args: Derived = None,
+        cost: Costs = None,
     ) -> Callable[[Endpoint], Endpoint]:
         """State the action of an endpoint: it runs when the call is allowed.
 
         `tenant` is a constant, GRANTED, or a function of some of the endpoint's parameters, by their names; so
-        are `attributes`, and `args` where arguments cannot be told apart, or the request itself is taken. A parameter
-        of the type `Allowed` gets the verdict. Raises ConfigurationProblem for an endpoint that cannot be judged.
+        are `attributes`, `cost` by unit, and `args` where arguments cannot be told apart, or the request itself is
+        taken. A parameter of the type `Allowed` gets the verdict, with what budgets have left. Raises
+        ConfigurationProblem for an endpoint that cannot be judged.
         """
 
         def guarded(function: Endpoint) -> Endpoint:
-            mark = Mark(self._gate, function, action, deferred=False, tenant=tenant, attributes=attributes, args=args)
-            return wrapped(function, mark)
+            facts: dict[str, Any] = {"tenant": tenant, "attributes": attributes, "args": args, "cost": cost}
+            return wrapped(function, Mark(self._gate, function, action, deferred=False, **facts))
 
         return guarded
 

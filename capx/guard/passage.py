@@ -4,7 +4,8 @@ Law: a refusal sticks. Whatever the code behind the guard makes of it, nothing b
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Final, NoReturn
 
 from msgspec import UNSET
@@ -12,9 +13,9 @@ from msgspec import UNSET
 from capx.court import Admitted
 from capx.decision import NO_TOKEN, Allowed, Denied
 from capx.errors import ConfigurationProblem, InvalidCaveat
-from capx.guard.facts import GRANTED, Granted
+from capx.guard.facts import Granted
 from capx.verifier import Verifier
-from capx_caveats import JSON, Call, Refusal
+from capx_caveats import JSON, Amount, Call, Refusal
 
 KEY: Final = "capx.passage"
 """Where an ASGI scope holds its passage."""
@@ -23,8 +24,10 @@ _NOT_OF_THE_ROW = frozenset(
     {
         "action_not_allowed",
         "argument_not_named",
+        "budget_exhausted",
         "expired",
         "misplaced",
+        "no_meter",
         "not_yet",
         "revoked",
         "stale_liveness",
@@ -58,11 +61,8 @@ class Passage:
 
     def screen(self, action: str) -> None:
         """Raise Denied unless somebody was admitted whom the action is allowed to at all."""
-        try:
+        with self._sticking():
             self._someone().screen(action)
-        except Denied as denied:
-            self._stick(denied)
-            raise
 
     def judge(
         self,
@@ -71,16 +71,36 @@ class Passage:
         *,
         tenant: str | Granted | None = None,
         attributes: Mapping[str, JSON] | None = None,
+        cost: Mapping[str, Amount] | None = None,
     ) -> Allowed:
-        """The verdict on the call about to be executed; raises Denied."""
-        try:
+        """The verdict on the call about to be executed; raises Denied.
+
+        `cost` is what it costs in each unit besides `calls`. What budgets count of a request is spent once, at its
+        first passing verdict, which may wait for a disk or a database: async code awaits `judge_async`.
+        """
+        with self._sticking():
             admitted = self._someone()
-            named = admitted.granted_tenant() if tenant is GRANTED else tenant
-            self.allowed = admitted.judge(stated(admitted, action, args, named, attributes or {}))
-        except Denied as denied:
-            self._stick(denied)
-            raise
-        return self.allowed
+            self.allowed = admitted.judge(
+                stated(admitted, action, args, tenant=tenant, attributes=attributes, cost=cost)
+            )
+            return self.allowed
+
+    async def judge_async(
+        self,
+        action: str,
+        args: Mapping[str, JSON],
+        *,
+        tenant: str | Granted | None = None,
+        attributes: Mapping[str, JSON] | None = None,
+        cost: Mapping[str, Amount] | None = None,
+    ) -> Allowed:
+        """`judge`, with what may wait done in a thread."""
+        with self._sticking():
+            admitted = self._someone()
+            self.allowed = await admitted.judge_async(
+                stated(admitted, action, args, tenant=tenant, attributes=attributes, cost=cost)
+            )
+            return self.allowed
 
     def judge_row(
         self,
@@ -89,53 +109,86 @@ class Passage:
         *,
         tenant: str | None = None,
         attributes: Mapping[str, JSON] | None = None,
+        cost: Mapping[str, Amount] | None = None,
     ) -> Allowed:
         """`judge` for facts of stored data: what the data refuses is told as if there were none."""
         try:
-            return self.judge(action, args, tenant=tenant, attributes=attributes)
+            return self.judge(action, args, tenant=tenant, attributes=attributes, cost=cost)
         except Denied as denied:
-            if not any(map(_by_the_row, denied.refusals)):
-                raise
-            self.denied = None
+            self._demand_of_the_row(denied)
+        return self.miss(action, args)
+
+    async def judge_row_async(
+        self,
+        action: str,
+        args: Mapping[str, JSON],
+        *,
+        tenant: str | None = None,
+        attributes: Mapping[str, JSON] | None = None,
+        cost: Mapping[str, Amount] | None = None,
+    ) -> Allowed:
+        """`judge_row`, with what may wait done in a thread."""
+        try:
+            return await self.judge_async(action, args, tenant=tenant, attributes=attributes, cost=cost)
+        except Denied as denied:
+            self._demand_of_the_row(denied)
         return self.miss(action, args)
 
     def miss(self, action: str, args: Mapping[str, JSON]) -> NoReturn:
         """Refuse, as a row of a tenant that nobody knows would be refused; always raises Denied."""
-        self.judge(action, args, tenant=os.urandom(12).hex())
+        # At no cost: a budget whose unit is not stated would tell that no row was read.
+        nothing: dict[str, Amount] = dict.fromkeys(self._someone().units, "0")
+        self.judge(action, args, tenant=os.urandom(12).hex(), cost=nothing)
         raise ConfigurationProblem("a tenant that nobody knows was allowed")
 
     def refuse(self, action: str, refusal: Refusal) -> NoReturn:
         """Refuse a call that could not be stated; recorded; always raises Denied."""
-        denied = Denied(self._someone().refused((refusal,), action))
-        self._stick(denied)
-        raise denied
+        with self._sticking():
+            raise Denied(self._someone().refused((refusal,), action))
 
     def _someone(self) -> Admitted:
         if self.admitted is None:
             raise self._verifier.denial(NO_TOKEN)
         return self.admitted
 
-    def _stick(self, denied: Denied) -> None:
-        self.denied = self.denied or denied
+    @contextmanager
+    def _sticking(self) -> Generator[None]:
+        try:
+            yield
+        except Denied as denied:
+            self.denied = self.denied or denied
+            raise
+
+    def _demand_of_the_row(self, denied: Denied) -> None:
+        """Forget a refusal by the data; raise any other."""
+        if not any(map(_by_the_row, denied.refusals)):
+            raise denied
+        self.denied = None
 
 
 def stated(
     admitted: Admitted,
     action: str,
     args: Mapping[str, JSON],
-    tenant: str | None,
-    attributes: Mapping[str, JSON],
+    *,
+    tenant: str | Granted | None,
+    attributes: Mapping[str, JSON] | None,
+    cost: Mapping[str, Amount] | None,
 ) -> Call:
     """The call; what capx does not read, in arguments or derived from them, is the bearer's, so it is refused."""
+    named = admitted.granted_tenant() if isinstance(tenant, Granted) else tenant
     code, sentence, wanted = "argument_refused", "an argument cannot be judged", "JSON values"
     try:
         call = Call(action, args)
-        if tenant is not None:
+        if named is not None:
             code, sentence, wanted = "wrong_tenant", "nobody can be this tenant", "a tenant"
-            call = Call(action, args, tenant)
+            call = Call(action, args, named)
         if attributes:
             code, sentence, wanted = "argument_refused", "an attribute cannot be judged", "JSON values"
-            call = Call(action, args, tenant, attributes)
+            call = Call(action, args, named, attributes)
+        if cost:
+            code, sentence, wanted = "argument_refused", "what it costs cannot be counted", "amounts"
+            call = Call(action, args, named, attributes or {}, cost)
     except InvalidCaveat as error:
         refusal = Refusal(code, f"{sentence}: {error}", wanted)
         raise Denied(admitted.refused((refusal,), action)) from None

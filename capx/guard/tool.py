@@ -15,12 +15,12 @@ from capx.capability import Capability
 from capx.court import Admitted
 from capx.decision import NO_TOKEN, Allowed, Denied
 from capx.errors import ConfigurationProblem
-from capx.guard.facts import GRANTED, Derived, Tenancy, demand_derivable, derive
+from capx.guard.facts import Costs, Derived, Tenancy, cost_of, demand_costs, demand_derivable, derive
 from capx.guard.passage import stated
 from capx.guard.values import plain
 from capx.present import ToolCall
 from capx.verifier import Verifier
-from capx_caveats import JSON, Refusal, is_action
+from capx_caveats import JSON, Call, Refusal, is_action
 
 if TYPE_CHECKING:
     from inspect import BoundArguments, Signature
@@ -41,19 +41,20 @@ class ToolGuard:
         *,
         tenant: Tenancy = None,
         attributes: Derived = None,
+        cost: Costs = None,
         audience: str | None = None,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Guard a plain or async function: it runs for an allowed call, and raises Denied otherwise.
 
-        The audience is the action's first label unless given. `tenant` and `attributes` state facts of the call:
-        constants, or functions of the arguments that they name. Raises ConfigurationProblem for functions whose
-        calls cannot be judged whole: generators, and those that take `*args` or `**kwargs`.
+        The audience is the action's first label unless given. `tenant`, `attributes` and, by unit, `cost` state facts
+        of the call: constants, or functions of the arguments that they name. Raises ConfigurationProblem for functions
+        whose calls cannot be judged whole: generators, and those that take `*args` or `**kwargs`.
         """
         if not is_action(action):
             raise ConfigurationProblem(f"{action!r:.80} is not an action: labels joined by dots")
 
         def guarded(function: Callable[P, R]) -> Callable[P, R]:
-            tool = _Tool(function, action, tenant, attributes)
+            tool = _Tool(function, action, tenant, attributes, cost)
             name = audience or action.split(".", 1)[0]
             return cast("Callable[P, R]", _wrapped(function, tool, lambda: self._verifier_for(name)))
 
@@ -63,13 +64,17 @@ class ToolGuard:
 class _Tool:
     """One function, and how its calls are stated."""
 
-    def __init__(self, function: Callable[..., Any], action: str, tenant: Tenancy, attributes: Derived) -> None:
+    def __init__(
+        self, function: Callable[..., Any], action: str, tenant: Tenancy, attributes: Derived, cost: Costs
+    ) -> None:
         self.signature = _judgeable(function)
         demand_derivable("tenant", tenant, self.signature.parameters)
         demand_derivable("attributes", attributes, self.signature.parameters)
+        demand_costs(cost, self.signature.parameters)
         self._action = action
         self._tenant = tenant
         self._attributes = attributes
+        self._cost = cost
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "tuple[BoundArguments, ToolCall]":
         """The arguments as the function gets them, and the call as it was made: defaults not filled in."""
@@ -78,17 +83,16 @@ class _Tool:
         bound.apply_defaults()
         return bound, sent
 
-    def judge(self, admitted: Admitted, bound: "BoundArguments") -> Allowed:
+    def call(self, admitted: Admitted, bound: "BoundArguments") -> Call:
+        """The call as it is about to be executed."""
         admitted.screen(self._action)
-        tenant = self._tenant
-        return admitted.judge(
-            stated(
-                admitted,
-                self._action,
-                _json(bound),
-                admitted.granted_tenant() if tenant is GRANTED else derive(tenant, bound.arguments),
-                derive(self._attributes, bound.arguments) or {},
-            )
+        return stated(
+            admitted,
+            self._action,
+            _json(bound),
+            tenant=derive(self._tenant, bound.arguments),
+            attributes=derive(self._attributes, bound.arguments),
+            cost=cost_of(self._cost, bound.arguments),
         )
 
 
@@ -118,7 +122,8 @@ def _judge(tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolC
     first: Denied | None = None
     for candidate in _candidates(verifier, sent):
         try:
-            return tool.judge(verifier.admit(candidate.present(sent).text, sent), bound)
+            admitted = verifier.admit(candidate.present(sent).text, sent)
+            return admitted.judge(tool.call(admitted, bound))
         except Denied as denied:
             first = _next(first, denied)
     raise first or verifier.denial(_no_token(verifier.audience))
@@ -128,7 +133,8 @@ async def _judge_async(tool: _Tool, verifier: Verifier, bound: "BoundArguments",
     first: Denied | None = None
     for candidate in _candidates(verifier, sent):
         try:
-            return tool.judge(await verifier.admit_async(candidate.present(sent).text, sent), bound)
+            admitted = await verifier.admit_async(candidate.present(sent).text, sent)
+            return await admitted.judge_async(tool.call(admitted, bound))
         except Denied as denied:
             first = _next(first, denied)
     raise first or verifier.denial(_no_token(verifier.audience))

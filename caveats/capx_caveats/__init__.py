@@ -6,7 +6,7 @@ call = Call("slides.write", {"deck": "deck-7"})
 assert demand.refusal(Facts(call, now=0, age=0)).code == "argument_refused"
 """
 
-from capx_caveats.amount import Amount, amount, is_amount, shown_amount
+from capx_caveats.amount import Amount, amount, is_amount, plus, rest_of, shown_amount
 from capx_caveats.builders import (
     Appendable,
     Meant,
@@ -46,7 +46,7 @@ from capx_caveats.builders import (
     where,
     within,
 )
-from capx_caveats.call import Call, Facts
+from capx_caveats.call import CALLS, Call, Facts
 from capx_caveats.caveat import Caveat, Refusal
 from capx_caveats.caveats import (
     Allow,
@@ -87,6 +87,7 @@ from capx_caveats.when import When, parse_duration, parse_instant, shown_duratio
 from capx_caveats.work import asked_of_each, is_too_much
 
 __all__ = [
+    "CALLS",
     "DEFAULT",
     "JSON",
     "MISSING",
@@ -196,9 +197,11 @@ __all__ = [
     "one_of",
     "parse_duration",
     "parse_instant",
+    "plus",
     "prefix",
     "regex",
     "resolved",
+    "rest_of",
     "shown",
     "shown_amount",
     "shown_duration",

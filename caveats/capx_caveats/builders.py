@@ -8,6 +8,7 @@ from typing import TypeVar, cast
 
 from msgspec import UNSET, Struct
 
+from capx_caveats.amount import Amount, spelt_amount
 from capx_caveats.caveat import Caveat
 from capx_caveats.caveats import Allow, Budget, Entry, Expires, Fresh, NotBefore, Tenant, UntilCompleted, Where
 from capx_caveats.constraint import Constraint
@@ -78,9 +79,9 @@ def fresh(age: int | str) -> Fresh:
     return Fresh(parse_duration(age) if isinstance(age, str) else age)
 
 
-def budget(unit: str, limit: int | str, *, counter: str | None = None) -> Budget:
-    """At most this much of a unit (`calls` counts each call), shared by everyone below."""
-    return Budget(unit, str(limit), UNSET if counter is None else counter)
+def budget(unit: str, limit: Amount, *, counter: str | None = None) -> Budget:
+    """At most this much of a unit (`calls` counts each call), shared by everyone below; no float is an amount."""
+    return Budget(unit, spelt_amount(limit), UNSET if counter is None else counter)
 
 
 def max_hops(n: int) -> MaxHops:

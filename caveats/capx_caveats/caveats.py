@@ -8,7 +8,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType
 
-from capx_caveats.amount import is_amount
+from capx_caveats.amount import is_amount, plus
 from capx_caveats.call import Call, Facts
 from capx_caveats.caveat import Caveat, Refusal
 from capx_caveats.constraint import Verdict, Wire
@@ -247,7 +247,7 @@ class Budget(Caveat, frozen=True, tag="budget"):
 
     def exhausted(self, spent: Decimal, cost: Decimal) -> Refusal | None:
         """The refusal of a call that costs so much when so much is spent; None while there is room for it."""
-        if spent + cost <= Decimal(self.limit):
+        if plus(spent, cost) <= Decimal(self.limit):
             return None
         # What others have spent is not the bearer's to know.
         what = "that is spent" if spent >= Decimal(self.limit) else "this call costs more than is left"
@@ -258,10 +258,14 @@ class Budget(Caveat, frozen=True, tag="budget"):
 
 
 class NotUnderstood(Caveat, frozen=True):
-    """Stands for what could not be understood; carried and shown, and refused."""
+    """Stands for what could not be understood; carried and shown, and refused.
+
+    `own` tells that it is one caveat, written as a service's own is, with a dotted tag.
+    """
 
     what: str
     why: str
+    own: bool = False
 
     def refusal(self, facts: Facts) -> Refusal | None:
         return Refusal("not_understood", f"demands what is not understood here ({self.why})", "a newer verifier")

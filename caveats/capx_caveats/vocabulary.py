@@ -5,6 +5,7 @@ whether with its neighbours or, when one of them is unknown or ill-formed, on it
 `NotUnderstood`, which refuses, and its neighbours keep their meaning. No JSON object stands anywhere.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, Union
 
@@ -96,10 +97,13 @@ class Vocabulary:
         try:
             return self._one(element)
         except self._failures as error:
-            return NotUnderstood(_excerpt(bytes(element)), _reason(error))
+            raw = bytes(element)
+            return NotUnderstood(_excerpt(raw), _reason(error), _OWN.match(raw) is not None)
 
 
 _EMPTY = (NotUnderstood("[]", "an empty block"),)
+# In the spelling of whoever writes compactly: what is spelt otherwise is no less strange for it.
+_OWN = re.compile(rb'\["[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+"')
 
 
 def _excerpt(raw: bytes) -> str:

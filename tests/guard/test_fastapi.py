@@ -385,7 +385,7 @@ def socket_messages(lab: Authority, app: FastAPI, *allow: str, token: bool = Tru
     told: list[Message] = []
     headers: list[tuple[bytes, bytes]] = []
     if token:
-        (capability,) = lab.open(tenant="Acme", allow=list(allow)).bundle
+        capability, *_ = lab.open(tenant="Acme", allow=list(allow)).bundle
         presentation = capability.present(HttpRequest(method="GET", target="/socket?room=a"))
         headers.append((b"authorization", presentation.authorization.encode()))
     scope = {
@@ -479,7 +479,7 @@ def test_a_route_that_is_not_guarded_keeps_the_application_from_starting(
     (answer,) = started(app)
     assert answer["type"] == "lifespan.startup.failed"
     assert fault in answer["message"]
-    (capability,) = lab.open(allow=["crm.*"]).bundle
+    capability, *_ = lab.open(allow=["crm.*"]).bundle
     for path in ("/x", "/healthz"):
         assert asked(app, path, capability.present(HttpRequest(method="GET", target=path)).authorization)[0] == 500
 
@@ -512,7 +512,7 @@ def test_a_route_added_after_start_up_does_not_run(lab: Authority) -> None:
     app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
     guard.protect(app, public=["/{name}"])
     app.get("/{name}")(awaited)
-    (capability,) = lab.open(allow=["crm.*"]).bundle
+    capability, *_ = lab.open(allow=["crm.*"]).bundle
     with served(app) as origin, http({origin: "crm"}, Bundle([capability]), base_url=origin) as client:
         assert client.get("/late").json() == "late"
         ran.clear()
@@ -585,7 +585,7 @@ def test_preflights_are_answered_before_the_guard_and_calls_are_not(lab: Authori
 
 
 def test_a_root_path_is_what_clients_see(lab: Authority, app: FastAPI) -> None:
-    (capability,) = lab.open(tenant="Acme", allow=["crm.accounts.list"]).bundle
+    capability, *_ = lab.open(tenant="Acme", allow=["crm.accounts.list"]).bundle
     with served(app, root_path="/crm") as origin:
         assert httpx.get(f"{origin}/healthz").json() == "up"
         for target, expected in (("/crm/accounts", 200), ("/accounts", 401)):
@@ -711,7 +711,7 @@ def test_an_error_after_the_verdict_is_left_to_handlers(lab: Authority) -> None:
     def failing() -> str:
         raise ValueError("ours")
 
-    (capability,) = lab.open(allow=["crm.x"]).bundle
+    capability, *_ = lab.open(allow=["crm.x"]).bundle
     presentation = capability.present(HttpRequest(method="GET", target="/x"))
     with served(app) as origin:
         response = httpx.get(f"{origin}/x", headers={"Authorization": presentation.authorization})
