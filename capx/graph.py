@@ -3,7 +3,8 @@
 Laws: a task's root stands in the graph once the task was opened; what agents made offline stands there once it was
 used. Nodes are what can be revoked. Their labels are what those who delegated called them: claims. A decision counts at
 the node that acted, if the task and root that it names are ones that were opened together. What lies below a dead node
-is dead of the same death; the task's own end is the death of its root.
+is dead of the same death; the task's own end is the death of its root. A resource records its own decisions, and may
+write anything there: what cannot be is passed over, and hides nothing else.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,10 @@ from capx.chain import b64u, root_node, unb64u
 from capx.death import Key
 from capx.errors import MalformedToken
 from capx.log import Event
-from capx_caveats import shown_amount
+from capx_caveats import is_amount, shown_amount
+
+_DEEPEST = 256
+"""Nodes on a path; no token leads further."""
 
 Dead = Callable[[Key], str | None]
 """Why something is dead itself."""
@@ -148,7 +152,8 @@ class _Decided(Struct):
 class _Seen:
     """A node while the log is being read."""
 
-    def __init__(self) -> None:
+    def __init__(self, depth: int = 0) -> None:
+        self.depth = depth
         self.labels: dict[str, None] = {}
         self.capabilities: dict[str, tuple[str, tuple[str, ...]]] = {}
         self.children: dict[str, None] = {}
@@ -175,7 +180,10 @@ class _Task:
             return
         for parent, child, label in zip(decided.path, decided.path[1:], decided.hops, strict=False):
             if child not in self.nodes:
-                self.nodes[child] = _Seen()
+                depth = self.nodes[parent].depth + 1
+                if depth > _DEEPEST:
+                    return
+                self.nodes[child] = _Seen(depth)
                 self.nodes[parent].children[child] = None
             self.nodes[child].labels[label] = None
         acting = self.nodes.get(decided.path[-1])
@@ -192,8 +200,9 @@ class _Task:
 
     def _limited(self, limits: Iterable[_Limit]) -> None:
         for one in limits:
-            counter, limit = (one.counter, one.unit), Decimal(one.limit)
-            self.limits[counter] = min(limit, self.limits.get(counter, limit))
+            if is_amount(one.limit):
+                counter, limit = (one.counter, one.unit), Decimal(one.limit)
+                self.limits[counter] = min(limit, self.limits.get(counter, limit))
 
     def tree(self, dead: Dead, counters: Counters, now: int) -> Tree:
         opened = self.opened
