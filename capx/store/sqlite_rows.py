@@ -19,6 +19,7 @@ from capx.present import WINDOW_AFTER, WINDOW_BEFORE
 from capx.store import Burn, Counter, Head, Pruned, Reading, Record, Sighting, TaskRecord
 from capx.store.adoption import demand_empty, whole_deaths, whole_log
 from capx.task import State
+from capx_caveats import plus
 
 _PAGE = 1_000
 _FORGET_EVERY = 60
@@ -178,7 +179,7 @@ class Rows:
 
     def spend(self, spends: Sequence[Spend], now: int) -> Tally:
         before = [self._spent(spend.counter, spend.unit) for spend in spends]
-        after = tuple([held + spend.cost for held, spend in zip(before, spends, strict=True)])
+        after = tuple([plus(held, spend.cost) for held, spend in zip(before, spends, strict=True)])
         exhausted = tuple([at for at, spend in enumerate(spends) if after[at] > spend.limit])
         if exhausted:
             return Tally(tuple(before), exhausted)
