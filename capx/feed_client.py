@@ -8,6 +8,7 @@ seconds means that the connection is broken, whatever else comes over it.
 """
 
 import os
+import re
 import socket
 import ssl
 import time
@@ -25,6 +26,7 @@ from capx.store import Head, News
 SILENCE: Final = 5.0
 """Seconds without a page after which a connection counts as broken."""
 _LINE = MAX_TEXT + len(b"data: \r")
+_URL = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?(/[A-Za-z0-9/._~%+-]*)?")
 _TOO_LONG = "the authority sends what is longer than a page: it is no feed"
 _SILENT = f"no page came for {SILENCE:.0f} seconds: the connection is broken"
 
@@ -122,13 +124,11 @@ class FeedSource:
 
 
 def _feed_url(url: str) -> str:
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL:
-        parsed = httpx.URL("")
-    if parsed.scheme not in {"http", "https"} or not parsed.host or parsed.userinfo or parsed.query or parsed.fragment:
-        raise ConfigurationProblem("the authority's URL is like https://authority.internal, without name, query or #")
-    return f"{url.rstrip('/')}/feed"
+    feed = f"{url.rstrip('/')}/feed"
+    with suppress(httpx.InvalidURL):
+        if _URL.fullmatch(feed) and (httpx.URL(feed).port or 0) < 1 << 16:
+            return feed
+    raise ConfigurationProblem("the authority's URL is like https://authority.internal, without name, query or #")
 
 
 def _demand(response: httpx.Response, kind: str, url: str) -> None:

@@ -192,3 +192,21 @@ def replaced(path: Path, text: str) -> None:
     beside = path.with_name("beside")
     beside.write_text(text)
     shutil.move(beside, path)
+
+
+class Polled:
+    """A store on this machine as a stream of news."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._source = feed.store.source()
+        self._end = threading.Event()
+        self.streams = 0
+
+    def stream(self, known: Callable[[], Head | None]) -> Iterator[News]:
+        self.streams += 1
+        while not self._end.wait(0.005):
+            yield self._source.news(known())
+
+    def close(self) -> None:
+        self._end.set()
+        self._source.close()

@@ -1,11 +1,11 @@
 """Signed pages: what is in them, what refuses them, and what a reader makes of them."""
 
 import json
-import os
+import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from capx.feed_turn import FeedTurn, event
 from capx.keys import RootKey
 from capx.liveness import View
 from capx.store import Head
+from capx.store.sqlite import SQLiteStore
 from tests.feeding import KEY, KEYS, NOW, OTHER, Feed, Told, node
 
 MALLORY = RootKey(bytes(range(2, 34)))
@@ -114,14 +115,10 @@ def test_a_page_confirms_the_place_that_was_asked_about(feed: Feed) -> None:
 def test_what_no_page_can_say_is_not_signed(feed: Feed) -> None:
     feed.kill(node(1), node(2), node(3))
     feed.store.close()
-    import sqlite3
-
     with sqlite3.connect(feed.store.path) as connection:
         connection.execute("DELETE FROM deaths WHERE seq = 2")
     connection.close()
     damaged = Feed.__new__(Feed)
-    from capx.store.sqlite import SQLiteStore
-
     damaged.store, damaged.signer = SQLiteStore(feed.store.path), feed.signer
     with pytest.raises(StoreProblem, match="no death 2"):
         damaged.page()
@@ -171,7 +168,7 @@ def test_any_signed_value_at_all_is_refused_in_one_way(value: object) -> None:
     refused(signed(json.dumps(value)))
 
 
-@pytest.mark.parametrize("junk", ["[" * 3000, '{"by":' * 3000, "\ud800", "\0", "{}", "[]", "null", '"', "{" + " " * 100])
+@pytest.mark.parametrize("junk", ["[" * 3000, '{"by":' * 3000, "\ud800", "\0", "{}", "[]", "null", '"', "{   "])
 def test_junk_is_refused(junk: str) -> None:
     refused(junk)
     refused(signed(junk) if junk != "\ud800" else junk)
@@ -705,13 +702,14 @@ def test_a_key_that_is_activated_signs_the_next_page(feed: Feed) -> None:
     assert json.loads(text)["by"] == OTHER.kid
 
 
+def printed(probe: str) -> str:
+    return subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout.strip()
+
+
 def test_capx_is_imported_without_what_signs_or_fetches() -> None:
-    probe = "import sys, capx; print([n for n in ('nacl', 'httpx', 'sqlite3') if n in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, env=dict(os.environ))
-    assert found.stdout.strip() == "[]"
+    assert printed("import sys, capx; print([n for n in ('nacl', 'httpx', 'sqlite3') if n in sys.modules])") == "[]"
 
 
 def test_a_ring_gives_keys_without_importing_what_signs() -> None:
-    probe = "import sys, capx; capx.KeyRing(capx.RootKey.generate()).audience_keys('crm'); print('nacl' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, env=dict(os.environ))
-    assert found.stdout.strip() == "False"
+    keys = "capx.KeyRing(capx.RootKey.generate()).audience_keys('crm')"
+    assert printed(f"import sys, capx; {keys}; print('nacl' in sys.modules)") == "False"

@@ -1,5 +1,7 @@
 """How a resource proves that a request is its own."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +28,7 @@ def signed(key: AudienceKey = KEY, at: int = NOW) -> str:
 def verified(
     header: str,
     ring: KeyRing = RING,
+    *,
     method: str = "POST",
     target: str = "/decisions?wait=1",
     body: bytes = b'{"a":1}',
@@ -34,9 +37,9 @@ def verified(
     return report.verify(header, ring, method=method, target=target, body=body, now=now)
 
 
-def refused(header: str, ring: KeyRing = RING, **changes: object) -> str:
+def refused(header: str, ring: KeyRing = RING, **changes: Any) -> str:
     with pytest.raises(UnprovenReport) as caught:
-        verified(header, ring, **changes)  # type: ignore[arg-type]
+        verified(header, ring, **changes)
     return str(caught.value)
 
 
@@ -70,7 +73,7 @@ def test_any_live_key_proves_a_report_and_a_retired_one_does_not() -> None:
     ],
     ids=str,
 )
-def test_a_report_is_good_for_what_it_was_made_for_alone(changes: dict[str, object]) -> None:
+def test_a_report_is_good_for_what_it_was_made_for_alone(changes: dict[str, Any]) -> None:
     assert refused(signed(), **changes)
 
 
@@ -106,28 +109,27 @@ def test_any_character_changed_is_refused() -> None:
         refused(header[:at] + character + header[at:])
 
 
-@pytest.mark.parametrize(
-    "spelling",
-    [
-        lambda text: text + "\n",
-        lambda text: " " + text,
-        lambda text: text + ", mac=" + "A" * 43,
-        lambda text: text.replace(", ", ","),
-        lambda text: text.replace(", ", ",  "),
-        lambda text: text.replace("Capx-Resource", "capx-resource"),
-        lambda text: text.replace(f"at={NOW}", f"at=0{NOW}"),
-        lambda text: text.replace(f"at={NOW}", "at=" + "9" * 5000),
-        lambda text: text.replace(f"at={NOW}", "at=" + "9" * 16),
-        lambda text: text.replace("audience=crm", 'audience="crm"'),
-        lambda text: text.replace("audience=crm, kid", "kid"),
-        lambda text: ", ".join([text.split(", ")[0], *reversed(text.split(", ")[1:])]),
-        lambda text: text + "=",
-        lambda text: "",
-    ],
-)
-def test_a_report_has_one_spelling(spelling: object) -> None:
-    assert callable(spelling)
-    refused(spelling(signed()))
+def test_a_report_has_one_spelling() -> None:
+    header = signed()
+    scheme, *parts = header.split(", ")
+    for other in (
+        "",
+        header + "\n",
+        " " + header,
+        header + "=",
+        header + ", mac=" + "A" * 43,
+        header.replace(", ", ","),
+        header.replace(", ", ",  "),
+        header.replace("Capx-Resource", "capx-resource"),
+        header.replace(f"at={NOW}", f"at=0{NOW}"),
+        header.replace(f"at={NOW}", "at=" + "9" * 5000),
+        header.replace(f"at={NOW}", "at=" + "9" * 16),
+        header.replace("audience=crm", 'audience="crm"'),
+        header.replace("audience=crm, kid", "kid"),
+        ", ".join([scheme, *reversed(parts)]),
+    ):
+        assert other != header
+        refused(other)
 
 
 @given(st.text(max_size=300))
