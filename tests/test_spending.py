@@ -265,10 +265,11 @@ def test_a_refusal_before_the_first_passing_verdict_leaves_it_to_spend(lab: Lab,
     presented = admitted(lab, minted(budget("calls", 2)))
     with pytest.raises(Denied):
         presented.judge(Call("a.export"))
-    assert presented.spends
+    would_spend = [presented.spends]
     assert held(store) == {}
     presented.judge(Call("a.read"))
-    assert not presented.spends
+    would_spend.append(presented.spends)
+    assert would_spend == [True, False]
     with pytest.raises(Denied):
         presented.judge(Call("a.export"))
     assert list(held(store).values()) == ["1"]
@@ -319,9 +320,10 @@ def test_the_bearer_learns_nothing_of_what_others_spent(lab: Lab) -> None:
     for cost in ("23", "22.750001", "100", "101"):
         with pytest.raises(Denied) as denied:
             spend(lab, capability.delegate(to="a", nonce=NONCES[0]), eur=cost)
-        told.append(json.dumps(denied.value.problem()))
+        problem = denied.value.problem()
+        told.append(json.dumps([problem["detail"], problem["reasons"]]))
     assert not [text for text in told if any(secret in text for secret in ("77", "22.75", "C1"))]
-    assert len({json.loads(text)["detail"] for text in told}) == 1
+    assert len(set(told)) == 1
 
 
 def test_a_decision_holds_what_was_spent(lab: Lab) -> None:
@@ -338,9 +340,7 @@ def test_a_decision_holds_what_was_spent(lab: Lab) -> None:
 def test_a_refusal_says_whose_budget_it_is(lab: Lab) -> None:
     child = minted(budget("calls", 5)).delegate(to="a", caveats=[budget("calls", 1)], nonce=NONCES[0])
     spend(lab, child)
-    with pytest.raises(
-        Denied, match=r"^hop 1 \(a\) allows at most 1 calls, shared by everyone below, and that is spent"
-    ):
+    with pytest.raises(Denied, match=r"^hop 1 \(a\) allows at most 1 calls, .*, and that is spent$"):
         spend(lab, child)
 
 
