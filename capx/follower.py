@@ -31,8 +31,8 @@ class Stream(Protocol):
     def stream(self, known: Callable[[], Head | None]) -> Iterator[News]:
         """News as they come, those after what is known first, and at least every few seconds some without a death.
 
-        Over a connection of its own each time; ends by a StoreProblem when no news can be had. One at a time in each
-        process.
+        News without `at` are as old as the last question what is `known`. Over a connection of its own each time; ends
+        by a StoreProblem when no news can be had. One at a time in each process.
         """
         ...
 
@@ -130,8 +130,10 @@ class _Watch:
         self.view = View()
         self.problem: StoreProblem | None = None
         self.sighting_problem: Exception | None = None
-        # When news were received, by the clock that only goes on, and when they were said, by that on the wall.
+        # By the clock that only goes on and by that on the wall: when the last news were received and said,
         self._confirmed = -math.inf, -math.inf
+        # and when those that come next were asked for.
+        self._asked = -math.inf, -math.inf
         self._told: int = -1
         self._tell_at = -math.inf
         self._lock = threading.Lock()
@@ -178,9 +180,9 @@ class _Watch:
     def _run(self) -> None:
         pause = _FIRST_PAUSE
         while not self._end.is_set():
-            began = self._clock()
+            began, _ = self._asked = self._clock(), self._wall()
             try:
-                for news in self._source.stream(lambda: self.view.head):
+                for news in self._source.stream(self._known):
                     if self._end.is_set():
                         break
                     self._learn(news)
@@ -199,20 +201,19 @@ class _Watch:
             self._end.wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
+    def _known(self) -> Head | None:
+        self._asked = self._clock(), self._wall()
+        return self.view.head
+
     def _learn(self, news: News) -> None:
         self.view.learn(news)
-        now, wall, (_, said) = self._clock(), self._wall(), self._confirmed
-        at = wall if news.at is None else news.at
-        if news.at is not None and at <= said:
+        if news.at is None:
+            self._confirmed, self.problem = self._asked, None
+        elif news.at > self._confirmed[1]:
+            self._confirmed, self.problem = (self._clock(), news.at), _lateness(self._wall() - news.at)
+        else:
             self.problem = StoreProblem("what is heard is no later than what was heard before: it is an old answer")
             return
-        self._confirmed = now, at
-        late = wall - at > _LATE
-        self.problem = (
-            StoreProblem(f"what was heard was said {wall - at:.0f} seconds ago: a clock is wrong, or it was held up")
-            if late
-            else None
-        )
         self._first.set()
 
     def _tell(self) -> None:
@@ -229,3 +230,9 @@ class _Watch:
         else:
             self.sighting_problem = None
             self._told, self._tell_at = known, self._clock() + _SIGHTING_EVERY
+
+
+def _lateness(seconds: float) -> StoreProblem | None:
+    if seconds <= _LATE:
+        return None
+    return StoreProblem(f"what is heard was said {seconds:.0f} seconds ago: a clock is wrong, or it was held up")

@@ -1,6 +1,7 @@
 """An authority's feed: a real store, its key, and what serves it."""
 
 import asyncio
+import math
 import shutil
 import sqlite3
 import threading
@@ -14,7 +15,6 @@ import msgspec
 
 from capx.feed import DEATHS_IN_A_PAGE, Asked, SignedPage, sign_page
 from capx.feed_reader import PageReader
-from capx.feed_turn import FeedTurn, event
 from capx.keys import KeyRing, RootKey
 from capx.liveness import View
 from capx.store import Head, News
@@ -146,23 +146,24 @@ class Served:
         self.open += 1
         try:
             gone = asyncio.ensure_future(_gone(receive))
-            await self._stream(send, FeedTurn(lambda: self.feed.signer, asked), gone)
+            await self._stream(send, asked, gone)
         finally:
             self.open -= 1
 
-    async def _stream(self, send: Any, turn: FeedTurn, gone: "asyncio.Future[None]") -> None:
+    async def _stream(self, send: Any, asked: Asked, gone: "asyncio.Future[None]") -> None:
         start = {"type": "http.response.start", "status": 200}
         await send({**start, "headers": [(b"content-type", b"text/event-stream"), *self.headers]})
         await send({"type": "http.response.body", "body": self.before(), "more_body": True})
+        told = -math.inf
         while not self.cut.is_set() and not gone.done():
             if self.only:
                 await send({"type": "http.response.body", "body": self.before(), "more_body": True})
             elif not self.mute.is_set():
-                now = self.clock()
-                with self.feed.store.read() as reading:
-                    text = turn.next(reading, now=now)
-                if text is not None:
-                    await send({"type": "http.response.body", "body": event(text), "more_body": True})
+                head = self.feed.head()
+                if (head.epoch, head.deaths) != (asked.epoch, asked.since) or time.monotonic() > told + 1:
+                    page, told = self.feed.page(asked, now=self.clock()), time.monotonic()
+                    asked = page.then
+                    await send({"type": "http.response.body", "body": event(page.text), "more_body": True})
             await asyncio.sleep(0.005)
         await send({"type": "http.response.body", "body": b""})
 
@@ -175,6 +176,11 @@ class Served:
 async def _gone(receive: Any) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def event(text: str) -> bytes:
+    """A page as a server-sent event."""
+    return b"data: " + text.encode() + b"\n\n"
 
 
 def eventually(holds: Callable[[], bool], within: float = 10.0) -> bool:

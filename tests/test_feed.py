@@ -17,7 +17,6 @@ from capx.chain import b64u, digest
 from capx.errors import InvalidRequest, KeyProblem, StoreProblem
 from capx.feed import Asked, PageProblem, read_page
 from capx.feed_reader import PageReader
-from capx.feed_turn import FeedTurn, event
 from capx.keys import RootKey
 from capx.liveness import View
 from capx.store import Head
@@ -638,68 +637,7 @@ def test_what_is_no_question_is_refused(query: dict[str, str]) -> None:
         Asked.read(query)
 
 
-# Whose turn it is
-
-
-class Turn:
-    def __init__(self, feed: Feed) -> None:
-        self.feed = feed
-        self.turn = FeedTurn(lambda: feed.signer, Asked())
-        self.told = Told()
-
-    def at(self, seconds: float) -> str | None:
-        with self.feed.store.read() as reading:
-            text = self.turn.next(reading, now=NOW + seconds)
-        if text is not None:
-            assert event(text) == f"data: {text}\n\n".encode()
-            self.told.take(text, now=NOW + seconds)
-        return text
-
-
-def test_a_follower_is_told_at_once_of_deaths_and_epochs_and_else_each_second(feed: Feed) -> None:
-    turn = Turn(feed)
-    assert turn.turn.pause(NOW) == 0
-    assert turn.at(0) is not None
-    assert turn.at(0.5) is None
-    assert turn.turn.pause(NOW + 0.25) == 0.75
-    feed.note()
-    assert turn.at(0.5) is None
-    feed.kill(node(1))
-    assert turn.at(0.5) is not None
-    assert node(1) in turn.told.view.deaths
-    assert turn.at(1.4) is None
-    assert turn.at(1.5) is not None
-    feed.begin_epoch(9_000_000_000)
-    assert turn.at(1.6) is not None
-    assert turn.told.view.head == feed.head()
-
-
-def test_a_follower_that_is_behind_is_told_page_after_page(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
-    feed.kill(*(f"task-{number}" for number in range(20_001)))
-    turn = Turn(feed)
-    for _ in range(2):
-        assert turn.at(0) is not None
-        assert turn.told.view.head is None
-        assert turn.turn.pause(NOW) == 0
-    assert turn.at(0) is not None
-    assert len(turn.told.view.deaths) == 20_001
-    assert turn.at(0) is None
-
-
-def test_a_clock_that_is_set_back_keeps_no_follower_waiting(feed: Feed) -> None:
-    turn = Turn(feed)
-    turn.at(0)
-    with feed.store.read() as reading:
-        assert turn.turn.next(reading, now=NOW - 100) is not None
-
-
-def test_a_key_that_is_activated_signs_the_next_page(feed: Feed) -> None:
-    turn = Turn(feed)
-    turn.at(0)
-    feed.signer = OTHER.feed_signer()
-    text = turn.at(1)
-    assert text is not None
-    assert json.loads(text)["by"] == OTHER.kid
+# Imports
 
 
 def printed(probe: str) -> str:

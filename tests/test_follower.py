@@ -16,10 +16,9 @@ import pytest
 from capx.errors import ConfigurationProblem, KeyProblem, StoreProblem
 from capx.feed import Asked, PageProblem
 from capx.feed_client import FeedSource
-from capx.feed_turn import event
 from capx.follower import Follower
 from capx.store import Head, News
-from tests.feeding import KEYS, OTHER, Feed, Polled, Served, eventually, node
+from tests.feeding import KEYS, OTHER, Feed, Polled, Served, event, eventually, node
 from tests.serving import served
 
 TLS = Path(__file__).parent / "vectors" / "localhost.pem"
@@ -215,6 +214,39 @@ def test_a_clock_on_the_wall_that_is_set_back_makes_nothing_younger(feed: Feed) 
         assert follower.age() >= 100
 
 
+class Slow:
+    """Looks, and tells what it saw when it is let go."""
+
+    def __init__(self, feed: Feed) -> None:
+        self.source = feed.store.source()
+        self.saw, self.go, self.end = threading.Event(), threading.Event(), threading.Event()
+
+    def stream(self, known: Callable[[], Head | None]) -> Iterator[News]:
+        news = self.source.news(known())
+        self.saw.set()
+        self.go.wait()
+        yield news
+        self.end.wait()
+
+    def close(self) -> None:
+        self.go.set()
+        self.end.set()
+        self.source.close()
+
+
+def test_what_a_store_says_is_as_old_as_the_look_at_it(feed: Feed) -> None:
+    clock, wall, source = Moved(time.monotonic), Moved(time.time), Slow(feed)
+    with closing(Follower(source, clock=clock, wall=wall)) as follower:
+        follower.start()
+        assert source.saw.wait(10)
+        clock.by = 40
+        source.go.set()
+        assert eventually(lambda: follower.age() < math.inf)
+        assert 40 <= follower.age() < 45
+        wall.by = 50
+        assert 50 <= follower.age() < 55
+
+
 # Sightings
 
 
@@ -344,7 +376,7 @@ def test_a_store_that_went_back_behind_its_follower_ages_until_it_has_caught_up(
 def test_an_authority_whose_clock_is_behind_tells_old_news(line: Line) -> None:
     line.app.clock = lambda: time.time() - 100
     assert 100 <= line.follower.age() < 110
-    assert "said 100 seconds ago" in str(line.follower.problem)
+    assert "was said 100 seconds ago" in str(line.follower.problem)
 
 
 def test_an_authority_whose_clock_is_ahead_is_refused(line: Line) -> None:
