@@ -1,0 +1,315 @@
+"""The authority of `capx serve`, for operators on the same machine: what an `Authority` does, over its socket.
+
+    with RemoteAuthority("unix:/home/ana/.capx/authority.sock") as authority:
+        task = authority.open(allow=["crm.read"])
+
+Laws: same operations, same answers, same errors as in one process. What was sent and not answered may have been done,
+and is never sent again by itself.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Self, TypeVar
+
+import httpx
+import msgspec
+from msgspec import Struct
+
+from capx.authority import OpenedTask
+from capx.bundle import Bundle
+from capx.chain import b64u
+from capx.ending import Ended
+from capx.errors import ConfigurationProblem, InvalidRequest, StoreProblem, Unavailable, UnknownTask
+from capx.grant import Grant
+from capx.graph import Graph
+from capx.log import Event, Place
+from capx.query import Query
+from capx.revoking import Revoked
+from capx.serve import forms
+from capx.serve.forms import PAGE, Events, Happened, Minted, Problem, Reached
+from capx.serve.problems import raised
+from capx.store import Counter, Pruned, Sighting, TaskRecord
+from capx.verifier import MAX_STALENESS
+from capx_caveats import Appendable, When, is_id
+
+T = TypeVar("T")
+
+UNIX = "unix:"
+"""What a place begins with."""
+_Query = Mapping[str, bool | int | str | list[str] | None]
+_CONNECT, _ANSWER, _WHOLE_LOG = 2.0, 30.0, 600.0
+
+
+class RemoteAuthority:
+    """The authority that serves at `place`, which is `unix:PATH`; safe with several threads.
+
+    Unavailable when nobody serves there; StoreProblem when an answer does not come: what was asked may have been done.
+    """
+
+    def __init__(self, place: str) -> None:
+        path = place.removeprefix(UNIX)
+        if not place.startswith(UNIX) or not path:
+            raise ConfigurationProblem(f"{place!r:.80} names no authority: write unix:PATH, the socket of capx serve")
+        self.place = place
+        self._client = httpx.Client(
+            transport=httpx.HTTPTransport(uds=path),
+            base_url="http://capx",
+            timeout=httpx.Timeout(_ANSWER, connect=_CONNECT),
+        )
+
+    def __repr__(self) -> str:
+        return f"RemoteAuthority({self.place!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._client.close()
+
+    def open(
+        self,
+        *,
+        allow: Sequence[Grant],
+        tenant: str | None = None,
+        expires: When = "1h",
+        purpose: str | None = None,
+        caveats: Iterable[Appendable] = (),
+    ) -> OpenedTask:
+        """Open a task that may do what `allow` says, as `Authority.open`."""
+        asked = forms.OpenTask(
+            allow=forms.granted(allow),
+            tenant=tenant,
+            expires=forms.time_of(expires),
+            purpose=purpose,
+            caveats=forms.written(caveats, int(time.time())),
+        )
+        return self._post("/tasks", asked, OpenedTask)
+
+    def mint(
+        self,
+        task_id: str,
+        *,
+        allow: Sequence[Grant],
+        expires: When | None = None,
+        caveats: Iterable[Appendable] = (),
+    ) -> Bundle:
+        """More for a task that is active, as `Authority.mint`."""
+        asked = forms.MintMore(
+            allow=forms.granted(allow),
+            expires=None if expires is None else forms.time_of(expires),
+            caveats=forms.written(caveats, int(time.time())),
+        )
+        return self._post(f"{_path(task_id)}/mint", asked, Minted).bundle
+
+    def complete(self, task_id: str, *, dry_run: bool = False) -> Ended:
+        """End a task because its work is done, as `Authority.complete`."""
+        return self._post(f"{_path(task_id)}/complete", forms.EndTask(dry_run=dry_run), Ended)
+
+    def withdraw(self, task_id: str, *, dry_run: bool = False) -> Ended:
+        """End a task because it is no longer wanted, as `Authority.withdraw`."""
+        return self._post(f"{_path(task_id)}/withdraw", forms.EndTask(dry_run=dry_run), Ended)
+
+    def revoke(
+        self,
+        target: str | bytes | Bundle | None = None,
+        *,
+        kid: str | None = None,
+        issued: When | None = None,
+        where: Mapping[str, str] | None = None,
+        dry_run: bool = False,
+    ) -> Revoked:
+        """Kill what is named, and everything below it, as `Authority.revoke`."""
+        asked = forms.Revoke(
+            target=_named(target),
+            kid=kid,
+            issued=None if issued is None else forms.time_of(issued),
+            where=None if where is None else dict(where),
+            dry_run=dry_run,
+        )
+        return self._post("/revocations", asked, Revoked)
+
+    def tasks(self) -> list[TaskRecord]:
+        """All tasks, in the order in which they were opened."""
+        return self._get("/tasks", list[TaskRecord])
+
+    def task(self, task_id: str) -> TaskRecord:
+        """The task with this id; InvalidRequest if there is none."""
+        return self._get(_path(task_id), TaskRecord)
+
+    def log(self, since: int = 0, limit: int | None = None) -> Iterator[Event]:
+        """The events after position `since` up to now, at most `limit` of them, read in pieces."""
+        first = self._get(
+            "/log", Events, {"since": since, "limit": PAGE if limit is None else max(1, min(PAGE, limit))}
+        )
+        return islice(self._onwards(first), limit)
+
+    def newest_first(self) -> Iterator[Event]:
+        """The events up to now, the last one first, read in pieces."""
+        return self._backwards(self._get("/log", Events, {"newest": True}))
+
+    def find(
+        self,
+        *,
+        agent: str | None = None,
+        tenant: str | None = None,
+        action: str | None = None,
+        task: str | None = None,
+        denied: bool = False,
+        since: int = 0,
+        limit: int | None = None,
+    ) -> Iterator[Event]:
+        """The events that recorded such decisions, in order; with `limit`, only so many of the newest."""
+        Query(agent=agent, tenant=tenant, action=action, task=task, denied=denied, since=since)
+        asked: _Query = {
+            "agent": agent,
+            "tenant": tenant,
+            "action": action,
+            "task": task,
+            "since": since,
+            "denied": denied,
+        }
+        if limit is not None and limit <= PAGE:
+            if limit < 1:
+                return iter(())
+            return iter(_those(self._get("/decisions", Events, {**asked, "limit": limit})))
+        found = self._found(self._get("/decisions", Events, {**asked, "after": 0}), asked)
+        return found if limit is None else iter(list(found)[-limit:])
+
+    def decision(self, decision_id: str) -> Event | None:
+        """The event that recorded a decision; one made a moment ago elsewhere may not be written yet."""
+        if not is_id(decision_id):
+            return None
+        response = self._asked("GET", f"/decisions/{decision_id}", {})
+        problem = _problem(response)
+        if response.status_code == 404 and problem is not None and problem.code == "unknown_decision":
+            return None
+        return self._read(response, Happened).event()
+
+    def graph(self, task_id: str | None = None) -> Graph:
+        """The execution graph of one task, or of all, as far as it was seen."""
+        if task_id is not None:
+            _path(task_id)
+        return self._get("/graph", Graph, {"task": task_id}, _WHOLE_LOG)
+
+    def kids(self) -> dict[str, int]:
+        """The ids of the live root keys, the one that mints first; each with the live tasks that hold tokens of it."""
+        return self._get("/keys", dict[str, int])
+
+    def counters(self, ids: Sequence[str] | None = None) -> list[Counter]:
+        """What the counters of these ids hold, or all."""
+        if ids is not None and not any(map(is_id, ids)):
+            return []
+        return self._get("/counters", list[Counter], {"id": None if ids is None else list(filter(is_id, ids))})
+
+    def unaware(self, *, within: float = MAX_STALENESS) -> list[Sighting]:
+        """The followers, heard of in the last `within` seconds, that have not yet seen all that is dead."""
+        return self._get("/unaware", list[Sighting], {"within": max(0, int(within))})
+
+    def prune(self) -> Pruned:
+        """Forget what protects nothing any more."""
+        return self._post("/prune", None, Pruned)
+
+    def check(self) -> Place:
+        """The place that the log reaches, followed from its beginning; BrokenLog or StoreProblem says what is wrong."""
+        return self._get("/check", Reached, timeout=_WHOLE_LOG).place()
+
+    def _onwards(self, page: Events) -> Iterator[Event]:
+        end = page.end
+        while True:
+            yield from (event for event in _those(page) if event.position <= end)
+            if page.reached >= end or not page.events:
+                return
+            page = self._get("/log", Events, {"since": page.reached})
+
+    def _backwards(self, page: Events) -> Iterator[Event]:
+        while True:
+            yield from _those(page)
+            if page.reached <= 0:
+                return
+            page = self._get("/log", Events, {"newest": True, "before": page.reached + 1})
+
+    def _found(self, page: Events, asked: _Query) -> Iterator[Event]:
+        end = page.end
+        while True:
+            yield from (event for event in _those(page) if event.position <= end)
+            if page.reached >= end:
+                return
+            page = self._get("/decisions", Events, {**asked, "after": page.reached})
+
+    def _get(self, path: str, kind: type[T], query: _Query | None = None, timeout: float = _ANSWER) -> T:
+        return self._read(self._asked("GET", path, query or {}, timeout=timeout), kind)
+
+    def _post(self, path: str, asked: Struct | None, kind: type[T]) -> T:
+        body = b"" if asked is None else forms.encode(asked)
+        return self._read(self._asked("POST", path, {}, body), kind)
+
+    def _asked(
+        self, method: str, path: str, query: _Query, body: bytes | None = None, timeout: float = _ANSWER
+    ) -> httpx.Response:
+        params = {name: _spelt(value) for name, value in query.items() if value is not None}
+        headers = {"content-type": "application/json"} if body else {}
+        try:
+            return self._client.request(
+                method,
+                path,
+                params=params,
+                content=body,
+                headers=headers,
+                timeout=httpx.Timeout(timeout, connect=_CONNECT),
+            )
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            raise Unavailable(f"no authority answers at {self.place}: start capx serve") from None
+        except httpx.TimeoutException:
+            raise StoreProblem(
+                f"the authority at {self.place} did not answer in {timeout:.0f} s: capx log says whether it did it"
+            ) from None
+        except httpx.HTTPError as error:
+            raise StoreProblem(
+                f"the authority at {self.place} went away while it was asked: capx log says whether it did it "
+                f"({type(error).__name__})"
+            ) from None
+
+    def _read(self, response: httpx.Response, kind: type[T]) -> T:
+        if response.status_code != 200:
+            raise raised(response.status_code, _problem(response), self.place)
+        try:
+            return forms.decode(response.content, kind)
+        except InvalidRequest as error:
+            raise StoreProblem(f"the authority at {self.place} is of another version: {error}") from None
+
+
+def _problem(response: httpx.Response) -> Problem | None:
+    try:
+        return msgspec.json.decode(response.content, type=Problem)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+def _those(page: Events) -> list[Event]:
+    return [one.event() for one in page.events]
+
+
+def _named(target: str | bytes | Bundle | None) -> str | None:
+    if not isinstance(target, Bundle):
+        return b64u(target) if isinstance(target, bytes) else target
+    if target.node is None:
+        raise InvalidRequest("this bundle has no node that could be revoked")
+    return b64u(target.node)
+
+
+def _path(task_id: str) -> str:
+    """The path of a task; UnknownTask for what can be none, which need not be a path either."""
+    if not is_id(task_id):
+        raise UnknownTask(f"there is no task {task_id!r:.80}: capx task list shows those that there are")
+    return f"/tasks/{task_id}"
+
+
+def _spelt(value: bool | int | str | list[str]) -> str | list[str]:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, list) else str(value)

@@ -1,0 +1,167 @@
+"""What agents can ask of the authority itself, by presenting their authority capability as at any resource.
+
+Laws: head first, as every guard does it: the MAC is checked before a byte of the body is read. The arguments of the
+call are what the presentation covers: the body's, or the query's. Nothing is read of them, and nothing done, before the
+call is allowed; and what is done is done for the task and the node that the presentation proves.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from capx.court import Admitted
+from capx.decision import Allowed, Denied
+from capx.ending import Ended
+from capx.errors import InvalidRequest
+from capx.guard.exchange import Unreadable, answer_denied, credential, http_request
+from capx.guard.passage import stated
+from capx.present import HttpRequest
+from capx.revoking import Revoked
+from capx.serve.desk import Desk
+from capx.serve.forms import AgentStatus, decode
+from capx.serve.operation import ROUTE, Operation, answered, read_query, refused, whole_body
+from capx.serve.problems import told
+from capx.verifier import Authentic
+
+
+class RevokeBelow(Struct, frozen=True, forbid_unknown_fields=True):
+    """The nonces of the hops that lead from the agent's own node to the one that is to die."""
+
+    hops: list[str]
+
+
+class Own(Struct, frozen=True):
+    """Who asked, as proven."""
+
+    admitted: Admitted
+    allowed: Allowed
+
+
+def _complete(desk: Desk, own: Own) -> Ended:
+    ended = desk.authority.complete(own.allowed.task)
+    desk.hurry()
+    return ended
+
+
+def _status(desk: Desk, own: Own) -> AgentStatus:
+    task = desk.authority.task(own.allowed.task)
+    return AgentStatus(task.id, task.state, task.opened, task.expires, task.tenant, task.purpose)
+
+
+def _revoke(desk: Desk, own: Own, asked: RevokeBelow) -> Revoked:
+    revoked = desk.authority.revoke_below(own.allowed.task, own.admitted.path, asked.hops)
+    desk.hurry()
+    return revoked
+
+
+ACTIONS: Final[Mapping[str, str]] = {
+    "/agent/complete": "task.complete",
+    "/agent/status": "task.status",
+    "/agent/revoke": "node.revoke",
+}
+"""What is done at each path, as capabilities name it."""
+
+_PRESENTED: Final = (401, 403)
+
+OPERATIONS: Final = (
+    Operation(
+        method="POST",
+        path="/agent/complete",
+        name="agent_complete",
+        about="End the agent's own task because its work is done.",
+        act=_complete,
+        answers=Ended,
+        problems=_PRESENTED,
+        presented=True,
+    ),
+    Operation(
+        method="GET",
+        path="/agent/status",
+        name="agent_status",
+        about="How the agent's own task stands.",
+        act=_status,
+        answers=AgentStatus,
+        problems=_PRESENTED,
+        presented=True,
+    ),
+    Operation(
+        method="POST",
+        path="/agent/revoke",
+        name="agent_revoke",
+        about="Kill the node that these hops lead to from the agent's own, and everything below it.",
+        act=_revoke,
+        asks=RevokeBelow,
+        answers=Revoked,
+        problems=_PRESENTED,
+        presented=True,
+    ),
+)
+"""All that agents can ask for."""
+
+
+class AgentRoute:
+    """An operation that is asked for by a presentation."""
+
+    def __init__(self, operation: Operation, desk: Desk) -> None:
+        self._operation = operation
+        self._desk = desk
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        scope[ROUTE] = self._operation.path
+        try:
+            response = await self._answer(scope, receive)
+        except Denied as denied:
+            await answer_denied(scope, send, denied)
+        except Unreadable as head:
+            await answer_denied(scope, send, self._desk.verifier.denial(head.refusal))
+        except Exception as error:
+            if told(error).problem.status == 500:
+                raise
+            await refused(error)(scope, receive, send)
+        else:
+            await response(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Response:
+        request = Request(scope, receive)
+        authentic = self._desk.verifier.authenticate(credential(scope))
+        body = await whole_body(request) if self._operation.has_body else b""
+        received = http_request(scope, body, "")
+        return await self._desk.agents.run(self._done, authentic, received, request)
+
+    def _done(self, authentic: Authentic, received: HttpRequest, request: Request) -> Response:
+        """The answer, once the call is allowed: in a thread, for each step may wait for the store."""
+        operation = self._operation
+        admitted = self._desk.verifier.admit(authentic, received)
+        args = _arguments(operation, received, request)
+        call = stated(admitted, ACTIONS[operation.path], args, tenant=admitted.tenant, attributes=None, cost=None)
+        allowed = admitted.judge(call)
+        own = Own(admitted, allowed)
+        if operation.asks is None:
+            if args:
+                raise InvalidRequest("nothing is asked for here: leave body and query empty")
+            return answered(operation, operation.act(self._desk, own))
+        return answered(operation, operation.act(self._desk, own, decode(received.body, operation.asks)))
+
+
+def _arguments(operation: Operation, received: HttpRequest, request: Request) -> dict[str, Any]:
+    """The arguments as the presentation covers them; those that are none are the bearer's, and refused."""
+    if not operation.has_body:
+        return dict(request.query_params.multi_items())
+    read_query(request, None)
+    try:
+        found: dict[str, Any] = msgspec.json.decode(received.body or b"{}", type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise InvalidRequest("the body is no JSON object of arguments") from None
+    return found
+
+
+def routes(desk: Desk) -> list[Route]:
+    """The routes of all that agents can ask for."""
+    return [Route(operation.path, AgentRoute(operation, desk), methods=[operation.method]) for operation in OPERATIONS]

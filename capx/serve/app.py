@@ -1,0 +1,139 @@
+"""The two faces of an authority, as ASGI applications over one desk.
+
+    operators(desk)     all that an authority does; for a socket that is the user's alone
+    everybody(desk)     agents, resources, and whoever watches; for the network
+
+Laws: every answer is one of the operations', or a problem (RFC 9457); no trace of what failed leaves the process. What
+is asked is counted by the path of its operation, never by what a client wrote.
+"""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from capx.errors import CapxError
+from capx.report import SCHEME, UnprovenReport
+from capx.serve import agents, health, openapi, resources
+from capx.serve import operators as operators_
+from capx.serve.desk import Desk
+from capx.serve.operation import JSON_TYPE, ROUTE, refused, route
+from capx.serve.problems import Stop
+
+_log = logging.getLogger("capx.serve")
+
+_PATH: Final = "/openapi.json"
+_STREAM = b"text/event-stream"
+
+
+def operators(desk: Desk) -> ASGIApp:
+    """The face of those who may have the authority do anything."""
+    said = openapi.document(
+        "capx serve: operators",
+        "All that an authority does. On a Unix socket, for the user whose authority it is.",
+        operators_.OPERATIONS,
+    )
+    routes = [route(one, desk, desk.operators) for one in operators_.OPERATIONS]
+    return _face("operators", [*routes, _document(said)], desk)
+
+
+def everybody(desk: Desk) -> ASGIApp:
+    """The face of agents and resources, and of whoever watches over the authority."""
+    operations = (*agents.OPERATIONS, *resources.OPERATIONS, *health.OPERATIONS)
+    said = openapi.document(
+        "capx serve: agents and resources",
+        "Agents present their authority capability; resources follow the feed and report their decisions.",
+        operations,
+    )
+    routes = [
+        *agents.routes(desk),
+        *resources.routes(desk),
+        *[route(one, desk, desk.watchers) for one in health.OPERATIONS],
+        _document(said),
+    ]
+    return _face("everybody", routes, desk)
+
+
+def _face(name: str, routes: Sequence[Route], desk: Desk) -> ASGIApp:
+    app = Starlette(
+        routes=routes,
+        exception_handlers={CapxError: _refuse, HTTPException: _unknown, Exception: _failed},
+    )
+    app.router.redirect_slashes = False
+    return _Counted(app, name, desk)
+
+
+def _document(said: bytes) -> Route:
+    async def answer(request: Request) -> Response:
+        request.scope[ROUTE] = _PATH
+        return Response(said, media_type=JSON_TYPE)
+
+    return Route(_PATH, answer, methods=["GET"])
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    del request
+    if isinstance(error, UnprovenReport):
+        response = refused(Stop(401, "unproven_report", str(error)))
+        response.headers["WWW-Authenticate"] = SCHEME
+        return response
+    return refused(error)
+
+
+async def _unknown(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 400
+    if status == 404:
+        return refused(Stop(404, "not_found", f"nothing is at {request.url.path!r:.80}: {_PATH} says what is"))
+    if status == 405:
+        response = refused(Stop(405, "method_not_allowed", f"{request.url.path} takes another method"))
+        headers: Mapping[str, str] = (isinstance(error, HTTPException) and error.headers) or {}
+        response.headers["Allow"] = headers.get("Allow", "GET")
+        return response
+    return refused(Stop(status, "bad_request", "this request cannot be read"))
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    del request
+    return refused(error)
+
+
+class _Counted:
+    """Counts what is answered and how long it took; a stream is counted when it begins."""
+
+    def __init__(self, app: ASGIApp, face: str, desk: Desk) -> None:
+        self._app = app
+        self._face = face
+        self._desk = desk
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._count(scope, message)
+            elif message["type"] == "http.response.body" and not message.get("more_body", False):
+                self._time(scope, time.perf_counter() - began)
+            await send(message)
+
+        await self._app(scope, receive, counted)
+
+    def _count(self, scope: Scope, message: Message) -> None:
+        streams = any(name == b"content-type" and value.startswith(_STREAM) for name, value in message["headers"])
+        scope["capx.streams"] = streams
+        method = scope["method"] if scope["method"] in {"GET", "POST"} else "other"
+        self._desk.metrics.requests.labels(self._face, scope.get(ROUTE, "other"), method, str(message["status"])).inc()
+
+    def _time(self, scope: Scope, seconds: float) -> None:
+        if not scope.get("capx.streams"):
+            self._desk.metrics.seconds.labels(self._face, scope.get(ROUTE, "other")).observe(seconds)

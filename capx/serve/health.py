@@ -1,0 +1,74 @@
+"""Whether the authority lives, whether it can do its work, and figures about it.
+
+Law: what looks at the store looks once in a while, however often it is asked: whoever reaches this face could ask.
+"""
+
+import time
+from typing import Final
+
+from msgspec import Struct
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from capx.serve.desk import Desk
+from capx.serve.operation import Operation
+
+KEPT: Final = 1.0
+"""Seconds for which a good answer is told again."""
+
+
+class Alive(Struct, frozen=True):
+    """That this process answers."""
+
+    alive: bool = True
+
+
+class Ready(Struct, frozen=True):
+    """That the store can be read and written, and where its log stands."""
+
+    epoch: str
+    position: int
+    deaths: int
+
+
+def _alive(desk: Desk) -> Alive:
+    del desk
+    return Alive()
+
+
+def _ready(desk: Desk) -> Ready:
+    found = desk.ready
+    if found is None or time.monotonic() - found[0] >= KEPT:
+        # Alone with the log, as whatever is written has to be.
+        with desk.authority.store.write() as transaction:
+            head = transaction.head()
+        found = time.monotonic(), Ready(head.epoch, head.position, head.deaths)
+        desk.ready = found
+    return found[1]
+
+
+def _metrics(desk: Desk) -> bytes:
+    return desk.metrics.text()
+
+
+OPERATIONS: Final = (
+    Operation(
+        method="GET", path="/healthz", name="healthz", about="Whether this process answers.", act=_alive, answers=Alive
+    ),
+    Operation(
+        method="GET",
+        path="/readyz",
+        name="readyz",
+        about="Whether the store can be read and written, and where its log stands; 503 says why not.",
+        act=_ready,
+        answers=Ready,
+    ),
+    Operation(
+        method="GET",
+        path="/metrics",
+        name="metrics",
+        about="Figures in Prometheus' text format.",
+        act=_metrics,
+        media=CONTENT_TYPE_LATEST,
+    ),
+)
+"""What whoever watches over the authority can ask for."""

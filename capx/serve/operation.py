@@ -1,0 +1,169 @@
+"""One operation of a face: its method and path, what it asks for, what it answers, and what it does.
+
+Laws: application and OpenAPI document are made from the same operations, so that the one is true of the other. What is
+asked for is read strictly before anything is done; what is done is done in a thread.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from capx.errors import InvalidRequest
+from capx.guard.exchange import MAX_BODY, Gone, TooMuch, Unreadable, read_body
+from capx.serve.desk import Desk
+from capx.serve.forms import decode, encode
+from capx.serve.problems import Stop, told
+from capx.serve.workers import Workers
+
+JSON_TYPE: Final = "application/json"
+PROBLEM_TYPE: Final = "application/problem+json"
+NO_STORE: Final = {"Cache-Control": "no-store"}
+BODY_SECONDS: Final = 20.0
+"""Seconds within which a body has to be there."""
+ROUTE: Final = "capx.route"
+"""Where an ASGI scope holds the path of its operation."""
+
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
+_BOOLEANS = {"true": True, "false": False}
+
+
+class Operation(Struct, frozen=True, kw_only=True):
+    """`act` gets the desk, what was asked and, as `id`, what stands in the path; it may wait for a store.
+
+    `problems` are the statuses with which it may refuse, beside those that any request may meet. `answers` is None
+    where `media` says what else is answered; `stream`, where one can be had, makes the answer of one; `streams` says
+    that there is one that is made elsewhere. `presented` and `reported` say how whoever asks has to prove who it is.
+    """
+
+    method: str
+    path: str
+    name: str
+    about: str
+    act: Callable[..., Any]
+    asks: type[Struct] | None = None
+    answers: Any = None
+    media: str = JSON_TYPE
+    problems: tuple[int, ...] = ()
+    stream: Callable[[Desk, Any], Awaitable[Response]] | None = None
+    streams: bool = False
+    presented: bool = False
+    reported: bool = False
+
+    @property
+    def has_body(self) -> bool:
+        """Whether what it asks for stands in a body."""
+        return self.method == "POST"
+
+
+Threads = Callable[[Desk], Workers]
+
+
+def route(operation: Operation, desk: Desk, workers: Workers) -> Route:
+    """The route of an operation that everybody may ask for who reaches it."""
+
+    async def answer(request: Request) -> Response:
+        request.scope[ROUTE] = operation.path
+        asked = await asked_for(operation, request)
+        if operation.stream is not None and wants_stream(request):
+            return await operation.stream(desk, asked)
+        given = () if asked is None else (asked,)
+        found = await workers.run(operation.act, desk, *given, **request.path_params)
+        return answered(operation, found)
+
+    return Route(operation.path, answer, methods=[operation.method])
+
+
+def answered(operation: Operation, found: Any) -> Response:
+    """What an operation found, as an answer."""
+    body = found if operation.answers is None else encode(found)
+    return Response(body, media_type=operation.media, headers=NO_STORE)
+
+
+def refused(error: Exception) -> Response:
+    """An error as an answer."""
+    said = told(error)
+    headers = {**NO_STORE, **said.headers}
+    return Response(encode(said.problem), said.problem.status, headers, PROBLEM_TYPE)
+
+
+def wants_stream(request: Request) -> bool:
+    """Whether server-sent events were asked for."""
+    return "text/event-stream" in request.headers.get("accept", "")
+
+
+async def asked_for(operation: Operation, request: Request) -> Any:
+    """What a request asks for; InvalidRequest or Stop if it is not what the operation takes."""
+    if not operation.has_body:
+        return read_query(request, operation.asks)
+    read_query(request, None)
+    body = await whole_body(request)
+    if operation.asks is None:
+        if body.strip() not in {b"", b"{}"}:
+            raise InvalidRequest("nothing is asked for here: leave the body empty")
+        return None
+    demand_json(request)
+    return decode(body or b"{}", operation.asks)
+
+
+async def whole_body(request: Request, limit: int = MAX_BODY) -> bytes:
+    """The body; Stop when it is too large or does not come."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await read_body(request.scope, request.receive, limit)
+    except TooMuch:
+        raise Stop(413, "body_too_large", f"a body may have {limit} bytes") from None
+    except TimeoutError:
+        raise Stop(408, "body_too_slow", f"a body is to be there within {BODY_SECONDS:.0f} s") from None
+    except Gone:
+        raise Stop(400, "client_gone", "the client left before its body was read") from None
+    except Unreadable as head:
+        raise InvalidRequest(str(head)) from None
+
+
+def demand_json(request: Request) -> None:
+    """Raise Stop for a body that says that it is something else than JSON."""
+    said = request.headers.get("content-type")
+    if said is not None and said.partition(";")[0].strip().lower() != JSON_TYPE:
+        raise Stop(415, "unsupported_media_type", f"a body is {JSON_TYPE}, not {said!r:.60}")
+
+
+def read_query(request: Request, kind: type[Struct] | None) -> Any:
+    """The query of a request as a form; InvalidRequest for a name that it has not, or a value of another type."""
+    found: dict[str, Any] = {}
+    hints: Mapping[str, Any] = {} if kind is None else get_type_hints(kind)
+    for name, text in request.query_params.multi_items():
+        if name not in hints:
+            known = f": only {', '.join(hints)}" if hints else ""
+            raise InvalidRequest(f"{name!r:.40} is nothing that can be asked here{known}")
+        if get_origin(hints[name]) is tuple:
+            found.setdefault(name, []).append(text)
+        elif name in found:
+            raise InvalidRequest(f"{name} is named twice")
+        else:
+            found[name] = _value(name, text, hints[name])
+    if kind is None:
+        return None
+    try:
+        return msgspec.convert(found, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"this cannot be asked: {error}") from None
+
+
+def _value(name: str, text: str, hint: Any) -> str | int | bool:
+    kinds = {hint, *get_args(hint)}
+    if bool in kinds:
+        if text not in _BOOLEANS:
+            raise InvalidRequest(f"{name} is true or false, not {text!r:.40}")
+        return _BOOLEANS[text]
+    if int in kinds:
+        if not _NUMBER.fullmatch(text):
+            raise InvalidRequest(f"{name} is a whole number, not {text!r:.40}")
+        return int(text)
+    return text

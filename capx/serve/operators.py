@@ -1,0 +1,314 @@
+"""What operators can have the authority do: all that it does, each operation with its path.
+
+Law: whoever reaches this face may do anything, so it stands on a socket that is the user's alone, and nowhere else.
+"""
+
+from itertools import islice
+from typing import Final, TypeVar
+
+from capx.authority import OpenedTask
+from capx.ending import Ended
+from capx.errors import InvalidRequest
+from capx.graph import Graph
+from capx.log import Event
+from capx.query import Query
+from capx.revoking import Revoked
+from capx.serve import forms
+from capx.serve.desk import Desk
+from capx.serve.forms import Events, Happened, Minted, Reached
+from capx.serve.operation import Operation
+from capx.serve.problems import NotThere
+from capx.serve.streams import follow_log
+from capx.store import Counter, Pruned, Sighting, TaskRecord
+
+T = TypeVar("T")
+
+_PATIENCE = 1.0
+_LOOKED_AT: Final = 20_000
+"""Events looked at for one answer."""
+
+
+def _open(desk: Desk, asked: forms.OpenTask) -> OpenedTask:
+    return desk.authority.open(
+        allow=forms.grants(asked.allow),
+        tenant=asked.tenant,
+        expires=asked.expires,
+        purpose=asked.purpose,
+        caveats=forms.understood(asked.caveats),
+    )
+
+
+def _mint(desk: Desk, asked: forms.MintMore, *, id: str) -> Minted:
+    caveats = forms.understood(asked.caveats)
+    return Minted(desk.authority.mint(id, allow=forms.grants(asked.allow), expires=asked.expires, caveats=caveats))
+
+
+def _complete(desk: Desk, asked: forms.EndTask, *, id: str) -> Ended:
+    return _hurried(desk, desk.authority.complete(id, dry_run=asked.dry_run))
+
+
+def _withdraw(desk: Desk, asked: forms.EndTask, *, id: str) -> Ended:
+    return _hurried(desk, desk.authority.withdraw(id, dry_run=asked.dry_run))
+
+
+def _revoke(desk: Desk, asked: forms.Revoke) -> Revoked:
+    return _hurried(
+        desk,
+        desk.authority.revoke(
+            asked.target, kid=asked.kid, issued=asked.issued, where=asked.where, dry_run=asked.dry_run
+        ),
+    )
+
+
+def _tasks(desk: Desk) -> list[TaskRecord]:
+    return desk.authority.tasks()
+
+
+def _task(desk: Desk, *, id: str) -> TaskRecord:
+    return desk.authority.task(id)
+
+
+def _graph(desk: Desk, asked: forms.GraphQuery) -> Graph:
+    return desk.authority.graph(asked.task)
+
+
+def _log(desk: Desk, asked: forms.LogQuery) -> Events:
+    end = _end(desk)
+    if not asked.newest:
+        if asked.before is not None:
+            raise InvalidRequest("`before` is for newest=true: without it, events come after `since`")
+        found = _piece(desk, asked.since, asked.limit)
+        return _events(found, found[-1].position if found else asked.since, end)
+    if asked.since:
+        raise InvalidRequest("newest=true goes back from `before`, or from the end: it takes no `since`")
+    last = end if asked.before is None else min(end, asked.before - 1)
+    after = max(0, last - asked.limit)
+    found = _piece(desk, after, last - after)
+    return _events(found[::-1], after, end)
+
+
+def _find(desk: Desk, asked: forms.FindQuery) -> Events:
+    query = Query(
+        agent=asked.agent,
+        tenant=asked.tenant,
+        action=asked.action,
+        task=asked.task,
+        denied=asked.denied,
+        since=asked.since,
+    )
+    if asked.task is not None:
+        desk.authority.task(asked.task)
+    end = _end(desk)
+    if asked.after is None:
+        newest = list(islice(filter(query.matches, desk.authority.newest_first()), asked.limit))
+        return _events(newest[::-1], end, end)
+    reached = min(end, asked.after + _LOOKED_AT)
+    found: list[Event] = []
+    for event in desk.authority.log(asked.after, max(0, reached - asked.after)):
+        if query.matches(event):
+            found.append(event)
+        if len(found) == asked.limit:
+            reached = event.position
+            break
+    return _events(found, max(reached, asked.after), end)
+
+
+def _decision(desk: Desk, *, id: str) -> Happened:
+    found = desk.authority.decision(id)
+    if found is None:
+        raise NotThere(f"no decision {id!r:.80} is recorded: capx find shows those that are", "unknown_decision")
+    return Happened.of(found)
+
+
+def _keys(desk: Desk) -> dict[str, int]:
+    return desk.authority.kids()
+
+
+def _counters(desk: Desk, asked: forms.CountersQuery) -> list[Counter]:
+    return desk.authority.counters(asked.id or None)
+
+
+def _unaware(desk: Desk, asked: forms.UnawareQuery) -> list[Sighting]:
+    return desk.authority.unaware(within=asked.within)
+
+
+def _prune(desk: Desk) -> Pruned:
+    return desk.authority.prune()
+
+
+def _check(desk: Desk) -> Reached:
+    return Reached.of(desk.authority.check())
+
+
+def _hurried(desk: Desk, done: T) -> T:
+    """What was done, and whoever follows hears of it now."""
+    desk.hurry()
+    return done
+
+
+def _end(desk: Desk) -> int:
+    desk.authority.flush(_PATIENCE)
+    with desk.authority.store.read() as reading:
+        return reading.head().position
+
+
+def _piece(desk: Desk, after: int, count: int) -> list[Event]:
+    if count <= 0:
+        return []
+    with desk.authority.store.read() as reading:
+        return list(reading.events(after=after, limit=count))
+
+
+def _events(found: list[Event], reached: int, end: int) -> Events:
+    return Events([Happened.of(event) for event in found], reached, end)
+
+
+OPERATIONS: Final = (
+    Operation(
+        method="POST",
+        path="/tasks",
+        name="open",
+        about="Open a task; the bundle in the answer is for its first agent, and a secret.",
+        act=_open,
+        asks=forms.OpenTask,
+        answers=OpenedTask,
+    ),
+    Operation(
+        method="GET",
+        path="/tasks",
+        name="tasks",
+        about="All tasks, in the order in which they were opened.",
+        act=_tasks,
+        answers=list[TaskRecord],
+    ),
+    Operation(
+        method="GET",
+        path="/tasks/{id}",
+        name="task",
+        about="One task.",
+        act=_task,
+        answers=TaskRecord,
+        problems=(404,),
+    ),
+    Operation(
+        method="POST",
+        path="/tasks/{id}/mint",
+        name="mint",
+        about="More for a task that is active, at its root.",
+        act=_mint,
+        asks=forms.MintMore,
+        answers=Minted,
+        problems=(404,),
+    ),
+    Operation(
+        method="POST",
+        path="/tasks/{id}/complete",
+        name="complete",
+        about="End a task because its work is done; all its tokens are dead when this is answered.",
+        act=_complete,
+        asks=forms.EndTask,
+        answers=Ended,
+        problems=(404,),
+    ),
+    Operation(
+        method="POST",
+        path="/tasks/{id}/withdraw",
+        name="withdraw",
+        about="End a task because it is no longer wanted; all its tokens are dead when this is answered.",
+        act=_withdraw,
+        asks=forms.EndTask,
+        answers=Ended,
+        problems=(404,),
+    ),
+    Operation(
+        method="POST",
+        path="/revocations",
+        name="revoke",
+        about="Kill what is named, and everything below it; exactly one thing is named.",
+        act=_revoke,
+        asks=forms.Revoke,
+        answers=Revoked,
+    ),
+    Operation(
+        method="GET",
+        path="/graph",
+        name="graph",
+        about="The execution graph of one task, or of all, as far as it was seen.",
+        act=_graph,
+        asks=forms.GraphQuery,
+        answers=Graph,
+        problems=(404,),
+    ),
+    Operation(
+        method="GET",
+        path="/log",
+        name="log",
+        about="What happened, in order; as text/event-stream, also what happens from now on.",
+        act=_log,
+        asks=forms.LogQuery,
+        answers=Events,
+        stream=follow_log,
+    ),
+    Operation(
+        method="GET",
+        path="/decisions",
+        name="find",
+        about="The decisions that were recorded, by agent, tenant, action, task or time.",
+        act=_find,
+        asks=forms.FindQuery,
+        answers=Events,
+        problems=(404,),
+    ),
+    Operation(
+        method="GET",
+        path="/decisions/{id}",
+        name="decision",
+        about="The event that recorded a decision.",
+        act=_decision,
+        answers=Happened,
+        problems=(404,),
+    ),
+    Operation(
+        method="GET",
+        path="/keys",
+        name="kids",
+        about="The ids of the live root keys, the one that mints first, with how many live tasks hold tokens of each.",
+        act=_keys,
+        answers=dict[str, int],
+    ),
+    Operation(
+        method="GET",
+        path="/counters",
+        name="counters",
+        about="What the counters of these ids hold, or all.",
+        act=_counters,
+        asks=forms.CountersQuery,
+        answers=list[Counter],
+    ),
+    Operation(
+        method="GET",
+        path="/unaware",
+        name="unaware",
+        about="The followers, heard of lately, that have not yet seen all that is dead.",
+        act=_unaware,
+        asks=forms.UnawareQuery,
+        answers=list[Sighting],
+    ),
+    Operation(
+        method="POST",
+        path="/prune",
+        name="prune",
+        about="Forget what protects nothing any more.",
+        act=_prune,
+        answers=Pruned,
+    ),
+    Operation(
+        method="GET",
+        path="/check",
+        name="check",
+        about="Follow the log from its beginning, and every death to the event that caused it.",
+        act=_check,
+        answers=Reached,
+    ),
+)
+"""All that operators can ask for."""

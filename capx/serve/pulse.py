@@ -1,0 +1,109 @@
+"""What everybody waits for who follows: that something happened, or that somebody died.
+
+Law: the store is looked at once for all who wait, however many they are, and not at all while nobody does.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Generator
+
+from capx.errors import CapxError
+from capx.serve.workers import Workers
+from capx.store import Head, Store
+
+LOOK_EVERY = 0.02
+"""Seconds between two looks."""
+HEARTBEAT = 1.0
+"""Seconds after which followers hear that nothing died."""
+
+
+class Bell:
+    """Rings for all who wait."""
+
+    def __init__(self) -> None:
+        self._rung = asyncio.Event()
+
+    def ring(self) -> None:
+        """Wake all who wait now."""
+        self._rung.set()
+        self._rung = asyncio.Event()
+
+    async def wait(self, timeout: float) -> bool:
+        """Whether it rang before `timeout` seconds have passed."""
+        rung = self._rung
+        try:
+            async with asyncio.timeout(timeout):
+                await rung.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+class Pulse:
+    """Looks at the head of a store while anybody follows it; `problem` says why the last look failed."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._workers = Workers(1, 1)
+        self._followers = 0
+        self._wanted = asyncio.Event()
+        self._now = asyncio.Event()
+        self.moved = Bell()
+        """The log went on."""
+        self.beat = Bell()
+        """Somebody died, an epoch began, or it is time for a heartbeat."""
+        self.count = 0
+        """How often `beat` rang."""
+        self.head: Head | None = None
+        self.looked = -float("inf")
+        """When the last look succeeded, by the monotonic clock."""
+        self.problem: CapxError | None = None
+
+    def hurry(self) -> None:
+        """Look at once: something was done here."""
+        self._now.set()
+
+    @contextlib.contextmanager
+    def followed(self) -> Generator[None]:
+        """A block in which somebody waits for the bells."""
+        self._followers += 1
+        self._wanted.set()
+        try:
+            yield
+        finally:
+            self._followers -= 1
+            if not self._followers:
+                self._wanted.clear()
+
+    async def run(self) -> None:
+        """Look, again and again, until it is cancelled."""
+        beaten = -float("inf")
+        while True:
+            await self._wanted.wait()
+            self._now.clear()
+            before = self.head
+            try:
+                head = await self._workers.run(self._look)
+            except CapxError as problem:
+                self.problem = problem
+                await self._pause(10 * LOOK_EVERY)
+                continue
+            self.head, self.looked, self.problem = head, time.monotonic(), None
+            if before is None or head.position != before.position or head.epoch != before.epoch:
+                self.moved.ring()
+            died = before is None or (head.epoch, head.deaths) != (before.epoch, before.deaths)
+            if died or self.looked - beaten >= HEARTBEAT:
+                beaten = self.looked
+                self.count += 1
+                self.beat.ring()
+            await self._pause(LOOK_EVERY)
+
+    def _look(self) -> Head:
+        with self._store.read() as reading:
+            return reading.head()
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._now.wait()

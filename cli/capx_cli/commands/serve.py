@@ -1,0 +1,105 @@
+"""`capx serve`: the authority over HTTP, until a signal comes."""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from capx_cli import screen
+from capx_cli.failure import Unusable
+
+if TYPE_CHECKING:
+    from capx.serve.sockets import Address
+
+_NEEDED = ("starlette", "uvicorn", "prometheus_client")
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.option(
+    "--listen",
+    "at",
+    default="127.0.0.1:8411",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where agents and resources reach it; port 0 takes a free one.",
+)
+@click.option(
+    "--socket",
+    "path",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="The Unix socket for operators, which is yours alone. [default: authority.sock in the home]",
+)
+@click.option("--tls-cert", type=_FILE, metavar="FILE", help="The certificate of HOST, with its chain: serve HTTPS.")
+@click.option("--tls-key", type=_FILE, metavar="FILE", help="The certificate's key, if it is in a file of its own.")
+@click.option("--insecure-public", is_flag=True, help="Listen where other machines can connect, without TLS.")
+@click.option("--json", "as_json", is_flag=True, help="Say where it listens as JSON, on one line.")
+def serve(
+    *, at: str, path: Path | None, tls_cert: Path | None, tls_key: Path | None, insecure_public: bool, as_json: bool
+) -> int:
+    """Serve the authority of this home, for those who must not open its store.
+
+    Operators reach all of it over a Unix socket; agents end and revoke what is theirs, and resources follow the feed
+    of deaths and report decisions, over HTTP. The first Ctrl-C, or SIGTERM, ends it in order.
+
+    Example: capx serve --listen 127.0.0.1:8411
+    """
+    if missing := [name for name in _NEEDED if find_spec(name) is None]:
+        raise Unusable(f"serving needs {', '.join(missing)}: pip install 'capx-auth[serve]'")
+    from capx.authority import Authority
+    from capx.home import ROOT_KEYS, home_folder
+    from capx.serve.running import Plan
+    from capx.serve.running import serve as run
+    from capx.serve.sockets import SOCKET, Address, OwnSocket
+
+    address = Address.parse(at)
+    tls = _tls(tls_cert, tls_key)
+    if not address.is_local and not tls and not insecure_public:
+        raise click.UsageError(
+            f"other machines could connect to {address}, and read what passes: give --tls-cert, or put a proxy with "
+            "TLS before it and say --insecure-public"
+        )
+    place = (path or home_folder() / SOCKET).absolute()
+    with Authority.open_home() as authority:
+        own = OwnSocket(place)
+        try:
+            return run(
+                authority,
+                Plan(address, own, home_folder() / ROOT_KEYS, tls),
+                started=lambda bound: _say(place, bound, "https" if tls else "http", as_json),
+            )
+        finally:
+            own.remove()
+
+
+def _tls(certificate: Path | None, key: Path | None) -> dict[str, Any]:
+    """What uvicorn is told of TLS; Unusable for files that do not go together."""
+    if certificate is None:
+        if key is not None:
+            raise click.UsageError("--tls-key belongs to a --tls-cert: there is none")
+        return {}
+    import ssl
+
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise Unusable(f"the certificate {certificate} cannot be served: {error.strerror or error}") from None
+    return {"ssl_certfile": str(certificate), "ssl_keyfile": None if key is None else str(key)}
+
+
+def _say(socket: Path, address: "Address", scheme: str, as_json: bool) -> None:
+    url = f"{scheme}://{address}"
+    if as_json:
+        import json
+        import os
+
+        screen.bare(json.dumps({"socket": str(socket), "url": url, "pid": os.getpid()}))
+    else:
+        screen.say(f"operators             unix:{socket}", screen.STRONG)
+        screen.say(f"agents and resources  {url}", screen.STRONG)
+        screen.say(f"try: curl --unix-socket {socket} http://capx/tasks", screen.QUIET)
+        screen.say("Ctrl-C ends it in order")
+    sys.stdout.flush()

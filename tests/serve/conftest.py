@@ -1,0 +1,123 @@
+"""`capx serve` as a process of its own over a real home, its faces over real HTTP and a real Unix socket."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from capx.authority import Authority
+from capx.keys import AudienceKeys
+from capx.remote import RemoteAuthority
+
+COMMAND = (sys.executable, "-m", "capx_cli.main", "serve")
+
+
+class Served:
+    """A process that serves the authority of a home."""
+
+    def __init__(self, home: Path, *options: str) -> None:
+        self.home = home
+        self._options = options
+        self.process = self._started()
+
+    def _started(self) -> "subprocess.Popen[str]":
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("CAPX_")}
+        process = subprocess.Popen(
+            (*COMMAND, "--listen", "127.0.0.1:0", "--json", *self._options),
+            env={**kept, "CAPX_HOME": str(self.home), "HOME": str(self.home.parent)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            raise AssertionError(process.communicate(timeout=30)[1])
+        said = json.loads(line)
+        self.url: str = said["url"]
+        self.socket = Path(said["socket"])
+        return process
+
+    @property
+    def place(self) -> str:
+        return f"unix:{self.socket}"
+
+    def operators(self) -> httpx.Client:
+        """A client of the operators' face, as anybody may write one."""
+        return httpx.Client(transport=httpx.HTTPTransport(uds=str(self.socket)), base_url="http://capx", timeout=20.0)
+
+    def everybody(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=20.0, trust_env=False)
+
+    def keys(self, audience: str) -> AudienceKeys:
+        """What `capx keys export` gives a resource."""
+        with Authority.open_home(self.home) as authority:
+            return authority.keyring.exported(audience)
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def ended(self, timeout: float = 20.0) -> tuple[int, str]:
+        """The exit code, and what stood on standard error."""
+        _, err = self.process.communicate(timeout=timeout)
+        return self.process.returncode, err
+
+    def stop(self) -> None:
+        """End in order, if it runs."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.send_signal(signal.SIGTERM)
+        code, err = self.ended()
+        assert "Traceback" not in err, err
+        assert code in {0, -signal.SIGKILL}, (code, err)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate(timeout=20)
+
+    def restart(self) -> None:
+        """Another process over the same home."""
+        self.process = self._started()
+
+
+@contextlib.contextmanager
+def serving(home: Path, *options: str) -> Generator[Served]:
+    """The authority of a home, served for the block."""
+    served = Served(home, *options)
+    try:
+        yield served
+    finally:
+        served.stop()
+
+
+def new_home(folder: Path) -> Path:
+    with Authority.create_home(folder / "home"):
+        return folder / "home"
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    """A served authority of its own for each test."""
+    with serving(new_home(tmp_path)) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One served authority for tests of a module that do not disturb one another."""
+    with serving(new_home(tmp_path_factory.mktemp("shared"))) as served:
+        yield served
+
+
+@pytest.fixture
+def remote(served: Served) -> Iterator[RemoteAuthority]:
+    with RemoteAuthority(served.place) as authority:
+        yield authority
