@@ -206,7 +206,7 @@ class _Task:
 
     def tree(self, dead: Dead, counters: Counters, now: int) -> Tree:
         opened = self.opened
-        held = counters([counter for counter, _ in self.limits]) if self.limits else {}
+        held: Mapping[tuple[str, str], Decimal] = counters([id_ for id_, _ in self.limits]) if self.limits else {}
         end = dead(opened.task) or ("task_expired" if now >= opened.expires else None)
         return Tree(
             opened.task,

@@ -1,7 +1,7 @@
 """What can be typed next, where a home or a token at hand tells.
 
-Laws: nothing is asked of anybody, a long log is not read through, and whatever fails means that there is nothing to
-offer: a shell that completes shows no error.
+Laws: nobody is asked but the authority that the command would work with, a long log is not read through, and whatever
+fails means that there is nothing to offer: a shell that completes shows no error.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,6 +12,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from capx_cli import reached
 from capx_cli.escape import clean
 
 _MOST = 50
@@ -37,10 +38,8 @@ def _quietly(offered: Callable[[click.Context], Iterable[tuple[str, str]]]) -> O
 @_quietly
 def tasks(_: click.Context) -> Iterable[tuple[str, str]]:
     """Task ids, the newest first, and `last`."""
-    from capx.authority import Authority
-
     yield "last", "the task that was opened last"
-    with Authority.open_home() as authority:
+    with reached.authority() as authority:
         for task in reversed(authority.tasks()):
             yield task.id, f"{task.state} {task.tenant or ''} {task.purpose or ''}".rstrip()
 
@@ -83,7 +82,5 @@ def held(context: click.Context) -> Iterable[tuple[str, str]]:
 
 
 def _recent(kind: str) -> list[Any]:
-    from capx.authority import Authority
-
-    with Authority.open_home() as authority:
+    with reached.authority() as authority:
         return [event for event in islice(authority.newest_first(), _RECENT) if event.kind == kind]

@@ -14,6 +14,21 @@ if TYPE_CHECKING:
     from capx.log import Event
 
 
+class Spending(Struct):
+    """What a call has spent from one counter, as the log holds it."""
+
+    counter: str
+    unit: str
+    cost: str
+    spent: str
+    limit: str
+
+    @property
+    def sentence(self) -> str:
+        """The same in words."""
+        return f"{self.cost} of {self.unit}, {self.spent} of {self.limit} spent by then"
+
+
 class Decided(Struct):
     """What the log holds of a decision, as far as it is said to people."""
 
@@ -25,6 +40,8 @@ class Decided(Struct):
     tenant: str | None = None
     hops: tuple[str, ...] = ()
     path: tuple[str, ...] = ()
+    presentation: str | None = None
+    spent: tuple[Spending, ...] = ()
     reasons: tuple[dict[str, Any], ...] = ()
 
     @property
@@ -36,6 +53,14 @@ class Decided(Struct):
     def wanted(self) -> str:
         """What was to be done, and where."""
         return f"{self.action or '(refused before an action was known)'} at {self.audience}"
+
+    @property
+    def line(self) -> str:
+        """Its outcome, id, what was wanted, why not, the node that acted, and who that is, on one line."""
+        codes = ", ".join(dict.fromkeys(str(reason.get("code")) for reason in self.reasons))
+        why = f", {codes}" if codes else ""
+        node = f", node {self.node}" if self.node else ""
+        return f"{self.outcome:7}  {self.id}  {self.wanted}{why}{node}, by {words.holder(self.hops)}"
 
 
 class _Opened(Struct):
@@ -52,25 +77,41 @@ class _Minted(Struct):
 
 
 class _Revoked(Struct):
-    id: str
+    id: str | None = None
     is_root: bool = False
+    kid: str | None = None
+    issued: int | None = None
+    by: str | None = None
+
+
+class _Restored(Struct):
+    issued: int
+    backup: int | None = None
 
 
 class _Ended(Struct):
     task: str
 
 
+_STYLES = {
+    "task_opened": screen.STRONG,
+    "revoked": screen.BAD,
+    "restored": screen.LOUD,
+    "capability_minted": screen.QUIET,
+}
+
+
 def say_event(event: "Event") -> None:
     """Say an event of any kind: position, time, kind, and what it was about."""
-    style = {"task_opened": screen.STRONG, "revoked": screen.BAD, "capability_minted": screen.QUIET}.get(event.kind, "")
-    screen.say(f"{event.position:<6}  {shown_instant(event.at)}  {event.kind:17}  {_about(event)}", style)
+    line = f"{event.position:<6}  {shown_instant(event.at)}  {event.kind:17}  {_about(event)}"
+    screen.say(line, _STYLES.get(event.kind, ""))
 
 
 def say_decision(event: "Event") -> None:
     """Say a decision: time, outcome, id, who wanted what, and the node that acted."""
     decision = event.read(Decided)
     style = "" if decision.outcome == "allowed" else screen.BAD
-    screen.say(f"{shown_instant(event.at)}  {_decided(decision)}", style)
+    screen.say(f"{shown_instant(event.at)}  {decision.line}", style)
 
 
 def event_as_json(event: "Event") -> dict[str, Any]:
@@ -93,7 +134,7 @@ def decision_as_json(event: "Event") -> dict[str, Any]:
 
 def _about(event: "Event") -> str:
     if event.kind == "decision":
-        return _decided(event.read(Decided))
+        return event.read(Decided).line
     if event.kind == "task_opened":
         opened = event.read(_Opened)
         return f"task {opened.task}, tenant {opened.tenant or '-'}, purpose {opened.purpose or '-'}"
@@ -101,15 +142,21 @@ def _about(event: "Event") -> str:
         minted = event.read(_Minted)
         return f"capability {minted.ids[-1]} for task {minted.task} at {minted.audience}: {'; '.join(minted.allow)}"
     if event.kind == "revoked":
-        revoked = event.read(_Revoked)
-        return f"{'root of a task' if revoked.is_root else 'node or capability'} {revoked.id}"
+        return _revoked(event)
+    if event.kind == "restored":
+        restored = event.read(_Restored)
+        where = "" if restored.backup is None else f" that reached position {restored.backup}"
+        return f"from a backup{where}; all that was issued up to {shown_instant(restored.issued)} is dead"
     if event.kind.startswith("task_"):
         return f"task {event.read(_Ended).task}"
     return shown(event.facts())
 
 
-def _decided(decision: Decided) -> str:
-    codes = ", ".join(dict.fromkeys(str(reason.get("code")) for reason in decision.reasons))
-    why = f", {codes}" if codes else ""
-    node = f", node {decision.node}" if decision.node else ""
-    return f"{decision.outcome:7}  {decision.id}  {decision.wanted}{why}{node}, by {words.holder(decision.hops)}"
+def _revoked(event: "Event") -> str:
+    revoked = event.read(_Revoked)
+    by = f", by the agent at node {revoked.by}" if revoked.by else ""
+    if revoked.kid is not None:
+        return f"all that was minted under key {revoked.kid}{by}"
+    if revoked.issued is not None:
+        return f"all that was issued up to {shown_instant(revoked.issued)}{by}"
+    return f"{'root of a task' if revoked.is_root else 'node or capability'} {revoked.id}{by}"

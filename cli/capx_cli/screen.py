@@ -49,6 +49,11 @@ def as_json_array(values: Iterable[object]) -> None:
     sys.stdout.write("[]\n" if before == "[" else "\n]\n")
 
 
+def as_json_line(value: object) -> None:
+    """Write one JSON value on a line of its own to standard output, for who reads on."""
+    sys.stdout.write(f"{_json(value)}\n")
+
+
 def _json(value: object, indent: int | None = None) -> str:
     return json.dumps(value, indent=indent, ensure_ascii=True).replace("\x7f", "\\u007f")
 
@@ -146,6 +151,15 @@ def busy(doing: str) -> Generator[None]:
         return
     with _console(sys.stderr).status(text(doing)):
         yield
+
+
+@contextmanager
+def live() -> Generator[Callable[[Any], None]]:
+    """Something on the terminal that is drawn anew in its place; gives what draws it."""
+    from rich.live import Live
+
+    with Live(console=_console(sys.stdout), auto_refresh=False) as drawn:
+        yield lambda drawable: drawn.update(drawable, refresh=True)
 
 
 def awaited(doing: str, begun: Callable[[], Iterable[T]]) -> Iterator[T]:

@@ -10,10 +10,10 @@ from capx_cli import screen
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from capx.authority import Authority
     from capx.bundle import Bundle
     from capx.capability import Token
     from capx.effective import Effective
+    from capx.operations import Operations
     from capx_caveats import Caveat, Presented
 
 IDS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
@@ -31,10 +31,10 @@ class InOrder(click.Group):
         return list(self.commands)
 
 
-_INSTANTS = {"at", "opened", "expires", "ended"}
+_INSTANTS = {"at", "opened", "expires", "ended", "issued", "last"}
 
 
-def task_id(authority: "Authority", typed: str) -> str:
+def task_id(authority: "Operations", typed: str) -> str:
     """The task meant: an id, or `last` for the one that was opened last."""
     if typed != "last":
         return typed

@@ -36,10 +36,11 @@ def doctor(as_json: bool) -> int:
 
 
 def _findings(home: Path) -> Iterator[Finding]:
-    from capx.home import ROOT_KEYS, STORE
+    from capx.home import PLACE, ROOT_KEYS, STORE
 
     yield _python()
     yield from _distribution()
+    yield from _elsewhere()
     yield _owned("home", home, f"{home} is a folder of yours alone")
     keys = _owned("root keys", home / ROOT_KEYS, "")
     if keys[1] == FAIL:
@@ -47,8 +48,11 @@ def _findings(home: Path) -> Iterator[Finding]:
     else:
         yield _tried("root keys", lambda: _keys(home / ROOT_KEYS))
         yield from _left_behind(home / f"{ROOT_KEYS}.new")
-    yield _owned("store", home / STORE, "only you may read it")
-    yield _tried("log", lambda: _log(home / STORE))
+    if (home / PLACE).exists():
+        yield _tried("store", lambda: _reached(home))
+    else:
+        yield _owned("store", home / STORE, "only you may read it")
+    yield _tried("log", lambda: _log(home))
 
 
 def _python() -> Finding:
@@ -105,13 +109,41 @@ def _keys(path: Path) -> str:
     return f"only you may read them; mints with {KeyRing.load(path).active.kid}"
 
 
-def _log(path: Path) -> str:
+def _reached(home: Path) -> str:
     from contextlib import closing
 
-    from capx.ending import check_store
-    from capx.store.sqlite import SQLiteStore
+    from capx.home import PLACE, open_home_store
 
-    with closing(SQLiteStore(path)) as store, store.read() as reading:
+    with closing(open_home_store(home)) as store, store.read() as reading:
+        reading.head()
+        return f"{PLACE} names {store.place}, which answers"
+
+
+def _log(home: Path) -> str:
+    from contextlib import closing
+
+    from capx.checking import check_store
+    from capx.home import open_home_store
+
+    with closing(open_home_store(home)) as store, store.read() as reading:
         reached = check_store(reading)
         deaths = reading.head().deaths
     return f"{reached.position} events, each bound to the one before; {deaths} of them deaths"
+
+
+def _elsewhere() -> Iterator[Finding]:
+    """What answers at the place that CAPX_AUTHORITY names, if it does."""
+    from capx_cli import reached
+
+    place = reached.elsewhere()
+    if place is not None:
+        yield _tried(
+            "authority", lambda: f"{place} answers, with {_tasks()} tasks; what follows is about the home here"
+        )
+
+
+def _tasks() -> int:
+    from capx_cli import reached
+
+    with reached.authority() as authority:
+        return len(authority.tasks())

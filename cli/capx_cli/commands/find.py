@@ -1,13 +1,21 @@
 """`capx find`: recorded decisions."""
 
 import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import completion, screen, words
+from capx_cli import completion, reached, screen, words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from capx.log import Event
+    from capx.operations import Operations
 
 
-@click.command()
+@click.command(context_settings=words.IDS)
 @click.option("--agent", metavar="LABEL", help="Only of this agent, and of those it delegated to.")
 @click.option("--tenant", metavar="NAME", help="Only of tasks of this tenant.")
 @click.option("--action", metavar="PATTERN", help="Only of this action: crm.read, or crm.* for all below.")
@@ -16,19 +24,13 @@ from capx_cli import completion, screen, words
 @click.option(
     "--task", metavar="TASK", shell_complete=completion.tasks, help="Only of this task; `last` is the newest."
 )
+@click.option("--node", metavar="ID", help="Only where this node acted, or one below it.")
+@click.option("--presentation", metavar="ID", help="Only about this presentation.")
+@click.option("--decision", metavar="ID", help="Only the decision with this id.")
 @click.option("--limit", type=words.COUNT, metavar="N", help="Only the N newest of them.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON: an array, a decision a line.")
-def find(
-    *,
-    agent: str | None,
-    tenant: str | None,
-    action: str | None,
-    denied: bool,
-    since: str | None,
-    task: str | None,
-    limit: int | None,
-    as_json: bool,
-) -> None:
+@reached.authority_option
+def find(*, since: str | None, task: str | None, as_json: bool, **asked: Any) -> None:
     """Find recorded decisions, one line each, the newest last: time, outcome, id, who wanted what, and its node.
 
     All options that are given must fit. A label is what whoever delegated called an agent; it proves nothing. Go on
@@ -36,21 +38,63 @@ def find(
 
     Example: capx find --denied --since 1h
     """
-    from capx.authority import Authority
     from capx_cli import events
 
     after = 0 if since is None else words.past(since, int(time.time()))
-    with Authority.open_home() as authority:
+    with reached.authority() as authority:
         meant = None if task is None else words.task_id(authority, task)
-        found = screen.awaited(
-            "reading the log",
-            lambda: authority.find(
-                agent=agent, tenant=tenant, action=action, task=meant, denied=denied, since=after, limit=limit
-            ),
-        )
+        found = screen.awaited("reading the log", lambda: _found(authority, task=meant, since=after, **asked))
         if as_json:
             screen.as_json_array(map(events.decision_as_json, found))
             return
         said = sum(1 for _ in map(events.say_decision, found))
     if not said:
         screen.note("no such decision was recorded")
+
+
+def _found(
+    authority: "Operations",
+    *,
+    node: str | None,
+    presentation: str | None,
+    decision: str | None,
+    limit: int | None,
+    **query: Any,
+) -> "Iterable[Event]":
+    ids = {"node": node, "presentation": presentation, "decision": decision}
+    for what, id_ in ids.items():
+        _demand_id(what, id_)
+    if not any(ids.values()):
+        return authority.find(limit=limit, **query)
+    if decision is not None:
+        return _one(authority, decision, ids, query)
+    fitting = (event for event in authority.find(**query) if _is_about(event, ids))
+    return fitting if limit is None else deque(fitting, limit)
+
+
+def _one(
+    authority: "Operations", decision: str, ids: "dict[str, str | None]", query: dict[str, Any]
+) -> "Iterator[Event]":
+    from capx.query import Query
+
+    event = authority.decision(decision)
+    if event is not None and Query(**query).matches(event) and _is_about(event, ids):
+        yield event
+
+
+def _is_about(event: "Event", ids: "dict[str, str | None]") -> bool:
+    from capx_cli.events import Decided
+
+    decided = event.read(Decided)
+    return (
+        (ids["node"] is None or ids["node"] in decided.path)
+        and ids["presentation"] in {None, decided.presentation}
+        and ids["decision"] in {None, decided.id}
+    )
+
+
+def _demand_id(what: str, id_: str | None) -> None:
+    from capx_caveats import is_id
+
+    if id_ is not None and not is_id(id_):
+        raise click.UsageError(f"{id_!r:.80} is not the id of a {what}: no decision is found by it")

@@ -1,41 +1,66 @@
-"""`capx inspect`: what a token says of itself."""
+"""`capx inspect`: what a token says of itself, and what a store knows of it."""
 
 import time
-from typing import TYPE_CHECKING
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import screen, words
+from capx_cli import reached, screen, words
 from capx_cli.tokens import read_tokens, token_option
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from capx.capability import Token
+    from capx_cli.standing import Standing
 
 _WARNING = "NOTHING WAS VERIFIED: this is what the token says of itself. To check it: capx verify"
 
 
 @click.command()
 @click.option("--blocks", is_flag=True, help="Show every block as well, hop by hop.")
+@click.option("--store", "with_store", is_flag=True, help="Show what the home's store knows: spends, and deaths.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @token_option
-def inspect(blocks: bool, as_json: bool, token_file: str | None) -> None:
+def inspect(blocks: bool, with_store: bool, as_json: bool, token_file: str | None) -> None:
     """Show what a token can still allow: what, for whom, until when. Needs no key, and verifies nothing.
+
+    With --store it also looks into the store of the home: what is left of its budgets, and whether anything that it
+    hangs by is dead.
 
     Example: capx inspect --blocks --token-file slides.token
     """
     tokens = read_tokens(token_file)
+    standings: list[Standing | None] = _standings(tokens) if with_store else [None] * len(tokens)
     if as_json:
-        screen.as_json({"verified": False, "tokens": [words.token_as_json(token) for token in tokens]})
+        said = [_as_json(token, standing) for token, standing in zip(tokens, standings, strict=True)]
+        screen.as_json({"verified": False, "tokens": said})
         return
     screen.say(_WARNING, screen.LOUD)
-    for token in tokens:
+    for token, standing in zip(tokens, standings, strict=True):
         screen.say()
-        _show(token)
+        _show(token, standing)
         if blocks:
             _show_blocks(token)
 
 
-def _show(token: "Token") -> None:
+def _standings(tokens: "Sequence[Token]") -> "list[Standing | None]":
+    """What the store of the home knows of each token."""
+    from capx.home import open_home_store
+    from capx_cli.standing import standing
+
+    reached.demand_home("capx inspect --store", "looks into the store itself")
+    with screen.busy("looking into the store"), closing(open_home_store()) as store, store.read() as reading:
+        return [standing(token, reading) for token in tokens]
+
+
+def _as_json(token: "Token", standing: "Standing | None") -> dict[str, Any]:
+    said: dict[str, Any] = words.token_as_json(token)
+    return said if standing is None else {**said, "store": standing.as_json()}
+
+
+def _show(token: "Token", standing: "Standing | None") -> None:
     from capx.chain import b64u
     from capx.effective import effective
     from capx.present import WINDOW_AFTER
@@ -53,10 +78,11 @@ def _show(token: "Token") -> None:
         ("id", b64u(token.id)),
         *(line for line in words.lines(left) if mark is None or line[0] != "delegation"),
         *((("delegation", "none"),) if mark is not None else ()),
+        *(() if standing is None else standing.lines()),
     ]
     width = max(len(name) for name, _ in said)
     for name, sentence in said:
-        screen.say(f"  {name:{width}}  {sentence}", screen.BAD if name == "allows nothing" else "")
+        screen.say(f"  {name:{width}}  {sentence}", screen.BAD if name in {"allows nothing", "DEAD"} else "")
 
 
 def _show_blocks(token: "Token") -> None:

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import click
 
-from capx_cli import completion, screen, words
+from capx_cli import completion, reached, screen, words
 from capx_cli.failure import Unusable
 
 _STATES = {True: "active", False: "verifies"}
+_ITS_KEYS = "changes the root keys, which stay with their authority"
 
 
 @click.group(cls=words.InOrder)
@@ -36,13 +37,11 @@ def export(audience: str, out: Path | None, replace: bool) -> None:
 
     Example: capx keys export crm --out crm.keys --replace
     """
-    from capx.authority import Authority
-
     if replace and out is None:
         raise click.UsageError("--replace belongs to --out FILE")
     if out is None and sys.stdout.isatty():
         raise click.UsageError("a key is not for a screen: give --out FILE, or pipe it on")
-    with Authority.open_home() as authority:
+    with reached.home_authority("capx keys export") as authority:
         exported = authority.export_keys(audience)
     if out is None:
         sys.stdout.write(exported.dump())
@@ -57,6 +56,7 @@ def export(audience: str, out: Path | None, replace: bool) -> None:
 
 @keys.command("list", short_help="List the keys, and the live tasks of each.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@reached.authority_option
 def list_(as_json: bool) -> None:
     """List the live root keys, each with how many live tasks hold tokens of it.
 
@@ -64,9 +64,7 @@ def list_(as_json: bool) -> None:
 
     Example: capx keys list --json
     """
-    from capx.authority import Authority
-
-    with screen.busy("reading the log"), Authority.open_home() as authority:
+    with screen.busy("reading the log"), reached.authority() as authority:
         found = [(kid, _STATES[at == 0], tasks) for at, (kid, tasks) in enumerate(authority.kids().items())]
     if as_json:
         screen.as_json([{"kid": kid, "state": state, "live_tasks": tasks} for kid, state, tasks in found])
@@ -84,6 +82,7 @@ def add() -> None:
     from capx.home import change_keys
     from capx.keys import RootKey
 
+    reached.demand_home("capx keys add", _ITS_KEYS)
     key = RootKey.generate()
     change_keys(lambda ring: ring.added(key))
     screen.bare(key.kid)
@@ -103,6 +102,7 @@ def activate(kid: str) -> None:
     """
     from capx.home import change_keys
 
+    reached.demand_home("capx keys activate", _ITS_KEYS)
     change_keys(lambda ring: ring.activated(kid))
     screen.note(f"{kid} mints from now on", screen.GOOD)
     # Whether that was done is nowhere written, so it is said each time.
@@ -123,10 +123,9 @@ def retire(kid: str, force: bool) -> None:
 
     Example: capx keys retire "$old"
     """
-    from capx.authority import Authority
     from capx.home import change_keys
 
-    with screen.busy("reading the log"), Authority.open_home() as authority:
+    with screen.busy("reading the log"), reached.home_authority("capx keys retire") as authority:
         kids = authority.kids()
     holding = kids.get(kid, 0)
     if holding and not force and kid != next(iter(kids)):

@@ -2,13 +2,14 @@
 
 import click
 
-from capx_cli import arguments, completion, screen, words
+from capx_cli import arguments, completion, reached, screen, words
 
 
 @click.command(cls=arguments.Ordered, context_settings=words.IDS)
 @click.argument("task_id", metavar="TASK", shell_complete=completion.tasks)
 @arguments.allow_options(required=True, audiences=True)
 @arguments.caveat_options(tenant=False)
+@reached.authority_option
 def mint(
     *,
     task_id: str,
@@ -22,10 +23,8 @@ def mint(
 
     Example: capx mint last --allow tickets.read --expires 10m
     """
-    from capx.authority import Authority
-
     granted, caveats = allows.grants(), narrowing.beside_the_task()
-    with Authority.open_home() as authority:
+    with reached.authority() as authority:
         meant = words.task_id(authority, task_id)
         bundle = authority.mint(meant, allow=granted, expires=narrowing.expires, caveats=caveats)
     screen.bare(bundle.text)

@@ -1,60 +1,142 @@
-"""`capx revoke`: the end of a node, a capability or a root."""
+"""`capx revoke`: the end of a node, a capability, a root, a key, an instant, or all of somebody."""
 
+import math
 import sys
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import completion, screen, words
+from capx_cli import completion, reached, screen, words
 from capx_cli.commands.task import say_dying
+from capx_cli.failure import DONE, UNUSABLE
 from capx_cli.tokens import read_bundle, token_option
 
 if TYPE_CHECKING:
-    from capx.authority import Authority
-    from capx.bundle import Bundle
-    from capx.ending import Revoked
+    from collections.abc import Sequence
+
+    from capx.operations import Operations
+    from capx.revoking import Killed, Revoked
+    from capx.store import Sighting
+
+_PATIENCE = 30.0
+_LONGEST = 3_600.0
+_GLANCE = 0.05
+
+
+def _seconds(_: click.Context, __: click.Parameter, typed: str | None) -> float | None:
+    """The seconds that were typed behind an option; what else stands there was meant as the target."""
+    if typed is None:
+        return None
+    try:
+        seconds = float(typed)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= _LONGEST:
+        raise click.BadParameter(f"{typed!r:.80} is no number of seconds: put --wait behind TARGET, or write --wait=30")
+    return seconds
 
 
 @click.command(context_settings=words.IDS)
 @click.argument("target", metavar="[TARGET]", required=False, shell_complete=completion.tasks)
 @click.option("--held", is_flag=True, help="Instead of TARGET: the node at which the given token is held.")
+@click.option("--kid", metavar="KID", shell_complete=completion.kids, help="Instead: all minted under that root key.")
+@click.option(
+    "--issued-before", metavar="WHEN", help="Instead: all issued up to then: now, 5m for five minutes ago, or RFC 3339."
+)
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="NAME=TEXT",
+    help="Instead: the live tasks of tenant=TEXT or purpose=TEXT, or in them the nodes of agent=TEXT. Repeatable.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what is known to die.")
+@click.option(
+    "--wait",
+    callback=_seconds,
+    is_flag=False,
+    flag_value=str(_PATIENCE),
+    metavar="[SECONDS]",
+    help="Wait until all followers have seen it, 30 s at most or SECONDS; exits with 3 if some have not.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@reached.authority_option
 @token_option
-def revoke(target: str | None, held: bool, dry_run: bool, as_json: bool, token_file: str | None) -> None:
+def revoke(
+    *,
+    target: str | None,
+    held: bool,
+    kid: str | None,
+    issued_before: str | None,
+    where: tuple[str, ...],
+    dry_run: bool,
+    wait: float | None,
+    as_json: bool,
+    token_file: str | None,
+) -> int:
     """Kill a node, a capability or a root, and everything below it, at every resource.
 
     TARGET is an id that `capx graph`, `capx inspect` or `capx delegate` showed, or the id of a task, which
-    stands for its root; `last` is the task that was opened last. What was never seen can be revoked too.
+    stands for its root; `last` is the task that was opened last. What was never seen can be revoked too. It is durable
+    when this answers, and what was dead before stays so.
 
     Example: capx revoke last --dry-run
     """
-    import msgspec
-
-    from capx.authority import Authority
-
-    if held == (target is not None):
-        raise click.UsageError("give either TARGET, or --held and a token")
-    with Authority.open_home() as authority:
-        if target is None:
-            target = _node(authority, read_bundle(token_file))
-        elif target == "last":
-            target = words.task_id(authority, target)
-        else:
-            _demand_no_decision(authority, target)
+    _demand_one(target=target, held=held, kid=kid, issued_before=issued_before, where=where)
+    if dry_run and wait is not None:
+        raise click.UsageError("a dry run kills nothing: there is nothing to wait for")
+    selected = _selection(where)
+    with reached.authority() as authority:
+        named: dict[str, Any] = {"kid": kid, "where": selected or None}
+        if issued_before is not None:
+            named["issued"] = _instant(issued_before)
+        if held:
+            named["target"] = _held(token_file)
+        elif target is not None:
+            named["target"] = _target(authority, target)
         with screen.busy("revoking"):
-            revoked = authority.revoke(target, dry_run=dry_run)
+            revoked = authority.revoke(dry_run=dry_run, **named)
         # Said before anything else is looked at: the log may be long, and whoever interrupts that must know.
-        if as_json:
-            screen.as_json(msgspec.to_builtins(revoked))
-        else:
+        if not as_json:
             _say(revoked)
             sys.stdout.flush()
-            if not (revoked.again or revoked.is_root) and _unseen(authority, revoked.id):
-                screen.say("  nothing with this id was seen so far")
+            _say_what_else_matters(authority, revoked, target)
+        unaware = None if wait is None or not revoked.killed else _awaited(authority, wait)
+    if as_json:
+        screen.as_json(_as_json(revoked, unaware))
+    elif unaware is not None:
+        _say_who_knows(unaware)
+    return UNUSABLE if unaware else DONE
 
 
-def _demand_no_decision(authority: "Authority", target: str) -> None:
+def _demand_one(**given: object) -> None:
+    if sum(bool(value) for value in given.values()) != 1:
+        raise click.UsageError("give either TARGET, or --held and a token, or --kid, or --issued-before, or --where")
+
+
+def _selection(where: "Sequence[str]") -> dict[str, str]:
+    selected: dict[str, str] = {}
+    for each in where:
+        name, equals, text = each.partition("=")
+        if not equals or name in selected:
+            raise click.UsageError(f"--where {each!r:.80}: write tenant=Acme, purpose=qbr or agent=reader, each once")
+        selected[name] = text
+    return selected
+
+
+def _instant(typed: str) -> int:
+    now = int(time.time())
+    return now if typed == "now" else words.past(typed, now)
+
+
+def _target(authority: "Operations", typed: str) -> str:
+    if typed == "last":
+        return words.task_id(authority, typed)
+    _demand_no_decision(authority, typed)
+    return typed
+
+
+def _demand_no_decision(authority: "Operations", target: str) -> None:
     """Raise UsageError for the id of a decision: it looks like a node's, and nothing would die by it."""
     from capx_cli.events import Decided
 
@@ -65,16 +147,62 @@ def _demand_no_decision(authority: "Authority", target: str) -> None:
         raise click.UsageError(f"{target} is a decision, and nothing dies by it; {cure}")
 
 
+def _held(token_file: str | None) -> str:
+    """The node of an authentic token: what a forged one names is somebody else's."""
+    from capx.chain import b64u
+    from capx.lineage import AUTHORITY
+
+    bundle = read_bundle(token_file)
+    with reached.home_authority("--held") as authority:
+        for capability in bundle:
+            own = capability.audience == AUTHORITY
+            verifier = authority.own_verifier() if own else authority.verifier(capability.audience)
+            verifier.authenticate(capability.text)
+    if bundle.node is None:
+        raise click.UsageError("this token names no root, so it is held at no node")
+    return b64u(bundle.node)
+
+
 def _say(revoked: "Revoked") -> None:
-    kind = "root of a task" if revoked.is_root else "node or capability"
-    if revoked.dying is None:
-        words.said_end(f"{kind} {revoked.id}", "revoked", revoked.position, again=revoked.again)
+    if not revoked.killed:
+        screen.say("nothing that is alive fits: nothing was revoked")
+    for killed in revoked.killed:
+        if revoked.dying is None:
+            words.said_end(_what(killed), "revoked", killed.position, again=killed.again)
+        else:
+            screen.say(f"{_what(killed)} {'is dead already' if killed.again else 'would be revoked'}")
+    if revoked.killed and revoked.dying is not None:
+        say_dying(revoked.dying)
+
+
+def _what(killed: "Killed") -> str:
+    from capx.death import ISSUED, KID
+    from capx_caveats import shown_instant
+
+    if killed.key.startswith(KID):
+        return f"all that was minted under key {killed.key[len(KID) :]}"
+    if killed.key.startswith(ISSUED):
+        return f"all that was issued up to {shown_instant(int(killed.key[len(ISSUED) :]))}"
+    return f"{'root of a task' if killed.is_root else 'node or capability'} {killed.key}"
+
+
+def _say_what_else_matters(authority: "Operations", revoked: "Revoked", target: str | None) -> None:
+    from capx.death import KID
+
+    if len(revoked.killed) != 1:
         return
-    screen.say(f"{kind} {revoked.id} {'is dead already' if revoked.again else 'would be revoked'}")
-    say_dying(revoked.dying)
+    (killed,) = revoked.killed
+    if target is not None and not (killed.again or killed.is_root) and _unseen(authority, killed.key):
+        screen.say("  nothing with this id was seen so far")
+    if killed.key.startswith(KID):
+        kids = list(authority.kids())
+        if killed.key[len(KID) :] not in kids:
+            screen.say("  no root key of this authority has that id")
+        elif killed.key == f"{KID}{kids[0]}":
+            screen.note("It mints here: capx keys add, export it to every resource, then capx keys activate", "yellow")
 
 
-def _unseen(authority: "Authority", id_: str) -> bool:
+def _unseen(authority: "Operations", id_: str) -> bool:
     from capx.chain import unb64u
     from capx.errors import CapxError
 
@@ -86,12 +214,31 @@ def _unseen(authority: "Authority", id_: str) -> bool:
         return False
 
 
-def _node(authority: "Authority", bundle: "Bundle") -> str:
-    """The node of an authentic token: what a forged one names is somebody else's."""
-    from capx.chain import b64u
+def _awaited(authority: "Operations", patience: float) -> "list[Sighting]":
+    """The followers that do not know of it after so many seconds."""
+    ends = time.monotonic() + patience
+    with screen.busy("waiting for the followers"):
+        while (unaware := authority.unaware()) and (left := ends - time.monotonic()) > 0:
+            time.sleep(min(_GLANCE, left))
+    return unaware
 
-    for capability in bundle:
-        authority.verifier(capability.audience).authenticate(capability.text)
-    if bundle.node is None:
-        raise click.UsageError("this token names no root, so it is held at no node")
-    return b64u(bundle.node)
+
+def _say_who_knows(unaware: "list[Sighting]") -> None:
+    from capx_caveats import shown_instant
+
+    for one in unaware:
+        known = f"knew {one.deaths} deaths at {shown_instant(one.at)}"
+        screen.say(f"  not seen yet by {one.follower}, which {known}", screen.BAD)
+    if not unaware:
+        screen.say("seen by every follower that was heard of; what shares a store file looks at each question")
+    else:
+        screen.note("A follower that hears nothing refuses everything once what it knows is too old (30 s by default).")
+
+
+def _as_json(revoked: "Revoked", unaware: "list[Sighting] | None") -> dict[str, Any]:
+    import msgspec
+
+    said = {**msgspec.to_builtins(revoked), "position": revoked.position}
+    if unaware is not None:
+        said["unaware"] = [words.with_instants(msgspec.to_builtins(one)) for one in unaware]
+    return said

@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import arguments, completion, screen, words
+from capx_cli import arguments, completion, reached, screen, words
 
 if TYPE_CHECKING:
-    from capx.ending import Dying, Ended
+    from capx.dying import Dying
+    from capx.ending import Ended
     from capx.store import TaskRecord
 
 
@@ -25,6 +26,7 @@ def task() -> None:
 @arguments.allow_options(required=True, audiences=True)
 @arguments.caveat_options()
 @click.option("--purpose", metavar="TEXT", help="A word for the kind of work, kept in the log.")
+@reached.authority_option
 def open_(
     *,
     allows: arguments.Allows,
@@ -38,10 +40,8 @@ def open_(
 
     Example: capx task open --tenant Acme --allow crm.read --allow slides.write --with deck=deck-42
     """
-    from capx.authority import Authority
-
     granted, caveats = allows.grants(), narrowing.beside_the_task()
-    with Authority.open_home() as authority:
+    with reached.authority() as authority:
         opened = authority.open(
             allow=granted,
             tenant=narrowing.tenant,
@@ -57,15 +57,15 @@ def open_(
 @task.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @click.option("--active", is_flag=True, help="Only those that have not ended.")
+@reached.authority_option
 def list_(as_json: bool, active: bool) -> None:
     """List the tasks, in the order in which they were opened.
 
     Example: capx task list --active
     """
-    from capx.authority import Authority
     from capx_caveats import shown_instant
 
-    with Authority.open_home() as authority:
+    with reached.authority() as authority:
         tasks = [each for each in authority.tasks() if each.state == "active" or not active]
     if as_json:
         screen.as_json([_task_as_json(each) for each in tasks])
@@ -86,15 +86,15 @@ def list_(as_json: bool, active: bool) -> None:
 @task.command("show", context_settings=words.IDS)
 @click.argument("task_id", metavar="TASK", shell_complete=completion.tasks)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@reached.authority_option
 def show(task_id: str, as_json: bool) -> None:
     """Show a task: what it is for, how it stands, what was minted for it.
 
     Example: capx task show last
     """
-    from capx.authority import Authority
     from capx_caveats import shown_instant
 
-    with Authority.open_home() as authority:
+    with reached.authority() as authority:
         found = authority.task(words.task_id(authority, task_id))
         with screen.busy("reading the log"):
             events = (event.facts() for event in authority.log() if event.kind == "capability_minted")
@@ -118,14 +118,13 @@ def show(task_id: str, as_json: bool) -> None:
 @click.argument("task_id", metavar="TASK", shell_complete=completion.tasks)
 @click.option("--dry-run", is_flag=True, help="Only say what is known to die.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@reached.authority_option
 def complete(task_id: str, dry_run: bool, as_json: bool) -> None:
     """End a task because its work is done: all its tokens are dead when this returns.
 
     Example: capx task complete last
     """
-    from capx.authority import Authority
-
-    with Authority.open_home() as authority:
+    with reached.authority() as authority:
         meant = words.task_id(authority, task_id)
         with screen.busy("ending the task"):
             ended = authority.complete(meant, dry_run=dry_run)
@@ -136,14 +135,13 @@ def complete(task_id: str, dry_run: bool, as_json: bool) -> None:
 @click.argument("task_id", metavar="TASK", shell_complete=completion.tasks)
 @click.option("--dry-run", is_flag=True, help="Only say what is known to die.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@reached.authority_option
 def withdraw(task_id: str, dry_run: bool, as_json: bool) -> None:
     """End a task because it is no longer wanted: all its tokens are dead when this returns.
 
     Example: capx task withdraw last --dry-run
     """
-    from capx.authority import Authority
-
-    with Authority.open_home() as authority:
+    with reached.authority() as authority:
         meant = words.task_id(authority, task_id)
         with screen.busy("ending the task"):
             ended = authority.withdraw(meant, dry_run=dry_run)

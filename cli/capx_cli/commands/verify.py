@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import arguments, completion, screen, words
+from capx_cli import arguments, completion, reached, screen, words
 from capx_cli.commands.present import chosen_audience
 from capx_cli.failure import DENIED, DONE
 from capx_cli.tokens import read_tokens, token_option
@@ -46,7 +46,6 @@ def verify(
 
     Example: capx verify --action slides.write --arg deck=deck-42 --tenant Acme
     """
-    from capx.authority import Authority
     from capx.home import home_folder
 
     tokens = read_tokens(token_file)
@@ -55,7 +54,7 @@ def verify(
     if audience is None and meant not in held:
         raise click.UsageError(f"this token speaks to {', '.join(held)}, not to {meant}: choose with --audience")
     bare = words.presented(tokens[0]) is None
-    with Authority.open_home() as authority:
+    with reached.home_authority("capx verify") as authority:
         explanation = _explain(authority, meant, tokens, call)
     if as_json:
         screen.as_json(_as_json(explanation, meant, call, bare=bare))
@@ -72,7 +71,9 @@ def verify(
 
 def _explain(authority: "Authority", audience: str, tokens: "Sequence[Token]", call: "Call") -> "Explanation":
     """The verdict of the newest capability that allows the call, else of the newest."""
-    verifier = authority.verifier(audience)
+    from capx.lineage import AUTHORITY
+
+    verifier = authority.own_verifier() if audience == AUTHORITY else authority.verifier(audience)
     held = [token for token in tokens if token.audience == audience] or list(tokens)
     explanations = [verifier.explain(token.text, call) for token in reversed(held)]
     return next((each for each in explanations if each.allowed), explanations[0])

@@ -1,20 +1,35 @@
-"""`capx why`: a decision, as it was recorded."""
+"""`capx why`: a decision, as it was recorded, and those beside it."""
 
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec import Struct
 
-from capx_cli import completion, screen, words
+from capx_cli import completion, reached, screen, words
 
 if TYPE_CHECKING:
     from capx.log import Event
+    from capx.operations import Operations
+
+_AROUND = 1_000
+"""Events before and after it, in which those beside it are looked for."""
+
+
+class _Beside(Struct):
+    """The decisions beside one: the one before and the one after it in its task, and others on its presentation."""
+
+    before: Any
+    after: Any
+    same_presentation: list[Any]
 
 
 @click.command(context_settings=words.IDS)
 @click.argument("decision", shell_complete=completion.decisions)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@reached.authority_option
 def why(decision: str, as_json: bool) -> None:
-    """Explain a recorded decision: who asked for what, and every reason.
+    """Explain a recorded decision: who asked for what, every reason, what it spent, and what came before and after.
 
     DECISION is the id in a problem document, a response header, or the log. A refusal before the
     presentation was burnt (not authentic, misshapen, used before) is answered and not recorded. `last` is the
@@ -22,26 +37,44 @@ def why(decision: str, as_json: bool) -> None:
 
     Example: capx why last
     """
-    from capx.authority import Authority
     from capx_cli import events
 
-    with Authority.open_home() as authority:
+    with reached.authority() as authority:
         newest = decision == "last"
-        event = next(authority.find(denied=True, limit=1), None) if newest else authority.decision(decision)
-    if event is None and newest:
-        raise click.UsageError("no denial was recorded yet")
-    if event is None:
-        raise click.UsageError(
-            f"there is no decision {decision!r:.80} in this log: one made just now may come still; a refusal "
-            "before the presentation was burnt (not authentic, misshapen, used before) is answered, not recorded"
-        )
+        event = next(iter(authority.find(denied=True, limit=1)), None) if newest else authority.decision(decision)
+        if event is None and newest:
+            raise click.UsageError("no denial was recorded yet")
+        if event is None:
+            raise click.UsageError(
+                f"there is no decision {decision!r:.80} in this log: one made just now may come still; a refusal "
+                "before the presentation was burnt (not authentic, misshapen, used before) is answered, not recorded"
+            )
+        beside = _beside(authority, event)
     if as_json:
-        screen.as_json(events.decision_as_json(event))
+        screen.as_json({**events.decision_as_json(event), "beside": _as_json(beside)})
     else:
-        _show(event)
+        _show(event, beside)
 
 
-def _show(event: "Event") -> None:
+def _beside(authority: "Operations", event: "Event") -> _Beside:
+    from capx_cli.events import Decided
+
+    begin = max(0, event.position - 1 - _AROUND)
+    around = authority.log(begin, event.position + _AROUND - begin)
+    decided = [(one, one.read(Decided)) for one in around if one.kind == "decision"]
+    about = event.read(Decided)
+    of_task = [one for one, each in decided if each.task == about.task and about.task is not None]
+    before = next((one for one, after in pairwise(of_task) if after.position == event.position), None)
+    after = next((one for before, one in pairwise(of_task) if before.position == event.position), None)
+    same = [
+        one
+        for one, each in decided
+        if each.presentation == about.presentation is not None and one.position != event.position
+    ]
+    return _Beside(before, after, same)
+
+
+def _show(event: "Event", beside: _Beside) -> None:
     from capx_caveats import shown_instant
     from capx_cli.events import Decided
 
@@ -53,5 +86,33 @@ def _show(event: "Event") -> None:
     screen.say(f"  node    {decision.node or '-'}")
     screen.say(f"  task    {decision.task or '-'}")
     screen.say(f"  tenant  {decision.tenant or '-'}")
+    for spending in decision.spent:
+        screen.say(f"  spent   {spending.sentence}")
     for reason in decision.reasons:
         words.said_reason(reason)
+    said = [
+        ("before", beside.before),
+        ("after", beside.after),
+        *(("same presentation", x) for x in beside.same_presentation),
+    ]
+    for name, other in said:
+        if other is not None:
+            screen.say(f"  {name}: {other.read(Decided).line}", screen.QUIET)
+
+
+def _as_json(beside: _Beside) -> dict[str, Any]:
+    return {
+        "before": _brief(beside.before),
+        "after": _brief(beside.after),
+        "same_presentation": [_brief(one) for one in beside.same_presentation],
+    }
+
+
+def _brief(event: "Event | None") -> dict[str, Any] | None:
+    from capx_cli.events import Decided
+
+    if event is None:
+        return None
+    decided = event.read(Decided)
+    names = ("id", "outcome", "action", "audience", "node")
+    return {**{name: getattr(decided, name) for name in names}, "position": event.position}

@@ -93,7 +93,7 @@ def _keys(authority: Authority, home: Path, service: str) -> dict[str, str]:
     """Export the key file of one service, and give the variables that tell it of it."""
     path = home / "demo" / "execution" / f"{service}.keys"
     authority.export_keys(service).save(path)
-    return {"CAPX_AUDIENCE": service, "CAPX_KEY_FILE": str(path), "CAPX_STORE": str(authority.store.path)}
+    return {"CAPX_AUDIENCE": service, "CAPX_KEY_FILE": str(path), "CAPX_STORE": authority.store.place}
 
 
 def _node(probes: Mapping[str, Probe], name: str) -> str:

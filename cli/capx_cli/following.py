@@ -1,0 +1,70 @@
+"""Reading on in a log that others write to.
+
+Law: the last event that was read is read again each time, with its hash: so a log that was replaced meanwhile, as by a
+restored backup, is told from one that merely grew.
+"""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from capx.log import Event
+    from capx.operations import Operations
+
+_MOST = 10_000
+"""Events that are read at once."""
+
+
+class Mark(Struct, frozen=True):
+    """How far a log was read: the position and hash of the last event, none before the first one."""
+
+    position: int = 0
+    hash: bytes = b""
+
+
+class Read(Struct, frozen=True):
+    """What is new since a mark, and the mark from which to go on; `anew` if the log is another one than before."""
+
+    events: list[Any]
+    mark: Mark
+    anew: bool = False
+
+
+def end_of(authority: "Operations") -> Mark:
+    """The end of the log as it is now."""
+    return _mark(next(iter(authority.newest_first()), None))
+
+
+def after(authority: "Operations", mark: Mark) -> Read:
+    """What happened since, read at once; after a log was replaced, what happened since it was."""
+    found = list(authority.log(max(0, mark.position - 1), _MOST))
+    if mark.position == 0:
+        return _read(found, mark)
+    if found and (found[0].position, found[0].hash) == (mark.position, mark.hash):
+        return _read(found[1:], mark)
+    restored = next((event for event in authority.newest_first() if event.kind == "restored"), None)
+    if restored is None:
+        return Read([], end_of(authority), True)
+    found = list(authority.log(restored.position - 1, _MOST))
+    return Read(found, _mark(found[-1]) if found else mark, True)
+
+
+def awaited(authority: "Operations", mark: Mark, *, glance: float, at_most: float) -> Mark:
+    """The end of the log once it is another than `mark`, or after a while."""
+    ends = time.monotonic() + at_most
+    while time.monotonic() < ends:
+        read = after(authority, mark)
+        if read.events or read.anew:
+            return end_of(authority)
+        time.sleep(glance)
+    return mark
+
+
+def _read(events: "list[Event]", mark: Mark) -> Read:
+    return Read(events, _mark(events[-1]) if events else mark)
+
+
+def _mark(event: "Event | None") -> Mark:
+    return Mark() if event is None else Mark(event.position, event.hash)

@@ -1,0 +1,79 @@
+"""Which authority a command works with.
+
+    --authority PLACE · else CAPX_AUTHORITY: unix:/…/authority.sock, one that `capx serve` runs · else the home
+
+Law: with a place, the home is not looked at, so that nobody ends in another store than they meant. What needs root keys
+or the store itself says so.
+"""
+
+import os
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from capx_cli.failure import Unusable
+
+if TYPE_CHECKING:
+    from capx.authority import Authority
+    from capx.operations import Operations
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_KEY = "capx.authority"
+
+
+def _keep(context: click.Context, _: click.Parameter, place: str | None) -> None:
+    if place is not None:
+        context.meta[_KEY] = place
+
+
+def authority_option(command: F) -> F:
+    """`--authority`, for commands that an authority elsewhere can carry out as well."""
+    option: Callable[[F], F] = click.option(
+        "--authority",
+        metavar="PLACE",
+        expose_value=False,
+        callback=_keep,
+        help="The authority that runs there, unix:/run/capx/authority.sock. Else: CAPX_AUTHORITY, the home.",
+    )
+    return option(command)
+
+
+def elsewhere() -> str | None:
+    """The place of an authority that is not the home, if one was named."""
+    context = click.get_current_context(silent=True)
+    named: str | None = None if context is None else context.meta.get(_KEY)
+    return named or os.environ.get("CAPX_AUTHORITY") or None
+
+
+def authority() -> "Operations":
+    """The authority that is meant, opened."""
+    place = elsewhere()
+    if place is None:
+        from capx.authority import Authority
+
+        return Authority.open_home()
+    if find_spec("httpx") is None:
+        raise Unusable("to reach an authority elsewhere needs httpx: pip install 'capx-auth[httpx]'")
+    from capx.remote import RemoteAuthority
+
+    return RemoteAuthority(place)
+
+
+def home_authority(what: str) -> "Authority":
+    """The authority of the home, for what needs its root keys; UsageError if another one was named."""
+    demand_home(what, "needs the root keys, which stay with their authority")
+    from capx.authority import Authority
+
+    return Authority.open_home()
+
+
+def demand_home(what: str, why: str) -> None:
+    """Raise UsageError if another authority than that of the home was named."""
+    if (place := elsewhere()) is not None:
+        raise click.UsageError(
+            f"{what} {why}: do it where its home is, or leave out --authority and CAPX_AUTHORITY ({place:.80}) "
+            "to use the home here"
+        )

@@ -1,0 +1,107 @@
+"""What a store knows of a token: what was spent from the budgets that it counts against, and what of it is dead.
+
+Law: the token is not verified, so what is said is about what it names.
+"""
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from capx import wire
+from capx.chain import b64u
+from capx.death import KID, Key, horizon
+from capx.decision import whose
+from capx.lineage import Lineage, Refused, read
+from capx_caveats import DEFAULT, Presented, shown_amount, shown_instant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from capx.capability import Token
+    from capx.store import Reading
+
+
+class Spent(Struct, frozen=True):
+    """One budget of a token: whose it is, and what its counter holds; amounts as decimal text."""
+
+    whose: str
+    counter: str
+    unit: str
+    limit: str
+    spent: str
+    left: str
+
+
+class Dead(Struct, frozen=True):
+    """Something by which a token hangs, and the reason code of its death."""
+
+    what: str
+    reason: str
+
+
+class Standing(Struct, frozen=True):
+    """What is known of one token; `unreadable` says why it cannot be told."""
+
+    budgets: tuple[Spent, ...] = ()
+    dead: tuple[Dead, ...] = ()
+    unreadable: str | None = None
+
+    def lines(self) -> list[tuple[str, str]]:
+        """The same as names and sentences."""
+        if self.unreadable is not None:
+            return [("cannot tell", self.unreadable)]
+        said = [
+            ("spent", f"{one.spent} of {one.limit} {one.unit}, {one.left} left ({one.whose})") for one in self.budgets
+        ]
+        said += [("DEAD", f"{one.reason}: {one.what}") for one in self.dead]
+        return said if self.dead else [*said, ("alive", "as far as this store knows")]
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        import msgspec
+
+        values: dict[str, Any] = msgspec.to_builtins(self)
+        return values
+
+
+def standing(token: "Token", reading: "Reading") -> Standing:
+    """What this instant of a store knows of a token."""
+    frame = wire.decode(token.text)
+    presents = any(isinstance(caveat, Presented) for caveat in token.caveats[-1])
+    try:
+        lineage = read(frame, frame.blocks[:-1] if presents else frame.blocks, DEFAULT, frozenset())
+    except Refused as stop:
+        return Standing(unreadable=stop.refusal.sentence)
+    return Standing(tuple(_budgets(lineage, reading)), tuple(_dead(lineage, token, reading)))
+
+
+def _budgets(lineage: Lineage, reading: "Reading") -> "Iterator[Spent]":
+    counters = reading.counters([allotment.counter for allotment in lineage.allotments]) if lineage.allotments else []
+    held = {(one.counter, one.unit): one.spent for one in counters}
+    for allotment in lineage.allotments:
+        unit, limit = allotment.budget.unit, Decimal(allotment.budget.limit)
+        spent = held.get((allotment.counter, unit), Decimal(0))
+        left = max(Decimal(0), limit - spent)
+        amounts = map(shown_amount, (limit, spent, left))
+        yield Spent(whose(allotment.hop, allotment.name), allotment.counter, unit, *amounts)
+
+
+def _dead(lineage: Lineage, token: "Token", reading: "Reading") -> "Iterator[Dead]":
+    keys: list[Key] = [*lineage.mortal, *([] if token.id in lineage.ids else [token.id])]
+    for key in keys:
+        death = reading.death(key)
+        if death is not None:
+            yield Dead(_what(key, lineage), death.reason)
+    until = horizon(death.key for death in reading.deaths())
+    if lineage.issued <= until:
+        yield Dead(f"all that was issued up to {shown_instant(until)}", "revoked")
+
+
+def _what(key: Key, lineage: Lineage) -> str:
+    if isinstance(key, str):
+        return f"all that was minted under key {key[len(KID) :]}" if key.startswith(KID) else f"task {key}"
+    if key in lineage.path:
+        at = lineage.path.index(key)
+        return f"{'root' if at == 0 else f'node of {whose(at, lineage.hops[at - 1])}'} {b64u(key)}"
+    return f"capability {b64u(key)}"
