@@ -1,18 +1,28 @@
+import asyncio
 import copy
 import pickle
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from capx.authority import Authority
 from capx.bundle import MAX_TOKENS, Bundle
-from capx.errors import InvalidRequest, MalformedToken
+from capx.capability import Capability
+from capx.chain import b64u
+from capx.delegation import Delegation
+from capx.errors import InvalidRequest, MalformedToken, StoreProblem
+from capx.grant import OWN_ENTRIES
 from capx.present import HttpRequest, ToolCall
-from capx_caveats import InvalidCaveat, action, allow, each, expires, one_of
+from capx.revoking import Revoked
+from capx_caveats import Allow, Call, Entry, InvalidCaveat, action, allow, anything, each, expires, one_of
 from tests.lab import NONCES, NOW, Lab, minted, raw
 
 CRM = minted()
 SLIDES = minted(audience="slides", allowed=allow("slides.write", "slides.read"))
 BUNDLE = Bundle([CRM, SLIDES])
+OWN = minted(audience="authority", allowed=Allow(OWN_ENTRIES))
+WHOLE = Bundle([CRM, SLIDES, OWN])
 
 
 def test_a_bundle_is_its_tokens_joined_by_commas() -> None:
@@ -142,3 +152,316 @@ def test_a_call_that_no_resource_would_judge_rules_nothing_out() -> None:
     bundle = Bundle([other, narrow])
     assert bundle.candidates("crm", ToolCall("a.read", {"x": [0]})) == [other]
     assert bundle.candidates("crm", ToolCall("a.read", {"x": [0] * 1000})) == [narrow, other]
+
+
+# The capability for the authority itself
+
+
+def allowed_at(bundle: Bundle, audience: str) -> list[str]:
+    """What the last block of the capability for an audience allows."""
+    (capability,) = (each for each in bundle if each.audience == audience)
+    (found,) = (caveat for caveat in capability.caveats[-1] if isinstance(caveat, Allow))
+    return [entry.sentence() for entry in found.entries]
+
+
+@pytest.mark.parametrize(
+    "named",
+    [None, ["slides.write"], ["task.*"], ["task.*", "node.*", "slides.*"], ["task.complete.now"], ["Task.complete"]],
+)
+def test_the_authority_capability_stays_behind_unless_an_action_of_it_is_named(named: list[str] | None) -> None:
+    assert WHOLE.delegate(to="a", allow=named).audiences == ("crm", "slides")
+
+
+def test_the_authority_capability_goes_along_with_the_actions_that_are_named_and_no_other() -> None:
+    named: list[str | Entry] = [
+        "slides.write",
+        "task.complete",
+        "task.*",
+        action("node.revoke", hops=anything()),
+        "crm.*",
+    ]
+    child = WHOLE.delegate(to="a", allow=named)
+    assert child.audiences == ("crm", "slides", "authority")
+    assert allowed_at(child, "authority") == ["task.complete", "node.revoke where hops is there"]
+    everywhere = ["slides.write", "task.complete", "task.*", "node.revoke where hops is there", "crm.*"]
+    assert allowed_at(child, "crm") == allowed_at(child, "slides") == everywhere
+    assert len({capability.node for capability in child}) == 1
+    at_the_authority = Lab("authority")
+    last = list(child)[-1]
+    assert at_the_authority.codes(last, "task.complete") == ()
+    assert at_the_authority.codes(last, "node.revoke", {"hops": [NONCES[0]]}) == ()
+    assert at_the_authority.codes(last, "task.status") == ("action_not_allowed",)
+
+
+def test_a_child_of_a_child_keeps_to_the_rule() -> None:
+    child = WHOLE.delegate(to="a", allow=["slides.write", "task.status", "task.complete"])
+    assert child.delegate(to="b", allow=["slides.write"]).audiences == ("crm", "slides")
+    assert child.delegate(to="b").audiences == ("crm", "slides")
+    below = child.delegate(to="b", allow=["task.status", "node.revoke"], audiences=["authority"])
+    assert below.audiences == ("authority",)
+    at_the_authority = Lab("authority")
+    (capability,) = below
+    assert at_the_authority.codes(capability, "task.status") == ()
+    assert at_the_authority.codes(capability, "task.complete") == ("action_not_allowed",)
+    assert at_the_authority.codes(capability, "node.revoke", {"hops": []}) == ("action_not_allowed",)
+
+
+@pytest.mark.parametrize("audiences", [["authority"], ["crm", "authority"]])
+@pytest.mark.parametrize("named", [None, ["crm.*"], ["task.*"]])
+def test_the_authority_as_an_audience_needs_an_action_that_is_named(
+    audiences: list[str], named: list[str] | None
+) -> None:
+    with pytest.raises(InvalidRequest, match=r"each action in full: task\.complete, task\.status, node\.revoke"):
+        WHOLE.delegate(to="a", allow=named, audiences=audiences)
+
+
+def test_audiences_that_are_named_leave_the_authority_behind() -> None:
+    assert WHOLE.delegate(to="a", allow=["task.complete"], audiences=["crm"]).audiences == ("crm",)
+
+
+def test_a_delegation_that_leaves_no_capability_says_so() -> None:
+    alone = Bundle([OWN])
+    acts: list[Callable[[], Bundle]] = [
+        lambda: alone.delegate(to="a"),
+        lambda: alone.delegate(to="a", allow=["task.*"]),
+        lambda: WHOLE.delegate(to="a", audiences=[]),
+    ]
+    for act in acts:
+        with pytest.raises(InvalidRequest, match="no capability is left for the child"):
+            act()
+    assert alone.delegate(to="a", allow=["task.status"]).audiences == ("authority",)
+
+
+def test_several_capabilities_for_the_authority_go_along_alike() -> None:
+    other = minted(audience="authority", allowed=allow("task.status"), nonce="AgICAgICAgICAgICAgICAg")
+    child = Bundle([CRM, OWN, other]).delegate(to="a", allow=["task.status"])
+    assert [capability.audience for capability in child] == ["crm", "authority", "authority"]
+
+
+def test_the_authority_capability_is_presented_and_attenuated_like_any() -> None:
+    narrow = WHOLE.attenuate(expires("1m"), now=NOW)
+    assert narrow.audiences == ("crm", "slides", "authority")
+    assert [capability.blocks[-1] for capability in narrow] == [b'[["expires",%d]]' % (NOW + 60)] * 3
+    assert narrow.candidates("authority", ToolCall("task.complete")) == [list(narrow)[-1]]
+    presented = WHOLE.present("authority", ToolCall("task.complete"), now=NOW).text
+    call = ToolCall("task.complete")
+    assert Lab("authority").verifier.verify(presented, call, Call("task.complete")).task == "T1"
+
+
+def test_an_opened_task_passes_its_own_capability_on_by_name(lab: Authority) -> None:
+    task = lab.open(allow=["crm.read"])
+    assert task.bundle.audiences == ("crm", "authority")
+    child = task.bundle.delegate(to="a", allow=["crm.read", "task.status"])
+    presented = child.present("authority", ToolCall("task.status")).text
+    assert lab.own_verifier().verify(presented, ToolCall("task.status"), Call("task.status")).task == task.id
+    presented = child.present("authority", ToolCall("task.complete")).text
+    decision = lab.own_verifier().decide(presented, ToolCall("task.complete"), Call("task.complete"))
+    assert [refusal.code for refusal in decision.refusals] == ["action_not_allowed"]
+
+
+def test_an_entry_of_the_authority_is_passed_on_as_it_is_written() -> None:
+    child = WHOLE.delegate(to="a", allow=[Entry("task.complete", ())])
+    assert allowed_at(child, "authority") == ["task.complete without arguments"]
+
+
+# For a block of code
+
+
+@pytest.fixture
+def lab() -> Iterator[Authority]:
+    with Authority.temporary() as authority:
+        yield authority
+
+
+def alive(lab: Authority, child: Bundle) -> bool:
+    call = ToolCall("crm.read")
+    return lab.verifier("crm").decide(child.present("crm", call).text, call, Call("crm.read")).allowed
+
+
+def test_a_child_lives_as_long_as_its_block(lab: Authority) -> None:
+    bundle = lab.open(allow=["crm.read", "slides.write"]).bundle
+    with bundle.delegated(to="a", allow=["crm.read"], audiences=["crm"], caveats=[expires("1h")], at=lab) as child:
+        assert (child.hops, child.audiences) == (("a",), ("crm",))
+        assert alive(lab, child)
+        below = child.delegate(to="b")
+    assert not alive(lab, child)
+    assert not alive(lab, below)
+    assert alive(lab, bundle)
+
+
+def test_an_async_block_revokes_too(lab: Authority) -> None:
+    bundle = lab.open(allow=["crm.read"]).bundle
+
+    async def act() -> Bundle:
+        async with bundle.delegated(to="a", at=lab) as child:
+            assert alive(lab, child)
+        return child
+
+    assert not alive(lab, asyncio.run(act()))
+
+
+class Stopped(BaseException):
+    """What is no Exception, like a cancellation or Ctrl-C."""
+
+
+async def left_async(delegation: Delegation, act: Callable[[Bundle], None]) -> None:
+    async with delegation as child:
+        act(child)
+
+
+def left(delegation: Delegation, act: Callable[[Bundle], None]) -> None:
+    with delegation as child:
+        act(child)
+
+
+def how_it_ended(
+    delegation: Delegation, act: Callable[[Bundle], None], kind: type[BaseException], *, is_async: bool
+) -> BaseException:
+    """What came out of the block, as the code around it sees it."""
+
+    async def within() -> BaseException:
+        with pytest.raises(kind) as caught:
+            await left_async(delegation, act)
+        return caught.value
+
+    if is_async:
+        return asyncio.run(within())
+    with pytest.raises(kind) as caught:
+        left(delegation, act)
+    return caught.value
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), Stopped("now"), KeyboardInterrupt(), asyncio.CancelledError()])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_however_a_block_is_left_the_child_is_dead_and_the_error_the_same(
+    lab: Authority, error: BaseException, is_async: bool
+) -> None:
+    children: list[Bundle] = []
+
+    def act(child: Bundle) -> None:
+        children.append(child)
+        raise error
+
+    delegation = lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=lab)
+    assert how_it_ended(delegation, act, type(error), is_async=is_async) is error
+    assert not alive(lab, children[0])
+    assert not hasattr(error, "__notes__")
+
+
+def test_a_return_from_the_block_revokes(lab: Authority) -> None:
+    def act() -> Bundle:
+        with lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=lab) as child:
+            return child
+
+    assert not alive(lab, act())
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_failure_to_revoke_is_raised_after_a_clean_block(lab: Authority, is_async: bool) -> None:
+    delegation = lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=lab)
+    failed = how_it_ended(delegation, lambda _: lab.close(), StoreProblem, is_async=is_async)
+    assert "there is no store" in str(failed)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_failure_to_revoke_is_noted_on_what_left_the_block(lab: Authority, is_async: bool) -> None:
+    error, nodes = ValueError("no"), list[str]()
+
+    def act(child: Bundle) -> None:
+        nodes.append(b64u(child.node or b""))
+        lab.close()
+        raise error
+
+    delegation = lab.open(allow=["crm.read"]).bundle.delegated(to="a b", at=lab)
+    assert how_it_ended(delegation, act, ValueError, is_async=is_async) is error
+    (note,) = error.__notes__
+    assert note.startswith("a b could not be revoked (there is no store")
+    assert nodes[0] in note
+
+
+class Slow:
+    """An authority that is reached through a gate."""
+
+    def __init__(self, lab: Authority) -> None:
+        self._lab = lab
+        self.asked, self.gate = threading.Event(), threading.Event()
+        self.thread: int | None = None
+
+    def revoke(self, child: Bundle, /) -> Revoked:
+        self.thread = threading.get_ident()
+        self.asked.set()
+        self.gate.wait(10)
+        return self._lab.revoke(child)
+
+
+def test_a_cancellation_while_it_is_being_revoked_waits_until_it_is(lab: Authority) -> None:
+    slow, children = Slow(lab), list[Bundle]()
+
+    async def leave() -> None:
+        async with lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=slow) as child:
+            children.append(child)
+
+    async def act() -> bool:
+        leaving = asyncio.ensure_future(leave())
+        while not slow.asked.is_set():
+            await asyncio.sleep(0.001)
+        for _ in range(3):
+            leaving.cancel()
+            await asyncio.sleep(0.001)
+        still_there = not leaving.done()
+        slow.gate.set()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        return still_there
+
+    assert asyncio.run(act())
+    assert slow.thread != threading.get_ident()
+    assert not alive(lab, children[0])
+
+
+def test_a_cancelled_block_is_revoked_before_the_cancellation_goes_on(lab: Authority) -> None:
+    children = list[Bundle]()
+
+    async def wait() -> None:
+        async with lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=lab) as child:
+            children.append(child)
+            await asyncio.Event().wait()
+
+    async def act() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(wait(), 0.01)
+        assert not alive(lab, children[0])
+
+    asyncio.run(act())
+
+
+def test_a_delegation_is_good_for_one_block(lab: Authority) -> None:
+    delegation = lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=lab)
+    with delegation:
+        pass
+    with pytest.raises(InvalidRequest, match="delegate again"), delegation:
+        pytest.fail("it was entered")
+
+
+def test_what_has_no_node_is_not_delegated_for_a_block(lab: Authority) -> None:
+    with pytest.raises(InvalidRequest, match="no node"), Bundle([raw(b"[]")]).delegated(to="a", at=lab):
+        pytest.fail("it was entered")
+
+
+def test_a_delegation_that_cannot_be_meant_is_refused_on_entering(lab: Authority) -> None:
+    bundle = lab.open(allow=["crm.read"]).bundle
+    with pytest.raises(InvalidRequest), bundle.delegated(to="a", audiences=["slides"], at=lab):
+        pytest.fail("it was entered")
+
+
+def test_each_block_has_a_child_of_its_own(lab: Authority) -> None:
+    bundle = lab.open(allow=["crm.read"]).bundle
+    with bundle.delegated(to="a", at=lab) as one:
+        with bundle.delegated(to="a", at=lab) as other:
+            assert one.node != other.node
+        assert alive(lab, one)
+
+
+def test_tokens_of_the_authority_are_capabilities_like_any() -> None:
+    assert all(isinstance(capability, Capability) for capability in WHOLE)
+    assert Bundle.parse(WHOLE.text) == WHOLE
