@@ -82,6 +82,7 @@ _LATER = {
 
 _MEANINGS = {
     "23505": "has this already",
+    "25P02": "kept nothing of this: a part of it had failed before",
     "25006": "cannot be written: its server or database is read-only",
     "28": "lets this role not in: look at the role, its password and pg_hba.conf",
     "3D000": "is not there: create the database with createdb, then the store with capx init",

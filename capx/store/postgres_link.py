@@ -11,6 +11,7 @@ import select
 import time
 import weakref
 from collections.abc import Generator
+from itertools import zip_longest
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -243,11 +244,13 @@ def newer(address: Address, version: int) -> StoreProblem:
 
 
 def _shown(parts: dict[str, Any]) -> str:
-    user, host, port = parts.get("user"), str(parts.get("host") or ""), parts.get("port")
-    before = f"{quote(str(user), safe='')}@" if user else ""
-    database = quote(str(parts.get("dbname") or ""), safe="")
+    user, host, port, database = (str(parts.get(name) or "") for name in ("user", "host", "port", "dbname"))
+    before = f"{quote(user, safe='')}@" if user else ""
+    after = quote(database, safe="")
     if host.startswith(("/", "@")):
         # A folder of sockets cannot stand where a host stands.
-        query = urlencode({"host": host, **({"port": port} if port else {})}, safe="/")
-        return f"postgresql://{before}/{database}?{query}"
-    return f"postgresql://{before}{host}{f':{port}' if port else ''}/{database}"
+        query = urlencode({"host": host, "port": port} if port else {"host": host}, safe="/")
+        return f"postgresql://{before}/{after}?{query}"
+    pairs = zip_longest(host.split(","), port.split(","), fillvalue="")
+    hosts = ",".join([f"{name}:{number}" if number else name for name, number in pairs])
+    return f"postgresql://{before}{hosts}/{after}"

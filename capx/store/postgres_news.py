@@ -6,6 +6,7 @@ numbered without gaps, so a missing one shows. Only a primary is followed: a sta
 """
 
 import contextlib
+import os
 import select
 import socket
 import sys
@@ -20,6 +21,7 @@ from capx.store.postgres_pool import Pool
 from capx.store.postgres_rows import CHANNEL
 
 _PAGE = 20_000
+_REST = 0.005
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 _HEAD = "SELECT epoch, pos, hash, deaths, forgotten, capx.hash_at(%s) FROM capx.head()"
 
@@ -74,6 +76,7 @@ class _Stream:
         self._poll = poll
         self._link: Link | None = None
         self._ended = False
+        self._process = os.getpid()
         self._heard, self._told = socket.socketpair()
 
     def news(self, known: Callable[[], Head | None]) -> Iterator[News]:
@@ -93,6 +96,9 @@ class _Stream:
             self._told.close()
 
     def end(self) -> None:
+        if self._process != os.getpid():
+            # What is said here would be heard by the parent.
+            return
         self._ended = True
         if self._link is not None:
             self._link.abandoned = True
@@ -100,6 +106,8 @@ class _Stream:
             self._told.send(b"!")
 
     def _wait(self, link: Link) -> None:
+        # Whoever wakes followers without end, as any role may, costs them a look in so many seconds.
+        select.select([self._heard.fileno()], [], [], _REST)
         if not link.awake:
             select.select([link.fileno(), self._heard.fileno()], [], [], self._poll)
 

@@ -8,9 +8,10 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,12 @@ import pytest
 from capx.chain import root_node
 from capx.errors import StoreProblem
 from capx.liveness import StoreLiveness
-from capx.log import Place, check
+from capx.log import START, Place, check, following
+from capx.meter import Spend
 from capx.store import Store, TaskRecord, Unwritable
 from capx.store.sqlite import SQLiteStore
+from capx.store.sqlite_file import APPLICATION, migrate
+from capx.store.sqlite_schema import MIGRATIONS, VERSION
 
 NOW = 1_800_000_000
 TASK = TaskRecord("task-1", "root-1", NOW, NOW + 60, tenant="Acme", purpose=None)
@@ -38,15 +42,9 @@ def store(path: Path) -> Iterator[SQLiteStore]:
     made.close()
 
 
-def note(store: Store, body: bytes = b"{}", *, durable: bool = True) -> int:
-    with store.write(durable=durable) as transaction:
-        return transaction.append("noted", body, at=NOW).position
-
-
-def burn_and_note(store: Store) -> None:
+def note(store: Store, body: bytes = b"{}") -> int:
     with store.write() as transaction:
-        transaction.burn(b"a" * 16, until=NOW, now=NOW)
-        transaction.append("noted", b"{}", at=NOW)
+        return transaction.append("noted", body, at=NOW).position
 
 
 def in_a_child(holds: Callable[[], bool]) -> bool:
@@ -77,6 +75,11 @@ def verified(store: Store) -> Place:
         return check(reading.events(), head=reading.head().place)
 
 
+def dump(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return [*connection.iterdump(), str(connection.execute("PRAGMA user_version").fetchone())]
+
+
 def tamper(path: Path, statement: str) -> None:
     connection = sqlite3.connect(path)
     connection.execute(statement)
@@ -91,13 +94,6 @@ def test_a_new_store_is_for_its_owner_alone(store: SQLiteStore, path: Path) -> N
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
 
 
-def test_a_store_is_never_made_over_another(store: SQLiteStore, path: Path) -> None:
-    note(store)
-    with pytest.raises(StoreProblem, match="already"):
-        SQLiteStore.create(path)
-    assert verified(store).position == 1
-
-
 def test_a_creation_that_was_cut_short_can_be_made_again(path: Path) -> None:
     path.touch(0o600)
     with pytest.raises(StoreProblem, match="not a capx store"):
@@ -105,17 +101,70 @@ def test_a_creation_that_was_cut_short_can_be_made_again(path: Path) -> None:
     SQLiteStore.create(path).close()
 
 
-def test_no_store_says_how_to_create_one(path: Path) -> None:
-    with pytest.raises(StoreProblem, match="capx init"):
-        SQLiteStore(path)
-    assert not path.exists()
-
-
 def test_a_newer_version_is_refused(store: SQLiteStore, path: Path) -> None:
     store.close()
-    tamper(path, "PRAGMA user_version = 2")
-    with pytest.raises(StoreProblem, match="newer capx"):
-        SQLiteStore(path)
+    tamper(path, f"PRAGMA user_version = {VERSION + 1}")
+    for opened in (SQLiteStore, migrate):
+        with pytest.raises(StoreProblem, match="newer capx"):
+            opened(path)
+
+
+@pytest.fixture
+def old(path: Path) -> Path:
+    """A store as the first version of capx wrote it, with something of each kind in it."""
+    path.touch(0o600)
+    event = following(START, at=NOW, kind="noted", body=b'{"task":"task-1"}')
+    decided = following(Place(1, event.hash), at=NOW, kind="decision", body=b'{"id":"dec-1","task":"task-1"}')
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(MIGRATIONS[0])
+        connection.execute("INSERT INTO head VALUES (1, 'origin', 2, ?, 1)", (decided.hash,))
+        for one in (event, decided):
+            row = (one.position, one.at, one.kind, one.body.decode(), one.hash)
+            connection.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?)", row)
+        node = root_node("root-1")
+        task = ("task-1", "root-1", NOW, NOW + 60, "Acme", None, "active", None, None, node)
+        connection.execute("INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", task)
+        connection.execute("INSERT INTO deaths VALUES (1, ?, 'revoked', ?, 1)", (node, NOW))
+        connection.execute(f"PRAGMA application_id = {APPLICATION}")
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
+    return path
+
+
+def test_an_older_store_is_refused_and_says_how_to_migrate_it(old: Path) -> None:
+    for opened in (SQLiteStore, SQLiteStore.create):
+        with pytest.raises(StoreProblem, match=r"capx store migrate|already"):
+            opened(old)
+
+
+def test_a_store_of_the_first_version_is_migrated_with_all_it_holds(old: Path) -> None:
+    assert migrate(old) == (1, VERSION)
+    assert migrate(old) == (VERSION, VERSION)
+    store = SQLiteStore(old)
+    assert verified(store).position == 2
+    with store.read() as reading:
+        assert (reading.head().epoch, reading.head().deaths, reading.head().forgotten) == ("origin.0", 1, 0)
+        assert reading.task("task-1") == TASK
+        assert [death.key for death in reading.deaths()] == [root_node("root-1")]
+        assert [event.position for event in reading.events(task="task-1")] == [1, 2]
+        assert [event.position for event in reading.events(kind="noted")] == [1]
+        assert reading.decision("dec-1") is not None
+        assert [task.id for task in reading.overdue(NOW + 60, 5)] == ["task-1"]
+    assert note(store) == 3
+    with store.write() as transaction:
+        assert transaction.count_revocation("task-1") == 1
+    assert store.spend([Spend("a", "calls", Decimal(1), Decimal(1))], now=NOW).exhausted == ()
+    store.sighted("f", 1, now=NOW)
+    store.close()
+
+
+def test_a_migration_that_fails_changes_nothing(old: Path) -> None:
+    tamper(old, "CREATE TABLE sightings (x)")
+    before = dump(old)
+    with pytest.raises(StoreProblem):
+        migrate(old)
+    assert dump(old) == before
 
 
 def test_another_programs_database_is_refused_and_not_touched(path: Path) -> None:
@@ -134,120 +183,9 @@ def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
             opened(path)
 
 
-def test_a_block_that_raises_leaves_nothing(store: SQLiteStore) -> None:
-    def interrupted() -> None:
-        with store.write() as transaction:
-            event = transaction.append("noted", b"{}", at=NOW)
-            transaction.open_task(TASK)
-            transaction.kill("task-1", "task_completed", at=NOW, position=event.position)
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        interrupted()
-    with store.read() as reading:
-        assert (reading.head().position, reading.head().deaths) == (0, 0)
-        assert (list(reading.events()), reading.tasks(), list(reading.deaths())) == ([], [], [])
-
-
-def test_a_reader_sees_one_instant(store: SQLiteStore) -> None:
-    note(store)
-    with store.read() as reading:
-        assert reading.head().position == 1
-        note(store)
-        assert reading.head().position == 1
-        assert len(list(reading.events())) == 1
-    assert verified(store).position == 2
-
-
-def test_a_reader_that_stops_half_way_holds_nothing_up(store: SQLiteStore) -> None:
-    for _ in range(3):
-        note(store)
-    with store.read() as reading:
-        next(reading.events())
-    assert note(store) == 4
-    assert verified(store).position == 4
-
-
-def test_events_come_by_position_and_limit(store: SQLiteStore) -> None:
-    with store.write() as transaction:
-        for _ in range(2_500):
-            transaction.append("noted", b"{}", at=NOW)
-    with store.read() as reading:
-        assert [event.position for event in reading.events(after=10, limit=3)] == [11, 12, 13]
-        assert len(list(reading.events(after=1, limit=2_000))) == 2_000
-        assert list(reading.events(limit=0)) == []
-    assert verified(store).position == 2_500
-
-
-def test_a_task_ends_once(store: SQLiteStore) -> None:
-    with store.write() as transaction:
-        transaction.open_task(TASK)
-        transaction.end_task("task-1", "completed", at=NOW + 1, position=7)
-        transaction.end_task("task-1", "withdrawn", at=NOW + 2, position=8)
-        task = transaction.task("task-1")
-        assert task == transaction.rooted(root_node("root-1"))
-        assert transaction.task("task-2") is None
-    assert task is not None
-    assert (task.state, task.ended, task.position) == ("completed", NOW + 1, 7)
-    assert (task.tenant, task.purpose) == ("Acme", None)
-
-
-def test_a_task_is_opened_once(store: SQLiteStore) -> None:
-    with store.write() as transaction:
-        transaction.open_task(TASK)
-    with pytest.raises(StoreProblem), store.write() as transaction:
-        transaction.open_task(TASK)
-
-
-def test_a_key_dies_once_and_deaths_are_numbered_without_gaps(store: SQLiteStore) -> None:
-    keys: list[bytes | str] = [b"n" * 16, "task-1", b"n" * 16, "n" * 16]
-    with store.write() as transaction:
-        deaths = [transaction.kill(key, "revoked", at=NOW + i, position=i) for i, key in enumerate(keys)]
-    assert [death.seq for death in deaths] == [1, 2, 1, 3]
-    assert deaths[2] == deaths[0]
-    with store.read() as reading:
-        assert [death.key for death in reading.deaths()] == [b"n" * 16, "task-1", "n" * 16]
-        assert [death.seq for death in reading.deaths(after=1)] == [2, 3]
-        assert reading.head().deaths == 3
-
-
-def test_decisions_are_events_found_by_their_id(store: SQLiteStore) -> None:
-    with store.write(durable=False) as transaction:
-        transaction.append("noted", b'{"id":"dec-1"}', at=NOW)
-        recorded = transaction.append("decision", b'{"id":"dec-1","outcome":"denied"}', at=NOW)
-    with store.read() as reading:
-        assert reading.decision("dec-1") == recorded
-        assert reading.decision("dec-2") is None
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "DELETE FROM events WHERE position = 2",
-        "UPDATE events SET body = '{\"x\":1}' WHERE position = 2",
-        "UPDATE events SET at = at + 1 WHERE position = 2",
-        "UPDATE events SET position = 99 WHERE position = 2",
-    ],
-)
-def test_an_event_edited_or_taken_out_of_the_file_is_found(store: SQLiteStore, path: Path, statement: str) -> None:
-    for _ in range(4):
-        note(store)
-    tamper(path, statement)
-    with pytest.raises(StoreProblem, match="broken at position 2"):
-        verified(store)
-
-
-@pytest.mark.parametrize("table", ["head", "events", "forgotten"])
-def test_a_table_that_is_gone_is_a_problem_of_the_store(store: SQLiteStore, path: Path, table: str) -> None:
-    note(store)
-    tamper(path, f"DROP TABLE {table}")
-    with pytest.raises(StoreProblem):
-        burn_and_note(store)
-
-
 def test_a_damaged_file_is_a_problem_of_the_store(store: SQLiteStore, path: Path) -> None:
     for _ in range(200):
-        note(store, b'{"x":"%s"}' % (b"x" * 200), durable=False)
+        note(store, b'{"x":"%s"}' % (b"x" * 200))
     store.close()
     size = path.stat().st_size
     with path.open("r+b") as file:
@@ -255,12 +193,6 @@ def test_a_damaged_file_is_a_problem_of_the_store(store: SQLiteStore, path: Path
         file.write(os.urandom(size - 4096))
     with pytest.raises(StoreProblem, match="damaged"):
         verified(SQLiteStore(path))
-
-
-def test_a_closed_store_says_so(store: SQLiteStore) -> None:
-    store.close()
-    with pytest.raises(StoreProblem, match="closed"):
-        note(store)
 
 
 def test_nothing_is_written_to_a_file_that_is_no_longer_there(store: SQLiteStore, path: Path) -> None:
@@ -301,23 +233,12 @@ def test_a_full_disk_leaves_nothing_half_done_and_is_survived(store: SQLiteStore
     assert verified(store).position == 2
 
 
-def test_threads_write_without_gaps(store: SQLiteStore) -> None:
-    def write() -> None:
-        for _ in range(25):
-            note(store, durable=False)
-
-    threads = [threading.Thread(target=write) for _ in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert verified(store).position == 400
-
-
 WRITER = f"""
 import sys
 from pathlib import Path
 from capx.store.sqlite import SQLiteStore
+from capx.store.sqlite_file import APPLICATION, migrate
+from capx.store.sqlite_schema import MIGRATIONS, VERSION
 store = SQLiteStore(Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()
@@ -381,13 +302,6 @@ def test_no_connection_is_open_across_a_fork(store: SQLiteStore, path: Path) -> 
     assert any("capx.db" in name for name in open_files())
     assert in_a_child(lambda: not any("capx.db" in name for name in open_files()))
     liveness.close()
-
-
-def test_a_forked_child_uses_connections_of_its_own(store: SQLiteStore) -> None:
-    note(store)
-    assert in_a_child(lambda: note(store) == 2)
-    assert note(store) == 3
-    assert verified(store).position == 3
 
 
 @pytest.mark.parametrize("mode", [0o666, 0o640, 0o604])

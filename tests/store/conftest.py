@@ -1,0 +1,90 @@
+"""Both kinds of store, each in a real file or a real database of its own."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from capx.store import Store
+from capx.store.opening import create_store, is_postgres, open_store
+from tests.postgres import postgres_database, postgres_server, postgres_url, shared_server
+
+KINDS = ("sqlite", "postgres")
+
+
+class Places:
+    """Places for stores of one kind."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self.kind = kind
+        self._folder = folder
+        self._opened: list[Store] = []
+        self._databases: list[str] = []
+
+    def empty(self) -> str:
+        """A place where a store can be made."""
+        if self.kind == "sqlite":
+            return str(self._folder / f"{len(list(self._folder.iterdir()))}.db")
+        self._databases.append(shared_server().database())
+        return shared_server().url(self._databases[-1])
+
+    def create(self) -> Store:
+        """A new store."""
+        return self._keep(create_store(self.empty()))
+
+    def again(self, store: Store) -> Store:
+        """The same store, opened once more."""
+        return self._keep(open_store(store.place))
+
+    def tamper(self, store: Store, statement: str) -> None:
+        """Change tables behind the store's back."""
+        if not is_postgres(store.place):
+            with closing(sqlite3.connect(store.place)) as file, file:
+                file.execute(statement)
+            return
+        database = store.place.rpartition("/capx_")[2].partition("?")[0]
+        with shared_server().admin(f"capx_{database}") as connection:
+            connection.execute("SET search_path = capx")
+            connection.execute(statement.encode())
+
+    def end(self) -> None:
+        for store in self._opened:
+            store.close()
+        for database in self._databases:
+            shared_server().drop(database)
+
+    def _keep(self, store: Store) -> Store:
+        self._opened.append(store)
+        return store
+
+
+@pytest.fixture(params=KINDS)
+def places(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Places]:
+    """Places of one kind, and then of the other."""
+    made = Places(request.param, tmp_path)
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def store(places: Places) -> Store:
+    """A new store of one kind, and then of the other."""
+    return places.create()
+
+
+@pytest.fixture
+def of_kind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Store]]:
+    """What makes a new store of the named kind."""
+    with ExitStack() as stack:
+
+        def make(kind: str) -> Store:
+            made = Places(kind, tmp_path_factory.mktemp(kind))
+            stack.callback(made.end)
+            return made.create()
+
+        yield make
+
+
+__all__ = ["postgres_database", "postgres_server", "postgres_url"]  # fixtures for the whole folder

@@ -1,0 +1,644 @@
+"""What every kind of store must do: SQLite and PostgreSQL, each a real one."""
+
+import os
+import threading
+from collections.abc import Callable
+from decimal import Decimal
+
+import pytest
+from msgspec import structs
+
+from capx.chain import root_node
+from capx.death import Key, of_instant, of_kid
+from capx.errors import StoreProblem
+from capx.liveness import StoreLiveness, View
+from capx.log import GENESIS, Place, check
+from capx.meter import Spend, Tally
+from capx.store import (
+    Burn,
+    Counter,
+    Head,
+    Pruned,
+    Record,
+    Sighting,
+    Store,
+    TaskRecord,
+    Unwritable,
+    new_epoch,
+    origin_of,
+)
+from capx.store.opening import create_store, open_store
+from tests.store.conftest import KINDS, Places
+
+NOW = 1_800_000_000
+TASK = TaskRecord("task-1", "root-1", NOW, NOW + 60, tenant="Acme", purpose=None)
+
+
+def note(store: Store, body: bytes = b"{}") -> int:
+    with store.write() as transaction:
+        return transaction.append("noted", body, at=NOW).position
+
+
+def kill(store: Store, *keys: Key, at: int = NOW) -> None:
+    with store.write() as transaction:
+        event = transaction.append("revoked", b"{}", at=at)
+        for key in keys:
+            transaction.kill(key, "revoked", at=at, position=event.position)
+
+
+def head_of(store: Store) -> Head:
+    with store.read() as reading:
+        return reading.head()
+
+
+def verified(store: Store) -> Place:
+    with store.read() as reading:
+        return check(reading.events(), head=reading.head().place)
+
+
+def decision(id_: str, more: bytes = b"") -> Record:
+    return Record(id_, NOW, b'{"id":"%s","audience":"crm"%s}' % (id_.encode(), more))
+
+
+def spend(counter: str, cost: str, limit: str, unit: str = "calls") -> Spend:
+    return Spend(counter, unit, Decimal(cost), Decimal(limit))
+
+
+def test_a_new_store_stands_at_the_beginning_of_an_epoch_of_its_own(places: Places) -> None:
+    first, second = head_of(places.create()), head_of(places.create())
+    assert (first.position, first.hash, first.deaths, first.forgotten) == (0, GENESIS, 0, 0)
+    assert origin_of(first.epoch) != origin_of(second.epoch)
+    assert first.epoch == new_epoch(origin_of(first.epoch), int(first.epoch.partition(".")[2]))
+
+
+def test_a_store_is_opened_again_by_its_place(store: Store, places: Places) -> None:
+    note(store)
+    assert head_of(places.again(store)) == head_of(store)
+    assert store.place in repr(store)
+
+
+def test_a_store_is_never_made_over_another(store: Store) -> None:
+    note(store)
+    with pytest.raises(StoreProblem, match="already"):
+        create_store(store.place)
+    assert verified(store).position == 1
+
+
+def test_no_store_says_how_to_create_one(places: Places) -> None:
+    with pytest.raises(StoreProblem, match="capx init"):
+        open_store(places.empty())
+
+
+def test_a_closed_store_says_so(store: Store) -> None:
+    store.close()
+    with pytest.raises(StoreProblem, match="closed"):
+        note(store)
+
+
+def test_a_block_that_raises_leaves_nothing(store: Store) -> None:
+    def interrupted() -> None:
+        with store.write() as transaction:
+            event = transaction.append("noted", b"{}", at=NOW)
+            transaction.open_task(TASK)
+            transaction.kill("task-1", "task_completed", at=NOW, position=event.position)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        interrupted()
+    with store.read() as reading:
+        assert (reading.head().position, reading.head().deaths) == (0, 0)
+        assert (list(reading.events()), reading.tasks(), list(reading.deaths())) == ([], [], [])
+    assert note(store) == 1
+
+
+def test_a_reader_sees_one_instant(store: Store) -> None:
+    note(store)
+    with store.read() as reading:
+        assert reading.head().position == 1
+        kill(store, "task-1")
+        assert reading.head().position == 1
+        assert (len(list(reading.events())), list(reading.deaths())) == (1, [])
+    assert verified(store).position == 2
+
+
+def test_a_writer_sees_what_it_wrote(store: Store) -> None:
+    with store.write() as transaction:
+        event = transaction.append("noted", b"{}", at=NOW)
+        transaction.open_task(TASK)
+        transaction.kill("task-1", "task_completed", at=NOW, position=1)
+        assert transaction.head().place == Place(1, event.hash)
+        assert transaction.head().deaths == 1
+        assert list(transaction.events()) == [event]
+        assert transaction.death("task-1") is not None
+        assert transaction.task("task-1") == TASK
+
+
+def test_a_reader_that_stops_half_way_holds_nothing_up(store: Store) -> None:
+    for _ in range(3):
+        note(store)
+    with store.read() as reading:
+        next(reading.events())
+    assert note(store) == 4
+    assert verified(store).position == 4
+
+
+def test_threads_write_without_gaps(store: Store) -> None:
+    def write() -> None:
+        for _ in range(10):
+            note(store)
+
+    threads = [threading.Thread(target=write) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert verified(store).position == 120
+
+
+def test_a_forked_child_uses_connections_of_its_own(store: Store) -> None:
+    note(store)
+    source = store.source()
+    known = source.news(None).head
+    child = os.fork()
+    if child == 0:
+        verdict = 1
+        try:
+            verdict = 0 if note(store) == 2 and source.news(known).head.position == 2 else 1
+        finally:
+            os._exit(verdict)
+    assert os.waitpid(child, 0)[1] == 0
+    assert note(store) == 3
+    assert source.news(known).head.position == 3
+    assert verified(store).position == 3
+    source.close()
+
+
+@pytest.mark.parametrize(
+    "body", [b"{}", b'{ "a" :\t1.50 }', '{"name":"Zoë 🜂"}'.encode(), b'{"x":"\\u0000","\\u0000":"\\\\u0000"}']
+)
+def test_a_body_is_kept_byte_by_byte(store: Store, body: bytes) -> None:
+    note(store, body)
+    store.record([Record("dec-1", NOW, b'{"id":"dec-1","given":' + body + b"}")])
+    with store.read() as reading:
+        noted, recorded = reading.events()
+    assert noted.body == body
+    assert recorded.body == b'{"id":"dec-1","given":' + body + b"}"
+    assert verified(store).position == 2
+
+
+def test_events_come_by_position_and_limit(store: Store) -> None:
+    with store.write() as transaction:
+        for _ in range(2_500):
+            transaction.append("noted", b"{}", at=NOW)
+    with store.read() as reading:
+        assert [event.position for event in reading.events(after=10, limit=3)] == [11, 12, 13]
+        assert len(list(reading.events(after=1, limit=2_000))) == 2_000
+        assert list(reading.events(limit=0)) == []
+        assert list(reading.events(after=2_500)) == []
+    assert verified(store).position == 2_500
+
+
+def test_events_come_by_task_and_kind(store: Store) -> None:
+    bodies = [b'{"task":"a"}', b'{"task":"b"}', b'{"task":null}', b'{"task":7}', b'{"of":{"task":"a"}}']
+    with store.write() as transaction:
+        for body in bodies:
+            transaction.append("opened", body, at=NOW)
+            transaction.append("closed", body, at=NOW)
+    store.record([decision("dec-1", b',"task":"a"'), decision("dec-2", b',"task":"b"')])
+    with store.read() as reading:
+
+        def found(task: str | None = None, kind: str | None = None) -> list[int]:
+            return [event.position for event in reading.events(task=task, kind=kind)]
+
+        assert found(task="a") == [1, 2, 11]
+        assert found(task="c") == []
+        assert found(kind="opened") == [1, 3, 5, 7, 9]
+        assert found(kind="decision") == [11, 12]
+        assert found(task="b", kind="closed") == [4]
+        assert found(task="b", kind="decision") == [12]
+        assert [event.position for event in reading.events(kind="closed", after=4, limit=2)] == [6, 8]
+
+
+@pytest.mark.parametrize("body", [b'{"x":', b"never JSON", b'{"id":"dec-1"}}'])
+def test_what_is_no_json_can_never_be_written(store: Store, body: bytes) -> None:
+    with pytest.raises(Unwritable), store.write() as transaction:
+        transaction.append("decision", body, at=NOW)
+    with pytest.raises(Unwritable):
+        store.record([decision("dec-0"), Record("dec-1", NOW, body)])
+    assert note(store) == 1
+
+
+def test_nesting_without_end_can_never_be_written(store: Store) -> None:
+    body = b'{"id":"dec-1","x":%s%s}' % (b"[" * 100_000, b"]" * 100_000)
+    with pytest.raises(Unwritable), store.write() as transaction:
+        transaction.append("decision", body, at=NOW)
+    with pytest.raises(Unwritable):
+        store.record([Record("dec-1", NOW, body)])
+    assert note(store) == 1
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM events WHERE position = 2",
+        "UPDATE events SET body = '{\"x\":1}' WHERE position = 2",
+        "UPDATE events SET at = at + 1 WHERE position = 2",
+        "UPDATE events SET position = 99 WHERE position = 2",
+    ],
+)
+def test_an_event_edited_or_taken_out_is_found(store: Store, places: Places, statement: str) -> None:
+    for _ in range(4):
+        note(store)
+    places.tamper(store, statement)
+    with pytest.raises(StoreProblem, match="broken at position 2"):
+        verified(store)
+
+
+def test_decisions_are_events_found_by_their_id(store: Store) -> None:
+    with store.write() as transaction:
+        transaction.append("noted", b'{"id":"dec-1"}', at=NOW)
+        recorded = transaction.append("decision", b'{"id":"dec-1","outcome":"denied"}', at=NOW)
+    with store.read() as reading:
+        assert reading.decision("dec-1") == recorded
+        assert reading.decision("dec-2") is None
+
+
+def test_a_decision_is_recorded_once_in_the_order_it_came(store: Store) -> None:
+    note(store)
+    store.record([decision("dec-2"), decision("dec-1"), decision("dec-2")])
+    store.record([decision("dec-1"), decision("dec-3")])
+    store.record([])
+    with store.read() as reading:
+        bodies = [event.read(dict[str, str])["id"] for event in reading.events(kind="decision")]
+        assert bodies == ["dec-2", "dec-1", "dec-3"]
+        assert [event.at for event in reading.events(kind="decision")] == [NOW] * 3
+    assert verified(store).position == 4
+    assert note(store) == 5
+
+
+def test_a_task_ends_once(store: Store) -> None:
+    with store.write() as transaction:
+        transaction.open_task(TASK)
+        transaction.end_task("task-1", "completed", at=NOW + 1, position=7)
+        transaction.end_task("task-1", "withdrawn", at=NOW + 2, position=8)
+        task = transaction.task("task-1")
+        assert task == transaction.rooted(root_node("root-1"))
+        assert transaction.task("task-2") is None
+        assert transaction.rooted(root_node("root-2")) is None
+    assert task == structs.replace(TASK, state="completed", ended=NOW + 1, position=7)
+
+
+def test_a_task_is_opened_once(store: Store) -> None:
+    with store.write() as transaction:
+        transaction.open_task(TASK)
+    with pytest.raises(StoreProblem), store.write() as transaction:
+        transaction.open_task(TASK)
+
+
+def test_tasks_come_in_the_order_in_which_they_were_opened(store: Store) -> None:
+    ids = ["z", "a", "m"]
+    for id_ in ids:
+        with store.write() as transaction:
+            transaction.open_task(TaskRecord(id_, f"root-{id_}", NOW, NOW))
+    with store.write() as transaction:
+        transaction.end_task("z", "completed", at=NOW, position=1)
+        assert [task.id for task in transaction.tasks()] == ids
+
+
+def test_tasks_whose_time_ran_out_are_found_the_longest_overdue_first(store: Store) -> None:
+    with store.write() as transaction:
+        for id_, expires in (("a", NOW), ("b", NOW - 2), ("c", NOW + 1), ("d", NOW - 1)):
+            transaction.open_task(TaskRecord(id_, f"root-{id_}", NOW - 9, expires))
+        transaction.end_task("d", "completed", at=NOW, position=1)
+        assert [task.id for task in transaction.overdue(NOW, 10)] == ["b", "a"]
+        assert [task.id for task in transaction.overdue(NOW, 1)] == ["b"]
+        assert transaction.overdue(NOW - 3, 10) == []
+
+
+def test_revocations_are_counted_for_each_task(store: Store) -> None:
+    with store.write() as transaction:
+        transaction.open_task(TASK)
+        assert [transaction.count_revocation("task-1") for _ in range(3)] == [1, 2, 3]
+        assert transaction.count_revocation("task-2") == 0
+
+
+def test_a_key_dies_once_and_deaths_are_numbered_without_gaps(store: Store) -> None:
+    keys: list[Key] = [b"n" * 16, "task-1", b"n" * 16, "n" * 16]
+    with store.write() as transaction:
+        deaths = [transaction.kill(key, "revoked", at=NOW + i, position=i) for i, key in enumerate(keys)]
+    assert [death.seq for death in deaths] == [1, 2, 1, 3]
+    assert deaths[2] == deaths[0]
+    with store.read() as reading:
+        assert [death.key for death in reading.deaths()] == [b"n" * 16, "task-1", "n" * 16]
+        assert [death.seq for death in reading.deaths(after=1)] == [2, 3]
+        assert reading.head().deaths == 3
+        assert reading.death("task-1") == deaths[1]
+        assert reading.death(b"task-1") is None
+
+
+def test_many_deaths_come_in_order(store: Store) -> None:
+    kill(store, *[number.to_bytes(16, "big") for number in range(2_500)])
+    with store.read() as reading:
+        assert [death.seq for death in reading.deaths()] == list(range(1, 2_501))
+    news = store.source().news(None)
+    assert list(news.deaths) == [number.to_bytes(16, "big") for number in range(2_500)]
+
+
+def test_deaths_are_forgotten_from_the_first_on_without_gaps(store: Store) -> None:
+    for at, key in ((NOW, "a"), (NOW + 5, "b"), (NOW + 1, "c"), (NOW + 9, "d")):
+        kill(store, key, at=at)
+    with store.write() as transaction:
+        # "c" happened long ago too, but after "b", which is kept.
+        assert transaction.forget(NOW + 3) == Pruned(1, 0, 0)
+        assert transaction.head().forgotten == 1
+        assert [death.key for death in transaction.deaths()] == ["b", "c", "d"]
+        assert transaction.forget(NOW + 3) == Pruned(0, 0, 0)
+    assert (head_of(store).deaths, head_of(store).forgotten) == (4, 1)
+    with store.write() as transaction:
+        assert transaction.forget(NOW + 99).deaths == 3
+        assert list(transaction.deaths()) == []
+        assert transaction.kill("e", "revoked", at=NOW, position=9).seq == 5
+
+
+def test_the_death_of_a_root_key_is_never_forgotten(store: Store) -> None:
+    kill(store, "a", of_kid("k1"), b"kid:56789abcdefg", of_instant(NOW), of_kid("k2"), at=NOW)
+    kill(store, "z", at=NOW + 9)
+    with store.write() as transaction:
+        assert transaction.forget(NOW + 1).deaths == 5
+        assert transaction.forget(NOW + 1).deaths == 0
+        assert [(death.seq, death.key) for death in transaction.deaths()] == [(2, "kid:k1"), (5, "kid:k2"), (6, "z")]
+        assert transaction.kill(of_kid("k1"), "revoked", at=NOW, position=9).seq == 2
+
+
+def test_counters_and_sightings_are_forgotten_by_when_they_were_last_used(store: Store) -> None:
+    store.spend([spend("old", "1", "5")], now=NOW)
+    store.spend([spend("new", "1", "5")], now=NOW)
+    store.spend([spend("new", "1", "5")], now=NOW + 9)
+    store.sighted("old", 1, now=NOW)
+    store.sighted("new", 1, now=NOW + 9)
+    with store.write() as transaction:
+        assert transaction.forget(NOW + 5) == Pruned(0, 1, 1)
+        assert [counter.counter for counter in transaction.counters()] == ["new"]
+        assert [sighting.follower for sighting in transaction.sightings()] == ["new"]
+
+
+def test_amounts_are_exact(store: Store) -> None:
+    for total in ("0.1", "0.2", "0.3"):
+        assert store.spend([spend("a", "0.1", "0.3")], now=NOW) == Tally((Decimal(total),))
+    assert store.spend([spend("a", "0.000000000000000001", "0.3")], now=NOW).exhausted == (0,)
+    large = "9007199254740993.000000000001"
+    assert store.spend([spend("b", large, large)], now=NOW) == Tally((Decimal(large),))
+    assert store.spent([("b", "calls"), ("a", "calls")]) == (Decimal(large), Decimal("0.3"))
+
+
+def test_all_is_spent_or_nothing_and_told_in_the_order_in_which_it_was_asked(store: Store) -> None:
+    first = [spend("b", "2", "3"), spend("a", "1", "1"), spend("a", "5", "9", unit="euro")]
+    assert store.spend(first, now=NOW) == Tally((Decimal(2), Decimal(1), Decimal(5)))
+    tally = store.spend([*first, spend("c", "1", "1")], now=NOW)
+    assert tally == Tally((Decimal(2), Decimal(1), Decimal(5), Decimal(0)), (0, 1, 2))
+    assert store.spent([("c", "calls"), ("a", "euro"), ("a", "calls"), ("b", "calls")]) == tuple(
+        map(Decimal, (0, 5, 1, 2))
+    )
+    with store.read() as reading:
+        assert [(held.counter, held.unit) for held in reading.counters()] == [
+            ("a", "calls"),
+            ("a", "euro"),
+            ("b", "calls"),
+        ]
+
+
+def test_only_what_had_no_room_is_named(store: Store) -> None:
+    store.spend([spend("b", "1", "1")], now=NOW)
+    tally = store.spend([spend("c", "1", "1"), spend("b", "1", "1"), spend("a", "1", "1")], now=NOW)
+    assert tally == Tally((Decimal(0), Decimal(1), Decimal(0)), (1,))
+
+
+def test_counters_tell_what_was_spent_and_when(store: Store) -> None:
+    store.spend([spend("b", "1.50", "5"), spend("a", "2", "5")], now=NOW + 5)
+    store.spend([spend("b", "1", "5")], now=NOW)
+    with store.read() as reading:
+        held = [Counter("a", "calls", Decimal(2), NOW + 5), Counter("b", "calls", Decimal("2.5"), NOW + 5)]
+        assert reading.counters() == held
+        assert reading.counters(["b", "b", "z"]) == held[1:]
+        assert reading.counters([]) == []
+
+
+def test_nothing_can_be_spent_from_a_limit_of_nothing(store: Store) -> None:
+    assert store.spend([spend("a", "1", "0")], now=NOW) == Tally((Decimal(0),), (0,))
+    assert store.spend([], now=NOW) == Tally(())
+    assert store.spent([]) == ()
+
+
+def test_a_presentation_is_new_once(store: Store, places: Places) -> None:
+    assert store.burn(b"a" * 16, until=NOW + 60, now=NOW) == Burn(True)
+    assert store.burn(b"a" * 16, until=NOW + 60, now=NOW + 1) == Burn(False)
+    assert places.again(store).burn(b"a" * 16, until=NOW + 60, now=NOW + 2) == Burn(False)
+    assert store.burn(b"b" * 16, until=NOW + 60, now=NOW) == Burn(True)
+
+
+def test_what_was_forgotten_counts_as_burnt(store: Store) -> None:
+    store.burn(b"a" * 16, until=NOW + 60, now=NOW)
+    # Far enough on for its window to be forgotten.
+    assert store.burn(b"b" * 16, until=NOW + 200, now=NOW + 140).new
+    assert not store.burn(b"a" * 16, until=NOW + 60, now=NOW + 140).new
+    assert not store.burn(b"c" * 16, until=NOW + 139, now=NOW + 140).new
+    assert store.burn(b"d" * 16, until=NOW + 140, now=NOW + 140).new
+
+
+def test_a_clock_that_was_ahead_costs_a_window_and_no_presentation_passes_twice(store: Store) -> None:
+    assert store.burn(b"a" * 16, until=NOW + 60, now=NOW).new
+    assert store.burn(b"z" * 16, until=NOW + 4_000, now=NOW + 3_600).new
+    assert not store.burn(b"a" * 16, until=NOW + 60, now=NOW + 1).new
+    assert not store.burn(b"b" * 16, until=NOW + 61, now=NOW + 1).new
+    later = NOW + 70
+    assert store.burn(b"c" * 16, until=later + 60, now=later).new
+    assert not store.burn(b"c" * 16, until=later + 60, now=later).new
+
+
+def test_a_store_says_whether_it_remembers(store: Store) -> None:
+    store.burn(b"a" * 16, until=NOW + 60, now=NOW)
+    assert store.burn(b"b" * 16, until=NOW + 60, now=NOW, remembered=(b"a" * 16, NOW + 60)) == Burn(True, True)
+    assert store.burn(b"c" * 16, until=NOW + 60, now=NOW, remembered=(b"x" * 16, NOW + 60)) == Burn(True, False)
+    assert store.burn(b"c" * 16, until=NOW + 60, now=NOW, remembered=(b"x" * 16, NOW + 60)) == Burn(False, False)
+    # Nobody can remember what may be forgotten.
+    late = NOW + 200
+    assert store.burn(b"d" * 16, until=late + 60, now=late, remembered=(b"x" * 16, NOW + 60)) == Burn(True, True)
+
+
+def test_the_last_sighting_of_a_follower_is_kept(store: Store) -> None:
+    store.sighted("b", 1, now=NOW)
+    store.sighted("a", 5, now=NOW)
+    store.sighted("b", 3, now=NOW + 2)
+    with store.read() as reading:
+        assert reading.sightings() == [Sighting("a", 5, NOW), Sighting("b", 3, NOW + 2)]
+
+
+def test_news_are_what_is_not_known(store: Store) -> None:
+    kill(store, "a", b"b" * 16)
+    source = store.source()
+    first = source.news(None)
+    assert (first.anew, first.lasting, list(first.deaths)) == (True, 0, ["a", b"b" * 16])
+    assert first.head == head_of(store)
+    assert first.deaths["a"] == "revoked"
+    again = source.news(first.head)
+    assert (again.head, again.deaths, again.anew) == (first.head, {}, False)
+    note(store)
+    kill(store, "c")
+    later = source.news(again.head)
+    assert (later.head.position, list(later.deaths), later.anew) == (3, ["c"], False)
+    source.close()
+    assert list(source.news(None).deaths) == ["a", b"b" * 16, "c"]
+    source.close()
+
+
+def test_news_after_forgetting_keep_what_lasts(store: Store) -> None:
+    kill(store, of_kid("k1"), "a", at=NOW)
+    kill(store, "b", at=NOW + 9)
+    source = store.source()
+    known = source.news(None).head
+    with store.write() as transaction:
+        transaction.forget(NOW + 5)
+    view, follower = View(), View()
+    view.learn(source.news(None))
+    assert list(view.deaths) == ["kid:k1", "b"]
+    assert source.news(None).lasting == 1
+    # Who knew all that is forgotten goes on; who had not seen it begins anew.
+    assert not source.news(known).anew
+    follower.learn(source.news(structs.replace(known, position=0, deaths=1)))
+    assert follower.deaths == view.deaths
+    source.close()
+
+
+def test_a_store_that_went_back_is_refused(store: Store) -> None:
+    kill(store, "a")
+    known = head_of(store)
+    source = store.source()
+    for ahead in (
+        structs.replace(known, position=known.position + 1),
+        structs.replace(known, deaths=known.deaths + 1),
+        structs.replace(known, forgotten=known.forgotten + 1),
+    ):
+        with pytest.raises(StoreProblem, match="went back"):
+            source.news(ahead)
+    source.close()
+
+
+def test_another_history_is_refused(store: Store) -> None:
+    kill(store, "a")
+    source = store.source()
+    with pytest.raises(StoreProblem, match="another history"):
+        source.news(structs.replace(head_of(store), hash=bytes(32)))
+    source.close()
+
+
+def test_a_later_epoch_is_told_anew_and_an_earlier_or_other_one_refused(store: Store) -> None:
+    kill(store, "a")
+    known = head_of(store)
+    origin, _, began = known.epoch.partition(".")
+    with store.write() as transaction:
+        transaction.begin_epoch(new_epoch(origin, int(began) + 1))
+    source = store.source()
+    news = source.news(known)
+    assert news.anew
+    assert list(news.deaths) == ["a"]
+    with pytest.raises(StoreProblem, match="epoch that ended"):
+        source.news(structs.replace(known, epoch=new_epoch(origin, int(began) + 2)))
+    with pytest.raises(StoreProblem, match="another one"):
+        source.news(structs.replace(known, epoch=new_epoch("elsewhere", int(began))))
+    source.close()
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_missing_death_is_found(store: Store, places: Places, known: bool) -> None:
+    before = head_of(store)
+    kill(store, "a", "b", "c")
+    places.tamper(store, "DELETE FROM deaths WHERE seq = 2")
+    source = store.source()
+    with pytest.raises(StoreProblem, match="damaged"):
+        source.news(before if known else None)
+    source.close()
+
+
+def test_a_death_is_known_to_the_next_question(store: Store) -> None:
+    liveness = StoreLiveness(store.source(), poll=0)
+    assert liveness.age() < 10
+    kill(store, "task-1")
+    assert liveness.age() < 10
+    assert dict(liveness.deaths) == {"task-1": "revoked"}
+    liveness.close()
+
+
+def fill(store: Store) -> None:
+    with store.write() as transaction:
+        for number in range(1_200):
+            transaction.append("noted", b'{"task":"task-1","n":%d,"x":"\\u0000"}' % number, at=NOW)
+        transaction.open_task(TASK)
+        transaction.open_task(TaskRecord("task-0", "root-0", NOW, NOW))
+        transaction.end_task("task-1", "completed", at=NOW + 1, position=7)
+    kill(store, of_kid("k1"), "a", b"b" * 16, at=NOW)
+    kill(store, "c", of_instant(NOW), at=NOW + 9)
+    store.record([decision("dec-1", b',"task":"task-0"')])
+    store.spend([spend("a", "0.10", "5"), spend("b", "7", "9")], now=NOW)
+    with store.write() as transaction:
+        transaction.forget(NOW + 5)
+    store.spend([spend("a", "0.10", "5"), spend("b", "7", "9")], now=NOW + 7)
+
+
+@pytest.mark.parametrize("to", KINDS)
+@pytest.mark.parametrize("of", KINDS)
+def test_a_store_takes_over_all_that_another_one_holds(of_kind: Callable[[str], Store], of: str, to: str) -> None:
+    old, new = of_kind(of), of_kind(to)
+    fill(old)
+    with old.read() as reading, new.write() as transaction:
+        transaction.adopt(reading)
+        assert transaction.head() == reading.head()
+    with old.read() as was, new.read() as now:
+        assert now.head() == was.head()
+        assert list(now.events()) == list(was.events())
+        assert list(now.events(task="task-0")) == list(was.events(task="task-0"))
+        assert now.decision("dec-1") == was.decision("dec-1")
+        assert now.tasks() == was.tasks()
+        assert list(now.deaths()) == list(was.deaths())
+        assert [death.key for death in now.deaths()] == ["kid:k1", "c", of_instant(NOW)]
+        assert now.counters() == was.counters()
+    assert verified(new) == verified(old)
+    source = new.source()
+    assert source.news(head_of(old)).deaths == {}
+    source.close()
+    # And goes on from there.
+    assert note(new) == head_of(old).position + 1
+    kill(new, "d")
+    assert head_of(new).deaths == head_of(old).deaths + 1
+    assert verified(new).position == head_of(old).position + 2
+
+
+def test_a_store_that_holds_something_takes_over_nothing(places: Places) -> None:
+    old, new = places.create(), places.create()
+    fill(old)
+    note(new)
+    before = head_of(new)
+    with pytest.raises(StoreProblem, match="something already"), old.read() as reading, new.write() as transaction:
+        transaction.adopt(reading)
+    assert head_of(new) == before
+
+
+@pytest.mark.parametrize(
+    "statement", ["UPDATE events SET at = at + 1 WHERE position = 3", "DELETE FROM deaths WHERE seq = 4"]
+)
+def test_nothing_is_taken_over_from_a_store_that_is_not_whole(places: Places, statement: str) -> None:
+    old, new = places.create(), places.create()
+    fill(old)
+    places.tamper(old, statement)
+    with pytest.raises(StoreProblem, match=r"broken|damaged"), old.read() as reading, new.write() as transaction:
+        transaction.adopt(reading)
+    with new.read() as now:
+        assert (now.head().position, now.tasks(), list(now.events())) == (0, [], [])
+
+
+@pytest.mark.parametrize("table", ["head", "events", "forgotten"])
+def test_a_table_that_is_gone_is_a_problem_of_the_store(store: Store, places: Places, table: str) -> None:
+    note(store)
+    places.tamper(store, f"DROP TABLE {table}")
+    use = (lambda: store.burn(b"a" * 16, until=NOW, now=NOW)) if table == "forgotten" else (lambda: note(store))
+    with pytest.raises(StoreProblem, match=r"^the store "):
+        use()
