@@ -53,7 +53,7 @@ class Places:
         for store in self._opened:
             store.close()
         for database in self._databases:
-            shared_server().drop(database)
+            shared_server().give_back(database)
 
     def _keep(self, store: Store) -> Store:
         self._opened.append(store)

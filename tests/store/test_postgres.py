@@ -23,7 +23,7 @@ from capx.store.opening import create_store, open_store
 from capx.store.postgres import PostgresStore, migrate
 from capx.store.postgres_news import PostgresNews
 from capx.store.postgres_schema import VERSION
-from tests.postgres import OWNER, Server
+from tests.postgres import ADMIN, OWNER, Server
 
 NOW = 1_800_000_000
 SECRET = "s3cr3t-and-long"
@@ -89,12 +89,10 @@ def within(seconds: float) -> Generator[None]:
 
 def test_a_store_is_not_made_in_a_database_of_another_encoding(postgres_server: Server) -> None:
     with postgres_server.admin() as connection:
+        connection.execute("DROP DATABASE IF EXISTS latin")
         connection.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
-    try:
-        with pytest.raises(StoreProblem, match="not of UTF8"):
-            PostgresStore.create(postgres_server.url("latin", "postgres"))
-    finally:
-        postgres_server.drop("latin")
+    with pytest.raises(StoreProblem, match="not of UTF8"):
+        PostgresStore.create(postgres_server.url("latin", ADMIN))
 
 
 def test_two_who_create_one_store_at_once_make_one(postgres_server: Server, postgres_database: str) -> None:
