@@ -28,7 +28,7 @@ from capx.serve import forms
 from capx.serve.forms import AgentStatus, Problem
 from capx.serve.problems import raised
 from capx.store import Record, Unwritable
-from capx_caveats import Hop, Refusal
+from capx_caveats import Hop, Refusal, Root
 
 T = TypeVar("T")
 
@@ -89,9 +89,10 @@ def hops_between(above: Bundle, below: Bundle) -> list[str]:
     own = above.path
     if not own or below.path[: len(own)] != own or len(below.path) == len(own):
         raise InvalidRequest("this bundle was not delegated from yours: an agent revokes only what lies below its node")
-    capability = next(iter(below))
-    hops = [block[0].nonce for block in capability.caveats[1:] if isinstance(block[0], Hop)]
-    return hops[len(hops) - (len(below.path) - len(own)) :]
+    first, *others = next(iter(below)).caveats
+    granted = [step.nonce for caveat in first if isinstance(caveat, Root) for step in caveat.steps]
+    hops = [block[0].nonce for block in others if isinstance(block[0], Hop)]
+    return [*granted, *hops][len(own) - 1 :]
 
 
 class _Decisions(Struct, frozen=True):

@@ -6,10 +6,10 @@ call is allowed; and what is done is done for the task and the node that the pre
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -28,12 +28,16 @@ from capx.serve.forms import AgentStatus, decode
 from capx.serve.operation import ROUTE, Operation, answered, read_query, refused, whole_body
 from capx.serve.problems import told
 from capx.verifier import Authentic
+from capx.wire import MAX_BLOCKS
+
+Nonce = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]$", min_length=11, max_length=11)]
+"""The nonce of a hop: 8 bytes in base64url."""
 
 
 class RevokeBelow(Struct, frozen=True, forbid_unknown_fields=True):
     """The nonces of the hops that lead from the agent's own node to the one that is to die."""
 
-    hops: list[str]
+    hops: Annotated[list[Nonce], Meta(min_length=1, max_length=MAX_BLOCKS)]
 
 
 class Own(Struct, frozen=True):

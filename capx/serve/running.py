@@ -108,6 +108,8 @@ def _stop(number: int, socket: OwnSocket, desk: Desk, servers: tuple[_Server, ..
         # Whatever a thread waits for: what is not durable was not answered.
         socket.remove()
         os._exit(128 + number)
+    # Who comes from here on is told that nobody serves, and another process may begin to.
+    socket.remove()
     desk.stop()
     for server in servers:
         server.should_exit = True

@@ -87,17 +87,21 @@ class OwnSocket:
             _lock(folder, path)
             _remove_stale(path)
             self.listening = _bound(path)
-            made = path.lstat()
-            self._made = made.st_dev, made.st_ino
+            self._made = _which(path)
         finally:
             os.close(folder)
 
     def remove(self) -> None:
         """Take the socket away, if it is still the one that was made here."""
         with suppress(OSError):
-            found = self.path.lstat()
-            if (found.st_dev, found.st_ino) == self._made:
+            if _which(self.path) == self._made:
                 self.path.unlink()
+
+
+def _which(path: Path) -> tuple[int, int, int]:
+    """What tells this file from one that stands in its place later, and may be given the same number."""
+    found = path.lstat()
+    return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
 def _demand_own_folder(path: Path) -> None:

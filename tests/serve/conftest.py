@@ -24,13 +24,12 @@ class Served:
 
     def __init__(self, home: Path, *options: str) -> None:
         self.home = home
-        self._options = options
-        self.process = self._started()
+        self.process = self._started(*options)
 
-    def _started(self) -> "subprocess.Popen[str]":
+    def _started(self, *options: str) -> "subprocess.Popen[str]":
         kept = {name: value for name, value in os.environ.items() if not name.startswith("CAPX_")}
         process = subprocess.Popen(
-            (*COMMAND, "--listen", "127.0.0.1:0", "--json", *self._options),
+            (*COMMAND, "--listen", "127.0.0.1:0", "--json", *options),
             env={**kept, "CAPX_HOME": str(self.home), "HOME": str(self.home.parent)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -77,15 +76,15 @@ class Served:
             self.process.send_signal(signal.SIGTERM)
         code, err = self.ended()
         assert "Traceback" not in err, err
-        assert code in {0, -signal.SIGKILL}, (code, err)
+        assert code in {0, -signal.SIGKILL, 128 + signal.SIGTERM}, (code, err)
 
     def kill(self) -> None:
         self.process.kill()
         self.process.communicate(timeout=20)
 
-    def restart(self) -> None:
+    def restart(self, *options: str) -> None:
         """Another process over the same home."""
-        self.process = self._started()
+        self.process = self._started(*options)
 
 
 @contextlib.contextmanager
