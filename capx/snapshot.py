@@ -108,8 +108,6 @@ class Snapshot:
             # What is refused is not read again either, until it was replaced.
             self._seen = _identity(before)
             found = [self._reader.take(line, now=now) for line in _lines(file)]
-            if _identity(os.fstat(file.fileno())) != self._seen:
-                self._seen = None
         complete = [news for news in found if news is not None]
         if not complete or self._reader.is_amid:
             raise StoreProblem("it ends before its last page")

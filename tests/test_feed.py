@@ -111,6 +111,24 @@ def test_a_page_confirms_the_place_that_was_asked_about(feed: Feed) -> None:
     assert read_page(feed.page(Asked.of(feed.head())).text, KEYS, now=NOW).asked == feed.head().place
 
 
+def test_who_asks_for_more_than_there_is_sees_from_the_head_that_it_is_less(feed: Feed) -> None:
+    feed.kill(node(1))
+    page = read_page(feed.page(Asked(99, 98, feed.head().epoch)).text, KEYS, now=NOW)
+    assert (page.head, page.asked, page.deaths, page.has_more) == (feed.head(), None, {}, False)
+
+
+def test_no_place_of_another_epoch_is_confirmed(feed: Feed) -> None:
+    feed.kill(node(1), node(2))
+    page = read_page(feed.page(Asked(1, 1, "another.1")).text, KEYS, now=NOW)
+    assert (page.asked, page.since, len(page.deaths)) == (None, 0, 2)
+
+
+def test_what_can_never_be_read_is_not_signed(feed: Feed) -> None:
+    feed.kill("a b")
+    with pytest.raises(StoreProblem, match="nothing that can die"):
+        feed.page()
+
+
 def test_what_no_page_can_say_is_not_signed(feed: Feed) -> None:
     feed.kill(node(1), node(2), node(3))
     feed.store.close()
@@ -494,6 +512,16 @@ def test_an_epoch_that_begins_amid_pages_is_told_from_its_beginning(feed: Feed) 
     assert news is not None
     assert len(news.deaths) == 9
     assert news.head == feed.head()
+
+
+def test_an_epoch_that_begins_amid_pages_drops_what_they_said(crowd: Crowd) -> None:
+    crowd.told.take(crowd.feed.page(crowd.told.reader.asked, at_most=1).text)
+    assert crowd.told.reader.is_amid
+    crowd.earlier.begin_epoch(9_000_000_000)
+    crowd.earlier.kill(node(9))
+    crowd.told.catch_up(crowd.earlier, at_most=2)
+    assert set(crowd.told.view.deaths) == {node(1), node(2), "task-3", node(9)}
+    assert crowd.told.view.head == crowd.earlier.head()
 
 
 def test_what_dies_while_pages_are_read_is_in_the_last_of_them(feed: Feed) -> None:

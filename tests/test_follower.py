@@ -84,7 +84,13 @@ def test_a_hundred_first_questions_start_one_thread(feed: Feed) -> None:
     feed.kill(node(1))
     with closing(Follower(source)) as follower:
         ages: list[float] = []
-        askers = [threading.Thread(target=lambda: ages.append(follower.age())) for _ in range(100)]
+        together = threading.Barrier(100)
+
+        def ask() -> None:
+            together.wait()
+            ages.append(follower.age())
+
+        askers = [threading.Thread(target=ask) for _ in range(100)]
         for asker in askers:
             asker.start()
         for asker in askers:
@@ -576,29 +582,34 @@ def test_a_source_without_a_key_is_a_mistake_told_at_once() -> None:
 # Processes
 
 FORKED = """
-import os, sys, time
+import math, os, sys, threading
 from capx.feed_client import FeedSource
 from capx.follower import Follower
 from tests.feeding import KEYS, eventually
 
-follower = Follower(FeedSource(sys.argv[1], KEYS))
+def in_a_child(*holds):
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            status = 0 if all(hold() for hold in holds) else 1
+        finally:
+            os._exit(status)
+    return os.waitpid(child, 0)[1] == 0
+
+source = FeedSource(sys.argv[1], KEYS)
+follower = Follower(source)
 assert follower.age() < 1
 known = len(follower.deaths)
-child = os.fork()
-if child == 0:
-    status = 1
-    try:
-        assert follower.age() < 1, follower.problem
-        assert len(follower.deaths) == known
-        follower.close()
-        status = 0
-    finally:
-        os._exit(status)
-assert os.waitpid(child, 0)[1] == 0
+assert in_a_child(lambda: follower.age() < 1, lambda: len(follower.deaths) == known, lambda: not follower.close())
+assert in_a_child(lambda: not source.close())
 print("forked", flush=True)
 sys.stdin.readline()
 assert eventually(lambda: len(follower.deaths) == known + 1)
 assert follower.problem is None
+closed = Follower(FeedSource(sys.argv[1], KEYS))
+closed.close()
+assert in_a_child(lambda: closed.age() == math.inf, lambda: threading.active_count() == 1)
 print("followed", flush=True)
 """
 

@@ -77,6 +77,30 @@ def test_what_died_later_may_be_added_to_the_file(saved: Saved) -> None:
     assert set(saved.snapshot.deaths) == {node(1), node(2)}
 
 
+def test_what_was_added_and_is_cut_short_is_refused_with_all_before_it(saved: Saved) -> None:
+    saved.feed.kill(node(1))
+    first = saved.feed.page(now=NOW - 60)
+    saved.save(first.text)
+    assert saved.snapshot.age() == 60
+    saved.feed.kill(node(2), node(3), node(4))
+    more = saved.feed.page(first.then, at_most=2)
+    assert "ends before its last page" in saved.refuses(first.text, more.text)
+    saved.save(first.text, more.text, saved.feed.page(more.then).text)
+    assert saved.snapshot.age() == 0
+
+
+def test_an_instant_that_was_forgotten_still_kills(saved: Saved) -> None:
+    saved.feed.kill("issued:1700000000", at=NOW - 10)
+    saved.save()
+    assert saved.snapshot.age() == 0
+    saved.feed.forget(NOW)
+    saved.feed.kill(node(1))
+    saved.save()
+    assert saved.snapshot.age() == 0
+    assert set(saved.snapshot.deaths) == {node(1)}
+    assert saved.snapshot.horizon == 1_700_000_000
+
+
 def test_a_file_that_was_replaced_is_read_again(saved: Saved) -> None:
     saved.save()
     assert saved.snapshot.age() == 0
