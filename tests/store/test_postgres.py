@@ -326,6 +326,23 @@ def test_a_database_that_is_read_only_is_read_and_not_written(
     read_only.close()
 
 
+def test_what_is_forgotten_while_it_is_presented_again_is_not_new(
+    store: PostgresStore, postgres_server: Server, postgres_url: str
+) -> None:
+    assert store.burn(b"a" * 16, until=NOW + 10, now=NOW).new
+    new = list[bool]()
+    again = threading.Thread(target=lambda: new.append(store.burn(b"a" * 16, until=NOW + 10, now=NOW + 5).new))
+    with admin(postgres_server, postgres_url) as forgetting, admin(postgres_server, postgres_url) as watching:
+        # Another process, whose clock is further on, is just forgetting that window.
+        forgetting.execute(f"BEGIN; UPDATE forgotten SET until = {NOW + 90}; DELETE FROM burnt".encode())
+        again.start()
+        while watching.execute("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'").fetchone() is None:
+            time.sleep(0.01)
+        forgetting.execute("COMMIT")
+    again.join()
+    assert new == [False]
+
+
 def cut(server: Server, url: str) -> None:
     """Cut all connections to a database."""
     with server.admin() as connection:
