@@ -24,7 +24,7 @@ from capx.death import KEPT_BEYOND_TTL
 from capx.errors import InvalidRequest
 from capx.keys import KeyRing, RootKey
 from capx.liveness import StoreLiveness
-from capx.present import ToolCall
+from capx.present import WINDOW_BEFORE, ToolCall
 from capx.recovery import backup, restore
 from capx.store.opening import create_store
 from capx_caveats import Budget, Call, Expires, budget, expires
@@ -215,6 +215,7 @@ class Machine(RuleBasedStateMachine):
         self.expire()
         self.clock.now += MAX_TTL + KEPT_BEYOND_TTL + 1
         self.authority.prune()
+        self.world.spent.clear()
 
     @rule()
     def end_overdue(self) -> None:
@@ -242,6 +243,11 @@ class Machine(RuleBasedStateMachine):
         # A key that was revoked stays so; all else that happened since the backup is not known any more.
         self.world = replace(known, horizon=max(known.horizon, restored.issued), dead=known.dead | kids)
         assert self.now > restored.issued
+        # The next burn shows that the store has lost what was presented, and a few seconds later that does not matter.
+        for bundle in self.held[:1]:
+            presented = next(iter(bundle)).present(ToolCall(ACTION, {}), now=self.now).text
+            assert not self.verifier.decide(presented, ToolCall(ACTION, {}), Call(ACTION)).allowed
+        self.clock.now += WINDOW_BEFORE + 2
         self.saved = None
 
     def tick(self) -> float:
