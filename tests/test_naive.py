@@ -10,11 +10,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from capx.chain import Block, unb64u
+from capx.death import of_instant, of_kid
 from capx.present import HttpRequest, Received, ToolCall
 from capx_caveats import DEFAULT, AnyConstraint, network
 from capx_caveats import Call as Stated
 from tests import naive, strategies
-from tests.lab import KEY, NOW, Lab, codes, minted
+from tests.lab import KEY, NOW, ROOT_KEY, Lab, codes, minted, raw
 from tests.strategies import Call, State
 
 READ = ToolCall("a.read")
@@ -22,17 +23,25 @@ CALL = Call("a.read", {}, None, {})
 ALIVE = State(NOW, (), 0.0)
 
 
-def told_twice(token: str, received: dict[str, Any], call: Call, deaths: Any = None, state: State = ALIVE) -> list[Any]:
+def told_twice(
+    token: str,
+    received: dict[str, Any],
+    call: Call,
+    deaths: Any = None,
+    state: State = ALIVE,
+    *,
+    audience: str = "crm",
+) -> list[Any]:
     """What the library and the naive verifier say of one presentation."""
-    lab = Lab()
+    lab = Lab(audience)
     lab.clock.now = state.now
     lab.deaths.deaths.update(deaths or {})
     lab.deaths.years = state.age
     stated = Stated(call.action, call.args, call.tenant, call.attributes)
     said = list(codes(lab.verifier.decide(token, as_received(received), stated)))
-    keys = {KEY.kid: KEY._secret}
+    keys = {KEY.kid: ROOT_KEY.audience_key(audience)._secret}
     world: dict[str, Any] = {"now": state.now, "deaths": deaths or {}, "age": state.age}
-    return [said, naive.codes(token, "crm", keys, received, call.facts(), **world)]
+    return [said, naive.codes(token, audience, keys, received, call.facts(), **world)]
 
 
 def as_received(received: dict[str, Any]) -> Received:
@@ -54,6 +63,60 @@ def test_any_chain_is_judged_alike(blocks: tuple[Block, ...], call: Call, state:
     assert capability is not None
     token = capability.present(as_received(as_sent(call)), now=NOW).text
     said, naively = told_twice(token, as_sent(call), call, state.deaths(capability), state)
+    assert said == naively
+
+
+MORTAL = st.dictionaries(
+    st.sampled_from([of_kid(KEY.kid), of_kid("AAAAAAAAAAA"), *(of_instant(NOW + at) for at in (-9, -1, 0, 1, 9))]),
+    st.just("revoked"),
+    max_size=3,
+)
+
+
+@given(strategies.chains, strategies.calls, strategies.states, MORTAL)
+@settings(max_examples=100, deadline=None)
+def test_kids_and_instants_kill_alike(
+    blocks: tuple[Block, ...], call: Call, state: State, dead: dict[bytes | str, str]
+) -> None:
+    capability = strategies.token(blocks)
+    assume(capability is not None)
+    assert capability is not None
+    token = capability.present(as_received(as_sent(call)), now=NOW).text
+    said, naively = told_twice(token, as_sent(call), call, {**dead, **state.deaths(capability)}, state)
+    assert said == naively
+
+
+OWN: list[Any] = [
+    ["acme.region", "eu"],
+    ["acme.region"],
+    [".x"],
+    ["acme."],
+    ["a.b", [["c.d"]]],
+    ["near", 5],
+    ["where", 1],
+]
+OWN_SPELT = [b'[["a\\u002eb"]]', b'[[ "a.b"]]', b'["a.b"]', b'["a.b",', b'[["a.b",{}]]', b'[["a.b" ], ["a.b",1e999]]']
+about_itself = st.one_of(
+    strategies.blocks,
+    st.lists(st.sampled_from([*OWN, *strategies.GOOD]), min_size=1, max_size=3).map(strategies.spelled),
+    st.sampled_from(OWN_SPELT),
+)
+
+
+@given(
+    st.builds(strategies.spelled, strategies.first_blocks),
+    st.lists(about_itself, max_size=3),
+    strategies.calls,
+    strategies.states,
+)
+@settings(max_examples=300, deadline=None)
+def test_at_the_authority_any_chain_is_judged_alike(
+    first: bytes, blocks: list[Block], call: Call, state: State
+) -> None:
+    capability = raw(first, *blocks, audience="authority")
+    token = capability.present(as_received(as_sent(call)), now=NOW).text
+    dead = state.deaths(capability)
+    said, naively = told_twice(token, as_sent(call), call, dead, state, audience="authority")
     assert said == naively
 
 

@@ -103,7 +103,7 @@ class Vocabulary:
 
 _EMPTY = (NotUnderstood("[]", "an empty block"),)
 # In the spelling of whoever writes compactly: what is spelt otherwise is no less strange for it.
-_OWN = re.compile(rb'\["[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+"')
+_OWN = re.compile(rb'\["(?![^"]{129})[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+"')
 
 
 def _excerpt(raw: bytes) -> str:

@@ -3,20 +3,25 @@
 from collections.abc import Iterator
 from typing import Any
 
-from tests.vectors.generate import b64u
+from tests.vectors.generate import ISSUED_AT, ROOT_KEY, b64u
 from tests.vectors.making import (
     GET,
     HOP,
     HOP2,
     NONCES,
     NOW,
+    OTHER_KEY,
     POST,
     READ,
     WHOLE,
     Case,
+    audience_key,
     but,
     dead,
+    dead_kids,
+    dead_up_to,
     ids,
+    kid,
     mark,
     nodes,
     token,
@@ -288,6 +293,129 @@ def deaths() -> Iterator[Case]:
     )
     yield told("deaths and stale news", "revoked stale_liveness", deaths=dead(made[0]), age=31)
     yield told("deaths and caveats are told together", "revoked expired", [["expires", 0]], deaths=dead(made[0]))
+
+
+def keys_and_instants() -> Iterator[Case]:
+    made = ids(WHOLE, [HOP], [mark(READ)])
+    own = kid(ROOT_KEY)
+    yield told("its kid revoked", "revoked", deaths=dead_kids(own))
+    yield told("its kid revoked, further down", "revoked", [HOP], deaths=dead_kids(own))
+    yield told("another kid revoked", "", deaths=dead_kids(kid(OTHER_KEY)))
+    yield told("a task whose id is the text of its kid", "", deaths=dead(**{own: "task_completed"}))
+    yield told("its kid and its task", "task_completed revoked", deaths=dead_kids(own, tasks={"T1": "task_completed"}))
+    yield told(
+        "a kid is told after the presentation",
+        "revoked task_withdrawn",
+        [HOP],
+        deaths=dead_kids(ids={made[-1]: "revoked"}, kids={own: "task_withdrawn"}),
+    )
+    for seconds, expected in ((-1, ""), (0, "revoked"), (1, "revoked"), (9_000_000, "revoked")):
+        yield told(
+            f"all revoked up to {seconds:+} s from when it was issued", expected, deaths=dead_up_to(ISSUED_AT + seconds)
+        )
+    yield told("two instants are told once", "revoked", deaths=dead_up_to(ISSUED_AT, ISSUED_AT + 9))
+    yield told("the later of two instants counts", "revoked", deaths=dead_up_to(ISSUED_AT, ISSUED_AT - 9))
+    yield told("an instant before, of two", "", deaths=dead_up_to(0, ISSUED_AT - 1))
+    yield told("a hop made after an instant revoked", "revoked", [HOP], deaths=dead_up_to(ISSUED_AT))
+    yield told(
+        "an instant is told after its kid, and before stale news",
+        "task_withdrawn revoked stale_liveness",
+        deaths=dead_up_to(ISSUED_AT, kids={own: "task_withdrawn"}),
+        age=31,
+    )
+
+
+AUTHORITYS: list[Any] = [
+    *but("allow"),
+    ["tenant", "Acme"],
+    ["allow", [["task.complete", []], ["task.status", []], ["node.revoke", [["hops", ["anything"]]]]]],
+]
+"""What the authority's block of a capability for the authority itself holds."""
+
+
+def at_the_authority() -> Iterator[Case]:
+    """Where, budget and a service's own are about what is granted elsewhere; all else is judged."""
+
+    def asked(name: str, expected: str, *blocks: Any, **more: Any) -> Case:
+        received = more.pop("received", tool("task.complete"))
+        return told(
+            f"at the authority: {name}",
+            expected,
+            *blocks,
+            grant=more.pop("grant", AUTHORITYS),
+            audience="authority",
+            keys={kid(ROOT_KEY): audience_key(ROOT_KEY, "authority").hex()},
+            received=received,
+            call={"tenant": "Acme", **more.pop("call", {})},
+            **more,
+        )
+
+    yield asked("its own action", "")
+    yield asked("an argument that is free", "", received=tool("node.revoke", hops=[NONCES[0]]))
+    yield asked("an argument that is not named", "argument_not_named", received=tool("task.status", all=True))
+    yield asked("an attribute", "", [["where", "region", ["eq", "eu"]]])
+    yield asked("an argument of what is granted", "", [["where", "args.id", ["eq", 1]]])
+    yield asked("a budget, and nothing counts", "", [["budget", "calls", "20"], ["budget", "eur", "0"]])
+    yield asked("a budget with a counter", "", grant=[*AUTHORITYS, ["budget", "calls", "20", "T1"]])
+    yield asked("a counter that a holder names", "misplaced", [["budget", "calls", "20", "T1"]])
+    yield asked("16 budgets", "", [["budget", "calls", "1"]] * 16)
+    yield asked("17 budgets", "too_large", [["budget", "calls", "1"]] * 17)
+    yield asked("a service's own", "", [["acme.region", "eu"]])
+    yield asked("a service's own in the authority's block", "", grant=[*AUTHORITYS, ["acme.region"]])
+    yield asked("a service's own with more dots", "", [["acme.eu-west.region_1", 1, None, [[]]]])
+    yield asked("a service's own with an object", "", b'[["acme.region",{"eu":1}]]')
+    yield asked("a service's own with a number without end", "", b'[["acme.region",1e999]]')
+    yield asked("a service's own, spaced behind its tag", "", b' [ ["acme.region" , 1 ] ] ')
+    yield asked("a service's own whose tag has 128 characters", "", [["a." + "b" * 126]])
+    yield asked("a service's own like a caveat", "", [["where.x", "region"], ["budget.x"]])
+    for name, block in (
+        ("without a dot", b'[["near",5]]'),
+        ("that begins with a dot", b'[[".region"]]'),
+        ("that ends with a dot", b'[["acme."]]'),
+        ("with two dots in a row", b'[["acme..region"]]'),
+        ("with a space", b'[["acme. region"]]'),
+        ("behind a space", b'[[ "acme.region"]]'),
+        ("behind a line feed", b'[[\n"acme.region"]]'),
+        ("with an escape", b'[["acme\\u002eregion"]]'),
+        ("with an escaped letter", b'[["\\u0061cme.region"]]'),
+        ("of 129 characters", b'[["a.%s"]]' % (b"b" * 127)),
+        ("that stands alone", b'["acme.region"]'),
+        ("of a block that is cut", b'["acme.region",'),
+        ("of a block that is no array", b'{"acme.region":1}'),
+        ("in a where that is none", b'[["where","acme.region"]]'),
+    ):
+        yield asked(f"a tag {name}", "not_understood", block)
+    yield asked("an unknown caveat beside one of a service's own", "not_understood", [["acme.region"], ["near", 5]])
+    yield asked("a where that is none", "not_understood", [["where", "region"]])
+    yield asked("a budget that is none", "not_understood", [["budget", "calls", 20]])
+    yield asked("a budget of no amount", "not_understood", [["budget", "calls", "020"]])
+    yield asked("another tenant", "wrong_tenant", [["tenant", "Globex"]])
+    yield asked("a call without a tenant", "attribute_missing", call={"tenant": None})
+    yield asked("an action that is not held", "action_not_allowed", received=tool("task.withdraw"))
+    yield asked("an action that a holder leaves out", "action_not_allowed", [["allow", [["task.status"]]]])
+    yield asked(
+        "arguments that a holder pins",
+        "argument_not_named",
+        [["allow", [["node.revoke", []]]]],
+        received=tool("node.revoke", hops=[]),
+    )
+    yield asked("expired", "expired", [["expires", NOW]])
+    yield asked("not yet", "not_yet", [["not_before", NOW + 1]])
+    yield asked("fresher news", "stale_liveness", [["fresh", 4]], age=5)
+    yield asked("too many hops", "too_many_hops", [["max_hops", 0]], [HOP])
+    yield asked(
+        "another task that has ended", "task_completed", [["until_completed", "T2"]], deaths=dead(T2="task_completed")
+    )
+    yield asked("its own task has ended", "task_completed", deaths=dead(T1="task_completed"))
+    yield asked("a node revoked", "revoked", [HOP], deaths=dead(nodes(NONCES[0])[1]))
+    yield asked("a third-party caveat", "needs_discharge", (b"vid", b"cid"))
+    yield asked("a task of a holder", "misplaced", [["task", "T2"]])
+    yield told(
+        "a token of the authority at a resource",
+        "wrong_audience",
+        token=token(AUTHORITYS, [mark(READ)], audience="authority"),
+    )
+    yield told("a service's own at a resource", "not_understood", [["acme.region", "eu"]])
 
 
 def third_parties() -> Iterator[Case]:

@@ -22,7 +22,8 @@ ABOUT = {
     "call": "The facts that caveats judge; absent: action and args as received, no tenant, no attributes.",
     "now": "Unix seconds.",
     "age": "Seconds since deaths were last heard of; null: never.",
-    "deaths": "By task, and by id or node in base64url, with the reason.",
+    "deaths": "By task, by id or node in base64url, by kid, and by the second up to which what was issued died, "
+    "with the reason.",
     "seen": "Ids of presentations burnt before; null: the memory cannot tell.",
     "require": "What the authority's block must carry besides the rule.",
     "bearer": "Whether bare tokens are accepted.",
@@ -39,6 +40,8 @@ ALL = (
     about_constraints.constraints,
     about_calls.presentations,
     about_calls.deaths,
+    about_calls.keys_and_instants,
+    about_calls.at_the_authority,
     about_calls.third_parties,
 )
 

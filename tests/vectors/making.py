@@ -124,9 +124,9 @@ def tool(action: str = "crm.read", **args: Any) -> Case:
 
 def told(name: str, expected: str, *blocks: Block, grant: Block | None = None, at: int = NOW, **more: Any) -> Case:
     """A case: the authority's block and these, presented for what is received; `expected` are codes, or nothing."""
-    received = more.get("received", READ)
+    received, audience = more.get("received", READ), more.get("audience", "crm")
     first = WHOLE if grant is None else grant
-    presented = token(first, *blocks, [mark(received, at, more.pop("written", None))])
+    presented = token(first, *blocks, [mark(received, at, more.pop("written", None))], audience=audience)
     return {"name": name, "expected": expected.split(), "token": more.pop("token", presented), **more}
 
 
@@ -141,6 +141,14 @@ def but(*tags: str) -> list[Any]:
 
 def dead(*ids: str, **tasks: str) -> Case:
     return {"tasks": tasks, "ids": dict.fromkeys(ids, "revoked")}
+
+
+def dead_kids(*kids: str, **more: Any) -> Case:
+    return {**dead(), "kids": dict.fromkeys(kids, "revoked"), **more}
+
+
+def dead_up_to(*seconds: int, **more: Any) -> Case:
+    return {**dead(), "issued": {str(second): "revoked" for second in seconds}, **more}
 
 
 DEFAULTS: dict[str, Any] = {
