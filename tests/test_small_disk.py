@@ -1,0 +1,111 @@
+"""A disk that is full, or may not be written any more: a clear error, and nothing lost or half done."""
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from capx.authority import Authority
+from capx.errors import StoreProblem
+from capx.keys import KeyRing, RootKey
+from capx.present import ToolCall
+from capx.recovery import backup
+from capx.store.sqlite import SQLiteStore
+from capx_caveats import Call
+
+
+def mount(*arguments: str | Path) -> bool:
+    return subprocess.run(["mount", *arguments], capture_output=True, check=False).returncode == 0
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of two megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if not mount("-t", "tmpfs", "-o", "size=2m,mode=700", "tmpfs", folder):
+        pytest.skip("only root may mount a small disk; a full one is also tried with SQLite's own limit")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
+def authority(disk: Path) -> Iterator[Authority]:
+    with Authority(SQLiteStore.create(disk / "capx.db"), KeyRing(RootKey.generate())) as authority:
+        yield authority
+
+
+def fill(disk: Path) -> Path:
+    """Leave no byte free."""
+    filler = disk / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while file.write(b"x" * 512):
+            pass
+    return filler
+
+
+def allowed(authority: Authority, token: str) -> bool:
+    verifier = authority.verifier("crm", max_staleness=0.5)
+    return verifier.explain(token, Call("crm.read")).allowed
+
+
+def test_a_full_disk_refuses_clearly_and_nothing_answered_is_lost(disk: Path, authority: Authority) -> None:
+    opened = [authority.open(allow=["crm.read"])]
+    filler = fill(disk)
+    problem: StoreProblem | None = None
+    while problem is None:
+        try:
+            opened.append(authority.open(allow=["crm.read"]))
+        except StoreProblem as found:
+            problem = found
+    assert "disk is full" in str(problem)
+    with pytest.raises(StoreProblem, match="disk is full"):
+        authority.complete(opened[0].id)
+    assert [task.id for task in authority.tasks()] == [task.id for task in opened]
+    assert all(task.state == "active" for task in authority.tasks())
+    assert authority.check().position >= 3 * len(opened)
+    assert allowed(authority, opened[0].bundle.text.split(",")[0])
+    filler.unlink()
+    assert authority.complete(opened[0].id).end == "completed"
+    assert not allowed(authority, opened[0].bundle.text.split(",")[0])
+
+
+def test_a_service_that_cannot_burn_on_a_full_disk_refuses_and_recovers(disk: Path, authority: Authority) -> None:
+    token = next(iter(authority.open(allow=["crm.read"]).bundle))
+    verifier, call = authority.verifier("crm"), ToolCall("crm.read", {})
+    filler = fill(disk)
+    codes: set[str] = set()
+    for _ in range(10_000):
+        decision = verifier.decide(token.present(call).text, call, Call("crm.read"))
+        codes = {refusal.code for refusal in decision.refusals}
+        if codes:
+            break
+    assert codes == {"unavailable"}
+    filler.unlink()
+    assert verifier.decide(token.present(call).text, call, Call("crm.read")).allowed
+    assert authority.flush()
+    assert authority.check()
+
+
+def test_a_backup_that_finds_no_room_leaves_nothing(disk: Path, authority: Authority) -> None:
+    for _ in range(100):
+        authority.open(allow=["crm.read"])
+    fill(disk)
+    before = sorted(disk.iterdir())
+    with pytest.raises(StoreProblem, match=r"disk is full|No space"):
+        backup(authority.store, disk / "backup.db")
+    assert sorted(disk.iterdir()) == before
+
+
+def test_a_disk_that_may_only_be_read_is_told_and_nothing_is_lost(disk: Path, authority: Authority) -> None:
+    task = authority.open(allow=["crm.read"])
+    authority.store.close()
+    assert mount("-o", "remount,ro", disk)
+    with pytest.raises(StoreProblem, match="look at the permissions of the file and its folder"):
+        SQLiteStore(disk / "capx.db")
+    assert mount("-o", "remount,rw", disk)
+    with Authority(SQLiteStore(disk / "capx.db"), authority.keyring) as again:
+        assert again.complete(task.id).end == "completed"
+        assert again.check()
