@@ -10,12 +10,18 @@ from typing import Any
 import pytest
 
 from capx.authority import Authority
+from capx.bundle import Bundle
 from capx.capability import Capability
 from capx.decision import Decision
 from capx.present import ToolCall
 from capx_caveats import Call
 
 COMMAND = (sys.executable, "-m", "capx_cli.main")
+
+
+def first(text: str) -> Capability:
+    """The capability that a new task has for the first audience that was named."""
+    return next(iter(Bundle.parse(text)))
 
 
 class Said:
@@ -66,7 +72,7 @@ class Shell:
     def decide(self, token: str, action: str, tenant: str | None = None, **args: Any) -> Decision:
         """Present a token to a resource that records its decision in this home."""
         with Authority.open_home(self.home) as authority:
-            capability = Capability.parse(token)
+            capability = first(token)
             received = ToolCall(action, args)
             presentation = capability.present(received)
             decision = authority.verifier(capability.audience).decide(

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from capx.capability import Capability
 from capx_caveats import (
     Allow,
     Anything,
@@ -13,6 +12,7 @@ from capx_caveats import (
     Tenant,
     Where,
 )
+from tests.cli.conftest import first
 
 
 def test_each_option_belongs_to_the_allow_before_it(home: Any) -> None:
@@ -20,7 +20,7 @@ def test_each_option_belongs_to_the_allow_before_it(home: Any) -> None:
         *("task", "open", "--allow", "crm.a", "--with", "x=1", "--allow", "crm.b", "--no-args", "--tenant", "Acme"),
         *("--allow", "crm.c", "--with=y:=2", "--with", "*=anything:", "--allow", "crm.d"),
     )
-    (caveats,) = Capability.parse(said.token).caveats
+    (caveats,) = first(said.token).caveats
     assert [caveat for caveat in caveats if isinstance(caveat, Allow)] == [
         Allow(
             (
@@ -56,7 +56,7 @@ def test_a_value_cannot_become_a_second_caveat_through_any_minting_path(home: An
         token = home(*command, *typed, *wheres, token=token).token
     minted = home("mint", "last", *typed, *wheres).token
     for text in (token, minted):
-        for block in Capability.parse(text).caveats:
+        for block in first(text).caveats:
             assert [caveat for caveat in block if isinstance(caveat, Allow)] == [Allow((Entry("crm.read", demanded),))]
             assert {caveat.name for caveat in block if isinstance(caveat, Tenant)} <= {"Acme"}
             found = [caveat for caveat in block if isinstance(caveat, Where)]
@@ -70,7 +70,7 @@ def test_a_value_cannot_become_a_second_caveat_through_any_minting_path(home: An
 
 def test_nul_and_lone_surrogates_stay_one_value_or_are_refused(home: Any) -> None:
     said = home("task", "open", "--allow", "crm.read", "--with", 'note:="a\\u0000]]]"')
-    (caveats,) = Capability.parse(said.token).caveats
+    (caveats,) = first(said.token).caveats
     assert Allow((Entry("crm.read", (Pair("note", Eq("a\0]]]")),)),)) in caveats
     home("verify", "--action", "crm.read", "--arg", 'note:="a\\u0000]]]"', token=said.token)
     assert "surrogate" in home("verify", "--action", "crm.read", "--arg", 'n:="\\ud800"', token=said.token, code=2).err

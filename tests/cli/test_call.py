@@ -89,7 +89,8 @@ def test_a_call_presents_sends_and_explains_a_refusal(home: Any, service: Servic
     body.write_text("[1]")
     home("call", f"{base}/a", "--audience", "crm", "--data-file", str(body), token=token)
 
-    forged = home("call", f"{base}/a", token=home("task", "open", "--allow", "crm.*").token[:-8] + "AAAAAAAA", code=1)
+    opened = home("task", "open", "--allow", "crm.*").token.split(",")[0]
+    forged = home("call", f"{base}/a", token=opened[:-8] + "AAAAAAAA", code=1)
     assert "not_authentic" in forged.err
     assert "not recorded" in forged.err
     assert "capx why" not in forged.err

@@ -191,7 +191,7 @@ def test_ctrl_c_while_opening_leaves_a_whole_task_or_none(home: Any) -> None:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
     minted = [len(home("task", "show", task["id"], "--json").json["minted"]) for task in _tasks(home)]
-    assert all(count == 1 for count in minted)
+    assert all(count == 2 for count in minted)
     home("doctor")
 
 

@@ -51,14 +51,14 @@ def test_ids_of_the_home_are_offered(home: Any, tmp_path: Path) -> None:
     kids = offered(home, "capx keys retire ")
     assert kids[-1] == kid
     assert len(kids) == 2
-    assert offered(home, "capx keys export ") == ["slides", "crm"]
+    assert offered(home, "capx keys export ") == ["authority", "slides", "crm"]
     decision = home.decide(tokens[0].split(",")[0], "crm.write")
     assert offered(home, "capx why ") == ["last", decision.id]
     (tmp_path / "token").write_text(tokens[0])
     (tmp_path / "token").chmod(0o600)
     named = {"CAPX_TOKEN_FILE": str(tmp_path / "token")}
-    assert offered(home, "capx present --audience ", **named) == ["crm", "slides"]
-    assert offered(home, "capx verify --token-file " + str(tmp_path / "token") + " --audience ") == ["crm", "slides"]
+    assert offered(home, "capx present --audience ", **named) == ["crm", "slides", "authority"]
+    assert offered(home, "capx verify --token-file " + str(tmp_path / "token") + " --audience ") == ["crm", "slides", "authority"]
 
 
 LINES = ("capx graph ", "capx keys retire ", "capx why ", "capx keys export ", "capx verify --audience ")

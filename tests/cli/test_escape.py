@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from capx import wire
-from capx.capability import Capability
 from capx.chain import extend
 from capx_cli.escape import clean
+from tests.cli.conftest import first
 
 COLOUR = re.compile(rb"\x1b\[[0-9;]*3[0-7][0-9;]*m")
 
@@ -52,7 +52,7 @@ def test_honest_text_stays_as_it_is(text: str) -> None:
 def hostile(home: Any) -> str:
     """A token with tricks wherever bytes can be put, its MAC good."""
     opened = home("task", "open", "--tenant", "[red]Acme[/red]", "--allow", "crm.read").token
-    token = Capability.parse(opened).delegate(to="[bold]x[/bold] :smile:", allow=None)
+    token = first(opened).delegate(to="[bold]x[/bold] :smile:", allow=None)
     frame = wire.decode(token.text)
     blocks = list(frame.blocks)
     signature = frame.signature
@@ -114,9 +114,9 @@ def test_errors_and_the_log_do_not_either(home: Any) -> None:
         said = home(*args, token=opened, code=2)
         assert said.err.count("\n") == 1
         assert said.err[:-1].isprintable()
-    decision = home.decide(Capability.parse(opened).delegate(to="[red]a[/red]").text, "crm.read", "Acme", k=evil)
+    decision = home.decide(first(opened).delegate(to="[red]a[/red]").text, "crm.read", "Acme", k=evil)
     assert decision.allowed
-    refused = home.decide(Capability.parse(opened).delegate(to="b", allow=["crm.x"]).text, "crm.read", "Acme", k=evil)
+    refused = home.decide(first(opened).delegate(to="b", allow=["crm.x"]).text, "crm.read", "Acme", k=evil)
     seen = home("why", refused.id).out + home("graph").out + home("why", decision.id).out
     assert "[red]a[/red]" in seen
     assert all(line.isprintable() for line in seen.split("\n"))

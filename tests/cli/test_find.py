@@ -12,11 +12,9 @@ import msgspec
 import pytest
 
 from capx.authority import Authority
-from capx.bundle import Bundle
-from capx.capability import Capability
 from capx.decision import Denied
 from capx.present import HttpRequest
-from tests.cli.conftest import COMMAND
+from tests.cli.conftest import COMMAND, first
 from tests.cli.test_escape import on_terminal
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ  (allowed|denied )  [\w-]{22}  .+")
@@ -27,7 +25,7 @@ def busy(home: Any) -> Any:
     """A home in which two agents of two tenants acted."""
     for tenant in ("Acme", "Globex"):
         opened = home("task", "open", "--tenant", tenant, "--allow", "crm.read", "--allow", "crm.notes.add").token
-        reader = Capability.parse(opened).delegate(to="reader", allow=["crm.*"])
+        reader = first(opened).delegate(to="reader", allow=["crm.*"])
         home.decide(reader.text, "crm.read", tenant)
         home.decide(reader.delegate(to="helper", allow=["crm.read"]).text, "crm.notes.add", tenant)
     return home
@@ -76,7 +74,7 @@ def test_a_decision_is_no_node_that_could_be_revoked(busy: Any) -> None:
 
 
 def test_a_refusal_before_the_action_was_known_says_so(home: Any) -> None:
-    opened = Capability.parse(home("task", "open", "--allow", "crm.read").token)
+    opened = first(home("task", "open", "--allow", "crm.read").token)
     home("task", "complete", "last")
     request = HttpRequest(method="GET", target="/accounts")
     with Authority.open_home(home.home) as authority, pytest.raises(Denied):
@@ -118,25 +116,28 @@ def test_json_is_one_array_an_element_a_line(busy: Any) -> None:
     assert (first, last) == ("[", "]")
     assert [json.loads(element.rstrip(","))["outcome"] for element in elements] == ["allowed", "denied"] * 2
     assert busy("find", "--agent", "x", "--json").out == "[]\n"
-    assert busy("find", "--json", "--limit", "1").json[0] == busy("why", "last", "--json").json
+    explained = busy("why", "last", "--json").json
+    assert explained.pop("beside")["before"]["outcome"] == "allowed"
+    assert busy("find", "--json", "--limit", "1").json[0] == explained
 
 
 def test_the_log_shows_each_kind_on_a_line_and_goes_on_from_a_position(busy: Any) -> None:
     busy("task", "complete", "last")
     busy("revoke", "A" * 22)
     lines = busy("log").out.splitlines()
-    assert [line.split()[0] for line in lines] == [str(position) for position in range(1, 11)]
+    assert [line.split()[0] for line in lines] == [str(position) for position in range(1, 13)]
     kinds = [line.split()[2] for line in lines]
-    assert kinds == [*(["task_opened", "capability_minted", "decision", "decision"] * 2), "task_completed", "revoked"]
+    opened = ["task_opened", "capability_minted", "capability_minted", "decision", "decision"]
+    assert kinds == [*opened, *opened, "task_completed", "revoked"]
     assert lines[0].endswith(", tenant Acme, purpose -")
     assert "crm.read; crm.notes.add" in lines[1]
-    assert busy("log", "--since", "8").out.splitlines() == lines[8:]
-    assert busy("log", "--since", "3", "--limit", "2").out.splitlines() == lines[8:]
+    assert busy("log", "--since", "10").out.splitlines() == lines[10:]
+    assert busy("log", "--since", "3", "--limit", "2").out.splitlines() == lines[10:]
     assert busy("log", "--limit", "99", "--since", "1h").out.splitlines() == lines
-    events = busy("log", "--json", "--since", "4").json
-    assert [event["position"] for event in events] == [5, 6, 7, 8, 9, 10]
+    events = busy("log", "--json", "--since", "5").json
+    assert [event["position"] for event in events] == [6, 7, 8, 9, 10, 11, 12]
     assert events[0]["facts"]["tenant"] == "Globex"
-    for nothing in ("10", "9" * 40, "2099-01-01T00:00:00Z"):
+    for nothing in ("12", "9" * 40, "2099-01-01T00:00:00Z"):
         assert busy("log", "--since", nothing).err == "nothing happened since\n"
 
 
@@ -170,7 +171,7 @@ def test_labels_neither_act_on_a_terminal_nor_pass_for_columns(home: Any) -> Non
         "task", "open", "--tenant", "[red]Acme[/red]", "--purpose", "x, purpose y", "--allow", "crm.read"
     ).token
     for label in ("[bold]x[/bold] :smile:", "task > root", "a  2026-11-25T13:02:56Z  allowed", "b, by task"):
-        home.decide(Capability.parse(opened).delegate(to=label).text, "crm.write", "[red]Acme[/red]")
+        home.decide(first(opened).delegate(to=label).text, "crm.write", "[red]Acme[/red]")
     said = home("find").out + home("log").out
     assert '"[bold]x[/bold] :smile:"' in said
     assert 'by task > "task > root"' in said
@@ -198,9 +199,9 @@ def test_a_log_that_was_tampered_with_is_said_to_be_where(busy: Any) -> None:
     tamper(busy, 4, '{"id": 3}')
     for args in (("find",), ("log",), ("find", "--denied", "--limit", "9")):
         assert "the log is broken at position 4: its body is not that of a decision" in busy(*args, code=3).err
-    tamper(busy, 8, '{"id": "D", "outcome": "denied"}')
+    tamper(busy, 10, '{"id": "D", "outcome": "denied"}')
     for id_ in ("last", "D"):
-        assert "the log is broken at position 8" in busy("why", id_, code=3).err
+        assert "the log is broken at position 10" in busy("why", id_, code=3).err
     tamper(busy, 2, "[]")
     assert "the log is broken at position 2" in busy("keys", "list", code=3).err
 
@@ -211,8 +212,7 @@ def test_decisions_that_are_made_meanwhile_neither_wait_nor_break_the_list(busy:
     assert finding.stdout is not None
     assert LINE.fullmatch(finding.stdout.readline().decode().rstrip("\n"))
     token = busy("task", "open", "--allow", "crm.read").token
-    (held,) = Bundle.parse(token)
-    assert busy.decide(held.text, "crm.read").allowed
+    assert busy.decide(token, "crm.read").allowed
     rest = finding.stdout.read().decode().splitlines()
     finding.stdout.close()
     assert finding.wait(timeout=60) == 0

@@ -16,6 +16,9 @@ from tests.lab import appended, minted
 
 SECRET = "this is as secret as the token, and without the prefix by which scanners know one\n"
 UNVERIFIED = "NOTHING WAS VERIFIED: a wrong signature comes in as well. To check it: capx verify\n"
+OWN = (
+    "  at authority: task.complete without arguments; task.status without arguments; node.revoke where hops is there\n"
+)
 
 
 @pytest.fixture
@@ -34,10 +37,10 @@ def test_the_formats_are_those_of_the_library() -> None:
 def test_a_bundle_goes_out_a_line_for_each_audience_and_comes_back(capx: Any, token: str, format: str) -> None:
     said = capx("export", "--format", format, token=token)
     assert said.err == SECRET
-    assert [serialized[0] == "{" for serialized in said.out.splitlines()] == [format == "v2json"] * 2
+    assert [serialized[0] == "{" for serialized in said.out.splitlines()] == [format == "v2json"] * 3
     back = capx("import", token=said.out)
     assert back.token == token
-    assert back.err == f"{UNVERIFIED}  at crm: crm.read\n  at slides: slides.write\n"
+    assert back.err == f"{UNVERIFIED}  at crm: crm.read\n  at slides: slides.write\n{OWN}"
 
 
 def test_one_audience_goes_out_alone_as_another_library_reads_it(capx: Any, token: str) -> None:
@@ -46,7 +49,7 @@ def test_one_audience_goes_out_alone_as_another_library_reads_it(capx: Any, toke
     assert macaroon.location == "slides"
     assert f"capx1_{out}" == token.split(",")[1]
     refused = capx("export", "--audience", "hr", token=token, code=2)
-    assert refused.err == "capx: this token speaks to crm, slides, not to 'hr'. See capx export --help\n"
+    assert refused.err == "capx: this token speaks to crm, slides, authority, not to 'hr'. See capx export --help\n"
 
 
 def test_what_another_library_narrowed_is_imported_and_judged(home: Any, token: str) -> None:
@@ -108,8 +111,9 @@ def test_bytes_that_are_no_text_and_tokens_that_do_not_belong_together_are_refus
     binary.write_bytes(b"\x02\x01\x03crm\xff")
     assert "not even text" in home("import", "--token-file", str(binary), code=3).err
     assert "not even text" in home("inspect", "--token-file", str(binary), code=3).err
-    one, two = (home("task", "open", "--allow", "crm.read").token for _ in "12")
-    assert "belong to one task and one node" in home("import", token=f"{one}\n{two}", code=3).err
+    opened = [home("task", "open", "--allow", "crm.read").token for _ in "12"]
+    one, two = (home("export", "--audience", "crm", token=token).out for token in opened)
+    assert "belong to one task and one node" in home("import", token=one + two, code=3).err
 
 
 def test_what_a_format_cannot_hold_does_not_go_out(capx: Any, token: str) -> None:

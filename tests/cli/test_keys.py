@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from capx.capability import Capability
 from capx.home import change_keys
 from capx.keys import AudienceKeys, KeyRing, RootKey
-from tests.cli.conftest import COMMAND
+from tests.cli.conftest import COMMAND, first
 
 
 def ring(home: Any) -> KeyRing:
@@ -40,7 +39,7 @@ def test_a_whole_rotation_refuses_nothing_until_the_old_key_is_retired(home: Any
     assert "it verifies, and does not mint yet" in added.err
     assert "restart each, then capx keys activate" in added.err
     assert listed(home) == {old: ("active", 1), new: ("verifies", 0)}
-    assert Capability.parse(home("task", "open", "--allow", "crm.read").token).kid == old
+    assert first(home("task", "open", "--allow", "crm.read").token).kid == old
 
     out = ("keys", "export", "crm", "--out", str(tmp_path / "crm.keys"))
     assert "choose another name, or give --replace" in home(*out, code=3).err
@@ -54,7 +53,7 @@ def test_a_whole_rotation_refuses_nothing_until_the_old_key_is_retired(home: Any
     assert "have not read it yet refuse what it mints: capx keys export, and restart each" in said
     assert "Next: restart what opened this home; capx keys retire" in said
     after = home("task", "open", "--allow", "crm.read").token
-    assert Capability.parse(after).kid == new
+    assert first(after).kid == new
     for token in (before, after):
         home("verify", "--action", "crm.read", token=token)
     assert listed(home) == {new: ("active", 1), old: ("verifies", 2)}
@@ -122,10 +121,10 @@ def test_an_export_replaces_a_file_through_a_link_and_nothing_but_a_file(home: A
 def test_a_kid_may_begin_with_a_dash(home: Any) -> None:
     key = next(key for key in iter(RootKey.generate, None) if key.kid.startswith("-"))
     change_keys(lambda held: held.added(key), home.home)
-    (first,) = (kid for kid in ring(home).kids if kid != key.kid)
+    (old,) = (kid for kid in ring(home).kids if kid != key.kid)
     home("keys", "activate", key.kid)
-    assert Capability.parse(home("task", "open", "--allow", "crm.read").token).kid == key.kid
-    home("keys", "retire", first)
+    assert first(home("task", "open", "--allow", "crm.read").token).kid == key.kid
+    home("keys", "retire", old)
     assert ring(home).kids == (key.kid,)
     assert home("keys", "retire", "-h").out.startswith("Usage: capx keys retire")
 

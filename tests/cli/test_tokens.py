@@ -78,7 +78,7 @@ def test_a_token_on_the_command_line_is_refused_and_not_repeated(home: Any) -> N
 
 
 def test_no_error_or_view_repeats_a_token(home: Any) -> None:
-    token = home("task", "open", "--tenant", "Acme", "--allow", "crm.read").token
+    token = home("task", "open", "--tenant", "Acme", "--allow", "crm.read").token.split(",")[0]
     cut, changed = token[:-3], token[:-8] + "AAAAAAAA"
     secret = token[-30:-8]
     for args, given, code in (

@@ -21,7 +21,7 @@ def test_from_init_to_the_graph_of_what_died(capx: Any, tmp_path: Path) -> None:
         *("--with", "deck=deck-42", "--with", "pages=range:1..9", "--allow", "slides.list@slides", "--no-args"),
     )
     bundle = Bundle.parse(opened.token)
-    assert bundle.audiences == ("crm", "slides")
+    assert bundle.audiences == ("crm", "slides", "authority")
     assert f"opened task {bundle.task}" in opened.err
     assert "at slides: slides.write where deck is" in opened.err
 
@@ -75,7 +75,8 @@ def test_from_init_to_the_graph_of_what_died(capx: Any, tmp_path: Path) -> None:
     dry = capx("revoke", b64u(sub.node), "--dry-run")
     assert "would be revoked" in dry.out
     assert "and everything below, seen or not" in dry.out
-    assert capx("revoke", b64u(sub.node), "--json").json["id"] == b64u(sub.node)
+    (killed,) = capx("revoke", b64u(sub.node), "--json").json["killed"]
+    assert killed["key"] == b64u(sub.node)
     assert "was revoked before" in capx("revoke", "--held", token=child.token).out
     dead = capx("verify", *call, "--tenant", "Acme", token=narrow.token, code=1)
     assert "revoked: hop 1 (slides-agent) was revoked, and all below it" in dead.out
@@ -126,7 +127,9 @@ def test_a_token_that_allows_nothing_is_said_to(home: Any) -> None:
     assert warned.token
     assert 'this will be refused: the task\'s grant allows slides.write only where deck is "d1"' in warned.err
     assert "this will be refused: nothing is allowed by all" in home(*present, "deck=d1", token=none.token).err
-    assert "speaks to crm, slides, not to hr" in home("verify", "--action", "hr.read", token=token, code=2).err
+    assert (
+        "speaks to crm, slides, authority, not to hr" in home("verify", "--action", "hr.read", token=token, code=2).err
+    )
 
 
 def test_a_presentation_is_shown_as_one(home: Any) -> None:

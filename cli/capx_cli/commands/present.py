@@ -86,12 +86,19 @@ def _refused_by_itself(token: "Token", received: "Received") -> str | None:
     return None if first is None else f"{first.whose} {first.why or first.sentence}"
 
 
+_AUTHORITY = "authority"
+_AT_THE_AUTHORITY = frozenset({"task.complete", "task.status", "node.revoke"})
+
+
 def chosen_audience(held: Collection[str], audience: str | None, action: str | None) -> str:
-    """The audience meant: the one named, the only one held, else the action's first label."""
+    """The audience meant: the one named, the only one held beside the authority, else the action's first label."""
     if audience is not None:
         return audience
-    if len(held) == 1:
-        return next(iter(held))
+    if action in _AT_THE_AUTHORITY and _AUTHORITY in held and action.split(".", 1)[0] not in held:
+        return _AUTHORITY
+    resources = [each for each in held if each != _AUTHORITY] or list(held)
+    if len(resources) == 1:
+        return resources[0]
     if action is None:
         raise click.UsageError(f"this token speaks to {', '.join(held)}: choose with --audience")
     return action.split(".", 1)[0]

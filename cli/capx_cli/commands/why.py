@@ -1,5 +1,6 @@
 """`capx why`: a decision, as it was recorded, and those beside it."""
 
+from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,11 @@ from msgspec import Struct
 from capx_cli import completion, reached, screen, words
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from capx.log import Event
     from capx.operations import Operations
+    from capx_cli.events import Decided
 
 _AROUND = 1_000
 """Events before and after it, in which those beside it are looked for."""
@@ -61,7 +65,7 @@ def _beside(authority: "Operations", event: "Event") -> _Beside:
 
     begin = max(0, event.position - 1 - _AROUND)
     around = authority.log(begin, event.position + _AROUND - begin)
-    decided = [(one, one.read(Decided)) for one in around if one.kind == "decision"]
+    decided = list(_readable(around))
     about = event.read(Decided)
     of_task = [one for one, each in decided if each.task == about.task and about.task is not None]
     before = next((one for one, after in pairwise(of_task) if after.position == event.position), None)
@@ -72,6 +76,17 @@ def _beside(authority: "Operations", event: "Event") -> _Beside:
         if each.presentation == about.presentation is not None and one.position != event.position
     ]
     return _Beside(before, after, same)
+
+
+def _readable(around: "Iterable[Event]") -> "Iterator[tuple[Event, Decided]]":
+    """The decisions among these events; one that was tampered with hides no other."""
+    from capx.log import BrokenLog
+    from capx_cli.events import Decided
+
+    for event in around:
+        if event.kind == "decision":
+            with suppress(BrokenLog):
+                yield event, event.read(Decided)
 
 
 def _show(event: "Event", beside: _Beside) -> None:

@@ -1,0 +1,444 @@
+"""Backups, and stores that are brought back from them: on both kinds of store, with verifiers that follow them."""
+
+import contextlib
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from capx.authority import Authority
+from capx.bundle import Bundle
+from capx.death import of_instant, of_kid
+from capx.errors import ConfigurationProblem, InvalidRequest, StoreProblem
+from capx.keys import KeyRing, RootKey
+from capx.liveness import StoreLiveness
+from capx.log import BrokenLog
+from capx.present import ToolCall
+from capx.recovery import Restored, backup, restore
+from capx.replay import Replay
+from capx.store import Store, origin_of
+from capx.store.opening import create_store, open_store
+from capx.store.sqlite import SQLiteStore
+from capx.verifier import Verifier
+from capx_caveats import Call
+from tests.postgres import postgres_database, postgres_server, postgres_url
+
+__all__ = ["postgres_database", "postgres_server", "postgres_url"]
+
+KEYS = KeyRing(RootKey(bytes(range(32))))
+LEAKED = "AAAAAAAAAAA"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a new store is, as text."""
+    if request.param == "postgres":
+        return str(request.getfixturevalue("postgres_url"))
+    path = tmp_path / "capx.db"
+    SQLiteStore.create(path).close()
+    return str(path)
+
+
+@pytest.fixture
+def authority(place: str) -> Iterator[Authority]:
+    with Authority(open_store(place), KEYS) as made:
+        yield made
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    return tmp_path / "saved.db"
+
+
+class Service:
+    """A service that is there all the time, and follows the store by itself."""
+
+    def __init__(self, place: str) -> None:
+        self.store: Store = open_store(place)
+        self.liveness = StoreLiveness(self.store.source(), poll=0)
+        # As if it had been up for long.
+        replay = Replay.process(clock=lambda: 0)
+        self.verifier = Verifier("crm", KEYS.audience_keys("crm"), liveness=self.liveness, replay=replay)
+
+    def codes(self, bundle: Bundle) -> list[str]:
+        received = ToolCall("crm.read")
+        token = bundle.present("crm", received).text
+        return [one.code for one in self.verifier.decide(token, received, Call("crm.read")).refusals]
+
+    def close(self) -> None:
+        self.liveness.close()
+        self.store.close()
+
+
+@pytest.fixture
+def service(place: str) -> Iterator[Service]:
+    made = Service(place)
+    yield made
+    made.close()
+
+
+def brought_back(saved: Path, place: str, tmp_path: Path) -> Restored:
+    return restore(saved, place, keep=None if place.endswith(".db") else tmp_path / "kept.db")
+
+
+def test_a_backup_holds_all_and_stands_alone(authority: Authority, saved: Path) -> None:
+    opened = authority.open(allow=["crm.read"])
+    authority.complete(opened.id)
+    head = backup(authority.store, saved)
+    assert head.position == 4
+    assert stat.S_IMODE(saved.stat().st_mode) == 0o600
+    assert [path.name for path in saved.parent.iterdir() if path.name.startswith((".", "saved"))] == ["saved.db"]
+    with contextlib.closing(SQLiteStore(saved)) as copy, copy.read() as there, authority.store.read() as here:
+        assert there.head() == here.head() == head
+        assert list(there.events()) == list(here.events())
+        assert list(there.deaths()) == list(here.deaths())
+        assert there.tasks() == here.tasks()
+
+
+def test_a_backup_is_read_where_nothing_may_be_written(authority: Authority, saved: Path, tmp_path: Path) -> None:
+    backup(authority.store, saved)
+    assert saved.read_bytes()[18:20] == b"\x01\x01"  # SQLite's mark of a file that needs no -wal beside it
+
+
+def test_a_backup_is_never_written_over_anything(authority: Authority, saved: Path) -> None:
+    saved.write_text("precious")
+    with pytest.raises(ConfigurationProblem, match="there already"):
+        backup(authority.store, saved)
+    saved.unlink()
+    saved.symlink_to(saved.with_name("nowhere"))
+    with pytest.raises(ConfigurationProblem, match="there already"):
+        backup(authority.store, saved)
+    with pytest.raises(StoreProblem, match="nothing can be written"):
+        backup(authority.store, saved.parent / "no" / "folder.db")
+
+
+def test_everything_issued_before_a_restoration_is_dead_and_no_task_is_active(
+    authority: Authority, service: Service, place: str, saved: Path, tmp_path: Path
+) -> None:
+    before = authority.open(allow=["crm.read"])
+    backup(authority.store, saved)
+    after = authority.open(allow=["crm.read"])
+    assert service.codes(before.bundle) == service.codes(after.bundle) == []
+    done = brought_back(saved, place, tmp_path)
+    assert done.withdrawn == (before.id,)
+    assert int(time.time()) > (done.issued or 0)
+    assert "revoked" in service.codes(before.bundle)
+    assert "revoked" in service.codes(after.bundle)
+    assert service.liveness.problem is None
+    assert [task.state for task in authority.tasks()] == ["withdrawn"]
+    with pytest.raises(InvalidRequest, match="is withdrawn"):
+        authority.mint(before.id, allow=["crm.read"])
+    with pytest.raises(InvalidRequest, match="there is no task"):
+        authority.task(after.id)
+    assert service.codes(authority.open(allow=["crm.read"]).bundle) == []
+    assert authority.check().position == done.position or authority.check().position > (done.position or 0)
+
+
+def test_a_follower_that_has_not_read_the_new_epoch_refuses(
+    authority: Authority, place: str, saved: Path, tmp_path: Path
+) -> None:
+    opened = authority.open(allow=["crm.read"])
+    backup(authority.store, saved)
+    late = Service(place)
+    assert late.codes(opened.bundle) == []
+    known = late.liveness._view.head  # pyright: ignore[reportPrivateUsage] # what it had read before
+    brought_back(saved, place, tmp_path)
+    with contextlib.closing(late.store.source()) as source:
+        news = source.news(known)
+    assert news.anew
+    assert known is not None
+    assert origin_of(news.head.epoch) == origin_of(known.epoch)
+    assert news.head.epoch > known.epoch
+    assert "revoked" in late.codes(opened.bundle)
+    late.close()
+
+
+def test_a_backup_that_is_put_in_place_without_its_epoch_is_refused_by_followers(tmp_path: Path, saved: Path) -> None:
+    path = tmp_path / "capx.db"
+    with Authority(SQLiteStore.create(path), KEYS) as authority:
+        opened = authority.open(allow=["crm.read"])
+        backup(authority.store, saved)
+        service = Service(str(path))
+        authority.revoke(opened.root)
+        assert "revoked" in service.codes(opened.bundle)
+    for companion in ("-wal", "-shm"):
+        path.with_name(path.name + companion).unlink(missing_ok=True)
+    saved.replace(path)
+    assert "stale_liveness" in service.codes(opened.bundle) or service.liveness.problem is not None
+    service.close()
+
+
+def test_a_restored_store_knows_how_it_came_to_be(
+    authority: Authority, place: str, saved: Path, tmp_path: Path
+) -> None:
+    authority.open(allow=["crm.read"])
+    head = backup(authority.store, saved)
+    done = brought_back(saved, place, tmp_path)
+    events = list(authority.log(head.position))
+    assert [event.kind for event in events] == ["restored", "task_withdrawn"]
+    assert events[0].facts() == {"issued": done.issued, "epoch": done.epoch, "backup": head.position}
+    with authority.store.read() as reading:
+        assert reading.head().epoch == done.epoch
+        assert reading.death(of_instant(done.issued or 0)) is not None
+    assert authority.check().position == done.position
+
+
+def test_a_key_that_was_revoked_since_the_backup_stays_revoked(
+    authority: Authority, place: str, saved: Path, tmp_path: Path
+) -> None:
+    backup(authority.store, saved)
+    authority.revoke(kid=LEAKED)
+    assert restore(saved, place, dry_run=True).kids == (LEAKED,)
+    assert brought_back(saved, place, tmp_path).kids == (LEAKED,)
+    with authority.store.read() as reading:
+        assert reading.death(of_kid(LEAKED)) is not None
+    authority.check()
+
+
+def test_what_was_there_is_kept_and_can_itself_be_restored(
+    authority: Authority, place: str, saved: Path, tmp_path: Path
+) -> None:
+    backup(authority.store, saved)
+    later = authority.open(allow=["crm.read"])
+    done = brought_back(saved, place, tmp_path)
+    assert done.kept is not None
+    kept = Path(done.kept)
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    with contextlib.closing(SQLiteStore(kept)) as old, old.read() as reading:
+        assert [task.id for task in reading.tasks()] == [later.id]
+    again = restore(kept, place)
+    assert again.withdrawn == (later.id,)
+    assert [task.state for task in authority.tasks()] == ["withdrawn"]
+    authority.check()
+
+
+def test_restoring_twice_within_one_second_begins_two_epochs(
+    authority: Authority, place: str, saved: Path, tmp_path: Path
+) -> None:
+    backup(authority.store, saved)
+    first = brought_back(saved, place, tmp_path)
+    again = tmp_path / "again.db"
+    backup(authority.store, again)
+    second = restore(again, place)
+    assert (first.epoch or "") < (second.epoch or "")
+    authority.check()
+
+
+def test_a_dry_run_changes_nothing(authority: Authority, place: str, saved: Path, tmp_path: Path) -> None:
+    opened = authority.open(allow=["crm.read"])
+    head = backup(authority.store, saved)
+    authority.open(allow=["crm.read"])
+    before, files = list(authority.log()), set(tmp_path.iterdir())
+    foreseen = restore(saved, place, keep=tmp_path / "kept.db", dry_run=True)
+    assert (foreseen.withdrawn, foreseen.backup, foreseen.epoch) == ((opened.id,), head, None)
+    assert foreseen.replaced is not None
+    assert foreseen.replaced.position == before[-1].position
+    assert list(authority.log()) == before
+    assert {path for path in tmp_path.iterdir() if not path.name.startswith("capx.db-")} <= files
+
+
+def test_a_backup_that_was_tampered_with_is_refused_and_changes_nothing(
+    authority: Authority, place: str, saved: Path, tmp_path: Path
+) -> None:
+    opened = authority.open(allow=["crm.read"])
+    backup(authority.store, saved)
+    with contextlib.closing(sqlite3.connect(saved)) as connection, connection:
+        connection.execute("UPDATE events SET body = replace(body, 'crm', 'crn') WHERE position = 2")
+    for dry_run in (True, False):
+        with pytest.raises(BrokenLog) as broken:
+            restore(saved, place, dry_run=dry_run)
+        assert broken.value.position == 2
+    assert authority.task(opened.id).state == "active"
+
+
+def test_a_backup_of_another_store_is_refused_where_one_was_used(
+    authority: Authority, place: str, saved: Path, tmp_path: Path
+) -> None:
+    with Authority(SQLiteStore.create(tmp_path / "other.db"), KEYS) as other:
+        other.open(allow=["crm.read"])
+        backup(other.store, saved)
+    opened = authority.open(allow=["crm.read"])
+    for dry_run in (True, False):
+        with pytest.raises(ConfigurationProblem, match="of another store"):
+            restore(saved, place, dry_run=dry_run)
+    assert authority.task(opened.id).state == "active"
+    assert authority.check().position == 3
+
+
+def test_a_backup_goes_into_a_store_that_was_never_used(place: str, saved: Path, tmp_path: Path) -> None:
+    with Authority(SQLiteStore.create(tmp_path / "other.db"), KEYS) as other:
+        opened = other.open(allow=["crm.read"])
+        backup(other.store, saved)
+        origin = origin_of(backup(other.store, tmp_path / "second.db").epoch)
+    done = restore(saved, place)
+    assert origin_of(done.epoch or "") == origin
+    with Authority(open_store(place), KEYS) as authority:
+        assert authority.task(opened.id).state == "withdrawn"
+
+
+def test_a_store_moves_to_postgresql_by_a_backup(
+    postgres_server: object, postgres_database: str, saved: Path, tmp_path: Path
+) -> None:
+    url = getattr(postgres_server, "url")(postgres_database)  # noqa: B009 - a fixture of any kind
+    with Authority(SQLiteStore.create(tmp_path / "capx.db"), KEYS) as here:
+        opened = here.open(allow=["crm.read"])
+        backup(here.store, saved)
+    restore(saved, url)
+    with Authority(open_store(url), KEYS) as there:
+        assert there.task(opened.id).state == "withdrawn"
+        there.check()
+    with pytest.raises(StoreProblem, match="already"):
+        create_store(url)
+
+
+def test_a_store_is_no_backup_of_itself(tmp_path: Path) -> None:
+    path = tmp_path / "capx.db"
+    SQLiteStore.create(path).close()
+    (tmp_path / "link.db").hardlink_to(path)
+    for source in (path, tmp_path / "link.db"):
+        with pytest.raises(ConfigurationProblem, match="is the store itself"):
+            restore(source, str(path))
+
+
+@pytest.mark.parametrize("damage", ["gone", "emptied", "garbled", "half"])
+def test_a_store_that_is_lost_or_cannot_be_read_is_replaced(tmp_path: Path, saved: Path, damage: str) -> None:
+    path = tmp_path / "capx.db"
+    with Authority(SQLiteStore.create(path), KEYS) as authority:
+        for _ in range(50):
+            opened = authority.open(allow=["crm.read"])
+        backup(authority.store, saved)
+    content = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes({"emptied": b"", "garbled": b"x" * 9000, "half": content[: len(content) // 2]}[damage])
+    done = restore(saved, str(path))
+    assert done.unread == (damage != "gone")
+    assert (done.kept is None) == (damage == "gone")
+    with Authority(SQLiteStore(path), KEYS) as authority:
+        assert authority.task(opened.id).state == "withdrawn"
+        authority.check()
+
+
+def test_whoever_waited_for_the_old_file_is_told_that_it_was_replaced(tmp_path: Path, saved: Path) -> None:
+    path = tmp_path / "capx.db"
+    with Authority(SQLiteStore.create(path), KEYS) as authority:
+        backup(authority.store, saved)
+        held = sqlite3.connect(path, isolation_level=None)
+        held.execute("SELECT * FROM head").fetchone()
+        restore(saved, str(path))
+        with pytest.raises(sqlite3.IntegrityError, match="replaced by a backup"):
+            held.execute("UPDATE head SET position = position + 1")
+        held.close()
+        opened = authority.open(allow=["crm.read"])
+        with contextlib.closing(SQLiteStore(path)) as store, store.read() as reading:
+            assert reading.task(opened.id) is not None
+
+
+def test_a_service_with_the_old_file_open_goes_on_with_the_new_one(tmp_path: Path, saved: Path) -> None:
+    path = tmp_path / "capx.db"
+    with Authority(SQLiteStore.create(path), KEYS) as authority:
+        backup(authority.store, saved)
+        for _ in range(3):
+            authority.open(allow=["crm.read"])
+        done = restore(saved, str(path))
+        assert [event.kind for event in authority.log()] == ["restored"]
+        opened = authority.open(allow=["crm.read"])
+    assert done.kept is not None
+    with contextlib.closing(SQLiteStore(path)) as store, store.read() as reading:
+        assert [task.id for task in reading.tasks()] == [opened.id]
+    with contextlib.closing(SQLiteStore(Path(done.kept))) as old, old.read() as reading:
+        assert len(reading.tasks()) == 3
+
+
+OPENING = """
+import contextlib, sys
+from capx.authority import Authority
+from capx.errors import StoreProblem
+from capx.keys import KeyRing, RootKey
+from capx.store.sqlite import SQLiteStore
+with Authority(SQLiteStore(sys.argv[1]), KeyRing(RootKey(bytes(range(32))))) as authority:
+    while True:
+        with contextlib.suppress(StoreProblem):
+            opened = authority.open(allow=["crm.read"])
+            print(opened.id, next(iter(opened.bundle)).issued_at, flush=True)
+"""
+
+
+def test_what_is_opened_while_a_store_is_replaced_is_dead_or_known_to_it(tmp_path: Path, saved: Path) -> None:
+    path = tmp_path / "capx.db"
+    with Authority(SQLiteStore.create(path), KEYS) as authority:
+        backup(authority.store, saved)
+        opening = subprocess.Popen([sys.executable, "-c", OPENING, str(path)], stdout=subprocess.PIPE, text=True)
+        assert opening.stdout is not None
+        opened = [opening.stdout.readline().split()]
+        done = restore(saved, str(path))
+        assert done.issued is not None
+        while int(opened[-1][1]) <= done.issued:
+            opened.append(opening.stdout.readline().split())
+        opening.terminate()
+        opened += [line.split() for line in opening.stdout]
+        opening.wait(timeout=30)
+        opening.stdout.close()
+        known = {task.id for task in authority.tasks()}
+        assert all(int(issued) <= done.issued for id_, issued in opened if id_ not in known)
+        assert opened[0][0] not in known
+        authority.check()
+    assert [found.name for found in tmp_path.iterdir() if found.name.startswith(".")] == []
+
+
+WRITING = """
+import sys
+from pathlib import Path
+from capx.recovery import backup
+from capx.store.sqlite import SQLiteStore
+store = SQLiteStore(sys.argv[1])
+print("begun", flush=True)
+backup(store, Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("delay", [0.0, 0.02, 0.06, 0.15])
+def test_a_backup_that_is_cut_short_leaves_none(tmp_path: Path, saved: Path, how: signal.Signals, delay: float) -> None:
+    path = tmp_path / "capx.db"
+    with Authority(SQLiteStore.create(path), KEYS) as authority, authority.store.write() as transaction:
+        for number in range(3_000):
+            transaction.append("noted", b'{"n":%d}' % number, at=1)
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITING, str(path), str(saved)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(delay)
+    process.send_signal(how)
+    process.wait(timeout=30)
+    process.stdout.close()
+    if saved.exists():
+        with contextlib.closing(SQLiteStore(saved)) as whole, whole.read() as reading:
+            assert reading.head().position == 3_000
+    elif how is signal.SIGINT:
+        assert sorted(found.name for found in tmp_path.iterdir() if "draft" in found.name or found.name[0] == ".") == []
+
+
+def test_a_disk_that_is_full_leaves_no_backup(tmp_path: Path, saved: Path) -> None:
+    path = tmp_path / "capx.db"
+    with Authority(SQLiteStore.create(path), KEYS) as authority, authority.store.write() as transaction:
+        for number in range(3_000):
+            transaction.append("noted", b'{"n":%d}' % number, at=1)
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n{WRITING}"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n{limited}", path, saved],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "StoreProblem" in done.stderr
+    assert sorted(found.name for found in tmp_path.iterdir() if not found.name.startswith("capx.db")) == []
