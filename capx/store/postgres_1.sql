@@ -162,7 +162,7 @@ BEGIN
         UPDATE capx.forgotten f SET until = now + 66 WHERE f.until = since;
     END IF;
     kept := earlier IS NULL OR EXISTS (SELECT FROM capx.burnt b WHERE b.presentation = earlier);
-    INSERT INTO capx.burnt VALUES (what, ends) ON CONFLICT DO NOTHING;
+    INSERT INTO capx.burnt SELECT what, ends FROM capx.forgotten f WHERE ends >= f.until ON CONFLICT DO NOTHING;
     GET DIAGNOSTICS inserted = ROW_COUNT;
     SELECT f.until INTO STRICT since FROM capx.forgotten f;
     fresh := inserted = 1 AND ends >= since;

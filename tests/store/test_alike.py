@@ -1,0 +1,123 @@
+"""Both kinds of store answer alike, whatever is asked of them and in whatever order."""
+
+import random
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+
+from capx.death import Key, of_kid
+from capx.errors import StoreProblem
+from capx.meter import Spend
+from capx.store import Reading, Record, Store, TaskRecord, Writing
+
+STEPS = 120
+
+
+class Question:
+    """One thing to ask of a store, drawn by chance; the same chance draws the same."""
+
+    def __init__(self, chance: random.Random, now: int) -> None:
+        self._chance = chance
+        self._now = now
+
+    def ask(self, store: Store) -> object:
+        """The answer; which problem there is may be worded in two ways."""
+        questions: list[Callable[[Store], object]] = (
+            [self._burn] * 3 + [self._spend] * 2 + [self._record, self._sighted, self._read] + [self._write] * 6
+        )
+        try:
+            return self._chance.choice(questions)(store)
+        except StoreProblem:
+            return StoreProblem
+
+    def _presentation(self) -> bytes:
+        return b"%016d" % self._chance.randrange(12)
+
+    def _task(self) -> str:
+        return f"task-{self._chance.randrange(5)}"
+
+    def _key(self) -> Key:
+        keys: list[Key] = [self._presentation(), self._task(), of_kid("k1"), of_kid("k2")]
+        return self._chance.choice(keys)
+
+    def _burn(self, store: Store) -> object:
+        chance, now = self._chance, self._now
+        remembered = chance.choice([None, (self._presentation(), now + chance.randrange(-100, 60))])
+        return store.burn(self._presentation(), until=now + chance.randrange(-10, 66), now=now, remembered=remembered)
+
+    def _spend(self, store: Store) -> object:
+        def amount(*choices: str) -> Decimal:
+            return Decimal(self._chance.choice(choices))
+
+        counters = self._chance.sample("abcd", self._chance.randrange(4))
+        spends = [
+            Spend(
+                counter,
+                self._chance.choice("xy"),
+                amount("0", "0.1", "0.10", "2", "1e3"),
+                amount("0", "0.3", "5", "1e4"),
+            )
+            for counter in counters
+        ]
+        return store.spend(spends, now=self._now)
+
+    def _record(self, store: Store) -> None:
+        ids = [f"dec-{self._chance.randrange(8)}" for _ in range(self._chance.randrange(4))]
+        bodies = [msgspec.json.encode({"id": id_, "task": self._task()}) for id_ in ids]
+        store.record([Record(id_, self._now, body) for id_, body in zip(ids, bodies, strict=True)])
+
+    def _sighted(self, store: Store) -> None:
+        store.sighted(self._chance.choice("fg"), self._chance.randrange(9), now=self._now)
+
+    def _read(self, store: Store) -> object:
+        chance, task = self._chance, self._task()
+        with store.read() as reading:
+            return (
+                list(reading.events(task=task, kind=chance.choice([None, "decision", "noted"]))),
+                list(reading.events(after=chance.randrange(20), limit=chance.randrange(5))),
+                reading.overdue(self._now, 3),
+                reading.counters(chance.sample("abcd", 2)),
+                reading.decision("dec-1"),
+            )
+
+    def _write(self, store: Store) -> object:
+        acts: list[Callable[[Writing], Any]] = [
+            lambda writing: writing.append("noted", msgspec.json.encode({"task": self._task()}), at=self._now),
+            lambda writing: writing.kill(self._key(), "revoked", at=self._now, position=writing.head().position),
+            lambda writing: writing.forget(self._now - self._chance.randrange(100)),
+            lambda writing: writing.open_task(TaskRecord(id_ := self._task(), f"root-{id_}", self._now, self._now + 9)),
+            lambda writing: writing.end_task(self._task(), "completed", at=self._now, position=1),
+            lambda writing: writing.count_revocation(self._task()),
+            lambda writing: writing.begin_epoch(f"origin.{self._now}"),
+        ]
+        with store.write() as writing:
+            return [act(writing) for act in self._chance.sample(acts, 2)]
+
+
+def everything(reading: Reading) -> list[object]:
+    head = reading.head()
+    return [
+        (head.position, head.hash, head.deaths, head.forgotten),
+        list(reading.events()),
+        list(reading.deaths()),
+        reading.tasks(),
+        reading.counters(),
+        reading.sightings(),
+    ]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_both_kinds_of_store_answer_alike(of_kind: Callable[[str], Store], seed: int) -> None:
+    chance, now = random.Random(seed), 10_000
+    one, other = of_kind("sqlite"), of_kind("postgres")
+    for step in range(STEPS):
+        # A clock that goes on, stands still, steps back, and now and then is far off.
+        now += chance.choice([0, 0, 1, 5, 30, -20]) if chance.random() < 0.97 else chance.choice([3_000, -3_000])
+        drawn = chance.random()
+        answers = [Question(random.Random(drawn), now).ask(store) for store in (one, other)]
+        assert answers[0] == answers[1], step
+    with one.read() as of_one, other.read() as of_other:
+        assert everything(of_one) == everything(of_other)
