@@ -25,11 +25,17 @@ class Question:
 
     def ask(self, store: Store) -> object:
         """The answer; which problem there is may be worded in two ways."""
-        questions: list[Callable[[Store], object]] = (
-            [self._burn] * 3 + [self._spend] * 2 + [self._record, self._sighted, self._read] + [self._write] * 6
-        )
+        weights: dict[Callable[[Store], object], int] = {
+            self._burn: 3,
+            self._spend: 2,
+            self._record: 1,
+            self._sighted: 1,
+            self._read: 1,
+            self._write: 6,
+        }
+        (question,) = self._chance.choices(list(weights), list(weights.values()))
         try:
-            return self._chance.choice(questions)(store)
+            return question(store)
         except StoreProblem:
             return StoreProblem
 

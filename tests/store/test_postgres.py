@@ -650,6 +650,8 @@ def test_a_stream_whose_server_is_paused_ends(own: Server, own_url: str, closed:
         source.close()
 
 
+# From 3.12 on Python warns of what is tested here.
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_child_ends_no_stream_of_its_parent(store: PostgresStore, postgres_url: str) -> None:
     source = PostgresNews(postgres_url, poll=60)
     following = Following(source)
