@@ -8,8 +8,7 @@ Nothing it mints outlives its task's `expires`, nor that `max_ttl`.
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
@@ -19,33 +18,28 @@ from msgspec import Struct
 from capx.bundle import Bundle
 from capx.capability import Capability, mint
 from capx.chain import b64u, root_node
-from capx.checking import check_store
 from capx.death import KEPT_BEYOND_TTL, of_kid
-from capx.dying import draw
 from capx.ending import Ended, as_of, end_overdue, end_task, known_task
 from capx.errors import InvalidRequest
 from capx.grant import OWN_ENTRIES, Grant, block, by_audience, demand_audience, demand_restricting
-from capx.graph import Graph
+from capx.history import History
 from capx.home import create_home, open_parts
 from capx.keys import AudienceKeys, KeyRing, RootKey
 from capx.lineage import AUTHORITY
 from capx.liveness import StoreLiveness
-from capx.log import Event, Place
-from capx.query import Query
-from capx.recorder import StoreRecorder
+from capx.log import Event
 from capx.replay import Replay
 from capx.revoking import Revoked, by_agent, by_instant, by_kid, by_name, by_where, kill, revoke
-from capx.store import Counter, Pruned, Reading, Sighting, Store, TaskRecord, Writing
+from capx.store import Pruned, Reading, Store, TaskRecord, Writing
 from capx.store.sqlite import SQLiteStore
 from capx.task import is_final
-from capx.verifier import MAX_STALENESS, Verifier
+from capx.verifier import Verifier
 from capx_caveats import (
     Appendable,
     Budget,
     Caveat,
     Entry,
     When,
-    is_id,
     is_label,
     parse_instant,
     shown_duration,
@@ -58,8 +52,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_PATIENCE = 1.0
-_PIECE = 1_000
 _OVERDUE_AT_OPEN = 20
 
 MAX_TTL = 86_400
@@ -85,7 +77,7 @@ class _Named(Struct):
     kid: str | None = None
 
 
-class Authority:
+class Authority(History):
     """The authority over a store and its root keys; safe with several threads, and beside others on the same store.
 
     `clock` gives Unix seconds; `max_ttl`, in seconds, bounds every `expires`.
@@ -99,11 +91,9 @@ class Authority:
         clock: Callable[[], float] = time.time,
         max_ttl: int = MAX_TTL,
     ) -> None:
-        self.store = store
+        super().__init__(store, clock)
         self.max_ttl = max_ttl
         self._keyring = keyring
-        self._clock = clock
-        self._recorder = StoreRecorder(store)
         # Without a poll: what ended here is refused here from then on, not a moment later.
         self._liveness = StoreLiveness(store.source(), poll=0)
         self._verifiers: dict[str, Verifier] = {}
@@ -291,92 +281,6 @@ class Authority:
         with self.store.write() as transaction:
             return transaction.forget(self._now() - self.max_ttl - KEPT_BEYOND_TTL)
 
-    def counters(self, ids: Sequence[str] | None = None) -> list[Counter]:
-        """What the counters of these ids hold, or all."""
-        with self.store.read() as reading:
-            return reading.counters(ids)
-
-    def unaware(self, *, within: float = MAX_STALENESS) -> list[Sighting]:
-        """The followers, heard of in the last `within` seconds, that have not yet seen all that is dead."""
-        now = self._now()
-        with self.store.read() as reading:
-            deaths = reading.head().deaths
-            return [one for one in reading.sightings() if one.deaths < deaths and one.at > now - within]
-
-    def tasks(self) -> list[TaskRecord]:
-        """All tasks, in the order in which they were opened; one whose time ran out is `expired`."""
-        now = self._now()
-        with self.store.read() as reading:
-            return [as_of(task, now) for task in reading.tasks()]
-
-    def task(self, task_id: str) -> TaskRecord:
-        """The task with this id; InvalidRequest if there is none."""
-        with self.store.read() as reading:
-            return as_of(known_task(reading, task_id), self._now())
-
-    def log(self, since: int = 0, limit: int | None = None) -> Iterator[Event]:
-        """The events after position `since` up to now, at most `limit` of them; what was decided here is among them.
-
-        They are read in pieces while they are taken, so that a long log needs little memory and holds nobody up.
-        """
-        end = self._end_of_log()
-        return self._events(since, end if limit is None else min(end, since + limit))
-
-    def newest_first(self) -> Iterator[Event]:
-        """The events up to now, the last one first, read in pieces like those of `log`."""
-        end = self._end_of_log()
-        return (
-            event
-            for reached in range(end, 0, -_PIECE)
-            for event in reversed(list(self._events(max(0, reached - _PIECE), reached)))
-        )
-
-    def find(
-        self,
-        *,
-        agent: str | None = None,
-        tenant: str | None = None,
-        action: str | None = None,
-        task: str | None = None,
-        denied: bool = False,
-        since: int = 0,
-        limit: int | None = None,
-    ) -> Iterator[Event]:
-        """The events that recorded such decisions, in order; with `limit`, only so many of the newest.
-
-        `agent` is a label on the path of who acted, `action` may be a pattern, `since` is in Unix seconds; `denied`
-        leaves out what was allowed. Read in pieces, like `log`. InvalidRequest for what no decision can be.
-        """
-        query = Query(agent=agent, tenant=tenant, action=action, task=task, denied=denied, since=since)
-        if task is not None:
-            with self.store.read() as reading:
-                known_task(reading, task)
-        if limit is None:
-            return filter(query.matches, self.log())
-        return reversed(list(islice(filter(query.matches, self.newest_first()), limit)))
-
-    def decision(self, decision_id: str) -> Event | None:
-        """The event that recorded a decision; one made a moment ago elsewhere may not be written yet."""
-        self._recorder.flush(_PATIENCE)
-        with self.store.read() as reading:
-            return reading.decision(decision_id) if is_id(decision_id) else None
-
-    def check(self) -> Place:
-        """The place that the log reaches, followed from its beginning, and every death to the event that caused it.
-
-        BrokenLog names the first position that does not fit; StoreProblem says what else does not.
-        """
-        with self.store.read() as reading:
-            return check_store(reading)
-
-    def graph(self, task_id: str | None = None) -> Graph:
-        """The execution graph of one task, or of all, as far as it was seen."""
-        self._recorder.flush(_PATIENCE)
-        with self.store.read() as reading:
-            if task_id is not None:
-                known_task(reading, task_id)
-            return draw(reading, self._now(), task_id)
-
     def kids(self) -> dict[str, int]:
         """The ids of the live root keys, the one that mints first; each with the live tasks that hold tokens of it."""
         now = self._now()
@@ -394,11 +298,6 @@ class Authority:
     def keyring(self) -> KeyRing:
         """The root keys."""
         return self._keyring
-
-    @property
-    def unwritten(self) -> int:
-        """How many decisions made here are not in the log yet."""
-        return self._recorder.unwritten
 
     def rekey(self, keyring: KeyRing) -> None:
         """Mint and verify with these root keys from now on; the verifiers made here follow."""
@@ -433,25 +332,6 @@ class Authority:
         guard = ToolGuard(self._own_verifier)
         return guard.tool(action, tenant=tenant, attributes=attributes, cost=cost, audience=audience)
 
-    def flush(self, timeout: float = 5.0) -> bool:
-        """Whether the decisions made here are in the log, after waiting up to `timeout` seconds for it."""
-        return self._recorder.flush(timeout)
-
-    def _end_of_log(self) -> int:
-        self._recorder.flush(_PATIENCE)
-        with self.store.read() as reading:
-            return reading.head().position
-
-    def _events(self, after: int, end: int) -> Iterator[Event]:
-        """The events after one position up to another, a transaction for each piece: nothing is held in between."""
-        while after < end:
-            with self.store.read() as reading:
-                piece = list(reading.events(after=after, limit=min(_PIECE, end - after)))
-            yield from piece
-            if not piece:
-                return
-            after = piece[-1].position
-
     def _own_verifier(self, audience: str) -> Verifier:
         if audience not in self._verifiers:
             self._verifiers[audience] = self.verifier(audience)
@@ -475,9 +355,6 @@ class Authority:
             raise InvalidRequest(
                 f"the key {kid} that mints was revoked: capx keys add, then capx keys activate, and mint with another"
             )
-
-    def _now(self) -> int:
-        return int(self._clock())
 
     def _expiry(self, expires: When, now: int) -> int:
         at = parse_instant(expires, now)

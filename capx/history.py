@@ -1,0 +1,146 @@
+"""What has happened, as a store tells it: tasks, the log, decisions, the graph, and what was spent.
+
+Laws: what was decided in this process is in the log before it is told of. Long answers are read in pieces while they
+are taken, so that they need little memory and hold nobody up.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+
+from capx.checking import check_store
+from capx.dying import draw
+from capx.ending import as_of, known_task
+from capx.graph import Graph
+from capx.log import Event, Place
+from capx.query import Query
+from capx.recorder import StoreRecorder
+from capx.store import Counter, Sighting, Store, TaskRecord
+from capx.verifier import MAX_STALENESS
+from capx_caveats import is_id
+
+_PATIENCE = 1.0
+_PIECE = 1_000
+
+
+class History:
+    """The history of one store; `clock` gives Unix seconds."""
+
+    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+        self.store = store
+        self._clock = clock
+        self._recorder = StoreRecorder(store)
+
+    def counters(self, ids: Sequence[str] | None = None) -> list[Counter]:
+        """What the counters of these ids hold, or all."""
+        with self.store.read() as reading:
+            return reading.counters(ids)
+
+    def unaware(self, *, within: float = MAX_STALENESS) -> list[Sighting]:
+        """The followers, heard of in the last `within` seconds, that have not yet seen all that is dead."""
+        now = self._now()
+        with self.store.read() as reading:
+            deaths = reading.head().deaths
+            return [one for one in reading.sightings() if one.deaths < deaths and one.at > now - within]
+
+    def tasks(self) -> list[TaskRecord]:
+        """All tasks, in the order in which they were opened; one whose time ran out is `expired`."""
+        now = self._now()
+        with self.store.read() as reading:
+            return [as_of(task, now) for task in reading.tasks()]
+
+    def task(self, task_id: str) -> TaskRecord:
+        """The task with this id; InvalidRequest if there is none."""
+        with self.store.read() as reading:
+            return as_of(known_task(reading, task_id), self._now())
+
+    def log(self, since: int = 0, limit: int | None = None) -> Iterator[Event]:
+        """The events after position `since` up to now, at most `limit` of them; what was decided here is among them.
+
+        They are read in pieces while they are taken, so that a long log needs little memory and holds nobody up.
+        """
+        end = self._end_of_log()
+        return self._events(since, end if limit is None else min(end, since + limit))
+
+    def newest_first(self) -> Iterator[Event]:
+        """The events up to now, the last one first, read in pieces like those of `log`."""
+        end = self._end_of_log()
+        return (
+            event
+            for reached in range(end, 0, -_PIECE)
+            for event in reversed(list(self._events(max(0, reached - _PIECE), reached)))
+        )
+
+    def find(
+        self,
+        *,
+        agent: str | None = None,
+        tenant: str | None = None,
+        action: str | None = None,
+        task: str | None = None,
+        denied: bool = False,
+        since: int = 0,
+        limit: int | None = None,
+    ) -> Iterator[Event]:
+        """The events that recorded such decisions, in order; with `limit`, only so many of the newest.
+
+        `agent` is a label on the path of who acted, `action` may be a pattern, `since` is in Unix seconds; `denied`
+        leaves out what was allowed. Read in pieces, like `log`. InvalidRequest for what no decision can be.
+        """
+        query = Query(agent=agent, tenant=tenant, action=action, task=task, denied=denied, since=since)
+        if task is not None:
+            with self.store.read() as reading:
+                known_task(reading, task)
+        if limit is not None and task is None:
+            return reversed(list(islice(filter(query.matches, self.newest_first()), limit)))
+        found = filter(query.matches, self._events(0, self._end_of_log(), task))
+        return found if limit is None else iter(deque(found, maxlen=limit))
+
+    def decision(self, decision_id: str) -> Event | None:
+        """The event that recorded a decision; one made a moment ago elsewhere may not be written yet."""
+        self._recorder.flush(_PATIENCE)
+        with self.store.read() as reading:
+            return reading.decision(decision_id) if is_id(decision_id) else None
+
+    def check(self) -> Place:
+        """The place that the log reaches, followed from its beginning, and every death to the event that caused it.
+
+        BrokenLog names the first position that does not fit; StoreProblem says what else does not.
+        """
+        with self.store.read() as reading:
+            return check_store(reading)
+
+    def graph(self, task_id: str | None = None) -> Graph:
+        """The execution graph of one task, or of all, as far as it was seen."""
+        self._recorder.flush(_PATIENCE)
+        with self.store.read() as reading:
+            if task_id is not None:
+                known_task(reading, task_id)
+            return draw(reading, self._now(), task_id)
+
+    @property
+    def unwritten(self) -> int:
+        """How many decisions made here are not in the log yet."""
+        return self._recorder.unwritten
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Whether the decisions made here are in the log, after waiting up to `timeout` seconds for it."""
+        return self._recorder.flush(timeout)
+
+    def _end_of_log(self) -> int:
+        self._recorder.flush(_PATIENCE)
+        with self.store.read() as reading:
+            return reading.head().position
+
+    def _events(self, after: int, end: int, task: str | None = None) -> Iterator[Event]:
+        """The events after one position up to another, a transaction for each piece: nothing is held in between."""
+        while after < end:
+            with self.store.read() as reading:
+                piece = list(reading.events(after=after, limit=min(_PIECE, end - after), task=task))
+            yield from (event for event in piece if event.position <= end)
+            if not piece:
+                return
+            after = piece[-1].position
+
+    def _now(self) -> int:
+        return int(self._clock())
