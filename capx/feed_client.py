@@ -172,7 +172,7 @@ class _Events:
                 yield self._data
                 self._data = None
             elif line.startswith(b"data:"):
-                if self._data is not None or len(line) > _LINE:
+                if self._data is not None:
                     raise StoreProblem(_TOO_LONG)
                 self._data = line[5:].removeprefix(b" ").decode("ascii", "replace")
         self._line += rest

@@ -1,5 +1,6 @@
 """How a resource proves that a request is its own."""
 
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from capx import report
 from capx.capability import mint
-from capx.chain import b64u, mac
+from capx.chain import b64u, digest, mac
 from capx.errors import InvalidRequest
 from capx.keys import AudienceKey, KeyRing, RootKey
 from capx.report import UnprovenReport
@@ -147,6 +148,9 @@ def test_no_report_makes_a_token_and_no_token_a_report() -> None:
     refused(f"Capx-Resource audience=crm, kid={ROOT.kid}, at={NOW}, mac={b64u(decode(capability.text).signature)}")
     # What the MAC of a report is over begins with its label, and that of a token with a bracket.
     assert identifier.startswith(b"[")
+    parts = b"crm", b"POST", b"/decisions?wait=1", NOW.to_bytes(8), sha256(b'{"a":1}').digest()
+    over = b"capx/1/report" + digest(b"capx/1/report", *parts)
+    assert signed().endswith(f", mac={b64u(mac(KEY.mac_key, over))}")
 
 
 @pytest.mark.parametrize(
