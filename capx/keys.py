@@ -249,6 +249,11 @@ class AudienceKeys(_Secret):
         """The live key of this kid."""
         return self._keys.get(kid)
 
+    @property
+    def first(self) -> AudienceKey | None:
+        """The one that stands first: in what an authority exports, that of the root key that mints."""
+        return next(iter(self._keys.values()), None)
+
     def become(self, others: "AudienceKeys") -> None:
         """Hold those keys from now on; a key that stays is the same object, so what was verified under it is known."""
         if others.audience != self.audience:

@@ -12,7 +12,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Final, Protocol
@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from capx.decision import Decision
 from capx.errors import Unavailable
-from capx.store import Record, ResourceStore, Unwritable
+from capx.store import Record, Unwritable
 
 _BATCH = 500
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
@@ -64,10 +64,18 @@ class _Record(Struct, frozen=True):
     shorter: Iterator[bytes]
 
 
+class Ledger(Protocol):
+    """What keeps decisions: a store, or an authority elsewhere."""
+
+    def record(self, decisions: Sequence[Record]) -> None:
+        """Write decisions to the log, in their order; one whose id is there already is passed over."""
+        ...
+
+
 class StoreRecorder:
     """Writes decisions to a store, with room for `capacity` that are not written yet; safe with several threads."""
 
-    def __init__(self, store: ResourceStore, capacity: int = 10_000) -> None:
+    def __init__(self, store: Ledger, capacity: int = 10_000) -> None:
         self._store = store
         self._capacity = capacity
         self._begin()

@@ -8,15 +8,12 @@ Law: facts of a call come from what the presentation covers or from the service'
 header that the bearer sent is the mistake to make here.
 """
 
-import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, Self
 
 from fastapi import Depends, FastAPI
 from starlette.requests import HTTPConnection
 
-from capx.errors import ConfigurationProblem
 from capx.guard.asgi import ASGIGuard, passage
 from capx.guard.check import Check, SyncCheck
 from capx.guard.endpoint import Mark, mark_of, wrapped
@@ -25,11 +22,8 @@ from capx.guard.facts import GRANTED, Costs, Derived, Tenancy
 from capx.guard.outlet import Withheld
 from capx.guard.passage import Passage
 from capx.guard.routes import Map, path_of
-from capx.keys import AudienceKeys
-from capx.liveness import StoreLiveness
-from capx.recorder import StoreRecorder
-from capx.replay import Replay
 from capx.verifier import Verifier
+from capx.wiring import wire_from_env
 from capx_caveats import DEFAULT, Vocabulary
 
 __all__ = ["GRANTED", "Check", "FastAPIGuard", "SyncCheck"]
@@ -60,22 +54,11 @@ class FastAPIGuard:
     def from_env(cls, *, prefix: str = "", max_body: int = MAX_BODY, vocabulary: Vocabulary = DEFAULT) -> Self:
         """The guard that the environment describes; `vocabulary` as for `Verifier`.
 
-        CAPX_AUDIENCE names the audience, CAPX_KEY_FILE its key file, CAPX_STORE the store that tells of deaths
-        and keeps replays and decisions. Raises ConfigurationProblem for what is missing or cannot be used.
+        CAPX_AUDIENCE names the audience, CAPX_KEY_FILE its key file, and one of CAPX_STORE, CAPX_FEED and CAPX_SNAPSHOT
+        where it hears of deaths, and what else it stands on there (capx.wiring). CAPX_MAX_STALENESS is in seconds.
+        Raises ConfigurationProblem for what is missing or cannot be used.
         """
-        from capx.store.sqlite import SQLiteStore
-
-        audience, key_file, store_path = map(_env, ("CAPX_AUDIENCE", "CAPX_KEY_FILE", "CAPX_STORE"))
-        store = SQLiteStore(Path(store_path))
-        verifier = Verifier(
-            audience,
-            AudienceKeys.load(Path(key_file), audience),
-            liveness=StoreLiveness(Path(store_path)),
-            replay=Replay.store(store),
-            recorder=StoreRecorder(store),
-            vocabulary=vocabulary,
-        )
-        return cls(verifier, prefix=prefix, max_body=max_body)
+        return cls(wire_from_env().verifier(vocabulary=vocabulary), prefix=prefix, max_body=max_body)
 
     def protect(self, app: FastAPI, *, public: Iterable[str] = ()) -> None:
         """Stand before an application; call it before routes are added, so that the gate comes first in all.
@@ -171,10 +154,3 @@ class _RoutePolicy:
         if not self._states(endpoint):
             return f"{endpoint!r} states no action and is not public"
         return None if status >= 400 else "the action was not judged"
-
-
-def _env(name: str) -> str:
-    value = os.environ.get(name, "")
-    if not value:
-        raise ConfigurationProblem(f"the environment variable {name} is not set")
-    return value

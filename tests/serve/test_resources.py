@@ -42,7 +42,7 @@ class Resource:
         assert key is not None
         self.key = key
         self.reports = ReportedDecisions(served.url, key)
-        self.recorder = StoreRecorder(self.reports)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        self.recorder = StoreRecorder(self.reports)
         self.follower = Follower(FeedSource(served.url, self.keys.feed), sighted=self._sighted)
         self.verifier = Verifier(
             audience,
