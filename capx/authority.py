@@ -260,10 +260,8 @@ class Authority(History):
     def revoke_below(self, task_id: str, path: Sequence[bytes], hops: Sequence[str]) -> Revoked:
         """Kill, for an agent, the node that the hop nonces lead to from its own, the end of its path of nodes.
 
-        After 1 000 times in a task its own node dies instead.
+        After 1 000 times in a task its own node dies instead. InvalidRequest for hops that lead nowhere.
         """
-        if not hops:
-            raise InvalidRequest("name the hops that lead to the node below your own")
         now = self._now()
         with self.store.write() as transaction:
             targets = by_agent(transaction, task_id, path, hops)

@@ -51,13 +51,13 @@ class View:
 
     def learn(self, news: News) -> None:
         """Take in what was not known, and let go of what is forgotten."""
+        # First, for it may be all that kills what is read anew. It outlives its entry: what it killed expires before.
+        self.horizon = max(self.horizon, death.horizon(news.deaths))
         if self.head is None or news.anew:
             self.deaths, self._lasting = news.deaths, news.lasting
         else:
             self._forget(news.head.forgotten - self.head.forgotten)
             self.deaths.update(news.deaths)
-        # An instant outlives its entry: all it killed has expired when it is forgotten.
-        self.horizon = max(self.horizon, death.horizon(news.deaths))
         self.head = news.head
 
     def _forget(self, count: int) -> None:

@@ -20,6 +20,7 @@ from capx.errors import InvalidRequest, MalformedToken
 from capx.keys import is_kid
 from capx.store import Reading, Store, Writing
 from capx.task import is_final
+from capx.wire import MAX_BLOCKS
 from capx_caveats import is_id, is_label, shown_instant
 
 MAX_SELF_REVOCATIONS = 1_000
@@ -125,7 +126,15 @@ def by_where(reading: Reading, where: Mapping[str, str], now: int) -> list[Targe
 
 
 def by_agent(transaction: Writing, task: str, path: Sequence[bytes], hops: Sequence[str]) -> list[Target]:
-    """The nodes that these hop nonces lead to from the end of `path`; counted, so that a task has only so many."""
+    """The node that these hop nonces lead to from the end of `path`; counted, so that a task has only so many.
+
+    InvalidRequest for what can be no path of a token.
+    """
+    if not 0 < len(hops) <= MAX_BLOCKS or not all(map(_is_nonce, hops)):
+        raise InvalidRequest(
+            f"name the nonces of the hops that lead to the node below your own: 1 to {MAX_BLOCKS}, "
+            "each 8 bytes in base64url"
+        )
     below = path[-1]
     if transaction.count_revocation(task) <= MAX_SELF_REVOCATIONS:
         for nonce in hops:
@@ -149,6 +158,13 @@ def kill(transaction: Writing, target: Target, *, now: int) -> Killed:
     event = transaction.append("revoked", msgspec.json.encode(target.facts), at=now)
     transaction.kill(target.key, "revoked", at=now, position=event.position)
     return Killed(target.shown, event.position, target.is_root)
+
+
+def _is_nonce(text: str) -> bool:
+    try:
+        return len(unb64u(text)) == 8
+    except MalformedToken:
+        return False
 
 
 def _of_id(key: bytes, *, is_root: bool, task: str | None) -> Target:
