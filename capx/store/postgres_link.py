@@ -88,7 +88,7 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
             return result
 
     @contextlib.contextmanager
-    def patient(self, seconds: float = 600) -> Generator[None]:
+    def patient(self, seconds: float = 120) -> Generator[None]:
         """A block in which the server may work for long without a word."""
         before, self.patience = self.patience, seconds
         try:
