@@ -304,8 +304,8 @@ class Authority(History):
             keys.become(keyring.audience_keys(keys.audience))
 
     def export_keys(self, audience: str) -> AudienceKeys:
-        """What a resource needs to verify for its own audience, and nothing else: a secret."""
-        return self._keyring.audience_keys(demand_audience(audience))
+        """What a resource needs to verify for its own audience and to follow the feed, and nothing else: a secret."""
+        return self._keyring.exported(demand_audience(audience))
 
     def own_verifier(self, **settings: Any) -> Verifier:
         """A verifier of the authority itself, for what agents ask of it; `settings` as for `Verifier`."""

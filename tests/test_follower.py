@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import trustme
 
 from capx.errors import ConfigurationProblem, KeyProblem, StoreProblem
 from capx.feed import Asked, PageProblem
@@ -21,7 +22,6 @@ from capx.store import Head, News
 from tests.feeding import KEYS, OTHER, Feed, Polled, Served, event, eventually, node
 from tests.serving import served
 
-TLS = Path(__file__).parent / "vectors" / "localhost.pem"
 
 
 @pytest.fixture
@@ -520,11 +520,13 @@ def test_a_refused_connection_says_so() -> None:
             assert eventually(lambda: f"nothing is heard from {url}/feed" in str(follower.problem))
 
 
-def test_a_feed_is_followed_over_tls_by_those_who_believe_its_certificate(feed: Feed) -> None:
+def test_a_feed_is_followed_over_tls_by_those_who_believe_its_certificate(feed: Feed, tmp_path: Path) -> None:
     app = Served(feed)
     feed.kill(node(1))
-    trusting = ssl.create_default_context(cafile=TLS)
-    with served(app, ssl_certfile=str(TLS)) as origin:
+    issuer, certificate, trusting = trustme.CA(), tmp_path / "certificate.pem", ssl.create_default_context()
+    issuer.configure_trust(trusting)
+    issuer.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
+    with served(app, ssl_certfile=str(certificate)) as origin:
         url = origin.replace("http:", "https:")
         with closing(Follower(FeedSource(url, KEYS, tls=trusting))) as follower:
             assert follower.age() < 1
