@@ -1006,9 +1006,9 @@ def test_the_environment_describes_a_guard(lab: Authority, tmp_path: Path, monke
     lab.export_keys("crm").save(key_file)
     monkeypatch.setenv("CAPX_AUDIENCE", "crm")
     monkeypatch.setenv("CAPX_KEY_FILE", str(key_file))
-    with pytest.raises(ConfigurationProblem, match="CAPX_STORE is not set"):
+    with pytest.raises(ConfigurationProblem, match="set one of CAPX_STORE, CAPX_FEED, CAPX_SNAPSHOT: none is set"):
         FastAPIGuard.from_env()
-    monkeypatch.setenv("CAPX_STORE", str(lab.store.path))
+    monkeypatch.setenv("CAPX_STORE", lab.store.place)
     guard = FastAPIGuard.from_env()
     app = FastAPI(openapi_url=None)
     guard.protect(app)
@@ -1031,7 +1031,7 @@ def test_a_guard_of_the_environment_may_know_a_services_own_caveats(
     lab.export_keys("crm").save(tmp_path / "crm.keys")
     monkeypatch.setenv("CAPX_AUDIENCE", "crm")
     monkeypatch.setenv("CAPX_KEY_FILE", str(tmp_path / "crm.keys"))
-    monkeypatch.setenv("CAPX_STORE", str(lab.store.path))
+    monkeypatch.setenv("CAPX_STORE", lab.store.place)
     statuses: list[int] = []
     for vocabulary in (DEFAULT, DEFAULT.extended(OnWeekdays)):
         guard = FastAPIGuard.from_env(vocabulary=vocabulary)
