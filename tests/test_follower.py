@@ -23,7 +23,6 @@ from tests.feeding import KEYS, OTHER, Feed, Polled, Served, event, eventually, 
 from tests.serving import served
 
 
-
 @pytest.fixture
 def feed(tmp_path: Path) -> Iterator[Feed]:
     made = Feed(tmp_path / "capx.db")
