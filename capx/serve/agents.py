@@ -25,7 +25,7 @@ from capx.present import HttpRequest
 from capx.revoking import Revoked
 from capx.serve.desk import Desk
 from capx.serve.forms import AgentStatus, decode
-from capx.serve.operation import ROUTE, Operation, answered, read_query, refused, whole_body
+from capx.serve.operation import ROUTE, Operation, answered, read_query, refused, route_to, whole_body
 from capx.serve.problems import told
 from capx.verifier import Authentic
 from capx.wire import MAX_BLOCKS
@@ -168,4 +168,4 @@ def _arguments(operation: Operation, received: HttpRequest, request: Request) ->
 
 def routes(desk: Desk) -> list[Route]:
     """The routes of all that agents can ask for."""
-    return [Route(operation.path, AgentRoute(operation, desk), methods=[operation.method]) for operation in OPERATIONS]
+    return [route_to(operation, AgentRoute(operation, desk)) for operation in OPERATIONS]

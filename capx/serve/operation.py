@@ -74,10 +74,18 @@ def route(operation: Operation, desk: Desk, workers: Workers) -> Route:
         if operation.stream is not None and wants_stream(request):
             return await operation.stream(desk, asked)
         given = () if asked is None else (asked,)
-        found = await workers.run(operation.act, desk, *given, **request.path_params)
-        return answered(operation, found)
+        # Written in the thread too: what is found may be long.
+        return await workers.run(lambda: answered(operation, operation.act(desk, *given, **request.path_params)))
 
-    return Route(operation.path, answer, methods=[operation.method])
+    return route_to(operation, answer)
+
+
+def route_to(operation: Operation, endpoint: Any) -> Route:
+    """The route of an operation, for its own method and no other."""
+    made = Route(operation.path, endpoint, methods=[operation.method])
+    # Starlette adds HEAD to GET: of a stream, nobody would ever see the end.
+    made.methods = {operation.method}
+    return made
 
 
 def answered(operation: Operation, found: Any) -> Response:

@@ -5,12 +5,15 @@ Law: the store is looked at once for all who wait, however many they are, and no
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Generator
 
 from capx.errors import CapxError
 from capx.serve.workers import Workers
 from capx.store import Head, Store
+
+_log = logging.getLogger("capx.serve")
 
 LOOK_EVERY = 0.02
 """Seconds between two looks."""
@@ -41,7 +44,7 @@ class Bell:
 
 
 class Pulse:
-    """Looks at the head of a store while anybody follows it; `problem` says why the last look failed."""
+    """Looks at the head of a store while anybody follows it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -58,7 +61,8 @@ class Pulse:
         self.head: Head | None = None
         self.looked = -float("inf")
         """When the last look succeeded, by the monotonic clock."""
-        self.problem: CapxError | None = None
+        self.readable = True
+        """Whether the last look succeeded."""
 
     def hurry(self) -> None:
         """Look at once: something was done here."""
@@ -86,10 +90,12 @@ class Pulse:
             try:
                 head = await self._workers.run(self._look)
             except CapxError as problem:
-                self.problem = problem
+                if self.readable:
+                    _log.warning("followers hear nothing while the store cannot be read: %s", problem)
+                self.readable = False
                 await self._pause(10 * LOOK_EVERY)
                 continue
-            self.head, self.looked, self.problem = head, time.monotonic(), None
+            self.head, self.looked, self.readable = head, time.monotonic(), True
             if before is None or head.position != before.position or head.epoch != before.epoch:
                 self.moved.ring()
             died = before is None or (head.epoch, head.deaths) != (before.epoch, before.deaths)

@@ -23,7 +23,7 @@ from capx.feed import Asked
 from capx.guard.exchange import http_request
 from capx.serve.desk import Desk
 from capx.serve.forms import Count, Id, decode
-from capx.serve.operation import NO_STORE, ROUTE, Operation, answered, demand_json, wants_stream, whole_body
+from capx.serve.operation import NO_STORE, ROUTE, Operation, answered, demand_json, route_to, wants_stream, whole_body
 from capx.serve.problems import Stop
 from capx.serve.streams import Feed
 from capx.spending import Spent
@@ -189,15 +189,15 @@ def _feed_route(desk: Desk) -> Route:
         page = await desk.resources.run(feed.sign, asked)
         return Response(page.text, media_type=FEED.media, headers=NO_STORE)
 
-    return Route(FEED.path, answer, methods=["GET"])
+    return route_to(FEED, answer)
 
 
 def _report_route(operation: Operation, desk: Desk) -> Route:
-    def done(audience: str, kid: str, asked: Any) -> Any:
+    def done(audience: str, kid: str, asked: Any) -> Response:
         with desk.authority.store.read() as reading:
             if reading.death(of_kid(kid)):
                 raise report.UnprovenReport(f"the key {kid} was revoked: capx keys export gives those that are live")
-        return operation.act(desk, audience, asked)
+        return answered(operation, operation.act(desk, audience, asked))
 
     async def answer(request: Request) -> Response:
         request.scope[ROUTE] = operation.path
@@ -210,6 +210,6 @@ def _report_route(operation: Operation, desk: Desk) -> Route:
         demand_json(request)
         asked = decode(body, operation.asks or Reports)
         (kid,) = _KID.findall(header)
-        return answered(operation, await desk.resources.run(done, audience, kid, asked))
+        return await desk.resources.run(done, audience, kid, asked)
 
-    return Route(operation.path, answer, methods=[operation.method])
+    return route_to(operation, answer)

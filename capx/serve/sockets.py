@@ -24,6 +24,7 @@ SOCKET: Final = "authority.sock"
 """The name of the operators' socket in the authority's home."""
 _BACKLOG: Final = 512
 _PATIENCE = 5.0
+_SILENT_MILLISECONDS = 30_000
 _ANSWERS_WITHIN = 1.0
 
 
@@ -67,12 +68,20 @@ def listen(address: Address) -> socket.socket:
         raise ConfigurationProblem(f"cannot listen on {address}: {error.strerror}") from None
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _forget_the_silent(listening)
         listening.bind(at)
         listening.listen(_BACKLOG)
     except OSError as error:
         listening.close()
         raise ConfigurationProblem(f"cannot listen on {address}: {error.strerror}") from None
     return listening
+
+
+def _forget_the_silent(listening: socket.socket) -> None:
+    """Have connections end whose other side is gone, or takes nothing in, where the system can do that."""
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENT_MILLISECONDS)
 
 
 class OwnSocket:

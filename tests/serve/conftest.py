@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from capx.authority import Authority
+from capx.home import create_home
 from capx.keys import AudienceKeys
 from capx.remote import RemoteAuthority
 
@@ -97,9 +98,9 @@ def serving(home: Path, *options: str) -> Generator[Served]:
         served.stop()
 
 
-def new_home(folder: Path) -> Path:
-    with Authority.create_home(folder / "home"):
-        return folder / "home"
+def new_home(folder: Path, store: str | None = None) -> Path:
+    """The folder of a new authority; `store` is a URL for a store that is elsewhere."""
+    return create_home(folder / "home", store=store)
 
 
 @pytest.fixture

@@ -165,10 +165,15 @@ def test_the_document_is_one_of_openapi_and_is_served(shared: Served, face: str)
             jsonschema.Draft202012Validator.check_schema(schema)
             assert name == schema["title"]
         for path in served["paths"]:
-            for method in ("PUT", "DELETE", "PATCH"):
+            for method in ("PUT", "DELETE", "PATCH", "OPTIONS"):
                 refused = client.request(method, path.replace("{id}", "x"))
                 assert (refused.status_code, refused.json()["code"]) == (405, "method_not_allowed")
                 assert refused.headers["allow"]
+
+
+def test_there_is_no_head_of_what_has_no_end(shared: Served) -> None:
+    with shared.everybody() as client:
+        assert client.head("/feed", headers={"accept": "text/event-stream"}).status_code == 405
 
 
 @pytest.mark.parametrize("path", ["/", "/tasks/", "/nope", "/tasks/x/nope", "/%2e%2e/tasks"])

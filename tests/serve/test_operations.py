@@ -1,7 +1,8 @@
 """The same facts of an authority in this process and of one over the socket of a process that serves it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +29,7 @@ from capx_caveats import (
     prefix,
     until_completed,
 )
+from tests.postgres import shared_server
 from tests.serve.conftest import new_home, serving
 
 
@@ -58,11 +60,21 @@ def remote(authority: RemoteAuthority) -> Operations:
     return authority
 
 
-@pytest.fixture(params=["embedded", "remote"])
+@pytest.fixture(params=["embedded", "remote", "remote over PostgreSQL"])
 def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Both]:
-    home = new_home(tmp_path)
+    with ExitStack() as stack:
+        database = None
+        if "PostgreSQL" in request.param:
+            database = shared_server().database()
+            stack.callback(shared_server().give_back, database)
+        home = new_home(tmp_path, database and shared_server().url(database))
+        yield stack.enter_context(opened_twice(home, embed=request.param == "embedded"))
+
+
+@contextmanager
+def opened_twice(home: Path, *, embed: bool) -> Generator[Both]:
     with Authority.open_home(home) as beside:
-        if request.param == "embedded":
+        if embed:
             with Authority.open_home(home) as authority:
                 yield Both(embedded(authority), beside)
         else:
