@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from itertools import chain as joined
 from itertools import combinations
@@ -16,12 +17,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capx import chain, wire
-from capx.capability import Capability
+from capx import chain, death, wire
+from capx.authority import Authority
+from capx.bundle import Bundle
+from capx.capability import Capability, mint
 from capx.chain import b64u
 from capx.decision import STATUS, Decision, Denied
 from capx.errors import ConfigurationProblem, Unavailable
-from capx.keys import AudienceKeys
+from capx.keys import AudienceKeys, RootKey
 from capx.present import ToolCall
 from capx.replay import ProcessReplay
 from capx.store.sqlite import SQLiteStore
@@ -1171,3 +1174,146 @@ def test_a_tag_that_a_newer_version_appended_refuses_at_an_older_one() -> None:
         b'[["hop","a","AgICAgICAgI",null]]',
     ):
         assert Lab().codes(appended(minted(), block)) == ("not_understood",)
+
+
+# Kids and instants
+
+
+def minted_at(issued: int, key: RootKey = ROOT_KEY) -> Capability:
+    return mint(key.audience_key("crm"), grant(), now=issued)
+
+
+def test_what_was_minted_under_a_revoked_kid_is_dead_and_what_was_not_lives() -> None:
+    other = RootKey(bytes(range(32, 64)))
+    lab = Lab(keys=AudienceKeys("crm", [KEY, other.audience_key("crm")]))
+    lab.deaths.deaths[death.of_kid(ROOT_KEY.kid)] = "revoked"
+    refused = lab.decide(lab.present(minted().delegate(to="a", nonce=NONCES[0])))
+    assert codes(refused) == ("revoked",)
+    (refusal,) = refused.refusals
+    assert refusal.sentence == "the key that this was minted with was revoked"
+    assert refusal.hop is None
+    assert lab.codes(minted_at(NOW, other)) == ()
+
+
+@pytest.mark.parametrize("issued", [NOW - 1, NOW, NOW + 1])
+@pytest.mark.parametrize("instant", [NOW - 1, NOW, NOW + 1])
+def test_an_instant_kills_what_was_issued_in_or_before_that_very_second(issued: int, instant: int) -> None:
+    lab = Lab()
+    lab.deaths.deaths[death.of_instant(instant)] = "revoked"
+    capability = minted_at(issued)
+    expected = ("revoked",) if issued <= instant else ()
+    assert lab.codes(capability) == expected
+    # What a holder makes later was still issued then.
+    assert lab.codes(capability.delegate(to="a", nonce=NONCES[0]).attenuate(Expires(NOW + 9))) == expected
+
+
+def test_the_latest_of_several_instants_counts_and_is_told_once() -> None:
+    lab = Lab()
+    for instant in (NOW - 9, NOW, NOW - 5):
+        lab.deaths.deaths[death.of_instant(instant)] = "revoked"
+    assert lab.codes(minted_at(NOW)) == ("revoked",)
+    assert lab.codes(minted_at(NOW + 1)) == ()
+
+
+def test_a_time_of_issue_cannot_be_forged() -> None:
+    lab = Lab()
+    lab.deaths.deaths[death.of_instant(NOW)] = "revoked"
+    frame = wire.decode(lab.present(minted_at(NOW)))
+    old = frame.identifier
+    later = wire.Identifier(old.kid, old.audience, old.nonce, NOW + 1)
+    assert codes(lab.decide(wire.encode(later, frame.blocks, frame.signature))) == ("not_authentic",)
+
+
+def test_a_kid_cannot_be_forged() -> None:
+    other = RootKey(bytes(range(32, 64)))
+    lab = Lab(keys=AudienceKeys("crm", [KEY, other.audience_key("crm")]))
+    lab.deaths.deaths[death.of_kid(ROOT_KEY.kid)] = "revoked"
+    frame = wire.decode(lab.present(minted()))
+    old = frame.identifier
+    moved = wire.Identifier(other.kid, old.audience, old.nonce, old.issued_at)
+    assert codes(lab.decide(wire.encode(moved, frame.blocks, frame.signature))) == ("not_authentic",)
+
+
+def test_a_kid_is_told_after_the_presentation_and_before_an_instant() -> None:
+    lab = Lab()
+    presented = minted().present(READ, now=NOW)
+    lab.deaths.deaths |= {
+        death.of_instant(NOW): "revoked",
+        death.of_kid(ROOT_KEY.kid): "revoked",
+        presented.id: "revoked",
+        "T1": "task_completed",
+    }
+    told = [refusal.sentence for refusal in lab.decide(presented.text).refusals]
+    assert [sentence.split(",")[0] for sentence in told] == [
+        "task T1 was completed",
+        "this capability",
+        "the key that this was minted with was revoked",
+        "this was issued before an instant up to which everything was revoked",
+    ]
+
+
+def test_kids_and_instants_die_in_a_real_store_and_stay_dead() -> None:
+    with Authority.temporary() as authority:
+        before = authority.open(allow=["a.read"]).bundle
+        authority.revoke(issued=int(time.time()))
+        after = authority.open(allow=["a.read"]).bundle
+        verifier = authority.verifier("a")
+
+        def said(bundle: Bundle) -> tuple[str, ...]:
+            return codes(verifier.decide(bundle.present("a", READ).text, READ, CALL))
+
+        assert said(before) == ("revoked",)
+        assert said(before.delegate(to="b")) == ("revoked",)
+        assert said(after) == ()
+        (kid,) = authority.kids()
+        authority.revoke(kid=kid)
+        assert said(after) == ("revoked",)
+        assert said(before) == ("revoked", "revoked")
+
+
+# At the authority itself
+
+
+class Strict(Caveat, frozen=True, tag="acme.strict"):
+    """A service's own caveat that lets nothing through; one about "broken" cannot even be read."""
+
+    what: str
+
+    def __post_init__(self) -> None:
+        if self.what == "broken":
+            raise LookupError(self.what)
+
+    def refusal(self, facts: Facts) -> Refusal | None:
+        return Refusal("strict", "lets nothing through", "nothing")
+
+    def sentence(self) -> str:
+        return f"strict about {self.what}"
+
+
+@pytest.mark.parametrize("vocabulary", [DEFAULT, DEFAULT.extended(Strict)], ids=["unknown", "known"])
+@pytest.mark.parametrize("block", [b'[["acme.strict","x"]]', b'[["acme.strict","broken"]]', b'[["acme.strict"]]'])
+def test_a_services_own_caveat_is_about_what_is_granted_and_not_judged_at_the_authority(
+    vocabulary: Vocabulary, block: bytes
+) -> None:
+    capability = appended(minted(audience="authority"), block)
+    lab = Lab("authority", vocabulary=vocabulary)
+    assert lab.codes(capability) == ()
+    assert lab.verifier.explain(capability.text, CALL).allowed
+    assert len(Lab(vocabulary=vocabulary).codes(appended(minted(), block))) == 1
+
+
+def test_a_known_caveat_of_a_service_is_left_out_however_it_is_spelt() -> None:
+    capability = appended(minted(audience="authority"), b'[ [ "acme\\u002estrict" , "x" ] ]')
+    assert Lab("authority", vocabulary=DEFAULT.extended(Strict)).codes(capability) == ()
+    assert Lab("authority").codes(capability) == ("not_understood",)
+
+
+def test_at_the_authority_a_budget_is_neither_judged_nor_spent(tmp_path: Path) -> None:
+    store = SQLiteStore.create(tmp_path / "capx.db")
+    lab = Lab("authority", meter=store)
+    capability = minted(Budget("calls", "0"), Budget("eur", "1"), audience="authority")
+    assert lab.codes(capability) == ()
+    assert not lab.verifier.admit(lab.present(capability), READ).spends
+    with store.read() as reading:
+        assert reading.counters() == []
+    store.close()
