@@ -58,7 +58,11 @@ def test_ids_of_the_home_are_offered(home: Any, tmp_path: Path) -> None:
     (tmp_path / "token").chmod(0o600)
     named = {"CAPX_TOKEN_FILE": str(tmp_path / "token")}
     assert offered(home, "capx present --audience ", **named) == ["crm", "slides", "authority"]
-    assert offered(home, "capx verify --token-file " + str(tmp_path / "token") + " --audience ") == ["crm", "slides", "authority"]
+    assert offered(home, "capx verify --token-file " + str(tmp_path / "token") + " --audience ") == [
+        "crm",
+        "slides",
+        "authority",
+    ]
 
 
 LINES = ("capx graph ", "capx keys retire ", "capx why ", "capx keys export ", "capx verify --audience ")

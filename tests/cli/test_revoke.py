@@ -1,0 +1,190 @@
+"""`capx revoke`: by key, by instant, by selection; and waiting until followers know."""
+
+import os
+import subprocess
+import time
+
+import pytest
+
+from capx.authority import Authority
+from capx.bundle import Bundle
+from capx.chain import b64u
+from tests.cli.conftest import COMMAND, Shell
+
+
+def opened(home: Shell, *options: str) -> Bundle:
+    return Bundle.parse(home("task", "open", "--allow", "crm.read", *options).token)
+
+
+def is_dead(home: Shell, bundle: Bundle) -> bool:
+    return "revoked" in [one.code for one in home.decide(bundle.text, "crm.read", bundle_tenant(bundle)).refusals]
+
+
+def bundle_tenant(bundle: Bundle) -> str | None:
+    return next((c.name for c in next(iter(bundle)).caveats[0] if type(c).__name__ == "Tenant"), None)
+
+
+def test_all_that_was_minted_under_a_key_dies_and_it_mints_no_more(home: Shell) -> None:
+    held = opened(home)
+    kid = next(iter(held)).kid
+    dry = home("revoke", "--kid", kid, "--dry-run").out
+    assert f"all that was minted under key {kid} would be revoked" in dry
+    assert not is_dead(home, held)
+    said = home("revoke", "--kid", kid)
+    assert said.out == f"all that was minted under key {kid} is revoked, at position 5 of the log\n"
+    assert "It mints here: capx keys add" in said.err
+    assert is_dead(home, held)
+    assert "was revoked" in home("task", "open", "--allow", "crm.read", code=2).err
+    assert "no root key of this authority has that id" in home("revoke", "--kid", "AAAAAAAAAAA").out
+    assert "is not a key id" in home("revoke", "--kid", "nonsense", code=2).err
+    assert f"revoked            all that was minted under key {kid}\n" in home("log").out
+
+
+def test_all_that_was_issued_up_to_an_instant_dies_and_what_comes_after_lives(home: Shell) -> None:
+    before = opened(home)
+    said = home("revoke", "--issued-before", "now")
+    assert said.out.startswith("all that was issued up to 20")
+    after = opened(home)
+    assert is_dead(home, before)
+    assert not is_dead(home, after)
+    home("revoke", "--issued-before", "1h", "--dry-run")
+    assert "lies ahead" in home("revoke", "--issued-before", "2099-01-01T00:00:00Z", code=2).err
+    assert "revoked            all that was issued up to 20" in home("log").out
+
+
+def test_what_is_selected_dies_and_nothing_else(home: Shell) -> None:
+    acme, globex = opened(home, "--tenant", "Acme", "--purpose", "qbr"), opened(home, "--tenant", "Globex")
+    children = [bundle.delegate(to=name) for bundle in (acme, globex) for name in ("reader", "writer")]
+    for child in children:
+        home.decide(child.text, "crm.read", bundle_tenant(child))
+    dry = home("revoke", "--where", "agent=reader", "--where", "tenant=Acme", "--dry-run", "--json").json
+    assert [each["key"] for each in dry["killed"]] == [b64u(children[0].node or b"")]
+    home("revoke", "--where", "agent=reader")
+    assert [is_dead(home, child) for child in children] == [True, False, True, False]
+    said = home("revoke", "--where", "tenant=Acme", "--where", "purpose=qbr").out
+    assert said.startswith("root of a task ")
+    assert [is_dead(home, each) for each in (acme, children[1], globex)] == [True, True, False]
+    assert home("revoke", "--where", "tenant=Acme").out == "nothing that is alive fits: nothing was revoked\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        ((), "give either TARGET"),
+        (("last", "--kid", "AAAAAAAAAAA"), "give either TARGET"),
+        (("--kid", "AAAAAAAAAAA", "--where", "tenant=x"), "give either TARGET"),
+        (("--where", "tenant"), "write tenant=Acme"),
+        (("--where", "tenant=a", "--where", "tenant=b"), "each once"),
+        (("--where", "principal=ana"), "cannot select by principal"),
+        (("--where", "tenant="), "is no tenant"),
+        (("--where", "agent=\x1b[31m"), "is no agent"),
+        (("--wait", "last"), "put --wait behind TARGET"),
+        (("last", "--wait=99999"), "is no number of seconds"),
+        (("last", "--wait=nan"), "is no number of seconds"),
+        (("last", "--wait", "--dry-run"), "there is nothing to wait for"),
+        (("--issued-before", "soon"), "is no time"),
+    ],
+)
+def test_what_cannot_be_meant_revokes_nothing(home: Shell, args: tuple[str, ...], says: str) -> None:
+    opened(home)
+    said = home("revoke", *args, code=2)
+    assert says in said.err
+    assert said.err.count("\n") == 1
+    assert said.err[:-1].isprintable()
+    assert "revoked" not in home("log").out
+
+
+def sight(home: Shell, follower: str, deaths: int) -> None:
+    with Authority.open_home(home.home) as authority:
+        authority.store.sighted(follower, deaths, now=int(time.time()))
+
+
+def test_waiting_ends_when_every_follower_has_seen_it(home: Shell) -> None:
+    opened(home)
+    assert "seen by every follower that was heard of" in home("revoke", "last", "--wait").out
+    opened(home)
+    sight(home, "crm-1", 1)
+    process = subprocess.Popen(
+        (*COMMAND, "revoke", "last", "--wait", "30"), env=home.env, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert "is revoked, at position" in process.stdout.readline()
+    assert process.poll() is None
+    sight(home, "crm-1", 2)
+    assert "seen by every follower" in process.stdout.read()
+    process.stdout.close()
+    assert process.wait(timeout=30) == 0
+
+
+def test_followers_that_have_not_seen_it_are_named(home: Shell) -> None:
+    opened(home)
+    sight(home, "crm-\x1b[31m1", 0)
+    said = home("revoke", "last", "--wait=0.2", code=3)
+    assert "is revoked, at position" in said.out
+    assert "not seen yet by crm-\\x1b[31m1, which knew 0 deaths at 20" in said.out
+    assert "refuses everything once what it knows is too old" in said.err
+    again = home("revoke", "last", "--wait=0", "--json", code=3).json
+    assert again["killed"][0]["again"]
+    assert [one["deaths"] for one in again["unaware"]] == [0]
+
+
+def test_ctrl_c_while_waiting_leaves_what_was_said(home: Shell) -> None:
+    opened(home)
+    sight(home, "crm-1", 0)
+    process = subprocess.Popen(
+        (*COMMAND, "revoke", "last", "--wait"),
+        env=home.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert "is revoked, at position" in process.stdout.readline()
+    process.send_signal(2)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said.strip() == "capx: interrupted"
+
+
+def test_an_agent_that_revoked_is_named_in_the_log(home: Shell) -> None:
+    held = opened(home)
+    child = held.delegate(to="child", nonce="AAAAAAAAAAA")
+    with Authority.open_home(home.home) as authority:
+        authority.revoke_below(str(held.task), [held.node or b""], ["AAAAAAAAAAA"])
+    line = home("log", "--limit", "1").out
+    assert f"node or capability {b64u(child.node or b'')}, by the agent at node {b64u(held.node or b'')}" in line
+
+
+def test_an_authority_that_serves_does_it_as_the_home_would(home: Shell) -> None:
+    socket = str(home.home / "authority.sock")
+    process = subprocess.Popen(
+        (*COMMAND, "serve", "--listen", "127.0.0.1:0", "--json"), env=home.env, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert "socket" in process.stdout.readline()
+        there = {"CAPX_AUTHORITY": f"unix:{socket}", "CAPX_HOME": os.devnull}
+        token = home("task", "open", "--tenant", "Acme", "--allow", "crm.read", **there).token
+        home.decide(token, "crm.write", "Acme")
+        assert home("why", "last", **there).out.startswith("DENIED  crm.write at crm")
+        assert len(home("find", "--denied", "--json", **there).json) == 1
+        assert "0 allowed, 1 denied" in home("graph", "last", **there).out
+        more = home("mint", "last", "--allow", "crm.list", **there).token
+        node = b64u(Bundle.parse(more).node or b"")
+        assert node in home("find", "--node", node, **there).out
+        assert "root of a task" in home("revoke", "last", "--wait", **there).out
+        assert home("graph", "last", "--json", **there).json["trees"][0]["node"]["dead"] == "revoked"
+        assert home("store", "check", "--json", **there).json["whole"]
+        assert home("keys", "list", "--json", **there).json[0]["live_tasks"] == 0
+        assert home("log", "--json", "--authority", f"unix:{socket}").json[-1]["kind"] == "revoked"
+        for args in (("keys", "export", "crm"), ("verify", "--action", "crm.read"), ("revoke", "--held")):
+            said = home(*args, token=token, code=2, **there)
+            assert "needs the root keys, which stay with their authority" in said.err
+        for args in (("store", "backup", "x.db"), ("store", "stats"), ("store", "migrate")):
+            assert "works on the store itself" in home(*args, code=2, **there).err
+        home("task", "complete", "last", **there)
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+    assert "no authority answers at" in home("task", "list", code=3, **there).err
+    assert "unix:PATH" in home("task", "list", code=3, CAPX_AUTHORITY="nowhere").err

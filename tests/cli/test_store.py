@@ -1,0 +1,226 @@
+"""`capx store`, and homes whose store is elsewhere."""
+
+import sqlite3
+import stat
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from capx.authority import Authority
+from tests.cli.conftest import Shell
+from tests.postgres import Server, postgres_database, postgres_server
+
+__all__ = ["postgres_database", "postgres_server"]
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def kept(request: pytest.FixtureRequest, capx: Shell) -> Shell:
+    """A home with its store in a file, or in a database."""
+    if request.param == "sqlite":
+        capx("init")
+    else:
+        server, database = (request.getfixturevalue(f"postgres_{name}") for name in ("server", "database"))
+        capx("init", "--store", server.url(database))
+    return capx
+
+
+def test_a_home_with_its_store_in_a_database_works_as_any_other(
+    capx: Shell, postgres_server: Server, postgres_database: str
+) -> None:
+    said = capx("init", "--store", postgres_server.url(postgres_database))
+    assert "store.place says where its store is" in said.out
+    assert sorted(file.name for file in capx.home.iterdir()) == ["root.keys", "store.place"]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in capx.home.iterdir()} == {0o600}
+    assert "lives in" in capx("init", code=3).err
+    token = capx("task", "open", "--tenant", "Acme", "--allow", "crm.read").token
+    assert not capx.decide(token, "crm.write", "Acme").allowed
+    assert capx("why", "last").out.startswith("DENIED  crm.write at crm")
+    capx("task", "complete", "last")
+    found = {finding["what"]: finding for finding in capx("doctor", "--json").json}
+    assert found["store"]["state"] == found["log"]["state"] == "ok"
+    assert "which answers" in found["store"]["says"]
+
+
+def test_a_making_that_was_cut_short_is_finished_and_a_used_store_is_not_taken(
+    capx: Shell, postgres_server: Server, postgres_database: str, tmp_path: Path
+) -> None:
+    url = postgres_server.url(postgres_database)
+    capx("init", "--store", url)
+    (capx.home / "root.keys").unlink()
+    capx("init")
+    capx("task", "open", "--allow", "crm.read")
+    (capx.home / "root.keys").unlink()
+    assert "copy the home that holds its root keys" in capx("init", code=3).err
+    said = capx("init", "--store", url, code=3, CAPX_HOME=str(tmp_path / "other"))
+    assert "copy the home that holds its root keys" in said.err
+
+
+def test_a_password_in_the_place_is_nobodys_to_read(
+    capx: Shell, postgres_server: Server, postgres_database: str, tmp_path: Path
+) -> None:
+    with postgres_server.admin() as connection:
+        connection.execute("ALTER ROLE capx_owner PASSWORD 'hush-7'")
+    url = postgres_server.tcp_url(postgres_database, "capx_owner", "hush-7")
+    file = tmp_path / "url"
+    file.write_text(f"{url}\n")
+    said = capx("init", "--store-file", str(file))
+    saids = [said, capx("doctor"), capx("store", "stats"), capx("store", "check", "--json"), capx("task", "list")]
+    (capx.home / "store.place").write_text(url.replace(postgres_database, "gone"))
+    saids += [capx("doctor", code=3), capx("store", "check", code=3), capx("log", code=3)]
+    assert all("hush-7" not in each.out + each.err for each in saids)
+    (capx.home / "store.place").chmod(0o644)
+    assert "chmod 600" in capx("task", "list", code=3).err
+
+
+def test_two_stores_in_one_home_are_refused(home: Shell) -> None:
+    (home.home / "store.place").write_text("postgresql://nowhere/x\n")
+    (home.home / "store.place").chmod(0o600)
+    for args in (("task", "list"), ("store", "check"), ("store", "backup", "x.db")):
+        assert "move the one away that is not meant" in home(*args, code=3).err
+
+
+@pytest.mark.parametrize("text", ["", "\n", "a\nb", "x" * 5000, "/tmp/elsewhere.db"])
+def test_a_place_that_names_no_store_is_said_to(capx: Shell, text: str) -> None:
+    capx("init")
+    (capx.home / "capx.db").rename(capx.home / "away.db")
+    (capx.home / "store.place").write_text(text)
+    (capx.home / "store.place").chmod(0o600)
+    said = capx("task", "list", code=3).err
+    assert "names no store" in said or "there is no store at /tmp/elsewhere.db" in said
+
+
+def test_a_place_that_is_no_database_is_refused_at_init(capx: Shell, tmp_path: Path) -> None:
+    assert "CAPX_HOME name the folder" in capx("init", "--store", str(tmp_path / "x.db"), code=3).err
+    assert not (capx.home / "root.keys").exists()
+    assert "cannot be reached" in capx("init", "--store", f"postgresql://u@/d?host={tmp_path}", code=3).err
+    assert not (capx.home / "root.keys").exists()
+    capx("init")
+
+
+def test_a_whole_store_says_the_place_it_reaches_and_a_broken_one_where(home: Shell) -> None:
+    home("task", "open", "--allow", "crm.read")
+    said = home("store", "check", "--json").json
+    assert (said["whole"], said["position"]) == (True, 3)
+    assert home("store", "check").out == f"whole, up to position 3, hash {said['hash']}\n"
+    with closing(sqlite3.connect(home.home / "capx.db")) as store, store:
+        store.execute("UPDATE events SET body = replace(body, 'crm', 'crn') WHERE position = 2")
+    broken = home("store", "check", code=3)
+    assert "the log is broken at position 2: its hash does not fit" in broken.err
+    assert broken.out == ""
+    said = home("store", "check", "--json", code=3).json
+    assert (said["whole"], said["position"]) == (False, 2)
+
+
+def test_a_store_is_checked_without_its_root_keys(home: Shell) -> None:
+    (home.home / "root.keys").rename(home.home / "away")
+    for args in (("check",), ("stats",), ("backup", str(home.home / "saved.db"))):
+        home("store", *args)
+
+
+def test_what_a_store_holds_is_counted(kept: Shell) -> None:
+    token = kept("task", "open", "--allow", "crm.read").token
+    kept("task", "open", "--allow", "crm.read")
+    kept("task", "complete", "last")
+    kept.decide(token, "crm.read")
+    said = kept("store", "stats", "--json").json
+    assert (said["events"], said["decisions"]) == (8, 1)
+    assert said["tasks"] == {"active": 1, "completed": 1}
+    assert said["deaths"] == {"kept": 1, "forgotten": 0}
+    assert "1 active, 1 completed" in kept("store", "stats").out
+
+
+def test_pruning_forgets_deaths_and_never_the_log(kept: Shell) -> None:
+    with Authority.open_home(kept.home, clock=lambda: 1_000_000_000) as long_ago:
+        long_ago.complete(long_ago.open(allow=["crm.read"]).id)
+        long_ago.revoke(kid="AAAAAAAAAAA")
+    before = kept("log").out
+    assert kept("store", "prune", "--json").json["deaths"] == 2
+    assert kept("log").out == before
+    assert kept("store", "stats", "--json").json["deaths"] == {"kept": 1, "forgotten": 2}
+    kept("store", "check")
+    assert "forgot 0 deaths" in kept("store", "prune").out
+
+
+def test_a_store_of_an_older_schema_is_migrated_where_it_says_so(home: Shell) -> None:
+    assert home("store", "migrate", "--json").json == {"from": 2, "to": 2}
+    assert "nothing to do" in home("store", "migrate").out
+    with closing(sqlite3.connect(home.home / "capx.db")) as store, store:
+        store.execute("PRAGMA user_version = 1")
+        # What the second step of capx/store/sqlite_schema.py adds.
+        for dropping in (
+            *("DROP INDEX of_task", "DROP INDEX of_kind", "DROP INDEX overdue", "DROP TABLE counters"),
+            *("DROP TABLE sightings", "ALTER TABLE tasks DROP COLUMN revocations"),
+            *("ALTER TABLE head DROP COLUMN forgotten", "UPDATE head SET epoch = replace(epoch, '.', '')"),
+        ):
+            store.execute(dropping)
+    assert "stop its services, then run capx store migrate" in home("task", "list", code=3).err
+    assert home("store", "migrate").out == "from schema 1 to 2\n"
+    home("task", "list")
+    home("store", "check")
+
+
+def test_from_a_backup_to_a_restored_store(kept: Shell, tmp_path: Path) -> None:
+    saved = str(tmp_path / "saved.db")
+    token = kept("task", "open", "--tenant", "Acme", "--allow", "crm.read").token
+    said = kept("store", "backup", saved, "--json").json
+    assert (said["position"], said["file"]) == (3, saved)
+    assert "is there already" in kept("store", "backup", saved, code=3).err
+    kept("task", "open", "--allow", "crm.read")
+
+    assert "look with --dry-run, then say --yes" in kept("store", "restore", saved, code=2).err
+    dry = kept("store", "restore", saved, "--dry-run")
+    assert "tasks to be withdrawn: 1" in dry.out
+    assert [task["state"] for task in kept("task", "list", "--json").json] == ["active", "active"]
+    done = kept("store", "restore", saved, "--yes", "--json").json
+    assert done["position"] == 5
+    assert Path(done["kept"]).exists()
+    assert [task["state"] for task in kept("task", "list", "--json").json] == ["withdrawn"]
+    said = kept("verify", "--action", "crm.read", "--tenant", "Acme", token=token, code=1).out
+    assert "this was issued before an instant up to which everything was revoked" in said
+    assert "restored           from a backup that reached position 3; all that was issued up to" in kept("log").out
+    kept("store", "check")
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["home", "saved.db"]
+
+
+def test_restoring_says_what_it_will_not_take(home: Shell, tmp_path: Path) -> None:
+    home("task", "open", "--allow", "crm.read")
+    live = str(home.home / "capx.db")
+    assert "is the store itself" in home("store", "restore", live, "--yes", code=3).err
+    assert "there is no store at" in home("store", "restore", str(tmp_path / "none.db"), "--yes", code=3).err
+    (tmp_path / "text.db").write_text("no store")
+    (tmp_path / "text.db").chmod(0o600)
+    assert "is not a database" in home("store", "restore", str(tmp_path / "text.db"), "--yes", code=3).err
+    other = {"CAPX_HOME": str(tmp_path / "other")}
+    home("init", **other)
+    home("task", "open", "--allow", "crm.read", **other)
+    home("store", "backup", str(tmp_path / "other.db"), **other)
+    said = home("store", "restore", str(tmp_path / "other.db"), "--yes", code=3)
+    assert "this backup is of another store than the one that is there" in said.err
+    home("store", "restore", str(tmp_path / "other.db"), "--into", str(tmp_path / "new.db"))
+    assert (tmp_path / "new.db").exists()
+
+
+def test_a_lost_store_is_brought_back_into_the_home_of_its_keys(home: Shell, tmp_path: Path) -> None:
+    home("task", "open", "--allow", "crm.read")
+    home("store", "backup", str(tmp_path / "saved.db"))
+    for name in ("capx.db", "capx.db-wal", "capx.db-shm"):
+        (home.home / name).unlink(missing_ok=True)
+    assert "restore" in home("init", code=3).err
+    home("store", "restore", str(tmp_path / "saved.db"))
+    assert [task["state"] for task in home("task", "list", "--json").json] == ["withdrawn"]
+
+
+def test_the_role_of_a_resource_is_printed_as_sql_that_runs(
+    capx: Shell, postgres_server: Server, postgres_database: str
+) -> None:
+    capx("init", "--store", postgres_server.url(postgres_database))
+    name = f"role_{postgres_database}"
+    sql = capx("store", "role", "crm", "--role", name).out
+    with postgres_server.admin(postgres_database) as connection:
+        connection.execute(sql.encode())
+        held = connection.execute("SELECT audience FROM capx.resources WHERE role = %s", [name]).fetchall()
+        assert held == [("crm",)]
+        connection.execute(f'DROP OWNED BY "{name}"; DROP ROLE "{name}"'.encode())
+    assert capx("store", "role", "crm", "--json").json["audience"] == "crm"
+    assert "reserved" in capx("store", "role", "authority", code=2).err
