@@ -74,7 +74,7 @@ class StoreLiveness:
     """The deaths in a store, read when asked and the last look is more than `poll` seconds ago; no thread.
 
     With `poll=0` every question looks, and whatever died before the question is known in its answer. `source` is the
-    path of a SQLite store, which need not be there yet, or anything that brings news. Safe with several threads; never
+    path of a SQLite store, which need not be there yet, the URL of a PostgreSQL one, or anything that brings news. Safe with several threads; never
     raises: `problem` says why the last look failed.
     """
 
@@ -143,6 +143,13 @@ class StoreLiveness:
 
 
 def _of_path(path: os.PathLike[str] | str) -> DeathSource:
+    from capx.store.opening import is_postgres
+
+    place = os.fspath(path)
+    if is_postgres(place):
+        from capx.store.postgres_news import PostgresNews
+
+        return PostgresNews(place)
     from capx.store.sqlite_news import SQLiteNews
 
-    return SQLiteNews(os.fspath(path))
+    return SQLiteNews(place)

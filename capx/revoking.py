@@ -99,8 +99,9 @@ def by_instant(issued: int, now: int) -> Target:
 
 def by_where(reading: Reading, where: Mapping[str, str], now: int) -> list[Target]:
     """The roots of live tasks of a tenant and purpose, or in them the nodes of an agent; InvalidRequest for others."""
-    if not where or (unknown := set(where).difference(SELECTORS)):
-        named = ", ".join(sorted(unknown)) if where else "nothing"
+    unknown = set(where).difference(SELECTORS)
+    if unknown or not where:
+        named = ", ".join(sorted(unknown)) or "nothing"
         raise InvalidRequest(f"cannot select by {named:.80}: only by {', '.join(SELECTORS)}")
     for name, text in where.items():
         if not is_label(text):

@@ -306,7 +306,7 @@ def test_neither_tokens_nor_keys_are_ever_in_the_store(authority: Authority) -> 
     more = authority.mint(opened.id, allow=["crm.write"])
     authority.complete(opened.id)
     secrets = [opened.bundle.text, more.text, authority.export_keys("crm").dump().split()[-1]]
-    for file in authority.store.path.parent.iterdir():
+    for file in Path(authority.store.place).parent.iterdir():
         content = file.read_bytes()
         assert b"task_completed" in content or file.suffix != ".db-wal"
         assert not any(secret.encode() in content for secret in secrets)
@@ -343,7 +343,7 @@ def test_a_death_or_event_that_was_edited_is_found(authority: Authority, stateme
     authority.complete(opened.id)
     authority.revoke("A" * 22)
     assert authority.check().position == 5
-    connection = sqlite3.connect(authority.store.path)
+    connection = sqlite3.connect(Path(authority.store.place))
     connection.execute(statement)
     connection.commit()
     connection.close()
@@ -354,7 +354,7 @@ def test_a_death_or_event_that_was_edited_is_found(authority: Authority, stateme
 
 def test_a_count_of_deaths_that_was_edited_is_found(authority: Authority) -> None:
     authority.complete(authority.open(allow=["a.b"]).id)
-    connection = sqlite3.connect(authority.store.path)
+    connection = sqlite3.connect(Path(authority.store.place))
     connection.execute("UPDATE head SET deaths = 0")
     connection.commit()
     connection.close()
@@ -431,7 +431,7 @@ from capx.acting import acting
 from capx.authority import Authority
 authority = Authority.temporary()
 authority.open(allow=["a.b"])
-folder = authority.store.path.parent
+folder = Path(authority.store.place).parent
 assert folder.stat().st_mode & 0o777 == 0o700
 if sys.argv[1] == "close":
     authority.close()

@@ -17,12 +17,7 @@ from capx.checking import check_store
 from capx.store import Store
 from capx.store.opening import create_store, open_store
 from capx.store.sqlite import SQLiteStore
-from tests.postgres import (
-    Server,
-    postgres_database,  # noqa: F401 # fixtures
-    postgres_server,  # noqa: F401
-    postgres_url,  # noqa: F401
-)
+from tests.postgres import Server
 from tests.writing import AUDIENCES, COST, COUNTER
 
 KILLS = 200
@@ -143,7 +138,7 @@ def test_a_writer_that_is_killed_loses_nothing_on_sqlite(tmp_path: Path) -> None
 
 
 @pytest.mark.timeout(300)
-def test_a_writer_that_is_killed_loses_nothing_on_postgres(tmp_path: Path, postgres_url: str) -> None:  # noqa: F811
+def test_a_writer_that_is_killed_loses_nothing_on_postgres(tmp_path: Path, postgres_url: str) -> None:
     kill_writers(postgres_url, tmp_path, KILLS)
 
 
@@ -176,7 +171,7 @@ def test_a_server_that_is_killed_under_its_writers_loses_nothing(tmp_path: Path)
 def wait_for_more(writers: list[Writer], *, than: int) -> int:
     """Wait until the writers have been answered again; gives how often that was so far."""
     ends = time.monotonic() + 30
-    while (answered := sum(one["what"] != "problem" for writer in writers for one in writer.said())) <= than:
+    while (answered := sum(bool(one["what"] != "problem") for writer in writers for one in writer.said())) <= than:
         assert time.monotonic() < ends, [writer.said()[-1] for writer in writers]
         time.sleep(0.01)
     return answered

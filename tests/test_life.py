@@ -215,7 +215,7 @@ def test_before_anything_is_known_of_deaths_nothing_is_allowed(
 def test_without_the_store_for_longer_than_the_bound_nothing_is_allowed_until_it_is_back(
     authority: Authority, family: Family
 ) -> None:
-    store = authority.store.path
+    store = Path(authority.store.place)
     crm = following(authority, store, 0.2)
     assert answer(crm, family.root) == "allowed"
     store.rename(store.with_name("away.db"))
@@ -233,7 +233,7 @@ def test_without_the_store_for_longer_than_the_bound_nothing_is_allowed_until_it
 def test_an_older_copy_of_the_store_brings_nothing_back_to_life(
     authority: Authority, family: Family, tmp_path: Path
 ) -> None:
-    store = authority.store.path
+    store = Path(authority.store.place)
     home = tmp_path / "older"
     home.mkdir()
     for file in store.parent.iterdir():
@@ -299,7 +299,7 @@ class Service:
 @pytest.fixture
 def service(authority: Authority, tmp_path: Path) -> Iterator[Service]:
     authority.export_keys("crm").save(tmp_path / "crm.keys")
-    made = Service(tmp_path / "crm.keys", authority.store.path)
+    made = Service(tmp_path / "crm.keys", Path(authority.store.place))
     yield made
     made.close()
 
@@ -329,7 +329,7 @@ def test_a_presentation_used_at_one_process_is_used_at_all(
     assert service.answer_text(token) == "allowed"
     assert service.answer_text(token) == "replayed"
     assert crm.decide(token, READ, Call("crm.read")).refusals[0].code == "replayed"
-    restarted = Service(tmp_path / "crm.keys", authority.store.path)
+    restarted = Service(tmp_path / "crm.keys", Path(authority.store.place))
     assert restarted.answer_text(token) == "replayed"
     restarted.close()
 

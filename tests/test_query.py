@@ -135,7 +135,7 @@ def test_reading_ends_where_the_log_ended_when_it_began_and_holds_no_writer_up(l
     next(reading)
     with long.store.write() as transaction:
         transaction.append("noted", b"{}", at=1)
-    with contextlib.closing(sqlite3.connect(long.store.path)) as other:
+    with contextlib.closing(sqlite3.connect(long.store.place)) as other:
         blocked, _, _ = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     assert not blocked
     assert sum(1 for _ in reading) == 2_499

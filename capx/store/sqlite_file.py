@@ -178,7 +178,7 @@ def explained(path: Path) -> Generator[None]:
     """A block in which what SQLite and the file system raise becomes a StoreProblem."""
     try:
         yield
-    except sqlite3.DataError as error:
+    except (sqlite3.DataError, UnicodeError) as error:
         raise Unwritable(f"the store {path} cannot hold this: {error}") from error
     except sqlite3.Error as error:
         # Nested deeper than SQLite reads.
