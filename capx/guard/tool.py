@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from msgspec.structs import replace
 
-from capx.acting import current_bundle
+from capx.acting import allowed_by, current_bundle
 from capx.capability import Capability
 from capx.court import Admitted
 from capx.decision import NO_TOKEN, Allowed, Denied
@@ -47,8 +47,9 @@ class ToolGuard:
         """Guard a plain or async function: it runs for an allowed call, and raises Denied otherwise.
 
         The audience is the action's first label unless given. `tenant`, `attributes` and, by unit, `cost` state facts
-        of the call: constants, or functions of the arguments that they name. Raises ConfigurationProblem for functions
-        whose calls cannot be judged whole: generators, and those that take `*args` or `**kwargs`.
+        of the call: constants, or functions of the arguments that they name. Within it, `capx.acting.current_allowed`
+        is the verdict. Raises ConfigurationProblem for functions whose calls cannot be judged whole: generators, and
+        those that take `*args` or `**kwargs`.
         """
         if not is_action(action):
             raise ConfigurationProblem(f"{action!r:.80} is not an action: labels joined by dots")
@@ -104,16 +105,16 @@ def _wrapped(function: Callable[..., Any], tool: _Tool, verifier_for: Callable[[
         @functools.wraps(function)
         async def call_async(*args: Any, **kwargs: Any) -> Any:
             bound, sent = tool.bind(args, kwargs)
-            await _judge_async(tool, verifier_for(), bound, sent)
-            return await function(*bound.args, **bound.kwargs)
+            with allowed_by(await _judge_async(tool, verifier_for(), bound, sent)):
+                return await function(*bound.args, **bound.kwargs)
 
         return call_async
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         bound, sent = tool.bind(args, kwargs)
-        _judge(tool, verifier_for(), bound, sent)
-        return function(*bound.args, **bound.kwargs)
+        with allowed_by(_judge(tool, verifier_for(), bound, sent)):
+            return function(*bound.args, **bound.kwargs)
 
     return call
 

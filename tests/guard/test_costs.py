@@ -2,17 +2,17 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
-from capx.acting import acting
+from capx.acting import acting, current_allowed
 from capx.agent import async_http, http
 from capx.authority import Authority
 from capx.bundle import Bundle
@@ -26,6 +26,8 @@ from capx.meter import Spend, Tally
 from capx.store.sqlite import SQLiteStore
 from capx_caveats import budget, where
 from tests.serving import served
+
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +145,33 @@ def test_a_refused_tool_costs_nothing(lab: Authority) -> None:
             assert code_of(pay) == "argument_refused"
 
     assert newly_spent(lab, act) == []
+
+
+def test_a_tool_can_ask_what_is_left(lab: Authority) -> None:
+    def left() -> dict[str, str] | None:
+        allowed = current_allowed()
+        return None if allowed is None else dict(allowed.remaining)
+
+    @lab.tool("pay.out", cost={"eur": 3})
+    def outer() -> list[dict[str, str] | None]:
+        return [left(), inner(), left()]
+
+    inner = lab.tool("pay.out", cost={"eur": 4})(left)
+
+    @lab.tool("pay.out", cost={"eur": 1})
+    async def later() -> dict[str, str] | None:
+        await asyncio.sleep(0)
+        return left()
+
+    with acting(lab.open(allow=["pay.out"], caveats=[budget("eur", 9)]).bundle):
+        assert outer() == [{"eur": "6"}, {"eur": "2"}, {"eur": "6"}]
+        assert asyncio.run(_awaited(later())) == {"eur": "1"}
+        assert code_of(outer) == "budget_exhausted"
+    assert left() is None
+
+
+async def _awaited(one: Awaitable[T]) -> T:
+    return await one
 
 
 def test_the_next_capability_pays_when_the_newest_has_nothing_left(lab: Authority) -> None:
