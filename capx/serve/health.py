@@ -1,6 +1,7 @@
 """Whether the authority lives, whether it can do its work, and figures about it.
 
-Law: what looks at the store looks once in a while, however often it is asked: whoever reaches this face could ask.
+Laws: that it lives is said without a look at the store, however slow that is. What looks at the store looks once in a
+while, however often it is asked: whoever reaches this face could ask.
 """
 
 import time
@@ -52,7 +53,13 @@ def _metrics(desk: Desk) -> bytes:
 
 OPERATIONS: Final = (
     Operation(
-        method="GET", path="/healthz", name="healthz", about="Whether this process answers.", act=_alive, answers=Alive
+        method="GET",
+        path="/healthz",
+        name="healthz",
+        about="Whether this process answers.",
+        act=_alive,
+        answers=Alive,
+        instant=True,
     ),
     Operation(
         method="GET",

@@ -39,7 +39,8 @@ class Operation(Struct, frozen=True, kw_only=True):
 
     `problems` are the statuses with which it may refuse, beside those that any request may meet. `answers` is None
     where `media` says what else is answered; `stream`, where one can be had, makes the answer of one; `streams` says
-    that there is one that is made elsewhere. `presented` and `reported` say how whoever asks has to prove who it is.
+    that there is one that is made elsewhere. What is `instant` waits for nothing, so it needs no thread. `presented`
+    and `reported` say how whoever asks has to prove who it is.
     """
 
     method: str
@@ -53,6 +54,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     problems: tuple[int, ...] = ()
     stream: Callable[[Desk, Any], Awaitable[Response]] | None = None
     streams: bool = False
+    instant: bool = False
     presented: bool = False
     reported: bool = False
 
@@ -74,6 +76,8 @@ def route(operation: Operation, desk: Desk, workers: Workers) -> Route:
         if operation.stream is not None and wants_stream(request):
             return await operation.stream(desk, asked)
         given = () if asked is None else (asked,)
+        if operation.instant:
+            return answered(operation, operation.act(desk, *given))
         # Written in the thread too: what is found may be long.
         return await workers.run(lambda: answered(operation, operation.act(desk, *given, **request.path_params)))
 

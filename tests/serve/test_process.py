@@ -1,5 +1,6 @@
 """A process that serves: who can reach it, how it starts, stops, and comes back."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import httpx
@@ -438,6 +439,62 @@ def test_while_the_store_cannot_be_read_it_says_so_and_recovers(served: Served) 
         away.rename(store)
         until(lambda: client.get("/readyz").status_code == 200)
         assert remote.tasks() == []
+
+
+@contextlib.contextmanager
+def locked(served: Served) -> Generator[None]:
+    """A block in which another process is alone with the log."""
+    script = (
+        "import sqlite3, sys; c = sqlite3.connect('capx.db'); c.execute('BEGIN IMMEDIATE'); "
+        "print(flush=True); sys.stdin.read(); c.rollback()"
+    )
+    with subprocess.Popen(
+        (sys.executable, "-c", script), cwd=served.home, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield
+        finally:
+            process.communicate(timeout=30)
+
+
+async def opened(socket_: Path, count: int) -> list[bytes]:
+    """The status lines of so many tasks that are opened at once, in the order in which they were answered."""
+    answers: list[bytes] = []
+
+    async def open_one() -> None:
+        reader, writer = await asyncio.open_unix_connection(str(socket_))
+        writer.write(
+            b'POST /tasks HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 22\r\n\r\n{"allow":["crm.read"]}'
+        )
+        answers.append((await reader.read()).partition(b"\r\n\r\n")[0])
+        writer.close()
+
+    await asyncio.gather(*[open_one() for _ in range(count)])
+    return answers
+
+
+def test_too_much_at_once_is_told_so_and_the_rest_is_done(served: Served) -> None:
+    with locked(served):
+        asked = threading.Thread(target=lambda: answers.extend(asyncio.run(opened(served.socket, 250))))
+        answers: list[bytes] = []
+        asked.start()
+        with served.everybody() as client:
+            sent_away = 'capx_http_requests_total{face="operators",method="POST",route="/tasks",status="503"}'
+            until(lambda: figure(served, sent_away) >= 40)
+            # A face of others, and what looks at no store, go on.
+            assert client.get("/feed").status_code == 200
+            began = time.monotonic()
+            assert client.get("/healthz").json() == {"alive": True}
+            assert time.monotonic() - began < 1.0
+    asked.join(60)
+    refused_, done = [a for a in answers if b" 503 " in a], [a for a in answers if b" 200 " in a]
+    assert len(refused_) + len(done) == 250
+    assert len(refused_) >= 40
+    assert all(b"retry-after: 1" in answer for answer in refused_)
+    with RemoteAuthority(served.place) as remote:
+        assert len(remote.tasks()) == len(done)
 
 
 def test_a_log_that_was_changed_is_told_as_that(served: Served) -> None:
