@@ -360,6 +360,15 @@ def test_no_meter_is_told_of_a_row_too(lab: Authority) -> None:
         assert (refused.status_code, refused.json()["code"]) == (503, "no_meter")
 
 
+@pytest.mark.parametrize("path", ["/sync?price=1", "/async", "/plain/1", "/row/1"])
+def test_store_gone_and_no_endpoint_answers(lab: Authority, meter: Watched, path: str) -> None:
+    meter.close()
+    app = shop(FastAPIGuard(lab.verifier("crm", meter=meter)))
+    with served(app) as origin, client(lab, origin, "5") as agent:
+        refused = agent.get(path)
+        assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+
+
 @pytest.mark.parametrize("path", ["/async", "/row/1"])
 def test_an_endpoint_does_not_hold_up_the_event_loop(lab: Authority, meter: Watched, path: str) -> None:
     app = shop(FastAPIGuard(lab.verifier("crm", meter=meter)))
