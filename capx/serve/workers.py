@@ -21,10 +21,14 @@ class Workers:
 
     def __init__(self, threads: int, waiting: int) -> None:
         self._limiter = anyio.CapacityLimiter(threads)
-        self._waiting = waiting
+        self._room = threads + waiting
 
     async def run(self, function: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
         """Call a function in a thread; Unavailable when too many wait already. What was begun is finished."""
-        if self._limiter.statistics().tasks_waiting >= self._waiting:
+        if not self._room:
             raise Unavailable("too much is asked of this authority at once: try again in a moment")
-        return await anyio.to_thread.run_sync(functools.partial(function, *args, **named), limiter=self._limiter)
+        self._room -= 1
+        try:
+            return await anyio.to_thread.run_sync(functools.partial(function, *args, **named), limiter=self._limiter)
+        finally:
+            self._room += 1
