@@ -30,6 +30,7 @@ PORT = "8000"
 """The port at which the transcripts serve; the tests take a free one."""
 MASKS = [
     (re.compile(r"/tmp/tmp\.\w{10}\b"), "FOLDER"),
+    (re.compile(r"\bhash [\w-]{43}(?![\w-])"), "hash HASH"),
     (re.compile(r"\bcapx1_[\w-]+"), "TOKEN"),
     (re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "INSTANT"),
     (re.compile(r"\bin \d+ (s|min|h)\b"), "SOON"),

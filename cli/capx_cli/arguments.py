@@ -94,6 +94,7 @@ class Narrowing(NamedTuple):
     fresh: str | None
     until_completed: tuple[str, ...]
     where: tuple[str, ...]
+    budgets: tuple[str, ...] = ()
 
     def caveats(self) -> "list[Appendable]":
         """All that was typed; UsageError for an expiry that has passed."""
@@ -123,7 +124,15 @@ class Narrowing(NamedTuple):
             typed.append(vocabulary.fresh(self.fresh))
         typed.extend(map(vocabulary.until_completed, self.until_completed))
         typed.extend(vocabulary.where(*named_constraint(each)) for each in self.where)
+        typed.extend(vocabulary.budget(*_limit(each)) for each in self.budgets)
         return typed
+
+
+def _limit(typed: str) -> tuple[str, str]:
+    unit, equals, limit = typed.partition("=")
+    if not equals:
+        raise click.UsageError(f"--budget {typed!r:.80}: write UNIT=LIMIT, such as calls=20 or eur=50.00")
+    return unit, limit
 
 
 def allow_options(required: bool = False, audiences: bool = False) -> Callable[[Command], Command]:
@@ -172,9 +181,10 @@ def caveat_options(tenant: bool = True) -> Callable[[Command], Command]:
             fresh: str | None,
             until_completed: tuple[str, ...],
             where: tuple[str, ...],
+            budgets: tuple[str, ...],
             **others: Any,
         ) -> Any:
-            typed = Narrowing(tenant, expires, not_before, max_hops, fresh, until_completed, where)
+            typed = Narrowing(tenant, expires, not_before, max_hops, fresh, until_completed, where, budgets)
             return command(narrowing=typed, **others)
 
         named = click.option("--tenant", metavar="NAME", help="Only calls for this tenant.")
@@ -196,6 +206,13 @@ def caveat_options(tenant: bool = True) -> Callable[[Command], Command]:
                 multiple=True,
                 metavar="NAME=VALUE",
                 help="What an attribute of every call, or args.NAME, must be; VALUE as for --with. Repeatable.",
+            ),
+            click.option(
+                "--budget",
+                "budgets",
+                multiple=True,
+                metavar="UNIT=LIMIT",
+                help="At most so much in all: calls=20, or eur=50 where the resource states a cost. Repeatable.",
             ),
         )
 

@@ -74,19 +74,24 @@ def blocks(token: "Token") -> "Iterator[tuple[str, tuple[Caveat, ...]]]":
 
 
 def what_is_left(bundle: "Bundle") -> None:
-    """Note on standard error what each capability of a new token can do."""
+    """Note on standard error what each capability of a new token can do at a resource.
+
+    What it can do at the authority itself is the same for every task: it is said of a token that holds nothing else.
+    """
     from capx.effective import effective
+    from capx.lineage import AUTHORITY
 
     now = int(time.time())
     nothing: list[str] = []
-    for capability in bundle:
+    told = [capability for capability in bundle if capability.audience != AUTHORITY] or list(bundle)
+    for capability in told:
         left = effective(capability, now)
         if left.why_nothing:
             nothing += () if left.untold else left.why_nothing[:1]
             screen.note(f"  at {left.audience}: {nothing_at(left)} ({left.why_nothing[0]})", screen.QUIET)
         else:
             screen.note(f"  at {left.audience}: {'; '.join(entry.sentence() for entry in left.entries)}")
-    if len(nothing) == len(bundle):
+    if len(nothing) == len(told):
         screen.note(f"this token allows nothing any more: {nothing[0]}", screen.BAD)
 
 

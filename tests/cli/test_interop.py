@@ -16,9 +16,6 @@ from tests.lab import appended, minted
 
 SECRET = "this is as secret as the token, and without the prefix by which scanners know one\n"
 UNVERIFIED = "NOTHING WAS VERIFIED: a wrong signature comes in as well. To check it: capx verify\n"
-OWN = (
-    "  at authority: task.complete without arguments; task.status without arguments; node.revoke where hops is there\n"
-)
 
 
 @pytest.fixture
@@ -40,7 +37,7 @@ def test_a_bundle_goes_out_a_line_for_each_audience_and_comes_back(capx: Any, to
     assert [serialized[0] == "{" for serialized in said.out.splitlines()] == [format == "v2json"] * 3
     back = capx("import", token=said.out)
     assert back.token == token
-    assert back.err == f"{UNVERIFIED}  at crm: crm.read\n  at slides: slides.write\n{OWN}"
+    assert back.err == f"{UNVERIFIED}  at crm: crm.read\n  at slides: slides.write\n"
 
 
 def test_one_audience_goes_out_alone_as_another_library_reads_it(capx: Any, token: str) -> None:

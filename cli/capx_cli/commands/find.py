@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from capx.operations import Operations
 
 
-@click.command(context_settings=words.IDS)
+@click.command()
 @click.option("--agent", metavar="LABEL", help="Only of this agent, and of those it delegated to.")
 @click.option("--tenant", metavar="NAME", help="Only of tasks of this tenant.")
 @click.option("--action", metavar="PATTERN", help="Only of this action: crm.read, or crm.* for all below.")
