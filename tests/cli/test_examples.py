@@ -35,6 +35,7 @@ capx task open --tenant Acme --allow crm.read --allow crm.accounts.read --allow 
 capx delegate --to slides-agent --audience slides --allow slides.write --with deck=deck-42 \
     --token-file task.token > slides.token
 capx export --token-file slides.token > slides.macaroon
+capx store backup before.db
 """
 """What whoever types an example has done before."""
 
@@ -45,6 +46,7 @@ case $1 in
     *slides.write*) export CAPX_TOKEN_FILE=slides.token;;
     *'"$kid"'*) kid=$(capx keys add);;
     *'"$old"'*) old=$(capx keys add);;
+    *before-upgrade.db*--dry-run) mv before.db before-upgrade.db;;
 esac
 eval "$1"
 """
