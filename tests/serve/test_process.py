@@ -13,9 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import trustme
 
 from capx.asking import AuthorityClient
 from capx.authority import Authority
@@ -207,16 +209,12 @@ def test_other_machines_are_not_let_in_by_accident(tmp_path: Path) -> None:
 
 
 def test_tls_is_served_with_a_certificate(tmp_path: Path) -> None:
-    certificate = tmp_path / "own.pem"
-    made = subprocess.run(
-        ("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "-", "-out", "-"),
-        capture_output=True, check=True, timeout=60,
-    )  # fmt: skip
-    certificate.write_bytes(made.stdout)
+    issuer: Any = trustme.CA()
+    certificate, trusted = tmp_path / "own.pem", ssl.create_default_context()
+    issuer.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(certificate))
+    issuer.configure_trust(trusted)
     with serving(new_home(tmp_path), "--tls-cert", str(certificate)) as served:
         assert served.url.startswith("https://127.0.0.1:")
-        trusted = ssl.create_default_context(cafile=str(certificate))
         with RemoteAuthority(served.place) as remote:
             opened = remote.open(allow=["crm.read"])
         with AuthorityClient(served.url, opened.bundle, verify=trusted) as client:
