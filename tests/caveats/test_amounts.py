@@ -1,6 +1,7 @@
 """Amounts and budgets as values: what is one, what a call costs, and what a budget says to it."""
 
 import decimal
+import tracemalloc
 from decimal import Decimal
 from typing import Any
 
@@ -63,6 +64,17 @@ def test_what_is_no_amount_is_refused_at_once_wherever_it_is_given(given: Any) -
     with pytest.raises(InvalidCaveat, match=sentence):
         Call("a.read", cost={"eur": given})
     assert not (isinstance(given, str) and is_amount(given))
+
+
+@pytest.mark.parametrize("text", ["1E-9999999", "1E+9999999", "0E-9999999", "0E+9999999"])
+def test_a_decimal_of_millions_of_digits_is_refused_without_writing_them_down(text: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidCaveat):
+            amount(Decimal(text))
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @given(
