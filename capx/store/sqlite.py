@@ -63,38 +63,38 @@ class SQLiteStore:
     @contextlib.contextmanager
     def read(self) -> Generator[Reading]:
         """One instant to read from."""
-        with self._rows("BEGIN") as rows:
+        with self._reading() as rows:
             yield rows
 
     @contextlib.contextmanager
     def write(self) -> Generator[Writing]:
         """A transaction that is alone; durable when its block is left, undone when the block raises."""
-        with self._rows("BEGIN IMMEDIATE", "FULL") as rows:
+        with self._writing("FULL") as rows:
             yield rows
 
     def burn(self, presentation: bytes, *, until: int, now: int, remembered: tuple[bytes, int] | None = None) -> Burn:
         """Keep a presentation's id until its window has passed, as `ResourceStore.burn`."""
-        with self._rows("BEGIN IMMEDIATE", "NORMAL") as rows:
+        with self._writing("NORMAL") as rows:
             return rows.burn(presentation, until, now, remembered)
 
     def spend(self, spends: Sequence[Spend], *, now: int) -> Tally:
         """Spend all of it or nothing, durably."""
-        with self._rows("BEGIN IMMEDIATE", "FULL") as rows:
+        with self._writing("FULL") as rows:
             return rows.spend(spends, now)
 
     def spent(self, counters: Sequence[tuple[str, str]]) -> tuple[Decimal, ...]:
         """What each counter holds now."""
-        with self._rows("BEGIN") as rows:
+        with self._reading() as rows:
             return rows.spent(counters)
 
     def record(self, decisions: Sequence[Record]) -> None:
         """Write decisions to the log; one whose id is there already is passed over."""
-        with self._rows("BEGIN IMMEDIATE", "NORMAL") as rows:
+        with self._writing("NORMAL") as rows:
             rows.record(decisions)
 
     def sighted(self, follower: str, deaths: int, *, now: int) -> None:
         """Keep that a follower knows so many deaths."""
-        with self._rows("BEGIN IMMEDIATE", "NORMAL") as rows:
+        with self._writing("NORMAL") as rows:
             rows.sighted(follower, deaths, now)
 
     def source(self) -> SQLiteNews:
@@ -107,11 +107,15 @@ class SQLiteStore:
             self._pool.close()
 
     @contextlib.contextmanager
-    def _rows(self, begin: str, synchronous: str | None = None) -> Generator[Rows]:
-        with explained(self.path), self._pool.connection() as connection:
-            if synchronous is not None:
-                connection.execute(f"PRAGMA synchronous = {synchronous}")
-            with _transaction(connection, begin):
+    def _reading(self) -> Generator[Rows]:
+        with explained(self.path), self._pool.connection() as connection, _transaction(connection, "BEGIN"):
+            yield Rows(connection)
+
+    @contextlib.contextmanager
+    def _writing(self, synchronous: str) -> Generator[Rows]:
+        with explained(self.path), self._pool.turn(), self._pool.connection() as connection:
+            connection.execute(f"PRAGMA synchronous = {synchronous}")
+            with _transaction(connection, "BEGIN IMMEDIATE"):
                 yield Rows(connection)
 
 
@@ -144,6 +148,17 @@ class _Pool:
             yield connection
         finally:
             self._take_back(file, connection)
+
+    @contextlib.contextmanager
+    def turn(self) -> Generator[None]:
+        """A block that no other thread of this process is in."""
+        turn = self._idle.turn
+        if not turn.acquire(timeout=self._busy_seconds):
+            raise StoreProblem(f"the store {self._path} is busy: another thread held it for too long; try again")
+        try:
+            yield
+        finally:
+            turn.release()
 
     def close(self) -> None:
         with self._idle.lock:

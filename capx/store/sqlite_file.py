@@ -140,6 +140,8 @@ class Idle:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.connections: list[Connection] = []
+        self.turn = threading.Lock()
+        """Held by the thread whose turn it is to write: SQLite would let the others sleep, and wake none."""
         weakref.finalize(self, _close, self.connections)
         _all_idle.add(self)
 
@@ -170,7 +172,14 @@ def _after_fork() -> None:
         _frozen.pop().lock.release()
 
 
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+def _after_fork_in_child() -> None:
+    # Whose turn it was is no thread of the child.
+    for idle in _frozen:
+        idle.turn = threading.Lock()
+    _after_fork()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -235,6 +236,7 @@ def test_a_full_disk_leaves_nothing_half_done_and_is_survived(store: SQLiteStore
 
 WRITER = f"""
 import sys
+import threading
 from pathlib import Path
 from capx.store.sqlite import SQLiteStore
 from capx.store.sqlite_file import APPLICATION, migrate
@@ -375,3 +377,24 @@ def test_what_the_store_can_never_hold_is_told_from_what_it_cannot_hold_now(stor
     with pytest.raises(Unwritable), store.write() as transaction:
         transaction.append("decision", body, at=NOW)
     assert note(store) == 1
+
+
+def test_threads_that_write_take_turns_and_one_that_waits_for_too_long_is_told(path: Path, store: SQLiteStore) -> None:
+    with closing(SQLiteStore(path, busy_seconds=0.2)) as impatient:
+        began, over = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with impatient.write():
+                began.set()
+                over.wait(10)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        assert began.wait(10)
+        with pytest.raises(StoreProblem, match="another thread held it for too long"):
+            impatient.spend([], now=0)
+        with impatient.read() as reading:
+            assert reading.head().position == 0
+        over.set()
+        holder.join()
+        impatient.spend([], now=0)
