@@ -5,6 +5,8 @@ from decimal import Decimal
 
 from msgspec import Struct
 
+from capx import death
+from capx.death import ISSUED, Key
 from capx.graph import Graph, build
 from capx.store import Reading
 
@@ -18,10 +20,13 @@ class Dying(Struct, frozen=True):
 
 def draw(reading: Reading, now: int, task_id: str | None = None) -> Graph:
     """The graph of one task, or of all, as this instant of the store has seen it."""
+    until = death.horizon(one.key for one in reading.deaths())
 
-    def dead(key: bytes | str) -> str | None:
-        death = reading.death(key)
-        return None if death is None else death.reason
+    def dead(key: Key) -> str | None:
+        if isinstance(key, str) and key.startswith(ISSUED):
+            return "revoked" if int(key[len(ISSUED) :]) <= until else None
+        found = reading.death(key)
+        return None if found is None else found.reason
 
     def counters(ids: Sequence[str]) -> dict[tuple[str, str], Decimal]:
         return {(one.counter, one.unit): one.spent for one in reading.counters(ids)}
@@ -36,6 +41,15 @@ def dying_below(graph: Graph, key: bytes) -> Dying:
         tuple(node.id for node in nodes if node.dead is None),
         tuple(capability.id for capability in capabilities if capability.dead is None),
     )
+
+
+def dying_with(graph: Graph, key: str) -> Dying:
+    """What the graph knows to die with a root key or with all that was issued up to an instant, and to be alive."""
+    alive = [held for node in graph.nodes() for held in node.capabilities if held.dead is None]
+    if key.startswith(ISSUED):
+        until = int(key[len(ISSUED) :])
+        return Dying((), tuple(held.id for held in alive if held.issued is not None and held.issued <= until))
+    return Dying((), tuple(held.id for held in alive if key in held.keys))
 
 
 def together(found: list[Dying]) -> Dying:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from capx.chain import b64u, root_node, unb64u
-from capx.death import Key
+from capx.death import Key, of_instant, of_kid
 from capx.errors import MalformedToken
 from capx.log import Event
 from capx_caveats import is_amount, shown_amount
@@ -22,19 +23,29 @@ _DEEPEST = 256
 """Nodes on a path; no token leads further."""
 
 Dead = Callable[[Key], str | None]
-"""Why something is dead itself."""
+"""Why something is dead itself; an instant is, once all that was issued in it or later is."""
 Counters = Callable[[Sequence[str]], Mapping[tuple[str, str], Decimal]]
 """What the counters of some ids hold, by their ids and units."""
 
 
 class Held(Struct, frozen=True):
-    """A capability that was minted or used; `ids` lead from what was minted to it, `dead` is a reason code."""
+    """A capability that was minted or used; `ids` lead from what was minted to it, `dead` is a reason code.
+
+    `kid` and `issued` (Unix seconds) are those with which it was minted, where that is in the log.
+    """
 
     id: str
     audience: str
     node: str
     ids: tuple[str, ...]
     dead: str | None
+    kid: str | None = None
+    issued: int | None = None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of deaths that would kill it with all that was minted alike."""
+        return () if self.kid is None or self.issued is None else (of_kid(self.kid), of_instant(self.issued))
 
 
 class Node(Struct, frozen=True):
@@ -135,6 +146,7 @@ class _Minted(Struct):
     task: str
     audience: str
     ids: tuple[str, ...]
+    kid: str | None = None
     budgets: tuple[_Limit, ...] = ()
 
 
@@ -170,9 +182,11 @@ class _Task:
         self.root = b64u(root_node(opened.root))
         self.nodes = {self.root: _Seen()}
         self.limits: dict[tuple[str, str], Decimal] = {}
+        self.mints: dict[str, tuple[str | None, int]] = {}
 
-    def minted(self, minted: _Minted) -> None:
+    def minted(self, minted: _Minted, at: int) -> None:
         self._limited(minted.budgets)
+        self.mints[minted.ids[0]] = minted.kid, at
         self.nodes[self.root].capabilities[minted.ids[-1]] = (minted.audience, minted.ids)
 
     def decided(self, decided: _Decided) -> None:
@@ -231,7 +245,7 @@ class _Task:
             task=self.opened.task,
             labels=tuple(seen.labels),
             capabilities=tuple(
-                Held(capability, audience, id_, ids, next(filter(None, (_of(is_dead, i) for i in ids)), None) or dead)
+                self._held(Held(capability, audience, id_, ids, dead, *self.mints.get(ids[0], (None, None))), is_dead)
                 for capability, (audience, ids) in seen.capabilities.items()
             ),
             allowed=seen.allowed,
@@ -240,6 +254,10 @@ class _Task:
             died_with=died_with,
             children=tuple(self._node(child, is_dead, dead, died_with) for child in seen.children),
         )
+
+    def _held(self, held: Held, is_dead: Dead) -> Held:
+        deaths = (*(_of(is_dead, id_) for id_ in held.ids), *map(is_dead, held.keys))
+        return replace(held, dead=next(filter(None, deaths), held.dead))
 
 
 def build(events: Iterable[Event], dead: Dead, *, counters: Counters, now: int, task_id: str | None = None) -> Graph:
@@ -256,7 +274,7 @@ def build(events: Iterable[Event], dead: Dead, *, counters: Counters, now: int, 
         elif event.kind == "capability_minted":
             minted = event.read(_Minted)
             if minted.task in tasks:
-                tasks[minted.task].minted(minted)
+                tasks[minted.task].minted(minted, event.at)
         elif event.kind == "decision":
             decided = event.read(_Decided)
             if decided.task in tasks:

@@ -14,7 +14,7 @@ from msgspec import Struct
 from capx import death
 from capx.chain import b64u, node_below, root_node, unb64u
 from capx.death import Key
-from capx.dying import Dying, draw, dying_below, together
+from capx.dying import Dying, draw, dying_below, dying_with, together
 from capx.ending import as_of
 from capx.errors import InvalidRequest, MalformedToken
 from capx.keys import is_kid
@@ -179,6 +179,7 @@ def _tried(reading: Reading, targets: Iterable[Target], now: int) -> Revoked:
     for target in targets:
         again = reading.death(target.key) is not None
         killed.append(Killed(target.shown, None, target.is_root, again))
-        if isinstance(target.key, bytes):
-            dying.append(dying_below(draw(reading, now, target.facts.get("task")), target.key))
+        graph = draw(reading, now, target.facts.get("task"))
+        key = target.key
+        dying.append(dying_below(graph, key) if isinstance(key, bytes) else dying_with(graph, key))
     return Revoked(tuple(killed), together(dying))

@@ -23,6 +23,7 @@ from capx.interop import from_text, to_text
 from capx.log import BrokenLog
 from capx.present import ToolCall
 from capx.revoking import Killed
+from capx.store import Pruned
 from capx_caveats import (
     Allow,
     Call,
@@ -36,6 +37,7 @@ from capx_caveats import (
     UntilCompleted,
     Where,
     action,
+    budget,
     expires,
     max_hops,
     not_before,
@@ -532,3 +534,198 @@ def test_a_node_is_revoked_by_its_bytes_as_by_its_text() -> None:
         assert lab.revoke(b64u(sub.node)).killed[0].again
         with pytest.raises(InvalidRequest):
             lab.revoke(sub.node[:-1])
+
+
+def refused(authority: Authority, bundle: Bundle, at: str = "crm") -> list[str]:
+    """The reasons why a call of `crm.read` is refused now."""
+    received = ToolCall("crm.read")
+    token = bundle.present(at, received, now=int(authority._clock())).text  # pyright: ignore[reportPrivateUsage]
+    return [refusal.code for refusal in authority.verifier(at).decide(token, received, Call("crm.read")).refusals]
+
+
+def test_a_kid_that_is_revoked_kills_all_that_it_minted_and_mints_no_more(authority: Authority) -> None:
+    opened = authority.open(allow=["crm.read"])
+    kid = only(opened.bundle.candidates("crm")).kid
+    assert refused(authority, opened.bundle) == []
+    revoked = authority.revoke(kid=kid)
+    assert revoked.killed == (Killed(f"kid:{kid}", revoked.position),)
+    assert "revoked" in refused(authority, opened.bundle)
+    for act in (lambda: authority.open(allow=["crm.read"]), lambda: authority.mint(opened.id, allow=["crm.read"])):
+        with pytest.raises(InvalidRequest, match="capx keys add"):
+            act()
+    assert authority.revoke(kid=kid).killed[0].again
+    assert [event.kind for event in authority.log()].count("revoked") == 1
+    authority.check()
+
+
+def test_an_instant_kills_what_was_issued_up_to_it_and_nothing_later(clock: Clock, authority: Authority) -> None:
+    before = authority.open(allow=["crm.read"])
+    clock.now += 10
+    within = authority.open(allow=["crm.read"])
+    # The clock stands still, so that to wait for the end of the second ends by itself.
+    revoked = authority.revoke(issued=clock.now)
+    clock.now += 1
+    after = authority.open(allow=["crm.read"])
+    assert [one.key for one in revoked.killed] == [f"issued:{NOW + 10}"]
+    assert [refused(authority, task.bundle) for task in (before, within)] == [["revoked"], ["revoked"]]
+    assert refused(authority, after.bundle) == []
+    for issued in (clock.now + 1, "1h"):
+        with pytest.raises(InvalidRequest, match="lies ahead"):
+            authority.revoke(issued=issued)
+    authority.check()
+
+
+def test_what_was_delegated_after_an_instant_from_what_was_issued_before_is_dead_too(
+    clock: Clock, authority: Authority
+) -> None:
+    opened = authority.open(allow=["crm.read"])
+    authority.revoke(issued=clock.now)
+    clock.now += 100
+    assert refused(authority, opened.bundle.delegate(to="late")) == ["revoked"]
+
+
+def test_selection_kills_live_tasks_of_a_tenant_and_purpose_alone(authority: Authority) -> None:
+    def opened(tenant: str, purpose: str) -> str:
+        return b64u(root_node(authority.open(allow=["crm.read"], tenant=tenant, purpose=purpose).root))
+
+    wanted, other, third = opened("Acme", "qbr"), opened("Acme", "refund"), opened("Globex", "qbr")
+    ended = authority.open(allow=["crm.read"], tenant="Acme", purpose="qbr")
+    authority.complete(ended.id)
+    dry = authority.revoke(where={"tenant": "Acme", "purpose": "qbr"}, dry_run=True)
+    assert [one.key for one in dry.killed] == [wanted]
+    assert dry.dying is not None
+    assert dry.dying.nodes == (wanted,)
+    assert [one.key for one in authority.revoke(where={"tenant": "Acme", "purpose": "qbr"}).killed] == [wanted]
+    assert [one.key for one in authority.revoke(where={"purpose": "qbr"}).killed] == [third]
+    assert [one.key for one in authority.revoke(where={"tenant": "Acme"}).killed] == [other]
+    assert authority.revoke(where={"tenant": "Acme"}).killed == ()
+    assert authority.revoke(where={"tenant": "Acme"}).position is None
+    authority.check()
+
+
+@pytest.mark.parametrize(
+    "where", [{}, {"principal": "ana"}, {"tenant": ""}, {"agent": "\x1b[31m"}, {"tenant": "Acme", "root": "x"}]
+)
+def test_a_selection_that_cannot_be_meant_kills_nothing(authority: Authority, where: dict[str, str]) -> None:
+    authority.open(allow=["crm.read"], tenant="Acme")
+    with pytest.raises(InvalidRequest):
+        authority.revoke(where=where)
+    assert "revoked" not in kinds(authority)
+
+
+def test_exactly_one_thing_is_revoked_at_a_time(authority: Authority) -> None:
+    for named in ({}, {"target": "A" * 22, "kid": "AAAAAAAAAAA"}, {"kid": "AAAAAAAAAAA", "issued": NOW}):
+        with pytest.raises(InvalidRequest, match="name one thing"):
+            authority.revoke(**named)  # type: ignore[arg-type] # one of several names
+    for kid in ("", "x", "A" * 12, "kid:AAAAAAAAAAA"):
+        with pytest.raises(InvalidRequest, match="is not a key id"):
+            authority.revoke(kid=kid)
+
+
+def test_an_agent_revokes_below_its_own_node_and_reaches_nothing_else(authority: Authority) -> None:
+    opened = authority.open(allow=["crm.read"])
+    own = opened.bundle.delegate(to="own", nonce="AAAAAAAAAAA")
+    child, sibling = own.delegate(to="child", nonce="BBBBBBBBBBA"), opened.bundle.delegate(to="sibling")
+    path = next(iter(own)).path
+    revoked = authority.revoke_below(opened.id, path, ["BBBBBBBBBBA"])
+    assert child.node is not None
+    assert [one.key for one in revoked.killed] == [b64u(child.node)]
+    assert (refused(authority, child), refused(authority, sibling), refused(authority, own)) == (["revoked"], [], [])
+    with authority.store.read() as reading:
+        assert reading.death(child.node) is not None
+    told = next(event for event in authority.log() if event.kind == "revoked").facts()
+    assert (told["by"], told["id"]) == (b64u(path[-1]), b64u(child.node))
+    with pytest.raises(InvalidRequest, match="name the nonces of the hops"):
+        authority.revoke_below(opened.id, path, [])
+
+
+def test_an_agent_that_revokes_without_end_loses_its_own_node(authority: Authority) -> None:
+    opened = authority.open(allow=["crm.read"])
+    own = opened.bundle.delegate(to="own")
+    path = next(iter(own)).path
+    with authority.store.write() as transaction:
+        for _ in range(1_000):
+            transaction.count_revocation(opened.id)
+    revoked = authority.revoke_below(opened.id, path, ["BBBBBBBBBBA"])
+    assert [one.key for one in revoked.killed] == [b64u(path[-1])]
+    assert refused(authority, own) == ["revoked"]
+    assert refused(authority, opened.bundle) == []
+
+
+def test_time_ends_tasks_by_itself_in_the_log(clock: Clock, authority: Authority) -> None:
+    opened = [authority.open(allow=["crm.read"], expires="10s") for _ in range(3)]
+    living = authority.open(allow=["crm.read"], expires="1h")
+    clock.now += 10
+    assert [one.task for one in authority.end_overdue(limit=2)] == [task.id for task in opened[:2]]
+    assert [one.end for one in authority.end_overdue()] == ["expired"]
+    assert authority.end_overdue() == []
+    assert authority.task(living.id).state == "active"
+    assert kinds(authority)[-3:] == ["task_expired"] * 3
+    authority.check()
+
+
+def test_opening_ends_what_is_overdue(clock: Clock, authority: Authority) -> None:
+    for _ in range(25):
+        authority.open(allow=["crm.read"], expires="10s")
+    clock.now += 10
+    authority.open(allow=["crm.read"])
+    assert kinds(authority).count("task_expired") == 20
+    authority.open(allow=["crm.read"])
+    assert kinds(authority).count("task_expired") == 25
+
+
+def test_what_protects_nothing_any_more_is_forgotten_and_the_log_keeps_it(clock: Clock, authority: Authority) -> None:
+    opened = authority.open(allow=["crm.read"], caveats=[budget("calls", 5)])
+    assert refused(authority, opened.bundle) == []
+    authority.flush()
+    authority.revoke(kid="AAAAAAAAAAA")
+    authority.complete(opened.id)
+    assert [counter.spent for counter in authority.counters()] == [1]
+    clock.now += 86_400 + 3_600
+    assert authority.prune() == Pruned(0, 0, 0)
+    clock.now += 1
+    before = list(authority.log())
+    assert authority.prune() == Pruned(2, 1, 0)
+    assert list(authority.log()) == before
+    with authority.store.read() as reading:
+        assert [death.key for death in reading.deaths()] == ["kid:AAAAAAAAAAA"]
+    authority.check()
+    late = authority.open(allow=["crm.read"])
+    authority.complete(late.id)
+    assert refused(authority, late.bundle) == ["task_completed"]
+    authority.check()
+
+
+def test_a_death_that_lasts_and_was_taken_away_after_it_was_forgotten_is_found(
+    clock: Clock, authority: Authority
+) -> None:
+    authority.revoke(kid="AAAAAAAAAAA")
+    authority.complete(authority.open(allow=["a.b"]).id)
+    clock.now += 100_000
+    authority.prune()
+    authority.check()
+    connection = sqlite3.connect(authority.store.place)
+    connection.execute("DELETE FROM deaths WHERE key = 'kid:AAAAAAAAAAA'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(BrokenLog) as broken:
+        authority.check()
+    assert broken.value.position == 1
+
+
+def test_followers_that_lag_are_told_and_those_that_are_gone_are_not(clock: Clock, authority: Authority) -> None:
+    authority.revoke("A" * 22)
+    for follower, deaths, at in (("knows", 1, clock.now), ("lags", 0, clock.now), ("gone", 0, clock.now - 31)):
+        authority.store.sighted(follower, deaths, now=at)
+    assert [one.follower for one in authority.unaware()] == ["lags"]
+    assert [one.follower for one in authority.unaware(within=100)] == ["gone", "lags"]
+    authority.store.sighted("lags", 1, now=clock.now)
+    assert authority.unaware() == []
+
+
+def test_a_budget_of_a_task_is_one_for_all_its_audiences_and_children(lab: Authority) -> None:
+    opened = lab.open(allow=["crm.read", "crm.read@mail"], caveats=[budget("calls", 3)])
+    child = opened.bundle.delegate(to="child")
+    assert [refused(lab, opened.bundle), refused(lab, opened.bundle, "mail"), refused(lab, child)] == [[], [], []]
+    assert refused(lab, child) == refused(lab, opened.bundle, "mail") == ["budget_exhausted"]
+    assert [(one.counter, one.unit, str(one.spent)) for one in lab.counters()] == [(opened.id, "calls", "3")]

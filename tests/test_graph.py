@@ -1,5 +1,6 @@
 """The execution graph, as the log has seen it."""
 
+import time
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
@@ -14,7 +15,7 @@ from capx.death import Key
 from capx.graph import Graph, Node, build
 from capx.log import START, BrokenLog, Event, Place, following
 from capx.present import ToolCall
-from capx_caveats import Call
+from capx_caveats import Call, budget
 
 
 @pytest.fixture
@@ -188,3 +189,58 @@ def test_an_event_without_its_facts_is_a_break_in_the_log() -> None:
     for body in (b"{}", b"[]", b"\xff"):
         with pytest.raises(BrokenLog, match="task_opened"):
             build([following(START, at=1, kind="task_opened", body=body)], nobody, counters=nothing, now=1)
+
+
+def decision(**facts: object) -> Event:
+    told = {"outcome": "allowed", "audience": "crm", "task": "task-1", "root": "root-1", "path": [ROOT], **facts}
+    return following(PLACE, at=1, kind="decision", body=msgspec.json.encode(told))
+
+
+OPENED = following(START, at=1, kind="task_opened", body=b'{"task":"task-1","root":"root-1","expires":10}')
+PLACE = Place(OPENED.position, OPENED.hash)
+
+
+@pytest.mark.parametrize("limit", ["", "NaN", "-1", "1e9", "Infinity", "x", "0" * 50])
+def test_an_amount_that_a_resource_made_up_hides_nothing(limit: str) -> None:
+    spent = [{"counter": "c", "unit": "calls", "limit": limit}, {"counter": "c", "unit": "eur", "limit": "5"}]
+    (tree,) = build([OPENED, decision(spent=spent)], nobody, counters=nothing, now=5).trees
+    assert tree.node.allowed == 1
+    assert [(one.unit, one.limit, one.left) for one in tree.budgets] == [("eur", "5", "5")]
+
+
+def test_a_path_longer_than_any_token_leads_is_cut() -> None:
+    path = [ROOT, *(f"n{number}" for number in range(5_000))]
+    (tree,) = build([OPENED, decision(path=path, hops=["x"] * 5_000)], nobody, counters=nothing, now=5).trees
+    assert 200 < len(list(tree.node.walk())) < 300
+    msgspec.json.encode(tree)
+
+
+def test_what_a_task_has_spent_stands_at_its_tree(authority: Authority) -> None:
+    opened = authority.open(allow=["crm.*"], caveats=[budget("calls", 3)])
+    assert [(one.spent, one.limit, one.left) for one in drawn(authority).trees[0].budgets] == [("0", "3", "3")]
+    narrowed = opened.bundle.delegate(to="a", caveats=[budget("calls", 2)])
+    assert use(authority, narrowed)
+    assert use(authority, opened.bundle)
+    (tree,) = drawn(authority).trees
+    held = {one.counter: (one.spent, one.limit, one.left) for one in tree.budgets}
+    assert narrowed.node is not None
+    assert held == {opened.id: ("2", "3", "1"), b64u(narrowed.node): ("1", "2", "1")}
+
+
+@pytest.mark.parametrize("how", ["kid", "issued"])
+def test_what_a_key_or_an_instant_kills_is_dead_in_the_graph(authority: Authority, how: str) -> None:
+    first = authority.open(allow=["crm.*"])
+    use(authority, first.bundle.delegate(to="child"))
+    kid = next(iter(first.bundle)).kid
+    ids = {held.id for node in drawn(authority).trees[0].node.walk() for held in node.capabilities}
+    for named in ({"kid": kid}, {"issued": int(time.time())}):
+        dying = authority.revoke(dry_run=True, **named).dying  # type: ignore[arg-type] # one of two names
+        assert dying is not None
+        assert (dying.nodes, set(dying.capabilities)) == ((), ids)
+    authority.revoke(**{how: kid if how == "kid" else int(time.time())})  # type: ignore[arg-type] # one of two names
+    (tree,) = drawn(authority).trees
+    assert {held.dead for node in tree.node.walk() for held in node.capabilities} == {"revoked"}
+    assert {node.dead for node in tree.node.walk()} == {None}
+    dying = authority.revoke(issued=int(time.time()), dry_run=True).dying
+    assert dying is not None
+    assert dying.capabilities == ()

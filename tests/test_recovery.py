@@ -310,8 +310,7 @@ def test_a_store_is_no_backup_of_itself(tmp_path: Path) -> None:
 def test_a_store_that_is_lost_or_cannot_be_read_is_replaced(tmp_path: Path, saved: Path, damage: str) -> None:
     path = tmp_path / "capx.db"
     with Authority(SQLiteStore.create(path), KEYS) as authority:
-        for _ in range(50):
-            opened = authority.open(allow=["crm.read"])
+        opened = [authority.open(allow=["crm.read"]) for _ in range(50)]
         backup(authority.store, saved)
     content = path.read_bytes()
     if damage == "gone":
@@ -322,7 +321,7 @@ def test_a_store_that_is_lost_or_cannot_be_read_is_replaced(tmp_path: Path, save
     assert done.unread == (damage != "gone")
     assert (done.kept is None) == (damage == "gone")
     with Authority(SQLiteStore(path), KEYS) as authority:
-        assert authority.task(opened.id).state == "withdrawn"
+        assert [authority.task(each.id).state for each in opened] == ["withdrawn"] * 50
         authority.check()
 
 

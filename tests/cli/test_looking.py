@@ -20,7 +20,7 @@ from capx.capability import Capability
 from capx.chain import b64u
 from capx.present import ToolCall
 from capx.recovery import backup, restore
-from capx_caveats import Call, budget
+from capx_caveats import Call, Root, budget
 from tests.cli.conftest import COMMAND, Shell
 
 
@@ -118,7 +118,14 @@ def test_what_stands_beside_a_decision_is_shown(home: Shell, spending: Bundle) -
 def test_hostile_labels_act_nowhere(home: Shell) -> None:
     opened = home("task", "open", "--tenant", '"]; x', "--purpose", "<b>&#8238;", "--allow", "crm.read").token
     with Authority.open_home(home.home) as authority, authority.store.write() as transaction:
-        facts = {"outcome": "denied", "audience": "crm\u202e", "task": "", "root": "", "path": [], "hops": []}
+        facts: dict[str, object] = {
+            "outcome": "denied",
+            "audience": "crm\u202e",
+            "task": "",
+            "root": "",
+            "path": [],
+            "hops": [],
+        }
         held = next(iter(Bundle.parse(opened)))
         facts |= {"id": "A" * 22, "task": held.task, "root": root_of(held), "ids": [b64u(held.id)]}
         facts |= {"path": [b64u(held.path[0]), "x\x1b[31m"], "hops": ['e"vil\n\u202e\x1b[2J']}
@@ -130,7 +137,7 @@ def test_hostile_labels_act_nowhere(home: Shell) -> None:
 
 
 def root_of(held: Capability) -> str:
-    return next(caveat.id for caveat in held.caveats[0] if type(caveat).__name__ == "Root")
+    return next(caveat.id for caveat in held.caveats[0] if isinstance(caveat, Root))
 
 
 def test_formats_that_exclude_each_other_are_refused(home: Shell) -> None:

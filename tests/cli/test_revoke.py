@@ -3,12 +3,14 @@
 import os
 import subprocess
 import time
+from typing import Any
 
 import pytest
 
 from capx.authority import Authority
 from capx.bundle import Bundle
 from capx.chain import b64u
+from capx_caveats import Tenant
 from tests.cli.conftest import COMMAND, Shell
 
 
@@ -21,7 +23,7 @@ def is_dead(home: Shell, bundle: Bundle) -> bool:
 
 
 def bundle_tenant(bundle: Bundle) -> str | None:
-    return next((c.name for c in next(iter(bundle)).caveats[0] if type(c).__name__ == "Tenant"), None)
+    return next((caveat.name for caveat in next(iter(bundle)).caveats[0] if isinstance(caveat, Tenant)), None)
 
 
 def test_all_that_was_minted_under_a_key_dies_and_it_mints_no_more(home: Shell) -> None:
@@ -163,7 +165,7 @@ def test_an_authority_that_serves_does_it_as_the_home_would(home: Shell) -> None
     try:
         assert process.stdout is not None
         assert "socket" in process.stdout.readline()
-        there = {"CAPX_AUTHORITY": f"unix:{socket}", "CAPX_HOME": os.devnull}
+        there: Any = {"CAPX_AUTHORITY": f"unix:{socket}", "CAPX_HOME": os.devnull}
         token = home("task", "open", "--tenant", "Acme", "--allow", "crm.read", **there).token
         home.decide(token, "crm.write", "Acme")
         assert home("why", "last", **there).out.startswith("DENIED  crm.write at crm")

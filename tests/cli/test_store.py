@@ -4,6 +4,7 @@ import sqlite3
 import stat
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -191,7 +192,7 @@ def test_restoring_says_what_it_will_not_take(home: Shell, tmp_path: Path) -> No
     (tmp_path / "text.db").write_text("no store")
     (tmp_path / "text.db").chmod(0o600)
     assert "is not a database" in home("store", "restore", str(tmp_path / "text.db"), "--yes", code=3).err
-    other = {"CAPX_HOME": str(tmp_path / "other")}
+    other: Any = {"CAPX_HOME": str(tmp_path / "other")}
     home("init", **other)
     home("task", "open", "--allow", "crm.read", **other)
     home("store", "backup", str(tmp_path / "other.db"), **other)
