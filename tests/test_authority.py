@@ -616,7 +616,7 @@ def test_a_selection_that_cannot_be_meant_kills_nothing(authority: Authority, wh
 def test_exactly_one_thing_is_revoked_at_a_time(authority: Authority) -> None:
     for named in ({}, {"target": "A" * 22, "kid": "AAAAAAAAAAA"}, {"kid": "AAAAAAAAAAA", "issued": NOW}):
         with pytest.raises(InvalidRequest, match="name one thing"):
-            authority.revoke(**named)  # type: ignore[arg-type] # one of several names
+            authority.revoke(**named)
     for kid in ("", "x", "A" * 12, "kid:AAAAAAAAAAA"):
         with pytest.raises(InvalidRequest, match="is not a key id"):
             authority.revoke(kid=kid)

@@ -234,7 +234,7 @@ def test_what_a_key_or_an_instant_kills_is_dead_in_the_graph(authority: Authorit
     kid = next(iter(first.bundle)).kid
     ids = {held.id for node in drawn(authority).trees[0].node.walk() for held in node.capabilities}
     for named in ({"kid": kid}, {"issued": int(time.time())}):
-        dying = authority.revoke(dry_run=True, **named).dying  # type: ignore[arg-type] # one of two names
+        dying = authority.revoke(dry_run=True, **named).dying
         assert dying is not None
         assert (dying.nodes, set(dying.capabilities)) == ((), ids)
     authority.revoke(**{how: kid if how == "kid" else int(time.time())})  # type: ignore[arg-type] # one of two names
