@@ -1,7 +1,8 @@
 """Time capx beside its floor and its peers: one run, interleaved, as ratios.
 
-make bench                           measure everything, in about six minutes: build/bench.json, tables on the terminal
-python -m tests.bench --quick        the same program within a minute, for whoever changes it
+make bench                           measure everything, in twelve minutes: build/bench.json, tables on the terminal
+make bench BENCH='--only authority'  one part: authority, or verify
+python -m tests.bench --quick        the same program within a minute and a half, for whoever changes it
 python -m tests.bench --write-docs   docs/benchmarks.md and its plots, from the run in build/bench.json
 """
 
@@ -36,12 +37,27 @@ def draw(report: Report, console: Console) -> None:
 
 def write_docs(report: Report, peers: Path) -> None:
     """The page, the numbers it was made of, and its plots."""
-    if report.quick:
-        sys.exit("a quick run is no ground for a page: run `make bench` first")
+    if report.quick or not report.figures or not any(row.op == "start" for row in report.rows):
+        sys.exit("a quick run, or one of a part, is no ground for a page: run `make bench` first")
     save(report, DOCS / "benchmarks.json")
     (DOCS / "benchmarks.md").write_text(page(report), encoding="utf-8")
     plots = [str(peers), "-m", "tests.bench.plots", str(DOCS / "benchmarks.json"), str(DOCS / "plots")]
     subprocess.run(plots, check=True, cwd=CHECKOUT)
+
+
+_SIZES: Final[dict[str, tuple[object, object]]] = {
+    "rounds": (31, 5),
+    "turn": (0.03, 0.005),
+    "dead": (1_000_000, 10_000),
+    "followers": ([1, 4, 16], [1, 4]),
+    "revocations": (200, 10),
+    "spends": (1_000, 100),
+}
+"""How much is measured, usually and quickly."""
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(each) for each in text.split(",")]
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -49,10 +65,14 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="few short rounds and 10 000 dead")
+    parser.add_argument("--only", choices=["authority", "verify"], help="measure one part")
     parser.add_argument("--rounds", type=int, help="rounds that count (default 31)")
     parser.add_argument("--turn", type=float, help="seconds that a contender has in a round (default 0.03)")
     parser.add_argument("--dead", type=int, help="dead ids (default 1 000 000)")
-    parser.add_argument("--hops", type=lambda text: [int(each) for each in text.split(",")], default=[1, 3, 8, 32])
+    parser.add_argument("--hops", type=_numbers, default=[1, 3, 8, 32])
+    parser.add_argument("--followers", type=_numbers, help="processes that follow at once (default 1,4,16)")
+    parser.add_argument("--revocations", type=int, help="revocations that each of them must see (default 200)")
+    parser.add_argument("--spends", type=int, help="what racing processes spend (default 1 000)")
     parser.add_argument(
         "--peers",
         type=Path,
@@ -62,7 +82,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=CHECKOUT / "build" / "bench.json", help="where the rows go")
     parser.add_argument("--write-docs", action="store_true", help="measure nothing; make the page from --out")
     options = parser.parse_args(arguments)
-    for name, usual, quick in (("rounds", 31, 5), ("turn", 0.03, 0.005), ("dead", 1_000_000, 10_000)):
+    for name, (usual, quick) in _SIZES.items():
         if getattr(options, name) is None:
             setattr(options, name, quick if options.quick else usual)
     return options

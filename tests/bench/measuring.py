@@ -7,7 +7,8 @@ and do not count.
 
 import os
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from msgspec import Struct
@@ -54,6 +55,24 @@ def pinned() -> bool:
         return False
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     return True
+
+
+def cores() -> set[int]:
+    """The cores that this process may use, as far as that is told; never none."""
+    return set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else {0}
+
+
+@contextmanager
+def on_cores(allowed: set[int]) -> Generator[None]:
+    """A block in which this thread, and the processes it starts, keep to these cores, where that can be had."""
+    before = cores()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, allowed)
+    try:
+        yield
+    finally:
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, before)
 
 
 def measure(

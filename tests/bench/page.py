@@ -2,8 +2,10 @@
 
 from typing import Final
 
+from tests.bench.authority.tables import BARS
 from tests.bench.report import Report
-from tests.bench.tables import Table, tables
+from tests.bench.table import Table
+from tests.bench.tables import tables
 
 _HEAD: Final = """# Benchmarks
 
@@ -44,6 +46,15 @@ Equal work is not to be had. What each does, and does not:
 """
 
 
+_AUTHORITY: Final = """# The authority
+
+Several processes on {cores} cores, by the clock on the wall; stores are on {file_system}. SQLite is as `capx init`
+makes it, PostgreSQL a server of its own on the same machine, reached by its Unix socket, with `fsync` and
+`synchronous_commit` on; `capx serve` is a process over a home with a SQLite store. What is compared was measured in
+turn, in the same run. A disk that says at once that it has written makes all of this quicker.
+"""
+
+
 def page(report: Report) -> str:
     """The page in Markdown."""
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
@@ -55,6 +66,8 @@ def page(report: Report) -> str:
     if report.missing:
         parts.append("Not measured:\n\n" + "\n".join(f"- {what}: {why}" for what, why in report.missing.items()) + "\n")
     for table in tables(report):
+        if table.title == BARS:
+            parts.append(_AUTHORITY.format(cores=report.cores, file_system=report.file_system or "some disk"))
         parts.append(_markdown(table))
         if table.title == "Verify, beside capx":
             parts.append(_VERIFY)

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from tests.bench import ours, startup
+from tests.bench.authority.figures import Figure
 from tests.bench.measuring import Row
 
 
@@ -33,6 +34,9 @@ class Report(Struct, frozen=True, kw_only=True):
     missing: dict[str, str]
     rows: list[Row]
     sizes: list[Size]
+    figures: list[Figure] = []
+    file_system: str = ""
+    cores: int = 0
 
     def row(self, op: str, at: int, who: str) -> Row | None:
         """What that contender took, if it was measured."""

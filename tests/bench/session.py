@@ -14,8 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from capx import RootKey, StoreLiveness, wire
 from capx.store.sqlite import SQLiteStore
 from tests.bench import growth, ours, startup, workload
+from tests.bench.authority.part import AuthorityPart
 from tests.bench.link import Peers
-from tests.bench.measuring import Against, Contender, Row, measure, pinned
+from tests.bench.measuring import Against, Contender, Row, cores, measure, pinned
 from tests.bench.report import Report, Size, machine
 
 _BASES: Final = (ours.FLOOR, ours.CAPX, ours.COLD, ours.WARM)
@@ -116,22 +117,21 @@ def _to_least(contenders: list[Contender]) -> Against:
 
 
 def run(options: argparse.Namespace, console: Console) -> Report:
-    """Measure everything."""
-    on_one_core = pinned()
-    columns = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    """Measure everything, or the part that was asked for."""
+    on_all_cores = cores()
+    columns = (TextColumn("{task.description:>13}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         progress = stack.enter_context(Progress(*columns, console=console))
-        peers = stack.enter_context(Peers(options.peers)) if options.peers.exists() else None
+        authority = None
+        if options.only in {None, "authority"}:
+            authority = AuthorityPart(options, folder, progress, stack)
+            authority.run()
+        on_one_core = pinned()
         session = stack.enter_context(closing(Session(options, folder, progress)))
-        if peers is None:
-            session.missing["peers"] = "their environment was not made: `make bench` makes it"
-        else:
-            session.missing |= peers.missing
-        for hops in options.hops:
-            session.hops(hops, peers)
-        session.growth()
-        session.start()
+        versions = _verifying(session, options, stack) if options.only in {None, "verify"} else {}
+        if options.only is not None:
+            session.missing["everything else"] = f"left out by --only {options.only}"
         python, cpu = machine()
         return Report(
             python=python,
@@ -139,8 +139,25 @@ def run(options: argparse.Namespace, console: Console) -> Report:
             pinned=on_one_core,
             rounds=options.rounds,
             quick=options.quick,
-            versions={} if peers is None else peers.versions,
-            missing=session.missing,
-            rows=session.rows,
+            versions=versions,
+            missing=session.missing | ({} if authority is None else authority.missing),
+            rows=session.rows + ([] if authority is None else authority.rows),
             sizes=session.sizes,
+            figures=[] if authority is None else authority.figures,
+            file_system="" if authority is None else authority.file_system,
+            cores=len(on_all_cores),
         )
+
+
+def _verifying(session: Session, options: argparse.Namespace, stack: ExitStack) -> dict[str, str]:
+    """Measure tokens and their verification; the versions of the peers."""
+    peers = stack.enter_context(Peers(options.peers)) if options.peers.exists() else None
+    if peers is None:
+        session.missing["peers"] = "their environment was not made: `make bench` makes it"
+    else:
+        session.missing |= peers.missing
+    for hops in options.hops:
+        session.hops(hops, peers)
+    session.growth()
+    session.start()
+    return {} if peers is None else peers.versions

@@ -2,24 +2,11 @@
 
 from typing import Final
 
-from msgspec import Struct
-
 from tests.bench import ours, startup
+from tests.bench.authority import tables as of_the_authority
 from tests.bench.measuring import Row
 from tests.bench.report import Bar, Report, bars
-
-NONE: Final = "-"
-_TIMES: Final = "\N{MULTIPLICATION SIGN}"
-
-
-class Table(Struct, frozen=True):
-    """A title, what to know when reading it, a head and rows."""
-
-    title: str
-    note: str
-    head: list[str]
-    rows: list[list[str]]
-
+from tests.bench.table import NONE, TIMES, Table, short, spaced, spread
 
 _OPERATIONS: Final = {
     "mint": (ours.CAPX, "The authority's block alone, to its text: the same at any L."),
@@ -59,14 +46,14 @@ _OPERATIONS: Final = {
 
 def tables(report: Report) -> list[Table]:
     """All of a report."""
-    found = [_bars(bars(report))]
+    found = [_bars(bars(report))] if any(row.op == "start" for row in report.rows) else []
     for op, (base, note) in _OPERATIONS.items():
         if rows := [row for row in report.rows if row.op == op]:
             found.append(_times(report, rows, op, base, note))
         if rows and op == "verify":
             found.append(_beside_capx(report, rows))
     found += [_sizes(report), _growth(report, "caveats", "caveats a hop"), _growth(report, "deaths", "dead ids")]
-    found.append(_starts(report))
+    found += [_starts(report), *of_the_authority.tables(report)]
     return [table for table in found if table.rows]
 
 
@@ -76,7 +63,7 @@ def _bars(all_bars: list[Bar]) -> Table:
         [
             bar.demand.what,
             bar.limit,
-            ", ".join(f"{place}: {_short(value)}".removeprefix(": ") for place, value in bar.values.items()) or NONE,
+            ", ".join(f"{place}: {short(value)}".removeprefix(": ") for place, value in bar.values.items()) or NONE,
             words[bar.reached],
         ]
         for bar in all_bars
@@ -106,7 +93,7 @@ def _beside_capx(report: Report, rows: list[Row]) -> Table:
     def cell(row: Row | None) -> str:
         if row is None:
             return NONE
-        return f"{_short(row.ratios[ours.COLD])}{_TIMES}, {_short(row.ratios[ours.WARM])}{_TIMES}"
+        return f"{short(row.ratios[ours.COLD])}{TIMES}, {short(row.ratios[ours.WARM])}{TIMES}"
 
     return Table(
         "Verify, beside capx",
@@ -137,7 +124,7 @@ def _growth(report: Report, op: str, unit: str) -> Table:
     return Table(
         f"Growth with {unit}",
         f"{note} Times as long as with {ats[0] if ats else 0} behind.",
-        ["", *(f"{at:,} {unit}".replace(",", " ") for at in ats)],
+        ["", *(f"{spaced(at)} {unit}" for at in ats)],
         [[who, *(_cell(report.row(op, at, who), str(ats[0])) for at in ats)] for who in names],
     )
 
@@ -151,8 +138,8 @@ def _starts(report: Report) -> Table:
         [
             [
                 row.who,
-                f"{_short(row.us / 1000)} {_spread(row, 1000)}",
-                _short(row.ratios.get(startup.BARE, 1.0)),
+                f"{short(row.us / 1000)} {spread(row, 1000)}",
+                short(row.ratios.get(startup.BARE, 1.0)),
             ]
             for row in rows
         ],
@@ -162,14 +149,5 @@ def _starts(report: Report) -> Table:
 def _cell(row: Row | None, base: str) -> str:
     if row is None:
         return NONE
-    ratio = f" {_short(row.ratios[base])}{_TIMES}" if base in row.ratios else ""
-    return f"{_short(row.us)} {_spread(row)}{ratio}"
-
-
-def _spread(row: Row, of: int = 1) -> str:
-    return f"({_short(row.quartiles[0] / of)}-{_short(row.quartiles[1] / of)})"
-
-
-def _short(number: float) -> str:
-    """Three digits, or all before the point."""
-    return f"{number:.{2 if number < 9.995 else 1 if number < 99.95 else 0}f}"
+    ratio = f" {short(row.ratios[base])}{TIMES}" if base in row.ratios else ""
+    return f"{short(row.us)} {spread(row)}{ratio}"

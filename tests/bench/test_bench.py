@@ -1,18 +1,30 @@
 """The benchmark works, tells what it could not measure, and its page says what its numbers say."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from msgspec.structs import replace
 
+from tests.bench import __main__ as program
 from tests.bench import ours
+from tests.bench.authority import figures
+from tests.bench.authority.child import Child
+from tests.bench.authority.figures import AIMS, COMMITS, FEED, POSTGRES, SQLITE, Figure, percentile
+from tests.bench.authority.load import drive
 from tests.bench.measuring import Contender, Row, Unmeasurable, measure
 from tests.bench.page import page
 from tests.bench.report import DEMANDS, Report, Size, bars, load, save
+from tests.serving import served
 
-QUICK = ["--quick", "--rounds", "2", "--turn", "0.0005", "--dead", "50", "--hops", "1,64"]
+QUICK = ["--quick", "--rounds", "2", "--turn", "0.0005", "--dead", "50"]
+VERIFY = [*QUICK, "--only", "verify", "--hops", "1,64"]
+AUTHORITY = [*QUICK, "--only", "authority", "--followers", "2", "--revocations", "3", "--spends", "40"]
 
 
 def report(*rows: Row, sizes: list[Size] | None = None) -> Report:
@@ -29,20 +41,29 @@ def report(*rows: Row, sizes: list[Size] | None = None) -> Report:
     )
 
 
-@pytest.fixture(scope="module")
-def ran(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, str]:
-    out = tmp_path_factory.mktemp("bench") / "build" / "bench.json"
+def run(checkout: Path, out: Path, *options: str, path: str | None = None) -> tuple[Report, str]:
     # The tests' own Python stands for an environment in which some peers could not be installed.
     done = subprocess.run(
-        [sys.executable, "-m", "tests.bench", *QUICK, "--peers", sys.executable, "--out", str(out)],
+        [sys.executable, "-m", "tests.bench", *options, "--peers", sys.executable, "--out", str(out)],
         cwd=checkout,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=200,
         check=False,
+        env=os.environ if path is None else {**os.environ, "PATH": path},
     )
     assert done.returncode == 0, done.stderr
     return load(out), done.stdout
+
+
+@pytest.fixture(scope="module")
+def ran(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, str]:
+    return run(checkout, tmp_path_factory.mktemp("bench") / "build" / "bench.json", *VERIFY)
+
+
+@pytest.fixture(scope="module")
+def authority(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, str]:
+    return run(checkout, tmp_path_factory.mktemp("authority") / "bench.json", *AUTHORITY)
 
 
 def test_a_run_measures_every_operation_and_gives_each_its_ratios(ran: tuple[Report, str]) -> None:
@@ -110,6 +131,116 @@ def test_a_bar_is_reached_only_where_every_length_reaches_it() -> None:
     assert verdict() is None
     assert verdict(tenuo(1, 3.5), tenuo(3, 9)) is True
     assert verdict(tenuo(1, 3.4), tenuo(3, 9)) is False
+
+
+def test_a_run_measures_every_figure_of_the_authority(authority: tuple[Report, str]) -> None:
+    found, _ = authority
+    for aim in AIMS:
+        assert figures.values(aim, found.rows, found.figures), aim.what
+    assert {(one.of, one.who, one.at) for one in found.figures if one.of in {figures.LAG, figures.VIEW}} == {
+        (of, who, at) for of, at in ((figures.LAG, 2), (figures.VIEW, 50)) for who in (SQLITE, POSTGRES, FEED)
+    }
+    assert {one.at for one in found.figures if one.of == figures.RACE} == {1, 16}
+    assert {one.who for one in found.figures if one.of == figures.SERVE} == {
+        "bare framework, GET",
+        "bare framework, POST over a Unix socket",
+        "GET /healthz",
+        "GET /feed, nobody new",
+        "GET /feed, 50 dead",
+        "GET /agent/status, presented",
+        "POST /tasks over its Unix socket",
+    }
+    assert found.missing == {"everything else": "left out by --only authority"}
+    assert found.file_system
+    assert not bars(found)[0].values
+
+
+def test_exactly_the_limit_is_spent_while_processes_race(authority: tuple[Report, str]) -> None:
+    found, _ = authority
+    races = [one.values for one in found.figures if one.of == figures.RACE]
+    assert len(races) == 4
+    assert {(values[figures.OFF], values[figures.BUSY]) for values in races} == {(0, 0)}
+
+
+def test_what_keeps_things_is_compared_with_bare_commits_of_the_same_run(authority: tuple[Report, str]) -> None:
+    found, _ = authority
+    for who in (SQLITE, POSTGRES):
+        for op, at in ((figures.TASK, COMMITS), ("burn", 1), ("record", 1), ("record", 100), ("spend", 1)):
+            row = found.row(op, at, who)
+            assert row is not None
+            assert row.ratios[figures.BARE] > 0
+            assert (SQLITE in row.ratios) == (who == POSTGRES)
+
+
+def test_the_page_of_the_authority_holds_what_was_measured_and_its_bars(authority: tuple[Report, str]) -> None:
+    found, _ = authority
+    text = page(found)
+    assert "# The authority" in text
+    assert text.count("| reached |") + text.count("| **not reached** |") == len(AIMS)
+    assert "not measured |" not in text
+    for title in ("Tasks", "Until everybody refuses", "One budget", "The dead in memory", "capx serve under load"):
+        assert f"## {title}\n" in text
+
+
+def test_the_page_has_nothing_of_an_authority_that_was_not_measured(ran: tuple[Report, str]) -> None:
+    text = page(ran[0])
+    assert "# The authority" not in text
+    assert "## Figures of the authority" not in text
+
+
+def test_a_page_is_made_of_a_whole_run_alone(authority: tuple[Report, str], tmp_path: Path) -> None:
+    save(replace(authority[0], quick=False), tmp_path / "bench.json")
+    with pytest.raises(SystemExit, match="one of a part"):
+        program.main(["--write-docs", "--out", str(tmp_path / "bench.json")])
+
+
+def test_a_figure_reaches_its_bar_wherever_it_was_measured_or_not_at_all() -> None:
+    (aim,) = (one for one in AIMS if (one.of, one.who) == (figures.LAG, SQLITE))
+
+    def verdict(*lags: float) -> bool | None:
+        found = [Figure(figures.LAG, SQLITE, at, {figures.P99: lag}) for at, lag in enumerate(lags)]
+        return aim.reached(figures.values(aim, [], found))
+
+    assert verdict() is None
+    assert verdict(50, 20) is True
+    assert verdict(20, 50.1) is False
+    (rate,) = (one for one in AIMS if one.of == figures.TASK)
+    for us, reached in ((1e6 / 150, True), (1e6 / 149, False)):
+        row = Row(figures.TASK, COMMITS, SQLITE, us, (us, us), 1, {})
+        assert rate.reached(figures.values(rate, [row], [])) is reached
+
+
+def test_a_percentile_is_a_value_that_was_measured() -> None:
+    values = [float(number) for number in range(1, 201)]
+    assert [percentile(values, of) for of in (50, 99, 100)] == [100, 198, 200]
+    assert percentile([7.0], 99) == 7.0
+
+
+def test_a_server_that_does_not_answer_well_is_no_number() -> None:
+    async def unwell(scope: Any, receive: Any, send: Any) -> None:
+        del scope, receive
+        await send({"type": "http.response.start", "status": 503, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+    with served(unwell, lifespan="off") as url:
+        parts = urlsplit(url)
+        assert parts.hostname is not None
+        assert parts.port is not None
+        with pytest.raises(Unmeasurable, match="503"):
+            drive(
+                (parts.hostname, parts.port), lambda: b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", connections=2, seconds=0.1
+            )
+
+
+def test_a_process_that_has_a_problem_or_ends_is_no_number() -> None:
+    settings = {"who": SQLITE, "address": "/nowhere/capx.db", "keys": "/nowhere/crm.keys"}
+    with (
+        Child("tests.bench.authority.follower", **settings) as child,
+        pytest.raises(Unmeasurable, match="ended with 1"),
+    ):
+        child.hear()
+    with Child("tests.bench.authority.view", **settings) as child, pytest.raises(Unmeasurable, match="no store"):
+        child.hear()
 
 
 def test_a_report_survives_its_file(tmp_path: Path) -> None:

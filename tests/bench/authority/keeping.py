@@ -1,0 +1,136 @@
+"""What is kept, timed in turn by the clock on the wall: tasks, and what a resource burns, records and spends.
+
+Beside each store a bare one, by the same library, which commits one row as often, durably.
+"""
+
+import os
+import time
+from collections.abc import Generator
+from contextlib import ExitStack, closing, contextmanager
+from decimal import Decimal
+from typing import Any, Final
+
+from capx import Authority
+from capx.chain import b64u
+from capx.meter import Spend
+from capx.store import Record, Store
+from capx.store.opening import open_store
+from tests.bench.authority.bare import bare
+from tests.bench.authority.figures import BARE, COMMIT, COMMITS, COMMITS_AT_OPEN, GRANTS, SQLITE, TASK
+from tests.bench.authority.places import Places
+from tests.bench.measuring import Against, Contender, Run
+from tests.bench.timing import Step, each
+
+GRANTED: Final = ("crm.read", "slides.write", "support.tickets.read")
+BATCH: Final = 100
+"""Decisions that are recorded at once, where there are many."""
+_PLENTY: Final = Decimal(10**12)
+_BODY: Final = (
+    b'{"id":"%b","outcome":"allowed","audience":"crm","action":"crm.read","task":"AAAAAAAAAAAAAAAAAAAAAA","path":[],'
+    b'"hops":["agent"],"ids":["AAAAAAAAAAAAAAAAAAAAAA"],"presentation":"AAAAAAAAAAAAAAAAAAAAAA","reasons":[]}'
+)
+
+
+@contextmanager
+def tasks(places: Places) -> Generator[list[Contender]]:
+    """A task with its three grants, at each store and as bare commits."""
+    with ExitStack() as stack:
+        contenders: list[Contender] = []
+        for who in places.stores:
+            authority = stack.enter_context(places.authority(who)).authority
+            assert isinstance(authority, Authority)
+            plain = stack.enter_context(closing(bare(places.new_bare(who))))
+            contenders += [
+                Contender(TASK, COMMITS, who, _timed(_granted_while_it_runs(authority))),
+                Contender(TASK, COMMITS, f"{who}, {BARE}", _timed(_commits(plain, COMMITS))),
+                Contender(TASK, COMMITS_AT_OPEN, who, _timed(_granted_at_open(authority))),
+                Contender(TASK, COMMITS_AT_OPEN, f"{who}, {BARE}", _timed(_commits(plain, COMMITS_AT_OPEN))),
+            ]
+        yield contenders
+
+
+@contextmanager
+def resources(places: Places) -> Generator[list[Contender]]:
+    """What a resource asks of each store."""
+    with ExitStack() as stack:
+        contenders: list[Contender] = []
+        for who in places.stores:
+            store = stack.enter_context(closing(open_store(places.new(who))))
+            plain = stack.enter_context(closing(bare(places.new_bare(who))))
+            steps = {
+                ("burn", 1): _burn(store),
+                ("record", 1): _record(store, 1),
+                ("record", BATCH): _record(store, BATCH),
+                ("spend", 1): _spend(store),
+                (COMMIT, 1): _commits(plain, 1),
+            }
+            contenders += [Contender(op, at, who, _timed(step)) for (op, at), step in steps.items()]
+        yield contenders
+
+
+def against(contenders: list[Contender]) -> Against:
+    """What each is compared with: the bare commits of its store, and what SQLite takes for the same."""
+    by = {(one.op, one.at, one.who): one for one in contenders}
+
+    def found(one: Contender) -> dict[str, Contender]:
+        others = {
+            BARE: by.get((TASK, one.at, f"{one.who}, {BARE}") if one.op == TASK else (COMMIT, 1, one.who)),
+            SQLITE: by.get((one.op, one.at, SQLITE)),
+        }
+        return {name: other for name, other in others.items() if other is not None and other is not one}
+
+    return found
+
+
+def _timed(step: Step) -> Run:
+    return lambda count: each(lambda _: step(), range(count), time.perf_counter)
+
+
+def _granted_while_it_runs(authority: Authority) -> Step:
+    def step() -> None:
+        task = authority.open(allow=GRANTED[:1], tenant="Acme", purpose="qbr")
+        for number in range(GRANTS):
+            authority.mint(task.id, allow=GRANTED[number : number + 1])
+        authority.complete(task.id)
+
+    return step
+
+
+def _granted_at_open(authority: Authority) -> Step:
+    return lambda: authority.complete(authority.open(allow=GRANTED, tenant="Acme", purpose="qbr").id)
+
+
+def _commits(connection: Any, count: int) -> Step:
+    def step() -> None:
+        for _ in range(count):
+            connection.execute("INSERT INTO bare VALUES (0)")
+
+    return step
+
+
+def _burn(store: Store) -> Step:
+    def step() -> None:
+        now = int(time.time())
+        if not store.burn(os.urandom(16), until=now + 60, now=now).new:
+            raise AssertionError("a presentation that is new was not")
+
+    return step
+
+
+def _record(store: Store, count: int) -> Step:
+    def step() -> None:
+        now = int(time.time())
+        ids = [b64u(os.urandom(16)) for _ in range(count)]
+        store.record([Record(id_, now, _BODY % id_.encode()) for id_ in ids])
+
+    return step
+
+
+def _spend(store: Store) -> Step:
+    spends = [Spend("counter", "calls", Decimal(1), _PLENTY)]
+
+    def step() -> None:
+        if store.spend(spends, now=int(time.time())).exhausted:
+            raise AssertionError("a counter that has plenty is exhausted")
+
+    return step

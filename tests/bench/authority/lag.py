@@ -1,0 +1,49 @@
+"""How long after `revoke` has returned every follower refuses, each in a process of its own.
+
+For each revocation a child is delegated, every follower allows a call of it, and after a moment, of a length that
+chance decides, it is revoked. What counts is the follower that refuses last. Below zero is what all refused before
+`revoke` had returned.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Final
+
+from tests.bench.authority.child import Child
+from tests.bench.authority.figures import LAG, P50, P99, WORST, Figure, percentile, rounded
+from tests.bench.authority.follower import ACTION
+from tests.bench.authority.places import AUDIENCE, Place
+
+_MOST_MOMENTS: Final = 0.05
+_REFUSED: Final = "refused"
+
+
+def measure_lag(place: Place, followers: int, revocations: int, told: Callable[[], None]) -> list[Figure]:
+    """The lag with so many followers; `told` is called after each revocation."""
+    chance = random.Random(followers)
+    bundle = place.authority.open(allow=[f"{ACTION}@{AUDIENCE}"]).bundle
+    lags: list[float] = []
+    with ExitStack() as stack:
+        children = [
+            stack.enter_context(Child("tests.bench.authority.follower", **place.source.settings()))
+            for _ in range(followers)
+        ]
+        for child in children:
+            child.hear()
+        for number in range(revocations):
+            doomed = bundle.delegate(to=f"agent-{number}", allow=[ACTION])
+            (capability,) = (one for one in doomed if one.audience == AUDIENCE)
+            for child in children:
+                child.tell(capability.text)
+            for child in children:
+                child.hear()
+            time.sleep(chance.uniform(0, _MOST_MOMENTS))
+            place.authority.revoke(doomed)
+            returned = time.monotonic()
+            lags.append(max(child.hear()[_REFUSED] for child in children) - returned)
+            told()
+    lags.sort()
+    found = {P50: percentile(lags, 50), P99: percentile(lags, 99), WORST: lags[-1]}
+    return [Figure(LAG, place.source.who, followers, {name: rounded(lag * 1000) for name, lag in found.items()})]

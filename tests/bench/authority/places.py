@@ -1,0 +1,127 @@
+"""Where the authority is measured: a store in a file, a store in a PostgreSQL that is as durable as one in service, and
+`capx serve` as a process of its own; and beside both stores a bare one, which is asked for the same commits.
+
+Law: what cannot be had here is told with its reason, and the rest is measured.
+"""
+
+import itertools
+import os
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from capx import Authority, KeyRing, RootKey
+from capx.remote import RemoteAuthority
+from capx.store.opening import create_store, open_store
+from capx.store.sqlite import SQLiteStore
+from tests.bench.authority.bare import make_bare
+from tests.bench.authority.figures import FEED, POSTGRES, SQLITE
+from tests.bench.authority.source import Source
+from tests.bench.measuring import Unmeasurable
+
+if TYPE_CHECKING:
+    from tests.postgres import Server
+
+AUDIENCE: Final = "crm"
+_NUMBERS: Final = itertools.count(1)
+
+
+class Place(Struct, frozen=True):
+    """An authority, and how it is followed."""
+
+    authority: Authority | RemoteAuthority
+    source: Source
+
+
+class Places:
+    """Makes places, in a folder and in one database server, for as long as the block lasts that it is opened in."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.folder = folder
+        self.missing: dict[str, str] = {}
+        self._stack = stack
+        self._server = self._started()
+
+    @property
+    def stores(self) -> list[str]:
+        """The stores that can be had here."""
+        return [SQLITE] if self._server is None else [SQLITE, POSTGRES]
+
+    def new(self, who: str) -> str:
+        """Where there is a store that is new, and empty."""
+        if who == SQLITE:
+            address = str(self.folder / f"{next(_NUMBERS)}.db")
+        else:
+            assert self._server is not None
+            address = self._server.url(self._server.database())
+        create_store(address).close()
+        return address
+
+    def new_bare(self, who: str) -> str:
+        """Where there is the table of a bare store."""
+        if who == SQLITE:
+            address = str(self.folder / f"bare-{next(_NUMBERS)}.db")
+        else:
+            assert self._server is not None
+            address = self._server.url(self._server.database())
+        make_bare(address)
+        return address
+
+    @contextmanager
+    def authority(self, who: str) -> Generator[Place]:
+        """An authority over a new store."""
+        address = self.new(who)
+        ring = KeyRing(RootKey.generate())
+        with Authority(open_store(address), ring) as authority:
+            yield Place(authority, Source(who, address, self._exported(ring)))
+
+    @contextmanager
+    def served(self, fill: Callable[[Path], object] = lambda store: None) -> Generator[Place]:
+        """`capx serve` over a new home, whose store may be filled before."""
+        from tests.serve.conftest import serving
+
+        home = self.folder / f"home-{next(_NUMBERS)}"
+        with Authority.create_home(home) as made:
+            keys = self._exported(made.keyring)
+        fill(home / "capx.db")
+        with serving(home) as served, RemoteAuthority(served.place) as authority:
+            yield Place(authority, Source(FEED, served.url, keys))
+
+    def _exported(self, ring: KeyRing) -> Path:
+        path = self.folder / f"{next(_NUMBERS)}.keys"
+        ring.exported(AUDIENCE).save(path)
+        return path
+
+    def _started(self) -> "Server | None":
+        try:
+            from tests.postgres import Server
+
+            return self._stack.enter_context(Server(fsync="on"))
+        except (ImportError, AssertionError, OSError) as error:
+            self.missing[POSTGRES] = str(error)
+        return None
+
+
+def file_system(folder: Path) -> str:
+    """The kind of file system on which a folder is; Unmeasurable where nobody tells."""
+    try:
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        raise Unmeasurable("what file system the stores are on is not told here") from None
+    found = [
+        (len(point), kind)
+        for _, point, kind, *_ in map(str.split, mounts)
+        if os.path.commonpath([point, folder.resolve()]) == point
+    ]
+    return max(found)[1]
+
+
+def bury(path: Path, count: int, now: int) -> None:
+    """Let so many die in the store at `path` of whom nobody here descends."""
+    with closing(SQLiteStore(path)) as store, store.write() as writing:
+        position = writing.append("note", b"{}", at=now).position
+        for _ in range(count):
+            writing.kill(os.urandom(16), "revoked", at=now, position=position)

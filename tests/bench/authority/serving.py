@@ -1,0 +1,129 @@
+"""`capx serve` under load, beside the bare framework: each thing in turn, over one connection and over several.
+
+The generator keeps to the last core, and both servers to the others, if there are any.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+import httpx
+from msgspec import Struct
+
+from capx.present import HttpRequest
+from capx.remote import RemoteAuthority
+from tests.bench.authority.child import Child
+from tests.bench.authority.figures import (
+    GENERATOR,
+    P50,
+    P99,
+    REQUESTS,
+    SERVE,
+    TIMES_FRAMEWORK,
+    Figure,
+    percentile,
+    rounded,
+)
+from tests.bench.authority.keeping import GRANTED
+from tests.bench.authority.load import Load, Target, drive
+from tests.bench.authority.places import Places, bury
+from tests.bench.measuring import cores, on_cores
+from tests.bench.table import spaced
+
+CONNECTIONS: Final = (1, 16)
+PAGE: Final = 10_000
+"""Deaths in the page that is full."""
+BARE_GET: Final = "bare framework, GET"
+BARE_POST: Final = "bare framework, POST over a Unix socket"
+
+
+class Endpoint(Struct, frozen=True):
+    """What is asked, where, and what it is compared with."""
+
+    who: str
+    target: Target
+    request: Callable[[], bytes]
+    to: str | None = None
+
+
+def measure_serve(places: Places, *, rounds: int, seconds: float, dead: int, told: Callable[[], None]) -> list[Figure]:
+    """Each endpoint with each number of connections; `told` is called after each round."""
+    mine = {max(cores())}
+    figures: list[Figure] = []
+    with on_cores(cores() - mine or mine), _endpoints(places, min(dead, PAGE)) as endpoints, on_cores(mine):
+        for connections in CONNECTIONS:
+            loads: dict[str, list[Load]] = {one.who: [] for one in endpoints}
+            # The first round warms up, and does not count.
+            for counts in (False, *[True] * rounds):
+                for one in endpoints:
+                    load = drive(one.target, one.request, connections=connections, seconds=seconds)
+                    if counts:
+                        loads[one.who].append(load)
+                told()
+            figures += [_figure(one, connections, loads) for one in endpoints]
+    return figures
+
+
+def _figure(one: Endpoint, connections: int, loads: dict[str, list[Load]]) -> Figure:
+    mine = loads[one.who]
+    latencies = sorted(latency for load in mine for latency in load.latencies)
+    found = {
+        REQUESTS: statistics.median(map(_rate, mine)),
+        P50: percentile(latencies, 50) * 1000,
+        P99: percentile(latencies, 99) * 1000,
+        GENERATOR: 100 * statistics.median(load.computed / load.seconds for load in mine),
+    }
+    if one.to is not None:
+        times = (_rate(bare) / _rate(load) for load, bare in zip(mine, loads[one.to], strict=True))
+        found[TIMES_FRAMEWORK] = statistics.median(times)
+    return Figure(SERVE, one.who, connections, {name: rounded(value) for name, value in found.items()})
+
+
+def _rate(load: Load) -> float:
+    return len(load.latencies) / load.seconds
+
+
+@contextmanager
+def _endpoints(places: Places, dead: int) -> Generator[Sequence[Endpoint]]:
+    own = places.folder / "bare.sock"
+    with (
+        places.served(lambda store: bury(store, dead, int(time.time()))) as place,
+        Child("tests.bench.authority.framework", socket=str(own)) as framework,
+    ):
+        assert isinstance(place.authority, RemoteAuthority)
+        url, bare = httpx.URL(place.source.address), ("127.0.0.1", int(framework.hear()))
+        network, socket = (url.host, url.port or 80), place.authority.place.removeprefix("unix:")
+        bundle = place.authority.open(allow=GRANTED, expires="1h").bundle
+        stands = httpx.get(f"{place.source.address}/readyz", trust_env=False).json()
+        last = f"/feed?since={stands['deaths']}&position={stands['position']}&epoch={stands['epoch']}"
+        task = json.dumps({"allow": list(GRANTED), "tenant": "Acme", "purpose": "qbr"}).encode()
+
+        def status() -> bytes:
+            received = HttpRequest(method="GET", target="/agent/status", content_type=None, body=b"")
+            return _get("/agent/status", f"Authorization: {bundle.present('authority', received).authorization}\r\n")
+
+        yield (
+            Endpoint(BARE_GET, bare, _always(_get("/"))),
+            Endpoint(BARE_POST, str(own), _always(_post("/", task))),
+            Endpoint("GET /healthz", network, _always(_get("/healthz")), BARE_GET),
+            Endpoint("GET /feed, nobody new", network, _always(_get(last)), BARE_GET),
+            Endpoint(f"GET /feed, {spaced(dead)} dead", network, _always(_get("/feed")), BARE_GET),
+            Endpoint("GET /agent/status, presented", network, status, BARE_GET),
+            Endpoint("POST /tasks over its Unix socket", socket, _always(_post("/tasks", task)), BARE_POST),
+        )
+
+
+def _always(request: bytes) -> Callable[[], bytes]:
+    return lambda: request
+
+
+def _get(target: str, more: str = "") -> bytes:
+    return f"GET {target} HTTP/1.1\r\nHost: authority\r\nAccept: application/json\r\n{more}\r\n".encode()
+
+
+def _post(target: str, body: bytes) -> bytes:
+    head = f"POST {target} HTTP/1.1\r\nHost: authority\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body

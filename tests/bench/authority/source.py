@@ -1,0 +1,39 @@
+"""What a process needs to follow an authority, and the view of deaths that a service has there."""
+
+from pathlib import Path
+from typing import Any, Self
+
+from msgspec import Struct
+
+from capx import AudienceKeys, StoreLiveness
+from capx.follower import Follower
+from tests.bench.authority.figures import FEED, SQLITE
+
+
+class Source(Struct, frozen=True):
+    """Where an authority is, and the file of a resource's keys."""
+
+    who: str
+    address: str
+    keys: Path
+
+    @classmethod
+    def told(cls, settings: dict[str, Any]) -> Self:
+        """What `settings` said, in another process."""
+        return cls(settings["who"], settings["address"], Path(settings["keys"]))
+
+    def settings(self) -> dict[str, str]:
+        """The same for a process that is started."""
+        return {"who": self.who, "address": self.address, "keys": str(self.keys)}
+
+    def view(self) -> StoreLiveness | Follower:
+        """A file is looked at when a verifier is asked; a database and `capx serve` tell a thread."""
+        if self.who == SQLITE:
+            return StoreLiveness(self.address)
+        if self.who == FEED:
+            from capx.feed_client import FeedSource
+
+            return Follower(FeedSource(self.address, AudienceKeys.load(self.keys).feed))
+        from capx.store.postgres_news import PostgresNews
+
+        return Follower(PostgresNews(self.address))
