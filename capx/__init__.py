@@ -75,7 +75,12 @@ from capx_caveats import (
 )
 
 if TYPE_CHECKING:
+    from capx.asking import AuthorityClient
     from capx.authority import Authority
+    from capx.feed_client import FeedSource
+    from capx.follower import Follower
+    from capx.remote import RemoteAuthority
+    from capx.snapshot import Snapshot
 
 __all__ = [
     "Admitted",
@@ -83,6 +88,7 @@ __all__ = [
     "AudienceKey",
     "AudienceKeys",
     "Authority",
+    "AuthorityClient",
     "Bundle",
     "Call",
     "Capability",
@@ -90,6 +96,8 @@ __all__ = [
     "ConfigurationProblem",
     "Decision",
     "Denied",
+    "FeedSource",
+    "Follower",
     "HttpRequest",
     "InvalidCaveat",
     "InvalidRequest",
@@ -98,8 +106,10 @@ __all__ = [
     "MalformedToken",
     "Presentation",
     "Refusal",
+    "RemoteAuthority",
     "Replay",
     "RootKey",
+    "Snapshot",
     "StoreLiveness",
     "StoreProblem",
     "StoreRecorder",
@@ -141,10 +151,20 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    """Import the authority when it is asked for: agents and services do without it and its store."""
-    if name == "Authority":
-        from capx.authority import Authority
+_ELSEWHERE = {
+    "Authority": "capx.authority",
+    "AuthorityClient": "capx.asking",
+    "FeedSource": "capx.feed_client",
+    "Follower": "capx.follower",
+    "RemoteAuthority": "capx.remote",
+    "Snapshot": "capx.snapshot",
+}
 
-        return Authority
+
+def __getattr__(name: str) -> object:
+    """Import what not everybody needs when it is asked for: stores, threads and HTTP take long to import."""
+    if name in _ELSEWHERE:
+        from importlib import import_module
+
+        return getattr(import_module(_ELSEWHERE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -286,6 +286,7 @@ class Admitted:
             node=lineage.path[-1],
             hops=lineage.hops,
             expires=lineage.expires,
+            spent=self._spent or (),
             remaining=remaining(self._spent or ()),
         )
 

@@ -209,8 +209,8 @@ class Denied(CapxError):
 class Allowed(Struct, frozen=True, kw_only=True):
     """The call may be made, now. Task, tenant, intent and root are the authority's claims; hops are labels.
 
-    `expires` is the earliest expiry of the chain, in Unix seconds; `remaining` is what is left in each unit that a
-    budget counts, as decimal text.
+    `expires` is the earliest expiry of the chain, in Unix seconds; `spent` is what this presentation has spent, each
+    from one counter, and `remaining` what is left in each unit that a budget counts, as decimal text.
     """
 
     decision_id: str
@@ -222,4 +222,5 @@ class Allowed(Struct, frozen=True, kw_only=True):
     node: bytes
     hops: tuple[str, ...]
     expires: int
+    spent: tuple[Spent, ...] = ()
     remaining: Mapping[str, str] = NOTHING_COUNTED

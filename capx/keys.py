@@ -258,7 +258,7 @@ class AudienceKeys(_Secret):
         """Hold those keys from now on; a key that stays is the same object, so what was verified under it is known."""
         if others.audience != self.audience:
             raise KeyProblem(f"the keys of {others.audience!r} do not belong to {self.audience!r}")
-        self._keys = {kid: self._keys.get(kid, key) for kid, key in others._keys.items()}
+        self._keys = {kid: self._keys.get(kid, key) for kid, key in others._keys.items()}  # noqa: SLF001 # of this class
         self.feed = others.feed
 
     def __repr__(self) -> str:

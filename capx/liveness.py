@@ -74,8 +74,8 @@ class StoreLiveness:
     """The deaths in a store, read when asked and the last look is more than `poll` seconds ago; no thread.
 
     With `poll=0` every question looks, and whatever died before the question is known in its answer. `source` is the
-    path of a SQLite store, which need not be there yet, the URL of a PostgreSQL one, or anything that brings news. Safe with several threads; never
-    raises: `problem` says why the last look failed.
+    path of a SQLite store, which need not be there yet, the URL of a PostgreSQL one, or anything that brings news. Safe
+    with several threads; never raises: `problem` says why the last look failed.
     """
 
     def __init__(

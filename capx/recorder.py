@@ -43,14 +43,6 @@ class Recorder(Protocol):
         ...
 
 
-class DecisionStore(Protocol):
-    """What decisions are written to: a store, or an authority elsewhere that they are reported to."""
-
-    def record(self, decisions: Sequence[Record]) -> None:
-        """Write decisions in their order, each once, whether or not it was sent before; StoreProblem if it cannot."""
-        ...
-
-
 class _NoRecorder:
     def reserve(self) -> None:
         pass

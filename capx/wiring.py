@@ -164,9 +164,9 @@ def _on_store(keys: AudienceKeys, place: str, max_staleness: float) -> Wired:
 
 
 def _on_feed(keys: AudienceKeys, url: str, max_staleness: float, tls: "ssl.SSLContext | None") -> Wired:
-    from capx.asking import ReportedDecisions
     from capx.feed_client import FeedSource
     from capx.follower import Follower
+    from capx.reporting import ReportedDecisions
 
     source = FeedSource(url, keys.feed, tls=tls)
     key = _reporting(keys)

@@ -11,7 +11,6 @@ import msgspec
 import pytest
 
 from capx import report
-from capx.asking import ReportedDecisions
 from capx.authority import Authority, OpenedTask
 from capx.capability import Capability
 from capx.chain import b64u
@@ -26,6 +25,7 @@ from capx.present import ToolCall
 from capx.recorder import StoreRecorder
 from capx.remote import RemoteAuthority
 from capx.replay import Replay
+from capx.reporting import ReportedDecisions
 from capx.store import News, Record, Unwritable
 from capx.verifier import Verifier
 from capx_caveats import Call

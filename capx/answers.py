@@ -1,0 +1,84 @@
+"""What an authority answers over HTTP, read again as what it means: a value, or the error that it stands for."""
+
+import time
+from typing import Any, NoReturn, TypeVar
+
+import httpx
+import msgspec
+from msgspec import UNSET, Struct
+
+from capx.decision import Decision, Denied, whose
+from capx.errors import InvalidRequest, StoreProblem, Unavailable
+from capx.lineage import AUTHORITY
+from capx.serve import forms
+from capx.serve.forms import Problem
+from capx.serve.problems import raised
+from capx_caveats import Refusal
+
+T = TypeVar("T")
+
+
+def read_answer(response: httpx.Response, kind: type[T], url: str) -> T:
+    """What was asked for; Denied, InvalidRequest or StoreProblem, as the authority says why not."""
+    if response.status_code != 200:
+        _refuse(response, url)
+    try:
+        return forms.decode(response.content, kind)
+    except InvalidRequest as error:
+        raise StoreProblem(f"the authority at {url} is of another version: {error}") from None
+
+
+class _Reason(Struct, frozen=True):
+    code: str
+    sentence: str
+    wanted: str = ""
+    given: Any = UNSET
+    hop: int | None = None
+    hop_name: str | None = None
+
+    def refusal(self) -> Refusal:
+        """The refusal, whose restriction it is said once."""
+        sentence = (
+            self.sentence if self.hop is None else self.sentence.removeprefix(f"{whose(self.hop, self.hop_name)} ")
+        )
+        return Refusal(self.code, sentence, self.wanted, self.given, self.hop, self.hop_name)
+
+
+class _Refused(Struct, frozen=True):
+    decision: str
+    reasons: tuple[_Reason, ...]
+
+
+def _refuse(response: httpx.Response, url: str) -> NoReturn:
+    try:
+        refused = msgspec.json.decode(response.content, type=_Refused)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise raised(response.status_code, _problem(response), url) from None
+    if not refused.reasons:
+        raise raised(response.status_code, None, url)
+    refusals = tuple(reason.refusal() for reason in refused.reasons)
+    raise Denied(
+        Decision(id=refused.decision, at=int(time.time()), allowed=False, audience=AUTHORITY, refusals=refusals)
+    )
+
+
+def _problem(response: httpx.Response) -> Problem | None:
+    try:
+        return msgspec.json.decode(response.content, type=Problem)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+def detail(response: httpx.Response) -> str:
+    """Why not, in a sentence."""
+    problem = _problem(response)
+    return f"it answered {response.status_code}" if problem is None else problem.detail
+
+
+def unreachable(url: str, error: httpx.HTTPError) -> StoreProblem:
+    """What it means that no answer came."""
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return Unavailable(f"no authority answers at {url}: is capx serve running there?")
+    return StoreProblem(
+        f"the authority at {url} did not answer ({type(error).__name__}): it may have done what it was asked"
+    )

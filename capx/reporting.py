@@ -1,0 +1,88 @@
+"""Where the decisions of a resource go that has no store of its own: to the authority, over HTTP.
+
+Laws: each report is proven with the key of the resource's audience. It is safe to send twice: a decision is written
+once.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, TypeVar
+
+import httpx
+import msgspec
+from msgspec import Struct
+
+from capx import report
+from capx.answers import detail, read_answer, unreachable
+from capx.errors import StoreProblem
+from capx.guard.exchange import MAX_BODY
+from capx.keys import AudienceKey
+from capx.store import Record, Unwritable
+
+T = TypeVar("T")
+
+_TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
+_PIECE: Final = MAX_BODY // 2
+_MOST: Final = 500
+
+
+class _Decisions(Struct, frozen=True):
+    decisions: int
+
+
+class ReportedDecisions:
+    """Where the decisions of a resource go that has no store of its own; safe with several threads.
+
+    `url` is the origin of the authority, `key` that of the resource's audience. Raises Unavailable when the authority
+    cannot be reached, Unwritable for what it will never take, StoreProblem for all else.
+    """
+
+    def __init__(self, url: str, key: AudienceKey, **client: Any) -> None:
+        self.url = url.rstrip("/")
+        self._key = key
+        client.setdefault("timeout", _TIMEOUT)
+        self._client = httpx.Client(base_url=self.url, **client)
+
+    def __repr__(self) -> str:
+        return f"ReportedDecisions({self.url!r}, {self._key!r})"
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._client.close()
+
+    def record(self, decisions: Sequence[Record]) -> None:
+        """Write decisions to the log of the authority; one whose id is there already is passed over."""
+        for piece in _pieces(decisions):
+            body = b'{"decisions":[' + b",".join(record.body for record in piece) + b"]}"
+            self._reported("/decisions", body, _Decisions)
+
+    def sighted(self, follower: str, deaths: int, *, now: int) -> None:
+        """Tell how many deaths a follower knows, whose name is the audience's or begins with that and a slash."""
+        del now
+        self._reported("/sighted", msgspec.json.encode({"follower": follower, "deaths": deaths}), dict[str, str])
+
+    def _reported(self, path: str, body: bytes, kind: type[T]) -> T:
+        proof = report.sign(self._key, method="POST", target=path, body=body, at=int(time.time()))
+        headers = {"authorization": proof, "content-type": "application/json"}
+        try:
+            response = self._client.post(path, content=body, headers=headers)
+        except httpx.HTTPError as error:
+            raise unreachable(self.url, error) from None
+        if response.status_code in {400, 413}:
+            raise Unwritable(f"the authority at {self.url} will not take this: {detail(response)}")
+        if response.status_code in {401, 403}:
+            raise StoreProblem(f"the authority at {self.url} refuses the report: {detail(response)}")
+        return read_answer(response, kind, self.url)
+
+
+def _pieces(decisions: Sequence[Record]) -> Iterator[list[Record]]:
+    piece: list[Record] = []
+    size = 0
+    for record in decisions:
+        if piece and (size + len(record.body) > _PIECE or len(piece) == _MOST):
+            yield piece
+            piece, size = [], 0
+        piece.append(record)
+        size += len(record.body)
+    if piece:
+        yield piece
