@@ -1,7 +1,10 @@
 """README and docs say what is so: their code runs, transcripts are what a terminal shows, links lead somewhere."""
 
+import ast
+import contextlib
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -15,6 +18,7 @@ from msgspec import Struct
 
 from capx.task import diagram
 from capx_cli.main import COMMANDS
+from tests.postgres import Server, binaries
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
@@ -28,7 +32,11 @@ HOME = "/home/ana"
 """What the transcripts call the home folder of whoever types."""
 PORT = "8000"
 """The port at which the transcripts serve; the tests take a free one."""
+DATABASE = re.compile(r"postgresql://(?P<role>\w+)@db\.internal/(?P<name>\w+)")
+"""The URLs of databases in the transcripts; the tests start a server, over whose socket every role is let in."""
 MASKS = [
+    (re.compile(r"(?<=[\w-]{22}\.)\d{10}\b"), "SECONDS"),
+    (re.compile(r"\b\d{8}T\d{6}Z"), "STAMP"),
     (re.compile(r"/tmp/tmp\.\w{10}\b"), "FOLDER"),
     (re.compile(r"\bhash [\w-]{43}(?![\w-])"), "hash HASH"),
     (re.compile(r"\bcapx1_[\w-]+"), "TOKEN"),
@@ -147,18 +155,21 @@ def commands(block: Block) -> Iterator[Command]:
     yield Command(typed, shown)
 
 
-def typed(asked: Iterable[Command], home: Path) -> list[str]:
-    """What a terminal shows for each command, all typed into one shell."""
+def typed(asked: Iterable[Command], home: Path, server: Server | None = None) -> list[str]:
+    """What a terminal shows for each command, all typed into one shell; databases are those of the server."""
     end, port = "=== end of command ===", free_port()
     script = "trap 'kill $(jobs -p) 2> /dev/null' EXIT\n"
     for command in asked:
         text = command.text.replace(PORT, port)
+        if server is not None:
+            text = DATABASE.sub(lambda url: shlex.quote(server.url(url["name"], url["role"])), text)
         script += f"{text}\nlast=$?; echo '{end}'; (exit $last)\n"
         if text.endswith("&"):
             # People type slower than a server starts.
             up = f"(exec 3<> /dev/tcp/127.0.0.1/{port}) 2> /dev/null"
             script += f"for i in {{1..200}}; do {up} && break; sleep 0.1; done\n"
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    folder = [str(binaries())] if server is not None else []
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], *folder])
     kept = {name: value for name, value in os.environ.items() if name.startswith("COV")}
     folders = home / "tmp"
     folders.mkdir()
@@ -185,6 +196,9 @@ def typed(asked: Iterable[Command], home: Path) -> list[str]:
         check=False,
     )
     shown = done.stdout.replace(str(folders), "/tmp").replace(str(home), HOME)
+    if server is not None:
+        there = rf"postgresql://(\w+)@/(\w+)\?host={server.folder}&port={server.port}"
+        shown = re.sub(there, r"postgresql://\1@db.internal/\2", shown)
     return shown.replace(f":{port}", f":{PORT}").split(f"{end}\n")[:-1]
 
 
@@ -205,7 +219,10 @@ def test_the_transcripts_of_a_page_are_what_a_terminal_shows(page: Path, nobodys
     """To write them anew: REWRITE_TRANSCRIPTS=1 python -m pytest tests/test_docs.py."""
     found = blocks(page, "console")
     # All blocks of a page are one session.
-    answers = iter(typed([command for block in found for command in commands(block)], nobodys_machine))
+    with contextlib.ExitStack() as kept:
+        # A server of its own: roles, which the page makes, are those of a whole server.
+        server = kept.enter_context(Server()) if any(map(DATABASE.search, texts(found))) else None
+        answers = iter(typed([command for block in found for command in commands(block)], nobodys_machine, server))
     for block in found:
         wanted = [(command.text, masked(command.shown)) for command in commands(block)]
         shown = list(islice(answers, len(wanted)))
@@ -214,6 +231,10 @@ def test_the_transcripts_of_a_page_are_what_a_terminal_shows(page: Path, nobodys
             rewrite(block, shown)
         else:
             assert got == wanted, f"{names(page)}, line {block.line}"
+
+
+def texts(found: list[Block]) -> list[str]:
+    return [block.text for block in found]
 
 
 def rewrite(block: Block, shown: list[str]) -> None:
@@ -268,6 +289,24 @@ def test_the_readme_is_short_and_shows_a_refusal_in_both_of_its_examples() -> No
     assert len(readme.read_text(encoding="utf-8").splitlines()) < 120
     assert any(RAISED.search(block.text.rstrip("\n")) for block in blocks(readme, "python"))
     assert any("denied" in block.text.lower() for block in blocks(readme, "console"))
+
+
+def test_the_failures_that_an_operator_reads_about_are_those_that_the_code_tells() -> None:
+    page = (CHECKOUT / "docs" / "operating.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| `(.+?)` \|", page.partition("## What failures mean")[2], re.MULTILINE)
+    assert len(told) > 30
+    code = [*(CHECKOUT / "capx").rglob("*.py"), *(CHECKOUT / "cli").rglob("*.py")]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in code]
+    said = [
+        node.value
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    for sentence in told:
+        # What differs stands as an ellipsis, and the code's own text around it.
+        for part in filter(None, map(str.strip, sentence.split("…"))):
+            assert any(part in text for text in said), (sentence, part)
 
 
 def test_the_state_diagram_is_the_one_of_the_table() -> None:
