@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -614,12 +615,14 @@ def test_a_selection_that_cannot_be_meant_kills_nothing(authority: Authority, wh
 
 
 def test_exactly_one_thing_is_revoked_at_a_time(authority: Authority) -> None:
-    for named in ({}, {"target": "A" * 22, "kid": "AAAAAAAAAAA"}, {"kid": "AAAAAAAAAAA", "issued": NOW}):
+    kid = "AAAAAAAAAAA"
+    wrong: list[dict[str, Any]] = [{}, {"target": "A" * 22, "kid": kid}, {"issued": NOW, "kid": kid}]
+    for named in wrong:
         with pytest.raises(InvalidRequest, match="name one thing"):
             authority.revoke(**named)
-    for kid in ("", "x", "A" * 12, "kid:AAAAAAAAAAA"):
+    for text in ("", "x", "A" * 12, "kid:AAAAAAAAAAA"):
         with pytest.raises(InvalidRequest, match="is not a key id"):
-            authority.revoke(kid=kid)
+            authority.revoke(kid=text)
 
 
 def test_an_agent_revokes_below_its_own_node_and_reaches_nothing_else(authority: Authority) -> None:

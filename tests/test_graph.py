@@ -233,11 +233,12 @@ def test_what_a_key_or_an_instant_kills_is_dead_in_the_graph(authority: Authorit
     use(authority, first.bundle.delegate(to="child"))
     kid = next(iter(first.bundle)).kid
     ids = {held.id for node in drawn(authority).trees[0].node.walk() for held in node.capabilities}
-    for named in ({"kid": kid}, {"issued": int(time.time())}):
+    by: dict[str, dict[str, Any]] = {"kid": {"kid": kid}, "issued": {"issued": int(time.time())}}
+    for named in by.values():
         dying = authority.revoke(dry_run=True, **named).dying
         assert dying is not None
         assert (dying.nodes, set(dying.capabilities)) == ((), ids)
-    authority.revoke(**{how: kid if how == "kid" else int(time.time())})  # type: ignore[arg-type] # one of two names
+    authority.revoke(**by[how])
     (tree,) = drawn(authority).trees
     assert {held.dead for node in tree.node.walk() for held in node.capabilities} == {"revoked"}
     assert {node.dead for node in tree.node.walk()} == {None}

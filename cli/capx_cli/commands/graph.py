@@ -74,6 +74,11 @@ def _as_json(tree: "Tree") -> dict[str, Any]:
     import msgspec
 
     said = words.with_instants(msgspec.to_builtins(tree))
+    waiting: list[dict[str, Any]] = [said["node"]]
+    while waiting:
+        node = waiting.pop()
+        node["capabilities"] = [words.with_instants(held) for held in node["capabilities"]]
+        waiting += node["children"]
     return {**said, "budgets": [{**msgspec.to_builtins(one), "left": one.left} for one in tree.budgets]}
 
 
