@@ -65,7 +65,7 @@ def run(home: Path, *, show: Show, completes: bool = True) -> Outcome:
 
         before = execution.probes()
         authority.revoke(_node(before, "presentation-agent"))
-        after = execution.probes()
+        after = _once_known(execution, "presentation-agent")
         table += rows.of_revocation(before, after)
         show("revoked", after)
 
@@ -101,6 +101,15 @@ def _node(probes: Mapping[str, Probe], name: str) -> str:
     if node is None:
         raise DemoProblem(f"{name} is no node of the execution graph")
     return node
+
+
+def _once_known(side: Side, revoked: str) -> dict[str, Probe]:
+    """What becomes of every agent once each service knows of the revocation, which takes a moment, or after a while."""
+    ends = time.monotonic() + _WAIT
+    probes = side.probes()
+    while not all(probes[revoked].refused.values()) and time.monotonic() < ends:
+        probes = side.probes()
+    return probes
 
 
 def _end(bundle: Bundle, services: Mapping[str, str], end: Callable[[], object]) -> dict[str, float]:
