@@ -49,7 +49,7 @@ _SIZES: Final[dict[str, tuple[object, object]]] = {
     "rounds": (31, 5),
     "turn": (0.03, 0.005),
     "dead": (1_000_000, 10_000),
-    "followers": ([1, 4, 16], [1, 4]),
+    "followers": ([1, 4, 16], [1, 4, 16]),
     "revocations": (200, 10),
     "spends": (1_000, 100),
 }

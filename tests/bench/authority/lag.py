@@ -20,7 +20,7 @@ _MOST_MOMENTS: Final = 0.05
 _REFUSED: Final = "refused"
 
 
-def measure_lag(place: Place, followers: int, revocations: int, told: Callable[[], None]) -> list[Figure]:
+def measure_lag(place: Place, followers: int, revocations: int, told: Callable[[], None]) -> Figure:
     """The lag with so many followers; `told` is called after each revocation."""
     chance = random.Random(followers)
     bundle = place.authority.open(allow=[f"{ACTION}@{AUDIENCE}"]).bundle
@@ -46,4 +46,4 @@ def measure_lag(place: Place, followers: int, revocations: int, told: Callable[[
             told()
     lags.sort()
     found = {P50: percentile(lags, 50), P99: percentile(lags, 99), WORST: lags[-1]}
-    return [Figure(LAG, place.source.who, followers, {name: rounded(lag * 1000) for name, lag in found.items()})]
+    return Figure(LAG, place.source.who, followers, {name: rounded(lag * 1000) for name, lag in found.items()})

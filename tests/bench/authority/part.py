@@ -15,7 +15,7 @@ from capx.store.sqlite import SQLiteStore
 from tests.bench.authority import keeping
 from tests.bench.authority.figures import FEED, LAG, POSTGRES, RACE, SERVE, SQLITE, VIEW, Figure
 from tests.bench.authority.lag import measure_lag
-from tests.bench.authority.places import Places, bury, file_system
+from tests.bench.authority.places import Places, bury
 from tests.bench.authority.race import measure_races
 from tests.bench.authority.serving import CONNECTIONS, measure_serve
 from tests.bench.authority.source import Source
@@ -37,9 +37,11 @@ class AuthorityPart:
         self.missing: dict[str, str] = dict(self._places.missing)
         self.file_system = ""
         try:
-            self.file_system = file_system(folder)
-        except (Unmeasurable, OSError) as reason:
+            self.file_system = self._places.file_systems()
+        except Unmeasurable as reason:
             self.missing["file system"] = str(reason)
+        if "tmpfs" in self.file_system:
+            self.missing["durability"] = "a store is on tmpfs, where to force something to the disk costs nothing"
 
     def run(self) -> None:
         """Measure all of it."""
@@ -47,7 +49,8 @@ class AuthorityPart:
             self._in_turn("tasks", contenders)
         with keeping.resources(self._places) as contenders:
             self._in_turn("keeping", contenders)
-        self._lags()
+        for who in (*self._places.stores, FEED):
+            self._try(f"{LAG}: {who}", partial(self._lags, who))
         self._try(RACE, self._races)
         self._try(VIEW, self._views)
         self._try(SERVE, self._serve)
@@ -65,15 +68,13 @@ class AuthorityPart:
         self.rows += rows
         self.missing |= missing
 
-    def _lags(self) -> None:
-        options = self._options
-        for who in (*self._places.stores, FEED):
-            making = self._places.served() if who == FEED else self._places.authority(who)
-            with making as place:
-                for followers in options.followers:
-                    told = self._told(f"{who}, {followers}", options.revocations)
-                    lag = partial(measure_lag, place, followers, options.revocations, told)
-                    self._try(f"{LAG}: {who}, {followers} followers", lag)
+    def _lags(self, who: str) -> list[Figure]:
+        revocations, found = self._options.revocations, list[Figure]()
+        with self._places.served() if who == FEED else self._places.authority(who) as place:
+            for followers in self._options.followers:
+                told = self._told(f"{who}, {followers}", revocations)
+                found.append(measure_lag(place, followers, revocations, told))
+        return found
 
     def _races(self) -> list[Figure]:
         rounds = 1 if self._options.quick else 3

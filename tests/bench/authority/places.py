@@ -50,6 +50,15 @@ class Places:
         """The stores that can be had here."""
         return [SQLITE] if self._server is None else [SQLITE, POSTGRES]
 
+    def file_systems(self) -> str:
+        """The kinds of file systems on which the stores are; Unmeasurable where nobody tells."""
+        folders = [self.folder, *([] if self._server is None else [self._server.folder])]
+        try:
+            kinds = sorted(set(map(_file_system, folders)))
+        except OSError:
+            raise Unmeasurable("what file system the stores are on is not told here") from None
+        return " and ".join(kinds)
+
     def new(self, who: str) -> str:
         """Where there is a store that is new, and empty."""
         if who == SQLITE:
@@ -87,7 +96,12 @@ class Places:
         with Authority.create_home(home) as made:
             keys = self._exported(made.keyring)
         fill(home / "capx.db")
-        with serving(home) as served, RemoteAuthority(served.place) as authority:
+        with ExitStack() as stack:
+            try:
+                served = stack.enter_context(serving(home))
+            except AssertionError as error:
+                raise Unmeasurable(f"capx serve does not start: {error}") from None
+            authority = stack.enter_context(RemoteAuthority(served.place))
             yield Place(authority, Source(FEED, served.url, keys))
 
     def _exported(self, ring: KeyRing) -> Path:
@@ -105,12 +119,8 @@ class Places:
         return None
 
 
-def file_system(folder: Path) -> str:
-    """The kind of file system on which a folder is; Unmeasurable where nobody tells."""
-    try:
-        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        raise Unmeasurable("what file system the stores are on is not told here") from None
+def _file_system(folder: Path) -> str:
+    mounts = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
     found = [
         (len(point), kind)
         for _, point, kind, *_ in map(str.split, mounts)
