@@ -2,7 +2,7 @@
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -68,13 +68,12 @@ class AuthorityPart:
         self.rows += rows
         self.missing |= missing
 
-    def _lags(self, who: str) -> list[Figure]:
-        revocations, found = self._options.revocations, list[Figure]()
+    def _lags(self, who: str) -> Iterator[Figure]:
+        revocations = self._options.revocations
         with self._places.served() if who == FEED else self._places.authority(who) as place:
             for followers in self._options.followers:
                 told = self._told(f"{who}, {followers}", revocations)
-                found.append(measure_lag(place, followers, revocations, told))
-        return found
+                yield measure_lag(place, followers, revocations, told)
 
     def _races(self) -> list[Figure]:
         rounds = 1 if self._options.quick else 3
@@ -109,9 +108,11 @@ class AuthorityPart:
         told = self._told(SERVE, len(CONNECTIONS) * (1 + rounds))
         return measure_serve(self._places, rounds=rounds, seconds=seconds, dead=self._options.dead, told=told)
 
-    def _try(self, what: str, measured: Callable[[], Sequence[Figure]]) -> None:
+    def _try(self, what: str, measured: Callable[[], Iterable[Figure]]) -> None:
         try:
-            self.figures += measured()
+            # What was measured before a problem stays.
+            for one in measured():
+                self.figures.append(one)
         except Unmeasurable as reason:
             self.missing[what] = str(reason)
 
