@@ -6,8 +6,8 @@ written over. It is its owner's alone, and needs no file beside it, so that it c
 
 import contextlib
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Generator
 from pathlib import Path
 
@@ -48,11 +48,13 @@ def copy_to(path: Path, reading: Reading) -> Head:
 @contextlib.contextmanager
 def draft_beside(path: Path) -> Generator[Path]:
     """A place for a store that is not finished, in a private folder beside `path` that goes in any case."""
+    # Named before it is made, so that whatever interrupts its making finds it.
+    folder = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise StoreProblem(f"nothing can be written in {path.parent}: {error.strerror}") from error
-    try:
+        try:
+            folder.mkdir(mode=0o700)
+        except OSError as error:
+            raise StoreProblem(f"nothing can be written in {path.parent}: {error.strerror}") from error
         yield folder / "draft.db"
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -441,3 +441,56 @@ def test_a_disk_that_is_full_leaves_no_backup(tmp_path: Path, saved: Path) -> No
     )
     assert "StoreProblem" in done.stderr
     assert sorted(found.name for found in tmp_path.iterdir() if not found.name.startswith("capx.db")) == []
+
+
+RESTORING = """
+import sys
+from pathlib import Path
+from capx.recovery import restore
+print("begun", flush=True)
+restore(Path(sys.argv[1]), sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.01, 0.03, 0.06, 0.1, 0.2])
+def test_a_restoration_that_is_killed_leaves_the_old_store_or_the_new_one(
+    place: str, saved: Path, delay: float
+) -> None:
+    with Authority(open_store(place), KEYS) as authority:
+        with authority.store.write() as transaction:
+            for number in range(2_000):
+                transaction.append("noted", b'{"n":%d}' % number, at=1)
+        backup(authority.store, saved)
+        later = authority.open(allow=["crm.read"])
+    process = subprocess.Popen(
+        [sys.executable, "-c", RESTORING, str(saved), place], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(delay)
+    process.kill()
+    process.wait(timeout=30)
+    process.stdout.close()
+    with Authority(open_store(place), KEYS) as authority:
+        kinds = [event.kind for event in authority.log(2_000)]
+        assert kinds in (["task_opened", "capability_minted", "capability_minted"], ["restored"])
+        assert [task.id for task in authority.tasks()] == ([] if kinds == ["restored"] else [later.id])
+        authority.check()
+        assert authority.open(allow=["crm.read"]).position > 2_000
+
+
+def test_a_restoration_that_is_interrupted_moves_nothing(tmp_path: Path, saved: Path) -> None:
+    path = tmp_path / "capx.db"
+    with Authority(SQLiteStore.create(path), KEYS) as authority:
+        opened = authority.open(allow=["crm.read"])
+        backup(authority.store, saved)
+
+        def clock() -> float:
+            raise KeyboardInterrupt
+
+        before = sorted(found.name for found in tmp_path.iterdir())
+        with pytest.raises(KeyboardInterrupt):
+            restore(saved, str(path), clock=clock)
+        assert sorted(found.name for found in tmp_path.iterdir()) == before
+        assert authority.task(opened.id).state == "active"
+        authority.complete(opened.id)
