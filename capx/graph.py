@@ -276,8 +276,8 @@ def build(events: Iterable[Event], dead: Dead, *, counters: Counters, now: int, 
             if minted.task in tasks:
                 tasks[minted.task].minted(minted, event.at)
         elif event.kind == "decision":
-            decided = event.read(_Decided)
-            if decided.task in tasks:
+            decided = event.told(_Decided)
+            if decided is not None and decided.task in tasks:
                 tasks[decided.task].decided(decided)
     return Graph(tuple(task.tree(dead, counters, now) for task in tasks.values()))
 

@@ -250,9 +250,9 @@ class AudienceKeys(_Secret):
         return self._keys.get(kid)
 
     @property
-    def first(self) -> AudienceKey | None:
-        """The one that stands first: in what an authority exports, that of the root key that mints."""
-        return next(iter(self._keys.values()), None)
+    def live(self) -> tuple[AudienceKey, ...]:
+        """All of them; in what an authority exports, that of the root key that mints stands first."""
+        return tuple(self._keys.values())
 
     def become(self, others: "AudienceKeys") -> None:
         """Hold those keys from now on; a key that stays is the same object, so what was verified under it is known."""

@@ -45,6 +45,16 @@ class Event(Struct, frozen=True):
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise BrokenLog(self.position, f"its body is not that of a {self.kind}") from error
 
+    def told(self, kind: type[T]) -> T | None:
+        """`read`, for what a resource wrote: None if it is not what it should be.
+
+        A resource writes its own decisions, and may write anything there; that hides nobody else's.
+        """
+        try:
+            return self.read(kind)
+        except BrokenLog:
+            return None
+
 
 class Place(Struct, frozen=True):
     """A place in a log: the position of an event and its hash."""

@@ -44,10 +44,11 @@ class Query(Struct, frozen=True, kw_only=True):
                 raise InvalidRequest(f"{text!r:.80} is not {what}: no decision is found by it")
 
     def matches(self, event: Event) -> bool:
-        """Whether the event recorded such a decision; BrokenLog for one that recorded nothing readable."""
+        """Whether the event recorded such a decision, or one that cannot be read: that is told, not missed."""
         if event.kind != "decision" or event.at < self.since:
             return False
-        return self._fits(event.read(_Recorded))
+        recorded = event.told(_Recorded)
+        return recorded is None or self._fits(recorded)
 
     def _fits(self, recorded: _Recorded) -> bool:
         return (

@@ -16,7 +16,7 @@ from capx import report
 from capx.answers import detail, read_answer, unreachable
 from capx.errors import StoreProblem
 from capx.guard.exchange import MAX_BODY
-from capx.keys import AudienceKey
+from capx.keys import AudienceKey, AudienceKeys
 from capx.store import Record, Unwritable
 
 T = TypeVar("T")
@@ -33,18 +33,20 @@ class _Decisions(Struct, frozen=True):
 class ReportedDecisions:
     """Where the decisions of a resource go that has no store of its own; safe with several threads.
 
-    `url` is the origin of the authority, `key` that of the resource's audience. Raises Unavailable when the authority
-    cannot be reached, Unwritable for what it will never take, StoreProblem for all else.
+    `url` is the origin of the authority, `keys` those of the resource's audience: the next one proves a report when the
+    authority has retired or revoked the one before. Raises Unavailable when the authority cannot be reached, Unwritable
+    for what it will never take, StoreProblem for all else.
     """
 
-    def __init__(self, url: str, key: AudienceKey, **client: Any) -> None:
+    def __init__(self, url: str, keys: AudienceKeys, **client: Any) -> None:
         self.url = url.rstrip("/")
-        self._key = key
+        self._keys = keys
+        self._last: AudienceKey | None = None
         client.setdefault("timeout", _TIMEOUT)
         self._client = httpx.Client(base_url=self.url, **client)
 
     def __repr__(self) -> str:
-        return f"ReportedDecisions({self.url!r}, {self._key!r})"
+        return f"ReportedDecisions({self.url!r}, {self._keys!r})"
 
     def close(self) -> None:
         """Let go of connections."""
@@ -62,17 +64,24 @@ class ReportedDecisions:
         self._reported("/sighted", msgspec.json.encode({"follower": follower, "deaths": deaths}), dict[str, str])
 
     def _reported(self, path: str, body: bytes, kind: type[T]) -> T:
-        proof = report.sign(self._key, method="POST", target=path, body=body, at=int(time.time()))
+        refused: StoreProblem | None = None
+        for key in sorted(self._keys.live, key=lambda key: key is not self._last):
+            response = self._posted(path, body, key)
+            if response.status_code in {400, 413}:
+                raise Unwritable(f"the authority at {self.url} will not take this: {detail(response)}")
+            if response.status_code not in {401, 403}:
+                self._last = key
+                return read_answer(response, kind, self.url)
+            refused = refused or StoreProblem(f"the authority at {self.url} refuses the report: {detail(response)}")
+        raise refused or StoreProblem(f"there is no key of {self._keys.audience} to prove a report with")
+
+    def _posted(self, path: str, body: bytes, key: AudienceKey) -> httpx.Response:
+        proof = report.sign(key, method="POST", target=path, body=body, at=int(time.time()))
         headers = {"authorization": proof, "content-type": "application/json"}
         try:
-            response = self._client.post(path, content=body, headers=headers)
+            return self._client.post(path, content=body, headers=headers)
         except httpx.HTTPError as error:
             raise unreachable(self.url, error) from None
-        if response.status_code in {400, 413}:
-            raise Unwritable(f"the authority at {self.url} will not take this: {detail(response)}")
-        if response.status_code in {401, 403}:
-            raise StoreProblem(f"the authority at {self.url} refuses the report: {detail(response)}")
-        return read_answer(response, kind, self.url)
 
 
 def _pieces(decisions: Sequence[Record]) -> Iterator[list[Record]]:

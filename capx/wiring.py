@@ -29,8 +29,6 @@ from capx.verifier import MAX_STALENESS, Verifier
 if TYPE_CHECKING:
     import ssl
 
-    from capx.keys import AudienceKey
-
 PLACES = {"store": "CAPX_STORE", "feed": "CAPX_FEED", "snapshot": "CAPX_SNAPSHOT"}
 """The places that there are, and the environment variables that name them."""
 
@@ -169,12 +167,11 @@ def _on_feed(keys: AudienceKeys, url: str, max_staleness: float, tls: "ssl.SSLCo
     from capx.reporting import ReportedDecisions
 
     source = FeedSource(url, keys.feed, tls=tls)
-    key = _reporting(keys)
     settings: dict[str, Any] = {} if tls is None else {"verify": tls}
     # What tells how far we are holds up the news: a slow authority is to be told less, not heard less of.
     reports, sightings = (
-        ReportedDecisions(url, key, **settings),
-        ReportedDecisions(url, key, timeout=_TO_TELL, **settings),
+        ReportedDecisions(url, keys, **settings),
+        ReportedDecisions(url, keys, timeout=_TO_TELL, **settings),
     )
     recorder = StoreRecorder(reports)
     follower = Follower(source, sighted=partial(_tell, sightings.sighted, keys.audience))
@@ -186,12 +183,6 @@ def _on_feed(keys: AudienceKeys, url: str, max_staleness: float, tls: "ssl.SSLCo
         max_staleness=max_staleness,
         closing=(follower.close, recorder.close, reports.close, sightings.close),
     )
-
-
-def _reporting(keys: AudienceKeys) -> "AudienceKey":
-    if keys.first is None:
-        raise ConfigurationProblem(f"the keys of {keys.audience} hold none of the audience itself")
-    return keys.first
 
 
 def _tell(sighted: Callable[..., None], audience: str, deaths: int) -> None:

@@ -239,8 +239,12 @@ CREATE FUNCTION capx.sighted(its_name text, known bigint, said bigint) RETURNS v
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     now bigint := capx.clock(said);
-    free boolean := capx.audiences() IS NULL;
+    its text[] := capx.audiences();
+    free boolean := its IS NULL;
 BEGIN
+    IF NOT free AND split_part(its_name, '/', 1) <> ALL (its) THEN
+        RAISE 'role "%" speaks for no follower "%"', session_user, its_name USING ERRCODE = 'insufficient_privilege';
+    END IF;
     INSERT INTO capx.sightings AS held VALUES (its_name, known, now, session_user)
     ON CONFLICT (follower) DO UPDATE SET deaths = excluded.deaths, at = excluded.at, role = excluded.role
     WHERE free OR held.role = session_user;

@@ -93,6 +93,8 @@ class _Ended(Struct):
     task: str
 
 
+UNREADABLE = "(no decision as capx writes them: a resource wrote this, or somebody changed it)"
+
 _STYLES = {
     "task_opened": screen.STRONG,
     "revoked": screen.BAD,
@@ -109,9 +111,10 @@ def say_event(event: "Event") -> None:
 
 def say_decision(event: "Event") -> None:
     """Say a decision: time, outcome, id, who wanted what, and the node that acted."""
-    decision = event.read(Decided)
-    style = "" if decision.outcome == "allowed" else screen.BAD
-    screen.say(f"{shown_instant(event.at)}  {decision.line}", style)
+    decision = event.told(Decided)
+    style = "" if decision is not None and decision.outcome == "allowed" else screen.BAD
+    line = f"position {event.position}  {UNREADABLE}" if decision is None else decision.line
+    screen.say(f"{shown_instant(event.at)}  {line}", style)
 
 
 def event_as_json(event: "Event") -> dict[str, Any]:
@@ -123,18 +126,24 @@ def event_as_json(event: "Event") -> dict[str, Any]:
         "at": shown_instant(event.at),
         "kind": event.kind,
         "hash": b64u(event.hash),
-        "facts": words.with_instants(event.facts()),
+        "facts": words.with_instants(event.told(dict[str, Any]) or {}),
     }
 
 
 def decision_as_json(event: "Event") -> dict[str, Any]:
     """A decision as JSON values, the node that acted, and where it stands in the log."""
-    return {**words.with_instants(event.facts()), "node": event.read(Decided).node, "position": event.position}
+    decision, facts = event.told(Decided), event.told(dict[str, Any]) or {}
+    return {
+        **words.with_instants(facts),
+        "node": None if decision is None else decision.node,
+        "position": event.position,
+    }
 
 
 def _about(event: "Event") -> str:
     if event.kind == "decision":
-        return event.read(Decided).line
+        decision = event.told(Decided)
+        return UNREADABLE if decision is None else decision.line
     if event.kind == "task_opened":
         opened = event.read(_Opened)
         return f"task {opened.task}, tenant {opened.tenant or '-'}, purpose {opened.purpose or '-'}"

@@ -41,7 +41,7 @@ class Resource:
         key = self.keys.get(kid)
         assert key is not None
         self.key = key
-        self.reports = ReportedDecisions(served.url, key)
+        self.reports = ReportedDecisions(served.url, self.keys)
         self.recorder = StoreRecorder(self.reports)
         self.follower = Follower(FeedSource(served.url, self.keys.feed), sighted=self._sighted)
         self.verifier = Verifier(

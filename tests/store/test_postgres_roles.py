@@ -107,7 +107,7 @@ def test_a_resource_burns_spends_records_and_hears_of_deaths(owner: PostgresStor
     assert owner.spend([Spend("a", "calls", Decimal(2), Decimal(3))], now=NOW).exhausted == (0,)
     assert crm.spent([("a", "calls")]) == (Decimal(2),)
     crm.record([decision("dec-1"), decision("dec-1")])
-    crm.sighted("crm-1", 1, now=NOW)
+    crm.sighted("crm/1", 1, now=NOW)
     source = crm.source()
     news = source.news(None)
     assert (news.deaths, news.head.position) == ({"task-1": "revoked"}, 2)
@@ -118,7 +118,7 @@ def test_a_resource_burns_spends_records_and_hears_of_deaths(owner: PostgresStor
     with owner.read() as reading:
         assert check(reading.events(), head=reading.head().place).position == 2
         assert [event.position for event in reading.events(task="task-1")] == [2]
-        assert [sighting.follower for sighting in reading.sightings()] == ["crm-1"]
+        assert [sighting.follower for sighting in reading.sightings()] == ["crm/1"]
 
 
 def test_a_resource_neither_reads_nor_writes_the_rest(crm: PostgresStore) -> None:
@@ -351,10 +351,11 @@ def test_a_resource_speaks_for_no_follower_of_another_role(
     roles: Roles, owner: PostgresStore, crm: PostgresStore
 ) -> None:
     billing = PostgresStore(roles.url(roles.make("billing")))
-    billing.sighted("billing-1", 1, now=NOW)
-    with pytest.raises(StoreProblem, match="of another role"):
-        crm.sighted("billing-1", 99, now=NOW)
-    billing.sighted("billing-1", 2, now=NOW)
+    billing.sighted("billing/1", 1, now=NOW)
+    for name in ("billing/1", "billing", "", "crm-1", "x/crm"):
+        with pytest.raises(StoreProblem, match="speaks for no follower"):
+            crm.sighted(name, 99, now=NOW)
+    billing.sighted("billing/1", 2, now=NOW)
     billing.close()
     with owner.read() as reading:
         assert [sighting.deaths for sighting in reading.sightings()] == [2]

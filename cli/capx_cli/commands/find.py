@@ -85,9 +85,10 @@ def _one(
 def _is_about(event: "Event", ids: "dict[str, str | None]") -> bool:
     from capx_cli.events import Decided
 
-    decided = event.read(Decided)
+    decided = event.told(Decided)
     return (
-        (ids["node"] is None or ids["node"] in decided.path)
+        decided is not None
+        and (ids["node"] is None or ids["node"] in decided.path)
         and ids["presentation"] in {None, decided.presentation}
         and ids["decision"] in {None, decided.id}
     )

@@ -1,6 +1,5 @@
 """`capx why`: a decision, as it was recorded, and those beside it."""
 
-from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -42,10 +41,11 @@ def why(decision: str, as_json: bool) -> None:
     Example: capx why last
     """
     from capx_cli import events
+    from capx_cli.events import Decided
 
     with reached.authority() as authority:
         newest = decision == "last"
-        event = next(iter(authority.find(denied=True, limit=1)), None) if newest else authority.decision(decision)
+        event = _newest_denial(authority) if newest else authority.decision(decision)
         if event is None and newest:
             raise click.UsageError("no denial was recorded yet")
         if event is None:
@@ -53,11 +53,26 @@ def why(decision: str, as_json: bool) -> None:
                 f"there is no decision {decision!r:.80} in this log: one made just now may come still; a refusal "
                 "before the presentation was burnt (not authentic, misshapen, used before) is answered, not recorded"
             )
+        if event.told(Decided) is None:
+            raise click.UsageError(
+                f"what stands at position {event.position} under this id is no decision as capx writes them: "
+                "a resource wrote it, or somebody changed it, which capx store check tells; capx log shows what it says"
+            )
         beside = _beside(authority, event)
     if as_json:
         screen.as_json({**events.decision_as_json(event), "beside": _as_json(beside)})
     else:
         _show(event, beside)
+
+
+def _newest_denial(authority: "Operations") -> "Event | None":
+    from capx.query import Query
+    from capx_cli.events import Decided
+
+    denied = Query(denied=True)
+    return next(
+        (one for one in authority.newest_first() if denied.matches(one) and one.told(Decided) is not None), None
+    )
 
 
 def _beside(authority: "Operations", event: "Event") -> _Beside:
@@ -79,14 +94,12 @@ def _beside(authority: "Operations", event: "Event") -> _Beside:
 
 
 def _readable(around: "Iterable[Event]") -> "Iterator[tuple[Event, Decided]]":
-    """The decisions among these events; one that was tampered with hides no other."""
-    from capx.log import BrokenLog
+    """The decisions among these events; one that is none hides no other."""
     from capx_cli.events import Decided
 
     for event in around:
-        if event.kind == "decision":
-            with suppress(BrokenLog):
-                yield event, event.read(Decided)
+        if event.kind == "decision" and (decided := event.told(Decided)) is not None:
+            yield event, decided
 
 
 def _show(event: "Event", beside: _Beside) -> None:
