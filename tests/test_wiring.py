@@ -176,9 +176,6 @@ def test_keys_without_those_of_the_feed_follow_none(served: Served) -> None:
         wire(bare, feed=served.url)
     with pytest.raises(ConfigurationProblem, match="export them anew"):
         wire(bare, snapshot="page")
-    none = AudienceKeys("crm", [], served.keys("crm").feed)
-    with pytest.raises(ConfigurationProblem, match="none of the audience itself"):
-        wire(none, feed=served.url)
     with pytest.raises(ConfigurationProblem, match=r"https://authority\.internal"):
         wire(served.keys("crm"), feed="authority.internal")
 

@@ -1,7 +1,8 @@
 """What both faces share while an authority is served: the authority, threads, what followers wait for, and figures.
 
-Laws: operators, agents and resources have threads of their own, so that none of them can keep the others waiting. A
-task whose time runs out ends here by itself. What stops, stops for all: streams end, what is under way is finished.
+Laws: operators, agents, resources, followers of the feed and those who read one page of it have threads of their own,
+so that none of them can keep the others waiting. A task whose time runs out ends here by itself. What stops, stops for
+all: streams end, what is under way is finished.
 """
 
 import asyncio
@@ -41,6 +42,8 @@ class Desk:
         self.operators = Workers(_THREADS, _WAITING)
         self.agents = Workers(_THREADS, _WAITING)
         self.resources = Workers(_THREADS, _WAITING)
+        self.followers = Workers(1, _WAITING)
+        self.readers = Workers(1, _WAITING)
         self.watchers = Workers(1, 20)
         self.pulse = Pulse(authority.store)
         self.metrics = Metrics(self)

@@ -186,7 +186,7 @@ def _feed_route(desk: Desk) -> Route:
         asked = Asked.read(dict(items))
         if wants_stream(request):
             return await feed.follow(asked)
-        page = await desk.resources.run(feed.sign, asked)
+        page = await feed.page(asked)
         return Response(page.text, media_type=FEED.media, headers=NO_STORE)
 
     return route_to(FEED, answer)

@@ -18,6 +18,7 @@ from capx.serve.desk import Desk
 from capx.serve.forms import Happened, LogQuery, encode
 from capx.serve.problems import Stop
 from capx.serve.pulse import HEARTBEAT
+from capx.serve.workers import Workers
 
 EVENT_STREAM = "text/event-stream"
 MAX_STREAMS = 400
@@ -78,7 +79,11 @@ class Feed:
     async def follow(self, asked: Asked) -> Response:
         """Pages as events: those that are missing first, one as soon as somebody died, and one every second."""
         beat = self._desk.pulse.count
-        return _streamed(self._desk, "feed", self._follow(await self._page(asked), beat))
+        return _streamed(self._desk, "feed", self._follow(await self._page(asked, self._desk.followers), beat))
+
+    async def page(self, asked: Asked) -> SignedPage:
+        """One page, for whoever asks once; made where it holds up no follower."""
+        return await self._page(asked, self._desk.readers)
 
     async def _follow(self, page: SignedPage, beat: int) -> AsyncGenerator[bytes]:
         desk, pulse = self._desk, self._desk.pulse
@@ -90,21 +95,21 @@ class Feed:
                     continue
                 beat = pulse.count
                 try:
-                    page = await self._page(page.then)
+                    page = await self._page(page.then, desk.followers)
                 except StoreProblem:
                     # Whoever hears nothing grows stale, and knows it.
                     await pulse.beat.wait(_AFTER_TROUBLE)
                 else:
                     yield event(page.text.encode())
 
-    async def _page(self, asked: Asked) -> SignedPage:
+    async def _page(self, asked: Asked, workers: Workers) -> SignedPage:
         beat, now = self._desk.pulse.count, time.monotonic()
         if beat != self._beat or now > self._fresh_until:
             self._beat, self._fresh_until = beat, now + HEARTBEAT / 2
             self._pages.clear()
         making = self._pages.get(asked)
         if making is None:
-            making = asyncio.create_task(self._desk.resources.run(self.sign, asked))
+            making = asyncio.create_task(workers.run(self._sign, asked))
             self._pages[asked] = making
         # Whoever leaves does not take the page from the others.
         try:
@@ -113,8 +118,7 @@ class Feed:
             self._pages.pop(asked, None)
             raise
 
-    def sign(self, asked: Asked) -> SignedPage:
-        """The page that comes next, made now."""
+    def _sign(self, asked: Asked) -> SignedPage:
         now = time.time()
         with self._desk.authority.store.read() as reading:
             page = sign_page(reading, self._desk.signer(), asked, now=now)
