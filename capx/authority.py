@@ -29,7 +29,7 @@ from capx.lineage import AUTHORITY
 from capx.liveness import StoreLiveness
 from capx.log import Event
 from capx.replay import Replay
-from capx.revoking import Revoked, by_agent, by_instant, by_kid, by_name, by_where, kill, revoke
+from capx.revoking import Revoked, by_instant, by_kid, by_name, by_where, kill_for_agent, revoke
 from capx.store import Pruned, Reading, Store, TaskRecord, Writing
 from capx.store.sqlite import SQLiteStore
 from capx.task import is_final
@@ -260,12 +260,10 @@ class Authority(History):
     def revoke_below(self, task_id: str, path: Sequence[bytes], hops: Sequence[str]) -> Revoked:
         """Kill, for an agent, the node that the hop nonces lead to from its own, the end of its path of nodes.
 
-        After 1 000 times in a task its own node dies instead. InvalidRequest for hops that lead nowhere.
+        After 1 000 times its own node dies instead. InvalidRequest for hops that lead nowhere.
         """
-        now = self._now()
         with self.store.write() as transaction:
-            targets = by_agent(transaction, task_id, path, hops)
-            return Revoked(tuple([kill(transaction, target, now=now) for target in targets]))
+            return Revoked((kill_for_agent(transaction, task_id, path, hops, now=self._now()),))
 
     def end_overdue(self, limit: int = 1_000) -> list[Ended]:
         """The ends of tasks whose time ran out and that nobody ended, at most `limit` of them."""
@@ -274,10 +272,20 @@ class Authority(History):
             return end_overdue(transaction, now=now, limit=limit)
 
     def prune(self) -> Pruned:
-        """Forget what protects nothing any more: deaths of what has expired long since, and counters nobody spends."""
+        """Forget what protects nothing any more: deaths of what has expired long since, and counters of such tasks.
+
+        What happened while a task may still have a live token is kept, however long tasks live here or elsewhere.
+        """
         self.end_overdue()
+        now = self._now()
+        before, below = now - self.max_ttl - KEPT_BEYOND_TTL, None
         with self.store.write() as transaction:
-            return transaction.forget(self._now() - self.max_ttl - KEPT_BEYOND_TTL)
+            oldest = transaction.oldest_unexpired(now - KEPT_BEYOND_TTL)
+            if oldest is not None:
+                before = min(before, oldest.opened)
+                opening = next(transaction.events(task=oldest.id, kind="task_opened"), None)
+                below = 0 if opening is None else opening.position
+            return transaction.forget(before, below=below)
 
     def kids(self) -> dict[str, int]:
         """The ids of the live root keys, the one that mints first; each with the live tasks that hold tokens of it."""
@@ -327,10 +335,10 @@ class Authority(History):
         """A guard for a function of this process, as of `ToolGuard.tool`, with a verifier of this authority."""
         from capx.guard.tool import ToolGuard
 
-        guard = ToolGuard(self._own_verifier)
+        guard = ToolGuard(self._tool_verifier)
         return guard.tool(action, tenant=tenant, attributes=attributes, cost=cost, audience=audience)
 
-    def _own_verifier(self, audience: str) -> Verifier:
+    def _tool_verifier(self, audience: str) -> Verifier:
         if audience not in self._verifiers:
             self._verifiers[audience] = self.verifier(audience)
         return self._verifiers[audience]

@@ -42,7 +42,7 @@ class Event(Struct, frozen=True):
         """
         try:
             return msgspec.json.decode(self.body, type=kind)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise BrokenLog(self.position, f"its body is not that of a {self.kind}") from error
 
     def told(self, kind: type[T]) -> T | None:

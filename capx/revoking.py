@@ -23,8 +23,11 @@ from capx.task import is_final
 from capx.wire import MAX_BLOCKS
 from capx_caveats import is_id, is_label, shown_instant
 
-MAX_SELF_REVOCATIONS = 1_000
-"""Revocations by the agents of one task; with the next one, the node goes whose agent asked for it."""
+MAX_OF_NODE, MAX_OF_TASK = 1_000, 10_000
+"""Revocations by the agent of one node, and by all agents of one task.
+
+With the next one its own node goes, or of a task the node of the first hop to it, whichever agents below that asked.
+"""
 SELECTORS = ("tenant", "agent", "purpose")
 """By what `where` selects."""
 
@@ -126,21 +129,34 @@ def by_where(reading: Reading, where: Mapping[str, str], now: int) -> list[Targe
     ]
 
 
-def by_agent(transaction: Writing, task: str, path: Sequence[bytes], hops: Sequence[str]) -> list[Target]:
-    """The node that these hop nonces lead to from the end of `path`; counted, so that a task has only so many.
-
-    InvalidRequest for what can be no path of a token.
-    """
+def by_agent(path: Sequence[bytes], hops: Sequence[str], task: str) -> Target:
+    """The node that these hop nonces lead to from the end of `path`; InvalidRequest for what can be no path."""
     if not 0 < len(hops) <= MAX_BLOCKS or not all(map(_is_nonce, hops)):
         raise InvalidRequest(
             f"name the nonces of the hops that lead to the node below your own: 1 to {MAX_BLOCKS}, "
             "each 8 bytes in base64url"
         )
     below = path[-1]
-    if transaction.count_revocation(task) <= MAX_SELF_REVOCATIONS:
-        for nonce in hops:
-            below = node_below(below, nonce)
-    return [Target(below, {"id": b64u(below), "is_root": False, "task": task, "by": b64u(path[-1])})]
+    for nonce in hops:
+        below = node_below(below, nonce)
+    return _by_agent(below, path, task)
+
+
+def kill_for_agent(transaction: Writing, task: str, path: Sequence[bytes], hops: Sequence[str], *, now: int) -> Killed:
+    """Kill below the end of `path`, counting what was not dead before; who has had too many is killed instead."""
+    target = by_agent(path, hops, task)
+    if transaction.death(target.key) is None:
+        of_node, of_task = transaction.count_revocation(task, path[-1], now=now)
+        if of_task > MAX_OF_TASK:
+            target = _by_agent(path[min(1, len(path) - 1)], path, task)
+        elif of_node > MAX_OF_NODE:
+            target = _by_agent(path[-1], path, task)
+    return kill(transaction, target, now=now)
+
+
+def _by_agent(node: bytes, path: Sequence[bytes], task: str) -> Target:
+    facts = {"id": b64u(node), "is_root": node == path[0], "task": task, "by": b64u(path[-1])}
+    return Target(node, facts, node == path[0])
 
 
 def revoke(store: Store, targets: Sequence[Target], *, now: int, dry_run: bool) -> Revoked:

@@ -13,7 +13,7 @@ failure is a StoreProblem.
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from decimal import Decimal
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import Struct
 
@@ -58,6 +58,10 @@ class TaskRecord(Struct, frozen=True):
     state: State = FIRST
     ended: int | None = None
     position: int | None = None
+
+
+REVOCATIONS: Final = "-"
+"""The unit, which no budget can have, in which the counter of a node counts what its agent has revoked."""
 
 
 class Counter(Struct, frozen=True):
@@ -112,6 +116,10 @@ class Reading(Protocol):
         """How many tasks nobody has ended."""
         ...
 
+    def oldest_unexpired(self, now: int) -> TaskRecord | None:
+        """Of the tasks whose time has not run out at `now` (Unix seconds), ended or not, the one opened first."""
+        ...
+
     def death(self, key: Key) -> Death | None:
         """The death of this very key, not of what it lies below."""
         ...
@@ -154,18 +162,19 @@ class Writing(Reading, Protocol):
         """Keep the end of a task that is active."""
         ...
 
-    def count_revocation(self, task: str) -> int:
-        """How often agents of this task have revoked something, this time included."""
+    def count_revocation(self, task: str, node: bytes, *, now: int) -> tuple[int, int]:
+        """How often this node (16 bytes), and how often all agents of its task, have revoked, this time included."""
         ...
 
     def kill(self, key: Key, reason: str, *, at: int, position: int) -> Death:
         """Keep a death; a key dies once, so for a dead one its first death is given."""
         ...
 
-    def forget(self, before: int) -> Pruned:
+    def forget(self, before: int, *, below: int | None = None) -> Pruned:
         """Forget deaths that happened, counters last spent from, and sightings made before `before` (Unix seconds).
 
-        Deaths are forgotten from the first on, without gaps, but those that last.
+        Deaths are forgotten from the first on, without gaps, but those that last, and none that stands in the log at
+        `below` or after it. Counters that somebody named are kept: only ids of 16 bytes are of one task alone.
         """
         ...
 

@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct, structs
 
-from capx.chain import root_node
+from capx.chain import b64u, root_node
 from capx.death import Death, Key
 from capx.errors import StoreProblem
 from capx.log import Event, following
-from capx.store import Counter, Head, Pruned, Reading, Sighting, TaskRecord, Unwritable
+from capx.store import REVOCATIONS, Counter, Head, Pruned, Reading, Sighting, TaskRecord, Unwritable
 from capx.store.adoption import demand_empty, whole_deaths, whole_log
 from capx.store.postgres_link import Link
 from capx.task import State
@@ -23,6 +23,7 @@ CHANNEL = "capx"
 """Where followers are woken when something has died."""
 
 _PAGE = 1_000
+_LAST = 2**63 - 1
 _HEAD = "SELECT epoch, position, hash, deaths, forgotten FROM capx.head"
 READ = f"BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; {_HEAD}"
 # Whoever waits in the middle of a transaction is alone with the log: no process that hangs may keep that up for ever.
@@ -63,6 +64,10 @@ class Rows:
     def overdue(self, now: int, limit: int) -> list[TaskRecord]:
         query = f"{_TASK} WHERE state = 'active' AND expires <= %s ORDER BY expires LIMIT %s"
         return [TaskRecord(*row) for row in self._rows(query, now, limit)]
+
+    def oldest_unexpired(self, now: int) -> TaskRecord | None:
+        row = self._row(f"{_TASK} WHERE expires > %s ORDER BY nth LIMIT 1", now)
+        return row and TaskRecord(*row)
 
     def active(self) -> int:
         (count,) = self._row("SELECT count(*) FROM capx.tasks WHERE state = 'active'")
@@ -123,9 +128,18 @@ class Rows:
             (state, at, position, id_),
         )
 
-    def count_revocation(self, task: str) -> int:
-        row = self._row("UPDATE capx.tasks SET revocations = revocations + 1 WHERE id = %s RETURNING revocations", task)
-        return 0 if row is None else int(row[0])
+    def count_revocation(self, task: str, node: bytes, *, now: int) -> tuple[int, int]:
+        of_task = self._row(
+            "UPDATE capx.tasks SET revocations = revocations + 1 WHERE id = %s RETURNING revocations", task
+        )
+        (of_node,) = self._row(
+            "INSERT INTO capx.counters AS held VALUES (%s, %s, 1, %s) ON CONFLICT (counter, unit) "
+            "DO UPDATE SET spent = held.spent + 1, last = greatest(held.last, excluded.last) RETURNING spent",
+            b64u(node),
+            REVOCATIONS,
+            now,
+        )
+        return int(of_node), 0 if of_task is None else int(of_task[0])
 
     def kill(self, key: Key, reason: str, *, at: int, position: int) -> Death:
         if first := self.death(key):
@@ -136,16 +150,17 @@ class Rows:
         self._wake = True
         return death
 
-    def forget(self, before: int) -> Pruned:
+    def forget(self, before: int, *, below: int | None = None) -> Pruned:
         forgotten, deaths = self._head.forgotten, self._head.deaths
-        query = "SELECT seq FROM capx.deaths WHERE seq > %s AND at >= %s ORDER BY seq LIMIT 1"
+        query = "SELECT seq FROM capx.deaths WHERE seq > %s AND (at >= %s OR position >= %s) ORDER BY seq LIMIT 1"
         with self._db.patient():
-            first_kept = self._row(query, forgotten, before)
+            first_kept = self._row(query, forgotten, before, _LAST if below is None else below)
             up_to = deaths if first_kept is None else first_kept[0] - 1
             self._db.execute("DELETE FROM capx.deaths WHERE seq <= %s AND (name LIKE 'kid:%%') IS NOT TRUE", (up_to,))
             # What is being spent from just now is not forgotten; to wait for it could mean to wait for each other.
             counters = self._db.execute(
                 "DELETE FROM capx.counters c USING (SELECT counter, unit FROM capx.counters WHERE last < %s "
+                "AND length(counter) = 22 "
                 "FOR UPDATE SKIP LOCKED) AS old WHERE c.counter = old.counter AND c.unit = old.unit",
                 (before,),
             ).rowcount

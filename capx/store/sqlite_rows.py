@@ -10,18 +10,19 @@ from typing import Any
 
 import msgspec
 
-from capx.chain import root_node
+from capx.chain import b64u, root_node
 from capx.death import Death, Key
 from capx.errors import StoreProblem
 from capx.log import Event, following
 from capx.meter import Spend, Tally
 from capx.present import WINDOW_AFTER, WINDOW_BEFORE
-from capx.store import Burn, Counter, Head, Pruned, Reading, Record, Sighting, TaskRecord
+from capx.store import REVOCATIONS, Burn, Counter, Head, Pruned, Reading, Record, Sighting, TaskRecord
 from capx.store.adoption import demand_empty, whole_deaths, whole_log
 from capx.task import State
 from capx_caveats import plus
 
 _PAGE = 1_000
+_LAST = 2**63 - 1
 _FORGET_EVERY = 60
 # No window that is open now reaches this far ahead.
 _HORIZON = WINDOW_AFTER + WINDOW_BEFORE + 1
@@ -58,6 +59,10 @@ class Rows:
     def overdue(self, now: int, limit: int) -> list[TaskRecord]:
         query = f"{_TASK} WHERE state = 'active' AND expires <= ? ORDER BY expires LIMIT ?"
         return [TaskRecord(*row) for row in self._rows(query, now, limit)]
+
+    def oldest_unexpired(self, now: int) -> TaskRecord | None:
+        row = self._row(f"{_TASK} WHERE expires > ? ORDER BY rowid LIMIT 1", now)
+        return row and TaskRecord(*row)
 
     def active(self) -> int:
         (count,) = self._row("SELECT count(*) FROM tasks WHERE state = 'active'")
@@ -119,9 +124,11 @@ class Rows:
             (state, at, position, id_),
         )
 
-    def count_revocation(self, task: str) -> int:
-        row = self._row("UPDATE tasks SET revocations = revocations + 1 WHERE id = ? RETURNING revocations", task)
-        return 0 if row is None else int(row[0])
+    def count_revocation(self, task: str, node: bytes, *, now: int) -> tuple[int, int]:
+        self._db.execute("UPDATE tasks SET revocations = revocations + 1 WHERE id = ?", (task,))
+        of_task = self._row("SELECT revocations FROM tasks WHERE id = ?", task)
+        of_node = self.spend([Spend(b64u(node), REVOCATIONS, Decimal(1), Decimal(1_000_000_000))], now).totals
+        return int(of_node[0]), 0 if of_task is None else int(of_task[0])
 
     def kill(self, key: Key, reason: str, *, at: int, position: int) -> Death:
         if first := self.death(key):
@@ -131,17 +138,20 @@ class Rows:
         self._db.execute("UPDATE head SET deaths = ?", (death.seq,))
         return death
 
-    def forget(self, before: int) -> Pruned:
+    def forget(self, before: int, *, below: int | None = None) -> Pruned:
         forgotten, deaths = self.head().forgotten, self.head().deaths
         first_kept = self._row(
-            "SELECT seq FROM deaths WHERE seq > ? AND at >= ? ORDER BY seq LIMIT 1", forgotten, before
+            "SELECT seq FROM deaths WHERE seq > ? AND (at >= ? OR position >= ?) ORDER BY seq LIMIT 1",
+            forgotten,
+            before,
+            _LAST if below is None else below,
         )
         up_to = deaths if first_kept is None else first_kept[0] - 1
         self._db.execute(
             "DELETE FROM deaths WHERE seq <= ? AND NOT (typeof(key) = 'text' AND key GLOB 'kid:*')", (up_to,)
         )
         self._db.execute("UPDATE head SET forgotten = ?", (up_to,))
-        counters = self._db.execute("DELETE FROM counters WHERE last < ?", (before,)).rowcount
+        counters = self._db.execute("DELETE FROM counters WHERE last < ? AND length(counter) = 22", (before,)).rowcount
         sightings = self._db.execute("DELETE FROM sightings WHERE at < ?", (before,)).rowcount
         return Pruned(up_to - forgotten, counters, sightings)
 

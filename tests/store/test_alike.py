@@ -96,7 +96,7 @@ class Question:
             lambda writing: writing.forget(self._now - self._chance.randrange(100)),
             lambda writing: writing.open_task(TaskRecord(id_ := self._task(), f"root-{id_}", self._now, self._now + 9)),
             lambda writing: writing.end_task(self._task(), "completed", at=self._now, position=1),
-            lambda writing: writing.count_revocation(self._task()),
+            lambda writing: writing.count_revocation(self._task(), self._chance.randbytes(1) * 16, now=self._now),
             lambda writing: writing.begin_epoch(f"origin.{self._now}"),
         ]
         with store.write() as writing:

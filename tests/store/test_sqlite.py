@@ -154,7 +154,7 @@ def test_a_store_of_the_first_version_is_migrated_with_all_it_holds(old: Path) -
         assert [task.id for task in reading.overdue(NOW + 60, 5)] == ["task-1"]
     assert note(store) == 3
     with store.write() as transaction:
-        assert transaction.count_revocation("task-1") == 1
+        assert transaction.count_revocation("task-1", b"n" * 16, now=NOW) == (1, 1)
     assert store.spend([Spend("a", "calls", Decimal(1), Decimal(1))], now=NOW).exhausted == ()
     store.sighted("f", 1, now=NOW)
     store.close()

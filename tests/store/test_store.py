@@ -315,11 +315,21 @@ def test_tasks_whose_time_ran_out_are_found_the_longest_overdue_first(store: Sto
         assert transaction.overdue(NOW - 3, 10) == []
 
 
-def test_revocations_are_counted_for_each_task(store: Store) -> None:
+def test_revocations_are_counted_for_each_node_and_for_each_task(store: Store) -> None:
     with store.write() as transaction:
         transaction.open_task(TASK)
-        assert [transaction.count_revocation("task-1") for _ in range(3)] == [1, 2, 3]
-        assert transaction.count_revocation("task-2") == 0
+        counted = [transaction.count_revocation("task-1", node, now=NOW) for node in (b"a" * 16, b"b" * 16, b"a" * 16)]
+        assert counted == [(1, 1), (1, 2), (2, 3)]
+        assert transaction.count_revocation("task-2", b"a" * 16, now=NOW) == (3, 0)
+
+
+def test_the_oldest_task_that_has_not_run_out_is_found_ended_or_not(store: Store) -> None:
+    with store.write() as transaction:
+        for id_, expires in (("gone", NOW), ("a", NOW + 2), ("b", NOW + 9)):
+            transaction.open_task(TaskRecord(id_, f"root-{id_}", NOW - 9, expires))
+        transaction.end_task("a", "completed", at=NOW, position=1)
+        found = [transaction.oldest_unexpired(NOW + later) for later in (0, 2, 9)]
+        assert [task and task.id for task in found] == ["a", "b", None]
 
 
 def test_a_key_dies_once_and_deaths_are_numbered_without_gaps(store: Store) -> None:
@@ -353,6 +363,7 @@ def test_deaths_are_forgotten_from_the_first_on_without_gaps(store: Store) -> No
         assert transaction.head().forgotten == 1
         assert [death.key for death in transaction.deaths()] == ["b", "c", "d"]
         assert transaction.forget(NOW + 3) == Pruned(0, 0, 0)
+        assert transaction.forget(NOW + 99, below=0) == Pruned(0, 0, 0)
     assert (head_of(store).deaths, head_of(store).forgotten) == (4, 1)
     with store.write() as transaction:
         assert transaction.forget(NOW + 99).deaths == 3
@@ -371,14 +382,16 @@ def test_the_death_of_a_root_key_is_never_forgotten(store: Store) -> None:
 
 
 def test_counters_and_sightings_are_forgotten_by_when_they_were_last_used(store: Store) -> None:
-    store.spend([spend("old", "1", "5")], now=NOW)
-    store.spend([spend("new", "1", "5")], now=NOW)
-    store.spend([spend("new", "1", "5")], now=NOW + 9)
+    old, new = "o" * 22, "n" * 22
+    store.spend([spend("named", "1", "5")], now=NOW)
+    store.spend([spend(old, "1", "5")], now=NOW)
+    store.spend([spend(new, "1", "5")], now=NOW)
+    store.spend([spend(new, "1", "5")], now=NOW + 9)
     store.sighted("old", 1, now=NOW)
     store.sighted("new", 1, now=NOW + 9)
     with store.write() as transaction:
         assert transaction.forget(NOW + 5) == Pruned(0, 1, 1)
-        assert [counter.counter for counter in transaction.counters()] == ["new"]
+        assert [counter.counter for counter in transaction.counters()] == ["named", new]
         assert [sighting.follower for sighting in transaction.sightings()] == ["new"]
 
 
