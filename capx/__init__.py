@@ -75,11 +75,11 @@ from capx_caveats import (
 )
 
 if TYPE_CHECKING:
-    from capx.asking import AuthorityClient
+    from capx.agent_client import AuthorityClient
     from capx.authority import Authority
     from capx.feed_client import FeedSource
     from capx.follower import Follower
-    from capx.remote import RemoteAuthority
+    from capx.operator_client import RemoteAuthority
     from capx.snapshot import Snapshot
 
 __all__ = [
@@ -153,10 +153,10 @@ __all__ = [
 
 _ELSEWHERE = {
     "Authority": "capx.authority",
-    "AuthorityClient": "capx.asking",
+    "AuthorityClient": "capx.agent_client",
     "FeedSource": "capx.feed_client",
     "Follower": "capx.follower",
-    "RemoteAuthority": "capx.remote",
+    "RemoteAuthority": "capx.operator_client",
     "Snapshot": "capx.snapshot",
 }
 

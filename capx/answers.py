@@ -7,12 +7,12 @@ import httpx
 import msgspec
 from msgspec import UNSET, Struct
 
+from capx import forms
 from capx.decision import Decision, Denied, whose
 from capx.errors import InvalidRequest, StoreProblem, Unavailable
+from capx.forms import Problem
 from capx.lineage import AUTHORITY
-from capx.serve import forms
-from capx.serve.forms import Problem
-from capx.serve.problems import raised
+from capx.problems import raised
 from capx_caveats import Refusal
 
 T = TypeVar("T")

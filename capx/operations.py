@@ -1,7 +1,7 @@
 """What an operator can have an authority do, wherever it runs.
 
     Authority            over a store and root keys in this process (capx.authority)
-    RemoteAuthority      over the socket of `capx serve` (capx.remote)
+    RemoteAuthority      over the socket of `capx serve` (capx.operator_client)
 
 Law: both do the same, answer with the same types and refuse with the same errors; whoever is given one of them cannot
 tell which. What it did is durable once it has answered.

@@ -164,14 +164,14 @@ def _on_store(keys: AudienceKeys, place: str, max_staleness: float) -> Wired:
 def _on_feed(keys: AudienceKeys, url: str, max_staleness: float, tls: "ssl.SSLContext | None") -> Wired:
     from capx.feed_client import FeedSource
     from capx.follower import Follower
-    from capx.reporting import ReportedDecisions
+    from capx.resource_client import ResourceClient
 
     source = FeedSource(url, keys.feed, tls=tls)
     settings: dict[str, Any] = {} if tls is None else {"verify": tls}
     # What tells how far we are holds up the news: a slow authority is to be told less, not heard less of.
     reports, sightings = (
-        ReportedDecisions(url, keys, **settings),
-        ReportedDecisions(url, keys, timeout=_TO_TELL, **settings),
+        ResourceClient(url, keys, **settings),
+        ResourceClient(url, keys, timeout=_TO_TELL, **settings),
     )
     recorder = StoreRecorder(reports)
     follower = Follower(source, sighted=partial(_tell, sightings.sighted, keys.audience))

@@ -14,8 +14,8 @@ from capx.decision import Decision
 from capx.errors import ConfigurationProblem, KeyProblem, StoreProblem
 from capx.feed_client import FeedSource
 from capx.keys import AudienceKeys, KeyRing, RootKey
+from capx.operator_client import RemoteAuthority
 from capx.present import ToolCall
-from capx.remote import RemoteAuthority
 from capx.replay import Replay
 from capx.store import Store
 from capx.store.opening import create_store

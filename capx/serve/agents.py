@@ -19,14 +19,14 @@ from capx.court import Admitted
 from capx.decision import Allowed, Denied
 from capx.ending import Ended
 from capx.errors import InvalidRequest
+from capx.forms import AgentStatus, decode
 from capx.guard.exchange import Unreadable, answer_denied, credential, http_request
 from capx.guard.passage import stated
 from capx.present import HttpRequest
+from capx.problems import told
 from capx.revoking import Revoked
-from capx.serve.desk import Desk
-from capx.serve.forms import AgentStatus, decode
 from capx.serve.operation import ROUTE, Operation, answered, read_query, refused, route_to, whole_body
-from capx.serve.problems import told
+from capx.serve.service import Service
 from capx.verifier import Authentic
 from capx.wire import MAX_BLOCKS
 
@@ -47,20 +47,20 @@ class Own(Struct, frozen=True):
     allowed: Allowed
 
 
-def _complete(desk: Desk, own: Own) -> Ended:
-    ended = desk.authority.complete(own.allowed.task)
-    desk.hurry()
+def _complete(service: Service, own: Own) -> Ended:
+    ended = service.authority.complete(own.allowed.task)
+    service.wake()
     return ended
 
 
-def _status(desk: Desk, own: Own) -> AgentStatus:
-    task = desk.authority.task(own.allowed.task)
+def _status(service: Service, own: Own) -> AgentStatus:
+    task = service.authority.task(own.allowed.task)
     return AgentStatus(task.id, task.state, task.opened, task.expires, task.tenant, task.purpose)
 
 
-def _revoke(desk: Desk, own: Own, asked: RevokeBelow) -> Revoked:
-    revoked = desk.authority.revoke_below(own.allowed.task, own.admitted.path, asked.hops)
-    desk.hurry()
+def _revoke(service: Service, own: Own, asked: RevokeBelow) -> Revoked:
+    revoked = service.authority.revoke_below(own.allowed.task, own.admitted.path, asked.hops)
+    service.wake()
     return revoked
 
 
@@ -112,9 +112,9 @@ OPERATIONS: Final = (
 class AgentRoute:
     """An operation that is asked for by a presentation."""
 
-    def __init__(self, operation: Operation, desk: Desk) -> None:
+    def __init__(self, operation: Operation, service: Service) -> None:
         self._operation = operation
-        self._desk = desk
+        self._service = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -124,7 +124,7 @@ class AgentRoute:
         except Denied as denied:
             await answer_denied(scope, send, denied)
         except Unreadable as head:
-            await answer_denied(scope, send, self._desk.verifier.denial(head.refusal))
+            await answer_denied(scope, send, self._service.verifier.denial(head.refusal))
         except Exception as error:
             if told(error).problem.status == 500:
                 raise
@@ -134,15 +134,15 @@ class AgentRoute:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
         request = Request(scope, receive)
-        authentic = self._desk.verifier.authenticate(credential(scope))
+        authentic = self._service.verifier.authenticate(credential(scope))
         body = await whole_body(request) if self._operation.has_body else b""
         received = http_request(scope, body, "")
-        return await self._desk.agents.run(self._done, authentic, received, request)
+        return await self._service.agents.run(self._done, authentic, received, request)
 
     def _done(self, authentic: Authentic, received: HttpRequest, request: Request) -> Response:
         """The answer, once the call is allowed: in a thread, for each step may wait for the store."""
         operation = self._operation
-        admitted = self._desk.verifier.admit(authentic, received)
+        admitted = self._service.verifier.admit(authentic, received)
         args = _arguments(operation, received, request)
         call = stated(admitted, ACTIONS[operation.path], args, tenant=admitted.tenant, attributes=None, cost=None)
         allowed = admitted.judge(call)
@@ -150,8 +150,8 @@ class AgentRoute:
         if operation.asks is None:
             if args:
                 raise InvalidRequest("nothing is asked for here: leave body and query empty")
-            return answered(operation, operation.act(self._desk, own))
-        return answered(operation, operation.act(self._desk, own, decode(received.body, operation.asks)))
+            return answered(operation, operation.act(self._service, own))
+        return answered(operation, operation.act(self._service, own, decode(received.body, operation.asks)))
 
 
 def _arguments(operation: Operation, received: HttpRequest, request: Request) -> dict[str, Any]:
@@ -166,6 +166,6 @@ def _arguments(operation: Operation, received: HttpRequest, request: Request) ->
     return found
 
 
-def routes(desk: Desk) -> list[Route]:
+def routes(service: Service) -> list[Route]:
     """The routes of all that agents can ask for."""
-    return [route_to(operation, AgentRoute(operation, desk)) for operation in OPERATIONS]
+    return [route_to(operation, AgentRoute(operation, service)) for operation in OPERATIONS]

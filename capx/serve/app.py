@@ -1,13 +1,12 @@
-"""The two faces of an authority, as ASGI applications over one desk.
+"""The two faces of an authority, as ASGI applications over one service.
 
-    operators(desk)     all that an authority does; for a socket that is the user's alone
-    everybody(desk)     agents, resources, and whoever watches; for the network
+    operators(service)     all that an authority does; for a socket that is the user's alone
+    everybody(service)     agents, resources, and whoever watches; for the network
 
 Laws: every answer is one of the operations', or a problem (RFC 9457); no trace of what failed leaves the process. What
 is asked is counted by the path of its operation, never by what a client wrote.
 """
 
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -20,31 +19,29 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from capx.errors import CapxError
-from capx.report import SCHEME, UnprovenReport
+from capx.problems import HttpRefusal
+from capx.resource_mac import SCHEME, UnprovenReport
 from capx.serve import agents, health, openapi, resources
 from capx.serve import operators as operators_
-from capx.serve.desk import Desk
 from capx.serve.operation import JSON_TYPE, ROUTE, refused, route
-from capx.serve.problems import Stop
-
-_log = logging.getLogger("capx.serve")
+from capx.serve.service import Service
 
 _PATH: Final = "/openapi.json"
 _STREAM = b"text/event-stream"
 
 
-def operators(desk: Desk) -> ASGIApp:
+def operators(service: Service) -> ASGIApp:
     """The face of those who may have the authority do anything."""
     said = openapi.document(
         "capx serve: operators",
         "All that an authority does. On a Unix socket, for the user whose authority it is.",
         operators_.OPERATIONS,
     )
-    routes = [route(one, desk, desk.operators) for one in operators_.OPERATIONS]
-    return _face("operators", [*routes, _document(said)], desk)
+    routes = [route(one, service, service.operators) for one in operators_.OPERATIONS]
+    return _face("operators", [*routes, _document(said)], service)
 
 
-def everybody(desk: Desk) -> ASGIApp:
+def everybody(service: Service) -> ASGIApp:
     """The face of agents and resources, and of whoever watches over the authority."""
     operations = (*agents.OPERATIONS, *resources.OPERATIONS, *health.OPERATIONS)
     said = openapi.document(
@@ -53,21 +50,21 @@ def everybody(desk: Desk) -> ASGIApp:
         operations,
     )
     routes = [
-        *agents.routes(desk),
-        *resources.routes(desk),
-        *[route(one, desk, desk.watchers) for one in health.OPERATIONS],
+        *agents.routes(service),
+        *resources.routes(service),
+        *[route(one, service, service.watchers) for one in health.OPERATIONS],
         _document(said),
     ]
-    return _face("everybody", routes, desk)
+    return _face("everybody", routes, service)
 
 
-def _face(name: str, routes: Sequence[Route], desk: Desk) -> ASGIApp:
+def _face(name: str, routes: Sequence[Route], service: Service) -> ASGIApp:
     app = Starlette(
         routes=routes,
         exception_handlers={CapxError: _refuse, HTTPException: _unknown, Exception: _failed},
     )
     app.router.redirect_slashes = False
-    return _Counted(app, name, desk)
+    return _Counted(app, name, service)
 
 
 def _document(said: bytes) -> Route:
@@ -81,7 +78,7 @@ def _document(said: bytes) -> Route:
 async def _refuse(request: Request, error: Exception) -> Response:
     del request
     if isinstance(error, UnprovenReport):
-        response = refused(Stop(401, "unproven_report", str(error)))
+        response = refused(HttpRefusal(401, "unproven_report", str(error)))
         response.headers["WWW-Authenticate"] = SCHEME
         return response
     return refused(error)
@@ -90,13 +87,13 @@ async def _refuse(request: Request, error: Exception) -> Response:
 async def _unknown(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 400
     if status == 404:
-        return refused(Stop(404, "not_found", f"nothing is at {request.url.path!r:.80}: {_PATH} says what is"))
+        return refused(HttpRefusal(404, "not_found", f"nothing is at {request.url.path!r:.80}: {_PATH} says what is"))
     if status == 405:
-        response = refused(Stop(405, "method_not_allowed", f"{request.url.path} takes another method"))
+        response = refused(HttpRefusal(405, "method_not_allowed", f"{request.url.path} takes another method"))
         headers: Mapping[str, str] = (isinstance(error, HTTPException) and error.headers) or {}
         response.headers["Allow"] = headers.get("Allow", "GET")
         return response
-    return refused(Stop(status, "bad_request", "this request cannot be read"))
+    return refused(HttpRefusal(status, "bad_request", "this request cannot be read"))
 
 
 async def _failed(request: Request, error: Exception) -> Response:
@@ -107,10 +104,10 @@ async def _failed(request: Request, error: Exception) -> Response:
 class _Counted:
     """Counts what is answered and how long it took; a stream is counted when it begins."""
 
-    def __init__(self, app: ASGIApp, face: str, desk: Desk) -> None:
+    def __init__(self, app: ASGIApp, face: str, service: Service) -> None:
         self._app = app
         self._face = face
-        self._desk = desk
+        self._service = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -132,8 +129,10 @@ class _Counted:
         streams = any(name == b"content-type" and value.startswith(_STREAM) for name, value in message["headers"])
         scope["capx.streams"] = streams
         method = scope["method"] if scope["method"] in {"GET", "POST"} else "other"
-        self._desk.metrics.requests.labels(self._face, scope.get(ROUTE, "other"), method, str(message["status"])).inc()
+        self._service.metrics.requests.labels(
+            self._face, scope.get(ROUTE, "other"), method, str(message["status"])
+        ).inc()
 
     def _time(self, scope: Scope, seconds: float) -> None:
         if not scope.get("capx.streams"):
-            self._desk.metrics.seconds.labels(self._face, scope.get(ROUTE, "other")).observe(seconds)
+            self._service.metrics.seconds.labels(self._face, scope.get(ROUTE, "other")).observe(seconds)

@@ -10,8 +10,8 @@ from typing import Final
 from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from capx.serve.desk import Desk
 from capx.serve.operation import Operation
+from capx.serve.service import Service
 
 KEPT: Final = 1.0
 """Seconds for which a good answer is told again."""
@@ -31,24 +31,24 @@ class Ready(Struct, frozen=True):
     deaths: int
 
 
-def _alive(desk: Desk) -> Alive:
-    del desk
+def _alive(service: Service) -> Alive:
+    del service
     return Alive()
 
 
-def _ready(desk: Desk) -> Ready:
-    found = desk.ready
+def _ready(service: Service) -> Ready:
+    found = service.ready
     if found is None or time.monotonic() - found[0] >= KEPT:
         # Alone with the log, as whatever is written has to be.
-        with desk.authority.store.write() as transaction:
+        with service.authority.store.write() as transaction:
             head = transaction.head()
         found = time.monotonic(), Ready(head.epoch, head.position, head.deaths)
-        desk.ready = found
+        service.ready = found
     return found[1]
 
 
-def _metrics(desk: Desk) -> bytes:
-    return desk.metrics.text()
+def _metrics(service: Service) -> bytes:
+    return service.metrics.text()
 
 
 OPERATIONS: Final = (

@@ -17,7 +17,7 @@ from capx.errors import StoreProblem
 
 if TYPE_CHECKING:
     from capx.authority import Authority
-    from capx.serve.desk import Desk
+    from capx.serve.service import Service
 
 KEPT: Final = 2.0
 """Seconds for which what was read from the store is told again."""
@@ -36,10 +36,10 @@ class Stand(Struct, frozen=True):
 
 
 class Metrics(Collector):
-    """The figures of one desk."""
+    """The figures of one service."""
 
-    def __init__(self, desk: "Desk") -> None:
-        self._desk = desk
+    def __init__(self, service: "Service") -> None:
+        self._service = service
         self._stand: Stand | None = None
         self._read_at = -float("inf")
         self._registry = CollectorRegistry()
@@ -65,17 +65,17 @@ class Metrics(Collector):
         if time.monotonic() - self._read_at >= KEPT:
             self._read_at = time.monotonic()
             try:
-                self._stand = standing(self._desk.authority)
+                self._stand = standing(self._service.authority)
             except StoreProblem:
                 self._stand = None
         return generate_latest(self._registry)
 
     def collect(self) -> Iterable[Metric]:
         """What is known of the store, and nothing of it while it cannot be read."""
-        pulse, stand = self._desk.pulse, self._stand
+        watch, stand = self._service.watch, self._stand
         yield GaugeMetricFamily("capx_store_readable", "Whether the store could be read.", value=stand is not None)
-        if pulse.head is not None:
-            lag = max(0.0, time.monotonic() - pulse.looked)
+        if watch.head is not None:
+            lag = max(0.0, time.monotonic() - watch.looked)
             yield GaugeMetricFamily("capx_feed_lag_seconds", "Seconds since followers' store was looked at.", value=lag)
         if stand is None:
             return

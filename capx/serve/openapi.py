@@ -11,10 +11,10 @@ import msgspec
 from msgspec import Struct
 
 from capx.bundle import Bundle
-from capx.report import SCHEME
-from capx.serve.forms import Problem
+from capx.forms import Problem
+from capx.problems import STATUSES
+from capx.resource_mac import SCHEME
 from capx.serve.operation import JSON_TYPE, PROBLEM_TYPE, Operation
-from capx.serve.problems import STATUSES
 
 Schema = dict[str, Any]
 

@@ -16,10 +16,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from capx.errors import InvalidRequest
+from capx.forms import decode, encode
 from capx.guard.exchange import MAX_BODY, Gone, TooMuch, Unreadable, read_body
-from capx.serve.desk import Desk
-from capx.serve.forms import decode, encode
-from capx.serve.problems import Stop, told
+from capx.problems import HttpRefusal, told
+from capx.serve.service import Service
 from capx.serve.workers import Workers
 
 JSON_TYPE: Final = "application/json"
@@ -35,7 +35,7 @@ _BOOLEANS = {"true": True, "false": False}
 
 
 class Operation(Struct, frozen=True, kw_only=True):
-    """`act` gets the desk, what was asked and, as `id`, what stands in the path; it may wait for a store.
+    """`act` gets the service, what was asked and, as `id`, what stands in the path; it may wait for a store.
 
     `problems` are the statuses with which it may refuse, beside those that any request may meet. `answers` is None
     where `media` says what else is answered; `stream`, where one can be had, makes the answer of one; `streams` says
@@ -52,7 +52,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     answers: Any = None
     media: str = JSON_TYPE
     problems: tuple[int, ...] = ()
-    stream: Callable[[Desk, Any], Awaitable[Response]] | None = None
+    stream: Callable[[Service, Any], Awaitable[Response]] | None = None
     streams: bool = False
     instant: bool = False
     presented: bool = False
@@ -64,22 +64,19 @@ class Operation(Struct, frozen=True, kw_only=True):
         return self.method == "POST"
 
 
-Threads = Callable[[Desk], Workers]
-
-
-def route(operation: Operation, desk: Desk, workers: Workers) -> Route:
+def route(operation: Operation, service: Service, workers: Workers) -> Route:
     """The route of an operation that everybody may ask for who reaches it."""
 
     async def answer(request: Request) -> Response:
         request.scope[ROUTE] = operation.path
         asked = await asked_for(operation, request)
         if operation.stream is not None and wants_stream(request):
-            return await operation.stream(desk, asked)
+            return await operation.stream(service, asked)
         given = () if asked is None else (asked,)
         if operation.instant:
-            return answered(operation, operation.act(desk, *given))
+            return answered(operation, operation.act(service, *given))
         # Written in the thread too: what is found may be long.
-        return await workers.run(lambda: answered(operation, operation.act(desk, *given, **request.path_params)))
+        return await workers.run(lambda: answered(operation, operation.act(service, *given, **request.path_params)))
 
     return route_to(operation, answer)
 
@@ -111,7 +108,7 @@ def wants_stream(request: Request) -> bool:
 
 
 async def asked_for(operation: Operation, request: Request) -> Any:
-    """What a request asks for; InvalidRequest or Stop if it is not what the operation takes."""
+    """What a request asks for; InvalidRequest or HttpRefusal if it is not what the operation takes."""
     if not operation.has_body:
         return read_query(request, operation.asks)
     read_query(request, None)
@@ -125,25 +122,25 @@ async def asked_for(operation: Operation, request: Request) -> Any:
 
 
 async def whole_body(request: Request, limit: int = MAX_BODY) -> bytes:
-    """The body; Stop when it is too large or does not come."""
+    """The body; HttpRefusal when it is too large or does not come."""
     try:
         async with asyncio.timeout(BODY_SECONDS):
             return await read_body(request.scope, request.receive, limit)
     except TooMuch:
-        raise Stop(413, "body_too_large", f"a body may have {limit} bytes") from None
+        raise HttpRefusal(413, "body_too_large", f"a body may have {limit} bytes") from None
     except TimeoutError:
-        raise Stop(408, "body_too_slow", f"a body is to be there within {BODY_SECONDS:.0f} s") from None
+        raise HttpRefusal(408, "body_too_slow", f"a body is to be there within {BODY_SECONDS:.0f} s") from None
     except Gone:
-        raise Stop(400, "client_gone", "the client left before its body was read") from None
+        raise HttpRefusal(400, "client_gone", "the client left before its body was read") from None
     except Unreadable as head:
         raise InvalidRequest(str(head)) from None
 
 
 def demand_json(request: Request) -> None:
-    """Raise Stop for a body that says that it is something else than JSON."""
+    """Raise HttpRefusal for a body that says that it is something else than JSON."""
     said = request.headers.get("content-type")
     if said is not None and said.partition(";")[0].strip().lower() != JSON_TYPE:
-        raise Stop(415, "unsupported_media_type", f"a body is {JSON_TYPE}, not {said!r:.60}")
+        raise HttpRefusal(415, "unsupported_media_type", f"a body is {JSON_TYPE}, not {said!r:.60}")
 
 
 def read_query(request: Request, kind: type[Struct] | None) -> Any:

@@ -6,18 +6,18 @@ Law: whoever reaches this face may do anything, so it stands on a socket that is
 from itertools import islice
 from typing import Final, TypeVar
 
+from capx import forms
 from capx.authority import OpenedTask
 from capx.ending import Ended
 from capx.errors import InvalidRequest
+from capx.forms import Events, Happened, Minted, Reached
 from capx.graph import Graph
 from capx.log import Event
+from capx.problems import NotThere
 from capx.query import Query
 from capx.revoking import Revoked
-from capx.serve import forms
-from capx.serve.desk import Desk
-from capx.serve.forms import Events, Happened, Minted, Reached
 from capx.serve.operation import Operation
-from capx.serve.problems import NotThere
+from capx.serve.service import Service
 from capx.serve.streams import follow_log
 from capx.store import Counter, Pruned, Sighting, TaskRecord
 
@@ -28,8 +28,8 @@ _LOOKED_AT: Final = 20_000
 """Events looked at for one answer."""
 
 
-def _open(desk: Desk, asked: forms.OpenTask) -> OpenedTask:
-    return desk.authority.open(
+def _open(service: Service, asked: forms.OpenTask) -> OpenedTask:
+    return service.authority.open(
         allow=forms.grants(asked.allow),
         tenant=asked.tenant,
         expires=asked.expires,
@@ -38,56 +38,56 @@ def _open(desk: Desk, asked: forms.OpenTask) -> OpenedTask:
     )
 
 
-def _mint(desk: Desk, asked: forms.MintMore, *, id: str) -> Minted:
+def _mint(service: Service, asked: forms.MintMore, *, id: str) -> Minted:
     caveats = forms.understood(asked.caveats)
-    return Minted(desk.authority.mint(id, allow=forms.grants(asked.allow), expires=asked.expires, caveats=caveats))
+    return Minted(service.authority.mint(id, allow=forms.grants(asked.allow), expires=asked.expires, caveats=caveats))
 
 
-def _complete(desk: Desk, asked: forms.EndTask, *, id: str) -> Ended:
-    return _hurried(desk, desk.authority.complete(id, dry_run=asked.dry_run))
+def _complete(service: Service, asked: forms.EndTask, *, id: str) -> Ended:
+    return _announced(service, service.authority.complete(id, dry_run=asked.dry_run))
 
 
-def _withdraw(desk: Desk, asked: forms.EndTask, *, id: str) -> Ended:
-    return _hurried(desk, desk.authority.withdraw(id, dry_run=asked.dry_run))
+def _withdraw(service: Service, asked: forms.EndTask, *, id: str) -> Ended:
+    return _announced(service, service.authority.withdraw(id, dry_run=asked.dry_run))
 
 
-def _revoke(desk: Desk, asked: forms.Revoke) -> Revoked:
-    return _hurried(
-        desk,
-        desk.authority.revoke(
+def _revoke(service: Service, asked: forms.Revoke) -> Revoked:
+    return _announced(
+        service,
+        service.authority.revoke(
             asked.target, kid=asked.kid, issued=asked.issued, where=asked.where, dry_run=asked.dry_run
         ),
     )
 
 
-def _tasks(desk: Desk) -> list[TaskRecord]:
-    return desk.authority.tasks()
+def _tasks(service: Service) -> list[TaskRecord]:
+    return service.authority.tasks()
 
 
-def _task(desk: Desk, *, id: str) -> TaskRecord:
-    return desk.authority.task(id)
+def _task(service: Service, *, id: str) -> TaskRecord:
+    return service.authority.task(id)
 
 
-def _graph(desk: Desk, asked: forms.GraphQuery) -> Graph:
-    return desk.authority.graph(asked.task)
+def _graph(service: Service, asked: forms.GraphQuery) -> Graph:
+    return service.authority.graph(asked.task)
 
 
-def _log(desk: Desk, asked: forms.LogQuery) -> Events:
-    end = _end(desk)
+def _log(service: Service, asked: forms.LogQuery) -> Events:
+    end = _end(service)
     if not asked.newest:
         if asked.before is not None:
             raise InvalidRequest("`before` is for newest=true: without it, events come after `since`")
-        found = _piece(desk, asked.since, asked.limit)
+        found = _piece(service, asked.since, asked.limit)
         return _events(found, found[-1].position if found else asked.since, end)
     if asked.since:
         raise InvalidRequest("newest=true goes back from `before`, or from the end: it takes no `since`")
     last = end if asked.before is None else min(end, asked.before - 1)
     after = max(0, last - asked.limit)
-    found = _piece(desk, after, last - after)
+    found = _piece(service, after, last - after)
     return _events(found[::-1], after, end)
 
 
-def _find(desk: Desk, asked: forms.FindQuery) -> Events:
+def _find(service: Service, asked: forms.FindQuery) -> Events:
     query = Query(
         agent=asked.agent,
         tenant=asked.tenant,
@@ -97,14 +97,14 @@ def _find(desk: Desk, asked: forms.FindQuery) -> Events:
         since=asked.since,
     )
     if asked.task is not None:
-        desk.authority.task(asked.task)
-    end = _end(desk)
+        service.authority.task(asked.task)
+    end = _end(service)
     if asked.after is None:
-        newest = list(islice(filter(query.matches, desk.authority.newest_first()), asked.limit))
+        newest = list(islice(filter(query.matches, service.authority.newest_first()), asked.limit))
         return _events(newest[::-1], end, end)
     reached = min(end, asked.after + _LOOKED_AT)
     found: list[Event] = []
-    for event in desk.authority.log(asked.after, max(0, reached - asked.after)):
+    for event in service.authority.log(asked.after, max(0, reached - asked.after)):
         if query.matches(event):
             found.append(event)
         if len(found) == asked.limit:
@@ -113,49 +113,49 @@ def _find(desk: Desk, asked: forms.FindQuery) -> Events:
     return _events(found, max(reached, asked.after), end)
 
 
-def _decision(desk: Desk, *, id: str) -> Happened:
-    found = desk.authority.decision(id)
+def _decision(service: Service, *, id: str) -> Happened:
+    found = service.authority.decision(id)
     if found is None:
         raise NotThere(f"no decision {id!r:.80} is recorded: capx find shows those that are", "unknown_decision")
     return Happened.of(found)
 
 
-def _keys(desk: Desk) -> dict[str, int]:
-    return desk.authority.kids()
+def _keys(service: Service) -> dict[str, int]:
+    return service.authority.kids()
 
 
-def _counters(desk: Desk, asked: forms.CountersQuery) -> list[Counter]:
-    return desk.authority.counters(asked.id or None)
+def _counters(service: Service, asked: forms.CountersQuery) -> list[Counter]:
+    return service.authority.counters(asked.id or None)
 
 
-def _unaware(desk: Desk, asked: forms.UnawareQuery) -> list[Sighting]:
-    return desk.authority.unaware(within=asked.within)
+def _unaware(service: Service, asked: forms.UnawareQuery) -> list[Sighting]:
+    return service.authority.unaware(within=asked.within)
 
 
-def _prune(desk: Desk) -> Pruned:
-    return desk.authority.prune()
+def _prune(service: Service) -> Pruned:
+    return service.authority.prune()
 
 
-def _check(desk: Desk) -> Reached:
-    return Reached.of(desk.authority.check())
+def _check(service: Service) -> Reached:
+    return Reached.of(service.authority.check())
 
 
-def _hurried(desk: Desk, done: T) -> T:
+def _announced(service: Service, done: T) -> T:
     """What was done, and whoever follows hears of it now."""
-    desk.hurry()
+    service.wake()
     return done
 
 
-def _end(desk: Desk) -> int:
-    desk.authority.flush(_PATIENCE)
-    with desk.authority.store.read() as reading:
+def _end(service: Service) -> int:
+    service.authority.flush(_PATIENCE)
+    with service.authority.store.read() as reading:
         return reading.head().position
 
 
-def _piece(desk: Desk, after: int, count: int) -> list[Event]:
+def _piece(service: Service, after: int, count: int) -> list[Event]:
     if count <= 0:
         return []
-    with desk.authority.store.read() as reading:
+    with service.authority.store.read() as reading:
         return list(reading.events(after=after, limit=count))
 
 

@@ -5,7 +5,6 @@ speaks for that audience alone. To report twice is to have reported once. What w
 refused, so that no resource can spoil the log for others.
 """
 
-import re
 import time
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Final, Literal
@@ -16,15 +15,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from capx import report
+from capx import resource_mac
 from capx.death import of_kid
 from capx.errors import InvalidRequest
 from capx.feed import Asked
+from capx.forms import Count, Id, decode
 from capx.guard.exchange import http_request
-from capx.serve.desk import Desk
-from capx.serve.forms import Count, Id, decode
+from capx.problems import HttpRefusal
+from capx.resource_mac import Proven, UnprovenReport
 from capx.serve.operation import NO_STORE, ROUTE, Operation, answered, demand_json, route_to, wants_stream, whole_body
-from capx.serve.problems import Stop
+from capx.serve.service import Service
 from capx.serve.streams import Feed
 from capx.spending import Spent
 from capx.store import Record
@@ -32,7 +32,6 @@ from capx_caveats import is_action, is_label
 
 MOST: Final = 1_000
 """Decisions in one report."""
-_KID = re.compile(r"kid=([\w-]+),")
 _Label = Annotated[str, Meta(min_length=1, max_length=128)]
 _Text = Annotated[str, Meta(max_length=128)]
 
@@ -115,20 +114,22 @@ def _is_reason(reason: dict[str, Any]) -> bool:
     return isinstance(reason.get("code"), str) and isinstance(reason.get("sentence"), str)
 
 
-def _record(desk: Desk, audience: str, asked: Reports) -> Recorded:
+def _record(service: Service, audience: str, asked: Reports) -> Recorded:
     for one in asked.decisions:
         if one.audience != audience:
-            raise Stop(403, "foreign_audience", f"{audience} reports a decision of {one.audience:.80}: only its own")
-    desk.authority.store.record([Record(one.id, one.at, msgspec.json.encode(one)) for one in asked.decisions])
+            raise HttpRefusal(
+                403, "foreign_audience", f"{audience} reports a decision of {one.audience:.80}: only its own"
+            )
+    service.authority.store.record([Record(one.id, one.at, msgspec.json.encode(one)) for one in asked.decisions])
     return Recorded(len(asked.decisions))
 
 
-def _sighted(desk: Desk, audience: str, asked: Sighted) -> Noted:
+def _sighted(service: Service, audience: str, asked: Sighted) -> Noted:
     if asked.follower != audience and not asked.follower.startswith(f"{audience}/"):
-        raise Stop(403, "foreign_audience", f"{audience} speaks for a follower that is not its own")
+        raise HttpRefusal(403, "foreign_audience", f"{audience} speaks for a follower that is not its own")
     if not is_label(asked.follower):
         raise InvalidRequest("a follower's name holds no hidden or control characters")
-    desk.authority.store.sighted(asked.follower, asked.deaths, now=int(time.time()))
+    service.authority.store.sighted(asked.follower, asked.deaths, now=int(time.time()))
     return Noted(asked.follower)
 
 
@@ -170,13 +171,13 @@ OPERATIONS: Final = (FEED, *REPORTS)
 """All that resources can ask for."""
 
 
-def routes(desk: Desk) -> list[Route]:
+def routes(service: Service) -> list[Route]:
     """The routes of all that resources can ask for."""
-    return [_feed_route(desk), *[_report_route(operation, desk) for operation in REPORTS]]
+    return [_feed_route(service), *[_report_route(operation, service) for operation in REPORTS]]
 
 
-def _feed_route(desk: Desk) -> Route:
-    feed = Feed(desk)
+def _feed_route(service: Service) -> Route:
+    feed = Feed(service)
 
     async def answer(request: Request) -> Response:
         request.scope[ROUTE] = FEED.path
@@ -192,24 +193,23 @@ def _feed_route(desk: Desk) -> Route:
     return route_to(FEED, answer)
 
 
-def _report_route(operation: Operation, desk: Desk) -> Route:
-    def done(audience: str, kid: str, asked: Any) -> Response:
-        with desk.authority.store.read() as reading:
-            if reading.death(of_kid(kid)):
-                raise report.UnprovenReport(f"the key {kid} was revoked: capx keys export gives those that are live")
-        return answered(operation, operation.act(desk, audience, asked))
+def _report_route(operation: Operation, service: Service) -> Route:
+    def done(proven: Proven, asked: Any) -> Response:
+        with service.authority.store.read() as reading:
+            if reading.death(of_kid(proven.kid)):
+                raise UnprovenReport(f"the key {proven.kid} was revoked: capx keys export gives those that are live")
+        return answered(operation, operation.act(service, proven.audience, asked))
 
     async def answer(request: Request) -> Response:
         request.scope[ROUTE] = operation.path
         header = request.headers.get("authorization", "")
         body = await whole_body(request)
         target = http_request(request.scope, body, "").target
-        audience = report.verify(
-            header, desk.ring, method=operation.method, target=target, body=body, now=int(time.time())
+        proven = resource_mac.verify(
+            header, service.ring, method=operation.method, target=target, body=body, now=int(time.time())
         )
         demand_json(request)
         asked = decode(body, operation.asks or Reports)
-        (kid,) = _KID.findall(header)
-        return await desk.resources.run(done, audience, kid, asked)
+        return await service.resources.run(done, proven, asked)
 
     return route_to(operation, answer)

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from capx.authority import Authority
 from capx.serve import app
-from capx.serve.desk import Desk
+from capx.serve.service import Service
 from capx.serve.sockets import Address, OwnSocket, listen
 
 GRACE: Final = 10
@@ -59,16 +59,16 @@ def serve(authority: Authority, plan: Plan, *, started: Callable[[Address], None
 
 
 async def _serve(authority: Authority, plan: Plan, network: Any, started: Callable[[Address], None]) -> int:
-    desk = Desk(authority, plan.keys)
+    service = Service(authority, plan.keys)
     servers = (
-        _Server(_config(app.operators(desk))),
-        _Server(_config(app.everybody(desk), **plan.settings)),
+        _Server(_config(app.operators(service))),
+        _Server(_config(app.everybody(service), **plan.settings)),
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop, number, plan.socket, desk, servers)
+        loop.add_signal_handler(number, _stop, number, plan.socket, service, servers)
     at = Address(plan.listen.host, network.getsockname()[1])
-    async with desk.open():
+    async with service.open():
         serving = [
             asyncio.create_task(server.serve(sockets=[listening]))
             for server, listening in zip(servers, (plan.socket.listening, network), strict=True)
@@ -106,13 +106,13 @@ def _config(face: Any, **settings: Any) -> uvicorn.Config:
     )
 
 
-def _stop(number: int, socket: OwnSocket, desk: Desk, servers: tuple[_Server, ...]) -> None:
-    if desk.stopping:
+def _stop(number: int, socket: OwnSocket, service: Service, servers: tuple[_Server, ...]) -> None:
+    if service.stopping:
         # Whatever a thread waits for: what is not durable was not answered.
         socket.remove()
         os._exit(128 + number)
     # Who comes from here on is told that nobody serves, and another process may begin to.
     socket.remove()
-    desk.stop()
+    service.stop()
     for server in servers:
         server.should_exit = True

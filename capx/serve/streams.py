@@ -13,11 +13,11 @@ from starlette.responses import Response, StreamingResponse
 
 from capx.errors import StoreProblem
 from capx.feed import Asked, SignedPage, sign_page
+from capx.forms import Happened, LogQuery, encode
 from capx.log import Event
-from capx.serve.desk import Desk
-from capx.serve.forms import Happened, LogQuery, encode
-from capx.serve.problems import Stop
-from capx.serve.pulse import HEARTBEAT
+from capx.problems import HttpRefusal
+from capx.serve.head_watch import HEARTBEAT
+from capx.serve.service import Service
 from capx.serve.workers import Workers
 
 EVENT_STREAM = "text/event-stream"
@@ -38,74 +38,76 @@ def event(data: bytes, **fields: object) -> bytes:
     return b"%b%b\n" % (head, lines)
 
 
-async def follow_log(desk: Desk, asked: LogQuery) -> Response:
+async def follow_log(service: Service, asked: LogQuery) -> Response:
     """The events after `since`, and those that happen from now on; `id` is the position of each."""
     if asked.newest or asked.before is not None:
-        raise Stop(400, "invalid_request", "a log that is followed is told in order: leave out newest and before")
-    first = await desk.operators.run(_events, desk, asked.since)
-    return _streamed(desk, "log", _log(desk, asked.since, first))
+        raise HttpRefusal(
+            400, "invalid_request", "a log that is followed is told in order: take newest and before away"
+        )
+    first = await service.operators.run(_events, service, asked.since)
+    return _streamed(service, "log", _log(service, asked.since, first))
 
 
-async def _log(desk: Desk, since: int, found: list[Event]) -> AsyncGenerator[bytes]:
+async def _log(service: Service, since: int, found: list[Event]) -> AsyncGenerator[bytes]:
     yield b": the log\n\n"
-    with desk.pulse.followed():
-        while not desk.stopping:
+    with service.watch.followed():
+        while not service.stopping:
             if found:
                 since = found[-1].position
                 yield b"".join([event(encode(Happened.of(one)), id=one.position, event="event") for one in found])
-            elif not await desk.pulse.moved.wait(_STILL_HERE):
+            elif not await service.watch.moved.wait(_STILL_HERE):
                 yield b": still here\n\n"
             try:
-                found = await desk.operators.run(_events, desk, since)
+                found = await service.operators.run(_events, service, since)
             except StoreProblem:
                 found = []
-                await desk.pulse.beat.wait(_AFTER_TROUBLE)
+                await service.watch.due.wait(_AFTER_TROUBLE)
 
 
-def _events(desk: Desk, since: int) -> list[Event]:
-    with desk.authority.store.read() as reading:
+def _events(service: Service, since: int) -> list[Event]:
+    with service.authority.store.read() as reading:
         return list(reading.events(after=since, limit=_PIECE))
 
 
 class Feed:
-    """The pages of the feed, each made once for all who stand at the same place between two beats of the pulse."""
+    """The pages of the feed, each made once for all who stand at the same place between two rounds of the watch."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
-        self._beat = -1
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._rounds = -1
         self._fresh_until = 0.0
         self._pages: dict[Asked, asyncio.Task[SignedPage]] = {}
 
     async def follow(self, asked: Asked) -> Response:
         """Pages as events: those that are missing first, one as soon as somebody died, and one every second."""
-        beat = self._desk.pulse.count
-        return _streamed(self._desk, "feed", self._follow(await self._page(asked, self._desk.followers), beat))
+        rounds = self._service.watch.rounds
+        return _streamed(self._service, "feed", self._follow(await self._page(asked, self._service.followers), rounds))
 
     async def page(self, asked: Asked) -> SignedPage:
         """One page, for whoever asks once; made where it holds up no follower."""
-        return await self._page(asked, self._desk.readers)
+        return await self._page(asked, self._service.readers)
 
-    async def _follow(self, page: SignedPage, beat: int) -> AsyncGenerator[bytes]:
-        desk, pulse = self._desk, self._desk.pulse
-        with pulse.followed():
+    async def _follow(self, page: SignedPage, rounds: int) -> AsyncGenerator[bytes]:
+        service, watch = self._service, self._service.watch
+        with watch.followed():
             yield event(page.text.encode())
-            while not desk.stopping:
-                if not page.has_more and pulse.count == beat:
-                    await pulse.beat.wait(2 * HEARTBEAT)
+            while not service.stopping:
+                if not page.has_more and watch.rounds == rounds:
+                    await watch.due.wait(2 * HEARTBEAT)
                     continue
-                beat = pulse.count
+                rounds = watch.rounds
                 try:
-                    page = await self._page(page.then, desk.followers)
+                    page = await self._page(page.then, service.followers)
                 except StoreProblem:
                     # Whoever hears nothing grows stale, and knows it.
-                    await pulse.beat.wait(_AFTER_TROUBLE)
+                    await watch.due.wait(_AFTER_TROUBLE)
                 else:
                     yield event(page.text.encode())
 
     async def _page(self, asked: Asked, workers: Workers) -> SignedPage:
-        beat, now = self._desk.pulse.count, time.monotonic()
-        if beat != self._beat or now > self._fresh_until:
-            self._beat, self._fresh_until = beat, now + HEARTBEAT / 2
+        rounds, now = self._service.watch.rounds, time.monotonic()
+        if rounds != self._rounds or now > self._fresh_until:
+            self._rounds, self._fresh_until = rounds, now + HEARTBEAT / 2
             self._pages.clear()
         making = self._pages.get(asked)
         if making is None:
@@ -120,17 +122,17 @@ class Feed:
 
     def _sign(self, asked: Asked) -> SignedPage:
         now = time.time()
-        with self._desk.authority.store.read() as reading:
-            page = sign_page(reading, self._desk.signer(), asked, now=now)
-        self._desk.metrics.pages.inc()
+        with self._service.authority.store.read() as reading:
+            page = sign_page(reading, self._service.signer(), asked, now=now)
+        self._service.metrics.pages.inc()
         return page
 
 
-def _streamed(desk: Desk, of: str, pieces: AsyncGenerator[bytes]) -> Response:
-    counted = desk.metrics.followers.labels(of)
-    open_now: dict[str, int] = desk.streams
+def _streamed(service: Service, of: str, pieces: AsyncGenerator[bytes]) -> Response:
+    counted = service.metrics.followers.labels(of)
+    open_now: dict[str, int] = service.streams
     if open_now.get(of, 0) >= MAX_STREAMS:
-        raise Stop(503, "unavailable", f"{MAX_STREAMS} streams are open already: try again later")
+        raise HttpRefusal(503, "unavailable", f"{MAX_STREAMS} streams are open already: try again later")
 
     async def told() -> AsyncIterator[bytes]:
         open_now[of] = open_now.get(of, 0) + 1

@@ -57,7 +57,7 @@ def authority() -> "Operations":
         return Authority.open_home()
     if find_spec("httpx") is None:
         raise Unusable("to reach an authority elsewhere needs httpx: pip install 'capx-auth[httpx]'")
-    from capx.remote import RemoteAuthority
+    from capx.operator_client import RemoteAuthority
 
     return RemoteAuthority(place)
 

@@ -16,9 +16,9 @@ from schemathesis import GenerationMode
 from schemathesis import checks as general
 from schemathesis.specs.openapi import checks as of_openapi
 
-from capx import report
+from capx import resource_mac
+from capx.operator_client import RemoteAuthority
 from capx.present import HttpRequest
-from capx.remote import RemoteAuthority
 from capx.serve import agents, health, openapi, operators, resources
 from tests.serve.conftest import Served
 
@@ -92,8 +92,8 @@ class Asker:
             bundle = self._remote.open(allow=["crm.read"]).bundle
             return {"authorization": bundle.present("authority", received).authorization}
         if self._key is not None and path in {"/decisions", "/sighted"} and case.method == "POST":
-            signed = report.sign(self._key, method="POST", target=target, body=body, at=int(time.time()))
-            return {"authorization": signed}
+            proof = resource_mac.prove(self._key, method="POST", target=target, body=body, at=int(time.time()))
+            return {"authorization": proof}
         return {}
 
 

@@ -15,8 +15,8 @@ from capx.chain import b64u
 from capx.errors import InvalidCaveat, InvalidRequest, UnknownTask
 from capx.log import check
 from capx.operations import Operations
+from capx.operator_client import RemoteAuthority
 from capx.present import ToolCall
-from capx.remote import RemoteAuthority
 from capx_caveats import (
     Call,
     Expires,

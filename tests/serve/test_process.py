@@ -19,13 +19,13 @@ import httpx
 import pytest
 import trustme
 
-from capx.asking import AuthorityClient
+from capx.agent_client import AuthorityClient
 from capx.authority import Authority
 from capx.errors import ConfigurationProblem, StoreProblem, Unavailable
 from capx.feed_client import FeedSource
 from capx.follower import Follower
 from capx.log import check
-from capx.remote import RemoteAuthority
+from capx.operator_client import RemoteAuthority
 from capx.serve.sockets import Address, OwnSocket
 from tests.serve.conftest import COMMAND, Served, new_home, serving
 

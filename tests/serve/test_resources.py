@@ -10,7 +10,7 @@ import httpx
 import msgspec
 import pytest
 
-from capx import report
+from capx import resource_mac
 from capx.authority import Authority, OpenedTask
 from capx.capability import Capability
 from capx.chain import b64u
@@ -21,11 +21,11 @@ from capx.feed_client import FeedSource
 from capx.feed_reader import PageReader
 from capx.follower import Follower
 from capx.keys import AudienceKeys
+from capx.operator_client import RemoteAuthority
 from capx.present import ToolCall
 from capx.recorder import StoreRecorder
-from capx.remote import RemoteAuthority
 from capx.replay import Replay
-from capx.reporting import ReportedDecisions
+from capx.resource_client import ResourceClient
 from capx.store import News, Record, Unwritable
 from capx.verifier import Verifier
 from capx_caveats import Call
@@ -41,7 +41,7 @@ class Resource:
         key = self.keys.get(kid)
         assert key is not None
         self.key = key
-        self.reports = ReportedDecisions(served.url, self.keys)
+        self.reports = ResourceClient(served.url, self.keys)
         self.recorder = StoreRecorder(self.reports)
         self.follower = Follower(FeedSource(served.url, self.keys.feed), sighted=self._sighted)
         self.verifier = Verifier(
@@ -302,28 +302,28 @@ def test_a_report_needs_a_proof_of_this_very_request(
     content = msgspec.json.encode({"decisions": [body()]})
     now = int(time.time())
 
-    def sign(target: str = "/decisions", body: bytes = content, at: int = now, method: str = "POST") -> str:
-        return report.sign(resource.key, method=method, target=target, body=body, at=at)
+    def proof(target: str = "/decisions", body: bytes = content, at: int = now, method: str = "POST") -> str:
+        return resource_mac.prove(resource.key, method=method, target=target, body=body, at=at)
 
     proofs = (
         None,
         "",
         "Capx x",
-        sign(body=b"{}"),
-        sign("/sighted"),
-        sign("/decisions?x"),
-        sign(at=now - 100),
-        sign(at=now + 100),
-        sign(method="PUT"),
-        sign().replace("audience=crm", "audience=billing"),
-        sign()[:-1],
+        proof(body=b"{}"),
+        proof("/sighted"),
+        proof("/decisions?x"),
+        proof(at=now - 100),
+        proof(at=now + 100),
+        proof(method="PUT"),
+        proof().replace("audience=crm", "audience=billing"),
+        proof()[:-1],
     )
-    for proof in proofs:
-        response = posted(served, "/decisions", content, proof)
-        assert (response.status_code, response.json()["code"]) == (401, "unproven_report"), proof
-        assert response.headers["www-authenticate"] == report.SCHEME
+    for each in proofs:
+        response = posted(served, "/decisions", content, each)
+        assert (response.status_code, response.json()["code"]) == (401, "unproven_report"), each
+        assert response.headers["www-authenticate"] == resource_mac.SCHEME
     assert list(remote.log()) == []
-    assert posted(served, "/decisions", content, sign()).status_code == 200
+    assert posted(served, "/decisions", content, proof()).status_code == 200
 
 
 def test_reports_under_a_key_that_was_revoked_are_refused(resource: Resource, remote: RemoteAuthority) -> None:

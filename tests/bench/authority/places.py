@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from capx import Authority, KeyRing, RootKey
-from capx.remote import RemoteAuthority
+from capx.operator_client import RemoteAuthority
 from capx.store.opening import create_store, open_store
 from capx.store.sqlite import SQLiteStore
 from tests.bench.authority.bare import make_bare

@@ -13,8 +13,8 @@ from typing import Final
 import httpx
 from msgspec import Struct
 
+from capx.operator_client import RemoteAuthority
 from capx.present import HttpRequest
-from capx.remote import RemoteAuthority
 from tests.bench.authority.child import Child
 from tests.bench.authority.figures import (
     GENERATOR,

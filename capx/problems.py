@@ -19,8 +19,8 @@ from capx.errors import (
     Unavailable,
     UnknownTask,
 )
+from capx.forms import Problem
 from capx.log import BrokenLog
-from capx.serve.forms import Problem
 
 RETRY_AFTER = 1
 """Seconds after which a client may try again."""
@@ -34,7 +34,7 @@ class NotThere(InvalidRequest):
         self.code = code
 
 
-class Stop(CapxError):
+class HttpRefusal(CapxError):
     """A request that is refused for what it is: its status, code and sentence."""
 
     def __init__(self, status: int, code: str, detail: str) -> None:
@@ -68,7 +68,7 @@ STATUSES = {status: HTTPStatus(status).phrase.lower() for status in (400, 401, 4
 
 def told(error: Exception) -> Told:
     """What a client is told of an error."""
-    if isinstance(error, Stop):
+    if isinstance(error, HttpRefusal):
         return _told(error.status, error.code, str(error))
     if isinstance(error, NotThere):
         return _told(404, error.code, str(error))

@@ -12,7 +12,7 @@ import httpx
 import msgspec
 from msgspec import Struct
 
-from capx import report
+from capx import resource_mac
 from capx.answers import detail, read_answer, unreachable
 from capx.errors import StoreProblem
 from capx.guard.exchange import MAX_BODY
@@ -30,7 +30,7 @@ class _Decisions(Struct, frozen=True):
     decisions: int
 
 
-class ReportedDecisions:
+class ResourceClient:
     """Where the decisions of a resource go that has no store of its own; safe with several threads.
 
     `url` is the origin of the authority, `keys` those of the resource's audience: the next one proves a report when the
@@ -46,7 +46,7 @@ class ReportedDecisions:
         self._client = httpx.Client(base_url=self.url, **client)
 
     def __repr__(self) -> str:
-        return f"ReportedDecisions({self.url!r}, {self._keys!r})"
+        return f"ResourceClient({self.url!r}, {self._keys!r})"
 
     def close(self) -> None:
         """Let go of connections."""
@@ -76,7 +76,7 @@ class ReportedDecisions:
         raise refused or StoreProblem(f"there is no key of {self._keys.audience} to prove a report with")
 
     def _posted(self, path: str, body: bytes, key: AudienceKey) -> httpx.Response:
-        proof = report.sign(key, method="POST", target=path, body=body, at=int(time.time()))
+        proof = resource_mac.prove(key, method="POST", target=path, body=body, at=int(time.time()))
         headers = {"authorization": proof, "content-type": "application/json"}
         try:
             return self._client.post(path, content=body, headers=headers)

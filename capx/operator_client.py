@@ -16,19 +16,19 @@ import httpx
 import msgspec
 from msgspec import Struct
 
+from capx import forms
 from capx.authority import OpenedTask
 from capx.bundle import Bundle
 from capx.chain import b64u
 from capx.ending import Ended
 from capx.errors import ConfigurationProblem, InvalidRequest, StoreProblem, Unavailable, UnknownTask
+from capx.forms import PAGE, Events, Happened, Minted, Problem, Reached
 from capx.grant import Grant
 from capx.graph import Graph
 from capx.log import Event, Place
+from capx.problems import raised
 from capx.query import Query
 from capx.revoking import Revoked
-from capx.serve import forms
-from capx.serve.forms import PAGE, Events, Happened, Minted, Problem, Reached
-from capx.serve.problems import raised
 from capx.store import Counter, Pruned, Sighting, TaskRecord
 from capx.verifier import MAX_STALENESS
 from capx_caveats import Appendable, When, is_id

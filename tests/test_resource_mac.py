@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capx import report
+from capx import resource_mac
 from capx.capability import mint
 from capx.chain import b64u, digest, mac
 from capx.errors import InvalidRequest
 from capx.keys import AudienceKey, KeyRing, RootKey
-from capx.report import UnprovenReport
+from capx.resource_mac import Proven, UnprovenReport
 from capx.wire import Identifier, decode
 from tests.lab import grant
 
@@ -22,8 +22,8 @@ RING = KeyRing(ROOT)
 KEY = ROOT.audience_key("crm")
 
 
-def signed(key: AudienceKey = KEY, at: int = NOW) -> str:
-    return report.sign(key, method="POST", target="/decisions?wait=1", body=b'{"a":1}', at=at)
+def proof(key: AudienceKey = KEY, at: int = NOW) -> str:
+    return resource_mac.prove(key, method="POST", target="/decisions?wait=1", body=b'{"a":1}', at=at)
 
 
 def verified(
@@ -34,8 +34,8 @@ def verified(
     target: str = "/decisions?wait=1",
     body: bytes = b'{"a":1}',
     now: int = NOW,
-) -> str:
-    return report.verify(header, ring, method=method, target=target, body=body, now=now)
+) -> Proven:
+    return resource_mac.verify(header, ring, method=method, target=target, body=body, now=now)
 
 
 def refused(header: str, ring: KeyRing = RING, **changes: Any) -> str:
@@ -45,17 +45,17 @@ def refused(header: str, ring: KeyRing = RING, **changes: Any) -> str:
 
 
 def test_a_report_names_the_audience_whose_key_made_it() -> None:
-    header = signed()
+    header = proof()
     assert header.startswith(f"Capx-Resource audience=crm, kid={ROOT.kid}, at={NOW}, mac=")
-    assert verified(header) == "crm"
-    assert verified(signed(ROOT.audience_key("slides"))) == "slides"
+    assert verified(header) == Proven("crm", ROOT.kid)
+    assert verified(proof(ROOT.audience_key("slides"))) == Proven("slides", ROOT.kid)
 
 
 def test_any_live_key_proves_a_report_and_a_retired_one_does_not() -> None:
     other = RootKey(bytes(range(1, 33)))
-    header = signed(other.audience_key("crm"))
+    header = proof(other.audience_key("crm"))
     assert "live key" in refused(header)
-    assert verified(header, KeyRing(ROOT, [other])) == "crm"
+    assert verified(header, KeyRing(ROOT, [other])) == Proven("crm", other.kid)
 
 
 @pytest.mark.parametrize(
@@ -75,32 +75,32 @@ def test_any_live_key_proves_a_report_and_a_retired_one_does_not() -> None:
     ids=str,
 )
 def test_a_report_is_good_for_what_it_was_made_for_alone(changes: dict[str, Any]) -> None:
-    assert refused(signed(), **changes)
+    assert refused(proof(), **changes)
 
 
 def test_a_report_of_one_audience_is_none_of_another() -> None:
-    assert "live key" in refused(signed().replace("audience=crm", "audience=slides"))
-    forged = signed(AudienceKey(ROOT.kid, "slides", bytes(range(3, 35))))
+    assert "live key" in refused(proof().replace("audience=crm", "audience=slides"))
+    forged = proof(AudienceKey(ROOT.kid, "slides", bytes(range(3, 35))))
     assert "live key" in refused(forged)
 
 
-def test_the_time_of_a_report_is_of_what_is_signed() -> None:
-    assert "live key" in refused(signed().replace(f"at={NOW}", f"at={NOW + 1}"), now=NOW + 1)
+def test_the_time_of_a_report_is_of_what_is_proven() -> None:
+    assert "live key" in refused(proof().replace(f"at={NOW}", f"at={NOW + 1}"), now=NOW + 1)
 
 
 def test_a_report_is_good_for_a_minute_to_either_side_at_its_exact_ends() -> None:
     for apart in (-60, 60):
-        assert verified(signed(), now=NOW + apart) == "crm"
+        assert verified(proof(), now=NOW + apart) == Proven("crm", ROOT.kid)
     for apart in (-61, 61):
-        assert "set the clock" in refused(signed(), now=NOW + apart)
+        assert "set the clock" in refused(proof(), now=NOW + apart)
 
 
-def test_a_report_that_nobody_signed_says_nothing_of_clocks() -> None:
-    assert "clock" not in refused(signed(RootKey(bytes(range(5, 37))).audience_key("crm")), now=NOW + 10_000)
+def test_a_report_that_nobody_made_says_nothing_of_clocks() -> None:
+    assert "clock" not in refused(proof(RootKey(bytes(range(5, 37))).audience_key("crm")), now=NOW + 10_000)
 
 
 def test_any_character_changed_is_refused() -> None:
-    header = signed()
+    header = proof()
     for at, character in enumerate(header):
         for other in ("A", "0", "z", "_", " ", "=", "\n", "ü"):
             if other != character:
@@ -111,7 +111,7 @@ def test_any_character_changed_is_refused() -> None:
 
 
 def test_a_report_has_one_spelling() -> None:
-    header = signed()
+    header = proof()
     scheme, *parts = header.split(", ")
     for other in (
         "",
@@ -150,7 +150,7 @@ def test_no_report_makes_a_token_and_no_token_a_report() -> None:
     assert identifier.startswith(b"[")
     parts = b"crm", b"POST", b"/decisions?wait=1", NOW.to_bytes(8), sha256(b'{"a":1}').digest()
     over = b"capx/1/report" + digest(b"capx/1/report", *parts)
-    assert signed().endswith(f", mac={b64u(mac(KEY.mac_key, over))}")
+    assert proof().endswith(f", mac={b64u(mac(KEY.mac_key, over))}")
 
 
 @pytest.mark.parametrize(
@@ -169,6 +169,6 @@ def test_no_report_makes_a_token_and_no_token_a_report() -> None:
         ("POST", "/x", 1 << 53),
     ],
 )
-def test_what_cannot_be_sent_is_not_signed(method: str, target: str, at: int) -> None:
+def test_what_cannot_be_sent_is_not_proven(method: str, target: str, at: int) -> None:
     with pytest.raises(InvalidRequest):
-        report.sign(KEY, method=method, target=target, body=b"", at=at)
+        resource_mac.prove(KEY, method=method, target=target, body=b"", at=at)

@@ -21,29 +21,29 @@ HEARTBEAT = 1.0
 """Seconds after which followers hear that nothing died."""
 
 
-class Bell:
-    """Rings for all who wait."""
+class Broadcast:
+    """Wakes all who wait, whenever it is sent."""
 
     def __init__(self) -> None:
-        self._rung = asyncio.Event()
+        self._sent = asyncio.Event()
 
-    def ring(self) -> None:
+    def send(self) -> None:
         """Wake all who wait now."""
-        self._rung.set()
-        self._rung = asyncio.Event()
+        self._sent.set()
+        self._sent = asyncio.Event()
 
     async def wait(self, timeout: float) -> bool:
-        """Whether it rang before `timeout` seconds have passed."""
-        rung = self._rung
+        """Whether it was sent before `timeout` seconds have passed."""
+        sent = self._sent
         try:
             async with asyncio.timeout(timeout):
-                await rung.wait()
+                await sent.wait()
         except TimeoutError:
             return False
         return True
 
 
-class Pulse:
+class HeadWatch:
     """Looks at the head of a store while anybody follows it."""
 
     def __init__(self, store: Store) -> None:
@@ -52,25 +52,25 @@ class Pulse:
         self._followers = 0
         self._wanted = asyncio.Event()
         self._now = asyncio.Event()
-        self.moved = Bell()
+        self.moved = Broadcast()
         """The log went on."""
-        self.beat = Bell()
+        self.due = Broadcast()
         """Somebody died, an epoch began, or it is time for a heartbeat."""
-        self.count = 0
-        """How often `beat` rang."""
+        self.rounds = 0
+        """How often a page was due."""
         self.head: Head | None = None
         self.looked = -float("inf")
         """When the last look succeeded, by the monotonic clock."""
         self.readable = True
         """Whether the last look succeeded."""
 
-    def hurry(self) -> None:
+    def wake(self) -> None:
         """Look at once: something was done here."""
         self._now.set()
 
     @contextlib.contextmanager
     def followed(self) -> Generator[None]:
-        """A block in which somebody waits for the bells."""
+        """A block in which somebody waits for `moved` or `due`."""
         self._followers += 1
         self._wanted.set()
         try:
@@ -82,7 +82,7 @@ class Pulse:
 
     async def run(self) -> None:
         """Look, again and again, until it is cancelled."""
-        beaten = -float("inf")
+        said = -float("inf")
         while True:
             await self._wanted.wait()
             self._now.clear()
@@ -97,12 +97,12 @@ class Pulse:
                 continue
             self.head, self.looked, self.readable = head, time.monotonic(), True
             if before is None or head.position != before.position or head.epoch != before.epoch:
-                self.moved.ring()
+                self.moved.send()
             died = before is None or (head.epoch, head.deaths) != (before.epoch, before.deaths)
-            if died or self.looked - beaten >= HEARTBEAT:
-                beaten = self.looked
-                self.count += 1
-                self.beat.ring()
+            if died or self.looked - said >= HEARTBEAT:
+                said = self.looked
+                self.rounds += 1
+                self.due.send()
             await self._pause(LOOK_EVERY)
 
     def _look(self) -> Head:

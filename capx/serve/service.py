@@ -16,8 +16,8 @@ from capx.authority import Authority
 from capx.errors import CapxError, KeyProblem
 from capx.feed_key import FeedSigner
 from capx.keys import KeyRing
+from capx.serve.head_watch import HeadWatch
 from capx.serve.metrics import Metrics
-from capx.serve.pulse import Pulse
 from capx.serve.workers import Workers
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _AT_ONCE: Final = 200
 _THREADS, _WAITING = 4, 200
 
 
-class Desk:
+class Service:
     """One authority as it is served; belongs to one event loop. `keys` is the file of its root keys, if that is one."""
 
     def __init__(self, authority: Authority, keys: Path | None = None) -> None:
@@ -45,7 +45,7 @@ class Desk:
         self.followers = Workers(1, _WAITING)
         self.readers = Workers(1, _WAITING)
         self.watchers = Workers(1, 20)
-        self.pulse = Pulse(authority.store)
+        self.watch = HeadWatch(authority.store)
         self.metrics = Metrics(self)
         self.verifier = authority.own_verifier()
         self.ready: tuple[float, Ready] | None = None
@@ -55,10 +55,10 @@ class Desk:
         self._stopping = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def hurry(self) -> None:
+    def wake(self) -> None:
         """Let followers hear at once of what was done, in whatever thread."""
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self.pulse.hurry)
+            self._loop.call_soon_threadsafe(self.watch.wake)
 
     @property
     def stopping(self) -> bool:
@@ -68,8 +68,8 @@ class Desk:
     def stop(self) -> None:
         """End all streams."""
         self._stopping.set()
-        self.pulse.moved.ring()
-        self.pulse.beat.ring()
+        self.watch.moved.send()
+        self.watch.due.send()
 
     def signer(self) -> FeedSigner:
         """What signs the feed: a key of the root key that mints."""
@@ -84,7 +84,7 @@ class Desk:
     async def open(self) -> AsyncGenerator[None]:
         """A block in which tasks expire and followers hear of what happens."""
         self._loop = asyncio.get_running_loop()
-        duties = (self.pulse.run(), self._end_overdue(), self._follow_keys())
+        duties = (self.watch.run(), self._end_overdue(), self._follow_keys())
         running = [asyncio.create_task(duty) for duty in duties]
         try:
             yield
@@ -122,7 +122,7 @@ class Desk:
         while True:
             try:
                 while ended := await workers.run(self.authority.end_overdue, _AT_ONCE):
-                    self.pulse.hurry()
+                    self.watch.wake()
                     if len(ended) < _AT_ONCE:
                         break
             except CapxError as problem:

@@ -11,6 +11,8 @@ import re
 from hashlib import sha256
 from typing import Final
 
+from msgspec import Struct
+
 from capx.chain import b64u, digest, equal, mac
 from capx.errors import InvalidRequest
 from capx.keys import AudienceKey, KeyRing
@@ -34,7 +36,14 @@ class UnprovenReport(InvalidRequest):
     """A request that no resource is known to have made; says why, and nothing of what would have been right."""
 
 
-def sign(key: AudienceKey, *, method: str, target: str, body: bytes, at: int) -> str:
+class Proven(Struct, frozen=True):
+    """Whose resource made a request, and under which root key that of its audience is."""
+
+    audience: str
+    kid: str
+
+
+def prove(key: AudienceKey, *, method: str, target: str, body: bytes, at: int) -> str:
     """The header that proves a request; `target` is path and query as sent, `at` in Unix seconds."""
     if not _METHOD.fullmatch(method) or not _TARGET.fullmatch(target):
         raise InvalidRequest(_UNSENT)
@@ -43,22 +52,22 @@ def sign(key: AudienceKey, *, method: str, target: str, body: bytes, at: int) ->
     return f"{SCHEME} audience={key.audience}, kid={key.kid}, at={at}, mac={b64u(_mac(key, method, target, body, at))}"
 
 
-def verify(header: str, ring: KeyRing, *, method: str, target: str, body: bytes, now: int) -> str:
-    """The audience whose resource made this request; UnprovenReport if none is known to. `now` is in Unix seconds."""
+def verify(header: str, ring: KeyRing, *, method: str, target: str, body: bytes, now: int) -> Proven:
+    """Whose resource made this request; UnprovenReport if none is known to have. `now` is in Unix seconds."""
     parts = _HEADER.fullmatch(header)
     if parts is None:
         raise UnprovenReport(f"a report is proven by: {SCHEME} audience=…, kid=…, at=…, mac=…")
     if not _METHOD.fullmatch(method) or not _TARGET.fullmatch(target):
-        raise UnprovenReport(f"nobody could have signed this request: {_UNSENT}")
+        raise UnprovenReport(f"nobody could have proven this request: {_UNSENT}")
     audience, kid, seconds, given = parts.groups()
     root = ring.get(kid)
     if root is None or not equal(b64u(_mac(root.audience_key(audience), method, target, body, int(seconds))), given):
-        raise UnprovenReport(f"this is not signed with a live key of the audience {audience}")
+        raise UnprovenReport(f"this is proven by no live key of the audience {audience}")
     if (apart := abs(now - int(seconds))) > WINDOW:
         raise UnprovenReport(
-            f"the report was signed {apart} seconds from now, and it is good for {WINDOW}: set the clock"
+            f"the report was made {apart} seconds from now, and it is good for {WINDOW}: set the clock"
         )
-    return audience
+    return Proven(audience, kid)
 
 
 def _mac(key: AudienceKey, method: str, target: str, body: bytes, at: int) -> bytes:

@@ -14,17 +14,14 @@ from capx.answers import read_answer, unreachable
 from capx.bundle import Bundle
 from capx.ending import Ended
 from capx.errors import InvalidRequest
-from capx.guard.exchange import MAX_BODY
+from capx.forms import AgentStatus
 from capx.lineage import AUTHORITY
 from capx.revoking import Revoked
-from capx.serve.forms import AgentStatus
 from capx_caveats import Hop, Root
 
 T = TypeVar("T")
 
 _TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
-_PIECE: Final = MAX_BODY // 2
-_MOST: Final = 500
 
 
 class AuthorityClient:
