@@ -75,7 +75,10 @@ class Bundle:
         return tuple(dict.fromkeys(capability.audience for capability in self._capabilities))
 
     def attenuate(self, *caveats: Appendable, now: int | None = None) -> "Bundle":
-        """The same bundle, every capability narrowed by the same block."""
+        """The same bundle, every capability narrowed by the same block.
+
+        A budget counts for each of them alone: one that all share is what `delegate` makes.
+        """
         return Bundle(capability.attenuate(*caveats, now=now) for capability in self._capabilities)
 
     def delegate(

@@ -2,7 +2,7 @@
 
 Laws: all that refuse are told, up to 32, not the first alone. Whoever may be allowed has a slot in the record before
 anything is spent; after that recording changes no verdict. A denial stands whether or not it can be recorded. Budgets
-are spent when all else has passed, once for each presentation.
+are spent when all else has passed.
 """
 
 import math
@@ -18,7 +18,7 @@ from capx.lineage import Lineage, Section, attributed
 from capx.liveness import Liveness
 from capx.meter import Meter
 from capx.recorder import Recorder
-from capx.spending import Spent, asked, exhausted, receipt, remaining
+from capx.spending import Payment, Spent, exhausted, remaining
 from capx_caveats import CALLS, Allow, Call, Facts, Refusal, is_too_much
 
 MAX_TOLD = 32
@@ -154,20 +154,19 @@ class Court:
 class Admitted:
     """An authentic, fitting, fresh, unused token that was alive; what its authority's block claims."""
 
-    __slots__ = ("_action", "_court", "_lineage", "_presentation", "_spending", "_spent")
+    __slots__ = ("_action", "_court", "_lineage", "_payment", "_presentation")
 
     def __init__(self, court: Court, lineage: Lineage, presentation: bytes | None, action: str | None) -> None:
         self._court = court
         self._lineage = lineage
         self._presentation = presentation
         self._action = action
-        self._spent: tuple[Spent, ...] | None = None if lineage.allotments else ()
-        self._spending = threading.Lock() if lineage.allotments else None
+        self._payment = Payment(lineage.allotments, court.meter)
 
     @property
     def spends(self) -> bool:
         """Whether to judge is to spend, which may wait for a disk or a database."""
-        return self._spent is None and self._court.meter is not None
+        return self._payment.waits
 
     @property
     def task(self) -> str:
@@ -248,29 +247,21 @@ class Admitted:
             court.recorder.reserve()
         except Unavailable as problem:
             return self.refused((_unavailable(problem),), call.action)
-        refusals, spent = ([], ()) if self._spent is not None else self._spend(call, facts.now)
+        refusals, spent = self._paid(call, facts.now)
         decision = self._decision(tuple(refusals), call.action, facts.now, spent)
         court.recorder.record(decision)
         return decision
 
-    def _spend(self, call: Call, now: int) -> tuple[list[Refusal], tuple[Spent, ...]]:
-        """Step 8: spend what the call costs, or say why not; what one presentation has spent, it spends once."""
-        meter, lock, allotments = self._court.meter, self._spending, self._lineage.allotments
-        if meter is None or lock is None:
-            raise AssertionError("without a meter, every budget has refused")
-        spends = asked(allotments, call)
-        with lock:
-            if self._spent is not None:
-                return [], ()
-            try:
-                tally = meter.spend(spends, now=now)
-            except StoreProblem as problem:
-                return [_unavailable(problem)], ()
-            if not tally.exhausted:
-                self._spent = receipt(spends, tally.totals)
-                return [], self._spent
-        totals = {(spend.counter, spend.unit): total for spend, total in zip(spends, tally.totals, strict=True)}
-        return list(exhausted(allotments, call, totals)), ()
+    def _paid(self, call: Call, now: int) -> tuple[list[Refusal], tuple[Spent, ...]]:
+        """Step 8: spend what the call costs, or say why not; whatever happens, the slot that was taken is used."""
+        try:
+            return self._payment.pay(call, now=now)
+        except StoreProblem as problem:
+            return [_unavailable(problem)], ()
+        except BaseException:
+            unknown = StoreProblem("whether this was spent is not known")
+            self._court.recorder.record(self._decision((_unavailable(unknown),), call.action, now))
+            raise
 
     def _allowed(self, decision: Decision, call: Call) -> Allowed:
         if not decision.allowed:
@@ -286,8 +277,8 @@ class Admitted:
             node=lineage.path[-1],
             hops=lineage.hops,
             expires=lineage.expires,
-            spent=self._spent or (),
-            remaining=remaining(self._spent or ()),
+            spent=self._payment.spent,
+            remaining=remaining(self._payment.spent),
         )
 
     def refuse_unrecorded_if(self, refusal: Refusal | None) -> None:

@@ -85,7 +85,7 @@ class StoreLiveness:
         poll: float = 0.02,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._source = _of_path(source) if isinstance(source, os.PathLike | str) else source
+        self._source = _at(os.fspath(source)) if isinstance(source, os.PathLike | str) else source
         self._poll = poll
         self._clock = clock
         self._lock = threading.Lock()
@@ -142,14 +142,7 @@ class StoreLiveness:
         self._next_look = self._clock() + self._poll
 
 
-def _of_path(path: os.PathLike[str] | str) -> DeathSource:
-    from capx.store.opening import is_postgres
+def _at(place: str) -> DeathSource:
+    from capx.store.opening import death_source
 
-    place = os.fspath(path)
-    if is_postgres(place):
-        from capx.store.postgres_news import PostgresNews
-
-        return PostgresNews(place)
-    from capx.store.sqlite_news import SQLiteNews
-
-    return SQLiteNews(place)
+    return death_source(place)

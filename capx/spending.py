@@ -1,17 +1,20 @@
 """What one call spends from the budgets of its chain.
 
 Laws: a budget limits what its counter holds once this call is paid for. Where several of a chain count the same, the
-cost is spent once, and the tightest limit holds. What somebody has spent is told to the resource, never to the bearer.
+cost is spent once, and the tightest limit holds. One presentation is one call: however often it is judged, it has paid
+what the dearest judgement cost. What somebody has spent is told to the resource, never to the bearer.
 """
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from capx.lineage import Allotment, attributed
-from capx.meter import Spend
-from capx_caveats import Call, Refusal, rest_of, shown_amount
+from capx.meter import Meter, Spend
+from capx_caveats import Call, Refusal, plus, rest_of, shown_amount
 
 Totals = Mapping[tuple[str, str], Decimal]
 """What counters hold, by their ids and units."""
@@ -48,6 +51,67 @@ def exhausted(allotments: Iterable[Allotment], call: Call, totals: Totals) -> It
         spent = totals.get((allotment.counter, allotment.budget.unit), Decimal(0))
         if cost is not None and (refusal := allotment.budget.exhausted(spent, cost)) is not None:
             yield attributed(refusal, allotment)
+
+
+class Payment:
+    """What one presentation pays; safe with several threads."""
+
+    __slots__ = ("_allotments", "_lock", "_meter", "_paid")
+
+    def __init__(self, allotments: tuple[Allotment, ...], meter: Meter | None) -> None:
+        self._allotments = allotments
+        self._meter = meter
+        self._paid: dict[tuple[str, str], Spent] = {}
+        self._lock = threading.Lock() if allotments else None
+
+    @property
+    def waits(self) -> bool:
+        """Whether to pay may be to wait for a disk or a database."""
+        return self._lock is not None and self._meter is not None
+
+    @property
+    def spent(self) -> tuple[Spent, ...]:
+        """All that was paid, in the order of the counters."""
+        return tuple([self._paid[counter] for counter in sorted(self._paid)])
+
+    def pay(self, call: Call, *, now: int) -> tuple[list[Refusal], tuple[Spent, ...]]:
+        """Pay what the call costs beyond what was paid before; why not, or what was spent now.
+
+        Every budget has been asked before, so that there is a meter and each cost is stated. StoreProblem when the
+        meter cannot tell.
+        """
+        if self._lock is None or self._meter is None:
+            return [], ()
+        with self._lock:
+            spends = [due for spend in asked(self._allotments, call) if (due := self._due(spend)) is not None]
+            if not spends:
+                return [], ()
+            tally = self._meter.spend(spends, now=now)
+            if tally.exhausted:
+                return list(exhausted(self._allotments, call, self._before(spends, tally.totals))), ()
+            spent = receipt(spends, tally.totals)
+            for one in spent:
+                self._paid[one.counter, one.unit] = _added(self._paid.get((one.counter, one.unit)), one)
+            return [], spent
+
+    def _due(self, spend: Spend) -> Spend | None:
+        paid = self._paid.get((spend.counter, spend.unit))
+        if paid is None:
+            return spend
+        due = rest_of(spend.cost, Decimal(paid.cost))
+        return replace(spend, cost=due) if due > 0 else None
+
+    def _before(self, spends: Iterable[Spend], totals: Iterable[Decimal]) -> Totals:
+        """What the counters held before this presentation paid anything."""
+        held = {(spend.counter, spend.unit): total for spend, total in zip(spends, totals, strict=True)}
+        return {
+            counter: rest_of(total, Decimal(self._paid[counter].cost)) if counter in self._paid else total
+            for counter, total in held.items()
+        }
+
+
+def _added(before: Spent | None, now: Spent) -> Spent:
+    return now if before is None else replace(now, cost=shown_amount(plus(Decimal(before.cost), Decimal(now.cost))))
 
 
 def receipt(spends: Iterable[Spend], totals: Iterable[Decimal]) -> tuple[Spent, ...]:

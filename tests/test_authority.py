@@ -23,7 +23,7 @@ from capx.home import create_home
 from capx.interop import from_text, to_text
 from capx.log import BrokenLog
 from capx.present import ToolCall
-from capx.revoking import Killed
+from capx.revoking import MAX_OF_NODE, MAX_OF_TASK, Killed
 from capx.store import Pruned
 from capx_caveats import (
     Allow,
@@ -642,17 +642,75 @@ def test_an_agent_revokes_below_its_own_node_and_reaches_nothing_else(authority:
         authority.revoke_below(opened.id, path, [])
 
 
+def revoked_before(authority: Authority, task: str, node: bytes, times: int) -> None:
+    with authority.store.write() as transaction:
+        for _ in range(times):
+            transaction.count_revocation(task, node, now=NOW)
+
+
 def test_an_agent_that_revokes_without_end_loses_its_own_node(authority: Authority) -> None:
     opened = authority.open(allow=["crm.read"])
     own = opened.bundle.delegate(to="own")
     path = next(iter(own)).path
-    with authority.store.write() as transaction:
-        for _ in range(1_000):
-            transaction.count_revocation(opened.id)
+    revoked_before(authority, opened.id, path[-1], MAX_OF_NODE)
     revoked = authority.revoke_below(opened.id, path, ["BBBBBBBBBBA"])
     assert [one.key for one in revoked.killed] == [b64u(path[-1])]
     assert refused(authority, own) == ["revoked"]
     assert refused(authority, opened.bundle) == []
+
+
+def test_an_agent_that_revokes_without_end_costs_its_parent_nothing(authority: Authority) -> None:
+    opened = authority.open(allow=["crm.read"])
+    child, sibling = opened.bundle.delegate(to="child"), opened.bundle.delegate(to="sibling", nonce="CCCCCCCCCCA")
+    revoked_before(authority, opened.id, next(iter(child)).path[-1], MAX_OF_NODE + 5)
+    authority.revoke_below(opened.id, opened.bundle.path, ["CCCCCCCCCCA"])
+    assert (refused(authority, opened.bundle), refused(authority, child)) == ([], [])
+    assert refused(authority, sibling) == ["revoked"]
+
+
+def test_to_revoke_the_dead_again_counts_for_nothing(authority: Authority) -> None:
+    opened = authority.open(allow=["crm.read"])
+    for _ in range(MAX_OF_NODE + 5):
+        authority.revoke_below(opened.id, opened.bundle.path, ["BBBBBBBBBBA"])
+    assert refused(authority, opened.bundle) == []
+
+
+def test_many_agents_that_revoke_without_end_lose_their_branch_and_no_other(authority: Authority) -> None:
+    opened = authority.open(allow=["crm.read"])
+    branch, other = opened.bundle.delegate(to="branch"), opened.bundle.delegate(to="other")
+    leaf = branch.delegate(to="leaf").delegate(to="leaf")
+    revoked_before(authority, opened.id, b"somebody of them", MAX_OF_TASK)
+    revoked = authority.revoke_below(opened.id, next(iter(leaf)).path, ["BBBBBBBBBBA"])
+    assert [one.key for one in revoked.killed] == [b64u(next(iter(branch)).path[-1])]
+    assert (refused(authority, leaf), refused(authority, other)) == (["revoked"], [])
+
+
+def test_what_died_of_a_long_task_is_forgotten_by_nobody_while_it_lives(
+    clock: Clock, authority: Authority, tmp_path: Path
+) -> None:
+    patient = Authority(authority.store, authority.keyring, clock=clock, max_ttl=7 * 86_400)
+    opened = patient.open(allow=["crm.read"], expires="7d")
+    child = opened.bundle.delegate(to="child", caveats=[budget("calls", 1)])
+    assert child.node is not None
+    patient.revoke(child.node)
+    clock.now += 3 * 86_400
+    assert authority.prune().deaths == 0
+    assert refused(authority, child) == ["revoked"]
+    clock.now += 4 * 86_400
+    assert authority.prune().deaths == 0
+    clock.now += 86_400 + 3_600
+    assert authority.prune().deaths > 0
+
+
+def test_what_died_while_a_clock_was_behind_is_kept(clock: Clock, authority: Authority) -> None:
+    opened = authority.open(allow=["crm.read"])
+    child = opened.bundle.delegate(to="child")
+    assert child.node is not None
+    clock.now -= 2 * 86_400
+    authority.revoke(child.node)
+    clock.now += 2 * 86_400
+    assert authority.prune().deaths == 0
+    assert refused(authority, child) == ["revoked"]
 
 
 def test_time_ends_tasks_by_itself_in_the_log(clock: Clock, authority: Authority) -> None:

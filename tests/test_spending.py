@@ -3,7 +3,7 @@
 import decimal
 import json
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from itertools import product
@@ -21,6 +21,7 @@ from capx.capability import Capability
 from capx.chain import b64u
 from capx.court import Admitted
 from capx.decision import Allowed, Decision, Denied
+from capx.meter import Spend, Tally
 from capx.present import ToolCall
 from capx.store.sqlite import SQLiteStore
 from capx_caveats import Budget, Call, Caveat, Hop, action, allow, budget, encode_block, max_hops, where
@@ -265,14 +266,52 @@ def test_a_refusal_before_the_first_passing_verdict_leaves_it_to_spend(lab: Lab,
     presented = admitted(lab, minted(budget("calls", 2)))
     with pytest.raises(Denied):
         presented.judge(Call("a.export"))
-    would_spend = [presented.spends]
+    assert presented.spends
     assert held(store) == {}
     presented.judge(Call("a.read"))
-    would_spend.append(presented.spends)
-    assert would_spend == [True, False]
     with pytest.raises(Denied):
         presented.judge(Call("a.export"))
     assert list(held(store).values()) == ["1"]
+
+
+def test_a_presentation_that_is_judged_at_several_prices_pays_the_dearest(lab: Lab, store: SQLiteStore) -> None:
+    presented = admitted(lab, minted(budget("eur", 10)))
+    left = [presented.judge(Call("a.read", cost={"eur": price})).remaining["eur"] for price in (0, 1, "0.5", 9, 10, 10)]
+    assert left == ["10", "9", "9", "1", "0", "0"]
+    assert list(held(store).values()) == ["10"]
+    (all_paid,) = presented.judge(Call("a.read", cost={"eur": 1})).spent
+    assert (all_paid.cost, all_paid.spent) == ("10", "10")
+
+
+def test_a_cheap_check_first_opens_no_dear_one(lab: Lab, store: SQLiteStore) -> None:
+    capability = minted(budget("eur", 10))
+    spend(lab, capability, eur=4)
+    presented = admitted(lab, capability)
+    presented.judge(Call("a.read", cost={"eur": 0}))
+    presented.judge(Call("a.read", cost={"eur": 5}))
+    with pytest.raises(Denied) as denied:
+        presented.judge(Call("a.read", cost={"eur": 7}))
+    assert codes(denied.value) == ("budget_exhausted",)
+    assert list(held(store).values()) == ["9"]
+    assert presented.judge(Call("a.read", cost={"eur": 6})).remaining == {"eur": "0"}
+
+
+class Failing:
+    """A meter that fails as no store may."""
+
+    def spend(self, spends: Sequence[Spend], *, now: int) -> Tally:
+        raise ZeroDivisionError
+
+    def spent(self, counters: Sequence[tuple[str, str]]) -> tuple[Decimal, ...]:
+        raise ZeroDivisionError
+
+
+def test_a_meter_that_fails_oddly_keeps_no_slot_of_the_record() -> None:
+    lab = Lab(meter=Failing())
+    with pytest.raises(ZeroDivisionError):
+        spend(lab, minted(budget("calls", 5)))
+    assert lab.records.slots == 0
+    assert [codes(decision) for decision in lab.records.decisions] == [("unavailable",)]
 
 
 def test_100_racing_threads_spend_once_for_one_presentation(lab: Lab, store: SQLiteStore) -> None:

@@ -75,8 +75,8 @@ class Passage:
     ) -> Allowed:
         """The verdict on the call about to be executed; raises Denied.
 
-        `cost` is what it costs in each unit besides `calls`. What budgets count of a request is spent once, at its
-        first passing verdict, which may wait for a disk or a database: async code awaits `judge_async`.
+        `cost` is what it costs in each unit besides `calls`. However often a request is judged, it has paid what the
+        dearest passing verdict cost. To spend may be to wait for a disk or a database: async code awaits `judge_async`.
         """
         with self._sticking():
             admitted = self._someone()

@@ -1,9 +1,11 @@
 """A store by the text that says where it is: a path, or a URL that begins with `postgresql://`."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from capx.errors import ConfigurationProblem
-from capx.store import Store
+from capx.store import DeathSource, Store
 
 if TYPE_CHECKING:
     from capx.store.postgres import PostgresStore
@@ -34,11 +36,28 @@ def create_store(place: str) -> Store:
     return SQLiteStore.create(place)
 
 
+def death_source(place: str) -> DeathSource:
+    """What tells of the deaths in the store at a place, whether or not there is one yet; ConfigurationProblem as above."""
+    if is_postgres(place):
+        with _explained():
+            from capx.store.postgres_news import PostgresNews
+        return PostgresNews(place)
+    from capx.store.sqlite_news import SQLiteNews
+
+    return SQLiteNews(place)
+
+
 def _postgres() -> "type[PostgresStore]":
-    try:
+    with _explained():
         from capx.store.postgres import PostgresStore
+    return PostgresStore
+
+
+@contextmanager
+def _explained() -> Generator[None]:
+    try:
+        yield
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "psycopg":
             raise
         raise ConfigurationProblem("a store on PostgreSQL needs psycopg: pip install 'capx-auth[postgres]'") from error
-    return PostgresStore
