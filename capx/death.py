@@ -42,15 +42,21 @@ def of_instant(seconds: int) -> str:
     return f"{ISSUED}{seconds}"
 
 
+def kid_of(key: Key) -> str | None:
+    """The root key whose death this is; None if it is another's."""
+    return key[len(KID) :] if isinstance(key, str) and key.startswith(KID) else None
+
+
+def instant_of(key: Key) -> int | None:
+    """The second up to which this kills (Unix seconds); None if it is no instant's death."""
+    return int(key[len(ISSUED) :]) if isinstance(key, str) and key.startswith(ISSUED) else None
+
+
 def is_lasting(key: Key) -> bool:
     """Whether this death is never forgotten."""
-    return isinstance(key, str) and key.startswith(KID)
+    return kid_of(key) is not None
 
 
 def horizon(keys: Iterable[Key]) -> int:
     """The last second up to which all that was issued is dead; -1 when there is none."""
-    return max((int(key[len(ISSUED) :]) for key in keys if _is_instant(key)), default=-1)
-
-
-def _is_instant(key: Key) -> bool:
-    return isinstance(key, str) and key.startswith(ISSUED)
+    return max((instant for key in keys if (instant := instant_of(key)) is not None), default=-1)

@@ -1,18 +1,25 @@
 """A delegation for a block of code: the child is revoked when the block is left, however it is left.
 
-Laws: the child is dead, or an error says that it is not. What left the block is never replaced by a failure to revoke,
-which is noted on it. A cancellation that comes while it is being revoked is passed on, once it has been.
+Laws: the child is dead, or an error says that it may not be. What left the block is never replaced by a failure to
+revoke, which is noted on it. A cancellation that comes while it is being revoked is passed on, once it has been, or
+once that took too long.
 """
 
 import asyncio
+import contextlib
+import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol
+from typing import Final, Protocol
 
 from capx.bundle import Bundle
 from capx.chain import b64u
 from capx.decision import label
-from capx.errors import InvalidRequest
+from capx.errors import InvalidRequest, StoreProblem, Unavailable
+
+PATIENCE: Final = 30.0
+"""Seconds for which an async block waits at its end for its child to be revoked."""
 
 
 class Revoker(Protocol):
@@ -31,15 +38,17 @@ class Delegation:
         self._to = to
         self._authority = authority
         self._child: Bundle | None = None
+        self._unused = threading.Lock()
 
     def __enter__(self) -> Bundle:
-        if self._child is not None:
+        if not self._unused.acquire(blocking=False):
             raise InvalidRequest("this delegation was used before, and its child is revoked: delegate again")
-        child = self._delegate()
-        if child.node is None:
-            raise InvalidRequest("this bundle has no root, so its child has no node that could be revoked")
-        self._child = child
-        return child
+        try:
+            self._child = _revocable(self._delegate())
+        except BaseException:
+            self._unused.release()
+            raise
+        return self._child
 
     def __exit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
@@ -50,6 +59,9 @@ class Delegation:
             if raised is None:
                 raise
             self._note(raised, error)
+        except BaseException as interruption:
+            self._note(interruption, StoreProblem("it was interrupted"))
+            raise
 
     async def __aenter__(self) -> Bundle:
         return self.__enter__()
@@ -57,14 +69,16 @@ class Delegation:
     async def __aexit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
     ) -> None:
-        revoking = asyncio.ensure_future(asyncio.to_thread(self._authority.revoke, self._held()))
+        revoking, ends = self._revoking(), time.monotonic() + PATIENCE
         cancelled: asyncio.CancelledError | None = None
         while not revoking.done():
             try:
                 # Not to be waited for together: a waiter that is cancelled would leave before the child is dead.
-                await asyncio.wait([revoking])
+                await asyncio.wait([revoking], timeout=max(0.0, ends - time.monotonic()))
             except asyncio.CancelledError as cancellation:
                 cancelled = cancellation
+            if time.monotonic() >= ends and not revoking.done():
+                revoking.set_exception(Unavailable(f"nothing was answered for {PATIENCE:g} s"))
         failed = revoking.exception()
         if failed is not None:
             if cancelled is None and raised is None:
@@ -72,6 +86,31 @@ class Delegation:
             self._note(cancelled or raised, failed)
         if cancelled is not None:
             raise cancelled
+
+    def _revoking(self) -> "asyncio.Future[None]":
+        """Revoke in a thread of its own: tools of the block may hold all others."""
+        loop, child = asyncio.get_running_loop(), self._held()
+        done: asyncio.Future[None] = loop.create_future()
+
+        def tell(error: Exception | None) -> None:
+            if done.done():
+                return
+            if error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(error)
+
+        def revoke() -> None:
+            error: Exception | None = None
+            try:
+                self._authority.revoke(child)
+            except Exception as failure:  # noqa: BLE001 # told to whoever waits
+                error = failure
+            with contextlib.suppress(RuntimeError):  # a loop that was closed meanwhile waits for nothing
+                loop.call_soon_threadsafe(tell, error)
+
+        threading.Thread(target=revoke, name="capx-revoke", daemon=True).start()
+        return done
 
     def _held(self) -> Bundle:
         if self._child is None:
@@ -84,3 +123,9 @@ class Delegation:
                 f"{label(self._to)} could not be revoked ({error}): it lives until it expires, or its node "
                 f"{b64u(self._held().node or b'')} is revoked"
             )
+
+
+def _revocable(child: Bundle) -> Bundle:
+    if child.node is None:
+        raise InvalidRequest("this bundle has no root, so its child has no node that could be revoked")
+    return child

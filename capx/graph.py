@@ -192,6 +192,8 @@ class _Task:
     def decided(self, decided: _Decided) -> None:
         if decided.root != self.opened.root or decided.path[:1] != (self.root,):
             return
+        if not all(map(_is_key, (*decided.path, *decided.ids))):
+            return
         for parent, child, label in zip(decided.path, decided.path[1:], decided.hops, strict=False):
             if child not in self.nodes:
                 depth = self.nodes[parent].depth + 1
@@ -238,7 +240,7 @@ class _Task:
 
     def _node(self, id_: str, is_dead: Dead, dead: str | None, died_with: str | None) -> Node:
         seen = self.nodes[id_]
-        if own := _of(is_dead, id_):
+        if own := is_dead(unb64u(id_)):
             dead, died_with = own, id_
         return Node(
             id=id_,
@@ -256,7 +258,7 @@ class _Task:
         )
 
     def _held(self, held: Held, is_dead: Dead) -> Held:
-        deaths = (*(_of(is_dead, id_) for id_ in held.ids), *map(is_dead, held.keys))
+        deaths = (*(is_dead(unb64u(id_)) for id_ in held.ids), *map(is_dead, held.keys))
         return replace(held, dead=next(filter(None, deaths), held.dead))
 
 
@@ -282,9 +284,9 @@ def build(events: Iterable[Event], dead: Dead, *, counters: Counters, now: int, 
     return Graph(tuple(task.tree(dead, counters, now) for task in tasks.values()))
 
 
-def _of(dead: Dead, id_: str) -> str | None:
+def _is_key(id_: str) -> bool:
+    """Whether a node or capability can have this id: a resource writes its own decisions, and may write anything."""
     try:
-        return dead(unb64u(id_))
+        return len(unb64u(id_)) == 16
     except MalformedToken:
-        # A resource writes its own decisions, and may write anything there.
-        return None
+        return False

@@ -3,15 +3,17 @@ import copy
 import pickle
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+import capx.delegation as delegation_module
 from capx.authority import Authority
 from capx.bundle import MAX_TOKENS, Bundle
 from capx.capability import Capability
 from capx.chain import b64u
 from capx.delegation import Delegation
-from capx.errors import InvalidRequest, MalformedToken, StoreProblem
+from capx.errors import InvalidRequest, MalformedToken, StoreProblem, Unavailable
 from capx.grant import OWN_ENTRIES
 from capx.present import HttpRequest, ToolCall
 from capx.revoking import Revoked
@@ -465,3 +467,75 @@ def test_each_block_has_a_child_of_its_own(lab: Authority) -> None:
 def test_tokens_of_the_authority_are_capabilities_like_any() -> None:
     assert all(isinstance(capability, Capability) for capability in WHOLE)
     assert Bundle.parse(WHOLE.text) == WHOLE
+
+
+class Slow:
+    """Who takes long to revoke: until `over` is set."""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+
+    def revoke(self, child: Bundle, /) -> object:
+        return self.over.wait(30)
+
+
+def test_left_for_too_long_it_ends_and_says_that_the_child_may_live(
+    lab: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delegation_module, "PATIENCE", 0.1)
+    slow = Slow()
+
+    async def act() -> None:
+        async with lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=slow):
+            pass
+
+    with pytest.raises(Unavailable, match="nothing was answered for"):
+        asyncio.run(act())
+    slow.over.set()
+
+
+def test_tools_that_hold_every_thread_keep_no_child_alive(lab: Authority) -> None:
+    over = threading.Event()
+
+    async def act() -> Bundle:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        held = loop.run_in_executor(None, over.wait, 30)
+        async with lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=lab) as child:
+            pass
+        was_alive = alive(lab, child)
+        over.set()
+        await held
+        assert not was_alive
+        return child
+
+    assert not alive(lab, asyncio.run(act()))
+
+
+class Interrupted:
+    def revoke(self, child: Bundle, /) -> object:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_while_it_is_revoked_says_that_the_child_may_live(lab: Authority) -> None:
+    delegation = lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=Interrupted())
+    with pytest.raises(KeyboardInterrupt) as interrupt, delegation:
+        pass
+    assert "a could not be revoked" in interrupt.value.__notes__[0]
+
+
+def test_one_delegation_gives_one_child_to_racing_threads(lab: Authority) -> None:
+    delegation = lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=lab)
+    begin = threading.Barrier(8)
+
+    def enter(_: int) -> Bundle | None:
+        begin.wait()
+        try:
+            return delegation.__enter__()
+        except InvalidRequest:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        (child,) = filter(None, pool.map(enter, range(8)))
+    delegation.__exit__(None, None, None)
+    assert not alive(lab, child)

@@ -208,8 +208,24 @@ def test_an_amount_that_a_resource_made_up_hides_nothing(limit: str) -> None:
     assert [(one.unit, one.limit, one.left) for one in tree.budgets] == [("eur", "5", "5")]
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"path": [ROOT, "no id at all"], "hops": ["x"]},
+        {"path": [ROOT, ""], "hops": ["x"]},
+        {"ids": ["AAAA"]},
+        {"path": 5},
+        {"hops": [[[]]]},
+    ],
+)
+def test_a_decision_of_what_no_token_can_be_is_passed_over(facts: dict[str, object]) -> None:
+    (tree,) = build([OPENED, decision(**facts), decision()], nobody, counters=nothing, now=5).trees
+    assert [node.id for node in tree.node.walk()] == [ROOT]
+    assert tree.node.allowed == 1
+
+
 def test_a_path_longer_than_any_token_leads_is_cut() -> None:
-    path = [ROOT, *(f"n{number}" for number in range(5_000))]
+    path = [ROOT, *(b64u(number.to_bytes(16, "big")) for number in range(5_000))]
     (tree,) = build([OPENED, decision(path=path, hops=["x"] * 5_000)], nobody, counters=nothing, now=5).trees
     assert 200 < len(list(tree.node.walk())) < 300
     msgspec.json.encode(tree)

@@ -1,5 +1,6 @@
 """A store by the text that says where it is: a path, or a URL that begins with `postgresql://`."""
 
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -11,11 +12,23 @@ if TYPE_CHECKING:
     from capx.store.postgres import PostgresStore
 
 _SCHEMES = ("postgresql://", "postgres://")
+# How libpq writes the same without a URL.
+_CONNINFO = re.compile(r"\b(?:host|hostaddr|dbname|user|password|service)\s*=")
 
 
 def is_postgres(place: str) -> bool:
-    """Whether the text means a PostgreSQL database."""
-    return place.startswith(_SCHEMES)
+    """Whether the text means a PostgreSQL database; ConfigurationProblem if it means neither that nor a path.
+
+    What is refused is not shown: it may hold a password.
+    """
+    if place.startswith(_SCHEMES):
+        return True
+    if "://" in place or _CONNINFO.search(place) or place != place.strip():
+        raise ConfigurationProblem(
+            "a store is at a path or at postgresql://USER@HOST/DATABASE, and the text given is neither: "
+            "it is not shown, for it may hold a password"
+        )
+    return False
 
 
 def open_store(place: str) -> Store:
@@ -37,7 +50,7 @@ def create_store(place: str) -> Store:
 
 
 def death_source(place: str) -> DeathSource:
-    """What tells of the deaths in the store at a place, whether or not there is one yet; ConfigurationProblem as above."""
+    """What tells of the deaths in the store that is there, or comes to be; ConfigurationProblem as for `open_store`."""
     if is_postgres(place):
         with _explained():
             from capx.store.postgres_news import PostgresNews
