@@ -469,7 +469,7 @@ def test_tokens_of_the_authority_are_capabilities_like_any() -> None:
     assert Bundle.parse(WHOLE.text) == WHOLE
 
 
-class Slow:
+class Silent:
     """Who takes long to revoke: until `over` is set."""
 
     def __init__(self) -> None:
@@ -483,15 +483,15 @@ def test_left_for_too_long_it_ends_and_says_that_the_child_may_live(
     lab: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delegation_module, "PATIENCE", 0.1)
-    slow = Slow()
+    silent = Silent()
 
     async def act() -> None:
-        async with lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=slow):
+        async with lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=silent):
             pass
 
     with pytest.raises(Unavailable, match="nothing was answered for"):
         asyncio.run(act())
-    slow.over.set()
+    silent.over.set()
 
 
 def test_tools_that_hold_every_thread_keep_no_child_alive(lab: Authority) -> None:
