@@ -7,14 +7,14 @@ would tell it. Nothing is asked twice by itself.
 from typing import Any, Final, Self, TypeVar
 
 import httpx
-import msgspec
+from msgspec import Struct
 
 from capx import agent
 from capx.answers import read_answer, unreachable
 from capx.bundle import Bundle
 from capx.ending import Ended
 from capx.errors import InvalidRequest
-from capx.forms import AgentStatus
+from capx.forms import AgentStatus, RevokeBelow, encode
 from capx.lineage import AUTHORITY
 from capx.revoking import Revoked
 from capx_caveats import Hop, Root
@@ -59,11 +59,11 @@ class AuthorityClient:
 
     def revoke(self, child: Bundle) -> Revoked:
         """Kill the child's node, and everything below it; InvalidRequest unless it was delegated from this bundle."""
-        return self._asked("POST", "/agent/revoke", {"hops": hops_between(self._bundle, child)}, Revoked)
+        return self._asked("POST", "/agent/revoke", RevokeBelow(hops=hops_between(self._bundle, child)), Revoked)
 
-    def _asked(self, method: str, path: str, args: dict[str, Any] | None, kind: type[T]) -> T:
-        headers = {} if args is None else {"content-type": "application/json"}
-        content = None if args is None else msgspec.json.encode(args)
+    def _asked(self, method: str, path: str, asked: Struct | None, kind: type[T]) -> T:
+        headers = {} if asked is None else {"content-type": "application/json"}
+        content = None if asked is None else encode(asked)
         try:
             response = self._client.request(method, path, content=content, headers=headers)
         except httpx.HTTPError as error:

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from capx.chain import b64u
+from capx.details import problem_details
 from capx.errors import CapxError
 from capx.lineage import Lineage
 from capx.spending import Spent
@@ -192,15 +193,8 @@ class Denied(CapxError):
 
     def problem(self) -> dict[str, Any]:
         """Problem details for HTTP (RFC 9457)."""
-        return {
-            "type": f"urn:capx:reason:{self.code}",
-            "title": self.code.replace("_", " "),
-            "status": self.status,
-            "detail": str(self),
-            "code": self.code,
-            "decision": self.decision.id,
-            "reasons": [reason(refusal) for refusal in self.refusals],
-        }
+        reasons = [reason(refusal) for refusal in self.refusals]
+        return problem_details("reason", self.status, self.code, str(self), decision=self.decision.id, reasons=reasons)
 
     def __str__(self) -> str:
         return "; ".join(map(sentence, self.refusals))

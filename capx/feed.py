@@ -22,9 +22,10 @@ from msgspec import Meta, Struct
 
 from capx.chain import b64u, digest, unb64u
 from capx.death import Key, is_lasting
-from capx.errors import InvalidRequest, MalformedToken, StoreProblem
+from capx.errors import MalformedToken, StoreProblem
 from capx.feed_key import SIGNATURE, FeedSigner, is_signed
 from capx.log import GENESIS, Place
+from capx.pairs import read_pairs
 from capx.store import Head, Reading
 from capx.task import DEATH
 from capx_caveats import SAFE_INTEGER
@@ -46,11 +47,12 @@ _KEY = re.compile(
     r"id:[A-Za-z0-9_-]{21}[AQgw]|[A-Za-z0-9_-]{1,64}|kid:[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]|issued:(?:0|[1-9][0-9]{0,15})"
 )
 _EPOCH = re.compile(r"[A-Za-z0-9_-]{1,64}\.(?:0|[1-9][0-9]{0,15})")
-_NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
 # A reason becomes the code of a refusal, which a verifier has to know.
 _REASONS: Final = {reason: sys.intern(reason) for reason in ("revoked", *DEATH.values())}
 
 _Count = Annotated[int, Meta(ge=0, le=SAFE_INTEGER)]
+# The last condition is that no line ends there, which `$` alone lets pass.
+_Epoch = Annotated[str, Meta(pattern=rf"^(?:{_EPOCH.pattern})$(?!\n)")]
 _Instant = Annotated[float, Meta(ge=0, le=SAFE_INTEGER)]
 
 
@@ -58,12 +60,12 @@ class PageProblem(StoreProblem):
     """A page that may not be believed, or does not go on where its reader stands; says why."""
 
 
-class Asked(Struct, frozen=True):
+class Asked(Struct, frozen=True, forbid_unknown_fields=True):
     """Where a reader stands: how many deaths it knows, at which position, in which epoch; by default, it knows none."""
 
-    since: int = 0
-    position: int = 0
-    epoch: str | None = None
+    since: _Count = 0
+    position: _Count = 0
+    epoch: _Epoch | None = None
 
     @classmethod
     def of(cls, known: Head | None) -> "Asked":
@@ -73,13 +75,7 @@ class Asked(Struct, frozen=True):
     @classmethod
     def read(cls, query: Mapping[str, str]) -> "Asked":
         """The question that is the query of a URL; InvalidRequest if it is none."""
-        for name in query:
-            if name not in {"since", "position", "epoch"}:
-                raise InvalidRequest(f"the feed is asked by since, position and epoch, not by {name!a:.40}")
-        epoch = query.get("epoch")
-        if epoch is not None and not _EPOCH.fullmatch(epoch):
-            raise InvalidRequest(f"{epoch!a:.40} is no epoch: give the one that the last page said")
-        return cls(_number(query, "since"), _number(query, "position"), epoch)
+        return read_pairs(query.items(), cls)
 
     def query(self) -> dict[str, str]:
         """The question as the query of a URL."""
@@ -134,7 +130,9 @@ class _Said(Struct, frozen=True, forbid_unknown_fields=True, rename={"asked": "f
     dead: list[tuple[str, str]]
 
 
-class _Envelope(Struct, frozen=True, forbid_unknown_fields=True):
+class Envelope(Struct, frozen=True, forbid_unknown_fields=True):
+    """A signed page: `page` is the text that was signed, `by` the kid of the root key that the signer follows from."""
+
     by: str
     page: str
     sig: str
@@ -181,7 +179,7 @@ def read_page(text: str, keys: Mapping[str, bytes], *, now: float) -> Page:
     """
     if len(text) > MAX_TEXT:
         raise PageProblem(f"the page has more than {MAX_TEXT} characters")
-    envelope = _decoded(text, _Envelope)
+    envelope = _decoded(text, Envelope)
     key = keys.get(envelope.by)
     if key is None:
         raise PageProblem(
@@ -202,7 +200,7 @@ def read_page(text: str, keys: Mapping[str, bytes], *, now: float) -> Page:
 def _enveloped(said: _Said, signer: FeedSigner) -> str:
     page = msgspec.json.encode(said)
     signature = signer.sign(digest(_LABEL, page))
-    text = msgspec.json.encode(_Envelope(signer.kid, page.decode(), b64u(signature))).decode()
+    text = msgspec.json.encode(Envelope(signer.kid, page.decode(), b64u(signature))).decode()
     if len(text) > MAX_TEXT:
         raise StoreProblem(f"a page of the feed would have more than {MAX_TEXT} characters")
     return text
@@ -312,10 +310,3 @@ def _bytes(text: str, size: int, what: str) -> bytes:
     if len(raw) != size:
         raise PageProblem(f"the page's {what} is not {size} bytes in base64url")
     return raw
-
-
-def _number(query: Mapping[str, str], name: str) -> int:
-    text = query.get(name, "0")
-    if not _NUMBER.fullmatch(text) or int(text) > SAFE_INTEGER:
-        raise InvalidRequest(f"{name} is a whole number up to 2^53 - 1, not {text!a:.40}")
-    return int(text)

@@ -5,8 +5,8 @@ without padding, a bundle is its text, an amount is decimal text. The facts of a
 covers.
 """
 
-from collections.abc import Iterable
-from typing import Annotated, Literal, TypeVar
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -14,21 +14,13 @@ from msgspec import Meta, Raw, Struct
 from capx.bundle import Bundle
 from capx.chain import b64u, unb64u
 from capx.errors import InvalidRequest
-from capx.grant import Grant
 from capx.log import Event, Place
+from capx.spending import Spent
+from capx.wire import MAX_BLOCKS
 from capx_caveats import (
-    DEFAULT,
     SAFE_INTEGER,
-    Appendable,
-    Caveat,
-    Entry,
-    InvalidCaveat,
-    NotUnderstood,
-    When,
-    as_entry,
-    encode_block,
-    parse_instant,
-    resolved,
+    is_action,
+    is_label,
 )
 
 T = TypeVar("T")
@@ -36,11 +28,19 @@ T = TypeVar("T")
 PAGE = 1_000
 """Events in one answer."""
 
-Id = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
+MOST_DECISIONS = 1_000
+"""Decisions in one report."""
+
+# The last condition is that no line ends there, which `$` alone lets pass.
+Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$(?!\n)")]
+Nonce = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]$", min_length=11, max_length=11)]
+"""The nonce of a hop: 8 bytes in base64url."""
 Count = Annotated[int, Meta(ge=0, le=SAFE_INTEGER)]
 Limit = Annotated[int, Meta(ge=1, le=PAGE)]
 Time = Annotated[int, Meta(ge=0, le=SAFE_INTEGER)] | Annotated[str, Meta(max_length=40)]
 """Unix seconds, RFC 3339, or a duration such as `15m` from now."""
+_Label = Annotated[str, Meta(min_length=1, max_length=128)]
+_Text = Annotated[str, Meta(max_length=128)]
 
 
 class _Asked(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -189,6 +189,12 @@ class Problem(Struct, frozen=True, omit_defaults=True):
     why: str | None = None
 
 
+class RevokeBelow(_Asked, frozen=True):
+    """The nonces of the hops that lead from the agent's own node to the one that is to die."""
+
+    hops: Annotated[list[Nonce], Meta(min_length=1, max_length=MAX_BLOCKS)]
+
+
 class AgentStatus(Struct, frozen=True):
     """How the task stands whose agent asked; times in Unix seconds."""
 
@@ -198,6 +204,56 @@ class AgentStatus(Struct, frozen=True):
     expires: int
     tenant: str | None
     purpose: str | None
+
+
+class Reported(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One decision as a resource made it; what `Decision.body` gives."""
+
+    id: Id
+    at: Count
+    outcome: Literal["allowed", "denied"]
+    audience: str
+    action: str | None
+    task: Id | None
+    tenant: _Label | None
+    intent: _Text | None
+    root: Id | None
+    path: Annotated[list[_Text], Meta(max_length=256)]
+    hops: Annotated[list[_Label], Meta(max_length=256)]
+    ids: Annotated[list[_Text], Meta(max_length=256)]
+    presentation: _Text | None
+    spent: Annotated[list[Spent], Meta(max_length=64)]
+    reasons: Annotated[list[dict[str, Any]], Meta(max_length=1_024)]
+
+    def __post_init__(self) -> None:
+        texts = (self.action is None or is_action(self.action), *map(is_label, self.hops))
+        if not all((*texts, *map(_is_counted, self.spent), *map(_is_reason, self.reasons))):
+            raise ValueError("this is no decision of a verifier")
+
+
+class Reports(Struct, frozen=True, forbid_unknown_fields=True):
+    """Decisions of one audience."""
+
+    decisions: Annotated[list[Reported], Meta(max_length=MOST_DECISIONS)]
+
+
+class Recorded(Struct, frozen=True):
+    """How many decisions are in the log now, or were before."""
+
+    decisions: int
+
+
+class Sighted(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many deaths a follower knows; its name is its audience's, or begins with that and a slash."""
+
+    follower: _Label
+    deaths: Count
+
+
+class Noted(Struct, frozen=True):
+    """A follower whose sighting is kept."""
+
+    follower: str
 
 
 def encode(value: object) -> bytes:
@@ -225,49 +281,13 @@ def _decoded(kind: type, value: object) -> object:
     raise TypeError(f"a {kind.__name__} does not come over the wire")
 
 
-def granted(allow: Iterable[Grant]) -> list[str | Granted]:
-    """What is to be allowed, as it goes over the wire."""
-    if isinstance(allow, str):
-        raise InvalidRequest(f"allow is a list of actions: write [{allow!r:.80}]")
-    return [_granted(one) for one in allow]
-
-
-def _granted(one: Grant) -> str | Granted:
-    if isinstance(one, str):
-        return one
-    what, audience = one if isinstance(one, tuple) else (one, None)
+def _is_counted(spent: Spent) -> bool:
     try:
-        return Granted(entry=Raw(msgspec.json.encode(as_entry(what).wire())), audience=audience)
-    except InvalidCaveat as error:
-        raise InvalidRequest(str(error)) from error
+        amounts = [Decimal(text) for text in (spent.cost, spent.spent, spent.limit) if len(text) <= 40]
+    except InvalidOperation:
+        return False
+    return len(amounts) == 3 and all(amount.is_finite() for amount in amounts)
 
 
-def grants(allow: Iterable[str | Granted]) -> list[Grant]:
-    """What is to be allowed, as an authority takes it."""
-    return [one if isinstance(one, str) else _grant(one) for one in allow]
-
-
-def _grant(one: Granted) -> Grant:
-    entry = decode(bytes(one.entry), Entry)
-    return entry if one.audience is None else (entry, one.audience)
-
-
-def written(caveats: Iterable[Appendable], now: int) -> list[Raw]:
-    """Caveats as they stand in tokens, those about a time counted from `now` (Unix seconds)."""
-    found = resolved(caveats, now)
-    # A block that can be read back; a service's own caveat is for the authority to understand, or not.
-    return [Raw(msgspec.json.encode(one.wire())) for one in found if encode_block((one,))]
-
-
-def understood(caveats: Iterable[Raw]) -> tuple[Caveat, ...]:
-    """The caveats; InvalidRequest for one that is not understood here."""
-    found = tuple([caveat for one in caveats for caveat in DEFAULT.decode(b"[" + bytes(one) + b"]")])
-    for one in found:
-        if isinstance(one, NotUnderstood):
-            raise InvalidRequest(f"a caveat is not understood here ({one.why}): {one.what:.80}")
-    return found
-
-
-def time_of(when: When) -> int | str:
-    """A time as it goes over the wire."""
-    return when if isinstance(when, int | str) else parse_instant(when, 0)
+def _is_reason(reason: dict[str, Any]) -> bool:
+    return isinstance(reason.get("code"), str) and isinstance(reason.get("sentence"), str)

@@ -16,7 +16,7 @@ import httpx
 import msgspec
 from msgspec import Struct
 
-from capx import forms
+from capx import forms, translating
 from capx.authority import OpenedTask
 from capx.bundle import Bundle
 from capx.chain import b64u
@@ -82,11 +82,11 @@ class RemoteAuthority:
     ) -> OpenedTask:
         """Open a task that may do what `allow` says, as `Authority.open`."""
         asked = forms.OpenTask(
-            allow=forms.granted(allow),
+            allow=translating.granted(allow),
             tenant=tenant,
-            expires=forms.time_of(expires),
+            expires=translating.time_of(expires),
             purpose=purpose,
-            caveats=forms.written(caveats, int(time.time())),
+            caveats=translating.written(caveats, int(time.time())),
         )
         return self._post("/tasks", asked, OpenedTask)
 
@@ -100,9 +100,9 @@ class RemoteAuthority:
     ) -> Bundle:
         """More for a task that is active, as `Authority.mint`."""
         asked = forms.MintMore(
-            allow=forms.granted(allow),
-            expires=None if expires is None else forms.time_of(expires),
-            caveats=forms.written(caveats, int(time.time())),
+            allow=translating.granted(allow),
+            expires=None if expires is None else translating.time_of(expires),
+            caveats=translating.written(caveats, int(time.time())),
         )
         return self._post(f"{_path(task_id)}/mint", asked, Minted).bundle
 
@@ -127,7 +127,7 @@ class RemoteAuthority:
         asked = forms.Revoke(
             target=_named(target),
             kid=kid,
-            issued=None if issued is None else forms.time_of(issued),
+            issued=None if issued is None else translating.time_of(issued),
             where=None if where is None else dict(where),
             dry_run=dry_run,
         )

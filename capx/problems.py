@@ -9,6 +9,7 @@ from http import HTTPStatus
 
 from msgspec import Struct
 
+from capx.details import problem_details
 from capx.errors import (
     CapxError,
     ConfigurationProblem,
@@ -93,5 +94,5 @@ def raised(status: int, problem: Problem | None, where: str) -> CapxError:
 
 
 def _told(status: int, code: str, detail: str, position: int | None = None, why: str | None = None) -> Told:
-    problem = Problem(f"urn:capx:problem:{code}", code.replace("_", " "), status, detail, code, position, why)
+    problem = Problem(**problem_details("problem", status, code, detail), position=position, why=why)
     return Told(problem, {"Retry-After": str(RETRY_AFTER)} if status == 503 else {})

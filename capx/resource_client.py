@@ -9,12 +9,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 import httpx
-import msgspec
-from msgspec import Struct
 
 from capx import resource_mac
 from capx.answers import detail, read_answer, unreachable
 from capx.errors import StoreProblem
+from capx.forms import Noted, Recorded, Sighted, encode
 from capx.guard.exchange import MAX_BODY
 from capx.keys import AudienceKey, AudienceKeys
 from capx.store import Record, Unwritable
@@ -24,10 +23,6 @@ T = TypeVar("T")
 _TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
 _PIECE: Final = MAX_BODY // 2
 _MOST: Final = 500
-
-
-class _Decisions(Struct, frozen=True):
-    decisions: int
 
 
 class ResourceClient:
@@ -56,12 +51,12 @@ class ResourceClient:
         """Write decisions to the log of the authority; one whose id is there already is passed over."""
         for piece in _pieces(decisions):
             body = b'{"decisions":[' + b",".join(record.body for record in piece) + b"]}"
-            self._reported("/decisions", body, _Decisions)
+            self._reported("/decisions", body, Recorded)
 
     def sighted(self, follower: str, deaths: int, *, now: int) -> None:
         """Tell how many deaths a follower knows, whose name is the audience's or begins with that and a slash."""
         del now
-        self._reported("/sighted", msgspec.json.encode({"follower": follower, "deaths": deaths}), dict[str, str])
+        self._reported("/sighted", encode(Sighted(follower=follower, deaths=deaths)), Noted)
 
     def _reported(self, path: str, body: bytes, kind: type[T]) -> T:
         refused: StoreProblem | None = None

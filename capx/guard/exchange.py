@@ -11,6 +11,7 @@ from urllib.parse import quote
 import msgspec
 
 from capx.decision import Denied
+from capx.details import problem_details
 from capx.errors import CapxError, ConfigurationProblem, InvalidRequest
 from capx.present import HttpRequest
 from capx_caveats import Refusal
@@ -136,14 +137,7 @@ async def answer_denied(scope: Scope, send: Send, denied: Denied) -> None:
 
 async def answer_problem(scope: Scope, send: Send, status: int, code: str, detail: str) -> None:
     """Tell that the request cannot be served, in problem details."""
-    problem = {
-        "type": f"urn:capx:problem:{code}",
-        "title": code.replace("_", " "),
-        "status": status,
-        "detail": detail,
-        "code": code,
-    }
-    await _answer(scope, send, status, problem, ())
+    await _answer(scope, send, status, problem_details("problem", status, code, detail), ())
 
 
 async def _answer(

@@ -6,10 +6,10 @@ call is allowed; and what is done is done for the task and the node that the pre
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -19,7 +19,7 @@ from capx.court import Admitted
 from capx.decision import Allowed, Denied
 from capx.ending import Ended
 from capx.errors import InvalidRequest
-from capx.forms import AgentStatus, decode
+from capx.forms import AgentStatus, RevokeBelow, decode
 from capx.guard.exchange import Unreadable, answer_denied, credential, http_request
 from capx.guard.passage import stated
 from capx.present import HttpRequest
@@ -28,16 +28,6 @@ from capx.revoking import Revoked
 from capx.serve.operation import ROUTE, Operation, answered, read_query, refused, route_to, whole_body
 from capx.serve.service import Service
 from capx.verifier import Authentic
-from capx.wire import MAX_BLOCKS
-
-Nonce = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]$", min_length=11, max_length=11)]
-"""The nonce of a hop: 8 bytes in base64url."""
-
-
-class RevokeBelow(Struct, frozen=True, forbid_unknown_fields=True):
-    """The nonces of the hops that lead from the agent's own node to the one that is to die."""
-
-    hops: Annotated[list[Nonce], Meta(min_length=1, max_length=MAX_BLOCKS)]
 
 
 class Own(Struct, frozen=True):
@@ -158,7 +148,7 @@ def _arguments(operation: Operation, received: HttpRequest, request: Request) ->
     """The arguments as the presentation covers them; those that are none are the bearer's, and refused."""
     if not operation.has_body:
         return dict(request.query_params.multi_items())
-    read_query(request, None)
+    read_query(request)
     try:
         found: dict[str, Any] = msgspec.json.decode(received.body or b"{}", type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -5,11 +5,9 @@ asked for is read strictly before anything is done; what is done is done in a th
 """
 
 import asyncio
-import re
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, get_args, get_origin, get_type_hints
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
-import msgspec
 from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,6 +16,7 @@ from starlette.routing import Route
 from capx.errors import InvalidRequest
 from capx.forms import decode, encode
 from capx.guard.exchange import MAX_BODY, Gone, TooMuch, Unreadable, read_body
+from capx.pairs import Nothing, read_pairs
 from capx.problems import HttpRefusal, told
 from capx.serve.service import Service
 from capx.serve.workers import Workers
@@ -29,9 +28,6 @@ BODY_SECONDS: Final = 20.0
 """Seconds within which a body has to be there."""
 ROUTE: Final = "capx.route"
 """Where an ASGI scope holds the path of its operation."""
-
-_NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
-_BOOLEANS = {"true": True, "false": False}
 
 
 class Operation(Struct, frozen=True, kw_only=True):
@@ -110,8 +106,9 @@ def wants_stream(request: Request) -> bool:
 async def asked_for(operation: Operation, request: Request) -> Any:
     """What a request asks for; InvalidRequest or HttpRefusal if it is not what the operation takes."""
     if not operation.has_body:
-        return read_query(request, operation.asks)
-    read_query(request, None)
+        asked = read_query(request, operation.asks or Nothing)
+        return None if operation.asks is None else asked
+    read_query(request)
     body = await whole_body(request)
     if operation.asks is None:
         if body.strip() not in {b"", b"{}"}:
@@ -143,36 +140,6 @@ def demand_json(request: Request) -> None:
         raise HttpRefusal(415, "unsupported_media_type", f"a body is {JSON_TYPE}, not {said!r:.60}")
 
 
-def read_query(request: Request, kind: type[Struct] | None) -> Any:
+def read_query(request: Request, kind: type[Struct] = Nothing) -> Any:
     """The query of a request as a form; InvalidRequest for a name that it has not, or a value of another type."""
-    found: dict[str, Any] = {}
-    hints: Mapping[str, Any] = {} if kind is None else get_type_hints(kind)
-    for name, text in request.query_params.multi_items():
-        if name not in hints:
-            known = f": only {', '.join(hints)}" if hints else ""
-            raise InvalidRequest(f"{name!r:.40} is nothing that can be asked here{known}")
-        if get_origin(hints[name]) is tuple:
-            found.setdefault(name, []).append(text)
-        elif name in found:
-            raise InvalidRequest(f"{name} is named twice")
-        else:
-            found[name] = _value(name, text, hints[name])
-    if kind is None:
-        return None
-    try:
-        return msgspec.convert(found, kind)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(f"this cannot be asked: {error}") from None
-
-
-def _value(name: str, text: str, hint: Any) -> str | int | bool:
-    kinds = {hint, *get_args(hint)}
-    if bool in kinds:
-        if text not in _BOOLEANS:
-            raise InvalidRequest(f"{name} is true or false, not {text!r:.40}")
-        return _BOOLEANS[text]
-    if int in kinds:
-        if not _NUMBER.fullmatch(text):
-            raise InvalidRequest(f"{name} is a whole number, not {text!r:.40}")
-        return int(text)
-    return text
+    return read_pairs(request.query_params.multi_items(), kind)

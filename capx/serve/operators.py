@@ -6,7 +6,7 @@ Law: whoever reaches this face may do anything, so it stands on a socket that is
 from itertools import islice
 from typing import Final, TypeVar
 
-from capx import forms
+from capx import forms, translating
 from capx.authority import OpenedTask
 from capx.ending import Ended
 from capx.errors import InvalidRequest
@@ -30,17 +30,19 @@ _LOOKED_AT: Final = 20_000
 
 def _open(service: Service, asked: forms.OpenTask) -> OpenedTask:
     return service.authority.open(
-        allow=forms.grants(asked.allow),
+        allow=translating.grants(asked.allow),
         tenant=asked.tenant,
         expires=asked.expires,
         purpose=asked.purpose,
-        caveats=forms.understood(asked.caveats),
+        caveats=translating.understood(asked.caveats),
     )
 
 
 def _mint(service: Service, asked: forms.MintMore, *, id: str) -> Minted:
-    caveats = forms.understood(asked.caveats)
-    return Minted(service.authority.mint(id, allow=forms.grants(asked.allow), expires=asked.expires, caveats=caveats))
+    caveats = translating.understood(asked.caveats)
+    return Minted(
+        service.authority.mint(id, allow=translating.grants(asked.allow), expires=asked.expires, caveats=caveats)
+    )
 
 
 def _complete(service: Service, asked: forms.EndTask, *, id: str) -> Ended:

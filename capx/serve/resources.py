@@ -6,11 +6,10 @@ refused, so that no resource can spoil the log for others.
 """
 
 import time
-from decimal import Decimal, InvalidOperation
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Iterable
+from typing import Any, Final
 
 import msgspec
-from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -18,100 +17,29 @@ from starlette.routing import Route
 from capx import resource_mac
 from capx.death import of_kid
 from capx.errors import InvalidRequest
-from capx.feed import Asked
-from capx.forms import Count, Id, decode
+from capx.feed import Asked, Envelope
+from capx.forms import Noted, Recorded, Reported, Reports, Sighted, decode
 from capx.guard.exchange import http_request
 from capx.problems import HttpRefusal
 from capx.resource_mac import Proven, UnprovenReport
-from capx.serve.operation import NO_STORE, ROUTE, Operation, answered, demand_json, route_to, wants_stream, whole_body
+from capx.serve.operation import (
+    NO_STORE,
+    ROUTE,
+    Operation,
+    answered,
+    demand_json,
+    read_query,
+    route_to,
+    wants_stream,
+    whole_body,
+)
 from capx.serve.service import Service
 from capx.serve.streams import Feed
-from capx.spending import Spent
 from capx.store import Record
-from capx_caveats import is_action, is_label
+from capx_caveats import is_label
 
-MOST: Final = 1_000
-"""Decisions in one report."""
-_Label = Annotated[str, Meta(min_length=1, max_length=128)]
-_Text = Annotated[str, Meta(max_length=128)]
-
-
-class FeedQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a follower stands: how many deaths it knows, at which position of the log, in which epoch."""
-
-    since: Count = 0
-    position: Count = 0
-    epoch: str | None = None
-
-
-class Envelope(Struct, frozen=True):
-    """A signed page: `page` is the text that was signed, `by` the kid of the root key that the signer follows from."""
-
-    by: str
-    page: str
-    sig: str
-
-
-class Reported(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One decision as a resource made it; what `Decision.body` gives."""
-
-    id: Id
-    at: Count
-    outcome: Literal["allowed", "denied"]
-    audience: str
-    action: str | None
-    task: Id | None
-    tenant: _Label | None
-    intent: _Text | None
-    root: Id | None
-    path: Annotated[list[_Text], Meta(max_length=256)]
-    hops: Annotated[list[_Label], Meta(max_length=256)]
-    ids: Annotated[list[_Text], Meta(max_length=256)]
-    presentation: _Text | None
-    spent: Annotated[list[Spent], Meta(max_length=64)]
-    reasons: Annotated[list[dict[str, Any]], Meta(max_length=1_024)]
-
-    def __post_init__(self) -> None:
-        texts = (self.action is None or is_action(self.action), *map(is_label, self.hops))
-        if not all((*texts, *map(_is_counted, self.spent), *map(_is_reason, self.reasons))):
-            raise ValueError("this is no decision of a verifier")
-
-
-class Reports(Struct, frozen=True, forbid_unknown_fields=True):
-    """Decisions of one audience."""
-
-    decisions: Annotated[list[Reported], Meta(max_length=MOST)]
-
-
-class Recorded(Struct, frozen=True):
-    """How many decisions are in the log now, or were before."""
-
-    decisions: int
-
-
-class Sighted(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many deaths a follower knows; its name is its audience's, or begins with that and a slash."""
-
-    follower: _Label
-    deaths: Count
-
-
-class Noted(Struct, frozen=True):
-    """A follower whose sighting is kept."""
-
-    follower: str
-
-
-def _is_counted(spent: Spent) -> bool:
-    try:
-        amounts = [Decimal(text) for text in (spent.cost, spent.spent, spent.limit) if len(text) <= 40]
-    except InvalidOperation:
-        return False
-    return len(amounts) == 3 and all(amount.is_finite() for amount in amounts)
-
-
-def _is_reason(reason: dict[str, Any]) -> bool:
-    return isinstance(reason.get("code"), str) and isinstance(reason.get("sentence"), str)
+_LARGEST: Final = 64 * 1024
+_DEEPEST: Final = 64
 
 
 def _record(service: Service, audience: str, asked: Reports) -> Recorded:
@@ -120,8 +48,30 @@ def _record(service: Service, audience: str, asked: Reports) -> Recorded:
             raise HttpRefusal(
                 403, "foreign_audience", f"{audience} reports a decision of {one.audience:.80}: only its own"
             )
-    service.authority.store.record([Record(one.id, one.at, msgspec.json.encode(one)) for one in asked.decisions])
+    service.authority.store.record(list(map(_recordable, asked.decisions)))
     return Recorded(len(asked.decisions))
+
+
+def _recordable(decision: Reported) -> Record:
+    """The decision on its way into the log; InvalidRequest for one that not every store could hold and give back."""
+    if _is_deeper(decision.reasons, _DEEPEST - 1):
+        raise InvalidRequest(f"a decision is no deeper than {_DEEPEST} lists and objects within each other")
+    body = msgspec.json.encode(decision)
+    if len(body) > _LARGEST:
+        raise InvalidRequest(f"a decision is no longer than {_LARGEST // 1024} KiB")
+    return Record(decision.id, decision.at, body)
+
+
+def _is_deeper(value: object, most: int) -> bool:
+    """Whether more than so many lists and objects stand within each other."""
+    match value:
+        case dict():
+            inner: Iterable[object] = value.values()
+        case list():
+            inner = value
+        case _:
+            return False
+    return most == 0 or any(_is_deeper(one, most - 1) for one in inner)
 
 
 def _sighted(service: Service, audience: str, asked: Sighted) -> Noted:
@@ -139,7 +89,7 @@ FEED: Final = Operation(
     name="feed",
     about="The signed page of deaths that comes next; as text/event-stream, page after page, one each second at least.",
     act=lambda: None,
-    asks=FeedQuery,
+    asks=Asked,
     answers=Envelope,
     streams=True,
 )
@@ -181,10 +131,7 @@ def _feed_route(service: Service) -> Route:
 
     async def answer(request: Request) -> Response:
         request.scope[ROUTE] = FEED.path
-        items = request.query_params.multi_items()
-        if len(dict(items)) != len(items):
-            raise InvalidRequest("each of since, position and epoch is named once")
-        asked = Asked.read(dict(items))
+        asked: Asked = read_query(request, Asked)
         if wants_stream(request):
             return await feed.follow(asked)
         page = await feed.page(asked)
