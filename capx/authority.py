@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
-import msgspec
 from msgspec import Struct
 
 from capx.bundle import Bundle
@@ -21,13 +20,13 @@ from capx.chain import b64u, root_node
 from capx.death import KEPT_BEYOND_TTL, of_kid
 from capx.ending import Ended, as_of, end_overdue, end_task, known_task
 from capx.errors import InvalidRequest
+from capx.events import CapabilityMinted, Limit, TaskOpened
 from capx.grant import OWN_ENTRIES, Grant, block, by_audience, demand_audience, demand_restricting
 from capx.history import History
 from capx.home import create_home, open_parts
 from capx.keys import AudienceKeys, KeyRing, RootKey
 from capx.lineage import AUTHORITY
 from capx.liveness import StoreLiveness
-from capx.log import Event
 from capx.replay import Replay
 from capx.revoking import Revoked, by_instant, by_kid, by_name, by_where, kill_for_agent, revoke
 from capx.store import Pruned, Reading, Store, TaskRecord, Writing
@@ -68,13 +67,6 @@ class OpenedTask(Struct, frozen=True):
     expires: int
     position: int
     bundle: Bundle
-
-
-class _Named(Struct):
-    """The task, and the key, that an event is about."""
-
-    task: str
-    kid: str | None = None
 
 
 class Authority(History):
@@ -170,17 +162,8 @@ class Authority(History):
             self._demand_live_key(transaction)
             end_overdue(transaction, now=now, limit=_OVERDUE_AT_OPEN)
             transaction.open_task(task)
-            event = _append(
-                transaction,
-                "task_opened",
-                now,
-                task=task.id,
-                root=task.root,
-                node=b64u(root_node(task.root)),
-                tenant=tenant,
-                purpose=purpose,
-                expires=task.expires,
-            )
+            opened = TaskOpened(task.id, task.root, b64u(root_node(task.root)), task.tenant, task.purpose, task.expires)
+            event = opened.write(transaction, at=now)
             entries = {**entries, AUTHORITY: OWN_ENTRIES}
             bundle = self._mint(transaction, task, entries, expires=task.expires, added=added, now=now)
         return OpenedTask(task.id, task.root, tenant, purpose, task.expires, event.position, bundle)
@@ -295,9 +278,9 @@ class Authority(History):
             live = {task.id for task in tasks if reading.death(root_node(task.root)) is None}
             holding: dict[str, set[str]] = {kid: set() for kid in self._keyring.kids}
             for event in reading.events(kind="capability_minted"):
-                named = event.read(_Named)
-                if named.task in live and named.kid in holding:
-                    holding[named.kid].add(named.task)
+                minted = event.read(CapabilityMinted)
+                if minted.task in live and minted.kid in holding:
+                    holding[minted.kid].add(minted.task)
         return {kid: len(tasks) for kid, tasks in holding.items()}
 
     @property
@@ -386,28 +369,24 @@ class Authority(History):
         for audience, allowed in entries.items():
             carried = block(task, allowed, expires, added)
             capability = mint(self._keyring.active.audience_key(audience), carried, now=now)
-            _append(
-                transaction,
-                "capability_minted",
-                now,
+            event = CapabilityMinted(
                 task=task.id,
                 audience=audience,
                 kid=capability.kid,
-                ids=[b64u(id_) for id_ in capability.ids],
-                allow=[entry.sentence() for entry in allowed],
+                ids=tuple([b64u(id_) for id_ in capability.ids]),
+                allow=tuple([entry.sentence() for entry in allowed]),
                 expires=expires,
-                budgets=[
-                    {"counter": caveat.counter, "unit": caveat.unit, "limit": caveat.limit}
-                    for caveat in carried
-                    if isinstance(caveat, Budget)
-                ],
+                budgets=tuple(
+                    [Limit(str(one.counter), one.unit, one.limit) for one in carried if isinstance(one, Budget)]
+                ),
             )
+            event.write(transaction, at=now)
             minted.append(capability)
         return Bundle(minted)
 
 
-def _append(transaction: Writing, kind: str, at: int, **facts: object) -> Event:
-    return transaction.append(kind, msgspec.json.encode(facts), at=at)
+def _limit(budget: Budget) -> Limit:
+    return Limit(str(budget.counter), budget.unit, budget.limit)
 
 
 def _named(target: str | bytes | Bundle | None) -> str:

@@ -1,25 +1,16 @@
 """Whether a store still says what was written: the log from its beginning, and each death against its event."""
 
-import msgspec
+from contextlib import suppress
 
 from capx import task as life
 from capx.chain import unb64u
-from capx.death import Death, is_lasting, of_instant, of_kid
+from capx.death import Death, Key, is_lasting, of_instant, of_kid
 from capx.errors import MalformedToken, StoreProblem
+from capx.events import Restored, Revoked, TaskCompleted
 from capx.log import BrokenLog, Event, Place, check
 from capx.store import Reading
 
-_ENDINGS = frozenset({"revoked", "restored", *life.DEATH.values()})
-
-
-class _Revoked(msgspec.Struct):
-    id: str | None = None
-    kid: str | None = None
-    issued: int | None = None
-
-
-class _Ended(msgspec.Struct):
-    task: str
+_ENDINGS = frozenset({Revoked.kind, Restored.kind, *life.DEATH.values()})
 
 
 def check_store(reading: Reading) -> Place:
@@ -51,21 +42,23 @@ def check_store(reading: Reading) -> Place:
 
 
 def _caused(event: Event, number: int) -> Death:
-    reason = event.kind if event.kind in life.DEATH.values() else "revoked"
-    key: bytes | str | None
-    try:
-        if reason != "revoked":
-            key = event.read(_Ended).task
-        else:
-            said = event.read(_Revoked)
-            if said.id is not None:
-                key = unb64u(said.id)
-            elif said.kid is not None:
-                key = of_kid(said.kid)
-            else:
-                key = None if said.issued is None else of_instant(said.issued)
-    except MalformedToken:
-        key = None
+    key = _killed(event)
     if key is None:
         raise BrokenLog(event.position, f"its body is not that of a {event.kind}")
+    reason = event.kind if event.kind in life.DEATH.values() else "revoked"
     return Death(number, key, reason, event.at, event.position)
+
+
+def _killed(event: Event) -> Key | None:
+    if event.kind == Restored.kind:
+        return of_instant(event.read(Restored).issued)
+    if event.kind != Revoked.kind:
+        return event.read(TaskCompleted).task
+    said = event.read(Revoked)
+    if said.id is not None:
+        with suppress(MalformedToken):
+            return unb64u(said.id)
+        return None
+    if said.kid is not None:
+        return of_kid(said.kid)
+    return None if said.issued is None else of_instant(said.issued)

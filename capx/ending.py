@@ -11,6 +11,7 @@ from capx import task as life
 from capx.chain import root_node
 from capx.dying import Dying, draw, dying_below
 from capx.errors import UnknownTask
+from capx.events import TASK_ENDS
 from capx.store import Reading, Store, TaskRecord, Writing
 from capx_caveats import is_id
 
@@ -58,7 +59,7 @@ def end(transaction: Writing, task: TaskRecord, move: life.Move, *, now: int) ->
     if life.is_final(task.state):
         return Ended(task.id, task.state, task.position, again=True)
     state = life.after(as_of(task, now).state, move)
-    event = transaction.append(f"task_{state}", msgspec.json.encode({"task": task.id}), at=now)
+    event = TASK_ENDS[state](task.id).write(transaction, at=now)
     transaction.end_task(task.id, state, at=now, position=event.position)
     transaction.kill(task.id, life.DEATH[state], at=now, position=event.position)
     return Ended(task.id, state, event.position)

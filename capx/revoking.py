@@ -6,12 +6,10 @@ derives the nodes from where the agent stands.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-import msgspec
 from msgspec import Struct
 
-from capx import death
+from capx import death, events
 from capx.chain import b64u, node_below, root_node, unb64u
 from capx.death import Key
 from capx.dying import Dying, draw, dying_below, dying_with, together
@@ -60,8 +58,7 @@ class Target(Struct, frozen=True):
     """One thing to kill, and what its event says of it."""
 
     key: Key
-    facts: dict[str, Any]
-    is_root: bool = False
+    event: events.Revoked
 
     @property
     def shown(self) -> str:
@@ -90,14 +87,14 @@ def by_kid(kid: str) -> Target:
     """All that was minted under one root key; InvalidRequest for what is no key id."""
     if not is_kid(kid):
         raise InvalidRequest(f"{kid!r:.80} is not a key id: capx keys list shows those that there are")
-    return Target(death.of_kid(kid), {"kid": kid})
+    return Target(death.of_kid(kid), events.Revoked(kid=kid))
 
 
 def by_instant(issued: int, now: int) -> Target:
     """All that was issued up to a second, which may not lie ahead; InvalidRequest if it does."""
     if not 0 <= issued <= now:
         raise InvalidRequest(f"{shown_instant(max(0, issued))} lies ahead: only what was issued by now can be revoked")
-    return Target(death.of_instant(issued), {"issued": issued})
+    return Target(death.of_instant(issued), events.Revoked(issued=issued))
 
 
 def by_where(reading: Reading, where: Mapping[str, str], now: int) -> list[Target]:
@@ -155,8 +152,7 @@ def kill_for_agent(transaction: Writing, task: str, path: Sequence[bytes], hops:
 
 
 def _by_agent(node: bytes, path: Sequence[bytes], task: str) -> Target:
-    facts = {"id": b64u(node), "is_root": node == path[0], "task": task, "by": b64u(path[-1])}
-    return Target(node, facts, node == path[0])
+    return Target(node, events.Revoked(b64u(node), is_root=node == path[0], task=task, by=b64u(path[-1])))
 
 
 def revoke(store: Store, targets: Sequence[Target], *, now: int, dry_run: bool) -> Revoked:
@@ -171,10 +167,10 @@ def revoke(store: Store, targets: Sequence[Target], *, now: int, dry_run: bool) 
 def kill(transaction: Writing, target: Target, *, now: int) -> Killed:
     """The death of one target within a transaction, now or before."""
     if found := transaction.death(target.key):
-        return Killed(target.shown, found.position, target.is_root, again=True)
-    event = transaction.append("revoked", msgspec.json.encode(target.facts), at=now)
+        return Killed(target.shown, found.position, target.event.is_root, again=True)
+    event = target.event.write(transaction, at=now)
     transaction.kill(target.key, "revoked", at=now, position=event.position)
-    return Killed(target.shown, event.position, target.is_root)
+    return Killed(target.shown, event.position, target.event.is_root)
 
 
 def _is_nonce(text: str) -> bool:
@@ -185,8 +181,7 @@ def _is_nonce(text: str) -> bool:
 
 
 def _of_id(key: bytes, *, is_root: bool, task: str | None) -> Target:
-    known = {} if task is None else {"task": task}
-    return Target(key, {"id": b64u(key), "is_root": is_root, **known}, is_root)
+    return Target(key, events.Revoked(b64u(key), is_root=is_root, task=task))
 
 
 def _tried(reading: Reading, targets: Iterable[Target], now: int) -> Revoked:
@@ -194,8 +189,8 @@ def _tried(reading: Reading, targets: Iterable[Target], now: int) -> Revoked:
     dying: list[Dying] = []
     for target in targets:
         again = reading.death(target.key) is not None
-        killed.append(Killed(target.shown, None, target.is_root, again))
-        graph = draw(reading, now, target.facts.get("task"))
+        killed.append(Killed(target.shown, None, target.event.is_root, again))
+        graph = draw(reading, now, target.event.task)
         key = target.key
         dying.append(dying_below(graph, key) if isinstance(key, bytes) else dying_with(graph, key))
     return Revoked(tuple(killed), together(dying))

@@ -1,0 +1,114 @@
+"""What each event of the log says, but for decisions: those are what resources write (capx.decision).
+
+    task_opened          a task and its claims
+    capability_minted    one capability of it: ids, never the token
+    task_completed, task_withdrawn, task_expired
+    revoked              a node or capability, all of a root key, or all that was issued up to an instant
+    restored             a backup took the place of the store
+
+Laws: an event says ids and facts, never a secret. The authority alone writes these, and reads them as it wrote them;
+others may read a part. A field is only ever added, and only as an optional one.
+"""
+
+from typing import ClassVar
+
+import msgspec
+from msgspec import Struct
+
+from capx.log import Event
+from capx.store import Writing
+
+
+class Fact(Struct, frozen=True):
+    """The body of an event of some kind."""
+
+    kind: ClassVar[str]
+
+    def write(self, transaction: Writing, *, at: int) -> Event:
+        """The next event of the log says this; `at` in Unix seconds."""
+        return transaction.append(self.kind, msgspec.json.encode(self), at=at)
+
+
+class TaskOpened(Fact, frozen=True):
+    """A task was opened: its root id and the node of that, its claims, and when it expires (Unix seconds)."""
+
+    kind = "task_opened"
+    task: str
+    root: str
+    node: str
+    tenant: str | None
+    purpose: str | None
+    expires: int
+
+
+class Limit(Struct, frozen=True):
+    """A budget that a capability was minted with: what its counter holds stays within the limit (decimal text)."""
+
+    counter: str
+    unit: str
+    limit: str
+
+
+class CapabilityMinted(Fact, frozen=True):
+    """A capability was minted: its key, its ids, what it allows in words, its expiry (Unix seconds) and budgets."""
+
+    kind = "capability_minted"
+    task: str
+    audience: str
+    kid: str
+    ids: tuple[str, ...]
+    allow: tuple[str, ...]
+    expires: int
+    budgets: tuple[Limit, ...] = ()
+
+
+class TaskCompleted(Fact, frozen=True):
+    """A task ended, its work done."""
+
+    kind = "task_completed"
+    task: str
+
+
+class TaskWithdrawn(Fact, frozen=True):
+    """A task ended, no longer wanted."""
+
+    kind = "task_withdrawn"
+    task: str
+
+
+class TaskExpired(Fact, frozen=True):
+    """A task ended, its time run out."""
+
+    kind = "task_expired"
+    task: str
+
+
+TASK_ENDS = {"completed": TaskCompleted, "withdrawn": TaskWithdrawn, "expired": TaskExpired}
+"""What says how a task ended."""
+
+
+class Revoked(Fact, frozen=True, omit_defaults=True):
+    """Something died: an id (`is_root`: the root of a task), all of a kid, or all issued up to a second (Unix).
+
+    `task` is the task that it is known to be of, `by` the node whose agent asked for it.
+    """
+
+    kind = "revoked"
+    id: str | None = None
+    is_root: bool = False
+    kid: str | None = None
+    issued: int | None = None
+    task: str | None = None
+    by: str | None = None
+
+
+class Restored(Fact, frozen=True):
+    """A backup took the place of the store: all issued up to a second (Unix) is dead, and an epoch began.
+
+    `backup` is the last position that came from the backup.
+    """
+
+    kind = "restored"
+    issued: int
+    epoch: str
+    backup: int
