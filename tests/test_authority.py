@@ -337,7 +337,7 @@ def test_the_log_of_all_this_verifies(authority: Authority) -> None:
         ("UPDATE deaths SET seq = 9 WHERE seq = 2", 5),
         ("INSERT INTO deaths VALUES (3, 'another', 'task_completed', 1, 9)", 9),
         ("DELETE FROM events WHERE position = 2", 2),
-        ("UPDATE events SET body = replace(body, '"id"', '"by"') WHERE kind = 'revoked'", 5),
+        ("UPDATE events SET body = replace(body, 'id', 'by') WHERE kind = 'revoked'", 5),
         ("UPDATE head SET position = 4", 4),
     ],
 )
