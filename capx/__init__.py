@@ -18,9 +18,9 @@ A service embeds a `Verifier`, or a guard of `capx.guard`; an agent holds a `Bun
 from typing import TYPE_CHECKING
 
 from capx.acting import acting
+from capx.admitted import Admitted
 from capx.bundle import Bundle
 from capx.capability import Capability, Presentation
-from capx.court import Admitted
 from capx.decision import Allowed, Decision, Denied
 from capx.errors import (
     ConfigurationProblem,

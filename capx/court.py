@@ -1,8 +1,7 @@
-"""Where an authentic token is judged: steps 6 to 9 of the verifier.
+"""What an authentic token is judged by: who died, the time, every caveat, what is counted, and the record.
 
-Laws: all that refuse are told, up to 32, not the first alone. Whoever may be allowed has a slot in the record before
-anything is spent; after that recording changes no verdict. A denial stands whether or not it can be recorded. Budgets
-are spent when all else has passed.
+Laws: all that refuse are told, up to 32, not the first alone. A caveat that fails or answers oddly refuses. A denial
+stands whether or not it can be recorded.
 """
 
 import math
@@ -12,14 +11,14 @@ from collections.abc import Callable, Iterable, Iterator
 
 from capx.chain import b64u
 from capx.death import Key, is_lasting
-from capx.decision import Allowed, Decision, Denied
+from capx.decision import Decision
 from capx.errors import StoreProblem, Unavailable
 from capx.lineage import Lineage, Section, attributed
 from capx.liveness import Liveness
 from capx.meter import Meter
 from capx.recorder import Recorder
-from capx.spending import Payment, Spent, exhausted, remaining
-from capx_caveats import CALLS, Allow, Call, Facts, Refusal, is_too_much
+from capx.spending import Spent, exhausted
+from capx_caveats import Call, Facts, Refusal, is_too_much
 
 MAX_TOLD = 32
 """Refusals that one denial tells: a token can hold thousands."""
@@ -84,7 +83,7 @@ class Court:
         try:
             totals = self.meter.spent(counters)
         except StoreProblem as problem:
-            return [_unavailable(problem)] * len(lineage.allotments)
+            return [unavailable(problem)] * len(lineage.allotments)
         held = dict(zip(counters, totals, strict=True))
         return [next(exhausted((allotment,), call, held), None) for allotment in lineage.allotments]
 
@@ -151,169 +150,8 @@ class Court:
         return decision
 
 
-class Admitted:
-    """An authentic, fitting, fresh, unused token that was alive; what its authority's block claims."""
-
-    __slots__ = ("_action", "_court", "_lineage", "_payment", "_presentation")
-
-    def __init__(self, court: Court, lineage: Lineage, presentation: bytes | None, action: str | None) -> None:
-        self._court = court
-        self._lineage = lineage
-        self._presentation = presentation
-        self._action = action
-        self._payment = Payment(lineage.allotments, court.meter)
-
-    @property
-    def spends(self) -> bool:
-        """Whether to judge is to spend, which may wait for a disk or a database."""
-        return self._payment.waits
-
-    @property
-    def task(self) -> str:
-        """The task this is done for."""
-        return self._lineage.task
-
-    @property
-    def tenant(self) -> str | None:
-        """The tenant the authority named."""
-        return self._lineage.tenant
-
-    @property
-    def intent(self) -> str | None:
-        """The digest of the intent."""
-        return self._lineage.intent
-
-    @property
-    def root(self) -> str:
-        """The revocation root."""
-        return self._lineage.root
-
-    @property
-    def path(self) -> tuple[bytes, ...]:
-        """The nodes from the root to the acting agent, 16 bytes each."""
-        return self._lineage.path
-
-    @property
-    def node(self) -> bytes:
-        """The acting agent's node."""
-        return self._lineage.path[-1]
-
-    @property
-    def hops(self) -> tuple[str, ...]:
-        """The labels along the path, as their delegators chose them."""
-        return self._lineage.hops
-
-    @property
-    def units(self) -> frozenset[str]:
-        """The units that its budgets count, besides `calls`: those in which a call's cost must be stated."""
-        return frozenset(allotment.budget.unit for allotment in self._lineage.allotments) - {CALLS}
-
-    def granted_tenant(self) -> str:
-        """The tenant the authority named; raises Denied (incomplete_authority) when it named none."""
-        if self._lineage.tenant is None:
-            refusal = Refusal("incomplete_authority", "the authority's block names no tenant", "tenant")
-            raise Denied(self.refused((refusal,)))
-        return self._lineage.tenant
-
-    def screen(self, action: str) -> None:
-        """Raise Denied if some allowlist has no entry for the action, whatever its arguments."""
-        refusals = tuple(
-            attributed(demand.caveat.ruled_out(action), demand)
-            for demand in self._lineage.demands
-            if isinstance(demand.caveat, Allow) and not demand.caveat.permits(action)
-        )
-        if refusals:
-            raise Denied(self.refused(refusals, action))
-
-    def judge(self, call: Call) -> Allowed:
-        """Every caveat against the call as it is about to be executed; raises Denied with all that refuse."""
-        return self._allowed(self.decide(call), call)
-
-    async def judge_async(self, call: Call) -> Allowed:
-        """`judge`, done in a thread when it may wait for a disk or a database."""
-        if not self.spends:
-            return self.judge(call)
-        import asyncio
-
-        return await asyncio.to_thread(self.judge, call)
-
-    def decide(self, call: Call) -> Decision:
-        """Steps 6-9 as an answer."""
-        court = self._court
-        facts = court.facts(call)
-        if refusals := court.refusals(self._lineage, self._presentation, facts):
-            return self.refused(tuple(refusals), call.action)
-        try:
-            court.recorder.reserve()
-        except Unavailable as problem:
-            return self.refused((_unavailable(problem),), call.action)
-        refusals, spent = self._paid(call, facts.now)
-        decision = self._decision(tuple(refusals), call.action, facts.now, spent)
-        court.recorder.record(decision)
-        return decision
-
-    def _paid(self, call: Call, now: int) -> tuple[list[Refusal], tuple[Spent, ...]]:
-        """Step 8: spend what the call costs, or say why not; whatever happens, the slot that was taken is used."""
-        try:
-            return self._payment.pay(call, now=now)
-        except StoreProblem as problem:
-            return [_unavailable(problem)], ()
-        except BaseException:
-            unknown = StoreProblem("whether this was spent is not known")
-            self._court.recorder.record(self._decision((_unavailable(unknown),), call.action, now))
-            raise
-
-    def _allowed(self, decision: Decision, call: Call) -> Allowed:
-        if not decision.allowed:
-            raise Denied(decision)
-        lineage = self._lineage
-        return Allowed(
-            decision_id=decision.id,
-            call=call,
-            task=lineage.task,
-            tenant=lineage.tenant,
-            intent=lineage.intent,
-            root=lineage.root,
-            node=lineage.path[-1],
-            hops=lineage.hops,
-            expires=lineage.expires,
-            spent=self._payment.spent,
-            remaining=remaining(self._payment.spent),
-        )
-
-    def refuse_unrecorded_if(self, refusal: Refusal | None) -> None:
-        """Raise Denied if there is a refusal, before a burn: what can be sent again without end is not recorded."""
-        if refusal is not None:
-            raise Denied(self._decision((refusal,)))
-
-    def demand_alive(self) -> None:
-        """Step 6 alone; raises Denied."""
-        court = self._court
-        if refusals := court.lifeless(self._lineage, self._presentation, court.age()):
-            raise Denied(self.refused(tuple(refusals)))
-
-    def refused(self, refusals: tuple[Refusal, ...], action: str | None = None) -> Decision:
-        """The recorded decision of a refusal, cut to what one denial tells."""
-        return self._court.recorded(self._decision(refusals[:MAX_TOLD], action))
-
-    def _decision(
-        self,
-        refusals: tuple[Refusal, ...],
-        action: str | None = None,
-        now: int | None = None,
-        spent: tuple[Spent, ...] = (),
-    ) -> Decision:
-        return self._court.decision(
-            refusals,
-            lineage=self._lineage,
-            presentation=self._presentation,
-            action=action or self._action,
-            now=now,
-            spent=spent,
-        )
-
-
-def _unavailable(problem: StoreProblem) -> Refusal:
+def unavailable(problem: StoreProblem) -> Refusal:
+    """The refusal of whoever cannot be answered now."""
     return Refusal("unavailable", str(problem), "try again later")
 
 

@@ -22,8 +22,9 @@ from typing import NoReturn
 from msgspec import Struct
 
 from capx import chain, wire
+from capx.admitted import Admitted
 from capx.cache import Cache
-from capx.court import TOO_MUCH, Admitted, Court, refusing
+from capx.court import TOO_MUCH, Court, refusing
 from capx.decision import NO_TOKEN, Allowed, Decision, Denied
 from capx.errors import ConfigurationProblem, MalformedToken, Unavailable
 from capx.keys import AudienceKey, AudienceKeys

@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capx.acting import acting
+from capx.admitted import Admitted
 from capx.authority import Authority
 from capx.bundle import Bundle
 from capx.capability import Capability
 from capx.chain import b64u
-from capx.court import Admitted
 from capx.decision import Allowed, Decision, Denied
 from capx.meter import Spend, Tally
 from capx.present import ToolCall

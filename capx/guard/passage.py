@@ -10,7 +10,7 @@ from typing import Final, NoReturn
 
 from msgspec import UNSET
 
-from capx.court import Admitted
+from capx.admitted import Admitted
 from capx.decision import NO_TOKEN, Allowed, Denied
 from capx.errors import ConfigurationProblem, InvalidCaveat
 from capx.guard.facts import Granted

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from msgspec.structs import replace
 
 from capx.acting import allowed_by, current_bundle
+from capx.admitted import Admitted
 from capx.capability import Capability
-from capx.court import Admitted
 from capx.decision import NO_TOKEN, Allowed, Denied
 from capx.errors import ConfigurationProblem
 from capx.guard.facts import Costs, Derived, Tenancy, cost_of, demand_costs, demand_derivable, derive
