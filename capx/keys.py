@@ -1,24 +1,20 @@
 """Keys: a root key that the authority holds, and what is derived from it for one audience each.
 
-Laws: a kid never means two keys. A resource holds the keys of its own audience, and from them no other can be
-had. A key never shows in repr, pickles, JSON or errors, and no local of a frame in which something is raised holds
-one, for there are reporters that send these; a key file that others may read is refused. A kid is a dictionary key,
-never a path. A key file is changed whole or not at all, by one process at a time, and nothing but a regular file is
-replaced; rotation is a new key that verifies, then mints, and an old one that is retired, so that nothing is ever
-minted that nobody can verify.
+Laws: a kid never means two keys. A resource holds the keys of its own audience, and from them no other can be had. A
+key never shows in repr, pickles, JSON or errors, and no local of a frame in which something is raised holds one, for
+there are reporters that send these. A kid is a dictionary key, never a path. Rotation is a new key that verifies, then
+mints, and an old one that is retired, so that nothing is ever minted that nobody can verify. How keys are kept in a
+file is said in capx.key_file.
 """
 
-import fcntl
 import os
-import stat
-import time
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn
 
 from msgspec import Struct
 
+from capx import key_file
 from capx.chain import b64u, digest, equal, mac, macaroon_key, unb64u
 from capx.errors import InvalidRequest, KeyProblem, MalformedToken
 from capx_caveats import is_audience
@@ -30,11 +26,6 @@ if TYPE_CHECKING:
 
 KEY_BYTES = 32
 KID_BYTES = 8
-
-_PATIENCE = 5.0
-"""Seconds for which a change waits for another one to end."""
-_LINKS = 40
-"""Links from one to the next that are followed to a key file, as many as Linux does."""
 
 
 class _Secret:
@@ -182,12 +173,12 @@ class KeyRing(_Secret):
     @classmethod
     def load(cls, path: "Path") -> "KeyRing":
         """Read a root key file; KeyProblem when it may not be used."""
-        keys = _loaded(path, _root_key)
+        keys = key_file.loaded(path, _root_key)
         return cls(keys[0], keys[1:])
 
     def save(self, path: "Path") -> None:
         """Write a root key file that only its owner may read; never over an existing file."""
-        _write(path, self)
+        key_file.write(path, self)
 
     @classmethod
     def change(cls, path: "Path", change: "Callable[[KeyRing], KeyRing]") -> "KeyRing":
@@ -195,10 +186,10 @@ class KeyRing(_Secret):
 
         Whoever changes it at the same time waits. A change that raises, or that a crash cut short, is none.
         """
-        file = _followed(path)
-        with _alone(file):
+        file = key_file.followed(path)
+        with key_file.alone(file):
             ring = change(cls.load(file))
-            _replace(file, ring)
+            key_file.replace(file, ring)
         return ring
 
     def dump(self) -> str:
@@ -272,7 +263,7 @@ class AudienceKeys(_Secret):
     @classmethod
     def load(cls, path: "Path", audience: str | None = None) -> "AudienceKeys":
         """Read the key file of one audience; KeyProblem when it may not be used or is another's."""
-        held: list[AudienceKey | FeedKey] = _loaded(path, _audience_line)
+        held: list[AudienceKey | FeedKey] = key_file.loaded(path, _audience_line)
         keys = [key for key in held if isinstance(key, AudienceKey)]
         if not keys:
             raise KeyProblem(f"{path} holds no key of an audience")
@@ -288,41 +279,11 @@ class AudienceKeys(_Secret):
         A link is followed then if it is of this user or root. KeyProblem for what is there and is no regular file.
         """
         if not replace:
-            _write(path, self)
+            key_file.write(path, self)
             return
-        file = _followed(path)
-        with _alone(file):
-            _replace(file, self)
-
-
-_Key = TypeVar("_Key", bound=RootKey | AudienceKey | FeedKey)
-
-
-def _loaded(path: "Path", read: Callable[[list[str]], _Key | str]) -> list[_Key]:
-    """The keys of a file, one at least; a line that is none is told by its number, and not shown."""
-    keys: list[_Key] = []
-    for number, key in _read(path, read):
-        if isinstance(key, str):
-            raise KeyProblem(f"{path}, line {number}: {key}")
-        keys.append(key)
-    if not keys:
-        raise KeyProblem(f"{path} holds no key")
-    return keys
-
-
-def _read(path: "Path", read: Callable[[list[str]], _Key | str]) -> list[tuple[int, _Key | str]]:
-    """The key in each line, or what is wrong with it; nothing is raised once the text was read."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise KeyProblem(f"{path} is no regular file, so it is no key file")
-        with path.open("rb") as file:
-            if os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o077:
-                raise KeyProblem(f"{path} may be read by others: chmod 600 {path}")
-            lines = file.read().decode("ascii", "replace").splitlines()
-    except OSError as error:
-        raise KeyProblem(f"cannot read the key file {path}: {error.strerror}") from None
-    held = ((number, line) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#"))
-    return [(number, read(line.split())) for number, line in held]
+        file = key_file.followed(path)
+        with key_file.alone(file):
+            key_file.replace(file, self)
 
 
 def _root_key(fields: list[str]) -> RootKey | str:
@@ -353,118 +314,3 @@ def _audience_line(fields: list[str]) -> AudienceKey | FeedKey | str:
 
 def _dumped(keys: Iterable[RootKey] | Iterable[AudienceKey | FeedKey]) -> str:
     return "".join(f"{key.line()}\n" for key in keys)
-
-
-def _write(path: "Path", keys: KeyRing | AudienceKeys, owner: os.stat_result | None = None) -> None:
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise KeyProblem(
-            f"cannot write the key file {path}: it is there already: choose another name, or remove it"
-        ) from None
-    except OSError as error:
-        raise KeyProblem(f"cannot write the key file {path}: {error.strerror}") from None
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            if owner is not None and owner.st_uid != os.geteuid():
-                os.fchown(descriptor, owner.st_uid, owner.st_gid)
-            file.write(keys.dump())
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        with suppress(OSError):
-            path.unlink()
-        raise KeyProblem(f"cannot write the key file {path}: {error.strerror}") from None
-
-
-def _followed(path: "Path") -> "Path":
-    """The file that a path names; where links lead there, each is of this user or root.
-
-    Else whoever made one would choose what is overwritten.
-    """
-    file = path
-    for _ in range(_LINKS):
-        with _explained(path):
-            found = _there(file)
-            if found is None and file is not path:
-                raise KeyProblem(f"{path} is a link that leads nowhere: name the file itself")
-            if found is None or not stat.S_ISLNK(found.st_mode):
-                return file
-            if found.st_uid not in {os.geteuid(), 0}:
-                raise KeyProblem(f"{file} is a link of another user: name the file that it leads to")
-            file = file.parent / file.readlink()
-    raise KeyProblem(f"{path} leads from link to link: name the file itself")
-
-
-def _replace(path: "Path", keys: KeyRing | AudienceKeys) -> None:
-    """Put a new file in the place of an old one, of the same owner; readers see the one or the other."""
-    beside = path.with_name(f"{path.name}.new")
-    with _explained(path):
-        owner = _there(path)
-        if owner is not None and not stat.S_ISREG(owner.st_mode):
-            raise KeyProblem(f"{path} is no regular file: choose another name")
-        # Left by a change that a crash cut short: nobody else is changing it now.
-        beside.unlink(missing_ok=True)
-    try:
-        _write(beside, keys, owner)
-        with _explained(path):
-            beside.replace(path)
-            _sync(path.parent)
-    except BaseException:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise
-
-
-def _there(path: "Path") -> os.stat_result | None:
-    """What stands there, and whose it is, who goes on being able to read it; None if nothing does."""
-    try:
-        found = path.lstat()
-    except FileNotFoundError:
-        return None
-    # Where anybody may put a file, it would be a trap: what replaces it is given to its owner.
-    if found.st_uid != os.geteuid() and path.parent.stat().st_mode & 0o022:
-        raise KeyProblem(f"{path} belongs to another user, in a folder that others may write: remove it first")
-    return found
-
-
-@contextmanager
-def _alone(path: "Path") -> Generator[None]:
-    """A block that no other process is in for the same folder; KeyProblem when one stays in it."""
-    with _explained(path):
-        # The folder is locked, not the file: that one is replaced.
-        folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        deadline = time.monotonic() + _PATIENCE
-        while not _locked(path, folder):
-            if time.monotonic() > deadline:
-                raise KeyProblem(f"another process is changing {path}: try again")
-            time.sleep(0.02)
-        yield
-    finally:
-        os.close(folder)
-
-
-def _locked(path: "Path", folder: int) -> bool:
-    with _explained(path):
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
-
-
-@contextmanager
-def _explained(path: "Path") -> Generator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise KeyProblem(f"cannot change the key file {path}: {error.strerror}") from None
-
-
-def _sync(folder: "Path") -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

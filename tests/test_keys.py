@@ -651,7 +651,7 @@ def test_a_full_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_change_gives_up_on_one_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path)
-    monkeypatch.setattr("capx.keys._PATIENCE", 0.1)
+    monkeypatch.setattr("capx.key_file._PATIENCE", 0.1)
 
     def twice(ring: KeyRing) -> KeyRing:
         return KeyRing.change(path, lambda inner: inner.added(OTHER))
