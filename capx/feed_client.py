@@ -3,32 +3,34 @@
     GET URL/feed?since=SEQ&position=POSITION&epoch=EPOCH     Accept: text/event-stream; or application/json, one page
 
 Laws: whoever answers is believed nothing but what is signed, and sent no secret; so it may be asked through anybody.
-What it sends is bounded: a line, and the time until a line is a page. A redirect is not followed. No page for five
-seconds means that the connection is broken, whatever else comes over it.
+What it sends is bounded: a line, and the time until a line is a page. Where no stream can be had, page after page is
+asked for, and a stream again now and then: strangers who take every stream make nobody stale.
 """
 
-import os
 import re
-import socket
 import ssl
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Final
 
 import httpx
 
 from capx.errors import ConfigurationProblem, StoreProblem
-from capx.feed import MAX_PAGES, MAX_TEXT, Asked
+from capx.feed import MAX_PAGES, MAX_TEXT
+from capx.feed_line import SILENCE, Line, Refused, unheard
 from capx.feed_reader import PageReader
 from capx.store import Head, News
 
-SILENCE: Final = 5.0
-"""Seconds without a page after which a connection counts as broken."""
+PAGE_EVERY: Final = 1.0
+"""Seconds between pages that are asked for one by one."""
+STREAM_AGAIN: Final = 30.0
+"""Seconds after which a stream is asked for again where it was refused."""
+
 _LINE = MAX_TEXT + len(b"data: \r")
 _URL = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?(/[A-Za-z0-9/._~%+-]*)?")
 _TOO_LONG = "the authority sends what is longer than a page: it is no feed"
-_SILENT = f"no page came for {SILENCE:.0f} seconds: the connection is broken"
+_CLOSED = "it was closed"
 
 
 class FeedSource:
@@ -52,75 +54,73 @@ class FeedSource:
         self._tls = tls
         self._wall = wall
         self._closed = False
-        self._connected: tuple[int, socket.socket] | None = None
+        self._lines: set[Line] = set()
 
     def stream(self, known: Callable[[], Head | None]) -> Iterator[News]:
         """News as they come; a StoreProblem ends it. One stream at a time in each process."""
         self._reader.begin(known())
-        with self._answer(self._reader.asked, "text/event-stream") as response:
-            events = _Events()
-            heard = time.monotonic()
-            for chunk in response.iter_raw():
-                for text in events.take(chunk):
-                    news = self._reader.take(text, now=self._wall())
-                    if news is not None:
-                        yield news
-                    heard = time.monotonic()
-                if time.monotonic() - heard > SILENCE:
-                    raise StoreProblem(_SILENT)
-            raise StoreProblem(f"{self._url} ended its stream")
+        with self._opened() as line:
+            while True:
+                try:
+                    yield from self._streamed(line)
+                except Refused:
+                    yield from self._one_by_one(line)
 
     def pages(self) -> list[str]:
         """The pages that tell all deaths, checked, each asked for by itself: a line each, they are a `Snapshot`."""
         reader = PageReader(self._keys)
         texts: list[str] = []
-        while len(texts) < MAX_PAGES:
-            with self._answer(reader.asked, "application/json") as response:
-                texts.append(_body(response.iter_raw()))
-            if reader.take(texts[-1], now=self._wall()) is not None:
-                return texts
+        with self._opened() as line:
+            while len(texts) < MAX_PAGES:
+                texts.append(_page(line, reader))
+                if reader.take(texts[-1], now=self._wall()) is not None:
+                    return texts
+                line.heard()
         raise StoreProblem(f"{self._url} tells of more deaths than {MAX_PAGES} pages hold")
 
     def close(self) -> None:
         """End the stream that another thread waits for; there is no other after it."""
         self._closed = True
-        self._shut_down()
+        for line in tuple(self._lines):
+            line.cut(_CLOSED)
 
     @contextmanager
-    def _answer(self, asked: Asked, kind: str) -> Generator[httpx.Response]:
-        """The answer to a question, of the kind of media that was asked for; what httpx raises as a StoreProblem."""
-        # What is compressed has no bound.
-        headers = {"Accept": kind, "Accept-Encoding": "identity", "Cache-Control": "no-store"}
+    def _opened(self) -> Generator[Line]:
         try:
             self._tls = self._tls or httpx.create_ssl_context()
-            with (
-                httpx.Client(verify=self._tls, timeout=SILENCE) as client,
-                client.stream(
-                    "GET", self._url, params=asked.query(), headers=headers, extensions={"trace": self._connect}
-                ) as response,
-            ):
-                _demand(response, kind, self._url)
-                yield response
-        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
-            why = "it was closed" if self._closed else str(error) or type(error).__name__
-            raise StoreProblem(f"nothing is heard from {self._url}: {why}") from None
-        finally:
-            self._connected = None
+        except OSError as error:
+            raise unheard(self._url, error) from None
+        with httpx.Client(verify=self._tls, timeout=SILENCE) as client, Line(client, self._url) as line:
+            self._lines.add(line)
+            try:
+                if self._closed:
+                    line.cut(_CLOSED)
+                yield line
+            finally:
+                self._lines.discard(line)
 
-    def _connect(self, name: str, info: Mapping[str, Any]) -> None:
-        """Note the connection while it is made, so that whoever closes need not wait for an answer."""
-        if name.endswith((".connect_tcp.complete", ".start_tls.complete")):
-            self._connected = os.getpid(), info["return_value"].get_extra_info("socket")
-            if self._closed:
-                self._shut_down()
+    def _streamed(self, line: Line) -> Iterator[News]:
+        with line.answer(self._reader.asked, "text/event-stream") as pieces:
+            events = _Events()
+            for piece in pieces:
+                for text in events.take(piece):
+                    yield from self._taken(line, text)
+        raise StoreProblem(f"{self._url} ended its stream")
 
-    def _shut_down(self) -> None:
-        connected = self._connected
-        # A forked child has its parent's connection in mind, which is not its to end.
-        if connected is not None and connected[0] == os.getpid():
-            with suppress(OSError):
-                # Not the method of a TLS socket, which would take its state away from the thread that reads.
-                socket.socket.shutdown(connected[1], socket.SHUT_RDWR)
+    def _one_by_one(self, line: Line) -> Iterator[News]:
+        """News for as long as a stream need not be asked for again."""
+        ends = time.monotonic() + STREAM_AGAIN
+        while time.monotonic() < ends:
+            yield from self._taken(line, _page(line, self._reader))
+            if not self._reader.is_amid:
+                line.pause(PAGE_EVERY)
+
+    def _taken(self, line: Line, text: str) -> Iterator[News]:
+        news = self._reader.take(text, now=self._wall())
+        if news is not None:
+            line.hold()
+            yield news
+        line.heard()
 
 
 def _feed_url(url: str) -> str:
@@ -131,27 +131,19 @@ def _feed_url(url: str) -> str:
     raise ConfigurationProblem("the authority's URL is like https://authority.internal, without name, query or #")
 
 
-def _demand(response: httpx.Response, kind: str, url: str) -> None:
-    if response.is_redirect:
-        where = response.headers.get("location", "")
-        raise StoreProblem(f"{url} redirects to {where!a:.200}, which is not followed: configure that if it is right")
-    if response.status_code != 200:
-        raise StoreProblem(f"{url} answers {response.status_code}, and not with a feed")
-    found = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if found != kind or response.headers.get("content-encoding", "identity") != "identity":
-        raise StoreProblem(f"{url} answers with {found!a:.80}, encoded or not, and not with plain {kind}")
+def _page(line: Line, reader: PageReader) -> str:
+    """The page that comes next, asked for by itself."""
+    with line.answer(reader.asked, "application/json") as pieces:
+        return _body(pieces)
 
 
 def _body(chunks: Iterable[bytes]) -> str:
     """A whole answer, one line of ASCII."""
     body = bytearray()
-    ends = time.monotonic() + SILENCE
     for chunk in chunks:
         body += chunk
         if len(body) > _LINE:
             raise StoreProblem(_TOO_LONG)
-        if time.monotonic() > ends:
-            raise StoreProblem(_SILENT)
     return body.decode("ascii", "replace").removesuffix("\n")
 
 

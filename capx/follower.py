@@ -23,6 +23,7 @@ _SIGHTING_EVERY: Final = 10.0
 _SIGHTING_AGAIN: Final = 1.0
 _TO_END: Final = 2.0
 _LATE: Final = 5.0
+_LONG: Final = 10.0
 
 
 class Stream(Protocol):
@@ -31,7 +32,7 @@ class Stream(Protocol):
     def stream(self, known: Callable[[], Head | None]) -> Iterator[News]:
         """News as they come, those after what is known first, and at least every few seconds some without a death.
 
-        News without `at` are as old as the last question what is `known`. Over a connection of its own each time; ends
+        News without `at` are as old as the last question what is `known`. Over connections of its own each time; ends
         by a StoreProblem when no news can be had. One at a time in each process.
         """
         ...
@@ -76,8 +77,9 @@ class Follower:
 
     @property
     def problem(self) -> StoreProblem | None:
-        """Why there were no news, the last time that there were none."""
-        return self._watch().problem
+        """Why there were no news, the last time that there were none; or that none came for ten seconds."""
+        watch = self._watch()
+        return watch.problem or watch.silence()
 
     @property
     def sighting_problem(self) -> Exception | None:
@@ -139,7 +141,7 @@ class _Watch:
         self._lock = threading.Lock()
         self._first = threading.Event()
         self._end = threading.Event()
-        self._wait_until = -math.inf
+        self._wait_until = self._began = -math.inf
         self._thread: threading.Thread | None = None
 
     def ensure(self) -> None:
@@ -157,7 +159,15 @@ class _Watch:
         except (RuntimeError, MemoryError) as error:
             self.problem = StoreProblem(f"no thread can be had to follow what dies: {error}")
         else:
-            self._thread, self._wait_until = thread, self._clock() + self._patience
+            self._began = self._clock()
+            self._thread, self._wait_until = thread, self._began + self._patience
+
+    def silence(self) -> StoreProblem | None:
+        """That the thread waits for news that do not come, whatever it is that holds it."""
+        since = self._clock() - max(self._began, self._confirmed[0])
+        if self._thread is None or self._end.is_set() or since <= _LONG:
+            return None
+        return StoreProblem(f"no news came for {since:.0f} seconds, and nothing says why")
 
     def age(self) -> float:
         if not self._first.is_set() and (wait := self._wait_until - self._clock()) > 0:

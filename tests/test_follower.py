@@ -1,5 +1,6 @@
 """A view of deaths that is told what died: by a store, and by an authority over HTTP."""
 
+import itertools
 import math
 import socket
 import ssl
@@ -8,8 +9,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -48,7 +50,7 @@ class Moved:
 
 
 def threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "capx-follower"]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("capx-follower")]
 
 
 # The view
@@ -196,6 +198,18 @@ def test_a_follower_that_was_closed_unasked_never_begins(feed: Feed) -> None:
     follower.close()
     assert follower.age() == math.inf
     assert not threads()
+
+
+def test_news_that_do_not_come_for_whatever_reason_are_a_problem() -> None:
+    clock = Moved(time.monotonic)
+    with closing(Follower(Silent(), patience=0, clock=clock)) as follower:
+        clock.by = 20
+        assert follower.problem is None
+        follower.start()
+        assert follower.problem is None
+        clock.by = 40
+        assert "no news came for 20 seconds" in str(follower.problem)
+    assert follower.problem is None
 
 
 # How old knowledge is
@@ -380,7 +394,8 @@ def test_a_store_that_went_back_behind_its_follower_ages_until_it_has_caught_up(
 
 def test_an_authority_whose_clock_is_behind_tells_old_news(line: Line) -> None:
     line.app.clock = lambda: time.time() - 100
-    assert 100 <= line.follower.age() < 110
+    # A page says when it was written to the millisecond.
+    assert 99.9 < line.follower.age() < 110
     assert "was said 100 seconds ago" in str(line.follower.problem)
 
 
@@ -409,7 +424,7 @@ def test_pages_that_are_forged_are_not_believed(line: Line) -> None:
 
 
 def test_a_connection_over_which_nothing_comes_is_broken(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("capx.feed_client.SILENCE", 0.3)
+    monkeypatch.setattr("capx.feed_line.SILENCE", 0.3)
     line.app.mute.set()
     line.follower.start()
     assert eventually(lambda: line.app.connected >= 3)
@@ -421,11 +436,293 @@ def test_a_connection_over_which_nothing_comes_is_broken(line: Line, monkeypatch
 def test_a_connection_over_which_anything_but_pages_comes_is_broken(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("capx.feed_client.SILENCE", 0.3)
+    monkeypatch.setattr("capx.feed_line.SILENCE", 0.3)
     line.app.before, line.app.only = lambda: b": still here\n\nevent: x\nretry: 5\n\n", True
     line.follower.start()
     assert eventually(lambda: "no page came" in str(line.follower.problem))
     assert eventually(lambda: line.app.connected >= 2)
+
+
+@pytest.fixture
+def certified(tmp_path: Path) -> tuple[Path, ssl.SSLContext]:
+    """A certificate with its key, and whoever believes it."""
+    issuer, certificate = trustme.CA(), tmp_path / "certificate.pem"
+    issuer.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
+    return certificate, ssl.create_default_context(cadata=issuer.cert_pem.bytes().decode())
+
+
+class Spoofed:
+    """Answers for an authority, and holds whoever asks; passes all on to the true one once it is `over`."""
+
+    def __init__(self, authority: str, start: bytes, drip: bytes, tls: ssl.SSLContext | None = None) -> None:
+        self._authority = "127.0.0.1", int(authority.rpartition(":")[2])
+        self._start, self._drip, self._tls = start, drip, tls
+        self._end = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self.over = threading.Event()
+        self.held = 0
+        self.left = 0
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{self._listening.getsockname()[1]}"
+        self._run(self._listen)
+
+    def close(self) -> None:
+        self._end.set()
+        self._listening.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        self._listening.close()
+
+    def _run(self, what: Callable[..., None], *given: socket.socket) -> None:
+        thread = threading.Thread(target=what, args=given)
+        self._threads.append(thread)
+        thread.start()
+
+    def _listen(self) -> None:
+        with suppress(OSError):
+            while not self._end.is_set():
+                connection, _ = self._listening.accept()
+                self._run(self._pass_on if self.over.is_set() else self._hold, connection)
+
+    def _hold(self, connection: socket.socket) -> None:
+        self.held += 1
+        with suppress(OSError), connection:
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(connection, server_side=True)
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(self._start)
+                while self._drip and not self._end.wait(0.02):
+                    connection.sendall(self._drip)
+                connection.recv(1)
+        self.left += 1
+
+    def _pass_on(self, asking: socket.socket) -> None:
+        with socket.create_connection(self._authority) as answering, asking:
+            self._run(self._pump, answering, asking)
+            self._pump(asking, answering)
+
+    @staticmethod
+    def _pump(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while piece := source.recv(1 << 16):
+                target.sendall(piece)
+            target.shutdown(socket.SHUT_RDWR)
+
+
+HELD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+CHUNKED = HELD + b"transfer-encoding: chunked\r\n\r\n"
+HOLDS = {
+    "early hints": (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+    "a dripped status": (b"HTTP/1.1 200 ", b"O"),
+    "a dripped header": (HELD + b"x: ", b"a"),
+    "endless headers": (HELD, b"x: y\r\n"),
+    "a dripped chunk extension": (CHUNKED + b"1;", b"a"),
+    "a dripped chunk": (CHUNKED + b"ffff\r\ndata: ", b"a"),
+    "comments": (HELD + b"\r\n", b":\n"),
+    "a dripped page": (HELD + b"\r\ndata: ", b"a"),
+    "a dripped refusal": (b"HTTP/1.1 503 Busy\r\nx: ", b"a"),
+    "nothing": (b"", b""),
+}
+
+
+@pytest.mark.parametrize(("start", "drip"), HOLDS.values(), ids=HOLDS)
+def test_nothing_that_a_spoofed_authority_sends_holds_a_follower(
+    line: Line, monkeypatch: pytest.MonkeyPatch, start: bytes, drip: bytes
+) -> None:
+    monkeypatch.setattr("capx.feed_line.SILENCE", 0.3)
+    with (
+        closing(Spoofed(line.url, start, drip)) as spoofed,
+        closing(Follower(FeedSource(spoofed.url, KEYS), patience=0)) as follower,
+    ):
+        follower.start()
+        assert eventually(lambda: spoofed.held >= 2)
+        assert "no page came" in str(follower.problem)
+        assert len(threads()) <= 2
+        monkeypatch.setattr("capx.feed_line.SILENCE", 5.0)
+        spoofed.over.set()
+        assert eventually(lambda: follower.age() < 1)
+        assert follower.problem is None
+        # Those that were given up are not left open.
+        assert eventually(lambda: spoofed.left == spoofed.held)
+        follower.close()
+        assert not threads()
+
+
+def test_a_connection_that_told_a_page_is_not_believed_to_be_alive_for_it(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("capx.feed_line.SILENCE", 0.3)
+    page = event(line.feed.page(now=time.time()).text)
+    start = CHUNKED + b"%x\r\n%b\r\n1;" % (len(page), page)
+    with (
+        closing(Spoofed(line.url, start, b"a")) as spoofed,
+        closing(Follower(FeedSource(spoofed.url, KEYS))) as follower,
+    ):
+        assert follower.age() < 1
+        assert eventually(lambda: "no page came" in str(follower.problem))
+        assert eventually(lambda: spoofed.held >= 2)
+
+
+def test_a_page_asked_for_by_itself_is_not_waited_for_longer_than_for_any(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("capx.feed_line.SILENCE", 0.3)
+    with closing(Spoofed(line.url, *HOLDS["early hints"])) as spoofed:
+        with pytest.raises(StoreProblem, match="no page came"):
+            FeedSource(spoofed.url, KEYS).pages()
+        assert not threads()
+
+
+def test_a_line_that_nobody_could_watch_over_is_not_used(line: Line) -> None:
+    usual = threading.stack_size(1 << 46)
+    try:
+        with pytest.raises(StoreProblem, match="no thread can be had"):
+            line.source.pages()
+    finally:
+        threading.stack_size(usual)
+    assert line.app.connected == 0
+    assert line.source.pages()
+
+
+def test_whoever_needs_long_for_the_news_does_not_lose_the_connection(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("capx.feed_line.SILENCE", 1.5)
+    news = line.source.stream(lambda: None)
+    first = next(news)
+    time.sleep(2)
+    assert next(news).head == first.head
+    assert line.app.connected == 1
+
+
+@pytest.mark.parametrize("hold", ["early hints", "a dripped header", "a dripped chunk extension", "nothing"])
+def test_nothing_holds_a_follower_over_tls(
+    line: Line, monkeypatch: pytest.MonkeyPatch, certified: tuple[Path, ssl.SSLContext], hold: str
+) -> None:
+    monkeypatch.setattr("capx.feed_line.SILENCE", 0.3)
+    certificate, trusting = certified
+    serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    serving.load_cert_chain(certificate)
+    with (
+        closing(Spoofed(line.url, *HOLDS[hold], serving)) as spoofed,
+        closing(Follower(FeedSource(spoofed.url, KEYS, tls=trusting), patience=0)) as follower,
+    ):
+        follower.start()
+        assert eventually(lambda: spoofed.held >= 3)
+        assert "no page came" in str(follower.problem)
+        assert eventually(lambda: spoofed.left >= 2)
+
+
+def test_nothing_holds_a_follower_in_a_handshake(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("capx.feed_line.SILENCE", 0.3)
+    # A record of TLS that promises more than comes.
+    with closing(Spoofed(line.url, b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc", b"a")) as spoofed:
+        url = spoofed.url.replace("http:", "https:")
+        with closing(Follower(FeedSource(url, KEYS), patience=0)) as follower:
+            follower.start()
+            assert eventually(lambda: spoofed.held >= 3)
+            assert "no page came" in str(follower.problem)
+            monkeypatch.setattr("capx.feed_line.SILENCE", 60.0)
+            held = spoofed.held
+            assert eventually(lambda: spoofed.held > held)
+            began = time.monotonic()
+            follower.close()
+            assert time.monotonic() - began < 1
+            assert not threads()
+
+
+class Crowded:
+    """Before an authority: while it is `full` of streams, it gives no other."""
+
+    def __init__(self, app: Served) -> None:
+        self._app = app
+        self.full = threading.Event()
+        self.full.set()
+        self.refused: list[float] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and self.full.is_set() and (b"accept", b"text/event-stream") in scope["headers"]:
+            self.refused.append(time.monotonic())
+            await send({"type": "http.response.start", "status": 503, "headers": []})
+            await send({"type": "http.response.body", "body": b"400 streams are open already"})
+            return
+        await self._app(scope, receive, send)
+
+
+@pytest.fixture
+def crowded(feed: Feed) -> Iterator[tuple[Line, Crowded]]:
+    app = Served(feed)
+    crowd = Crowded(app)
+    with served(crowd) as url:
+        made = Line(feed, url, app)
+        yield made, crowd
+        made.follower.close()
+        app.cut.set()
+
+
+def test_whoever_gets_no_stream_stays_fresh_by_single_pages_and_streams_again_when_it_can(
+    crowded: tuple[Line, Crowded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("capx.feed_client.STREAM_AGAIN", 2.5)
+    line, crowd = crowded
+    line.feed.kill(node(1))
+    assert line.follower.age() < 1
+    assert node(1) in line.follower.deaths
+    line.feed.kill(node(2))
+    began, oldest, problems = time.monotonic(), 0.0, set[str]()
+    while len(crowd.refused) < 3:
+        oldest = max(oldest, line.follower.age())
+        problems.add(str(line.follower.problem))
+        assert time.monotonic() - began < 20
+        time.sleep(0.005)
+    assert node(2) in line.follower.deaths
+    assert oldest < 2
+    assert problems == {"None"}
+    # Neither pages nor streams were asked for in a rush.
+    assert [headers["accept"] for _, headers in line.app.asked] == ["application/json"] * len(line.app.asked)
+    assert len(line.app.asked) <= 1.5 + time.monotonic() - began
+    assert all(later - earlier >= 2.5 for earlier, later in itertools.pairwise(crowd.refused))
+    crowd.full.clear()
+    assert eventually(lambda: line.app.open == 1)
+    assert line.follower.problem is None
+    line.feed.kill(node(3))
+    assert eventually(lambda: node(3) in line.follower.deaths, within=0.9)
+
+
+def test_many_deaths_are_told_by_single_pages_at_once(crowded: tuple[Line, Crowded]) -> None:
+    line, _ = crowded
+    line.feed.kill(*(f"task-{number}" for number in range(20_001)))
+    line.follower.start()
+    assert eventually(lambda: len(line.follower.deaths) == 20_001)
+    assert [query["since"] for query, _ in line.app.asked][:3] == ["0", "10000", "20000"]
+
+
+def test_no_stream_is_a_problem_only_where_there_is_no_page_either(crowded: tuple[Line, Crowded]) -> None:
+    line, crowd = crowded
+    line.app.status = 429
+    line.follower.start()
+    assert eventually(lambda: "answers 429" in str(line.follower.problem))
+    line.app.status = 200
+    assert eventually(lambda: line.follower.age() < 1)
+    assert line.follower.problem is None
+    line.app.status = 500
+    assert eventually(lambda: "answers 500" in str(line.follower.problem))
+    crowd.full.clear()
+    line.app.status = 200
+    assert eventually(lambda: line.follower.problem is None)
+
+
+def test_whoever_waits_to_ask_for_the_next_page_is_closed_at_once(
+    crowded: tuple[Line, Crowded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("capx.feed_client.PAGE_EVERY", 4.0)
+    line, _ = crowded
+    assert line.follower.age() < 1
+    began = time.monotonic()
+    line.follower.close()
+    assert time.monotonic() - began < 1
+    assert not threads()
 
 
 @pytest.mark.parametrize(
@@ -519,12 +816,12 @@ def test_a_refused_connection_says_so() -> None:
             assert eventually(lambda: f"nothing is heard from {url}/feed" in str(follower.problem))
 
 
-def test_a_feed_is_followed_over_tls_by_those_who_believe_its_certificate(feed: Feed, tmp_path: Path) -> None:
+def test_a_feed_is_followed_over_tls_by_those_who_believe_its_certificate(
+    feed: Feed, certified: tuple[Path, ssl.SSLContext]
+) -> None:
     app = Served(feed)
     feed.kill(node(1))
-    issuer, certificate, trusting = trustme.CA(), tmp_path / "certificate.pem", ssl.create_default_context()
-    issuer.configure_trust(trusting)
-    issuer.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
+    certificate, trusting = certified
     with served(app, ssl_certfile=str(certificate)) as origin:
         url = origin.replace("http:", "https:")
         with closing(Follower(FeedSource(url, KEYS, tls=trusting))) as follower:
@@ -582,8 +879,9 @@ def test_a_source_without_a_key_is_a_mistake_told_at_once() -> None:
 
 # Processes
 
-FORKED = """
+IN_A_CHILD = """
 import math, os, sys, threading
+import capx.feed_line
 from capx.feed_client import FeedSource
 from capx.follower import Follower
 from tests.feeding import KEYS, eventually
@@ -597,7 +895,10 @@ def in_a_child(*holds):
         finally:
             os._exit(status)
     return os.waitpid(child, 0)[1] == 0
+"""
 
+FORKED = f"""
+{IN_A_CHILD}
 source = FeedSource(sys.argv[1], KEYS)
 follower = Follower(source)
 assert follower.age() < 1
@@ -630,6 +931,36 @@ def test_a_forked_child_follows_by_itself_and_its_parent_goes_on(line: Line, che
         assert process.stdout.read() == "followed\n"
     assert process.returncode == 0
     assert line.app.connected == 2
+
+
+HELD_IN_A_CHILD = f"""
+{IN_A_CHILD}
+def is_told():
+    return eventually(lambda: "no page came" in str(follower.problem))
+
+capx.feed_line.SILENCE = 0.3
+follower = Follower(FeedSource(sys.argv[1], KEYS), patience=0)
+follower.start()
+assert is_told()
+for _ in range(5):
+    assert in_a_child(
+        lambda: follower.problem is None,
+        lambda: not follower.start(),
+        is_told,
+        lambda: not follower.close(),
+        lambda: threading.active_count() == 1,
+    )
+assert is_told()
+follower.close()
+assert threading.active_count() == 1
+"""
+
+
+def test_nothing_holds_a_follower_in_a_forked_child(line: Line, checkout: Path) -> None:
+    with closing(Spoofed(line.url, *HOLDS["a dripped header"])) as spoofed:
+        command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", HELD_IN_A_CHILD, spoofed.url]
+        assert subprocess.run(command, cwd=checkout, timeout=60, check=False).returncode == 0
+        assert eventually(lambda: spoofed.left == spoofed.held)
 
 
 def test_what_is_asked_of_a_source_says_where_its_follower_stands(line: Line) -> None:
