@@ -53,7 +53,7 @@ def _refuse(response: httpx.Response, url: str) -> NoReturn:
     try:
         refused = msgspec.json.decode(response.content, type=_Refused)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise raised(response.status_code, _problem(response), url) from None
+        raise raised(response.status_code, problem_of(response), url) from None
     if not refused.reasons:
         raise raised(response.status_code, None, url)
     refusals = tuple(reason.refusal() for reason in refused.reasons)
@@ -62,7 +62,8 @@ def _refuse(response: httpx.Response, url: str) -> NoReturn:
     )
 
 
-def _problem(response: httpx.Response) -> Problem | None:
+def problem_of(response: httpx.Response) -> Problem | None:
+    """The problem that an answer tells of; None if it is none of ours."""
     try:
         return msgspec.json.decode(response.content, type=Problem)
     except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -71,7 +72,7 @@ def _problem(response: httpx.Response) -> Problem | None:
 
 def detail(response: httpx.Response) -> str:
     """Why not, in a sentence."""
-    problem = _problem(response)
+    problem = problem_of(response)
     return f"it answered {response.status_code}" if problem is None else problem.detail
 
 

@@ -28,7 +28,7 @@ from capx.keys import AudienceKeys, KeyRing, RootKey
 from capx.lineage import AUTHORITY
 from capx.liveness import StoreLiveness
 from capx.replay import Replay
-from capx.revoking import Revoked, by_instant, by_kid, by_name, by_where, kill_for_agent, revoke
+from capx.revoking import Revoked, by_instant, by_kid, by_name, by_where, kill_for_agent, named, revoke
 from capx.store import Pruned, Reading, Store, TaskRecord, Writing
 from capx.store.sqlite import SQLiteStore
 from capx.task import is_final
@@ -226,14 +226,14 @@ class Authority(History):
         now = self._now()
         instant = None if issued is None else parse_instant(issued, now)
         with self.store.read() as reading:
-            if kid is not None:
+            if target is not None:
+                targets = [by_name(reading, named(target))]
+            elif kid is not None:
                 targets = [by_kid(kid)]
             elif instant is not None:
                 targets = [by_instant(instant, now)]
-            elif where is not None:
-                targets = by_where(reading, where, now)
             else:
-                targets = [by_name(reading, _named(target))]
+                targets = by_where(reading, where or {}, now)
         revoked = revoke(self.store, targets, now=now, dry_run=dry_run)
         if instant is not None and not dry_run:
             # What is issued from here on is not of that second.
@@ -387,13 +387,6 @@ class Authority(History):
 
 def _limit(budget: Budget) -> Limit:
     return Limit(str(budget.counter), budget.unit, budget.limit)
-
-
-def _named(target: str | bytes | Bundle | None) -> str:
-    node = target.node if isinstance(target, Bundle) else target
-    if node is None:
-        raise InvalidRequest("this bundle has no node that could be revoked")
-    return b64u(node) if isinstance(node, bytes) else node
 
 
 def _demand_label(what: str, text: str | None) -> None:

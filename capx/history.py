@@ -59,17 +59,18 @@ class History:
 
         They are read in pieces while they are taken, so that a long log needs little memory and holds nobody up.
         """
-        end = self._end_of_log()
+        end = self.end()
         return self._events(since, end if limit is None else min(end, since + limit))
 
     def newest_first(self) -> Iterator[Event]:
         """The events up to now, the last one first, read in pieces like those of `log`."""
-        end = self._end_of_log()
-        return (
-            event
-            for reached in range(end, 0, -_PIECE)
-            for event in reversed(list(self._events(max(0, reached - _PIECE), reached)))
-        )
+        return self._backwards(0, self.end())
+
+    def end(self) -> int:
+        """The position of the last event; what was decided here is in the log by then."""
+        self._recorder.flush(_PATIENCE)
+        with self.store.read() as reading:
+            return reading.head().position
 
     def find(
         self,
@@ -78,22 +79,37 @@ class History:
         tenant: str | None = None,
         action: str | None = None,
         task: str | None = None,
+        node: str | None = None,
+        presentation: str | None = None,
         denied: bool = False,
         since: int = 0,
+        after: int = 0,
+        until: int | None = None,
         limit: int | None = None,
     ) -> Iterator[Event]:
         """The events that recorded such decisions, in order; with `limit`, only so many of the newest.
 
-        `agent` is a label on the path of who acted, `action` may be a pattern, `since` is in Unix seconds; `denied`
-        leaves out what was allowed. Read in pieces, like `log`. InvalidRequest for what no decision can be.
+        `agent` is a label on the path of who acted, `node` the id of one on it, `action` may be a pattern, `since` is
+        in Unix seconds; `denied` leaves out what was allowed. They are looked for behind the position `after`, up to
+        `until`. Read in pieces, like `log`. InvalidRequest for what no decision can be.
         """
-        query = Query(agent=agent, tenant=tenant, action=action, task=task, denied=denied, since=since)
+        query = Query(
+            agent=agent,
+            tenant=tenant,
+            action=action,
+            task=task,
+            node=node,
+            presentation=presentation,
+            denied=denied,
+            since=since,
+        )
         if task is not None:
             with self.store.read() as reading:
                 known_task(reading, task)
+        end = self.end() if until is None else min(until, self.end())
         if limit is not None and task is None:
-            return reversed(list(islice(filter(query.matches, self.newest_first()), limit)))
-        found = filter(query.matches, self._events(0, self._end_of_log(), task))
+            return reversed(list(islice(filter(query.matches, self._backwards(after, end)), limit)))
+        found = filter(query.matches, self._events(after, end, task))
         return found if limit is None else iter(deque(found, maxlen=limit))
 
     def decision(self, decision_id: str) -> Event | None:
@@ -127,11 +143,6 @@ class History:
         """Whether the decisions made here are in the log, after waiting up to `timeout` seconds for it."""
         return self._recorder.flush(timeout)
 
-    def _end_of_log(self) -> int:
-        self._recorder.flush(_PATIENCE)
-        with self.store.read() as reading:
-            return reading.head().position
-
     def _events(self, after: int, end: int, task: str | None = None) -> Iterator[Event]:
         """The events after one position up to another, a transaction for each piece: nothing is held in between."""
         while after < end:
@@ -141,6 +152,11 @@ class History:
             if not piece:
                 return
             after = piece[-1].position
+
+    def _backwards(self, after: int, end: int) -> Iterator[Event]:
+        """The same, the last one first."""
+        for reached in range(end, after, -_PIECE):
+            yield from reversed(list(self._events(max(after, reached - _PIECE), reached)))
 
     def _now(self) -> int:
         return int(self._clock())

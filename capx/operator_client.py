@@ -8,6 +8,7 @@ and is never sent again by itself.
 """
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Self, TypeVar
@@ -17,18 +18,18 @@ import msgspec
 from msgspec import Struct
 
 from capx import forms, translating
+from capx.answers import problem_of, read_answer
 from capx.authority import OpenedTask
 from capx.bundle import Bundle
-from capx.chain import b64u
 from capx.ending import Ended
-from capx.errors import ConfigurationProblem, InvalidRequest, StoreProblem, Unavailable, UnknownTask
-from capx.forms import PAGE, Events, Happened, Minted, Problem, Reached
+from capx.errors import ConfigurationProblem, StoreProblem, Unavailable, UnknownTask
+from capx.forms import PAGE, Events, Happened, Minted, Reached
 from capx.grant import Grant
 from capx.graph import Graph
 from capx.log import Event, Place
-from capx.problems import raised
+from capx.peer import watch_connecting
 from capx.query import Query
-from capx.revoking import Revoked
+from capx.revoking import Revoked, named
 from capx.store import Counter, Pruned, Sighting, TaskRecord
 from capx.verifier import MAX_STALENESS
 from capx_caveats import Appendable, When, is_id
@@ -45,6 +46,7 @@ class RemoteAuthority:
     """The authority that serves at `place`, which is `unix:PATH`; safe with several threads.
 
     Unavailable when nobody serves there; StoreProblem when an answer does not come: what was asked may have been done.
+    ConfigurationProblem, and nothing is sent, when another user's process listens there.
     """
 
     def __init__(self, place: str) -> None:
@@ -125,7 +127,7 @@ class RemoteAuthority:
     ) -> Revoked:
         """Kill what is named, and everything below it, as `Authority.revoke`."""
         asked = forms.Revoke(
-            target=_named(target),
+            target=None if target is None else named(target),
             kid=kid,
             issued=None if issued is None else translating.time_of(issued),
             where=None if where is None else dict(where),
@@ -148,6 +150,10 @@ class RemoteAuthority:
         )
         return islice(self._onwards(first), limit)
 
+    def end(self) -> int:
+        """The position of the last event."""
+        return self._get("/log", Events, {"newest": True, "limit": 1}).end
+
     def newest_first(self) -> Iterator[Event]:
         """The events up to now, the last one first, read in pieces."""
         return self._backwards(self._get("/log", Events, {"newest": True}))
@@ -159,36 +165,42 @@ class RemoteAuthority:
         tenant: str | None = None,
         action: str | None = None,
         task: str | None = None,
+        node: str | None = None,
+        presentation: str | None = None,
         denied: bool = False,
         since: int = 0,
+        after: int = 0,
+        until: int | None = None,
         limit: int | None = None,
     ) -> Iterator[Event]:
-        """The events that recorded such decisions, in order; with `limit`, only so many of the newest."""
-        Query(agent=agent, tenant=tenant, action=action, task=task, denied=denied, since=since)
-        asked: _Query = {
-            "agent": agent,
-            "tenant": tenant,
-            "action": action,
-            "task": task,
-            "since": since,
-            "denied": denied,
-        }
-        if limit is not None and limit <= PAGE:
-            if limit < 1:
-                return iter(())
+        """The events that recorded such decisions, as `Authority.find`."""
+        query = Query(
+            agent=agent,
+            tenant=tenant,
+            action=action,
+            task=task,
+            node=node,
+            presentation=presentation,
+            denied=denied,
+            since=since,
+        )
+        asked: _Query = msgspec.structs.asdict(query)
+        if limit is not None and limit < 1:
+            return iter(())
+        if limit is not None and limit <= PAGE and not after and until is None:
             return iter(_those(self._get("/decisions", Events, {**asked, "limit": limit})))
-        found = self._found(self._get("/decisions", Events, {**asked, "after": 0}), asked)
-        return found if limit is None else iter(list(found)[-limit:])
+        found = self._found(self._get("/decisions", Events, {**asked, "after": after}), asked, until)
+        return found if limit is None else iter(deque(found, maxlen=limit))
 
     def decision(self, decision_id: str) -> Event | None:
         """The event that recorded a decision; one made a moment ago elsewhere may not be written yet."""
         if not is_id(decision_id):
             return None
         response = self._asked("GET", f"/decisions/{decision_id}", {})
-        problem = _problem(response)
+        problem = problem_of(response)
         if response.status_code == 404 and problem is not None and problem.code == "unknown_decision":
             return None
-        return self._read(response, Happened).event()
+        return read_answer(response, Happened, self.place).event()
 
     def graph(self, task_id: str | None = None) -> Graph:
         """The execution graph of one task, or of all, as far as it was seen."""
@@ -233,8 +245,8 @@ class RemoteAuthority:
                 return
             page = self._get("/log", Events, {"newest": True, "before": page.reached + 1})
 
-    def _found(self, page: Events, asked: _Query) -> Iterator[Event]:
-        end = page.end
+    def _found(self, page: Events, asked: _Query, until: int | None) -> Iterator[Event]:
+        end = page.end if until is None else min(until, page.end)
         while True:
             yield from (event for event in _those(page) if event.position <= end)
             if page.reached >= end:
@@ -242,11 +254,11 @@ class RemoteAuthority:
             page = self._get("/decisions", Events, {**asked, "after": page.reached})
 
     def _get(self, path: str, kind: type[T], query: _Query | None = None, timeout: float = _ANSWER) -> T:
-        return self._read(self._asked("GET", path, query or {}, timeout=timeout), kind)
+        return read_answer(self._asked("GET", path, query or {}, timeout=timeout), kind, self.place)
 
     def _post(self, path: str, asked: Struct | None, kind: type[T]) -> T:
         body = b"" if asked is None else forms.encode(asked)
-        return self._read(self._asked("POST", path, {}, body), kind)
+        return read_answer(self._asked("POST", path, {}, body), kind, self.place)
 
     def _asked(
         self, method: str, path: str, query: _Query, body: bytes | None = None, timeout: float = _ANSWER
@@ -261,6 +273,7 @@ class RemoteAuthority:
                 content=body,
                 headers=headers,
                 timeout=httpx.Timeout(timeout, connect=_CONNECT),
+                extensions={"trace": watch_connecting},
             )
         except (httpx.ConnectError, httpx.ConnectTimeout):
             raise Unavailable(f"no authority answers at {self.place}: start capx serve") from None
@@ -274,32 +287,9 @@ class RemoteAuthority:
                 f"({type(error).__name__})"
             ) from None
 
-    def _read(self, response: httpx.Response, kind: type[T]) -> T:
-        if response.status_code != 200:
-            raise raised(response.status_code, _problem(response), self.place)
-        try:
-            return forms.decode(response.content, kind)
-        except InvalidRequest as error:
-            raise StoreProblem(f"the authority at {self.place} is of another version: {error}") from None
-
-
-def _problem(response: httpx.Response) -> Problem | None:
-    try:
-        return msgspec.json.decode(response.content, type=Problem)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None
-
 
 def _those(page: Events) -> list[Event]:
     return [one.event() for one in page.events]
-
-
-def _named(target: str | bytes | Bundle | None) -> str | None:
-    if not isinstance(target, Bundle):
-        return b64u(target) if isinstance(target, bytes) else target
-    if target.node is None:
-        raise InvalidRequest("this bundle has no node that could be revoked")
-    return b64u(target.node)
 
 
 def _path(task_id: str) -> str:

@@ -17,19 +17,23 @@ class _Recorded(Struct, frozen=True):
     task: str | None = None
     tenant: str | None = None
     hops: tuple[str, ...] = ()
+    path: tuple[str, ...] = ()
+    presentation: str | None = None
 
 
 class Query(Struct, frozen=True, kw_only=True):
     """What a decision must be to be found; InvalidRequest for what no decision can be.
 
     `agent` is a label anywhere on the path of who acted, `action` an action or a pattern such as `crm.*`, `since` in
-    Unix seconds.
+    Unix seconds. `node` is the id of the node that acted or of one above it, `presentation` that of what was presented.
     """
 
     agent: str | None = None
     tenant: str | None = None
     action: str | None = None
     task: str | None = None
+    node: str | None = None
+    presentation: str | None = None
     denied: bool = False
     since: int = 0
 
@@ -39,6 +43,8 @@ class Query(Struct, frozen=True, kw_only=True):
             ("a tenant", self.tenant, is_label),
             ("an action, or one followed by .*", self.action, is_pattern),
             ("a task id", self.task, is_id),
+            ("the id of a node", self.node, is_id),
+            ("the id of a presentation", self.presentation, is_id),
         ):
             if text is not None and not fits(text):
                 raise InvalidRequest(f"{text!r:.80} is not {what}: no decision is found by it")
@@ -54,6 +60,8 @@ class Query(Struct, frozen=True, kw_only=True):
         return (
             self.tenant in {None, recorded.tenant}
             and self.task in {None, recorded.task}
+            and self.presentation in {None, recorded.presentation}
+            and (self.node is None or self.node in recorded.path)
             and (self.agent is None or self.agent in recorded.hops)
             and (self.action is None or (recorded.action is not None and Entry(self.action).matches(recorded.action)))
             and not (self.denied and recorded.outcome == "allowed")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 
 from capx import death, events
+from capx.bundle import Bundle
 from capx.chain import b64u, node_below, root_node, unb64u
 from capx.death import Key
 from capx.dying import Dying, draw, dying_below, dying_with, together
@@ -64,6 +65,14 @@ class Target(Struct, frozen=True):
     def shown(self) -> str:
         """The key as people write it."""
         return b64u(self.key) if isinstance(self.key, bytes) else self.key
+
+
+def named(target: str | bytes | Bundle) -> str:
+    """The id that a target is revoked by: a bundle stands for its node; InvalidRequest for one without."""
+    node = target.node if isinstance(target, Bundle) else target
+    if node is None:
+        raise InvalidRequest("this bundle has no node that could be revoked")
+    return b64u(node) if isinstance(node, bytes) else node
 
 
 def by_name(reading: Reading, target: str) -> Target:

@@ -20,6 +20,8 @@ BODY = {
     "task": "T",
     "tenant": "Acme",
     "hops": ["planner", "reader"],
+    "path": ["root", "N1", "N2"],
+    "presentation": "P",
 }
 
 
@@ -38,6 +40,9 @@ def event(kind: str = "decision", at: int = 1_000, **facts: object) -> Event:
         {"action": "crm.accounts.*"},
         {"action": "crm.*"},
         {"task": "T"},
+        {"node": "N2"},
+        {"node": "N1"},
+        {"presentation": "P"},
         {"denied": True},
         {"since": 1_000},
         {"agent": "reader", "tenant": "Acme", "action": "crm.*", "task": "T", "denied": True, "since": 999},
@@ -58,6 +63,9 @@ def test_a_decision_that_fits_is_found(asked: dict[str, Any]) -> None:
         {"action": "crm.accounts.read.*"},
         {"action": "cr.*"},
         {"task": "U"},
+        {"node": "N"},
+        {"node": "N3"},
+        {"presentation": "Q"},
         {"since": 1_001},
         {"agent": "reader", "tenant": "Globex"},
     ],
@@ -69,13 +77,22 @@ def test_one_that_does_not_fit_in_one_respect_is_not(asked: dict[str, Any]) -> N
 def test_what_was_allowed_is_no_denial_and_what_is_unknown_fits_nothing_that_is_asked_for() -> None:
     assert not Query(denied=True).matches(event(outcome="allowed"))
     assert Query().matches(event(action=None, task=None, tenant=None))
-    for asked in (Query(action="crm.*"), Query(task="T"), Query(tenant="Acme")):
-        assert not asked.matches(event(action=None, task=None, tenant=None))
+    for asked in (Query(action="crm.*"), Query(task="T"), Query(tenant="Acme"), Query(presentation="P")):
+        assert not asked.matches(event(action=None, task=None, tenant=None, presentation=None))
     assert not Query().matches(event(kind="task_opened"))
 
 
 @pytest.mark.parametrize(
-    "asked", [{"agent": ""}, {"agent": "a\u202eb"}, {"tenant": "x\n"}, {"action": "*"}, {"task": "/"}]
+    "asked",
+    [
+        {"agent": ""},
+        {"agent": "a\u202eb"},
+        {"tenant": "x\n"},
+        {"action": "*"},
+        {"task": "/"},
+        {"node": ""},
+        {"presentation": "a b"},
+    ],
 )
 def test_what_no_decision_can_be_is_refused(asked: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest, match="no decision is found by it"):
@@ -110,6 +127,8 @@ def test_all_are_found_in_order_across_all_pieces(long: Authority) -> None:
     assert ids(long.find(denied=True, limit=2)) == ["d2496", "d2499"]
     assert ids(long.find(denied=True, limit=5_000)) == [f"d{number}" for number in range(0, 2_500, 3)]
     assert ids(long.find(agent="nobody")) == []
+    assert ids(long.find(denied=True, after=2_490, until=2_497)) == ["d2490", "d2493", "d2496"]
+    assert ids(long.find(denied=True, after=1, until=2_497, limit=2)) == ["d2493", "d2496"]
     with pytest.raises(InvalidRequest, match="there is no task"):
         long.find(task="U")
 

@@ -3,6 +3,7 @@
 Law: whoever reaches this face may do anything, so it stands on a socket that is the user's alone, and nowhere else.
 """
 
+from functools import partial
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -14,7 +15,6 @@ from capx.forms import Events, Happened, Minted, Reached
 from capx.graph import Graph
 from capx.log import Event
 from capx.problems import NotThere
-from capx.query import Query
 from capx.revoking import Revoked
 from capx.serve.operation import Operation
 from capx.serve.service import Service
@@ -23,7 +23,6 @@ from capx.store import Counter, Pruned, Sighting, TaskRecord
 
 T = TypeVar("T")
 
-_PATIENCE = 1.0
 _LOOKED_AT: Final = 20_000
 """Events looked at for one answer."""
 
@@ -75,43 +74,40 @@ def _graph(service: Service, asked: forms.GraphQuery) -> Graph:
 
 
 def _log(service: Service, asked: forms.LogQuery) -> Events:
-    end = _end(service)
+    authority = service.authority
     if not asked.newest:
         if asked.before is not None:
             raise InvalidRequest("`before` is for newest=true: without it, events come after `since`")
-        found = _piece(service, asked.since, asked.limit)
-        return _events(found, found[-1].position if found else asked.since, end)
+        found = list(authority.log(asked.since, asked.limit))
+        return _events(found, found[-1].position if found else asked.since, authority.end())
     if asked.since:
         raise InvalidRequest("newest=true goes back from `before`, or from the end: it takes no `since`")
+    end = authority.end()
     last = end if asked.before is None else min(end, asked.before - 1)
     after = max(0, last - asked.limit)
-    found = _piece(service, after, last - after)
+    found = list(authority.log(after, last - after))
     return _events(found[::-1], after, end)
 
 
 def _find(service: Service, asked: forms.FindQuery) -> Events:
-    query = Query(
+    find = partial(
+        service.authority.find,
         agent=asked.agent,
         tenant=asked.tenant,
         action=asked.action,
         task=asked.task,
+        node=asked.node,
+        presentation=asked.presentation,
         denied=asked.denied,
         since=asked.since,
     )
-    if asked.task is not None:
-        service.authority.task(asked.task)
-    end = _end(service)
+    end = service.authority.end()
     if asked.after is None:
-        newest = list(islice(filter(query.matches, service.authority.newest_first()), asked.limit))
-        return _events(newest[::-1], end, end)
+        return _events(list(find(until=end, limit=asked.limit)), end, end)
     reached = min(end, asked.after + _LOOKED_AT)
-    found: list[Event] = []
-    for event in service.authority.log(asked.after, max(0, reached - asked.after)):
-        if query.matches(event):
-            found.append(event)
-        if len(found) == asked.limit:
-            reached = event.position
-            break
+    found = list(islice(find(after=asked.after, until=reached), asked.limit))
+    if len(found) == asked.limit:
+        reached = found[-1].position
     return _events(found, max(reached, asked.after), end)
 
 
@@ -146,19 +142,6 @@ def _announced(service: Service, done: T) -> T:
     """What was done, and whoever follows hears of it now."""
     service.wake()
     return done
-
-
-def _end(service: Service) -> int:
-    service.authority.flush(_PATIENCE)
-    with service.authority.store.read() as reading:
-        return reading.head().position
-
-
-def _piece(service: Service, after: int, count: int) -> list[Event]:
-    if count <= 0:
-        return []
-    with service.authority.store.read() as reading:
-        return list(reading.events(after=after, limit=count))
 
 
 def _events(found: list[Event], reached: int, end: int) -> Events:
@@ -255,7 +238,7 @@ OPERATIONS: Final = (
         method="GET",
         path="/decisions",
         name="find",
-        about="The decisions that were recorded, by agent, tenant, action, task or time.",
+        about="The decisions that were recorded, by agent, tenant, action, task, node, presentation or time.",
         act=_find,
         asks=forms.FindQuery,
         answers=Events,

@@ -65,8 +65,7 @@ async def _log(service: Service, since: int, found: list[Event]) -> AsyncGenerat
 
 
 def _events(service: Service, since: int) -> list[Event]:
-    with service.authority.store.read() as reading:
-        return list(reading.events(after=since, limit=_PIECE))
+    return list(service.authority.log(since, _PIECE))
 
 
 class Feed:

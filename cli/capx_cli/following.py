@@ -11,7 +11,7 @@ from msgspec import Struct
 
 if TYPE_CHECKING:
     from capx.log import Event
-    from capx.operations import Operations
+    from capx_cli.reached import Operations
 
 _MOST = 10_000
 """Events that are read at once."""

@@ -17,7 +17,9 @@ from capx_cli.failure import Unusable
 
 if TYPE_CHECKING:
     from capx.authority import Authority
-    from capx.operations import Operations
+    from capx.operator_client import RemoteAuthority
+
+    Operations = Authority | RemoteAuthority
 
 F = TypeVar("F", bound=Callable[..., Any])
 

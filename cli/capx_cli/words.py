@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from capx.bundle import Bundle
     from capx.capability import Token
     from capx.effective import Effective
-    from capx.operations import Operations
+    from capx_cli.reached import Operations
     from capx_caveats import Caveat, Presented
 
 IDS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}

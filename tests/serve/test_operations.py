@@ -14,7 +14,6 @@ from capx.bundle import Bundle
 from capx.chain import b64u
 from capx.errors import InvalidCaveat, InvalidRequest, UnknownTask
 from capx.log import check
-from capx.operations import Operations
 from capx.operator_client import RemoteAuthority
 from capx.present import ToolCall
 from capx_caveats import (
@@ -31,6 +30,8 @@ from capx_caveats import (
 )
 from tests.postgres import shared_server
 from tests.serve.conftest import new_home, serving
+
+Operations = Authority | RemoteAuthority
 
 
 class Both:
@@ -51,15 +52,6 @@ class Both:
         return decision.id
 
 
-def embedded(authority: Authority) -> Operations:
-    # What a type checker is to accept.
-    return authority
-
-
-def remote(authority: RemoteAuthority) -> Operations:
-    return authority
-
-
 @pytest.fixture(params=["embedded", "remote", "remote over PostgreSQL"])
 def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Both]:
     with ExitStack() as stack:
@@ -76,10 +68,10 @@ def opened_twice(home: Path, *, embed: bool) -> Generator[Both]:
     with Authority.open_home(home) as beside:
         if embed:
             with Authority.open_home(home) as authority:
-                yield Both(embedded(authority), beside)
+                yield Both(authority, beside)
         else:
             with serving(home) as served, RemoteAuthority(served.place) as client:
-                yield Both(remote(client), beside)
+                yield Both(client, beside)
 
 
 def test_what_was_opened_is_a_task_with_a_bundle(both: Both) -> None:
@@ -221,6 +213,18 @@ def test_decisions_are_found_by_what_they_were(both: Both) -> None:
     assert ids(action="crm.*", denied=True) == [third]
     assert ids(tenant="Acme", task=opened.id, limit=2) == [second, third]
     assert ids(limit=0) == []
+    assert child.node is not None
+    assert opened.bundle.node is not None
+    assert ids(node=b64u(child.node)) == [second]
+    assert ids(node=b64u(opened.bundle.node), limit=1) == [third]
+    events = list(both.operations.find())
+    shown = [event.facts()["presentation"] for event in events]
+    assert ids(presentation=shown[0]) == [first]
+    assert ids(presentation=shown[0], tenant="Globex") == []
+    assert ids(after=events[0].position) == [second, third]
+    assert ids(after=events[0].position, until=events[1].position) == [second]
+    assert ids(until=events[1].position, limit=1) == [second]
+    assert both.operations.end() == events[-1].position
     assert ids(limit=5_000) == [first, second, third]
     assert ids(since=int(time.time()) + 100) == []
     assert ids(tenant="Bolt") == []

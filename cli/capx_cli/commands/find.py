@@ -1,7 +1,6 @@
 """`capx find`: recorded decisions."""
 
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,10 +8,10 @@ import click
 from capx_cli import completion, reached, screen, words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from capx.log import Event
-    from capx.operations import Operations
+    from capx_cli.reached import Operations
 
 
 @click.command()
@@ -52,46 +51,20 @@ def find(*, since: str | None, task: str | None, as_json: bool, **asked: Any) ->
         screen.note("no such decision was recorded")
 
 
-def _found(
-    authority: "Operations",
-    *,
-    node: str | None,
-    presentation: str | None,
-    decision: str | None,
-    limit: int | None,
-    **query: Any,
-) -> "Iterable[Event]":
-    ids = {"node": node, "presentation": presentation, "decision": decision}
-    for what, id_ in ids.items():
+def _found(authority: "Operations", *, decision: str | None, limit: int | None, **query: Any) -> "Iterator[Event]":
+    for what, id_ in {"node": query["node"], "presentation": query["presentation"], "decision": decision}.items():
         _demand_id(what, id_)
-    if not any(ids.values()):
+    if decision is None:
         return authority.find(limit=limit, **query)
-    if decision is not None:
-        return _one(authority, decision, ids, query)
-    fitting = (event for event in authority.find(**query) if _is_about(event, ids))
-    return fitting if limit is None else deque(fitting, limit)
+    return _one(authority, decision, query)
 
 
-def _one(
-    authority: "Operations", decision: str, ids: "dict[str, str | None]", query: dict[str, Any]
-) -> "Iterator[Event]":
+def _one(authority: "Operations", decision: str, query: dict[str, Any]) -> "Iterator[Event]":
     from capx.query import Query
 
     event = authority.decision(decision)
-    if event is not None and Query(**query).matches(event) and _is_about(event, ids):
+    if event is not None and Query(**query).matches(event):
         yield event
-
-
-def _is_about(event: "Event", ids: "dict[str, str | None]") -> bool:
-    from capx_cli.events import Decided
-
-    decided = event.told(Decided)
-    return (
-        decided is not None
-        and (ids["node"] is None or ids["node"] in decided.path)
-        and ids["presentation"] in {None, decided.presentation}
-        and ids["decision"] in {None, decided.id}
-    )
 
 
 def _demand_id(what: str, id_: str | None) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.tree import Tree as Drawn
 
     from capx.graph import Graph, Node, Tree
-    from capx.operations import Operations
+    from capx_cli.reached import Operations
 
 _GLANCE = 0.5
 """Seconds between two looks at the log."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from capx.log import Event
-    from capx.operations import Operations
+    from capx_cli.reached import Operations
 
 _GLANCE = 0.25
 _LONGEST_PAUSE = 5.0

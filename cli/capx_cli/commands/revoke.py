@@ -15,7 +15,7 @@ from capx_cli.tokens import read_bundle, token_option
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from capx.operations import Operations
+    from capx_cli.reached import Operations
     from capx.revoking import Killed, Revoked
     from capx.store import Sighting
 

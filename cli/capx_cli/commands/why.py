@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from capx.log import Event
-    from capx.operations import Operations
+    from capx_cli.reached import Operations
     from capx_cli.events import Decided
 
 _AROUND = 1_000
