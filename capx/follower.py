@@ -164,10 +164,10 @@ class _Watch:
 
     def silence(self) -> StoreProblem | None:
         """That the thread waits for news that do not come, whatever it is that holds it."""
-        since = self._clock() - max(self._began, self._confirmed[0])
-        if self._thread is None or self._end.is_set() or since <= _LONG:
+        if self._thread is None or self._end.is_set():
             return None
-        return StoreProblem(f"no news came for {since:.0f} seconds, and nothing says why")
+        since = self._clock() - max(self._began, self._confirmed[0])
+        return None if since <= _LONG else StoreProblem(f"no news came for {since:.0f} seconds, and nothing says why")
 
     def age(self) -> float:
         if not self._first.is_set() and (wait := self._wait_until - self._clock()) > 0:
