@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, Final
@@ -16,16 +17,16 @@ from typing import Any, Final
 import prometheus_client
 import uvicorn
 from msgspec import Struct
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from capx.authority import Authority
 from capx.serve import app
+from capx.serve.connections import Impatient, Limits, Listener, Loop
 from capx.serve.service import Service
 from capx.serve.sockets import Address, OwnSocket, listen
 
 GRACE: Final = 10
 """Seconds within which what is under way at the end has to be finished."""
-CONNECTIONS: Final = 1_000
-"""Connections to one face at once."""
 _KEEP_ALIVE = 30
 
 
@@ -46,23 +47,38 @@ class _Server(uvicorn.Server):
         """Leave signals to whoever runs both."""
         yield
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let what is under way finish; whose request is not there by then, or takes no answer in, is let go."""
+        letting_go = asyncio.get_running_loop().call_later(GRACE, self._let_go)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            letting_go.cancel()
+
+    def _let_go(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
 
 def serve(authority: Authority, plan: Plan, *, started: Callable[[Address], None]) -> int:
     """Serve until a signal comes; gives the exit code. `started` is told the address once both faces answer."""
     # When each figure was first counted doubles what a scrape carries, and nobody asks for it.
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+    limits = Limits.of_process()
     network = listen(plan.listen)
+    network.limit, plan.socket.listening.limit = limits.network, limits.operators
     try:
-        return asyncio.run(_serve(authority, plan, network, started))
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            return runner.run(_serve(authority, plan, network, started))
     finally:
         network.close()
 
 
-async def _serve(authority: Authority, plan: Plan, network: Any, started: Callable[[Address], None]) -> int:
+async def _serve(authority: Authority, plan: Plan, network: Listener, started: Callable[[Address], None]) -> int:
     service = Service(authority, plan.keys)
     servers = (
-        _Server(_config(app.operators(service))),
-        _Server(_config(app.everybody(service), **plan.settings)),
+        _Server(_config(app.operators(service), plan.socket.listening)),
+        _Server(_config(app.everybody(service), network, **plan.settings)),
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -88,10 +104,11 @@ async def _serve(authority: Authority, plan: Plan, network: Any, started: Callab
     return 0
 
 
-def _config(face: Any, **settings: Any) -> uvicorn.Config:
+def _config(face: ASGIApp, listening: Listener, **settings: Any) -> uvicorn.Config:
     return uvicorn.Config(
-        face,
+        _quietly(face),
         loop="asyncio",
+        http=Impatient,
         lifespan="off",
         ws="none",
         log_config=None,
@@ -99,11 +116,22 @@ def _config(face: Any, **settings: Any) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE,
-        timeout_graceful_shutdown=GRACE,
-        limit_concurrency=CONNECTIONS,
-        backlog=512,
+        # What is let go after that time ends by itself, but for what waits for the store.
+        timeout_graceful_shutdown=GRACE + 1,
+        # Connections are counted where they are taken; this is for what goes on when its client has left.
+        limit_concurrency=listening.limit + 1,
         **settings,
     )
+
+
+def _quietly(face: ASGIApp) -> ASGIApp:
+    """A face whose requests end without a trace when the time for an orderly end is over: nobody hears them then."""
+
+    async def ending(scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await face(scope, receive, send)
+
+    return ending
 
 
 def _stop(number: int, socket: OwnSocket, service: Service, servers: tuple[_Server, ...]) -> None:

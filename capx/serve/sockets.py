@@ -1,8 +1,8 @@
 """The sockets on which an authority listens.
 
-Laws: the operators' socket is its owner's alone from the first instant, in a folder that nobody else can write to. One
-on which another process answers is not replaced; one that a crash left behind is. What is removed at the end is what
-was made here.
+Laws: the operators' socket is its owner's alone from the first instant, in a folder that nobody else can write to, nor
+put another in the place of. One on which another process answers is not replaced; one that a crash left behind is.
+What is removed at the end is what was made here.
 """
 
 import errno
@@ -11,6 +11,7 @@ import os
 import socket
 import stat
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
@@ -19,13 +20,15 @@ from typing import Final
 from msgspec import Struct
 
 from capx.errors import ConfigurationProblem
+from capx.serve.connections import WAITING, Listener
 
 SOCKET: Final = "authority.sock"
 """The name of the operators' socket in the authority's home."""
-_BACKLOG: Final = 512
 _PATIENCE = 5.0
 _SILENT_MILLISECONDS = 30_000
 _ANSWERS_WITHIN = 1.0
+_MAX_LINKS = 40
+_ELSEWHERE = "choose another folder with --socket"
 
 
 class Address(Struct, frozen=True):
@@ -57,20 +60,20 @@ class Address(Struct, frozen=True):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def listen(address: Address) -> socket.socket:
+def listen(address: Address) -> Listener:
     """A socket on the network; ConfigurationProblem says why there can be none."""
     try:
         family, kind, protocol, _, at = socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listening = socket.socket(family, kind, protocol)
+        listening = Listener(family, kind, protocol)
     except OSError as error:
         raise ConfigurationProblem(f"cannot listen on {address}: {error.strerror}") from None
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _forget_the_silent(listening)
         listening.bind(at)
-        listening.listen(_BACKLOG)
+        listening.listen(WAITING)
     except OSError as error:
         listening.close()
         raise ConfigurationProblem(f"cannot listen on {address}: {error.strerror}") from None
@@ -88,8 +91,9 @@ class OwnSocket:
     """A Unix socket that only its owner can connect to; ConfigurationProblem says why there can be none."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         _demand_own_folder(path)
+        # From here on by its own name, whatever becomes of links.
+        self.path = path = path.parent.resolve() / path.name
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             # Whoever starts at the same time waits, so that neither takes the other's for one that was left behind.
@@ -116,12 +120,45 @@ def _which(path: Path) -> tuple[int, int, int]:
 def _demand_own_folder(path: Path) -> None:
     try:
         folder = path.parent.stat()
+        way = list(_way_to(path.parent))
     except OSError as error:
         raise ConfigurationProblem(f"the folder of the socket {path} cannot be used: {error.strerror}") from None
     if folder.st_uid != os.geteuid():
         raise ConfigurationProblem(f"the folder of the socket {path} belongs to another user: choose one of your own")
     if folder.st_mode & 0o022:
         raise ConfigurationProblem(f"others may write to the folder of the socket {path}: chmod go-w {path.parent}")
+    for step, found in way:
+        if found.st_uid not in {os.geteuid(), 0}:
+            raise ConfigurationProblem(
+                f"{step}, on the way to the socket {path}, belongs to another user: {_ELSEWHERE}"
+            )
+        if not stat.S_ISLNK(found.st_mode) and found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:
+            raise ConfigurationProblem(
+                f"others may write to {step}, on the way to the socket {path}: chmod go-w {step}, or {_ELSEWHERE}"
+            )
+
+
+def _way_to(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Every folder and every link on the way to a folder, with the folder itself: who can replace one, replaces all."""
+    at, *ahead = Path("/"), *reversed(folder.absolute().parts[1:])
+    links = 0
+    yield at, at.lstat()
+    while ahead:
+        step = ahead.pop()
+        if step == "..":
+            at = at.parent
+            continue
+        found = (at / step).lstat()
+        yield at / step, found
+        if not stat.S_ISLNK(found.st_mode):
+            at = at / step
+            continue
+        links += 1
+        if links > _MAX_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        target = (at / step).readlink()
+        at = Path("/") if target.is_absolute() else at
+        ahead += reversed(target.parts[1:] if target.is_absolute() else target.parts)
 
 
 def _lock(folder: int, path: Path) -> None:
@@ -160,12 +197,12 @@ def _answers(path: Path) -> bool:
     return True
 
 
-def _bound(path: Path) -> socket.socket:
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+def _bound(path: Path) -> Listener:
+    listening = Listener(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
     try:
         listening.bind(str(path))
-        listening.listen(_BACKLOG)
+        listening.listen(WAITING)
     except OSError as error:
         listening.close()
         raise ConfigurationProblem(f"cannot listen on {path}: {error.strerror or error}") from None
