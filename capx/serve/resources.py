@@ -6,8 +6,7 @@ refused, so that no resource can spoil the log for others.
 """
 
 import time
-from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from starlette.requests import Request
@@ -64,14 +63,11 @@ def _recordable(decision: Reported) -> Record:
 
 def _is_deeper(value: object, most: int) -> bool:
     """Whether more than so many lists and objects stand within each other."""
-    match value:
-        case dict():
-            inner: Iterable[object] = value.values()
-        case list():
-            inner = value
-        case _:
-            return False
-    return most == 0 or any(_is_deeper(one, most - 1) for one in inner)
+    if not isinstance(value, dict | list):
+        return False
+    inner = cast("dict[str, object] | list[object]", value)
+    within = inner.values() if isinstance(inner, dict) else inner
+    return most == 0 or any(_is_deeper(one, most - 1) for one in within)
 
 
 def _sighted(service: Service, audience: str, asked: Sighted) -> Noted:

@@ -135,7 +135,7 @@ class Reading(Protocol):
         ...
 
     def decision(self, id_: str) -> Event | None:
-        """The event that recorded the decision with this id."""
+        """The first event that recorded a decision with this id; each audience may have recorded one."""
         ...
 
     def counters(self, ids: Sequence[str] | None = None) -> list[Counter]:
@@ -249,7 +249,7 @@ class ResourceStore(Meter, Protocol):
         ...
 
     def record(self, decisions: Sequence[Record]) -> None:
-        """Write decisions to the log, in their order; one whose id is there already is passed over."""
+        """Write decisions to the log, in their order; one whose id is there already for its audience is passed over."""
         ...
 
     def sighted(self, follower: str, deaths: int, *, now: int) -> None:

@@ -74,10 +74,12 @@ class PostgresStore:
     @contextlib.contextmanager
     def write(self) -> Generator[Writing]:
         """A transaction that is alone; durable when its block is left, undone when the block raises."""
-        with explained(self.place), self._pool.link() as link, link.writing(WRITE) as head:
-            rows = Rows(link, head)
-            yield rows
-            rows.keep_head()
+        with explained(self.place), self._pool.link() as link:
+            with link.writing(WRITE) as head:
+                rows = Rows(link, head)
+                yield rows
+                rows.keep_head()
+            rows.wake()
 
     def burn(self, presentation: bytes, *, until: int, now: int, remembered: tuple[bytes, int] | None = None) -> Burn:
         """Keep a presentation's id until its window has passed, as `ResourceStore.burn`."""
@@ -100,7 +102,7 @@ class PostgresStore:
         return tuple((row and row[0]) or ())
 
     def record(self, decisions: Sequence[Record]) -> None:
-        """Write decisions to the log; one whose id is there already is passed over."""
+        """Write decisions to the log; one whose id is there already for its audience is passed over."""
         ats, bodies = [one.at for one in decisions], [text(one.body) for one in decisions]
         self._kept("SELECT capx.record(%s::bigint[], %s::text[])", ats, bodies)
 

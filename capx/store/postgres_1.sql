@@ -4,7 +4,8 @@
 -- the owner, has a fixed search path, and names every table with its schema. Who calls is `session_user`, which no
 -- caller can change: a role that stands in `capx.resources` records for its audiences alone and speaks for no follower
 -- but its own; the owner, and whoever may act as the owner, is free. What a resource says about the time counts only
--- near the server's own, since all audiences share the memory of presentations. Amounts never shrink.
+-- near the server's own, since all audiences share the memory of presentations. Amounts never shrink. What is recorded
+-- is a decision by its size, its depth and the kinds of its values, so that whoever reads the log can read it.
 -- This step was released and never changes.
 
 -- The body of an event is text, for its very bytes are hashed; what is looked for in it stands beside it. There is one
@@ -21,7 +22,7 @@ CREATE TABLE capx.head (
 );
 CREATE TABLE capx.events (
     position bigint PRIMARY KEY, at bigint NOT NULL, kind text NOT NULL, body text NOT NULL, hash bytea NOT NULL,
-    decision text, task text
+    decision text, audience text, task text
 );
 CREATE INDEX decisions ON capx.events (decision) WHERE kind = 'decision';
 CREATE INDEX of_task ON capx.events (task, position) WHERE task IS NOT NULL;
@@ -82,22 +83,66 @@ LANGUAGE sql IMMUTABLE AS $$
     )
 $$;
 
+CREATE FUNCTION capx.amount(what numeric) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+    SELECT (what >= 0 AND what < 1e15 AND what = round(what, 6)) IS TRUE
+$$;
+
+-- Lists and objects within each other: brackets that stand in no string, of which each pass takes the innermost.
+CREATE FUNCTION capx.deeper(body text, most int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    brackets text := regexp_replace(body, E'"(?:[^"\\\\]|\\\\.)*"|[^]["{}]+', '', 'g');
+BEGIN
+    FOR pass IN 1 .. most LOOP
+        EXIT WHEN brackets = '';
+        brackets := regexp_replace(brackets, '[[][]]|[{][}]', '', 'g');
+    END LOOP;
+    RETURN brackets <> '';
+END $$;
+
+-- What a decision says, of which kind: `Decision.body` in capx/decision.py. A later capx may say more.
+CREATE FUNCTION capx.fits(name text, value json) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE
+        WHEN name IN ('id', 'outcome') THEN json_typeof(value) = 'string'
+        WHEN name IN ('audience', 'action', 'task', 'tenant', 'intent', 'root', 'presentation')
+            THEN json_typeof(value) IN ('string', 'null')
+        WHEN name = 'at' THEN value::text ~ '^[0-9]{1,18}$'
+        WHEN name NOT IN ('path', 'hops', 'ids', 'spent', 'reasons') THEN NULL
+        WHEN json_typeof(value) <> 'array' THEN false
+        ELSE NOT EXISTS (
+            SELECT FROM json_array_elements(value) AS one (value)
+            WHERE json_typeof(one.value) <> CASE WHEN name IN ('spent', 'reasons') THEN 'object' ELSE 'string' END
+        )
+    END
+$$;
+
 CREATE FUNCTION capx.facts(body text, OUT id text, OUT task text, OUT audience text) LANGUAGE plpgsql AS $$
 DECLARE
-    -- The character that PostgreSQL holds in no text is read as another one; the body itself is kept as it is.
-    readable json := regexp_replace(body, E'(?<!\\\\)((?:\\\\\\\\)*)\\\\u0000', E'\\1\\\\ufffd', 'g');
+    readable json;
     fact record;
     seen text[] := '{}';
 BEGIN
-    FOR fact IN SELECT key, value FROM json_each(readable) WHERE key IN ('id', 'task', 'audience') LOOP
-        IF fact.key = ANY (seen) OR json_typeof(fact.value) NOT IN ('string', 'null') THEN
-            RAISE 'a decision states its % once, as a string', fact.key USING ERRCODE = 'invalid_parameter_value';
+    IF octet_length(body) > 65536 THEN
+        RAISE 'a decision is no longer than 64 KiB' USING ERRCODE = 'program_limit_exceeded';
+    END IF;
+    -- The character that PostgreSQL holds in no text is read as another one; the body itself is kept as it is.
+    readable := regexp_replace(body, E'(?<!\\\\)((?:\\\\\\\\)*)\\\\u0000', E'\\1\\\\ufffd', 'g');
+    IF capx.deeper(body, 64) THEN
+        RAISE 'a decision is no deeper than 64 lists and objects within each other'
+            USING ERRCODE = 'program_limit_exceeded';
+    END IF;
+    FOR fact IN
+        SELECT each.key, each.value, capx.fits(each.key, each.value) AS fits FROM json_each(readable) AS each
+    LOOP
+        CONTINUE WHEN fact.fits IS NULL;
+        IF fact.key = ANY (seen) OR NOT fact.fits THEN
+            RAISE 'a decision states its % once, as what it is', fact.key USING ERRCODE = 'invalid_parameter_value';
         END IF;
         seen := seen || fact.key;
         CASE fact.key
             WHEN 'id' THEN id := fact.value #>> '{}';
             WHEN 'task' THEN task := fact.value #>> '{}';
-            ELSE audience := fact.value #>> '{}';
+            WHEN 'audience' THEN audience := fact.value #>> '{}';
+            ELSE
         END CASE;
     END LOOP;
     IF id IS NULL THEN
@@ -147,6 +192,9 @@ DECLARE
     since bigint;
     inserted int;
 BEGIN
+    IF ends > now + 66 AND capx.audiences() IS NOT NULL THEN
+        RAISE 'no presentation ends so late: is a clock wrong?' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE 'presentations are burnt under READ COMMITTED' USING ERRCODE = 'invalid_transaction_state';
     END IF;
@@ -187,8 +235,9 @@ BEGIN
             FROM unnest(ids, units, costs, limits) WITH ORDINALITY AS asked (counter, unit, cost, most, nth)
             ORDER BY asked.counter COLLATE "C", asked.unit COLLATE "C"
         LOOP
-            IF NOT (one.cost >= 0 AND one.cost < 'Infinity' AND one.most < 'NaN') THEN
-                RAISE 'an amount is a number that is not negative' USING ERRCODE = 'invalid_parameter_value';
+            IF NOT (capx.amount(one.cost) AND capx.amount(one.most)) THEN
+                RAISE 'an amount is not negative and has at most 15 digits before the point and 6 after it'
+                    USING ERRCODE = 'invalid_parameter_value';
             END IF;
             INSERT INTO capx.counters AS held VALUES (one.counter, one.unit, one.cost, now)
             ON CONFLICT (counter, unit)
@@ -209,15 +258,19 @@ BEGIN
     END;
 END $$;
 
+-- A decision is known by its audience and its id: an id that another audience took first hides none.
 CREATE FUNCTION capx.record(ats bigint[], bodies text[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     its text[] := capx.audiences();
     facts record;
+    ids text[];
+    tasks text[];
+    audiences text[];
     pos bigint;
     last bytea;
 BEGIN
-    SELECT h.position, h.hash INTO STRICT pos, last FROM capx.head h FOR UPDATE;
+    -- Read before the head is held, which nobody is to wait for longer than it takes to write.
     FOR n IN 1 .. cardinality(bodies) LOOP
         facts := capx.facts(bodies[n]);
         IF its IS NOT NULL AND facts.audience = ANY (its) IS NOT TRUE THEN
@@ -227,10 +280,19 @@ BEGIN
         IF ats[n] >= 0 IS NOT TRUE THEN
             RAISE 'a decision was made at a time' USING ERRCODE = 'invalid_parameter_value';
         END IF;
-        CONTINUE WHEN EXISTS (SELECT FROM capx.events e WHERE e.kind = 'decision' AND e.decision = facts.id);
+        ids[n] := facts.id;
+        tasks[n] := facts.task;
+        audiences[n] := facts.audience;
+    END LOOP;
+    SELECT h.position, h.hash INTO STRICT pos, last FROM capx.head h FOR UPDATE;
+    FOR n IN 1 .. cardinality(bodies) LOOP
+        CONTINUE WHEN EXISTS (
+            SELECT FROM capx.events e
+            WHERE e.kind = 'decision' AND e.decision = ids[n] AND e.audience IS NOT DISTINCT FROM audiences[n]
+        );
         pos := pos + 1;
         last := capx.digest(last, pos, ats[n], 'decision', bodies[n]);
-        INSERT INTO capx.events VALUES (pos, ats[n], 'decision', bodies[n], last, facts.id, facts.task);
+        INSERT INTO capx.events VALUES (pos, ats[n], 'decision', bodies[n], last, ids[n], audiences[n], tasks[n]);
     END LOOP;
     UPDATE capx.head SET position = pos, hash = last;
 END $$;
@@ -244,6 +306,10 @@ DECLARE
 BEGIN
     IF NOT free AND split_part(its_name, '/', 1) <> ALL (its) THEN
         RAISE 'role "%" speaks for no follower "%"', session_user, its_name USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    -- Nobody knows of a death before it happens.
+    IF NOT free THEN
+        SELECT least(known, h.deaths) INTO STRICT known FROM capx.head h;
     END IF;
     INSERT INTO capx.sightings AS held VALUES (its_name, known, now, session_user)
     ON CONFLICT (follower) DO UPDATE SET deaths = excluded.deaths, at = excluded.at, role = excluded.role

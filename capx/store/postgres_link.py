@@ -7,6 +7,7 @@ belongs to one process: in a child that was forked, its socket is replaced by on
 
 import contextlib
 import os
+import re
 import select
 import time
 import weakref
@@ -28,20 +29,15 @@ PATIENCE = 6.0
 """Seconds of silence after which a server is given up; a lock is waited for a little less long."""
 
 Result = TypeVar("Result")
+_SPECIAL = re.compile("[/?#]")
+_PORTS = re.compile("[0-9,]*")
 
 
 class Address:
     """Where a store is: what psycopg needs to reach it, and what people may read."""
 
     def __init__(self, url: str) -> None:
-        try:
-            parts = conninfo_to_dict(url)
-        except psycopg.Error:
-            # What libpq says about it may quote the password.
-            raise ConfigurationProblem(
-                "this is no PostgreSQL URL: write postgresql://USER@HOST:PORT/DATABASE, "
-                "with %XX for what is special in its parts"
-            ) from None
+        parts = _parts(url)
         self.shown = _shown(parts)
         self.conninfo = make_conninfo(
             "",
@@ -240,6 +236,26 @@ def newer(address: Address, version: int) -> StoreProblem:
     return StoreProblem(
         f"the store {address.shown} was written by a newer capx (schema {version}, this one knows {VERSION}): "
         "upgrade capx here"
+    )
+
+
+def _parts(url: str) -> dict[str, Any]:
+    """The parts of the URL, if a password can only stand where passwords stand: no other part is ever hidden."""
+    before, at, after = url.partition("://")[2].partition("@")
+    if "@" in after or (at and _SPECIAL.search(before)):
+        raise ConfigurationProblem(
+            "in this PostgreSQL URL more than one @ stands, or a /, ? or # before it: write what is special in a user, "
+            "a password or any other part as %XX (@ is %40, / is %2F, ? is %3F, # is %23)"
+        )
+    with contextlib.suppress(psycopg.Error):
+        parts = conninfo_to_dict(url)
+        # What stands after the first colon of a URL without an @ is a port, and may have been meant as a password.
+        if _PORTS.fullmatch(str(parts.get("port") or "")):
+            return parts
+    # What libpq says about it may quote the password.
+    raise ConfigurationProblem(
+        "this is no PostgreSQL URL: write postgresql://USER@HOST:PORT/DATABASE, "
+        "with %XX for what is special in its parts"
     )
 
 

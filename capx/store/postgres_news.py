@@ -23,7 +23,7 @@ from capx.store.postgres_rows import CHANNEL
 _PAGE = 20_000
 _REST = 0.005
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
-_HEAD = "SELECT epoch, pos, hash, deaths, forgotten, capx.hash_at(%s) FROM capx.head()"
+_HEAD = "SELECT epoch, pos, hash, deaths, forgotten, capx.hash_at({:d}) FROM capx.head()"
 
 
 class PostgresNews:
@@ -113,10 +113,9 @@ class _Stream:
 
 
 def _since(link: Link, known: Head | None) -> News:
-    with link.reading(_BEGIN):
-        # What woke us up to here was committed before what we see.
-        link.awake = False
-        row = link.execute(_HEAD, (0 if known is None else known.position,)).fetchone()
+    # What wakes us up to here was committed before what we see.
+    link.awake = False
+    with link.reading(f"{_BEGIN}; {_HEAD.format(0 if known is None else known.position)}") as row:
         if row is None:
             raise StoreProblem("the store lacks a row that is always there: it is damaged")
         head = Head(*row[:5])

@@ -4,10 +4,12 @@ Law: the row of the head is read first, by a writer for update, and written last
 stands in `Rows` until then.
 """
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
+import psycopg
 from msgspec import Struct, structs
 
 from capx.chain import b64u, root_node
@@ -111,7 +113,7 @@ class Rows:
 
     def append(self, kind: str, body: bytes, *, at: int) -> Event:
         event = following(self._head.place, at=at, kind=kind, body=body)
-        self._db.execute("INSERT INTO capx.events VALUES (%s, %s, %s, %s, %s, %s, %s)", _event_row(event))
+        self._db.execute("INSERT INTO capx.events VALUES (%s, %s, %s, %s, %s, %s, %s, %s)", _event_row(event))
         self._head = structs.replace(self._head, position=event.position, hash=event.hash)
         return event
 
@@ -177,7 +179,7 @@ class Rows:
         demand_empty(self)
         with self._db.patient():
             events = map(_event_row, whole_log(reading))
-            self._copy("events (position, at, kind, body, hash, decision, task)", events)
+            self._copy("events (position, at, kind, body, hash, decision, audience, task)", events)
             for task in reading.tasks():
                 self.open_task(task)
             self._copy("deaths (seq, id, name, reason, at, position)", map(_death_row, whole_deaths(reading)))
@@ -185,14 +187,22 @@ class Rows:
         self._head, self._wake = reading.head(), True
 
     def keep_head(self) -> None:
-        """Write what changed in the head, and wake followers when the transaction is kept."""
+        """Write what changed in the head."""
         if self._head != self._written:
             self._db.execute(
                 "UPDATE capx.head SET epoch = %s, position = %s, hash = %s, deaths = %s, forgotten = %s",
                 structs.astuple(self._head),
             )
+
+    def wake(self) -> None:
+        """Wake followers once the transaction is kept, if it is for them.
+
+        It may fail, as it does while anybody's session keeps the server's queue of notifications full: they look by
+        themselves too. It need not be on the disk.
+        """
         if self._wake:
-            self._db.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
+            with contextlib.suppress(psycopg.Error):
+                self._db.execute("SELECT set_config('synchronous_commit', 'off', true), pg_notify(%s, '')", (CHANNEL,))
 
     def _copy(self, target: str, rows: Iterable[tuple[Any, ...]]) -> None:
         with self._db.cursor().copy(f"COPY capx.{target} FROM STDIN".encode()) as copy:
@@ -210,6 +220,7 @@ class _Named(Struct):
     """What is looked for in bodies."""
 
     id: Any = None
+    audience: Any = None
     task: Any = None
 
 
@@ -231,9 +242,13 @@ def _event_row(event: Event) -> tuple[object, ...]:
         named = msgspec.json.decode(event.body, type=_Named)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Unwritable(f"the store cannot hold this: {error}") from error
-    decision = named.id if event.kind == "decision" and isinstance(named.id, str) else None
-    task = named.task if isinstance(named.task, str) else None
-    return event.position, event.at, event.kind, text(event.body), event.hash, decision, task
+    decided = event.kind == "decision"
+    decision, audience = (_named(named.id), _named(named.audience)) if decided else (None, None)
+    return event.position, event.at, event.kind, text(event.body), event.hash, decision, audience, _named(named.task)
+
+
+def _named(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _death(row: Any) -> Death:

@@ -93,7 +93,7 @@ class Rows:
             limit = None if limit is None else limit - len(rows)
 
     def decision(self, id_: str) -> Event | None:
-        row = self._row(f"{_EVENT} WHERE kind = 'decision' AND json_extract(body, '$.id') = ?", id_)
+        row = self._row(f"{_EVENT} WHERE kind = 'decision' AND json_extract(body, '$.id') = ? ORDER BY position", id_)
         return row and Event(*row)
 
     def counters(self, ids: Sequence[str] | None = None) -> list[Counter]:
@@ -206,7 +206,14 @@ class Rows:
 
     def record(self, decisions: Sequence[Record]) -> None:
         for one in decisions:
-            if self.decision(one.id) is None:
+            # Known by its audience and its id, so that an id that another audience took first hides none.
+            there = self._row(
+                "SELECT 1 FROM events WHERE kind = 'decision' AND json_extract(body, '$.id') = ? "
+                "AND json_extract(body, '$.audience') IS json_extract(?, '$.audience')",
+                one.id,
+                one.body.decode(),
+            )
+            if there is None:
                 self.append("decision", one.body, at=one.at)
 
     def sighted(self, follower: str, deaths: int, now: int) -> None:

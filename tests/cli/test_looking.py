@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
 import pytest
 
 from capx.authority import Authority
@@ -113,6 +114,24 @@ def test_what_stands_beside_a_decision_is_shown(home: Shell, spending: Bundle) -
     assert re.search(rf"^  after: denied   {third}  crm.export at crm, action_not_allowed", said, re.MULTILINE)
     beside = home("why", third, "--json").json["beside"]
     assert (beside["before"]["id"], beside["after"], beside["same_presentation"]) == (second, None, [])
+
+
+SQUATS: list[dict[str, object]] = [{}, {"outcome": "allowed"}, {"outcome": "denied", "spent": [{}]}]
+
+
+@pytest.mark.parametrize("squat", SQUATS)
+def test_a_decision_whose_id_another_audience_took_first_is_shown(home: Shell, squat: dict[str, object]) -> None:
+    id_ = "A" * 22
+    true = {"id": id_, "audience": "slides", "outcome": "denied", "action": "slides.write"}
+    bodies = [msgspec.json.encode(body) for body in ({"id": id_, "audience": "crm", **squat}, true)]
+    with Authority.open_home(home.home) as authority:
+        authority.store.record([Record(id_, 1, body) for body in bodies])
+    shown = home("why", id_)
+    assert "slides.write at slides" in shown.out
+    readable = squat == {"outcome": "allowed"}
+    assert (f"  same id: denied   {id_}  slides.write at slides" in shown.out) == readable
+    same = home("why", id_, "--json").json["beside"]["same_id"]
+    assert [one["audience"] for one in same] == (["slides"] if readable else [])
 
 
 def test_hostile_labels_act_nowhere(home: Shell) -> None:

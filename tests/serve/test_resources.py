@@ -269,6 +269,24 @@ SPOILT: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.parametrize("deep", [63, 500, 3_000])
+def test_a_decision_that_no_other_store_could_hold_is_not_taken(
+    resource: Resource, remote: RemoteAuthority, deep: int
+) -> None:
+    def given(depth: int) -> Record:
+        # Three more are the decision, its reasons, and the reason.
+        value = b"[" * depth + b"]" * depth
+        return Record("d", 1, record().body.replace(b'"code":', b'"given":%s,"code":' % value))
+
+    with pytest.raises(Unwritable):
+        resource.reports.record([given(deep - 1)])
+    with pytest.raises(Unwritable, match="no longer than 64 KiB"):
+        resource.reports.record([record(reasons=[{"code": "x", "sentence": "x" * (64 << 10)}])])
+    assert list(remote.log()) == []
+    resource.reports.record([given(61)])
+    assert sum(1 for _ in remote.find()) == 1
+
+
 @pytest.mark.parametrize("facts", SPOILT)
 def test_what_would_not_read_back_as_a_decision_spoils_no_log(
     resource: Resource, remote: RemoteAuthority, facts: dict[str, Any]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from decimal import Decimal
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -198,6 +199,44 @@ def test_no_error_shows_a_password(url: str) -> None:
     assert failed.returncode == 1
     assert re.search(r"^capx\.errors\.(ConfigurationProblem|Unavailable): ", failed.stderr, re.MULTILINE)
     assert SECRET not in failed.stderr
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "ana:s3cr@{}@127.0.0.1:1/capx",
+        "ana:{}/et@127.0.0.1/capx",
+        "ana:s3/{}@127.0.0.1/capx",
+        "ana:{}?et@127.0.0.1/capx",
+        "ana:s3?{}=x@127.0.0.1/capx",
+        "ana:s3#{}@127.0.0.1/capx",
+        "s3@{}:x@127.0.0.1/capx",
+        "ana@127.0.0.1/{}@x",
+        "ana@127.0.0.1:{}@x/capx",
+        "/capx?password={}@x",
+    ],
+)
+def test_a_password_that_would_be_read_as_another_part_is_refused_unseen(rest: str) -> None:
+    for scheme in ("postgresql", "postgres"):
+        with pytest.raises(ConfigurationProblem, match="%40") as caught:
+            PostgresNews(f"{scheme}://{rest.format(SECRET)}")
+        assert SECRET not in f"{caught.value!r} {caught.value.__cause__!r} {caught.value.__context__!r}"
+
+
+@pytest.mark.parametrize("rest", ["ana:{}/capx", "ana:{}", "ana:{},h2:1/capx", "/capx?port={}"])
+def test_a_password_without_a_host_is_no_port(rest: str) -> None:
+    with pytest.raises(ConfigurationProblem, match="is no PostgreSQL URL") as caught:
+        PostgresNews(f"postgresql://{rest.format(SECRET)}")
+    assert SECRET not in f"{caught.value!r} {caught.value.__cause__!r} {caught.value.__context__!r}"
+
+
+def test_what_is_written_as_percents_is_meant(own: Server, own_url: str) -> None:
+    password = "a/b?c#d@e:f%g"
+    role = f"special_{name_of(own_url)}"
+    with closing(own.admin()) as admin:
+        admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{password}'".encode())
+    with pytest.raises(StoreProblem, match="does not know the role"):
+        PostgresStore(own.tcp_url(name_of(own_url), role, quote(password, safe="")))
 
 
 def test_a_wrong_password_is_told_without_showing_it(own: Server, own_url: str) -> None:
@@ -584,6 +623,21 @@ def test_a_stream_tells_a_death_at_once(store: PostgresStore, postgres_url: str)
         source.close()
         following.thread.join()
     assert following.problem is None
+
+
+def test_what_keeps_notifications_from_being_sent_keeps_no_death_from_being_kept(own: Server, own_url: str) -> None:
+    # As when a session that listens and stands still has let the queue of notifications fill up.
+    with closing(own.admin(name_of(own_url))) as admin:
+        admin.execute("REVOKE EXECUTE ON FUNCTION pg_notify(text, text) FROM PUBLIC")
+    source = PostgresNews(own_url, poll=0.02)
+    following = Following(source)
+    with closing(PostgresStore(own_url)) as store:
+        kill(store, "a")
+        kill(store, "b")
+        assert position(store) == 2
+    assert following.hears(lambda: {"a", "b"} <= following.dead)
+    source.close()
+    following.thread.join(5)
 
 
 def test_a_stream_tells_of_an_epoch_and_of_forgetting_at_once(store: PostgresStore, postgres_url: str) -> None:

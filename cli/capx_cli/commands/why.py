@@ -12,19 +12,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from capx.log import Event
-    from capx_cli.reached import Operations
     from capx_cli.events import Decided
+    from capx_cli.reached import Operations
 
 _AROUND = 1_000
 """Events before and after it, in which those beside it are looked for."""
 
 
 class _Beside(Struct):
-    """The decisions beside one: the one before and the one after it in its task, and others on its presentation."""
+    """The decisions beside one: before and after it in its task, others on its presentation, and others of its id."""
 
     before: Any
     after: Any
     same_presentation: list[Any]
+    same_id: list[Any]
+
+
+class _Identified(Struct):
+    id: str
 
 
 @click.command(context_settings=words.IDS)
@@ -53,6 +58,7 @@ def why(decision: str, as_json: bool) -> None:
                 f"there is no decision {decision!r:.80} in this log: one made just now may come still; a refusal "
                 "before the presentation was burnt (not authentic, misshapen, used before) is answered, not recorded"
             )
+        event = _readable_one(authority, event)
         if event.told(Decided) is None:
             raise click.UsageError(
                 f"what stands at position {event.position} under this id is no decision as capx writes them: "
@@ -78,9 +84,7 @@ def _newest_denial(authority: "Operations") -> "Event | None":
 def _beside(authority: "Operations", event: "Event") -> _Beside:
     from capx_cli.events import Decided
 
-    begin = max(0, event.position - 1 - _AROUND)
-    around = authority.log(begin, event.position + _AROUND - begin)
-    decided = list(_readable(around))
+    decided = list(_readable(_around(authority, event)))
     about = event.read(Decided)
     of_task = [one for one, each in decided if each.task == about.task and about.task is not None]
     before = next((one for one, after in pairwise(of_task) if after.position == event.position), None)
@@ -90,7 +94,25 @@ def _beside(authority: "Operations", event: "Event") -> _Beside:
         for one, each in decided
         if each.presentation == about.presentation is not None and one.position != event.position
     ]
-    return _Beside(before, after, same)
+    # Each audience may have recorded a decision of this id, and only one of them made it.
+    of_id = [one for one, each in decided if each.id == about.id and one.position != event.position]
+    return _Beside(before, after, same, of_id)
+
+
+def _readable_one(authority: "Operations", event: "Event") -> "Event":
+    """The decision that was found, or one of its id that another audience recorded if it cannot be read itself."""
+    from capx_cli.events import Decided
+
+    if event.told(Decided) is not None:
+        return event
+    id_ = event.told(_Identified)
+    others = (one for one, each in _readable(_around(authority, event)) if id_ is not None and each.id == id_.id)
+    return next(others, event)
+
+
+def _around(authority: "Operations", event: "Event") -> "Iterator[Event]":
+    begin = max(0, event.position - 1 - _AROUND)
+    return authority.log(begin, event.position + _AROUND - begin)
 
 
 def _readable(around: "Iterable[Event]") -> "Iterator[tuple[Event, Decided]]":
@@ -122,6 +144,7 @@ def _show(event: "Event", beside: _Beside) -> None:
         ("before", beside.before),
         ("after", beside.after),
         *(("same presentation", x) for x in beside.same_presentation),
+        *(("same id", x) for x in beside.same_id),
     ]
     for name, other in said:
         if other is not None:
@@ -133,6 +156,7 @@ def _as_json(beside: _Beside) -> dict[str, Any]:
         "before": _brief(beside.before),
         "after": _brief(beside.after),
         "same_presentation": [_brief(one) for one in beside.same_presentation],
+        "same_id": [_brief(one) for one in beside.same_id],
     }
 
 
