@@ -26,9 +26,11 @@ def _quietly(offered: Callable[[click.Context], Iterable[tuple[str, str]]]) -> O
     @wraps(offered)
     def offer(context: click.Context, _: click.Parameter, typed: str) -> list[CompletionItem]:
         try:
-            found = ((clean(value), clean(about)) for value, about in offered(context))
-            fitting = (CompletionItem(value, help=about) for value, about in found if value.startswith(typed))
-            return list(islice(fitting, _MOST))
+            # Click has let go of the context by now, and what was typed before tells which authority is meant.
+            with context.scope(cleanup=False):
+                found = ((clean(value), clean(about)) for value, about in offered(context))
+                fitting = (CompletionItem(value, help=about) for value, about in found if value.startswith(typed))
+                return list(islice(fitting, _MOST))
         except Exception:  # noqa: BLE001 - whatever is wrong, this is not the moment to say so
             return []
 
@@ -46,10 +48,12 @@ def tasks(_: click.Context) -> Iterable[tuple[str, str]]:
 
 @_quietly
 def kids(_: click.Context) -> Iterable[tuple[str, str]]:
-    """The ids of the root keys."""
+    """The ids of the root keys of the home; nothing where another authority is meant, whose keys are its own."""
     from capx.home import ROOT_KEYS, home_folder
     from capx.keys import KeyRing
 
+    if reached.elsewhere() is not None:
+        return
     ring = KeyRing.load(home_folder() / ROOT_KEYS)
     for kid in ring.kids:
         yield kid, "active" if kid == ring.active.kid else "verifies"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from capx import death
 from capx_caveats import shown, shown_instant
 from capx_cli import screen, words
 
@@ -83,6 +84,13 @@ class _Revoked(Struct):
     issued: int | None = None
     by: str | None = None
 
+    @property
+    def key(self) -> str:
+        """The key of the death that it caused."""
+        if self.kid is not None:
+            return death.of_kid(self.kid)
+        return str(self.id) if self.issued is None else death.of_instant(self.issued)
+
 
 class _Restored(Struct):
     issued: int
@@ -155,7 +163,7 @@ def _about(event: "Event") -> str:
     if event.kind == "restored":
         restored = event.read(_Restored)
         where = "" if restored.backup is None else f" that reached position {restored.backup}"
-        return f"from a backup{where}; all that was issued up to {shown_instant(restored.issued)} is dead"
+        return f"from a backup{where}; {words.of_key(death.of_instant(restored.issued))} is dead"
     if event.kind.startswith("task_"):
         return f"task {event.read(_Ended).task}"
     return shown(event.facts())
@@ -164,8 +172,5 @@ def _about(event: "Event") -> str:
 def _revoked(event: "Event") -> str:
     revoked = event.read(_Revoked)
     by = f", by the agent at node {revoked.by}" if revoked.by else ""
-    if revoked.kid is not None:
-        return f"all that was minted under key {revoked.kid}{by}"
-    if revoked.issued is not None:
-        return f"all that was issued up to {shown_instant(revoked.issued)}{by}"
-    return f"{'root of a task' if revoked.is_root else 'node or capability'} {revoked.id}{by}"
+    id_ = f"{'root of a task' if revoked.is_root else 'node or capability'} {revoked.id}"
+    return f"{words.of_key(revoked.key) or id_}{by}"

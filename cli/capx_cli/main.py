@@ -1,21 +1,23 @@
 """The `capx` command: which commands there are, and what their failures mean to a shell.
 
 Laws: help for all of them is drawn from the table below, without loading any. A failure is one line on standard
-error that says what to do; no traceback, since it could show a secret (CAPX_DEBUG=1 asks for one).
+error that says what to do: no traceback, since it could show a secret (CAPX_DEBUG=1 asks for one), and no password of
+a URL. SIGTERM ends a command as Ctrl-C does, so that it leaves no drafts behind; a second one ends it at once.
 """
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from keyword import iskeyword
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from capx_cli.failure import BROKEN_PIPE, DENIED, DONE, INTERRUPTED, UNEXPECTED, UNUSABLE, USAGE
+from capx_cli.failure import BROKEN_PIPE, DENIED, DONE, INTERRUPTED, TERMINATED, UNEXPECTED, UNUSABLE, USAGE
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -125,8 +127,8 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 @click.group(
     cls=Lazy,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Exit codes: 0 allowed or done, 1 denied, 2 usage, 3 token, keys, store or service unusable, "
-    "70 a bug of capx.",
+    epilog="Exit codes: 0 allowed or done, 1 denied or nothing fitted, 2 usage, 3 token, keys, store or service "
+    "unusable, 70 a bug of capx.",
 )
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 def capx() -> None:
@@ -140,7 +142,14 @@ def capx() -> None:
 
 def main() -> None:
     """Run the command and leave with its exit code."""
+    signal.signal(signal.SIGTERM, _terminated)
     sys.exit(run(sys.argv[1:]))
+
+
+def _terminated(*_: object) -> NoReturn:
+    """Leave in order, so that whatever was begun is tidied up."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sys.exit(TERMINATED)
 
 
 def run(args: Sequence[str]) -> int:
@@ -230,11 +239,12 @@ def _explain(error: Exception) -> int:
 
 
 def _fail(message: str, code: int) -> int:
+    from capx_cli.escape import without_passwords
     from capx_cli.screen import note
 
     # A shell that completes would show it in the middle of what is being typed.
     if COMPLETES not in os.environ:
-        note(f"capx: {message}", "red")
+        note(f"capx: {without_passwords(message)}", "red")
     return code
 
 

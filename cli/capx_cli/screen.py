@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _UNWRAPPED = 10_000
+_DIGITS = 5
+"""Digits in which the size of any terminal is written."""
 _LONG = 24
 """Characters that a cell keeps where there is little room."""
 
@@ -172,6 +174,10 @@ def awaited(doing: str, begun: Callable[[], Iterable[T]]) -> Iterator[T]:
 
 def prepare() -> bool:
     """Write escapes for what a terminal's encoding lacks, rather than fail; tells whether there is an output."""
+    for size in ("COLUMNS", "LINES"):
+        # Rich reads as many digits as there are.
+        if len(os.environ.get(size, "")) > _DIGITS:
+            del os.environ[size]
     # Python has None for a stream that is closed; the store must not be opened in its place.
     closed = [name for name in ("stdin", "stdout", "stderr") if getattr(sys, name) is None]
     for name in closed:

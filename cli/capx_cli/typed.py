@@ -107,7 +107,7 @@ def _range(value: str, name: str) -> "AnyConstraint":
 
     match = _RANGE.fullmatch(value)
     if match is None:
-        raise click.UsageError(f"{name}=range:{value} has no two ends: write range:0..50, range:10.. or range:..50")
+        raise click.UsageError(f"{name}=range:{value:.80} has no two ends: write range:0..50, range:10.. or range:..50")
     return between(_number(match[1], name), _number(match[2], name))
 
 
@@ -128,7 +128,9 @@ def _length(value: str, name: str) -> "AnyConstraint":
 
     match = _LENGTH.fullmatch(value)
     if match is None:
-        raise click.UsageError(f"{name}=length:{value} has no two ends: write length:1..10, length:1.. or length:..10")
+        raise click.UsageError(
+            f"{name}=length:{value:.80} has no two ends: write length:1..10, length:1.. or length:..10"
+        )
     lo, hi = (int(end) if end else None for end in match.groups())
     return length(lo, hi)
 

@@ -1,5 +1,6 @@
 """How the same things are said in every command: what a token can do, where it is held, who is meant."""
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +13,27 @@ if TYPE_CHECKING:
 
     from capx.bundle import Bundle
     from capx.capability import Token
+    from capx.death import Key
     from capx.effective import Effective
-    from capx_cli.reached import Operations
     from capx_caveats import Caveat, Presented
+    from capx_cli.reached import Operations
 
 IDS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
 """Settings of commands that take ids: one in 64 begins with a dash, and is no option, not even with `-h`."""
 
 COUNT = click.IntRange(min=1, max=10**9)
 """How many of something are wanted."""
+
+
+class Seconds(click.FloatRange):
+    """So many seconds, between two bounds: no clock waits for ever, or until what is no number."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Give the seconds that were typed."""
+        seconds = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is no number of seconds.", param, ctx)
+        return seconds
 
 
 class InOrder(click.Group):
@@ -45,13 +58,13 @@ def task_id(authority: "Operations", typed: str) -> str:
 
 
 def past(typed: str, now: int) -> int:
-    """The instant meant by a duration that lies behind, `1h`, or by RFC 3339; in Unix seconds."""
+    """The instant meant by a duration that lies behind, `1h`, or by RFC 3339; in Unix seconds, at least 0."""
     from capx_caveats import InvalidCaveat, parse_duration, parse_instant
 
     try:
-        return now - parse_duration(typed)
+        return max(0, now - parse_duration(typed))
     except InvalidCaveat:
-        return parse_instant(typed, now)
+        return max(0, parse_instant(typed, now))
 
 
 def holder(hops: "Iterable[str]") -> str:
@@ -98,6 +111,18 @@ def what_is_left(bundle: "Bundle") -> None:
 def nothing_at(left: "Effective") -> str:
     """That a token allows nothing, or that it cannot be told here what it does."""
     return "cannot tell" if left.untold else "nothing"
+
+
+def of_key(key: "Key") -> str | None:
+    """All that dies by the death of a root key or an instant, in words; None for any other death."""
+    from capx.death import instant_of, kid_of
+    from capx_caveats import shown_instant
+
+    if (kid := kid_of(key)) is not None:
+        return f"all that was minted under key {kid}"
+    if (instant := instant_of(key)) is not None:
+        return f"all that was issued up to {shown_instant(instant)}"
+    return None
 
 
 def said_end(what: str, end: str, position: int | None, *, again: bool) -> None:

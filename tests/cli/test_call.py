@@ -130,3 +130,10 @@ def test_without_httpx_it_says_what_to_install(home: Any, tmp_path: Path) -> Non
     token = home("task", "open", "--allow", "crm.*").token
     said = home("call", "http://127.0.0.1:1/", token=token, code=3, PYTHONPATH=str(hidden))
     assert "capx call needs httpx: from a checkout, pip install '.[httpx]'" in said.err
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "1e300", "9" * 5_000, "0", "-1", "soon"])
+def test_no_time_that_no_clock_waits_is_waited(home: Any, seconds: str) -> None:
+    token = home("task", "open", "--allow", "crm.read").token
+    said = home("call", "http://127.0.0.1:1/x", "--audience", "crm", "--timeout", seconds, token=token, code=2)
+    assert "Invalid value for '--timeout'" in said.err

@@ -277,3 +277,23 @@ def test_every_time_in_json_is_rfc_3339(home: Any) -> None:
     for args in (("task", "list"), ("task", "show", "last"), ("graph",), ("inspect",), ("why", decision.id)):
         json.loads(home(*args, "--json", token=token).out, object_pairs_hook=look)
     assert found == named - {"from"}
+
+
+def test_a_terminal_of_any_size_is_drawn_on(home: Any) -> None:
+    home("task", "open", "--allow", "crm.read")
+    assert "active" in home("task", "list", COLUMNS="9" * 5_000, LINES="9" * 5_000).out
+
+
+@pytest.mark.parametrize("since", ["9" * 5_000, str(2**53), "\u0663"])
+def test_a_position_that_no_log_reaches_is_told_in_one_line(home: Any, since: str) -> None:
+    for options in ((), ("--limit", "1"), ("--follow",), ("--json",)):
+        said = home("log", "--since", since, *options, code=2)
+        assert said.err.count("\n") == 1
+        assert len(said.err) < 200
+
+
+def test_since_ever_is_since_the_beginning(home: Any) -> None:
+    home.decide(home("task", "open", "--allow", "crm.read").token, "crm.read")
+    for since in ("999999999d", "0001-01-01T00:00:00Z"):
+        assert len(home("log", "--since", since, "--json").json) == 4
+        assert len(home("find", "--since", since, "--json").json) == 1

@@ -65,6 +65,16 @@ def test_ids_of_the_home_are_offered(home: Any, tmp_path: Path) -> None:
     ]
 
 
+def test_the_keys_of_the_home_are_not_offered_for_another_authority(home: Any, tmp_path: Path) -> None:
+    assert len(offered(home, "capx revoke --kid ")) == 1
+    elsewhere = f"unix:{tmp_path}/nobody.sock"
+    assert offered(home, "capx revoke --kid ", CAPX_AUTHORITY=elsewhere) == []
+    assert offered(home, f"capx revoke --authority {elsewhere} --kid ") == []
+    home("task", "open", "--allow", "crm.read")
+    assert len(offered(home, "capx graph ")) == 2
+    assert offered(home, f"capx graph --authority {elsewhere} ") == []
+
+
 LINES = ("capx graph ", "capx keys retire ", "capx why ", "capx keys export ", "capx verify --audience ")
 
 

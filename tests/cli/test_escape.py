@@ -11,7 +11,7 @@ import pytest
 
 from capx import wire
 from capx.chain import extend
-from capx_cli.escape import clean
+from capx_cli.escape import clean, without_passwords
 from tests.cli.conftest import first
 
 COLOUR = re.compile(rb"\x1b\[[0-9;]*3[0-7][0-9;]*m")
@@ -47,6 +47,23 @@ def test_every_character_either_shows_as_itself_or_is_printable_ascii() -> None:
 @pytest.mark.parametrize("text", ["Zo\u00eb & S\u00f8n \u2013 \u682a\u5f0f\u4f1a\u793e [bold]:smile: \\n", "", "plain"])
 def test_honest_text_stays_as_it_is(text: str) -> None:
     assert clean(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("no postgresql://u:pw@h/db here", "no postgresql://u:***@h/db here"),
+        ("(postgres://:p@w:x/y@h:1/db)", "(postgres://:***@h:1/db)"),
+        ("postgresql:/u:pw@h/db", "postgresql:/u:***@h/db"),
+        ("https://u:pw@h/x, https://v:pw@h/x", "https://u:***@h/x, https://v:***@h/x"),
+        ("host=h password=pw user=u", "host=h password=*** user=u"),
+        ("password = 'p w", "password = ***"),
+        ("postgresql://h/db?sslpassword=pw&x=1", "postgresql://h/db?sslpassword=***&x=1"),
+        ("http://127.0.0.1:8411/x, unix:/run/a.sock, ana@our.example", None),
+    ],
+)
+def test_no_password_of_a_url_is_shown(text: str, shown: str | None) -> None:
+    assert without_passwords(text) == (text if shown is None else shown)
 
 
 def hostile(home: Any) -> str:

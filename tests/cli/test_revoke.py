@@ -1,8 +1,12 @@
 """`capx revoke`: by key, by instant, by selection; and waiting until followers know."""
 
+import json
 import os
+import signal
 import subprocess
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -66,7 +70,17 @@ def test_what_is_selected_dies_and_nothing_else(home: Shell) -> None:
     said = home("revoke", "--where", "tenant=Acme", "--where", "purpose=qbr").out
     assert said.startswith("root of a task ")
     assert [is_dead(home, each) for each in (acme, children[1], globex)] == [True, True, False]
-    assert home("revoke", "--where", "tenant=Acme").out == "nothing that is alive fits: nothing was revoked\n"
+
+
+def test_a_selection_that_nothing_alive_fits_is_told_by_its_exit_code(home: Shell) -> None:
+    opened(home, "--tenant", "Acme")
+    for args in (("tenant=Acme ",), ("tenant=Acne", "--wait"), ("agent=nobody",), ("tenant=Acne", "--dry-run")):
+        said = home("revoke", "--where", *args, code=1)
+        assert said.out == "nothing that is alive fits: nothing was revoked\n"
+    assert home("revoke", "--where", "tenant=Acne", "--wait", "--json", code=1).json["killed"] == []
+    home("revoke", "--where", "tenant=Acme")
+    home("revoke", "--where", "tenant=Acme", code=1)
+    home("revoke", "last")
 
 
 @pytest.mark.parametrize(
@@ -148,6 +162,48 @@ def test_ctrl_c_while_waiting_leaves_what_was_said(home: Shell) -> None:
     assert said.strip() == "capx: interrupted"
 
 
+def waiting(home: Shell, *args: str) -> "subprocess.Popen[str]":
+    """`capx revoke --wait --json` that has revoked, and waits for a follower that says nothing any more."""
+    opened(home)
+    sight(home, "crm-1", 0)
+    process = subprocess.Popen(
+        (*COMMAND, "revoke", "last", "--wait", "--json", *args),
+        env=home.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with Authority.open_home(home.home) as authority:
+        while next(authority.newest_first()).kind != "revoked":
+            assert process.poll() is None
+            time.sleep(0.02)
+    return process
+
+
+@pytest.mark.parametrize(
+    ("signum", "code", "says"), [(signal.SIGINT, 130, "capx: interrupted"), (signal.SIGTERM, 143, "")]
+)
+def test_a_program_is_told_what_was_revoked_when_the_waiting_is_cut_short(
+    home: Shell, signum: int, code: int, says: str
+) -> None:
+    process = waiting(home)
+    process.send_signal(signum)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, err.strip()) == (code, says)
+    said = json.loads(out)
+    assert [one["position"] for one in said["killed"]] == [said["position"]] == [4]
+    assert said["unaware"] is None
+
+
+def test_a_program_is_told_what_was_revoked_when_nobody_can_be_asked_any_more(home: Shell) -> None:
+    with serving(home) as place:
+        process = waiting(home, "--authority", place)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 3
+    assert json.loads(out)["unaware"] is None
+    assert err.startswith("capx: ")
+
+
 def test_an_agent_that_revoked_is_named_in_the_log(home: Shell) -> None:
     held = opened(home)
     child = held.delegate(to="child", nonce="AAAAAAAAAAA")
@@ -157,15 +213,23 @@ def test_an_agent_that_revoked_is_named_in_the_log(home: Shell) -> None:
     assert f"node or capability {b64u(child.node or b'')}, by the agent at node {b64u(held.node or b'')}" in line
 
 
-def test_an_authority_that_serves_does_it_as_the_home_would(home: Shell) -> None:
-    socket = str(home.home / "authority.sock")
+@contextmanager
+def serving(home: Shell) -> Generator[str]:
+    """The place at which the authority of this home serves."""
     process = subprocess.Popen(
         (*COMMAND, "serve", "--listen", "127.0.0.1:0", "--json"), env=home.env, stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None
-        assert "socket" in process.stdout.readline()
-        there: Any = {"CAPX_AUTHORITY": f"unix:{socket}", "CAPX_HOME": os.devnull}
+        yield f"unix:{json.loads(process.stdout.readline())['socket']}"
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def test_an_authority_that_serves_does_it_as_the_home_would(home: Shell) -> None:
+    with serving(home) as place:
+        there: Any = {"CAPX_AUTHORITY": place, "CAPX_HOME": os.devnull}
         token = home("task", "open", "--tenant", "Acme", "--allow", "crm.read", **there).token
         home.decide(token, "crm.write", "Acme")
         assert home("why", "last", **there).out.startswith("DENIED  crm.write at crm")
@@ -178,15 +242,17 @@ def test_an_authority_that_serves_does_it_as_the_home_would(home: Shell) -> None
         assert home("graph", "last", "--json", **there).json["trees"][0]["node"]["dead"] == "revoked"
         assert home("store", "check", "--json", **there).json["whole"]
         assert home("keys", "list", "--json", **there).json[0]["live_tasks"] == 0
-        assert home("log", "--json", "--authority", f"unix:{socket}").json[-1]["kind"] == "revoked"
+        assert home("log", "--json", "--authority", place).json[-1]["kind"] == "revoked"
         for args in (("keys", "export", "crm"), ("verify", "--action", "crm.read"), ("revoke", "--held")):
             said = home(*args, token=token, code=2, **there)
             assert "needs the root keys, which stay with their authority" in said.err
         for args in (("store", "backup", "x.db"), ("store", "stats"), ("store", "migrate")):
             assert "works on the store itself" in home(*args, code=2, **there).err
+        assert home("revoke", "--where", "tenant=Acne", code=1, **there).out.startswith("nothing that is alive fits")
+        for since in ("9" * 5_000, str(2**53)):
+            assert home("log", "--since", since, code=2, **there).err == home("log", "--since", since, code=2).err
+        assert home("log", "--since", str(2**53 - 1), **there).err == "nothing happened since\n"
+        assert home("find", "--since", "999999999d", **there).out
         home("task", "complete", "last", **there)
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
     assert "no authority answers at" in home("task", "list", code=3, **there).err
     assert "unix:PATH" in home("task", "list", code=3, CAPX_AUTHORITY="nowhere").err

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from capx.authority import Authority
 from capx.capability import Capability
 from capx.chain import b64u
 from capx.present import ToolCall
@@ -96,7 +97,7 @@ CAVEATS: Final[Mapping[type[Caveat], tuple[Example, ...]]] = {
         Example('where("region", one_of("eu", "uk"))', "--where region=one_of:eu,uk"),
         Example('where("args.dry_run", True)', "--where args.dry_run:=true"),
     ),
-    Budget: (Example('budget("calls", 20)'), Example('budget("eur", "0.50", counter="shared")')),
+    Budget: (Example('budget("calls", 20)', "--budget calls=20"), Example('budget("eur", "0.50", counter="shared")')),
 }
 
 
@@ -233,6 +234,11 @@ def _codes(
     return lab.codes(capability, **call)
 
 
+def _metered(capability: Capability, **call: Any) -> tuple[str, ...]:
+    with Authority.temporary() as authority:
+        return Lab(meter=authority.store).codes(capability, **call)
+
+
 def _of_a_dead_node() -> tuple[str, ...]:
     child = minted().delegate(to="a", nonce=NONCES[0])
     return _codes(child, died={child.path[-1]: "revoked"})
@@ -296,6 +302,8 @@ REFUSED: Final[Mapping[type[Caveat], tuple[Codes, ...]]] = {
     Budget: (
         lambda: _codes(minted(Budget("calls", "20"))),
         lambda: _codes(_in_a_holders_block(Budget("calls", "20", "shared"))),
+        lambda: _metered(minted(Budget("eur", "20"))),
+        lambda: _metered(minted(Budget("eur", "20")), cost={"eur": "20.01"}),
     ),
 }
 """For each caveat, calls that are refused because of it."""

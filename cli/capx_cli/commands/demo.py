@@ -1,12 +1,9 @@
 """`capx demo`: the story of an attacked review, session-scoped beside execution-scoped."""
 
-import signal
-import sys
 import tempfile
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
 
 import click
 
@@ -43,7 +40,6 @@ def demo(context: click.Context, as_json: bool, keep: Path | None) -> None:
     kept = None if keep is None else keep.absolute()
     if kept is not None and kept.exists() and any(kept.iterdir()):
         raise click.UsageError(f"{keep} is not empty: name a new folder for --keep")
-    signal.signal(signal.SIGTERM, _stop)
     console = Console(markup=False, emoji=False, highlight=False, quiet=as_json)
     screen = Screen(console)
     screen.intro()
@@ -64,8 +60,3 @@ def demo(context: click.Context, as_json: bool, keep: Path | None) -> None:
             }
         )
     context.exit(0 if ok else _DIFFERED)
-
-
-def _stop(*_: object) -> NoReturn:
-    """Leave as after Ctrl-C, so that all that was started is ended."""
-    sys.exit(128 + signal.SIGTERM)

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from capx_cli import screen
+from capx_cli.escape import without_passwords
 from capx_cli.failure import DONE, UNUSABLE
 
 Finding = tuple[str, str, str]
@@ -95,7 +96,7 @@ def _tried(what: str, check: Callable[[], str]) -> Finding:
     try:
         return what, OK, check()
     except CapxError as error:
-        return what, FAIL, str(error)
+        return what, FAIL, without_passwords(str(error))
 
 
 def _left_behind(path: Path) -> Iterator[Finding]:

@@ -41,6 +41,11 @@ def init(store: str | None, store_file: Path | None) -> None:
 
 
 def _line_of(file: Path) -> str:
+    from capx.store.opening import is_postgres
+
+    # A URL that was meant for --store; what it holds is not to be shown, and as a path it has lost a slash.
+    if is_postgres(str(file)) or ":/" in str(file):
+        raise click.UsageError("--store-file names a file that holds the URL; --store takes the URL itself")
     try:
         return file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from capx.capability import Token
-    from capx_cli.standing import Standing
+    from capx_cli.token_status import TokenStatus
 
 _WARNING = "NOTHING WAS VERIFIED: this is what the token says of itself. To check it: capx verify"
 
@@ -32,35 +32,35 @@ def inspect(blocks: bool, with_store: bool, as_json: bool, token_file: str | Non
     Example: capx inspect --blocks --token-file slides.token
     """
     tokens = read_tokens(token_file)
-    standings: list[Standing | None] = _standings(tokens) if with_store else [None] * len(tokens)
+    statuses: list[TokenStatus | None] = _statuses(tokens) if with_store else [None] * len(tokens)
     if as_json:
-        said = [_as_json(token, standing) for token, standing in zip(tokens, standings, strict=True)]
+        said = [_as_json(token, status) for token, status in zip(tokens, statuses, strict=True)]
         screen.as_json({"verified": False, "tokens": said})
         return
     screen.say(_WARNING, screen.LOUD)
-    for token, standing in zip(tokens, standings, strict=True):
+    for token, status in zip(tokens, statuses, strict=True):
         screen.say()
-        _show(token, standing)
+        _show(token, status)
         if blocks:
             _show_blocks(token)
 
 
-def _standings(tokens: "Sequence[Token]") -> "list[Standing | None]":
+def _statuses(tokens: "Sequence[Token]") -> "list[TokenStatus | None]":
     """What the store of the home knows of each token."""
     from capx.home import open_home_store
-    from capx_cli.standing import standing
+    from capx_cli.token_status import status_of
 
     reached.demand_home("capx inspect --store", "looks into the store itself")
     with screen.busy("looking into the store"), closing(open_home_store()) as store, store.read() as reading:
-        return [standing(token, reading) for token in tokens]
+        return [status_of(token, reading) for token in tokens]
 
 
-def _as_json(token: "Token", standing: "Standing | None") -> dict[str, Any]:
+def _as_json(token: "Token", status: "TokenStatus | None") -> dict[str, Any]:
     said: dict[str, Any] = words.token_as_json(token)
-    return said if standing is None else {**said, "store": standing.as_json()}
+    return said if status is None else {**said, "store": status.as_json()}
 
 
-def _show(token: "Token", standing: "Standing | None") -> None:
+def _show(token: "Token", status: "TokenStatus | None") -> None:
     from capx.chain import b64u
     from capx.effective import effective
     from capx.present import WINDOW_AFTER
@@ -78,7 +78,7 @@ def _show(token: "Token", standing: "Standing | None") -> None:
         ("id", b64u(token.id)),
         *(line for line in words.lines(left) if mark is None or line[0] != "delegation"),
         *((("delegation", "none"),) if mark is not None else ()),
-        *(() if standing is None else standing.lines()),
+        *(() if status is None else status.lines()),
     ]
     width = max(len(name) for name, _ in said)
     for name, sentence in said:

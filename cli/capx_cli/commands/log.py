@@ -4,7 +4,7 @@ import contextlib
 import sys
 import time
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 
 _GLANCE = 0.25
 _LONGEST_PAUSE = 5.0
+_LAST = 2**53 - 1
+"""The last position that there can be: the same in a store and through an authority that serves it."""
+
+
+class _Begin(NamedTuple):
+    """Which events: those after a position that happened at an instant (Unix seconds) or later."""
+
+    position: int = 0
+    at: int = 0
 
 
 @click.command()
@@ -38,14 +47,15 @@ def log(since: str | None, limit: int | None, follow: bool, as_json: bool) -> No
 
     Example: capx log --since 1h --limit 20
     """
+    begin = _begin(since)
     if follow:
         with contextlib.suppress(KeyboardInterrupt):
-            _follow(since, limit, as_json)
+            _follow(None if since is None else begin, limit, as_json)
         return
     from capx_cli import events
 
     with reached.authority() as authority:
-        found = screen.awaited("reading the log", lambda: _chosen(authority, since, limit))
+        found = screen.awaited("reading the log", lambda: _chosen(authority, begin, limit))
         if as_json:
             screen.as_json_array(map(events.event_as_json, found))
             return
@@ -54,24 +64,33 @@ def log(since: str | None, limit: int | None, follow: bool, as_json: bool) -> No
         screen.note("nothing happened since" if since else "nothing has happened yet")
 
 
-def _chosen(authority: "Operations", since: str | None, limit: int | None) -> "Iterator[Event]":
-    is_position = since is not None and since.isdecimal()
-    position = int(since) if since is not None and is_position else 0
-    at = 0 if since is None or is_position else words.past(since, int(time.time()))
+def _begin(since: str | None) -> _Begin:
+    """Where to begin; UsageError for a position that no log reaches."""
+    if since is None:
+        return _Begin()
+    if not (since.isascii() and since.isdigit()):
+        return _Begin(at=words.past(since, int(time.time())))
+    if len(since) > len(str(_LAST)) or int(since) > _LAST:
+        raise click.UsageError(f"--since {since:.40}: no log reaches that position; the last one may be {_LAST}")
+    return _Begin(int(since))
+
+
+def _chosen(authority: "Operations", begin: _Begin, limit: int | None) -> "Iterator[Event]":
+    position, at = begin
     if limit is None:
         return (event for event in authority.log(position) if event.at >= at)
     after = takewhile(lambda event: event.position > position, authority.newest_first())
     return reversed(list(islice((event for event in after if event.at >= at), limit)))
 
 
-def _follow(since: str | None, limit: int | None, as_json: bool) -> None:
+def _follow(begin: _Begin | None, limit: int | None, as_json: bool) -> None:
     """Say what happened, then what happens; while the store cannot be read, say so once and try again."""
     from capx.errors import CapxError
 
     with reached.authority() as authority:
         mark = following.end_of(authority)
-        if since is not None or limit is not None:
-            past = list(_chosen(authority, since, limit))
+        if begin is not None or limit is not None:
+            past = list(_chosen(authority, begin or _Begin(), limit))
             mark = following.Mark(past[-1].position, past[-1].hash) if past else mark
             _say(past, as_json)
     told, pause = "", _GLANCE

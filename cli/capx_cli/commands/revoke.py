@@ -9,15 +9,15 @@ import click
 
 from capx_cli import completion, reached, screen, words
 from capx_cli.commands.task import say_dying
-from capx_cli.failure import DONE, UNUSABLE
+from capx_cli.failure import DONE, NOTHING, UNUSABLE
 from capx_cli.tokens import read_bundle, token_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from capx_cli.reached import Operations
     from capx.revoking import Killed, Revoked
     from capx.store import Sighting
+    from capx_cli.reached import Operations
 
 _PATIENCE = 30.0
 _LONGEST = 3_600.0
@@ -48,7 +48,8 @@ def _seconds(_: click.Context, __: click.Parameter, typed: str | None) -> float 
     "--where",
     multiple=True,
     metavar="NAME=TEXT",
-    help="Instead: the live tasks of tenant=TEXT or purpose=TEXT, or in them the nodes of agent=TEXT. Repeatable.",
+    help="Instead: the live tasks of tenant=TEXT or purpose=TEXT, or in them the nodes of agent=TEXT. Repeatable; "
+    "exits with 1 if none fits.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what is known to die.")
 @click.option(
@@ -101,11 +102,11 @@ def revoke(
             _say(revoked)
             sys.stdout.flush()
             _say_what_else_matters(authority, revoked, target)
-        unaware = None if wait is None or not revoked.killed else _awaited(authority, wait)
-    if as_json:
-        screen.as_json(_as_json(revoked, unaware))
-    elif unaware is not None:
+        unaware = _awaited(authority, revoked, wait, as_json)
+    if unaware is not None and not as_json:
         _say_who_knows(unaware)
+    if not revoked.killed:
+        return NOTHING
     return UNUSABLE if unaware else DONE
 
 
@@ -176,29 +177,23 @@ def _say(revoked: "Revoked") -> None:
 
 
 def _what(killed: "Killed") -> str:
-    from capx.death import ISSUED, KID
-    from capx_caveats import shown_instant
-
-    if killed.key.startswith(KID):
-        return f"all that was minted under key {killed.key[len(KID) :]}"
-    if killed.key.startswith(ISSUED):
-        return f"all that was issued up to {shown_instant(int(killed.key[len(ISSUED) :]))}"
-    return f"{'root of a task' if killed.is_root else 'node or capability'} {killed.key}"
+    id_ = f"{'root of a task' if killed.is_root else 'node or capability'} {killed.key}"
+    return words.of_key(killed.key) or id_
 
 
 def _say_what_else_matters(authority: "Operations", revoked: "Revoked", target: str | None) -> None:
-    from capx.death import KID
+    from capx.death import kid_of
 
     if len(revoked.killed) != 1:
         return
     (killed,) = revoked.killed
     if target is not None and not (killed.again or killed.is_root) and _unseen(authority, killed.key):
         screen.say("  nothing with this id was seen so far")
-    if killed.key.startswith(KID):
+    if (kid := kid_of(killed.key)) is not None:
         kids = list(authority.kids())
-        if killed.key[len(KID) :] not in kids:
+        if kid not in kids:
             screen.say("  no root key of this authority has that id")
-        elif killed.key == f"{KID}{kids[0]}":
+        elif kid == kids[0]:
             screen.note("It mints here: capx keys add, export it to every resource, then capx keys activate", "yellow")
 
 
@@ -214,8 +209,24 @@ def _unseen(authority: "Operations", id_: str) -> bool:
         return False
 
 
-def _awaited(authority: "Operations", patience: float) -> "list[Sighting]":
-    """The followers that do not know of it after so many seconds."""
+def _awaited(authority: "Operations", revoked: "Revoked", wait: float | None, as_json: bool) -> "list[Sighting] | None":
+    """The followers that do not know of it after so many seconds, None if nobody waits; written, if as JSON.
+
+    Whatever ends the waiting, a program is told what was revoked: that stands, and who knows of it is unknown then.
+    """
+    waits = wait is not None and bool(revoked.killed)
+    unaware = None
+    try:
+        if wait is not None and waits:
+            unaware = _unaware_after(authority, wait)
+    finally:
+        if as_json:
+            screen.as_json(_as_json(revoked, unaware, waits))
+            sys.stdout.flush()
+    return unaware
+
+
+def _unaware_after(authority: "Operations", patience: float) -> "list[Sighting]":
     ends = time.monotonic() + patience
     with screen.busy("waiting for the followers"):
         while (unaware := authority.unaware()) and (left := ends - time.monotonic()) > 0:
@@ -235,10 +246,9 @@ def _say_who_knows(unaware: "list[Sighting]") -> None:
         screen.note("A follower that hears nothing refuses everything once what it knows is too old (30 s by default).")
 
 
-def _as_json(revoked: "Revoked", unaware: "list[Sighting] | None") -> dict[str, Any]:
+def _as_json(revoked: "Revoked", unaware: "list[Sighting] | None", waits: bool) -> dict[str, Any]:
     import msgspec
 
     said = {**msgspec.to_builtins(revoked), "position": revoked.position}
-    if unaware is not None:
-        said["unaware"] = [words.with_instants(msgspec.to_builtins(one)) for one in unaware]
-    return said
+    known = None if unaware is None else [words.with_instants(msgspec.to_builtins(one)) for one in unaware]
+    return {**said, "unaware": known} if waits else said

@@ -10,10 +10,11 @@ from msgspec import Struct
 
 from capx import wire
 from capx.chain import b64u
-from capx.death import KID, Key, horizon
+from capx.death import Key, horizon, of_instant
 from capx.decision import whose
 from capx.lineage import Lineage, Refused, read
-from capx_caveats import DEFAULT, Presented, shown_amount, shown_instant
+from capx_caveats import DEFAULT, Presented, rest_of, shown_amount
+from capx_cli import words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +41,7 @@ class Dead(Struct, frozen=True):
     reason: str
 
 
-class Standing(Struct, frozen=True):
+class TokenStatus(Struct, frozen=True):
     """What is known of one token; `unreadable` says why it cannot be told."""
 
     budgets: tuple[Spent, ...] = ()
@@ -65,15 +66,15 @@ class Standing(Struct, frozen=True):
         return values
 
 
-def standing(token: "Token", reading: "Reading") -> Standing:
+def status_of(token: "Token", reading: "Reading") -> TokenStatus:
     """What this instant of a store knows of a token."""
     frame = wire.decode(token.text)
     presents = any(isinstance(caveat, Presented) for caveat in token.caveats[-1])
     try:
         lineage = read(frame, frame.blocks[:-1] if presents else frame.blocks, DEFAULT, frozenset())
     except Refused as stop:
-        return Standing(unreadable=stop.refusal.sentence)
-    return Standing(tuple(_budgets(lineage, reading)), tuple(_dead(lineage, token, reading)))
+        return TokenStatus(unreadable=stop.refusal.sentence)
+    return TokenStatus(tuple(_budgets(lineage, reading)), tuple(_dead(lineage, token, reading)))
 
 
 def _budgets(lineage: Lineage, reading: "Reading") -> "Iterator[Spent]":
@@ -82,8 +83,7 @@ def _budgets(lineage: Lineage, reading: "Reading") -> "Iterator[Spent]":
     for allotment in lineage.allotments:
         unit, limit = allotment.budget.unit, Decimal(allotment.budget.limit)
         spent = held.get((allotment.counter, unit), Decimal(0))
-        left = max(Decimal(0), limit - spent)
-        amounts = map(shown_amount, (limit, spent, left))
+        amounts = map(shown_amount, (limit, spent, rest_of(limit, spent)))
         yield Spent(whose(allotment.hop, allotment.name), allotment.counter, unit, *amounts)
 
 
@@ -95,12 +95,12 @@ def _dead(lineage: Lineage, token: "Token", reading: "Reading") -> "Iterator[Dea
             yield Dead(_what(key, lineage), death.reason)
     until = horizon(death.key for death in reading.deaths())
     if lineage.issued <= until:
-        yield Dead(f"all that was issued up to {shown_instant(until)}", "revoked")
+        yield Dead(_what(of_instant(until), lineage), "revoked")
 
 
 def _what(key: Key, lineage: Lineage) -> str:
     if isinstance(key, str):
-        return f"all that was minted under key {key[len(KID) :]}" if key.startswith(KID) else f"task {key}"
+        return words.of_key(key) or f"task {key}"
     if key in lineage.path:
         at = lineage.path.index(key)
         return f"{'root' if at == 0 else f'node of {whose(at, lineage.hops[at - 1])}'} {b64u(key)}"
