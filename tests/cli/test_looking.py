@@ -21,6 +21,7 @@ from capx.capability import Capability
 from capx.chain import b64u
 from capx.present import ToolCall
 from capx.recovery import backup, restore
+from capx.store import Record
 from capx_caveats import Call, Root, budget
 from tests.cli.conftest import COMMAND, Shell
 
