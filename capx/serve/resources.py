@@ -129,7 +129,7 @@ def _feed_route(service: Service) -> Route:
         request.scope[ROUTE] = FEED.path
         asked: Asked = read_query(request, Asked)
         if wants_stream(request):
-            return await feed.follow(asked)
+            return await feed.follow(asked, None if request.client is None else request.client.host)
         page = await feed.page(asked)
         return Response(page.text, media_type=FEED.media, headers=NO_STORE)
 

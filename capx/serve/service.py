@@ -18,6 +18,7 @@ from capx.feed_key import FeedSigner
 from capx.keys import KeyRing
 from capx.serve.head_watch import HeadWatch
 from capx.serve.metrics import Metrics
+from capx.serve.open_streams import OpenStreams
 from capx.serve.workers import Workers
 
 if TYPE_CHECKING:
@@ -50,8 +51,7 @@ class Service:
         self.verifier = authority.own_verifier()
         self.ready: tuple[float, Ready] | None = None
         """The last time that the store was found ready, by the monotonic clock, and where it stood."""
-        self.streams: dict[str, int] = {}
-        """How many are open, by what they tell of."""
+        self.streams = OpenStreams(self.metrics.followers)
         self._stopping = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 

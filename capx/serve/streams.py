@@ -7,22 +7,21 @@ place.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
-from capx.errors import StoreProblem
+from capx.errors import InvalidRequest, StoreProblem
 from capx.feed import Asked, SignedPage, sign_page
 from capx.forms import Happened, LogQuery, encode
 from capx.log import Event
-from capx.problems import HttpRefusal
 from capx.serve.head_watch import HEARTBEAT
+from capx.serve.open_streams import machine_at
 from capx.serve.service import Service
 from capx.serve.workers import Workers
 
 EVENT_STREAM = "text/event-stream"
-MAX_STREAMS = 400
-"""Streams of one kind that are open at once."""
 
 _PIECE = 500
 _STILL_HERE = 15.0
@@ -41,11 +40,9 @@ def event(data: bytes, **fields: object) -> bytes:
 async def follow_log(service: Service, asked: LogQuery) -> Response:
     """The events after `since`, and those that happen from now on; `id` is the position of each."""
     if asked.newest or asked.before is not None:
-        raise HttpRefusal(
-            400, "invalid_request", "a log that is followed is told in order: take newest and before away"
-        )
+        raise InvalidRequest("a log that is followed is told in order: leave out newest and before")
     first = await service.operators.run(_events, service, asked.since)
-    return _streamed(service, "log", _log(service, asked.since, first))
+    return _Stream(service, "log", None, _log(service, asked.since, first))
 
 
 async def _log(service: Service, since: int, found: list[Event]) -> AsyncGenerator[bytes]:
@@ -77,10 +74,14 @@ class Feed:
         self._fresh_until = 0.0
         self._pages: dict[Asked, asyncio.Task[SignedPage]] = {}
 
-    async def follow(self, asked: Asked) -> Response:
-        """Pages as events: those that are missing first, one as soon as somebody died, and one every second."""
+    async def follow(self, asked: Asked, host: str | None) -> Response:
+        """Pages as events: those that are missing first, one as soon as somebody died, and one every second.
+
+        `host` is the address from which it is asked.
+        """
         rounds = self._service.watch.rounds
-        return _streamed(self._service, "feed", self._follow(await self._page(asked, self._service.followers), rounds))
+        pages = self._follow(await self._page(asked, self._service.followers), rounds)
+        return _Stream(self._service, "feed", None if host is None else machine_at(host), pages)
 
     async def page(self, asked: Asked) -> SignedPage:
         """One page, for whoever asks once; made where it holds up no follower."""
@@ -127,21 +128,19 @@ class Feed:
         return page
 
 
-def _streamed(service: Service, of: str, pieces: AsyncGenerator[bytes]) -> Response:
-    counted = service.metrics.followers.labels(of)
-    open_now: dict[str, int] = service.streams
-    if open_now.get(of, 0) >= MAX_STREAMS:
-        raise HttpRefusal(503, "unavailable", f"{MAX_STREAMS} streams are open already: try again later")
+class _Stream(StreamingResponse):
+    """An answer that goes on, counted from before it begins until it has ended."""
 
-    async def told() -> AsyncIterator[bytes]:
-        open_now[of] = open_now.get(of, 0) + 1
-        counted.set(open_now[of])
+    def __init__(self, service: Service, kind: str, machine: str | None, pieces: AsyncGenerator[bytes]) -> None:
+        super().__init__(pieces, media_type=EVENT_STREAM, headers=_HEADERS)
+        self._service = service
+        self._kind, self._machine = kind, machine
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stream until the client leaves or the authority stops; HttpRefusal when there is no room."""
         try:
-            async for piece in pieces:
-                yield piece
+            with self._service.streams.opened(self._kind, self._machine):
+                await super().__call__(scope, receive, send)
         finally:
-            open_now[of] -= 1
-            counted.set(open_now[of])
-            await pieces.aclose()
-
-    return StreamingResponse(told(), media_type=EVENT_STREAM, headers=_HEADERS)
+            await self._pieces.aclose()
