@@ -14,14 +14,13 @@ from capx import resource_mac
 from capx.answers import detail, read_answer, unreachable
 from capx.errors import StoreProblem
 from capx.forms import Noted, Recorded, Sighted, encode
-from capx.guard.exchange import MAX_BODY
 from capx.keys import AudienceKey, AudienceKeys
 from capx.store import Record, Unwritable
 
 T = TypeVar("T")
 
 _TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
-_PIECE: Final = MAX_BODY // 2
+_PIECE: Final = 1 << 19
 _MOST: Final = 500
 
 
