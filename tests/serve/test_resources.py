@@ -246,6 +246,8 @@ SPOILT: list[dict[str, Any]] = [
     {"outcome": "maybe"},
     {"id": ""},
     {"id": "no id!"},
+    {"id": "d\n"},
+    {"task": "t\n"},
     {"at": "now"},
     {"at": -1},
     {"at": 1.5},
