@@ -100,20 +100,24 @@ BEGIN
 END $$;
 
 -- What a decision says, of which kind: `Decision.body` in capx/decision.py. A later capx may say more.
-CREATE FUNCTION capx.fits(name text, value json) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
-    SELECT CASE
-        WHEN name IN ('id', 'outcome') THEN json_typeof(value) = 'string'
-        WHEN name IN ('audience', 'action', 'task', 'tenant', 'intent', 'root', 'presentation')
-            THEN json_typeof(value) IN ('string', 'null')
-        WHEN name = 'at' THEN value::text ~ '^[0-9]{1,18}$'
-        WHEN name NOT IN ('path', 'hops', 'ids', 'spent', 'reasons') THEN NULL
-        WHEN json_typeof(value) <> 'array' THEN false
-        ELSE NOT EXISTS (
+CREATE FUNCTION capx.fits(name text, value json) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    kind text := json_typeof(value);
+BEGIN
+    IF name IN ('id', 'outcome') THEN
+        RETURN kind = 'string';
+    ELSIF name IN ('audience', 'action', 'task', 'tenant', 'intent', 'root', 'presentation') THEN
+        RETURN kind IN ('string', 'null');
+    ELSIF name = 'at' THEN
+        RETURN value::text ~ '^[0-9]{1,18}$';
+    ELSIF name IN ('path', 'hops', 'ids', 'spent', 'reasons') THEN
+        RETURN CASE WHEN kind = 'array' THEN NOT EXISTS (
             SELECT FROM json_array_elements(value) AS one (value)
             WHERE json_typeof(one.value) <> CASE WHEN name IN ('spent', 'reasons') THEN 'object' ELSE 'string' END
-        )
-    END
-$$;
+        ) ELSE false END;
+    END IF;
+    RETURN NULL;
+END $$;
 
 CREATE FUNCTION capx.facts(body text, OUT id text, OUT task text, OUT audience text) LANGUAGE plpgsql AS $$
 DECLARE
