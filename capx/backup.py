@@ -41,7 +41,7 @@ def copy_to(path: Path, reading: Reading) -> Head:
         with explained(draft), contextlib.closing(connect(draft)) as connection:
             connection.execute("PRAGMA journal_mode = DELETE")
         sync(draft)
-        _publish(draft, path)
+        publish(draft, path)
     return head
 
 
@@ -74,7 +74,7 @@ def _demand_nothing_at(path: Path) -> None:
         raise ConfigurationProblem(f"{path} is there already: a backup is written to a new file")
 
 
-def _publish(draft: Path, path: Path) -> None:
+def publish(draft: Path, path: Path) -> None:
     """Give a finished file its name, unless something has that name by now."""
     try:
         try:

@@ -1,33 +1,35 @@
 """Bringing a store back from a backup: the epoch that begins when a backup takes its place.
 
-    backup     a copy of a store in one file (capx.backup)
-    restore    a backup takes the place of a store (capx.replacing)
-
 Laws: a restored store is a later epoch of the same origin, in which all that was issued before is dead and no task is
-active, for what happened since the backup is unknown. A key that somebody revoked since stays revoked, for who has it
-could mint anew. What takes the place of a store is whole, and nobody goes on with the one that was there.
+active, for what happened since the backup is unknown. Before is what the clock says, or the last second that either
+store knows of, whichever is later; a clock that is far behind them restores nothing. A key that somebody revoked since
+stays revoked, for who has it could mint anew. A backup is a file that anybody may have written: it is believed when
+nothing in it is anything else than capx writes.
 """
 
 import contextlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
-from capx.backup import backup
+from capx import events
 from capx.checking import check_store
-from capx.death import KID, of_instant
+from capx.death import KID, horizon, of_instant
 from capx.ending import as_of, end
 from capx.errors import ConfigurationProblem
-from capx.replacing import Clock, There, demand_origin, look_at, put_file, put_in_database
+from capx.replacing import Replaceable, There, began, demand_origin, survey
 from capx.revoking import by_instant, by_kid, kill
 from capx.store import Head, Reading, Writing, new_epoch, origin_of
-from capx.store.opening import is_postgres, open_store
-from capx.store.sqlite import SQLiteStore
+from capx.store.adoption import CLOCKS_APART, demand_possible
+from capx.store.opening import is_postgres, open_store, replaceable
+from capx.store.sqlite_backup import open_backup
 from capx.task import is_final
+from capx_caveats import shown_instant
 
-__all__ = ["Restored", "backup", "restore"]
+Clock = Callable[[], float]
 
 
 class Restored(Struct, frozen=True):
@@ -57,27 +59,34 @@ def restore(
     """Put a backup in the place of the store at `place`, a path or a `postgresql://` URL, as a later epoch.
 
     What is there is kept: a file beside it under another name, a database as a backup at `keep` if that is given.
-    Answers when the second is over in which it was done. ConfigurationProblem for a backup that is the store itself, or
-    of another origin than a store that was used; StoreProblem for one that is not whole.
+    Answers when the second is over up to which all is dead; waits up to five minutes for a clock that is behind what
+    the stores know of. ConfigurationProblem for one that is further behind, for a backup that is the store itself, and
+    for one of another origin than a store that was used; StoreProblem for one that is not whole.
     """
     source = source.absolute()
     _demand_another(source, place)
-    with contextlib.closing(SQLiteStore(source)) as copy, copy.read() as reading:
+    with open_backup(source) as reading:
+        demand_possible(reading, int(clock()))
         check_store(reading)
+        target, backup = replaceable(place, keep), survey(reading)
+        there = target.look()
+        demand_origin(reading.head(), there)
+        second = _last_second(reading, (backup, there), clock)
         if dry_run:
-            return _foreseen(reading, place, keep, int(clock()))
+            return _foreseen(reading, target, there, int(clock()))
+        # Before anybody is kept from writing: others go on meanwhile.
+        _wait_until(second, clock)
         begun: list[Restored] = []
 
         def begin(writing: Writing, there: There) -> None:
-            begun[:] = [_begin_epoch(writing, reading.head(), there, clock)]
+            begun[:] = [_begin_epoch(writing, reading, (backup, there), clock)]
 
-        if is_postgres(place):
-            shown, kept = put_in_database(reading, place, keep, begin)
-        else:
-            shown, kept = put_file(reading, Path(place).absolute(), begin, clock)
+        kept = target.put(reading, begin, int(clock()))
     (restored,) = begun
     issued = _kill_what_was_issued_meanwhile(place, restored.issued or 0, clock)
-    return msgspec.structs.replace(restored, place=shown, kept=kept, issued=issued)
+    return msgspec.structs.replace(
+        restored, place=target.shown, kept=None if kept is None else str(kept), issued=issued
+    )
 
 
 def _demand_another(source: Path, place: str) -> None:
@@ -85,34 +94,52 @@ def _demand_another(source: Path, place: str) -> None:
         raise ConfigurationProblem(f"{source} is the store itself: give a backup, as capx store backup makes one")
 
 
-def _foreseen(reading: Reading, place: str, keep: Path | None, now: int) -> Restored:
-    there, shown, kept = look_at(place, keep, now)
-    head = reading.head()
-    demand_origin(head, there)
+def _foreseen(reading: Reading, target: Replaceable, there: There, now: int) -> Restored:
+    kept = target.would_keep(there, now)
     return Restored(
-        place=shown,
-        backup=head,
+        place=target.shown,
+        backup=reading.head(),
         replaced=there.head,
         unread=there.unread,
         withdrawn=tuple(task.id for task in reading.tasks() if not is_final(as_of(task, now).state)),
         kids=tuple(kid for kid in there.kids if reading.death(KID + kid) is None),
-        kept=kept,
+        kept=None if kept is None else str(kept),
     )
 
 
-def _begin_epoch(writing: Writing, head: Head, there: There, clock: Clock) -> Restored:
+def _last_second(reading: Reading, known: tuple[There, There], clock: Clock) -> int:
+    """The last second in which anything can have been issued; ConfigurationProblem if the clock is far behind it.
+
+    Not one up to which all is dead in the backup: a death is told once.
+    """
+    now, newest = int(clock()), max(one.newest for one in known)
+    if newest > now + CLOCKS_APART:
+        raise ConfigurationProblem(
+            f"the clock here is behind: it says {shown_instant(now)}, and something happened in the "
+            f"{'backup' if newest == known[0].newest else 'store that is there'} at {shown_instant(newest)}, so that "
+            "what was issued up to then would stay alive: set the clock"
+        )
+    return max(now, newest, horizon(death.key for death in reading.deaths()) + 1)
+
+
+def _wait_until(second: int, clock: Clock) -> None:
+    while (left := second - clock()) > 0:
+        time.sleep(min(0.05, left))
+
+
+def _begin_epoch(writing: Writing, reading: Reading, known: tuple[There, There], clock: Clock) -> Restored:
     """Begin a later epoch in what was taken over from a backup: all that was issued is dead, and no task is active."""
+    head, there = reading.head(), known[1]
+    second = _last_second(reading, known, clock)
     epochs = [head.epoch, *([] if there.head is None else [there.head.epoch])]
-    began = [_began(epoch) for epoch in epochs if origin_of(epoch) == origin_of(head.epoch)]
-    now = _fresh_second(writing, clock)
-    epoch = new_epoch(origin_of(head.epoch), max(now, *(second + 1 for second in began)))
+    before = [began(epoch) for epoch in epochs if origin_of(epoch) == origin_of(head.epoch)]
+    epoch = new_epoch(origin_of(head.epoch), max(second, *(each + 1 for each in before)))
     writing.begin_epoch(epoch)
-    facts = {"issued": now, "epoch": epoch, "backup": head.position}
-    event = writing.append("restored", msgspec.json.encode(facts), at=now)
-    writing.kill(of_instant(now), "revoked", at=now, position=event.position)
-    kids = tuple([kid for kid in there.kids if not kill(writing, by_kid(kid), now=now).again])
+    event = events.Restored(second, epoch, head.position).write(writing, at=second)
+    writing.kill(of_instant(second), "revoked", at=second, position=event.position)
+    kids = tuple([kid for kid in there.kids if not kill(writing, by_kid(kid), now=second).again])
     active = [task for task in writing.tasks() if not is_final(task.state)]
-    ended = [end(writing, task, "withdraw", now=now) for task in active]
+    ended = [end(writing, task, "withdraw", now=second) for task in active]
     return Restored(
         place="",
         backup=head,
@@ -123,20 +150,8 @@ def _begin_epoch(writing: Writing, head: Head, there: There, clock: Clock) -> Re
         kept=None,
         epoch=epoch,
         position=writing.head().position,
-        issued=now,
+        issued=second,
     )
-
-
-def _began(epoch: str) -> int:
-    seconds = epoch.partition(".")[2]
-    return int(seconds) if seconds.isdecimal() else 0
-
-
-def _fresh_second(writing: Writing, clock: Clock) -> int:
-    """The second that it is; the next one if all of this one is dead in the backup, for a death is told once."""
-    while writing.death(of_instant(int(clock()))):
-        time.sleep(0.01)
-    return int(clock())
 
 
 def _kill_what_was_issued_meanwhile(place: str, issued: int, clock: Clock) -> int:
@@ -145,6 +160,5 @@ def _kill_what_was_issued_meanwhile(place: str, issued: int, clock: Clock) -> in
         issued = now
         with contextlib.closing(open_store(place)) as store, store.write() as transaction:
             kill(transaction, by_instant(issued, now), now=now)
-    while (left := issued + 1 - clock()) > 0:
-        time.sleep(min(0.05, left))
+    _wait_until(issued + 1, clock)
     return issued

@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from msgspec import UNSET
 
 from capx.authority import MAX_TTL, Authority
+from capx.backup import backup
 from capx.bundle import Bundle
 from capx.capability import Capability
 from capx.chain import b64u
@@ -25,7 +26,7 @@ from capx.errors import InvalidRequest
 from capx.keys import KeyRing, RootKey
 from capx.liveness import StoreLiveness
 from capx.present import WINDOW_BEFORE, ToolCall
-from capx.recovery import backup, restore
+from capx.recovery import restore
 from capx.store.opening import create_store
 from capx_caveats import Budget, Call, Expires, budget, expires
 from tests.lab import Clock

@@ -8,25 +8,30 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
-from capx.authority import Authority
+from capx.authority import Authority, OpenedTask
+from capx.backup import backup
 from capx.bundle import Bundle
 from capx.death import of_instant, of_kid
 from capx.errors import ConfigurationProblem, InvalidRequest, StoreProblem
 from capx.keys import KeyRing, RootKey
 from capx.liveness import StoreLiveness
 from capx.log import BrokenLog
+from capx.meter import Spend
 from capx.present import ToolCall
-from capx.recovery import Restored, backup, restore
+from capx.recovery import Restored, restore
 from capx.replay import Replay
-from capx.store import Store, origin_of
+from capx.store import Head, Store, origin_of
 from capx.store.opening import create_store, open_store
 from capx.store.sqlite import SQLiteStore
+from capx.store.sqlite_news import SQLiteNews
 from capx.verifier import Verifier
-from capx_caveats import Call
+from capx_caveats import Call, budget
 from tests.postgres import postgres_database, postgres_server, postgres_url
 
 __all__ = ["postgres_database", "postgres_server", "postgres_url"]
@@ -325,19 +330,309 @@ def test_a_store_that_is_lost_or_cannot_be_read_is_replaced(tmp_path: Path, save
         authority.check()
 
 
-def test_whoever_waited_for_the_old_file_is_told_that_it_was_replaced(tmp_path: Path, saved: Path) -> None:
+def test_whoever_waits_to_write_while_a_store_is_replaced_goes_on_in_the_restored_one(
+    tmp_path: Path, saved: Path
+) -> None:
     path = tmp_path / "capx.db"
     with Authority(SQLiteStore.create(path), KEYS) as authority:
         backup(authority.store, saved)
-        held = sqlite3.connect(path, isolation_level=None)
-        held.execute("SELECT * FROM head").fetchone()
-        restore(saved, str(path))
-        with pytest.raises(sqlite3.IntegrityError, match="replaced by a backup"):
-            held.execute("UPDATE head SET position = position + 1")
-        held.close()
+        before = authority.open(allow=["crm.read"])
+        opening: list[Thread] = []
+        opened: list[OpenedTask] = []
+
+        def clock() -> float:
+            # Under the lock of the store, which whoever opens a task meanwhile waits for.
+            if list(tmp_path.glob(".capx.db.*")) and not opening:
+                opening.append(Thread(target=lambda: opened.append(authority.open(allow=["crm.read"]))))
+                opening[0].start()
+            return time.time()
+
+        restore(saved, str(path), clock=clock)
+        opening[0].join()
+        assert [task.id for task in authority.tasks()] == [opened[0].id] != [before.id]
+        authority.check()
+
+
+FOLLOWING = """
+import sys
+from capx.bundle import Bundle
+from tests.test_recovery import Service
+service = Service(sys.argv[1])
+print("up", flush=True)
+for line in sys.stdin:
+    print(*service.codes(Bundle.parse(line.strip())), flush=True)
+"""
+
+
+class Elsewhere:
+    """A service in a process of its own, for within one process all name a file alike."""
+
+    def __init__(self, place: str) -> None:
+        command = [sys.executable, "-c", FOLLOWING, place]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        self.hear()
+
+    def hear(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def codes(self, bundle: Bundle) -> list[str]:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{bundle.text}\n")
+        return self.hear().split()
+
+    def close(self) -> None:
+        self.process.communicate(timeout=30)
+
+
+@pytest.mark.parametrize("through", ["capx.db", "data.db"])
+def test_a_verifier_that_reaches_the_file_by_another_name_hears_of_the_restoration(
+    tmp_path: Path, saved: Path, through: str
+) -> None:
+    real, link = tmp_path / "data.db", tmp_path / "capx.db"
+    SQLiteStore.create(real).close()
+    link.symlink_to(real)
+    services = [Elsewhere(str(real)), Elsewhere(str(link))]
+    with Authority(SQLiteStore(tmp_path / through), KEYS) as authority:
         opened = authority.open(allow=["crm.read"])
-        with contextlib.closing(SQLiteStore(path)) as store, store.read() as reading:
-            assert reading.task(opened.id) is not None
+        backup(authority.store, saved)
+        assert [service.codes(opened.bundle) for service in services] == [[], []]
+        done = restore(saved, str(tmp_path / through))
+        assert (done.place, link.readlink()) == (str(real), real)
+        assert all("revoked" in service.codes(opened.bundle) for service in services)
+        later = authority.open(allow=["crm.read"])
+        assert [service.codes(later.bundle) for service in services] == [[], []]
+        authority.revoke(later.root)
+        assert all("revoked" in service.codes(later.bundle) for service in services)
+    for service in services:
+        service.close()
+
+
+def test_a_verifier_that_reaches_the_file_through_a_bind_mount_hears_of_the_restoration(
+    tmp_path: Path, saved: Path
+) -> None:
+    path, bound = tmp_path / "capx.db", tmp_path / "bound.db"
+    bound.touch(0o600)
+    with Authority(SQLiteStore.create(path), KEYS) as authority:
+        opened = authority.open(allow=["crm.read"])
+        backup(authority.store, saved)
+    if subprocess.run(["mount", "--bind", path, bound], capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount")
+    try:
+        service = Elsewhere(str(bound))
+        assert service.codes(opened.bundle) == []
+        restore(saved, str(path))
+        said = service.codes(opened.bundle)
+        service.close()
+    finally:
+        subprocess.run(["umount", bound], check=True)
+    assert "revoked" in said
+
+
+def test_a_file_with_another_hard_link_is_not_replaced(tmp_path: Path, saved: Path) -> None:
+    path = tmp_path / "capx.db"
+    with Authority(SQLiteStore.create(path), KEYS) as authority:
+        opened = authority.open(allow=["crm.read"])
+        backup(authority.store, saved)
+        (tmp_path / "other.db").hardlink_to(path)
+        for dry_run in (True, False):
+            with pytest.raises(ConfigurationProblem, match="has another name"):
+                restore(saved, str(path), dry_run=dry_run)
+        assert authority.task(opened.id).state == "active"
+        (tmp_path / "other.db").unlink()
+        assert restore(saved, str(path)).withdrawn == (opened.id,)
+
+
+def test_whoever_still_reads_a_file_that_lost_its_place_is_refused(tmp_path: Path, saved: Path) -> None:
+    path = tmp_path / "capx.db"
+    with Authority(SQLiteStore.create(path), KEYS) as authority:
+        opened = authority.open(allow=["crm.read"])
+        backup(authority.store, saved)
+        authority.revoke(kid=LEAKED)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TRIGGER forgetting AFTER INSERT ON deaths BEGIN DELETE FROM deaths; END")
+    done = restore(saved, str(path))
+    assert (done.kids, done.unread) == ((LEAKED,), False)
+    assert done.kept is not None
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM sqlite_schema WHERE type = 'trigger'").fetchone() == (0,)
+    with contextlib.closing(SQLiteNews(done.kept)) as source:
+        for known in (None, Head(f"{origin_of(done.backup.epoch)}.0", 3, bytes(32), 0)):
+            with pytest.raises(StoreProblem, match="a backup took its place"):
+                source.news(known)
+    late = Service(done.kept)
+    assert "unknown_liveness" in late.codes(opened.bundle)
+    late.close()
+    with (
+        pytest.raises(StoreProblem, match="replaced by a backup"),
+        contextlib.closing(SQLiteStore(done.kept)) as old,
+        old.write() as writing,
+    ):
+        writing.append("noted", b"{}", at=1)
+
+
+def test_a_clock_that_is_behind_leaves_nothing_alive_that_was_issued_since(
+    authority: Authority, service: Service, place: str, saved: Path, tmp_path: Path
+) -> None:
+    backup(authority.store, saved)
+    later = authority.open(allow=["crm.read"])
+    authority.complete(later.id)
+    (token,) = [each for each in later.bundle if each.audience == "crm"]
+    done = restore(saved, place, keep=tmp_path / "kept.db", clock=lambda: time.time() - 2)
+    assert done.issued is not None
+    assert done.issued >= token.issued_at
+    assert "revoked" in service.codes(later.bundle)
+    assert service.codes(authority.open(allow=["crm.read"]).bundle) == []
+    authority.check()
+
+
+def test_a_clock_that_is_far_behind_restores_nothing(
+    authority: Authority, place: str, saved: Path, tmp_path: Path
+) -> None:
+    backup(authority.store, saved)
+    opened = authority.open(allow=["crm.read"])
+    backup(authority.store, tmp_path / "later.db")
+    for source, whose in ((saved, "the store that is there"), (tmp_path / "later.db", "the backup")):
+        for dry_run in (True, False):
+            with pytest.raises((ConfigurationProblem, StoreProblem), match=f"clock here is behind.*{whose}|not begun"):
+                restore(source, place, dry_run=dry_run, clock=lambda: time.time() - 3_600)
+    assert authority.task(opened.id).state == "active"
+
+
+def test_nobody_is_kept_from_writing_while_a_restoration_waits_for_its_clock(
+    authority: Authority, place: str, saved: Path, tmp_path: Path
+) -> None:
+    authority.open(allow=["crm.read"])
+    backup(authority.store, saved)
+    calls = 0
+
+    def clock() -> float:
+        nonlocal calls
+        calls += 1
+        if calls == 10:
+            authority.open(allow=["crm.read"])
+        return time.time() - 2
+
+    done = restore(saved, place, keep=tmp_path / "kept.db", clock=clock)
+    assert done.replaced is not None
+    assert done.replaced.position == 6
+    assert calls > 10
+
+
+def test_deaths_of_each_coming_second_do_not_hold_a_restoration(authority: Authority, place: str, saved: Path) -> None:
+    opened = authority.open(allow=["crm.read"])
+    now = int(time.time())
+    with authority.store.write() as transaction:
+        for second in range(now, now + 3_600):
+            event = transaction.append("revoked", b'{"issued":%d}' % second, at=now)
+            transaction.kill(of_instant(second), "revoked", at=now, position=event.position)
+    backup(authority.store, saved)
+    with pytest.raises(StoreProblem, match="lay ahead"):
+        restore(saved, place)
+    assert authority.task(opened.id).state == "active"
+
+
+def replaced_by_a_view(table: str, columns: str) -> str:
+    return f"ALTER TABLE {table} RENAME TO hidden; CREATE VIEW {table} AS SELECT {columns} FROM hidden"
+
+
+ENDLESS = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r)"
+CRAFTED = {
+    "an amount that is none": ("UPDATE counters SET spent = 'abc'", "no amount"),
+    "an amount that is no number": ("UPDATE counters SET spent = 'sNaN'", "no amount"),
+    "an amount below nothing": ("UPDATE counters SET spent = '-1000'", "no amount"),
+    "an amount without end": ("UPDATE counters SET spent = '1E+999999999999'", "no amount"),
+    "an amount with a sign": ("UPDATE counters SET spent = '+1'", "no amount"),
+    "a unit that is none": ("UPDATE counters SET unit = 'A b'", "is no unit"),
+    "a counter before all time": ("UPDATE counters SET last = -1", "is no time"),
+    "an epoch of many digits": ("UPDATE head SET epoch = epoch || printf('%05000d', 1)", "is no epoch"),
+    "an epoch to come": (
+        "UPDATE head SET epoch = substr(epoch, 1, instr(epoch, '.')) || '9999999999999999'",
+        "has not begun yet",
+    ),
+    "an epoch without a second": ("UPDATE head SET epoch = 'x'", "is no epoch"),
+    "an epoch that is bytes": ("UPDATE head SET epoch = CAST(x'ff' AS TEXT)", "is damaged|failed|UTF-8"),
+    "a hash that is short": ("UPDATE head SET hash = x'00'", "is no hash"),
+    "less than nothing": ("UPDATE head SET deaths = -1", "is no count"),
+    "more forgotten than died": ("UPDATE head SET forgotten = deaths + 1", "is more than there were"),
+    "a state that is none": ("UPDATE tasks SET state = 'zombie'", "is no state"),
+    "an end of what is active": ("UPDATE tasks SET ended = 1", "is an end of what is active"),
+    "an end that is none": ("UPDATE tasks SET state = 'completed'", "is no time"),
+    "an id that is none": ("UPDATE tasks SET id = 'a b'", "is no id"),
+    "a tenant that shows otherwise": ("UPDATE tasks SET tenant = char(8238)", "is no name"),
+    "a time that is none": ("UPDATE tasks SET expires = -5", "is no time"),
+    "an event before all time": ("UPDATE events SET at = -1 WHERE position = 1", "is no time"),
+    "an event of no kind": ("UPDATE events SET kind = '\x1b[2J' WHERE position = 1", "is no kind"),
+    "an event without its place": ("DELETE FROM events WHERE position = 2", "the log is broken at position 2"),
+    "a death that nothing caused": ("INSERT INTO deaths VALUES (9, x'00', 'revoked', 1, 1)", "nothing that can die"),
+    "a death that is a number": ("INSERT INTO deaths VALUES (9, 7, 'revoked', 1, 1)", "nothing that can die"),
+    "a death for another reason": ("INSERT INTO deaths VALUES (9, 'A', 'bored', 1, 1)", "is no reason"),
+    "a death of an instant to come": ("INSERT INTO deaths VALUES (9, 'issued:5', 'revoked', 1, 1)", "lay ahead"),
+    "a death of an instant beyond numbers": (
+        "INSERT INTO deaths VALUES (9, 'issued:' || printf('%05000d', 1), 'revoked', 1, 1)",
+        "nothing that can die",
+    ),
+    "a death that the log does not know": (
+        "INSERT INTO deaths VALUES (9, 'A', 'revoked', 1, 1)",
+        "the log is broken at position 1",
+    ),
+    "a row of twenty megabytes": (
+        "UPDATE events SET body = json_quote(hex(zeroblob(10000000))) WHERE position = 1",
+        "too big",
+    ),
+    "text for a time": (replaced_by_a_view("events", "position, 'x' AS at, kind, body, hash"), "not built as capx"),
+    "nothing for a kind": (replaced_by_a_view("events", "position, at, NULL AS kind, body, hash"), "not built as capx"),
+    "a number for an epoch": (
+        replaced_by_a_view("head", "only_row, 5 AS epoch, position, hash, deaths, forgotten"),
+        "not built as capx",
+    ),
+    "tasks without end": (
+        f"ALTER TABLE tasks RENAME TO hidden; CREATE VIEW tasks AS {ENDLESS} SELECT n AS id, n AS root, 1 AS opened, 2",
+        "not built as capx",
+    ),
+    "a table of one's own": ("CREATE TABLE mine (x)", "see the table 'mine'"),
+    "a trigger": ("CREATE TRIGGER t AFTER INSERT ON deaths BEGIN DELETE FROM deaths; END", "see the trigger 't'"),
+    "a view": (f"CREATE VIEW v AS {ENDLESS} SELECT n FROM r", "see the view 'v'"),
+    "a missing index": ("DROP INDEX decisions", "see the index decisions"),
+    "a schema that was written by hand": (
+        "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET rootpage = 2 WHERE name = 'deaths'",
+        "damaged",
+    ),
+}
+
+
+@pytest.mark.parametrize("craft", CRAFTED)
+def test_a_crafted_backup_is_refused_and_changes_nothing(tmp_path: Path, saved: Path, craft: str) -> None:
+    path = tmp_path / "capx.db"
+    with Authority(SQLiteStore.create(path), KEYS) as authority:
+        opened = authority.open(allow=["crm.read"], caveats=[budget("calls", 5)])
+        authority.store.spend([Spend("AAAA", "calls", Decimal(1), Decimal(5))], now=1)
+        backup(authority.store, saved)
+        crafting, said = CRAFTED[craft]
+        with contextlib.closing(sqlite3.connect(saved)) as connection:
+            with contextlib.suppress(sqlite3.IntegrityError):
+                connection.executescript(crafting)
+            connection.commit()
+        before, files = list(authority.log()), sorted(tmp_path.iterdir())
+        for dry_run in (True, False):
+            with pytest.raises(StoreProblem, match=said):
+                restore(saved, str(path), dry_run=dry_run)
+        assert list(authority.log()) == before
+        assert authority.task(opened.id).state == "active"
+        assert [found for found in sorted(tmp_path.iterdir()) if found not in files] == []
+
+
+def test_a_counter_that_was_damaged_is_a_problem_of_the_store(tmp_path: Path) -> None:
+    path = tmp_path / "capx.db"
+    with contextlib.closing(SQLiteStore.create(path)) as store:
+        spend = Spend("A", "calls", Decimal(1), Decimal(5))
+        store.spend([spend], now=1)
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE counters SET spent = 'sNaN'")
+        with pytest.raises(StoreProblem, match="which is no amount"):
+            store.spend([spend], now=1)
+        with pytest.raises(StoreProblem, match="which is no amount"):
+            store.spent([("A", "calls")])
 
 
 def test_a_service_with_the_old_file_open_goes_on_with_the_new_one(tmp_path: Path, saved: Path) -> None:
@@ -358,7 +653,7 @@ def test_a_service_with_the_old_file_open_goes_on_with_the_new_one(tmp_path: Pat
 
 OPENING = """
 import contextlib, sys
-from capx.authority import Authority
+from capx.authority import Authority, OpenedTask
 from capx.errors import StoreProblem
 from capx.keys import KeyRing, RootKey
 from capx.store.sqlite import SQLiteStore
@@ -395,7 +690,7 @@ def test_what_is_opened_while_a_store_is_replaced_is_dead_or_known_to_it(tmp_pat
 WRITING = """
 import sys
 from pathlib import Path
-from capx.recovery import backup
+from capx.backup import backup
 from capx.store.sqlite import SQLiteStore
 store = SQLiteStore(sys.argv[1])
 print("begun", flush=True)
@@ -444,12 +739,63 @@ def test_a_disk_that_is_full_leaves_no_backup(tmp_path: Path, saved: Path) -> No
 
 
 RESTORING = """
-import sys
+import os, signal, sys
 from pathlib import Path
 from capx.recovery import restore
+left = int(sys.argv[3]) if len(sys.argv) > 3 else -1
+def step(event, _):
+    global left
+    if event in {"os.rename", "os.link", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree", "sqlite3.connect"}:
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(step)
 print("begun", flush=True)
 restore(Path(sys.argv[1]), sys.argv[2])
 """
+
+
+def killed_at(step: int, saved: Path, path: Path) -> bool:
+    """Restore in a process that is killed before its so-manieth step upon files; whether it came that far."""
+    process = subprocess.run([sys.executable, "-c", RESTORING, saved, path, str(step)], check=False, timeout=60)
+    return process.returncode == -signal.SIGKILL
+
+
+def test_at_whatever_step_a_restoration_is_killed_there_is_a_store(tmp_path: Path, saved: Path) -> None:
+    path = tmp_path / "capx.db"
+    with Authority(SQLiteStore.create(path), KEYS) as authority:
+        backup(authority.store, saved)
+        later = authority.open(allow=["crm.read"])
+    step = 1
+    while killed_at(step, saved, path):
+        with Authority(SQLiteStore(path), KEYS) as authority:
+            assert [task.id for task in authority.tasks()] in ([later.id], [])
+            authority.check()
+        step += 1
+    assert step > 5
+    restore(saved, str(path))
+
+
+def test_at_whatever_step_the_replacement_of_a_damaged_store_is_killed_it_can_be_done_again(
+    tmp_path: Path, saved: Path
+) -> None:
+    path = tmp_path / "capx.db"
+    with Authority(SQLiteStore.create(path), KEYS) as authority:
+        backup(authority.store, saved)
+    step, killed = 1, True
+    while killed:
+        for beside in tmp_path.glob("capx.db*"):
+            beside.unlink()
+        path.write_bytes(b"x" * 9_000)
+        path.chmod(0o600)
+        killed = killed_at(step, saved, path)
+        if killed:
+            restore(saved, str(path))
+        assert [found for found in tmp_path.glob("capx.db.before-*") if found.read_bytes() == b"x" * 9_000]
+        with Authority(SQLiteStore(path), KEYS) as authority:
+            authority.check()
+        step += 1
+    assert step > 5
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.01, 0.03, 0.06, 0.1, 0.2])
@@ -486,7 +832,10 @@ def test_a_restoration_that_is_interrupted_moves_nothing(tmp_path: Path, saved: 
         backup(authority.store, saved)
 
         def clock() -> float:
-            raise KeyboardInterrupt
+            # While the other one is being written.
+            if list(tmp_path.glob(".capx.db.*")):
+                raise KeyboardInterrupt
+            return time.time()
 
         before = sorted(found.name for found in tmp_path.iterdir())
         with pytest.raises(KeyboardInterrupt):

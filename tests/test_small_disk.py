@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from capx.authority import Authority
+from capx.backup import backup
 from capx.errors import StoreProblem
 from capx.keys import KeyRing, RootKey
 from capx.present import ToolCall
-from capx.recovery import backup
 from capx.store.sqlite import SQLiteStore
 from capx_caveats import Call
 

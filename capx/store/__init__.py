@@ -24,8 +24,20 @@ from capx.meter import Meter
 from capx.task import FIRST, State
 
 
+REPLACED = ".replaced"
+"""What stands behind the epoch of a store that nobody may go on with, for another one has its place."""
+
+
 class Unwritable(StoreProblem):
     """What was to be written can never be: it is too big, or no value that the store can hold."""
+
+
+class NoStore(StoreProblem):
+    """There is nothing at this place, or nothing that is a store of capx."""
+
+
+class Damaged(StoreProblem):
+    """What is there is a store, and is not what capx writes."""
 
 
 class Head(Struct, frozen=True):
@@ -183,7 +195,7 @@ class Writing(Reading, Protocol):
         ...
 
     def adopt(self, reading: Reading) -> None:
-        """Take over what another store holds: its epoch, log, tasks, deaths and counters, as they are.
+        """Take over what another store holds: its epoch, log, tasks, deaths and counters; the transaction may go on.
 
         Sightings, burnt presentations and the counts of revocations stay behind. StoreProblem if this store is not
         empty, or the other one is not whole.
@@ -288,6 +300,10 @@ def succeeding(known: Head | None, head: Head, hash_there: bytes | None) -> Head
     `hash_there` is the hash of the event that stands at the position of `known`, None if there is none. A later epoch
     of the same store is started over with, and so is one that has forgotten deaths that the follower never saw.
     """
+    if head.epoch.endswith(REPLACED):
+        raise StoreProblem(
+            "the store was damaged and a backup took its place: this is what was there before, open what is there now"
+        )
     if known is None:
         return None
     if head.epoch != known.epoch:

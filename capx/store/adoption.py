@@ -1,11 +1,27 @@
-"""What must hold before one store takes over everything that another one holds."""
+"""What must hold before one store takes over everything that another one holds.
 
+Laws: what is taken over is whole. Of what somebody else may have written, every row is one that capx could have
+written: what is no name, no amount, no state and no time is refused by its place, before anything is made of it.
+"""
+
+import re
 from collections.abc import Iterator
 
-from capx.death import Death
-from capx.errors import StoreProblem
-from capx.log import START, Event, check
-from capx.store import Reading
+from capx import task as life
+from capx.death import ISSUED, KID, Death
+from capx.errors import InvalidCaveat, StoreProblem
+from capx.keys import is_kid
+from capx.log import GENESIS, START, Event, check
+from capx.store import Counter, Damaged, Head, Reading, TaskRecord
+from capx_caveats import SAFE_INTEGER, amount, is_attribute, is_id, is_label
+
+CLOCKS_APART = 300
+"""Seconds by which a time may lie ahead of the clock here."""
+
+_EPOCH = re.compile(r"[A-Za-z0-9_-]{1,64}\.(?:0|[1-9][0-9]{0,15})")
+_KIND = re.compile(r"[a-z][a-z_]{0,63}")
+_SECONDS = re.compile(r"0|[1-9][0-9]{0,15}")
+_REASONS = frozenset({"revoked", *life.DEATH.values()})
 
 
 def demand_empty(taking: Reading) -> None:
@@ -32,3 +48,110 @@ def whole_deaths(reading: Reading) -> Iterator[Death]:
         yield death
     if found != head.deaths - head.forgotten:
         raise StoreProblem(f"the store counts {head.deaths - head.forgotten} deaths and holds {found}: it is damaged")
+
+
+def is_epoch(epoch: object) -> bool:
+    """Whether this is text that names an epoch: an origin, and the second in which it began."""
+    return isinstance(epoch, str) and _EPOCH.fullmatch(epoch) is not None
+
+
+def demand_possible(reading: Reading, now: int) -> None:
+    """Refuse a store with a row that capx cannot have written by `now` (Unix seconds); Damaged says which and why.
+
+    Whether the rows fit each other is not looked at: see `check_store`.
+    """
+    head = reading.head()
+    _demand_head(head, now)
+    for event in reading.events():
+        _demand_event(event)
+    for nth, task in enumerate(reading.tasks(), 1):
+        _demand_task(task, nth, head)
+    for death in reading.deaths():
+        _demand_death(death)
+    for nth, counter in enumerate(reading.counters(), 1):
+        _demand_counter(counter, nth)
+
+
+def _demand_head(head: Head, now: int) -> None:
+    _demand("its head", "is no epoch", head.epoch, is_epoch(head.epoch))
+    began = int(head.epoch.partition(".")[2])
+    _demand("its head", "has not begun yet", head.epoch, began <= now + CLOCKS_APART)
+    for count in (head.position, head.deaths, head.forgotten):
+        _demand("its head", "is no count", count, _is_count(count))
+    _demand("its head", "is more than there were", head.forgotten, head.forgotten <= head.deaths <= head.position)
+    fits = _is_bytes(head.hash, 32) and (head.position == 0) == (head.hash == GENESIS)
+    _demand("its head", "is no hash of an event", head.hash, fits)
+
+
+def _demand_event(event: Event) -> None:
+    where = f"event {event.position!a:.20}"
+    _demand(where, "is no position", event.position, _is_count(event.position))
+    _demand(where, "is no time", event.at, _is_count(event.at))
+    _demand(where, "is no kind", event.kind, _matches(_KIND, event.kind))
+    _demand(where, "is no body", event.body, type(event.body) is bytes)
+    _demand(where, "is no hash", event.hash, _is_bytes(event.hash, 32))
+
+
+def _demand_task(task: TaskRecord, nth: int, head: Head) -> None:
+    where = f"task {nth}"
+    _demand(where, "is no id", task.id, is_id(task.id))
+    _demand(where, "is no root", task.root, is_id(task.root))
+    for at in (task.opened, task.expires):
+        _demand(where, "is no time", at, _is_count(at))
+    for name in (task.tenant, task.purpose):
+        _demand(where, "is no name", name, name is None or is_label(name))
+    _demand(where, "is no state", task.state, task.state == life.FIRST or life.is_final(task.state))
+    if life.is_final(task.state):
+        _demand(where, "is no time", task.ended, _is_count(task.ended))
+        _demand(where, "is no position", task.position, _is_count(task.position, head.position))
+    else:
+        _demand(where, "is an end of what is active", task.ended, task.ended is None and task.position is None)
+
+
+def _demand_death(death: Death) -> None:
+    where = f"death {death.seq!a:.20}"
+    for count in (death.seq, death.position):
+        _demand(where, "is no number", count, _is_count(count))
+    _demand(where, "is no time", death.at, _is_count(death.at))
+    _demand(where, "is nothing that can die", death.key, _is_key(death.key))
+    _demand(where, "is no reason", death.reason, death.reason in _REASONS)
+    if isinstance(death.key, str) and death.key.startswith(ISSUED):
+        _demand(where, "lay ahead", death.key, int(death.key[len(ISSUED) :]) <= death.at)
+
+
+def _demand_counter(counter: Counter, nth: int) -> None:
+    where = f"counter {nth}"
+    _demand(where, "is no id", counter.counter, is_id(counter.counter))
+    _demand(where, "is no unit", counter.unit, is_attribute(counter.unit))
+    _demand(where, "is no time", counter.last, _is_count(counter.last))
+    try:
+        amount(counter.spent)
+    except InvalidCaveat:
+        # Not shown: written down, it may have a billion digits.
+        raise Damaged(f"this is no store as capx writes it: {where} holds what is no amount") from None
+
+
+def _is_key(key: object) -> bool:
+    if not isinstance(key, str):
+        return _is_bytes(key, 16)
+    if key.startswith(KID):
+        return is_kid(key[len(KID) :])
+    return _matches(_SECONDS, key[len(ISSUED) :]) if key.startswith(ISSUED) else is_id(key)
+
+
+def _is_count(value: object, most: int = SAFE_INTEGER) -> bool:
+    return type(value) is int and 0 <= value <= most
+
+
+def _is_bytes(value: object, size: int) -> bool:
+    return type(value) is bytes and len(value) == size
+
+
+def _matches(form: re.Pattern[str], text: object) -> bool:
+    return isinstance(text, str) and form.fullmatch(text) is not None
+
+
+def _demand(where: str, fault: str, value: object, holds: bool) -> None:
+    if not holds:
+        shown = ascii(value) if not isinstance(value, int) or abs(value) < 10**18 else "a huge number"
+        raise Damaged(f"this is no store as capx writes it: in {where} {shown:.60} {fault}")

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capx.errors import ConfigurationProblem
 from capx.store import DeathSource, Store
 
 if TYPE_CHECKING:
+    from capx.replacing import Replaceable
     from capx.store.postgres import PostgresStore
 
 _SCHEMES = ("postgresql://", "postgres://")
@@ -58,6 +60,17 @@ def death_source(place: str) -> DeathSource:
     from capx.store.sqlite_news import SQLiteNews
 
     return SQLiteNews(place)
+
+
+def replaceable(place: str, keep: Path | None) -> "Replaceable":
+    """The place as one where a backup can take the place of what is there; what a database holds is kept at `keep`."""
+    if is_postgres(place):
+        with _explained():
+            from capx.store.postgres_replacing import ReplaceableDatabase
+        return ReplaceableDatabase(place, keep)
+    from capx.store.sqlite_replacing import ReplaceableFile
+
+    return ReplaceableFile(Path(place))
 
 
 def _postgres() -> "type[PostgresStore]":

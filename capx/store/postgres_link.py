@@ -22,6 +22,7 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from capx.errors import ConfigurationProblem, StoreProblem
+from capx.store import NoStore
 from capx.store.postgres_errors import Silent, explained, keeping
 from capx.store.postgres_schema import VERSION
 
@@ -220,7 +221,7 @@ def version_of(address: Address, link: Link) -> int:
     try:
         row = link.execute("SELECT capx.version()").fetchone()
     except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction):
-        raise StoreProblem(f"there is no store at {address.shown}: create one with capx init") from None
+        raise NoStore(f"there is no store at {address.shown}: create one with capx init") from None
     except psycopg.errors.InsufficientPrivilege:
         raise StoreProblem(
             f"the store {address.shown} does not know the role {link.info.user}: "

@@ -14,9 +14,8 @@ from msgspec import Struct, structs
 
 from capx.chain import b64u, root_node
 from capx.death import Death, Key
-from capx.errors import StoreProblem
 from capx.log import Event, following
-from capx.store import REVOCATIONS, Counter, Head, Pruned, Reading, Sighting, TaskRecord, Unwritable
+from capx.store import REVOCATIONS, Counter, Damaged, Head, Pruned, Reading, Sighting, TaskRecord, Unwritable
 from capx.store.adoption import demand_empty, whole_deaths, whole_log
 from capx.store.postgres_link import Link
 from capx.task import State
@@ -44,7 +43,7 @@ class Rows:
 
     def __init__(self, link: Link, head: tuple[Any, ...] | None) -> None:
         if head is None:
-            raise StoreProblem("the store has lost its head: restore it from a backup")
+            raise Damaged("the store has lost its head: restore it from a backup")
         self._db = link
         self._head = self._written = Head(*head)
         self._wake = False

@@ -19,7 +19,7 @@ from pathlib import Path
 from capx.chain import b64u
 from capx.errors import StoreProblem
 from capx.log import GENESIS
-from capx.store import Unwritable, new_epoch
+from capx.store import Damaged, NoStore, Unwritable, new_epoch
 from capx.store.sqlite_schema import MIGRATIONS, VERSION
 
 APPLICATION = 0x63617078  # "capx", in the header of the file
@@ -193,9 +193,9 @@ def explained(path: Path) -> Generator[None]:
         # Nested deeper than SQLite reads.
         if str(error) == "malformed JSON":
             raise Unwritable(f"the store {path} cannot hold this: {error}") from error
-        raise StoreProblem(f"the store {path} {_meaning(error)}") from error
+        raise _kind(error)(f"the store {path} {_meaning(error)}") from error
     except FileNotFoundError as error:
-        raise StoreProblem(f"there is no store at {path}: create one with capx init") from error
+        raise NoStore(f"there is no store at {path}: create one with capx init") from error
     except OSError as error:
         raise StoreProblem(f"the store {path} cannot be opened: {error.strerror}") from error
 
@@ -222,7 +222,7 @@ def _recognise(path: Path, connection: sqlite3.Connection) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     if application != APPLICATION or version < 1:
-        raise StoreProblem(f"{path} is not a capx store")
+        raise NoStore(f"{path} is not a capx store")
     if version > VERSION:
         raise StoreProblem(
             f"the store {path} was written by a newer capx (schema {version}, this one knows {VERSION}): "
@@ -279,6 +279,13 @@ _MEANINGS = {
 
 
 def _meaning(error: sqlite3.Error) -> str:
+    return _MEANINGS.get(_code(error)) or f"failed: {error}"
+
+
+def _kind(error: sqlite3.Error) -> type[StoreProblem]:
+    return Damaged if _code(error) in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT} else StoreProblem
+
+
+def _code(error: sqlite3.Error) -> int:
     code = getattr(error, "sqlite_errorcode", None)
-    known = _MEANINGS.get(code & 0xFF) if isinstance(code, int) else None
-    return known or f"failed: {error}"
+    return code & 0xFF if isinstance(code, int) else -1

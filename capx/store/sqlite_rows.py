@@ -12,14 +12,13 @@ import msgspec
 
 from capx.chain import b64u, root_node
 from capx.death import Death, Key
-from capx.errors import StoreProblem
 from capx.log import Event, following
 from capx.meter import Spend, Tally
 from capx.present import WINDOW_AFTER, WINDOW_BEFORE
-from capx.store import REVOCATIONS, Burn, Counter, Head, Pruned, Reading, Record, Sighting, TaskRecord
+from capx.store import REVOCATIONS, Burn, Counter, Damaged, Head, Pruned, Reading, Record, Sighting, TaskRecord
 from capx.store.adoption import demand_empty, whole_deaths, whole_log
 from capx.task import State
-from capx_caveats import plus
+from capx_caveats import is_amount, plus
 
 _PAGE = 1_000
 _LAST = 2**63 - 1
@@ -42,7 +41,7 @@ class Rows:
     def head(self) -> Head:
         row = self._row("SELECT epoch, position, hash, deaths, forgotten FROM head")
         if row is None:
-            raise StoreProblem("the store has lost its head: restore it from a backup")
+            raise Damaged("the store has lost its head: restore it from a backup")
         return Head(*row)
 
     def task(self, id_: str) -> TaskRecord | None:
@@ -101,7 +100,7 @@ class Rows:
             rows: Iterable[Any] = self._rows(f"{_COUNTER} ORDER BY counter, unit")
         else:
             rows = [row for id_ in sorted(set(ids)) for row in self._rows(f"{_COUNTER} WHERE counter = ?", id_)]
-        return [Counter(counter, unit, Decimal(spent), last) for counter, unit, spent, last in rows]
+        return [Counter(counter, unit, _amount(spent), last) for counter, unit, spent, last in rows]
 
     def sightings(self) -> list[Sighting]:
         return [Sighting(*row) for row in self._rows("SELECT follower, deaths, at FROM sightings ORDER BY follower")]
@@ -231,7 +230,7 @@ class Rows:
 
     def _spent(self, counter: str, unit: str) -> Decimal:
         row = self._row("SELECT spent FROM counters WHERE counter = ? AND unit = ?", counter, unit)
-        return Decimal(0) if row is None else Decimal(row[0])
+        return Decimal(0) if row is None else _amount(row[0])
 
     def _forgotten(self, now: int) -> int:
         """Up to which end of their windows presentations may be forgotten; they are cleared away when due."""
@@ -253,6 +252,12 @@ class Rows:
 
     def _rows(self, query: str, *values: object) -> list[Any]:
         return self._db.execute(query, values).fetchall()
+
+
+def _amount(text: object) -> Decimal:
+    if not isinstance(text, str) or not is_amount(text):
+        raise Damaged(f"a counter of the store holds {text!a:.40}, which is no amount: restore it from a backup")
+    return Decimal(text)
 
 
 def _narrowed(task: str | None, kind: str | None) -> tuple[str, list[str]]:

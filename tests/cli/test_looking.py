@@ -16,11 +16,12 @@ import msgspec
 import pytest
 
 from capx.authority import Authority
+from capx.backup import backup
 from capx.bundle import Bundle
 from capx.capability import Capability
 from capx.chain import b64u
 from capx.present import ToolCall
-from capx.recovery import backup, restore
+from capx.recovery import restore
 from capx.store import Record
 from capx_caveats import Call, Root, budget
 from tests.cli.conftest import COMMAND, Shell
@@ -148,12 +149,15 @@ def test_hostile_labels_act_nowhere(home: Shell) -> None:
         }
         held = next(iter(Bundle.parse(opened)))
         facts |= {"id": "A" * 22, "task": held.task, "root": root_of(held), "ids": [b64u(held.id)]}
-        facts |= {"path": [b64u(held.path[0]), "x\x1b[31m"], "hops": ['e"vil\n\u202e\x1b[2J']}
+        facts |= {"path": [b64u(held.path[0]), "A" * 22], "hops": ['e"vil\n\u202e\x1b[2J']}
         transaction.append("decision", json.dumps(facts).encode(), at=1)
+        none = {"id": "B" * 22, "path": [b64u(held.path[0]), "x\x1b[31m"], "hops": ["no node"]}
+        transaction.append("decision", json.dumps(facts | none).encode(), at=1)
     for args in (("graph",), ("graph", "--format", "mermaid"), ("graph", "--format", "dot"), ("graph", "--json")):
         said = home(*args).out
         assert all(line.isprintable() for line in said.splitlines()), args
         assert "vil" in said
+        assert "no node" not in said
 
 
 def root_of(held: Capability) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from capx.authority import Authority
+from capx.store.opening import open_store
 from tests.cli.conftest import Shell
 from tests.postgres import Server, postgres_database, postgres_server
 
@@ -200,6 +201,27 @@ def test_restoring_says_what_it_will_not_take(home: Shell, tmp_path: Path) -> No
     assert "this backup is of another store than the one that is there" in said.err
     home("store", "restore", str(tmp_path / "other.db"), "--into", str(tmp_path / "new.db"))
     assert (tmp_path / "new.db").exists()
+
+
+def test_a_store_moves_into_a_database_that_is_empty(
+    home: Shell, postgres_server: Server, postgres_database: str, tmp_path: Path
+) -> None:
+    home("task", "open", "--allow", "crm.read")
+    home("store", "backup", str(tmp_path / "saved.db"))
+    url, before = postgres_server.url(postgres_database), sorted(home.home.iterdir())
+    into = ("store", "restore", str(tmp_path / "saved.db"), "--into", url)
+    dry = home(*into, "--dry-run")
+    assert "from a backup that reaches position 3" in dry.out
+    assert "tasks to be withdrawn: 1" in dry.out
+    assert "kept" not in dry.out
+    with postgres_server.admin(postgres_database) as connection:
+        found = connection.execute("SELECT count(*) FROM pg_namespace WHERE nspname = 'capx'").fetchone()
+    assert found == (0,)
+    done = home(*into, "--json").json
+    assert (done["position"], done["replaced"], done["kept"], len(done["withdrawn"])) == (5, None, None, 1)
+    assert sorted(home.home.iterdir()) == before
+    with closing(open_store(url)) as there, there.read() as reading:
+        assert reading.head().position == 5
 
 
 def test_a_lost_store_is_brought_back_into_the_home_of_its_keys(home: Shell, tmp_path: Path) -> None:

@@ -1,0 +1,83 @@
+"""A store in a file that anybody may have written: a backup, as it is brought in.
+
+Laws: it is only read. Nothing in it is believed before its schema is exactly ours, so that no view, no trigger and no
+other table has a say, and before its pages are sound. What it is instead is told by a StoreProblem.
+"""
+
+import contextlib
+import functools
+import sqlite3
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+from capx.errors import StoreProblem
+from capx.store import Damaged, Reading
+from capx.store.sqlite_file import Connection, connect, explained
+from capx.store.sqlite_rows import Rows
+from capx.store.sqlite_schema import MIGRATIONS
+
+_LONGEST = 16 << 20
+"""Bytes of one row: nothing that capx writes comes near."""
+
+_Object = tuple[Any, Any, Any, Any]
+
+
+@contextlib.contextmanager
+def open_backup(path: Path) -> Generator[Reading]:
+    """One instant of the store in a file; StoreProblem if it is none, or is not built as capx builds one.
+
+    Its rows are of the right types, and may still say anything: see `demand_possible`.
+    """
+    try:
+        with explained(path), contextlib.closing(connect(path, read_only=True)) as connection:
+            distrust(connection)
+            connection.execute("BEGIN")
+            for what in (*lacking(connection), *foreign(connection)):
+                raise Damaged(f"{path} is not built as capx builds a store, see {what}: give another backup")
+            demand_sound(path, connection)
+            yield Rows(connection)
+    except MemoryError as error:
+        raise StoreProblem(f"there is not enough memory for what {path} holds: give another backup") from error
+
+
+def distrust(connection: Connection) -> None:
+    """Let what the schema and the pages of a file say do as little as possible."""
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA cell_size_check = ON")
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST)
+
+
+def lacking(connection: sqlite3.Connection) -> list[str]:
+    """What the schema of this file lacks of ours."""
+    return [f"the {kind} {name}" for kind, name, _, _ in sorted(_ours() - _schema(connection), key=repr)]
+
+
+def foreign(connection: sqlite3.Connection) -> list[str]:
+    """What the schema of this file has that is not ours."""
+    strange = sorted(_schema(connection) - _ours(), key=repr)
+    return [f"the {kind!s:.20} {name!a:.60}" for kind, name, _, _ in strange]
+
+
+def demand_sound(path: Path, connection: sqlite3.Connection) -> None:
+    """Refuse a file whose pages, indexes or types are damaged; Damaged says how."""
+    (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    if found != "ok":
+        raise Damaged(f"the store {path} is damaged ({found!s:.120}): stop its services and restore it from a backup")
+
+
+def _schema(connection: sqlite3.Connection) -> frozenset[_Object]:
+    rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema").fetchall()
+    return frozenset((kind, name, table, _spaced(sql)) for kind, name, table, sql in rows)
+
+
+@functools.cache
+def _ours() -> frozenset[_Object]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript("".join(MIGRATIONS))
+        return _schema(connection)
+
+
+def _spaced(sql: object) -> object:
+    """The same in one line: what was added to a table later is spaced as it was added."""
+    return " ".join(sql.split()) if isinstance(sql, str) else sql
