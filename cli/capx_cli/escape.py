@@ -11,6 +11,8 @@ _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 """Letters and marks by category that show as nothing."""
 # Up to the last @ of the word: a password may hold one itself. What click reads as a path has lost one slash of two.
 _IN_A_URL = re.compile(r"(\w:/{1,2}[^\s/@:]*:)\S*@")
+# One that was cut before its @: what stands there and is no port.
+_CUT = re.compile(r"(\w:/{1,2}[^\s/@:]*:)(?!\d{0,5}(?:\W|$))\S+")
 _NAMED = re.compile(r"(password\s*=\s*)(?:'[^']*'?|[^\s&'\"]+)")
 
 
@@ -23,7 +25,8 @@ def clean(text: str) -> str:
 
 def without_passwords(text: str) -> str:
     """The text with three stars for each password in it that stands in a URL, or behind `password=`."""
-    return _NAMED.sub(r"\1***", _IN_A_URL.sub(r"\1***@", text))
+    whole = _IN_A_URL.sub(r"\1***@", text)
+    return _NAMED.sub(r"\1***", _CUT.sub(r"\1***", whole))
 
 
 def _shown(character: str) -> str:

@@ -59,6 +59,8 @@ def test_honest_text_stays_as_it_is(text: str) -> None:
         ("host=h password=pw user=u", "host=h password=*** user=u"),
         ("password = 'p w", "password = ***"),
         ("postgresql://h/db?sslpassword=pw&x=1", "postgresql://h/db?sslpassword=***&x=1"),
+        ("(postgresql://u:a-long-passwo) to use", "(postgresql://u:*** to use"),
+        ("http://[::1]:8411/x http://h:80, http://h:80", None),
         ("http://127.0.0.1:8411/x, unix:/run/a.sock, ana@our.example", None),
     ],
 )

@@ -137,7 +137,7 @@ def test_the_log_shows_each_kind_on_a_line_and_goes_on_from_a_position(busy: Any
     events = busy("log", "--json", "--since", "5").json
     assert [event["position"] for event in events] == [6, 7, 8, 9, 10, 11, 12]
     assert events[0]["facts"]["tenant"] == "Globex"
-    for nothing in ("12", "9" * 40, "2099-01-01T00:00:00Z"):
+    for nothing in ("12", str(2**53 - 1), "2099-01-01T00:00:00Z"):
         assert busy("log", "--since", nothing).err == "nothing happened since\n"
 
 
