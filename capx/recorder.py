@@ -68,7 +68,7 @@ class Ledger(Protocol):
     """What keeps decisions: a store, or an authority elsewhere."""
 
     def record(self, decisions: Sequence[Record]) -> None:
-        """Write decisions to the log, in their order; one whose id is there already is passed over."""
+        """Write decisions to the log, in their order; one of its audience whose id is there already is passed over."""
         ...
 
 

@@ -47,7 +47,7 @@ class ResourceClient:
         self._client.close()
 
     def record(self, decisions: Sequence[Record]) -> None:
-        """Write decisions to the log of the authority; one whose id is there already is passed over."""
+        """Write decisions to the log of the authority; one of its audience whose id is there already is passed over."""
         for piece in _pieces(decisions):
             body = b'{"decisions":[' + b",".join(record.body for record in piece) + b"]}"
             self._reported("/decisions", body, Recorded)

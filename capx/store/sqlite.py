@@ -88,7 +88,7 @@ class SQLiteStore:
             return rows.spent(counters)
 
     def record(self, decisions: Sequence[Record]) -> None:
-        """Write decisions to the log; one whose id is there already is passed over."""
+        """Write decisions to the log; one of its audience whose id is there already is passed over."""
         with self._writing("NORMAL") as rows:
             rows.record(decisions)
 
