@@ -376,9 +376,7 @@ class Authority(History):
                 ids=tuple([b64u(id_) for id_ in capability.ids]),
                 allow=tuple([entry.sentence() for entry in allowed]),
                 expires=expires,
-                budgets=tuple(
-                    [Limit(str(one.counter), one.unit, one.limit) for one in carried if isinstance(one, Budget)]
-                ),
+                budgets=tuple([_limit(one) for one in carried if isinstance(one, Budget)]),
             )
             event.write(transaction, at=now)
             minted.append(capability)

@@ -215,7 +215,7 @@ def test_an_amount_that_a_resource_made_up_hides_nothing(limit: str) -> None:
         {"path": [ROOT, ""], "hops": ["x"]},
         {"ids": ["AAAA"]},
         {"path": 5},
-        {"hops": [[[]]]},
+        {"hops": [["x"]]},
     ],
 )
 def test_a_decision_of_what_no_token_can_be_is_passed_over(facts: dict[str, object]) -> None:
