@@ -23,7 +23,6 @@ from capx.log import Event, Place
 from capx.meter import Meter
 from capx.task import FIRST, State
 
-
 REPLACED = ".replaced"
 """What stands behind the epoch of a store that nobody may go on with, for another one has its place."""
 

@@ -13,7 +13,7 @@ from capx.errors import InvalidCaveat, StoreProblem
 from capx.keys import is_kid
 from capx.log import GENESIS, START, Event, check
 from capx.store import Counter, Damaged, Head, Reading, TaskRecord
-from capx_caveats import SAFE_INTEGER, amount, is_attribute, is_id, is_label
+from capx_caveats import SAFE_INTEGER, amount, is_id, is_label
 
 CLOCKS_APART = 300
 """Seconds by which a time may lie ahead of the clock here."""
@@ -121,8 +121,8 @@ def _demand_death(death: Death) -> None:
 
 def _demand_counter(counter: Counter, nth: int) -> None:
     where = f"counter {nth}"
-    _demand(where, "is no id", counter.counter, is_id(counter.counter))
-    _demand(where, "is no unit", counter.unit, is_attribute(counter.unit))
+    # Resources may count by any name, and none of them shall keep a store from being brought back.
+    _demand(where, "is no text", counter.counter, _is_text(counter.counter) and _is_text(counter.unit))
     _demand(where, "is no time", counter.last, _is_count(counter.last))
     try:
         amount(counter.spent)
@@ -141,6 +141,10 @@ def _is_key(key: object) -> bool:
 
 def _is_count(value: object, most: int = SAFE_INTEGER) -> bool:
     return type(value) is int and 0 <= value <= most
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _is_bytes(value: object, size: int) -> bool:

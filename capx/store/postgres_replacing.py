@@ -53,12 +53,8 @@ class ReplaceableDatabase:
 
     def put(self, reading: Reading, begin: Begin, now: int) -> Path | None:  # noqa: ARG002 - as above
         """Put another store's content there, in one transaction; a database without a store gets a new one before."""
-        keep = self._keep
-        try:
-            open_store_link(self._address, PATIENCE).close()
-        except NoStore:
-            PostgresStore.create(self._url).close()
-            keep = None
+        is_new = self._create_if_none()
+        keep = None if is_new else self._keep
         with (
             explained(self.shown),
             contextlib.closing(open_store_link(self._address, PATIENCE)) as link,
@@ -66,7 +62,7 @@ class ReplaceableDatabase:
             link.writing(WRITE) as head,
         ):
             live = Rows(link, head)
-            there = survey(live)
+            there = There() if is_new else survey(live)
             demand_origin(reading.head(), there)
             if keep is not None:
                 copy_to(keep, live)
@@ -77,3 +73,11 @@ class ReplaceableDatabase:
             begin(rows, there)
             rows.keep_head()
         return keep
+
+    def _create_if_none(self) -> bool:
+        try:
+            open_store_link(self._address, PATIENCE).close()
+        except NoStore:
+            PostgresStore.create(self._url).close()
+            return True
+        return False
