@@ -5,8 +5,7 @@ from decimal import Decimal
 
 from msgspec import Struct
 
-from capx import death
-from capx.death import ISSUED, Key
+from capx.death import Key, instant_of
 from capx.graph import Graph, build
 from capx.store import Reading
 
@@ -20,11 +19,11 @@ class Dying(Struct, frozen=True):
 
 def draw(reading: Reading, now: int, task_id: str | None = None) -> Graph:
     """The graph of one task, or of all, as this instant of the store has seen it."""
-    until = death.horizon(one.key for one in reading.deaths())
+    horizon = reading.horizon()
 
     def dead(key: Key) -> str | None:
-        if isinstance(key, str) and key.startswith(ISSUED):
-            return "revoked" if int(key[len(ISSUED) :]) <= until else None
+        if (instant := instant_of(key)) is not None:
+            return "revoked" if instant <= horizon else None
         found = reading.death(key)
         return None if found is None else found.reason
 
@@ -46,8 +45,7 @@ def dying_below(graph: Graph, key: bytes) -> Dying:
 def dying_with(graph: Graph, key: str) -> Dying:
     """What the graph knows to die with a root key or with all that was issued up to an instant, and to be alive."""
     alive = [held for node in graph.nodes() for held in node.capabilities if held.dead is None]
-    if key.startswith(ISSUED):
-        until = int(key[len(ISSUED) :])
+    if (until := instant_of(key)) is not None:
         return Dying((), tuple(held.id for held in alive if held.issued is not None and held.issued <= until))
     return Dying((), tuple(held.id for held in alive if key in held.keys))
 

@@ -17,7 +17,7 @@ from capx.chain import b64u, root_node, unb64u
 from capx.death import Key, of_instant, of_kid
 from capx.errors import MalformedToken
 from capx.log import Event
-from capx_caveats import is_amount, shown_amount
+from capx_caveats import is_amount, rest_of, shown_amount
 
 _DEEPEST = 256
 """Nodes on a path; no token leads further."""
@@ -89,7 +89,7 @@ class Budgeted(Struct, frozen=True):
     @property
     def left(self) -> str:
         """What is left of it."""
-        return shown_amount(max(Decimal(0), Decimal(self.limit) - Decimal(self.spent)))
+        return shown_amount(rest_of(Decimal(self.limit), Decimal(self.spent)))
 
 
 class Tree(Struct, frozen=True):

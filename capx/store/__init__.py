@@ -139,6 +139,10 @@ class Reading(Protocol):
         """The deaths that are kept and whose `seq` is above `after`, in order."""
         ...
 
+    def horizon(self) -> int:
+        """The last second (Unix) up to which all that was issued is dead; -1 when there is none."""
+        ...
+
     def events(
         self, *, after: int = 0, limit: int | None = None, task: str | None = None, kind: str | None = None
     ) -> Iterator[Event]:

@@ -35,7 +35,7 @@ CREATE TABLE capx.tasks (
 );
 CREATE INDEX overdue ON capx.tasks (expires) WHERE state = 'active';
 CREATE TABLE capx.deaths (
-    seq bigint PRIMARY KEY, id bytea UNIQUE, name text UNIQUE, reason text NOT NULL,
+    seq bigint PRIMARY KEY, id bytea UNIQUE, name text COLLATE "C" UNIQUE, reason text NOT NULL,
     at bigint NOT NULL, position bigint NOT NULL,
     CHECK ((id IS NULL) <> (name IS NULL))
 );

@@ -13,7 +13,7 @@ import psycopg
 from msgspec import Struct, structs
 
 from capx.chain import b64u, root_node
-from capx.death import Death, Key
+from capx.death import Death, Key, horizon
 from capx.log import Event, following
 from capx.store import REVOCATIONS, Counter, Damaged, Head, Pruned, Reading, Sighting, TaskRecord, Unwritable
 from capx.store.adoption import demand_empty, whole_deaths, whole_log
@@ -82,6 +82,10 @@ class Rows:
         while rows := self._rows(f"{_DEATH} WHERE seq > %s ORDER BY seq LIMIT %s", after, _PAGE):
             yield from map(_death, rows)
             after = rows[-1][0]
+
+    def horizon(self) -> int:
+        rows = self._rows("SELECT name FROM capx.deaths WHERE name >= 'issued:' AND name < 'issued;'")
+        return horizon(key for (key,) in rows)
 
     def events(
         self, *, after: int = 0, limit: int | None = None, task: str | None = None, kind: str | None = None

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from capx.chain import b64u, root_node
-from capx.death import Death, Key
+from capx.death import Death, Key, horizon
 from capx.log import Event, following
 from capx.meter import Spend, Tally
 from capx.present import WINDOW_AFTER, WINDOW_BEFORE
@@ -75,6 +75,11 @@ class Rows:
         while rows := self._rows(f"{_DEATH} WHERE seq > ? ORDER BY seq LIMIT ?", after, _PAGE):
             yield from (Death(*row) for row in rows)
             after = rows[-1][0]
+
+    def horizon(self) -> int:
+        return horizon(
+            key for (key,) in self._rows("SELECT key FROM deaths WHERE key >= 'issued:' AND key < 'issued;'")
+        )
 
     def events(
         self, *, after: int = 0, limit: int | None = None, task: str | None = None, kind: str | None = None
