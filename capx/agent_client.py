@@ -1,7 +1,7 @@
 """What an agent asks of an authority elsewhere, over HTTP: to end its task, to look at it, to revoke below its node.
 
 Laws: its authority capability is presented afresh for each request, and it is told why it is refused as a resource
-would tell it. Nothing is asked twice by itself.
+would tell it. Nothing is asked twice by itself. Whoever answers holds nobody up beyond the time that was agreed.
 """
 
 from typing import Any, Final, Self, TypeVar
@@ -16,24 +16,29 @@ from capx.ending import Ended
 from capx.errors import InvalidRequest
 from capx.forms import AgentStatus, RevokeBelow, encode
 from capx.lineage import AUTHORITY
+from capx.patience import SINGLE, seconds_of, whole_answer
 from capx.revoking import Revoked
 from capx_caveats import Hop, Root
 
 T = TypeVar("T")
 
+_MOST: Final = 1 << 20
 _TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
 
 
 class AuthorityClient:
     """The authority at `url`, an origin such as https://authority.internal:8411, for whoever holds the bundle.
 
-    Denied says why the authority refuses; Unavailable that it cannot be reached.
+    The other keywords are httpx's; `timeout` is for a whole answer, by default half a minute. Denied says why the
+    authority refuses; Unavailable that it cannot be reached.
     """
 
     def __init__(self, url: str, bundle: Bundle, **client: Any) -> None:
         self.url = url.rstrip("/")
         self._bundle = bundle
-        client.setdefault("timeout", _TIMEOUT)
+        self._seconds = seconds_of(client.setdefault("timeout", _TIMEOUT))
+        if "transport" not in client:
+            client.setdefault("limits", SINGLE)
         self._client = agent.http({self.url: AUTHORITY}, bundle, base_url=self.url, **client)
 
     def __repr__(self) -> str:
@@ -65,10 +70,12 @@ class AuthorityClient:
         headers = {} if asked is None else {"content-type": "application/json"}
         content = None if asked is None else encode(asked)
         try:
-            response = self._client.request(method, path, content=content, headers=headers)
+            answer = whole_answer(
+                self._client, method, path, seconds=self._seconds, most=_MOST, content=content, headers=headers
+            )
         except httpx.HTTPError as error:
             raise unreachable(self.url, error) from None
-        return read_answer(response, kind, self.url)
+        return read_answer(answer, kind, self.url)
 
 
 def hops_between(above: Bundle, below: Bundle) -> list[str]:

@@ -1,7 +1,7 @@
 """What an authority answers over HTTP, read again as what it means: a value, or the error that it stands for."""
 
 import time
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import httpx
 import msgspec
@@ -12,18 +12,21 @@ from capx.decision import Decision, Denied, whose
 from capx.errors import InvalidRequest, StoreProblem, Unavailable
 from capx.forms import Problem
 from capx.lineage import AUTHORITY
+from capx.patience import Answer
 from capx.problems import raised
 from capx_caveats import Refusal
 
 T = TypeVar("T")
 
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
-def read_answer(response: httpx.Response, kind: type[T], url: str) -> T:
+
+def read_answer(answer: Answer, kind: type[T], url: str) -> T:
     """What was asked for; Denied, InvalidRequest or StoreProblem, as the authority says why not."""
-    if response.status_code != 200:
-        _refuse(response, url)
+    if answer.status != 200:
+        _refuse(answer, url)
     try:
-        return forms.decode(response.content, kind)
+        return forms.decode(answer.content, kind)
     except InvalidRequest as error:
         raise StoreProblem(f"the authority at {url} is of another version: {error}") from None
 
@@ -49,31 +52,31 @@ class _Refused(Struct, frozen=True):
     reasons: tuple[_Reason, ...]
 
 
-def _refuse(response: httpx.Response, url: str) -> NoReturn:
+def _refuse(answer: Answer, url: str) -> NoReturn:
     try:
-        refused = msgspec.json.decode(response.content, type=_Refused)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise raised(response.status_code, problem_of(response), url) from None
+        refused = msgspec.json.decode(answer.content, type=_Refused)
+    except _UNREADABLE:
+        raise raised(answer.status, problem_of(answer), url) from None
     if not refused.reasons:
-        raise raised(response.status_code, None, url)
+        raise raised(answer.status, None, url)
     refusals = tuple(reason.refusal() for reason in refused.reasons)
     raise Denied(
         Decision(id=refused.decision, at=int(time.time()), allowed=False, audience=AUTHORITY, refusals=refusals)
     )
 
 
-def problem_of(response: httpx.Response) -> Problem | None:
+def problem_of(answer: Answer) -> Problem | None:
     """The problem that an answer tells of; None if it is none of ours."""
     try:
-        return msgspec.json.decode(response.content, type=Problem)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return msgspec.json.decode(answer.content, type=Problem)
+    except _UNREADABLE:
         return None
 
 
-def detail(response: httpx.Response) -> str:
+def detail(answer: Answer) -> str:
     """Why not, in a sentence."""
-    problem = problem_of(response)
-    return f"it answered {response.status_code}" if problem is None else problem.detail
+    problem = problem_of(answer)
+    return f"it answered {answer.status}" if problem is None else problem.detail
 
 
 def unreachable(url: str, error: httpx.HTTPError) -> StoreProblem:

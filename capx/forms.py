@@ -1,10 +1,13 @@
 """What goes over the wire between `capx serve` and its clients, as JSON.
 
-Laws: what is read is read strictly: an unknown field, a missing one, another type is refused. Bytes are base64url
+Laws: what is asked is read strictly: an unknown field, a missing one, another type, a name that stands twice is
+refused. Bytes are base64url
 without padding, a bundle is its text, an amount is decimal text. The facts of an event are the very JSON that its hash
 covers.
 """
 
+import json
+from collections import Counter
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -263,12 +266,29 @@ def encode(value: object) -> bytes:
     return msgspec.json.encode(value, enc_hook=_encoded)
 
 
+def read_asked(data: bytes, kind: type[T]) -> T:
+    """A value of a form as `decode` gives it, of bytes in which no name stands twice within one object."""
+    value = decode(data, kind)
+    try:
+        # That it is JSON is known: nothing but names is made of it.
+        json.loads(data.decode(), object_pairs_hook=_distinct, parse_int=len, parse_float=len)
+    except (UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise InvalidRequest(f"this is not the JSON that belongs here: {error}") from None
+    return value
+
+
 def decode(data: bytes, kind: type[T]) -> T:
     """A value of a form; InvalidRequest says what is wrong with other bytes."""
     try:
         return msgspec.json.decode(data, type=kind, dec_hook=_decoded)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise InvalidRequest(f"this is not the JSON that belongs here: {error}") from None
+
+
+def _distinct(pairs: list[tuple[str, object]]) -> None:
+    if len(names := [name for name, _ in pairs]) != len(set(names)):
+        twice = next(name for name, times in Counter(names).items() if times > 1)
+        raise ValueError(f"{twice!a:.40} is named twice in one object")
 
 
 def _encoded(value: object) -> object:

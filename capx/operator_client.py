@@ -27,6 +27,7 @@ from capx.forms import PAGE, Events, Happened, Minted, Reached
 from capx.grant import Grant
 from capx.graph import Graph
 from capx.log import Event, Place
+from capx.patience import SINGLE, Answer, whole_answer
 from capx.peer import watch_connecting
 from capx.query import Query
 from capx.revoking import Revoked, named
@@ -40,6 +41,7 @@ UNIX = "unix:"
 """What a place begins with."""
 _Query = Mapping[str, bool | int | str | list[str] | None]
 _CONNECT, _ANSWER, _WHOLE_LOG = 2.0, 30.0, 600.0
+_MOST = 1 << 28
 
 
 class RemoteAuthority:
@@ -55,7 +57,7 @@ class RemoteAuthority:
             raise ConfigurationProblem(f"{place!r:.80} names no authority: write unix:PATH, the socket of capx serve")
         self.place = place
         self._client = httpx.Client(
-            transport=httpx.HTTPTransport(uds=path),
+            transport=httpx.HTTPTransport(uds=path, limits=SINGLE),
             base_url="http://capx",
             timeout=httpx.Timeout(_ANSWER, connect=_CONNECT),
         )
@@ -196,11 +198,11 @@ class RemoteAuthority:
         """The event that recorded a decision; one made a moment ago elsewhere may not be written yet."""
         if not is_id(decision_id):
             return None
-        response = self._asked("GET", f"/decisions/{decision_id}", {})
-        problem = problem_of(response)
-        if response.status_code == 404 and problem is not None and problem.code == "unknown_decision":
+        answer = self._asked("GET", f"/decisions/{decision_id}", {})
+        problem = problem_of(answer)
+        if answer.status == 404 and problem is not None and problem.code == "unknown_decision":
             return None
-        return read_answer(response, Happened, self.place).event()
+        return read_answer(answer, Happened, self.place).event()
 
     def graph(self, task_id: str | None = None) -> Graph:
         """The execution graph of one task, or of all, as far as it was seen."""
@@ -236,14 +238,18 @@ class RemoteAuthority:
             yield from (event for event in _those(page) if event.position <= end)
             if page.reached >= end or not page.events:
                 return
-            page = self._get("/log", Events, {"since": page.reached})
+            since = page.reached
+            page = self._get("/log", Events, {"since": since})
+            self._demand_moved(page.reached > since or not page.events)
 
     def _backwards(self, page: Events) -> Iterator[Event]:
         while True:
             yield from _those(page)
             if page.reached <= 0:
                 return
-            page = self._get("/log", Events, {"newest": True, "before": page.reached + 1})
+            before = page.reached
+            page = self._get("/log", Events, {"newest": True, "before": before + 1})
+            self._demand_moved(page.reached < before)
 
     def _found(self, page: Events, asked: _Query, until: int | None) -> Iterator[Event]:
         end = page.end if until is None else min(until, page.end)
@@ -251,7 +257,13 @@ class RemoteAuthority:
             yield from (event for event in _those(page) if event.position <= end)
             if page.reached >= end:
                 return
-            page = self._get("/decisions", Events, {**asked, "after": page.reached})
+            after = page.reached
+            page = self._get("/decisions", Events, {**asked, "after": after})
+            self._demand_moved(page.reached > after)
+
+    def _demand_moved(self, moved: bool) -> None:
+        if not moved:
+            raise StoreProblem(f"the authority at {self.place} answers with the same page again: it tells no log")
 
     def _get(self, path: str, kind: type[T], query: _Query | None = None, timeout: float = _ANSWER) -> T:
         return read_answer(self._asked("GET", path, query or {}, timeout=timeout), kind, self.place)
@@ -262,18 +274,21 @@ class RemoteAuthority:
 
     def _asked(
         self, method: str, path: str, query: _Query, body: bytes | None = None, timeout: float = _ANSWER
-    ) -> httpx.Response:
+    ) -> Answer:
         params = {name: _spelt(value) for name, value in query.items() if value is not None}
         headers = {"content-type": "application/json"} if body else {}
         try:
-            return self._client.request(
+            return whole_answer(
+                self._client,
                 method,
                 path,
+                seconds=timeout,
+                most=_MOST,
+                watching=watch_connecting,
                 params=params,
                 content=body,
                 headers=headers,
                 timeout=httpx.Timeout(timeout, connect=_CONNECT),
-                extensions={"trace": watch_connecting},
             )
         except (httpx.ConnectError, httpx.ConnectTimeout):
             raise Unavailable(f"no authority answers at {self.place}: start capx serve") from None

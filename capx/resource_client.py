@@ -15,11 +15,13 @@ from capx.answers import detail, read_answer, unreachable
 from capx.errors import StoreProblem
 from capx.forms import Noted, Recorded, Sighted, encode
 from capx.keys import AudienceKey, AudienceKeys
+from capx.patience import SINGLE, Answer, seconds_of, whole_answer
 from capx.store import Record, Unwritable
 
 T = TypeVar("T")
 
 _TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
+_ANSWER: Final = 1 << 20
 _PIECE: Final = 1 << 19
 _MOST: Final = 500
 
@@ -28,15 +30,17 @@ class ResourceClient:
     """Where the decisions of a resource go that has no store of its own; safe with several threads.
 
     `url` is the origin of the authority, `keys` those of the resource's audience: the next one proves a report when the
-    authority has retired or revoked the one before. Raises Unavailable when the authority cannot be reached, Unwritable
-    for what it will never take, StoreProblem for all else.
+    authority has retired or revoked the one before. The other keywords are httpx's; `timeout` is for a whole answer.
+    Raises Unavailable when the authority cannot be reached, Unwritable for what it will never take, StoreProblem for
+    all else.
     """
 
     def __init__(self, url: str, keys: AudienceKeys, **client: Any) -> None:
         self.url = url.rstrip("/")
         self._keys = keys
         self._last: AudienceKey | None = None
-        client.setdefault("timeout", _TIMEOUT)
+        self._seconds = seconds_of(client.setdefault("timeout", _TIMEOUT))
+        client.setdefault("limits", SINGLE)
         self._client = httpx.Client(base_url=self.url, **client)
 
     def __repr__(self) -> str:
@@ -60,20 +64,22 @@ class ResourceClient:
     def _reported(self, path: str, body: bytes, kind: type[T]) -> T:
         refused: StoreProblem | None = None
         for key in sorted(self._keys.live, key=lambda key: key is not self._last):
-            response = self._posted(path, body, key)
-            if response.status_code in {400, 413}:
-                raise Unwritable(f"the authority at {self.url} will not take this: {detail(response)}")
-            if response.status_code not in {401, 403}:
+            answer = self._posted(path, body, key)
+            if answer.status in {400, 413}:
+                raise Unwritable(f"the authority at {self.url} will not take this: {detail(answer)}")
+            if answer.status not in {401, 403}:
                 self._last = key
-                return read_answer(response, kind, self.url)
-            refused = refused or StoreProblem(f"the authority at {self.url} refuses the report: {detail(response)}")
+                return read_answer(answer, kind, self.url)
+            refused = refused or StoreProblem(f"the authority at {self.url} refuses the report: {detail(answer)}")
         raise refused or StoreProblem(f"there is no key of {self._keys.audience} to prove a report with")
 
-    def _posted(self, path: str, body: bytes, key: AudienceKey) -> httpx.Response:
+    def _posted(self, path: str, body: bytes, key: AudienceKey) -> Answer:
         proof = resource_mac.prove(key, method="POST", target=path, body=body, at=int(time.time()))
         headers = {"authorization": proof, "content-type": "application/json"}
         try:
-            return self._client.post(path, content=body, headers=headers)
+            return whole_answer(
+                self._client, "POST", path, seconds=self._seconds, most=_ANSWER, content=body, headers=headers
+            )
         except httpx.HTTPError as error:
             raise unreachable(self.url, error) from None
 

@@ -8,7 +8,6 @@ call is allowed; and what is done is done for the task and the node that the pre
 from collections.abc import Mapping
 from typing import Any, Final
 
-import msgspec
 from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,13 +18,12 @@ from capx.admitted import Admitted
 from capx.decision import Allowed, Denied
 from capx.ending import Ended
 from capx.errors import InvalidRequest
-from capx.forms import AgentStatus, RevokeBelow, decode
+from capx.forms import AgentStatus, RevokeBelow, decode, read_asked
 from capx.guard.exchange import Unreadable, answer_denied, credential, http_request
 from capx.guard.passage import stated
 from capx.present import HttpRequest
-from capx.problems import told
 from capx.revoking import Revoked
-from capx.serve.operation import ROUTE, Operation, answered, read_query, refused, route_to, whole_body
+from capx.serve.operation import ROUTE, Operation, answered, demand_json, read_query, route_to, whole_body
 from capx.serve.service import Service
 from capx.verifier import Authentic
 
@@ -112,20 +110,19 @@ class AgentRoute:
         try:
             response = await self._answer(scope, receive)
         except Denied as denied:
-            await answer_denied(scope, send, denied)
+            await answer_denied(scope, send, self._service.discretion.denied(denied))
         except Unreadable as head:
             await answer_denied(scope, send, self._service.verifier.denial(head.refusal))
-        except Exception as error:
-            if told(error).problem.status == 500:
-                raise
-            await refused(error)(scope, receive, send)
         else:
             await response(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
         request = Request(scope, receive)
         authentic = self._service.verifier.authenticate(credential(scope))
-        body = await whole_body(request) if self._operation.has_body else b""
+        body = b""
+        if self._operation.has_body:
+            demand_json(request)
+            body = await whole_body(request, receive)
         received = http_request(scope, body, "")
         return await self._service.agents.run(self._done, authentic, received, request)
 
@@ -149,11 +146,7 @@ def _arguments(operation: Operation, received: HttpRequest, request: Request) ->
     if not operation.has_body:
         return dict(request.query_params.multi_items())
     read_query(request)
-    try:
-        found: dict[str, Any] = msgspec.json.decode(received.body or b"{}", type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise InvalidRequest("the body is no JSON object of arguments") from None
-    return found
+    return read_asked(received.body or b"{}", dict[str, Any])
 
 
 def routes(service: Service) -> list[Route]:

@@ -3,10 +3,12 @@
     operators(service)     all that an authority does; for a socket that is the user's alone
     everybody(service)     agents, resources, and whoever watches; for the network
 
-Laws: every answer is one of the operations', or a problem (RFC 9457); no trace of what failed leaves the process. What
-is asked is counted by the path of its operation, never by what a client wrote.
+Laws: every answer is one of the operations', or a problem (RFC 9457); no trace of what failed leaves the process, and
+what should not have failed is logged. What is asked is counted by the path of its operation, never by what a client
+wrote.
 """
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -18,13 +20,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from capx.errors import CapxError
+from capx.errors import CapxError, InvalidRequest
+from capx.guard.exchange import Unreadable
 from capx.problems import HttpRefusal
 from capx.resource_mac import SCHEME, UnprovenReport
 from capx.serve import agents, health, openapi, resources
 from capx.serve import operators as operators_
 from capx.serve.operation import JSON_TYPE, ROUTE, refused, route
 from capx.serve.service import Service
+from capx.serve.strangers import Discretion
+
+_log = logging.getLogger("capx.serve")
 
 _PATH: Final = "/openapi.json"
 _STREAM = b"text/event-stream"
@@ -38,7 +44,7 @@ def operators(service: Service) -> ASGIApp:
         operators_.OPERATIONS,
     )
     routes = [route(one, service, service.operators) for one in operators_.OPERATIONS]
-    return _face("operators", [*routes, _document(said)], service)
+    return face("operators", [*routes, _document(said)], service)
 
 
 def everybody(service: Service) -> ASGIApp:
@@ -55,13 +61,19 @@ def everybody(service: Service) -> ASGIApp:
         *[route(one, service, service.watchers) for one in health.OPERATIONS],
         _document(said),
     ]
-    return _face("everybody", routes, service)
+    return face("everybody", routes, service, discretion=service.discretion)
 
 
-def _face(name: str, routes: Sequence[Route], service: Service) -> ASGIApp:
+def face(name: str, routes: Sequence[Route], service: Service, *, discretion: Discretion | None = None) -> ASGIApp:
+    """A face with these routes, counted by its name; `discretion` is for one that strangers reach."""
+
+    async def refuse(request: Request, error: Exception) -> Response:
+        del request
+        return _refusal(error if discretion is None else discretion.error(error))
+
     app = Starlette(
         routes=routes,
-        exception_handlers={CapxError: _refuse, HTTPException: _unknown, Exception: _failed},
+        exception_handlers={CapxError: refuse, HTTPException: _unknown, Exception: _failed},
     )
     app.router.redirect_slashes = False
     return _Counted(app, name, service)
@@ -75,21 +87,27 @@ def _document(said: bytes) -> Route:
     return Route(_PATH, answer, methods=["GET"])
 
 
-async def _refuse(request: Request, error: Exception) -> Response:
-    del request
+def _refusal(error: Exception) -> Response:
     if isinstance(error, UnprovenReport):
         response = refused(HttpRefusal(401, "unproven_report", str(error)))
         response.headers["WWW-Authenticate"] = SCHEME
         return response
-    return refused(error)
+    if isinstance(error, Unreadable):
+        return refused(InvalidRequest(str(error)))
+    response = refused(error)
+    if response.status_code == 500:
+        _log.error("a request failed, and should not have", exc_info=error)
+    return response
 
 
 async def _unknown(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 400
+    # Not by the URL, of which a client's Host is a part, whatever that is.
+    path: str = request.scope["path"]
     if status == 404:
-        return refused(HttpRefusal(404, "not_found", f"nothing is at {request.url.path!r:.80}: {_PATH} says what is"))
+        return refused(HttpRefusal(404, "not_found", f"nothing is at {path!r:.80}: {_PATH} says what is"))
     if status == 405:
-        response = refused(HttpRefusal(405, "method_not_allowed", f"{request.url.path} takes another method"))
+        response = refused(HttpRefusal(405, "method_not_allowed", f"{path} takes another method"))
         headers: Mapping[str, str] = (isinstance(error, HTTPException) and error.headers) or {}
         response.headers["Allow"] = headers.get("Allow", "GET")
         return response
@@ -97,6 +115,7 @@ async def _unknown(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
+    # Starlette raises it again, so that uvicorn logs it.
     del request
     return refused(error)
 

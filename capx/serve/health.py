@@ -65,7 +65,7 @@ OPERATIONS: Final = (
         method="GET",
         path="/readyz",
         name="readyz",
-        about="Whether the store can be read and written, and where its log stands; 503 says why not.",
+        about="Whether the store can be read and written, and where its log stands; 503 says that they cannot.",
         act=_ready,
         answers=Ready,
     ),

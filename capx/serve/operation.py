@@ -12,10 +12,11 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive
 
 from capx.errors import InvalidRequest
-from capx.forms import decode, encode
-from capx.guard.exchange import MAX_BODY, Gone, TooMuch, Unreadable, read_body
+from capx.forms import encode, read_asked
+from capx.guard.exchange import MAX_BODY, Gone, TooMuch, read_body
 from capx.pairs import Nothing, read_pairs
 from capx.problems import HttpRefusal, told
 from capx.serve.service import Service
@@ -109,33 +110,34 @@ async def asked_for(operation: Operation, request: Request) -> Any:
         asked = read_query(request, operation.asks or Nothing)
         return None if operation.asks is None else asked
     read_query(request)
-    body = await whole_body(request)
+    demand_json(request)
+    body = await whole_body(request, request.receive)
     if operation.asks is None:
         if body.strip() not in {b"", b"{}"}:
             raise InvalidRequest("nothing is asked for here: leave the body empty")
         return None
-    demand_json(request)
-    return decode(body or b"{}", operation.asks)
+    return read_asked(body or b"{}", operation.asks)
 
 
-async def whole_body(request: Request, limit: int = MAX_BODY) -> bytes:
-    """The body; HttpRefusal when it is too large or does not come."""
+async def whole_body(request: Request, receive: Receive, limit: int = MAX_BODY) -> bytes:
+    """The body that is received; HttpRefusal when it is too large or does not come."""
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            return await read_body(request.scope, request.receive, limit)
+            return await read_body(request.scope, receive, limit)
     except TooMuch:
         raise HttpRefusal(413, "body_too_large", f"a body may have {limit} bytes") from None
     except TimeoutError:
         raise HttpRefusal(408, "body_too_slow", f"a body is to be there within {BODY_SECONDS:.0f} s") from None
     except Gone:
         raise HttpRefusal(400, "client_gone", "the client left before its body was read") from None
-    except Unreadable as head:
-        raise InvalidRequest(str(head)) from None
 
 
 def demand_json(request: Request) -> None:
-    """Raise HttpRefusal for a body that says that it is something else than JSON."""
-    said = request.headers.get("content-type")
+    """Raise HttpRefusal for a head that says of its body that it is something else than JSON."""
+    kinds = request.headers.getlist("content-type")
+    if len(kinds) > 1:
+        raise InvalidRequest("the header content-type is repeated")
+    said = kinds[0] if kinds else None
     if said is not None and said.partition(";")[0].strip().lower() != JSON_TYPE:
         raise HttpRefusal(415, "unsupported_media_type", f"a body is {JSON_TYPE}, not {said!r:.60}")
 

@@ -17,10 +17,11 @@ from capx import resource_mac
 from capx.death import of_kid
 from capx.errors import InvalidRequest
 from capx.feed import Asked, Envelope
-from capx.forms import Noted, Recorded, Reported, Reports, Sighted, decode
+from capx.forms import Noted, Recorded, Reported, Reports, Sighted, read_asked
 from capx.guard.exchange import http_request
 from capx.problems import HttpRefusal
 from capx.resource_mac import Proven, UnprovenReport
+from capx.serve.open_streams import machine_at
 from capx.serve.operation import (
     NO_STORE,
     ROUTE,
@@ -33,7 +34,9 @@ from capx.serve.operation import (
     whole_body,
 )
 from capx.serve.service import Service
+from capx.serve.sightings import keep_sighting
 from capx.serve.streams import Feed
+from capx.serve.unproven import demand_claim
 from capx.store import Record
 from capx_caveats import is_label
 
@@ -75,7 +78,7 @@ def _sighted(service: Service, audience: str, asked: Sighted) -> Noted:
         raise HttpRefusal(403, "foreign_audience", f"{audience} speaks for a follower that is not its own")
     if not is_label(asked.follower):
         raise InvalidRequest("a follower's name holds no hidden or control characters")
-    service.authority.store.sighted(asked.follower, asked.deaths, now=int(time.time()))
+    keep_sighting(service.authority.store, audience, asked, now=int(time.time()))
     return Noted(asked.follower)
 
 
@@ -137,7 +140,8 @@ def _feed_route(service: Service) -> Route:
 
 
 def _report_route(operation: Operation, service: Service) -> Route:
-    def done(proven: Proven, asked: Any) -> Response:
+    def done(proven: Proven, body: bytes) -> Response:
+        asked: Any = read_asked(body, operation.asks or Reports)
         with service.authority.store.read() as reading:
             if reading.death(of_kid(proven.kid)):
                 raise UnprovenReport(f"the key {proven.kid} was revoked: capx keys export gives those that are live")
@@ -145,14 +149,15 @@ def _report_route(operation: Operation, service: Service) -> Route:
 
     async def answer(request: Request) -> Response:
         request.scope[ROUTE] = operation.path
-        header = request.headers.get("authorization", "")
-        body = await whole_body(request)
-        target = http_request(request.scope, body, "").target
-        proven = resource_mac.verify(
-            header, service.ring, method=operation.method, target=target, body=body, now=int(time.time())
-        )
+        target = http_request(request.scope, b"", "").target
+        claim = demand_claim(request.headers.getlist("authorization"), service.ring, now=int(time.time()))
         demand_json(request)
-        asked = decode(body, operation.asks or Reports)
-        return await service.resources.run(done, proven, asked)
+        machine = "" if request.client is None else machine_at(request.client.host)
+        with service.unproven.held(request.receive, machine) as receive:
+            body = await whole_body(request, receive)
+            proven = resource_mac.verify(
+                claim, service.ring, method=operation.method, target=target, body=body, now=int(time.time())
+            )
+        return await service.resources.run(done, proven, body)
 
     return route_to(operation, answer)

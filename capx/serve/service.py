@@ -19,6 +19,8 @@ from capx.keys import KeyRing
 from capx.serve.head_watch import HeadWatch
 from capx.serve.metrics import Metrics
 from capx.serve.open_streams import OpenStreams
+from capx.serve.strangers import Discretion
+from capx.serve.unproven import UnprovenBodies
 from capx.serve.workers import Workers
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ class Service:
         self.ready: tuple[float, Ready] | None = None
         """The last time that the store was found ready, by the monotonic clock, and where it stood."""
         self.streams = OpenStreams(self.metrics.followers)
+        self.unproven = UnprovenBodies()
+        self.discretion = Discretion()
         self._stopping = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 

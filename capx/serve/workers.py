@@ -16,6 +16,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class Busy(Unavailable):
+    """Too much is asked at once; says nothing of a store."""
+
+
 class Workers:
     """At most `threads` at a time; `waiting` may wait for one of them. Belongs to one event loop."""
 
@@ -24,9 +28,9 @@ class Workers:
         self._room = threads + waiting
 
     async def run(self, function: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
-        """Call a function in a thread; Unavailable when too many wait already. What was begun is finished."""
+        """Call a function in a thread; Busy when too many wait already. What was begun is finished."""
         if not self._room:
-            raise Unavailable("too much is asked of this authority at once: try again in a moment")
+            raise Busy("too much is asked of this authority at once: try again in a moment")
         self._room -= 1
         try:
             return await anyio.to_thread.run_sync(functools.partial(function, *args, **named), limiter=self._limiter)

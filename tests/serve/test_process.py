@@ -268,9 +268,9 @@ def test_other_machines_are_not_let_in_by_accident(tmp_path: Path) -> None:
 
 def test_tls_is_served_with_a_certificate(tmp_path: Path) -> None:
     issuer: Any = trustme.CA()
-    certificate, trusted = tmp_path / "own.pem", ssl.create_default_context()
+    certificate = tmp_path / "own.pem"
+    trusted = ssl.create_default_context(cadata=issuer.cert_pem.bytes().decode())
     issuer.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(certificate))
-    issuer.configure_trust(trusted)
     with serving(new_home(tmp_path), "--tls-cert", str(certificate)) as served:
         assert served.url.startswith("https://127.0.0.1:")
         with RemoteAuthority(served.place) as remote:
