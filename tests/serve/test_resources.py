@@ -26,6 +26,7 @@ from capx.present import ToolCall
 from capx.recorder import StoreRecorder
 from capx.replay import Replay
 from capx.resource_client import ResourceClient
+from capx.serve.sightings import MOST
 from capx.store import News, Record, Unwritable
 from capx.verifier import Verifier
 from capx_caveats import Call
@@ -360,6 +361,49 @@ def test_sightings_tell_who_lags(resource: Resource, remote: RemoteAuthority, ta
     assert {one.follower for one in remote.unaware()} == {"crm", "crm/2"}
     resource.reports.sighted("crm/2", 1, now=0)
     assert {one.follower for one in remote.unaware()} == {"crm"}
+
+
+def test_a_resource_makes_nobody_wait_for_followers_that_it_makes_up(
+    served: Served, resource: Resource, remote: RemoteAuthority, task: OpenedTask
+) -> None:
+    other = ResourceClient(served.url, served.keys("billing"))
+    other.sighted("billing", 0, now=0)
+    other.close()
+    now = int(time.time())
+    with Authority.open_home(served.home) as beside:
+        # Each heard of later than the one before; what was heard of long ago counts for nothing.
+        for number in range(1, MOST):
+            beside.store.sighted(f"crm/{number}", 0, now=now - 20 if number > 5 else now - 25)
+        beside.store.sighted("crm/old", 0, now=now - 300)
+        beside.store.sighted("crm-eu/1", 0, now=now - 30)
+    resource.reports.sighted("crm", 0, now=0)
+    remote.complete(task.id)
+
+    def kept() -> set[str]:
+        return {one.follower for one in remote.unaware(within=50)}
+
+    assert len(kept()) == MOST + 2
+    resource.reports.sighted("crm/new", 0, now=0)
+    resource.reports.sighted("crm/newer", 0, now=0)
+    # Those that were heard of longest ago, and of nobody else's.
+    assert len(kept()) == MOST + 2
+    assert kept() >= {"crm", "crm/new", "crm/newer", "billing", "crm-eu/1", *(f"crm/{n}" for n in range(6, MOST))}
+    # One that is there already takes no place.
+    resource.reports.sighted("crm/new", 0, now=0)
+    assert len(kept()) == MOST + 2
+    # Of those that went, nothing is left; no death and nothing else went with them.
+    with Authority.open_home(served.home) as beside, beside.store.read() as reading:
+        assert len(reading.sightings()) == MOST + 3
+        assert (reading.head().deaths, reading.head().forgotten) == (1, 0)
+        assert reading.death(task.id) is not None
+
+
+def test_nobody_has_seen_a_death_that_did_not_happen(
+    resource: Resource, remote: RemoteAuthority, task: OpenedTask
+) -> None:
+    resource.reports.sighted("crm/2", 1 << 50, now=0)
+    remote.complete(task.id)
+    assert [one.follower for one in remote.unaware()] == ["crm/2"]
 
 
 def test_reports_wait_while_the_authority_is_gone_and_none_is_lost(
