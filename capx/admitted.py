@@ -4,12 +4,15 @@ Laws: whoever may be allowed has a slot in the record before anything is spent; 
 Budgets are spent when all else has passed.
 """
 
+from capx import trouble
 from capx.court import MAX_TOLD, Court, unavailable
 from capx.decision import Allowed, Decision, Denied
 from capx.errors import StoreProblem, Unavailable
 from capx.lineage import Lineage, attributed
 from capx.spending import Payment, Spent, remaining
 from capx_caveats import CALLS, Allow, Call, Refusal
+
+_UNCOUNTED = Refusal("unavailable", "what is left of its budgets cannot be told now", "try again later")
 
 
 class Admitted:
@@ -118,10 +121,10 @@ class Admitted:
         try:
             return self._payment.pay(call, now=now)
         except StoreProblem as problem:
-            return [unavailable(problem)], ()
+            trouble.told(f"budgets cannot be counted: {problem}")
+            return [_UNCOUNTED], ()
         except BaseException:
-            unknown = StoreProblem("whether this was spent is not known")
-            self._court.recorder.record(self._decision((unavailable(unknown),), call.action, now))
+            self._court.recorder.record(self._decision((_UNCOUNTED,), call.action, now))
             raise
 
     def _allowed(self, decision: Decision, call: Call) -> Allowed:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Protocol
 
+from capx import trouble
 from capx.death import Key
 from capx.errors import StoreProblem
 from capx.liveness import View
@@ -130,7 +131,7 @@ class _Watch:
         self._clock = clock
         self._wall = wall
         self.view = View()
-        self.problem: StoreProblem | None = None
+        self._problem: StoreProblem | None = None
         self.sighting_problem: Exception | None = None
         # By the clock that only goes on and by that on the wall: when the last news were received and said,
         self._confirmed = -math.inf, -math.inf
@@ -143,6 +144,17 @@ class _Watch:
         self._end = threading.Event()
         self._wait_until = self._began = -math.inf
         self._thread: threading.Thread | None = None
+
+    @property
+    def problem(self) -> StoreProblem | None:
+        """Why nothing is heard; None while something is."""
+        return self._problem
+
+    @problem.setter
+    def problem(self, problem: StoreProblem | None) -> None:
+        self._problem = problem
+        if problem is not None:
+            trouble.told(f"nothing is heard of deaths: {problem}")
 
     def ensure(self) -> None:
         """Make sure that the thread runs; when none can be had, the next question tries again."""

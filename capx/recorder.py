@@ -20,6 +20,7 @@ from typing import Final, Protocol
 from msgspec import UNSET, Struct, json
 from msgspec.structs import replace
 
+from capx import trouble
 from capx.decision import Decision
 from capx.errors import Unavailable
 from capx.store import Record, Unwritable
@@ -91,7 +92,18 @@ class StoreRecorder:
         self._taken = 0
         self._closing = False
         self._writer: threading.Thread | None = None
-        self.problem: Exception | None = None
+        self._problem: Exception | None = None
+
+    @property
+    def problem(self) -> Exception | None:
+        """Why decisions are not written; None while they are."""
+        return self._problem
+
+    @problem.setter
+    def problem(self, problem: Exception | None) -> None:
+        self._problem = problem
+        if problem is not None:
+            trouble.told(f"decisions are not written: {problem}")
 
     def reserve(self) -> None:
         """Take a slot for one decision; Unavailable when all are taken."""
@@ -137,7 +149,13 @@ class StoreRecorder:
         written = self.flush(timeout)
         if writer is not None and written:
             writer.join(max(0.0, ends - time.monotonic()))
+        self.tell_unwritten()
         return written
+
+    def tell_unwritten(self) -> None:
+        """Say how many decisions are lost if the process ends now."""
+        if count := self.unwritten:
+            trouble.told(f"{count} decisions were not written and are lost when this process ends: {self.problem}")
 
     def _ensure_writer(self) -> None:
         """Start the writer if there is something to write; when no thread can be had, the next caller tries again."""
@@ -215,3 +233,4 @@ _open_recorders: "weakref.WeakSet[StoreRecorder]" = weakref.WeakSet()
 def _write_what_waits() -> None:
     for recorder in list(_open_recorders):
         recorder.flush(_AT_EXIT)
+        recorder.tell_unwritten()

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
+from capx import trouble
 from capx.errors import StoreProblem, Unavailable
 from capx.present import WINDOW_AFTER, WINDOW_BEFORE
 from capx.store import ResourceStore
@@ -102,10 +103,9 @@ class StoreReplay(Replay):
         last = self._last
         try:
             burnt = self._store.burn(presentation, until=until, now=now, remembered=last)
-        except Unavailable:
-            raise
         except StoreProblem as problem:
-            raise Unavailable(str(problem)) from problem
+            trouble.told(f"presentations cannot be burnt: {problem}")
+            raise Unavailable("cannot tell whether this was used: what remembers it cannot be asked now") from problem
         if not burnt.remembered:
             # Only a copy made before our last burn takes it for new.
             self._unknown_before = now + _HORIZON

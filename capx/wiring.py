@@ -147,7 +147,9 @@ def _on_store(keys: AudienceKeys, place: str, max_staleness: float) -> Wired:
 
         if not isinstance(source, PostgresNews):
             raise AssertionError(source)
-        liveness: Follower | StoreLiveness = Follower(source, sighted=partial(_tell, store.sighted, keys.audience))
+        follower = Follower(source, sighted=partial(_tell, store.sighted, keys.audience))
+        follower.start()
+        liveness: Follower | StoreLiveness = follower
     else:
         liveness = StoreLiveness(source)
     return Wired(
@@ -175,6 +177,8 @@ def _on_feed(keys: AudienceKeys, url: str, max_staleness: float, tls: "ssl.SSLCo
     )
     recorder = StoreRecorder(reports)
     follower = Follower(source, sighted=partial(_tell, sightings.sighted, keys.audience))
+    # From now on: a service that is not asked yet would know nothing when the authority is away at its first call.
+    follower.start()
     return Wired(
         keys=keys,
         liveness=follower,

@@ -1,5 +1,6 @@
 """What every test may ask for."""
 
+import logging
 import signal
 from pathlib import Path
 
@@ -10,6 +11,10 @@ pytest_plugins = ["tests.postgres"]
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would every process they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# What recorders that tests left behind have to say when the process ends comes after the summary.
+logging.getLogger("capx").addHandler(logging.NullHandler())
 
 
 @pytest.fixture(scope="session")

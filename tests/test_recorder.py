@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from capx.decision import Decision
-from capx.errors import Unavailable
+from capx.errors import StoreProblem, Unavailable
 from capx.log import check
 from capx.recorder import NO_RECORDER, StoreRecorder
 from capx.store import Record
@@ -292,3 +292,24 @@ def test_a_decision_too_big_for_the_store_is_shortened_and_holds_up_no_other(
     assert all(len(reasons[number]) == 1 for number in range(20) if number != 7)
     assert [reason["wanted"] for reason in reasons[7]] == ([] if poison == "sentence" else ["even"])
     assert all("given" not in reason for reason in reasons[7])
+
+
+def test_decisions_that_are_lost_are_said_to_be(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder = StoreRecorder(store)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "record", broken_by("the role does not record for this audience"))
+        record(recorder, 1)
+        record(recorder, 2)
+        assert not recorder.close(timeout=0.2)
+    assert "decisions are not written: the role does not record for this audience" in caplog.text
+    assert "2 decisions were not written and are lost when this process ends" in caplog.text
+    assert recorder.flush()
+
+
+def broken_by(why: str) -> Callable[[Sequence[Record]], None]:
+    def broken(decisions: Sequence[Record]) -> None:
+        raise StoreProblem(why)
+
+    return broken

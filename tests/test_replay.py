@@ -152,13 +152,17 @@ def test_a_process_forgets_what_no_window_admits() -> None:
         assert replay.burn(number.to_bytes(16, "big"), NOW + number + 60, NOW + number)
 
 
-def test_a_store_that_fails_is_no_answer(tmp_path: Path) -> None:
+def test_a_store_that_fails_is_no_answer_and_only_the_log_says_where_it_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     store = SQLiteStore.create(tmp_path / "capx.db")
     replay = Replay.store(store)
     (tmp_path / "capx.db").unlink()
-    with pytest.raises(Unavailable, match="no store at"):
+    with pytest.raises(Unavailable, match="cannot be asked now") as told:
         replay.burn(b"a" * 16, NOW + 60, NOW)
     store.close()
+    assert str(tmp_path) not in str(told.value)
+    assert f"there is no store at {tmp_path}" in caplog.text
 
 
 def test_what_a_clock_ahead_made_the_store_forget_does_not_come_back(tmp_path: Path) -> None:

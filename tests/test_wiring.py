@@ -157,6 +157,15 @@ def test_what_was_presented_before_a_service_on_a_feed_was_up_is_refused(
     wired.close()
 
 
+def test_a_service_that_nobody_has_called_yet_hears_of_deaths(served: Served, remote: RemoteAuthority) -> None:
+    wired, replay = fed(served)
+    task = remote.open(allow=["crm.read"])
+    remote.complete(task.id)
+    until(lambda: task.id in wired.liveness.deaths)
+    assert codes(decide(wired, task.bundle, replay=replay)) == ["task_completed"]
+    wired.close()
+
+
 def test_a_feed_that_is_gone_grows_old(tmp_path: Path) -> None:
     with serving(new_home(tmp_path)) as served:
         wired, replay = fed(served, max_staleness=2.0)

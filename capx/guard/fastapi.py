@@ -23,7 +23,7 @@ from capx.guard.outlet import Withheld
 from capx.guard.passage import Passage
 from capx.guard.routes import Map, path_of
 from capx.verifier import Verifier
-from capx.wiring import wire_from_env
+from capx.wiring import Wired, wire_from_env
 from capx_caveats import DEFAULT, Vocabulary
 
 __all__ = ["GRANTED", "Check", "FastAPIGuard", "SyncCheck"]
@@ -43,6 +43,8 @@ class FastAPIGuard:
         self._prefix = prefix
         self._max_body = max_body
         self._maps: list[Map] = []
+        self.wired: Wired | None = None
+        """What its verifier stands on, where the environment described it: to look at, and to close."""
 
         # A function of this very object: FastAPI tells dependencies apart by what is called.
         async def gate(connection: HTTPConnection) -> Passage:
@@ -58,7 +60,10 @@ class FastAPIGuard:
         where it hears of deaths, and what else it stands on there (capx.wiring). CAPX_MAX_STALENESS is in seconds.
         Raises ConfigurationProblem for what is missing or cannot be used.
         """
-        return cls(wire_from_env().verifier(vocabulary=vocabulary), prefix=prefix, max_body=max_body)
+        wired = wire_from_env()
+        guard = cls(wired.verifier(vocabulary=vocabulary), prefix=prefix, max_body=max_body)
+        guard.wired = wired
+        return guard
 
     def protect(self, app: FastAPI, *, public: Iterable[str] = ()) -> None:
         """Stand before an application; call it before routes are added, so that the gate comes first in all.

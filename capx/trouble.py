@@ -1,0 +1,26 @@
+"""What goes wrong beside a verdict, for whoever runs the service: the logger `capx`.
+
+Laws: it may name hosts and files, so it is for the log alone, and no bearer is told. The same sentence is said once in
+a while, however often it comes up.
+"""
+
+import threading
+import time
+
+_AGAIN = 60.0
+_said: dict[str, float] = {}
+_lock = threading.Lock()
+
+
+def told(sentence: str) -> None:
+    """Write a warning, unless it was written within the last minute."""
+    now = time.monotonic()
+    with _lock:
+        if now - _said.get(sentence, -_AGAIN) < _AGAIN:
+            return
+        if len(_said) > 100:
+            _said.clear()
+        _said[sentence] = now
+    import logging  # slow to import, and seldom needed
+
+    logging.getLogger("capx").warning("%s", sentence)
