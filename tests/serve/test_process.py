@@ -20,6 +20,7 @@ import httpx
 import pytest
 import trustme
 
+from capx import resource_mac
 from capx.agent_client import AuthorityClient
 from capx.authority import Authority
 from capx.errors import ConfigurationProblem, StoreProblem, Unavailable
@@ -284,6 +285,14 @@ def test_tls_is_served_with_a_certificate(tmp_path: Path) -> None:
             follower.close()
 
 
+def report_begun(served: Served) -> bytes:
+    """The head of a report whose nine bytes of body are waited for, for they might prove it."""
+    proof = resource_mac.prove(
+        served.keys("crm").live[0], method="POST", target="/decisions", body=b"", at=int(time.time())
+    )
+    return f"POST /decisions HTTP/1.1\r\nhost: x\r\nauthorization: {proof}\r\ncontent-length: 9\r\n\r\n".encode()
+
+
 def streams(served: Served) -> list[tuple[httpx.Client, httpx.Response]]:
     """A stream of each kind, open."""
     found: list[tuple[httpx.Client, httpx.Response]] = []
@@ -349,7 +358,7 @@ def test_a_second_signal_ends_it_at_once(served: Served) -> None:
     address = served.url.removeprefix("http://").split(":")
     with socket.create_connection((address[0], int(address[1])), timeout=10) as slow:
         # A request that never comes to its end holds up an orderly one.
-        slow.sendall(b"POST /decisions HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n")
+        slow.sendall(report_begun(served))
         until(lambda: figure(served, "capx_store_readable") == 1)
         served.signal(signal.SIGTERM)
         until(lambda: not reachable(address))
@@ -363,7 +372,7 @@ def test_a_second_signal_ends_it_at_once(served: Served) -> None:
 def test_what_is_never_sent_to_its_end_is_let_go_without_a_trace(served: Served) -> None:
     with contextlib.ExitStack() as stack:
         half = stack.enter_context(connected(served))
-        half.sendall(b"POST /decisions HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n1")
+        half.sendall(report_begun(served) + b"1")
         stack.enter_context(locked(served))
         for _ in range(12):
             # Four at a time wait for the store, longer than an orderly end may take.
@@ -688,7 +697,7 @@ def test_a_connection_that_owes_a_head_is_dropped_in_time_and_no_other(tmp_path:
         for connection in (owing["half of the second head"], kept["waits for what to ask next"]):
             assert lives(connection)
         owing["half of the second head"].sendall(HEALTHY[:-2])
-        kept["half a body"].sendall(b"POST /decisions HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n1")
+        kept["half a body"].sendall(report_begun(plain) + b"1")
         kept["a stream"].sendall(b"GET /feed HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n\r\n")
         # Byte by byte gains no time.
         ends = began + HEAD_SECONDS - 1
