@@ -25,6 +25,7 @@ from capx.present import HttpRequest
 from capx.revoking import Revoked
 from capx.serve.operation import ROUTE, Operation, answered, demand_json, read_query, route_to, whole_body
 from capx.serve.service import Service
+from capx.serve.strangers import told_denial
 from capx.verifier import Authentic
 
 
@@ -110,7 +111,7 @@ class AgentRoute:
         try:
             response = await self._answer(scope, receive)
         except Denied as denied:
-            await answer_denied(scope, send, self._service.discretion.denied(denied))
+            await answer_denied(scope, send, told_denial(denied))
         except Unreadable as head:
             await answer_denied(scope, send, self._service.verifier.denial(head.refusal))
         else:

@@ -10,7 +10,7 @@ wrote.
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from starlette.applications import Starlette
@@ -28,12 +28,16 @@ from capx.serve import agents, health, openapi, resources
 from capx.serve import operators as operators_
 from capx.serve.operation import JSON_TYPE, ROUTE, refused, route
 from capx.serve.service import Service
-from capx.serve.strangers import Discretion
+from capx.serve.strangers import told_error
 
 _log = logging.getLogger("capx.serve")
 
 _PATH: Final = "/openapi.json"
 _STREAM = b"text/event-stream"
+
+
+def _whole(error: Exception) -> Exception:
+    return error
 
 
 def operators(service: Service) -> ASGIApp:
@@ -61,15 +65,17 @@ def everybody(service: Service) -> ASGIApp:
         *[route(one, service, service.watchers) for one in health.OPERATIONS],
         _document(said),
     ]
-    return face("everybody", routes, service, discretion=service.discretion)
+    return face("everybody", routes, service, tell=told_error)
 
 
-def face(name: str, routes: Sequence[Route], service: Service, *, discretion: Discretion | None = None) -> ASGIApp:
-    """A face with these routes, counted by its name; `discretion` is for one that strangers reach."""
+def face(
+    name: str, routes: Sequence[Route], service: Service, *, tell: Callable[[Exception], Exception] = _whole
+) -> ASGIApp:
+    """A face with these routes, counted by its name; `tell` gives the error that is told for one that happened."""
 
     async def refuse(request: Request, error: Exception) -> Response:
         del request
-        return _refusal(error if discretion is None else discretion.error(error))
+        return _refusal(tell(error))
 
     app = Starlette(
         routes=routes,

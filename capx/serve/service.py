@@ -19,7 +19,6 @@ from capx.keys import KeyRing
 from capx.serve.head_watch import HeadWatch
 from capx.serve.metrics import Metrics
 from capx.serve.open_streams import OpenStreams
-from capx.serve.strangers import Discretion
 from capx.serve.unproven import UnprovenBodies
 from capx.serve.workers import Workers
 
@@ -55,7 +54,6 @@ class Service:
         """The last time that the store was found ready, by the monotonic clock, and where it stood."""
         self.streams = OpenStreams(self.metrics.followers)
         self.unproven = UnprovenBodies()
-        self.discretion = Discretion()
         self._stopping = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 

@@ -19,13 +19,14 @@ from capx import resource_mac
 from capx.agent_client import AuthorityClient
 from capx.authority import Authority
 from capx.decision import NO_TOKEN, Decision, Denied
-from capx.errors import StoreProblem, Unavailable
+from capx.errors import KeyProblem, StoreProblem, Unavailable
 from capx.operator_client import RemoteAuthority
 from capx.present import HttpRequest
 from capx.serve import app
 from capx.serve.operation import Operation, route
 from capx.serve.service import Service
-from capx.serve.strangers import SENTENCE, Discretion
+from capx.serve.strangers import SENTENCE, told_error
+from capx.serve.workers import Busy
 from tests.serve.conftest import Served
 from tests.serving import served as serving_app
 
@@ -161,21 +162,21 @@ def test_strangers_and_agents_do_not_learn_where_a_store_in_trouble_is(served: S
     code, err = served.ended()
     assert (code, "Traceback" in err) == (0, False)
     # What is kept from strangers is in the log, and not once for each of them.
-    lines = [line for line in err.splitlines() if "cannot answer on the network" in line]
+    lines = [line for line in err.splitlines() if "on the network cannot be answered" in line]
     assert any(str(served.home) in line for line in lines)
     assert len(lines) == len(set(lines))
 
 
 def test_what_is_kept_from_strangers_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
-    discretion = Discretion()
-    with caplog.at_level(logging.ERROR, "capx.serve"):
+    with caplog.at_level(logging.WARNING, "capx"):
         for _ in range(100):
-            assert str(discretion.error(StoreProblem("the disk /secret is full"))) == SENTENCE
-            assert isinstance(discretion.error(Unavailable("/secret is locked")), Unavailable)
-        for number in range(1_000):
-            discretion.error(StoreProblem(f"trouble {number}"))
-    assert caplog.text.count("the disk /secret is full") == caplog.text.count("/secret is locked") == 1
-    assert len(caplog.records) < 50
+            assert str(told_error(StoreProblem("the disk /secret is full"))) == SENTENCE
+            assert isinstance(told_error(Unavailable("/secret is locked")), Unavailable)
+            assert str(told_error(KeyProblem("/secret/root.keys is gone"))) == SENTENCE
+    said = [record.getMessage().rpartition(": ")[2] for record in caplog.records]
+    assert said == ["the disk /secret is full", "/secret is locked", "/secret/root.keys is gone"]
+    busy = Busy("too much is asked")
+    assert told_error(busy) is busy
 
 
 TWICE = b"content-type: application/json\r\ncontent-type: text/plain\r\n"
