@@ -63,7 +63,15 @@ class AuthorityClient:
         return self._asked("GET", "/agent/status", None, AgentStatus)
 
     def revoke(self, child: Bundle) -> Revoked:
-        """Kill the child's node, and everything below it; InvalidRequest unless it was delegated from this bundle."""
+        """Kill the child's node, and everything below it; InvalidRequest unless it was delegated from this bundle.
+
+        The child's bundle, and not its node alone: it shows the hops that lead to it.
+        """
+        if not isinstance(child, Bundle):  # pyright: ignore[reportUnnecessaryIsInstance] # Authority.revoke takes nodes
+            raise InvalidRequest(
+                "over HTTP a child is revoked by its bundle, which shows the hops to it: keep what delegate returned, "
+                "not its node alone"
+            )
         return self._asked("POST", "/agent/revoke", RevokeBelow(hops=hops_between(self._bundle, child)), Revoked)
 
     def _asked(self, method: str, path: str, asked: Struct | None, kind: type[T]) -> T:

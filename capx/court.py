@@ -159,7 +159,8 @@ def _dead(key: Key, code: str, lineage: Lineage) -> Refusal:
     if is_lasting(key):
         return Refusal(code, "the key that this was minted with was revoked", "a capability of a live key")
     if isinstance(key, str):
-        return Refusal(code, f"task {key} was {code.removeprefix('task_')}", "a live task")
+        end = code.removeprefix("task_")
+        return Refusal(code, f"task {key} {'has' if end == 'expired' else 'was'} {end}", "a live task")
     if key in lineage.path:
         at = lineage.path.index(key)
         if at == 0:

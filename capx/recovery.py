@@ -9,7 +9,7 @@ nothing in it is anything else than capx writes.
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import msgspec
@@ -19,7 +19,7 @@ from capx import events
 from capx.checking import check_store
 from capx.death import KID, horizon, of_instant
 from capx.ending import as_of, end
-from capx.errors import ConfigurationProblem
+from capx.errors import ConfigurationProblem, StoreProblem
 from capx.replacing import Replaceable, There, began, demand_origin, survey
 from capx.revoking import by_instant, by_kid, kill
 from capx.store import Head, Reading, Writing, new_epoch, origin_of
@@ -66,8 +66,9 @@ def restore(
     source = source.absolute()
     _demand_another(source, place)
     with open_backup(source) as reading:
-        demand_possible(reading, int(clock()))
-        check_store(reading)
+        with _told_of(source):
+            demand_possible(reading, int(clock()))
+            check_store(reading)
         target, backup = replaceable(place, keep), survey(reading)
         there = target.look()
         demand_origin(reading.head(), there)
@@ -87,6 +88,17 @@ def restore(
     return msgspec.structs.replace(
         restored, place=target.shown, kept=None if kept is None else str(kept), issued=issued
     )
+
+
+@contextlib.contextmanager
+def _told_of(source: Path) -> Generator[None]:
+    """A block in which what is wrong with a backup is said of its file."""
+    try:
+        yield
+    except StoreProblem as error:
+        # The error itself goes on: a BrokenLog says where.
+        error.args = (f"the backup {source} is refused, give another one: {error}",)
+        raise
 
 
 def _demand_another(source: Path, place: str) -> None:

@@ -28,6 +28,7 @@ HEADING = re.compile(r"^#+ (?P<title>.+)$", re.MULTILINE)
 PRINTED = re.compile(r"^ *print\(.*\)  +# (?P<output>.+)$", re.MULTILINE)
 PRINTED_BELOW = re.compile(r"^# (?P<output>.+)\n(?=(?:# .+\n)*\Z)", re.MULTILINE)
 RAISED = re.compile(r"  +# (?P<error>[A-Z]\w+): (?P<message>.+)$")
+HERE = re.compile(r"<<'(?P<end>\w+)'")
 HOME = "/home/ana"
 """What the transcripts call the home folder of whoever types."""
 PORT = "8000"
@@ -130,26 +131,32 @@ def test_the_example_of_the_readme_can_be_typed_at_a_prompt() -> None:
 
 
 class Command(Struct, frozen=True):
-    """A command of a transcript with its prompts, and what the terminal is said to show."""
+    """A command of a transcript with its prompt, and what the terminal is said to show."""
 
     typed: str
     shown: str
 
     @property
     def text(self) -> str:
-        """The command without its prompts: `$` before its first line, `>` before others."""
-        return re.sub(r"^[$>] ?", "", self.typed, flags=re.MULTILINE).rstrip("\n")
+        """The command without its prompt: other lines have none, so that they can be pasted."""
+        return self.typed.removeprefix("$ ").rstrip("\n")
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether its last line so far is not the end of it: a backslash, or a here-document that is open."""
+        here = HERE.search(self.typed)
+        return self.typed.endswith("\\\n") or (here is not None and f"\n{here['end']}\n" not in self.typed)
 
 
 def commands(block: Block) -> Iterator[Command]:
     typed, shown = "", ""
     for line in block.text.splitlines(keepends=True):
-        if line.startswith("$ "):
+        if Command(typed, shown).goes_on:
+            typed += line
+        elif line.startswith("$ "):
             if typed:
                 yield Command(typed, shown)
             typed, shown = line, ""
-        elif not shown and (typed.endswith("\\\n") or re.match(r">( |$)", line)):
-            typed += line
         else:
             shown += line
     yield Command(typed, shown)
@@ -164,10 +171,6 @@ def typed(asked: Iterable[Command], home: Path, server: Server | None = None) ->
         if server is not None:
             text = DATABASE.sub(lambda url: shlex.quote(server.url(url["name"], url["role"])), text)
         script += f"{text}\nlast=$?; echo '{end}'; (exit $last)\n"
-        if text.endswith("&"):
-            # People type slower than a server starts.
-            up = f"(exec 3<> /dev/tcp/127.0.0.1/{port}) 2> /dev/null"
-            script += f"for i in {{1..200}}; do {up} && break; sleep 0.1; done\n"
     folder = [str(binaries())] if server is not None else []
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], *folder])
     kept = {name: value for name, value in os.environ.items() if name.startswith("COV")}

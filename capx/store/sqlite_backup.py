@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from capx.errors import StoreProblem
-from capx.store import Damaged, Reading
+from capx.store import Damaged, NoStore, Reading
 from capx.store.sqlite_file import Connection, connect, explained
 from capx.store.sqlite_rows import Rows
 from capx.store.sqlite_schema import MIGRATIONS
@@ -30,15 +30,33 @@ def open_backup(path: Path) -> Generator[Reading]:
     Its rows are of the right types, and may still say anything: see `demand_possible`.
     """
     try:
-        with explained(path), contextlib.closing(connect(path, read_only=True)) as connection:
-            distrust(connection)
-            connection.execute("BEGIN")
-            for what in (*lacking(connection), *foreign(connection)):
-                raise Damaged(f"{path} is not built as capx builds a store, see {what}: give another backup")
-            demand_sound(path, connection)
+        with explained(path), contextlib.closing(_opened(path)) as connection:
             yield Rows(connection)
     except MemoryError as error:
         raise StoreProblem(f"there is not enough memory for what {path} holds: give another backup") from error
+
+
+def _opened(path: Path) -> Connection:
+    """A connection to a sound backup, at one instant of it."""
+    if not path.exists():
+        raise NoStore(f"there is no backup at {path}")
+    with contextlib.ExitStack() as undoing:
+        try:
+            with explained(path):
+                connection = undoing.enter_context(contextlib.closing(connect(path, read_only=True)))
+                distrust(connection)
+                connection.execute("BEGIN")
+                strange = (*lacking(connection), *foreign(connection))
+                fault = None if strange else _fault(connection)
+        except Damaged as error:
+            # What is said of a store, to restore it from a backup, helps nobody here.
+            raise Damaged(f"the backup {path} is damaged ({error.__cause__!s:.120}): give another backup") from error
+        for what in strange:
+            raise Damaged(f"{path} is not built as capx builds a store, see {what}: give another backup")
+        if fault is not None:
+            raise Damaged(f"the backup {path} is damaged ({fault:.120}): give another backup")
+        undoing.pop_all()
+    return connection
 
 
 def distrust(connection: Connection) -> None:
@@ -61,9 +79,13 @@ def foreign(connection: sqlite3.Connection) -> list[str]:
 
 def demand_sound(path: Path, connection: sqlite3.Connection) -> None:
     """Refuse a file whose pages, indexes or types are damaged; Damaged says how."""
+    if (fault := _fault(connection)) is not None:
+        raise Damaged(f"the store {path} is damaged ({fault:.120}): stop its services and restore it from a backup")
+
+
+def _fault(connection: sqlite3.Connection) -> str | None:
     (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-    if found != "ok":
-        raise Damaged(f"the store {path} is damaged ({found!s:.120}): stop its services and restore it from a backup")
+    return None if found == "ok" else str(found)
 
 
 def _schema(connection: sqlite3.Connection) -> frozenset[_Object]:

@@ -58,7 +58,7 @@ def authority() -> "Operations":
 
         return Authority.open_home()
     if find_spec("httpx") is None:
-        raise Unusable("to reach an authority elsewhere needs httpx: pip install 'capx-auth[httpx]'")
+        raise Unusable("an authority elsewhere needs httpx: pip install 'capx-auth[httpx]'")
     from capx.operator_client import RemoteAuthority
 
     return RemoteAuthority(place)

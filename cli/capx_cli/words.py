@@ -45,6 +45,7 @@ class InOrder(click.Group):
 
 
 _INSTANTS = {"at", "opened", "expires", "ended", "issued", "last"}
+_ID_LENGTH = 22
 
 
 def task_id(authority: "Operations", typed: str) -> str:
@@ -55,6 +56,15 @@ def task_id(authority: "Operations", typed: str) -> str:
     if not tasks:
         raise click.UsageError("no task was opened yet: capx task open --allow ACTION")
     return tasks[-1].id
+
+
+def no_id(typed: str) -> str | None:
+    """Why this is not the id of a node, presentation or decision, for people; None if it may be one."""
+    from capx_caveats import is_id
+
+    if len(typed) != _ID_LENGTH:
+        return f"an id has {_ID_LENGTH} characters, this has {len(typed)}"
+    return None if is_id(typed) else f"an id has {_ID_LENGTH} characters, each a letter, a digit, - or _"
 
 
 def past(typed: str, now: int) -> int:

@@ -111,6 +111,14 @@ def test_a_call_presents_sends_and_explains_a_refusal(home: Any, service: Servic
     assert len(set(service.seen)) == len(service.seen)
 
 
+def test_what_is_asked_of_an_authority_without_naming_it_is_told_how(home: Any, service: Service) -> None:
+    url = f"http://127.0.0.1:{service.server_port}/agent/status"
+    token = home("task", "open", "--allow", "crm.read").token
+    hint = "this was presented to crm; if an authority serves there, give --audience authority"
+    assert hint in home("call", url, "--data", "{}", token=token, code=1).err
+    assert hint not in home("call", url, "--data", "{}", "--audience", "crm", token=token, code=1).err
+
+
 def test_answers_that_are_no_refusal_and_services_that_lie(home: Any, service: Service) -> None:
     base = f"http://127.0.0.1:{service.server_port}"
     token = home("task", "open", "--tenant", "Acme", "--allow", "crm.*").token
@@ -129,7 +137,7 @@ def test_without_httpx_it_says_what_to_install(home: Any, tmp_path: Path) -> Non
     (hidden / "httpx.py").write_text("raise ModuleNotFoundError('gone', name='httpx')\n")
     token = home("task", "open", "--allow", "crm.*").token
     said = home("call", "http://127.0.0.1:1/", token=token, code=3, PYTHONPATH=str(hidden))
-    assert "capx call needs httpx: from a checkout, pip install '.[httpx]'" in said.err
+    assert "capx call needs httpx: pip install 'capx-auth[httpx]'" in said.err
 
 
 @pytest.mark.parametrize("seconds", ["nan", "inf", "1e300", "9" * 5_000, "0", "-1", "soon"])

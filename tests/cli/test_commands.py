@@ -86,6 +86,7 @@ def test_help_loads_neither_capx_nor_msgspec_nor_rich() -> None:
         (("call", "http://127.0.0.1:1/"), 3, "no token was given"),
         (("call", "127.0.0.1:8000/x"), 2, "'127.0.0.1:8000/x' is no URL of a service: it begins with https:// or"),
         (("keys", "export", "crm"), 3, "capx init"),
+        (("serve", "--listen", "8009"), 2, "'8009' is no address: write HOST:PORT, such as 127.0.0.1:8411"),
         (("shell-setup", "cmd"), 2, "is not one of"),
     ],
 )
@@ -124,7 +125,7 @@ def test_ids_may_begin_with_dashes_and_mistyped_options_do_nothing(home: Any) ->
     home("task", "open", "--allow", "crm.read")
     for id_ in ("-AAAAAAAAAAAAAAAAAAAAA", "--AAAAAAAAAAAAAAAAAAAA"):
         assert f"{id_} would be revoked" in home("revoke", id_, "--dry-run").out
-    assert "there is no decision '-x'" in home("why", "-x", code=2).err
+    assert "'-x' is not the id of a decision: an id has 22 characters, this has 2" in home("why", "-x", code=2).err
     for args in (("task", "complete", "last", "--dryrun"), ("revoke", "last", "--dryrun")):
         assert "unexpected extra argument" in home(*args, code=2).err
     assert [task["state"] for task in _tasks(home)] == ["active"]

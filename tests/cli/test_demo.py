@@ -119,11 +119,22 @@ def test_a_narrow_terminal_without_colour_shows_it_all(tmp_path: Path) -> None:
     assert [line for line in lines if "capx why" in line and "CAPX_HOME=" in line]
 
 
+def test_who_has_no_capx_on_the_path_is_told_what_to_type() -> None:
+    code = (
+        "import sys; sys.argv[0] = '.venv/bin/capx'; from capx_cli.demo.ending import commands; "
+        "from capx_cli.demo.story import Outcome; "
+        "print(*commands('kept', Outcome([], 0.0, 'T', None, [], {})), sep='\\n')"
+    )
+    for path, typed in (("/nowhere", ".venv/bin/capx"), (str(Path(sys.executable).parent), "capx")):
+        done = result([sys.executable, "-c", code], PATH=path)
+        assert done.stdout.splitlines()[0] == f"CAPX_HOME=kept {typed} task list", done.stderr
+
+
 def test_without_the_extra_it_says_what_to_install() -> None:
     code = "import sys; sys.modules['uvicorn'] = None; from capx_cli.main import run; sys.exit(run(['demo']))"
     refused = result([sys.executable, "-c", code])
     assert refused.returncode == 3
-    assert "uvicorn: from a checkout, pip install '.[demo]'" in refused.stderr
+    assert "the demo needs uvicorn: pip install 'capx-auth[demo]'" in refused.stderr
 
 
 def test_what_a_ticket_says_is_shown_and_not_obeyed() -> None:

@@ -105,8 +105,18 @@ def test_decisions_are_found_by_node_presentation_and_id(home: Shell, spending: 
     assert home("find", "--presentation", decided[1]["presentation"], "--json").json == decided[1:2]
     assert home("find", "--decision", decided[0]["id"], "--json").json == decided[:1]
     assert home("find", "--decision", decided[0]["id"], "--denied", "--json").json == []
-    assert home("find", "--node", "A" * 22).err == "no such decision was recorded\n"
-    assert "is not the id of a node" in home("find", "--node", "x y", code=2).err
+    assert home("find", "--node", "A" * 22, "--denied").err == (
+        f"no such decision was recorded: node {'A' * 22}, denied\n"
+    )
+    for no_id, says in (("x y", "an id has 22 characters, this has 3"), ("+" * 22, "each a letter, a digit, - or _")):
+        for option in ("--node", "--presentation", "--decision"):
+            assert says in home("find", option, no_id, code=2).err
+    assert "an id has 22 characters, this has 21" in home("why", "A" * 21, code=2).err
+    assert "there is no decision" in home("why", "A" * 22, code=2).err
+    for options in ((), ("--json",)):
+        said = home("find", "--node", decided[0]["id"], *options, code=2)
+        assert f"is a decision, not a node; its node is {decided[0]['node']}: capx find --node" in said.err
+        assert said.out == ""
 
 
 def test_what_stands_beside_a_decision_is_shown(home: Shell, spending: Bundle) -> None:

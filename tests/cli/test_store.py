@@ -189,7 +189,19 @@ def test_restoring_says_what_it_will_not_take(home: Shell, tmp_path: Path) -> No
     home("task", "open", "--allow", "crm.read")
     live = str(home.home / "capx.db")
     assert "is the store itself" in home("store", "restore", live, "--yes", code=3).err
-    assert "there is no store at" in home("store", "restore", str(tmp_path / "none.db"), "--yes", code=3).err
+    assert "there is no backup at" in home("store", "restore", str(tmp_path / "none.db"), "--yes", code=3).err
+    home("store", "backup", str(tmp_path / "changed.db"))
+    with closing(sqlite3.connect(tmp_path / "changed.db")) as changed, changed:
+        changed.execute("UPDATE events SET at = at - 1 WHERE position = 2")
+    refused = home("store", "restore", str(tmp_path / "changed.db"), "--yes", code=3).err
+    assert (
+        f"the backup {tmp_path / 'changed.db'} is refused, give another one: the log is broken at position 2" in refused
+    )
+    (tmp_path / "cut.db").write_bytes((tmp_path / "changed.db").read_bytes()[:20_000])
+    (tmp_path / "cut.db").chmod(0o600)
+    refused = home("store", "restore", str(tmp_path / "cut.db"), "--yes", code=3).err
+    assert f"the backup {tmp_path / 'cut.db'} is damaged" in refused
+    assert "restore it from" not in refused
     (tmp_path / "text.db").write_text("no store")
     (tmp_path / "text.db").chmod(0o600)
     assert "is not a database" in home("store", "restore", str(tmp_path / "text.db"), "--yes", code=3).err

@@ -120,6 +120,15 @@ def test_hops_lead_only_down(task: OpenedTask, operator: RemoteAuthority) -> Non
             hops_between(above, below)
 
 
+def test_who_gives_a_node_is_told_to_keep_the_bundle(task: OpenedTask) -> None:
+    child: Any = task.bundle.delegate(to="child")
+    with (
+        AuthorityClient("http://127.0.0.1:1", task.bundle) as client,
+        pytest.raises(InvalidRequest, match="keep what delegate returned"),
+    ):
+        client.revoke(child.node)
+
+
 def test_a_sibling_is_out_of_reach_by_its_own_nonce(
     shared: Served, operator: RemoteAuthority, task: OpenedTask
 ) -> None:

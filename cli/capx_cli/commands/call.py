@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from capx_cli import completion, screen, words
-from capx_cli.commands.present import chosen_audience, read_body
+from capx_cli.commands.present import AUTHORITY, chosen_audience, read_body
 from capx_cli.failure import DENIED, DONE, UNUSABLE, Unusable
 from capx_cli.tokens import read_bundle, token_option
 
@@ -55,7 +55,7 @@ def call(
 
         from capx import agent
     except ModuleNotFoundError as error:
-        raise Unusable(f"capx call needs {error.name}: from a checkout, pip install '.[httpx]'") from None
+        raise Unusable(f"capx call needs {error.name}: pip install 'capx-auth[httpx]'") from None
     if not url.lower().startswith(("http://", "https://")):
         raise click.UsageError(f"{url!r:.200} is no URL of a service: it begins with https:// or http://")
     bundle = read_bundle(token_file)
@@ -65,10 +65,15 @@ def call(
     try:
         parsed = httpx.URL(url)
         origin = f"{parsed.scheme}://{parsed.netloc.decode('ascii')}"
-        with agent.http({origin: chosen_audience(bundle.audiences, audience, None)}, bundle, timeout=timeout) as client:
-            return _tell(client.request(wanted, parsed, content=body, headers=headers))
+        chosen = chosen_audience(bundle.audiences, audience, None)
+        with agent.http({origin: chosen}, bundle, timeout=timeout) as client:
+            told = _tell(client.request(wanted, parsed, content=body, headers=headers))
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
         raise Unusable(f"cannot reach {url}: {error}") from None
+    meant_the_authority = parsed.path.startswith("/agent/") and AUTHORITY in bundle.audiences
+    if told == DENIED and audience is None and chosen != AUTHORITY and meant_the_authority:
+        screen.note(f"  this was presented to {chosen}; if an authority serves there, give --audience {AUTHORITY}")
+    return told
 
 
 def _tell(answer: "httpx.Response") -> int:

@@ -31,7 +31,7 @@ def demo(context: click.Context, as_json: bool, keep: Path | None) -> None:
     Example: capx demo --keep ./acme
     """
     if missing := [name for name in ("fastapi", "httpx", "uvicorn") if find_spec(name) is None]:
-        raise Unusable(f"the demo needs {', '.join(missing)}: from a checkout, pip install '.[demo]'")
+        raise Unusable(f"the demo needs {', '.join(missing)}: pip install 'capx-auth[demo]'")
     from rich.console import Console
 
     from capx_cli.demo import ending, story

@@ -1,6 +1,7 @@
 """`capx find`: recorded decisions."""
 
 import time
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -43,17 +44,26 @@ def find(*, since: str | None, task: str | None, as_json: bool, **asked: Any) ->
     with reached.authority() as authority:
         meant = None if task is None else words.task_id(authority, task)
         found = screen.awaited("reading the log", lambda: _found(authority, task=meant, since=after, **asked))
+        first = list(islice(found, 1))
+        if not first and asked["node"] is not None:
+            _demand_no_decision(authority, asked["node"])
+        found = chain(first, found)
         if as_json:
             screen.as_json_array(map(events.decision_as_json, found))
             return
         said = sum(1 for _ in map(events.say_decision, found))
     if not said:
-        screen.note("no such decision was recorded")
+        looked_for = ", ".join(
+            name if value is True else f"{name} {value}"
+            for name, value in {**asked, "task": meant, "since": since}.items()
+            if value not in {None, False} and name != "limit"
+        )
+        screen.note(f"no such decision was recorded{f': {looked_for}' if looked_for else ''}")
 
 
 def _found(authority: "Operations", *, decision: str | None, limit: int | None, **query: Any) -> "Iterator[Event]":
-    for what, id_ in {"node": query["node"], "presentation": query["presentation"], "decision": decision}.items():
-        _demand_id(what, id_)
+    for what in ("node", "presentation"):
+        _demand_id(what, query[what])
     if decision is None:
         return authority.find(limit=limit, **query)
     return _one(authority, decision, query)
@@ -63,12 +73,23 @@ def _one(authority: "Operations", decision: str, query: dict[str, Any]) -> "Iter
     from capx.query import Query
 
     event = authority.decision(decision)
-    if event is not None and Query(**query).matches(event):
+    if event is None:
+        _demand_id("decision", decision)
+    elif Query(**query).matches(event):
         yield event
 
 
 def _demand_id(what: str, id_: str | None) -> None:
-    from capx_caveats import is_id
+    if id_ is not None and (fault := words.no_id(id_)):
+        raise click.UsageError(f"{id_!r:.80} is not the id of a {what}: {fault}")
 
-    if id_ is not None and not is_id(id_):
-        raise click.UsageError(f"{id_!r:.80} is not the id of a {what}: no decision is found by it")
+
+def _demand_no_decision(authority: "Operations", node: str) -> None:
+    """Raise UsageError for the id of a decision: it looks like a node's, and nothing is found below it."""
+    from capx_cli.events import Decided
+
+    event = authority.decision(node)
+    decided = None if event is None else event.told(Decided)
+    if decided is not None:
+        cure = f"; its node is {decided.node}: capx find --node {decided.node}" if decided.node else ""
+        raise click.UsageError(f"{node} is a decision, not a node{cure}")

@@ -86,7 +86,7 @@ def _refused_by_itself(token: "Token", received: "Received") -> str | None:
     return None if first is None else f"{first.whose} {first.why or first.sentence}"
 
 
-_AUTHORITY = "authority"
+AUTHORITY = "authority"
 _AT_THE_AUTHORITY = frozenset({"task.complete", "task.status", "node.revoke"})
 
 
@@ -94,9 +94,9 @@ def chosen_audience(held: Collection[str], audience: str | None, action: str | N
     """The audience meant: the one named, the only one held beside the authority, else the action's first label."""
     if audience is not None:
         return audience
-    if action in _AT_THE_AUTHORITY and _AUTHORITY in held and action.split(".", 1)[0] not in held:
-        return _AUTHORITY
-    resources = [each for each in held if each != _AUTHORITY] or list(held)
+    if action in _AT_THE_AUTHORITY and AUTHORITY in held and action.split(".", 1)[0] not in held:
+        return AUTHORITY
+    resources = [each for each in held if each != AUTHORITY] or list(held)
     if len(resources) == 1:
         return resources[0]
     if action is None:

@@ -50,12 +50,16 @@ def serve(
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
         raise Unusable(f"serving needs {', '.join(missing)}: pip install 'capx-auth[serve]'")
     from capx.authority import Authority
+    from capx.errors import ConfigurationProblem
     from capx.home import ROOT_KEYS, home_folder
     from capx.serve.running import Plan
     from capx.serve.running import serve as run
     from capx.serve.sockets import SOCKET, Address, OwnSocket
 
-    address = Address.parse(at)
+    try:
+        address = Address.parse(at)
+    except ConfigurationProblem as error:
+        raise click.UsageError(f"--listen: {error}") from None
     tls = _tls(tls_cert, tls_key)
     if not address.is_local and not tls and not insecure_public:
         raise click.UsageError(

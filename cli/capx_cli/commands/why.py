@@ -53,6 +53,8 @@ def why(decision: str, as_json: bool) -> None:
         event = _newest_denial(authority) if newest else authority.decision(decision)
         if event is None and newest:
             raise click.UsageError("no denial was recorded yet")
+        if event is None and (fault := words.no_id(decision)):
+            raise click.UsageError(f"{decision!r:.80} is not the id of a decision: {fault}")
         if event is None:
             raise click.UsageError(
                 f"there is no decision {decision!r:.80} in this log: one made just now may come still; a refusal "

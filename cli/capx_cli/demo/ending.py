@@ -4,6 +4,8 @@ Law: like all of the screen, it shows what it was given, and text from tokens is
 """
 
 import shlex
+import shutil
+import sys
 from pathlib import Path
 
 from rich.box import ROUNDED
@@ -47,7 +49,7 @@ def show(console: Console, outcome: Outcome, kept: Path | None) -> None:
     verdict = f"\n{right} of {len(outcome.rows)} rows as expected, in {outcome.seconds:.1f} s."
     console.print(Text(verdict, GOOD if right == len(outcome.rows) else BAD))
     if kept is None:
-        console.print(Text("Next: capx demo --keep DIR leaves store, keys and log in DIR, to look around in."))
+        console.print(Text(f"Next: {_capx()} demo --keep DIR leaves store, keys and log in DIR, to look around in."))
     else:
         _titled(console, "Kept. To look around")
         for command in commands(kept, outcome):
@@ -56,9 +58,15 @@ def show(console: Console, outcome: Outcome, kept: Path | None) -> None:
 
 def commands(home: Path, outcome: Outcome) -> list[str]:
     """Give the commands that show what a kept demo left."""
-    capx = f"CAPX_HOME={shlex.quote(str(home))} capx"
+    capx = f"CAPX_HOME={shlex.quote(str(home))} {_capx()}"
     shown = ("task list", f"graph {outcome.task}", "find --denied", f"why {outcome.denial.get('id')}")
     return [f"{capx} {each}" for each in shown]
+
+
+def _capx() -> str:
+    """What to type for this command: its name if the shell finds it, else its path as it was typed."""
+    ran = Path(sys.argv[0])
+    return shlex.quote("capx" if shutil.which("capx") or ran.name != "capx" else str(ran))
 
 
 def _titled(console: Console, title: str) -> None:
