@@ -532,7 +532,7 @@ TAKES: list[Callable[[Any], Any]] = [
 ]
 
 
-@pytest.mark.parametrize("foreign", [b"a", {"a"}, {"a": 1}, object(), 1j, int], ids=repr)
+@pytest.mark.parametrize("foreign", [b"a", {"a"}, {"a": 1}, object(), 1j, int])
 def test_what_is_no_json_is_refused_wherever_it_stands(foreign: Any) -> None:
     for build in TAKES:
         with pytest.raises(InvalidCaveat):
