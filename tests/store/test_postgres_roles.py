@@ -466,7 +466,7 @@ def test_no_amount_is_beyond_what_a_budget_can_say(owner: PostgresStore, session
         assert reading.counters() == []
 
 
-@pytest.mark.parametrize("clock", [0, NOW + 10**6, 2**62])
+@pytest.mark.parametrize("clock", [0, NOW + 10**6, 2**62], ids=["begun", "ahead", "beyond"])
 def test_no_clock_of_a_resource_makes_others_forget_what_was_presented(
     owner: PostgresStore, crm: PostgresStore, clock: int
 ) -> None:
