@@ -1,6 +1,7 @@
 """Backups, and stores that are brought back from them: on both kinds of store, with verifiers that follow them."""
 
 import contextlib
+import os
 import signal
 import sqlite3
 import stat
