@@ -54,6 +54,11 @@ class Shell:
             inherited.pop(name, None)
         self.env = {**inherited, "CAPX_HOME": str(self.home), "HOME": str(folder)}
 
+    @property
+    def unmeasured(self) -> dict[str, str]:
+        """The environment of what is interrupted: what measures coverage may be left waiting for itself."""
+        return {name: value for name, value in self.env.items() if not name.startswith("COVERAGE")}
+
     def __call__(self, *args: str, token: str | None = None, code: int = 0, **env: str) -> Said:
         done = subprocess.run(
             (*COMMAND, *args),

@@ -149,7 +149,7 @@ def test_an_unexpected_failure_shows_neither_traceback_nor_values() -> None:
 def test_a_reader_that_goes_away_is_no_denial(home: Any, args: tuple[str, ...]) -> None:
     process = subprocess.Popen(
         (sys.executable, "-m", "capx_cli.main", *args),
-        env=home.env,
+        env=home.unmeasured,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -165,7 +165,7 @@ def test_a_reader_that_goes_away_is_no_denial(home: Any, args: tuple[str, ...]) 
 def test_ctrl_c_ends_quietly(home: Any) -> None:
     process = subprocess.Popen(
         (sys.executable, "-m", "capx_cli.main", "inspect"),
-        env=home.env,
+        env=home.unmeasured,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -183,7 +183,7 @@ def test_ctrl_c_while_opening_leaves_a_whole_task_or_none(home: Any) -> None:
     for delay in (0.08, 0.16, 0.24):
         process = subprocess.Popen(
             (sys.executable, "-m", "capx_cli.main", "task", "open", "--allow", "crm.read"),
-            env=home.env,
+            env=home.unmeasured,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

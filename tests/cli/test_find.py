@@ -212,7 +212,9 @@ def test_what_cannot_be_read_is_told_and_hides_nothing_else(busy: Any) -> None:
 
 def test_decisions_that_are_made_meanwhile_neither_wait_nor_break_the_list(busy: Any) -> None:
     fill(busy, 5_000)
-    finding = subprocess.Popen((*COMMAND, "find"), env=busy.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    finding = subprocess.Popen(
+        (*COMMAND, "find"), env=busy.unmeasured, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
     assert finding.stdout is not None
     assert LINE.fullmatch(finding.stdout.readline().decode().rstrip("\n"))
     token = busy("task", "open", "--allow", "crm.read").token
@@ -228,7 +230,11 @@ def test_a_reader_that_has_seen_enough_is_no_failure_and_ctrl_c_ends_at_once(bus
     fill(busy, 5_000)
     for args in (("find",), ("log", "--json")):
         finding = subprocess.Popen(
-            (*COMMAND, *args), env=busy.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            (*COMMAND, *args),
+            env=busy.unmeasured,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         assert finding.stdout is not None
         assert finding.stderr is not None
@@ -238,7 +244,7 @@ def test_a_reader_that_has_seen_enough_is_no_failure_and_ctrl_c_ends_at_once(bus
         finding.stderr.close()
         assert finding.wait(timeout=60) == 141
     reading, writing = os.pipe()
-    finding = subprocess.Popen((*COMMAND, "find"), env=busy.env, stdout=writing, stderr=subprocess.PIPE)
+    finding = subprocess.Popen((*COMMAND, "find"), env=busy.unmeasured, stdout=writing, stderr=subprocess.PIPE)
     os.close(writing)
     os.read(reading, 1)
     # It waits for a reader by now: more is to come than a pipe holds.

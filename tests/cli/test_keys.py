@@ -25,7 +25,7 @@ def listed(home: Any) -> dict[str, tuple[str, int]]:
 
 def run(home: Any, *args: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        (*COMMAND, *args), env=home.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        (*COMMAND, *args), env=home.unmeasured, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
 
 

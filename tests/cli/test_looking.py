@@ -184,7 +184,7 @@ class Following:
     """A command that goes on, and what it says as it comes."""
 
     def __init__(self, home: Shell, *args: str, terminal: bool = False) -> None:
-        env = {**home.env, "COLUMNS": "120", "LINES": "40"}
+        env = {**home.unmeasured, "COLUMNS": "120", "LINES": "40"}
         self.out: IO[bytes] | int
         if terminal:
             self.master, ours = pty.openpty()

@@ -121,7 +121,7 @@ def test_waiting_ends_when_every_follower_has_seen_it(home: Shell) -> None:
     opened(home)
     sight(home, "crm-1", 1)
     process = subprocess.Popen(
-        (*COMMAND, "revoke", "last", "--wait", "30"), env=home.env, stdout=subprocess.PIPE, text=True
+        (*COMMAND, "revoke", "last", "--wait", "30"), env=home.unmeasured, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     assert "is revoked, at position" in process.stdout.readline()
@@ -149,7 +149,7 @@ def test_ctrl_c_while_waiting_leaves_what_was_said(home: Shell) -> None:
     sight(home, "crm-1", 0)
     process = subprocess.Popen(
         (*COMMAND, "revoke", "last", "--wait"),
-        env=home.env,
+        env=home.unmeasured,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -168,7 +168,7 @@ def waiting(home: Shell, *args: str) -> "subprocess.Popen[str]":
     sight(home, "crm-1", 0)
     process = subprocess.Popen(
         (*COMMAND, "revoke", "last", "--wait", "--json", *args),
-        env=home.env,
+        env=home.unmeasured,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -217,7 +217,7 @@ def test_an_agent_that_revoked_is_named_in_the_log(home: Shell) -> None:
 def serving(home: Shell) -> Generator[str]:
     """The place at which the authority of this home serves."""
     process = subprocess.Popen(
-        (*COMMAND, "serve", "--listen", "127.0.0.1:0", "--json"), env=home.env, stdout=subprocess.PIPE, text=True
+        (*COMMAND, "serve", "--listen", "127.0.0.1:0", "--json"), env=home.unmeasured, stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None

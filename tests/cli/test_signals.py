@@ -26,7 +26,7 @@ def test_a_backup_that_is_told_to_end_leaves_no_draft(home: Shell, signum: int, 
     folder = home.home.parent / "backups"
     folder.mkdir()
     process = subprocess.Popen(
-        (*COMMAND, "store", "backup", str(folder / "monday.db")), env=home.env, stderr=subprocess.DEVNULL
+        (*COMMAND, "store", "backup", str(folder / "monday.db")), env=home.unmeasured, stderr=subprocess.DEVNULL
     )
     while not any(folder.glob(".monday.db.*/*")):
         assert process.poll() is None
@@ -40,7 +40,7 @@ def test_a_backup_that_is_told_to_end_leaves_no_draft(home: Shell, signum: int, 
 def test_who_follows_the_log_ends_quietly(home: Shell) -> None:
     process = subprocess.Popen(
         (*COMMAND, "log", "--follow", "--json"),
-        env=home.env,
+        env=home.unmeasured,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
