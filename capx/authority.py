@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from msgspec import Struct
 
+from capx.asking import Answer, Ask
 from capx.bundle import Bundle
 from capx.capability import Capability, mint
 from capx.chain import b64u, root_node
@@ -24,16 +25,20 @@ from capx.events import CapabilityMinted, Limit, TaskOpened
 from capx.grant import OWN_ENTRIES, Grant, block, by_audience, demand_audience, demand_restricting
 from capx.history import History
 from capx.home import create_home, open_parts
+from capx.inheritance import Asker
 from capx.keys import AudienceKeys, KeyRing, RootKey
 from capx.lineage import AUTHORITY
 from capx.liveness import StoreLiveness
+from capx.policy import NO_POLICY, Policy
 from capx.replay import Replay
 from capx.revoking import Revoked, by_instant, by_kid, by_name, by_where, kill_for_agent, named, revoke
-from capx.store import Pruned, Reading, Store, TaskRecord, Writing
+from capx.store import Pruned, Reading, RequestRecord, Store, TaskRecord, Writing
 from capx.store.sqlite import SQLiteStore
 from capx.task import is_final
+from capx.verdict import Verdict
 from capx.verifier import Verifier
 from capx_caveats import (
+    JSON,
     Appendable,
     Budget,
     Caveat,
@@ -72,7 +77,8 @@ class OpenedTask(Struct, frozen=True):
 class Authority(History):
     """The authority over a store and its root keys; safe with several threads, and beside others on the same store.
 
-    `clock` gives Unix seconds; `max_ttl`, in seconds, bounds every `expires`.
+    `policy` is what it goes by, or gives it whenever it is asked for; `clock` gives Unix seconds; `max_ttl`, in
+    seconds, bounds every `expires`.
     """
 
     def __init__(
@@ -80,11 +86,13 @@ class Authority(History):
         store: Store,
         keyring: KeyRing,
         *,
+        policy: Policy | Callable[[], Policy] = NO_POLICY,
         clock: Callable[[], float] = time.time,
         max_ttl: int = MAX_TTL,
     ) -> None:
         super().__init__(store, clock)
         self.max_ttl = max_ttl
+        self._policy = policy
         self._keyring = keyring
         # Without a poll: what ended here is refused here from then on, not a moment later.
         self._liveness = StoreLiveness(store.source(), poll=0)
@@ -131,6 +139,33 @@ class Authority(History):
         self.store.close()
         if self._discard is not None:
             self._discard()
+
+    @property
+    def policy(self) -> Policy:
+        """What it goes by now; ConfigurationProblem if that cannot be read."""
+        return self._policy if isinstance(self._policy, Policy) else self._policy()
+
+    def ask(
+        self, bundle: Bundle, action: str, *, audience: str | None = None, args: Mapping[str, JSON] | None = None
+    ) -> Answer:
+        """What becomes of an ask of the agent that holds this bundle, as `capx serve` would answer it.
+
+        The audience is the action's first label unless another is named; with `args`, even none, the ask is for these
+        alone. Denied if the bundle may not ask for it.
+        """
+        raise NotImplementedError
+
+    def answer(self, asker: Asker, ask: Ask) -> Answer:
+        """What becomes of an ask that was presented, and allowed as a call at the authority."""
+        raise NotImplementedError
+
+    def decide(self, verdict: Verdict) -> RequestRecord:
+        """The request as a person has answered it; InvalidRequest says why it may not be so.
+
+        They must be one of its approvers, have signed what they were shown, and neither be the principal of the task
+        nor one of its agents; the asker must be alive, and the policy still ask for consent.
+        """
+        raise NotImplementedError
 
     def open(
         self,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from capx.capability import Capability, Presentation, new_nonce
 from capx.errors import InvalidRequest, MalformedToken
-from capx.grant import OWN_ENTRIES
+from capx.grant import ASK, OWN_ENTRIES, Grant, asking
 from capx.lineage import AUTHORITY
 from capx.present import HttpRequest, Received, ToolCall
 from capx_caveats import Allow, Appendable, Call, Entry, Facts, asked_of_each, is_too_much
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MAX_TOKENS = 32
 """Capabilities per bundle."""
-_OWN_ACTIONS = tuple(entry.pattern for entry in OWN_ENTRIES)
+_OWN_ACTIONS = tuple(entry.pattern for entry in OWN_ENTRIES if entry.pattern != ASK)
 
 
 class Bundle:
@@ -86,6 +86,7 @@ class Bundle:
         *,
         to: str,
         allow: Sequence[str | Entry] | None = None,
+        may_ask: Iterable[Grant] = (),
         caveats: Iterable[Appendable] = (),
         audiences: Iterable[str] | None = None,
         nonce: str | None = None,
@@ -94,11 +95,13 @@ class Bundle:
         """The child bundle of another agent: all capabilities, or those of the named audiences, narrowed alike.
 
         The capability for the authority itself goes along only if `allow` names actions of it (`task.complete`,
-        `task.status`, `node.revoke`), each in full, and is narrowed to these. InvalidRequest if none would go along.
+        `task.status`, `node.revoke`), each in full, or if there is something that the child may ask for at run time:
+        `may_ask`, each `ACTION[@AUDIENCE]`, a pattern, or an entry whose arguments an ask must be pinned to. It is
+        narrowed to these. InvalidRequest if none would go along.
         """
         shared = nonce or new_nonce()
         appended = tuple(caveats)
-        own = _of_the_authority(allow)
+        own = (*_of_the_authority(allow), *asking(may_ask))
         return Bundle(
             capability.delegate(
                 to=to,
@@ -116,6 +119,7 @@ class Bundle:
         to: str,
         at: "Revoker",
         allow: Sequence[str | Entry] | None = None,
+        may_ask: Iterable[Grant] = (),
         caveats: Iterable[Appendable] = (),
         audiences: Iterable[str] | None = None,
     ) -> "Delegation":
@@ -127,9 +131,24 @@ class Bundle:
         from capx.delegation import Delegation
 
         appended, chosen = tuple(caveats), None if audiences is None else tuple(audiences)
+        asked = may_ask if isinstance(may_ask, str) else tuple(may_ask)
         return Delegation(
-            lambda: self.delegate(to=to, allow=allow, caveats=appended, audiences=chosen), to=to, authority=at
+            lambda: self.delegate(to=to, allow=allow, may_ask=asked, caveats=appended, audiences=chosen),
+            to=to,
+            authority=at,
         )
+
+    def holding(self, capability: Capability) -> "Bundle":
+        """This bundle and one more capability, the newest: as it was if it held it; InvalidRequest for another node's.
+
+        One that is full lets go of the oldest that was granted at run time, which can be asked for again.
+        """
+        if capability in self._capabilities:
+            return self
+        held = list(self._capabilities)
+        if len(held) >= MAX_TOKENS:
+            held.remove(next((one for one in held if one.issued_at > held[0].issued_at), held[0]))
+        return Bundle((*held, capability))
 
     def candidates(self, audience: str, received: Received | None = None) -> list[Capability]:
         """The capabilities for an audience, newest first, without those whose `allow`s rule the call out.
@@ -158,8 +177,8 @@ class Bundle:
             wanted.discard(AUTHORITY)
         if named and not to_authority:
             raise InvalidRequest(
-                f"what the child may do at the {AUTHORITY} itself must be named in `allow`, each action in full: "
-                f"{', '.join(_OWN_ACTIONS)}"
+                f"what the child may do at the {AUTHORITY} itself must be named: in `allow` each action in full "
+                f"({', '.join(_OWN_ACTIONS)}), in `may_ask` what it may ask for"
             )
         if not wanted:
             raise InvalidRequest(
@@ -191,6 +210,8 @@ def _of_the_authority(allow: Sequence[str | Entry] | None) -> tuple[str | Entry,
     """What an allowlist names of the authority's own actions: never by a pattern, which may be meant for others."""
     if allow is None or isinstance(allow, str):
         return ()
+    if any((one.pattern if isinstance(one, Entry) else one) == ASK for one in allow):
+        raise InvalidRequest(f"{ASK} is not named in `allow`: say in `may_ask` what the child may ask for")
     return tuple(one for one in allow if (one.pattern if isinstance(one, Entry) else one) in _OWN_ACTIONS)
 
 

@@ -2,6 +2,10 @@
 
     task_opened          a task and its claims
     capability_minted    one capability of it: ids, never the token
+    request_made         an agent asked for more, and a person has to answer
+    request_approved, request_refused, request_expired
+    ask_refused          an agent asked for more, and was refused at once
+    intent_withdrawn     an intent opens no task any more
     task_completed, task_withdrawn, task_expired
     revoked              a node or capability, all of a root key, or all that was issued up to an instant
     restored             a backup took the place of the store
@@ -39,6 +43,10 @@ class TaskOpened(Fact, frozen=True):
     tenant: str | None
     purpose: str | None
     expires: int
+    principal: str | None = None
+    intent: str | None = None
+    agent: str | None = None
+    policy: str | None = None
 
 
 class Limit(Struct, frozen=True):
@@ -49,8 +57,12 @@ class Limit(Struct, frozen=True):
     limit: str
 
 
-class CapabilityMinted(Fact, frozen=True):
-    """A capability was minted: its key, its ids, what it allows in words, its expiry (Unix seconds) and budgets."""
+class CapabilityMinted(Fact, frozen=True, omit_defaults=True):
+    """A capability was minted: its key, its ids, what it allows in words, its expiry (Unix seconds) and budgets.
+
+    One that was granted on request says which it was, the digest of the policy, the path of nodes at whose end it is
+    held and their labels, and the ids of the token that asked.
+    """
 
     kind = "capability_minted"
     task: str
@@ -60,6 +72,77 @@ class CapabilityMinted(Fact, frozen=True):
     allow: tuple[str, ...]
     expires: int
     budgets: tuple[Limit, ...] = ()
+    request: str | None = None
+    policy: str | None = None
+    path: tuple[str, ...] = ()
+    hops: tuple[str, ...] = ()
+    asker: tuple[str, ...] = ()
+
+
+class RequestMade(Fact, frozen=True, omit_defaults=True):
+    """An agent asked for more, and a person has to answer by `until` (Unix seconds); `pinned`: for certain arguments.
+
+    The arguments themselves stay with the request: they are the task's, not the log's.
+    """
+
+    kind = "request_made"
+    request: str
+    task: str
+    path: tuple[str, ...]
+    hops: tuple[str, ...]
+    audience: str
+    action: str
+    until: int
+    approvers: tuple[str, ...]
+    pinned: bool = False
+    policy: str | None = None
+
+
+class RequestApproved(Fact, frozen=True):
+    """A person agreed; `signature` is over what they were shown (capx.verdict)."""
+
+    kind = "request_approved"
+    request: str
+    task: str
+    approver: str
+    signature: str
+
+
+class RequestRefused(Fact, frozen=True):
+    """A person refused; `signature` is over what they were shown (capx.verdict)."""
+
+    kind = "request_refused"
+    request: str
+    task: str
+    approver: str
+    signature: str
+
+
+class RequestExpired(Fact, frozen=True):
+    """Nobody answered in time."""
+
+    kind = "request_expired"
+    request: str
+    task: str
+
+
+class AskRefused(Fact, frozen=True):
+    """An agent asked for more, and was refused at once; `reasons` are codes of capx.asking."""
+
+    kind = "ask_refused"
+    task: str
+    path: tuple[str, ...]
+    hops: tuple[str, ...]
+    audience: str
+    action: str
+    reasons: tuple[str, ...]
+
+
+class IntentWithdrawn(Fact, frozen=True):
+    """An intent opens no task any more."""
+
+    kind = "intent_withdrawn"
+    intent: str
 
 
 class TaskCompleted(Fact, frozen=True):

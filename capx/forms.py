@@ -6,14 +6,13 @@ without padding, a bundle is its text, an amount is decimal text. The facts of a
 covers.
 """
 
-import json
-from collections import Counter
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from capx import strict
 from capx.bundle import Bundle
 from capx.chain import b64u, unb64u
 from capx.errors import InvalidRequest
@@ -268,27 +267,15 @@ def encode(value: object) -> bytes:
 
 def read_asked(data: bytes, kind: type[T]) -> T:
     """A value of a form as `decode` gives it, of bytes in which no name stands twice within one object."""
-    value = decode(data, kind)
-    try:
-        # That it is JSON is known: nothing but names is made of it.
-        json.loads(data.decode(), object_pairs_hook=_distinct, parse_int=len, parse_float=len)
-    except (UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise InvalidRequest(f"this is not the JSON that belongs here: {error}") from None
-    return value
+    return strict.read(data, kind, _decoded)
 
 
 def decode(data: bytes, kind: type[T]) -> T:
     """A value of a form; InvalidRequest says what is wrong with other bytes."""
     try:
         return msgspec.json.decode(data, type=kind, dec_hook=_decoded)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
+    except strict.UNREADABLE as error:
         raise InvalidRequest(f"this is not the JSON that belongs here: {error}") from None
-
-
-def _distinct(pairs: list[tuple[str, object]]) -> None:
-    if len(names := [name for name, _ in pairs]) != len(set(names)):
-        twice = next(name for name, times in Counter(names).items() if times > 1)
-        raise ValueError(f"{twice!a:.40} is named twice in one object")
 
 
 def _encoded(value: object) -> object:

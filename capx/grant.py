@@ -15,17 +15,23 @@ from capx.errors import InvalidRequest
 from capx.lineage import AUTHORITY
 from capx.store import TaskRecord
 from capx_caveats import (
+    Absent,
     Allow,
+    AnyConstraint,
+    AnyOf,
     Anything,
     Appendable,
     Budget,
     Caveat,
     Entry,
+    Eq,
     Expires,
+    Fields,
     InvalidCaveat,
     Mark,
     MaxHops,
     Pair,
+    Prefix,
     Relative,
     Root,
     Task,
@@ -35,8 +41,16 @@ from capx_caveats import (
     is_audience,
 )
 
-OWN_ENTRIES = (Entry("task.complete", ()), Entry("task.status", ()), Entry("node.revoke", (Pair("hops", Anything()),)))
-"""What every task may do at the authority itself: end, look at itself, and revoke what lies below an agent's node."""
+ASK = "grant.request"
+"""The action that asking for more is, at the authority."""
+_MAYBE = AnyOf((Absent(), Anything()))
+OWN_ENTRIES = (
+    Entry("task.complete", ()),
+    Entry("task.status", ()),
+    Entry("node.revoke", (Pair("hops", Anything()),)),
+    Entry(ASK, (Pair("audience", Anything()), Pair("action", Anything()), Pair("args", _MAYBE))),
+)
+"""What every task may do at the authority itself: end, look at itself, revoke what lies below a node, ask for more."""
 
 Grant = str | Entry | tuple[str | Entry, str]
 """`"crm.accounts.read"`, `"accounts.read@crm"`, an entry, or one of these and its audience."""
@@ -53,6 +67,35 @@ def by_audience(granted: Iterable[Grant]) -> dict[str, tuple[Entry, ...]]:
     if not entries:
         raise InvalidRequest("nothing is allowed: name at least one action")
     return {audience: tuple(found) for audience, found in entries.items()}
+
+
+def asking(may_ask: Iterable[Grant]) -> tuple[Entry, ...]:
+    """The entries that let a child ask for these, and nothing else; InvalidRequest for what cannot be meant.
+
+    One entry for all that is named at an audience without arguments; one for each that constrains them, for which an
+    ask must be pinned to arguments that it says yes to.
+    """
+    if isinstance(may_ask, str):
+        raise InvalidRequest(f"may_ask is a list of actions: write [{may_ask!r:.80}]")
+    free: dict[str, list[AnyConstraint]] = {}
+    pinned: list[Entry] = []
+    for one in may_ask:
+        entry, audience = _parts(one)
+        at = demand_audience(audience)
+        named = _named(entry.pattern)
+        if entry.args is UNSET:
+            free.setdefault(at, []).append(named)
+        else:
+            pinned.append(_asked(at, named, Fields(entry.args)))
+    return (*(_asked(at, AnyOf(tuple(named)), _MAYBE) for at, named in free.items()), *pinned)
+
+
+def _named(pattern: str) -> AnyConstraint:
+    return Prefix(pattern[:-1]) if pattern.endswith(".*") else Eq(pattern)
+
+
+def _asked(audience: str, action: AnyConstraint, args: AnyConstraint) -> Entry:
+    return Entry(ASK, (Pair("audience", Eq(audience)), Pair("action", action), Pair("args", args)))
 
 
 def demand_audience(audience: str) -> str:

@@ -213,7 +213,9 @@ def test_a_child_of_a_child_keeps_to_the_rule() -> None:
 def test_the_authority_as_an_audience_needs_an_action_that_is_named(
     audiences: list[str], named: list[str] | None
 ) -> None:
-    with pytest.raises(InvalidRequest, match=r"each action in full: task\.complete, task\.status, node\.revoke"):
+    with pytest.raises(
+        InvalidRequest, match=r"each action in full \(task\.complete, task\.status, node\.revoke\), in `may_ask`"
+    ):
         WHOLE.delegate(to="a", allow=named, audiences=audiences)
 
 

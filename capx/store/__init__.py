@@ -13,7 +13,7 @@ failure is a StoreProblem.
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from decimal import Decimal
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from msgspec import Struct
 
@@ -69,6 +69,85 @@ class TaskRecord(Struct, frozen=True):
     state: State = FIRST
     ended: int | None = None
     position: int | None = None
+    principal: str | None = None
+    intent: str | None = None
+
+
+class IntentRecord(Struct, frozen=True):
+    """An intent, by its digest: what was opened on it, and when it was withdrawn, if it was (Unix seconds).
+
+    `document` is its canonical JSON and `proof` the signature, or `attested: ` and by whom it was attested; both are
+    None of one that was withdrawn before anybody opened it.
+    """
+
+    digest: str
+    principal: str | None = None
+    document: str | None = None
+    proof: str | None = None
+    opened: int = 0
+    withdrawn: int | None = None
+
+
+RequestState = Literal["pending", "approved", "granted", "refused", "expired"]
+
+
+class RequestRecord(Struct, frozen=True, kw_only=True):
+    """What an agent asked for at run time, and what became of it; times in Unix seconds, ids in base64url.
+
+    `ids`, `kid` and `issued` are those of the token that asked, `path` and `labels` its nodes and their labels. `args`
+    is canonical JSON, None where the ask is not pinned. `block` is the JSON of the first block that the grant has, or
+    would have. `key`, `nonce` and `minted` are the kid, nonce and time of its identifier, once it was granted, so that
+    it can be made again; `capability` is its first id.
+    """
+
+    id: str
+    task: str
+    audience: str
+    action: str
+    args: str | None
+    ids: tuple[str, ...]
+    kid: str
+    issued: int
+    path: tuple[str, ...]
+    labels: tuple[str, ...]
+    block: str
+    asked: int
+    until: int
+    state: RequestState = "pending"
+    approvers: tuple[str, ...] = ()
+    approver: str | None = None
+    answered: int | None = None
+    key: str | None = None
+    nonce: str | None = None
+    minted: int | None = None
+    capability: str | None = None
+
+    @property
+    def node(self) -> str:
+        """The node that asked."""
+        return self.path[-1]
+
+
+class GrantRecord(Struct, frozen=True):
+    """On the strength of which token a capability was granted: the ids of its chain, its kid, when it was issued.
+
+    Ids are 16 bytes, times Unix seconds; `capability` is the first id of what was granted, `at` when.
+    """
+
+    capability: bytes
+    ids: tuple[bytes, ...]
+    kid: str
+    issued: int
+    at: int
+
+
+class Asked(Struct, frozen=True):
+    """How many requests were made by agents of one node, and of one task, and how many of each wait for a person."""
+
+    of_node: int
+    of_task: int
+    waiting_of_node: int
+    waiting_of_task: int
 
 
 REVOCATIONS: Final = "-"
@@ -93,11 +172,12 @@ class Sighting(Struct, frozen=True):
 
 
 class Pruned(Struct, frozen=True):
-    """How much was forgotten: deaths of what has expired long since, counters nobody can spend from, old sightings."""
+    """How much was forgotten: deaths and requests of what has expired long since, counters, and old sightings."""
 
     deaths: int
     counters: int
     sightings: int
+    requests: int = 0
 
 
 class Reading(Protocol):
@@ -161,6 +241,36 @@ class Reading(Protocol):
         """What followers said that they know."""
         ...
 
+    def intent(self, digest: str) -> IntentRecord | None:
+        """The intent with this digest."""
+        ...
+
+    def intents(self) -> list[IntentRecord]:
+        """All intents, in the order in which they became known."""
+        ...
+
+    def request(self, id_: str) -> RequestRecord | None:
+        """The request with this id."""
+        ...
+
+    def requests(self, *, task: str | None = None, pending: bool = False) -> list[RequestRecord]:
+        """The requests, of one task or of all, in the order in which they were asked; or those that wait for a person.
+
+        A request that was made again stands where it was made first.
+        """
+        ...
+
+    def asked(self, task: str, node: str) -> Asked:
+        """How many requests there are of a task, and of a node (base64url) of it."""
+        ...
+
+    def granted_by(self, key: Key) -> list[bytes]:
+        """The capabilities (first ids, 16 bytes) granted on the strength of a token that this death would kill.
+
+        That is an id of its chain, its kid, or an instant not before it was issued; a node or a task gives none.
+        """
+        ...
+
 
 class Writing(Reading, Protocol):
     """A transaction that is alone with the log."""
@@ -185,11 +295,25 @@ class Writing(Reading, Protocol):
         """Keep a death; a key dies once, so for a dead one its first death is given."""
         ...
 
-    def forget(self, before: int, *, below: int | None = None) -> Pruned:
-        """Forget deaths that happened, counters last spent from, and sightings made before `before` (Unix seconds).
+    def keep_intent(self, intent: IntentRecord) -> None:
+        """Keep an intent, in the place of what was kept of it before."""
+        ...
 
-        Deaths are forgotten from the first on, without gaps, but those that last, and none that stands in the log at
-        `below` or after it. Counters that somebody named are kept: only ids of 16 bytes are of one task alone.
+    def keep_request(self, request: RequestRecord) -> None:
+        """Keep a request, in the place of what was kept of it before."""
+        ...
+
+    def keep_grant(self, grant: GrantRecord) -> None:
+        """Keep on the strength of which token a capability was granted."""
+        ...
+
+    def forget(self, before: int, *, below: int | None = None) -> Pruned:
+        """Forget what is older than `before` (Unix seconds).
+
+        That is deaths by when they happened, counters by when they were last spent from, sightings and grants by when
+        they were made, and requests by when they were last asked. Deaths are forgotten from the first on, without gaps,
+        but those that last, and none that stands in the log at `below` or after it. Counters that somebody named are
+        kept: only ids of 16 bytes are of one task alone.
         """
         ...
 
@@ -198,10 +322,11 @@ class Writing(Reading, Protocol):
         ...
 
     def adopt(self, reading: Reading) -> None:
-        """Take over what another store holds: its epoch, log, tasks, deaths and counters; the transaction may go on.
+        """Take over what another store holds: its epoch, log, tasks, intents, deaths and counters.
 
-        Sightings, burnt presentations and the counts of revocations stay behind. StoreProblem if this store is not
-        empty, or the other one is not whole.
+        The transaction may go on. Sightings, burnt presentations, requests, grants and the counts of revocations stay
+        behind: what they are about is dead in the new epoch. StoreProblem if this store is not empty, or the other one
+        is not whole.
         """
         ...
 

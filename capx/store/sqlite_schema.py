@@ -43,6 +43,28 @@ CREATE TABLE counters (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE sightings (follower TEXT PRIMARY KEY, deaths INTEGER NOT NULL, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """,
+    """
+ALTER TABLE tasks ADD COLUMN principal TEXT;
+ALTER TABLE tasks ADD COLUMN intent TEXT;
+CREATE TABLE intents (
+    nth INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, principal TEXT, document TEXT, proof TEXT,
+    opened INTEGER NOT NULL, withdrawn INTEGER
+) STRICT;
+CREATE TABLE requests (
+    nth INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, task TEXT NOT NULL, node TEXT NOT NULL, state TEXT NOT NULL,
+    asked INTEGER NOT NULL, body TEXT NOT NULL
+) STRICT;
+CREATE INDEX requests_of_task ON requests (task, node, state);
+CREATE INDEX requests_pending ON requests (nth) WHERE state = 'pending';
+CREATE TABLE grants (
+    capability BLOB PRIMARY KEY, kid TEXT NOT NULL, issued INTEGER NOT NULL, at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX grants_of_kid ON grants (kid);
+CREATE INDEX grants_issued ON grants (issued);
+CREATE TABLE strengths (
+    id BLOB NOT NULL, capability BLOB NOT NULL, PRIMARY KEY (id, capability)
+) STRICT, WITHOUT ROWID;
+""",
 )
 """Each step as SQL statements."""
 

@@ -1,0 +1,128 @@
+"""Asking for more while a task runs: what is asked, and the three answers to it.
+
+    Granted(capability)   a capability that covers exactly what was asked, restricted as the asker is
+    Pending               a person has to answer; the same ask, made again, hears what became of it
+    Refused(reasons)      neither now nor later, unless the reasons change
+
+Laws: an ask names one action at one audience, never a pattern; with arguments, even none, it is for these alone. The
+same ask of the same token is one request, however often it is made, and has one answer.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import force_setattr
+
+from capx import chain
+from capx.canonical import canonical
+from capx.capability import Capability
+from capx.chain import b64u
+from capx.decision import sentence
+from capx.errors import CapxError, InvalidRequest
+from capx.grant import demand_audience
+from capx_caveats import JSON, InvalidCaveat, Refusal, is_action, shown, shown_instant
+
+REASONS: Final = MappingProxyType(
+    {
+        "no_intent": "the task was opened by hand, so no policy says what it may ask for",
+        "intent_refused": "the policy does not take the intent of the task any more",
+        "not_offered": "the policy offers this to no task of the purpose",
+        "not_pinned": "the arguments are none that a grant can be pinned to",
+        "not_inherited": "what restricts the asker cannot be carried on to a grant",
+        "too_many": "too many requests were made, or wait, at this node or in this task",
+        "said_no": "a person has refused it",
+        "no_answer": "nobody answered in time",
+    }
+)
+"""Why an ask is refused, by stable codes."""
+
+
+class Ask(Struct, frozen=True, kw_only=True):
+    """What is asked for: an action at an audience, and the arguments that it is pinned to, if it is.
+
+    InvalidRequest for a pattern, a reserved audience, or arguments that are no JSON object.
+    """
+
+    audience: str
+    action: str
+    args: Mapping[str, JSON] | None = None
+
+    def __post_init__(self) -> None:
+        demand_audience(self.audience)
+        if not is_action(self.action):
+            raise InvalidRequest(f"{self.action!r:.80} is no action: one is asked for, by its whole name")
+        if self.args is not None:
+            force_setattr(self, "args", MappingProxyType(dict(self.args)))
+            try:
+                canonical(dict(self.args))
+            except InvalidCaveat as error:
+                raise InvalidRequest(f"the arguments of {self.action} are no JSON: {error}") from None
+
+    @property
+    def pinned(self) -> bytes | None:
+        """The arguments as canonical JSON; None if it is not pinned to any."""
+        return None if self.args is None else canonical(dict(self.args))
+
+    def arguments(self) -> dict[str, JSON]:
+        """The arguments of the call that an ask is."""
+        named: dict[str, JSON] = {"audience": self.audience, "action": self.action}
+        return named if self.args is None else {**named, "args": dict(self.args)}
+
+    def request(self, token: bytes) -> str:
+        """The id of the request that this is, asked by the capability with this id (16 bytes)."""
+        pinned = self.pinned
+        parts = (self.audience.encode(), self.action.encode(), *(() if pinned is None else (pinned,)))
+        return b64u(chain.digest(b"capx/1/request", token, *parts)[:16])
+
+    def sentence(self) -> str:
+        """`billing.refund at billing, with amount 20 and ticket "T-1"`."""
+        named = f"{self.action} at {self.audience}"
+        if self.args is None:
+            return named
+        return (
+            f"{named}, with {' and '.join(f'{name} {shown(value)}' for name, value in self.args.items())}"
+            if (self.args)
+            else f"{named}, without arguments"
+        )
+
+
+class Granted(Struct, frozen=True):
+    """Yes: a secret, to be kept with the asker's other capabilities."""
+
+    capability: Capability
+
+
+class Refused(Struct, frozen=True):
+    """No, with every reason; their codes are those of REASONS."""
+
+    reasons: tuple[Refusal, ...]
+
+    def __str__(self) -> str:
+        return "; ".join(map(sentence, self.reasons))
+
+
+class Pending(CapxError):
+    """Not yet: a person has to answer `request`, by `until` (Unix seconds), and one of `approvers` can.
+
+    An answer, and what an agent raises when it stops waiting. Its text tells a model what to do.
+    """
+
+    def __init__(self, ask: Ask, *, request: str, until: int, approvers: tuple[str, ...]) -> None:
+        super().__init__(request)
+        self.ask = ask
+        self.request = request
+        self.until = until
+        self.approvers = approvers
+
+    def __str__(self) -> str:
+        return (
+            f"{self.ask.sentence()} needs the consent of a person ({' or '.join(map(shown, self.approvers))}), who was "
+            f"asked: request {self.request}. Nothing was done. Go on with other work, and try the very same call again "
+            f"later; nobody can consent after {shown_instant(self.until)}."
+        )
+
+
+Answer = Granted | Pending | Refused
+"""What becomes of an ask."""
