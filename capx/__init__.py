@@ -12,7 +12,8 @@
     with capx.acting(sub):
         export()  # Denied: hop 1 (slides-agent) allows only slides.write
 
-A service embeds a `Verifier`, or a guard of `capx.guard`; an agent holds a `Bundle` and calls through `capx.agent`.
+A service embeds a `Verifier`, or a guard of `capx.guard`; an agent holds a `Bundle`
+and calls through `capx.presenting`.
 """
 
 from typing import TYPE_CHECKING

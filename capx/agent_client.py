@@ -9,7 +9,7 @@ from typing import Any, Final, Self, TypeVar
 import httpx
 from msgspec import Struct
 
-from capx import agent
+from capx import presenting
 from capx.answers import read_answer, unreachable
 from capx.bundle import Bundle
 from capx.ending import Ended
@@ -39,7 +39,7 @@ class AuthorityClient:
         self._seconds = seconds_of(client.setdefault("timeout", _TIMEOUT))
         if "transport" not in client:
             client.setdefault("limits", SINGLE)
-        self._client = agent.http({self.url: AUTHORITY}, bundle, base_url=self.url, **client)
+        self._client = presenting.http({self.url: AUTHORITY}, bundle, base_url=self.url, **client)
 
     def __repr__(self) -> str:
         return f"AuthorityClient({self.url!r})"

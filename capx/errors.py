@@ -6,7 +6,7 @@
     ├── InvalidCaveat        the caller's: a caveat, constraint or call that cannot be meant
     ├── InvalidRequest       the caller's: a delegation, presentation or target that cannot be meant
     │   └── UnknownTask      there is no task with this id
-    ├── Redirected           the resource's: an answer that sends the agent elsewhere (capx.agent)
+    ├── Redirected           the resource's: an answer that sends the agent elsewhere (capx.presenting)
     ├── ConfigurationProblem the operator's: keys, homes, guards set up so that they cannot work
     │   └── KeyProblem       a key file or key that may not be used
     └── StoreProblem         the store's: gone, full, locked, of another version, rolled back

@@ -13,7 +13,6 @@ import pytest
 from fastapi import FastAPI
 
 from capx.acting import acting, current_allowed
-from capx.agent import async_http, http
 from capx.authority import Authority
 from capx.bundle import Bundle
 from capx.decision import Allowed, Denied
@@ -23,6 +22,7 @@ from capx.guard.exchange import Receive, Scope, Send
 from capx.guard.fastapi import GRANTED, Check, FastAPIGuard, SyncCheck
 from capx.guard.tool import ToolGuard
 from capx.meter import Spend, Tally
+from capx.presenting import async_http, http
 from capx.store.sqlite import SQLiteStore
 from capx_caveats import budget, where
 from tests.serving import served

@@ -36,7 +36,6 @@ from starlette.requests import HTTPConnection
 from starlette.routing import Route, Router
 from starlette.staticfiles import StaticFiles
 
-from capx.agent import http
 from capx.authority import Authority
 from capx.bundle import Bundle
 from capx.decision import Allowed, Denied
@@ -44,6 +43,7 @@ from capx.errors import ConfigurationProblem
 from capx.guard.exchange import Message, Scope
 from capx.guard.fastapi import GRANTED, Check, FastAPIGuard, SyncCheck
 from capx.present import HttpRequest
+from capx.presenting import http
 from capx_caveats import DEFAULT, Caveat, Entry, Facts, Refusal, absent, action, between, one_of, where
 from tests.serving import served
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from capx import agent
+from capx import presenting
 from capx.agent_client import AuthorityClient, hops_between
 from capx.authority import Authority, OpenedTask
 from capx.bundle import Bundle
@@ -322,5 +322,5 @@ def test_the_same_home_embedded_agrees(shared: Served, task: OpenedTask) -> None
 
 
 def test_httpx_with_the_agents_transport_is_enough(shared: Served, task: OpenedTask) -> None:
-    with agent.http({shared.url: "authority"}, task.bundle) as client:
+    with presenting.http({shared.url: "authority"}, task.bundle) as client:
         assert client.get(f"{shared.url}/agent/status").json()["state"] == "active"

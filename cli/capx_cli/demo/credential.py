@@ -8,7 +8,7 @@ from typing import Protocol
 
 import httpx
 
-from capx import agent
+from capx import presenting
 from capx.bundle import Bundle
 from capx.chain import b64u
 
@@ -66,7 +66,7 @@ class Execution:
 
     def client(self, services: Mapping[str, str]) -> httpx.Client:
         """Make a client that presents one capability for each single request."""
-        return agent.http(
+        return presenting.http(
             {origin: audience for audience, origin in services.items()}, self._bundle, trust_env=False, timeout=PATIENCE
         )
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from capx import agent
+from capx import presenting
 from capx.authority import Authority
 from capx.bundle import Bundle
 from capx.graph import Tree
@@ -115,7 +115,7 @@ def _once_known(side: Side, revoked: str) -> dict[str, Probe]:
 def _end(bundle: Bundle, services: Mapping[str, str], end: Callable[[], object]) -> dict[str, float]:
     """End the task, and measure for each service the seconds from then until it refuses, infinite if it does not."""
     origins = {origin: audience for audience, origin in services.items()}
-    with agent.http(origins, bundle, trust_env=False, timeout=PATIENCE) as client:
+    with presenting.http(origins, bundle, trust_env=False, timeout=PATIENCE) as client:
         urls = {service: services[service] + path for service, path in HARMLESS.items()}
         for url in urls.values():
             client.get(url).raise_for_status()

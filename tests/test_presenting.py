@@ -10,12 +10,12 @@ import pytest
 
 from capx import wire
 from capx.acting import acting
-from capx.agent import Redirected, async_http, http
 from capx.authority import Authority
 from capx.bundle import Bundle
 from capx.errors import InvalidRequest
 from capx.guard.asgi import ASGIGuard, passage
 from capx.guard.exchange import Receive, Scope, Send
+from capx.presenting import Redirected, async_http, http
 from capx_caveats import where
 from tests.serving import served
 
