@@ -23,9 +23,10 @@ from msgspec import Meta, Struct
 from capx.chain import b64u, digest, unb64u
 from capx.death import Key, is_lasting
 from capx.errors import MalformedToken, StoreProblem
-from capx.feed_key import SIGNATURE, FeedSigner, is_signed
+from capx.feed_key import FeedSigner
 from capx.log import GENESIS, Place
 from capx.pairs import read_pairs
+from capx.signing import SIGNATURE, is_signed
 from capx.store import Head, Reading
 from capx.task import DEATH
 from capx_caveats import SAFE_INTEGER

@@ -204,7 +204,7 @@ class FeedKey(Struct, frozen=True):
     public: bytes
 
     def __post_init__(self) -> None:
-        from capx.feed_key import weakness
+        from capx.signing import weakness
 
         if not is_kid(self.kid):
             raise KeyProblem(f"{self.kid!r:.80} is not a key id: 8 bytes in base64url")

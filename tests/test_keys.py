@@ -16,9 +16,9 @@ from capx import chain, wire
 from capx.capability import Capability, mint
 from capx.decision import Denied
 from capx.errors import ConfigurationProblem, InvalidRequest, KeyProblem, MalformedToken
-from capx.feed_key import is_signed
 from capx.keys import AudienceKey, AudienceKeys, KeyRing, RootKey
 from capx.present import ToolCall
+from capx.signing import is_signed
 from capx.verifier import Verifier
 from capx_caveats import Call
 from tests.lab import KEY, NOW, ROOT_KEY, Lab, codes, grant, minted

@@ -1,0 +1,68 @@
+"""Ed25519 (RFC 8032): what signs, and whether something is signed.
+
+Laws: what signs never shows, and no local of a frame in which something is raised holds its seed. A public half that
+everybody, or nobody, could have signed for is refused. Bytes of another length are no signature.
+"""
+
+from typing import Final, NoReturn
+
+from nacl import bindings, exceptions
+
+from capx.errors import KeyProblem
+
+SEED: Final = bindings.crypto_sign_SEEDBYTES
+"""Bytes of what a key pair follows from."""
+PUBLIC: Final = bindings.crypto_sign_PUBLICKEYBYTES
+"""Bytes of a public half."""
+SIGNATURE: Final = bindings.crypto_sign_BYTES
+"""Bytes of a signature."""
+
+
+class Signer:
+    """Signs with the key pair that follows from a seed (32 bytes); `public` is what verifies it."""
+
+    __slots__ = ("_secret", "public")
+
+    def __init__(self, seed: bytes) -> None:
+        self._secret = seed
+        del seed
+        if len(self._secret) != SEED:
+            raise KeyProblem(f"a key has exactly {SEED} bytes, this one {len(self._secret)}")
+        if len(set(self._secret)) == 1:
+            raise KeyProblem("one repeated byte is a placeholder, not a key")
+        self.public, self._secret = bindings.crypto_sign_seed_keypair(self._secret)
+
+    @property
+    def seed(self) -> bytes:
+        """What it follows from: a secret, for a key file."""
+        return self._secret[:SEED]
+
+    def sign(self, message: bytes) -> bytes:
+        """The signature over a message: 64 bytes."""
+        return bindings.crypto_sign(message, self._secret)[:SIGNATURE]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+    def __reduce__(self) -> NoReturn:
+        raise KeyProblem("keys are not pickled or copied: read this one where it is kept, or derive it again")
+
+
+def weakness(public: bytes) -> str | None:
+    """Why these bytes may not be used as a public half; None if they may."""
+    if len(public) != PUBLIC:
+        return f"a public key of Ed25519 has exactly {PUBLIC} bytes, this one {len(public)}"
+    if not bindings.crypto_core_ed25519_is_valid_point(public):
+        return "this is no public key of Ed25519 that one signer alone could have"
+    return None
+
+
+def is_signed(public: bytes, message: bytes, signature: bytes) -> bool:
+    """Whether whoever holds the other half of `public` made this signature over this message."""
+    if len(signature) != SIGNATURE:
+        return False
+    try:
+        bindings.crypto_sign_open(signature + message, public)
+    except exceptions.BadSignatureError:
+        return False
+    return True
