@@ -34,8 +34,13 @@ LONGEST_DOCUMENT: Final = 16 * 1024
 OWN_NAMES: Final = frozenset({"principal", "purpose", "tenant", "agent", "statement"})
 """What a policy can name of an intent besides its parameters, and so no parameter is called."""
 
-_Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+MOST_TASKS: Final = 1_000_000
+"""Tasks that may be opened on one intent."""
+
+_Count = Annotated[int, Meta(ge=1, le=MOST_TASKS)]
 _Time = Annotated[int, Meta(ge=0, le=SAFE_INTEGER)]
+_Parameters = Annotated[Mapping[str, Literal], Meta(min_length=1)]
+"""What is read is not empty: a document without parameters has no such member."""
 
 
 class Intent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -55,7 +60,7 @@ class Intent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     not_after: _Time
     nonce: str
     tenant: str | UnsetType = UNSET
-    parameters: Mapping[str, Literal] = MappingProxyType({})
+    parameters: _Parameters = MappingProxyType({})
     agent: str | UnsetType = UNSET
 
     def __post_init__(self) -> None:
@@ -63,6 +68,9 @@ class Intent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
         _demand(is_id(self.authority), "the authority is named by the origin of its store, as capx doctor shows it")
         _demand(is_attribute(self.purpose), "a purpose is a name such as qbr: a letter, then letters, digits and _")
         _demand(_is_statement(self.statement), "a statement is 1 to 2000 characters, none of them hidden")
+        _demand(_is_natural(self.max_tasks, 1, MOST_TASKS), f"an intent opens 1 to {MOST_TASKS} tasks")
+        times = (self.issued, self.not_after)
+        _demand(all(_is_natural(time, 0, SAFE_INTEGER) for time in times), "times are whole seconds since 1970")
         _demand(self.issued < self.not_after, "an intent is issued before it ends")
         _demand(_is_nonce(self.nonce), "a nonce is 16 bytes in base64url")
         _demand(self.tenant is UNSET or is_label(self.tenant), "a tenant is a name of 1 to 128 characters")
@@ -142,19 +150,25 @@ def _demand(good: bool, sentence: str) -> None:
         raise InvalidRequest(sentence)
 
 
-def _is_statement(text: str) -> bool:
+def _is_natural(value: object, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most
+
+
+def _is_statement(text: object) -> bool:
+    if not isinstance(text, str):
+        return False
     # A line may end: people write more than one. Nothing else that is not shown stands in it.
     shown = (character == "\n" or category(character) not in {"Cc", "Cf", "Cs", "Zl", "Zp"} for character in text)
     return bool(text.strip()) and len(text) <= LONGEST_STATEMENT and all(shown)
 
 
-def _is_nonce(text: str) -> bool:
+def _is_nonce(text: object) -> bool:
     return _size(text) == 16
 
 
-def _size(text: str) -> int:
+def _size(text: object) -> int:
     try:
-        return len(unb64u(text))
+        return len(unb64u(text)) if isinstance(text, str) else -1
     except MalformedToken:
         return -1
 

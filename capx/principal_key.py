@@ -1,0 +1,127 @@
+"""The key with which a person signs what they ask for and what they consent to (Ed25519), and its public half.
+
+    file      principal NAME SEED, on one line, which only its owner may read
+    public    ed25519: and 32 bytes in base64url
+
+Laws: the key stays with its person; an authority knows the public half, by the policy. It never shows. It signs intents
+of nobody else. A name stands in the file percent-encoded (RFC 3986), in its one spelling.
+"""
+
+import os
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, unquote
+
+from capx import key_file
+from capx.chain import b64u, digest, unb64u
+from capx.errors import InvalidRequest, KeyProblem, MalformedToken
+from capx.intent import Intent, SignedIntent
+from capx.signing import SEED, Signer, is_signed, weakness
+from capx_caveats import is_label
+
+if TYPE_CHECKING:
+    from pathlib import Path  # slow to import, and only whoever has one calls what takes one
+
+ALGORITHM: Final = "ed25519:"
+"""What the text of a public half begins with."""
+
+_PLAIN = "@+"
+_LONGEST_NAME = 180
+
+
+class PrincipalKey:
+    """The key of the principal of this name."""
+
+    __slots__ = ("_signer", "name")
+
+    def __init__(self, name: str, signer: Signer) -> None:
+        self.name = name
+        self._signer = signer
+        if not is_label(name):
+            raise KeyProblem(f"{name!r:.80} is no name of a principal: 1 to 128 characters, none of them hidden")
+
+    @classmethod
+    def generate(cls, name: str) -> "PrincipalKey":
+        """A fresh key from the operating system's randomness."""
+        return cls(name, Signer(os.urandom(SEED)))
+
+    @classmethod
+    def load(cls, path: "Path") -> "PrincipalKey":
+        """Read the key file of a principal; KeyProblem when it may not be used."""
+        keys = key_file.loaded(path, _read)
+        if len(keys) > 1:
+            raise KeyProblem(f"{path} holds {len(keys)} keys: name a file with the one to sign with")
+        return keys[0]
+
+    def save(self, path: "Path") -> None:
+        """Write a key file that only its owner may read; never over an existing file."""
+        key_file.write(path, self)
+
+    @property
+    def public(self) -> str:
+        """What verifies its signatures, as a policy names it."""
+        return public_text(self._signer.public)
+
+    def sign(self, message: bytes) -> str:
+        """The signature over a message: 64 bytes in base64url."""
+        return b64u(self._signer.sign(message))
+
+    def sign_intent(self, intent: Intent) -> SignedIntent:
+        """The intent, signed; InvalidRequest for the intent of somebody else."""
+        if intent.principal != self.name:
+            raise InvalidRequest(f"this is the key of {self.name}, and the intent is one of {intent.principal}")
+        return SignedIntent(intent, self.sign(intent.message()))
+
+    def __repr__(self) -> str:
+        return f"PrincipalKey({self.name!r}, public={self.public!r})"
+
+    def dump(self) -> str:
+        """The text of its key file: a secret."""
+        return f"principal {quote(self.name, _PLAIN)} {b64u(self._signer.seed)}\n"
+
+
+def public_text(public: bytes) -> str:
+    """A public half as people write it."""
+    return f"{ALGORITHM}{b64u(public)}"
+
+
+def parse_public(text: str) -> bytes:
+    """The public half (32 bytes) that a text spells; KeyProblem for any other text, and for one that is weak."""
+    if not text.startswith(ALGORITHM):
+        raise KeyProblem(f"{text!r:.80} is no public key: it begins with {ALGORITHM}, as capx principal new writes it")
+    try:
+        public = unb64u(text.removeprefix(ALGORITHM))
+    except MalformedToken:
+        raise KeyProblem(f"behind {ALGORITHM} of a public key stand 32 bytes in base64url") from None
+    if problem := weakness(public):
+        raise KeyProblem(problem)
+    return public
+
+
+def is_signed_by(public: bytes, message: bytes, signature: str) -> bool:
+    """Whether whoever holds the other half of `public` made this signature, in base64url, over this message."""
+    try:
+        return is_signed(public, message, unb64u(signature))
+    except MalformedToken:
+        return False
+
+
+def file_name(name: str) -> str:
+    """The name of a key file for the principal of this name: one that is no path, and no other principal's."""
+    plain = quote(name, _PLAIN)
+    if len(plain) <= _LONGEST_NAME:
+        return f"{plain}.key"
+    return f"{plain[:_LONGEST_NAME]}-{b64u(digest(b'capx/1/principal-file', name.encode())[:8])}.key"
+
+
+def _read(fields: list[str]) -> PrincipalKey | str:
+    if len(fields) != 3 or fields[0] != "principal":
+        return "wanted `principal NAME SEED`"
+    name = unquote(fields[1], errors="replace")
+    if quote(name, _PLAIN) != fields[1] or not is_label(name):
+        return "the name is none of a principal, percent-encoded"
+    try:
+        return PrincipalKey(name, Signer(unb64u(fields[2])))
+    except MalformedToken:
+        return "the key is not base64url"
+    except KeyProblem as problem:
+        return str(problem)
