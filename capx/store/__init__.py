@@ -13,9 +13,10 @@ failure is a StoreProblem.
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from decimal import Decimal
-from typing import Final, Literal, Protocol
+from typing import Annotated, Final, Literal, Protocol
 
-from msgspec import Struct
+import msgspec
+from msgspec import Meta, Struct
 
 from capx.death import Death, Key
 from capx.errors import StoreProblem
@@ -58,7 +59,10 @@ class Head(Struct, frozen=True):
 
 
 class TaskRecord(Struct, frozen=True):
-    """A task as it was opened and, once it has ended, when and at which position; times in Unix seconds."""
+    """A task as it was opened and, once it has ended, when and at which position; times in Unix seconds.
+
+    `principal` is who asked for it, `intent` the digest of what they asked for: both None of one opened by hand.
+    """
 
     id: str
     root: str
@@ -73,11 +77,15 @@ class TaskRecord(Struct, frozen=True):
     intent: str | None = None
 
 
-class IntentRecord(Struct, frozen=True):
-    """An intent, by its digest: what was opened on it, and when it was withdrawn, if it was (Unix seconds).
+ATTESTED: Final = "attested: "
+"""What stands before the name of who attested an intent, where another one has a signature."""
 
-    `document` is its canonical JSON and `proof` the signature, or `attested: ` and by whom it was attested; both are
-    None of one that was withdrawn before anybody opened it.
+
+class IntentRecord(Struct, frozen=True):
+    """An intent, by its digest: how many tasks were opened on it, and when it was withdrawn, if it was (Unix seconds).
+
+    `document` is its canonical JSON, `proof` the signature, or ATTESTED and a name; they and `principal` are None of an
+    intent that was withdrawn before anybody opened it.
     """
 
     digest: str
@@ -95,9 +103,9 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
     """What an agent asked for at run time, and what became of it; times in Unix seconds, ids in base64url.
 
     `ids`, `kid` and `issued` are those of the token that asked, `path` and `labels` its nodes and their labels. `args`
-    is canonical JSON, None where the ask is not pinned. `block` is the JSON of the first block that the grant has, or
-    would have. `key`, `nonce` and `minted` are the kid, nonce and time of its identifier, once it was granted, so that
-    it can be made again; `capability` is its first id.
+    is canonical JSON, None where the ask is not pinned. It was `asked` last then, and is to be answered by `until`.
+    `block` is the JSON of the first block that the grant has, or would have. `key`, `nonce` and `minted` are the kid,
+    nonce and time of its identifier, once it was granted, so that it can be made again; `capability` is its first id.
     """
 
     id: str
@@ -108,7 +116,7 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
     ids: tuple[str, ...]
     kid: str
     issued: int
-    path: tuple[str, ...]
+    path: Annotated[tuple[str, ...], Meta(min_length=1)]
     labels: tuple[str, ...]
     block: str
     asked: int
@@ -127,11 +135,24 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
         """The node that asked."""
         return self.path[-1]
 
+    @classmethod
+    def parse(cls, text: str) -> "RequestRecord":
+        """The request that was kept as this text; Damaged for any other text."""
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except (msgspec.MsgspecError, RecursionError):
+            raise Damaged("a request of the store is none that capx wrote: restore it from a backup") from None
+
+    def text(self) -> str:
+        """It as it is kept: JSON."""
+        return msgspec.json.encode(self).decode()
+
 
 class GrantRecord(Struct, frozen=True):
-    """On the strength of which token a capability was granted: the ids of its chain, its kid, when it was issued.
+    """On the strength of which token a capability was granted.
 
-    Ids are 16 bytes, times Unix seconds; `capability` is the first id of what was granted, `at` when.
+    `capability` is the first id of what was granted, `at` when; `ids`, `kid` and `issued` are those of the token that
+    asked. Ids are 16 bytes, times Unix seconds.
     """
 
     capability: bytes
@@ -142,7 +163,7 @@ class GrantRecord(Struct, frozen=True):
 
 
 class Asked(Struct, frozen=True):
-    """How many requests were made by agents of one node, and of one task, and how many of each wait for a person."""
+    """How many requests there are of one node, and of one task, and how many of these wait for a person."""
 
     of_node: int
     of_task: int
@@ -254,20 +275,21 @@ class Reading(Protocol):
         ...
 
     def requests(self, *, task: str | None = None, pending: bool = False) -> list[RequestRecord]:
-        """The requests, of one task or of all, in the order in which they were asked; or those that wait for a person.
+        """The requests, of one task or of all, in the order in which they were first made.
 
-        A request that was made again stands where it was made first.
+        `pending`: those alone that wait for a person.
         """
         ...
 
     def asked(self, task: str, node: str) -> Asked:
-        """How many requests there are of a task, and of a node (base64url) of it."""
+        """How many requests there are of this task, and of this node (base64url) of it."""
         ...
 
     def granted_by(self, key: Key) -> list[bytes]:
-        """The capabilities (first ids, 16 bytes) granted on the strength of a token that this death would kill.
+        """The capabilities (first ids, 16 bytes) that die with what this death kills, and would not by themselves.
 
-        That is an id of its chain, its kid, or an instant not before it was issued; a node or a task gives none.
+        They were granted on the strength of a token that has this id in its chain, has this kid, or was issued up to
+        this instant, and themselves after it. There are none of a task: its death kills all that is of it.
         """
         ...
 
@@ -304,7 +326,7 @@ class Writing(Reading, Protocol):
         ...
 
     def keep_grant(self, grant: GrantRecord) -> None:
-        """Keep on the strength of which token a capability was granted."""
+        """Keep on the strength of which token a capability was granted, once."""
         ...
 
     def forget(self, before: int, *, below: int | None = None) -> Pruned:

@@ -8,11 +8,14 @@ import re
 from collections.abc import Iterator
 
 from capx import task as life
+from capx.canonical import canonical
+from capx.chain import unb64u
 from capx.death import ISSUED, KID, Death
-from capx.errors import InvalidCaveat, StoreProblem
+from capx.errors import InvalidCaveat, InvalidRequest, MalformedToken, StoreProblem
+from capx.intent import parse_intent
 from capx.keys import is_kid
 from capx.log import GENESIS, START, Event, check
-from capx.store import Counter, Damaged, Head, Reading, TaskRecord
+from capx.store import ATTESTED, Counter, Damaged, Head, IntentRecord, Reading, TaskRecord
 from capx_caveats import SAFE_INTEGER, amount, is_id, is_label
 
 CLOCKS_APART = 300
@@ -27,7 +30,7 @@ _REASONS = frozenset({"revoked", *life.DEATH.values()})
 def demand_empty(taking: Reading) -> None:
     """Refuse a store that holds something already."""
     head = taking.head()
-    if head.position or head.deaths or taking.tasks() or taking.counters():
+    if head.position or head.deaths or taking.tasks() or taking.intents() or taking.counters():
         raise StoreProblem("the store holds something already: restore into a new one")
 
 
@@ -66,6 +69,8 @@ def demand_possible(reading: Reading, now: int) -> None:
         _demand_event(event)
     for nth, task in enumerate(reading.tasks(), 1):
         _demand_task(task, nth, head)
+    for nth, intent in enumerate(reading.intents(), 1):
+        _demand_intent(intent, nth)
     for death in reading.deaths():
         _demand_death(death)
     for nth, counter in enumerate(reading.counters(), 1):
@@ -98,14 +103,35 @@ def _demand_task(task: TaskRecord, nth: int, head: Head) -> None:
     _demand(where, "is no root", task.root, is_id(task.root))
     for at in (task.opened, task.expires):
         _demand(where, "is no time", at, _is_count(at))
-    for name in (task.tenant, task.purpose):
+    for name in (task.tenant, task.purpose, task.principal):
         _demand(where, "is no name", name, name is None or is_label(name))
+    _demand(where, "is no digest of an intent", task.intent, task.intent is None or _size(task.intent) == 32)
     _demand(where, "is no state", task.state, task.state == life.FIRST or life.is_final(task.state))
     if life.is_final(task.state):
         _demand(where, "is no time", task.ended, _is_count(task.ended))
         _demand(where, "is no position", task.position, _is_count(task.position, head.position))
     else:
         _demand(where, "is an end of what is active", task.ended, task.ended is None and task.position is None)
+
+
+def _demand_intent(intent: IntentRecord, nth: int) -> None:
+    where = f"intent {nth}"
+    _demand(where, "is no digest", intent.digest, _size(intent.digest) == 32)
+    _demand(where, "is no time", intent.withdrawn, intent.withdrawn is None or _is_count(intent.withdrawn))
+    if intent.document is None:
+        unknown = (intent.principal, intent.proof, intent.opened)
+        _demand(where, "is said of an intent that nobody has seen", unknown, unknown == (None, None, 0))
+        _demand(where, "is no time", intent.withdrawn, intent.withdrawn is not None)
+        return
+    try:
+        said = parse_intent(intent.document.encode())
+    except InvalidRequest:
+        raise Damaged(f"this is no store as capx writes it: {where} holds what is no intent") from None
+    is_its_own = said.digest == intent.digest and canonical(said.document()) == intent.document.encode()
+    _demand(where, "is the digest of another document", intent.digest, is_its_own)
+    _demand(where, "is not who asked for it", intent.principal, intent.principal == said.principal)
+    _demand(where, "is no proof", intent.proof, _is_proof(intent.proof))
+    _demand(where, "is no number of tasks that it allows", intent.opened, _is_count(intent.opened, said.max_tasks))
 
 
 def _demand_death(death: Death) -> None:
@@ -137,6 +163,20 @@ def _is_key(key: object) -> bool:
     if key.startswith(KID):
         return is_kid(key[len(KID) :])
     return _matches(_SECONDS, key[len(ISSUED) :]) if key.startswith(ISSUED) else is_id(key)
+
+
+def _is_proof(proof: object) -> bool:
+    if isinstance(proof, str) and proof.startswith(ATTESTED):
+        return is_label(proof[len(ATTESTED) :])
+    return _size(proof) == 64
+
+
+def _size(text: object) -> int:
+    """How many bytes this text in base64url stands for; -1 for what is none."""
+    try:
+        return len(unb64u(text)) if isinstance(text, str) else -1
+    except MalformedToken:
+        return -1
 
 
 def _is_count(value: object, most: int = SAFE_INTEGER) -> bool:

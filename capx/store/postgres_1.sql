@@ -30,10 +30,27 @@ CREATE INDEX of_kind ON capx.events (kind, position) WHERE kind <> 'decision';
 CREATE TABLE capx.tasks (
     nth bigint PRIMARY KEY,
     id text NOT NULL UNIQUE, root text NOT NULL UNIQUE, opened bigint NOT NULL, expires bigint NOT NULL,
-    tenant text, purpose text, state text NOT NULL, ended bigint, position bigint,
+    tenant text, purpose text, state text NOT NULL, ended bigint, position bigint, principal text, intent text,
     node bytea NOT NULL UNIQUE, revocations bigint NOT NULL DEFAULT 0
 );
 CREATE INDEX overdue ON capx.tasks (expires) WHERE state = 'active';
+CREATE TABLE capx.intents (
+    nth bigint PRIMARY KEY,
+    digest text NOT NULL UNIQUE, principal text, document text, proof text, opened bigint NOT NULL, withdrawn bigint
+);
+CREATE TABLE capx.requests (
+    nth bigint PRIMARY KEY,
+    id text NOT NULL UNIQUE, task text NOT NULL, node text NOT NULL, state text NOT NULL, asked bigint NOT NULL,
+    body text NOT NULL
+);
+CREATE INDEX requests_of_task ON capx.requests (task, node, state);
+CREATE INDEX requests_pending ON capx.requests (nth) WHERE state = 'pending';
+CREATE TABLE capx.grants (
+    capability bytea PRIMARY KEY, kid text NOT NULL, issued bigint NOT NULL, at bigint NOT NULL
+);
+CREATE INDEX grants_of_kid ON capx.grants (kid);
+CREATE INDEX grants_at ON capx.grants (at, issued);
+CREATE TABLE capx.strengths (id bytea NOT NULL, capability bytea NOT NULL, PRIMARY KEY (id, capability));
 CREATE TABLE capx.deaths (
     seq bigint PRIMARY KEY, id bytea UNIQUE, name text COLLATE "C" UNIQUE, reason text NOT NULL,
     at bigint NOT NULL, position bigint NOT NULL,

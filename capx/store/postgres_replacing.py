@@ -20,6 +20,10 @@ from capx.store.postgres_rows import WRITE, Rows
 _EMPTYING = (
     "DELETE FROM capx.events",
     "DELETE FROM capx.tasks",
+    "DELETE FROM capx.intents",
+    "DELETE FROM capx.requests",
+    "DELETE FROM capx.grants",
+    "DELETE FROM capx.strengths",
     "DELETE FROM capx.deaths",
     "DELETE FROM capx.counters",
     "DELETE FROM capx.sightings",

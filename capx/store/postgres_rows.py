@@ -18,6 +18,7 @@ from capx.log import Event, following
 from capx.store import REVOCATIONS, Counter, Damaged, Head, Pruned, Reading, Sighting, TaskRecord, Unwritable
 from capx.store.adoption import demand_empty, whole_deaths, whole_log
 from capx.store.postgres_link import Link
+from capx.store.postgres_request_rows import RequestRows
 from capx.task import State
 
 CHANNEL = "capx"
@@ -32,19 +33,19 @@ WRITE = (
     f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '15s'; {_HEAD} FOR UPDATE"
 )
 
-_TASK = "SELECT id, root, opened, expires, tenant, purpose, state, ended, position FROM capx.tasks"
+_TASK = "SELECT id, root, opened, expires, tenant, purpose, state, ended, position, principal, intent FROM capx.tasks"
 _EVENT = "SELECT position, at, kind, body, hash FROM capx.events"
 _DEATH = "SELECT seq, id, name, reason, at, position FROM capx.deaths"
 _COUNTER = "SELECT counter, unit, spent, last FROM capx.counters"
 
 
-class Rows:
+class Rows(RequestRows):
     """Reading and writing within one transaction, whose first statement gave the row of the head."""
 
     def __init__(self, link: Link, head: tuple[Any, ...] | None) -> None:
         if head is None:
             raise Damaged("the store has lost its head: restore it from a backup")
-        self._db = link
+        super().__init__(link)
         self._head = self._written = Head(*head)
         self._wake = False
 
@@ -123,7 +124,7 @@ class Rows:
     def open_task(self, task: TaskRecord) -> None:
         self._db.execute(
             "INSERT INTO capx.tasks VALUES ((SELECT coalesce(max(nth), 0) + 1 FROM capx.tasks), "
-            "%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            "%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             (*structs.astuple(task), root_node(task.root)),
         )
 
@@ -170,9 +171,10 @@ class Rows:
                 (before,),
             ).rowcount
             sightings = self._db.execute("DELETE FROM capx.sightings WHERE at < %s", (before,)).rowcount
+            requests = self._forget_requests(before)
         self._head = structs.replace(self._head, forgotten=up_to)
         self._wake = self._wake or up_to > forgotten
-        return Pruned(up_to - forgotten, counters, sightings)
+        return Pruned(up_to - forgotten, counters, sightings, requests)
 
     def begin_epoch(self, epoch: str) -> None:
         self._head = structs.replace(self._head, epoch=epoch)
@@ -185,6 +187,8 @@ class Rows:
             self._copy("events (position, at, kind, body, hash, decision, audience, task)", events)
             for task in reading.tasks():
                 self.open_task(task)
+            for intent in reading.intents():
+                self.keep_intent(intent)
             self._copy("deaths (seq, id, name, reason, at, position)", map(_death_row, whole_deaths(reading)))
             self._copy("counters (counter, unit, spent, last)", map(structs.astuple, reading.counters()))
         self._head, self._wake = reading.head(), True
@@ -211,12 +215,6 @@ class Rows:
         with self._db.cursor().copy(f"COPY capx.{target} FROM STDIN".encode()) as copy:
             for row in rows:
                 copy.write_row(row)
-
-    def _row(self, query: str, *values: object) -> Any:
-        return self._db.execute(query, values).fetchone()
-
-    def _rows(self, query: str, *values: object) -> list[Any]:
-        return self._db.execute(query, values).fetchall()
 
 
 class _Named(Struct):

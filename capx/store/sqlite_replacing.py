@@ -142,6 +142,10 @@ def _alone(connection: Connection) -> Generator[None]:
 _EMPTYING = (
     "DELETE FROM events",
     "DELETE FROM tasks",
+    "DELETE FROM intents",
+    "DELETE FROM requests",
+    "DELETE FROM grants",
+    "DELETE FROM strengths",
     "DELETE FROM deaths",
     "DELETE FROM counters",
     "DELETE FROM sightings",

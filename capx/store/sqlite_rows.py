@@ -3,7 +3,6 @@
 Law: what was forgotten counts as burnt: a presentation whose window may already have been cleared away is not new.
 """
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
@@ -11,27 +10,13 @@ from typing import Any
 import msgspec
 
 from capx.chain import b64u, root_node
-from capx.death import Death, Key, horizon, instant_of, kid_of
+from capx.death import Death, Key, horizon
 from capx.log import Event, following
 from capx.meter import Spend, Tally
 from capx.present import WINDOW_AFTER, WINDOW_BEFORE
-from capx.store import (
-    REVOCATIONS,
-    Asked,
-    Burn,
-    Counter,
-    Damaged,
-    GrantRecord,
-    Head,
-    IntentRecord,
-    Pruned,
-    Reading,
-    Record,
-    RequestRecord,
-    Sighting,
-    TaskRecord,
-)
+from capx.store import REVOCATIONS, Burn, Counter, Damaged, Head, Pruned, Reading, Record, Sighting, TaskRecord
 from capx.store.adoption import demand_empty, whole_deaths, whole_log
+from capx.store.sqlite_request_rows import RequestRows
 from capx.task import State
 from capx_caveats import is_amount, plus
 
@@ -45,14 +30,10 @@ _TASK = "SELECT id, root, opened, expires, tenant, purpose, state, ended, positi
 _EVENT = "SELECT position, at, kind, CAST(body AS BLOB), hash FROM events"
 _DEATH = "SELECT seq, key, reason, at, position FROM deaths"
 _COUNTER = "SELECT counter, unit, spent, last FROM counters"
-_INTENT = "SELECT digest, principal, document, proof, opened, withdrawn FROM intents"
 
 
-class Rows:
+class Rows(RequestRows):
     """Reading and writing within one SQLite transaction."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._db = connection
 
     def head(self) -> Head:
         row = self._row("SELECT epoch, position, hash, deaths, forgotten FROM head")
@@ -126,43 +107,6 @@ class Rows:
     def sightings(self) -> list[Sighting]:
         return [Sighting(*row) for row in self._rows("SELECT follower, deaths, at FROM sightings ORDER BY follower")]
 
-    def intent(self, digest: str) -> IntentRecord | None:
-        row = self._row(f"{_INTENT} WHERE digest = ?", digest)
-        return row and IntentRecord(*row)
-
-    def intents(self) -> list[IntentRecord]:
-        return [IntentRecord(*row) for row in self._rows(f"{_INTENT} ORDER BY nth")]
-
-    def request(self, id_: str) -> RequestRecord | None:
-        row = self._row("SELECT body FROM requests WHERE id = ?", id_)
-        return row and _request(row[0])
-
-    def requests(self, *, task: str | None = None, pending: bool = False) -> list[RequestRecord]:
-        query = (
-            "SELECT body FROM requests WHERE (?1 IS NULL OR task = ?1) AND (NOT ?2 OR state = 'pending') ORDER BY nth"
-        )
-        return [_request(body) for (body,) in self._rows(query, task, pending)]
-
-    def asked(self, task: str, node: str) -> Asked:
-        row = self._row(
-            "SELECT coalesce(sum(node = ?1), 0), count(*), coalesce(sum(node = ?1 AND state = 'pending'), 0), "
-            "coalesce(sum(state = 'pending'), 0) FROM requests WHERE task = ?2",
-            node,
-            task,
-        )
-        return Asked(*row)
-
-    def granted_by(self, key: Key) -> list[bytes]:
-        if isinstance(key, bytes):
-            rows = self._rows("SELECT capability FROM strengths WHERE id = ? ORDER BY capability", key)
-        elif (kid := kid_of(key)) is not None:
-            rows = self._rows("SELECT capability FROM grants WHERE kid = ? ORDER BY capability", kid)
-        elif (instant := instant_of(key)) is not None:
-            rows = self._rows("SELECT capability FROM grants WHERE issued <= ? ORDER BY capability", instant)
-        else:
-            return []
-        return [capability for (capability,) in rows]
-
     def append(self, kind: str, body: bytes, *, at: int) -> Event:
         event = following(self.head().place, at=at, kind=kind, body=body)
         self._put(event)
@@ -196,28 +140,6 @@ class Rows:
         self._db.execute("UPDATE head SET deaths = ?", (death.seq,))
         return death
 
-    def keep_intent(self, intent: IntentRecord) -> None:
-        self._db.execute(
-            "INSERT INTO intents (digest, principal, document, proof, opened, withdrawn) VALUES (?, ?, ?, ?, ?, ?) "
-            "ON CONFLICT (digest) DO UPDATE SET principal = excluded.principal, document = excluded.document, "
-            "proof = excluded.proof, opened = excluded.opened, withdrawn = excluded.withdrawn",
-            msgspec.structs.astuple(intent),
-        )
-
-    def keep_request(self, request: RequestRecord) -> None:
-        body = msgspec.json.encode(request).decode()
-        self._db.execute(
-            "INSERT INTO requests (id, task, node, state, asked, body) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) "
-            "DO UPDATE SET state = excluded.state, asked = excluded.asked, body = excluded.body",
-            (request.id, request.task, request.node, request.state, request.asked, body),
-        )
-
-    def keep_grant(self, grant: GrantRecord) -> None:
-        self._db.execute(
-            "INSERT INTO grants VALUES (?, ?, ?, ?)", (grant.capability, grant.kid, grant.issued, grant.at)
-        )
-        self._db.executemany("INSERT INTO strengths VALUES (?, ?)", [(id_, grant.capability) for id_ in grant.ids])
-
     def forget(self, before: int, *, below: int | None = None) -> Pruned:
         forgotten, deaths = self.head().forgotten, self.head().deaths
         first_kept = self._row(
@@ -233,12 +155,7 @@ class Rows:
         self._db.execute("UPDATE head SET forgotten = ?", (up_to,))
         counters = self._db.execute("DELETE FROM counters WHERE last < ? AND length(counter) = 22", (before,)).rowcount
         sightings = self._db.execute("DELETE FROM sightings WHERE at < ?", (before,)).rowcount
-        requests = self._db.execute("DELETE FROM requests WHERE asked < ?", (before,)).rowcount
-        self._db.execute(
-            "DELETE FROM strengths WHERE capability IN (SELECT capability FROM grants WHERE at < ?)", (before,)
-        )
-        self._db.execute("DELETE FROM grants WHERE at < ?", (before,))
-        return Pruned(up_to - forgotten, counters, sightings, requests)
+        return Pruned(up_to - forgotten, counters, sightings, self._forget_requests(before))
 
     def begin_epoch(self, epoch: str) -> None:
         self._db.execute("UPDATE head SET epoch = ?", (epoch,))
@@ -334,19 +251,6 @@ class Rows:
         if forgotten != before:
             self._db.execute("UPDATE forgotten SET until = ?", (forgotten,))
         return forgotten
-
-    def _row(self, query: str, *values: object) -> Any:
-        return self._db.execute(query, values).fetchone()
-
-    def _rows(self, query: str, *values: object) -> list[Any]:
-        return self._db.execute(query, values).fetchall()
-
-
-def _request(body: str) -> RequestRecord:
-    try:
-        return msgspec.json.decode(body, type=RequestRecord)
-    except (msgspec.MsgspecError, RecursionError):
-        raise Damaged("a request of the store is none that capx wrote: restore it from a backup") from None
 
 
 def _amount(text: object) -> Decimal:

@@ -60,7 +60,7 @@ CREATE TABLE grants (
     capability BLOB PRIMARY KEY, kid TEXT NOT NULL, issued INTEGER NOT NULL, at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX grants_of_kid ON grants (kid);
-CREATE INDEX grants_issued ON grants (issued);
+CREATE INDEX grants_at ON grants (at, issued);
 CREATE TABLE strengths (
     id BLOB NOT NULL, capability BLOB NOT NULL, PRIMARY KEY (id, capability)
 ) STRICT, WITHOUT ROWID;
