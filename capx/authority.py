@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
+from capx import intents
 from capx.asking import Answer, Ask
 from capx.bundle import Bundle
 from capx.capability import Capability, mint
@@ -22,14 +23,16 @@ from capx.death import KEPT_BEYOND_TTL, of_kid
 from capx.ending import Ended, as_of, end_overdue, end_task, known_task
 from capx.errors import InvalidRequest
 from capx.events import CapabilityMinted, Limit, TaskOpened
-from capx.grant import OWN_ENTRIES, Grant, block, by_audience, demand_audience, demand_restricting
+from capx.grant import OWN_ENTRIES, Given, Grant, block, by_audience, demand_audience, demand_restricting
 from capx.history import History
 from capx.home import create_home, open_parts
 from capx.inheritance import Asker
+from capx.intent import Intent, SignedIntent
+from capx.intents import WithdrawnIntent
 from capx.keys import AudienceKeys, KeyRing, RootKey
 from capx.lineage import AUTHORITY
 from capx.liveness import StoreLiveness
-from capx.policy import NO_POLICY, Policy
+from capx.policy import NO_POLICY, Policy, Terms
 from capx.replay import Replay
 from capx.revoking import Revoked, by_instant, by_kid, by_name, by_where, kill_for_agent, named, revoke
 from capx.store import Pruned, Reading, RequestRecord, Store, TaskRecord, Writing
@@ -42,7 +45,6 @@ from capx_caveats import (
     Appendable,
     Budget,
     Caveat,
-    Entry,
     When,
     is_label,
     parse_instant,
@@ -72,6 +74,8 @@ class OpenedTask(Struct, frozen=True):
     expires: int
     position: int
     bundle: Bundle
+    principal: str | None = None
+    intent: str | None = None
 
 
 class Authority(History):
@@ -169,39 +173,109 @@ class Authority(History):
 
     def open(
         self,
+        intent: SignedIntent | Intent | None = None,
         *,
-        allow: Sequence[Grant],
+        allow: Sequence[Grant] = (),
         tenant: str | None = None,
-        expires: When = "1h",
+        expires: When | None = None,
         purpose: str | None = None,
         caveats: Iterable[Appendable] = (),
+        attested: str | None = None,
     ) -> OpenedTask:
-        """Open a task that may do what `allow` says, each `ACTION[@AUDIENCE]` or an entry that says more.
+        """Open a task on what a person asked for, or one that may do what `allow` says.
 
-        Every capability carries the tenant and the caveats. InvalidRequest for what cannot be meant.
+        What an intent gets, and for how long and for which tenant, its policy says; then `expires` may only be earlier.
+        One that is not signed needs `attested`: who checked the principal's login. Without an intent, `allow` names
+        each `ACTION[@AUDIENCE]`, or an entry that says more, and the task expires in an hour unless `expires` says
+        otherwise. Every capability carries the tenant and the caveats. InvalidRequest for what cannot be meant.
         """
         now = self._now()
-        entries = by_audience(allow)
         added = demand_restricting(caveats, now)
+        if intent is not None:
+            if allow or tenant is not None or purpose is not None:
+                raise InvalidRequest("an intent says the purpose and the tenant, and its policy what it may do")
+            return self._open_on(intent, attested, expires, added, now)
+        if attested is not None:
+            raise InvalidRequest("there is nothing to attest: give the intent too")
+        given = _as_given(allow)
         _demand_label("tenant", tenant)
         _demand_label("purpose", purpose)
         task = TaskRecord(
             id=_fresh_id(),
             root=_fresh_id(),
             opened=now,
-            expires=self._expiry(expires, now),
+            expires=self._expiry("1h" if expires is None else expires, now),
             tenant=tenant,
             purpose=purpose,
         )
         with self.store.write() as transaction:
-            self._demand_live_key(transaction)
-            end_overdue(transaction, now=now, limit=_OVERDUE_AT_OPEN)
-            transaction.open_task(task)
-            opened = TaskOpened(task.id, task.root, b64u(root_node(task.root)), task.tenant, task.purpose, task.expires)
-            event = opened.write(transaction, at=now)
-            entries = {**entries, AUTHORITY: OWN_ENTRIES}
-            bundle = self._mint(transaction, task, entries, expires=task.expires, added=added, now=now)
-        return OpenedTask(task.id, task.root, tenant, purpose, task.expires, event.position, bundle)
+            return self._open(transaction, task, given, added)
+
+    def _open_on(
+        self,
+        intent: SignedIntent | Intent,
+        attested: str | None,
+        expires: When | None,
+        added: tuple[Caveat, ...],
+        now: int,
+    ) -> OpenedTask:
+        policy = self.policy
+        proven = intents.prove(policy, intent, attested)
+        with self.store.write() as transaction:
+            terms = intents.take(transaction, proven, policy, now=now)
+            task = TaskRecord(
+                id=_fresh_id(),
+                root=_fresh_id(),
+                opened=now,
+                expires=self._expiry_of(terms, proven.intent, expires, now),
+                tenant=terms.tenant,
+                purpose=terms.purpose,
+                principal=proven.intent.principal,
+                intent=proven.intent.digest,
+            )
+            agent = None if proven.intent.agent is UNSET else proven.intent.agent
+            given = intents.given(terms)
+            return self._open(transaction, task, given, added, agent=agent, policy=policy.digest)
+
+    def _open(
+        self,
+        transaction: Writing,
+        task: TaskRecord,
+        given: Iterable[Given],
+        added: tuple[Caveat, ...],
+        *,
+        agent: str | None = None,
+        policy: str | None = None,
+    ) -> OpenedTask:
+        self._demand_live_key(transaction)
+        end_overdue(transaction, now=task.opened, limit=_OVERDUE_AT_OPEN)
+        transaction.open_task(task)
+        opened = TaskOpened(
+            task=task.id,
+            root=task.root,
+            node=b64u(root_node(task.root)),
+            tenant=task.tenant,
+            purpose=task.purpose,
+            expires=task.expires,
+            principal=task.principal,
+            intent=task.intent,
+            agent=agent,
+            policy=policy,
+        )
+        event = opened.write(transaction, at=task.opened)
+        own = Given(AUTHORITY, OWN_ENTRIES)
+        bundle = self._mint(transaction, task, (*given, own), expires=task.expires, added=added, now=task.opened)
+        return OpenedTask(
+            id=task.id,
+            root=task.root,
+            tenant=task.tenant,
+            purpose=task.purpose,
+            expires=task.expires,
+            position=event.position,
+            bundle=bundle,
+            principal=task.principal,
+            intent=task.intent,
+        )
 
     def mint(
         self,
@@ -213,7 +287,7 @@ class Authority(History):
     ) -> Bundle:
         """More for a task that is active, at its root; InvalidRequest for one that is not."""
         now = self._now()
-        entries = by_audience(allow)
+        given = _as_given(allow)
         added = demand_restricting(caveats, now)
         with self.store.write() as transaction:
             self._demand_live_key(transaction)
@@ -227,7 +301,7 @@ class Authority(History):
                 raise InvalidRequest(
                     f"task {task.id} expires at {shown_instant(task.expires)}: no capability outlives it"
                 )
-            return self._mint(transaction, task, entries, expires=ends, added=added, now=now)
+            return self._mint(transaction, task, given, expires=ends, added=added, now=now)
 
     def complete(self, task_id: str, *, dry_run: bool = False) -> Ended:
         """End a task because its work is done; every token of it is dead once this returns."""
@@ -236,6 +310,15 @@ class Authority(History):
     def withdraw(self, task_id: str, *, dry_run: bool = False) -> Ended:
         """End a task because it is no longer wanted; every token of it is dead once this returns."""
         return end_task(self.store, task_id, "withdraw", now=self._now(), dry_run=dry_run)
+
+    def withdraw_intent(self, intent: str | SignedIntent | Intent, *, dry_run: bool = False) -> WithdrawnIntent:
+        """Let an intent open nothing any more, known or not, and withdraw its tasks; `intent` may be its digest."""
+        digest, now = intents.named(intent), self._now()
+        if dry_run:
+            with self.store.read() as reading:
+                return intents.tried(reading, digest, now=now)
+        with self.store.write() as transaction:
+            return intents.withdraw(transaction, digest, now=now)
 
     def revoke(
         self,
@@ -251,8 +334,8 @@ class Authority(History):
         `target` is a bundle, which stands for its node, the id of a node or capability, as its 16 bytes or as the graph
         shows it, a root id, or a task id, which stands for its root; an id need not have been seen before. `kid` kills
         all that was minted under a root key, `issued` all that was issued in or before that second (an instant; answers
-        when the second is over), `where` the live tasks of a `tenant` and `purpose`, or in them the nodes of an
-        `agent`. InvalidRequest for any other.
+        when the second is over), `where` the live tasks of a `tenant`, `purpose` and `principal`, or in them the nodes
+        of an `agent`. InvalidRequest for any other.
         """
         if sum(one is not None for one in (target, kid, issued, where)) != 1:
             raise InvalidRequest(
@@ -390,32 +473,48 @@ class Authority(History):
             )
         return at
 
+    def _expiry_of(self, terms: Terms, intent: Intent, expires: When | None, now: int) -> int:
+        if terms.ttl > self.max_ttl:
+            raise InvalidRequest(
+                f"purpose {terms.purpose} has a ttl of {shown_duration(terms.ttl)}, and here nothing lives longer than "
+                f"{shown_duration(self.max_ttl)}: shorten it in the policy"
+            )
+        latest = min(now + terms.ttl, intent.not_after)
+        ends = latest if expires is None else self._expiry(expires, now)
+        if ends > latest:
+            raise InvalidRequest(f"a task on this intent expires at {shown_instant(latest)} at the latest")
+        return ends
+
     def _mint(
         self,
         transaction: Writing,
         task: TaskRecord,
-        entries: dict[str, tuple[Entry, ...]],
+        given: Iterable[Given],
         *,
         expires: int,
         added: tuple[Caveat, ...],
         now: int,
     ) -> Bundle:
         minted: list[Capability] = []
-        for audience, allowed in entries.items():
-            carried = block(task, allowed, expires, added)
-            capability = mint(self._keyring.active.audience_key(audience), carried, now=now)
+        for one in given:
+            carried = block(task, one.allowed, expires, (*one.budgets, *added))
+            capability = mint(self._keyring.active.audience_key(one.audience), carried, now=now)
             event = CapabilityMinted(
                 task=task.id,
-                audience=audience,
+                audience=one.audience,
                 kid=capability.kid,
                 ids=tuple([b64u(id_) for id_ in capability.ids]),
-                allow=tuple([entry.sentence() for entry in allowed]),
+                allow=tuple([entry.sentence() for entry in one.allowed]),
                 expires=expires,
                 budgets=tuple([_limit(one) for one in carried if isinstance(one, Budget)]),
             )
             event.write(transaction, at=now)
             minted.append(capability)
         return Bundle(minted)
+
+
+def _as_given(allow: Iterable[Grant]) -> tuple[Given, ...]:
+    return tuple(Given(audience, entries) for audience, entries in by_audience(allow).items())
 
 
 def _limit(budget: Budget) -> Limit:

@@ -9,7 +9,7 @@ when, and what restricts it further; its budgets are shared by the whole task.
 
 from collections.abc import Iterable
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
 from capx.errors import InvalidRequest
 from capx.lineage import AUTHORITY
@@ -27,6 +27,7 @@ from capx_caveats import (
     Eq,
     Expires,
     Fields,
+    Intent,
     InvalidCaveat,
     Mark,
     MaxHops,
@@ -54,6 +55,14 @@ OWN_ENTRIES = (
 
 Grant = str | Entry | tuple[str | Entry, str]
 """`"crm.accounts.read"`, `"accounts.read@crm"`, an entry, or one of these and its audience."""
+
+
+class Given(Struct, frozen=True):
+    """What one capability allows at one audience, and which budgets its calls count against."""
+
+    audience: str
+    allowed: tuple[Entry, ...]
+    budgets: tuple[Budget, ...] = ()
 
 
 def by_audience(granted: Iterable[Grant]) -> dict[str, tuple[Entry, ...]]:
@@ -114,10 +123,12 @@ def block(
     task: TaskRecord, allowed: tuple[Entry, ...], expires: int, restricting: tuple[Caveat, ...]
 ) -> tuple[Caveat, ...]:
     """The authority's block of one capability; `expires` is in Unix seconds."""
+    intent = () if task.intent is None else (Intent(task.intent),)
     tenant = () if task.tenant is None else (Tenant(task.tenant),)
     restricting = tuple([_shared(caveat, task.id) for caveat in restricting])
     return (
         Task(task.id),
+        *intent,
         Root(task.root),
         UntilCompleted(task.id),
         *tenant,

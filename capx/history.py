@@ -15,7 +15,7 @@ from capx.graph import Graph
 from capx.log import Event, Place
 from capx.query import Query
 from capx.recorder import StoreRecorder
-from capx.store import Counter, Sighting, Store, TaskRecord
+from capx.store import Counter, IntentRecord, Sighting, Store, TaskRecord
 from capx.verifier import MAX_STALENESS
 from capx_caveats import is_id
 
@@ -53,6 +53,11 @@ class History:
         """The task with this id; InvalidRequest if there is none."""
         with self.store.read() as reading:
             return as_of(known_task(reading, task_id), self._now())
+
+    def intents(self) -> list[IntentRecord]:
+        """The intents that opened a task or were withdrawn, in the order in which they became known."""
+        with self.store.read() as reading:
+            return reading.intents()
 
     def log(self, since: int = 0, limit: int | None = None) -> Iterator[Event]:
         """The events after position `since` up to now, at most `limit` of them; what was decided here is among them.

@@ -27,7 +27,7 @@ MAX_OF_NODE, MAX_OF_TASK = 1_000, 10_000
 
 With the next one its own node goes, or of a task the node of the first hop to it, whichever agents below that asked.
 """
-SELECTORS = ("tenant", "agent", "purpose")
+SELECTORS = ("tenant", "agent", "purpose", "principal")
 """By what `where` selects."""
 
 
@@ -107,7 +107,10 @@ def by_instant(issued: int, now: int) -> Target:
 
 
 def by_where(reading: Reading, where: Mapping[str, str], now: int) -> list[Target]:
-    """The roots of live tasks of a tenant and purpose, or in them the nodes of an agent; InvalidRequest for others."""
+    """The roots of live tasks of a tenant, purpose and principal, or in them the nodes of an agent.
+
+    InvalidRequest for what else could be meant.
+    """
     unknown = set(where).difference(SELECTORS)
     if unknown or not where:
         named = ", ".join(sorted(unknown)) or "nothing"
@@ -120,6 +123,7 @@ def by_where(reading: Reading, where: Mapping[str, str], now: int) -> list[Targe
         for task in reading.tasks()
         if where.get("tenant") in {None, task.tenant}
         and where.get("purpose") in {None, task.purpose}
+        and where.get("principal") in {None, task.principal}
         and not is_final(as_of(task, now).state)
         and reading.death(root_node(task.root)) is None
     ]

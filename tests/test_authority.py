@@ -605,7 +605,7 @@ def test_selection_kills_live_tasks_of_a_tenant_and_purpose_alone(authority: Aut
 
 
 @pytest.mark.parametrize(
-    "where", [{}, {"principal": "ana"}, {"tenant": ""}, {"agent": "\x1b[31m"}, {"tenant": "Acme", "root": "x"}]
+    "where", [{}, {"intent": "ana"}, {"tenant": ""}, {"agent": "\x1b[31m"}, {"tenant": "Acme", "root": "x"}]
 )
 def test_a_selection_that_cannot_be_meant_kills_nothing(authority: Authority, where: dict[str, str]) -> None:
     authority.open(allow=["crm.read"], tenant="Acme")

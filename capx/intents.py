@@ -1,0 +1,199 @@
+"""How an intent is used up: taken when a task opens on it, withdrawn when it is no longer wanted.
+
+    Intent --prove--> Proven --take, within the transaction that opens--> Terms
+
+Laws: who could not sign learns nothing: a signature comes before everything else, and why it does not count is not
+told apart. What was counted stays counted. An intent that was withdrawn, known or not, never opens again, and its tasks
+ended with it, in the same transaction.
+"""
+
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from capx.bundle import MAX_TOKENS
+from capx.canonical import canonical
+from capx.chain import root_node, unb64u
+from capx.dying import Dying, draw, dying_below, together
+from capx.ending import Ended, as_of, end
+from capx.errors import InvalidRequest, MalformedToken
+from capx.events import IntentWithdrawn
+from capx.grant import Given
+from capx.intent import Intent, SignedIntent
+from capx.policy import Policy, Terms
+from capx.store import IntentRecord, Reading, TaskRecord, Writing, origin_of
+from capx.task import after, is_final
+from capx_caveats import Budget, Entry, is_label, shown_instant
+
+AHEAD: Final = 300
+"""Seconds by which the clock of whoever signs may be ahead."""
+ATTESTED: Final = "attested: "
+"""What a proof begins with that is no signature; behind it stands who checked the login."""
+
+
+class Proven(Struct, frozen=True):
+    """An intent that its principal asked for, and what shows that: their signature, or by whom it was attested."""
+
+    intent: Intent
+    proof: str
+
+
+class WithdrawnIntent(Struct, frozen=True):
+    """An intent that opens no task any more, and how its tasks ended with it; `again` if it was withdrawn before.
+
+    `at` is when it was withdrawn (Unix seconds), `position` where that stands in the log: None if `again`. Of a dry
+    run: how its tasks would end, neither time nor position, and what is known to die.
+    """
+
+    intent: str
+    at: int | None
+    position: int | None
+    again: bool = False
+    tasks: tuple[Ended, ...] = ()
+    dying: Dying | None = None
+
+
+def prove(policy: Policy, intent: SignedIntent | Intent, attested: str | None) -> Proven:
+    """The intent, if its principal has signed it, or if whoever checked their login attests it; else InvalidRequest."""
+    if isinstance(intent, SignedIntent):
+        if attested is not None:
+            raise InvalidRequest("this intent is signed: nobody has to attest it")
+        if not is_principals(policy, intent):
+            raise InvalidRequest(
+                f"no principal {intent.intent.principal} that the policy knows has signed this intent: capx intent "
+                "verify says more, where the policy is"
+            )
+        return Proven(intent.intent, intent.signature)
+    if attested is None:
+        raise InvalidRequest("this intent is not signed: capx intent sign, or say who attests it")
+    if not is_label(attested):
+        raise InvalidRequest(f"{attested!r:.80} attests nothing: 1 to 128 characters, none of them hidden or a control")
+    return Proven(intent, f"{ATTESTED}{attested}")
+
+
+def is_principals(policy: Policy, signed: SignedIntent) -> bool:
+    """Whether the signature is that of a key which the policy gives the principal."""
+    from capx.principal_key import is_signed_by
+
+    principal = policy.principals.get(signed.intent.principal)
+    if principal is None or principal.key is None:
+        return False
+    return is_signed_by(principal.key, signed.intent.message(), signed.signature)
+
+
+def take(transaction: Writing, proven: Proven, policy: Policy, *, now: int) -> Terms:
+    """What one more task on this intent gets, which is counted; InvalidRequest says why there can be none."""
+    intent = proven.intent
+    _demand_meant_here(transaction, intent)
+    _demand_in_time(transaction, intent, now)
+    terms = policy.terms(intent)
+    known = transaction.intent(intent.digest) or IntentRecord(intent.digest)
+    if known.withdrawn is not None:
+        raise InvalidRequest(f"this intent was withdrawn at {shown_instant(known.withdrawn)}: sign a new one")
+    if known.opened >= intent.max_tasks:
+        times = "once" if known.opened == 1 else f"{known.opened} times"
+        raise InvalidRequest(f"this intent was opened {times}, which is all that it is for: sign a new one")
+    transaction.keep_intent(
+        IntentRecord(
+            digest=intent.digest,
+            principal=intent.principal,
+            document=canonical(intent.document()).decode(),
+            proof=_stronger(known.proof, proven.proof),
+            opened=known.opened + 1,
+        )
+    )
+    return terms
+
+
+def given(terms: Terms) -> tuple[Given, ...]:
+    """What a task gets when it opens, a capability each; InvalidRequest if a bundle cannot hold so many.
+
+    There is one for each audience and each set of budgets at it, so that a budget counts what it is meant for. The
+    newest is tried first, so what the first rule gives stands last at its audience.
+    """
+    groups: dict[str, dict[tuple[Budget, ...], list[Entry]]] = {}
+    for rule in terms.at_open():
+        for offer in rule.offers:
+            groups.setdefault(offer.audience, {}).setdefault(rule.budgets, []).append(offer.entry)
+    found = tuple(
+        Given(audience, tuple(dict.fromkeys(entries)), budgets)
+        for audience, of_budgets in groups.items()
+        for budgets, entries in reversed(of_budgets.items())
+    )
+    if len(found) >= MAX_TOKENS:
+        raise InvalidRequest(
+            f"purpose {terms.purpose} needs {len(found)} capabilities at open, one for each audience and each set of "
+            f"budgets at it, and a bundle has room for {MAX_TOKENS - 1}: give some of it on_request"
+        )
+    return found
+
+
+def named(intent: str | SignedIntent | Intent) -> str:
+    """The digest that is meant; InvalidRequest for text that is none."""
+    if isinstance(intent, SignedIntent):
+        return intent.intent.digest
+    if isinstance(intent, Intent):
+        return intent.digest
+    if not is_digest(intent):
+        raise InvalidRequest(f"{intent!r:.80} is no intent: name its digest, as capx intent list shows it")
+    return intent
+
+
+def is_digest(text: str) -> bool:
+    """Whether the text may be the digest of an intent: 32 bytes in base64url."""
+    try:
+        return len(unb64u(text)) == 32
+    except MalformedToken:
+        return False
+
+
+def withdraw(transaction: Writing, digest: str, *, now: int) -> WithdrawnIntent:
+    """The end of an intent and of its tasks within a transaction, now or before."""
+    known = transaction.intent(digest) or IntentRecord(digest)
+    if known.withdrawn is not None:
+        return WithdrawnIntent(digest, known.withdrawn, None, again=True)
+    event = IntentWithdrawn(digest).write(transaction, at=now)
+    transaction.keep_intent(msgspec.structs.replace(known, withdrawn=now))
+    ends = tuple([end(transaction, task, "withdraw", now=now) for task in _unended(transaction, known)])
+    return WithdrawnIntent(digest, now, event.position, tasks=ends)
+
+
+def tried(reading: Reading, digest: str, *, now: int) -> WithdrawnIntent:
+    """What withdrawing an intent would do."""
+    known = reading.intent(digest) or IntentRecord(digest)
+    tasks = _unended(reading, known)
+    ends = tuple([Ended(task.id, after(as_of(task, now).state, "withdraw"), None) for task in tasks])
+    dying = together([dying_below(draw(reading, now, task.id), root_node(task.root)) for task in tasks])
+    return WithdrawnIntent(digest, known.withdrawn, None, known.withdrawn is not None, ends, dying)
+
+
+def _unended(reading: Reading, known: IntentRecord) -> list[TaskRecord]:
+    """The tasks of an intent that nobody has ended."""
+    if not known.opened:
+        return []
+    return [task for task in reading.tasks() if task.intent == known.digest and not is_final(task.state)]
+
+
+def _demand_meant_here(reading: Reading, intent: Intent) -> None:
+    origin = origin_of(reading.head().epoch)
+    if intent.authority != origin:
+        raise InvalidRequest(f"this intent is for authority {intent.authority}, and this one is {origin}")
+
+
+def _demand_in_time(reading: Reading, intent: Intent, now: int) -> None:
+    if now >= intent.not_after:
+        raise InvalidRequest(f"this intent ended at {shown_instant(intent.not_after)}: sign a new one")
+    if intent.issued > now + AHEAD:
+        raise InvalidRequest(
+            f"this intent was issued at {shown_instant(intent.issued)}, which lies ahead: one of two clocks is wrong"
+        )
+    if intent.issued <= (horizon := reading.horizon()):
+        raise InvalidRequest(
+            f"this intent was issued by {shown_instant(horizon)}, up to when everything was revoked: sign a new one"
+        )
+
+
+def _stronger(known: str | None, given: str) -> str:
+    """A signature, once there is one, says more than who attested a later opening."""
+    return given if known is None or known.startswith(ATTESTED) else known
