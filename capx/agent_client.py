@@ -1,29 +1,38 @@
-"""What an agent asks of an authority elsewhere, over HTTP: to end its task, to look at it, to revoke below its node.
+"""What an agent asks of an authority elsewhere, over HTTP: for more, to end its task, to look at it, to revoke below.
 
 Laws: its authority capability is presented afresh for each request, and it is told why it is refused as a resource
-would tell it. Nothing is asked twice by itself. Whoever answers holds nobody up beyond the time that was agreed.
+would tell it. Nothing is asked twice by itself, save for more, which has one answer however often it is asked. Whoever
+answers holds nobody up beyond the time that was agreed.
 """
 
-from typing import Any, Final, Self, TypeVar
+import time
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, Self, TypeVar, cast
 
 import httpx
 from msgspec import Struct
 
 from capx import presenting
 from capx.answers import read_answer, unreachable
+from capx.asking import Answer, Ask, Granted, Pending, Refused
 from capx.bundle import Bundle
 from capx.ending import Ended
-from capx.errors import InvalidRequest
-from capx.forms import AgentStatus, RevokeBelow, encode
+from capx.errors import InvalidRequest, StoreProblem
+from capx.forms import AgentStatus, Answered, AskMore, AskPending, AskRefused, RevokeBelow, encode
 from capx.lineage import AUTHORITY
 from capx.patience import SINGLE, seconds_of, whole_answer
+from capx.patience import Answer as Whole
 from capx.revoking import Revoked
-from capx_caveats import Hop, Root
+from capx_caveats import JSON, Hop, Root
 
 T = TypeVar("T")
 
 _MOST: Final = 1 << 20
 _TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
+_LONGEST_WAIT: Final = 25
+_PAUSE: Final = 1.0
+_BROKEN: Final = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 
 
 class AuthorityClient:
@@ -54,6 +63,31 @@ class AuthorityClient:
         """Let go of connections."""
         self._client.close()
 
+    def ask(
+        self, action: str, *, audience: str | None = None, args: Mapping[str, JSON] | None = None, wait: float = 0.0
+    ) -> Answer:
+        """What becomes of an ask; while a person has to answer it, wait for that up to `wait` seconds.
+
+        The audience is the action's first label unless another is named; with `args`, even none, the ask is for these
+        alone. Denied if the bundle may not ask for it. While it waits, an authority that is away is waited for, too.
+        """
+        named = action.partition(".")[0] if audience is None else audience
+        ask = Ask(audience=named, action=action, args=args)
+        ends = time.monotonic() + wait
+        answer: Answer | None = None
+        while True:
+            began = time.monotonic()
+            try:
+                answer = self._answered(ask, wait=max(0, min(_LONGEST_WAIT, int(ends - began))))
+            except StoreProblem:
+                if answer is None:
+                    raise
+            now = time.monotonic()
+            if not isinstance(answer, Pending) or now >= ends:
+                return answer
+            # Where nobody can wait, whoever asks again waits here.
+            time.sleep(max(0.0, min(ends - now, began + _PAUSE - now)))
+
     def complete(self) -> Ended:
         """End the task because its work is done: all its tokens are dead when this returns."""
         return self._asked("POST", "/agent/complete", None, Ended)
@@ -74,16 +108,67 @@ class AuthorityClient:
             )
         return self._asked("POST", "/agent/revoke", RevokeBelow(hops=hops_between(self._bundle, child)), Revoked)
 
-    def _asked(self, method: str, path: str, asked: Struct | None, kind: type[T]) -> T:
-        headers = {} if asked is None else {"content-type": "application/json"}
-        content = None if asked is None else encode(asked)
+    def _answered(self, ask: Ask, *, wait: int) -> Answer:
+        """What becomes of an ask within so many seconds, or was told of it before a connection broke."""
         try:
-            answer = whole_answer(
-                self._client, method, path, seconds=self._seconds, most=_MOST, content=content, headers=headers
-            )
+            told = self._told(ask, wait)
+        except _BROKEN:
+            try:
+                told = self._told(ask, wait)
+            except httpx.HTTPError as error:
+                raise unreachable(self.url, error) from None
+        except httpx.HTTPError as error:
+            raise unreachable(self.url, error) from None
+        if isinstance(told, AskPending):
+            return Pending(ask, request=told.request, until=told.until, approvers=tuple(told.approvers))
+        if isinstance(told, AskRefused):
+            return Refused(tuple(reason.refusal() for reason in told.reasons))
+        granted = told.capability
+        if (granted.audience, granted.task, granted.node) != (ask.audience, self._bundle.task, self._bundle.node):
+            raise StoreProblem(f"what answers at {self.url} grants what was not asked for: it is no capx authority")
+        return Granted(granted)
+
+    def _told(self, ask: Ask, wait: int) -> Answered:
+        prefer = {"prefer": f"wait={wait}"} if wait else {}
+        kind = cast("type[Answered]", Answered)
+        return read_answer(self._sent("POST", "/agent/ask", AskMore.of(ask), prefer, wait), kind, self.url)
+
+    def _asked(self, method: str, path: str, asked: Struct | None, kind: type[T]) -> T:
+        try:
+            answer = self._sent(method, path, asked)
         except httpx.HTTPError as error:
             raise unreachable(self.url, error) from None
         return read_answer(answer, kind, self.url)
+
+    def _sent(
+        self,
+        method: str,
+        path: str,
+        asked: Struct | None,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        longer: int = 0,
+    ) -> Whole:
+        """The answer that comes within the seconds that were agreed, and so many more."""
+        patience = self._client.timeout
+        return whole_answer(
+            self._client,
+            method,
+            path,
+            seconds=_longer(self._seconds, longer),
+            most=_MOST,
+            content=None if asked is None else encode(asked),
+            headers=headers if asked is None else {"content-type": "application/json", **headers},
+            timeout=httpx.Timeout(
+                connect=patience.connect,
+                read=_longer(patience.read, longer),
+                write=patience.write,
+                pool=patience.pool,
+            ),
+        )
+
+
+def _longer(seconds: float | None, by: int) -> float | None:
+    return None if seconds is None else seconds + by
 
 
 def hops_between(above: Bundle, below: Bundle) -> list[str]:

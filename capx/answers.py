@@ -1,20 +1,19 @@
 """What an authority answers over HTTP, read again as what it means: a value, or the error that it stands for."""
 
 import time
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Final, NoReturn, TypeVar
 
 import httpx
 import msgspec
-from msgspec import UNSET, Struct
+from msgspec import Struct
 
 from capx import forms
-from capx.decision import Decision, Denied, whose
+from capx.decision import Decision, Denied
 from capx.errors import InvalidRequest, StoreProblem, Unavailable
-from capx.forms import Problem
+from capx.forms import Problem, Reason
 from capx.lineage import AUTHORITY
 from capx.patience import Answer
 from capx.problems import raised
-from capx_caveats import Refusal
 
 T = TypeVar("T")
 
@@ -31,25 +30,9 @@ def read_answer(answer: Answer, kind: type[T], url: str) -> T:
         raise StoreProblem(f"the authority at {url} is of another version: {error}") from None
 
 
-class _Reason(Struct, frozen=True):
-    code: str
-    sentence: str
-    wanted: str = ""
-    given: Any = UNSET
-    hop: int | None = None
-    hop_name: str | None = None
-
-    def refusal(self) -> Refusal:
-        """The refusal, whose restriction it is said once."""
-        sentence = (
-            self.sentence if self.hop is None else self.sentence.removeprefix(f"{whose(self.hop, self.hop_name)} ")
-        )
-        return Refusal(self.code, sentence, self.wanted, self.given, self.hop, self.hop_name)
-
-
 class _Refused(Struct, frozen=True):
     decision: str
-    reasons: tuple[_Reason, ...]
+    reasons: tuple[Reason, ...]
 
 
 def _refuse(answer: Answer, url: str) -> NoReturn:

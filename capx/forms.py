@@ -6,24 +6,26 @@ without padding, a bundle is its text, an amount is decimal text. The facts of a
 covers.
 """
 
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, structs
 
-from capx import strict
+from capx import asking, strict
 from capx.bundle import Bundle
+from capx.capability import Capability
 from capx.chain import b64u, unb64u
+from capx.decision import sentence, whose
 from capx.errors import InvalidRequest
+from capx.intent import Intent, SignedIntent
 from capx.log import Event, Place
 from capx.spending import Spent
 from capx.wire import MAX_BLOCKS
-from capx_caveats import (
-    SAFE_INTEGER,
-    is_action,
-    is_label,
-)
+from capx_caveats import SAFE_INTEGER, Refusal, is_action, is_label
+from capx_caveats import Literal as Scalars
 
 T = TypeVar("T")
 
@@ -56,12 +58,43 @@ class Granted(_Asked, frozen=True):
     audience: str | None = None
 
 
-class OpenTask(_Asked, frozen=True):
-    """What a task is to be allowed: each `ACTION[@AUDIENCE]`, or an entry; caveats as they stand in tokens."""
+class IntentDocument(Intent, frozen=True):
+    """An intent, whose parameters are none unless it says so."""
 
-    allow: list[str | Granted]
+    # A default that a JSON Schema can say.
+    parameters: Mapping[str, Scalars] = {}
+
+
+class IntentFile(_Asked, frozen=True):
+    """An intent as its file holds it: signed, or without a signature where a login speaks for its principal."""
+
+    intent: IntentDocument
+    signature: str | UnsetType = UNSET
+
+    @classmethod
+    def of(cls, intent: Intent | SignedIntent) -> "IntentFile":
+        """An intent as it goes over the wire."""
+        meant, signature = (intent.intent, intent.signature) if isinstance(intent, SignedIntent) else (intent, UNSET)
+        return cls(intent=IntentDocument(**structs.asdict(meant)), signature=signature)
+
+    def meant(self) -> Intent | SignedIntent:
+        """The intent itself."""
+        intent = Intent(**structs.asdict(self.intent))
+        return intent if self.signature is UNSET else SignedIntent(intent, self.signature)
+
+
+class OpenTask(_Asked, frozen=True):
+    """On which intent a task is opened, or what it is to be allowed by hand: each `ACTION[@AUDIENCE]`, or an entry.
+
+    `attested` says who checked the login that speaks for the principal of an intent without a signature; caveats are
+    as they stand in tokens.
+    """
+
+    intent: IntentFile | None = None
+    attested: str | None = None
+    allow: list[str | Granted] = []
     tenant: str | None = None
-    expires: Time = "1h"
+    expires: Time | None = None
     purpose: str | None = None
     caveats: list[Raw] = []
 
@@ -75,7 +108,7 @@ class MintMore(_Asked, frozen=True):
 
 
 class EndTask(_Asked, frozen=True):
-    """How to end a task; a dry run only says what is known to die."""
+    """How to end a task, or an intent with its tasks; a dry run only says what is known to die."""
 
     dry_run: bool = False
 
@@ -124,6 +157,22 @@ class CountersQuery(_Asked, frozen=True):
     """Which counters: those of the ids that are named, or all."""
 
     id: tuple[Id, ...] = ()
+
+
+class RequestsQuery(_Asked, frozen=True):
+    """Which requests: of one task or of all; with `pending`, those that wait for a person."""
+
+    task: Id | None = None
+    pending: bool = False
+
+
+class GiveVerdict(_Asked, frozen=True):
+    """What a person answers to a request; `at` when they did, `signature` as capx.verdict makes it."""
+
+    yes: bool
+    approver: _Label
+    at: Count
+    signature: _Text
 
 
 class UnawareQuery(_Asked, frozen=True):
@@ -175,6 +224,12 @@ class Reached(Struct, frozen=True):
         return Place(self.position, unb64u(self.hash))
 
 
+class Origin(Struct, frozen=True):
+    """By what intents name an authority: the origin of its store."""
+
+    origin: str
+
+
 class Minted(Struct, frozen=True):
     """A bundle: a secret."""
 
@@ -208,6 +263,77 @@ class AgentStatus(Struct, frozen=True):
     expires: int
     tenant: str | None
     purpose: str | None
+
+
+class AskMore(_Asked, frozen=True):
+    """What an agent asks for: one action at one audience, and the arguments that it is pinned to, if it is."""
+
+    audience: str
+    action: str
+    args: dict[str, Any] | UnsetType = UNSET
+
+    @classmethod
+    def of(cls, ask: asking.Ask) -> "AskMore":
+        """An ask as it goes over the wire."""
+        return cls(audience=ask.audience, action=ask.action, args=UNSET if ask.args is None else dict(ask.args))
+
+    def ask(self) -> asking.Ask:
+        """The ask itself; InvalidRequest for what cannot be asked for."""
+        return asking.Ask(audience=self.audience, action=self.action, args=None if self.args is UNSET else self.args)
+
+
+class Reason(Struct, frozen=True):
+    """One reason of a refusal, as problem details hold it: the sentence says whose restriction it is."""
+
+    code: str
+    sentence: str
+    wanted: str = ""
+    given: Any = UNSET
+    hop: int | None = None
+    hop_name: str | None = None
+
+    @classmethod
+    def of(cls, refusal: Refusal) -> "Reason":
+        """A refusal as it goes over the wire."""
+        return cls(refusal.code, sentence(refusal), refusal.wanted, refusal.given, refusal.hop, refusal.hop_name)
+
+    def refusal(self) -> Refusal:
+        """The refusal, whose restriction it is said once."""
+        whole = self.sentence if self.hop is None else self.sentence.removeprefix(f"{whose(self.hop, self.hop_name)} ")
+        return Refusal(self.code, whole, self.wanted, self.given, self.hop, self.hop_name)
+
+
+class AskGranted(Struct, frozen=True, tag_field="answer", tag="granted"):
+    """Yes; the capability is a secret."""
+
+    capability: Capability
+
+
+class AskPending(Struct, frozen=True, tag_field="answer", tag="pending"):
+    """Not yet: one of the approvers has to answer the request, by `until` (Unix seconds)."""
+
+    request: str
+    until: int
+    approvers: list[str]
+
+
+class AskRefused(Struct, frozen=True, tag_field="answer", tag="refused"):
+    """No, with every reason."""
+
+    reasons: list[Reason]
+
+
+Answered = AskGranted | AskPending | AskRefused
+"""What became of an ask."""
+
+
+def answered(answer: asking.Answer) -> Answered:
+    """An answer as it goes over the wire."""
+    if isinstance(answer, asking.Granted):
+        return AskGranted(answer.capability)
+    if isinstance(answer, asking.Pending):
+        return AskPending(answer.request, answer.until, list(answer.approvers))
+    return AskRefused(list(map(Reason.of, answer.reasons)))
 
 
 class Reported(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -279,14 +405,18 @@ def decode(data: bytes, kind: type[T]) -> T:
 
 
 def _encoded(value: object) -> object:
-    if isinstance(value, Bundle):
+    if isinstance(value, Bundle | Capability):
         return value.text
+    if isinstance(value, MappingProxyType):
+        return dict(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     raise TypeError(f"a {type(value).__name__} does not go over the wire")
 
 
 def _decoded(kind: type, value: object) -> object:
     if kind is Bundle and isinstance(value, str):
         return Bundle.parse(value)
+    if kind is Capability and isinstance(value, str):
+        return Capability.parse(value)
     raise TypeError(f"a {kind.__name__} does not come over the wire")
 
 

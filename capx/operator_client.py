@@ -17,21 +17,24 @@ import httpx
 import msgspec
 from msgspec import Struct
 
-from capx import forms, translating
+from capx import forms, intents, translating
 from capx.answers import problem_of, read_answer
 from capx.authority import OpenedTask
 from capx.bundle import Bundle
 from capx.ending import Ended
-from capx.errors import ConfigurationProblem, StoreProblem, Unavailable, UnknownTask
+from capx.errors import ConfigurationProblem, InvalidRequest, StoreProblem, Unavailable, UnknownTask
 from capx.forms import PAGE, Events, Happened, Minted, Reached
 from capx.grant import Grant
 from capx.graph import Graph
+from capx.intent import Intent, SignedIntent
+from capx.intents import WithdrawnIntent
 from capx.log import Event, Place
 from capx.patience import SINGLE, Answer, whole_answer
 from capx.peer import watch_connecting
 from capx.query import Query
 from capx.revoking import Revoked, named
-from capx.store import Counter, Pruned, Sighting, TaskRecord
+from capx.store import Counter, IntentRecord, Pruned, RequestRecord, Sighting, TaskRecord
+from capx.verdict import Verdict
 from capx.verifier import MAX_STALENESS
 from capx_caveats import Appendable, When, is_id
 
@@ -77,18 +80,22 @@ class RemoteAuthority:
 
     def open(
         self,
+        intent: SignedIntent | Intent | None = None,
         *,
-        allow: Sequence[Grant],
+        allow: Sequence[Grant] = (),
         tenant: str | None = None,
-        expires: When = "1h",
+        expires: When | None = None,
         purpose: str | None = None,
         caveats: Iterable[Appendable] = (),
+        attested: str | None = None,
     ) -> OpenedTask:
-        """Open a task that may do what `allow` says, as `Authority.open`."""
+        """Open a task, on an intent or by hand, as `Authority.open`."""
         asked = forms.OpenTask(
+            intent=None if intent is None else forms.IntentFile.of(intent),
+            attested=attested,
             allow=translating.granted(allow),
             tenant=tenant,
-            expires=translating.time_of(expires),
+            expires=None if expires is None else translating.time_of(expires),
             purpose=purpose,
             caveats=translating.written(caveats, int(time.time())),
         )
@@ -117,6 +124,36 @@ class RemoteAuthority:
     def withdraw(self, task_id: str, *, dry_run: bool = False) -> Ended:
         """End a task because it is no longer wanted, as `Authority.withdraw`."""
         return self._post(f"{_path(task_id)}/withdraw", forms.EndTask(dry_run=dry_run), Ended)
+
+    def intents(self) -> list[IntentRecord]:
+        """The intents that opened a task or were withdrawn, in the order in which they became known."""
+        return self._get("/intents", list[IntentRecord])
+
+    def withdraw_intent(self, intent: str | SignedIntent | Intent, *, dry_run: bool = False) -> WithdrawnIntent:
+        """Let an intent open nothing any more, and end its tasks, as `Authority.withdraw_intent`."""
+        path = f"/intents/{intents.named(intent)}/withdraw"
+        return self._post(path, forms.EndTask(dry_run=dry_run), WithdrawnIntent)
+
+    def requests(self, *, task: str | None = None, pending: bool = False) -> list[RequestRecord]:
+        """What agents of a task, or of all, asked for at run time, as `Authority.requests`."""
+        if task is not None:
+            _path(task)
+        return self._get("/requests", list[RequestRecord], {"task": task, "pending": pending})
+
+    def request(self, request_id: str) -> RequestRecord:
+        """The request with this id; InvalidRequest if there is none."""
+        return self._get(_request_path(request_id), RequestRecord)
+
+    def decide(self, verdict: Verdict) -> RequestRecord:
+        """The request as a person has answered it, as `Authority.decide`."""
+        asked = forms.GiveVerdict(
+            yes=verdict.yes, approver=verdict.approver, at=verdict.at, signature=verdict.signature
+        )
+        return self._post(f"{_request_path(verdict.request)}/verdict", asked, RequestRecord)
+
+    def origin(self) -> str:
+        """By what intents name this authority: the origin of its store."""
+        return self._get("/authority", forms.Origin).origin
 
     def revoke(
         self,
@@ -312,6 +349,13 @@ def _path(task_id: str) -> str:
     if not is_id(task_id):
         raise UnknownTask(f"there is no task {task_id!r:.80}: capx task list shows those that there are")
     return f"/tasks/{task_id}"
+
+
+def _request_path(request_id: str) -> str:
+    """The path of a request; InvalidRequest for what can be none, which need not be a path either."""
+    if not is_id(request_id):
+        raise InvalidRequest(f"there is no request {request_id!r:.80}: capx requests list shows those that there are")
+    return f"/requests/{request_id}"
 
 
 def _spelt(value: bool | int | str | list[str]) -> str | list[str]:

@@ -18,11 +18,14 @@ from capx.admitted import Admitted
 from capx.decision import Allowed, Denied
 from capx.ending import Ended
 from capx.errors import InvalidRequest
-from capx.forms import AgentStatus, RevokeBelow, decode, read_asked
+from capx.forms import AgentStatus, Answered, AskMore, RevokeBelow, decode, read_asked
+from capx.grant import ASK
 from capx.guard.exchange import Unreadable, answer_denied, credential, http_request
 from capx.guard.passage import stated
+from capx.inheritance import read_asker
 from capx.present import HttpRequest
 from capx.revoking import Revoked
+from capx.serve import asks
 from capx.serve.operation import ROUTE, Operation, answered, demand_json, read_query, route_to, whole_body
 from capx.serve.service import Service
 from capx.serve.strangers import told_denial
@@ -32,6 +35,7 @@ from capx.verifier import Authentic
 class Own(Struct, frozen=True):
     """Who asked, as proven."""
 
+    authentic: Authentic
     admitted: Admitted
     allowed: Allowed
 
@@ -53,7 +57,12 @@ def _revoke(service: Service, own: Own, asked: RevokeBelow) -> Revoked:
     return revoked
 
 
+def _ask(service: Service, own: Own, asked: AskMore) -> asks.Asked:
+    return asks.answer(service, read_asker(own.authentic), asked)
+
+
 ACTIONS: Final[Mapping[str, str]] = {
+    "/agent/ask": ASK,
     "/agent/complete": "task.complete",
     "/agent/status": "task.status",
     "/agent/revoke": "node.revoke",
@@ -62,7 +71,19 @@ ACTIONS: Final[Mapping[str, str]] = {
 
 _PRESENTED: Final = (401, 403)
 
+ASKS: Final = Operation(
+    method="POST",
+    path="/agent/ask",
+    name="agent_ask",
+    about="Ask for more; with `Prefer: wait=SECONDS`, held back for as long as a person has to answer, 25 s at most.",
+    act=_ask,
+    asks=AskMore,
+    answers=Answered,
+    problems=_PRESENTED,
+    presented=True,
+)
 OPERATIONS: Final = (
+    ASKS,
     Operation(
         method="POST",
         path="/agent/complete",
@@ -125,21 +146,24 @@ class AgentRoute:
             demand_json(request)
             body = await whole_body(request, receive)
         received = http_request(scope, body, "")
-        return await self._service.agents.run(self._done, authentic, received, request)
+        found = await self._service.agents.run(self._done, authentic, received, request)
+        if isinstance(found, asks.Asked):
+            return await asks.told(self._service, self._operation, request, found)
+        return answered(self._operation, found)
 
-    def _done(self, authentic: Authentic, received: HttpRequest, request: Request) -> Response:
-        """The answer, once the call is allowed: in a thread, for each step may wait for the store."""
+    def _done(self, authentic: Authentic, received: HttpRequest, request: Request) -> Any:
+        """What was found or done, once the call is allowed: in a thread, for each step may wait for the store."""
         operation = self._operation
         admitted = self._service.verifier.admit(authentic, received)
         args = _arguments(operation, received, request)
         call = stated(admitted, ACTIONS[operation.path], args, tenant=admitted.tenant, attributes=None, cost=None)
         allowed = admitted.judge(call)
-        own = Own(admitted, allowed)
+        own = Own(authentic, admitted, allowed)
         if operation.asks is None:
             if args:
                 raise InvalidRequest("nothing is asked for here: leave body and query empty")
-            return answered(operation, operation.act(self._service, own))
-        return answered(operation, operation.act(self._service, own, decode(received.body, operation.asks)))
+            return operation.act(self._service, own)
+        return operation.act(self._service, own, decode(received.body, operation.asks))
 
 
 def _arguments(operation: Operation, received: HttpRequest, request: Request) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from capx.bundle import Bundle
+from capx.capability import Capability
 from capx.forms import Problem
 from capx.problems import STATUSES
 from capx.resource_mac import SCHEME
@@ -114,6 +115,8 @@ def _parameter(name: str, form: Schema, hint: Any) -> Schema:
 def _own(kind: type) -> Schema:
     if kind is Bundle:
         return {"type": "string", "description": "Tokens joined by commas: a secret."}
+    if kind is Capability:
+        return {"type": "string", "description": "A token: a secret."}
     raise TypeError(f"no schema of {kind}")
 
 

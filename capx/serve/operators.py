@@ -13,13 +13,15 @@ from capx.ending import Ended
 from capx.errors import InvalidRequest
 from capx.forms import Events, Happened, Minted, Reached
 from capx.graph import Graph
+from capx.intents import WithdrawnIntent
 from capx.log import Event
 from capx.problems import NotThere
 from capx.revoking import Revoked
 from capx.serve.operation import Operation
 from capx.serve.service import Service
 from capx.serve.streams import follow_log
-from capx.store import Counter, Pruned, Sighting, TaskRecord
+from capx.store import Counter, IntentRecord, Pruned, RequestRecord, Sighting, TaskRecord, origin_of
+from capx.verdict import Verdict
 
 T = TypeVar("T")
 
@@ -29,6 +31,8 @@ _LOOKED_AT: Final = 20_000
 
 def _open(service: Service, asked: forms.OpenTask) -> OpenedTask:
     return service.authority.open(
+        None if asked.intent is None else asked.intent.meant(),
+        attested=asked.attested,
         allow=translating.grants(asked.allow),
         tenant=asked.tenant,
         expires=asked.expires,
@@ -59,6 +63,27 @@ def _revoke(service: Service, asked: forms.Revoke) -> Revoked:
             asked.target, kid=asked.kid, issued=asked.issued, where=asked.where, dry_run=asked.dry_run
         ),
     )
+
+
+def _intents(service: Service) -> list[IntentRecord]:
+    return service.authority.intents()
+
+
+def _withdraw_intent(service: Service, asked: forms.EndTask, *, id: str) -> WithdrawnIntent:
+    return _announced(service, service.authority.withdraw_intent(id, dry_run=asked.dry_run))
+
+
+def _requests(service: Service, asked: forms.RequestsQuery) -> list[RequestRecord]:
+    return service.authority.requests(task=asked.task, pending=asked.pending)
+
+
+def _request(service: Service, *, id: str) -> RequestRecord:
+    return service.authority.request(id)
+
+
+def _decide(service: Service, asked: forms.GiveVerdict, *, id: str) -> RequestRecord:
+    verdict = Verdict(request=id, yes=asked.yes, approver=asked.approver, at=asked.at, signature=asked.signature)
+    return _announced(service, service.authority.decide(verdict))
 
 
 def _tasks(service: Service) -> list[TaskRecord]:
@@ -138,6 +163,11 @@ def _check(service: Service) -> Reached:
     return Reached.of(service.authority.check())
 
 
+def _origin(service: Service) -> forms.Origin:
+    with service.authority.store.read() as reading:
+        return forms.Origin(origin_of(reading.head().epoch))
+
+
 def _announced(service: Service, done: T) -> T:
     """What was done, and whoever follows hears of it now."""
     service.wake()
@@ -153,7 +183,7 @@ OPERATIONS: Final = (
         method="POST",
         path="/tasks",
         name="open",
-        about="Open a task; the bundle in the answer is for its first agent, and a secret.",
+        about="Open a task, on an intent or by hand; the bundle in the answer is for its first agent, and a secret.",
         act=_open,
         asks=forms.OpenTask,
         answers=OpenedTask,
@@ -203,6 +233,52 @@ OPERATIONS: Final = (
         act=_withdraw,
         asks=forms.EndTask,
         answers=Ended,
+        problems=(404,),
+    ),
+    Operation(
+        method="GET",
+        path="/intents",
+        name="intents",
+        about="The intents that opened a task or were withdrawn, in the order in which they became known.",
+        act=_intents,
+        answers=list[IntentRecord],
+    ),
+    Operation(
+        method="POST",
+        path="/intents/{id}/withdraw",
+        name="withdraw_intent",
+        about="Let an intent, by its digest, open nothing any more; its tasks are dead when this is answered.",
+        act=_withdraw_intent,
+        asks=forms.EndTask,
+        answers=WithdrawnIntent,
+    ),
+    Operation(
+        method="GET",
+        path="/requests",
+        name="requests",
+        about="What agents asked for at run time, in the order in which they did; or what of it waits for a person.",
+        act=_requests,
+        asks=forms.RequestsQuery,
+        answers=list[RequestRecord],
+        problems=(404,),
+    ),
+    Operation(
+        method="GET",
+        path="/requests/{id}",
+        name="request",
+        about="One of these requests.",
+        act=_request,
+        answers=RequestRecord,
+        problems=(404,),
+    ),
+    Operation(
+        method="POST",
+        path="/requests/{id}/verdict",
+        name="decide",
+        about="Answer a request, signed by a person who may.",
+        act=_decide,
+        asks=forms.GiveVerdict,
+        answers=RequestRecord,
         problems=(404,),
     ),
     Operation(
@@ -294,6 +370,14 @@ OPERATIONS: Final = (
         about="Follow the log from its beginning, and every death to the event that caused it.",
         act=_check,
         answers=Reached,
+    ),
+    Operation(
+        method="GET",
+        path="/authority",
+        name="origin",
+        about="By what intents name this authority: the origin of its store.",
+        act=_origin,
+        answers=forms.Origin,
     ),
 )
 """All that operators can ask for."""

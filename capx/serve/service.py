@@ -1,8 +1,8 @@
 """What both faces share while an authority is served: the authority, threads, what followers wait for, and figures.
 
 Laws: operators, agents, resources, followers of the feed and those who read one page of it have threads of their own,
-so that none of them can keep the others waiting. A task whose time runs out ends here by itself. What stops, stops for
-all: streams end, what is under way is finished.
+so that none of them can keep the others waiting. A task or a request whose time runs out ends here by itself. What
+stops, stops for all: streams end, whoever waits is answered, what is under way is finished.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from capx.serve.head_watch import HeadWatch
 from capx.serve.metrics import Metrics
 from capx.serve.open_streams import OpenStreams
 from capx.serve.unproven import UnprovenBodies
+from capx.serve.waiting import Waiting
 from capx.serve.workers import Workers
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Service:
         self.readers = Workers(1, _WAITING)
         self.watchers = Workers(1, 20)
         self.watch = HeadWatch(authority.store)
+        self.waiting = Waiting(authority.store, self.watch)
         self.metrics = Metrics(self)
         self.verifier = authority.own_verifier()
         self.ready: tuple[float, Ready] | None = None
@@ -64,12 +66,13 @@ class Service:
 
     @property
     def stopping(self) -> bool:
-        """Whether streams are to end."""
+        """Whether streams and waiting are to end."""
         return self._stopping.is_set()
 
     def stop(self) -> None:
-        """End all streams."""
+        """End all streams, and let nobody wait any more."""
         self._stopping.set()
+        self.waiting.wake_all()
         self.watch.moved.send()
         self.watch.due.send()
 
@@ -86,7 +89,7 @@ class Service:
     async def open(self) -> AsyncGenerator[None]:
         """A block in which tasks expire and followers hear of what happens."""
         self._loop = asyncio.get_running_loop()
-        duties = (self.watch.run(), self._end_overdue(), self._follow_keys())
+        duties = (self.watch.run(), self.waiting.run(), self._end_overdue(), self._follow_keys())
         running = [asyncio.create_task(duty) for duty in duties]
         try:
             yield
