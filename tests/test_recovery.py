@@ -14,13 +14,16 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from msgspec import structs
 
 from capx.authority import Authority, OpenedTask
 from capx.backup import backup
 from capx.bundle import Bundle
+from capx.canonical import canonical
 from capx.chain import b64u
 from capx.death import of_instant, of_kid
 from capx.errors import ConfigurationProblem, InvalidRequest, StoreProblem
+from capx.intent import Intent
 from capx.keys import KeyRing, RootKey
 from capx.liveness import StoreLiveness
 from capx.log import BrokenLog
@@ -28,7 +31,7 @@ from capx.meter import Spend
 from capx.present import ToolCall
 from capx.recovery import Restored, restore
 from capx.replay import Replay
-from capx.store import Head, Record, Store, origin_of
+from capx.store import GrantRecord, Head, IntentRecord, Record, RequestRecord, Store, TaskRecord, origin_of
 from capx.store.opening import create_store, open_store
 from capx.store.sqlite import SQLiteStore
 from capx.store.sqlite_news import SQLiteNews
@@ -179,6 +182,72 @@ def test_a_backup_that_is_put_in_place_without_its_epoch_is_refused_by_followers
     saved.replace(path)
     assert "stale_liveness" in service.codes(opened.bundle) or service.liveness.problem is not None
     service.close()
+
+
+def an_intent(*, opened: int = 1, withdrawn: int | None = None, attested: str | None = None) -> IntentRecord:
+    """One as it is kept, which nobody signed."""
+    intent = Intent(
+        principal="ana@our.example",
+        authority="origin",
+        purpose="refund",
+        statement="Refund Zoë\nwhat T-1 says",
+        max_tasks=2,
+        issued=1,
+        not_after=2_000_000_000,
+        nonce=b64u(os.urandom(16)),
+        parameters={"ticket": "T-1 \0", "amounts": [0.01, 50], "urgent": True},
+    )
+    document = canonical(intent.document()).decode()
+    proof = b64u(os.urandom(64)) if attested is None else f"attested: {attested}"
+    return IntentRecord(intent.digest, intent.principal, document, proof, opened, withdrawn)
+
+
+def a_request(task: str) -> RequestRecord:
+    return RequestRecord(
+        id=b64u(os.urandom(16)),
+        task=task,
+        audience="crm",
+        action="crm.read",
+        args=None,
+        ids=("A" * 22,),
+        kid=LEAKED,
+        issued=1,
+        path=("B" * 22,),
+        labels=(),
+        block="[]",
+        asked=1,
+        until=2_000_000_000,
+    )
+
+
+def test_intents_are_brought_back_and_neither_requests_nor_what_was_granted(
+    authority: Authority, place: str, saved: Path, tmp_path: Path
+) -> None:
+    once, attested = an_intent(), an_intent(opened=2, withdrawn=5, attested="the login of our.example")
+    unseen = IntentRecord(b64u(os.urandom(32)), withdrawn=5)
+    now = int(time.time())
+    task = TaskRecord("task-1", "root-1", now, now + 60, principal=once.principal, intent=once.digest)
+    with authority.store.write() as writing:
+        for intent in (once, unseen, attested):
+            writing.keep_intent(intent)
+        writing.open_task(task)
+    backup(authority.store, saved)
+    with authority.store.write() as writing:
+        writing.keep_intent(structs.replace(once, opened=2))
+        writing.keep_intent(an_intent())
+        writing.keep_request(a_request("task-1"))
+        writing.keep_grant(GrantRecord(b"c" * 16, (b"i" * 16,), LEAKED, 1, now))
+    # Nor are those of a file that somebody wrote.
+    with contextlib.closing(sqlite3.connect(saved)) as connection, connection:
+        connection.execute("INSERT INTO requests VALUES (1, 'a', 'task-1', 'b', 'granted', 1, 'never JSON')")
+        connection.execute("INSERT INTO strengths VALUES (?, ?)", (b"i" * 16, b"x"))
+    brought_back(saved, place, tmp_path)
+    with authority.store.read() as reading:
+        assert reading.intents() == [once, unseen, attested]
+        (found,) = reading.tasks()
+        assert (found.principal, found.intent, found.state) == (once.principal, once.digest, "withdrawn")
+        assert reading.requests() == []
+        assert reading.granted_by(b"i" * 16) == reading.granted_by(of_kid(LEAKED)) == []
 
 
 def test_a_restored_store_knows_how_it_came_to_be(
@@ -563,6 +632,42 @@ CRAFTED = {
     "an id that is none": ("UPDATE tasks SET id = 'a b'", "is no id"),
     "a tenant that shows otherwise": ("UPDATE tasks SET tenant = char(8238)", "is no name"),
     "a time that is none": ("UPDATE tasks SET expires = -5", "is no time"),
+    "somebody who shows otherwise": ("UPDATE tasks SET principal = char(8238)", "is no name"),
+    "a task on an intent that is none": ("UPDATE tasks SET intent = 'AAAA'", "is no digest"),
+    "an intent without a digest": ("UPDATE intents SET digest = 'AAAA'", "is no digest"),
+    "an intent under another digest": (
+        "UPDATE intents SET digest = replace(hex(zeroblob(21)), '0', 'A') || 'A'",
+        "is the digest of another document",
+    ),
+    "an intent that says more than was signed": (
+        "UPDATE intents SET document = replace(document, '\"max_tasks\":2', '\"max_tasks\":9'), opened = 9",
+        "is the digest of another document",
+    ),
+    "an intent that is laid out otherwise": (
+        "UPDATE intents SET document = document || ' '",
+        "is the digest of another document",
+    ),
+    "an intent that says something twice": (
+        """UPDATE intents SET document = replace(document, '{"authority"', '{"nonce":"A","authority"')""",
+        "holds what is no intent",
+    ),
+    "an intent that is no JSON": ("UPDATE intents SET document = 'abc'", "holds what is no intent"),
+    "an intent of somebody else": ("UPDATE intents SET principal = 'ben'", "is not who asked for it"),
+    "a signature that is short": ("UPDATE intents SET proof = 'AAAA'", "is no proof"),
+    "an intent that nobody signed": ("UPDATE intents SET proof = NULL", "is no proof"),
+    "an intent that nobody attested": ("UPDATE intents SET proof = 'attested: '", "is no proof"),
+    "an intent that somebody hidden attested": ("UPDATE intents SET proof = 'attested: ' || char(8238)", "is no proof"),
+    "more tasks than were asked for": ("UPDATE intents SET opened = 3", "is no number of tasks"),
+    "less than no task": ("UPDATE intents SET opened = -1", "is no number of tasks"),
+    "an intent that was withdrawn before all time": ("UPDATE intents SET withdrawn = -1", "is no time"),
+    "an intent unseen and opened": (
+        "UPDATE intents SET document = NULL, proof = NULL, principal = NULL, withdrawn = 1",
+        "nobody has seen",
+    ),
+    "an intent unseen and not withdrawn": (
+        "UPDATE intents SET document = NULL, proof = NULL, principal = NULL, opened = 0",
+        "is no time",
+    ),
     "an event before all time": ("UPDATE events SET at = -1 WHERE position = 1", "is no time"),
     "an event of no kind": ("UPDATE events SET kind = '\x1b[2J' WHERE position = 1", "is no kind"),
     "an event without its place": ("DELETE FROM events WHERE position = 2", "the log is broken at position 2"),
@@ -609,6 +714,8 @@ def test_a_crafted_backup_is_refused_and_changes_nothing(tmp_path: Path, saved: 
     with Authority(SQLiteStore.create(path), KEYS) as authority:
         opened = authority.open(allow=["crm.read"], caveats=[budget("calls", 5)])
         authority.store.spend([Spend("AAAA", "calls", Decimal(1), Decimal(5))], now=1)
+        with authority.store.write() as writing:
+            writing.keep_intent(an_intent())
         backup(authority.store, saved)
         crafting, said = CRAFTED[craft]
         with contextlib.closing(sqlite3.connect(saved)) as connection:

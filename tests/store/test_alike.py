@@ -8,10 +8,21 @@ from typing import Any
 import msgspec
 import pytest
 
-from capx.death import Key, of_kid
+from capx.chain import b64u
+from capx.death import Key, of_instant, of_kid
 from capx.errors import StoreProblem
 from capx.meter import Spend
-from capx.store import Reading, Record, Store, TaskRecord, Writing
+from capx.store import (
+    GrantRecord,
+    IntentRecord,
+    Reading,
+    Record,
+    RequestRecord,
+    RequestState,
+    Store,
+    TaskRecord,
+    Writing,
+)
 
 STEPS = 120
 
@@ -46,8 +57,42 @@ class Question:
         return f"task-{self._chance.randrange(5)}"
 
     def _key(self) -> Key:
-        keys: list[Key] = [self._presentation(), self._task(), of_kid("k1"), of_kid("k2")]
+        keys: list[Key] = [self._presentation(), self._task(), of_kid("k1"), of_kid("k2"), of_instant(self._earlier())]
         return self._chance.choice(keys)
+
+    def _earlier(self) -> int:
+        return self._now - self._chance.randrange(100)
+
+    def _node(self) -> str:
+        return b64u(self._presentation())
+
+    def _intent(self) -> IntentRecord:
+        seen = self._chance.choice([(None, None, None), ("ana", "{}", "attested: ben")])
+        return IntentRecord(f"digest-{self._chance.randrange(4)}", *seen, self._chance.randrange(3), self._earlier())
+
+    def _request(self) -> RequestRecord:
+        states: list[RequestState] = ["pending", "pending", "approved", "granted", "refused", "expired"]
+        return RequestRecord(
+            id=f"request-{self._chance.randrange(9)}",
+            task=self._task(),
+            audience="crm",
+            action="crm.read",
+            args=None,
+            ids=(self._node(),),
+            kid="k1",
+            issued=self._now,
+            path=(self._node(),),
+            labels=(),
+            block="[]",
+            asked=self._earlier(),
+            until=self._now,
+            state=self._chance.choice(states),
+        )
+
+    def _grant(self) -> GrantRecord:
+        chain = {self._presentation(), self._presentation()}
+        kid, at = self._chance.choice(["k1", "k2"]), self._earlier()
+        return GrantRecord(self._presentation(), tuple(sorted(chain)), kid, at - self._chance.randrange(20), at)
 
     def _burn(self, store: Store) -> object:
         chance, now = self._chance, self._now
@@ -87,6 +132,12 @@ class Question:
                 reading.overdue(self._now, 3),
                 reading.counters(chance.sample("abcd", 2)),
                 reading.decision("dec-1"),
+                reading.intent("digest-1"),
+                reading.request("request-1"),
+                reading.requests(task=task, pending=chance.choice([False, True])),
+                reading.requests(pending=True),
+                reading.asked(task, self._node()),
+                reading.granted_by(self._key()),
             )
 
     def _write(self, store: Store) -> object:
@@ -97,6 +148,9 @@ class Question:
             lambda writing: writing.open_task(TaskRecord(id_ := self._task(), f"root-{id_}", self._now, self._now + 9)),
             lambda writing: writing.end_task(self._task(), "completed", at=self._now, position=1),
             lambda writing: writing.count_revocation(self._task(), self._chance.randbytes(1) * 16, now=self._now),
+            lambda writing: writing.keep_intent(self._intent()),
+            lambda writing: writing.keep_request(self._request()),
+            lambda writing: writing.keep_grant(self._grant()),
             lambda writing: writing.begin_epoch(f"origin.{self._now}"),
         ]
         with store.write() as writing:
@@ -112,6 +166,9 @@ def everything(reading: Reading) -> list[object]:
         reading.tasks(),
         reading.counters(),
         reading.sightings(),
+        reading.intents(),
+        reading.requests(),
+        [reading.granted_by(key) for key in (b"%016d" % 1, of_kid("k1"), of_kid("k2"), of_instant(10_000))],
     ]
 
 

@@ -140,6 +140,7 @@ def test_every_table_is_closed_to_a_resource(session: Connection) -> None:
         "WHERE n.nspname = 'capx' AND c.relkind IN ('r', 'v', 'm', 'p', 'f', 'S')"
     ).fetchall()
     assert len(tables) >= 10
+    assert {"intents", "requests", "grants", "strengths"} <= {name for _, name in tables}
     for oid, name in tables:
         held = session.execute(
             "SELECT p "

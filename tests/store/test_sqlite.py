@@ -16,13 +16,14 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from capx.chain import root_node
 from capx.errors import StoreProblem
 from capx.liveness import StoreLiveness
 from capx.log import START, Place, check, following
 from capx.meter import Spend
-from capx.store import Store, TaskRecord, Unwritable
+from capx.store import IntentRecord, Store, TaskRecord, Unwritable
 from capx.store.sqlite import SQLiteStore
 from capx.store.sqlite_file import APPLICATION, migrate
 from capx.store.sqlite_schema import MIGRATIONS, VERSION
@@ -160,8 +161,30 @@ def test_a_store_of_the_first_version_is_migrated_with_all_it_holds(old: Path) -
     store.close()
 
 
+def test_a_store_of_the_second_version_is_migrated_with_all_it_holds(old: Path) -> None:
+    with closing(sqlite3.connect(old)) as connection:
+        connection.executescript(MIGRATIONS[1])
+        connection.execute("UPDATE tasks SET revocations = 3")
+        connection.execute("INSERT INTO counters VALUES ('a', 'calls', '0.5', ?)", (NOW,))
+        connection.execute("PRAGMA user_version = 2")
+        connection.commit()
+    with pytest.raises(StoreProblem, match="capx store migrate"):
+        SQLiteStore(old)
+    assert migrate(old) == (2, VERSION)
+    asked_for = structs.replace(TASK, id="task-2", root="root-2", principal="ana", intent="digest-1")
+    with closing(SQLiteStore(old)) as store, store.write() as transaction:
+        assert transaction.tasks() == [TASK]
+        assert transaction.count_revocation("task-1", b"n" * 16, now=NOW) == (1, 4)
+        assert [counter.spent for counter in transaction.counters(["a"])] == [Decimal("0.5")]
+        assert (transaction.intents(), transaction.requests(), transaction.granted_by(b"i" * 16)) == ([], [], [])
+        transaction.open_task(asked_for)
+        transaction.keep_intent(IntentRecord("digest-1", "ana", "{}", "signature", 1))
+        assert transaction.tasks() == [TASK, asked_for]
+        assert transaction.intents() == [IntentRecord("digest-1", "ana", "{}", "signature", 1)]
+
+
 def test_a_migration_that_fails_changes_nothing(old: Path) -> None:
-    tamper(old, "CREATE TABLE sightings (x)")
+    tamper(old, "CREATE TABLE strengths (x)")
     before = dump(old)
     with pytest.raises(StoreProblem):
         migrate(old)
