@@ -23,6 +23,7 @@ from capx.decision import sentence
 from capx.errors import CapxError, InvalidRequest
 from capx.grant import demand_audience
 from capx_caveats import JSON, InvalidCaveat, Refusal, is_action, shown, shown_instant
+from capx_caveats.names import told_name
 
 REASONS: Final = MappingProxyType(
     {
@@ -33,7 +34,8 @@ REASONS: Final = MappingProxyType(
         "not_inherited": "what restricts the asker cannot be carried on to a grant",
         "too_many": "too many requests were made, or wait, at this node or in this task",
         "said_no": "a person has refused it",
-        "no_answer": "nobody answered in time",
+        "asker_dead": "the asker lives no longer",
+        "grant_revoked": "what was granted to this ask was revoked",
     }
 )
 """Why an ask is refused, by stable codes."""
@@ -81,11 +83,9 @@ class Ask(Struct, frozen=True, kw_only=True):
         named = f"{self.action} at {self.audience}"
         if self.args is None:
             return named
-        return (
-            f"{named}, with {' and '.join(f'{name} {shown(value)}' for name, value in self.args.items())}"
-            if (self.args)
-            else f"{named}, without arguments"
-        )
+        if not self.args:
+            return f"{named}, without arguments"
+        return f"{named}, with {' and '.join(f'{told_name(name)} {shown(value)}' for name, value in self.args.items())}"
 
 
 class Granted(Struct, frozen=True):

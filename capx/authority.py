@@ -14,26 +14,30 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from msgspec import UNSET, Struct
 
-from capx import intents
+from capx import consenting, intents
 from capx.asking import Answer, Ask
 from capx.bundle import Bundle
 from capx.capability import Capability, mint
 from capx.chain import b64u, root_node
 from capx.death import KEPT_BEYOND_TTL, of_kid
+from capx.decision import Denied
 from capx.ending import Ended, as_of, end_overdue, end_task, known_task
 from capx.errors import InvalidRequest
 from capx.events import CapabilityMinted, Limit, TaskOpened
-from capx.grant import OWN_ENTRIES, Given, Grant, block, by_audience, demand_audience, demand_restricting
+from capx.grant import ASK, OWN_ENTRIES, Given, Grant, block, by_audience, demand_audience, demand_restricting
+from capx.granting import Grantor
 from capx.history import History
 from capx.home import create_home, open_parts
-from capx.inheritance import Asker
+from capx.inheritance import Asker, read_asker
 from capx.intent import Intent, SignedIntent
 from capx.intents import WithdrawnIntent
 from capx.keys import AudienceKeys, KeyRing, RootKey
 from capx.lineage import AUTHORITY
 from capx.liveness import StoreLiveness
 from capx.policy import NO_POLICY, Policy, Terms
+from capx.present import ToolCall
 from capx.replay import Replay
+from capx.requests import became, expire_requests
 from capx.revoking import Revoked, by_instant, by_kid, by_name, by_where, kill_for_agent, named, revoke
 from capx.store import Pruned, Reading, RequestRecord, Store, TaskRecord, Writing
 from capx.store.sqlite import SQLiteStore
@@ -44,6 +48,7 @@ from capx_caveats import (
     JSON,
     Appendable,
     Budget,
+    Call,
     Caveat,
     When,
     is_label,
@@ -157,11 +162,30 @@ class Authority(History):
         The audience is the action's first label unless another is named; with `args`, even none, the ask is for these
         alone. Denied if the bundle may not ask for it.
         """
-        raise NotImplementedError
+        ask = Ask(audience=audience or action.split(".", 1)[0], action=action, args=args)
+        call = ToolCall(ASK, ask.arguments())
+        verifier = self._tool_verifier(AUTHORITY)
+        denials: list[Denied] = []
+        for capability in bundle.candidates(AUTHORITY, call):
+            try:
+                authentic = verifier.authenticate(capability.present(call, now=self._now()).text)
+                admitted = verifier.admit(authentic, call)
+                admitted.judge(Call(ASK, call.args, tenant=admitted.tenant))
+            except Denied as denied:
+                denials.append(denied)
+            else:
+                return self.answer(read_asker(authentic), ask)
+        raise denials[0]
 
     def answer(self, asker: Asker, ask: Ask) -> Answer:
         """What becomes of an ask that was presented, and allowed as a call at the authority."""
-        raise NotImplementedError
+        grantor = self._grantor()
+        with self.store.read() as reading:
+            if (standing := grantor.standing(reading, asker, ask)) is not None:
+                return standing
+        with self.store.write() as transaction:
+            self._demand_live_key(transaction)
+            return grantor.answer(transaction, asker, ask)
 
     def decide(self, verdict: Verdict) -> RequestRecord:
         """The request as a person has answered it; InvalidRequest says why it may not be so.
@@ -169,7 +193,15 @@ class Authority(History):
         They must be one of its approvers, have signed what they were shown, and neither be the principal of the task
         nor one of its agents; the asker must be alive, and the policy still ask for consent.
         """
-        raise NotImplementedError
+        grantor = self._grantor()
+        with self.store.write() as transaction:
+            decided = consenting.decide(transaction, grantor, verdict)
+        if decided.state == "expired":
+            raise InvalidRequest(f"request {decided.id} can be answered no more: {became(decided)}")
+        return decided
+
+    def _grantor(self) -> Grantor:
+        return Grantor(self._keyring, self.policy, self._now())
 
     def open(
         self,
@@ -367,10 +399,15 @@ class Authority(History):
             return Revoked((kill_for_agent(transaction, task_id, path, hops, now=self._now()),))
 
     def end_overdue(self, limit: int = 1_000) -> list[Ended]:
-        """The ends of tasks whose time ran out and that nobody ended, at most `limit` of them."""
+        """The ends of tasks whose time ran out and that nobody ended, at most `limit` of them.
+
+        Requests that nobody can answer any more end too, as many at most.
+        """
         now = self._now()
         with self.store.write() as transaction:
-            return end_overdue(transaction, now=now, limit=limit)
+            ended = end_overdue(transaction, now=now, limit=limit)
+            expire_requests(transaction, now=now, limit=limit)
+            return ended
 
     def prune(self) -> Pruned:
         """Forget what protects nothing any more: deaths of what has expired long since, and counters of such tasks.
@@ -441,7 +478,7 @@ class Authority(History):
 
     def _tool_verifier(self, audience: str) -> Verifier:
         if audience not in self._verifiers:
-            self._verifiers[audience] = self.verifier(audience)
+            self._verifiers[audience] = self._wired(audience, {})
         return self._verifiers[audience]
 
     def _wired(self, audience: str, settings: dict[str, Any]) -> Verifier:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
+from capx import requests
 from capx.checking import check_store
 from capx.dying import draw
 from capx.ending import as_of, known_task
@@ -15,7 +16,9 @@ from capx.graph import Graph
 from capx.log import Event, Place
 from capx.query import Query
 from capx.recorder import StoreRecorder
-from capx.store import Counter, IntentRecord, Sighting, Store, TaskRecord
+from capx.requests import inquire, known_request
+from capx.store import Counter, IntentRecord, RequestRecord, Sighting, Store, TaskRecord, origin_of
+from capx.verdict import Inquiry
 from capx.verifier import MAX_STALENESS
 from capx_caveats import is_id
 
@@ -54,10 +57,38 @@ class History:
         with self.store.read() as reading:
             return as_of(known_task(reading, task_id), self._now())
 
+    def origin(self) -> str:
+        """By what intents name this authority: the origin of its store."""
+        with self.store.read() as reading:
+            return origin_of(reading.head().epoch)
+
     def intents(self) -> list[IntentRecord]:
         """The intents that opened a task or were withdrawn, in the order in which they became known."""
         with self.store.read() as reading:
             return reading.intents()
+
+    def requests(self, *, task: str | None = None, pending: bool = False) -> list[RequestRecord]:
+        """What agents asked for, in the order in which it was first asked: in one task or in all, or what waits.
+
+        One that nobody can answer any more is `expired`. InvalidRequest for a task that there is not.
+        """
+        now = self._now()
+        with self.store.read() as reading:
+            if task is not None:
+                known_task(reading, task)
+            found = [requests.as_of(reading, one, now) for one in reading.requests(task=task, pending=pending)]
+        return [one for one in found if not pending or one.state == "pending"]
+
+    def request(self, request_id: str) -> RequestRecord:
+        """The request with this id; InvalidRequest if there is none."""
+        with self.store.read() as reading:
+            return requests.as_of(reading, known_request(reading, request_id), self._now())
+
+    def inquiry(self, request_id: str) -> Inquiry:
+        """The request with this id and the intent it is on, as a person answers it; InvalidRequest if there is none."""
+        with self.store.read() as reading:
+            request = requests.as_of(reading, known_request(reading, request_id), self._now())
+            return inquire(reading, request)
 
     def log(self, since: int = 0, limit: int | None = None) -> Iterator[Event]:
         """The events after position `since` up to now, at most `limit` of them; what was decided here is among them.

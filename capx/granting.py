@@ -1,0 +1,203 @@
+"""Granting at run time, within one transaction: what becomes of an ask.
+
+    at_open, on_request      minted
+    ask                      pending ──a person says yes──▶ approved ──asked again──▶ minted
+                                     ├─a person says no───▶ refused
+                                     └─nobody says a word─▶ expired ──asked again──▶ pending
+
+Laws: whether the asker lives is looked at in the transaction that mints. A request has one answer, which holds for as
+long as the very same block would be made; for another block everything is decided anew. What was granted is given again
+byte for byte, and what was revoked of it is not granted again. On whose strength it was minted is kept with it.
+"""
+
+import os
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from capx import chain, wire
+from capx.asking import Answer, Ask, Granted, Pending, Refused
+from capx.capability import Capability
+from capx.chain import b64u, unb64u
+from capx.death import of_kid
+from capx.events import AskRefused, CapabilityMinted, Limit, RequestMade
+from capx.inheritance import Asker
+from capx.keys import AudienceKey, KeyRing
+from capx.offering import Offered, Unoffered, offer, refusal
+from capx.overlap import entry_in_common
+from capx.policy import Policy
+from capx.requests import expire_requests
+from capx.store import GrantRecord, Reading, RequestRecord, Writing
+from capx_caveats import DEFAULT, Budget, Entry, shown
+
+OF_NODE, OF_TASK = 200, 2_000
+"""Requests by the agents of one node, and of one task, at most."""
+WAITING_OF_NODE, WAITING_OF_TASK = 10, 50
+"""How many of them may wait for a person."""
+_AGAIN: Final = frozenset({"approved", "granted"})
+
+
+class Grantor(Struct, frozen=True):
+    """Who grants: these keys mint, by this policy, at `now` (Unix seconds)."""
+
+    keyring: KeyRing
+    policy: Policy
+    now: int
+
+    def offer(self, reading: Reading, asker: Asker, ask: Ask) -> Offered:
+        """What the policy makes of an ask now; Unoffered if the asker is dead, or it makes nothing of it."""
+        return offer(reading, self.keyring, self.policy, asker, ask, now=self.now)
+
+    def standing(self, reading: Reading, asker: Asker, ask: Ask) -> Answer | None:
+        """The answer that an ask has already, if it holds and nothing has to be written for it."""
+        request = reading.request(ask.request(asker.ids[-1]))
+        try:
+            return None if request is None else self._standing(reading, request, ask, self.offer(reading, asker, ask))
+        except Unoffered:
+            return None
+
+    def answer(self, transaction: Writing, asker: Asker, ask: Ask) -> Answer:
+        """What becomes of an ask; the key that mints is live."""
+        try:
+            return self._answer(transaction, asker, ask)
+        except Unoffered as stop:
+            event = AskRefused(
+                task=asker.task,
+                path=tuple(map(b64u, asker.path)),
+                hops=asker.labels,
+                audience=ask.audience,
+                action=ask.action,
+                reasons=tuple(reason.code for reason in stop.refusals),
+            )
+            event.write(transaction, at=self.now)
+            return Refused(stop.refusals)
+
+    def _answer(self, transaction: Writing, asker: Asker, ask: Ask) -> Answer:
+        offered = self.offer(transaction, asker, ask)
+        request = transaction.request(ask.request(asker.ids[-1]))
+        if request is not None and (standing := self._standing(transaction, request, ask, offered)) is not None:
+            return standing
+        if request is not None and request.state in _AGAIN and request.block == offered.block:
+            return self._mint(transaction, asker, request, offered)
+        expire_requests(transaction, now=self.now, task=asker.task)
+        self._demand_room(transaction, request, asker, waits=offered.needs_consent)
+        made = self._request(asker, ask, offered)
+        if not offered.needs_consent:
+            return self._mint(transaction, asker, made, offered)
+        self._wait(transaction, made)
+        return _pending(made, ask)
+
+    def _standing(self, reading: Reading, request: RequestRecord, ask: Ask, offered: Offered) -> Answer | None:
+        if request.block != offered.block:
+            return None
+        if request.state == "refused":
+            return Refused((refusal("said_no", shown(request.approver)),))
+        if request.state == "granted":
+            return self._granted(reading, request)
+        waits = request.state == "pending" and self.now < request.until and offered.needs_consent
+        return _pending(request, ask) if waits else None
+
+    def _granted(self, reading: Reading, request: RequestRecord) -> Answer | None:
+        """What was granted, made again; None if the key that it was minted with is no longer live."""
+        if request.capability is None or request.key is None or request.nonce is None or request.minted is None:
+            return None
+        if reading.death(unb64u(request.capability)):
+            return Refused((refusal("grant_revoked", request.capability),))
+        key = self.keyring.get(request.key)
+        if key is None or reading.death(of_kid(key.kid)):
+            return None
+        audience_key = key.audience_key(request.audience)
+        return Granted(_capability(audience_key, request.block, at=request.minted, nonce=request.nonce))
+
+    def _request(self, asker: Asker, ask: Ask, offered: Offered) -> RequestRecord:
+        rule, pinned = offered.match.rule, ask.pinned
+        return RequestRecord(
+            id=ask.request(asker.ids[-1]),
+            task=asker.task,
+            audience=ask.audience,
+            action=ask.action,
+            args=None if pinned is None else pinned.decode(),
+            ids=tuple(map(b64u, asker.ids)),
+            kid=asker.kid,
+            issued=asker.issued,
+            path=tuple(map(b64u, asker.path)),
+            labels=asker.labels,
+            block=offered.block,
+            asked=self.now,
+            until=asker.expires if rule.within is None else min(asker.expires, self.now + rule.within),
+            approvers=rule.approvers,
+        )
+
+    def _wait(self, transaction: Writing, made: RequestRecord) -> None:
+        event = RequestMade(
+            request=made.id,
+            task=made.task,
+            path=made.path,
+            hops=made.labels,
+            audience=made.audience,
+            action=made.action,
+            until=made.until,
+            approvers=made.approvers,
+            pinned=made.args is not None,
+            policy=self.policy.digest or None,
+        )
+        event.write(transaction, at=self.now)
+        transaction.keep_request(made)
+
+    def _mint(self, transaction: Writing, asker: Asker, request: RequestRecord, offered: Offered) -> Granted:
+        key, nonce = self.keyring.active, b64u(os.urandom(16))
+        capability = _capability(key.audience_key(request.audience), request.block, at=self.now, nonce=nonce)
+        ids = tuple(map(b64u, capability.ids))
+        event = CapabilityMinted(
+            task=asker.task,
+            audience=request.audience,
+            kid=key.kid,
+            ids=ids,
+            allow=(_in_words(request, offered),),
+            expires=asker.expires,
+            budgets=_limits(request.block),
+            request=request.id,
+            policy=self.policy.digest or None,
+            path=request.path,
+            hops=request.labels,
+            asker=request.ids,
+        )
+        event.write(transaction, at=self.now)
+        minted = replace(request, state="granted", key=key.kid, nonce=nonce, minted=self.now, capability=ids[0])
+        transaction.keep_request(minted)
+        transaction.keep_grant(GrantRecord(capability.ids[0], asker.ids, asker.kid, asker.issued, self.now))
+        return Granted(capability)
+
+    def _demand_room(self, reading: Reading, request: RequestRecord | None, asker: Asker, *, waits: bool) -> None:
+        """Unoffered if it would be one too many; a request that is made again takes its own place."""
+        asked = reading.asked(asker.task, b64u(asker.node))
+        if request is None and (asked.of_node >= OF_NODE or asked.of_task >= OF_TASK):
+            raise Unoffered(refusal("too_many", f"at most {OF_NODE} of one node, and {OF_TASK} of one task"))
+        own = request is not None and request.state == "pending" and self.now < request.until
+        if waits and (asked.waiting_of_node - own >= WAITING_OF_NODE or asked.waiting_of_task - own >= WAITING_OF_TASK):
+            why = f"at most {WAITING_OF_NODE} of one node, and {WAITING_OF_TASK} of one task, wait for a person"
+            raise Unoffered(refusal("too_many", why))
+
+
+def _pending(request: RequestRecord, ask: Ask) -> Pending:
+    return Pending(ask, request=request.id, until=request.until, approvers=request.approvers)
+
+
+def _capability(key: AudienceKey, block: str, *, at: int, nonce: str) -> Capability:
+    """The capability of this identifier and block: the same bytes whenever it is made."""
+    identifier = wire.Identifier(key.kid, key.audience, nonce, at)
+    raw, blocks = identifier.encode(), (block.encode(),)
+    signature = chain.extend(chain.mac(key.mac_key, raw), blocks[0])
+    return Capability(wire.Frame(identifier, raw, blocks, signature, b""), wire.encode(identifier, blocks, signature))
+
+
+def _in_words(request: RequestRecord, offered: Offered) -> str:
+    """What is allowed; arguments that are pinned stay with the request, for they are the task's, not the log's."""
+    common = entry_in_common(offered.match.offer.entry, Entry(request.action)) or Entry(request.action)
+    return common.sentence() + ("" if request.args is None else ", for the arguments of the request alone")
+
+
+def _limits(block: str) -> tuple[Limit, ...]:
+    budgets = (caveat for caveat in DEFAULT.decode(block.encode()) if isinstance(caveat, Budget))
+    return tuple(Limit(str(budget.counter), budget.unit, budget.limit) for budget in budgets)

@@ -1,0 +1,158 @@
+"""What a policy makes of an ask: the rule that decides about it, and the authority's block that the grant would have.
+
+    task, intent, root with the asker's path, until_completed, tenant, holder     what the asker's task is
+    allow (the policy's entry), allow (what was asked), budgets, expires          what is offered
+    until_completed, where, budgets, not_before, fresh, max_hops, a service's     what else restricts the asker
+
+Laws: nothing is offered to the dead, on an intent that the policy does not take, or for another tenant. What is offered
+covers what was asked and no more: the action, and where the ask is pinned, these arguments. The same ask of the same
+asker under the same policy makes the same block.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+from msgspec import Struct
+
+from capx.asking import REASONS, Ask
+from capx.ending import as_of
+from capx.errors import InvalidRequest
+from capx.inheritance import Asker, spelt
+from capx.intent import Intent, parse_intent
+from capx.keys import KeyRing
+from capx.lineage import MAX_BUDGETS
+from capx.policy import Match, Policy
+from capx.store import Reading
+from capx.task import FIRST
+from capx.wire import MAX_BLOCK
+from capx_caveats import (
+    DEFAULT,
+    Allow,
+    Budget,
+    Entry,
+    Eq,
+    Expires,
+    InvalidCaveat,
+    NotUnderstood,
+    Pair,
+    Refusal,
+    TooLarge,
+    misplaced,
+    shown_instant,
+)
+
+_OTHERS: Final = "*"
+"""The name of a pair that stands for all arguments that have none, and so pins nothing."""
+
+
+class Offered(Struct, frozen=True):
+    """The rule that decides, what of it was asked for, and the block of the grant: JSON text."""
+
+    match: Match
+    block: str
+
+    @property
+    def needs_consent(self) -> bool:
+        """Whether a person has to answer."""
+        return self.match.rule.how == "ask"
+
+
+class Unoffered(Exception):
+    """There is nothing for this ask, and these are the reasons."""
+
+    def __init__(self, *refusals: Refusal) -> None:
+        super().__init__(refusals[0].code)
+        self.refusals = refusals
+
+
+def refusal(code: str, why: str) -> Refusal:
+    """The refusal of an ask by a code of REASONS."""
+    return Refusal(code, f"{REASONS[code]}: {why}")
+
+
+def offer(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask: Ask, *, now: int) -> Offered:
+    """What the policy makes of an ask now; Unoffered if the asker is dead, or it makes nothing of it."""
+    for why in _lifeless(reading, keyring, asker, now):
+        raise Unoffered(refusal("asker_dead", why))
+    if asker.refusals:
+        raise Unoffered(*asker.refusals)
+    try:
+        terms = policy.terms(_intent(reading, asker))
+    except InvalidRequest as refused:
+        raise Unoffered(refusal("intent_refused", str(refused))) from None
+    if terms.tenant not in {None, asker.tenant}:
+        raise Unoffered(refusal("intent_refused", "its tenant is not the one that the task was opened for"))
+    asked = _asked(ask)
+    match = terms.match(ask.audience, ask.action, ask.args)
+    if match is None:
+        raise Unoffered(refusal("not_offered", ask.sentence()))
+    return Offered(match, _block(asker, match, asked))
+
+
+def _lifeless(reading: Reading, keyring: KeyRing, asker: Asker, now: int) -> Iterator[str]:
+    task = reading.task(asker.task)
+    state = "unknown" if task is None else as_of(task, now).state
+    if state != FIRST:
+        yield f"task {asker.task} is {state}"
+    if now >= asker.expires:
+        yield f"it expired at {shown_instant(asker.expires)}"
+    if any(reading.death(key) for key in asker.mortal) or asker.issued <= reading.horizon():
+        yield "it was revoked, or what it descends from, or a task that it lasts as long as has ended"
+    if keyring.get(asker.kid) is None:
+        yield f"the key {asker.kid} that it was minted with is no longer live"
+
+
+def _intent(reading: Reading, asker: Asker) -> Intent:
+    task = reading.task(asker.task)
+    kept = None if task is None or task.intent is None else reading.intent(task.intent)
+    if kept is None or kept.document is None:
+        raise Unoffered(Refusal("no_intent", REASONS["no_intent"]))
+    return parse_intent(kept.document.encode())
+
+
+def _asked(ask: Ask) -> Entry:
+    """What was asked for, as an entry: the action, and the arguments that it is pinned to."""
+    pinned = ask.pinned
+    if pinned is None:
+        return Entry(ask.action)
+    if len(pinned) > MAX_BLOCK:
+        raise Unoffered(refusal("not_pinned", f"they are more than {MAX_BLOCK} bytes"))
+    # Of the canonical text, so that the same arguments make the same block.
+    args: dict[str, Any] = json.loads(pinned)
+    if _OTHERS in args:
+        raise Unoffered(refusal("not_pinned", f"{_OTHERS} names no argument, but all that are not named"))
+    try:
+        return Entry(ask.action, tuple(Pair(name, Eq(value)) for name, value in args.items()))
+    except InvalidCaveat as error:
+        raise Unoffered(refusal("not_pinned", str(error))) from None
+
+
+def _block(asker: Asker, match: Match, asked: Entry) -> str:
+    given = (
+        Allow((match.offer.entry,)),
+        Allow((asked,)),
+        *(Budget(budget.unit, budget.limit, asker.task) for budget in match.rule.budgets),
+        Expires(asker.expires),
+    )
+    pieces = (*asker.claims, *map(spelt, given), *asker.inherited)
+    block = b"[" + b",".join(pieces) + b"]"
+    if why := _unfit(block, len(pieces)):
+        raise Unoffered(refusal("not_inherited", f"a grant would hold {why}"))
+    return block.decode()
+
+
+def _unfit(block: bytes, pieces: int) -> str | None:
+    """Why these bytes could be no authority's block that is read as it is meant; None if they can."""
+    if len(block) > MAX_BLOCK:
+        return f"more than {MAX_BLOCK} bytes"
+    try:
+        caveats = DEFAULT.decode(block)
+    except TooLarge as error:
+        return str(error)
+    if sum(isinstance(caveat, Budget) for caveat in caveats) > MAX_BUDGETS:
+        return f"more than {MAX_BUDGETS} budgets"
+    strange = any(isinstance(caveat, NotUnderstood) and not caveat.own for caveat in caveats)
+    if strange or len(caveats) != pieces or misplaced(caveats, authority=True):
+        return "what cannot be read as it is meant"
+    return None

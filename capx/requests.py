@@ -1,0 +1,67 @@
+"""Requests that agents have made: found, told with the intent they are on, and ended when nobody answered.
+
+Laws: a request waits for a person until its time runs out or its task ends; then it is expired, whether that was
+written down yet or not. All that a request was answered by stays with it.
+"""
+
+from msgspec.structs import replace
+
+from capx.errors import InvalidRequest
+from capx.events import RequestExpired
+from capx.store import Reading, RequestRecord, Writing
+from capx.task import is_final
+from capx.verdict import Inquiry
+from capx_caveats import is_id, shown, shown_instant
+
+
+def known_request(reading: Reading, id_: str) -> RequestRecord:
+    """The request with this id; InvalidRequest if there is none."""
+    request = reading.request(id_) if is_id(id_) else None
+    if request is None:
+        raise InvalidRequest(f"there is no request {id_!r:.80}: capx requests list shows those that there are")
+    return request
+
+
+def inquire(reading: Reading, request: RequestRecord) -> Inquiry:
+    """A request with the intent that its task was opened on."""
+    task = reading.task(request.task)
+    kept = None if task is None or task.intent is None else reading.intent(task.intent)
+    if kept is None or kept.document is None:
+        raise InvalidRequest(f"the intent of task {request.task} is not kept here")
+    return Inquiry(request, kept.document)
+
+
+def as_of(reading: Reading, request: RequestRecord, now: int) -> RequestRecord:
+    """A request in the state that it is in at `now`: one that can be answered no more is expired."""
+    return replace(request, state="expired") if is_overdue(reading, request, now) else request
+
+
+def is_overdue(reading: Reading, request: RequestRecord, now: int) -> bool:
+    """Whether a request waits and can be answered no more."""
+    if request.state != "pending":
+        return False
+    task = reading.task(request.task)
+    return now >= request.until or task is None or is_final(task.state)
+
+
+def expire_requests(transaction: Writing, *, now: int, task: str | None = None, limit: int | None = None) -> None:
+    """End what waits and can be answered no more, in one task or in all, at most `limit` of it."""
+    waiting = transaction.requests(task=task, pending=True)
+    for request in [one for one in waiting if is_overdue(transaction, one, now)][:limit]:
+        expire(transaction, request, now=now)
+
+
+def expire(transaction: Writing, request: RequestRecord, *, now: int) -> RequestRecord:
+    """A request that waited, as one that nobody has answered in time."""
+    RequestExpired(request.id, request.task).write(transaction, at=now)
+    expired = replace(request, state="expired", answered=now)
+    transaction.keep_request(expired)
+    return expired
+
+
+def became(request: RequestRecord) -> str:
+    """What became of a request that waits no more, in words."""
+    if request.approver is None or request.answered is None:
+        return f"it is {request.state}"
+    said = "refused" if request.state == "refused" else "approved"
+    return f"it was {said} by {shown(request.approver)} at {shown_instant(request.answered)}"
