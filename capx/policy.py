@@ -7,14 +7,15 @@ give on request, then those that ask a person, each in the order of the file; th
 concrete: what a rule takes from the intent was put in as a whole value, and nothing of it is read again.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Final, Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
+from capx.errors import InvalidRequest
 from capx.intent import Intent
-from capx_caveats import JSON, Budget, Call, Entry
+from capx_caveats import JSON, Budget, Call, Entry, shown
 
 How = Literal["at_open", "on_request", "ask"]
 HOWS: Final[tuple[How, ...]] = ("at_open", "on_request", "ask")
@@ -107,6 +108,27 @@ class Purpose(Struct, frozen=True, kw_only=True):
     names: frozenset[str]
     rules: Callable[[Intent], tuple[Rule, ...]]
 
+    def demand(self, intent: Intent, principal: Principal) -> None:
+        """Raise InvalidRequest unless the intent says all that this takes, and nothing else, for a tenant of theirs."""
+        if not self.tenant and intent.tenant is not UNSET:
+            raise InvalidRequest(
+                f"{self.name} is for no tenant, and the intent says {shown(intent.tenant)}: leave it out"
+            )
+        missing = [name for name in self._needed() if not _says(intent, name)]
+        if missing:
+            raise InvalidRequest(f"{self.name} needs {_listed(missing)}, which the intent does not say")
+        for name in intent.parameters:
+            if name not in self.names:
+                takes = f"it takes {_listed(sorted(self.names))}" if self.names else "it takes none"
+                raise InvalidRequest(f"{self.name} knows no parameter {name}: {_meant(name, self.names) or takes}")
+        if self.tenant and intent.tenant not in principal.tenants:
+            may = f"asks for {_listed(principal.tenants)}" if principal.tenants else "asks for no tenant"
+            raise InvalidRequest(f"{shown(principal.name)} {may}, by this policy, and not for {shown(intent.tenant)}")
+
+    def _needed(self) -> tuple[str, ...]:
+        named = {*self.require, *self.names, *(("tenant",) if self.tenant else ())}
+        return (*self.require, *sorted(named - set(self.require)))
+
 
 class Policy(Struct, frozen=True, kw_only=True):
     """What an authority goes by; `digest` is the SHA-256 of its file, base64url, by which the log names it."""
@@ -117,8 +139,30 @@ class Policy(Struct, frozen=True, kw_only=True):
     purposes: Mapping[str, Purpose] = MappingProxyType({})
 
     def terms(self, intent: Intent) -> Terms:
-        """What this intent gets; InvalidRequest says why it gets nothing, and what would do."""
-        raise NotImplementedError
+        """What this intent gets; InvalidRequest says why it gets nothing, and what would do.
+
+        It takes the intent at its word: whether its principal signed it is for others to tell, and to tell before.
+        """
+        principal = self.principals.get(intent.principal)
+        if not self.purposes:
+            raise InvalidRequest(
+                "this authority has no policy that takes an intent: write one, policy.toml in its home"
+            )
+        if principal is None:
+            raise InvalidRequest(
+                f"the policy knows no principal {shown(intent.principal)}: it takes none of their intents"
+            )
+        purpose = self._purpose(intent.purpose, principal)
+        purpose.demand(intent, principal)
+        tenant = intent.tenant if purpose.tenant and intent.tenant is not UNSET else None
+        return Terms(purpose=purpose.name, ttl=purpose.ttl, tenant=tenant, rules=in_order(purpose.rules(intent)))
+
+    def _purpose(self, name: str, principal: Principal) -> "Purpose":
+        """The purpose of this name; what the principal may not ask for is as if it was not there."""
+        if name in principal.purposes and name in self.purposes:
+            return self.purposes[name]
+        may = f"may ask for {_listed(principal.purposes)}" if principal.purposes else "may ask for nothing"
+        raise InvalidRequest(f"{shown(principal.name)} {may}, by this policy, and not for {shown(name)}")
 
     def members(self, group: str) -> tuple[str, ...]:
         """The principals that are, or are in, this group."""
@@ -127,6 +171,26 @@ class Policy(Struct, frozen=True, kw_only=True):
             for principal in self.principals.values()
             if group == principal.name or group in principal.groups
         )
+
+
+def in_order(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    """The rules in the order in which they decide; those that give alike stay in theirs."""
+    return tuple(sorted(rules, key=lambda rule: HOWS.index(rule.how)))
+
+
+def _says(intent: Intent, name: str) -> bool:
+    own = {"tenant": intent.tenant, "agent": intent.agent}
+    return own[name] is not UNSET if name in own else name in intent.parameters
+
+
+def _meant(name: str, names: Iterable[str]) -> str:
+    from difflib import get_close_matches  # for what went wrong alone
+
+    return "".join(f"did you mean {near}?" for near in get_close_matches(name, list(names), 1))
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(shown, names))
 
 
 NO_POLICY: Final = Policy()

@@ -1,0 +1,118 @@
+"""`policy.toml`: the file of a policy, and the policy that it is at this moment.
+
+    PolicyFile(path)()  ──▶  Policy, read anew whenever the file has changed
+
+Laws: a file that cannot be used gives no policy, not the one before: whoever narrowed it expects it to be narrower. No
+file is no policy. A file that others may write is refused. A file is taken as unchanged only if it was left alone for a
+while before it was read: within one tick of its clock it could change and look the same.
+"""
+
+import hashlib
+import os
+import stat
+import threading
+import time
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from capx.chain import b64u
+from capx.errors import ConfigurationProblem
+from capx.policy import NO_POLICY, Policy
+from capx.policy_reading import LARGEST, Unreadable, Wrong, load
+from capx.policy_tables import read_tables
+
+if TYPE_CHECKING:
+    from pathlib import Path  # slow to import, and only whoever has one calls what takes one
+
+FILE: Final = "policy.toml"
+"""What the file is called in the home of an authority."""
+
+_SETTLED: Final = 2_000_000_000
+"""Nanoseconds after which a change of a file shows in its times, whatever keeps it."""
+
+
+def read_policy(data: bytes | str, name: str = FILE) -> Policy:
+    """The policy that a file holds; ConfigurationProblem tells all that is wrong with it, by key path."""
+    try:
+        tables = read_tables(load(data))
+    except Wrong as error:
+        raise Unreadable(name, error.lines) from None
+    raw = data.encode() if isinstance(data, str) else data
+    return Policy(
+        digest=b64u(hashlib.sha256(raw).digest()),
+        audiences=MappingProxyType(dict(tables.audiences)),
+        principals=MappingProxyType(dict(tables.principals)),
+        purposes=MappingProxyType(dict(tables.purposes)),
+    )
+
+
+class _Held(Struct, frozen=True):
+    """What was read: from which file, whether it was settled then, and what it gives."""
+
+    stamp: tuple[int, ...]
+    settled: bool
+    data: bytes
+    given: Policy | Unreadable
+
+
+class PolicyFile:
+    """Gives the policy of a file, as it is whenever it is called; safe to call in several threads.
+
+    ConfigurationProblem while the file cannot be read, or used.
+    """
+
+    def __init__(self, path: "Path | str") -> None:
+        self._path = os.fspath(path)
+        self._lock = threading.Lock()
+        self._held: _Held | None = None
+
+    def __call__(self) -> Policy:
+        """The policy; NO_POLICY where there is no file."""
+        held = self._held
+        try:
+            unchanged = held is not None and held.settled and _stamp(os.stat(self._path)) == held.stamp  # noqa: PTH116 - pathlib is slow to import
+            if held is None or not unchanged:
+                with self._lock:
+                    held = self._held = self._read(self._held)
+        except FileNotFoundError:
+            return NO_POLICY
+        except OSError as error:
+            raise ConfigurationProblem(f"{self._path} cannot be read: {error.strerror}") from None
+        if isinstance(held.given, Unreadable):
+            raise Unreadable(self._path, held.given.lines)
+        return held.given
+
+    def _read(self, before: _Held | None) -> _Held:
+        """What the file holds now; what it held before, if that is the same."""
+        handle = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as file:
+            found = os.fstat(handle)
+            self._demand_ours(found)
+            now = time.time_ns()
+            data = file.read(LARGEST + 1)
+        settled = max(found.st_mtime_ns, found.st_ctime_ns) + _SETTLED < now
+        if before is not None and before.data == data:
+            return _Held(_stamp(found), settled, data, before.given)
+        given: Policy | Unreadable
+        try:
+            given = read_policy(data, self._path)
+        except Unreadable as problem:
+            given = problem
+        return _Held(_stamp(found), settled, data, given)
+
+    def _demand_ours(self, found: os.stat_result) -> None:
+        if not stat.S_ISREG(found.st_mode):
+            raise ConfigurationProblem(f"{self._path} is no regular file, so it is no policy")
+        if found.st_mode & 0o022:
+            raise ConfigurationProblem(f"{self._path} may be changed by others: chmod go-w {self._path}")
+        if found.st_uid not in {os.geteuid(), 0}:
+            raise ConfigurationProblem(
+                f"{self._path} belongs to another user, who may change it: chown it to the one that uses it"
+            )
+
+
+def _stamp(found: os.stat_result) -> tuple[int, ...]:
+    """What changes whenever a file does, or another takes its place, or somebody else may write it."""
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

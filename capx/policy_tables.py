@@ -1,0 +1,174 @@
+"""The tables of a policy: its audiences, principals and purposes.
+
+    [audience]              a name to the origin of the service
+    [principal."NAME"]      key, tenants, purposes, groups
+    [purpose.NAME]          ttl, require, tenant, and its grants
+
+Laws: where audiences are listed, nothing is granted at another. A purpose that somebody may ask for is there. One that
+is for no tenant takes none.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, TypeVar, cast
+
+from msgspec import Struct
+
+from capx.errors import KeyProblem
+from capx.intent import OWN_NAMES
+from capx.lineage import AUTHORITY
+from capx.policy import Principal, Purpose
+from capx.policy_grant_tables import HOUR, Known, duration, read_grants
+from capx.policy_reading import Field, Wrong, every, key, members, name, named, near, one_line, table, text, wrong
+from capx.policy_values import Taken, taken
+from capx_caveats import is_attribute, is_audience, is_label, shown
+
+T = TypeVar("T")
+
+_OPTIONAL: Final = frozenset({"tenant", "agent"})
+"""What an intent says or not, besides its parameters."""
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?")
+_NAMED_SO = "1 to 128 characters, none of them hidden"
+
+
+class Tables(Struct, frozen=True):
+    """What a file holds, checked."""
+
+    audiences: Mapping[str, str]
+    principals: Mapping[str, Principal]
+    purposes: Mapping[str, Purpose]
+
+
+def read_tables(document: Mapping[str, object]) -> Tables:
+    """What the tables of a file say; Wrong tells all that is wrong with any of them."""
+    lines = [f"{key('', name)}: is no key here{near(name, _TABLES)}" for name in document if name not in _TABLES]
+
+    def tried(read: Callable[[], T]) -> T | None:
+        try:
+            return read()
+        except Wrong as error:
+            lines.extend(error.lines)
+            return None
+
+    there = document.get("purpose")
+    purposes_there = list(cast("dict[str, object]", there)) if isinstance(there, dict) else []
+    audiences = tried(lambda: _rows(document, "audience", _audience))
+    principals = tried(lambda: _principals(document, purposes_there))
+    listed = frozenset(audiences) if audiences and "audience" in document else None
+    known = Known(listed, principals)
+    purposes = tried(lambda: _rows(document, "purpose", lambda name, said, at: _purpose(name, said, at, known)))
+    if audiences is None or principals is None or purposes is None or lines:
+        raise Wrong(*lines)
+    return Tables(audiences, principals, purposes)
+
+
+_TABLES: Final = ("audience", "principal", "purpose")
+
+
+def _rows(document: Mapping[str, object], kind: str, read: Callable[[str, object, str], T]) -> dict[str, T]:
+    """What is read of each key of a table of the file, by its name."""
+    rows = table(document.get(kind, {}), kind)
+    found = every(lambda name, said: read(name, said, key(kind, name)), rows.items())
+    return dict(zip(rows, found, strict=True))
+
+
+def _audience(audience: str, said: object, path: str) -> str:
+    name(is_audience, "an audience: lower-case letters, digits, dots and dashes")(audience, path)
+    if audience == AUTHORITY:
+        raise wrong(path, f"{AUTHORITY} is reserved: nothing is granted at it")
+    origin = text(said, path)
+    if not _ORIGIN.fullmatch(origin):
+        raise wrong(path, f"is {shown(origin)}, which is no origin: write it like https://crm.internal, without a path")
+    return origin
+
+
+def _principals(document: Mapping[str, object], purposes: Iterable[str]) -> dict[str, Principal]:
+    found = _rows(document, "principal", lambda name, said, at: _principal(name, said, at, purposes))
+
+    def distinct(principal: Principal) -> None:
+        for group in principal.groups:
+            if group in found:
+                path = key(key("principal", principal.name), "groups")
+                raise wrong(path, f"{shown(group)} is a principal: call the group otherwise")
+
+    every(distinct, ((principal,) for principal in found.values()))
+    return found
+
+
+def _principal(principal: str, said: object, path: str, purposes: Iterable[str]) -> Principal:
+    name(is_label, f"a principal's name: {_NAMED_SO}")(principal, path)
+    fields = {
+        "key": Field(_key),
+        "tenants": Field(named(is_label, f"a tenant: {_NAMED_SO}", "tenants")),
+        "purposes": Field(lambda held, at: _purposes(held, at, list(purposes))),
+        "groups": Field(named(is_label, f"a group: {_NAMED_SO}", "groups")),
+    }
+    return Principal(name=principal, **members(said, path, fields))
+
+
+def _key(said: object, path: str) -> bytes:
+    from capx.principal_key import parse_public
+
+    written = text(said, path)
+    try:
+        return parse_public(written)
+    except KeyProblem as error:
+        raise wrong(path, one_line(str(error))) from None
+
+
+def _purposes(said: object, path: str, there: list[str]) -> tuple[str, ...]:
+    found = named(is_attribute, _ATTRIBUTE, "purposes")(said, path)
+
+    def one(purpose: str, at: str) -> str:
+        if purpose not in there:
+            raise wrong(at, f"is {shown(purpose)}, and there is no such purpose{near(purpose, there)}")
+        return purpose
+
+    return every(one, ((purpose, f"{path}[{number}]") for number, purpose in enumerate(found, 1)))
+
+
+_ATTRIBUTE = "a name such as qbr: a letter, then letters, digits and _, all lower case, at most 32"
+
+
+def _purpose(purpose: str, said: object, path: str, known: Known) -> Purpose:
+    name(is_attribute, _ATTRIBUTE)(purpose, path)
+    fields = {
+        "ttl": Field(duration),
+        "require": Field(_require),
+        "tenant": Field(_no_tenant),
+        "grant": Field(lambda held, at: read_grants(held, at, known), needed=True),
+    }
+    found = members(said, path, fields)
+    grants, tenant = found["grant"], "tenant" not in found
+    required: tuple[str, ...] = found.get("require", ())
+    if not tenant:
+        every(_without_tenant, ((one,) for one in taken(grants) if one.name == "tenant"))
+        if "tenant" in required:
+            raise wrong(key(path, "require"), 'names tenant, and the purpose is for none: leave out tenant = "none"')
+    return Purpose(
+        name=purpose,
+        ttl=found.get("ttl", HOUR),
+        require=required,
+        tenant=tenant,
+        names=frozenset({*required, *grants.names} - OWN_NAMES),
+        rules=grants,
+    )
+
+
+def _require(said: object, path: str) -> tuple[str, ...]:
+    found = named(is_attribute, "a name of what an intent says", "what an intent must say")(said, path)
+    for number, one in enumerate(found, 1):
+        if one in OWN_NAMES - _OPTIONAL:
+            raise wrong(f"{path}[{number}]", f"{one} stands in every intent: leave it out")
+    return found
+
+
+def _no_tenant(said: object, path: str) -> None:
+    if said != "none":
+        raise wrong(
+            path, 'is not "none": a purpose is for the tenant of its intent, or, by tenant = "none", for no tenant'
+        )
+
+
+def _without_tenant(one: Taken) -> None:
+    raise wrong(one.path, "takes tenant from the intent, and the purpose is for none")
