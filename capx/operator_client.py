@@ -34,7 +34,7 @@ from capx.peer import watch_connecting
 from capx.query import Query
 from capx.revoking import Revoked, named
 from capx.store import Counter, IntentRecord, Pruned, RequestRecord, Sighting, TaskRecord
-from capx.verdict import Verdict
+from capx.verdict import Inquiry, Verdict
 from capx.verifier import MAX_STALENESS
 from capx_caveats import Appendable, When, is_id
 
@@ -143,6 +143,10 @@ class RemoteAuthority:
     def request(self, request_id: str) -> RequestRecord:
         """The request with this id; InvalidRequest if there is none."""
         return self._get(_request_path(request_id), RequestRecord)
+
+    def inquiry(self, request_id: str) -> Inquiry:
+        """The request with this id and the intent it is on, as a person answers it; InvalidRequest if there is none."""
+        return self._get(f"{_request_path(request_id)}/inquiry", Inquiry)
 
     def decide(self, verdict: Verdict) -> RequestRecord:
         """The request as a person has answered it, as `Authority.decide`."""

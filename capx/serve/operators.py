@@ -3,6 +3,8 @@
 Law: whoever reaches this face may do anything, so it stands on a socket that is the user's alone, and nowhere else.
 """
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from typing import Final, TypeVar
@@ -20,8 +22,8 @@ from capx.revoking import Revoked
 from capx.serve.operation import Operation
 from capx.serve.service import Service
 from capx.serve.streams import follow_log
-from capx.store import Counter, IntentRecord, Pruned, RequestRecord, Sighting, TaskRecord, origin_of
-from capx.verdict import Verdict
+from capx.store import Counter, IntentRecord, Pruned, RequestRecord, Sighting, TaskRecord
+from capx.verdict import Inquiry, Verdict
 
 T = TypeVar("T")
 
@@ -78,10 +80,26 @@ def _requests(service: Service, asked: forms.RequestsQuery) -> list[RequestRecor
 
 
 def _request(service: Service, *, id: str) -> RequestRecord:
-    return service.authority.request(id)
+    with _knowing():
+        return service.authority.request(id)
+
+
+def _inquiry(service: Service, *, id: str) -> Inquiry:
+    with _knowing():
+        return service.authority.inquiry(id)
+
+
+@contextmanager
+def _knowing() -> Generator[None]:
+    """A block in which what cannot be meant is a request that there is not."""
+    try:
+        yield
+    except InvalidRequest as error:
+        raise NotThere(str(error), "unknown_request") from None
 
 
 def _decide(service: Service, asked: forms.GiveVerdict, *, id: str) -> RequestRecord:
+    _request(service, id=id)
     verdict = Verdict(request=id, yes=asked.yes, approver=asked.approver, at=asked.at, signature=asked.signature)
     return _announced(service, service.authority.decide(verdict))
 
@@ -164,8 +182,7 @@ def _check(service: Service) -> Reached:
 
 
 def _origin(service: Service) -> forms.Origin:
-    with service.authority.store.read() as reading:
-        return forms.Origin(origin_of(reading.head().epoch))
+    return forms.Origin(service.authority.origin())
 
 
 def _announced(service: Service, done: T) -> T:
@@ -269,6 +286,15 @@ OPERATIONS: Final = (
         about="One of these requests.",
         act=_request,
         answers=RequestRecord,
+        problems=(404,),
+    ),
+    Operation(
+        method="GET",
+        path="/requests/{id}/inquiry",
+        name="inquiry",
+        about="One of these requests, and the intent that it is on: what a verdict is signed over.",
+        act=_inquiry,
+        answers=Inquiry,
         problems=(404,),
     ),
     Operation(

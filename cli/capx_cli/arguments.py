@@ -1,6 +1,6 @@
 """What people type for caveats and calls: the options, and what they hand over.
 
-    --allow ACTION[@AUDIENCE]    --with NAME=VALUE and --no-args belong to the --allow before them
+    --allow ACTION[@AUDIENCE]    --with NAME=VALUE and --no-args belong to the --allow, or --may-ask, before them
 
 Law: options that belong to one another are read in the order in which they were typed.
 """
@@ -36,17 +36,18 @@ _ORDER = "capx.order"
 
 
 class Allows(NamedTuple):
-    """What was typed with `--allow`, `--with` and `--no-args`; the order is in click's context."""
+    """What was typed with `--allow`, `--may-ask`, `--with` and `--no-args`; the order is in click's context."""
 
     patterns: tuple[str, ...]
     with_: tuple[str, ...]
+    may_ask: tuple[str, ...] = ()
 
     def entries(self) -> "list[Entry]":
         """What is allowed, in order, where nothing may name an audience."""
         from capx_caveats import action
 
         entries: list[Entry] = []
-        for pattern, args in self._grouped():
+        for pattern, args in self._grouped("allow"):
             if "@" in pattern:
                 raise click.UsageError(
                     f"{pattern} names an audience: here --audience chooses among those that are held"
@@ -56,10 +57,17 @@ class Allows(NamedTuple):
 
     def grants(self) -> "list[Grant]":
         """What is to be granted, each with its audience if one was typed."""
+        return self._grants("allow")
+
+    def asks(self) -> "list[Grant]":
+        """What may be asked for, each with its audience if one was typed."""
+        return self._grants("may_ask")
+
+    def _grants(self, wanted: str) -> "list[Grant]":
         from capx_caveats import action
 
         found: list[Grant] = []
-        for typed, args in self._grouped():
+        for typed, args in self._grouped(wanted):
             pattern, at, audience = typed.partition("@")
             if at and not audience:
                 raise click.UsageError(f"{typed} names no audience after the @")
@@ -67,21 +75,21 @@ class Allows(NamedTuple):
             found.append((entry, audience) if audience else entry)
         return found
 
-    def _grouped(self) -> "list[tuple[str, dict[str, Meant] | None]]":
-        values = {"allow": iter(self.patterns), "with_": iter(self.with_)}
-        groups: list[tuple[str, dict[str, Meant] | None]] = []
+    def _grouped(self, wanted: str) -> "list[tuple[str, dict[str, Meant] | None]]":
+        values = {"allow": iter(self.patterns), "may_ask": iter(self.may_ask), "with_": iter(self.with_)}
+        groups: list[tuple[str, str, dict[str, Meant] | None]] = []
         for option in click.get_current_context().meta.get(_ORDER, ()):
-            if option == "allow":
-                groups.append((next(values["allow"]), None))
+            if option in {"allow", "may_ask"}:
+                groups.append((option, next(values[option]), None))
             elif option in {"with_", "no_args"}:
                 if not groups:
                     raise click.UsageError("--with and --no-args belong to the --allow before them: there is none")
-                pattern, args = groups[-1]
+                kind, pattern, args = groups[-1]
                 args = {} if args is None else args
-                groups[-1] = (pattern, args)
+                groups[-1] = (kind, pattern, args)
                 if option == "with_":
                     put(args, *named_constraint(next(values["with_"])))
-        return groups
+        return [(pattern, args) for kind, pattern, args in groups if kind == wanted]
 
 
 class Narrowing(NamedTuple):
@@ -135,14 +143,21 @@ def _limit(typed: str) -> tuple[str, str]:
     return unit, limit
 
 
-def allow_options(required: bool = False, audiences: bool = False) -> Callable[[Command], Command]:
-    """`--allow`, `--with` and `--no-args`, for an `Ordered` command; it gets them as one `allows`."""
+def allow_options(
+    required: bool = False, audiences: bool = False, may_ask: bool = False
+) -> Callable[[Command], Command]:
+    """`--allow`, `--with` and `--no-args`, for an `Ordered` command; it gets them as one `allows`.
+
+    With `may_ask` there is `--may-ask`, too.
+    """
     naming = " ACTION@AUDIENCE where the audience is not the action's first label." if audiences else ""
 
     def add(command: Command) -> Command:
         @wraps(command)
-        def collected(*, allow: tuple[str, ...], with_: tuple[str, ...], **others: Any) -> Any:
-            return command(allows=Allows(allow, with_), **others)
+        def collected(
+            *, allow: tuple[str, ...], with_: tuple[str, ...], may_ask: tuple[str, ...] = (), **others: Any
+        ) -> Any:
+            return command(allows=Allows(allow, with_, may_ask), **others)
 
         return _all(
             collected,
@@ -153,6 +168,7 @@ def allow_options(required: bool = False, audiences: bool = False) -> Callable[[
                 metavar="ACTION[@AUDIENCE]" if audiences else "ACTION",
                 help=f"An action to allow: crm.read, or crm.* for all below.{naming} Repeatable.",
             ),
+            *((_MAY_ASK,) if may_ask else ()),
             click.option(
                 "--with",
                 "with_",
@@ -250,6 +266,13 @@ def stated_call(command: Command) -> Command:
     )
 
 
+_MAY_ASK = click.option(
+    "--may-ask",
+    multiple=True,
+    metavar="ACTION[@AUDIENCE]",
+    help="An action to let it ask for at run time: crm.read, or crm.* for all below, which a policy may grant. With "
+    "--with behind it, only for such arguments. Repeatable.",
+)
 _ACTION = partial(click.option, "--action", metavar="ACTION", help="The action to be done.")
 _ARG = click.option(
     "--arg",

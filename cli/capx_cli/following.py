@@ -5,14 +5,20 @@ restored backup, is told from one that merely grew.
 """
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from msgspec import Struct
 
+from capx_cli import reached, screen
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from capx.log import Event
     from capx_cli.reached import Operations
 
+_GLANCE = 0.25
+_LONGEST_PAUSE = 5.0
 _MOST = 10_000
 """Events that are read at once."""
 
@@ -60,6 +66,34 @@ def awaited(authority: "Operations", mark: Mark, *, glance: float, at_most: floa
             return end_of(authority)
         time.sleep(glance)
     return mark
+
+
+def on(mark: Mark, tell: "Callable[[Operations, Read], None]") -> NoReturn:
+    """Tell what happens from a mark on; while the store cannot be read, say so once and try again."""
+    from capx.errors import CapxError
+
+    told, pause = "", _GLANCE
+    while True:
+        try:
+            with reached.authority() as authority:
+                while True:
+                    read = after(authority, mark)
+                    if told:
+                        screen.note("capx: the log can be read again")
+                    told, pause = "", _GLANCE
+                    if read.anew:
+                        screen.note(
+                            "capx: the log is another one than before: what follows is what happened since", "yellow"
+                        )
+                    tell(authority, read)
+                    mark = read.mark
+                    time.sleep(_GLANCE)
+        except CapxError as problem:
+            if str(problem) != told:
+                told = str(problem)
+                screen.note(f"capx: {told}; I go on trying", "yellow")
+        time.sleep(pause)
+        pause = min(_LONGEST_PAUSE, 2 * pause)
 
 
 def _read(events: "list[Event]", mark: Mark) -> Read:

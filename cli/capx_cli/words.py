@@ -118,6 +118,21 @@ def what_is_left(bundle: "Bundle") -> None:
         screen.note(f"this token allows nothing any more: {nothing[0]}", screen.BAD)
 
 
+def what_it_may_ask(bundle: "Bundle") -> None:
+    """Note on standard error what the holder of a new token may ask for at run time."""
+    from capx.effective import effective
+    from capx.grant import ASK, OWN_ENTRIES
+    from capx.lineage import AUTHORITY
+
+    whatever = OWN_ENTRIES[-1].args or ()
+    for capability in bundle:
+        left = effective(capability, int(time.time()))
+        for entry in left.entries if capability.audience == AUTHORITY and not left.why_nothing else ():
+            if entry.pattern == ASK:
+                narrowed = [pair.sentence() for pair in entry.args or () if pair not in whatever]
+                screen.note(f"  may ask for what its policy offers, where {' and '.join(narrowed) or 'it wants to'}")
+
+
 def nothing_at(left: "Effective") -> str:
     """That a token allows nothing, or that it cannot be told here what it does."""
     return "cannot tell" if left.untold else "nothing"

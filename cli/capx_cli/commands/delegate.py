@@ -8,7 +8,7 @@ from capx_cli.tokens import read_bundle, token_option
 
 @click.command(cls=arguments.Ordered)
 @click.option("--to", required=True, metavar="AGENT", help="What the other agent is called: a label for people.")
-@arguments.allow_options()
+@arguments.allow_options(may_ask=True)
 @arguments.caveat_options()
 @click.option(
     "--audience",
@@ -28,8 +28,8 @@ def delegate(
 ) -> None:
     """Narrow a token for another agent, and write the new one to standard output.
 
-    Needs no key and no network. The new token can do what the old one can and --allow says, nothing more. Its
-    node, which revokes it, is noted on standard error.
+    Needs no key and no network. The new token can do what the old one can and --allow says, nothing more; it can ask
+    for more at run time only what --may-ask says. Its node, which revokes it, is noted on standard error.
 
     Example: capx delegate --to slides-agent --allow slides.write --with deck=deck-42 --expires 10m
     """
@@ -38,6 +38,7 @@ def delegate(
     child = read_bundle(token_file).delegate(
         to=to,
         allow=allows.entries() or None,
+        may_ask=allows.asks(),
         caveats=narrowing.caveats(),
         audiences=audiences or None,
     )
@@ -45,3 +46,4 @@ def delegate(
     node = "-" if child.node is None else b64u(child.node)
     screen.note(f"delegated to {to}, node {node}", screen.GOOD)
     words.what_is_left(child)
+    words.what_it_may_ask(child)

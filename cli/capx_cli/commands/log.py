@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from capx.log import Event
     from capx_cli.reached import Operations
 
-_GLANCE = 0.25
-_LONGEST_PAUSE = 5.0
 _LAST = 2**53 - 1
 """The last position that there can be: the same in a store and through an authority that serves it."""
 
@@ -84,39 +82,14 @@ def _chosen(authority: "Operations", begin: _Begin, limit: int | None) -> "Itera
 
 
 def _follow(begin: _Begin | None, limit: int | None, as_json: bool) -> None:
-    """Say what happened, then what happens; while the store cannot be read, say so once and try again."""
-    from capx.errors import CapxError
-
+    """Say what happened, then what happens."""
     with reached.authority() as authority:
         mark = following.end_of(authority)
         if begin is not None or limit is not None:
             past = list(_chosen(authority, begin or _Begin(), limit))
             mark = following.Mark(past[-1].position, past[-1].hash) if past else mark
             _say(past, as_json)
-    told, pause = "", _GLANCE
-    while True:
-        try:
-            with reached.authority() as authority:
-                if told:
-                    screen.note("capx: the log can be read again")
-                told, pause = "", _GLANCE
-                while True:
-                    mark = _go_on(authority, mark, as_json)
-                    time.sleep(_GLANCE)
-        except CapxError as problem:
-            if str(problem) != told:
-                told = str(problem)
-                screen.note(f"capx: {told}; I go on trying", "yellow")
-        time.sleep(pause)
-        pause = min(_LONGEST_PAUSE, 2 * pause)
-
-
-def _go_on(authority: "Operations", mark: following.Mark, as_json: bool) -> following.Mark:
-    read = following.after(authority, mark)
-    if read.anew:
-        screen.note("capx: the log is another one than before: what follows is what happened since", "yellow")
-    _say(read.events, as_json)
-    return read.mark
+    following.on(mark, lambda _, read: _say(read.events, as_json))
 
 
 def _say(found: "Iterable[Event]", as_json: bool) -> None:
