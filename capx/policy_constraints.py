@@ -71,13 +71,13 @@ def filled(part: Any, take: Take) -> Any:
     if isinstance(part, Taken):
         return take(part)
     if isinstance(part, tuple):
-        return every(lambda one: filled(one, take), ((one,) for one in part))
+        return every(filled, ((one, take) for one in part))  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] # of anything
     if isinstance(part, Named):
         constraint = filled(part.constraint, take)
         return explained(part.path, lambda: Pair(part.name, constraint))
     if isinstance(part, Made):
-        parts = filled(part.parts, take)
-        return explained(part.path, lambda: _MAKES[part.operator](*parts))
+        made = filled(part.parts, take)
+        return explained(part.path, lambda: _MAKES[part.operator](*made))
     return part
 
 
@@ -232,10 +232,12 @@ def _one(said: object, path: str, depth: int) -> Parts:
 
 
 def _each(said: object, path: str, depth: int) -> Parts:
-    if not isinstance(said, dict) or "min" not in said:
-        return (*_one(cast("object", said), path, depth), 1)
-    rest = {operator: operand for operator, operand in cast("dict[str, object]", said).items() if operator != "min"}
-    least = value(cast("object", said["min"]), key(path, "min"), NATURAL)
+    rest: object = said
+    least: Any = 1
+    if isinstance(said, dict) and "min" in said:
+        given = cast("dict[str, object]", said)
+        rest = {operator: operand for operator, operand in given.items() if operator != "min"}
+        least = value(given["min"], key(path, "min"), NATURAL)
     return (*_one(rest, path, depth), least)
 
 

@@ -12,7 +12,7 @@ put into a token is made once, with probes, before any intent exists.
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import partial
-from typing import Any, Final, TypeVar, cast
+from typing import Final, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -34,6 +34,7 @@ from capx.policy_reading import (
     near,
     table,
     text,
+    tried,
     wrong,
 )
 from capx.policy_values import LIMIT, probing, value
@@ -51,8 +52,6 @@ from capx_caveats import (
     shown_amount,
 )
 
-T = TypeVar("T")
-
 HOUR: Final = 3600
 
 
@@ -68,7 +67,7 @@ def read_grants(said: object, path: str, known: Known) -> Grants:
     found = every(
         lambda one, at: _grant(one, at, known), elements(said, path, "grants, each as [[purpose.NAME.grant]]")
     )
-    return Grants(tuple(sorted(found, key=lambda grant: HOWS.index(grant.how))))
+    return Grants(found)
 
 
 def duration(said: object, path: str) -> int:
@@ -84,8 +83,11 @@ def _grant(said: object, path: str, known: Known) -> Grant:
     given = table(said, path)
     lines: list[str] = []
     # The audience stands beside what is at it, and who answers beside how: these are read first.
-    how = _told(lines, _how, given.get("how", "at_open"), key(path, "how"))
-    audience = _told(lines, _audience(known), given["audience"], key(path, "audience")) if "audience" in given else None
+    how = tried(lines, _how, given.get("how", "at_open"), key(path, "how"))
+    audience = None
+    if "audience" in given:
+        # One that is wrong is told once, and not at each action that would have been there.
+        audience = tried(lines, _audience(known), given["audience"], key(path, "audience")) or "wrong"
     fields = {
         "how": Field(lambda _, __: None),
         "audience": Field(lambda _, __: None),
@@ -94,7 +96,7 @@ def _grant(said: object, path: str, known: Known) -> Grant:
         "approvers": Field(lambda one, at: _approvers(one, at, known), needed=how == "ask"),
         "within": Field(duration),
     }
-    found = _told(lines, members, said, path, fields)
+    found = tried(lines, members, said, path, fields)
     if how in {"at_open", "on_request"}:
         lines += [
             f'{key(path, name)}: is for how = "ask" alone, and this is {how}'
@@ -113,15 +115,6 @@ def _grant(said: object, path: str, known: Known) -> Grant:
     )
     _try(grant)
     return grant
-
-
-def _told(lines: list[str], read: Callable[..., T], *given: Any) -> T | None:
-    """What is read; None where it is wrong, which is then among the lines."""
-    try:
-        return read(*given)
-    except Wrong as error:
-        lines += error.lines
-        return None
 
 
 def _try(grant: Grant) -> None:

@@ -67,7 +67,7 @@ class Grant(Struct, frozen=True, kw_only=True):
 
 
 class Grants(Struct, frozen=True):
-    """The grants of one purpose, in the order in which they decide."""
+    """The grants of one purpose, in the order of the file."""
 
     grants: tuple[Grant, ...]
 

@@ -90,16 +90,20 @@ def wrong(path: str, sentence: str) -> Wrong:
 
 def every(read: Callable[[*Ts], T], items: Iterable[tuple[*Ts]]) -> tuple[T, ...]:
     """What is read of each, such as of values with their paths; or else all that is wrong with any of them."""
-    found: list[T] = []
     lines: list[str] = []
-    for item in items:
-        try:
-            found.append(read(*item))
-        except Wrong as error:
-            lines += error.lines
+    found = [tried(lines, read, *item) for item in items]
     if lines:
         raise Wrong(*lines)
-    return tuple(found)
+    return tuple(cast("list[T]", found))
+
+
+def tried(lines: list[str], read: Callable[[*Ts], T], *given: *Ts) -> T | None:
+    """What is read; None where it is wrong, which is then among the lines."""
+    try:
+        return read(*given)
+    except Wrong as error:
+        lines += error.lines
+        return None
 
 
 def table(value: object, path: str) -> Mapping[str, object]:
@@ -119,11 +123,8 @@ def members(value: object, path: str, fields: Mapping[str, Field]) -> dict[str, 
         return fields[name].read(held, key(path, name))
 
     lines = [f"{key(path, name)}: is missing" for name, field in fields.items() if field.needed and name not in given]
-    try:
-        values = every(read, given.items())
-    except Wrong as error:
-        raise Wrong(*lines, *error.lines) from None
-    if lines:
+    values = tried(lines, every, read, given.items())
+    if lines or values is None:
         raise Wrong(*lines)
     return dict(zip(given, values, strict=True))
 

@@ -19,7 +19,21 @@ from capx.intent import OWN_NAMES
 from capx.lineage import AUTHORITY
 from capx.policy import Principal, Purpose
 from capx.policy_grant_tables import HOUR, Known, duration, read_grants
-from capx.policy_reading import Field, Wrong, every, key, members, name, named, near, one_line, table, text, wrong
+from capx.policy_reading import (
+    Field,
+    Wrong,
+    every,
+    key,
+    members,
+    name,
+    named,
+    near,
+    one_line,
+    table,
+    text,
+    tried,
+    wrong,
+)
 from capx.policy_values import Taken, taken
 from capx_caveats import is_attribute, is_audience, is_label, shown
 
@@ -43,20 +57,17 @@ def read_tables(document: Mapping[str, object]) -> Tables:
     """What the tables of a file say; Wrong tells all that is wrong with any of them."""
     lines = [f"{key('', name)}: is no key here{near(name, _TABLES)}" for name in document if name not in _TABLES]
 
-    def tried(read: Callable[[], T]) -> T | None:
-        try:
-            return read()
-        except Wrong as error:
-            lines.extend(error.lines)
-            return None
-
     there = document.get("purpose")
     purposes_there = list(cast("dict[str, object]", there)) if isinstance(there, dict) else []
-    audiences = tried(lambda: _rows(document, "audience", _audience))
-    principals = tried(lambda: _principals(document, purposes_there))
+    audiences = tried(lines, _rows, document, "audience", _audience)
+    principals = tried(lines, _principals, document, purposes_there)
     listed = frozenset(audiences) if audiences and "audience" in document else None
     known = Known(listed, principals)
-    purposes = tried(lambda: _rows(document, "purpose", lambda name, said, at: _purpose(name, said, at, known)))
+
+    def purpose(name: str, said: object, path: str) -> Purpose:
+        return _purpose(name, said, path, known)
+
+    purposes = tried(lines, _rows, document, "purpose", purpose)
     if audiences is None or principals is None or purposes is None or lines:
         raise Wrong(*lines)
     return Tables(audiences, principals, purposes)
