@@ -27,7 +27,7 @@ from capx.events import CapabilityMinted, Limit, TaskOpened
 from capx.grant import ASK, OWN_ENTRIES, Given, Grant, block, by_audience, demand_audience, demand_restricting
 from capx.granting import Grantor
 from capx.history import History
-from capx.home import create_home, open_parts
+from capx.home import create_home, home_folder, open_parts
 from capx.inheritance import Asker, read_asker
 from capx.intent import Intent, SignedIntent
 from capx.intents import WithdrawnIntent
@@ -116,9 +116,11 @@ class Authority(History):
 
     @classmethod
     def open_home(cls, home: Path | str | None = None, **settings: Any) -> Self:
-        """The authority that lives in `home`, else in `$CAPX_HOME`, else in `~/.capx`."""
+        """The authority that lives in `home`, else in `$CAPX_HOME`, else in `~/.capx`; it goes by the policy there."""
+        from capx.policy_file import FILE, PolicyFile
+
         store, keyring = open_parts(home)
-        return cls(store, keyring, **settings)
+        return cls(store, keyring, **{"policy": PolicyFile(home_folder(home) / FILE), **settings})
 
     @classmethod
     def temporary(cls, **settings: Any) -> Self:

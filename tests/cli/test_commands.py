@@ -43,6 +43,7 @@ def test_every_command_has_a_help_with_an_example_and_every_option_too() -> None
 
 WRITES_FOR_PROGRAMS = {
     *("init", "task open", "mint", "delegate", "attenuate", "present", "call", "export", "import"),
+    *("principal new", "principal add", "intent new", "intent sign"),
     *("keys export", "keys add", "keys activate", "keys retire", "schema", "shell-setup"),
 }
 """Commands that write a token, a key, an answer or nothing to standard output."""
@@ -70,7 +71,7 @@ def test_help_loads_neither_capx_nor_msgspec_nor_rich() -> None:
     [
         ((), 2, "Usage: capx"),
         (("nonsense",), 2, "No such command 'nonsense'"),
-        (("task", "open"), 2, "Missing option '--allow'. See capx task open --help"),
+        (("task", "open"), 2, "Missing option '--allow' or '--intent'. See capx task open --help"),
         (("task", "open", "--allow", "crm.read"), 3, "capx init"),
         (("task", "open", "--allow", "crm..read"), 2, "is not an action"),
         (("task", "open", "--allow", "crm.read@"), 2, "no audience after the @"),

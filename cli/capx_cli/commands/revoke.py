@@ -48,8 +48,8 @@ def _seconds(_: click.Context, __: click.Parameter, typed: str | None) -> float 
     "--where",
     multiple=True,
     metavar="NAME=TEXT",
-    help="Instead: the live tasks of tenant=TEXT or purpose=TEXT, or in them the nodes of agent=TEXT. Repeatable; "
-    "exits with 1 if none fits.",
+    help="Instead: the live tasks of tenant=TEXT, purpose=TEXT or principal=TEXT, or in them the nodes of agent=TEXT. "
+    "Repeatable; exits with 1 if none fits.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what is known to die.")
 @click.option(
@@ -120,7 +120,7 @@ def _selection(where: "Sequence[str]") -> dict[str, str]:
     for each in where:
         name, equals, text = each.partition("=")
         if not equals or name in selected:
-            raise click.UsageError(f"--where {each!r:.80}: write tenant=Acme, purpose=qbr or agent=reader, each once")
+            raise click.UsageError(f"--where {each!r:.80}: write tenant=Acme, principal=ana or agent=reader, each once")
         selected[name] = text
     return selected
 

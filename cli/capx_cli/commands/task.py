@@ -4,11 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import arguments, completion, reached, screen, words
+from capx_cli import arguments, completion, intents, reached, screen, words
 
 if TYPE_CHECKING:
     from capx.dying import Dying
     from capx.ending import Ended
+    from capx.intent import Intent, SignedIntent
     from capx.store import TaskRecord
 
 
@@ -23,35 +24,54 @@ def task() -> None:
 
 
 @task.command("open", cls=arguments.Ordered)
-@arguments.allow_options(required=True, audiences=True)
+@arguments.allow_options(audiences=True)
 @arguments.caveat_options()
 @click.option("--purpose", metavar="TEXT", help="A word for the kind of work, kept in the log.")
+@click.option("--intent", "file", metavar="FILE", help="Instead: what the policy gives to this signed intent.")
+@click.option("--attested", metavar="TEXT", help="For an intent that is not signed: who checked the principal's login.")
 @reached.authority_option
 def open_(
     *,
     allows: arguments.Allows,
     narrowing: arguments.Narrowing,
     purpose: str | None,
+    file: str | None,
+    attested: str | None,
 ) -> None:
     """Open a task, and write the token of its first agent to standard output.
 
     ACTION may name its audience: refunds.create@billing; without, it is the action's first label. The task
-    expires in an hour unless --expires says otherwise.
+    expires in an hour unless --expires says otherwise. On an intent, the policy says what the task may do, and for how
+    long: --expires may only be earlier, and other options only narrow.
 
     Example: capx task open --tenant Acme --allow crm.read --allow slides.write --with deck=deck-42
     """
     granted, caveats = allows.grants(), narrowing.beside_the_task()
+    if file is None and not granted:
+        raise click.UsageError("Missing option '--allow' or '--intent'")
+    if attested is not None and file is None:
+        raise click.UsageError("--attested belongs to --intent FILE")
+    intent = None if file is None else _intent(file, attested)
     with reached.authority() as authority:
         opened = authority.open(
+            intent,
             allow=granted,
             tenant=narrowing.tenant,
-            expires=narrowing.expires or "1h",
+            expires=narrowing.expires,
             purpose=purpose,
             caveats=caveats,
+            attested=attested,
         )
     screen.bare(opened.bundle.text)
-    screen.note(f"opened task {opened.id}", screen.GOOD)
+    on = "" if opened.intent is None else f" for {opened.principal}, on intent {opened.intent}"
+    screen.note(f"opened task {opened.id}{on}", screen.GOOD)
     words.what_is_left(opened.bundle)
+
+
+def _intent(file: str, attested: str | None) -> "Intent | SignedIntent":
+    if attested is None:
+        return intents.read_signed(file, "capx intent sign, or say with --attested who checked the login")
+    return intents.read(file)
 
 
 @task.command("list")
@@ -107,6 +127,8 @@ def show(task_id: str, as_json: bool) -> None:
     screen.say(f"  state    {found.state}{ended}")
     screen.say(f"  tenant   {found.tenant or '-'}")
     screen.say(f"  purpose  {found.purpose or '-'}")
+    if found.intent is not None:
+        screen.say(f"  for      {found.principal}, on intent {found.intent}")
     screen.say(f"  root     {found.root}")
     screen.say(f"  opened   {shown_instant(found.opened)}")
     screen.say(f"  expires  {shown_instant(found.expires)}")

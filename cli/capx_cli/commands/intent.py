@@ -1,0 +1,283 @@
+"""`capx intent`: what a person asks for, from their words to its end."""
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from capx_cli import intents, reached, screen, words
+from capx_cli.failure import DENIED, DONE
+from capx_cli.typed import arguments
+
+if TYPE_CHECKING:
+    from capx.intent import SignedIntent
+    from capx.intents import WithdrawnIntent
+    from capx.store import IntentRecord
+
+
+@click.group(cls=words.InOrder)
+def intent() -> None:
+    """Write, sign, check, list and withdraw intents: what people ask for.
+
+    An intent is a document, signed by the person whose work it is. An authority opens a task on it, with what its
+    policy gives to work of that purpose. FILE holds one, signed or not; - is standard input.
+
+    Example: capx intent list
+    """
+
+
+@intent.command("new", short_help="Write the document of an intent.")
+@click.option("--principal", required=True, metavar="NAME", help="Who asks, by the name that the policy has for them.")
+@click.option("--purpose", required=True, metavar="NAME", help="The policy's name for this kind of work.")
+@click.option("--statement", required=True, metavar="TEXT", help="What is asked for, in the person's own words.")
+@click.option("--tenant", metavar="NAME", help="For whom the work is done.")
+@click.option(
+    "--param",
+    "parameters",
+    multiple=True,
+    metavar="NAME=TEXT",
+    help="A parameter that the purpose takes: quarter=Q3 is text, limit:=10 is JSON. Repeatable.",
+)
+@click.option("--agent", metavar="NAME", help="The agent that is empowered.")
+@click.option(
+    "--max-tasks", type=click.IntRange(1, 1_000_000), default=1, metavar="N", help="How often it may be opened: once."
+)
+@click.option("--not-after", default="8h", metavar="WHEN", help="Until when: 8h unless said, 1d, or RFC 3339.")
+@click.option("--for", "origin", metavar="ORIGIN", help="The authority it is meant for; else that of the home.")
+@reached.authority_option
+def new(
+    *,
+    principal: str,
+    purpose: str,
+    statement: str,
+    tenant: str | None,
+    parameters: tuple[str, ...],
+    agent: str | None,
+    max_tasks: int,
+    not_after: str,
+    origin: str | None,
+) -> None:
+    """Write the document of an intent to standard output, for its principal to sign.
+
+    It is for one authority, which is named by ORIGIN, as capx doctor shows it there: else for that of the home, or of
+    --authority.
+
+    Example: capx intent new --principal ana --purpose qbr --statement "The Acme QBR" --tenant Acme > qbr.json
+    """
+    from msgspec import UNSET
+
+    from capx.intent import Intent, new_nonce
+    from capx_caveats import parse_instant
+
+    if origin is None:
+        with reached.authority() as authority:
+            origin = authority.origin()
+    now = int(time.time())
+    values: Any = arguments(parameters)
+    made = Intent(
+        principal=principal,
+        authority=origin,
+        purpose=purpose,
+        statement=statement,
+        max_tasks=max_tasks,
+        issued=now,
+        not_after=parse_instant(not_after, now),
+        nonce=new_nonce(),
+        tenant=UNSET if tenant is None else tenant,
+        parameters=values,
+        agent=UNSET if agent is None else agent,
+    )
+    screen.as_json(made.document())
+
+
+@intent.command("sign", short_help="Sign an intent, with the key of its principal.")
+@click.argument("file", default=intents.STDIN)
+@click.option(
+    "--key-file", required=True, type=click.Path(path_type=Path), metavar="FILE", help="The principal's key file."
+)
+def sign(file: str, key_file: Path) -> None:
+    """Show what FILE asks for, sign it, and write it with its signature to standard output.
+
+    The key is the one that capx principal new has made. Whoever has the signed file can have it opened, as often as it
+    says, at the one authority that it names.
+
+    Example: capx intent sign qbr.json --key-file ana.key > qbr.intent
+    """
+    from capx.intent import SignedIntent
+    from capx.principal_key import PrincipalKey
+
+    read = intents.read(file)
+    if isinstance(read, SignedIntent):
+        raise click.UsageError(f"the intent in {file} is signed already")
+    key = PrincipalKey.load(key_file)
+    signed = key.sign_intent(read)
+    screen.note(f"{read.principal} asks for this, and signs it:", screen.STRONG)
+    intents.tell(read, on_stderr=True)
+    if read.not_after <= time.time():
+        screen.note("It has ended, and opens nothing.", screen.BAD)
+    screen.as_json({"intent": read.document(), "signature": signed.signature})
+
+
+@intent.command("show", short_help="Show an intent in plain words; verifies nothing.")
+@click.argument("file")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+def show(file: str, as_json: bool) -> None:
+    """Show in plain words what FILE asks for, and whether it is signed; the signature is not verified.
+
+    Example: capx intent show qbr.intent
+    """
+    from capx.intent import SignedIntent
+
+    read = intents.read(file)
+    said = intents.document(read)
+    signature = read.signature if isinstance(read, SignedIntent) else None
+    if as_json:
+        screen.as_json({**intents.as_json(said), "signature": signature})
+        return
+    screen.say(f"{said.principal} asks for this:", screen.STRONG)
+    intents.tell(said)
+    screen.say("not signed" if signature is None else "signed, by whom is not verified: capx intent verify")
+
+
+@intent.command("verify", short_help="Verify who has signed an intent.")
+@click.argument("file")
+@click.option("--key", metavar="ed25519:…", help="Verify against this public key, not against the policy of the home.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+def verify(file: str, key: str | None, as_json: bool) -> int:
+    """Verify that the principal of the intent in FILE has signed it. Exits with 1 if not.
+
+    Their key is the one that the policy of the home names, or the given one.
+
+    Example: capx intent verify qbr.intent
+    """
+    signed = intents.read_signed(file, "capx intent sign")
+    why = _why_not(signed, key)
+    if as_json:
+        screen.as_json({**intents.as_json(signed.intent), "signed": why is None, "why": why})
+    elif why is None:
+        screen.say(f"signed by {signed.intent.principal}: intent {signed.intent.digest}", screen.GOOD)
+    else:
+        screen.say(f"not verified: {why}", screen.BAD)
+    return DONE if why is None else DENIED
+
+
+@intent.command("list", short_help="List the intents that were opened or withdrawn.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@reached.authority_option
+def list_(as_json: bool) -> None:
+    """List the intents that opened a task or were withdrawn, in the order in which they became known.
+
+    Example: capx intent list --json
+    """
+    with reached.authority() as authority:
+        found = authority.intents()
+    if as_json:
+        screen.as_json([_record_as_json(each) for each in found])
+    elif not found:
+        screen.say("No intent was opened yet: capx task open --intent FILE")
+    else:
+        screen.table(
+            ("DIGEST", "STATE", "PRINCIPAL", "PURPOSE", "TENANT", "OPENED"),
+            map(_row, found),
+            {"open": screen.GOOD, "used up": screen.QUIET, "ended": screen.QUIET, "withdrawn": screen.BAD},
+            spare=("TENANT", "PURPOSE", "PRINCIPAL"),
+        )
+
+
+@intent.command("withdraw", context_settings=words.IDS, short_help="Withdraw an intent, and its tasks.")
+@click.argument("meant", metavar="DIGEST|FILE")
+@click.option("--dry-run", is_flag=True, help="Only say what is known to die.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@reached.authority_option
+def withdraw(meant: str, dry_run: bool, as_json: bool) -> None:
+    """Let the intent of DIGEST, or in FILE, open nothing any more, and withdraw its tasks.
+
+    All their tokens are dead when this returns. One that was never opened can be withdrawn too.
+
+    Example: capx intent withdraw qbr.intent
+    """
+    import msgspec
+
+    from capx.intents import is_digest
+
+    digest = meant if is_digest(meant) else intents.document(intents.read(meant)).digest
+    with reached.authority() as authority, screen.busy("withdrawing"):
+        withdrawn = authority.withdraw_intent(digest, dry_run=dry_run)
+    if as_json:
+        screen.as_json(words.with_instants(msgspec.to_builtins(withdrawn)))
+    else:
+        _say(withdrawn)
+
+
+def _why_not(signed: "SignedIntent", key: str | None) -> str | None:
+    """Why the signature does not count; None if it does."""
+    from capx.principal_key import is_signed_by, parse_public
+
+    name = signed.intent.principal
+    if key is not None:
+        public: bytes | None = parse_public(key)
+        whose = f"the key {key}"
+    else:
+        from capx.home import home_folder
+        from capx.policy_file import FILE, PolicyFile
+
+        reached.demand_home("capx intent verify without --key", "reads the policy, which stays with its authority")
+        found = PolicyFile(home_folder() / FILE)().principals.get(name)
+        if found is None:
+            return f"the policy of the home knows no principal {name}"
+        public, whose = found.key, f"the key that the policy has for {name}"
+    if public is None:
+        return f"the policy of the home has no key for {name}"
+    return None if is_signed_by(public, signed.intent.message(), signed.signature) else f"{whose} did not sign this"
+
+
+def _row(record: "IntentRecord") -> tuple[str, ...]:
+    said: dict[str, Any] = {} if record.document is None else json.loads(record.document)
+    opened = f"{record.opened} of {said['max_tasks']}" if said else str(record.opened)
+    named = (record.principal, said.get("purpose"), said.get("tenant"))
+    return (record.digest, _state(record, said), *(each or "-" for each in named), opened)
+
+
+def _state(record: "IntentRecord", said: "dict[str, Any]") -> str:
+    if record.withdrawn is not None:
+        return "withdrawn"
+    if record.opened >= said["max_tasks"]:
+        return "used up"
+    return "ended" if said["not_after"] <= time.time() else "open"
+
+
+def _record_as_json(record: "IntentRecord") -> dict[str, Any]:
+    from capx_caveats import shown_instant
+
+    said: dict[str, Any] = {} if record.document is None else json.loads(record.document)
+    return {
+        "digest": record.digest,
+        "state": _state(record, said),
+        "principal": record.principal,
+        "tasks": record.opened,
+        "withdrawn": None if record.withdrawn is None else shown_instant(record.withdrawn),
+        "proof": record.proof,
+        "document": said or None,
+    }
+
+
+def _say(withdrawn: "WithdrawnIntent") -> None:
+    from capx_caveats import shown_instant
+    from capx_cli.commands.task import say_dying
+
+    what = f"intent {withdrawn.intent}"
+    if withdrawn.again and withdrawn.at is not None:
+        screen.say(f"{what} was withdrawn before, at {shown_instant(withdrawn.at)}")
+    elif withdrawn.dying is not None:
+        screen.say(f"{what} would be withdrawn")
+    else:
+        words.said_end(what, "withdrawn", withdrawn.position, again=False)
+    for ended in withdrawn.tasks:
+        if withdrawn.dying is None:
+            words.said_end(f"  task {ended.task}", ended.end, ended.position, again=ended.again)
+        else:
+            screen.say(f"  task {ended.task} would be {ended.end}")
+    if withdrawn.dying is not None and withdrawn.tasks:
+        say_dying(withdrawn.dying)

@@ -1,0 +1,118 @@
+"""Intents as commands read and show them.
+
+    FILE    a document, or one that is signed; - is standard input
+
+Laws: a person sees all of what they sign, nothing shortened. Nothing in it looks like what stands around it: their own
+words and whatever goes on in a further line of the terminal have a margin, parameters are shown by name and as JSON.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from capx_cli import screen
+from capx_cli.escape import clean
+from capx_cli.failure import Unusable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from capx.intent import Intent, SignedIntent
+
+STDIN = "-"
+_MOST = 64 * 1024
+"""Bytes that are read of a file: more than any intent has."""
+_MARGIN = "  | "
+
+
+def read(file: str) -> "Intent | SignedIntent":
+    """The intent that a file holds, signed or not."""
+    import msgspec
+
+    from capx.intent import SignedIntent, parse_intent
+
+    data = _bytes(file)
+    try:
+        members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        members = {}
+    return SignedIntent.parse(data) if members.keys() & {"intent", "signature"} else parse_intent(data)
+
+
+def read_signed(file: str, cure: str) -> "SignedIntent":
+    """The signed intent that a file holds; UsageError says what would do for one that is not signed."""
+    from capx.intent import SignedIntent
+
+    intent = read(file)
+    if not isinstance(intent, SignedIntent):
+        raise click.UsageError(f"the intent in {file} is not signed: {cure}")
+    return intent
+
+
+def document(intent: "Intent | SignedIntent") -> "Intent":
+    """The intent itself, without its signature."""
+    from capx.intent import SignedIntent
+
+    return intent.intent if isinstance(intent, SignedIntent) else intent
+
+
+def tell(intent: "Intent", *, on_stderr: bool = False) -> None:
+    """Say in plain words what somebody asks for, every bit of it."""
+    stream, say = (sys.stderr, screen.note) if on_stderr else (sys.stdout, screen.say)
+    room = shutil.get_terminal_size().columns - len(_MARGIN) if stream.isatty() else None
+    for line in _lines(intent):
+        for piece in _pieces(clean(line), room):
+            say(piece)
+
+
+def as_json(intent: "Intent") -> dict[str, Any]:
+    """An intent and its digest, for programs."""
+    return {"digest": intent.digest, "document": intent.document()}
+
+
+def _lines(intent: "Intent") -> "Iterator[str]":
+    from capx_caveats import shown_instant
+
+    for line in intent.statement.split("\n"):
+        yield f"{_MARGIN}{line}"
+    for name, value in intent.parameters.items():
+        yield f"  with {name} = {json.dumps(value, ensure_ascii=False)}"
+    tasks = "one task" if intent.max_tasks == 1 else f"{intent.max_tasks} tasks"
+    yield f"  purpose    {intent.purpose}"
+    yield f"  tenant     {_said(intent.tenant)}"
+    yield f"  agent      {_said(intent.agent)}"
+    yield f"  opens      {tasks}, from {shown_instant(intent.issued)} until {shown_instant(intent.not_after)}"
+    yield f"  authority  {intent.authority}"
+    yield f"  digest     {intent.digest}"
+
+
+def _pieces(line: str, room: int | None) -> "Iterator[str]":
+    """A line as the terminal has room for it: it would go on without a margin by itself."""
+    if room is None:
+        yield line
+        return
+    # A character may take two cells, unless it is one of ASCII.
+    width = max(8, room if line.isascii() else room // 2)
+    for at, piece in enumerate(wrap(line, width, drop_whitespace=False)):
+        yield f"{_MARGIN}{piece}" if at else piece
+
+
+def _said(member: object) -> str:
+    return member if isinstance(member, str) else "-"
+
+
+def _bytes(file: str) -> bytes:
+    if file == STDIN:
+        if sys.stdin.isatty():
+            raise click.UsageError("name a FILE that holds an intent, or pipe one in")
+        return sys.stdin.buffer.read(_MOST)
+    try:
+        with Path(file).open("rb") as opened:
+            return opened.read(_MOST)
+    except OSError as error:
+        raise Unusable(f"cannot read {file}: {error.strerror}") from None

@@ -1,0 +1,269 @@
+import hashlib
+import json
+from typing import Any
+
+import msgspec
+import pytest
+import rfc8785
+
+from capx.chain import b64u, digest
+from capx.errors import InvalidRequest
+from capx.intent import LONGEST_STATEMENT, MOST_PARAMETERS, Intent, SignedIntent, new_nonce, parse_intent
+from capx.principal_key import PrincipalKey, is_signed_by, parse_public
+from capx.signing import Signer
+
+KEY = PrincipalKey("ana@our.example", Signer(bytes(range(32))))
+DOCUMENT: dict[str, Any] = {
+    "principal": "ana@our.example",
+    "authority": "OYZ7VqUQJ9PBa0YXjDBPsw",
+    "purpose": "refund",
+    "statement": "Refund ticket T-1,\nbut no more than it cost. — Ana",
+    "tenant": "Acme",
+    "parameters": {"ticket": "T-1", "amount": 20.5, "urgent": True, "lines": [1, "b", None], "note": None},
+    "agent": "refunds",
+    "max_tasks": 2,
+    "issued": 1_795_600_000,
+    "not_after": 1_795_628_800,
+    "nonce": "q83vEjRWeJCrze8SNFZ4kA",
+}
+LEAST = {name: DOCUMENT[name] for name in DOCUMENT if name not in {"tenant", "parameters", "agent"}}
+
+
+def written(document: object) -> bytes:
+    return json.dumps(document).encode()
+
+
+def refused(document: object) -> str:
+    with pytest.raises(InvalidRequest) as caught:
+        parse_intent(written(document))
+    return str(caught.value)
+
+
+def test_the_digest_is_that_of_the_canonical_document() -> None:
+    for document in (DOCUMENT, LEAST):
+        intent = parse_intent(written(document))
+        assert intent.document() == json.loads(json.dumps(document), object_hook=_tuples)
+        assert intent.digest == b64u(hashlib.sha256(rfc8785.dumps(document)).digest())
+        assert intent.message() == digest(b"capx/1/intent", intent.digest.encode())
+
+
+def _tuples(members: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in members.items()}
+
+
+def test_the_order_of_members_and_the_layout_change_nothing() -> None:
+    intent = parse_intent(written(DOCUMENT))
+    turned = json.dumps(dict(reversed(DOCUMENT.items())), indent=7).encode()
+    assert parse_intent(turned) == intent
+    assert parse_intent(turned).digest == intent.digest
+
+
+def test_every_member_changes_the_digest() -> None:
+    others = {
+        "principal": "bo",
+        "authority": "X",
+        "purpose": "qbr",
+        "statement": "x",
+        "tenant": "Umbrella",
+        "parameters": {"ticket": "T-2"},
+        "agent": "other",
+        "max_tasks": 3,
+        "issued": 1,
+        "not_after": 1_795_628_801,
+        "nonce": new_nonce(),
+    }
+    assert others.keys() == DOCUMENT.keys()
+    digests = {parse_intent(written({**DOCUMENT, name: value})).digest for name, value in others.items()}
+    digests |= {
+        parse_intent(written({each: DOCUMENT[each] for each in DOCUMENT if each != absent})).digest
+        for absent in ("tenant", "parameters", "agent")
+    }
+    digests.add(parse_intent(written(DOCUMENT)).digest)
+    assert len(digests) == len(others) + 4
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(1, True), (1, "1"), ("a", ["a"]), (None, "null"), (0, False), ("", None), (["a", "b"], ["b", "a"])],
+)
+def test_parameters_of_another_type_are_another_intent(one: object, other: object) -> None:
+    found: list[str] = []
+    for value in (one, other):
+        try:
+            found.append(parse_intent(written({**DOCUMENT, "parameters": {"x": value}})).digest)
+        except InvalidRequest:
+            assert value == ""
+    assert len(set(found)) == len(found)
+
+
+def test_an_unknown_member_is_refused() -> None:
+    assert "unknown field `cc`" in refused({**DOCUMENT, "cc": "x"})
+    signed = json.loads(KEY.sign_intent(parse_intent(written(DOCUMENT))).text())
+    for extra in (
+        {**signed, "by": "ana"},
+        {"intent": {**signed["intent"], "by": "x"}, "signature": signed["signature"]},
+    ):
+        with pytest.raises(InvalidRequest, match="unknown field `by`"):
+            SignedIntent.parse(written(extra))
+
+
+@pytest.mark.parametrize("name", DOCUMENT)
+def test_a_null_member_is_refused(name: str) -> None:
+    assert "got `null`" in refused({**DOCUMENT, name: None})
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_a_missing_member_is_refused(name: str) -> None:
+    assert f"missing required field `{name}`" in refused({each: DOCUMENT[each] for each in DOCUMENT if each != name})
+
+
+@pytest.mark.parametrize("name", DOCUMENT)
+def test_a_duplicate_member_is_refused(name: str) -> None:
+    text = json.dumps(DOCUMENT)
+    twice = f'{text[:-1]}, "{name}": {json.dumps(DOCUMENT[name])}}}'.encode()
+    assert json.loads(twice) == DOCUMENT
+    with pytest.raises(InvalidRequest, match="named twice"):
+        parse_intent(twice)
+
+
+def test_a_duplicate_parameter_signature_or_intent_is_refused() -> None:
+    signed = KEY.sign_intent(parse_intent(written(DOCUMENT))).text()
+    for once, twice in (
+        (b'"ticket": "T-1"', b'"ticket": "T-9", "ticket": "T-1"'),
+        (b'"ticket": "T-1"', b'"ticket": "T-9", "tick\\u0065t": "T-1"'),
+        (b'"signature":', b'"signature": "x", "signature":'),
+        (b'"intent":', b'"intent": {}, "intent":'),
+    ):
+        assert signed.count(once) == 1
+        with pytest.raises(InvalidRequest, match=r"named twice|Expected|missing"):
+            SignedIntent.parse(signed.replace(once, twice))
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    {
+        "principal": ["", "x" * 129, "a\nb", "a\u202eb", "a\u200bb", "a\x1b[1mb", 7],
+        "authority": ["", "a b", "x" * 65, "é", 7],
+        "purpose": ["", "a b", "a-b", "1a", "Q\u2003", 7],
+        "statement": ["", " \n ", "x" * (LONGEST_STATEMENT + 1), "a\rb", "a\tb", "\x1b[2Jx", "a\u2066b", "a\u2028b", 7],
+        "tenant": ["", "x" * 129, "a\nb", "a\u061cb", 7],
+        "agent": ["", "x" * 129, "a\nb", 7],
+        "max_tasks": [0, -1, 1_000_001, 1.0, "1", True],
+        "issued": [-1, 2**53, 1.5, "now", True],
+        "not_after": [0, 1_795_600_000, 2**53, 1e300, "8h"],
+        "nonce": ["", "A" * 21, "A" * 23, "A" * 21 + "B", "!" * 22, 7],
+        "parameters": [{}, [], {"x": ""}, {"x": []}, {"x": {}}, {"x": [[]]}, {"x": 2**53}, {"x": 1e16}, {"x y": 1}],
+    }.items(),
+    ids=str,
+)
+def test_what_cannot_be_meant_is_refused(name: str, values: list[object]) -> None:
+    for value in values:
+        assert refused({**DOCUMENT, name: value}), value
+
+
+@pytest.mark.parametrize("name", ["principal", "purpose", "tenant", "agent", "statement"])
+def test_no_parameter_is_called_like_what_an_intent_has_itself(name: str) -> None:
+    assert "none of its own" in refused({**DOCUMENT, "parameters": {name: "x"}})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"max_tasks": 0},
+        {"max_tasks": True},
+        {"max_tasks": 1.0},
+        {"issued": -1},
+        {"issued": 1.5},
+        {"issued": "1"},
+        {"not_after": None},
+        {"principal": None},
+        {"principal": "\ud800"},
+        {"statement": b"x"},
+        {"nonce": None},
+        {"parameters": {"x": "\ud800"}},
+        {"parameters": {"x": object()}},
+        {"parameters": {7: 7}},
+        {"tenant": None},
+    ],
+    ids=str,
+)
+def test_no_intent_is_built_that_could_not_be_read(values: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest):
+        Intent(**{**DOCUMENT, **values})
+
+
+def test_an_intent_is_bounded() -> None:
+    many = {f"p{number}": 1 for number in range(MOST_PARAMETERS + 1)}
+    assert "at most 32 parameters" in refused({**DOCUMENT, "parameters": many})
+    assert "at most 16 KiB" in refused({**DOCUMENT, "parameters": {"x": "y" * 16_384}})
+    for size in (40_000, 10_000_000):
+        with pytest.raises(InvalidRequest, match="at most"):
+            parse_intent(b" " * size)
+        with pytest.raises(InvalidRequest, match="at most"):
+            SignedIntent.parse(b" " * size)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"null", b"[]", b"7", b"{}", b"\xff", b"\xef\xbb\xbf{}", b"[" * 3_000, b'{"intent":{}}', b"{}{}"]
+)
+def test_bytes_that_are_no_intent_are_refused(data: bytes) -> None:
+    for parse in (parse_intent, SignedIntent.parse):
+        with pytest.raises(InvalidRequest):
+            parse(data)
+
+
+def test_a_byte_changed_anywhere_in_the_file_is_refused_or_changes_nothing() -> None:
+    signed = KEY.sign_intent(parse_intent(written(DOCUMENT)))
+    public, data = parse_public(KEY.public), signed.text()
+    same = 0
+    for at in range(len(data)):
+        for changed in {data[at] ^ 1, data[at] ^ 0x20, data[at] ^ 0x80, 0x20, 0x30} - {data[at]}:
+            try:
+                read = SignedIntent.parse(data[:at] + bytes([changed]) + data[at + 1 :])
+            except InvalidRequest:
+                continue
+            if is_signed_by(public, read.intent.message(), read.signature):
+                # Only the layout, or how a character is spelt, can have changed.
+                assert read == signed
+                assert read.intent.digest == signed.intent.digest
+                same += 1
+    assert same < 200
+
+
+def test_a_byte_removed_or_inserted_anywhere_is_refused_or_changes_nothing() -> None:
+    signed = KEY.sign_intent(parse_intent(written(DOCUMENT)))
+    public, data = parse_public(KEY.public), signed.text()
+    for at in range(len(data)):
+        for changed in (
+            data[:at] + data[at + 1 :],
+            data[:at],
+            data[:at] + b"0" + data[at:],
+            data[:at] + b"," + data[at:],
+        ):
+            try:
+                read = SignedIntent.parse(changed)
+            except InvalidRequest:
+                continue
+            if is_signed_by(public, read.intent.message(), read.signature):
+                assert read == signed
+
+
+def test_an_intent_is_not_changed_through_what_it_was_made_of() -> None:
+    parameters: dict[str, Any] = {"ticket": "T-1", "lines": [1, 2]}
+    intent = Intent(**{**DOCUMENT, "parameters": parameters})
+    before = intent.digest
+    parameters["ticket"] = "T-2"
+    parameters["lines"].append(3)
+    document: Any = intent.document()
+    document["tenant"] = "Umbrella"
+    document["parameters"]["ticket"] = "T-3"
+    assert intent.digest == before
+    for change in (lambda: setattr(intent, "tenant", "x"), lambda: intent.parameters.update({"ticket": "x"})):  # type: ignore[attr-defined]
+        with pytest.raises(AttributeError):
+            change()
+
+
+def test_a_signed_intent_comes_back_from_its_file() -> None:
+    signed = KEY.sign_intent(parse_intent(written(DOCUMENT)))
+    assert SignedIntent.parse(signed.text()) == signed
+    assert msgspec.json.decode(signed.text())["intent"] == DOCUMENT
