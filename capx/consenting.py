@@ -35,7 +35,8 @@ def decide(transaction: Writing, grantor: Grantor, verdict: Verdict) -> RequestR
     try:
         offered = grantor.offer(transaction, asker_again(request), _ask(request))
     except Unoffered as stop:
-        raise InvalidRequest(f"request {request.id} can be granted no more: {Refused(stop.refusals)}") from None
+        why = stop.__cause__ or Refused(stop.refusals)
+        raise InvalidRequest(f"request {request.id} can be granted no more: {why}") from None
     if not offered.needs_consent or offered.block != request.block:
         raise InvalidRequest(f"the policy answers request {request.id} otherwise now: its agent has to ask again")
     _demand_approver(transaction, grantor, offered, inquire(transaction, request), verdict)

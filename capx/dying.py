@@ -6,7 +6,7 @@ from decimal import Decimal
 from msgspec import Struct
 
 from capx.death import Key, instant_of
-from capx.graph import Graph, build
+from capx.graph import Graph, Held, build
 from capx.store import Reading
 
 
@@ -44,10 +44,16 @@ def dying_below(graph: Graph, key: bytes) -> Dying:
 
 def dying_with(graph: Graph, key: str) -> Dying:
     """What the graph knows to die with a root key or with all that was issued up to an instant, and to be alive."""
+    until = instant_of(key)
+
+    def dies(held: Held) -> bool:
+        keys = (*held.keys, *held.asker_keys)
+        if until is None:
+            return key in keys
+        return any(at is not None and at <= until for at in map(instant_of, keys))
+
     alive = [held for node in graph.nodes() for held in node.capabilities if held.dead is None]
-    if (until := instant_of(key)) is not None:
-        return Dying((), tuple(held.id for held in alive if held.issued is not None and held.issued <= until))
-    return Dying((), tuple(held.id for held in alive if key in held.keys))
+    return Dying((), tuple(held.id for held in alive if dies(held)))
 
 
 def together(found: list[Dying]) -> Dying:

@@ -29,7 +29,7 @@ from capx.overlap import entry_in_common
 from capx.policy import Policy
 from capx.requests import expire_requests
 from capx.store import GrantRecord, Reading, RequestRecord, Writing
-from capx_caveats import DEFAULT, Budget, Entry, shown
+from capx_caveats import DEFAULT, Budget, Entry
 
 OF_NODE, OF_TASK = 200, 2_000
 """Requests by the agents of one node, and of one task, at most."""
@@ -92,7 +92,7 @@ class Grantor(Struct, frozen=True):
         if request.block != offered.block:
             return None
         if request.state == "refused":
-            return Refused((refusal("said_no", shown(request.approver)),))
+            return Refused((refusal("said_no"),))
         if request.state == "granted":
             return self._granted(reading, request)
         waits = request.state == "pending" and self.now < request.until and offered.needs_consent

@@ -1,10 +1,11 @@
 """The execution graph, as far as the log has seen it.
 
 Laws: a task's root stands in the graph once the task was opened; what agents made offline stands there once it was
-used. Nodes are what can be revoked. Their labels are what those who delegated called them: claims. A decision counts at
-the node that acted, if the task and root that it names are ones that were opened together. What lies below a dead node
-is dead of the same death; the task's own end is the death of its root. A resource records its own decisions, and may
-write anything there: what cannot be is passed over, and hides nothing else.
+used; what was granted at run time stands where its asker does. Nodes are what can be revoked. Their labels are what
+those who delegated called them: claims. A decision counts at the node that acted, if the task and root that it names
+are ones that were opened together. What lies below a dead node is dead of the same death; the task's own end is the
+death of its root. A resource records its own decisions, and may write anything there: what cannot be is passed over,
+and hides nothing else.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,7 +32,8 @@ Counters = Callable[[Sequence[str]], Mapping[tuple[str, str], Decimal]]
 class Held(Struct, frozen=True):
     """A capability that was minted or used; `ids` lead from what was minted to it, `dead` is a reason code.
 
-    `kid` and `issued` (Unix seconds) are those with which it was minted, where that is in the log.
+    `kid` and `issued` (Unix seconds) are those with which it was minted, where that is in the log. `asker` are the ids
+    of the token on whose strength it was granted at run time, and `asker_keys` the keys of that as `keys` are its own.
     """
 
     id: str
@@ -41,11 +43,17 @@ class Held(Struct, frozen=True):
     dead: str | None
     kid: str | None = None
     issued: int | None = None
+    asker: tuple[str, ...] = ()
+    asker_keys: tuple[str, ...] = ()
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The keys of deaths that would kill it with all that was minted alike."""
-        return () if self.kid is None or self.issued is None else (of_kid(self.kid), of_instant(self.issued))
+        return _keys(self.kid, self.issued)
+
+
+def _keys(kid: str | None, issued: int | None) -> tuple[str, ...]:
+    return () if kid is None or issued is None else (of_kid(kid), of_instant(issued))
 
 
 class Node(Struct, frozen=True):
@@ -124,7 +132,7 @@ class Graph(Struct, frozen=True):
             capability
             for node in self.nodes()
             for capability in node.capabilities
-            if capability.node in at or id_ in capability.ids
+            if capability.node in at or id_ in capability.ids or id_ in capability.asker
         ]
 
 
@@ -148,6 +156,9 @@ class _Minted(Struct):
     ids: tuple[str, ...]
     kid: str | None = None
     budgets: tuple[_Limit, ...] = ()
+    path: tuple[str, ...] = ()
+    hops: tuple[str, ...] = ()
+    asker: tuple[str, ...] = ()
 
 
 class _Decided(Struct):
@@ -159,6 +170,14 @@ class _Decided(Struct):
     hops: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
     spent: tuple[_Limit, ...] = ()
+
+
+class _Mint(Struct, frozen=True):
+    """With what a capability was minted, and on the strength of which token."""
+
+    kid: str | None = None
+    issued: int | None = None
+    asker: tuple[str, ...] = ()
 
 
 class _Seen:
@@ -182,27 +201,21 @@ class _Task:
         self.root = b64u(root_node(opened.root))
         self.nodes = {self.root: _Seen()}
         self.limits: dict[tuple[str, str], Decimal] = {}
-        self.mints: dict[str, tuple[str | None, int]] = {}
+        self.mints: dict[str, _Mint] = {}
 
     def minted(self, minted: _Minted, at: int) -> None:
         self._limited(minted.budgets)
-        self.mints[minted.ids[0]] = minted.kid, at
-        self.nodes[self.root].capabilities[minted.ids[-1]] = (minted.audience, minted.ids)
+        self.mints[minted.ids[0]] = _Mint(minted.kid, at, minted.asker)
+        holder = self._reached(minted.path or (self.root,), minted.hops)
+        if holder is not None:
+            holder.capabilities[minted.ids[-1]] = (minted.audience, minted.ids)
 
     def decided(self, decided: _Decided) -> None:
         if decided.root != self.opened.root or decided.path[:1] != (self.root,):
             return
         if not all(map(_is_key, (*decided.path, *decided.ids))):
             return
-        for parent, child, label in zip(decided.path, decided.path[1:], decided.hops, strict=False):
-            if child not in self.nodes:
-                depth = self.nodes[parent].depth + 1
-                if depth > _DEEPEST:
-                    return
-                self.nodes[child] = _Seen(depth)
-                self.nodes[parent].children[child] = None
-            self.nodes[child].labels[label] = None
-        acting = self.nodes.get(decided.path[-1])
+        acting = self._reached(decided.path, decided.hops)
         if acting is None:
             return
         if decided.outcome == "allowed":
@@ -213,6 +226,18 @@ class _Task:
         if ids := decided.ids:
             acting.capabilities[ids[-1]] = (decided.audience, ids)
         self._limited(decided.spent)
+
+    def _reached(self, path: tuple[str, ...], labels: tuple[str, ...]) -> _Seen | None:
+        """The node at the end of a path from the root, which is drawn as far as it was not; None if that is too far."""
+        for parent, child, label in zip(path, path[1:], labels, strict=False):
+            if child not in self.nodes:
+                depth = self.nodes[parent].depth + 1
+                if depth > _DEEPEST:
+                    return None
+                self.nodes[child] = _Seen(depth)
+                self.nodes[parent].children[child] = None
+            self.nodes[child].labels[label] = None
+        return self.nodes.get(path[-1])
 
     def _limited(self, limits: Iterable[_Limit]) -> None:
         for one in limits:
@@ -247,7 +272,7 @@ class _Task:
             task=self.opened.task,
             labels=tuple(seen.labels),
             capabilities=tuple(
-                self._held(Held(capability, audience, id_, ids, dead, *self.mints.get(ids[0], (None, None))), is_dead)
+                self._held(Held(capability, audience, id_, ids, dead), is_dead)
                 for capability, (audience, ids) in seen.capabilities.items()
             ),
             allowed=seen.allowed,
@@ -257,7 +282,11 @@ class _Task:
             children=tuple(self._node(child, is_dead, dead, died_with) for child in seen.children),
         )
 
-    def _held(self, held: Held, is_dead: Dead) -> Held:
+    def _held(self, seen: Held, is_dead: Dead) -> Held:
+        mint = self.mints.get(seen.ids[0], _Mint())
+        strength = self.mints.get(mint.asker[0], _Mint()) if mint.asker else _Mint()
+        asker_keys = _keys(strength.kid, strength.issued)
+        held = replace(seen, kid=mint.kid, issued=mint.issued, asker=mint.asker, asker_keys=asker_keys)
         deaths = (*(is_dead(unb64u(id_)) for id_ in held.ids), *map(is_dead, held.keys))
         return replace(held, dead=next(filter(None, deaths), held.dead))
 

@@ -66,9 +66,9 @@ class Unoffered(Exception):
         self.refusals = refusals
 
 
-def refusal(code: str, why: str) -> Refusal:
-    """The refusal of an ask by a code of REASONS."""
-    return Refusal(code, f"{REASONS[code]}: {why}")
+def refusal(code: str, why: str = "") -> Refusal:
+    """The refusal of an ask by a code of REASONS: told to the asker, and so without what others said or set up."""
+    return Refusal(code, f"{REASONS[code]}: {why}" if why else REASONS[code])
 
 
 def offer(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask: Ask, *, now: int) -> Offered:
@@ -80,7 +80,7 @@ def offer(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask:
     try:
         terms = policy.terms(_intent(reading, asker))
     except InvalidRequest as refused:
-        raise Unoffered(refusal("intent_refused", str(refused))) from None
+        raise Unoffered(refusal("intent_refused")) from refused
     if terms.tenant not in {None, asker.tenant}:
         raise Unoffered(refusal("intent_refused", "its tenant is not the one that the task was opened for"))
     asked = _asked(ask)
@@ -107,7 +107,7 @@ def _intent(reading: Reading, asker: Asker) -> Intent:
     task = reading.task(asker.task)
     kept = None if task is None or task.intent is None else reading.intent(task.intent)
     if kept is None or kept.document is None:
-        raise Unoffered(Refusal("no_intent", REASONS["no_intent"]))
+        raise Unoffered(refusal("no_intent"))
     return parse_intent(kept.document.encode())
 
 

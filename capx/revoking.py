@@ -1,8 +1,9 @@
 """How anything else than a task dies: a node, a capability, a root, a key, all of an instant, or all of somebody.
 
 Laws: a death is told once: to revoke again changes nothing and says when it was. All that one revocation kills dies in
-one transaction, durable before it answers. An agent reaches only what lies below its own node, for the authority
-derives the nodes from where the agent stands.
+one transaction, durable before it answers; with a capability, a key or an instant dies what was granted on the strength
+of it, whose own chain is another, under another key, of a later time. An agent reaches only what lies below its own
+node, for the authority derives the nodes from where the agent stands.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -174,7 +175,7 @@ def revoke(store: Store, targets: Sequence[Target], *, now: int, dry_run: bool) 
         with store.read() as reading:
             return _tried(reading, targets, now)
     with store.write() as transaction:
-        return Revoked(tuple([kill(transaction, target, now=now) for target in targets]))
+        return Revoked(tuple([killed for target in targets for killed in _kill_with_granted(transaction, target, now)]))
 
 
 def kill(transaction: Writing, target: Target, *, now: int) -> Killed:
@@ -184,6 +185,14 @@ def kill(transaction: Writing, target: Target, *, now: int) -> Killed:
     event = target.event.write(transaction, at=now)
     transaction.kill(target.key, "revoked", at=now, position=event.position)
     return Killed(target.shown, event.position, target.event.is_root)
+
+
+def _kill_with_granted(transaction: Writing, target: Target, now: int) -> list[Killed]:
+    """The death of one target, and the deaths of what was granted on the strength of it that still lived."""
+    first = kill(transaction, target, now=now)
+    granted = [_of_id(id_, is_root=False, task=target.event.task) for id_ in transaction.granted_by(target.key)]
+    with_it = [kill(transaction, one, now=now) for one in granted]
+    return [first, *(one for one in with_it if not one.again)]
 
 
 def _is_nonce(text: str) -> bool:
