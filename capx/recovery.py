@@ -1,10 +1,10 @@
 """Bringing a store back from a backup: the epoch that begins when a backup takes its place.
 
-Laws: a restored store is a later epoch of the same origin, in which all that was issued before is dead and no task is
-active, for what happened since the backup is unknown. Before is what the clock says, or the last second that either
-store knows of, whichever is later; a clock that is far behind them restores nothing. A key that somebody revoked since
-stays revoked, for who has it could mint anew. A backup is a file that anybody may have written: it is believed when
-nothing in it is anything else than capx writes.
+Laws: a restored store is a later epoch of the same origin, in which all that was issued before is dead, no task is
+active and no intent of before opens one, for what happened since the backup is unknown. Before is what the clock says,
+or the last second that either store knows of, whichever is later; a clock that is far behind them restores nothing. A
+key that somebody revoked since stays revoked, for who has it could mint anew. A backup is a file that anybody may have
+written: it is believed when nothing in it is anything else than capx writes.
 """
 
 import contextlib

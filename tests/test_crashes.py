@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,11 @@ class Expected:
         if one["what"] == "end":
             assert reading.task(one["task"]).state == one["end"]
             assert reading.death(one["task"]).position == one["position"]
+        elif one["what"] == "open":
+            assert reading.task(one["task"]).intent == one["intent"]
+        elif one["what"] == "ask":
+            assert reading.request(one["id"]) is not None
+            assert reading.granted_by(unb64u(one["token"])) == [unb64u(one["capability"])]
         elif one["what"] == "revoke":
             assert reading.death(unb64u(one["key"])).position == one["position"]
         elif one["what"] == "record":
@@ -87,13 +93,17 @@ class Expected:
             assert counter.spent >= Decimal(one["total"])
 
     def demand_nothing_else(self, store: Store, killed: int) -> None:
-        """No gap, no half-made task, and no more was spent than was acknowledged or cut off before the answer."""
+        """No gap, nothing half made, and no more spent than was acknowledged or cut off before the answer."""
         with store.read() as reading:
             check_store(reading)
             opened = list(reading.events(kind="task_opened"))
             minted = [event.facts()["task"] for event in reading.events(kind="capability_minted")]
             tasks = reading.tasks()
             counters = reading.counters([COUNTER[0]])
+            intents = {intent.digest: intent.opened for intent in reading.intents()}
+            asked = [event.facts()["request"] for event in reading.events(kind="request_made")]
+            assert [request.id for request in reading.requests()] == asked
+        assert intents == Counter(task.intent for task in tasks if task.intent is not None)
         assert [task.id for task in tasks] == [event.facts()["task"] for event in opened]
         assert minted == [task.id for task in tasks for _ in range(AUDIENCES)]
         spent = counters[0].spent if counters else Decimal(0)

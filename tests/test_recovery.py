@@ -38,6 +38,7 @@ from capx.store.sqlite_news import SQLiteNews
 from capx.verifier import Verifier
 from capx_caveats import Call, budget
 from tests.postgres import postgres_database, postgres_server, postgres_url
+from tests.writing import POLICY, asked_for
 
 __all__ = ["postgres_database", "postgres_server", "postgres_url"]
 
@@ -195,7 +196,7 @@ def an_intent(*, opened: int = 1, withdrawn: int | None = None, attested: str | 
         issued=1,
         not_after=2_000_000_000,
         nonce=b64u(os.urandom(16)),
-        parameters={"ticket": "T-1 \0", "amounts": [0.01, 50], "urgent": True},
+        parameters={"ticket": "T-1 \0", "amounts": (0.01, 50), "urgent": True},
     )
     document = canonical(intent.document()).decode()
     proof = b64u(os.urandom(64)) if attested is None else f"attested: {attested}"
@@ -248,6 +249,19 @@ def test_intents_are_brought_back_and_neither_requests_nor_what_was_granted(
         assert (found.principal, found.intent, found.state) == (once.principal, once.digest, "withdrawn")
         assert reading.requests() == []
         assert reading.granted_by(b"i" * 16) == reading.granted_by(of_kid(LEAKED)) == []
+
+
+def test_an_intent_of_before_a_restoration_opens_nothing(place: str, saved: Path, tmp_path: Path) -> None:
+    with Authority(open_store(place), KEYS, policy=POLICY) as authority:
+        used, unused = (structs.replace(asked_for(authority.store), max_tasks=1) for _ in range(2))
+        backup(authority.store, saved)
+        authority.open(used, attested="the login")
+        brought_back(saved, place, tmp_path)
+        for intent in (used, unused):
+            with pytest.raises(InvalidRequest, match="everything was revoked"):
+                authority.open(intent, attested="the login")
+        later = asked_for(authority.store)
+        assert authority.task(authority.open(later, attested="the login").id).intent == later.digest
 
 
 def test_a_restored_store_knows_how_it_came_to_be(

@@ -13,16 +13,29 @@ from typing import Any
 from capx.authority import Authority
 from capx.chain import b64u
 from capx.errors import StoreProblem
+from capx.events import RequestMade
+from capx.intent import Intent, new_nonce
 from capx.keys import KeyRing, RootKey
 from capx.meter import Spend
-from capx.store import Record
+from capx.policy import Offer, Policy, Principal, Purpose, Rule
+from capx.store import GrantRecord, Record, RequestRecord, Store, origin_of
 from capx.store.opening import open_store
-from capx_caveats import amount
+from capx_caveats import Entry, amount
 
 COUNTER = ("shared", "eur")
 LIMIT = amount("1000000000")
 COST = amount("0.1")
 AUDIENCES = 3
+_OFFERS = (Offer("crm", Entry("crm.read")), Offer("slides", Entry("slides.write")))
+_WORK = Purpose(
+    name="work",
+    ttl=3_600,
+    require=(),
+    tenant=False,
+    names=frozenset(),
+    rules=lambda _: (Rule(place="purpose.work.grant[1]", how="at_open", offers=_OFFERS),),
+)
+POLICY = Policy(principals={"ana": Principal(name="ana", purposes=("work",))}, purposes={"work": _WORK})
 
 
 def acknowledge(**facts: Any) -> None:
@@ -30,10 +43,52 @@ def acknowledge(**facts: Any) -> None:
     os.write(1, json.dumps(facts).encode() + b"\n")
 
 
-def write(authority: Authority, chance: random.Random, tasks: list[str]) -> None:
+def asked_for(store: Store) -> Intent:
+    """What a person asked for, as often as there is time."""
+    with store.read() as reading:
+        origin, now = origin_of(reading.head().epoch), int(time.time())
+    return Intent(
+        principal="ana",
+        authority=origin,
+        purpose="work",
+        statement="Work",
+        max_tasks=1_000_000,
+        issued=now,
+        not_after=now + 86_400,
+        nonce=new_nonce(),
+    )
+
+
+def ask(store: Store, chance: random.Random, now: int) -> None:
+    """Write, as one thing, that an agent asked, and that it was granted on the strength of its token."""
+    request, token, capability = (chance.randbytes(16) for _ in range(3))
+    record = RequestRecord(
+        id=b64u(request),
+        task="task-1",
+        audience="crm",
+        action="crm.read",
+        args=None,
+        ids=(b64u(token),),
+        kid="k1",
+        issued=now,
+        path=("node",),
+        labels=(),
+        block="[]",
+        asked=now,
+        until=now,
+    )
+    made = RequestMade(record.id, record.task, record.path, (), record.audience, record.action, now, ())
+    with store.write() as transaction:
+        position = made.write(transaction, at=now).position
+        transaction.keep_request(record)
+        transaction.keep_grant(GrantRecord(capability, (token,), record.kid, now, now))
+    acknowledge(what="ask", id=record.id, token=b64u(token), capability=b64u(capability), position=position)
+
+
+def write(authority: Authority, intent: Intent, chance: random.Random, tasks: list[str]) -> None:
     """Do one thing, and acknowledge it."""
     store, now = authority.store, int(time.time())
-    what = chance.choice(["open", "end", "revoke", "spend", "record", "burn"])
+    what = chance.choice(["open", "open on an intent", "end", "revoke", "spend", "record", "burn", "ask"])
     if what == "end" and tasks:
         task = tasks.pop(chance.randrange(len(tasks)))
         end = chance.choice([authority.complete, authority.withdraw])(task)
@@ -52,20 +107,24 @@ def write(authority: Authority, chance: random.Random, tasks: list[str]) -> None
         presentation = chance.randbytes(16)
         store.burn(presentation, until=now + 60, now=now)
         acknowledge(what="burn", presentation=b64u(presentation), until=now + 60)
+    elif what == "ask":
+        ask(store, chance, now)
     else:
-        opened = authority.open(allow=["crm.read", "slides.write"], tenant="Acme")
+        by_hand: dict[str, Any] = {"allow": ["crm.read", "slides.write"], "tenant": "Acme"}
+        on = None if what == "open" else intent
+        opened = authority.open(**by_hand) if on is None else authority.open(on, attested="nobody")
         tasks.append(opened.id)
-        acknowledge(what="open", task=opened.id, position=opened.position)
+        acknowledge(what="open", task=opened.id, intent=on and on.digest, position=opened.position)
 
 
 def main(place: str, seed: int) -> None:
     """Write until the end."""
-    authority = Authority(open_store(place), KeyRing(RootKey.generate()))
-    chance, tasks = random.Random(seed), list[str]()
+    authority = Authority(open_store(place), KeyRing(RootKey.generate()), policy=POLICY)
+    chance, tasks, intent = random.Random(seed), list[str](), asked_for(authority.store)
     acknowledge(what="ready")
     while True:
         try:
-            write(authority, chance, tasks)
+            write(authority, intent, chance, tasks)
         except StoreProblem as problem:
             acknowledge(what="problem", says=str(problem))
             time.sleep(0.02)
