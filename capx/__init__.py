@@ -12,14 +12,15 @@
     with capx.acting(sub):
         export()  # Denied: hop 1 (slides-agent) allows only slides.write
 
-A service embeds a `Verifier`, or a guard of `capx.guard`; an agent holds a `Bundle`
-and calls through `capx.presenting`.
+A service embeds a `Verifier`, or a guard of `capx.guard`; an `Agent` holds a `Bundle`, acts with it, and asks its
+authority for what it turns out to need.
 """
 
 from typing import TYPE_CHECKING
 
 from capx.acting import acting
 from capx.admitted import Admitted
+from capx.asking import Pending
 from capx.bundle import Bundle
 from capx.capability import Capability, Presentation
 from capx.decision import Allowed, Decision, Denied
@@ -76,15 +77,19 @@ from capx_caveats import (
 )
 
 if TYPE_CHECKING:
+    from capx.agent import Agent
     from capx.agent_client import AuthorityClient
     from capx.authority import Authority
     from capx.feed_client import FeedSource
     from capx.follower import Follower
+    from capx.intent import Intent, SignedIntent
     from capx.operator_client import RemoteAuthority
+    from capx.policy import Policy
     from capx.snapshot import Snapshot
 
 __all__ = [
     "Admitted",
+    "Agent",
     "Allowed",
     "AudienceKey",
     "AudienceKeys",
@@ -100,16 +105,20 @@ __all__ = [
     "FeedSource",
     "Follower",
     "HttpRequest",
+    "Intent",
     "InvalidCaveat",
     "InvalidRequest",
     "KeyProblem",
     "KeyRing",
     "MalformedToken",
+    "Pending",
+    "Policy",
     "Presentation",
     "Refusal",
     "RemoteAuthority",
     "Replay",
     "RootKey",
+    "SignedIntent",
     "Snapshot",
     "StoreLiveness",
     "StoreProblem",
@@ -153,11 +162,15 @@ __all__ = [
 
 
 _ELSEWHERE = {
+    "Agent": "capx.agent",
     "Authority": "capx.authority",
     "AuthorityClient": "capx.agent_client",
     "FeedSource": "capx.feed_client",
     "Follower": "capx.follower",
+    "Intent": "capx.intent",
+    "Policy": "capx.policy",
     "RemoteAuthority": "capx.operator_client",
+    "SignedIntent": "capx.intent",
     "Snapshot": "capx.snapshot",
 }
 

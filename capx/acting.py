@@ -1,6 +1,6 @@
-"""Which bundle the running code acts with, and on what verdict it runs.
+"""Who the running code acts for, and on what verdict it runs.
 
-The bundle is set for a block of code, and read by guarded tools and presenting clients; the verdict is set by a guarded
+Who acts is set for a block of code, and read by guarded tools and presenting clients; the verdict is set by a guarded
 tool, and read within it.
 
 Law: both follow the execution (context variables), so concurrent tasks and threads do not act for each other.
@@ -9,30 +9,68 @@ Law: both follow the execution (context variables), so concurrent tasks and thre
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from capx.bundle import Bundle
 
 if TYPE_CHECKING:
+    from capx.asking import Granted, Refused
     from capx.decision import Allowed
+    from capx.errors import CapxError
+    from capx.need import Need
 
-_current: ContextVar[Bundle | None] = ContextVar("capx_bundle", default=None)
+
+class Seeker(Protocol):
+    """Who acts with a bundle that grows, because it asks for what it is refused: `capx.Agent`."""
+
+    @property
+    def bundle(self) -> Bundle:
+        """What is held now."""
+        ...
+
+    def seek(self, need: "Need", /) -> "Granted | Refused | CapxError | None":
+        """What came of asking for a need; None if there is nobody to ask. What was granted is held.
+
+        Raises Pending if a person has not answered in time.
+        """
+        ...
+
+    async def seek_async(self, need: "Need", /) -> "Granted | Refused | CapxError | None":
+        """`seek`, for async code."""
+        ...
+
+
+Actor = Bundle | Seeker
+A = TypeVar("A", bound=Actor)
+
+_current: ContextVar[Actor | None] = ContextVar("capx_actor", default=None)
 _verdict: ContextVar["Allowed | None"] = ContextVar("capx_allowed", default=None)
 
 
 @contextmanager
-def acting(bundle: Bundle) -> Generator[Bundle]:
-    """Act with this bundle within the block; the one before is back after it."""
-    before = _current.set(bundle)
+def acting(actor: A) -> Generator[A]:
+    """Act with this bundle, or as this agent, within the block; who acted before is back after it."""
+    before = _current.set(actor)
     try:
-        yield bundle
+        yield actor
     finally:
         _current.reset(before)
 
 
-def current_bundle() -> Bundle | None:
-    """The bundle of the innermost `acting` block around the running code."""
+def current_actor() -> Actor | None:
+    """The bundle or agent of the innermost `acting` block around the running code."""
     return _current.get()
+
+
+def current_bundle() -> Bundle | None:
+    """The bundle of the innermost `acting` block around the running code; of an agent, what it holds now."""
+    actor = _current.get()
+    return None if actor is None else bundle_of(actor)
+
+
+def bundle_of(actor: Actor) -> Bundle:
+    """What an actor holds now."""
+    return actor if isinstance(actor, Bundle) else actor.bundle
 
 
 @contextmanager

@@ -1,16 +1,19 @@
 """A token that was admitted, and the judging of its calls: steps 6 to 9 of the verifier.
 
 Laws: whoever may be allowed has a slot in the record before anything is spent; after that recording changes no verdict.
-Budgets are spent when all else has passed.
+Budgets are spent when all else has passed. What a denial says to ask for is for the bearer, and not recorded.
 """
+
+from collections.abc import Mapping
 
 from capx import trouble
 from capx.court import MAX_TOLD, Court, unavailable
 from capx.decision import Allowed, Decision, Denied
 from capx.errors import StoreProblem, Unavailable
 from capx.lineage import Lineage, attributed
+from capx.need import cure
 from capx.spending import Payment, Spent, remaining
-from capx_caveats import CALLS, Allow, Call, Refusal
+from capx_caveats import CALLS, JSON, Allow, Call, Refusal
 
 _UNCOUNTED = Refusal("unavailable", "what is left of its budgets cannot be told now", "try again later")
 
@@ -79,27 +82,37 @@ class Admitted:
             raise Denied(self.refused((refusal,)))
         return self._lineage.tenant
 
-    def screen(self, action: str) -> None:
-        """Raise Denied if some allowlist has no entry for the action, whatever its arguments."""
+    def screen(self, action: str, sent: Mapping[str, JSON] | None = None) -> None:
+        """Raise Denied if some allowlist has no entry for the action, whatever its arguments.
+
+        `sent` are the arguments, if they are known already and the bearer's own: a denial may name them.
+        """
         refusals = tuple(
             attributed(demand.caveat.ruled_out(action), demand)
             for demand in self._lineage.demands
             if isinstance(demand.caveat, Allow) and not demand.caveat.permits(action)
         )
         if refusals:
-            raise Denied(self.refused(refusals, action))
+            raise self._denied(self.refused(refusals, action), action, sent)
 
-    def judge(self, call: Call) -> Allowed:
-        """Every caveat against the call as it is about to be executed; raises Denied with all that refuse."""
-        return self._allowed(self.decide(call), call)
+    def judge(self, call: Call, *, sent: bool = False) -> Allowed:
+        """Every caveat against the call as it is about to be executed; raises Denied with all that refuse.
 
-    async def judge_async(self, call: Call) -> Allowed:
+        `sent` tells that the arguments are what the bearer sent, or defaults of the action, and nothing that the
+        service knows: a denial may name them as what to ask for.
+        """
+        decision = self.decide(call)
+        if not decision.allowed:
+            raise self._denied(decision, call.action, call.args if sent else None)
+        return self._allowed(decision, call)
+
+    async def judge_async(self, call: Call, *, sent: bool = False) -> Allowed:
         """`judge`, done in a thread when it may wait for a disk or a database."""
         if not self.spends:
-            return self.judge(call)
+            return self.judge(call, sent=sent)
         import asyncio
 
-        return await asyncio.to_thread(self.judge, call)
+        return await asyncio.to_thread(self.judge, call, sent=sent)
 
     def decide(self, call: Call) -> Decision:
         """Steps 6-9 as an answer."""
@@ -127,9 +140,12 @@ class Admitted:
             self._court.recorder.record(self._decision((_UNCOUNTED,), call.action, now))
             raise
 
+    def _denied(self, decision: Decision, action: str, args: Mapping[str, JSON] | None) -> Denied:
+        whole = len(decision.refusals) < MAX_TOLD
+        ask = cure(decision.refusals, audience=decision.audience, action=action, args=args) if whole else None
+        return Denied(decision, ask)
+
     def _allowed(self, decision: Decision, call: Call) -> Allowed:
-        if not decision.allowed:
-            raise Denied(decision)
         lineage = self._lineage
         return Allowed(
             decision_id=decision.id,

@@ -48,6 +48,7 @@ class AuthorityClient:
         self._seconds = seconds_of(client.setdefault("timeout", _TIMEOUT))
         if "transport" not in client:
             client.setdefault("limits", SINGLE)
+        self._settings = client
         self._client = presenting.http({self.url: AUTHORITY}, bundle, base_url=self.url, **client)
 
     def __repr__(self) -> str:
@@ -62,6 +63,10 @@ class AuthorityClient:
     def close(self) -> None:
         """Let go of connections."""
         self._client.close()
+
+    def acting_for(self, bundle: Bundle) -> "AuthorityClient":
+        """The same authority, reached alike, for whoever holds another bundle."""
+        return AuthorityClient(self.url, bundle, **self._settings)
 
     def ask(
         self, action: str, *, audience: str | None = None, args: Mapping[str, JSON] | None = None, wait: float = 0.0

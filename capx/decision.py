@@ -7,7 +7,7 @@ truthy by accident. `Decision` is what the log holds: ids and facts, never a tok
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import msgspec
 from msgspec import Struct
@@ -18,6 +18,9 @@ from capx.errors import CapxError
 from capx.lineage import Lineage
 from capx.spending import Spent
 from capx_caveats import Call, Refusal, shown
+
+if TYPE_CHECKING:
+    from capx.asking import Ask
 
 NOTHING_COUNTED: Final[Mapping[str, str]] = MappingProxyType({})
 """What is left where no budget counts."""
@@ -170,11 +173,15 @@ def reason(refusal: Refusal) -> dict[str, Any]:
 
 
 class Denied(CapxError):
-    """The call is refused; `decision` holds every reason, `code` and `status` are those of the first."""
+    """The call is refused; `decision` holds every reason, `code` and `status` are those of the first.
 
-    def __init__(self, decision: Decision) -> None:
-        super().__init__(decision)
+    `ask` is what to ask the authority for, to be allowed it; None if no grant at run time could cure the refusal.
+    """
+
+    def __init__(self, decision: Decision, ask: "Ask | None" = None) -> None:
+        super().__init__(decision, ask)
         self.decision = decision
+        self.ask = ask
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
@@ -193,8 +200,13 @@ class Denied(CapxError):
 
     def problem(self) -> dict[str, Any]:
         """Problem details for HTTP (RFC 9457)."""
-        reasons = [reason(refusal) for refusal in self.refusals]
-        return problem_details("reason", self.status, self.code, str(self), decision=self.decision.id, reasons=reasons)
+        more: dict[str, Any] = {
+            "decision": self.decision.id,
+            "reasons": [reason(refusal) for refusal in self.refusals],
+        }
+        if self.ask is not None:
+            more["ask"] = self.ask.arguments()
+        return problem_details("reason", self.status, self.code, str(self), **more)
 
     def __str__(self) -> str:
         return "; ".join(map(sentence, self.refusals))

@@ -6,13 +6,13 @@ once that took too long.
 """
 
 import asyncio
-import contextlib
 import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Protocol
 
+from capx.aside import aside, awaited
 from capx.bundle import Bundle
 from capx.chain import b64u
 from capx.decision import label
@@ -69,48 +69,27 @@ class Delegation:
     async def __aexit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
     ) -> None:
-        revoking, ends = self._revoking(), time.monotonic() + PATIENCE
+        child, ends = self._held(), time.monotonic() + PATIENCE
+        # In a thread of its own: tools of the block may hold all others.
+        revoking = awaited(aside(lambda: self._authority.revoke(child), name="capx-revoke"))
+        failed: BaseException | None = Unavailable(f"nothing was answered for {PATIENCE:g} s")
         cancelled: asyncio.CancelledError | None = None
-        while not revoking.done():
+        while not revoking.done() and time.monotonic() < ends:
             try:
                 # Not to be waited for together: a waiter that is cancelled would leave before the child is dead.
                 await asyncio.wait([revoking], timeout=max(0.0, ends - time.monotonic()))
             except asyncio.CancelledError as cancellation:
                 cancelled = cancellation
-            if time.monotonic() >= ends and not revoking.done():
-                revoking.set_exception(Unavailable(f"nothing was answered for {PATIENCE:g} s"))
-        failed = revoking.exception()
+        if revoking.done():
+            failed = revoking.exception()
+        else:
+            revoking.cancel()
         if failed is not None:
             if cancelled is None and raised is None:
                 raise failed
             self._note(cancelled or raised, failed)
         if cancelled is not None:
             raise cancelled
-
-    def _revoking(self) -> "asyncio.Future[None]":
-        """Revoke in a thread of its own: tools of the block may hold all others."""
-        loop, child = asyncio.get_running_loop(), self._held()
-        done: asyncio.Future[None] = loop.create_future()
-
-        def tell(error: Exception | None) -> None:
-            if done.done():
-                return
-            if error is None:
-                done.set_result(None)
-            else:
-                done.set_exception(error)
-
-        def revoke() -> None:
-            error: Exception | None = None
-            try:
-                self._authority.revoke(child)
-            except Exception as failure:  # noqa: BLE001 # told to whoever waits
-                error = failure
-            with contextlib.suppress(RuntimeError):  # a loop that was closed meanwhile waits for nothing
-                loop.call_soon_threadsafe(tell, error)
-
-        threading.Thread(target=revoke, name="capx-revoke", daemon=True).start()
-        return done
 
     def _held(self) -> Bundle:
         if self._child is None:

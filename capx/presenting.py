@@ -1,8 +1,8 @@
 """HTTP clients for agents: each single request to a configured origin is presented, no other gets a token.
 
 Laws: the audience comes from the caller's own map of origins, never from a response or a redirect. A redirect
-raises: whoever answers does not choose where authority goes next. What is digested is what is sent. httpx is
-imported here and nowhere else.
+raises: whoever answers does not choose where authority goes next. What is digested is what is sent. An agent that is
+refused asks for what it lacks once, at that audience, and the request is presented once more.
 """
 
 from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
@@ -10,14 +10,20 @@ from typing import Any, Final
 
 import httpx
 
-from capx.acting import current_bundle
+from capx.acting import Actor, bundle_of, current_actor
+from capx.asking import Granted, Refused
 from capx.bundle import Bundle
 from capx.capability import Capability
 from capx.errors import CapxError, InvalidRequest
+from capx.need import Need, Told, need
+from capx.peeking import peeked, peeked_async
 from capx.present import HttpRequest
 
 MAX_BODY: Final = 1 << 20
 """Bytes of a request's body: it is buffered, to be digested."""
+
+SOUGHT: Final = "capx_ask"
+"""The extension of a response of 403 that says what came of asking: capx.asking.Refused, or the error that it met."""
 
 _OF_TRANSPORT = ("verify", "cert", "http1", "http2", "limits", "proxy")
 _Origin = tuple[str, bytes, int | None]
@@ -33,24 +39,25 @@ class Redirected(CapxError):
 
 
 def http(
-    origins: Mapping[str, str], bundle: Bundle | None = None, *, max_body: int = MAX_BODY, **client: Any
+    origins: Mapping[str, str], actor: Actor | None = None, *, max_body: int = MAX_BODY, **client: Any
 ) -> httpx.Client:
     """A client that presents each request to an origin of the map, at the audience the map names for it.
 
-    Without a bundle it acts with that of the `acting` block around each request. The other keywords are httpx's.
-    A response of 403 that capx gave is tried again with the next capability; the last answer is returned.
+    It acts with this bundle, or as this agent; without one, as the `acting` block around each request says. The other
+    keywords are httpx's. A response of 403 that capx gave is tried again with the next capability; the last answer is
+    returned. Before that, an agent asks for what all of them lack: see `capx.Agent`.
     """
-    presenter = _Presenter(origins, bundle, max_body)
+    presenter = _Presenter(origins, actor, max_body)
     settings = _settings(client)
     inner = client.pop("transport", None) or httpx.HTTPTransport(**settings)
     return httpx.Client(transport=_Transport(presenter, inner), **client)
 
 
 def async_http(
-    origins: Mapping[str, str], bundle: Bundle | None = None, *, max_body: int = MAX_BODY, **client: Any
+    origins: Mapping[str, str], actor: Actor | None = None, *, max_body: int = MAX_BODY, **client: Any
 ) -> httpx.AsyncClient:
     """`http` for async code."""
-    presenter = _Presenter(origins, bundle, max_body)
+    presenter = _Presenter(origins, actor, max_body)
     settings = _settings(client)
     inner = client.pop("transport", None) or httpx.AsyncHTTPTransport(**settings)
     return httpx.AsyncClient(transport=_AsyncTransport(presenter, inner), **client)
@@ -71,28 +78,74 @@ def _settings(client: dict[str, Any]) -> dict[str, Any]:
 class _Presenter:
     """What both transports share; no I/O."""
 
-    def __init__(self, origins: Mapping[str, str], bundle: Bundle | None, max_body: int) -> None:
-        self._audiences = {_configured(origin): audience for origin, audience in origins.items()}
-        self._bundle = bundle
+    def __init__(self, origins: Mapping[str, str], actor: Actor | None, max_body: int) -> None:
+        self._audiences = {demand_origin(origin): audience for origin, audience in origins.items()}
+        self._actor = actor
         self.max_body = max_body
 
     def audience(self, request: httpx.Request) -> str | None:
         return self._audiences.get(_origin(request.url))
 
-    def attempts(self, request: httpx.Request, audience: str, body: bytes) -> Iterator[httpx.Request]:
-        """The request, presented with one capability after the other."""
-        bundle = self._bundle or current_bundle()
-        if bundle is None:
+    def actor(self, audience: str) -> Actor:
+        """Who acts now, and holds something for the audience."""
+        actor = self._actor or current_actor()
+        if actor is None:
             raise InvalidRequest("no bundle to act with: pass one, or send within `with capx.acting(bundle):`")
-        received = HttpRequest(
+        if not isinstance(actor, Bundle) and audience not in actor.bundle.audiences:
+            raise InvalidRequest(
+                f"nothing is held for {audience!r} yet, so nobody there says what is needed: "
+                f"agent.ask(ACTION, audience={audience!r}) asks for an action"
+            )
+        return actor
+
+
+class _Sending:
+    """One request on its way to one audience; what was refused of it, if whoever acts can ask for more."""
+
+    def __init__(self, request: httpx.Request, audience: str, body: bytes, actor: Actor) -> None:
+        self._request = request
+        self._received = HttpRequest(
             method=request.method,
             target=_target(request.url),
             content_type=_single(request, "content-type"),
             content_encoding=_single(request, "content-encoding"),
             body=body,
         )
-        for capability in bundle.candidates(audience, received):
-            yield _presented(request, capability, received)
+        self._audience = audience
+        self._actor = actor
+        self._held = bundle_of(actor)
+        self._told: list[Told] | None = None if isinstance(actor, Bundle) else []
+
+    def attempts(self) -> Iterator[httpx.Request]:
+        """The request, presented with one capability after the other, as many as are held now."""
+        self._held = bundle_of(self._actor)
+        for capability in self._held.candidates(self._audience, self._received):
+            yield _presented(self._request, capability, self._received)
+
+    @property
+    def asks(self) -> bool:
+        """Whether it is of use to know what a refusal says."""
+        return self._told is not None
+
+    def refused(self, problem: bytes | None) -> None:
+        """Note what a refusal says; one that was not read whole is no reason to ask for anything."""
+        if problem is None:
+            self._told = None
+        elif self._told is not None and (told := Told.parse(problem)) is not None:
+            self._told.append(told)
+
+    def need(self) -> Need | None:
+        """What to ask for; once."""
+        told, self._told = self._told, None
+        return need(self._audience, told) if told else None
+
+    def gained(self, sought: Granted | Refused | CapxError | None, response: httpx.Response) -> bool:
+        """Whether there is something new to present; why not is noted on the response."""
+        if isinstance(sought, Granted):
+            return sought.capability not in self._held
+        if sought is not None:
+            response.extensions[SOUGHT] = sought
+        return False
 
 
 class _Transport(httpx.BaseTransport):
@@ -107,16 +160,27 @@ class _Transport(httpx.BaseTransport):
         stream = request.stream
         if not isinstance(stream, Iterable):
             raise InvalidRequest("an async body cannot be sent by a client that is not")
+        actor = self._presenter.actor(audience)
         body = _Body(self._presenter.max_body)
         for chunk in stream:
             body.add(chunk)
+        sending = _Sending(request, audience, body.whole(), actor)
+        response = self._presented(sending)
+        wanted = sending.need() if _refused(response) else None
+        if wanted is None or isinstance(actor, Bundle) or not sending.gained(actor.seek(wanted), response):
+            return response
+        return self._presented(sending)
+
+    def _presented(self, sending: _Sending) -> httpx.Response:
         response: httpx.Response | None = None
-        for attempt in self._presenter.attempts(request, audience, body.whole()):
+        for attempt in sending.attempts():
             if response is not None:
                 response.close()
             response = self._sent(attempt)
             if not _refused(response):
                 break
+            if sending.asks:
+                sending.refused(peeked(response))
         return _some(response)
 
     def _sent(self, request: httpx.Request) -> httpx.Response:
@@ -142,16 +206,27 @@ class _AsyncTransport(httpx.AsyncBaseTransport):
         stream = request.stream
         if not isinstance(stream, AsyncIterable):
             raise InvalidRequest("a body that is not async cannot be sent by an async client")
+        actor = self._presenter.actor(audience)
         body = _Body(self._presenter.max_body)
         async for chunk in stream:
             body.add(chunk)
+        sending = _Sending(request, audience, body.whole(), actor)
+        response = await self._presented(sending)
+        wanted = sending.need() if _refused(response) else None
+        if wanted is None or isinstance(actor, Bundle) or not sending.gained(await actor.seek_async(wanted), response):
+            return response
+        return await self._presented(sending)
+
+    async def _presented(self, sending: _Sending) -> httpx.Response:
         response: httpx.Response | None = None
-        for attempt in self._presenter.attempts(request, audience, body.whole()):
+        for attempt in sending.attempts():
             if response is not None:
                 await response.aclose()
             response = await self._sent(attempt)
             if not _refused(response):
                 break
+            if sending.asks:
+                sending.refused(await peeked_async(response))
         return _some(response)
 
     async def _sent(self, request: httpx.Request) -> httpx.Response:
@@ -235,7 +310,8 @@ def _origin(url: httpx.URL) -> _Origin:
     return url.scheme, url.raw_host, url.port or _PORTS.get(url.scheme)
 
 
-def _configured(origin: str) -> _Origin:
+def demand_origin(origin: str) -> _Origin:
+    """Scheme, host and port of an origin; InvalidRequest for what is none."""
     try:
         url = httpx.URL(origin)
     except httpx.InvalidURL as error:

@@ -14,10 +14,11 @@ from capx_caveats import JSON, Amount
 class SyncCheck:
     """The check of a plain function: `check(tenant=row.tenant, cost={"eur": row.price})`."""
 
-    def __init__(self, current: Passage, action: str, args: Mapping[str, JSON]) -> None:
+    def __init__(self, current: Passage, action: str, args: Mapping[str, JSON], *, sent: bool) -> None:
         self._passage = current
         self._action = action
         self._args = args
+        self._sent = sent
 
     def __call__(
         self,
@@ -27,7 +28,9 @@ class SyncCheck:
         cost: Mapping[str, Amount] | None = None,
     ) -> Allowed:
         """Judge the call with facts of the service's own data; raises Denied, which is to be let through."""
-        return self._passage.judge_row(self._action, self._args, tenant=tenant, attributes=attributes, cost=cost)
+        return self._passage.judge_row(
+            self._action, self._args, tenant=tenant, attributes=attributes, cost=cost, sent=self._sent
+        )
 
     def missing(self) -> NoReturn:
         """Answer as for a foreign tenant's row: whether there is one is not told."""
@@ -37,10 +40,11 @@ class SyncCheck:
 class Check:
     """The check of an async function: `await check(tenant=row.tenant)`."""
 
-    def __init__(self, current: Passage, action: str, args: Mapping[str, JSON]) -> None:
+    def __init__(self, current: Passage, action: str, args: Mapping[str, JSON], *, sent: bool) -> None:
         self._passage = current
         self._action = action
         self._args = args
+        self._sent = sent
 
     async def __call__(
         self,
@@ -50,8 +54,9 @@ class Check:
         cost: Mapping[str, Amount] | None = None,
     ) -> Allowed:
         """Judge the call with facts of the service's own data; raises Denied, which is to be let through."""
-        current = self._passage
-        return await current.judge_row_async(self._action, self._args, tenant=tenant, attributes=attributes, cost=cost)
+        return await self._passage.judge_row_async(
+            self._action, self._args, tenant=tenant, attributes=attributes, cost=cost, sent=self._sent
+        )
 
     def missing(self) -> NoReturn:
         """Answer as for a foreign tenant's row: whether there is one is not told."""

@@ -110,13 +110,15 @@ class Mark:
             current.refuse(self.action, Refusal("argument_refused", str(error), "JSON values"))
         if self.deferred:
             for name, kind in self.injected.items():
-                arguments[name] = kind(current, self.action, args)
+                arguments[name] = kind(current, self.action, args, sent=not self.states_args)
             return None
         return {
             "args": args,
             "tenant": derive(self._tenant, arguments),
             "attributes": derive(self._attributes, arguments),
             "cost": cost_of(self._cost, arguments),
+            # What `args=` derives may be of the service's own data.
+            "sent": not self.states_args,
         }
 
     def outer(self) -> inspect.Signature:

@@ -72,17 +72,18 @@ class Passage:
         tenant: str | Granted | None = None,
         attributes: Mapping[str, JSON] | None = None,
         cost: Mapping[str, Amount] | None = None,
+        sent: bool = False,
     ) -> Allowed:
         """The verdict on the call about to be executed; raises Denied.
 
         `cost` is what it costs in each unit besides `calls`. However often a request is judged, it has paid what the
         dearest passing verdict cost. To spend may be to wait for a disk or a database: async code awaits `judge_async`.
+        `sent` tells that the arguments are what the bearer sent, or defaults of the action: a denial may name them.
         """
         with self._sticking():
             admitted = self._someone()
-            self.allowed = admitted.judge(
-                stated(admitted, action, args, tenant=tenant, attributes=attributes, cost=cost)
-            )
+            call = stated(admitted, action, args, tenant=tenant, attributes=attributes, cost=cost)
+            self.allowed = admitted.judge(call, sent=sent)
             return self.allowed
 
     async def judge_async(
@@ -93,13 +94,13 @@ class Passage:
         tenant: str | Granted | None = None,
         attributes: Mapping[str, JSON] | None = None,
         cost: Mapping[str, Amount] | None = None,
+        sent: bool = False,
     ) -> Allowed:
         """`judge`, with what may wait done in a thread."""
         with self._sticking():
             admitted = self._someone()
-            self.allowed = await admitted.judge_async(
-                stated(admitted, action, args, tenant=tenant, attributes=attributes, cost=cost)
-            )
+            call = stated(admitted, action, args, tenant=tenant, attributes=attributes, cost=cost)
+            self.allowed = await admitted.judge_async(call, sent=sent)
             return self.allowed
 
     def judge_row(
@@ -110,10 +111,11 @@ class Passage:
         tenant: str | None = None,
         attributes: Mapping[str, JSON] | None = None,
         cost: Mapping[str, Amount] | None = None,
+        sent: bool = False,
     ) -> Allowed:
         """`judge` for facts of stored data: what the data refuses is told as if there were none."""
         try:
-            return self.judge(action, args, tenant=tenant, attributes=attributes, cost=cost)
+            return self.judge(action, args, tenant=tenant, attributes=attributes, cost=cost, sent=sent)
         except Denied as denied:
             self._demand_of_the_row(denied)
         return self.miss(action, args)
@@ -126,10 +128,11 @@ class Passage:
         tenant: str | None = None,
         attributes: Mapping[str, JSON] | None = None,
         cost: Mapping[str, Amount] | None = None,
+        sent: bool = False,
     ) -> Allowed:
         """`judge_row`, with what may wait done in a thread."""
         try:
-            return await self.judge_async(action, args, tenant=tenant, attributes=attributes, cost=cost)
+            return await self.judge_async(action, args, tenant=tenant, attributes=attributes, cost=cost, sent=sent)
         except Denied as denied:
             self._demand_of_the_row(denied)
         return self.miss(action, args)

@@ -1,7 +1,8 @@
 """Guarded functions: each call is presented, admitted and judged before it runs.
 
 Laws: without a bundle nothing runs. What is presented are the arguments as given; what is judged are those that
-the function gets, defaults filled in.
+the function gets, defaults filled in. An agent that is refused asks for what it lacks once, and the call is judged once
+more, before the function runs.
 """
 
 import functools
@@ -10,17 +11,20 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from msgspec.structs import replace
 
-from capx.acting import allowed_by, current_bundle
+from capx.acting import allowed_by, bundle_of, current_actor
 from capx.admitted import Admitted
+from capx.asking import Granted, Refused
+from capx.bundle import Bundle
 from capx.capability import Capability
 from capx.decision import NO_TOKEN, Allowed, Denied
-from capx.errors import ConfigurationProblem
+from capx.errors import CapxError, ConfigurationProblem
 from capx.guard.facts import Costs, Derived, Tenancy, cost_of, demand_costs, demand_derivable, derive
 from capx.guard.passage import stated
 from capx.guard.values import plain
+from capx.need import Need, Told, cure, need
 from capx.present import ToolCall
 from capx.verifier import Verifier
-from capx_caveats import JSON, Call, Refusal, is_action
+from capx_caveats import JSON, Call, is_action
 
 if TYPE_CHECKING:
     from inspect import BoundArguments, Signature
@@ -86,11 +90,12 @@ class _Tool:
 
     def call(self, admitted: Admitted, bound: "BoundArguments") -> Call:
         """The call as it is about to be executed."""
-        admitted.screen(self._action)
+        args = _json(bound)
+        admitted.screen(self._action, args)
         return stated(
             admitted,
             self._action,
-            _json(bound),
+            args,
             tenant=derive(self._tenant, bound.arguments),
             attributes=derive(self._attributes, bound.arguments),
             cost=cost_of(self._cost, bound.arguments),
@@ -120,25 +125,67 @@ def _wrapped(function: Callable[..., Any], tool: _Tool, verifier_for: Callable[[
 
 
 def _judge(tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall) -> Allowed:
-    first: Denied | None = None
-    for candidate in _candidates(verifier, sent):
-        try:
-            admitted = verifier.admit(candidate.present(sent).text, sent)
-            return admitted.judge(tool.call(admitted, bound))
-        except Denied as denied:
-            first = _next(first, denied)
-    raise first or verifier.denial(_no_token(verifier.audience))
+    actor = current_actor()
+    held = None if actor is None else bundle_of(actor)
+    try:
+        return _judged(tool, verifier, bound, sent, held)
+    except Denied as denied:
+        if actor is None or isinstance(actor, Bundle) or (wanted := _need(denied, verifier)) is None:
+            raise
+        if not _gained(actor.seek(wanted), held, denied):
+            raise
+    return _judged(tool, verifier, bound, sent, actor.bundle)
 
 
 async def _judge_async(tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall) -> Allowed:
+    actor = current_actor()
+    held = None if actor is None else bundle_of(actor)
+    try:
+        return await _judged_async(tool, verifier, bound, sent, held)
+    except Denied as denied:
+        if actor is None or isinstance(actor, Bundle) or (wanted := _need(denied, verifier)) is None:
+            raise
+        if not _gained(await actor.seek_async(wanted), held, denied):
+            raise
+    return await _judged_async(tool, verifier, bound, sent, actor.bundle)
+
+
+def _need(denied: Denied, verifier: Verifier) -> Need | None:
+    codes = [refusal.code for refusal in denied.refusals]
+    return need(verifier.audience, [Told.of(denied.ask, codes)])
+
+
+def _gained(sought: Granted | Refused | CapxError | None, held: Bundle | None, denied: Denied) -> bool:
+    """Whether there is something new to present; why not is noted on the denial."""
+    if isinstance(sought, Granted):
+        return held is None or sought.capability not in held
+    if sought is not None:
+        denied.add_note(f"more was asked for, and refused: {sought}")
+    return False
+
+
+def _judged(tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall, held: Bundle | None) -> Allowed:
     first: Denied | None = None
-    for candidate in _candidates(verifier, sent):
+    for candidate in _candidates(verifier, sent, held):
         try:
-            admitted = await verifier.admit_async(candidate.present(sent).text, sent)
-            return await admitted.judge_async(tool.call(admitted, bound))
+            admitted = verifier.admit(candidate.present(sent).text, sent)
+            return admitted.judge(tool.call(admitted, bound), sent=True)
         except Denied as denied:
             first = _next(first, denied)
-    raise first or verifier.denial(_no_token(verifier.audience))
+    raise first or _without(verifier, bound, sent, held)
+
+
+async def _judged_async(
+    tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall, held: Bundle | None
+) -> Allowed:
+    first: Denied | None = None
+    for candidate in _candidates(verifier, sent, held):
+        try:
+            admitted = await verifier.admit_async(candidate.present(sent).text, sent)
+            return await admitted.judge_async(tool.call(admitted, bound), sent=True)
+        except Denied as denied:
+            first = _next(first, denied)
+    raise first or _without(verifier, bound, sent, held)
 
 
 def _next(first: Denied | None, denied: Denied) -> Denied:
@@ -148,17 +195,19 @@ def _next(first: Denied | None, denied: Denied) -> Denied:
     return first or denied
 
 
-def _candidates(verifier: Verifier, sent: ToolCall) -> list[Capability]:
-    bundle = current_bundle()
-    if bundle is None or verifier.audience not in bundle.audiences:
+def _candidates(verifier: Verifier, sent: ToolCall, held: Bundle | None) -> list[Capability]:
+    if held is None or verifier.audience not in held.audiences:
         return []
-    return bundle.candidates(verifier.audience, sent)
+    return held.candidates(verifier.audience, sent)
 
 
-def _no_token(audience: str) -> Refusal:
-    if current_bundle() is None:
-        return replace(NO_TOKEN, wanted="run it inside `with capx.acting(bundle):`")
-    return replace(NO_TOKEN, wanted=f"a bundle that holds a capability for {audience}")
+def _without(verifier: Verifier, bound: "BoundArguments", sent: ToolCall, held: Bundle | None) -> Denied:
+    """The denial where nothing could be presented; whoever holds a bundle can ask for what it lacks."""
+    audience = verifier.audience
+    if held is None:
+        return verifier.denial(replace(NO_TOKEN, wanted="run it inside `with capx.acting(bundle):`"))
+    denied = verifier.denial(replace(NO_TOKEN, wanted=f"a bundle that holds a capability for {audience}"))
+    return Denied(denied.decision, cure((), audience=audience, action=sent.action, args=_json(bound)))
 
 
 def _json(bound: "BoundArguments") -> dict[str, JSON]:

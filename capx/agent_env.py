@@ -1,0 +1,97 @@
+"""What an agent finds in its environment: its bundle, where its authority is, and where the services are.
+
+    CAPX_TOKEN_FILE      a file that only its owner may read, with the bundle; or
+    CAPX_TOKEN           the bundle itself
+    CAPX_AUTHORITY_URL   the origin of the authority, such as https://authority.internal:8411
+    CAPX_ORIGINS         crm=https://crm.internal,slides=https://slides.internal
+
+Law: the bundle is taken out of the environment, so that no process that is started from here inherits it.
+"""
+
+import os
+import stat
+import threading
+from collections.abc import Mapping
+from typing import Final
+
+from msgspec import Struct
+
+from capx.bundle import MAX_TOKENS, Bundle
+from capx.errors import ConfigurationProblem, InvalidRequest, MalformedToken
+from capx.presenting import demand_origin
+from capx_caveats import is_audience
+
+_FILE: Final = "CAPX_TOKEN_FILE"
+_TOKEN: Final = "CAPX_TOKEN"  # noqa: S105 # a name
+_URL: Final = "CAPX_AUTHORITY_URL"
+_ORIGINS: Final = "CAPX_ORIGINS"
+_MOST: Final = MAX_TOKENS * (16 * 1024 + 1)
+"""Characters: as many tokens as a bundle holds, each as long as a token may be."""
+
+_taken = threading.Event()
+
+
+class Found(Struct, frozen=True):
+    """What was found; `origins` maps each to its audience."""
+
+    bundle: Bundle
+    url: str | None
+    origins: Mapping[str, str]
+
+
+def take() -> Found:
+    """What the environment of this process holds, its bundle taken out; ConfigurationProblem says what is wrong."""
+    origins, url = _origins(os.environ.get(_ORIGINS, "")), os.environ.get(_URL) or None
+    if url is not None:
+        _demand_origin(_URL, url)
+    named, text = os.environ.get(_FILE), os.environ.get(_TOKEN, "")
+    if not named and not text.strip():
+        raise ConfigurationProblem(
+            "the bundle of this process was taken out of its environment before: pass the agent on that was made of it"
+            if _taken.is_set()
+            else f"no bundle was given to this process: set {_FILE} or {_TOKEN}"
+        )
+    bundle = _bundle(_read(named) if named else text, f"the file that {_FILE} names" if named else _TOKEN)
+    os.environ.pop(_FILE, None)
+    os.environ.pop(_TOKEN, None)
+    _taken.set()
+    return Found(bundle, url, origins)
+
+
+def _bundle(text: str, where: str) -> Bundle:
+    try:
+        return Bundle.parse(text.strip())
+    except (MalformedToken, InvalidRequest) as error:
+        raise ConfigurationProblem(f"{where} holds no bundle: {error}") from None
+
+
+def _read(name: str) -> str:
+    try:
+        with open(name, "rb") as file:  # noqa: PTH123 # pathlib is slow to import
+            mode = os.fstat(file.fileno()).st_mode
+            if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o077:
+                raise ConfigurationProblem(f"{name} holds a secret, and others may read it: chmod 600 {name}")
+            return file.read(_MOST + 1).decode("ascii", "replace")
+    except OSError as error:
+        raise ConfigurationProblem(f"the file that {_FILE} names, {name}, cannot be read: {error.strerror}") from None
+
+
+def _origins(text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for one in filter(None, map(str.strip, text.split(","))):
+        audience, _, origin = one.partition("=")
+        if not audience or not origin:
+            raise ConfigurationProblem(f"{_ORIGINS} is a list like crm=https://crm.internal, and not {one!r:.80}")
+        if not is_audience(audience):
+            raise ConfigurationProblem(f"{_ORIGINS} names {audience!r:.80}, which is not an audience")
+        _demand_origin(_ORIGINS, origin)
+        if found.setdefault(origin, audience) != audience:
+            raise ConfigurationProblem(f"{_ORIGINS} gives {origin} to {found[origin]} and to {audience}")
+    return found
+
+
+def _demand_origin(variable: str, origin: str) -> None:
+    try:
+        demand_origin(origin)
+    except InvalidRequest as error:
+        raise ConfigurationProblem(f"{variable}: {error}") from None
