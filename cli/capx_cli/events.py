@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from capx import death
+from capx.decision import label
 from capx_caveats import shown, shown_instant
 from capx_cli import screen, words
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from capx.log import Event
 
 
@@ -41,6 +44,8 @@ class Decided(Struct):
     tenant: str | None = None
     hops: tuple[str, ...] = ()
     path: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+    intent: str | None = None
     presentation: str | None = None
     spent: tuple[Spending, ...] = ()
     reasons: tuple[dict[str, Any], ...] = ()
@@ -68,6 +73,9 @@ class _Opened(Struct):
     task: str
     tenant: str | None = None
     purpose: str | None = None
+    principal: str | None = None
+    intent: str | None = None
+    agent: str | None = None
 
 
 class _Minted(Struct):
@@ -75,6 +83,31 @@ class _Minted(Struct):
     audience: str
     ids: tuple[str, ...]
     allow: tuple[str, ...]
+    request: str | None = None
+    hops: tuple[str, ...] = ()
+
+
+class _Request(Struct):
+    request: str
+    task: str
+    audience: str = ""
+    action: str = ""
+    pinned: bool = False
+    hops: tuple[str, ...] = ()
+    approvers: tuple[str, ...] = ()
+    approver: str = ""
+
+
+class _Asked(Struct):
+    task: str
+    audience: str
+    action: str
+    reasons: tuple[str, ...]
+    hops: tuple[str, ...] = ()
+
+
+class _Withdrawn(Struct):
+    intent: str
 
 
 class _Revoked(Struct):
@@ -105,6 +138,11 @@ UNREADABLE = "(no decision as capx writes them: a resource wrote this, or somebo
 
 _STYLES = {
     "task_opened": screen.STRONG,
+    "request_made": screen.STRONG,
+    "request_approved": screen.GOOD,
+    "request_refused": screen.BAD,
+    "ask_refused": screen.BAD,
+    "intent_withdrawn": screen.BAD,
     "revoked": screen.BAD,
     "restored": screen.LOUD,
     "capability_minted": screen.QUIET,
@@ -149,24 +187,57 @@ def decision_as_json(event: "Event") -> dict[str, Any]:
 
 
 def _about(event: "Event") -> str:
-    if event.kind == "decision":
-        decision = event.told(Decided)
-        return UNREADABLE if decision is None else decision.line
-    if event.kind == "task_opened":
-        opened = event.read(_Opened)
-        return f"task {opened.task}, tenant {opened.tenant or '-'}, purpose {opened.purpose or '-'}"
-    if event.kind == "capability_minted":
-        minted = event.read(_Minted)
-        return f"capability {minted.ids[-1]} for task {minted.task} at {minted.audience}: {'; '.join(minted.allow)}"
-    if event.kind == "revoked":
-        return _revoked(event)
-    if event.kind == "restored":
-        restored = event.read(_Restored)
-        where = "" if restored.backup is None else f" that reached position {restored.backup}"
-        return f"from a backup{where}; {words.of_key(death.of_instant(restored.issued))} is dead"
-    if event.kind.startswith("task_"):
-        return f"task {event.read(_Ended).task}"
-    return shown(event.facts())
+    said = _SAID.get(event.kind)
+    return shown(event.facts()) if said is None else said(event)
+
+
+def _decision(event: "Event") -> str:
+    decision = event.told(Decided)
+    return UNREADABLE if decision is None else decision.line
+
+
+def _opened(event: "Event") -> str:
+    opened = event.read(_Opened)
+    on = "" if opened.intent is None else f", on intent {opened.intent} of {label(opened.principal or '?')}"
+    agent = "" if opened.agent is None else f", by {label(opened.agent)}"
+    return f"task {opened.task}{on}, tenant {opened.tenant or '-'}, purpose {opened.purpose or '-'}{agent}"
+
+
+def _minted(event: "Event") -> str:
+    minted = event.read(_Minted)
+    asked = "" if minted.request is None else f", as request {minted.request} of {words.holder(minted.hops)}"
+    allowed = "; ".join(minted.allow)
+    return f"capability {minted.ids[-1]} for task {minted.task} at {minted.audience}{asked}: {allowed}"
+
+
+def _made(event: "Event") -> str:
+    made = event.read(_Request)
+    pinned = ", for certain arguments" if made.pinned else ""
+    approvers = " or ".join(map(label, made.approvers))
+    wanted = f"{made.action} at {made.audience}{pinned}"
+    return f"request {made.request} in task {made.task}: {wanted}, waits for {approvers}, by {words.holder(made.hops)}"
+
+
+def _answered(event: "Event") -> str:
+    answered = event.read(_Request)
+    return f"request {answered.request} in task {answered.task}, by {label(answered.approver)}"
+
+
+def _expired(event: "Event") -> str:
+    expired = event.read(_Request)
+    return f"request {expired.request} in task {expired.task}: nobody answered in time"
+
+
+def _refused(event: "Event") -> str:
+    asked = event.read(_Asked)
+    wanted = f"{asked.action} at {asked.audience}"
+    return f"in task {asked.task}: {wanted}, {', '.join(asked.reasons)}, by {words.holder(asked.hops)}"
+
+
+def _restored(event: "Event") -> str:
+    restored = event.read(_Restored)
+    where = "" if restored.backup is None else f" that reached position {restored.backup}"
+    return f"from a backup{where}; {words.of_key(death.of_instant(restored.issued))} is dead"
 
 
 def _revoked(event: "Event") -> str:
@@ -174,3 +245,21 @@ def _revoked(event: "Event") -> str:
     by = f", by the agent at node {revoked.by}" if revoked.by else ""
     id_ = f"{'root of a task' if revoked.is_root else 'node or capability'} {revoked.id}"
     return f"{words.of_key(revoked.key) or id_}{by}"
+
+
+_SAID: "dict[str, Callable[[Event], str]]" = {
+    "decision": _decision,
+    "task_opened": _opened,
+    "capability_minted": _minted,
+    "request_made": _made,
+    "request_approved": _answered,
+    "request_refused": _answered,
+    "request_expired": _expired,
+    "ask_refused": _refused,
+    "intent_withdrawn": lambda event: f"intent {event.read(_Withdrawn).intent}",
+    "revoked": _revoked,
+    "restored": _restored,
+    "task_completed": lambda event: f"task {event.read(_Ended).task}",
+    "task_withdrawn": lambda event: f"task {event.read(_Ended).task}",
+    "task_expired": lambda event: f"task {event.read(_Ended).task}",
+}

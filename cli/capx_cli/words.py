@@ -44,7 +44,7 @@ class InOrder(click.Group):
         return list(self.commands)
 
 
-_INSTANTS = {"at", "opened", "expires", "ended", "issued", "last"}
+_INSTANTS = {"at", "opened", "expires", "ended", "issued", "last", "asked", "until", "answered", "withdrawn"}
 _ID_LENGTH = 22
 
 

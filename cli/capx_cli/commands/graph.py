@@ -3,17 +3,20 @@
 import contextlib
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from capx_cli import completion, following, reached, screen, words
+from capx_cli import completion, following, inbox, reached, screen, words
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.text import Text
     from rich.tree import Tree as Drawn
 
     from capx.graph import Graph, Node, Tree
+    from capx.store import RequestRecord, TaskRecord
     from capx_cli.reached import Operations
 
 _GLANCE = 0.5
@@ -49,28 +52,49 @@ def graph(task_id: str | None, shape: str | None, as_json: bool, watch: bool) ->
     with reached.authority() as authority:
         with screen.busy("reading the log"):
             wanted = None if task_id is None else words.task_id(authority, task_id)
-            found = authority.graph(wanted)
+            found = _read(authority, wanted)
         if watch:
             _watch(authority, wanted, found)
         else:
             _write(found, shape)
 
 
-def _write(found: "Graph", shape: str) -> None:
+class _Read(NamedTuple):
+    """A graph, with what else is known of its tasks, and of what was asked for in them by the node that asked."""
+
+    graph: "Graph"
+    tasks: "Mapping[str, TaskRecord]"
+    requests: "Mapping[str, list[RequestRecord]]"
+
+    def trees(self) -> "list[tuple[Tree, TaskRecord | None]]":
+        """The trees, each with its task; one that was opened meanwhile has none."""
+        return [(tree, self.tasks.get(tree.task)) for tree in self.graph.trees]
+
+
+def _read(authority: "Operations", wanted: str | None) -> _Read:
+    graph = authority.graph(wanted)
+    tasks = authority.tasks() if wanted is None else [authority.task(wanted)]
+    requests: dict[str, list[RequestRecord]] = {}
+    for request in authority.requests(task=wanted):
+        requests.setdefault(request.node, []).append(request)
+    return _Read(graph, {task.id: task for task in tasks}, requests)
+
+
+def _write(found: _Read, shape: str) -> None:
     from capx.drawing import DRAWN
 
     if shape == "json":
-        screen.as_json({"trees": [_as_json(tree) for tree in found.trees]})
+        screen.as_json({"trees": [_as_json(tree, task, found) for tree, task in found.trees()]})
     elif shape in DRAWN:
-        screen.lines(DRAWN[shape](found))
-    elif not found.trees:
+        screen.lines(DRAWN[shape](found.graph))
+    elif not found.graph.trees:
         screen.say("There is no task. Open one: capx task open --allow ACTION")
     else:
-        for tree in found.trees:
-            screen.draw(_drawn(tree))
+        for tree, task in found.trees():
+            screen.draw(_drawn(tree, task, found))
 
 
-def _as_json(tree: "Tree") -> dict[str, Any]:
+def _as_json(tree: "Tree", task: "TaskRecord | None", found: _Read) -> dict[str, Any]:
     import msgspec
 
     said = words.with_instants(msgspec.to_builtins(tree))
@@ -78,11 +102,17 @@ def _as_json(tree: "Tree") -> dict[str, Any]:
     while waiting:
         node = waiting.pop()
         node["capabilities"] = [words.with_instants(held) for held in node["capabilities"]]
+        node["requests"] = [inbox.as_json(request) for request in found.requests.get(node["id"], ())]
         waiting += node["children"]
-    return {**said, "budgets": [{**msgspec.to_builtins(one), "left": one.left} for one in tree.budgets]}
+    return {
+        **said,
+        "principal": None if task is None else task.principal,
+        "intent": None if task is None else task.intent,
+        "budgets": [{**msgspec.to_builtins(one), "left": one.left} for one in tree.budgets],
+    }
 
 
-def _watch(authority: "Operations", wanted: str | None, found: "Graph") -> None:
+def _watch(authority: "Operations", wanted: str | None, found: _Read) -> None:
     from rich.console import Group
 
     mark = following.end_of(authority)
@@ -90,31 +120,40 @@ def _watch(authority: "Operations", wanted: str | None, found: "Graph") -> None:
         while True:
             at = time.strftime("%H:%M:%S", time.localtime())
             foot = screen.text((f"position {mark.position} of the log, drawn at {at}; Ctrl-C ends", screen.QUIET))
-            show(Group(*map(_drawn, found.trees), foot))
+            show(Group(*(_drawn(tree, task, found) for tree, task in found.trees()), foot))
             mark = following.awaited(authority, mark, glance=_GLANCE, at_most=_AGAIN)
-            found = authority.graph(wanted)
+            found = _read(authority, wanted)
 
 
-def _drawn(tree: "Tree") -> "Drawn":
+def _drawn(tree: "Tree", task: "TaskRecord | None", found: _Read) -> "Drawn":
     from rich.tree import Tree as Drawn
 
+    from capx.decision import label
     from capx.drawing import budget_line
 
     title = f"task {tree.task}  tenant {tree.tenant or '-'}  {tree.purpose or ''}".rstrip()
     drawn = Drawn(screen.text((title, screen.STRONG)))
+    if task is not None and task.intent is not None:
+        drawn.add(screen.text(f"for {label(task.principal or '?')}, on intent {task.intent}"))
     for budget in tree.budgets:
         drawn.add(screen.text((f"spent  {budget_line(budget)}", screen.BAD if budget.left == "0" else "")))
-    _grow(drawn, tree.node)
+    _grow(drawn, tree.node, found)
     return drawn
 
 
-def _grow(above: "Drawn", node: "Node") -> None:
+def _grow(above: "Drawn", node: "Node", found: _Read) -> None:
     waiting = [(above, node)]
     while waiting:
         parent, each = waiting.pop()
         branch = parent.add(_node(each))
         for capability in each.capabilities:
-            branch.add(_alive(f"{capability.audience}  capability {capability.id}", capability.dead, screen.QUIET))
+            how = ", granted at run time" if capability.asker else ""
+            line = f"{capability.audience}  capability {capability.id}{how}"
+            branch.add(_alive(line, capability.dead, screen.QUIET))
+        for request in found.requests.get(each.id, ()):
+            if request.state != "granted":
+                line = f"request {request.id} for {request.action} at {request.audience} {inbox.became(request)}"
+                branch.add(screen.text((line, inbox.STYLES[request.state])))
         waiting.extend((branch, child) for child in reversed(each.children))
 
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 import click
 from msgspec import Struct
 
-from capx_cli import completion, reached, screen, words
+from capx_cli import completion, inbox, reached, screen, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from capx.log import Event
+    from capx.store import RequestRecord
     from capx_cli.events import Decided
     from capx_cli.reached import Operations
 
@@ -67,10 +68,12 @@ def why(decision: str, as_json: bool) -> None:
                 "a resource wrote it, or somebody changed it, which capx store check tells; capx log shows what it says"
             )
         beside = _beside(authority, event)
+        request = _granted_as(authority, event.read(Decided))
     if as_json:
-        screen.as_json({**events.decision_as_json(event), "beside": _as_json(beside)})
+        granted = None if request is None else inbox.as_json(request)
+        screen.as_json({**events.decision_as_json(event), "granted_as": granted, "beside": _as_json(beside)})
     else:
-        _show(event, beside)
+        _show(event, beside, request)
 
 
 def _newest_denial(authority: "Operations") -> "Event | None":
@@ -126,7 +129,19 @@ def _readable(around: "Iterable[Event]") -> "Iterator[tuple[Event, Decided]]":
             yield event, decided
 
 
-def _show(event: "Event", beside: _Beside) -> None:
+def _granted_as(authority: "Operations", decided: "Decided") -> "RequestRecord | None":
+    """The request by which the capability was granted at run time, if it was."""
+    from capx.errors import InvalidRequest
+
+    try:
+        requests = [] if decided.task is None else authority.requests(task=decided.task)
+    except InvalidRequest:
+        # A resource may name any task.
+        return None
+    return next((one for one in requests if one.capability is not None and one.capability in decided.ids), None)
+
+
+def _show(event: "Event", beside: _Beside, request: "RequestRecord | None") -> None:
     from capx_caveats import shown_instant
     from capx_cli.events import Decided
 
@@ -137,6 +152,10 @@ def _show(event: "Event", beside: _Beside) -> None:
     screen.say(f"  who     {words.holder(decision.hops)}")
     screen.say(f"  node    {decision.node or '-'}")
     screen.say(f"  task    {decision.task or '-'}")
+    if decision.intent is not None:
+        screen.say(f"  intent  {decision.intent}")
+    if request is not None:
+        screen.say(f"  by      what was asked for at run time: request {request.id} {inbox.became(request)}")
     screen.say(f"  tenant  {decision.tenant or '-'}")
     for spending in decision.spent:
         screen.say(f"  spent   {spending.sentence}")
