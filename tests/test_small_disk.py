@@ -90,7 +90,7 @@ def test_a_service_that_cannot_burn_on_a_full_disk_refuses_and_recovers(disk: Pa
 
 
 def test_a_backup_that_finds_no_room_leaves_nothing(disk: Path, authority: Authority) -> None:
-    for _ in range(50):
+    for _ in range(20):
         authority.open(allow=["crm.read"])
     fill(disk)
     before = sorted(disk.iterdir())
