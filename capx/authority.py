@@ -120,7 +120,8 @@ class Authority(History):
         from capx.policy_file import FILE, PolicyFile
 
         store, keyring = open_parts(home)
-        return cls(store, keyring, **{"policy": PolicyFile(home_folder(home) / FILE), **settings})
+        settings.setdefault("policy", PolicyFile(home_folder(home) / FILE))
+        return cls(store, keyring, **settings)
 
     @classmethod
     def temporary(cls, **settings: Any) -> Self:

@@ -42,13 +42,9 @@ def refused(document: object) -> str:
 def test_the_digest_is_that_of_the_canonical_document() -> None:
     for document in (DOCUMENT, LEAST):
         intent = parse_intent(written(document))
-        assert intent.document() == json.loads(json.dumps(document), object_hook=_tuples)
+        assert json.loads(json.dumps(intent.document())) == document
         assert intent.digest == b64u(hashlib.sha256(rfc8785.dumps(document)).digest())
         assert intent.message() == digest(b"capx/1/intent", intent.digest.encode())
-
-
-def _tuples(members: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in members.items()}
 
 
 def test_the_order_of_members_and_the_layout_change_nothing() -> None:
@@ -139,23 +135,22 @@ def test_a_duplicate_parameter_signature_or_intent_is_refused() -> None:
             SignedIntent.parse(signed.replace(once, twice))
 
 
-@pytest.mark.parametrize(
-    ("name", "values"),
-    {
-        "principal": ["", "x" * 129, "a\nb", "a\u202eb", "a\u200bb", "a\x1b[1mb", 7],
-        "authority": ["", "a b", "x" * 65, "é", 7],
-        "purpose": ["", "a b", "a-b", "1a", "Q\u2003", 7],
-        "statement": ["", " \n ", "x" * (LONGEST_STATEMENT + 1), "a\rb", "a\tb", "\x1b[2Jx", "a\u2066b", "a\u2028b", 7],
-        "tenant": ["", "x" * 129, "a\nb", "a\u061cb", 7],
-        "agent": ["", "x" * 129, "a\nb", 7],
-        "max_tasks": [0, -1, 1_000_001, 1.0, "1", True],
-        "issued": [-1, 2**53, 1.5, "now", True],
-        "not_after": [0, 1_795_600_000, 2**53, 1e300, "8h"],
-        "nonce": ["", "A" * 21, "A" * 23, "A" * 21 + "B", "!" * 22, 7],
-        "parameters": [{}, [], {"x": ""}, {"x": []}, {"x": {}}, {"x": [[]]}, {"x": 2**53}, {"x": 1e16}, {"x y": 1}],
-    }.items(),
-    ids=str,
-)
+UNMEANT: dict[str, list[Any]] = {
+    "principal": ["", "x" * 129, "a\nb", "a\u202eb", "a\u200bb", "a\x1b[1mb", 7],
+    "authority": ["", "a b", "x" * 65, "é", 7],
+    "purpose": ["", "a b", "a-b", "1a", "Q\u2003", 7],
+    "statement": ["", " \n ", "x" * (LONGEST_STATEMENT + 1), "a\rb", "a\tb", "\x1b[2Jx", "a\u2066b", "a\u2028b", 7],
+    "tenant": ["", "x" * 129, "a\nb", "a\u061cb", 7],
+    "agent": ["", "x" * 129, "a\nb", 7],
+    "max_tasks": [0, -1, 1_000_001, 1.0, "1", True],
+    "issued": [-1, 2**53, 1.5, "now", True],
+    "not_after": [0, 1_795_600_000, 2**53, 1e300, "8h"],
+    "nonce": ["", "A" * 21, "A" * 23, "A" * 21 + "B", "!" * 22, 7],
+    "parameters": [{}, [], {"x": ""}, {"x": []}, {"x": {}}, {"x": [[]]}, {"x": 2**53}, {"x": 1e16}, {"x y": 1}],
+}
+
+
+@pytest.mark.parametrize(("name", "values"), UNMEANT.items(), ids=str)
 def test_what_cannot_be_meant_is_refused(name: str, values: list[object]) -> None:
     for value in values:
         assert refused({**DOCUMENT, name: value}), value
@@ -249,7 +244,7 @@ def test_a_byte_removed_or_inserted_anywhere_is_refused_or_changes_nothing() -> 
 
 
 def test_an_intent_is_not_changed_through_what_it_was_made_of() -> None:
-    parameters: dict[str, Any] = {"ticket": "T-1", "lines": [1, 2]}
+    parameters: Any = {"ticket": "T-1", "lines": [1, 2]}
     intent = Intent(**{**DOCUMENT, "parameters": parameters})
     before = intent.digest
     parameters["ticket"] = "T-2"
