@@ -31,8 +31,8 @@ RAISED = re.compile(r"  +# (?P<error>[A-Z]\w+): (?P<message>.+)$")
 HERE = re.compile(r"<<'(?P<end>\w+)'")
 HOME = "/home/ana"
 """What the transcripts call the home folder of whoever types."""
-PORT = "8000"
-"""The port at which the transcripts serve; the tests take a free one."""
+PORTS = ("8000", "8001")
+"""The ports at which the transcripts serve; the tests take free ones."""
 DATABASE = re.compile(r"postgresql://(?P<role>\w+)@db\.internal/(?P<name>\w+)")
 """The URLs of databases in the transcripts; the tests start a server, over whose socket every role is let in."""
 MASKS = [
@@ -165,10 +165,12 @@ def commands(block: Block) -> Iterator[Command]:
 
 def typed(asked: Iterable[Command], home: Path, server: Server | None = None) -> list[str]:
     """What a terminal shows for each command, all typed into one shell; databases are those of the server."""
-    end, port = "=== end of command ===", free_port()
+    end, ports = "=== end of command ===", dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     script = "trap 'kill $(jobs -p) 2> /dev/null' EXIT\n"
     for command in asked:
-        text = command.text.replace(PORT, port)
+        text = command.text
+        for port, free in ports.items():
+            text = text.replace(port, free)
         if server is not None:
             text = DATABASE.sub(lambda url: shlex.quote(server.url(url["name"], url["role"])), text)
         script += f"{text}\nlast=$?; echo '{end}'; (exit $last)\n"
@@ -203,13 +205,18 @@ def typed(asked: Iterable[Command], home: Path, server: Server | None = None) ->
     if server is not None:
         there = rf"postgresql://(\w+)@/(\w+)\?host={server.folder}&port={server.port}"
         shown = re.sub(there, r"postgresql://\1@db.internal/\2", shown)
-    return shown.replace(f":{port}", f":{PORT}").split(f"{end}\n")[:-1]
+    for port, free in ports.items():
+        shown = shown.replace(f":{free}", f":{port}")
+    return shown.split(f"{end}\n")[:-1]
 
 
-def free_port() -> str:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return str(listening.getsockname()[1])
+def free_ports(number: int) -> list[str]:
+    with contextlib.ExitStack() as kept:
+        # All of them at once, so that no two are the same.
+        listening = [kept.enter_context(socket.socket()) for _ in range(number)]
+        for one in listening:
+            one.bind(("127.0.0.1", 0))
+        return [str(one.getsockname()[1]) for one in listening]
 
 
 def masked(text: str) -> str:
