@@ -11,7 +11,6 @@ put into a token is made once, with probes, before any intent exists.
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from functools import partial
 from typing import Final, cast
 
 from msgspec import Struct
@@ -19,8 +18,9 @@ from msgspec.structs import replace
 
 from capx.lineage import AUTHORITY
 from capx.policy import HOWS, How, Principal
-from capx.policy_constraints import OPERATORS, arguments
+from capx.policy_constraints import arguments
 from capx.policy_grants import Allowed, Grant, Grants, Limit
+from capx.policy_operators import OPERATORS
 from capx.policy_reading import (
     Field,
     Wrong,
@@ -39,10 +39,8 @@ from capx.policy_reading import (
 )
 from capx.policy_values import LIMIT, probing, value
 from capx_caveats import (
-    Allow,
     InvalidCaveat,
     amount,
-    encode_block,
     is_attribute,
     is_audience,
     is_label,
@@ -113,19 +111,8 @@ def _grant(said: object, path: str, known: Known) -> Grant:
         approvers=found.get("approvers", ()),
         within=found.get("within", HOUR) if how == "ask" else None,
     )
-    _try(grant)
+    grant.rule(probing)
     return grant
-
-
-def _try(grant: Grant) -> None:
-    """Raise Wrong where no token could hold what it grants at one audience."""
-    rule = grant.rule(probing)
-    alone = [[offer.entry] for offer in rule.offers]
-    audiences = dict.fromkeys(offer.audience for offer in rule.offers)
-    together = [[offer.entry for offer in rule.offers if offer.audience == audience] for audience in audiences]
-    # What is given at open is one capability for an audience, what is asked for is granted one by one.
-    for entries in together if rule.how == "at_open" else alone:
-        explained(key(grant.place, "allow"), partial(encode_block, (Allow(tuple(entries)), *rule.budgets)))
 
 
 def _how(said: object, path: str) -> How:

@@ -4,15 +4,17 @@ Laws: what is taken is put in as a whole value, and nothing of it is read again.
 fit where it is put, is told by key path, and then no rule of the purpose is made.
 """
 
+from functools import partial
+
 from msgspec import UNSET, Struct, UnsetType
 
 from capx.errors import InvalidRequest
 from capx.intent import Intent
 from capx.policy import How, Offer, Rule
 from capx.policy_constraints import Named, filled
-from capx.policy_reading import Wrong, every, explained
+from capx.policy_reading import Wrong, every, explained, key
 from capx.policy_values import Take, Taken, taken, taking
-from capx_caveats import Budget, Entry
+from capx_caveats import Allow, Budget, Entry, encode_block
 
 
 class Allowed(Struct, frozen=True):
@@ -56,7 +58,7 @@ class Grant(Struct, frozen=True, kw_only=True):
 
     def rule(self, take: Take) -> Rule:
         """The rule, concrete; Wrong says what the intent lacks, or what does not fit."""
-        return Rule(
+        rule = Rule(
             place=self.place,
             how=self.how,
             offers=every(lambda one: one.offer(take), ((one,) for one in self.allowed)),
@@ -64,6 +66,16 @@ class Grant(Struct, frozen=True, kw_only=True):
             approvers=self.approvers,
             within=self.within,
         )
+        self._demand_blocks(rule)
+        return rule
+
+    def _demand_blocks(self, rule: Rule) -> None:
+        """Raise Wrong where no token could hold what is granted together."""
+        audiences = dict.fromkeys(offer.audience for offer in rule.offers)
+        together = [[offer.entry for offer in rule.offers if offer.audience == audience] for audience in audiences]
+        # What is given at open is one capability for an audience, what is asked for is granted one by one.
+        for entries in together if self.how == "at_open" else [[offer.entry] for offer in rule.offers]:
+            explained(key(self.place, "allow"), partial(encode_block, (Allow(tuple(entries)), *rule.budgets)))
 
 
 class Grants(Struct, frozen=True):

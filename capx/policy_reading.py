@@ -41,12 +41,13 @@ class Wrong(Exception):
 
 
 class Unreadable(ConfigurationProblem):
-    """A file that cannot be used, and all that is wrong with it: `lines`, each of which stands for itself."""
+    """A file that cannot be used, its `name`, and all that is wrong with it: `lines`."""
 
     def __init__(self, name: str, lines: tuple[str, ...]) -> None:
         told = lines if len(lines) <= TOLD else (*lines[: TOLD - 1], f"and {len(lines) - TOLD + 1} more")
         several = "\n  ".join((f"{name} cannot be used:", *told))
         super().__init__(f"{name}: {told[0]}" if len(told) == 1 else several)
+        self.name = name
         self.lines = told
 
 

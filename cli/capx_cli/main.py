@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "init": "Create the home of an authority: store and root key",
     "principal": "Make keys for people, and name people in the policy",
     "intent": "Write, sign, check, list and withdraw what people ask for",
+    "policy": "Check, try, explain and test what intents get",
     "task": "Open, list, show, complete and withdraw tasks",
     "mint": "Mint one more capability for a task",
     "delegate": "Narrow a token for another agent, offline",

@@ -1,0 +1,177 @@
+"""`capx policy`: what an authority goes by, tried before it counts."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from capx_cli import intents, policies, reached, screen, words
+from capx_cli.failure import DENIED, DONE, UNUSABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from capx.policy_cases import Case, Failing
+
+_FILE = click.Path(path_type=Path)
+_option = click.option("--policy", "file", type=_FILE, metavar="FILE", help="This policy, not the one of the home.")
+_json = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+
+
+@click.group(cls=words.InOrder)
+def policy() -> None:
+    """Check a policy, try it on an intent, explain it, and test it with cases.
+
+    A policy says who may ask for what kinds of work, and what each of them gives at once, on request, or by asking a
+    person. It is policy.toml in the home of an authority, which goes by the file as it is at every moment: check a
+    draft elsewhere, and move it into its place.
+
+    Example: capx policy check
+    """
+
+
+@policy.command(short_help="Check a policy: everything that is wrong with it, by key path.")
+@click.argument("file", required=False, type=_FILE)
+@_json
+def check(file: Path | None, as_json: bool) -> int:
+    """Check the policy in FILE, else that of the home, and tell all that is wrong with it, a line each.
+
+    Exits with 3 if it cannot be used. What can be used, and cannot have been meant, is remarked upon: a grant that
+    never decides, say.
+
+    Example: capx policy check draft.toml
+    """
+    from capx.policy_reading import Unreadable
+    from capx.policy_remarks import remarks
+
+    try:
+        found, place = policies.read(_given(file, "capx policy check"))
+    except Unreadable as problem:
+        if as_json:
+            screen.as_json({"good": False, "problems": list(problem.lines), "remarks": []})
+        else:
+            screen.note(f"{problem.name} cannot be used:", screen.BAD)
+            for line in problem.lines:
+                screen.note(f"  {line}")
+        return UNUSABLE
+    made = list(remarks(found))
+    if as_json:
+        facts = {"digest": found.digest, "principals": list(found.principals), "purposes": list(found.purposes)}
+        screen.as_json({"good": True, "problems": [], "remarks": made, **facts})
+        return DONE
+    counted = f"{_count(len(found.principals), 'principal')}, {_count(len(found.purposes), 'purpose')}"
+    screen.say(f"{place} is good: {counted}, digest {found.digest}", screen.GOOD)
+    for line in made:
+        screen.note(f"  {line}", "yellow")
+    return DONE
+
+
+@policy.command("try", short_help="Show what an intent would get: now, on request, by asking, never.")
+@click.argument("intent", metavar="INTENT")
+@_option
+@_json
+def try_(intent: str, file: Path | None, as_json: bool) -> None:
+    """Show what the intent in the file INTENT would get: at open, on request, by asking, and never.
+
+    It may be signed or not, and no signature is verified: capx intent verify does that. Nothing is opened.
+
+    Example: capx policy try qbr.intent --policy draft.toml
+    """
+    from capx_caveats import shown, shown_duration
+
+    found, _ = policies.read(_given(file, "capx policy try"))
+    asked = intents.document(intents.read(intent))
+    terms = found.terms(asked)
+    if as_json:
+        screen.as_json({"digest": found.digest, "principal": asked.principal, **policies.as_json(found, terms)})
+        return
+    whose = "no tenant" if terms.tenant is None else f"tenant {shown(terms.tenant)}"
+    screen.say(
+        f"{terms.purpose} for {shown(asked.principal)}, {whose}, ends after {shown_duration(terms.ttl)} at the latest",
+        screen.STRONG,
+    )
+    elsewhere = policies.ungranted(found, terms)
+    never = ("never", "anything else", "anywhere", f"nothing at {', '.join(elsewhere)}" if elsewhere else "-")
+    styles = {"at open": screen.GOOD, "never": screen.BAD}
+    screen.table(("WHEN", "ACTION", "AT", "LIMITS"), [*policies.rows(found, terms), never], styles)
+    screen.note("No signature was verified, and nothing was opened.", screen.QUIET)
+
+
+@policy.command(short_help="Tell a policy in plain sentences.")
+@click.argument("purpose", required=False)
+@_option
+@_json
+def explain(purpose: str | None, file: Path | None, as_json: bool) -> None:
+    """Tell in plain sentences what the policy says of PURPOSE, or of each there is.
+
+    Example: capx policy explain qbr
+    """
+    from capx.policy_reading import near
+    from capx.policy_words import purpose_sentences
+
+    found, _ = policies.read(_given(file, "capx policy explain"))
+    if purpose is not None and purpose not in found.purposes:
+        raise click.UsageError(f"{purpose!r:.40} is no purpose of this policy{near(purpose, found.purposes)}")
+    wanted = [each for name, each in found.purposes.items() if purpose in {None, name}]
+    if as_json:
+        screen.as_json({each.name: list(purpose_sentences(found, each)) for each in wanted})
+        return
+    if not wanted:
+        screen.say("The policy has no purpose: it takes no intent.")
+    for each in wanted:
+        screen.say(each.name, screen.STRONG)
+        for sentence in purpose_sentences(found, each):
+            screen.say(f"  {sentence}")
+
+
+@policy.command(short_help="Test a policy with cases: what it is meant to give, and not to.")
+@click.argument("cases", type=_FILE)
+@_option
+@_json
+def test(cases: Path, file: Path | None, as_json: bool) -> int:
+    """Test the policy with the cases in the file CASES: calls, each with how it is to be decided.
+
+    Prints a line for each call that is decided otherwise, and exits with 1 if there is one.
+
+    Example: capx policy test cases.toml --policy draft.toml
+    """
+    from capx.policy_cases import failing, read_cases
+
+    found, _ = policies.read(_given(file, "capx policy test"))
+    read = read_cases(policies.contents(cases), str(cases))
+    failed = [one for case in read for one in failing(found, case)]
+    calls = sum(len(case.expected) or 1 for case in read)
+    if as_json:
+        screen.as_json({"cases": len(read), "expectations": calls, "failing": [_as_json(one) for one in failed]})
+    else:
+        for one in failed:
+            screen.say(f"{one.path}{_says(one.case)}: {one.sentence}", screen.BAD)
+        _sum_up(read, calls, failed)
+    return DENIED if failed else DONE
+
+
+def _sum_up(read: "Sequence[Case]", calls: int, failed: "Sequence[Failing]") -> None:
+    what = f"of {_count(calls, 'expectation')} in {_count(len(read), 'case')}"
+    if failed:
+        screen.note(f"{len(failed)} {what} failed", screen.BAD)
+    else:
+        screen.say(f"all {what} hold", screen.GOOD)
+
+
+def _says(case: "Case") -> str:
+    return f" ({case.says})" if case.says else ""
+
+
+def _as_json(one: "Failing") -> dict[str, str]:
+    return {"path": one.path, "case": one.case.path, "says": one.case.says, "sentence": one.sentence}
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _given(file: Path | None, what: str) -> Path | None:
+    """The file that was named; without one, the home must be meant."""
+    if file is None:
+        reached.demand_home(what, "reads the policy, which stays with its authority")
+    return file

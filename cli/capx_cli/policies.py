@@ -1,0 +1,86 @@
+"""Policies and cases as commands read them, and what a policy gives for an intent, as people and programs read it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from capx_cli.failure import Unusable
+
+if TYPE_CHECKING:
+    from capx.policy import Policy, Rule, Terms
+
+
+def read(file: Path | None) -> "tuple[Policy, Path]":
+    """The policy in a file, else that of the home, and where it stands; Unusable if there is none."""
+    from capx.home import home_folder
+    from capx.policy_file import FILE, PolicyFile, read_policy
+
+    if file is not None:
+        return read_policy(contents(file), str(file)), file
+    place = home_folder() / FILE
+    if not os.path.lexists(place):
+        raise Unusable(f"there is no policy at {place}: write one, or name a FILE")
+    return PolicyFile(place)(), place
+
+
+def contents(file: Path) -> bytes:
+    """The bytes of a file, no more than a policy may have and one, by which it is too large."""
+    from capx.policy_reading import LARGEST
+
+    try:
+        with file.open("rb") as opened:
+            return opened.read(LARGEST + 1)
+    except OSError as error:
+        raise Unusable(f"cannot read {file}: {error.strerror}") from None
+
+
+def rows(policy: "Policy", terms: "Terms") -> Iterator[tuple[str, str, str, str]]:
+    """When something is given, what, where, and within what limits; in the order in which it is decided."""
+    from capx.policy_words import HOW_IN_WORDS
+
+    for rule in terms.rules:
+        for offer in rule.offers:
+            pattern, _, where = offer.entry.sentence().partition(" where ")
+            limits = "; ".join([*((f"where {where}",) if where else ()), *_limits(policy, rule)])
+            yield HOW_IN_WORDS[rule.how], pattern, offer.audience, limits or "-"
+
+
+def ungranted(policy: "Policy", terms: "Terms") -> list[str]:
+    """The audiences that the policy knows, and at which it gives nothing for this."""
+    given = {offer.audience for rule in terms.rules for offer in rule.offers}
+    return [audience for audience in policy.audiences if audience not in given]
+
+
+def as_json(policy: "Policy", terms: "Terms") -> dict[str, Any]:
+    """What terms give, for programs; times in seconds."""
+    return {
+        "purpose": terms.purpose,
+        "tenant": terms.tenant,
+        "ttl": terms.ttl,
+        "rules": [
+            {
+                "place": rule.place,
+                "how": rule.how,
+                "offers": [
+                    {"audience": offer.audience, "entry": offer.entry.wire(), "words": offer.entry.sentence()}
+                    for offer in rule.offers
+                ],
+                "budgets": {budget.unit: budget.limit for budget in rule.budgets},
+                "approvers": list(rule.approvers),
+                "within": rule.within,
+            }
+            for rule in terms.rules
+        ],
+        "never": {"audiences": ungranted(policy, terms)},
+    }
+
+
+def _limits(policy: "Policy", rule: "Rule") -> Iterator[str]:
+    from capx.policy_words import consenting
+    from capx_caveats import shown_duration
+
+    for budget in rule.budgets:
+        yield f"at most {budget.limit} {budget.unit}"
+    if rule.within is not None:
+        yield f"asks {consenting(policy, rule.approvers)}, who has {shown_duration(rule.within)}"
