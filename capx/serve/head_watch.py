@@ -80,6 +80,15 @@ class HeadWatch:
             if not self._followers:
                 self._wanted.clear()
 
+    async def beyond(self, position: int, timeout: float) -> bool:
+        """Whether the log was found to go on behind a position before `timeout` seconds have passed.
+
+        What was found while nobody waited counts: it is not told again.
+        """
+        if self.head is not None and self.head.position > position:
+            return True
+        return await self.moved.wait(timeout)
+
     async def run(self) -> None:
         """Look, again and again, until it is cancelled."""
         said = -float("inf")

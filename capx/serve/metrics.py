@@ -57,6 +57,9 @@ class Metrics(Collector):
             registry=self._registry,
         )
         self.followers = Gauge("capx_followers", "Streams that are open.", ("of",), registry=self._registry)
+        self.askers = Gauge(
+            "capx_askers_waiting", "Agents whose ask is held back for a person to answer.", registry=self._registry
+        )
         self.pages = Counter("capx_feed_pages_signed", "Pages of the feed that were signed.", registry=self._registry)
         self._registry.register(self)
 

@@ -49,12 +49,12 @@ class Service:
         self.readers = Workers(1, _WAITING)
         self.watchers = Workers(1, 20)
         self.watch = HeadWatch(authority.store)
-        self.waiting = Waiting(authority.store, self.watch)
         self.metrics = Metrics(self)
         self.verifier = authority.own_verifier()
         self.ready: tuple[float, Ready] | None = None
         """The last time that the store was found ready, by the monotonic clock, and where it stood."""
         self.streams = OpenStreams(self.metrics.followers)
+        self.waiting = Waiting(authority.store, self.watch, self.metrics.askers)
         self.unproven = UnprovenBodies()
         self._stopping = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None

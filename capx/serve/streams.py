@@ -52,7 +52,7 @@ async def _log(service: Service, since: int, found: list[Event]) -> AsyncGenerat
             if found:
                 since = found[-1].position
                 yield b"".join([event(encode(Happened.of(one)), id=one.position, event="event") for one in found])
-            elif not await service.watch.moved.wait(_STILL_HERE):
+            elif not await service.watch.beyond(since, _STILL_HERE):
                 yield b": still here\n\n"
             try:
                 found = await service.operators.run(_events, service, since)

@@ -9,7 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
@@ -19,6 +19,9 @@ from capx.log import Event
 from capx.serve.head_watch import HeadWatch
 from capx.serve.workers import Workers
 from capx.store import Head, Store
+
+if TYPE_CHECKING:
+    from prometheus_client import Gauge
 
 LONGEST: Final = 25
 """Seconds for which an answer is held back at most."""
@@ -30,7 +33,7 @@ WAITERS_OF_ONE: Final = WAITERS // 5
 _ANSWERS: Final = frozenset(kind.kind for kind in (RequestApproved, RequestRefused, RequestExpired))
 _DEATHS: Final = frozenset({Revoked.kind, *(kind.kind for kind in TASK_ENDS.values())})
 _AT_ONCE: Final = 1_000
-_STILL_HERE: Final = 15.0
+_STILL_HERE: Final = 1.0
 _AFTER_TROUBLE: Final = 0.5
 
 
@@ -43,9 +46,10 @@ class Waiter(Struct, eq=False):
 
 
 class Waiting:
-    """All who wait; belongs to one event loop."""
+    """All who wait, and how many that are; belongs to one event loop."""
 
-    def __init__(self, store: Store, watch: HeadWatch) -> None:
+    def __init__(self, store: Store, watch: HeadWatch, shown: "Gauge") -> None:
+        self._shown = shown
         self._store = store
         self._watch = watch
         self._workers = Workers(1, 1)
@@ -66,6 +70,7 @@ class Waiting:
             return
         waiter = Waiter(request, task, asyncio.Event())
         self._waiters.add(waiter)
+        self._shown.set(len(self._waiters))
         self._by_task[task] += 1
         if self._read is not None:
             waiter.woken.set()
@@ -74,6 +79,7 @@ class Waiting:
             yield waiter
         finally:
             self._waiters.remove(waiter)
+            self._shown.set(len(self._waiters))
             self._by_task[task] -= 1
             if not self._by_task[task]:
                 del self._by_task[task]
@@ -102,10 +108,10 @@ class Waiting:
         if read is None:
             self._read = await self._workers.run(self._head)
             self.wake_all()
-        elif head is None or (head.epoch == read.epoch and head.position <= read.position):
-            await self._watch.moved.wait(_STILL_HERE)
-        elif head.epoch != read.epoch:
+        elif head is not None and head.epoch != read.epoch:
             self._read = None
+        elif head is None or head.position <= read.position:
+            await self._watch.moved.wait(_STILL_HERE)
         else:
             found, self._read = await self._workers.run(self._after, read)
             self._wake(found)
