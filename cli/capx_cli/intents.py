@@ -7,11 +7,12 @@ words and whatever goes on in a further line of the terminal have a margin, para
 """
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -28,6 +29,8 @@ STDIN = "-"
 _MOST = 64 * 1024
 """Bytes that are read of a file: more than any intent has."""
 _MARGIN = "  | "
+_USUAL = 80
+"""Columns of a terminal that does not say how many it has."""
 
 
 def read(file: str) -> "Intent | SignedIntent":
@@ -64,7 +67,7 @@ def document(intent: "Intent | SignedIntent") -> "Intent":
 def tell(intent: "Intent", *, on_stderr: bool = False) -> None:
     """Say in plain words what somebody asks for, every bit of it."""
     stream, say = (sys.stderr, screen.note) if on_stderr else (sys.stdout, screen.say)
-    room = shutil.get_terminal_size().columns - len(_MARGIN) if stream.isatty() else None
+    room = _columns(stream) - len(_MARGIN) if stream.isatty() else None
     for line in _lines(intent):
         for piece in _pieces(clean(line), room):
             say(piece)
@@ -100,6 +103,12 @@ def _pieces(line: str, room: int | None) -> "Iterator[str]":
     width = max(8, room if line.isascii() else room // 2)
     for at, piece in enumerate(wrap(line, width, drop_whitespace=False)):
         yield f"{_MARGIN}{piece}" if at else piece
+
+
+def _columns(stream: TextIO) -> int:
+    """The columns of this terminal; standard output may be no terminal, or another."""
+    own = os.get_terminal_size(stream.fileno()).columns
+    return min(own or _USUAL, shutil.get_terminal_size().columns)
 
 
 def _said(member: object) -> str:

@@ -1,0 +1,186 @@
+"""Keys for people, and their names in the policy."""
+
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from capx.policy_file import FILE, read_policy
+from capx.principal_key import PrincipalKey, parse_public
+from tests.cli.conftest import COMMAND, Shell
+
+POLICY = """# Whoever edits this: keep it readable aloud.\r
+[purpose.qbr]   # a review
+ttl = "2h"
+
+[[purpose.qbr.grant]]
+allow = ["crm.read"]          # and no more
+"""
+
+
+def write_policy(home: Shell, text: str = POLICY) -> Path:
+    file = home.home / FILE
+    file.write_bytes(text.encode())
+    file.chmod(0o640)
+    return file
+
+
+def test_a_new_key_is_a_file_of_ones_own_and_its_public_half_is_written_alone(home: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "ana.key"
+    said = home("principal", "new", "ana@our.example", "--key-file", str(file))
+    key = PrincipalKey.load(file)
+    assert said.out == f"{key.public}\n"
+    assert key.name == "ana@our.example"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert f'[principal."ana@our.example"]\n  key = "{key.public}"\n' in said.err
+    secret = file.read_text().split()[-1]
+    assert secret not in said.out + said.err
+
+
+def test_a_key_without_a_file_named_stands_in_the_home(capx: Shell) -> None:
+    for name in ("ana@our.example", "a/../../b", "Ana María"):
+        public = capx("principal", "new", name).out.strip()
+        (file,) = [each for each in (capx.home / "principals").iterdir() if PrincipalKey.load(each).public == public]
+        assert PrincipalKey.load(file).name == name
+    for folder in (capx.home, capx.home / "principals"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert len(list((capx.home / "principals").iterdir())) == 3
+    capx("init")
+
+
+def test_a_key_is_never_overwritten(home: Shell, tmp_path: Path) -> None:
+    public = home("principal", "new", "ana").out
+    again = home("principal", "new", "ana", code=3)
+    assert "it is there already" in again.err
+    assert again.out == ""
+    (file,) = (home.home / "principals").iterdir()
+    assert PrincipalKey.load(file).public == public.strip()
+
+
+def test_a_name_that_hides_something_gets_no_key(home: Shell) -> None:
+    for name in ("", "a\u202eb", "a\nb", "\x1b[31ma"):
+        said = home("principal", "new", name, code=3)
+        assert "no name of a principal" in said.err
+        assert said.err[:-1].isprintable()
+    assert not any((home.home / "principals").glob("*"))
+
+
+def test_a_principal_is_added_and_the_rest_of_the_file_is_as_it_was(home: Shell) -> None:
+    file = write_policy(home)
+    public = home("principal", "new", "ana").out.strip()
+    said = home("principal", "add", "ana", "--key", public, "--tenant", "Acme", "--tenant", 'O"\\x', "--purpose", "qbr")
+    assert said.out == ""
+    assert str(file) in said.err
+    written = file.read_bytes()
+    assert written.startswith(POLICY.encode())
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    (ana,) = read_policy(written).principals.values()
+    assert (ana.name, ana.key, ana.tenants, ana.purposes) == ("ana", parse_public(public), ("Acme", 'O"\\x'), ("qbr",))
+    home("principal", "add", "bo", "--group", "finance")
+    assert file.read_bytes().startswith(written)
+    assert list(read_policy(file.read_bytes()).principals) == ["ana", "bo"]
+    assert [each.name for each in home.home.iterdir() if each.name.startswith(FILE)] == [FILE]
+
+
+def test_the_policy_is_made_if_there_is_none(home: Shell) -> None:
+    home("principal", "add", "Ana María", "--group", "finance")
+    file = home.home / FILE
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert list(read_policy(file.read_bytes()).principals) == ["Ana María"]
+
+
+def test_a_file_that_ends_within_a_line_is_gone_on_with_in_the_next(home: Shell) -> None:
+    file = write_policy(home, POLICY.rstrip())
+    home("principal", "add", "ana")
+    assert file.read_bytes().startswith(f"{POLICY.rstrip()}\n\n[principal".encode())
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (("ana",), 2, "the policy knows ana already"),
+        (("bo", "--purpose", "qbrr"), 3, "qbr"),
+        (("bo", "--purpose", "q b r"), 3, FILE),
+        (("bo", "--tenant", "a\nb"), 3, FILE),
+        (("a\n[purpose.x]",), 3, FILE),
+        (("bo", "--key", "ed25519:AAAA"), 3, "exactly 32 bytes"),
+        (("bo", "--key", f"ed25519:{'A' * 43}"), 3, "one signer alone"),
+        (("bo", "--key", "AAAA"), 3, "it begins with ed25519:"),
+    ],
+)
+def test_what_would_spoil_the_policy_is_refused_and_changes_nothing(
+    home: Shell, args: tuple[str, ...], code: int, says: str
+) -> None:
+    file = write_policy(home, f"{POLICY}\n[principal.ana]\n")
+    before = file.read_bytes()
+    said = home("principal", "add", *args, code=code)
+    assert says in said.err
+    assert said.err.count("\n") == 1
+    assert file.read_bytes() == before
+    assert not (home.home / f"{FILE}.new").exists()
+
+
+def test_a_policy_that_cannot_be_used_is_not_added_to(home: Shell) -> None:
+    file = write_policy(home, "[purpose")
+    assert "no TOML" in home("principal", "add", "ana", code=3).err
+    assert file.read_bytes() == b"[purpose"
+    assert "no TOML" in home("principal", "list", code=3).err
+
+
+def test_nobody_is_added_where_no_authority_lives(capx: Shell) -> None:
+    assert "capx init" in capx("principal", "add", "ana", code=3).err
+    assert not capx.home.exists()
+
+
+def test_a_link_to_the_policy_stays_one(home: Shell, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.toml"
+    kept.touch(0o600)
+    kept.write_text(POLICY)
+    (home.home / FILE).symlink_to(kept)
+    home("principal", "add", "ana")
+    assert (home.home / FILE).is_symlink()
+    assert "ana" in kept.read_text()
+
+
+def test_principals_who_are_added_at_the_same_time_are_all_there(home: Shell) -> None:
+    names = [f"p{number}" for number in range(8)]
+    adding = [
+        subprocess.Popen((*COMMAND, "principal", "add", name), env=home.env, stderr=subprocess.DEVNULL)
+        for name in names
+    ]
+    assert [one.wait(timeout=60) for one in adding] == [0] * len(names)
+    assert sorted(read_policy((home.home / FILE).read_bytes()).principals) == names
+
+
+def test_principals_are_listed(home: Shell) -> None:
+    assert "capx principal add" in home("principal", "list").out
+    assert home("principal", "list", "--json").json == []
+    write_policy(home)
+    public = home("principal", "new", "ana").out.strip()
+    home("principal", "add", "ana", "--key", public, "--tenant", "[red]Acme[/red]", "--purpose", "qbr")
+    home("principal", "add", "bo", "--group", "finance", "--group", "ops")
+    assert home("principal", "list", "--json").json == [
+        {"name": "ana", "key": public, "tenants": ["[red]Acme[/red]"], "purposes": ["qbr"], "groups": []},
+        {"name": "bo", "key": None, "tenants": [], "purposes": [], "groups": ["finance", "ops"]},
+    ]
+    listed = home("principal", "list").out
+    assert "[red]Acme[/red]" in listed
+    assert "finance, ops" in listed
+    assert public in listed
+
+
+def test_the_policy_of_an_authority_elsewhere_is_not_looked_for_here(home: Shell) -> None:
+    for args in (("principal", "list"), ("principal", "add", "ana")):
+        assert "do it where its home is" in home(*args, code=2, CAPX_AUTHORITY="unix:/nowhere").err
+    assert not (home.home / FILE).exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can have files of others")
+def test_the_file_of_another_user_stays_theirs(home: Shell) -> None:
+    file = write_policy(home)
+    os.chown(file, 65534, 65534)
+    home("principal", "add", "ana")
+    found = file.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (65534, 65534, 0o640)
