@@ -10,7 +10,7 @@ same ask of the same token is one request, however often it is made, and has one
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
@@ -61,6 +61,9 @@ class Ask(Struct, frozen=True, kw_only=True):
                 canonical(dict(self.args))
             except InvalidCaveat as error:
                 raise InvalidRequest(f"the arguments of {self.action} are no JSON: {error}") from None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _ask, (self.audience, self.action, None if self.args is None else dict(self.args))
 
     @property
     def pinned(self) -> bytes | None:
@@ -116,6 +119,9 @@ class Pending(CapxError):
         self.until = until
         self.approvers = approvers
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _pending, (self.ask, self.request, self.until, self.approvers)
+
     def __str__(self) -> str:
         return (
             f"{self.ask.sentence()} needs the consent of a person ({' or '.join(map(shown, self.approvers))}), who was "
@@ -126,3 +132,11 @@ class Pending(CapxError):
 
 Answer = Granted | Pending | Refused
 """What becomes of an ask."""
+
+
+def _ask(audience: str, action: str, args: Mapping[str, JSON] | None) -> Ask:
+    return Ask(audience=audience, action=action, args=args)
+
+
+def _pending(ask: Ask, request: str, until: int, approvers: tuple[str, ...]) -> Pending:
+    return Pending(ask, request=request, until=until, approvers=approvers)

@@ -57,8 +57,12 @@ class Errands:
         return answer
 
     def close(self) -> None:
-        """Wait for no person any more."""
+        """Let nobody wait for a person any more."""
         self._closed.set()
+        with self._lock:
+            for errand in self._under_way.values():
+                if errand.first.done() and not errand.last.done():
+                    errand.last.set_result(errand.first.result())
 
     def _joined(self, ask: Ask, ends: float) -> "_Errand":
         key = (ask.audience, ask.action, ask.pinned)
@@ -96,16 +100,16 @@ class Errands:
         return answer
 
     def _settle(self, key: _Key, errand: "_Errand", done: "Future[Answer]") -> None:
+        error = done.exception()
         with self._lock:
             self._forget(key, errand)
-        error = done.exception()
-        for future in (errand.first, errand.last):
-            if future.done():
-                continue
-            if error is None:
-                future.set_result(done.result())
-            else:
-                future.set_exception(error)
+            for future in (errand.first, errand.last):
+                if future.done():
+                    continue
+                if error is None:
+                    future.set_result(done.result())
+                else:
+                    future.set_exception(error)
 
     def _forget(self, key: _Key, errand: "_Errand") -> None:
         if self._under_way.get(key) is errand:
