@@ -36,6 +36,15 @@ capx delegate --to slides-agent --audience slides --allow slides.write --with de
     --token-file task.token > slides.token
 capx export --token-file slides.token > slides.macaroon
 capx store backup before.db
+cat > home/policy.toml <<'TOML'
+[purpose.qbr]
+ttl = "2h"
+[[purpose.qbr.grant]]
+allow = ["crm.accounts.read"]
+TOML
+capx principal add ana --key "$(capx principal new ana --key-file ana.key)" --tenant Acme --purpose qbr
+capx intent new --principal ana --purpose qbr --statement "The Acme QBR" --tenant Acme > qbr.json
+capx intent sign qbr.json --key-file ana.key > qbr.intent
 """
 """What whoever types an example has done before."""
 
@@ -45,6 +54,7 @@ export CAPX_HOME=home CAPX_TOKEN_FILE=task.token
 case $1 in
     *slides.write*) export CAPX_TOKEN_FILE=slides.token;;
     *'"$kid"'*) kid=$(capx keys add);;
+    *"principal new ana"*) rm ana.key;;
     *'"$old"'*) old=$(capx keys add);;
     *before-upgrade.db*--dry-run) mv before.db before-upgrade.db;;
 esac
