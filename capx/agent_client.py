@@ -7,6 +7,7 @@ answers holds nobody up beyond the time that was agreed.
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, Final, Self, TypeVar, cast
 
@@ -79,19 +80,16 @@ class AuthorityClient:
         named = action.partition(".")[0] if audience is None else audience
         ask = Ask(audience=named, action=action, args=args)
         ends = time.monotonic() + wait
-        answer: Answer | None = None
-        while True:
+        answer = self._answered(ask, wait=0)
+        while isinstance(answer, Pending) and (left := ends - time.monotonic()) > 0:
             began = time.monotonic()
-            try:
-                answer = self._answered(ask, wait=max(0, min(_LONGEST_WAIT, int(ends - began))))
-            except StoreProblem:
-                if answer is None:
-                    raise
-            now = time.monotonic()
-            if not isinstance(answer, Pending) or now >= ends:
-                return answer
-            # Where nobody can wait, whoever asks again waits here.
-            time.sleep(max(0.0, min(ends - now, began + _PAUSE - now)))
+            with suppress(StoreProblem):
+                answer = self._answered(ask, wait=min(_LONGEST_WAIT, int(left)))
+            # Where nobody is made to wait, whoever asks again waits here.
+            pause = min(ends, began + _PAUSE) - time.monotonic()
+            if isinstance(answer, Pending) and pause > 0:
+                time.sleep(pause)
+        return answer
 
     def complete(self) -> Ended:
         """End the task because its work is done: all its tokens are dead when this returns."""

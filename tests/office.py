@@ -1,4 +1,4 @@
-"""An authority whose policy has people for every part: who wants work done, who may consent to what, and who may not."""
+"""An authority whose policy has people for every part: who wants work done, who may consent to it, and who may not."""
 
 import time
 from pathlib import Path

@@ -63,7 +63,11 @@ async def _awaited(
     service: Service, asked: Asked, woken: asyncio.Event, left: "asyncio.Task[None]", ends: float
 ) -> Answer:
     found = asked.answer
-    while isinstance(found, Pending) and not service.stopping and (remaining := ends - time.monotonic()) > 0:
+    while isinstance(found, Pending) and not service.stopping:
+        # When nobody can answer any more, to ask again would be to ask people again: that is for the agent to do.
+        remaining = min(ends - time.monotonic(), found.until - time.time())
+        if remaining <= 0:
+            break
         waking = asyncio.create_task(woken.wait())
         try:
             await asyncio.wait((waking, left), timeout=remaining, return_when=asyncio.FIRST_COMPLETED)

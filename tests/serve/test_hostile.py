@@ -14,6 +14,7 @@ import pytest
 import trustme
 
 from capx.agent_client import AuthorityClient
+from capx.asking import Pending
 from capx.authority import Authority
 from capx.bundle import Bundle
 from capx.decision import Denied
@@ -120,15 +121,26 @@ def test_a_wrong_answer_is_an_error_of_capx_and_no_other(tmp_path: Path, bundle:
         with AuthorityClient(url, bundle) as client:
             raises_its_own(client.status)
             raises_its_own(client.complete)
+            raises_its_own(lambda: client.ask("crm.write"))
         reports = ResourceClient(url, key)
         raises_its_own(lambda: reports.record([Record("x", 1, b"{}")]))
         raises_its_own(lambda: reports.sighted("crm", 1, now=1))
         reports.close()
     with at_place(tmp_path, lambda: HOSTILE[name]) as remote:
-        for ask in (remote.tasks, remote.check, remote.graph, remote.kids):
+        for ask in (
+            remote.tasks,
+            remote.check,
+            remote.graph,
+            remote.kids,
+            remote.intents,
+            remote.requests,
+            remote.origin,
+        ):
             raises_its_own(ask)
         raises_its_own(lambda: remote.task("x"))
         raises_its_own(lambda: remote.decision("x"))
+        raises_its_own(lambda: remote.request("x"))
+        raises_its_own(lambda: remote.inquiry("x"))
         for told in (remote.log, remote.newest_first, remote.find):
             raises_its_own(lambda: list(told()))  # noqa: B023 - called within this very turn
 
@@ -163,8 +175,10 @@ def test_an_answer_that_drips_holds_nobody_beyond_the_timeout(bundle: Bundle, he
     key = KeyRing(RootKey.generate()).exported("crm")
     with at_url(lambda: dripped(head, b" ", 12)) as url:
         began = time.monotonic()
-        with AuthorityClient(url, bundle, timeout=0.7) as client, pytest.raises(StoreProblem, match="did not answer"):
-            client.status()
+        with AuthorityClient(url, bundle, timeout=0.7) as client:
+            for ask in (client.status, lambda: client.ask("crm.write", wait=20)):
+                with pytest.raises(StoreProblem, match="did not answer"):
+                    ask()
         reports = ResourceClient(url, key, timeout=0.7)
         with pytest.raises(StoreProblem, match="did not answer"):
             reports.sighted("crm", 1, now=1)
@@ -232,3 +246,49 @@ def test_nothing_compressed_is_asked_for_nor_unpacked(bundle: Bundle) -> None:
             client.status()
         hearing.join(20)
     assert heard[0].lower().count(b"accept-encoding:") == heard[0].lower().count(b"accept-encoding: identity") == 1
+
+
+PENDING = answer(b'{"answer":"pending","request":"x","until":9007199254740991,"approvers":["finance"]}')
+
+
+def test_an_ask_whose_answer_was_lost_is_asked_again_and_nothing_else_is(bundle: Bundle) -> None:
+    answers: list[list[bytes]] = [[], PENDING]
+    with at_url(lambda: answers.pop(0)) as url, AuthorityClient(url, bundle) as client:
+        assert isinstance(client.ask("crm.write"), Pending)
+    assert answers == []
+    answers = [[], [], PENDING]
+    with at_url(lambda: answers.pop(0)) as url, AuthorityClient(url, bundle) as client:
+        with pytest.raises(StoreProblem, match="may have done what it was asked"):
+            client.ask("crm.write")
+        assert answers == [PENDING]
+    answers = [[], PENDING]
+    with at_url(lambda: answers.pop(0)) as url, AuthorityClient(url, bundle) as client:
+        with pytest.raises(StoreProblem, match="may have done what it was asked"):
+            client.complete()
+        assert answers == [PENDING]
+
+
+def test_who_lets_nobody_wait_is_not_asked_all_the_time(bundle: Bundle) -> None:
+    asked: list[float] = []
+
+    def pending() -> list[bytes]:
+        asked.append(time.monotonic())
+        return PENDING
+
+    with at_url(pending) as url, AuthorityClient(url, bundle) as client:
+        began = time.monotonic()
+        assert isinstance(client.ask("crm.write", wait=2.5), Pending)
+        assert 2.5 <= time.monotonic() - began < 6
+        assert 3 <= len(asked) <= 4
+
+
+def test_a_grant_that_was_not_asked_for_is_none(bundle: Bundle) -> None:
+    with Authority.temporary() as another:
+        other = another.open(allow=["crm.read", "slides.write"]).bundle
+    held = {capability.audience: capability for capability in (*bundle, *other)}
+    below = bundle.delegate(to="below")
+    for capability in (held["slides"], *other, *below):
+        granted = answer(b'{"answer":"granted","capability":"%s"}' % capability.text.encode())
+        told = pytest.raises(StoreProblem, match="grants what was not asked for")
+        with at_url(lambda: granted) as url, AuthorityClient(url, bundle) as client, told:  # noqa: B023 - called within this very turn
+            client.ask("crm.write")
