@@ -87,11 +87,14 @@ class PolicyFile:
     def _read(self, before: _Held | None) -> _Held:
         """What the file holds now; what it held before, if that is the same."""
         handle = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(handle, "rb") as file:
+        try:
             found = os.fstat(handle)
             self._demand_ours(found)
             now = time.time_ns()
-            data = file.read(LARGEST + 1)
+            with os.fdopen(handle, "rb", closefd=False) as file:
+                data = file.read(LARGEST + 1)
+        finally:
+            os.close(handle)
         settled = max(found.st_mtime_ns, found.st_ctime_ns) + _SETTLED < now
         if before is not None and before.data == data:
             return _Held(_stamp(found), settled, data, before.given)

@@ -1,0 +1,132 @@
+"""Cases say what a policy is meant to decide, and fail where it decides otherwise."""
+
+import pytest
+
+from capx.errors import ConfigurationProblem
+from capx.policy_cases import failing, read_cases
+from capx.policy_file import read_policy
+from tests.policy.making import POLICY
+
+OURS = read_policy(POLICY)
+
+GOOD = """\
+[[case]]
+says = "small refunds go through"
+principal = "ana@our.example"
+purpose = "refund"
+tenant = "Acme"
+parameters = { ticket = "T-1" }
+on_request = ["billing.refund", { call = "billing.refund@billing", with = { ticket = "T-1", amount = 20 } }]
+ask = [{ call = "billing.refund", with = { ticket = "T-1", amount = 80 } }]
+never = ["billing.export", { call = "billing.refund", with = {} }]
+
+[[case]]
+principal = "ana@our.example"
+purpose = "qbr"
+tenant = "Acme"
+at_open = ["crm.accounts.read", { call = "crm.accounts.read", with = { deep = [{ a = 1 }] } }]
+
+[[case]]
+principal = "ana@our.example"
+purpose = "qbr"
+tenant = "Globex"
+opens = false
+"""
+
+
+def failures(text: str) -> list[str]:
+    return [f"{one.path}: {one.sentence}" for case in read_cases(text) for one in failing(OURS, case)]
+
+
+def test_cases_that_hold_fail_nothing() -> None:
+    assert failures(GOOD) == []
+    first, *_ = read_cases(GOOD)
+    assert first.says == "small refunds go through"
+    assert len(first.expected) == 5
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (
+            "amount = 80",
+            "amount = 800",
+            (
+                'case[1].ask[1]: billing.refund at billing, with ticket "T-1" and amount 800: expected ask, '
+                "and the policy says never"
+            ),
+        ),
+        (
+            '"billing.export"',
+            '"billing.refund"',
+            "case[1].never[1]: billing.refund at billing: expected never, and the policy says on_request",
+        ),
+        (
+            "at_open = [",
+            'never = ["crm.accounts.read"]\nat_open = [',
+            "case[2].never[1]: crm.accounts.read at crm: expected never, and the policy says at_open",
+        ),
+        (
+            'purpose = "qbr"\ntenant = "Acme"',
+            'purpose = "qbr"\ntenant = "Globex"',
+            'case[2]: the intent is refused: "ana@our.example" asks for "Acme", by this policy, and not for "Globex"',
+        ),
+        (
+            'purpose = "qbr"\ntenant = "Globex"',
+            'purpose = "qbr"\ntenant = "Acme"',
+            "case[3].opens: the intent is taken, and was to be refused",
+        ),
+    ],
+)
+def test_a_case_that_is_decided_otherwise_fails(old: str, new: str, told: str) -> None:
+    assert old in GOOD
+    assert failures(GOOD.replace(old, new, 1)) == [told]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "it holds no case: write one, under [[case]]"),
+        ("# nothing", "it holds no case: write one, under [[case]]"),
+        ("case = []", "case: is empty: name cases, each as [[case]], or leave it out"),
+        ("[case]", "case: is a table, and an array of cases, each as [[case]] belongs here: write it in [ ]"),
+        ("[[cases]]", "cases: is no key here: did you mean case?"),
+        ("[[case]]", "case[1].principal: is missing"),
+        ("x = [", "it is no TOML"),
+    ],
+)
+def test_a_file_without_cases_tests_nothing_and_is_refused(text: str, told: str) -> None:
+    with pytest.raises(ConfigurationProblem) as caught:
+        read_cases(text)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("opens = false", "opens = true", "case[3].opens: is not false: leave it out, and say what is expected"),
+        ("opens = false", "", "case[3]: expects nothing: say at_open, on_request, ask, never, or opens = false"),
+        (
+            "opens = false",
+            'opens = false\nnever = ["a.b"]',
+            "case[3]: expects calls of an intent that is to be refused: leave out opens, or the calls",
+        ),
+        ("at_open = [", "at_once = [", "case[2].at_once: is no key here: did you mean"),
+        ('"billing.export"', '"billing.*"', "case[1].never[1]: 'billing.*' is no action"),
+        ('"billing.export"', '"Billing.export"', "case[1].never[1]: 'Billing' is not an audience"),
+        ('"billing.export"', '"authority.x"', "case[1].never[1]: the audience authority is reserved"),
+        ('"billing.export"', "{ with = {} }", "case[1].never[1].call: is missing"),
+        (
+            '"billing.export"',
+            '{ call = "a.b", with = { at = 2026-11-25 } }',
+            "case[1].never[1].with: a date is no JSON",
+        ),
+        ("parameters = {", "parameters = { tenant = 1, ", "case[1]: 'tenant' names no parameter"),
+        ("never = [", 'never = "x" #', "case[1].never: is a text, and an array of calls belongs here"),
+    ],
+)
+def test_an_ill_formed_case_is_told_by_its_key_path(old: str, new: str, told: str) -> None:
+    assert old in GOOD
+    with pytest.raises(ConfigurationProblem) as caught:
+        read_cases(GOOD.replace(old, new, 1), "cases.toml")
+    assert told in str(caught.value)
