@@ -5,6 +5,7 @@ for the authority itself goes along only for what is named of it, action by acti
 it presents one capability for one call.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
@@ -13,7 +14,7 @@ from capx.errors import InvalidRequest, MalformedToken
 from capx.grant import ASK, OWN_ENTRIES, Grant, asking
 from capx.lineage import AUTHORITY
 from capx.present import HttpRequest, Received, ToolCall
-from capx_caveats import Allow, Appendable, Call, Entry, Facts, asked_of_each, is_too_much
+from capx_caveats import Allow, Appendable, Call, Entry, Expires, Facts, asked_of_each, is_too_much
 
 if TYPE_CHECKING:
     from capx.delegation import Delegation, Revoker
@@ -138,16 +139,17 @@ class Bundle:
             authority=at,
         )
 
-    def holding(self, capability: Capability) -> "Bundle":
+    def holding(self, capability: Capability, *, now: int | None = None) -> "Bundle":
         """This bundle and one more capability, the newest: as it was if it held it; InvalidRequest for another node's.
 
-        One that is full lets go of the oldest that was granted at run time, which can be asked for again.
+        One that is full lets go of what has expired; else of the oldest that was granted at run time, which can be
+        asked for again; of what is for the authority itself last.
         """
         if capability in self._capabilities:
             return self
         held = list(self._capabilities)
         if len(held) >= MAX_TOKENS:
-            held.remove(next((one for one in held if one.issued_at > held[0].issued_at), held[0]))
+            del held[_least(held, int(time.time()) if now is None else now)]
         return Bundle((*held, capability))
 
     def candidates(self, audience: str, received: Received | None = None) -> list[Capability]:
@@ -213,6 +215,18 @@ def _of_the_authority(allow: Sequence[str | Entry] | None) -> tuple[str | Entry,
     if any((one.pattern if isinstance(one, Entry) else one) == ASK for one in allow):
         raise InvalidRequest(f"{ASK} is not named in `allow`: say in `may_ask` what the child may ask for")
     return tuple(one for one in allow if (one.pattern if isinstance(one, Entry) else one) in _OWN_ACTIONS)
+
+
+def _least(held: Sequence[Capability], now: int) -> int:
+    """Which of these is missed least: what was granted at run time stands behind what its holder asked with."""
+    asked_with = max((index for index, one in enumerate(held) if one.audience == AUTHORITY), default=-1)
+
+    def missed(index: int) -> tuple[bool, bool, bool, int, int]:
+        one = held[index]
+        expired = any(caveat.at <= now for block in one.caveats for caveat in block if isinstance(caveat, Expires))
+        return one.audience == AUTHORITY, not expired, index < asked_with, one.issued_at, index
+
+    return min(range(len(held)), key=missed)
 
 
 def _ruled_out(capability: Capability, call: Call) -> bool:

@@ -4,6 +4,7 @@ import pickle
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -51,6 +52,52 @@ def test_a_presentation_within_a_bundle_is_malformed() -> None:
 def test_an_empty_bundle_cannot_be_built() -> None:
     with pytest.raises(InvalidRequest):
         Bundle([])
+
+
+def numbered(number: int, **parts: Any) -> Capability:
+    """One of many capabilities that differ."""
+    return minted(nonce=b64u(number.to_bytes(16)), **parts)
+
+
+def test_what_is_granted_is_held_behind_what_was_held() -> None:
+    granted = numbered(1)
+    assert list(WHOLE.holding(granted)) == [*WHOLE, granted]
+    assert WHOLE.holding(granted).candidates("crm") == [granted, CRM]
+
+
+def test_what_is_held_is_not_held_twice() -> None:
+    assert WHOLE.holding(CRM) is WHOLE
+
+
+def test_what_is_of_another_node_or_task_is_not_held() -> None:
+    for other in (CRM.delegate(to="helper"), minted(task="T2"), minted(root="R2")):
+        with pytest.raises(InvalidRequest, match="one task and one node"):
+            WHOLE.holding(other)
+
+
+def test_a_full_bundle_lets_go_of_what_has_expired() -> None:
+    held = [CRM, OWN, *(numbered(count, expires=NOW + 3600 - count) for count in range(MAX_TOKENS - 2))]
+    full = Bundle(held)
+    granted = numbered(MAX_TOKENS)
+    assert list(full.holding(granted, now=held[-1].issued_at + 3600 - 29)) == [*held[:-1], granted]
+    soon = Bundle([minted(expires=NOW + 1), *held[1:]])
+    assert list(soon.holding(granted, now=NOW + 1)) == [*held[1:], granted]
+
+
+def test_a_full_bundle_lets_go_of_the_oldest_that_was_granted_at_run_time() -> None:
+    held = [CRM, SLIDES, OWN, *map(numbered, range(MAX_TOKENS - 3))]
+    more = [numbered(MAX_TOKENS + count) for count in range(2)]
+    once = Bundle(held).holding(more[0], now=NOW)
+    assert list(once) == [CRM, SLIDES, OWN, *held[4:], more[0]]
+    assert list(once.holding(more[1], now=NOW)) == [CRM, SLIDES, OWN, *held[5:], *more]
+
+
+def test_a_full_bundle_keeps_what_is_for_the_authority_even_if_it_expired() -> None:
+    held = [minted(audience="authority", expires=NOW + 1), *map(numbered, range(MAX_TOKENS - 1))]
+    granted = numbered(MAX_TOKENS)
+    assert list(Bundle(held).holding(granted, now=NOW + 10)) == [held[0], *held[2:], granted]
+    opened = [*map(numbered, range(MAX_TOKENS - 1)), OWN]
+    assert list(Bundle(opened).holding(granted, now=NOW)) == [*opened[1:], granted]
 
 
 def test_a_bundle_has_a_limit_that_is_checked_before_its_tokens_are_read() -> None:
