@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from capx.authority import Authority
 from capx.policy_file import FILE, read_policy
 from capx.principal_key import PrincipalKey, parse_public
 from tests.cli.conftest import COMMAND, Shell
@@ -169,6 +170,21 @@ def test_principals_are_listed(home: Shell) -> None:
     assert "[red]Acme[/red]" in listed
     assert "finance, ops" in listed
     assert public in listed
+
+
+def test_a_doctor_tells_what_intents_name_the_authority_by_and_whether_its_policy_can_be_used(home: Shell) -> None:
+    def found(code: int = 0) -> dict[str, tuple[str, str]]:
+        said = home("doctor", "--json", code=code).json
+        return {each["what"]: (each["state"], each["says"]) for each in said}
+
+    with Authority.open_home(home.home) as authority:
+        assert found()["origin"] == ("ok", f"{authority.origin()} is what intents name this authority by")
+    assert found()["policy"][1].startswith(f"there is no {FILE}")
+    write_policy(home)
+    home("principal", "add", "ana")
+    assert found()["policy"] == ("ok", f"{FILE} names 1 purposes and 1 principals")
+    write_policy(home, "nonsense")
+    assert found(code=3)["policy"][0] == "FAIL"
 
 
 def test_the_policy_of_an_authority_elsewhere_is_not_looked_for_here(home: Shell) -> None:

@@ -54,6 +54,8 @@ def _findings(home: Path) -> Iterator[Finding]:
     else:
         yield _owned("store", home / STORE, "only you may read it")
     yield _tried("log", lambda: _log(home))
+    yield _tried("origin", lambda: _origin(home))
+    yield _tried("policy", lambda: _policy(home))
 
 
 def _python() -> Finding:
@@ -130,6 +132,26 @@ def _log(home: Path) -> str:
         reached = check_store(reading)
         deaths = reading.head().deaths
     return f"{reached.position} events, each bound to the one before; {deaths} of them deaths"
+
+
+def _origin(home: Path) -> str:
+    from contextlib import closing
+
+    from capx.home import open_home_store
+    from capx.store import origin_of
+
+    with closing(open_home_store(home)) as store, store.read() as reading:
+        return f"{origin_of(reading.head().epoch)} is what intents name this authority by"
+
+
+def _policy(home: Path) -> str:
+    from capx.policy import NO_POLICY
+    from capx.policy_file import FILE, PolicyFile
+
+    policy = PolicyFile(home / FILE)()
+    if policy is NO_POLICY:
+        return f"there is no {FILE}: tasks are opened by hand, and on no intent"
+    return f"{FILE} names {len(policy.purposes)} purposes and {len(policy.principals)} principals"
 
 
 def _elsewhere() -> Iterator[Finding]:
