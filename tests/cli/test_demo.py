@@ -14,15 +14,30 @@ from rich.console import Console
 
 from capx.authority import Authority
 from capx.keys import AudienceKeys
+from capx_cli.demo import gains
+from capx_cli.demo.attack import Try
 from capx_cli.demo.data import SERVICES
 from capx_cli.demo.screen import Screen
 
 DEMO = [sys.executable, "-m", "capx_cli.main", "demo"]
 
-SABOTAGED = """
+OPEN_ENDED = """
 import functools, sys
 from capx_cli.demo import story
 story.run = functools.partial(story.run, completes=False)
+from capx_cli.main import run
+sys.exit(run(["demo", "--json"]))
+"""
+GENEROUS = """
+import sys
+from capx_cli.demo import charter
+for given, more in {
+    "calls = 6": "calls = 7",
+    '["warehouse.revenue.read"]': '["warehouse.revenue.read", "crm.export"]',
+    'how = "ask"\\napprovers = ["leads"]\\nwithin = "10m"': 'how = "on_request"',
+}.items():
+    assert given in charter.POLICY
+    charter.POLICY = charter.POLICY.replace(given, more)
 from capx_cli.main import run
 sys.exit(run(["demo", "--json"]))
 """
@@ -51,7 +66,7 @@ def test_every_row_happens_as_expected(kept: tuple[dict[str, Any], Path]) -> Non
     answer, _ = kept
     assert answer["ok"]
     assert [row for row in answer["rows"] if not row["ok"]] == []
-    assert len(answer["rows"]) == 16
+    assert len(answer["rows"]) == 29
     assert answer["seconds"] < 30
 
 
@@ -60,7 +75,70 @@ def test_the_session_loses_every_record_and_the_execution_none(kept: tuple[dict[
     assert row(rows, "session", "records at the attacker's sink")["happened"] == "40 of 40, in 1 request"
     assert row(rows, "execution", "records at the attacker's sink")["happened"] == "0 of 40, in 1 request"
     for side in ("session", "execution"):
-        assert row(rows, side, "the review is finished")["happened"] == "6 of 6 slides"
+        assert row(rows, side, "the review is finished")["happened"] == "6 of 6 slides, published"
+
+
+def test_every_way_to_the_crm_is_refused_and_says_why(kept: tuple[dict[str, Any], Path]) -> None:
+    rows = kept[0]["rows"]
+    for way, why in {
+        "has its client ask for that": "the policy offers this to no task of the purpose: crm.export at crm",
+        "asks for crm.export": "the policy offers this to no task of the purpose: crm.export at crm",
+        "asks for it, arguments pinned": "crm.export at crm, without arguments",
+        "asks for crm.*": "'crm.*' is no action",
+        "asks for it at the authority": 'hop 1 (presentation-agent) allows grant.request only where audience is "crm"',
+        "opens a task by itself": "nothing is at '/tasks'",
+        "signs an intent by itself": "no principal ana@our.example that the policy knows has signed this intent",
+        "hands in Ana's intent again": "this intent was opened once",
+        "approves its own request": "'bo@our.example' has not signed this answer",
+    }.items():
+        refused = row(rows, "execution", f"sub-agent {way}")
+        assert refused["ok"]
+        assert why in refused["note"]
+
+
+@pytest.mark.parametrize("came", ["granted", "taken", "done"])
+def test_one_way_that_is_open_makes_one_row_differ(kept: tuple[dict[str, Any], Path], came: str) -> None:
+    refused = [
+        Try(row["what"].removeprefix("sub-agent "), row["happened"])
+        for row in kept[0]["rows"]
+        if row["note"] and row["what"].startswith("sub-agent ")
+    ]
+    assert len(refused) == 9
+    assert all(row.ok for row in gains.of_tries(refused))
+    for at, one in enumerate(refused):
+        tried = [*refused[:at], Try(one.way, came), *refused[at + 1 :]]
+        assert [row.what for row in gains.of_tries(tried) if not row.ok] == [f"sub-agent {one.way}"]
+        assert [row.happened for row in gains.of_tries(refused[:at] + refused[at + 1 :]) if not row.ok] == ["not tried"]
+
+
+def test_with_a_policy_that_gives_more_rows_differ_and_the_demo_fails() -> None:
+    generous = result([sys.executable, "-c", GENEROUS])
+    assert generous.returncode == 1, generous.stderr
+    differing = {row["what"]: row["happened"] for row in json.loads(generous.stdout)["rows"] if not row["ok"]}
+    assert differing == {
+        "sub-agent has its client ask for that": "refused again",
+        "sub-agent asks for crm.export": "granted",
+        "sub-agent asks for it, arguments pinned": "granted",
+        "sub-agent approves its own request": "not tried",
+        "sub-agent asks to publish it": "granted",
+        "orchestrator publishes the deck": "granted",
+        "a seventh slide, of six": "200",
+    }
+
+
+def test_a_kept_home_holds_what_was_asked_for_and_who_agreed(kept: tuple[dict[str, Any], Path]) -> None:
+    answer, home = kept
+    with Authority.open_home(home) as authority:
+        (intent,) = authority.intents()
+        assert (intent.principal, intent.opened) == ("ana@our.example", 1)
+        assert authority.task(answer["task"]).intent == intent.digest
+        asked = {(one.labels, one.action): (one.state, one.approver) for one in authority.requests(task=answer["task"])}
+    assert asked == {
+        ((), "warehouse.revenue.read"): ("granted", None),
+        ((), "slides.write"): ("granted", None),
+        ((), "slides.publish"): ("granted", "bo@our.example"),
+        (("presentation-agent",), "slides.publish"): ("refused", "bo@our.example"),
+    }
 
 
 def test_a_kept_home_holds_the_task_its_end_and_the_denial(kept: tuple[dict[str, Any], Path]) -> None:
@@ -80,6 +158,12 @@ def test_each_service_was_given_a_key_for_itself_alone(kept: tuple[dict[str, Any
         assert [line.split()[0] for line in path.read_text().splitlines()] == ["audience", "feed"]
 
 
+def test_no_bundle_of_an_agent_is_left_in_a_kept_home(kept: tuple[dict[str, Any], Path]) -> None:
+    files = [file for file in kept[1].rglob("*") if file.is_file()]
+    assert len(files) > len(SERVICES)
+    assert not [file for file in files if b"capx1_" in file.read_bytes()]
+
+
 def test_the_commands_that_are_printed_explore_a_kept_home(kept: tuple[dict[str, Any], Path]) -> None:
     answer, home = kept
     capx = [sys.executable, "-m", "capx_cli.main"]
@@ -90,6 +174,12 @@ def test_the_commands_that_are_printed_explore_a_kept_home(kept: tuple[dict[str,
     assert answer["denial"] in found.stdout, found.stderr
     why = result([*capx, "why", answer["denial"]], CAPX_HOME=str(home))
     assert "presentation-agent" in why.stdout, why.stderr
+    policy = result([*capx, "policy", "explain"], CAPX_HOME=str(home))
+    assert "On request: warehouse.revenue.read" in policy.stdout, policy.stderr
+    intents = result([*capx, "intent", "list"], CAPX_HOME=str(home))
+    assert "1 of 1" in intents.stdout, intents.stderr
+    requests = result([*capx, "requests", "list", "--all"], CAPX_HOME=str(home))
+    assert "slides.publish@slides" in requests.stdout, requests.stderr
 
 
 def test_a_home_that_holds_something_is_not_written_into(kept: tuple[dict[str, Any], Path]) -> None:
@@ -99,7 +189,7 @@ def test_a_home_that_holds_something_is_not_written_into(kept: tuple[dict[str, A
 
 
 def test_without_the_completion_rows_differ_and_the_demo_fails() -> None:
-    sabotaged = result([sys.executable, "-c", SABOTAGED])
+    sabotaged = result([sys.executable, "-c", OPEN_ENDED])
     assert sabotaged.returncode == 1, sabotaged.stderr
     differing = {row["what"] for row in json.loads(sabotaged.stdout)["rows"] if not row["ok"]}
     assert differing == {
@@ -115,8 +205,9 @@ def test_a_narrow_terminal_without_colour_shows_it_all(tmp_path: Path) -> None:
     lines = shown.stdout.splitlines()
     assert "\x1b" not in shown.stdout
     assert max(len(line) for line in lines if "CAPX_HOME=" not in line) <= 48
-    assert "16 of 16 rows as expected" in shown.stdout
+    assert "29 of 29 rows as expected" in shown.stdout
     assert [line for line in lines if "capx why" in line and "CAPX_HOME=" in line]
+    assert [line for line in lines if "capx requests list --all" in line and "CAPX_HOME=" in line]
 
 
 def test_who_has_no_capx_on_the_path_is_told_what_to_type() -> None:
@@ -127,7 +218,7 @@ def test_who_has_no_capx_on_the_path_is_told_what_to_type() -> None:
     )
     for path, typed in (("/nowhere", ".venv/bin/capx"), (str(Path(sys.executable).parent), "capx")):
         done = result([sys.executable, "-c", code], PATH=path)
-        assert done.stdout.splitlines()[0] == f"CAPX_HOME=kept {typed} task list", done.stderr
+        assert done.stdout.splitlines()[0] == f"CAPX_HOME=kept {typed} policy explain", done.stderr
 
 
 def test_without_the_extra_it_says_what_to_install() -> None:
@@ -156,10 +247,10 @@ def test_nothing_outlives_a_demo_that_is_interrupted(signum: signal.Signals, tmp
     demo = subprocess.Popen(DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
     assert demo.stdout is not None
     for line in demo.stdout:
-        if line.startswith("1. "):
+        if line.startswith("2. "):
             break
-    sinks, services, orchestrators = 2, 8, 2
-    assert len(_processes(mark)) >= 1 + sinks + services + orchestrators
+    sinks, services, people, orchestrators = 2, 8, 2, 2
+    assert len(_processes(mark)) >= 1 + sinks + services + people + orchestrators
     demo.send_signal(signum)
     _, stderr = demo.communicate(timeout=20)
     assert demo.returncode != 0

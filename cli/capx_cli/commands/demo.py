@@ -19,18 +19,19 @@ _DIFFERED = 1
     "--keep",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Leave the store and the key files in DIR, a new folder, and print commands to explore them.",
+    help="Leave policy, intent, keys and log in DIR, a new folder, and print commands to explore them.",
 )
 @click.pass_context
 def demo(context: click.Context, as_json: bool, keep: Path | None) -> None:
     """Run a quarterly business review (QBR) of Acme, attacked: session-scoped beside execution-scoped.
 
-    Four services, their agents and an attacker's sink run in processes of their own, on the loopback interface
-    alone. Exits with 1 if anything happened otherwise than expected.
+    A signed intent, a policy and `capx serve`, four services, their agents, a person who is asked, and an attacker's
+    sink: each runs in a process of its own, on the loopback interface alone. Exits with 1 if anything happened
+    otherwise than expected.
 
     Example: capx demo --keep ./acme
     """
-    if missing := [name for name in ("fastapi", "httpx", "uvicorn") if find_spec(name) is None]:
+    if missing := [name for name in ("fastapi", "httpx", "prometheus_client", "uvicorn") if find_spec(name) is None]:
         raise Unusable(f"the demo needs {', '.join(missing)}: pip install 'capx-auth[demo]'")
     from rich.console import Console
 

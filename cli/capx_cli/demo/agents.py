@@ -1,8 +1,8 @@
-"""The agents of the demo, scripted where a model would decide; the same code on both sides.
+"""What the agents of the demo do, scripted where a model would decide; the same code on both sides.
 
-Laws: an agent is a process that is told its name, its credential and where the services are, on stdin. It says what
-it does in lines of JSON. The presentation agent believes what it reads, like a model that fell for it: it follows
-an instruction it finds in a ticket. The side it is on shows in nothing but the kind of its credential.
+Laws: an agent is a process that is given its credential by its environment, and its work on stdin. It says what it does
+in lines of JSON. The presentation agent believes what it reads, like a model that fell for it: it follows an
+instruction it finds in a ticket.
 
 `python -m capx_cli.demo.agents orchestrator | presentation | notes` ends when its stdin does.
 """
@@ -10,101 +10,69 @@ an instruction it finds in a ticket. The side it is on shows in nothing but the 
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
-
-from capx_cli.demo.credential import SIDES, Credential
-from capx_cli.demo.data import ACCOUNT, BEFORE, DECK, QUARTER, TENANT, TICKET
+from capx_cli.demo.credential import SIDES
+from capx_cli.demo.data import ACCOUNT, BEFORE, DECK, QUARTER, TENANT
 from capx_cli.demo.process import Child, Children, DemoProblem, heard, say
+from capx_cli.demo.worker import READ, Worker, problem
 
-READ: Final = ["crm.accounts.read", "support.tickets.read", "warehouse.revenue.read", "slides.read"]
-"""What every agent may do at the four services."""
-WRITE: Final = [*READ, "slides.write"]
-LEAD: Final = [*WRITE, "crm.accounts.list", "support.tickets.list"]
-"""What the whole task needs."""
-
-HARMLESS: Final = {
-    "crm": f"/accounts/{ACCOUNT}",
-    "support": f"/tickets/{TICKET}",
-    "slides": f"/decks/{DECK}",
-    "warehouse": f"/revenue?tenant={TENANT}&quarter={QUARTER}",
-}
-"""A call at each service that every agent may make."""
+WRITE: Final = [*READ, "warehouse.revenue.read", "slides.write"]
+"""What whoever makes slides needs."""
+MAY_ASK: Final = {"presentation": ["crm.*", "slides.publish"], "notes": []}
+"""What each of the others may ask for, if it turns out to need it."""
 
 _OBEYED: Final = re.compile(r"export all CRM records to (\S+)")
 
-
-class Agent:
-    """A name, a credential, and a client that shows it to the services."""
-
-    def __init__(self, name: str, credential: Credential, services: dict[str, str]) -> None:
-        self.name = name
-        self.credential = credential
-        self.services = services
-        self.client = credential.client(services)
-
-    def get(self, service: str, path: str, **params: str) -> Any:
-        """Read something that the work cannot do without."""
-        return _done(self.client.get(self.services[service] + path, params=params or None))
-
-    def write(self, position: int, heading: str, text: str) -> None:
-        """Write one slide."""
-        url = f"{self.services['slides']}/decks/{DECK}/slides/{position}"
-        _done(self.client.put(url, json={"heading": heading, "text": text}))
-
-    def helper(self, name: str) -> "Agent":
-        """Share the right to read with a helper in this process."""
-        return Agent(name, self.credential.shared(to=name, allow=READ), self.services)
-
-    def probe(self) -> dict[str, Any]:
-        """Try one harmless call at each service, and say the reasons of each that was refused."""
-        tried = {service: self.client.get(self.services[service] + path) for service, path in HARMLESS.items()}
-        refused = {service: reasons(response) for service, response in tried.items()}
-        return {"node": self.credential.node, "refused": refused}
+Probe = Callable[[], dict[str, Any]]
 
 
-def orchestrate(agent: Agent, children: Children) -> Iterator[Callable[[], dict[str, Any]]]:
-    """Read the figures, and let two other agents make the review of them."""
-    accounts = agent.get("crm", "/accounts", tenant=TENANT)
+def orchestrate(me: Worker, job: Mapping[str, Any], children: Children) -> Iterator[Probe]:
+    """Read the figures, let two other agents make the review of them, and publish it."""
+    accounts = me.get("crm", "/accounts", tenant=TENANT)
+    tickets = me.get("support", "/tickets", tenant=TENANT)
+    tables = me.get("warehouse", "/tables", tenant=TENANT)
+    say({"step": "read", "accounts": len(accounts), "tickets": len(tickets), "tables": tables})
+    held = me.credential.text
     revenue, before = (
-        sum(month["dollars"] for month in agent.get("warehouse", "/revenue", tenant=TENANT, quarter=quarter))
+        sum(month["dollars"] for month in me.get("warehouse", f"/{tables[0]}", tenant=TENANT, quarter=quarter))
         for quarter in (QUARTER, BEFORE)
     )
-    tickets = agent.get("support", "/tickets", tenant=TENANT)
-    say({"step": "read", "accounts": len(accounts), "revenue": revenue, "tickets": len(tickets)})
+    say({"step": "found", "revenue": revenue, "gained": me.credential.text != held})
     brief = {
         "accounts": f"{len(accounts)} accounts, ${sum(account['dollars'] for account in accounts):,} a year",
         "revenue": f"${revenue:,} in {QUARTER}, {(revenue - before) / before:+.1%} on {BEFORE}",
         "tickets": tickets,
     }
-    for role in ("presentation", "notes"):
+    for role, may_ask in MAY_ASK.items():
         name = f"{role}-agent"
-        credential = agent.credential.shared(to=name, allow=WRITE)
-        say({"step": "delegated", "to": name, "narrower": credential.text != agent.credential.text})
-        child = children.start(name, "agents", role)
-        child.tell({**_job(agent), "name": name, "credential": credential.text, "brief": brief})
+        credential = me.credential.shared(to=name, allow=WRITE, may_ask=may_ask)
+        narrower = credential.text != me.credential.text
+        say({"step": "delegated", "to": name, "narrower": narrower, "may_ask": may_ask})
+        child = children.start(name, "agents", role, env=credential.env())
+        child.tell({**job, "name": name, "brief": brief})
         while (event := child.hear())["step"] != "done":
             say(event)
         yield _asking(child)
+    thanks = me.write(7, "Thank you", "Questions?")
+    say({"step": "thanks", "status": thanks.status_code, "problem": problem(thanks)})
+    say({"step": "publishing"})
+    published = me.publish()
+    say({"step": "published", "status": published.status_code, "problem": problem(published)})
 
 
-def present(agent: Agent, brief: dict[str, Any]) -> Iterator[Agent]:
+def present(me: Worker, job: Mapping[str, Any]) -> Iterator[Worker]:
     """Make the slides; on the way, read the tickets, and do what they say."""
-    tickets = [agent.get("support", f"/tickets/{ticket['id']}") for ticket in brief["tickets"]]
+    brief = job["brief"]
+    tickets = [me.get("support", f"/tickets/{ticket['id']}") for ticket in brief["tickets"]]
     for ticket in tickets:
         if instruction := _OBEYED.search(ticket["text"]):
             say({"step": "ticket", "id": ticket["id"], "text": ticket["text"]})
-            export = agent.client.get(f"{agent.services['crm']}/export")
-            problem = _problem(export)
-            records: list[Any] = [] if problem else export.json()
-            say({"step": "export", "status": export.status_code, "records": len(records), "problem": problem})
-            agent.client.post(instruction[1], json={"records": records})
-            say({"step": "sent", "records": len(records)})
-    owner = agent.get("crm", f"/accounts/{ACCOUNT}")["owner"]
-    months = agent.get("warehouse", "/revenue", tenant=TENANT, quarter=QUARTER)
+            _obey(me, job["intent"], instruction[1])
+    owner = me.get("crm", f"/accounts/{ACCOUNT}")["owner"]
+    months = me.get("warehouse", "/revenue", tenant=TENANT, quarter=QUARTER)
     still_open = _open(brief)
     slides = [
         (f"{TENANT}: business review {QUARTER}", f"For {owner}"),
@@ -114,18 +82,17 @@ def present(agent: Agent, brief: dict[str, Any]) -> Iterator[Agent]:
         ("Support", f"{len(tickets)} tickets, {len(still_open)} open: {', '.join(still_open)}"),
     ]
     for position, (heading, text) in enumerate(slides, 1):
-        agent.write(position, heading, text)
-    proofreader = agent.helper("proofreader")
+        _write(me, position, heading, text)
+    proofreader = me.helper("proofreader")
     proofread = [(slide["heading"], slide["text"]) for slide in proofreader.get("slides", f"/decks/{DECK}")]
     say({"step": "slides", "written": len(slides), "proofread": proofread == slides})
     yield proofreader
 
 
-def annotate(agent: Agent, brief: dict[str, Any]) -> Iterator[Agent]:
+def annotate(me: Worker, job: Mapping[str, Any]) -> Iterator[Worker]:
     """Write the speaker's notes."""
-    owner = agent.get("crm", f"/accounts/{ACCOUNT}")["owner"]
-    agent.write(6, "Speaker notes", f"Thank {owner}. Then: {', '.join(_open(brief))}.")
-    say({"step": "notes"})
+    owner = me.get("crm", f"/accounts/{ACCOUNT}")["owner"]
+    _write(me, 6, "Speaker notes", f"Thank {owner}. Then: {', '.join(_open(job['brief']))}.")
     yield from ()
 
 
@@ -134,56 +101,48 @@ def main(role: str) -> None:
     job = heard()
     if job is None:
         return
-    agent = Agent(job["name"], SIDES[job["side"]](job["credential"]), job["services"])
+    me = Worker(job["name"], SIDES[job["side"]].from_env(), job["services"])
     with tempfile.TemporaryDirectory() as logs, Children(Path(logs)) as children:
         if role == "orchestrator":
-            others = list(orchestrate(agent, children))
+            others = list(orchestrate(me, job, children))
         else:
             work = present if role == "presentation" else annotate
-            others = [_probing(helper) for helper in work(agent, job["brief"])]
+            others = [_probing(helper) for helper in work(me, job)]
         say({"step": "done"})
         while heard() is not None:
-            answer = {agent.name: agent.probe()}
+            answer = {me.name: me.probe()}
             for other in others:
                 answer.update(other())
             say(answer)
 
 
-def _asking(child: Child) -> Callable[[], dict[str, Any]]:
+def _obey(me: Worker, intent: str, sink: str) -> None:
+    """Export all records by whatever means there are, and send what there is."""
+    export = me.client.get(f"{me.services['crm']}/export")
+    refusal = problem(export)
+    records: list[Any] = [] if refusal else export.json()
+    say({"step": "export", "status": export.status_code, "records": len(records), "problem": refusal})
+    say({"step": "struggle", **me.credential.struggle(export, intent)})
+    me.client.post(sink, json={"records": records})
+    say({"step": "sent", "records": len(records)})
+
+
+def _write(me: Worker, position: int, heading: str, text: str) -> None:
+    written = me.write(position, heading, text)
+    if not written.is_success:
+        raise DemoProblem(f"slide {position}: {written.status_code} {written.text}")
+
+
+def _asking(child: Child) -> Probe:
     return lambda: child.ask({"do": "probe"})
 
 
-def _probing(helper: Agent) -> Callable[[], dict[str, Any]]:
+def _probing(helper: Worker) -> Probe:
     return lambda: {helper.name: helper.probe()}
 
 
-def _job(agent: Agent) -> dict[str, Any]:
-    side = next(side for side, kind in SIDES.items() if isinstance(agent.credential, kind))
-    return {"side": side, "services": agent.services}
-
-
-def _open(brief: dict[str, Any]) -> list[str]:
+def _open(brief: Mapping[str, Any]) -> list[str]:
     return [ticket["subject"] for ticket in brief["tickets"] if ticket["state"] == "open"]
-
-
-def _done(response: httpx.Response) -> Any:
-    if not response.is_success:
-        raise DemoProblem(f"{response.request.method} {response.request.url}: {response.status_code} {response.text}")
-    return response.json()
-
-
-def _problem(response: httpx.Response) -> dict[str, Any]:
-    """What a refusal says, empty for an answer."""
-    if response.is_success:
-        return {}
-    body: dict[str, Any] = response.json()
-    return body
-
-
-def reasons(response: httpx.Response) -> list[str]:
-    """The codes of all reasons for which a call was refused, its status if it names none; empty if it was served."""
-    problem = _problem(response)
-    return [reason["code"] for reason in problem.get("reasons", ())] or ([str(response.status_code)] if problem else [])
 
 
 if __name__ == "__main__":

@@ -3,17 +3,19 @@
 Laws: neither sends its credential to any origin but the services'. Neither asks anyone when it shares.
 """
 
+import os
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import httpx
 
-from capx import presenting
-from capx.bundle import Bundle
+from capx import Agent, SignedIntent
 from capx.chain import b64u
+from capx_cli.demo import attack
+from capx_cli.demo.charter import BO
 
 PATIENCE = 30.0
-"""Seconds to wait for a service."""
+"""Seconds to wait for a service, and for a person."""
 
 
 class Credential(Protocol):
@@ -29,12 +31,20 @@ class Credential(Protocol):
         """The node of the execution graph at which it is held, if it knows of one."""
         ...
 
+    def env(self) -> dict[str, str]:
+        """The variables by which a process is given it."""
+        ...
+
     def client(self, services: Mapping[str, str]) -> httpx.Client:
         """Make a client that shows this to the services, given by name with their origins."""
         ...
 
-    def shared(self, *, to: str, allow: Sequence[str]) -> "Credential":
-        """Make what another agent gets, which needs no more than the actions in `allow`."""
+    def shared(self, *, to: str, allow: Sequence[str], may_ask: Sequence[str] = ()) -> "Credential":
+        """Make what another agent gets, which needs no more than `allow`, and may ask for `may_ask`."""
+        ...
+
+    def struggle(self, export: httpx.Response, intent: str) -> dict[str, Any]:
+        """Try to get what it has no right to: `export` is what came of trying, `intent` what the work is done for."""
         ...
 
 
@@ -46,33 +56,70 @@ class Session:
     def __init__(self, text: str) -> None:
         self.text = text
 
+    @classmethod
+    def from_env(cls) -> "Session":
+        """Take the token from the environment."""
+        return cls(os.environ.pop("DEMO_TOKEN"))
+
+    def env(self) -> dict[str, str]:
+        """The variable with the token."""
+        return {"DEMO_TOKEN": self.text}
+
     def client(self, services: Mapping[str, str]) -> httpx.Client:
         """Make a client that sends the token along."""
         return httpx.Client(auth=_BearerAuth(self.text, services.values()), trust_env=False, timeout=PATIENCE)
 
-    def shared(self, *, to: str, allow: Sequence[str]) -> "Session":
+    def shared(self, *, to: str, allow: Sequence[str], may_ask: Sequence[str] = ()) -> "Session":
         """Give the same token: there is nothing narrower to give."""
-        del to, allow
+        del to, allow, may_ask
         return self
+
+    def struggle(self, export: httpx.Response, intent: str) -> dict[str, Any]:
+        """Nothing: it may do everything already."""
+        del export, intent
+        return {"tried": [], "documents": {"intents": {}, "verdicts": {}}}
 
 
 class Execution:
-    """A bundle of capabilities."""
+    """A capx agent: a bundle of capabilities, and the authority to ask for more."""
 
-    def __init__(self, text: str) -> None:
-        self._bundle = Bundle.parse(text)
-        self.text = text
-        self.node = None if self._bundle.node is None else b64u(self._bundle.node)
+    def __init__(self, agent: Agent) -> None:
+        self.agent = agent
+
+    @classmethod
+    def from_env(cls) -> "Execution":
+        """Take the bundle, and where the authority is, from the environment."""
+        return cls(Agent.from_env(wait=PATIENCE, trust_env=False))
+
+    @property
+    def text(self) -> str:
+        """The bundle as it is now."""
+        return self.agent.bundle.text
+
+    @property
+    def node(self) -> str | None:
+        """The node of the execution graph."""
+        node = self.agent.bundle.node
+        return None if node is None else b64u(node)
+
+    def env(self) -> dict[str, str]:
+        """The variables with the bundle and the authority's address."""
+        return {"CAPX_TOKEN": self.text, "CAPX_AUTHORITY_URL": os.environ["CAPX_AUTHORITY_URL"]}
 
     def client(self, services: Mapping[str, str]) -> httpx.Client:
-        """Make a client that presents one capability for each single request."""
-        return presenting.http(
-            {origin: audience for audience, origin in services.items()}, self._bundle, trust_env=False, timeout=PATIENCE
-        )
+        """Make a client that presents one capability for each single request, and asks for what it is refused."""
+        origins = {origin: audience for audience, origin in services.items()}
+        return self.agent.http(origins, trust_env=False, timeout=PATIENCE)
 
-    def shared(self, *, to: str, allow: Sequence[str]) -> "Execution":
+    def shared(self, *, to: str, allow: Sequence[str], may_ask: Sequence[str] = ()) -> "Execution":
         """Delegate offline: the same authority, narrowed by one more block."""
-        return Execution(self._bundle.delegate(to=to, allow=allow).text)
+        return Execution(self.agent.delegate(to=to, allow=allow, may_ask=may_ask))
+
+    def struggle(self, export: httpx.Response, intent: str) -> dict[str, Any]:
+        """Ask, forge and replay."""
+        signed = SignedIntent.parse(intent.encode())
+        tried = list(attack.tries(self.agent, os.environ["CAPX_AUTHORITY_URL"], signed, export))
+        return {"tried": tried, "documents": attack.documents(self.agent, signed, approver=BO)}
 
 
 SIDES: Mapping[str, type[Session] | type[Execution]] = {"session": Session, "execution": Execution}

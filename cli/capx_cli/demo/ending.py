@@ -3,6 +3,7 @@
 Law: like all of the screen, it shows what it was given, and text from tokens is never obeyed.
 """
 
+import re
 import shlex
 import shutil
 import sys
@@ -17,13 +18,14 @@ from rich.tree import Tree as Drawn
 
 from capx.graph import Node
 from capx.log import Event
-from capx_cli.demo.rows import Row
+from capx_cli.demo.row import Row
 from capx_cli.demo.story import Outcome
 from capx_cli.escape import clean
 from capx_cli.screen import BAD, GOOD, QUIET, STRONG
 
-_SHOWN = ("tenant", "purpose", "audience", "id", "action")
+_SHOWN = ("principal", "purpose", "tenant", "approver", "audience", "action", "id")
 _NARROW = 70
+_BEHIND = re.compile("[:;] ")
 _LIMIT = (
     "What this does not stop: an agent can still give away what it may read for its own work. Here that is what "
     "belongs to Acme, one call at a time; never other tenants' records, and nothing once the task is over."
@@ -31,16 +33,13 @@ _LIMIT = (
 
 
 def show(console: Console, outcome: Outcome, kept: Path | None) -> None:
-    """Print the graph, some of the log, why the export was refused, and the table."""
+    """Print the graph, some of the log, and the table."""
     _titled(console, "The execution graph, as the authority saw it")
     _indented(console, _drawn(outcome.tree.node))
     _titled(console, f"The log: {len(outcome.events)} entries, each bound to the one before. Among them")
     for event in outcome.events:
-        if event.kind != "decision" or event.facts().get("id") == outcome.denial.get("id"):
+        if _tells(event, outcome):
             _indented(console, _entry(event))
-    _titled(console, f"Why was decision {clean(str(outcome.denial.get('id')))} a denial?")
-    for reason in outcome.denial.get("reasons", ()):
-        _indented(console, Text(clean(reason["sentence"])))
     for side in ("session", "execution"):
         _titled(console, f"{side}-scoped: what was expected, and what happened")
         _table(console, [row for row in outcome.rows if row.side == side])
@@ -59,7 +58,14 @@ def show(console: Console, outcome: Outcome, kept: Path | None) -> None:
 def commands(home: Path, outcome: Outcome) -> list[str]:
     """Give the commands that show what a kept demo left."""
     capx = f"CAPX_HOME={shlex.quote(str(home))} {_capx()}"
-    shown = ("task list", f"graph {outcome.task}", "find --denied", f"why {outcome.denial.get('id')}")
+    shown = (
+        "policy explain",
+        "intent list",
+        "requests list --all",
+        f"graph {outcome.task}",
+        "find --denied",
+        f"why {outcome.denial.get('id')}",
+    )
     return [f"{capx} {each}" for each in shown]
 
 
@@ -92,6 +98,14 @@ def _label(node: Node) -> Text:
     return text.append(f", dead: {node.dead}", BAD) if node.dead else text.append(", alive", GOOD)
 
 
+def _tells(event: Event, outcome: Outcome) -> bool:
+    """Whether an event is shown: of decisions the export alone, of capabilities those that were asked for."""
+    facts = event.facts()
+    if event.kind == "decision":
+        return facts.get("id") == outcome.denial.get("id")
+    return event.kind != "capability_minted" or "request" in facts
+
+
 def _entry(event: Event) -> Text:
     facts = event.facts()
     kind = f"decision: {facts['outcome']}" if event.kind == "decision" else event.kind
@@ -107,16 +121,23 @@ def _table(console: Console, rows: list[Row]) -> None:
             )
         return
     table = Table(expand=True, box=ROUNDED, header_style=STRONG)
-    for header, ratio in (("what", 5), ("expected", 5), ("happened", 6)):
-        table.add_column(header, ratio=ratio)
+    for header, ratio in (("what", 5), ("expected", 5), ("happened", 7)):
+        table.add_column(header, ratio=ratio, overflow="fold")
     table.add_column("", min_width=2)
-    for row in rows:
-        table.add_row(row.what, row.expected, _said(row), _mark(row))
+    for above, row in zip([None, *rows], rows, strict=False):
+        table.add_row(row.what, row.expected, _said(row, above), _mark(row))
     console.print(table)
 
 
-def _said(row: Row) -> Text:
-    return Text(clean(row.happened)).append(f" ({row.note})" if row.note else "", QUIET)
+def _said(row: Row, above: Row | None = None) -> Text:
+    """What happened, and why, if that is not as above: the beginning, behind which stands what to do instead."""
+    why = _why(row)
+    same = above is not None and _why(above) == why
+    return Text(clean(row.happened)).append(f" ({why})" if why and not same else "", QUIET)
+
+
+def _why(row: Row) -> str:
+    return _BEHIND.split(clean(row.note))[0]
 
 
 def _mark(row: Row) -> Text:

@@ -1,38 +1,18 @@
-"""The rows that the demo ends with: what was to happen, beside what did.
+"""The rows about the work, and about its end: what came of it, who was ended with what, and what is remembered."""
 
-Laws: what happened is measured. A row that differs from what was expected makes the demo fail.
-"""
-
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from capx import log
 from capx.graph import Tree
 from capx.log import BrokenLog, Event, Place
 from capx_cli.demo.data import ACCOUNTS, SERVICES, expected_deck
+from capx_cli.demo.row import Row, refused, served
 from capx_cli.demo.side import Probe, Side
 
 SOON = 5.0
 """Seconds within which every service is to refuse a task that was completed, however busy the machine."""
-
-
-class Row(NamedTuple):
-    """One measurement; `note` says more and is not compared."""
-
-    side: str
-    what: str
-    expected: str
-    happened: str
-    note: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """Whether it happened as expected."""
-        return self.expected == self.happened
-
-    def body(self) -> dict[str, Any]:
-        """The row as JSON values."""
-        return {**self._asdict(), "ok": self.ok}
 
 
 def of_work(side: Side, export: Mapping[str, Any]) -> list[Row]:
@@ -40,10 +20,10 @@ def of_work(side: Side, export: Mapping[str, Any]) -> list[Row]:
     stolen = side.name == "session"
     slides, records = len(expected_deck()), len(ACCOUNTS)
     received = side.received()
-    wanted = f"200, {records} records" if stolen else "403 action_not_allowed at hop 1 (presentation-agent)"
+    wanted = f"200, {records} records" if stolen else "403 action_not_allowed at hop 1"
     return [
-        Row(side.name, "the review is finished", f"{slides} of {slides} slides", side.deck()),
-        Row(side.name, "the sub-agent exports the CRM", wanted, _exported(export)),
+        Row(side.name, "the review is finished", f"{slides} of {slides} slides, published", side.deck()),
+        Row(side.name, "sub-agent exports the CRM", wanted, _exported(export)),
         Row(
             side.name,
             "records at the attacker's sink",
@@ -99,7 +79,7 @@ def of_memory(tree: Tree, events: list[Event], head: Place, denial: Mapping[str,
         Row(
             "execution",
             "the graph",
-            "root: task_completed, presentation-agent: revoked, proofreader: revoked, notes-agent: task_completed",
+            "2 agents revoked, 2 agents task_completed",
             _deaths(tree),
         ),
         Row(
@@ -127,25 +107,14 @@ def _exported(event: Mapping[str, Any]) -> str:
     problem: dict[str, Any] = event.get("problem", {})
     if not problem:
         return f"{event.get('status')}, {event.get('records')} records"
-    hops = [f"hop {reason['hop']} ({reason['hop_name']})" for reason in problem.get("reasons", ()) if reason["hop"]]
+    hops = [f"hop {reason['hop']}" for reason in problem.get("reasons", ()) if reason["hop"]]
     return f"{event['status']} {problem.get('code')} at {', '.join(hops) or 'no hop'}"
 
 
-def served(probes: Iterable[Probe]) -> str:
-    """Count the calls that were served."""
-    calls = list(_calls(probes))
-    return f"{sum(not codes for codes in calls)} of {len(calls)} served"
-
-
-def refused(probes: Iterable[Probe], code: str) -> str:
-    """Count the calls that were refused for this reason."""
-    calls = list(_calls(probes))
-    return f"{sum(code in codes for codes in calls)} of {len(calls)} refused: {code}"
-
-
 def _deaths(tree: Tree) -> str:
-    """Say how each node of a task died, by its label."""
-    return ", ".join(f"{node.label or 'root'}: {node.dead or 'alive'}" for node in tree.node.walk())
+    """Say how many nodes of a task died of what."""
+    deaths = sorted(Counter(node.dead or "alive" for node in tree.node.walk()).items())
+    return ", ".join(f"{count} agents {dead}" for dead, count in deaths)
 
 
 def _unbroken(events: Iterable[Event], head: Place) -> str:
@@ -154,8 +123,3 @@ def _unbroken(events: Iterable[Event], head: Place) -> str:
         return f"{log.check(events, head=head).position} entries fit"
     except BrokenLog as broken:
         return f"broken at entry {broken.position}"
-
-
-def _calls(probes: Iterable[Probe]) -> Iterator[list[str]]:
-    for probe in probes:
-        yield from probe.refused.values()

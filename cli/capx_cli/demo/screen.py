@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from capx_cli.demo.rows import refused, served
+from capx_cli.demo.row import refused, served
 from capx_cli.demo.side import Probe
 from capx_cli.escape import clean
 from capx_cli.screen import BAD, GOOD, QUIET
@@ -46,17 +46,35 @@ class Screen:
         """Print one step."""
         getattr(self, f"_{step}")(told)
 
+    def _asked(self, told: Mapping[str, Any]) -> None:
+        self._heading(f"{clean(told['principal'])} wants it, and on the execution side signs that")
+        self._indented(Text(f"“{clean(told['statement'])}”", "italic"))
+        self._heading("The policy there makes of it", number=False)
+        for rule in told["rules"]:
+            given = ", ".join(offer.entry.pattern for offer in rule.offers)
+            limits = "".join(f", {budget.sentence()}" for budget in rule.budgets)
+            asked = f", if {' or '.join(rule.approvers)} agree" if rule.approvers else ""
+            self._indented(Text(f"{rule.how.replace('_', ' ')}: ").append(clean(given + limits + asked), QUIET))
+
     def _read(self, told: Mapping[str, Any]) -> None:
         def said(event: Mapping[str, Any]) -> Text:
-            return Text(f"{event['accounts']} accounts, ${event['revenue']:,} revenue, {event['tickets']} tickets")
+            return Text(f"{event['accounts']} accounts, {event['tickets']} tickets")
 
-        self._beside("The orchestrator reads CRM, warehouse and tickets", *map(said, _sides(told)))
+        self._beside("The orchestrator reads CRM and tickets", *map(said, _sides(told)))
+
+    def _found(self, told: Mapping[str, Any]) -> None:
+        def said(event: Mapping[str, Any]) -> Text:
+            how = "refused, so it asks, is granted it, and has " if event["gained"] else ""
+            return Text(f"{how}${event['revenue']:,}")
+
+        self._beside("It finds out that it needs the revenue in the warehouse", *map(said, _sides(told)))
 
     def _delegated(self, told: Mapping[str, Any]) -> None:
         def said(event: Mapping[str, Any]) -> Text:
-            if event["narrower"]:
-                return Text("hands over a narrower bundle, made offline, asking no one")
-            return Text("hands over the same token")
+            if not event["narrower"]:
+                return Text("hands over the same token")
+            more = f"; it may ask for {', '.join(event['may_ask'])}" if event["may_ask"] else ""
+            return Text(f"hands over a narrower bundle, made offline, asking no one{more}")
 
         self._beside(f"It shares the work with {clean(told['session']['to'])}", *map(said, _sides(told)))
 
@@ -75,6 +93,16 @@ class Screen:
 
         self._beside("It obeys: it asks the CRM to export all records", *map(said, _sides(told)))
 
+    def _struggle(self, told: Mapping[str, Any]) -> None:
+        def said(event: Mapping[str, Any]) -> Text:
+            tried = event["tried"]
+            if not tried:
+                return Text("has them already", BAD)
+            got = sum(one.came in {"granted", "done", "taken"} for one in tried)
+            return Text(f"{got} of {len(tried)} ways lead there (see the table)", BAD if got else GOOD)
+
+        self._beside("It tries to get the rights that it takes", *map(said, _sides(told)))
+
     def _sent(self, told: Mapping[str, Any]) -> None:
         said = (Text(f"sends {event['records']} records") for event in _sides(told))
         self._beside("It sends what it has to the attacker", *said)
@@ -87,14 +115,35 @@ class Screen:
 
         self._beside("It makes the slides; its helper, a proofreader, reads them", *map(said, _sides(told)))
 
-    def _notes(self, told: Mapping[str, Any]) -> None:
-        self._beside("notes-agent adds the speaker's notes", *(Text("added") for _ in _sides(told)))
+    def _thanks(self, told: Mapping[str, Any]) -> None:
+        def said(event: Mapping[str, Any]) -> Text:
+            problem = event["problem"]
+            if not problem:
+                return Text("written")
+            reasons = "; ".join(clean(reason["sentence"]) for reason in problem.get("reasons", ()))
+            return Text(f"refused: {clean(problem.get('code', ''))}\n", GOOD).append(reasons, "default")
+
+        self._beside("The orchestrator writes a seventh slide", *map(said, _sides(told)))
+
+    def _publishing(self, told: Mapping[str, Any]) -> None:
+        def said(answer: Mapping[str, Any]) -> Text:
+            who, _, what, *_ = map(clean, answer["shown"])
+            asked = who.split(",")[0]
+            return Text(f"agrees: {asked}; {what}", GOOD) if answer["yes"] else Text(f"refuses: {asked}", BAD)
+
+        answers = Text("\n").join(map(said, told["execution"]["answered"]))
+        self._beside(
+            "It publishes the deck. Whoever has to agree, in another process", Text("nobody is asked"), answers
+        )
+
+    def _published(self, told: Mapping[str, Any]) -> None:
+        pass
 
     def _worked(self, told: Mapping[str, Any]) -> None:
         def said(measured: Mapping[str, Any]) -> Text:
             received = measured["received"]["records"]
             text = Text(f"{received} records reached the attacker", BAD if received else GOOD)
-            return text.append(f"\n{measured['deck']} of the review are right", "default")
+            return text.append(f"\nthe review: {measured['deck']}", "default")
 
         self._beside("The work is over. Counted at the sink and in the slides service", *map(said, _sides(told)))
 

@@ -77,6 +77,12 @@ def revenue(tenant: str, quarter: str, check: SyncCheck) -> list[dict[str, Any]]
         return _rows(db.execute(query, (tenant, quarter)))
 
 
+def tables(tenant: str, check: SyncCheck) -> list[str]:
+    """List the tables that hold something of one tenant."""
+    check(tenant=tenant)
+    return ["revenue"]
+
+
 def deck(deck: str, check: SyncCheck) -> list[dict[str, Any]]:
     """List the slides of one deck."""
     with _data() as db:
@@ -94,6 +100,14 @@ def write(
     return {"deck": deck, "position": position}
 
 
+def publish(deck: str, check: SyncCheck) -> dict[str, Any]:
+    """Let the customer see one deck."""
+    with _data() as db:
+        _only(_rows(db.execute("SELECT * FROM decks WHERE id = ?", (deck,))), check)
+        db.execute("UPDATE decks SET published = 1 WHERE id = ?", (deck,))
+    return {"deck": deck, "published": True}
+
+
 ROUTES: Final = {
     "crm": [
         Route("GET", "/accounts", "crm.accounts.list", accounts),
@@ -104,10 +118,14 @@ ROUTES: Final = {
         Route("GET", "/tickets", "support.tickets.list", tickets),
         Route("GET", "/tickets/{id}", "support.tickets.read", ticket),
     ],
-    "warehouse": [Route("GET", "/revenue", "warehouse.revenue.read", revenue)],
+    "warehouse": [
+        Route("GET", "/tables", "warehouse.tables.list", tables),
+        Route("GET", "/revenue", "warehouse.revenue.read", revenue),
+    ],
     "slides": [
         Route("GET", "/decks/{deck}", "slides.read", deck),
         Route("PUT", "/decks/{deck}/slides/{position}", "slides.write", write),
+        Route("POST", "/decks/{deck}/publish", "slides.publish", publish),
     ],
 }
 

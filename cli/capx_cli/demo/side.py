@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from capx_cli.demo.data import SERVICES, expected_deck, seed, written_deck
+from capx_cli.demo.data import SERVICES, expected_deck, is_published, seed, written_deck
 from capx_cli.demo.process import Child, Children
 
 
@@ -43,11 +43,11 @@ class Side:
                 f"{self.name} {service}", "services", service, self.name, env=env
             )
 
-    def work(self, credential: str) -> None:
-        """Start the orchestrator with its credential."""
+    def work(self, env: Mapping[str, str], intent: str) -> None:
+        """Start the orchestrator, with its credential in these variables, on what a person asked for."""
         self.services = {name: f"http://127.0.0.1:{child.hear()['port']}" for name, child in self._started.items()}
-        self._agents = self._children.start(f"{self.name} orchestrator", "agents", "orchestrator")
-        job = {"name": "orchestrator", "side": self.name, "credential": credential, "services": self.services}
+        self._agents = self._children.start(f"{self.name} orchestrator", "agents", "orchestrator", env=env)
+        job = {"name": "orchestrator", "side": self.name, "services": self.services, "intent": intent}
         self._agents.tell(job)
 
     def events(self) -> Iterator[dict[str, Any]]:
@@ -66,10 +66,11 @@ class Side:
         return counted
 
     def deck(self) -> str:
-        """How many slides of the finished review stand in the slides service as they should."""
-        expected, written = expected_deck(), written_deck(self._folder / "slides.db")
+        """How many slides of the finished review stand in the slides service as they should, and for whom."""
+        data = self._folder / "slides.db"
+        expected, written = expected_deck(), written_deck(data)
         right = sum(slide == wanted for slide, wanted in zip(written, expected, strict=False))
-        return f"{right} of {len(expected)} slides"
+        return f"{right} of {len(expected)} slides, {'' if is_published(data) else 'not '}published"
 
     @property
     def _orchestrator(self) -> Child:

@@ -5,23 +5,26 @@ is started is ended, whatever happens.
 """
 
 import secrets
+import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from capx import presenting
-from capx.authority import Authority
-from capx.bundle import Bundle
+from capx import Authority, Bundle, RemoteAuthority, presenting
 from capx.graph import Tree
 from capx.log import Event
-from capx_cli.demo import rows
-from capx_cli.demo.agents import HARMLESS, LEAD, reasons
+from capx_cli.demo import gains, rows
+from capx_cli.demo.attack import Try
+from capx_cli.demo.charter import Charter
 from capx_cli.demo.credential import PATIENCE
-from capx_cli.demo.data import SERVICES, TENANT
-from capx_cli.demo.process import Children, DemoProblem
-from capx_cli.demo.rows import Row
+from capx_cli.demo.data import SERVICES
+from capx_cli.demo.desk import Desk
+from capx_cli.demo.process import Child, Children, DemoProblem
+from capx_cli.demo.row import Row
 from capx_cli.demo.side import Probe, Side
+from capx_cli.demo.worker import HARMLESS, reasons
 
 _WAIT = 3.0
 
@@ -46,21 +49,38 @@ def run(home: Path, *, show: Show, completes: bool = True) -> Outcome:
     Without `completes` the task is left open at the end: then rows differ.
     """
     began = time.monotonic()
-    with Authority.create_home(home) as authority, Children(home / "demo" / "logs") as children:
-        session, execution = (_side(name, home, children) for name in ("session", "execution"))
+    folders = {name: home / "demo" / name for name in ("session", "execution")}
+    with Authority.create_home(home) as made:
+        for folder in folders.values():
+            folder.mkdir(parents=True)
+        charter = Charter.write(home, made.origin())
+        envs = {service: _keys(made, folders["execution"], service) for service in SERVICES}
+        terms = made.policy.terms(charter.intent.intent)
+    with ExitStack() as stack:
+        private = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="capx-")))
+        children = stack.enter_context(Children(home / "demo" / "logs"))
+        desk = Desk(home, private / "authority.sock", children)
+        session, execution = (Side(name, folder, children) for name, folder in folders.items())
         token = secrets.token_urlsafe(32)
         session.start({service: {"DEMO_TOKEN": token} for service in SERVICES})
-        execution.start({service: _keys(authority, home, service) for service in SERVICES})
-        opened = authority.open(tenant=TENANT, purpose="qbr", allow=LEAD, expires="15m")
-        session.work(token)
-        execution.work(opened.bundle.text)
+        execution.start(envs)
+        approver = children.start("approver", "approver")
+        approver.tell({"authority": desk.authority.place, "key": str(charter.approver)})
+        desk.wait()
+        authority = stack.enter_context(desk.authority)
 
-        export: dict[str, dict[str, Any]] = {"session": {}, "execution": {}}
-        for left, right in zip(session.events(), execution.events(), strict=True):
-            show(left["step"], {"session": left, "execution": right})
-            if left["step"] == "export":
-                export = {"session": left, "execution": right}
+        intent = charter.intent.intent
+        show("asked", {"principal": intent.principal, "statement": intent.statement, "rules": terms.rules})
+        opened = authority.open(charter.intent)
+        signed = charter.intent.text().decode()
+        session.work({"DEMO_TOKEN": token}, signed)
+        execution.work({"CAPX_TOKEN": opened.bundle.text, "CAPX_AUTHORITY_URL": desk.url}, signed)
+        told = _work(session, execution, desk, approver, show)
+        export = told["export"]
         table = [*rows.of_work(session, export["session"]), *rows.of_work(execution, export["execution"])]
+        table += gains.of_tries(told["struggle"]["execution"]["tried"])
+        requests = authority.requests(task=opened.id)
+        table += [*gains.of_requests(requests), gains.of_budget(told["thanks"]["execution"], requests)]
         show("worked", {side.name: {"received": side.received(), "deck": side.deck()} for side in (session, execution)})
 
         before = execution.probes()
@@ -76,22 +96,30 @@ def run(home: Path, *, show: Show, completes: bool = True) -> Outcome:
 
         denial = _decision(authority, export["execution"].get("problem", {}).get("decision", ""))
         tree = authority.graph(opened.id).trees[0]
-        with authority.store.read() as reading:
-            events, head = list(reading.events()), reading.head().place
+        head = authority.check()
+        events = list(authority.log(limit=head.position))
         table += rows.of_memory(tree, events, head, denial)
     table.sort(key=lambda row: row.side, reverse=True)
     return Outcome(table, time.monotonic() - began, opened.id, tree, events, denial)
 
 
-def _side(name: str, home: Path, children: Children) -> Side:
-    folder = home / "demo" / name
-    folder.mkdir(parents=True)
-    return Side(name, folder, children)
+def _work(session: Side, execution: Side, desk: Desk, approver: Child, show: Show) -> dict[str, dict[str, Any]]:
+    """Let both sides work, step by step; what each said of each step, by its name."""
+    told: dict[str, dict[str, Any]] = {}
+    for left, right in zip(session.events(), execution.events(), strict=True):
+        more: dict[str, Any] = {}
+        if right["step"] == "struggle":
+            more = {"tried": [*(Try(*one) for one in right["tried"]), *desk.taken(right["documents"])]}
+        elif right["step"] == "publishing":
+            more = approver.ask({"do": "look"})
+        told[left["step"]] = {"session": left, "execution": {**right, **more}}
+        show(left["step"], told[left["step"]])
+    return told
 
 
-def _keys(authority: Authority, home: Path, service: str) -> dict[str, str]:
+def _keys(authority: Authority, folder: Path, service: str) -> dict[str, str]:
     """Export the key file of one service, and give the variables that tell it of it."""
-    path = home / "demo" / "execution" / f"{service}.keys"
+    path = folder / f"{service}.keys"
     authority.export_keys(service).save(path)
     return {"CAPX_AUDIENCE": service, "CAPX_KEY_FILE": str(path), "CAPX_STORE": authority.store.place}
 
@@ -129,7 +157,7 @@ def _end(bundle: Bundle, services: Mapping[str, str], end: Callable[[], object])
         return took
 
 
-def _decision(authority: Authority, id_: str) -> dict[str, Any]:
+def _decision(authority: RemoteAuthority, id_: str) -> dict[str, Any]:
     """Wait until the service has written its decision into the log."""
     ends = time.monotonic() + _WAIT
     while (event := authority.decision(id_)) is None and time.monotonic() < ends:

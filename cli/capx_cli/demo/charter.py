@@ -1,0 +1,93 @@
+"""What the demo starts with: a policy, the two people in it with a key each, and the intent that one of them signed.
+
+Law: the policy and the intent are files that anybody may read. The keys are their persons' own: the authority gets the
+public halves, by the policy.
+"""
+
+import time
+from pathlib import Path
+from string import Template
+from typing import NamedTuple
+
+from capx.intent import Intent, SignedIntent, new_nonce
+from capx.policy_file import FILE
+from capx.principal_key import PrincipalKey
+from capx_cli.demo.data import DECK, TENANT
+
+ANA, BO = "ana@our.example", "bo@our.example"
+"""Who wants the review, and who decides what leaves the house."""
+STATEMENT = "Make the Q3 business review of Acme, and publish it once Bo has agreed."
+
+POLICY = """\
+[principal."ana@our.example"]
+key = "$ana"
+tenants = ["Acme"]
+purposes = ["qbr"]
+
+[principal."bo@our.example"]
+key = "$bo"
+groups = ["leads"]
+
+[purpose.qbr]
+ttl = "15m"
+require = ["deck"]
+
+[[purpose.qbr.grant]]                        # given when the task opens
+allow = ["crm.accounts.list", "crm.accounts.read", "support.tickets.list", "support.tickets.read",
+         "warehouse.tables.list", "slides.read"]
+
+[[purpose.qbr.grant]]                        # six slides in all, whoever writes them
+budget = { calls = 6 }
+allow."slides.write" = { deck = "{intent.deck}", "*" = { anything = true } }
+
+[[purpose.qbr.grant]]                        # given to whoever finds out that they need it
+how = "on_request"
+allow = ["warehouse.revenue.read"]
+
+[[purpose.qbr.grant]]                        # given if a person says yes
+how = "ask"
+approvers = ["leads"]
+within = "10m"
+allow."slides.publish" = { deck = "{intent.deck}" }
+"""
+
+
+class Charter(NamedTuple):
+    """The intent, and the file with the key of whoever has to agree."""
+
+    intent: SignedIntent
+    approver: Path
+
+    @classmethod
+    def write(cls, home: Path, authority: str) -> "Charter":
+        """Make the keys, the policy of this home, and an intent for the authority with this origin."""
+        ana, bo = PrincipalKey.generate(ANA), PrincipalKey.generate(BO)
+        people = home / "demo" / "people"
+        people.mkdir(parents=True)
+        ana.save(people / "ana.key")
+        bo.save(people / "bo.key")
+        _write(home / FILE, Template(POLICY).substitute(ana=ana.public, bo=bo.public).encode())
+        now = int(time.time())
+        intent = ana.sign_intent(
+            Intent(
+                principal=ANA,
+                authority=authority,
+                purpose="qbr",
+                statement=STATEMENT,
+                tenant=TENANT,
+                parameters={"deck": DECK},
+                agent="orchestrator",
+                max_tasks=1,
+                issued=now,
+                not_after=now + 3600,
+                nonce=new_nonce(),
+            )
+        )
+        _write(people / "ana.intent", intent.text())
+        return cls(intent, people / "bo.key")
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file that nobody else may change, whatever the umask."""
+    path.touch(mode=0o600)
+    path.write_bytes(data)

@@ -1,0 +1,76 @@
+"""One agent at work: a name, a credential, and a client that shows it to the services.
+
+Law: the same code on both sides. The side it is on shows in nothing but the kind of its credential.
+"""
+
+from typing import Any, Final
+
+import httpx
+
+from capx_cli.demo.credential import Credential
+from capx_cli.demo.data import ACCOUNT, DECK, TENANT, TICKET
+from capx_cli.demo.process import DemoProblem
+
+READ: Final = ["crm.accounts.read", "support.tickets.read", "warehouse.tables.list", "slides.read"]
+"""What every agent may do at the four services."""
+
+HARMLESS: Final = {
+    "crm": f"/accounts/{ACCOUNT}",
+    "support": f"/tickets/{TICKET}",
+    "slides": f"/decks/{DECK}",
+    "warehouse": f"/tables?tenant={TENANT}",
+}
+"""A call at each service that every agent may make."""
+
+
+class Worker:
+    """An agent of the demo."""
+
+    def __init__(self, name: str, credential: Credential, services: dict[str, str]) -> None:
+        self.name = name
+        self.credential = credential
+        self.services = services
+        self.client = credential.client(services)
+
+    def get(self, service: str, path: str, **params: str) -> Any:
+        """Read something that the work cannot do without."""
+        return _done(self.client.get(self.services[service] + path, params=params or None))
+
+    def write(self, position: int, heading: str, text: str) -> httpx.Response:
+        """Write one slide."""
+        url = f"{self.services['slides']}/decks/{DECK}/slides/{position}"
+        return self.client.put(url, json={"heading": heading, "text": text})
+
+    def publish(self) -> httpx.Response:
+        """Let the customer see the deck."""
+        return self.client.post(f"{self.services['slides']}/decks/{DECK}/publish")
+
+    def helper(self, name: str) -> "Worker":
+        """Share the right to read with a helper in this process."""
+        return Worker(name, self.credential.shared(to=name, allow=READ), self.services)
+
+    def probe(self) -> dict[str, Any]:
+        """Try one harmless call at each service, and say the reasons of each that was refused."""
+        tried = {service: self.client.get(self.services[service] + path) for service, path in HARMLESS.items()}
+        refused = {service: reasons(response) for service, response in tried.items()}
+        return {"node": self.credential.node, "refused": refused}
+
+
+def problem(response: httpx.Response) -> dict[str, Any]:
+    """What a refusal says, empty for an answer."""
+    if response.is_success:
+        return {}
+    body: dict[str, Any] = response.json()
+    return body
+
+
+def reasons(response: httpx.Response) -> list[str]:
+    """The codes of all reasons for which a call was refused, its status if it names none; empty if it was served."""
+    said = problem(response)
+    return [reason["code"] for reason in said.get("reasons", ())] or ([str(response.status_code)] if said else [])
+
+
+def _done(response: httpx.Response) -> Any:
+    if not response.is_success:
+        raise DemoProblem(f"{response.request.method} {response.request.url}: {response.status_code} {response.text}")
+    return response.json()
