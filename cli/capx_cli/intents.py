@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, TextIO
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from capx.intent import Intent, SignedIntent
+    from capx.store import IntentRecord
 
 STDIN = "-"
 _MOST = 64 * 1024
@@ -76,6 +78,38 @@ def tell(intent: "Intent", *, on_stderr: bool = False) -> None:
 def as_json(intent: "Intent") -> dict[str, Any]:
     """An intent and its digest, for programs."""
     return {"digest": intent.digest, "document": intent.document()}
+
+
+def row(record: "IntentRecord") -> tuple[str, ...]:
+    """What became of an intent, as a row: digest, state, principal, purpose, tenant, how often it was opened."""
+    said: dict[str, Any] = {} if record.document is None else json.loads(record.document)
+    opened = f"{record.opened} of {said['max_tasks']}" if said else str(record.opened)
+    named = (record.principal, said.get("purpose"), said.get("tenant"))
+    return (record.digest, _state(record, said), *(each or "-" for each in named), opened)
+
+
+def record_as_json(record: "IntentRecord") -> dict[str, Any]:
+    """What became of an intent, for programs."""
+    from capx_caveats import shown_instant
+
+    said: dict[str, Any] = {} if record.document is None else json.loads(record.document)
+    return {
+        "digest": record.digest,
+        "state": _state(record, said),
+        "principal": record.principal,
+        "tasks": record.opened,
+        "withdrawn": None if record.withdrawn is None else shown_instant(record.withdrawn),
+        "proof": record.proof,
+        "document": said or None,
+    }
+
+
+def _state(record: "IntentRecord", said: "dict[str, Any]") -> str:
+    if record.withdrawn is not None:
+        return "withdrawn"
+    if record.opened >= said["max_tasks"]:
+        return "used up"
+    return "ended" if said["not_after"] <= time.time() else "open"
 
 
 def _lines(intent: "Intent") -> "Iterator[str]":

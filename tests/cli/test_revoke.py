@@ -91,7 +91,7 @@ def test_a_selection_that_nothing_alive_fits_is_told_by_its_exit_code(home: Shel
         (("--kid", "AAAAAAAAAAA", "--where", "tenant=x"), "give either TARGET"),
         (("--where", "tenant"), "write tenant=Acme"),
         (("--where", "tenant=a", "--where", "tenant=b"), "each once"),
-        (("--where", "principal=ana"), "cannot select by principal"),
+        (("--where", "intent=x"), "cannot select by intent"),
         (("--where", "tenant="), "is no tenant"),
         (("--where", "agent=\x1b[31m"), "is no agent"),
         (("--wait", "last"), "put --wait behind TARGET"),

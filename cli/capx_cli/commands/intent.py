@@ -1,6 +1,5 @@
 """`capx intent`: what a person asks for, from their words to its end."""
 
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,6 @@ from capx_cli.typed import arguments
 if TYPE_CHECKING:
     from capx.intent import SignedIntent
     from capx.intents import WithdrawnIntent
-    from capx.store import IntentRecord
 
 
 @click.group(cls=words.InOrder)
@@ -174,13 +172,13 @@ def list_(as_json: bool) -> None:
     with reached.authority() as authority:
         found = authority.intents()
     if as_json:
-        screen.as_json([_record_as_json(each) for each in found])
+        screen.as_json([intents.record_as_json(each) for each in found])
     elif not found:
         screen.say("No intent was opened yet: capx task open --intent FILE")
     else:
         screen.table(
             ("DIGEST", "STATE", "PRINCIPAL", "PURPOSE", "TENANT", "OPENED"),
-            map(_row, found),
+            map(intents.row, found),
             {"open": screen.GOOD, "used up": screen.QUIET, "ended": screen.QUIET, "withdrawn": screen.BAD},
             spare=("TENANT", "PURPOSE", "PRINCIPAL"),
         )
@@ -231,36 +229,6 @@ def _why_not(signed: "SignedIntent", key: str | None) -> str | None:
     if public is None:
         return f"the policy of the home has no key for {name}"
     return None if is_signed_by(public, signed.intent.message(), signed.signature) else f"{whose} did not sign this"
-
-
-def _row(record: "IntentRecord") -> tuple[str, ...]:
-    said: dict[str, Any] = {} if record.document is None else json.loads(record.document)
-    opened = f"{record.opened} of {said['max_tasks']}" if said else str(record.opened)
-    named = (record.principal, said.get("purpose"), said.get("tenant"))
-    return (record.digest, _state(record, said), *(each or "-" for each in named), opened)
-
-
-def _state(record: "IntentRecord", said: "dict[str, Any]") -> str:
-    if record.withdrawn is not None:
-        return "withdrawn"
-    if record.opened >= said["max_tasks"]:
-        return "used up"
-    return "ended" if said["not_after"] <= time.time() else "open"
-
-
-def _record_as_json(record: "IntentRecord") -> dict[str, Any]:
-    from capx_caveats import shown_instant
-
-    said: dict[str, Any] = {} if record.document is None else json.loads(record.document)
-    return {
-        "digest": record.digest,
-        "state": _state(record, said),
-        "principal": record.principal,
-        "tasks": record.opened,
-        "withdrawn": None if record.withdrawn is None else shown_instant(record.withdrawn),
-        "proof": record.proof,
-        "document": said or None,
-    }
 
 
 def _say(withdrawn: "WithdrawnIntent") -> None:
