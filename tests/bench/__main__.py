@@ -1,6 +1,6 @@
 """Time capx beside its floor and its peers: one run, interleaved, as ratios.
 
-make bench                           measure everything, in twelve minutes: build/bench.json, tables on the terminal
+make bench                           measure everything, in thirteen minutes: build/bench.json, tables on the terminal
 make bench BENCH='--only authority'  one part: authority, or verify
 python -m tests.bench --quick        the same program within a minute and a half, for whoever changes it
 python -m tests.bench --write-docs   docs/benchmarks.md and its plots, from the run in build/bench.json
@@ -52,6 +52,7 @@ _SIZES: Final[dict[str, tuple[object, object]]] = {
     "followers": ([1, 4, 16], [1, 4, 16]),
     "revocations": (200, 10),
     "spends": (1_000, 100),
+    "agents": (200, 5),
 }
 """How much is measured, usually and quickly."""
 
@@ -73,6 +74,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--followers", type=_numbers, help="processes that follow at once (default 1,4,16)")
     parser.add_argument("--revocations", type=int, help="revocations that each of them must see (default 200)")
     parser.add_argument("--spends", type=int, help="what racing processes spend (default 1 000)")
+    parser.add_argument("--agents", type=int, help="agents that are refused, ask, and try again (default 200)")
     parser.add_argument(
         "--peers",
         type=Path,

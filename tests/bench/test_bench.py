@@ -23,7 +23,7 @@ from tests.serving import served
 
 QUICK = ["--quick", "--rounds", "2", "--turn", "0.0005", "--dead", "50"]
 VERIFY = [*QUICK, "--only", "verify", "--hops", "1,64"]
-AUTHORITY = [*QUICK, "--only", "authority", "--followers", "2", "--revocations", "3", "--spends", "40"]
+AUTHORITY = [*QUICK, "--only", "authority", "--followers", "2", "--revocations", "3", "--spends", "40", "--agents", "2"]
 
 
 def report(*rows: Row, sizes: list[Size] | None = None) -> Report:
@@ -147,10 +147,29 @@ def test_a_run_measures_every_figure_of_the_authority(authority: tuple[Report, s
         "GET /feed, 50 dead",
         "GET /agent/status, presented",
         "POST /tasks over its Unix socket",
+        "bare framework, POST of the size of an ask",
+        "POST /agent/ask, something new",
+        "POST /agent/ask, the same again",
     }
+    assert [(one.who, one.at) for one in found.figures if one.of == figures.RETRY] == [
+        ("a call that is allowed", 2),
+        ("refused, granted on request, made again", 2),
+        ("from a person's consent to success", 2),
+    ]
     assert found.missing == {"everything else": "left out by --only authority"}
     assert found.file_system
     assert not bars(found)[0].values
+
+
+def test_what_is_asked_of_a_service_and_its_authority_is_compared_with_less_of_the_same_run(
+    authority: tuple[Report, str],
+) -> None:
+    found, _ = authority
+    for one in found.figures:
+        if one.who.startswith("POST /agent/ask"):
+            assert one.values[figures.TIMES_FRAMEWORK] > 0
+        elif one.of == figures.RETRY:
+            assert (figures.TIMES_ALLOWED in one.values) == (one.who != "a call that is allowed")
 
 
 def test_exactly_the_limit_is_spent_while_processes_race(authority: tuple[Report, str]) -> None:
@@ -161,7 +180,8 @@ def test_exactly_the_limit_is_spent_while_processes_race(authority: tuple[Report
 def test_what_keeps_things_is_compared_with_bare_commits_of_the_same_run(authority: tuple[Report, str]) -> None:
     found, _ = authority
     for who in (SQLITE, POSTGRES):
-        for op, at in ((figures.TASK, COMMITS), ("burn", 1), ("record", 1), ("record", 100), ("spend", 1)):
+        kept = [(op, 1) for op in ("burn", "record", "spend", figures.NEW, figures.AGAIN)]
+        for op, at in ((figures.TASK, COMMITS), ("record", 100), *kept):
             row = found.row(op, at, who)
             assert row is not None
             assert row.ratios[figures.BARE] > 0
@@ -174,7 +194,15 @@ def test_the_page_of_the_authority_holds_what_was_measured_and_its_bars(authorit
     assert "# The authority" in text
     assert text.count("| reached |") + text.count("| **not reached** |") == len(AIMS)
     assert "not measured |" not in text
-    for title in ("Tasks", "Until everybody refuses", "One budget", "The dead in memory", "capx serve under load"):
+    for title in (
+        "Tasks",
+        "What agents ask of an authority",
+        "Until everybody refuses",
+        "One budget",
+        "The dead in memory",
+        "capx serve under load",
+        "From refusal to success",
+    ):
         assert f"## {title}\n" in text
 
 

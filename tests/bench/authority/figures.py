@@ -22,6 +22,7 @@ LAG: Final = "lag"
 VIEW: Final = "view"
 RACE: Final = "race"
 SERVE: Final = "serve"
+RETRY: Final = "retry"
 
 TASK: Final = "task"
 GRANTS: Final = 3
@@ -31,6 +32,8 @@ COMMITS_AT_OPEN: Final = 2
 """Of one that is granted the same when it is opened."""
 COMMIT: Final = "commit"
 KEEPING: Final = ("burn", "record", "spend", COMMIT)
+NEW, AGAIN = "ask for something new", "ask for the same again"
+ASKING: Final = (NEW, AGAIN)
 
 P50, P99, WORST = "p50 ms", "p99 ms", "most ms"
 MEGABYTES, PEAK, SECONDS = "MB", "MB at most", "s to load"
@@ -42,6 +45,7 @@ SPENDS, TIMES_BARE, WINNERS, BUSY, OFF = (
     "off the limit",
 )
 REQUESTS, TIMES_FRAMEWORK, GENERATOR = "requests/s", "times bare framework", "generator busy, %"
+TIMES_ALLOWED: Final = "times the call that is allowed"
 
 
 class Figure(Struct, frozen=True):

@@ -7,11 +7,11 @@ monotonic clock, which all processes of a machine share, when it had refused one
 import time
 from typing import Any, Final
 
-from capx import AudienceKeys, Capability, Replay, ToolCall, Verifier
+from capx import AudienceKeys, Capability, ToolCall, Verifier
 from capx.decision import Decision
 from capx_caveats import Call
 from tests.bench.authority.child import heard, say
-from tests.bench.authority.source import Source
+from tests.bench.authority.source import Source, remembering
 
 PACE: Final = 0.005
 """Seconds between two calls."""
@@ -25,9 +25,7 @@ class _Resource:
     def __init__(self, settings: dict[str, Any]) -> None:
         source = Source.told(settings)
         keys = AudienceKeys.load(source.keys)
-        an_hour_ago = time.time() - 3600
-        replay = Replay.process(10_000_000, clock=lambda: an_hour_ago)
-        self._verifier = Verifier(keys.audience, keys, liveness=source.view(), replay=replay)
+        self._verifier = Verifier(keys.audience, keys, liveness=source.view(), replay=remembering())
 
     def decide(self, capability: Capability) -> Decision:
         call = ToolCall(ACTION)

@@ -1,4 +1,4 @@
-"""The bare framework: uvicorn and Starlette as `capx serve` has them, and an endpoint that answers a constant.
+"""The bare framework: uvicorn and Starlette as `capx serve` has them, and endpoints that answer a constant.
 
 A process of its own. It is told the path of a Unix socket, serves there and on a free port, which it says, and ends
 when its input does.
@@ -28,6 +28,11 @@ async def _answer(request: Request) -> Response:
     return Response(_CONSTANT, media_type="application/json")
 
 
+async def _answer_of_a_size(request: Request) -> Response:
+    await request.body()
+    return Response(b"." * request.path_params["size"], media_type="application/json")
+
+
 class _Server(uvicorn.Server):
     """One of two in a process."""
 
@@ -37,7 +42,10 @@ class _Server(uvicorn.Server):
 
 
 def _server() -> _Server:
-    app = Starlette(routes=[Route("/", _answer, methods=["GET", "POST"])])
+    methods = ["GET", "POST"]
+    app = Starlette(
+        routes=[Route("/", _answer, methods=methods), Route("/{size:int}", _answer_of_a_size, methods=methods)]
+    )
     return _Server(
         uvicorn.Config(
             app,

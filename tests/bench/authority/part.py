@@ -12,11 +12,12 @@ from rich.progress import Progress
 
 from capx.store.opening import open_store
 from capx.store.sqlite import SQLiteStore
-from tests.bench.authority import keeping
-from tests.bench.authority.figures import FEED, LAG, POSTGRES, RACE, SERVE, SQLITE, VIEW, Figure
+from tests.bench.authority import asking, keeping
+from tests.bench.authority.figures import FEED, LAG, POSTGRES, RACE, RETRY, SERVE, SQLITE, VIEW, Figure
 from tests.bench.authority.lag import measure_lag
 from tests.bench.authority.places import Places, bury
 from tests.bench.authority.race import measure_races
+from tests.bench.authority.retrying import measure_retries
 from tests.bench.authority.serving import CONNECTIONS, measure_serve
 from tests.bench.authority.source import Source
 from tests.bench.authority.view import measure_views
@@ -47,13 +48,14 @@ class AuthorityPart:
         """Measure all of it."""
         with keeping.tasks(self._places) as contenders:
             self._in_turn("tasks", contenders)
-        with keeping.resources(self._places) as contenders:
-            self._in_turn("keeping", contenders)
+        with keeping.resources(self._places) as contenders, asking.asks(self._places) as asks:
+            self._in_turn("keeping", [*contenders, *asks])
         for who in (*self._places.stores, FEED):
             self._try(f"{LAG}: {who}", partial(self._lags, who))
         self._try(RACE, self._races)
         self._try(VIEW, self._views)
         self._try(SERVE, self._serve)
+        self._try(RETRY, self._retries)
 
     def _in_turn(self, what: str, contenders: list[Contender]) -> None:
         task = self._progress.add_task(what, total=self._options.rounds)
@@ -107,6 +109,10 @@ class AuthorityPart:
         rounds, seconds = (2, 0.1) if self._options.quick else (8, 0.5)
         told = self._told(SERVE, len(CONNECTIONS) * (1 + rounds))
         return measure_serve(self._places, rounds=rounds, seconds=seconds, dead=self._options.dead, told=told)
+
+    def _retries(self) -> list[Figure]:
+        agents = self._options.agents
+        return measure_retries(self._places, agents, self._told(RETRY, agents))
 
     def _try(self, what: str, measured: Callable[[], Iterable[Figure]]) -> None:
         try:

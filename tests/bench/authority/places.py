@@ -9,12 +9,13 @@ import os
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
 from capx import Authority, KeyRing, RootKey
 from capx.operator_client import RemoteAuthority
+from capx.policy_file import FILE
 from capx.store.opening import create_store, open_store
 from capx.store.sqlite import SQLiteStore
 from tests.bench.authority.bare import make_bare
@@ -80,22 +81,25 @@ class Places:
         return address
 
     @contextmanager
-    def authority(self, who: str) -> Generator[Place]:
-        """An authority over a new store."""
+    def authority(self, who: str, **settings: Any) -> Generator[Place]:
+        """An authority over a new store; `settings` as for `Authority`."""
         address = self.new(who)
         ring = KeyRing(RootKey.generate())
-        with Authority(open_store(address), ring) as authority:
+        with Authority(open_store(address), ring, **settings) as authority:
             yield Place(authority, Source(who, address, self._exported(ring)))
 
     @contextmanager
-    def served(self, fill: Callable[[Path], object] = lambda store: None) -> Generator[Place]:
-        """`capx serve` over a new home, whose store may be filled before."""
+    def served(self, fill: Callable[[Path], object] = lambda store: None, policy: str = "") -> Generator[Place]:
+        """`capx serve` over a new home, whose store may be filled before, and which goes by this policy, if any."""
         from tests.serve.conftest import serving
 
         home = self.folder / f"home-{next(_NUMBERS)}"
         with Authority.create_home(home) as made:
             keys = self._exported(made.keyring)
         fill(home / "capx.db")
+        if policy:
+            (home / FILE).touch(mode=0o600)
+            (home / FILE).write_text(policy, encoding="utf-8")
         with ExitStack() as stack:
             try:
                 served = stack.enter_context(serving(home))

@@ -6,15 +6,20 @@ The generator keeps to the last core, and both servers to the others, if there a
 import json
 import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Final
 
 import httpx
 from msgspec import Struct
 
+from capx import Bundle
+from capx.lineage import AUTHORITY
 from capx.operator_client import RemoteAuthority
 from capx.present import HttpRequest
+from tests.bench.authority.asking import POLICY, Asking, new_asks
 from tests.bench.authority.child import Child
 from tests.bench.authority.figures import (
     GENERATOR,
@@ -29,24 +34,30 @@ from tests.bench.authority.figures import (
 )
 from tests.bench.authority.keeping import GRANTED
 from tests.bench.authority.load import Load, Target, drive
-from tests.bench.authority.places import Places, bury
-from tests.bench.measuring import cores, on_cores
+from tests.bench.authority.places import AUDIENCE, Places, bury
+from tests.bench.measuring import Unmeasurable, cores, on_cores
 from tests.bench.table import spaced
 
 CONNECTIONS: Final = (1, 16)
 PAGE: Final = 10_000
 """Deaths in the page that is full."""
+_ASK: Final = "/agent/ask"
+_JSON: Final = "application/json"
 BARE_GET: Final = "bare framework, GET"
 BARE_POST: Final = "bare framework, POST over a Unix socket"
+BARE_ASK: Final = "bare framework, POST of the size of an ask"
+_PLENTY: Final = 3_000
+"""Asks that are made ready for a turn."""
 
 
 class Endpoint(Struct, frozen=True):
-    """What is asked, where, and what it is compared with."""
+    """What is asked, where, and what it is compared with; `ready` is done before each turn."""
 
     who: str
     target: Target
     request: Callable[[], bytes]
     to: str | None = None
+    ready: Callable[[], None] = lambda: None
 
 
 def measure_serve(places: Places, *, rounds: int, seconds: float, dead: int, told: Callable[[], None]) -> list[Figure]:
@@ -59,6 +70,7 @@ def measure_serve(places: Places, *, rounds: int, seconds: float, dead: int, tol
             # The first round warms up, and does not count.
             for counts in (False, *[True] * rounds):
                 for one in endpoints:
+                    one.ready()
                     load = drive(one.target, one.request, connections=connections, seconds=seconds)
                     if counts:
                         loads[one.who].append(load)
@@ -90,7 +102,7 @@ def _rate(load: Load) -> float:
 def _endpoints(places: Places, dead: int) -> Generator[Sequence[Endpoint]]:
     own = places.folder / "bare.sock"
     with (
-        places.served(lambda store: bury(store, dead, int(time.time()))) as place,
+        places.served(lambda store: bury(store, dead, int(time.time())), POLICY) as place,
         Child("tests.bench.authority.framework", socket=str(own)) as framework,
     ):
         assert isinstance(place.authority, RemoteAuthority)
@@ -101,9 +113,13 @@ def _endpoints(places: Places, dead: int) -> Generator[Sequence[Endpoint]]:
         last = f"/feed?since={stands['deaths']}&position={stands['position']}&epoch={stands['epoch']}"
         task = json.dumps({"allow": list(GRANTED), "tenant": "Acme", "purpose": "qbr"}).encode()
 
+        asks = _NewAsks(place.authority)
+        again = next(new_asks(place.authority))
+        size = _size_of_an_answer(place.source.address, again)
+
         def status() -> bytes:
-            received = HttpRequest(method="GET", target="/agent/status", content_type=None, body=b"")
-            return _get("/agent/status", f"Authorization: {bundle.present('authority', received).authorization}\r\n")
+            received = HttpRequest(method="GET", target="/agent/status")
+            return _get("/agent/status", _presented(bundle, received))
 
         yield (
             Endpoint(BARE_GET, bare, _always(_get("/"))),
@@ -113,7 +129,48 @@ def _endpoints(places: Places, dead: int) -> Generator[Sequence[Endpoint]]:
             Endpoint(f"GET /feed, {spaced(dead)} dead", network, _always(_get("/feed")), BARE_GET),
             Endpoint("GET /agent/status, presented", network, status, BARE_GET),
             Endpoint("POST /tasks over its Unix socket", socket, _always(_post("/tasks", task)), BARE_POST),
+            Endpoint(BARE_ASK, bare, _always(_asked(again, f"/{size}"))),
+            Endpoint("POST /agent/ask, something new", network, asks.next, BARE_ASK, asks.ready),
+            Endpoint("POST /agent/ask, the same again", network, lambda: _asked(again), BARE_ASK),
         )
+
+
+class _NewAsks:
+    """Asks for something new each time, by tasks that are opened before they are needed."""
+
+    def __init__(self, authority: RemoteAuthority) -> None:
+        self._coming = new_asks(authority)
+        self._ready: deque[Asking] = deque()
+
+    def ready(self) -> None:
+        self._ready.extend(islice(self._coming, _PLENTY - len(self._ready)))
+
+    def next(self) -> bytes:
+        return _asked(self._ready.popleft() if self._ready else next(self._coming))
+
+
+def _ask(asking: Asking) -> tuple[Bundle, HttpRequest]:
+    bundle, action = asking
+    body = json.dumps({"audience": AUDIENCE, "action": action}).encode()
+    return bundle, HttpRequest(method="POST", target=_ASK, content_type=_JSON, body=body)
+
+
+def _asked(asking: Asking, target: str = _ASK) -> bytes:
+    bundle, received = _ask(asking)
+    return _post(target, received.body, _presented(bundle, received))
+
+
+def _size_of_an_answer(url: str, asking: Asking) -> int:
+    bundle, received = _ask(asking)
+    headers = {"authorization": bundle.present(AUTHORITY, received).authorization, "content-type": _JSON}
+    answer = httpx.post(f"{url}{_ASK}", content=received.body, headers=headers, trust_env=False)
+    if answer.json().get("answer") != "granted":
+        raise Unmeasurable(f"an ask was answered {answer.text:.200}")
+    return len(answer.content)
+
+
+def _presented(bundle: Bundle, received: HttpRequest) -> str:
+    return f"Authorization: {bundle.present(AUTHORITY, received).authorization}\r\n"
 
 
 def _always(request: bytes) -> Callable[[], bytes]:
@@ -124,6 +181,6 @@ def _get(target: str, more: str = "") -> bytes:
     return f"GET {target} HTTP/1.1\r\nHost: authority\r\nAccept: application/json\r\n{more}\r\n".encode()
 
 
-def _post(target: str, body: bytes) -> bytes:
-    head = f"POST {target} HTTP/1.1\r\nHost: authority\r\nContent-Type: application/json\r\n"
+def _post(target: str, body: bytes, more: str = "") -> bytes:
+    head = f"POST {target} HTTP/1.1\r\nHost: authority\r\nContent-Type: {_JSON}\r\n{more}"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body

@@ -1,11 +1,12 @@
 """What a process needs to follow an authority, and the view of deaths that a service has there."""
 
+import time
 from pathlib import Path
 from typing import Any, Self
 
 from msgspec import Struct
 
-from capx import AudienceKeys, StoreLiveness
+from capx import AudienceKeys, Replay, StoreLiveness
 from capx.follower import Follower
 from tests.bench.authority.figures import FEED, SQLITE
 
@@ -37,3 +38,9 @@ class Source(Struct, frozen=True):
         from capx.store.postgres_news import PostgresNews
 
         return Follower(PostgresNews(self.address))
+
+
+def remembering() -> Replay:
+    """What a process that has run for an hour remembers of presentations: it takes what is presented at once."""
+    an_hour_ago = time.time() - 3600
+    return Replay.process(10_000_000, clock=lambda: an_hour_ago)

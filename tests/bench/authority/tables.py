@@ -15,17 +15,19 @@ BARS: Final = "Figures of the authority"
 
 def tables(report: Report) -> list[Table]:
     """All that a report holds of the authority; none when it holds nothing."""
-    rows = [row for row in report.rows if row.op in {f.TASK, *f.KEEPING}]
+    rows = [row for row in report.rows if row.op in {f.TASK, *f.KEEPING, *f.ASKING}]
     if not rows and not report.figures:
         return []
     return [
         _bars(report),
         _tasks(rows),
         _keeping(rows),
+        _asking(rows),
         _figures(report, f.LAG, "Until everybody refuses", "followers", _LAG),
         _figures(report, f.RACE, "One budget", "processes", _RACE),
         _figures(report, f.VIEW, "The dead in memory", "dead", _VIEW),
         _figures(report, f.SERVE, "capx serve under load", "connections", _SERVE),
+        _figures(report, f.RETRY, "From refusal to success", "agents", _RETRY),
     ]
 
 
@@ -48,7 +50,15 @@ _SERVE: Final = (
     "The tests' own load generator, over connections that each ask again once they are answered; "
     f"{' and '.join(map(str, CONNECTIONS))} of them. It keeps to one core, what it asks to the others. The bare "
     "framework is the same uvicorn and Starlette, with an endpoint that answers a constant, asked in turn with the "
-    "others; so many times as few requests are answered in a second. Each presentation is made by the generator, anew."
+    "others; so many times as few requests are answered in a second. Each presentation is made by the generator, anew. "
+    "Of those that ask for more, everybody asks for something new, which is granted, or all for what one of them was "
+    "granted before."
+)
+_RETRY: Final = (
+    "By the clock of an agent whose connections are open: an HTTP call to a FastAPI service that follows `capx serve`, "
+    "each of the three a process of its own. Refused, it asks `capx serve`, is granted, and makes the call once more: "
+    "three requests instead of one. A person's consent is timed from when it goes out over the Unix socket until the "
+    "call of the agent that waits for it has succeeded. Each agent is of a task of its own."
 )
 
 
@@ -80,11 +90,27 @@ def _tasks(rows: Sequence[Row]) -> Table:
 
 
 def _keeping(rows: Sequence[Row]) -> Table:
-    return Table(
-        "What resources ask of a store",
+    note = (
         "One at a time over one connection, by the clock on the wall; in µs, quartiles in parentheses. SQLite forces "
         "what is spent to the disk, and leaves what is burnt and recorded to the operating system; PostgreSQL forces "
-        "all. *commit* is the bare one of one row, forced.",
+        "all. *commit* is the bare one of one row, forced."
+    )
+    return _beside_commits("What resources ask of a store", note, rows, f.KEEPING)
+
+
+def _asking(rows: Sequence[Row]) -> Table:
+    note = (
+        "Asks for more while a task runs, of an authority in one process on one core, timed as above: each is "
+        "presented, verified, burnt, answered and recorded. Something new is granted, in one transaction; for the same "
+        "again the answer is read. The bare commit is the one above."
+    )
+    return _beside_commits("What agents ask of an authority", note, rows, f.ASKING)
+
+
+def _beside_commits(title: str, note: str, rows: Sequence[Row], ops: Sequence[str]) -> Table:
+    return Table(
+        title,
+        note,
         ["", "", "a second", "µs", f"times {f.BARE}", f"times {f.SQLITE}"],
         [
             [
@@ -95,8 +121,7 @@ def _keeping(rows: Sequence[Row]) -> Table:
                 _ratio(row, f.BARE),
                 _ratio(row, f.SQLITE),
             ]
-            for row in sorted(rows, key=lambda row: (f.KEEPING.index(row.op) if row.op in f.KEEPING else 0, row.at))
-            if row.op in f.KEEPING
+            for row in sorted((row for row in rows if row.op in ops), key=lambda row: (ops.index(row.op), row.at))
         ],
     )
 

@@ -1,0 +1,57 @@
+"""A service that agents call: FastAPI behind the guard, at an authority's feed. A process of its own.
+
+It is told where the authority is and what keys it has, serves on a free port of 127.0.0.1, which it says, and ends when
+its input does. It allows calls that the policy of the benchmark gives at once, on request, and by consent.
+"""
+
+import asyncio
+import socket
+import sys
+from contextlib import closing
+
+import uvicorn
+from fastapi import FastAPI
+
+from capx import AudienceKeys
+from capx.guard.fastapi import FastAPIGuard
+from capx.wiring import wire
+from tests.bench.authority.asking import AT_OPEN, BY_CONSENT, ON_REQUEST
+from tests.bench.authority.child import heard, say
+from tests.bench.authority.source import Source, remembering
+
+
+def _app(guard: FastAPIGuard) -> FastAPI:
+    app = FastAPI(openapi_url=None)
+    guard.protect(app)
+    for action in (AT_OPEN, ON_REQUEST, BY_CONSENT):
+
+        @app.get(f"/{action}")
+        @guard.action(action, tenant="Acme")
+        async def answer() -> dict[str, bool]:
+            return {"done": True}
+
+    return app
+
+
+async def _serve(app: FastAPI) -> None:
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False))
+    with socket.socket(proto=socket.IPPROTO_TCP) as listening:
+        listening.bind(("127.0.0.1", 0))
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        while not server.started:
+            await asyncio.sleep(0.005)
+        say(listening.getsockname()[1])
+        await asyncio.to_thread(sys.stdin.read)
+        server.should_exit = True
+        await serving
+
+
+def main() -> None:
+    """Serve."""
+    source = Source.told(next(heard()))
+    with closing(wire(AudienceKeys.load(source.keys), feed=source.address)) as wired:
+        asyncio.run(_serve(_app(FastAPIGuard(wired.verifier(replay=remembering())))))
+
+
+if __name__ == "__main__":
+    main()
