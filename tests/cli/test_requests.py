@@ -1,0 +1,305 @@
+"""The inbox of those who answer: what they are shown, what they sign, and what becomes of it."""
+
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from capx.asking import Granted, Pending, Refused
+from capx.authority import Authority
+from capx.bundle import Bundle
+from capx.principal_key import PrincipalKey
+from tests.cli.conftest import COMMAND, Shell
+from tests.cli.test_escape import on_terminal
+from tests.cli.test_looking import Following
+from tests.office import Office
+from tests.serve.conftest import serving
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Office:
+    return Office(tmp_path)
+
+
+def opened(office: Office, **said: Any) -> Bundle:
+    with Authority.open_home(office.home) as authority:
+        return authority.open(office.signed(authority, **said)).bundle
+
+
+def asks(office: Office, bundle: Bundle, **args: Any) -> Pending:
+    """A request that waits."""
+    with Authority.open_home(office.home) as authority:
+        answer = authority.ask(bundle, "billing.refund", args=args or None)
+    assert isinstance(answer, Pending)
+    return answer
+
+
+def as_(office: Office, name: str) -> tuple[str, ...]:
+    return "--as", name, "--key-file", str(office.key_file(name))
+
+
+def test_a_request_is_listed_shown_and_approved(capx: Shell, office: Office) -> None:
+    assert capx("requests", "list").out.startswith("Nothing waits for a person.")
+    assert capx("requests", "list", "--all").out == "No agent has asked for anything.\n"
+    bundle = opened(office).delegate(to="refund-agent", may_ask=["billing.*"])
+    pending = asks(office, bundle, ticket="T-1", amount=20)
+    listed = capx("requests", "list").out
+    assert re.search(rf"{pending.request} +pending .* billing.refund@billing +task > refund-agent +finance", listed)
+    said = capx("requests", "show", pending.request).out
+    assert said.startswith(
+        f"request {pending.request}: waits for an answer\n  refund-agent asks, in task {bundle.task}\n"
+    )
+    for words in (
+        'ana wanted refund, in their words "refund what they ask for"',
+        'it would be allowed billing.refund at billing, only with amount 20 and ticket "T-1"',
+        "within what the policy offers: billing.*",
+        'tenant is "Acme"',
+        f"it ends with task {bundle.task}",
+        "by finance",
+    ):
+        assert words in said
+    done = capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes")
+    # Whoever signs was shown the very same.
+    assert done.out.startswith(said)
+    assert f"request {pending.request} was approved by ben at 20" in done.out
+    assert "is granted once its agent asks again" in done.out
+    with Authority.open_home(office.home) as authority:
+        assert isinstance(authority.ask(bundle, "billing.refund", args={"ticket": "T-1", "amount": 20}), Granted)
+    assert capx("requests", "list").out.startswith("Nothing waits")
+    assert "granted" in capx("requests", "list", "--all", "--task", "last").out
+    assert "was approved by ben" in capx("requests", "show", pending.request).out
+
+
+def test_a_request_is_denied_for_good(capx: Shell, office: Office) -> None:
+    bundle = opened(office)
+    pending = asks(office, bundle)
+    said = capx("requests", "deny", pending.request, *as_(office, "ben"))
+    assert f"request {pending.request} was refused by ben at 20" in said.out
+    with Authority.open_home(office.home) as authority:
+        assert isinstance(authority.ask(bundle, "billing.refund"), Refused)
+    again = capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes", code=1)
+    assert "waits for nobody" in again.err
+
+
+@pytest.mark.parametrize("name", ["ana", "eve"])
+def test_who_may_not_answer_is_told_so(capx: Shell, office: Office, name: str) -> None:
+    pending = asks(office, opened(office))
+    for command in (("approve", pending.request, "--yes"), ("deny", pending.request)):
+        said = capx("requests", *command, *as_(office, name), code=1)
+        assert "none of those who can answer" in said.err
+    assert "pending" in capx("requests", "list").out
+
+
+def test_an_agent_does_not_answer_under_the_name_that_it_is_called(capx: Shell, office: Office) -> None:
+    pending = asks(office, opened(office).delegate(to="ben", may_ask=["billing.*"]))
+    said = capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes", code=1)
+    assert "wanted this work, or is called like an agent that does it" in said.err
+
+
+def test_what_cannot_be_answered_is_told_by_its_exit_code(capx: Shell, office: Office, tmp_path: Path) -> None:
+    pending = asks(office, opened(office))
+    ben = as_(office, "ben")
+    for args, code, why in (
+        (("approve", pending.request, *ben), 2, "then give --yes"),
+        (("approve", "nobody", *ben, "--yes"), 2, "there is no request"),
+        (("show", "nobody"), 2, "there is no request"),
+        (
+            ("approve", pending.request, "--as", "eve", "--key-file", str(office.key_file("ben")), "--yes"),
+            2,
+            "key of ben",
+        ),
+        (("approve", pending.request, "--as", "ben", "--key-file", str(tmp_path / "none.key"), "--yes"), 3, "none.key"),
+        (("approve", pending.request, "--as", "ben", "--key-file", str(office.policy), "--yes"), 3, "wanted"),
+        (("approve", pending.request, "--yes"), 2, "Missing option"),
+        (("list", "--task", "nobody"), 2, "there is no task"),
+    ):
+        said = capx("requests", *args, code=code)
+        assert why in said.err, args
+        assert said.err.count("\n") == 1
+    assert "pending" in capx("requests", "list").out
+    # A key of that name that the policy does not know signs nothing that counts.
+    stranger = tmp_path / "stranger.key"
+    PrincipalKey.generate("ben").save(stranger)
+    wrong = capx("requests", "approve", pending.request, "--as", "ben", "--key-file", str(stranger), "--yes", code=1)
+    assert "has not signed this answer" in wrong.err
+
+
+def test_a_request_that_the_policy_has_overtaken_is_not_approved(capx: Shell, office: Office) -> None:
+    pending = asks(office, opened(office))
+    office.rule(office.policy.read_text().replace('"billing.*"', '"billing.refund"'))
+    said = capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes", code=1)
+    assert "has to ask again" in said.err
+    office.rule(office.policy.read_text().replace('approvers = ["finance"]', 'aprovers = ["finance"]'))
+    said = capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes", code=3)
+    assert "aprovers" in said.err
+
+
+def typed(capx: Shell, answer: str, *args: str) -> tuple[int, str]:
+    """What a command says that asks on a terminal, and is answered once it has."""
+    main, sub = pty.openpty()
+    process = subprocess.Popen(
+        (*COMMAND, *args), env={**capx.unmeasured, "TERM": "dumb"}, stdin=sub, stdout=sub, stderr=sub
+    )
+    os.close(sub)
+    said, told = b"", False
+    try:
+        while process.poll() is None or select.select([main], [], [], 0)[0]:
+            if not select.select([main], [], [], 0.2)[0]:
+                continue
+            said += os.read(main, 65_536)
+            if b"[y/N]" in said and not told:
+                os.write(main, answer.encode())
+                told = True
+    except OSError:
+        pass  # how Linux says that the other side has closed
+    os.close(main)
+    return process.wait(timeout=30), said.decode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "state"), [("y\n", 0, "approved"), ("n\n", 130, "pending"), ("\n", 130, "pending")]
+)
+def test_who_approves_on_a_terminal_is_asked_after_it_was_shown(
+    capx: Shell, office: Office, answer: str, code: int, state: str
+) -> None:
+    pending = asks(office, opened(office), amount=20)
+    found, said = typed(capx, answer, "requests", "approve", pending.request, *as_(office, "ben"))
+    assert found == code, said
+    assert said.index("only with amount 20") < said.index("Consent to all of this as ben?")
+    with Authority.open_home(office.home) as authority:
+        assert authority.request(pending.request).state == state
+
+
+def test_requests_are_told_as_json(capx: Shell, office: Office) -> None:
+    bundle = opened(office).delegate(to="refund-agent", may_ask=["billing.*"])
+    pending = asks(office, bundle, until=5, amount=2.5)
+    (listed,) = capx("requests", "list", "--json").json
+    assert (listed["id"], listed["state"], listed["hops"]) == (pending.request, "pending", ["refund-agent"])
+    assert (listed["audience"], listed["action"], listed["pinned"]) == ("billing", "billing.refund", True)
+    # What an agent has sent is no instant of ours, whatever it is called.
+    assert listed["args"] == {"until": 5, "amount": 2.5}
+    assert listed["until"].endswith("Z")
+    shown = capx("requests", "show", pending.request, "--json").json
+    assert {**shown, **listed} == shown
+    assert shown["intent"]["document"]["statement"] == "refund what they ask for"
+    assert any("only with" in sentence for sentence in shown["shown"])
+    assert "block" not in shown
+    assert "nonce" not in shown
+
+
+def test_the_inbox_of_an_authority_that_serves_is_the_same(capx: Shell, office: Office) -> None:
+    with serving(office.home) as served:
+        there: Any = {"CAPX_AUTHORITY": served.place, "CAPX_HOME": "/nonexistent"}
+        pending = asks(office, opened(office))
+        assert capx("requests", "list", **there).out == capx("requests", "list").out
+        assert capx("requests", "show", pending.request, **there).out == capx("requests", "show", pending.request).out
+        refused = capx("requests", "approve", pending.request, *as_(office, "eve"), "--yes", code=1, **there)
+        assert "none of those who can answer" in refused.err
+        assert "there is no request" in capx("requests", "show", "nobody", code=2, **there).err
+        done = capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes", **there)
+        assert "was approved by ben" in done.out
+    assert "no authority answers" in capx("requests", "list", code=3, **there).err
+
+
+@pytest.mark.parametrize("place", ["home", "served"])
+@pytest.mark.parametrize("shape", ["text", "json"])
+def test_the_inbox_is_watched(capx: Shell, office: Office, place: str, shape: str) -> None:
+    bundle = opened(office)
+    before = asks(office, bundle)
+    options = ("--json",) if shape == "json" else ()
+    with serving(office.home) as served:
+        at = ("--authority", served.place) if place == "served" else ()
+        watching = Following(capx, "requests", "watch", *options, *at)
+        watching.until(lambda out, _: before.request in out)
+        after = asks(office, bundle, amount=20)
+        watching.until(lambda out, _: after.request in out)
+        with Authority.open_home(office.home) as authority:
+            # What the policy gives by itself asks nobody.
+            assert isinstance(authority.ask(bundle, "warehouse.read"), Granted)
+        capx("requests", "deny", before.request, *as_(office, "ben"))
+        watching.until(told(before.request, "refused", "was refused by ben"))
+        capx("requests", "approve", after.request, *as_(office, "ben"), "--yes")
+        watching.until(told(after.request, "approved", "was approved by ben"))
+        with Authority.open_home(office.home) as authority:
+            assert isinstance(authority.ask(bundle, "billing.refund", args={"amount": 20}), Granted)
+        watching.until(told(after.request, "granted", "and granted"))
+        assert watching.end() == 0
+    assert watching.said[watching.err] == ""
+    assert "warehouse" not in watching.said[watching.master]
+
+
+def told(request: str, state: str, words: str) -> Callable[[str, str], bool]:
+    """Whether it was said what became of a request, in words or as JSON."""
+
+    def said(out: str, _: str) -> bool:
+        for line in out.splitlines(keepends=True):
+            if line.endswith("}\n"):
+                one = json.loads(line)
+                if (one["id"], one["state"]) == (request, state):
+                    return True
+            elif request in line and words in line:
+                return True
+        return False
+
+    return said
+
+
+EVIL = "\x1b[2J\x1b[31mALLOWED\u202e\u2066\u200b\u2028\n  by finance\r[bold]x[/bold] :smile: [link=http://evil]"
+
+
+def test_what_agents_chose_acts_on_no_screen(capx: Shell, office: Office) -> None:
+    label = "a asks, in task x [red]b[/red] :smile:"
+    statement = 'refund\n  it would be allowed nothing\n"\n[bold]really[/bold]'
+    bundle = opened(office, statement=statement).delegate(to=label, may_ask=["billing.*"])
+    pending = asks(office, bundle, note=EVIL)
+    watching = Following(capx, "requests", "watch")
+    watching.until(lambda out, _: "by finance\n" in out)
+    views = [
+        capx("requests", "list").out,
+        capx("requests", "show", pending.request).out,
+        capx("graph").out,
+        capx("log").out,
+        watching.said[watching.master],
+        capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes").out,
+    ]
+    assert watching.end() == 0
+    for seen in views:
+        lines = seen.split("\n")
+        assert all(line.isprintable() for line in lines)
+        for harmful in "\x1b\x9b\u202e\u2066\u200b\u2028\x7f\x00\r":
+            assert harmful not in seen
+        # A line of what is said begins with nothing that an agent or the statement chose.
+        assert not any(line.startswith(("ALLOWED", "  by finance", "  it would be allowed nothing")) for line in lines)
+        assert "[red]b[/red] :smile:" in seen
+    shown = capx("requests", "show", pending.request).out
+    assert "\\u001b[2J\\u001b[31mALLOWED" in shown
+    assert len([line for line in shown.splitlines() if line.startswith("  it would be allowed ")]) == 1
+    raw = capx("requests", "list", "--all", "--json").out + capx("requests", "show", pending.request, "--json").out
+    assert raw.isascii()
+    assert "\x1b" not in raw
+    for width in (32, 200):
+        for args in (("requests", "list", "--all"), ("requests", "show", pending.request)):
+            drawn = on_terminal(capx, bundle.text, *args, width=width)
+            plain = re.sub(rb"\x1b\[[0-9;]*m", b"", drawn)
+            assert b"\x1b" not in plain
+            assert "\u202e" not in plain.decode()
+
+
+def test_a_request_that_nobody_answered_is_told_as_such(capx: Shell, tmp_path: Path) -> None:
+    office = Office(tmp_path, within="1s")
+    with Authority.open_home(office.home, clock=lambda: time.time() - 10) as authority:
+        bundle = authority.open(office.signed(authority)).bundle
+        pending = authority.ask(bundle, "billing.refund")
+    assert isinstance(pending, Pending)
+    assert capx("requests", "list").out.startswith("Nothing waits")
+    assert "was not answered in time" in capx("requests", "show", pending.request).out
+    said = capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes", code=1)
+    assert "waits for nobody" in said.err
