@@ -136,9 +136,6 @@ class Screen:
             "It publishes the deck. Whoever has to agree, in another process", Text("nobody is asked"), answers
         )
 
-    def _published(self, told: Mapping[str, Any]) -> None:
-        pass
-
     def _worked(self, told: Mapping[str, Any]) -> None:
         def said(measured: Mapping[str, Any]) -> Text:
             received = measured["received"]["records"]
