@@ -58,7 +58,8 @@ _CAVEATS: Final = """## Caveats
 
 Each demands one thing of a call. All stand in any block, as often as one likes. `incomplete_authority` is told where
 the authority's block lacks what it must hold: `task`, `root`, `until_completed`, `expires` and `allow`, and `tenant`
-where the call has one.
+where the call has one. What `allow` and `budget` refuse with may be [requestable](../spec/reasons.md#requestable): the
+denial then says what to ask for.
 """
 _CONSTRAINTS: Final = f"""## Constraints
 
