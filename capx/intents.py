@@ -22,14 +22,13 @@ from capx.events import IntentWithdrawn
 from capx.grant import Given
 from capx.intent import Intent, SignedIntent
 from capx.policy import Policy, Terms
-from capx.store import IntentRecord, Reading, TaskRecord, Writing, origin_of
+from capx.present import WINDOW_BEFORE
+from capx.store import ATTESTED, IntentRecord, Reading, TaskRecord, Writing, origin_of
 from capx.task import after, is_final
 from capx_caveats import Budget, Entry, is_label, shown_instant
 
-AHEAD: Final = 300
+AHEAD: Final = WINDOW_BEFORE
 """Seconds by which the clock of whoever signs may be ahead."""
-ATTESTED: Final = "attested: "
-"""What a proof begins with that is no signature; behind it stands who checked the login."""
 
 
 class Proven(Struct, frozen=True):
@@ -188,7 +187,8 @@ def _demand_in_time(reading: Reading, intent: Intent, now: int) -> None:
         raise InvalidRequest(
             f"this intent was issued at {shown_instant(intent.issued)}, which lies ahead: one of two clocks is wrong"
         )
-    if intent.issued <= (horizon := reading.horizon()):
+    # One that was issued ahead may have been used up before the instant, and forgotten with it.
+    if (horizon := reading.horizon()) >= 0 and intent.issued <= horizon + AHEAD:
         raise InvalidRequest(
             f"this intent was issued by {shown_instant(horizon)}, up to when everything was revoked: sign a new one"
         )

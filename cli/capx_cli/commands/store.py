@@ -131,8 +131,8 @@ def prune(as_json: bool) -> None:
         screen.as_json(msgspec.to_builtins(pruned))
     else:
         screen.say(
-            f"forgot {pruned.deaths} deaths, {pruned.counters} counters and {pruned.sightings} sightings of followers; "
-            "the log keeps what happened"
+            f"forgot {pruned.deaths} deaths, {pruned.counters} counters, {pruned.requests} requests and "
+            f"{pruned.sightings} sightings of followers; the log keeps what happened"
         )
 
 
