@@ -1,14 +1,20 @@
 """Policies and cases as commands read them, and what a policy gives for an intent, as people and programs read it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from capx_cli.failure import Unusable
+import click
+
+from capx_cli import screen
+from capx_cli.failure import UNUSABLE, Unusable
 
 if TYPE_CHECKING:
     from capx.policy import Policy, Rule, Terms
+    from capx.policy_cases import Case
+    from capx.policy_reading import Unreadable
 
 
 def read(file: Path | None) -> "tuple[Policy, Path]":
@@ -17,15 +23,47 @@ def read(file: Path | None) -> "tuple[Policy, Path]":
     from capx.policy_file import FILE, PolicyFile, read_policy
 
     if file is not None:
-        return read_policy(contents(file), str(file)), file
+        return read_policy(_contents(file), str(file)), file
     place = home_folder() / FILE
     if not os.path.lexists(place):
         raise Unusable(f"there is no policy at {place}: write one, or name a FILE")
     return PolicyFile(place)(), place
 
 
-def contents(file: Path) -> bytes:
-    """The bytes of a file, no more than a policy may have and one, by which it is too large."""
+def usable(file: Path | None) -> "Policy":
+    """The policy in a file, else that of the home; ends the command where it cannot be used, all told."""
+    with _all_told():
+        return read(file)[0]
+
+
+def cases(file: Path) -> "tuple[Case, ...]":
+    """The cases in a file; ends the command where they cannot be used, all told."""
+    from capx.policy_cases import read_cases
+
+    with _all_told():
+        return read_cases(_contents(file), str(file))
+
+
+def tell(problem: "Unreadable") -> None:
+    """Note all that is wrong with a file, a line each."""
+    screen.note(f"{problem.name} cannot be used:", screen.BAD)
+    for line in problem.lines:
+        screen.note(f"  {line}")
+
+
+@contextmanager
+def _all_told() -> Generator[None]:
+    from capx.policy_reading import Unreadable
+
+    try:
+        yield
+    except Unreadable as problem:
+        tell(problem)
+        raise click.exceptions.Exit(UNUSABLE) from None
+
+
+def _contents(file: Path) -> bytes:
+    """The bytes of a file, no more than it may have and one, by which it is too large."""
     from capx.policy_reading import LARGEST
 
     try:

@@ -45,6 +45,14 @@ TOML
 capx principal add ana --key "$(capx principal new ana --key-file ana.key)" --tenant Acme --purpose qbr
 capx intent new --principal ana --purpose qbr --statement "The Acme QBR" --tenant Acme > qbr.json
 capx intent sign qbr.json --key-file ana.key > qbr.intent
+cp home/policy.toml draft.toml
+cat > cases.toml <<'TOML'
+[[case]]
+principal = "ana"
+purpose = "qbr"
+tenant = "Acme"
+at_open = ["crm.accounts.read"]
+TOML
 """
 """What whoever types an example has done before."""
 

@@ -13,6 +13,7 @@ from capx.policy import Terms
 from capx.policy_file import read_policy
 from capx_caveats import AllOf, AnyOf, Cidr, Contains, Each, Eq, Fields, Host, In, Length, Not, Path, Prefix, Range, Url
 from capx_caveats.constraint import Wire
+from capx_caveats.values import Literal
 from tests.policy.making import granting, intent
 
 NASTY = [
@@ -76,7 +77,7 @@ def structure(terms: Terms) -> Any:
     ]
 
 
-def shape(held: object) -> Any:
+def shape(held: Any) -> Any:
     if isinstance(held, Eq):
         return "eq"
     if isinstance(held, In):
@@ -84,7 +85,7 @@ def shape(held: object) -> Any:
     if isinstance(held, Wire):
         return type(held).__name__, [shape(getattr(held, field)) for field in held.__struct_fields__]
     if isinstance(held, tuple):
-        return [shape(one) for one in held]  # pyright: ignore[reportUnknownVariableType] # of anything
+        return list(map(shape, held))  # pyright: ignore[reportUnknownArgumentType] # of anything
     return held
 
 
@@ -99,7 +100,7 @@ def test_nothing_in_an_intent_changes_the_structure_of_what_it_gets(value: Any, 
     ((offer,),) = (rule.offers for rule in terms.rules)
     assert not isinstance(offer.entry.args, msgspec.UnsetType)
     args = {pair.name: pair.constraint for pair in offer.entry.args}
-    held: Any = tuple(value) if type(value) is list else value
+    held = msgspec.convert(value, Literal)
     assert args["whole"] == Eq(held)
     assert args["within"] == AnyOf((Eq(held), In(("x", held)), Not(Eq(held))))
     assert isinstance(args["fields"], Fields)

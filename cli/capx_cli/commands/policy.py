@@ -50,9 +50,7 @@ def check(file: Path | None, as_json: bool) -> int:
         if as_json:
             screen.as_json({"good": False, "problems": list(problem.lines), "remarks": []})
         else:
-            screen.note(f"{problem.name} cannot be used:", screen.BAD)
-            for line in problem.lines:
-                screen.note(f"  {line}")
+            policies.tell(problem)
         return UNUSABLE
     made = list(remarks(found))
     if as_json:
@@ -79,7 +77,7 @@ def try_(intent: str, file: Path | None, as_json: bool) -> None:
     """
     from capx_caveats import shown, shown_duration
 
-    found, _ = policies.read(_given(file, "capx policy try"))
+    found = policies.usable(_given(file, "capx policy try"))
     asked = intents.document(intents.read(intent))
     terms = found.terms(asked)
     if as_json:
@@ -109,7 +107,7 @@ def explain(purpose: str | None, file: Path | None, as_json: bool) -> None:
     from capx.policy_reading import near
     from capx.policy_words import purpose_sentences
 
-    found, _ = policies.read(_given(file, "capx policy explain"))
+    found = policies.usable(_given(file, "capx policy explain"))
     if purpose is not None and purpose not in found.purposes:
         raise click.UsageError(f"{purpose!r:.40} is no purpose of this policy{near(purpose, found.purposes)}")
     wanted = [each for name, each in found.purposes.items() if purpose in {None, name}]
@@ -135,10 +133,10 @@ def test(cases: Path, file: Path | None, as_json: bool) -> int:
 
     Example: capx policy test cases.toml --policy draft.toml
     """
-    from capx.policy_cases import failing, read_cases
+    from capx.policy_cases import failing
 
-    found, _ = policies.read(_given(file, "capx policy test"))
-    read = read_cases(policies.contents(cases), str(cases))
+    found = policies.usable(_given(file, "capx policy test"))
+    read = policies.cases(cases)
     failed = [one for case in read for one in failing(found, case)]
     calls = sum(len(case.expected) or 1 for case in read)
     if as_json:
