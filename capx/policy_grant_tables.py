@@ -37,7 +37,7 @@ from capx.policy_reading import (
     tried,
     wrong,
 )
-from capx.policy_values import LIMIT, probing, value
+from capx.policy_values import LIMIT, value
 from capx_caveats import (
     InvalidCaveat,
     amount,
@@ -111,8 +111,7 @@ def _grant(said: object, path: str, known: Known) -> Grant:
         approvers=found.get("approvers", ()),
         within=found.get("within", HOUR) if how == "ask" else None,
     )
-    grant.rule(probing)
-    return grant
+    return grant.tried()
 
 
 def _how(said: object, path: str) -> How:
@@ -151,7 +150,9 @@ def _allow(said: object, path: str, audience: str | None, known: Known) -> tuple
     def one(pattern: str, args: object) -> Allowed:
         at = key(path, pattern)
         if "." not in pattern and _looks_unquoted(args):
-            raise wrong(at, f'has arguments that are none: a name with dots is quoted, as in {path}."{pattern}.…"')
+            raise wrong(
+                at, f"has arguments that are none: a name with dots is quoted, as in {key(path, f'{pattern}.…')}"
+            )
         allowed = _action(pattern, at, audience, known)
         return replace(allowed, args=arguments(args, at))
 
@@ -179,9 +180,10 @@ def _budget(said: object, path: str) -> tuple[Limit, ...]:
 
     def one(unit: str, amount: object) -> Limit:
         at = key(path, unit)
+        spelt = read(unit, at)
         if isinstance(amount, float):
-            raise wrong(at, f"is a float, which is not exact: write {unit} = {_exactly(amount)}")
-        return Limit(read(unit, at), at, value(amount, at, LIMIT))
+            raise wrong(at, f"is a float, which is not exact: write {spelt} = {_exactly(amount)}")
+        return Limit(spelt, at, value(amount, at, LIMIT))
 
     given = table(said, path)
     if not given:

@@ -7,13 +7,14 @@ fit where it is put, is told by key path, and then no rule of the purpose is mad
 from functools import partial
 
 from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
 
 from capx.errors import InvalidRequest
 from capx.intent import Intent
 from capx.policy import How, Offer, Rule
 from capx.policy_constraints import Named, filled
 from capx.policy_reading import Wrong, every, explained, key
-from capx.policy_values import Take, Taken, taken, taking
+from capx.policy_values import Take, Taken, probing, taken, taking
 from capx_caveats import Allow, Budget, Entry, encode_block
 
 
@@ -55,9 +56,17 @@ class Grant(Struct, frozen=True, kw_only=True):
     limits: tuple[Limit, ...]
     approvers: tuple[str, ...]
     within: int | None
+    fixed: Rule | None = None
+
+    def tried(self) -> "Grant":
+        """The same, its rule made once with probes; one that takes nothing is `fixed`, and never made again."""
+        rule = self.rule(probing)
+        return self if any(taken(self)) else replace(self, fixed=rule)
 
     def rule(self, take: Take) -> Rule:
         """The rule, concrete; Wrong says what the intent lacks, or what does not fit."""
+        if self.fixed is not None:
+            return self.fixed
         rule = Rule(
             place=self.place,
             how=self.how,

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from capx.errors import ConfigurationProblem
 from capx_caveats import InvalidCaveat, shown
+from capx_caveats.names import told_name
 from capx_caveats.values import printable
 
 T = TypeVar("T")
@@ -182,8 +183,8 @@ def near(name: str, names: Iterable[str]) -> str:
     """`: did you mean …?`, or what else there is; nothing if there is nothing."""
     there = list(names)
     for found in get_close_matches(name, there, 1):
-        return f": did you mean {found}?"
-    return f": there is {', '.join(there[:TOLD])}" if there else ""
+        return f": did you mean {told_name(found)}?"
+    return f": there is {', '.join(map(told_name, there[:TOLD]))}" if there else ""
 
 
 def explained(path: str, made: Callable[[], T]) -> T:

@@ -10,6 +10,7 @@ from msgspec import UNSET
 from capx.policy import HOWS, Policy, Purpose
 from capx.policy_grants import Allowed, Grant, Grants
 from capx_caveats import is_action
+from capx_caveats.names import told_name
 
 
 def remarks(policy: Policy) -> Iterator[str]:
@@ -57,4 +58,5 @@ def _alone(policy: Policy, purpose: Purpose, grants: tuple[Grant, ...]) -> Itera
         }
         for principal in asking:
             if grant.how == "ask" and able == {principal}:
-                yield f"{grant.place}.approvers: {principal} alone can consent, and not to what {principal} asks for"
+                who = told_name(principal)
+                yield f"{grant.place}.approvers: {who} alone can consent, and not to what {who} asks for"
