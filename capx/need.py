@@ -15,7 +15,7 @@ from capx.asking import Ask
 from capx.canonical import canonical
 from capx.errors import CapxError
 from capx.lineage import AUTHORITY
-from capx_caveats import JSON, Eq, InvalidCaveat, Refusal, as_constraint, is_action
+from capx_caveats import JSON, InvalidCaveat, Refusal, as_constraint, is_action
 
 MAX_PINNED: Final = 2048
 """Bytes, as canonical JSON, of the arguments that a denial names."""
@@ -47,8 +47,7 @@ def _is_pinnable(args: Mapping[str, JSON]) -> bool:
     """Whether a grant can hold each argument to its value, in no more than MAX_PINNED bytes."""
     try:
         for value in args.values():
-            if not isinstance(as_constraint(value), Eq):
-                return False
+            as_constraint(value)
         return len(canonical(dict(args))) <= MAX_PINNED
     except InvalidCaveat:
         return False

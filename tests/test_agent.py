@@ -26,7 +26,7 @@ from capx.asking import Answer, Granted, Pending, Refused
 from capx.authority import Authority, OpenedTask
 from capx.bundle import Bundle
 from capx.decision import Denied
-from capx.errors import ConfigurationProblem, InvalidRequest, StoreProblem
+from capx.errors import ConfigurationProblem, InvalidRequest, StoreProblem, Unavailable
 from capx.guard.asgi import ASGIGuard, passage
 from capx.guard.exchange import Receive, Scope, Send
 from capx.in_process import InProcess
@@ -248,6 +248,58 @@ def test_what_may_only_be_asked_for_with_arguments_is_pinned_to_them(
         {"name": "Initech", "deep": False},
     ]
     assert "hop 1 (helper)" in refused.value.__notes__[0]
+
+
+def test_an_async_tool_asks_with_its_arguments_too(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+    child = task.bundle.delegate(
+        to="helper", audiences=["crm", "authority"], may_ask=[action("crm.accounts.read", name="Acme")]
+    )
+    authority = Noting(lab, child)
+
+    async def act() -> None:
+        with acting(Agent(child, authority=authority)):
+            assert await tools.accounts_async("Acme") == "accounts Acme"
+            with pytest.raises(Denied) as refused:
+                await tools.accounts_async("Initech")
+            assert "hop 1 (helper)" in refused.value.__notes__[0]
+
+    asyncio.run(act())
+    assert [args for _, args in authority.asked] == [None, {"name": "Acme"}, {"name": "Initech"}]
+
+
+@pytest.fixture
+def no_threads() -> Iterator[None]:
+    """Where no thread can be had: none has room for so large a stack."""
+    before = threading.stack_size(1 << 46)
+    yield
+    threading.stack_size(before)
+
+
+@pytest.mark.usefixtures("no_threads")
+def test_without_a_thread_to_ask_in_a_refusal_says_so(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+    agent, authority = noting(lab, task)
+    with pytest.raises(Denied) as refused:
+        agent.tool(tools.accounts)()
+    assert "no thread can be had" in refused.value.__notes__[0]
+    with pytest.raises(Unavailable):
+        agent.ask("crm.accounts.read")
+    with pytest.raises(Unavailable):
+        asyncio.run(agent.ask_async("crm.accounts.read"))
+    assert not authority.asked
+
+
+def test_an_authority_that_is_away_for_a_moment_is_waited_for(lab: Authority, task: OpenedTask) -> None:
+    class Away(Noting):
+        def ask(self, action: str, *, audience: str | None = None, args: Any = None, wait: float = 0.0) -> Answer:
+            if len(self.asked) == 1:
+                self.asked.append((action, None))
+                consent(lab, lab.requests(task=task.id, pending=True)[0].id)
+                raise StoreProblem("away")
+            return super().ask(action, audience=audience, args=args, wait=wait)
+
+    authority = Away(lab, task.bundle)
+    assert isinstance(Agent(task.bundle, authority=authority, wait=30).ask("crm.accounts.delete"), Granted)
+    assert len(authority.asked) == 3
 
 
 def test_pending_is_raised_when_nobody_answers_in_time(lab: Authority, task: OpenedTask, tools: Tools) -> None:
@@ -672,6 +724,45 @@ def test_a_service_that_tells_to_ask_without_end(lab: Authority, task: OpenedTas
         client.get(f"{origin}/x")
     # What it was granted it holds, so that there is nothing to send again.
     assert (len(authority.asked), liar.seen) == (2, 5)
+
+
+def test_a_long_refusal_is_read_as_it_was_sent_and_asks_for_nothing(
+    lab: Authority, task: OpenedTask, liars: tuple[Liar, str]
+) -> None:
+    liar, origin = liars
+    liar.says(ask={"audience": "crm", "action": "crm.accounts.read"}, more="x" * 1_000_000)
+    agent, authority = noting(lab, task)
+
+    async def act() -> None:
+        async with agent.async_http({origin: "crm"}) as client:
+            assert (await client.get(f"{origin}/x")).content == liar.body
+            async with client.stream("GET", f"{origin}/x") as left_early:
+                assert left_early.status_code == 403
+
+    asyncio.run(act())
+    with agent.http({origin: "crm"}) as client:
+        assert client.get(f"{origin}/x").content == liar.body
+        with client.stream("GET", f"{origin}/x") as left_early:
+            assert left_early.status_code == 403
+    assert not authority.asked
+
+
+@pytest.mark.parametrize("packed", ["br", "gzip"])
+def test_a_refusal_that_cannot_be_unpacked_asks_for_nothing(lab: Authority, task: OpenedTask, packed: str) -> None:
+    async def odd(scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, receive
+        headers = [(b"www-authenticate", b"Capx"), (b"content-encoding", packed.encode())]
+        await send({"type": "http.response.start", "status": 403, "headers": headers})
+        await send({"type": "http.response.body", "body": b'{"ask":{"audience":"crm","action":"crm.accounts.read"}}'})
+
+    agent, authority = noting(lab, task)
+    with (
+        served(odd, lifespan="off") as origin,
+        agent.http({origin: "crm"}) as client,
+        client.stream("GET", f"{origin}/x") as response,
+    ):
+        assert response.status_code == 403
+    assert not authority.asked
 
 
 def test_a_service_that_packs_a_bomb_into_its_refusal(lab: Authority, task: OpenedTask) -> None:
