@@ -17,33 +17,10 @@ from capx.policy_reading import TOLD, Unreadable
 from tests.policy.making import KIM, POLICY, intent
 
 PLAIN = st.characters(exclude_categories=["Cs"])
-KEYS = [
-    "audience",
-    "principal",
-    "purpose",
-    "grant",
-    "how",
-    "allow",
-    "budget",
-    "approvers",
-    "within",
-    "ttl",
-    "require",
-    "tenant",
-    "tenants",
-    "purposes",
-    "groups",
-    "key",
-    "case",
-    "says",
-    "call",
-    "with",
-    "never",
-    "ask",
-    "opens",
-]
+OURS = ["audience", "principal", "purpose", "grant", "how", "allow", "budget", "approvers", "within", "ttl", "require"]
+THEIRS = ["tenant", "tenants", "purposes", "groups", "key", "case", "says", "call", "with", "never", "ask", "opens"]
 OTHERS = ["a.b", "a.*", "x", "*", "kim", "work", "min", "max", "hosts", "ports", "schemes", "programs", "arguments"]
-NAME = st.sampled_from([*KEYS, *OTHERS, *sorted(OPERATORS)]) | st.text(PLAIN, max_size=5)
+NAME = st.sampled_from([*OURS, *THEIRS, *OTHERS, *sorted(OPERATORS)]) | st.text(PLAIN, max_size=5)
 TEXTS = ["", "a.b", "*", "{intent.p}", "{", "{{", "none", "ask", "on_request", "1h", "authority", "ed25519:AA", "kim"]
 VALUE: st.SearchStrategy[Any] = st.recursive(
     st.integers(-(10**20), 10**20)

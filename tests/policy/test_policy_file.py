@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,8 +15,6 @@ from capx.errors import ConfigurationProblem
 from capx.policy import NO_POLICY
 from capx.policy_file import PolicyFile, read_policy
 from tests.policy.making import POLICY, changed, intent
-
-LONG_AGO = 1_700_000_000
 
 
 @pytest.fixture
@@ -41,10 +41,20 @@ def test_no_file_is_no_policy_and_a_new_one_is_taken(tmp_path: Path) -> None:
     assert policy() is NO_POLICY
 
 
-def test_a_file_that_was_left_alone_is_read_once(path: Path) -> None:
-    os.utime(path, (LONG_AGO, LONG_AGO))
+def test_a_file_that_was_left_alone_is_not_opened_again(path: Path) -> None:
+    opened: list[object] = []
+    sys.addaudithook(lambda event, args: opened.append(args[0]) if event == "open" else None)
     policy = PolicyFile(path)
-    assert policy() is policy()
+    first = policy()
+    # Until the clock has left the change behind, whatever its ticks.
+    while time.time() < path.stat().st_ctime + 2.1:
+        assert policy() is first
+        time.sleep(0.05)
+    policy()
+    before = opened.count(str(path))
+    assert before > 1
+    assert all(policy() is first for _ in range(100))
+    assert opened.count(str(path)) == before
 
 
 def test_a_file_that_was_written_in_place_counts_from_the_next_use(path: Path) -> None:

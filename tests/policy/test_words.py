@@ -86,6 +86,18 @@ def test_what_is_taken_from_an_intent_is_told_as_such(argument: str, told: str) 
     assert f"At open: a.b at a where {told}." in sentences(policy, "work")
 
 
+def test_what_anybody_may_do_with_any_arguments_is_told_so() -> None:
+    policy = read_policy(changed('"qbr", "refund"', '"refund"'))
+    assert sentences(policy, "qbr")[0] == "Nobody may ask for it."
+    assert "At open: crm.accounts.read at crm; support.tickets.read at support." in sentences(policy, "qbr")
+
+
+def test_any_other_argument_is_told_as_such() -> None:
+    policy = read_policy(granting('allow."a.b" = { "*" = "{intent.p}", "x y" = "{intent.q}" }'))
+    told = "At open: a.b at a where any other argument is the intent's p and \"x y\" is the intent's q."
+    assert told in sentences(policy, "work")
+
+
 def test_a_policy_that_is_meant_is_not_remarked_upon() -> None:
     assert list(remarks(read_policy(POLICY))) == []
 
