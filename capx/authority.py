@@ -117,7 +117,7 @@ class Authority(History):
     @classmethod
     def open_home(cls, home: Path | str | None = None, **settings: Any) -> Self:
         """The authority that lives in `home`, else in `$CAPX_HOME`, else in `~/.capx`; it goes by the policy there."""
-        from capx.policy_file import FILE, PolicyFile
+        from capx.policy.file import FILE, PolicyFile
 
         store, keyring = open_parts(home)
         settings.setdefault("policy", PolicyFile(home_folder(home) / FILE))

@@ -3,7 +3,7 @@
     root.keys      the root keys
     capx.db        the store, embedded; or
     store.place    where else it is: one line, postgresql://…, which may hold a password
-    policy.toml    what it goes by, where it takes intents (capx.policy_file)
+    policy.toml    what it goes by, where it takes intents (capx.policy.file)
 
 Laws: the folder is `$CAPX_HOME`, else `~/.capx`; it and its files are their owner's alone. Keys without their store
 are refused: a new store would have forgotten every death. There is one store, or the name of one, never both.

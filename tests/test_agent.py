@@ -30,7 +30,7 @@ from capx.errors import ConfigurationProblem, InvalidRequest, StoreProblem, Unav
 from capx.guard.asgi import ASGIGuard, passage
 from capx.guard.exchange import Receive, Scope, Send
 from capx.in_process import InProcess
-from capx.policy_file import read_policy
+from capx.policy.file import read_policy
 from capx.presenting import MAX_BODY, SOUGHT
 from capx.verdict import Verdict
 from capx_caveats import JSON, action

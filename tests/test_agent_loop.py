@@ -26,7 +26,7 @@ from capx.authority import OpenedTask
 from capx.grant import ASK
 from capx.home import create_home
 from capx.operator_client import RemoteAuthority
-from capx.policy_file import FILE
+from capx.policy.file import FILE
 from capx.presenting import SOUGHT
 from tests.refunds import BEN, grant, policy, refund
 from tests.serve.conftest import Served, serving

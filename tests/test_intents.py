@@ -21,7 +21,7 @@ from capx.events import CapabilityMinted, IntentWithdrawn, TaskOpened
 from capx.intent import Intent, SignedIntent, new_nonce, parse_intent
 from capx.keys import KeyRing, RootKey
 from capx.policy import NO_POLICY, Policy
-from capx.policy_file import FILE, read_policy
+from capx.policy.file import FILE, read_policy
 from capx.present import ToolCall
 from capx.principal_key import PrincipalKey
 from capx.signing import Signer
@@ -448,7 +448,9 @@ def test_an_intent_that_is_not_issued_yet_is_refused_beyond_what_clocks_may_diff
     authority.open(signed(authority, issued=NOW + 5))
 
 
-def test_an_intent_that_may_have_been_used_up_before_everything_was_revoked_opens_nothing(authority: Authority, clock: Clock) -> None:
+def test_an_intent_that_may_have_been_used_up_before_all_was_revoked_opens_nothing(
+    authority: Authority, clock: Clock
+) -> None:
     before, at, ahead, later = (signed(authority, issued=NOW + second) for second in (-1, 0, 5, 6))
     clock.now = NOW + 6
     authority.revoke(issued=NOW)
@@ -621,7 +623,7 @@ from capx.authority import Authority
 from capx.errors import InvalidRequest
 from capx.intent import SignedIntent
 from capx.keys import KeyRing
-from capx.policy_file import read_policy
+from capx.policy.file import read_policy
 from capx.store.opening import open_store
 
 place, keys, policy, intent = sys.argv[1:]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from capx_cli import screen, words
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from capx.store import RequestRecord
     from capx.verdict import Inquiry
@@ -49,11 +49,11 @@ def table(requests: "Sequence[RequestRecord]") -> None:
     )
 
 
-def show(inquiry: "Inquiry") -> None:
+def show(inquiry: "Inquiry", say: "Callable[[str, str], None]" = screen.say) -> None:
     """Say what a request would add and to whom, as whoever signs an answer is shown it, and how it stands."""
-    screen.say(f"request {inquiry.request.id}: {became(inquiry.request)}", STYLES.get(inquiry.request.state, ""))
+    say(f"request {inquiry.request.id}: {became(inquiry.request)}", STYLES.get(inquiry.request.state, ""))
     for sentence in inquiry.sentences():
-        screen.say(f"  {sentence}")
+        say(f"  {sentence}", "")
 
 
 def became(request: "RequestRecord") -> str:

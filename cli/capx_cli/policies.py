@@ -13,14 +13,14 @@ from capx_cli.failure import UNUSABLE, Unusable
 
 if TYPE_CHECKING:
     from capx.policy import Policy, Rule, Terms
-    from capx.policy_cases import Case
-    from capx.policy_reading import Unreadable
+    from capx.policy.cases import Case
+    from capx.policy.reading import Unreadable
 
 
 def read(file: Path | None) -> "tuple[Policy, Path]":
     """The policy in a file, else that of the home, and where it stands; Unusable if there is none."""
     from capx.home import home_folder
-    from capx.policy_file import FILE, PolicyFile, read_policy
+    from capx.policy.file import FILE, PolicyFile, read_policy
 
     if file is not None:
         return read_policy(_contents(file), str(file)), file
@@ -38,7 +38,7 @@ def usable(file: Path | None) -> "Policy":
 
 def cases(file: Path) -> "tuple[Case, ...]":
     """The cases in a file; ends the command where they cannot be used, all told."""
-    from capx.policy_cases import read_cases
+    from capx.policy.cases import read_cases
 
     with _all_told():
         return read_cases(_contents(file), str(file))
@@ -53,7 +53,7 @@ def tell(problem: "Unreadable") -> None:
 
 @contextmanager
 def _all_told() -> Generator[None]:
-    from capx.policy_reading import Unreadable
+    from capx.policy.reading import Unreadable
 
     try:
         yield
@@ -64,7 +64,7 @@ def _all_told() -> Generator[None]:
 
 def _contents(file: Path) -> bytes:
     """The bytes of a file, no more than it may have and one, by which it is too large."""
-    from capx.policy_reading import LARGEST
+    from capx.policy.reading import LARGEST
 
     try:
         with file.open("rb") as opened:
@@ -75,7 +75,7 @@ def _contents(file: Path) -> bytes:
 
 def rows(policy: "Policy", terms: "Terms") -> Iterator[tuple[str, str, str, str]]:
     """When something is given, what, where, and within what limits; in the order in which it is decided."""
-    from capx.policy_words import HOW_IN_WORDS
+    from capx.policy.words import HOW_IN_WORDS
 
     for rule in terms.rules:
         for offer in rule.offers:
@@ -115,7 +115,7 @@ def as_json(policy: "Policy", terms: "Terms") -> dict[str, Any]:
 
 
 def _limits(policy: "Policy", rule: "Rule") -> Iterator[str]:
-    from capx.policy_words import consenting
+    from capx.policy.words import consenting
     from capx_caveats import shown_duration
 
     for budget in rule.budgets:

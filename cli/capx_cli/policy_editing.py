@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def append(path: Path, wanted: "Principal", table: str) -> None:
     """Add a table that says what is wanted of a principal; UsageError if the policy knows them already."""
     from capx import key_file
-    from capx.policy_file import read_policy
+    from capx.policy.file import read_policy
 
     if not path.parent.is_dir():
         raise Unusable(f"no authority lives in {path.parent}: create one with capx init, or set CAPX_HOME")

@@ -42,7 +42,7 @@ def test_every_command_has_a_help_with_an_example_and_every_option_too() -> None
 
 
 WRITES_FOR_PROGRAMS = {
-    *("init", "task open", "mint", "delegate", "attenuate", "present", "call", "export", "import"),
+    *("init", "task open", "mint", "delegate", "attenuate", "ask", "present", "call", "export", "import"),
     *("principal new", "principal add", "intent new", "intent sign"),
     *("keys export", "keys add", "keys activate", "keys retire", "schema", "shell-setup"),
 }

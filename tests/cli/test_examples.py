@@ -41,10 +41,22 @@ cat > home/policy.toml <<'TOML'
 ttl = "2h"
 [[purpose.qbr.grant]]
 allow = ["crm.accounts.read"]
+[[purpose.qbr.grant]]
+how = "on_request"
+allow = ["warehouse.stock.read"]
+[[purpose.qbr.grant]]
+how = "ask"
+approvers = ["leads"]
+allow = ["slides.publish"]
 TOML
+capx principal add bo --key "$(capx principal new bo --key-file bo.key)" --group leads
 capx principal add ana --key "$(capx principal new ana --key-file ana.key)" --tenant Acme --purpose qbr
 capx intent new --principal ana --purpose qbr --statement "The Acme QBR" --tenant Acme > qbr.json
 capx intent sign qbr.json --key-file ana.key > qbr.intent
+capx intent new --principal ana --purpose qbr --statement "Another one" --tenant Acme > another.json
+capx intent sign another.json --key-file ana.key > another.intent
+capx task open --intent another.intent > another.token
+capx ask slides.publish --token-file another.token || test $? = 1
 cp home/policy.toml draft.toml
 cat > cases.toml <<'TOML'
 [[case]]
@@ -64,11 +76,13 @@ case $1 in
     *'"$kid"'*) kid=$(capx keys add);;
     *"principal new ana"*) rm ana.key;;
     *'"$old"'*) old=$(capx keys add);;
+    *'"$request"'*) request=$(capx requests list | awk 'NR == 2 { print $1 }');;
+    *"capx ask"*) export CAPX_TOKEN_FILE=another.token;;
     *before-upgrade.db*--dry-run) mv before.db before-upgrade.db;;
 esac
 eval "$1"
 """
-"""In what shell an example is typed: `$kid` and `$old` are keys that were added."""
+"""In what shell an example is typed: `$kid` and `$old` are keys that were added, `$request` waits for an answer."""
 
 
 def example(command: click.Command) -> str:
@@ -123,7 +137,7 @@ def test_the_example_of_a_command_does_what_it_says(name: str, prepared: Path, s
     assert re.search(rf"\bcapx {name}\b", text) or isinstance(COMMANDS[name], click.Group)
     folder = tmp_path / "here"
     shutil.copytree(prepared, folder)
-    if name == "serve":
+    if name in {"serve", "requests watch"}:
         # It goes on until somebody ends it, in order, and on a port that nobody has.
         text = f"timeout --signal=INT --preserve-status 5 {text.replace(':8411', ':0')}"
     done = shell(GIVEN, text.replace(SERVICE, service), folder=folder)

@@ -15,7 +15,7 @@ import pytest
 from capx.authority import Authority
 from capx.bundle import Bundle
 from capx.intent import Intent, SignedIntent, new_nonce, parse_intent
-from capx.policy_file import FILE
+from capx.policy.file import FILE
 from capx.principal_key import PrincipalKey
 from tests.cli.conftest import COMMAND, Shell
 from tests.cli.test_escape import on_terminal

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from capx.authority import Authority
-from capx.policy_file import FILE, read_policy
+from capx.policy.file import FILE, read_policy
 from capx.principal_key import PrincipalKey, parse_public
 from tests.cli.conftest import COMMAND, Shell
 

@@ -234,4 +234,4 @@ def test_shell_setup_prints_completion(capx: Any, shell: str) -> None:
 
 def test_completion_knows_the_commands(capx: Any) -> None:
     said = capx(_CAPX_COMPLETE="bash_complete", COMP_WORDS="capx re", COMP_CWORD="1").out
-    assert said == "plain,revoke\n"
+    assert said == "plain,revoke\nplain,requests\n"

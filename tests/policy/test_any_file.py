@@ -10,10 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from capx.errors import InvalidRequest
-from capx.policy_cases import read_cases
-from capx.policy_file import read_policy
-from capx.policy_operators import OPERATORS
-from capx.policy_reading import TOLD, Unreadable
+from capx.policy.cases import read_cases
+from capx.policy.file import read_policy
+from capx.policy.operators import OPERATORS
+from capx.policy.reading import TOLD, Unreadable
 from tests.policy.making import KIM, POLICY, intent
 
 PLAIN = st.characters(exclude_categories=["Cs"])

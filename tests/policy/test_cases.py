@@ -3,8 +3,8 @@
 import pytest
 
 from capx.errors import ConfigurationProblem
-from capx.policy_cases import failing, read_cases
-from capx.policy_file import read_policy
+from capx.policy.cases import failing, read_cases
+from capx.policy.file import read_policy
 from tests.policy.making import POLICY
 
 OURS = read_policy(POLICY)

@@ -13,7 +13,7 @@ import pytest
 from capx.chain import b64u
 from capx.errors import ConfigurationProblem
 from capx.policy import NO_POLICY
-from capx.policy_file import PolicyFile, read_policy
+from capx.policy.file import PolicyFile, read_policy
 from tests.policy.making import POLICY, changed, intent
 
 

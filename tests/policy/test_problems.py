@@ -3,8 +3,8 @@
 import pytest
 
 from capx.errors import ConfigurationProblem
-from capx.policy_file import read_policy
-from capx.policy_reading import LARGEST, TOLD, Unreadable
+from capx.policy.file import read_policy
+from capx.policy.reading import LARGEST, TOLD, Unreadable
 from tests.policy.making import KIM, POLICY, changed, granting
 
 

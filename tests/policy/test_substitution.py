@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from capx.errors import InvalidRequest
 from capx.policy import Terms
-from capx.policy_file import read_policy
+from capx.policy.file import read_policy
 from capx_caveats import AllOf, AnyOf, Cidr, Contains, Each, Eq, Fields, Host, In, Length, Not, Path, Prefix, Range, Url
 from capx_caveats.constraint import Wire
 from capx_caveats.values import Literal

@@ -4,7 +4,7 @@ import pytest
 
 from capx.errors import InvalidRequest
 from capx.policy import NO_POLICY, Match
-from capx.policy_file import read_policy
+from capx.policy.file import read_policy
 from capx_caveats import Budget
 from tests.policy.making import KIM, POLICY, changed, granting, intent
 

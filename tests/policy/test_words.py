@@ -5,10 +5,10 @@ from typing import get_args
 import pytest
 
 from capx.policy import Policy
-from capx.policy_file import read_policy
-from capx.policy_operators import OPERATORS
-from capx.policy_remarks import remarks
-from capx.policy_words import purpose_sentences
+from capx.policy.file import read_policy
+from capx.policy.operators import OPERATORS
+from capx.policy.remarks import remarks
+from capx.policy.words import purpose_sentences
 from capx_caveats import AnyConstraint
 from tests.policy.making import KIM, POLICY, changed, granting
 

@@ -51,7 +51,7 @@ def ask(
     for any arguments. Exit code 1 says that nothing was granted, and nothing is written: ask again when somebody has
     answered, or use --wait.
 
-    Example: capx ask warehouse.stock.read --wait 30s --url https://authority.internal:8411
+    Example: capx ask warehouse.stock.read --wait 30s > wider.token
     """
     from capx.asking import Ask
 

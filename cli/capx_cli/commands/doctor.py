@@ -146,7 +146,7 @@ def _origin(home: Path) -> str:
 
 def _policy(home: Path) -> str:
     from capx.policy import NO_POLICY
-    from capx.policy_file import FILE, PolicyFile
+    from capx.policy.file import FILE, PolicyFile
 
     policy = PolicyFile(home / FILE)()
     if policy is NO_POLICY:

@@ -219,7 +219,7 @@ def _why_not(signed: "SignedIntent", key: str | None) -> str | None:
         whose = f"the key {key}"
     else:
         from capx.home import home_folder
-        from capx.policy_file import FILE, PolicyFile
+        from capx.policy.file import FILE, PolicyFile
 
         reached.demand_home("capx intent verify without --key", "reads the policy, which stays with its authority")
         found = PolicyFile(home_folder() / FILE)().principals.get(name)

@@ -11,7 +11,7 @@ from capx_cli.failure import DENIED, DONE, UNUSABLE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from capx.policy_cases import Case, Failing
+    from capx.policy.cases import Case, Failing
 
 _FILE = click.Path(path_type=Path)
 _option = click.option("--policy", "file", type=_FILE, metavar="FILE", help="This policy, not the one of the home.")
@@ -41,8 +41,8 @@ def check(file: Path | None, as_json: bool) -> int:
 
     Example: capx policy check draft.toml
     """
-    from capx.policy_reading import Unreadable
-    from capx.policy_remarks import remarks
+    from capx.policy.reading import Unreadable
+    from capx.policy.remarks import remarks
 
     try:
         found, place = policies.read(_given(file, "capx policy check"))
@@ -104,8 +104,8 @@ def explain(purpose: str | None, file: Path | None, as_json: bool) -> None:
 
     Example: capx policy explain qbr
     """
-    from capx.policy_reading import near
-    from capx.policy_words import purpose_sentences
+    from capx.policy.reading import near
+    from capx.policy.words import purpose_sentences
 
     found = policies.usable(_given(file, "capx policy explain"))
     if purpose is not None and purpose not in found.purposes:
@@ -133,7 +133,7 @@ def test(cases: Path, file: Path | None, as_json: bool) -> int:
 
     Example: capx policy test cases.toml --policy draft.toml
     """
-    from capx.policy_cases import failing
+    from capx.policy.cases import failing
 
     found = policies.usable(_given(file, "capx policy test"))
     read = policies.cases(cases)

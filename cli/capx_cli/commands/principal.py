@@ -65,7 +65,7 @@ def list_(as_json: bool) -> None:
     Example: capx principal list --json
     """
     from capx.home import home_folder
-    from capx.policy_file import FILE, PolicyFile
+    from capx.policy.file import FILE, PolicyFile
 
     reached.demand_home("capx principal list", _ITS_POLICY)
     found = PolicyFile(home_folder() / FILE)().principals.values()
@@ -105,7 +105,7 @@ def add(
     """
     from capx.home import home_folder
     from capx.policy import Principal
-    from capx.policy_file import FILE
+    from capx.policy.file import FILE
     from capx.principal_key import parse_public
     from capx_cli.policy_editing import append
 

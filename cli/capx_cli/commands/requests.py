@@ -4,7 +4,7 @@ import contextlib
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 from msgspec import Struct
@@ -65,7 +65,7 @@ def list_(with_answered: bool, task_id: str | None, as_json: bool) -> None:
 def show(request_id: str, as_json: bool) -> None:
     """Show a request: who asks, on whose intent, what it would add, with which restrictions, and how it stands.
 
-    Example: capx requests show 3yVbUOuxRCaDzMSVVQeKYA
+    Example: capx requests show "$request"
     """
     with reached.authority() as authority:
         found = authority.inquiry(request_id)
@@ -83,6 +83,7 @@ _KEY_FILE = click.option(
     metavar="FILE",
     help="Their key, as capx principal new has made it.",
 )
+_JSON = click.option("--json", "as_json", is_flag=True, help="Write JSON; what is signed is shown on standard error.")
 _YES = click.option("--yes", is_flag=True, help="Do not ask again before it is signed.")
 
 
@@ -91,28 +92,30 @@ _YES = click.option("--yes", is_flag=True, help="Do not ask again before it is s
 @_AS
 @_KEY_FILE
 @_YES
+@_JSON
 @reached.authority_option
-def approve(request_id: str, name: str, key_file: Path, yes: bool) -> int:
+def approve(request_id: str, name: str, key_file: Path, *, yes: bool, as_json: bool) -> int:
     """Consent to a request, once it was shown: the agent is granted it when it asks again.
 
     What is signed is what was shown. Exit code 1 says that it may not be answered so, or by this person.
 
-    Example: capx requests approve 3yVbUOuxRCaDzMSVVQeKYA --as ben@our.example --key-file ben.key
+    Example: capx requests approve "$request" --as bo --key-file bo.key --yes
     """
-    return _answer(request_id, name, key_file, yes=True, sure=yes)
+    return _answer(request_id, _Answer(name, key_file, yes=True, sure=yes, as_json=as_json))
 
 
 @requests.command("deny", context_settings=words.IDS)
 @click.argument("request_id", metavar="REQUEST")
 @_AS
 @_KEY_FILE
+@_JSON
 @reached.authority_option
-def deny(request_id: str, name: str, key_file: Path) -> int:
+def deny(request_id: str, name: str, key_file: Path, *, as_json: bool) -> int:
     """Refuse a request, for good: the same one is refused from then on.
 
-    Example: capx requests deny 3yVbUOuxRCaDzMSVVQeKYA --as ben@our.example --key-file ben.key
+    Example: capx requests deny "$request" --as bo --key-file bo.key
     """
-    return _answer(request_id, name, key_file, yes=False, sure=True)
+    return _answer(request_id, _Answer(name, key_file, yes=False, sure=True, as_json=as_json))
 
 
 @requests.command("watch")
@@ -131,31 +134,44 @@ def watch(as_json: bool) -> None:
         following.on(mark, lambda authority, read: _tell_news(authority, read, as_json))
 
 
-def _answer(request_id: str, name: str, key_file: Path, *, yes: bool, sure: bool) -> int:
+class _Answer(NamedTuple):
+    """Who answers what; `sure` needs no asking before it is signed."""
+
+    name: str
+    key_file: Path
+    yes: bool
+    sure: bool
+    as_json: bool
+
+
+def _answer(request_id: str, answer: _Answer) -> int:
     from capx.errors import InvalidRequest
     from capx.principal_key import PrincipalKey
     from capx.verdict import Verdict
 
-    key = PrincipalKey.load(key_file)
-    if key.name != name:
-        raise click.UsageError(f"{key_file} is the key of {key.name}, not of {name:.80}")
+    key = PrincipalKey.load(answer.key_file)
+    if key.name != answer.name:
+        raise click.UsageError(f"{answer.key_file} is the key of {key.name}, not of {answer.name:.80}")
     with reached.authority() as authority:
         inquiry = authority.inquiry(request_id)
-        inbox.show(inquiry)
+        inbox.show(inquiry, screen.note if answer.as_json else screen.say)
         if inquiry.request.state != "pending":
-            screen.note(f"request {request_id} waits for nobody", screen.BAD)
+            screen.note(f"capx: request {inquiry.request.id} waits for nobody", screen.BAD)
             return NOTHING
-        if not sure:
-            _demand_consent(name)
-        verdict = Verdict.sign(inquiry, key, yes=yes, at=int(time.time()))
+        if not answer.sure:
+            _demand_consent(answer.name)
+        verdict = Verdict.sign(inquiry, key, yes=answer.yes, at=int(time.time()))
         try:
             decided = authority.decide(verdict)
         except InvalidRequest as problem:
             screen.note(f"capx: {problem}", screen.BAD)
             return NOTHING
-    done = decided.state == ("approved" if yes else "refused")
-    screen.say(f"request {decided.id} {inbox.became(decided)}", screen.GOOD if done else screen.BAD)
-    return DONE if done else NOTHING
+    if answer.as_json:
+        screen.as_json(inbox.as_json(decided))
+    else:
+        style = screen.GOOD if answer.yes else screen.BAD
+        screen.say(f"request {decided.id} {inbox.became(decided)}", style)
+    return DONE
 
 
 def _demand_consent(name: str) -> None:

@@ -71,7 +71,7 @@ def why(decision: str, as_json: bool) -> None:
         request = _granted_as(authority, event.read(Decided))
     if as_json:
         granted = None if request is None else inbox.as_json(request)
-        screen.as_json({**events.decision_as_json(event), "granted_as": granted, "beside": _as_json(beside)})
+        screen.as_json({**events.decision_as_json(event), "beside": {**_as_json(beside), "granted_as": granted}})
     else:
         _show(event, beside, request)
 

@@ -10,7 +10,7 @@ from string import Template
 from typing import NamedTuple
 
 from capx.intent import Intent, SignedIntent, new_nonce
-from capx.policy_file import FILE
+from capx.policy.file import FILE
 from capx.principal_key import PrincipalKey
 from capx_cli.demo.data import DECK, TENANT
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from capx import Authority, KeyRing, RootKey
 from capx.operator_client import RemoteAuthority
-from capx.policy_file import FILE
+from capx.policy.file import FILE
 from capx.store.opening import create_store, open_store
 from capx.store.sqlite import SQLiteStore
 from tests.bench.authority.bare import make_bare

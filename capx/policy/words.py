@@ -10,9 +10,9 @@ from typing import Any, Final
 from msgspec import UNSET
 
 from capx.policy import HOWS, How, Policy, Purpose
-from capx.policy_constraints import Made, Named, filled
-from capx.policy_grants import Allowed, Grant, Grants
-from capx.policy_values import Taken, probing, taken
+from capx.policy.constraints import Made, Named, filled
+from capx.policy.grants import Allowed, Grant, Grants
+from capx.policy.values import Taken, probing, taken
 from capx_caveats import shown, shown_duration
 from capx_caveats.names import told_name
 

@@ -20,8 +20,8 @@ from msgspec import Struct
 from capx.chain import b64u
 from capx.errors import ConfigurationProblem
 from capx.policy import NO_POLICY, Policy
-from capx.policy_reading import LARGEST, Unreadable, Wrong, load
-from capx.policy_tables import read_tables
+from capx.policy.reading import LARGEST, Unreadable, Wrong, load
+from capx.policy.tables import read_tables
 
 if TYPE_CHECKING:
     from pathlib import Path  # slow to import, and only whoever has one calls what takes one

@@ -12,9 +12,9 @@ from msgspec.structs import replace
 from capx.errors import InvalidRequest
 from capx.intent import Intent
 from capx.policy import How, Offer, Rule
-from capx.policy_constraints import Named, filled
-from capx.policy_reading import Wrong, every, explained, key
-from capx.policy_values import Take, Taken, probing, taken, taking
+from capx.policy.constraints import Named, filled
+from capx.policy.reading import Wrong, every, explained, key
+from capx.policy.values import Take, Taken, probing, taken, taking
 from capx_caveats import Allow, Budget, Entry, encode_block
 
 

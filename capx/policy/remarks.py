@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from msgspec import UNSET
 
 from capx.policy import HOWS, Policy, Purpose
-from capx.policy_grants import Allowed, Grant, Grants
+from capx.policy.grants import Allowed, Grant, Grants
 from capx_caveats import is_action
 from capx_caveats.names import told_name
 

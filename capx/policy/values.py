@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 from msgspec import UNSET, Struct
 
 from capx.intent import Intent
-from capx.policy_reading import elements, every, kind_of, wrong
+from capx.policy.reading import elements, every, kind_of, wrong
 from capx_caveats import SAFE_INTEGER, is_amount, is_attribute, shown
 
 _TAKEN = re.compile(r"\{intent\.([^{}]*)\}")

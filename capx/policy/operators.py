@@ -18,8 +18,8 @@ from typing import Any, Final, cast
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
-from capx.policy_reading import Field, elements, every, key, members, near, wrong
-from capx.policy_values import (
+from capx.policy.reading import Field, elements, every, key, members, near, wrong
+from capx.policy.values import (
     HOST,
     NATURAL,
     NETWORK,

@@ -18,10 +18,10 @@ from msgspec.structs import replace
 
 from capx.lineage import AUTHORITY
 from capx.policy import HOWS, How, Principal
-from capx.policy_constraints import arguments
-from capx.policy_grants import Allowed, Grant, Grants, Limit
-from capx.policy_operators import OPERATORS
-from capx.policy_reading import (
+from capx.policy.constraints import arguments
+from capx.policy.grants import Allowed, Grant, Grants, Limit
+from capx.policy.operators import OPERATORS
+from capx.policy.reading import (
     Field,
     Wrong,
     elements,
@@ -37,7 +37,7 @@ from capx.policy_reading import (
     tried,
     wrong,
 )
-from capx.policy_values import LIMIT, value
+from capx.policy.values import LIMIT, value
 from capx_caveats import (
     InvalidCaveat,
     amount,

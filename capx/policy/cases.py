@@ -24,7 +24,7 @@ from capx.asking import Ask
 from capx.errors import InvalidRequest
 from capx.intent import Intent
 from capx.policy import HOWS, Policy, Terms
-from capx.policy_reading import (
+from capx.policy.reading import (
     Field,
     Unreadable,
     Wrong,

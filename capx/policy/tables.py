@@ -18,8 +18,8 @@ from capx.errors import KeyProblem
 from capx.intent import OWN_NAMES
 from capx.lineage import AUTHORITY
 from capx.policy import Principal, Purpose
-from capx.policy_grant_tables import HOUR, Known, duration, read_grants
-from capx.policy_reading import (
+from capx.policy.grant_tables import HOUR, Known, duration, read_grants
+from capx.policy.reading import (
     Field,
     Wrong,
     every,
@@ -34,7 +34,7 @@ from capx.policy_reading import (
     tried,
     wrong,
 )
-from capx.policy_values import Taken, taken
+from capx.policy.values import Taken, taken
 from capx_caveats import is_attribute, is_audience, is_label, shown
 
 T = TypeVar("T")
