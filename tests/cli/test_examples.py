@@ -41,6 +41,10 @@ cat > home/policy.toml <<'TOML'
 ttl = "2h"
 [[purpose.qbr.grant]]
 allow = ["crm.accounts.read"]
+TOML
+capx principal add lea --key "$(capx principal new lea --key-file lea.key)" --group leads
+capx principal add ana --key "$(capx principal new ana --key-file ana.key)" --tenant Acme --purpose qbr
+cat >> home/policy.toml <<'TOML'
 [[purpose.qbr.grant]]
 how = "on_request"
 allow = ["warehouse.stock.read"]
@@ -49,8 +53,6 @@ how = "ask"
 approvers = ["leads"]
 allow = ["slides.publish"]
 TOML
-capx principal add bo --key "$(capx principal new bo --key-file bo.key)" --group leads
-capx principal add ana --key "$(capx principal new ana --key-file ana.key)" --tenant Acme --purpose qbr
 capx intent new --principal ana --purpose qbr --statement "The Acme QBR" --tenant Acme > qbr.json
 capx intent sign qbr.json --key-file ana.key > qbr.intent
 capx intent new --principal ana --purpose qbr --statement "Another one" --tenant Acme > another.json

@@ -99,7 +99,7 @@ def approve(request_id: str, name: str, key_file: Path, *, yes: bool, as_json: b
 
     What is signed is what was shown. Exit code 1 says that it may not be answered so, or by this person.
 
-    Example: capx requests approve "$request" --as bo --key-file bo.key --yes
+    Example: capx requests approve "$request" --as lea --key-file lea.key --yes
     """
     return _answer(request_id, _Answer(name, key_file, yes=True, sure=yes, as_json=as_json))
 
@@ -113,7 +113,7 @@ def approve(request_id: str, name: str, key_file: Path, *, yes: bool, as_json: b
 def deny(request_id: str, name: str, key_file: Path, *, as_json: bool) -> int:
     """Refuse a request, for good: the same one is refused from then on.
 
-    Example: capx requests deny "$request" --as bo --key-file bo.key
+    Example: capx requests deny "$request" --as lea --key-file lea.key
     """
     return _answer(request_id, _Answer(name, key_file, yes=False, sure=True, as_json=as_json))
 
