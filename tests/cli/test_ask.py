@@ -244,6 +244,16 @@ def test_every_view_says_what_was_asked_for_and_on_whose_intent(capx: Shell, off
     assert (tree["principal"], tree["intent"]) == ("ana", intent)
     (below,) = tree["node"]["children"]
     assert [one["action"] for one in below["requests"]] == ["billing.refund", "billing.pay", "warehouse.read"]
+    task = capx("task", "show", "last").out
+    for words in (
+        f"  for      ana, on intent {intent}",
+        " at warehouse, to task > refund-agent: warehouse.read",
+        f"  asked    {pending['billing.refund']} for billing.refund at billing, by task > refund-agent: waits for an",
+        f"  asked    {pending['billing.pay']} for billing.pay at billing, by task > refund-agent: was refused by ben",
+    ):
+        assert words in task
+    requests = capx("task", "show", "last", "--json").json["requests"]
+    assert [one["state"] for one in requests] == ["pending", "refused", "granted"]
     why = capx("why", decision.id).out
     assert f"  intent  {intent}" in why
     assert "  by      what was asked for at run time: request " in why

@@ -296,7 +296,7 @@ def test_what_agents_chose_acts_on_no_screen(capx: Shell, office: Office) -> Non
 def test_a_request_that_nobody_answered_is_told_as_such(capx: Shell, tmp_path: Path) -> None:
     office = Office(tmp_path, within="1s")
     with Authority.open_home(office.home, clock=lambda: time.time() - 10) as authority:
-        bundle = authority.open(office.signed(authority)).bundle
+        bundle = authority.open(office.signed(authority, issued=int(time.time()) - 20)).bundle
         pending = authority.ask(bundle, "billing.refund")
     assert isinstance(pending, Pending)
     assert capx("requests", "list").out.startswith("Nothing waits")

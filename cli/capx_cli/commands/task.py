@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import arguments, completion, intents, reached, screen, words
+from capx_cli import arguments, completion, inbox, intents, reached, screen, words
 
 if TYPE_CHECKING:
     from capx.dying import Dying
@@ -108,7 +108,7 @@ def list_(as_json: bool, active: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @reached.authority_option
 def show(task_id: str, as_json: bool) -> None:
-    """Show a task: what it is for, how it stands, what was minted for it.
+    """Show a task: what it is for, how it stands, what was minted for it, and what its agents asked for.
 
     Example: capx task show last
     """
@@ -119,8 +119,11 @@ def show(task_id: str, as_json: bool) -> None:
         with screen.busy("reading the log"):
             events = (event.facts() for event in authority.log() if event.kind == "capability_minted")
             minted = [facts for facts in events if facts.get("task") == found.id]
+            requests = authority.requests(task=found.id)
     if as_json:
-        screen.as_json({**_task_as_json(found), "minted": [words.with_instants(facts) for facts in minted]})
+        asked = [inbox.as_json(request) for request in requests]
+        told = [words.with_instants(facts) for facts in minted]
+        screen.as_json({**_task_as_json(found), "minted": told, "requests": asked})
         return
     ended = "" if found.ended is None else f" at {shown_instant(found.ended)}, position {found.position} of the log"
     screen.say(f"task {found.id}", screen.STRONG)
@@ -133,7 +136,13 @@ def show(task_id: str, as_json: bool) -> None:
     screen.say(f"  opened   {shown_instant(found.opened)}")
     screen.say(f"  expires  {shown_instant(found.expires)}")
     for facts in minted:
-        screen.say(f"  minted   {facts['ids'][-1]} at {facts['audience']}: {'; '.join(facts['allow'])}")
+        granted = facts.get("request") is not None
+        how, to = ("granted", f", to {words.holder(facts.get('hops', ()))}") if granted else ("minted ", "")
+        screen.say(f"  {how}  {facts['ids'][-1]} at {facts['audience']}{to}: {'; '.join(facts['allow'])}")
+    for request in requests:
+        if request.state != "granted":
+            wanted = f"{request.action} at {request.audience}, by {words.holder(request.labels)}"
+            screen.say(f"  asked    {request.id} for {wanted}: {inbox.became(request)}")
 
 
 @task.command("complete", context_settings=words.IDS)
