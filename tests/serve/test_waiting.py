@@ -144,18 +144,22 @@ def test_an_approval_by_another_process_wakes_the_one_it_is_for(
     until(lambda: waiting(served) == 0)
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_an_approval_in_the_store_itself_wakes_it_too(
-    served: Served, office: Office, operator: RemoteAuthority, pool: ThreadPoolExecutor
+    tmp_path: Path, pool: ThreadPoolExecutor, request: pytest.FixtureRequest, kind: str
 ) -> None:
-    (bundle,) = bundles(office, operator, 1)
-    future = pool.submit(asks, served, bundle, 60)
-    until(lambda: waiting(served) == 1)
-    with Authority.open_home(office.home) as authority:
-        inquiry = authority.inquiry(request_of(operator, bundle))
-        authority.decide(Verdict.sign(inquiry, office.ben, yes=True, at=int(time.time())))
-        began = time.monotonic()
-    assert isinstance(future.result(timeout=10), Granted)
-    assert time.monotonic() - began < 2
+    store = request.getfixturevalue("postgres_url") if kind == "postgres" else None
+    office = Office(tmp_path, store=store)
+    with serving(office.home) as served, RemoteAuthority(served.place) as operator:
+        (bundle,) = bundles(office, operator, 1)
+        future = pool.submit(asks, served, bundle, 60)
+        until(lambda: waiting(served) == 1)
+        with Authority.open_home(office.home) as authority:
+            inquiry = authority.inquiry(request_of(operator, bundle))
+            authority.decide(Verdict.sign(inquiry, office.ben, yes=True, at=int(time.time())))
+            began = time.monotonic()
+        assert isinstance(future.result(timeout=10), Granted)
+        assert time.monotonic() - began < 2
 
 
 def test_two_who_wait_for_one_answer_are_granted_the_same(
