@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from capx.bundle import Bundle
 
 if TYPE_CHECKING:
-    from capx.asking import Granted, Refused
     from capx.decision import Allowed
-    from capx.errors import CapxError
-    from capx.need import Need
+    from capx.need import Need, Sought
 
 
 class Seeker(Protocol):
@@ -28,14 +26,14 @@ class Seeker(Protocol):
         """What is held now."""
         ...
 
-    def seek(self, need: "Need", /) -> "Granted | Refused | CapxError | None":
+    def seek(self, need: "Need", /) -> "Sought | None":
         """What came of asking for a need; None if there is nobody to ask. What was granted is held.
 
         Raises Pending if a person has not answered in time.
         """
         ...
 
-    async def seek_async(self, need: "Need", /) -> "Granted | Refused | CapxError | None":
+    async def seek_async(self, need: "Need", /) -> "Sought | None":
         """`seek`, for async code."""
         ...
 

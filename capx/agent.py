@@ -1,11 +1,11 @@
 """An agent: what it holds, and the authority it asks for more while it works.
 
     with capx.Agent.from_env() as agent, agent.http() as client:
-        client.get("https://crm.internal/accounts/7")      # asks for what it is refused, once, and tries again
+        client.get("https://crm.internal/accounts/7")      # asks for what it is refused, and tries again
 
-Laws: it asks for what a refusal names, at the audience that it meant to speak to and at no other, once for a call. What
-is granted is held before the call is tried again. Whoever stops waiting, or is cancelled, leaves at once; what is
-granted after that is held all the same. An event loop is never blocked to wait for a person.
+Laws: it asks for what a refusal names, at the audience that it meant to speak to and at no other, for one call no more
+than twice. What is granted is held before the call is tried again. Whoever stops waiting, or is cancelled, leaves at
+once; what is granted after that is held all the same. An event loop is never blocked to wait for a person.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, Self, TypeVar
 from capx.acting import acting
 from capx.aside import aside, awaited
 from capx.asked_of import AskedOf
-from capx.asking import Answer, Ask, Granted, Pending, Refused
+from capx.asking import Answer, Ask, Pending
 from capx.bundle import Bundle
 from capx.decision import Denied
 from capx.delegation import Delegation
@@ -28,7 +28,7 @@ from capx.errors import CapxError, ConfigurationProblem, InvalidRequest
 from capx.forms import AgentStatus
 from capx.grant import Grant
 from capx.lineage import AUTHORITY
-from capx.need import Need
+from capx.need import Need, Sought
 from capx_caveats import JSON, Appendable, Entry
 
 if TYPE_CHECKING:
@@ -51,10 +51,11 @@ class Agent:
     asks for nothing. `wait` is for how many seconds it waits for a person; `origins` is whom its HTTP clients speak to,
     each origin with its audience.
 
-    A client of `http` or a tool of `tool` that is refused asks once for what the refusal says. If that is granted, the
-    call is made once more. If not, it stays refused: a note on the Denied, or the extension `capx_ask` of the response,
-    says why nothing was granted. Pending is raised when a person has not answered in time: nothing was done, and the
-    same call can be made again later.
+    A client of `http` or a tool of `tool` that is refused asks for what the refusal says. If that is granted, the call
+    is made once more; if then its arguments are refused, it asks for these, and the call is made a last time. A call
+    that stays refused says why: notes on the Denied, or the extensions `capx_ask` and `capx_granted` of the response,
+    tell why nothing was granted, and what was granted in vain. Pending is raised when a person has not answered in
+    time: nothing was done, and the same call can be made again later.
     """
 
     def __init__(
@@ -152,33 +153,33 @@ class Agent:
             _ask(action, audience, args), self.wait if wait is None else _seconds(wait)
         )
 
-    def seek(self, need: Need) -> Granted | Refused | CapxError | None:
+    def seek(self, need: Need) -> Sought | None:
         """What came of asking for a need; None if there is nobody to ask. Raises Pending."""
-        denied: CapxError | None = None
+        sought: Sought | None = None
         for ask in self._asks(need):
             try:
                 answer = self._errands.run(ask, self._patience(None))
             except Denied as error:
-                denied = error
+                sought = Sought(ask, error)
             except CapxError as error:
-                return error
+                return Sought(ask, error)
             else:
-                return _sought(answer)
-        return denied
+                return _sought(ask, answer)
+        return sought
 
-    async def seek_async(self, need: Need) -> Granted | Refused | CapxError | None:
+    async def seek_async(self, need: Need) -> Sought | None:
         """`seek`, for async code."""
-        denied: CapxError | None = None
+        sought: Sought | None = None
         for ask in self._asks(need):
             try:
                 answer = await self._errands.run_async(ask, self.wait)
             except Denied as error:
-                denied = error
+                sought = Sought(ask, error)
             except CapxError as error:
-                return error
+                return Sought(ask, error)
             else:
-                return _sought(answer)
-        return denied
+                return _sought(ask, answer)
+        return sought
 
     def delegate(
         self,
@@ -326,11 +327,11 @@ def _ask(action: str, audience: str | None, args: Mapping[str, JSON] | None) -> 
     return Ask(audience=action.partition(".")[0] if audience is None else audience, action=action, args=args)
 
 
-def _sought(answer: Answer) -> Granted | Refused:
+def _sought(ask: Ask, answer: Answer) -> Sought:
     if isinstance(answer, Pending):
         # One of its own for each call that stops here: several may wait for the same answer.
         raise Pending(answer.ask, request=answer.request, until=answer.until, approvers=answer.approvers)
-    return answer
+    return Sought(ask, answer)
 
 
 def _seconds(wait: float) -> float:

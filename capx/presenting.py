@@ -1,21 +1,22 @@
 """HTTP clients for agents: each single request to a configured origin is presented, no other gets a token.
 
 Laws: the audience comes from the caller's own map of origins, never from a response or a redirect. A redirect
-raises: whoever answers does not choose where authority goes next. What is digested is what is sent. An agent that is
-refused asks for what it lacks once, at that audience, and the request is presented once more.
+raises: whoever answers does not choose where authority goes next. What is digested is what is sent. A capability that
+passed before is no reason not to try a newer one first. An agent that is refused asks for what it lacks, no more than
+twice and at that audience, and presents the request again after each grant.
 """
 
-from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import httpx
 
 from capx.acting import Actor, bundle_of, current_actor
-from capx.asking import Granted, Refused
+from capx.asking import Ask, Granted
 from capx.bundle import Bundle
 from capx.capability import Capability
 from capx.errors import CapxError, InvalidRequest
-from capx.need import Need, Told, need
+from capx.need import Need, Sought, Told, need
 from capx.peeking import peeked, peeked_async
 from capx.present import HttpRequest
 
@@ -23,7 +24,13 @@ MAX_BODY: Final = 1 << 20
 """Bytes of a request's body: it is buffered, to be digested."""
 
 SOUGHT: Final = "capx_ask"
-"""The extension of a response of 403 that says what came of asking: capx.asking.Refused, or the error that it met."""
+"""The extension of a response of 403 that says why nothing was granted: capx.asking.Refused, or the error of asking."""
+
+IN_VAIN: Final = "capx_granted"
+"""The extension of a response of 403 with what was granted and did not suffice: a tuple of capx.asking.Ask."""
+
+_ALIKE: Final = 256
+"""For how many kinds of requests a client remembers which capability passed."""
 
 _OF_TRANSPORT = ("verify", "cert", "http1", "http2", "limits", "proxy")
 _Origin = tuple[str, bytes, int | None]
@@ -44,8 +51,9 @@ def http(
     """A client that presents each request to an origin of the map, at the audience the map names for it.
 
     It acts with this bundle, or as this agent; without one, as the `acting` block around each request says. The other
-    keywords are httpx's. A response of 403 that capx gave is tried again with the next capability; the last answer is
-    returned. Before that, an agent asks for what all of them lack: see `capx.Agent`.
+    keywords are httpx's. A response of 403 that capx gave is tried again with the next capability. If all are refused,
+    the first answer is returned that says more than that the action is not allowed, else the first. Before that, an
+    agent asks for what all of them lack: see `capx.Agent`.
     """
     presenter = _Presenter(origins, actor, max_body)
     settings = _settings(client)
@@ -82,6 +90,7 @@ class _Presenter:
         self._audiences = {demand_origin(origin): audience for origin, audience in origins.items()}
         self._actor = actor
         self.max_body = max_body
+        self.passed = _Passed()
 
     def audience(self, request: httpx.Request) -> str | None:
         return self._audiences.get(_origin(request.url))
@@ -99,10 +108,32 @@ class _Presenter:
         return actor
 
 
-class _Sending:
-    """One request on its way to one audience; what was refused of it, if whoever acts can ask for more."""
+class _Passed:
+    """Which capability passed for the last request of a kind: next time it is tried before all that is not newer.
 
-    def __init__(self, request: httpx.Request, audience: str, body: bytes, actor: Actor) -> None:
+    Of a kind are requests to one audience by one method, whose paths have the same segments but for those with a digit.
+    """
+
+    def __init__(self) -> None:
+        self._ids: dict[tuple[str, ...], tuple[bytes, bytes]] = {}
+
+    def order(self, kind: tuple[str, ...], newest_first: Sequence[Capability]) -> list[Capability]:
+        ids = [capability.id for capability in newest_first]
+        newest, passed = self._ids.get(kind, (b"", b""))
+        newer = ids.index(newest) if newest in ids else len(ids)
+        rest = sorted(newest_first[newer:], key=lambda capability: capability.id != passed)
+        return [*newest_first[:newer], *rest]
+
+    def note(self, kind: tuple[str, ...], newest: bytes, passed: bytes) -> None:
+        if len(self._ids) >= _ALIKE:
+            self._ids.clear()
+        self._ids[kind] = newest, passed
+
+
+class _Sending:
+    """One request on its way to one audience: what refuses it, and what whoever acts asks for because of that."""
+
+    def __init__(self, request: httpx.Request, audience: str, body: bytes, actor: Actor, passed: _Passed) -> None:
         self._request = request
         self._received = HttpRequest(
             method=request.method,
@@ -113,39 +144,66 @@ class _Sending:
         )
         self._audience = audience
         self._actor = actor
+        self._passed = passed
+        self._kind = (audience, request.method, *filter(_is_fixed, request.url.path.split("/")))
         self._held = bundle_of(actor)
-        self._told: list[Told] | None = None if isinstance(actor, Bundle) else []
+        self._newest = self._tried = b""
+        self._granted: tuple[Ask, ...] = ()
+        self._told: list[Told] | None = []
+        self._telling = False
+        self.refusal: httpx.Response | None = None
+        """The most telling refusal of those that were read whole."""
 
     def attempts(self) -> Iterator[httpx.Request]:
         """The request, presented with one capability after the other, as many as are held now."""
         self._held = bundle_of(self._actor)
-        for capability in self._held.candidates(self._audience, self._received):
+        self._told, self._telling, self.refusal = [], False, None
+        newest_first = self._held.candidates(self._audience, self._received)
+        self._newest = newest_first[0].id
+        for capability in self._passed.order(self._kind, newest_first):
+            self._tried = capability.id
             yield _presented(self._request, capability, self._received)
 
-    @property
-    def asks(self) -> bool:
-        """Whether it is of use to know what a refusal says."""
-        return self._told is not None
+    def answered(self, response: httpx.Response) -> httpx.Response:
+        """Note with what the request passed."""
+        if response.is_success:
+            self._passed.note(self._kind, self._newest, self._tried)
+        return response
 
-    def refused(self, problem: bytes | None) -> None:
-        """Note what a refusal says; one that was not read whole is no reason to ask for anything."""
+    def refused(self, response: httpx.Response, problem: bytes | None) -> None:
+        """Note what a refusal says; one that was not read whole is not kept, and no reason to ask for anything."""
         if problem is None:
             self._told = None
-        elif self._told is not None and (told := Told.parse(problem)) is not None:
+            return
+        told = Told.parse(problem)
+        telling = told is not None and not told.of_action_alone
+        if self.refusal is None or (telling and not self._telling):
+            self.refusal, self._telling = response, telling
+        if told is not None and self._told is not None:
             self._told.append(told)
 
-    def need(self) -> Need | None:
-        """What to ask for; once."""
-        told, self._told = self._told, None
-        return need(self._audience, told) if told else None
+    def need(self, response: httpx.Response) -> Need | None:
+        """What to ask for after a response; on one that refuses it is noted what was granted in vain."""
+        if not _refused(response):
+            return None
+        if self._granted:
+            response.extensions[IN_VAIN] = self._granted
+        if not self._told:
+            return None
+        return need(self._audience, self._told, self._granted[-1] if self._granted else None)
 
-    def gained(self, sought: Granted | Refused | CapxError | None, response: httpx.Response) -> bool:
+    def gained(self, sought: Sought | None, response: httpx.Response) -> bool:
         """Whether there is something new to present; why not is noted on the response."""
-        if isinstance(sought, Granted):
-            return sought.capability not in self._held
-        if sought is not None:
-            response.extensions[SOUGHT] = sought
-        return False
+        if sought is None:
+            return False
+        if not isinstance(sought.answer, Granted):
+            response.extensions[SOUGHT] = sought.answer
+            return False
+        self._granted = (*self._granted, sought.ask)
+        if sought.answer.capability in self._held:
+            response.extensions[IN_VAIN] = self._granted
+            return False
+        return True
 
 
 class _Transport(httpx.BaseTransport):
@@ -164,24 +222,27 @@ class _Transport(httpx.BaseTransport):
         body = _Body(self._presenter.max_body)
         for chunk in stream:
             body.add(chunk)
-        sending = _Sending(request, audience, body.whole(), actor)
-        response = self._presented(sending)
-        wanted = sending.need() if _refused(response) else None
-        if wanted is None or isinstance(actor, Bundle) or not sending.gained(actor.seek(wanted), response):
-            return response
-        return self._presented(sending)
+        sending = _Sending(request, audience, body.whole(), actor, self._presenter.passed)
+        while True:
+            response = self._presented(sending)
+            wanted = sending.need(response)
+            if wanted is None or isinstance(actor, Bundle):
+                return response
+            if not sending.gained(actor.seek(wanted), response):
+                return response
 
     def _presented(self, sending: _Sending) -> httpx.Response:
-        response: httpx.Response | None = None
+        unread: httpx.Response | None = None
         for attempt in sending.attempts():
-            if response is not None:
-                response.close()
+            if unread is not None:
+                unread.close()
             response = self._sent(attempt)
             if not _refused(response):
-                break
-            if sending.asks:
-                sending.refused(peeked(response))
-        return _some(response)
+                return sending.answered(response)
+            problem = peeked(response)
+            unread = response if problem is None else None
+            sending.refused(response, problem)
+        return _some(unread or sending.refusal)
 
     def _sent(self, request: httpx.Request) -> httpx.Response:
         response = self._inner.handle_request(request)
@@ -210,24 +271,27 @@ class _AsyncTransport(httpx.AsyncBaseTransport):
         body = _Body(self._presenter.max_body)
         async for chunk in stream:
             body.add(chunk)
-        sending = _Sending(request, audience, body.whole(), actor)
-        response = await self._presented(sending)
-        wanted = sending.need() if _refused(response) else None
-        if wanted is None or isinstance(actor, Bundle) or not sending.gained(await actor.seek_async(wanted), response):
-            return response
-        return await self._presented(sending)
+        sending = _Sending(request, audience, body.whole(), actor, self._presenter.passed)
+        while True:
+            response = await self._presented(sending)
+            wanted = sending.need(response)
+            if wanted is None or isinstance(actor, Bundle):
+                return response
+            if not sending.gained(await actor.seek_async(wanted), response):
+                return response
 
     async def _presented(self, sending: _Sending) -> httpx.Response:
-        response: httpx.Response | None = None
+        unread: httpx.Response | None = None
         for attempt in sending.attempts():
-            if response is not None:
-                await response.aclose()
+            if unread is not None:
+                await unread.aclose()
             response = await self._sent(attempt)
             if not _refused(response):
-                break
-            if sending.asks:
-                sending.refused(await peeked_async(response))
-        return _some(response)
+                return sending.answered(response)
+            problem = await peeked_async(response)
+            unread = response if problem is None else None
+            sending.refused(response, problem)
+        return _some(unread or sending.refusal)
 
     async def _sent(self, request: httpx.Request) -> httpx.Response:
         response = await self._inner.handle_async_request(request)
@@ -285,6 +349,11 @@ def _redirected(request: httpx.Request, response: httpx.Response) -> Redirected:
         return Redirected(str(request.url.join(location)))
     except httpx.InvalidURL:
         return Redirected(repr(location))
+
+
+def _is_fixed(segment: str) -> bool:
+    """Whether a segment of a path may be the same for all requests of a kind: one with a digit names one thing."""
+    return not any(map(str.isdigit, segment))
 
 
 def _some(response: httpx.Response | None) -> httpx.Response:

@@ -22,7 +22,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from capx import acting, presenting
 from capx.acting import current_bundle
 from capx.agent import Agent
-from capx.asking import Answer, Granted, Pending, Refused
+from capx.asking import Answer, Ask, Granted, Pending, Refused
 from capx.authority import Authority, OpenedTask
 from capx.bundle import Bundle
 from capx.decision import Denied
@@ -31,15 +31,16 @@ from capx.guard.asgi import ASGIGuard, passage
 from capx.guard.exchange import Receive, Scope, Send
 from capx.in_process import InProcess
 from capx.policy.file import read_policy
-from capx.presenting import MAX_BODY, SOUGHT
+from capx.presenting import IN_VAIN, MAX_BODY, SOUGHT
 from capx.verdict import Verdict
 from capx_caveats import JSON, action
 from tests.refunds import BEN, grant, policy, refund
 from tests.serving import served
 
+SPENT = grant("on_request") + 'budget = { calls = 1 }\nallow = ["billing.refund"]\n'
 POLICY = policy(
     grant("at_open", "crm.tickets.read", "mail.drafts.read"),
-    grant("on_request", "crm.accounts.read", "crm.notes.write", "sms.send"),
+    grant("on_request", "crm.accounts.read", "crm.notes.write", "sms.send", "billing.rates.read"),
     grant("on_request") + 'allow."billing.refund" = { amount = { range = [0.01, 50] } }\n',
     grant("ask") + 'allow."billing.refund" = { amount = { range = [50, 500] } }\n',
     grant("ask", "crm.accounts.delete"),
@@ -128,6 +129,11 @@ class Tools:
         def refund(amount: float) -> str:
             return self._noted(f"refund {amount}")
 
+        @lab.tool("billing.refund", tenant="Acme")
+        async def refund_async(amount: float) -> str:
+            await asyncio.sleep(0)
+            return self._noted(f"refund {amount}")
+
         @lab.tool("crm.export", tenant="Acme")
         def export() -> str:
             return self._noted("export")
@@ -141,7 +147,8 @@ class Tools:
             return self._noted(f"sms {to}")
 
         self.tickets, self.accounts, self.accounts_async = tickets, accounts, accounts_async
-        self.delete, self.delete_async, self.refund = delete, delete_async, refund
+        self.delete, self.delete_async = delete, delete_async
+        self.refund, self.refund_async = refund, refund_async
         self.export, self.compose, self.sms = export, compose, sms
 
     def _noted(self, what: str) -> str:
@@ -227,6 +234,78 @@ def test_arguments_that_were_refused_are_what_is_asked_for(lab: Authority, task:
     assert pay(100) == "refund 100"
     assert authority.asked[2:] == [("billing.refund@billing", {"amount": 100})]
     assert tools.ran == ["refund 20", "refund 100"]
+
+
+REFUND: tuple[str, dict[str, JSON] | None] = ("billing.refund@billing", None)
+REFUND_100: tuple[str, dict[str, JSON] | None] = ("billing.refund@billing", {"amount": 100})
+REFUND_501: tuple[str, dict[str, JSON] | None] = ("billing.refund@billing", {"amount": 501})
+SHORT = "billing.refund at billing was granted, and does not suffice"
+
+
+def test_a_first_call_that_needs_a_person_asks_for_its_action_and_then_for_its_arguments(
+    lab: Authority, task: OpenedTask, tools: Tools
+) -> None:
+    agent, authority = noting(lab, task)
+    with pytest.raises(Pending) as pending:
+        agent.tool(tools.refund)(100)
+    assert authority.asked == [REFUND, REFUND_100]
+    assert not tools.ran
+    consent(lab, pending.value.request)
+    assert agent.tool(tools.refund)(100) == "refund 100"
+    assert agent.tool(tools.refund)(20) == "refund 20"
+    assert authority.asked[2:] == [REFUND_100]
+
+
+def test_a_first_call_passes_when_its_person_answers_within_the_wait(
+    lab: Authority, task: OpenedTask, tools: Tools
+) -> None:
+    agent, _ = noting(lab, task, wait=30)
+
+    async def act() -> str:
+        refunding = asyncio.create_task(agent.tool(tools.refund_async)(100))
+        await until_async(lambda: lab.requests(task=task.id, pending=True))
+        consent(lab, lab.requests(task=task.id, pending=True)[0].id)
+        return await refunding
+
+    assert asyncio.run(act()) == "refund 100"
+    assert tools.ran == ["refund 100"]
+    assert len(agent.bundle) == len(task.bundle) + 2
+
+
+def test_a_call_that_is_refused_after_a_grant_says_that_it_was_granted(
+    lab: Authority, task: OpenedTask, tools: Tools
+) -> None:
+    agent, authority = noting(lab, task)
+    with pytest.raises(Denied) as refused:
+        agent.tool(tools.refund)(501)
+    assert authority.asked == [REFUND, REFUND_501]
+    assert refused.value.code == "argument_refused"
+    granted, more = refused.value.__notes__
+    assert granted == SHORT
+    assert more.startswith("more was asked for, and refused: the policy offers")
+
+
+def test_what_is_granted_already_and_does_not_suffice_is_told() -> None:
+    with Authority.temporary(policy=read_policy(policy(grant("at_open", "crm.tickets.read"), SPENT))) as lab:
+        agent, authority = noting(lab, refund(lab))
+        pay = agent.tool(Tools(lab).refund)
+        assert pay(10) == "refund 10"
+        with pytest.raises(Denied) as refused:
+            pay(10)
+    assert refused.value.code == "budget_exhausted"
+    assert refused.value.__notes__ == [SHORT]
+    assert authority.asked == [REFUND, REFUND]
+
+
+def test_a_newer_capability_for_another_action_does_not_hide_which_arguments_are_refused(
+    lab: Authority, task: OpenedTask, tools: Tools
+) -> None:
+    agent, authority = noting(lab, task)
+    assert isinstance(agent.ask("billing.refund"), Granted)
+    assert isinstance(agent.ask("billing.rates.read"), Granted)
+    with pytest.raises(Pending):
+        agent.tool(tools.refund)(100)
+    assert authority.asked[2:] == [REFUND_100]
 
 
 def test_what_may_only_be_asked_for_with_arguments_is_pinned_to_them(
@@ -573,6 +652,23 @@ async def crm(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"done"})
 
 
+async def billing(scope: Scope, receive: Receive, send: Send) -> None:
+    """`/billing.refund?AMOUNT` refunds so much."""
+    del receive
+    current = passage(scope)
+    assert current.admitted is not None
+    args: dict[str, JSON] = {"amount": int(scope["query_string"])}
+    current.judge("billing.refund", args, tenant=current.admitted.tenant, sent=True)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"done"})
+
+
+@pytest.fixture(scope="module")
+def refunds(lab: Authority) -> Iterator[str]:
+    with served(ASGIGuard(billing, lab.verifier("billing")), lifespan="off") as found:
+        yield f"{found}/billing.refund"
+
+
 @pytest.fixture(scope="module")
 def origin(lab: Authority) -> Iterator[str]:
     with served(GZipMiddleware(ASGIGuard(crm, lab.verifier("crm")), minimum_size=1), lifespan="off") as found:
@@ -608,6 +704,38 @@ def test_an_async_client_does_too(lab: Authority, task: OpenedTask, origin: str)
     assert isinstance(refused.extensions[SOUGHT], Refused)
     assert [what for what, _ in authority.asked].count("crm.accounts.read@crm") <= 8
     assert len(lab.requests(task=task.id)) == 2
+
+
+def test_a_first_request_that_needs_a_person_asks_for_its_action_and_then_for_its_arguments(
+    lab: Authority, task: OpenedTask, refunds: str
+) -> None:
+    agent, authority = noting(lab, task)
+    agent.ask("billing.rates.read")
+    with agent.http({str(httpx.URL(refunds).join("/")): "billing"}) as client:
+        with pytest.raises(Pending) as pending:
+            client.get(f"{refunds}?100")
+        assert authority.asked[1:] == [REFUND, REFUND_100]
+        consent(lab, pending.value.request)
+        assert client.get(f"{refunds}?100").text == "done"
+        assert authority.asked[3:] == [REFUND_100]
+
+
+def test_a_response_that_refuses_after_a_grant_says_what_was_granted(
+    lab: Authority, task: OpenedTask, refunds: str
+) -> None:
+    agent, authority = noting(lab, task)
+    agent.ask("billing.rates.read")
+    origins = {str(httpx.URL(refunds).join("/")): "billing"}
+
+    async def act() -> httpx.Response:
+        async with agent.async_http(origins) as client:
+            return await client.get(f"{refunds}?501")
+
+    refused = asyncio.run(act())
+    assert refused.json()["code"] == "argument_refused"
+    assert refused.extensions[IN_VAIN] == (Ask(audience="billing", action="billing.refund"),)
+    assert isinstance(refused.extensions[SOUGHT], Refused)
+    assert authority.asked[1:] == [REFUND, REFUND_501]
 
 
 def test_a_client_of_whoever_acts_asks_for_them(lab: Authority, task: OpenedTask, origin: str) -> None:
@@ -724,6 +852,29 @@ def test_a_service_that_tells_to_ask_without_end(lab: Authority, task: OpenedTas
         client.get(f"{origin}/x")
     # What it was granted it holds, so that there is nothing to send again.
     assert (len(authority.asked), liar.seen) == (2, 5)
+
+
+def test_a_service_that_refuses_other_arguments_each_time(lab: Authority, task: OpenedTask) -> None:
+    seen: list[int] = []
+
+    async def shifty(scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, receive
+        seen.append(len(seen))
+        code = "argument_refused" if len(seen) > 1 else "action_not_allowed"
+        asked = {"audience": "crm", "action": "crm.accounts.read", "args": {"of": len(seen)}}
+        headers = [(b"www-authenticate", b"Capx")]
+        await send({"type": "http.response.start", "status": 403, "headers": headers})
+        await send(
+            {"type": "http.response.body", "body": json.dumps({"ask": asked, "reasons": [{"code": code}]}).encode()}
+        )
+
+    agent, authority = noting(lab, task)
+    with served(shifty, lifespan="off") as origin, agent.http({origin: "crm"}) as client:
+        refused = client.get(f"{origin}/x")
+    assert [args for _, args in authority.asked] == [None, {"of": 2}]
+    assert [ask.args for ask in refused.extensions[IN_VAIN]] == [None, {"of": 2}]
+    # With each capability that was held: at first, after the first grant, and after the second.
+    assert len(seen) == 1 + 2 + 3
 
 
 def test_a_long_refusal_is_read_as_it_was_sent_and_asks_for_nothing(

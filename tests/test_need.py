@@ -160,6 +160,7 @@ def test_without_a_bundle_there_is_nothing_to_ask_with(lab: Authority) -> None:
 
 FREE = Ask(audience="crm", action="crm.read")
 PINNED = Ask(audience="crm", action="crm.read", args={"id": 7})
+OTHER = Ask(audience="crm", action="crm.write", args={"id": 7})
 ELSEWHERE = Ask(audience="billing", action="crm.read")
 
 
@@ -178,12 +179,33 @@ ELSEWHERE = Ask(audience="billing", action="crm.read")
     ],
 )
 def test_a_need_is_pinned_only_where_the_arguments_were_refused(told: list[tuple[Ask, str]], asks: list[Ask]) -> None:
-    found = need("crm", [Told.of(ask, [code]) for ask, code in told])
+    found = need("crm", [Told(ask, (code,)) for ask, code in told])
     assert found is not None
     assert list(found.asks) == asks
 
 
-@pytest.mark.parametrize("told", [[], [Told.of(None, ["expired"])], [Told.of(ELSEWHERE, ["action_not_allowed"])]])
+@pytest.mark.parametrize(
+    ("after", "told", "asks"),
+    [
+        (FREE, [(PINNED, "argument_refused")], [PINNED]),
+        (FREE, [(FREE, "action_not_allowed"), (PINNED, "argument_refused")], [PINNED]),
+        (FREE, [(PINNED, "action_not_allowed")], []),
+        (FREE, [(PINNED, "budget_exhausted")], []),
+        (FREE, [(FREE, "argument_refused")], []),
+        (FREE, [(OTHER, "argument_refused")], []),
+        (FREE, [(OTHER, "argument_refused"), (PINNED, "argument_not_named")], [PINNED]),
+        (PINNED, [(PINNED, "argument_refused")], []),
+        (PINNED, [(FREE, "action_not_allowed")], []),
+    ],
+)
+def test_after_a_grant_of_the_action_alone_the_arguments_are_all_that_can_be_needed(
+    after: Ask, told: list[tuple[Ask, str]], asks: list[Ask]
+) -> None:
+    found = need("crm", [Told(ask, (code,)) for ask, code in told], after)
+    assert ([] if found is None else list(found.asks)) == asks
+
+
+@pytest.mark.parametrize("told", [[], [Told(None, ("expired",))], [Told(ELSEWHERE, ("action_not_allowed",))]])
 def test_nothing_is_needed_where_nothing_is_said_of_this_audience(told: list[Told]) -> None:
     assert need("crm", told) is None
 

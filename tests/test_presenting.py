@@ -16,7 +16,7 @@ from capx.errors import InvalidRequest
 from capx.guard.asgi import ASGIGuard, passage
 from capx.guard.exchange import Receive, Scope, Send
 from capx.presenting import Redirected, async_http, http
-from capx_caveats import where
+from capx_caveats import budget, where
 from tests.serving import served
 
 received: list[tuple[str, dict[str, str]]] = []
@@ -189,6 +189,127 @@ def test_the_next_capability_is_tried_with_a_fresh_presentation(lab: Authority, 
             assert (await client.post(f"{crm}/x", content=b"hi")).text == "hi"
 
     asyncio.run(send())
+
+
+def budgeted(lab: Authority) -> Bundle:
+    """What may do other things, and above it one call of what is done here."""
+    task = lab.open(allow=["crm.other"])
+    return Bundle([*task.bundle, *lab.mint(task.id, allow=["crm.echo"], caveats=[budget("calls", 1)])])
+
+
+def test_of_several_refusals_the_one_that_says_most_is_returned(lab: Authority, crm: str) -> None:
+    with http({crm: "crm"}, budgeted(lab)) as client:
+        assert client.get(f"{crm}/x").status_code == 200
+        assert client.get(f"{crm}/x").json()["code"] == "budget_exhausted"
+
+    async def send() -> None:
+        async with async_http({crm: "crm"}, budgeted(lab)) as client:
+            assert (await client.get(f"{crm}/x")).status_code == 200
+            assert (await client.get(f"{crm}/x")).json()["code"] == "budget_exhausted"
+
+    asyncio.run(send())
+
+
+def test_of_refusals_that_say_no_more_than_that_the_newest_one_is_returned(lab: Authority, crm: str) -> None:
+    task = lab.open(allow=["crm.older"])
+    bundle = Bundle([*task.bundle, *lab.mint(task.id, allow=["crm.newer"])])
+    with http({crm: "crm"}, bundle) as client:
+        assert "crm.newer" in client.get(f"{crm}/x").json()["detail"]
+
+
+async def by_path(scope: Scope, receive: Receive, send: Send) -> None:
+    """`/ACTION/…` is that action."""
+    del receive
+    passage(scope).judge(scope["path"].split("/")[1], {})
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+class Counting:
+    """An application that counts its requests."""
+
+    def __init__(self, app: ASGIGuard) -> None:
+        self._app = app
+        self._count = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._count += 1
+        await self._app(scope, receive, send)
+
+    def counted(self) -> int:
+        """How many there were since they were counted."""
+        count, self._count = self._count, 0
+        return count
+
+
+def test_what_passed_for_such_a_request_is_tried_before_all_that_is_not_newer(lab: Authority) -> None:
+    task = lab.open(allow=["crm.a"])
+    bundle = Bundle([*task.bundle, *(one for name in "bcde" for one in lab.mint(task.id, allow=[f"crm.{name}"]))])
+    more = Bundle([*bundle, *lab.mint(task.id, allow=["crm.f"])])
+    counting = Counting(ASGIGuard(by_path, lab.verifier("crm")))
+    with served(counting, lifespan="off") as origin, http({origin: "crm"}) as client:
+
+        def presented(url: str, held: Bundle) -> int:
+            with acting(held):
+                assert client.get(f"{origin}/{url}").status_code == 200
+            return counting.counted()
+
+        assert presented("crm.a/rows/1", bundle) == 5
+        assert presented("crm.a/rows/2", bundle) == 1
+        assert presented("crm.e/rows/1", bundle) == 1
+        assert presented("crm.a/rows/3", more) == 2
+        assert presented("crm.a/rows/4", more) == 1
+        # What another bundle does not hold is not tried.
+        assert presented("crm.a/rows/5", task.bundle) == 1
+
+
+def test_what_is_newer_is_tried_and_spent_before_what_passed_last(lab: Authority) -> None:
+    task = lab.open(allow=["crm.a"])
+    newer = Bundle([*task.bundle, *lab.mint(task.id, allow=["crm.a"], caveats=[budget("calls", 1)])])
+    counting = Counting(ASGIGuard(by_path, lab.verifier("crm")))
+    counts: list[int] = []
+    with served(counting, lifespan="off") as origin, http({origin: "crm"}) as client:
+        for held in (task.bundle, newer, newer, newer):
+            with acting(held):
+                assert client.get(f"{origin}/crm.a").status_code == 200
+            counts.append(counting.counted())
+    assert counts == [1, 1, 2, 1]
+
+
+def test_a_client_remembers_no_more_than_so_many_kinds_of_requests(lab: Authority) -> None:
+    task = lab.open(allow=["crm.a"])
+    bundle = Bundle([*task.bundle, *lab.mint(task.id, allow=["crm.b"])])
+    counting = Counting(ASGIGuard(by_path, lab.verifier("crm")))
+    kinds = [f"crm.a/{first}{second}" for first in "abcdefghijklmnopq" for second in "abcdefghijklmnop"]
+    assert len(kinds) > 256
+    with served(counting, lifespan="off") as origin, http({origin: "crm"}, bundle) as client:
+        for kind in [*kinds, kinds[0]]:
+            assert client.get(f"{origin}/{kind}").status_code == 200
+    assert counting.counted() == 2 * len(kinds) + 2
+
+
+LONG = b"x" * 1_000_000
+SHORT = json.dumps({"reasons": [{"code": "action_not_allowed"}]}).encode()
+
+
+@pytest.mark.parametrize("bodies", [(LONG, SHORT), (SHORT, LONG), (LONG, LONG), (b"", SHORT)])
+def test_a_refusal_that_is_too_long_to_be_looked_at_holds_up_no_other(
+    lab: Authority, bodies: tuple[bytes, bytes]
+) -> None:
+    task = lab.open(allow=["crm.a"])
+    both = Bundle([*task.bundle, *lab.mint(task.id, allow=["crm.b"])])
+    left = list(bodies)
+
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, receive
+        await send({"type": "http.response.start", "status": 403, "headers": [(b"www-authenticate", b"Capx")]})
+        await send({"type": "http.response.body", "body": left.pop(0)})
+
+    limits = httpx.Limits(max_connections=1)
+    with served(refuse, lifespan="off") as origin, http({origin: "crm"}, both, limits=limits) as client:
+        expected = bodies[0] if bodies[0] == b"" else bodies[1]
+        assert client.get(f"{origin}/x").content == expected
+    assert not left
 
 
 def test_a_service_s_own_403_is_not_tried_again(lab: Authority, crm: str) -> None:

@@ -1,8 +1,8 @@
 """Guarded functions: each call is presented, admitted and judged before it runs.
 
 Laws: without a bundle nothing runs. What is presented are the arguments as given; what is judged are those that
-the function gets, defaults filled in. An agent that is refused asks for what it lacks once, and the call is judged once
-more, before the function runs.
+the function gets, defaults filled in. An agent that is refused asks for what it lacks, no more than twice, and the call
+is judged again after each grant, before the function runs.
 """
 
 import functools
@@ -13,18 +13,18 @@ from msgspec.structs import replace
 
 from capx.acting import allowed_by, bundle_of, current_actor
 from capx.admitted import Admitted
-from capx.asking import Granted, Refused
+from capx.asking import Granted
 from capx.bundle import Bundle
 from capx.capability import Capability
 from capx.decision import NO_TOKEN, Allowed, Denied
-from capx.errors import CapxError, ConfigurationProblem
+from capx.errors import ConfigurationProblem
 from capx.guard.facts import Costs, Derived, Tenancy, cost_of, demand_costs, demand_derivable, derive
 from capx.guard.passage import stated
 from capx.guard.values import plain
-from capx.need import Need, Told, cure, need
+from capx.need import Need, Sought, Told, cure, need
 from capx.present import ToolCall
 from capx.verifier import Verifier
-from capx_caveats import JSON, Call, is_action
+from capx_caveats import JSON, Allow, Call, is_action
 
 if TYPE_CHECKING:
     from inspect import BoundArguments, Signature
@@ -126,42 +126,52 @@ def _wrapped(function: Callable[..., Any], tool: _Tool, verifier_for: Callable[[
 
 def _judge(tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall) -> Allowed:
     actor = current_actor()
-    held = None if actor is None else bundle_of(actor)
-    try:
-        return _judged(tool, verifier, bound, sent, held)
-    except Denied as denied:
-        if actor is None or isinstance(actor, Bundle) or (wanted := _need(denied, verifier)) is None:
-            raise
-        if not _gained(actor.seek(wanted), held, denied):
-            raise
-    return _judged(tool, verifier, bound, sent, actor.bundle)
+    gained: Sought | None = None
+    while True:
+        held = None if actor is None else bundle_of(actor)
+        try:
+            return _judged(tool, verifier, bound, sent, held)
+        except Denied as denied:
+            wanted = _need(denied, verifier, gained)
+            if actor is None or isinstance(actor, Bundle) or wanted is None:
+                raise
+            gained = _gained(actor.seek(wanted), held, denied)
+            if gained is None:
+                raise
 
 
 async def _judge_async(tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall) -> Allowed:
     actor = current_actor()
-    held = None if actor is None else bundle_of(actor)
-    try:
-        return await _judged_async(tool, verifier, bound, sent, held)
-    except Denied as denied:
-        if actor is None or isinstance(actor, Bundle) or (wanted := _need(denied, verifier)) is None:
-            raise
-        if not _gained(await actor.seek_async(wanted), held, denied):
-            raise
-    return await _judged_async(tool, verifier, bound, sent, actor.bundle)
+    gained: Sought | None = None
+    while True:
+        held = None if actor is None else bundle_of(actor)
+        try:
+            return await _judged_async(tool, verifier, bound, sent, held)
+        except Denied as denied:
+            wanted = _need(denied, verifier, gained)
+            if actor is None or isinstance(actor, Bundle) or wanted is None:
+                raise
+            gained = _gained(await actor.seek_async(wanted), held, denied)
+            if gained is None:
+                raise
 
 
-def _need(denied: Denied, verifier: Verifier) -> Need | None:
-    codes = [refusal.code for refusal in denied.refusals]
-    return need(verifier.audience, [Told.of(denied.ask, codes)])
+def _need(denied: Denied, verifier: Verifier, gained: Sought | None) -> Need | None:
+    """What the call needs still; what it was granted in vain is noted on the denial."""
+    if gained is not None:
+        denied.add_note(gained.sentence())
+    told = Told(denied.ask, tuple(refusal.code for refusal in denied.refusals))
+    return need(verifier.audience, [told], None if gained is None else gained.ask)
 
 
-def _gained(sought: Granted | Refused | CapxError | None, held: Bundle | None, denied: Denied) -> bool:
-    """Whether there is something new to present; why not is noted on the denial."""
-    if isinstance(sought, Granted):
-        return held is None or sought.capability not in held
-    if sought is not None:
-        denied.add_note(f"more was asked for, and refused: {sought}")
-    return False
+def _gained(sought: Sought | None, held: Bundle | None, denied: Denied) -> Sought | None:
+    """What was granted, if it is new and can be presented; why nothing was is noted on the denial."""
+    if sought is None:
+        return None
+    if isinstance(sought.answer, Granted) and (held is None or sought.answer.capability not in held):
+        return sought
+    denied.add_note(sought.sentence())
+    return None
 
 
 def _judged(tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall, held: Bundle | None) -> Allowed:
@@ -198,7 +208,17 @@ def _next(first: Denied | None, denied: Denied) -> Denied:
 def _candidates(verifier: Verifier, sent: ToolCall, held: Bundle | None) -> list[Capability]:
     if held is None or verifier.audience not in held.audiences:
         return []
-    return held.candidates(verifier.audience, sent)
+    candidates = held.candidates(verifier.audience, sent)
+    if len(candidates) > 1 or _speaks_of(candidates[0], sent.action):
+        return candidates
+    # All rule the call out: what speaks of its action says what else is refused, and so what to ask for.
+    speaking = (one for one in held if one.audience == verifier.audience and _speaks_of(one, sent.action))
+    return [*speaking][-1:] or candidates
+
+
+def _speaks_of(capability: Capability, action: str) -> bool:
+    allows = (caveat for block in capability.caveats for caveat in block if isinstance(caveat, Allow))
+    return all(allow.permits(action) for allow in allows)
 
 
 def _without(verifier: Verifier, bound: "BoundArguments", sent: ToolCall, held: Bundle | None) -> Denied:
