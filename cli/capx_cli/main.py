@@ -1,8 +1,8 @@
 """The `capx` command: which commands there are, and what their failures mean to a shell.
 
 Laws: help for all of them is drawn from the table below, without loading any. A failure is one line on standard
-error that says what to do: no traceback, since it could show a secret (CAPX_DEBUG=1 asks for one), and no password of
-a URL. SIGTERM ends a command as Ctrl-C does, so that it leaves no drafts behind; a second one ends it at once.
+error that says what to do, and of a policy a line more for each thing that is wrong with it: no traceback, since it
+could show a secret (CAPX_DEBUG=1 asks for one), and no password of a URL. SIGTERM ends a command as Ctrl-C does, so that it leaves no drafts behind; a second one ends it at once.
 """
 
 import errno
@@ -223,6 +223,7 @@ def _with_hint(error: click.UsageError) -> str:
 def _explain(error: Exception) -> int:
     from capx.decision import Denied
     from capx.errors import CapxError, InvalidCaveat, InvalidRequest
+    from capx.policy.reading import Unreadable
 
     if os.environ.get("CAPX_DEBUG"):
         import traceback
@@ -232,6 +233,8 @@ def _explain(error: Exception) -> int:
         return _fail(f"denied: {error}", DENIED)
     if isinstance(error, InvalidCaveat | InvalidRequest):
         return _fail(str(error), USAGE)
+    if isinstance(error, Unreadable) and len(error.lines) > 1:
+        return _fail(f"{error.name} cannot be used:", UNUSABLE, error.lines)
     if isinstance(error, CapxError):
         return _fail(str(error), UNUSABLE)
     trace = error.__traceback__
@@ -243,13 +246,15 @@ def _explain(error: Exception) -> int:
     )
 
 
-def _fail(message: str, code: int) -> int:
+def _fail(message: str, code: int, more: Sequence[str] = ()) -> int:
     from capx_cli.escape import without_passwords
     from capx_cli.screen import note
 
     # A shell that completes would show it in the middle of what is being typed.
     if COMPLETES not in os.environ:
         note(f"capx: {without_passwords(message)}", "red")
+        for line in more:
+            note(f"  {without_passwords(line)}")
     return code
 
 
