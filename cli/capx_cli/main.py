@@ -2,7 +2,8 @@
 
 Laws: help for all of them is drawn from the table below, without loading any. A failure is one line on standard
 error that says what to do, and of a policy a line more for each thing that is wrong with it: no traceback, since it
-could show a secret (CAPX_DEBUG=1 asks for one), and no password of a URL. SIGTERM ends a command as Ctrl-C does, so that it leaves no drafts behind; a second one ends it at once.
+could show a secret (CAPX_DEBUG=1 asks for one), and no password of a URL. SIGTERM ends a command as Ctrl-C does, so
+that it leaves no drafts behind; a second one ends it at once.
 """
 
 import errno

@@ -116,6 +116,7 @@ def test_with_a_policy_that_gives_more_rows_differ_and_the_demo_fails() -> None:
     assert generous.returncode == 1, generous.stderr
     differing = {row["what"]: row["happened"] for row in json.loads(generous.stdout)["rows"] if not row["ok"]}
     assert differing == {
+        "sub-agent exports the CRM": "403 wrong_tenant at no hop",
         "sub-agent has its client ask for that": "refused again",
         "sub-agent asks for crm.export": "granted",
         "sub-agent asks for it, arguments pinned": "granted",
