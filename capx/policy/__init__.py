@@ -115,15 +115,18 @@ class Purpose(Struct, frozen=True, kw_only=True):
                 f"{self.name} is for no tenant, and the intent says {shown(intent.tenant)}: leave it out"
             )
         missing = [name for name in self._needed() if not _says(intent, name)]
-        if missing:
-            raise InvalidRequest(f"{self.name} needs {_listed(missing)}, which the intent does not say")
-        for name in intent.parameters:
-            if name not in self.names:
-                takes = f"it takes {_listed(sorted(self.names))}" if self.names else "it takes none"
-                raise InvalidRequest(f"{self.name} knows no parameter {name}: {_meant(name, self.names) or takes}")
+        unknown = [name for name in intent.parameters if name not in self.names]
+        if missing or unknown:
+            # Together: what is missing was often mistyped.
+            lacks = [f"{self.name} needs {_listed(missing)}, which the intent does not say"] if missing else []
+            raise InvalidRequest("; ".join([*lacks, *map(self._not_taken, unknown)]))
         if self.tenant and intent.tenant not in principal.tenants:
             may = f"asks for {_listed(principal.tenants)}" if principal.tenants else "asks for no tenant"
             raise InvalidRequest(f"{shown(principal.name)} {may}, by this policy, and not for {shown(intent.tenant)}")
+
+    def _not_taken(self, name: str) -> str:
+        takes = f"it takes {_listed(sorted(self.names))}" if self.names else "it takes none"
+        return f"the intent says {shown(name)}, which {self.name} does not take: {_meant(name, self.names) or takes}"
 
     def _needed(self) -> tuple[str, ...]:
         named = {*self.require, *self.names, *(("tenant",) if self.tenant else ())}

@@ -208,7 +208,8 @@ def _approvers(said: object, path: str, known: Known) -> tuple[str, ...]:
         answering = [each for each in principals if approver == each.name or approver in each.groups]
         if not answering:
             there = {*known.principals, *(group for each in principals for group in each.groups)}
-            raise wrong(at, f"is {shown(approver)}, and no principal is, or is in, that{near(approver, sorted(there))}")
+            meant = near(approver, sorted(there))
+            raise wrong(at, f"{shown(approver)} is neither a principal nor a group that anybody is in{meant}")
         if all(each.key is None for each in answering):
             raise wrong(at, f"is {shown(approver)}, of whom nobody has a key, which an answer is signed with")
         return approver

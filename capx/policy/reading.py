@@ -76,7 +76,9 @@ def load(data: bytes | str) -> dict[str, Any]:
     except RecursionError:
         raise Wrong("it nests too deeply") from None
     except ValueError as error:
-        raise Wrong(f"it is no TOML: {one_line(str(error))}") from None
+        last = raw.rstrip().count(b"\n") + 1
+        told = str(error).replace("(at end of document)", f"(at line {last}, the last)")
+        raise Wrong(f"it is no TOML: {one_line(told)}") from None
 
 
 def key(path: str, name: str) -> str:

@@ -157,8 +157,8 @@ OPERATORS = (
             'approvers = ["finance"]',
             'approvers = ["finanze"]',
             (
-                'purpose.refund.grant[2].approvers[1]: is "finanze", and no principal is, or is in, that: did you mean '
-                "finance?"
+                'purpose.refund.grant[2].approvers[1]: "finanze" is neither a principal nor a group that anybody is in: '
+                "did you mean finance?"
             ),
         ),
         (
@@ -337,7 +337,8 @@ def test_a_principal_that_is_wrong_does_not_make_its_group_unknown() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("a = ", "it is no TOML: Invalid value (at end of document)"),
+        ("a = ", "it is no TOML: Invalid value (at line 1, the last)"),
+        ("a = 1\n\nb = [\n  2,\n\n", "it is no TOML: Invalid value (at line 4, the last)"),
         ("[purpose]\n[purpose]", "it is no TOML: Cannot declare ('purpose',) twice (at line 2, column 9)"),
         ("\ufeff[purpose]", "it is no TOML: "),
         (b"\xff", "it is no UTF-8, at byte 0"),
