@@ -78,14 +78,14 @@ from capx_caveats import (
 
 if TYPE_CHECKING:
     from capx.agent import Agent
-    from capx.agent_client import AuthorityClient
+    from capx.agent.client import AuthorityClient
     from capx.authority import Authority
-    from capx.feed_client import FeedSource
-    from capx.follower import Follower
+    from capx.feed.client import FeedSource
+    from capx.feed.follower import Follower
+    from capx.feed.snapshot import Snapshot
     from capx.intent import Intent, SignedIntent
-    from capx.operator_client import RemoteAuthority
     from capx.policy import Policy
-    from capx.snapshot import Snapshot
+    from capx.remote.operator_client import RemoteAuthority
 
 __all__ = [
     "Admitted",
@@ -164,14 +164,14 @@ __all__ = [
 _ELSEWHERE = {
     "Agent": "capx.agent",
     "Authority": "capx.authority",
-    "AuthorityClient": "capx.agent_client",
-    "FeedSource": "capx.feed_client",
-    "Follower": "capx.follower",
+    "AuthorityClient": "capx.agent.client",
+    "FeedSource": "capx.feed.client",
+    "Follower": "capx.feed.follower",
     "Intent": "capx.intent",
     "Policy": "capx.policy",
-    "RemoteAuthority": "capx.operator_client",
+    "RemoteAuthority": "capx.remote.operator_client",
     "SignedIntent": "capx.intent",
-    "Snapshot": "capx.snapshot",
+    "Snapshot": "capx.feed.snapshot",
 }
 
 

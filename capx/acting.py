@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from capx.bundle import Bundle
 
 if TYPE_CHECKING:
+    from capx.asking.need import Need, Sought
     from capx.decision import Allowed
-    from capx.need import Need, Sought
 
 
 class Seeker(Protocol):

@@ -7,11 +7,11 @@ Budgets are spent when all else has passed. What a denial says to ask for is for
 from collections.abc import Mapping
 
 from capx import trouble
+from capx.asking.need import cure
 from capx.court import MAX_TOLD, Court, unavailable
 from capx.decision import Allowed, Decision, Denied
 from capx.errors import StoreProblem, Unavailable
 from capx.lineage import Lineage, attributed
-from capx.need import cure
 from capx.spending import Payment, Spent, remaining
 from capx_caveats import CALLS, JSON, Allow, Call, Refusal
 

@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from msgspec import UNSET, Struct
 
-from capx import consenting, intents
-from capx.asking import Answer, Ask
+from capx.asking import Answer, Ask, consenting
+from capx.asking.granting import Grantor
+from capx.asking.inheritance import Asker, read_asker
+from capx.asking.requests import became, expire_requests
+from capx.asking.verdict import Verdict
 from capx.bundle import Bundle
 from capx.capability import Capability, mint
 from capx.chain import b64u, root_node
@@ -25,24 +28,21 @@ from capx.ending import Ended, as_of, end_overdue, end_task, known_task
 from capx.errors import InvalidRequest
 from capx.events import CapabilityMinted, Limit, TaskOpened
 from capx.grant import ASK, OWN_ENTRIES, Given, Grant, block, by_audience, demand_audience, demand_restricting
-from capx.granting import Grantor
 from capx.history import History
 from capx.home import create_home, home_folder, open_parts
-from capx.inheritance import Asker, read_asker
 from capx.intent import Intent, SignedIntent
-from capx.intents import WithdrawnIntent
+from capx.intent import using as intents
+from capx.intent.using import WithdrawnIntent
 from capx.keys import AudienceKeys, KeyRing, RootKey
 from capx.lineage import AUTHORITY
 from capx.liveness import StoreLiveness
 from capx.policy import NO_POLICY, Policy, Terms
 from capx.present import ToolCall
 from capx.replay import Replay
-from capx.requests import became, expire_requests
 from capx.revoking import Revoked, by_instant, by_kid, by_name, by_where, kill_for_agent, named, revoke
 from capx.store import Pruned, Reading, RequestRecord, Store, TaskRecord, Writing
 from capx.store.sqlite import SQLiteStore
 from capx.task import is_final
-from capx.verdict import Verdict
 from capx.verifier import Verifier
 from capx_caveats import (
     JSON,

@@ -9,9 +9,9 @@ from msgspec import Struct
 
 from capx import task as life
 from capx.chain import root_node
-from capx.dying import Dying, draw, dying_below
 from capx.errors import UnknownTask
 from capx.events import TASK_ENDS
+from capx.graph.dying import Dying, draw, dying_below
 from capx.store import Reading, Store, TaskRecord, Writing
 from capx_caveats import is_id
 

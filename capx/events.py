@@ -99,7 +99,7 @@ class RequestMade(Fact, frozen=True, omit_defaults=True):
 
 
 class RequestApproved(Fact, frozen=True):
-    """A person agreed; `signature` is over what they were shown (capx.verdict)."""
+    """A person agreed; `signature` is over what they were shown (capx.asking.verdict)."""
 
     kind = "request_approved"
     request: str
@@ -109,7 +109,7 @@ class RequestApproved(Fact, frozen=True):
 
 
 class RequestRefused(Fact, frozen=True):
-    """A person refused; `signature` is over what they were shown (capx.verdict)."""
+    """A person refused; `signature` is over what they were shown (capx.asking.verdict)."""
 
     kind = "request_refused"
     request: str

@@ -8,17 +8,17 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
-from capx import requests
+from capx.asking import requests
+from capx.asking.requests import inquire, known_request
+from capx.asking.verdict import Inquiry
 from capx.checking import check_store
-from capx.dying import draw
 from capx.ending import as_of, known_task
 from capx.graph import Graph
+from capx.graph.dying import draw
 from capx.log import Event, Place
 from capx.query import Query
 from capx.recorder import StoreRecorder
-from capx.requests import inquire, known_request
 from capx.store import Counter, IntentRecord, RequestRecord, Sighting, Store, TaskRecord, origin_of
-from capx.verdict import Inquiry
 from capx.verifier import MAX_STALENESS
 from capx_caveats import is_id
 

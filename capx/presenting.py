@@ -13,10 +13,10 @@ import httpx
 
 from capx.acting import Actor, bundle_of, current_actor
 from capx.asking import Ask, Granted
+from capx.asking.need import Need, Sought, Told, need
 from capx.bundle import Bundle
 from capx.capability import Capability
 from capx.errors import CapxError, InvalidRequest
-from capx.need import Need, Sought, Told, need
 from capx.peeking import peeked, peeked_async
 from capx.present import HttpRequest
 

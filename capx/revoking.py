@@ -14,9 +14,9 @@ from capx import death, events
 from capx.bundle import Bundle
 from capx.chain import b64u, node_below, root_node, unb64u
 from capx.death import Key
-from capx.dying import Dying, draw, dying_below, dying_with, together
 from capx.ending import as_of
 from capx.errors import InvalidRequest, MalformedToken
+from capx.graph.dying import Dying, draw, dying_below, dying_with, together
 from capx.keys import is_kid
 from capx.store import Reading, Store, Writing
 from capx.task import is_final

@@ -98,7 +98,7 @@ def wire(
         )
     if feed is not None:
         return _on_feed(keys, feed, max_staleness, tls)
-    from capx.snapshot import Snapshot
+    from capx.feed.snapshot import Snapshot
 
     return Wired(
         keys=keys,
@@ -142,7 +142,7 @@ def _on_store(keys: AudienceKeys, place: str, max_staleness: float) -> Wired:
     recorder = StoreRecorder(store)
     source = store.source()
     if is_postgres(place):
-        from capx.follower import Follower
+        from capx.feed.follower import Follower
         from capx.store.postgres_news import PostgresNews
 
         if not isinstance(source, PostgresNews):
@@ -164,9 +164,9 @@ def _on_store(keys: AudienceKeys, place: str, max_staleness: float) -> Wired:
 
 
 def _on_feed(keys: AudienceKeys, url: str, max_staleness: float, tls: "ssl.SSLContext | None") -> Wired:
-    from capx.feed_client import FeedSource
-    from capx.follower import Follower
-    from capx.resource_client import ResourceClient
+    from capx.feed.client import FeedSource
+    from capx.feed.follower import Follower
+    from capx.remote.resource_client import ResourceClient
 
     source = FeedSource(url, keys.feed, tls=tls)
     settings: dict[str, Any] = {} if tls is None else {"verify": tls}

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from capx.feed import DEATHS_IN_A_PAGE, Asked, SignedPage, sign_page
-from capx.feed_reader import PageReader
+from capx.feed.reader import PageReader
 from capx.keys import KeyRing, RootKey
 from capx.liveness import View
 from capx.store import Head, News

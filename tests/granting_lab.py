@@ -4,15 +4,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from capx.asking import Ask, Granted, Pending, Refused
+from capx.asking.verdict import Verdict
 from capx.authority import Authority, OpenedTask
 from capx.bundle import Bundle
 from capx.capability import Capability
 from capx.intent import Intent, new_nonce
+from capx.intent.principal_key import PrincipalKey, parse_public
 from capx.policy import Offer, Policy, Principal, Purpose, Rule
 from capx.present import ToolCall
-from capx.principal_key import PrincipalKey, parse_public
 from capx.store import RequestRecord
-from capx.verdict import Verdict
 from capx_caveats import DEFAULT, JSON, Budget, Call, Entry, Vocabulary, as_entry
 from tests.lab import NOW, Clock, codes
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from capx.home import create_home
 from capx.intent import Intent, SignedIntent, new_nonce
-from capx.principal_key import PrincipalKey
+from capx.intent.principal_key import PrincipalKey
 
 POLICY = """
 [audience]

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from capx.authority import OpenedTask
 from capx.intent import Intent, SignedIntent, new_nonce
-from capx.principal_key import PrincipalKey
+from capx.intent.principal_key import PrincipalKey
 
 ANA = PrincipalKey.generate("ana@our.example")
 """Whoever asks for refunds."""

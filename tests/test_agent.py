@@ -22,17 +22,17 @@ from starlette.middleware.gzip import GZipMiddleware
 from capx import acting, presenting
 from capx.acting import current_bundle
 from capx.agent import Agent
+from capx.agent.in_process import InProcess
 from capx.asking import Answer, Ask, Granted, Pending, Refused
+from capx.asking.verdict import Verdict
 from capx.authority import Authority, OpenedTask
 from capx.bundle import Bundle
 from capx.decision import Denied
 from capx.errors import ConfigurationProblem, InvalidRequest, StoreProblem, Unavailable
 from capx.guard.asgi import ASGIGuard, passage
 from capx.guard.exchange import Receive, Scope, Send
-from capx.in_process import InProcess
 from capx.policy.file import read_policy
 from capx.presenting import IN_VAIN, MAX_BODY, SOUGHT
-from capx.verdict import Verdict
 from capx_caveats import JSON, action
 from tests.refunds import BEN, grant, policy, refund
 from tests.serving import served
@@ -755,7 +755,7 @@ def test_a_refusal_that_is_streamed_is_read_as_it_was_sent(lab: Authority, task:
 
 
 def test_the_authority_that_is_away_leaves_the_refusal(lab: Authority, task: OpenedTask, origin: str) -> None:
-    from capx.agent_client import AuthorityClient
+    from capx.agent.client import AuthorityClient
 
     authority = AuthorityClient("http://127.0.0.1:9", task.bundle, trust_env=False)
     with Agent(task.bundle, authority=authority) as agent, agent.http({origin: "crm"}) as client:

@@ -20,14 +20,14 @@ import pytest
 
 from capx import presenting
 from capx.agent import Agent
-from capx.agent_client import AuthorityClient
+from capx.agent.client import AuthorityClient
 from capx.asking import Granted, Pending
 from capx.authority import OpenedTask
 from capx.grant import ASK
 from capx.home import create_home
-from capx.operator_client import RemoteAuthority
 from capx.policy.file import FILE
 from capx.presenting import SOUGHT
+from capx.remote.operator_client import RemoteAuthority
 from tests.refunds import BEN, grant, policy, refund
 from tests.serve.conftest import Served, serving
 

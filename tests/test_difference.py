@@ -4,8 +4,8 @@ import pytest
 
 from capx.bundle import Bundle
 from capx.capability import Capability
-from capx.difference import descends, losses
 from capx.effective import effective
+from capx.effective.difference import descends, losses
 from capx_caveats import Entry, action, allow, expires, not_, where
 from tests.lab import NOW, minted
 

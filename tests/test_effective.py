@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from capx.capability import Capability, mint
 from capx.effective import effective, hops_left
+from capx.effective.overlap import constraint_in_common, entries_in_common, simplest, size
 from capx.keys import RootKey
-from capx.overlap import constraint_in_common, entries_in_common, simplest, size
 from capx_caveats import (
     DEFAULT,
     JSON,
@@ -395,7 +395,7 @@ LEAVES: list[AnyConstraint] = [
 def test_two_constraints_have_in_common_exactly_what_both_say_yes_to(
     judgements: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("capx.overlap._JUDGEMENTS", judgements)
+    monkeypatch.setattr("capx.effective.overlap._JUDGEMENTS", judgements)
     for one in LEAVES:
         for other in LEAVES:
             both = constraint_in_common(one, other)

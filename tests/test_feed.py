@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from capx.chain import b64u, digest
 from capx.errors import InvalidRequest, KeyProblem, StoreProblem
 from capx.feed import Asked, PageProblem, read_page
-from capx.feed_reader import PageReader
+from capx.feed.reader import PageReader
 from capx.keys import RootKey
 from capx.liveness import View
 from capx.store import Head

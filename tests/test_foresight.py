@@ -3,7 +3,7 @@
 import pytest
 
 from capx.capability import Capability
-from capx.foresight import foresee, refusing
+from capx.effective.foresight import foresee, refusing
 from capx.present import ToolCall
 from capx_caveats import (
     DEFAULT,

@@ -19,11 +19,11 @@ from capx.decision import Denied
 from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.events import CapabilityMinted, IntentWithdrawn, TaskOpened
 from capx.intent import Intent, SignedIntent, new_nonce, parse_intent
+from capx.intent.principal_key import PrincipalKey
 from capx.keys import KeyRing, RootKey
 from capx.policy import NO_POLICY, Policy
 from capx.policy.file import FILE, read_policy
 from capx.present import ToolCall
-from capx.principal_key import PrincipalKey
 from capx.signing import Signer
 from capx.store.opening import create_store, open_store
 from capx_caveats import Allow, Budget, Call, budget, tenant

@@ -8,10 +8,10 @@ from msgspec import UNSET
 
 from capx import Call, acting
 from capx.asking import Ask
+from capx.asking.need import MAX_PINNED, Told, cure, need
 from capx.authority import Authority
 from capx.capability import Capability
 from capx.decision import Denied
-from capx.need import MAX_PINNED, Told, cure, need
 from capx.present import ToolCall
 from capx_caveats import JSON, Appendable, Refusal, action, allow, budget, expires, max_hops, tenant, where
 from tests.lab import NOW, Lab, minted

@@ -11,7 +11,7 @@ from nacl.signing import SigningKey, VerifyKey
 from capx.chain import b64u, unb64u
 from capx.errors import InvalidRequest, KeyProblem
 from capx.intent import Intent
-from capx.principal_key import PrincipalKey, file_name, is_signed_by, parse_public, public_text
+from capx.intent.principal_key import PrincipalKey, file_name, is_signed_by, parse_public, public_text
 from capx.signing import Signer
 
 SEED = bytes(range(32))

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capx import resource_mac
 from capx.capability import mint
 from capx.chain import b64u, digest, mac
 from capx.errors import InvalidRequest
 from capx.keys import AudienceKey, KeyRing, RootKey
-from capx.resource_mac import Proven, UnprovenReport
+from capx.remote import resource_mac
+from capx.remote.resource_mac import Proven, UnprovenReport
 from capx.wire import Identifier, decode
 from tests.lab import grant
 

@@ -12,10 +12,10 @@ from capx.authority import Authority
 from capx.bundle import Bundle
 from capx.decision import Decision
 from capx.errors import ConfigurationProblem, KeyProblem, StoreProblem
-from capx.feed_client import FeedSource
+from capx.feed.client import FeedSource
 from capx.keys import AudienceKeys, KeyRing, RootKey
-from capx.operator_client import RemoteAuthority
 from capx.present import ToolCall
+from capx.remote.operator_client import RemoteAuthority
 from capx.replay import Replay
 from capx.store import Store
 from capx.store.opening import create_store

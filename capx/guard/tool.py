@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from capx.acting import allowed_by, bundle_of, current_actor
 from capx.admitted import Admitted
 from capx.asking import Granted
+from capx.asking.need import Need, Sought, Told, cure, need
 from capx.bundle import Bundle
 from capx.capability import Capability
 from capx.decision import NO_TOKEN, Allowed, Denied
@@ -21,7 +22,6 @@ from capx.errors import ConfigurationProblem
 from capx.guard.facts import Costs, Derived, Tenancy, cost_of, demand_costs, demand_derivable, derive
 from capx.guard.passage import stated
 from capx.guard.values import plain
-from capx.need import Need, Sought, Told, cure, need
 from capx.present import ToolCall
 from capx.verifier import Verifier
 from capx_caveats import JSON, Allow, Call, is_action

@@ -118,7 +118,7 @@ def _principal(principal: str, said: object, path: str, purposes: Iterable[str])
 
 
 def _key(said: object, path: str) -> bytes:
-    from capx.principal_key import parse_public
+    from capx.intent.principal_key import parse_public
 
     written = text(said, path)
     try:

@@ -15,15 +15,15 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from capx.admitted import Admitted
+from capx.asking.inheritance import read_asker
 from capx.decision import Allowed, Denied
 from capx.ending import Ended
 from capx.errors import InvalidRequest
-from capx.forms import AgentStatus, Answered, AskMore, RevokeBelow, decode, read_asked
 from capx.grant import ASK
 from capx.guard.exchange import Unreadable, answer_denied, credential, http_request
 from capx.guard.passage import stated
-from capx.inheritance import read_asker
 from capx.present import HttpRequest
+from capx.remote.forms import AgentStatus, Answered, AskMore, RevokeBelow, decode, read_asked
 from capx.revoking import Revoked
 from capx.serve import asks
 from capx.serve.operation import ROUTE, Operation, answered, demand_json, read_query, route_to, whole_body

@@ -22,8 +22,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from capx.errors import CapxError, InvalidRequest
 from capx.guard.exchange import Unreadable
-from capx.problems import HttpRefusal
-from capx.resource_mac import SCHEME, UnprovenReport
+from capx.remote.problems import HttpRefusal
+from capx.remote.resource_mac import SCHEME, UnprovenReport
 from capx.serve import agents, health, openapi, resources
 from capx.serve import operators as operators_
 from capx.serve.operation import JSON_TYPE, ROUTE, refused, route

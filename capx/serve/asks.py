@@ -19,9 +19,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from capx.asking import Answer, Ask, Pending
-from capx.forms import AskMore, answered
-from capx.inheritance import Asker
-from capx.problems import HttpRefusal
+from capx.asking.inheritance import Asker
+from capx.remote.forms import AskMore, answered
+from capx.remote.problems import HttpRefusal
 from capx.serve import operation
 from capx.serve.operation import Operation
 from capx.serve.service import Service

@@ -10,7 +10,7 @@ from collections.abc import Generator
 from ipaddress import IPv4Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING, Final
 
-from capx.problems import HttpRefusal
+from capx.remote.problems import HttpRefusal
 
 if TYPE_CHECKING:
     from prometheus_client import Gauge

@@ -12,9 +12,9 @@ from msgspec import Struct
 
 from capx.bundle import Bundle
 from capx.capability import Capability
-from capx.forms import Problem
-from capx.problems import STATUSES
-from capx.resource_mac import SCHEME
+from capx.remote.forms import Problem
+from capx.remote.problems import STATUSES
+from capx.remote.resource_mac import SCHEME
 from capx.serve.operation import JSON_TYPE, PROBLEM_TYPE, Operation
 
 Schema = dict[str, Any]

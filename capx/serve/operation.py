@@ -15,10 +15,10 @@ from starlette.routing import Route
 from starlette.types import Receive
 
 from capx.errors import InvalidRequest
-from capx.forms import encode, read_asked
 from capx.guard.exchange import MAX_BODY, Gone, TooMuch, read_body
-from capx.pairs import Nothing, read_pairs
-from capx.problems import HttpRefusal, told
+from capx.remote.forms import encode, read_asked
+from capx.remote.pairs import Nothing, read_pairs
+from capx.remote.problems import HttpRefusal, told
 from capx.serve.service import Service
 from capx.serve.workers import Workers
 

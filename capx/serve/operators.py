@@ -9,21 +9,21 @@ from functools import partial
 from itertools import islice
 from typing import Final, TypeVar
 
-from capx import forms, translating
+from capx.asking.verdict import Inquiry, Verdict
 from capx.authority import OpenedTask
 from capx.ending import Ended
 from capx.errors import InvalidRequest
-from capx.forms import Events, Happened, Minted, Reached
 from capx.graph import Graph
-from capx.intents import WithdrawnIntent
+from capx.intent.using import WithdrawnIntent
 from capx.log import Event
-from capx.problems import NotThere
+from capx.remote import forms, translating
+from capx.remote.forms import Events, Happened, Minted, Reached
+from capx.remote.problems import NotThere
 from capx.revoking import Revoked
 from capx.serve.operation import Operation
 from capx.serve.service import Service
 from capx.serve.streams import follow_log
 from capx.store import Counter, IntentRecord, Pruned, RequestRecord, Sighting, TaskRecord
-from capx.verdict import Inquiry, Verdict
 
 T = TypeVar("T")
 

@@ -13,14 +13,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from capx import resource_mac
 from capx.death import of_kid
 from capx.errors import InvalidRequest
 from capx.feed import Asked, Envelope
-from capx.forms import Noted, Recorded, Reported, Reports, Sighted, read_asked
 from capx.guard.exchange import http_request
-from capx.problems import HttpRefusal
-from capx.resource_mac import Proven, UnprovenReport
+from capx.remote import resource_mac
+from capx.remote.forms import Noted, Recorded, Reported, Reports, Sighted, read_asked
+from capx.remote.problems import HttpRefusal
+from capx.remote.resource_mac import Proven, UnprovenReport
 from capx.serve.open_streams import machine_at
 from capx.serve.operation import (
     NO_STORE,

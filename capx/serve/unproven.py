@@ -14,8 +14,8 @@ from typing import Final
 from starlette.types import Message, Receive
 
 from capx.keys import KeyRing
-from capx.problems import HttpRefusal
-from capx.resource_mac import SCHEME, WINDOW, UnprovenReport
+from capx.remote.problems import HttpRefusal
+from capx.remote.resource_mac import SCHEME, WINDOW, UnprovenReport
 
 ROOM: Final = 32 << 20
 """Bytes of bodies that are held at once while nobody has proven them."""

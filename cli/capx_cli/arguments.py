@@ -40,7 +40,8 @@ class Allows(NamedTuple):
 
     patterns: tuple[str, ...]
     with_: tuple[str, ...]
-    may_ask: tuple[str, ...] = ()
+    may_ask: tuple[str, ...] | None = None
+    """None for a command that has no `--may-ask`."""
 
     def entries(self) -> "list[Entry]":
         """What is allowed, in order, where nothing may name an audience."""
@@ -76,14 +77,15 @@ class Allows(NamedTuple):
         return found
 
     def _grouped(self, wanted: str) -> "list[tuple[str, dict[str, Meant] | None]]":
-        values = {"allow": iter(self.patterns), "may_ask": iter(self.may_ask), "with_": iter(self.with_)}
+        values = {"allow": iter(self.patterns), "may_ask": iter(self.may_ask or ()), "with_": iter(self.with_)}
         groups: list[tuple[str, str, dict[str, Meant] | None]] = []
         for option in click.get_current_context().meta.get(_ORDER, ()):
             if option in {"allow", "may_ask"}:
                 groups.append((option, next(values[option]), None))
             elif option in {"with_", "no_args"}:
                 if not groups:
-                    raise click.UsageError("--with and --no-args belong to the --allow before them: there is none")
+                    before = _before(self.may_ask is not None)
+                    raise click.UsageError(f"--with and --no-args belong to the {before} before them: there is none")
                 kind, pattern, args = groups[-1]
                 args = {} if args is None else args
                 groups[-1] = (kind, pattern, args)
@@ -136,6 +138,11 @@ class Narrowing(NamedTuple):
         return typed
 
 
+def _before(may_ask: bool) -> str:
+    """The options that `--with` and `--no-args` stand behind."""
+    return "--allow or --may-ask" if may_ask else "--allow"
+
+
 def _limit(typed: str) -> tuple[str, str]:
     unit, equals, limit = typed.partition("=")
     if not equals:
@@ -155,7 +162,7 @@ def allow_options(
     def add(command: Command) -> Command:
         @wraps(command)
         def collected(
-            *, allow: tuple[str, ...], with_: tuple[str, ...], may_ask: tuple[str, ...] = (), **others: Any
+            *, allow: tuple[str, ...], with_: tuple[str, ...], may_ask: tuple[str, ...] | None = None, **others: Any
         ) -> Any:
             return command(allows=Allows(allow, with_, may_ask), **others)
 
@@ -174,10 +181,16 @@ def allow_options(
                 "with_",
                 multiple=True,
                 metavar="NAME=VALUE",
-                help="What an argument of the --allow before it must be: deck=deck-42, limit:=10, "
-                "amount=range:0..50, file=path:/data, kind=one_of:a,b, ref=prefix:Q-, to=url:x.org, note=eq:any text.",
+                help=f"What an argument of the {_before(may_ask)} before it must be: deck=deck-42, limit:=10, "
+                "amount=range:0..50, file=path:/data, kind=one_of:a,b, ref=prefix:Q-, to=url:x.org, note=eq:any text. "
+                "Repeatable: an argument that is not named refuses.",
             ),
-            click.option("--no-args", count=True, expose_value=False, help="The --allow before it takes no arguments."),
+            click.option(
+                "--no-args",
+                count=True,
+                expose_value=False,
+                help=f"The {_before(may_ask)} before it takes no arguments.",
+            ),
         )
 
     return add

@@ -47,6 +47,15 @@ def tasks(_: click.Context) -> Iterable[tuple[str, str]]:
 
 
 @_quietly
+def requests(_: click.Context) -> Iterable[tuple[str, str]]:
+    """Ids of the requests that wait for a person, the newest first, and `last`."""
+    yield "last", "the one that a person was asked for last"
+    with reached.authority() as authority:
+        for request in reversed(authority.requests(pending=True)):
+            yield request.id, f"{request.action}@{request.audience}"
+
+
+@_quietly
 def kids(_: click.Context) -> Iterable[tuple[str, str]]:
     """The ids of the root keys of the home; nothing where another authority is meant, whose keys are its own."""
     from capx.home import ROOT_KEYS, home_folder

@@ -7,14 +7,19 @@ and arguments, stands in quotes or behind the columns that a script cuts.
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from capx_cli import screen, words
+import click
+
+from capx_cli import intents, screen, words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
+    from capx.asking.verdict import Inquiry
     from capx.store import RequestRecord
-    from capx.verdict import Inquiry
+    from capx_cli.reached import Operations
 
+LAST: Final = "last"
+"""What the request is called that a person was asked for last."""
 NOTHING_WAITS: Final = "Nothing waits for a person. What was asked for before: capx requests list --all"
 STYLES: Final = {
     "pending": screen.STRONG,
@@ -23,24 +28,41 @@ STYLES: Final = {
     "refused": screen.BAD,
     "expired": screen.QUIET,
 }
-_SPARE: Final = ("APPROVERS", "WHO", "UNTIL", "TASK")
+_ID_LENGTH: Final = 22
+_SHORTEST: Final = 6
+"""Characters of an id that may stand for it."""
+_SPARE: Final = ("TASK", "APPROVERS", "LEFT", "WHO")
 
 
-def table(requests: "Sequence[RequestRecord]") -> None:
-    """Draw requests, a row each."""
-    from capx_caveats import shown_instant
+def request_id(authority: "Operations", typed: str) -> str:
+    """The request meant: an id, or how it alone begins; or `last` for the one that a person was asked for last."""
+    if typed == LAST:
+        asked = [request.id for request in authority.requests() if request.approvers]
+        if not asked:
+            raise click.UsageError("no agent has asked for anything that a person answers")
+        return asked[-1]
+    if not _SHORTEST <= len(typed) < _ID_LENGTH:
+        return typed
+    found = [request.id for request in authority.requests() if request.id.startswith(typed)]
+    if len(found) > 1:
+        raise click.UsageError(f"{len(found)} requests begin with {typed}: type more of the id")
+    return found[0] if found else typed
 
+
+def table(requests: "Sequence[RequestRecord]", *, with_state: bool) -> None:
+    """Draw requests, a row each, with what whoever has to answer chooses by."""
+    state = ("STATE",) if with_state else ()
     screen.table(
-        ("REQUEST", "STATE", "TASK", "UNTIL", "ACTION", "WHO", "APPROVERS"),
+        ("REQUEST", *state, "ACTION", "WHO", "LEFT", "APPROVERS", "TASK"),
         (
             (
                 request.id,
-                request.state,
-                request.task,
-                shown_instant(request.until),
+                *((request.state,) if with_state else ()),
                 f"{request.action}@{request.audience}",
-                words.holder(request.labels),
+                words.holder(request.labels).removeprefix("task > "),
+                words.time_left(request.until) if request.state == "pending" else "-",
                 ", ".join(request.approvers) or "-",
+                request.task,
             )
             for request in requests
         ),
@@ -49,11 +71,37 @@ def table(requests: "Sequence[RequestRecord]") -> None:
     )
 
 
-def show(inquiry: "Inquiry", say: "Callable[[str, str], None]" = screen.say) -> None:
+def show(inquiry: "Inquiry", *, on_stderr: bool = False) -> None:
     """Say what a request would add and to whom, as whoever signs an answer is shown it, and how it stands."""
-    say(f"request {inquiry.request.id}: {became(inquiry.request)}", STYLES.get(inquiry.request.state, ""))
+    request = inquiry.request
+    intents.say(f"request {request.id}: {became(request)}", STYLES.get(request.state, ""), on_stderr=on_stderr)
     for sentence in inquiry.sentences():
-        say(f"  {sentence}", "")
+        intents.say(f"  {sentence}", on_stderr=on_stderr)
+
+
+def tell(request: "RequestRecord") -> None:
+    """Say how a request stands, in a line."""
+    intents.say(f"request {request.id} {became(request)}", STYLES.get(request.state, ""))
+
+
+def answered(request: "RequestRecord", *, yes: bool) -> str | None:
+    """Why a request can be answered so no more, and by whom it was; None if it waits."""
+    if request.state == "pending":
+        return None
+    from capx.decision import label
+    from capx_caveats import shown_instant
+
+    if request.approver is None or request.answered is None:
+        how = (
+            "was not answered in time" if request.state == "expired" else "was granted at once: nobody has to answer it"
+        )
+        return f"request {request.id} {how}"
+    was = "refused" if request.state == "refused" else "approved"
+    said = f"request {request.id} was {was} by {label(request.approver)} at {shown_instant(request.answered)} already"
+    if yes == (was == "approved"):
+        return said
+    dead = "" if request.capability is None else f"; capx revoke {request.capability} kills what was granted"
+    return f"{said}: it can no longer be {'approved' if yes else 'denied'}{dead}"
 
 
 def became(request: "RequestRecord") -> str:

@@ -68,11 +68,16 @@ def document(intent: "Intent | SignedIntent") -> "Intent":
 
 def tell(intent: "Intent", *, on_stderr: bool = False) -> None:
     """Say in plain words what somebody asks for, every bit of it."""
-    stream, say = (sys.stderr, screen.note) if on_stderr else (sys.stdout, screen.say)
-    room = _columns(stream) - len(_MARGIN) if stream.isatty() else None
     for line in _lines(intent):
-        for piece in _pieces(clean(line), room):
-            say(piece)
+        say(line, on_stderr=on_stderr)
+
+
+def say(line: str, style: str = "", *, on_stderr: bool = False) -> None:
+    """Say a line that others wrote in: what a terminal has no room for goes on behind a margin."""
+    stream, write = (sys.stderr, screen.note) if on_stderr else (sys.stdout, screen.say)
+    room = _columns(stream) - len(_MARGIN) if stream.isatty() else None
+    for piece in _pieces(clean(line), room):
+        write(piece, style)
 
 
 def as_json(intent: "Intent") -> dict[str, Any]:

@@ -7,6 +7,7 @@ or the store itself says so.
 """
 
 import os
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,7 +18,7 @@ from capx_cli.failure import Unusable
 
 if TYPE_CHECKING:
     from capx.authority import Authority
-    from capx.operator_client import RemoteAuthority
+    from capx.remote.operator_client import RemoteAuthority
 
     Operations = Authority | RemoteAuthority
 
@@ -38,7 +39,8 @@ def authority_option(command: F) -> F:
         metavar="PLACE",
         expose_value=False,
         callback=_keep,
-        help="The authority that runs there, unix:/run/capx/authority.sock. Else: CAPX_AUTHORITY, the home.",
+        help="The authority that serves operators there, unix:/run/capx/authority.sock. Else: CAPX_AUTHORITY, the home; "
+        "CAPX_AUTHORITY_URL is for agents.",
     )
     return option(command)
 
@@ -59,7 +61,7 @@ def authority() -> "Operations":
         return Authority.open_home()
     if find_spec("httpx") is None:
         raise Unusable("an authority elsewhere needs httpx: pip install 'capx-auth[httpx]'")
-    from capx.operator_client import RemoteAuthority
+    from capx.remote.operator_client import RemoteAuthority
 
     return RemoteAuthority(place)
 
@@ -79,3 +81,12 @@ def demand_home(what: str, why: str) -> None:
             f"{what} {why}: do it where its home is, or leave out --authority and CAPX_AUTHORITY ({place:.80}) "
             "to use the home here"
         )
+
+
+def with_variable(message: str) -> str:
+    """A message with the variable by which a place came into it, unless it was typed, or is named already."""
+    for name in ("CAPX_AUTHORITY_URL", "CAPX_AUTHORITY"):
+        place = os.environ.get(name, "").rstrip("/")
+        if place and place in message and name not in message and not any(place in typed for typed in sys.argv):
+            return f"{message} (from {name})"
+    return message

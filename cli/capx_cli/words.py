@@ -18,8 +18,24 @@ if TYPE_CHECKING:
     from capx_caveats import Caveat, Presented
     from capx_cli.reached import Operations
 
-IDS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
-"""Settings of commands that take ids: one in 64 begins with a dash, and is no option, not even with `-h`."""
+
+class TakesIds(click.Command):
+    """A command that takes ids: one in 64 begins with a dash, and is no option, not even with `-h`.
+
+    Alone, `-h` asks for help.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        ids = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
+        super().__init__(*args, context_settings=ids, **settings)
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """Give the option, shown with `-h`, which is none of it."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.get_help_record = lambda _: ("-h, --help", option.help or "")  # type: ignore[method-assign]
+        return option
+
 
 COUNT = click.IntRange(min=1, max=10**9)
 """How many of something are wanted."""
@@ -113,7 +129,7 @@ def what_is_left(bundle: "Bundle") -> None:
             nothing += () if left.untold else left.why_nothing[:1]
             screen.note(f"  at {left.audience}: {nothing_at(left)} ({left.why_nothing[0]})", screen.QUIET)
         else:
-            screen.note(f"  at {left.audience}: {'; '.join(entry.sentence() for entry in left.entries)}")
+            screen.note(f"  at {left.audience}: {'; '.join(doing(left))}")
     if len(nothing) == len(told):
         screen.note(f"this token allows nothing any more: {nothing[0]}", screen.BAD)
 
@@ -121,16 +137,33 @@ def what_is_left(bundle: "Bundle") -> None:
 def what_it_may_ask(bundle: "Bundle") -> None:
     """Note on standard error what the holder of a new token may ask for at run time."""
     from capx.effective import effective
-    from capx.grant import ASK, OWN_ENTRIES
+    from capx.grant import ASK
     from capx.lineage import AUTHORITY
 
-    whatever = OWN_ENTRIES[-1].args or ()
     for capability in bundle:
         left = effective(capability, int(time.time()))
-        for entry in left.entries if capability.audience == AUTHORITY and not left.why_nothing else ():
-            if entry.pattern == ASK:
-                narrowed = [pair.sentence() for pair in entry.args or () if pair not in whatever]
-                screen.note(f"  may ask for what its policy offers, where {' and '.join(narrowed) or 'it wants to'}")
+        if capability.audience == AUTHORITY and not left.why_nothing:
+            for entry, said in zip(left.entries, doing(left), strict=True):
+                if entry.pattern == ASK:
+                    screen.note(f"  {said}")
+
+
+def doing(left: "Effective") -> list[str]:
+    """What each entry lets the holder do; asking for more in the words for that, where it has a usual form."""
+    from capx.lineage import AUTHORITY
+    from capx_cli.may_ask import sentence
+
+    own = left.audience == AUTHORITY
+    return [(own and sentence(entry)) or entry.sentence() for entry in left.entries]
+
+
+def done(sentences: "Iterable[str]") -> "Iterator[str]":
+    """The same of what the log keeps of a new task's capability for the authority, in sentences."""
+    from capx.grant import OWN_ENTRIES
+    from capx_cli.may_ask import ANYTHING
+
+    for each in sentences:
+        yield ANYTHING if each == OWN_ENTRIES[-1].sentence() else each
 
 
 def nothing_at(left: "Effective") -> str:
@@ -172,13 +205,13 @@ def lines(left: "Effective") -> "list[tuple[str, str]]":
 
     if left.why_nothing:
         return [("cannot tell" if left.untold else "allows nothing", why) for why in left.why_nothing]
-    said = [("may", entry.sentence()) for entry in left.entries]
+    said = [("may", each.removeprefix("may ")) for each in doing(left)]
     said += [("and only where", demand) for demand in left.also]
     said.append(("for", "calls without a tenant" if left.tenant is None else f"tenant {shown(left.tenant)}"))
     if left.not_before is not None:
         said.append(("from", shown_instant(left.not_before)))
     if left.expires is not None:
-        said.append(("until", f"{shown_instant(left.expires)} ({_distance(left.expires)})"))
+        said.append(("until", f"{shown_instant(left.expires)} (in {time_left(left.expires)})"))
     said += [("or until", f"task {task} ends") for task in left.until]
     said.append(("delegation", delegation(left.hops_left)))
     return said
@@ -205,12 +238,13 @@ def partly_understood(token: "Token") -> bool:
     return any(isinstance(caveat, NotUnderstood) for block in token.caveats for caveat in block)
 
 
-def _distance(at: int) -> str:
+def time_left(at: int) -> str:
+    """How long it is until then, in the unit that is good for it."""
     seconds = at - int(time.time())
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= 2 * size:
-            return f"in {seconds // size} {unit}"
-    return f"in {seconds} s"
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
 
 
 def token_as_json(token: "Token") -> "dict[str, object]":

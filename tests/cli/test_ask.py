@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from capx.asking.verdict import Verdict
 from capx.authority import Authority
 from capx.bundle import Bundle
 from capx.present import ToolCall
-from capx.verdict import Verdict
 from capx_caveats import Call
 from tests.cli.conftest import COMMAND, Shell
 from tests.office import Office

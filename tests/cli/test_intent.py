@@ -15,8 +15,8 @@ import pytest
 from capx.authority import Authority
 from capx.bundle import Bundle
 from capx.intent import Intent, SignedIntent, new_nonce, parse_intent
+from capx.intent.principal_key import PrincipalKey
 from capx.policy.file import FILE
-from capx.principal_key import PrincipalKey
 from tests.cli.conftest import COMMAND, Shell
 from tests.cli.test_escape import on_terminal
 from tests.serve.conftest import serving

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from capx.authority import Authority
+from capx.intent.principal_key import PrincipalKey, parse_public
 from capx.policy.file import FILE, read_policy
-from capx.principal_key import PrincipalKey, parse_public
 from tests.cli.conftest import COMMAND, Shell
 
 POLICY = """# Whoever edits this: keep it readable aloud.\r

@@ -16,7 +16,7 @@ import pytest
 from capx.asking import Granted, Pending, Refused
 from capx.authority import Authority
 from capx.bundle import Bundle
-from capx.principal_key import PrincipalKey
+from capx.intent.principal_key import PrincipalKey
 from tests.cli.conftest import COMMAND, Shell
 from tests.cli.test_escape import on_terminal
 from tests.cli.test_looking import Following

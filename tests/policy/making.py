@@ -3,7 +3,7 @@
 from typing import Any
 
 from capx.intent import Intent
-from capx.principal_key import PrincipalKey
+from capx.intent.principal_key import PrincipalKey
 
 ANA, KIM = (PrincipalKey.generate(name).public for name in ("ana@our.example", "kim@our.example"))
 

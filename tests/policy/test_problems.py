@@ -157,8 +157,8 @@ OPERATORS = (
             'approvers = ["finance"]',
             'approvers = ["finanze"]',
             (
-                'purpose.refund.grant[2].approvers[1]: "finanze" is neither a principal nor a group that anybody is in: '
-                "did you mean finance?"
+                'purpose.refund.grant[2].approvers[1]: "finanze" is neither a principal nor a group that anybody is '
+                "in: did you mean finance?"
             ),
         ),
         (

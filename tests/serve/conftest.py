@@ -15,7 +15,7 @@ import pytest
 from capx.authority import Authority
 from capx.home import create_home
 from capx.keys import AudienceKeys
-from capx.operator_client import RemoteAuthority
+from capx.remote.operator_client import RemoteAuthority
 
 COMMAND = (sys.executable, "-m", "capx_cli.main", "serve")
 

@@ -10,18 +10,18 @@ from typing import Any
 import httpx
 import pytest
 
-from capx.agent_client import AuthorityClient
+from capx.agent.client import AuthorityClient
 from capx.asking import Ask, Granted, Pending, Refused
+from capx.asking.verdict import Verdict
 from capx.authority import OpenedTask
 from capx.bundle import Bundle
 from capx.capability import Capability
 from capx.decision import Denied
 from capx.errors import ConfigurationProblem, InvalidRequest, UnknownTask
-from capx.operator_client import RemoteAuthority
 from capx.present import HttpRequest
+from capx.remote.operator_client import RemoteAuthority
 from capx.serve.asks import preferred_wait
 from capx.serve.strangers import SENTENCE
-from capx.verdict import Verdict
 from capx_caveats import action
 from tests.office import Office
 from tests.serve.conftest import Served, serving

@@ -16,9 +16,9 @@ from schemathesis import GenerationMode
 from schemathesis import checks as general
 from schemathesis.specs.openapi import checks as of_openapi
 
-from capx import resource_mac
-from capx.operator_client import RemoteAuthority
 from capx.present import HttpRequest
+from capx.remote import resource_mac
+from capx.remote.operator_client import RemoteAuthority
 from capx.serve import agents, health, openapi, operators, resources
 from tests.serve.conftest import Served
 

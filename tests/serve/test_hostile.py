@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 import trustme
 
-from capx.agent_client import AuthorityClient
+from capx.agent.client import AuthorityClient
 from capx.asking import Pending
 from capx.authority import Authority
 from capx.bundle import Bundle
 from capx.decision import Denied
 from capx.errors import CapxError, StoreProblem
 from capx.keys import KeyRing, RootKey
-from capx.operator_client import RemoteAuthority
-from capx.resource_client import ResourceClient
+from capx.remote.operator_client import RemoteAuthority
+from capx.remote.resource_client import ResourceClient
 from capx.store import Record
 
 Answering = Callable[[], Iterable[bytes]]

@@ -14,8 +14,8 @@ from capx.bundle import Bundle
 from capx.chain import b64u
 from capx.errors import InvalidCaveat, InvalidRequest, UnknownTask
 from capx.log import check
-from capx.operator_client import RemoteAuthority
 from capx.present import ToolCall
+from capx.remote.operator_client import RemoteAuthority
 from capx_caveats import (
     Call,
     Expires,

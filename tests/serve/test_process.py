@@ -20,14 +20,14 @@ import httpx
 import pytest
 import trustme
 
-from capx import resource_mac
-from capx.agent_client import AuthorityClient
+from capx.agent.client import AuthorityClient
 from capx.authority import Authority
 from capx.errors import ConfigurationProblem, StoreProblem, Unavailable
-from capx.feed_client import FeedSource
-from capx.follower import Follower
+from capx.feed.client import FeedSource
+from capx.feed.follower import Follower
 from capx.log import check
-from capx.operator_client import RemoteAuthority
+from capx.remote import resource_mac
+from capx.remote.operator_client import RemoteAuthority
 from capx.serve.connections import CONNECTIONS, HEAD_SECONDS, Limits
 from capx.serve.sockets import Address, OwnSocket
 from tests.serve import conftest

@@ -10,22 +10,22 @@ import httpx
 import msgspec
 import pytest
 
-from capx import resource_mac
 from capx.authority import Authority, OpenedTask
 from capx.capability import Capability
 from capx.chain import b64u
 from capx.decision import Decision
 from capx.errors import StoreProblem, Unavailable
 from capx.feed import Asked
-from capx.feed_client import FeedSource
-from capx.feed_reader import PageReader
-from capx.follower import Follower
+from capx.feed.client import FeedSource
+from capx.feed.follower import Follower
+from capx.feed.reader import PageReader
 from capx.keys import AudienceKeys
-from capx.operator_client import RemoteAuthority
 from capx.present import ToolCall
 from capx.recorder import StoreRecorder
+from capx.remote import resource_mac
+from capx.remote.operator_client import RemoteAuthority
+from capx.remote.resource_client import ResourceClient
 from capx.replay import Replay
-from capx.resource_client import ResourceClient
 from capx.serve.sightings import MOST
 from capx.store import News, Record, Unwritable
 from capx.verifier import Verifier

@@ -15,13 +15,13 @@ from typing import Any
 import httpx
 import pytest
 
-from capx import resource_mac
-from capx.agent_client import AuthorityClient
+from capx.agent.client import AuthorityClient
 from capx.authority import Authority
 from capx.decision import NO_TOKEN, Decision, Denied
 from capx.errors import KeyProblem, StoreProblem, Unavailable
-from capx.operator_client import RemoteAuthority
 from capx.present import HttpRequest
+from capx.remote import resource_mac
+from capx.remote.operator_client import RemoteAuthority
 from capx.serve import app
 from capx.serve.operation import Operation, route
 from capx.serve.service import Service

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from capx.agent_client import AuthorityClient
+from capx.agent.client import AuthorityClient
 from capx.asking import Answer, Granted, Pending, Refused
+from capx.asking.verdict import Verdict
 from capx.authority import Authority
 from capx.bundle import Bundle
 from capx.errors import Unavailable
-from capx.operator_client import RemoteAuthority
 from capx.present import HttpRequest
+from capx.remote.operator_client import RemoteAuthority
 from capx.serve.waiting import WAITERS, WAITERS_OF_ONE
-from capx.verdict import Verdict
 from tests.office import Office
 from tests.serve.conftest import Served, serving
 from tests.serve.test_process import until

@@ -1,20 +1,30 @@
 """`capx ask`: more for a token, at run time."""
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
 
-from capx_cli import arguments, following, reached, screen, typed, words
+from capx_cli import arguments, reached, screen, typed, words
 from capx_cli.failure import DENIED, DONE, Unusable
 from capx_cli.tokens import read_bundle, token_option
 
 if TYPE_CHECKING:
     from capx.asking import Answer, Ask
+    from capx.authority import Authority
     from capx.bundle import Bundle
 
-_GLANCE = 0.25
+_GLANCE = 0.2
 _LONGEST = 86_400
+
+
+_BY_URL = "an agent asks by --url https://… or CAPX_AUTHORITY_URL"
+
+
+def _no_place(context: click.Context, _: click.Parameter, place: str | None) -> None:
+    if place is not None and not context.resilient_parsing:
+        raise click.UsageError(f"--authority is for operators: {_BY_URL}, and without asks the home here", context)
 
 
 @click.command(cls=arguments.Ordered)
@@ -32,8 +42,10 @@ _LONGEST = 86_400
     "--url",
     metavar="URL",
     envvar="CAPX_AUTHORITY_URL",
-    help="The authority that serves there, https://authority.internal:8411. Else: CAPX_AUTHORITY_URL, the home.",
+    help="The authority that serves agents there, https://authority.internal:8411. Else: CAPX_AUTHORITY_URL, the home; "
+    "CAPX_AUTHORITY is for operators.",
 )
+@click.option("--authority", hidden=True, expose_value=False, callback=_no_place)
 @token_option
 def ask(
     *,
@@ -47,9 +59,9 @@ def ask(
     """Ask for an action that the token does not allow yet, and write the token with it to standard output.
 
     A policy says what is granted at once, and what a person has to consent to; it is never more than whoever delegated
-    lets the token ask for. With neither --with nor --no-args it is
-    for any arguments. Exit code 1 says that nothing was granted, and nothing is written: ask again when somebody has
-    answered, or use --wait.
+    lets the token ask for. With neither --with nor --no-args it is for any arguments. Exit code 1 says that nothing was
+    granted, and nothing is written: ask again when somebody has answered, or use --wait. Write to another file than the
+    one that the token is read from: a shell empties it before capx asks.
 
     Example: capx ask warehouse.stock.read --wait 30s > wider.token
     """
@@ -64,6 +76,8 @@ def ask(
     wanted = Ask(audience=audience or name.partition(".")[0], action=name, args=pinned)
     seconds = _seconds(wait)
     bundle = read_bundle(token_file)
+    if why := _nothing_to_ask_with(bundle):
+        return _refused(why)
     return _told(bundle, _over_http(url, bundle, wanted, seconds) if url else _at_home(bundle, wanted, seconds))
 
 
@@ -76,13 +90,25 @@ def _seconds(wait: str | None) -> float:
     return float(seconds)
 
 
+def _nothing_to_ask_with(bundle: "Bundle") -> str | None:
+    """Why nothing can be asked for with it, wherever; None if something may be."""
+    from capx.lineage import AUTHORITY
+
+    if AUTHORITY in bundle.audiences:
+        return None
+    if bundle.hops:
+        return "whoever delegated to it lets it ask for nothing (--may-ask)"
+    return "it holds nothing for the authority itself: join it with a comma to the token that task open wrote"
+
+
 def _over_http(url: str, bundle: "Bundle", ask: "Ask", seconds: float) -> "Answer":
     try:
-        from capx.agent_client import AuthorityClient
+        from capx.agent.client import AuthorityClient
     except ModuleNotFoundError as error:
         raise Unusable(f"capx ask --url needs {error.name}: pip install 'capx-auth[httpx]'") from None
     if not url.lower().startswith(("http://", "https://")):
-        raise click.UsageError(f"{url!r:.200} is no URL of an authority: it begins with https:// or http://")
+        operators = ", and unix: is for operators" if url.startswith("unix:") else ""
+        raise click.UsageError(f"{url!r:.200} is no URL of an authority: it begins with https:// or http://{operators}")
     with AuthorityClient(url, bundle) as client, screen.busy("asking"):
         return client.ask(ask.action, audience=ask.audience, args=ask.args, wait=seconds)
 
@@ -90,14 +116,26 @@ def _over_http(url: str, bundle: "Bundle", ask: "Ask", seconds: float) -> "Answe
 def _at_home(bundle: "Bundle", ask: "Ask", seconds: float) -> "Answer":
     from capx.asking import Pending
 
+    if (place := reached.elsewhere()) is not None:
+        raise click.UsageError(
+            f"CAPX_AUTHORITY ({place:.80}) is for operators: {_BY_URL}; or unset it, to ask the home"
+        )
     ends = time.monotonic() + seconds
     with reached.home_authority("capx ask without --url") as authority, screen.busy("asking"):
         while True:
-            mark = following.end_of(authority)
             answer = authority.ask(bundle, ask.action, audience=ask.audience, args=ask.args)
-            if not isinstance(answer, Pending) or (left := ends - time.monotonic()) <= 0:
+            if not isinstance(answer, Pending) or time.monotonic() >= ends:
                 return answer
-            following.awaited(authority, mark, glance=_GLANCE, at_most=left)
+            _await(authority, answer.request, ends)
+
+
+def _await(authority: "Authority", request: str, ends: float) -> None:
+    """Wait until a request is no longer pending, or time is over; to ask again would be written down each time."""
+    from capx.errors import InvalidRequest
+
+    with suppress(InvalidRequest):
+        while (left := ends - time.monotonic()) > 0 and authority.request(request).state == "pending":
+            time.sleep(min(_GLANCE, left))
 
 
 def _told(bundle: "Bundle", answer: "Answer") -> int:
@@ -113,8 +151,12 @@ def _told(bundle: "Bundle", answer: "Answer") -> int:
     if isinstance(answer, Pending):
         screen.note(f"pending: {answer}", screen.STRONG)
         return DENIED
+    reasons = map(reason, answer.reasons)
+    return _refused(*(f"{said['code']}: {said['sentence']}" for said in reasons))
+
+
+def _refused(*reasons: str) -> int:
     screen.note("refused", screen.LOUD)
-    for refusal in answer.reasons:
-        said = reason(refusal)
-        screen.note(f"  {said['code']}: {said['sentence']}", screen.BAD)
+    for each in reasons:
+        screen.note(f"  {each}", screen.BAD)
     return DENIED

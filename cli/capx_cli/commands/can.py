@@ -23,7 +23,8 @@ def can(as_json: bool, also: bool, token_file: str | None) -> None:
 
     A line is the audience, a blank, the action, and where there are limits, ` where` and these in words: so that
     `read audience action limits` reads it. Where a line ends in `and only where all of --also hold`, a call must
-    satisfy what --also lists besides. A token that allows nothing has no lines; why is said on standard error.
+    satisfy what --also lists besides. What it may ask for at run time is a line `authority may ask for …`. A token
+    that allows nothing has no lines; why is said on standard error.
 
     Example: capx can --token-file slides.token | grep '^slides '
     """
@@ -46,7 +47,7 @@ def can(as_json: bool, also: bool, token_file: str | None) -> None:
 def _may(left: "Effective") -> list[str]:
     """Each entry; what is demanded of every call besides may be long, and is not repeated for each."""
     besides = "; and only where all of --also hold" if left.also else ""
-    return [] if left.why_nothing else [f"{entry.sentence()}{besides}" for entry in left.entries]
+    return [] if left.why_nothing else [f"{each}{besides}" for each in words.doing(left)]
 
 
 def _demanded(left: "Effective") -> tuple[str, ...]:

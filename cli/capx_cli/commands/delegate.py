@@ -28,8 +28,9 @@ def delegate(
 ) -> None:
     """Narrow a token for another agent, and write the new one to standard output.
 
-    Needs no key and no network. The new token can do what the old one can and --allow says, nothing more; it can ask
-    for more at run time only what --may-ask says. Its node, which revokes it, is noted on standard error.
+    Needs no key and no network. The new token can do what the old one can and --allow says, nothing more; without
+    --allow, all that the old one can at services. It can ask for more at run time only what --may-ask says; without
+    it, for nothing. Its node, which revokes it, is noted on standard error.
 
     Example: capx delegate --to slides-agent --allow slides.write --with deck=deck-42 --expires 10m
     """

@@ -57,14 +57,14 @@ def diff(parent: str, child: str, as_json: bool) -> int:
 
 def _above(child: "Token", parents: "Sequence[Token]") -> "Token | None":
     """The nearest token that this one descends from."""
-    from capx.difference import descends
+    from capx.effective.difference import descends
 
     return max((each for each in parents if descends(child, each)), key=lambda each: len(each.ids), default=None)
 
 
 def _stranger(child: "Token", parents: "Sequence[Token]") -> str:
     """Why a token descends from none of these."""
-    from capx.difference import descends
+    from capx.effective.difference import descends
 
     if any(descends(each, child) for each in parents):
         return "it is the other way round: CHILD is what PARENT was narrowed from"
@@ -102,7 +102,7 @@ def _appended(parent: "Token", child: "Token") -> "Iterator[tuple[str, list[str]
 
 def _changes(before: "Effective", after: "Effective") -> "Iterator[tuple[str, str]]":
     """What is less than before, as names and sentences."""
-    from capx.difference import losses
+    from capx.effective.difference import losses
     from capx_caveats import shown, shown_instant
 
     yield from (("allows nothing", why) for why in after.why_nothing if why not in before.why_nothing)
@@ -130,8 +130,8 @@ def _changes(before: "Effective", after: "Effective") -> "Iterator[tuple[str, st
 
 def _as_json(parent: "Token | None", child: "Token", parents: "Sequence[Token]") -> dict[str, Any]:
     from capx.chain import b64u
-    from capx.difference import losses
     from capx.effective import effective
+    from capx.effective.difference import losses
 
     if parent is None:
         return {"audience": child.audience, "id": b64u(child.id), "descends": False, "why": _stranger(child, parents)}

@@ -25,7 +25,7 @@ _AGAIN = 10.0
 """Seconds after which it is drawn again, though nothing was logged: time ends tasks too, and counters move."""
 
 
-@click.command(context_settings=words.IDS)
+@click.command(cls=words.TakesIds)
 @click.argument("task_id", metavar="[TASK]", required=False, shell_complete=completion.tasks)
 @click.option(
     "--format",
@@ -81,7 +81,7 @@ def _read(authority: "Operations", wanted: str | None) -> _Read:
 
 
 def _write(found: _Read, shape: str) -> None:
-    from capx.drawing import DRAWN
+    from capx.graph.drawing import DRAWN
 
     if shape == "json":
         screen.as_json({"trees": [_as_json(tree, task, found) for tree, task in found.trees()]})
@@ -129,7 +129,7 @@ def _drawn(tree: "Tree", task: "TaskRecord | None", found: _Read) -> "Drawn":
     from rich.tree import Tree as Drawn
 
     from capx.decision import label
-    from capx.drawing import budget_line
+    from capx.graph.drawing import budget_line
 
     title = f"task {tree.task}  tenant {tree.tenant or '-'}  {tree.purpose or ''}".rstrip()
     drawn = Drawn(screen.text((title, screen.STRONG)))

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import intents, reached, screen, words
+from capx_cli import intents, own_keys, reached, screen, words
 from capx_cli.failure import DENIED, DONE
 from capx_cli.typed import arguments
 
 if TYPE_CHECKING:
     from capx.intent import SignedIntent
-    from capx.intents import WithdrawnIntent
+    from capx.intent.using import WithdrawnIntent
 
 
 @click.group(cls=words.InOrder)
@@ -93,9 +93,12 @@ def new(
 @intent.command("sign", short_help="Sign an intent, with the key of its principal.")
 @click.argument("file", default=intents.STDIN)
 @click.option(
-    "--key-file", required=True, type=click.Path(path_type=Path), metavar="FILE", help="The principal's key file."
+    "--key-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The key of its principal. Else: theirs in principals/ of the home.",
 )
-def sign(file: str, key_file: Path) -> None:
+def sign(file: str, key_file: Path | None) -> None:
     """Show what FILE asks for, sign it, and write it with its signature to standard output.
 
     The key is the one that capx principal new has made. Whoever has the signed file can have it opened, as often as it
@@ -104,12 +107,11 @@ def sign(file: str, key_file: Path) -> None:
     Example: capx intent sign qbr.json --key-file ana.key > qbr.intent
     """
     from capx.intent import SignedIntent
-    from capx.principal_key import PrincipalKey
 
     read = intents.read(file)
     if isinstance(read, SignedIntent):
         raise click.UsageError(f"the intent in {file} is signed already")
-    key = PrincipalKey.load(key_file)
+    key = own_keys.load(None if key_file else read.principal, key_file)
     signed = key.sign_intent(read)
     screen.note(f"{read.principal} asks for this, and signs it:", screen.STRONG)
     intents.tell(read, on_stderr=True)
@@ -184,7 +186,7 @@ def list_(as_json: bool) -> None:
         )
 
 
-@intent.command("withdraw", context_settings=words.IDS, short_help="Withdraw an intent, and its tasks.")
+@intent.command("withdraw", cls=words.TakesIds, short_help="Withdraw an intent, and its tasks.")
 @click.argument("meant", metavar="DIGEST|FILE")
 @click.option("--dry-run", is_flag=True, help="Only say what is known to die.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
@@ -198,7 +200,7 @@ def withdraw(meant: str, dry_run: bool, as_json: bool) -> None:
     """
     import msgspec
 
-    from capx.intents import is_digest
+    from capx.intent.using import is_digest
 
     digest = meant if is_digest(meant) else intents.document(intents.read(meant)).digest
     with reached.authority() as authority, screen.busy("withdrawing"):
@@ -211,7 +213,7 @@ def withdraw(meant: str, dry_run: bool, as_json: bool) -> None:
 
 def _why_not(signed: "SignedIntent", key: str | None) -> str | None:
     """Why the signature does not count; None if it does."""
-    from capx.principal_key import is_signed_by, parse_public
+    from capx.intent.principal_key import is_signed_by, parse_public
 
     name = signed.intent.principal
     if key is not None:

@@ -90,7 +90,7 @@ def add() -> None:
     screen.note("Next: capx keys export to every resource, restart each, then capx keys activate", screen.QUIET)
 
 
-@keys.command(context_settings=words.IDS, short_help="Let a key mint from now on.")
+@keys.command(cls=words.TakesIds, short_help="Let a key mint from now on.")
 @click.argument("kid", shell_complete=completion.kids)
 def activate(kid: str) -> None:
     """Let a key mint from now on; the one that minted goes on verifying.
@@ -112,7 +112,7 @@ def activate(kid: str) -> None:
     )
 
 
-@keys.command(context_settings=words.IDS, short_help="Let go of a key for good.")
+@keys.command(cls=words.TakesIds, short_help="Let go of a key for good.")
 @click.argument("kid", shell_complete=completion.kids)
 @click.option("--force", is_flag=True, help="Also while live tasks hold tokens minted under it: they are refused then.")
 def retire(kid: str, force: bool) -> None:

@@ -5,7 +5,11 @@ import click
 from capx_cli import arguments, completion, reached, screen, words
 
 
-@click.command(cls=arguments.Ordered, context_settings=words.IDS)
+class _Mint(words.TakesIds, arguments.Ordered):
+    """A command that takes the id of a task, and options in their order."""
+
+
+@click.command(cls=_Mint)
 @click.argument("task_id", metavar="TASK", shell_complete=completion.tasks)
 @arguments.allow_options(required=True, audiences=True)
 @arguments.caveat_options(tenant=False)

@@ -72,7 +72,7 @@ def present(
 def _refused_by_itself(token: "Token", received: "Received") -> str | None:
     """Why this token refuses the call whatever a resource knows, as far as it says itself."""
     from capx.effective import effective
-    from capx.foresight import foresee, refusing
+    from capx.effective.foresight import foresee, refusing
     from capx.present import ToolCall
     from capx_caveats import Call
 

@@ -1,20 +1,15 @@
 """`capx principal`: the people who ask and consent, their keys, and what the policy says of them."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import reached, screen, words
-from capx_cli.failure import Unusable
+from capx_cli import own_keys, policy_editing, reached, screen, words
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from capx.policy import Principal
 
-_KEYS = "principals"
 _ITS_POLICY = "reads the policy, which stays with its authority"
 
 
@@ -45,15 +40,16 @@ def new(name: str, key_file: Path | None) -> None:
 
     Example: capx principal new ana --key-file ana.key
     """
-    from capx.principal_key import PrincipalKey, file_name
+    from capx.intent.principal_key import PrincipalKey, parse_public
+    from capx.policy import Principal
 
     key = PrincipalKey.generate(name)
-    file = _own_folder() / file_name(name) if key_file is None else key_file
+    file = key_file or own_keys.new_file(name)
     key.save(file)
     screen.bare(key.public)
     screen.note(f"wrote {file}: a secret, for {name} alone", screen.GOOD)
     screen.note("In the policy of an authority, with the tenants and purposes that they may ask for:", screen.QUIET)
-    for line in _table(name, key.public, (), (), ()).splitlines():
+    for line in policy_editing.table(Principal(name=name, key=parse_public(key.public))).splitlines():
         screen.note(f"  {line}")
 
 
@@ -99,50 +95,22 @@ def add(
 ) -> None:
     """Name the person called NAME in the policy of the home, whose file is kept as it is otherwise.
 
-    The key is what capx principal new has written for them. An authority that is open goes by it from now on.
+    The key is what capx principal new has written for them. An authority that is open goes by it from now on. What
+    stands there of people is not changed: of one whom it knows already, it is said which line to change by hand.
 
     Example: capx principal add bo --key "$(capx principal new bo)" --group finance
     """
     from capx.home import home_folder
+    from capx.intent.principal_key import parse_public
     from capx.policy import Principal
     from capx.policy.file import FILE
-    from capx.principal_key import parse_public
-    from capx_cli.policy_editing import append
 
     reached.demand_home("capx principal add", "changes the policy, which stays with its authority")
     public = None if key is None else parse_public(key)
     wanted = Principal(name=name, key=public, tenants=tenants, purposes=purposes, groups=groups)
     file = home_folder() / FILE
-    append(file, wanted, _table(name, key, tenants, purposes, groups))
+    policy_editing.append(file, wanted)
     screen.note(f"{name} stands in {file}", screen.GOOD)
-
-
-def _own_folder() -> Path:
-    """Where the keys of people are kept at home: a folder that is its owner's alone."""
-    from capx.home import home_folder
-
-    folder = home_folder() / _KEYS
-    for each in (folder.parent, folder):
-        try:
-            each.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise Unusable(f"the folder {each} cannot be made: {error.strerror}") from None
-    return folder
-
-
-def _table(
-    name: str, key: str | None, tenants: "Sequence[str]", purposes: "Sequence[str]", groups: "Sequence[str]"
-) -> str:
-    """What stands in a policy for a person."""
-    held = {"tenants": tenants, "purposes": purposes, "groups": groups}
-    lines = [f"[principal.{_text(name)}]", *([] if key is None else [f"key = {_text(key)}"])]
-    lines += [f"{each} = [{', '.join(map(_text, names))}]" for each, names in held.items() if names]
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _text(text: str) -> str:
-    """A text as TOML has it: the escapes of JSON are among its own."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _as_json(found: "Principal") -> dict[str, Any]:
@@ -156,6 +124,6 @@ def _as_json(found: "Principal") -> dict[str, Any]:
 
 
 def _key(found: "Principal") -> str | None:
-    from capx.principal_key import public_text
+    from capx.intent.principal_key import public_text
 
     return None if found.key is None else public_text(found.key)

@@ -2,16 +2,13 @@
 
 import contextlib
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 from msgspec import Struct
 
-from capx_cli import completion, following, inbox, reached, screen, words
-from capx_cli.escape import clean
-from capx_cli.failure import DONE, NOTHING
+from capx_cli import answering, completion, following, inbox, reached, screen, words
 
 if TYPE_CHECKING:
     from capx_cli.reached import Operations
@@ -31,11 +28,14 @@ def requests() -> None:
     Whoever answers signs it with their own key, and sees before what it would add and to whom. Nobody answers for an
     agent that works on their own behalf.
 
+    REQUEST is the id of a request, how it alone begins, in six characters or more, or `last` for the one that a person
+    was asked for last.
+
     Example: capx requests list
     """
 
 
-@requests.command("list")
+@requests.command("list", short_help="List what waits for a person.")
 @click.option("--all", "with_answered", is_flag=True, help="Also those that were answered, or granted at once.")
 @click.option("--task", "task_id", metavar="TASK", shell_complete=completion.tasks, help="Only those of one task.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
@@ -53,72 +53,82 @@ def list_(with_answered: bool, task_id: str | None, as_json: bool) -> None:
     if as_json:
         screen.as_json([inbox.as_json(request) for request in found])
     elif found:
-        inbox.table(found)
+        inbox.table(found, with_state=with_answered)
     else:
         screen.say("No agent has asked for anything." if with_answered else inbox.NOTHING_WAITS)
 
 
-@requests.command("show", context_settings=words.IDS)
-@click.argument("request_id", metavar="REQUEST")
+@requests.command("show", cls=words.TakesIds, short_help="Show who asks, for what, and how it stands.")
+@click.argument("request_id", metavar="REQUEST", shell_complete=completion.requests)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @reached.authority_option
 def show(request_id: str, as_json: bool) -> None:
     """Show a request: who asks, on whose intent, what it would add, with which restrictions, and how it stands.
 
-    Example: capx requests show "$request"
+    Example: capx requests show last
     """
     with reached.authority() as authority:
-        found = authority.inquiry(request_id)
+        found = authority.inquiry(inbox.request_id(authority, request_id))
     if as_json:
         screen.as_json(inbox.inquiry_as_json(found))
     else:
         inbox.show(found)
 
 
-_AS = click.option("--as", "name", required=True, metavar="NAME", help="Who answers: a principal of the policy.")
+_AS = click.option(
+    "--as", "name", metavar="NAME", help="Who answers: a principal of the policy. Else: whose key --key-file holds."
+)
 _KEY_FILE = click.option(
     "--key-file",
-    required=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Their key, as capx principal new has made it.",
+    help="Their key, as capx principal new has made it. Else: the one of NAME, or the only one, in principals/ of the "
+    "home.",
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="Write JSON; what is signed is shown on standard error.")
-_YES = click.option("--yes", is_flag=True, help="Do not ask again before it is signed.")
+_YES = click.option("--yes", is_flag=True, help="Do not ask whether it is meant.")
 
 
-@requests.command("approve", context_settings=words.IDS)
-@click.argument("request_id", metavar="REQUEST")
+@requests.command("approve", cls=words.TakesIds, short_help="Consent to a request, once it was shown.")
+@click.argument("request_id", metavar="REQUEST", shell_complete=completion.requests)
 @_AS
 @_KEY_FILE
 @_YES
 @_JSON
 @reached.authority_option
-def approve(request_id: str, name: str, key_file: Path, *, yes: bool, as_json: bool) -> int:
+def approve(request_id: str, name: str | None, key_file: Path | None, *, yes: bool, as_json: bool) -> int:
     """Consent to a request, once it was shown: the agent is granted it when it asks again.
 
-    What is signed is what was shown. Exit code 1 says that it may not be answered so, or by this person.
+    What is signed is what was shown. Exit code 1 says that nothing was: it may not be answered so, or by this person,
+    or they did not mean it.
 
     Example: capx requests approve "$request" --as lea --key-file lea.key --yes
     """
-    return _answer(request_id, _Answer(name, key_file, yes=True, sure=yes, as_json=as_json))
+    return answering.give(
+        request_id, answering.Answer(yes=True, name=name, key_file=key_file, sure=yes, as_json=as_json)
+    )
 
 
-@requests.command("deny", context_settings=words.IDS)
-@click.argument("request_id", metavar="REQUEST")
+@requests.command("deny", cls=words.TakesIds, short_help="Refuse a request, for good.")
+@click.argument("request_id", metavar="REQUEST", shell_complete=completion.requests)
 @_AS
 @_KEY_FILE
+@_YES
 @_JSON
 @reached.authority_option
-def deny(request_id: str, name: str, key_file: Path, *, as_json: bool) -> int:
-    """Refuse a request, for good: the same one is refused from then on.
+def deny(request_id: str, name: str | None, key_file: Path | None, *, yes: bool, as_json: bool) -> int:
+    """Refuse a request, for good: the same one is refused from then on. It is shown before.
 
-    Example: capx requests deny "$request" --as lea --key-file lea.key
+    Exit code 1 says that nothing was signed, as with approve.
+
+    Example: capx requests deny "$request" --as lea --key-file lea.key --yes
     """
-    return _answer(request_id, _Answer(name, key_file, yes=False, sure=True, as_json=as_json))
+    return answering.give(
+        request_id, answering.Answer(yes=False, name=name, key_file=key_file, sure=yes, as_json=as_json)
+    )
 
 
-@requests.command("watch")
+@requests.command("watch", short_help="Show what waits, and what comes, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON: a request a line, whenever it stands otherwise.")
 @reached.authority_option
 def watch(as_json: bool) -> None:
@@ -132,53 +142,6 @@ def watch(as_json: bool) -> None:
             for request in authority.requests(pending=True):
                 _tell(authority, request.id, as_json)
         following.on(mark, lambda authority, read: _tell_news(authority, read, as_json))
-
-
-class _Answer(NamedTuple):
-    """Who answers what; `sure` needs no asking before it is signed."""
-
-    name: str
-    key_file: Path
-    yes: bool
-    sure: bool
-    as_json: bool
-
-
-def _answer(request_id: str, answer: _Answer) -> int:
-    from capx.errors import InvalidRequest
-    from capx.principal_key import PrincipalKey
-    from capx.verdict import Verdict
-
-    key = PrincipalKey.load(answer.key_file)
-    if key.name != answer.name:
-        raise click.UsageError(f"{answer.key_file} is the key of {key.name}, not of {answer.name:.80}")
-    with reached.authority() as authority:
-        inquiry = authority.inquiry(request_id)
-        inbox.show(inquiry, screen.note if answer.as_json else screen.say)
-        if inquiry.request.state != "pending":
-            screen.note(f"capx: request {inquiry.request.id} waits for nobody", screen.BAD)
-            return NOTHING
-        if not answer.sure:
-            _demand_consent(answer.name)
-        verdict = Verdict.sign(inquiry, key, yes=answer.yes, at=int(time.time()))
-        try:
-            decided = authority.decide(verdict)
-        except InvalidRequest as problem:
-            screen.note(f"capx: {problem}", screen.BAD)
-            return NOTHING
-    if answer.as_json:
-        screen.as_json(inbox.as_json(decided))
-    else:
-        style = screen.GOOD if answer.yes else screen.BAD
-        screen.say(f"request {decided.id} {inbox.became(decided)}", style)
-    return DONE
-
-
-def _demand_consent(name: str) -> None:
-    if not sys.stdin.isatty():
-        raise click.UsageError("nobody can be asked here: read what capx requests show says, then give --yes")
-    if not click.confirm(f"Consent to all of this as {clean(name)}?", err=True):
-        raise click.Abort
 
 
 def _tell_news(authority: "Operations", read: following.Read, as_json: bool) -> None:
@@ -205,5 +168,5 @@ def _tell(authority: "Operations", request_id: str, as_json: bool) -> None:
         elif request.state == "pending":
             inbox.show(inquiry)
         else:
-            screen.say(f"request {request.id} {inbox.became(request)}", inbox.STYLES.get(request.state, ""))
+            inbox.tell(request)
         sys.stdout.flush()

@@ -37,7 +37,7 @@ def _seconds(_: click.Context, __: click.Parameter, typed: str | None) -> float 
     return seconds
 
 
-@click.command(context_settings=words.IDS)
+@click.command(cls=words.TakesIds)
 @click.argument("target", metavar="[TARGET]", required=False, shell_complete=completion.tasks)
 @click.option("--held", is_flag=True, help="Instead of TARGET: the node at which the given token is held.")
 @click.option("--kid", metavar="KID", shell_complete=completion.kids, help="Instead: all minted under that root key.")

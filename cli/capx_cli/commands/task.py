@@ -7,8 +7,8 @@ import click
 from capx_cli import arguments, completion, inbox, intents, reached, screen, words
 
 if TYPE_CHECKING:
-    from capx.dying import Dying
     from capx.ending import Ended
+    from capx.graph.dying import Dying
     from capx.intent import Intent, SignedIntent
     from capx.store import TaskRecord
 
@@ -23,7 +23,7 @@ def task() -> None:
     """
 
 
-@task.command("open", cls=arguments.Ordered)
+@task.command("open", cls=arguments.Ordered, short_help="Open a task, and write its token.")
 @arguments.allow_options(audiences=True)
 @arguments.caveat_options()
 @click.option("--purpose", metavar="TEXT", help="A word for the kind of work, kept in the log.")
@@ -103,7 +103,7 @@ def list_(as_json: bool, active: bool) -> None:
         )
 
 
-@task.command("show", context_settings=words.IDS)
+@task.command("show", cls=words.TakesIds, short_help="Show a task, and what was given for it.")
 @click.argument("task_id", metavar="TASK", shell_complete=completion.tasks)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @reached.authority_option
@@ -138,14 +138,15 @@ def show(task_id: str, as_json: bool) -> None:
     for facts in minted:
         granted = facts.get("request") is not None
         how, to = ("granted", f", to {words.holder(facts.get('hops', ()))}") if granted else ("minted ", "")
-        screen.say(f"  {how}  {facts['ids'][-1]} at {facts['audience']}{to}: {'; '.join(facts['allow'])}")
+        allowed = "; ".join(words.done(facts["allow"]))
+        screen.say(f"  {how}  {facts['ids'][-1]} at {facts['audience']}{to}: {allowed}")
     for request in requests:
         if request.state != "granted":
             wanted = f"{request.action} at {request.audience}, by {words.holder(request.labels)}"
             screen.say(f"  asked    {request.id} for {wanted}: {inbox.became(request)}")
 
 
-@task.command("complete", context_settings=words.IDS)
+@task.command("complete", cls=words.TakesIds, short_help="End a task because its work is done.")
 @click.argument("task_id", metavar="TASK", shell_complete=completion.tasks)
 @click.option("--dry-run", is_flag=True, help="Only say what is known to die.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
@@ -162,7 +163,7 @@ def complete(task_id: str, dry_run: bool, as_json: bool) -> None:
     _ended(ended, as_json)
 
 
-@task.command("withdraw", context_settings=words.IDS)
+@task.command("withdraw", cls=words.TakesIds, short_help="End a task that is no longer wanted.")
 @click.argument("task_id", metavar="TASK", shell_complete=completion.tasks)
 @click.option("--dry-run", is_flag=True, help="Only say what is known to die.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")

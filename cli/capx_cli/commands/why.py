@@ -33,7 +33,7 @@ class _Identified(Struct):
     id: str
 
 
-@click.command(context_settings=words.IDS)
+@click.command(cls=words.TakesIds)
 @click.argument("decision", shell_complete=completion.decisions)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @reached.authority_option

@@ -13,11 +13,11 @@ import msgspec
 
 from capx import Agent, Pending, SignedIntent, presenting
 from capx.asking import Refused
+from capx.asking.verdict import Verdict
 from capx.chain import unb64u
 from capx.intent import new_nonce
+from capx.intent.principal_key import PrincipalKey
 from capx.lineage import AUTHORITY
-from capx.principal_key import PrincipalKey
-from capx.verdict import Verdict
 
 OWN_CLIENT: Final = "has its client ask for that"
 ASKS: Final[Mapping[str, Mapping[str, Any]]] = {

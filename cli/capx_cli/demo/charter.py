@@ -10,8 +10,8 @@ from string import Template
 from typing import NamedTuple
 
 from capx.intent import Intent, SignedIntent, new_nonce
+from capx.intent.principal_key import PrincipalKey
 from capx.policy.file import FILE
-from capx.principal_key import PrincipalKey
 from capx_cli.demo.data import DECK, TENANT
 
 ANA, BO = "ana@our.example", "bo@our.example"

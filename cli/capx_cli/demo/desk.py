@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from capx import RemoteAuthority, SignedIntent
+from capx.asking.verdict import Verdict
 from capx.errors import InvalidRequest
-from capx.verdict import Verdict
 from capx_cli.demo.attack import Try
 from capx_cli.demo.process import Children
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from capx import Authority, Bundle
 from capx.asking import Granted
-from capx.granting import OF_NODE
+from capx.asking.granting import OF_NODE
 from capx.policy.file import read_policy
 from tests.bench.authority.figures import AGAIN, NEW
 from tests.bench.authority.places import Places

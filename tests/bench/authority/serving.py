@@ -17,8 +17,8 @@ from msgspec import Struct
 
 from capx import Bundle
 from capx.lineage import AUTHORITY
-from capx.operator_client import RemoteAuthority
 from capx.present import HttpRequest
+from capx.remote.operator_client import RemoteAuthority
 from tests.bench.authority.asking import POLICY, Asking, new_asks
 from tests.bench.authority.child import Child
 from tests.bench.authority.figures import (

@@ -16,8 +16,8 @@ from capx.capability import Token
 from capx.chain import Block
 from capx.death import is_lasting
 from capx.decision import sentence, whose
+from capx.effective.overlap import constraint_in_common, entries_in_common, entry_in_common, simplest, size, work
 from capx.lineage import Demand, Lineage, Refused, caveats_of, read
-from capx.overlap import constraint_in_common, entries_in_common, entry_in_common, simplest, size, work
 from capx_caveats import (
     DEFAULT,
     Allow,

@@ -11,14 +11,14 @@ from typing import Final
 from msgspec.structs import replace
 
 from capx.asking import Ask, Refused
+from capx.asking.granting import Grantor
+from capx.asking.inheritance import asker_again
+from capx.asking.offering import Offered, Unoffered
+from capx.asking.requests import became, expire, inquire, is_overdue, known_request
+from capx.asking.verdict import Inquiry, Verdict
 from capx.errors import InvalidRequest
 from capx.events import RequestApproved, RequestRefused
-from capx.granting import Grantor
-from capx.inheritance import asker_again
-from capx.offering import Offered, Unoffered
-from capx.requests import became, expire, inquire, is_overdue, known_request
 from capx.store import Reading, RequestRecord, Writing
-from capx.verdict import Inquiry, Verdict
 from capx_caveats import shown, shown_instant
 
 TIMELY: Final = 300
@@ -71,7 +71,7 @@ def _demand_approver(reading: Reading, grantor: Grantor, offered: Offered, inqui
 
 def _has_signed(reading: Reading, key: bytes, inquiry: Inquiry) -> bool:
     """Whether the intent was signed with this key, whoever has it by now."""
-    from capx.principal_key import is_signed_by
+    from capx.intent.principal_key import is_signed_by
 
     kept = reading.intent(inquiry.intent.digest)
     return kept is not None and kept.proof is not None and is_signed_by(key, inquiry.intent.message(), kept.proof)

@@ -6,11 +6,11 @@ written down yet or not. All that a request was answered by stays with it.
 
 from msgspec.structs import replace
 
+from capx.asking.verdict import Inquiry
 from capx.errors import InvalidRequest
 from capx.events import RequestExpired
 from capx.store import Reading, RequestRecord, Writing
 from capx.task import is_final
-from capx.verdict import Inquiry
 from capx_caveats import is_id, shown, shown_instant
 
 

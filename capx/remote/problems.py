@@ -20,8 +20,8 @@ from capx.errors import (
     Unavailable,
     UnknownTask,
 )
-from capx.forms import Problem
 from capx.log import BrokenLog
+from capx.remote.forms import Problem
 
 RETRY_AFTER = 1
 """Seconds after which a client may try again."""

@@ -7,13 +7,13 @@ import httpx
 import msgspec
 from msgspec import Struct
 
-from capx import forms
 from capx.decision import Decision, Denied
 from capx.errors import InvalidRequest, StoreProblem, Unavailable
-from capx.forms import Problem, Reason
 from capx.lineage import AUTHORITY
-from capx.patience import Answer
-from capx.problems import raised
+from capx.remote import forms
+from capx.remote.forms import Problem, Reason
+from capx.remote.patience import Answer
+from capx.remote.problems import raised
 
 T = TypeVar("T")
 

@@ -7,13 +7,13 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from capx.agent_client import hops_between
+from capx.agent.client import hops_between
 from capx.asking import Answer, Pending
 from capx.authority import Authority
 from capx.bundle import Bundle
-from capx.forms import AgentStatus
 from capx.lineage import AUTHORITY
 from capx.present import ToolCall
+from capx.remote.forms import AgentStatus
 from capx_caveats import JSON, Call
 
 if TYPE_CHECKING:

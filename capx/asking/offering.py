@@ -16,9 +16,9 @@ from typing import Any, Final
 from msgspec import Struct
 
 from capx.asking import REASONS, Ask
+from capx.asking.inheritance import Asker, spelt
 from capx.ending import as_of
 from capx.errors import InvalidRequest
-from capx.inheritance import Asker, spelt
 from capx.intent import Intent, parse_intent
 from capx.keys import KeyRing
 from capx.lineage import MAX_BUDGETS

@@ -15,11 +15,11 @@ from msgspec import Struct
 from capx.bundle import MAX_TOKENS
 from capx.canonical import canonical
 from capx.chain import root_node, unb64u
-from capx.dying import Dying, draw, dying_below, together
 from capx.ending import Ended, as_of, end
 from capx.errors import InvalidRequest, MalformedToken
 from capx.events import IntentWithdrawn
 from capx.grant import Given
+from capx.graph.dying import Dying, draw, dying_below, together
 from capx.intent import Intent, SignedIntent
 from capx.policy import Policy, Terms
 from capx.present import WINDOW_BEFORE
@@ -73,7 +73,7 @@ def prove(policy: Policy, intent: SignedIntent | Intent, attested: str | None) -
 
 def is_principals(policy: Policy, signed: SignedIntent) -> bool:
     """Whether the signature is that of a key which the policy gives the principal."""
-    from capx.principal_key import is_signed_by
+    from capx.intent.principal_key import is_signed_by
 
     principal = policy.principals.get(signed.intent.principal)
     if principal is None or principal.key is None:

@@ -167,7 +167,7 @@ class RequestsQuery(_Asked, frozen=True):
 
 
 class GiveVerdict(_Asked, frozen=True):
-    """What a person answers to a request; `at` when they did, `signature` as capx.verdict makes it."""
+    """What a person answers to a request; `at` when they did, `signature` as capx.asking.verdict makes it."""
 
     yes: bool
     approver: _Label

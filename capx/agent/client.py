@@ -15,15 +15,15 @@ import httpx
 from msgspec import Struct
 
 from capx import presenting
-from capx.answers import read_answer, unreachable
 from capx.asking import Answer, Ask, Granted, Pending, Refused
 from capx.bundle import Bundle
 from capx.ending import Ended
 from capx.errors import InvalidRequest, StoreProblem
-from capx.forms import AgentStatus, Answered, AskMore, AskPending, AskRefused, RevokeBelow, encode
 from capx.lineage import AUTHORITY
-from capx.patience import SINGLE, seconds_of, whole_answer
-from capx.patience import Answer as Whole
+from capx.remote.answers import read_answer, unreachable
+from capx.remote.forms import AgentStatus, Answered, AskMore, AskPending, AskRefused, RevokeBelow, encode
+from capx.remote.patience import SINGLE, seconds_of, whole_answer
+from capx.remote.patience import Answer as Whole
 from capx.revoking import Revoked
 from capx_caveats import JSON, Hop, Root
 

@@ -17,18 +17,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, Self, TypeVar, cast
 
 from capx.acting import acting
+from capx.agent.asked_of import AskedOf
+from capx.agent.errand import Errands
 from capx.aside import aside, awaited
-from capx.asked_of import AskedOf
 from capx.asking import Answer, Ask, Pending
+from capx.asking.need import Need, Sought
 from capx.bundle import Bundle
 from capx.decision import Denied
 from capx.delegation import Delegation
-from capx.errand import Errands
 from capx.errors import CapxError, ConfigurationProblem, InvalidRequest
-from capx.forms import AgentStatus
 from capx.grant import Grant
 from capx.lineage import AUTHORITY
-from capx.need import Need, Sought
+from capx.remote.forms import AgentStatus
 from capx_caveats import JSON, Appendable, Entry
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ class Agent:
         CAPX_AUTHORITY_URL is the authority, CAPX_ORIGINS the services, as `crm=https://crm.internal,…`. The other
         keywords are httpx's, for the authority. ConfigurationProblem for what is missing or cannot be used.
         """
-        from capx.agent_client import AuthorityClient
-        from capx.agent_env import take
+        from capx.agent.client import AuthorityClient
+        from capx.agent.env import take
 
         found = take()
         authority = None if found.url is None else AuthorityClient(found.url, found.bundle, **client)
@@ -343,6 +343,6 @@ def _seconds(wait: float) -> float:
 def _asked_of(authority: "AskedOf | Authority | None", bundle: Bundle) -> AskedOf | None:
     if authority is None or isinstance(authority, AskedOf):
         return authority
-    from capx.in_process import InProcess
+    from capx.agent.in_process import InProcess
 
     return InProcess(authority, bundle)

@@ -25,7 +25,7 @@ from capx_caveats import Intent as OnIntent
 from capx_caveats.values import printable
 
 if TYPE_CHECKING:
-    from capx.principal_key import PrincipalKey  # signatures are slow to import, and few need them
+    from capx.intent.principal_key import PrincipalKey  # signatures are slow to import, and few need them
 
 _PLAIN = re.compile(r"[\w.@+-]+")
 _SHOWN: Final = ("id", "task", "audience", "action", "args", "path", "labels", "block", "asked", "until", "approvers")
@@ -78,7 +78,7 @@ class Verdict(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def is_signed_by(self, public: bytes, inquiry: Inquiry) -> bool:
         """Whether whoever holds the other half of this key (32 bytes) has answered so to this very inquiry."""
-        from capx.principal_key import is_signed_by
+        from capx.intent.principal_key import is_signed_by
 
         return is_signed_by(public, _message(inquiry, self.approver, self.yes, self.at), self.signature)
 

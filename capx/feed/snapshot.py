@@ -16,7 +16,7 @@ from typing import IO
 from capx.death import Key
 from capx.errors import StoreProblem
 from capx.feed import MAX_PAGES, MAX_TEXT
-from capx.feed_reader import PageReader
+from capx.feed.reader import PageReader
 from capx.liveness import View
 from capx.store import News, succeeding
 

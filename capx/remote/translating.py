@@ -6,8 +6,8 @@ import msgspec
 from msgspec import Raw
 
 from capx.errors import InvalidRequest
-from capx.forms import Granted, decode
 from capx.grant import Grant
+from capx.remote.forms import Granted, decode
 from capx_caveats import (
     DEFAULT,
     Appendable,

@@ -10,12 +10,12 @@ from typing import Any, Final, TypeVar
 
 import httpx
 
-from capx import resource_mac
-from capx.answers import detail, read_answer, unreachable
 from capx.errors import StoreProblem
-from capx.forms import Noted, Recorded, Sighted, encode
 from capx.keys import AudienceKey, AudienceKeys
-from capx.patience import SINGLE, Answer, seconds_of, whole_answer
+from capx.remote import resource_mac
+from capx.remote.answers import detail, read_answer, unreachable
+from capx.remote.forms import Noted, Recorded, Sighted, encode
+from capx.remote.patience import SINGLE, Answer, seconds_of, whole_answer
 from capx.store import Record, Unwritable
 
 T = TypeVar("T")

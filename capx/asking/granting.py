@@ -18,16 +18,16 @@ from msgspec.structs import replace
 
 from capx import chain, wire
 from capx.asking import Answer, Ask, Granted, Pending, Refused
+from capx.asking.inheritance import Asker
+from capx.asking.offering import Offered, Unoffered, offer, refusal
+from capx.asking.requests import expire_requests
 from capx.capability import Capability
 from capx.chain import b64u, unb64u
 from capx.death import of_kid
+from capx.effective.overlap import entry_in_common
 from capx.events import AskRefused, CapabilityMinted, Limit, RequestMade
-from capx.inheritance import Asker
 from capx.keys import AudienceKey, KeyRing
-from capx.offering import Offered, Unoffered, offer, refusal
-from capx.overlap import entry_in_common
 from capx.policy import Policy
-from capx.requests import expire_requests
 from capx.store import GrantRecord, Reading, RequestRecord, Writing
 from capx_caveats import DEFAULT, Budget, Entry
 

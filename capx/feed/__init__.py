@@ -25,7 +25,7 @@ from capx.death import Key, is_lasting
 from capx.errors import MalformedToken, StoreProblem
 from capx.feed_key import FeedSigner
 from capx.log import GENESIS, Place
-from capx.pairs import read_pairs
+from capx.remote.pairs import read_pairs
 from capx.signing import SIGNATURE, is_signed
 from capx.store import Head, Reading
 from capx.task import DEATH

@@ -17,24 +17,25 @@ import httpx
 import msgspec
 from msgspec import Struct
 
-from capx import forms, intents, translating
-from capx.answers import problem_of, read_answer
+from capx.asking.verdict import Inquiry, Verdict
 from capx.authority import OpenedTask
 from capx.bundle import Bundle
 from capx.ending import Ended
 from capx.errors import ConfigurationProblem, InvalidRequest, StoreProblem, Unavailable, UnknownTask
-from capx.forms import PAGE, Events, Happened, Minted, Reached
 from capx.grant import Grant
 from capx.graph import Graph
 from capx.intent import Intent, SignedIntent
-from capx.intents import WithdrawnIntent
+from capx.intent import using as intents
+from capx.intent.using import WithdrawnIntent
 from capx.log import Event, Place
-from capx.patience import SINGLE, Answer, whole_answer
-from capx.peer import watch_connecting
 from capx.query import Query
+from capx.remote import forms, translating
+from capx.remote.answers import problem_of, read_answer
+from capx.remote.forms import PAGE, Events, Happened, Minted, Reached
+from capx.remote.patience import SINGLE, Answer, whole_answer
+from capx.remote.peer import watch_connecting
 from capx.revoking import Revoked, named
 from capx.store import Counter, IntentRecord, Pruned, RequestRecord, Sighting, TaskRecord
-from capx.verdict import Inquiry, Verdict
 from capx.verifier import MAX_STALENESS
 from capx_caveats import Appendable, When, is_id
 

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from capx.capability import Token
 from capx.effective import Effective
-from capx.overlap import entries_in_common, simplest, size, spelled, work
+from capx.effective.overlap import entries_in_common, simplest, size, spelled, work
 from capx_caveats import Entry
 
 _WORK = 2**18

@@ -18,8 +18,8 @@ import httpx
 
 from capx.errors import ConfigurationProblem, StoreProblem
 from capx.feed import MAX_PAGES, MAX_TEXT
-from capx.feed_line import SILENCE, Line, Refused, unheard
-from capx.feed_reader import PageReader
+from capx.feed.line import SILENCE, Line, Refused, unheard
+from capx.feed.reader import PageReader
 from capx.store import Head, News
 
 PAGE_EVERY: Final = 1.0
