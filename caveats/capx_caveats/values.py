@@ -5,7 +5,10 @@ nothing is converted.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import islice
 from typing import Annotated, Final, TypeAlias, TypeVar, cast
 
@@ -45,6 +48,20 @@ _DEPTH = 64
 _SHOWN = 80
 _SHOWN_ELEMENTS = 20
 _SHOWN_DEPTH = 3
+_whole = ContextVar("_whole", default=False)
+_UNSEEN = frozenset(
+    [
+        *"\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\U00013441\U00013442\U00016fe4\U0001d159",
+        *(
+            chr(point)
+            for first, last in ((0x180B, 0x180F), (0xFE00, 0xFE0F), (0xE0100, 0xE01EF))
+            for point in range(first, last + 1)
+        ),
+    ]
+)
+"""Letters, marks and symbols by category that show as nothing."""
+_IN_A_ROW = re.compile(r"""(?<= ) |(?<=^") |(?<=[^\\]") """)
+"""Spaces of a JSON text behind another one, or that its value begins with."""
 
 
 def _demand_number(value: float) -> None:
@@ -143,7 +160,7 @@ def holds_more(value: object, limit: int, characters: int) -> bool:
 def shown(value: object) -> str:
     """A value as people read it: JSON in one line of what shows, cut at 80 characters.
 
-    The work is bounded, however large the value.
+    The work is bounded, however large the value; within `whole` by the value alone.
     """
     if value is MISSING:
         return "nothing"
@@ -151,10 +168,30 @@ def shown(value: object) -> str:
         return str(value)
     import json
 
-    text = printable(
-        json.dumps(_brief(value, _SHOWN_DEPTH), ensure_ascii=False, default=lambda other: type(other).__name__)
-    )
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+    everything = _whole.get()
+    written = json.dumps(value if everything else _brief(value, _SHOWN_DEPTH), ensure_ascii=False, default=_plain)
+    return excerpt(written, _SHOWN)
+
+
+@contextmanager
+def whole() -> Generator[None]:
+    """A block in which whatever is shown is shown whole, for people to agree to; the values are small.
+
+    No run of spaces in it can be taken for the end of a line, nor one before it for the margin.
+    """
+    token = _whole.set(True)
+    try:
+        yield
+    finally:
+        _whole.reset(token)
+
+
+def excerpt(text: str, longest: int) -> str:
+    """JSON text as it is shown: so many characters of it, within `whole` all of them."""
+    if _whole.get():
+        return printable(_IN_A_ROW.sub(r"\\u0020", text))
+    text = printable(text)
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def told(value: JSON) -> JSON:
@@ -165,9 +202,16 @@ def told(value: JSON) -> JSON:
 
 def printable(text: str) -> str:
     """The text with whatever does not show, or acts on a terminal, spelled as an escape."""
-    if text.isprintable():
+    if text.isprintable() and (text.isascii() or _UNSEEN.isdisjoint(text)):
         return text
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return "".join(
+        one if one.isprintable() and one not in _UNSEEN else one.encode("unicode_escape").decode() for one in text
+    )
+
+
+def _plain(other: object) -> object:
+    """What JSON knows for another value."""
+    return dict(cast("Mapping[object, object]", other)) if isinstance(other, Mapping) else type(other).__name__
 
 
 def _brief(value: object, depth: int) -> object:

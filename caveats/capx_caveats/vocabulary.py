@@ -19,7 +19,7 @@ from capx_caveats.errors import InvalidCaveat
 from capx_caveats.marks import Holder, Hop, Intent, Mark, MaxHops, Presented, Root, Sig, Task
 from capx_caveats.names import is_action
 from capx_caveats.own import Own, decoder, demand_readable, own_constraints
-from capx_caveats.values import printable
+from capx_caveats.values import excerpt, printable
 
 MAX_CAVEATS = 64
 """Caveats per block."""
@@ -106,9 +106,12 @@ _EMPTY = (NotUnderstood("[]", "an empty block"),)
 _OWN = re.compile(rb'\["(?![^"]{129})[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+"')
 
 
+_EXCERPT = 200
+"""Characters that are shown of what is not understood."""
+
+
 def _excerpt(raw: bytes) -> str:
-    text = raw[:200].decode(errors="backslashreplace")
-    return printable(text if len(raw) <= 200 else text + "…")
+    return excerpt(raw.decode(errors="backslashreplace"), _EXCERPT)
 
 
 def _reason(error: Exception) -> str:
