@@ -1,0 +1,90 @@
+"""What a token lets its holder ask for at run time, in words: `may ask for billing.* at billing`.
+
+Law: an entry gets words here only if it is of the forms that a task and `delegate --may-ask` give, or what these have
+in common. Of any other they would say more or less than it does, or what its author chose in place of a name.
+"""
+
+from functools import reduce
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from capx_caveats import AnyConstraint, Entry, Fields
+
+ANYTHING: Final = "may ask for anything that its policy offers"
+
+
+def sentence(entry: "Entry") -> str | None:
+    """What may be asked for; None for an entry that lets nobody ask, or has another form."""
+    from msgspec import UNSET
+
+    from capx.grant import ASK, OWN_ENTRIES
+    from capx_caveats import Eq, is_audience
+
+    if entry == OWN_ENTRIES[-1]:
+        return ANYTHING
+    named: dict[str, Any] = {} if entry.args is UNSET else {pair.name: pair.constraint for pair in entry.args}
+    if entry.pattern != ASK or set(named) != {"audience", "action", "args"}:
+        return None
+    audience = named["audience"]
+    actions, limits = _actions(named["action"]), _limits(named["args"])
+    if not isinstance(audience, Eq) or not is_audience(audience.literal) or not actions or limits is None:
+        return None
+    return f"may ask for {' and '.join(actions)} at {audience.literal}{limits}"
+
+
+def _actions(constraint: "AnyConstraint") -> list[str] | None:
+    """The actions, and patterns of them, that a constraint says yes to; None where it has another form."""
+    from capx_caveats import AllOf, AnyOf, Eq, Prefix, is_action
+
+    if isinstance(constraint, Eq):
+        return [constraint.literal] if isinstance(constraint.literal, str) and is_action(constraint.literal) else None
+    if isinstance(constraint, Prefix):
+        named, dot, rest = constraint.text.rpartition(".")
+        return [f"{constraint.text}*"] if dot and not rest and is_action(named) else None
+    if not isinstance(constraint, AllOf | AnyOf):
+        return None
+    found = [each for each in map(_actions, constraint.constraints) if each is not None]
+    if len(found) < len(constraint.constraints):
+        return None
+    if isinstance(constraint, AnyOf):
+        return list(dict.fromkeys(action for each in found for action in each))
+    return reduce(_in_common, found)
+
+
+def _in_common(some: list[str], others: list[str]) -> list[str]:
+    from capx.effective.overlap import pattern_in_common
+
+    met = [pattern_in_common(one, other) for one in some for other in others]
+    return list(dict.fromkeys(pattern for pattern in met if pattern is not None))
+
+
+def _limits(constraint: "AnyConstraint") -> str | None:
+    """What the arguments must be that are asked for, nothing for any; None where that has another form."""
+    from capx.grant import OWN_ENTRIES
+    from capx_caveats import AllOf, Fields
+
+    own = OWN_ENTRIES[-1].args or ()
+    whatever = own[-1].constraint if own else None
+    every = constraint.constraints if isinstance(constraint, AllOf) else (constraint,)
+    fields = [one for one in every if isinstance(one, Fields)]
+    if any(one != whatever and one not in fields for one in every):
+        return None
+    return _judged(fields) if fields else ""
+
+
+def _judged(fields: "Sequence[Fields]") -> str | None:
+    from capx.effective.overlap import entry_in_common
+    from capx.grant import ASK
+    from capx_caveats import Entry
+
+    entry: Entry | None = Entry(ASK, fields[0].pairs)
+    for one in fields[1:]:
+        entry = entry and entry_in_common(entry, Entry(ASK, one.pairs))
+    if entry is None:
+        return None
+    said = entry.sentence().removeprefix(ASK)
+    if not entry.args:
+        return f",{said}"
+    return f",{said}" if any(pair.name == "*" for pair in entry.args) else f",{said} and no other argument"

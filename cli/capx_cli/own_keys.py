@@ -1,0 +1,69 @@
+"""The keys of people that are kept at home: a file each in `principals/`, as `capx principal new` writes it.
+
+Law: whose key it is, the file says itself. Where it is not clear which one is meant, none is taken.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from capx_cli.failure import Unusable
+
+if TYPE_CHECKING:
+    from capx.intent.principal_key import PrincipalKey
+
+_FOLDER = "principals"
+
+
+def new_file(name: str) -> Path:
+    """Where the new key of a person belongs: in a folder that is its owner's alone, and made if there is none."""
+    from capx.intent.principal_key import file_name
+
+    folder = _folder()
+    for each in (folder.parent, folder):
+        try:
+            each.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise Unusable(f"the folder {each} cannot be made: {error.strerror}") from None
+    return folder / file_name(name)
+
+
+def load(name: str | None, file: Path | None) -> "PrincipalKey":
+    """The key in a file, else that of the person of this name, else the only one there is."""
+    from capx.intent.principal_key import PrincipalKey
+
+    found = file or (_only() if name is None else _of(name))
+    key = PrincipalKey.load(found)
+    if name not in {None, key.name}:
+        raise click.UsageError(f"{found} is the key of {key.name}, not of {name:.80}")
+    return key
+
+
+def _of(name: str) -> Path:
+    from capx.intent.principal_key import file_name
+
+    file = _folder() / file_name(name)
+    if not os.path.lexists(file):
+        raise Unusable(f"there is no key of {name:.80} at {file}: name the file that holds it with --key-file")
+    return file
+
+
+def _only() -> Path:
+    folder = _folder()
+    try:
+        files = sorted(each for each in folder.iterdir() if each.suffix == ".key")
+    except OSError:
+        files = []
+    if not files:
+        raise click.UsageError(f"there is no key in {folder}: name the file that holds yours with --key-file")
+    if len(files) > 1:
+        raise click.UsageError(f"there are {len(files)} keys in {folder}: say with --as NAME whose is meant")
+    return files[0]
+
+
+def _folder() -> Path:
+    from capx.home import home_folder
+
+    return home_folder() / _FOLDER
