@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 COMMANDS: Mapping[str, str] = {
-    "demo": "Run the Acme QBR, attacked: session-scoped beside execution-scoped",
+    "demo": "Attack a review of Acme: session-scoped beside execution-scoped",
     "init": "Create the home of an authority: store and root key",
     "principal": "Make keys for people, and name people in the policy",
     "intent": "Write, sign, check, list and withdraw what people ask for",

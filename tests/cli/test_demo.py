@@ -72,8 +72,8 @@ def test_every_row_happens_as_expected(kept: tuple[dict[str, Any], Path]) -> Non
 
 def test_the_session_loses_every_record_and_the_execution_none(kept: tuple[dict[str, Any], Path]) -> None:
     rows = kept[0]["rows"]
-    assert row(rows, "session", "records at the attacker's sink")["happened"] == "40 of 40, in 1 request"
-    assert row(rows, "execution", "records at the attacker's sink")["happened"] == "0 of 40, in 1 request"
+    assert row(rows, "session", "records at the attacker's sink")["happened"] == "40 of 40; 1 request came"
+    assert row(rows, "execution", "records at the attacker's sink")["happened"] == "0 of 40; 1 request came"
     for side in ("session", "execution"):
         assert row(rows, side, "the review is finished")["happened"] == "6 of 6 slides, published"
 
@@ -236,6 +236,18 @@ def test_what_a_ticket_says_is_shown_and_not_obeyed() -> None:
     screen.show("ticket", {"session": ticket, "execution": ticket})
     assert "\\x1b[2J[bold]now\\u202e\\n" in written.getvalue()
     assert "\x1b[2J" not in written.getvalue()
+
+
+def test_the_screen_says_who_asked_for_what_and_what_was_answered() -> None:
+    written = io.StringIO()
+    screen = Screen(Console(file=written, width=200, markup=False, emoji=False, highlight=False))
+    answered = [
+        {"who": "pre\x1b[2Jsentation", "what": "slides.publish at slides", "yes": False},
+        {"who": "the orchestrator", "what": "slides.publish at slides", "yes": True},
+    ]
+    screen.show("publishing", {"session": {}, "execution": {"answered": answered}})
+    assert "to pre\\x1b[2Jsentation, who asks for slides.publish at slides: no" in written.getvalue()
+    assert "to the orchestrator, who asks for slides.publish at slides: yes" in written.getvalue()
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")

@@ -25,12 +25,13 @@ def agrees(inquiry: Inquiry) -> bool:
 
 
 def answers(authority: RemoteAuthority, key: PrincipalKey) -> Iterator[dict[str, Any]]:
-    """Answer all that waits, and tell of each what was shown and said."""
+    """Answer all that waits, and tell of each who asked, for what, and what was said."""
     for request in authority.requests(pending=True):
         inquiry = authority.inquiry(request.id)
         verdict = Verdict.sign(inquiry, key, yes=agrees(inquiry), at=int(time.time()))
         authority.decide(verdict)
-        yield {"request": request.id, "yes": verdict.yes, "shown": inquiry.sentences()}
+        who = request.labels[-1] if request.labels else "the orchestrator"
+        yield {"who": who, "what": f"{request.action} at {request.audience}", "yes": verdict.yes}
 
 
 def main() -> None:

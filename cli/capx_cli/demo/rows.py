@@ -27,8 +27,8 @@ def of_work(side: Side, export: Mapping[str, Any]) -> list[Row]:
         Row(
             side.name,
             "records at the attacker's sink",
-            f"{records if stolen else 0} of {records}, in 1 request",
-            f"{received['records']} of {records}, in {received['requests']} request",
+            f"{records if stolen else 0} of {records}; 1 request came",
+            f"{received['records']} of {records}; {received['requests']} request came",
         ),
     ]
 

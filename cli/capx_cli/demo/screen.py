@@ -127,13 +127,12 @@ class Screen:
 
     def _publishing(self, told: Mapping[str, Any]) -> None:
         def said(answer: Mapping[str, Any]) -> Text:
-            who, _, what, *_ = map(clean, answer["shown"])
-            asked = who.split(",")[0]
-            return Text(f"agrees: {asked}; {what}", GOOD) if answer["yes"] else Text(f"refuses: {asked}", BAD)
+            said, colour = ("yes", GOOD) if answer["yes"] else ("no", BAD)
+            return Text(f"to {clean(answer['who'])}, who asks for {clean(answer['what'])}: {said}", colour)
 
         answers = Text("\n").join(map(said, told["execution"]["answered"]))
         self._beside(
-            "It publishes the deck. Whoever has to agree, in another process", Text("nobody is asked"), answers
+            "It publishes the deck. What Bo answers, in another process", Text("nobody is asked"), answers
         )
 
     def _worked(self, told: Mapping[str, Any]) -> None:
