@@ -5,57 +5,41 @@ before it answers. A task's end and a revocation are deaths: final, known to eve
 Nothing it mints outlives its task's `expires`, nor that `max_ttl`.
 """
 
-import os
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
-from msgspec import UNSET, Struct
-
+from capx.admitted import Admitted
 from capx.asking import Answer, Ask, consenting
 from capx.asking.granting import Grantor
 from capx.asking.inheritance import Asker, read_asker
 from capx.asking.requests import became, expire_requests
 from capx.asking.verdict import Verdict
 from capx.bundle import Bundle
-from capx.capability import Capability, mint
-from capx.chain import b64u, root_node
-from capx.death import KEPT_BEYOND_TTL, of_kid
 from capx.decision import Denied
-from capx.ending import Ended, as_of, end_overdue, end_task, known_task
+from capx.ending import Ended, end_overdue, end_task, forget_ended
 from capx.errors import InvalidRequest
-from capx.events import CapabilityMinted, Limit, TaskOpened
-from capx.grant import ASK, OWN_ENTRIES, Given, Grant, block, by_audience, demand_audience, demand_restricting
+from capx.grant import ASK, Grant, demand_audience, demand_restricting
 from capx.history import History
 from capx.home import create_home, home_folder, open_parts
 from capx.intent import Intent, SignedIntent
+from capx.intent import named as named_intent
 from capx.intent import using as intents
 from capx.intent.using import WithdrawnIntent
 from capx.keys import AudienceKeys, KeyRing, RootKey
 from capx.lineage import AUTHORITY
 from capx.liveness import StoreLiveness
-from capx.policy import NO_POLICY, Policy, Terms
+from capx.opening import OpenedTask, Opener, as_given, demand_label, demand_live_key, live_tasks_by_kid
+from capx.policy import NO_POLICY, Policy
 from capx.present import ToolCall
 from capx.replay import Replay
 from capx.revoking import Revoked, by_instant, by_kid, by_name, by_where, kill_for_agent, named, revoke
-from capx.store import Pruned, Reading, RequestRecord, Store, TaskRecord, Writing
+from capx.store import Pruned, RequestRecord, Store
 from capx.store.sqlite import SQLiteStore
-from capx.task import is_final
-from capx.verifier import Verifier
-from capx_caveats import (
-    JSON,
-    Appendable,
-    Budget,
-    Call,
-    Caveat,
-    When,
-    is_label,
-    parse_instant,
-    shown_duration,
-    shown_instant,
-)
+from capx.verifier import Authentic, Verifier
+from capx_caveats import JSON, Appendable, Call, When, parse_instant
 
 if TYPE_CHECKING:
     from capx.guard.facts import Costs, Derived, Tenancy
@@ -63,24 +47,10 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_OVERDUE_AT_OPEN = 20
+_UNLESS_SAID = "1h"
 
 MAX_TTL = 86_400
 """How far ahead a task may expire, in seconds, unless the authority says otherwise."""
-
-
-class OpenedTask(Struct, frozen=True):
-    """A task that was opened, and the bundle for its first agent: a secret; `expires` is in Unix seconds."""
-
-    id: str
-    root: str
-    tenant: str | None
-    purpose: str | None
-    expires: int
-    position: int
-    bundle: Bundle
-    principal: str | None = None
-    intent: str | None = None
 
 
 class Authority(History):
@@ -166,28 +136,19 @@ class Authority(History):
         alone. Denied if the bundle may not ask for it.
         """
         ask = Ask(audience=audience or action.split(".", 1)[0], action=action, args=args)
-        call = ToolCall(ASK, ask.arguments())
-        verifier = self._tool_verifier(AUTHORITY)
-        denials: list[Denied] = []
-        for capability in bundle.candidates(AUTHORITY, call):
-            try:
-                authentic = verifier.authenticate(capability.present(call, now=self._now()).text)
-                admitted = verifier.admit(authentic, call)
-                admitted.judge(Call(ASK, call.args, tenant=admitted.tenant))
-            except Denied as denied:
-                denials.append(denied)
-            else:
-                return self.answer(read_asker(authentic), ask)
-        raise denials[0]
+        authentic, _ = presented(
+            self._tool_verifier(AUTHORITY), bundle, ToolCall(ASK, ask.arguments()), now=self._now()
+        )
+        return self.answer_asker(read_asker(authentic), ask)
 
-    def answer(self, asker: Asker, ask: Ask) -> Answer:
-        """What becomes of an ask that was presented, and allowed as a call at the authority."""
+    def answer_asker(self, asker: Asker, ask: Ask) -> Answer:
+        """What becomes of an ask that was presented, and allowed as a call at the authority: for `capx serve`."""
         grantor = self._grantor()
         with self.store.read() as reading:
             if (standing := grantor.standing(reading, asker, ask)) is not None:
                 return standing
         with self.store.write() as transaction:
-            self._demand_live_key(transaction)
+            demand_live_key(transaction, self._keyring)
             return grantor.answer(transaction, asker, ask)
 
     def decide(self, verdict: Verdict) -> RequestRecord:
@@ -202,6 +163,9 @@ class Authority(History):
         if decided.state == "expired":
             raise InvalidRequest(f"request {decided.id} can be answered no more: {became(decided)}")
         return decided
+
+    def _opener(self) -> Opener:
+        return Opener(self._keyring, self._now(), self.max_ttl)
 
     def _grantor(self) -> Grantor:
         return Grantor(self._keyring, self.policy, self._now())
@@ -224,93 +188,23 @@ class Authority(History):
         each `ACTION[@AUDIENCE]`, or an entry that says more, and the task expires in an hour unless `expires` says
         otherwise. Every capability carries the tenant and the caveats. InvalidRequest for what cannot be meant.
         """
-        now = self._now()
-        added = demand_restricting(caveats, now)
+        opener = self._opener()
+        added = demand_restricting(caveats, opener.now)
         if intent is not None:
             if allow or tenant is not None or purpose is not None:
                 raise InvalidRequest("an intent says the purpose and the tenant, and its policy what it may do")
-            return self._open_on(intent, attested, expires, added, now)
+            policy = self.policy
+            proven = intents.prove(policy, intent, attested)
+            with self.store.write() as transaction:
+                return opener.open_on(transaction, proven, policy, expires=expires, added=added)
         if attested is not None:
             raise InvalidRequest("there is nothing to attest: give the intent too")
-        given = _as_given(allow)
-        _demand_label("tenant", tenant)
-        _demand_label("purpose", purpose)
-        task = TaskRecord(
-            id=_fresh_id(),
-            root=_fresh_id(),
-            opened=now,
-            expires=self._expiry("1h" if expires is None else expires, now),
-            tenant=tenant,
-            purpose=purpose,
-        )
+        given = as_given(allow)
+        demand_label("tenant", tenant)
+        demand_label("purpose", purpose)
+        ends = opener.expiry(_UNLESS_SAID if expires is None else expires)
         with self.store.write() as transaction:
-            return self._open(transaction, task, given, added)
-
-    def _open_on(
-        self,
-        intent: SignedIntent | Intent,
-        attested: str | None,
-        expires: When | None,
-        added: tuple[Caveat, ...],
-        now: int,
-    ) -> OpenedTask:
-        policy = self.policy
-        proven = intents.prove(policy, intent, attested)
-        with self.store.write() as transaction:
-            terms = intents.take(transaction, proven, policy, now=now)
-            task = TaskRecord(
-                id=_fresh_id(),
-                root=_fresh_id(),
-                opened=now,
-                expires=self._expiry_of(terms, proven.intent, expires, now),
-                tenant=terms.tenant,
-                purpose=terms.purpose,
-                principal=proven.intent.principal,
-                intent=proven.intent.digest,
-            )
-            agent = None if proven.intent.agent is UNSET else proven.intent.agent
-            given = intents.given(terms)
-            return self._open(transaction, task, given, added, agent=agent, policy=policy.digest)
-
-    def _open(
-        self,
-        transaction: Writing,
-        task: TaskRecord,
-        given: Iterable[Given],
-        added: tuple[Caveat, ...],
-        *,
-        agent: str | None = None,
-        policy: str | None = None,
-    ) -> OpenedTask:
-        self._demand_live_key(transaction)
-        end_overdue(transaction, now=task.opened, limit=_OVERDUE_AT_OPEN)
-        transaction.open_task(task)
-        opened = TaskOpened(
-            task=task.id,
-            root=task.root,
-            node=b64u(root_node(task.root)),
-            tenant=task.tenant,
-            purpose=task.purpose,
-            expires=task.expires,
-            principal=task.principal,
-            intent=task.intent,
-            agent=agent,
-            policy=policy,
-        )
-        event = opened.write(transaction, at=task.opened)
-        own = Given(AUTHORITY, OWN_ENTRIES)
-        bundle = self._mint(transaction, task, (*given, own), expires=task.expires, added=added, now=task.opened)
-        return OpenedTask(
-            id=task.id,
-            root=task.root,
-            tenant=task.tenant,
-            purpose=task.purpose,
-            expires=task.expires,
-            position=event.position,
-            bundle=bundle,
-            principal=task.principal,
-            intent=task.intent,
-        )
+            return opener.open_by_hand(transaction, given, tenant=tenant, purpose=purpose, expires=ends, added=added)
 
     def mint(
         self,
@@ -321,22 +215,11 @@ class Authority(History):
         caveats: Iterable[Appendable] = (),
     ) -> Bundle:
         """More for a task that is active, at its root; InvalidRequest for one that is not."""
-        now = self._now()
-        given = _as_given(allow)
-        added = demand_restricting(caveats, now)
+        opener = self._opener()
+        given = as_given(allow)
+        added = demand_restricting(caveats, opener.now)
         with self.store.write() as transaction:
-            self._demand_live_key(transaction)
-            task = as_of(known_task(transaction, task_id), now)
-            if is_final(task.state):
-                raise InvalidRequest(f"task {task.id} is {task.state}: nothing more is minted for it")
-            if transaction.death(root_node(task.root)):
-                raise InvalidRequest(f"the root of task {task.id} is revoked: nothing more is minted for it")
-            ends = task.expires if expires is None else self._expiry(expires, now)
-            if ends > task.expires:
-                raise InvalidRequest(
-                    f"task {task.id} expires at {shown_instant(task.expires)}: no capability outlives it"
-                )
-            return self._mint(transaction, task, given, expires=ends, added=added, now=now)
+            return opener.mint_more(transaction, task_id, given, expires=expires, added=added)
 
     def complete(self, task_id: str, *, dry_run: bool = False) -> Ended:
         """End a task because its work is done; every token of it is dead once this returns."""
@@ -348,7 +231,7 @@ class Authority(History):
 
     def withdraw_intent(self, intent: str | SignedIntent | Intent, *, dry_run: bool = False) -> WithdrawnIntent:
         """Let an intent open nothing any more, known or not, and withdraw its tasks; `intent` may be its digest."""
-        digest, now = intents.named(intent), self._now()
+        digest, now = named_intent(intent), self._now()
         if dry_run:
             with self.store.read() as reading:
                 return intents.tried(reading, digest, now=now)
@@ -418,28 +301,13 @@ class Authority(History):
         What happened while a task may still have a live token is kept, however long tasks live here or elsewhere.
         """
         self.end_overdue()
-        now = self._now()
-        before, below = now - self.max_ttl - KEPT_BEYOND_TTL, None
         with self.store.write() as transaction:
-            oldest = transaction.oldest_unexpired(now - KEPT_BEYOND_TTL)
-            if oldest is not None:
-                before = min(before, oldest.opened)
-                opening = next(transaction.events(task=oldest.id, kind="task_opened"), None)
-                below = 0 if opening is None else opening.position
-            return transaction.forget(before, below=below)
+            return forget_ended(transaction, now=self._now(), max_ttl=self.max_ttl)
 
     def kids(self) -> dict[str, int]:
         """The ids of the live root keys, the one that mints first; each with the live tasks that hold tokens of it."""
-        now = self._now()
         with self.store.read() as reading:
-            tasks = [task for task in reading.tasks() if not is_final(as_of(task, now).state)]
-            live = {task.id for task in tasks if reading.death(root_node(task.root)) is None}
-            holding: dict[str, set[str]] = {kid: set() for kid in self._keyring.kids}
-            for event in reading.events(kind="capability_minted"):
-                minted = event.read(CapabilityMinted)
-                if minted.task in live and minted.kid in holding:
-                    holding[minted.kid].add(minted.task)
-        return {kid: len(tasks) for kid, tasks in holding.items()}
+            return live_tasks_by_kid(reading, self._keyring.kids, now=self._now())
 
     @property
     def keyring(self) -> KeyRing:
@@ -496,75 +364,22 @@ class Authority(History):
         self._handed_out.add(keys)
         return Verifier(audience, keys, **(wired | settings))
 
-    def _demand_live_key(self, reading: Reading) -> None:
-        kid = self._keyring.active.kid
-        if reading.death(of_kid(kid)):
-            raise InvalidRequest(
-                f"the key {kid} that mints was revoked: capx keys add, then capx keys activate, and mint with another"
-            )
 
-    def _expiry(self, expires: When, now: int) -> int:
-        at = parse_instant(expires, now)
-        if at <= now:
-            raise InvalidRequest(f"{shown_instant(at)} has passed: an expiry lies ahead")
-        if at > now + self.max_ttl:
-            raise InvalidRequest(
-                f"{shown_instant(at)} is too far ahead: here nothing lives longer than {shown_duration(self.max_ttl)}"
-            )
-        return at
+def presented(
+    verifier: Verifier, bundle: Bundle, call: ToolCall, *, now: int | None = None
+) -> tuple[Authentic, Admitted]:
+    """Who calls the authority whose verifier this is, and may: with one capability after the other, the newest first.
 
-    def _expiry_of(self, terms: Terms, intent: Intent, expires: When | None, now: int) -> int:
-        if terms.ttl > self.max_ttl:
-            raise InvalidRequest(
-                f"purpose {terms.purpose} has a ttl of {shown_duration(terms.ttl)}, and here nothing lives longer than "
-                f"{shown_duration(self.max_ttl)}: shorten it in the policy"
-            )
-        latest = min(now + terms.ttl, intent.not_after)
-        ends = latest if expires is None else self._expiry(expires, now)
-        if ends > latest:
-            raise InvalidRequest(f"a task on this intent expires at {shown_instant(latest)} at the latest")
-        return ends
-
-    def _mint(
-        self,
-        transaction: Writing,
-        task: TaskRecord,
-        given: Iterable[Given],
-        *,
-        expires: int,
-        added: tuple[Caveat, ...],
-        now: int,
-    ) -> Bundle:
-        minted: list[Capability] = []
-        for one in given:
-            carried = block(task, one.allowed, expires, (*one.budgets, *added))
-            capability = mint(self._keyring.active.audience_key(one.audience), carried, now=now)
-            event = CapabilityMinted(
-                task=task.id,
-                audience=one.audience,
-                kid=capability.kid,
-                ids=tuple([b64u(id_) for id_ in capability.ids]),
-                allow=tuple([entry.sentence() for entry in one.allowed]),
-                expires=expires,
-                budgets=tuple([_limit(one) for one in carried if isinstance(one, Budget)]),
-            )
-            event.write(transaction, at=now)
-            minted.append(capability)
-        return Bundle(minted)
-
-
-def _as_given(allow: Iterable[Grant]) -> tuple[Given, ...]:
-    return tuple(Given(audience, entries) for audience, entries in by_audience(allow).items())
-
-
-def _limit(budget: Budget) -> Limit:
-    return Limit(str(budget.counter), budget.unit, budget.limit)
-
-
-def _demand_label(what: str, text: str | None) -> None:
-    if text is not None and not is_label(text):
-        raise InvalidRequest(f"{text!r:.80} is no {what}: 1 to 128 characters, none of them hidden or a control")
-
-
-def _fresh_id() -> str:
-    return b64u(os.urandom(16))
+    Denied, as the newest is, if none may.
+    """
+    denials: list[Denied] = []
+    for capability in bundle.candidates(AUTHORITY, call):
+        try:
+            authentic = verifier.authenticate(capability.present(call, now=now).text)
+            admitted = verifier.admit(authentic, call)
+            admitted.judge(Call(call.action, call.args, tenant=admitted.tenant))
+        except Denied as denied:
+            denials.append(denied)
+        else:
+            return authentic, admitted
+    raise denials[0]

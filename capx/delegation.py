@@ -17,6 +17,7 @@ from capx.bundle import Bundle
 from capx.chain import b64u
 from capx.decision import label
 from capx.errors import InvalidRequest, StoreProblem, Unavailable
+from capx_caveats import Hop, Root
 
 PATIENCE: Final = 30.0
 """Seconds for which an async block waits at its end for its child to be revoked."""
@@ -102,6 +103,17 @@ class Delegation:
                 f"{label(self._to)} could not be revoked ({error}): it lives until it expires, or its node "
                 f"{b64u(self._held().node or b'')} is revoked"
             )
+
+
+def hops_between(above: Bundle, below: Bundle) -> list[str]:
+    """The nonces of the hops that lead from one node to another below it; InvalidRequest if none do."""
+    own = above.path
+    if not own or below.path[: len(own)] != own or len(below.path) == len(own):
+        raise InvalidRequest("this bundle was not delegated from yours: an agent revokes only what lies below its node")
+    first, *others = next(iter(below)).caveats
+    granted = [step.nonce for caveat in first if isinstance(caveat, Root) for step in caveat.steps]
+    hops = [block[0].nonce for block in others if isinstance(block[0], Hop)]
+    return [*granted, *hops][len(own) - 1 :]
 
 
 def _revocable(child: Bundle) -> Bundle:

@@ -9,10 +9,11 @@ from msgspec import Struct
 
 from capx import task as life
 from capx.chain import root_node
+from capx.death import KEPT_BEYOND_TTL
 from capx.errors import UnknownTask
 from capx.events import TASK_ENDS
 from capx.graph.dying import Dying, draw, dying_below
-from capx.store import Reading, Store, TaskRecord, Writing
+from capx.store import Pruned, Reading, Store, TaskRecord, Writing
 from capx_caveats import is_id
 
 
@@ -68,3 +69,17 @@ def end(transaction: Writing, task: TaskRecord, move: life.Move, *, now: int) ->
 def end_overdue(transaction: Writing, *, now: int, limit: int) -> list[Ended]:
     """The ends of tasks whose time has run out and that nobody ended, at most `limit`."""
     return [end(transaction, task, "expire", now=now) for task in transaction.overdue(now, limit)]
+
+
+def forget_ended(transaction: Writing, *, now: int, max_ttl: int) -> Pruned:
+    """Forget what protects nothing any more, where nothing lives longer than `max_ttl` seconds.
+
+    What happened while a task may still have a live token is kept, however long tasks live here or elsewhere.
+    """
+    before, below = now - max_ttl - KEPT_BEYOND_TTL, None
+    oldest = transaction.oldest_unexpired(now - KEPT_BEYOND_TTL)
+    if oldest is not None:
+        before = min(before, oldest.opened)
+        opening = next(transaction.events(task=oldest.id, kind="task_opened"), None)
+        below = 0 if opening is None else opening.position
+    return transaction.forget(before, below=below)

@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from capx.log import Event
 from capx.store import Writing
+from capx_caveats import Budget
 
 
 class Fact(Struct, frozen=True):
@@ -55,6 +56,11 @@ class Limit(Struct, frozen=True):
     counter: str
     unit: str
     limit: str
+
+    @classmethod
+    def of(cls, budget: Budget) -> "Limit":
+        """What a capability says of a budget, whose counter it names."""
+        return cls(str(budget.counter), budget.unit, budget.limit)
 
 
 class CapabilityMinted(Fact, frozen=True, omit_defaults=True):

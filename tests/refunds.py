@@ -3,9 +3,9 @@
 import time
 from typing import Any, Protocol
 
-from capx.authority import OpenedTask
 from capx.intent import Intent, SignedIntent, new_nonce
 from capx.intent.principal_key import PrincipalKey
+from capx.opening import OpenedTask
 
 ANA = PrincipalKey.generate("ana@our.example")
 """Whoever asks for refunds."""

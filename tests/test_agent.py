@@ -25,12 +25,13 @@ from capx.agent import Agent
 from capx.agent.in_process import InProcess
 from capx.asking import Answer, Ask, Granted, Pending, Refused
 from capx.asking.verdict import Verdict
-from capx.authority import Authority, OpenedTask
+from capx.authority import Authority
 from capx.bundle import Bundle
 from capx.decision import Denied
 from capx.errors import ConfigurationProblem, InvalidRequest, StoreProblem, Unavailable
 from capx.guard.asgi import ASGIGuard, passage
 from capx.guard.exchange import Receive, Scope, Send
+from capx.opening import OpenedTask
 from capx.policy.file import read_policy
 from capx.presenting import IN_VAIN, MAX_BODY, SOUGHT
 from capx_caveats import JSON, action

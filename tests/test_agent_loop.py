@@ -22,9 +22,9 @@ from capx import presenting
 from capx.agent import Agent
 from capx.agent.client import AuthorityClient
 from capx.asking import Granted, Pending
-from capx.authority import OpenedTask
 from capx.grant import ASK
 from capx.home import create_home
+from capx.opening import OpenedTask
 from capx.policy.file import FILE
 from capx.presenting import SOUGHT
 from capx.remote.operator_client import RemoteAuthority

@@ -16,7 +16,7 @@ from threading import Thread
 import pytest
 from msgspec import structs
 
-from capx.authority import Authority, OpenedTask
+from capx.authority import Authority
 from capx.backup import backup
 from capx.bundle import Bundle
 from capx.canonical import canonical
@@ -28,6 +28,7 @@ from capx.keys import KeyRing, RootKey
 from capx.liveness import StoreLiveness
 from capx.log import BrokenLog
 from capx.meter import Spend
+from capx.opening import OpenedTask
 from capx.present import ToolCall
 from capx.recovery import Restored, restore
 from capx.replay import Replay
@@ -809,7 +810,8 @@ def test_a_service_with_the_old_file_open_goes_on_with_the_new_one(tmp_path: Pat
 
 OPENING = """
 import contextlib, sys
-from capx.authority import Authority, OpenedTask
+from capx.authority import Authority
+from capx.opening import OpenedTask
 from capx.errors import StoreProblem
 from capx.keys import KeyRing, RootKey
 from capx.store.sqlite import SQLiteStore

@@ -17,6 +17,7 @@ from msgspec import Struct
 from capx import presenting
 from capx.asking import Answer, Ask, Granted, Pending, Refused
 from capx.bundle import Bundle
+from capx.delegation import hops_between
 from capx.ending import Ended
 from capx.errors import InvalidRequest, StoreProblem
 from capx.lineage import AUTHORITY
@@ -25,7 +26,7 @@ from capx.remote.forms import AgentStatus, Answered, AskMore, AskPending, AskRef
 from capx.remote.patience import SINGLE, seconds_of, whole_answer
 from capx.remote.patience import Answer as Whole
 from capx.revoking import Revoked
-from capx_caveats import JSON, Hop, Root
+from capx_caveats import JSON
 
 T = TypeVar("T")
 
@@ -172,14 +173,3 @@ class AuthorityClient:
 
 def _longer(seconds: float | None, by: int) -> float | None:
     return None if seconds is None else seconds + by
-
-
-def hops_between(above: Bundle, below: Bundle) -> list[str]:
-    """The nonces of the hops that lead from one node to another below it; InvalidRequest if none do."""
-    own = above.path
-    if not own or below.path[: len(own)] != own or len(below.path) == len(own):
-        raise InvalidRequest("this bundle was not delegated from yours: an agent revokes only what lies below its node")
-    first, *others = next(iter(below)).caveats
-    granted = [step.nonce for caveat in first if isinstance(caveat, Root) for step in caveat.steps]
-    hops = [block[0].nonce for block in others if isinstance(block[0], Hop)]
-    return [*granted, *hops][len(own) - 1 :]

@@ -7,14 +7,13 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from capx.agent.client import hops_between
 from capx.asking import Answer, Pending
-from capx.authority import Authority
+from capx.authority import Authority, presented
 from capx.bundle import Bundle
-from capx.lineage import AUTHORITY
+from capx.delegation import hops_between
 from capx.present import ToolCall
 from capx.remote.forms import AgentStatus
-from capx_caveats import JSON, Call
+from capx_caveats import JSON
 
 if TYPE_CHECKING:
     from capx.admitted import Admitted
@@ -65,9 +64,7 @@ class InProcess:
 
     def _admitted(self, action: str, args: Mapping[str, JSON]) -> "Admitted":
         """Who asks, once they may; Denied says why not."""
-        sent = ToolCall(action, args)
-        admitted = self._verifier.admit(self._bundle.present(AUTHORITY, sent).text, sent)
-        admitted.judge(Call(action, args, admitted.tenant))
+        _, admitted = presented(self._verifier, self._bundle, ToolCall(action, args))
         return admitted
 
     def _decided(self, pending: Pending, ends: float) -> bool:

@@ -199,5 +199,4 @@ def _in_words(request: RequestRecord, offered: Offered) -> str:
 
 
 def _limits(block: str) -> tuple[Limit, ...]:
-    budgets = (caveat for caveat in DEFAULT.decode(block.encode()) if isinstance(caveat, Budget))
-    return tuple(Limit(str(budget.counter), budget.unit, budget.limit) for budget in budgets)
+    return tuple(Limit.of(caveat) for caveat in DEFAULT.decode(block.encode()) if isinstance(caveat, Budget))

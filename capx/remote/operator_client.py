@@ -18,16 +18,16 @@ import msgspec
 from msgspec import Struct
 
 from capx.asking.verdict import Inquiry, Verdict
-from capx.authority import OpenedTask
 from capx.bundle import Bundle
 from capx.ending import Ended
 from capx.errors import ConfigurationProblem, InvalidRequest, StoreProblem, Unavailable, UnknownTask
 from capx.grant import Grant
 from capx.graph import Graph
 from capx.intent import Intent, SignedIntent
-from capx.intent import using as intents
+from capx.intent import named as named_intent
 from capx.intent.using import WithdrawnIntent
 from capx.log import Event, Place
+from capx.opening import OpenedTask
 from capx.query import Query
 from capx.remote import forms, translating
 from capx.remote.answers import problem_of, read_answer
@@ -132,7 +132,7 @@ class RemoteAuthority:
 
     def withdraw_intent(self, intent: str | SignedIntent | Intent, *, dry_run: bool = False) -> WithdrawnIntent:
         """Let an intent open nothing any more, and end its tasks, as `Authority.withdraw_intent`."""
-        path = f"/intents/{intents.named(intent)}/withdraw"
+        path = f"/intents/{named_intent(intent)}/withdraw"
         return self._post(path, forms.EndTask(dry_run=dry_run), WithdrawnIntent)
 
     def requests(self, *, task: str | None = None, pending: bool = False) -> list[RequestRecord]:

@@ -41,7 +41,7 @@ class Asked(Struct, frozen=True):
 def answer(service: Service, asker: Asker, asked: AskMore) -> Asked:
     """What becomes of an ask that was presented, and allowed as a call."""
     ask = asked.ask()
-    return Asked(asker, ask, service.authority.answer(asker, ask))
+    return Asked(asker, ask, service.authority.answer_asker(asker, ask))
 
 
 async def told(service: Service, asks: Operation, request: Request, asked: Asked) -> Response:
@@ -77,7 +77,7 @@ async def _awaited(
             raise HttpRefusal(400, "client_gone", "the client left before it was answered")
         if woken.is_set() and not service.stopping:
             woken.clear()
-            found = await service.agents.run(service.authority.answer, asked.asker, asked.ask)
+            found = await service.agents.run(service.authority.answer_asker, asked.asker, asked.ask)
     return found
 
 

@@ -10,12 +10,12 @@ from itertools import islice
 from typing import Final, TypeVar
 
 from capx.asking.verdict import Inquiry, Verdict
-from capx.authority import OpenedTask
 from capx.ending import Ended
 from capx.errors import InvalidRequest
 from capx.graph import Graph
 from capx.intent.using import WithdrawnIntent
 from capx.log import Event
+from capx.opening import OpenedTask
 from capx.remote import forms, translating
 from capx.remote.forms import Events, Happened, Minted, Reached
 from capx.remote.problems import NotThere

@@ -9,13 +9,15 @@ import httpx
 import pytest
 
 from capx import presenting
-from capx.agent.client import AuthorityClient, hops_between
-from capx.authority import Authority, OpenedTask
+from capx.agent.client import AuthorityClient
+from capx.authority import Authority
 from capx.bundle import Bundle
 from capx.capability import new_nonce
 from capx.chain import b64u, root_node
 from capx.decision import Denied
+from capx.delegation import hops_between
 from capx.errors import InvalidRequest, Unavailable
+from capx.opening import OpenedTask
 from capx.present import HttpRequest
 from capx.remote.operator_client import RemoteAuthority
 from capx_caveats import Entry, action, anything

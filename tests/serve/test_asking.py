@@ -13,11 +13,11 @@ import pytest
 from capx.agent.client import AuthorityClient
 from capx.asking import Ask, Granted, Pending, Refused
 from capx.asking.verdict import Verdict
-from capx.authority import OpenedTask
 from capx.bundle import Bundle
 from capx.capability import Capability
 from capx.decision import Denied
 from capx.errors import ConfigurationProblem, InvalidRequest, UnknownTask
+from capx.opening import OpenedTask
 from capx.present import HttpRequest
 from capx.remote.operator_client import RemoteAuthority
 from capx.serve.asks import preferred_wait

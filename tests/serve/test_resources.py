@@ -10,7 +10,7 @@ import httpx
 import msgspec
 import pytest
 
-from capx.authority import Authority, OpenedTask
+from capx.authority import Authority
 from capx.capability import Capability
 from capx.chain import b64u
 from capx.decision import Decision
@@ -20,6 +20,7 @@ from capx.feed.client import FeedSource
 from capx.feed.follower import Follower
 from capx.feed.reader import PageReader
 from capx.keys import AudienceKeys
+from capx.opening import OpenedTask
 from capx.present import ToolCall
 from capx.recorder import StoreRecorder
 from capx.remote import resource_mac
