@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from capx.acting import acting
 from capx.admitted import Admitted
-from capx.asking import Pending
+from capx.asking import Granted, Pending, Refused
 from capx.bundle import Bundle
 from capx.capability import Capability, Presentation
 from capx.decision import Allowed, Decision, Denied
@@ -79,12 +79,15 @@ from capx_caveats import (
 if TYPE_CHECKING:
     from capx.agent import Agent
     from capx.agent.client import AuthorityClient
+    from capx.asking.verdict import Verdict
     from capx.authority import Authority
     from capx.feed.client import FeedSource
     from capx.feed.follower import Follower
     from capx.feed.snapshot import Snapshot
     from capx.intent import Intent, SignedIntent
+    from capx.intent.principal_key import PrincipalKey
     from capx.policy import Policy
+    from capx.policy.file import read_policy
     from capx.remote.operator_client import RemoteAuthority
 
 __all__ = [
@@ -104,6 +107,7 @@ __all__ = [
     "Denied",
     "FeedSource",
     "Follower",
+    "Granted",
     "HttpRequest",
     "Intent",
     "InvalidCaveat",
@@ -114,7 +118,9 @@ __all__ = [
     "Pending",
     "Policy",
     "Presentation",
+    "PrincipalKey",
     "Refusal",
+    "Refused",
     "RemoteAuthority",
     "Replay",
     "RootKey",
@@ -125,6 +131,7 @@ __all__ = [
     "StoreRecorder",
     "ToolCall",
     "Unavailable",
+    "Verdict",
     "Verifier",
     "absent",
     "acting",
@@ -151,6 +158,7 @@ __all__ = [
     "not_in",
     "one_of",
     "prefix",
+    "read_policy",
     "regex",
     "subset",
     "tenant",
@@ -169,16 +177,24 @@ _ELSEWHERE = {
     "Follower": "capx.feed.follower",
     "Intent": "capx.intent",
     "Policy": "capx.policy",
+    "PrincipalKey": "capx.intent.principal_key",
     "RemoteAuthority": "capx.remote.operator_client",
     "SignedIntent": "capx.intent",
     "Snapshot": "capx.feed.snapshot",
+    "Verdict": "capx.asking.verdict",
+    "read_policy": "capx.policy.file",
 }
 
 
 def __getattr__(name: str) -> object:
     """Import what not everybody needs when it is asked for: stores, threads and HTTP take long to import."""
-    if name in _ELSEWHERE:
-        from importlib import import_module
+    if name not in _ELSEWHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
+    try:
         return getattr(import_module(_ELSEWHERE[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    except ModuleNotFoundError as error:
+        if error.name != "httpx":
+            raise
+        raise ModuleNotFoundError(f"capx.{name} needs httpx: pip install 'capx-auth[httpx]'", name="httpx") from None

@@ -1,6 +1,6 @@
-"""Who the running code acts for, and on what verdict it runs.
+"""Who the running code acts for, and on what decision it runs.
 
-Who acts is set for a block of code, and read by guarded tools and presenting clients; the verdict is set by a guarded
+Who acts is set for a block of code, and read by guarded tools and presenting clients; the decision is set by a guarded
 tool, and read within it.
 
 Law: both follow the execution (context variables), so concurrent tasks and threads do not act for each other.
@@ -27,9 +27,9 @@ class Seeker(Protocol):
         ...
 
     def seek(self, need: "Need", /) -> "Sought | None":
-        """What came of asking for a need; None if there is nobody to ask. What was granted is held.
+        """What came of asking for a need, for guards and clients; None if there is nobody to ask.
 
-        Raises Pending if a person has not answered in time.
+        What was granted is held. Raises Pending if a person has not answered in time.
         """
         ...
 
@@ -42,7 +42,7 @@ Actor = Bundle | Seeker
 A = TypeVar("A", bound=Actor)
 
 _current: ContextVar[Actor | None] = ContextVar("capx_actor", default=None)
-_verdict: ContextVar["Allowed | None"] = ContextVar("capx_allowed", default=None)
+_allowed: ContextVar["Allowed | None"] = ContextVar("capx_allowed", default=None)
 
 
 @contextmanager
@@ -60,12 +60,6 @@ def current_actor() -> Actor | None:
     return _current.get()
 
 
-def current_bundle() -> Bundle | None:
-    """The bundle of the innermost `acting` block around the running code; of an agent, what it holds now."""
-    actor = _current.get()
-    return None if actor is None else bundle_of(actor)
-
-
 def bundle_of(actor: Actor) -> Bundle:
     """What an actor holds now."""
     return actor if isinstance(actor, Bundle) else actor.bundle
@@ -73,14 +67,14 @@ def bundle_of(actor: Actor) -> Bundle:
 
 @contextmanager
 def allowed_by(allowed: "Allowed") -> Generator[None]:
-    """Run a tool on this verdict; that of the tool around it is back after it."""
-    before = _verdict.set(allowed)
+    """Run a tool on this decision; that of the tool around it is back after it."""
+    before = _allowed.set(allowed)
     try:
         yield
     finally:
-        _verdict.reset(before)
+        _allowed.reset(before)
 
 
 def current_allowed() -> "Allowed | None":
-    """The verdict on which the innermost guarded tool runs: for whom, until when, and what budgets have left."""
-    return _verdict.get()
+    """The decision on which the innermost guarded tool runs: for whom, until when, and what budgets have left."""
+    return _allowed.get()

@@ -1,7 +1,8 @@
 """A token that was admitted, and the judging of its calls: steps 6 to 9 of the verifier.
 
-Laws: whoever may be allowed has a slot in the record before anything is spent; after that recording changes no verdict.
-Budgets are spent when all else has passed. What a denial says to ask for is for the bearer, and not recorded.
+Laws: whoever may be allowed has a slot in the record before anything is spent; after that recording changes nothing
+that was decided. Budgets are spent when all else has passed. What a denial says to ask for is for the bearer, and not
+recorded.
 """
 
 from collections.abc import Mapping

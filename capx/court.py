@@ -127,7 +127,7 @@ class Court:
         now: int | None = None,
         spent: tuple[Spent, ...] = (),
     ) -> Decision:
-        """A verdict with an id of its own: allowed if nothing refuses."""
+        """A decision with an id of its own: allowed if nothing refuses."""
         return Decision(
             id=b64u(os.urandom(16)),
             at=self.now() if now is None else now,

@@ -98,7 +98,7 @@ def sentence(refusal: Refusal) -> str:
 
 
 class Decision(Struct, frozen=True, kw_only=True):
-    """One verdict, as it is recorded; `at` in Unix seconds. What could not be read of the token is None or empty."""
+    """One decision, as it is recorded; `at` in Unix seconds. What could not be read of the token is None or empty."""
 
     id: str
     at: int

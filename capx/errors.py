@@ -5,8 +5,13 @@
     ├── MalformedToken       the bearer's: bytes that are no token; says where
     ├── InvalidCaveat        the caller's: a caveat, constraint or call that cannot be meant
     ├── InvalidRequest       the caller's: a delegation, presentation or target that cannot be meant
-    │   └── UnknownTask      there is no task with this id
+    │   ├── UnknownTask      there is no task with this id
+    │   ├── UnknownRequest   nobody made a request with this id
+    │   └── NotThere         over HTTP: there is nothing else of this id either (capx.remote.problems)
+    ├── Pending              nobody's: a person has to answer first (capx.asking)
     ├── Redirected           the resource's: an answer that sends the agent elsewhere (capx.presenting)
+    ├── HttpRefusal          the client's: a request over HTTP that is none of the authority's (capx.remote.problems)
+    ├── Unreadable           the bearer's: a head without a credential that can be read (capx.guard.exchange)
     ├── ConfigurationProblem the operator's: keys, homes, guards set up so that they cannot work
     │   └── KeyProblem       a key file or key that may not be used
     └── StoreProblem         the store's: gone, full, locked, of another version, rolled back
@@ -28,6 +33,7 @@ __all__ = [
     "MalformedToken",
     "StoreProblem",
     "Unavailable",
+    "UnknownRequest",
     "UnknownTask",
 ]
 
@@ -49,6 +55,10 @@ class InvalidRequest(CapxError, ValueError):
 
 class UnknownTask(InvalidRequest):
     """There is no task with this id."""
+
+
+class UnknownRequest(InvalidRequest):
+    """There is no request with this id."""
 
 
 class ConfigurationProblem(CapxError):

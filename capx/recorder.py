@@ -1,7 +1,7 @@
 """How a verifier's decisions reach the log: through a bounded queue, written by a thread of its own.
 
 Laws: a slot is reserved before a decision is made; when there is none, nothing may be decided. Recording then never
-fails and never waits: a verdict does not change because a disk is slow. Decisions are written in the order in which
+fails and never waits: a decision does not change because a disk is slow. Decisions are written in the order in which
 they were recorded, and each once; while the store fails they are kept and tried again. What no log can hold costs a
 decision its values, at worst its reasons, and holds up no other; nothing ends the writer.
 """

@@ -1,4 +1,4 @@
-"""What goes wrong beside a verdict, for whoever runs the service: the logger `capx`.
+"""What goes wrong beside a decision, for whoever runs the service: the logger `capx`.
 
 Laws: it may name hosts and files, so it is for the log alone, and no bearer is told. The same sentence is said once in
 a while, however often it comes up.

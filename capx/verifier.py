@@ -4,7 +4,7 @@
     2  our audience, and a live key                              Verifier._authentic
     3  the MAC chain over all blocks, in constant time           Verifier._authentic
     4  marks stand where they may, the presentation fits         lineage.read, _mismatch
-    5  the presentation is burnt, whatever the verdict will be   Verifier._burn
+    5  the presentation is burnt, whatever the decision will be   Verifier._burn
     6  nobody it descends from is dead, as is freshly known      Court.lifeless
     7  every caveat of every block, and max_hops                 Court.refusals
     8  a slot in the record is taken, budgets are spent          Admitted.decide
@@ -12,7 +12,7 @@
 
 Laws: until 3 nothing is interpreted but the identifier. 1-5 stop at the first refusal; 6 and 7 tell together all
 that refuse. Nothing is recorded before the burn: whoever cannot present afresh must not be able to fill the log. A
-cache keeps what bytes and key say, never a verdict, never a key. The clock never steps back.
+cache keeps what bytes and key say, never a decision, never a key. The clock never steps back.
 """
 
 import time

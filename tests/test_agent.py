@@ -20,7 +20,7 @@ import pytest
 from starlette.middleware.gzip import GZipMiddleware
 
 from capx import acting, presenting
-from capx.acting import current_bundle
+from capx.acting import current_actor
 from capx.agent import Agent
 from capx.agent.in_process import InProcess
 from capx.asking import Answer, Ask, Granted, Pending, Refused
@@ -67,6 +67,11 @@ class Noting(InProcess):
         self.asked: list[tuple[str, dict[str, JSON] | None]] = []
         self.open = threading.Event()
         self.open.set()
+
+    def acting_for(self, bundle: Bundle, /) -> "Noting":
+        other = type(self)(self._authority, bundle)
+        other.asked, other.open = self.asked, self.open
+        return other
 
     def ask(self, action: str, *, audience: str | None = None, args: Any = None, wait: float = 0.0) -> Answer:
         self.asked.append((f"{action}@{audience}", None if args is None else dict(args)))
@@ -181,7 +186,7 @@ def test_a_tool_that_is_refused_asks_and_runs_once(lab: Authority, task: OpenedT
     assert tools.ran == ["tickets", "accounts Acme False", "accounts Initech True"]
     assert len(authority.asked) == 1
     assert len(agent.bundle) == len(task.bundle) + 1
-    assert current_bundle() is None
+    assert current_actor() is None
 
 
 def test_an_async_tool_does_too(lab: Authority, task: OpenedTask, tools: Tools) -> None:
@@ -460,7 +465,7 @@ def test_what_is_asked_for_by_hand_is_held(lab: Authority, task: OpenedTask) -> 
     assert granted.capability in agent.bundle
     assert agent.ask("crm.accounts.read") == granted
     assert isinstance(agent.ask("crm.export"), Refused)
-    pending = agent.ask("crm.accounts.delete", "crm", {"name": "Acme"})
+    pending = agent.ask("crm.accounts.delete", args={"name": "Acme"})
     assert isinstance(pending, Pending)
     assert pending.ask.args == {"name": "Acme"}
     assert len(agent.bundle) == len(task.bundle) + 1

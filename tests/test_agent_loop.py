@@ -64,8 +64,8 @@ class World:
         return f"{self.services[action.partition('.')[0]]}/{action}?id={number}"
 
     def agent(self, task: OpenedTask, wait: float) -> Agent:
-        client = AuthorityClient(self.authority.url, task.bundle, trust_env=False)
-        return Agent(task.bundle, authority=client, wait=wait, origins=self.origins)
+        with AuthorityClient(self.authority.url, task.bundle, trust_env=False) as client:
+            return Agent(task.bundle, authority=client, wait=wait, origins=self.origins)
 
     def until_ready(self) -> None:
         """Wait until the services can tell what was presented to them before they started."""

@@ -12,7 +12,8 @@ import asyncio
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, Self, TypeVar, cast
 
@@ -47,9 +48,10 @@ WAIT: Final = 30.0
 class Agent:
     """Whoever holds a bundle, and acts with it; safe with several threads and tasks.
 
-    `authority` is whom it asks: an `AuthorityClient` of this bundle, or an `Authority` of this process; without one it
-    asks for nothing. `wait` is for how many seconds it waits for a person; `origins` is whom its HTTP clients speak to,
-    each origin with its audience.
+    `authority` is whom it asks, with this bundle and no other: an `Authority` of this process, or the URL of one, or an
+    `AuthorityClient`, whose settings it takes over and which is not its to close; without one it asks for nothing.
+    `wait` is for how many seconds it waits for a person; `origins` is whom its HTTP clients speak to, each origin with
+    its audience.
 
     A client of `http` or a tool of `tool` that is refused asks for what the refusal says. If that is granted, the call
     is made once more; if then its arguments are refused, it asks for these, and the call is made a last time. A call
@@ -62,7 +64,7 @@ class Agent:
         self,
         bundle: Bundle,
         *,
-        authority: "AskedOf | Authority | None" = None,
+        authority: "AskedOf | Authority | str | None" = None,
         wait: float = WAIT,
         origins: Mapping[str, str] | None = None,
     ) -> None:
@@ -81,12 +83,15 @@ class Agent:
         CAPX_AUTHORITY_URL is the authority, CAPX_ORIGINS the services, as `crm=https://crm.internal,…`. The other
         keywords are httpx's, for the authority. ConfigurationProblem for what is missing or cannot be used.
         """
-        from capx.agent.client import AuthorityClient
-        from capx.agent.env import take
+        with _httpx_for("Agent.from_env"):
+            from capx.agent.client import AuthorityClient
+            from capx.agent.env import take
 
         found = take()
-        authority = None if found.url is None else AuthorityClient(found.url, found.bundle, **client)
-        return cls(found.bundle, authority=authority, wait=wait, origins=found.origins or None)
+        agent = cls(found.bundle, wait=wait, origins=found.origins or None)
+        if found.url is not None:
+            agent._authority = AuthorityClient(found.url, found.bundle, **client)
+        return agent
 
     @property
     def bundle(self) -> Bundle:
@@ -95,13 +100,15 @@ class Agent:
 
     def http(self, origins: Mapping[str, str] | None = None, **client: Any) -> "httpx.Client":
         """A client that acts as this agent: see `capx.presenting.http`, whose keywords these are."""
-        from capx import presenting
+        with _httpx_for("Agent.http"):
+            from capx import presenting
 
         return presenting.http(self._spoken_to(origins), self, **client)
 
     def async_http(self, origins: Mapping[str, str] | None = None, **client: Any) -> "httpx.AsyncClient":
         """`http` for async code."""
-        from capx import presenting
+        with _httpx_for("Agent.async_http"):
+            from capx import presenting
 
         return presenting.async_http(self._spoken_to(origins), self, **client)
 
@@ -130,6 +137,7 @@ class Agent:
     def ask(
         self,
         action: str,
+        *,
         audience: str | None = None,
         args: Mapping[str, JSON] | None = None,
         wait: float | None = None,
@@ -144,6 +152,7 @@ class Agent:
     async def ask_async(
         self,
         action: str,
+        *,
         audience: str | None = None,
         args: Mapping[str, JSON] | None = None,
         wait: float | None = None,
@@ -154,31 +163,31 @@ class Agent:
         )
 
     def seek(self, need: Need) -> Sought | None:
-        """What came of asking for a need; None if there is nobody to ask. Raises Pending."""
+        """What came of asking for a need, for guards and clients; None if there is nobody to ask. Raises Pending."""
         sought: Sought | None = None
         for ask in self._asks(need):
+            answer: Answer | CapxError
             try:
                 answer = self._errands.run(ask, self._patience(None))
-            except Denied as error:
-                sought = Sought(ask, error)
             except CapxError as error:
-                return Sought(ask, error)
-            else:
-                return _sought(ask, answer)
+                answer = error
+            sought = _sought(ask, answer)
+            if not isinstance(answer, Denied):
+                break
         return sought
 
     async def seek_async(self, need: Need) -> Sought | None:
         """`seek`, for async code."""
         sought: Sought | None = None
         for ask in self._asks(need):
+            answer: Answer | CapxError
             try:
                 answer = await self._errands.run_async(ask, self.wait)
-            except Denied as error:
-                sought = Sought(ask, error)
             except CapxError as error:
-                return Sought(ask, error)
-            else:
-                return _sought(ask, answer)
+                answer = error
+            sought = _sought(ask, answer)
+            if not isinstance(answer, Denied):
+                break
         return sought
 
     def delegate(
@@ -262,8 +271,7 @@ class Agent:
         return need.asks if self._authority is not None and AUTHORITY in self._bundle.audiences else ()
 
     def _other(self, bundle: Bundle) -> "Agent":
-        authority = None if self._authority is None else self._authority.acting_for(bundle)
-        return Agent(bundle, authority=authority, wait=self.wait, origins=self.origins)
+        return Agent(bundle, authority=self._authority, wait=self.wait, origins=self.origins)
 
     def _authority_of_mine(self) -> AskedOf:
         if self._authority is None:
@@ -327,7 +335,7 @@ def _ask(action: str, audience: str | None, args: Mapping[str, JSON] | None) -> 
     return Ask(audience=action.partition(".")[0] if audience is None else audience, action=action, args=args)
 
 
-def _sought(ask: Ask, answer: Answer) -> Sought:
+def _sought(ask: Ask, answer: Answer | CapxError) -> Sought:
     if isinstance(answer, Pending):
         # One of its own for each call that stops here: several may wait for the same answer.
         raise Pending(answer.ask, request=answer.request, until=answer.until, approvers=answer.approvers)
@@ -340,9 +348,33 @@ def _seconds(wait: float) -> float:
     return wait
 
 
-def _asked_of(authority: "AskedOf | Authority | None", bundle: Bundle) -> AskedOf | None:
-    if authority is None or isinstance(authority, AskedOf):
-        return authority
-    from capx.agent.in_process import InProcess
+def _asked_of(authority: "AskedOf | Authority | str | None", bundle: Bundle) -> AskedOf | None:
+    """Whom an agent asks with this bundle, which is the agent's to close."""
+    if authority is None:
+        return None
+    if isinstance(authority, AskedOf):
+        return authority.acting_for(bundle)
+    if isinstance(authority, str):
+        with _httpx_for("an authority elsewhere"):
+            from capx.agent.client import AuthorityClient
 
+        return AuthorityClient(authority, bundle)
+    from capx.agent.in_process import InProcess
+    from capx.authority import Authority
+
+    if not isinstance(authority, Authority):  # pyright: ignore[reportUnnecessaryIsInstance] # whoever checks no types
+        raise InvalidRequest(
+            f"an agent asks an Authority, an AuthorityClient or the URL of one, and not a {type(authority).__name__}"
+        )
     return InProcess(authority, bundle)
+
+
+@contextmanager
+def _httpx_for(what: str) -> Generator[None]:
+    """A block that imports what stands on httpx; ConfigurationProblem where that is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != "httpx":
+            raise
+        raise ConfigurationProblem(f"{what} needs httpx: pip install 'capx-auth[httpx]'") from None

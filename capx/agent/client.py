@@ -68,7 +68,10 @@ class AuthorityClient:
 
     def acting_for(self, bundle: Bundle) -> "AuthorityClient":
         """The same authority, reached alike, for whoever holds another bundle."""
-        return AuthorityClient(self.url, bundle, **self._settings)
+        settings = dict(self._settings)
+        if settings.get("transport") is not None:
+            settings["transport"] = _Lent(settings["transport"])
+        return AuthorityClient(self.url, bundle, **settings)
 
     def ask(
         self, action: str, *, audience: str | None = None, args: Mapping[str, JSON] | None = None, wait: float = 0.0
@@ -169,6 +172,16 @@ class AuthorityClient:
                 pool=patience.pool,
             ),
         )
+
+
+class _Lent(httpx.BaseTransport):
+    """A transport that is another client's to close."""
+
+    def __init__(self, transport: httpx.BaseTransport) -> None:
+        self._transport = transport
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return self._transport.handle_request(request)
 
 
 def _longer(seconds: float | None, by: int) -> float | None:

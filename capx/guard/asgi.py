@@ -1,8 +1,8 @@
 """The guard of an ASGI application: nobody passes who was not admitted, nothing leaves that was not judged.
 
 Laws: head first, so the MAC is checked before a byte of the body is read. Then the body up to a limit, the digest,
-the burn, the deaths. An answer that no passed verdict covers is withheld, whatever the code behind made of its
-refusal, and so is what an error before any verdict would tell. A guard that was set up wrongly does not start, and
+the burn, the deaths. An answer that no decision to allow covers is withheld, whatever the code behind made of its
+refusal, and so is what an error before any decision would tell. A guard that was set up wrongly does not start, and
 answers nothing.
 """
 

@@ -71,7 +71,7 @@ class FastAPIGuard:
         `public` lists paths as their routes spell them: open to everybody. A mount's path opens all below it.
         Middleware added later stands before the guard: what it answers by itself is not judged. That is where CORS
         belongs, whose preflights bear no token. Handlers of `Exception` and debug pages stand there too; of errors
-        raised before a verdict they hear nothing, and the guard's log has them.
+        raised before a decision they hear nothing, and the guard's log has them.
         """
         routes = Map(app, public, self._gate)
         self._maps.append(routes)
@@ -97,7 +97,7 @@ class FastAPIGuard:
 
         `tenant` is a constant, GRANTED, or a function of some of the endpoint's parameters, by their names; so
         are `attributes`, `cost` by unit, and `args` where arguments cannot be told apart, or the request itself is
-        taken. A parameter of the type `Allowed` gets the verdict, with what budgets have left. Raises
+        taken. A parameter of the type `Allowed` gets the decision, with what budgets have left. Raises
         ConfigurationProblem for an endpoint that cannot be judged.
         """
 

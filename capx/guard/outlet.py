@@ -1,7 +1,7 @@
 """The way out of a guarded application.
 
-Law: it is shut until the first message shows that what follows may leave: because a verdict passed and none was
-refused, or because nobody needs a verdict for it. What may not leave ends the code that sends it.
+Law: it is shut until the first message shows that what follows may leave: because a call was allowed and none was
+refused, or because nobody needs a decision for it. What may not leave ends the code that sends it.
 """
 
 from collections.abc import Iterable
@@ -28,12 +28,12 @@ class Policy(Protocol):
         ...
 
     def withheld(self, scope: Scope, current: Passage, status: int) -> str | None:
-        """Why an answer that no passed verdict covers may not leave; `status` is 101 for an accepted WebSocket."""
+        """Why an answer that no decision to allow covers may not leave; `status` is 101 for an accepted WebSocket."""
         ...
 
 
 class PathPolicy:
-    """Open paths, spelled out; elsewhere only answers of 400 and more leave without a verdict."""
+    """Open paths, spelled out; elsewhere only answers of 400 and more leave without a decision."""
 
     def __init__(self, public: Iterable[str] = ()) -> None:
         self._public = frozenset(public)

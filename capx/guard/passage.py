@@ -45,7 +45,7 @@ _NOT_OF_THE_ROW = frozenset(
 class Passage:
     """What a guard knows of one request.
 
-    `admitted` is None where nobody needs to be; `allowed` is the last verdict that let it pass, `denied` the first
+    `admitted` is None where nobody needs to be; `allowed` is the last decision that let it pass, `denied` the first
     that did not; `entered` tells that code behind the guard ran which must still have its call judged.
     """
 
@@ -74,11 +74,12 @@ class Passage:
         cost: Mapping[str, Amount] | None = None,
         sent: bool = False,
     ) -> Allowed:
-        """The verdict on the call about to be executed; raises Denied.
+        """The decision on the call about to be executed; raises Denied.
 
         `cost` is what it costs in each unit besides `calls`. However often a request is judged, it has paid what the
-        dearest passing verdict cost. To spend may be to wait for a disk or a database: async code awaits `judge_async`.
-        `sent` tells that the arguments are what the bearer sent, or defaults of the action: a denial may name them.
+        dearest call that was allowed cost. To spend may be to wait for a disk or a database: async code awaits
+        `judge_async`. `sent` tells that the arguments are what the bearer sent, or defaults of the action: a denial may
+        name them.
         """
         with self._sticking():
             admitted = self._someone()

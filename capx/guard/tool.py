@@ -52,7 +52,7 @@ class ToolGuard:
 
         The audience is the action's first label unless given. `tenant`, `attributes` and, by unit, `cost` state facts
         of the call: constants, or functions of the arguments that they name. Within it, `capx.acting.current_allowed`
-        is the verdict. Raises ConfigurationProblem for functions whose calls cannot be judged whole: generators, and
+        is the decision. Raises ConfigurationProblem for functions whose calls cannot be judged whole: generators, and
         those that take `*args` or `**kwargs`.
         """
         if not is_action(action):

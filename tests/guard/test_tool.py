@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from capx.acting import acting, current_bundle
+from capx.acting import acting, current_actor
 from capx.authority import Authority
 from capx.bundle import Bundle
 from capx.decision import Denied
@@ -116,20 +116,20 @@ def test_no_other_thread_acts_with_the_bundle(lab: Authority) -> None:
     seen: list[Bundle | None] = []
     bundle = lab.open(allow=["slides.write"]).bundle
     with acting(bundle):
-        thread = threading.Thread(target=lambda: seen.append(current_bundle()))
+        thread = threading.Thread(target=lambda: seen.append(current_actor()))
         thread.start()
         thread.join()
-        assert current_bundle() is bundle
+        assert current_actor() is bundle
     assert seen == [None]
-    assert current_bundle() is None
+    assert current_actor() is None
 
 
 def test_the_bundle_before_is_back_after_the_block(lab: Authority) -> None:
     outer = lab.open(allow=["slides.write"]).bundle
     with acting(outer):
         with acting(outer.delegate(to="sub")) as inner:
-            assert current_bundle() is inner
-        assert current_bundle() is outer
+            assert current_actor() is inner
+        assert current_actor() is outer
 
 
 def as_given(customer: str) -> str:

@@ -42,8 +42,8 @@ def measure_retries(places: Places, agents: int, told: Callable[[], None]) -> li
             origin = f"http://127.0.0.1:{service.hear()}"
             for _ in range(agents):
                 task = refund(place.authority)
-                asked = AuthorityClient(place.source.address, task.bundle, trust_env=False)
                 with (
+                    AuthorityClient(place.source.address, task.bundle, trust_env=False) as asked,
                     Agent(task.bundle, authority=asked, wait=_PATIENCE) as agent,
                     agent.http({origin: AUDIENCE}, base_url=origin, trust_env=False, timeout=_PATIENCE) as client,
                 ):
