@@ -1,0 +1,92 @@
+"""What can be asked for at run time, which asks are one, and how they are put into words."""
+
+from typing import Any
+
+import pytest
+
+from capx.asking import REASONS, Ask, Pending, Refused
+from capx.errors import InvalidRequest
+from capx_caveats import Refusal
+
+TOKEN = bytes(16)
+
+
+@pytest.mark.parametrize("action", ["warehouse.*", "*", "", "ware house", "warehouse.", "a" * 129, "crm.read\n"])
+def test_an_ask_names_one_action_and_no_pattern(action: str) -> None:
+    with pytest.raises(InvalidRequest, match="is no action"):
+        Ask(audience="warehouse", action=action)
+
+
+@pytest.mark.parametrize("audience", ["authority", "", "Warehouse", "ware house", "warehouse\n"])
+def test_nothing_is_asked_for_at_the_authority_itself_or_nowhere(audience: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"reserved|not an audience"):
+        Ask(audience=audience, action="grant.request")
+
+
+@pytest.mark.parametrize("value", [float("nan"), 2**53, "\ud800", {1: 2}, {1, 2}, b"x"])
+def test_arguments_that_are_no_json_are_not_asked_for(value: Any) -> None:
+    with pytest.raises(InvalidRequest, match="no JSON"):
+        Ask(audience="crm", action="crm.read", args={"id": value})
+
+
+def test_arguments_nested_too_deeply_are_not_asked_for() -> None:
+    deep: Any = 1
+    for _ in range(100):
+        deep = [deep]
+    with pytest.raises(InvalidRequest, match="no JSON"):
+        Ask(audience="crm", action="crm.read", args={"id": deep})
+
+
+def test_no_arguments_are_another_thing_than_any() -> None:
+    free, none = Ask(audience="crm", action="crm.read"), Ask(audience="crm", action="crm.read", args={})
+    assert (free.pinned, none.pinned) == (None, b"{}")
+    assert free.arguments() == {"audience": "crm", "action": "crm.read"}
+    assert none.arguments() == {"audience": "crm", "action": "crm.read", "args": {}}
+    assert free.request(TOKEN) != none.request(TOKEN)
+
+
+def test_the_same_ask_of_the_same_token_is_one_request() -> None:
+    one = Ask(audience="crm", action="crm.read", args={"id": 1, "to": "a"})
+    assert one.request(TOKEN) == Ask(audience="crm", action="crm.read", args={"to": "a", "id": 1.0}).request(TOKEN)
+    others = [
+        Ask(audience="crm", action="crm.read", args={"id": True, "to": "a"}),
+        Ask(audience="crm", action="crm.read", args={"id": 1}),
+        Ask(audience="crm", action="crm.write", args={"id": 1, "to": "a"}),
+        Ask(audience="crmcrm", action="read", args={"id": 1, "to": "a"}),
+        Ask(audience="crm", action="crm.read"),
+    ]
+    assert len({one.request(TOKEN), one.request(bytes(15) + b"\1"), *(other.request(TOKEN) for other in others)}) == 7
+
+
+def test_whoever_changes_the_arguments_later_changes_nothing() -> None:
+    args: dict[str, Any] = {"id": 1}
+    ask = Ask(audience="crm", action="crm.read", args=args)
+    args["id"] = 2
+    assert ask.pinned == b'{"id":1}'
+    with pytest.raises(TypeError):
+        ask.args["id"] = 3  # type: ignore[index] # that is what is tried
+
+
+def test_an_ask_is_a_sentence_in_which_nothing_is_hidden() -> None:
+    asked = [None, {}, {"amount": 20, "ticket": "T-1"}, {"a\x1b[31m\u202e": "b\n\x1b[0m"}]
+    assert [Ask(audience="billing", action="billing.refund", args=args).sentence() for args in asked] == [
+        "billing.refund at billing",
+        "billing.refund at billing, without arguments",
+        'billing.refund at billing, with amount 20 and ticket "T-1"',
+        'billing.refund at billing, with "a\\u001b[31m\\u202e" "b\\n\\u001b[0m"',
+    ]
+
+
+def test_what_waits_tells_a_model_what_to_do() -> None:
+    ask = Ask(audience="billing", action="billing.refund", args={"amount": 20})
+    pending = Pending(ask, request="R", until=1_800_000_000, approvers=("finance", "a\nb"))
+    assert str(pending) == (
+        'billing.refund at billing, with amount 20 needs the consent of a person ("finance" or "a\\nb"), who was '
+        "asked: request R. Nothing was done. Go on with other work, and try the very same call again later; nobody can "
+        "consent after 2027-01-15T08:00:00Z."
+    )
+
+
+def test_a_refusal_tells_every_reason() -> None:
+    refused = Refused((Refusal("not_offered", REASONS["not_offered"]), Refusal("too_many", REASONS["too_many"])))
+    assert str(refused) == f"{REASONS['not_offered']}; {REASONS['too_many']}"
