@@ -18,7 +18,7 @@ from capx.graph.dying import draw
 from capx.log import Event, Place
 from capx.query import Query
 from capx.recorder import StoreRecorder
-from capx.store import Counter, IntentRecord, RequestRecord, Sighting, Store, TaskRecord, origin_of
+from capx.store import Counter, IntentRecord, RequestRecord, Sighting, Store, TaskRecord
 from capx.verifier import MAX_STALENESS
 from capx_caveats import is_id
 
@@ -53,14 +53,14 @@ class History:
             return [as_of(task, now) for task in reading.tasks()]
 
     def task(self, task_id: str) -> TaskRecord:
-        """The task with this id; InvalidRequest if there is none."""
+        """The task with this id; UnknownTask if there is none."""
         with self.store.read() as reading:
             return as_of(known_task(reading, task_id), self._now())
 
-    def origin(self) -> str:
-        """By what intents name this authority: the origin of its store."""
+    def epoch(self) -> str:
+        """By what intents name this authority: the epoch of its store."""
         with self.store.read() as reading:
-            return origin_of(reading.head().epoch)
+            return reading.head().epoch
 
     def intents(self) -> list[IntentRecord]:
         """The intents that opened a task or were withdrawn, in the order in which they became known."""
@@ -80,12 +80,12 @@ class History:
         return [one for one in found if not pending or one.state == "pending"]
 
     def request(self, request_id: str) -> RequestRecord:
-        """The request with this id; InvalidRequest if there is none."""
+        """The request with this id; UnknownRequest if there is none."""
         with self.store.read() as reading:
             return requests.as_of(reading, known_request(reading, request_id), self._now())
 
     def inquiry(self, request_id: str) -> Inquiry:
-        """The request with this id and the intent it is on, as a person answers it; InvalidRequest if there is none."""
+        """The request with this id and the intent it is on, as a person answers it; UnknownRequest if there is none."""
         with self.store.read() as reading:
             request = requests.as_of(reading, known_request(reading, request_id), self._now())
             return inquire(reading, request)

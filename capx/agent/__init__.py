@@ -29,7 +29,7 @@ from capx.delegation import Delegation
 from capx.errors import CapxError, ConfigurationProblem, InvalidRequest
 from capx.grant import Grant
 from capx.lineage import AUTHORITY
-from capx.remote.forms import AgentStatus
+from capx.remote.forms.agents import AgentStatus
 from capx_caveats import JSON, Appendable, Entry
 
 if TYPE_CHECKING:

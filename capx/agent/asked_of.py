@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 
 from capx.asking import Answer
 from capx.bundle import Bundle
-from capx.remote.forms import AgentStatus
+from capx.remote.forms.agents import AgentStatus
 from capx_caveats import JSON
 
 

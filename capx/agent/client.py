@@ -22,7 +22,8 @@ from capx.ending import Ended
 from capx.errors import InvalidRequest, StoreProblem
 from capx.lineage import AUTHORITY
 from capx.remote.answers import read_answer, unreachable
-from capx.remote.forms import AgentStatus, Answered, AskMore, AskPending, AskRefused, RevokeBelow, encode
+from capx.remote.forms import encode
+from capx.remote.forms.agents import AgentStatus, Answered, AskMore, AskPending, AskRefused, RevokeBelow
 from capx.remote.patience import SINGLE, seconds_of, whole_answer
 from capx.remote.patience import Answer as Whole
 from capx.revoking import Revoked

@@ -12,7 +12,7 @@ from capx.authority import Authority, presented
 from capx.bundle import Bundle
 from capx.delegation import hops_between
 from capx.present import ToolCall
-from capx.remote.forms import AgentStatus
+from capx.remote.forms.agents import AgentStatus
 from capx_caveats import JSON
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from msgspec import Struct
 from capx.decision import Decision, Denied
 from capx.errors import InvalidRequest, StoreProblem, Unavailable
 from capx.lineage import AUTHORITY
-from capx.remote import forms
-from capx.remote.forms import Problem, Reason
+from capx.remote.forms import Problem, decode
+from capx.remote.forms.agents import Reason
 from capx.remote.patience import Answer
 from capx.remote.problems import raised
 
@@ -25,7 +25,7 @@ def read_answer(answer: Answer, kind: type[T], url: str) -> T:
     if answer.status != 200:
         _refuse(answer, url)
     try:
-        return forms.decode(answer.content, kind)
+        return decode(answer.content, kind)
     except InvalidRequest as error:
         raise StoreProblem(f"the authority at {url} is of another version: {error}") from None
 

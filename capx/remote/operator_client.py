@@ -20,7 +20,7 @@ from msgspec import Struct
 from capx.asking.verdict import Inquiry, Verdict
 from capx.bundle import Bundle
 from capx.ending import Ended
-from capx.errors import ConfigurationProblem, InvalidRequest, StoreProblem, Unavailable, UnknownTask
+from capx.errors import ConfigurationProblem, StoreProblem, Unavailable, UnknownRequest, UnknownTask
 from capx.grant import Grant
 from capx.graph import Graph
 from capx.intent import Intent, SignedIntent
@@ -29,9 +29,11 @@ from capx.intent.using import WithdrawnIntent
 from capx.log import Event, Place
 from capx.opening import OpenedTask
 from capx.query import Query
-from capx.remote import forms, translating
+from capx.remote import pages, translating
 from capx.remote.answers import problem_of, read_answer
-from capx.remote.forms import PAGE, Events, Happened, Minted, Reached
+from capx.remote.forms import encode
+from capx.remote.forms import operators as forms
+from capx.remote.forms.operators import PAGE, Events, Happened, Minted, Reached
 from capx.remote.patience import SINGLE, Answer, whole_answer
 from capx.remote.peer import watch_connecting
 from capx.revoking import Revoked, named
@@ -142,11 +144,11 @@ class RemoteAuthority:
         return self._get("/requests", list[RequestRecord], {"task": task, "pending": pending})
 
     def request(self, request_id: str) -> RequestRecord:
-        """The request with this id; InvalidRequest if there is none."""
+        """The request with this id; UnknownRequest if there is none."""
         return self._get(_request_path(request_id), RequestRecord)
 
     def inquiry(self, request_id: str) -> Inquiry:
-        """The request with this id and the intent it is on, as a person answers it; InvalidRequest if there is none."""
+        """The request with this id and the intent it is on, as a person answers it; UnknownRequest if there is none."""
         return self._get(f"{_request_path(request_id)}/inquiry", Inquiry)
 
     def decide(self, verdict: Verdict) -> RequestRecord:
@@ -156,9 +158,9 @@ class RemoteAuthority:
         )
         return self._post(f"{_request_path(verdict.request)}/verdict", asked, RequestRecord)
 
-    def origin(self) -> str:
-        """By what intents name this authority: the origin of its store."""
-        return self._get("/authority", forms.Origin).origin
+    def epoch(self) -> str:
+        """By what intents name this authority: the epoch of its store."""
+        return self._get("/authority", forms.Epoch).epoch
 
     def revoke(
         self,
@@ -189,18 +191,17 @@ class RemoteAuthority:
 
     def log(self, since: int = 0, limit: int | None = None) -> Iterator[Event]:
         """The events after position `since` up to now, at most `limit` of them, read in pieces."""
-        first = self._get(
-            "/log", Events, {"since": since, "limit": PAGE if limit is None else max(1, min(PAGE, limit))}
-        )
-        return islice(self._onwards(first), limit)
+        first = self._log(since=since, limit=PAGE if limit is None else max(1, min(PAGE, limit)))
+        return islice(pages.onwards(first, lambda since: self._log(since=since), place=self.place), limit)
 
     def end(self) -> int:
         """The position of the last event."""
-        return self._get("/log", Events, {"newest": True, "limit": 1}).end
+        return self._log(newest=True, limit=1).end
 
     def newest_first(self) -> Iterator[Event]:
         """The events up to now, the last one first, read in pieces."""
-        return self._backwards(self._get("/log", Events, {"newest": True}))
+        first = self._log(newest=True)
+        return pages.backwards(first, lambda reached: self._log(newest=True, before=reached + 1), place=self.place)
 
     def find(
         self,
@@ -232,8 +233,11 @@ class RemoteAuthority:
         if limit is not None and limit < 1:
             return iter(())
         if limit is not None and limit <= PAGE and not after and until is None:
-            return iter(_those(self._get("/decisions", Events, {**asked, "limit": limit})))
-        found = self._found(self._get("/decisions", Events, {**asked, "after": after}), asked, until)
+            return iter(pages.of_page(self._decisions({**asked, "limit": limit})))
+        first = self._decisions({**asked, "after": after})
+        found = pages.found(
+            first, lambda reached: self._decisions({**asked, "after": reached}), until=until, place=self.place
+        )
         return found if limit is None else iter(deque(found, maxlen=limit))
 
     def decision(self, decision_id: str) -> Event | None:
@@ -274,44 +278,17 @@ class RemoteAuthority:
         """The place that the log reaches, followed from its beginning; BrokenLog or StoreProblem says what is wrong."""
         return self._get("/check", Reached, timeout=_WHOLE_LOG).place()
 
-    def _onwards(self, page: Events) -> Iterator[Event]:
-        end = page.end
-        while True:
-            yield from (event for event in _those(page) if event.position <= end)
-            if page.reached >= end or not page.events:
-                return
-            since = page.reached
-            page = self._get("/log", Events, {"since": since})
-            self._demand_moved(page.reached > since or not page.events)
+    def _log(self, **query: bool | int) -> Events:
+        return self._get("/log", Events, query)
 
-    def _backwards(self, page: Events) -> Iterator[Event]:
-        while True:
-            yield from _those(page)
-            if page.reached <= 0:
-                return
-            before = page.reached
-            page = self._get("/log", Events, {"newest": True, "before": before + 1})
-            self._demand_moved(page.reached < before)
-
-    def _found(self, page: Events, asked: _Query, until: int | None) -> Iterator[Event]:
-        end = page.end if until is None else min(until, page.end)
-        while True:
-            yield from (event for event in _those(page) if event.position <= end)
-            if page.reached >= end:
-                return
-            after = page.reached
-            page = self._get("/decisions", Events, {**asked, "after": after})
-            self._demand_moved(page.reached > after)
-
-    def _demand_moved(self, moved: bool) -> None:
-        if not moved:
-            raise StoreProblem(f"the authority at {self.place} answers with the same page again: it tells no log")
+    def _decisions(self, query: _Query) -> Events:
+        return self._get("/decisions", Events, query)
 
     def _get(self, path: str, kind: type[T], query: _Query | None = None, timeout: float = _ANSWER) -> T:
         return read_answer(self._asked("GET", path, query or {}, timeout=timeout), kind, self.place)
 
     def _post(self, path: str, asked: Struct | None, kind: type[T]) -> T:
-        body = b"" if asked is None else forms.encode(asked)
+        body = b"" if asked is None else encode(asked)
         return read_answer(self._asked("POST", path, {}, body), kind, self.place)
 
     def _asked(
@@ -345,10 +322,6 @@ class RemoteAuthority:
             ) from None
 
 
-def _those(page: Events) -> list[Event]:
-    return [one.event() for one in page.events]
-
-
 def _path(task_id: str) -> str:
     """The path of a task; UnknownTask for what can be none, which need not be a path either."""
     if not is_id(task_id):
@@ -357,9 +330,9 @@ def _path(task_id: str) -> str:
 
 
 def _request_path(request_id: str) -> str:
-    """The path of a request; InvalidRequest for what can be none, which need not be a path either."""
+    """The path of a request; UnknownRequest for what can be none, which need not be a path either."""
     if not is_id(request_id):
-        raise InvalidRequest(f"there is no request {request_id!r:.80}: capx requests list shows those that there are")
+        raise UnknownRequest(f"there is no request {request_id!r:.80}: capx requests list shows those that there are")
     return f"/requests/{request_id}"
 
 

@@ -18,6 +18,7 @@ from capx.errors import (
     MalformedToken,
     StoreProblem,
     Unavailable,
+    UnknownRequest,
     UnknownTask,
 )
 from capx.log import BrokenLog
@@ -54,6 +55,7 @@ class Told(Struct, frozen=True):
 _CODES: tuple[tuple[type[CapxError], int, str], ...] = (
     (InvalidCaveat, 400, "invalid_caveat"),
     (UnknownTask, 404, "unknown_task"),
+    (UnknownRequest, 404, "unknown_request"),
     (InvalidRequest, 400, "invalid_request"),
     (MalformedToken, 400, "malformed_token"),
     (BrokenLog, 503, "broken_log"),

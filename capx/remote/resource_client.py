@@ -14,7 +14,8 @@ from capx.errors import StoreProblem
 from capx.keys import AudienceKey, AudienceKeys
 from capx.remote import resource_mac
 from capx.remote.answers import detail, read_answer, unreachable
-from capx.remote.forms import Noted, Recorded, Sighted, encode
+from capx.remote.forms import encode
+from capx.remote.forms.resources import Noted, Recorded, Sighted
 from capx.remote.patience import SINGLE, Answer, seconds_of, whole_answer
 from capx.store import Record, Unwritable
 

@@ -7,7 +7,8 @@ from msgspec import Raw
 
 from capx.errors import InvalidRequest
 from capx.grant import Grant
-from capx.remote.forms import Granted, decode
+from capx.remote.forms import decode
+from capx.remote.forms.operators import Granted
 from capx_caveats import (
     DEFAULT,
     Appendable,

@@ -23,7 +23,8 @@ from capx.grant import ASK
 from capx.guard.exchange import Unreadable, answer_denied, credential, http_request
 from capx.guard.passage import stated
 from capx.present import HttpRequest
-from capx.remote.forms import AgentStatus, Answered, AskMore, RevokeBelow, decode, read_asked
+from capx.remote.forms import decode, read_asked
+from capx.remote.forms.agents import AgentStatus, Answered, AskMore, RevokeBelow
 from capx.revoking import Revoked
 from capx.serve import asks
 from capx.serve.operation import ROUTE, Operation, answered, demand_json, read_query, route_to, whole_body

@@ -20,7 +20,7 @@ from starlette.responses import Response
 
 from capx.asking import Answer, Ask, Pending
 from capx.asking.inheritance import Asker
-from capx.remote.forms import AskMore, answered
+from capx.remote.forms.agents import AskMore, answered
 from capx.remote.problems import HttpRefusal
 from capx.serve import operation
 from capx.serve.operation import Operation

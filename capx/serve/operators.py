@@ -3,8 +3,6 @@
 Law: whoever reaches this face may do anything, so it stands on a socket that is the user's alone, and nowhere else.
 """
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from typing import Final, TypeVar
@@ -16,8 +14,9 @@ from capx.graph import Graph
 from capx.intent.using import WithdrawnIntent
 from capx.log import Event
 from capx.opening import OpenedTask
-from capx.remote import forms, translating
-from capx.remote.forms import Events, Happened, Minted, Reached
+from capx.remote import translating
+from capx.remote.forms import operators as forms
+from capx.remote.forms.operators import Events, Happened, Minted, Reached
 from capx.remote.problems import NotThere
 from capx.revoking import Revoked
 from capx.serve.operation import Operation
@@ -80,26 +79,14 @@ def _requests(service: Service, asked: forms.RequestsQuery) -> list[RequestRecor
 
 
 def _request(service: Service, *, id: str) -> RequestRecord:
-    with _knowing():
-        return service.authority.request(id)
+    return service.authority.request(id)
 
 
 def _inquiry(service: Service, *, id: str) -> Inquiry:
-    with _knowing():
-        return service.authority.inquiry(id)
-
-
-@contextmanager
-def _knowing() -> Generator[None]:
-    """A block in which what cannot be meant is a request that there is not."""
-    try:
-        yield
-    except InvalidRequest as error:
-        raise NotThere(str(error), "unknown_request") from None
+    return service.authority.inquiry(id)
 
 
 def _decide(service: Service, asked: forms.GiveVerdict, *, id: str) -> RequestRecord:
-    _request(service, id=id)
     verdict = Verdict(request=id, yes=asked.yes, approver=asked.approver, at=asked.at, signature=asked.signature)
     return _announced(service, service.authority.decide(verdict))
 
@@ -181,8 +168,8 @@ def _check(service: Service) -> Reached:
     return Reached.of(service.authority.check())
 
 
-def _origin(service: Service) -> forms.Origin:
-    return forms.Origin(service.authority.origin())
+def _epoch(service: Service) -> forms.Epoch:
+    return forms.Epoch(service.authority.epoch())
 
 
 def _announced(service: Service, done: T) -> T:
@@ -400,10 +387,10 @@ OPERATIONS: Final = (
     Operation(
         method="GET",
         path="/authority",
-        name="origin",
-        about="By what intents name this authority: the origin of its store.",
-        act=_origin,
-        answers=forms.Origin,
+        name="epoch",
+        about="By what intents name this authority: the epoch of its store.",
+        act=_epoch,
+        answers=forms.Epoch,
     ),
 )
 """All that operators can ask for."""

@@ -18,7 +18,8 @@ from capx.errors import InvalidRequest
 from capx.feed import Asked, Envelope
 from capx.guard.exchange import http_request
 from capx.remote import resource_mac
-from capx.remote.forms import Noted, Recorded, Reported, Reports, Sighted, read_asked
+from capx.remote.forms import read_asked
+from capx.remote.forms.resources import Noted, Recorded, Reported, Reports, Sighted
 from capx.remote.problems import HttpRefusal
 from capx.remote.resource_mac import Proven, UnprovenReport
 from capx.serve.open_streams import machine_at

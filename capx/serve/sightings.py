@@ -6,7 +6,7 @@ audience and no more, however many names a resource makes up: the one that was h
 
 from typing import Final
 
-from capx.remote.forms import Sighted
+from capx.remote.forms.resources import Sighted
 from capx.store import Store
 
 MOST: Final = 100

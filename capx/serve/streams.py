@@ -15,7 +15,8 @@ from starlette.types import Receive, Scope, Send
 from capx.errors import InvalidRequest, StoreProblem
 from capx.feed import Asked, SignedPage, sign_page
 from capx.log import Event
-from capx.remote.forms import Happened, LogQuery, encode
+from capx.remote.forms import encode
+from capx.remote.forms.operators import Happened, LogQuery
 from capx.serve.head_watch import HEARTBEAT
 from capx.serve.open_streams import machine_at
 from capx.serve.service import Service

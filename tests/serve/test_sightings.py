@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from capx.authority import Authority
-from capx.remote.forms import Sighted
+from capx.remote.forms.resources import Sighted
 from capx.serve.sightings import LATELY, MOST, keep_sighting
 from capx.store import Store
 from tests.postgres import shared_server
