@@ -22,6 +22,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from capx import acting, presenting
 from capx.acting import current_actor
 from capx.agent import Agent
+from capx.agent.client import AuthorityClient
 from capx.agent.in_process import InProcess
 from capx.asking import Answer, Ask, Granted, Pending, Refused
 from capx.asking.verdict import Verdict
@@ -33,6 +34,7 @@ from capx.guard.asgi import ASGIGuard, passage
 from capx.guard.exchange import Receive, Scope, Send
 from capx.opening import OpenedTask
 from capx.policy.file import read_policy
+from capx.present import ToolCall
 from capx.presenting import IN_VAIN, MAX_BODY, SOUGHT
 from capx_caveats import JSON, action
 from tests.refunds import BEN, grant, policy, refund
@@ -638,6 +640,87 @@ def test_a_sub_agent_may_not_end_the_task_unless_it_was_said(lab: Authority, tas
     assert lab.task(task.id).state == "active"
 
 
+def test_an_agent_asks_with_its_own_bundle_whosever_client_it_is_given(lab: Authority, task: OpenedTask) -> None:
+    helper = task.bundle.delegate(to="helper", may_ask=["crm.accounts.read"])
+    agent = Agent(helper, authority=InProcess(lab, task.bundle), wait=0)
+    granted = agent.ask("crm.accounts.read")
+    assert isinstance(granted, Granted)
+    assert granted.capability.hops == ("helper",)
+    with pytest.raises(Denied) as refused:
+        agent.ask("crm.notes.write")
+    assert "hop 1 (helper)" in str(refused.value)
+
+
+class Kept(httpx.BaseTransport):
+    """A transport to nowhere that tells whether it was closed."""
+
+    closed = False
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("nowhere", request=request)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_an_agent_closes_what_is_its_own_and_nothing_else(task: OpenedTask) -> None:
+    transport = Kept()
+    with AuthorityClient("http://127.0.0.1:9", task.bundle, transport=transport) as client:
+        with Agent(task.bundle, authority=client) as agent, agent.delegate(to="helper"):
+            pass
+        assert not transport.closed
+        with pytest.raises(Unavailable):
+            client.status()
+    assert transport.closed
+
+
+@pytest.mark.parametrize("authority", [7, b"http://127.0.0.1:9", ToolCall("crm.read", {})])
+def test_what_is_no_authority_is_told_by_its_type(task: OpenedTask, authority: Any) -> None:
+    with pytest.raises(InvalidRequest, match=rf"and not a {type(authority).__name__}$"):
+        Agent(task.bundle, authority=authority)
+
+
+def test_an_authority_is_named_by_its_url(task: OpenedTask) -> None:
+    with Agent(task.bundle, authority="http://127.0.0.1:9/") as agent, pytest.raises(Unavailable):
+        agent.status()
+    with pytest.raises(InvalidRequest, match="is no origin"):
+        Agent(task.bundle, authority="authority.internal")
+
+
+WITHOUT_HTTPX = """
+import sys
+sys.modules["httpx"] = None
+import capx
+with capx.Authority.temporary() as lab:
+    bundle = lab.open(allow=["crm.read"]).bundle
+    agent = capx.Agent(bundle, authority=lab)
+    helper = agent.delegate(to="helper", allow=["task.status"])
+    print(helper.status().state)
+    with agent.delegated(to="other") as other:
+        print(other.bundle.hops)
+    for attempt in (
+        lambda: agent.http({}),
+        lambda: agent.async_http({}),
+        lambda: capx.Agent.from_env(),
+        lambda: capx.Agent(bundle, authority="http://127.0.0.1:9"),
+        lambda: capx.AuthorityClient,
+        lambda: capx.RemoteAuthority,
+    ):
+        try:
+            attempt()
+        except (capx.ConfigurationProblem, ImportError) as error:
+            print(error)
+"""
+
+
+def test_in_one_process_nobody_needs_httpx_and_elsewhere_it_is_said_what_to_install() -> None:
+    said = subprocess.run([sys.executable, "-c", WITHOUT_HTTPX], capture_output=True, text=True, check=True)
+    needs = " needs httpx: pip install 'capx-auth[httpx]'"
+    names = ("Agent.http", "Agent.async_http", "Agent.from_env", "an authority elsewhere")
+    exported = ("capx.AuthorityClient", "capx.RemoteAuthority")
+    assert said.stdout.splitlines() == ["active", "('other',)", *[f"{name}{needs}" for name in (*names, *exported)]]
+
+
 def test_an_agent_shows_no_secret_and_is_not_pickled(lab: Authority, task: OpenedTask) -> None:
     agent = Agent(task.bundle, authority=lab)
     assert "capx1_" not in repr(agent)
@@ -761,10 +844,7 @@ def test_a_refusal_that_is_streamed_is_read_as_it_was_sent(lab: Authority, task:
 
 
 def test_the_authority_that_is_away_leaves_the_refusal(lab: Authority, task: OpenedTask, origin: str) -> None:
-    from capx.agent.client import AuthorityClient
-
-    authority = AuthorityClient("http://127.0.0.1:9", task.bundle, trust_env=False)
-    with Agent(task.bundle, authority=authority) as agent, agent.http({origin: "crm"}) as client:
+    with Agent(task.bundle, authority="http://127.0.0.1:9") as agent, agent.http({origin: "crm"}) as client:
         refused = client.get(f"{origin}/crm.accounts.read")
     assert refused.status_code == 403
     assert isinstance(refused.extensions[SOUGHT], StoreProblem)
@@ -1001,7 +1081,9 @@ def test_a_token_file_is_read_if_nobody_else_may_read_it(
     environ.setenv("CAPX_TOKEN", "unread")
     with pytest.raises(ConfigurationProblem, match="chmod 600"):
         Agent.from_env()
+    assert not {"CAPX_TOKEN_FILE", "CAPX_TOKEN"} & set(os.environ)
     path.chmod(0o600)
+    environ.setenv("CAPX_TOKEN_FILE", str(path))
     assert Agent.from_env().bundle == task.bundle
     assert not {"CAPX_TOKEN_FILE", "CAPX_TOKEN"} & set(os.environ)
 
@@ -1018,7 +1100,7 @@ def test_a_token_file_is_read_if_nobody_else_may_read_it(
         ({"CAPX_TOKEN_FILE": "/nowhere/at/all"}, "cannot be read: No such file"),
     ],
 )
-def test_an_environment_that_cannot_be_used_says_why_and_stays(
+def test_an_environment_that_cannot_be_used_says_why_and_holds_no_bundle_either(
     task: OpenedTask, environ: pytest.MonkeyPatch, variables: dict[str, str], problem: str
 ) -> None:
     for name, value in variables.items():
@@ -1026,9 +1108,7 @@ def test_an_environment_that_cannot_be_used_says_why_and_stays(
     with pytest.raises(ConfigurationProblem, match=problem) as raised:
         Agent.from_env()
     assert "capx1_" not in str(raised.value) or variables.get("CAPX_TOKEN") == "capx1_x"
-    assert os.environ.get("CAPX_TOKEN") == (
-        task.bundle.text if variables.get("CAPX_TOKEN") == "ok" else variables.get("CAPX_TOKEN")
-    )
+    assert not {"CAPX_TOKEN_FILE", "CAPX_TOKEN"} & set(os.environ)
 
 
 def test_without_a_bundle_the_environment_is_told_what_is_missing(environ: pytest.MonkeyPatch) -> None:

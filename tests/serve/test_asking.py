@@ -1,6 +1,5 @@
 """Asking for more over real HTTP: what is answered, to whom, and what a stranger or a hostile agent gets out of it."""
 
-import re
 import signal
 import time
 from collections.abc import Iterator
@@ -11,12 +10,12 @@ import httpx
 import pytest
 
 from capx.agent.client import AuthorityClient
-from capx.asking import Ask, Granted, Pending, Refused
+from capx.asking import Granted, Pending, Refused
 from capx.asking.verdict import Verdict
 from capx.bundle import Bundle
 from capx.capability import Capability
 from capx.decision import Denied
-from capx.errors import ConfigurationProblem, InvalidRequest, UnknownTask
+from capx.errors import ConfigurationProblem, InvalidRequest, UnknownRequest, UnknownTask
 from capx.opening import OpenedTask
 from capx.present import HttpRequest
 from capx.remote.operator_client import RemoteAuthority
@@ -61,12 +60,9 @@ def asked(served: Served, bundle: Bundle, body: bytes, **headers: str) -> httpx.
         )
 
 
-def verdict(
-    office: Office, operator: RemoteAuthority, request: str, name: str = "ben", *, yes: bool = True, apart: int = 0
-) -> Verdict:
-    """What somebody answers, so many seconds from now."""
-    key = {"ana": office.ana, "ben": office.ben, "eve": office.eve}[name]
-    return Verdict.sign(operator.inquiry(request), key, yes=yes, at=int(time.time()) + apart)
+def verdict(office: Office, operator: RemoteAuthority, request: str) -> Verdict:
+    """The consent of ben."""
+    return Verdict.sign(operator.inquiry(request), office.ben, yes=True, at=int(time.time()))
 
 
 def test_an_ask_is_granted_pending_or_refused(served: Served, task: OpenedTask) -> None:
@@ -127,41 +123,14 @@ def test_what_a_person_agreed_to_is_granted_to_the_next_ask(
         assert operator.request(pending.request).state == "granted"
 
 
-def test_what_a_person_refused_stays_refused(
-    served: Served, office: Office, operator: RemoteAuthority, task: OpenedTask
-) -> None:
-    with AuthorityClient(served.url, task.bundle) as client:
-        pending = client.ask("billing.refund")
-        assert isinstance(pending, Pending)
-        assert operator.decide(verdict(office, operator, pending.request, yes=False)).state == "refused"
-        for _ in range(2):
-            refused = client.ask("billing.refund")
-            assert isinstance(refused, Refused)
-            assert [reason.code for reason in refused.reasons] == ["said_no"]
-
-
-def test_a_child_asks_for_what_its_delegator_let_it_and_nothing_else(served: Served, task: OpenedTask) -> None:
-    child = task.bundle.delegate(
-        to="child", may_ask=["warehouse.*", action("billing.refund", args={"ticket": "T-1"})], allow=["task.status"]
-    )
+def test_why_an_ask_is_denied_is_told_to_whoever_asks(served: Served, task: OpenedTask) -> None:
+    child = task.bundle.delegate(to="child", may_ask=[action("billing.refund", args={"ticket": "T-1"})])
     with AuthorityClient(served.url, child) as client:
-        assert isinstance(client.ask("warehouse.stock.read"), Granted)
         assert isinstance(client.ask("billing.refund", args={"ticket": "T-1"}), Pending)
-        refused: list[tuple[str, dict[str, Any] | None]] = [
-            ("crm.accounts.read", None),
-            ("billing.refund", None),
-            ("billing.refund", {"ticket": "T-2"}),
-            ("billing.refund", {"ticket": "T-1", "more": 1}),
-            ("billing.refund", {}),
-        ]
-        for name, args in refused:
-            with pytest.raises(Denied) as denied:
-                client.ask(name, args=args)
-            assert denied.value.code in {"argument_refused", "argument_not_named"}
-        # What is granted stands where the child does, and dies with it.
-        granted = client.ask("warehouse.stock.read")
-        assert isinstance(granted, Granted)
-        assert (granted.capability.node, granted.capability.hops) == (child.node, ("child",))
+        with pytest.raises(Denied) as denied:
+            client.ask("billing.refund", args={"ticket": "T-2"})
+    assert denied.value.code == "argument_refused"
+    assert (denied.value.refusals[0].hop, denied.value.refusals[0].hop_name) == (1, "child")
     without = task.bundle.delegate(to="other", allow=["task.status"])
     with AuthorityClient(served.url, without) as client, pytest.raises(Denied) as denied:
         client.ask("warehouse.stock.read")
@@ -328,104 +297,35 @@ def test_a_presentation_for_another_body_asks_for_nothing(served: Served, task: 
     assert [reason["code"] for reason in again.json()["reasons"]] == ["replayed"]
 
 
-@pytest.mark.parametrize("yes", [True, False])
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
-        ({"approver": "ana"}, "wanted this work|none of those"),
         ({"approver": "eve"}, "none of those who can answer"),
-        ({"approver": "nobody"}, "no principal of the policy"),
-        ({"yes": "the contrary"}, "has not signed this answer"),
-        ({"at": "a second later"}, "has not signed this answer"),
-        ({"signature": "A" * 86}, "has not signed this answer"),
+        ({"yes": False}, "has not signed this answer"),
         ({"signature": ""}, "has not signed this answer"),
-        ({"signature": "another request's"}, "has not signed this answer"),
         ({"request": "x"}, "unknown field"),
         ({"yes": "true"}, "Expected `bool`"),
         ({"at": -1}, "Expected `int`"),
         ({"signature": None}, "Expected `str`"),
     ],
 )
-def test_a_verdict_over_http_is_as_strict_as_in_process(
-    served: Served,
-    office: Office,
-    operator: RemoteAuthority,
-    task: OpenedTask,
-    *,
-    yes: bool,
-    spoil: dict[str, Any],
-    why: str,
+def test_why_a_verdict_is_refused_is_told_to_whoever_sent_it(
+    served: Served, office: Office, operator: RemoteAuthority, task: OpenedTask, *, spoil: dict[str, Any], why: str
 ) -> None:
     with AuthorityClient(served.url, task.bundle) as client:
-        one, other = client.ask("billing.refund"), client.ask("billing.refund", args={})
-    assert isinstance(one, Pending)
-    assert isinstance(other, Pending)
-    good = verdict(office, operator, one.request, yes=yes)
+        pending = client.ask("billing.refund")
+    assert isinstance(pending, Pending)
+    good = verdict(office, operator, pending.request)
     said: dict[str, Any] = {"yes": good.yes, "approver": good.approver, "at": good.at, "signature": good.signature}
-    meant = {
-        "the contrary": not yes,
-        "a second later": good.at + 1,
-        "another request's": verdict(office, operator, other.request, yes=yes).signature,
-    }
-    spoilt = {**said, **{name: meant.get(str(value), value) for name, value in spoil.items()}}
+    path = f"/requests/{pending.request}/verdict"
     with served.operators() as client:
-        refused = client.post(f"/requests/{one.request}/verdict", json=spoilt)
+        refused = client.post(path, json={**said, **spoil})
         assert (refused.status_code, refused.json()["code"]) == (400, "invalid_request")
-        assert re.search(why, refused.json()["detail"]), refused.text
-        assert operator.request(one.request).state == "pending"
-        assert client.post(f"/requests/{one.request}/verdict", json=said).status_code == 200
-        # What was answered once is answered.
-        assert client.post(f"/requests/{one.request}/verdict", json=said).status_code == 400
-
-
-def test_nobody_answers_for_work_that_they_want_or_do_themselves(
-    served: Served, office: Office, operator: RemoteAuthority, task: OpenedTask
-) -> None:
-    child = task.bundle.delegate(to="ben", may_ask=["billing.*"])
-    with AuthorityClient(served.url, child) as client:
-        pending = client.ask("billing.refund")
-    assert isinstance(pending, Pending)
-    for name in ("ana", "ben", "eve"):
-        with pytest.raises(InvalidRequest):
-            operator.decide(verdict(office, operator, pending.request, name))
-
-
-def test_an_answer_that_is_old_or_of_tomorrow_is_none(
-    served: Served, office: Office, operator: RemoteAuthority, task: OpenedTask
-) -> None:
-    with AuthorityClient(served.url, task.bundle) as client:
-        pending = client.ask("billing.refund")
-    assert isinstance(pending, Pending)
-    for apart in (-400, 400):
-        with pytest.raises(InvalidRequest, match="answer anew"):
-            operator.decide(verdict(office, operator, pending.request, apart=apart))
-
-
-def test_consent_to_what_is_dead_is_refused(
-    served: Served, office: Office, operator: RemoteAuthority, task: OpenedTask
-) -> None:
-    child = task.bundle.delegate(to="child", may_ask=["billing.*"])
-    with AuthorityClient(served.url, child) as client:
-        pending = client.ask("billing.refund")
-    assert isinstance(pending, Pending)
-    said = verdict(office, operator, pending.request)
-    operator.revoke(child)
-    with pytest.raises(InvalidRequest):
-        operator.decide(said)
-
-
-def test_a_grant_after_the_askers_death_is_none(
-    served: Served, office: Office, operator: RemoteAuthority, task: OpenedTask
-) -> None:
-    child = task.bundle.delegate(to="child", may_ask=["billing.*"])
-    with AuthorityClient(served.url, child) as client:
-        pending = client.ask("billing.refund")
-        assert isinstance(pending, Pending)
-        operator.decide(verdict(office, operator, pending.request))
-        operator.revoke(child)
-        with pytest.raises(Denied) as denied:
-            client.ask("billing.refund")
-        assert denied.value.code == "revoked"
+        assert why in refused.json()["detail"]
+        assert operator.request(pending.request).state == "pending"
+        assert client.post(path, json=said).status_code == 200
+    with pytest.raises(InvalidRequest, match="waits for nobody: it was approved by"):
+        operator.decide(good)
 
 
 def test_requests_that_there_are_not_are_not_found(served: Served, operator: RemoteAuthority) -> None:
@@ -440,9 +340,9 @@ def test_requests_that_there_are_not_are_not_found(served: Served, operator: Rem
         assert client.get("/requests?task=nobody").json()["code"] == "unknown_task"
         assert client.get("/requests?pending=1").status_code == 400
     for name in ("nobody", "../tasks", "x" * 100, "a b", ""):
-        with pytest.raises(InvalidRequest, match="there is no request"):
+        with pytest.raises(UnknownRequest, match="there is no request"):
             operator.request(name)
-        with pytest.raises(InvalidRequest, match="there is no request"):
+        with pytest.raises(UnknownRequest, match="there is no request"):
             operator.inquiry(name)
     with pytest.raises(UnknownTask):
         operator.requests(task="../x")
@@ -498,9 +398,9 @@ def test_an_intent_that_was_withdrawn_opens_nothing_and_ends_its_tasks(
         assert client.post("/intents/nobody/withdraw").json()["code"] == "invalid_request"
 
 
-def test_the_origin_of_an_authority_is_told_to_operators_alone(served: Served, operator: RemoteAuthority) -> None:
+def test_the_epoch_of_an_authority_is_told_to_operators_alone(served: Served, operator: RemoteAuthority) -> None:
     with served.operators() as client:
-        assert client.get("/authority").json() == {"origin": operator.origin()}
+        assert client.get("/authority").json() == {"epoch": operator.epoch()}
 
 
 def test_a_policy_that_cannot_be_used_is_told_to_operators_and_not_to_agents(tmp_path: Path) -> None:
@@ -522,18 +422,9 @@ def test_a_policy_that_cannot_be_used_is_told_to_operators_and_not_to_agents(tmp
     assert "aprovers" in err
 
 
-def test_a_task_that_was_opened_by_hand_is_granted_nothing(served: Served, operator: RemoteAuthority) -> None:
-    opened = operator.open(allow=["crm.read"])
-    with AuthorityClient(served.url, opened.bundle) as client:
-        refused = client.ask("warehouse.stock.read")
-    assert isinstance(refused, Refused)
-    assert [reason.code for reason in refused.reasons] == ["no_intent"]
-
-
 def test_what_cannot_be_asked_for_is_not_sent(task: OpenedTask) -> None:
     with AuthorityClient("http://127.0.0.1:1", task.bundle) as client:
-        for name, more in (("warehouse.*", {}), ("task.complete", {"audience": "authority"}), ("", {}), ("a b", {})):
-            with pytest.raises(InvalidRequest):
-                client.ask(name, **more)  # type: ignore[arg-type]
-    with pytest.raises(InvalidRequest):
-        Ask(audience="crm", action="crm.read", args={"x": float("nan")})
+        with pytest.raises(InvalidRequest, match="is no action: one is asked for"):
+            client.ask("warehouse.*")
+        with pytest.raises(InvalidRequest, match="the audience authority is reserved"):
+            client.ask("task.complete", audience="authority")
