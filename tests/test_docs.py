@@ -43,7 +43,7 @@ MASKS = [
     (re.compile(r"(?<![\w-])(?=[\w-]*[A-Z\d])[\w-]{43}(?![\w-])"), "HASH"),
     (re.compile(r"(?<![\w-])(?=[\w-]*[A-Z\d])[\w-]{86}(?![\w-])"), "SIGNATURE"),
     (re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "INSTANT"),
-    (re.compile(r"\bin \d+ (s|min|h)\b"), "SOON"),
+    (re.compile(r"\b\d+ (s|min|h)\b"), "SOON"),
     (re.compile(r"(?<![\w-])(?=[\w-]*[A-Z\d])[\w-]{22}(?![\w-])"), "ID"),
     (re.compile(r"(?<![\w-])(?=[\w-]*[A-Z\d])[\w-]{11}(?![\w-])"), "KID"),
 ]
@@ -293,6 +293,14 @@ def test_no_fenced_block_escapes_the_tests() -> None:
     # Text is drawings, mermaid the generated diagram, toml and sh would be neither run nor compared.
     languages = {found["language"] for page in PAGES for found in FENCE.finditer(page.read_text("utf-8"))}
     assert languages <= {"python", "console", "text", "mermaid"}
+
+
+def test_a_page_that_sets_variables_asks_for_a_new_shell() -> None:
+    sets = re.compile(r"^\$ .*\bexport [A-Z]", re.MULTILINE)
+    pages = [page for page in PAGES if any(map(sets.search, texts(blocks(page, "console"))))]
+    assert len(pages) > 6
+    for page in pages:
+        assert "new shell" in page.read_text(encoding="utf-8").lower(), names(page)
 
 
 def test_the_readme_is_short_and_shows_a_refusal_in_both_of_its_examples() -> None:
