@@ -183,7 +183,7 @@ def event(text: str) -> bytes:
     return b"data: " + text.encode() + b"\n\n"
 
 
-def eventually(holds: Callable[[], bool], within: float = 10.0) -> bool:
+def eventually(holds: Callable[[], bool], within: float = 30.0) -> bool:
     """Whether it comes to hold."""
     ends = time.monotonic() + within
     while not holds():

@@ -172,7 +172,7 @@ def work(world: World, client: httpx.Client, steps: list[tuple[str, int]]) -> li
 
 def until(what: Callable[[], Any]) -> Any:
     """What it gives, once it gives something."""
-    ends = time.monotonic() + 30
+    ends = time.monotonic() + 60
     while not (found := what()):
         assert time.monotonic() < ends
         time.sleep(0.02)
@@ -181,7 +181,7 @@ def until(what: Callable[[], Any]) -> Any:
 
 def test_a_loop_runs_unattended_where_the_policy_grants_on_request(unattended: World) -> None:
     task = refund(unattended.operators)
-    with unattended.agent(task, wait=0) as agent, agent.http(trust_env=False) as client:
+    with unattended.agent(task, wait=0) as agent, agent.http(trust_env=False, timeout=30) as client:
         assert not work(unattended, client, STEPS)
         assert sorted(unattended.asked(task)) == sorted(NEEDS)
         assert unattended.presented_asks(task) == 5
@@ -196,7 +196,7 @@ def test_a_loop_stops_only_where_the_policy_names_a_person(attended: World) -> N
     task = refund(attended.operators)
     named = [step for step in STEPS if step[0] in NAMED]
     assert named
-    with attended.agent(task, wait=0) as agent, agent.http(trust_env=False) as client:
+    with attended.agent(task, wait=0) as agent, agent.http(trust_env=False, timeout=30) as client:
         left = work(attended, client, STEPS)
         assert left == named
         assert sorted(attended.asked(task)) == sorted(NEEDS)
@@ -222,7 +222,7 @@ def test_a_loop_that_waits_goes_on_when_its_approver_answers(attended: World) ->
     approver = threading.Thread(target=approve)
     approver.start()
     try:
-        with attended.agent(task, wait=60) as agent, agent.http(trust_env=False) as client:
+        with attended.agent(task, wait=60) as agent, agent.http(trust_env=False, timeout=30) as client:
             assert not work(attended, client, STEPS)
     finally:
         done.set()
@@ -235,7 +235,7 @@ def test_calls_at_once_ask_once_for_each_need(unattended: World) -> None:
     task = refund(unattended.operators)
 
     async def act() -> int:
-        async with unattended.agent(task, wait=0) as agent, agent.async_http(trust_env=False) as client:
+        async with unattended.agent(task, wait=0) as agent, agent.async_http(trust_env=False, timeout=30) as client:
             for first in range(0, len(STEPS), 10):
                 steps = STEPS[first : first + 10]
                 answers = await asyncio.gather(*(client.post(unattended.url(*step)) for step in steps))
@@ -250,7 +250,7 @@ def test_a_call_that_is_cancelled_while_it_waits_leaves_at_once_and_loses_nothin
     task = refund(attended.operators)
 
     async def act() -> None:
-        async with attended.agent(task, wait=60) as agent, agent.async_http(trust_env=False) as client:
+        async with attended.agent(task, wait=60) as agent, agent.async_http(trust_env=False, timeout=30) as client:
             refunding = asyncio.create_task(client.post(attended.url("billing.refund", 1)))
             (request,) = await asyncio.to_thread(until, lambda: attended.waiting(task))
             began = time.monotonic()
@@ -270,7 +270,7 @@ def test_a_call_that_is_cancelled_while_it_waits_leaves_at_once_and_loses_nothin
 
 def test_what_the_policy_does_not_offer_stays_refused(unattended: World) -> None:
     task = refund(unattended.operators)
-    with unattended.agent(task, wait=30) as agent, agent.http(trust_env=False) as client:
+    with unattended.agent(task, wait=30) as agent, agent.http(trust_env=False, timeout=30) as client:
         refused = client.post(unattended.url("crm.export", 1))
     assert (refused.status_code, refused.json()["code"]) == (403, "action_not_allowed")
     assert [reason.code for reason in refused.extensions[SOUGHT].reasons] == ["not_offered"]
@@ -281,7 +281,7 @@ def test_a_sub_agent_in_a_process_of_its_own_asks_within_what_it_may(unattended:
     script = """
 import os, subprocess, sys
 from capx import Agent
-with Agent.from_env(trust_env=False) as agent, agent.http(trust_env=False) as client:
+with Agent.from_env(trust_env=False) as agent, agent.http(trust_env=False, timeout=30) as client:
     assert "CAPX_TOKEN" not in subprocess.run(["env"], capture_output=True, text=True, check=True).stdout
     for action in sys.argv[1:]:
         print(client.post(f"{os.environ['CRM']}/{action}?id=1").status_code)
@@ -317,7 +317,7 @@ def test_an_ask_by_hand_is_held_by_everyone_who_waits(attended: World) -> None:
             answers = await asyncio.gather(*waiting)
             assert all(isinstance(answer, Granted) for answer in answers)
             assert len(agent.bundle) == len(task.bundle) + 1
-            async with agent.async_http(trust_env=False) as client:
+            async with agent.async_http(trust_env=False, timeout=30) as client:
                 assert (await client.post(attended.url("billing.refund", 7))).json() == 7
                 agent.wait = 0
                 with pytest.raises(Pending):

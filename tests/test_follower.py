@@ -938,7 +938,7 @@ HELD_IN_A_CHILD = f"""
 def is_told():
     return eventually(lambda: "no page came" in str(follower.problem))
 
-capx.feed_line.SILENCE = 0.3
+capx.feed.line.SILENCE = 0.3
 follower = Follower(FeedSource(sys.argv[1], KEYS), patience=0)
 follower.start()
 assert is_told()
