@@ -138,7 +138,7 @@ def test_a_kept_home_holds_what_was_asked_for_and_who_agreed(kept: tuple[dict[st
         ((), "warehouse.revenue.read"): ("granted", None),
         ((), "slides.write"): ("granted", None),
         ((), "slides.publish"): ("granted", "bo@our.example"),
-        (("presentation-agent",), "slides.publish"): ("refused", "bo@our.example"),
+        (("presentation-agent",), "slides.publish"): ("denied", "bo@our.example"),
     }
 
 

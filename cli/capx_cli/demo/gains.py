@@ -26,9 +26,11 @@ _EXPECTED: Final = {
 _NEEDED: Final = {
     "orchestrator needs the warehouse": ("orchestrator", "warehouse.revenue.read", "granted"),
     "orchestrator publishes the deck": ("orchestrator", "slides.publish", f"{BO} agreed"),
-    "sub-agent asks to publish it": ("presentation-agent", "slides.publish", f"{BO} refused"),
+    "sub-agent asks to publish it": ("presentation-agent", "slides.publish", f"{BO} denied it"),
 }
 """Who asks for what, and what becomes of it."""
+_SAID: Final = {"granted": "agreed", "denied": "denied it"}
+"""What a person did to a request that is in this state."""
 
 
 def of_tries(tried: Iterable[Try]) -> Iterator[Row]:
@@ -61,4 +63,4 @@ def _who(request: RequestRecord) -> str:
 def _became(request: RequestRecord) -> str:
     if request.approver is None:
         return request.state
-    return f"{request.approver} {'agreed' if request.state == 'granted' else request.state}"
+    return f"{request.approver} {_SAID.get(request.state, request.state)}"

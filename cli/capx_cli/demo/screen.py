@@ -131,9 +131,7 @@ class Screen:
             return Text(f"to {clean(answer['who'])}, who asks for {clean(answer['what'])}: {said}", colour)
 
         answers = Text("\n").join(map(said, told["execution"]["answered"]))
-        self._beside(
-            "It publishes the deck. What Bo answers, in another process", Text("nobody is asked"), answers
-        )
+        self._beside("It publishes the deck. What Bo answers, in another process", Text("nobody is asked"), answers)
 
     def _worked(self, told: Mapping[str, Any]) -> None:
         def said(measured: Mapping[str, Any]) -> Text:
