@@ -3,7 +3,7 @@
     task_opened          a task and its claims
     capability_minted    one capability of it: ids, never the token
     request_made         an agent asked for more, and a person has to answer
-    request_approved, request_refused, request_expired
+    request_approved, request_denied, request_expired
     ask_refused          an agent asked for more, and was refused at once
     intent_withdrawn     an intent opens no task any more
     task_completed, task_withdrawn, task_expired
@@ -114,10 +114,10 @@ class RequestApproved(Fact, frozen=True):
     signature: str
 
 
-class RequestRefused(Fact, frozen=True):
-    """A person refused; `signature` is over what they were shown (capx.asking.verdict)."""
+class RequestDenied(Fact, frozen=True):
+    """A person said no; `signature` is over what they were shown (capx.asking.verdict)."""
 
-    kind = "request_refused"
+    kind = "request_denied"
     request: str
     task: str
     approver: str

@@ -200,10 +200,16 @@ def refusal(caveat: Any, call: Any, now: int, age: float) -> str | None:
             return None if good else "argument_refused" if name in facts else "attribute_missing"
         case ["allow", entries]:
             closures = [[*pairs, FREE][0] for pattern, *pairs in entries if fnmatchcase(call["action"], pattern)]
-            faults = [[code for code, said in closed(pairs, call["args"]) if said is not True] for pairs in closures]
-            return None if [] in faults else [*faults, ["action_not_allowed"]][0][0]
+            faults = [first_fault(pairs, call["args"]) for pairs in closures]
+            return None if None in faults else max([(-1, "action_not_allowed"), *faults], key=lambda one: one[0])[1]
         case _:
             return {"budget": "no_meter", UNKNOWN[0]: UNKNOWN[0]}.get(UNKNOWN[0] if "." in caveat[0] else caveat[0])
+
+
+def first_fault(pairs: Any, values: Any) -> Any:
+    """How many named pairs say yes before the first value that is not as they have it, and its reason, if there is."""
+    faults = [(at, code) for at, (code, said) in enumerate(closed(pairs, values)) if said is not True]
+    return next(((min(at, len({*dict(pairs)} - {"*"})), code) for at, code in faults), None)
 
 
 def closed(pairs: Any, values: Any) -> list[tuple[str, Any]]:

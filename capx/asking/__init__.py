@@ -33,7 +33,7 @@ REASONS: Final = MappingProxyType(
         "not_pinned": "the arguments are none that a grant can be pinned to",
         "not_inherited": "what restricts the asker cannot be carried on to a grant",
         "too_many": "too many requests were made, or wait, at this node or in this task",
-        "said_no": "a person has refused it",
+        "request_denied": "a person has denied it",
         "asker_dead": "the asker lives no longer",
         "grant_revoked": "what was granted to this ask was revoked",
     }

@@ -2,12 +2,14 @@
 
     at_open, on_request      minted
     ask                      pending ──a person says yes──▶ approved ──asked again──▶ minted
-                                     ├─a person says no───▶ refused
+                                     ├─a person says no───▶ denied
                                      └─nobody says a word─▶ expired ──asked again──▶ pending
 
-Laws: whether the asker lives is looked at in the transaction that mints. A request has one answer, which holds for as
-long as the very same block would be made; for another block everything is decided anew. What was granted is given again
-byte for byte, and what was revoked of it is not granted again. On whose strength it was minted is kept with it.
+Laws: whether the asker lives, and whether a consent counts still, is looked at in the transaction that mints. A request
+has one answer, which holds for as long as the very same block would be made; for another block everything is decided
+anew. Two answers hold for the node, whatever token of it asks, and whatever the policy says by then: a person's no, and
+that what was granted was revoked. What was granted is given again byte for byte. On whose strength it was minted is
+kept with it.
 """
 
 import os
@@ -18,13 +20,16 @@ from msgspec.structs import replace
 
 from capx import chain, wire
 from capx.asking import Answer, Ask, Granted, Pending, Refused
-from capx.asking.inheritance import Asker
+from capx.asking.approvers import demand_answer, excluded
+from capx.asking.inheritance import Asker, asker_again
 from capx.asking.offering import Offered, Unoffered, offer, refusal
-from capx.asking.requests import expire_requests
+from capx.asking.requests import expire_requests, inquire, is_same
+from capx.asking.verdict import Verdict
 from capx.capability import Capability
 from capx.chain import b64u, unb64u
-from capx.death import of_kid
+from capx.death import of_instant, of_kid
 from capx.effective.overlap import entry_in_common
+from capx.errors import InvalidRequest
 from capx.events import AskRefused, CapabilityMinted, Limit, RequestMade
 from capx.keys import AudienceKey, KeyRing
 from capx.policy import Policy
@@ -78,21 +83,22 @@ class Grantor(Struct, frozen=True):
         request = transaction.request(ask.request(asker.ids[-1]))
         if request is not None and (standing := self._standing(transaction, request, ask, offered)) is not None:
             return standing
-        if request is not None and request.state in _AGAIN and request.block == offered.block:
+        _demand_undecided(transaction, asker, ask)
+        if request is not None and self._holds(transaction, request, offered):
             return self._mint(transaction, asker, request, offered)
         expire_requests(transaction, now=self.now, task=asker.task)
         self._demand_room(transaction, request, asker, waits=offered.needs_consent)
-        made = self._request(asker, ask, offered)
+        made = self._request(asker, ask, offered, () if request is None else request.granted)
         if not offered.needs_consent:
             return self._mint(transaction, asker, made, offered)
         self._wait(transaction, made)
         return _pending(made, ask)
 
     def _standing(self, reading: Reading, request: RequestRecord, ask: Ask, offered: Offered) -> Answer | None:
+        if request.state == "denied":
+            return Refused((refusal("request_denied"),))
         if request.block != offered.block:
             return None
-        if request.state == "refused":
-            return Refused((refusal("said_no"),))
         if request.state == "granted":
             return self._granted(reading, request)
         waits = request.state == "pending" and self.now < request.until and offered.needs_consent
@@ -100,17 +106,41 @@ class Grantor(Struct, frozen=True):
 
     def _granted(self, reading: Reading, request: RequestRecord) -> Answer | None:
         """What was granted, made again; None if the key that it was minted with is no longer live."""
-        if request.capability is None or request.key is None or request.nonce is None or request.minted is None:
+        if (
+            request.capability is None
+            or request.minted_under is None
+            or request.nonce is None
+            or request.minted is None
+        ):
             return None
-        if reading.death(unb64u(request.capability)):
-            return Refused((refusal("grant_revoked", request.capability),))
-        key = self.keyring.get(request.key)
+        if revoked := _revoked(reading, request):
+            return Refused((refusal("grant_revoked", revoked),))
+        key = self.keyring.get(request.minted_under)
         if key is None or reading.death(of_kid(key.kid)):
             return None
         audience_key = key.audience_key(request.audience)
         return Granted(_capability(audience_key, request.block, at=request.minted, nonce=request.nonce))
 
-    def _request(self, asker: Asker, ask: Ask, offered: Offered) -> RequestRecord:
+    def _holds(self, reading: Reading, request: RequestRecord, offered: Offered) -> bool:
+        """Whether a request that was approved, or granted under a key that is gone, is granted without a word more."""
+        if request.state not in _AGAIN or request.block != offered.block:
+            return False
+        return not offered.needs_consent or self._is_agreed_to(reading, request, offered)
+
+    def _is_agreed_to(self, reading: Reading, request: RequestRecord, offered: Offered) -> bool:
+        """Whether the consent to a request counts by the policy as it is."""
+        if request.approver is None or request.signed is None or request.signature is None:
+            return False
+        verdict = Verdict(
+            request=request.id, yes=True, approver=request.approver, at=request.signed, signature=request.signature
+        )
+        try:
+            demand_answer(reading, self.policy, offered.match.rule.approvers, inquire(reading, request), verdict)
+        except InvalidRequest:
+            return False
+        return True
+
+    def _request(self, asker: Asker, ask: Ask, offered: Offered, earlier: tuple[str, ...]) -> RequestRecord:
         rule, pinned = offered.match.rule, ask.pinned
         return RequestRecord(
             id=ask.request(asker.ids[-1]),
@@ -127,6 +157,8 @@ class Grantor(Struct, frozen=True):
             asked=self.now,
             until=asker.expires if rule.within is None else min(asker.expires, self.now + rule.within),
             approvers=rule.approvers,
+            excluded=excluded(self.policy, rule.approvers, offered.intent, asker.labels),
+            earlier=earlier,
         )
 
     def _wait(self, transaction: Writing, made: RequestRecord) -> None:
@@ -164,7 +196,15 @@ class Grantor(Struct, frozen=True):
             asker=request.ids,
         )
         event.write(transaction, at=self.now)
-        minted = replace(request, state="granted", key=key.kid, nonce=nonce, minted=self.now, capability=ids[0])
+        minted = replace(
+            request,
+            state="granted",
+            minted_under=key.kid,
+            nonce=nonce,
+            minted=self.now,
+            capability=ids[0],
+            earlier=(*request.granted, *ids[1:]),
+        )
         transaction.keep_request(minted)
         transaction.keep_grant(GrantRecord(capability.ids[0], asker.ids, asker.kid, asker.issued, self.now))
         return Granted(capability)
@@ -178,6 +218,30 @@ class Grantor(Struct, frozen=True):
         if waits and (asked.waiting_of_node - own >= WAITING_OF_NODE or asked.waiting_of_task - own >= WAITING_OF_TASK):
             why = f"at most {WAITING_OF_NODE} of one node, and {WAITING_OF_TASK} of one task, wait for a person"
             raise Unoffered(refusal("too_many", why))
+
+
+def _demand_undecided(reading: Reading, asker: Asker, ask: Ask) -> None:
+    """Unoffered if the same was denied to the node, or what it was granted was revoked, whatever token of it asked."""
+    for request in reading.requests(task=asker.task, node=b64u(asker.node)):
+        if not is_same(request, ask):
+            continue
+        if request.state == "denied":
+            raise Unoffered(refusal("request_denied"))
+        if request.granted and (revoked := _revoked(reading, request)):
+            raise Unoffered(refusal("grant_revoked", revoked))
+
+
+def _revoked(reading: Reading, request: RequestRecord) -> str | None:
+    """What was granted to a request and revoked by itself, and did not die with the token that asked."""
+    asker = asker_again(request)
+    horizon = reading.horizon()
+    keys = (*asker.mortal, *((of_instant(horizon),) if asker.issued <= horizon else ()))
+    fell = min((death.seq for key in keys if (death := reading.death(key))), default=None)
+    for id_ in request.granted:
+        death = reading.death(unb64u(id_))
+        if death is not None and (fell is None or death.seq < fell):
+            return id_
+    return None
 
 
 def _pending(request: RequestRecord, ask: Ask) -> Pending:

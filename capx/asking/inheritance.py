@@ -17,7 +17,7 @@ from msgspec import UNSET, Raw, Struct
 from capx.chain import Block, ThirdParty, b64u, unb64u
 from capx.death import Key, of_kid
 from capx.lineage import Lineage, caveats_of, read, sections_of
-from capx.store import RequestRecord
+from capx.store import Reading, RequestRecord
 from capx.verifier import Authentic
 from capx_caveats import (
     DEFAULT,
@@ -139,6 +139,11 @@ def asker_again(request: RequestRecord) -> Asker:
         claims=tuple(pieces[: kinds.index(Allow)]),
         inherited=tuple(pieces[expires + 1 :]),
     )
+
+
+def is_dead(reading: Reading, asker: Asker) -> bool:
+    """Whether it was revoked, or what it descends from, or a task that it lasts as long as has ended."""
+    return any(reading.death(key) for key in asker.mortal) or asker.issued <= reading.horizon()
 
 
 def spelt(caveat: Caveat) -> bytes:

@@ -16,29 +16,34 @@ from typing import Any, Final
 from msgspec import Struct
 
 from capx.asking import REASONS, Ask
-from capx.asking.inheritance import Asker, spelt
+from capx.asking.inheritance import Asker, is_dead, spelt
 from capx.ending import as_of
 from capx.errors import InvalidRequest
-from capx.intent import Intent, parse_intent
+from capx.intent import Intent, SignedIntent, parse_intent
+from capx.intent.using import is_principals
 from capx.keys import KeyRing
 from capx.lineage import MAX_BUDGETS
 from capx.policy import Match, Policy
-from capx.store import Reading
+from capx.store import ATTESTED, Reading
 from capx.task import FIRST
 from capx.wire import MAX_BLOCK
 from capx_caveats import (
     DEFAULT,
     Allow,
     Budget,
+    Call,
     Entry,
     Eq,
     Expires,
+    Facts,
     InvalidCaveat,
     NotUnderstood,
     Pair,
     Refusal,
     TooLarge,
+    Where,
     misplaced,
+    shown,
     shown_instant,
 )
 
@@ -47,9 +52,10 @@ _OTHERS: Final = "*"
 
 
 class Offered(Struct, frozen=True):
-    """The rule that decides, what of it was asked for, and the block of the grant: JSON text."""
+    """The rule that decides, what of it was asked for, on which intent, and the block of the grant: JSON text."""
 
     match: Match
+    intent: Intent
     block: str
 
     @property
@@ -78,7 +84,8 @@ def offer(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask:
     if asker.refusals:
         raise Unoffered(*asker.refusals)
     try:
-        terms = policy.terms(_intent(reading, asker))
+        intent = _intent(reading, policy, asker)
+        terms = policy.terms(intent)
     except InvalidRequest as refused:
         raise Unoffered(refusal("intent_refused")) from refused
     if terms.tenant not in {None, asker.tenant}:
@@ -87,7 +94,9 @@ def offer(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask:
     match = terms.match(ask.audience, ask.action, ask.args)
     if match is None:
         raise Unoffered(refusal("not_offered", ask.sentence()))
-    return Offered(match, _block(asker, match, asked))
+    block = _block(asker, match, asked)
+    _demand_usable(block, ask)
+    return Offered(match, intent, block)
 
 
 def _lifeless(reading: Reading, keyring: KeyRing, asker: Asker, now: int) -> Iterator[str]:
@@ -97,18 +106,33 @@ def _lifeless(reading: Reading, keyring: KeyRing, asker: Asker, now: int) -> Ite
         yield f"task {asker.task} is {state}"
     if now >= asker.expires:
         yield f"it expired at {shown_instant(asker.expires)}"
-    if any(reading.death(key) for key in asker.mortal) or asker.issued <= reading.horizon():
+    if is_dead(reading, asker):
         yield "it was revoked, or what it descends from, or a task that it lasts as long as has ended"
     if keyring.get(asker.kid) is None:
         yield f"the key {asker.kid} that it was minted with is no longer live"
 
 
-def _intent(reading: Reading, asker: Asker) -> Intent:
+def _intent(reading: Reading, policy: Policy, asker: Asker) -> Intent:
+    """The intent that the task was opened on; InvalidRequest if its principal has another key than signed it."""
     task = reading.task(asker.task)
     kept = None if task is None or task.intent is None else reading.intent(task.intent)
     if kept is None or kept.document is None:
         raise Unoffered(refusal("no_intent"))
-    return parse_intent(kept.document.encode())
+    intent = parse_intent(kept.document.encode())
+    proof = kept.proof or ""
+    if not proof.startswith(ATTESTED) and not is_principals(policy, SignedIntent(intent, proof)):
+        raise InvalidRequest(f"{shown(intent.principal)} has another key by now than the intent was signed with")
+    return intent
+
+
+def _demand_usable(block: str, ask: Ask) -> None:
+    """Raise Unoffered if what restricts the asker says no to the arguments that the ask is pinned to."""
+    if ask.args is None:
+        return
+    facts = Facts(Call(ask.action, ask.args), now=0, age=0)
+    for caveat in DEFAULT.decode(block.encode()):
+        if isinstance(caveat, Where) and caveat.attribute.startswith("args.") and caveat.refusal(facts):
+            raise Unoffered(refusal("not_inherited", f"it says no to these arguments ({caveat.sentence()})"))
 
 
 def _asked(ask: Ask) -> Entry:

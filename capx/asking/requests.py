@@ -1,13 +1,17 @@
 """Requests that agents have made: found, told with the intent they are on, and ended when nobody answered.
 
-Laws: a request waits for a person until its time runs out or its task ends; then it is expired, whether that was
-written down yet or not. All that a request was answered by stays with it.
+Laws: a request waits for a person until its time runs out, its task ends or its asker dies; then it is expired, whether
+that was written down yet or not. All that a request was answered by stays with it.
 """
+
+import json
 
 from msgspec.structs import replace
 
-from capx.asking.verdict import Inquiry
-from capx.errors import InvalidRequest
+from capx.asking import Ask
+from capx.asking.inheritance import asker_again, is_dead
+from capx.asking.verdict import Denial, Inquiry
+from capx.errors import InvalidRequest, UnknownRequest
 from capx.events import RequestExpired
 from capx.store import Reading, RequestRecord, Writing
 from capx.task import is_final
@@ -15,20 +19,38 @@ from capx_caveats import is_id, shown, shown_instant
 
 
 def known_request(reading: Reading, id_: str) -> RequestRecord:
-    """The request with this id; InvalidRequest if there is none."""
+    """The request with this id; UnknownRequest if there is none."""
     request = reading.request(id_) if is_id(id_) else None
     if request is None:
-        raise InvalidRequest(f"there is no request {id_!r:.80}: capx requests list shows those that there are")
+        raise UnknownRequest(f"there is no request {id_!r:.80}: capx requests list shows those that there are")
     return request
 
 
 def inquire(reading: Reading, request: RequestRecord) -> Inquiry:
-    """A request with the intent that its task was opened on."""
+    """A request with the intent that its task was opened on, and the denials of the same in its task."""
     task = reading.task(request.task)
     kept = None if task is None or task.intent is None else reading.intent(task.intent)
     if kept is None or kept.document is None:
         raise InvalidRequest(f"the intent of task {request.task} is not kept here")
-    return Inquiry(request, kept.document)
+    denials = tuple(
+        Denial(one.approver, one.answered, one.labels)
+        for one in reading.requests(task=request.task)
+        if one.state == "denied" and one.id != request.id and is_same(one, ask_again(request))
+        if one.approver is not None and one.answered is not None
+    )
+    return Inquiry(request, kept.document, denials)
+
+
+def ask_again(request: RequestRecord) -> Ask:
+    """The ask that a request was made by, as its record tells it."""
+    args = None if request.args is None else json.loads(request.args)
+    return Ask(audience=request.audience, action=request.action, args=args)
+
+
+def is_same(request: RequestRecord, ask: Ask) -> bool:
+    """Whether a request is for the very same, whoever made it."""
+    args = None if request.args is None else request.args.encode()
+    return (request.audience, request.action, args) == (ask.audience, ask.action, ask.pinned)
 
 
 def as_of(reading: Reading, request: RequestRecord, now: int) -> RequestRecord:
@@ -41,7 +63,9 @@ def is_overdue(reading: Reading, request: RequestRecord, now: int) -> bool:
     if request.state != "pending":
         return False
     task = reading.task(request.task)
-    return now >= request.until or task is None or is_final(task.state)
+    if now >= request.until or task is None or is_final(task.state):
+        return True
+    return is_dead(reading, asker_again(request))
 
 
 def expire_requests(transaction: Writing, *, now: int, task: str | None = None, limit: int | None = None) -> None:
@@ -63,5 +87,5 @@ def became(request: RequestRecord) -> str:
     """What became of a request that waits no more, in words."""
     if request.approver is None or request.answered is None:
         return f"it is {request.state}"
-    said = "refused" if request.state == "refused" else "approved"
+    said = "denied" if request.state == "denied" else "approved"
     return f"it was {said} by {shown(request.approver)} at {shown_instant(request.answered)}"

@@ -4,7 +4,8 @@
     signature = Ed25519 by the approver's key over H("capx/1/verdict", shown, approver, yes or no, at)
 
 Laws: the digest covers everything that the request shows, so that nothing else is agreed to than what was seen: a
-request that is made again, or would grant another thing, needs another verdict. What is agreed to is shown whole.
+request that is made again, or would grant another thing, needs another verdict. What is agreed to is shown whole. Who
+denied the same before is shown too, and is no part of it: that may become known later.
 """
 
 import hashlib
@@ -13,29 +14,43 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from capx.canonical import canonical
 from capx.chain import digest
 from capx.errors import InvalidRequest
 from capx.intent import Intent, parse_intent
 from capx.store import RequestRecord
-from capx_caveats import DEFAULT, Allow, Caveat, Root, Task, UntilCompleted, shown_instant
+from capx_caveats import DEFAULT, Allow, Caveat, Root, Task, UntilCompleted, shown, shown_instant
 from capx_caveats import Intent as OnIntent
-from capx_caveats.values import printable
+from capx_caveats.values import whole
 
 if TYPE_CHECKING:
     from capx.intent.principal_key import PrincipalKey  # signatures are slow to import, and few need them
 
-_PLAIN = re.compile(r"[\w.@+-]+")
-_SHOWN: Final = ("id", "task", "audience", "action", "args", "path", "labels", "block", "asked", "until", "approvers")
+_PLAIN = re.compile(r"[A-Za-z0-9_.@+-]+")
+_SHOWN: Final = (
+    *("id", "task", "audience", "action", "args", "path", "labels", "block", "asked", "until", "approvers", "excluded"),
+)
+
+
+class Denial(Struct, frozen=True):
+    """A person's no to the same in the same task, when it came (Unix seconds), and who had asked."""
+
+    approver: str
+    at: int
+    labels: tuple[str, ...]
 
 
 class Inquiry(Struct, frozen=True):
-    """A request with the intent that its task was opened on (canonical JSON): all that a person needs to answer it."""
+    """A request with the intent that its task was opened on (canonical JSON): all that a person needs to answer it.
+
+    `denials` are those of the same in the same task.
+    """
 
     request: RequestRecord
     document: str
+    denials: tuple[Denial, ...] = ()
 
     @property
     def intent(self) -> Intent:
@@ -58,7 +73,8 @@ class Inquiry(Struct, frozen=True):
 
     def sentences(self) -> tuple[str, ...]:
         """In plain words: who asks, on whose intent, what it would add, with which restrictions, and until when."""
-        return tuple(_sentences(self.request, self.intent, self.caveats))
+        with whole():
+            return tuple(_sentences(self))
 
 
 class Verdict(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,7 +94,7 @@ class Verdict(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def is_signed_by(self, public: bytes, inquiry: Inquiry) -> bool:
         """Whether whoever holds the other half of this key (32 bytes) has answered so to this very inquiry."""
-        from capx.intent.principal_key import is_signed_by
+        from capx.signing import is_signed_by
 
         return is_signed_by(public, _message(inquiry, self.approver, self.yes, self.at), self.signature)
 
@@ -88,9 +104,10 @@ def _message(inquiry: Inquiry, approver: str, yes: bool, at: int) -> bytes:
     return digest(b"capx/1/verdict", inquiry.digest, approver.encode(), said, str(at).encode())
 
 
-def _sentences(request: RequestRecord, intent: Intent, caveats: tuple[Caveat, ...]) -> Iterator[str]:
-    yield f"{' > '.join(map(_name, request.labels)) or 'the first agent'} asks, in task {request.task}"
-    yield f"{_name(intent.principal)} wanted {_name(intent.purpose)}, in their words {_whole(intent.statement)}"
+def _sentences(inquiry: Inquiry) -> Iterator[str]:
+    request, intent, caveats = inquiry.request, inquiry.intent, inquiry.caveats
+    yield f"{_agents(request.labels)} asks, in task {request.task}"
+    yield f"{_name(intent.principal)} wanted {_wanted(intent)}, in their words {shown(intent.statement)}"
     yield f"it would be allowed {request.action} at {request.audience}, {_arguments(request)}"
     offered = next(caveat for caveat in caveats if isinstance(caveat, Allow))
     yield f"within what the policy offers: {'; '.join(entry.sentence() for entry in offered.entries)}"
@@ -102,6 +119,21 @@ def _sentences(request: RequestRecord, intent: Intent, caveats: tuple[Caveat, ..
         f"asked at {shown_instant(request.asked)}, to be answered before {shown_instant(request.until)} "
         f"by {' or '.join(map(_name, request.approvers))}"
     )
+    if request.excluded:
+        named = " and ".join(map(_name, request.excluded))
+        yield f"not with the consent of {named}: they wanted this work, or are called like an agent that does it"
+    for denial in inquiry.denials:
+        yield f"{_name(denial.approver)} denied the same to {_agents(denial.labels)} at {shown_instant(denial.at)}"
+
+
+def _agents(labels: tuple[str, ...]) -> str:
+    return " > ".join(map(_name, labels)) or "the first agent"
+
+
+def _wanted(intent: Intent) -> str:
+    tenant = "" if intent.tenant is UNSET else f" for {_name(intent.tenant)}"
+    said = " and ".join(f"{name} {shown(value)}" for name, value in intent.parameters.items())
+    return f"{intent.purpose}{tenant}" + (f" with {said}" if said else "")
 
 
 _SAID: Final = (Task, Root, OnIntent, Allow)
@@ -113,14 +145,9 @@ def _arguments(request: RequestRecord) -> str:
     args: dict[str, Any] = json.loads(request.args)
     if not args:
         return "without arguments"
-    return f"only with {' and '.join(f'{_name(name)} {_whole(value)}' for name, value in args.items())}"
+    return f"only with {' and '.join(f'{_name(name)} {shown(value)}' for name, value in args.items())}"
 
 
 def _name(name: str) -> str:
     """A name that others chose, quoted if it could be taken for the words around it."""
-    return name if _PLAIN.fullmatch(name) else _whole(name)
-
-
-def _whole(value: object) -> str:
-    """A value as JSON in one line of what shows: all of it, for people agree to what they see."""
-    return printable(json.dumps(value, ensure_ascii=False))
+    return name if _PLAIN.fullmatch(name) else shown(name)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from capx.errors import StoreProblem
-from capx.events import TASK_ENDS, RequestApproved, RequestExpired, RequestRefused, Revoked
+from capx.events import TASK_ENDS, RequestApproved, RequestDenied, RequestExpired, Revoked
 from capx.log import Event
 from capx.serve.head_watch import HeadWatch
 from capx.serve.workers import Workers
@@ -30,7 +30,7 @@ WAITERS: Final = 100
 WAITERS_OF_ONE: Final = WAITERS // 5
 """Those of them that may be of one task."""
 
-_ANSWERS: Final = frozenset(kind.kind for kind in (RequestApproved, RequestRefused, RequestExpired))
+_ANSWERS: Final = frozenset(kind.kind for kind in (RequestApproved, RequestDenied, RequestExpired))
 _DEATHS: Final = frozenset({Revoked.kind, *(kind.kind for kind in TASK_ENDS.values())})
 _AT_ONCE: Final = 1_000
 _STILL_HERE: Final = 1.0

@@ -96,7 +96,7 @@ class IntentRecord(Struct, frozen=True):
     withdrawn: int | None = None
 
 
-RequestState = Literal["pending", "approved", "granted", "refused", "expired"]
+RequestState = Literal["pending", "approved", "granted", "denied", "expired"]
 
 
 class RequestRecord(Struct, frozen=True, kw_only=True):
@@ -104,8 +104,11 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
 
     `ids`, `kid` and `issued` are those of the token that asked, `path` and `labels` its nodes and their labels. `args`
     is canonical JSON, None where the ask is not pinned. It was `asked` last then, and is to be answered by `until`.
-    `block` is the JSON of the first block that the grant has, or would have. `key`, `nonce` and `minted` are the kid,
-    nonce and time of its identifier, once it was granted, so that it can be made again; `capability` is its first id.
+    `block` is the JSON of the first block that the grant has, or would have. `excluded` are those of the approvers who
+    could not consent when it was asked. `answered` is when the answer came, `signed` the time that its `signature` is
+    over. `minted_under`, `nonce` and `minted` are the kid, nonce and time of its identifier, once it was granted, so
+    that it can be made again; `capability` is its first id, and `earlier` are its others, by which it is revoked as
+    well, and those of what was granted before.
     """
 
     id: str
@@ -123,17 +126,26 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
     until: int
     state: RequestState = "pending"
     approvers: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
     approver: str | None = None
     answered: int | None = None
-    key: str | None = None
+    signed: int | None = None
+    signature: str | None = None
+    minted_under: str | None = None
     nonce: str | None = None
     minted: int | None = None
     capability: str | None = None
+    earlier: tuple[str, ...] = ()
 
     @property
     def node(self) -> str:
         """The node that asked."""
         return self.path[-1]
+
+    @property
+    def granted(self) -> tuple[str, ...]:
+        """The ids of all that was granted to it: whichever of them dies, that was revoked."""
+        return self.earlier if self.capability is None else (*self.earlier, self.capability)
 
     @classmethod
     def parse(cls, text: str) -> "RequestRecord":
@@ -162,7 +174,7 @@ class GrantRecord(Struct, frozen=True):
     at: int
 
 
-class Asked(Struct, frozen=True):
+class RequestCounts(Struct, frozen=True):
     """How many requests there are of one node, and of one task, and how many of these wait for a person."""
 
     of_node: int
@@ -274,14 +286,16 @@ class Reading(Protocol):
         """The request with this id."""
         ...
 
-    def requests(self, *, task: str | None = None, pending: bool = False) -> list[RequestRecord]:
+    def requests(
+        self, *, task: str | None = None, node: str | None = None, pending: bool = False
+    ) -> list[RequestRecord]:
         """The requests, of one task or of all, in the order in which they were first made.
 
-        `pending`: those alone that wait for a person.
+        `node`: those alone of this node (base64url) of the task; `pending`: those alone that wait for a person.
         """
         ...
 
-    def asked(self, task: str, node: str) -> Asked:
+    def asked(self, task: str, node: str) -> RequestCounts:
         """How many requests there are of this task, and of this node (base64url) of it."""
         ...
 
@@ -475,16 +489,6 @@ def demand_whole(known: Head | None, news: News) -> News:
     if found != told:
         raise StoreProblem(f"the store counts {told} new deaths and holds {found}: it is damaged")
     return news
-
-
-def new_epoch(origin: str, now: int) -> str:
-    """The name of an epoch of the store that began as `origin`."""
-    return f"{origin}.{now}"
-
-
-def origin_of(epoch: str) -> str:
-    """What the store was when it was created."""
-    return epoch.partition(".")[0]
 
 
 def _demand_later(known: str, found: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from msgspec import structs
 
 from capx.death import Key, instant_of, kid_of
-from capx.store import Asked, GrantRecord, IntentRecord, RequestRecord
+from capx.store import GrantRecord, IntentRecord, RequestCounts, RequestRecord
 from capx.store.postgres_link import Link
 
 _INTENT = "SELECT digest, principal, document, proof, opened, withdrawn FROM capx.intents"
@@ -34,15 +34,17 @@ class RequestRows:
         row = self._row(f"{_REQUEST} WHERE id = %s", id_)
         return row and RequestRecord.parse(*row)
 
-    def requests(self, *, task: str | None = None, pending: bool = False) -> list[RequestRecord]:
-        # Said as two conditions, or not at all, so that their indexes are used.
-        of_task, values = ("", ()) if task is None else (" AND task = %s", (task,))
-        waiting = " AND state = 'pending'" if pending else ""
-        rows = self._rows(f"{_REQUEST} WHERE true{of_task}{waiting} ORDER BY nth", *values)
+    def requests(
+        self, *, task: str | None = None, node: str | None = None, pending: bool = False
+    ) -> list[RequestRecord]:
+        # Said as conditions of their own, or not at all, so that their indexes are used.
+        said = [(f"{name} = %s", value) for name, value in (("task", task), ("node", node)) if value is not None]
+        conditions = ["true", *(condition for condition, _ in said), *(["state = 'pending'"] if pending else [])]
+        rows = self._rows(f"{_REQUEST} WHERE {' AND '.join(conditions)} ORDER BY nth", *(value for _, value in said))
         return [RequestRecord.parse(*row) for row in rows]
 
-    def asked(self, task: str, node: str) -> Asked:
-        return Asked(*self._db.execute(_ASKED, {"task": task, "node": node}).fetchall()[0])
+    def asked(self, task: str, node: str) -> RequestCounts:
+        return RequestCounts(*self._db.execute(_ASKED, {"task": task, "node": node}).fetchall()[0])
 
     def granted_by(self, key: Key) -> list[bytes]:
         if isinstance(key, bytes):

@@ -134,6 +134,11 @@ class Entry(Wire, frozen=True):
             return None
         return next(misfits(self.args, call.args), None)
 
+    def passed(self, misfit: Misfit) -> int:
+        """How many pairs for named arguments say yes before this one: entries that come closer are better evidence."""
+        named = [] if self.args is UNSET else [pair.name for pair in self.args if pair.name != "*"]
+        return named.index(misfit.name) if misfit.name in named else len(named)
+
     def refused(self, misfit: Misfit) -> Refusal:
         """The refusal of an argument, in words."""
         name = shown(misfit.name)
@@ -170,14 +175,15 @@ class Allow(Caveat, frozen=True, tag="allow"):
 
     def refusal(self, facts: Facts) -> Refusal | None:
         call = facts.call
-        first: tuple[Entry, Misfit] | None = None
+        nearest: tuple[Entry, Misfit] | None = None
         for entry in self.entries:
             if entry.pattern == call.action or entry.matches(call.action):
                 misfit = entry.misfit(call)
                 if misfit is None:
                     return None
-                first = first or (entry, misfit)
-        return self.ruled_out(call.action) if first is None else first[0].refused(first[1])
+                if nearest is None or entry.passed(misfit) > nearest[0].passed(nearest[1]):
+                    nearest = entry, misfit
+        return self.ruled_out(call.action) if nearest is None else nearest[0].refused(nearest[1])
 
     def ruled_out(self, action: str) -> Refusal:
         """The refusal of an action that no entry speaks of."""

@@ -25,7 +25,7 @@ STYLES: Final = {
     "pending": screen.STRONG,
     "approved": screen.GOOD,
     "granted": screen.GOOD,
-    "refused": screen.BAD,
+    "denied": screen.BAD,
     "expired": screen.QUIET,
 }
 _ID_LENGTH: Final = 22
@@ -96,7 +96,7 @@ def answered(request: "RequestRecord", *, yes: bool) -> str | None:
             "was not answered in time" if request.state == "expired" else "was granted at once: nobody has to answer it"
         )
         return f"request {request.id} {how}"
-    was = "refused" if request.state == "refused" else "approved"
+    was = "denied" if request.state == "denied" else "approved"
     said = f"request {request.id} was {was} by {label(request.approver)} at {shown_instant(request.answered)} already"
     if yes == (was == "approved"):
         return said
@@ -115,7 +115,7 @@ def became(request: "RequestRecord") -> str:
         "pending": "waits for an answer",
         "approved": f"was approved{by}, and is granted once its agent asks again",
         "granted": f"was approved{by}, and granted" if by else "was granted, as the policy has it",
-        "refused": f"was refused{by}",
+        "denied": f"was denied{by}",
         "expired": "was not answered in time",
     }[request.state]
 

@@ -1,4 +1,4 @@
-"""How values are shown to people: cut for a line of a log, whole where somebody agrees to them, and never in disguise."""
+"""How values are shown to people: cut for a line of a log, whole where they agree to them, never in disguise."""
 
 import json
 import sys

@@ -71,7 +71,7 @@ class Question:
         return IntentRecord(f"digest-{self._chance.randrange(4)}", *seen, self._chance.randrange(3), self._earlier())
 
     def _request(self) -> RequestRecord:
-        states: list[RequestState] = ["pending", "pending", "approved", "granted", "refused", "expired"]
+        states: list[RequestState] = ["pending", "pending", "approved", "granted", "denied", "expired"]
         return RequestRecord(
             id=f"request-{self._chance.randrange(9)}",
             task=self._task(),

@@ -8,7 +8,17 @@ from msgspec import structs
 from capx.chain import b64u
 from capx.death import of_instant, of_kid
 from capx.errors import StoreProblem
-from capx.store import Asked, Damaged, GrantRecord, IntentRecord, Pruned, RequestRecord, RequestState, Store, TaskRecord
+from capx.store import (
+    Damaged,
+    GrantRecord,
+    IntentRecord,
+    Pruned,
+    RequestCounts,
+    RequestRecord,
+    RequestState,
+    Store,
+    TaskRecord,
+)
 from tests.store.conftest import KINDS, Places
 
 NOW = 1_800_000_000
@@ -85,7 +95,9 @@ def test_a_request_is_kept_with_all_that_it_says_and_replaced_in_its_place(store
         request("z", state="granted", asked=NOW + 5),
         approver="ben@our.example",
         answered=NOW + 4,
-        key="k2",
+        signed=NOW + 3,
+        signature="signature",
+        minted_under="k2",
         nonce=b64u(b"x" * 16),
         minted=NOW + 5,
         capability=b64u(b"c" * 16),
@@ -98,7 +110,7 @@ def test_a_request_is_kept_with_all_that_it_says_and_replaced_in_its_place(store
 
 
 def test_requests_are_found_by_their_task_and_by_whether_they_wait(store: Store) -> None:
-    keep(store, request("a"), request("b", state="refused"), request("c", task="task-2"))
+    keep(store, request("a"), request("b", state="denied"), request("c", task="task-2"))
     keep(store, request("d", task="task-2", state="granted"), request("a", state="approved"), request("e"))
     with store.read() as reading:
 
@@ -113,13 +125,13 @@ def test_requests_are_found_by_their_task_and_by_whether_they_wait(store: Store)
 
 
 def test_requests_are_counted_by_node_and_task_and_by_whether_they_wait(store: Store) -> None:
-    keep(store, request("a"), request("b", state="refused"), request("c", node=OTHER), request("d", node=OTHER))
+    keep(store, request("a"), request("b", state="denied"), request("c", node=OTHER), request("d", node=OTHER))
     keep(store, request("e", node=OTHER, state="expired"), request("f", task="task-2"))
     with store.read() as reading:
-        assert reading.asked("task-1", NODE) == Asked(2, 5, 1, 3)
-        assert reading.asked("task-1", OTHER) == Asked(3, 5, 2, 3)
-        assert reading.asked("task-2", OTHER) == Asked(0, 1, 0, 1)
-        assert reading.asked("task-3", NODE) == Asked(0, 0, 0, 0)
+        assert reading.asked("task-1", NODE) == RequestCounts(2, 5, 1, 3)
+        assert reading.asked("task-1", OTHER) == RequestCounts(3, 5, 2, 3)
+        assert reading.asked("task-2", OTHER) == RequestCounts(0, 1, 0, 1)
+        assert reading.asked("task-3", NODE) == RequestCounts(0, 0, 0, 0)
 
 
 def id_of(letter: str) -> bytes:

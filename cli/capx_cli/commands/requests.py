@@ -13,7 +13,7 @@ from capx_cli import answering, completion, following, inbox, reached, screen, w
 if TYPE_CHECKING:
     from capx_cli.reached import Operations
 
-_NEWS = frozenset({"request_made", "request_approved", "request_refused", "request_expired", "capability_minted"})
+_NEWS = frozenset({"request_made", "request_approved", "request_denied", "request_expired", "capability_minted"})
 """Events after which a request stands otherwise than before."""
 
 
