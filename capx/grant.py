@@ -107,6 +107,11 @@ def _asked(audience: str, action: AnyConstraint, args: AnyConstraint) -> Entry:
     return Entry(ASK, (Pair("audience", Eq(audience)), Pair("action", action), Pair("args", args)))
 
 
+def audience_of(action: str) -> str:
+    """The audience of an action, or pattern, at which no other is named: its first label."""
+    return action.partition(".")[0]
+
+
 def demand_audience(audience: str) -> str:
     """The audience itself; InvalidRequest if nothing may be granted at it."""
     if audience == AUTHORITY:
@@ -155,8 +160,8 @@ def demand_restricting(caveats: Iterable[Appendable], now: int) -> tuple[Caveat,
 
 
 def _parts(granted: Grant) -> tuple[Entry, str]:
-    what, audience = granted if isinstance(granted, tuple) else (granted, "")
-    if isinstance(what, str) and "@" in what and not audience:
+    what, audience = granted if isinstance(granted, tuple) else (granted, None)
+    if isinstance(what, str) and "@" in what and audience is None:
         what, _, audience = what.partition("@")
         if not audience:
             raise InvalidRequest(f"no audience stands after the @ of {what!r:.80}@")
@@ -164,4 +169,4 @@ def _parts(granted: Grant) -> tuple[Entry, str]:
         entry = as_entry(what)
     except InvalidCaveat as error:
         raise InvalidRequest(str(error)) from error
-    return entry, audience or entry.pattern.split(".", 1)[0]
+    return entry, audience_of(entry.pattern) if audience is None else audience

@@ -5,13 +5,16 @@ from typing import Any
 
 from capx.asking import Ask, Granted, Pending, Refused
 from capx.asking.verdict import Verdict
-from capx.authority import Authority, OpenedTask
+from capx.authority import Authority
 from capx.bundle import Bundle
 from capx.capability import Capability
-from capx.intent import Intent, new_nonce
-from capx.intent.principal_key import PrincipalKey, parse_public
+from capx.grant import audience_of
+from capx.intent import Intent
+from capx.intent.principal_key import PrincipalKey
+from capx.opening import OpenedTask
 from capx.policy import Offer, Policy, Principal, Purpose, Rule
 from capx.present import ToolCall
+from capx.signing import parse_public
 from capx.store import RequestRecord
 from capx_caveats import DEFAULT, JSON, Budget, Call, Entry, Vocabulary, as_entry
 from tests.lab import NOW, Clock, codes
@@ -24,7 +27,7 @@ GROUPS = {"bob": ("finance",), "cara": ("finance", "legal")}
 def offer(what: str | Entry, audience: str = "") -> Offer:
     """An offer at the audience that the action names, unless another is said."""
     entry = as_entry(what)
-    return Offer(audience or entry.pattern.split(".", 1)[0], entry)
+    return Offer(audience or audience_of(entry.pattern), entry)
 
 
 def rule(how: Any, *offers: str | Entry | Offer, budgets: Iterable[Budget] = (), **more: Any) -> Rule:
@@ -69,16 +72,14 @@ class GrantingLab:
         """An intent of Ana's for Acme, issued now."""
         meant: dict[str, Any] = {
             "principal": "ana",
-            "authority": self.authority.origin(),
+            "authority": self.authority.epoch(),
             "purpose": "work",
             "statement": "Do the work.",
-            "max_tasks": 1,
-            "issued": int(self.clock.now),
-            "not_after": int(self.clock.now) + 86_400,
-            "nonce": new_nonce(),
+            "now": int(self.clock.now),
+            "not_after": "1d",
             "tenant": "Acme",
         }
-        return Intent(**{name: value for name, value in (meant | said).items() if value is not None})
+        return Intent.written(**(meant | said))
 
     def open(self, **said: Any) -> OpenedTask:
         """A task on an intent that says this."""

@@ -68,7 +68,7 @@ def test_whoever_changes_the_arguments_later_changes_nothing() -> None:
 
 
 def test_an_ask_is_a_sentence_in_which_nothing_is_hidden() -> None:
-    asked = [None, {}, {"amount": 20, "ticket": "T-1"}, {"a\x1b[31m\u202e": "b\n\x1b[0m"}]
+    asked: list[Any] = [None, {}, {"amount": 20, "ticket": "T-1"}, {"a\x1b[31m\u202e": "b\n\x1b[0m"}]
     assert [Ask(audience="billing", action="billing.refund", args=args).sentence() for args in asked] == [
         "billing.refund at billing",
         "billing.refund at billing, without arguments",

@@ -147,7 +147,7 @@ class Agent:
         The audience is the action's first label unless another is named; with `args`, even none, the ask is for these
         alone. Denied if the bundle may not ask for it.
         """
-        return self._errands.run(_ask(action, audience, args), self._patience(wait))
+        return self._errands.run(Ask.of(action, audience, args), self._patience(wait))
 
     async def ask_async(
         self,
@@ -159,7 +159,7 @@ class Agent:
     ) -> Answer:
         """`ask`, for async code."""
         return await self._errands.run_async(
-            _ask(action, audience, args), self.wait if wait is None else _seconds(wait)
+            Ask.of(action, audience, args), self.wait if wait is None else _seconds(wait)
         )
 
     def seek(self, need: Need) -> Sought | None:
@@ -329,10 +329,6 @@ class Delegated:
     def _close(self) -> None:
         if self._agent is not None:
             self._agent.close()
-
-
-def _ask(action: str, audience: str | None, args: Mapping[str, JSON] | None) -> Ask:
-    return Ask(audience=action.partition(".")[0] if audience is None else audience, action=action, args=args)
 
 
 def _sought(ask: Ask, answer: Answer | CapxError) -> Sought:

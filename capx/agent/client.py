@@ -82,8 +82,7 @@ class AuthorityClient:
         The audience is the action's first label unless another is named; with `args`, even none, the ask is for these
         alone. Denied if the bundle may not ask for it. While it waits, an authority that is away is waited for, too.
         """
-        named = action.partition(".")[0] if audience is None else audience
-        ask = Ask(audience=named, action=action, args=args)
+        ask = Ask.of(action, audience, args)
         ends = time.monotonic() + wait
         answer = self._answered(ask, wait=0)
         while isinstance(answer, Pending) and (left := ends - time.monotonic()) > 0:

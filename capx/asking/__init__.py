@@ -21,7 +21,7 @@ from capx.capability import Capability
 from capx.chain import b64u
 from capx.decision import sentence
 from capx.errors import CapxError, InvalidRequest
-from capx.grant import demand_audience
+from capx.grant import audience_of, demand_audience
 from capx_caveats import JSON, InvalidCaveat, Refusal, is_action, shown, shown_instant
 from capx_caveats.names import told_name
 
@@ -61,6 +61,11 @@ class Ask(Struct, frozen=True, kw_only=True):
                 canonical(dict(self.args))
             except InvalidCaveat as error:
                 raise InvalidRequest(f"the arguments of {self.action} are no JSON: {error}") from None
+
+    @classmethod
+    def of(cls, action: str, audience: str | None = None, args: Mapping[str, JSON] | None = None) -> "Ask":
+        """An ask at the audience that the action names, unless another is named."""
+        return cls(audience=audience_of(action) if audience is None else audience, action=action, args=args)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _ask, (self.audience, self.action, None if self.args is None else dict(self.args))

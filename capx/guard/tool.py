@@ -19,6 +19,7 @@ from capx.bundle import Bundle
 from capx.capability import Capability
 from capx.decision import NO_TOKEN, Allowed, Denied
 from capx.errors import ConfigurationProblem
+from capx.grant import audience_of
 from capx.guard.facts import Costs, Derived, Tenancy, cost_of, demand_costs, demand_derivable, derive
 from capx.guard.passage import stated
 from capx.guard.values import plain
@@ -60,7 +61,7 @@ class ToolGuard:
 
         def guarded(function: Callable[P, R]) -> Callable[P, R]:
             tool = _Tool(function, action, tenant, attributes, cost)
-            name = audience or action.split(".", 1)[0]
+            name = audience_of(action) if audience is None else audience
             return cast("Callable[P, R]", _wrapped(function, tool, lambda: self._verifier_for(name)))
 
         return guarded
