@@ -79,10 +79,12 @@ def write(path: "Path", keys: Keys, owner: os.stat_result | None = None) -> None
             file.write(keys.dump())
             file.flush()
             os.fsync(file.fileno())
-    except OSError as error:
+    except BaseException as error:
         with suppress(OSError):
             path.unlink()
-        raise KeyProblem(f"cannot write the key file {path}: {error.strerror}") from None
+        if isinstance(error, OSError):
+            raise KeyProblem(f"cannot write the key file {path}: {error.strerror}") from None
+        raise
 
 
 def followed(path: "Path") -> "Path":

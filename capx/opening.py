@@ -9,13 +9,14 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import UNSET, Struct
 
-from capx.bundle import MAX_TOKENS, Bundle
+from capx.bundle import Bundle
 from capx.capability import Capability, mint
 from capx.chain import b64u, root_node
 from capx.death import of_kid
 from capx.ending import as_of, end_overdue, known_task
 from capx.errors import InvalidRequest
 from capx.events import CapabilityMinted, Limit, TaskOpened
+from capx.fitting import given_at_open, unfit
 from capx.grant import OWN_ENTRIES, Given, Grant, block, by_audience
 from capx.intent import Intent
 from capx.intent import using as intents
@@ -25,7 +26,7 @@ from capx.lineage import AUTHORITY
 from capx.policy import Policy, Terms
 from capx.store import Reading, TaskRecord, Writing
 from capx.task import is_final
-from capx_caveats import Budget, Caveat, Entry, When, is_label, parse_instant, shown_duration, shown_instant
+from capx_caveats import Budget, Caveat, When, is_label, parse_instant, shown_duration, shown_instant
 
 _OVERDUE_AT_OPEN = 20
 
@@ -181,6 +182,8 @@ class Opener(Struct, frozen=True):
         minted: list[Capability] = []
         for one in given:
             carried = block(task, one.allowed, expires, (*one.budgets, *added))
+            if why := unfit(carried):
+                raise InvalidRequest(f"nobody would take a capability for {one.audience}: {why}")
             capability = mint(self.keyring.active.audience_key(one.audience), carried, now=self.now)
             event = CapabilityMinted(
                 task=task.id,
@@ -194,29 +197,6 @@ class Opener(Struct, frozen=True):
             event.write(transaction, at=self.now)
             minted.append(capability)
         return Bundle(minted)
-
-
-def given_at_open(terms: Terms) -> tuple[Given, ...]:
-    """What a task gets when it opens, a capability each; InvalidRequest if a bundle cannot hold so many.
-
-    There is one for each audience and each set of budgets at it, so that a budget counts what it is meant for. The
-    newest is tried first, so what the first rule gives stands last at its audience.
-    """
-    groups: dict[str, dict[tuple[Budget, ...], list[Entry]]] = {}
-    for rule in terms.at_open():
-        for offer in rule.offers:
-            groups.setdefault(offer.audience, {}).setdefault(rule.budgets, []).append(offer.entry)
-    found = tuple(
-        Given(audience, tuple(dict.fromkeys(entries)), budgets)
-        for audience, of_budgets in groups.items()
-        for budgets, entries in reversed(of_budgets.items())
-    )
-    if len(found) >= MAX_TOKENS:
-        raise InvalidRequest(
-            f"purpose {terms.purpose} needs {len(found)} capabilities at open, one for each audience and each set of "
-            f"budgets at it, and a bundle has room for {MAX_TOKENS - 1}: give some of it on_request"
-        )
-    return found
 
 
 def as_given(allow: Iterable[Grant]) -> tuple[Given, ...]:

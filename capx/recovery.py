@@ -19,10 +19,11 @@ from capx import events
 from capx.checking import check_store
 from capx.death import KID, horizon, of_instant
 from capx.ending import as_of, end
+from capx.epoch import began, new_epoch, origin_of
 from capx.errors import ConfigurationProblem, StoreProblem
-from capx.replacing import Replaceable, There, began, demand_origin, survey
+from capx.replacing import Replaceable, There, demand_origin, survey
 from capx.revoking import by_instant, by_kid, kill
-from capx.store import Head, Reading, Writing, new_epoch, origin_of
+from capx.store import Head, Reading, Writing
 from capx.store.adoption import CLOCKS_APART, demand_possible
 from capx.store.opening import is_postgres, open_store, replaceable
 from capx.store.sqlite_backup import open_backup

@@ -11,10 +11,10 @@ from typing import Protocol
 from msgspec import Struct
 
 from capx.death import KID, is_lasting
+from capx.epoch import began, is_epoch, origin_of
 from capx.errors import ConfigurationProblem
 from capx.keys import is_kid
-from capx.store import Damaged, Head, Reading, Writing, origin_of
-from capx.store.adoption import is_epoch
+from capx.store import Damaged, Head, Reading, Writing
 
 
 class There(Struct, frozen=True):
@@ -63,11 +63,6 @@ def survey(reading: Reading) -> There:
     kids = [str(death.key)[len(KID) :] for death in reading.deaths() if is_lasting(death.key)]
     newest = max((event.at for event in reading.events() if event.kind != "decision"), default=0)
     return There(head, tuple(filter(is_kid, kids)), max(newest, began(head.epoch)))
-
-
-def began(epoch: str) -> int:
-    """The second in which an epoch began."""
-    return int(epoch.partition(".")[2])
 
 
 def demand_origin(head: Head, there: There) -> None:

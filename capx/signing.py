@@ -1,5 +1,7 @@
 """Ed25519 (RFC 8032): what signs, and whether something is signed.
 
+    public half    ed25519: and 32 bytes in base64url, as people write it
+
 Laws: what signs never shows, and no local of a frame in which something is raised holds its seed. A public half that
 everybody, or nobody, could have signed for is refused. Bytes of another length are no signature.
 """
@@ -8,7 +10,8 @@ from typing import Final, NoReturn
 
 from nacl import bindings, exceptions
 
-from capx.errors import KeyProblem
+from capx.chain import b64u, unb64u
+from capx.errors import KeyProblem, MalformedToken
 
 SEED: Final = bindings.crypto_sign_SEEDBYTES
 """Bytes of what a key pair follows from."""
@@ -16,6 +19,8 @@ PUBLIC: Final = bindings.crypto_sign_PUBLICKEYBYTES
 """Bytes of a public half."""
 SIGNATURE: Final = bindings.crypto_sign_BYTES
 """Bytes of a signature."""
+ALGORITHM: Final = "ed25519:"
+"""What the text of a public half begins with."""
 
 
 class Signer:
@@ -66,3 +71,29 @@ def is_signed(public: bytes, message: bytes, signature: bytes) -> bool:
     except exceptions.BadSignatureError:
         return False
     return True
+
+
+def public_text(public: bytes) -> str:
+    """A public half as people write it."""
+    return f"{ALGORITHM}{b64u(public)}"
+
+
+def parse_public(text: str) -> bytes:
+    """The public half (32 bytes) that a text spells; KeyProblem for any other text, and for one that is weak."""
+    if not text.startswith(ALGORITHM):
+        raise KeyProblem(f"{text!r:.80} is no public key: it begins with {ALGORITHM}, as capx principal new writes it")
+    try:
+        public = unb64u(text.removeprefix(ALGORITHM))
+    except MalformedToken:
+        raise KeyProblem(f"behind {ALGORITHM} of a public key stand 32 bytes in base64url") from None
+    if problem := weakness(public):
+        raise KeyProblem(problem)
+    return public
+
+
+def is_signed_by(public: bytes, message: bytes, signature: str) -> bool:
+    """The same of a signature in base64url."""
+    try:
+        return is_signed(public, message, unb64u(signature))
+    except MalformedToken:
+        return False

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from capx.home import create_home
-from capx.intent import Intent, SignedIntent, new_nonce
+from capx.intent import Intent, SignedIntent
 from capx.intent.principal_key import PrincipalKey
 
 POLICY = """
@@ -78,20 +78,16 @@ class Office:
         return self.home.parent / f"{name}.key"
 
     def intent(self, authority: Any, **said: Any) -> Intent:
-        """What Ana wants; `authority` is whatever knows the origin of the store."""
-        now = int(time.time())
-        document: dict[str, Any] = {
+        """What Ana wants; `authority` is whatever knows the epoch of the store."""
+        meant: dict[str, Any] = {
             "principal": "ana",
-            "authority": authority.origin(),
+            "authority": authority.epoch(),
             "purpose": "refund",
             "statement": "refund what they ask for",
             "tenant": "Acme",
-            "max_tasks": 1,
-            "issued": now,
-            "not_after": now + 3_600,
-            "nonce": new_nonce(),
+            "now": int(time.time()),
         }
-        return Intent(**{**document, **said})
+        return Intent.written(**(meant | said))
 
     def signed(self, authority: Any, **said: Any) -> SignedIntent:
         return self.ana.sign_intent(self.intent(authority, **said))

@@ -3,7 +3,7 @@
 import time
 from typing import Any, Protocol
 
-from capx.intent import Intent, SignedIntent, new_nonce
+from capx.intent import Intent, SignedIntent
 from capx.intent.principal_key import PrincipalKey
 from capx.opening import OpenedTask
 
@@ -53,16 +53,12 @@ def policy(*grants: str) -> str:
 
 def refund(authority: Opening, **said: Any) -> OpenedTask:
     """A task opened on what Ana asks for."""
-    now = int(time.time())
-    parts: dict[str, Any] = {
+    meant: dict[str, Any] = {
         "principal": ANA.name,
-        "authority": authority.origin(),
+        "authority": authority.epoch(),
         "purpose": "refund",
         "statement": "Refund what they are owed.",
-        "max_tasks": 1,
-        "issued": now,
-        "not_after": now + 3600,
-        "nonce": new_nonce(),
+        "now": int(time.time()),
         "tenant": "Acme",
     }
-    return authority.open(ANA.sign_intent(Intent(**(parts | said))))
+    return authority.open(ANA.sign_intent(Intent.written(**(meant | said))))

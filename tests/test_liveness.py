@@ -15,8 +15,9 @@ import msgspec
 import pytest
 
 from capx.death import of_instant, of_kid
+from capx.epoch import new_epoch, origin_of
 from capx.liveness import StoreLiveness
-from capx.store import Head, News, new_epoch, origin_of
+from capx.store import Head, News
 from capx.store.sqlite import SQLiteStore
 
 NOW = 1_800_000_000

@@ -11,7 +11,8 @@ from nacl.signing import SigningKey, VerifyKey
 from capx.chain import b64u, unb64u
 from capx.errors import InvalidRequest, KeyProblem
 from capx.intent import Intent
-from capx.intent.principal_key import PrincipalKey, file_name, is_signed_by, parse_public, public_text
+from capx.intent.principal_key import PrincipalKey, file_name
+from capx.signing import is_signed_by, parse_public, public_text
 from capx.signing import Signer
 
 SEED = bytes(range(32))
@@ -33,7 +34,7 @@ WEAK = [
 def intent(principal: str = ANA.name) -> Intent:
     return Intent(
         principal=principal,
-        authority="OYZ7VqUQJ9PBa0YXjDBPsw",
+        authority="OYZ7VqUQJ9PBa0YXjDBPsw.1795500000",
         purpose="qbr",
         statement="Prepare the quarterly review.",
         max_tasks=1,

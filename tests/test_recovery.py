@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from threading import Thread
+from typing import TYPE_CHECKING
 
 import pytest
 from msgspec import structs
@@ -22,17 +23,17 @@ from capx.bundle import Bundle
 from capx.canonical import canonical
 from capx.chain import b64u
 from capx.death import of_instant, of_kid
+from capx.epoch import origin_of
 from capx.errors import ConfigurationProblem, InvalidRequest, StoreProblem
 from capx.intent import Intent
 from capx.keys import KeyRing, RootKey
 from capx.liveness import StoreLiveness
 from capx.log import BrokenLog
 from capx.meter import Spend
-from capx.opening import OpenedTask
 from capx.present import ToolCall
 from capx.recovery import Restored, restore
 from capx.replay import Replay
-from capx.store import GrantRecord, Head, IntentRecord, Record, RequestRecord, Store, TaskRecord, origin_of
+from capx.store import GrantRecord, Head, IntentRecord, Record, RequestRecord, Store, TaskRecord
 from capx.store.opening import create_store, open_store
 from capx.store.sqlite import SQLiteStore
 from capx.store.sqlite_news import SQLiteNews
@@ -40,6 +41,9 @@ from capx.verifier import Verifier
 from capx_caveats import Call, budget
 from tests.postgres import postgres_database, postgres_server, postgres_url
 from tests.writing import POLICY, asked_for
+
+if TYPE_CHECKING:
+    from capx.opening import OpenedTask
 
 __all__ = ["postgres_database", "postgres_server", "postgres_url"]
 
@@ -190,7 +194,7 @@ def an_intent(*, opened: int = 1, withdrawn: int | None = None, attested: str | 
     """One as it is kept, which nobody signed."""
     intent = Intent(
         principal="ana@our.example",
-        authority="origin",
+        authority="origin.1",
         purpose="refund",
         statement="Refund Zoë\nwhat T-1 says",
         max_tasks=2,
@@ -260,11 +264,30 @@ def test_an_intent_of_before_a_restoration_opens_nothing(place: str, saved: Path
         second = brought_back(saved, place, tmp_path).issued
         assert second is not None
         for intent in (used, unused):
-            with pytest.raises(InvalidRequest, match="everything was revoked"):
+            with pytest.raises(InvalidRequest, match="was restored since"):
                 authority.open(intent, attested="the login")
-    with Authority(open_store(place), KEYS, policy=POLICY, clock=lambda: second + 6) as authority:
-        later = structs.replace(asked_for(authority.store), issued=second + 6)
+        later = asked_for(authority.store)
         assert authority.task(authority.open(later, attested="the login").id).intent == later.digest
+
+
+def test_an_intent_does_not_open_in_a_store_and_in_its_copy_that_was_restored_elsewhere(
+    place: str, saved: Path, tmp_path: Path
+) -> None:
+    with Authority(open_store(place), KEYS, policy=POLICY) as authority:
+        once = structs.replace(asked_for(authority.store), max_tasks=1)
+        # Even one that says it was issued when the restoration is over.
+        ahead = structs.replace(once, issued=int(time.time()) + 5)
+        backup(authority.store, saved)
+        restore(saved, str(tmp_path / "elsewhere.db"))
+        with Authority(SQLiteStore(tmp_path / "elsewhere.db"), KEYS, policy=POLICY) as copy:
+            for intent in (once, ahead):
+                assert authority.open(intent, attested="the login").intent == intent.digest
+                with pytest.raises(InvalidRequest, match="was restored since"):
+                    copy.open(intent, attested="the login")
+            there = structs.replace(asked_for(copy.store), max_tasks=1)
+            assert copy.open(there, attested="the login").intent == there.digest
+            with pytest.raises(InvalidRequest, match="is for"):
+                authority.open(there, attested="the login")
 
 
 def test_a_restored_store_knows_how_it_came_to_be(

@@ -14,11 +14,11 @@ from capx.authority import Authority
 from capx.chain import b64u
 from capx.errors import StoreProblem
 from capx.events import RequestMade
-from capx.intent import Intent, new_nonce
+from capx.intent import Intent
 from capx.keys import KeyRing, RootKey
 from capx.meter import Spend
 from capx.policy import Offer, Policy, Principal, Purpose, Rule
-from capx.store import GrantRecord, Record, RequestRecord, Store, origin_of
+from capx.store import GrantRecord, Record, RequestRecord, Store
 from capx.store.opening import open_store
 from capx_caveats import Entry, amount
 
@@ -46,16 +46,15 @@ def acknowledge(**facts: Any) -> None:
 def asked_for(store: Store) -> Intent:
     """What a person asked for, as often as there is time."""
     with store.read() as reading:
-        origin, now = origin_of(reading.head().epoch), int(time.time())
-    return Intent(
+        epoch = reading.head().epoch
+    return Intent.written(
         principal="ana",
-        authority=origin,
+        authority=epoch,
         purpose="work",
         statement="Work",
+        now=int(time.time()),
+        not_after="1d",
         max_tasks=1_000_000,
-        issued=now,
-        not_after=now + 86_400,
-        nonce=new_nonce(),
     )
 
 

@@ -5,7 +5,8 @@
     CAPX_AUTHORITY_URL   the origin of the authority, such as https://authority.internal:8411
     CAPX_ORIGINS         crm=https://crm.internal,slides=https://slides.internal
 
-Law: the bundle is taken out of the environment, so that no process that is started from here inherits it.
+Law: the bundle is taken out of the environment, whatever else is wrong, so that no process that is started from here
+inherits it.
 """
 
 import os
@@ -41,20 +42,18 @@ class Found(Struct, frozen=True):
 
 def take() -> Found:
     """What the environment of this process holds, its bundle taken out; ConfigurationProblem says what is wrong."""
-    origins, url = _origins(os.environ.get(_ORIGINS, "")), os.environ.get(_URL) or None
-    if url is not None:
-        _demand_origin(_URL, url)
-    named, text = os.environ.get(_FILE), os.environ.get(_TOKEN, "")
+    named, text = os.environ.pop(_FILE, ""), os.environ.pop(_TOKEN, "")
     if not named and not text.strip():
         raise ConfigurationProblem(
             "the bundle of this process was taken out of its environment before: pass the agent on that was made of it"
             if _taken.is_set()
             else f"no bundle was given to this process: set {_FILE} or {_TOKEN}"
         )
-    bundle = _bundle(_read(named) if named else text, f"the file that {_FILE} names" if named else _TOKEN)
-    os.environ.pop(_FILE, None)
-    os.environ.pop(_TOKEN, None)
     _taken.set()
+    origins, url = _origins(os.environ.get(_ORIGINS, "")), os.environ.get(_URL) or None
+    if url is not None:
+        _demand_origin(_URL, url)
+    bundle = _bundle(_read(named) if named else text, f"the file that {_FILE} names" if named else _TOKEN)
     return Found(bundle, url, origins)
 
 

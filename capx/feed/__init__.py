@@ -20,6 +20,7 @@ from typing import Annotated, Final, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from capx import epoch
 from capx.chain import b64u, digest, unb64u
 from capx.death import Key, is_lasting
 from capx.errors import MalformedToken, StoreProblem
@@ -47,13 +48,12 @@ _ID = "id:"
 _KEY = re.compile(
     r"id:[A-Za-z0-9_-]{21}[AQgw]|[A-Za-z0-9_-]{1,64}|kid:[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]|issued:(?:0|[1-9][0-9]{0,15})"
 )
-_EPOCH = re.compile(r"[A-Za-z0-9_-]{1,64}\.(?:0|[1-9][0-9]{0,15})")
 # A reason becomes the code of a refusal, which a verifier has to know.
 _REASONS: Final = {reason: sys.intern(reason) for reason in ("revoked", *DEATH.values())}
 
 _Count = Annotated[int, Meta(ge=0, le=SAFE_INTEGER)]
 # The last condition is that no line ends there, which `$` alone lets pass.
-_Epoch = Annotated[str, Meta(pattern=rf"^(?:{_EPOCH.pattern})$(?!\n)")]
+_Epoch = Annotated[str, Meta(pattern=rf"^(?:{epoch.FORM})$(?!\n)")]
 _Instant = Annotated[float, Meta(ge=0, le=SAFE_INTEGER)]
 
 
@@ -257,7 +257,7 @@ def _sensible(page: Page, told: int) -> Page:
     head, place = page.head, page.asked
     beside = told - page.lasting
     sense = {
-        "an epoch": _EPOCH.fullmatch(head.epoch) is not None,
+        "an epoch": epoch.is_epoch(head.epoch),
         "a hash for its position": (head.position == 0) == (head.hash == GENESIS),
         "a place that was asked about": place is None or 0 < place.position < head.position or place == head.place,
         "deaths that go on without a gap": page.since == 0 or head.forgotten <= page.since <= head.deaths,

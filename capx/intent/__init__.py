@@ -4,8 +4,9 @@
     signature = Ed25519 by the principal's key over H("capx/1/intent", digest), base64url
 
 Laws: a document is one value: an optional member is absent, never null, and an unknown one is refused. It speaks of one
-authority, named by the origin of its store, so no other can open it. Its texts are shown to people, so none hides a
-character. A parameter is a whole value, never a piece of text.
+authority, named by the epoch of its store, so no other can open it, nor this one once it was restored. Its texts are
+shown to people, so none hides a character. A parameter is a whole value, never a piece of text, and of all spellings
+of a number that have one digest there is one.
 """
 
 import hashlib
@@ -22,8 +23,9 @@ from msgspec.structs import force_setattr
 from capx import strict
 from capx.canonical import canonical
 from capx.chain import b64u, digest, unb64u
+from capx.epoch import is_epoch
 from capx.errors import InvalidRequest, MalformedToken
-from capx_caveats import JSON, SAFE_INTEGER, InvalidCaveat, Literal, is_attribute, is_id, is_label
+from capx_caveats import JSON, SAFE_INTEGER, InvalidCaveat, Literal, When, is_attribute, is_label, parse_instant
 
 LONGEST_STATEMENT: Final = 2_000
 """Characters of a statement."""
@@ -46,7 +48,7 @@ _Parameters = Annotated[Mapping[str, Literal], Meta(min_length=1)]
 class Intent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a person asked for; times in Unix seconds, `nonce` 16 random bytes in base64url.
 
-    `authority` is the origin of the store of the authority that it is meant for, `purpose` a name that its policy has
+    `authority` is the epoch of the store of the authority that it is meant for, `purpose` a name that its policy has
     for a kind of work, `statement` the person's own words, `agent` whom it empowers, if that is said. It may be opened
     `max_tasks` times, from `issued` on and before `not_after`. InvalidRequest for what cannot be meant.
     """
@@ -65,7 +67,7 @@ class Intent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
 
     def __post_init__(self) -> None:
         _demand(is_label(self.principal), "the principal is a name of 1 to 128 characters, none of them hidden")
-        _demand(is_id(self.authority), "the authority is named by the origin of its store, as capx doctor shows it")
+        _demand(is_epoch(self.authority), "the authority is named by the epoch of its store, as capx doctor shows it")
         _demand(is_attribute(self.purpose), "a purpose is a name such as qbr: a letter, then letters, digits and _")
         _demand(_is_statement(self.statement), "a statement is 1 to 2000 characters, none of them hidden")
         _demand(_is_natural(self.max_tasks, 1, MOST_TASKS), f"an intent opens 1 to {MOST_TASKS} tasks")
@@ -82,6 +84,36 @@ class Intent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
         literals = {name: _literal(name, value) for name, value in self.parameters.items()}
         force_setattr(self, "parameters", MappingProxyType(literals))
         _demand(len(canonical(self.document())) <= LONGEST_DOCUMENT, "an intent is at most 16 KiB long")
+
+    @classmethod
+    def written(
+        cls,
+        *,
+        principal: str,
+        authority: str,
+        purpose: str,
+        statement: str,
+        now: int,
+        not_after: When = "8h",
+        max_tasks: int = 1,
+        tenant: str | None = None,
+        parameters: Mapping[str, Literal] = MappingProxyType({}),
+        agent: str | None = None,
+    ) -> "Intent":
+        """An intent as it is issued at `now` (Unix seconds), from which `not_after` counts, and like no other."""
+        return cls(
+            principal=principal,
+            authority=authority,
+            purpose=purpose,
+            statement=statement,
+            max_tasks=max_tasks,
+            issued=now,
+            not_after=parse_instant(not_after, now),
+            nonce=b64u(os.urandom(16)),
+            tenant=UNSET if tenant is None else tenant,
+            parameters=parameters,
+            agent=UNSET if agent is None else agent,
+        )
 
     def document(self) -> dict[str, JSON]:
         """The document as JSON values: what the digest is about."""
@@ -140,9 +172,20 @@ def parse_intent(data: bytes) -> Intent:
     return strict.read(data, Intent)
 
 
-def new_nonce() -> str:
-    """A fresh nonce: 16 random bytes in base64url."""
-    return b64u(os.urandom(16))
+def named(intent: str | SignedIntent | Intent) -> str:
+    """The digest that is meant; InvalidRequest for text that is none."""
+    if isinstance(intent, SignedIntent):
+        return intent.intent.digest
+    if isinstance(intent, Intent):
+        return intent.digest
+    if not is_digest(intent):
+        raise InvalidRequest(f"{intent!r:.80} is no intent: name its digest, as capx intent list shows it")
+    return intent
+
+
+def is_digest(text: object) -> bool:
+    """Whether this is text that may be the digest of an intent: 32 bytes in base64url."""
+    return _size(text) == 32
 
 
 def _demand(good: bool, sentence: str) -> None:
@@ -177,8 +220,13 @@ def _literal(name: str, value: object) -> Literal:
     try:
         literal: Literal = msgspec.convert(value, Literal)
         canonical(literal)
+        return tuple(map(_one_spelling, literal)) if isinstance(literal, tuple) else _one_spelling(literal)
     except (msgspec.MsgspecError, InvalidCaveat):
         raise InvalidRequest(
             f"parameter {name} is no value that a policy could use: a text, a number, true, false, or a flat array"
         ) from None
-    return literal
+
+
+def _one_spelling(scalar: Any) -> Any:
+    """`1e2` and `100` are one number to the digest, and so to whoever counts; `-0.0` is 0."""
+    return int(scalar) if isinstance(scalar, float) and scalar.is_integer() else scalar

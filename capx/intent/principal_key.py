@@ -1,28 +1,24 @@
 """The key with which a person signs what they ask for and what they consent to (Ed25519), and its public half.
 
-    file      principal NAME SEED, on one line, which only its owner may read
-    public    ed25519: and 32 bytes in base64url
+    principal NAME SEED    its file: one line, which only its owner may read
 
 Laws: the key stays with its person; an authority knows the public half, by the policy. It never shows. It signs intents
 of nobody else. A name stands in the file percent-encoded (RFC 3986), in its one spelling.
 """
 
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from capx import key_file
 from capx.chain import b64u, digest, unb64u
 from capx.errors import InvalidRequest, KeyProblem, MalformedToken
 from capx.intent import Intent, SignedIntent
-from capx.signing import SEED, Signer, is_signed, weakness
+from capx.signing import SEED, Signer, public_text
 from capx_caveats import is_label
 
 if TYPE_CHECKING:
     from pathlib import Path  # slow to import, and only whoever has one calls what takes one
-
-ALGORITHM: Final = "ed25519:"
-"""What the text of a public half begins with."""
 
 _PLAIN = "@+"
 _LONGEST_NAME = 180
@@ -77,32 +73,6 @@ class PrincipalKey:
     def dump(self) -> str:
         """The text of its key file: a secret."""
         return f"principal {quote(self.name, _PLAIN)} {b64u(self._signer.seed)}\n"
-
-
-def public_text(public: bytes) -> str:
-    """A public half as people write it."""
-    return f"{ALGORITHM}{b64u(public)}"
-
-
-def parse_public(text: str) -> bytes:
-    """The public half (32 bytes) that a text spells; KeyProblem for any other text, and for one that is weak."""
-    if not text.startswith(ALGORITHM):
-        raise KeyProblem(f"{text!r:.80} is no public key: it begins with {ALGORITHM}, as capx principal new writes it")
-    try:
-        public = unb64u(text.removeprefix(ALGORITHM))
-    except MalformedToken:
-        raise KeyProblem(f"behind {ALGORITHM} of a public key stand 32 bytes in base64url") from None
-    if problem := weakness(public):
-        raise KeyProblem(problem)
-    return public
-
-
-def is_signed_by(public: bytes, message: bytes, signature: str) -> bool:
-    """Whether whoever holds the other half of `public` made this signature, in base64url, over this message."""
-    try:
-        return is_signed(public, message, unb64u(signature))
-    except MalformedToken:
-        return False
 
 
 def file_name(name: str) -> str:

@@ -12,20 +12,19 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from capx.bundle import MAX_TOKENS
 from capx.canonical import canonical
-from capx.chain import root_node, unb64u
+from capx.chain import root_node
 from capx.ending import Ended, as_of, end
-from capx.errors import InvalidRequest, MalformedToken
+from capx.epoch import origin_of
+from capx.errors import InvalidRequest
 from capx.events import IntentWithdrawn
-from capx.grant import Given
 from capx.graph.dying import Dying, draw, dying_below, together
 from capx.intent import Intent, SignedIntent
 from capx.policy import Policy, Terms
 from capx.present import WINDOW_BEFORE
-from capx.store import ATTESTED, IntentRecord, Reading, TaskRecord, Writing, origin_of
+from capx.store import ATTESTED, IntentRecord, Reading, TaskRecord, Writing
 from capx.task import after, is_final
-from capx_caveats import Budget, Entry, is_label, shown_instant
+from capx_caveats import is_label, shown_instant
 
 AHEAD: Final = WINDOW_BEFORE
 """Seconds by which the clock of whoever signs may be ahead."""
@@ -73,7 +72,7 @@ def prove(policy: Policy, intent: SignedIntent | Intent, attested: str | None) -
 
 def is_principals(policy: Policy, signed: SignedIntent) -> bool:
     """Whether the signature is that of a key which the policy gives the principal."""
-    from capx.intent.principal_key import is_signed_by
+    from capx.signing import is_signed_by
 
     principal = policy.principals.get(signed.intent.principal)
     if principal is None or principal.key is None:
@@ -85,7 +84,7 @@ def take(transaction: Writing, proven: Proven, policy: Policy, *, now: int) -> T
     """What one more task on this intent gets, which is counted; InvalidRequest says why there can be none."""
     intent = proven.intent
     _demand_meant_here(transaction, intent)
-    _demand_in_time(transaction, intent, now)
+    _demand_in_time(intent, now)
     terms = policy.terms(intent)
     known = transaction.intent(intent.digest) or IntentRecord(intent.digest)
     if known.withdrawn is not None:
@@ -103,48 +102,6 @@ def take(transaction: Writing, proven: Proven, policy: Policy, *, now: int) -> T
         )
     )
     return terms
-
-
-def given(terms: Terms) -> tuple[Given, ...]:
-    """What a task gets when it opens, a capability each; InvalidRequest if a bundle cannot hold so many.
-
-    There is one for each audience and each set of budgets at it, so that a budget counts what it is meant for. The
-    newest is tried first, so what the first rule gives stands last at its audience.
-    """
-    groups: dict[str, dict[tuple[Budget, ...], list[Entry]]] = {}
-    for rule in terms.at_open():
-        for offer in rule.offers:
-            groups.setdefault(offer.audience, {}).setdefault(rule.budgets, []).append(offer.entry)
-    found = tuple(
-        Given(audience, tuple(dict.fromkeys(entries)), budgets)
-        for audience, of_budgets in groups.items()
-        for budgets, entries in reversed(of_budgets.items())
-    )
-    if len(found) >= MAX_TOKENS:
-        raise InvalidRequest(
-            f"purpose {terms.purpose} needs {len(found)} capabilities at open, one for each audience and each set of "
-            f"budgets at it, and a bundle has room for {MAX_TOKENS - 1}: give some of it on_request"
-        )
-    return found
-
-
-def named(intent: str | SignedIntent | Intent) -> str:
-    """The digest that is meant; InvalidRequest for text that is none."""
-    if isinstance(intent, SignedIntent):
-        return intent.intent.digest
-    if isinstance(intent, Intent):
-        return intent.digest
-    if not is_digest(intent):
-        raise InvalidRequest(f"{intent!r:.80} is no intent: name its digest, as capx intent list shows it")
-    return intent
-
-
-def is_digest(text: str) -> bool:
-    """Whether the text may be the digest of an intent: 32 bytes in base64url."""
-    try:
-        return len(unb64u(text)) == 32
-    except MalformedToken:
-        return False
 
 
 def withdraw(transaction: Writing, digest: str, *, now: int) -> WithdrawnIntent:
@@ -175,22 +132,23 @@ def _unended(reading: Reading, known: IntentRecord) -> list[TaskRecord]:
 
 
 def _demand_meant_here(reading: Reading, intent: Intent) -> None:
-    origin = origin_of(reading.head().epoch)
-    if intent.authority != origin:
-        raise InvalidRequest(f"this intent is for authority {intent.authority}, and this one is {origin}")
+    epoch = reading.head().epoch
+    if intent.authority == epoch:
+        return
+    if origin_of(intent.authority) == origin_of(epoch):
+        raise InvalidRequest(
+            f"this intent is for {intent.authority}, and this authority was restored since, and is {epoch}: "
+            "sign a new one"
+        )
+    raise InvalidRequest(f"this intent is for authority {intent.authority}, and this one is {epoch}")
 
 
-def _demand_in_time(reading: Reading, intent: Intent, now: int) -> None:
+def _demand_in_time(intent: Intent, now: int) -> None:
     if now >= intent.not_after:
         raise InvalidRequest(f"this intent ended at {shown_instant(intent.not_after)}: sign a new one")
     if intent.issued > now + AHEAD:
         raise InvalidRequest(
             f"this intent was issued at {shown_instant(intent.issued)}, which lies ahead: one of two clocks is wrong"
-        )
-    # One that was issued ahead may have been used up before the instant, and forgotten with it.
-    if (horizon := reading.horizon()) >= 0 and intent.issued <= horizon + AHEAD:
-        raise InvalidRequest(
-            f"this intent was issued by {shown_instant(horizon)}, up to when everything was revoked: sign a new one"
         )
 
 

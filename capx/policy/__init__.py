@@ -14,6 +14,7 @@ from typing import Final, Literal
 from msgspec import UNSET, Struct
 
 from capx.errors import InvalidRequest
+from capx.fitting import unfitting
 from capx.intent import Intent
 from capx_caveats import JSON, Budget, Call, Entry, shown
 
@@ -158,7 +159,10 @@ class Policy(Struct, frozen=True, kw_only=True):
         purpose = self._purpose(intent.purpose, principal)
         purpose.demand(intent, principal)
         tenant = intent.tenant if purpose.tenant and intent.tenant is not UNSET else None
-        return Terms(purpose=purpose.name, ttl=purpose.ttl, tenant=tenant, rules=in_order(purpose.rules(intent)))
+        terms = Terms(purpose=purpose.name, ttl=purpose.ttl, tenant=tenant, rules=in_order(purpose.rules(intent)))
+        if lines := tuple(unfitting(terms)):
+            raise InvalidRequest("; ".join(lines))
+        return terms
 
     def _purpose(self, name: str, principal: Principal) -> "Purpose":
         """The purpose of this name; what the principal may not ask for is as if it was not there."""

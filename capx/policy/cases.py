@@ -136,7 +136,7 @@ def _intent(found: Mapping[str, Any], path: str) -> Intent:
     try:
         return Intent(
             principal=found["principal"],
-            authority="cases",
+            authority="cases.0",
             purpose=found["purpose"],
             statement=found.get("statement", "A case."),
             max_tasks=1,

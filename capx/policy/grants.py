@@ -4,8 +4,6 @@ Laws: what is taken is put in as a whole value, and nothing of it is read again.
 fit where it is put, is told by key path, and then no rule of the purpose is made.
 """
 
-from functools import partial
-
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
@@ -13,9 +11,9 @@ from capx.errors import InvalidRequest
 from capx.intent import Intent
 from capx.policy import How, Offer, Rule
 from capx.policy.constraints import Named, filled
-from capx.policy.reading import Wrong, every, explained, key
+from capx.policy.reading import Wrong, every, explained
 from capx.policy.values import Take, Taken, probing, taken, taking
-from capx_caveats import Allow, Budget, Entry, encode_block
+from capx_caveats import Budget, Entry
 
 
 class Allowed(Struct, frozen=True):
@@ -67,7 +65,7 @@ class Grant(Struct, frozen=True, kw_only=True):
         """The rule, concrete; Wrong says what the intent lacks, or what does not fit."""
         if self.fixed is not None:
             return self.fixed
-        rule = Rule(
+        return Rule(
             place=self.place,
             how=self.how,
             offers=every(lambda one: one.offer(take), ((one,) for one in self.allowed)),
@@ -75,16 +73,6 @@ class Grant(Struct, frozen=True, kw_only=True):
             approvers=self.approvers,
             within=self.within,
         )
-        self._demand_blocks(rule)
-        return rule
-
-    def _demand_blocks(self, rule: Rule) -> None:
-        """Raise Wrong where no token could hold what is granted together."""
-        audiences = dict.fromkeys(offer.audience for offer in rule.offers)
-        together = [[offer.entry for offer in rule.offers if offer.audience == audience] for audience in audiences]
-        # What is given at open is one capability for an audience, what is asked for is granted one by one.
-        for entries in together if self.how == "at_open" else [[offer.entry] for offer in rule.offers]:
-            explained(key(self.place, "allow"), partial(encode_block, (Allow(tuple(entries)), *rule.budgets)))
 
 
 class Grants(Struct, frozen=True):
@@ -99,6 +87,10 @@ class Grants(Struct, frozen=True):
             return every(lambda grant: grant.rule(take), ((grant,) for grant in self.grants))
         except Wrong as error:
             raise InvalidRequest("; ".join(dict.fromkeys(error.lines))) from None
+
+    def tried(self) -> tuple[Rule, ...]:
+        """The rules, made with probes."""
+        return tuple(grant.rule(probing) for grant in self.grants)
 
     @property
     def names(self) -> frozenset[str]:

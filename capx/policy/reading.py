@@ -10,6 +10,7 @@ work is bounded, whatever the file.
 import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any, Final, TypeVar, TypeVarTuple, cast
 
 from msgspec import Struct
@@ -26,6 +27,8 @@ LARGEST: Final = 1024 * 1024
 """Bytes of a file."""
 TOLD: Final = 20
 """Lines about one file; of more it is told how many they are."""
+_MANY: Final = 200
+"""Names among which one is looked for that is near: it takes a while for each."""
 _DOTS: Final = 512
 """Dots in one line: the time to read a name grows with the square of its parts."""
 _LONGEST: Final = 300
@@ -173,9 +176,11 @@ def named(check: Callable[[str], bool], what: str, several: str) -> Callable[[ob
 
     def read_all(value: object, path: str) -> tuple[str, ...]:
         found = every(read, elements(value, path, several))
-        for at, one in enumerate(found):
-            if one in found[:at]:
-                raise wrong(f"{path}[{at + 1}]", f"{shown(one)} stands here twice")
+        seen = set[str]()
+        for number, one in enumerate(found, 1):
+            if one in seen:
+                raise wrong(f"{path}[{number}]", f"{shown(one)} stands here twice")
+            seen.add(one)
         return found
 
     return read_all
@@ -183,8 +188,8 @@ def named(check: Callable[[str], bool], what: str, several: str) -> Callable[[ob
 
 def near(name: str, names: Iterable[str]) -> str:
     """`: did you mean …?`, or what else there is; nothing if there is nothing."""
-    there = list(names)
-    for found in get_close_matches(name, there, 1):
+    there = list(islice(names, _MANY))
+    for found in get_close_matches(name[:_LONGEST], there, 1):
         return f": did you mean {told_name(found)}?"
     return f": there is {', '.join(map(told_name, there[:TOLD]))}" if there else ""
 

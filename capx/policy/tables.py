@@ -15,9 +15,10 @@ from typing import Final, TypeVar, cast
 from msgspec import Struct
 
 from capx.errors import KeyProblem
+from capx.fitting import unfitting
 from capx.intent import OWN_NAMES
 from capx.lineage import AUTHORITY
-from capx.policy import Principal, Purpose
+from capx.policy import Principal, Purpose, Terms, in_order
 from capx.policy.grant_tables import HOUR, Known, duration, read_grants
 from capx.policy.reading import (
     Field,
@@ -42,6 +43,8 @@ T = TypeVar("T")
 _OPTIONAL: Final = frozenset({"tenant", "agent"})
 """What an intent says or not, besides its parameters."""
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?")
+_LONGEST_TENANT: Final = 128 * "\U00010000"
+"""A tenant whose name takes as much of a token as one can."""
 _NAMED_SO = "1 to 128 characters, none of them hidden"
 
 
@@ -118,7 +121,7 @@ def _principal(principal: str, said: object, path: str, purposes: Iterable[str])
 
 
 def _key(said: object, path: str) -> bytes:
-    from capx.intent.principal_key import parse_public
+    from capx.signing import parse_public
 
     written = text(said, path)
     try:
@@ -156,9 +159,13 @@ def _purpose(purpose: str, said: object, path: str, known: Known) -> Purpose:
         every(_without_tenant, ((one,) for one in taken(grants) if one.name == "tenant"))
         if "tenant" in required:
             raise wrong(key(path, "require"), 'names tenant, and the purpose is for none: leave out tenant = "none"')
+    ttl = found.get("ttl", HOUR)
+    longest = _LONGEST_TENANT if tenant else None
+    if lines := tuple(unfitting(Terms(purpose=purpose, ttl=ttl, tenant=longest, rules=in_order(grants.tried())))):
+        raise Wrong(*lines)
     return Purpose(
         name=purpose,
-        ttl=found.get("ttl", HOUR),
+        ttl=ttl,
         require=required,
         tenant=tenant,
         names=frozenset({*required, *grants.names} - OWN_NAMES),

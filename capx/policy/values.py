@@ -9,7 +9,6 @@ taken must be of the kind that belongs where it stands. A pattern is never taken
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from math import isfinite
 from typing import Any, Final, cast
 
 from msgspec import UNSET, Struct
@@ -42,7 +41,8 @@ Take = Callable[[Taken], Any]
 
 
 def _is_number(value: object) -> bool:
-    return type(value) in {int, float} and isfinite(cast("float", value)) and abs(cast("float", value)) <= SAFE_INTEGER
+    # Compared, not converted: an integer may be too large for a float, and what is no number is within nothing.
+    return type(value) in {int, float} and -SAFE_INTEGER <= cast("float", value) <= SAFE_INTEGER
 
 
 def _is_natural(value: object) -> bool:

@@ -11,6 +11,7 @@ from capx import task as life
 from capx.canonical import canonical
 from capx.chain import unb64u
 from capx.death import ISSUED, KID, Death
+from capx.epoch import began, is_epoch
 from capx.errors import InvalidCaveat, InvalidRequest, MalformedToken, StoreProblem
 from capx.intent import parse_intent
 from capx.keys import is_kid
@@ -21,7 +22,6 @@ from capx_caveats import SAFE_INTEGER, amount, is_id, is_label
 CLOCKS_APART = 300
 """Seconds by which a time may lie ahead of the clock here."""
 
-_EPOCH = re.compile(r"[A-Za-z0-9_-]{1,64}\.(?:0|[1-9][0-9]{0,15})")
 _KIND = re.compile(r"[a-z][a-z_]{0,63}")
 _SECONDS = re.compile(r"0|[1-9][0-9]{0,15}")
 _REASONS = frozenset({"revoked", *life.DEATH.values()})
@@ -53,11 +53,6 @@ def whole_deaths(reading: Reading) -> Iterator[Death]:
         raise StoreProblem(f"the store counts {head.deaths - head.forgotten} deaths and holds {found}: it is damaged")
 
 
-def is_epoch(epoch: object) -> bool:
-    """Whether this is text that names an epoch: an origin, and the second in which it began."""
-    return isinstance(epoch, str) and _EPOCH.fullmatch(epoch) is not None
-
-
 def demand_possible(reading: Reading, now: int) -> None:
     """Refuse a store with a row that capx cannot have written by `now` (Unix seconds); Damaged says which and why.
 
@@ -79,8 +74,7 @@ def demand_possible(reading: Reading, now: int) -> None:
 
 def _demand_head(head: Head, now: int) -> None:
     _demand("its head", "is no epoch", head.epoch, is_epoch(head.epoch))
-    began = int(head.epoch.partition(".")[2])
-    _demand("its head", "has not begun yet", head.epoch, began <= now + CLOCKS_APART)
+    _demand("its head", "has not begun yet", head.epoch, began(head.epoch) <= now + CLOCKS_APART)
     for count in (head.position, head.deaths, head.forgotten):
         _demand("its head", "is no count", count, _is_count(count))
     _demand("its head", "is more than there were", head.forgotten, head.forgotten <= head.deaths <= head.position)

@@ -17,10 +17,11 @@ import psycopg
 from psycopg import errors
 
 from capx.chain import b64u
+from capx.epoch import new_epoch
 from capx.errors import StoreProblem
 from capx.log import GENESIS
 from capx.meter import Spend, Tally
-from capx.store import Burn, Reading, Record, Writing, new_epoch
+from capx.store import Burn, Reading, Record, Writing
 from capx.store.postgres_errors import explained, keeping
 from capx.store.postgres_link import PATIENCE, Address, Link, newer, open_link, open_store_link, version_of
 from capx.store.postgres_news import PostgresNews

@@ -17,9 +17,10 @@ from collections.abc import Generator
 from pathlib import Path
 
 from capx.chain import b64u
+from capx.epoch import new_epoch
 from capx.errors import StoreProblem
 from capx.log import GENESIS
-from capx.store import Damaged, NoStore, Unwritable, new_epoch
+from capx.store import Damaged, NoStore, Unwritable
 from capx.store.sqlite_schema import MIGRATIONS, VERSION
 
 APPLICATION = 0x63617078  # "capx", in the header of the file

@@ -55,7 +55,7 @@ def table(wanted: "Principal") -> str:
 
 def _fields(wanted: "Principal") -> dict[str, str]:
     """The lines of the table, by key."""
-    from capx.intent.principal_key import public_text
+    from capx.signing import public_text
 
     key = {} if wanted.key is None else {"key": f"key = {_text(public_text(wanted.key))}"}
     held = {"tenants": wanted.tenants, "purposes": wanted.purposes, "groups": wanted.groups}

@@ -14,7 +14,7 @@ import pytest
 
 from capx.authority import Authority
 from capx.bundle import Bundle
-from capx.intent import Intent, SignedIntent, new_nonce, parse_intent
+from capx.intent import Intent, SignedIntent, parse_intent
 from capx.intent.principal_key import PrincipalKey
 from capx.policy.file import FILE
 from tests.cli.conftest import COMMAND, Shell
@@ -72,7 +72,7 @@ def test_a_document_says_what_was_typed_and_is_for_the_authority_of_the_home(des
     typed = ("--param", "quarter=Q3", "--param", "limit:=10", "--agent", "writer", "--max-tasks", "3")
     intent = parse_intent(desk.document(*typed, "--not-after", "1d").encode())
     with Authority.open_home(desk.home.home) as authority:
-        assert intent.authority == authority.origin()
+        assert intent.authority == authority.epoch()
     assert (intent.principal, intent.purpose, intent.tenant, intent.agent) == ("ana", "qbr", "Acme", "writer")
     assert intent.statement == STATEMENT
     assert dict(intent.parameters) == {"quarter": "Q3", "limit": 10}
@@ -82,8 +82,8 @@ def test_a_document_says_what_was_typed_and_is_for_the_authority_of_the_home(des
 
 
 def test_a_document_for_elsewhere_needs_no_home(capx: Shell) -> None:
-    intent = parse_intent(capx(*NEW, "--for", "OYZ7VqUQJ9PBa0YXjDBPsw").out.encode())
-    assert intent.authority == "OYZ7VqUQJ9PBa0YXjDBPsw"
+    intent = parse_intent(capx(*NEW, "--for", "OYZ7VqUQJ9PBa0YXjDBPsw.1795500000").out.encode())
+    assert intent.authority == "OYZ7VqUQJ9PBa0YXjDBPsw.1795500000"
     assert "capx init" in capx(*NEW, code=3).err
     assert not capx.home.exists()
 
@@ -127,17 +127,14 @@ def test_whoever_signs_sees_all_of_it_on_standard_error_and_nothing_else_is_writ
 
 def hostile() -> Intent:
     """An intent that nobody's command has written: with what may stand in one and does not show as itself."""
-    return Intent(
+    return Intent.written(
         principal="a[bold]na",
-        authority="OYZ7VqUQJ9PBa0YXjDBPsw",
+        authority="OYZ7VqUQJ9PBa0YXjDBPsw.1795600000",
         purpose="qbr",
         statement="[red]Refund[/red] all\u3164\n  tenant     Initech\n" + "a" * 74 + "   tenant     Initech" + "é" * 90,
         tenant="Acme" + "\u2800" * 20 + "   tenant     Initech",
         parameters={"note": "\x1b[2J\u202etxt\r\n  tenant     Initech", "texts": ("[blink]", "\u2066b", 1, None, True)},
-        max_tasks=1,
-        issued=1,
-        not_after=2,
-        nonce=new_nonce(),
+        now=1,
     )
 
 
@@ -169,6 +166,18 @@ def test_on_a_terminal_no_text_of_an_intent_runs_on_into_a_line_that_seems_to_be
     assert all(line.startswith("  ") for line in lines[1:-1])
     assert len([line for line in lines if line.startswith("  tenant")]) == 1
     assert max(map(len, lines)) <= width
+
+
+def test_the_key_of_its_principal_is_found_at_home(desk: Desk) -> None:
+    document = desk.document()
+    missing = desk("intent", "sign", token=document, code=3)
+    file = desk.home.home / "principals" / "ana.key"
+    assert f"there is no key of ana at {file}: name the file that holds it with --key-file" in missing.err
+    file.parent.mkdir(mode=0o700)
+    PrincipalKey.load(desk.key).save(file)
+    PrincipalKey.generate("bo").save(file.with_name("bo.key"))
+    signed = desk("intent", "sign", token=document).out
+    assert signed == desk("intent", "sign", "--key-file", str(desk.key), token=document).out
 
 
 def test_a_key_signs_only_for_its_own_principal_and_only_once(desk: Desk) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from capx.authority import Authority
-from capx.intent.principal_key import PrincipalKey, parse_public
+from capx.intent.principal_key import PrincipalKey
 from capx.policy.file import FILE, read_policy
+from capx.signing import parse_public
 from tests.cli.conftest import COMMAND, Shell
 
 POLICY = """# Whoever edits this: keep it readable aloud.\r
@@ -101,7 +102,7 @@ def test_a_file_that_ends_within_a_line_is_gone_on_with_in_the_next(home: Shell)
 @pytest.mark.parametrize(
     ("args", "code", "says"),
     [
-        (("ana",), 2, "the policy knows ana already"),
+        (("ana",), 2, "the policy knows ana already: all of this stands in"),
         (("bo", "--purpose", "qbrr"), 3, "qbr"),
         (("bo", "--purpose", "q b r"), 3, FILE),
         (("bo", "--tenant", "a\nb"), 3, FILE),
@@ -121,6 +122,53 @@ def test_what_would_spoil_the_policy_is_refused_and_changes_nothing(
     assert said.err.count("\n") == 1
     assert file.read_bytes() == before
     assert not (home.home / f"{FILE}.new").exists()
+
+
+NOBODY_CONSENTS = f"""{POLICY}
+[[purpose.qbr.grant]]
+how = "ask"
+approvers = ["security"]
+allow = ["crm.export"]
+"""
+
+
+def test_whoever_repairs_the_policy_is_added_to_it(home: Shell) -> None:
+    file = write_policy(home, NOBODY_CONSENTS)
+    public = home("principal", "new", "sue").out.strip()
+    assert "neither a principal nor a group" in home("principal", "list", code=3).err
+    home("principal", "add", "sue", "--key", public, "--group", "security")
+    assert file.read_bytes().startswith(NOBODY_CONSENTS.encode())
+    assert [each["name"] for each in home("principal", "list", "--json").json] == ["sue"]
+
+
+def test_what_is_still_wrong_with_whoever_is_added_is_told_and_nothing_changes(home: Shell) -> None:
+    file = write_policy(home, NOBODY_CONSENTS)
+    said = home("principal", "add", "sue", "--group", "security", code=3)
+    assert f"{file} with sue: " in said.err
+    assert 'approvers[1]: is "security", of whom nobody has a key' in said.err
+    assert file.read_bytes() == NOBODY_CONSENTS.encode()
+
+
+def test_of_whom_the_policy_knows_it_is_said_which_line_to_change(home: Shell) -> None:
+    ana = '\n  [principal."Ana María"]\ntenants = ["Acme"]  # for now\n\n[principal.bo]\npurposes = ["qbr"]\n'
+    file = write_policy(home, POLICY + ana)
+    header = file.read_text().splitlines().index('  [principal."Ana María"]') + 1
+    for args, says in (
+        (("--tenant", "Globex"), f'write by hand in line {header + 1} tenants = ["Acme", "Globex"]. See'),
+        (("--purpose", "qbr"), f'write by hand below line {header} purposes = ["qbr"]. See'),
+        (
+            ("--group", "ops", "--tenant", "Acme", "--tenant", "B"),
+            f'write by hand in line {header + 1} tenants = ["Acme", "B"], below line {header} groups = ["ops"]. See',
+        ),
+        (("--tenant", "Acme"), f"all of this stands in {file} from line {header} on"),
+    ):
+        said = home("principal", "add", "Ana María", *args, code=2)
+        assert "the policy knows Ana María already: " in said.err
+        assert says in said.err
+    # Also where the file cannot be used, or says so in another form.
+    write_policy(home, 'principal = { ana = { tenants = "Acme" } }\n')
+    said = home("principal", "add", "ana", "--tenant", "B", code=2)
+    assert f'in {file} write by hand where it speaks of them tenants = ["B"]' in said.err
 
 
 def test_a_policy_that_cannot_be_used_is_not_added_to(home: Shell) -> None:
@@ -178,7 +226,7 @@ def test_a_doctor_tells_what_intents_name_the_authority_by_and_whether_its_polic
         return {each["what"]: (each["state"], each["says"]) for each in said}
 
     with Authority.open_home(home.home) as authority:
-        assert found()["origin"] == ("ok", f"{authority.origin()} is what intents name this authority by")
+        assert found()["epoch"] == ("ok", f"{authority.epoch()} is what intents name this authority by")
     assert found()["policy"][1].startswith(f"there is no {FILE}")
     write_policy(home)
     home("principal", "add", "ana")

@@ -80,7 +80,7 @@ def intent(purpose: str = "qbr", principal: str = "ana@our.example", **said: Any
     return Intent(
         principal=principal,
         purpose=purpose,
-        authority="origin",
+        authority="origin.1",
         statement=said.pop("statement", "Prepare it."),
         max_tasks=1,
         issued=1_795_600_000,

@@ -134,7 +134,7 @@ def test_a_wrong_answer_is_an_error_of_capx_and_no_other(tmp_path: Path, bundle:
             remote.kids,
             remote.intents,
             remote.requests,
-            remote.origin,
+            remote.epoch,
         ):
             raises_its_own(ask)
         raises_its_own(lambda: remote.task("x"))

@@ -10,6 +10,7 @@ from msgspec import structs
 
 from capx.chain import root_node
 from capx.death import Key, of_instant, of_kid
+from capx.epoch import new_epoch, origin_of
 from capx.errors import StoreProblem
 from capx.liveness import StoreLiveness, View
 from capx.log import GENESIS, Place, check
@@ -24,8 +25,6 @@ from capx.store import (
     Store,
     TaskRecord,
     Unwritable,
-    new_epoch,
-    origin_of,
 )
 from capx.store.opening import create_store, open_store
 from tests.store.conftest import KINDS, Places

@@ -54,7 +54,7 @@ def _findings(home: Path) -> Iterator[Finding]:
     else:
         yield _owned("store", home / STORE, "only you may read it")
     yield _tried("log", lambda: _log(home))
-    yield _tried("origin", lambda: _origin(home))
+    yield _tried("epoch", lambda: _epoch(home))
     yield _tried("policy", lambda: _policy(home))
 
 
@@ -134,14 +134,13 @@ def _log(home: Path) -> str:
     return f"{reached.position} events, each bound to the one before; {deaths} of them deaths"
 
 
-def _origin(home: Path) -> str:
+def _epoch(home: Path) -> str:
     from contextlib import closing
 
     from capx.home import open_home_store
-    from capx.store import origin_of
 
     with closing(open_home_store(home)) as store, store.read() as reading:
-        return f"{origin_of(reading.head().epoch)} is what intents name this authority by"
+        return f"{reading.head().epoch} is what intents name this authority by"
 
 
 def _policy(home: Path) -> str:

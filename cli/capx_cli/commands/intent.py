@@ -43,7 +43,7 @@ def intent() -> None:
     "--max-tasks", type=click.IntRange(1, 1_000_000), default=1, metavar="N", help="How often it may be opened: once."
 )
 @click.option("--not-after", default="8h", metavar="WHEN", help="Until when: 8h unless said, 1d, or RFC 3339.")
-@click.option("--for", "origin", metavar="ORIGIN", help="The authority it is meant for; else that of the home.")
+@click.option("--for", "epoch", metavar="EPOCH", help="The authority it is meant for; else that of the home.")
 @reached.authority_option
 def new(
     *,
@@ -55,37 +55,32 @@ def new(
     agent: str | None,
     max_tasks: int,
     not_after: str,
-    origin: str | None,
+    epoch: str | None,
 ) -> None:
     """Write the document of an intent to standard output, for its principal to sign.
 
-    It is for one authority, which is named by ORIGIN, as capx doctor shows it there: else for that of the home, or of
-    --authority.
+    It is for one authority, which is named by its EPOCH, as capx doctor shows it there: else for that of the home, or
+    of --authority. Once that was restored, what was written before opens nothing.
 
     Example: capx intent new --principal ana --purpose qbr --statement "The Acme QBR" --tenant Acme > qbr.json
     """
-    from msgspec import UNSET
+    from capx.intent import Intent
 
-    from capx.intent import Intent, new_nonce
-    from capx_caveats import parse_instant
-
-    if origin is None:
+    if epoch is None:
         with reached.authority() as authority:
-            origin = authority.origin()
-    now = int(time.time())
+            epoch = authority.epoch()
     values: Any = arguments(parameters)
-    made = Intent(
+    made = Intent.written(
         principal=principal,
-        authority=origin,
+        authority=epoch,
         purpose=purpose,
         statement=statement,
+        now=int(time.time()),
+        not_after=not_after,
         max_tasks=max_tasks,
-        issued=now,
-        not_after=parse_instant(not_after, now),
-        nonce=new_nonce(),
-        tenant=UNSET if tenant is None else tenant,
+        tenant=tenant,
         parameters=values,
-        agent=UNSET if agent is None else agent,
+        agent=agent,
     )
     screen.as_json(made.document())
 
@@ -200,7 +195,7 @@ def withdraw(meant: str, dry_run: bool, as_json: bool) -> None:
     """
     import msgspec
 
-    from capx.intent.using import is_digest
+    from capx.intent import is_digest
 
     digest = meant if is_digest(meant) else intents.document(intents.read(meant)).digest
     with reached.authority() as authority, screen.busy("withdrawing"):
@@ -213,7 +208,7 @@ def withdraw(meant: str, dry_run: bool, as_json: bool) -> None:
 
 def _why_not(signed: "SignedIntent", key: str | None) -> str | None:
     """Why the signature does not count; None if it does."""
-    from capx.intent.principal_key import is_signed_by, parse_public
+    from capx.signing import is_signed_by, parse_public
 
     name = signed.intent.principal
     if key is not None:

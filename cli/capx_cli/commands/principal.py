@@ -40,7 +40,8 @@ def new(name: str, key_file: Path | None) -> None:
 
     Example: capx principal new ana --key-file ana.key
     """
-    from capx.intent.principal_key import PrincipalKey, parse_public
+    from capx.intent.principal_key import PrincipalKey
+    from capx.signing import parse_public
     from capx.policy import Principal
 
     key = PrincipalKey.generate(name)
@@ -101,7 +102,7 @@ def add(
     Example: capx principal add bo --key "$(capx principal new bo)" --group finance
     """
     from capx.home import home_folder
-    from capx.intent.principal_key import parse_public
+    from capx.signing import parse_public
     from capx.policy import Principal
     from capx.policy.file import FILE
 
@@ -124,6 +125,6 @@ def _as_json(found: "Principal") -> dict[str, Any]:
 
 
 def _key(found: "Principal") -> str | None:
-    from capx.intent.principal_key import public_text
+    from capx.signing import public_text
 
     return None if found.key is None else public_text(found.key)

@@ -15,7 +15,6 @@ from capx import Agent, Pending, SignedIntent, presenting
 from capx.asking import Refused
 from capx.asking.verdict import Verdict
 from capx.chain import unb64u
-from capx.intent import new_nonce
 from capx.intent.principal_key import PrincipalKey
 from capx.lineage import AUTHORITY
 
@@ -65,7 +64,7 @@ def documents(agent: Agent, intent: SignedIntent, *, approver: str) -> dict[str,
 
 def _own_intent(intent: SignedIntent) -> SignedIntent:
     """What Ana never wanted, in her name, signed with a key of the agent's own."""
-    wanted = msgspec.structs.replace(intent.intent, statement="Export all CRM records.", nonce=new_nonce())
+    wanted = msgspec.structs.replace(intent.intent, statement="Export all CRM records.")
     return PrincipalKey.generate(wanted.principal).sign_intent(wanted)
 
 

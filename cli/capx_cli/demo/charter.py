@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Template
 from typing import NamedTuple
 
-from capx.intent import Intent, SignedIntent, new_nonce
+from capx.intent import Intent, SignedIntent
 from capx.intent.principal_key import PrincipalKey
 from capx.policy.file import FILE
 from capx_cli.demo.data import DECK, TENANT
@@ -60,16 +60,15 @@ class Charter(NamedTuple):
 
     @classmethod
     def write(cls, home: Path, authority: str) -> "Charter":
-        """Make the keys, the policy of this home, and an intent for the authority with this origin."""
+        """Make the keys, the policy of this home, and an intent for the authority of this epoch."""
         ana, bo = PrincipalKey.generate(ANA), PrincipalKey.generate(BO)
         people = home / "demo" / "people"
         people.mkdir(parents=True)
         ana.save(people / "ana.key")
         bo.save(people / "bo.key")
         _write(home / FILE, Template(POLICY).substitute(ana=ana.public, bo=bo.public).encode())
-        now = int(time.time())
         intent = ana.sign_intent(
-            Intent(
+            Intent.written(
                 principal=ANA,
                 authority=authority,
                 purpose="qbr",
@@ -77,10 +76,8 @@ class Charter(NamedTuple):
                 tenant=TENANT,
                 parameters={"deck": DECK},
                 agent="orchestrator",
-                max_tasks=1,
-                issued=now,
-                not_after=now + 3600,
-                nonce=new_nonce(),
+                now=int(time.time()),
+                not_after="1h",
             )
         )
         _write(people / "ana.intent", intent.text())

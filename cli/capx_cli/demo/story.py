@@ -53,7 +53,7 @@ def run(home: Path, *, show: Show, completes: bool = True) -> Outcome:
     with Authority.create_home(home) as made:
         for folder in folders.values():
             folder.mkdir(parents=True)
-        charter = Charter.write(home, made.origin())
+        charter = Charter.write(home, made.epoch())
         envs = {service: _keys(made, folders["execution"], service) for service in SERVICES}
         terms = made.policy.terms(charter.intent.intent)
     with ExitStack() as stack:
