@@ -177,6 +177,24 @@ def test_one_entry_that_allows_is_enough_and_entries_do_not_mix() -> None:
     assert code(allow(action("a.read", x=1), "a.*"), "a.read", {"x": 2}) is None
 
 
+@pytest.mark.parametrize(
+    ("args", "said", "told"),
+    [
+        ({"at": "mail", "to": "ben"}, "argument_refused", 'only where to is "ann"'),
+        ({"at": "crm", "to": "ben"}, "argument_refused", "only where id is 1"),
+        ({"at": "mail", "to": "ann", "cc": "ben"}, "argument_not_named", 'without an argument "cc"'),
+        ({"at": "hr"}, "argument_refused", 'only where at is "crm"'),
+    ],
+)
+def test_of_entries_that_refuse_the_one_is_told_that_comes_furthest(
+    args: dict[str, JSON], said: str, told: str
+) -> None:
+    several = allow(action("a.read", at="crm", id=1), action("a.read", at="mail", to="ann"), action("a.read", at="x"))
+    refusal = several.refusal(Facts(Call("a.read", args), now=0, age=0))
+    assert refusal is not None
+    assert (refusal.code, told in refusal.sentence) == (said, True)
+
+
 def test_an_argument_is_not_named_twice() -> None:
     with pytest.raises(InvalidCaveat):
         type(PINNED)("a.read", (Pair("x", anything()), Pair("x", anything())))
