@@ -11,6 +11,7 @@ from capx.asking.granting import WAITING_OF_NODE
 from capx.bundle import Bundle
 from capx.decision import Denied
 from capx.errors import InvalidRequest
+from capx.grant import Grant
 from capx.intent.principal_key import PrincipalKey
 from capx.keys import RootKey
 from capx.policy import Principal
@@ -264,7 +265,7 @@ def test_an_audience_that_is_none_is_not_taken_for_the_one_of_the_action(audienc
 
 
 def test_a_denied_ask_is_told_what_comes_closest_to_it(lab: GrantingLab) -> None:
-    may = [QUERY, action(SEND, to="ann"), "crm.read"]
+    may: list[Grant] = [QUERY, action(SEND, to="ann"), "crm.read"]
     child = first(lab).delegate(to="helper", may_ask=may)
     with pytest.raises(Denied) as caught:
         lab.ask(child, SEND, {"to": "ben"})

@@ -114,6 +114,9 @@ def caveats() -> Iterator[Case]:
     yield arguments("not absent, and it is missing", "argument_refused", [["crm.read", [["id", ["not", ["absent"]]]]]])
     yield arguments("the second entry fits", "", [*pinned, ["crm.read", [["id", ["eq", 2]]]]], id=2)
     yield arguments("the first entry that matches says why", "argument_not_named", [["crm.read", []], *pinned], id=2)
+    two: list[Any] = [["crm.read", [["to", ["eq", "a"]]]], ["crm.read", [["id", ["eq", 1]]]]]
+    yield arguments("the entry that comes furthest says why", "argument_not_named", two, id=1, cc="b")
+    yield arguments("the first of those that come as far says why", "argument_refused", two, id=2, to="b")
     beside: list[Any] = [["crm.notes.*", []], *pinned]
     yield arguments("an entry for another action says nothing", "argument_refused", beside, id=2)
     yield arguments(
