@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from capx.asking import Ask, Granted, Pending, Refused
+from capx.asking import Granted, Pending, Refused
 from capx.asking.verdict import Verdict
 from capx.authority import Authority
 from capx.bundle import Bundle
@@ -32,11 +32,9 @@ def offer(what: str | Entry, audience: str = "") -> Offer:
 
 def rule(how: Any, *offers: str | Entry | Offer, budgets: Iterable[Budget] = (), **more: Any) -> Rule:
     """A rule; one that asks asks `finance`, which has half an hour."""
-    asks = {"approvers": ("finance",), "within": 1800} if how == "ask" else {}
+    asks: dict[str, Any] = {"approvers": ("finance",), "within": 1800} if how == "ask" else {}
     given = tuple(one if isinstance(one, Offer) else offer(one) for one in offers)
-    return Rule(
-        **{"place": f"a rule for {how}", "how": how, "offers": given, "budgets": tuple(budgets), **asks, **more}
-    )
+    return Rule(place=f"a rule for {how}", how=how, offers=given, budgets=tuple(budgets), **(asks | more))
 
 
 def people(**changed: Any) -> dict[str, Principal]:
@@ -57,7 +55,8 @@ def people(**changed: Any) -> dict[str, Principal]:
 def policy(*rules: Rule, tenant: bool = True, names: Iterable[str] = (), **more: Any) -> Policy:
     """A policy with one purpose, `work`, and these rules."""
     work = Purpose(name="work", ttl=3600, require=(), tenant=tenant, names=frozenset(names), rules=lambda intent: rules)
-    return Policy(**{"digest": "A" * 43, "principals": people(), "purposes": {"work": work}, **more})
+    known: dict[str, Any] = {"principals": people()}
+    return Policy(digest="A" * 43, purposes={"work": work}, **(known | more))
 
 
 class GrantingLab:
@@ -133,7 +132,8 @@ class GrantingLab:
         verifier = self.authority.verifier(capability.audience, vocabulary=vocabulary)
         args = args or {}
         token = capability.present(ToolCall(action, args), now=int(self.clock.now)).text
-        call = Call(action, args, **{"tenant": "Acme", **facts})
+        stated: dict[str, Any] = {"tenant": "Acme"}
+        call = Call(action, args, **(stated | facts))
         return codes(verifier.decide(token, ToolCall(action, args), call))
 
     def kinds(self) -> list[str]:
@@ -141,4 +141,4 @@ class GrantingLab:
         return [event.kind for event in self.authority.log() if event.kind != "decision"]
 
 
-__all__ = ["ANA", "BOB", "CARA", "NOW", "Ask", "GrantingLab", "offer", "people", "policy", "rule"]
+__all__ = ["ANA", "BOB", "CARA", "NOW", "GrantingLab", "offer", "people", "policy", "rule"]

@@ -6,6 +6,8 @@ policy offers, and what was asked. So nothing is inherited here: the asker's cav
 
 # What JSON holds has no types to be strict about.
 # pyright: basic
+import json
+from base64 import urlsafe_b64encode
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Any
@@ -41,15 +43,21 @@ def pinnable(args: Any) -> bool:
     )
 
 
+def usable(chain: "Chain", args: Any) -> bool:
+    """Whether what restricts the asker says yes to the arguments to which the ask is pinned."""
+    bounds = [one for one in chain.caveats if one[0] == "where" and one[1].startswith("args.")]
+    return args is None or all(naive.judge(rule, args.get(name[5:], naive.MISSING)) is True for _, name, rule in bounds)
+
+
 class Chain:
     """An asker: the blocks of its token for the authority, as JSON arrays, None for a third-party caveat."""
 
     def __init__(self, token: str, secret: bytes) -> None:
         self.token = token
         self.kid, _, identifier, self.raw, _ = naive.decoded(token)
-        self.issued = naive.json.loads(identifier)[4]
+        self.issued = json.loads(identifier)[4]
         self.ids = naive.chained(secret, identifier, self.raw)[1]
-        self.blocks = [naive.json.loads(block) if isinstance(block, bytes) else None for block in self.raw]
+        self.blocks: list[Any] = [json.loads(block) if isinstance(block, bytes) else None for block in self.raw]
         self.caveats = [caveat for block in self.blocks for caveat in block or []]
         self.claims = {caveat[0]: caveat for caveat in self.blocks[0]}
 
@@ -68,7 +76,7 @@ class Chain:
             for caveat in block or []:
                 if caveat[0] == "budget":
                     own = self.nodes(self.blocks[: at + 1])[-1] if block[0][0] == "hop" else self.ids[at + 1]
-                    counter = caveat[3] if len(caveat) == 4 else naive.urlsafe_b64encode(own).decode().rstrip("=")
+                    counter = caveat[3] if len(caveat) == 4 else urlsafe_b64encode(own).decode().rstrip("=")
                     found.append((counter, caveat[1], Decimal(caveat[2])))
         return found
 
@@ -89,8 +97,10 @@ class Grant:
     @classmethod
     def of(cls, chain: Chain, rules: Any, said: Any, ask: Any) -> "Grant | None":
         """The grant that the ask gets, by whatever way, once the ask itself was allowed as a call."""
-        found = offered(rules, said, ask) if pinnable(ask.get("args")) else None
-        return found and cls(chain, *found, ask)
+        if not pinnable(ask.get("args")) or not usable(chain, ask.get("args")):
+            return None
+        found = offered(rules, said, ask)
+        return None if found is None else cls(chain, found[0], found[1], ask)
 
     def refuses(self, call: Any, hops_below: int, *, now: int, deaths: Any, spent: Any) -> bool:
         """Whether a call on the grant is refused, made by an agent so many delegations below the asker."""

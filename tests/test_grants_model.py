@@ -6,6 +6,7 @@ never outlives, out-spends or out-hops its asker; and what the model says is gra
 
 # A key is read out of the library here, to be given to the model; and what JSON holds has no types to be strict about.
 # pyright: basic
+import json
 from collections import Counter
 from random import Random
 from typing import Any
@@ -21,11 +22,12 @@ from capx.chain import b64u
 from capx.decision import Denied
 from capx.errors import InvalidRequest
 from capx.keys import RootKey
+from capx.policy import Offer
 from capx.present import ToolCall
 from capx_caveats import DEFAULT, Allow, Call, Caveat, Entry, Facts, Refusal, budget
 from tests import naive
-from tests.granting_lab import NOW, GrantingLab, Offer, policy, rule
-from tests.lab import Clock, appended, codes
+from tests.granting_lab import GrantingLab, policy, rule
+from tests.lab import NOW, Clock, appended, codes
 from tests.naive_grants import ASK, Chain, Grant
 from tests.strategies import spelled
 
@@ -49,20 +51,20 @@ class Region(Caveat, frozen=True, tag="acme.region"):
 
 
 OWN = DEFAULT.extended(Region)
-ENTRIES = [
+ENTRIES: Any = [
     *(["crm", ["crm.read"]], ["crm", ["crm.*"]], ["crm", ["crm.*"]], ["warehouse", ["warehouse.*"]]),
     *(["crm", ["crm.read", [["id", ["in", [1, 2]]]]]], ["crm", ["crm.read", []]], ["warehouse", ["crm.read"]]),
     ["crm", ["crm.*", [["id", ["eq", "{intent.id}"]], ["*", ["anything"]]]]],
     ["warehouse", ["warehouse.query", [["id", ["range", 0, 1]]]]],
 ]
-BUDGETS = [[], [], [], [["calls", "2"]], [["calls", "12"]], [["eur", "20"]], [["calls", "9"], ["eur", "8"]]]
+BUDGETS: Any = [[], [], [], [["calls", "2"]], [["calls", "12"]], [["eur", "20"]], [["calls", "9"], ["eur", "8"]]]
 MAYBE = ["any", [["absent"], ["anything"]]]
-BOUNDS = {
+BOUNDS: Any = {
     "audience": [*[["anything"]] * 4, ["eq", "crm"], ["in", ["crm", "warehouse"]]],
     "action": [*[["anything"]] * 4, ["prefix", "crm."], ["any", [["prefix", "warehouse."], ["eq", "crm.read"]]]],
     "args": [*[MAYBE] * 5, ["fields", [["id", ["in", [1]]]]], ["fields", []], ["fields", [["*", ["anything"]]]]],
 }
-CAVEATS = [
+CAVEATS: Any = [
     [["expires", SOON], ["expires", SOON], ["expires", SOON], ["expires", 10 * SOON]],
     [["budget", "calls", "2"], ["budget", "calls", "6"], ["budget", "calls", "9"], ["budget", "eur", "20"]],
     [["where", "args.id", ["in", [1]]], ["where", "region", ["eq", "eu"]], ["acme.region", "eu"]],
@@ -70,15 +72,15 @@ CAVEATS = [
     [["until_completed", OTHER], ["until_completed", OTHER], ["not_before", 0], ["fresh", 5]],
     [*[["tenant", "Acme"]] * 9, ["not_before", 9], ["tenant", "Globex"], ["near", 1]],
 ]
-ASKS = [
+ASKS: Any = [
     {"audience": "crm", "action": "crm.read", "args": {"id": 1}},
     {"audience": "crm", "action": "crm.read"},
     {"audience": "warehouse", "action": "warehouse.query", "args": {"id": 1}},
     {"audience": "crm", "action": "crm.write", "args": {"id": 2, "to": "a"}},
     {"audience": "warehouse", "action": "crm.read"},
-    *({"audience": "crm", "action": "crm.read", "args": args} for args in ({}, {"*": 1}, {"id": [[1]]}, {"id": ""})),
-    *({"audience": "crm", "action": "crm.read", "args": args} for args in ({"id": {}}, {"id": None}, {"id": [1, "a"]})),
 ]
+PINS: Any = [{}, {"*": 1}, {"id": [[1]]}, {"id": ""}, {"id": {}}, {"id": None}, {"id": [1, "a"]}]
+"""What else is asked to be pinned to."""
 AS_ASKED: Any = None
 """The action that was asked for; the arguments to which it was pinned, or some."""
 CALL: Any = {
@@ -125,7 +127,8 @@ class Dice(Random):
 
     def events(self) -> Any:
         calls = [("call", CALL | self.choice([{}, *CHANGES]), self.randint(0, 2)) for _ in range(self.randint(1, 4))]
-        asks = [("ask", self.choice(ASKS), self.choice([None, None, *HAPPENS])) for _ in range(self.randint(0, 2))]
+        asked = [*ASKS, ASKS[0] | {"args": self.choice(PINS)}]
+        asks = [("ask", self.choice(asked), self.choice([None, None, *HAPPENS])) for _ in range(self.randint(0, 2))]
         happens = [("happen", self.choice(HAPPENS))] if self.random() < 0.2 else []
         return self.sample(found := [*calls, *asks, *happens], len(found))
 
@@ -158,7 +161,7 @@ class World:
         self.capability = next(one for one in self.task.bundle if one.audience == "authority")
 
     def _filled(self, allowed: Any) -> Any:
-        return naive.json.loads(naive.json.dumps(allowed).replace('"{intent.id}"', naive.json.dumps(self.said["id"])))
+        return json.loads(json.dumps(allowed).replace('"{intent.id}"', json.dumps(self.said["id"])))
 
     @property
     def now(self) -> int:
@@ -166,7 +169,7 @@ class World:
 
     def delegate(self, hop: bool, bounds: Any, caveats: Any, depth: int) -> None:
         meant = {OTHER: self.other}
-        block = [["hop", f"agent-{depth}", NONCES[depth]]] if hop else []
+        block: list[Any] = [["hop", f"agent-{depth}", NONCES[depth]]] if hop else []
         block += [["allow", bounds]] if bounds else []
         for tag, *fields in caveats:
             timed = tag in {"expires", "not_before"}
@@ -215,7 +218,7 @@ class World:
 
     def _request(self, ask: Any) -> str:
         """Equal for what is the same request."""
-        return self.capability.text + naive.json.dumps(ask, sort_keys=True)
+        return self.capability.text + json.dumps(ask, sort_keys=True)
 
     def _ask(self, ask: Any) -> Any:
         try:
@@ -311,8 +314,8 @@ def test_a_grant_is_what_the_model_says(seed: int) -> None:
         world.lab.clock.now += 5
         fresh = RootKey.generate()
         world.lab.authority.rekey(world.lab.authority.keyring.added(fresh).activated(fresh.kid))
-        for depth, step in enumerate(dice.steps()):
-            world.delegate(*step, depth)
+        for depth, (hop, bounds, caveats) in enumerate(dice.steps()):
+            world.delegate(hop, bounds, caveats, depth)
             # Whoever delegates further has asked before, and shares what is below the same budgets.
             world.ask(dice.choice(ASKS[:3]), None)
         for ask in dice.sample(ASKS[:4], 2):
