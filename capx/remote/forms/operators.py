@@ -62,11 +62,11 @@ class OpenTask(Asked, frozen=True):
 
     intent: IntentFile | None = None
     attested: str | None = None
-    allow: list[str | Granted] = []
+    allow: list[str | Granted] = []  # noqa: RUF012 # msgspec gives each its own
     tenant: str | None = None
     expires: Time | None = None
     purpose: str | None = None
-    caveats: list[Raw] = []
+    caveats: list[Raw] = []  # noqa: RUF012 # msgspec gives each its own
 
 
 class MintMore(Asked, frozen=True):
@@ -74,7 +74,7 @@ class MintMore(Asked, frozen=True):
 
     allow: list[str | Granted]
     expires: Time | None = None
-    caveats: list[Raw] = []
+    caveats: list[Raw] = []  # noqa: RUF012 # msgspec gives each its own
 
 
 class EndTask(Asked, frozen=True):
