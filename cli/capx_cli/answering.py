@@ -44,7 +44,7 @@ def give(typed: str, answer: Answer) -> int:
     key = own_keys.load(answer.name, answer.key_file)
     with reached.authority() as authority:
         inquiry = authority.inquiry(inbox.request_id(authority, typed))
-        if why := inbox.answered(inquiry.request, yes=answer.yes) or _why_not(authority, inquiry, key):
+        if why := inbox.answered(inquiry.request, yes=answer.yes) or _why_not(authority, inquiry, key, yes=answer.yes):
             return _nothing(why)
         inbox.show(inquiry, on_stderr=answer.as_json)
         if not answer.sure and not _means_it(inquiry, key.name, yes=answer.yes):
@@ -75,36 +75,36 @@ def _means_it(inquiry: "Inquiry", name: str, *, yes: bool) -> bool:
     return False
 
 
-def _why_not(authority: "Operations", inquiry: "Inquiry", key: "PrincipalKey") -> str | None:
-    """Why this person cannot answer, as far as that is known here; None if they may be able to."""
+def _why_not(authority: "Operations", inquiry: "Inquiry", key: "PrincipalKey", *, yes: bool) -> str | None:
+    """Why this answer of this person cannot count, as far as that is known here; None if it may."""
     from capx.authority import Authority
 
     # The policy of an authority elsewhere stays there.
-    if isinstance(authority, Authority) and (why := _by_policy(authority.policy, inquiry, key)):
+    if isinstance(authority, Authority) and (why := _by_policy(authority.policy, inquiry, key, yes=yes)):
         return why
-    intent = inquiry.intent
-    if key.name in {intent.principal, intent.agent, *inquiry.request.labels}:
+    intent, request = inquiry.intent, inquiry.request
+    if yes and key.name in {intent.principal, intent.agent, *request.labels, *request.excluded}:
         return f"{key.name} wanted this work, or is called like an agent that does it: ask another one"
     return None
 
 
-def _by_policy(policy: "Policy", inquiry: "Inquiry", key: "PrincipalKey") -> str | None:
-    from capx.signing import parse_public
+def _by_policy(policy: "Policy", inquiry: "Inquiry", key: "PrincipalKey", *, yes: bool) -> str | None:
     from capx.policy.words import consenting
+    from capx.signing import public_text
 
     person = policy.principals.get(key.name)
     if person is None or person.key is None:
         return f"{key.name} is no principal of the policy with a key"
-    approvers = _approvers(policy, inquiry)
+    approvers = _approvers(policy, inquiry) if yes else inquiry.request.approvers
     if approvers and not any(key.name in policy.members(each) for each in approvers):
         return f"{key.name} is none of those who can answer: {consenting(policy, approvers)}"
-    if parse_public(key.public) != person.key:
+    if key.public != public_text(person.key):
         return f"this key of {key.name} is not the one that the policy has for them"
     return None
 
 
 def _approvers(policy: "Policy", inquiry: "Inquiry") -> tuple[str, ...]:
-    """Whom the policy asks for this now; nobody where it makes something else of it, which the authority tells."""
+    """Whose consent the policy asks for now; nobody's where it makes something else of it: the authority tells."""
     import json
 
     from capx.errors import InvalidRequest

@@ -9,7 +9,7 @@ import os
 import tomllib
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
 import msgspec
@@ -81,7 +81,7 @@ def _tables(data: bytes) -> dict[str, Any]:
 def _by_hand(path: Path, data: bytes, tables: dict[str, Any], wanted: "Principal") -> str:
     """Which lines of the file to change, so that it says this as well of a person whom it knows."""
     held = tables[_TABLE][wanted.name]
-    said: dict[str, Any] = held if isinstance(held, dict) else {}
+    said = cast("dict[str, Any]", held) if isinstance(held, dict) else {}
     several = {each: _both(said.get(each), getattr(wanted, each)) for each in ("tenants", "purposes", "groups")}
     lines = data.decode().split("\n")
     header = next((at for at, line in enumerate(lines, 1) if _is_header(line.strip(), wanted.name)), None)
@@ -96,7 +96,8 @@ def _by_hand(path: Path, data: bytes, tables: dict[str, Any], wanted: "Principal
 
 
 def _both(said: object, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    known = [name for name in said if isinstance(name, str)] if isinstance(said, list) else []
+    held = cast("list[object]", said) if isinstance(said, list) else []
+    known = [name for name in held if isinstance(name, str)]
     return tuple(dict.fromkeys([*known, *wanted]))
 
 

@@ -39,8 +39,8 @@ def authority_option(command: F) -> F:
         metavar="PLACE",
         expose_value=False,
         callback=_keep,
-        help="The authority that serves operators there, unix:/run/capx/authority.sock. Else: CAPX_AUTHORITY, the home; "
-        "CAPX_AUTHORITY_URL is for agents.",
+        help="The authority that serves operators there, unix:/run/capx/authority.sock. Else: CAPX_AUTHORITY, the "
+        "home; CAPX_AUTHORITY_URL is for agents.",
     )
     return option(command)
 

@@ -19,22 +19,21 @@ if TYPE_CHECKING:
     from capx_cli.reached import Operations
 
 
+class _Help(click.Option):
+    """`--help`, shown with the `-h` that asks for it where it stands alone."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:  # noqa: ARG002 - click's signature
+        """Give what the help says of it."""
+        return "-h, --help", self.help or ""
+
+
 class TakesIds(click.Command):
-    """A command that takes ids: one in 64 begins with a dash, and is no option, not even with `-h`.
+    """A command that takes ids: one in 64 begins with a dash, and is no option, not even with `-h`."""
 
-    Alone, `-h` asks for help.
-    """
-
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        ids = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
-        super().__init__(*args, context_settings=ids, **settings)
-
-    def get_help_option(self, ctx: click.Context) -> click.Option | None:
-        """Give the option, shown with `-h`, which is none of it."""
-        option = super().get_help_option(ctx)
-        if option is not None:
-            option.get_help_record = lambda _: ("-h, --help", option.help or "")  # type: ignore[method-assign]
-        return option
+    def __init__(self, name: str | None, **settings: Any) -> None:
+        settings["context_settings"] = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
+        super().__init__(name, **settings)
+        click.help_option("--help", cls=_Help)(self)
 
 
 COUNT = click.IntRange(min=1, max=10**9)

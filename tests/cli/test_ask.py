@@ -1,5 +1,6 @@
 """`capx ask` and `capx delegate --may-ask`: more at run time, for whoever may ask, and what every view says of it."""
 
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -78,7 +79,7 @@ def test_what_is_refused_says_why(capx: Shell, office: Office, bundle: Bundle) -
     assert "  not_offered: the policy offers this to no task of the purpose" in said.err
     capx("ask", "billing.refund", token=bundle.text, code=1)
     decide(office, yes=False)
-    assert "  said_no: a person has refused it" in capx("ask", "billing.refund", token=bundle.text, code=1).err
+    assert "  request_denied: a person has denied it" in capx("ask", "billing.refund", token=bundle.text, code=1).err
     for count in range(10):
         capx("ask", "billing.refund", "--with", f"n:={count}", token=bundle.text, code=1)
     full = capx("ask", "billing.refund", "--with", "n:=10", token=bundle.text, code=1)
@@ -101,11 +102,12 @@ def test_a_child_asks_for_what_may_ask_says_and_no_more(capx: Shell, office: Off
         token=bundle.text,
     )
     assert "at crm: crm.accounts.read without arguments\n" in child.err
-    assert (
-        'may ask for what its policy offers, where audience is "warehouse" and action begins with "warehouse."'
-        in child.err
-    )
-    assert 'action is "billing.refund" and args' in child.err
+    assert "  may ask for warehouse.* at warehouse\n" in child.err
+    where = 'ticket is "T-1" and amount is between 0 and 50'
+    asked = f"may ask for billing.refund at billing, where {where} and no other argument"
+    assert f"  {asked}\n" in child.err
+    assert f"\nauthority {asked}\n" in capx("can", token=child.token).out
+    assert f"  may         {asked.removeprefix('may ')}\n" in capx("inspect", token=child.token).out
     token = child.token
     assert capx("ask", "warehouse.stock.read", token=token).token.startswith(token)
     pinned = ("--with", "ticket=T-1", "--with", "amount:=20")
@@ -125,9 +127,23 @@ def test_a_child_asks_for_what_may_ask_says_and_no_more(capx: Shell, office: Off
         )
     # Without it nothing may be asked for, and nobody gives on what they may not ask for themselves.
     closed = capx("delegate", "--to", "x", "--allow", "crm.accounts.read", token=bundle.text).token
-    assert "holds nothing for 'authority'" in capx("ask", "warehouse.stock.read", token=closed, code=2).err
+    why = "refused\n  whoever delegated to it lets it ask for nothing (--may-ask)\n"
+    said = capx("ask", "warehouse.stock.read", token=closed, code=1)
+    assert (said.out, said.err) == ("", why)
     wider = capx("delegate", "--to", "y", "--may-ask", "billing.*", token=token).token
     assert "denied" in capx("ask", "billing.pay", token=wider, code=1).err
+
+
+def test_what_a_task_may_ask_for_is_told_in_words_wherever_it_is_told(capx: Shell, bundle: Bundle) -> None:
+    anything = "may ask for anything that its policy offers"
+    assert f"\nauthority {anything}\n" in capx("can", token=bundle.text).out
+    assert f"  may         {anything.removeprefix('may ')}\n" in capx("inspect", token=bundle.text).out
+    assert f"; {anything}\n" in capx("task", "show", "last").out
+
+
+def test_a_token_that_was_minted_apart_is_told_what_it_is_joined_with(capx: Shell, bundle: Bundle) -> None:
+    alone = capx("mint", "last", "--allow", "hr.read").token
+    assert "holds nothing for the authority itself: join it" in capx("ask", "hr.write", token=alone, code=1).err
 
 
 @pytest.mark.parametrize(
@@ -145,6 +161,8 @@ def test_a_child_asks_for_what_may_ask_says_and_no_more(capx: Shell, office: Off
         (("crm.read", "--wait", "2d"), "longer than a day"),
         (("crm.read", "--url", "authority.internal"), "is no URL of an authority"),
         (("crm.read", "--url", "file:///etc/passwd"), "is no URL of an authority"),
+        (("crm.read", "--url", "unix:/run/capx.sock"), "and unix: is for operators"),
+        (("crm.read", "--authority", "unix:/run/capx.sock"), "an agent asks by --url https://… or CAPX_AUTHORITY_URL"),
     ],
 )
 def test_what_cannot_be_asked_is_told_as_usage(capx: Shell, bundle: Bundle, args: tuple[str, ...], why: str) -> None:
@@ -174,6 +192,14 @@ def asking(capx: Shell, bundle: Bundle, *args: str) -> "subprocess.Popen[bytes]"
     return process
 
 
+def test_who_waits_writes_nothing_down_meanwhile(capx: Shell, bundle: Bundle) -> None:
+    said = capx("ask", "billing.refund", "--wait", "2s", token=bundle.text, code=1)
+    assert said.err.startswith("pending: ")
+    # Asked when it began, and when time was over.
+    kinds = [event["kind"] for event in capx("log", "--json").json]
+    assert (kinds.count("decision"), kinds.count("request_made")) == (2, 1)
+
+
 @pytest.mark.parametrize("yes", [True, False])
 @pytest.mark.parametrize("place", ["home", "served"])
 def test_who_waits_is_told_when_a_person_has_answered(
@@ -196,12 +222,18 @@ def test_an_authority_that_serves_is_asked_by_its_url(capx: Shell, office: Offic
         assert "not_offered" in capx("ask", "crm.x", token=bundle.text, code=1, **there).err
         child = bundle.delegate(to="x", may_ask=["billing.*"]).text
         assert "denied: hop 1 (x) allows" in capx("ask", "warehouse.read", token=child, code=1, **there).err
-    assert "no authority answers" in capx("ask", "warehouse.read", token=bundle.text, code=3, **there).err
+    away = capx("ask", "warehouse.read", token=bundle.text, code=3, **there).err
+    assert re.fullmatch(r"capx: no authority answers at \S+: .* \(from CAPX_AUTHORITY_URL\)\n", away)
+    typed = capx("ask", "warehouse.read", "--url", served.url, token=bundle.text, code=3).err
+    assert typed == away.replace(" (from CAPX_AUTHORITY_URL)", "")
+    nonsense = capx("ask", "warehouse.read", token=bundle.text, code=2, CAPX_AUTHORITY_URL="authority.internal").err
+    assert nonsense.endswith("(from CAPX_AUTHORITY_URL)\n")
 
 
 def test_where_only_operators_are_served_the_home_is_not_asked_instead(capx: Shell, bundle: Bundle) -> None:
     said = capx("ask", "warehouse.read", token=bundle.text, code=2, CAPX_AUTHORITY="unix:/run/capx.sock")
-    assert "needs the root keys" in said.err
+    assert "CAPX_AUTHORITY (unix:/run/capx.sock) is for operators" in said.err
+    assert "CAPX_AUTHORITY_URL; or unset it" in said.err
 
 
 def test_every_view_says_what_was_asked_for_and_on_whose_intent(capx: Shell, office: Office, bundle: Bundle) -> None:
@@ -231,13 +263,13 @@ def test_every_view_says_what_was_asked_for_and_on_whose_intent(capx: Shell, off
     ):
         assert words in log
     kinds = {event["kind"] for event in capx("log", "--json").json}
-    assert kinds >= {"request_made", "request_refused", "ask_refused", "capability_minted", "task_opened"}
+    assert kinds >= {"request_made", "request_denied", "ask_refused", "capability_minted", "task_opened"}
     graph = capx("graph", "last").out
     for words in (
         f"for ana, on intent {intent}",
         "granted at run time",
         f"request {pending['billing.refund']} for billing.refund at billing waits for an answer",
-        f"request {pending['billing.pay']} for billing.pay at billing was refused by ben",
+        f"request {pending['billing.pay']} for billing.pay at billing was denied by ben",
     ):
         assert words in graph
     (tree,) = capx("graph", "last", "--json").json["trees"]
@@ -249,11 +281,11 @@ def test_every_view_says_what_was_asked_for_and_on_whose_intent(capx: Shell, off
         f"  for      ana, on intent {intent}",
         " at warehouse, to task > refund-agent: warehouse.read",
         f"  asked    {pending['billing.refund']} for billing.refund at billing, by task > refund-agent: waits for an",
-        f"  asked    {pending['billing.pay']} for billing.pay at billing, by task > refund-agent: was refused by ben",
+        f"  asked    {pending['billing.pay']} for billing.pay at billing, by task > refund-agent: was denied by ben",
     ):
         assert words in task
     requests = capx("task", "show", "last", "--json").json["requests"]
-    assert [one["state"] for one in requests] == ["pending", "refused", "granted"]
+    assert [one["state"] for one in requests] == ["pending", "denied", "granted"]
     why = capx("why", decision.id).out
     assert f"  intent  {intent}" in why
     assert "  by      what was asked for at run time: request " in why

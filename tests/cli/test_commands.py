@@ -41,6 +41,21 @@ def test_every_command_has_a_help_with_an_example_and_every_option_too() -> None
                 assert parameter.help, (name, parameter.name)
 
 
+def test_every_summary_stands_whole_in_80_columns() -> None:
+    for name, command in commands():
+        if isinstance(command, click.Group):
+            _, heading, summaries = command.get_help(click.Context(command, terminal_width=80)).partition("Commands:")
+            assert heading, name
+            assert "..." not in summaries, name
+
+
+@pytest.mark.parametrize("name", ["requests list", "requests show", "task complete", "mint", "revoke", "keys retire"])
+def test_h_asks_for_help_and_help_says_so_of_commands_that_take_ids_too(capx: Any, name: str) -> None:
+    said = capx(*name.split(), "-h").out
+    assert said == capx(*name.split(), "--help").out
+    assert "  -h, --help " in said
+
+
 WRITES_FOR_PROGRAMS = {
     *("init", "task open", "mint", "delegate", "attenuate", "ask", "present", "call", "export", "import"),
     *("principal new", "principal add", "intent new", "intent sign"),

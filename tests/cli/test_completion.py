@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from capx.asking import Granted, Pending
+from capx.authority import Authority
 from capx_cli.main import COMMANDS
+from tests.office import Office
 
 
 def offered(shell: Any, line: str, **env: str) -> list[str]:
@@ -63,6 +66,18 @@ def test_ids_of_the_home_are_offered(home: Any, tmp_path: Path) -> None:
         "slides",
         "authority",
     ]
+
+
+def test_what_waits_for_a_person_is_offered_the_newest_first(capx: Any, tmp_path: Path) -> None:
+    office = Office(tmp_path)
+    with Authority.open_home(office.home) as authority:
+        bundle = authority.open(office.signed(authority)).bundle
+        waiting = [authority.ask(bundle, "billing.refund", args={"n": n}) for n in range(2)]
+        assert isinstance(authority.ask(bundle, "warehouse.read"), Granted)
+    ids = [answer.request for answer in waiting if isinstance(answer, Pending)]
+    assert len(ids) == 2
+    for command in ("show", "approve", "deny"):
+        assert offered(capx, f"capx requests {command} ") == ["last", *reversed(ids)]
 
 
 def test_the_keys_of_the_home_are_not_offered_for_another_authority(home: Any, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from capx.asking import Granted, Pending, Refused
 from capx.authority import Authority
@@ -51,14 +52,16 @@ def test_a_request_is_listed_shown_and_approved(capx: Shell, office: Office) -> 
     assert capx("requests", "list", "--all").out == "No agent has asked for anything.\n"
     bundle = opened(office).delegate(to="refund-agent", may_ask=["billing.*"])
     pending = asks(office, bundle, ticket="T-1", amount=20)
-    listed = capx("requests", "list").out
-    assert re.search(rf"{pending.request} +pending .* billing.refund@billing +task > refund-agent +finance", listed)
+    listed = capx("requests", "list").out.splitlines()
+    assert listed[0].split() == ["REQUEST", "ACTION", "WHO", "LEFT", "APPROVERS", "TASK"]
+    row = rf"{pending.request} +billing.refund@billing +refund-agent +(29|30) min +finance +{bundle.task}"
+    assert re.fullmatch(row, listed[1])
     said = capx("requests", "show", pending.request).out
     assert said.startswith(
         f"request {pending.request}: waits for an answer\n  refund-agent asks, in task {bundle.task}\n"
     )
     for words in (
-        'ana wanted refund, in their words "refund what they ask for"',
+        "ana wanted refund for Acme, in their words",
         'it would be allowed billing.refund at billing, only with amount 20 and ticket "T-1"',
         "within what the policy offers: billing.*",
         'tenant is "Acme"',
@@ -74,41 +77,91 @@ def test_a_request_is_listed_shown_and_approved(capx: Shell, office: Office) -> 
     with Authority.open_home(office.home) as authority:
         assert isinstance(authority.ask(bundle, "billing.refund", args={"ticket": "T-1", "amount": 20}), Granted)
     assert capx("requests", "list").out.startswith("Nothing waits")
-    assert "granted" in capx("requests", "list", "--all", "--task", "last").out
+    every = capx("requests", "list", "--all", "--task", "last").out
+    assert re.search(rf"{pending.request} +granted +billing.refund@billing +refund-agent +- +finance", every)
     assert "was approved by ben" in capx("requests", "show", pending.request).out
 
 
 def test_a_request_is_denied_for_good(capx: Shell, office: Office) -> None:
     bundle = opened(office)
     pending = asks(office, bundle)
-    said = capx("requests", "deny", pending.request, *as_(office, "ben"))
-    assert f"request {pending.request} was refused by ben at 20" in said.out
+    said = capx("requests", "deny", pending.request, *as_(office, "ben"), "--yes")
+    assert f"request {pending.request} was denied by ben at 20" in said.out
     with Authority.open_home(office.home) as authority:
         assert isinstance(authority.ask(bundle, "billing.refund"), Refused)
     again = capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes", code=1)
-    assert "waits for nobody" in again.err
+    assert re.fullmatch(
+        rf"capx: request {pending.request} was denied by ben at \S+Z already: it can no longer be approved\n",
+        again.err,
+    )
+    assert again.out == ""
+    again = capx("requests", "deny", pending.request, *as_(office, "ben"), "--yes", code=1)
+    assert again.err.endswith("Z already\n")
+
+
+def test_what_was_approved_is_not_denied_and_whoever_tries_is_told_what_still_helps(
+    capx: Shell, office: Office
+) -> None:
+    bundle = opened(office)
+    pending = asks(office, bundle)
+    capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes")
+    said = capx("requests", "deny", pending.request, *as_(office, "ben"), "--yes", code=1)
+    assert said.err.endswith("Z already: it can no longer be denied\n")
+    with Authority.open_home(office.home) as authority:
+        granted = authority.ask(bundle, "billing.refund")
+        assert isinstance(granted, Granted)
+        assert isinstance(authority.ask(bundle, "warehouse.read"), Granted)
+        (at_once,) = [one.id for one in authority.requests() if not one.approvers]
+    said = capx("requests", "deny", pending.request, *as_(office, "ben"), "--yes", code=1)
+    kills = re.search(r"no longer be denied; (capx revoke (\S+)) kills what was granted", said.err)
+    assert kills is not None
+    capx("revoke", kills[2])
+    with Authority.open_home(office.home) as authority:
+        assert isinstance(authority.ask(bundle, "billing.refund"), Refused)
+    said = capx("requests", "deny", at_once, *as_(office, "ben"), "--yes", code=1)
+    assert "was granted at once: nobody has to answer it" in said.err
 
 
 @pytest.mark.parametrize("name", ["ana", "eve"])
 def test_who_may_not_answer_is_told_so(capx: Shell, office: Office, name: str) -> None:
     pending = asks(office, opened(office))
-    for command in (("approve", pending.request, "--yes"), ("deny", pending.request)):
-        said = capx("requests", *command, *as_(office, name), code=1)
-        assert "none of those who can answer" in said.err
-    assert "pending" in capx("requests", "list").out
+    for command in ("approve", "deny"):
+        said = capx("requests", command, pending.request, "--yes", *as_(office, name), code=1)
+        # Before they read all that they cannot answer.
+        assert (said.out, said.err) == ("", f'capx: {name} is none of those who can answer: "finance" ("ben")\n')
+    assert pending.request in capx("requests", "list").out
+
+
+def test_who_is_asked_for_it_by_now_answers_whoever_was_asked_before(capx: Shell, office: Office) -> None:
+    pending = asks(office, opened(office))
+    office.rule(office.policy.read_text().replace('approvers = ["finance"]', 'approvers = ["sales"]'))
+    said = capx("requests", "approve", pending.request, "--yes", *as_(office, "ben"), code=1)
+    assert said.err == 'capx: ben is none of those who can answer: "sales" ("eve")\n'
+    # Whoever was asked may still say no.
+    said = capx("requests", "deny", pending.request, "--yes", *as_(office, "eve"), code=1)
+    assert said.err == 'capx: eve is none of those who can answer: "finance" ("ben")\n'
+    assert "was approved by eve" in capx("requests", "approve", pending.request, "--yes", *as_(office, "eve")).out
 
 
 def test_an_agent_does_not_answer_under_the_name_that_it_is_called(capx: Shell, office: Office) -> None:
     pending = asks(office, opened(office).delegate(to="ben", may_ask=["billing.*"]))
-    said = capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes", code=1)
-    assert "wanted this work, or is called like an agent that does it" in said.err
+    with serving(office.home) as served:
+        for at in ((), ("--authority", served.place)):
+            said = capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes", *at, code=1)
+            assert "wanted this work, or is called like an agent that does it" in said.err
+            assert said.out == ""
+    # To say no is open to them.
+    assert "was denied by ben" in capx("requests", "deny", pending.request, *as_(office, "ben"), "--yes").out
 
 
 def test_what_cannot_be_answered_is_told_by_its_exit_code(capx: Shell, office: Office, tmp_path: Path) -> None:
     pending = asks(office, opened(office))
     ben = as_(office, "ben")
     for args, code, why in (
-        (("approve", pending.request, *ben), 2, "then give --yes"),
+        (("approve", pending.request, *ben), 2, "there is no terminal to ask at"),
+        (("deny", pending.request, *ben), 2, "then give --yes"),
+        (("approve", "last", *ben, "--yes"), 2, "name the request by its id"),
+        (("approve", pending.request[:5], *ben, "--yes"), 2, "there is no request"),
         (("approve", "nobody", *ben, "--yes"), 2, "there is no request"),
         (("show", "nobody"), 2, "there is no request"),
         (
@@ -118,18 +171,62 @@ def test_what_cannot_be_answered_is_told_by_its_exit_code(capx: Shell, office: O
         ),
         (("approve", pending.request, "--as", "ben", "--key-file", str(tmp_path / "none.key"), "--yes"), 3, "none.key"),
         (("approve", pending.request, "--as", "ben", "--key-file", str(office.policy), "--yes"), 3, "wanted"),
-        (("approve", pending.request, "--yes"), 2, "Missing option"),
+        (("approve", pending.request, "--yes"), 2, "there is no key in"),
+        (("approve", pending.request, "--as", "ben", "--yes"), 3, "there is no key of ben at"),
         (("list", "--task", "nobody"), 2, "there is no task"),
     ):
         said = capx("requests", *args, code=code)
         assert why in said.err, args
         assert said.err.count("\n") == 1
-    assert "pending" in capx("requests", "list").out
+    assert pending.request in capx("requests", "list").out
     # A key of that name that the policy does not know signs nothing that counts.
     stranger = tmp_path / "stranger.key"
     PrincipalKey.generate("ben").save(stranger)
     wrong = capx("requests", "approve", pending.request, "--as", "ben", "--key-file", str(stranger), "--yes", code=1)
-    assert "has not signed this answer" in wrong.err
+    assert "this key of ben is not the one that the policy has for them" in wrong.err
+    with serving(office.home) as served:
+        args = ("--as", "ben", "--key-file", str(stranger), "--yes", "--authority", served.place)
+        assert "has not signed this answer" in capx("requests", "approve", pending.request, *args, code=1).err
+
+
+def test_the_key_at_home_answers_if_it_is_clear_whose_is_meant(capx: Shell, office: Office) -> None:
+    bundle = opened(office)
+    folder = capx.home / "principals"
+    folder.mkdir(mode=0o700)
+    office.ben.save(folder / "ben.key")
+    first, second, third = (asks(office, bundle, amount=amount).request for amount in (1, 2, 3))
+    assert "was approved by ben" in capx("requests", "approve", first, "--yes").out
+    assert "was approved by ben" in capx("requests", "approve", second, "--yes", "--as", "ben").out
+    office.eve.save(folder / "eve.key")
+    said = capx("requests", "deny", third, "--yes", code=2)
+    assert f"there are 2 keys in {folder}: say with --as NAME whose is meant" in said.err
+    assert "was denied by ben" in capx("requests", "deny", third, "--yes", "--as", "ben").out
+
+
+def test_a_request_is_named_by_how_it_alone_begins_or_as_the_last(capx: Shell, office: Office) -> None:
+    assert "no agent has asked" in capx("requests", "show", "last", code=2).err
+    bundle = opened(office)
+    first, second = (asks(office, bundle, amount=amount).request for amount in (1, 2))
+    with Authority.open_home(office.home) as authority:
+        assert isinstance(authority.ask(bundle, "warehouse.read"), Granted)
+    for id_ in (first, second):
+        assert capx("requests", "show", id_[:6]).out == capx("requests", "show", id_).out
+    # What nobody was asked for is not the last.
+    assert capx("requests", "show", "last").out.startswith(f"request {second}: waits")
+    assert "was approved by ben" in capx("requests", "approve", first[:10], *as_(office, "ben"), "--yes").out
+    assert "there is no request" in capx("requests", "show", "______", code=2).err
+
+
+def test_how_several_requests_begin_names_none_of_them(capx: Shell, office: Office) -> None:
+    pending = asks(office, opened(office))
+    alike = f"{pending.request[:12]}{'A' * 10}"
+    with Authority.open_home(office.home) as authority, authority.store.write() as transaction:
+        request = transaction.request(pending.request)
+        assert request is not None
+        transaction.keep_request(replace(request, id=alike, state="denied"))
+    said = capx("requests", "show", pending.request[:12], code=2)
+    assert f"2 requests begin with {pending.request[:12]}: type more of the id" in said.err
+    assert capx("requests", "show", pending.request[:13]).out.startswith(f"request {pending.request}")
 
 
 def test_a_request_that_the_policy_has_overtaken_is_not_approved(capx: Shell, office: Office) -> None:
@@ -165,15 +262,28 @@ def typed(capx: Shell, answer: str, *args: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(
-    ("answer", "code", "state"), [("y\n", 0, "approved"), ("n\n", 130, "pending"), ("\n", 130, "pending")]
+    ("command", "answer", "ended"),
+    [
+        ("approve", "y\n", (0, "approved")),
+        ("approve", "n\n", (1, "pending")),
+        ("approve", "\n", (1, "pending")),
+        ("approve", "\x04", (130, "pending")),
+        ("deny", "y\n", (0, "denied")),
+        ("deny", "\n", (1, "pending")),
+    ],
 )
-def test_who_approves_on_a_terminal_is_asked_after_it_was_shown(
-    capx: Shell, office: Office, answer: str, code: int, state: str
+def test_who_answers_on_a_terminal_is_asked_after_it_was_shown(
+    capx: Shell, office: Office, command: str, answer: str, ended: tuple[int, str]
 ) -> None:
+    code, state = ended
     pending = asks(office, opened(office), amount=20)
-    found, said = typed(capx, answer, "requests", "approve", pending.request, *as_(office, "ben"))
+    found, said = typed(capx, answer, "requests", command, "last", *as_(office, "ben"))
     assert found == code, said
-    assert said.index("only with amount 20") < said.index("Consent to all of this as ben?")
+    question = "Consent to all of this, as ben?" if command == "approve" else "Refuse this, for good, as ben?"
+    assert said.index("only with amount 20") < said.index(question)
+    assert ("Nothing was signed; the request still waits." in said) == (code == 1)
+    other = f"To refuse it for good: capx requests deny {pending.request} --as ben"
+    assert (other in " ".join(said.split())) == (command == "approve" and code == 1)
     with Authority.open_home(office.home) as authority:
         assert authority.request(pending.request).state == state
 
@@ -224,8 +334,8 @@ def test_the_inbox_is_watched(capx: Shell, office: Office, place: str, shape: st
         with Authority.open_home(office.home) as authority:
             # What the policy gives by itself asks nobody.
             assert isinstance(authority.ask(bundle, "warehouse.read"), Granted)
-        capx("requests", "deny", before.request, *as_(office, "ben"))
-        watching.until(told(before.request, "refused", "was refused by ben"))
+        capx("requests", "deny", before.request, *as_(office, "ben"), "--yes")
+        watching.until(told(before.request, "denied", "was denied by ben"))
         capx("requests", "approve", after.request, *as_(office, "ben"), "--yes")
         watching.until(told(after.request, "approved", "was approved by ben"))
         with Authority.open_home(office.home) as authority:
@@ -285,21 +395,35 @@ def test_what_agents_chose_acts_on_no_screen(capx: Shell, office: Office) -> Non
     raw = capx("requests", "list", "--all", "--json").out + capx("requests", "show", pending.request, "--json").out
     assert raw.isascii()
     assert "\x1b" not in raw
-    for width in (32, 200):
+    for width in (32, 80, 200):
         for args in (("requests", "list", "--all"), ("requests", "show", pending.request)):
             drawn = on_terminal(capx, bundle.text, *args, width=width)
             plain = re.sub(rb"\x1b\[[0-9;]*m", b"", drawn)
             assert b"\x1b" not in plain
             assert "\u202e" not in plain.decode()
+            if args[1] == "show":
+                # What goes on in a further line looks like no sentence of ours.
+                shown_lines = plain.decode().replace("\r\n", "\n").rstrip("\n").split("\n")
+                assert all(line.startswith("  ") for line in shown_lines[1:])
+                assert max(map(len, shown_lines)) <= width
+                assert len([line for line in shown_lines if line.startswith("  it would be allowed ")]) == 1
 
 
 def test_a_request_that_nobody_answered_is_told_as_such(capx: Shell, tmp_path: Path) -> None:
     office = Office(tmp_path, within="1s")
     with Authority.open_home(office.home, clock=lambda: time.time() - 10) as authority:
-        bundle = authority.open(office.signed(authority, issued=int(time.time()) - 20)).bundle
+        bundle = authority.open(office.signed(authority, now=int(time.time()) - 20)).bundle
         pending = authority.ask(bundle, "billing.refund")
     assert isinstance(pending, Pending)
     assert capx("requests", "list").out.startswith("Nothing waits")
     assert "was not answered in time" in capx("requests", "show", pending.request).out
     said = capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes", code=1)
-    assert "waits for nobody" in said.err
+    assert said.err == f"capx: request {pending.request} was not answered in time\n"
+
+
+def test_where_it_is_narrow_the_inbox_keeps_what_whoever_answers_chooses_by(capx: Shell, office: Office) -> None:
+    pending = asks(office, opened(office).delegate(to="refund-agent", may_ask=["billing.*"]))
+    drawn = on_terminal(capx, "", "requests", "list", width=80).decode().replace("\r\n", "\n")
+    heading, row = re.sub(r"\x1b\[[0-9;]*m", "", drawn).rstrip("\n").split("\n")
+    assert heading.split() == ["REQUEST", "ACTION", "WHO", "LEFT", "APPROVERS"]
+    assert re.fullmatch(rf"{pending.request}  billing.refund@billing  refund-agent  \d+ min  finance *", row)

@@ -45,7 +45,7 @@ def _no_place(context: click.Context, _: click.Parameter, place: str | None) -> 
     help="The authority that serves agents there, https://authority.internal:8411. Else: CAPX_AUTHORITY_URL, the home; "
     "CAPX_AUTHORITY is for operators.",
 )
-@click.option("--authority", hidden=True, expose_value=False, callback=_no_place)
+@click.option("--authority", hidden=True, expose_value=False, callback=_no_place, help="For operators alone.")
 @token_option
 def ask(
     *,

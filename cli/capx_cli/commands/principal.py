@@ -41,8 +41,8 @@ def new(name: str, key_file: Path | None) -> None:
     Example: capx principal new ana --key-file ana.key
     """
     from capx.intent.principal_key import PrincipalKey
-    from capx.signing import parse_public
     from capx.policy import Principal
+    from capx.signing import parse_public
 
     key = PrincipalKey.generate(name)
     file = key_file or own_keys.new_file(name)
@@ -102,9 +102,9 @@ def add(
     Example: capx principal add bo --key "$(capx principal new bo)" --group finance
     """
     from capx.home import home_folder
-    from capx.signing import parse_public
     from capx.policy import Principal
     from capx.policy.file import FILE
+    from capx.signing import parse_public
 
     reached.demand_home("capx principal add", "changes the policy, which stays with its authority")
     public = None if key is None else parse_public(key)
