@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -11,11 +12,11 @@ from capx.asking.granting import WAITING_OF_NODE
 from capx.bundle import Bundle
 from capx.decision import Denied
 from capx.errors import InvalidRequest
-from capx.grant import Grant
 from capx.intent.principal_key import PrincipalKey
 from capx.keys import RootKey
 from capx.policy import Principal
 from capx.signing import parse_public
+from capx.store import Damaged
 from capx_caveats import action, expires, fresh, one_of, shown_instant, where
 from tests.granting_lab import BOB, CARA, GrantingLab, people, policy, rule
 from tests.lab import NOW, appended
@@ -228,7 +229,7 @@ def test_a_helper_that_is_named_after_an_approver_does_not_silence_them(lab: Gra
     assert lab.decide(request, yes=False).state == "denied"
 
 
-# Crowding out.
+# Crowding out, and worse.
 
 
 def test_requests_of_the_dead_leave_their_room_to_the_living(lab: GrantingLab) -> None:
@@ -241,6 +242,16 @@ def test_requests_of_the_dead_leave_their_room_to_the_living(lab: GrantingLab) -
     assert lab.authority.requests(pending=True) == []
     assert lab.pending(bundle, SEND).approvers == ("finance",)
     assert lab.kinds().count("request_expired") == WAITING_OF_NODE
+
+
+@pytest.mark.parametrize("change", [{"block": "[]"}, {"block": '[["expires",1]]'}, {"block": "x"}, {"ids": ("!",)}])
+def test_whoever_writes_into_the_store_crashes_no_inbox(lab: GrantingLab, change: dict[str, Any]) -> None:
+    request = lab.pending(first(lab), SEND).request
+    with lab.authority.store.write() as transaction:
+        transaction.keep_request(replace(lab.authority.request(request), **change))
+    for look in (lambda: lab.authority.requests(pending=True), lambda: shown(lab, request)):
+        with pytest.raises(Damaged, match="restore it from a backup"):
+            look()
 
 
 def test_what_the_policy_offers_no_more_is_denied_all_the_same(lab: GrantingLab) -> None:
@@ -265,8 +276,7 @@ def test_an_audience_that_is_none_is_not_taken_for_the_one_of_the_action(audienc
 
 
 def test_a_denied_ask_is_told_what_comes_closest_to_it(lab: GrantingLab) -> None:
-    may: list[Grant] = [QUERY, action(SEND, to="ann"), "crm.read"]
-    child = first(lab).delegate(to="helper", may_ask=may)
+    child = first(lab).delegate(to="helper", may_ask=[QUERY, action(SEND, to="ann"), "crm.read"])
     with pytest.raises(Denied) as caught:
         lab.ask(child, SEND, {"to": "ben"})
     (refusal,) = caught.value.refusals

@@ -16,8 +16,9 @@ from msgspec import UNSET, Raw, Struct
 
 from capx.chain import Block, ThirdParty, b64u, unb64u
 from capx.death import Key, of_kid
+from capx.errors import CapxError
 from capx.lineage import Lineage, caveats_of, read, sections_of
-from capx.store import Reading, RequestRecord
+from capx.store import Damaged, Reading, RequestRecord
 from capx.verifier import Authentic
 from capx_caveats import (
     DEFAULT,
@@ -120,7 +121,14 @@ def read_asker(authentic: Authentic) -> Asker:
 
 
 def asker_again(request: RequestRecord) -> Asker:
-    """The asker that a request was made by, as its record tells it."""
+    """The asker that a request was made by, as its record tells it; Damaged if that tells none."""
+    try:
+        return _kept(request)
+    except (ValueError, msgspec.MsgspecError, CapxError):
+        raise Damaged("a request of the store is none that capx wrote: restore it from a backup") from None
+
+
+def _kept(request: RequestRecord) -> Asker:
     raw = request.block.encode()
     pieces = [bytes(piece) for piece in _elements.decode(raw)]
     caveats = DEFAULT.decode(raw)

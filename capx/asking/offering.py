@@ -90,11 +90,11 @@ def offer(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask:
         raise Unoffered(refusal("intent_refused")) from refused
     if terms.tenant not in {None, asker.tenant}:
         raise Unoffered(refusal("intent_refused", "its tenant is not the one that the task was opened for"))
-    asked = _asked(ask)
+    wanted = asked(ask)
     match = terms.match(ask.audience, ask.action, ask.args)
     if match is None:
         raise Unoffered(refusal("not_offered", ask.sentence()))
-    block = _block(asker, match, asked)
+    block = _block(asker, match, wanted)
     _demand_usable(block, ask)
     return Offered(match, intent, block)
 
@@ -135,8 +135,8 @@ def _demand_usable(block: str, ask: Ask) -> None:
             raise Unoffered(refusal("not_inherited", f"it says no to these arguments ({caveat.sentence()})"))
 
 
-def _asked(ask: Ask) -> Entry:
-    """What was asked for, as an entry: the action, and the arguments that it is pinned to."""
+def asked(ask: Ask) -> Entry:
+    """What was asked for, as an entry: the action, and the arguments that it is pinned to; Unoffered if it has none."""
     pinned = ask.pinned
     if pinned is None:
         return Entry(ask.action)
@@ -152,10 +152,10 @@ def _asked(ask: Ask) -> Entry:
         raise Unoffered(refusal("not_pinned", str(error))) from None
 
 
-def _block(asker: Asker, match: Match, asked: Entry) -> str:
+def _block(asker: Asker, match: Match, wanted: Entry) -> str:
     given = (
         Allow((match.offer.entry,)),
-        Allow((asked,)),
+        Allow((wanted,)),
         *(Budget(budget.unit, budget.limit, asker.task) for budget in match.rule.budgets),
         Expires(asker.expires),
     )

@@ -35,7 +35,7 @@ def inquire(reading: Reading, request: RequestRecord) -> Inquiry:
     denials = tuple(
         Denial(one.approver, one.answered, one.labels)
         for one in reading.requests(task=request.task)
-        if one.state == "denied" and one.id != request.id and is_same(one, ask_again(request))
+        if one.state == "denied" and one.id != request.id and _what(one) == _what(request)
         if one.approver is not None and one.answered is not None
     )
     return Inquiry(request, kept.document, denials)
@@ -49,8 +49,12 @@ def ask_again(request: RequestRecord) -> Ask:
 
 def is_same(request: RequestRecord, ask: Ask) -> bool:
     """Whether a request is for the very same, whoever made it."""
-    args = None if request.args is None else request.args.encode()
-    return (request.audience, request.action, args) == (ask.audience, ask.action, ask.pinned)
+    args = None if ask.pinned is None else ask.pinned.decode()
+    return _what(request) == (ask.audience, ask.action, args)
+
+
+def _what(request: RequestRecord) -> tuple[str, str, str | None]:
+    return request.audience, request.action, request.args
 
 
 def as_of(reading: Reading, request: RequestRecord, now: int) -> RequestRecord:
