@@ -238,11 +238,11 @@ def partly_understood(token: "Token") -> bool:
 
 
 def time_left(at: int) -> str:
-    """How long it is until then, in the unit that is good for it."""
+    """How long it is until then, to the nearest of the unit that is good for it."""
     seconds = at - int(time.time())
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= 2 * size:
-            return f"{seconds // size} {unit}"
+            return f"{round(seconds / size)} {unit}"
     return f"{seconds} s"
 
 
