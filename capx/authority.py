@@ -38,6 +38,7 @@ from capx.replay import Replay
 from capx.revoking import Revoked, by_instant, by_kid, by_name, by_where, kill_for_agent, named, revoke
 from capx.store import Pruned, RequestRecord, Store
 from capx.store.sqlite import SQLiteStore
+from capx.task import MAX_TTL
 from capx.verifier import Authentic, Verifier
 from capx_caveats import JSON, Appendable, Call, When, parse_instant
 
@@ -48,9 +49,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _UNLESS_SAID = "1h"
-
-MAX_TTL = 86_400
-"""How far ahead a task may expire, in seconds, unless the authority says otherwise."""
 
 
 class Authority(History):
@@ -127,49 +125,6 @@ class Authority(History):
         """What it goes by now; ConfigurationProblem if that cannot be read."""
         return self._policy if isinstance(self._policy, Policy) else self._policy()
 
-    def ask(
-        self, bundle: Bundle, action: str, *, audience: str | None = None, args: Mapping[str, JSON] | None = None
-    ) -> Answer:
-        """What becomes of an ask of the agent that holds this bundle, as `capx serve` would answer it.
-
-        The audience is the action's first label unless another is named; with `args`, even none, the ask is for these
-        alone. Denied if the bundle may not ask for it.
-        """
-        ask = Ask(audience=audience or action.split(".", 1)[0], action=action, args=args)
-        authentic, _ = presented(
-            self._tool_verifier(AUTHORITY), bundle, ToolCall(ASK, ask.arguments()), now=self._now()
-        )
-        return self.answer_asker(read_asker(authentic), ask)
-
-    def answer_asker(self, asker: Asker, ask: Ask) -> Answer:
-        """What becomes of an ask that was presented, and allowed as a call at the authority: for `capx serve`."""
-        grantor = self._grantor()
-        with self.store.read() as reading:
-            if (standing := grantor.standing(reading, asker, ask)) is not None:
-                return standing
-        with self.store.write() as transaction:
-            demand_live_key(transaction, self._keyring)
-            return grantor.answer(transaction, asker, ask)
-
-    def decide(self, verdict: Verdict) -> RequestRecord:
-        """The request as a person has answered it; InvalidRequest says why it may not be so.
-
-        They must be one of its approvers, have signed what they were shown, and neither be the principal of the task
-        nor one of its agents; the asker must be alive, and the policy still ask for consent.
-        """
-        grantor = self._grantor()
-        with self.store.write() as transaction:
-            decided = consenting.decide(transaction, grantor, verdict)
-        if decided.state == "expired":
-            raise InvalidRequest(f"request {decided.id} can be answered no more: {became(decided)}")
-        return decided
-
-    def _opener(self) -> Opener:
-        return Opener(self._keyring, self._now(), self.max_ttl)
-
-    def _grantor(self) -> Grantor:
-        return Grantor(self._keyring, self.policy, self._now())
-
     def open(
         self,
         intent: SignedIntent | Intent | None = None,
@@ -220,6 +175,43 @@ class Authority(History):
         added = demand_restricting(caveats, opener.now)
         with self.store.write() as transaction:
             return opener.mint_more(transaction, task_id, given, expires=expires, added=added)
+
+    def ask(
+        self, bundle: Bundle, action: str, *, audience: str | None = None, args: Mapping[str, JSON] | None = None
+    ) -> Answer:
+        """What becomes of an ask of the agent that holds this bundle, as `capx serve` would answer it.
+
+        The audience is the action's first label unless another is named; with `args`, even none, the ask is for these
+        alone. Denied if the bundle may not ask for it.
+        """
+        ask = Ask(audience=audience or action.split(".", 1)[0], action=action, args=args)
+        authentic, _ = presented(
+            self._tool_verifier(AUTHORITY), bundle, ToolCall(ASK, ask.arguments()), now=self._now()
+        )
+        return self.answer_asker(read_asker(authentic), ask)
+
+    def answer_asker(self, asker: Asker, ask: Ask) -> Answer:
+        """What becomes of an ask that was presented, and allowed as a call at the authority: for `capx serve`."""
+        grantor = self._grantor()
+        with self.store.read() as reading:
+            if (standing := grantor.standing(reading, asker, ask)) is not None:
+                return standing
+        with self.store.write() as transaction:
+            demand_live_key(transaction, self._keyring)
+            return grantor.answer(transaction, asker, ask)
+
+    def decide(self, verdict: Verdict) -> RequestRecord:
+        """The request as a person has answered it; InvalidRequest says why it may not be so.
+
+        They must be one of its approvers, have signed what they were shown, and neither be the principal of the task
+        nor one of its agents; the asker must be alive, and the policy still ask for consent.
+        """
+        grantor = self._grantor()
+        with self.store.write() as transaction:
+            decided = consenting.decide(transaction, grantor, verdict)
+        if decided.state == "expired":
+            raise InvalidRequest(f"request {decided.id} can be answered no more: {became(decided)}")
+        return decided
 
     def complete(self, task_id: str, *, dry_run: bool = False) -> Ended:
         """End a task because its work is done; every token of it is dead once this returns."""
@@ -363,6 +355,12 @@ class Authority(History):
         keys = self._keyring.audience_keys(audience)
         self._handed_out.add(keys)
         return Verifier(audience, keys, **(wired | settings))
+
+    def _opener(self) -> Opener:
+        return Opener(self._keyring, self._now(), self.max_ttl)
+
+    def _grantor(self) -> Grantor:
+        return Grantor(self._keyring, self.policy, self._now())
 
 
 def presented(

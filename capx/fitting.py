@@ -19,7 +19,7 @@ from capx.wire import MAX_BLOCK
 from capx_caveats import Allow, Budget, Caveat, Entry, Eq, InvalidCaveat, encode_block
 
 if TYPE_CHECKING:
-    from capx.policy import Rule, Terms  # which are made by what stands here
+    from capx.policy import Offer, Rule, Terms  # which are made by what stands here
 
 _ID: Final = 22 * "A"
 _DIGEST: Final = 43 * "A"
@@ -62,7 +62,7 @@ def unfit(caveats: tuple[Caveat, ...]) -> str | None:
 
 def unfitting(terms: "Terms") -> Iterator[str]:
     """What of these terms fits into no token, a sentence each, which begins with its key path."""
-    task = TaskRecord(_ID, _ID, 0, _LATE, terms.tenant, terms.purpose, intent=_DIGEST)
+    task = _some_task(terms)
     try:
         capabilities = given_at_open(terms)
     except InvalidRequest as error:
@@ -76,9 +76,19 @@ def unfitting(terms: "Terms") -> Iterator[str]:
     for rule in terms.rules:
         if rule.how != "at_open":
             for offer in rule.offers:
-                restricting = (Allow((_pinned(offer.entry),)), *rule.budgets)
-                if why := unfit(block(task, (offer.entry,), _LATE, restricting)):
+                if why := ungrantable(terms, rule, offer, _pinned(offer.entry)):
                     yield f"{rule.place}.allow: {offer.entry.pattern}: {why}"
+
+
+def ungrantable(terms: "Terms", rule: "Rule", offer: "Offer", asked: Entry) -> str | None:
+    """Why this could not be granted when it is asked for later; None if it can to the first agent of a task."""
+    restricting = (Allow((asked,)), *rule.budgets)
+    return unfit(block(_some_task(terms), (offer.entry,), _LATE, restricting))
+
+
+def _some_task(terms: "Terms") -> TaskRecord:
+    """A task on such terms: of all that is said of it in its tokens, their lengths alone count."""
+    return TaskRecord(_ID, _ID, 0, _LATE, terms.tenant, terms.purpose, intent=_DIGEST)
 
 
 def _at(rule: "Rule", audience: str) -> bool:

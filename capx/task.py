@@ -10,6 +10,9 @@ from typing import Final, Literal
 State = Literal["active", "completed", "withdrawn", "expired"]
 Move = Literal["complete", "withdraw", "expire"]
 
+MAX_TTL: Final = 86_400
+"""How far ahead a task may expire, in seconds, unless its authority says otherwise."""
+
 FIRST: Final[State] = "active"
 
 MOVES: Final[Mapping[tuple[State, Move], State]] = {

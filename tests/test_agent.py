@@ -1071,6 +1071,26 @@ def test_an_agent_takes_its_bundle_out_of_the_environment(task: OpenedTask, envi
             Agent.from_env()
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"CAPX_ORIGINS": "nonsense"},
+        {"CAPX_AUTHORITY_URL": "ftp://authority"},
+        {"CAPX_TOKEN": "nonsense"},
+        {"CAPX_TOKEN_FILE": "/nowhere/to/be/found"},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_what_else_is_wrong_leaves_no_bundle_to_a_child(
+    task: OpenedTask, environ: pytest.MonkeyPatch, wrong: dict[str, str]
+) -> None:
+    for name, value in ({"CAPX_TOKEN": task.bundle.text} | wrong).items():
+        environ.setenv(name, value)
+    with pytest.raises(ConfigurationProblem):
+        Agent.from_env()
+    assert os.environ.keys() & {"CAPX_TOKEN", "CAPX_TOKEN_FILE"} == set()
+
+
 def test_a_token_file_is_read_if_nobody_else_may_read_it(
     task: OpenedTask, environ: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -262,3 +262,30 @@ def test_a_signed_intent_comes_back_from_its_file() -> None:
     signed = KEY.sign_intent(parse_intent(written(DOCUMENT)))
     assert SignedIntent.parse(signed.text()) == signed
     assert msgspec.json.decode(signed.text())["intent"] == DOCUMENT
+
+
+def test_two_spellings_of_one_number_are_one_value() -> None:
+    def spelt(number: str) -> Intent:
+        said = {**DOCUMENT, "parameters": {"n": "N", "several": ["N", 0.5]}}
+        return parse_intent(json.dumps(said).replace('"N"', number).encode())
+
+    for one, other in (("100", "1e2"), ("100", "100.0"), ("0", "-0.0"), ("9007199254740991", "9007199254740991.0")):
+        assert spelt(one).digest == spelt(other).digest
+        for intent in (spelt(one), spelt(other)):
+            assert repr(intent.parameters["n"]) == one
+            assert repr(intent.parameters["several"]) == f"({one}, 0.5)"
+
+
+def test_an_intent_that_is_written_is_like_no_other_and_counts_from_now() -> None:
+    said: dict[str, Any] = {"principal": "ana", "authority": "X.1", "purpose": "qbr", "statement": "Do it.", "now": 1_000}
+    one, other = (Intent.written(**said) for _ in range(2))
+    assert one.digest != other.digest
+    assert (one.issued, one.not_after, one.max_tasks) == (1_000, 1_000 + 8 * 3600, 1)
+    assert one.document().keys() & {"tenant", "agent", "parameters"} == set()
+    assert Intent.written(**said, not_after="90s").not_after == 1_090
+
+
+@pytest.mark.parametrize("authority", ["X", "X.", "X.01", "X.1.2", ".1", "X.1\n", "https://authority"])
+def test_what_is_no_epoch_names_no_authority(authority: str) -> None:
+    with pytest.raises(InvalidRequest, match="epoch of its store"):
+        parse_intent(json.dumps({**DOCUMENT, "authority": authority}).encode())

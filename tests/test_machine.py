@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec import UNSET
 
-from capx.authority import MAX_TTL, Authority
+from capx.authority import Authority
 from capx.backup import backup
 from capx.bundle import Bundle
 from capx.capability import Capability
@@ -28,6 +28,7 @@ from capx.liveness import StoreLiveness
 from capx.present import WINDOW_BEFORE, ToolCall
 from capx.recovery import restore
 from capx.store.opening import create_store
+from capx.task import MAX_TTL
 from capx_caveats import Budget, Call, Expires, budget, expires
 from tests.lab import Clock
 from tests.postgres import shared_server

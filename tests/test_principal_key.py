@@ -8,12 +8,12 @@ import msgspec
 import pytest
 from nacl.signing import SigningKey, VerifyKey
 
+from capx import key_file
 from capx.chain import b64u, unb64u
 from capx.errors import InvalidRequest, KeyProblem
 from capx.intent import Intent
 from capx.intent.principal_key import PrincipalKey, file_name
-from capx.signing import is_signed_by, parse_public, public_text
-from capx.signing import Signer
+from capx.signing import Signer, is_signed_by, parse_public, public_text
 
 SEED = bytes(range(32))
 ANA = PrincipalKey("ana@our.example", Signer(SEED))
@@ -200,3 +200,16 @@ def test_no_frame_holds_the_seed_of_a_key_that_is_refused(seed: bytes) -> None:
         trace = trace.tb_next
     assert held
     assert seed not in held
+
+
+class _Interrupted:
+    """Keys while which are written somebody presses ^C."""
+
+    def dump(self) -> str:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_writer_leaves_no_empty_key_file(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        key_file.write(tmp_path / "ana.key", _Interrupted())
+    assert list(tmp_path.iterdir()) == []

@@ -15,15 +15,17 @@ that expects nothing is refused, as is a file without cases: nothing would be te
 intent is refused, and nothing else.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 from msgspec import UNSET, Struct
 
 from capx.asking import Ask
+from capx.asking.offering import Unoffered, asked
 from capx.errors import InvalidRequest
+from capx.fitting import ungrantable
 from capx.intent import Intent
-from capx.policy import HOWS, Policy, Terms
+from capx.policy import HOWS, Match, Policy, Terms
 from capx.policy.reading import (
     Field,
     Unreadable,
@@ -34,12 +36,13 @@ from capx.policy.reading import (
     load,
     members,
     name,
+    near,
     one_line,
     table,
     text,
     wrong,
 )
-from capx_caveats import JSON, InvalidCaveat, demand_json, is_attribute, is_label
+from capx_caveats import JSON, InvalidCaveat, demand_json, is_attribute, is_label, shown
 
 NEVER: Final = "never"
 _NONCE = "AAAAAAAAAAAAAAAAAAAAAA"
@@ -97,7 +100,28 @@ def failing(policy: Policy, case: Case) -> Sequence[Failing]:
 def decided(terms: Terms, ask: Ask) -> str:
     """How terms decide about what is asked for: `at_open`, `on_request`, `ask` or `never`."""
     match = terms.match(ask.audience, ask.action, ask.args)
-    return NEVER if match is None else match.rule.how
+    if match is None or (match.rule.how != "at_open" and _ungrantable(terms, match, ask)):
+        return NEVER
+    return match.rule.how
+
+
+def unknown(policy: Policy, case: Case) -> Iterator[str]:
+    """What a case that expects a refusal names and the policy does not have: it may be refused for that alone."""
+    if not case.opens:
+        for member, named, there in (
+            ("principal", case.intent.principal, policy.principals),
+            ("purpose", case.intent.purpose, policy.purposes),
+        ):
+            if named not in there:
+                yield f"{key(case.path, member)}: the policy has no {member} {shown(named)}{near(named, there)}"
+
+
+def _ungrantable(terms: Terms, match: Match, ask: Ask) -> bool:
+    """Whether what is offered could not be granted, since no token holds it together with what was asked for."""
+    try:
+        return ungrantable(terms, match.rule, match.offer, asked(ask)) is not None
+    except Unoffered:
+        return True
 
 
 def _cases(document: Mapping[str, object]) -> tuple[Case, ...]:

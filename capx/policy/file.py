@@ -3,8 +3,9 @@
     PolicyFile(path)()  ──▶  Policy, read anew whenever the file has changed
 
 Laws: a file that cannot be used gives no policy, not the one before: whoever narrowed it expects it to be narrower. No
-file is no policy. A file that others may write is refused. A file is taken as unchanged only if it was left alone for a
-while before it was read: within one tick of its clock it could change and look the same.
+file is no policy. A file that others may write is refused, and so is a link that another user made, or that leads
+nowhere. A file is taken as unchanged only if it was left alone for a while before it was read: within one tick of its
+clock it could change and look the same.
 """
 
 import hashlib
@@ -31,6 +32,9 @@ FILE: Final = "policy.toml"
 
 _SETTLED: Final = 2_000_000_000
 """Nanoseconds after which a change of a file shows in its times, whatever keeps it."""
+
+_LINKS: Final = 40
+"""Links from one to the next that are followed, as many as Linux does."""
 
 
 def read_policy(data: bytes | str, name: str = FILE) -> Policy:
@@ -77,6 +81,8 @@ class PolicyFile:
                 with self._lock:
                     held = self._held = self._read(self._held)
         except FileNotFoundError:
+            if os.path.islink(self._path):  # noqa: PTH114 - pathlib is slow to import
+                raise ConfigurationProblem(f"{self._path} is a link that leads nowhere: put the policy there") from None
             return NO_POLICY
         except OSError as error:
             raise ConfigurationProblem(f"{self._path} cannot be read: {error.strerror}") from None
@@ -86,7 +92,7 @@ class PolicyFile:
 
     def _read(self, before: _Held | None) -> _Held:
         """What the file holds now; what it held before, if that is the same."""
-        handle = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = os.open(_followed(self._path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             found = os.fstat(handle)
             self._demand_ours(found)
@@ -114,6 +120,18 @@ class PolicyFile:
             raise ConfigurationProblem(
                 f"{self._path} belongs to another user, who may change it: chown it to the one that uses it"
             )
+
+
+def _followed(path: str) -> str:
+    """The file that a path names; where links lead there, each is of this user or root, who else would choose it."""
+    for _ in range(_LINKS):
+        found = os.lstat(path)
+        if not stat.S_ISLNK(found.st_mode):
+            break
+        if found.st_uid not in {os.geteuid(), 0}:
+            raise ConfigurationProblem(f"{path} is a link of another user, who may lead it elsewhere: remove it")
+        path = os.path.join(os.path.dirname(path), os.readlink(path))  # noqa: PTH115, PTH118, PTH120 - the same
+    return path
 
 
 def _stamp(found: os.stat_result) -> tuple[int, ...]:

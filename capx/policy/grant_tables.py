@@ -9,7 +9,7 @@ Laws: nothing is granted at the audience of the authority. An approver that nobo
 put into a token is made once, with probes, before any intent exists.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Final, cast
 
@@ -54,10 +54,19 @@ HOUR: Final = 3600
 
 
 class Known(Struct, frozen=True):
-    """What else stands in the file; None for what is not listed there, or wrong itself."""
+    """What else stands in the file: audiences, and who can answer; None for what is not listed, or wrong itself."""
 
     audiences: frozenset[str] | None
-    principals: Mapping[str, Principal] | None
+    answering: Mapping[str, bool] | None
+
+
+def answering(principals: Iterable[Principal]) -> dict[str, bool]:
+    """Every principal and group there is, and whether somebody of it has a key."""
+    found: dict[str, bool] = {}
+    for each in principals:
+        for called in (each.name, *each.groups):
+            found[called] = found.get(called, False) or each.key is not None
+    return found
 
 
 def read_grants(said: object, path: str, known: Known) -> Grants:
@@ -202,15 +211,12 @@ def _approvers(said: object, path: str, known: Known) -> tuple[str, ...]:
     found = named(is_label, "the name of a principal or a group", "principals or groups")(said, path)
 
     def one(approver: str, at: str) -> str:
-        if known.principals is None:
+        if known.answering is None:
             return approver
-        principals = known.principals.values()
-        answering = [each for each in principals if approver == each.name or approver in each.groups]
-        if not answering:
-            there = {*known.principals, *(group for each in principals for group in each.groups)}
-            meant = near(approver, sorted(there))
+        if approver not in known.answering:
+            meant = near(approver, sorted(known.answering))
             raise wrong(at, f"{shown(approver)} is neither a principal nor a group that anybody is in{meant}")
-        if all(each.key is None for each in answering):
+        if not known.answering[approver]:
             raise wrong(at, f"is {shown(approver)}, of whom nobody has a key, which an answer is signed with")
         return approver
 

@@ -2,9 +2,9 @@
 
     purpose.refund.grant[2].allow."billing.refund".amount: …
 
-Laws: all that is wrong is told together, not the first of it alone. What is not known is refused, with what it may have
-been meant for. Elements are counted from 1, as people do. One line tells one thing, whatever stands in the file. The
-work is bounded, whatever the file.
+Laws: what is wrong is told together, not the first of it alone, until it is more than anybody would read. What is not
+known is refused, with what it may have been meant for. Elements are counted from 1, as people do. One line tells one
+thing, whatever stands in the file. The work grows with the file, and not with its square.
 """
 
 import re
@@ -26,9 +26,11 @@ Ts = TypeVarTuple("Ts")
 LARGEST: Final = 1024 * 1024
 """Bytes of a file."""
 TOLD: Final = 20
-"""Lines about one file; of more it is told how many they are."""
-_MANY: Final = 200
-"""Names among which one is looked for that is near: it takes a while for each."""
+"""Lines about one file; of more it is told that there are more."""
+_MANY: Final = 100
+"""Names among which one is looked for that is near: each takes a while."""
+_LONG: Final = 64
+"""Characters of a name for which that is done."""
 _DOTS: Final = 512
 """Dots in one line: the time to read a name grows with the square of its parts."""
 _LONGEST: Final = 300
@@ -48,7 +50,7 @@ class Unreadable(ConfigurationProblem):
     """A file that cannot be used, its `name`, and all that is wrong with it: `lines`."""
 
     def __init__(self, name: str, lines: tuple[str, ...]) -> None:
-        told = lines if len(lines) <= TOLD else (*lines[: TOLD - 1], f"and {len(lines) - TOLD + 1} more")
+        told = lines if len(lines) <= TOLD else (*lines[: TOLD - 1], "and more, once these are mended")
         several = "\n  ".join((f"{name} cannot be used:", *told))
         super().__init__(f"{name}: {told[0]}" if len(told) == 1 else several)
         self.name = name
@@ -96,9 +98,13 @@ def wrong(path: str, sentence: str) -> Wrong:
 
 
 def every(read: Callable[[*Ts], T], items: Iterable[tuple[*Ts]]) -> tuple[T, ...]:
-    """What is read of each, such as of values with their paths; or else all that is wrong with any of them."""
+    """What is read of each, such as of values with their paths; or else what is wrong with any of them."""
     lines: list[str] = []
-    found = [tried(lines, read, *item) for item in items]
+    found: list[T | None] = []
+    for item in items:
+        found.append(tried(lines, read, *item))
+        if len(lines) > TOLD:
+            break
     if lines:
         raise Wrong(*lines)
     return tuple(cast("list[T]", found))
@@ -189,7 +195,8 @@ def named(check: Callable[[str], bool], what: str, several: str) -> Callable[[ob
 def near(name: str, names: Iterable[str]) -> str:
     """`: did you mean …?`, or what else there is; nothing if there is nothing."""
     there = list(islice(names, _MANY))
-    for found in get_close_matches(name[:_LONGEST], there, 1):
+    alike = [one for one in there if len(one) <= _LONG] if len(name) <= _LONG else []
+    for found in get_close_matches(name, alike, 1):
         return f": did you mean {told_name(found)}?"
     return f": there is {', '.join(map(told_name, there[:TOLD]))}" if there else ""
 

@@ -9,7 +9,8 @@ is for no tenant takes none.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from itertools import islice
 from typing import Final, TypeVar, cast
 
 from msgspec import Struct
@@ -19,8 +20,9 @@ from capx.fitting import unfitting
 from capx.intent import OWN_NAMES
 from capx.lineage import AUTHORITY
 from capx.policy import Principal, Purpose, Terms, in_order
-from capx.policy.grant_tables import HOUR, Known, duration, read_grants
+from capx.policy.grant_tables import HOUR, Known, answering, duration, read_grants
 from capx.policy.reading import (
+    TOLD,
     Field,
     Wrong,
     every,
@@ -58,14 +60,15 @@ class Tables(Struct, frozen=True):
 
 def read_tables(document: Mapping[str, object]) -> Tables:
     """What the tables of a file say; Wrong tells all that is wrong with any of them."""
-    lines = [f"{key('', name)}: is no key here{near(name, _TABLES)}" for name in document if name not in _TABLES]
+    unknown = islice((name for name in document if name not in _TABLES), TOLD + 1)
+    lines = [f"{key('', name)}: is no key here{near(name, _TABLES)}" for name in unknown]
 
     there = document.get("purpose")
-    purposes_there = list(cast("dict[str, object]", there)) if isinstance(there, dict) else []
+    purposes_there = cast("dict[str, object]", there) if isinstance(there, dict) else {}
     audiences = tried(lines, _rows, document, "audience", _audience)
     principals = tried(lines, _principals, document, purposes_there)
     listed = frozenset(audiences) if audiences and "audience" in document else None
-    known = Known(listed, principals)
+    known = Known(listed, None if principals is None else answering(principals.values()))
 
     def purpose(name: str, said: object, path: str) -> Purpose:
         return _purpose(name, said, path, known)
@@ -96,7 +99,7 @@ def _audience(audience: str, said: object, path: str) -> str:
     return origin
 
 
-def _principals(document: Mapping[str, object], purposes: Iterable[str]) -> dict[str, Principal]:
+def _principals(document: Mapping[str, object], purposes: Collection[str]) -> dict[str, Principal]:
     found = _rows(document, "principal", lambda name, said, at: _principal(name, said, at, purposes))
 
     def distinct(principal: Principal) -> None:
@@ -109,12 +112,12 @@ def _principals(document: Mapping[str, object], purposes: Iterable[str]) -> dict
     return found
 
 
-def _principal(principal: str, said: object, path: str, purposes: Iterable[str]) -> Principal:
+def _principal(principal: str, said: object, path: str, purposes: Collection[str]) -> Principal:
     name(is_label, f"a principal's name: {_NAMED_SO}")(principal, path)
     fields = {
         "key": Field(_key),
         "tenants": Field(named(is_label, f"a tenant: {_NAMED_SO}", "tenants")),
-        "purposes": Field(lambda held, at: _purposes(held, at, list(purposes))),
+        "purposes": Field(lambda held, at: _purposes(held, at, purposes)),
         "groups": Field(named(is_label, f"a group: {_NAMED_SO}", "groups")),
     }
     return Principal(name=principal, **members(said, path, fields))
@@ -130,7 +133,7 @@ def _key(said: object, path: str) -> bytes:
         raise wrong(path, one_line(str(error))) from None
 
 
-def _purposes(said: object, path: str, there: list[str]) -> tuple[str, ...]:
+def _purposes(said: object, path: str, there: Collection[str]) -> tuple[str, ...]:
     found = named(is_attribute, _ATTRIBUTE, "purposes")(said, path)
 
     def one(purpose: str, at: str) -> str:

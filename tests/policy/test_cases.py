@@ -3,9 +3,9 @@
 import pytest
 
 from capx.errors import ConfigurationProblem
-from capx.policy.cases import failing, read_cases
+from capx.policy.cases import failing, read_cases, unknown
 from capx.policy.file import read_policy
-from tests.policy.making import POLICY
+from tests.policy.making import POLICY, granting
 
 OURS = read_policy(POLICY)
 
@@ -130,3 +130,37 @@ def test_an_ill_formed_case_is_told_by_its_key_path(old: str, new: str, told: st
     with pytest.raises(ConfigurationProblem) as caught:
         read_cases(GOOD.replace(old, new, 1), "cases.toml")
     assert told in str(caught.value)
+
+
+def test_what_fits_into_no_token_once_it_is_asked_for_is_never_given() -> None:
+    asked = """
+[[case]]
+principal = "ana@our.example"
+purpose = "refund"
+tenant = "Acme"
+parameters = { ticket = "%s" }
+ask = [{ call = "billing.refund", with = { ticket = "%s", amount = 80 } }]
+"""
+    assert failures(asked % (1000 * "x", 1000 * "x")) == []
+    (line,) = failures(asked % (2000 * "x", 2000 * "x"))
+    assert line.startswith("case[1]: the intent is refused: purpose.refund.grant[1].allow: billing.refund: a block has")
+
+
+def test_a_call_that_no_ask_can_be_pinned_to_is_never_given() -> None:
+    policy = read_policy(granting('how = "on_request"\nallow."a.b" = { x = { anything = true } }'))
+    (case,) = read_cases(
+        '[[case]]\nprincipal = "ana"\npurpose = "work"\ntenant = "Acme"\n'
+        'never = [{ call = "a.b", with = { x = { deep = 1 } } }]\non_request = [{ call = "a.b", with = { x = 1 } }]\n'
+    )
+    assert failing(policy, case) == []
+
+
+def test_a_refusal_for_a_name_that_the_policy_does_not_have_is_remarked_upon() -> None:
+    refused = '[[case]]\nprincipal = "{}"\npurpose = "{}"\nopens = false\n'
+    (good,) = read_cases(refused.format("ana@our.example", "qbr"))
+    assert list(unknown(OURS, good)) == []
+    (mistyped,) = read_cases(refused.format("anna@our.example", "qbrr"))
+    assert list(unknown(OURS, mistyped)) == [
+        'case[1].principal: the policy has no principal "anna@our.example": did you mean "ana@our.example"?',
+        'case[1].purpose: the policy has no purpose "qbrr": did you mean qbr?',
+    ]

@@ -155,3 +155,28 @@ def test_threads_see_the_one_policy_or_the_other_while_the_file_is_replaced(path
     for each in using:
         each.result()
     assert seen <= {3600, 7200}
+
+
+def test_a_policy_behind_a_link_of_ours_is_used(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.toml").symlink_to(path.name)
+    assert PolicyFile(tmp_path / "link.toml")().digest == read_policy(POLICY).digest
+
+
+def test_a_link_that_leads_nowhere_is_not_no_policy(tmp_path: Path) -> None:
+    (tmp_path / "policy.toml").symlink_to(tmp_path / "gone.toml")
+    with pytest.raises(ConfigurationProblem, match="is a link that leads nowhere"):
+        PolicyFile(tmp_path / "policy.toml")()
+
+
+def test_a_link_that_leads_to_itself_is_not_no_policy(tmp_path: Path) -> None:
+    (tmp_path / "policy.toml").symlink_to(tmp_path / "policy.toml")
+    with pytest.raises(ConfigurationProblem):
+        PolicyFile(tmp_path / "policy.toml")()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes links of others")
+def test_a_link_of_another_user_does_not_choose_the_policy(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.toml").symlink_to(path)
+    os.lchown(tmp_path / "link.toml", 65534, 65534)
+    with pytest.raises(ConfigurationProblem, match="is a link of another user"):
+        PolicyFile(tmp_path / "link.toml")()

@@ -1,10 +1,13 @@
 """What is wrong with a policy is told by its key path, with what would do, all of it together."""
 
+import time
+
 import pytest
 
 from capx.errors import ConfigurationProblem
 from capx.policy.file import read_policy
 from capx.policy.reading import LARGEST, TOLD, Unreadable
+from capx.policy.remarks import remarks
 from tests.policy.making import KIM, POLICY, changed, granting
 
 
@@ -322,10 +325,10 @@ def test_everything_that_is_wrong_is_told_together_a_line_each() -> None:
     assert str(caught.value).splitlines() == ["draft.toml cannot be used:", *(f"  {line}" for line in found)]
 
 
-def test_of_very_many_mistakes_it_is_told_how_many_there_are() -> None:
+def test_of_very_many_mistakes_it_is_told_that_there_are_more() -> None:
     found = problems("".join(f"k{number} = 1\n" for number in range(100)))
     assert len(found) == TOLD
-    assert found[-1] == "and 81 more"
+    assert found[-1] == "and more, once these are mended"
 
 
 def test_a_principal_that_is_wrong_does_not_make_its_group_unknown() -> None:
@@ -404,3 +407,98 @@ def test_a_block_that_no_token_could_hold_is_told_before_any_intent_exists() -> 
 def test_no_key_of_a_stranger_is_shown_in_full() -> None:
     (line,) = problems(changed('"qbr", "refund", "nightly"', f'"{"q" * 5000}"'))
     assert len(line) < 300
+
+
+@pytest.mark.parametrize("number", ["1" * 400, "-" + "1" * 400, "0x" + "f" * 5000, str(2**53), "1e400", "nan", "-inf"])
+@pytest.mark.parametrize("place", ["eq = {}", "range = [0, {}]", "in = [{}]", "length = [{}, 1]"])
+def test_a_number_of_any_size_is_told_and_crashes_nothing(place: str, number: str) -> None:
+    (line,) = problems(granting('allow."a.b".x = { ' + place.format(number) + " }"))
+    assert line.startswith(f"{WORK}.{place.split(maxsplit=1)[0]}")
+
+
+def limits(count: int) -> str:
+    return "".join(f"u{number} = 1\n" for number in range(count))
+
+
+def together(*actions: str, how: str = "at_open") -> str:
+    """Another grant."""
+    return f'[[purpose.work.grant]]\nhow = "{how}"\nallow = [{", ".join(map(repr, actions))}]\n'
+
+
+def test_a_grant_with_more_budgets_than_a_token_may_have_is_told() -> None:
+    good = granting('allow = ["a.b"]\n[purpose.work.grant.budget]\n' + limits(16))
+    read_policy(good)
+    (line,) = problems(good + "more = 1\n")
+    assert line == "purpose.work.grant[1].allow: a token has at most 16 budgets"
+    later = 'how = "on_request"\n'
+    assert problems(granting(later + 'allow = ["a.b"]\n[purpose.work.grant.budget]\n' + limits(17))) == (
+        "purpose.work.grant[1].allow: a.b: a token has at most 16 budgets",
+    )
+
+
+def test_grants_of_one_audience_that_fit_apart_and_not_together_are_told() -> None:
+    half, rest = ([f"a.{half}{number}" for number in range(150)] for half in "xy")
+    read_policy(granting(f"allow = {half}"))
+    (line,) = problems(granting(f"allow = {half}") + together(*rest))
+    assert line == (
+        "purpose.work.grant[2].allow: together with purpose.work.grant[1], at a: a block has more than 256 brackets"
+    )
+    read_policy(granting(f"allow = {half}") + together(*rest, how="on_request"))
+
+
+def test_grants_that_are_longer_than_a_block_together_are_told() -> None:
+    half, rest = ([f"a.{'x' * 100}{half}{number}" for number in range(18)] for half in "xy")
+    read_policy(granting(f"allow = {half}"))
+    (line,) = problems(granting(f"allow = {half}") + together(*rest))
+    assert "at a: a block has at most 4096 bytes, and this would have" in line
+
+
+def test_more_capabilities_at_open_than_a_bundle_holds_are_told() -> None:
+    read_policy(granting(f"allow = {[f'a{number}.b' for number in range(31)]}"))
+    (line,) = problems(granting(f"allow = {[f'a{number}.b' for number in range(32)]}"))
+    assert line.startswith("purpose.work: needs 32 capabilities at open")
+
+
+def test_what_could_be_asked_for_and_never_pinned_is_told() -> None:
+    grant = 'how = "ask"\napprovers = ["kim"]\nallow."a.b" = {{ note = "{}" }}'
+    read_policy(granting(grant.format("x" * 1000)))
+    (line,) = problems(granting(grant.format("x" * 2000)))
+    assert line.startswith("purpose.work.grant[1].allow: a.b: a block has at most 4096 bytes")
+
+
+NAMES = [f"{letter}n{number}" for number in range(5_000) for letter in "ab"]
+
+
+def people(each: str) -> str:
+    return "".join(f"[principal.{name}]\n{each}\n" for name in NAMES)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(f"[principal.{name}]\npurposes = ['x{name}']\n" for name in NAMES)
+        + "".join(f"[purpose.{name}.x]\n" for name in NAMES),
+        people("groups = ['g']")
+        + granting(f'how = "ask"\napprovers = {["z" + name for name in NAMES]}\nallow = ["a.b"]'),
+        "".join(f"{name} = 1\n" for name in NAMES),
+        f"[audience]\n{''.join(f'{name} = 1{chr(10)}' for name in NAMES)}" + granting('allow = ["zz.b"]'),
+        granting("allow = [" + ", ".join(f'"{"x" * 90}{name}"' for name in NAMES[:2000]) + "]"),
+    ],
+    ids=["purposes", "approvers", "tables", "audiences", "actions"],
+)
+def test_many_mistakes_among_many_names_are_told_with_little_work(text: str) -> None:
+    assert len(text) < LARGEST
+    began = time.process_time()
+    assert problems(text)
+    assert time.process_time() - began < 5
+
+
+def test_a_large_file_that_is_good_is_read_and_remarked_upon_with_little_work() -> None:
+    tenants = f"tenants = {NAMES}\ngroups = {['g' + name for name in NAMES]}"
+    actions = ",\n".join(f"'a.{name}'" for name in NAMES)
+    grant = f'how = "ask"\napprovers = {["g" + name for name in NAMES]}\nallow = [{actions}]'
+    large = granting(grant).replace("[principal.kim]", f"[principal.kim]\n{tenants}")
+    assert 400_000 < len(large) < LARGEST
+    began = time.process_time()
+    assert list(remarks(read_policy(large))) == []
+    assert time.process_time() - began < 10

@@ -10,7 +10,7 @@ from capx.policy.operators import OPERATORS
 from capx.policy.remarks import remarks
 from capx.policy.words import purpose_sentences
 from capx_caveats import AnyConstraint
-from tests.policy.making import KIM, POLICY, changed, granting
+from tests.policy.making import ANA, KIM, POLICY, changed, granting
 
 
 def sentences(policy: Policy, purpose: str) -> list[str]:
@@ -123,8 +123,24 @@ def test_a_purpose_that_nobody_may_ask_for_is_remarked_upon() -> None:
 
 def test_a_consent_that_one_could_only_give_to_oneself_is_remarked_upon() -> None:
     text = granting('how = "ask"\napprovers = ["ana"]\nallow = ["a.b"]').replace(
-        "[principal.ana]", f'[principal.ana]\nkey = "{KIM}"'
+        "[principal.ana]", f'[principal.ana]\nkey = "{ANA}"'
     )
     assert list(remarks(read_policy(text))) == [
         "purpose.work.grant[1].approvers: ana alone can consent, and not to what ana asks for"
+    ]
+
+
+def test_somebody_who_is_two_principals_with_one_key_is_remarked_upon() -> None:
+    text = granting('how = "ask"\napprovers = ["kim"]\nallow = ["a.b"]').replace(
+        "[principal.ana]", f'[principal.ana]\nkey = "{KIM}"'
+    )
+    assert list(remarks(read_policy(text))) == [
+        "principal.kim.key: is the key of ana: neither consents to what the other one asks for"
+    ]
+
+
+def test_a_purpose_that_lasts_longer_than_any_task_is_remarked_upon() -> None:
+    assert list(remarks(read_policy(granting('allow = ["a.b"]', 'ttl = "1d"')))) == []
+    assert list(remarks(read_policy(granting('allow = ["a.b"]', 'ttl = "2d"')))) == [
+        "purpose.work.ttl: no task opens for 2d, unless its authority was made with a max_ttl of more than 1d"
     ]
