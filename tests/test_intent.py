@@ -277,7 +277,13 @@ def test_two_spellings_of_one_number_are_one_value() -> None:
 
 
 def test_an_intent_that_is_written_is_like_no_other_and_counts_from_now() -> None:
-    said: dict[str, Any] = {"principal": "ana", "authority": "X.1", "purpose": "qbr", "statement": "Do it.", "now": 1_000}
+    said: dict[str, Any] = {
+        "principal": "ana",
+        "authority": "X.1",
+        "purpose": "qbr",
+        "statement": "Do it.",
+        "now": 1_000,
+    }
     one, other = (Intent.written(**said) for _ in range(2))
     assert one.digest != other.digest
     assert (one.issued, one.not_after, one.max_tasks) == (1_000, 1_000 + 8 * 3600, 1)

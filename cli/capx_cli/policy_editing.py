@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 _TABLE: Final = "principal"
 
 
+def demand_home_of(path: Path) -> None:
+    """Unusable where there is no folder in which an authority could live by this policy."""
+    if not path.parent.is_dir():
+        raise Unusable(f"no authority lives in {path.parent}: create one with capx init, or set CAPX_HOME")
+
+
 def append(path: Path, wanted: "Principal") -> None:
     """Add a table that says what is wanted of a principal; UsageError says what to change if they are known already.
 
@@ -30,8 +36,7 @@ def append(path: Path, wanted: "Principal") -> None:
     from capx import key_file
     from capx.policy.file import read_policy
 
-    if not path.parent.is_dir():
-        raise Unusable(f"no authority lives in {path.parent}: create one with capx init, or set CAPX_HOME")
+    demand_home_of(path)
     file = key_file.followed(path)
     with key_file.alone(file):
         old = _read(file)

@@ -188,3 +188,25 @@ def test_cases_that_would_test_nothing_do_not_pass(
 def test_a_file_that_is_not_there_is_told_as_that(capx: Shell, draft: Path, tmp_path: Path) -> None:
     for args in (("check", "none.toml"), ("test", "none.toml", "--policy", str(draft)), ("explain", "--policy", ".")):
         assert "cannot read" in capx("policy", *args, code=3).err
+
+
+def test_a_refusal_that_is_expected_of_a_mistyped_name_is_remarked_upon(
+    capx: Shell, draft: Path, tmp_path: Path
+) -> None:
+    cases = tmp_path / "cases.toml"
+    cases.write_text(
+        GOOD.replace('tenant = "Globex"', "").replace('purpose = "qbr"\n\nopens', 'purpose = "qbrr"\nopens'), "utf-8"
+    )
+    said = capx("policy", "test", str(cases), "--policy", str(draft))
+    assert said.err == '  case[3].purpose: the policy has no purpose "qbrr": did you mean qbr?\n'
+    facts = capx("policy", "test", str(cases), "--policy", str(draft), "--json").json
+    assert facts["remarks"] == [said.err.strip()]
+
+
+def test_a_task_that_would_never_open_is_told_by_check_and_try(capx: Shell, draft: Path, tmp_path: Path) -> None:
+    draft.write_text(changed("{ refunds = 1 }", "{ " + ", ".join(f"u{n} = 1" for n in range(17)) + " }"), "utf-8")
+    why = "purpose.refund.grant[1].allow: billing.refund: a token has at most 16 budgets"
+    assert why in capx("policy", "check", str(draft), code=3).err
+    draft.write_text(POLICY, "utf-8")
+    long = written(tmp_path, parameters={"ticket": "x" * 3000})
+    assert "a block has at most 4096 bytes" in capx("policy", "try", long, "--policy", str(draft), code=2).err

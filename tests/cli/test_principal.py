@@ -203,6 +203,10 @@ def test_principals_who_are_added_at_the_same_time_are_all_there(home: Shell) ->
     assert sorted(read_policy((home.home / FILE).read_bytes()).principals) == names
 
 
+def test_where_no_authority_lives_nobody_is_listed_and_that_is_said(capx: Shell) -> None:
+    assert "no authority lives in" in capx("principal", "list", code=3).err
+
+
 def test_principals_are_listed(home: Shell) -> None:
     assert "capx principal add" in home("principal", "list").out
     assert home("principal", "list", "--json").json == []

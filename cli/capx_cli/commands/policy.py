@@ -129,19 +129,24 @@ def explain(purpose: str | None, file: Path | None, as_json: bool) -> None:
 def test(cases: Path, file: Path | None, as_json: bool) -> int:
     """Test the policy with the cases in the file CASES: calls, each with how it is to be decided.
 
-    Prints a line for each call that is decided otherwise, and exits with 1 if there is one.
+    Prints a line for each call that is decided otherwise, and exits with 1 if there is one. A refusal that is expected
+    of a name that the policy does not have is remarked upon.
 
     Example: capx policy test cases.toml --policy draft.toml
     """
-    from capx.policy.cases import failing
+    from capx.policy.cases import failing, unknown
 
     found = policies.usable(_given(file, "capx policy test"))
     read = policies.cases(cases)
     failed = [one for case in read for one in failing(found, case)]
+    remarks = [line for case in read for line in unknown(found, case)]
     calls = sum(len(case.expected) or 1 for case in read)
     if as_json:
-        screen.as_json({"cases": len(read), "expectations": calls, "failing": [_as_json(one) for one in failed]})
+        counts = {"cases": len(read), "expectations": calls}
+        screen.as_json({**counts, "failing": [_as_json(one) for one in failed], "remarks": remarks})
     else:
+        for line in remarks:
+            screen.note(f"  {line}", "yellow")
         for one in failed:
             screen.say(f"{one.path}{_says(one.case)}: {one.sentence}", screen.BAD)
         _sum_up(read, calls, failed)

@@ -65,6 +65,7 @@ def list_(as_json: bool) -> None:
     from capx.policy.file import FILE, PolicyFile
 
     reached.demand_home("capx principal list", _ITS_POLICY)
+    policy_editing.demand_home_of(home_folder() / FILE)
     found = PolicyFile(home_folder() / FILE)().principals.values()
     if as_json:
         screen.as_json([_as_json(each) for each in found])
