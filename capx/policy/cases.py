@@ -195,7 +195,7 @@ def _expecting(how: str) -> Callable[[object, str], tuple[Expected, ...]]:
 def _call(named: str, args: Mapping[str, JSON] | None, path: str, how: str) -> Expected:
     action, at, audience = named.partition("@")
     try:
-        return Expected(path, Ask(audience=audience if at else action.split(".", 1)[0], action=action, args=args), how)
+        return Expected(path, Ask.of(action, audience if at else None, args), how)
     except InvalidRequest as error:
         raise wrong(path, one_line(str(error))) from None
 

@@ -148,11 +148,14 @@ def as_json(request: "RequestRecord") -> dict[str, Any]:
 def inquiry_as_json(inquiry: "Inquiry") -> dict[str, Any]:
     """A request as JSON values, with what it is signed over."""
     from capx.chain import b64u
+    from capx_caveats.values import whole
 
+    with whole():
+        would_say = [caveat.sentence() for caveat in inquiry.caveats]
     return {
         **as_json(inquiry.request),
         "intent": {"digest": inquiry.intent.digest, "document": inquiry.intent.document()},
-        "would_say": [caveat.sentence() for caveat in inquiry.caveats],
+        "would_say": would_say,
         "shown": list(inquiry.sentences()),
         "digest": b64u(inquiry.digest),
     }

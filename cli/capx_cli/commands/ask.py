@@ -73,7 +73,7 @@ def ask(
     if no_args and args:
         raise click.UsageError("give either --with or --no-args")
     pinned = typed.arguments(args) if args or no_args else None
-    wanted = Ask(audience=audience or name.partition(".")[0], action=name, args=pinned)
+    wanted = Ask.of(name, audience if at else None, pinned)
     seconds = _seconds(wait)
     bundle = read_bundle(token_file)
     if why := _nothing_to_ask_with(bundle):
