@@ -184,7 +184,7 @@ class Authority(History):
         The audience is the action's first label unless another is named; with `args`, even none, the ask is for these
         alone. Denied if the bundle may not ask for it.
         """
-        ask = Ask(audience=audience or action.split(".", 1)[0], action=action, args=args)
+        ask = Ask.of(action, audience=audience, args=args)
         authentic, _ = presented(
             self._tool_verifier(AUTHORITY), bundle, ToolCall(ASK, ask.arguments()), now=self._now()
         )

@@ -19,7 +19,6 @@ from msgspec import Struct
 
 from capx.bundle import MAX_TOKENS, Bundle
 from capx.errors import ConfigurationProblem, InvalidRequest, MalformedToken
-from capx.presenting import demand_origin
 from capx_caveats import is_audience
 
 _FILE: Final = "CAPX_TOKEN_FILE"
@@ -90,6 +89,8 @@ def _origins(text: str) -> dict[str, str]:
 
 
 def _demand_origin(variable: str, origin: str) -> None:
+    from capx.presenting import demand_origin  # needs httpx: where that is missing, the bundle is out by then
+
     try:
         demand_origin(origin)
     except InvalidRequest as error:

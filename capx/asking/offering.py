@@ -113,7 +113,7 @@ def _lifeless(reading: Reading, keyring: KeyRing, asker: Asker, now: int) -> Ite
 
 
 def _intent(reading: Reading, policy: Policy, asker: Asker) -> Intent:
-    """The intent that the task was opened on; InvalidRequest if its principal has another key than signed it."""
+    """The intent that the task was opened on; InvalidRequest if the policy has no key any more that signed it."""
     task = reading.task(asker.task)
     kept = None if task is None or task.intent is None else reading.intent(task.intent)
     if kept is None or kept.document is None:
@@ -121,7 +121,7 @@ def _intent(reading: Reading, policy: Policy, asker: Asker) -> Intent:
     intent = parse_intent(kept.document.encode())
     proof = kept.proof or ""
     if not proof.startswith(ATTESTED) and not is_principals(policy, SignedIntent(intent, proof)):
-        raise InvalidRequest(f"{shown(intent.principal)} has another key by now than the intent was signed with")
+        raise InvalidRequest(f"the policy has no key of {shown(intent.principal)} any more that signed the intent")
     return intent
 
 

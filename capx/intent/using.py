@@ -97,7 +97,7 @@ def take(transaction: Writing, proven: Proven, policy: Policy, *, now: int) -> T
             digest=intent.digest,
             principal=intent.principal,
             document=canonical(intent.document()).decode(),
-            proof=_stronger(known.proof, proven.proof),
+            proof=_kept(known.proof, proven, policy),
             opened=known.opened + 1,
         )
     )
@@ -152,6 +152,8 @@ def _demand_in_time(intent: Intent, now: int) -> None:
         )
 
 
-def _stronger(known: str | None, given: str) -> str:
-    """A signature, once there is one, says more than who attested a later opening."""
-    return given if known is None or known.startswith(ATTESTED) else known
+def _kept(known: str | None, proven: Proven, policy: Policy) -> str:
+    """The newest proof; a signature that still counts says more than who attested a later opening."""
+    if known is None or known.startswith(ATTESTED) or not proven.proof.startswith(ATTESTED):
+        return proven.proof
+    return known if is_principals(policy, SignedIntent(proven.intent, known)) else proven.proof

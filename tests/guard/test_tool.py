@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from capx.acting import acting, current_actor
+from capx.acting import Actor, acting, current_actor
 from capx.authority import Authority
 from capx.bundle import Bundle
 from capx.decision import Denied
@@ -113,7 +113,7 @@ def test_arguments_changed_while_the_call_is_admitted_are_judged_as_they_run(lab
 
 
 def test_no_other_thread_acts_with_the_bundle(lab: Authority) -> None:
-    seen: list[Bundle | None] = []
+    seen: list[Actor | None] = []
     bundle = lab.open(allow=["slides.write"]).bundle
     with acting(bundle):
         thread = threading.Thread(target=lambda: seen.append(current_actor()))
