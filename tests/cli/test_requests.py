@@ -396,17 +396,17 @@ def test_what_agents_chose_acts_on_no_screen(capx: Shell, office: Office) -> Non
     assert raw.isascii()
     assert "\x1b" not in raw
     for width in (32, 80, 200):
-        for args in (("requests", "list", "--all"), ("requests", "show", pending.request)):
+        for args in (("requests", "show", pending.request), ("requests", "list", "--all")):
             drawn = on_terminal(capx, bundle.text, *args, width=width)
             plain = re.sub(rb"\x1b\[[0-9;]*m", b"", drawn)
             assert b"\x1b" not in plain
             assert "\u202e" not in plain.decode()
-            if args[1] == "show":
-                # What goes on in a further line looks like no sentence of ours.
-                shown_lines = plain.decode().replace("\r\n", "\n").rstrip("\n").split("\n")
-                assert all(line.startswith("  ") for line in shown_lines[1:])
-                assert max(map(len, shown_lines)) <= width
-                assert len([line for line in shown_lines if line.startswith("  it would be allowed ")]) == 1
+        plain = re.sub(rb"\x1b\[[0-9;]*m", b"", on_terminal(capx, "", "requests", "show", pending.request, width=width))
+        # What goes on in a further line looks like no sentence of ours.
+        drawn_lines = plain.decode().replace("\r\n", "\n").rstrip("\n").split("\n")
+        assert all(line.startswith("  ") for line in drawn_lines[1:])
+        assert max(map(len, drawn_lines)) <= width
+        assert len([line for line in drawn_lines if line.startswith("  it would be allowed ")]) == 1
 
 
 def test_a_request_that_nobody_answered_is_told_as_such(capx: Shell, tmp_path: Path) -> None:
