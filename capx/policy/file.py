@@ -92,34 +92,43 @@ class PolicyFile:
 
     def _read(self, before: _Held | None) -> _Held:
         """What the file holds now; what it held before, if that is the same."""
-        handle = os.open(_followed(self._path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            found = os.fstat(handle)
-            self._demand_ours(found)
-            now = time.time_ns()
-            with os.fdopen(handle, "rb", closefd=False) as file:
-                data = file.read(LARGEST + 1)
-        finally:
-            os.close(handle)
-        settled = max(found.st_mtime_ns, found.st_ctime_ns) + _SETTLED < now
+        now = time.time_ns()
+        stamp, data = contents(self._path)
+        settled = max(stamp[-2:]) + _SETTLED < now
         if before is not None and before.data == data:
-            return _Held(_stamp(found), settled, data, before.given)
+            return _Held(stamp, settled, data, before.given)
         given: Policy | Unreadable
         try:
             given = read_policy(data, self._path)
         except Unreadable as problem:
             given = problem
-        return _Held(_stamp(found), settled, data, given)
+        return _Held(stamp, settled, data, given)
 
-    def _demand_ours(self, found: os.stat_result) -> None:
-        if not stat.S_ISREG(found.st_mode):
-            raise ConfigurationProblem(f"{self._path} is no regular file, so it is no policy")
-        if found.st_mode & 0o022:
-            raise ConfigurationProblem(f"{self._path} may be changed by others: chmod go-w {self._path}")
-        if found.st_uid not in {os.geteuid(), 0}:
-            raise ConfigurationProblem(
-                f"{self._path} belongs to another user, who may change it: chown it to the one that uses it"
-            )
+
+def contents(path: str) -> tuple[tuple[int, ...], bytes]:
+    """What tells a file from one that was changed, and its bytes: no more than a policy may have and one.
+
+    ConfigurationProblem if others may change it or it is no regular file; OSError if it cannot be read.
+    """
+    handle = os.open(_followed(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        found = os.fstat(handle)
+        _demand_ours(path, found)
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            return _stamp(found), file.read(LARGEST + 1)
+    finally:
+        os.close(handle)
+
+
+def _demand_ours(path: str, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise ConfigurationProblem(f"{path} is no regular file, so it is no policy")
+    if found.st_mode & 0o022:
+        raise ConfigurationProblem(f"{path} may be changed by others: chmod go-w {path}")
+    if found.st_uid not in {os.geteuid(), 0}:
+        raise ConfigurationProblem(
+            f"{path} belongs to another user, who may change it: chown it to the one that uses it"
+        )
 
 
 def _followed(path: str) -> str:

@@ -1,7 +1,8 @@
 """How a policy file gets one more table, and stays as it is otherwise.
 
 Laws: what stands there is kept, byte for byte. The new file is tried before it takes the place of the old one, and says
-what it did before, and the one thing more. Readers see the one or the other; nobody else changes it meanwhile.
+what it did before, and the one thing more. Readers see the one or the other. A file that no reader would take is not
+edited. No other process like this one changes it meanwhile, and what an editor did meanwhile is not undone.
 """
 
 import json
@@ -36,10 +37,12 @@ def append(path: Path, wanted: "Principal") -> None:
     from capx import key_file
     from capx.policy.file import read_policy
 
+    _demand_names(wanted)
     demand_home_of(path)
     file = key_file.followed(path)
     with key_file.alone(file):
-        old = _read(file)
+        found = _read(file)
+        old = b"" if found is None else found[1]
         before = _tables(old)
         if wanted.name in before.get(_TABLE, {}):
             raise click.UsageError(f"the policy knows {wanted.name} already: {_by_hand(path, old, before, wanted)}")
@@ -50,7 +53,23 @@ def append(path: Path, wanted: "Principal") -> None:
         said = {**before.get(_TABLE, {}), **_tables(added.encode())[_TABLE]}
         if after.principals.get(wanted.name) != wanted or _tables(new) != {**before, _TABLE: said}:
             raise click.UsageError(f"{path} would not say that of {wanted.name}: change it by hand")
-        _replace(file, new)
+        _replace(file, new, found)
+
+
+def _demand_names(wanted: "Principal") -> None:
+    """UsageError for what names nobody and nothing: it may be no text of a file at all."""
+    from capx_caveats import is_attribute, is_label
+
+    label = "1 to 128 characters, none of them hidden"
+    for what, names, fits, cure in (
+        ("principal", (wanted.name,), is_label, label),
+        ("tenant", wanted.tenants, is_label, label),
+        ("group", wanted.groups, is_label, label),
+        ("purpose", wanted.purposes, is_attribute, "such as the policy has"),
+    ):
+        for name in names:
+            if not fits(name):
+                raise click.UsageError(f"{name!r:.80} is no name of a {what}: {cure}")
 
 
 def table(wanted: "Principal") -> str:
@@ -125,16 +144,20 @@ def _is_header(line: str, name: str) -> bool:
         return False
 
 
-def _read(file: Path) -> bytes:
+def _read(file: Path) -> "tuple[tuple[int, ...], bytes] | None":
+    """What tells the file from one that was changed, and its bytes; None if there is none."""
+    from capx.policy.file import contents
+
     try:
-        return file.read_bytes()
+        return contents(str(file))
     except FileNotFoundError:
-        return b""
+        return None
     except OSError as error:
         raise Unusable(f"cannot read {file}: {error.strerror}") from None
 
 
-def _replace(file: Path, data: bytes) -> None:
+def _replace(file: Path, data: bytes, found: "tuple[tuple[int, ...], bytes] | None") -> None:
+    """Put the new bytes in the place of what was found; Unusable, and nothing changes, if that is no longer there."""
     beside = file.with_name(f"{file.name}.new")
     try:
         # Left by a change that a crash cut short: nobody else is changing it now.
@@ -146,6 +169,7 @@ def _replace(file: Path, data: bytes) -> None:
                 draft.write(data)
                 draft.flush()
                 os.fsync(handle)
+            _demand_still(file, found)
             beside.replace(file)
         except BaseException:
             with suppress(OSError):
@@ -158,6 +182,11 @@ def _replace(file: Path, data: bytes) -> None:
             os.close(folder)
     except OSError as error:
         raise Unusable(f"cannot change {file}: {error.strerror}") from None
+
+
+def _demand_still(file: Path, found: "tuple[tuple[int, ...], bytes] | None") -> None:
+    if _read(file) != found:
+        raise Unusable(f"{file} was changed meanwhile: try again")
 
 
 def _owned_alike(file: Path, handle: int) -> None:

@@ -3,6 +3,7 @@
 import os
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,9 +105,14 @@ def test_a_file_that_ends_within_a_line_is_gone_on_with_in_the_next(home: Shell)
     [
         (("ana",), 2, "the policy knows ana already: all of this stands in"),
         (("bo", "--purpose", "qbrr"), 3, "qbr"),
-        (("bo", "--purpose", "q b r"), 3, FILE),
-        (("bo", "--tenant", "a\nb"), 3, FILE),
-        (("a\n[purpose.x]",), 3, FILE),
+        (("bo", "--purpose", "q b r"), 2, "'q b r' is no name of a purpose"),
+        (("bo", "--tenant", "a\nb"), 2, "'a\\nb' is no name of a tenant"),
+        (("bo", "--group", ""), 2, "'' is no name of a group"),
+        (("a\n[purpose.x]",), 2, "is no name of a principal"),
+        (("bo\udcff",), 2, "'bo\\udcff' is no name of a principal"),
+        (("bo", "--tenant", "\udcff"), 2, "'\\udcff' is no name of a tenant"),
+        (("bo", "--group", "\udcff"), 2, "'\\udcff' is no name of a group"),
+        (("bo", "--purpose", "\udcff"), 2, "'\\udcff' is no name of a purpose"),
         (("bo", "--key", "ed25519:AAAA"), 3, "exactly 32 bytes"),
         (("bo", "--key", f"ed25519:{'A' * 43}"), 3, "one signer alone"),
         (("bo", "--key", "AAAA"), 3, "it begins with ed25519:"),
@@ -245,10 +251,75 @@ def test_the_policy_of_an_authority_elsewhere_is_not_looked_for_here(home: Shell
     assert not (home.home / FILE).exists()
 
 
+MEANWHILE = """
+import os, sys
+
+DONE = []
+
+def edit(event, args):
+    if event == "open" and str(args[0]).endswith("policy.toml.new") and not DONE:
+        DONE.append(True)
+        {edit}
+
+sys.addaudithook(edit)
+file = os.path.join(os.environ["CAPX_HOME"], "policy.toml")
+from capx_cli.main import run
+sys.exit(run(["principal", "add", "bo"]))
+"""
+"""An editor at work at the moment at which the new file is begun."""
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "open(file, 'w').write('[purpose.qbr]\\n')",
+        "open(file + '.edited', 'w').write('[purpose.qbr]\\n'); os.replace(file + '.edited', file)",
+        "open(file, 'r+').write('#')",
+        "os.unlink(file)",
+    ],
+    ids=["in place", "by another file", "at the same length", "by removal"],
+)
+def test_what_an_editor_narrowed_while_a_principal_is_added_is_not_undone(home: Shell, edit: str) -> None:
+    file = write_policy(home)
+    os.utime(file, (1, 1))
+    done = subprocess.run(
+        (sys.executable, "-c", MEANWHILE.format(edit=edit)), env=home.env, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (3, f"capx: {file} was changed meanwhile: try again\n")
+    assert not file.exists() or b"bo" not in file.read_bytes()
+    assert [each.name for each in home.home.iterdir() if each.name.endswith(".new")] == []
+
+
+def test_a_policy_that_is_made_while_a_principal_is_added_is_not_undone(home: Shell) -> None:
+    edit = "open(file, 'w').write('[purpose.qbr]\\n')"
+    done = subprocess.run(
+        (sys.executable, "-c", MEANWHILE.format(edit=edit)), env=home.env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 3
+    assert (home.home / FILE).read_text() == "[purpose.qbr]\n"
+
+
+def test_a_pipe_or_an_endless_device_as_the_policy_is_refused_and_not_waited_for(home: Shell) -> None:
+    file = home.home / FILE
+    os.mkfifo(file, 0o600)
+    assert "is no regular file" in home("principal", "add", "ana", code=3).err
+    assert stat.S_ISFIFO(file.stat().st_mode)
+    file.unlink()
+    file.symlink_to("/dev/zero")
+    assert "is no regular file" in home("principal", "add", "ana", code=3).err
+    assert file.is_symlink()
+
+
+def test_a_policy_that_others_may_change_is_not_edited(home: Shell) -> None:
+    file = write_policy(home)
+    file.chmod(0o660)
+    assert f"chmod go-w {file}" in home("principal", "add", "ana", code=3).err
+    assert file.read_bytes() == POLICY.encode()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can have files of others")
-def test_the_file_of_another_user_stays_theirs(home: Shell) -> None:
+def test_the_policy_of_another_user_is_not_edited(home: Shell) -> None:
     file = write_policy(home)
     os.chown(file, 65534, 65534)
-    home("principal", "add", "ana")
-    found = file.stat()
-    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (65534, 65534, 0o640)
+    assert "belongs to another user" in home("principal", "add", "ana", code=3).err
+    assert file.read_bytes() == POLICY.encode()
