@@ -265,6 +265,33 @@ def test_a_task_opens_on_a_signed_intent_as_often_as_it_says(desk: Desk) -> None
     assert again.out == ""
 
 
+@pytest.mark.parametrize("on_an_intent", [True, False])
+@pytest.mark.parametrize(("output", "code"), [("full", 3), ("closed", 141)])
+def test_a_task_whose_token_nobody_gets_is_withdrawn(desk: Desk, output: str, code: int, *, on_an_intent: bool) -> None:
+    what = ("--intent", str(desk.signed())) if on_an_intent else ("--allow", "crm.read")
+    if output == "full":
+        stdout = os.open("/dev/full", os.O_WRONLY)
+    else:
+        unread, stdout = os.pipe()
+        os.close(unread)
+    try:
+        done = subprocess.run(
+            (*COMMAND, "task", "open", *what),
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            env=desk.home.env,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(stdout)
+    (task,) = desk("task", "list", "--json").json
+    assert (done.returncode, task["state"]) == (code, "withdrawn")
+    assert f"the token cannot be written: task {task['id']} was withdrawn" in done.stderr
+    assert ("; its intent counts as opened\n" in done.stderr) == on_an_intent
+    assert "opened task" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("args", "says"),
     [

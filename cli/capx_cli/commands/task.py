@@ -1,5 +1,7 @@
 """`capx task`: from open to an end."""
 
+import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -7,9 +9,12 @@ import click
 from capx_cli import arguments, completion, inbox, intents, reached, screen, words
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from capx.ending import Ended
     from capx.graph.dying import Dying
     from capx.intent import Intent, SignedIntent
+    from capx.opening import OpenedTask
     from capx.store import TaskRecord
 
 
@@ -42,7 +47,8 @@ def open_(
 
     ACTION may name its audience: refunds.create@billing; without, it is the action's first label. The task
     expires in an hour unless --expires says otherwise. On an intent, the policy says what the task may do, and for how
-    long: --expires may only be earlier, and other options only narrow.
+    long: --expires may only be earlier, and other options only narrow. A task whose token cannot be written is
+    withdrawn.
 
     Example: capx task open --tenant Acme --allow crm.read --allow slides.write --with deck=deck-42
     """
@@ -62,10 +68,31 @@ def open_(
             caveats=caveats,
             attested=attested,
         )
-    screen.bare(opened.bundle.text)
+        with _withdrawn_unless_written(authority, opened):
+            screen.bare(opened.bundle.text)
+            sys.stdout.flush()
     on = "" if opened.intent is None else f" for {opened.principal}, on intent {opened.intent}"
     screen.note(f"opened task {opened.id}{on}", screen.GOOD)
     words.what_is_left(opened.bundle)
+
+
+@contextmanager
+def _withdrawn_unless_written(authority: "reached.Operations", opened: "OpenedTask") -> "Generator[None]":
+    """A block that writes the token of a task; the task is withdrawn if it cannot: nobody would ever complete it."""
+    from capx.errors import CapxError
+
+    try:
+        yield
+    except OSError:
+        try:
+            authority.withdraw(opened.id)
+        except CapxError:
+            became = f"is still open: capx task withdraw {opened.id}"
+        else:
+            became = "was withdrawn"
+        used = "" if opened.intent is None else "; its intent counts as opened"
+        screen.note(f"the token cannot be written: task {opened.id} {became}{used}", screen.BAD)
+        raise
 
 
 def _intent(file: str, attested: str | None) -> "Intent | SignedIntent":
