@@ -3,17 +3,18 @@
     FILE    a document, or one that is signed; - is standard input
 
 Laws: a person sees all of what they sign, nothing shortened. Nothing in it looks like what stands around it: their own
-words and whatever goes on in a further line of the terminal have a margin, parameters are shown by name and as JSON.
+words and whatever goes on in a further line of the terminal have a margin, parameters are shown by name and as JSON,
+and a name stands in quotes if it could be taken for another, or for none.
 """
 
 import json
 import os
-import shutil
+import re
 import sys
 import time
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
@@ -31,8 +32,8 @@ STDIN = "-"
 _MOST = 64 * 1024
 """Bytes that are read of a file: more than any intent has."""
 _MARGIN = "  | "
-_USUAL = 80
-"""Columns of a terminal that does not say how many it has."""
+_PLAIN: Final = re.compile(r"\w[\w.@+-]*(?: [\w.@+-]+)*", re.ASCII)
+"""A name that is read as itself: it neither begins nor ends with a space, and has none in a row."""
 
 
 def read(file: str) -> "Intent | SignedIntent":
@@ -80,6 +81,17 @@ def say(line: str, style: str = "", *, on_stderr: bool = False) -> None:
         write(piece, style)
 
 
+def named(name: str) -> str:
+    """A name that others chose, in quotes if it could be taken for another, or for none."""
+    from capx_caveats import shown
+    from capx_caveats.values import whole
+
+    if _PLAIN.fullmatch(name):
+        return name
+    with whole():
+        return shown(name)
+
+
 def as_json(intent: "Intent") -> dict[str, Any]:
     """An intent and its digest, for programs."""
     return {"digest": intent.digest, "document": intent.document()}
@@ -89,8 +101,8 @@ def row(record: "IntentRecord") -> tuple[str, ...]:
     """What became of an intent, as a row: digest, state, principal, purpose, tenant, how often it was opened."""
     said: dict[str, Any] = {} if record.document is None else json.loads(record.document)
     opened = f"{record.opened} of {said['max_tasks']}" if said else str(record.opened)
-    named = (record.principal, said.get("purpose"), said.get("tenant"))
-    return (record.digest, _state(record, said), *(each or "-" for each in named), opened)
+    names = (record.principal, said.get("purpose"), said.get("tenant"))
+    return (record.digest, _state(record, said), *map(_said, names), opened)
 
 
 def record_as_json(record: "IntentRecord") -> dict[str, Any]:
@@ -139,19 +151,21 @@ def _pieces(line: str, room: int | None) -> "Iterator[str]":
         yield line
         return
     # A character may take two cells, unless it is one of ASCII.
-    width = max(8, room if line.isascii() else room // 2)
+    width = max(1, room if line.isascii() else room // 2)
     for at, piece in enumerate(wrap(line, width, drop_whitespace=False)):
         yield f"{_MARGIN}{piece}" if at else piece
 
 
 def _columns(stream: TextIO) -> int:
-    """The columns of this terminal; standard output may be no terminal, or another."""
-    own = os.get_terminal_size(stream.fileno()).columns
-    return min(own or _USUAL, shutil.get_terminal_size().columns)
+    """The columns that a line breaks at: those of this terminal, or the fewer that what draws on it reckons with."""
+    from rich.console import Console
+
+    reckoned = Console(file=stream).width
+    return min(os.get_terminal_size(stream.fileno()).columns or reckoned, reckoned)
 
 
 def _said(member: object) -> str:
-    return member if isinstance(member, str) else "-"
+    return named(member) if isinstance(member, str) else "-"
 
 
 def _bytes(file: str) -> bytes:

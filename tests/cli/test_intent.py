@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from capx.authority import Authority
 from capx.bundle import Bundle
@@ -149,23 +150,64 @@ def test_ansi_bidi_markup_and_newlines_in_an_intent_are_shown_as_what_they_are(d
     assert "\\u202etxt\\r\\n" in said
     fields = [line for line in said.splitlines() if line.startswith("  tenant")]
     assert len(fields) == 1
-    assert fields[0].startswith("  tenant     Acme\\u2800")
+    assert fields[0].startswith('  tenant     "Acme\\u2800')
     assert desk("intent", "show", str(file), "--json").json["document"] == json.loads(file.read_text())
 
 
-@pytest.mark.parametrize("width", [32, 80, 97])
+@pytest.mark.parametrize(
+    ("width", "env"),
+    [
+        *((width, {}) for width in (10, 32, 80, 97)),
+        *((width, {"TERM": "dumb"}) for width in (32, 80, 200)),
+        (80, {"COLUMNS": "200"}),
+        (80, {"COLUMNS": "20"}),
+    ],
+)
 def test_on_a_terminal_no_text_of_an_intent_runs_on_into_a_line_that_seems_to_be_another(
-    desk: Desk, width: int
+    desk: Desk, width: int, env: dict[str, str]
 ) -> None:
     file = desk.folder / "evil.json"
     file.write_text(json.dumps(hostile().document()))
-    drawn = on_terminal(desk.home, "", "intent", "show", str(file), width=width)
+    drawn = on_terminal(desk.home, "", "intent", "show", str(file), width=width, **env)
     plain = re.sub(rb"\x1b\[[0-9;]*m", b"", drawn).decode()
     assert "\x1b" not in plain
     lines = plain.replace("\r\n", "\n").rstrip("\n").split("\n")
+    # Where there is too little room for its name, the field has it behind the margin as well.
+    assert len([line for line in lines if line.startswith("  tenant")]) == (width > len("  tenant     "))
     assert all(line.startswith("  ") for line in lines[1:-1])
-    assert len([line for line in lines if line.startswith("  tenant")]) == 1
     assert max(map(len, lines)) <= width
+
+
+def test_the_name_of_whoever_asks_runs_on_into_no_line_that_seems_to_be_another(desk: Desk) -> None:
+    file = desk.folder / "evil.json"
+    said = structs.replace(hostile(), principal="ana" + " " * 77 + "  tenant     Initech").document()
+    file.write_text(json.dumps(said))
+    drawn = re.sub(rb"\x1b\[[0-9;]*m", b"", on_terminal(desk.home, "", "intent", "show", str(file))).decode()
+    assert len([line for line in drawn.split("\r\n") if line.startswith("  tenant")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("-", '"-"'),
+        ("Acme ", '"Acme "'),
+        (" Acme", '"\\u0020Acme"'),
+        ("Acme  Inc", '"Acme \\u0020Inc"'),
+        ("Acmé", '"Acmé"'),
+        ('"Acme"', '"\\"Acme\\""'),
+        ("Acme Inc", "Acme Inc"),
+        ("ana@our.example", "ana@our.example"),
+    ],
+)
+def test_a_name_that_could_be_taken_for_another_or_for_none_is_shown_in_quotes(
+    desk: Desk, name: str, shown: str
+) -> None:
+    file = desk.folder / "evil.json"
+    file.write_text(json.dumps(structs.replace(hostile(), principal=name, tenant=name, agent=name).document()))
+    lines = desk("intent", "show", str(file)).out.splitlines()
+    assert lines[0] == f"{shown} asks for this:"
+    assert f"  tenant     {shown}" in lines
+    assert f"  agent      {shown}" in lines
 
 
 def test_the_key_of_its_principal_is_found_at_home(desk: Desk) -> None:

@@ -108,7 +108,7 @@ def sign(file: str, key_file: Path | None) -> None:
         raise click.UsageError(f"the intent in {file} is signed already")
     key = own_keys.load(None if key_file else read.principal, key_file)
     signed = key.sign_intent(read)
-    screen.note(f"{read.principal} asks for this, and signs it:", screen.STRONG)
+    intents.say(f"{intents.named(read.principal)} asks for this, and signs it:", screen.STRONG, on_stderr=True)
     intents.tell(read, on_stderr=True)
     if read.not_after <= time.time():
         screen.note("It has ended, and opens nothing.", screen.BAD)
@@ -131,7 +131,7 @@ def show(file: str, as_json: bool) -> None:
     if as_json:
         screen.as_json({**intents.as_json(said), "signature": signature})
         return
-    screen.say(f"{said.principal} asks for this:", screen.STRONG)
+    intents.say(f"{intents.named(said.principal)} asks for this:", screen.STRONG)
     intents.tell(said)
     screen.say("not signed" if signature is None else "signed, by whom is not verified: capx intent verify")
 
