@@ -1,7 +1,7 @@
 """A policy in plain sentences: what each purpose takes, what it gives, when, and with whose consent.
 
 Laws: a sentence says what its rule does, no less: what stands in the file is told by the classes that judge it, and
-what is taken from an intent as such. What no sentence says, nobody gets.
+what is taken from an intent as such, each value whole. What no sentence says, nobody gets.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,13 +15,19 @@ from capx.policy.grants import Allowed, Grant, Grants
 from capx.policy.values import Taken, probing, taken
 from capx_caveats import shown, shown_duration
 from capx_caveats.names import told_name
+from capx_caveats.values import whole
 
 HOW_IN_WORDS: Final[dict[How, str]] = {"at_open": "at open", "on_request": "on request", "ask": "by asking"}
 """When a rule gives, in words."""
 
 
-def purpose_sentences(policy: Policy, purpose: Purpose) -> Iterator[str]:
+def purpose_sentences(policy: Policy, purpose: Purpose) -> tuple[str, ...]:
     """What a purpose is: who may ask for it, what an intent must say, and what it gives, in the deciding order."""
+    with whole():
+        return tuple(_sentences(policy, purpose))
+
+
+def _sentences(policy: Policy, purpose: Purpose) -> Iterator[str]:
     may = [principal.name for principal in policy.principals.values() if purpose.name in principal.purposes]
     yield f"{listed(may)} may ask for it." if may else "Nobody may ask for it."
     says = sorted({*purpose.require, *purpose.names, *(("tenant",) if purpose.tenant else ())} - {"tenant"})
@@ -68,7 +74,7 @@ def named_sentence(named: Named) -> str:
     if not any(taken(named)):
         return str(filled(named, probing).sentence())
     name = "any other argument" if named.name == "*" else told_name(named.name)
-    return f"{name} {_sentence(named.constraint)}"
+    return f"{name} {_constraint(named.constraint)}"
 
 
 def told(part: Any) -> str:
@@ -86,7 +92,7 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def _sentence(made: Made) -> str:
+def _constraint(made: Made) -> str:
     """What a constraint says, in brackets where it is one of several; its class says it, if it takes nothing."""
     operator, parts = made.operator, made.parts
     if not any(taken(made)):
@@ -102,12 +108,12 @@ def _sentence(made: Made) -> str:
             first = "" if arguments is UNSET else f" with {' or '.join(map(told, arguments))} first"
             return f"runs {told(programs)}{first}"
         case "each":
-            return f"has {told(parts[1])} or more elements, each of which {_sentence(parts[0])}"
+            return f"has {told(parts[1])} or more elements, each of which {_constraint(parts[0])}"
         case "any" | "all":
             word = " or " if operator == "any" else " and "
-            return f"({word.join(map(_sentence, parts[0]))})"
+            return f"({word.join(map(_constraint, parts[0]))})"
         case "not":
-            return f"not: {_sentence(parts[0])}"
+            return f"not: {_constraint(parts[0])}"
         case "fields":
             return f"is an object (where {' and '.join(map(named_sentence, parts[0]))})"
         case _:

@@ -114,6 +114,16 @@ def test_an_intent_is_tried_and_nothing_is_opened(capx: Shell, draft: Path, tmp_
     assert not capx.home.exists()
 
 
+def test_what_an_intent_gets_is_shown_whole_however_long_its_values_are(
+    capx: Shell, draft: Path, tmp_path: Path
+) -> None:
+    ticket = "T-" + "1" * 150
+    asked = written(tmp_path, parameters={"ticket": ticket})
+    assert f'ticket is "{ticket}"' in capx("policy", "try", asked, "--policy", str(draft)).out
+    offers = capx("policy", "try", asked, "--policy", str(draft), "--json").json["rules"][0]["offers"]
+    assert f'ticket is "{ticket}"' in offers[0]["words"]
+
+
 def test_an_intent_that_gets_nothing_is_told_why(capx: Shell, draft: Path, tmp_path: Path) -> None:
     said = capx("policy", "try", written(tmp_path), "--policy", str(draft), code=2)
     assert said.err == 'capx: refund needs "ticket", which the intent does not say\n'

@@ -21,6 +21,14 @@ def test_a_policy_knows_each_constraint_of_the_vocabulary() -> None:
     assert {kind.__struct_config__.tag for kind in get_args(AnyConstraint)} == OPERATORS
 
 
+def test_a_value_is_told_whole_however_long_it_is() -> None:
+    allowed = [f"{'a' * 100}{number}" for number in range(30)]
+    policy = read_policy(granting(f'allow."crm.read" = {{ account = {{ in = {allowed} }} }}'))
+    (gives,) = [sentence for sentence in sentences(policy, "work") if sentence.startswith("At open")]
+    assert all(each in gives for each in allowed)
+    assert "…" not in gives
+
+
 def test_a_purpose_is_told_in_sentences() -> None:
     assert sentences(read_policy(POLICY), "refund") == [
         '"ana@our.example" may ask for it.',

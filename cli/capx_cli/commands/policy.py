@@ -11,6 +11,7 @@ from capx_cli.failure import DENIED, DONE, UNUSABLE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from capx.policy import Policy, Terms
     from capx.policy.cases import Case, Failing
 
 _FILE = click.Path(path_type=Path)
@@ -75,24 +76,30 @@ def try_(intent: str, file: Path | None, as_json: bool) -> None:
 
     Example: capx policy try qbr.intent --policy draft.toml
     """
-    from capx_caveats import shown, shown_duration
+    from capx_caveats.values import whole
 
     found = policies.usable(_given(file, "capx policy try"))
     asked = intents.document(intents.read(intent))
     terms = found.terms(asked)
-    if as_json:
-        screen.as_json({"digest": found.digest, "principal": asked.principal, **policies.as_json(found, terms)})
-        return
+    with whole():
+        if as_json:
+            said = {"digest": found.digest, "principal": asked.principal, **policies.as_json(found, terms)}
+            screen.as_json(said)
+            return
+        _tell(found, terms, asked.principal)
+    screen.note("No signature was verified, and nothing was opened.", screen.QUIET)
+
+
+def _tell(found: "Policy", terms: "Terms", principal: str) -> None:
+    from capx_caveats import shown, shown_duration
+
     whose = "no tenant" if terms.tenant is None else f"tenant {shown(terms.tenant)}"
-    screen.say(
-        f"{terms.purpose} for {shown(asked.principal)}, {whose}, ends after {shown_duration(terms.ttl)} at the latest",
-        screen.STRONG,
-    )
+    ends = f"ends after {shown_duration(terms.ttl)} at the latest"
+    intents.say(f"{terms.purpose} for {shown(principal)}, {whose}, {ends}", screen.STRONG)
     elsewhere = policies.ungranted(found, terms)
     never = ("never", "anything else", "anywhere", f"nothing at {', '.join(elsewhere)}" if elsewhere else "-")
     styles = {"at open": screen.GOOD, "never": screen.BAD}
     screen.table(("WHEN", "ACTION", "AT", "LIMITS"), [*policies.rows(found, terms), never], styles)
-    screen.note("No signature was verified, and nothing was opened.", screen.QUIET)
 
 
 @policy.command(short_help="Tell a policy in plain sentences.")
@@ -112,14 +119,14 @@ def explain(purpose: str | None, file: Path | None, as_json: bool) -> None:
         raise click.UsageError(f"{purpose!r:.40} is no purpose of this policy{near(purpose, found.purposes)}")
     wanted = [each for name, each in found.purposes.items() if purpose in {None, name}]
     if as_json:
-        screen.as_json({each.name: list(purpose_sentences(found, each)) for each in wanted})
+        screen.as_json({each.name: purpose_sentences(found, each) for each in wanted})
         return
     if not wanted:
         screen.say("The policy has no purpose: it takes no intent.")
     for each in wanted:
         screen.say(each.name, screen.STRONG)
         for sentence in purpose_sentences(found, each):
-            screen.say(f"  {sentence}")
+            intents.say(f"  {sentence}")
 
 
 @policy.command(short_help="Test a policy with cases: what it is meant to give, and not to.")
