@@ -7,15 +7,18 @@ import subprocess
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from capx.asking import Granted
 from capx.authority import Authority
 from capx.bundle import Bundle
 from capx.chain import b64u
 from capx_caveats import Tenant
 from tests.cli.conftest import COMMAND, Shell
+from tests.office import Office
 
 
 def opened(home: Shell, *options: str) -> Bundle:
@@ -44,6 +47,19 @@ def test_all_that_was_minted_under_a_key_dies_and_it_mints_no_more(home: Shell) 
     assert "no root key of this authority has that id" in home("revoke", "--kid", "AAAAAAAAAAA").out
     assert "is not a key id" in home("revoke", "--kid", "nonsense", code=2).err
     assert f"revoked            all that was minted under key {kid}\n" in home("log").out
+
+
+def test_it_is_said_that_a_revoked_key_mints_here_also_where_what_was_granted_on_its_strength_dies_with_it(
+    home: Shell, tmp_path: Path
+) -> None:
+    office = Office(tmp_path / "office")
+    with Authority.open_home(office.home) as authority:
+        held = authority.open(office.signed(authority)).bundle
+        granted = authority.ask(held, "warehouse.pick")
+    assert isinstance(granted, Granted)
+    said = home("revoke", "--kid", next(iter(held)).kid, CAPX_HOME=str(office.home))
+    assert len(said.out.splitlines()) == 2
+    assert "It mints here: capx keys add" in said.err
 
 
 def test_all_that_was_issued_up_to_an_instant_dies_and_what_comes_after_lives(home: Shell) -> None:

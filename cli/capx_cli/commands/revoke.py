@@ -184,9 +184,10 @@ def _what(killed: "Killed") -> str:
 def _say_what_else_matters(authority: "Operations", revoked: "Revoked", target: str | None) -> None:
     from capx.death import kid_of
 
-    if len(revoked.killed) != 1:
+    if not revoked.killed:
         return
-    (killed,) = revoked.killed
+    # What follows it was granted on its strength, or was selected like it.
+    killed = revoked.killed[0]
     if target is not None and not (killed.again or killed.is_root) and _unseen(authority, killed.key):
         screen.say("  nothing with this id was seen so far")
     if (kid := kid_of(killed.key)) is not None:
