@@ -189,6 +189,13 @@ def test_a_home_that_holds_something_is_not_written_into(kept: tuple[dict[str, A
     assert "is not empty" in refused.stderr
 
 
+@pytest.mark.parametrize("place", ["/dev/null", "/dev/null/kept"])
+def test_what_cannot_be_a_folder_keeps_nothing_and_is_told_as_that(place: str) -> None:
+    refused = result([*DEMO, "--keep", place])
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert f"{place} cannot be a new folder for --keep: " in refused.stderr
+
+
 def test_without_the_completion_rows_differ_and_the_demo_fails() -> None:
     sabotaged = result([sys.executable, "-c", OPEN_ENDED])
     assert sabotaged.returncode == 1, sabotaged.stderr

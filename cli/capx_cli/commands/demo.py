@@ -39,8 +39,8 @@ def demo(context: click.Context, as_json: bool, keep: Path | None) -> None:
     from capx_cli.demo.screen import Screen
 
     kept = None if keep is None else keep.absolute()
-    if kept is not None and kept.exists() and any(kept.iterdir()):
-        raise click.UsageError(f"{keep} is not empty: name a new folder for --keep")
+    if kept is not None:
+        _demand_new(kept)
     console = Console(markup=False, emoji=False, highlight=False, quiet=as_json)
     screen = Screen(console)
     screen.intro()
@@ -61,3 +61,14 @@ def demo(context: click.Context, as_json: bool, keep: Path | None) -> None:
             }
         )
     context.exit(0 if ok else _DIFFERED)
+
+
+def _demand_new(kept: Path) -> None:
+    """Make the folder if there is none; UsageError unless it is one, and empty."""
+    try:
+        kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+        empty = not any(kept.iterdir())
+    except OSError as error:
+        raise click.UsageError(f"{kept} cannot be a new folder for --keep: {error.strerror}") from None
+    if not empty:
+        raise click.UsageError(f"{kept} is not empty: name a new folder for --keep")
