@@ -92,16 +92,18 @@ _AT_THE_AUTHORITY = frozenset({"task.complete", "task.status", "node.revoke"})
 
 def chosen_audience(held: Collection[str], audience: str | None, action: str | None) -> str:
     """The audience meant: the one named, the only one held beside the authority, else the action's first label."""
+    from capx.grant import audience_of
+
     if audience is not None:
         return audience
-    if action in _AT_THE_AUTHORITY and AUTHORITY in held and action.split(".", 1)[0] not in held:
+    if action in _AT_THE_AUTHORITY and AUTHORITY in held and audience_of(action) not in held:
         return AUTHORITY
     resources = [each for each in held if each != AUTHORITY] or list(held)
     if len(resources) == 1:
         return resources[0]
     if action is None:
         raise click.UsageError(f"this token speaks to {', '.join(held)}: choose with --audience")
-    return action.split(".", 1)[0]
+    return audience_of(action)
 
 
 def read_body(data: str | None, data_file: Path | None) -> bytes | None:
