@@ -27,7 +27,17 @@ def new_file(name: str) -> Path:
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise Unusable(f"the folder {each} cannot be made: {error.strerror}") from None
+    _demand_ours(folder)
     return folder / file_name(name)
+
+
+def _demand_ours(folder: Path) -> None:
+    """Unusable for a folder, or what a link leads to, in which others could put other keys in the place of these."""
+    found = folder.stat()
+    if found.st_mode & 0o022:
+        raise Unusable(f"{folder} may be changed by others: chmod go-w {folder}, or name a file with --key-file")
+    if found.st_uid not in {os.geteuid(), 0}:
+        raise Unusable(f"{folder} belongs to another user: name a file with --key-file")
 
 
 def load(name: str | None, file: Path | None) -> "PrincipalKey":

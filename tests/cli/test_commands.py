@@ -58,7 +58,7 @@ def test_h_asks_for_help_and_help_says_so_of_commands_that_take_ids_too(capx: An
 
 WRITES_FOR_PROGRAMS = {
     *("init", "task open", "mint", "delegate", "attenuate", "ask", "present", "call", "export", "import"),
-    *("principal new", "principal add", "intent new", "intent sign"),
+    *("principal new", "principal show", "principal add", "intent new", "intent sign"),
     *("keys export", "keys add", "keys activate", "keys retire", "schema", "shell-setup"),
 }
 """Commands that write a token, a key, an answer or nothing to standard output."""

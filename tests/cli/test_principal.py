@@ -53,6 +53,39 @@ def test_a_key_without_a_file_named_stands_in_the_home(capx: Shell) -> None:
     capx("init")
 
 
+def test_a_key_whose_public_half_could_not_be_written_shows_it_later(home: Shell) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            (*COMMAND, "principal", "new", "ana"),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=home.env,
+            text=True,
+            check=False,
+        )
+    (file,) = (home.home / "principals").iterdir()
+    assert done.returncode == 3
+    assert f"wrote {file}: " in done.stderr
+    key = PrincipalKey.load(file)
+    for args in (("ana",), ("--key-file", str(file)), ("ana", "--key-file", str(file))):
+        said = home("principal", "show", *args)
+        assert said.out == f"{key.public}\n"
+        assert f'[principal."ana"]\n  key = "{key.public}"\n' in said.err
+        assert file.read_text().split()[-1] not in said.err
+    assert "give NAME" in home("principal", "show", code=2).err
+    assert "there is no key of bo" in home("principal", "show", "bo", code=3).err
+
+
+def test_no_key_is_put_where_others_could_put_another_in_its_place(home: Shell, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    (home.home / "principals").symlink_to(shared)
+    said = home("principal", "new", "ana", code=3)
+    assert "may be changed by others" in said.err
+    assert list(shared.iterdir()) == []
+
+
 def test_a_key_is_never_overwritten(home: Shell, tmp_path: Path) -> None:
     public = home("principal", "new", "ana").out
     again = home("principal", "new", "ana", code=3)

@@ -8,6 +8,7 @@ import click
 from capx_cli import own_keys, policy_editing, reached, screen, words
 
 if TYPE_CHECKING:
+    from capx.intent.principal_key import PrincipalKey
     from capx.policy import Principal
 
 _ITS_POLICY = "reads the policy, which stays with its authority"
@@ -37,21 +38,35 @@ def new(name: str, key_file: Path | None) -> None:
 
     The key file is a secret, and never overwritten. Whoever has it can ask for, and consent to, whatever a policy
     leaves to NAME: make it where that person works. NAME is what a policy calls them, such as a mail address.
+    The public half is written again by capx principal show.
 
     Example: capx principal new ana --key-file ana.key
     """
     from capx.intent.principal_key import PrincipalKey
-    from capx.policy import Principal
-    from capx.signing import parse_public
 
     key = PrincipalKey.generate(name)
     file = key_file or own_keys.new_file(name)
     key.save(file)
-    screen.bare(key.public)
     screen.note(f"wrote {file}: a secret, for {name} alone", screen.GOOD)
-    screen.note("In the policy of an authority, with the tenants and purposes that they may ask for:", screen.QUIET)
-    for line in policy_editing.table(Principal(name=name, key=parse_public(key.public))).splitlines():
-        screen.note(f"  {line}")
+    _tell_public(key)
+
+
+@principal.command(short_help="Show the public half of a person's key.")
+@click.argument("name", required=False)
+@click.option(
+    "--key-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The key in this file; else that of NAME in principals/ of the home.",
+)
+def show(name: str | None, key_file: Path | None) -> None:
+    """Write the public half of the key of NAME to standard output, as capx principal new did.
+
+    Example: capx principal show --key-file ana.key
+    """
+    if name is None and key_file is None:
+        raise click.UsageError("give NAME, or --key-file FILE")
+    _tell_public(own_keys.load(name, key_file))
 
 
 @principal.command("list", short_help="List the people that the policy knows.")
@@ -113,6 +128,17 @@ def add(
     file = home_folder() / FILE
     policy_editing.append(file, wanted)
     screen.note(f"{name} stands in {file}", screen.GOOD)
+
+
+def _tell_public(key: "PrincipalKey") -> None:
+    """Write the public half, and note what a policy has of it."""
+    from capx.policy import Principal
+    from capx.signing import parse_public
+
+    screen.bare(key.public)
+    screen.note("In the policy of an authority, with the tenants and purposes that they may ask for:", screen.QUIET)
+    for line in policy_editing.table(Principal(name=key.name, key=parse_public(key.public))).splitlines():
+        screen.note(f"  {line}")
 
 
 def _as_json(found: "Principal") -> dict[str, Any]:
