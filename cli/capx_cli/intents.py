@@ -20,11 +20,12 @@ import click
 
 from capx_cli import screen
 from capx_cli.escape import clean
-from capx_cli.failure import Unusable
+from capx_cli.failure import DENIED, Unusable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from capx.errors import InvalidRequest
     from capx.intent import Intent, SignedIntent
     from capx.store import IntentRecord
 
@@ -65,6 +66,12 @@ def document(intent: "Intent | SignedIntent") -> "Intent":
     from capx.intent import SignedIntent
 
     return intent.intent if isinstance(intent, SignedIntent) else intent
+
+
+def refused(why: "InvalidRequest") -> int:
+    """Say why an intent gets nothing; gives the exit code: it was understood, and denied."""
+    screen.note(f"capx: {why}", screen.BAD)
+    return DENIED
 
 
 def tell(intent: "Intent", *, on_stderr: bool = False) -> None:

@@ -125,7 +125,7 @@ def test_what_an_intent_gets_is_shown_whole_however_long_its_values_are(
 
 
 def test_an_intent_that_gets_nothing_is_told_why(capx: Shell, draft: Path, tmp_path: Path) -> None:
-    said = capx("policy", "try", written(tmp_path), "--policy", str(draft), code=2)
+    said = capx("policy", "try", written(tmp_path), "--policy", str(draft), code=1)
     assert said.err == 'capx: refund needs "ticket", which the intent does not say\n'
 
 
@@ -219,4 +219,4 @@ def test_a_task_that_would_never_open_is_told_by_check_and_try(capx: Shell, draf
     assert why in capx("policy", "check", str(draft), code=3).err
     draft.write_text(POLICY, "utf-8")
     long = written(tmp_path, parameters={"ticket": "x" * 3000})
-    assert "a block has at most 4096 bytes" in capx("policy", "try", long, "--policy", str(draft), code=2).err
+    assert "a block has at most 4096 bytes" in capx("policy", "try", long, "--policy", str(draft), code=1).err

@@ -69,25 +69,31 @@ def check(file: Path | None, as_json: bool) -> int:
 @click.argument("intent", metavar="INTENT")
 @_option
 @_json
-def try_(intent: str, file: Path | None, as_json: bool) -> None:
+def try_(intent: str, file: Path | None, as_json: bool) -> int:
     """Show what the intent in the file INTENT would get: at open, on request, by asking, and never.
 
     It may be signed or not, and no signature is verified: capx intent verify does that. Nothing is opened.
+    Exits with 1 if the policy gives it nothing, and says why.
 
     Example: capx policy try qbr.intent --policy draft.toml
     """
+    from capx.errors import InvalidRequest
     from capx_caveats.values import whole
 
     found = policies.usable(_given(file, "capx policy try"))
     asked = intents.document(intents.read(intent))
-    terms = found.terms(asked)
+    try:
+        terms = found.terms(asked)
+    except InvalidRequest as why:
+        return intents.refused(why)
     with whole():
         if as_json:
             said = {"digest": found.digest, "principal": asked.principal, **policies.as_json(found, terms)}
             screen.as_json(said)
-            return
+            return DONE
         _tell(found, terms, asked.principal)
     screen.note("No signature was verified, and nothing was opened.", screen.QUIET)
+    return DONE
 
 
 def _tell(found: "Policy", terms: "Terms", principal: str) -> None:

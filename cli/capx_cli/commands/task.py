@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from capx_cli import arguments, completion, inbox, intents, reached, screen, words
+from capx_cli.failure import DONE
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -42,38 +43,48 @@ def open_(
     purpose: str | None,
     file: str | None,
     attested: str | None,
-) -> None:
+) -> int:
     """Open a task, and write the token of its first agent to standard output.
 
     ACTION may name its audience: refunds.create@billing; without, it is the action's first label. The task
     expires in an hour unless --expires says otherwise. On an intent, the policy says what the task may do, and for how
-    long: --expires may only be earlier, and other options only narrow. A task whose token cannot be written is
-    withdrawn.
+    long: --expires may only be earlier, and other options only narrow. One that gets nothing, or was opened as
+    often as it says, exits with 1. A task whose token cannot be written is withdrawn.
 
     Example: capx task open --tenant Acme --allow crm.read --allow slides.write --with deck=deck-42
     """
+    from capx.errors import InvalidRequest
+
     granted, caveats = allows.grants(), narrowing.beside_the_task()
     if file is None and not granted:
         raise click.UsageError("Missing option '--allow' or '--intent'")
     if attested is not None and file is None:
         raise click.UsageError("--attested belongs to --intent FILE")
+    if file is not None and (granted or narrowing.tenant is not None or purpose is not None):
+        raise click.UsageError("an intent says the purpose and the tenant, and its policy what it may do")
     intent = None if file is None else _intent(file, attested)
     with reached.authority() as authority:
-        opened = authority.open(
-            intent,
-            allow=granted,
-            tenant=narrowing.tenant,
-            expires=narrowing.expires,
-            purpose=purpose,
-            caveats=caveats,
-            attested=attested,
-        )
+        try:
+            opened = authority.open(
+                intent,
+                allow=granted,
+                tenant=narrowing.tenant,
+                expires=narrowing.expires,
+                purpose=purpose,
+                caveats=caveats,
+                attested=attested,
+            )
+        except InvalidRequest as why:
+            if intent is None:
+                raise
+            return intents.refused(why)
         with _withdrawn_unless_written(authority, opened):
             screen.bare(opened.bundle.text)
             sys.stdout.flush()
     on = "" if opened.intent is None else f" for {opened.principal}, on intent {opened.intent}"
     screen.note(f"opened task {opened.id}{on}", screen.GOOD)
     words.what_is_left(opened.bundle)
+    return DONE
 
 
 @contextmanager
@@ -98,7 +109,10 @@ def _withdrawn_unless_written(authority: "reached.Operations", opened: "OpenedTa
 def _intent(file: str, attested: str | None) -> "Intent | SignedIntent":
     if attested is None:
         return intents.read_signed(file, "capx intent sign, or say with --attested who checked the login")
-    return intents.read(file)
+    intent = intents.read(file)
+    if intents.document(intent) is not intent:
+        raise click.UsageError("this intent is signed: nobody has to attest it")
+    return intent
 
 
 @task.command("list")
