@@ -76,6 +76,18 @@ def test_a_key_whose_public_half_could_not_be_written_shows_it_later(home: Shell
     assert "there is no key of bo" in home("principal", "show", "bo", code=3).err
 
 
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (("principal", "new"), 3),
+        (("principal", "show"), 2),
+        (("requests", "approve", "A" * 22, "--yes", "--as"), 2),
+    ],
+)
+def test_a_name_that_is_no_text_is_told_as_that(home: Shell, args: tuple[str, ...], code: int) -> None:
+    assert "'\\udcff' is no name of a principal" in home(*args, "\udcff", code=code).err
+
+
 def test_no_key_is_put_where_others_could_put_another_in_its_place(home: Shell, tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
