@@ -11,7 +11,7 @@ demo: $(VENV)/.demo
 	$(BIN)/capx demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --cov --cov-report=term
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder --cov --cov-report=term
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

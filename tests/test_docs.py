@@ -8,6 +8,7 @@ import shlex
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -76,15 +77,23 @@ def with_blocks(language: str) -> list[Path]:
 
 
 @pytest.fixture(autouse=True)
-def nobodys_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def nobodys_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty HOME and working folder, no setting of whoever runs the tests, and none left by a page."""
+    # Not pytest's, whose path may be too long for a socket in it.
+    with tempfile.TemporaryDirectory(prefix="docs-") as folder:
+        yield from _nobodys(Path(folder), monkeypatch)
+
+
+def _nobodys(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in settings():
         monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.chdir(folder)
+    yield folder
     for name in settings():
         del os.environ[name]
+    # Left before it goes.
+    monkeypatch.undo()
 
 
 def settings() -> list[str]:

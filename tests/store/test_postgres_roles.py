@@ -108,8 +108,10 @@ def decision(id_: str, audience: str = "crm") -> Record:
 
 
 def test_a_resource_burns_spends_records_and_hears_of_deaths(owner: PostgresStore, crm: PostgresStore) -> None:
-    assert crm.burn(b"a" * 16, until=NOW + 60, now=NOW) == Burn(True)
-    assert owner.burn(b"a" * 16, until=NOW + 60, now=NOW) == Burn(False)
+    # What a resource says about the time counts near the server's own alone.
+    now = int(time.time())
+    assert crm.burn(b"a" * 16, until=now + 60, now=now) == Burn(True)
+    assert owner.burn(b"a" * 16, until=now + 60, now=now) == Burn(False)
     assert crm.spend([Spend("a", "calls", Decimal(2), Decimal(3))], now=NOW).exhausted == ()
     assert owner.spend([Spend("a", "calls", Decimal(2), Decimal(3))], now=NOW).exhausted == (0,)
     assert crm.spent([("a", "calls")]) == (Decimal(2),)
