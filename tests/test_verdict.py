@@ -170,6 +170,22 @@ def test_nobody_answers_who_is_not_among_the_approvers(lab: GrantingLab) -> None
     assert "none of those who can answer" in not_taken(lab, lab.verdict(waiting(lab)))
 
 
+def test_whoever_was_asked_or_is_asked_by_now_may_say_no(lab: GrantingLab) -> None:
+    for key in (BOB, CARA):
+        lab.policy = policy(*RULES)
+        request = waiting(lab)
+        lab.policy = policy(rule("ask", SEND, approvers=("legal",)))
+        assert lab.decide(request, key, yes=False).state == "denied"
+
+
+def test_a_request_is_made_anew_when_the_policy_asks_others(lab: GrantingLab) -> None:
+    child = own(lab.open().bundle).delegate(to="sub", may_ask=[SEND])
+    assert lab.pending(child, SEND).approvers == ("finance",)
+    lab.policy = policy(rule("ask", SEND, approvers=("legal",)))
+    asked = lab.pending(child, SEND)
+    assert asked.approvers == lab.authority.request(asked.request).approvers == ("legal",)
+
+
 def test_a_stranger_answers_nothing(lab: GrantingLab) -> None:
     eve = PrincipalKey.generate("eve")
     assert "no principal of the policy with a key" in not_taken(lab, lab.verdict(waiting(lab), eve))

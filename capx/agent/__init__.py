@@ -83,11 +83,11 @@ class Agent:
         CAPX_AUTHORITY_URL is the authority, CAPX_ORIGINS the services, as `crm=https://crm.internal,…`. The other
         keywords are httpx's, for the authority. ConfigurationProblem for what is missing or cannot be used.
         """
-        with _httpx_for("Agent.from_env"):
-            from capx.agent.client import AuthorityClient
-            from capx.agent.env import take
+        from capx.agent.env import take
 
-        found = take()
+        with _httpx_for("Agent.from_env"):
+            found = take()  # before anything that may be missing: no other process shall inherit it
+            from capx.agent.client import AuthorityClient
         agent = cls(found.bundle, wait=wait, origins=found.origins or None)
         if found.url is not None:
             agent._authority = AuthorityClient(found.url, found.bundle, **client)

@@ -32,7 +32,7 @@ def decide(transaction: Writing, grantor: Grantor, verdict: Verdict) -> RequestR
         raise InvalidRequest(f"request {request.id} waits for nobody: {became(request)}")
     if is_overdue(transaction, request, now):
         return expire(transaction, request, now=now)
-    approvers = _asked_by_now(transaction, grantor, request) if verdict.yes else request.approvers
+    approvers = _asked(transaction, grantor, request, yes=verdict.yes)
     demand_answer(transaction, grantor.policy, approvers, inquire(transaction, request), verdict)
     if not now - TIMELY <= verdict.at <= now + WINDOW_BEFORE:
         raise InvalidRequest(f"this was answered at {shown_instant(verdict.at)}: answer anew, by a clock that is right")
@@ -48,6 +48,16 @@ def decide(transaction: Writing, grantor: Grantor, verdict: Verdict) -> RequestR
     )
     transaction.keep_request(decided)
     return decided
+
+
+def _asked(reading: Reading, grantor: Grantor, request: RequestRecord, *, yes: bool) -> tuple[str, ...]:
+    """Who can answer so: with a yes those whom the policy asks by now, with a no those who were asked as well."""
+    if yes:
+        return _asked_by_now(reading, grantor, request)
+    try:
+        return tuple(dict.fromkeys((*request.approvers, *_asked_by_now(reading, grantor, request))))
+    except InvalidRequest:
+        return request.approvers
 
 
 def _asked_by_now(reading: Reading, grantor: Grantor, request: RequestRecord) -> tuple[str, ...]:

@@ -101,8 +101,9 @@ class Grantor(Struct, frozen=True):
             return None
         if request.state == "granted":
             return self._granted(reading, request)
-        waits = request.state == "pending" and self.now < request.until and offered.needs_consent
-        return _pending(request, ask) if waits else None
+        waits = request.state == "pending" and self.now < request.until
+        asks_the_same = offered.needs_consent and request.approvers == offered.match.rule.approvers
+        return _pending(request, ask) if waits and asks_the_same else None
 
     def _granted(self, reading: Reading, request: RequestRecord) -> Answer | None:
         """What was granted, made again; None if the key that it was minted with is no longer live."""
@@ -221,14 +222,18 @@ class Grantor(Struct, frozen=True):
 
 
 def _demand_undecided(reading: Reading, asker: Asker, ask: Ask) -> None:
-    """Unoffered if the same was denied to the node, or what it was granted was revoked, whatever token of it asked."""
-    for request in reading.requests(task=asker.task, node=b64u(asker.node)):
-        if not is_same(request, ask):
-            continue
-        if request.state == "denied":
-            raise Unoffered(refusal("request_denied"))
-        if request.granted and (revoked := _revoked(reading, request)):
-            raise Unoffered(refusal("grant_revoked", revoked))
+    """Unoffered if the same was denied to the node, or was granted to it, or above it, and revoked.
+
+    Whatever token asked: another one of the same agent is no other agent, and a helper is no way round a revocation.
+    """
+    for node in asker.path:
+        for request in reading.requests(task=asker.task, node=b64u(node)):
+            if not is_same(request, ask):
+                continue
+            if request.state == "denied" and node == asker.node:
+                raise Unoffered(refusal("request_denied"))
+            if request.granted and (revoked := _revoked(reading, request)):
+                raise Unoffered(refusal("grant_revoked", revoked))
 
 
 def _revoked(reading: Reading, request: RequestRecord) -> str | None:

@@ -153,7 +153,10 @@ def _demand_in_time(intent: Intent, now: int) -> None:
 
 
 def _kept(known: str | None, proven: Proven, policy: Policy) -> str:
-    """The newest proof; a signature that still counts says more than who attested a later opening."""
+    """The newest proof; a signature says more than who attested a later opening, and must still count for that."""
     if known is None or known.startswith(ATTESTED) or not proven.proof.startswith(ATTESTED):
         return proven.proof
-    return known if is_principals(policy, SignedIntent(proven.intent, known)) else proven.proof
+    if not is_principals(policy, SignedIntent(proven.intent, known)):
+        # Attested anew, tasks would go on that a key opened which the principal has no more.
+        raise InvalidRequest("this intent was signed with a key that its principal has no more: sign a new one")
+    return known
