@@ -1,0 +1,162 @@
+"""Run the session of `session.sh` and collect what the files beside this one hold.
+
+Laws: it runs commands and speaks HTTP, and imports nothing of capx but its public names, so that the same capture runs
+before and after a change of the insides. Each id, key and time becomes a placeholder; the same id gets the same one.
+"""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+CHECKOUT = HERE.parent.parent
+SOURCES = ("capx", "cli", "caveats")
+MASKS = (
+    ("TOKEN", re.compile(r"\b(?:capx1_|AgED)[\w-]+")),
+    ("SIGNATURE", re.compile(r"(?<![\w-])[\w-]{86}(?![\w-])")),
+    ("HASH", re.compile(r"(?<![\w-])[\w-]{43}(?![\w-])")),
+    ("EPOCH", re.compile(r"(?<![\w-])(?=[\w-]*[A-Z\d])[\w-]{22}\.\d{10}\b")),
+    # In DOT, one stands behind the two characters of a line's end.
+    ("ID", re.compile(r"(?:(?<![\w-])|(?<=\\n))(?=[\w-]*[A-Z\d])[\w-]{22}(?![\w-])")),
+)
+"""What differs from run to run, and is numbered in the order in which it appears."""
+KID = re.compile(r'"kid": "([\w-]{11})"')
+"""A key's id is short, and looks like a word: only those that are shown as ids are masked, wherever they stand."""
+TIMES = (
+    (re.compile(r"\b20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"), "INSTANT"),
+    (re.compile(r"(?<![\w.-])1[789]\d{8}(\.\d+)?(?![\w-])"), "SECONDS"),
+    (re.compile(r"\b20\d{6}T\d{6}Z"), "STAMP"),
+    (re.compile(r'("(?:age|uptime|took|elapsed|size|bytes)": ?)[\d.]+'), r"\1NUMBER"),
+    (re.compile(r"\b\d+(\.\d+)? ?(?:s|ms|min|KiB|MiB|KB|MB|kB)\b"), "QUANTITY"),
+)
+PORT = "8000"
+
+
+def capture() -> dict[str, str]:
+    """The content of each golden file, by its name."""
+    with tempfile.TemporaryDirectory(prefix="gold-") as folder:
+        session, documents = _session(Path(folder))
+    return {
+        "names.txt": _names(),
+        "settings.txt": _settings(),
+        "help.txt": _help(),
+        "session.txt": session,
+        **documents,
+    }
+
+
+def _names() -> str:
+    import capx
+    import capx_caveats
+
+    return "".join(
+        f"{package.__name__}.{name}\n" for package in (capx, capx_caveats) for name in sorted(package.__all__)
+    )
+
+
+def _settings() -> str:
+    found: set[str] = set()
+    for source in SOURCES:
+        for path in (CHECKOUT / source).rglob("*.py"):
+            found |= set(re.findall(r"\bCAPX_[A-Z_]*[A-Z]\b", path.read_text("utf-8")))
+    return "".join(f"{name}\n" for name in sorted(found))
+
+
+def _help() -> str:
+    """The help of each command and of each command of a group."""
+    text, waiting = "", [()]
+    while waiting:
+        path: tuple[str, ...] = waiting.pop(0)
+        shown = _run(_environment(Path("/nonexistent")), *_capx(*path, "--help"))
+        text += f"$ {' '.join(('capx', *path, '--help'))}\n{shown}\n"
+        listed = shown.partition("\nCommands:\n")[2].partition("\n\n")[0]
+        waiting += [(*path, found) for found in re.findall(r"^  ([a-z][\w-]*)", listed, re.MULTILINE)]
+    return text
+
+
+def _capx(*args: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "capx_cli.main", *args)
+
+
+def _environment(home: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name.startswith("COV")}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {
+        **kept,
+        "HOME": str(home),
+        "CAPX_HOME": str(home / "home"),
+        "PATH": path,
+        "LC_ALL": "C.UTF-8",
+        "COLUMNS": "100",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _run(env: dict[str, str], *command: str, cwd: Path = CHECKOUT) -> str:
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    return done.stdout
+
+
+def _session(folder: Path) -> tuple[str, dict[str, str]]:
+    """The session as a terminal shows it, and the OpenAPI documents of both faces, which it writes into files."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = str(listening.getsockname()[1])
+    for program in ("decide.py", "stored.py"):
+        (folder / program).write_text((HERE / program).read_text("utf-8"), "utf-8")
+    (folder / "typed").write_text(_script((HERE / "session.sh").read_text("utf-8").replace(PORT, port)), "utf-8")
+    shown = _run(_environment(folder), "bash", "--noprofile", "--norc", str(folder / "typed"), cwd=folder)
+    text = masked(shown.replace(str(folder), "/home/ana").replace(f":{port}", f":{PORT}"))
+    return text, {
+        f"openapi.{face}.json": _document((folder / f"openapi.{face}.json").read_text("utf-8").replace(port, PORT))
+        for face in ("operators", "everybody")
+    }
+
+
+def _script(session: str) -> str:
+    """The commands, each shown before it runs: a line each, but for the lines of a here-document."""
+    script, rest = "trap 'kill $(jobs -p) 2> /dev/null' EXIT\n", session.splitlines()
+    while rest:
+        lines = [rest.pop(0)]
+        if here := re.search(r"<<'(\w+)'", lines[0]):
+            while lines[-1] != here[1]:
+                lines.append(rest.pop(0))
+        command = "\n".join(lines)
+        script += (
+            f"cat <<'=== shown'\n$ {command}\n=== shown\n{command}\nlast=$?; [ $last = 0 ] || echo \"exit $last\"\n"
+        )
+    return script
+
+
+def masked(text: str) -> str:
+    """A text without what differs from run to run."""
+    for label, pattern in MASKS:
+        seen = dict.fromkeys(pattern.findall(text))
+        for number, found in enumerate(seen, 1):
+            text = text.replace(found, f"<{label}{number}>")
+    for number, kid in enumerate(dict.fromkeys(KID.findall(text)), 1):
+        text = text.replace(kid, f"<KID{number}>")
+    for pattern, name in TIMES:
+        text = pattern.sub(name, text)
+    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+
+
+def _document(text: str) -> str:
+    document: Any = json.loads(text)
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
