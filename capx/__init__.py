@@ -18,12 +18,7 @@ authority for what it turns out to need.
 
 from typing import TYPE_CHECKING
 
-from capx.acting import acting
-from capx.admitted import Admitted
-from capx.asking import Granted, Pending, Refused
-from capx.bundle import Bundle
-from capx.capability import Capability, Presentation
-from capx.decision import Allowed, Decision, Denied
+from capx.crypto.keys import AudienceKey, AudienceKeys, KeyRing, RootKey
 from capx.errors import (
     ConfigurationProblem,
     InvalidRequest,
@@ -32,12 +27,13 @@ from capx.errors import (
     StoreProblem,
     Unavailable,
 )
-from capx.keys import AudienceKey, AudienceKeys, KeyRing, RootKey
-from capx.liveness import StoreLiveness
-from capx.present import HttpRequest, ToolCall
-from capx.recorder import StoreRecorder
-from capx.replay import Replay
-from capx.verifier import Verifier
+from capx.tokens.binding import HttpRequest, ToolCall
+from capx.tokens.bundle import Bundle
+from capx.tokens.capability import Capability, Presentation
+from capx.verify.admitted import Admitted
+from capx.verify.ask import Granted, Pending, Refused
+from capx.verify.decision import Allowed, Decision, Denied
+from capx.verify.verifier import Verifier
 from capx_caveats import (
     Call,
     CapxError,
@@ -77,18 +73,23 @@ from capx_caveats import (
 )
 
 if TYPE_CHECKING:
-    from capx.agent import Agent
-    from capx.agent.client import AuthorityClient
-    from capx.asking.verdict import Verdict
-    from capx.authority import Authority
-    from capx.feed.client import FeedSource
-    from capx.feed.follower import Follower
-    from capx.feed.snapshot import Snapshot
-    from capx.intent import Intent, SignedIntent
-    from capx.intent.principal_key import PrincipalKey
-    from capx.policy import Policy
+    from capx.agent.actor import acting
+    from capx.agent.agent import Agent
+    from capx.agent.authority_client import AuthorityClient
+    from capx.authority.authority import Authority
+    from capx.authority.remote.client import RemoteAuthority
+    from capx.authority.requests.verdict import Verdict
+    from capx.guard.current import current_allowed
+    from capx.intents.intent import Intent, SignedIntent
+    from capx.intents.principal_key import PrincipalKey
     from capx.policy.file import read_policy
-    from capx.remote.operator_client import RemoteAuthority
+    from capx.policy.policy import Policy
+    from capx.resource.feed.client import FeedSource
+    from capx.resource.feed.follower import Follower
+    from capx.resource.feed.snapshot import Snapshot
+    from capx.resource.recorder import StoreRecorder
+    from capx.resource.replay import Replay
+    from capx.resource.revocations import StoreLiveness
 
 __all__ = [
     "Admitted",
@@ -145,6 +146,7 @@ __all__ = [
     "budget",
     "cidr",
     "contains",
+    "current_allowed",
     "each",
     "expires",
     "fields",
@@ -168,26 +170,31 @@ __all__ = [
     "within",
 ]
 
-
 _ELSEWHERE = {
-    "Agent": "capx.agent",
-    "Authority": "capx.authority",
-    "AuthorityClient": "capx.agent.client",
-    "FeedSource": "capx.feed.client",
-    "Follower": "capx.feed.follower",
-    "Intent": "capx.intent",
-    "Policy": "capx.policy",
-    "PrincipalKey": "capx.intent.principal_key",
-    "RemoteAuthority": "capx.remote.operator_client",
-    "SignedIntent": "capx.intent",
-    "Snapshot": "capx.feed.snapshot",
-    "Verdict": "capx.asking.verdict",
+    "Agent": "capx.agent.agent",
+    "Authority": "capx.authority.authority",
+    "AuthorityClient": "capx.agent.authority_client",
+    "FeedSource": "capx.resource.feed.client",
+    "Follower": "capx.resource.feed.follower",
+    "Intent": "capx.intents.intent",
+    "Policy": "capx.policy.policy",
+    "PrincipalKey": "capx.intents.principal_key",
+    "RemoteAuthority": "capx.authority.remote.client",
+    "Replay": "capx.resource.replay",
+    "SignedIntent": "capx.intents.intent",
+    "Snapshot": "capx.resource.feed.snapshot",
+    "StoreLiveness": "capx.resource.revocations",
+    "StoreRecorder": "capx.resource.recorder",
+    "Verdict": "capx.authority.requests.verdict",
+    "acting": "capx.agent.actor",
+    "current_allowed": "capx.guard.current",
     "read_policy": "capx.policy.file",
 }
+"""Where to import from what not everybody needs: stores, threads, asyncio and HTTP take long to import."""
 
 
 def __getattr__(name: str) -> object:
-    """Import what not everybody needs when it is asked for: stores, threads and HTTP take long to import."""
+    """Import a name of `_ELSEWHERE` when it is first asked for."""
     if name not in _ELSEWHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
@@ -198,3 +205,8 @@ def __getattr__(name: str) -> object:
         if error.name != "httpx":
             raise
         raise ModuleNotFoundError(f"capx.{name} needs httpx: pip install 'capx-auth[httpx]'", name="httpx") from None
+
+
+def __dir__() -> list[str]:
+    """The names of the module, with those that are imported later."""
+    return sorted({*globals(), *_ELSEWHERE})

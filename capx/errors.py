@@ -22,7 +22,11 @@
 Errors carry evidence as attributes, and a sentence a person can act on.
 """
 
+from typing import TypeVar
+
 from capx_caveats import CapxError, InvalidCaveat
+
+T = TypeVar("T")
 
 __all__ = [
     "CapxError",
@@ -75,3 +79,12 @@ class StoreProblem(CapxError):
 
 class Unavailable(StoreProblem):
     """There is no room or answer right now; nothing was done."""
+
+
+class BrokenLog(StoreProblem):
+    """The log is not what was written; `position` is the first event that does not fit, `why` says how."""
+
+    def __init__(self, position: int, why: str) -> None:
+        super().__init__(f"the log is broken at position {position}: {why}")
+        self.position = position
+        self.why = why

@@ -13,12 +13,12 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from capx.feed import DEATHS_IN_A_PAGE, Asked, SignedPage, sign_page
-from capx.feed.reader import PageReader
-from capx.keys import KeyRing, RootKey
-from capx.liveness import View
-from capx.store import Head, News
-from capx.store.sqlite import SQLiteStore
+from capx.crypto.keys import KeyRing, RootKey
+from capx.resource.feed.page import DEATHS_IN_A_PAGE, Asked, SignedPage, sign_page
+from capx.resource.feed.reader import PageReader
+from capx.resource.revocations import View
+from capx.store.records import Head, News
+from capx.store.sqlite.store import SQLiteStore
 
 NOW = 1_800_000_000
 KEY = RootKey(bytes(range(32)))

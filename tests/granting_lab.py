@@ -3,19 +3,20 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from capx.asking import Granted, Pending, Refused
-from capx.asking.verdict import Verdict
-from capx.authority import Authority
-from capx.bundle import Bundle
-from capx.capability import Capability
-from capx.grant import audience_of
-from capx.intent import Intent
-from capx.intent.principal_key import PrincipalKey
-from capx.opening import OpenedTask
-from capx.policy import Offer, Policy, Principal, Purpose, Rule
-from capx.present import ToolCall
-from capx.signing import parse_public
-from capx.store import RequestRecord
+from capx.authority.authority import Authority
+from capx.authority.opening import OpenedTask
+from capx.authority.requests.verdict import Verdict
+from capx.crypto.ed25519 import parse_public
+from capx.intents.intent import Intent
+from capx.intents.principal_key import PrincipalKey
+from capx.policy.policy import Policy, Principal, Purpose
+from capx.policy.terms import Offer, Rule
+from capx.store.records import RequestRecord
+from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle
+from capx.tokens.capability import Capability
+from capx.tokens.grants import audience_of
+from capx.verify.ask import Granted, Pending, Refused
 from capx_caveats import DEFAULT, JSON, Budget, Call, Entry, Vocabulary, as_entry
 from tests.lab import NOW, Clock, codes
 

@@ -3,14 +3,16 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from capx import chain, death, wire
-from capx.capability import Capability, mint
-from capx.decision import Decision, Denied
+from capx.crypto import hashing
+from capx.crypto.keys import AudienceKeys, RootKey
 from capx.errors import Unavailable
-from capx.keys import AudienceKeys, RootKey
-from capx.present import ToolCall
-from capx.replay import Replay
-from capx.verifier import Verifier
+from capx.resource.replay import Replay
+from capx.tokens import chain, wire
+from capx.tokens import revocation_key as death
+from capx.tokens.binding import ToolCall
+from capx.tokens.capability import Capability, mint
+from capx.verify.decision import Decision, Denied
+from capx.verify.verifier import Verifier
 from capx_caveats import JSON, Allow, Call, Caveat, Expires, Root, Task, UntilCompleted, allow
 
 NOW = 1_795_600_000
@@ -138,7 +140,7 @@ def minted(*caveats: Caveat, audience: str = "crm", nonce: str = "AQEBAQEBAQEBAQ
 def raw(*blocks: chain.Block, audience: str = "crm", key: RootKey = ROOT_KEY) -> Capability:
     """An authentic token of any blocks at all, however ill-formed."""
     identifier = wire.Identifier(key.kid, audience, "AQEBAQEBAQEBAQEBAQEBAQ", NOW)
-    tail = chain.mac(key.audience_key(audience).mac_key, identifier.encode())
+    tail = hashing.mac(key.audience_key(audience).mac_key, identifier.encode())
     return _frame(identifier, (), blocks, tail)
 
 

@@ -44,8 +44,8 @@ def main() -> None:
         sys.stdout.write(f"{listening.getsockname()[1]}\n")
         sys.stdout.flush()
         server.run(sockets=[listening])
-    if guard.wired is not None:
-        guard.wired.close()
+    if guard.connection is not None:
+        guard.connection.close()
 
 
 if __name__ == "__main__":

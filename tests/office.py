@@ -4,9 +4,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from capx.home import create_home
-from capx.intent import Intent, SignedIntent
-from capx.intent.principal_key import PrincipalKey
+from capx.authority.home import create_home
+from capx.intents.intent import Intent, SignedIntent
+from capx.intents.principal_key import PrincipalKey
 
 POLICY = """
 [audience]

@@ -31,7 +31,7 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
-from capx.store.postgres import PostgresStore
+from capx.store.postgres.store import PostgresStore
 
 OWNER = "capx_owner"
 """Who owns the databases, and is no superuser."""

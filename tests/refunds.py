@@ -3,9 +3,9 @@
 import time
 from typing import Any, Protocol
 
-from capx.intent import Intent, SignedIntent
-from capx.intent.principal_key import PrincipalKey
-from capx.opening import OpenedTask
+from capx.authority.opening import OpenedTask
+from capx.intents.intent import Intent, SignedIntent
+from capx.intents.principal_key import PrincipalKey
 
 ANA = PrincipalKey.generate("ana@our.example")
 """Whoever asks for refunds."""

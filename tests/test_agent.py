@@ -19,23 +19,23 @@ import msgspec
 import pytest
 from starlette.middleware.gzip import GZipMiddleware
 
-from capx import acting, presenting
-from capx.acting import current_actor
-from capx.agent import Agent
-from capx.agent.client import AuthorityClient
-from capx.agent.in_process import InProcess
-from capx.asking import Answer, Ask, Granted, Pending, Refused
-from capx.asking.verdict import Verdict
-from capx.authority import Authority
-from capx.bundle import Bundle
-from capx.decision import Denied
+from capx.agent import httpx_client as presenting
+from capx.agent.actor import acting, current_actor
+from capx.agent.agent import Agent
+from capx.agent.authority_client import AuthorityClient
+from capx.agent.httpx_client import IN_VAIN, MAX_BODY, SOUGHT
+from capx.authority.authority import Authority
+from capx.authority.in_process import InProcess, LocalAuthority
+from capx.authority.opening import OpenedTask
+from capx.authority.requests.verdict import Verdict
 from capx.errors import ConfigurationProblem, InvalidRequest, StoreProblem, Unavailable
-from capx.guard.asgi import ASGIGuard, passage
-from capx.guard.exchange import Receive, Scope, Send
-from capx.opening import OpenedTask
+from capx.guard.asgi.guard import ASGIGuard, passage
+from capx.guard.asgi.messages import Receive, Scope, Send
 from capx.policy.file import read_policy
-from capx.present import ToolCall
-from capx.presenting import IN_VAIN, MAX_BODY, SOUGHT
+from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle
+from capx.verify.ask import Answer, Ask, Granted, Pending, Refused
+from capx.verify.decision import Denied
 from capx_caveats import JSON, action
 from tests.refunds import BEN, grant, policy, refund
 from tests.serving import served
@@ -64,7 +64,7 @@ def task(lab: Authority) -> OpenedTask:
 class Noting(InProcess):
     """An authority of this process that notes what it is asked, and can be made to wait before it answers."""
 
-    def __init__(self, authority: Authority, bundle: Bundle) -> None:
+    def __init__(self, authority: LocalAuthority, bundle: Bundle) -> None:
         super().__init__(authority, bundle)
         self.asked: list[tuple[str, dict[str, JSON] | None]] = []
         self.open = threading.Event()

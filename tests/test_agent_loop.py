@@ -18,16 +18,16 @@ import httpx
 import msgspec
 import pytest
 
-from capx import presenting
-from capx.agent import Agent
-from capx.agent.client import AuthorityClient
-from capx.asking import Granted, Pending
-from capx.grant import ASK
-from capx.home import create_home
-from capx.opening import OpenedTask
+from capx.agent import httpx_client as presenting
+from capx.agent.agent import Agent
+from capx.agent.authority_client import AuthorityClient
+from capx.agent.httpx_client import SOUGHT
+from capx.authority.home import create_home
+from capx.authority.opening import OpenedTask
+from capx.authority.remote.client import RemoteAuthority
 from capx.policy.file import FILE
-from capx.presenting import SOUGHT
-from capx.remote.operator_client import RemoteAuthority
+from capx.tokens.grants import ASK
+from capx.verify.ask import Granted, Pending
 from tests.refunds import BEN, grant, policy, refund
 from tests.serve.conftest import Served, serving
 

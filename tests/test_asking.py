@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from capx.asking import REASONS, Ask, Pending, Refused
 from capx.errors import InvalidRequest
+from capx.verify.ask import REASONS, Ask, Pending, Refused
 from capx_caveats import Refusal
 
 TOKEN = bytes(16)

@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from capx.asking import Ask
-from capx.asking.granting import WAITING_OF_NODE
-from capx.bundle import Bundle
-from capx.decision import Denied
+from capx.authority.requests.granting import WAITING_OF_NODE
+from capx.crypto.ed25519 import parse_public
+from capx.crypto.keys import RootKey
 from capx.errors import InvalidRequest
-from capx.intent.principal_key import PrincipalKey
-from capx.keys import RootKey
-from capx.policy import Principal
-from capx.signing import parse_public
-from capx.store import Damaged
+from capx.intents.principal_key import PrincipalKey
+from capx.policy.policy import Principal
+from capx.store.records import Damaged
+from capx.tokens.bundle import Bundle
+from capx.verify.ask import Ask
+from capx.verify.decision import Denied
 from capx_caveats import action, expires, fresh, one_of, shown_instant, where
 from tests.granting_lab import BOB, CARA, GrantingLab, people, policy, rule
 from tests.lab import NOW, appended

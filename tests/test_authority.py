@@ -12,19 +12,20 @@ from typing import Any
 
 import pytest
 
-from capx.acting import acting
-from capx.authority import Authority
-from capx.bundle import Bundle
-from capx.capability import Capability
-from capx.chain import b64u, root_node
-from capx.decision import Denied
-from capx.errors import ConfigurationProblem, InvalidRequest, KeyProblem, StoreProblem
-from capx.home import create_home
-from capx.interop import from_text, to_text
-from capx.log import BrokenLog
-from capx.present import ToolCall
-from capx.revoking import MAX_OF_NODE, MAX_OF_TASK, Killed
-from capx.store import Pruned
+from capx.agent.actor import acting
+from capx.api.messages.agents import Killed
+from capx.authority.authority import Authority
+from capx.authority.home import create_home
+from capx.authority.revoking import MAX_OF_NODE, MAX_OF_TASK
+from capx.crypto.base64url import b64u
+from capx.errors import BrokenLog, ConfigurationProblem, InvalidRequest, KeyProblem, StoreProblem
+from capx.store.records import Pruned
+from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle
+from capx.tokens.capability import Capability
+from capx.tokens.chain import root_node
+from capx.tokens.interop import from_text, to_text
+from capx.verify.decision import Denied
 from capx_caveats import (
     Allow,
     Call,
@@ -430,8 +431,8 @@ def test_root_keys_that_others_may_read_are_refused(tmp_path: Path) -> None:
 PASSING = """
 import sys
 from pathlib import Path
-from capx.acting import acting
-from capx.authority import Authority
+from capx.agent.actor import acting
+from capx.authority.authority import Authority
 authority = Authority.temporary()
 authority.open(allow=["a.b"])
 folder = Path(authority.store.place).parent

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-import capx.delegation as delegation_module
-from capx.authority import Authority
-from capx.bundle import MAX_TOKENS, Bundle
-from capx.capability import Capability
-from capx.chain import b64u
-from capx.delegation import Delegation
+import capx.tokens.delegation as delegation_module
+from capx.api.messages.agents import Revoked
+from capx.authority.authority import Authority
+from capx.crypto.base64url import b64u
 from capx.errors import InvalidRequest, MalformedToken, StoreProblem, Unavailable
-from capx.grant import OWN_ENTRIES
-from capx.present import HttpRequest, ToolCall
-from capx.revoking import Revoked
+from capx.tokens.binding import HttpRequest, ToolCall
+from capx.tokens.bundle import MAX_TOKENS, Bundle
+from capx.tokens.capability import Capability
+from capx.tokens.delegation import Delegation
+from capx.tokens.grants import OWN_ENTRIES
 from capx_caveats import Allow, Call, Entry, InvalidCaveat, action, allow, anything, each, expires, one_of
 from tests.lab import NONCES, NOW, Lab, minted, raw
 
@@ -355,18 +355,18 @@ class Stopped(BaseException):
     """What is no Exception, like a cancellation or Ctrl-C."""
 
 
-async def left_async(delegation: Delegation, act: Callable[[Bundle], None]) -> None:
+async def left_async(delegation: Delegation[Bundle], act: Callable[[Bundle], None]) -> None:
     async with delegation as child:
         act(child)
 
 
-def left(delegation: Delegation, act: Callable[[Bundle], None]) -> None:
+def left(delegation: Delegation[Bundle], act: Callable[[Bundle], None]) -> None:
     with delegation as child:
         act(child)
 
 
 def how_it_ended(
-    delegation: Delegation, act: Callable[[Bundle], None], kind: type[BaseException], *, is_async: bool
+    delegation: Delegation[Bundle], act: Callable[[Bundle], None], kind: type[BaseException], *, is_async: bool
 ) -> BaseException:
     """What came out of the block, as the code around it sees it."""
 

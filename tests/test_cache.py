@@ -1,4 +1,4 @@
-from capx.cache import Cache
+from capx.verify.cache import Cache
 
 
 def test_what_was_asked_for_stays_and_what_was_not_goes() -> None:

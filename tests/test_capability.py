@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capx import chain, wire
-from capx.capability import Capability, mint, new_nonce
+from capx.crypto import hashing
 from capx.errors import CapxError, InvalidRequest, MalformedToken
-from capx.present import ToolCall
+from capx.tokens import chain, wire
+from capx.tokens.binding import ToolCall
+from capx.tokens.capability import Capability, mint, new_nonce
 from capx_caveats import (
     Appendable,
     Hop,
@@ -45,11 +46,11 @@ def test_what_is_parsed_is_what_was_written() -> None:
 
 def test_ids_follow_from_the_bytes_of_the_chain() -> None:
     child = CAPABILITY.attenuate(expires(NOW + 1)).attenuate(expires(NOW + 2))
-    digest = chain.digest(b"capx/1/token", wire.decode(child.text).identifier_bytes)
+    digest = hashing.digest(b"capx/1/token", wire.decode(child.text).identifier_bytes)
     expected = [digest[:16]]
     for block in child.blocks:
         assert isinstance(block, bytes)
-        digest = chain.digest(b"capx/1/block", digest, block)
+        digest = hashing.digest(b"capx/1/block", digest, block)
         expected.append(digest[:16])
     assert list(child.ids) == expected
     assert child.ids[:2] == CAPABILITY.ids
@@ -57,10 +58,10 @@ def test_ids_follow_from_the_bytes_of_the_chain() -> None:
 
 def test_nodes_follow_from_the_root_and_the_hop_nonces() -> None:
     child = CAPABILITY.delegate(to="a", nonce=NONCES[0]).attenuate(expires(NOW + 1)).delegate(to="b", nonce=NONCES[1])
-    node = chain.digest(b"capx/1/root", b"R1")[:16]
+    node = hashing.digest(b"capx/1/root", b"R1")[:16]
     expected = [node]
     for nonce in NONCES[:2]:
-        node = chain.digest(b"capx/1/node", node, nonce.encode())[:16]
+        node = hashing.digest(b"capx/1/node", node, nonce.encode())[:16]
         expected.append(node)
     assert list(child.path) == expected
     assert child.node == expected[-1]
@@ -238,7 +239,7 @@ def test_a_third_party_caveat_is_carried() -> None:
 
 
 def _digest(capability: Capability) -> bytes:
-    digest = chain.digest(b"capx/1/token", wire.decode(capability.text).identifier_bytes)
+    digest = hashing.digest(b"capx/1/token", wire.decode(capability.text).identifier_bytes)
     for block in capability.blocks:
         assert isinstance(block, bytes)
         digest = chain.block_digest(digest, block)

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from capx.chain import unb64u
-from capx.checking import check_store
-from capx.store import Store
-from capx.store.opening import create_store, open_store
-from capx.store.sqlite import SQLiteStore
+from capx.crypto.base64url import unb64u
+from capx.store.check import check_store
+from capx.store.factory import create_store, open_store
+from capx.store.protocols import Store
+from capx.store.sqlite.store import SQLiteStore
 from tests.postgres import Server
 from tests.writing import AUDIENCES, COST, COUNTER
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from capx.bundle import Bundle
-from capx.capability import Capability
-from capx.effective import effective
-from capx.effective.difference import descends, losses
+from capx.tokens.bundle import Bundle
+from capx.tokens.capability import Capability
+from capx.tokens.effective.difference import descends, losses
+from capx.tokens.effective.effective import effective
 from capx_caveats import Entry, action, allow, expires, not_, where
 from tests.lab import NOW, minted
 

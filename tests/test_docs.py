@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from capx.task import diagram
+from capx.store.lifecycle import diagram
 from capx_cli.main import COMMANDS
 from tests.postgres import Server, binaries
 
@@ -136,7 +136,7 @@ def test_the_example_of_the_readme_can_be_typed_at_a_prompt() -> None:
     raised = RAISED.search(example.text.rstrip("\n"))
     assert raised is not None
     *_, last = (line for line in done.stderr.splitlines() if line.strip(">. "))
-    assert last == f"capx.decision.{raised['error']}: {raised['message']}"
+    assert last == f"capx.verify.decision.{raised['error']}: {raised['message']}"
     assert "SyntaxError" not in done.stderr
 
 

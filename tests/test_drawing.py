@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from capx.graph import Budgeted, Graph, Held, Node, Tree
-from capx.graph.drawing import dot, mermaid
+from capx.authority.graph.drawing import dot, mermaid
+from capx.authority.graph.graph import Budgeted, Graph, Held, Node, Tree
 
 GRAPHVIZ = shutil.which("dot")
 HOSTILE = [

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capx.capability import Capability, mint
-from capx.effective import effective, hops_left
-from capx.effective.overlap import constraint_in_common, entries_in_common, simplest, size
-from capx.keys import RootKey
+from capx.crypto.keys import RootKey
+from capx.tokens.capability import Capability, mint
+from capx.tokens.effective.effective import effective, hops_left
+from capx.tokens.effective.intersection import constraint_in_common, entries_in_common, simplest, size
 from capx_caveats import (
     DEFAULT,
     JSON,
@@ -395,7 +395,7 @@ LEAVES: list[AnyConstraint] = [
 def test_two_constraints_have_in_common_exactly_what_both_say_yes_to(
     judgements: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("capx.effective.overlap._JUDGEMENTS", judgements)
+    monkeypatch.setattr("capx.tokens.effective.intersection._JUDGEMENTS", judgements)
     for one in LEAVES:
         for other in LEAVES:
             both = constraint_in_common(one, other)
@@ -460,7 +460,7 @@ def test_no_call_outside_of_what_is_left_satisfies_every_block(
     for at, each in enumerate(hops):
         token = hop(token, f"h{at}", *each)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("capx.effective._AT_ONCE", bound)
+        patch.setattr("capx.tokens.effective.effective._AT_ONCE", bound)
         left = effective(token, NOW)
     for call in made:
         facts = Facts(call, NOW, 0)

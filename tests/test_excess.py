@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from capx.decision import Denied, sentence
-from capx.present import ToolCall
+from capx.tokens.binding import ToolCall
+from capx.tokens.wording import sentence
+from capx.verify.decision import Denied
 from capx_caveats import Call, InvalidCaveat, absent, action, allow, anything, each, shown, where, within
 from tests.lab import NONCES, Lab, appended, minted
 

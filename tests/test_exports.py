@@ -27,3 +27,12 @@ def test_every_exported_name_says_what_it_is(package: types.ModuleType) -> None:
         value = getattr(package, name)
         if isinstance(value, type | types.FunctionType):
             assert value.__doc__, name
+
+
+def test_a_listing_of_capx_shows_what_is_imported_later() -> None:
+    assert set(capx.__all__) <= set(dir(capx))
+
+
+def test_the_decision_of_a_running_tool_is_reached_from_capx() -> None:
+    # What the docs tell people to call; `capx.acting` is a function, and has no such attribute.
+    assert capx.current_allowed() is None

@@ -13,14 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capx.chain import b64u, digest
+from capx.crypto.base64url import b64u
+from capx.crypto.hashing import digest
+from capx.crypto.keys import RootKey
 from capx.errors import InvalidRequest, KeyProblem, StoreProblem
-from capx.feed import Asked, PageProblem, read_page
-from capx.feed.reader import PageReader
-from capx.keys import RootKey
-from capx.liveness import View
-from capx.store import Head
-from capx.store.sqlite import SQLiteStore
+from capx.resource.feed.page import Asked, PageProblem, read_page
+from capx.resource.feed.reader import PageReader
+from capx.resource.revocations import View
+from capx.store.records import Head
+from capx.store.sqlite.store import SQLiteStore
 from tests.feeding import KEY, KEYS, NOW, OTHER, Feed, Told, node
 
 MALLORY = RootKey(bytes(range(2, 34)))

@@ -17,10 +17,10 @@ import pytest
 import trustme
 
 from capx.errors import ConfigurationProblem, KeyProblem, StoreProblem
-from capx.feed import Asked, PageProblem
-from capx.feed.client import FeedSource
-from capx.feed.follower import Follower
-from capx.store import Head, News
+from capx.resource.feed.client import FeedSource
+from capx.resource.feed.follower import Follower
+from capx.resource.feed.page import Asked, PageProblem
+from capx.store.records import Head, News
 from tests.feeding import KEYS, OTHER, Feed, Polled, Served, event, eventually, node
 from tests.serving import served
 
@@ -424,7 +424,7 @@ def test_pages_that_are_forged_are_not_believed(line: Line) -> None:
 
 
 def test_a_connection_over_which_nothing_comes_is_broken(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("capx.feed.line.SILENCE", 0.3)
+    monkeypatch.setattr("capx.resource.feed.stream.SILENCE", 0.3)
     line.app.mute.set()
     line.follower.start()
     assert eventually(lambda: line.app.connected >= 3)
@@ -436,7 +436,7 @@ def test_a_connection_over_which_nothing_comes_is_broken(line: Line, monkeypatch
 def test_a_connection_over_which_anything_but_pages_comes_is_broken(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("capx.feed.line.SILENCE", 0.3)
+    monkeypatch.setattr("capx.resource.feed.stream.SILENCE", 0.3)
     line.app.before, line.app.only = lambda: b": still here\n\nevent: x\nretry: 5\n\n", True
     line.follower.start()
     assert eventually(lambda: "no page came" in str(line.follower.problem))
@@ -530,7 +530,7 @@ HOLDS = {
 def test_nothing_that_a_spoofed_authority_sends_holds_a_follower(
     line: Line, monkeypatch: pytest.MonkeyPatch, start: bytes, drip: bytes
 ) -> None:
-    monkeypatch.setattr("capx.feed.line.SILENCE", 0.3)
+    monkeypatch.setattr("capx.resource.feed.stream.SILENCE", 0.3)
     with (
         closing(Spoofed(line.url, start, drip)) as spoofed,
         closing(Follower(FeedSource(spoofed.url, KEYS), patience=0)) as follower,
@@ -539,7 +539,7 @@ def test_nothing_that_a_spoofed_authority_sends_holds_a_follower(
         assert eventually(lambda: spoofed.held >= 2)
         assert "no page came" in str(follower.problem)
         assert len(threads()) <= 2
-        monkeypatch.setattr("capx.feed.line.SILENCE", 5.0)
+        monkeypatch.setattr("capx.resource.feed.stream.SILENCE", 5.0)
         spoofed.over.set()
         assert eventually(lambda: follower.age() < 1)
         assert follower.problem is None
@@ -552,7 +552,7 @@ def test_nothing_that_a_spoofed_authority_sends_holds_a_follower(
 def test_a_connection_that_told_a_page_is_not_believed_to_be_alive_for_it(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("capx.feed.line.SILENCE", 0.3)
+    monkeypatch.setattr("capx.resource.feed.stream.SILENCE", 0.3)
     page = event(line.feed.page(now=time.time()).text)
     start = CHUNKED + b"%x\r\n%b\r\n1;" % (len(page), page)
     with (
@@ -567,7 +567,7 @@ def test_a_connection_that_told_a_page_is_not_believed_to_be_alive_for_it(
 def test_a_page_asked_for_by_itself_is_not_waited_for_longer_than_for_any(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("capx.feed.line.SILENCE", 0.3)
+    monkeypatch.setattr("capx.resource.feed.stream.SILENCE", 0.3)
     with closing(Spoofed(line.url, *HOLDS["early hints"])) as spoofed:
         with pytest.raises(StoreProblem, match="no page came"):
             FeedSource(spoofed.url, KEYS).pages()
@@ -588,7 +588,7 @@ def test_a_line_that_nobody_could_watch_over_is_not_used(line: Line) -> None:
 def test_whoever_needs_long_for_the_news_does_not_lose_the_connection(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("capx.feed.line.SILENCE", 1.5)
+    monkeypatch.setattr("capx.resource.feed.stream.SILENCE", 1.5)
     news = line.source.stream(lambda: None)
     first = next(news)
     time.sleep(2)
@@ -600,7 +600,7 @@ def test_whoever_needs_long_for_the_news_does_not_lose_the_connection(
 def test_nothing_holds_a_follower_over_tls(
     line: Line, monkeypatch: pytest.MonkeyPatch, certified: tuple[Path, ssl.SSLContext], hold: str
 ) -> None:
-    monkeypatch.setattr("capx.feed.line.SILENCE", 0.3)
+    monkeypatch.setattr("capx.resource.feed.stream.SILENCE", 0.3)
     certificate, trusting = certified
     serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     serving.load_cert_chain(certificate)
@@ -615,7 +615,7 @@ def test_nothing_holds_a_follower_over_tls(
 
 
 def test_nothing_holds_a_follower_in_a_handshake(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("capx.feed.line.SILENCE", 0.3)
+    monkeypatch.setattr("capx.resource.feed.stream.SILENCE", 0.3)
     # A record of TLS that promises more than comes.
     with closing(Spoofed(line.url, b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc", b"a")) as spoofed:
         url = spoofed.url.replace("http:", "https:")
@@ -623,7 +623,7 @@ def test_nothing_holds_a_follower_in_a_handshake(line: Line, monkeypatch: pytest
             follower.start()
             assert eventually(lambda: spoofed.held >= 3)
             assert "no page came" in str(follower.problem)
-            monkeypatch.setattr("capx.feed.line.SILENCE", 60.0)
+            monkeypatch.setattr("capx.resource.feed.stream.SILENCE", 60.0)
             held = spoofed.held
             assert eventually(lambda: spoofed.held > held)
             began = time.monotonic()
@@ -664,7 +664,7 @@ def crowded(feed: Feed) -> Iterator[tuple[Line, Crowded]]:
 def test_whoever_gets_no_stream_stays_fresh_by_single_pages_and_streams_again_when_it_can(
     crowded: tuple[Line, Crowded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("capx.feed.client.STREAM_AGAIN", 2.5)
+    monkeypatch.setattr("capx.resource.feed.client.STREAM_AGAIN", 2.5)
     line, crowd = crowded
     line.feed.kill(node(1))
     assert line.follower.age() < 1
@@ -716,7 +716,7 @@ def test_no_stream_is_a_problem_only_where_there_is_no_page_either(crowded: tupl
 def test_whoever_waits_to_ask_for_the_next_page_is_closed_at_once(
     crowded: tuple[Line, Crowded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("capx.feed.client.PAGE_EVERY", 4.0)
+    monkeypatch.setattr("capx.resource.feed.client.PAGE_EVERY", 4.0)
     line, _ = crowded
     assert line.follower.age() < 1
     began = time.monotonic()
@@ -882,8 +882,8 @@ def test_a_source_without_a_key_is_a_mistake_told_at_once() -> None:
 IN_A_CHILD = """
 import math, os, sys, threading
 import capx.feed.line
-from capx.feed.client import FeedSource
-from capx.feed.follower import Follower
+from capx.resource.feed.client import FeedSource
+from capx.resource.feed.follower import Follower
 from tests.feeding import KEYS, eventually
 
 def in_a_child(*holds):

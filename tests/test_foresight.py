@@ -2,9 +2,9 @@
 
 import pytest
 
-from capx.capability import Capability
-from capx.effective.foresight import foresee, refusing
-from capx.present import ToolCall
+from capx.tokens.binding import ToolCall
+from capx.tokens.capability import Capability
+from capx.tokens.effective.prediction import foresee, refusing
 from capx_caveats import (
     DEFAULT,
     Budget,

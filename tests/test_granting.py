@@ -7,18 +7,19 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from capx.asking import Ask, Granted, Refused
-from capx.asking.granting import OF_NODE, WAITING_OF_NODE, WAITING_OF_TASK
-from capx.asking.inheritance import read_asker
-from capx.authority import Authority
-from capx.bundle import Bundle
-from capx.chain import ThirdParty, b64u
-from capx.decision import Denied
+from capx.authority.authority import Authority
+from capx.authority.requests.granting import OF_NODE, WAITING_OF_NODE, WAITING_OF_TASK
+from capx.authority.requests.inheritance import read_asker
+from capx.crypto.base64url import b64u
+from capx.crypto.keys import RootKey
 from capx.errors import ConfigurationProblem, InvalidRequest
-from capx.events import AskRefused, CapabilityMinted, RequestMade
-from capx.keys import RootKey
-from capx.policy import NO_POLICY, Policy
-from capx.present import ToolCall
+from capx.policy.policy import NO_POLICY, Policy
+from capx.store.events import AskRefused, CapabilityMinted, RequestMade
+from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle
+from capx.tokens.chain import ThirdParty
+from capx.verify.ask import Ask, Granted, Refused
+from capx.verify.decision import Denied
 from capx_caveats import (
     DEFAULT,
     Allow,

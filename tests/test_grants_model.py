@@ -15,15 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capx.asking import Granted, Pending, Refused
-from capx.bundle import Bundle
-from capx.capability import Capability
-from capx.chain import b64u
-from capx.decision import Denied
+from capx.crypto.base64url import b64u
+from capx.crypto.keys import RootKey
 from capx.errors import InvalidRequest
-from capx.keys import RootKey
-from capx.policy import Offer
-from capx.present import ToolCall
+from capx.policy.terms import Offer
+from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle
+from capx.tokens.capability import Capability
+from capx.verify.ask import Granted, Pending, Refused
+from capx.verify.decision import Denied
 from capx_caveats import DEFAULT, Allow, Call, Caveat, Entry, Facts, Refusal, budget
 from tests import naive
 from tests.granting_lab import GrantingLab, policy, rule

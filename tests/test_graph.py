@@ -8,13 +8,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from capx.authority import Authority
-from capx.bundle import Bundle
-from capx.chain import b64u, root_node
-from capx.death import Key
-from capx.graph import Graph, Node, build
-from capx.log import START, BrokenLog, Event, Place, following
-from capx.present import ToolCall
+from capx.authority.authority import Authority
+from capx.authority.graph.graph import Graph, Node, build
+from capx.crypto.base64url import b64u
+from capx.errors import BrokenLog
+from capx.store.log import START, Event, Place, following
+from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle
+from capx.tokens.chain import root_node
+from capx.tokens.revocation_key import Key
 from capx_caveats import Call, budget
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from capx import chain
-from capx.asking.inheritance import Asker, read_asker
-from capx.chain import b64u, nodes
+from capx.authority.requests.inheritance import Asker, read_asker
+from capx.crypto.base64url import b64u
+from capx.tokens import chain
+from capx.tokens.chain import nodes
 from tests.lab import NONCES, NOW, ROOT_KEY, Lab, appended, minted, raw
 from tests.strategies import WHOLE, spelled
 

@@ -6,11 +6,12 @@ import msgspec
 import pytest
 import rfc8785
 
-from capx.chain import b64u, digest
+from capx.crypto.base64url import b64u
+from capx.crypto.ed25519 import Signer, is_signed_by, parse_public
+from capx.crypto.hashing import digest
 from capx.errors import InvalidRequest
-from capx.intent import LONGEST_STATEMENT, MOST_PARAMETERS, Intent, SignedIntent, parse_intent
-from capx.intent.principal_key import PrincipalKey
-from capx.signing import Signer, is_signed_by, parse_public
+from capx.intents.intent import LONGEST_STATEMENT, MOST_PARAMETERS, Intent, SignedIntent, parse_intent
+from capx.intents.principal_key import PrincipalKey
 
 KEY = PrincipalKey("ana@our.example", Signer(bytes(range(32))))
 DOCUMENT: dict[str, Any] = {

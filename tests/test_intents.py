@@ -13,21 +13,21 @@ import msgspec
 import pytest
 from msgspec import UNSET
 
-from capx.authority import Authority
-from capx.bundle import MAX_TOKENS
-from capx.chain import b64u
-from capx.decision import Denied
+from capx.authority.authority import Authority
+from capx.authority.opening import OpenedTask
+from capx.crypto.base64url import b64u
+from capx.crypto.ed25519 import Signer
+from capx.crypto.keys import KeyRing, RootKey
 from capx.errors import ConfigurationProblem, InvalidRequest
-from capx.events import CapabilityMinted, IntentWithdrawn, TaskOpened
-from capx.intent import Intent, SignedIntent, parse_intent
-from capx.intent.principal_key import PrincipalKey
-from capx.keys import KeyRing, RootKey
-from capx.opening import OpenedTask
-from capx.policy import NO_POLICY, Policy
+from capx.intents.intent import Intent, SignedIntent, parse_intent
+from capx.intents.principal_key import PrincipalKey
 from capx.policy.file import FILE, read_policy
-from capx.present import ToolCall
-from capx.signing import Signer
-from capx.store.opening import create_store, open_store
+from capx.policy.policy import NO_POLICY, Policy
+from capx.store.events import CapabilityMinted, IntentWithdrawn, TaskOpened
+from capx.store.factory import create_store, open_store
+from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import MAX_TOKENS
+from capx.verify.decision import Denied
 from capx_caveats import Allow, Budget, Call, budget, tenant
 from capx_caveats import Intent as IntentMark
 from tests.postgres import postgres_database, postgres_server, postgres_url
@@ -650,12 +650,12 @@ def test_the_tasks_of_a_principal_are_revoked_together(authority: Authority) -> 
 OPENS = """
 import sys
 from pathlib import Path
-from capx.authority import Authority
+from capx.authority.authority import Authority
 from capx.errors import InvalidRequest
-from capx.intent import SignedIntent
-from capx.keys import KeyRing
+from capx.intents.intent import SignedIntent
+from capx.crypto.keys import KeyRing
 from capx.policy.file import read_policy
-from capx.store.opening import open_store
+from capx.store.factory import open_store
 
 place, keys, policy, intent = sys.argv[1:]
 signed = SignedIntent.parse(Path(intent).read_bytes())

@@ -10,16 +10,17 @@ from hypothesis import strategies as st
 from pymacaroons import MACAROON_V1, MACAROON_V2, Caveat, Macaroon, Verifier
 from pymacaroons.serializers import BinarySerializer, JsonSerializer
 
-from capx import chain, wire
-from capx.capability import Capability, mint
-from capx.decision import Denied
+from capx.crypto import base64url, hashing
 from capx.errors import InvalidRequest, MalformedToken
-from capx.interop import MAX_SPELLED, Format, from_macaroon, from_text, to_macaroon, to_text
-from capx.present import ToolCall
+from capx.tokens import chain, wire
+from capx.tokens.binding import ToolCall
+from capx.tokens.capability import Capability, mint
+from capx.tokens.interop import MAX_SPELLED, Format, from_macaroon, from_text, to_macaroon, to_text
+from capx.verify.decision import Denied
 from capx_caveats import expires, tenant
 from tests.lab import KEY, NONCES, NOW, Lab, appended, grant, minted, raw
 
-AUDIENCE_KEY = chain.mac(bytes(range(32)), b"capx/1/audience/crm\x01")
+AUDIENCE_KEY = hashing.mac(bytes(range(32)), b"capx/1/audience/crm\x01")
 IDENTIFIER = wire.decode(minted().text).identifier_bytes
 CHILD = minted().delegate(to="a", nonce=NONCES[0], allow=["a.read"]).attenuate(expires(NOW + 9), tenant("Zoë"))
 
@@ -74,14 +75,14 @@ def test_a_valid_chain_is_authentic_to_both(blocks: list[bytes]) -> None:
     assert they_accept(to_macaroon(token))
 
 
-DATA = chain.unb64u(CHILD.text.removeprefix("capx1_"))
+DATA = base64url.unb64u(CHILD.text.removeprefix("capx1_"))
 
 
 def test_no_flipped_byte_is_authentic_to_us_and_only_a_location_is_to_them() -> None:
     for at in range(len(DATA)):
         changed = bytearray(DATA)
         changed[at] ^= 1
-        text = chain.b64u(bytes(changed))
+        text = base64url.b64u(bytes(changed))
         assert not we_accept("capx1_" + text)
         try:
             macaroon = Macaroon.deserialize(text)
@@ -190,7 +191,7 @@ def test_what_is_no_macaroon_at_all_is_malformed() -> None:
 @given(st.binary(max_size=300))
 def test_any_macaroon_they_read_is_a_capability_or_malformed(noise: bytes) -> None:
     try:
-        macaroon = Macaroon.deserialize(chain.b64u(DATA[:120] + noise))
+        macaroon = Macaroon.deserialize(base64url.b64u(DATA[:120] + noise))
     except Exception:  # noqa: BLE001 - it raises some ten kinds
         return
     try:
@@ -315,26 +316,26 @@ NO_TOKENS: dict[str, tuple[str, str]] = {
     "a megabyte": ("A" * 1_000_000, "too large"),
     "as much as is read, of nothing": ("A" * MAX_SPELLED, "no macaroon that pymacaroons can read"),
     "as many brackets": ('{"c":' + "[" * (MAX_SPELLED - 5), "no macaroon that pymacaroons can read"),
-    "a length without end": (chain.b64u(b"\x02" + b"\xff" * 49_000), "no macaroon that pymacaroons can read"),
+    "a length without end": (base64url.b64u(b"\x02" + b"\xff" * 49_000), "no macaroon that pymacaroons can read"),
     "other bytes": ("AA", "no macaroon that pymacaroons can read"),
-    "version 1 with a length in capitals": (chain.b64u(PACKETS.replace(b"004b", b"004B")), "not the one spelling"),
-    "version 1 with a signed length": (chain.b64u(b"+011" + PACKETS[4:]), "pymacaroons can read"),
-    "version 1 with a length as Python writes it": (chain.b64u(b"0x11" + PACKETS[4:]), "not the one spelling"),
-    "version 1 with a length of nothing": (chain.b64u(b"0000" + PACKETS[4:]), "pymacaroons can read"),
-    "version 1 without a location": (chain.b64u(PACKETS[17:]), "location is not the identifier's audience"),
-    "version 1 with two locations": (chain.b64u(LOCATION + PACKETS), "not the one spelling"),
-    "version 1 with its location last": (chain.b64u(PACKETS[17:] + LOCATION), "not the one spelling"),
-    "version 1 with two signatures": (chain.b64u(PACKETS + SIGNATURE), "not the one spelling"),
-    "version 1 twice": (chain.b64u(PACKETS * 2), "not the one spelling"),
+    "version 1 with a length in capitals": (base64url.b64u(PACKETS.replace(b"004b", b"004B")), "not the one spelling"),
+    "version 1 with a signed length": (base64url.b64u(b"+011" + PACKETS[4:]), "pymacaroons can read"),
+    "version 1 with a length as Python writes it": (base64url.b64u(b"0x11" + PACKETS[4:]), "not the one spelling"),
+    "version 1 with a length of nothing": (base64url.b64u(b"0000" + PACKETS[4:]), "pymacaroons can read"),
+    "version 1 without a location": (base64url.b64u(PACKETS[17:]), "location is not the identifier's audience"),
+    "version 1 with two locations": (base64url.b64u(LOCATION + PACKETS), "not the one spelling"),
+    "version 1 with its location last": (base64url.b64u(PACKETS[17:] + LOCATION), "not the one spelling"),
+    "version 1 with two signatures": (base64url.b64u(PACKETS + SIGNATURE), "not the one spelling"),
+    "version 1 twice": (base64url.b64u(PACKETS * 2), "not the one spelling"),
     "version 1 with a vid and no location": (
-        chain.b64u(PACKETS[:-47] + b"000avid x\n" + SIGNATURE),
+        base64url.b64u(PACKETS[:-47] + b"000avid x\n" + SIGNATURE),
         "not the one spelling",
     ),
-    "version 1 cut short": (chain.b64u(PACKETS[:-1]), "not the one spelling"),
-    "version 1 and a byte": (chain.b64u(PACKETS + b"0"), "pymacaroons can read"),
-    "version 2 and a byte": (chain.b64u(DATA + b"\x00"), "not the one spelling"),
-    "version 2 with a longer length": (chain.b64u(DATA[:2] + b"\x83\x00" + DATA[3:]), "not the one spelling"),
-    "version 2 without a location": (chain.b64u(DATA[:1] + DATA[6:]), "location is not the identifier's audience"),
+    "version 1 cut short": (base64url.b64u(PACKETS[:-1]), "not the one spelling"),
+    "version 1 and a byte": (base64url.b64u(PACKETS + b"0"), "pymacaroons can read"),
+    "version 2 and a byte": (base64url.b64u(DATA + b"\x00"), "not the one spelling"),
+    "version 2 with a longer length": (base64url.b64u(DATA[:2] + b"\x83\x00" + DATA[3:]), "not the one spelling"),
+    "version 2 without a location": (base64url.b64u(DATA[:1] + DATA[6:]), "location is not the identifier's audience"),
     "JSON cut short": (SPELLED["v2json"][:-1], "pymacaroons can read"),
     "JSON twice": (SPELLED["v2json"] * 2, "pymacaroons can read"),
     "JSON without a location": (changed("l"), "location is not the identifier's audience"),
@@ -378,7 +379,7 @@ def test_what_is_no_token_in_any_spelling_says_why(text: str, says: str) -> None
 def test_a_fault_that_is_put_right_is_none() -> None:
     for text in (changed(), changed(v=2), added('"v": 2'), json.dumps(OLD_JSON)):
         assert from_text(text) == CHILD
-    assert from_text(chain.b64u(LOCATION + PACKETS[17:])) == CHILD
+    assert from_text(base64url.b64u(LOCATION + PACKETS[17:])) == CHILD
 
 
 @given(st.sampled_from(FORMATS), st.integers(0, 2_000), st.text(max_size=3), st.integers(0, 3))
@@ -393,7 +394,7 @@ def test_any_change_of_a_spelling_is_a_token_or_malformed(format: Format, at: in
     assert capability == CHILD or not we_accept(capability.text)
 
 
-@given(st.text(max_size=100) | st.binary(max_size=100).map(chain.b64u))
+@given(st.text(max_size=100) | st.binary(max_size=100).map(base64url.b64u))
 def test_any_text_is_a_token_or_malformed(text: str) -> None:
     with pytest.raises(MalformedToken):
         from_text(text)

@@ -12,14 +12,15 @@ import msgspec
 import pytest
 from nacl.signing import SigningKey
 
-from capx import chain, wire
-from capx.capability import Capability, mint
-from capx.decision import Denied
+from capx.crypto import base64url, hashing
+from capx.crypto.ed25519 import is_signed
+from capx.crypto.keys import AudienceKey, AudienceKeys, KeyRing, RootKey
 from capx.errors import ConfigurationProblem, InvalidRequest, KeyProblem, MalformedToken
-from capx.keys import AudienceKey, AudienceKeys, KeyRing, RootKey
-from capx.present import ToolCall
-from capx.signing import is_signed
-from capx.verifier import Verifier
+from capx.tokens import wire
+from capx.tokens.binding import ToolCall
+from capx.tokens.capability import Capability, mint
+from capx.verify.decision import Denied
+from capx.verify.verifier import Verifier
 from capx_caveats import Call
 from tests.lab import KEY, NOW, ROOT_KEY, Lab, codes, grant, minted
 
@@ -44,9 +45,9 @@ def with_kid(capability: Capability, kid: str) -> str:
 
 
 def test_a_kid_and_an_audiences_key_follow_from_the_root_key_alone() -> None:
-    assert ROOT_KEY.kid == chain.b64u(chain.digest(b"capx/1/kid", SECRET)[:8])
-    derived = chain.mac(SECRET, b"capx/1/audience/crm\x01")
-    assert KEY.mac_key == chain.mac(b"macaroons-key-generator", derived)
+    assert ROOT_KEY.kid == base64url.b64u(hashing.digest(b"capx/1/kid", SECRET)[:8])
+    derived = hashing.mac(SECRET, b"capx/1/audience/crm\x01")
+    assert KEY.mac_key == hashing.mac(b"macaroons-key-generator", derived)
     assert RootKey(SECRET).audience_key("crm").mac_key == KEY.mac_key
 
 
@@ -130,7 +131,7 @@ def test_an_audiences_key_cannot_mint_for_another() -> None:
 
 
 def test_an_audiences_key_posing_as_anothers_mints_nothing_authentic() -> None:
-    derived = chain.mac(SECRET, b"capx/1/audience/slides\x01")
+    derived = hashing.mac(SECRET, b"capx/1/audience/slides\x01")
     posing = AudienceKey(ROOT_KEY.kid, "crm", derived)
     assert Lab("crm").codes(mint(posing, grant(), now=NOW)) == ("not_authentic",)
 
@@ -293,7 +294,7 @@ def test_a_key_file_of_another_audience_is_refused_where_one_is_named(tmp_path: 
 
 # The feed's keys
 
-SEED = chain.mac(SECRET, b"capx/1/feed\x01")
+SEED = hashing.mac(SECRET, b"capx/1/feed\x01")
 SIGNER = ROOT_KEY.feed_signer()
 
 
@@ -301,7 +302,7 @@ def test_the_feeds_key_follows_from_the_root_key_alone_and_is_no_audiences() -> 
     assert SIGNER.public == bytes(SigningKey(SEED).verify_key)
     assert (SIGNER.kid, SIGNER.public) == (ROOT_KEY.kid, RootKey(SECRET).feed_signer().public)
     assert OTHER.feed_signer().public != SIGNER.public
-    assert SEED not in {chain.mac(SECRET, b"capx/1/audience/" + name + b"\x01") for name in (b"", b"feed", b"crm")}
+    assert SEED not in {hashing.mac(SECRET, b"capx/1/audience/" + name + b"\x01") for name in (b"", b"feed", b"crm")}
 
 
 def test_what_is_signed_is_verified_with_the_public_half_alone() -> None:
@@ -322,7 +323,7 @@ def test_exported_keys_come_back_from_their_file_with_the_feeds(tmp_path: Path) 
     assert again.feed == keys.feed
     assert again.dump() == keys.dump()
     assert Lab(keys=again).codes(minted()) == ()
-    assert f"feed {ROOT_KEY.kid} {chain.b64u(SIGNER.public)}\n" in keys.dump()
+    assert f"feed {ROOT_KEY.kid} {base64url.b64u(SIGNER.public)}\n" in keys.dump()
 
 
 def test_keys_without_the_feeds_are_keys_as_before(tmp_path: Path) -> None:
@@ -360,13 +361,13 @@ def test_a_public_key_that_proves_no_signer_is_refused_wherever_it_stands(tmp_pa
     with pytest.raises(KeyProblem):
         AudienceKeys("crm", [KEY], {ROOT_KEY.kid: public})
     path = tmp_path / "crm.keys"
-    path.write_text(f"{LINE}\nfeed {ROOT_KEY.kid} {chain.b64u(public)}\n")
+    path.write_text(f"{LINE}\nfeed {ROOT_KEY.kid} {base64url.b64u(public)}\n")
     path.chmod(0o600)
     with pytest.raises(KeyProblem, match=r"crm\.keys, line 2: "):
         AudienceKeys.load(path)
 
 
-FEED_LINE = f"feed {ROOT_KEY.kid} {chain.b64u(SIGNER.public)}"
+FEED_LINE = f"feed {ROOT_KEY.kid} {base64url.b64u(SIGNER.public)}"
 
 
 @pytest.mark.parametrize(
@@ -375,7 +376,7 @@ FEED_LINE = f"feed {ROOT_KEY.kid} {chain.b64u(SIGNER.public)}"
         "feed",
         f"feed {ROOT_KEY.kid}",
         f"{FEED_LINE} x",
-        f"feed crm {ROOT_KEY.kid} {chain.b64u(SIGNER.public)}",
+        f"feed crm {ROOT_KEY.kid} {base64url.b64u(SIGNER.public)}",
         FEED_LINE.replace("feed", "Feed"),
         FEED_LINE.replace("feed", "audience"),
         FEED_LINE.replace("feed", "root"),
@@ -402,7 +403,7 @@ def test_a_feeds_key_alone_is_no_audiences_file_and_two_under_one_id_are_none(tm
         AudienceKeys.load(path)
     path.write_text(f"{LINE}\n{FEED_LINE}\n{FEED_LINE}\n")
     assert ROOT_KEY.kid in AudienceKeys.load(path).feed
-    path.write_text(f"{LINE}\n{FEED_LINE}\nfeed {ROOT_KEY.kid} {chain.b64u(OTHER.feed_signer().public)}\n")
+    path.write_text(f"{LINE}\n{FEED_LINE}\nfeed {ROOT_KEY.kid} {base64url.b64u(OTHER.feed_signer().public)}\n")
     with pytest.raises(KeyProblem, match="two feed keys"):
         AudienceKeys.load(path)
 
@@ -421,9 +422,9 @@ HOLDERS = [ROOT_KEY, KEY, KeyRing(ROOT_KEY), ROOT_KEY_KEYS, SIGNER, KeyRing(ROOT
 
 
 def secrets() -> Iterator[str]:
-    derived = chain.mac(SECRET, b"capx/1/audience/crm\x01")
+    derived = hashing.mac(SECRET, b"capx/1/audience/crm\x01")
     for secret in (SECRET, derived, KEY.mac_key, SEED, SEED + SIGNER.public):
-        yield from (chain.b64u(secret), secret.hex(), repr(secret)[2:-1])
+        yield from (base64url.b64u(secret), secret.hex(), repr(secret)[2:-1])
 
 
 def assert_tells_nothing(text: str) -> None:
@@ -548,7 +549,7 @@ def test_what_the_log_gets_holds_no_token() -> None:
     assert lab.decide(token).allowed
     (decision,) = lab.records.decisions
     text = json.dumps(decision.body())
-    assert chain.b64u(wire.decode(token).signature) not in text
+    assert base64url.b64u(wire.decode(token).signature) not in text
     assert_tells_nothing(text)
 
 
@@ -651,7 +652,7 @@ def test_a_full_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_change_gives_up_on_one_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path)
-    monkeypatch.setattr("capx.key_file._PATIENCE", 0.1)
+    monkeypatch.setattr("capx.crypto.key_file._PATIENCE", 0.1)
 
     def twice(ring: KeyRing) -> KeyRing:
         return KeyRing.change(path, lambda inner: inner.added(OTHER))

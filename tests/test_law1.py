@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 import capx_caveats as caveats
-from capx import chain, lineage, verifier, wire
-from capx.capability import Capability
-from capx.lineage import Demand, Lineage, Section
-from capx.present import ToolCall
+from capx.tokens import chain, lineage, wire
+from capx.tokens.binding import ToolCall
+from capx.tokens.capability import Capability
+from capx.tokens.lineage import Demand, Lineage, Section
+from capx.verify import verifier
 from capx_caveats import (
     DEFAULT,
     Allow,

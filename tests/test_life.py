@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from capx.authority import Authority
-from capx.bundle import Bundle
-from capx.capability import Capability, mint
-from capx.chain import b64u
-from capx.decision import Denied
-from capx.liveness import StoreLiveness
-from capx.present import ToolCall
-from capx.replay import Replay
-from capx.verifier import Verifier
+from capx.authority.authority import Authority
+from capx.crypto.base64url import b64u
+from capx.resource.replay import Replay
+from capx.resource.revocations import StoreLiveness
+from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle
+from capx.tokens.capability import Capability, mint
+from capx.verify.decision import Denied
+from capx.verify.verifier import Verifier
 from capx_caveats import Call, Expires, Hop, Root, Step, Task, UntilCompleted, allow, until_completed
 
 READ = ToolCall("crm.read")
@@ -251,12 +251,12 @@ def test_an_older_copy_of_the_store_brings_nothing_back_to_life(
 SERVICE = """
 import sys, time
 from pathlib import Path
-from capx.keys import AudienceKeys
-from capx.liveness import StoreLiveness
-from capx.present import ToolCall
-from capx.replay import Replay
-from capx.store.sqlite import SQLiteStore
-from capx.verifier import Verifier
+from capx.crypto.keys import AudienceKeys
+from capx.resource.revocations import StoreLiveness
+from capx.tokens.binding import ToolCall
+from capx.resource.replay import Replay
+from capx.store.sqlite.store import SQLiteStore
+from capx.verify.verifier import Verifier
 from capx_caveats import Call
 keys, path = AudienceKeys.load(Path(sys.argv[1])), sys.argv[2]
 crm = Verifier("crm", keys, liveness=StoreLiveness(path), replay=Replay.store(SQLiteStore(path)))

@@ -14,11 +14,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from capx.death import of_instant, of_kid
-from capx.epoch import new_epoch, origin_of
-from capx.liveness import StoreLiveness
-from capx.store import Head, News
-from capx.store.sqlite import SQLiteStore
+from capx.intents.epoch import new_epoch, origin_of
+from capx.resource.revocations import StoreLiveness
+from capx.store.records import Head, News
+from capx.store.sqlite.store import SQLiteStore
+from capx.tokens.revocation_key import of_instant, of_kid
 
 NOW = 1_800_000_000
 NODE = b"n" * 16
@@ -440,7 +440,7 @@ def test_a_forked_child_looks_through_a_connection_of_its_own(place: Place) -> N
 
 FOLLOWER = """
 import sys, time
-from capx.liveness import StoreLiveness
+from capx.resource.revocations import StoreLiveness
 liveness = StoreLiveness(sys.argv[1])
 for number in range(int(sys.argv[2])):
     liveness.age()

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from capx.log import GENESIS, START, BrokenLog, Event, Place, check, following
+from capx.errors import BrokenLog
+from capx.store.log import GENESIS, START, Event, Place, check, following
 
 
 def chain(count: int = 6) -> list[Event]:

@@ -17,10 +17,12 @@ from nacl.secret import SecretBox
 from pymacaroons import MACAROON_V1, MACAROON_V2, Macaroon
 from pymacaroons.serializers import BinarySerializer, JsonSerializer
 
-from capx import chain, wire
-from capx.chain import Block, ThirdParty, b64u
+from capx.crypto import base64url, hashing
+from capx.crypto.base64url import b64u
 from capx.errors import MalformedToken
-from capx.interop import from_text, to_text
+from capx.tokens import chain, wire
+from capx.tokens.chain import Block, ThirdParty
+from capx.tokens.interop import from_text, to_text
 from tests.lab import appended, minted
 
 ZEROS = bytes(32)
@@ -32,12 +34,12 @@ END = b"\x00\x06\x20" + OURS.signature
 
 def chained(key: bytes, identifier: bytes, blocks: Iterable[Block]) -> bytes:
     """The signature of a macaroon, as capx computes it."""
-    return reduce(chain.extend, blocks, chain.mac(key, identifier))
+    return reduce(chain.extend, blocks, hashing.mac(key, identifier))
 
 
 def bound(root: bytes, discharge: bytes) -> bytes:
     """The signature of a discharge that goes along with a root macaroon."""
-    return chain.mac(ZEROS, chain.mac(ZEROS, root) + chain.mac(ZEROS, discharge))
+    return hashing.mac(ZEROS, hashing.mac(ZEROS, root) + hashing.mac(ZEROS, discharge))
 
 
 def read(text: str) -> Macaroon:
@@ -70,7 +72,7 @@ README_KEY = b"this is our super secret key; only we should know it"
 
 
 def test_the_signature_that_everybody_knows() -> None:
-    signature = chained(chain.macaroon_key(README_KEY), b"we used our secret key", ())
+    signature = chained(hashing.macaroon_key(README_KEY), b"we used our secret key", ())
     assert signature.hex() == "e3d9e02908526c4c0039ae15114115d97fdd68bf2ba379b342aaf0f617d0552f"
 
 
@@ -80,7 +82,7 @@ def test_what_they_mint_has_the_mac_that_we_compute(version: int, caveats: list[
     theirs = Macaroon(location="anywhere", identifier="user 7", key="a secret", version=version)
     for caveat in caveats:
         theirs.add_first_party_caveat(caveat)
-    assert chained(chain.macaroon_key(b"a secret"), b"user 7", map(str.encode, caveats)).hex() == theirs.signature
+    assert chained(hashing.macaroon_key(b"a secret"), b"user 7", map(str.encode, caveats)).hex() == theirs.signature
 
 
 @pytest.mark.parametrize("version", [MACAROON_V1, MACAROON_V2])
@@ -91,7 +93,7 @@ def test_third_party_caveats_and_bound_discharges_have_the_macs_that_we_compute(
     root.add_third_party_caveat("elsewhere", "caveat key", "ask them")
     root.add_first_party_caveat("after")
     blocks = blocks_of(root)
-    assert chained(chain.macaroon_key(b"a secret"), b"user 7", blocks).hex() == root.signature
+    assert chained(hashing.macaroon_key(b"a secret"), b"user 7", blocks).hex() == root.signature
 
     third = blocks[1]
     assert isinstance(third, ThirdParty)
@@ -104,12 +106,12 @@ def test_third_party_caveats_and_bound_discharges_have_the_macs_that_we_compute(
 
 
 def key_of(vector: dict[str, Any]) -> bytes:
-    return chain.macaroon_key(vector["root_key"].encode())
+    return hashing.macaroon_key(vector["root_key"].encode())
 
 
 def blocks_in(vector: dict[str, Any]) -> tuple[Block, ...]:
     return tuple(
-        ThirdParty(chain.unb64u(caveat["vid_b64url"]), caveat["cid"].encode())
+        ThirdParty(base64url.unb64u(caveat["vid_b64url"]), caveat["cid"].encode())
         if caveat["type"] == "third_party"
         else caveat["cid"].encode()
         for caveat in vector["caveats"]
@@ -119,15 +121,15 @@ def blocks_in(vector: dict[str, Any]) -> tuple[Block, ...]:
 def check_macs(vector: dict[str, Any]) -> None:
     """Signature, sealed caveat keys, and the binding of discharges."""
     signature, discharge = bytes.fromhex(vector["signature_hex"]), vector.get("discharge")
-    tail = chain.mac(key_of(vector), vector["identifier"].encode())
+    tail = hashing.mac(key_of(vector), vector["identifier"].encode())
     for block, caveat in zip(blocks_in(vector), vector["caveats"], strict=True):
         if isinstance(block, ThirdParty):
             sealed = SecretBox(tail).decrypt(block.vid)
             if "caveat_root_key" in caveat:
-                assert sealed == chain.macaroon_key(caveat["caveat_root_key"].encode())
+                assert sealed == hashing.macaroon_key(caveat["caveat_root_key"].encode())
             if discharge is not None:
                 assert block.cid == discharge["identifier"].encode()
-                hexadecimal = bound(signature, chain.mac(sealed, block.cid)).hex()
+                hexadecimal = bound(signature, hashing.mac(sealed, block.cid)).hex()
                 assert hexadecimal == discharge["bound_signature_hex"]
                 assert {read(discharge[name]).signature for name in ("v1_b64", "v2_b64")} == {hexadecimal}
         tail = chain.extend(tail, block)
@@ -143,7 +145,7 @@ def check_texts(vector: dict[str, Any]) -> None:
     ours = wire.encode(OURS.identifier, blocks, OURS.signature)
     for name, text in vector["serialized"].items():
         if name == "json_v2_s64":
-            assert chain.unb64u(text).hex() == vector["signature_hex"]
+            assert base64url.unb64u(text).hex() == vector["signature_hex"]
             continue
         macaroon = read(text)
         assert macaroon.identifier_bytes == vector["identifier"].encode(), name

@@ -16,19 +16,19 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec import UNSET
 
-from capx.authority import Authority
-from capx.backup import backup
-from capx.bundle import Bundle
-from capx.capability import Capability
-from capx.chain import b64u
-from capx.death import KEPT_BEYOND_TTL
+from capx.authority.authority import Authority
+from capx.authority.restore import restore
+from capx.crypto.base64url import b64u
+from capx.crypto.keys import KeyRing, RootKey
 from capx.errors import InvalidRequest
-from capx.keys import KeyRing, RootKey
-from capx.liveness import StoreLiveness
-from capx.present import WINDOW_BEFORE, ToolCall
-from capx.recovery import restore
-from capx.store.opening import create_store
-from capx.task import MAX_TTL
+from capx.policy.policy import MAX_TTL
+from capx.resource.revocations import StoreLiveness
+from capx.store.backup import backup
+from capx.store.factory import create_store
+from capx.store.records import KEPT_BEYOND_TTL
+from capx.tokens.binding import WINDOW_BEFORE, ToolCall
+from capx.tokens.bundle import Bundle
+from capx.tokens.capability import Capability
 from capx_caveats import Budget, Call, Expires, budget, expires
 from tests.lab import Clock
 from tests.postgres import shared_server

@@ -9,9 +9,10 @@ from typing import Any, get_args
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from capx.chain import Block, unb64u
-from capx.death import of_instant, of_kid
-from capx.present import HttpRequest, Received, ToolCall
+from capx.crypto.base64url import unb64u
+from capx.tokens.binding import HttpRequest, Received, ToolCall
+from capx.tokens.chain import Block
+from capx.tokens.revocation_key import of_instant, of_kid
 from capx_caveats import DEFAULT, AnyConstraint, network
 from capx_caveats import Call as Stated
 from tests import naive, strategies

@@ -6,13 +6,15 @@ from typing import Any
 import pytest
 from msgspec import UNSET
 
-from capx import Call, acting
-from capx.asking import Ask
-from capx.asking.need import MAX_PINNED, Told, cure, need
-from capx.authority import Authority
-from capx.capability import Capability
-from capx.decision import Denied
-from capx.present import ToolCall
+from capx import Call
+from capx.agent.actor import acting
+from capx.agent.need import Told, need
+from capx.authority.authority import Authority
+from capx.tokens.binding import ToolCall
+from capx.tokens.capability import Capability
+from capx.verify.ask import Ask
+from capx.verify.decision import Denied
+from capx.verify.suggestion import MAX_PINNED, cure
 from capx_caveats import JSON, Appendable, Refusal, action, allow, budget, expires, max_hops, tenant, where
 from tests.lab import NOW, Lab, minted
 

@@ -10,11 +10,12 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capx import chain, wire
-from capx.bundle import Bundle
-from capx.canonical import canonical
+from capx.crypto import base64url
+from capx.crypto.canonical_json import canonical
 from capx.errors import InvalidRequest
-from capx.present import HttpRequest, Received, ToolCall
+from capx.tokens import wire
+from capx.tokens.binding import HttpRequest, Received, ToolCall
+from capx.tokens.bundle import Bundle
 from capx_caveats import JSON, SAFE_INTEGER, Call, InvalidCaveat, Presented, demand_json, encode_block, expires
 from tests.lab import NOW, Lab, appended, codes, minted, raw
 
@@ -86,9 +87,9 @@ def test_a_value_that_nests_too_deeply_has_no_digest() -> None:
 
 
 def test_the_digests_are_over_the_canonical_form() -> None:
-    assert READ.digest() == chain.b64u(sha256(b'{"action":"a.read","args":{"id":1}}').digest())
-    body = chain.b64u(sha256(b"{}").digest())
-    assert REQUEST.digest() == chain.b64u(
+    assert READ.digest() == base64url.b64u(sha256(b'{"action":"a.read","args":{"id":1}}').digest())
+    body = base64url.b64u(sha256(b"{}").digest())
+    assert REQUEST.digest() == base64url.b64u(
         sha256(
             f'{{"body_sha256":"{body}","content_encoding":null,"content_type":"application/json",'
             '"method":"POST","target":"/accounts?limit=5"}'.encode()

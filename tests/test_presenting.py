@@ -8,14 +8,14 @@ from typing import Any
 import httpx
 import pytest
 
-from capx import wire
-from capx.acting import acting
-from capx.authority import Authority
-from capx.bundle import Bundle
+from capx.agent.actor import acting
+from capx.agent.httpx_client import Redirected, async_http, http
+from capx.authority.authority import Authority
 from capx.errors import InvalidRequest
-from capx.guard.asgi import ASGIGuard, passage
-from capx.guard.exchange import Receive, Scope, Send
-from capx.presenting import Redirected, async_http, http
+from capx.guard.asgi.guard import ASGIGuard, passage
+from capx.guard.asgi.messages import Receive, Scope, Send
+from capx.tokens import wire
+from capx.tokens.bundle import Bundle
 from capx_caveats import budget, where
 from tests.serving import served
 
@@ -279,7 +279,7 @@ def test_what_is_newer_is_tried_and_spent_before_what_passed_last(lab: Authority
 def test_a_client_remembers_no_more_than_so_many_kinds_of_requests(
     lab: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("capx.presenting._ALIKE", 2)
+    monkeypatch.setattr("capx.agent.httpx_client._ALIKE", 2)
     task = lab.open(allow=["crm.a"])
     bundle = Bundle([*task.bundle, *lab.mint(task.id, allow=["crm.b"])])
     counting = Counting(ASGIGuard(by_path, lab.verifier("crm")))

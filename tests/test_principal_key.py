@@ -8,12 +8,12 @@ import msgspec
 import pytest
 from nacl.signing import SigningKey, VerifyKey
 
-from capx import key_file
-from capx.chain import b64u, unb64u
+from capx.crypto import key_file
+from capx.crypto.base64url import b64u, unb64u
+from capx.crypto.ed25519 import Signer, is_signed_by, parse_public, public_text
 from capx.errors import InvalidRequest, KeyProblem
-from capx.intent import Intent
-from capx.intent.principal_key import PrincipalKey, file_name
-from capx.signing import Signer, is_signed_by, parse_public, public_text
+from capx.intents.intent import Intent
+from capx.intents.principal_key import PrincipalKey, file_name
 
 SEED = bytes(range(32))
 ANA = PrincipalKey("ana@our.example", Signer(SEED))

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from capx.authority import Authority
+from capx.authority.authority import Authority
 from capx.errors import InvalidRequest
-from capx.log import Event
-from capx.query import Query
+from capx.store.decision_query import Query
+from capx.store.log import Event
 
 BODY = {
     "outcome": "denied",

@@ -13,12 +13,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from capx.decision import Decision
 from capx.errors import StoreProblem, Unavailable
-from capx.log import check
-from capx.recorder import NO_RECORDER, StoreRecorder
-from capx.store import Record
-from capx.store.sqlite import SQLiteStore
+from capx.resource.recorder import StoreRecorder
+from capx.store.log import check
+from capx.store.records import Record
+from capx.store.sqlite.store import SQLiteStore
+from capx.verify.decision import Decision
+from capx.verify.protocols import NO_RECORDER
 from capx_caveats import Refusal
 
 NOW = 1_800_000_000
@@ -182,9 +183,9 @@ def test_after_close_nothing_is_decided_any_more(store: SQLiteStore, recorder: S
 
 WORKER = """
 import sys
-from capx.decision import Decision
-from capx.recorder import StoreRecorder
-from capx.store.sqlite import SQLiteStore
+from capx.verify.decision import Decision
+from capx.resource.recorder import StoreRecorder
+from capx.store.sqlite.store import SQLiteStore
 recorder = StoreRecorder(SQLiteStore(sys.argv[1]))
 for number in range(20):
     recorder.reserve()

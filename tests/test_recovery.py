@@ -17,33 +17,33 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec import structs
 
-from capx.authority import Authority
-from capx.backup import backup
-from capx.bundle import Bundle
-from capx.canonical import canonical
-from capx.chain import b64u
-from capx.death import of_instant, of_kid
-from capx.epoch import origin_of
-from capx.errors import ConfigurationProblem, InvalidRequest, StoreProblem
-from capx.intent import Intent
-from capx.keys import KeyRing, RootKey
-from capx.liveness import StoreLiveness
-from capx.log import BrokenLog
-from capx.meter import Spend
-from capx.present import ToolCall
-from capx.recovery import Restored, restore
-from capx.replay import Replay
-from capx.store import GrantRecord, Head, IntentRecord, Record, RequestRecord, Store, TaskRecord
-from capx.store.opening import create_store, open_store
-from capx.store.sqlite import SQLiteStore
-from capx.store.sqlite_news import SQLiteNews
-from capx.verifier import Verifier
+from capx.authority.authority import Authority
+from capx.authority.restore import Restored, restore
+from capx.crypto.base64url import b64u
+from capx.crypto.canonical_json import canonical
+from capx.crypto.keys import KeyRing, RootKey
+from capx.errors import BrokenLog, ConfigurationProblem, InvalidRequest, StoreProblem
+from capx.intents.epoch import origin_of
+from capx.intents.intent import Intent
+from capx.resource.replay import Replay
+from capx.resource.revocations import StoreLiveness
+from capx.store.backup import backup
+from capx.store.factory import create_store, open_store
+from capx.store.records import GrantRecord, Head, IntentRecord, Record, RequestRecord, TaskRecord
+from capx.store.sqlite.death_source import SQLiteNews
+from capx.store.sqlite.store import SQLiteStore
+from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle
+from capx.tokens.revocation_key import of_instant, of_kid
+from capx.verify.meter import Spend
+from capx.verify.verifier import Verifier
 from capx_caveats import Call, budget
 from tests.postgres import postgres_database, postgres_server, postgres_url
 from tests.writing import POLICY, asked_for
 
 if TYPE_CHECKING:
-    from capx.opening import OpenedTask
+    from capx.authority.opening import OpenedTask
+    from capx.store.protocols import Store
 
 __all__ = ["postgres_database", "postgres_server", "postgres_url"]
 
@@ -466,8 +466,8 @@ def test_whoever_waits_to_write_while_a_store_is_replaced_goes_on_in_the_restore
 
 FOLLOWING = """
 import sys
-from capx.bundle import Bundle
-from capx.chain import b64u
+from capx.tokens.bundle import Bundle
+from capx.crypto.base64url import b64u
 from tests.test_recovery import Service
 service = Service(sys.argv[1])
 print("up", flush=True)
@@ -833,11 +833,11 @@ def test_a_service_with_the_old_file_open_goes_on_with_the_new_one(tmp_path: Pat
 
 OPENING = """
 import contextlib, sys
-from capx.authority import Authority
-from capx.opening import OpenedTask
+from capx.authority.authority import Authority
+from capx.authority.opening import OpenedTask
 from capx.errors import StoreProblem
-from capx.keys import KeyRing, RootKey
-from capx.store.sqlite import SQLiteStore
+from capx.crypto.keys import KeyRing, RootKey
+from capx.store.sqlite.store import SQLiteStore
 with Authority(SQLiteStore(sys.argv[1]), KeyRing(RootKey(bytes(range(32))))) as authority:
     while True:
         with contextlib.suppress(StoreProblem):
@@ -871,8 +871,8 @@ def test_what_is_opened_while_a_store_is_replaced_is_dead_or_known_to_it(tmp_pat
 WRITING = """
 import sys
 from pathlib import Path
-from capx.backup import backup
-from capx.store.sqlite import SQLiteStore
+from capx.store.backup import backup
+from capx.store.sqlite.store import SQLiteStore
 store = SQLiteStore(sys.argv[1])
 print("begun", flush=True)
 backup(store, Path(sys.argv[2]))
@@ -927,7 +927,7 @@ def test_a_disk_that_is_full_leaves_no_backup(tmp_path: Path, saved: Path) -> No
 RESTORING = """
 import os, signal, sys
 from pathlib import Path
-from capx.recovery import restore
+from capx.authority.restore import restore
 left = int(sys.argv[3]) if len(sys.argv) > 3 else -1
 def step(event, _):
     global left

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from capx.decision import STATUS
+from capx.verify.decision import STATUS
 from capx_caveats import (
     DEFAULT,
     AnyConstraint,

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from capx.errors import Unavailable
-from capx.replay import Replay
-from capx.store.sqlite import SQLiteStore
+from capx.resource.replay import Replay
+from capx.store.sqlite.store import SQLiteStore
 
 NOW = 1_800_000_000
 
@@ -93,8 +93,8 @@ def test_replay_raced_by_100_threads_is_won_by_exactly_one(replay: Replay) -> No
 BURNER = f"""
 import sys
 from pathlib import Path
-from capx.replay import Replay
-from capx.store.sqlite import SQLiteStore
+from capx.resource.replay import Replay
+from capx.store.sqlite.store import SQLiteStore
 replay = Replay.store(SQLiteStore(Path(sys.argv[1])))
 print("ready", flush=True)
 sys.stdin.readline()

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capx.capability import mint
-from capx.chain import b64u, digest, mac
+from capx.api import resource_auth as resource_mac
+from capx.api.resource_auth import Proven, UnprovenReport
+from capx.crypto.base64url import b64u
+from capx.crypto.hashing import digest, mac
+from capx.crypto.keys import AudienceKey, KeyRing, RootKey
 from capx.errors import InvalidRequest
-from capx.keys import AudienceKey, KeyRing, RootKey
-from capx.remote import resource_mac
-from capx.remote.resource_mac import Proven, UnprovenReport
-from capx.wire import Identifier, decode
+from capx.tokens.capability import mint
+from capx.tokens.wire import Identifier, decode
 from tests.lab import grant
 
 NOW = 1_800_000_000

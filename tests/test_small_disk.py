@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from capx.authority import Authority
-from capx.backup import backup
+from capx.authority.authority import Authority
+from capx.crypto.keys import KeyRing, RootKey
 from capx.errors import StoreProblem
-from capx.keys import KeyRing, RootKey
-from capx.present import ToolCall
-from capx.store.sqlite import SQLiteStore
+from capx.store.backup import backup
+from capx.store.sqlite.store import SQLiteStore
+from capx.tokens.binding import ToolCall
 from capx_caveats import Call
 
 

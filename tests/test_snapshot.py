@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from capx.errors import KeyProblem
-from capx.feed.client import FeedSource
-from capx.feed.snapshot import Snapshot
+from capx.resource.feed.client import FeedSource
+from capx.resource.feed.snapshot import Snapshot
 from tests.feeding import KEY, KEYS, NOW, OTHER, Feed, Served, node, replaced
 from tests.lab import Lab, minted
 from tests.serving import served

@@ -14,16 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capx.acting import acting
-from capx.admitted import Admitted
-from capx.authority import Authority
-from capx.bundle import Bundle
-from capx.capability import Capability
-from capx.chain import b64u
-from capx.decision import Allowed, Decision, Denied
-from capx.meter import Spend, Tally
-from capx.present import ToolCall
-from capx.store.sqlite import SQLiteStore
+from capx.agent.actor import acting
+from capx.authority.authority import Authority
+from capx.crypto.base64url import b64u
+from capx.store.sqlite.store import SQLiteStore
+from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle
+from capx.tokens.capability import Capability
+from capx.verify.admitted import Admitted
+from capx.verify.decision import Allowed, Decision, Denied
+from capx.verify.meter import Spend, Tally
 from capx_caveats import Budget, Call, Caveat, Hop, action, allow, budget, encode_block, max_hops, where
 from tests.lab import NONCES, NOW, Lab, appended, codes, minted, raw
 

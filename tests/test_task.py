@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from capx.task import DEATH, FIRST, MEANING, MOVES, Move, State, after, diagram, is_final
+from capx.store.lifecycle import DEATH, FIRST, MEANING, MOVES, Move, State, after, diagram, is_final
 
 STATES: tuple[State, ...] = get_args(State)
 ALL_MOVES: tuple[Move, ...] = get_args(Move)

@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
-from capx import chain, wire
-from capx.capability import Capability, Token, mint
-from capx.decision import STATUS
+from capx.crypto import base64url
+from capx.crypto.keys import AudienceKey, AudienceKeys, RootKey
 from capx.errors import Unavailable
-from capx.keys import AudienceKey, AudienceKeys, RootKey
-from capx.present import HttpRequest, Received, ToolCall
-from capx.replay import Replay
-from capx.verifier import Verifier
+from capx.resource.replay import Replay
+from capx.tokens import wire
+from capx.tokens.binding import HttpRequest, Received, ToolCall
+from capx.tokens.capability import Capability, Token, mint
+from capx.verify.decision import STATUS
+from capx.verify.verifier import Verifier
 from capx_caveats import DEFAULT, Call, Caveat, Hop, Presented, encode_block
 from tests import naive
 from tests.lab import Deaths
@@ -37,8 +38,8 @@ def test_a_token_is_read_as_it_was_worked_out(vector: dict[str, Any]) -> None:
     assert frame.identifier_bytes.decode() == vector["identifier"]
     assert [block.decode() for block in token.blocks if isinstance(block, bytes)] == vector["blocks"]
     assert frame.signature.hex() == vector["signature"]
-    assert list(map(chain.b64u, token.ids)) == vector["ids"]
-    assert list(map(chain.b64u, token.path)) == vector["nodes"]
+    assert list(map(base64url.b64u, token.ids)) == vector["ids"]
+    assert list(map(base64url.b64u, token.path)) == vector["nodes"]
     assert (token.kid, token.audience) == (vector["kid"], vector["audience"])
 
 
@@ -118,7 +119,7 @@ def test_the_verifier_decides_as_the_specification_does(case: dict[str, Any]) ->
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
 def test_the_naive_verifier_decides_as_the_specification_does(case: dict[str, Any]) -> None:
-    seen = None if case["seen"] is None else list(map(chain.unb64u, case["seen"]))
+    seen = None if case["seen"] is None else list(map(base64url.unb64u, case["seen"]))
     liveness = known(case)
     assert case["expected"] == naive.codes(
         case["token"],
@@ -149,7 +150,7 @@ def facts(case: dict[str, Any]) -> dict[str, Any]:
 def known(case: dict[str, Any]) -> Deaths:
     deaths = Deaths()
     deaths.deaths.update(case["deaths"]["tasks"])
-    deaths.deaths.update({chain.unb64u(text): code for text, code in case["deaths"]["ids"].items()})
+    deaths.deaths.update({base64url.unb64u(text): code for text, code in case["deaths"]["ids"].items()})
     deaths.deaths.update({f"kid:{kid}": code for kid, code in case["deaths"].get("kids", {}).items()})
     deaths.deaths.update({f"issued:{at}": code for at, code in case["deaths"].get("issued", {}).items()})
     deaths.years = math.inf if case["age"] is None else case["age"]
@@ -160,7 +161,7 @@ def as_received(received: dict[str, Any]) -> Received:
     if received["profile"] == "tool":
         return ToolCall(received["action"], received["args"])
     parts = {name: value for name, value in received.items() if name not in {"profile", "body"}}
-    return HttpRequest(**parts, body=chain.unb64u(received["body"]))
+    return HttpRequest(**parts, body=base64url.unb64u(received["body"]))
 
 
 class Memory(Replay):
@@ -174,4 +175,4 @@ class Memory(Replay):
     def burn(self, presentation: bytes, until: int, now: int) -> bool:
         if self._seen is None:
             raise Unavailable("cannot tell")
-        return chain.b64u(presentation) not in self._seen
+        return base64url.b64u(presentation) not in self._seen

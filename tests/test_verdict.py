@@ -8,15 +8,16 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from capx.asking.verdict import Inquiry, Verdict
-from capx.bundle import Bundle
-from capx.chain import b64u, unb64u
+from capx.authority.requests.verdict import Inquiry, Verdict
+from capx.crypto.base64url import b64u, unb64u
+from capx.crypto.ed25519 import Signer
 from capx.errors import InvalidRequest
-from capx.events import RequestApproved, RequestDenied
-from capx.intent.principal_key import PrincipalKey
-from capx.policy import Principal, Rule
-from capx.signing import Signer
-from capx.store import RequestRecord
+from capx.intents.principal_key import PrincipalKey
+from capx.policy.policy import Principal
+from capx.policy.terms import Rule
+from capx.store.events import RequestApproved, RequestDenied
+from capx.store.records import RequestRecord
+from capx.tokens.bundle import Bundle
 from capx_caveats import action, between, budget, expires, max_hops, shown_instant, until_completed, where
 from tests.granting_lab import ANA, BOB, CARA, GrantingLab, people, policy, rule
 from tests.lab import NOW, appended

@@ -17,18 +17,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capx import chain, death, wire
-from capx.authority import Authority
-from capx.bundle import Bundle
-from capx.capability import Capability, mint
-from capx.chain import b64u
-from capx.decision import STATUS, Decision, Denied
+from capx.authority.authority import Authority
+from capx.crypto.base64url import b64u
+from capx.crypto.keys import AudienceKeys, RootKey
 from capx.errors import ConfigurationProblem, Unavailable
-from capx.keys import AudienceKeys, RootKey
-from capx.present import ToolCall
-from capx.replay import ProcessReplay
-from capx.store.sqlite import SQLiteStore
-from capx.verifier import Verifier
+from capx.resource.replay import ProcessReplay
+from capx.store.sqlite.store import SQLiteStore
+from capx.tokens import chain, wire
+from capx.tokens import revocation_key as death
+from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle
+from capx.tokens.capability import Capability, mint
+from capx.verify.decision import STATUS, Decision, Denied
+from capx.verify.verifier import Verifier
 from capx_caveats import (
     DEFAULT,
     JSON,

@@ -5,12 +5,14 @@ import threading
 
 import pytest
 
-from capx import chain, verifier, wire
-from capx.decision import Denied
+from capx.crypto import base64url
+from capx.crypto.keys import AudienceKey, AudienceKeys, RootKey
 from capx.errors import ConfigurationProblem, Unavailable
-from capx.keys import AudienceKey, AudienceKeys, RootKey
-from capx.present import HttpRequest, ToolCall
-from capx.replay import Replay
+from capx.resource.replay import Replay
+from capx.tokens import chain, wire
+from capx.tokens.binding import HttpRequest, ToolCall
+from capx.verify import verifier
+from capx.verify.decision import Denied
 from capx_caveats import Call, encode_block, expires, max_hops
 from tests.lab import KEY, NONCES, NOW, ROOT_KEY, Lab, appended, codes, minted, raw
 
@@ -56,7 +58,7 @@ class Failing(Replay):
     """A memory that cannot tell, and may have to wait."""
 
     def __init__(self, *, blocking: bool, answer: bool | None = None) -> None:
-        self.blocking = blocking  # type: ignore[misc] # set once for each memory of this test
+        self.blocking = blocking
         self.answer = answer
         self.thread: threading.Thread | None = None
 
@@ -157,7 +159,7 @@ def test_a_chain_that_ends_with_a_third_party_caveat_is_presented_by_nothing(sai
 def test_a_presentation_that_is_signed_is_not_understood_yet(signatures: int, said: str) -> None:
     mark = TOKEN.present(READ, now=NOW).blocks[-1]
     assert isinstance(mark, bytes)
-    signed = mark[:-1] + b',["sig","%s"]' % chain.b64u(bytes(64)).encode() * signatures + b"]"
+    signed = mark[:-1] + b',["sig","%s"]' % base64url.b64u(bytes(64)).encode() * signatures + b"]"
     (refusal,) = Lab().decide(appended(TOKEN, signed).text).refusals
     assert refusal.code == said
     assert said == "misplaced" or "signed" in refusal.sentence

@@ -9,22 +9,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capx import chain, wire
-from capx.capability import Capability
+from capx.crypto import base64url
 from capx.errors import MalformedToken
+from capx.tokens import chain, wire
+from capx.tokens.capability import Capability
 from capx_caveats import expires
 from tests.lab import KEY, NOW, ROOT_KEY, Lab, codes, minted, raw
 
 PARENT = minted()
 TOKEN = PARENT.delegate(to="slides-agent", nonce="AgICAgICAgI", allow=["a.read"], now=NOW).attenuate(expires(NOW + 60))
-DATA = chain.unb64u(TOKEN.text.removeprefix("capx1_"))
+DATA = base64url.unb64u(TOKEN.text.removeprefix("capx1_"))
 IDENTIFIER = wire.decode(TOKEN.text).identifier_bytes
 BLOCKS = [block for block in TOKEN.blocks if isinstance(block, bytes)]
 SIGNATURE = wire.decode(TOKEN.text).signature
 
 
 def text(data: bytes) -> str:
-    return "capx1_" + chain.b64u(data)
+    return "capx1_" + base64url.b64u(data)
 
 
 def field(kind: int, content: bytes, length: bytes | None = None) -> bytes:
@@ -101,7 +102,7 @@ def test_any_bytes_spliced_into_a_token_are_a_token_or_malformed(noise: bytes, s
 def test_any_byte_flipped_is_refused() -> None:
     lab = Lab()
     token = lab.present(TOKEN)
-    data = chain.unb64u(token.removeprefix("capx1_"))
+    data = base64url.unb64u(token.removeprefix("capx1_"))
     for at in range(len(data)):
         for bit in range(8):
             changed = bytearray(data)
@@ -201,7 +202,7 @@ BASE64 = {
     "more padding": TOKEN.text + "====",
     "padding within": TOKEN.text[:40] + "=" + TOKEN.text[40:],
     "the standard alphabet": "capx1_" + base64.b64encode(DATA + b"\xff\xff\xff").decode().rstrip("="),
-    "a mixed alphabet": "capx1_" + chain.b64u(DATA + b"\xff\xff\xfb").replace("_", "/", 1),
+    "a mixed alphabet": "capx1_" + base64url.b64u(DATA + b"\xff\xff\xfb").replace("_", "/", 1),
     "a line break within": TOKEN.text[:40] + "\n" + TOKEN.text[40:],
     "a NUL within": TOKEN.text[:40] + "\0" + TOKEN.text[40:],
     "full-width letters": TOKEN.text[:40] + "\uff21" + TOKEN.text[41:],
@@ -302,11 +303,11 @@ def test_the_other_spellings_of_a_valid_token_are_refused() -> None:
             "l": "crm",
             "i": IDENTIFIER.decode(),
             "c": [{"i": block.decode()} for block in BLOCKS],
-            "s64": chain.b64u(SIGNATURE),
+            "s64": base64url.b64u(SIGNATURE),
         }
     )
     assert refused(text(version_1)) == "unknown_version"
-    assert refused(chain.b64u(version_1)) == "malformed"
+    assert refused(base64url.b64u(version_1)) == "malformed"
     assert refused(text(as_json.encode())) == "unknown_version"
     assert refused(as_json) == "malformed"
 
@@ -439,7 +440,7 @@ def test_an_earlier_reading_lets_nothing_through_behind_what_is_shared() -> None
     lab = Lab()
     token = lab.present(TOKEN)
     earlier = wire.decode(token)
-    data = chain.unb64u(token.removeprefix("capx1_"))
+    data = base64url.unb64u(token.removeprefix("capx1_"))
     for at in range(len(earlier.body), len(data)):
         for changed in (data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :], data[:at], data[:at] + data[at + 1 :]):
             assert outcome(text(changed), earlier) == outcome(text(changed))

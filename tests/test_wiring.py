@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from capx.authority import Authority
-from capx.bundle import Bundle
-from capx.decision import Decision
+from capx.authority.authority import Authority
+from capx.authority.remote.client import RemoteAuthority
+from capx.crypto.keys import AudienceKeys, KeyRing, RootKey
 from capx.errors import ConfigurationProblem, KeyProblem, StoreProblem
-from capx.feed.client import FeedSource
-from capx.keys import AudienceKeys, KeyRing, RootKey
-from capx.present import ToolCall
-from capx.remote.operator_client import RemoteAuthority
-from capx.replay import Replay
-from capx.store import Store
-from capx.store.opening import create_store
-from capx.wiring import PLACES, Wired, wire, wire_from_env
+from capx.resource.connection import PLACES, Connection, connect, connect_from_env
+from capx.resource.feed.client import FeedSource
+from capx.resource.replay import Replay
+from capx.store.factory import create_store
+from capx.store.protocols import Store
+from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle
+from capx.verify.decision import Decision
 from capx_caveats import Call, budget
 from tests.postgres import shared_server
 from tests.serve.conftest import Served, new_home, serving
@@ -27,9 +27,9 @@ from tests.serve.conftest import Served, new_home, serving
 READ = ToolCall("crm.read")
 
 
-def decide(wired: Wired, bundle: Bundle, **settings: Any) -> Decision:
+def decide(connection: Connection, bundle: Bundle, **settings: Any) -> Decision:
     """The decision of a new verifier on a call presented now."""
-    return wired.verifier(**settings).decide(bundle.present("crm", READ).text, READ, Call("crm.read"))
+    return connection.verifier(**settings).decide(bundle.present("crm", READ).text, READ, Call("crm.read"))
 
 
 def codes(decision: Decision) -> list[str]:
@@ -72,32 +72,32 @@ def authority(store: Store) -> Authority:
 
 
 def test_a_store_tells_burns_counts_and_records(authority: Authority, place: str) -> None:
-    wired, other = (wire(authority.export_keys("crm"), store=place) for _ in range(2))
+    connection, other = (connect(authority.export_keys("crm"), store=place) for _ in range(2))
     task = authority.open(allow=["crm.read"], caveats=[budget("calls", 2)])
     token = task.bundle.present("crm", READ).text
-    first = wired.verifier().decide(token, READ, Call("crm.read"))
+    first = connection.verifier().decide(token, READ, Call("crm.read"))
     assert first.allowed
     assert codes(other.verifier().decide(token, READ, Call("crm.read"))) == ["replayed"]
     assert decide(other, task.bundle).allowed
-    assert codes(decide(wired, task.bundle)) == ["budget_exhausted"]
+    assert codes(decide(connection, task.bundle)) == ["budget_exhausted"]
     authority.complete(task.id)
-    until(lambda: codes(decide(wired, task.bundle))[:1] == ["task_completed"])
-    wired.close()
+    until(lambda: codes(decide(connection, task.bundle))[:1] == ["task_completed"])
+    connection.close()
     assert authority.decision(first.id) is not None
     other.close()
     authority.close()
 
 
 def test_a_store_elsewhere_is_told_how_far_a_follower_is(authority: Authority, place: str) -> None:
-    wired = wire(authority.export_keys("crm"), store=place)
+    connection = connect(authority.export_keys("crm"), store=place)
     task = authority.open(allow=["crm.read"])
-    assert decide(wired, task.bundle).allowed
+    assert decide(connection, task.bundle).allowed
     if place.startswith("postgresql://"):
         until(lambda: bool(sightings(authority)))
         assert {one.follower.partition("/")[0] for one in sightings(authority)} == {"crm"}
     else:
         assert sightings(authority) == []
-    wired.close()
+    connection.close()
     authority.close()
 
 
@@ -109,7 +109,7 @@ def sightings(authority: Authority) -> list[Any]:
 def test_no_store_is_a_store_problem(tmp_path: Path) -> None:
     keys = KeyRing(RootKey.generate()).exported("crm")
     with pytest.raises(StoreProblem, match="there is no store"):
-        wire(keys, store=str(tmp_path / "none.db"))
+        connect(keys, store=str(tmp_path / "none.db"))
 
 
 # A feed
@@ -127,22 +127,22 @@ def remote(served: Served) -> Iterator[RemoteAuthority]:
         yield remote
 
 
-def fed(served: Served, **settings: Any) -> tuple[Wired, Replay]:
+def fed(served: Served, **settings: Any) -> tuple[Connection, Replay]:
     """What stands on the feed, and a memory that was up long ago."""
-    wired = wire(served.keys("crm"), feed=served.url, **settings)
-    return wired, Replay.process(clock=lambda: time.time() - 1_000)
+    connection = connect(served.keys("crm"), feed=served.url, **settings)
+    return connection, Replay.process(clock=lambda: time.time() - 1_000)
 
 
 def test_a_feed_tells_of_deaths_and_takes_decisions_and_counts_nothing(served: Served, remote: RemoteAuthority) -> None:
-    wired, replay = fed(served)
+    connection, replay = fed(served)
     task = remote.open(allow=["crm.read"])
-    first = decide(wired, task.bundle, replay=replay)
+    first = decide(connection, task.bundle, replay=replay)
     assert first.allowed
     counted = remote.open(allow=["crm.read"], caveats=[budget("calls", 2)])
-    assert codes(decide(wired, counted.bundle, replay=replay)) == ["no_meter"]
+    assert codes(decide(connection, counted.bundle, replay=replay)) == ["no_meter"]
     remote.complete(task.id)
-    until(lambda: codes(decide(wired, task.bundle, replay=replay)) == ["task_completed"])
-    wired.close()
+    until(lambda: codes(decide(connection, task.bundle, replay=replay)) == ["task_completed"])
+    connection.close()
     recorded = remote.decision(first.id)
     assert recorded is not None
     assert recorded.facts()["audience"] == "crm"
@@ -152,41 +152,41 @@ def test_a_feed_tells_of_deaths_and_takes_decisions_and_counts_nothing(served: S
 def test_what_was_presented_before_a_service_on_a_feed_was_up_is_refused(
     served: Served, remote: RemoteAuthority
 ) -> None:
-    wired, _ = fed(served)
-    assert codes(decide(wired, remote.open(allow=["crm.read"]).bundle)) == ["unavailable"]
-    wired.close()
+    connection, _ = fed(served)
+    assert codes(decide(connection, remote.open(allow=["crm.read"]).bundle)) == ["unavailable"]
+    connection.close()
 
 
 def test_a_service_that_nobody_has_called_yet_hears_of_deaths(served: Served, remote: RemoteAuthority) -> None:
-    wired, replay = fed(served)
+    connection, replay = fed(served)
     task = remote.open(allow=["crm.read"])
     remote.complete(task.id)
-    until(lambda: task.id in wired.liveness.deaths)
-    assert codes(decide(wired, task.bundle, replay=replay)) == ["task_completed"]
-    wired.close()
+    until(lambda: task.id in connection.liveness.deaths)
+    assert codes(decide(connection, task.bundle, replay=replay)) == ["task_completed"]
+    connection.close()
 
 
 def test_a_feed_that_is_gone_grows_old(tmp_path: Path) -> None:
     with serving(new_home(tmp_path)) as served:
-        wired, replay = fed(served, max_staleness=2.0)
+        connection, replay = fed(served, max_staleness=2.0)
         with RemoteAuthority(served.place) as remote:
             bundle = remote.open(allow=["crm.read"]).bundle
-        until(lambda: decide(wired, bundle, replay=replay).allowed)
+        until(lambda: decide(connection, bundle, replay=replay).allowed)
         served.kill()
-        until(lambda: codes(decide(wired, bundle, replay=replay)) == ["stale_liveness"])
+        until(lambda: codes(decide(connection, bundle, replay=replay)) == ["stale_liveness"])
         served.restart("--listen", served.url.removeprefix("http://"))
-        until(lambda: decide(wired, bundle, replay=replay).allowed)
-        wired.close()
+        until(lambda: decide(connection, bundle, replay=replay).allowed)
+        connection.close()
 
 
 def test_keys_without_those_of_the_feed_follow_none(served: Served) -> None:
     bare = KeyRing(RootKey.generate()).audience_keys("crm")
     with pytest.raises(ConfigurationProblem, match="export them anew"):
-        wire(bare, feed=served.url)
+        connect(bare, feed=served.url)
     with pytest.raises(ConfigurationProblem, match="export them anew"):
-        wire(bare, snapshot="page")
+        connect(bare, snapshot="page")
     with pytest.raises(ConfigurationProblem, match=r"https://authority\.internal"):
-        wire(served.keys("crm"), feed="authority.internal")
+        connect(served.keys("crm"), feed="authority.internal")
 
 
 # A saved page
@@ -199,15 +199,15 @@ def test_a_snapshot_is_as_good_as_it_is_young(served: Served, remote: RemoteAuth
     remote.complete(dead.id)
     page.write_text("\n".join(FeedSource(served.url, keys.feed).pages()))
     replay = Replay.process(clock=lambda: time.time() - 1_000)
-    wired = wire(keys, snapshot=str(page), max_staleness=3600)
-    assert decide(wired, task.bundle, replay=replay).allowed
-    assert codes(decide(wired, dead.bundle, replay=replay)) == ["task_completed"]
-    assert codes(decide(wired, counted.bundle, replay=replay)) == ["no_meter"]
-    old = wire(keys, snapshot=str(page), max_staleness=1e-6)
+    connection = connect(keys, snapshot=str(page), max_staleness=3600)
+    assert decide(connection, task.bundle, replay=replay).allowed
+    assert codes(decide(connection, dead.bundle, replay=replay)) == ["task_completed"]
+    assert codes(decide(connection, counted.bundle, replay=replay)) == ["no_meter"]
+    old = connect(keys, snapshot=str(page), max_staleness=1e-6)
     assert codes(decide(old, task.bundle, replay=replay)) == ["stale_liveness"]
-    missing = wire(keys, snapshot=str(tmp_path / "none"), max_staleness=3600)
+    missing = connect(keys, snapshot=str(tmp_path / "none"), max_staleness=3600)
     assert codes(decide(missing, task.bundle, replay=replay)) == ["unknown_liveness"]
-    wired.close()
+    connection.close()
 
 
 # The environment
@@ -222,51 +222,51 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 
 def test_the_environment_describes_what_a_verifier_stands_on(environ: dict[str, str]) -> None:
-    wired = wire_from_env(environ)
-    assert (wired.keys.audience, wired.max_staleness) == ("crm", 30.0)
-    assert wired.verifier().audience == "crm"
-    wired.close()
-    wired = wire_from_env({**environ, "CAPX_MAX_STALENESS": "2.5", "CAPX_FEED": ""})
-    assert wired.max_staleness == 2.5
-    wired.close()
+    connection = connect_from_env(environ)
+    assert (connection.keys.audience, connection.max_staleness) == ("crm", 30.0)
+    assert connection.verifier().audience == "crm"
+    connection.close()
+    connection = connect_from_env({**environ, "CAPX_MAX_STALENESS": "2.5", "CAPX_FEED": ""})
+    assert connection.max_staleness == 2.5
+    connection.close()
 
 
 @pytest.mark.parametrize("name", ["CAPX_AUDIENCE", "CAPX_KEY_FILE"])
 def test_what_the_environment_lacks_is_named(environ: dict[str, str], name: str) -> None:
     for without in ({**environ, name: ""}, {other: value for other, value in environ.items() if other != name}):
         with pytest.raises(ConfigurationProblem, match=f"{name} is not set"):
-            wire_from_env(without)
+            connect_from_env(without)
 
 
 def test_exactly_one_place_is_named(environ: dict[str, str]) -> None:
     one_of = "set one of CAPX_STORE, CAPX_FEED, CAPX_SNAPSHOT: "
     with pytest.raises(ConfigurationProblem, match=f"{one_of}none is set"):
-        wire_from_env({**environ, "CAPX_STORE": ""})
+        connect_from_env({**environ, "CAPX_STORE": ""})
     with pytest.raises(ConfigurationProblem, match=f"{one_of}CAPX_FEED and CAPX_STORE are set"):
-        wire_from_env({**environ, "CAPX_FEED": "https://authority.internal"})
+        connect_from_env({**environ, "CAPX_FEED": "https://authority.internal"})
     with pytest.raises(ConfigurationProblem, match=f"{one_of}CAPX_FEED and CAPX_SNAPSHOT and CAPX_STORE are set"):
-        wire_from_env({**environ, **dict.fromkeys(PLACES.values(), "x")})
+        connect_from_env({**environ, **dict.fromkeys(PLACES.values(), "x")})
     keys = AudienceKeys.load(Path(environ["CAPX_KEY_FILE"]), "crm")
     with pytest.raises(ConfigurationProblem, match="a store, a feed or a snapshot: none is named"):
-        wire(keys)
+        connect(keys)
     with pytest.raises(ConfigurationProblem, match="feed and store are named"):
-        wire(keys, store=environ["CAPX_STORE"], feed="https://authority.internal")
+        connect(keys, store=environ["CAPX_STORE"], feed="https://authority.internal")
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon", "30s", " ", "0x10"])
 def test_a_staleness_that_is_no_number_of_seconds_is_refused(environ: dict[str, str], seconds: str) -> None:
     with pytest.raises(ConfigurationProblem, match="seconds"):
-        wire_from_env({**environ, "CAPX_MAX_STALENESS": seconds})
+        connect_from_env({**environ, "CAPX_MAX_STALENESS": seconds})
 
 
 def test_keys_of_another_audience_are_refused(environ: dict[str, str]) -> None:
     with pytest.raises(KeyProblem, match="does not belong to 'slides'"):
-        wire_from_env({**environ, "CAPX_AUDIENCE": "slides"})
+        connect_from_env({**environ, "CAPX_AUDIENCE": "slides"})
 
 
 def test_what_is_wired_shows_no_key(environ: dict[str, str]) -> None:
-    wired = wire_from_env(environ)
+    connection = connect_from_env(environ)
     secrets = [line.split()[-1] for line in Path(environ["CAPX_KEY_FILE"]).read_text("utf-8").splitlines() if line]
     assert secrets
-    assert not [secret for secret in secrets if secret in repr(wired)]
-    wired.close()
+    assert not [secret for secret in secrets if secret in repr(connection)]
+    connection.close()

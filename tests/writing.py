@@ -10,16 +10,18 @@ import sys
 import time
 from typing import Any
 
-from capx.authority import Authority
-from capx.chain import b64u
+from capx.authority.authority import Authority
+from capx.crypto.base64url import b64u
+from capx.crypto.keys import KeyRing, RootKey
 from capx.errors import StoreProblem
-from capx.events import RequestMade
-from capx.intent import Intent
-from capx.keys import KeyRing, RootKey
-from capx.meter import Spend
-from capx.policy import Offer, Policy, Principal, Purpose, Rule
-from capx.store import GrantRecord, Record, RequestRecord, Store
-from capx.store.opening import open_store
+from capx.intents.intent import Intent
+from capx.policy.policy import Policy, Principal, Purpose
+from capx.policy.terms import Offer, Rule
+from capx.store.events import RequestMade
+from capx.store.factory import open_store
+from capx.store.protocols import Store
+from capx.store.records import GrantRecord, Record, RequestRecord
+from capx.verify.meter import Spend
 from capx_caveats import Entry, amount
 
 COUNTER = ("shared", "eur")

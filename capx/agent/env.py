@@ -17,8 +17,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from capx.bundle import MAX_TOKENS, Bundle
 from capx.errors import ConfigurationProblem, InvalidRequest, MalformedToken
+from capx.tokens.bundle import MAX_TOKENS, Bundle
 from capx_caveats import is_audience
 
 _FILE: Final = "CAPX_TOKEN_FILE"
@@ -89,7 +89,7 @@ def _origins(text: str) -> dict[str, str]:
 
 
 def _demand_origin(variable: str, origin: str) -> None:
-    from capx.presenting import demand_origin  # needs httpx: where that is missing, the bundle is out by then
+    from capx.agent.httpx_client import demand_origin  # needs httpx: where that is missing, the bundle is out by then
 
     try:
         demand_origin(origin)

@@ -1,4 +1,27 @@
-"""Guards: where a service's own code meets the verifier. One module for each kind of service.
+"""Guards: they put a verifier in front of a service's own code.
 
-`tool` guards functions in this process, `fastapi` FastAPI applications, `asgi` any other ASGI application.
+    import capx
+
+    authority = capx.Authority.temporary()
+
+    @authority.tool("crm.read", tenant="Acme")
+    def read(id):
+        return id, capx.current_allowed().tenant
+
+    with capx.acting(authority.open(tenant="Acme", allow=["crm.read"]).bundle):
+        assert read(7) == (7, "Acme")
+
+Modules:
+
+    tool            functions of this process
+    asgi/           any ASGI application
+    fastapi/        FastAPI applications
+    call_facts      what a guard states about a call: arguments, tenant, attributes, cost
+    json_values     Python values as the JSON that caveats judge
+    current         the decision on which the running tool was allowed
 """
+
+from capx.guard.current import current_allowed
+from capx.guard.tool import ToolGuard
+
+__all__ = ["ToolGuard", "current_allowed"]

@@ -11,20 +11,21 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from msgspec.structs import replace
 
-from capx.acting import allowed_by, bundle_of, current_actor
-from capx.admitted import Admitted
-from capx.asking import Granted
-from capx.asking.need import Need, Sought, Told, cure, need
-from capx.bundle import Bundle
-from capx.capability import Capability
-from capx.decision import NO_TOKEN, Allowed, Denied
+from capx.agent.actor import bundle_of, current_actor
+from capx.agent.need import Need, Sought, Told, need
 from capx.errors import ConfigurationProblem
-from capx.grant import audience_of
-from capx.guard.facts import Costs, Derived, Tenancy, cost_of, demand_costs, demand_derivable, derive
-from capx.guard.passage import stated
-from capx.guard.values import plain
-from capx.present import ToolCall
-from capx.verifier import Verifier
+from capx.guard.call_facts import Costs, Derived, Tenancy, cost_of, demand_costs, demand_derivable, derive, stated
+from capx.guard.current import allowed_by
+from capx.guard.json_values import plain
+from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle
+from capx.tokens.capability import Capability
+from capx.tokens.grants import audience_of
+from capx.verify.admitted import Admitted
+from capx.verify.ask import Granted
+from capx.verify.decision import NO_TOKEN, Allowed, Denied
+from capx.verify.suggestion import cure
+from capx.verify.verifier import Verifier
 from capx_caveats import JSON, Allow, Call, is_action
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class ToolGuard:
         """Guard a plain or async function: it runs for an allowed call, and raises Denied otherwise.
 
         The audience is the action's first label unless given. `tenant`, `attributes` and, by unit, `cost` state facts
-        of the call: constants, or functions of the arguments that they name. Within it, `capx.acting.current_allowed`
+        of the call: constants, or functions of the arguments that they name. Within it, `capx.current_allowed`
         is the decision. Raises ConfigurationProblem for functions whose calls cannot be judged whole: generators, and
         those that take `*args` or `**kwargs`.
         """

@@ -1,204 +1,28 @@
-"""A policy: who may ask for what kinds of work, and what each of them needs, gets at once, on request, or by asking.
+"""The policy: what an intent gets at once, what on request, and what a person has to approve.
 
-    Policy --terms(intent)--> Terms --match(action, audience, args)--> the rule that decides
+    from capx.policy import read_policy
 
-Laws: what no rule lists is never given. Of the rules of a purpose, those that give at open come first, then those that
-give on request, then those that ask a person, each in the order of the file; the first that matches decides. Terms are
-concrete: what a rule takes from the intent was put in as a whole value, and nothing of it is read again.
+    policy = read_policy('''
+        [principal."ana@our.example"]
+        purposes = ["qbr"]
+
+        [purpose.qbr]
+        tenant = "none"
+
+        [[purpose.qbr.grant]]
+        allow = ["crm.read"]
+    ''')
+    assert list(policy.purposes) == ["qbr"]
+
+Modules:
+
+    policy, terms, grants     who may ask for what, and what one intent gets
+    fit                       whether that fits into a token
+    file, toml_reader, tables, grant_tables, constraints, operators, placeholders    how policy.toml is read
+    lint, describe, cases     warnings, plain sentences, and test cases
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
-from typing import Final, Literal
+from capx.policy.file import read_policy
+from capx.policy.policy import Policy
 
-from msgspec import UNSET, Struct
-
-from capx.errors import InvalidRequest
-from capx.fitting import unfitting
-from capx.intent import Intent
-from capx_caveats import JSON, Budget, Call, Entry, shown
-
-How = Literal["at_open", "on_request", "ask"]
-HOWS: Final[tuple[How, ...]] = ("at_open", "on_request", "ask")
-"""How a rule gives, in the order in which rules decide."""
-
-
-class Principal(Struct, frozen=True, kw_only=True):
-    """A person: the public key of their signature (Ed25519, 32 bytes), for whom they ask, and what groups they are in.
-
-    Without a key they cannot sign, and only a login that the operator checked speaks for them.
-    """
-
-    name: str
-    key: bytes | None = None
-    tenants: tuple[str, ...] = ()
-    purposes: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()
-
-
-class Offer(Struct, frozen=True):
-    """One action, or pattern, that a rule gives at one audience, and what its arguments must be."""
-
-    audience: str
-    entry: Entry
-
-    def covers(self, audience: str, action: str, args: Mapping[str, JSON] | None) -> bool:
-        """Whether it says yes: by the action alone where no arguments are pinned, else to these arguments."""
-        if audience != self.audience or not self.entry.matches(action):
-            return False
-        return args is None or self.entry.misfit(Call(action, args)) is None
-
-
-class Rule(Struct, frozen=True, kw_only=True):
-    """One grant of a purpose, concrete; `place` is where it stands in the file, such as `purpose.refund.grant[2]`.
-
-    Its budgets name no counter: all grants of a task that name a unit share one. `approvers` are groups or principals,
-    who have `within` seconds to answer; both are for `ask` alone.
-    """
-
-    place: str
-    how: How
-    offers: tuple[Offer, ...]
-    budgets: tuple[Budget, ...] = ()
-    approvers: tuple[str, ...] = ()
-    within: int | None = None
-
-
-class Match(Struct, frozen=True):
-    """The rule that decides about an ask, and of it what was asked for."""
-
-    rule: Rule
-    offer: Offer
-
-
-class Terms(Struct, frozen=True, kw_only=True):
-    """What a policy makes of one intent: for how long (seconds), for which tenant, and by which rules, in order."""
-
-    purpose: str
-    ttl: int
-    tenant: str | None
-    rules: tuple[Rule, ...]
-
-    def at_open(self) -> tuple[Rule, ...]:
-        """The rules whose grants are given with the task."""
-        return tuple(rule for rule in self.rules if rule.how == "at_open")
-
-    def match(self, audience: str, action: str, args: Mapping[str, JSON] | None) -> Match | None:
-        """What decides about an ask; None if nothing offers it."""
-        return next(
-            (
-                Match(rule, offer)
-                for rule in self.rules
-                for offer in rule.offers
-                if offer.covers(audience, action, args)
-            ),
-            None,
-        )
-
-
-class Purpose(Struct, frozen=True, kw_only=True):
-    """A kind of work: for how long (seconds), what an intent must say, and what it needs, once the intent is known.
-
-    `tenant` tells that it is for one tenant, whose name every grant carries. `names` are the parameters that it takes.
-    """
-
-    name: str
-    ttl: int
-    require: tuple[str, ...]
-    tenant: bool
-    names: frozenset[str]
-    rules: Callable[[Intent], tuple[Rule, ...]]
-
-    def demand(self, intent: Intent, principal: Principal) -> None:
-        """Raise InvalidRequest unless the intent says all that this takes, and nothing else, for a tenant of theirs."""
-        if not self.tenant and intent.tenant is not UNSET:
-            raise InvalidRequest(
-                f"{self.name} is for no tenant, and the intent says {shown(intent.tenant)}: leave it out"
-            )
-        missing = [name for name in self._needed() if not _says(intent, name)]
-        unknown = [name for name in intent.parameters if name not in self.names]
-        if missing or unknown:
-            # Together: what is missing was often mistyped.
-            lacks = [f"{self.name} needs {_listed(missing)}, which the intent does not say"] if missing else []
-            raise InvalidRequest("; ".join([*lacks, *map(self._not_taken, unknown)]))
-        if self.tenant and intent.tenant not in principal.tenants:
-            may = f"asks for {_listed(principal.tenants)}" if principal.tenants else "asks for no tenant"
-            raise InvalidRequest(f"{shown(principal.name)} {may}, by this policy, and not for {shown(intent.tenant)}")
-
-    def _not_taken(self, name: str) -> str:
-        takes = f"it takes {_listed(sorted(self.names))}" if self.names else "it takes none"
-        return f"the intent says {shown(name)}, which {self.name} does not take: {_meant(name, self.names) or takes}"
-
-    def _needed(self) -> tuple[str, ...]:
-        named = {*self.require, *self.names, *(("tenant",) if self.tenant else ())}
-        return (*self.require, *sorted(named - set(self.require)))
-
-
-class Policy(Struct, frozen=True, kw_only=True):
-    """What an authority goes by; `digest` is the SHA-256 of its file, base64url, by which the log names it."""
-
-    digest: str = ""
-    audiences: Mapping[str, str] = MappingProxyType({})
-    principals: Mapping[str, Principal] = MappingProxyType({})
-    purposes: Mapping[str, Purpose] = MappingProxyType({})
-
-    def terms(self, intent: Intent) -> Terms:
-        """What this intent gets; InvalidRequest says why it gets nothing, and what would do.
-
-        It takes the intent at its word: whether its principal signed it is for others to tell, and to tell before.
-        """
-        principal = self.principals.get(intent.principal)
-        if not self.purposes:
-            raise InvalidRequest(
-                "this authority has no policy that takes an intent: write one, policy.toml in its home"
-            )
-        if principal is None:
-            raise InvalidRequest(
-                f"the policy knows no principal {shown(intent.principal)}: it takes none of their intents"
-            )
-        purpose = self._purpose(intent.purpose, principal)
-        purpose.demand(intent, principal)
-        tenant = intent.tenant if purpose.tenant and intent.tenant is not UNSET else None
-        terms = Terms(purpose=purpose.name, ttl=purpose.ttl, tenant=tenant, rules=in_order(purpose.rules(intent)))
-        if lines := tuple(unfitting(terms)):
-            raise InvalidRequest("; ".join(lines))
-        return terms
-
-    def _purpose(self, name: str, principal: Principal) -> "Purpose":
-        """The purpose of this name; what the principal may not ask for is as if it was not there."""
-        if name in principal.purposes and name in self.purposes:
-            return self.purposes[name]
-        may = f"may ask for {_listed(principal.purposes)}" if principal.purposes else "may ask for nothing"
-        raise InvalidRequest(f"{shown(principal.name)} {may}, by this policy, and not for {shown(name)}")
-
-    def members(self, group: str) -> tuple[str, ...]:
-        """The principals that are, or are in, this group."""
-        return tuple(
-            principal.name
-            for principal in self.principals.values()
-            if group == principal.name or group in principal.groups
-        )
-
-
-def in_order(rules: Iterable[Rule]) -> tuple[Rule, ...]:
-    """The rules in the order in which they decide; those that give alike stay in theirs."""
-    return tuple(sorted(rules, key=lambda rule: HOWS.index(rule.how)))
-
-
-def _says(intent: Intent, name: str) -> bool:
-    own = {"tenant": intent.tenant, "agent": intent.agent}
-    return own[name] is not UNSET if name in own else name in intent.parameters
-
-
-def _meant(name: str, names: Iterable[str]) -> str:
-    from difflib import get_close_matches  # for what went wrong alone
-
-    return "".join(f"did you mean {near}?" for near in get_close_matches(name, list(names), 1))
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(map(shown, names))
-
-
-NO_POLICY: Final = Policy()
-"""What an authority goes by that has none: it takes no intent, and grants nothing that is asked for."""
+__all__ = ["Policy", "read_policy"]

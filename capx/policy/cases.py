@@ -20,13 +20,12 @@ from typing import Any, Final, cast
 
 from msgspec import UNSET, Struct
 
-from capx.asking import Ask
-from capx.asking.offering import Unoffered, asked
 from capx.errors import InvalidRequest
-from capx.fitting import ungrantable
-from capx.intent import Intent
-from capx.policy import HOWS, Match, Policy, Terms
-from capx.policy.reading import (
+from capx.intents.intent import Intent
+from capx.policy.fit import ungrantable
+from capx.policy.policy import Policy
+from capx.policy.terms import HOWS, Match, Terms
+from capx.policy.toml_reader import (
     Field,
     Unreadable,
     Wrong,
@@ -42,6 +41,7 @@ from capx.policy.reading import (
     text,
     wrong,
 )
+from capx.verify.ask import Ask, Unoffered, asked
 from capx_caveats import JSON, InvalidCaveat, demand_json, is_attribute, is_label, shown
 
 NEVER: Final = "never"

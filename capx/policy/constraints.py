@@ -13,8 +13,8 @@ from typing import Any, Final, cast, get_args
 from msgspec import Struct
 
 from capx.policy.operators import OPERATORS, Within, instead, operand
-from capx.policy.reading import every, explained, key, name, table, wrong
-from capx.policy.values import LITERAL, Take, Taken, probing, value
+from capx.policy.placeholders import LITERAL, Take, Taken, probing, value
+from capx.policy.toml_reader import every, explained, key, name, table, wrong
 from capx_caveats import AnyConstraint, Pair, is_label
 
 _DEEPEST: Final = 16

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from capx.chain import b64u
+from capx.crypto.base64url import b64u
 from capx.errors import ConfigurationProblem
-from capx.policy import NO_POLICY, Policy
-from capx.policy.reading import LARGEST, Unreadable, Wrong, load
+from capx.policy.policy import NO_POLICY, Policy
 from capx.policy.tables import read_tables
+from capx.policy.toml_reader import LARGEST, Unreadable, Wrong, load
 
 if TYPE_CHECKING:
     from pathlib import Path  # slow to import, and only whoever has one calls what takes one

@@ -16,12 +16,13 @@ from typing import Final, cast
 from msgspec import Struct
 from msgspec.structs import replace
 
-from capx.lineage import AUTHORITY
-from capx.policy import HOWS, How, Principal
 from capx.policy.constraints import arguments
 from capx.policy.grants import Allowed, Grant, Grants, Limit
 from capx.policy.operators import OPERATORS
-from capx.policy.reading import (
+from capx.policy.placeholders import LIMIT, value
+from capx.policy.policy import Principal
+from capx.policy.terms import HOWS, How
+from capx.policy.toml_reader import (
     Field,
     Wrong,
     elements,
@@ -37,7 +38,7 @@ from capx.policy.reading import (
     tried,
     wrong,
 )
-from capx.policy.values import LIMIT, value
+from capx.tokens.lineage import AUTHORITY
 from capx_caveats import (
     InvalidCaveat,
     amount,

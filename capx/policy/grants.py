@@ -8,11 +8,11 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from capx.errors import InvalidRequest
-from capx.intent import Intent
-from capx.policy import How, Offer, Rule
+from capx.intents.intent import Intent
 from capx.policy.constraints import Named, filled
-from capx.policy.reading import Wrong, every, explained
-from capx.policy.values import Take, Taken, probing, taken, taking
+from capx.policy.placeholders import Take, Taken, probing, taken, taking
+from capx.policy.terms import How, Offer, Rule
+from capx.policy.toml_reader import Wrong, every, explained
 from capx_caveats import Budget, Entry
 
 

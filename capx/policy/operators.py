@@ -18,8 +18,7 @@ from typing import Any, Final, cast
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
-from capx.policy.reading import Field, elements, every, key, members, near, wrong
-from capx.policy.values import (
+from capx.policy.placeholders import (
     HOST,
     NATURAL,
     NETWORK,
@@ -35,6 +34,7 @@ from capx.policy.values import (
     value,
     values,
 )
+from capx.policy.toml_reader import Field, elements, every, key, members, near, wrong
 
 Parts = tuple[Any, ...]
 """The fields of a constraint's class, what is taken from an intent not yet put in."""

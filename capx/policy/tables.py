@@ -16,12 +16,13 @@ from typing import Final, TypeVar, cast
 from msgspec import Struct
 
 from capx.errors import KeyProblem
-from capx.fitting import unfitting
-from capx.intent import OWN_NAMES
-from capx.lineage import AUTHORITY
-from capx.policy import Principal, Purpose, Terms, in_order
+from capx.intents.intent import OWN_NAMES
+from capx.policy.fit import unfitting
 from capx.policy.grant_tables import HOUR, Known, answering, duration, read_grants
-from capx.policy.reading import (
+from capx.policy.placeholders import Taken, taken
+from capx.policy.policy import Principal, Purpose
+from capx.policy.terms import Terms, in_order
+from capx.policy.toml_reader import (
     TOLD,
     Field,
     Wrong,
@@ -37,7 +38,7 @@ from capx.policy.reading import (
     tried,
     wrong,
 )
-from capx.policy.values import Taken, taken
+from capx.tokens.lineage import AUTHORITY
 from capx_caveats import is_attribute, is_audience, is_label, shown
 
 T = TypeVar("T")
@@ -124,7 +125,7 @@ def _principal(principal: str, said: object, path: str, purposes: Collection[str
 
 
 def _key(said: object, path: str) -> bytes:
-    from capx.signing import parse_public
+    from capx.crypto.ed25519 import parse_public
 
     written = text(said, path)
     try:

@@ -16,9 +16,9 @@ from capx_cli.escape import clean
 from capx_cli.failure import DONE, NOTHING
 
 if TYPE_CHECKING:
-    from capx.asking.verdict import Inquiry
-    from capx.intent.principal_key import PrincipalKey
-    from capx.policy import Policy
+    from capx.authority.requests.verdict import Inquiry
+    from capx.intents.principal_key import PrincipalKey
+    from capx.policy.policy import Policy
     from capx_cli.reached import Operations
 
 
@@ -34,7 +34,7 @@ class Answer(NamedTuple):
 
 def give(typed: str, answer: Answer) -> int:
     """Show the request that is meant, sign the answer to it, and hand it in; gives the exit code."""
-    from capx.asking.verdict import Verdict
+    from capx.authority.requests.verdict import Verdict
     from capx.errors import InvalidRequest
 
     if answer.sure and typed == inbox.LAST:
@@ -77,7 +77,7 @@ def _means_it(inquiry: "Inquiry", name: str, *, yes: bool) -> bool:
 
 def _why_not(authority: "Operations", inquiry: "Inquiry", key: "PrincipalKey", *, yes: bool) -> str | None:
     """Why this answer of this person cannot count, as far as that is known here; None if it may."""
-    from capx.authority import Authority
+    from capx.authority.authority import Authority
 
     # The policy of an authority elsewhere stays there.
     if isinstance(authority, Authority) and (why := _by_policy(authority.policy, inquiry, key, yes=yes)):
@@ -89,8 +89,8 @@ def _why_not(authority: "Operations", inquiry: "Inquiry", key: "PrincipalKey", *
 
 
 def _by_policy(policy: "Policy", inquiry: "Inquiry", key: "PrincipalKey", *, yes: bool) -> str | None:
-    from capx.policy.words import consenting
-    from capx.signing import public_text
+    from capx.crypto.ed25519 import public_text
+    from capx.policy.describe import consenting
 
     person = policy.principals.get(key.name)
     if person is None or person.key is None:

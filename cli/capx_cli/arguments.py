@@ -15,7 +15,7 @@ import click
 from capx_cli.typed import arguments, named_constraint, put
 
 if TYPE_CHECKING:
-    from capx.grant import Grant
+    from capx.tokens.grants import Grant
     from capx_caveats import Appendable, Entry, Meant
 
 Command = Callable[..., Any]

@@ -58,8 +58,8 @@ def requests(_: click.Context) -> Iterable[tuple[str, str]]:
 @_quietly
 def kids(_: click.Context) -> Iterable[tuple[str, str]]:
     """The ids of the root keys of the home; nothing where another authority is meant, whose keys are its own."""
-    from capx.home import ROOT_KEYS, home_folder
-    from capx.keys import KeyRing
+    from capx.authority.home import ROOT_KEYS, home_folder
+    from capx.crypto.keys import KeyRing
 
     if reached.elsewhere() is not None:
         return

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from capx import death
-from capx.decision import label
+from capx.tokens import revocation_key as death
+from capx.tokens.wording import label
 from capx_caveats import shown, shown_instant
 from capx_cli import screen, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from capx.log import Event
+    from capx.store.log import Event
 
 
 class Spending(Struct):
@@ -165,7 +165,7 @@ def say_decision(event: "Event") -> None:
 
 def event_as_json(event: "Event") -> dict[str, Any]:
     """An event of any kind as JSON values."""
-    from capx.chain import b64u
+    from capx.crypto.base64url import b64u
 
     return {
         "position": event.position,

@@ -14,7 +14,7 @@ from capx_cli import reached, screen
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from capx.log import Event
+    from capx.store.log import Event
     from capx_cli.reached import Operations
 
 _GLANCE = 0.25

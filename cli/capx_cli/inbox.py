@@ -14,8 +14,8 @@ from capx_cli import intents, screen, words
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from capx.asking.verdict import Inquiry
-    from capx.store import RequestRecord
+    from capx.authority.requests.verdict import Inquiry
+    from capx.store.records import RequestRecord
     from capx_cli.reached import Operations
 
 LAST: Final = "last"
@@ -88,7 +88,7 @@ def answered(request: "RequestRecord", *, yes: bool) -> str | None:
     """Why a request can be answered so no more, and by whom it was; None if it waits."""
     if request.state == "pending":
         return None
-    from capx.decision import label
+    from capx.tokens.wording import label
     from capx_caveats import shown_instant
 
     if request.approver is None or request.answered is None:
@@ -106,7 +106,7 @@ def answered(request: "RequestRecord", *, yes: bool) -> str | None:
 
 def became(request: "RequestRecord") -> str:
     """How a request stands, in words."""
-    from capx.decision import label
+    from capx.tokens.wording import label
     from capx_caveats import shown_instant
 
     at = "" if request.answered is None else f" at {shown_instant(request.answered)}"
@@ -147,7 +147,7 @@ def as_json(request: "RequestRecord") -> dict[str, Any]:
 
 def inquiry_as_json(inquiry: "Inquiry") -> dict[str, Any]:
     """A request as JSON values, with what it is signed over."""
-    from capx.chain import b64u
+    from capx.crypto.base64url import b64u
     from capx_caveats.values import whole
 
     with whole():

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from capx.errors import InvalidRequest
-    from capx.intent import Intent, SignedIntent
-    from capx.store import IntentRecord
+    from capx.intents.intent import Intent, SignedIntent
+    from capx.store.records import IntentRecord
 
 STDIN = "-"
 _MOST = 64 * 1024
@@ -41,7 +41,7 @@ def read(file: str) -> "Intent | SignedIntent":
     """The intent that a file holds, signed or not."""
     import msgspec
 
-    from capx.intent import SignedIntent, parse_intent
+    from capx.intents.intent import SignedIntent, parse_intent
 
     data = _bytes(file)
     try:
@@ -53,7 +53,7 @@ def read(file: str) -> "Intent | SignedIntent":
 
 def read_signed(file: str, cure: str) -> "SignedIntent":
     """The signed intent that a file holds; UsageError says what would do for one that is not signed."""
-    from capx.intent import SignedIntent
+    from capx.intents.intent import SignedIntent
 
     intent = read(file)
     if not isinstance(intent, SignedIntent):
@@ -63,7 +63,7 @@ def read_signed(file: str, cure: str) -> "SignedIntent":
 
 def document(intent: "Intent | SignedIntent") -> "Intent":
     """The intent itself, without its signature."""
-    from capx.intent import SignedIntent
+    from capx.intents.intent import SignedIntent
 
     return intent.intent if isinstance(intent, SignedIntent) else intent
 

@@ -222,9 +222,9 @@ def _with_hint(error: click.UsageError) -> str:
 
 
 def _explain(error: Exception) -> int:
-    from capx.decision import Denied
     from capx.errors import CapxError, InvalidCaveat, InvalidRequest
-    from capx.policy.reading import Unreadable
+    from capx.policy.toml_reader import Unreadable
+    from capx.verify.decision import Denied
 
     if os.environ.get("CAPX_DEBUG"):
         import traceback

@@ -19,7 +19,7 @@ def sentence(entry: "Entry") -> str | None:
     """What may be asked for; None for an entry that lets nobody ask, or has another form."""
     from msgspec import UNSET
 
-    from capx.grant import ASK, OWN_ENTRIES
+    from capx.tokens.grants import ASK, OWN_ENTRIES
     from capx_caveats import Eq, is_audience
 
     if entry == OWN_ENTRIES[-1]:
@@ -54,7 +54,7 @@ def _actions(constraint: "AnyConstraint") -> list[str] | None:
 
 
 def _in_common(some: list[str], others: list[str]) -> list[str]:
-    from capx.effective.overlap import pattern_in_common
+    from capx.tokens.effective.intersection import pattern_in_common
 
     met = [pattern_in_common(one, other) for one in some for other in others]
     return list(dict.fromkeys(pattern for pattern in met if pattern is not None))
@@ -62,7 +62,7 @@ def _in_common(some: list[str], others: list[str]) -> list[str]:
 
 def _limits(constraint: "AnyConstraint") -> str | None:
     """What the arguments must be that are asked for, nothing for any; None where that has another form."""
-    from capx.grant import OWN_ENTRIES
+    from capx.tokens.grants import OWN_ENTRIES
     from capx_caveats import AllOf, Fields
 
     own = OWN_ENTRIES[-1].args or ()
@@ -75,8 +75,8 @@ def _limits(constraint: "AnyConstraint") -> str | None:
 
 
 def _judged(fields: "Sequence[Fields]") -> str | None:
-    from capx.effective.overlap import entry_in_common
-    from capx.grant import ASK
+    from capx.tokens.effective.intersection import entry_in_common
+    from capx.tokens.grants import ASK
     from capx_caveats import Entry
 
     entry: Entry | None = Entry(ASK, fields[0].pairs)

@@ -12,14 +12,14 @@ import click
 from capx_cli.failure import Unusable
 
 if TYPE_CHECKING:
-    from capx.intent.principal_key import PrincipalKey
+    from capx.intents.principal_key import PrincipalKey
 
 _FOLDER = "principals"
 
 
 def new_file(name: str) -> Path:
     """Where the new key of a person belongs: in a folder that is its owner's alone, and made if there is none."""
-    from capx.intent.principal_key import file_name
+    from capx.intents.principal_key import file_name
 
     folder = _folder()
     for each in (folder.parent, folder):
@@ -42,7 +42,7 @@ def _demand_ours(folder: Path) -> None:
 
 def load(name: str | None, file: Path | None) -> "PrincipalKey":
     """The key in a file, else that of the person of this name, else the only one there is."""
-    from capx.intent.principal_key import PrincipalKey
+    from capx.intents.principal_key import PrincipalKey
 
     found = file or (_only() if name is None else _of(name))
     key = PrincipalKey.load(found)
@@ -52,7 +52,7 @@ def load(name: str | None, file: Path | None) -> "PrincipalKey":
 
 
 def _of(name: str) -> Path:
-    from capx.intent.principal_key import file_name
+    from capx.intents.principal_key import file_name
     from capx_caveats import is_label
 
     # A text that is none has no spelling in a path either.
@@ -78,6 +78,6 @@ def _only() -> Path:
 
 
 def _folder() -> Path:
-    from capx.home import home_folder
+    from capx.authority.home import home_folder
 
     return home_folder() / _FOLDER

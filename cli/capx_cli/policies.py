@@ -12,14 +12,15 @@ from capx_cli import screen
 from capx_cli.failure import UNUSABLE, Unusable
 
 if TYPE_CHECKING:
-    from capx.policy import Policy, Rule, Terms
     from capx.policy.cases import Case
-    from capx.policy.reading import Unreadable
+    from capx.policy.policy import Policy
+    from capx.policy.terms import Rule, Terms
+    from capx.policy.toml_reader import Unreadable
 
 
 def read(file: Path | None) -> "tuple[Policy, Path]":
     """The policy in a file, else that of the home, and where it stands; Unusable if there is none."""
-    from capx.home import home_folder
+    from capx.authority.home import home_folder
     from capx.policy.file import FILE, PolicyFile, read_policy
 
     if file is not None:
@@ -53,7 +54,7 @@ def tell(problem: "Unreadable") -> None:
 
 @contextmanager
 def _all_told() -> Generator[None]:
-    from capx.policy.reading import Unreadable
+    from capx.policy.toml_reader import Unreadable
 
     try:
         yield
@@ -64,7 +65,7 @@ def _all_told() -> Generator[None]:
 
 def _contents(file: Path) -> bytes:
     """The bytes of a file, no more than it may have and one, by which it is too large."""
-    from capx.policy.reading import LARGEST
+    from capx.policy.toml_reader import LARGEST
 
     try:
         with file.open("rb") as opened:
@@ -75,7 +76,7 @@ def _contents(file: Path) -> bytes:
 
 def rows(policy: "Policy", terms: "Terms") -> Iterator[tuple[str, str, str, str]]:
     """When something is given, what, where, and within what limits; in the order in which it is decided."""
-    from capx.policy.words import HOW_IN_WORDS
+    from capx.policy.describe import HOW_IN_WORDS
 
     for rule in terms.rules:
         for offer in rule.offers:
@@ -115,7 +116,7 @@ def as_json(policy: "Policy", terms: "Terms") -> dict[str, Any]:
 
 
 def _limits(policy: "Policy", rule: "Rule") -> Iterator[str]:
-    from capx.policy.words import consenting
+    from capx.policy.describe import consenting
     from capx_caveats import shown_duration
 
     for budget in rule.budgets:

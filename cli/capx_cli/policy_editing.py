@@ -18,7 +18,7 @@ import msgspec
 from capx_cli.failure import Unusable
 
 if TYPE_CHECKING:
-    from capx.policy import Principal
+    from capx.policy.policy import Principal
 
 _TABLE: Final = "principal"
 
@@ -34,7 +34,7 @@ def append(path: Path, wanted: "Principal") -> None:
 
     A policy that cannot be used is added to if it can be used then.
     """
-    from capx import key_file
+    from capx.crypto import key_file
     from capx.policy.file import read_policy
 
     _demand_names(wanted)
@@ -79,7 +79,7 @@ def table(wanted: "Principal") -> str:
 
 def _fields(wanted: "Principal") -> dict[str, str]:
     """The lines of the table, by key."""
-    from capx.signing import public_text
+    from capx.crypto.ed25519 import public_text
 
     key = {} if wanted.key is None else {"key": f"key = {_text(public_text(wanted.key))}"}
     held = {"tenants": wanted.tenants, "purposes": wanted.purposes, "groups": wanted.groups}
@@ -93,7 +93,7 @@ def _text(text: str) -> str:
 
 def _tables(data: bytes) -> dict[str, Any]:
     """What a file says, none if it is no TOML; its principals only if they are a table."""
-    from capx.policy.reading import Wrong, load
+    from capx.policy.toml_reader import Wrong, load
 
     try:
         tables = load(data)

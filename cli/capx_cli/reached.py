@@ -17,8 +17,8 @@ import click
 from capx_cli.failure import Unusable
 
 if TYPE_CHECKING:
-    from capx.authority import Authority
-    from capx.remote.operator_client import RemoteAuthority
+    from capx.authority.authority import Authority
+    from capx.authority.remote.client import RemoteAuthority
 
     Operations = Authority | RemoteAuthority
 
@@ -56,12 +56,12 @@ def authority() -> "Operations":
     """The authority that is meant, opened."""
     place = elsewhere()
     if place is None:
-        from capx.authority import Authority
+        from capx.authority.authority import Authority
 
         return Authority.open_home()
     if find_spec("httpx") is None:
         raise Unusable("an authority elsewhere needs httpx: pip install 'capx-auth[httpx]'")
-    from capx.remote.operator_client import RemoteAuthority
+    from capx.authority.remote.client import RemoteAuthority
 
     return RemoteAuthority(place)
 
@@ -69,7 +69,7 @@ def authority() -> "Operations":
 def home_authority(what: str) -> "Authority":
     """The authority of the home, for what needs its root keys; UsageError if another one was named."""
     demand_home(what, "needs the root keys, which stay with their authority")
-    from capx.authority import Authority
+    from capx.authority.authority import Authority
 
     return Authority.open_home()
 

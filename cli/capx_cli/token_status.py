@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from capx import wire
-from capx.chain import b64u
-from capx.death import Key, horizon, of_instant
-from capx.decision import whose
-from capx.lineage import Lineage, Refused, read
+from capx.crypto.base64url import b64u
+from capx.tokens import wire
+from capx.tokens.lineage import Lineage, Refused, read
+from capx.tokens.revocation_key import Key, horizon, of_instant
+from capx.tokens.wording import whose
 from capx_caveats import DEFAULT, Presented, rest_of, shown_amount
 from capx_cli import words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from capx.capability import Token
-    from capx.store import Reading
+    from capx.store.protocols import Reading
+    from capx.tokens.capability import Token
 
 
 class Spent(Struct, frozen=True):

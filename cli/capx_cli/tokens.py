@@ -20,8 +20,8 @@ from capx_cli import screen
 from capx_cli.failure import Unusable
 
 if TYPE_CHECKING:
-    from capx.bundle import Bundle
-    from capx.capability import Token
+    from capx.tokens.bundle import Bundle
+    from capx.tokens.capability import Token
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -64,8 +64,8 @@ def read_bundle(token_file: str | None) -> "Bundle":
 
 def read_tokens(token_file: str | None) -> "tuple[Token, ...]":
     """The capabilities, or the presentation, that were given to this command, to be looked at."""
-    from capx import wire
-    from capx.capability import Presentation
+    from capx.tokens import wire
+    from capx.tokens.capability import Presentation
     from capx_caveats import Presented
 
     text = _text(token_file)
@@ -77,8 +77,8 @@ def read_tokens(token_file: str | None) -> "tuple[Token, ...]":
 
 
 def _bundle(text: str) -> "Bundle":
-    from capx.bundle import Bundle
     from capx.errors import InvalidRequest
+    from capx.tokens.bundle import Bundle
 
     try:
         return Bundle.parse(text)

@@ -11,10 +11,10 @@ from capx_cli import screen
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from capx.bundle import Bundle
-    from capx.capability import Token
-    from capx.death import Key
-    from capx.effective import Effective
+    from capx.tokens.bundle import Bundle
+    from capx.tokens.capability import Token
+    from capx.tokens.effective.effective import Effective
+    from capx.tokens.revocation_key import Key
     from capx_caveats import Caveat, Presented
     from capx_cli.reached import Operations
 
@@ -94,15 +94,15 @@ def past(typed: str, now: int) -> int:
 
 def holder(hops: "Iterable[str]") -> str:
     """Who holds a token, by the labels of its path; one that could be taken for the words around it is quoted."""
-    from capx.decision import label
+    from capx.tokens.wording import label
 
     return " > ".join(("task", *map(label, hops)))
 
 
 def blocks(token: "Token") -> "Iterator[tuple[str, tuple[Caveat, ...]]]":
     """The blocks of a token, each with whose restrictions it holds."""
-    from capx.decision import whose
-    from capx.lineage import sections_of
+    from capx.tokens.lineage import sections_of
+    from capx.tokens.wording import whose
     from capx_caveats import Hop, Presented
 
     granted_at = len(token.hops) - sum(isinstance(block[0], Hop) for block in token.caveats)
@@ -116,8 +116,8 @@ def what_is_left(bundle: "Bundle") -> None:
 
     What it can do at the authority itself is the same for every task: it is said of a token that holds nothing else.
     """
-    from capx.effective import effective
-    from capx.lineage import AUTHORITY
+    from capx.tokens.effective.effective import effective
+    from capx.tokens.lineage import AUTHORITY
 
     now = int(time.time())
     nothing: list[str] = []
@@ -135,9 +135,9 @@ def what_is_left(bundle: "Bundle") -> None:
 
 def what_it_may_ask(bundle: "Bundle") -> None:
     """Note on standard error what the holder of a new token may ask for at run time."""
-    from capx.effective import effective
-    from capx.grant import ASK
-    from capx.lineage import AUTHORITY
+    from capx.tokens.effective.effective import effective
+    from capx.tokens.grants import ASK
+    from capx.tokens.lineage import AUTHORITY
 
     for capability in bundle:
         left = effective(capability, int(time.time()))
@@ -149,7 +149,7 @@ def what_it_may_ask(bundle: "Bundle") -> None:
 
 def doing(left: "Effective") -> list[str]:
     """What each entry lets the holder do; asking for more in the words for that, where it has a usual form."""
-    from capx.lineage import AUTHORITY
+    from capx.tokens.lineage import AUTHORITY
     from capx_cli.may_ask import sentence
 
     own = left.audience == AUTHORITY
@@ -158,7 +158,7 @@ def doing(left: "Effective") -> list[str]:
 
 def done(sentences: "Iterable[str]") -> "Iterator[str]":
     """The same of what the log keeps of a new task's capability for the authority, in sentences."""
-    from capx.grant import OWN_ENTRIES
+    from capx.tokens.grants import OWN_ENTRIES
     from capx_cli.may_ask import ANYTHING
 
     for each in sentences:
@@ -172,7 +172,7 @@ def nothing_at(left: "Effective") -> str:
 
 def of_key(key: "Key") -> str | None:
     """All that dies by the death of a root key or an instant, in words; None for any other death."""
-    from capx.death import instant_of, kid_of
+    from capx.tokens.revocation_key import instant_of, kid_of
     from capx_caveats import shown_instant
 
     if (kid := kid_of(key)) is not None:
@@ -248,8 +248,8 @@ def time_left(at: int) -> str:
 
 def token_as_json(token: "Token") -> "dict[str, object]":
     """What a token says of itself, not verified; never the token."""
-    from capx.chain import b64u
-    from capx.effective import effective
+    from capx.crypto.base64url import b64u
+    from capx.tokens.effective.effective import effective
     from capx_caveats import shown_instant
 
     return {

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from capx import RootKey, StoreLiveness
-from capx.liveness import Liveness
-from capx.store.sqlite import SQLiteStore
+from capx.store.sqlite.store import SQLiteStore
+from capx.verify.protocols import Liveness
 from tests.bench import ours, workload
 from tests.bench.measuring import Contender
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from capx import wire
+from capx.tokens import wire
 from tests.bench.measuring import Contender, Unmeasurable
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent.parent

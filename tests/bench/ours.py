@@ -11,11 +11,12 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from capx import AudienceKeys, Capability, Denied, MalformedToken, Replay, RootKey, ToolCall, Verifier, wire
-from capx.capability import mint
-from capx.chain import unb64u
-from capx.liveness import Liveness
-from capx.store import Store
+from capx import AudienceKeys, Capability, Denied, MalformedToken, Replay, RootKey, ToolCall, Verifier
+from capx.crypto.base64url import unb64u
+from capx.store.protocols import Store
+from capx.tokens import wire
+from capx.tokens.capability import mint
+from capx.verify.protocols import Liveness
 from capx_caveats import Call
 from tests.bench import workload
 from tests.bench.measuring import Contender, Run, Unmeasurable

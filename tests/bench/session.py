@@ -11,8 +11,9 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from capx import RootKey, StoreLiveness, wire
-from capx.store.sqlite import SQLiteStore
+from capx import RootKey, StoreLiveness
+from capx.store.sqlite.store import SQLiteStore
+from capx.tokens import wire
 from tests.bench import growth, ours, startup, workload
 from tests.bench.authority.part import AuthorityPart
 from tests.bench.link import Peers

@@ -7,7 +7,7 @@ and a `where`. The authority's block holds what every authority's block does.
 from typing import Final
 
 from capx import Capability, MalformedToken, RootKey, ToolCall, action, between, expires, max_hops, where
-from capx.capability import mint
+from capx.tokens.capability import mint
 from capx_caveats import Appendable, Call, Caveat, Entry, Expires, Root, Task, Tenant, UntilCompleted, allow
 
 AUDIENCE: Final = "crm"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec import UNSET
 
-from capx.chain import b64u
+from capx.crypto.base64url import b64u
 from capx_caveats import (
     DEFAULT,
     Call,

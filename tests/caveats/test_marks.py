@@ -8,7 +8,7 @@ from itertools import product
 
 import pytest
 
-from capx.chain import b64u
+from capx.crypto.base64url import b64u
 from capx_caveats import DEFAULT, Caveat, Hop, Intent, NotUnderstood, Presented, marks, misplaced
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from capx.authority import Authority
-from capx.bundle import Bundle
-from capx.capability import Capability
-from capx.decision import Decision
-from capx.present import ToolCall
+from capx.authority.authority import Authority
+from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle
+from capx.tokens.capability import Capability
+from capx.verify.decision import Decision
 from capx_caveats import Call
 
 COMMAND = (sys.executable, "-m", "capx_cli.main")

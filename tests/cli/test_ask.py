@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from capx.asking.verdict import Verdict
-from capx.authority import Authority
-from capx.bundle import Bundle
-from capx.present import ToolCall
+from capx.authority.authority import Authority
+from capx.authority.requests.verdict import Verdict
+from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle
 from capx_caveats import Call
 from tests.cli.conftest import COMMAND, Shell
 from tests.office import Office

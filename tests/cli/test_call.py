@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from capx.authority import Authority
-from capx.decision import Denied
-from capx.present import HttpRequest
+from capx.authority.authority import Authority
+from capx.tokens.binding import HttpRequest
+from capx.verify.decision import Denied
 from capx_caveats import Call
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from capx.asking import Granted, Pending
-from capx.authority import Authority
+from capx.authority.authority import Authority
+from capx.verify.ask import Granted, Pending
 from capx_cli.main import COMMANDS
 from tests.office import Office
 

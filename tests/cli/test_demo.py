@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from capx.authority import Authority
-from capx.keys import AudienceKeys
+from capx.authority.authority import Authority
+from capx.crypto.keys import AudienceKeys
 from capx_cli.demo import gains
 from capx_cli.demo.attack import Try
 from capx_cli.demo.data import SERVICES

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from capx import wire
-from capx.chain import extend
+from capx.tokens import wire
+from capx.tokens.chain import extend
 from capx_cli.escape import clean, without_passwords
 from tests.cli.conftest import first
 

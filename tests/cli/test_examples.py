@@ -13,9 +13,9 @@ from typing import Any
 import click
 import pytest
 
-from capx.authority import Authority
-from capx.bundle import Bundle
-from capx.present import ToolCall
+from capx.authority.authority import Authority
+from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle
 from capx_caveats import Call
 from tests.cli.test_commands import commands as all_commands
 from tests.serving import served

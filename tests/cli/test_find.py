@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from capx.authority import Authority
-from capx.decision import Denied
-from capx.present import HttpRequest
+from capx.authority.authority import Authority
+from capx.tokens.binding import HttpRequest
+from capx.verify.decision import Denied
 from tests.cli.conftest import COMMAND, first
 from tests.cli.test_escape import on_terminal
 

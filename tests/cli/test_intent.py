@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from capx.authority import Authority
-from capx.bundle import Bundle
-from capx.intent import Intent, SignedIntent, parse_intent
-from capx.intent.principal_key import PrincipalKey
+from capx.authority.authority import Authority
+from capx.intents.intent import Intent, SignedIntent, parse_intent
+from capx.intents.principal_key import PrincipalKey
 from capx.policy.file import FILE
+from capx.tokens.bundle import Bundle
 from tests.cli.conftest import COMMAND, Shell
 from tests.cli.test_escape import on_terminal
 from tests.serve.conftest import serving

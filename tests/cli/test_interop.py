@@ -9,8 +9,9 @@ import pytest
 from pymacaroons import Macaroon
 from pymacaroons.serializers import JsonSerializer
 
-from capx.chain import ThirdParty, b64u, unb64u
-from capx.interop import Format
+from capx.crypto.base64url import b64u, unb64u
+from capx.tokens.chain import ThirdParty
+from capx.tokens.interop import Format
 from capx_cli.commands.export import export
 from tests.lab import appended, minted
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from capx.home import change_keys
-from capx.keys import AudienceKeys, KeyRing, RootKey
+from capx.authority.home import change_keys
+from capx.crypto.keys import AudienceKeys, KeyRing, RootKey
 from tests.cli.conftest import COMMAND, first
 
 

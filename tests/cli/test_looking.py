@@ -15,14 +15,14 @@ from typing import IO, Any
 import msgspec
 import pytest
 
-from capx.authority import Authority
-from capx.backup import backup
-from capx.bundle import Bundle
-from capx.capability import Capability
-from capx.chain import b64u
-from capx.present import ToolCall
-from capx.recovery import restore
-from capx.store import Record
+from capx.authority.authority import Authority
+from capx.authority.restore import restore
+from capx.crypto.base64url import b64u
+from capx.store.backup import backup
+from capx.store.records import Record
+from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle
+from capx.tokens.capability import Capability
 from capx_caveats import Call, Root, budget
 from tests.cli.conftest import COMMAND, Shell
 

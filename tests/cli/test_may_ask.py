@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from capx.effective.overlap import entries_in_common
-from capx.grant import OWN_ENTRIES, Grant, asking
+from capx.tokens.effective.intersection import entries_in_common
+from capx.tokens.grants import OWN_ENTRIES, Grant, asking
 from capx_caveats import Absent, AllOf, AnyConstraint, AnyOf, Anything, Entry, Eq, Pair, Prefix, Range, action
 from capx_cli.may_ask import ANYTHING, sentence
 

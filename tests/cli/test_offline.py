@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from capx import wire
-from capx.authority import Authority
-from capx.bundle import Bundle
-from capx.chain import extend
+from capx.authority.authority import Authority
+from capx.tokens import wire
+from capx.tokens.bundle import Bundle
+from capx.tokens.chain import extend
 from capx_caveats import (
     Budget,
     Caveat,

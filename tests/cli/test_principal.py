@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from capx.authority import Authority
-from capx.intent.principal_key import PrincipalKey
+from capx.authority.authority import Authority
+from capx.crypto.ed25519 import parse_public
+from capx.intents.principal_key import PrincipalKey
 from capx.policy.file import FILE, read_policy
-from capx.signing import parse_public
 from tests.cli.conftest import COMMAND, Shell
 
 POLICY = """# Whoever edits this: keep it readable aloud.\r

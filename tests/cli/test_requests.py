@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from capx.asking import Granted, Pending, Refused
-from capx.authority import Authority
-from capx.bundle import Bundle
-from capx.intent.principal_key import PrincipalKey
+from capx.authority.authority import Authority
+from capx.intents.principal_key import PrincipalKey
+from capx.tokens.bundle import Bundle
+from capx.verify.ask import Granted, Pending, Refused
 from tests.cli.conftest import COMMAND, Shell
 from tests.cli.test_escape import on_terminal
 from tests.cli.test_looking import Following

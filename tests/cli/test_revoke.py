@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from capx.asking import Granted
-from capx.authority import Authority
-from capx.bundle import Bundle
-from capx.chain import b64u
+from capx.authority.authority import Authority
+from capx.crypto.base64url import b64u
+from capx.tokens.bundle import Bundle
+from capx.verify.ask import Granted
 from capx_caveats import Tenant
 from tests.cli.conftest import COMMAND, Shell
 from tests.office import Office

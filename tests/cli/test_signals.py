@@ -8,7 +8,7 @@ import time
 import msgspec
 import pytest
 
-from capx.authority import Authority
+from capx.authority.authority import Authority
 from tests.cli.conftest import COMMAND, Shell
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from capx.authority import Authority
-from capx.store.opening import open_store
+from capx.authority.authority import Authority
+from capx.store.factory import open_store
 from tests.cli.conftest import Shell
 from tests.postgres import Server, postgres_database, postgres_server
 
@@ -149,7 +149,7 @@ def test_a_store_of_an_older_schema_is_migrated_where_it_says_so(home: Shell) ->
     assert "nothing to do" in home("store", "migrate").out
     with closing(sqlite3.connect(home.home / "capx.db")) as store, store:
         store.execute("PRAGMA user_version = 1")
-        # What the second and the third step of capx/store/sqlite_schema.py add.
+        # What the second and the third step of capx/store/sqlite/schema.py add.
         for dropping in (
             *("DROP TABLE strengths", "DROP TABLE grants", "DROP TABLE requests", "DROP TABLE intents"),
             *("ALTER TABLE tasks DROP COLUMN intent", "ALTER TABLE tasks DROP COLUMN principal"),

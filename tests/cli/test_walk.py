@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from capx.bundle import Bundle
-from capx.chain import b64u
+from capx.crypto.base64url import b64u
+from capx.tokens.bundle import Bundle
 
 
 def test_from_init_to_the_graph_of_what_died(capx: Any, tmp_path: Path) -> None:

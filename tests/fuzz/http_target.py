@@ -16,13 +16,13 @@ from urllib.parse import unquote_to_bytes
 from fastapi import Body, FastAPI
 from msgspec import Struct
 
-from capx.decision import Allowed
 from capx.errors import CapxError
-from capx.guard.asgi import ASGIGuard, passage
-from capx.guard.exchange import App, Message, Receive, Scope, Send
+from capx.guard.asgi.guard import ASGIGuard, passage
+from capx.guard.asgi.messages import App, Message, Receive, Scope, Send
 from capx.guard.fastapi import FastAPIGuard
-from capx.present import HttpRequest
-from capx.replay import Replay
+from capx.resource.replay import Replay
+from capx.tokens.binding import HttpRequest
+from capx.verify.decision import Allowed
 from capx_caveats import action, allow, between, one_of, prefix
 from tests.lab import NOW, Lab, minted
 

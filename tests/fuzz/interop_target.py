@@ -9,11 +9,11 @@ from typing import Any
 
 from pymacaroons import Macaroon
 
-from capx import wire
-from capx.capability import Capability
-from capx.chain import ThirdParty
 from capx.errors import MalformedToken
-from capx.interop import from_macaroon, to_macaroon
+from capx.tokens import wire
+from capx.tokens.capability import Capability
+from capx.tokens.chain import ThirdParty
+from capx.tokens.interop import from_macaroon, to_macaroon
 from tests.fuzz import wire_target
 
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import rfc8785
 
-from capx.canonical import canonical
-from capx.capability import Capability
-from capx.chain import b64u
-from capx.decision import Decision
+from capx.crypto.base64url import b64u
+from capx.crypto.canonical_json import canonical
 from capx.errors import CapxError
-from capx.present import HttpRequest, Received, ToolCall
-from capx.wire import MAX_BLOCK, MAX_BLOCKS
+from capx.tokens.binding import HttpRequest, Received, ToolCall
+from capx.tokens.capability import Capability
+from capx.tokens.wire import MAX_BLOCK, MAX_BLOCKS
+from capx.verify.decision import Decision
 from capx_caveats import Call, allow, demand_json
 from tests import naive
 from tests.fuzz import words

@@ -15,10 +15,11 @@ from itertools import pairwise
 from types import FrameType
 from typing import Any
 
-from capx import chain, wire
-from capx.chain import ThirdParty, b64u, unb64u
+from capx.crypto.base64url import b64u, unb64u
 from capx.errors import MalformedToken
-from capx.present import ToolCall
+from capx.tokens import chain, wire
+from capx.tokens.binding import ToolCall
+from capx.tokens.chain import ThirdParty
 from tests.lab import NOW, appended, minted, raw
 
 PARENT = minted()

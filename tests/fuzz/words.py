@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from capx.chain import b64u
+from capx.crypto.base64url import b64u
 
 DIGEST, NONCE, SHORT = b64u(bytes(32)), b64u(bytes(12)), b64u(bytes(8))
 

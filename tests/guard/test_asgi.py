@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
-from capx.authority import Authority
-from capx.capability import Capability
-from capx.guard.asgi import ASGIGuard, passage
-from capx.guard.exchange import Message, Receive, Scope, Send
-from capx.present import HttpRequest, ToolCall
+from capx.authority.authority import Authority
+from capx.guard.asgi.guard import ASGIGuard, passage
+from capx.guard.asgi.messages import Message, Receive, Scope, Send
+from capx.tokens.binding import HttpRequest, ToolCall
+from capx.tokens.capability import Capability
 from tests.serving import served
 
 ACTION = "crm.echo"

@@ -12,18 +12,19 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from capx.acting import acting, current_allowed
-from capx.authority import Authority
-from capx.bundle import Bundle
-from capx.decision import Allowed, Denied
+from capx.agent.actor import acting
+from capx.agent.httpx_client import async_http, http
+from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem
-from capx.guard.asgi import ASGIGuard, passage
-from capx.guard.exchange import Receive, Scope, Send
+from capx.guard.asgi.guard import ASGIGuard, passage
+from capx.guard.asgi.messages import Receive, Scope, Send
+from capx.guard.current import current_allowed
 from capx.guard.fastapi import GRANTED, Check, FastAPIGuard, SyncCheck
 from capx.guard.tool import ToolGuard
-from capx.meter import Spend, Tally
-from capx.presenting import async_http, http
-from capx.store.sqlite import SQLiteStore
+from capx.store.sqlite.store import SQLiteStore
+from capx.tokens.bundle import Bundle
+from capx.verify.decision import Allowed, Denied
+from capx.verify.meter import Spend, Tally
 from capx_caveats import budget, where
 from tests.serving import served
 

@@ -8,12 +8,12 @@ from fastapi import Body, Cookie, FastAPI, Header
 from pydantic import BaseModel
 
 from capx import Allowed, where
-from capx.authority import Authority
-from capx.guard.asgi import ASGIGuard, passage
-from capx.guard.check import Check, SyncCheck
-from capx.guard.exchange import Receive, Scope, Send
+from capx.agent.httpx_client import http
+from capx.authority.authority import Authority
+from capx.guard.asgi.guard import ASGIGuard, passage
+from capx.guard.asgi.messages import Receive, Scope, Send
 from capx.guard.fastapi import GRANTED, FastAPIGuard
-from capx.presenting import http
+from capx.guard.fastapi.deferred import Check, SyncCheck
 from capx_caveats import JSON, Appendable, action, allow, budget
 from tests.serving import served
 

@@ -27,11 +27,11 @@ from pydantic import (
 from pydantic.dataclasses import dataclass as checked_dataclass
 from typing_extensions import TypeAliasType, TypedDict
 
-from capx.authority import Authority
-from capx.decision import Allowed
+from capx.agent.httpx_client import http
+from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem
 from capx.guard.fastapi import FastAPIGuard
-from capx.presenting import http
+from capx.verify.decision import Allowed
 from capx_caveats import Entry, action, fields
 from tests.serving import served
 

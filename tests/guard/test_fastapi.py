@@ -36,14 +36,14 @@ from starlette.requests import HTTPConnection
 from starlette.routing import Route, Router
 from starlette.staticfiles import StaticFiles
 
-from capx.authority import Authority
-from capx.bundle import Bundle
-from capx.decision import Allowed, Denied
+from capx.agent.httpx_client import http
+from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem
-from capx.guard.exchange import Message, Scope
+from capx.guard.asgi.messages import Message, Scope
 from capx.guard.fastapi import GRANTED, Check, FastAPIGuard, SyncCheck
-from capx.present import HttpRequest
-from capx.presenting import http
+from capx.tokens.binding import HttpRequest
+from capx.tokens.bundle import Bundle
+from capx.verify.decision import Allowed, Denied
 from capx_caveats import DEFAULT, Caveat, Entry, Facts, Refusal, absent, action, between, one_of, where
 from tests.serving import served
 

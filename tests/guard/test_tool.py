@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from capx.acting import Actor, acting, current_actor
-from capx.authority import Authority
-from capx.bundle import Bundle
-from capx.decision import Denied
+from capx.agent.actor import Actor, acting, current_actor
+from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem, InvalidRequest
-from capx.guard.facts import GRANTED, Tenancy
+from capx.guard.call_facts import GRANTED, Tenancy
+from capx.tokens.bundle import Bundle
+from capx.verify.decision import Denied
 from capx_caveats import action, between, each, where
 
 

@@ -12,11 +12,11 @@ import attrs
 import msgspec
 import pytest
 
-from capx.acting import acting
-from capx.authority import Authority
-from capx.decision import Denied
+from capx.agent.actor import acting
+from capx.authority.authority import Authority
 from capx.errors import InvalidRequest
-from capx.guard.values import plain
+from capx.guard.json_values import plain
+from capx.verify.decision import Denied
 from capx_caveats import absent, action, fields
 
 

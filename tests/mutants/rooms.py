@@ -22,11 +22,11 @@ def _caveats(module: str, *tests: str) -> Room:
 
 
 ROOMS: Final = {
-    "chain": Room("capx/chain.py", ("tests/test_chain.py", "tests/test_wire.py")),
-    "wire": Room("capx/wire.py", ("tests/test_wire.py",)),
-    "present": Room("capx/present.py", ("tests/test_present.py",)),
+    "chain": Room("capx/tokens/chain.py", ("tests/test_chain.py", "tests/test_wire.py")),
+    "wire": Room("capx/tokens/wire.py", ("tests/test_wire.py",)),
+    "binding": Room("capx/tokens/binding.py", ("tests/test_present.py",)),
     "verifier": Room(
-        "capx/verifier.py", ("tests/test_verifier.py", "tests/test_verifier_answers.py", "tests/test_present.py")
+        "capx/verify/verifier.py", ("tests/test_verifier.py", "tests/test_verifier_answers.py", "tests/test_present.py")
     ),
     "caveats": _caveats("caveats", "test_caveats", "test_vocabulary", "test_answers"),
     "marks": _caveats("marks", "test_marks", "test_vocabulary", "test_answers"),

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from capx.intent import Intent
-from capx.intent.principal_key import PrincipalKey
+from capx.intents.intent import Intent
+from capx.intents.principal_key import PrincipalKey
 
 ANA, KIM = (PrincipalKey.generate(name).public for name in ("ana@our.example", "kim@our.example"))
 

@@ -13,7 +13,7 @@ from capx.errors import InvalidRequest
 from capx.policy.cases import read_cases
 from capx.policy.file import read_policy
 from capx.policy.operators import OPERATORS
-from capx.policy.reading import TOLD, Unreadable
+from capx.policy.toml_reader import TOLD, Unreadable
 from tests.policy.making import KIM, POLICY, intent
 
 PLAIN = st.characters(exclude_categories=["Cs"])

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from capx.chain import b64u
+from capx.crypto.base64url import b64u
 from capx.errors import ConfigurationProblem
-from capx.policy import NO_POLICY
 from capx.policy.file import PolicyFile, read_policy
+from capx.policy.policy import NO_POLICY
 from tests.policy.making import POLICY, changed, intent
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from capx.errors import ConfigurationProblem
 from capx.policy.file import read_policy
-from capx.policy.reading import LARGEST, TOLD, Unreadable
-from capx.policy.remarks import remarks
+from capx.policy.lint import remarks
+from capx.policy.toml_reader import LARGEST, TOLD, Unreadable
 from tests.policy.making import KIM, POLICY, changed, granting
 
 

@@ -9,7 +9,7 @@ import pytest
 from capx.errors import ConfigurationProblem
 from capx.policy.file import read_policy
 from capx.policy.operators import OPERATORS
-from capx.policy.reading import Unreadable
+from capx.policy.toml_reader import Unreadable
 from tests.policy.making import granting
 
 ROW = re.compile(r"^\| `(?P<name>\w+)` \|", re.MULTILINE)

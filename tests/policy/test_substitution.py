@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capx.errors import InvalidRequest
-from capx.policy import Terms
 from capx.policy.file import read_policy
+from capx.policy.terms import Terms
 from capx_caveats import AllOf, AnyOf, Cidr, Contains, Each, Eq, Fields, Host, In, Length, Not, Path, Prefix, Range, Url
 from capx_caveats.constraint import Wire
 from capx_caveats.values import Literal

@@ -3,8 +3,9 @@
 import pytest
 
 from capx.errors import InvalidRequest
-from capx.policy import NO_POLICY, Match
 from capx.policy.file import read_policy
+from capx.policy.policy import NO_POLICY
+from capx.policy.terms import Match
 from capx_caveats import Budget
 from tests.policy.making import KIM, POLICY, changed, granting, intent
 

@@ -4,11 +4,11 @@ from typing import get_args
 
 import pytest
 
-from capx.policy import Policy
+from capx.policy.describe import purpose_sentences
 from capx.policy.file import read_policy
+from capx.policy.lint import remarks
 from capx.policy.operators import OPERATORS
-from capx.policy.remarks import remarks
-from capx.policy.words import purpose_sentences
+from capx.policy.policy import Policy
 from capx_caveats import AnyConstraint
 from tests.policy.making import ANA, KIM, POLICY, changed, granting
 

@@ -5,10 +5,10 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from capx.authority import Authority
-from capx.capability import Capability
-from capx.chain import b64u
-from capx.present import ToolCall
+from capx.authority.authority import Authority
+from capx.crypto.base64url import b64u
+from capx.tokens.binding import ToolCall
+from capx.tokens.capability import Capability
 from capx_caveats import (
     MISSING,
     SAFE_INTEGER,

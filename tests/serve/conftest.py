@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from capx.authority import Authority
-from capx.home import create_home
-from capx.keys import AudienceKeys
-from capx.remote.operator_client import RemoteAuthority
+from capx.authority.authority import Authority
+from capx.authority.home import create_home
+from capx.authority.remote.client import RemoteAuthority
+from capx.crypto.keys import AudienceKeys
 
 COMMAND = (sys.executable, "-m", "capx_cli.main", "serve")
 

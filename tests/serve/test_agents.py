@@ -8,18 +8,18 @@ from typing import Any
 import httpx
 import pytest
 
-from capx import presenting
-from capx.agent.client import AuthorityClient
-from capx.authority import Authority
-from capx.bundle import Bundle
-from capx.capability import new_nonce
-from capx.chain import b64u, root_node
-from capx.decision import Denied
-from capx.delegation import hops_between
+from capx.agent import httpx_client as presenting
+from capx.agent.authority_client import AuthorityClient
+from capx.authority.authority import Authority
+from capx.authority.opening import OpenedTask
+from capx.authority.remote.client import RemoteAuthority
+from capx.crypto.base64url import b64u
 from capx.errors import InvalidRequest, Unavailable
-from capx.opening import OpenedTask
-from capx.present import HttpRequest
-from capx.remote.operator_client import RemoteAuthority
+from capx.tokens.binding import HttpRequest
+from capx.tokens.bundle import Bundle, hops_between
+from capx.tokens.capability import new_nonce
+from capx.tokens.chain import root_node
+from capx.verify.decision import Denied
 from capx_caveats import Entry, action, anything
 from tests.serve.conftest import Served
 

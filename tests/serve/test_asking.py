@@ -9,18 +9,18 @@ from typing import Any
 import httpx
 import pytest
 
-from capx.agent.client import AuthorityClient
-from capx.asking import Granted, Pending, Refused
-from capx.asking.verdict import Verdict
-from capx.bundle import Bundle
-from capx.capability import Capability
-from capx.decision import Denied
+from capx.agent.authority_client import AuthorityClient
+from capx.authority.opening import OpenedTask
+from capx.authority.remote.client import RemoteAuthority
+from capx.authority.requests.verdict import Verdict
 from capx.errors import ConfigurationProblem, InvalidRequest, UnknownRequest, UnknownTask
-from capx.opening import OpenedTask
-from capx.present import HttpRequest
-from capx.remote.operator_client import RemoteAuthority
-from capx.serve.asks import preferred_wait
-from capx.serve.strangers import SENTENCE
+from capx.server.faces.asks import preferred_wait
+from capx.server.faces.redaction import SENTENCE
+from capx.tokens.binding import HttpRequest
+from capx.tokens.bundle import Bundle
+from capx.tokens.capability import Capability
+from capx.verify.ask import Granted, Pending, Refused
+from capx.verify.decision import Denied
 from capx_caveats import action
 from tests.office import Office
 from tests.serve.conftest import Served, serving

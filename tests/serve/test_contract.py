@@ -16,10 +16,11 @@ from schemathesis import GenerationMode
 from schemathesis import checks as general
 from schemathesis.specs.openapi import checks as of_openapi
 
-from capx.present import HttpRequest
-from capx.remote import resource_mac
-from capx.remote.operator_client import RemoteAuthority
-from capx.serve import agents, health, openapi, operators, resources
+from capx.api import resource_auth as resource_mac
+from capx.authority.remote.client import RemoteAuthority
+from capx.server import openapi
+from capx.server.faces import agents, health, operators, resources
+from capx.tokens.binding import HttpRequest
 from tests.serve.conftest import Served
 
 Case = Any

@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 import trustme
 
-from capx.agent.client import AuthorityClient
-from capx.asking import Pending
-from capx.authority import Authority
-from capx.bundle import Bundle
-from capx.decision import Denied
+from capx.agent.authority_client import AuthorityClient
+from capx.authority.authority import Authority
+from capx.authority.remote.client import RemoteAuthority
+from capx.crypto.keys import KeyRing, RootKey
 from capx.errors import CapxError, StoreProblem
-from capx.keys import KeyRing, RootKey
-from capx.remote.operator_client import RemoteAuthority
-from capx.remote.resource_client import ResourceClient
-from capx.store import Record
+from capx.resource.report_client import ResourceClient
+from capx.store.records import Record
+from capx.tokens.bundle import Bundle
+from capx.verify.ask import Pending
+from capx.verify.decision import Denied
 
 Answering = Callable[[], Iterable[bytes]]
 

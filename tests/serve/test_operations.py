@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from capx.authority import Authority
-from capx.bundle import Bundle
-from capx.chain import b64u
+from capx.authority.authority import Authority
+from capx.authority.remote.client import RemoteAuthority
+from capx.crypto.base64url import b64u
 from capx.errors import InvalidCaveat, InvalidRequest, UnknownTask
-from capx.log import check
-from capx.present import ToolCall
-from capx.remote.operator_client import RemoteAuthority
+from capx.store.log import check
+from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle
 from capx_caveats import (
     Call,
     Expires,

@@ -20,16 +20,16 @@ import httpx
 import pytest
 import trustme
 
-from capx.agent.client import AuthorityClient
-from capx.authority import Authority
+from capx.agent.authority_client import AuthorityClient
+from capx.api import resource_auth as resource_mac
+from capx.authority.authority import Authority
+from capx.authority.remote.client import RemoteAuthority
 from capx.errors import ConfigurationProblem, StoreProblem, Unavailable
-from capx.feed.client import FeedSource
-from capx.feed.follower import Follower
-from capx.log import check
-from capx.remote import resource_mac
-from capx.remote.operator_client import RemoteAuthority
-from capx.serve.connections import CONNECTIONS, HEAD_SECONDS, Limits
-from capx.serve.sockets import Address, OwnSocket
+from capx.resource.feed.client import FeedSource
+from capx.resource.feed.follower import Follower
+from capx.server.net.connections import CONNECTIONS, HEAD_SECONDS, Limits
+from capx.server.net.sockets import Address, OwnSocket
+from capx.store.log import check
 from tests.serve import conftest
 from tests.serve.conftest import COMMAND, Served, new_home, serving
 

@@ -10,26 +10,26 @@ import httpx
 import msgspec
 import pytest
 
-from capx.authority import Authority
-from capx.capability import Capability
-from capx.chain import b64u
-from capx.decision import Decision
+from capx.api import resource_auth as resource_mac
+from capx.authority.authority import Authority
+from capx.authority.opening import OpenedTask
+from capx.authority.remote.client import RemoteAuthority
+from capx.crypto.base64url import b64u
+from capx.crypto.keys import AudienceKeys
 from capx.errors import StoreProblem, Unavailable
-from capx.feed import Asked
-from capx.feed.client import FeedSource
-from capx.feed.follower import Follower
-from capx.feed.reader import PageReader
-from capx.keys import AudienceKeys
-from capx.opening import OpenedTask
-from capx.present import ToolCall
-from capx.recorder import StoreRecorder
-from capx.remote import resource_mac
-from capx.remote.operator_client import RemoteAuthority
-from capx.remote.resource_client import ResourceClient
-from capx.replay import Replay
-from capx.serve.sightings import MOST
-from capx.store import News, Record, Unwritable
-from capx.verifier import Verifier
+from capx.resource.feed.client import FeedSource
+from capx.resource.feed.follower import Follower
+from capx.resource.feed.page import Asked
+from capx.resource.feed.reader import PageReader
+from capx.resource.recorder import StoreRecorder
+from capx.resource.replay import Replay
+from capx.resource.report_client import ResourceClient
+from capx.server.faces.sightings import MOST
+from capx.store.records import News, Record, Unwritable
+from capx.tokens.binding import ToolCall
+from capx.tokens.capability import Capability
+from capx.verify.decision import Decision
+from capx.verify.verifier import Verifier
 from capx_caveats import Call
 from tests.serve.conftest import Served
 

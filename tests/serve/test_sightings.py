@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from capx.authority import Authority
-from capx.remote.forms.resources import Sighted
-from capx.serve.sightings import LATELY, MOST, keep_sighting
-from capx.store import Store
+from capx.api.messages.resources import Sighted
+from capx.authority.authority import Authority
+from capx.server.faces.sightings import LATELY, MOST, keep_sighting
+from capx.store.protocols import Store
 from tests.postgres import shared_server
 from tests.serve.conftest import new_home
 

@@ -15,18 +15,18 @@ from typing import Any
 import httpx
 import pytest
 
-from capx.agent.client import AuthorityClient
-from capx.authority import Authority
-from capx.decision import NO_TOKEN, Decision, Denied
+from capx.agent.authority_client import AuthorityClient
+from capx.api import resource_auth as resource_mac
+from capx.authority.authority import Authority
+from capx.authority.remote.client import RemoteAuthority
 from capx.errors import KeyProblem, StoreProblem, Unavailable
-from capx.present import HttpRequest
-from capx.remote import resource_mac
-from capx.remote.operator_client import RemoteAuthority
-from capx.serve import app
-from capx.serve.operation import Operation, route
-from capx.serve.service import Service
-from capx.serve.strangers import SENTENCE, told_error
-from capx.serve.workers import Busy
+from capx.server import app
+from capx.server.faces.redaction import SENTENCE, told_error
+from capx.server.operation import Operation, route
+from capx.server.service import Service
+from capx.server.workers import Busy
+from capx.tokens.binding import HttpRequest
+from capx.verify.decision import NO_TOKEN, Decision, Denied
 from tests.serve.conftest import Served
 from tests.serving import served as serving_app
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from capx.serve.open_streams import STREAMS_OF_ONE, machine_at
+from capx.server.waiting.stream_limits import STREAMS_OF_ONE, machine_at
 from tests.serve.conftest import Served
 
 STREAM = b"GET /feed HTTP/1.1\r\nHost: capx\r\nAccept: text/event-stream\r\n\r\n"

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from capx.agent.client import AuthorityClient
-from capx.asking import Answer, Granted, Pending, Refused
-from capx.asking.verdict import Verdict
-from capx.authority import Authority
-from capx.bundle import Bundle
+from capx.agent.authority_client import AuthorityClient
+from capx.authority.authority import Authority
+from capx.authority.remote.client import RemoteAuthority
+from capx.authority.requests.verdict import Verdict
 from capx.errors import Unavailable
-from capx.present import HttpRequest
-from capx.remote.operator_client import RemoteAuthority
-from capx.serve.waiting import WAITERS, WAITERS_OF_ONE
+from capx.server.waiting.askers import WAITERS, WAITERS_OF_ONE
+from capx.tokens.binding import HttpRequest
+from capx.tokens.bundle import Bundle
+from capx.verify.ask import Answer, Granted, Pending, Refused
 from tests.office import Office
 from tests.serve.conftest import Served, serving
 from tests.serve.test_process import until

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from capx.store import Store
-from capx.store.opening import create_store, is_postgres, open_store
+from capx.store.factory import create_store, is_postgres, open_store
+from capx.store.protocols import Store
 from tests.postgres import postgres_database, postgres_server, postgres_url, shared_server
 
 KINDS = ("sqlite", "postgres")

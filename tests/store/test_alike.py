@@ -8,21 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from capx.chain import b64u
-from capx.death import Key, of_instant, of_kid
+from capx.crypto.base64url import b64u
 from capx.errors import StoreProblem
-from capx.meter import Spend
-from capx.store import (
-    GrantRecord,
-    IntentRecord,
-    Reading,
-    Record,
-    RequestRecord,
-    RequestState,
-    Store,
-    TaskRecord,
-    Writing,
-)
+from capx.store.protocols import Reading, Store, Writing
+from capx.store.records import GrantRecord, IntentRecord, Record, RequestRecord, RequestState, TaskRecord
+from capx.tokens.revocation_key import Key, of_instant, of_kid
+from capx.verify.meter import Spend
 
 STEPS = 120
 

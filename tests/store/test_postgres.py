@@ -17,13 +17,16 @@ import psycopg
 import pytest
 
 from capx.errors import ConfigurationProblem, StoreProblem, Unavailable
-from capx.log import check
-from capx.meter import Spend
-from capx.store import Head, News, Record, Store, TaskRecord, Unwritable, postgres, postgres_rows
-from capx.store.opening import create_store, open_store
-from capx.store.postgres import PostgresStore, migrate
-from capx.store.postgres_news import PostgresNews
-from capx.store.postgres_schema import VERSION
+from capx.store.factory import create_store, open_store
+from capx.store.log import check
+from capx.store.postgres import rows as postgres_rows
+from capx.store.postgres import store as postgres
+from capx.store.postgres.death_source import PostgresNews
+from capx.store.postgres.schema import VERSION
+from capx.store.postgres.store import PostgresStore, migrate
+from capx.store.protocols import Store
+from capx.store.records import Head, News, Record, TaskRecord, Unwritable
+from capx.verify.meter import Spend
 from tests.postgres import ADMIN, OWNER, Server
 
 NOW = 1_800_000_000

@@ -13,17 +13,17 @@ import pytest
 from psycopg import errors
 from psycopg.sql import SQL, Identifier
 
-from capx.authority import Authority
-from capx.decision import Decision
+from capx.authority.authority import Authority
 from capx.errors import InvalidRequest, StoreProblem
-from capx.log import check
-from capx.meter import Spend
-from capx.present import ToolCall
-from capx.store import Burn, Record, Unwritable
-from capx.store.postgres import PostgresStore
-from capx.store.postgres_role import role_sql
-from capx.store.postgres_schema import FOR_RESOURCES
-from capx.store.sqlite import SQLiteStore
+from capx.store.log import check
+from capx.store.postgres.role import role_sql
+from capx.store.postgres.schema import FOR_RESOURCES
+from capx.store.postgres.store import PostgresStore
+from capx.store.records import Burn, Record, Unwritable
+from capx.store.sqlite.store import SQLiteStore
+from capx.tokens.binding import ToolCall
+from capx.verify.decision import Decision
+from capx.verify.meter import Spend
 from capx_caveats import Call, budget
 from tests.postgres import OWNER, Server
 

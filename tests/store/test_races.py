@@ -15,13 +15,14 @@ from typing import Any
 import psycopg
 import pytest
 
-from capx.death import Key
 from capx.errors import StoreProblem
-from capx.log import check
-from capx.meter import Spend
-from capx.store import Head, Record, Store, TaskRecord
-from capx.store.opening import open_store
-from capx.store.postgres import PostgresStore
+from capx.store.factory import open_store
+from capx.store.log import check
+from capx.store.postgres.store import PostgresStore
+from capx.store.protocols import Store
+from capx.store.records import Head, Record, TaskRecord
+from capx.tokens.revocation_key import Key
+from capx.verify.meter import Spend
 from tests.postgres import Server
 from tests.store.conftest import Places
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import pytest
 from msgspec import structs
 
-from capx.chain import b64u
-from capx.death import of_instant, of_kid
+from capx.crypto.base64url import b64u
 from capx.errors import StoreProblem
-from capx.store import (
+from capx.store.protocols import Store
+from capx.store.records import (
     Damaged,
     GrantRecord,
     IntentRecord,
@@ -16,9 +16,9 @@ from capx.store import (
     RequestCounts,
     RequestRecord,
     RequestState,
-    Store,
     TaskRecord,
 )
+from capx.tokens.revocation_key import of_instant, of_kid
 from tests.store.conftest import KINDS, Places
 
 NOW = 1_800_000_000

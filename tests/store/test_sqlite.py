@@ -18,15 +18,16 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from capx.chain import root_node
 from capx.errors import StoreProblem
-from capx.liveness import StoreLiveness
-from capx.log import START, Place, check, following
-from capx.meter import Spend
-from capx.store import IntentRecord, Store, TaskRecord, Unwritable
-from capx.store.sqlite import SQLiteStore
-from capx.store.sqlite_file import APPLICATION, migrate
-from capx.store.sqlite_schema import MIGRATIONS, VERSION
+from capx.resource.revocations import StoreLiveness
+from capx.store.log import START, Place, check, following
+from capx.store.protocols import Store
+from capx.store.records import IntentRecord, TaskRecord, Unwritable
+from capx.store.sqlite.file import APPLICATION, migrate
+from capx.store.sqlite.schema import MIGRATIONS, VERSION
+from capx.store.sqlite.store import SQLiteStore
+from capx.tokens.chain import root_node
+from capx.verify.meter import Spend
 
 NOW = 1_800_000_000
 TASK = TaskRecord("task-1", "root-1", NOW, NOW + 60, tenant="Acme", purpose=None)
@@ -261,9 +262,9 @@ WRITER = f"""
 import sys
 import threading
 from pathlib import Path
-from capx.store.sqlite import SQLiteStore
-from capx.store.sqlite_file import APPLICATION, migrate
-from capx.store.sqlite_schema import MIGRATIONS, VERSION
+from capx.store.sqlite.store import SQLiteStore
+from capx.store.sqlite.file import APPLICATION, migrate
+from capx.store.sqlite.schema import MIGRATIONS, VERSION
 store = SQLiteStore(Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()

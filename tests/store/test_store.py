@@ -8,25 +8,16 @@ from decimal import Decimal
 import pytest
 from msgspec import structs
 
-from capx.chain import root_node
-from capx.death import Key, of_instant, of_kid
-from capx.epoch import new_epoch, origin_of
 from capx.errors import StoreProblem
-from capx.liveness import StoreLiveness, View
-from capx.log import GENESIS, Place, check
-from capx.meter import Spend, Tally
-from capx.store import (
-    Burn,
-    Counter,
-    Head,
-    Pruned,
-    Record,
-    Sighting,
-    Store,
-    TaskRecord,
-    Unwritable,
-)
-from capx.store.opening import create_store, open_store
+from capx.intents.epoch import new_epoch, origin_of
+from capx.resource.revocations import StoreLiveness, View
+from capx.store.factory import create_store, open_store
+from capx.store.log import GENESIS, Place, check
+from capx.store.protocols import Store
+from capx.store.records import Burn, Counter, Head, Pruned, Record, Sighting, TaskRecord, Unwritable
+from capx.tokens.chain import root_node
+from capx.tokens.revocation_key import Key, of_instant, of_kid
+from capx.verify.meter import Spend, Tally
 from tests.store.conftest import KINDS, Places
 
 NOW = 1_800_000_000

@@ -11,9 +11,9 @@ from capx_cli.failure import DENIED, DONE, Unusable
 from capx_cli.tokens import read_bundle, token_option
 
 if TYPE_CHECKING:
-    from capx.asking import Answer, Ask
-    from capx.authority import Authority
-    from capx.bundle import Bundle
+    from capx.authority.authority import Authority
+    from capx.tokens.bundle import Bundle
+    from capx.verify.ask import Answer, Ask
 
 _GLANCE = 0.2
 _LONGEST = 86_400
@@ -65,7 +65,7 @@ def ask(
 
     Example: capx ask warehouse.stock.read --wait 30s > wider.token
     """
-    from capx.asking import Ask
+    from capx.verify.ask import Ask
 
     name, at, audience = action.partition("@")
     if at and not audience:
@@ -92,7 +92,7 @@ def _seconds(wait: str | None) -> float:
 
 def _nothing_to_ask_with(bundle: "Bundle") -> str | None:
     """Why nothing can be asked for with it, wherever; None if something may be."""
-    from capx.lineage import AUTHORITY
+    from capx.tokens.lineage import AUTHORITY
 
     if AUTHORITY in bundle.audiences:
         return None
@@ -103,7 +103,7 @@ def _nothing_to_ask_with(bundle: "Bundle") -> str | None:
 
 def _over_http(url: str, bundle: "Bundle", ask: "Ask", seconds: float) -> "Answer":
     try:
-        from capx.agent.client import AuthorityClient
+        from capx.agent.authority_client import AuthorityClient
     except ModuleNotFoundError as error:
         raise Unusable(f"capx ask --url needs {error.name}: pip install 'capx-auth[httpx]'") from None
     if not url.lower().startswith(("http://", "https://")):
@@ -114,7 +114,7 @@ def _over_http(url: str, bundle: "Bundle", ask: "Ask", seconds: float) -> "Answe
 
 
 def _at_home(bundle: "Bundle", ask: "Ask", seconds: float) -> "Answer":
-    from capx.asking import Pending
+    from capx.verify.ask import Pending
 
     if (place := reached.elsewhere()) is not None:
         raise click.UsageError(
@@ -139,8 +139,8 @@ def _await(authority: "Authority", request: str, ends: float) -> None:
 
 
 def _told(bundle: "Bundle", answer: "Answer") -> int:
-    from capx.asking import Granted, Pending
-    from capx.decision import reason
+    from capx.verify.ask import Granted, Pending
+    from capx.verify.decision import reason
 
     if isinstance(answer, Granted):
         fuller = bundle.holding(answer.capability)

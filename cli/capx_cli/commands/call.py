@@ -53,7 +53,7 @@ def call(
     try:
         import httpx
 
-        from capx import presenting
+        from capx.agent import httpx_client as presenting
     except ModuleNotFoundError as error:
         raise Unusable(f"capx call needs {error.name}: pip install 'capx-auth[httpx]'") from None
     if not url.lower().startswith(("http://", "https://")):

@@ -9,7 +9,7 @@ from capx_cli import screen, words
 from capx_cli.tokens import read_tokens, token_option
 
 if TYPE_CHECKING:
-    from capx.effective import Effective
+    from capx.tokens.effective.effective import Effective
 
 _WARNING = "Nothing was verified. For whom, until when, and by whom narrowed: capx inspect"
 
@@ -28,7 +28,7 @@ def can(as_json: bool, also: bool, token_file: str | None) -> None:
 
     Example: capx can --token-file slides.token | grep '^slides '
     """
-    from capx.effective import effective
+    from capx.tokens.effective.effective import effective
 
     now = int(time.time())
     found = [effective(token, now) for token in read_tokens(token_file)]

@@ -34,7 +34,7 @@ def delegate(
 
     Example: capx delegate --to slides-agent --allow slides.write --with deck=deck-42 --expires 10m
     """
-    from capx.chain import b64u
+    from capx.crypto.base64url import b64u
 
     child = read_bundle(token_file).delegate(
         to=to,

@@ -13,8 +13,8 @@ from capx_cli.tokens import read_tokens
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from capx.capability import Token
-    from capx.effective import Effective
+    from capx.tokens.capability import Token
+    from capx.tokens.effective.effective import Effective
 
 _WARNING = "NOTHING WAS VERIFIED: this is what the tokens say of themselves. To check one: capx verify"
 _STDIN = "-"
@@ -32,7 +32,7 @@ def diff(parent: str, child: str, as_json: bool) -> int:
 
     Example: capx diff task.token slides.token
     """
-    from capx.chain import b64u
+    from capx.crypto.base64url import b64u
 
     if parent == child == _STDIN:
         raise click.UsageError("standard input holds one token only: name a file for the other")
@@ -57,14 +57,14 @@ def diff(parent: str, child: str, as_json: bool) -> int:
 
 def _above(child: "Token", parents: "Sequence[Token]") -> "Token | None":
     """The nearest token that this one descends from."""
-    from capx.effective.difference import descends
+    from capx.tokens.effective.difference import descends
 
     return max((each for each in parents if descends(child, each)), key=lambda each: len(each.ids), default=None)
 
 
 def _stranger(child: "Token", parents: "Sequence[Token]") -> str:
     """Why a token descends from none of these."""
-    from capx.effective.difference import descends
+    from capx.tokens.effective.difference import descends
 
     if any(descends(each, child) for each in parents):
         return "it is the other way round: CHILD is what PARENT was narrowed from"
@@ -76,7 +76,7 @@ def _stranger(child: "Token", parents: "Sequence[Token]") -> str:
 
 
 def _show(parent: "Token | None", child: "Token", parents: "Sequence[Token]") -> None:
-    from capx.effective import effective
+    from capx.tokens.effective.effective import effective
 
     if parent is None:
         screen.say(f"{child.audience}: CHILD does not descend from PARENT: {_stranger(child, parents)}", screen.BAD)
@@ -102,7 +102,7 @@ def _appended(parent: "Token", child: "Token") -> "Iterator[tuple[str, list[str]
 
 def _changes(before: "Effective", after: "Effective") -> "Iterator[tuple[str, str]]":
     """What is less than before, as names and sentences."""
-    from capx.effective.difference import losses
+    from capx.tokens.effective.difference import losses
     from capx_caveats import shown, shown_instant
 
     yield from (("allows nothing", why) for why in after.why_nothing if why not in before.why_nothing)
@@ -129,9 +129,9 @@ def _changes(before: "Effective", after: "Effective") -> "Iterator[tuple[str, st
 
 
 def _as_json(parent: "Token | None", child: "Token", parents: "Sequence[Token]") -> dict[str, Any]:
-    from capx.chain import b64u
-    from capx.effective import effective
-    from capx.effective.difference import losses
+    from capx.crypto.base64url import b64u
+    from capx.tokens.effective.difference import losses
+    from capx.tokens.effective.effective import effective
 
     if parent is None:
         return {"audience": child.audience, "id": b64u(child.id), "descends": False, "why": _stranger(child, parents)}

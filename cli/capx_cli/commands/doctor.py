@@ -25,7 +25,7 @@ def doctor(as_json: bool) -> int:
 
     Example: capx doctor
     """
-    from capx.home import home_folder
+    from capx.authority.home import home_folder
 
     with screen.busy("checking the log"):
         findings = list(_findings(home_folder()))
@@ -37,7 +37,7 @@ def doctor(as_json: bool) -> int:
 
 
 def _findings(home: Path) -> Iterator[Finding]:
-    from capx.home import PLACE, ROOT_KEYS, STORE
+    from capx.authority.home import PLACE, ROOT_KEYS, STORE
 
     yield _python()
     yield from _distribution()
@@ -107,7 +107,7 @@ def _left_behind(path: Path) -> Iterator[Finding]:
 
 
 def _keys(path: Path) -> str:
-    from capx.keys import KeyRing
+    from capx.crypto.keys import KeyRing
 
     return f"only you may read them; mints with {KeyRing.load(path).active.kid}"
 
@@ -115,7 +115,7 @@ def _keys(path: Path) -> str:
 def _reached(home: Path) -> str:
     from contextlib import closing
 
-    from capx.home import PLACE, open_home_store
+    from capx.authority.home import PLACE, open_home_store
 
     with closing(open_home_store(home)) as store, store.read() as reading:
         reading.head()
@@ -125,8 +125,8 @@ def _reached(home: Path) -> str:
 def _log(home: Path) -> str:
     from contextlib import closing
 
-    from capx.checking import check_store
-    from capx.home import open_home_store
+    from capx.authority.home import open_home_store
+    from capx.store.check import check_store
 
     with closing(open_home_store(home)) as store, store.read() as reading:
         reached = check_store(reading)
@@ -137,15 +137,15 @@ def _log(home: Path) -> str:
 def _epoch(home: Path) -> str:
     from contextlib import closing
 
-    from capx.home import open_home_store
+    from capx.authority.home import open_home_store
 
     with closing(open_home_store(home)) as store, store.read() as reading:
         return f"{reading.head().epoch} is what intents name this authority by"
 
 
 def _policy(home: Path) -> str:
-    from capx.policy import NO_POLICY
     from capx.policy.file import FILE, PolicyFile
+    from capx.policy.policy import NO_POLICY
 
     policy = PolicyFile(home / FILE)()
     if policy is NO_POLICY:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.tree import Tree
 
-    from capx.effective.foresight import Foreseen
+    from capx.tokens.effective.prediction import Foreseen
     from capx_caveats import Call
 
     Walk = tuple[Foreseen, ...]
@@ -49,7 +49,7 @@ def explain(
 
     Example: capx explain --action slides.write --arg deck=deck-42
     """
-    from capx.effective.foresight import foresee
+    from capx.tokens.effective.prediction import foresee
 
     tokens = read_tokens(token_file)
     held = tuple(dict.fromkeys(token.audience for token in tokens))
@@ -67,7 +67,7 @@ def explain(
 
 
 def _refused(walk: "Walk") -> bool:
-    from capx.effective.foresight import refusing
+    from capx.tokens.effective.prediction import refusing
 
     return any(refusing(walk))
 

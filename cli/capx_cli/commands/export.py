@@ -8,7 +8,7 @@ from capx_cli import screen
 from capx_cli.tokens import read_bundle, token_option
 
 if TYPE_CHECKING:
-    from capx.interop import Format
+    from capx.tokens.interop import Format
 
 
 @click.command()
@@ -25,7 +25,7 @@ def export(format: "Format", audience: str | None, token_file: str | None) -> No
 
     Example: capx export --format v2json --token-file slides.token
     """
-    from capx.interop import to_text
+    from capx.tokens.interop import to_text
 
     bundle = read_bundle(token_file)
     chosen = [capability for capability in bundle if audience in (None, capability.audience)]

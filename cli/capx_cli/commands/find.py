@@ -11,7 +11,7 @@ from capx_cli import completion, reached, screen, words
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from capx.log import Event
+    from capx.store.log import Event
     from capx_cli.reached import Operations
 
 
@@ -70,7 +70,7 @@ def _found(authority: "Operations", *, decision: str | None, limit: int | None, 
 
 
 def _one(authority: "Operations", decision: str, query: dict[str, Any]) -> "Iterator[Event]":
-    from capx.query import Query
+    from capx.store.decision_query import Query
 
     event = authority.decision(decision)
     if event is None:

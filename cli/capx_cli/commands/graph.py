@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rich.text import Text
     from rich.tree import Tree as Drawn
 
-    from capx.graph import Graph, Node, Tree
-    from capx.store import RequestRecord, TaskRecord
+    from capx.authority.graph.graph import Graph, Node, Tree
+    from capx.store.records import RequestRecord, TaskRecord
     from capx_cli.reached import Operations
 
 _GLANCE = 0.5
@@ -81,7 +81,7 @@ def _read(authority: "Operations", wanted: str | None) -> _Read:
 
 
 def _write(found: _Read, shape: str) -> None:
-    from capx.graph.drawing import DRAWN
+    from capx.authority.graph.drawing import DRAWN
 
     if shape == "json":
         screen.as_json({"trees": [_as_json(tree, task, found) for tree, task in found.trees()]})
@@ -128,8 +128,8 @@ def _watch(authority: "Operations", wanted: str | None, found: _Read) -> None:
 def _drawn(tree: "Tree", task: "TaskRecord | None", found: _Read) -> "Drawn":
     from rich.tree import Tree as Drawn
 
-    from capx.decision import label
-    from capx.graph.drawing import budget_line
+    from capx.authority.graph.drawing import budget_line
+    from capx.tokens.wording import label
 
     title = f"task {tree.task}  tenant {tree.tenant or '-'}  {tree.purpose or ''}".rstrip()
     drawn = Drawn(screen.text((title, screen.STRONG)))

@@ -18,9 +18,9 @@ def import_(token_file: str | None) -> None:
 
     Example: capx import --token-file slides.macaroon > slides.token
     """
-    from capx.bundle import Bundle
     from capx.errors import InvalidRequest
-    from capx.interop import from_text
+    from capx.tokens.bundle import Bundle
+    from capx.tokens.interop import from_text
 
     try:
         bundle = Bundle(map(from_text, _each(read_text(token_file))))

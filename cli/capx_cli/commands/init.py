@@ -24,7 +24,7 @@ def init(store: str | None, store_file: Path | None) -> None:
 
     Example: CAPX_HOME=./authority capx init
     """
-    from capx.home import PLACE, create_home, home_folder
+    from capx.authority.home import PLACE, create_home, home_folder
 
     if store is not None and store_file is not None:
         raise click.UsageError("give either --store or --store-file")
@@ -41,7 +41,7 @@ def init(store: str | None, store_file: Path | None) -> None:
 
 
 def _line_of(file: Path) -> str:
-    from capx.store.opening import is_postgres
+    from capx.store.factory import is_postgres
 
     # A URL that was meant for --store; what it holds is not to be shown, and as a path it has lost a slash.
     if is_postgres(str(file)) or ":/" in str(file):

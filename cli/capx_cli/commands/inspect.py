@@ -12,7 +12,7 @@ from capx_cli.tokens import read_tokens, token_option
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from capx.capability import Token
+    from capx.tokens.capability import Token
     from capx_cli.token_status import TokenStatus
 
 _WARNING = "NOTHING WAS VERIFIED: this is what the token says of itself. To check it: capx verify"
@@ -47,7 +47,7 @@ def inspect(blocks: bool, with_store: bool, as_json: bool, token_file: str | Non
 
 def _statuses(tokens: "Sequence[Token]") -> "list[TokenStatus | None]":
     """What the store of the home knows of each token."""
-    from capx.home import open_home_store
+    from capx.authority.home import open_home_store
     from capx_cli.token_status import status_of
 
     reached.demand_home("capx inspect --store", "looks into the store itself")
@@ -61,9 +61,9 @@ def _as_json(token: "Token", status: "TokenStatus | None") -> dict[str, Any]:
 
 
 def _show(token: "Token", status: "TokenStatus | None") -> None:
-    from capx.chain import b64u
-    from capx.effective import effective
-    from capx.present import WINDOW_AFTER
+    from capx.crypto.base64url import b64u
+    from capx.tokens.binding import WINDOW_AFTER
+    from capx.tokens.effective.effective import effective
     from capx_caveats import shown_instant
 
     screen.say(f"{token.audience}, held by {words.holder(token.hops)}", screen.STRONG)

@@ -11,8 +11,8 @@ from capx_cli.failure import DENIED, DONE
 from capx_cli.typed import arguments
 
 if TYPE_CHECKING:
-    from capx.intent import SignedIntent
-    from capx.intent.using import WithdrawnIntent
+    from capx.authority.intent_use import WithdrawnIntent
+    from capx.intents.intent import SignedIntent
 
 
 @click.group(cls=words.InOrder)
@@ -64,7 +64,7 @@ def new(
 
     Example: capx intent new --principal ana --purpose qbr --statement "The Acme QBR" --tenant Acme > qbr.json
     """
-    from capx.intent import Intent
+    from capx.intents.intent import Intent
 
     if epoch is None:
         with reached.authority() as authority:
@@ -101,7 +101,7 @@ def sign(file: str, key_file: Path | None) -> None:
 
     Example: capx intent sign qbr.json --key-file ana.key > qbr.intent
     """
-    from capx.intent import SignedIntent
+    from capx.intents.intent import SignedIntent
 
     read = intents.read(file)
     if isinstance(read, SignedIntent):
@@ -123,7 +123,7 @@ def show(file: str, as_json: bool) -> None:
 
     Example: capx intent show qbr.intent
     """
-    from capx.intent import SignedIntent
+    from capx.intents.intent import SignedIntent
 
     read = intents.read(file)
     said = intents.document(read)
@@ -195,7 +195,7 @@ def withdraw(meant: str, dry_run: bool, as_json: bool) -> None:
     """
     import msgspec
 
-    from capx.intent import is_digest
+    from capx.intents.intent import is_digest
 
     digest = meant if is_digest(meant) else intents.document(intents.read(meant)).digest
     with reached.authority() as authority, screen.busy("withdrawing"):
@@ -208,14 +208,14 @@ def withdraw(meant: str, dry_run: bool, as_json: bool) -> None:
 
 def _why_not(signed: "SignedIntent", key: str | None) -> str | None:
     """Why the signature does not count; None if it does."""
-    from capx.signing import is_signed_by, parse_public
+    from capx.crypto.ed25519 import is_signed_by, parse_public
 
     name = signed.intent.principal
     if key is not None:
         public: bytes | None = parse_public(key)
         whose = f"the key {key}"
     else:
-        from capx.home import home_folder
+        from capx.authority.home import home_folder
         from capx.policy.file import FILE, PolicyFile
 
         reached.demand_home("capx intent verify without --key", "reads the policy, which stays with its authority")

@@ -79,8 +79,8 @@ def add() -> None:
 
     Example: kid=$(capx keys add)
     """
-    from capx.home import change_keys
-    from capx.keys import RootKey
+    from capx.authority.home import change_keys
+    from capx.crypto.keys import RootKey
 
     reached.demand_home("capx keys add", _ITS_KEYS)
     key = RootKey.generate()
@@ -100,7 +100,7 @@ def activate(kid: str) -> None:
 
     Example: capx keys activate "$kid"
     """
-    from capx.home import change_keys
+    from capx.authority.home import change_keys
 
     reached.demand_home("capx keys activate", _ITS_KEYS)
     change_keys(lambda ring: ring.activated(kid))
@@ -123,7 +123,7 @@ def retire(kid: str, force: bool) -> None:
 
     Example: capx keys retire "$old"
     """
-    from capx.home import change_keys
+    from capx.authority.home import change_keys
 
     with screen.busy("reading the log"), reached.home_authority("capx keys retire") as authority:
         kids = authority.kids()

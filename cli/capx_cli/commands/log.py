@@ -13,7 +13,7 @@ from capx_cli import following, reached, screen, words
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from capx.log import Event
+    from capx.store.log import Event
     from capx_cli.reached import Operations
 
 _LAST = 2**53 - 1

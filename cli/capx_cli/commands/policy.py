@@ -11,8 +11,9 @@ from capx_cli.failure import DENIED, DONE, UNUSABLE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from capx.policy import Policy, Terms
     from capx.policy.cases import Case, Failing
+    from capx.policy.policy import Policy
+    from capx.policy.terms import Terms
 
 _FILE = click.Path(path_type=Path)
 _option = click.option("--policy", "file", type=_FILE, metavar="FILE", help="This policy, not the one of the home.")
@@ -42,8 +43,8 @@ def check(file: Path | None, as_json: bool) -> int:
 
     Example: capx policy check draft.toml
     """
-    from capx.policy.reading import Unreadable
-    from capx.policy.remarks import remarks
+    from capx.policy.lint import remarks
+    from capx.policy.toml_reader import Unreadable
 
     try:
         found, place = policies.read(_given(file, "capx policy check"))
@@ -117,8 +118,8 @@ def explain(purpose: str | None, file: Path | None, as_json: bool) -> None:
 
     Example: capx policy explain qbr
     """
-    from capx.policy.reading import near
-    from capx.policy.words import purpose_sentences
+    from capx.policy.describe import purpose_sentences
+    from capx.policy.toml_reader import near
 
     found = policies.usable(_given(file, "capx policy explain"))
     if purpose is not None and purpose not in found.purposes:

@@ -11,8 +11,8 @@ from capx_cli import arguments, completion, screen, typed
 from capx_cli.tokens import read_bundle, token_option
 
 if TYPE_CHECKING:
-    from capx.capability import Token
-    from capx.present import Received
+    from capx.tokens.binding import Received
+    from capx.tokens.capability import Token
 
 
 @click.command()
@@ -46,7 +46,7 @@ def present(
 
     Example: capx present --action slides.write --arg deck=deck-42
     """
-    from capx.present import HttpRequest, ToolCall
+    from capx.tokens.binding import HttpRequest, ToolCall
 
     if (action is None) == (http is None):
         raise click.UsageError("give either --action or --http METHOD TARGET")
@@ -71,9 +71,9 @@ def present(
 
 def _refused_by_itself(token: "Token", received: "Received") -> str | None:
     """Why this token refuses the call whatever a resource knows, as far as it says itself."""
-    from capx.effective import effective
-    from capx.effective.foresight import foresee, refusing
-    from capx.present import ToolCall
+    from capx.tokens.binding import ToolCall
+    from capx.tokens.effective.effective import effective
+    from capx.tokens.effective.prediction import foresee, refusing
     from capx_caveats import Call
 
     now = int(time.time())
@@ -92,7 +92,7 @@ _AT_THE_AUTHORITY = frozenset({"task.complete", "task.status", "node.revoke"})
 
 def chosen_audience(held: Collection[str], audience: str | None, action: str | None) -> str:
     """The audience meant: the one named, the only one held beside the authority, else the action's first label."""
-    from capx.grant import audience_of
+    from capx.tokens.grants import audience_of
 
     if audience is not None:
         return audience

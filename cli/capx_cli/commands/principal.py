@@ -8,8 +8,8 @@ import click
 from capx_cli import own_keys, policy_editing, reached, screen, words
 
 if TYPE_CHECKING:
-    from capx.intent.principal_key import PrincipalKey
-    from capx.policy import Principal
+    from capx.intents.principal_key import PrincipalKey
+    from capx.policy.policy import Principal
 
 _ITS_POLICY = "reads the policy, which stays with its authority"
 
@@ -42,7 +42,7 @@ def new(name: str, key_file: Path | None) -> None:
 
     Example: capx principal new ana --key-file ana.key
     """
-    from capx.intent.principal_key import PrincipalKey
+    from capx.intents.principal_key import PrincipalKey
 
     key = PrincipalKey.generate(name)
     file = key_file or own_keys.new_file(name)
@@ -76,7 +76,7 @@ def list_(as_json: bool) -> None:
 
     Example: capx principal list --json
     """
-    from capx.home import home_folder
+    from capx.authority.home import home_folder
     from capx.policy.file import FILE, PolicyFile
 
     reached.demand_home("capx principal list", _ITS_POLICY)
@@ -117,10 +117,10 @@ def add(
 
     Example: capx principal add bo --key "$(capx principal new bo)" --group finance
     """
-    from capx.home import home_folder
-    from capx.policy import Principal
+    from capx.authority.home import home_folder
+    from capx.crypto.ed25519 import parse_public
     from capx.policy.file import FILE
-    from capx.signing import parse_public
+    from capx.policy.policy import Principal
 
     reached.demand_home("capx principal add", "changes the policy, which stays with its authority")
     public = None if key is None else parse_public(key)
@@ -132,8 +132,8 @@ def add(
 
 def _tell_public(key: "PrincipalKey") -> None:
     """Write the public half, and note what a policy has of it."""
-    from capx.policy import Principal
-    from capx.signing import parse_public
+    from capx.crypto.ed25519 import parse_public
+    from capx.policy.policy import Principal
 
     screen.bare(key.public)
     screen.note("In the policy of an authority, with the tenants and purposes that they may ask for:", screen.QUIET)
@@ -152,6 +152,6 @@ def _as_json(found: "Principal") -> dict[str, Any]:
 
 
 def _key(found: "Principal") -> str | None:
-    from capx.signing import public_text
+    from capx.crypto.ed25519 import public_text
 
     return None if found.key is None else public_text(found.key)

@@ -10,8 +10,8 @@ from capx_cli import reached, screen, words
 from capx_cli.failure import Unusable
 
 if TYPE_CHECKING:
-    from capx.recovery import Restored
-    from capx.store import Head
+    from capx.authority.restore import Restored
+    from capx.store.records import Head
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 """A file that a store is copied to, or brought back from."""
@@ -35,8 +35,8 @@ def restore(file: Path, *, into: str | None, dry_run: bool, yes: bool, discard: 
 
     Example: capx store restore before-upgrade.db --dry-run
     """
-    from capx.home import store_place
-    from capx.recovery import restore as bring_back
+    from capx.authority.home import store_place
+    from capx.authority.restore import restore as bring_back
 
     reached.demand_home("capx store restore", ITS_STORE)
     place = store_place() if into is None else into
@@ -55,7 +55,7 @@ def restore(file: Path, *, into: str | None, dry_run: bool, yes: bool, discard: 
 
 def head_as_json(head: "Head") -> dict[str, Any]:
     """Where a store stands, as JSON values."""
-    from capx.chain import b64u
+    from capx.crypto.base64url import b64u
 
     return {"epoch": head.epoch, "position": head.position, "hash": b64u(head.hash), "deaths": head.deaths}
 
@@ -64,8 +64,8 @@ def _beside_the_home(place: str) -> Path | None:
     """Where what a database holds is kept; a file is kept beside itself."""
     import time
 
-    from capx.home import home_folder
-    from capx.store.opening import is_postgres
+    from capx.authority.home import home_folder
+    from capx.store.factory import is_postgres
 
     if not is_postgres(place):
         return None

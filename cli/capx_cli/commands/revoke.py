@@ -15,8 +15,8 @@ from capx_cli.tokens import read_bundle, token_option
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from capx.revoking import Killed, Revoked
-    from capx.store import Sighting
+    from capx.api.messages.agents import Killed, Revoked
+    from capx.store.records import Sighting
     from capx_cli.reached import Operations
 
 _PATIENCE = 30.0
@@ -150,8 +150,8 @@ def _demand_no_decision(authority: "Operations", target: str) -> None:
 
 def _held(token_file: str | None) -> str:
     """The node of an authentic token: what a forged one names is somebody else's."""
-    from capx.chain import b64u
-    from capx.lineage import AUTHORITY
+    from capx.crypto.base64url import b64u
+    from capx.tokens.lineage import AUTHORITY
 
     bundle = read_bundle(token_file)
     with reached.home_authority("--held") as authority:
@@ -182,7 +182,7 @@ def _what(killed: "Killed") -> str:
 
 
 def _say_what_else_matters(authority: "Operations", revoked: "Revoked", target: str | None) -> None:
-    from capx.death import kid_of
+    from capx.tokens.revocation_key import kid_of
 
     if not revoked.killed:
         return
@@ -199,7 +199,7 @@ def _say_what_else_matters(authority: "Operations", revoked: "Revoked", target: 
 
 
 def _unseen(authority: "Operations", id_: str) -> bool:
-    from capx.chain import unb64u
+    from capx.crypto.base64url import unb64u
     from capx.errors import CapxError
 
     try:

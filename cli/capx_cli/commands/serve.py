@@ -11,7 +11,7 @@ from capx_cli import screen
 from capx_cli.failure import Unusable
 
 if TYPE_CHECKING:
-    from capx.serve.sockets import Address
+    from capx.server.net.sockets import Address
 
 _NEEDED = ("starlette", "uvicorn", "prometheus_client")
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -49,12 +49,12 @@ def serve(
     """
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
         raise Unusable(f"serving needs {', '.join(missing)}: pip install 'capx-auth[serve]'")
-    from capx.authority import Authority
+    from capx.authority.authority import Authority
+    from capx.authority.home import ROOT_KEYS, home_folder
     from capx.errors import ConfigurationProblem
-    from capx.home import ROOT_KEYS, home_folder
-    from capx.serve.running import Plan
-    from capx.serve.running import serve as run
-    from capx.serve.sockets import SOCKET, Address, OwnSocket
+    from capx.server.net.sockets import SOCKET, Address, OwnSocket
+    from capx.server.running import Plan
+    from capx.server.running import serve as run
 
     try:
         address = Address.parse(at)

@@ -12,7 +12,7 @@ from capx_cli.commands.restoring import FILE, ITS_STORE, head_as_json, restore
 from capx_cli.failure import DONE, UNUSABLE
 
 if TYPE_CHECKING:
-    from capx.store import Store
+    from capx.store.protocols import Store
 
 
 class Counts(Counter[str]):
@@ -40,9 +40,8 @@ def check(as_json: bool) -> int:
 
     Example: capx store check
     """
-    from capx.chain import b64u
-    from capx.errors import StoreProblem
-    from capx.log import BrokenLog
+    from capx.crypto.base64url import b64u
+    from capx.errors import BrokenLog, StoreProblem
 
     try:
         with screen.busy("following the log"):
@@ -73,18 +72,18 @@ def migrate(as_json: bool) -> None:
 
     Example: capx store migrate
     """
-    from capx.home import store_place
-    from capx.store.opening import is_postgres
+    from capx.authority.home import store_place
+    from capx.store.factory import is_postgres
 
     reached.demand_home("capx store migrate", ITS_STORE)
     place = store_place()
     with screen.busy("migrating"):
         if is_postgres(place):
-            from capx.store.postgres import migrate as migrate_there
+            from capx.store.postgres.store import migrate as migrate_there
 
             before, after = migrate_there(place)
         else:
-            from capx.store.sqlite_file import migrate as migrate_file
+            from capx.store.sqlite.file import migrate as migrate_file
 
             before, after = migrate_file(Path(place))
     if as_json:
@@ -146,7 +145,7 @@ def backup(file: Path, as_json: bool) -> None:
 
     Example: capx store backup before-upgrade.db
     """
-    from capx.backup import backup as back_up
+    from capx.store.backup import backup as back_up
 
     reached.demand_home("capx store backup", ITS_STORE)
     with screen.busy("copying the store"), closing(_opened()) as opened:
@@ -172,8 +171,8 @@ def role(audience: str, role: str | None, as_json: bool) -> None:
 
     Example: capx store role crm
     """
-    from capx.grant import demand_audience
-    from capx.store.postgres_role import role_sql
+    from capx.store.postgres.role import role_sql
+    from capx.tokens.grants import demand_audience
 
     sql = role_sql(demand_audience(audience), role)
     if as_json:
@@ -183,14 +182,14 @@ def role(audience: str, role: str | None, as_json: bool) -> None:
 
 
 def _opened() -> "Store":
-    from capx.home import open_home_store
+    from capx.authority.home import open_home_store
 
     return open_home_store()
 
 
 def _checked_here() -> Any:
     """The place that the log of this home's store reaches; for this no root key is needed."""
-    from capx.checking import check_store
+    from capx.store.check import check_store
 
     with closing(_opened()) as opened, opened.read() as reading:
         return check_store(reading)

@@ -12,11 +12,10 @@ from capx_cli.failure import DONE
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from capx.ending import Ended
-    from capx.graph.dying import Dying
-    from capx.intent import Intent, SignedIntent
-    from capx.opening import OpenedTask
-    from capx.store import TaskRecord
+    from capx.api.messages.agents import Dying, Ended
+    from capx.authority.opening import OpenedTask
+    from capx.intents.intent import Intent, SignedIntent
+    from capx.store.records import TaskRecord
 
 
 @click.group(cls=words.InOrder)

@@ -12,9 +12,9 @@ from capx_cli.tokens import read_tokens, token_option
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from capx.authority import Authority
-    from capx.capability import Token
-    from capx.verifier import Explanation
+    from capx.authority.authority import Authority
+    from capx.tokens.capability import Token
+    from capx.verify.verifier import Explanation
     from capx_caveats import Call
 
 _OWN = (
@@ -46,7 +46,7 @@ def verify(
 
     Example: capx verify --action slides.write --arg deck=deck-42 --tenant Acme
     """
-    from capx.home import home_folder
+    from capx.authority.home import home_folder
 
     tokens = read_tokens(token_file)
     held = tuple(dict.fromkeys(token.audience for token in tokens))
@@ -71,7 +71,7 @@ def verify(
 
 def _explain(authority: "Authority", audience: str, tokens: "Sequence[Token]", call: "Call") -> "Explanation":
     """The verdict of the newest capability that allows the call, else of the newest."""
-    from capx.lineage import AUTHORITY
+    from capx.tokens.lineage import AUTHORITY
 
     verifier = authority.own_verifier() if audience == AUTHORITY else authority.verifier(audience)
     held = [token for token in tokens if token.audience == audience] or list(tokens)
@@ -80,7 +80,8 @@ def _explain(authority: "Authority", audience: str, tokens: "Sequence[Token]", c
 
 
 def _show(explanation: "Explanation", audience: str, call: "Call") -> None:
-    from capx.decision import reason, whose
+    from capx.tokens.wording import whose
+    from capx.verify.decision import reason
     from capx_caveats import shown
 
     tenant = "" if call.tenant is None else f" for tenant {shown(call.tenant)}"
@@ -99,7 +100,7 @@ def _show(explanation: "Explanation", audience: str, call: "Call") -> None:
 
 
 def _as_json(explanation: "Explanation", audience: str, call: "Call", *, bare: bool) -> dict[str, Any]:
-    from capx.decision import reason
+    from capx.verify.decision import reason
 
     return {
         "allowed": explanation.allowed,

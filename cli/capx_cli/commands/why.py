@@ -11,8 +11,8 @@ from capx_cli import completion, inbox, reached, screen, words
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from capx.log import Event
-    from capx.store import RequestRecord
+    from capx.store.log import Event
+    from capx.store.records import RequestRecord
     from capx_cli.events import Decided
     from capx_cli.reached import Operations
 
@@ -77,7 +77,7 @@ def why(decision: str, as_json: bool) -> None:
 
 
 def _newest_denial(authority: "Operations") -> "Event | None":
-    from capx.query import Query
+    from capx.store.decision_query import Query
     from capx_cli.events import Decided
 
     denied = Query(denied=True)

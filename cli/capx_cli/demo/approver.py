@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from capx import RemoteAuthority
-from capx.asking.verdict import Inquiry, Verdict
-from capx.intent.principal_key import PrincipalKey
+from capx.authority.requests.verdict import Inquiry, Verdict
+from capx.intents.principal_key import PrincipalKey
 from capx_cli.demo.process import heard, say
 
 _PATIENCE = 5.0

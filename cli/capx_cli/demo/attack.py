@@ -11,12 +11,13 @@ from typing import Any, Final, NamedTuple, cast
 import httpx
 import msgspec
 
-from capx import Agent, Pending, SignedIntent, presenting
-from capx.asking import Refused
-from capx.asking.verdict import Verdict
-from capx.chain import unb64u
-from capx.intent.principal_key import PrincipalKey
-from capx.lineage import AUTHORITY
+from capx import Agent, Pending, SignedIntent
+from capx.agent import httpx_client as presenting
+from capx.authority.requests.verdict import Verdict
+from capx.crypto.base64url import unb64u
+from capx.intents.principal_key import PrincipalKey
+from capx.tokens.lineage import AUTHORITY
+from capx.verify.ask import Refused
 
 OWN_CLIENT: Final = "has its client ask for that"
 ASKS: Final[Mapping[str, Mapping[str, Any]]] = {

@@ -9,8 +9,8 @@ from pathlib import Path
 from string import Template
 from typing import NamedTuple
 
-from capx.intent import Intent, SignedIntent
-from capx.intent.principal_key import PrincipalKey
+from capx.intents.intent import Intent, SignedIntent
+from capx.intents.principal_key import PrincipalKey
 from capx.policy.file import FILE
 from capx_cli.demo.data import DECK, TENANT
 

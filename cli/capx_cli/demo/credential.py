@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import httpx
 
 from capx import Agent, SignedIntent
-from capx.chain import b64u
+from capx.crypto.base64url import b64u
 from capx_cli.demo import attack
 from capx_cli.demo.charter import BO
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from capx import RemoteAuthority, SignedIntent
-from capx.asking.verdict import Verdict
+from capx.authority.requests.verdict import Verdict
 from capx.errors import InvalidRequest
 from capx_cli.demo.attack import Try
 from capx_cli.demo.process import Children

@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree as Drawn
 
-from capx.graph import Node
-from capx.log import Event
+from capx.authority.graph.graph import Node
+from capx.store.log import Event
 from capx_cli.demo.row import Row
 from capx_cli.demo.story import Outcome
 from capx_cli.escape import clean

@@ -6,7 +6,7 @@ Law: who was granted what is told by the authority, what was refused by whoever 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from capx.store import RequestRecord
+from capx.store.records import RequestRecord
 from capx_cli.demo import attack
 from capx_cli.demo.attack import Try
 from capx_cli.demo.charter import BO

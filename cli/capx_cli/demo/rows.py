@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from capx import log
-from capx.graph import Tree
-from capx.log import BrokenLog, Event, Place
+from capx.authority.graph.graph import Tree
+from capx.errors import BrokenLog
+from capx.store import log
+from capx.store.log import Event, Place
 from capx_cli.demo.data import ACCOUNTS, SERVICES, expected_deck
 from capx_cli.demo.row import Row, refused, served
 from capx_cli.demo.side import Probe, Side

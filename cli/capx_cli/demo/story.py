@@ -12,9 +12,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from capx import Authority, Bundle, RemoteAuthority, presenting
-from capx.graph import Tree
-from capx.log import Event
+from capx import Authority, Bundle, RemoteAuthority
+from capx.agent import httpx_client as presenting
+from capx.authority.graph.graph import Tree
+from capx.store.log import Event
 from capx_cli.demo import gains, rows
 from capx_cli.demo.attack import Try
 from capx_cli.demo.charter import Charter

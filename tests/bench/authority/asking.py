@@ -12,9 +12,9 @@ from itertools import islice
 from typing import Final
 
 from capx import Authority, Bundle
-from capx.asking import Granted
-from capx.asking.granting import OF_NODE
+from capx.authority.requests.granting import OF_NODE
 from capx.policy.file import read_policy
+from capx.verify.ask import Granted
 from tests.bench.authority.figures import AGAIN, NEW
 from tests.bench.authority.places import Places
 from tests.bench.measuring import Contender, Run

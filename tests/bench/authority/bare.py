@@ -4,7 +4,7 @@ import sqlite3
 from contextlib import closing
 from typing import Any, Final
 
-from capx.store.opening import is_postgres
+from capx.store.factory import is_postgres
 
 _TABLE: Final = "CREATE TABLE bare (spent bigint)"
 

@@ -8,7 +8,7 @@ import time
 from typing import Any, Final
 
 from capx import AudienceKeys, Capability, ToolCall, Verifier
-from capx.decision import Decision
+from capx.verify.decision import Decision
 from capx_caveats import Call
 from tests.bench.authority.child import heard, say
 from tests.bench.authority.source import Source, remembering

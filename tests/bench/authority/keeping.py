@@ -11,10 +11,11 @@ from decimal import Decimal
 from typing import Any, Final
 
 from capx import Authority
-from capx.chain import b64u
-from capx.meter import Spend
-from capx.store import Record, Store
-from capx.store.opening import open_store
+from capx.crypto.base64url import b64u
+from capx.store.factory import open_store
+from capx.store.protocols import Store
+from capx.store.records import Record
+from capx.verify.meter import Spend
 from tests.bench.authority.bare import bare
 from tests.bench.authority.figures import BARE, COMMIT, COMMITS, COMMITS_AT_OPEN, GRANTS, SQLITE, TASK
 from tests.bench.authority.places import Places

@@ -10,8 +10,8 @@ from typing import Final
 
 from rich.progress import Progress
 
-from capx.store.opening import open_store
-from capx.store.sqlite import SQLiteStore
+from capx.store.factory import open_store
+from capx.store.sqlite.store import SQLiteStore
 from tests.bench.authority import asking, keeping
 from tests.bench.authority.figures import FEED, LAG, POSTGRES, RACE, RETRY, SERVE, SQLITE, VIEW, Figure
 from tests.bench.authority.lag import measure_lag

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec import Struct
 
 from capx import Authority, KeyRing, RootKey
+from capx.authority.remote.client import RemoteAuthority
 from capx.policy.file import FILE
-from capx.remote.operator_client import RemoteAuthority
-from capx.store.opening import create_store, open_store
-from capx.store.sqlite import SQLiteStore
+from capx.store.factory import create_store, open_store
+from capx.store.sqlite.store import SQLiteStore
 from tests.bench.authority.bare import make_bare
 from tests.bench.authority.figures import FEED, POSTGRES, SQLITE
 from tests.bench.authority.source import Source

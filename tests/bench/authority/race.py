@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from capx.store.opening import open_store
+from capx.store.factory import open_store
 from tests.bench.authority.bare import bare
 from tests.bench.authority.child import Child
 from tests.bench.authority.figures import BUSY, OFF, RACE, SPENDS, TIMES_BARE, WINNERS, Figure, rounded

@@ -15,8 +15,8 @@ from typing import Final
 import httpx
 
 from capx import Agent, AuthorityClient
-from capx.asking.verdict import Verdict
-from capx.remote.operator_client import RemoteAuthority
+from capx.authority.remote.client import RemoteAuthority
+from capx.authority.requests.verdict import Verdict
 from tests.bench.authority.asking import AT_OPEN, BY_CONSENT, ON_REQUEST, POLICY
 from tests.bench.authority.child import Child
 from tests.bench.authority.figures import P50, P99, RETRY, TIMES_ALLOWED, WORST, Figure, percentile, rounded

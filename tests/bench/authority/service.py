@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from capx import AudienceKeys
 from capx.guard.fastapi import FastAPIGuard
-from capx.wiring import wire
+from capx.resource.connection import connect
 from tests.bench.authority.asking import AT_OPEN, BY_CONSENT, ON_REQUEST
 from tests.bench.authority.child import heard, say
 from tests.bench.authority.source import Source, remembering
@@ -49,8 +49,8 @@ async def _serve(app: FastAPI) -> None:
 def main() -> None:
     """Serve."""
     source = Source.told(next(heard()))
-    with closing(wire(AudienceKeys.load(source.keys), feed=source.address)) as wired:
-        asyncio.run(_serve(_app(FastAPIGuard(wired.verifier(replay=remembering())))))
+    with closing(connect(AudienceKeys.load(source.keys), feed=source.address)) as connection:
+        asyncio.run(_serve(_app(FastAPIGuard(connection.verifier(replay=remembering())))))
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ import httpx
 from msgspec import Struct
 
 from capx import Bundle
-from capx.lineage import AUTHORITY
-from capx.present import HttpRequest
-from capx.remote.operator_client import RemoteAuthority
+from capx.authority.remote.client import RemoteAuthority
+from capx.tokens.binding import HttpRequest
+from capx.tokens.lineage import AUTHORITY
 from tests.bench.authority.asking import POLICY, Asking, new_asks
 from tests.bench.authority.child import Child
 from tests.bench.authority.figures import (

@@ -7,7 +7,7 @@ from typing import Any, Self
 from msgspec import Struct
 
 from capx import AudienceKeys, Replay, StoreLiveness
-from capx.feed.follower import Follower
+from capx.resource.feed.follower import Follower
 from tests.bench.authority.figures import FEED, SQLITE
 
 
@@ -32,10 +32,10 @@ class Source(Struct, frozen=True):
         if self.who == SQLITE:
             return StoreLiveness(self.address)
         if self.who == FEED:
-            from capx.feed.client import FeedSource
+            from capx.resource.feed.client import FeedSource
 
             return Follower(FeedSource(self.address, AudienceKeys.load(self.keys).feed))
-        from capx.store.postgres_news import PostgresNews
+        from capx.store.postgres.death_source import PostgresNews
 
         return Follower(PostgresNews(self.address))
 

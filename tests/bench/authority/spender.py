@@ -10,8 +10,8 @@ from decimal import Decimal
 from typing import Any, Final
 
 from capx.errors import StoreProblem
-from capx.meter import Spend
-from capx.store.opening import open_store
+from capx.store.factory import open_store
+from capx.verify.meter import Spend
 from tests.bench.authority.bare import bare
 from tests.bench.authority.child import heard, say
 

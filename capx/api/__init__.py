@@ -1,0 +1,19 @@
+"""What authority, agents and resources say to each other over HTTP. Nothing of it is public.
+
+    from capx.api.messages.agents import AskMore
+    from capx.api.messages.base import encode, read_asked
+
+    body = encode(AskMore(audience="billing", action="billing.refund", args={"amount": 20}))
+    assert read_asked(body, AskMore).action == "billing.refund"
+
+Modules:
+
+    messages/        bodies, by who sends them
+    problems         errors as problem details, and back
+    query_string     a query, read strictly into a type
+    responses        a response as a message, or as the error that it tells
+    deadline         a response, whole, within a time
+    resource_auth    how a resource proves a report: a MAC under its audience's key
+
+Law: what did not come whole, or not in time, is no answer.
+"""

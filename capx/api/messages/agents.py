@@ -1,0 +1,147 @@
+"""What agents ask for, and what they are told."""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from capx.api.messages.base import Asked
+from capx.tokens.capability import Capability
+from capx.tokens.wire import MAX_BLOCKS
+from capx.tokens.wording import sentence, whose
+from capx.verify import ask as asking
+from capx_caveats import Refusal
+
+Nonce = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]$", min_length=11, max_length=11)]
+"""The nonce of a hop: 8 bytes in base64url."""
+
+
+class RevokeBelow(Asked, frozen=True):
+    """The nonces of the hops that lead from the agent's own node to the one that is to die."""
+
+    hops: Annotated[list[Nonce], Meta(min_length=1, max_length=MAX_BLOCKS)]
+
+
+class AgentStatus(Struct, frozen=True):
+    """How the task stands whose agent asked; times in Unix seconds."""
+
+    task: str
+    state: Literal["active", "completed", "withdrawn", "expired"]
+    opened: int
+    expires: int
+    tenant: str | None
+    purpose: str | None
+
+
+class AskMore(Asked, frozen=True):
+    """What an agent asks for: one action at one audience, and the arguments that it is pinned to, if it is."""
+
+    audience: str
+    action: str
+    args: dict[str, Any] | UnsetType = UNSET
+
+    @classmethod
+    def of(cls, ask: asking.Ask) -> "AskMore":
+        """An ask as it goes over the wire."""
+        return cls(audience=ask.audience, action=ask.action, args=UNSET if ask.args is None else dict(ask.args))
+
+    def ask(self) -> asking.Ask:
+        """The ask itself; InvalidRequest for what cannot be asked for."""
+        return asking.Ask(audience=self.audience, action=self.action, args=None if self.args is UNSET else self.args)
+
+
+class Reason(Struct, frozen=True):
+    """One reason of a refusal, as problem details hold it: the sentence says whose restriction it is."""
+
+    code: str
+    sentence: str
+    wanted: str = ""
+    given: Any = UNSET
+    hop: int | None = None
+    hop_name: str | None = None
+
+    @classmethod
+    def of(cls, refusal: Refusal) -> "Reason":
+        """A refusal as it goes over the wire."""
+        return cls(refusal.code, sentence(refusal), refusal.wanted, refusal.given, refusal.hop, refusal.hop_name)
+
+    def refusal(self) -> Refusal:
+        """The refusal, whose restriction it is said once."""
+        whole = self.sentence if self.hop is None else self.sentence.removeprefix(f"{whose(self.hop, self.hop_name)} ")
+        return Refusal(self.code, whole, self.wanted, self.given, self.hop, self.hop_name)
+
+
+class AskGranted(Struct, frozen=True, tag_field="answer", tag="granted"):
+    """Yes; the capability is a secret."""
+
+    capability: Capability
+
+
+class AskPending(Struct, frozen=True, tag_field="answer", tag="pending"):
+    """Not yet: one of the approvers has to answer the request, by `until` (Unix seconds)."""
+
+    request: str
+    until: int
+    approvers: list[str]
+
+
+class AskRefused(Struct, frozen=True, tag_field="answer", tag="refused"):
+    """No, with every reason."""
+
+    reasons: list[Reason]
+
+
+Answered = AskGranted | AskPending | AskRefused
+"""What became of an ask."""
+
+
+def answered(answer: asking.Answer) -> Answered:
+    """An answer as it goes over the wire."""
+    if isinstance(answer, asking.Granted):
+        return AskGranted(answer.capability)
+    if isinstance(answer, asking.Pending):
+        return AskPending(answer.request, answer.until, list(answer.approvers))
+    return AskRefused(list(map(Reason.of, answer.reasons)))
+
+
+class Dying(Struct, frozen=True):
+    """What is known to die: node ids and capability ids. Everything below them dies too, seen or not."""
+
+    nodes: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+
+
+class Ended(Struct, frozen=True):
+    """How a task ended, and at which position of the log; `again` if it had ended before.
+
+    Of a dry run: how it would end, no position, and what is known to die.
+    """
+
+    task: str
+    end: Literal["active", "completed", "withdrawn", "expired"]
+    position: int | None
+    again: bool = False
+    dying: Dying | None = None
+
+
+class Killed(Struct, frozen=True):
+    """What is dead: a node or capability id, `kid:KID` or `issued:SECONDS`; `again` if it was dead before.
+
+    `position` is where its death stands in the log; of a dry run there is none.
+    """
+
+    key: str
+    position: int | None
+    is_root: bool = False
+    again: bool = False
+
+
+class Revoked(Struct, frozen=True):
+    """All that one revocation was about; of a dry run, with what is known to die."""
+
+    killed: tuple[Killed, ...]
+    dying: Dying | None = None
+
+    @property
+    def position(self) -> int | None:
+        """The last position in the log of what died, now or before; None of a dry run, and when nothing was found."""
+        return max((one.position for one in self.killed if one.position is not None), default=None)

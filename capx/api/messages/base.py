@@ -1,0 +1,78 @@
+"""What goes over the wire between `capx serve` and its clients, as JSON: how it is written and read, and its parts.
+
+    operators, agents, resources    the forms of each face
+
+Laws: what is asked is read strictly: an unknown field, a missing one, another type, a name that stands twice is
+refused. Bytes are base64url without padding, a bundle is its text, an amount is decimal text. The facts of an event are
+the very JSON that its hash covers.
+"""
+
+from types import MappingProxyType
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from capx.crypto import strict_json as strict
+from capx.errors import InvalidRequest
+from capx.tokens.bundle import Bundle
+from capx.tokens.capability import Capability
+from capx_caveats import SAFE_INTEGER
+
+T = TypeVar("T")
+
+# The last condition is that no line ends there, which `$` alone lets pass.
+Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$(?!\n)")]
+Count = Annotated[int, Meta(ge=0, le=SAFE_INTEGER)]
+Label = Annotated[str, Meta(min_length=1, max_length=128)]
+Text = Annotated[str, Meta(max_length=128)]
+
+
+class Asked(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """What a client asks for."""
+
+
+class Problem(Struct, frozen=True, omit_defaults=True):
+    """Problem details (RFC 9457); `position` and `why` say where a log is broken."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    position: int | None = None
+    why: str | None = None
+
+
+def encode(value: object) -> bytes:
+    """A value of these forms, or one that they hold, as JSON."""
+    return msgspec.json.encode(value, enc_hook=_encoded)
+
+
+def read_asked(data: bytes, kind: type[T]) -> T:
+    """A value of a form as `decode` gives it, of bytes in which no name stands twice within one object."""
+    return strict.read(data, kind, _decoded)
+
+
+def decode(data: bytes, kind: type[T]) -> T:
+    """A value of a form; InvalidRequest says what is wrong with other bytes."""
+    try:
+        return msgspec.json.decode(data, type=kind, dec_hook=_decoded)
+    except strict.UNREADABLE as error:
+        raise InvalidRequest(f"this is not the JSON that belongs here: {error}") from None
+
+
+def _encoded(value: object) -> object:
+    if isinstance(value, Bundle | Capability):
+        return value.text
+    if isinstance(value, MappingProxyType):
+        return dict(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    raise TypeError(f"a {type(value).__name__} does not go over the wire")
+
+
+def _decoded(kind: type, value: object) -> object:
+    if kind is Bundle and isinstance(value, str):
+        return Bundle.parse(value)
+    if kind is Capability and isinstance(value, str):
+        return Capability.parse(value)
+    raise TypeError(f"a {kind.__name__} does not come over the wire")

@@ -1,0 +1,75 @@
+"""What resources report, and what they are told."""
+
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from capx.api.messages.base import Count, Id, Label, Text
+from capx.verify.spending import Spent
+from capx_caveats import is_action, is_label
+
+MOST_DECISIONS = 1_000
+"""Decisions in one report."""
+
+
+class Reported(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One decision as a resource made it; what `Decision.body` gives."""
+
+    id: Id
+    at: Count
+    outcome: Literal["allowed", "denied"]
+    audience: str
+    action: str | None
+    task: Id | None
+    tenant: Label | None
+    intent: Text | None
+    root: Id | None
+    path: Annotated[list[Text], Meta(max_length=256)]
+    hops: Annotated[list[Label], Meta(max_length=256)]
+    ids: Annotated[list[Text], Meta(max_length=256)]
+    presentation: Text | None
+    spent: Annotated[list[Spent], Meta(max_length=64)]
+    reasons: Annotated[list[dict[str, Any]], Meta(max_length=1_024)]
+
+    def __post_init__(self) -> None:
+        texts = (self.action is None or is_action(self.action), *map(is_label, self.hops))
+        if not all((*texts, *map(_is_counted, self.spent), *map(_is_reason, self.reasons))):
+            raise ValueError("this is no decision of a verifier")
+
+
+class Reports(Struct, frozen=True, forbid_unknown_fields=True):
+    """Decisions of one audience."""
+
+    decisions: Annotated[list[Reported], Meta(max_length=MOST_DECISIONS)]
+
+
+class Recorded(Struct, frozen=True):
+    """How many decisions are in the log now, or were before."""
+
+    decisions: int
+
+
+class Sighted(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many deaths a follower knows; its name is its audience's, or begins with that and a slash."""
+
+    follower: Label
+    deaths: Count
+
+
+class Noted(Struct, frozen=True):
+    """A follower whose sighting is kept."""
+
+    follower: str
+
+
+def _is_counted(spent: Spent) -> bool:
+    try:
+        amounts = [Decimal(text) for text in (spent.cost, spent.spent, spent.limit) if len(text) <= 40]
+    except InvalidOperation:
+        return False
+    return len(amounts) == 3 and all(amount.is_finite() for amount in amounts)
+
+
+def _is_reason(reason: dict[str, Any]) -> bool:
+    return isinstance(reason.get("code"), str) and isinstance(reason.get("sentence"), str)

@@ -1,0 +1,100 @@
+"""Errors as problem details (RFC 9457), and back.
+
+Laws: what is told is capx's own sentence; of an error that is none of capx's, nothing is told. A client raises what the
+authority raised. Problems of the bearer are told as every guard tells them.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from msgspec import Struct
+
+from capx.api.messages.base import Problem
+from capx.errors import (
+    BrokenLog,
+    CapxError,
+    ConfigurationProblem,
+    InvalidCaveat,
+    InvalidRequest,
+    MalformedToken,
+    StoreProblem,
+    Unavailable,
+    UnknownRequest,
+    UnknownTask,
+)
+from capx.verify.problem_details import problem_details
+
+RETRY_AFTER = 1
+"""Seconds after which a client may try again."""
+
+
+class NotThere(InvalidRequest):
+    """There is nothing of this id; `code` says of what kind."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class HttpRefusal(CapxError):
+    """A request that is refused for what it is: its status, code and sentence."""
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+
+
+class Told(Struct, frozen=True):
+    """A problem, and the headers that go with it."""
+
+    problem: Problem
+    headers: Mapping[str, str]
+
+
+_CODES: tuple[tuple[type[CapxError], int, str], ...] = (
+    (InvalidCaveat, 400, "invalid_caveat"),
+    (UnknownTask, 404, "unknown_task"),
+    (UnknownRequest, 404, "unknown_request"),
+    (InvalidRequest, 400, "invalid_request"),
+    (MalformedToken, 400, "malformed_token"),
+    (BrokenLog, 503, "broken_log"),
+    (Unavailable, 503, "unavailable"),
+    (StoreProblem, 503, "store_problem"),
+    (ConfigurationProblem, 503, "configuration_problem"),
+)
+"""What each error is over HTTP; the first that fits."""
+
+STATUSES = {status: HTTPStatus(status).phrase.lower() for status in (400, 401, 403, 404, 405, 408, 413, 415, 500, 503)}
+"""The statuses of all problems, in words."""
+
+
+def told(error: Exception) -> Told:
+    """What a client is told of an error."""
+    if isinstance(error, HttpRefusal):
+        return _told(error.status, error.code, str(error))
+    if isinstance(error, NotThere):
+        return _told(404, error.code, str(error))
+    for kind, status, code in _CODES:
+        if isinstance(error, kind):
+            place = (error.position, error.why) if isinstance(error, BrokenLog) else (None, None)
+            return _told(status, code, str(error), *place)
+    return _told(500, "internal_error", "this authority failed: its own log says why")
+
+
+def raised(status: int, problem: Problem | None, where: str) -> CapxError:
+    """The error that a problem told of; of what is no problem of ours, only that it is none."""
+    if problem is None:
+        return StoreProblem(f"what answers at {where} is no capx authority: it answered {status}")
+    if problem.code == "broken_log" and problem.position is not None:
+        return BrokenLog(problem.position, problem.why or problem.detail)
+    for kind, _, code in _CODES:
+        if code == problem.code and kind is not BrokenLog:
+            return kind(problem.detail)
+    kind = InvalidRequest if 400 <= status < 500 else StoreProblem
+    return kind(problem.detail)
+
+
+def _told(status: int, code: str, detail: str, position: int | None = None, why: str | None = None) -> Told:
+    problem = Problem(**problem_details("problem", status, code, detail), position=position, why=why)
+    return Told(problem, {"Retry-After": str(RETRY_AFTER)} if status == 503 else {})

@@ -1,0 +1,71 @@
+"""What an authority answers over HTTP, read again as what it means: a value, or the error that it stands for."""
+
+import time
+from typing import Final, NoReturn, TypeVar
+
+import httpx
+import msgspec
+from msgspec import Struct
+
+from capx.api.deadline import Answer
+from capx.api.messages.agents import Reason
+from capx.api.messages.base import Problem, decode
+from capx.api.problems import raised
+from capx.errors import InvalidRequest, StoreProblem, Unavailable
+from capx.tokens.lineage import AUTHORITY
+from capx.verify.decision import Decision, Denied
+
+T = TypeVar("T")
+
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+def read_answer(answer: Answer, kind: type[T], url: str) -> T:
+    """What was asked for; Denied, InvalidRequest or StoreProblem, as the authority says why not."""
+    if answer.status != 200:
+        _refuse(answer, url)
+    try:
+        return decode(answer.content, kind)
+    except InvalidRequest as error:
+        raise StoreProblem(f"the authority at {url} is of another version: {error}") from None
+
+
+class _Refused(Struct, frozen=True):
+    decision: str
+    reasons: tuple[Reason, ...]
+
+
+def _refuse(answer: Answer, url: str) -> NoReturn:
+    try:
+        refused = msgspec.json.decode(answer.content, type=_Refused)
+    except _UNREADABLE:
+        raise raised(answer.status, problem_of(answer), url) from None
+    if not refused.reasons:
+        raise raised(answer.status, None, url)
+    refusals = tuple(reason.refusal() for reason in refused.reasons)
+    raise Denied(
+        Decision(id=refused.decision, at=int(time.time()), allowed=False, audience=AUTHORITY, refusals=refusals)
+    )
+
+
+def problem_of(answer: Answer) -> Problem | None:
+    """The problem that an answer tells of; None if it is none of ours."""
+    try:
+        return msgspec.json.decode(answer.content, type=Problem)
+    except _UNREADABLE:
+        return None
+
+
+def detail(answer: Answer) -> str:
+    """Why not, in a sentence."""
+    problem = problem_of(answer)
+    return f"it answered {answer.status}" if problem is None else problem.detail
+
+
+def unreachable(url: str, error: httpx.HTTPError) -> StoreProblem:
+    """What it means that no answer came."""
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return Unavailable(f"no authority answers at {url}: is capx serve running there?")
+    return StoreProblem(
+        f"the authority at {url} did not answer ({type(error).__name__}): it may have done what it was asked"
+    )

@@ -1,0 +1,106 @@
+"""The execution graph as text that other programs draw: Mermaid, and the DOT language of Graphviz.
+
+Laws: ids of the drawing are numbers of ours; all that others chose stands inside a quoted label, where it can end
+neither the label nor a line, is no markup, and hides and reverses nothing. What is dead is marked by a class and by
+words, for whoever sees no colours.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from msgspec import Struct
+
+from capx.authority.graph.graph import Budgeted, Graph, Node, Tree
+from capx_caveats import shown_instant
+from capx_caveats.values import printable
+
+_TASK, _NODE, _TOKEN = "task", "node", "token"
+_PLAIN = frozenset(" _-.,:/@+=()")
+"""What stands for itself in a label of Mermaid, beside letters and digits."""
+
+
+class _Box(Struct, frozen=True):
+    """Something to draw: its kind, its lines, and why it is dead."""
+
+    kind: str
+    lines: tuple[str, ...]
+    dead: str | None
+
+
+def mermaid(graph: Graph) -> str:
+    """The graph as a Mermaid flowchart."""
+    lines = ["flowchart TD"]
+    for number, (box, above) in enumerate(_boxes(graph)):
+        label = "<br>".join(map(_mermaid, box.lines))
+        begin, end = {_TASK: ('(["', '"])'), _NODE: ('["', '"]'), _TOKEN: ('[/"', '"/]')}[box.kind]
+        lines.append(f"    n{number}{begin}{label}{end}{':::dead' if box.dead else ''}")
+        if above is not None:
+            lines.append(f"    n{above} {'-.->' if box.kind == _TOKEN else '-->'} n{number}")
+    lines.append("    classDef dead stroke:#c00,color:#c00,stroke-dasharray:4 3")
+    return "\n".join(lines)
+
+
+def dot(graph: Graph) -> str:
+    """The graph in the DOT language."""
+    lines = ["digraph capx {", "    rankdir=TB;", '    node [fontname="sans-serif"];']
+    for number, (box, above) in enumerate(_boxes(graph)):
+        # \l would set lines to the left; \n is a line end, and the only escape that is ours.
+        label = "\\n".join(map(_dot, box.lines))
+        shape = {_TASK: "oval", _NODE: "box", _TOKEN: "note"}[box.kind]
+        dead = ', color="#cc0000", fontcolor="#cc0000", style="dashed"' if box.dead else ""
+        lines.append(f'    n{number} [shape={shape}, label="{label}"{dead}];')
+        if above is not None:
+            lines.append(f"    n{above} -> n{number}{' [style=dashed, arrowhead=none]' if box.kind == _TOKEN else ''};")
+    lines.append("}")
+    return "\n".join(lines)
+
+
+DRAWN: dict[str, Callable[[Graph], str]] = {"mermaid": mermaid, "dot": dot}
+"""The formats, by name."""
+
+
+def _boxes(graph: Graph) -> Iterator[tuple[_Box, int | None]]:
+    """Each box with the number of the one that it hangs below; they are numbered as they come."""
+    number = 0
+    for tree in graph.trees:
+        yield _task(tree), None
+        waiting = [(tree.node, number)]
+        number += 1
+        while waiting:
+            node, above = waiting.pop()
+            own = number
+            yield _node(node), above
+            number += 1
+            for held in node.capabilities:
+                yield _Box(_TOKEN, _said([f"{held.audience} capability", held.id], held.dead), held.dead), own
+                number += 1
+            waiting.extend((child, own) for child in reversed(node.children))
+
+
+def _task(tree: Tree) -> _Box:
+    about = [f"task {tree.task}", f"tenant {tree.tenant or '-'}", *([tree.purpose] if tree.purpose else [])]
+    about.append(f"until {shown_instant(tree.expires)}")
+    return _Box(_TASK, tuple(about + [budget_line(budget) for budget in tree.budgets]), None)
+
+
+def _node(node: Node) -> _Box:
+    name = ", also called ".join(node.labels) or "root"
+    return _Box(_NODE, _said([name, node.id, f"{node.allowed} allowed, {node.denied} denied"], node.dead), node.dead)
+
+
+def budget_line(budget: Budgeted) -> str:
+    """What a budget has spent, its limit and what is left, as people read it."""
+    return f"{budget.unit}: {budget.spent} of {budget.limit} spent, {budget.left} left"
+
+
+def _said(lines: Iterable[str], dead: str | None) -> tuple[str, ...]:
+    return (*lines, *(() if dead is None else (f"DEAD: {dead}",)))
+
+
+def _mermaid(text: str) -> str:
+    """One line of a label: whatever is no letter, no digit and not known to be harmless, as a character code."""
+    return "".join(one if one.isalnum() or one in _PLAIN else f"#{ord(one)};" for one in printable(text))
+
+
+def _dot(text: str) -> str:
+    """One line of a label: no end of the label, no escape of DOT, no entity of HTML."""
+    return printable(text).replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"')

@@ -1,0 +1,322 @@
+"""The execution graph, as far as the log has seen it.
+
+Laws: a task's root stands in the graph once the task was opened; what agents made offline stands there once it was
+used; what was granted at run time stands where its asker does. Nodes are what can be revoked. Their labels are what
+those who delegated called them: claims. A decision counts at the node that acted, if the task and root that it names
+are ones that were opened together. What lies below a dead node is dead of the same death; the task's own end is the
+death of its root. A resource records its own decisions, and may write anything there: what cannot be is passed over,
+and hides nothing else.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from capx.crypto.base64url import b64u, unb64u
+from capx.errors import MalformedToken
+from capx.store.log import Event
+from capx.tokens.chain import root_node
+from capx.tokens.revocation_key import Key, of_instant, of_kid
+from capx_caveats import is_amount, rest_of, shown_amount
+
+_DEEPEST = 256
+"""Nodes on a path; no token leads further."""
+
+Dead = Callable[[Key], str | None]
+"""Why something is dead itself; an instant is, once all that was issued in it or later is."""
+Counters = Callable[[Sequence[str]], Mapping[tuple[str, str], Decimal]]
+"""What the counters of some ids hold, by their ids and units."""
+
+
+class Held(Struct, frozen=True):
+    """A capability that was minted or used; `ids` lead from what was minted to it, `dead` is a reason code.
+
+    `kid` and `issued` (Unix seconds) are those with which it was minted, where that is in the log. `asker` are the ids
+    of the token on whose strength it was granted at run time, and `asker_keys` the keys of that as `keys` are its own.
+    """
+
+    id: str
+    audience: str
+    node: str
+    ids: tuple[str, ...]
+    dead: str | None
+    kid: str | None = None
+    issued: int | None = None
+    asker: tuple[str, ...] = ()
+    asker_keys: tuple[str, ...] = ()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of deaths that would kill it with all that was minted alike."""
+        return _keys(self.kid, self.issued)
+
+
+def _keys(kid: str | None, issued: int | None) -> tuple[str, ...]:
+    return () if kid is None or issued is None else (of_kid(kid), of_instant(issued))
+
+
+class Node(Struct, frozen=True):
+    """An agent at work: what it was called, what it used, how its calls were decided, and what it delegated.
+
+    `dead` is a reason code, and `died_with` the id of the node, or of the task, whose death it was.
+    """
+
+    id: str
+    task: str
+    labels: tuple[str, ...]
+    capabilities: tuple[Held, ...]
+    allowed: int
+    denied: int
+    dead: str | None
+    died_with: str | None
+    children: tuple["Node", ...]
+
+    @property
+    def label(self) -> str | None:
+        """What it was first called; none for a root."""
+        return self.labels[0] if self.labels else None
+
+    def walk(self) -> Iterator["Node"]:
+        """This node and all below it, parents first."""
+        waiting: list[Node] = [self]
+        while waiting:
+            node = waiting.pop()
+            yield node
+            waiting.extend(reversed(node.children))
+
+
+class Budgeted(Struct, frozen=True):
+    """What one counter of a task holds: decimal text; `limit` is the tightest that was seen."""
+
+    counter: str
+    unit: str
+    spent: str
+    limit: str
+
+    @property
+    def left(self) -> str:
+        """What is left of it."""
+        return shown_amount(rest_of(Decimal(self.limit), Decimal(self.spent)))
+
+
+class Tree(Struct, frozen=True):
+    """One task: its claims, as it was opened, its root, and what its counters hold, as far as they were seen."""
+
+    task: str
+    root: str
+    tenant: str | None
+    purpose: str | None
+    opened: int
+    expires: int
+    node: Node
+    budgets: tuple[Budgeted, ...] = ()
+
+
+class Graph(Struct, frozen=True):
+    """The trees of all tasks, in the order in which they were opened."""
+
+    trees: tuple[Tree, ...]
+
+    def nodes(self) -> Iterator[Node]:
+        """All nodes, parents first."""
+        for tree in self.trees:
+            yield from tree.node.walk()
+
+    def below(self, key: bytes) -> tuple[list[Node], list[Held]]:
+        """What is known to lie at or below a node or capability id: nodes, and capabilities."""
+        id_ = b64u(key)
+        nodes = [below for node in self.nodes() if node.id == id_ for below in node.walk()]
+        at = {node.id for node in nodes}
+        return nodes, [
+            capability
+            for node in self.nodes()
+            for capability in node.capabilities
+            if capability.node in at or id_ in capability.ids or id_ in capability.asker
+        ]
+
+
+class _Opened(Struct):
+    task: str
+    root: str
+    expires: int
+    tenant: str | None = None
+    purpose: str | None = None
+
+
+class _Limit(Struct):
+    counter: str
+    unit: str
+    limit: str
+
+
+class _Minted(Struct):
+    task: str
+    audience: str
+    ids: tuple[str, ...]
+    kid: str | None = None
+    budgets: tuple[_Limit, ...] = ()
+    path: tuple[str, ...] = ()
+    hops: tuple[str, ...] = ()
+    asker: tuple[str, ...] = ()
+
+
+class _Decided(Struct):
+    outcome: str
+    audience: str
+    task: str | None = None
+    root: str | None = None
+    path: tuple[str, ...] = ()
+    hops: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+    spent: tuple[_Limit, ...] = ()
+
+
+class _Mint(Struct, frozen=True):
+    """With what a capability was minted, and on the strength of which token."""
+
+    kid: str | None = None
+    issued: int | None = None
+    asker: tuple[str, ...] = ()
+
+
+class _Seen:
+    """A node while the log is being read."""
+
+    def __init__(self, depth: int = 0) -> None:
+        self.depth = depth
+        self.labels: dict[str, None] = {}
+        self.capabilities: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self.children: dict[str, None] = {}
+        self.allowed = 0
+        self.denied = 0
+
+
+class _Task:
+    """A task while the log is being read."""
+
+    def __init__(self, opened: _Opened, at: int) -> None:
+        self.opened = opened
+        self.at = at
+        self.root = b64u(root_node(opened.root))
+        self.nodes = {self.root: _Seen()}
+        self.limits: dict[tuple[str, str], Decimal] = {}
+        self.mints: dict[str, _Mint] = {}
+
+    def minted(self, minted: _Minted, at: int) -> None:
+        self._limited(minted.budgets)
+        self.mints[minted.ids[0]] = _Mint(minted.kid, at, minted.asker)
+        holder = self._reached(minted.path or (self.root,), minted.hops)
+        if holder is not None:
+            holder.capabilities[minted.ids[-1]] = (minted.audience, minted.ids)
+
+    def decided(self, decided: _Decided) -> None:
+        if decided.root != self.opened.root or decided.path[:1] != (self.root,):
+            return
+        if not all(map(_is_key, (*decided.path, *decided.ids))):
+            return
+        acting = self._reached(decided.path, decided.hops)
+        if acting is None:
+            return
+        if decided.outcome == "allowed":
+            acting.allowed += 1
+        else:
+            acting.denied += 1
+        # The last id is the presentation's own, good for one call and gone.
+        if ids := decided.ids:
+            acting.capabilities[ids[-1]] = (decided.audience, ids)
+        self._limited(decided.spent)
+
+    def _reached(self, path: tuple[str, ...], labels: tuple[str, ...]) -> _Seen | None:
+        """The node at the end of a path from the root, which is drawn as far as it was not; None if that is too far."""
+        for parent, child, label in zip(path, path[1:], labels, strict=False):
+            if child not in self.nodes:
+                depth = self.nodes[parent].depth + 1
+                if depth > _DEEPEST:
+                    return None
+                self.nodes[child] = _Seen(depth)
+                self.nodes[parent].children[child] = None
+            self.nodes[child].labels[label] = None
+        return self.nodes.get(path[-1])
+
+    def _limited(self, limits: Iterable[_Limit]) -> None:
+        for one in limits:
+            if is_amount(one.limit):
+                counter, limit = (one.counter, one.unit), Decimal(one.limit)
+                self.limits[counter] = min(limit, self.limits.get(counter, limit))
+
+    def tree(self, dead: Dead, counters: Counters, now: int) -> Tree:
+        opened = self.opened
+        held: Mapping[tuple[str, str], Decimal] = counters([id_ for id_, _ in self.limits]) if self.limits else {}
+        end = dead(opened.task) or ("task_expired" if now >= opened.expires else None)
+        return Tree(
+            opened.task,
+            opened.root,
+            opened.tenant,
+            opened.purpose,
+            self.at,
+            opened.expires,
+            self._node(self.root, dead, end, opened.task if end else None),
+            tuple(
+                Budgeted(counter, unit, shown_amount(held.get((counter, unit), Decimal(0))), shown_amount(limit))
+                for (counter, unit), limit in sorted(self.limits.items())
+            ),
+        )
+
+    def _node(self, id_: str, is_dead: Dead, dead: str | None, died_with: str | None) -> Node:
+        seen = self.nodes[id_]
+        if own := is_dead(unb64u(id_)):
+            dead, died_with = own, id_
+        return Node(
+            id=id_,
+            task=self.opened.task,
+            labels=tuple(seen.labels),
+            capabilities=tuple(
+                self._held(Held(capability, audience, id_, ids, dead), is_dead)
+                for capability, (audience, ids) in seen.capabilities.items()
+            ),
+            allowed=seen.allowed,
+            denied=seen.denied,
+            dead=dead,
+            died_with=died_with,
+            children=tuple(self._node(child, is_dead, dead, died_with) for child in seen.children),
+        )
+
+    def _held(self, seen: Held, is_dead: Dead) -> Held:
+        mint = self.mints.get(seen.ids[0], _Mint())
+        strength = self.mints.get(mint.asker[0], _Mint()) if mint.asker else _Mint()
+        asker_keys = _keys(strength.kid, strength.issued)
+        held = replace(seen, kid=mint.kid, issued=mint.issued, asker=mint.asker, asker_keys=asker_keys)
+        deaths = (*(is_dead(unb64u(id_)) for id_ in held.ids), *map(is_dead, held.keys))
+        return replace(held, dead=next(filter(None, deaths), held.dead))
+
+
+def build(events: Iterable[Event], dead: Dead, *, counters: Counters, now: int, task_id: str | None = None) -> Graph:
+    """The graph of one task, or of all, from the events of the log, what is dead, and what counters hold.
+
+    `dead` gives the reason of a death, None for what is not dead itself; `now` is in Unix seconds.
+    """
+    tasks: dict[str, _Task] = {}
+    for event in events:
+        if event.kind == "task_opened":
+            opened = event.read(_Opened)
+            if task_id in {None, opened.task}:
+                tasks[opened.task] = _Task(opened, event.at)
+        elif event.kind == "capability_minted":
+            minted = event.read(_Minted)
+            if minted.task in tasks:
+                tasks[minted.task].minted(minted, event.at)
+        elif event.kind == "decision":
+            decided = event.told(_Decided)
+            if decided is not None and decided.task in tasks:
+                tasks[decided.task].decided(decided)
+    return Graph(tuple(task.tree(dead, counters, now) for task in tasks.values()))
+
+
+def _is_key(id_: str) -> bool:
+    """Whether a node or capability can have this id: a resource writes its own decisions, and may write anything."""
+    try:
+        return len(unb64u(id_)) == 16
+    except MalformedToken:
+        return False

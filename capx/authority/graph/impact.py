@@ -1,0 +1,56 @@
+"""What is known to die with a node or a capability: what a dry run tells."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from capx.api.messages.agents import Dying
+from capx.authority.graph.graph import Graph, Held, build
+from capx.store.protocols import Reading
+from capx.tokens.revocation_key import Key, instant_of
+
+
+def draw(reading: Reading, now: int, task_id: str | None = None) -> Graph:
+    """The graph of one task, or of all, as this instant of the store has seen it."""
+    horizon = reading.horizon()
+
+    def dead(key: Key) -> str | None:
+        if (instant := instant_of(key)) is not None:
+            return "revoked" if instant <= horizon else None
+        found = reading.death(key)
+        return None if found is None else found.reason
+
+    def counters(ids: Sequence[str]) -> dict[tuple[str, str], Decimal]:
+        return {(one.counter, one.unit): one.spent for one in reading.counters(ids)}
+
+    return build(reading.events(task=task_id), dead, counters=counters, now=now, task_id=task_id)
+
+
+def dying_below(graph: Graph, key: bytes) -> Dying:
+    """What the graph knows to lie at or below this node or capability id and to be alive."""
+    nodes, capabilities = graph.below(key)
+    return Dying(
+        tuple(node.id for node in nodes if node.dead is None),
+        tuple(capability.id for capability in capabilities if capability.dead is None),
+    )
+
+
+def dying_with(graph: Graph, key: str) -> Dying:
+    """What the graph knows to die with a root key or with all that was issued up to an instant, and to be alive."""
+    until = instant_of(key)
+
+    def dies(held: Held) -> bool:
+        keys = (*held.keys, *held.asker_keys)
+        if until is None:
+            return key in keys
+        return any(at is not None and at <= until for at in map(instant_of, keys))
+
+    alive = [held for node in graph.nodes() for held in node.capabilities if held.dead is None]
+    return Dying((), tuple(held.id for held in alive if dies(held)))
+
+
+def together(found: list[Dying]) -> Dying:
+    """All of them, each node and capability once."""
+    return Dying(
+        tuple(dict.fromkeys(node for one in found for node in one.nodes)),
+        tuple(dict.fromkeys(capability for one in found for capability in one.capabilities)),
+    )

@@ -1,0 +1,127 @@
+"""An authority of this process, for whoever holds one bundle: it answers as it would over HTTP.
+
+Law: here, too, an agent may do at its authority what its authority capability says, and no more.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
+
+from capx.api.messages.agents import AgentStatus, Ended, Revoked
+from capx.store.protocols import Store
+from capx.store.records import TaskRecord
+from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle, hops_between
+from capx.tokens.lineage import AUTHORITY
+from capx.verify.admitted import Admitted
+from capx.verify.ask import Answer, Pending
+from capx.verify.decision import Denied
+from capx.verify.verifier import Authentic, Verifier
+from capx_caveats import JSON, Call
+
+_PAUSE: Final = 0.1
+"""Seconds after which the store is asked again what a person answered."""
+
+
+class LocalAuthority(Protocol):
+    """What an agent of this process needs of its `Authority`, whose methods these are."""
+
+    store: Store
+
+    def own_verifier(self) -> Verifier:
+        """A verifier of the authority itself."""
+        ...
+
+    def ask(
+        self, bundle: Bundle, action: str, *, audience: str | None = None, args: Mapping[str, JSON] | None = None
+    ) -> Answer:
+        """What becomes of an ask of the agent that holds this bundle."""
+        ...
+
+    def complete(self, task_id: str) -> Ended:
+        """End a task because its work is done."""
+        ...
+
+    def task(self, task_id: str) -> TaskRecord:
+        """A task, by its id."""
+        ...
+
+    def revoke_below(self, task_id: str, path: Sequence[bytes], hops: Sequence[str]) -> Revoked:
+        """Revoke the node that the hop nonces lead to from the end of this path."""
+        ...
+
+
+class InProcess:
+    """What `AuthorityClient` is, without HTTP."""
+
+    def __init__(self, authority: LocalAuthority, bundle: Bundle) -> None:
+        self._authority = authority
+        self._bundle = bundle
+        self._verifier = authority.own_verifier()
+
+    def ask(
+        self, action: str, *, audience: str | None = None, args: Mapping[str, JSON] | None = None, wait: float = 0.0
+    ) -> Answer:
+        """What becomes of an ask; while a person has to answer it, wait for that up to `wait` seconds."""
+        ends = time.monotonic() + wait
+        while True:
+            answer = self._authority.ask(self._bundle, action, audience=audience, args=args)
+            if not isinstance(answer, Pending) or not self._decided(answer, ends):
+                return answer
+
+    def complete(self) -> object:
+        """End the task because its work is done."""
+        return self._authority.complete(self._admitted("task.complete", {}).task)
+
+    def status(self) -> AgentStatus:
+        """How the task stands."""
+        task = self._authority.task(self._admitted("task.status", {}).task)
+        return AgentStatus(task.id, task.state, task.opened, task.expires, task.tenant, task.purpose)
+
+    def revoke(self, child: Bundle, /) -> object:
+        """Kill the child's node, and everything below it."""
+        hops = hops_between(self._bundle, child)
+        admitted = self._admitted("node.revoke", {"hops": hops})
+        return self._authority.revoke_below(admitted.task, admitted.path, hops)
+
+    def acting_for(self, bundle: Bundle, /) -> "InProcess":
+        """The same authority for whoever holds another bundle."""
+        return InProcess(self._authority, bundle)
+
+    def close(self) -> None:
+        """Nothing: whoever made the authority closes it."""
+
+    def _admitted(self, action: str, args: Mapping[str, JSON]) -> Admitted:
+        """Who asks, once they may; Denied says why not."""
+        _, admitted = presented(self._verifier, self._bundle, ToolCall(action, args))
+        return admitted
+
+    def _decided(self, pending: Pending, ends: float) -> bool:
+        """Whether somebody has answered by then."""
+        while (left := ends - time.monotonic()) > 0:
+            time.sleep(min(left, _PAUSE))
+            with self._authority.store.read() as reading:
+                request = reading.request(pending.request)
+            if request is None or request.state != "pending":
+                return True
+        return False
+
+
+def presented(
+    verifier: Verifier, bundle: Bundle, call: ToolCall, *, now: int | None = None
+) -> tuple[Authentic, Admitted]:
+    """Who calls the authority whose verifier this is, and may: with one capability after the other, the newest first.
+
+    Denied, as the newest is, if none may.
+    """
+    denials: list[Denied] = []
+    for capability in bundle.candidates(AUTHORITY, call):
+        try:
+            authentic = verifier.authenticate(capability.present(call, now=now).text)
+            admitted = verifier.admit(authentic, call)
+            admitted.judge(Call(call.action, call.args, tenant=admitted.tenant))
+        except Denied as denied:
+            denials.append(denied)
+        else:
+            return authentic, admitted
+    raise denials[0]

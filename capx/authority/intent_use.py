@@ -1,0 +1,165 @@
+"""How an intent is used up: taken when a task opens on it, withdrawn when it is no longer wanted.
+
+    Intent --prove--> Proven --take, within the transaction that opens--> Terms
+
+Laws: who could not sign learns nothing: a signature comes before everything else, and why it does not count is not
+told apart. What was counted stays counted. An intent that was withdrawn, known or not, never opens again, and its tasks
+ended with it, in the same transaction.
+"""
+
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from capx.api.messages.agents import Dying, Ended
+from capx.authority.ending import as_of, end
+from capx.authority.graph.impact import draw, dying_below, together
+from capx.crypto.canonical_json import canonical
+from capx.errors import InvalidRequest
+from capx.intents.epoch import origin_of
+from capx.intents.intent import Intent, SignedIntent
+from capx.policy.policy import Policy
+from capx.policy.terms import Terms
+from capx.store.events import IntentWithdrawn
+from capx.store.lifecycle import after, is_final
+from capx.store.protocols import Reading, Writing
+from capx.store.records import ATTESTED, IntentRecord, TaskRecord
+from capx.tokens.binding import WINDOW_BEFORE
+from capx.tokens.chain import root_node
+from capx_caveats import is_label, shown_instant
+
+AHEAD: Final = WINDOW_BEFORE
+"""Seconds by which the clock of whoever signs may be ahead."""
+
+
+class Proven(Struct, frozen=True):
+    """An intent that its principal asked for, and what shows that: their signature, or by whom it was attested."""
+
+    intent: Intent
+    proof: str
+
+
+class WithdrawnIntent(Struct, frozen=True):
+    """An intent that opens no task any more, and how its tasks ended with it; `again` if it was withdrawn before.
+
+    `at` is when it was withdrawn (Unix seconds), `position` where that stands in the log: None if `again`. Of a dry
+    run: how its tasks would end, neither time nor position, and what is known to die.
+    """
+
+    intent: str
+    at: int | None
+    position: int | None
+    again: bool = False
+    tasks: tuple[Ended, ...] = ()
+    dying: Dying | None = None
+
+
+def prove(policy: Policy, intent: SignedIntent | Intent, attested: str | None) -> Proven:
+    """The intent, if its principal has signed it, or if whoever checked their login attests it; else InvalidRequest."""
+    if isinstance(intent, SignedIntent):
+        if attested is not None:
+            raise InvalidRequest("this intent is signed: nobody has to attest it")
+        if not is_principals(policy, intent):
+            raise InvalidRequest(
+                f"no principal {intent.intent.principal} that the policy knows has signed this intent: capx intent "
+                "verify says more, where the policy is"
+            )
+        return Proven(intent.intent, intent.signature)
+    if attested is None:
+        raise InvalidRequest("this intent is not signed: capx intent sign, or say who attests it")
+    if not is_label(attested):
+        raise InvalidRequest(f"{attested!r:.80} attests nothing: 1 to 128 characters, none of them hidden or a control")
+    return Proven(intent, f"{ATTESTED}{attested}")
+
+
+def is_principals(policy: Policy, signed: SignedIntent) -> bool:
+    """Whether the signature is that of a key which the policy gives the principal."""
+    from capx.crypto.ed25519 import is_signed_by
+
+    principal = policy.principals.get(signed.intent.principal)
+    if principal is None or principal.key is None:
+        return False
+    return is_signed_by(principal.key, signed.intent.message(), signed.signature)
+
+
+def take(transaction: Writing, proven: Proven, policy: Policy, *, now: int) -> Terms:
+    """What one more task on this intent gets, which is counted; InvalidRequest says why there can be none."""
+    intent = proven.intent
+    _demand_meant_here(transaction, intent)
+    _demand_in_time(intent, now)
+    terms = policy.terms(intent)
+    known = transaction.intent(intent.digest) or IntentRecord(intent.digest)
+    if known.withdrawn is not None:
+        raise InvalidRequest(f"this intent was withdrawn at {shown_instant(known.withdrawn)}: sign a new one")
+    if known.opened >= intent.max_tasks:
+        times = "once" if known.opened == 1 else f"{known.opened} times"
+        raise InvalidRequest(f"this intent was opened {times}, which is all that it is for: sign a new one")
+    transaction.keep_intent(
+        IntentRecord(
+            digest=intent.digest,
+            principal=intent.principal,
+            document=canonical(intent.document()).decode(),
+            proof=_kept(known.proof, proven, policy),
+            opened=known.opened + 1,
+        )
+    )
+    return terms
+
+
+def withdraw(transaction: Writing, digest: str, *, now: int) -> WithdrawnIntent:
+    """The end of an intent and of its tasks within a transaction, now or before."""
+    known = transaction.intent(digest) or IntentRecord(digest)
+    if known.withdrawn is not None:
+        return WithdrawnIntent(digest, known.withdrawn, None, again=True)
+    event = IntentWithdrawn(digest).write(transaction, at=now)
+    transaction.keep_intent(msgspec.structs.replace(known, withdrawn=now))
+    ends = tuple([end(transaction, task, "withdraw", now=now) for task in _unended(transaction, known)])
+    return WithdrawnIntent(digest, now, event.position, tasks=ends)
+
+
+def tried(reading: Reading, digest: str, *, now: int) -> WithdrawnIntent:
+    """What withdrawing an intent would do."""
+    known = reading.intent(digest) or IntentRecord(digest)
+    tasks = _unended(reading, known)
+    ends = tuple([Ended(task.id, after(as_of(task, now).state, "withdraw"), None) for task in tasks])
+    dying = together([dying_below(draw(reading, now, task.id), root_node(task.root)) for task in tasks])
+    return WithdrawnIntent(digest, known.withdrawn, None, known.withdrawn is not None, ends, dying)
+
+
+def _unended(reading: Reading, known: IntentRecord) -> list[TaskRecord]:
+    """The tasks of an intent that nobody has ended."""
+    if not known.opened:
+        return []
+    return [task for task in reading.tasks() if task.intent == known.digest and not is_final(task.state)]
+
+
+def _demand_meant_here(reading: Reading, intent: Intent) -> None:
+    epoch = reading.head().epoch
+    if intent.authority == epoch:
+        return
+    if origin_of(intent.authority) == origin_of(epoch):
+        raise InvalidRequest(
+            f"this intent is for {intent.authority}, and this authority was restored since, and is {epoch}: "
+            "sign a new one"
+        )
+    raise InvalidRequest(f"this intent is for authority {intent.authority}, and this one is {epoch}")
+
+
+def _demand_in_time(intent: Intent, now: int) -> None:
+    if now >= intent.not_after:
+        raise InvalidRequest(f"this intent ended at {shown_instant(intent.not_after)}: sign a new one")
+    if intent.issued > now + AHEAD:
+        raise InvalidRequest(
+            f"this intent was issued at {shown_instant(intent.issued)}, which lies ahead: one of two clocks is wrong"
+        )
+
+
+def _kept(known: str | None, proven: Proven, policy: Policy) -> str:
+    """The newest proof; a signature says more than who attested a later opening, and must still count for that."""
+    if known is None or known.startswith(ATTESTED) or not proven.proof.startswith(ATTESTED):
+        return proven.proof
+    if not is_principals(policy, SignedIntent(proven.intent, known)):
+        # Attested anew, tasks would go on that a key opened which the principal has no more.
+        raise InvalidRequest("this intent was signed with a key that its principal has no more: sign a new one")
+    return known

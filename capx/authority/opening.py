@@ -1,0 +1,238 @@
+"""Opening a task and minting at its root, within one transaction.
+
+Laws: what was opened or minted is in the log in the same transaction, by ids, never as a token. Nothing lives longer
+than its task, than its intent lets it, or than `max_ttl`. A key that was revoked mints nothing.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+
+from msgspec import UNSET, Struct
+
+from capx.authority import intent_use as intents
+from capx.authority.ending import as_of, end_overdue, known_task
+from capx.authority.intent_use import Proven
+from capx.crypto.base64url import b64u
+from capx.crypto.keys import KeyRing
+from capx.errors import InvalidRequest
+from capx.intents.intent import Intent
+from capx.policy.fit import given_at_open, unfit
+from capx.policy.policy import Policy
+from capx.policy.terms import Terms
+from capx.store.events import CapabilityMinted, Limit, TaskOpened
+from capx.store.lifecycle import is_final
+from capx.store.protocols import Reading, Writing
+from capx.store.records import TaskRecord
+from capx.tokens.bundle import Bundle
+from capx.tokens.capability import Capability, mint
+from capx.tokens.chain import root_node
+from capx.tokens.grants import OWN_ENTRIES, Given, Grant, block, by_audience
+from capx.tokens.lineage import AUTHORITY
+from capx.tokens.revocation_key import of_kid
+from capx_caveats import Budget, Caveat, When, is_label, parse_instant, shown_duration, shown_instant
+
+_OVERDUE_AT_OPEN = 20
+
+
+class OpenedTask(Struct, frozen=True):
+    """A task that was opened, and the bundle for its first agent: a secret; `expires` is in Unix seconds."""
+
+    id: str
+    root: str
+    tenant: str | None
+    purpose: str | None
+    expires: int
+    position: int
+    bundle: Bundle
+    principal: str | None = None
+    intent: str | None = None
+
+
+class Opener(Struct, frozen=True):
+    """Who opens: these keys mint, at `now` (Unix seconds), nothing that lives longer than `max_ttl` seconds."""
+
+    keyring: KeyRing
+    now: int
+    max_ttl: int
+
+    def open_by_hand(
+        self,
+        transaction: Writing,
+        given: Iterable[Given],
+        *,
+        tenant: str | None,
+        purpose: str | None,
+        expires: int,
+        added: tuple[Caveat, ...],
+    ) -> OpenedTask:
+        """A task that may do what is given."""
+        task = TaskRecord(
+            id=_fresh_id(), root=_fresh_id(), opened=self.now, expires=expires, tenant=tenant, purpose=purpose
+        )
+        return self._open(transaction, task, given, added)
+
+    def open_on(
+        self, transaction: Writing, proven: Proven, policy: Policy, *, expires: When | None, added: tuple[Caveat, ...]
+    ) -> OpenedTask:
+        """A task on an intent, which is counted, with what the policy gives it."""
+        intent = proven.intent
+        terms = intents.take(transaction, proven, policy, now=self.now)
+        task = TaskRecord(
+            id=_fresh_id(),
+            root=_fresh_id(),
+            opened=self.now,
+            expires=self._expiry_on(intent, terms, expires),
+            tenant=terms.tenant,
+            purpose=terms.purpose,
+            principal=intent.principal,
+            intent=intent.digest,
+        )
+        agent = None if intent.agent is UNSET else intent.agent
+        return self._open(transaction, task, given_at_open(terms), added, agent=agent, policy=policy.digest)
+
+    def mint_more(
+        self,
+        transaction: Writing,
+        task_id: str,
+        given: Iterable[Given],
+        *,
+        expires: When | None,
+        added: tuple[Caveat, ...],
+    ) -> Bundle:
+        """More for a task that is active, at its root; InvalidRequest for one that is not."""
+        demand_live_key(transaction, self.keyring)
+        task = as_of(known_task(transaction, task_id), self.now)
+        if is_final(task.state):
+            raise InvalidRequest(f"task {task.id} is {task.state}: nothing more is minted for it")
+        if transaction.death(root_node(task.root)):
+            raise InvalidRequest(f"the root of task {task.id} is revoked: nothing more is minted for it")
+        ends = task.expires if expires is None else self.expiry(expires)
+        if ends > task.expires:
+            raise InvalidRequest(f"task {task.id} expires at {shown_instant(task.expires)}: no capability outlives it")
+        return self._mint(transaction, task, given, expires=ends, added=added)
+
+    def expiry(self, expires: When) -> int:
+        """When something expires, in Unix seconds; InvalidRequest if that has passed or is too far ahead."""
+        at = parse_instant(expires, self.now)
+        if at <= self.now:
+            raise InvalidRequest(f"{shown_instant(at)} has passed: an expiry lies ahead")
+        if at > self.now + self.max_ttl:
+            raise InvalidRequest(
+                f"{shown_instant(at)} is too far ahead: here nothing lives longer than {shown_duration(self.max_ttl)}"
+            )
+        return at
+
+    def _expiry_on(self, intent: Intent, terms: Terms, expires: When | None) -> int:
+        if terms.ttl > self.max_ttl:
+            raise InvalidRequest(
+                f"purpose {terms.purpose} has a ttl of {shown_duration(terms.ttl)}, and here nothing lives longer than "
+                f"{shown_duration(self.max_ttl)}: shorten it in the policy"
+            )
+        latest = min(self.now + terms.ttl, intent.not_after)
+        ends = latest if expires is None else self.expiry(expires)
+        if ends > latest:
+            raise InvalidRequest(f"a task on this intent expires at {shown_instant(latest)} at the latest")
+        return ends
+
+    def _open(
+        self,
+        transaction: Writing,
+        task: TaskRecord,
+        given: Iterable[Given],
+        added: tuple[Caveat, ...],
+        *,
+        agent: str | None = None,
+        policy: str | None = None,
+    ) -> OpenedTask:
+        demand_live_key(transaction, self.keyring)
+        end_overdue(transaction, now=self.now, limit=_OVERDUE_AT_OPEN)
+        transaction.open_task(task)
+        opened = TaskOpened(
+            task=task.id,
+            root=task.root,
+            node=b64u(root_node(task.root)),
+            tenant=task.tenant,
+            purpose=task.purpose,
+            expires=task.expires,
+            principal=task.principal,
+            intent=task.intent,
+            agent=agent,
+            policy=policy,
+        )
+        event = opened.write(transaction, at=self.now)
+        own = Given(AUTHORITY, OWN_ENTRIES)
+        return OpenedTask(
+            id=task.id,
+            root=task.root,
+            tenant=task.tenant,
+            purpose=task.purpose,
+            expires=task.expires,
+            position=event.position,
+            bundle=self._mint(transaction, task, (*given, own), expires=task.expires, added=added),
+            principal=task.principal,
+            intent=task.intent,
+        )
+
+    def _mint(
+        self,
+        transaction: Writing,
+        task: TaskRecord,
+        given: Iterable[Given],
+        *,
+        expires: int,
+        added: tuple[Caveat, ...],
+    ) -> Bundle:
+        minted: list[Capability] = []
+        for one in given:
+            carried = block(task, one.allowed, expires, (*one.budgets, *added))
+            if why := unfit(carried):
+                raise InvalidRequest(f"nobody would take a capability for {one.audience}: {why}")
+            capability = mint(self.keyring.active.audience_key(one.audience), carried, now=self.now)
+            event = CapabilityMinted(
+                task=task.id,
+                audience=one.audience,
+                kid=capability.kid,
+                ids=tuple([b64u(id_) for id_ in capability.ids]),
+                allow=tuple([entry.sentence() for entry in one.allowed]),
+                expires=expires,
+                budgets=tuple([Limit.of(caveat) for caveat in carried if isinstance(caveat, Budget)]),
+            )
+            event.write(transaction, at=self.now)
+            minted.append(capability)
+        return Bundle(minted)
+
+
+def as_given(allow: Iterable[Grant]) -> tuple[Given, ...]:
+    """What is allowed, by its audience; InvalidRequest for what cannot be granted."""
+    return tuple(Given(audience, entries) for audience, entries in by_audience(allow).items())
+
+
+def demand_live_key(reading: Reading, keyring: KeyRing) -> None:
+    """InvalidRequest if the key that mints was revoked."""
+    kid = keyring.active.kid
+    if reading.death(of_kid(kid)):
+        raise InvalidRequest(
+            f"the key {kid} that mints was revoked: capx keys add, then capx keys activate, and mint with another"
+        )
+
+
+def demand_label(what: str, text: str | None) -> None:
+    """InvalidRequest for a text that cannot be a task's tenant or purpose."""
+    if text is not None and not is_label(text):
+        raise InvalidRequest(f"{text!r:.80} is no {what}: 1 to 128 characters, none of them hidden or a control")
+
+
+def live_tasks_by_kid(reading: Reading, kids: Sequence[str], *, now: int) -> dict[str, int]:
+    """How many tasks that are alive at `now` hold tokens that were minted under each of these root keys."""
+    tasks = [task for task in reading.tasks() if not is_final(as_of(task, now).state)]
+    live = {task.id for task in tasks if reading.death(root_node(task.root)) is None}
+    holding: dict[str, set[str]] = {kid: set() for kid in kids}
+    for event in reading.events(kind="capability_minted"):
+        minted = event.read(CapabilityMinted)
+        if minted.task in live and minted.kid in holding:
+            holding[minted.kid].add(minted.task)
+    return {kid: len(tasks) for kid, tasks in holding.items()}
+
+
+def _fresh_id() -> str:
+    return b64u(os.urandom(16))

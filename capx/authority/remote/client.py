@@ -1,0 +1,343 @@
+"""The authority of `capx serve`, for operators on the same machine: what an `Authority` does, over its socket.
+
+    with RemoteAuthority("unix:/home/ana/.capx/authority.sock") as authority:
+        task = authority.open(allow=["crm.read"])
+
+Laws: same operations, same answers, same errors as in one process. What was sent and not answered may have been done,
+and is never sent again by itself.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Self, TypeVar
+
+import httpx
+import msgspec
+from msgspec import Struct
+
+from capx.api.deadline import SINGLE, Answer, whole_answer
+from capx.api.messages.agents import Ended, Revoked
+from capx.api.messages.base import encode
+from capx.api.responses import problem_of, read_answer
+from capx.authority.graph.graph import Graph
+from capx.authority.intent_use import WithdrawnIntent
+from capx.authority.opening import OpenedTask
+from capx.authority.remote import conversion as translating
+from capx.authority.remote import messages as forms
+from capx.authority.remote import paging as pages
+from capx.authority.remote.messages import PAGE, Events, Happened, Minted, Reached
+from capx.authority.remote.peer import watch_connecting
+from capx.authority.requests.verdict import Inquiry, Verdict
+from capx.authority.revoking import named
+from capx.errors import ConfigurationProblem, StoreProblem, Unavailable, UnknownRequest, UnknownTask
+from capx.intents.intent import Intent, SignedIntent
+from capx.intents.intent import named as named_intent
+from capx.store.decision_query import Query
+from capx.store.log import Event, Place
+from capx.store.records import Counter, IntentRecord, Pruned, RequestRecord, Sighting, TaskRecord
+from capx.tokens.bundle import Bundle
+from capx.tokens.grants import Grant
+from capx.verify.verifier import MAX_STALENESS
+from capx_caveats import Appendable, When, is_id
+
+T = TypeVar("T")
+
+UNIX = "unix:"
+"""What a place begins with."""
+_Query = Mapping[str, bool | int | str | list[str] | None]
+_CONNECT, _ANSWER, _WHOLE_LOG = 2.0, 30.0, 600.0
+_MOST = 1 << 28
+
+
+class RemoteAuthority:
+    """The authority that serves at `place`, which is `unix:PATH`; safe with several threads.
+
+    Unavailable when nobody serves there; StoreProblem when an answer does not come: what was asked may have been done.
+    ConfigurationProblem, and nothing is sent, when another user's process listens there.
+    """
+
+    def __init__(self, place: str) -> None:
+        path = place.removeprefix(UNIX)
+        if not place.startswith(UNIX) or not path:
+            raise ConfigurationProblem(f"{place!r:.80} names no authority: write unix:PATH, the socket of capx serve")
+        self.place = place
+        self._client = httpx.Client(
+            transport=httpx.HTTPTransport(uds=path, limits=SINGLE),
+            base_url="http://capx",
+            timeout=httpx.Timeout(_ANSWER, connect=_CONNECT),
+        )
+
+    def __repr__(self) -> str:
+        return f"RemoteAuthority({self.place!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._client.close()
+
+    def open(
+        self,
+        intent: SignedIntent | Intent | None = None,
+        *,
+        allow: Sequence[Grant] = (),
+        tenant: str | None = None,
+        expires: When | None = None,
+        purpose: str | None = None,
+        caveats: Iterable[Appendable] = (),
+        attested: str | None = None,
+    ) -> OpenedTask:
+        """Open a task, on an intent or by hand, as `Authority.open`."""
+        asked = forms.OpenTask(
+            intent=None if intent is None else forms.IntentFile.of(intent),
+            attested=attested,
+            allow=translating.granted(allow),
+            tenant=tenant,
+            expires=None if expires is None else translating.time_of(expires),
+            purpose=purpose,
+            caveats=translating.written(caveats, int(time.time())),
+        )
+        return self._post("/tasks", asked, OpenedTask)
+
+    def mint(
+        self,
+        task_id: str,
+        *,
+        allow: Sequence[Grant],
+        expires: When | None = None,
+        caveats: Iterable[Appendable] = (),
+    ) -> Bundle:
+        """More for a task that is active, as `Authority.mint`."""
+        asked = forms.MintMore(
+            allow=translating.granted(allow),
+            expires=None if expires is None else translating.time_of(expires),
+            caveats=translating.written(caveats, int(time.time())),
+        )
+        return self._post(f"{_path(task_id)}/mint", asked, Minted).bundle
+
+    def complete(self, task_id: str, *, dry_run: bool = False) -> Ended:
+        """End a task because its work is done, as `Authority.complete`."""
+        return self._post(f"{_path(task_id)}/complete", forms.EndTask(dry_run=dry_run), Ended)
+
+    def withdraw(self, task_id: str, *, dry_run: bool = False) -> Ended:
+        """End a task because it is no longer wanted, as `Authority.withdraw`."""
+        return self._post(f"{_path(task_id)}/withdraw", forms.EndTask(dry_run=dry_run), Ended)
+
+    def intents(self) -> list[IntentRecord]:
+        """The intents that opened a task or were withdrawn, in the order in which they became known."""
+        return self._get("/intents", list[IntentRecord])
+
+    def withdraw_intent(self, intent: str | SignedIntent | Intent, *, dry_run: bool = False) -> WithdrawnIntent:
+        """Let an intent open nothing any more, and end its tasks, as `Authority.withdraw_intent`."""
+        path = f"/intents/{named_intent(intent)}/withdraw"
+        return self._post(path, forms.EndTask(dry_run=dry_run), WithdrawnIntent)
+
+    def requests(self, *, task: str | None = None, pending: bool = False) -> list[RequestRecord]:
+        """What agents of a task, or of all, asked for at run time, as `Authority.requests`."""
+        if task is not None:
+            _path(task)
+        return self._get("/requests", list[RequestRecord], {"task": task, "pending": pending})
+
+    def request(self, request_id: str) -> RequestRecord:
+        """The request with this id; UnknownRequest if there is none."""
+        return self._get(_request_path(request_id), RequestRecord)
+
+    def inquiry(self, request_id: str) -> Inquiry:
+        """The request with this id and the intent it is on, as a person answers it; UnknownRequest if there is none."""
+        return self._get(f"{_request_path(request_id)}/inquiry", Inquiry)
+
+    def decide(self, verdict: Verdict) -> RequestRecord:
+        """The request as a person has answered it, as `Authority.decide`."""
+        asked = forms.GiveVerdict(
+            yes=verdict.yes, approver=verdict.approver, at=verdict.at, signature=verdict.signature
+        )
+        return self._post(f"{_request_path(verdict.request)}/verdict", asked, RequestRecord)
+
+    def epoch(self) -> str:
+        """By what intents name this authority: the epoch of its store."""
+        return self._get("/authority", forms.Epoch).epoch
+
+    def revoke(
+        self,
+        target: str | bytes | Bundle | None = None,
+        *,
+        kid: str | None = None,
+        issued: When | None = None,
+        where: Mapping[str, str] | None = None,
+        dry_run: bool = False,
+    ) -> Revoked:
+        """Kill what is named, and everything below it, as `Authority.revoke`."""
+        asked = forms.Revoke(
+            target=None if target is None else named(target),
+            kid=kid,
+            issued=None if issued is None else translating.time_of(issued),
+            where=None if where is None else dict(where),
+            dry_run=dry_run,
+        )
+        return self._post("/revocations", asked, Revoked)
+
+    def tasks(self) -> list[TaskRecord]:
+        """All tasks, in the order in which they were opened."""
+        return self._get("/tasks", list[TaskRecord])
+
+    def task(self, task_id: str) -> TaskRecord:
+        """The task with this id; InvalidRequest if there is none."""
+        return self._get(_path(task_id), TaskRecord)
+
+    def log(self, since: int = 0, limit: int | None = None) -> Iterator[Event]:
+        """The events after position `since` up to now, at most `limit` of them, read in pieces."""
+        first = self._log(since=since, limit=PAGE if limit is None else max(1, min(PAGE, limit)))
+        return islice(pages.onwards(first, lambda since: self._log(since=since), place=self.place), limit)
+
+    def end(self) -> int:
+        """The position of the last event."""
+        return self._log(newest=True, limit=1).end
+
+    def newest_first(self) -> Iterator[Event]:
+        """The events up to now, the last one first, read in pieces."""
+        first = self._log(newest=True)
+        return pages.backwards(first, lambda reached: self._log(newest=True, before=reached + 1), place=self.place)
+
+    def find(
+        self,
+        *,
+        agent: str | None = None,
+        tenant: str | None = None,
+        action: str | None = None,
+        task: str | None = None,
+        node: str | None = None,
+        presentation: str | None = None,
+        denied: bool = False,
+        since: int = 0,
+        after: int = 0,
+        until: int | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Event]:
+        """The events that recorded such decisions, as `Authority.find`."""
+        query = Query(
+            agent=agent,
+            tenant=tenant,
+            action=action,
+            task=task,
+            node=node,
+            presentation=presentation,
+            denied=denied,
+            since=since,
+        )
+        asked: _Query = msgspec.structs.asdict(query)
+        if limit is not None and limit < 1:
+            return iter(())
+        if limit is not None and limit <= PAGE and not after and until is None:
+            return iter(pages.of_page(self._decisions({**asked, "limit": limit})))
+        first = self._decisions({**asked, "after": after})
+        found = pages.found(
+            first, lambda reached: self._decisions({**asked, "after": reached}), until=until, place=self.place
+        )
+        return found if limit is None else iter(deque(found, maxlen=limit))
+
+    def decision(self, decision_id: str) -> Event | None:
+        """The event that recorded a decision; one made a moment ago elsewhere may not be written yet."""
+        if not is_id(decision_id):
+            return None
+        answer = self._asked("GET", f"/decisions/{decision_id}", {})
+        problem = problem_of(answer)
+        if answer.status == 404 and problem is not None and problem.code == "unknown_decision":
+            return None
+        return read_answer(answer, Happened, self.place).event()
+
+    def graph(self, task_id: str | None = None) -> Graph:
+        """The execution graph of one task, or of all, as far as it was seen."""
+        if task_id is not None:
+            _path(task_id)
+        return self._get("/graph", Graph, {"task": task_id}, _WHOLE_LOG)
+
+    def kids(self) -> dict[str, int]:
+        """The ids of the live root keys, the one that mints first; each with the live tasks that hold tokens of it."""
+        return self._get("/keys", dict[str, int])
+
+    def counters(self, ids: Sequence[str] | None = None) -> list[Counter]:
+        """What the counters of these ids hold, or all."""
+        if ids is not None and not any(map(is_id, ids)):
+            return []
+        return self._get("/counters", list[Counter], {"id": None if ids is None else list(filter(is_id, ids))})
+
+    def unaware(self, *, within: float = MAX_STALENESS) -> list[Sighting]:
+        """The followers, heard of in the last `within` seconds, that have not yet seen all that is dead."""
+        return self._get("/unaware", list[Sighting], {"within": max(0, int(within))})
+
+    def prune(self) -> Pruned:
+        """Forget what protects nothing any more."""
+        return self._post("/prune", None, Pruned)
+
+    def check(self) -> Place:
+        """The place that the log reaches, followed from its beginning; BrokenLog or StoreProblem says what is wrong."""
+        return self._get("/check", Reached, timeout=_WHOLE_LOG).place()
+
+    def _log(self, **query: bool | int) -> Events:
+        return self._get("/log", Events, query)
+
+    def _decisions(self, query: _Query) -> Events:
+        return self._get("/decisions", Events, query)
+
+    def _get(self, path: str, kind: type[T], query: _Query | None = None, timeout: float = _ANSWER) -> T:
+        return read_answer(self._asked("GET", path, query or {}, timeout=timeout), kind, self.place)
+
+    def _post(self, path: str, asked: Struct | None, kind: type[T]) -> T:
+        body = b"" if asked is None else encode(asked)
+        return read_answer(self._asked("POST", path, {}, body), kind, self.place)
+
+    def _asked(
+        self, method: str, path: str, query: _Query, body: bytes | None = None, timeout: float = _ANSWER
+    ) -> Answer:
+        params = {name: _spelt(value) for name, value in query.items() if value is not None}
+        headers = {"content-type": "application/json"} if body else {}
+        try:
+            return whole_answer(
+                self._client,
+                method,
+                path,
+                seconds=timeout,
+                most=_MOST,
+                watching=watch_connecting,
+                params=params,
+                content=body,
+                headers=headers,
+                timeout=httpx.Timeout(timeout, connect=_CONNECT),
+            )
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            raise Unavailable(f"no authority answers at {self.place}: start capx serve") from None
+        except httpx.TimeoutException:
+            raise StoreProblem(
+                f"the authority at {self.place} did not answer in {timeout:.0f} s: capx log says whether it did it"
+            ) from None
+        except httpx.HTTPError as error:
+            raise StoreProblem(
+                f"the authority at {self.place} went away while it was asked: capx log says whether it did it "
+                f"({type(error).__name__})"
+            ) from None
+
+
+def _path(task_id: str) -> str:
+    """The path of a task; UnknownTask for what can be none, which need not be a path either."""
+    if not is_id(task_id):
+        raise UnknownTask(f"there is no task {task_id!r:.80}: capx task list shows those that there are")
+    return f"/tasks/{task_id}"
+
+
+def _request_path(request_id: str) -> str:
+    """The path of a request; UnknownRequest for what can be none, which need not be a path either."""
+    if not is_id(request_id):
+        raise UnknownRequest(f"there is no request {request_id!r:.80}: capx requests list shows those that there are")
+    return f"/requests/{request_id}"
+
+
+def _spelt(value: bool | int | str | list[str]) -> str | list[str]:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, list) else str(value)

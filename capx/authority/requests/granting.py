@@ -1,0 +1,264 @@
+"""Granting at run time, within one transaction: what becomes of an ask.
+
+    at_open, on_request      minted
+    ask                      pending ──a person says yes──▶ approved ──asked again──▶ minted
+                                     ├─a person says no───▶ denied
+                                     └─nobody says a word─▶ expired ──asked again──▶ pending
+
+Laws: whether the asker lives, and whether a consent counts still, is looked at in the transaction that mints. A request
+has one answer, which holds for as long as the very same block would be made; for another block everything is decided
+anew. Two answers hold for the node, whatever token of it asks, and whatever the policy says by then: a person's no, and
+that what was granted was revoked. What was granted is given again byte for byte. On whose strength it was minted is
+kept with it.
+"""
+
+import os
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from capx.authority.requests.approvers import demand_answer, excluded
+from capx.authority.requests.inheritance import Asker, asker_again
+from capx.authority.requests.offering import Offered, offer
+from capx.authority.requests.request_state import expire_requests, inquire, is_same
+from capx.authority.requests.verdict import Verdict
+from capx.crypto.base64url import b64u, unb64u
+from capx.crypto.keys import KeyRing
+from capx.errors import InvalidRequest
+from capx.policy.policy import Policy
+from capx.store.events import AskRefused, CapabilityMinted, Limit, RequestMade
+from capx.store.protocols import Reading, Writing
+from capx.store.records import GrantRecord, RequestRecord
+from capx.tokens.capability import mint_block
+from capx.tokens.effective.intersection import entry_in_common
+from capx.tokens.revocation_key import of_instant, of_kid
+from capx.verify.ask import Answer, Ask, Granted, Pending, Refused, Unoffered, refusal
+from capx_caveats import DEFAULT, Budget, Entry
+
+OF_NODE, OF_TASK = 200, 2_000
+"""Requests by the agents of one node, and of one task, at most."""
+WAITING_OF_NODE, WAITING_OF_TASK = 10, 50
+"""How many of them may wait for a person."""
+_AGAIN: Final = frozenset({"approved", "granted"})
+
+
+class Grantor(Struct, frozen=True):
+    """Who grants: these keys mint, by this policy, at `now` (Unix seconds)."""
+
+    keyring: KeyRing
+    policy: Policy
+    now: int
+
+    def offer(self, reading: Reading, asker: Asker, ask: Ask) -> Offered:
+        """What the policy makes of an ask now; Unoffered if the asker is dead, or it makes nothing of it."""
+        return offer(reading, self.keyring, self.policy, asker, ask, now=self.now)
+
+    def standing(self, reading: Reading, asker: Asker, ask: Ask) -> Answer | None:
+        """The answer that an ask has already, if it holds and nothing has to be written for it."""
+        request = reading.request(ask.request(asker.ids[-1]))
+        try:
+            return None if request is None else self._standing(reading, request, ask, self.offer(reading, asker, ask))
+        except Unoffered:
+            return None
+
+    def answer(self, transaction: Writing, asker: Asker, ask: Ask) -> Answer:
+        """What becomes of an ask; the key that mints is live."""
+        try:
+            return self._answer(transaction, asker, ask)
+        except Unoffered as stop:
+            event = AskRefused(
+                task=asker.task,
+                path=tuple(map(b64u, asker.path)),
+                hops=asker.labels,
+                audience=ask.audience,
+                action=ask.action,
+                reasons=tuple(reason.code for reason in stop.refusals),
+            )
+            event.write(transaction, at=self.now)
+            return Refused(stop.refusals)
+
+    def _answer(self, transaction: Writing, asker: Asker, ask: Ask) -> Answer:
+        offered = self.offer(transaction, asker, ask)
+        request = transaction.request(ask.request(asker.ids[-1]))
+        if request is not None and (standing := self._standing(transaction, request, ask, offered)) is not None:
+            return standing
+        _demand_undecided(transaction, asker, ask)
+        if request is not None and self._holds(transaction, request, offered):
+            return self._mint(transaction, asker, request, offered)
+        expire_requests(transaction, now=self.now, task=asker.task)
+        self._demand_room(transaction, request, asker, waits=offered.needs_consent)
+        made = self._request(asker, ask, offered, () if request is None else request.granted)
+        if not offered.needs_consent:
+            return self._mint(transaction, asker, made, offered)
+        self._wait(transaction, made)
+        return _pending(made, ask)
+
+    def _standing(self, reading: Reading, request: RequestRecord, ask: Ask, offered: Offered) -> Answer | None:
+        if request.state == "denied":
+            return Refused((refusal("request_denied"),))
+        if request.block != offered.block:
+            return None
+        if request.state == "granted":
+            return self._granted(reading, request)
+        waits = request.state == "pending" and self.now < request.until
+        asks_the_same = offered.needs_consent and request.approvers == offered.match.rule.approvers
+        return _pending(request, ask) if waits and asks_the_same else None
+
+    def _granted(self, reading: Reading, request: RequestRecord) -> Answer | None:
+        """What was granted, made again; None if the key that it was minted with is no longer live."""
+        if (
+            request.capability is None
+            or request.minted_under is None
+            or request.nonce is None
+            or request.minted is None
+        ):
+            return None
+        if revoked := _revoked(reading, request):
+            return Refused((refusal("grant_revoked", revoked),))
+        key = self.keyring.get(request.minted_under)
+        if key is None or reading.death(of_kid(key.kid)):
+            return None
+        audience_key = key.audience_key(request.audience)
+        return Granted(mint_block(audience_key, request.block.encode(), now=request.minted, nonce=request.nonce))
+
+    def _holds(self, reading: Reading, request: RequestRecord, offered: Offered) -> bool:
+        """Whether a request that was approved, or granted under a key that is gone, is granted without a word more."""
+        if request.state not in _AGAIN or request.block != offered.block:
+            return False
+        return not offered.needs_consent or self._is_agreed_to(reading, request, offered)
+
+    def _is_agreed_to(self, reading: Reading, request: RequestRecord, offered: Offered) -> bool:
+        """Whether the consent to a request counts by the policy as it is."""
+        if request.approver is None or request.signed is None or request.signature is None:
+            return False
+        verdict = Verdict(
+            request=request.id, yes=True, approver=request.approver, at=request.signed, signature=request.signature
+        )
+        try:
+            demand_answer(reading, self.policy, offered.match.rule.approvers, inquire(reading, request), verdict)
+        except InvalidRequest:
+            return False
+        return True
+
+    def _request(self, asker: Asker, ask: Ask, offered: Offered, earlier: tuple[str, ...]) -> RequestRecord:
+        rule, pinned = offered.match.rule, ask.pinned
+        return RequestRecord(
+            id=ask.request(asker.ids[-1]),
+            task=asker.task,
+            audience=ask.audience,
+            action=ask.action,
+            args=None if pinned is None else pinned.decode(),
+            ids=tuple(map(b64u, asker.ids)),
+            kid=asker.kid,
+            issued=asker.issued,
+            path=tuple(map(b64u, asker.path)),
+            labels=asker.labels,
+            block=offered.block,
+            asked=self.now,
+            until=asker.expires if rule.within is None else min(asker.expires, self.now + rule.within),
+            approvers=rule.approvers,
+            excluded=excluded(self.policy, rule.approvers, offered.intent, asker.labels),
+            earlier=earlier,
+        )
+
+    def _wait(self, transaction: Writing, made: RequestRecord) -> None:
+        event = RequestMade(
+            request=made.id,
+            task=made.task,
+            path=made.path,
+            hops=made.labels,
+            audience=made.audience,
+            action=made.action,
+            until=made.until,
+            approvers=made.approvers,
+            pinned=made.args is not None,
+            policy=self.policy.digest or None,
+        )
+        event.write(transaction, at=self.now)
+        transaction.keep_request(made)
+
+    def _mint(self, transaction: Writing, asker: Asker, request: RequestRecord, offered: Offered) -> Granted:
+        key, nonce = self.keyring.active, b64u(os.urandom(16))
+        audience_key = key.audience_key(request.audience)
+        capability = mint_block(audience_key, request.block.encode(), now=self.now, nonce=nonce)
+        ids = tuple(map(b64u, capability.ids))
+        event = CapabilityMinted(
+            task=asker.task,
+            audience=request.audience,
+            kid=key.kid,
+            ids=ids,
+            allow=(_in_words(request, offered),),
+            expires=asker.expires,
+            budgets=_limits(request.block),
+            request=request.id,
+            policy=self.policy.digest or None,
+            path=request.path,
+            hops=request.labels,
+            asker=request.ids,
+        )
+        event.write(transaction, at=self.now)
+        minted = replace(
+            request,
+            state="granted",
+            minted_under=key.kid,
+            nonce=nonce,
+            minted=self.now,
+            capability=ids[0],
+            earlier=(*request.granted, *ids[1:]),
+        )
+        transaction.keep_request(minted)
+        transaction.keep_grant(GrantRecord(capability.ids[0], asker.ids, asker.kid, asker.issued, self.now))
+        return Granted(capability)
+
+    def _demand_room(self, reading: Reading, request: RequestRecord | None, asker: Asker, *, waits: bool) -> None:
+        """Unoffered if it would be one too many; a request that is made again takes its own place."""
+        asked = reading.asked(asker.task, b64u(asker.node))
+        if request is None and (asked.of_node >= OF_NODE or asked.of_task >= OF_TASK):
+            raise Unoffered(refusal("too_many", f"at most {OF_NODE} of one node, and {OF_TASK} of one task"))
+        own = request is not None and request.state == "pending" and self.now < request.until
+        if waits and (asked.waiting_of_node - own >= WAITING_OF_NODE or asked.waiting_of_task - own >= WAITING_OF_TASK):
+            why = f"at most {WAITING_OF_NODE} of one node, and {WAITING_OF_TASK} of one task, wait for a person"
+            raise Unoffered(refusal("too_many", why))
+
+
+def _demand_undecided(reading: Reading, asker: Asker, ask: Ask) -> None:
+    """Unoffered if the same was denied to the node, or was granted to it, or above it, and revoked.
+
+    Whatever token asked: another one of the same agent is no other agent, and a helper is no way round a revocation.
+    """
+    for node in asker.path:
+        for request in reading.requests(task=asker.task, node=b64u(node)):
+            if not is_same(request, ask):
+                continue
+            if request.state == "denied" and node == asker.node:
+                raise Unoffered(refusal("request_denied"))
+            if request.granted and (revoked := _revoked(reading, request)):
+                raise Unoffered(refusal("grant_revoked", revoked))
+
+
+def _revoked(reading: Reading, request: RequestRecord) -> str | None:
+    """What was granted to a request and revoked by itself, and did not die with the token that asked."""
+    asker = asker_again(request)
+    horizon = reading.horizon()
+    keys = (*asker.mortal, *((of_instant(horizon),) if asker.issued <= horizon else ()))
+    fell = min((death.seq for key in keys if (death := reading.death(key))), default=None)
+    for id_ in request.granted:
+        death = reading.death(unb64u(id_))
+        if death is not None and (fell is None or death.seq < fell):
+            return id_
+    return None
+
+
+def _pending(request: RequestRecord, ask: Ask) -> Pending:
+    return Pending(ask, request=request.id, until=request.until, approvers=request.approvers)
+
+
+def _in_words(request: RequestRecord, offered: Offered) -> str:
+    """What is allowed; arguments that are pinned stay with the request, for they are the task's, not the log's."""
+    common = entry_in_common(offered.match.offer.entry, Entry(request.action)) or Entry(request.action)
+    return common.sentence() + ("" if request.args is None else ", for the arguments of the request alone")
+
+
+def _limits(block: str) -> tuple[Limit, ...]:
+    return tuple(Limit.of(caveat) for caveat in DEFAULT.decode(block.encode()) if isinstance(caveat, Budget))

@@ -1,0 +1,145 @@
+"""What a policy makes of an ask: the rule that decides about it, and the authority's block that the grant would have.
+
+    task, intent, root with the asker's path, until_completed, tenant, holder     what the asker's task is
+    allow (the policy's entry), allow (what was asked), budgets, expires          what is offered
+    until_completed, where, budgets, not_before, fresh, max_hops, a service's     what else restricts the asker
+
+Laws: nothing is offered to the dead, on an intent that the policy does not take, or for another tenant. What is offered
+covers what was asked and no more: the action, and where the ask is pinned, these arguments. The same ask of the same
+asker under the same policy makes the same block.
+"""
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from capx.authority.ending import as_of
+from capx.authority.intent_use import is_principals
+from capx.authority.requests.inheritance import Asker, is_dead, spelt
+from capx.crypto.keys import KeyRing
+from capx.errors import InvalidRequest
+from capx.intents.intent import Intent, SignedIntent, parse_intent
+from capx.policy.policy import Policy
+from capx.policy.terms import Match
+from capx.store.lifecycle import FIRST
+from capx.store.protocols import Reading
+from capx.store.records import ATTESTED
+from capx.tokens.lineage import MAX_BUDGETS
+from capx.tokens.wire import MAX_BLOCK
+from capx.verify.ask import Ask, Unoffered, asked, refusal
+from capx_caveats import (
+    DEFAULT,
+    Allow,
+    Budget,
+    Call,
+    Entry,
+    Expires,
+    Facts,
+    NotUnderstood,
+    TooLarge,
+    Where,
+    misplaced,
+    shown,
+    shown_instant,
+)
+
+
+class Offered(Struct, frozen=True):
+    """The rule that decides, what of it was asked for, on which intent, and the block of the grant: JSON text."""
+
+    match: Match
+    intent: Intent
+    block: str
+
+    @property
+    def needs_consent(self) -> bool:
+        """Whether a person has to answer."""
+        return self.match.rule.how == "ask"
+
+
+def offer(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask: Ask, *, now: int) -> Offered:
+    """What the policy makes of an ask now; Unoffered if the asker is dead, or it makes nothing of it."""
+    for why in _lifeless(reading, keyring, asker, now):
+        raise Unoffered(refusal("asker_dead", why))
+    if asker.refusals:
+        raise Unoffered(*asker.refusals)
+    try:
+        intent = _intent(reading, policy, asker)
+        terms = policy.terms(intent)
+    except InvalidRequest as refused:
+        raise Unoffered(refusal("intent_refused")) from refused
+    if terms.tenant not in {None, asker.tenant}:
+        raise Unoffered(refusal("intent_refused", "its tenant is not the one that the task was opened for"))
+    wanted = asked(ask)
+    match = terms.match(ask.audience, ask.action, ask.args)
+    if match is None:
+        raise Unoffered(refusal("not_offered", ask.sentence()))
+    block = _block(asker, match, wanted)
+    _demand_usable(block, ask)
+    return Offered(match, intent, block)
+
+
+def _lifeless(reading: Reading, keyring: KeyRing, asker: Asker, now: int) -> Iterator[str]:
+    task = reading.task(asker.task)
+    state = "unknown" if task is None else as_of(task, now).state
+    if state != FIRST:
+        yield f"task {asker.task} is {state}"
+    if now >= asker.expires:
+        yield f"it expired at {shown_instant(asker.expires)}"
+    if is_dead(reading, asker):
+        yield "it was revoked, or what it descends from, or a task that it lasts as long as has ended"
+    if keyring.get(asker.kid) is None:
+        yield f"the key {asker.kid} that it was minted with is no longer live"
+
+
+def _intent(reading: Reading, policy: Policy, asker: Asker) -> Intent:
+    """The intent that the task was opened on; InvalidRequest if the policy has no key any more that signed it."""
+    task = reading.task(asker.task)
+    kept = None if task is None or task.intent is None else reading.intent(task.intent)
+    if kept is None or kept.document is None:
+        raise Unoffered(refusal("no_intent"))
+    intent = parse_intent(kept.document.encode())
+    proof = kept.proof or ""
+    if not proof.startswith(ATTESTED) and not is_principals(policy, SignedIntent(intent, proof)):
+        raise InvalidRequest(f"the policy has no key of {shown(intent.principal)} any more that signed the intent")
+    return intent
+
+
+def _demand_usable(block: str, ask: Ask) -> None:
+    """Raise Unoffered if what restricts the asker says no to the arguments that the ask is pinned to."""
+    if ask.args is None:
+        return
+    facts = Facts(Call(ask.action, ask.args), now=0, age=0)
+    for caveat in DEFAULT.decode(block.encode()):
+        if isinstance(caveat, Where) and caveat.attribute.startswith("args.") and caveat.refusal(facts):
+            raise Unoffered(refusal("not_inherited", f"it says no to these arguments ({caveat.sentence()})"))
+
+
+def _block(asker: Asker, match: Match, wanted: Entry) -> str:
+    given = (
+        Allow((match.offer.entry,)),
+        Allow((wanted,)),
+        *(Budget(budget.unit, budget.limit, asker.task) for budget in match.rule.budgets),
+        Expires(asker.expires),
+    )
+    pieces = (*asker.claims, *map(spelt, given), *asker.inherited)
+    block = b"[" + b",".join(pieces) + b"]"
+    if why := _unfit(block, len(pieces)):
+        raise Unoffered(refusal("not_inherited", f"a grant would hold {why}"))
+    return block.decode()
+
+
+def _unfit(block: bytes, pieces: int) -> str | None:
+    """Why these bytes could be no authority's block that is read as it is meant; None if they can."""
+    if len(block) > MAX_BLOCK:
+        return f"more than {MAX_BLOCK} bytes"
+    try:
+        caveats = DEFAULT.decode(block)
+    except TooLarge as error:
+        return str(error)
+    if sum(isinstance(caveat, Budget) for caveat in caveats) > MAX_BUDGETS:
+        return f"more than {MAX_BUDGETS} budgets"
+    strange = any(isinstance(caveat, NotUnderstood) and not caveat.own for caveat in caveats)
+    if strange or len(caveats) != pieces or misplaced(caveats, authority=True):
+        return "what cannot be read as it is meant"
+    return None

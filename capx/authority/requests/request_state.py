@@ -1,0 +1,96 @@
+"""Requests that agents have made: found, told with the intent they are on, and ended when nobody answered.
+
+Laws: a request waits for a person until its time runs out, its task ends or its asker dies; then it is expired, whether
+that was written down yet or not. All that a request was answered by stays with it.
+"""
+
+import json
+
+from msgspec.structs import replace
+
+from capx.authority.requests.inheritance import asker_again, is_dead
+from capx.authority.requests.verdict import Denial, Inquiry
+from capx.errors import InvalidRequest, UnknownRequest
+from capx.store.events import RequestExpired
+from capx.store.lifecycle import is_final
+from capx.store.protocols import Reading, Writing
+from capx.store.records import RequestRecord
+from capx.verify.ask import Ask
+from capx_caveats import is_id, shown, shown_instant
+
+
+def known_request(reading: Reading, id_: str) -> RequestRecord:
+    """The request with this id; UnknownRequest if there is none."""
+    request = reading.request(id_) if is_id(id_) else None
+    if request is None:
+        raise UnknownRequest(f"there is no request {id_!r:.80}: capx requests list shows those that there are")
+    return request
+
+
+def inquire(reading: Reading, request: RequestRecord) -> Inquiry:
+    """A request with the intent that its task was opened on, and the denials of the same in its task."""
+    task = reading.task(request.task)
+    kept = None if task is None or task.intent is None else reading.intent(task.intent)
+    if kept is None or kept.document is None:
+        raise InvalidRequest(f"the intent of task {request.task} is not kept here")
+    denials = tuple(
+        Denial(one.approver, one.answered, one.labels)
+        for one in reading.requests(task=request.task)
+        if one.state == "denied" and one.id != request.id and _what(one) == _what(request)
+        if one.approver is not None and one.answered is not None
+    )
+    return Inquiry(request, kept.document, denials)
+
+
+def ask_again(request: RequestRecord) -> Ask:
+    """The ask that a request was made by, as its record tells it."""
+    args = None if request.args is None else json.loads(request.args)
+    return Ask(audience=request.audience, action=request.action, args=args)
+
+
+def is_same(request: RequestRecord, ask: Ask) -> bool:
+    """Whether a request is for the very same, whoever made it."""
+    args = None if ask.pinned is None else ask.pinned.decode()
+    return _what(request) == (ask.audience, ask.action, args)
+
+
+def _what(request: RequestRecord) -> tuple[str, str, str | None]:
+    return request.audience, request.action, request.args
+
+
+def as_of(reading: Reading, request: RequestRecord, now: int) -> RequestRecord:
+    """A request in the state that it is in at `now`: one that can be answered no more is expired."""
+    return replace(request, state="expired") if is_overdue(reading, request, now) else request
+
+
+def is_overdue(reading: Reading, request: RequestRecord, now: int) -> bool:
+    """Whether a request waits and can be answered no more."""
+    if request.state != "pending":
+        return False
+    task = reading.task(request.task)
+    if now >= request.until or task is None or is_final(task.state):
+        return True
+    return is_dead(reading, asker_again(request))
+
+
+def expire_requests(transaction: Writing, *, now: int, task: str | None = None, limit: int | None = None) -> None:
+    """End what waits and can be answered no more, in one task or in all, at most `limit` of it."""
+    waiting = transaction.requests(task=task, pending=True)
+    for request in [one for one in waiting if is_overdue(transaction, one, now)][:limit]:
+        expire(transaction, request, now=now)
+
+
+def expire(transaction: Writing, request: RequestRecord, *, now: int) -> RequestRecord:
+    """A request that waited, as one that nobody has answered in time."""
+    RequestExpired(request.id, request.task).write(transaction, at=now)
+    expired = replace(request, state="expired", answered=now)
+    transaction.keep_request(expired)
+    return expired
+
+
+def became(request: RequestRecord) -> str:
+    """What became of a request that waits no more, in words."""
+    if request.approver is None or request.answered is None:
+        return f"it is {request.state}"
+    said = "denied" if request.state == "denied" else "approved"
+    return f"it was {said} by {shown(request.approver)} at {shown_instant(request.answered)}"

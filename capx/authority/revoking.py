@@ -1,0 +1,197 @@
+"""How anything else than a task dies: a node, a capability, a root, a key, all of an instant, or all of somebody.
+
+Laws: a death is told once: to revoke again changes nothing and says when it was. All that one revocation kills dies in
+one transaction, durable before it answers; with a capability, a key or an instant dies what was granted on the strength
+of it, whose own chain is another, under another key, of a later time. An agent reaches only what lies below its own
+node, for the authority derives the nodes from where the agent stands.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec import Struct
+
+from capx.api.messages.agents import Dying, Killed, Revoked
+from capx.authority.ending import as_of
+from capx.authority.graph.impact import draw, dying_below, dying_with, together
+from capx.crypto.base64url import b64u, unb64u
+from capx.crypto.keys import is_kid
+from capx.errors import InvalidRequest, MalformedToken
+from capx.store import events
+from capx.store.lifecycle import is_final
+from capx.store.protocols import Reading, Store, Writing
+from capx.tokens import revocation_key as death
+from capx.tokens.bundle import Bundle
+from capx.tokens.chain import node_below, root_node
+from capx.tokens.revocation_key import Key
+from capx.tokens.wire import MAX_BLOCKS
+from capx_caveats import is_id, is_label, shown_instant
+
+MAX_OF_NODE, MAX_OF_TASK = 1_000, 10_000
+"""Revocations by the agent of one node, and by all agents of one task.
+
+With the next one its own node goes, or of a task the node of the first hop to it, whichever agents below that asked.
+"""
+SELECTORS = ("tenant", "agent", "purpose", "principal")
+"""By what `where` selects."""
+
+
+class Target(Struct, frozen=True):
+    """One thing to kill, and what its event says of it."""
+
+    key: Key
+    event: events.Revoked
+
+    @property
+    def shown(self) -> str:
+        """The key as people write it."""
+        return b64u(self.key) if isinstance(self.key, bytes) else self.key
+
+
+def named(target: str | bytes | Bundle) -> str:
+    """The id that a target is revoked by: a bundle stands for its node; InvalidRequest for one without."""
+    node = target.node if isinstance(target, Bundle) else target
+    if node is None:
+        raise InvalidRequest("this bundle has no node that could be revoked")
+    return b64u(node) if isinstance(node, bytes) else node
+
+
+def by_name(reading: Reading, target: str) -> Target:
+    """What a node, capability or root id names, or a task id, which stands for its root; InvalidRequest for others."""
+    if is_id(target) and (task := reading.task(target) or reading.rooted(root_node(target))):
+        return _of_id(root_node(task.root), is_root=True, task=task.id)
+    try:
+        key = unb64u(target)
+    except MalformedToken:
+        key = b""
+    if len(key) != 16:
+        raise InvalidRequest(
+            f"{target!r:.80} is nothing that can be revoked: give a node or capability id (22 characters, as "
+            "capx graph and capx inspect show them), or the root id or task id of a known task"
+        )
+    task = reading.rooted(key)
+    return _of_id(key, is_root=task is not None, task=None if task is None else task.id)
+
+
+def by_kid(kid: str) -> Target:
+    """All that was minted under one root key; InvalidRequest for what is no key id."""
+    if not is_kid(kid):
+        raise InvalidRequest(f"{kid!r:.80} is not a key id: capx keys list shows those that there are")
+    return Target(death.of_kid(kid), events.Revoked(kid=kid))
+
+
+def by_instant(issued: int, now: int) -> Target:
+    """All that was issued up to a second, which may not lie ahead; InvalidRequest if it does."""
+    if not 0 <= issued <= now:
+        raise InvalidRequest(f"{shown_instant(max(0, issued))} lies ahead: only what was issued by now can be revoked")
+    return Target(death.of_instant(issued), events.Revoked(issued=issued))
+
+
+def by_where(reading: Reading, where: Mapping[str, str], now: int) -> list[Target]:
+    """The roots of live tasks of a tenant, purpose and principal, or in them the nodes of an agent.
+
+    InvalidRequest for what else could be meant.
+    """
+    unknown = set(where).difference(SELECTORS)
+    if unknown or not where:
+        named = ", ".join(sorted(unknown)) or "nothing"
+        raise InvalidRequest(f"cannot select by {named:.80}: only by {', '.join(SELECTORS)}")
+    for name, text in where.items():
+        if not is_label(text):
+            raise InvalidRequest(f"{text!r:.80} is no {name}: 1 to 128 characters, none of them hidden or a control")
+    tasks = [
+        task
+        for task in reading.tasks()
+        if where.get("tenant") in {None, task.tenant}
+        and where.get("purpose") in {None, task.purpose}
+        and where.get("principal") in {None, task.principal}
+        and not is_final(as_of(task, now).state)
+        and reading.death(root_node(task.root)) is None
+    ]
+    agent = where.get("agent")
+    if agent is None:
+        return [_of_id(root_node(task.root), is_root=True, task=task.id) for task in tasks]
+    return [
+        _of_id(unb64u(node.id), is_root=False, task=task.id)
+        for task in tasks
+        for tree in draw(reading, now, task.id).trees
+        for node in tree.node.walk()
+        if agent in node.labels and node.dead is None
+    ]
+
+
+def by_agent(path: Sequence[bytes], hops: Sequence[str], task: str) -> Target:
+    """The node that these hop nonces lead to from the end of `path`; InvalidRequest for what can be no path."""
+    if not 0 < len(hops) <= MAX_BLOCKS or not all(map(_is_nonce, hops)):
+        raise InvalidRequest(
+            f"name the nonces of the hops that lead to the node below your own: 1 to {MAX_BLOCKS}, "
+            "each 8 bytes in base64url"
+        )
+    below = path[-1]
+    for nonce in hops:
+        below = node_below(below, nonce)
+    return _by_agent(below, path, task)
+
+
+def kill_for_agent(transaction: Writing, task: str, path: Sequence[bytes], hops: Sequence[str], *, now: int) -> Killed:
+    """Kill below the end of `path`, counting what was not dead before; who has had too many is killed instead."""
+    target = by_agent(path, hops, task)
+    if transaction.death(target.key) is None:
+        of_node, of_task = transaction.count_revocation(task, path[-1], now=now)
+        if of_task > MAX_OF_TASK:
+            target = _by_agent(path[min(1, len(path) - 1)], path, task)
+        elif of_node > MAX_OF_NODE:
+            target = _by_agent(path[-1], path, task)
+    return kill(transaction, target, now=now)
+
+
+def _by_agent(node: bytes, path: Sequence[bytes], task: str) -> Target:
+    return Target(node, events.Revoked(b64u(node), is_root=node == path[0], task=task, by=b64u(path[-1])))
+
+
+def revoke(store: Store, targets: Sequence[Target], *, now: int, dry_run: bool) -> Revoked:
+    """The deaths of all targets, now or before; of a dry run, what is known to die."""
+    if dry_run:
+        with store.read() as reading:
+            return _tried(reading, targets, now)
+    with store.write() as transaction:
+        return Revoked(tuple([killed for target in targets for killed in _kill_with_granted(transaction, target, now)]))
+
+
+def kill(transaction: Writing, target: Target, *, now: int) -> Killed:
+    """The death of one target within a transaction, now or before."""
+    if found := transaction.death(target.key):
+        return Killed(target.shown, found.position, target.event.is_root, again=True)
+    event = target.event.write(transaction, at=now)
+    transaction.kill(target.key, "revoked", at=now, position=event.position)
+    return Killed(target.shown, event.position, target.event.is_root)
+
+
+def _kill_with_granted(transaction: Writing, target: Target, now: int) -> list[Killed]:
+    """The death of one target, and the deaths of what was granted on the strength of it that still lived."""
+    first = kill(transaction, target, now=now)
+    granted = [_of_id(id_, is_root=False, task=target.event.task) for id_ in transaction.granted_by(target.key)]
+    with_it = [kill(transaction, one, now=now) for one in granted]
+    return [first, *(one for one in with_it if not one.again)]
+
+
+def _is_nonce(text: str) -> bool:
+    try:
+        return len(unb64u(text)) == 8
+    except MalformedToken:
+        return False
+
+
+def _of_id(key: bytes, *, is_root: bool, task: str | None) -> Target:
+    return Target(key, events.Revoked(b64u(key), is_root=is_root, task=task))
+
+
+def _tried(reading: Reading, targets: Iterable[Target], now: int) -> Revoked:
+    killed: list[Killed] = []
+    dying: list[Dying] = []
+    for target in targets:
+        again = reading.death(target.key) is not None
+        killed.append(Killed(target.shown, None, target.event.is_root, again))
+        graph = draw(reading, now, target.event.task)
+        key = target.key
+        dying.append(dying_below(graph, key) if isinstance(key, bytes) else dying_with(graph, key))
+    return Revoked(tuple(killed), together(dying))

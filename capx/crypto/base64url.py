@@ -1,0 +1,48 @@
+"""base64url without padding (RFC 4648, section 5), in its one canonical spelling; any other text is refused."""
+
+from binascii import Error, a2b_base64, b2a_base64
+
+from capx.errors import MalformedToken
+
+_TO_URL = bytes.maketrans(b"+/", b"-_")
+
+
+def b64u(data: bytes) -> str:
+    """base64url without padding."""
+    return b2a_base64(data, newline=False).rstrip(b"=").translate(_TO_URL).decode()
+
+
+def unb64u(text: str) -> bytes:
+    """The bytes of canonical base64url without padding; MalformedToken for any other text."""
+    data = whole_bytes(text)
+    demand_canonical(data, text)
+    return data
+
+
+def whole_bytes(text: str) -> bytes:
+    """The whole bytes that a text of the base64url alphabet holds; what is left over is for `demand_canonical`."""
+    if "+" in text or "/" in text or "=" in text:
+        raise _no_base64url()
+    try:
+        raw = text.encode("ascii").replace(b"-", b"+").replace(b"_", b"/")
+        alone = len(raw) % 4 == 1
+        if alone:
+            raw += b"A"  # one character makes no byte, and must be of the alphabet all the same
+        data = a2b_base64(raw + b"=" * (-len(raw) % 4), strict_mode=True)
+    except (Error, UnicodeEncodeError):
+        raise _no_base64url() from None
+    return data[:-1] if alone else data
+
+
+def _no_base64url() -> MalformedToken:
+    return MalformedToken("this is not base64url without padding")
+
+
+def demand_canonical(data: bytes, text: str) -> None:
+    """Raise MalformedToken unless the text is the one spelling of the bytes that `whole_bytes` found in it.
+
+    Whole groups have but one spelling: only what stands after the last of them is looked at.
+    """
+    groups = len(data) // 3
+    if b64u(data[groups * 3 :]) != text[groups * 4 :]:
+        raise MalformedToken("the base64url text does not end as the one spelling of its bytes does")

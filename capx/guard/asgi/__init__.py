@@ -1,0 +1,25 @@
+"""The guard of any ASGI application.
+
+    import capx
+    from capx.guard.asgi import ASGIGuard, passage
+
+    authority = capx.Authority.temporary()
+
+    async def application(scope, receive, send):
+        await passage(scope).judge_async("crm.read", {}, tenant="Acme")
+        await send({"type": "http.response.start", "status": 204})
+        await send({"type": "http.response.body"})
+
+    guarded = ASGIGuard(application, authority.verifier("crm"))
+
+Modules:
+
+    guard            the middleware: admit first, then let the application run
+    request          one guarded request, from admission to decision
+    response_gate    no response leaves before its call was allowed
+    messages         ASGI messages: the credential, the body, the answers of the guard
+"""
+
+from capx.guard.asgi.guard import ASGIGuard, passage
+
+__all__ = ["ASGIGuard", "passage"]

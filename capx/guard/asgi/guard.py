@@ -1,0 +1,164 @@
+"""The guard of an ASGI application: nobody passes who was not admitted, nothing leaves that was not judged.
+
+Laws: head first, so the MAC is checked before a byte of the body is read. Then the body up to a limit, the digest,
+the burn, the deaths. An answer that no decision to allow covers is withheld, whatever the code behind made of its
+refusal, and so is what an error before any decision would tell. A guard that was set up wrongly does not start, and
+answers nothing.
+"""
+
+import logging
+from collections.abc import Iterable
+
+from capx.errors import ConfigurationProblem
+from capx.guard.asgi.messages import (
+    MAX_BODY,
+    App,
+    Gone,
+    Receive,
+    Scope,
+    Send,
+    TooMuch,
+    Unreadable,
+    answer_denied,
+    answer_problem,
+    credential,
+    http_request,
+    read_body,
+    replayed,
+)
+from capx.guard.asgi.request import KEY, Passage
+from capx.guard.asgi.response_gate import Outlet, PathPolicy, Policy, Withheld
+from capx.verify.decision import Denied
+from capx.verify.verifier import Verifier
+
+_log = logging.getLogger("capx.guard")
+
+
+class ASGIGuard:
+    """Middleware that admits each request before the application sees it.
+
+    The application has its call judged: `passage(scope).judge(action, args, tenant=…)`. `prefix` is what a proxy
+    takes away from the front of each path without telling; `max_body` is in bytes.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        verifier: Verifier,
+        *,
+        public: Iterable[str] = (),
+        policy: Policy | None = None,
+        prefix: str = "",
+        max_body: int = MAX_BODY,
+    ) -> None:
+        self._app = app
+        self._verifier = verifier
+        self._policy = policy or PathPolicy(public)
+        self._prefix = prefix.rstrip("/")
+        self._max_body = max_body
+        self._checked = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] == "lifespan":
+            await self._start(scope, receive, send)
+        elif scope["type"] in ("http", "websocket"):
+            await self._serve(scope, receive, send)
+        else:
+            raise ConfigurationProblem(f"what is a connection of type {scope['type']!r:.40}? It cannot be guarded")
+
+    async def _start(self, scope: Scope, receive: Receive, send: Send) -> None:
+        problem = self._problem()
+        if problem is None:
+            await self._app(scope, receive, send)
+            return
+        # Raising here would make a server believe that there is no lifespan to speak of, and serve on.
+        await receive()
+        _log.error("%s", problem)
+        await send({"type": "lifespan.startup.failed", "message": problem})
+
+    def _problem(self) -> str | None:
+        problems = self._policy.problems()
+        return "the guard is closed:\n" + "\n".join(f"  - {problem}" for problem in problems) if problems else None
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Again at the first request: what ran at start-up may have added routes, and some servers run nothing then.
+        if not self._checked:
+            if (problem := self._problem()) is not None:
+                await self._withhold(scope, send, problem)
+                return
+            self._checked = True
+        current = Passage(self._verifier, public=self._policy.public(scope))
+        scope[KEY] = current
+        try:
+            admitted_receive = await self._admit(scope, receive, current)
+        except Denied as denied:
+            await answer_denied(scope, send, denied)
+        except Unreadable as head:
+            await answer_denied(scope, send, self._verifier.denial(head.refusal))
+        except TooMuch:
+            await answer_problem(scope, send, 413, "body_too_large", f"a body may have {self._max_body} bytes")
+        except ConfigurationProblem as error:
+            await self._withhold(scope, send, str(error))
+        except Gone:
+            return
+        else:
+            await self._pass(scope, admitted_receive, send, current)
+
+    async def _admit(self, scope: Scope, receive: Receive, current: Passage) -> Receive:
+        presented = credential(scope)
+        if current.public and not presented:
+            return receive
+        authentic = self._verifier.authenticate(presented)
+        body = b""
+        if scope["type"] == "http":
+            body = await read_body(scope, receive, self._max_body)
+            receive = replayed(body, receive)
+        received = http_request(scope, body, self._prefix)
+        current.admitted = await self._verifier.admit_async(authentic, received)
+        return receive
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send, current: Passage) -> None:
+        outlet = Outlet(scope, send, current, self._policy)
+        try:
+            await self._app(scope, receive, outlet)
+        except Exception as error:
+            if outlet.open:
+                raise
+            reason = str(error) if isinstance(error, Withheld) else outlet.withheld
+            if current.denied is not None and (reason is None or _from_refusal(error)):
+                await answer_denied(scope, send, current.denied)
+            elif reason is not None:
+                await self._withhold(scope, send, reason, trace=error.__context__ is not None)
+            elif current.allowed is None and (current.entered or not current.public):
+                # Handlers of errors stand before the guard: what they told of this one, nobody would have judged.
+                await self._withhold(scope, send, "it failed before its call was judged", trace=True)
+            else:
+                raise
+        else:
+            if outlet.withheld is not None:
+                await self._withhold(scope, send, outlet.withheld)
+
+    async def _withhold(self, scope: Scope, send: Send, reason: str, *, trace: bool = False) -> None:
+        name = scope.get("method", scope["type"])
+        _log.error("withheld the answer to %s %r: %s", name, scope["path"], reason, exc_info=trace)
+        await answer_problem(scope, send, 500, "withheld", "this service cannot answer: its log says why")
+
+
+def _from_refusal(error: BaseException | None) -> bool:
+    """Whether it arose while a refusal was on its way out, as when a handler of errors answers and is stopped."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        if isinstance(error, Denied):
+            return True
+        seen.append(error)
+        error = error.__context__
+    return False
+
+
+def passage(scope: Scope) -> Passage:
+    """The passage of a request that came through a guard; ConfigurationProblem for any other."""
+    found = scope.get(KEY)
+    if not isinstance(found, Passage):
+        raise ConfigurationProblem("this request came through no guard: wrap the application in one")
+    return found

@@ -1,0 +1,160 @@
+"""HTTP as a guard reads and answers it, over ASGI: head, body, problem details.
+
+Laws: the head is read first and by itself. The target is what the client sent, as far as the server tells. What
+was read is replayed to the application unchanged. Sources: RFC 9110, RFC 9457, the ASGI specification 2.x.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+
+from capx.errors import CapxError, ConfigurationProblem, InvalidRequest
+from capx.tokens.binding import HttpRequest
+from capx.verify.decision import Denied
+from capx.verify.problem_details import problem_details
+from capx_caveats import Refusal
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+MAX_BODY: Final = 1 << 20
+"""Bytes of a request's body that a guard buffers."""
+
+
+class Unreadable(CapxError):
+    """A head that names no single credential or content: `refusal` says which."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.sentence)
+        self.refusal = refusal
+
+
+class TooMuch(CapxError):
+    """A body beyond the limit."""
+
+
+class Gone(CapxError):
+    """The client left while its body was read."""
+
+
+def credential(scope: Scope) -> str:
+    """The token presented in `Capx-Token` or as `Authorization: Capx`; empty when there is none."""
+    authorization = _single(scope, "authorization", "malformed") or ""
+    token = _single(scope, "capx-token", "malformed")
+    scheme, _, presented = authorization.partition(" ")
+    if scheme.lower() != "capx":
+        return token or ""
+    if token is not None:
+        raise Unreadable(Refusal("malformed", "two tokens were presented", "one presentation"))
+    return presented.strip(" \t")
+
+
+def http_request(scope: Scope, body: bytes, prefix: str) -> HttpRequest:
+    """What was received, in the form that a presentation covers; a WebSocket's opening is a GET."""
+    try:
+        return HttpRequest(
+            method=scope.get("method", "GET"),
+            target=_target(scope, prefix),
+            content_type=_single(scope, "content-type", "call_mismatch"),
+            content_encoding=_single(scope, "content-encoding", "call_mismatch"),
+            body=body,
+        )
+    except (InvalidRequest, UnicodeDecodeError):
+        raise _unpresentable("is not ASCII") from None
+
+
+def _unpresentable(why: str) -> Unreadable:
+    return Unreadable(
+        Refusal("call_mismatch", f"the target {why}, so nothing was presented for it", "a raw path, in ASCII")
+    )
+
+
+def _target(scope: Scope, prefix: str) -> str:
+    raw: bytes | None = scope.get("raw_path")
+    if raw is None:
+        raise ConfigurationProblem("this server tells no raw path, so no presentation can be checked: use uvicorn")
+    path = raw.decode("ascii").partition("?")[0]
+    if not path.startswith("/"):
+        raise _unpresentable("is not in origin form (RFC 9112, 3.2.1): it does not start with a path")
+    query: str = scope.get("query_string", b"").decode("ascii")
+    # Servers differ in whether the raw path holds what a proxy took away; clients sent it.
+    root = quote(scope.get("root_path", "").rstrip("/"), safe="/:@!$&'()*+,;=~")
+    before = prefix or ("" if path == root or path.startswith(f"{root}/") else root)
+    return f"{before}{path}?{query}" if query else before + path
+
+
+def _single(scope: Scope, name: str, code: str) -> str | None:
+    wanted = name.encode()
+    values = [value for key, value in scope["headers"] if key.lower() == wanted]
+    if len(values) > 1:
+        raise Unreadable(Refusal(code, f"the header {name} is repeated", f"one {name}"))
+    return values[0].decode("latin-1").strip(" \t") if values else None
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The whole body; TooMuch beyond the limit, by what the head says if it says so; Gone if the client left."""
+    declared = _single(scope, "content-length", "malformed")
+    if declared is not None and declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
+        raise TooMuch
+    chunks: list[bytes] = []
+    room = limit
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise Gone
+        chunk: bytes = message.get("body", b"")
+        room -= len(chunk)
+        if room < 0:
+            raise TooMuch
+        chunks.append(chunk)
+        more = message.get("more_body", False)
+    return b"".join(chunks)
+
+
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body once, and then what the server says."""
+    pending = [body]
+
+    async def again() -> Message:
+        if pending:
+            return {"type": "http.request", "body": pending.pop(), "more_body": False}
+        return await receive()
+
+    return again
+
+
+async def answer_denied(scope: Scope, send: Send, denied: Denied) -> None:
+    """Tell the bearer why, in problem details."""
+    headers = [(b"www-authenticate", b"Capx"), (b"capx-decision", denied.decision.id.encode())]
+    await _answer(scope, send, denied.status, denied.problem(), headers)
+
+
+async def answer_problem(scope: Scope, send: Send, status: int, code: str, detail: str) -> None:
+    """Tell that the request cannot be served, in problem details."""
+    await _answer(scope, send, status, problem_details("problem", status, code, detail), ())
+
+
+async def _answer(
+    scope: Scope, send: Send, status: int, problem: dict[str, Any], headers: Iterable[tuple[bytes, bytes]]
+) -> None:
+    kind = "http.response"
+    if scope["type"] == "websocket":
+        if "websocket.http.response" not in (scope.get("extensions") or {}):
+            await send({"type": "websocket.close", "code": 1008, "reason": problem["code"]})
+            return
+        kind = "websocket.http.response"
+    body = msgspec.json.encode(problem)
+    head = [
+        (b"content-type", b"application/problem+json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+        *headers,
+    ]
+    await send({"type": f"{kind}.start", "status": status, "headers": head})
+    await send({"type": f"{kind}.body", "body": body})

@@ -1,0 +1,111 @@
+"""What a guard states about a call: which of a function's arguments, whose tenant, what it costs.
+
+Law: arguments are judged as they will be executed, defaults filled in.
+"""
+
+import enum
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from capx.errors import ConfigurationProblem, InvalidCaveat
+from capx.verify.admitted import Admitted
+from capx.verify.decision import Denied
+from capx_caveats import JSON, Amount, Call, Refusal, is_label
+
+
+class Granted(enum.Enum):
+    """The type of GRANTED."""
+
+    GRANTED = "the tenant of the authority's block"
+
+
+GRANTED: Final = Granted.GRANTED
+"""As a tenant: the one that the authority named, for code that keeps to it; none named: incomplete_authority."""
+
+Tenancy = str | Granted | Callable[..., str | None] | None
+"""A call's tenant: a constant, GRANTED, or a function of some of the arguments, by their names."""
+Derived = Mapping[str, JSON] | Callable[..., Mapping[str, JSON]] | None
+"""Facts by name: constant, or a function of some of the arguments, by their names."""
+Costs = Mapping[str, Amount] | Callable[..., Mapping[str, Amount]] | None
+"""What a call costs, by unit: constant, or a function of some of the arguments, by their names."""
+
+
+def derive(derivation: Any, arguments: Mapping[str, Any]) -> Any:
+    """A constant itself; of a function, what it says about the arguments that it takes."""
+    if not callable(derivation):
+        return derivation
+    return derivation(**{name: arguments[name] for name in _taken(derivation)})
+
+
+def cost_of(costs: Costs, arguments: Mapping[str, Any]) -> Mapping[str, Amount]:
+    """What the call with these arguments costs, not yet looked at; ConfigurationProblem if it is not by unit."""
+    found: object = derive(costs, arguments)
+    if found is None:
+        return {}
+    if not isinstance(found, Mapping):
+        raise ConfigurationProblem(f"`cost=` gave a {type(found).__name__}, and not units and amounts")
+    return found  # pyright: ignore[reportUnknownVariableType] # a call looks at what is in it
+
+
+def demand_costs(costs: Costs, names: Iterable[str]) -> None:
+    """Raise ConfigurationProblem unless these are units and amounts, or a function that can be asked for them."""
+    demand_derivable("cost", costs, names)
+    if costs is not None and not callable(costs):
+        try:
+            Call("any", cost=costs)
+        except InvalidCaveat as error:
+            raise ConfigurationProblem(f"`cost=`: {error}") from None
+
+
+def demand_derivable(what: str, derivation: Any, names: Iterable[str]) -> None:
+    """Raise ConfigurationProblem unless `derive` can call the derivation with these arguments."""
+    if what == "tenant" and isinstance(derivation, str) and not is_label(derivation):
+        raise ConfigurationProblem(f"{derivation!r:.80} is not a tenant")
+    if not callable(derivation):
+        if what != "tenant" and derivation is not None and not isinstance(derivation, Mapping):
+            raise ConfigurationProblem(
+                f"`{what}=` is a function of arguments that gives names and values, such as "
+                "`lambda job: job.model_dump()`, or a mapping of constants"
+            )
+        return
+    import inspect
+
+    if inspect.iscoroutinefunction(derivation):
+        raise ConfigurationProblem(f"`{what}=` is a plain function: facts that must be waited for need `deferred`")
+    if unknown := set(_taken(derivation)).difference(names):
+        raise ConfigurationProblem(f"`{what}=` takes {', '.join(sorted(unknown))}, which is no argument it may see")
+
+
+def _taken(derivation: Callable[..., Any]) -> list[str]:
+    import inspect
+
+    return list(inspect.signature(derivation).parameters)
+
+
+def stated(
+    admitted: Admitted,
+    action: str,
+    args: Mapping[str, JSON],
+    *,
+    tenant: str | Granted | None,
+    attributes: Mapping[str, JSON] | None,
+    cost: Mapping[str, Amount] | None,
+) -> Call:
+    """The call; what capx does not read, in arguments or derived from them, is the bearer's, so it is refused."""
+    named = admitted.granted_tenant() if isinstance(tenant, Granted) else tenant
+    code, sentence, wanted = "argument_refused", "an argument cannot be judged", "JSON values"
+    try:
+        call = Call(action, args)
+        if named is not None:
+            code, sentence, wanted = "wrong_tenant", "nobody can be this tenant", "a tenant"
+            call = Call(action, args, named)
+        if attributes:
+            code, sentence, wanted = "argument_refused", "an attribute cannot be judged", "JSON values"
+            call = Call(action, args, named, attributes)
+        if cost:
+            code, sentence, wanted = "argument_refused", "what it costs cannot be counted", "amounts"
+            call = Call(action, args, named, attributes or {}, cost)
+    except InvalidCaveat as error:
+        refusal = Refusal(code, f"{sentence}: {error}", wanted)
+        raise Denied(admitted.refused((refusal,), action)) from None
+    return call

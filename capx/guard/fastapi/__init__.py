@@ -1,0 +1,29 @@
+"""The guard of a FastAPI application; needs FastAPI.
+
+    import capx
+    from capx.guard.fastapi import GRANTED, FastAPIGuard
+    from fastapi import FastAPI
+
+    authority = capx.Authority.temporary()
+    app = FastAPI(openapi_url=None)
+    guard = FastAPIGuard(authority.verifier("crm"))
+    guard.protect(app)
+
+    @app.get("/accounts/{id}")
+    @guard.action("crm.accounts.read", tenant=GRANTED)
+    async def read(id: int) -> int:
+        return id
+
+Modules:
+
+    guard            the three places: a middleware, a first dependency, a wrapper of each endpoint
+    endpoint         what an endpoint demands, and the wrapper that judges its arguments
+    deferred         the call of an endpoint that knows its tenant only once it has read a row
+    routes           every route: guarded, public, or a reason not to start
+    inputs           where an endpoint's arguments come from
+    hidden_fields    parameter types that could hide input from the caveats
+"""
+
+from capx.guard.fastapi.guard import GRANTED, Check, FastAPIGuard, SyncCheck
+
+__all__ = ["GRANTED", "Check", "FastAPIGuard", "SyncCheck"]

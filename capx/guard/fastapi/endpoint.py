@@ -1,0 +1,235 @@
+"""A FastAPI endpoint that states its action: what is judged of its call, and when.
+
+Laws: the gate comes first, so that a stranger meets no other dependency, no validation and no schema. Then the
+validated arguments are judged: path, query and body, never headers, cookies or what is injected. What cannot be
+told apart as an argument must be named with `args=`, or the endpoint cannot be made. Of a model every field is
+judged as the endpoint gets it, whatever the model leaves out when it is written as JSON; a type that can keep what
+callers sent out of its fields needs `args=` too.
+"""
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from pathlib import PurePath
+from typing import Annotated, Any, Final, cast
+
+from fastapi import Depends
+from fastapi.dependencies.utils import get_dependant
+from pydantic import AnyUrl, BaseModel, RootModel
+
+from capx.errors import ConfigurationProblem, InvalidRequest
+from capx.guard.asgi.request import Passage
+from capx.guard.call_facts import Costs, Derived, Tenancy, cost_of, demand_costs, demand_derivable, derive
+from capx.guard.fastapi.deferred import Check, SyncCheck
+from capx.guard.fastapi.inputs import shown, unnamed
+from capx.guard.json_values import plain
+from capx.verify.decision import Allowed
+from capx_caveats import JSON, Refusal, is_action
+
+GATE: Final = "capx_passage"
+"""The parameter through which a wrapper gets its request's passage."""
+_MARK: Final = "__capx_mark__"
+_SPELT: Final = (
+    AnyUrl,
+    PurePath,
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
+"""Types whose values are judged as they are spelt."""
+
+Gate = Callable[..., Awaitable[Passage]]
+"""The dependency that gives a request's passage to those who may be here at all."""
+
+
+class Mark:
+    """What an endpoint states: its action, and where the facts of its call come from."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        function: Callable[..., Any],
+        action: str,
+        *,
+        deferred: bool,
+        tenant: Tenancy = None,
+        attributes: Derived = None,
+        args: Derived = None,
+        cost: Costs = None,
+    ) -> None:
+        if not is_action(action):
+            raise ConfigurationProblem(f"{action!r:.80} is not an action: labels joined by dots")
+        self.gate = gate
+        self.action = action
+        self.name = f"{function.__module__}.{function.__qualname__}"
+        self.deferred = deferred
+        self.signature = self._signature(function)
+        self.injected = self._injected(function)
+        self.states_args = args is not None
+        self._tenant = tenant
+        self._attributes = attributes
+        self._args = args
+        self._cost = cost
+        self._arguments, hidden = self._read()
+        visible = self.signature.parameters.keys() - self.injected.keys() - hidden
+        for what, derivation in (("tenant", tenant), ("attributes", attributes), ("args", args)):
+            demand_derivable(what, derivation, visible)
+        demand_costs(cost, visible)
+
+    def args(self, arguments: Mapping[str, Any]) -> Mapping[str, JSON]:
+        """The arguments as caveats see them."""
+        if self.states_args:
+            stated: Any = derive(self._args, arguments)
+            if not isinstance(stated, Mapping):
+                raise self._problem(f"`args=` gave a {type(stated).__name__}, and not names and values")
+            return {name: plain(name, value, _model) for name, value in cast("Mapping[str, Any]", stated).items()}
+        return {outside: plain(name, arguments[name], _model) for name, outside in self._arguments.items()}
+
+    def judge(self, current: Passage, arguments: dict[str, Any]) -> None:
+        """Judge the call, or see to it that it will be; fills in what is injected."""
+        if (facts := self._entered(current, arguments)) is not None:
+            allowed = current.judge(self.action, **facts)
+            arguments.update(dict.fromkeys(self.injected, allowed))
+
+    async def judge_async(self, current: Passage, arguments: dict[str, Any]) -> None:
+        """`judge`, with what may wait done in a thread."""
+        if (facts := self._entered(current, arguments)) is not None:
+            allowed = await current.judge_async(self.action, **facts)
+            arguments.update(dict.fromkeys(self.injected, allowed))
+
+    def _entered(self, current: Passage, arguments: dict[str, Any]) -> dict[str, Any] | None:
+        """The facts of the call; None when they are left to the check that is filled in."""
+        current.entered = True
+        try:
+            args = self.args(arguments)
+        except InvalidRequest as error:
+            current.refuse(self.action, Refusal("argument_refused", str(error), "JSON values"))
+        if self.deferred:
+            for name, kind in self.injected.items():
+                arguments[name] = kind(current, self.action, args, sent=not self.states_args)
+            return None
+        return {
+            "args": args,
+            "tenant": derive(self._tenant, arguments),
+            "attributes": derive(self._attributes, arguments),
+            "cost": cost_of(self._cost, arguments),
+            # What `args=` derives may be of the service's own data.
+            "sent": not self.states_args,
+        }
+
+    def outer(self) -> inspect.Signature:
+        """The signature that FastAPI sees: the gate first, nothing of what the wrapper injects."""
+        gate = inspect.Parameter(
+            GATE, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[Passage, Depends(self.gate)]
+        )
+        others = [
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for name, parameter in self.signature.parameters.items()
+            if name not in self.injected
+        ]
+        return self.signature.replace(parameters=[gate, *others])
+
+    def _signature(self, function: Callable[..., Any]) -> inspect.Signature:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise self._problem("a generator answers before it is judged: return a response")
+        try:
+            signature = inspect.signature(function, eval_str=True)
+        except NameError as error:
+            raise self._problem(f"its annotations cannot be read: {error}") from None
+        for parameter in signature.parameters.values():
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+                raise self._problem(f"the parameter {parameter.name} cannot be passed by name")
+        return signature
+
+    def _injected(self, function: Callable[..., Any]) -> dict[str, Any]:
+        wanted: Any = Allowed
+        if self.deferred:
+            wanted = Check if inspect.iscoroutinefunction(function) else SyncCheck
+        found = {
+            name: parameter.annotation
+            for name, parameter in self.signature.parameters.items()
+            if parameter.annotation in (Allowed, Check, SyncCheck)
+        }
+        if any(kind is not wanted for kind in found.values()):
+            raise self._problem(
+                f"it can be given a {wanted.__name__} (from {wanted.__module__} import {wanted.__name__}), "
+                "and asks for another: plain functions get a SyncCheck, async ones a Check"
+            )
+        if self.deferred and not found:
+            raise self._problem(f"it is deferred, so it needs a parameter of the type {wanted.__name__}")
+        return found
+
+    def _read(self) -> tuple[dict[str, str], set[str]]:
+        """The arguments by parameter, as callers name them; and the parameters that are headers or cookies."""
+
+        def reader() -> None: ...
+
+        reader.__signature__ = self.outer()  # type: ignore[attr-defined] # what inspect reads before the function
+        dependant = get_dependant(path="/", call=reader)
+        if not self.states_args and (problem := next(unnamed(dependant, self.gate), None)):
+            raise self._problem(problem)
+        fields = [*dependant.path_params, *dependant.query_params, *dependant.body_params]
+        hidden = {field.name for field in (*dependant.header_params, *dependant.cookie_params)}
+        return {field.name: shown(field) for field in fields}, hidden
+
+    def _problem(self, what: str) -> ConfigurationProblem:
+        return ConfigurationProblem(f"{self.name}: {what}")
+
+
+def wrapped(function: Callable[..., Any], mark: Mark) -> Callable[..., Any]:
+    """The endpoint as FastAPI calls it."""
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def call_async(**arguments: Any) -> Any:
+            await mark.judge_async(_passage(arguments), arguments)
+            return await function(**arguments)
+
+        return _marked(call_async, mark)
+
+    @functools.wraps(function)
+    def call(**arguments: Any) -> Any:
+        mark.judge(_passage(arguments), arguments)
+        return function(**arguments)
+
+    return _marked(call, mark)
+
+
+def mark_of(endpoint: object) -> Mark | None:
+    """What an endpoint states, if it went through a guard."""
+    mark = getattr(endpoint, _MARK, None)
+    return mark if isinstance(mark, Mark) else None
+
+
+def _model(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return _held(value)
+    if isinstance(value, _SPELT):
+        return str(value)
+    raise TypeError(f"a {type(value).__name__} is not converted to JSON")
+
+
+def _held(model: BaseModel) -> Any:
+    if model.__pydantic_private__:
+        raise TypeError(f"a {type(model).__name__} holds private attributes: state what is judged, as by `model_dump`")
+    held, extra = vars(model), model.model_extra or {}
+    if held.keys() & extra.keys():
+        raise TypeError("a member has the name of a field that is called otherwise, so neither can be told apart")
+    return held["root"] if isinstance(model, RootModel) and held.keys() == {"root"} else held | extra
+
+
+def _passage(arguments: dict[str, Any]) -> Passage:
+    current = arguments.pop(GATE, None)
+    if not isinstance(current, Passage):
+        raise ConfigurationProblem("a guarded endpoint was called past its gate")
+    return current
+
+
+def _marked(call: Callable[..., Any], mark: Mark) -> Callable[..., Any]:
+    call.__signature__ = mark.outer()  # type: ignore[attr-defined] # what FastAPI reads
+    setattr(call, _MARK, mark)
+    return call

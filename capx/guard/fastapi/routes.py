@@ -1,0 +1,128 @@
+"""The routes of a FastAPI application: which are open, which state an action, which hide what they do.
+
+Law: what cannot be seen through is a problem, and so is every endpoint that is neither open nor states an action.
+"""
+
+from collections.abc import Iterable, Iterator
+from re import Pattern
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute, APIWebSocketRoute, iter_route_contexts
+from msgspec import Struct
+from starlette.routing import BaseRoute, Host, Mount, Route, WebSocketRoute, compile_path
+
+from capx.guard.asgi.messages import Scope
+from capx.guard.fastapi.endpoint import Gate, mark_of
+from capx.guard.fastapi.inputs import unnamed
+
+
+class Stop(Struct, frozen=True):
+    """A route, or a mount that cannot be seen into (`opaque`)."""
+
+    path: str
+    endpoint: object
+    dependant: Dependant | None
+    opaque: bool = False
+    openings: tuple[str, ...] = ()
+
+
+class Map:
+    """What the routes of an application lead to, read once: when it starts, or at its first request."""
+
+    def __init__(self, app: FastAPI, public: Iterable[str], gate: Gate) -> None:
+        self._app = app
+        self._public = tuple(dict.fromkeys(public))
+        self._patterns = {path: compile_path(path)[0] for path in self._public}
+        self._gate = gate
+        self._open: dict[int, object] = {}
+        self._containers: dict[int, object] = {}
+
+    def problems(self) -> list[str]:
+        """Everything wrong with the routes; puts the gate before the other dependencies of each."""
+        self._open.clear()
+        self._containers.clear()
+        problems: list[str] = []
+        unused = set(self._public)
+        for stop in self._walk(self._app.routes, "", ()):
+            used = [path for path in self._patterns if path in (stop.path, *stop.openings)]
+            unused.difference_update(used)
+            problems.extend(f"{stop.path}: {problem}" for problem in self._faults(stop, is_open=bool(used)))
+            if used and stop.opaque:
+                self._patterns.update((path, _below(path)) for path in used)
+        if getattr(self._app.router, "_low_priority_routes", ()):
+            problems.append("a frontend is served, which cannot be seen through: serve it elsewhere")
+        problems.extend(f"public={path!r} matches no route" for path in sorted(unused))
+        return problems
+
+    def opens(self, path: str) -> bool:
+        """Whether a path, without what stands before the application, is open to everybody."""
+        return any(pattern.match(path) for pattern in self._patterns.values())
+
+    def is_open(self, endpoint: object) -> bool:
+        """Whether an endpoint was found at an open path."""
+        return id(endpoint) in self._open
+
+    def is_container(self, endpoint: object) -> bool:
+        """Whether it is an application that was walked through, where no route of its own answered."""
+        return id(endpoint) in self._containers
+
+    def _faults(self, stop: Stop, *, is_open: bool) -> Iterator[str]:
+        mark = mark_of(stop.endpoint)
+        ours = mark is not None and mark.gate == self._gate
+        if is_open:
+            if ours:
+                yield "it states an action and is public: which is it?"
+            self._open[id(stop.endpoint)] = stop.endpoint
+        elif stop.opaque:
+            yield "what is mounted here cannot be seen through: make it public, or serve it elsewhere"
+        elif not ours:
+            yield "it states no action: mark it with the guard, or list it in public="
+        elif stop.dependant is None:
+            yield "only FastAPI's own routes can state an action"
+        elif mark is not None:
+            _put_first(stop.dependant, self._gate)
+            if not mark.states_args:
+                yield from unnamed(stop.dependant, self._gate)
+
+    def _walk(self, routes: Iterable[Any], prefix: str, openings: tuple[str, ...]) -> Iterator[Stop]:
+        for context in iter_route_contexts(list(routes)):
+            # A context passes on what its route has, with the prefixes and dependencies of its inclusion.
+            route: Any = context
+            original = context.original_route
+            path = prefix + str(context.path or "")
+            if isinstance(original, Mount | Host):
+                yield from self._through(route, path, openings, below=isinstance(original, Mount))
+            elif isinstance(original, APIRoute | APIWebSocketRoute):
+                yield Stop(path, context.endpoint, route.dependant, openings=openings)
+            elif isinstance(original, Route | WebSocketRoute):
+                yield Stop(path, context.endpoint, None, openings=openings)
+            else:
+                yield Stop(path or repr(original), original, None, opaque=True, openings=openings)
+
+    def _through(self, route: Any, path: str, openings: tuple[str, ...], *, below: bool) -> Iterator[Stop]:
+        routes: list[BaseRoute] = list(route.routes or [])
+        if routes and path not in self._public:
+            self._containers[id(route.app)] = route.app
+        else:
+            yield Stop(path, route.app, None, opaque=True, openings=openings)
+        yield from self._walk(routes, path if below else "", (*openings, path) if below else openings)
+
+
+def _below(path: str) -> Pattern[str]:
+    """A mount's path stands for all below it."""
+    return compile_path(path.rstrip("/") + "/{capx_rest:path}")[0]
+
+
+def _put_first(dependant: Dependant, gate: Gate) -> None:
+    gates = [dependency for dependency in dependant.dependencies if dependency.call == gate]
+    others = [dependency for dependency in dependant.dependencies if dependency.call != gate]
+    dependant.dependencies[:] = gates + others
+
+
+def path_of(scope: Scope) -> str:
+    """A request's path, without the application's root path."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "").rstrip("/")
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path

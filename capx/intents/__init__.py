@@ -1,0 +1,25 @@
+"""Intents: what people ask for and sign, and the keys that they sign with.
+
+    import time
+
+    import capx
+    from capx.intents import Intent, PrincipalKey
+
+    epoch = capx.Authority.temporary().epoch()          # the authority that may open it
+    key = PrincipalKey.generate("ana@our.example")
+    intent = Intent.written(
+        principal=key.name, authority=epoch, purpose="qbr", statement="Prepare the review.", now=int(time.time())
+    )
+    signed = key.sign_intent(intent)
+
+Modules:
+
+    intent           the document, its digest and its signature
+    principal_key    the key of a person, and its file
+    epoch            the name of an authority in an intent: an origin, and when it began
+"""
+
+from capx.intents.intent import Intent, SignedIntent
+from capx.intents.principal_key import PrincipalKey
+
+__all__ = ["Intent", "PrincipalKey", "SignedIntent"]

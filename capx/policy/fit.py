@@ -1,0 +1,105 @@
+"""Whether what a policy gives fits into the tokens that are to carry it.
+
+Laws: what does not fit is told by its key path before anything is opened, and no task opens with a token that nobody
+would take. What is given at open at one audience shares a token, if it shares its budgets; of what is given later, each
+single thing has a token of its own, and in it once more what was asked for: the arguments that it pins, at least.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from msgspec import UNSET, Struct
+
+from capx.errors import InvalidRequest
+from capx.policy.terms import Offer, Rule, Terms
+from capx.tokens.bundle import MAX_TOKENS
+from capx.tokens.grants import Given, block
+from capx.tokens.lineage import MAX_BUDGETS
+from capx.tokens.wire import MAX_BLOCK
+from capx_caveats import Allow, Budget, Caveat, Entry, Eq, InvalidCaveat, encode_block
+
+_ID: Final = 22 * "A"
+_DIGEST: Final = 43 * "A"
+_LATE: Final = 10**10
+
+
+def given_at_open(terms: Terms) -> tuple[Given, ...]:
+    """What a task gets when it opens, a capability each; InvalidRequest if a bundle cannot hold so many.
+
+    There is one for each audience and each set of budgets at it, so that a budget counts what it is meant for. The
+    newest is tried first, so what the first rule gives stands last at its audience.
+    """
+    groups: dict[str, dict[tuple[Budget, ...], list[Entry]]] = {}
+    for rule in terms.at_open():
+        for offer in rule.offers:
+            groups.setdefault(offer.audience, {}).setdefault(rule.budgets, []).append(offer.entry)
+    found = tuple(
+        Given(audience, tuple(dict.fromkeys(entries)), budgets)
+        for audience, of_budgets in groups.items()
+        for budgets, entries in reversed(of_budgets.items())
+    )
+    if len(found) >= MAX_TOKENS:
+        raise InvalidRequest(
+            f"purpose.{terms.purpose}: needs {len(found)} capabilities at open, one for each audience and each set of "
+            f"budgets at it, and a bundle has room for {MAX_TOKENS - 1}: give some of it on_request"
+        )
+    return found
+
+
+def unfit(caveats: tuple[Caveat, ...]) -> str | None:
+    """Why these could be no authority's block, or one that nobody takes; None if they can."""
+    if sum(isinstance(caveat, Budget) for caveat in caveats) > MAX_BUDGETS:
+        return f"a token has at most {MAX_BUDGETS} budgets"
+    try:
+        size = len(encode_block(caveats))
+    except InvalidCaveat as error:
+        return str(error)
+    return f"a block has at most {MAX_BLOCK} bytes, and this would have {size}" if size > MAX_BLOCK else None
+
+
+def unfitting(terms: Terms) -> Iterator[str]:
+    """What of these terms fits into no token, a sentence each, which begins with its key path."""
+    task = _some_task(terms)
+    try:
+        capabilities = given_at_open(terms)
+    except InvalidRequest as error:
+        yield str(error)
+        capabilities = ()
+    for one in capabilities:
+        if why := unfit(block(task, one.allowed, _LATE, one.budgets)):
+            places = [rule.place for rule in terms.at_open() if rule.budgets == one.budgets and _at(rule, one.audience)]
+            beside = f"together with {' and '.join(places[:-1])}, at {one.audience}: " if places[1:] else ""
+            yield f"{places[-1]}.allow: {beside}{why}"
+    for rule in terms.rules:
+        if rule.how != "at_open":
+            for offer in rule.offers:
+                if why := ungrantable(terms, rule, offer, _pinned(offer.entry)):
+                    yield f"{rule.place}.allow: {offer.entry.pattern}: {why}"
+
+
+def ungrantable(terms: Terms, rule: Rule, offer: Offer, asked: Entry) -> str | None:
+    """Why this could not be granted when it is asked for later; None if it can to the first agent of a task."""
+    restricting = (Allow((asked,)), *rule.budgets)
+    return unfit(block(_some_task(terms), (offer.entry,), _LATE, restricting))
+
+
+class _SomeTask(Struct, frozen=True):
+    id: str
+    root: str
+    tenant: str | None
+    intent: str | None
+
+
+def _some_task(terms: Terms) -> "_SomeTask":
+    """A task on such terms: of all that is said of it in its tokens, their lengths alone count."""
+    return _SomeTask(_ID, _ID, terms.tenant, _DIGEST)
+
+
+def _at(rule: Rule, audience: str) -> bool:
+    return any(offer.audience == audience for offer in rule.offers)
+
+
+def _pinned(entry: Entry) -> Entry:
+    """The least that an ask for this can be pinned to: the arguments that must equal something."""
+    pairs = () if entry.args is UNSET else tuple(pair for pair in entry.args if isinstance(pair.constraint, Eq))
+    return Entry(entry.pattern, pairs) if pairs else Entry(entry.pattern)

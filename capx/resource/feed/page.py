@@ -1,0 +1,314 @@
+"""What the authority tells of deaths to those who cannot look for themselves: signed pages.
+
+    {"by": KID, "page": TEXT, "sig": SIGNATURE}         the signature is over H("capx/1/feed-page", TEXT)
+    TEXT: v · epoch position hash deaths forgotten · at · from · since · lasting · dead
+
+`from` is the position that the reader asked about, with the hash there, or null; `since` is the number of the death
+after which `dead` begins, 0 where all are told; the first `lasting` of them are those that are never forgotten, of
+before `forgotten`. In `dead` 16 bytes stand as `id:` and base64url, other keys as in capx.death.
+
+Laws: nothing in a page is read before its signature is good. A page has one spelling. One that does not reach the
+head's deaths confirms nothing: more is to follow.
+"""
+
+import re
+import sys
+from binascii import a2b_base64
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from capx.api.query_string import read_pairs
+from capx.crypto.base64url import b64u, unb64u
+from capx.crypto.ed25519 import SIGNATURE, FeedSigner, is_signed
+from capx.crypto.hashing import digest
+from capx.errors import MalformedToken, StoreProblem
+from capx.intents import epoch
+from capx.store.lifecycle import DEATH
+from capx.store.log import GENESIS, Place
+from capx.store.protocols import Reading
+from capx.store.records import Head
+from capx.tokens.revocation_key import Key, is_lasting
+from capx_caveats import SAFE_INTEGER
+
+DEATHS_IN_A_PAGE: Final = 10_000
+"""Deaths in one page, beside those of before `forgotten`."""
+MAX_TEXT: Final = 2 << 20
+"""Characters of a page's text."""
+MAX_PAGES: Final = 1_000
+"""Pages that tell all deaths there are."""
+AHEAD: Final = 5.0
+"""Seconds by which the authority's clock may be ahead of its reader's."""
+
+T = TypeVar("T")
+
+_LABEL = b"capx/1/feed-page"
+_ID = "id:"
+_KEY = re.compile(
+    r"id:[A-Za-z0-9_-]{21}[AQgw]|[A-Za-z0-9_-]{1,64}|kid:[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]|issued:(?:0|[1-9][0-9]{0,15})"
+)
+# A reason becomes the code of a refusal, which a verifier has to know.
+_REASONS: Final = {reason: sys.intern(reason) for reason in ("revoked", *DEATH.values())}
+
+_Count = Annotated[int, Meta(ge=0, le=SAFE_INTEGER)]
+# The last condition is that no line ends there, which `$` alone lets pass.
+_Epoch = Annotated[str, Meta(pattern=rf"^(?:{epoch.FORM})$(?!\n)")]
+_Instant = Annotated[float, Meta(ge=0, le=SAFE_INTEGER)]
+
+
+class PageProblem(StoreProblem):
+    """A page that may not be believed, or does not go on where its reader stands; says why."""
+
+
+class Asked(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a reader stands: how many deaths it knows, at which position, in which epoch; by default, it knows none."""
+
+    since: _Count = 0
+    position: _Count = 0
+    epoch: _Epoch | None = None
+
+    @classmethod
+    def of(cls, known: Head | None) -> "Asked":
+        """What a reader asks who knows all up to this head."""
+        return cls() if known is None else cls(known.deaths, known.position, known.epoch)
+
+    @classmethod
+    def read(cls, query: Mapping[str, str]) -> "Asked":
+        """The question that is the query of a URL; InvalidRequest if it is none."""
+        return read_pairs(query.items(), cls)
+
+    def query(self) -> dict[str, str]:
+        """The question as the query of a URL."""
+        asked = {"since": str(self.since), "position": str(self.position)}
+        return asked if self.epoch is None else {**asked, "epoch": self.epoch}
+
+
+class SignedPage(Struct, frozen=True):
+    """The text of a page, one line of ASCII; where its reader stands then; and whether more is to follow at once."""
+
+    text: str
+    then: Asked
+    has_more: bool
+
+
+class Page(Struct, frozen=True):
+    """A page whose signature is good: by which kid, when by the authority's clock (Unix seconds), and what it says.
+
+    `asked` is the place that its reader asked about. `deaths` are those after the first `since`.
+    """
+
+    by: str
+    at: float
+    head: Head
+    asked: Place | None
+    since: int
+    lasting: int
+    deaths: dict[Key, str]
+
+    @property
+    def reached(self) -> int:
+        """How many deaths a reader knows who has read all pages up to this one."""
+        return (self.since or self.head.forgotten) + len(self.deaths) - self.lasting
+
+    @property
+    def has_more(self) -> bool:
+        """Whether deaths are left for another page, so that this one confirms nothing yet."""
+        return self.reached < self.head.deaths
+
+
+class _Said(Struct, frozen=True, forbid_unknown_fields=True, rename={"asked": "from"}):
+    v: Literal[1]
+    epoch: str
+    position: _Count
+    hash: str
+    deaths: _Count
+    forgotten: _Count
+    at: _Instant
+    asked: tuple[_Count, str] | None
+    since: _Count
+    lasting: _Count
+    dead: list[tuple[str, str]]
+
+
+class Envelope(Struct, frozen=True, forbid_unknown_fields=True):
+    """A signed page: `page` is the text that was signed, `by` the kid of the root key that the signer follows from."""
+
+    by: str
+    page: str
+    sig: str
+
+
+def sign_page(
+    reading: Reading, signer: FeedSigner, asked: Asked, *, now: float, at_most: int = DEATHS_IN_A_PAGE
+) -> SignedPage:
+    """The page that comes next for a reader who stands where `asked` says.
+
+    `now` (Unix seconds) is to be read before `reading` begins. A reader of another epoch, or one who missed what has
+    been forgotten, is told all anew.
+    """
+    head = reading.head()
+    since, place = asked.since, None
+    if asked.epoch in {None, head.epoch} and 0 < asked.position <= head.position:
+        place = asked.position, b64u(_hash_at(reading, head, asked.position))
+    if asked.epoch not in {None, head.epoch} or head.forgotten > since:
+        since = 0
+    # Who claims to know more than there is sees from the head that it is less.
+    since = min(since, head.deaths)
+    dead, lasting = _told(reading, head, since, at_most)
+    said = _Said(
+        v=1,
+        epoch=head.epoch,
+        position=head.position,
+        hash=b64u(head.hash),
+        deaths=head.deaths,
+        forgotten=head.forgotten,
+        at=round(float(now), 3),
+        asked=place,
+        since=since,
+        lasting=lasting,
+        dead=dead,
+    )
+    reached = (since or head.forgotten) + len(dead) - lasting
+    return SignedPage(_enveloped(said, signer), Asked(reached, head.position, head.epoch), reached < head.deaths)
+
+
+def read_page(text: str, keys: Mapping[str, bytes], *, now: float) -> Page:
+    """The page that this text is, signed by one of the keys (public ones, by kid); PageProblem says why it is none.
+
+    `now` is in Unix seconds. What its reader knew before is not looked at.
+    """
+    if len(text) > MAX_TEXT:
+        raise PageProblem(f"the page has more than {MAX_TEXT} characters")
+    envelope = _decoded(text, Envelope)
+    key = keys.get(envelope.by)
+    if key is None:
+        raise PageProblem(
+            f"the page is signed under the key {envelope.by!a:.40}, which is not among the feed keys here or was "
+            "revoked: capx keys export gives those that are live"
+        )
+    if not is_signed(key, digest(_LABEL, envelope.page.encode()), _bytes(envelope.sig, SIGNATURE, "signature")):
+        raise PageProblem(f"the page's signature is not that of the key {envelope.by}")
+    said = _decoded(envelope.page, _Said)
+    if said.at > now + AHEAD:
+        raise PageProblem(
+            f"the page says that it was written {said.at - now:.0f} seconds from now: "
+            "set the clock here or the authority's"
+        )
+    return _sensible(_page(envelope.by, said), len(said.dead))
+
+
+def _enveloped(said: _Said, signer: FeedSigner) -> str:
+    page = msgspec.json.encode(said)
+    signature = signer.sign(digest(_LABEL, page))
+    text = msgspec.json.encode(Envelope(signer.kid, page.decode(), b64u(signature))).decode()
+    if len(text) > MAX_TEXT:
+        raise StoreProblem(f"a page of the feed would have more than {MAX_TEXT} characters")
+    return text
+
+
+def _hash_at(reading: Reading, head: Head, position: int) -> bytes:
+    if position == head.position:
+        return head.hash
+    for event in reading.events(after=position - 1, limit=1):
+        if event.position == position:
+            return event.hash
+    raise StoreProblem(f"the store holds no event at position {position}: it is damaged")
+
+
+def _told(reading: Reading, head: Head, since: int, at_most: int) -> tuple[list[tuple[str, str]], int]:
+    """The deaths after `since` as they are spelled, and how many of them were before `forgotten`."""
+    dead: list[tuple[str, str]] = []
+    lasting, reached = 0, max(since, head.forgotten)
+    up_to = min(head.deaths, reached + at_most)
+    if since == head.deaths:
+        return dead, lasting
+    for death in reading.deaths(after=since):
+        if death.seq <= head.forgotten:
+            lasting += 1
+        elif reached == up_to:
+            break
+        elif death.seq != reached + 1:
+            raise StoreProblem(f"the store holds no death {reached + 1}: it is damaged")
+        else:
+            reached = death.seq
+        dead.append((_spelled(death.key), death.reason))
+    if reached != up_to:
+        raise StoreProblem(f"the store holds no death {reached + 1}: it is damaged")
+    return dead, lasting
+
+
+def _spelled(key: Key) -> str:
+    text = _ID + b64u(key) if isinstance(key, bytes) else key
+    if not _KEY.fullmatch(text):
+        raise StoreProblem(f"the store holds a death of {text!a:.80}, which is nothing that can die: it is damaged")
+    return text
+
+
+def _page(by: str, said: _Said) -> Page:
+    head = Head(said.epoch, said.position, _bytes(said.hash, 32, "hash"), said.deaths, said.forgotten)
+    place = None if said.asked is None else Place(said.asked[0], _bytes(said.asked[1], 32, "hash"))
+    deaths = {_key(key): _reason(reason) for key, reason in said.dead}
+    return Page(by, said.at, head, place, said.since, said.lasting, deaths)
+
+
+def _sensible(page: Page, told: int) -> Page:
+    """The page, if what it says of itself can be so."""
+    head, place = page.head, page.asked
+    beside = told - page.lasting
+    sense = {
+        "an epoch": epoch.is_epoch(head.epoch),
+        "a hash for its position": (head.position == 0) == (head.hash == GENESIS),
+        "a place that was asked about": place is None or 0 < place.position < head.position or place == head.place,
+        "deaths that go on without a gap": page.since == 0 or head.forgotten <= page.since <= head.deaths,
+        "each death once": told == len(page.deaths),
+        "lasting deaths first, where all are told": page.lasting <= (0 if page.since else min(told, head.forgotten))
+        and all(is_lasting(key) for key, _ in zip(page.deaths, range(page.lasting), strict=False)),
+        "as many deaths as a page holds": beside <= DEATHS_IN_A_PAGE,
+        "deaths up to its head": page.reached <= head.deaths and (beside > 0 or not page.has_more),
+    }
+    for what, holds in sense.items():
+        if not holds:
+            raise PageProblem(f"the page lacks {what}: it is no page of this feed")
+    return page
+
+
+def _decoded(text: str, kind: type[T]) -> T:
+    """What a JSON text says; PageProblem unless it is spelled as it would be written here.
+
+    So no name stands twice, and no number or space in two ways.
+    """
+    try:
+        raw = text.encode()
+        value = msgspec.json.decode(raw, type=kind)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        raise PageProblem("this is no page of a feed, or was cut short") from None
+    if msgspec.json.encode(value) != raw:
+        raise PageProblem("the page is not spelled as pages are")
+    return value
+
+
+def _key(text: str) -> Key:
+    if not _KEY.fullmatch(text):
+        raise PageProblem(f"{text!a:.40} is nothing that can die")
+    if text.startswith(_ID):
+        return a2b_base64(text[len(_ID) :].replace("-", "+").replace("_", "/") + "==")
+    return text
+
+
+def _reason(text: str) -> str:
+    reason = _REASONS.get(text)
+    if reason is None:
+        raise PageProblem(f"{text!a:.40} is no reason for a death that is known here: install a newer capx")
+    return reason
+
+
+def _bytes(text: str, size: int, what: str) -> bytes:
+    try:
+        raw = unb64u(text)
+    except MalformedToken:
+        raw = b""
+    if len(raw) != size:
+        raise PageProblem(f"the page's {what} is not {size} bytes in base64url")
+    return raw

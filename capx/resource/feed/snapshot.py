@@ -1,0 +1,133 @@
+"""A saved page as a view of deaths: for a service that hears of nothing else.
+
+Laws: what the file says is as old as its page, by the clock on the wall, which is never believed to go back. It is read
+again when it was replaced. A file that may not be believed, is cut short, or lies behind what was read before, changes
+nothing.
+"""
+
+import math
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO
+
+from capx.errors import StoreProblem
+from capx.resource.feed.page import MAX_PAGES, MAX_TEXT
+from capx.resource.feed.reader import PageReader
+from capx.resource.revocations import View
+from capx.store.continuity import succeeding
+from capx.store.records import News
+from capx.tokens.revocation_key import Key
+
+
+class Snapshot:
+    """The deaths in the file at `path`: one page, or all pages of a sequence, a line each, as the feed gave them.
+
+    `keys` are the feed's public keys by kid. Safe with several threads; never raises: `problem` says why the file was
+    refused.
+    """
+
+    def __init__(
+        self,
+        path: os.PathLike[str] | str,
+        keys: Mapping[str, bytes],
+        *,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._path = os.fspath(path)
+        self._reader = PageReader(keys)
+        self._wall = wall
+        self._latest = -math.inf
+        self._view = View()
+        self._said = -math.inf
+        self._seen: tuple[int, ...] | None = None
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self.problem: StoreProblem | None = None
+
+    @property
+    def deaths(self) -> Mapping[Key, str]:
+        """What is known to be dead, with the reason code of each."""
+        return self._view.deaths
+
+    @property
+    def horizon(self) -> int:
+        """The last second up to which all that was issued is dead."""
+        return self._view.horizon
+
+    def age(self) -> float:
+        """Seconds since the authority wrote the page; infinite if there is none that can be believed."""
+        if self._process != os.getpid():
+            # A thread of the parent may have held it.
+            self._lock, self._process = threading.Lock(), os.getpid()
+        # Another thread's look is as good as ours, unless nothing is known yet.
+        if self._lock.acquire(blocking=self._view.head is None):
+            try:
+                self._look()
+            finally:
+                self._lock.release()
+        return max(0.0, self._now() - self._said)
+
+    def _now(self) -> float:
+        self._latest = max(self._latest, self._wall())
+        return self._latest
+
+    def _look(self) -> None:
+        try:
+            if _identity(os.stat(self._path)) == self._seen:  # noqa: PTH116 # a Path would double what a question costs
+                return
+            self._learn(self._read())
+        except OSError as error:
+            self._seen = None
+            self.problem = StoreProblem(f"the snapshot {self._path} cannot be read: {error.strerror}")
+        except StoreProblem as problem:
+            self.problem = StoreProblem(f"the snapshot {self._path} is refused: {problem}")
+
+    def _learn(self, found: list[News]) -> None:
+        view = View()
+        for news in found:
+            view.learn(news)
+        known, head = self._view.head, found[-1].head
+        if known is not None:
+            # A page that was asked for anew does not say what stood at an earlier position.
+            succeeding(known, head, known.hash if head.position > known.position else head.hash)
+        view.horizon = max(view.horizon, self._view.horizon)
+        # Another view in one step: nobody sees the first page of several alone.
+        self._view = view
+        self._said, self.problem = max(self._said, *(news.at or -math.inf for news in found)), None
+
+    def _read(self) -> list[News]:
+        """What the pages of the file say, one after the other."""
+        now = self._now()
+        self._reader.begin(None)
+        with open(self._path, "rb", opener=_without_waiting) as file:
+            before = os.fstat(file.fileno())
+            if not stat.S_ISREG(before.st_mode):
+                raise StoreProblem("it is no regular file")
+            # What is refused is not read again either, until it was replaced.
+            self._seen = _identity(before)
+            found = [self._reader.take(line, now=now) for line in _lines(file)]
+        complete = [news for news in found if news is not None]
+        if not complete or self._reader.is_amid:
+            raise StoreProblem("it ends before its last page")
+        return complete
+
+
+def _lines(file: IO[bytes]) -> Iterator[str]:
+    for _ in range(MAX_PAGES):
+        line = file.readline(MAX_TEXT + 2)
+        if not line:
+            return
+        yield line.removesuffix(b"\n").decode("ascii", "replace")
+    raise StoreProblem(f"it holds more than {MAX_PAGES} pages")
+
+
+def _identity(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open it without waiting for whoever would write to a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)

@@ -1,0 +1,98 @@
+"""Where the decisions of a resource go that has no store of its own: to the authority, over HTTP.
+
+Laws: each report is proven with the key of the resource's audience. It is safe to send twice: a decision is written
+once.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, TypeVar
+
+import httpx
+
+from capx.api import resource_auth as resource_mac
+from capx.api.deadline import SINGLE, Answer, seconds_of, whole_answer
+from capx.api.messages.base import encode
+from capx.api.messages.resources import Noted, Recorded, Sighted
+from capx.api.responses import detail, read_answer, unreachable
+from capx.crypto.keys import AudienceKey, AudienceKeys
+from capx.errors import StoreProblem
+from capx.store.records import Record, Unwritable
+
+T = TypeVar("T")
+
+_TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
+_ANSWER: Final = 1 << 20
+_PIECE: Final = 1 << 19
+_MOST: Final = 500
+
+
+class ResourceClient:
+    """Where the decisions of a resource go that has no store of its own; safe with several threads.
+
+    `url` is the origin of the authority, `keys` those of the resource's audience: the next one proves a report when the
+    authority has retired or revoked the one before. The other keywords are httpx's; `timeout` is for a whole answer.
+    Raises Unavailable when the authority cannot be reached, Unwritable for what it will never take, StoreProblem for
+    all else.
+    """
+
+    def __init__(self, url: str, keys: AudienceKeys, **client: Any) -> None:
+        self.url = url.rstrip("/")
+        self._keys = keys
+        self._last: AudienceKey | None = None
+        self._seconds = seconds_of(client.setdefault("timeout", _TIMEOUT))
+        client.setdefault("limits", SINGLE)
+        self._client = httpx.Client(base_url=self.url, **client)
+
+    def __repr__(self) -> str:
+        return f"ResourceClient({self.url!r}, {self._keys!r})"
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._client.close()
+
+    def record(self, decisions: Sequence[Record]) -> None:
+        """Write decisions to the log of the authority; one of its audience whose id is there already is passed over."""
+        for piece in _pieces(decisions):
+            body = b'{"decisions":[' + b",".join(record.body for record in piece) + b"]}"
+            self._reported("/decisions", body, Recorded)
+
+    def sighted(self, follower: str, deaths: int, *, now: int) -> None:
+        """Tell how many deaths a follower knows, whose name is the audience's or begins with that and a slash."""
+        del now
+        self._reported("/sighted", encode(Sighted(follower=follower, deaths=deaths)), Noted)
+
+    def _reported(self, path: str, body: bytes, kind: type[T]) -> T:
+        refused: StoreProblem | None = None
+        for key in sorted(self._keys.live, key=lambda key: key is not self._last):
+            answer = self._posted(path, body, key)
+            if answer.status in {400, 413}:
+                raise Unwritable(f"the authority at {self.url} will not take this: {detail(answer)}")
+            if answer.status not in {401, 403}:
+                self._last = key
+                return read_answer(answer, kind, self.url)
+            refused = refused or StoreProblem(f"the authority at {self.url} refuses the report: {detail(answer)}")
+        raise refused or StoreProblem(f"there is no key of {self._keys.audience} to prove a report with")
+
+    def _posted(self, path: str, body: bytes, key: AudienceKey) -> Answer:
+        proof = resource_mac.prove(key, method="POST", target=path, body=body, at=int(time.time()))
+        headers = {"authorization": proof, "content-type": "application/json"}
+        try:
+            return whole_answer(
+                self._client, "POST", path, seconds=self._seconds, most=_ANSWER, content=body, headers=headers
+            )
+        except httpx.HTTPError as error:
+            raise unreachable(self.url, error) from None
+
+
+def _pieces(decisions: Sequence[Record]) -> Iterator[list[Record]]:
+    piece: list[Record] = []
+    size = 0
+    for record in decisions:
+        if piece and (size + len(record.body) > _PIECE or len(piece) == _MOST):
+            yield piece
+            piece, size = [], 0
+        piece.append(record)
+        size += len(record.body)
+    if piece:
+        yield piece

@@ -1,0 +1,130 @@
+"""What a verifier knows about deaths, and how long ago that was last confirmed.
+
+    StoreLiveness      looks when it is asked: for a store on this machine
+    Follower           is told, in a thread of its own: for a database or an authority elsewhere (capx.feed.follower)
+    Snapshot           one saved page: for a service that hears of nothing else (capx.feed.snapshot)
+
+Laws: knowledge that is not confirmed grows old; how old it may be is the verifier's to say. It recovers by itself.
+What is dead stays dead, until all that it killed has expired.
+"""
+
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from itertools import chain, islice
+
+from capx.errors import StoreProblem
+from capx.store.protocols import DeathSource
+from capx.store.records import Head, News
+from capx.tokens import revocation_key as death
+from capx.tokens.revocation_key import Key
+
+
+class View:
+    """The deaths up to one head, in the order in which they happened. One thread changes it, all may read it."""
+
+    def __init__(self) -> None:
+        self.head: Head | None = None
+        self.deaths: dict[Key, str] = {}
+        self.horizon = -1
+        self._lasting = 0
+
+    def learn(self, news: News) -> None:
+        """Take in what was not known, and let go of what is forgotten."""
+        # First, for it may be all that kills what is read anew. It outlives its entry: what it killed expires before.
+        self.horizon = max(self.horizon, death.horizon(news.deaths))
+        if self.head is None or news.anew:
+            self.deaths, self._lasting = news.deaths, news.lasting
+        else:
+            self._forget(news.head.forgotten - self.head.forgotten)
+            self.deaths.update(news.deaths)
+        self.head = news.head
+
+    def _forget(self, count: int) -> None:
+        if count <= 0:
+            return
+        known = iter(self.deaths.items())
+        oldest = islice(known, self._lasting + count)
+        lasting = {key: reason for key, reason in oldest if death.is_lasting(key)}
+        # Another dictionary: readers of the one that there is are not disturbed.
+        self.deaths, self._lasting = dict(chain(lasting.items(), known)), len(lasting)
+
+
+class StoreLiveness:
+    """The deaths in a store, read when asked and the last look is more than `poll` seconds ago; no thread.
+
+    With `poll=0` every question looks, and whatever died before the question is known in its answer. `source` is the
+    path of a SQLite store, which need not be there yet, the URL of a PostgreSQL one, or anything that brings news. Safe
+    with several threads; never raises: `problem` says why the last look failed.
+    """
+
+    def __init__(
+        self,
+        source: DeathSource | os.PathLike[str] | str,
+        *,
+        poll: float = 0.02,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._source = _at(os.fspath(source)) if isinstance(source, os.PathLike | str) else source
+        self._poll = poll
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._next_look = -math.inf
+        self._view = View()
+        self._confirmed = -math.inf
+        self.problem: StoreProblem | None = None
+
+    @property
+    def deaths(self) -> Mapping[Key, str]:
+        """What is known to be dead, with the reason code of each."""
+        return self._view.deaths
+
+    @property
+    def horizon(self) -> int:
+        """The last second up to which all that was issued is dead."""
+        return self._view.horizon
+
+    def age(self) -> float:
+        """Seconds since the last look that succeeded, after another one if it is due."""
+        if self._clock() >= self._next_look:
+            self._stand_alone()
+            # Another thread's look is as good as ours, unless nothing is known yet or ours must not be missed.
+            wait = self._view.head is None or self._poll == 0
+            if self._lock.acquire(blocking=wait):
+                try:
+                    self._look()
+                finally:
+                    self._lock.release()
+        return max(0.0, self._clock() - self._confirmed)
+
+    def close(self) -> None:
+        """Let go of the store; a later question opens it again."""
+        with self._lock:
+            self._source.close()
+
+    def _stand_alone(self) -> None:
+        """In a forked child, do without the lock, which a thread of the parent may have held."""
+        if self._process != os.getpid():
+            self._lock, self._process = threading.Lock(), os.getpid()
+
+    def _look(self) -> None:
+        began = self._clock()
+        if began < self._next_look:
+            return
+        try:
+            news = self._source.news(self._view.head)
+        except StoreProblem as problem:
+            self.problem = problem
+        else:
+            self._view.learn(news)
+            self._confirmed, self.problem = began, None
+        self._next_look = self._clock() + self._poll
+
+
+def _at(place: str) -> DeathSource:
+    from capx.store.factory import death_source
+
+    return death_source(place)

@@ -1,0 +1,164 @@
+"""The two faces of an authority, as ASGI applications over one service.
+
+    operators(service)     all that an authority does; for a socket that is the user's alone
+    everybody(service)     agents, resources, and whoever watches; for the network
+
+Laws: every answer is one of the operations', or a problem (RFC 9457); no trace of what failed leaves the process, and
+what should not have failed is logged. What is asked is counted by the path of its operation, never by what a client
+wrote.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from capx.api.problems import HttpRefusal
+from capx.api.resource_auth import SCHEME, UnprovenReport
+from capx.errors import CapxError, InvalidRequest
+from capx.guard.asgi.messages import Unreadable
+from capx.server import openapi
+from capx.server.faces import agents, health, resources
+from capx.server.faces import operators as operators_
+from capx.server.faces.redaction import told_error
+from capx.server.operation import JSON_TYPE, ROUTE, refused, route
+from capx.server.service import Service
+
+_log = logging.getLogger("capx.serve")
+
+_PATH: Final = "/openapi.json"
+_STREAM = b"text/event-stream"
+
+
+def _whole(error: Exception) -> Exception:
+    return error
+
+
+def operators(service: Service) -> ASGIApp:
+    """The face of those who may have the authority do anything."""
+    said = openapi.document(
+        "capx serve: operators",
+        "All that an authority does. On a Unix socket, for the user whose authority it is.",
+        operators_.OPERATIONS,
+    )
+    routes = [route(one, service, service.operators) for one in operators_.OPERATIONS]
+    return face("operators", [*routes, _document(said)], service)
+
+
+def everybody(service: Service) -> ASGIApp:
+    """The face of agents and resources, and of whoever watches over the authority."""
+    operations = (*agents.OPERATIONS, *resources.OPERATIONS, *health.OPERATIONS)
+    said = openapi.document(
+        "capx serve: agents and resources",
+        "Agents present their authority capability; resources follow the feed and report their decisions.",
+        operations,
+    )
+    routes = [
+        *agents.routes(service),
+        *resources.routes(service),
+        *[route(one, service, service.watchers) for one in health.OPERATIONS],
+        _document(said),
+    ]
+    return face("everybody", routes, service, tell=told_error)
+
+
+def face(
+    name: str, routes: Sequence[Route], service: Service, *, tell: Callable[[Exception], Exception] = _whole
+) -> ASGIApp:
+    """A face with these routes, counted by its name; `tell` gives the error that is told for one that happened."""
+
+    async def refuse(request: Request, error: Exception) -> Response:
+        del request
+        return _refusal(tell(error))
+
+    app = Starlette(
+        routes=routes,
+        exception_handlers={CapxError: refuse, HTTPException: _unknown, Exception: _failed},
+    )
+    app.router.redirect_slashes = False
+    return _Counted(app, name, service)
+
+
+def _document(said: bytes) -> Route:
+    async def answer(request: Request) -> Response:
+        request.scope[ROUTE] = _PATH
+        return Response(said, media_type=JSON_TYPE)
+
+    return Route(_PATH, answer, methods=["GET"])
+
+
+def _refusal(error: Exception) -> Response:
+    if isinstance(error, UnprovenReport):
+        response = refused(HttpRefusal(401, "unproven_report", str(error)))
+        response.headers["WWW-Authenticate"] = SCHEME
+        return response
+    if isinstance(error, Unreadable):
+        return refused(InvalidRequest(str(error)))
+    response = refused(error)
+    if response.status_code == 500:
+        _log.error("a request failed, and should not have", exc_info=error)
+    return response
+
+
+async def _unknown(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 400
+    # Not by the URL, of which a client's Host is a part, whatever that is.
+    path: str = request.scope["path"]
+    if status == 404:
+        return refused(HttpRefusal(404, "not_found", f"nothing is at {path!r:.80}: {_PATH} says what is"))
+    if status == 405:
+        response = refused(HttpRefusal(405, "method_not_allowed", f"{path} takes another method"))
+        headers: Mapping[str, str] = (isinstance(error, HTTPException) and error.headers) or {}
+        response.headers["Allow"] = headers.get("Allow", "GET")
+        return response
+    return refused(HttpRefusal(status, "bad_request", "this request cannot be read"))
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    # Starlette raises it again, so that uvicorn logs it.
+    del request
+    return refused(error)
+
+
+class _Counted:
+    """Counts what is answered and how long it took; a stream is counted when it begins."""
+
+    def __init__(self, app: ASGIApp, face: str, service: Service) -> None:
+        self._app = app
+        self._face = face
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._count(scope, message)
+            elif message["type"] == "http.response.body" and not message.get("more_body", False):
+                self._time(scope, time.perf_counter() - began)
+            await send(message)
+
+        await self._app(scope, receive, counted)
+
+    def _count(self, scope: Scope, message: Message) -> None:
+        streams = any(name == b"content-type" and value.startswith(_STREAM) for name, value in message["headers"])
+        scope["capx.streams"] = streams
+        method = scope["method"] if scope["method"] in {"GET", "POST"} else "other"
+        self._service.metrics.requests.labels(
+            self._face, scope.get(ROUTE, "other"), method, str(message["status"])
+        ).inc()
+
+    def _time(self, scope: Scope, seconds: float) -> None:
+        if not scope.get("capx.streams"):
+            self._service.metrics.seconds.labels(self._face, scope.get(ROUTE, "other")).observe(seconds)

@@ -1,0 +1,178 @@
+"""What agents can ask of the authority itself, by presenting their authority capability as at any resource.
+
+Laws: head first, as every guard does it: the MAC is checked before a byte of the body is read. The arguments of the
+call are what the presentation covers: the body's, or the query's. Nothing is read of them, and nothing done, before the
+call is allowed; and what is done is done for the task and the node that the presentation proves.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from capx.api.messages.agents import AgentStatus, Answered, AskMore, Ended, RevokeBelow, Revoked
+from capx.api.messages.base import decode, read_asked
+from capx.authority.requests.inheritance import read_asker
+from capx.errors import InvalidRequest
+from capx.guard.asgi.messages import Unreadable, answer_denied, credential, http_request
+from capx.guard.call_facts import stated
+from capx.server.faces import asks
+from capx.server.faces.redaction import told_denial
+from capx.server.operation import ROUTE, Operation, answered, demand_json, read_query, route_to, whole_body
+from capx.server.service import Service
+from capx.tokens.binding import HttpRequest
+from capx.tokens.grants import ASK
+from capx.verify.admitted import Admitted
+from capx.verify.decision import Allowed, Denied
+from capx.verify.verifier import Authentic
+
+
+class Own(Struct, frozen=True):
+    """Who asked, as proven."""
+
+    authentic: Authentic
+    admitted: Admitted
+    allowed: Allowed
+
+
+def _complete(service: Service, own: Own) -> Ended:
+    ended = service.authority.complete(own.allowed.task)
+    service.wake()
+    return ended
+
+
+def _status(service: Service, own: Own) -> AgentStatus:
+    task = service.authority.task(own.allowed.task)
+    return AgentStatus(task.id, task.state, task.opened, task.expires, task.tenant, task.purpose)
+
+
+def _revoke(service: Service, own: Own, asked: RevokeBelow) -> Revoked:
+    revoked = service.authority.revoke_below(own.allowed.task, own.admitted.path, asked.hops)
+    service.wake()
+    return revoked
+
+
+def _ask(service: Service, own: Own, asked: AskMore) -> asks.Asked:
+    return asks.answer(service, read_asker(own.authentic), asked)
+
+
+ACTIONS: Final[Mapping[str, str]] = {
+    "/agent/ask": ASK,
+    "/agent/complete": "task.complete",
+    "/agent/status": "task.status",
+    "/agent/revoke": "node.revoke",
+}
+"""What is done at each path, as capabilities name it."""
+
+_PRESENTED: Final = (401, 403)
+
+ASKS: Final = Operation(
+    method="POST",
+    path="/agent/ask",
+    name="agent_ask",
+    about="Ask for more; with `Prefer: wait=SECONDS`, held back for as long as a person has to answer, 25 s at most.",
+    act=_ask,
+    asks=AskMore,
+    answers=Answered,
+    problems=_PRESENTED,
+    presented=True,
+)
+OPERATIONS: Final = (
+    ASKS,
+    Operation(
+        method="POST",
+        path="/agent/complete",
+        name="agent_complete",
+        about="End the agent's own task because its work is done.",
+        act=_complete,
+        answers=Ended,
+        problems=_PRESENTED,
+        presented=True,
+    ),
+    Operation(
+        method="GET",
+        path="/agent/status",
+        name="agent_status",
+        about="How the agent's own task stands.",
+        act=_status,
+        answers=AgentStatus,
+        problems=_PRESENTED,
+        presented=True,
+    ),
+    Operation(
+        method="POST",
+        path="/agent/revoke",
+        name="agent_revoke",
+        about="Kill the node that these hops lead to from the agent's own, and everything below it.",
+        act=_revoke,
+        asks=RevokeBelow,
+        answers=Revoked,
+        problems=_PRESENTED,
+        presented=True,
+    ),
+)
+"""All that agents can ask for."""
+
+
+class AgentRoute:
+    """An operation that is asked for by a presentation."""
+
+    def __init__(self, operation: Operation, service: Service) -> None:
+        self._operation = operation
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        scope[ROUTE] = self._operation.path
+        try:
+            response = await self._answer(scope, receive)
+        except Denied as denied:
+            await answer_denied(scope, send, told_denial(denied))
+        except Unreadable as head:
+            await answer_denied(scope, send, self._service.verifier.denial(head.refusal))
+        else:
+            await response(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Response:
+        request = Request(scope, receive)
+        authentic = self._service.verifier.authenticate(credential(scope))
+        body = b""
+        if self._operation.has_body:
+            demand_json(request)
+            body = await whole_body(request, receive)
+        received = http_request(scope, body, "")
+        found = await self._service.agents.run(self._done, authentic, received, request)
+        if isinstance(found, asks.Asked):
+            return await asks.told(self._service, self._operation, request, found)
+        return answered(self._operation, found)
+
+    def _done(self, authentic: Authentic, received: HttpRequest, request: Request) -> Any:
+        """What was found or done, once the call is allowed: in a thread, for each step may wait for the store."""
+        operation = self._operation
+        admitted = self._service.verifier.admit(authentic, received)
+        args = _arguments(operation, received, request)
+        call = stated(admitted, ACTIONS[operation.path], args, tenant=admitted.tenant, attributes=None, cost=None)
+        allowed = admitted.judge(call)
+        own = Own(authentic, admitted, allowed)
+        if operation.asks is None:
+            if args:
+                raise InvalidRequest("nothing is asked for here: leave body and query empty")
+            return operation.act(self._service, own)
+        return operation.act(self._service, own, decode(received.body, operation.asks))
+
+
+def _arguments(operation: Operation, received: HttpRequest, request: Request) -> dict[str, Any]:
+    """The arguments as the presentation covers them; those that are none are the bearer's, and refused."""
+    if not operation.has_body:
+        return dict(request.query_params.multi_items())
+    read_query(request)
+    return read_asked(received.body or b"{}", dict[str, Any])
+
+
+def routes(service: Service) -> list[Route]:
+    """The routes of all that agents can ask for."""
+    return [route_to(operation, AgentRoute(operation, service)) for operation in OPERATIONS]

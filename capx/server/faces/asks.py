@@ -1,0 +1,104 @@
+"""Asking for more over HTTP, and waiting for a person who has to answer.
+
+    Prefer: wait=SECONDS     hold the answer back while it is pending (RFC 7240), for at most 25 s
+
+Laws: what became of a request is asked of the authority anew each time, for the asker that was proven at first, so that
+nobody is granted what they could not ask for by then. An agent that left waits no longer, and one that waits is
+answered when the authority stops.
+"""
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import AsyncGenerator, Sequence
+from typing import Final
+
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response
+
+from capx.api.messages.agents import AskMore, answered
+from capx.api.problems import HttpRefusal
+from capx.authority.requests.inheritance import Asker
+from capx.server import operation
+from capx.server.operation import Operation
+from capx.server.service import Service
+from capx.server.waiting.askers import LONGEST
+from capx.verify.ask import Answer, Ask, Pending
+
+_WAIT: Final = re.compile(r"\s*wait\s*=\s*(\"?)([0-9]{1,9})\1\s*(?:;.*)?", re.IGNORECASE | re.ASCII)
+
+
+class Asked(Struct, frozen=True):
+    """What was asked, by whom, and what became of it so far."""
+
+    asker: Asker
+    ask: Ask
+    answer: Answer
+
+
+def answer(service: Service, asker: Asker, asked: AskMore) -> Asked:
+    """What becomes of an ask that was presented, and allowed as a call."""
+    ask = asked.ask()
+    return Asked(asker, ask, service.authority.answer_asker(asker, ask))
+
+
+async def told(service: Service, asks: Operation, request: Request, asked: Asked) -> Response:
+    """The answer, held back while it is pending for as long as the agent prefers."""
+    seconds = preferred_wait(request.headers.getlist("prefer"))
+    if not seconds or not isinstance(asked.answer, Pending):
+        return operation.answered(asks, answered(asked.answer))
+    with service.waiting.held(asked.answer.request, asked.asker.task) as waiter:
+        if waiter is None:
+            return operation.answered(asks, answered(asked.answer))
+        async with _leaving(request) as left:
+            found = await _awaited(service, asked, waiter.woken, left, time.monotonic() + seconds)
+    response = operation.answered(asks, answered(found))
+    response.headers["Preference-Applied"] = f"wait={seconds}"
+    return response
+
+
+async def _awaited(
+    service: Service, asked: Asked, woken: asyncio.Event, left: "asyncio.Task[None]", ends: float
+) -> Answer:
+    found = asked.answer
+    while isinstance(found, Pending) and not service.stopping:
+        # When nobody can answer any more, to ask again would be to ask people again: that is for the agent to do.
+        remaining = min(ends - time.monotonic(), found.until - time.time())
+        if remaining <= 0:
+            break
+        waking = asyncio.create_task(woken.wait())
+        try:
+            await asyncio.wait((waking, left), timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waking.cancel()
+        if left.done():
+            raise HttpRefusal(400, "client_gone", "the client left before it was answered")
+        if woken.is_set() and not service.stopping:
+            woken.clear()
+            found = await service.agents.run(service.authority.answer_asker, asked.asker, asked.ask)
+    return found
+
+
+@contextlib.asynccontextmanager
+async def _leaving(request: Request) -> "AsyncGenerator[asyncio.Task[None]]":
+    """A block with what is done once the client has left; its body was read before."""
+
+    async def leaving() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    task = asyncio.create_task(leaving())
+    try:
+        yield task
+    finally:
+        task.cancel()
+
+
+def preferred_wait(headers: Sequence[str]) -> int:
+    """The seconds that an agent prefers to wait, at most 25; 0 if it does not say so in a way that is understood."""
+    for one in ",".join(headers).split(","):
+        if match := _WAIT.fullmatch(one):
+            return min(LONGEST, int(match[2]))
+    return 0

@@ -1,0 +1,147 @@
+"""Answers that go on: the log as it is written, the feed of deaths as they happen (server-sent events).
+
+Laws: a stream ends when its client leaves or the authority stops, and at no other time; while the store cannot be read
+it says nothing. What a client cannot take in waits with that client. A page is made once for all who stand at the same
+place.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from capx.api.messages.base import encode
+from capx.authority.remote.messages import Happened, LogQuery
+from capx.errors import InvalidRequest, StoreProblem
+from capx.resource.feed.page import Asked, SignedPage, sign_page
+from capx.server.service import Service
+from capx.server.waiting.head_watch import HEARTBEAT
+from capx.server.waiting.stream_limits import machine_at
+from capx.server.workers import Workers
+from capx.store.log import Event
+
+EVENT_STREAM = "text/event-stream"
+
+_PIECE = 500
+_STILL_HERE = 15.0
+_AFTER_TROUBLE = 0.5
+_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+def event(data: bytes, **fields: object) -> bytes:
+    """One server-sent event."""
+    head = "".join(f"{name}: {value}\n" for name, value in fields.items()).encode()
+    # A line that data breaks is another line of data.
+    lines = b"".join(b"data: %b\n" % line for line in data.splitlines())
+    return b"%b%b\n" % (head, lines)
+
+
+async def follow_log(service: Service, asked: LogQuery) -> Response:
+    """The events after `since`, and those that happen from now on; `id` is the position of each."""
+    if asked.newest or asked.before is not None:
+        raise InvalidRequest("a log that is followed is told in order: leave out newest and before")
+    first = await service.operators.run(_events, service, asked.since)
+    return _Stream(service, "log", None, _log(service, asked.since, first))
+
+
+async def _log(service: Service, since: int, found: list[Event]) -> AsyncGenerator[bytes]:
+    yield b": the log\n\n"
+    with service.watch.followed():
+        while not service.stopping:
+            if found:
+                since = found[-1].position
+                yield b"".join([event(encode(Happened.of(one)), id=one.position, event="event") for one in found])
+            elif not await service.watch.beyond(since, _STILL_HERE):
+                yield b": still here\n\n"
+            try:
+                found = await service.operators.run(_events, service, since)
+            except StoreProblem:
+                found = []
+                await service.watch.due.wait(_AFTER_TROUBLE)
+
+
+def _events(service: Service, since: int) -> list[Event]:
+    return list(service.authority.log(since, _PIECE))
+
+
+class Feed:
+    """The pages of the feed, each made once for all who stand at the same place between two rounds of the watch."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._rounds = -1
+        self._fresh_until = 0.0
+        self._pages: dict[Asked, asyncio.Task[SignedPage]] = {}
+
+    async def follow(self, asked: Asked, host: str | None) -> Response:
+        """Pages as events: those that are missing first, one as soon as somebody died, and one every second.
+
+        `host` is the address from which it is asked.
+        """
+        rounds = self._service.watch.rounds
+        pages = self._follow(await self._page(asked, self._service.followers), rounds)
+        return _Stream(self._service, "feed", None if host is None else machine_at(host), pages)
+
+    async def page(self, asked: Asked) -> SignedPage:
+        """One page, for whoever asks once; made where it holds up no follower."""
+        return await self._page(asked, self._service.readers)
+
+    async def _follow(self, page: SignedPage, rounds: int) -> AsyncGenerator[bytes]:
+        service, watch = self._service, self._service.watch
+        with watch.followed():
+            yield event(page.text.encode())
+            while not service.stopping:
+                if not page.has_more and watch.rounds == rounds:
+                    await watch.due.wait(2 * HEARTBEAT)
+                    continue
+                rounds = watch.rounds
+                try:
+                    page = await self._page(page.then, service.followers)
+                except StoreProblem:
+                    # Whoever hears nothing grows stale, and knows it.
+                    await watch.due.wait(_AFTER_TROUBLE)
+                else:
+                    yield event(page.text.encode())
+
+    async def _page(self, asked: Asked, workers: Workers) -> SignedPage:
+        rounds, now = self._service.watch.rounds, time.monotonic()
+        if rounds != self._rounds or now > self._fresh_until:
+            self._rounds, self._fresh_until = rounds, now + HEARTBEAT / 2
+            self._pages.clear()
+        making = self._pages.get(asked)
+        if making is None:
+            making = asyncio.create_task(workers.run(self._sign, asked))
+            self._pages[asked] = making
+        # Whoever leaves does not take the page from the others.
+        try:
+            return await asyncio.shield(making)
+        except StoreProblem:
+            self._pages.pop(asked, None)
+            raise
+
+    def _sign(self, asked: Asked) -> SignedPage:
+        now = time.time()
+        with self._service.authority.store.read() as reading:
+            page = sign_page(reading, self._service.signer(), asked, now=now)
+        self._service.metrics.pages.inc()
+        return page
+
+
+class _Stream(StreamingResponse):
+    """An answer that goes on, counted from before it begins until it has ended."""
+
+    def __init__(self, service: Service, kind: str, machine: str | None, pieces: AsyncGenerator[bytes]) -> None:
+        super().__init__(pieces, media_type=EVENT_STREAM, headers=_HEADERS)
+        self._service = service
+        self._kind, self._machine = kind, machine
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stream until the client leaves or the authority stops; HttpRefusal when there is no room."""
+        try:
+            with self._service.streams.opened(self._kind, self._machine):
+                await super().__call__(scope, receive, send)
+        finally:
+            await self._pieces.aclose()

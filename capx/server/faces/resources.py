@@ -1,0 +1,164 @@
+"""What resources have of the authority: the feed of deaths, and a place for their decisions and sightings.
+
+Laws: the feed is for everybody: it holds ids, and is signed. A report is proven by a MAC under its audience's key, and
+speaks for that audience alone. To report twice is to have reported once. What would not read back as a decision is
+refused, so that no resource can spoil the log for others.
+"""
+
+import time
+from typing import Any, Final, cast
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from capx.api import resource_auth as resource_mac
+from capx.api.messages.base import read_asked
+from capx.api.messages.resources import Noted, Recorded, Reported, Reports, Sighted
+from capx.api.problems import HttpRefusal
+from capx.api.resource_auth import Proven, UnprovenReport
+from capx.errors import InvalidRequest
+from capx.guard.asgi.messages import http_request
+from capx.resource.feed.page import Asked, Envelope
+from capx.server.faces.event_streams import Feed
+from capx.server.faces.sightings import keep_sighting
+from capx.server.net.unauthenticated_bodies import demand_claim
+from capx.server.operation import (
+    NO_STORE,
+    ROUTE,
+    Operation,
+    answered,
+    demand_json,
+    read_query,
+    route_to,
+    wants_stream,
+    whole_body,
+)
+from capx.server.service import Service
+from capx.server.waiting.stream_limits import machine_at
+from capx.store.records import Record
+from capx.tokens.revocation_key import of_kid
+from capx_caveats import is_label
+
+_LARGEST: Final = 64 * 1024
+_DEEPEST: Final = 64
+
+
+def _record(service: Service, audience: str, asked: Reports) -> Recorded:
+    for one in asked.decisions:
+        if one.audience != audience:
+            raise HttpRefusal(
+                403, "foreign_audience", f"{audience} reports a decision of {one.audience:.80}: only its own"
+            )
+    service.authority.store.record(list(map(_recordable, asked.decisions)))
+    return Recorded(len(asked.decisions))
+
+
+def _recordable(decision: Reported) -> Record:
+    """The decision on its way into the log; InvalidRequest for one that not every store could hold and give back."""
+    if _is_deeper(decision.reasons, _DEEPEST - 1):
+        raise InvalidRequest(f"a decision is no deeper than {_DEEPEST} lists and objects within each other")
+    body = msgspec.json.encode(decision)
+    if len(body) > _LARGEST:
+        raise InvalidRequest(f"a decision is no longer than {_LARGEST // 1024} KiB")
+    return Record(decision.id, decision.at, body)
+
+
+def _is_deeper(value: object, most: int) -> bool:
+    """Whether more than so many lists and objects stand within each other."""
+    if not isinstance(value, dict | list):
+        return False
+    inner = cast("dict[str, object] | list[object]", value)
+    within = inner.values() if isinstance(inner, dict) else inner
+    return most == 0 or any(_is_deeper(one, most - 1) for one in within)
+
+
+def _sighted(service: Service, audience: str, asked: Sighted) -> Noted:
+    if asked.follower != audience and not asked.follower.startswith(f"{audience}/"):
+        raise HttpRefusal(403, "foreign_audience", f"{audience} speaks for a follower that is not its own")
+    if not is_label(asked.follower):
+        raise InvalidRequest("a follower's name holds no hidden or control characters")
+    keep_sighting(service.authority.store, audience, asked, now=int(time.time()))
+    return Noted(asked.follower)
+
+
+FEED: Final = Operation(
+    method="GET",
+    path="/feed",
+    name="feed",
+    about="The signed page of deaths that comes next; as text/event-stream, page after page, one each second at least.",
+    act=lambda: None,
+    asks=Asked,
+    answers=Envelope,
+    streams=True,
+)
+REPORTS: Final = (
+    Operation(
+        method="POST",
+        path="/decisions",
+        name="record",
+        about="Decisions of the caller's own audience, for the log; those that are there already are passed over.",
+        act=_record,
+        asks=Reports,
+        answers=Recorded,
+        problems=(401, 403),
+        reported=True,
+    ),
+    Operation(
+        method="POST",
+        path="/sighted",
+        name="sighted",
+        about="How many deaths a follower of the caller's own audience knows.",
+        act=_sighted,
+        asks=Sighted,
+        answers=Noted,
+        problems=(401, 403),
+        reported=True,
+    ),
+)
+OPERATIONS: Final = (FEED, *REPORTS)
+"""All that resources can ask for."""
+
+
+def routes(service: Service) -> list[Route]:
+    """The routes of all that resources can ask for."""
+    return [_feed_route(service), *[_report_route(operation, service) for operation in REPORTS]]
+
+
+def _feed_route(service: Service) -> Route:
+    feed = Feed(service)
+
+    async def answer(request: Request) -> Response:
+        request.scope[ROUTE] = FEED.path
+        asked: Asked = read_query(request, Asked)
+        if wants_stream(request):
+            return await feed.follow(asked, None if request.client is None else request.client.host)
+        page = await feed.page(asked)
+        return Response(page.text, media_type=FEED.media, headers=NO_STORE)
+
+    return route_to(FEED, answer)
+
+
+def _report_route(operation: Operation, service: Service) -> Route:
+    def done(proven: Proven, body: bytes) -> Response:
+        asked: Any = read_asked(body, operation.asks or Reports)
+        with service.authority.store.read() as reading:
+            if reading.death(of_kid(proven.kid)):
+                raise UnprovenReport(f"the key {proven.kid} was revoked: capx keys export gives those that are live")
+        return answered(operation, operation.act(service, proven.audience, asked))
+
+    async def answer(request: Request) -> Response:
+        request.scope[ROUTE] = operation.path
+        target = http_request(request.scope, b"", "").target
+        claim = demand_claim(request.headers.getlist("authorization"), service.ring, now=int(time.time()))
+        demand_json(request)
+        machine = "" if request.client is None else machine_at(request.client.host)
+        with service.unproven.held(request.receive, machine) as receive:
+            body = await whole_body(request, receive)
+            proven = resource_mac.verify(
+                claim, service.ring, method=operation.method, target=target, body=body, now=int(time.time())
+            )
+        return await service.resources.run(done, proven, body)
+
+    return route_to(operation, answer)

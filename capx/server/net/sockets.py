@@ -1,0 +1,211 @@
+"""The sockets on which an authority listens.
+
+Laws: the operators' socket is its owner's alone from the first instant, in a folder that nobody else can write to, nor
+put another in the place of. One on which another process answers is not replaced; one that a crash left behind is.
+What is removed at the end is what was made here.
+"""
+
+import errno
+import fcntl
+import os
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from capx.errors import ConfigurationProblem
+from capx.server.net.connections import WAITING, Listener
+
+SOCKET: Final = "authority.sock"
+"""The name of the operators' socket in the authority's home."""
+_PATIENCE = 5.0
+_SILENT_MILLISECONDS = 30_000
+_ANSWERS_WITHIN = 1.0
+_MAX_LINKS = 40
+_ELSEWHERE = "choose another folder with --socket"
+
+
+class Address(Struct, frozen=True):
+    """Where to listen on the network."""
+
+    host: str
+    port: int
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @classmethod
+    def parse(cls, text: str) -> "Address":
+        """The address that `HOST:PORT` or `[IPv6]:PORT` names; ConfigurationProblem for other text."""
+        host, colon, port = text.rpartition(":")
+        bare = host.removeprefix("[").removesuffix("]")
+        if not colon or not bare or not port.isascii() or not port.isdecimal() or int(port[:6]) > 65_535:
+            raise ConfigurationProblem(f"{text!r:.80} is no address: write HOST:PORT, such as 127.0.0.1:8411")
+        if ":" in bare and bare == host:
+            raise ConfigurationProblem(f"{text!r:.80} is no address: write [{bare}]:{port}")
+        return cls(bare, int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def listen(address: Address) -> Listener:
+    """A socket on the network; ConfigurationProblem says why there can be none."""
+    try:
+        family, kind, protocol, _, at = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = Listener(family, kind, protocol)
+    except OSError as error:
+        raise ConfigurationProblem(f"cannot listen on {address}: {error.strerror}") from None
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _forget_the_silent(listening)
+        listening.bind(at)
+        listening.listen(WAITING)
+    except OSError as error:
+        listening.close()
+        raise ConfigurationProblem(f"cannot listen on {address}: {error.strerror}") from None
+    return listening
+
+
+def _forget_the_silent(listening: socket.socket) -> None:
+    """Have connections end whose other side is gone, or takes nothing in, where the system can do that."""
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENT_MILLISECONDS)
+
+
+class OwnSocket:
+    """A Unix socket that only its owner can connect to; ConfigurationProblem says why there can be none."""
+
+    def __init__(self, path: Path) -> None:
+        _demand_own_folder(path)
+        # From here on by its own name, whatever becomes of links.
+        self.path = path = path.parent.resolve() / path.name
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            # Whoever starts at the same time waits, so that neither takes the other's for one that was left behind.
+            _lock(folder, path)
+            _remove_stale(path)
+            self.listening = _bound(path)
+            self._made = _which(path)
+        finally:
+            os.close(folder)
+
+    def remove(self) -> None:
+        """Take the socket away, if it is still the one that was made here."""
+        with suppress(OSError):
+            if _which(self.path) == self._made:
+                self.path.unlink()
+
+
+def _which(path: Path) -> tuple[int, int, int]:
+    """What tells this file from one that stands in its place later, and may be given the same number."""
+    found = path.lstat()
+    return found.st_dev, found.st_ino, found.st_ctime_ns
+
+
+def _demand_own_folder(path: Path) -> None:
+    try:
+        folder = path.parent.stat()
+        way = list(_way_to(path.parent))
+    except OSError as error:
+        raise ConfigurationProblem(f"the folder of the socket {path} cannot be used: {error.strerror}") from None
+    if folder.st_uid != os.geteuid():
+        raise ConfigurationProblem(f"the folder of the socket {path} belongs to another user: choose one of your own")
+    if folder.st_mode & 0o022:
+        raise ConfigurationProblem(f"others may write to the folder of the socket {path}: chmod go-w {path.parent}")
+    for step, found in way:
+        if found.st_uid not in {os.geteuid(), 0}:
+            raise ConfigurationProblem(
+                f"{step}, on the way to the socket {path}, belongs to another user: {_ELSEWHERE}"
+            )
+        if not stat.S_ISLNK(found.st_mode) and found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:
+            raise ConfigurationProblem(
+                f"others may write to {step}, on the way to the socket {path}: chmod go-w {step}, or {_ELSEWHERE}"
+            )
+
+
+def _way_to(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Every folder and every link on the way to a folder, with the folder itself: who can replace one, replaces all."""
+    at, *ahead = Path("/"), *reversed(folder.absolute().parts[1:])
+    links = 0
+    yield at, at.lstat()
+    while ahead:
+        step = ahead.pop()
+        if step == "..":
+            at = at.parent
+            continue
+        found = (at / step).lstat()
+        yield at / step, found
+        if not stat.S_ISLNK(found.st_mode):
+            at = at / step
+            continue
+        links += 1
+        if links > _MAX_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        target = (at / step).readlink()
+        at = Path("/") if target.is_absolute() else at
+        ahead += reversed(target.parts[1:] if target.is_absolute() else target.parts)
+
+
+def _lock(folder: int, path: Path) -> None:
+    ends = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > ends:
+                raise ConfigurationProblem(f"another process is at work in {path.parent}: try again") from None
+            time.sleep(0.02)
+        else:
+            return
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise ConfigurationProblem(f"{path} is there and is no socket: choose another name for --socket")
+    if _answers(path):
+        raise ConfigurationProblem(f"another capx serve answers on {path}: stop it, or choose another --socket")
+    path.unlink(missing_ok=True)
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        asking.settimeout(_ANSWERS_WITHIN)
+        try:
+            asking.connect(str(path))
+        except OSError as error:
+            # Of a process that is paused or has its hands full, nothing is known but that it is there.
+            return error.errno not in {errno.ECONNREFUSED, errno.ENOENT}
+    return True
+
+
+def _bound(path: Path) -> Listener:
+    listening = Listener(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        listening.bind(str(path))
+        listening.listen(WAITING)
+    except OSError as error:
+        listening.close()
+        raise ConfigurationProblem(f"cannot listen on {path}: {error.strerror or error}") from None
+    finally:
+        os.umask(before)
+    return listening

@@ -1,0 +1,127 @@
+"""The OpenAPI 3.1 document of a face, made from its operations.
+
+Law: what it says of forms is what the reader of each form demands, for it is made from the same classes.
+"""
+
+from collections.abc import Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Struct
+
+from capx.api.messages.base import Problem
+from capx.api.problems import STATUSES
+from capx.api.resource_auth import SCHEME
+from capx.server.operation import JSON_TYPE, PROBLEM_TYPE, Operation
+from capx.tokens.bundle import Bundle
+from capx.tokens.capability import Capability
+
+Schema = dict[str, Any]
+
+_REF = "#/components/schemas/{name}"
+_ID: Final = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
+_ALWAYS: Final = (400, 500, 503)
+_OF_BODIES: Final = (408, 413, 415)
+_SCHEMES: Final[Schema] = {
+    "presentation": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Authorization",
+        "description": "`Capx PRESENTATION`: the authority capability, presented for this very request.",
+    },
+    "report": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Authorization",
+        "description": f"`{SCHEME} audience=…, kid=…, at=…, mac=…`: a MAC under the audience's key.",
+    },
+}
+
+
+def document(title: str, about: str, operations: Sequence[Operation]) -> bytes:
+    """The document of a face, as JSON."""
+    kinds = list(dict.fromkeys([Problem, *filter(None, (one.asks for one in operations)), *_answers(operations)]))
+    found, components = msgspec.json.schema_components(kinds, schema_hook=_own, ref_template=_REF)
+    schemas = dict(zip(kinds, found, strict=True))
+    paths: dict[str, Schema] = {}
+    for one in operations:
+        paths.setdefault(one.path, {})[one.method.lower()] = _operation(one, schemas, components)
+    secured = {
+        name: scheme
+        for name, scheme in _SCHEMES.items()
+        if any(one.presented if name == "presentation" else one.reported for one in operations)
+    }
+    return msgspec.json.encode(
+        {
+            "openapi": "3.1.0",
+            "info": {"title": title, "description": about, "version": _version()},
+            "paths": paths,
+            "components": {"schemas": components, **({"securitySchemes": secured} if secured else {})},
+        }
+    )
+
+
+def _answers(operations: Iterable[Operation]) -> list[Any]:
+    return [one.answers for one in operations if one.answers is not None]
+
+
+def _operation(one: Operation, schemas: dict[Any, Schema], components: dict[str, Schema]) -> Schema:
+    said: Schema = {"operationId": one.name, "summary": one.about, "responses": _responses(one, schemas)}
+    parameters = [{"name": "id", "in": "path", "required": True, "schema": _ID}] if "{id}" in one.path else []
+    if one.asks is not None and one.has_body:
+        said["requestBody"] = {
+            "required": _is_demanding(one.asks),
+            "content": {JSON_TYPE: {"schema": schemas[one.asks]}},
+        }
+    elif one.asks is not None:
+        form = components[schemas[one.asks]["$ref"].rpartition("/")[2]]
+        parameters += [_parameter(name, form["properties"][name], hint) for name, hint in _fields(one.asks)]
+    if parameters:
+        said["parameters"] = parameters
+    if one.presented or one.reported:
+        said["security"] = [{"presentation" if one.presented else "report": []}]
+    return said
+
+
+def _responses(one: Operation, schemas: dict[Any, Schema]) -> Schema:
+    problem = {"content": {PROBLEM_TYPE: {"schema": schemas[Problem]}}}
+    statuses = {*_ALWAYS, *one.problems, *(_OF_BODIES if one.has_body else ())}
+    answer: Schema = {one.media.partition(";")[0]: {"schema": schemas.get(one.answers, {"type": "string"})}}
+    if one.stream is not None or one.streams:
+        answer["text/event-stream"] = {"schema": {"type": "string"}}
+    good: Schema = {"description": "done" if one.has_body else "found", "content": answer}
+    return {"200": good, **{str(each): {"description": STATUSES[each], **problem} for each in sorted(statuses)}}
+
+
+def _is_demanding(kind: type[Struct]) -> bool:
+    return any(field.required for field in msgspec.structs.fields(kind))
+
+
+def _fields(kind: type[Struct]) -> list[tuple[str, Any]]:
+    return list(get_type_hints(kind).items())
+
+
+def _parameter(name: str, form: Schema, hint: Any) -> Schema:
+    # A query has no null: what is not asked is left out.
+    schema = {key: value for key, value in form.items() if key != "default" or value is not None}
+    if "anyOf" in schema:
+        options = [option for option in schema["anyOf"] if option.get("type") != "null"]
+        schema = options[0] if len(options) == 1 else {**schema, "anyOf": options}
+    repeated = {"style": "form", "explode": True} if get_origin(hint) is tuple else {}
+    return {"name": name, "in": "query", "required": False, "schema": schema, **repeated}
+
+
+def _own(kind: type) -> Schema:
+    if kind is Bundle:
+        return {"type": "string", "description": "Tokens joined by commas: a secret."}
+    if kind is Capability:
+        return {"type": "string", "description": "A token: a secret."}
+    raise TypeError(f"no schema of {kind}")
+
+
+def _version() -> str:
+    try:
+        return version("capx-auth")
+    except PackageNotFoundError:
+        return "unknown"

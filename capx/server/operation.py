@@ -1,0 +1,147 @@
+"""One operation of a face: its method and path, what it asks for, what it answers, and what it does.
+
+Laws: application and OpenAPI document are made from the same operations, so that the one is true of the other. What is
+asked for is read strictly before anything is done; what is done is done in a thread.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive
+
+from capx.api.messages.base import encode, read_asked
+from capx.api.problems import HttpRefusal, told
+from capx.api.query_string import Nothing, read_pairs
+from capx.errors import InvalidRequest
+from capx.guard.asgi.messages import MAX_BODY, Gone, TooMuch, read_body
+from capx.server.service import Service
+from capx.server.workers import Workers
+
+JSON_TYPE: Final = "application/json"
+PROBLEM_TYPE: Final = "application/problem+json"
+NO_STORE: Final = {"Cache-Control": "no-store"}
+BODY_SECONDS: Final = 20.0
+"""Seconds within which a body has to be there."""
+ROUTE: Final = "capx.route"
+"""Where an ASGI scope holds the path of its operation."""
+
+
+class Operation(Struct, frozen=True, kw_only=True):
+    """`act` gets the service, what was asked and, as `id`, what stands in the path; it may wait for a store.
+
+    `problems` are the statuses with which it may refuse, beside those that any request may meet. `answers` is None
+    where `media` says what else is answered; `stream`, where one can be had, makes the answer of one; `streams` says
+    that there is one that is made elsewhere. What is `instant` waits for nothing, so it needs no thread. `presented`
+    and `reported` say how whoever asks has to prove who it is.
+    """
+
+    method: str
+    path: str
+    name: str
+    about: str
+    act: Callable[..., Any]
+    asks: type[Struct] | None = None
+    answers: Any = None
+    media: str = JSON_TYPE
+    problems: tuple[int, ...] = ()
+    stream: Callable[[Service, Any], Awaitable[Response]] | None = None
+    streams: bool = False
+    instant: bool = False
+    presented: bool = False
+    reported: bool = False
+
+    @property
+    def has_body(self) -> bool:
+        """Whether what it asks for stands in a body."""
+        return self.method == "POST"
+
+
+def route(operation: Operation, service: Service, workers: Workers) -> Route:
+    """The route of an operation that everybody may ask for who reaches it."""
+
+    async def answer(request: Request) -> Response:
+        request.scope[ROUTE] = operation.path
+        asked = await asked_for(operation, request)
+        if operation.stream is not None and wants_stream(request):
+            return await operation.stream(service, asked)
+        given = () if asked is None else (asked,)
+        if operation.instant:
+            return answered(operation, operation.act(service, *given))
+        # Written in the thread too: what is found may be long.
+        return await workers.run(lambda: answered(operation, operation.act(service, *given, **request.path_params)))
+
+    return route_to(operation, answer)
+
+
+def route_to(operation: Operation, endpoint: Any) -> Route:
+    """The route of an operation, for its own method and no other."""
+    made = Route(operation.path, endpoint, methods=[operation.method])
+    # Starlette adds HEAD to GET: of a stream, nobody would ever see the end.
+    made.methods = {operation.method}
+    return made
+
+
+def answered(operation: Operation, found: Any) -> Response:
+    """What an operation found, as an answer."""
+    body = found if operation.answers is None else encode(found)
+    return Response(body, media_type=operation.media, headers=NO_STORE)
+
+
+def refused(error: Exception) -> Response:
+    """An error as an answer."""
+    said = told(error)
+    headers = {**NO_STORE, **said.headers}
+    return Response(encode(said.problem), said.problem.status, headers, PROBLEM_TYPE)
+
+
+def wants_stream(request: Request) -> bool:
+    """Whether server-sent events were asked for."""
+    return "text/event-stream" in request.headers.get("accept", "")
+
+
+async def asked_for(operation: Operation, request: Request) -> Any:
+    """What a request asks for; InvalidRequest or HttpRefusal if it is not what the operation takes."""
+    if not operation.has_body:
+        asked = read_query(request, operation.asks or Nothing)
+        return None if operation.asks is None else asked
+    read_query(request)
+    demand_json(request)
+    body = await whole_body(request, request.receive)
+    if operation.asks is None:
+        if body.strip() not in {b"", b"{}"}:
+            raise InvalidRequest("nothing is asked for here: leave the body empty")
+        return None
+    return read_asked(body or b"{}", operation.asks)
+
+
+async def whole_body(request: Request, receive: Receive, limit: int = MAX_BODY) -> bytes:
+    """The body that is received; HttpRefusal when it is too large or does not come."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await read_body(request.scope, receive, limit)
+    except TooMuch:
+        raise HttpRefusal(413, "body_too_large", f"a body may have {limit} bytes") from None
+    except TimeoutError:
+        raise HttpRefusal(408, "body_too_slow", f"a body is to be there within {BODY_SECONDS:.0f} s") from None
+    except Gone:
+        raise HttpRefusal(400, "client_gone", "the client left before its body was read") from None
+
+
+def demand_json(request: Request) -> None:
+    """Raise HttpRefusal for a head that says of its body that it is something else than JSON."""
+    kinds = request.headers.getlist("content-type")
+    if len(kinds) > 1:
+        raise InvalidRequest("the header content-type is repeated")
+    said = kinds[0] if kinds else None
+    if said is not None and said.partition(";")[0].strip().lower() != JSON_TYPE:
+        raise HttpRefusal(415, "unsupported_media_type", f"a body is {JSON_TYPE}, not {said!r:.60}")
+
+
+def read_query(request: Request, kind: type[Struct] = Nothing) -> Any:
+    """The query of a request as a form; InvalidRequest for a name that it has not, or a value of another type."""
+    return read_pairs(request.query_params.multi_items(), kind)

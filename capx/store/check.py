@@ -1,0 +1,65 @@
+"""Whether a store still says what was written: the log from its beginning, and each death against its event."""
+
+from contextlib import suppress
+
+from capx.crypto.base64url import unb64u
+from capx.errors import BrokenLog, MalformedToken, StoreProblem
+from capx.store import lifecycle as life
+from capx.store.events import Restored, Revoked, TaskCompleted
+from capx.store.log import Event, Place, check
+from capx.store.protocols import Reading
+from capx.store.records import Death
+from capx.tokens.revocation_key import Key, is_lasting, of_instant, of_kid
+
+_ENDINGS = frozenset({Revoked.kind, Restored.kind, *life.DEATH.values()})
+
+
+def check_store(reading: Reading) -> Place:
+    """The place that the log of this store reaches, every event bound to the one before, every death to its event.
+
+    BrokenLog names the first position that does not fit; StoreProblem says what else does not.
+    """
+    head = reading.head()
+    reached = check(reading.events(), head=head.place)
+    kept = reading.deaths()
+    death = next(kept, None)
+    number = 0
+    for event in reading.events():
+        if event.kind not in _ENDINGS:
+            continue
+        number += 1
+        caused = _caused(event, number)
+        if number <= head.forgotten and not is_lasting(caused.key):
+            continue
+        if death != caused:
+            first = event.position if death is None else min(event.position, death.position)
+            raise BrokenLog(first, f"the death that a {event.kind} event caused is not the one that is kept")
+        death = next(kept, None)
+    if death is not None:
+        raise BrokenLog(death.position, "a death is kept that no event caused")
+    if number != head.deaths:
+        raise StoreProblem(f"the store counts {head.deaths} deaths and holds {number}: it is damaged")
+    return reached
+
+
+def _caused(event: Event, number: int) -> Death:
+    key = _killed(event)
+    if key is None:
+        raise BrokenLog(event.position, f"its body is not that of a {event.kind}")
+    reason = event.kind if event.kind in life.DEATH.values() else "revoked"
+    return Death(number, key, reason, event.at, event.position)
+
+
+def _killed(event: Event) -> Key | None:
+    if event.kind == Restored.kind:
+        return of_instant(event.read(Restored).issued)
+    if event.kind != Revoked.kind:
+        return event.read(TaskCompleted).task
+    said = event.read(Revoked)
+    if said.id is not None:
+        with suppress(MalformedToken):
+            return unb64u(said.id)
+        return None
+    if said.kid is not None:
+        return of_kid(said.kid)
+    return None if said.issued is None else of_instant(said.issued)

@@ -1,0 +1,57 @@
+"""The life of a task, as one table.
+
+Laws: a task is active until it ends; ends are final. To end what has ended is to be told how it ended: a second end
+changes nothing.
+"""
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+State = Literal["active", "completed", "withdrawn", "expired"]
+Move = Literal["complete", "withdraw", "expire"]
+
+
+FIRST: Final[State] = "active"
+
+MOVES: Final[Mapping[tuple[State, Move], State]] = {
+    ("active", "complete"): "completed",
+    ("active", "withdraw"): "withdrawn",
+    ("active", "expire"): "expired",
+}
+
+MEANING: Final[Mapping[Move, str]] = {
+    "complete": "the work is done",
+    "withdraw": "it is no longer wanted",
+    "expire": "its time ran out",
+}
+
+DEATH: Final[Mapping[State, str]] = {
+    "completed": "task_completed",
+    "withdrawn": "task_withdrawn",
+    "expired": "task_expired",
+}
+"""The reason code with which every token of a task is refused once the task has ended so."""
+
+
+def after(state: State, move: Move) -> State:
+    """The state in which `move` leaves a task that is in `state`."""
+    end = MOVES.get((state, move))
+    return end or state
+
+
+def is_final(state: State) -> bool:
+    """Whether a task in `state` has ended."""
+    return state in DEATH
+
+
+def diagram() -> str:
+    """The table as a Mermaid state diagram."""
+    ends = dict.fromkeys(state for state in MOVES.values() if is_final(state))
+    return "\n".join(
+        [
+            "stateDiagram-v2",
+            f"    [*] --> {FIRST}: open",
+            *(f"    {state} --> {end}: {move}, {MEANING[move]}" for (state, move), end in MOVES.items()),
+            *(f"    {state} --> [*]" for state in ends),
+        ]
+    )

@@ -1,0 +1,110 @@
+"""Connections that are kept for the next transaction.
+
+Laws: each is lent to one transaction at a time, and goes on only if it is idle and its server has said nothing since.
+When one is lost, all that were idle go with it: they led to the same server. There are never more than `most`; who
+comes when all are lent waits. A child that was forked begins with none.
+"""
+
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Callable, Generator
+
+import psycopg
+
+from capx.errors import StoreProblem, Unavailable
+from capx.store.postgres.connection import Link
+
+_IDLE = 8
+
+
+class Pool:
+    """Connections that `connect` opens, at most `most` at a time."""
+
+    def __init__(self, place: str, connect: Callable[[], Link], *, most: int = 32, patience: float) -> None:
+        self._place = place
+        self._connect = connect
+        self._most = most
+        self._patience = patience
+        self._idle: list[Link] = []
+        self._closed = False
+        self.begin()
+        weakref.finalize(self, _close, self._idle)
+        _pools.add(self)
+
+    def begin(self) -> None:
+        """Begin without connections, with locks that nobody holds."""
+        self.lock = threading.Lock()
+        self._slots = threading.BoundedSemaphore(self._most)
+        self._idle.clear()
+
+    @contextlib.contextmanager
+    def link(self) -> Generator[Link]:
+        """A connection for one transaction."""
+        slots = self._slots
+        if not slots.acquire(timeout=self._patience):
+            raise Unavailable(f"the store {self._place} is busy: all {self._most} connections are in use; try again")
+        try:
+            link = self._lend()
+            try:
+                yield link
+            finally:
+                self._take_back(link)
+        finally:
+            slots.release()
+
+    def close(self, *, for_good: bool = True) -> None:
+        """Close the connections that are idle now, and the others when they come back."""
+        with self.lock:
+            self._closed = self._closed or for_good
+            _close(self._idle)
+
+    def _lend(self) -> Link:
+        with self.lock:
+            if self._closed:
+                raise StoreProblem(f"the store {self._place} was closed")
+            while self._idle:
+                link = self._idle.pop()
+                if link.fresh:
+                    return link
+                _close([link])
+        return self._connect()
+
+    def _take_back(self, link: Link) -> None:
+        with self.lock:
+            if not link.idle:
+                _close(self._idle)
+            elif not self._closed and len(self._idle) < _IDLE:
+                self._idle.append(link)
+                return
+        _close([link])
+
+
+def _close(links: list[Link]) -> None:
+    while links:
+        with contextlib.suppress(psycopg.Error):
+            links.pop().close()
+
+
+_pools: "weakref.WeakSet[Pool]" = weakref.WeakSet()
+_frozen: list[Pool] = []
+
+
+def _before_fork() -> None:
+    _frozen.extend(_pools)
+    for pool in _frozen:
+        pool.lock.acquire()
+
+
+def _after_in_parent() -> None:
+    while _frozen:
+        _frozen.pop().lock.release()
+
+
+def _after_in_child() -> None:
+    while _frozen:
+        _frozen.pop().begin()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

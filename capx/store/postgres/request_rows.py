@@ -1,0 +1,99 @@
+"""The rows of a PostgreSQL store about what people, and then agents, asked for: intents, requests and grants."""
+
+from typing import Any
+
+from msgspec import structs
+
+from capx.store.postgres.connection import Link
+from capx.store.records import GrantRecord, IntentRecord, RequestCounts, RequestRecord
+from capx.tokens.revocation_key import Key, instant_of, kid_of
+
+_INTENT = "SELECT digest, principal, document, proof, opened, withdrawn FROM capx.intents"
+_REQUEST = "SELECT body FROM capx.requests"
+_ASKED = """
+SELECT count(*) FILTER (WHERE node = %(node)s), count(*),
+    count(*) FILTER (WHERE node = %(node)s AND state = 'pending'), count(*) FILTER (WHERE state = 'pending')
+FROM capx.requests WHERE task = %(task)s
+"""
+
+
+class RequestRows:
+    """Reading and writing them within one PostgreSQL transaction."""
+
+    def __init__(self, link: Link) -> None:
+        self._db = link
+
+    def intent(self, digest: str) -> IntentRecord | None:
+        row = self._row(f"{_INTENT} WHERE digest = %s", digest)
+        return row and IntentRecord(*row)
+
+    def intents(self) -> list[IntentRecord]:
+        return [IntentRecord(*row) for row in self._rows(f"{_INTENT} ORDER BY nth")]
+
+    def request(self, id_: str) -> RequestRecord | None:
+        row = self._row(f"{_REQUEST} WHERE id = %s", id_)
+        return row and RequestRecord.parse(*row)
+
+    def requests(
+        self, *, task: str | None = None, node: str | None = None, pending: bool = False
+    ) -> list[RequestRecord]:
+        # Said as conditions of their own, or not at all, so that their indexes are used.
+        said = [(f"{name} = %s", value) for name, value in (("task", task), ("node", node)) if value is not None]
+        conditions = ["true", *(condition for condition, _ in said), *(["state = 'pending'"] if pending else [])]
+        rows = self._rows(f"{_REQUEST} WHERE {' AND '.join(conditions)} ORDER BY nth", *(value for _, value in said))
+        return [RequestRecord.parse(*row) for row in rows]
+
+    def asked(self, task: str, node: str) -> RequestCounts:
+        return RequestCounts(*self._db.execute(_ASKED, {"task": task, "node": node}).fetchall()[0])
+
+    def granted_by(self, key: Key) -> list[bytes]:
+        if isinstance(key, bytes):
+            rows = self._rows("SELECT capability FROM capx.strengths WHERE id = %s", key)
+        elif (kid := kid_of(key)) is not None:
+            rows = self._rows("SELECT capability FROM capx.grants WHERE kid = %s", kid)
+        elif (instant := instant_of(key)) is not None:
+            query = "SELECT capability FROM capx.grants WHERE issued <= %s AND at > %s"
+            rows = self._rows(query, instant, instant)
+        else:
+            rows = []
+        return sorted(capability for (capability,) in rows)
+
+    def keep_intent(self, intent: IntentRecord) -> None:
+        self._db.execute(
+            "INSERT INTO capx.intents VALUES ((SELECT coalesce(max(nth), 0) + 1 FROM capx.intents), "
+            "%s, %s, %s, %s, %s, %s) ON CONFLICT (digest) DO UPDATE SET principal = excluded.principal, "
+            "document = excluded.document, proof = excluded.proof, opened = excluded.opened, "
+            "withdrawn = excluded.withdrawn",
+            structs.astuple(intent),
+        )
+
+    def keep_request(self, request: RequestRecord) -> None:
+        self._db.execute(
+            "INSERT INTO capx.requests VALUES ((SELECT coalesce(max(nth), 0) + 1 FROM capx.requests), "
+            "%s, %s, %s, %s, %s, %s) "
+            "ON CONFLICT (id) DO UPDATE SET state = excluded.state, asked = excluded.asked, body = excluded.body",
+            (request.id, request.task, request.node, request.state, request.asked, request.text()),
+        )
+
+    def keep_grant(self, grant: GrantRecord) -> None:
+        row = (grant.capability, grant.kid, grant.issued, grant.at)
+        self._db.execute("INSERT INTO capx.grants VALUES (%s, %s, %s, %s)", row)
+        self._db.execute(
+            "INSERT INTO capx.strengths SELECT id, %s FROM unnest(%s::bytea[]) AS id",
+            (grant.capability, list(grant.ids)),
+        )
+
+    def _forget_requests(self, before: int) -> int:
+        """Forget requests and grants that are older; gives how many requests."""
+        self._db.execute(
+            "DELETE FROM capx.strengths WHERE capability IN (SELECT capability FROM capx.grants WHERE at < %s)",
+            (before,),
+        )
+        self._db.execute("DELETE FROM capx.grants WHERE at < %s", (before,))
+        return self._db.execute("DELETE FROM capx.requests WHERE asked < %s", (before,)).rowcount
+
+    def _row(self, query: str, *values: object) -> Any:
+        return self._db.execute(query, values).fetchone()
+
+    def _rows(self, query: str, *values: object) -> list[Any]:
+        return self._db.execute(query, values).fetchall()

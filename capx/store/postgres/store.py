@@ -1,0 +1,162 @@
+"""The store for more than one machine: a schema of its own in a PostgreSQL database.
+
+Laws: what is kept is on the disk of the server (`synchronous_commit`), what is burnt and recorded too. A writer takes
+the row of the head first, so that it is alone with the log. What a resource may do goes through functions of the store,
+for its owner and for the role of a resource alike; `read` and `write` are for the owner. Connections come from a small
+pool, are given up when their server is silent, and do not outlive a fork.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Generator, Sequence
+from decimal import Decimal
+from typing import Any, Self
+
+import psycopg
+from psycopg import errors
+
+from capx.crypto.base64url import b64u
+from capx.errors import StoreProblem
+from capx.intents.epoch import new_epoch
+from capx.store.log import GENESIS
+from capx.store.postgres.connection import PATIENCE, Address, Link, newer, open_link, open_store_link, version_of
+from capx.store.postgres.death_source import PostgresNews
+from capx.store.postgres.errors import explained, keeping
+from capx.store.postgres.pool import Pool
+from capx.store.postgres.rows import READ, WRITE, Rows, text
+from capx.store.postgres.schema import CLOSED, VERSION, migration
+from capx.store.protocols import Reading, Writing
+from capx.store.records import Burn, Record
+from capx.verify.meter import Spend, Tally
+
+
+class PostgresStore:
+    """The store in the database at `url` (`postgresql://USER@HOST/DATABASE`); `PostgresStore.create` makes one.
+
+    A server that says nothing for `patience` seconds is given up; locks are waited for three quarters of that.
+    """
+
+    def __init__(self, url: str, *, patience: float = PATIENCE) -> None:
+        self._url = url
+        self._patience = patience
+        self._address = Address(url)
+        self._pool = Pool(self._address.shown, self._open, patience=patience)
+        with explained(self.place), self._pool.link():
+            pass
+
+    @classmethod
+    def create(cls, url: str, *, patience: float = PATIENCE) -> Self:
+        """A new store in a database that is there; StoreProblem if it holds one already, or is not of UTF8."""
+        with _alone(url) as (address, link):
+            if link.info.parameter_status("server_encoding") != "UTF8":
+                raise StoreProblem(f"the database {address.shown} is not of UTF8: create it with ENCODING 'UTF8'")
+            try:
+                _advance(link, 0)
+            except (errors.DuplicateSchema, errors.UniqueViolation):
+                raise StoreProblem(f"there is a store at {address.shown} already") from None
+            epoch = new_epoch(b64u(os.urandom(16)), int(time.time()))
+            link.execute("INSERT INTO capx.head VALUES (1, %s, 0, %s, 0, 0)", (epoch, GENESIS))
+        return cls(url, patience=patience)
+
+    def __repr__(self) -> str:
+        return f"PostgresStore({self.place!r})"
+
+    @property
+    def place(self) -> str:
+        """The URL, without a password."""
+        return self._address.shown
+
+    @contextlib.contextmanager
+    def read(self) -> Generator[Reading]:
+        """One instant to read from."""
+        with explained(self.place), self._pool.link() as link, link.reading(READ) as head:
+            yield Rows(link, head)
+
+    @contextlib.contextmanager
+    def write(self) -> Generator[Writing]:
+        """A transaction that is alone; durable when its block is left, undone when the block raises."""
+        with explained(self.place), self._pool.link() as link:
+            with link.writing(WRITE) as head:
+                rows = Rows(link, head)
+                yield rows
+                rows.keep_head()
+            rows.wake()
+
+    def burn(self, presentation: bytes, *, until: int, now: int, remembered: tuple[bytes, int] | None = None) -> Burn:
+        """Keep a presentation's id until its window has passed, as `ResourceStore.burn`."""
+        earlier = remembered or (None, None)
+        query = "SELECT * FROM capx.burn(%s, %s::bigint, %s::bigint, %s, %s::bigint)"
+        return Burn(*self._kept(query, presentation, until, now, *earlier))
+
+    def spend(self, spends: Sequence[Spend], *, now: int) -> Tally:
+        """Spend all of it or nothing, durably."""
+        columns = [[getattr(spend, name) for spend in spends] for name in ("counter", "unit", "cost", "limit")]
+        query = "SELECT * FROM capx.spend(%s::text[], %s::text[], %s::numeric[], %s::numeric[], %s::bigint)"
+        totals, exhausted = self._kept(query, *columns, now)
+        return Tally(tuple(totals), tuple([nth - 1 for nth in sorted(exhausted)]))
+
+    def spent(self, counters: Sequence[tuple[str, str]]) -> tuple[Decimal, ...]:
+        """What each counter holds now."""
+        ids, units = [counter for counter, _ in counters], [unit for _, unit in counters]
+        with explained(self.place), self._pool.link() as link:
+            row = link.execute("SELECT capx.spent(%s::text[], %s::text[])", (ids, units)).fetchone()
+        return tuple((row and row[0]) or ())
+
+    def record(self, decisions: Sequence[Record]) -> None:
+        """Write decisions to the log; one whose id is there already for its audience is passed over."""
+        ats, bodies = [one.at for one in decisions], [text(one.body) for one in decisions]
+        self._kept("SELECT capx.record(%s::bigint[], %s::text[])", ats, bodies)
+
+    def sighted(self, follower: str, deaths: int, *, now: int) -> None:
+        """Keep that a follower knows so many deaths."""
+        self._kept("SELECT capx.sighted(%s, %s::bigint, %s::bigint)", follower, deaths, now)
+
+    def source(self) -> PostgresNews:
+        """What tells of the deaths in this store, over a connection of its own."""
+        return PostgresNews(self._url, patience=self._patience)
+
+    def close(self) -> None:
+        """Close the connections that are idle now, and the others when their transactions end."""
+        self._pool.close()
+
+    def _open(self) -> Link:
+        return open_store_link(self._address, self._patience)
+
+    def _kept(self, query: str, *values: object) -> Any:
+        """The row that a function gave whose doings are kept with its answer."""
+        with explained(self.place), self._pool.link() as link, keeping(self.place):
+            return link.execute(query, values).fetchone()
+
+
+def migrate(url: str) -> tuple[int, int]:
+    """The schema of the store at `url` as it was, and as it is now: brought up to this one, whole or not at all."""
+    with _alone(url) as (address, link):
+        # Looked for before it is locked, which says better what is missing; read again when nobody else migrates.
+        version_of(address, link)
+        link.execute("LOCK TABLE capx.version IN ACCESS EXCLUSIVE MODE")
+        version = version_of(address, link)
+        if version > VERSION:
+            raise newer(address, version)
+        if version < VERSION:
+            _advance(link, version)
+    return version, VERSION
+
+
+@contextlib.contextmanager
+def _alone(url: str) -> Generator[tuple[Address, Link]]:
+    """A transaction over a connection that is opened for it, for what changes the schema."""
+    address = Address(url)
+    with (
+        explained(address.shown),
+        contextlib.closing(open_link(address)) as link,
+        link.patient(),
+        link.writing("BEGIN"),
+    ):
+        yield address, link
+
+
+def _advance(link: psycopg.Connection[Any], version: int) -> None:
+    for step in range(version, VERSION):
+        link.execute(migration(step + 1))
+    link.execute(CLOSED)

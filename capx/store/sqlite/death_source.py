@@ -1,0 +1,91 @@
+"""What a verifier follows in a SQLite store: head and deaths, read-only, over a connection of its own.
+
+Laws: knowledge only grows: a file that lies behind what was read before, tells another history, or began anew, is
+refused, and goes on being refused until it has caught up; a later epoch is read anew. Deaths are numbered without
+gaps, so a missing one shows. While nothing was committed, to look costs a few system calls.
+"""
+
+import sqlite3
+import sys
+from pathlib import Path
+from typing import Any
+
+from capx.errors import StoreProblem
+from capx.store.continuity import demand_whole, succeeding
+from capx.store.records import Head, News
+from capx.store.sqlite.file import Connection, Idle, companions, connect, explained
+
+# A look happens within a verification: better to go on with what is known than to wait.
+_BUSY_SECONDS = 0.05
+
+
+class SQLiteNews:
+    """The deaths in the store at `path`, which need not be there yet; safe with several threads."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path).absolute()
+        self._opened_on: tuple[int, ...] = ()
+        self._last: tuple[Head, int] | None = None
+        self._idle = Idle()
+
+    def news(self, known: Head | None) -> News:
+        """What died since `known`; StoreProblem when there is nothing trustworthy to be had."""
+        with self._idle.lock, explained(self.path):
+            connection = self._current()
+            (version,) = connection.execute("PRAGMA data_version").fetchone()
+            if self._last is not None and self._last[0] is known and self._last[1] == version:
+                return News(self._last[0], {})
+            connection.execute("BEGIN")
+            try:
+                news = _since(connection, known)
+            finally:
+                connection.execute("ROLLBACK")
+            self._last = news.head, version
+            return news
+
+    def close(self) -> None:
+        """Close the connection; a later look opens another."""
+        with self._idle.lock:
+            self._idle.close()
+
+    def _current(self) -> Connection:
+        """A connection to the file that is there now, with nothing kept in mind of another's pages."""
+        found = self.path.stat()
+        # Size and time as well: a file that was written over in place keeps its inode.
+        file = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        if self._idle.connections and file == self._opened_on:
+            connection = self._idle.connections[0]
+            if connection.beside == companions(self.path):
+                return connection
+        self._idle.close()
+        connection = connect(self.path, read_only=True, busy_seconds=_BUSY_SECONDS)
+        self._idle.connections.append(connection)
+        # A version counts from the opening of its connection.
+        self._opened_on, self._last = file, None
+        return connection
+
+
+def _since(connection: sqlite3.Connection, known: Head | None) -> News:
+    head = Head(*_one(connection, "SELECT epoch, position, hash, deaths, forgotten FROM head"))
+    there = None
+    if known is not None and known.position > 0:
+        row = connection.execute("SELECT hash FROM events WHERE position = ?", (known.position,)).fetchone()
+        there = None if row is None else row[0]
+    known = succeeding(known, head, there)
+    seen = 0 if known is None else known.deaths
+    rows = connection.execute(
+        "SELECT key, reason FROM deaths WHERE seq > ? AND seq <= ? ORDER BY seq", (seen, head.deaths)
+    )
+    # Row by row, and each reason once: a million deaths are held in memory.
+    new = {key: sys.intern(reason) for key, reason in rows}
+    lasting = 0
+    if known is None and head.forgotten:
+        (lasting,) = _one(connection, "SELECT count(*) FROM deaths WHERE seq <= ?", head.forgotten)
+    return demand_whole(known, News(head, new, known is None, lasting))
+
+
+def _one(connection: sqlite3.Connection, query: str, *values: object) -> Any:
+    row = connection.execute(query, values).fetchone()
+    if row is None:
+        raise StoreProblem("the store lacks a row that is always there: it is damaged")
+    return row

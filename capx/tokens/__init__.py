@@ -1,0 +1,28 @@
+"""The capability: its bytes, its chain of MACs, and what whoever holds one can do with it offline.
+
+    from capx.crypto import RootKey
+    from capx.tokens import Capability, ToolCall
+    from capx.tokens.capability import mint
+    from capx_caveats import allow
+
+    minted = mint(RootKey.generate().audience_key("crm"), [allow("crm.read")], now=1_700_000_000)
+    presentation = Capability.parse(minted.text).present(ToolCall("crm.read", {"id": 7}))
+
+Modules:
+
+    wire, chain               the text of a token, and the MACs, digests and nodes of its blocks
+    capability, bundle        one audience's token, and an agent's tokens for several
+    binding                   what a presentation is bound to: a tool call or an HTTP request
+    delegation                a child for one block of code
+    lineage                   what the blocks of a chain say, in order
+    wording                   a refusal as a sentence that names the hop
+    grants, revocation_key    what is asked for, and what can be revoked
+    effective/                what a chain of caveats still allows
+    interop                   other macaroon libraries
+"""
+
+from capx.tokens.binding import HttpRequest, ToolCall
+from capx.tokens.bundle import Bundle
+from capx.tokens.capability import Capability, Presentation
+
+__all__ = ["Bundle", "Capability", "HttpRequest", "Presentation", "ToolCall"]

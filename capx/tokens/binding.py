@@ -1,0 +1,80 @@
+"""What a presentation binds a token to: one tool call, or one HTTP request.
+
+Law: the digest covers all that decides what happens, as sent; it is SHA-256 over canonical JSON (RFC 8785).
+"""
+
+from collections.abc import Mapping
+from hashlib import sha256
+from types import MappingProxyType
+from typing import ClassVar
+
+from msgspec import Struct
+
+from capx.crypto.base64url import b64u
+from capx.crypto.canonical_json import canonical
+from capx.errors import InvalidRequest
+from capx_caveats import JSON, demand_json, is_action
+
+WINDOW_BEFORE = 5
+"""Seconds by which a presenter's clock may be ahead."""
+WINDOW_AFTER = 60
+"""Seconds for which a presentation is good."""
+
+
+class ToolCall(Struct, frozen=True):
+    """An action and its arguments, as sent: defaults not filled in."""
+
+    profile: ClassVar[str] = "tool"
+
+    action: str
+    args: Mapping[str, JSON] = MappingProxyType({})
+
+    def __post_init__(self) -> None:
+        if not is_action(self.action):
+            raise InvalidRequest(f"{self.action!r:.80} is not an action: labels joined by dots")
+        demand_json(dict(self.args))
+
+    def digest(self) -> str:
+        """base64url of the SHA-256 that the presentation carries; InvalidCaveat for arguments that are not JSON."""
+        members = b'{"action":"%b","args":%b}' % (self.action.encode(), canonical(dict(self.args)))
+        return b64u(sha256(members).digest())
+
+
+class HttpRequest(Struct, frozen=True, kw_only=True):
+    """A request as it goes over the wire.
+
+    `target` is the raw path as sent, then `?` and the query if there is a non-empty one: ASCII. A header that is
+    absent is None; one that is repeated has no presentation.
+    """
+
+    profile: ClassVar[str] = "http"
+
+    method: str
+    target: str
+    content_type: str | None = None
+    content_encoding: str | None = None
+    body: bytes = b""
+
+    def __post_init__(self) -> None:
+        if not (self.target.isascii() and self.target.startswith("/")):
+            raise InvalidRequest("a request's target is its raw path and query, in ASCII")
+
+    def digest(self) -> str:
+        """base64url of the SHA-256 that the presentation carries."""
+        return b64u(
+            sha256(
+                canonical(
+                    {
+                        "method": self.method,
+                        "target": self.target,
+                        "content_type": self.content_type,
+                        "content_encoding": self.content_encoding,
+                        "body_sha256": b64u(sha256(self.body).digest()),
+                    }
+                )
+            ).digest()
+        )
+
+
+Received = ToolCall | HttpRequest
+"""What a resource received, or is about to."""

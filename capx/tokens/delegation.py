@@ -1,0 +1,122 @@
+"""A delegation for a block of code: the child is revoked when the block is left, however it is left.
+
+Laws: the child is dead, or an error says that it may not be. What left the block is never replaced by a failure to
+revoke, which is noted on it. A cancellation that comes while it is being revoked is passed on, once it has been, or
+once that took too long.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Generic, Protocol, TypeVar
+
+from capx.background import aside, awaited
+from capx.crypto.base64url import b64u
+from capx.errors import InvalidRequest, StoreProblem, Unavailable
+from capx.tokens.wording import label
+
+PATIENCE: Final = 30.0
+"""Seconds for which an async block waits at its end for its child to be revoked."""
+
+
+class Child(Protocol):
+    """What is delegated, and can be revoked: a `Bundle`."""
+
+    @property
+    def node(self) -> bytes | None:
+        """The node that dies with it; None if it has none."""
+        ...
+
+
+C = TypeVar("C", bound=Child)
+C_contra = TypeVar("C_contra", bound=Child, contravariant=True)
+
+
+class Revoker(Protocol[C_contra]):
+    """Who can revoke a child: the authority, or a client of it."""
+
+    def revoke(self, child: C_contra, /) -> object:
+        """Kill the child and everything below it, durably; raises if that cannot be."""
+        ...
+
+
+class Delegation(Generic[C]):
+    """One child for one block, `with` or `async with`; an async block revokes in a thread."""
+
+    def __init__(self, delegate: Callable[[], C], *, to: str, authority: Revoker[C]) -> None:
+        self._delegate = delegate
+        self._to = to
+        self._authority = authority
+        self._child: C | None = None
+        self._unused = threading.Lock()
+
+    def __enter__(self) -> C:
+        if not self._unused.acquire(blocking=False):
+            raise InvalidRequest("this delegation was used before, and its child is revoked: delegate again")
+        try:
+            self._child = _revocable(self._delegate())
+        except BaseException:
+            self._unused.release()
+            raise
+        return self._child
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._authority.revoke(self._held())
+        except Exception as error:
+            if raised is None:
+                raise
+            self._note(raised, error)
+        except BaseException as interruption:
+            self._note(interruption, StoreProblem("it was interrupted"))
+            raise
+
+    async def __aenter__(self) -> C:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        child, ends = self._held(), time.monotonic() + PATIENCE
+        # In a thread of its own: tools of the block may hold all others.
+        revoking = awaited(aside(lambda: self._authority.revoke(child), name="capx-revoke"))
+        failed: BaseException | None = Unavailable(f"nothing was answered for {PATIENCE:g} s")
+        cancelled: asyncio.CancelledError | None = None
+        while not revoking.done() and time.monotonic() < ends:
+            try:
+                # Not to be waited for together: a waiter that is cancelled would leave before the child is dead.
+                await asyncio.wait([revoking], timeout=max(0.0, ends - time.monotonic()))
+            except asyncio.CancelledError as cancellation:
+                cancelled = cancellation
+        if revoking.done():
+            failed = revoking.exception()
+        else:
+            revoking.cancel()
+        if failed is not None:
+            if cancelled is None and raised is None:
+                raise failed
+            self._note(cancelled or raised, failed)
+        if cancelled is not None:
+            raise cancelled
+
+    def _held(self) -> C:
+        if self._child is None:
+            raise InvalidRequest("this delegation was not entered")
+        return self._child
+
+    def _note(self, raised: BaseException | None, error: BaseException) -> None:
+        if raised is not None:
+            raised.add_note(
+                f"{label(self._to)} could not be revoked ({error}): it lives until it expires, or its node "
+                f"{b64u(self._held().node or b'')} is revoked"
+            )
+
+
+def _revocable(child: C) -> C:
+    if child.node is None:
+        raise InvalidRequest("this bundle has no root, so its child has no node that could be revoked")
+    return child

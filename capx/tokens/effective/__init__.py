@@ -1,0 +1,1 @@
+"""What a chain of caveats still allows: its intersection, the difference to another, and what a call would meet."""

@@ -1,0 +1,270 @@
+"""What a token can still allow: the intersection over all its hops, in plain words.
+
+Laws: it is worked out from what the token says, without a key, so nothing here is verified. A call that is not
+described here would be refused; whether one that is would be allowed, only a verifier knows, for it sees deaths, and
+a service may understand what is not understood here.
+The work is bounded: a rule that would take more to combine is shown beside the others.
+"""
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from msgspec import UNSET, Struct, to_builtins
+
+from capx.tokens import wire
+from capx.tokens.capability import Token
+from capx.tokens.chain import Block
+from capx.tokens.effective.intersection import (
+    constraint_in_common,
+    entries_in_common,
+    entry_in_common,
+    simplest,
+    size,
+    work,
+)
+from capx.tokens.lineage import Demand, Lineage, Refused, caveats_of, read
+from capx.tokens.revocation_key import is_lasting
+from capx.tokens.wording import sentence, whose
+from capx_caveats import (
+    DEFAULT,
+    Allow,
+    AnyConstraint,
+    Anything,
+    Caveat,
+    Entry,
+    Expires,
+    Hop,
+    MaxHops,
+    NotBefore,
+    NotUnderstood,
+    Pair,
+    Presented,
+    Refusal,
+    Tenant,
+    Vocabulary,
+    Where,
+    shown_instant,
+)
+
+C = TypeVar("C", bound=Caveat)
+
+_AT_ONCE = 2**18
+"""About how many bytes of entries are written to combine one more allowlist, or the wheres."""
+_IN_ALL = 2**20
+"""The same for all allowlists of a token: many hops that name few actions each are combined to the end."""
+
+
+_UNTOLD = "its grant is not understood here: only the service that knows it can tell"
+
+
+class Effective(Struct, frozen=True, kw_only=True):
+    """What is left of a token; times in Unix seconds, `hops` the labels of those it was delegated to.
+
+    `entries` are what may be done, `also` further demands on each call in plain words, `until` the tasks whose end
+    ends it. `hops_left` is None when delegation is not limited. If `why_nothing` is not empty, it allows nothing;
+    or, where it is `untold`, only a service that knows what its grant says can tell what it allows.
+    """
+
+    audience: str
+    task: str | None = None
+    tenant: str | None = None
+    hops: tuple[str, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    also: tuple[str, ...] = ()
+    not_before: int | None = None
+    expires: int | None = None
+    until: tuple[str, ...] = ()
+    hops_left: int | None = None
+    why_nothing: tuple[str, ...] = ()
+    untold: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as JSON values; instants as RFC 3339."""
+        return {
+            "audience": self.audience,
+            "task": self.task,
+            "tenant": self.tenant,
+            "for": list(self.hops),
+            "may": [] if self.why_nothing else [_as_json(entry) for entry in self.entries],
+            "also": list(self.also),
+            "from": None if self.not_before is None else shown_instant(self.not_before),
+            "until": None if self.expires is None else shown_instant(self.expires),
+            "until_completed": list(self.until),
+            "hops_left": self.hops_left,
+            "why_nothing": list(self.why_nothing),
+            "untold": self.untold,
+        }
+
+
+def effective(token: Token, now: int, vocabulary: Vocabulary = DEFAULT) -> Effective:
+    """What this token can still allow at `now` (Unix seconds), as far as it says itself."""
+    frame = wire.decode(token.text)
+    blocks = frame.blocks[:-1] if _presented(token.caveats[-1:]) else frame.blocks
+    try:
+        lineage = read(frame, blocks, vocabulary, frozenset())
+    except Refused as problem:
+        untold = grant_untold(problem.refusal, blocks, vocabulary)
+        reason = _UNTOLD if untold else sentence(problem.refusal)
+        return Effective(
+            audience=token.audience, task=token.task, hops=token.hops, why_nothing=(reason,), untold=untold
+        )
+    entries, beside, disjoint = _allowed(lineage.demands)
+    wheres = [demand for demand in lineage.demands if type(demand.caveat) is Where]
+    rules, contradictory = _rules(wheres)
+    left, said = _judged(entries, rules)
+    not_before = max((caveat.at for caveat in _all(lineage, NotBefore)), default=None)
+    return Effective(
+        audience=token.audience,
+        task=lineage.task,
+        tenant=next((caveat.name for caveat in _all(lineage, Tenant)), None),
+        hops=lineage.hops,
+        entries=left,
+        also=(*_demanded(wheres, said), *beside, *_others(lineage)),
+        not_before=not_before,
+        expires=lineage.expires,
+        until=tuple(sorted(key for key in lineage.mortal if isinstance(key, str) and not is_lasting(key))),
+        hops_left=hops_left(token.caveats),
+        why_nothing=(
+            *disjoint,
+            *(contradictory or (_starved(wheres) if entries and not left else ())),
+            *_two_tenants(lineage.demands),
+            *_no_time(lineage.expires, not_before, now),
+            *(sentence(refusal) for refusal in lineage.standing),
+        ),
+    )
+
+
+def grant_untold(refusal: Refusal, blocks: tuple[Block, ...], vocabulary: Vocabulary) -> bool:
+    """Whether a grant that is refused lacks its allowlist, and holds what is not understood: that may be it."""
+    lacks = refusal.code == "incomplete_authority" and refusal.wanted == "allow"
+    return lacks and any(isinstance(caveat, NotUnderstood) for caveat in caveats_of(blocks[0], vocabulary))
+
+
+def hops_left(blocks: tuple[tuple[Caveat, ...], ...]) -> int | None:
+    """How often a token with these blocks can still be delegated; None without a limit, negative beyond it."""
+    limits: list[int] = []
+    after = 0
+    for block in reversed(blocks):
+        limits.extend(caveat.n - after for caveat in block if isinstance(caveat, MaxHops))
+        after += bool(block) and isinstance(block[0], Hop)
+    return min(limits, default=None)
+
+
+def _allowed(demands: Iterable[Demand]) -> tuple[tuple[Entry, ...], list[str], list[str]]:
+    """The entries in common, the lists that were too long to combine, and why nothing is in common."""
+    entries: tuple[Entry, ...] | None = None
+    beside: list[str] = []
+    written, bound = 0, _IN_ALL
+    for demand in demands:
+        caveat = demand.caveat
+        if type(caveat) is not Allow:
+            continue
+        if entries is None:
+            found = simplest(caveat.entries)
+        elif (needed := work(written, len(entries), caveat.entries)) > min(bound, _AT_ONCE):
+            beside.append(_whose(demand))
+            continue
+        else:
+            bound -= needed
+            found = entries_in_common(entries, caveat.entries)
+        if not found:
+            above = "" if entries is None else "; above it was only " + "; ".join(entry.sentence() for entry in entries)
+            return (), beside, [f"nothing is allowed by all: {_whose(demand)}{above}"]
+        entries, written = found, size(found)
+    return entries or (), beside, []
+
+
+def _rules(wheres: list[Demand]) -> tuple[dict[str, AnyConstraint], list[str]]:
+    """What every call must satisfy, one rule for each attribute, and which of them nothing satisfies."""
+    alike: dict[str, list[tuple[Demand, Where]]] = {}
+    for demand in wheres:
+        if type(demand.caveat) is Where:
+            alike.setdefault(demand.caveat.attribute, []).append((demand, demand.caveat))
+    rules: dict[str, AnyConstraint] = {}
+    contradictory: list[str] = []
+    for attribute, demanded in alike.items():
+        rule = constraint_in_common(*(where.constraint for _, where in demanded))
+        if rule is None:
+            contradictory.append("nothing is all of this: " + "; ".join(_whose(demand) for demand, _ in demanded))
+        else:
+            rules[attribute] = rule
+    return rules, contradictory
+
+
+def _judged(entries: tuple[Entry, ...], rules: dict[str, AnyConstraint]) -> tuple[tuple[Entry, ...], frozenset[str]]:
+    """The entries, with the rules folded into those that name their arguments; which attributes these say now."""
+    # "*" as an argument's own name is not what it means in an entry.
+    said = frozenset(rule for rule in rules if rule.startswith("args.") and rule != "args.*")
+    judging = (*(Pair(rule[5:], rules[rule]) for rule in rules if rule in said), Pair("*", Anything()))
+    closed = [entry for entry in entries if entry.args is not UNSET]
+    if not said or not closed:
+        return entries, frozenset()
+    if work(size(closed), len(closed), (Entry(closed[0].pattern, judging),)) > _AT_ONCE:
+        return entries, frozenset()
+    folded = (
+        entry if entry.args is UNSET else entry_in_common(entry, Entry(entry.pattern, judging)) for entry in entries
+    )
+    left = tuple(entry for entry in folded if entry is not None)
+    return left, said if len(closed) == len(entries) else frozenset()
+
+
+def _demanded(wheres: list[Demand], said: frozenset[str]) -> list[str]:
+    """What the entries do not say already."""
+    return [
+        demand.caveat.sentence()
+        for demand in wheres
+        if type(demand.caveat) is Where and demand.caveat.attribute not in said
+    ]
+
+
+def _starved(wheres: list[Demand]) -> list[str]:
+    return ["no allowed action can satisfy what every call must: " + "; ".join(map(_whose, wheres))]
+
+
+_KNOWN = frozenset({Allow, Where, Expires, NotBefore, Tenant})
+"""Told apart from all others; a service's own, derived from one of them, may demand more or less than it."""
+
+
+def _others(lineage: Lineage) -> list[str]:
+    return [_in_words(demand) for demand in lineage.demands if type(demand.caveat) not in _KNOWN]
+
+
+def _in_words(demand: Demand) -> str:
+    if not isinstance(demand.caveat, NotUnderstood):
+        return demand.caveat.sentence()
+    words = f"not understood here, only the service that knows it can tell: {demand.caveat.what}"
+    return f"what {whose(demand.hop, demand.name)} demands is met ({words})"
+
+
+def _all(lineage: Lineage, kind: type[C]) -> list[C]:
+    caveats = (demand.caveat for demand in lineage.demands)
+    return [caveat for caveat in caveats if isinstance(caveat, kind) and type(caveat) in _KNOWN]
+
+
+def _two_tenants(demands: Iterable[Demand]) -> list[str]:
+    named = [demand for demand in demands if type(demand.caveat) is Tenant]
+    other = [demand for demand in named if demand.caveat != named[0].caveat]
+    return [f"no call has two tenants: {_whose(named[0])}; {_whose(other[0])}"] if other else []
+
+
+def _no_time(expires: int, not_before: int | None, now: int) -> list[str]:
+    if not_before is not None and not_before >= expires:
+        return [f"no time is left: not before {shown_instant(not_before)}, and until {shown_instant(expires)}"]
+    return [f"expired at {shown_instant(expires)}"] if now >= expires else []
+
+
+def _presented(last: tuple[tuple[Caveat, ...], ...]) -> bool:
+    return any(isinstance(caveat, Presented) for block in last for caveat in block)
+
+
+def _whose(demand: Demand) -> str:
+    name = whose(demand.hop, demand.name)
+    words = demand.caveat.sentence()
+    return f"{name} says {words}" if isinstance(demand.caveat, Tenant | Where) else f"{name} {words}"
+
+
+def _as_json(entry: Entry) -> dict[str, Any]:
+    value: dict[str, Any] = {"action": entry.pattern, "words": entry.sentence(), "args": None}
+    if entry.args is not UNSET:
+        value["args"] = {pair.name: to_builtins(pair.constraint.wire()) for pair in entry.args}
+    return value

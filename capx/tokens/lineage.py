@@ -1,0 +1,273 @@
+"""What the authentic bytes of a chain say, worked out once: claims, nodes, ids, and every demand on a call.
+
+Laws: only the first block claims task, tenant, intent and root; all others restrict and claim nothing. A mark where
+it may not stand refuses the whole. Nothing here depends on a call, the time, or who died: so it can be kept.
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from typing import cast
+
+from msgspec import UNSET, Struct
+from msgspec.structs import replace
+
+from capx.crypto.base64url import b64u
+from capx.tokens import chain
+from capx.tokens.chain import Block
+from capx.tokens.revocation_key import of_kid
+from capx.tokens.wire import Frame
+from capx_caveats import (
+    PLACES,
+    Allow,
+    Budget,
+    Caveat,
+    Expires,
+    Holder,
+    Hop,
+    Intent,
+    MaxHops,
+    NotUnderstood,
+    Refusal,
+    Root,
+    Sig,
+    Step,
+    Task,
+    Tenant,
+    TooLarge,
+    UntilCompleted,
+    Vocabulary,
+    Where,
+    asked_of_each,
+    misplaced,
+)
+
+AUTHORITY = "authority"
+"""The audience that is the authority itself."""
+MAX_BUDGETS = 16
+"""Budgets per token."""
+FIRST_HOLDER = "the first holder"
+"""Whose restrictions stand after the authority's block and before any hop."""
+
+
+class Refused(Exception):
+    """A step of the verifier stopped; becomes the answer."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.code)
+        self.refusal = refusal
+
+
+class Demand(Struct, frozen=True, gc=False):
+    """One caveat and whose it is: hop 0 is the authority's grant."""
+
+    hop: int
+    name: str | None
+    caveat: Caveat
+
+
+class Section(Struct, frozen=True, gc=False):
+    """The caveats of one block and whose they are."""
+
+    hop: int
+    name: str | None
+    caveats: tuple[Caveat, ...]
+
+
+class Allotment(Struct, frozen=True, gc=False):
+    """One budget, whose it is, and the id of the counter that it is spent from."""
+
+    hop: int
+    name: str | None
+    counter: str
+    budget: Budget
+
+
+class Lineage(Struct, frozen=True, dict=True):
+    """A chain that may be judged.
+
+    `mortal` are the keys of all deaths that would end it: tasks, nodes, ids (16 bytes each), and its kid, in the order
+    in which they are told; so does one of an instant that is not before `issued`. `standing` are the refusals that no
+    call could cure. `digest` is d of the last block.
+    """
+
+    task: str
+    root: str
+    tenant: str | None
+    intent: str | None
+    path: tuple[bytes, ...]
+    hops: tuple[str, ...]
+    ids: tuple[bytes, ...]
+    digest: bytes
+    sections: tuple[Section, ...]
+    mortal: tuple[bytes | str, ...]
+    standing: tuple[Refusal, ...]
+    expires: int
+    issued: int
+    allotments: tuple[Allotment, ...] = ()
+
+    @cached_property
+    def asked_of_each(self) -> int:
+        """How much is asked about each value of a call; worked out for the first call that holds many."""
+        return sum(asked_of_each(section.caveats) for section in self.sections)
+
+    @property
+    def demands(self) -> tuple[Demand, ...]:
+        """Every caveat that may refuse a call."""
+        return tuple(
+            Demand(section.hop, section.name, caveat)
+            for section in self.sections
+            for caveat in section.caveats
+            if may_refuse(caveat)
+        )
+
+
+def read(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary, require: frozenset[str]) -> Lineage:
+    """The lineage of an authentic chain without its presentation; Refused when it has no acceptable shape.
+
+    `blocks` are those of the frame, or all but its last. At the authority itself, what is about the calls that it
+    grants elsewhere restricts nothing: `where`, `budget` and a service's own caveats.
+    """
+    decoded = [caveats_of(block, vocabulary) for block in blocks]
+    for at, caveats in enumerate(decoded):
+        if found := misplaced(caveats, authority=at == 0):
+            raise Refused(Refusal("misplaced", f"`{found.sentence()}` stands where it may not"))
+    claims = _claims(decoded[0] if decoded else (), require)
+    granted_at = len(claims.root.steps)
+    hops = [caveats[0] for caveats in decoded if caveats and type(caveats[0]) is Hop]
+    steps: tuple[Step | Hop, ...] = (*claims.root.steps, *hops)
+    path = chain.nodes(claims.root.id, [step.nonce for step in steps])
+    digests = chain.digests(frame.identifier_bytes, blocks)
+    ids = tuple([digest[:16] for digest in digests])
+    tasks: dict[bytes | str, None] = {claims.task.id: None}
+    expires: list[int] = []
+    allotments: list[Allotment] = []
+    bounds: list[Demand] = []
+    sections = tuple(sections_of(decoded, granted_at))
+    for at, section in enumerate(sections):
+        for caveat in section.caveats:
+            if type(caveat) not in _NOTED:
+                continue
+            if type(caveat) is Expires:
+                expires.append(caveat.at)
+            elif type(caveat) is UntilCompleted:
+                tasks[caveat.task] = None
+            elif type(caveat) is Budget:
+                # In the block of a hop, the counter is the node that the hop makes; else the block's own id.
+                own = path[section.hop] if type(section.caveats[0]) is Hop else ids[at + 1]
+                counter = b64u(own) if caveat.counter is UNSET else caveat.counter
+                allotments.append(Allotment(section.hop, section.name, counter, caveat))
+            elif type(caveat) is not Hop or caveat.key is not UNSET:
+                bounds.append(Demand(section.hop, section.name, caveat))
+    if len(allotments) > MAX_BUDGETS:
+        raise Refused(Refusal("too_large", f"a token has more than {MAX_BUDGETS} budgets"))
+    if frame.identifier.audience == AUTHORITY:
+        sections, allotments = tuple(map(_about_itself, sections)), []
+    return Lineage(
+        task=claims.task.id,
+        root=claims.root.id,
+        tenant=claims.tenant,
+        intent=claims.intent,
+        path=path,
+        hops=tuple([step.to for step in steps]),
+        ids=ids,
+        digest=digests[-1],
+        sections=sections,
+        mortal=(*tasks, *path, *ids, of_kid(frame.identifier.kid)),
+        standing=(*_standing(bounds, len(steps), granted_at), *_undischarged(decoded)),
+        expires=min(expires),
+        issued=frame.identifier.issued_at,
+        allotments=tuple(allotments),
+    )
+
+
+def _about_itself(section: Section) -> Section:
+    return Section(section.hop, section.name, tuple(filter(_judged_at_the_authority, section.caveats)))
+
+
+def _judged_at_the_authority(caveat: Caveat) -> bool:
+    if isinstance(caveat, NotUnderstood):
+        return not caveat.own
+    return not (isinstance(caveat, Where | Budget) or "." in str(caveat.__struct_config__.tag))
+
+
+def sections_of(blocks: Iterable[tuple[Caveat, ...]], granted_at: int) -> Iterator[Section]:
+    """The blocks with whose they are, where `granted_at` hops led from the root to the grant."""
+    hop, name = 0, None
+    for at, caveats in enumerate(blocks):
+        if at > 0 and caveats and type(first := caveats[0]) is Hop:
+            hop, name = max(hop, granted_at) + 1, first.to
+        elif at > 0 and name is None:
+            name = FIRST_HOLDER
+        yield Section(hop, name, caveats)
+
+
+_NOTED = frozenset({Expires, UntilCompleted, Budget, MaxHops, Hop, Holder, Sig})
+
+
+def may_refuse(caveat: Caveat) -> bool:
+    """Whether a caveat is judged by what it says itself: neither a mark nor looked up among deaths."""
+    return type(caveat) not in PLACES and type(caveat) is not UntilCompleted
+
+
+def caveats_of(block: Block, vocabulary: Vocabulary) -> tuple[Caveat, ...]:
+    """The caveats of one block, none of a third-party one; Refused (too_large) beyond the limits."""
+    if not isinstance(block, bytes):
+        return ()
+    try:
+        return vocabulary.decode(block)
+    except TooLarge as error:
+        raise Refused(Refusal("too_large", str(error))) from None
+
+
+class _Claims(Struct, frozen=True):
+    task: Task
+    root: Root
+    tenant: str | None
+    intent: str | None
+
+
+def _claims(authority: tuple[Caveat, ...], require: frozenset[str]) -> _Claims:
+    first = {type(caveat): caveat for caveat in reversed(authority)}
+    task, root = cast("Task | None", first.get(Task)), cast("Root | None", first.get(Root))
+    if task is None or root is None:
+        raise _incomplete("task" if task is None else "root")
+    if not any(isinstance(caveat, UntilCompleted) and caveat.task == task.id for caveat in authority):
+        raise _incomplete("until_completed of its task")
+    for kind, name in _DEMANDED:
+        if kind not in first:
+            raise _incomplete(name)
+    tenant, intent = cast("Tenant | None", first.get(Tenant)), cast("Intent | None", first.get(Intent))
+    for name, claim in (("tenant", tenant), ("intent", intent)):
+        if name in require and claim is None:
+            raise _incomplete(name)
+    return _Claims(task, root, tenant.name if tenant else None, intent.digest if intent else None)
+
+
+_DEMANDED = ((Expires, "expires"), (Allow, "allow"))
+
+
+def _incomplete(what: str) -> Refused:
+    return Refused(Refusal("incomplete_authority", f"the authority's block has no {what}", what))
+
+
+def _standing(bounds: Iterable[Demand], last_hop: int, granted_at: int) -> Iterator[Refusal]:
+    for demand in bounds:
+        caveat = demand.caveat
+        if type(caveat) is MaxHops:
+            came = last_hop - max(demand.hop, granted_at)
+            if came > caveat.n:
+                sentence = f"allows {caveat.sentence()}, and {came} came"
+                yield attributed(Refusal("too_many_hops", sentence, caveat.sentence()), demand)
+        else:
+            yield attributed(Refusal("hop_unsigned", "names a key, and no signed chain leads there"), demand)
+
+
+def _undischarged(decoded: list[tuple[Caveat, ...]]) -> Iterator[Refusal]:
+    # A third-party block alone has no caveats of ours.
+    if () in decoded:
+        yield Refusal("needs_discharge", "an approval is demanded, and none is presented", "a discharge")
+
+
+def attributed(refusal: Refusal, whose: Demand | Section | Allotment) -> Refusal:
+    """The refusal, with whose restriction it is."""
+    return replace(refusal, hop=whose.hop, hop_name=whose.name)

@@ -1,0 +1,228 @@
+"""The bytes of a token: the libmacaroons v2 binary format, strictly.
+
+    text     "capx1_" base64url-without-padding(bytes)
+    bytes    02 · 01 length audience · 02 length identifier · 00 · caveat* · 00 · 06 20 signature
+    caveat   02 length cid · (04 length vid)? · 00
+
+Laws: one token has one spelling, so decode → encode is the identity. Every limit is checked before the work it
+bounds; time is linear. Nothing here knows a key, and no byte is interpreted but the identifier, which is needed
+to find one. Lengths are minimal varints.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Struct
+
+from capx.crypto.base64url import b64u, demand_canonical, whole_bytes
+from capx.errors import MalformedToken
+from capx.tokens.chain import Block, ThirdParty
+from capx_caveats import SAFE_INTEGER
+
+PREFIX: Final = "capx1_"
+MAX_TEXT: Final = 16 * 1024
+"""Characters of text per token."""
+MAX_BLOCKS: Final = 64
+"""Blocks per token, first- and third-party, the presentation included."""
+MAX_BLOCK: Final = 4 * 1024
+"""Bytes of a block, a cid or a vid."""
+MAX_IDENTIFIER: Final = 256
+"""Bytes of an identifier."""
+SIGNATURE: Final = 32
+"""Bytes of a signature."""
+PRESENTATION: Final = 131
+"""Bytes of all that a presentation of ours puts after the body: its block, the end, the signature."""
+
+_LOCATION, _IDENTIFIER, _VID, _SIGNATURE, _END = 1, 2, 4, 6, 0
+_OTHER_VERSION = re.compile(r"capx[0-9]+_")
+_IDENTIFIER_FORM = re.compile(
+    rb'\[1,"([A-Za-z0-9_-]{10}[AEIMQUYcgkosw048])","([a-z0-9][a-z0-9.-]{0,62})",'
+    rb'"([A-Za-z0-9_-]{21}[AQgw])",(0|[1-9][0-9]{0,15})\]'
+)
+
+
+class Identifier(Struct, frozen=True):
+    """What the first MAC covers: key id, audience, nonce (16 bytes as base64url), issued at (Unix seconds)."""
+
+    kid: str
+    audience: str
+    nonce: str
+    issued_at: int
+
+    def encode(self) -> bytes:
+        """The bytes, in their only spelling."""
+        return f'[1,"{self.kid}","{self.audience}","{self.nonce}",{self.issued_at}]'.encode()
+
+    @classmethod
+    def decode(cls, raw: bytes) -> "Identifier":
+        """The identifier these bytes spell; MalformedToken for any others."""
+        match = _IDENTIFIER_FORM.fullmatch(raw)
+        if match is None:
+            if raw.startswith(b"[") and not raw.startswith(b"[1,"):
+                raise MalformedToken("the identifier is of another format version", "unknown_version")
+            raise MalformedToken("the identifier is not one of ours")
+        kid, audience, nonce, issued_at = match.groups()
+        if int(issued_at) > SAFE_INTEGER:
+            raise MalformedToken("the identifier's time is beyond 2^53 - 1")
+        return cls(kid.decode(), audience.decode(), nonce.decode(), int(issued_at))
+
+
+class Frame(Struct, frozen=True):
+    """A token taken apart, and nothing concluded from it.
+
+    `body` is the bytes up to where the last block begins: what two presentations of one capability share.
+    It holds a signature, so it is not shown.
+    """
+
+    identifier: Identifier
+    identifier_bytes: bytes
+    blocks: tuple[Block, ...]
+    signature: bytes
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"Frame({self.identifier!r}, {len(self.blocks)} blocks)"
+
+
+def encode(identifier: Identifier, blocks: tuple[Block, ...], signature: bytes) -> str:
+    """The text of a token; MalformedToken (too_large) beyond the limits."""
+    out = bytearray(b"\x02")
+    _put(out, _LOCATION, identifier.audience.encode())
+    _put(out, _IDENTIFIER, identifier.encode())
+    out.append(_END)
+    if len(blocks) > MAX_BLOCKS:
+        raise _too_large(f"more than {MAX_BLOCKS} blocks")
+    for block in blocks:
+        if isinstance(block, ThirdParty):
+            _put(out, _IDENTIFIER, _bounded(block.cid))
+            _put(out, _VID, _bounded(block.vid))
+        else:
+            _put(out, _IDENTIFIER, _bounded(block))
+        out.append(_END)
+    out.append(_END)
+    _put(out, _SIGNATURE, signature)
+    text = PREFIX + b64u(bytes(out))
+    if len(text) > MAX_TEXT:
+        raise _too_large(f"more than {MAX_TEXT} characters")
+    return text
+
+
+def decode(text: str, earlier: Callable[[bytes], Frame | None] | None = None) -> Frame:
+    """Take a token's text apart; MalformedToken says where it is none.
+
+    `earlier` may give a frame with this very body that was taken apart before: what they share is not read again.
+    """
+    if len(text) > MAX_TEXT:
+        raise _too_large(f"more than {MAX_TEXT} characters")
+    if not text.startswith(PREFIX):
+        raise _no_prefix(text)
+    encoded = text[len(PREFIX) :]
+    data = whole_bytes(encoded)
+    body = data[:-PRESENTATION]
+    try:
+        frame = _frame(data, body, earlier(body) if earlier else None)
+    except IndexError:
+        raise _cut_short(data) from None
+    demand_canonical(data, encoded)
+    return frame
+
+
+def _frame(data: bytes, body: bytes, earlier: Frame | None) -> Frame:
+    """The frame that the bytes spell; IndexError where they are cut short."""
+    if earlier is None:
+        identifier, raw, at = _opening(data)
+        blocks: list[Block] = []
+    else:
+        identifier, raw, at = earlier.identifier, earlier.identifier_bytes, len(body)
+        blocks = list(earlier.blocks[:-1])
+    start = at
+    while data[at] != _END:
+        if len(blocks) == MAX_BLOCKS:
+            raise _too_large(f"more than {MAX_BLOCKS} blocks")
+        start = at
+        cid, at = _field(data, at, _IDENTIFIER, MAX_BLOCK)
+        if data[at] == _VID:
+            vid, at = _field(data, at, _VID, MAX_BLOCK)
+            blocks.append(ThirdParty(vid, cid))
+        else:
+            blocks.append(cid)
+        if data[at] != _END:
+            raise _no_end(at)
+        at += 1
+    signature, at = _field(data, at + 1, _SIGNATURE, MAX_IDENTIFIER)
+    if len(signature) != SIGNATURE:
+        raise MalformedToken(f"the signature has {len(signature)} bytes, not {SIGNATURE}")
+    if at != len(data):
+        raise MalformedToken(f"{len(data) - at} bytes stand after the end")
+    return Frame(identifier, raw, tuple(blocks), signature, body if len(body) == start else data[:start])
+
+
+def _opening(data: bytes) -> tuple[Identifier, bytes, int]:
+    """The identifier, its bytes, and where the blocks begin."""
+    if data[0] != 2:
+        raise MalformedToken("these bytes are not of the version 2 format", "unknown_version")
+    audience, at = _field(data, 1, _LOCATION, 63)
+    raw, at = _field(data, at, _IDENTIFIER, MAX_IDENTIFIER)
+    if data[at] != _END:
+        raise _no_end(at)
+    identifier = Identifier.decode(raw)
+    if audience != identifier.audience.encode():
+        raise MalformedToken("the location is not the identifier's audience")
+    return identifier, raw, at + 1
+
+
+def _no_prefix(text: str) -> MalformedToken:
+    if text and PREFIX.startswith(text):
+        return MalformedToken("the text is cut short within its prefix", "truncated")
+    if _OTHER_VERSION.match(text):
+        return MalformedToken(f"this token is of another format version than {PREFIX}", "unknown_version")
+    return MalformedToken(f"a token begins with {PREFIX}")
+
+
+def _put(out: bytearray, kind: int, content: bytes) -> None:
+    out.append(kind)
+    length = len(content)
+    while length > 0x7F:
+        out.append(length & 0x7F | 0x80)
+        length >>= 7
+    out.append(length)
+    out += content
+
+
+def _field(data: bytes, at: int, kind: int, limit: int) -> tuple[bytes, int]:
+    """The content of the field of this kind at `at`, and where the next begins."""
+    if data[at] != kind:
+        raise MalformedToken(f"byte {at} is not the field that belongs there")
+    length = data[at + 1]
+    start = at + 2
+    if length > 0x7F:
+        high = data[start]
+        if not 0 < high < 0x80:
+            raise MalformedToken(f"the length at byte {at + 1} is not minimal or too large")
+        length = length & 0x7F | high << 7
+        start += 1
+    if length > limit:
+        raise _too_large(f"a field of more than {limit} bytes at byte {at}")
+    end = start + length
+    if end > len(data):
+        raise _cut_short(data)
+    return data[start:end], end
+
+
+def _no_end(at: int) -> MalformedToken:
+    return MalformedToken(f"byte {at} is not the end of its section")
+
+
+def _cut_short(data: bytes) -> MalformedToken:
+    return MalformedToken(f"the token is cut short at byte {len(data)}", "truncated")
+
+
+def _bounded(content: bytes) -> bytes:
+    if len(content) > MAX_BLOCK:
+        raise _too_large(f"a block of more than {MAX_BLOCK} bytes")
+    return content
+
+
+def _too_large(what: str) -> MalformedToken:
+    return MalformedToken(f"the token is too large: {what}", "too_large")

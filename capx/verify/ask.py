@@ -1,0 +1,193 @@
+"""Asking for more while a task runs: what is asked, and the three answers to it.
+
+    Granted(capability)   a capability that covers exactly what was asked, restricted as the asker is
+    Pending               a person has to answer; the same ask, made again, hears what became of it
+    Refused(reasons)      neither now nor later, unless the reasons change
+
+Laws: an ask names one action at one audience, never a pattern; with arguments, even none, it is for these alone. The
+same ask of the same token is one request, however often it is made, and has one answer.
+"""
+
+import json
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import force_setattr
+
+from capx.crypto import hashing
+from capx.crypto.base64url import b64u
+from capx.crypto.canonical_json import canonical
+from capx.errors import CapxError, InvalidRequest
+from capx.tokens.capability import Capability
+from capx.tokens.grants import audience_of, demand_audience
+from capx.tokens.wire import MAX_BLOCK
+from capx.tokens.wording import sentence
+from capx_caveats import (
+    JSON,
+    Entry,
+    Eq,
+    InvalidCaveat,
+    Pair,
+    Refusal,
+    is_action,
+    shown,
+    shown_instant,
+)
+from capx_caveats.names import told_name
+
+REASONS: Final = MappingProxyType(
+    {
+        "no_intent": "the task was opened by hand, so no policy says what it may ask for",
+        "intent_refused": "the policy does not take the intent of the task any more",
+        "not_offered": "the policy offers this to no task of the purpose",
+        "not_pinned": "the arguments are none that a grant can be pinned to",
+        "not_inherited": "what restricts the asker cannot be carried on to a grant",
+        "too_many": "too many requests were made, or wait, at this node or in this task",
+        "request_denied": "a person has denied it",
+        "asker_dead": "the asker lives no longer",
+        "grant_revoked": "what was granted to this ask was revoked",
+    }
+)
+"""Why an ask is refused, by stable codes."""
+
+
+class Ask(Struct, frozen=True, kw_only=True):
+    """What is asked for: an action at an audience, and the arguments that it is pinned to, if it is.
+
+    InvalidRequest for a pattern, a reserved audience, or arguments that are no JSON object.
+    """
+
+    audience: str
+    action: str
+    args: Mapping[str, JSON] | None = None
+
+    def __post_init__(self) -> None:
+        demand_audience(self.audience)
+        if not is_action(self.action):
+            raise InvalidRequest(f"{self.action!r:.80} is no action: one is asked for, by its whole name")
+        if self.args is not None:
+            force_setattr(self, "args", MappingProxyType(dict(self.args)))
+            try:
+                canonical(dict(self.args))
+            except InvalidCaveat as error:
+                raise InvalidRequest(f"the arguments of {self.action} are no JSON: {error}") from None
+
+    @classmethod
+    def of(cls, action: str, audience: str | None = None, args: Mapping[str, JSON] | None = None) -> "Ask":
+        """An ask at the audience that the action names, unless another is named."""
+        return cls(audience=audience_of(action) if audience is None else audience, action=action, args=args)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _ask, (self.audience, self.action, None if self.args is None else dict(self.args))
+
+    @property
+    def pinned(self) -> bytes | None:
+        """The arguments as canonical JSON; None if it is not pinned to any."""
+        return None if self.args is None else canonical(dict(self.args))
+
+    def arguments(self) -> dict[str, JSON]:
+        """The arguments of the call that an ask is."""
+        named: dict[str, JSON] = {"audience": self.audience, "action": self.action}
+        return named if self.args is None else {**named, "args": dict(self.args)}
+
+    def request(self, token: bytes) -> str:
+        """The id of the request that this is, asked by the capability with this id (16 bytes)."""
+        pinned = self.pinned
+        parts = (self.audience.encode(), self.action.encode(), *(() if pinned is None else (pinned,)))
+        return b64u(hashing.digest(b"capx/1/request", token, *parts)[:16])
+
+    def sentence(self) -> str:
+        """`billing.refund at billing, with amount 20 and ticket "T-1"`."""
+        named = f"{self.action} at {self.audience}"
+        if self.args is None:
+            return named
+        if not self.args:
+            return f"{named}, without arguments"
+        return f"{named}, with {' and '.join(f'{told_name(name)} {shown(value)}' for name, value in self.args.items())}"
+
+
+class Granted(Struct, frozen=True):
+    """Yes: a secret, to be kept with the asker's other capabilities."""
+
+    capability: Capability
+
+
+class Refused(Struct, frozen=True):
+    """No, with every reason; their codes are those of REASONS."""
+
+    reasons: tuple[Refusal, ...]
+
+    def __str__(self) -> str:
+        return "; ".join(map(sentence, self.reasons))
+
+
+class Pending(CapxError):
+    """Not yet: a person has to answer `request`, by `until` (Unix seconds), and one of `approvers` can.
+
+    An answer, and what an agent raises when it stops waiting. Its text tells a model what to do.
+    """
+
+    def __init__(self, ask: Ask, *, request: str, until: int, approvers: tuple[str, ...]) -> None:
+        super().__init__(request)
+        self.ask = ask
+        self.request = request
+        self.until = until
+        self.approvers = approvers
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _pending, (self.ask, self.request, self.until, self.approvers)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.ask.sentence()} needs the consent of a person ({' or '.join(map(shown, self.approvers))}), who was "
+            f"asked: request {self.request}. Nothing was done. Go on with other work, and try the very same call again "
+            f"later; nobody can consent after {shown_instant(self.until)}."
+        )
+
+
+Answer = Granted | Pending | Refused
+"""What becomes of an ask."""
+
+
+def _ask(audience: str, action: str, args: Mapping[str, JSON] | None) -> Ask:
+    return Ask(audience=audience, action=action, args=args)
+
+
+def _pending(ask: Ask, request: str, until: int, approvers: tuple[str, ...]) -> Pending:
+    return Pending(ask, request=request, until=until, approvers=approvers)
+
+
+_OTHERS: Final = "*"
+"""The name of a pair that stands for all arguments that have none, and so pins nothing."""
+
+
+class Unoffered(Exception):
+    """There is nothing for this ask, and these are the reasons."""
+
+    def __init__(self, *refusals: Refusal) -> None:
+        super().__init__(refusals[0].code)
+        self.refusals = refusals
+
+
+def refusal(code: str, why: str = "") -> Refusal:
+    """The refusal of an ask by a code of REASONS: told to the asker, and so without what others said or set up."""
+    return Refusal(code, f"{REASONS[code]}: {why}" if why else REASONS[code])
+
+
+def asked(ask: Ask) -> Entry:
+    """What was asked for, as an entry: the action, and the arguments that it is pinned to; Unoffered if it has none."""
+    pinned = ask.pinned
+    if pinned is None:
+        return Entry(ask.action)
+    if len(pinned) > MAX_BLOCK:
+        raise Unoffered(refusal("not_pinned", f"they are more than {MAX_BLOCK} bytes"))
+    # Of the canonical text, so that the same arguments make the same block.
+    args: dict[str, Any] = json.loads(pinned)
+    if _OTHERS in args:
+        raise Unoffered(refusal("not_pinned", f"{_OTHERS} names no argument, but all that are not named"))
+    try:
+        return Entry(ask.action, tuple(Pair(name, Eq(value)) for name, value in args.items()))
+    except InvalidCaveat as error:
+        raise Unoffered(refusal("not_pinned", str(error))) from None

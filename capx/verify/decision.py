@@ -1,0 +1,209 @@
+"""What a verifier says: allowed, or denied with every reason; and the record of it.
+
+Laws: a denial is an answer. It tells no secret, and no value but those that the bearer sent. Nothing here is
+truthy by accident. `Decision` is what the log holds: ids and facts, never a token.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import msgspec
+from msgspec import Struct
+
+from capx.crypto.base64url import b64u
+from capx.errors import CapxError
+from capx.tokens.lineage import Lineage
+from capx.tokens.wording import sentence
+from capx.verify.problem_details import problem_details
+from capx.verify.spending import Spent
+from capx_caveats import Call, Refusal
+
+if TYPE_CHECKING:
+    from capx.verify.ask import Ask
+
+NOTHING_COUNTED: Final[Mapping[str, str]] = MappingProxyType({})
+"""What is left where no budget counts."""
+
+STATUS: Final = {
+    **dict.fromkeys(
+        (
+            "no_token",
+            "malformed",
+            "truncated",
+            "too_large",
+            "unknown_version",
+            "wrong_audience",
+            "not_authentic",
+            "bearer_refused",
+            "call_mismatch",
+            "call_window",
+            "replayed",
+        ),
+        401,
+    ),
+    **dict.fromkeys(
+        (
+            "incomplete_authority",
+            "misplaced",
+            "not_understood",
+            "revoked",
+            "task_completed",
+            "task_withdrawn",
+            "task_expired",
+            "expired",
+            "not_yet",
+            "wrong_tenant",
+            "action_not_allowed",
+            "argument_refused",
+            "argument_not_named",
+            "attribute_missing",
+            "budget_exhausted",
+            "too_many_hops",
+            "hop_unsigned",
+            "needs_discharge",
+        ),
+        403,
+    ),
+    **dict.fromkeys(("unknown_liveness", "stale_liveness", "no_meter", "unavailable"), 503),
+}
+"""The HTTP status of each reason: 401 present properly, 403 not allowed, 503 cannot say."""
+
+
+NO_TOKEN: Final = Refusal("no_token", "no token was presented", "Authorization: Capx <presentation>")
+"""The refusal of a call that bears nothing."""
+
+
+class Decision(Struct, frozen=True, kw_only=True):
+    """One decision, as it is recorded; `at` in Unix seconds. What could not be read of the token is None or empty."""
+
+    id: str
+    at: int
+    allowed: bool
+    audience: str
+    action: str | None = None
+    refusals: tuple[Refusal, ...] = ()
+    lineage: Lineage | None = None
+    presented: bytes | None = None
+    """The id of the presentation, 16 bytes; None for a bare token."""
+    spent: tuple[Spent, ...] = ()
+    """What the call has spent, each from one counter."""
+
+    @property
+    def task(self) -> str | None:
+        """The task this was for."""
+        return self.lineage.task if self.lineage else None
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The nodes from the root to the acting agent, base64url."""
+        return tuple(map(b64u, self.lineage.path)) if self.lineage else ()
+
+    @property
+    def hops(self) -> tuple[str, ...]:
+        """The labels of the steps of the path."""
+        return self.lineage.hops if self.lineage else ()
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of the chain, from what was minted to what was held, base64url."""
+        return tuple(map(b64u, self.lineage.ids)) if self.lineage else ()
+
+    @property
+    def presentation(self) -> str | None:
+        """The id of the presentation, base64url."""
+        return None if self.presented is None else b64u(self.presented)
+
+    @property
+    def outcome(self) -> str:
+        """`allowed` or `denied`."""
+        return "allowed" if self.allowed else "denied"
+
+    def body(self) -> dict[str, Any]:
+        """The decision as JSON values: what the log holds and `capx why` shows."""
+        return {
+            "id": self.id,
+            "at": self.at,
+            "outcome": self.outcome,
+            "audience": self.audience,
+            "action": self.action,
+            "task": self.task,
+            "tenant": self.lineage.tenant if self.lineage else None,
+            "intent": self.lineage.intent if self.lineage else None,
+            "root": self.lineage.root if self.lineage else None,
+            "path": list(self.path),
+            "hops": list(self.hops),
+            "ids": list(self.ids),
+            "presentation": self.presentation,
+            "spent": [msgspec.to_builtins(one) for one in self.spent],
+            "reasons": [reason(refusal) for refusal in self.refusals],
+        }
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError("a Decision is neither true nor false: read its `allowed`")
+
+
+def reason(refusal: Refusal) -> dict[str, Any]:
+    """One refusal as JSON values, its sentence complete."""
+    values: dict[str, Any] = msgspec.to_builtins(refusal)
+    return {**values, "sentence": sentence(refusal)}
+
+
+class Denied(CapxError):
+    """The call is refused; `decision` holds every reason, `code` and `status` are those of the first.
+
+    `ask` is what to ask the authority for, to be allowed it; None if no grant at run time could cure the refusal.
+    """
+
+    def __init__(self, decision: Decision, ask: "Ask | None" = None) -> None:
+        super().__init__(decision, ask)
+        self.decision = decision
+        self.ask = ask
+
+    @property
+    def refusals(self) -> tuple[Refusal, ...]:
+        """All that refuse, each with hop, what was wanted and what was given."""
+        return self.decision.refusals
+
+    @property
+    def code(self) -> str:
+        """The stable code of the first reason."""
+        return self.refusals[0].code
+
+    @property
+    def status(self) -> int:
+        """401 present properly, 403 not allowed (also what a service's own caveat says), 503 cannot say."""
+        return STATUS.get(self.code, 403)
+
+    def problem(self) -> dict[str, Any]:
+        """Problem details for HTTP (RFC 9457)."""
+        more: dict[str, Any] = {
+            "decision": self.decision.id,
+            "reasons": [reason(refusal) for refusal in self.refusals],
+        }
+        if self.ask is not None:
+            more["ask"] = self.ask.arguments()
+        return problem_details("reason", self.status, self.code, str(self), **more)
+
+    def __str__(self) -> str:
+        return "; ".join(map(sentence, self.refusals))
+
+
+class Allowed(Struct, frozen=True, kw_only=True):
+    """The call may be made, now. Task, tenant, intent and root are the authority's claims; hops are labels.
+
+    `expires` is the earliest expiry of the chain, in Unix seconds; `spent` is what this presentation has spent, each
+    from one counter, and `remaining` what is left in each unit that a budget counts, as decimal text.
+    """
+
+    decision_id: str
+    call: Call
+    task: str
+    tenant: str | None
+    intent: str | None
+    root: str
+    node: bytes
+    hops: tuple[str, ...]
+    expires: int
+    spent: tuple[Spent, ...] = ()
+    remaining: Mapping[str, str] = NOTHING_COUNTED

@@ -1,0 +1,133 @@
+"""What one call spends from the budgets of its chain.
+
+Laws: a budget limits what its counter holds once this call is paid for. Where several of a chain count the same, the
+cost is spent once, and the tightest limit holds. One presentation is one call: however often it is judged, it has paid
+what the dearest judgement cost. What somebody has spent is told to the resource, never to the bearer.
+"""
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from capx.tokens.lineage import Allotment, attributed
+from capx.verify.meter import Meter, Spend
+from capx_caveats import Call, Refusal, plus, rest_of, shown_amount
+
+Totals = Mapping[tuple[str, str], Decimal]
+"""What counters hold, by their ids and units."""
+
+
+class Spent(Struct, frozen=True):
+    """What a call has spent from one counter, what the counter held afterwards, and the limit that it is held to."""
+
+    counter: str
+    unit: str
+    cost: str
+    spent: str
+    limit: str
+
+
+def asked(allotments: Iterable[Allotment], call: Call) -> tuple[Spend, ...]:
+    """What the call spends, in the order of the counters; every unit is one in which its cost is known."""
+    found: dict[tuple[str, str], Spend] = {}
+    for allotment in allotments:
+        unit, limit = allotment.budget.unit, Decimal(allotment.budget.limit)
+        cost = call.cost_in(unit)
+        if cost is None:
+            raise AssertionError(unit)
+        counter = allotment.counter, unit
+        if counter not in found or limit < found[counter].limit:
+            found[counter] = Spend(allotment.counter, unit, cost, limit)
+    return tuple([found[counter] for counter in sorted(found)])
+
+
+def exhausted(allotments: Iterable[Allotment], call: Call, totals: Totals) -> Iterator[Refusal]:
+    """The refusal of each budget that has no room left for the call, with whose it is."""
+    for allotment in allotments:
+        cost = call.cost_in(allotment.budget.unit)
+        spent = totals.get((allotment.counter, allotment.budget.unit), Decimal(0))
+        if cost is not None and (refusal := allotment.budget.exhausted(spent, cost)) is not None:
+            yield attributed(refusal, allotment)
+
+
+class Payment:
+    """What one presentation pays; safe with several threads."""
+
+    __slots__ = ("_allotments", "_lock", "_meter", "_paid")
+
+    def __init__(self, allotments: tuple[Allotment, ...], meter: Meter | None) -> None:
+        self._allotments = allotments
+        self._meter = meter
+        self._paid: dict[tuple[str, str], Spent] = {}
+        self._lock = threading.Lock() if allotments else None
+
+    @property
+    def waits(self) -> bool:
+        """Whether to pay may be to wait for a disk or a database."""
+        return self._lock is not None and self._meter is not None
+
+    @property
+    def spent(self) -> tuple[Spent, ...]:
+        """All that was paid, in the order of the counters."""
+        return tuple([self._paid[counter] for counter in sorted(self._paid)])
+
+    def pay(self, call: Call, *, now: int) -> tuple[list[Refusal], tuple[Spent, ...]]:
+        """Pay what the call costs beyond what was paid before; why not, or what was spent now.
+
+        Every budget has been asked before, so that there is a meter and each cost is stated. StoreProblem when the
+        meter cannot tell.
+        """
+        if self._lock is None or self._meter is None:
+            return [], ()
+        with self._lock:
+            spends = [due for spend in asked(self._allotments, call) if (due := self._due(spend)) is not None]
+            if not spends:
+                return [], ()
+            tally = self._meter.spend(spends, now=now)
+            if tally.exhausted:
+                return list(exhausted(self._allotments, call, self._before(spends, tally.totals))), ()
+            spent = receipt(spends, tally.totals)
+            for one in spent:
+                self._paid[one.counter, one.unit] = _added(self._paid.get((one.counter, one.unit)), one)
+            return [], spent
+
+    def _due(self, spend: Spend) -> Spend | None:
+        paid = self._paid.get((spend.counter, spend.unit))
+        if paid is None:
+            return spend
+        due = rest_of(spend.cost, Decimal(paid.cost))
+        return replace(spend, cost=due) if due > 0 else None
+
+    def _before(self, spends: Iterable[Spend], totals: Iterable[Decimal]) -> Totals:
+        """What the counters held before this presentation paid anything."""
+        held = {(spend.counter, spend.unit): total for spend, total in zip(spends, totals, strict=True)}
+        return {
+            counter: rest_of(total, Decimal(self._paid[counter].cost)) if counter in self._paid else total
+            for counter, total in held.items()
+        }
+
+
+def _added(before: Spent | None, now: Spent) -> Spent:
+    return now if before is None else replace(now, cost=shown_amount(plus(Decimal(before.cost), Decimal(now.cost))))
+
+
+def receipt(spends: Iterable[Spend], totals: Iterable[Decimal]) -> tuple[Spent, ...]:
+    """What was spent, in words that the log can hold."""
+    return tuple(
+        [
+            Spent(spend.counter, spend.unit, *map(shown_amount, (spend.cost, total, spend.limit)))
+            for spend, total in zip(spends, totals, strict=True)
+        ]
+    )
+
+
+def remaining(spent: Iterable[Spent]) -> dict[str, str]:
+    """What is left in each unit, by the budget that leaves the least."""
+    left: dict[str, Decimal] = {}
+    for one in spent:
+        rest = rest_of(Decimal(one.limit), Decimal(one.spent))
+        left[one.unit] = min(rest, left.get(one.unit, rest))
+    return {unit: shown_amount(rest) for unit, rest in left.items()}
