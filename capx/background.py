@@ -1,4 +1,4 @@
-"""Work done aside: in a thread of its own, whoever waits for it, in another thread or in an event loop.
+"""Work in a thread of its own; another thread or an event loop can wait for it.
 
 Law: it goes on to its end, whoever stops waiting; it holds up neither a loop nor a thread that others may need.
 """
@@ -15,7 +15,7 @@ from capx.errors import Unavailable
 T = TypeVar("T")
 
 
-def aside(work: Callable[[], T], *, name: str) -> "Future[T]":
+def run_in_thread(work: Callable[[], T], *, name: str) -> "Future[T]":
     """Begin; what comes of it: Unavailable if no thread can be had. The process does not wait for it at its end."""
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()
@@ -35,7 +35,7 @@ def aside(work: Callable[[], T], *, name: str) -> "Future[T]":
     return future
 
 
-def awaited(future: "Future[T]") -> "asyncio.Future[T]":
+def wait_async(future: "Future[T]") -> "asyncio.Future[T]":
     """What the running loop can wait for; to cancel it is to wait no longer."""
     loop = asyncio.get_running_loop()
     waiting: asyncio.Future[T] = loop.create_future()

@@ -12,7 +12,7 @@ _said: dict[str, float] = {}
 _lock = threading.Lock()
 
 
-def told(sentence: str) -> None:
+def warn_once(sentence: str) -> None:
     """Write a warning, unless it was written within the last minute."""
     now = time.monotonic()
     with _lock:

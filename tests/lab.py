@@ -7,8 +7,7 @@ from capx.crypto import hashing
 from capx.crypto.keys import AudienceKeys, RootKey
 from capx.errors import Unavailable
 from capx.resource.replay import Replay
-from capx.tokens import chain, wire
-from capx.tokens import revocation_key as death
+from capx.tokens import chain, revocation_key, wire
 from capx.tokens.binding import ToolCall
 from capx.tokens.capability import Capability, mint
 from capx.verify.decision import Decision, Denied
@@ -40,9 +39,9 @@ class Deaths:
         self.years = 0.0
 
     @property
-    def horizon(self) -> int:
+    def revoked_until(self) -> int:
         """The last second up to which all that was issued is dead."""
-        return death.horizon(self.deaths)
+        return revocation_key.revoked_until(self.deaths)
 
     def age(self) -> float:
         """The age that the test has set."""

@@ -632,7 +632,7 @@ def test_pages_of_any_split_lead_to_the_view_of_one(data: st.DataObject) -> None
         source.close()
         assert list(told.view.deaths.items()) == list(straight.deaths.items())
         assert told.view.head == straight.head
-        assert told.view.horizon >= straight.horizon
+        assert told.view.revoked_until >= straight.revoked_until
         feed.close()
 
 

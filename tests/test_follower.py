@@ -60,7 +60,7 @@ def test_the_first_question_knows_what_died_before_it(feed: Feed, follower: Foll
     feed.kill(node(1), "issued:1700000000")
     assert follower.age() < 1
     assert follower.deaths[node(1)] == "revoked"
-    assert follower.horizon == 1_700_000_000
+    assert follower.revoked_until == 1_700_000_000
     assert follower.problem is None
 
 

@@ -47,7 +47,7 @@ def test_who_asks_is_told_by_the_chain_without_its_presentation() -> None:
     assert (found.path, found.ids) == (capability.path, capability.ids)
     assert (found.kid, found.issued, found.expires) == (ROOT_KEY.kid, NOW, NOW + 3600)
     assert found.node == capability.node
-    assert found.mortal == ("T1", *capability.path, *capability.ids, f"kid:{ROOT_KEY.kid}")
+    assert found.revocation_keys == ("T1", *capability.path, *capability.ids, f"kid:{ROOT_KEY.kid}")
 
 
 def test_a_bare_token_tells_the_same() -> None:

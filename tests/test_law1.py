@@ -255,8 +255,8 @@ def a_later_root_moves_the_nodes(patch: pytest.MonkeyPatch) -> None:
         root = all_of_kind(blocks, Root)[-1]
         nonces = [step.nonce for step in root.steps] + [hop.nonce for hop in all_of_kind(blocks, Hop)]
         path = chain.nodes(root.id, nonces)
-        mortal = (*(key for key in read.mortal if key not in read.path), *path)
-        return replace(read, path=path, mortal=mortal)
+        revocation_keys = (*(key for key in read.revocation_keys if key not in read.path), *path)
+        return replace(read, path=path, revocation_keys=revocation_keys)
 
     patch.setattr(lineage, "misplaced", misplaced)
     patch.setattr(verifier, "read", reading(change))
@@ -280,7 +280,9 @@ def the_last_max_hops_wins(patch: pytest.MonkeyPatch) -> None:
 def the_last_until_completed_wins(patch: pytest.MonkeyPatch) -> None:
     def change(read: Lineage, blocks: tuple[chain.Block, ...]) -> Lineage:
         last = all_of_kind(blocks, UntilCompleted)[-1].task
-        return replace(read, mortal=tuple(key for key in read.mortal if isinstance(key, bytes) or key == last))
+        return replace(
+            read, revocation_keys=tuple(key for key in read.revocation_keys if isinstance(key, bytes) or key == last)
+        )
 
     patch.setattr(verifier, "read", reading(change))
 
@@ -404,7 +406,7 @@ def what_is_not_understood_is_skipped(patch: pytest.MonkeyPatch) -> None:
 
 def only_the_last_id_is_looked_up(patch: pytest.MonkeyPatch) -> None:
     def change(read: Lineage, _: tuple[chain.Block, ...]) -> Lineage:
-        return replace(read, mortal=tuple(key for key in read.mortal if key not in read.ids[:-1]))
+        return replace(read, revocation_keys=tuple(key for key in read.revocation_keys if key not in read.ids[:-1]))
 
     patch.setattr(verifier, "read", reading(change))
 

@@ -245,7 +245,7 @@ def test_what_the_store_forgets_a_follower_forgets_and_no_kid(place: Place) -> N
     place.kill(NODE)
     assert place.later(10) == 0
     assert dict(place.liveness.deaths) == {of_kid(KID): "revoked", NODE: "revoked"}
-    assert place.liveness.horizon == NOW - 5
+    assert place.liveness.revoked_until == NOW - 5
 
 
 def test_who_begins_to_follow_a_store_that_forgot_knows_what_it_kept(place: Place) -> None:
@@ -292,7 +292,7 @@ def test_a_later_epoch_of_the_store_is_read_anew(place: Place) -> None:
     place.kill(of_instant(NOW))
     assert place.later(10) == 0
     assert dict(place.liveness.deaths) == {"task-1": "task_completed", of_instant(NOW): "revoked"}
-    assert place.liveness.horizon == NOW
+    assert place.liveness.revoked_until == NOW
 
 
 @pytest.mark.parametrize("began", [0, 1])

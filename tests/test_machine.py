@@ -47,7 +47,7 @@ class World:
     """When each task runs out."""
     dead: frozenset[str] = frozenset()
     """Nodes, ids and kids that were revoked, as people write them."""
-    horizon: int = -1
+    revoked_until: int = -1
     """All that was issued up to here is dead."""
     spent: dict[str, Decimal] = field(default_factory=dict[str, Decimal])
     """What each counter holds."""
@@ -62,7 +62,7 @@ class World:
         return (
             token.task in self.ended
             or not self.dead.isdisjoint(named)
-            or token.issued_at <= self.horizon
+            or token.issued_at <= self.revoked_until
             or now >= min(ends)
         )
 
@@ -191,7 +191,7 @@ class Machine(RuleBasedStateMachine):
     @rule(back=st.sampled_from([1, 5, 50]))
     def revoke_instant(self, back: int) -> None:
         self.authority.revoke(issued=self.now - back)
-        self.world = replace(self.world, horizon=max(self.world.horizon, self.now - back))
+        self.world = replace(self.world, revoked_until=max(self.world.revoked_until, self.now - back))
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
@@ -243,7 +243,7 @@ class Machine(RuleBasedStateMachine):
         for task in known.expiry:
             known.ended.setdefault(task, "expired" if restored.issued >= known.expiry[task] else "withdrawn")
         # A key that was revoked stays so; all else that happened since the backup is not known any more.
-        self.world = replace(known, horizon=max(known.horizon, restored.issued), dead=known.dead | kids)
+        self.world = replace(known, revoked_until=max(known.revoked_until, restored.issued), dead=known.dead | kids)
         assert self.now > restored.issued
         # The next burn shows that the store has lost what was presented, and a few seconds later that does not matter.
         for bundle in self.held[:1]:

@@ -14,7 +14,7 @@ from capx.tokens.binding import ToolCall
 from capx.tokens.capability import Capability
 from capx.verify.ask import Ask
 from capx.verify.decision import Denied
-from capx.verify.suggestion import MAX_PINNED, cure
+from capx.verify.suggestion import MAX_PINNED, suggested_ask
 from capx_caveats import JSON, Appendable, Refusal, action, allow, budget, expires, max_hops, tenant, where
 from tests.lab import NOW, Lab, minted
 
@@ -128,8 +128,8 @@ def test_what_to_ask_for_is_not_recorded() -> None:
 
 def test_nothing_is_asked_for_at_the_authority_itself() -> None:
     refusal = Refusal("action_not_allowed", "no")
-    assert cure([refusal], audience="authority", action="task.complete") is None
-    assert cure([refusal], audience="crm", action="crm.read") == Ask(audience="crm", action="crm.read")
+    assert suggested_ask([refusal], audience="authority", action="task.complete") is None
+    assert suggested_ask([refusal], audience="crm", action="crm.read") == Ask(audience="crm", action="crm.read")
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,7 @@ def test_a_saved_page_is_a_view_that_is_as_old_as_it_says(saved: Saved) -> None:
     saved.save()
     assert saved.snapshot.age() == 0
     assert saved.snapshot.deaths[node(1)] == "revoked"
-    assert saved.snapshot.horizon == 1_700_000_000
+    assert saved.snapshot.revoked_until == 1_700_000_000
     saved.now += 3600
     assert saved.snapshot.age() == 3600
 
@@ -98,7 +98,7 @@ def test_an_instant_that_was_forgotten_still_kills(saved: Saved) -> None:
     saved.save()
     assert saved.snapshot.age() == 0
     assert set(saved.snapshot.deaths) == {node(1)}
-    assert saved.snapshot.horizon == 1_700_000_000
+    assert saved.snapshot.revoked_until == 1_700_000_000
 
 
 def test_a_file_that_was_replaced_is_read_again(saved: Saved) -> None:

@@ -23,8 +23,7 @@ from capx.crypto.keys import AudienceKeys, RootKey
 from capx.errors import ConfigurationProblem, Unavailable
 from capx.resource.replay import ProcessReplay
 from capx.store.sqlite.store import SQLiteStore
-from capx.tokens import chain, wire
-from capx.tokens import revocation_key as death
+from capx.tokens import chain, revocation_key, wire
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability, mint
@@ -1187,7 +1186,7 @@ def minted_at(issued: int, key: RootKey = ROOT_KEY) -> Capability:
 def test_what_was_minted_under_a_revoked_kid_is_dead_and_what_was_not_lives() -> None:
     other = RootKey(bytes(range(32, 64)))
     lab = Lab(keys=AudienceKeys("crm", [KEY, other.audience_key("crm")]))
-    lab.deaths.deaths[death.of_kid(ROOT_KEY.kid)] = "revoked"
+    lab.deaths.deaths[revocation_key.of_kid(ROOT_KEY.kid)] = "revoked"
     refused = lab.decide(lab.present(minted().delegate(to="a", nonce=NONCES[0])))
     assert codes(refused) == ("revoked",)
     (refusal,) = refused.refusals
@@ -1200,7 +1199,7 @@ def test_what_was_minted_under_a_revoked_kid_is_dead_and_what_was_not_lives() ->
 @pytest.mark.parametrize("instant", [NOW - 1, NOW, NOW + 1])
 def test_an_instant_kills_what_was_issued_in_or_before_that_very_second(issued: int, instant: int) -> None:
     lab = Lab()
-    lab.deaths.deaths[death.of_instant(instant)] = "revoked"
+    lab.deaths.deaths[revocation_key.of_instant(instant)] = "revoked"
     capability = minted_at(issued)
     expected = ("revoked",) if issued <= instant else ()
     assert lab.codes(capability) == expected
@@ -1211,14 +1210,14 @@ def test_an_instant_kills_what_was_issued_in_or_before_that_very_second(issued: 
 def test_the_latest_of_several_instants_counts_and_is_told_once() -> None:
     lab = Lab()
     for instant in (NOW - 9, NOW, NOW - 5):
-        lab.deaths.deaths[death.of_instant(instant)] = "revoked"
+        lab.deaths.deaths[revocation_key.of_instant(instant)] = "revoked"
     assert lab.codes(minted_at(NOW)) == ("revoked",)
     assert lab.codes(minted_at(NOW + 1)) == ()
 
 
 def test_a_time_of_issue_cannot_be_forged() -> None:
     lab = Lab()
-    lab.deaths.deaths[death.of_instant(NOW)] = "revoked"
+    lab.deaths.deaths[revocation_key.of_instant(NOW)] = "revoked"
     frame = wire.decode(lab.present(minted_at(NOW)))
     old = frame.identifier
     later = wire.Identifier(old.kid, old.audience, old.nonce, NOW + 1)
@@ -1228,7 +1227,7 @@ def test_a_time_of_issue_cannot_be_forged() -> None:
 def test_a_kid_cannot_be_forged() -> None:
     other = RootKey(bytes(range(32, 64)))
     lab = Lab(keys=AudienceKeys("crm", [KEY, other.audience_key("crm")]))
-    lab.deaths.deaths[death.of_kid(ROOT_KEY.kid)] = "revoked"
+    lab.deaths.deaths[revocation_key.of_kid(ROOT_KEY.kid)] = "revoked"
     frame = wire.decode(lab.present(minted()))
     old = frame.identifier
     moved = wire.Identifier(other.kid, old.audience, old.nonce, old.issued_at)
@@ -1239,8 +1238,8 @@ def test_a_kid_is_told_after_the_presentation_and_before_an_instant() -> None:
     lab = Lab()
     presented = minted().present(READ, now=NOW)
     lab.deaths.deaths |= {
-        death.of_instant(NOW): "revoked",
-        death.of_kid(ROOT_KEY.kid): "revoked",
+        revocation_key.of_instant(NOW): "revoked",
+        revocation_key.of_kid(ROOT_KEY.kid): "revoked",
         presented.id: "revoked",
         "T1": "task_completed",
     }

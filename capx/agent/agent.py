@@ -22,7 +22,7 @@ from capx.agent.ask_queue import Errands
 from capx.agent.need import Need, Sought
 from capx.agent.protocols import ActsForHolder, AskedOf
 from capx.api.messages.agents import AgentStatus
-from capx.background import aside, awaited
+from capx.background import run_in_thread, wait_async
 from capx.errors import CapxError, ConfigurationProblem, InvalidRequest
 from capx.tokens.bundle import Bundle
 from capx.tokens.delegation import Delegation
@@ -224,7 +224,7 @@ class Agent:
 
     async def complete_async(self) -> None:
         """`complete`, for async code."""
-        await awaited(aside(self.complete, name="capx-complete"))
+        await wait_async(run_in_thread(self.complete, name="capx-complete"))
 
     def status(self) -> AgentStatus:
         """How the task stands."""
@@ -232,7 +232,7 @@ class Agent:
 
     async def status_async(self) -> AgentStatus:
         """`status`, for async code."""
-        return await awaited(aside(self.status, name="capx-status"))
+        return await wait_async(run_in_thread(self.status, name="capx-status"))
 
     def close(self) -> None:
         """Wait for no person any more, and let go of connections to the authority."""

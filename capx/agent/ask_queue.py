@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Final
 
-from capx.background import aside, awaited
+from capx.background import run_in_thread, wait_async
 from capx.errors import StoreProblem
 from capx.tokens.capability import Capability
 from capx.verify.ask import Answer, Ask, Granted, Pending
@@ -49,11 +49,11 @@ class Errands:
 
         ends = time.monotonic() + wait
         errand = self._joined(ask, ends)
-        answer = await awaited(errand.first)
+        answer = await wait_async(errand.first)
         if isinstance(answer, Pending):
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, ends - time.monotonic())):
-                    answer = await awaited(errand.last)
+                    answer = await wait_async(errand.last)
         return answer
 
     def close(self) -> None:
@@ -72,7 +72,7 @@ class Errands:
                 errand.ends = max(errand.ends, ends)
                 return errand
             errand = self._under_way[key] = _Errand(ask, ends)
-        work = aside(lambda: self._answer(key, errand), name="capx-ask")
+        work = run_in_thread(lambda: self._answer(key, errand), name="capx-ask")
         work.add_done_callback(lambda done: self._settle(key, errand, done))
         return errand
 

@@ -28,7 +28,7 @@ from capx.store.protocols import Reading, Writing
 from capx.store.records import Head
 from capx.store.replace import Replaceable, There, demand_origin, survey
 from capx.store.sqlite.backup_reader import open_backup
-from capx.tokens.revocation_key import KID, horizon, of_instant
+from capx.tokens.revocation_key import KID, of_instant, revoked_until
 from capx_caveats import shown_instant
 
 Clock = Callable[[], float]
@@ -133,7 +133,7 @@ def _last_second(reading: Reading, known: tuple[There, There], clock: Clock) -> 
             f"{'backup' if newest == known[0].newest else 'store that is there'} at {shown_instant(newest)}, so that "
             "what was issued up to then would stay alive: set the clock"
         )
-    return max(now, newest, horizon(death.key for death in reading.deaths()) + 1)
+    return max(now, newest, revoked_until(death.key for death in reading.deaths()) + 1)
 
 
 def _wait_until(second: int, clock: Clock) -> None:

@@ -19,7 +19,7 @@ from capx.errors import InvalidRequest, MalformedToken
 from capx.store import events
 from capx.store.lifecycle import is_final
 from capx.store.protocols import Reading, Store, Writing
-from capx.tokens import revocation_key as death
+from capx.tokens import revocation_key
 from capx.tokens.bundle import Bundle
 from capx.tokens.chain import node_below, root_node
 from capx.tokens.revocation_key import Key
@@ -76,14 +76,14 @@ def by_kid(kid: str) -> Target:
     """All that was minted under one root key; InvalidRequest for what is no key id."""
     if not is_kid(kid):
         raise InvalidRequest(f"{kid!r:.80} is not a key id: capx keys list shows those that there are")
-    return Target(death.of_kid(kid), events.Revoked(kid=kid))
+    return Target(revocation_key.of_kid(kid), events.Revoked(kid=kid))
 
 
 def by_instant(issued: int, now: int) -> Target:
     """All that was issued up to a second, which may not lie ahead; InvalidRequest if it does."""
     if not 0 <= issued <= now:
         raise InvalidRequest(f"{shown_instant(max(0, issued))} lies ahead: only what was issued by now can be revoked")
-    return Target(death.of_instant(issued), events.Revoked(issued=issued))
+    return Target(revocation_key.of_instant(issued), events.Revoked(issued=issued))
 
 
 def by_where(reading: Reading, where: Mapping[str, str], now: int) -> list[Target]:

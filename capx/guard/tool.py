@@ -24,7 +24,7 @@ from capx.tokens.grants import audience_of
 from capx.verify.admitted import Admitted
 from capx.verify.ask import Granted
 from capx.verify.decision import NO_TOKEN, Allowed, Denied
-from capx.verify.suggestion import cure
+from capx.verify.suggestion import suggested_ask
 from capx.verify.verifier import Verifier
 from capx_caveats import JSON, Allow, Call, is_action
 
@@ -229,7 +229,7 @@ def _without(verifier: Verifier, bound: "BoundArguments", sent: ToolCall, held: 
     if held is None:
         return verifier.denial(replace(NO_TOKEN, wanted="run it inside `with capx.acting(bundle):`"))
     denied = verifier.denial(replace(NO_TOKEN, wanted=f"a bundle that holds a capability for {audience}"))
-    return Denied(denied.decision, cure((), audience=audience, action=sent.action, args=_json(bound)))
+    return Denied(denied.decision, suggested_ask((), audience=audience, action=sent.action, args=_json(bound)))
 
 
 def _json(bound: "BoundArguments") -> dict[str, JSON]:

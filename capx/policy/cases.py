@@ -41,7 +41,7 @@ from capx.policy.toml_reader import (
     text,
     wrong,
 )
-from capx.verify.ask import Ask, Unoffered, asked
+from capx.verify.ask import Ask, NotOffered, asked_entry
 from capx_caveats import JSON, InvalidCaveat, demand_json, is_attribute, is_label, shown
 
 NEVER: Final = "never"
@@ -119,8 +119,8 @@ def unknown(policy: Policy, case: Case) -> Iterator[str]:
 def _ungrantable(terms: Terms, match: Match, ask: Ask) -> bool:
     """Whether what is offered could not be granted, since no token holds it together with what was asked for."""
     try:
-        return ungrantable(terms, match.rule, match.offer, asked(ask)) is not None
-    except Unoffered:
+        return ungrantable(terms, match.rule, match.offer, asked_entry(ask)) is not None
+    except NotOffered:
         return True
 
 

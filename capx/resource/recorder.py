@@ -20,7 +20,7 @@ from typing import Protocol
 from msgspec import UNSET, Struct, json
 from msgspec.structs import replace
 
-from capx import diagnostics as trouble
+from capx import diagnostics
 from capx.errors import Unavailable
 from capx.store.records import Record, Unwritable
 from capx.verify.decision import Decision
@@ -79,7 +79,7 @@ class StoreRecorder:
     def problem(self, problem: Exception | None) -> None:
         self._problem = problem
         if problem is not None:
-            trouble.told(f"decisions are not written: {problem}")
+            diagnostics.warn_once(f"decisions are not written: {problem}")
 
     def reserve(self) -> None:
         """Take a slot for one decision; Unavailable when all are taken."""
@@ -131,7 +131,9 @@ class StoreRecorder:
     def tell_unwritten(self) -> None:
         """Say how many decisions are lost if the process ends now."""
         if count := self.unwritten:
-            trouble.told(f"{count} decisions were not written and are lost when this process ends: {self.problem}")
+            diagnostics.warn_once(
+                f"{count} decisions were not written and are lost when this process ends: {self.problem}"
+            )
 
     def _ensure_writer(self) -> None:
         """Start the writer if there is something to write; when no thread can be had, the next caller tries again."""

@@ -11,7 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from capx import diagnostics as trouble
+from capx import diagnostics
 from capx.errors import StoreProblem, Unavailable
 from capx.store.protocols import ResourceStore
 from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE
@@ -103,7 +103,7 @@ class StoreReplay(Replay):
         try:
             burnt = self._store.burn(presentation, until=until, now=now, remembered=last)
         except StoreProblem as problem:
-            trouble.told(f"presentations cannot be burnt: {problem}")
+            diagnostics.warn_once(f"presentations cannot be burnt: {problem}")
             raise Unavailable("cannot tell whether this was used: what remembers it cannot be asked now") from problem
         if not burnt.remembered:
             # Only a copy made before our last burn takes it for new.

@@ -18,7 +18,7 @@ from itertools import chain, islice
 from capx.errors import StoreProblem
 from capx.store.protocols import DeathSource
 from capx.store.records import Head, News
-from capx.tokens import revocation_key as death
+from capx.tokens import revocation_key
 from capx.tokens.revocation_key import Key
 
 
@@ -28,13 +28,13 @@ class View:
     def __init__(self) -> None:
         self.head: Head | None = None
         self.deaths: dict[Key, str] = {}
-        self.horizon = -1
+        self.revoked_until = -1
         self._lasting = 0
 
     def learn(self, news: News) -> None:
         """Take in what was not known, and let go of what is forgotten."""
         # First, for it may be all that kills what is read anew. It outlives its entry: what it killed expires before.
-        self.horizon = max(self.horizon, death.horizon(news.deaths))
+        self.revoked_until = max(self.revoked_until, revocation_key.revoked_until(news.deaths))
         if self.head is None or news.anew:
             self.deaths, self._lasting = news.deaths, news.lasting
         else:
@@ -47,7 +47,7 @@ class View:
             return
         known = iter(self.deaths.items())
         oldest = islice(known, self._lasting + count)
-        lasting = {key: reason for key, reason in oldest if death.is_lasting(key)}
+        lasting = {key: reason for key, reason in oldest if revocation_key.is_lasting(key)}
         # Another dictionary: readers of the one that there is are not disturbed.
         self.deaths, self._lasting = dict(chain(lasting.items(), known)), len(lasting)
 
@@ -83,9 +83,9 @@ class StoreLiveness:
         return self._view.deaths
 
     @property
-    def horizon(self) -> int:
+    def revoked_until(self) -> int:
         """The last second up to which all that was issued is dead."""
-        return self._view.horizon
+        return self._view.revoked_until
 
     def age(self) -> float:
         """Seconds since the last look that succeeded, after another one if it is due."""

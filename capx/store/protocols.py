@@ -74,7 +74,7 @@ class Reading(Protocol):
         """The deaths that are kept and whose `seq` is above `after`, in order."""
         ...
 
-    def horizon(self) -> int:
+    def revoked_until(self) -> int:
         """The last second (Unix) up to which all that was issued is dead; -1 when there is none."""
         ...
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Generic, Protocol, TypeVar
 
-from capx.background import aside, awaited
+from capx.background import run_in_thread, wait_async
 from capx.crypto.base64url import b64u
 from capx.errors import InvalidRequest, StoreProblem, Unavailable
 from capx.tokens.wording import label
@@ -83,7 +83,7 @@ class Delegation(Generic[C]):
     ) -> None:
         child, ends = self._held(), time.monotonic() + PATIENCE
         # In a thread of its own: tools of the block may hold all others.
-        revoking = awaited(aside(lambda: self._authority.revoke(child), name="capx-revoke"))
+        revoking = wait_async(run_in_thread(lambda: self._authority.revoke(child), name="capx-revoke"))
         failed: BaseException | None = Unavailable(f"nothing was answered for {PATIENCE:g} s")
         cancelled: asyncio.CancelledError | None = None
         while not revoking.done() and time.monotonic() < ends:

@@ -49,7 +49,7 @@ FIRST_HOLDER = "the first holder"
 """Whose restrictions stand after the authority's block and before any hop."""
 
 
-class Refused(Exception):
+class TokenRefused(Exception):
     """A step of the verifier stopped; becomes the answer."""
 
     def __init__(self, refusal: Refusal) -> None:
@@ -85,7 +85,7 @@ class Allotment(Struct, frozen=True, gc=False):
 class Lineage(Struct, frozen=True, dict=True):
     """A chain that may be judged.
 
-    `mortal` are the keys of all deaths that would end it: tasks, nodes, ids (16 bytes each), and its kid, in the order
+    `revocation_keys` are the keys of all deaths that would end it: tasks, nodes, ids (16 bytes each), and its kid, in the order
     in which they are told; so does one of an instant that is not before `issued`. `standing` are the refusals that no
     call could cure. `digest` is d of the last block.
     """
@@ -99,7 +99,7 @@ class Lineage(Struct, frozen=True, dict=True):
     ids: tuple[bytes, ...]
     digest: bytes
     sections: tuple[Section, ...]
-    mortal: tuple[bytes | str, ...]
+    revocation_keys: tuple[bytes | str, ...]
     standing: tuple[Refusal, ...]
     expires: int
     issued: int
@@ -130,7 +130,7 @@ def read(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary, requir
     decoded = [caveats_of(block, vocabulary) for block in blocks]
     for at, caveats in enumerate(decoded):
         if found := misplaced(caveats, authority=at == 0):
-            raise Refused(Refusal("misplaced", f"`{found.sentence()}` stands where it may not"))
+            raise TokenRefused(Refusal("misplaced", f"`{found.sentence()}` stands where it may not"))
     claims = _claims(decoded[0] if decoded else (), require)
     granted_at = len(claims.root.steps)
     hops = [caveats[0] for caveats in decoded if caveats and type(caveats[0]) is Hop]
@@ -159,7 +159,7 @@ def read(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary, requir
             elif type(caveat) is not Hop or caveat.key is not UNSET:
                 bounds.append(Demand(section.hop, section.name, caveat))
     if len(allotments) > MAX_BUDGETS:
-        raise Refused(Refusal("too_large", f"a token has more than {MAX_BUDGETS} budgets"))
+        raise TokenRefused(Refusal("too_large", f"a token has more than {MAX_BUDGETS} budgets"))
     if frame.identifier.audience == AUTHORITY:
         sections, allotments = tuple(map(_about_itself, sections)), []
     return Lineage(
@@ -172,7 +172,7 @@ def read(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary, requir
         ids=ids,
         digest=digests[-1],
         sections=sections,
-        mortal=(*tasks, *path, *ids, of_kid(frame.identifier.kid)),
+        revocation_keys=(*tasks, *path, *ids, of_kid(frame.identifier.kid)),
         standing=(*_standing(bounds, len(steps), granted_at), *_undischarged(decoded)),
         expires=min(expires),
         issued=frame.identifier.issued_at,
@@ -216,7 +216,7 @@ def caveats_of(block: Block, vocabulary: Vocabulary) -> tuple[Caveat, ...]:
     try:
         return vocabulary.decode(block)
     except TooLarge as error:
-        raise Refused(Refusal("too_large", str(error))) from None
+        raise TokenRefused(Refusal("too_large", str(error))) from None
 
 
 class _Claims(Struct, frozen=True):
@@ -246,8 +246,8 @@ def _claims(authority: tuple[Caveat, ...], require: frozenset[str]) -> _Claims:
 _DEMANDED = ((Expires, "expires"), (Allow, "allow"))
 
 
-def _incomplete(what: str) -> Refused:
-    return Refused(Refusal("incomplete_authority", f"the authority's block has no {what}", what))
+def _incomplete(what: str) -> TokenRefused:
+    return TokenRefused(Refusal("incomplete_authority", f"the authority's block has no {what}", what))
 
 
 def _standing(bounds: Iterable[Demand], last_hop: int, granted_at: int) -> Iterator[Refusal]:

@@ -43,6 +43,6 @@ def is_lasting(key: Key) -> bool:
     return kid_of(key) is not None
 
 
-def horizon(keys: Iterable[Key]) -> int:
+def revoked_until(keys: Iterable[Key]) -> int:
     """The last second up to which all that was issued is dead; -1 when there is none."""
     return max((instant for key in keys if (instant := instant_of(key)) is not None), default=-1)

@@ -7,13 +7,13 @@ recorded.
 
 from collections.abc import Mapping
 
-from capx import diagnostics as trouble
+from capx import diagnostics
 from capx.errors import StoreProblem, Unavailable
 from capx.tokens.lineage import Lineage, attributed
 from capx.verify.decision import Allowed, Decision, Denied
-from capx.verify.evaluator import MAX_TOLD, Court, unavailable
+from capx.verify.evaluator import MAX_TOLD, Evaluator, unavailable
 from capx.verify.spending import Payment, Spent, remaining
-from capx.verify.suggestion import cure
+from capx.verify.suggestion import suggested_ask
 from capx_caveats import CALLS, JSON, Allow, Call, Refusal
 
 _UNCOUNTED = Refusal("unavailable", "what is left of its budgets cannot be told now", "try again later")
@@ -22,14 +22,14 @@ _UNCOUNTED = Refusal("unavailable", "what is left of its budgets cannot be told 
 class Admitted:
     """An authentic, fitting, fresh, unused token that was alive; what its authority's block claims."""
 
-    __slots__ = ("_action", "_court", "_lineage", "_payment", "_presentation")
+    __slots__ = ("_action", "_evaluator", "_lineage", "_payment", "_presentation")
 
-    def __init__(self, court: Court, lineage: Lineage, presentation: bytes | None, action: str | None) -> None:
-        self._court = court
+    def __init__(self, evaluator: Evaluator, lineage: Lineage, presentation: bytes | None, action: str | None) -> None:
+        self._evaluator = evaluator
         self._lineage = lineage
         self._presentation = presentation
         self._action = action
-        self._payment = Payment(lineage.allotments, court.meter)
+        self._payment = Payment(lineage.allotments, evaluator.meter)
 
     @property
     def spends(self) -> bool:
@@ -117,17 +117,17 @@ class Admitted:
 
     def decide(self, call: Call) -> Decision:
         """Steps 6-9 as an answer."""
-        court = self._court
-        facts = court.facts(call)
-        if refusals := court.refusals(self._lineage, self._presentation, facts):
+        evaluator = self._evaluator
+        facts = evaluator.facts(call)
+        if refusals := evaluator.refusals(self._lineage, self._presentation, facts):
             return self.refused(tuple(refusals), call.action)
         try:
-            court.recorder.reserve()
+            evaluator.recorder.reserve()
         except Unavailable as problem:
             return self.refused((unavailable(problem),), call.action)
         refusals, spent = self._paid(call, facts.now)
         decision = self._decision(tuple(refusals), call.action, facts.now, spent)
-        court.recorder.record(decision)
+        evaluator.recorder.record(decision)
         return decision
 
     def _paid(self, call: Call, now: int) -> tuple[list[Refusal], tuple[Spent, ...]]:
@@ -135,15 +135,15 @@ class Admitted:
         try:
             return self._payment.pay(call, now=now)
         except StoreProblem as problem:
-            trouble.told(f"budgets cannot be counted: {problem}")
+            diagnostics.warn_once(f"budgets cannot be counted: {problem}")
             return [_UNCOUNTED], ()
         except BaseException:
-            self._court.recorder.record(self._decision((_UNCOUNTED,), call.action, now))
+            self._evaluator.recorder.record(self._decision((_UNCOUNTED,), call.action, now))
             raise
 
     def _denied(self, decision: Decision, action: str, args: Mapping[str, JSON] | None) -> Denied:
         whole = len(decision.refusals) < MAX_TOLD
-        ask = cure(decision.refusals, audience=decision.audience, action=action, args=args) if whole else None
+        ask = suggested_ask(decision.refusals, audience=decision.audience, action=action, args=args) if whole else None
         return Denied(decision, ask)
 
     def _allowed(self, decision: Decision, call: Call) -> Allowed:
@@ -169,13 +169,13 @@ class Admitted:
 
     def demand_alive(self) -> None:
         """Step 6 alone; raises Denied."""
-        court = self._court
-        if refusals := court.lifeless(self._lineage, self._presentation, court.age()):
+        evaluator = self._evaluator
+        if refusals := evaluator.revocation_refusals(self._lineage, self._presentation, evaluator.age()):
             raise Denied(self.refused(tuple(refusals)))
 
     def refused(self, refusals: tuple[Refusal, ...], action: str | None = None) -> Decision:
         """The recorded decision of a refusal, cut to what one denial tells."""
-        return self._court.recorded(self._decision(refusals[:MAX_TOLD], action))
+        return self._evaluator.recorded(self._decision(refusals[:MAX_TOLD], action))
 
     def _decision(
         self,
@@ -184,7 +184,7 @@ class Admitted:
         now: int | None = None,
         spent: tuple[Spent, ...] = (),
     ) -> Decision:
-        return self._court.decision(
+        return self._evaluator.decision(
             refusals,
             lineage=self._lineage,
             presentation=self._presentation,

@@ -163,7 +163,7 @@ _OTHERS: Final = "*"
 """The name of a pair that stands for all arguments that have none, and so pins nothing."""
 
 
-class Unoffered(Exception):
+class NotOffered(Exception):
     """There is nothing for this ask, and these are the reasons."""
 
     def __init__(self, *refusals: Refusal) -> None:
@@ -171,23 +171,23 @@ class Unoffered(Exception):
         self.refusals = refusals
 
 
-def refusal(code: str, why: str = "") -> Refusal:
+def ask_refusal(code: str, why: str = "") -> Refusal:
     """The refusal of an ask by a code of REASONS: told to the asker, and so without what others said or set up."""
     return Refusal(code, f"{REASONS[code]}: {why}" if why else REASONS[code])
 
 
-def asked(ask: Ask) -> Entry:
-    """What was asked for, as an entry: the action, and the arguments that it is pinned to; Unoffered if it has none."""
+def asked_entry(ask: Ask) -> Entry:
+    """What was asked for, as an entry: the action, and the arguments that it is pinned to; NotOffered if it has none."""
     pinned = ask.pinned
     if pinned is None:
         return Entry(ask.action)
     if len(pinned) > MAX_BLOCK:
-        raise Unoffered(refusal("not_pinned", f"they are more than {MAX_BLOCK} bytes"))
+        raise NotOffered(ask_refusal("not_pinned", f"they are more than {MAX_BLOCK} bytes"))
     # Of the canonical text, so that the same arguments make the same block.
     args: dict[str, Any] = json.loads(pinned)
     if _OTHERS in args:
-        raise Unoffered(refusal("not_pinned", f"{_OTHERS} names no argument, but all that are not named"))
+        raise NotOffered(ask_refusal("not_pinned", f"{_OTHERS} names no argument, but all that are not named"))
     try:
         return Entry(ask.action, tuple(Pair(name, Eq(value)) for name, value in args.items()))
     except InvalidCaveat as error:
-        raise Unoffered(refusal("not_pinned", str(error))) from None
+        raise NotOffered(ask_refusal("not_pinned", str(error))) from None

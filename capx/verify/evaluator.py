@@ -23,7 +23,7 @@ MAX_TOLD = 32
 """Refusals that one denial tells: a token can hold thousands."""
 
 
-class Court:
+class Evaluator:
     """What judging needs besides the token: who died, the time, and the record."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Court:
 
     def refusals(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> list[Refusal]:
         """Steps 6 and 7: what refuses, deaths first, as far as one denial tells."""
-        found = self.beside_caveats(lineage, presentation, facts)
+        found = self.claim_refusals(lineage, presentation, facts)
         if is_too_much(facts.call.args, lambda: lineage.asked_of_each):
             return [*found, TOO_MUCH][:MAX_TOLD]
         for refusal in refusing(lineage.sections, facts):
@@ -64,9 +64,9 @@ class Court:
                 break
         return found[:MAX_TOLD]
 
-    def beside_caveats(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> list[Refusal]:
+    def claim_refusals(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> list[Refusal]:
         """Step 6, and of 7 what is no caveat's to say: an ungranted tenant, too many hops."""
-        found = self.lifeless(lineage, presentation, facts.age)
+        found = self.revocation_refusals(lineage, presentation, facts.age)
         if facts.call.tenant is not None and lineage.tenant is None:
             found.append(
                 Refusal("incomplete_authority", "the call has a tenant, and the authority's block names none", "tenant")
@@ -86,15 +86,17 @@ class Court:
         held = dict(zip(counters, totals, strict=True))
         return [next(exhausted((allotment,), call, held), None) for allotment in lineage.allotments]
 
-    def lifeless(self, lineage: Lineage, presentation: bytes | None, age: float) -> list[Refusal]:
+    def revocation_refusals(self, lineage: Lineage, presentation: bytes | None, age: float) -> list[Refusal]:
         """Step 6: the deaths that end this chain, and knowledge that is missing or too old."""
         deaths = self._liveness.deaths
-        mortal = lineage.mortal if presentation is None else (*lineage.mortal, presentation)
+        revocation_keys = lineage.revocation_keys if presentation is None else (*lineage.revocation_keys, presentation)
         found: list[Refusal] = []
-        if not deaths.keys().isdisjoint(mortal):
+        if not deaths.keys().isdisjoint(revocation_keys):
             # The kid's is told last, behind that of the presentation.
-            found.extend(_dead(key, deaths[key], lineage) for key in sorted(mortal, key=is_lasting) if key in deaths)
-        if lineage.issued <= self._liveness.horizon:
+            found.extend(
+                _dead(key, deaths[key], lineage) for key in sorted(revocation_keys, key=is_lasting) if key in deaths
+            )
+        if lineage.issued <= self._liveness.revoked_until:
             found.append(
                 Refusal("revoked", "this was issued before an instant up to which everything was revoked", "a new one")
             )

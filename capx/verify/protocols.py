@@ -16,7 +16,7 @@ class Liveness(Protocol):
         ...
 
     @property
-    def horizon(self) -> int:
+    def revoked_until(self) -> int:
         """The last second (Unix) up to which all that was issued is dead; negative when there is none."""
         ...
 

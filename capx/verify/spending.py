@@ -30,7 +30,7 @@ class Spent(Struct, frozen=True):
     limit: str
 
 
-def asked(allotments: Iterable[Allotment], call: Call) -> tuple[Spend, ...]:
+def spends_of(allotments: Iterable[Allotment], call: Call) -> tuple[Spend, ...]:
     """What the call spends, in the order of the counters; every unit is one in which its cost is known."""
     found: dict[tuple[str, str], Spend] = {}
     for allotment in allotments:
@@ -83,7 +83,7 @@ class Payment:
         if self._lock is None or self._meter is None:
             return [], ()
         with self._lock:
-            spends = [due for spend in asked(self._allotments, call) if (due := self._due(spend)) is not None]
+            spends = [due for spend in spends_of(self._allotments, call) if (due := self._due(spend)) is not None]
             if not spends:
                 return [], ()
             tally = self._meter.spend(spends, now=now)

@@ -21,7 +21,7 @@ OF_ARGUMENTS: Final = frozenset({"argument_refused", "argument_not_named"})
 _REQUESTABLE: Final = frozenset({"action_not_allowed", "budget_exhausted", *OF_ARGUMENTS})
 
 
-def cure(
+def suggested_ask(
     refusals: Iterable[Refusal], *, audience: str, action: str, args: Mapping[str, JSON] | None = None
 ) -> Ask | None:
     """What to ask for, to be allowed what was refused; None if no grant could cure it.

@@ -5,8 +5,8 @@
     3  the MAC chain over all blocks, in constant time           Verifier._authentic
     4  marks stand where they may, the presentation fits         lineage.read, _mismatch
     5  the presentation is burnt, whatever the decision will be   Verifier._burn
-    6  nobody it descends from is dead, as is freshly known      Court.lifeless
-    7  every caveat of every block, and max_hops                 Court.refusals
+    6  nobody it descends from is dead, as is freshly known      Evaluator.revocation_refusals
+    7  every caveat of every block, and max_hops                 Evaluator.refusals
     8  a slot in the record is taken, budgets are spent          Admitted.decide
     9  the decision is recorded, allow or deny                   Admitted.decide, Admitted.refused
 
@@ -27,11 +27,11 @@ from capx.errors import ConfigurationProblem, MalformedToken, Unavailable
 from capx.tokens import chain, wire
 from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE, Received, ToolCall
 from capx.tokens.chain import tail_of
-from capx.tokens.lineage import Lineage, Refused, Section, caveats_of, may_refuse, read
+from capx.tokens.lineage import Lineage, Section, TokenRefused, caveats_of, may_refuse, read
 from capx.verify.admitted import Admitted
 from capx.verify.cache import Cache
 from capx.verify.decision import NO_TOKEN, Allowed, Decision, Denied
-from capx.verify.evaluator import TOO_MUCH, Court, refusing
+from capx.verify.evaluator import TOO_MUCH, Evaluator, refusing
 from capx.verify.meter import Meter
 from capx.verify.protocols import NO_RECORDER, Liveness, Recorder, ReplayMemory
 from capx_caveats import DEFAULT, Budget, Call, Caveat, Facts, Presented, Refusal, Sig, Vocabulary, is_too_much
@@ -127,7 +127,7 @@ class Verifier:
         self._replay = replay
         self._vocabulary = vocabulary
         self._bearer = bearer
-        self._court = Court(
+        self._evaluator = Evaluator(
             audience, liveness=liveness, recorder=recorder, meter=meter, max_staleness=max_staleness, clock=clock
         )
         self._cache: Cache[_Known] = Cache(cache_size)
@@ -136,12 +136,12 @@ class Verifier:
         """Steps 1-3, for a service that must decide whether to read on; raises Denied."""
         try:
             return self._authentic(token)
-        except Refused as stop:
+        except TokenRefused as stop:
             raise self.denial(stop.refusal) from None
 
     def denial(self, refusal: Refusal) -> Denied:
         """The answer to whoever has shown no authority: not recorded, or anybody could fill the log."""
-        return Denied(self._court.decision((refusal,)))
+        return Denied(self._evaluator.decision((refusal,)))
 
     def admit(self, token: str | Authentic, received: Received) -> Admitted:
         """The token is authentic, fits what was received, is fresh, unused and alive; raises Denied."""
@@ -177,37 +177,37 @@ class Verifier:
 
         A bare token is judged as if it were presented properly, a presentation without `received` as if it fitted.
         """
-        now = self._court.now()
+        now = self._evaluator.now()
         try:
             authentic = self._authentic(token)
             lineage, mark = self._lineage(authentic)
-        except Refused as stop:
+        except TokenRefused as stop:
             return Explanation((), (stop.refusal,), None)
         if mark is not None and received is not None and (misfit := _mismatch(mark, received, now)):
             return Explanation((), (misfit,), lineage)
         presentation = _presentation(lineage, authentic, mark)
-        facts = Facts(call, now, self._court.age(), self._court.meter is not None)
-        beside = self._court.beside_caveats(lineage, presentation, facts)
+        facts = Facts(call, now, self._evaluator.age(), self._evaluator.meter is not None)
+        beside = self._evaluator.claim_refusals(lineage, presentation, facts)
         if is_too_much(call.args, lambda: lineage.asked_of_each):
             return Explanation((), (*beside, TOO_MUCH), lineage)
-        walk = tuple(_restrictions(lineage, facts, self._court.unaffordable(lineage, call)))
+        walk = tuple(_restrictions(lineage, facts, self._evaluator.unaffordable(lineage, call)))
         refusals = (*beside, *(each.refusal for each in walk if each.refusal is not None))
         return Explanation(walk, refusals, lineage)
 
     def _authentic(self, token: str | Authentic) -> Authentic:
         if isinstance(token, Authentic):
             if self._keys.get(token.key.kid) is not token.key:
-                raise Refused(_NOT_AUTHENTIC)
+                raise TokenRefused(_NOT_AUTHENTIC)
             return token
         if not token:
-            raise Refused(NO_TOKEN)
+            raise TokenRefused(NO_TOKEN)
         try:
             frame = wire.decode(token, self._earlier)
         except MalformedToken as error:
-            raise Refused(Refusal(error.code, str(error), "a presentation of a capability")) from None
+            raise TokenRefused(Refusal(error.code, str(error), "a presentation of a capability")) from None
         identifier = frame.identifier
         if identifier.audience != self.audience:
-            raise Refused(
+            raise TokenRefused(
                 Refusal(
                     "wrong_audience",
                     f"this token is for {identifier.audience}, and this is {self.audience}",
@@ -217,11 +217,11 @@ class Verifier:
             )
         key = self._keys.get(identifier.kid)
         if key is None or not frame.blocks:
-            raise Refused(_NOT_AUTHENTIC)
+            raise TokenRefused(_NOT_AUTHENTIC)
         known = self._known(frame, key)
         tail = known.tail if known else tail_of(key, frame.identifier_bytes, frame.blocks[:-1])
         if not hashing.equal(chain.extend(tail, frame.blocks[-1]), frame.signature):
-            raise Refused(_NOT_AUTHENTIC)
+            raise TokenRefused(_NOT_AUTHENTIC)
         return Authentic(frame, key, tail)
 
     def _known(self, frame: wire.Frame, key: AudienceKey) -> _Known | None:
@@ -256,11 +256,11 @@ class Verifier:
         try:
             authentic = self._authentic(token)
             lineage, mark = self._lineage(authentic)
-        except Refused as stop:
-            raise Denied(self._court.decision((stop.refusal,), action=action)) from None
+        except TokenRefused as stop:
+            raise Denied(self._evaluator.decision((stop.refusal,), action=action)) from None
         presentation = _presentation(lineage, authentic, mark)
-        admitted = Admitted(self._court, lineage, presentation, action)
-        now = self._court.now()
+        admitted = Admitted(self._evaluator, lineage, presentation, action)
+        now = self._evaluator.now()
         if mark is None or presentation is None:
             admitted.refuse_unrecorded_if(None if self._bearer else _BEARER_REFUSED)
             return admitted, _nothing_to_burn
@@ -316,7 +316,7 @@ def _mark(last: tuple[Caveat, ...]) -> Presented | None:
     if not isinstance(mark, Presented) or len(last) > 2 or not all(isinstance(caveat, Sig) for caveat in last[1:]):
         return None
     if len(last) > 1:
-        raise Refused(Refusal("hop_unsigned", "this presentation is signed, and no signed chain leads there"))
+        raise TokenRefused(Refusal("hop_unsigned", "this presentation is signed, and no signed chain leads there"))
     return mark
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from capx.tokens import revocation_key as death
+from capx.tokens import revocation_key
 from capx.tokens.wording import label
 from capx_caveats import shown, shown_instant
 from capx_cli import screen, words
@@ -121,8 +121,8 @@ class _Revoked(Struct):
     def key(self) -> str:
         """The key of the death that it caused."""
         if self.kid is not None:
-            return death.of_kid(self.kid)
-        return str(self.id) if self.issued is None else death.of_instant(self.issued)
+            return revocation_key.of_kid(self.kid)
+        return str(self.id) if self.issued is None else revocation_key.of_instant(self.issued)
 
 
 class _Restored(Struct):
@@ -237,7 +237,7 @@ def _refused(event: "Event") -> str:
 def _restored(event: "Event") -> str:
     restored = event.read(_Restored)
     where = "" if restored.backup is None else f" that reached position {restored.backup}"
-    return f"from a backup{where}; {words.of_key(death.of_instant(restored.issued))} is dead"
+    return f"from a backup{where}; {words.of_key(revocation_key.of_instant(restored.issued))} is dead"
 
 
 def _revoked(event: "Event") -> str:

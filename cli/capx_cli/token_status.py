@@ -10,8 +10,8 @@ from msgspec import Struct
 
 from capx.crypto.base64url import b64u
 from capx.tokens import wire
-from capx.tokens.lineage import Lineage, Refused, read
-from capx.tokens.revocation_key import Key, horizon, of_instant
+from capx.tokens.lineage import Lineage, TokenRefused, read
+from capx.tokens.revocation_key import Key, of_instant, revoked_until
 from capx.tokens.wording import whose
 from capx_caveats import DEFAULT, Presented, rest_of, shown_amount
 from capx_cli import words
@@ -72,7 +72,7 @@ def status_of(token: "Token", reading: "Reading") -> TokenStatus:
     presents = any(isinstance(caveat, Presented) for caveat in token.caveats[-1])
     try:
         lineage = read(frame, frame.blocks[:-1] if presents else frame.blocks, DEFAULT, frozenset())
-    except Refused as stop:
+    except TokenRefused as stop:
         return TokenStatus(unreadable=stop.refusal.sentence)
     return TokenStatus(tuple(_budgets(lineage, reading)), tuple(_dead(lineage, token, reading)))
 
@@ -88,12 +88,12 @@ def _budgets(lineage: Lineage, reading: "Reading") -> "Iterator[Spent]":
 
 
 def _dead(lineage: Lineage, token: "Token", reading: "Reading") -> "Iterator[Dead]":
-    keys: list[Key] = [*lineage.mortal, *([] if token.id in lineage.ids else [token.id])]
+    keys: list[Key] = [*lineage.revocation_keys, *([] if token.id in lineage.ids else [token.id])]
     for key in keys:
         death = reading.death(key)
         if death is not None:
             yield Dead(_what(key, lineage), death.reason)
-    until = horizon(death.key for death in reading.deaths())
+    until = revoked_until(death.key for death in reading.deaths())
     if lineage.issued <= until:
         yield Dead(_what(of_instant(until), lineage), "revoked")
 

@@ -352,12 +352,12 @@ def test_a_key_dies_once_and_deaths_are_numbered_without_gaps(store: Store) -> N
 
 def test_the_last_instant_up_to_which_all_is_dead_is_found_among_others(store: Store) -> None:
     with store.read() as reading:
-        assert reading.horizon() == -1
+        assert reading.revoked_until() == -1
     kill(
         store, of_kid("k1"), of_instant(9), "issue", b"issued:999999999", of_instant(1_000_000_000), of_instant(50), "j"
     )
     with store.read() as reading:
-        assert reading.horizon() == 1_000_000_000
+        assert reading.revoked_until() == 1_000_000_000
 
 
 def test_many_deaths_come_in_order(store: Store) -> None:

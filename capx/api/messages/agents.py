@@ -8,7 +8,7 @@ from capx.api.messages.base import Asked
 from capx.tokens.capability import Capability
 from capx.tokens.wire import MAX_BLOCKS
 from capx.tokens.wording import sentence, whose
-from capx.verify import ask as asking
+from capx.verify import ask
 from capx_caveats import Refusal
 
 Nonce = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]$", min_length=11, max_length=11)]
@@ -40,13 +40,13 @@ class AskMore(Asked, frozen=True):
     args: dict[str, Any] | UnsetType = UNSET
 
     @classmethod
-    def of(cls, ask: asking.Ask) -> "AskMore":
+    def of(cls, ask: ask.Ask) -> "AskMore":
         """An ask as it goes over the wire."""
         return cls(audience=ask.audience, action=ask.action, args=UNSET if ask.args is None else dict(ask.args))
 
-    def ask(self) -> asking.Ask:
+    def ask(self) -> ask.Ask:
         """The ask itself; InvalidRequest for what cannot be asked for."""
-        return asking.Ask(audience=self.audience, action=self.action, args=None if self.args is UNSET else self.args)
+        return ask.Ask(audience=self.audience, action=self.action, args=None if self.args is UNSET else self.args)
 
 
 class Reason(Struct, frozen=True):
@@ -94,11 +94,11 @@ Answered = AskGranted | AskPending | AskRefused
 """What became of an ask."""
 
 
-def answered(answer: asking.Answer) -> Answered:
+def answered(answer: ask.Answer) -> Answered:
     """An answer as it goes over the wire."""
-    if isinstance(answer, asking.Granted):
+    if isinstance(answer, ask.Granted):
         return AskGranted(answer.capability)
-    if isinstance(answer, asking.Pending):
+    if isinstance(answer, ask.Pending):
         return AskPending(answer.request, answer.until, list(answer.approvers))
     return AskRefused(list(map(Reason.of, answer.reasons)))
 

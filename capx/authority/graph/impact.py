@@ -11,11 +11,11 @@ from capx.tokens.revocation_key import Key, instant_of
 
 def draw(reading: Reading, now: int, task_id: str | None = None) -> Graph:
     """The graph of one task, or of all, as this instant of the store has seen it."""
-    horizon = reading.horizon()
+    revoked_until = reading.revoked_until()
 
     def dead(key: Key) -> str | None:
         if (instant := instant_of(key)) is not None:
-            return "revoked" if instant <= horizon else None
+            return "revoked" if instant <= revoked_until else None
         found = reading.death(key)
         return None if found is None else found.reason
 

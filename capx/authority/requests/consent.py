@@ -18,7 +18,7 @@ from capx.store.events import RequestApproved, RequestDenied
 from capx.store.protocols import Reading, Writing
 from capx.store.records import RequestRecord
 from capx.tokens.binding import WINDOW_BEFORE
-from capx.verify.ask import Refused, Unoffered
+from capx.verify.ask import NotOffered, Refused
 from capx_caveats import shown_instant
 
 TIMELY: Final = 300
@@ -64,7 +64,7 @@ def _asked_by_now(reading: Reading, grantor: Grantor, request: RequestRecord) ->
     """Whom the policy asks for this very grant; InvalidRequest if it asks nobody for it any more."""
     try:
         offered = grantor.offer(reading, asker_again(request), ask_again(request))
-    except Unoffered as stop:
+    except NotOffered as stop:
         why = stop.__cause__ or Refused(stop.refusals)
         raise InvalidRequest(f"request {request.id} can be granted no more: {why}") from None
     if not offered.needs_consent or offered.block != request.block:

@@ -33,7 +33,7 @@ from capx.store.records import GrantRecord, RequestRecord
 from capx.tokens.capability import mint_block
 from capx.tokens.effective.intersection import entry_in_common
 from capx.tokens.revocation_key import of_instant, of_kid
-from capx.verify.ask import Answer, Ask, Granted, Pending, Refused, Unoffered, refusal
+from capx.verify.ask import Answer, Ask, Granted, NotOffered, Pending, Refused, ask_refusal
 from capx_caveats import DEFAULT, Budget, Entry
 
 OF_NODE, OF_TASK = 200, 2_000
@@ -51,7 +51,7 @@ class Grantor(Struct, frozen=True):
     now: int
 
     def offer(self, reading: Reading, asker: Asker, ask: Ask) -> Offered:
-        """What the policy makes of an ask now; Unoffered if the asker is dead, or it makes nothing of it."""
+        """What the policy makes of an ask now; NotOffered if the asker is dead, or it makes nothing of it."""
         return offer(reading, self.keyring, self.policy, asker, ask, now=self.now)
 
     def standing(self, reading: Reading, asker: Asker, ask: Ask) -> Answer | None:
@@ -59,14 +59,14 @@ class Grantor(Struct, frozen=True):
         request = reading.request(ask.request(asker.ids[-1]))
         try:
             return None if request is None else self._standing(reading, request, ask, self.offer(reading, asker, ask))
-        except Unoffered:
+        except NotOffered:
             return None
 
     def answer(self, transaction: Writing, asker: Asker, ask: Ask) -> Answer:
         """What becomes of an ask; the key that mints is live."""
         try:
             return self._answer(transaction, asker, ask)
-        except Unoffered as stop:
+        except NotOffered as stop:
             event = AskRefused(
                 task=asker.task,
                 path=tuple(map(b64u, asker.path)),
@@ -96,7 +96,7 @@ class Grantor(Struct, frozen=True):
 
     def _standing(self, reading: Reading, request: RequestRecord, ask: Ask, offered: Offered) -> Answer | None:
         if request.state == "denied":
-            return Refused((refusal("request_denied"),))
+            return Refused((ask_refusal("request_denied"),))
         if request.block != offered.block:
             return None
         if request.state == "granted":
@@ -115,7 +115,7 @@ class Grantor(Struct, frozen=True):
         ):
             return None
         if revoked := _revoked(reading, request):
-            return Refused((refusal("grant_revoked", revoked),))
+            return Refused((ask_refusal("grant_revoked", revoked),))
         key = self.keyring.get(request.minted_under)
         if key is None or reading.death(of_kid(key.kid)):
             return None
@@ -212,18 +212,18 @@ class Grantor(Struct, frozen=True):
         return Granted(capability)
 
     def _demand_room(self, reading: Reading, request: RequestRecord | None, asker: Asker, *, waits: bool) -> None:
-        """Unoffered if it would be one too many; a request that is made again takes its own place."""
+        """NotOffered if it would be one too many; a request that is made again takes its own place."""
         asked = reading.asked(asker.task, b64u(asker.node))
         if request is None and (asked.of_node >= OF_NODE or asked.of_task >= OF_TASK):
-            raise Unoffered(refusal("too_many", f"at most {OF_NODE} of one node, and {OF_TASK} of one task"))
+            raise NotOffered(ask_refusal("too_many", f"at most {OF_NODE} of one node, and {OF_TASK} of one task"))
         own = request is not None and request.state == "pending" and self.now < request.until
         if waits and (asked.waiting_of_node - own >= WAITING_OF_NODE or asked.waiting_of_task - own >= WAITING_OF_TASK):
             why = f"at most {WAITING_OF_NODE} of one node, and {WAITING_OF_TASK} of one task, wait for a person"
-            raise Unoffered(refusal("too_many", why))
+            raise NotOffered(ask_refusal("too_many", why))
 
 
 def _demand_undecided(reading: Reading, asker: Asker, ask: Ask) -> None:
-    """Unoffered if the same was denied to the node, or was granted to it, or above it, and revoked.
+    """NotOffered if the same was denied to the node, or was granted to it, or above it, and revoked.
 
     Whatever token asked: another one of the same agent is no other agent, and a helper is no way round a revocation.
     """
@@ -232,16 +232,16 @@ def _demand_undecided(reading: Reading, asker: Asker, ask: Ask) -> None:
             if not is_same(request, ask):
                 continue
             if request.state == "denied" and node == asker.node:
-                raise Unoffered(refusal("request_denied"))
+                raise NotOffered(ask_refusal("request_denied"))
             if request.granted and (revoked := _revoked(reading, request)):
-                raise Unoffered(refusal("grant_revoked", revoked))
+                raise NotOffered(ask_refusal("grant_revoked", revoked))
 
 
 def _revoked(reading: Reading, request: RequestRecord) -> str | None:
     """What was granted to a request and revoked by itself, and did not die with the token that asked."""
     asker = asker_again(request)
-    horizon = reading.horizon()
-    keys = (*asker.mortal, *((of_instant(horizon),) if asker.issued <= horizon else ()))
+    revoked_until = reading.revoked_until()
+    keys = (*asker.revocation_keys, *((of_instant(revoked_until),) if asker.issued <= revoked_until else ()))
     fell = min((death.seq for key in keys if (death := reading.death(key))), default=None)
     for id_ in request.granted:
         death = reading.death(unb64u(id_))

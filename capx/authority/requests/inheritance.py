@@ -84,7 +84,7 @@ class Asker(Struct, frozen=True, kw_only=True):
         return self.path[-1]
 
     @property
-    def mortal(self) -> tuple[Key, ...]:
+    def revocation_keys(self) -> tuple[Key, ...]:
         """The keys of all deaths that would end it, but for those of instants."""
         return (*self.until, *self.path, *self.ids, of_kid(self.kid))
 
@@ -153,7 +153,7 @@ def _kept(request: RequestRecord) -> Asker:
 
 def is_dead(reading: Reading, asker: Asker) -> bool:
     """Whether it was revoked, or what it descends from, or a task that it lasts as long as has ended."""
-    return any(reading.death(key) for key in asker.mortal) or asker.issued <= reading.horizon()
+    return any(reading.death(key) for key in asker.revocation_keys) or asker.issued <= reading.revoked_until()
 
 
 def spelt(caveat: Caveat) -> bytes:

@@ -26,7 +26,7 @@ from capx.store.protocols import Reading
 from capx.store.records import ATTESTED
 from capx.tokens.lineage import MAX_BUDGETS
 from capx.tokens.wire import MAX_BLOCK
-from capx.verify.ask import Ask, Unoffered, asked, refusal
+from capx.verify.ask import Ask, NotOffered, ask_refusal, asked_entry
 from capx_caveats import (
     DEFAULT,
     Allow,
@@ -58,22 +58,22 @@ class Offered(Struct, frozen=True):
 
 
 def offer(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask: Ask, *, now: int) -> Offered:
-    """What the policy makes of an ask now; Unoffered if the asker is dead, or it makes nothing of it."""
+    """What the policy makes of an ask now; NotOffered if the asker is dead, or it makes nothing of it."""
     for why in _lifeless(reading, keyring, asker, now):
-        raise Unoffered(refusal("asker_dead", why))
+        raise NotOffered(ask_refusal("asker_dead", why))
     if asker.refusals:
-        raise Unoffered(*asker.refusals)
+        raise NotOffered(*asker.refusals)
     try:
         intent = _intent(reading, policy, asker)
         terms = policy.terms(intent)
     except InvalidRequest as refused:
-        raise Unoffered(refusal("intent_refused")) from refused
+        raise NotOffered(ask_refusal("intent_refused")) from refused
     if terms.tenant not in {None, asker.tenant}:
-        raise Unoffered(refusal("intent_refused", "its tenant is not the one that the task was opened for"))
-    wanted = asked(ask)
+        raise NotOffered(ask_refusal("intent_refused", "its tenant is not the one that the task was opened for"))
+    wanted = asked_entry(ask)
     match = terms.match(ask.audience, ask.action, ask.args)
     if match is None:
-        raise Unoffered(refusal("not_offered", ask.sentence()))
+        raise NotOffered(ask_refusal("not_offered", ask.sentence()))
     block = _block(asker, match, wanted)
     _demand_usable(block, ask)
     return Offered(match, intent, block)
@@ -97,7 +97,7 @@ def _intent(reading: Reading, policy: Policy, asker: Asker) -> Intent:
     task = reading.task(asker.task)
     kept = None if task is None or task.intent is None else reading.intent(task.intent)
     if kept is None or kept.document is None:
-        raise Unoffered(refusal("no_intent"))
+        raise NotOffered(ask_refusal("no_intent"))
     intent = parse_intent(kept.document.encode())
     proof = kept.proof or ""
     if not proof.startswith(ATTESTED) and not is_principals(policy, SignedIntent(intent, proof)):
@@ -106,13 +106,13 @@ def _intent(reading: Reading, policy: Policy, asker: Asker) -> Intent:
 
 
 def _demand_usable(block: str, ask: Ask) -> None:
-    """Raise Unoffered if what restricts the asker says no to the arguments that the ask is pinned to."""
+    """Raise NotOffered if what restricts the asker says no to the arguments that the ask is pinned to."""
     if ask.args is None:
         return
     facts = Facts(Call(ask.action, ask.args), now=0, age=0)
     for caveat in DEFAULT.decode(block.encode()):
         if isinstance(caveat, Where) and caveat.attribute.startswith("args.") and caveat.refusal(facts):
-            raise Unoffered(refusal("not_inherited", f"it says no to these arguments ({caveat.sentence()})"))
+            raise NotOffered(ask_refusal("not_inherited", f"it says no to these arguments ({caveat.sentence()})"))
 
 
 def _block(asker: Asker, match: Match, wanted: Entry) -> str:
@@ -125,7 +125,7 @@ def _block(asker: Asker, match: Match, wanted: Entry) -> str:
     pieces = (*asker.claims, *map(spelt, given), *asker.inherited)
     block = b"[" + b",".join(pieces) + b"]"
     if why := _unfit(block, len(pieces)):
-        raise Unoffered(refusal("not_inherited", f"a grant would hold {why}"))
+        raise NotOffered(ask_refusal("not_inherited", f"a grant would hold {why}"))
     return block.decode()
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Protocol
 
-from capx import diagnostics as trouble
+from capx import diagnostics
 from capx.errors import StoreProblem
 from capx.resource.revocations import View
 from capx.store.records import Head, News
@@ -72,9 +72,9 @@ class Follower:
         return self._watch().view.deaths
 
     @property
-    def horizon(self) -> int:
+    def revoked_until(self) -> int:
         """The last second up to which all that was issued is dead."""
-        return self._watch().view.horizon
+        return self._watch().view.revoked_until
 
     @property
     def problem(self) -> StoreProblem | None:
@@ -154,7 +154,7 @@ class _Watch:
     def problem(self, problem: StoreProblem | None) -> None:
         self._problem = problem
         if problem is not None:
-            trouble.told(f"nothing is heard of deaths: {problem}")
+            diagnostics.warn_once(f"nothing is heard of deaths: {problem}")
 
     def ensure(self) -> None:
         """Make sure that the thread runs; when none can be had, the next question tries again."""

@@ -53,9 +53,9 @@ class Snapshot:
         return self._view.deaths
 
     @property
-    def horizon(self) -> int:
+    def revoked_until(self) -> int:
         """The last second up to which all that was issued is dead."""
-        return self._view.horizon
+        return self._view.revoked_until
 
     def age(self) -> float:
         """Seconds since the authority wrote the page; infinite if there is none that can be believed."""
@@ -93,7 +93,7 @@ class Snapshot:
         if known is not None:
             # A page that was asked for anew does not say what stood at an earlier position.
             succeeding(known, head, known.hash if head.position > known.position else head.hash)
-        view.horizon = max(view.horizon, self._view.horizon)
+        view.revoked_until = max(view.revoked_until, self._view.revoked_until)
         # Another view in one step: nobody sees the first page of several alone.
         self._view = view
         self._said, self.problem = max(self._said, *(news.at or -math.inf for news in found)), None

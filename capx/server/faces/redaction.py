@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from capx import diagnostics as trouble
+from capx import diagnostics
 from capx.errors import ConfigurationProblem, StoreProblem, Unavailable
 from capx.server.workers import Busy
 from capx.verify.decision import Denied
@@ -22,7 +22,7 @@ def told_error(error: Exception) -> Exception:
     """An error that a stranger may be told, for one that may not be, which is logged."""
     if isinstance(error, Busy) or not isinstance(error, StoreProblem | ConfigurationProblem):
         return error
-    trouble.told(f"what was asked on the network cannot be answered: {error}")
+    diagnostics.warn_once(f"what was asked on the network cannot be answered: {error}")
     return (Unavailable if isinstance(error, Unavailable) else StoreProblem)(SENTENCE)
 
 
@@ -35,5 +35,5 @@ def told_denial(denied: Denied) -> Denied:
 def _told_refusal(refusal: Refusal) -> Refusal:
     if refusal.code != "unavailable":
         return refusal
-    trouble.told(f"what an agent asked cannot be answered: {refusal.sentence}")
+    diagnostics.warn_once(f"what an agent asked cannot be answered: {refusal.sentence}")
     return msgspec.structs.replace(refusal, sentence=SENTENCE)

@@ -21,7 +21,7 @@ from capx.store.postgres.request_rows import RequestRows
 from capx.store.protocols import Reading
 from capx.store.records import REVOCATIONS, Counter, Damaged, Death, Head, Pruned, Sighting, TaskRecord, Unwritable
 from capx.tokens.chain import root_node
-from capx.tokens.revocation_key import Key, horizon
+from capx.tokens.revocation_key import Key, revoked_until
 
 CHANNEL = "capx"
 """Where followers are woken when something has died."""
@@ -86,9 +86,9 @@ class Rows(RequestRows):
             yield from map(_death, rows)
             after = rows[-1][0]
 
-    def horizon(self) -> int:
+    def revoked_until(self) -> int:
         rows = self._rows("SELECT name FROM capx.deaths WHERE name >= 'issued:' AND name < 'issued;'")
-        return horizon(key for (key,) in rows)
+        return revoked_until(key for (key,) in rows)
 
     def events(
         self, *, after: int = 0, limit: int | None = None, task: str | None = None, kind: str | None = None

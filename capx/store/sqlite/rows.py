@@ -18,7 +18,7 @@ from capx.store.records import REVOCATIONS, Burn, Counter, Damaged, Death, Head,
 from capx.store.sqlite.request_rows import RequestRows
 from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE
 from capx.tokens.chain import root_node
-from capx.tokens.revocation_key import Key, horizon
+from capx.tokens.revocation_key import Key, revoked_until
 from capx.verify.meter import Spend, Tally
 from capx_caveats import is_amount, plus
 
@@ -75,8 +75,8 @@ class Rows(RequestRows):
             yield from (Death(*row) for row in rows)
             after = rows[-1][0]
 
-    def horizon(self) -> int:
-        return horizon(
+    def revoked_until(self) -> int:
+        return revoked_until(
             key for (key,) in self._rows("SELECT key FROM deaths WHERE key >= 'issued:' AND key < 'issued;'")
         )
 

@@ -22,7 +22,7 @@ from capx.tokens.effective.intersection import (
     size,
     work,
 )
-from capx.tokens.lineage import Demand, Lineage, Refused, caveats_of, read
+from capx.tokens.lineage import Demand, Lineage, TokenRefused, caveats_of, read
 from capx.tokens.revocation_key import is_lasting
 from capx.tokens.wording import sentence, whose
 from capx_caveats import (
@@ -102,7 +102,7 @@ def effective(token: Token, now: int, vocabulary: Vocabulary = DEFAULT) -> Effec
     blocks = frame.blocks[:-1] if _presented(token.caveats[-1:]) else frame.blocks
     try:
         lineage = read(frame, blocks, vocabulary, frozenset())
-    except Refused as problem:
+    except TokenRefused as problem:
         untold = grant_untold(problem.refusal, blocks, vocabulary)
         reason = _UNTOLD if untold else sentence(problem.refusal)
         return Effective(
@@ -122,7 +122,7 @@ def effective(token: Token, now: int, vocabulary: Vocabulary = DEFAULT) -> Effec
         also=(*_demanded(wheres, said), *beside, *_others(lineage)),
         not_before=not_before,
         expires=lineage.expires,
-        until=tuple(sorted(key for key in lineage.mortal if isinstance(key, str) and not is_lasting(key))),
+        until=tuple(sorted(key for key in lineage.revocation_keys if isinstance(key, str) and not is_lasting(key))),
         hops_left=hops_left(token.caveats),
         why_nothing=(
             *disjoint,

@@ -14,7 +14,7 @@ from msgspec import Struct
 from capx.tokens import wire
 from capx.tokens.capability import Token
 from capx.tokens.effective.effective import grant_untold
-from capx.tokens.lineage import Demand, Refused, caveats_of, read
+from capx.tokens.lineage import Demand, TokenRefused, caveats_of, read
 from capx.tokens.wording import sentence, whose
 from capx_caveats import DEFAULT, Call, Facts, NotUnderstood, Presented, Refusal, Tenant, Where
 
@@ -40,7 +40,7 @@ def foresee(token: Token, call: Call, now: int) -> tuple[Foreseen, ...]:
     blocks = frame.blocks[:-1] if any(isinstance(mark, Presented) for mark in token.caveats[-1]) else frame.blocks
     try:
         lineage = read(frame, blocks, DEFAULT, frozenset())
-    except Refused as stop:
+    except TokenRefused as stop:
         if grant_untold(stop.refusal, blocks, DEFAULT):
             unread = (Demand(0, None, caveat) for caveat in caveats_of(blocks[0], DEFAULT))
             return tuple(_untold(each) for each in unread if isinstance(each.caveat, NotUnderstood))
