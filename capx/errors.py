@@ -9,7 +9,7 @@
     │   ├── UnknownRequest   nobody made a request with this id
     │   └── NotThere         over HTTP: there is nothing else of this id either (capx.remote.problems)
     ├── Pending              nobody's: a person has to answer first (capx.asking)
-    ├── Redirected           the resource's: an answer that sends the agent elsewhere (capx.presenting)
+    ├── Redirected           the resource's: an answer that sends the agent elsewhere (capx.agent.httpx_client)
     ├── HttpRefusal          the client's: a request over HTTP that is none of the authority's (capx.remote.problems)
     ├── Unreadable           the bearer's: a head without a credential that can be read (capx.guard.exchange)
     ├── ConfigurationProblem the operator's: keys, homes, guards set up so that they cannot work

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from capx.crypto.keys import KeyRing, RootKey
-from capx.resource.feed.page import DEATHS_IN_A_PAGE, Asked, SignedPage, sign_page
+from capx.resource.feed.page import DEATHS_IN_A_PAGE, FeedCursor, SignedPage, sign_page
 from capx.resource.feed.reader import PageReader
 from capx.resource.revocations import View
 from capx.store.records import Head, News
@@ -59,11 +59,13 @@ class Feed:
         with self.store.read() as reading:
             return reading.head()
 
-    def page(self, asked: Asked | None = None, *, now: float = NOW, at_most: int = DEATHS_IN_A_PAGE) -> SignedPage:
+    def page(self, asked: FeedCursor | None = None, *, now: float = NOW, at_most: int = DEATHS_IN_A_PAGE) -> SignedPage:
         with self.store.read() as reading:
-            return sign_page(reading, self.signer, asked or Asked(), now=now, at_most=at_most)
+            return sign_page(reading, self.signer, asked or FeedCursor(), now=now, at_most=at_most)
 
-    def pages(self, asked: Asked | None = None, *, now: float = NOW, at_most: int = DEATHS_IN_A_PAGE) -> Iterator[str]:
+    def pages(
+        self, asked: FeedCursor | None = None, *, now: float = NOW, at_most: int = DEATHS_IN_A_PAGE
+    ) -> Iterator[str]:
         """One after the other, until there are no more."""
         page = self.page(asked, now=now, at_most=at_most)
         while page.has_more:
@@ -102,7 +104,7 @@ class Told:
         return news
 
     def catch_up(self, feed: Feed, at_most: int = DEATHS_IN_A_PAGE) -> None:
-        while self.take(feed.page(self.reader.asked, at_most=at_most).text) is None:
+        while self.take(feed.page(self.reader.cursor, at_most=at_most).text) is None:
             pass
 
 
@@ -138,7 +140,7 @@ class Served:
         if self.status != 200 or scope["path"] != "/feed":
             await self._answer(send, self.status if scope["path"] == "/feed" else 404, self.headers, b"")
             return
-        asked = Asked.read(query)
+        asked = FeedCursor.read(query)
         if headers["accept"] == "application/json":
             text = self.feed.page(asked, now=self.clock()).text.encode()
             await self._answer(send, 200, [(b"content-type", b"application/json"), *self.headers], text)
@@ -150,7 +152,7 @@ class Served:
         finally:
             self.open -= 1
 
-    async def _stream(self, send: Any, asked: Asked, gone: "asyncio.Future[None]") -> None:
+    async def _stream(self, send: Any, asked: FeedCursor, gone: "asyncio.Future[None]") -> None:
         start = {"type": "http.response.start", "status": 200}
         await send({**start, "headers": [(b"content-type", b"text/event-stream"), *self.headers]})
         await send({"type": "http.response.body", "body": self.before(), "more_body": True})

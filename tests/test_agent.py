@@ -19,11 +19,11 @@ import msgspec
 import pytest
 from starlette.middleware.gzip import GZipMiddleware
 
-from capx.agent import httpx_client as presenting
+from capx.agent import httpx_client
 from capx.agent.actor import acting, current_actor
 from capx.agent.agent import Agent
 from capx.agent.authority_client import AuthorityClient
-from capx.agent.httpx_client import IN_VAIN, MAX_BODY, SOUGHT
+from capx.agent.httpx_client import ASK_EXTENSION, GRANTED_EXTENSION, MAX_BODY
 from capx.authority.authority import Authority
 from capx.authority.in_process import InProcess, LocalAuthority
 from capx.authority.opening import OpenedTask
@@ -779,7 +779,7 @@ def test_a_client_that_is_refused_asks_and_sends_once_more(lab: Authority, task:
     assert authority.asked == [("crm.accounts.read@crm", None), ("crm.export@crm", None)]
     assert refused.status_code == 403
     assert refused.json()["code"] == "action_not_allowed"
-    sought = refused.extensions[SOUGHT]
+    sought = refused.extensions[ASK_EXTENSION]
     assert isinstance(sought, Refused)
     assert [reason.code for reason in sought.reasons] == ["not_offered"]
 
@@ -796,7 +796,7 @@ def test_an_async_client_does_too(lab: Authority, task: OpenedTask, origin: str)
             return await client.get(f"{origin}/crm.export")
 
     refused = asyncio.run(act())
-    assert isinstance(refused.extensions[SOUGHT], Refused)
+    assert isinstance(refused.extensions[ASK_EXTENSION], Refused)
     assert [what for what, _ in authority.asked].count("crm.accounts.read@crm") <= 8
     assert len(lab.requests(task=task.id)) == 2
 
@@ -828,14 +828,14 @@ def test_a_response_that_refuses_after_a_grant_says_what_was_granted(
 
     refused = asyncio.run(act())
     assert refused.json()["code"] == "argument_refused"
-    assert refused.extensions[IN_VAIN] == (Ask(audience="billing", action="billing.refund"),)
-    assert isinstance(refused.extensions[SOUGHT], Refused)
+    assert refused.extensions[GRANTED_EXTENSION] == (Ask(audience="billing", action="billing.refund"),)
+    assert isinstance(refused.extensions[ASK_EXTENSION], Refused)
     assert authority.asked[1:] == [REFUND, REFUND_501]
 
 
 def test_a_client_of_whoever_acts_asks_for_them(lab: Authority, task: OpenedTask, origin: str) -> None:
     agent, _ = noting(lab, task)
-    with presenting.http({origin: "crm"}) as client:
+    with httpx_client.client({origin: "crm"}) as client:
         with acting(task.bundle):
             assert client.get(f"{origin}/crm.accounts.read").status_code == 403
         with acting(agent):
@@ -853,7 +853,7 @@ def test_the_authority_that_is_away_leaves_the_refusal(lab: Authority, task: Ope
     with Agent(task.bundle, authority="http://127.0.0.1:9") as agent, agent.http({origin: "crm"}) as client:
         refused = client.get(f"{origin}/crm.accounts.read")
     assert refused.status_code == 403
-    assert isinstance(refused.extensions[SOUGHT], StoreProblem)
+    assert isinstance(refused.extensions[ASK_EXTENSION], StoreProblem)
 
 
 def test_where_nothing_is_held_a_request_says_to_ask_first(lab: Authority, task: OpenedTask, origin: str) -> None:
@@ -912,7 +912,7 @@ def test_a_service_that_tells_to_ask(lab: Authority, task: OpenedTask, liars: tu
         answer = client.get(f"{origin}/x")
     assert answer.status_code == 403
     assert not authority.asked
-    assert SOUGHT not in answer.extensions
+    assert ASK_EXTENSION not in answer.extensions
 
 
 @pytest.mark.parametrize(
@@ -964,7 +964,7 @@ def test_a_service_that_refuses_other_arguments_each_time(lab: Authority, task: 
     with served(shifty, lifespan="off") as origin, agent.http({origin: "crm"}) as client:
         refused = client.get(f"{origin}/x")
     assert [args for _, args in authority.asked] == [None, {"of": 2}]
-    assert [ask.args for ask in refused.extensions[IN_VAIN]] == [None, {"of": 2}]
+    assert [ask.args for ask in refused.extensions[GRANTED_EXTENSION]] == [None, {"of": 2}]
     # With each capability that was held: at first, after the first grant, and after the second.
     assert len(seen) == 1 + 2 + 3
 

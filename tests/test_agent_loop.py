@@ -18,10 +18,10 @@ import httpx
 import msgspec
 import pytest
 
-from capx.agent import httpx_client as presenting
+from capx.agent import httpx_client
 from capx.agent.agent import Agent
 from capx.agent.authority_client import AuthorityClient
-from capx.agent.httpx_client import SOUGHT
+from capx.agent.httpx_client import ASK_EXTENSION
 from capx.authority.home import create_home
 from capx.authority.opening import OpenedTask
 from capx.authority.remote.client import RemoteAuthority
@@ -70,7 +70,7 @@ class World:
     def until_ready(self) -> None:
         """Wait until the services can tell what was presented to them before they started."""
         bundle = self.operators.open(allow=FORESEEN, tenant="Acme").bundle
-        with presenting.http(self.origins, bundle, trust_env=False) as client:
+        with httpx_client.client(self.origins, bundle, trust_env=False) as client:
             until(lambda: all(client.post(self.url(action, 1)).status_code == 200 for action in FORESEEN))
 
     def rule(self, text: str) -> None:
@@ -273,7 +273,7 @@ def test_what_the_policy_does_not_offer_stays_refused(unattended: World) -> None
     with unattended.agent(task, wait=30) as agent, agent.http(trust_env=False, timeout=30) as client:
         refused = client.post(unattended.url("crm.export", 1))
     assert (refused.status_code, refused.json()["code"]) == (403, "action_not_allowed")
-    assert [reason.code for reason in refused.extensions[SOUGHT].reasons] == ["not_offered"]
+    assert [reason.code for reason in refused.extensions[ASK_EXTENSION].reasons] == ["not_offered"]
 
 
 def test_a_sub_agent_in_a_process_of_its_own_asks_within_what_it_may(unattended: World) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import capx.tokens.delegation as delegation_module
-from capx.api.messages.agents import Revoked
+from capx.api.messages.agents import Revocation
 from capx.authority.authority import Authority
 from capx.crypto.base64url import b64u
 from capx.errors import InvalidRequest, MalformedToken, StoreProblem, Unavailable
@@ -438,7 +438,7 @@ class Slow:
         self.asked, self.gate = threading.Event(), threading.Event()
         self.thread: int | None = None
 
-    def revoke(self, child: Bundle, /) -> Revoked:
+    def revoke(self, child: Bundle, /) -> Revocation:
         self.thread = threading.get_ident()
         self.asked.set()
         self.gate.wait(10)

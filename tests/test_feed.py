@@ -17,7 +17,7 @@ from capx.crypto.base64url import b64u
 from capx.crypto.hashing import digest
 from capx.crypto.keys import RootKey
 from capx.errors import InvalidRequest, KeyProblem, StoreProblem
-from capx.resource.feed.page import Asked, PageProblem, read_page
+from capx.resource.feed.page import FeedCursor, PageProblem, read_page
 from capx.resource.feed.reader import PageReader
 from capx.resource.revocations import View
 from capx.store.records import Head
@@ -106,21 +106,21 @@ def test_a_page_confirms_the_place_that_was_asked_about(feed: Feed) -> None:
     feed.kill(node(1))
     known = feed.head()
     feed.kill(node(2))
-    page = read_page(feed.page(Asked.of(known)).text, KEYS, now=NOW)
+    page = read_page(feed.page(FeedCursor.of(known)).text, KEYS, now=NOW)
     assert page.asked == known.place
     assert page.deaths == {node(2): "revoked"}
-    assert read_page(feed.page(Asked.of(feed.head())).text, KEYS, now=NOW).asked == feed.head().place
+    assert read_page(feed.page(FeedCursor.of(feed.head())).text, KEYS, now=NOW).asked == feed.head().place
 
 
 def test_who_asks_for_more_than_there_is_sees_from_the_head_that_it_is_less(feed: Feed) -> None:
     feed.kill(node(1))
-    page = read_page(feed.page(Asked(99, 98, feed.head().epoch)).text, KEYS, now=NOW)
+    page = read_page(feed.page(FeedCursor(99, 98, feed.head().epoch)).text, KEYS, now=NOW)
     assert (page.head, page.asked, page.deaths, page.has_more) == (feed.head(), None, {}, False)
 
 
 def test_no_place_of_another_epoch_is_confirmed(feed: Feed) -> None:
     feed.kill(node(1), node(2))
-    page = read_page(feed.page(Asked(1, 1, "another.1")).text, KEYS, now=NOW)
+    page = read_page(feed.page(FeedCursor(1, 1, "another.1")).text, KEYS, now=NOW)
     assert (page.asked, page.since, len(page.deaths)) == (None, 0, 2)
 
 
@@ -144,7 +144,7 @@ def test_what_no_page_can_say_is_not_signed(feed: Feed) -> None:
         connection.execute("DELETE FROM deaths WHERE seq = 3")
     connection.close()
     with pytest.raises(StoreProblem, match="no death 2"):
-        damaged.page(Asked(1))
+        damaged.page(FeedCursor(1))
     damaged.close()
 
 
@@ -158,7 +158,7 @@ def text() -> Iterator[str]:
         feed.kill(node(1), "task-1", f"kid:{OTHER.kid}")
         known = feed.head()
         feed.kill(node(2))
-        yield feed.page(Asked.of(known)).text
+        yield feed.page(FeedCursor.of(known)).text
         feed.close()
 
 
@@ -369,7 +369,7 @@ def test_a_heartbeat_is_news_without_a_death(feed: Feed) -> None:
     feed.kill(node(1))
     told = Told()
     told.catch_up(feed)
-    news = told.take(feed.page(told.reader.asked, now=NOW + 1).text)
+    news = told.take(feed.page(told.reader.cursor, now=NOW + 1).text)
     assert news is not None
     assert (news.deaths, news.anew, news.at) == ({}, False, NOW + 1)
 
@@ -412,7 +412,7 @@ def crowd(tmp_path: Path) -> Iterator[Crowd]:
 
 
 def test_a_store_that_went_back_is_refused(crowd: Crowd) -> None:
-    assert "went back" in crowd.refuses(crowd.earlier.page(crowd.told.reader.asked).text)
+    assert "went back" in crowd.refuses(crowd.earlier.page(crowd.told.reader.cursor).text)
 
 
 def test_all_told_anew_from_an_older_copy_is_refused(crowd: Crowd) -> None:
@@ -422,28 +422,28 @@ def test_all_told_anew_from_an_older_copy_is_refused(crowd: Crowd) -> None:
 def test_another_history_is_refused(crowd: Crowd) -> None:
     crowd.earlier.kill("elsewhere")
     crowd.earlier.kill("again", "and-again")
-    assert "another history" in crowd.refuses(crowd.earlier.page(crowd.told.reader.asked).text)
+    assert "another history" in crowd.refuses(crowd.earlier.page(crowd.told.reader.cursor).text)
 
 
 def test_another_store_is_refused(crowd: Crowd, tmp_path: Path) -> None:
     other = Feed(tmp_path / "other.db")
     other.kill(*(node(number) for number in range(9)))
-    for page in (other.page(crowd.told.reader.asked).text, other.page().text):
+    for page in (other.page(crowd.told.reader.cursor).text, other.page().text):
         assert "another one" in crowd.refuses(page)
     other.close()
 
 
 def test_an_earlier_epoch_is_refused(crowd: Crowd) -> None:
     crowd.earlier.begin_epoch(1)
-    for asked in (crowd.told.reader.asked, Asked()):
+    for asked in (crowd.told.reader.cursor, FeedCursor()):
         assert "an epoch that ended" in crowd.refuses(crowd.earlier.page(asked).text)
 
 
 def test_a_later_epoch_is_told_anew_and_not_otherwise(crowd: Crowd) -> None:
     crowd.earlier.begin_epoch(9_000_000_000)
     crowd.earlier.kill(node(9))
-    known = crowd.told.reader.asked
-    gap = crowd.earlier.page(Asked(known.since, known.position)).text
+    known = crowd.told.reader.cursor
+    gap = crowd.earlier.page(FeedCursor(known.since, known.position)).text
     with pytest.raises(PageProblem, match="those after number 0 are due"):
         crowd.told.take(gap)
     assert len(crowd.told.view.deaths) == 3
@@ -457,9 +457,9 @@ def test_a_later_epoch_is_told_anew_and_not_otherwise(crowd: Crowd) -> None:
 
 
 def test_a_page_for_another_follower_is_refused(crowd: Crowd) -> None:
-    known = crowd.told.reader.asked
-    fewer = Asked(known.since - 1, known.position, known.epoch)
-    more = Asked(known.since + 1, known.position, known.epoch)
+    known = crowd.told.reader.cursor
+    fewer = FeedCursor(known.since - 1, known.position, known.epoch)
+    more = FeedCursor(known.since + 1, known.position, known.epoch)
     for asked in (fewer, more):
         assert "after number 3 are due" in crowd.refuses(crowd.feed.page(asked).text)
         crowd.told.reader.begin(crowd.known)
@@ -467,21 +467,21 @@ def test_a_page_for_another_follower_is_refused(crowd: Crowd) -> None:
 
 
 def test_a_page_that_answers_for_another_position_or_none_is_refused(crowd: Crowd) -> None:
-    known = crowd.told.reader.asked
+    known = crowd.told.reader.cursor
     for position in (0, known.position - 1, known.position + 1):
-        page = crowd.feed.page(Asked(known.since, position, known.epoch)).text
+        page = crowd.feed.page(FeedCursor(known.since, position, known.epoch)).text
         with pytest.raises(PageProblem, match="does not say what stands at position 4"):
             crowd.told.take(page)
 
 
 def test_all_told_anew_is_refused_where_only_news_are_due(crowd: Crowd) -> None:
-    known = crowd.told.reader.asked
-    page = crowd.feed.page(Asked(0, known.position, known.epoch)).text
+    known = crowd.told.reader.cursor
+    page = crowd.feed.page(FeedCursor(0, known.position, known.epoch)).text
     assert "after number 0, and those after number 3" in crowd.refuses(page)
 
 
 def test_a_page_that_was_taken_is_not_taken_again(crowd: Crowd) -> None:
-    page = crowd.feed.page(crowd.told.reader.asked).text
+    page = crowd.feed.page(crowd.told.reader.cursor).text
     assert crowd.told.take(page) is not None
     crowd.refuses(page, kind=PageProblem)
 
@@ -506,17 +506,17 @@ def test_an_epoch_that_begins_amid_pages_is_told_from_its_beginning(feed: Feed) 
     told.take(first.text)
     feed.begin_epoch(9_000_000_000)
     with pytest.raises(PageProblem, match="after number 0 are due"):
-        told.take(feed.page(Asked(first.then.since, first.then.position), at_most=3).text)
+        told.take(feed.page(FeedCursor(first.then.since, first.then.position), at_most=3).text)
     told.reader.begin(None)
     told.take(first.text)
-    news = told.take(*feed.pages(told.reader.asked, at_most=3))
+    news = told.take(*feed.pages(told.reader.cursor, at_most=3))
     assert news is not None
     assert len(news.deaths) == 9
     assert news.head == feed.head()
 
 
 def test_an_epoch_that_begins_amid_pages_drops_what_they_said(crowd: Crowd) -> None:
-    crowd.told.take(crowd.feed.page(crowd.told.reader.asked, at_most=1).text)
+    crowd.told.take(crowd.feed.page(crowd.told.reader.cursor, at_most=1).text)
     assert crowd.told.reader.is_amid
     crowd.earlier.begin_epoch(9_000_000_000)
     crowd.earlier.kill(node(9))
@@ -570,7 +570,7 @@ def test_who_missed_what_is_forgotten_is_told_anew(feed: Feed) -> None:
     feed.kill(node(2), at=NOW - 10)
     feed.kill(node(3))
     feed.forget(NOW)
-    news = told.take(feed.page(told.reader.asked).text)
+    news = told.take(feed.page(told.reader.cursor).text)
     assert news is not None
     assert news.anew
     assert set(told.view.deaths) == {node(3)}
@@ -597,9 +597,9 @@ def test_what_a_revoked_key_signs_is_not_believed_once_its_death_is_known(feed: 
     told.catch_up(feed)
     assert f"kid:{KEY.kid}" in told.view.deaths
     with pytest.raises(PageProblem, match="was revoked"):
-        told.take(feed.page(told.reader.asked).text)
+        told.take(feed.page(told.reader.cursor).text)
     feed.signer = OTHER.feed_signer()
-    assert told.take(feed.page(told.reader.asked).text) is not None
+    assert told.take(feed.page(told.reader.cursor).text) is not None
 
 
 @settings(max_examples=40)
@@ -640,9 +640,9 @@ def test_pages_of_any_split_lead_to_the_view_of_one(data: st.DataObject) -> None
 
 
 def test_a_question_comes_back_from_the_query_of_its_url() -> None:
-    for asked in (Asked(), Asked(3, 4), Asked(3, 4, "x.1"), Asked.of(Head("x.1", 2, b"h" * 32, 1))):
-        assert Asked.read(asked.query()) == asked
-    assert Asked.read({}) == Asked()
+    for asked in (FeedCursor(), FeedCursor(3, 4), FeedCursor(3, 4, "x.1"), FeedCursor.of(Head("x.1", 2, b"h" * 32, 1))):
+        assert FeedCursor.read(asked.query()) == asked
+    assert FeedCursor.read({}) == FeedCursor()
 
 
 @pytest.mark.parametrize(
@@ -663,7 +663,7 @@ def test_a_question_comes_back_from_the_query_of_its_url() -> None:
 )
 def test_what_is_no_question_is_refused(query: dict[str, str]) -> None:
     with pytest.raises(InvalidRequest):
-        Asked.read(query)
+        FeedCursor.read(query)
 
 
 # Imports

@@ -19,7 +19,7 @@ import trustme
 from capx.errors import ConfigurationProblem, KeyProblem, StoreProblem
 from capx.resource.feed.client import FeedSource
 from capx.resource.feed.follower import Follower
-from capx.resource.feed.page import Asked, PageProblem
+from capx.resource.feed.page import FeedCursor, PageProblem
 from capx.store.records import Head, News
 from tests.feeding import KEYS, OTHER, Feed, Polled, Served, event, eventually, node
 from tests.serving import served
@@ -881,7 +881,7 @@ def test_a_source_without_a_key_is_a_mistake_told_at_once() -> None:
 
 IN_A_CHILD = """
 import math, os, sys, threading
-import capx.feed.line
+import capx.resource.feed.stream
 from capx.resource.feed.client import FeedSource
 from capx.resource.feed.follower import Follower
 from tests.feeding import KEYS, eventually
@@ -938,7 +938,7 @@ HELD_IN_A_CHILD = f"""
 def is_told():
     return eventually(lambda: "no page came" in str(follower.problem))
 
-capx.feed.line.SILENCE = 0.3
+capx.resource.feed.stream.SILENCE = 0.3
 follower = Follower(FeedSource(sys.argv[1], KEYS), patience=0)
 follower.start()
 assert is_told()
@@ -970,4 +970,4 @@ def test_what_is_asked_of_a_source_says_where_its_follower_stands(line: Line) ->
     more = next(line.source.stream(lambda: news.head))
     assert (news.anew, more.anew) == (True, False)
     assert more.deaths == {node(2): "revoked"}
-    assert Asked.read(line.app.asked[-1][0]) == Asked.of(news.head)
+    assert FeedCursor.read(line.app.asked[-1][0]) == FeedCursor.of(news.head)

@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from capx import Call
 from capx.agent.actor import acting
-from capx.agent.need import Told, need
+from capx.agent.next_asks import DenialSummary, next_asks
 from capx.authority.authority import Authority
 from capx.tokens.binding import ToolCall
 from capx.tokens.capability import Capability
@@ -181,7 +181,7 @@ ELSEWHERE = Ask(audience="billing", action="crm.read")
     ],
 )
 def test_a_need_is_pinned_only_where_the_arguments_were_refused(told: list[tuple[Ask, str]], asks: list[Ask]) -> None:
-    found = need("crm", [Told(ask, (code,)) for ask, code in told])
+    found = next_asks("crm", [DenialSummary(ask, (code,)) for ask, code in told])
     assert found is not None
     assert list(found.asks) == asks
 
@@ -203,13 +203,15 @@ def test_a_need_is_pinned_only_where_the_arguments_were_refused(told: list[tuple
 def test_after_a_grant_of_the_action_alone_the_arguments_are_all_that_can_be_needed(
     after: Ask, told: list[tuple[Ask, str]], asks: list[Ask]
 ) -> None:
-    found = need("crm", [Told(ask, (code,)) for ask, code in told], after)
+    found = next_asks("crm", [DenialSummary(ask, (code,)) for ask, code in told], after)
     assert ([] if found is None else list(found.asks)) == asks
 
 
-@pytest.mark.parametrize("told", [[], [Told(None, ("expired",))], [Told(ELSEWHERE, ("action_not_allowed",))]])
-def test_nothing_is_needed_where_nothing_is_said_of_this_audience(told: list[Told]) -> None:
-    assert need("crm", told) is None
+@pytest.mark.parametrize(
+    "told", [[], [DenialSummary(None, ("expired",))], [DenialSummary(ELSEWHERE, ("action_not_allowed",))]]
+)
+def test_nothing_is_needed_where_nothing_is_said_of_this_audience(told: list[DenialSummary]) -> None:
+    assert next_asks("crm", told) is None
 
 
 def test_a_denial_with_arguments_to_ask_for_can_be_passed_between_processes(lab: Authority) -> None:

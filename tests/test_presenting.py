@@ -8,8 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
+from capx.agent import httpx_client
 from capx.agent.actor import acting
-from capx.agent.httpx_client import Redirected, async_http, http
+from capx.agent.httpx_client import Redirected
 from capx.authority.authority import Authority
 from capx.errors import InvalidRequest
 from capx.guard.asgi.guard import ASGIGuard, passage
@@ -69,14 +70,14 @@ def elsewhere() -> Iterator[str]:
 
 
 def test_each_request_is_presented_anew(crm: str, bundle: Bundle) -> None:
-    with http({crm: "crm"}, bundle) as client:
+    with httpx_client.client({crm: "crm"}, bundle) as client:
         for _ in range(2):
             assert client.get(f"{crm}/x").status_code == 200
         assert client.post(f"{crm}/x?q=a b&c=%2F", json={"a": 1}).json() == {"a": 1}
 
 
 def test_a_body_is_digested_as_it_is_sent(crm: str, bundle: Bundle) -> None:
-    with http({crm: "crm"}, bundle) as client:
+    with httpx_client.client({crm: "crm"}, bundle) as client:
         assert client.post(f"{crm}/x", content=iter([b"a", b"b"])).text == "ab"
         assert client.post(f"{crm}/x", data={"a": "1"}).text == "a=1"
         assert client.post(f"{crm}/x", files={"f": b"content"}).status_code == 200
@@ -84,7 +85,7 @@ def test_a_body_is_digested_as_it_is_sent(crm: str, bundle: Bundle) -> None:
 
 @pytest.mark.parametrize("path", ["", "/", "/x?", "/a/../b", "/a%2Fb", "/a b", "/~a%7e", "/é", "/x#fragment"])
 def test_a_path_is_presented_as_it_is_sent(crm: str, bundle: Bundle, path: str) -> None:
-    with http({crm: "crm"}, bundle) as client:
+    with httpx_client.client({crm: "crm"}, bundle) as client:
         assert client.get(crm + path).status_code == 200
 
 
@@ -94,7 +95,7 @@ def test_an_async_client_presents_too(crm: str, bundle: Bundle) -> None:
         yield b"b"
 
     async def send() -> None:
-        async with async_http({crm: "crm"}, bundle) as client:
+        async with httpx_client.async_client({crm: "crm"}, bundle) as client:
             assert (await client.get(f"{crm}/x")).status_code == 200
             assert (await client.post(f"{crm}/x", content=chunks())).text == "ab"
 
@@ -102,7 +103,7 @@ def test_an_async_client_presents_too(crm: str, bundle: Bundle) -> None:
 
 
 def test_other_origins_get_no_token(crm: str, elsewhere: str, bundle: Bundle) -> None:
-    with http({crm: "crm"}, bundle) as client:
+    with httpx_client.client({crm: "crm"}, bundle) as client:
         client.get(f"{elsewhere}/x")
     ((_, headers),) = received
     assert "authorization" not in headers
@@ -121,7 +122,7 @@ LOOK_ALIKES = [
 def test_an_audience_learnt_from_a_look_alike_origin(crm: str, elsewhere: str, bundle: Bundle, look_alike: str) -> None:
     of_crm, of_other = httpx.URL(crm), httpx.URL(elsewhere)
     url = look_alike.format(host=of_crm.host, port=of_crm.port, other=of_other.port)
-    with http({crm: "crm"}, bundle) as client:
+    with httpx_client.client({crm: "crm"}, bundle) as client:
         try:
             client.get(url)
         except httpx.HTTPError:
@@ -137,7 +138,7 @@ def test_another_scheme_port_or_host_is_another_origin(bundle: Bundle, origin: s
         seen.append(request.headers.get("authorization"))
         return httpx.Response(200)
 
-    with http({"http://crm.internal": "crm"}, bundle, transport=httpx.MockTransport(answer)) as client:
+    with httpx_client.client({"http://crm.internal": "crm"}, bundle, transport=httpx.MockTransport(answer)) as client:
         client.get(f"{origin}/x")
         client.get("http://CRM.internal:80/x")
     assert seen[0] is None
@@ -147,7 +148,7 @@ def test_another_scheme_port_or_host_is_another_origin(bundle: Bundle, origin: s
 @pytest.mark.parametrize("follow", [False, True])
 def test_an_audience_learnt_from_a_redirect(crm: str, elsewhere: str, bundle: Bundle, *, follow: bool) -> None:
     with (
-        http({crm: "crm"}, bundle, follow_redirects=follow) as client,
+        httpx_client.client({crm: "crm"}, bundle, follow_redirects=follow) as client,
         pytest.raises(Redirected) as redirected,
     ):
         client.get(f"{elsewhere}/to?{crm}/x")
@@ -158,7 +159,7 @@ def test_an_audience_learnt_from_a_redirect(crm: str, elsewhere: str, bundle: Bu
 
 def test_a_configured_service_that_redirects_takes_no_authority_along(elsewhere: str, bundle: Bundle) -> None:
     async def send() -> None:
-        async with async_http({elsewhere: "crm"}, bundle, follow_redirects=True) as client:
+        async with httpx_client.async_client({elsewhere: "crm"}, bundle, follow_redirects=True) as client:
             with pytest.raises(Redirected, match="/other"):
                 await client.get(f"{elsewhere}/to?/other")
 
@@ -167,7 +168,7 @@ def test_a_configured_service_that_redirects_takes_no_authority_along(elsewhere:
 
 
 def test_an_authorization_that_is_there_stays(crm: str, elsewhere: str, bundle: Bundle) -> None:
-    with http({elsewhere: "crm", crm: "crm"}, bundle, auth=("user", "secret")) as client:
+    with httpx_client.client({elsewhere: "crm", crm: "crm"}, bundle, auth=("user", "secret")) as client:
         client.get(f"{elsewhere}/x")
         assert client.get(f"{crm}/x").status_code == 200
     headers = received[0][1]
@@ -178,14 +179,14 @@ def test_an_authorization_that_is_there_stays(crm: str, elsewhere: str, bundle: 
 def test_the_next_capability_is_tried_with_a_fresh_presentation(lab: Authority, crm: str) -> None:
     task = lab.open(allow=["crm.echo"])
     newest = lab.mint(task.id, allow=["crm.echo"], caveats=[where("region", "EU")])
-    with http({crm: "crm"}, Bundle([*task.bundle, *newest])) as client:
+    with httpx_client.client({crm: "crm"}, Bundle([*task.bundle, *newest])) as client:
         assert client.post(f"{crm}/x", content=b"hi").text == "hi"
-    with http({crm: "crm"}, newest) as client:
+    with httpx_client.client({crm: "crm"}, newest) as client:
         response = client.get(f"{crm}/x")
     assert (response.status_code, json.loads(response.text)["code"]) == (403, "argument_refused")
 
     async def send() -> None:
-        async with async_http({crm: "crm"}, Bundle([*task.bundle, *newest])) as client:
+        async with httpx_client.async_client({crm: "crm"}, Bundle([*task.bundle, *newest])) as client:
             assert (await client.post(f"{crm}/x", content=b"hi")).text == "hi"
 
     asyncio.run(send())
@@ -198,12 +199,12 @@ def budgeted(lab: Authority) -> Bundle:
 
 
 def test_of_several_refusals_the_one_that_says_most_is_returned(lab: Authority, crm: str) -> None:
-    with http({crm: "crm"}, budgeted(lab)) as client:
+    with httpx_client.client({crm: "crm"}, budgeted(lab)) as client:
         assert client.get(f"{crm}/x").status_code == 200
         assert client.get(f"{crm}/x").json()["code"] == "budget_exhausted"
 
     async def send() -> None:
-        async with async_http({crm: "crm"}, budgeted(lab)) as client:
+        async with httpx_client.async_client({crm: "crm"}, budgeted(lab)) as client:
             assert (await client.get(f"{crm}/x")).status_code == 200
             assert (await client.get(f"{crm}/x")).json()["code"] == "budget_exhausted"
 
@@ -213,7 +214,7 @@ def test_of_several_refusals_the_one_that_says_most_is_returned(lab: Authority, 
 def test_of_refusals_that_say_no_more_than_that_the_newest_one_is_returned(lab: Authority, crm: str) -> None:
     task = lab.open(allow=["crm.older"])
     bundle = Bundle([*task.bundle, *lab.mint(task.id, allow=["crm.newer"])])
-    with http({crm: "crm"}, bundle) as client:
+    with httpx_client.client({crm: "crm"}, bundle) as client:
         assert "crm.newer" in client.get(f"{crm}/x").json()["detail"]
 
 
@@ -247,7 +248,7 @@ def test_what_passed_for_such_a_request_is_tried_before_all_that_is_not_newer(la
     bundle = Bundle([*task.bundle, *(one for name in "bcde" for one in lab.mint(task.id, allow=[f"crm.{name}"]))])
     more = Bundle([*bundle, *lab.mint(task.id, allow=["crm.f"])])
     counting = Counting(ASGIGuard(by_path, lab.verifier("crm")))
-    with served(counting, lifespan="off") as origin, http({origin: "crm"}) as client:
+    with served(counting, lifespan="off") as origin, httpx_client.client({origin: "crm"}) as client:
 
         def presented(url: str, held: Bundle) -> int:
             with acting(held):
@@ -268,7 +269,7 @@ def test_what_is_newer_is_tried_and_spent_before_what_passed_last(lab: Authority
     newer = Bundle([*task.bundle, *lab.mint(task.id, allow=["crm.a"], caveats=[budget("calls", 1)])])
     counting = Counting(ASGIGuard(by_path, lab.verifier("crm")))
     counts: list[int] = []
-    with served(counting, lifespan="off") as origin, http({origin: "crm"}) as client:
+    with served(counting, lifespan="off") as origin, httpx_client.client({origin: "crm"}) as client:
         for held in (task.bundle, newer, newer, newer):
             with acting(held):
                 assert client.get(f"{origin}/crm.a").status_code == 200
@@ -284,7 +285,7 @@ def test_a_client_remembers_no_more_than_so_many_kinds_of_requests(
     bundle = Bundle([*task.bundle, *lab.mint(task.id, allow=["crm.b"])])
     counting = Counting(ASGIGuard(by_path, lab.verifier("crm")))
     counts: list[int] = []
-    with served(counting, lifespan="off") as origin, http({origin: "crm"}, bundle) as client:
+    with served(counting, lifespan="off") as origin, httpx_client.client({origin: "crm"}, bundle) as client:
         for kind in ("first", "second", "first", "third", "third", "first"):
             assert client.get(f"{origin}/crm.a/{kind}").status_code == 200
             counts.append(counting.counted())
@@ -309,7 +310,7 @@ def test_a_refusal_that_is_too_long_to_be_looked_at_holds_up_no_other(
         await send({"type": "http.response.body", "body": left.pop(0)})
 
     limits = httpx.Limits(max_connections=1)
-    with served(refuse, lifespan="off") as origin, http({origin: "crm"}, both, limits=limits) as client:
+    with served(refuse, lifespan="off") as origin, httpx_client.client({origin: "crm"}, both, limits=limits) as client:
         expected = bodies[0] if bodies[0] == b"" else bodies[1]
         assert client.get(f"{origin}/x").content == expected
     assert not left
@@ -318,7 +319,7 @@ def test_a_refusal_that_is_too_long_to_be_looked_at_holds_up_no_other(
 def test_a_service_s_own_403_is_not_tried_again(lab: Authority, crm: str) -> None:
     task = lab.open(allow=["crm.echo"])
     both = Bundle([*task.bundle, *lab.mint(task.id, allow=["crm.echo"])])
-    with http({crm: "crm"}, both) as client:
+    with httpx_client.client({crm: "crm"}, both) as client:
         response = client.get(f"{crm}/forbidden")
     assert response.status_code == 403
     assert response.headers["capx-decision"]
@@ -326,7 +327,7 @@ def test_a_service_s_own_403_is_not_tried_again(lab: Authority, crm: str) -> Non
 
 
 def test_the_acting_bundle_is_used_where_none_is_given(crm: str, bundle: Bundle) -> None:
-    with http({crm: "crm"}) as client:
+    with httpx_client.client({crm: "crm"}) as client:
         with pytest.raises(InvalidRequest, match="no bundle"):
             client.get(f"{crm}/x")
         with acting(bundle):
@@ -334,12 +335,12 @@ def test_the_acting_bundle_is_used_where_none_is_given(crm: str, bundle: Bundle)
 
 
 def test_a_bundle_without_the_audience_says_so(crm: str, bundle: Bundle) -> None:
-    with http({crm: "warehouse"}, bundle) as client, pytest.raises(InvalidRequest, match="'warehouse'"):
+    with httpx_client.client({crm: "warehouse"}, bundle) as client, pytest.raises(InvalidRequest, match="'warehouse'"):
         client.get(f"{crm}/x")
 
 
 def test_a_body_beyond_the_limit_is_not_sent(crm: str, bundle: Bundle) -> None:
-    with http({crm: "crm"}, bundle, max_body=3) as client:
+    with httpx_client.client({crm: "crm"}, bundle, max_body=3) as client:
         assert client.post(f"{crm}/x", content=b"abc").status_code == 200
         with pytest.raises(InvalidRequest, match="larger than 3 bytes"):
             client.post(f"{crm}/x", content=iter([b"ab", b"cd"]))
@@ -347,7 +348,7 @@ def test_a_body_beyond_the_limit_is_not_sent(crm: str, bundle: Bundle) -> None:
 
 def test_a_repeated_content_type_has_no_presentation(crm: str, bundle: Bundle) -> None:
     twice = [("Content-Type", "text/plain"), ("Content-Type", "application/json")]
-    with http({crm: "crm"}, bundle) as client, pytest.raises(InvalidRequest, match="content-type"):
+    with httpx_client.client({crm: "crm"}, bundle) as client, pytest.raises(InvalidRequest, match="content-type"):
         client.post(f"{crm}/x", headers=twice)
 
 
@@ -357,7 +358,7 @@ def test_a_repeated_content_type_has_no_presentation(crm: str, bundle: Bundle) -
 )
 def test_what_is_no_origin_is_refused(origin: str) -> None:
     with pytest.raises(InvalidRequest, match="no origin"):
-        http({origin: "crm"})
+        httpx_client.client({origin: "crm"})
 
 
 @pytest.mark.parametrize(
@@ -366,7 +367,7 @@ def test_what_is_no_origin_is_refused(origin: str) -> None:
 )
 def test_settings_that_would_go_around_the_presenting_transport_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
-        http({"http://crm": "crm"}, **settings)
+        httpx_client.client({"http://crm": "crm"}, **settings)
 
 
 def test_no_proxy_of_the_environment_stands_between(
@@ -374,7 +375,7 @@ def test_no_proxy_of_the_environment_stands_between(
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", elsewhere)
     monkeypatch.setenv("ALL_PROXY", elsewhere)
-    with http({crm: "crm"}, bundle) as client:
+    with httpx_client.client({crm: "crm"}, bundle) as client:
         assert client.get(f"{crm}/x").status_code == 200
     assert [path for path, _ in received] == ["/x"]
 
@@ -398,7 +399,7 @@ def test_an_audience_learnt_from_a_response(bundle: Bundle, status: int, *, conf
         return httpx.Response(status, headers=CLAIMS, json=body)
 
     origins = {"http://crm.internal": "crm"} if configured else {"http://other.internal": "crm"}
-    with http(origins, bundle, transport=httpx.MockTransport(answer)) as client:
+    with httpx_client.client(origins, bundle, transport=httpx.MockTransport(answer)) as client:
         for _ in range(2):
             assert client.get("http://crm.internal/x").status_code == status
     if not configured:

@@ -195,7 +195,7 @@ def test_no_frame_holds_the_seed_of_a_key_that_is_refused(seed: bytes) -> None:
     trace = caught.value.__traceback__
     held: list[object] = []
     while trace is not None:
-        if trace.tb_frame.f_code.co_filename.endswith("signing.py"):
+        if trace.tb_frame.f_code.co_filename.endswith("ed25519.py"):
             held += trace.tb_frame.f_locals.values()
         trace = trace.tb_next
     assert held

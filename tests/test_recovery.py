@@ -30,7 +30,7 @@ from capx.resource.revocations import StoreLiveness
 from capx.store.backup import backup
 from capx.store.factory import create_store, open_store
 from capx.store.records import GrantRecord, Head, IntentRecord, Record, RequestRecord, TaskRecord
-from capx.store.sqlite.death_source import SQLiteNews
+from capx.store.sqlite.death_source import SQLiteDeathSource
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
@@ -568,7 +568,7 @@ def test_whoever_still_reads_a_file_that_lost_its_place_is_refused(tmp_path: Pat
     assert done.kept is not None
     with contextlib.closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM sqlite_schema WHERE type = 'trigger'").fetchone() == (0,)
-    with contextlib.closing(SQLiteNews(done.kept)) as source:
+    with contextlib.closing(SQLiteDeathSource(done.kept)) as source:
         for known in (None, Head(f"{origin_of(done.backup.epoch)}.0", 3, bytes(32), 0)):
             with pytest.raises(StoreProblem, match="a backup took its place"):
                 source.news(known)

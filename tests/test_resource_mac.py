@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capx.api import resource_auth as resource_mac
-from capx.api.resource_auth import Proven, UnprovenReport
+from capx.api import resource_auth
+from capx.api.resource_auth import AuthenticReport, UnauthenticatedReport
 from capx.crypto.base64url import b64u
 from capx.crypto.hashing import digest, mac
 from capx.crypto.keys import AudienceKey, KeyRing, RootKey
@@ -24,7 +24,7 @@ KEY = ROOT.audience_key("crm")
 
 
 def proof(key: AudienceKey = KEY, at: int = NOW) -> str:
-    return resource_mac.prove(key, method="POST", target="/decisions?wait=1", body=b'{"a":1}', at=at)
+    return resource_auth.prove(key, method="POST", target="/decisions?wait=1", body=b'{"a":1}', at=at)
 
 
 def verified(
@@ -35,12 +35,12 @@ def verified(
     target: str = "/decisions?wait=1",
     body: bytes = b'{"a":1}',
     now: int = NOW,
-) -> Proven:
-    return resource_mac.verify(header, ring, method=method, target=target, body=body, now=now)
+) -> AuthenticReport:
+    return resource_auth.verify(header, ring, method=method, target=target, body=body, now=now)
 
 
 def refused(header: str, ring: KeyRing = RING, **changes: Any) -> str:
-    with pytest.raises(UnprovenReport) as caught:
+    with pytest.raises(UnauthenticatedReport) as caught:
         verified(header, ring, **changes)
     return str(caught.value)
 
@@ -48,15 +48,15 @@ def refused(header: str, ring: KeyRing = RING, **changes: Any) -> str:
 def test_a_report_names_the_audience_whose_key_made_it() -> None:
     header = proof()
     assert header.startswith(f"Capx-Resource audience=crm, kid={ROOT.kid}, at={NOW}, mac=")
-    assert verified(header) == Proven("crm", ROOT.kid)
-    assert verified(proof(ROOT.audience_key("slides"))) == Proven("slides", ROOT.kid)
+    assert verified(header) == AuthenticReport("crm", ROOT.kid)
+    assert verified(proof(ROOT.audience_key("slides"))) == AuthenticReport("slides", ROOT.kid)
 
 
 def test_any_live_key_proves_a_report_and_a_retired_one_does_not() -> None:
     other = RootKey(bytes(range(1, 33)))
     header = proof(other.audience_key("crm"))
     assert "live key" in refused(header)
-    assert verified(header, KeyRing(ROOT, [other])) == Proven("crm", other.kid)
+    assert verified(header, KeyRing(ROOT, [other])) == AuthenticReport("crm", other.kid)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_the_time_of_a_report_is_of_what_is_proven() -> None:
 
 def test_a_report_is_good_for_a_minute_to_either_side_at_its_exact_ends() -> None:
     for apart in (-60, 60):
-        assert verified(proof(), now=NOW + apart) == Proven("crm", ROOT.kid)
+        assert verified(proof(), now=NOW + apart) == AuthenticReport("crm", ROOT.kid)
     for apart in (-61, 61):
         assert "set the clock" in refused(proof(), now=NOW + apart)
 
@@ -172,4 +172,4 @@ def test_no_report_makes_a_token_and_no_token_a_report() -> None:
 )
 def test_what_cannot_be_sent_is_not_proven(method: str, target: str, at: int) -> None:
     with pytest.raises(InvalidRequest):
-        resource_mac.prove(KEY, method=method, target=target, body=b"", at=at)
+        resource_auth.prove(KEY, method=method, target=target, body=b"", at=at)

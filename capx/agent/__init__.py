@@ -12,7 +12,7 @@ Modules:
 
     agent                    the agent: its bundle, its authority, its HTTP clients
     actor                    on whose behalf the running code acts
-    next_asks, ask_queue     what to ask for after a denial; one ask at a time for each need
+    next_asks, ask_queue     what to ask for after a denial; asks under way, the same one once at a time
     httpx_client             an httpx client that presents each request
     response_peek            the beginning of a response, read without using it up
     authority_client         the authority over HTTP

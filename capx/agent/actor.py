@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from capx.tokens.bundle import Bundle
 
 if TYPE_CHECKING:
-    from capx.agent.need import Need, Sought
+    from capx.agent.next_asks import AskOutcome, NextAsks
 
 
 class Seeker(Protocol):
@@ -22,14 +22,14 @@ class Seeker(Protocol):
         """What is held now."""
         ...
 
-    def seek(self, need: "Need", /) -> "Sought | None":
-        """What came of asking for a need, for guards and clients; None if there is nobody to ask.
+    def seek(self, wanted: "NextAsks", /) -> "AskOutcome | None":
+        """What came of the next asks, for guards and clients; None if there is nobody to ask.
 
         What was granted is held. Raises Pending if a person has not answered in time.
         """
         ...
 
-    async def seek_async(self, need: "Need", /) -> "Sought | None":
+    async def seek_async(self, wanted: "NextAsks", /) -> "AskOutcome | None":
         """`seek`, for async code."""
         ...
 

@@ -18,9 +18,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, Self, TypeVar, cast
 
 from capx.agent.actor import acting
-from capx.agent.ask_queue import Errands
-from capx.agent.need import Need, Sought
-from capx.agent.protocols import ActsForHolder, AskedOf
+from capx.agent.ask_queue import AskQueue
+from capx.agent.next_asks import AskOutcome, NextAsks
+from capx.agent.protocols import ActsForHolder, AgentAuthority
 from capx.api.messages.agents import AgentStatus
 from capx.background import run_in_thread, wait_async
 from capx.errors import CapxError, ConfigurationProblem, InvalidRequest
@@ -71,8 +71,8 @@ class Agent:
         self.origins = None if origins is None else dict(origins)
         self._bundle = bundle
         self._lock = threading.Lock()
-        self._authority = _asked_of(authority, bundle)
-        self._errands = Errands(self._asked, self._hold)
+        self._authority = _agent_authority(authority, bundle)
+        self._queue = AskQueue(self._asked, self._hold)
 
     @classmethod
     def from_env(cls, *, wait: float = WAIT, **client: Any) -> Self:
@@ -98,18 +98,18 @@ class Agent:
         return self._bundle
 
     def http(self, origins: Mapping[str, str] | None = None, **client: Any) -> "httpx.Client":
-        """A client that acts as this agent: see `capx.presenting.http`, whose keywords these are."""
+        """A client that acts as this agent: see `capx.agent.httpx_client.client`, whose keywords these are."""
         with _httpx_for("Agent.http"):
-            from capx.agent import httpx_client as presenting
+            from capx.agent import httpx_client
 
-        return presenting.http(self._spoken_to(origins), self, **client)
+        return httpx_client.client(self._spoken_to(origins), self, **client)
 
     def async_http(self, origins: Mapping[str, str] | None = None, **client: Any) -> "httpx.AsyncClient":
         """`http` for async code."""
         with _httpx_for("Agent.async_http"):
-            from capx.agent import httpx_client as presenting
+            from capx.agent import httpx_client
 
-        return presenting.async_http(self._spoken_to(origins), self, **client)
+        return httpx_client.async_client(self._spoken_to(origins), self, **client)
 
     def tool(self, function: Callable[P, R]) -> Callable[P, R]:
         """The function, run as this agent: guarded tools and presenting clients in it act with what it holds then.
@@ -146,7 +146,7 @@ class Agent:
         The audience is the action's first label unless another is named; with `args`, even none, the ask is for these
         alone. Denied if the bundle may not ask for it.
         """
-        return self._errands.run(Ask.of(action, audience, args), self._patience(wait))
+        return self._queue.run(Ask.of(action, audience, args), self._patience(wait))
 
     async def ask_async(
         self,
@@ -157,37 +157,37 @@ class Agent:
         wait: float | None = None,
     ) -> Answer:
         """`ask`, for async code."""
-        return await self._errands.run_async(
+        return await self._queue.run_async(
             Ask.of(action, audience, args), self.wait if wait is None else _seconds(wait)
         )
 
-    def seek(self, need: Need) -> Sought | None:
-        """What came of asking for a need, for guards and clients; None if there is nobody to ask. Raises Pending."""
-        sought: Sought | None = None
-        for ask in self._asks(need):
+    def seek(self, wanted: NextAsks) -> AskOutcome | None:
+        """What came of the next asks, for guards and clients; None if there is nobody to ask. Raises Pending."""
+        outcome: AskOutcome | None = None
+        for ask in self._asks(wanted):
             answer: Answer | CapxError
             try:
-                answer = self._errands.run(ask, self._patience(None))
+                answer = self._queue.run(ask, self._patience(None))
             except CapxError as error:
                 answer = error
-            sought = _sought(ask, answer)
+            outcome = _outcome(ask, answer)
             if not isinstance(answer, Denied):
                 break
-        return sought
+        return outcome
 
-    async def seek_async(self, need: Need) -> Sought | None:
+    async def seek_async(self, wanted: NextAsks) -> AskOutcome | None:
         """`seek`, for async code."""
-        sought: Sought | None = None
-        for ask in self._asks(need):
+        outcome: AskOutcome | None = None
+        for ask in self._asks(wanted):
             answer: Answer | CapxError
             try:
-                answer = await self._errands.run_async(ask, self.wait)
+                answer = await self._queue.run_async(ask, self.wait)
             except CapxError as error:
                 answer = error
-            sought = _sought(ask, answer)
+            outcome = _outcome(ask, answer)
             if not isinstance(answer, Denied):
                 break
-        return sought
+        return outcome
 
     def delegate(
         self,
@@ -214,13 +214,13 @@ class Agent:
     ) -> "Delegated":
         """`delegate` for a block of code, `with` or `async with`, at whose end the other agent is revoked."""
         delegation = self.bundle.delegated(
-            to=to, at=self._authority_of_mine(), allow=allow, may_ask=may_ask, caveats=caveats, audiences=audiences
+            to=to, at=self._demand_authority(), allow=allow, may_ask=may_ask, caveats=caveats, audiences=audiences
         )
         return Delegated(delegation, self._other)
 
     def complete(self) -> None:
         """End the task because its work is done: all its tokens are dead when this returns."""
-        self._authority_of_mine().complete()
+        self._demand_authority().complete()
 
     async def complete_async(self) -> None:
         """`complete`, for async code."""
@@ -228,7 +228,7 @@ class Agent:
 
     def status(self) -> AgentStatus:
         """How the task stands."""
-        return self._authority_of_mine().status()
+        return self._demand_authority().status()
 
     async def status_async(self) -> AgentStatus:
         """`status`, for async code."""
@@ -236,7 +236,7 @@ class Agent:
 
     def close(self) -> None:
         """Wait for no person any more, and let go of connections to the authority."""
-        self._errands.close()
+        self._queue.close()
         if self._authority is not None:
             self._authority.close()
 
@@ -259,20 +259,20 @@ class Agent:
         raise InvalidRequest("an agent holds a secret: pass the text of its bundle on where it must go")
 
     def _asked(self, ask: Ask, wait: float) -> Answer:
-        return self._authority_of_mine().ask(ask.action, audience=ask.audience, args=ask.args, wait=wait)
+        return self._demand_authority().ask(ask.action, audience=ask.audience, args=ask.args, wait=wait)
 
     def _hold(self, capability: "Capability") -> None:
         with self._lock:
             self._bundle = self._bundle.holding(capability)
 
-    def _asks(self, need: Need) -> tuple[Ask, ...]:
+    def _asks(self, wanted: NextAsks) -> tuple[Ask, ...]:
         """What it can ask for: nothing, if it has no authority, or nothing to present there."""
-        return need.asks if self._authority is not None and AUTHORITY in self._bundle.audiences else ()
+        return wanted.asks if self._authority is not None and AUTHORITY in self._bundle.audiences else ()
 
     def _other(self, bundle: Bundle) -> "Agent":
         return Agent(bundle, authority=self._authority, wait=self.wait, origins=self.origins)
 
-    def _authority_of_mine(self) -> AskedOf:
+    def _demand_authority(self) -> AgentAuthority:
         if self._authority is None:
             raise InvalidRequest("this agent has no authority to ask: make it with `authority=`")
         return self._authority
@@ -330,11 +330,11 @@ class Delegated:
             self._agent.close()
 
 
-def _sought(ask: Ask, answer: Answer | CapxError) -> Sought:
+def _outcome(ask: Ask, answer: Answer | CapxError) -> AskOutcome:
     if isinstance(answer, Pending):
         # One of its own for each call that stops here: several may wait for the same answer.
         raise Pending(answer.ask, request=answer.request, until=answer.until, approvers=answer.approvers)
-    return Sought(ask, answer)
+    return AskOutcome(ask, answer)
 
 
 def _seconds(wait: float) -> float:
@@ -343,7 +343,7 @@ def _seconds(wait: float) -> float:
     return wait
 
 
-def _asked_of(authority: "ActsForHolder | str | None", bundle: Bundle) -> AskedOf | None:
+def _agent_authority(authority: "ActsForHolder | str | None", bundle: Bundle) -> AgentAuthority | None:
     """Whom an agent asks with this bundle, which is the agent's to close."""
     if authority is None:
         return None

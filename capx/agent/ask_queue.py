@@ -1,6 +1,6 @@
-"""Errands to the authority: what an agent asks for, each in a thread of its own, for however many wait for its answer.
+"""The asks of one agent that are under way, each in a thread of its own; any number of callers wait for its answer.
 
-Laws: there is one errand at a time for one need. Whoever stops waiting leaves the others waiting. What is granted is
+Laws: the same ask is under way once at a time. Whoever stops waiting leaves the others waiting. What is granted is
 held, whoever is still there. The first answer is waited for as long as it takes; that of a person only so long.
 """
 
@@ -23,24 +23,24 @@ _AFTER_TROUBLE: Final = 1.0
 _Key = tuple[str, str, bytes | None]
 
 
-class Errands:
-    """The errands of one agent; `ask` waits for a person up to so many seconds, `hold` keeps what was granted."""
+class AskQueue:
+    """The asks of one agent that are under way; `ask` waits for a person up to so many seconds, `hold` keeps what was granted."""
 
     def __init__(self, ask: Callable[[Ask, float], Answer], hold: Callable[[Capability], None]) -> None:
         self._ask = ask
         self._hold = hold
-        self._under_way: dict[_Key, _Errand] = {}
+        self._under_way: dict[_Key, _QueuedAsk] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
 
     def run(self, ask: Ask, wait: float) -> Answer:
         """What comes of an ask, a person's answer within `wait` seconds."""
         ends = time.monotonic() + wait
-        errand = self._joined(ask, ends)
-        answer = errand.first.result()
+        queued = self._joined(ask, ends)
+        answer = queued.first.result()
         if isinstance(answer, Pending):
             with suppress(TimeoutError):
-                answer = errand.last.result(max(0.0, ends - time.monotonic()))
+                answer = queued.last.result(max(0.0, ends - time.monotonic()))
         return answer
 
     async def run_async(self, ask: Ask, wait: float) -> Answer:
@@ -48,46 +48,46 @@ class Errands:
         import asyncio
 
         ends = time.monotonic() + wait
-        errand = self._joined(ask, ends)
-        answer = await wait_async(errand.first)
+        queued = self._joined(ask, ends)
+        answer = await wait_async(queued.first)
         if isinstance(answer, Pending):
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, ends - time.monotonic())):
-                    answer = await wait_async(errand.last)
+                    answer = await wait_async(queued.last)
         return answer
 
     def close(self) -> None:
         """Let nobody wait for a person any more."""
         self._closed.set()
         with self._lock:
-            for errand in self._under_way.values():
-                if errand.first.done() and not errand.last.done():
-                    errand.last.set_result(errand.first.result())
+            for queued in self._under_way.values():
+                if queued.first.done() and not queued.last.done():
+                    queued.last.set_result(queued.first.result())
 
-    def _joined(self, ask: Ask, ends: float) -> "_Errand":
+    def _joined(self, ask: Ask, ends: float) -> "_QueuedAsk":
         key = (ask.audience, ask.action, ask.pinned)
         with self._lock:
-            errand = self._under_way.get(key)
-            if errand is not None:
-                errand.ends = max(errand.ends, ends)
-                return errand
-            errand = self._under_way[key] = _Errand(ask, ends)
-        work = run_in_thread(lambda: self._answer(key, errand), name="capx-ask")
-        work.add_done_callback(lambda done: self._settle(key, errand, done))
-        return errand
+            queued = self._under_way.get(key)
+            if queued is not None:
+                queued.ends = max(queued.ends, ends)
+                return queued
+            queued = self._under_way[key] = _QueuedAsk(ask, ends)
+        work = run_in_thread(lambda: self._answer(key, queued), name="capx-ask")
+        work.add_done_callback(lambda done: self._settle(key, queued, done))
+        return queued
 
-    def _answer(self, key: _Key, errand: "_Errand") -> Answer:
-        answer = self._once(errand.ask, 0.0)
+    def _answer(self, key: _Key, queued: "_QueuedAsk") -> Answer:
+        answer = self._once(queued.ask, 0.0)
         while isinstance(answer, Pending):
-            if not errand.first.done():
-                errand.first.set_result(answer)
+            if not queued.first.done():
+                queued.first.set_result(answer)
             with self._lock:
-                left = errand.ends - time.monotonic()
+                left = queued.ends - time.monotonic()
                 if left <= 0 or self._closed.is_set():
-                    self._forget(key, errand)
+                    self._forget(key, queued)
                     break
             try:
-                answer = self._once(errand.ask, min(left, _SLICE))
+                answer = self._once(queued.ask, min(left, _SLICE))
             except StoreProblem:
                 # An authority that is away for a moment has not answered.
                 self._closed.wait(min(left, _AFTER_TROUBLE))
@@ -99,11 +99,11 @@ class Errands:
             self._hold(answer.capability)
         return answer
 
-    def _settle(self, key: _Key, errand: "_Errand", done: "Future[Answer]") -> None:
+    def _settle(self, key: _Key, queued: "_QueuedAsk", done: "Future[Answer]") -> None:
         error = done.exception()
         with self._lock:
-            self._forget(key, errand)
-            for future in (errand.first, errand.last):
+            self._forget(key, queued)
+            for future in (queued.first, queued.last):
                 if future.done():
                     continue
                 if error is None:
@@ -111,13 +111,13 @@ class Errands:
                 else:
                     future.set_exception(error)
 
-    def _forget(self, key: _Key, errand: "_Errand") -> None:
-        if self._under_way.get(key) is errand:
+    def _forget(self, key: _Key, queued: "_QueuedAsk") -> None:
+        if self._under_way.get(key) is queued:
             del self._under_way[key]
 
 
-class _Errand:
-    """One errand: its first answer, its last, and until when it waits for a person (monotonic seconds)."""
+class _QueuedAsk:
+    """One ask under way: its first answer, its last, and until when it waits for a person (monotonic seconds)."""
 
     def __init__(self, ask: Ask, ends: float) -> None:
         self.ask = ask

@@ -14,12 +14,21 @@ from typing import Any, Final, Self, TypeVar, cast
 import httpx
 from msgspec import Struct
 
-from capx.agent import httpx_client as presenting
-from capx.api.deadline import SINGLE, seconds_of, whole_answer
-from capx.api.deadline import Answer as Whole
-from capx.api.messages.agents import AgentStatus, Answered, AskMore, AskPending, AskRefused, Ended, RevokeBelow, Revoked
+from capx.agent import httpx_client
+from capx.api.deadline import SINGLE, seconds_of, whole_response
+from capx.api.deadline import WholeResponse as Whole
+from capx.api.messages.agents import (
+    AgentStatus,
+    Answered,
+    AskMore,
+    AskPending,
+    AskRefused,
+    Ended,
+    Revocation,
+    RevokeBelow,
+)
 from capx.api.messages.base import encode
-from capx.api.responses import read_answer, unreachable
+from capx.api.responses import read_response, unreachable
 from capx.errors import InvalidRequest, StoreProblem
 from capx.tokens.bundle import Bundle, hops_between
 from capx.tokens.lineage import AUTHORITY
@@ -49,7 +58,7 @@ class AuthorityClient:
         if "transport" not in client:
             client.setdefault("limits", SINGLE)
         self._settings = client
-        self._client = presenting.http({self.url: AUTHORITY}, bundle, base_url=self.url, **client)
+        self._client = httpx_client.client({self.url: AUTHORITY}, bundle, base_url=self.url, **client)
 
     def __repr__(self) -> str:
         return f"AuthorityClient({self.url!r})"
@@ -100,7 +109,7 @@ class AuthorityClient:
         """How the task stands."""
         return self._asked("GET", "/agent/status", None, AgentStatus)
 
-    def revoke(self, child: Bundle) -> Revoked:
+    def revoke(self, child: Bundle) -> Revocation:
         """Kill the child's node, and everything below it; InvalidRequest unless it was delegated from this bundle.
 
         The child's bundle, and not its node alone: it shows the hops that lead to it.
@@ -110,7 +119,7 @@ class AuthorityClient:
                 "over HTTP a child is revoked by its bundle, which shows the hops to it: keep what delegate returned, "
                 "not its node alone"
             )
-        return self._asked("POST", "/agent/revoke", RevokeBelow(hops=hops_between(self._bundle, child)), Revoked)
+        return self._asked("POST", "/agent/revoke", RevokeBelow(hops=hops_between(self._bundle, child)), Revocation)
 
     def _answered(self, ask: Ask, *, wait: int) -> Answer:
         """What becomes of an ask within so many seconds, or was told of it before a connection broke."""
@@ -135,14 +144,14 @@ class AuthorityClient:
     def _told(self, ask: Ask, wait: int) -> Answered:
         prefer = {"prefer": f"wait={wait}"} if wait else {}
         kind = cast("type[Answered]", Answered)
-        return read_answer(self._sent("POST", "/agent/ask", AskMore.of(ask), prefer, wait), kind, self.url)
+        return read_response(self._sent("POST", "/agent/ask", AskMore.of(ask), prefer, wait), kind, self.url)
 
     def _asked(self, method: str, path: str, asked: Struct | None, kind: type[T]) -> T:
         try:
             answer = self._sent(method, path, asked)
         except httpx.HTTPError as error:
             raise unreachable(self.url, error) from None
-        return read_answer(answer, kind, self.url)
+        return read_response(answer, kind, self.url)
 
     def _sent(
         self,
@@ -154,7 +163,7 @@ class AuthorityClient:
     ) -> Whole:
         """The answer that comes within the seconds that were agreed, and so many more."""
         patience = self._client.timeout
-        return whole_answer(
+        return whole_response(
             self._client,
             method,
             path,

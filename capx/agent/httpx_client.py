@@ -12,7 +12,7 @@ from typing import Any, Final
 import httpx
 
 from capx.agent.actor import Actor, bundle_of, current_actor
-from capx.agent.need import Need, Sought, Told, need
+from capx.agent.next_asks import AskOutcome, DenialSummary, NextAsks, next_asks
 from capx.agent.response_peek import peeked, peeked_async
 from capx.errors import CapxError, InvalidRequest
 from capx.tokens.binding import HttpRequest
@@ -23,10 +23,10 @@ from capx.verify.ask import Ask, Granted
 MAX_BODY: Final = 1 << 20
 """Bytes of a request's body: it is buffered, to be digested."""
 
-SOUGHT: Final = "capx_ask"
+ASK_EXTENSION: Final = "capx_ask"
 """The extension of a response of 403 that says why nothing was granted: capx.asking.Refused, or the error of asking."""
 
-IN_VAIN: Final = "capx_granted"
+GRANTED_EXTENSION: Final = "capx_granted"
 """The extension of a response of 403 with what was granted and did not suffice: a tuple of capx.asking.Ask."""
 
 _ALIKE: Final = 256
@@ -45,7 +45,7 @@ class Redirected(CapxError):
         self.url = url
 
 
-def http(
+def client(
     origins: Mapping[str, str], actor: Actor | None = None, *, max_body: int = MAX_BODY, **client: Any
 ) -> httpx.Client:
     """A client that presents each request to an origin of the map, at the audience the map names for it.
@@ -61,10 +61,10 @@ def http(
     return httpx.Client(transport=_Transport(presenter, inner), **client)
 
 
-def async_http(
+def async_client(
     origins: Mapping[str, str], actor: Actor | None = None, *, max_body: int = MAX_BODY, **client: Any
 ) -> httpx.AsyncClient:
-    """`http` for async code."""
+    """`client` for async code."""
     presenter = _Presenter(origins, actor, max_body)
     settings = _settings(client)
     inner = client.pop("transport", None) or httpx.AsyncHTTPTransport(**settings)
@@ -149,7 +149,7 @@ class _Sending:
         self._held = bundle_of(actor)
         self._newest = self._tried = b""
         self._granted: tuple[Ask, ...] = ()
-        self._told: list[Told] | None = []
+        self._told: list[DenialSummary] | None = []
         self._telling = False
         self.refusal: httpx.Response | None = None
         """The most telling refusal of those that were read whole."""
@@ -175,33 +175,33 @@ class _Sending:
         if problem is None:
             self._told = None
             return
-        told = Told.parse(problem)
+        told = DenialSummary.parse(problem)
         telling = told is not None and not told.of_action_alone
         if self.refusal is None or (telling and not self._telling):
             self.refusal, self._telling = response, telling
         if told is not None and self._told is not None:
             self._told.append(told)
 
-    def need(self, response: httpx.Response) -> Need | None:
+    def next_asks(self, response: httpx.Response) -> NextAsks | None:
         """What to ask for after a response; on one that refuses it is noted what was granted in vain."""
         if not _refused(response):
             return None
         if self._granted:
-            response.extensions[IN_VAIN] = self._granted
+            response.extensions[GRANTED_EXTENSION] = self._granted
         if not self._told:
             return None
-        return need(self._audience, self._told, self._granted[-1] if self._granted else None)
+        return next_asks(self._audience, self._told, self._granted[-1] if self._granted else None)
 
-    def gained(self, sought: Sought | None, response: httpx.Response) -> bool:
+    def gained(self, outcome: AskOutcome | None, response: httpx.Response) -> bool:
         """Whether there is something new to present; why not is noted on the response."""
-        if sought is None:
+        if outcome is None:
             return False
-        if not isinstance(sought.answer, Granted):
-            response.extensions[SOUGHT] = sought.answer
+        if not isinstance(outcome.answer, Granted):
+            response.extensions[ASK_EXTENSION] = outcome.answer
             return False
-        self._granted = (*self._granted, sought.ask)
-        if sought.answer.capability in self._held:
-            response.extensions[IN_VAIN] = self._granted
+        self._granted = (*self._granted, outcome.ask)
+        if outcome.answer.capability in self._held:
+            response.extensions[GRANTED_EXTENSION] = self._granted
             return False
         return True
 
@@ -225,7 +225,7 @@ class _Transport(httpx.BaseTransport):
         sending = _Sending(request, audience, body.whole(), actor, self._presenter.passed)
         while True:
             response = self._presented(sending)
-            wanted = sending.need(response)
+            wanted = sending.next_asks(response)
             if wanted is None or isinstance(actor, Bundle):
                 return response
             if not sending.gained(actor.seek(wanted), response):
@@ -274,7 +274,7 @@ class _AsyncTransport(httpx.AsyncBaseTransport):
         sending = _Sending(request, audience, body.whole(), actor, self._presenter.passed)
         while True:
             response = await self._presented(sending)
-            wanted = sending.need(response)
+            wanted = sending.next_asks(response)
             if wanted is None or isinstance(actor, Bundle):
                 return response
             if not sending.gained(await actor.seek_async(wanted), response):

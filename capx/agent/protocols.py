@@ -13,12 +13,12 @@ from capx_caveats import JSON
 class ActsForHolder(Protocol):
     """What acts for the holder of any bundle: an `Authority` of this process, or an `AuthorityClient`."""
 
-    def acting_for(self, bundle: Bundle, /) -> "AskedOf":
+    def acting_for(self, bundle: Bundle, /) -> "AgentAuthority":
         """The same authority, for whoever holds this bundle."""
         ...
 
 
-class AskedOf(ActsForHolder, Protocol):
+class AgentAuthority(ActsForHolder, Protocol):
     """An authority, for whoever holds one bundle: what `AuthorityClient` is."""
 
     def ask(

@@ -24,14 +24,14 @@ _PLAIN: Final = {"Accept-Encoding": "identity"}
 _CONNECTED: Final = (".connect_tcp.complete", ".connect_unix_socket.complete", ".start_tls.complete")
 
 
-class Answer(Struct, frozen=True):
+class WholeResponse(Struct, frozen=True):
     """A whole answer."""
 
     status: int
     content: bytes
 
 
-def whole_answer(
+def whole_response(
     client: httpx.Client,
     method: str,
     path: str,
@@ -40,14 +40,14 @@ def whole_answer(
     most: int,
     watching: Callable[[str, Mapping[str, Any]], None] | None = None,
     **asked: Any,
-) -> Answer:
+) -> WholeResponse:
     """What is answered within so many seconds (None: whenever) in at most so many bytes.
 
     `watching` is called with what httpx tells of its connections (its extension `trace`). Raises what httpx raises,
     httpx.ReadTimeout when the time is over, and StoreProblem for what is too long.
     """
     headers = {**_PLAIN, **asked.pop("headers", {})}
-    with _Patience(seconds, watching) as patience:
+    with _Deadline(seconds, watching) as patience:
         try:
             with client.stream(
                 method, path, headers=headers, extensions={"trace": patience.watch}, **asked
@@ -63,7 +63,7 @@ def whole_answer(
             raise
         # What was cut may look like what has ended.
         patience.demand()
-    return Answer(response.status_code, bytes(content))
+    return WholeResponse(response.status_code, bytes(content))
 
 
 def seconds_of(timeout: Any) -> float | None:
@@ -71,7 +71,7 @@ def seconds_of(timeout: Any) -> float | None:
     return httpx.Timeout(timeout).read
 
 
-class _Patience:
+class _Deadline:
     """Shuts the connection of one question down when its time is over."""
 
     def __init__(self, seconds: float | None, watching: Callable[[str, Mapping[str, Any]], None] | None) -> None:

@@ -45,7 +45,7 @@ class HttpRefusal(CapxError):
         self.code = code
 
 
-class Told(Struct, frozen=True):
+class ProblemResponse(Struct, frozen=True):
     """A problem, and the headers that go with it."""
 
     problem: Problem
@@ -69,7 +69,7 @@ STATUSES = {status: HTTPStatus(status).phrase.lower() for status in (400, 401, 4
 """The statuses of all problems, in words."""
 
 
-def told(error: Exception) -> Told:
+def to_problem(error: Exception) -> ProblemResponse:
     """What a client is told of an error."""
     if isinstance(error, HttpRefusal):
         return _told(error.status, error.code, str(error))
@@ -82,7 +82,7 @@ def told(error: Exception) -> Told:
     return _told(500, "internal_error", "this authority failed: its own log says why")
 
 
-def raised(status: int, problem: Problem | None, where: str) -> CapxError:
+def from_problem(status: int, problem: Problem | None, where: str) -> CapxError:
     """The error that a problem told of; of what is no problem of ours, only that it is none."""
     if problem is None:
         return StoreProblem(f"what answers at {where} is no capx authority: it answered {status}")
@@ -95,6 +95,6 @@ def raised(status: int, problem: Problem | None, where: str) -> CapxError:
     return kind(problem.detail)
 
 
-def _told(status: int, code: str, detail: str, position: int | None = None, why: str | None = None) -> Told:
+def _told(status: int, code: str, detail: str, position: int | None = None, why: str | None = None) -> ProblemResponse:
     problem = Problem(**problem_details("problem", status, code, detail), position=position, why=why)
-    return Told(problem, {"Retry-After": str(RETRY_AFTER)} if status == 503 else {})
+    return ProblemResponse(problem, {"Retry-After": str(RETRY_AFTER)} if status == 503 else {})

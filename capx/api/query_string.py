@@ -19,11 +19,11 @@ _NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
 _BOOLEANS: Final = {"true": True, "false": False}
 
 
-class Nothing(Struct, frozen=True):
+class NoQuery(Struct, frozen=True):
     """The form in which nothing is asked."""
 
 
-def read_pairs(pairs: Iterable[tuple[str, str]], kind: type[T]) -> T:
+def decode_query(pairs: Iterable[tuple[str, str]], kind: type[T]) -> T:
     """The form that these names and texts spell; InvalidRequest says what is wrong with others."""
     found: dict[str, Any] = {}
     hints: Mapping[str, Any] = get_type_hints(kind)

@@ -33,11 +33,11 @@ _TARGET = re.compile(r"/[!-~]{0,8191}")
 _UNSENT = "a report has a method in capitals, and a target of visible ASCII that begins with /"
 
 
-class UnprovenReport(InvalidRequest):
+class UnauthenticatedReport(InvalidRequest):
     """A request that no resource is known to have made; says why, and nothing of what would have been right."""
 
 
-class Proven(Struct, frozen=True):
+class AuthenticReport(Struct, frozen=True):
     """Whose resource made a request, and under which root key that of its audience is."""
 
     audience: str
@@ -53,22 +53,22 @@ def prove(key: AudienceKey, *, method: str, target: str, body: bytes, at: int) -
     return f"{SCHEME} audience={key.audience}, kid={key.kid}, at={at}, mac={b64u(_mac(key, method, target, body, at))}"
 
 
-def verify(header: str, ring: KeyRing, *, method: str, target: str, body: bytes, now: int) -> Proven:
+def verify(header: str, ring: KeyRing, *, method: str, target: str, body: bytes, now: int) -> AuthenticReport:
     """Whose resource made this request; UnprovenReport if none is known to have. `now` is in Unix seconds."""
     parts = _HEADER.fullmatch(header)
     if parts is None:
-        raise UnprovenReport(f"a report is proven by: {SCHEME} audience=…, kid=…, at=…, mac=…")
+        raise UnauthenticatedReport(f"a report is proven by: {SCHEME} audience=…, kid=…, at=…, mac=…")
     if not _METHOD.fullmatch(method) or not _TARGET.fullmatch(target):
-        raise UnprovenReport(f"nobody could have proven this request: {_UNSENT}")
+        raise UnauthenticatedReport(f"nobody could have proven this request: {_UNSENT}")
     audience, kid, seconds, given = parts.groups()
     root = ring.get(kid)
     if root is None or not equal(b64u(_mac(root.audience_key(audience), method, target, body, int(seconds))), given):
-        raise UnprovenReport(f"this is proven by no live key of the audience {audience}")
+        raise UnauthenticatedReport(f"this is proven by no live key of the audience {audience}")
     if (apart := abs(now - int(seconds))) > WINDOW:
-        raise UnprovenReport(
+        raise UnauthenticatedReport(
             f"the report was made {apart} seconds from now, and it is good for {WINDOW}: set the clock"
         )
-    return Proven(audience, kid)
+    return AuthenticReport(audience, kid)
 
 
 def _mac(key: AudienceKey, method: str, target: str, body: bytes, at: int) -> bytes:

@@ -7,10 +7,10 @@ import httpx
 import msgspec
 from msgspec import Struct
 
-from capx.api.deadline import Answer
+from capx.api.deadline import WholeResponse
 from capx.api.messages.agents import Reason
 from capx.api.messages.base import Problem, decode
-from capx.api.problems import raised
+from capx.api.problems import from_problem
 from capx.errors import InvalidRequest, StoreProblem, Unavailable
 from capx.tokens.lineage import AUTHORITY
 from capx.verify.decision import Decision, Denied
@@ -20,7 +20,7 @@ T = TypeVar("T")
 _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-def read_answer(answer: Answer, kind: type[T], url: str) -> T:
+def read_response(answer: WholeResponse, kind: type[T], url: str) -> T:
     """What was asked for; Denied, InvalidRequest or StoreProblem, as the authority says why not."""
     if answer.status != 200:
         _refuse(answer, url)
@@ -30,25 +30,25 @@ def read_answer(answer: Answer, kind: type[T], url: str) -> T:
         raise StoreProblem(f"the authority at {url} is of another version: {error}") from None
 
 
-class _Refused(Struct, frozen=True):
+class _RefusalBody(Struct, frozen=True):
     decision: str
     reasons: tuple[Reason, ...]
 
 
-def _refuse(answer: Answer, url: str) -> NoReturn:
+def _refuse(answer: WholeResponse, url: str) -> NoReturn:
     try:
-        refused = msgspec.json.decode(answer.content, type=_Refused)
+        refused = msgspec.json.decode(answer.content, type=_RefusalBody)
     except _UNREADABLE:
-        raise raised(answer.status, problem_of(answer), url) from None
+        raise from_problem(answer.status, problem_of(answer), url) from None
     if not refused.reasons:
-        raise raised(answer.status, None, url)
+        raise from_problem(answer.status, None, url)
     refusals = tuple(reason.refusal() for reason in refused.reasons)
     raise Denied(
         Decision(id=refused.decision, at=int(time.time()), allowed=False, audience=AUTHORITY, refusals=refusals)
     )
 
 
-def problem_of(answer: Answer) -> Problem | None:
+def problem_of(answer: WholeResponse) -> Problem | None:
     """The problem that an answer tells of; None if it is none of ours."""
     try:
         return msgspec.json.decode(answer.content, type=Problem)
@@ -56,7 +56,7 @@ def problem_of(answer: Answer) -> Problem | None:
         return None
 
 
-def detail(answer: Answer) -> str:
+def detail(answer: WholeResponse) -> str:
     """Why not, in a sentence."""
     problem = problem_of(answer)
     return f"it answered {answer.status}" if problem is None else problem.detail

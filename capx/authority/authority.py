@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
-from capx.api.messages.agents import Ended, Revoked
+from capx.api.messages.agents import Ended, Revocation
 from capx.authority import intent_use as intents
 from capx.authority.ending import end_overdue, end_task, forget_ended
 from capx.authority.history import History
@@ -239,7 +239,7 @@ class Authority(History):
         issued: When | None = None,
         where: Mapping[str, str] | None = None,
         dry_run: bool = False,
-    ) -> Revoked:
+    ) -> Revocation:
         """Kill what is named, and everything below it; exactly one thing is named.
 
         `target` is a bundle, which stands for its node, the id of a node or capability, as its 16 bytes or as the graph
@@ -269,13 +269,13 @@ class Authority(History):
             time.sleep(min(1.0, max(0.0, instant + 1 - self._clock())))
         return revoked
 
-    def revoke_below(self, task_id: str, path: Sequence[bytes], hops: Sequence[str]) -> Revoked:
+    def revoke_below(self, task_id: str, path: Sequence[bytes], hops: Sequence[str]) -> Revocation:
         """Kill, for an agent, the node that the hop nonces lead to from its own, the end of its path of nodes.
 
         After 1 000 times its own node dies instead. InvalidRequest for hops that lead nowhere.
         """
         with self.store.write() as transaction:
-            return Revoked((kill_for_agent(transaction, task_id, path, hops, now=self._now()),))
+            return Revocation((kill_for_agent(transaction, task_id, path, hops, now=self._now()),))
 
     def end_overdue(self, limit: int = 1_000) -> list[Ended]:
         """The ends of tasks whose time ran out and that nobody ended, at most `limit` of them.

@@ -9,7 +9,7 @@ import msgspec
 from capx.api.messages.agents import Ended
 from capx.authority.graph.impact import draw, dying_below
 from capx.errors import UnknownTask
-from capx.store import lifecycle as life
+from capx.store import lifecycle
 from capx.store.events import TASK_ENDS
 from capx.store.protocols import Reading, Store, Writing
 from capx.store.records import KEPT_BEYOND_TTL, Pruned, TaskRecord
@@ -27,29 +27,31 @@ def known_task(reading: Reading, task_id: str) -> TaskRecord:
 
 def as_of(task: TaskRecord, now: int) -> TaskRecord:
     """A task in the state that it is in at `now`: one whose time ran out is expired, though nobody ended it."""
-    state = life.after(task.state, "expire") if now >= task.expires else task.state
+    state = lifecycle.after(task.state, "expire") if now >= task.expires else task.state
     return msgspec.structs.replace(task, state=state)
 
 
-def end_task(store: Store, task_id: str, move: life.Move, *, now: int, dry_run: bool) -> Ended:
+def end_task(store: Store, task_id: str, move: lifecycle.Move, *, now: int, dry_run: bool) -> Ended:
     """How a task ended, now or before; of a dry run, how it would end and what is known to die."""
     if dry_run:
         with store.read() as reading:
             task = known_task(reading, task_id)
             dying = dying_below(draw(reading, now, task_id), root_node(task.root))
-        return Ended(task.id, life.after(as_of(task, now).state, move), None, life.is_final(task.state), dying)
+        return Ended(
+            task.id, lifecycle.after(as_of(task, now).state, move), None, lifecycle.is_final(task.state), dying
+        )
     with store.write() as transaction:
         return end(transaction, known_task(transaction, task_id), move, now=now)
 
 
-def end(transaction: Writing, task: TaskRecord, move: life.Move, *, now: int) -> Ended:
+def end(transaction: Writing, task: TaskRecord, move: lifecycle.Move, *, now: int) -> Ended:
     """The end of a task within a transaction, now or before."""
-    if life.is_final(task.state):
+    if lifecycle.is_final(task.state):
         return Ended(task.id, task.state, task.position, again=True)
-    state = life.after(as_of(task, now).state, move)
+    state = lifecycle.after(as_of(task, now).state, move)
     event = TASK_ENDS[state](task.id).write(transaction, at=now)
     transaction.end_task(task.id, state, at=now, position=event.position)
-    transaction.kill(task.id, life.DEATH[state], at=now, position=event.position)
+    transaction.kill(task.id, lifecycle.DEATH[state], at=now, position=event.position)
     return Ended(task.id, state, event.position)
 
 

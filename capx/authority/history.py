@@ -19,7 +19,7 @@ from capx.store.check import check_store
 from capx.store.decision_query import Query
 from capx.store.log import Event, Place
 from capx.store.protocols import Store
-from capx.store.records import Counter, IntentRecord, RequestRecord, Sighting, TaskRecord
+from capx.store.records import Counter, FollowerAck, IntentRecord, RequestRecord, TaskRecord
 from capx.verify.verifier import MAX_STALENESS
 from capx_caveats import is_id
 
@@ -40,7 +40,7 @@ class History:
         with self.store.read() as reading:
             return reading.counters(ids)
 
-    def unaware(self, *, within: float = MAX_STALENESS) -> list[Sighting]:
+    def unaware(self, *, within: float = MAX_STALENESS) -> list[FollowerAck]:
         """The followers, heard of in the last `within` seconds, that have not yet seen all that is dead."""
         now = self._now()
         with self.store.read() as reading:

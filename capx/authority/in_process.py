@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
-from capx.api.messages.agents import AgentStatus, Ended, Revoked
+from capx.api.messages.agents import AgentStatus, Ended, Revocation
 from capx.store.protocols import Store
 from capx.store.records import TaskRecord
 from capx.tokens.binding import ToolCall
@@ -46,7 +46,7 @@ class LocalAuthority(Protocol):
         """A task, by its id."""
         ...
 
-    def revoke_below(self, task_id: str, path: Sequence[bytes], hops: Sequence[str]) -> Revoked:
+    def revoke_below(self, task_id: str, path: Sequence[bytes], hops: Sequence[str]) -> Revocation:
         """Revoke the node that the hop nonces lead to from the end of this path."""
         ...
 

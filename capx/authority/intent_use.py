@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from capx.api.messages.agents import Dying, Ended
+from capx.api.messages.agents import Ended, Impact
 from capx.authority.ending import as_of, end
 from capx.authority.graph.impact import draw, dying_below, together
 from capx.crypto.canonical_json import canonical
@@ -52,7 +52,7 @@ class WithdrawnIntent(Struct, frozen=True):
     position: int | None
     again: bool = False
     tasks: tuple[Ended, ...] = ()
-    dying: Dying | None = None
+    dying: Impact | None = None
 
 
 def prove(policy: Policy, intent: SignedIntent | Intent, attested: str | None) -> Proven:

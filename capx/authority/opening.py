@@ -16,10 +16,10 @@ from capx.crypto.base64url import b64u
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
 from capx.intents.intent import Intent
-from capx.policy.fit import given_at_open, unfit
+from capx.policy.fit import block_problem, given_at_open
 from capx.policy.policy import Policy
 from capx.policy.terms import Terms
-from capx.store.events import CapabilityMinted, Limit, TaskOpened
+from capx.store.events import BudgetLimit, CapabilityMinted, TaskOpened
 from capx.store.lifecycle import is_final
 from capx.store.protocols import Reading, Writing
 from capx.store.records import TaskRecord
@@ -185,7 +185,7 @@ class Opener(Struct, frozen=True):
         minted: list[Capability] = []
         for one in given:
             carried = block(task, one.allowed, expires, (*one.budgets, *added))
-            if why := unfit(carried):
+            if why := block_problem(carried):
                 raise InvalidRequest(f"nobody would take a capability for {one.audience}: {why}")
             capability = mint(self.keyring.active.audience_key(one.audience), carried, now=self.now)
             event = CapabilityMinted(
@@ -195,7 +195,7 @@ class Opener(Struct, frozen=True):
                 ids=tuple([b64u(id_) for id_ in capability.ids]),
                 allow=tuple([entry.sentence() for entry in one.allowed]),
                 expires=expires,
-                budgets=tuple([Limit.of(caveat) for caveat in carried if isinstance(caveat, Budget)]),
+                budgets=tuple([BudgetLimit.of(caveat) for caveat in carried if isinstance(caveat, Budget)]),
             )
             event.write(transaction, at=self.now)
             minted.append(capability)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from capx.api.messages.agents import Dying, Killed, Revoked
+from capx.api.messages.agents import Impact, Killed, Revocation
 from capx.authority.ending import as_of
 from capx.authority.graph.impact import draw, dying_below, dying_with, together
 from capx.crypto.base64url import b64u, unb64u
@@ -148,13 +148,15 @@ def _by_agent(node: bytes, path: Sequence[bytes], task: str) -> Target:
     return Target(node, events.Revoked(b64u(node), is_root=node == path[0], task=task, by=b64u(path[-1])))
 
 
-def revoke(store: Store, targets: Sequence[Target], *, now: int, dry_run: bool) -> Revoked:
+def revoke(store: Store, targets: Sequence[Target], *, now: int, dry_run: bool) -> Revocation:
     """The deaths of all targets, now or before; of a dry run, what is known to die."""
     if dry_run:
         with store.read() as reading:
             return _tried(reading, targets, now)
     with store.write() as transaction:
-        return Revoked(tuple([killed for target in targets for killed in _kill_with_granted(transaction, target, now)]))
+        return Revocation(
+            tuple([killed for target in targets for killed in _kill_with_granted(transaction, target, now)])
+        )
 
 
 def kill(transaction: Writing, target: Target, *, now: int) -> Killed:
@@ -185,13 +187,13 @@ def _of_id(key: bytes, *, is_root: bool, task: str | None) -> Target:
     return Target(key, events.Revoked(b64u(key), is_root=is_root, task=task))
 
 
-def _tried(reading: Reading, targets: Iterable[Target], now: int) -> Revoked:
+def _tried(reading: Reading, targets: Iterable[Target], now: int) -> Revocation:
     killed: list[Killed] = []
-    dying: list[Dying] = []
+    dying: list[Impact] = []
     for target in targets:
         again = reading.death(target.key) is not None
         killed.append(Killed(target.shown, None, target.event.is_root, again))
         graph = draw(reading, now, target.event.task)
         key = target.key
         dying.append(dying_below(graph, key) if isinstance(key, bytes) else dying_with(graph, key))
-    return Revoked(tuple(killed), together(dying))
+    return Revocation(tuple(killed), together(dying))

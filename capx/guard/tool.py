@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from msgspec.structs import replace
 
 from capx.agent.actor import bundle_of, current_actor
-from capx.agent.need import Need, Sought, Told, need
+from capx.agent.next_asks import AskOutcome, DenialSummary, NextAsks, next_asks
 from capx.errors import ConfigurationProblem
 from capx.guard.call_facts import Costs, Derived, Tenancy, cost_of, demand_costs, demand_derivable, derive, stated
 from capx.guard.current import allowed_by
@@ -128,13 +128,13 @@ def _wrapped(function: Callable[..., Any], tool: _Tool, verifier_for: Callable[[
 
 def _judge(tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall) -> Allowed:
     actor = current_actor()
-    gained: Sought | None = None
+    gained: AskOutcome | None = None
     while True:
         held = None if actor is None else bundle_of(actor)
         try:
             return _judged(tool, verifier, bound, sent, held)
         except Denied as denied:
-            wanted = _need(denied, verifier, gained)
+            wanted = _next_asks(denied, verifier, gained)
             if actor is None or isinstance(actor, Bundle) or wanted is None:
                 raise
             gained = _gained(actor.seek(wanted), held, denied)
@@ -144,13 +144,13 @@ def _judge(tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolC
 
 async def _judge_async(tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall) -> Allowed:
     actor = current_actor()
-    gained: Sought | None = None
+    gained: AskOutcome | None = None
     while True:
         held = None if actor is None else bundle_of(actor)
         try:
             return await _judged_async(tool, verifier, bound, sent, held)
         except Denied as denied:
-            wanted = _need(denied, verifier, gained)
+            wanted = _next_asks(denied, verifier, gained)
             if actor is None or isinstance(actor, Bundle) or wanted is None:
                 raise
             gained = _gained(await actor.seek_async(wanted), held, denied)
@@ -158,21 +158,21 @@ async def _judge_async(tool: _Tool, verifier: Verifier, bound: "BoundArguments",
                 raise
 
 
-def _need(denied: Denied, verifier: Verifier, gained: Sought | None) -> Need | None:
+def _next_asks(denied: Denied, verifier: Verifier, gained: AskOutcome | None) -> NextAsks | None:
     """What the call needs still; what it was granted in vain is noted on the denial."""
     if gained is not None:
         denied.add_note(gained.sentence())
-    told = Told(denied.ask, tuple(refusal.code for refusal in denied.refusals))
-    return need(verifier.audience, [told], None if gained is None else gained.ask)
+    told = DenialSummary(denied.ask, tuple(refusal.code for refusal in denied.refusals))
+    return next_asks(verifier.audience, [told], None if gained is None else gained.ask)
 
 
-def _gained(sought: Sought | None, held: Bundle | None, denied: Denied) -> Sought | None:
+def _gained(outcome: AskOutcome | None, held: Bundle | None, denied: Denied) -> AskOutcome | None:
     """What was granted, if it is new and can be presented; why nothing was is noted on the denial."""
-    if sought is None:
+    if outcome is None:
         return None
-    if isinstance(sought.answer, Granted) and (held is None or sought.answer.capability not in held):
-        return sought
-    denied.add_note(sought.sentence())
+    if isinstance(outcome.answer, Granted) and (held is None or outcome.answer.capability not in held):
+        return outcome
+    denied.add_note(outcome.sentence())
     return None
 
 

@@ -22,7 +22,7 @@ from msgspec import UNSET, Struct
 
 from capx.errors import InvalidRequest
 from capx.intents.intent import Intent
-from capx.policy.fit import ungrantable
+from capx.policy.fit import grant_problem
 from capx.policy.policy import Policy
 from capx.policy.terms import HOWS, Match, Terms
 from capx.policy.toml_reader import (
@@ -119,7 +119,7 @@ def unknown(policy: Policy, case: Case) -> Iterator[str]:
 def _ungrantable(terms: Terms, match: Match, ask: Ask) -> bool:
     """Whether what is offered could not be granted, since no token holds it together with what was asked for."""
     try:
-        return ungrantable(terms, match.rule, match.offer, asked_entry(ask)) is not None
+        return grant_problem(terms, match.rule, match.offer, asked_entry(ask)) is not None
     except NotOffered:
         return True
 

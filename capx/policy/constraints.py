@@ -12,8 +12,8 @@ from typing import Any, Final, cast, get_args
 
 from msgspec import Struct
 
-from capx.policy.operators import OPERATORS, Within, instead, operand
-from capx.policy.placeholders import LITERAL, Take, Taken, probing, value
+from capx.policy.constraint_operators import OPERATORS, Within, instead, operand
+from capx.policy.placeholders import LITERAL, Placeholder, Take, probing, value
 from capx.policy.toml_reader import every, explained, key, name, table, wrong
 from capx_caveats import AnyConstraint, Pair, is_label
 
@@ -39,7 +39,7 @@ class Named(Struct, frozen=True):
 
 def filled(part: Any, take: Take) -> Any:
     """A part of a policy, what it takes put in, and every constraint made; Wrong if one cannot be."""
-    if isinstance(part, Taken):
+    if isinstance(part, Placeholder):
         return take(part)
     if isinstance(part, tuple):
         return every(filled, ((one, take) for one in part))  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] # of anything

@@ -10,8 +10,8 @@ from typing import Any, Final
 from msgspec import UNSET
 
 from capx.policy.constraints import Made, Named, filled
-from capx.policy.grants import Allowed, Grant, Grants
-from capx.policy.placeholders import Taken, probing, taken
+from capx.policy.grants import AllowEntry, PurposeGrant, PurposeGrants
+from capx.policy.placeholders import Placeholder, probing, taken
 from capx.policy.policy import Policy, Purpose
 from capx.policy.terms import HOWS, How
 from capx_caveats import shown, shown_duration
@@ -36,15 +36,15 @@ def _sentences(policy: Policy, purpose: Purpose) -> Iterator[str]:
     yield f"It is {whose}, and ends after {shown_duration(purpose.ttl)} at the latest."
     if says:
         yield f"An intent says {', '.join(says)}."
-    grants = purpose.rules.grants if isinstance(purpose.rules, Grants) else ()
+    grants = purpose.rules.grants if isinstance(purpose.rules, PurposeGrants) else ()
     for grant in sorted(grants, key=lambda grant: HOWS.index(grant.how)):
         yield grant_sentence(policy, grant)
     yield "Nothing else is given."
 
 
-def grant_sentence(policy: Policy, grant: Grant) -> str:
+def grant_sentence(policy: Policy, grant: PurposeGrant) -> str:
     """What a grant gives, when, and within what limits."""
-    limits = [f"at most {told(limit.amount)} {limit.unit} in the whole task" for limit in grant.limits]
+    limits = [f"at most {format_value(limit.amount)} {limit.unit} in the whole task" for limit in grant.limits]
     when = HOW_IN_WORDS[grant.how]
     if grant.within is not None:
         when = f"with the consent of {consenting(policy, grant.approvers)}, given within {shown_duration(grant.within)}"
@@ -60,7 +60,7 @@ def consenting(policy: Policy, approvers: Sequence[str]) -> str:
     )
 
 
-def allowed_sentence(allowed: Allowed) -> str:
+def allowed_sentence(allowed: AllowEntry) -> str:
     """`billing.refund at billing where ticket is the intent's ticket`."""
     named = f"{allowed.pattern} at {allowed.audience}"
     if allowed.args is UNSET:
@@ -78,12 +78,12 @@ def named_sentence(named: Named) -> str:
     return f"{name} {_constraint(named.constraint)}"
 
 
-def told(part: Any) -> str:
+def format_value(part: Any) -> str:
     """A value as a policy states it, or whose value it is."""
-    if isinstance(part, Taken):
+    if isinstance(part, Placeholder):
         return f"the intent's {part.name}"
     if isinstance(part, tuple):
-        return ", ".join(map(told, part))  # pyright: ignore[reportUnknownArgumentType] # of anything
+        return ", ".join(map(format_value, part))  # pyright: ignore[reportUnknownArgumentType] # of anything
     return shown(part)
 
 
@@ -106,10 +106,10 @@ def _constraint(made: Made) -> str:
             return _url(*parts)
         case "argv":
             programs, arguments = parts
-            first = "" if arguments is UNSET else f" with {' or '.join(map(told, arguments))} first"
-            return f"runs {told(programs)}{first}"
+            first = "" if arguments is UNSET else f" with {' or '.join(map(format_value, arguments))} first"
+            return f"runs {format_value(programs)}{first}"
         case "each":
-            return f"has {told(parts[1])} or more elements, each of which {_constraint(parts[0])}"
+            return f"has {format_value(parts[1])} or more elements, each of which {_constraint(parts[0])}"
         case "any" | "all":
             word = " or " if operator == "any" else " and "
             return f"({word.join(map(_constraint, parts[0]))})"
@@ -118,18 +118,20 @@ def _constraint(made: Made) -> str:
         case "fields":
             return f"is an object (where {' and '.join(map(named_sentence, parts[0]))})"
         case _:
-            return _SAYS[operator].format(told(parts[0]))
+            return _SAYS[operator].format(format_value(parts[0]))
 
 
 def _ends(operator: str, low: Any, high: Any) -> str:
-    ends = ([] if low is None else [f"at least {told(low)}"]) + ([] if high is None else [f"at most {told(high)}"])
+    ends = ([] if low is None else [f"at least {format_value(low)}"]) + (
+        [] if high is None else [f"at most {format_value(high)}"]
+    )
     return f"{'is' if operator == 'range' else 'has a length of'} {' and '.join(ends)}"
 
 
 def _url(schemes: Any, hosts: Any, ports: Any, path: Any) -> str:
-    port = "the scheme's own port" if ports == () else f"port {told(ports)}"
-    below = "" if path is UNSET else f", path within {told(path)}"
-    return f"is a URL with scheme {told(schemes)}, host {told(hosts)}, {port}{below}"
+    port = "the scheme's own port" if ports == () else f"port {format_value(ports)}"
+    below = "" if path is UNSET else f", path within {format_value(path)}"
+    return f"is a URL with scheme {format_value(schemes)}, host {format_value(hosts)}, {port}{below}"
 
 
 _SAYS: Final = {

@@ -46,7 +46,7 @@ def given_at_open(terms: Terms) -> tuple[Given, ...]:
     return found
 
 
-def unfit(caveats: tuple[Caveat, ...]) -> str | None:
+def block_problem(caveats: tuple[Caveat, ...]) -> str | None:
     """Why these could be no authority's block, or one that nobody takes; None if they can."""
     if sum(isinstance(caveat, Budget) for caveat in caveats) > MAX_BUDGETS:
         return f"a token has at most {MAX_BUDGETS} budgets"
@@ -57,7 +57,7 @@ def unfit(caveats: tuple[Caveat, ...]) -> str | None:
     return f"a block has at most {MAX_BLOCK} bytes, and this would have {size}" if size > MAX_BLOCK else None
 
 
-def unfitting(terms: Terms) -> Iterator[str]:
+def problems(terms: Terms) -> Iterator[str]:
     """What of these terms fits into no token, a sentence each, which begins with its key path."""
     task = _some_task(terms)
     try:
@@ -66,21 +66,21 @@ def unfitting(terms: Terms) -> Iterator[str]:
         yield str(error)
         capabilities = ()
     for one in capabilities:
-        if why := unfit(block(task, one.allowed, _LATE, one.budgets)):
+        if why := block_problem(block(task, one.allowed, _LATE, one.budgets)):
             places = [rule.place for rule in terms.at_open() if rule.budgets == one.budgets and _at(rule, one.audience)]
             beside = f"together with {' and '.join(places[:-1])}, at {one.audience}: " if places[1:] else ""
             yield f"{places[-1]}.allow: {beside}{why}"
     for rule in terms.rules:
         if rule.how != "at_open":
             for offer in rule.offers:
-                if why := ungrantable(terms, rule, offer, _pinned(offer.entry)):
+                if why := grant_problem(terms, rule, offer, _pinned(offer.entry)):
                     yield f"{rule.place}.allow: {offer.entry.pattern}: {why}"
 
 
-def ungrantable(terms: Terms, rule: Rule, offer: Offer, asked: Entry) -> str | None:
+def grant_problem(terms: Terms, rule: Rule, offer: Offer, asked: Entry) -> str | None:
     """Why this could not be granted when it is asked for later; None if it can to the first agent of a task."""
     restricting = (Allow((asked,)), *rule.budgets)
-    return unfit(block(_some_task(terms), (offer.entry,), _LATE, restricting))
+    return block_problem(block(_some_task(terms), (offer.entry,), _LATE, restricting))
 
 
 class _SomeTask(Struct, frozen=True):

@@ -10,13 +10,13 @@ from msgspec.structs import replace
 from capx.errors import InvalidRequest
 from capx.intents.intent import Intent
 from capx.policy.constraints import Named, filled
-from capx.policy.placeholders import Take, Taken, probing, taken, taking
+from capx.policy.placeholders import Placeholder, Take, probing, taken, taking
 from capx.policy.terms import How, Offer, Rule
 from capx.policy.toml_reader import Wrong, every, explained
 from capx_caveats import Budget, Entry
 
 
-class Allowed(Struct, frozen=True):
+class AllowEntry(Struct, frozen=True):
     """An action, or pattern, at an audience, and its arguments, unless they are free."""
 
     path: str
@@ -32,12 +32,12 @@ class Allowed(Struct, frozen=True):
         return explained(self.path, lambda: Offer(self.audience, Entry(self.pattern, pairs)))
 
 
-class Limit(Struct, frozen=True):
+class BudgetEntry(Struct, frozen=True):
     """How much of a unit."""
 
     unit: str
     path: str
-    amount: int | str | Taken
+    amount: int | str | Placeholder
 
     def budget(self, take: Take) -> Budget:
         """The budget, concrete; Wrong if it cannot be made."""
@@ -45,18 +45,18 @@ class Limit(Struct, frozen=True):
         return explained(self.path, lambda: Budget(self.unit, str(amount)))
 
 
-class Grant(Struct, frozen=True, kw_only=True):
+class PurposeGrant(Struct, frozen=True, kw_only=True):
     """One grant; a rule, once the intent is known."""
 
     place: str
     how: How
-    allowed: tuple[Allowed, ...]
-    limits: tuple[Limit, ...]
+    allowed: tuple[AllowEntry, ...]
+    limits: tuple[BudgetEntry, ...]
     approvers: tuple[str, ...]
     within: int | None
     fixed: Rule | None = None
 
-    def tried(self) -> "Grant":
+    def tried(self) -> "PurposeGrant":
         """The same, its rule made once with probes; one that takes nothing is `fixed`, and never made again."""
         rule = self.rule(probing)
         return self if any(taken(self)) else replace(self, fixed=rule)
@@ -75,10 +75,10 @@ class Grant(Struct, frozen=True, kw_only=True):
         )
 
 
-class Grants(Struct, frozen=True):
+class PurposeGrants(Struct, frozen=True):
     """The grants of one purpose, in the order of the file."""
 
-    grants: tuple[Grant, ...]
+    grants: tuple[PurposeGrant, ...]
 
     def __call__(self, intent: Intent) -> tuple[Rule, ...]:
         """The rules for this intent; InvalidRequest says, by key path, why there are none."""

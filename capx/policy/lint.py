@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import UNSET
 
-from capx.policy.grants import Grant, Grants
+from capx.policy.grants import PurposeGrant, PurposeGrants
 from capx.policy.policy import MAX_TTL, Policy, Principal, Purpose
 from capx.policy.terms import HOWS
 from capx_caveats import is_action, shown_duration
 from capx_caveats.names import told_name
 
 
-def remarks(policy: Policy) -> Iterator[str]:
+def warnings(policy: Policy) -> Iterator[str]:
     """A sentence for each, with its key path."""
     yield from _same_keys(policy.principals.values())
     asking: dict[str, set[str]] = {}
@@ -29,7 +29,7 @@ def remarks(policy: Policy) -> Iterator[str]:
     for purpose in policy.purposes.values():
         may_ask = asking.get(purpose.name, set())
         yield from _unopened(purpose, may_ask)
-        grants = purpose.rules.grants if isinstance(purpose.rules, Grants) else ()
+        grants = purpose.rules.grants if isinstance(purpose.rules, PurposeGrants) else ()
         yield from _never_deciding(grants)
         for grant in grants:
             yield from _alone(grant, may_ask, answering)
@@ -57,9 +57,9 @@ def _unopened(purpose: Purpose, asking: set[str]) -> Iterator[str]:
         )
 
 
-def _never_deciding(grants: tuple[Grant, ...]) -> Iterator[str]:
+def _never_deciding(grants: tuple[PurposeGrant, ...]) -> Iterator[str]:
     """What an earlier grant says yes to, whatever the arguments."""
-    before: dict[tuple[str, str], Grant] = {}
+    before: dict[tuple[str, str], PurposeGrant] = {}
     for grant in sorted(grants, key=lambda grant: HOWS.index(grant.how)):
         for allowed in grant.allowed:
             for pattern in _covering(allowed.pattern):
@@ -83,7 +83,7 @@ def _covering(pattern: str) -> Iterator[str]:
         yield f"{'.'.join(labels[:count])}.*"
 
 
-def _alone(grant: Grant, asking: set[str], answering: dict[str, set[str]]) -> Iterator[str]:
+def _alone(grant: PurposeGrant, asking: set[str], answering: dict[str, set[str]]) -> Iterator[str]:
     """Who may ask, and would be the only one to consent, which nobody does to what they ask for."""
     groups = [answering.get(approver, set()) for approver in grant.approvers]
     able = set[str]() if any(len(group) > 1 for group in groups) else set[str]().union(*groups)

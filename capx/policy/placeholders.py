@@ -28,7 +28,7 @@ class Slot(Struct, frozen=True):
     probe: Any
 
 
-class Taken(Struct, frozen=True):
+class Placeholder(Struct, frozen=True):
     """Stands for a value of the intent, at a key path."""
 
     name: str
@@ -36,7 +36,7 @@ class Taken(Struct, frozen=True):
     slot: Slot
 
 
-Take = Callable[[Taken], Any]
+Take = Callable[[Placeholder], Any]
 """Gives the value that is taken; Wrong if there is none that fits."""
 
 
@@ -93,7 +93,7 @@ def several(slot: Slot) -> Slot:
 def value(said: object, path: str, slot: Slot) -> Any:
     """One value of a policy, or what stands for it; Wrong if it is not what belongs there."""
     meant = _meant(said, path, slot) if isinstance(said, str) else said
-    if isinstance(meant, Taken) or slot.fits(meant):
+    if isinstance(meant, Placeholder) or slot.fits(meant):
         return meant
     found = "an empty text" if meant == "" else shown(meant) if type(meant) in _SHOWN else kind_of(meant)
     raise wrong(path, f"is {found}, and {slot.what} belongs here")
@@ -103,7 +103,7 @@ def values(said: object, path: str, slot: Slot, what: str) -> Any:
     """An array of values, or what stands for a whole one."""
     if isinstance(said, str):
         meant = _meant(said, path, several(slot))
-        if isinstance(meant, Taken):
+        if isinstance(meant, Placeholder):
             return meant
         raise wrong(path, f"is a text, and an array of {what} belongs here: write [{shown(meant)}]")
     return every(lambda one, at: value(one, at, slot), elements(said, path, what))
@@ -126,14 +126,14 @@ def literals(said: object, path: str) -> Any:
 def stated(said: object, path: str) -> str:
     """A text that is a pattern, and so is never taken."""
     meant = value(said, path, TEXT)
-    if isinstance(meant, Taken):
+    if isinstance(meant, Placeholder):
         raise wrong(path, "is a pattern, which is not taken from an intent: take a whole value, { eq = … }")
     return cast("str", meant)
 
 
-def taken(part: object) -> Iterator[Taken]:
+def taken(part: object) -> Iterator[Placeholder]:
     """All that a part of a policy takes, at all depths."""
-    if isinstance(part, Taken):
+    if isinstance(part, Placeholder):
         yield part
     elif isinstance(part, tuple):
         for one in cast("tuple[object, ...]", part):
@@ -143,7 +143,7 @@ def taken(part: object) -> Iterator[Taken]:
             yield from taken(getattr(part, field))
 
 
-def probing(one: Taken) -> Any:
+def probing(one: Placeholder) -> Any:
     """Take what tries a place."""
     return one.slot.probe
 
@@ -159,7 +159,7 @@ def taking(intent: Intent) -> Take:
         "agent": intent.agent,
     }
 
-    def take(one: Taken) -> Any:
+    def take(one: Placeholder) -> Any:
         found = given.get(one.name, UNSET)
         if found is UNSET:
             raise wrong(one.path, f"takes {one.name} from the intent, which does not say it: give it one")
@@ -172,14 +172,14 @@ def taking(intent: Intent) -> Take:
     return take
 
 
-def _meant(said: str, path: str, slot: Slot) -> str | Taken:
+def _meant(said: str, path: str, slot: Slot) -> str | Placeholder:
     whole = _TAKEN.fullmatch(said)
     if whole is not None:
         if not is_attribute(whole[1]):
             raise wrong(
                 path, f"{shown(said)} takes nothing: a name is a letter, then letters, digits and _, all lower case"
             )
-        return Taken(whole[1], path, slot)
+        return Placeholder(whole[1], path, slot)
     plain = said.replace("{{", "")
     if "{" in plain:
         raise wrong(

@@ -15,7 +15,7 @@ from msgspec import UNSET, Struct
 
 from capx.errors import InvalidRequest
 from capx.intents.intent import Intent
-from capx.policy.fit import unfitting
+from capx.policy.fit import problems
 from capx.policy.terms import Rule, Terms, in_order
 from capx_caveats import shown
 
@@ -97,7 +97,7 @@ class Policy(Struct, frozen=True, kw_only=True):
         purpose.demand(intent, principal)
         tenant = intent.tenant if purpose.tenant and intent.tenant is not UNSET else None
         terms = Terms(purpose=purpose.name, ttl=purpose.ttl, tenant=tenant, rules=in_order(purpose.rules(intent)))
-        if lines := tuple(unfitting(terms)):
+        if lines := tuple(problems(terms)):
             raise InvalidRequest("; ".join(lines))
         return terms
 

@@ -17,9 +17,9 @@ from msgspec import Struct
 
 from capx.errors import KeyProblem
 from capx.intents.intent import OWN_NAMES
-from capx.policy.fit import unfitting
+from capx.policy.fit import problems
 from capx.policy.grant_tables import HOUR, Known, answering, duration, read_grants
-from capx.policy.placeholders import Taken, taken
+from capx.policy.placeholders import Placeholder, taken
 from capx.policy.policy import Principal, Purpose
 from capx.policy.terms import Terms, in_order
 from capx.policy.toml_reader import (
@@ -165,7 +165,7 @@ def _purpose(purpose: str, said: object, path: str, known: Known) -> Purpose:
             raise wrong(key(path, "require"), 'names tenant, and the purpose is for none: leave out tenant = "none"')
     ttl = found.get("ttl", HOUR)
     longest = _LONGEST_TENANT if tenant else None
-    if lines := tuple(unfitting(Terms(purpose=purpose, ttl=ttl, tenant=longest, rules=in_order(grants.tried())))):
+    if lines := tuple(problems(Terms(purpose=purpose, ttl=ttl, tenant=longest, rules=in_order(grants.tried())))):
         raise Wrong(*lines)
     return Purpose(
         name=purpose,
@@ -192,5 +192,5 @@ def _no_tenant(said: object, path: str) -> None:
         )
 
 
-def _without_tenant(one: Taken) -> None:
+def _without_tenant(one: Placeholder) -> None:
     raise wrong(one.path, "takes tenant from the intent, and the purpose is for none")

@@ -144,9 +144,9 @@ def _on_store(keys: AudienceKeys, place: str, max_staleness: float) -> Connectio
     source = store.source()
     if is_postgres(place):
         from capx.resource.feed.follower import Follower
-        from capx.store.postgres.death_source import PostgresNews
+        from capx.store.postgres.death_source import PostgresDeathSource
 
-        if not isinstance(source, PostgresNews):
+        if not isinstance(source, PostgresDeathSource):
             raise AssertionError(source)
         follower = Follower(source, sighted=partial(_tell, store.sighted, keys.audience))
         follower.start()

@@ -10,11 +10,11 @@ from typing import Any, Final, TypeVar
 
 import httpx
 
-from capx.api import resource_auth as resource_mac
-from capx.api.deadline import SINGLE, Answer, seconds_of, whole_answer
+from capx.api import resource_auth
+from capx.api.deadline import SINGLE, WholeResponse, seconds_of, whole_response
 from capx.api.messages.base import encode
 from capx.api.messages.resources import Noted, Recorded, Sighted
-from capx.api.responses import detail, read_answer, unreachable
+from capx.api.responses import detail, read_response, unreachable
 from capx.crypto.keys import AudienceKey, AudienceKeys
 from capx.errors import StoreProblem
 from capx.store.records import Record, Unwritable
@@ -70,15 +70,15 @@ class ResourceClient:
                 raise Unwritable(f"the authority at {self.url} will not take this: {detail(answer)}")
             if answer.status not in {401, 403}:
                 self._last = key
-                return read_answer(answer, kind, self.url)
+                return read_response(answer, kind, self.url)
             refused = refused or StoreProblem(f"the authority at {self.url} refuses the report: {detail(answer)}")
         raise refused or StoreProblem(f"there is no key of {self._keys.audience} to prove a report with")
 
-    def _posted(self, path: str, body: bytes, key: AudienceKey) -> Answer:
-        proof = resource_mac.prove(key, method="POST", target=path, body=body, at=int(time.time()))
+    def _posted(self, path: str, body: bytes, key: AudienceKey) -> WholeResponse:
+        proof = resource_auth.prove(key, method="POST", target=path, body=body, at=int(time.time()))
         headers = {"authorization": proof, "content-type": "application/json"}
         try:
-            return whole_answer(
+            return whole_response(
                 self._client, "POST", path, seconds=self._seconds, most=_ANSWER, content=body, headers=headers
             )
         except httpx.HTTPError as error:

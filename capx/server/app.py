@@ -21,7 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from capx.api.problems import HttpRefusal
-from capx.api.resource_auth import SCHEME, UnprovenReport
+from capx.api.resource_auth import SCHEME, UnauthenticatedReport
 from capx.errors import CapxError, InvalidRequest
 from capx.guard.asgi.messages import Unreadable
 from capx.server import openapi
@@ -95,7 +95,7 @@ def _document(said: bytes) -> Route:
 
 
 def _refusal(error: Exception) -> Response:
-    if isinstance(error, UnprovenReport):
+    if isinstance(error, UnauthenticatedReport):
         response = refused(HttpRefusal(401, "unproven_report", str(error)))
         response.headers["WWW-Authenticate"] = SCHEME
         return response

@@ -20,6 +20,14 @@ from capx.tokens.capability import Capability
 Schema = dict[str, Any]
 
 _REF = "#/components/schemas/{name}"
+_PUBLISHED: Final = {
+    "AllowedAction": "Granted",
+    "FollowerAck": "Sighting",
+    "Impact": "Dying",
+    "Revocation": "Revoked",
+}
+"""Schemas whose class has another name by now: clients are generated from these names, so they stay."""
+_RENAMED_REFS: Final = {_REF.format(name=name): _REF.format(name=published) for name, published in _PUBLISHED.items()}
 _ID: Final = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
 _ALWAYS: Final = (400, 500, 503)
 _OF_BODIES: Final = (408, 413, 415)
@@ -56,10 +64,26 @@ def document(title: str, about: str, operations: Sequence[Operation]) -> bytes:
         {
             "openapi": "3.1.0",
             "info": {"title": title, "description": about, "version": _version()},
-            "paths": paths,
-            "components": {"schemas": components, **({"securitySchemes": secured} if secured else {})},
+            "paths": _published(paths),
+            "components": {
+                "schemas": _published(components),
+                **({"securitySchemes": secured} if secured else {}),
+            },
         }
     )
+
+
+def _published(part: Any) -> Any:
+    """A part of the document, with the published names of its schemas."""
+    if isinstance(part, dict):
+        members: dict[str, Any] = part
+        return {_PUBLISHED.get(name, name): _published(value) for name, value in members.items()}
+    if isinstance(part, list | tuple):
+        elements: Sequence[Any] = part
+        return [_published(one) for one in elements]
+    if isinstance(part, str):
+        return _PUBLISHED.get(part, _RENAMED_REFS.get(part, part))
+    return part
 
 
 def _answers(operations: Iterable[Operation]) -> list[Any]:

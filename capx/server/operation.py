@@ -14,9 +14,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive
 
-from capx.api.messages.base import encode, read_asked
-from capx.api.problems import HttpRefusal, told
-from capx.api.query_string import Nothing, read_pairs
+from capx.api.messages.base import decode_body, encode
+from capx.api.problems import HttpRefusal, to_problem
+from capx.api.query_string import NoQuery, decode_query
 from capx.errors import InvalidRequest
 from capx.guard.asgi.messages import MAX_BODY, Gone, TooMuch, read_body
 from capx.server.service import Service
@@ -94,7 +94,7 @@ def answered(operation: Operation, found: Any) -> Response:
 
 def refused(error: Exception) -> Response:
     """An error as an answer."""
-    said = told(error)
+    said = to_problem(error)
     headers = {**NO_STORE, **said.headers}
     return Response(encode(said.problem), said.problem.status, headers, PROBLEM_TYPE)
 
@@ -107,7 +107,7 @@ def wants_stream(request: Request) -> bool:
 async def asked_for(operation: Operation, request: Request) -> Any:
     """What a request asks for; InvalidRequest or HttpRefusal if it is not what the operation takes."""
     if not operation.has_body:
-        asked = read_query(request, operation.asks or Nothing)
+        asked = read_query(request, operation.asks or NoQuery)
         return None if operation.asks is None else asked
     read_query(request)
     demand_json(request)
@@ -116,7 +116,7 @@ async def asked_for(operation: Operation, request: Request) -> Any:
         if body.strip() not in {b"", b"{}"}:
             raise InvalidRequest("nothing is asked for here: leave the body empty")
         return None
-    return read_asked(body or b"{}", operation.asks)
+    return decode_body(body or b"{}", operation.asks)
 
 
 async def whole_body(request: Request, receive: Receive, limit: int = MAX_BODY) -> bytes:
@@ -142,6 +142,6 @@ def demand_json(request: Request) -> None:
         raise HttpRefusal(415, "unsupported_media_type", f"a body is {JSON_TYPE}, not {said!r:.60}")
 
 
-def read_query(request: Request, kind: type[Struct] = Nothing) -> Any:
+def read_query(request: Request, kind: type[Struct] = NoQuery) -> Any:
     """The query of a request as a form; InvalidRequest for a name that it has not, or a value of another type."""
-    return read_pairs(request.query_params.multi_items(), kind)
+    return decode_query(request.query_params.multi_items(), kind)

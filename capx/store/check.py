@@ -4,14 +4,14 @@ from contextlib import suppress
 
 from capx.crypto.base64url import unb64u
 from capx.errors import BrokenLog, MalformedToken, StoreProblem
-from capx.store import lifecycle as life
+from capx.store import lifecycle
 from capx.store.events import Restored, Revoked, TaskCompleted
 from capx.store.log import Event, Place, check
 from capx.store.protocols import Reading
 from capx.store.records import Death
 from capx.tokens.revocation_key import Key, is_lasting, of_instant, of_kid
 
-_ENDINGS = frozenset({Revoked.kind, Restored.kind, *life.DEATH.values()})
+_ENDINGS = frozenset({Revoked.kind, Restored.kind, *lifecycle.DEATH.values()})
 
 
 def check_store(reading: Reading) -> Place:
@@ -46,7 +46,7 @@ def _caused(event: Event, number: int) -> Death:
     key = _killed(event)
     if key is None:
         raise BrokenLog(event.position, f"its body is not that of a {event.kind}")
-    reason = event.kind if event.kind in life.DEATH.values() else "revoked"
+    reason = event.kind if event.kind in lifecycle.DEATH.values() else "revoked"
     return Death(number, key, reason, event.at, event.position)
 
 

@@ -50,7 +50,7 @@ class TaskOpened(Fact, frozen=True):
     policy: str | None = None
 
 
-class Limit(Struct, frozen=True):
+class BudgetLimit(Struct, frozen=True):
     """A budget that a capability was minted with: what its counter holds stays within the limit (decimal text)."""
 
     counter: str
@@ -58,7 +58,7 @@ class Limit(Struct, frozen=True):
     limit: str
 
     @classmethod
-    def of(cls, budget: Budget) -> "Limit":
+    def of(cls, budget: Budget) -> "BudgetLimit":
         """What a capability says of a budget, whose counter it names."""
         return cls(str(budget.counter), budget.unit, budget.limit)
 
@@ -77,7 +77,7 @@ class CapabilityMinted(Fact, frozen=True, omit_defaults=True):
     ids: tuple[str, ...]
     allow: tuple[str, ...]
     expires: int
-    budgets: tuple[Limit, ...] = ()
+    budgets: tuple[BudgetLimit, ...] = ()
     request: str | None = None
     policy: str | None = None
     path: tuple[str, ...] = ()

@@ -55,11 +55,11 @@ def death_source(place: str) -> DeathSource:
     """What tells of the deaths in the store that is there, or comes to be; ConfigurationProblem as for `open_store`."""
     if is_postgres(place):
         with _explained():
-            from capx.store.postgres.death_source import PostgresNews
-        return PostgresNews(place)
-    from capx.store.sqlite.death_source import SQLiteNews
+            from capx.store.postgres.death_source import PostgresDeathSource
+        return PostgresDeathSource(place)
+    from capx.store.sqlite.death_source import SQLiteDeathSource
 
-    return SQLiteNews(place)
+    return SQLiteDeathSource(place)
 
 
 def replaceable(place: str, keep: Path | None) -> "Replaceable":

@@ -13,7 +13,7 @@ from capx.crypto.keys import is_kid
 from capx.errors import InvalidCaveat, InvalidRequest, MalformedToken, StoreProblem
 from capx.intents.epoch import began, is_epoch
 from capx.intents.intent import parse_intent
-from capx.store import lifecycle as life
+from capx.store import lifecycle
 from capx.store.log import GENESIS, START, Event, check
 from capx.store.protocols import Reading
 from capx.store.records import ATTESTED, Counter, Damaged, Death, Head, IntentRecord, TaskRecord
@@ -25,7 +25,7 @@ CLOCKS_APART = 300
 
 _KIND = re.compile(r"[a-z][a-z_]{0,63}")
 _SECONDS = re.compile(r"0|[1-9][0-9]{0,15}")
-_REASONS = frozenset({"revoked", *life.DEATH.values()})
+_REASONS = frozenset({"revoked", *lifecycle.DEATH.values()})
 
 
 def demand_empty(taking: Reading) -> None:
@@ -101,8 +101,8 @@ def _demand_task(task: TaskRecord, nth: int, head: Head) -> None:
     for name in (task.tenant, task.purpose, task.principal):
         _demand(where, "is no name", name, name is None or is_label(name))
     _demand(where, "is no digest of an intent", task.intent, task.intent is None or _size(task.intent) == 32)
-    _demand(where, "is no state", task.state, task.state == life.FIRST or life.is_final(task.state))
-    if life.is_final(task.state):
+    _demand(where, "is no state", task.state, task.state == lifecycle.FIRST or lifecycle.is_final(task.state))
+    if lifecycle.is_final(task.state):
         _demand(where, "is no time", task.ended, _is_count(task.ended))
         _demand(where, "is no position", task.position, _is_count(task.position, head.position))
     else:

@@ -20,6 +20,7 @@ from capx.store.records import (
     Burn,
     Counter,
     Death,
+    FollowerAck,
     GrantRecord,
     Head,
     IntentRecord,
@@ -28,7 +29,6 @@ from capx.store.records import (
     Record,
     RequestCounts,
     RequestRecord,
-    Sighting,
     TaskRecord,
 )
 from capx.tokens.revocation_key import Key
@@ -92,7 +92,7 @@ class Reading(Protocol):
         """The counters of these ids, or all, ordered by id and unit."""
         ...
 
-    def sightings(self) -> list[Sighting]:
+    def sightings(self) -> list[FollowerAck]:
         """What followers said that they know."""
         ...
 

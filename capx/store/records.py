@@ -197,7 +197,7 @@ class Counter(Struct, frozen=True):
     last: int
 
 
-class Sighting(Struct, frozen=True):
+class FollowerAck(Struct, frozen=True):
     """How many deaths a follower said it knows, and when it said so, in Unix seconds."""
 
     follower: str

@@ -35,6 +35,14 @@ TIMES = (
     (re.compile(r'("(?:age|uptime|took|elapsed|size|bytes)": ?)[\d.]+'), r"\1NUMBER"),
     (re.compile(r"\b\d+(\.\d+)? ?(?:s|ms|min|KiB|MiB|KB|MB|kB)\b"), "QUANTITY"),
 )
+PLACES = (
+    (re.compile(r'("hash": ?)"[\w-]{43}"'), r'\1"HASH"'),
+    (re.compile(r'("(?:position|reached|end)": ?)\d+'), r"\1POSITION"),
+    (re.compile(r"^\d+ +(?=INSTANT)", re.MULTILINE), "POSITION "),
+)
+"""Where an event stands in the log: a decision is recorded beside what it is about, sooner or later than that."""
+IN_ANY_ORDER = "    # in any order"
+"""What ends a command of the session whose lines are compared as a set."""
 PORT = "8000"
 
 
@@ -146,6 +154,8 @@ def _script(session: str) -> str:
 
 def masked(text: str) -> str:
     """A text without what differs from run to run."""
+    for pattern, name in PLACES[:1]:
+        text = pattern.sub(name, text)
     for label, pattern in MASKS:
         seen = dict.fromkeys(pattern.findall(text))
         for number, found in enumerate(seen, 1):
@@ -154,7 +164,15 @@ def masked(text: str) -> str:
         text = text.replace(kid, f"<KID{number}>")
     for pattern, name in TIMES:
         text = pattern.sub(name, text)
-    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+    for pattern, name in PLACES[1:]:
+        text = pattern.sub(name, text)
+    commands = ("\n".join(line.rstrip() for line in text.splitlines())).split("\n$ ")
+    return "\n$ ".join(map(_in_order, commands)) + "\n"
+
+
+def _in_order(shown: str) -> str:
+    command, *lines = shown.split("\n")
+    return "\n".join([command, *(sorted(lines) if command.endswith(IN_ANY_ORDER.strip()) else lines)])
 
 
 def _document(text: str) -> str:

@@ -83,7 +83,7 @@ capx_curl http://capx/tasks --json '{"allow": ["crm.read"], "tenant": "Acme"}'
 capx_curl http://capx/tasks --json '{"allow": ["crm.read"], "tenants": "Acme"}'
 capx_curl http://capx/tasks/nobody
 capx_curl http://capx/nowhere
-capx_curl 'http://capx/log?since=0&limit=2'
+capx_curl 'http://capx/log?since=0&limit=2'    # in any order
 capx_curl 'http://capx/decisions?limit=1' | sed 's/"at":[0-9.]*//'
 capx_curl http://capx/requests
 capx_curl http://capx/graph
@@ -105,10 +105,10 @@ capx intent list --json
 capx revoke last --dry-run --json
 capx task complete last --json
 capx intent withdraw refund.json --json
-capx log --json
+capx log --json    # in any order
 unset CAPX_AUTHORITY
 kill %1; wait
-capx log
+capx log    # in any order
 capx doctor --json | sed 's/3\.[0-9]*\.[0-9]*/VERSION/'
 capx store check --json
 capx store stats --json
@@ -118,4 +118,4 @@ capx store restore saved.db --yes --json
 capx verify --action crm.accounts.read --tenant Acme --token-file task.token --json
 capx keys export crm
 capx store role crm
-python3 stored.py
+python3 stored.py    # in any order

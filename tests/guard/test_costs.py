@@ -12,8 +12,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from capx.agent import httpx_client
 from capx.agent.actor import acting
-from capx.agent.httpx_client import async_http, http
 from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem
 from capx.guard.asgi.guard import ASGIGuard, passage
@@ -314,7 +314,7 @@ def origin(lab: Authority) -> Iterator[str]:
 def client(lab: Authority, origin: str, limit: str, *, calls: int | None = None, tenant: str = "Acme") -> httpx.Client:
     caveats = [budget("eur", limit), *([] if calls is None else [budget("calls", calls)])]
     bundle = lab.open(tenant=tenant, allow=["crm.pay"], caveats=caveats).bundle
-    return http({origin: "crm"}, bundle, base_url=origin)
+    return httpx_client.client({origin: "crm"}, bundle, base_url=origin)
 
 
 def test_an_endpoint_is_told_what_is_left_and_refused_when_nothing_is(lab: Authority, origin: str) -> None:
@@ -377,7 +377,9 @@ def test_an_endpoint_does_not_hold_up_the_event_loop(lab: Authority, meter: Watc
 
     async def act() -> tuple[bool, int]:
         inside = httpx.ASGITransport(app)
-        async with async_http({"http://crm": "crm"}, bundle, transport=inside, base_url="http://crm") as agent:
+        async with httpx_client.async_client(
+            {"http://crm": "crm"}, bundle, transport=inside, base_url="http://crm"
+        ) as agent:
             answer = await while_it_waits(meter, agent.get(path))
             return meter.spending.is_set(), answer.status_code
 

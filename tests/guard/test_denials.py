@@ -8,7 +8,7 @@ from fastapi import Body, Cookie, FastAPI, Header
 from pydantic import BaseModel
 
 from capx import Allowed, where
-from capx.agent.httpx_client import http
+from capx.agent import httpx_client
 from capx.authority.authority import Authority
 from capx.guard.asgi.guard import ASGIGuard, passage
 from capx.guard.asgi.messages import Receive, Scope, Send
@@ -91,7 +91,7 @@ def problem(
 ) -> Any:
     """How a call is refused that is restricted by these caveats."""
     bundle = lab.open(tenant="Acme", allow=[allowed]).bundle
-    with http({origin: "crm"}, bundle.attenuate(*caveats) if caveats else bundle) as client:
+    with httpx_client.client({origin: "crm"}, bundle.attenuate(*caveats) if caveats else bundle) as client:
         answer = client.request(method, f"{origin}{path}", **sent)
     assert answer.status_code == 403, answer.text
     return answer.json()

@@ -36,7 +36,7 @@ from starlette.requests import HTTPConnection
 from starlette.routing import Route, Router
 from starlette.staticfiles import StaticFiles
 
-from capx.agent.httpx_client import http
+from capx.agent import httpx_client
 from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem
 from capx.guard.asgi.messages import Message, Scope
@@ -214,7 +214,7 @@ def agent(lab: Authority, origin: str) -> Iterator[Agent]:
 
     def act(*allow: str | Entry, tenant: str | None = "Acme", **parts: Any) -> httpx.Client:
         task = lab.open(tenant=tenant, allow=list(allow), **parts)
-        opened.append(http({origin: "crm"}, task.bundle, base_url=origin))
+        opened.append(httpx_client.client({origin: "crm"}, task.bundle, base_url=origin))
         return opened[-1]
 
     yield act
@@ -367,7 +367,7 @@ def test_what_is_not_there_is_told_to_those_admitted(agent: Agent) -> None:
 
 def test_use_after_completion(lab: Authority, origin: str) -> None:
     task = lab.open(tenant="Acme", allow=["crm.accounts.list"])
-    with http({origin: "crm"}, task.bundle, base_url=origin) as client:
+    with httpx_client.client({origin: "crm"}, task.bundle, base_url=origin) as client:
         assert client.get("/accounts").status_code == 200
         lab.complete(task.id)
         assert refusal(client.get("/accounts")) == (403, "task_completed")
@@ -513,7 +513,7 @@ def test_a_route_added_after_start_up_does_not_run(lab: Authority) -> None:
     guard.protect(app, public=["/{name}"])
     app.get("/{name}")(awaited)
     capability, *_ = lab.open(allow=["crm.*"]).bundle
-    with served(app) as origin, http({origin: "crm"}, Bundle([capability]), base_url=origin) as client:
+    with served(app) as origin, httpx_client.client({origin: "crm"}, Bundle([capability]), base_url=origin) as client:
         assert client.get("/late").json() == "late"
         ran.clear()
         app.router.routes.insert(0, _route(app, "/late", unmarked))
@@ -543,7 +543,7 @@ def test_included_and_mounted_endpoints_are_guarded(lab: Authority, tmp_path: Pa
     app.mount("/sub", sub)
     app.mount("/static", StaticFiles(directory=tmp_path))
     task = lab.open(tenant="Acme", allow=[action("crm.x", n=1)])
-    with served(app) as origin, http({origin: "crm"}, task.bundle, base_url=origin) as client:
+    with served(app) as origin, httpx_client.client({origin: "crm"}, task.bundle, base_url=origin) as client:
         for path in ("/inner/more/x", "/sub/x"):
             assert httpx.get(origin + path).status_code == 401
             assert client.get(path).json() == 1
@@ -564,7 +564,10 @@ def test_the_gate_comes_before_dependencies_of_application_router_and_route(lab:
     app.include_router(router)
     guard.protect(app)
     ran.clear()
-    with served(app) as origin, http({origin: "crm"}, lab.open(allow=["crm.y"]).bundle, base_url=origin) as client:
+    with (
+        served(app) as origin,
+        httpx_client.client({origin: "crm"}, lab.open(allow=["crm.y"]).bundle, base_url=origin) as client,
+    ):
         for path in ("/x", "/y"):
             assert refusal(client.get(path)) == (403, "action_not_allowed")
     assert not ran
@@ -613,7 +616,10 @@ def test_a_guarded_route_below_a_public_pattern_stays_guarded(lab: Authority) ->
     guard.protect(app, public=["/items/{name}"])
     app.get("/items/secret")(guard.action("crm.x")(lambda: "secret"))
     app.get("/items/{name}")(awaited)
-    with served(app) as origin, http({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client:
+    with (
+        served(app) as origin,
+        httpx_client.client({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client,
+    ):
         assert httpx.get(f"{origin}/items/other").json() == "other"
         assert refusal(httpx.get(f"{origin}/items/secret")) == (401, "no_token")
         assert client.get("/items/secret").json() == "secret"
@@ -629,7 +635,10 @@ def test_a_decorator_that_answers_from_a_cache_is_withheld(lab: Authority) -> No
         return 42
 
     app.get("/x")(cached)
-    with served(app) as origin, http({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client:
+    with (
+        served(app) as origin,
+        httpx_client.client({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client,
+    ):
         assert refusal(client.get("/x")) == (500, "withheld")
 
 
@@ -643,7 +652,10 @@ def test_middleware_that_answers_from_a_cache_is_withheld(lab: Authority) -> Non
     app.add_middleware(Caching)
     guard.protect(app)
     app.get("/x")(guard.action("crm.x")(lambda: "x"))
-    with served(app) as origin, http({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client:
+    with (
+        served(app) as origin,
+        httpx_client.client({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client,
+    ):
         assert refusal(client.get("/x")) == (500, "withheld")
 
 
@@ -663,7 +675,7 @@ def test_the_refusal_survives_middleware_and_handlers_of_errors(lab: Authority) 
 
     app.get("/x")(guard.action("crm.x")(with_a_default))
     task = lab.open(allow=[action("crm.x", n=2)])
-    with served(app) as origin, http({origin: "crm"}, task.bundle, base_url=origin) as client:
+    with served(app) as origin, httpx_client.client({origin: "crm"}, task.bundle, base_url=origin) as client:
         response = client.get("/x")
     assert refusal(response) == (500, "withheld")
 
@@ -690,7 +702,10 @@ def test_an_error_before_the_verdict_is_not_told_by_handlers_and_debug_pages(
     app.get("/x")(failing)
     sub.get("/x")(failing)
     app.mount("/sub", sub)
-    with served(app) as origin, http({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client:
+    with (
+        served(app) as origin,
+        httpx_client.client({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client,
+    ):
         for path in ("/x", "/sub/x"):
             caplog.clear()
             assert refusal(client.get(path)) == (500, "withheld")
@@ -735,7 +750,7 @@ def test_background_tasks_of_a_refused_call_do_not_run(lab: Authority, *, middle
 
     ran.clear()
     task = lab.open(tenant="Acme", allow=["crm.x"])
-    with served(app) as origin, http({origin: "crm"}, task.bundle, base_url=origin) as client:
+    with served(app) as origin, httpx_client.client({origin: "crm"}, task.bundle, base_url=origin) as client:
         assert refusal(client.get("/x/Globex")) == (500, "withheld")
         assert client.get("/x/Acme").json() == "secret"
     assert ran == ["Acme"]
@@ -763,7 +778,7 @@ def test_a_tenant_or_an_attribute_of_the_bearer_s_making_is_refused_and_recorded
         return tenant
 
     task = lab.open(tenant="Acme", allow=["crm.x"])
-    with served(app) as origin, http({origin: "crm"}, task.bundle, base_url=origin) as client:
+    with served(app) as origin, httpx_client.client({origin: "crm"}, task.bundle, base_url=origin) as client:
         assert client.get("/x/Acme").json() == "Acme"
         for path in ("/x/%00", "/x/" + "x" * 200, "/row/%00"):
             response = client.get(path)
@@ -802,7 +817,10 @@ def test_fields_that_a_model_does_not_write_are_judged(lab: Authority) -> None:
         return dict(allowed.call.args)
 
     sent = {"tree": {"leaves": [{"hidden": 7, "where": "/etc"}], "more": 1}}
-    with served(app) as origin, http({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client:
+    with (
+        served(app) as origin,
+        httpx_client.client({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client,
+    ):
         assert client.post("/x", json=sent).json() == sent
 
 
@@ -821,7 +839,10 @@ def test_a_member_that_poses_as_a_field_called_otherwise_is_refused(lab: Authori
     def paid(o: Annotated[Loose, Body(embed=True)]) -> int:
         return o.amount
 
-    with served(app) as origin, http({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client:
+    with (
+        served(app) as origin,
+        httpx_client.client({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client,
+    ):
         assert client.post("/x", json={"o": {"amt": 7}}).json() == 7
         assert refusal(client.post("/x", json={"o": {"amt": 7, "amount": 1}})) == (403, "argument_refused")
 
@@ -835,7 +856,10 @@ def test_an_argument_that_is_no_json_is_refused(lab: Authority) -> None:
     def odd(pattern: re.Pattern[str]) -> str:
         return "secret"
 
-    with served(app) as origin, http({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client:
+    with (
+        served(app) as origin,
+        httpx_client.client({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client,
+    ):
         assert refusal(client.get("/x?pattern=a")) == (403, "argument_refused")
 
 
@@ -1013,7 +1037,10 @@ def test_the_environment_describes_a_guard(lab: Authority, tmp_path: Path, monke
     app = FastAPI(openapi_url=None)
     guard.protect(app)
     app.get("/x")(guard.action("crm.x")(lambda: "x"))
-    with served(app) as origin, http({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client:
+    with (
+        served(app) as origin,
+        httpx_client.client({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client,
+    ):
         assert client.get("/x").json() == "x"
 
 
@@ -1039,7 +1066,7 @@ def test_a_guard_of_the_environment_may_know_a_services_own_caveats(
         guard.protect(app)
         app.get("/x")(guard.action("crm.x")(lambda: "x"))
         bundle = lab.open(allow=["crm.x"]).bundle.attenuate(OnWeekdays())
-        with served(app) as origin, http({origin: "crm"}, bundle, base_url=origin) as client:
+        with served(app) as origin, httpx_client.client({origin: "crm"}, bundle, base_url=origin) as client:
             statuses.append(client.get("/x").status_code)
     assert statuses == [403, 200]
 

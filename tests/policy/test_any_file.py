@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from capx.errors import InvalidRequest
 from capx.policy.cases import read_cases
+from capx.policy.constraint_operators import OPERATORS
 from capx.policy.file import read_policy
-from capx.policy.operators import OPERATORS
 from capx.policy.toml_reader import TOLD, Unreadable
 from tests.policy.making import KIM, POLICY, intent
 

@@ -6,7 +6,7 @@ import pytest
 
 from capx.errors import ConfigurationProblem
 from capx.policy.file import read_policy
-from capx.policy.lint import remarks
+from capx.policy.lint import warnings
 from capx.policy.toml_reader import LARGEST, TOLD, Unreadable
 from tests.policy.making import KIM, POLICY, changed, granting
 
@@ -500,5 +500,5 @@ def test_a_large_file_that_is_good_is_read_and_remarked_upon_with_little_work() 
     large = granting(grant).replace("[principal.kim]", f"[principal.kim]\n{tenants}")
     assert 400_000 < len(large) < LARGEST
     began = time.process_time()
-    assert list(remarks(read_policy(large))) == []
+    assert list(warnings(read_policy(large))) == []
     assert time.process_time() - began < 10

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from capx.errors import ConfigurationProblem
+from capx.policy.constraint_operators import OPERATORS
 from capx.policy.file import read_policy
-from capx.policy.operators import OPERATORS
 from capx.policy.toml_reader import Unreadable
 from tests.policy.making import granting
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from capx.agent import httpx_client as presenting
+from capx.agent import httpx_client
 from capx.agent.authority_client import AuthorityClient
 from capx.authority.authority import Authority
 from capx.authority.opening import OpenedTask
@@ -324,5 +324,5 @@ def test_the_same_home_embedded_agrees(shared: Served, task: OpenedTask) -> None
 
 
 def test_httpx_with_the_agents_transport_is_enough(shared: Served, task: OpenedTask) -> None:
-    with presenting.http({shared.url: "authority"}, task.bundle) as client:
+    with httpx_client.client({shared.url: "authority"}, task.bundle) as client:
         assert client.get(f"{shared.url}/agent/status").json()["state"] == "active"

@@ -21,7 +21,7 @@ import pytest
 import trustme
 
 from capx.agent.authority_client import AuthorityClient
-from capx.api import resource_auth as resource_mac
+from capx.api import resource_auth
 from capx.authority.authority import Authority
 from capx.authority.remote.client import RemoteAuthority
 from capx.errors import ConfigurationProblem, StoreProblem, Unavailable
@@ -287,7 +287,7 @@ def test_tls_is_served_with_a_certificate(tmp_path: Path) -> None:
 
 def report_begun(served: Served) -> bytes:
     """The head of a report whose nine bytes of body are waited for, for they might prove it."""
-    proof = resource_mac.prove(
+    proof = resource_auth.prove(
         served.keys("crm").live[0], method="POST", target="/decisions", body=b"", at=int(time.time())
     )
     return f"POST /decisions HTTP/1.1\r\nhost: x\r\nauthorization: {proof}\r\ncontent-length: 9\r\n\r\n".encode()

@@ -10,7 +10,7 @@ import httpx
 import msgspec
 import pytest
 
-from capx.api import resource_auth as resource_mac
+from capx.api import resource_auth
 from capx.authority.authority import Authority
 from capx.authority.opening import OpenedTask
 from capx.authority.remote.client import RemoteAuthority
@@ -19,7 +19,7 @@ from capx.crypto.keys import AudienceKeys
 from capx.errors import StoreProblem, Unavailable
 from capx.resource.feed.client import FeedSource
 from capx.resource.feed.follower import Follower
-from capx.resource.feed.page import Asked
+from capx.resource.feed.page import FeedCursor
 from capx.resource.feed.reader import PageReader
 from capx.resource.recorder import StoreRecorder
 from capx.resource.replay import Replay
@@ -178,7 +178,7 @@ def test_a_page_of_the_feed_is_had_without_a_stream(served: Served, remote: Remo
     assert news is not None
     assert news.deaths == {task.id: "task_completed"}
     with served.everybody() as client:
-        onwards = client.get("/feed", params=reader.asked.query()).text
+        onwards = client.get("/feed", params=reader.cursor.query()).text
     assert reader.take(onwards, now=time.time()) is not None
 
 
@@ -194,7 +194,7 @@ def test_a_question_that_makes_no_sense_is_refused(shared: Served, query: str) -
 
 def test_a_follower_that_claims_to_know_more_than_there_is_is_told_the_head(shared: Served) -> None:
     with shared.everybody() as client:
-        page = client.get("/feed", params=Asked(5_000, 9_999, "other.1").query())
+        page = client.get("/feed", params=FeedCursor(5_000, 9_999, "other.1").query())
     assert page.status_code == 200
     assert json.loads(page.json()["page"])["since"] == 0
 
@@ -325,7 +325,7 @@ def test_a_report_needs_a_proof_of_this_very_request(
     now = int(time.time())
 
     def proof(target: str = "/decisions", body: bytes = content, at: int = now, method: str = "POST") -> str:
-        return resource_mac.prove(resource.key, method=method, target=target, body=body, at=at)
+        return resource_auth.prove(resource.key, method=method, target=target, body=body, at=at)
 
     proofs = (
         None,
@@ -343,7 +343,7 @@ def test_a_report_needs_a_proof_of_this_very_request(
     for each in proofs:
         response = posted(served, "/decisions", content, each)
         assert (response.status_code, response.json()["code"]) == (401, "unproven_report"), each
-        assert response.headers["www-authenticate"] == resource_mac.SCHEME
+        assert response.headers["www-authenticate"] == resource_auth.SCHEME
     assert list(remote.log()) == []
     assert posted(served, "/decisions", content, proof()).status_code == 200
 

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from capx.agent.authority_client import AuthorityClient
-from capx.api import resource_auth as resource_mac
+from capx.api import resource_auth
 from capx.authority.authority import Authority
 from capx.authority.remote.client import RemoteAuthority
 from capx.errors import KeyProblem, StoreProblem, Unavailable
@@ -52,7 +52,7 @@ def kid_of(served: Served) -> str:
 
 def claim(kid: str, at: int) -> str:
     """What looks like a proof, and is none."""
-    return f"{resource_mac.SCHEME} audience=crm, kid={kid}, at={at}, mac={'A' * 43}"
+    return f"{resource_auth.SCHEME} audience=crm, kid={kid}, at={at}, mac={'A' * 43}"
 
 
 def test_a_report_is_refused_for_its_head_before_its_body_is_there(shared: Served) -> None:
@@ -254,7 +254,7 @@ def test_an_agent_names_no_argument_twice(shared: Served, body: bytes) -> None:
 def test_a_resource_names_nothing_twice(shared: Served) -> None:
     body = b'{"follower":"crm","deaths":0,"deaths":0}'
     keys = shared.keys("crm")
-    proof = resource_mac.prove(keys.live[0], method="POST", target="/sighted", body=body, at=int(time.time()))
+    proof = resource_auth.prove(keys.live[0], method="POST", target="/sighted", body=body, at=int(time.time()))
     with shared.everybody() as client:
         answer = client.post("/sighted", content=body, headers={"authorization": proof})
     assert (answer.status_code, "is named twice" in answer.json()["detail"]) == (400, True)

@@ -21,7 +21,7 @@ from capx.store.factory import create_store, open_store
 from capx.store.log import check
 from capx.store.postgres import rows as postgres_rows
 from capx.store.postgres import store as postgres
-from capx.store.postgres.death_source import PostgresNews
+from capx.store.postgres.death_source import PostgresDeathSource
 from capx.store.postgres.schema import VERSION
 from capx.store.postgres.store import PostgresStore, migrate
 from capx.store.protocols import Store
@@ -182,7 +182,7 @@ def test_there_is_nothing_to_migrate_where_no_store_is(postgres_server: Server, 
     ],
 )
 def test_a_place_is_shown_without_its_password(url: str, shown: str) -> None:
-    assert repr(PostgresNews(url)) == f"PostgresNews({shown!r})"
+    assert repr(PostgresDeathSource(url)) == f"PostgresNews({shown!r})"
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_place_is_shown_without_its_password(url: str, shown: str) -> None:
     ],
 )
 def test_no_error_shows_a_password(url: str) -> None:
-    command = [sys.executable, "-c", "import sys; from capx.store.opening import *; open_store(sys.argv[1])", url]
+    command = [sys.executable, "-c", "import sys; from capx.store.factory import *; open_store(sys.argv[1])", url]
     failed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert failed.returncode == 1
     assert re.search(r"^capx\.errors\.(ConfigurationProblem|Unavailable): ", failed.stderr, re.MULTILINE)
@@ -222,14 +222,14 @@ def test_no_error_shows_a_password(url: str) -> None:
 def test_a_password_that_would_be_read_as_another_part_is_refused_unseen(rest: str) -> None:
     for scheme in ("postgresql", "postgres"):
         with pytest.raises(ConfigurationProblem, match="%40") as caught:
-            PostgresNews(f"{scheme}://{rest.format(SECRET)}")
+            PostgresDeathSource(f"{scheme}://{rest.format(SECRET)}")
         assert SECRET not in f"{caught.value!r} {caught.value.__cause__!r} {caught.value.__context__!r}"
 
 
 @pytest.mark.parametrize("rest", ["ana:{}/capx", "ana:{}", "ana:{},h2:1/capx", "/capx?port={}"])
 def test_a_password_without_a_host_is_no_port(rest: str) -> None:
     with pytest.raises(ConfigurationProblem, match="is no PostgreSQL URL") as caught:
-        PostgresNews(f"postgresql://{rest.format(SECRET)}")
+        PostgresDeathSource(f"postgresql://{rest.format(SECRET)}")
     assert SECRET not in f"{caught.value!r} {caught.value.__cause__!r} {caught.value.__context__!r}"
 
 
@@ -256,7 +256,7 @@ def test_a_database_that_is_not_there_is_told(postgres_server: Server) -> None:
 
 def test_without_psycopg_one_is_told_what_to_install() -> None:
     program = (
-        "import sys; sys.modules['psycopg'] = None; from capx.store.opening import *; open_store('postgresql://h/d')"
+        "import sys; sys.modules['psycopg'] = None; from capx.store.factory import *; open_store('postgresql://h/d')"
     )
     failed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert "ConfigurationProblem" in failed.stderr
@@ -562,7 +562,7 @@ def test_a_standby_is_not_followed() -> None:
         with pytest.raises(StoreProblem, match="standby"):
             PostgresStore(url)
         with pytest.raises(StoreProblem, match="standby"):
-            PostgresNews(url).news(None)
+            PostgresDeathSource(url).news(None)
 
 
 def test_a_child_that_was_forked_in_a_transaction_commits_nothing(store: PostgresStore) -> None:
@@ -586,7 +586,7 @@ def test_a_child_that_was_forked_in_a_transaction_commits_nothing(store: Postgre
 class Following:
     """A thread that follows a stream."""
 
-    def __init__(self, source: PostgresNews) -> None:
+    def __init__(self, source: PostgresDeathSource) -> None:
         self.head: Head | None = None
         self.dead: set[bytes | str] = set()
         self.heard = threading.Condition()
@@ -616,7 +616,7 @@ class Following:
 
 
 def test_a_stream_tells_a_death_at_once(store: PostgresStore, postgres_url: str) -> None:
-    source = PostgresNews(postgres_url, poll=60)
+    source = PostgresDeathSource(postgres_url, poll=60)
     following = Following(source)
     assert following.hears(lambda: following.head is not None)
     for number in range(20):
@@ -632,7 +632,7 @@ def test_what_keeps_notifications_from_being_sent_keeps_no_death_from_being_kept
     # As when a session that listens and stands still has let the queue of notifications fill up.
     with closing(own.admin(name_of(own_url))) as admin:
         admin.execute("REVOKE EXECUTE ON FUNCTION pg_notify(text, text) FROM PUBLIC")
-    source = PostgresNews(own_url, poll=0.02)
+    source = PostgresDeathSource(own_url, poll=0.02)
     following = Following(source)
     with closing(PostgresStore(own_url)) as store:
         kill(store, "a")
@@ -645,7 +645,7 @@ def test_what_keeps_notifications_from_being_sent_keeps_no_death_from_being_kept
 
 def test_a_stream_tells_of_an_epoch_and_of_forgetting_at_once(store: PostgresStore, postgres_url: str) -> None:
     kill(store, "a")
-    source = PostgresNews(postgres_url, poll=60)
+    source = PostgresDeathSource(postgres_url, poll=60)
     following = Following(source)
     assert following.hears(lambda: "a" in following.dead)
     with store.write() as transaction:
@@ -660,7 +660,7 @@ def test_a_stream_tells_of_an_epoch_and_of_forgetting_at_once(store: PostgresSto
 
 
 def test_a_stream_says_again_and_again_that_nothing_died(store: PostgresStore, postgres_url: str) -> None:
-    source = PostgresNews(postgres_url, poll=0.02)
+    source = PostgresDeathSource(postgres_url, poll=0.02)
     following = Following(source)
     assert following.hears(lambda: following.times > 5)
     note(store)
@@ -671,7 +671,7 @@ def test_a_stream_says_again_and_again_that_nothing_died(store: PostgresStore, p
 
 
 def test_a_stream_whose_server_dies_ends_with_a_problem(own: Server, own_url: str) -> None:
-    source = PostgresNews(own_url, poll=60)
+    source = PostgresDeathSource(own_url, poll=60)
     following = Following(source)
     assert following.hears(lambda: following.times > 0)
     own.kill()
@@ -691,7 +691,7 @@ def test_a_stream_whose_server_dies_ends_with_a_problem(own: Server, own_url: st
 
 @pytest.mark.parametrize("closed", [False, True])
 def test_a_stream_whose_server_is_paused_ends(own: Server, own_url: str, closed: bool) -> None:
-    source = PostgresNews(own_url, poll=0.02, patience=60 if closed else 0.5)
+    source = PostgresDeathSource(own_url, poll=0.02, patience=60 if closed else 0.5)
     following = Following(source)
     assert following.hears(lambda: following.times > 0)
     own.pause()
@@ -710,7 +710,7 @@ def test_a_stream_whose_server_is_paused_ends(own: Server, own_url: str, closed:
 # From 3.12 on Python warns of what is tested here.
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_child_ends_no_stream_of_its_parent(store: PostgresStore, postgres_url: str) -> None:
-    source = PostgresNews(postgres_url, poll=60)
+    source = PostgresDeathSource(postgres_url, poll=60)
     following = Following(source)
     assert following.hears(lambda: following.times > 0)
     child = os.fork()

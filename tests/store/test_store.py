@@ -14,7 +14,7 @@ from capx.resource.revocations import StoreLiveness, View
 from capx.store.factory import create_store, open_store
 from capx.store.log import GENESIS, Place, check
 from capx.store.protocols import Store
-from capx.store.records import Burn, Counter, Head, Pruned, Record, Sighting, TaskRecord, Unwritable
+from capx.store.records import Burn, Counter, FollowerAck, Head, Pruned, Record, TaskRecord, Unwritable
 from capx.tokens.chain import root_node
 from capx.tokens.revocation_key import Key, of_instant, of_kid
 from capx.verify.meter import Spend, Tally
@@ -497,7 +497,7 @@ def test_the_last_sighting_of_a_follower_is_kept(store: Store) -> None:
     store.sighted("a", 5, now=NOW)
     store.sighted("b", 3, now=NOW + 2)
     with store.read() as reading:
-        assert reading.sightings() == [Sighting("a", 5, NOW), Sighting("b", 3, NOW + 2)]
+        assert reading.sightings() == [FollowerAck("a", 5, NOW), FollowerAck("b", 3, NOW + 2)]
 
 
 def test_news_are_what_is_not_known(store: Store) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from capx.api.messages.base import Asked
+from capx.api.messages.base import RequestBody
 from capx.tokens.capability import Capability
 from capx.tokens.wire import MAX_BLOCKS
 from capx.tokens.wording import sentence, whose
@@ -15,7 +15,7 @@ Nonce = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]$", min
 """The nonce of a hop: 8 bytes in base64url."""
 
 
-class RevokeBelow(Asked, frozen=True):
+class RevokeBelow(RequestBody, frozen=True):
     """The nonces of the hops that lead from the agent's own node to the one that is to die."""
 
     hops: Annotated[list[Nonce], Meta(min_length=1, max_length=MAX_BLOCKS)]
@@ -32,7 +32,7 @@ class AgentStatus(Struct, frozen=True):
     purpose: str | None
 
 
-class AskMore(Asked, frozen=True):
+class AskMore(RequestBody, frozen=True):
     """What an agent asks for: one action at one audience, and the arguments that it is pinned to, if it is."""
 
     audience: str
@@ -103,7 +103,7 @@ def answered(answer: ask.Answer) -> Answered:
     return AskRefused(list(map(Reason.of, answer.reasons)))
 
 
-class Dying(Struct, frozen=True):
+class Impact(Struct, frozen=True):
     """What is known to die: node ids and capability ids. Everything below them dies too, seen or not."""
 
     nodes: tuple[str, ...] = ()
@@ -120,7 +120,7 @@ class Ended(Struct, frozen=True):
     end: Literal["active", "completed", "withdrawn", "expired"]
     position: int | None
     again: bool = False
-    dying: Dying | None = None
+    dying: Impact | None = None
 
 
 class Killed(Struct, frozen=True):
@@ -135,11 +135,11 @@ class Killed(Struct, frozen=True):
     again: bool = False
 
 
-class Revoked(Struct, frozen=True):
+class Revocation(Struct, frozen=True):
     """All that one revocation was about; of a dry run, with what is known to die."""
 
     killed: tuple[Killed, ...]
-    dying: Dying | None = None
+    dying: Impact | None = None
 
     @property
     def position(self) -> int | None:

@@ -28,7 +28,7 @@ Label = Annotated[str, Meta(min_length=1, max_length=128)]
 Text = Annotated[str, Meta(max_length=128)]
 
 
-class Asked(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+class RequestBody(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """What a client asks for."""
 
 
@@ -49,7 +49,7 @@ def encode(value: object) -> bytes:
     return msgspec.json.encode(value, enc_hook=_encoded)
 
 
-def read_asked(data: bytes, kind: type[T]) -> T:
+def decode_body(data: bytes, kind: type[T]) -> T:
     """A value of a form as `decode` gives it, of bytes in which no name stands twice within one object."""
     return strict.read(data, kind, _decoded)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from decimal import Decimal
 
-from capx.api.messages.agents import Dying
+from capx.api.messages.agents import Impact
 from capx.authority.graph.graph import Graph, Held, build
 from capx.store.protocols import Reading
 from capx.tokens.revocation_key import Key, instant_of
@@ -25,16 +25,16 @@ def draw(reading: Reading, now: int, task_id: str | None = None) -> Graph:
     return build(reading.events(task=task_id), dead, counters=counters, now=now, task_id=task_id)
 
 
-def dying_below(graph: Graph, key: bytes) -> Dying:
+def dying_below(graph: Graph, key: bytes) -> Impact:
     """What the graph knows to lie at or below this node or capability id and to be alive."""
     nodes, capabilities = graph.below(key)
-    return Dying(
+    return Impact(
         tuple(node.id for node in nodes if node.dead is None),
         tuple(capability.id for capability in capabilities if capability.dead is None),
     )
 
 
-def dying_with(graph: Graph, key: str) -> Dying:
+def dying_with(graph: Graph, key: str) -> Impact:
     """What the graph knows to die with a root key or with all that was issued up to an instant, and to be alive."""
     until = instant_of(key)
 
@@ -45,12 +45,12 @@ def dying_with(graph: Graph, key: str) -> Dying:
         return any(at is not None and at <= until for at in map(instant_of, keys))
 
     alive = [held for node in graph.nodes() for held in node.capabilities if held.dead is None]
-    return Dying((), tuple(held.id for held in alive if dies(held)))
+    return Impact((), tuple(held.id for held in alive if dies(held)))
 
 
-def together(found: list[Dying]) -> Dying:
+def together(found: list[Impact]) -> Impact:
     """All of them, each node and capability once."""
-    return Dying(
+    return Impact(
         tuple(dict.fromkeys(node for one in found for node in one.nodes)),
         tuple(dict.fromkeys(capability for one in found for capability in one.capabilities)),
     )

@@ -17,16 +17,14 @@ import httpx
 import msgspec
 from msgspec import Struct
 
-from capx.api.deadline import SINGLE, Answer, whole_answer
-from capx.api.messages.agents import Ended, Revoked
+from capx.api.deadline import SINGLE, WholeResponse, whole_response
+from capx.api.messages.agents import Ended, Revocation
 from capx.api.messages.base import encode
-from capx.api.responses import problem_of, read_answer
+from capx.api.responses import problem_of, read_response
 from capx.authority.graph.graph import Graph
 from capx.authority.intent_use import WithdrawnIntent
 from capx.authority.opening import OpenedTask
-from capx.authority.remote import conversion as translating
-from capx.authority.remote import messages as forms
-from capx.authority.remote import paging as pages
+from capx.authority.remote import conversion, messages, paging
 from capx.authority.remote.messages import PAGE, Events, Happened, Minted, Reached
 from capx.authority.remote.peer import watch_connecting
 from capx.authority.requests.verdict import Inquiry, Verdict
@@ -36,7 +34,7 @@ from capx.intents.intent import Intent, SignedIntent
 from capx.intents.intent import named as named_intent
 from capx.store.decision_query import Query
 from capx.store.log import Event, Place
-from capx.store.records import Counter, IntentRecord, Pruned, RequestRecord, Sighting, TaskRecord
+from capx.store.records import Counter, FollowerAck, IntentRecord, Pruned, RequestRecord, TaskRecord
 from capx.tokens.bundle import Bundle
 from capx.tokens.grants import Grant
 from capx.verify.verifier import MAX_STALENESS
@@ -94,14 +92,14 @@ class RemoteAuthority:
         attested: str | None = None,
     ) -> OpenedTask:
         """Open a task, on an intent or by hand, as `Authority.open`."""
-        asked = forms.OpenTask(
-            intent=None if intent is None else forms.IntentFile.of(intent),
+        asked = messages.OpenTask(
+            intent=None if intent is None else messages.IntentFile.of(intent),
             attested=attested,
-            allow=translating.granted(allow),
+            allow=conversion.granted(allow),
             tenant=tenant,
-            expires=None if expires is None else translating.time_of(expires),
+            expires=None if expires is None else conversion.time_of(expires),
             purpose=purpose,
-            caveats=translating.written(caveats, int(time.time())),
+            caveats=conversion.written(caveats, int(time.time())),
         )
         return self._post("/tasks", asked, OpenedTask)
 
@@ -114,20 +112,20 @@ class RemoteAuthority:
         caveats: Iterable[Appendable] = (),
     ) -> Bundle:
         """More for a task that is active, as `Authority.mint`."""
-        asked = forms.MintMore(
-            allow=translating.granted(allow),
-            expires=None if expires is None else translating.time_of(expires),
-            caveats=translating.written(caveats, int(time.time())),
+        asked = messages.MintMore(
+            allow=conversion.granted(allow),
+            expires=None if expires is None else conversion.time_of(expires),
+            caveats=conversion.written(caveats, int(time.time())),
         )
         return self._post(f"{_path(task_id)}/mint", asked, Minted).bundle
 
     def complete(self, task_id: str, *, dry_run: bool = False) -> Ended:
         """End a task because its work is done, as `Authority.complete`."""
-        return self._post(f"{_path(task_id)}/complete", forms.EndTask(dry_run=dry_run), Ended)
+        return self._post(f"{_path(task_id)}/complete", messages.EndTask(dry_run=dry_run), Ended)
 
     def withdraw(self, task_id: str, *, dry_run: bool = False) -> Ended:
         """End a task because it is no longer wanted, as `Authority.withdraw`."""
-        return self._post(f"{_path(task_id)}/withdraw", forms.EndTask(dry_run=dry_run), Ended)
+        return self._post(f"{_path(task_id)}/withdraw", messages.EndTask(dry_run=dry_run), Ended)
 
     def intents(self) -> list[IntentRecord]:
         """The intents that opened a task or were withdrawn, in the order in which they became known."""
@@ -136,7 +134,7 @@ class RemoteAuthority:
     def withdraw_intent(self, intent: str | SignedIntent | Intent, *, dry_run: bool = False) -> WithdrawnIntent:
         """Let an intent open nothing any more, and end its tasks, as `Authority.withdraw_intent`."""
         path = f"/intents/{named_intent(intent)}/withdraw"
-        return self._post(path, forms.EndTask(dry_run=dry_run), WithdrawnIntent)
+        return self._post(path, messages.EndTask(dry_run=dry_run), WithdrawnIntent)
 
     def requests(self, *, task: str | None = None, pending: bool = False) -> list[RequestRecord]:
         """What agents of a task, or of all, asked for at run time, as `Authority.requests`."""
@@ -154,14 +152,14 @@ class RemoteAuthority:
 
     def decide(self, verdict: Verdict) -> RequestRecord:
         """The request as a person has answered it, as `Authority.decide`."""
-        asked = forms.GiveVerdict(
+        asked = messages.GiveVerdict(
             yes=verdict.yes, approver=verdict.approver, at=verdict.at, signature=verdict.signature
         )
         return self._post(f"{_request_path(verdict.request)}/verdict", asked, RequestRecord)
 
     def epoch(self) -> str:
         """By what intents name this authority: the epoch of its store."""
-        return self._get("/authority", forms.Epoch).epoch
+        return self._get("/authority", messages.Epoch).epoch
 
     def revoke(
         self,
@@ -171,16 +169,16 @@ class RemoteAuthority:
         issued: When | None = None,
         where: Mapping[str, str] | None = None,
         dry_run: bool = False,
-    ) -> Revoked:
+    ) -> Revocation:
         """Kill what is named, and everything below it, as `Authority.revoke`."""
-        asked = forms.Revoke(
+        asked = messages.Revoke(
             target=None if target is None else named(target),
             kid=kid,
-            issued=None if issued is None else translating.time_of(issued),
+            issued=None if issued is None else conversion.time_of(issued),
             where=None if where is None else dict(where),
             dry_run=dry_run,
         )
-        return self._post("/revocations", asked, Revoked)
+        return self._post("/revocations", asked, Revocation)
 
     def tasks(self) -> list[TaskRecord]:
         """All tasks, in the order in which they were opened."""
@@ -193,7 +191,7 @@ class RemoteAuthority:
     def log(self, since: int = 0, limit: int | None = None) -> Iterator[Event]:
         """The events after position `since` up to now, at most `limit` of them, read in pieces."""
         first = self._log(since=since, limit=PAGE if limit is None else max(1, min(PAGE, limit)))
-        return islice(pages.onwards(first, lambda since: self._log(since=since), place=self.place), limit)
+        return islice(paging.onwards(first, lambda since: self._log(since=since), place=self.place), limit)
 
     def end(self) -> int:
         """The position of the last event."""
@@ -202,7 +200,7 @@ class RemoteAuthority:
     def newest_first(self) -> Iterator[Event]:
         """The events up to now, the last one first, read in pieces."""
         first = self._log(newest=True)
-        return pages.backwards(first, lambda reached: self._log(newest=True, before=reached + 1), place=self.place)
+        return paging.backwards(first, lambda reached: self._log(newest=True, before=reached + 1), place=self.place)
 
     def find(
         self,
@@ -234,9 +232,9 @@ class RemoteAuthority:
         if limit is not None and limit < 1:
             return iter(())
         if limit is not None and limit <= PAGE and not after and until is None:
-            return iter(pages.of_page(self._decisions({**asked, "limit": limit})))
+            return iter(paging.of_page(self._decisions({**asked, "limit": limit})))
         first = self._decisions({**asked, "after": after})
-        found = pages.found(
+        found = paging.found(
             first, lambda reached: self._decisions({**asked, "after": reached}), until=until, place=self.place
         )
         return found if limit is None else iter(deque(found, maxlen=limit))
@@ -249,7 +247,7 @@ class RemoteAuthority:
         problem = problem_of(answer)
         if answer.status == 404 and problem is not None and problem.code == "unknown_decision":
             return None
-        return read_answer(answer, Happened, self.place).event()
+        return read_response(answer, Happened, self.place).event()
 
     def graph(self, task_id: str | None = None) -> Graph:
         """The execution graph of one task, or of all, as far as it was seen."""
@@ -267,9 +265,9 @@ class RemoteAuthority:
             return []
         return self._get("/counters", list[Counter], {"id": None if ids is None else list(filter(is_id, ids))})
 
-    def unaware(self, *, within: float = MAX_STALENESS) -> list[Sighting]:
+    def unaware(self, *, within: float = MAX_STALENESS) -> list[FollowerAck]:
         """The followers, heard of in the last `within` seconds, that have not yet seen all that is dead."""
-        return self._get("/unaware", list[Sighting], {"within": max(0, int(within))})
+        return self._get("/unaware", list[FollowerAck], {"within": max(0, int(within))})
 
     def prune(self) -> Pruned:
         """Forget what protects nothing any more."""
@@ -286,19 +284,19 @@ class RemoteAuthority:
         return self._get("/decisions", Events, query)
 
     def _get(self, path: str, kind: type[T], query: _Query | None = None, timeout: float = _ANSWER) -> T:
-        return read_answer(self._asked("GET", path, query or {}, timeout=timeout), kind, self.place)
+        return read_response(self._asked("GET", path, query or {}, timeout=timeout), kind, self.place)
 
     def _post(self, path: str, asked: Struct | None, kind: type[T]) -> T:
         body = b"" if asked is None else encode(asked)
-        return read_answer(self._asked("POST", path, {}, body), kind, self.place)
+        return read_response(self._asked("POST", path, {}, body), kind, self.place)
 
     def _asked(
         self, method: str, path: str, query: _Query, body: bytes | None = None, timeout: float = _ANSWER
-    ) -> Answer:
+    ) -> WholeResponse:
         params = {name: _spelt(value) for name, value in query.items() if value is not None}
         headers = {"content-type": "application/json"} if body else {}
         try:
-            return whole_answer(
+            return whole_response(
                 self._client,
                 method,
                 path,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, structs
 
-from capx.api.messages.base import Asked, Count, Id, Label, Text
+from capx.api.messages.base import Count, Id, Label, RequestBody, Text
 from capx.crypto.base64url import b64u, unb64u
 from capx.intents.intent import Intent, SignedIntent
 from capx.store.log import Event, Place
@@ -21,7 +21,7 @@ Time = Annotated[int, Meta(ge=0, le=SAFE_INTEGER)] | Annotated[str, Meta(max_len
 """Unix seconds, RFC 3339, or a duration such as `15m` from now."""
 
 
-class Granted(Asked, frozen=True):
+class Granted(RequestBody, frozen=True):
     """An entry in the form that it has in tokens, and the audience, if that is not the action's first label."""
 
     entry: Raw
@@ -35,7 +35,7 @@ class IntentDocument(Intent, frozen=True):
     parameters: Mapping[str, Scalars] = {}
 
 
-class IntentFile(Asked, frozen=True):
+class IntentFile(RequestBody, frozen=True):
     """An intent as its file holds it: signed, or without a signature where a login speaks for its principal."""
 
     intent: IntentDocument
@@ -53,7 +53,7 @@ class IntentFile(Asked, frozen=True):
         return intent if self.signature is UNSET else SignedIntent(intent, self.signature)
 
 
-class OpenTask(Asked, frozen=True):
+class OpenTask(RequestBody, frozen=True):
     """On which intent a task is opened, or what it is to be allowed by hand: each `ACTION[@AUDIENCE]`, or an entry.
 
     `attested` says who checked the login that speaks for the principal of an intent without a signature; caveats are
@@ -69,7 +69,7 @@ class OpenTask(Asked, frozen=True):
     caveats: list[Raw] = []  # noqa: RUF012 # msgspec gives each its own
 
 
-class MintMore(Asked, frozen=True):
+class MintMore(RequestBody, frozen=True):
     """What a task is to be allowed besides."""
 
     allow: list[str | Granted]
@@ -77,13 +77,13 @@ class MintMore(Asked, frozen=True):
     caveats: list[Raw] = []  # noqa: RUF012 # msgspec gives each its own
 
 
-class EndTask(Asked, frozen=True):
+class EndTask(RequestBody, frozen=True):
     """How to end a task, or an intent with its tasks; a dry run only says what is known to die."""
 
     dry_run: bool = False
 
 
-class Revoke(Asked, frozen=True):
+class Revoke(RequestBody, frozen=True):
     """What is to die, one thing of the four; `target` is the id of a node, capability, root or task."""
 
     target: str | None = None
@@ -93,7 +93,7 @@ class Revoke(Asked, frozen=True):
     dry_run: bool = False
 
 
-class LogQuery(Asked, frozen=True):
+class LogQuery(RequestBody, frozen=True):
     """Which events: those after `since`; or, newest first, those before `before`, or the last ones."""
 
     since: Count = 0
@@ -102,7 +102,7 @@ class LogQuery(Asked, frozen=True):
     before: Count | None = None
 
 
-class FindQuery(Asked, frozen=True):
+class FindQuery(RequestBody, frozen=True):
     """Which decisions; with `after`, those after that position in order, else the `limit` newest."""
 
     agent: str | None = None
@@ -117,26 +117,26 @@ class FindQuery(Asked, frozen=True):
     after: Count | None = None
 
 
-class GraphQuery(Asked, frozen=True):
+class GraphQuery(RequestBody, frozen=True):
     """Whose graph: one task's, or that of all."""
 
     task: Id | None = None
 
 
-class CountersQuery(Asked, frozen=True):
+class CountersQuery(RequestBody, frozen=True):
     """Which counters: those of the ids that are named, or all."""
 
     id: tuple[Id, ...] = ()
 
 
-class RequestsQuery(Asked, frozen=True):
+class RequestsQuery(RequestBody, frozen=True):
     """Which requests: of one task or of all; with `pending`, those that wait for a person."""
 
     task: Id | None = None
     pending: bool = False
 
 
-class GiveVerdict(Asked, frozen=True):
+class GiveVerdict(RequestBody, frozen=True):
     """What a person answers to a request; `at` when they did, `signature` as capx.asking.verdict makes it."""
 
     yes: bool
@@ -145,7 +145,7 @@ class GiveVerdict(Asked, frozen=True):
     signature: Text
 
 
-class UnawareQuery(Asked, frozen=True):
+class UnawareQuery(RequestBody, frozen=True):
     """Followers heard of in the last `within` seconds."""
 
     within: Count = 30

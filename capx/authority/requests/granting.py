@@ -27,7 +27,7 @@ from capx.crypto.base64url import b64u, unb64u
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
 from capx.policy.policy import Policy
-from capx.store.events import AskRefused, CapabilityMinted, Limit, RequestMade
+from capx.store.events import AskRefused, BudgetLimit, CapabilityMinted, RequestMade
 from capx.store.protocols import Reading, Writing
 from capx.store.records import GrantRecord, RequestRecord
 from capx.tokens.capability import mint_block
@@ -260,5 +260,5 @@ def _in_words(request: RequestRecord, offered: Offered) -> str:
     return common.sentence() + ("" if request.args is None else ", for the arguments of the request alone")
 
 
-def _limits(block: str) -> tuple[Limit, ...]:
-    return tuple(Limit.of(caveat) for caveat in DEFAULT.decode(block.encode()) if isinstance(caveat, Budget))
+def _limits(block: str) -> tuple[BudgetLimit, ...]:
+    return tuple(BudgetLimit.of(caveat) for caveat in DEFAULT.decode(block.encode()) if isinstance(caveat, Budget))

@@ -19,7 +19,7 @@ import httpx
 from capx.errors import ConfigurationProblem, StoreProblem
 from capx.resource.feed.page import MAX_PAGES, MAX_TEXT
 from capx.resource.feed.reader import PageReader
-from capx.resource.feed.stream import SILENCE, Line, Refused, unheard
+from capx.resource.feed.stream import SILENCE, FeedRefused, Line, unheard
 from capx.store.records import Head, News
 
 PAGE_EVERY: Final = 1.0
@@ -63,7 +63,7 @@ class FeedSource:
             while True:
                 try:
                     yield from self._streamed(line)
-                except Refused:
+                except FeedRefused:
                     yield from self._one_by_one(line)
 
     def pages(self) -> list[str]:
@@ -100,7 +100,7 @@ class FeedSource:
                 self._lines.discard(line)
 
     def _streamed(self, line: Line) -> Iterator[News]:
-        with line.answer(self._reader.asked, "text/event-stream") as pieces:
+        with line.answer(self._reader.cursor, "text/event-stream") as pieces:
             events = _Events()
             for piece in pieces:
                 for text in events.take(piece):
@@ -133,7 +133,7 @@ def _feed_url(url: str) -> str:
 
 def _page(line: Line, reader: PageReader) -> str:
     """The page that comes next, asked for by itself."""
-    with line.answer(reader.asked, "application/json") as pieces:
+    with line.answer(reader.cursor, "application/json") as pieces:
         return _body(pieces)
 
 

@@ -20,7 +20,7 @@ from typing import Annotated, Final, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from capx.api.query_string import read_pairs
+from capx.api.query_string import decode_query
 from capx.crypto.base64url import b64u, unb64u
 from capx.crypto.ed25519 import SIGNATURE, FeedSigner, is_signed
 from capx.crypto.hashing import digest
@@ -62,7 +62,7 @@ class PageProblem(StoreProblem):
     """A page that may not be believed, or does not go on where its reader stands; says why."""
 
 
-class Asked(Struct, frozen=True, forbid_unknown_fields=True):
+class FeedCursor(Struct, frozen=True, forbid_unknown_fields=True):
     """Where a reader stands: how many deaths it knows, at which position, in which epoch; by default, it knows none."""
 
     since: _Count = 0
@@ -70,14 +70,14 @@ class Asked(Struct, frozen=True, forbid_unknown_fields=True):
     epoch: _Epoch | None = None
 
     @classmethod
-    def of(cls, known: Head | None) -> "Asked":
+    def of(cls, known: Head | None) -> "FeedCursor":
         """What a reader asks who knows all up to this head."""
         return cls() if known is None else cls(known.deaths, known.position, known.epoch)
 
     @classmethod
-    def read(cls, query: Mapping[str, str]) -> "Asked":
+    def read(cls, query: Mapping[str, str]) -> "FeedCursor":
         """The question that is the query of a URL; InvalidRequest if it is none."""
-        return read_pairs(query.items(), cls)
+        return decode_query(query.items(), cls)
 
     def query(self) -> dict[str, str]:
         """The question as the query of a URL."""
@@ -89,7 +89,7 @@ class SignedPage(Struct, frozen=True):
     """The text of a page, one line of ASCII; where its reader stands then; and whether more is to follow at once."""
 
     text: str
-    then: Asked
+    then: FeedCursor
     has_more: bool
 
 
@@ -141,7 +141,7 @@ class Envelope(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def sign_page(
-    reading: Reading, signer: FeedSigner, asked: Asked, *, now: float, at_most: int = DEATHS_IN_A_PAGE
+    reading: Reading, signer: FeedSigner, asked: FeedCursor, *, now: float, at_most: int = DEATHS_IN_A_PAGE
 ) -> SignedPage:
     """The page that comes next for a reader who stands where `asked` says.
 
@@ -171,7 +171,7 @@ def sign_page(
         dead=dead,
     )
     reached = (since or head.forgotten) + len(dead) - lasting
-    return SignedPage(_enveloped(said, signer), Asked(reached, head.position, head.epoch), reached < head.deaths)
+    return SignedPage(_enveloped(said, signer), FeedCursor(reached, head.position, head.epoch), reached < head.deaths)
 
 
 def read_page(text: str, keys: Mapping[str, bytes], *, now: float) -> Page:

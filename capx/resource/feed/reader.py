@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from capx.errors import KeyProblem
-from capx.resource.feed.page import Asked, Page, PageProblem, read_page
+from capx.resource.feed.page import FeedCursor, Page, PageProblem, read_page
 from capx.store.continuity import demand_whole, succeeding
 from capx.store.records import Head, News
 from capx.tokens.revocation_key import KID, Key, is_lasting
@@ -36,9 +36,9 @@ class PageReader:
         self._deaths: dict[Key, str] = {}
 
     @property
-    def asked(self) -> Asked:
+    def cursor(self) -> FeedCursor:
         """What to ask for next."""
-        return Asked.of(self._reached)
+        return FeedCursor.of(self._reached)
 
     @property
     def is_amid(self) -> bool:

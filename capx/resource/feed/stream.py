@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 import httpx
 
 from capx.errors import StoreProblem
-from capx.resource.feed.page import Asked
+from capx.resource.feed.page import FeedCursor
 
 SILENCE: Final = 5.0
 """Seconds without a page after which a connection counts as broken."""
@@ -26,7 +26,7 @@ SILENCE: Final = 5.0
 _HEADERS: Final = {"Accept-Encoding": "identity", "Cache-Control": "no-store"}
 
 
-class Refused(StoreProblem):
+class FeedRefused(StoreProblem):
     """Whoever answers gives nothing of the kind that was asked for, or not now."""
 
 
@@ -80,7 +80,7 @@ class Line:
             self._shut_down()
 
     @contextmanager
-    def answer(self, asked: Asked, kind: str) -> Generator[Iterator[bytes]]:
+    def answer(self, asked: FeedCursor, kind: str) -> Generator[Iterator[bytes]]:
         """The answer to a question, in pieces, of the kind of media that was asked for.
 
         Refused, if the status says so; what httpx raises comes as a StoreProblem.
@@ -149,7 +149,7 @@ def _demand(response: httpx.Response, kind: str, url: str) -> None:
         where = response.headers.get("location", "")
         raise StoreProblem(f"{url} redirects to {where!a:.200}, which is not followed: configure that if it is right")
     if response.status_code != 200:
-        raise Refused(f"{url} answers {response.status_code}, and not with a feed")
+        raise FeedRefused(f"{url} answers {response.status_code}, and not with a feed")
     found = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if found != kind or response.headers.get("content-encoding", "identity") != "identity":
         raise StoreProblem(f"{url} answers with {found!a:.80}, encoded or not, and not with plain {kind}")

@@ -14,8 +14,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from capx.api.messages.agents import AgentStatus, Answered, AskMore, Ended, RevokeBelow, Revoked
-from capx.api.messages.base import decode, read_asked
+from capx.api.messages.agents import AgentStatus, Answered, AskMore, Ended, Revocation, RevokeBelow
+from capx.api.messages.base import decode, decode_body
 from capx.authority.requests.inheritance import read_asker
 from capx.errors import InvalidRequest
 from capx.guard.asgi.messages import Unreadable, answer_denied, credential, http_request
@@ -50,7 +50,7 @@ def _status(service: Service, own: Own) -> AgentStatus:
     return AgentStatus(task.id, task.state, task.opened, task.expires, task.tenant, task.purpose)
 
 
-def _revoke(service: Service, own: Own, asked: RevokeBelow) -> Revoked:
+def _revoke(service: Service, own: Own, asked: RevokeBelow) -> Revocation:
     revoked = service.authority.revoke_below(own.allowed.task, own.admitted.path, asked.hops)
     service.wake()
     return revoked
@@ -110,7 +110,7 @@ OPERATIONS: Final = (
         about="Kill the node that these hops lead to from the agent's own, and everything below it.",
         act=_revoke,
         asks=RevokeBelow,
-        answers=Revoked,
+        answers=Revocation,
         problems=_PRESENTED,
         presented=True,
     ),
@@ -170,7 +170,7 @@ def _arguments(operation: Operation, received: HttpRequest, request: Request) ->
     if not operation.has_body:
         return dict(request.query_params.multi_items())
     read_query(request)
-    return read_asked(received.body or b"{}", dict[str, Any])
+    return decode_body(received.body or b"{}", dict[str, Any])
 
 
 def routes(service: Service) -> list[Route]:

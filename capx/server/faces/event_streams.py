@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from capx.api.messages.base import encode
 from capx.authority.remote.messages import Happened, LogQuery
 from capx.errors import InvalidRequest, StoreProblem
-from capx.resource.feed.page import Asked, SignedPage, sign_page
+from capx.resource.feed.page import FeedCursor, SignedPage, sign_page
 from capx.server.service import Service
 from capx.server.waiting.head_watch import HEARTBEAT
 from capx.server.waiting.stream_limits import machine_at
@@ -73,9 +73,9 @@ class Feed:
         self._service = service
         self._rounds = -1
         self._fresh_until = 0.0
-        self._pages: dict[Asked, asyncio.Task[SignedPage]] = {}
+        self._pages: dict[FeedCursor, asyncio.Task[SignedPage]] = {}
 
-    async def follow(self, asked: Asked, host: str | None) -> Response:
+    async def follow(self, asked: FeedCursor, host: str | None) -> Response:
         """Pages as events: those that are missing first, one as soon as somebody died, and one every second.
 
         `host` is the address from which it is asked.
@@ -84,7 +84,7 @@ class Feed:
         pages = self._follow(await self._page(asked, self._service.followers), rounds)
         return _Stream(self._service, "feed", None if host is None else machine_at(host), pages)
 
-    async def page(self, asked: Asked) -> SignedPage:
+    async def page(self, asked: FeedCursor) -> SignedPage:
         """One page, for whoever asks once; made where it holds up no follower."""
         return await self._page(asked, self._service.readers)
 
@@ -105,7 +105,7 @@ class Feed:
                 else:
                     yield event(page.text.encode())
 
-    async def _page(self, asked: Asked, workers: Workers) -> SignedPage:
+    async def _page(self, asked: FeedCursor, workers: Workers) -> SignedPage:
         rounds, now = self._service.watch.rounds, time.monotonic()
         if rounds != self._rounds or now > self._fresh_until:
             self._rounds, self._fresh_until = rounds, now + HEARTBEAT / 2
@@ -121,7 +121,7 @@ class Feed:
             self._pages.pop(asked, None)
             raise
 
-    def _sign(self, asked: Asked) -> SignedPage:
+    def _sign(self, asked: FeedCursor) -> SignedPage:
         now = time.time()
         with self._service.authority.store.read() as reading:
             page = sign_page(reading, self._service.signer(), asked, now=now)

@@ -7,13 +7,12 @@ from functools import partial
 from itertools import islice
 from typing import Final, TypeVar
 
-from capx.api.messages.agents import Ended, Revoked
+from capx.api.messages.agents import Ended, Revocation
 from capx.api.problems import NotThere
 from capx.authority.graph.graph import Graph
 from capx.authority.intent_use import WithdrawnIntent
 from capx.authority.opening import OpenedTask
-from capx.authority.remote import conversion as translating
-from capx.authority.remote import messages as forms
+from capx.authority.remote import conversion, messages
 from capx.authority.remote.messages import Events, Happened, Minted, Reached
 from capx.authority.requests.verdict import Inquiry, Verdict
 from capx.errors import InvalidRequest
@@ -21,7 +20,7 @@ from capx.server.faces.event_streams import follow_log
 from capx.server.operation import Operation
 from capx.server.service import Service
 from capx.store.log import Event
-from capx.store.records import Counter, IntentRecord, Pruned, RequestRecord, Sighting, TaskRecord
+from capx.store.records import Counter, FollowerAck, IntentRecord, Pruned, RequestRecord, TaskRecord
 
 T = TypeVar("T")
 
@@ -29,34 +28,34 @@ _LOOKED_AT: Final = 20_000
 """Events looked at for one answer."""
 
 
-def _open(service: Service, asked: forms.OpenTask) -> OpenedTask:
+def _open(service: Service, asked: messages.OpenTask) -> OpenedTask:
     return service.authority.open(
         None if asked.intent is None else asked.intent.meant(),
         attested=asked.attested,
-        allow=translating.grants(asked.allow),
+        allow=conversion.grants(asked.allow),
         tenant=asked.tenant,
         expires=asked.expires,
         purpose=asked.purpose,
-        caveats=translating.understood(asked.caveats),
+        caveats=conversion.understood(asked.caveats),
     )
 
 
-def _mint(service: Service, asked: forms.MintMore, *, id: str) -> Minted:
-    caveats = translating.understood(asked.caveats)
+def _mint(service: Service, asked: messages.MintMore, *, id: str) -> Minted:
+    caveats = conversion.understood(asked.caveats)
     return Minted(
-        service.authority.mint(id, allow=translating.grants(asked.allow), expires=asked.expires, caveats=caveats)
+        service.authority.mint(id, allow=conversion.grants(asked.allow), expires=asked.expires, caveats=caveats)
     )
 
 
-def _complete(service: Service, asked: forms.EndTask, *, id: str) -> Ended:
+def _complete(service: Service, asked: messages.EndTask, *, id: str) -> Ended:
     return _announced(service, service.authority.complete(id, dry_run=asked.dry_run))
 
 
-def _withdraw(service: Service, asked: forms.EndTask, *, id: str) -> Ended:
+def _withdraw(service: Service, asked: messages.EndTask, *, id: str) -> Ended:
     return _announced(service, service.authority.withdraw(id, dry_run=asked.dry_run))
 
 
-def _revoke(service: Service, asked: forms.Revoke) -> Revoked:
+def _revoke(service: Service, asked: messages.Revoke) -> Revocation:
     return _announced(
         service,
         service.authority.revoke(
@@ -69,11 +68,11 @@ def _intents(service: Service) -> list[IntentRecord]:
     return service.authority.intents()
 
 
-def _withdraw_intent(service: Service, asked: forms.EndTask, *, id: str) -> WithdrawnIntent:
+def _withdraw_intent(service: Service, asked: messages.EndTask, *, id: str) -> WithdrawnIntent:
     return _announced(service, service.authority.withdraw_intent(id, dry_run=asked.dry_run))
 
 
-def _requests(service: Service, asked: forms.RequestsQuery) -> list[RequestRecord]:
+def _requests(service: Service, asked: messages.RequestsQuery) -> list[RequestRecord]:
     return service.authority.requests(task=asked.task, pending=asked.pending)
 
 
@@ -85,7 +84,7 @@ def _inquiry(service: Service, *, id: str) -> Inquiry:
     return service.authority.inquiry(id)
 
 
-def _decide(service: Service, asked: forms.GiveVerdict, *, id: str) -> RequestRecord:
+def _decide(service: Service, asked: messages.GiveVerdict, *, id: str) -> RequestRecord:
     verdict = Verdict(request=id, yes=asked.yes, approver=asked.approver, at=asked.at, signature=asked.signature)
     return _announced(service, service.authority.decide(verdict))
 
@@ -98,11 +97,11 @@ def _task(service: Service, *, id: str) -> TaskRecord:
     return service.authority.task(id)
 
 
-def _graph(service: Service, asked: forms.GraphQuery) -> Graph:
+def _graph(service: Service, asked: messages.GraphQuery) -> Graph:
     return service.authority.graph(asked.task)
 
 
-def _log(service: Service, asked: forms.LogQuery) -> Events:
+def _log(service: Service, asked: messages.LogQuery) -> Events:
     authority = service.authority
     if not asked.newest:
         if asked.before is not None:
@@ -118,7 +117,7 @@ def _log(service: Service, asked: forms.LogQuery) -> Events:
     return _events(found[::-1], after, end)
 
 
-def _find(service: Service, asked: forms.FindQuery) -> Events:
+def _find(service: Service, asked: messages.FindQuery) -> Events:
     find = partial(
         service.authority.find,
         agent=asked.agent,
@@ -151,11 +150,11 @@ def _keys(service: Service) -> dict[str, int]:
     return service.authority.kids()
 
 
-def _counters(service: Service, asked: forms.CountersQuery) -> list[Counter]:
+def _counters(service: Service, asked: messages.CountersQuery) -> list[Counter]:
     return service.authority.counters(asked.id or None)
 
 
-def _unaware(service: Service, asked: forms.UnawareQuery) -> list[Sighting]:
+def _unaware(service: Service, asked: messages.UnawareQuery) -> list[FollowerAck]:
     return service.authority.unaware(within=asked.within)
 
 
@@ -167,8 +166,8 @@ def _check(service: Service) -> Reached:
     return Reached.of(service.authority.check())
 
 
-def _epoch(service: Service) -> forms.Epoch:
-    return forms.Epoch(service.authority.epoch())
+def _epoch(service: Service) -> messages.Epoch:
+    return messages.Epoch(service.authority.epoch())
 
 
 def _announced(service: Service, done: T) -> T:
@@ -188,7 +187,7 @@ OPERATIONS: Final = (
         name="open",
         about="Open a task, on an intent or by hand; the bundle in the answer is for its first agent, and a secret.",
         act=_open,
-        asks=forms.OpenTask,
+        asks=messages.OpenTask,
         answers=OpenedTask,
     ),
     Operation(
@@ -214,7 +213,7 @@ OPERATIONS: Final = (
         name="mint",
         about="More for a task that is active, at its root.",
         act=_mint,
-        asks=forms.MintMore,
+        asks=messages.MintMore,
         answers=Minted,
         problems=(404,),
     ),
@@ -224,7 +223,7 @@ OPERATIONS: Final = (
         name="complete",
         about="End a task because its work is done; all its tokens are dead when this is answered.",
         act=_complete,
-        asks=forms.EndTask,
+        asks=messages.EndTask,
         answers=Ended,
         problems=(404,),
     ),
@@ -234,7 +233,7 @@ OPERATIONS: Final = (
         name="withdraw",
         about="End a task because it is no longer wanted; all its tokens are dead when this is answered.",
         act=_withdraw,
-        asks=forms.EndTask,
+        asks=messages.EndTask,
         answers=Ended,
         problems=(404,),
     ),
@@ -252,7 +251,7 @@ OPERATIONS: Final = (
         name="withdraw_intent",
         about="Let an intent, by its digest, open nothing any more; its tasks are dead when this is answered.",
         act=_withdraw_intent,
-        asks=forms.EndTask,
+        asks=messages.EndTask,
         answers=WithdrawnIntent,
     ),
     Operation(
@@ -261,7 +260,7 @@ OPERATIONS: Final = (
         name="requests",
         about="What agents asked for at run time, in the order in which they did; or what of it waits for a person.",
         act=_requests,
-        asks=forms.RequestsQuery,
+        asks=messages.RequestsQuery,
         answers=list[RequestRecord],
         problems=(404,),
     ),
@@ -289,7 +288,7 @@ OPERATIONS: Final = (
         name="decide",
         about="Answer a request, signed by a person who may.",
         act=_decide,
-        asks=forms.GiveVerdict,
+        asks=messages.GiveVerdict,
         answers=RequestRecord,
         problems=(404,),
     ),
@@ -299,8 +298,8 @@ OPERATIONS: Final = (
         name="revoke",
         about="Kill what is named, and everything below it; exactly one thing is named.",
         act=_revoke,
-        asks=forms.Revoke,
-        answers=Revoked,
+        asks=messages.Revoke,
+        answers=Revocation,
     ),
     Operation(
         method="GET",
@@ -308,7 +307,7 @@ OPERATIONS: Final = (
         name="graph",
         about="The execution graph of one task, or of all, as far as it was seen.",
         act=_graph,
-        asks=forms.GraphQuery,
+        asks=messages.GraphQuery,
         answers=Graph,
         problems=(404,),
     ),
@@ -318,7 +317,7 @@ OPERATIONS: Final = (
         name="log",
         about="What happened, in order; as text/event-stream, also what happens from now on.",
         act=_log,
-        asks=forms.LogQuery,
+        asks=messages.LogQuery,
         answers=Events,
         stream=follow_log,
     ),
@@ -328,7 +327,7 @@ OPERATIONS: Final = (
         name="find",
         about="The decisions that were recorded, by agent, tenant, action, task, node, presentation or time.",
         act=_find,
-        asks=forms.FindQuery,
+        asks=messages.FindQuery,
         answers=Events,
         problems=(404,),
     ),
@@ -355,7 +354,7 @@ OPERATIONS: Final = (
         name="counters",
         about="What the counters of these ids hold, or all.",
         act=_counters,
-        asks=forms.CountersQuery,
+        asks=messages.CountersQuery,
         answers=list[Counter],
     ),
     Operation(
@@ -364,8 +363,8 @@ OPERATIONS: Final = (
         name="unaware",
         about="The followers, heard of lately, that have not yet seen all that is dead.",
         act=_unaware,
-        asks=forms.UnawareQuery,
-        answers=list[Sighting],
+        asks=messages.UnawareQuery,
+        answers=list[FollowerAck],
     ),
     Operation(
         method="POST",
@@ -389,7 +388,7 @@ OPERATIONS: Final = (
         name="epoch",
         about="By what intents name this authority: the epoch of its store.",
         act=_epoch,
-        answers=forms.Epoch,
+        answers=messages.Epoch,
     ),
 )
 """All that operators can ask for."""

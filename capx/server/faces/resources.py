@@ -13,14 +13,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from capx.api import resource_auth as resource_mac
-from capx.api.messages.base import read_asked
+from capx.api import resource_auth
+from capx.api.messages.base import decode_body
 from capx.api.messages.resources import Noted, Recorded, Reported, Reports, Sighted
 from capx.api.problems import HttpRefusal
-from capx.api.resource_auth import Proven, UnprovenReport
+from capx.api.resource_auth import AuthenticReport, UnauthenticatedReport
 from capx.errors import InvalidRequest
 from capx.guard.asgi.messages import http_request
-from capx.resource.feed.page import Asked, Envelope
+from capx.resource.feed.page import Envelope, FeedCursor
 from capx.server.faces.event_streams import Feed
 from capx.server.faces.sightings import keep_sighting
 from capx.server.net.unauthenticated_bodies import demand_claim
@@ -89,7 +89,7 @@ FEED: Final = Operation(
     name="feed",
     about="The signed page of deaths that comes next; as text/event-stream, page after page, one each second at least.",
     act=lambda: None,
-    asks=Asked,
+    asks=FeedCursor,
     answers=Envelope,
     streams=True,
 )
@@ -131,7 +131,7 @@ def _feed_route(service: Service) -> Route:
 
     async def answer(request: Request) -> Response:
         request.scope[ROUTE] = FEED.path
-        asked: Asked = read_query(request, Asked)
+        asked: FeedCursor = read_query(request, FeedCursor)
         if wants_stream(request):
             return await feed.follow(asked, None if request.client is None else request.client.host)
         page = await feed.page(asked)
@@ -141,11 +141,13 @@ def _feed_route(service: Service) -> Route:
 
 
 def _report_route(operation: Operation, service: Service) -> Route:
-    def done(proven: Proven, body: bytes) -> Response:
-        asked: Any = read_asked(body, operation.asks or Reports)
+    def done(proven: AuthenticReport, body: bytes) -> Response:
+        asked: Any = decode_body(body, operation.asks or Reports)
         with service.authority.store.read() as reading:
             if reading.death(of_kid(proven.kid)):
-                raise UnprovenReport(f"the key {proven.kid} was revoked: capx keys export gives those that are live")
+                raise UnauthenticatedReport(
+                    f"the key {proven.kid} was revoked: capx keys export gives those that are live"
+                )
         return answered(operation, operation.act(service, proven.audience, asked))
 
     async def answer(request: Request) -> Response:
@@ -156,7 +158,7 @@ def _report_route(operation: Operation, service: Service) -> Route:
         machine = "" if request.client is None else machine_at(request.client.host)
         with service.unproven.held(request.receive, machine) as receive:
             body = await whole_body(request, receive)
-            proven = resource_mac.verify(
+            proven = resource_auth.verify(
                 claim, service.ring, method=operation.method, target=target, body=body, now=int(time.time())
             )
         return await service.resources.run(done, proven, body)

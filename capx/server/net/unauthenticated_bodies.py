@@ -14,7 +14,7 @@ from typing import Final
 from starlette.types import Message, Receive
 
 from capx.api.problems import HttpRefusal
-from capx.api.resource_auth import SCHEME, WINDOW, UnprovenReport
+from capx.api.resource_auth import SCHEME, WINDOW, UnauthenticatedReport
 from capx.crypto.keys import KeyRing
 
 ROOM: Final = 32 << 20
@@ -32,12 +32,12 @@ def demand_claim(headers: Sequence[str], ring: KeyRing, *, now: int) -> str:
     """The header in which a report claims to be a resource's; UnprovenReport if no body could make it good."""
     found = _CLAIM.fullmatch(headers[0]) if len(headers) == 1 else None
     if found is None:
-        raise UnprovenReport(f"a report is proven by: {SCHEME} audience=…, kid=…, at=…, mac=…")
+        raise UnauthenticatedReport(f"a report is proven by: {SCHEME} audience=…, kid=…, at=…, mac=…")
     kid, at = found.groups()
     if ring.get(kid) is None:
-        raise UnprovenReport(f"{kid} is no live key here: capx keys export gives those that are")
+        raise UnauthenticatedReport(f"{kid} is no live key here: capx keys export gives those that are")
     if (apart := abs(now - int(at))) > WINDOW:
-        raise UnprovenReport(
+        raise UnauthenticatedReport(
             f"the report was made {apart} seconds from now, and it is good for {WINDOW}: set the clock"
         )
     return headers[0]

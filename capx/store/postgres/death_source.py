@@ -27,7 +27,7 @@ _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 _HEAD = "SELECT epoch, pos, hash, deaths, forgotten, capx.hash_at({:d}) FROM capx.head()"
 
 
-class PostgresNews:
+class PostgresDeathSource:
     """The deaths in the store at `url`, which need not be there yet; safe with several threads.
 
     A stream looks when it is woken, and at the latest after `poll` seconds.

@@ -19,7 +19,7 @@ from capx.store.log import Event, following
 from capx.store.postgres.connection import Link
 from capx.store.postgres.request_rows import RequestRows
 from capx.store.protocols import Reading
-from capx.store.records import REVOCATIONS, Counter, Damaged, Death, Head, Pruned, Sighting, TaskRecord, Unwritable
+from capx.store.records import REVOCATIONS, Counter, Damaged, Death, FollowerAck, Head, Pruned, TaskRecord, Unwritable
 from capx.tokens.chain import root_node
 from capx.tokens.revocation_key import Key, revoked_until
 
@@ -113,9 +113,9 @@ class Rows(RequestRows):
         narrowed, values = ("", ()) if ids is None else (" WHERE counter = ANY (%s::text[])", (list(ids),))
         return [Counter(*row) for row in self._rows(f"{_COUNTER}{narrowed} ORDER BY counter, unit", *values)]
 
-    def sightings(self) -> list[Sighting]:
+    def sightings(self) -> list[FollowerAck]:
         rows = self._rows("SELECT follower, deaths, at FROM capx.sightings ORDER BY follower")
-        return [Sighting(*row) for row in rows]
+        return [FollowerAck(*row) for row in rows]
 
     def append(self, kind: str, body: bytes, *, at: int) -> Event:
         event = following(self._head.place, at=at, kind=kind, body=body)

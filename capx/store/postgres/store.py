@@ -21,7 +21,7 @@ from capx.errors import StoreProblem
 from capx.intents.epoch import new_epoch
 from capx.store.log import GENESIS
 from capx.store.postgres.connection import PATIENCE, Address, Link, newer, open_link, open_store_link, version_of
-from capx.store.postgres.death_source import PostgresNews
+from capx.store.postgres.death_source import PostgresDeathSource
 from capx.store.postgres.errors import explained, keeping
 from capx.store.postgres.pool import Pool
 from capx.store.postgres.rows import READ, WRITE, Rows, text
@@ -112,9 +112,9 @@ class PostgresStore:
         """Keep that a follower knows so many deaths."""
         self._kept("SELECT capx.sighted(%s, %s::bigint, %s::bigint)", follower, deaths, now)
 
-    def source(self) -> PostgresNews:
+    def source(self) -> PostgresDeathSource:
         """What tells of the deaths in this store, over a connection of its own."""
-        return PostgresNews(self._url, patience=self._patience)
+        return PostgresDeathSource(self._url, patience=self._patience)
 
     def close(self) -> None:
         """Close the connections that are idle now, and the others when their transactions end."""

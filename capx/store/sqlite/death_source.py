@@ -19,7 +19,7 @@ from capx.store.sqlite.file import Connection, Idle, companions, connect, explai
 _BUSY_SECONDS = 0.05
 
 
-class SQLiteNews:
+class SQLiteDeathSource:
     """The deaths in the store at `path`, which need not be there yet; safe with several threads."""
 
     def __init__(self, path: Path | str) -> None:

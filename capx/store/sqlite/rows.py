@@ -14,7 +14,7 @@ from capx.store.import_checks import demand_empty, whole_deaths, whole_log
 from capx.store.lifecycle import State
 from capx.store.log import Event, following
 from capx.store.protocols import Reading
-from capx.store.records import REVOCATIONS, Burn, Counter, Damaged, Death, Head, Pruned, Record, Sighting, TaskRecord
+from capx.store.records import REVOCATIONS, Burn, Counter, Damaged, Death, FollowerAck, Head, Pruned, Record, TaskRecord
 from capx.store.sqlite.request_rows import RequestRows
 from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE
 from capx.tokens.chain import root_node
@@ -106,8 +106,8 @@ class Rows(RequestRows):
             rows = [row for id_ in sorted(set(ids)) for row in self._rows(f"{_COUNTER} WHERE counter = ?", id_)]
         return [Counter(counter, unit, _amount(spent), last) for counter, unit, spent, last in rows]
 
-    def sightings(self) -> list[Sighting]:
-        return [Sighting(*row) for row in self._rows("SELECT follower, deaths, at FROM sightings ORDER BY follower")]
+    def sightings(self) -> list[FollowerAck]:
+        return [FollowerAck(*row) for row in self._rows("SELECT follower, deaths, at FROM sightings ORDER BY follower")]
 
     def append(self, kind: str, body: bytes, *, at: int) -> Event:
         event = following(self.head().place, at=at, kind=kind, body=body)

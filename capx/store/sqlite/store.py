@@ -17,7 +17,7 @@ from typing import Self
 from capx.errors import StoreProblem
 from capx.store.protocols import Reading, Writing
 from capx.store.records import Burn, Record
-from capx.store.sqlite.death_source import SQLiteNews
+from capx.store.sqlite.death_source import SQLiteDeathSource
 from capx.store.sqlite.file import (
     BUSY_SECONDS,
     Connection,
@@ -98,9 +98,9 @@ class SQLiteStore:
         with self._writing("NORMAL") as rows:
             rows.sighted(follower, deaths, now)
 
-    def source(self) -> SQLiteNews:
+    def source(self) -> SQLiteDeathSource:
         """What tells of the deaths in this store, over a connection of its own."""
-        return SQLiteNews(self.path)
+        return SQLiteDeathSource(self.path)
 
     def close(self) -> None:
         """Close the connections that are idle now, and the others when their transactions end."""

@@ -53,7 +53,7 @@ def call(
     try:
         import httpx
 
-        from capx.agent import httpx_client as presenting
+        from capx.agent import httpx_client
     except ModuleNotFoundError as error:
         raise Unusable(f"capx call needs {error.name}: pip install 'capx-auth[httpx]'") from None
     if not url.lower().startswith(("http://", "https://")):
@@ -66,7 +66,7 @@ def call(
         parsed = httpx.URL(url)
         origin = f"{parsed.scheme}://{parsed.netloc.decode('ascii')}"
         chosen = chosen_audience(bundle.audiences, audience, None)
-        with presenting.http({origin: chosen}, bundle, timeout=timeout) as client:
+        with httpx_client.client({origin: chosen}, bundle, timeout=timeout) as client:
             told = _tell(client.request(wanted, parsed, content=body, headers=headers))
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
         raise Unusable(f"cannot reach {url}: {error}") from None

@@ -43,7 +43,7 @@ def check(file: Path | None, as_json: bool) -> int:
 
     Example: capx policy check draft.toml
     """
-    from capx.policy.lint import remarks
+    from capx.policy.lint import warnings
     from capx.policy.toml_reader import Unreadable
 
     try:
@@ -54,7 +54,7 @@ def check(file: Path | None, as_json: bool) -> int:
         else:
             policies.tell(problem)
         return UNUSABLE
-    made = list(remarks(found))
+    made = list(warnings(found))
     if as_json:
         facts = {"digest": found.digest, "principals": list(found.principals), "purposes": list(found.purposes)}
         screen.as_json({"good": True, "problems": [], "remarks": made, **facts})

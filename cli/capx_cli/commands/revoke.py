@@ -15,8 +15,8 @@ from capx_cli.tokens import read_bundle, token_option
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from capx.api.messages.agents import Killed, Revoked
-    from capx.store.records import Sighting
+    from capx.api.messages.agents import Killed, Revocation
+    from capx.store.records import FollowerAck
     from capx_cli.reached import Operations
 
 _PATIENCE = 30.0
@@ -164,7 +164,7 @@ def _held(token_file: str | None) -> str:
     return b64u(bundle.node)
 
 
-def _say(revoked: "Revoked") -> None:
+def _say(revoked: "Revocation") -> None:
     if not revoked.killed:
         screen.say("nothing that is alive fits: nothing was revoked")
     for killed in revoked.killed:
@@ -181,7 +181,7 @@ def _what(killed: "Killed") -> str:
     return words.of_key(killed.key) or id_
 
 
-def _say_what_else_matters(authority: "Operations", revoked: "Revoked", target: str | None) -> None:
+def _say_what_else_matters(authority: "Operations", revoked: "Revocation", target: str | None) -> None:
     from capx.tokens.revocation_key import kid_of
 
     if not revoked.killed:
@@ -210,7 +210,9 @@ def _unseen(authority: "Operations", id_: str) -> bool:
         return False
 
 
-def _awaited(authority: "Operations", revoked: "Revoked", wait: float | None, as_json: bool) -> "list[Sighting] | None":
+def _awaited(
+    authority: "Operations", revoked: "Revocation", wait: float | None, as_json: bool
+) -> "list[FollowerAck] | None":
     """The followers that do not know of it after so many seconds, None if nobody waits; written, if as JSON.
 
     Whatever ends the waiting, a program is told what was revoked: that stands, and who knows of it is unknown then.
@@ -227,7 +229,7 @@ def _awaited(authority: "Operations", revoked: "Revoked", wait: float | None, as
     return unaware
 
 
-def _unaware_after(authority: "Operations", patience: float) -> "list[Sighting]":
+def _unaware_after(authority: "Operations", patience: float) -> "list[FollowerAck]":
     ends = time.monotonic() + patience
     with screen.busy("waiting for the followers"):
         while (unaware := authority.unaware()) and (left := ends - time.monotonic()) > 0:
@@ -235,7 +237,7 @@ def _unaware_after(authority: "Operations", patience: float) -> "list[Sighting]"
     return unaware
 
 
-def _say_who_knows(unaware: "list[Sighting]") -> None:
+def _say_who_knows(unaware: "list[FollowerAck]") -> None:
     from capx_caveats import shown_instant
 
     for one in unaware:
@@ -247,7 +249,7 @@ def _say_who_knows(unaware: "list[Sighting]") -> None:
         screen.note("A follower that hears nothing refuses everything once what it knows is too old (30 s by default).")
 
 
-def _as_json(revoked: "Revoked", unaware: "list[Sighting] | None", waits: bool) -> dict[str, Any]:
+def _as_json(revoked: "Revocation", unaware: "list[FollowerAck] | None", waits: bool) -> dict[str, Any]:
     import msgspec
 
     said = {**msgspec.to_builtins(revoked), "position": revoked.position}

@@ -12,7 +12,7 @@ from capx_cli.failure import DONE
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from capx.api.messages.agents import Dying, Ended
+    from capx.api.messages.agents import Ended, Impact
     from capx.authority.opening import OpenedTask
     from capx.intents.intent import Intent, SignedIntent
     from capx.store.records import TaskRecord
@@ -233,7 +233,7 @@ def _ended(ended: "Ended", as_json: bool) -> None:
         words.said_end(f"task {ended.task}", ended.end, ended.position, again=ended.again)
 
 
-def say_dying(dying: "Dying") -> None:
+def say_dying(dying: "Impact") -> None:
     """Say what is known to die."""
     for name, ids in (("node", dying.nodes), ("capability", dying.capabilities)):
         for id_ in ids:

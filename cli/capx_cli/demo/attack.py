@@ -12,7 +12,7 @@ import httpx
 import msgspec
 
 from capx import Agent, Pending, SignedIntent
-from capx.agent import httpx_client as presenting
+from capx.agent import httpx_client
 from capx.authority.requests.verdict import Verdict
 from capx.crypto.base64url import unb64u
 from capx.intents.principal_key import PrincipalKey
@@ -47,7 +47,7 @@ def tries(agent: Agent, authority: str, intent: SignedIntent, export: httpx.Resp
     A client of `Agent.http` asks by itself for what it is refused, once.
     """
     yield Try(OWN_CLIENT, *_sought(export))
-    with presenting.http({authority: AUTHORITY}, agent.bundle, trust_env=False) as client:
+    with httpx_client.client({authority: AUTHORITY}, agent.bundle, trust_env=False) as client:
         for way, asked in ASKS.items():
             yield Try(way, *_came(client.post(f"{authority}/agent/ask", json=asked)))
         own = _own_intent(intent)
@@ -78,7 +78,7 @@ def _own_verdict(pending: Pending, approver: str) -> dict[str, Any]:
 
 def _sought(response: httpx.Response) -> tuple[str, str]:
     """What a client was told when it asked for what it was refused."""
-    sought = response.extensions.get(presenting.SOUGHT)
+    sought = response.extensions.get(httpx_client.ASK_EXTENSION)
     if isinstance(sought, Refused):
         return ", ".join(reason.code for reason in sought.reasons), str(sought)
     return ("granted" if response.is_success else "refused again"), str(sought or "")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from capx import Authority, Bundle, RemoteAuthority
-from capx.agent import httpx_client as presenting
+from capx.agent import httpx_client
 from capx.authority.graph.graph import Tree
 from capx.store.log import Event
 from capx_cli.demo import gains, rows
@@ -144,7 +144,7 @@ def _once_known(side: Side, revoked: str) -> dict[str, Probe]:
 def _end(bundle: Bundle, services: Mapping[str, str], end: Callable[[], object]) -> dict[str, float]:
     """End the task, and measure for each service the seconds from then until it refuses, infinite if it does not."""
     origins = {origin: audience for audience, origin in services.items()}
-    with presenting.http(origins, bundle, trust_env=False, timeout=PATIENCE) as client:
+    with httpx_client.client(origins, bundle, trust_env=False, timeout=PATIENCE) as client:
         urls = {service: services[service] + path for service, path in HARMLESS.items()}
         for url in urls.values():
             client.get(url).raise_for_status()

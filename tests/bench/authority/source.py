@@ -35,9 +35,9 @@ class Source(Struct, frozen=True):
             from capx.resource.feed.client import FeedSource
 
             return Follower(FeedSource(self.address, AudienceKeys.load(self.keys).feed))
-        from capx.store.postgres.death_source import PostgresNews
+        from capx.store.postgres.death_source import PostgresDeathSource
 
-        return Follower(PostgresNews(self.address))
+        return Follower(PostgresDeathSource(self.address))
 
 
 def remembering() -> Replay:

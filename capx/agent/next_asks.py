@@ -15,14 +15,14 @@ from capx.verify.ask import Ask, Granted, Refused
 from capx.verify.suggestion import OF_ARGUMENTS, is_pinnable
 
 
-class Need(Struct, frozen=True):
+class NextAsks(Struct, frozen=True):
     """What to ask for after a refusal, in order: the next only if it may not be asked for as before."""
 
     asks: tuple[Ask, ...]
 
 
-class Sought(Struct, frozen=True):
-    """What came of a need: the ask that was answered last, and its answer."""
+class AskOutcome(Struct, frozen=True):
+    """What came of next asks: the ask that was answered last, and its answer."""
 
     ask: Ask
     answer: Granted | Refused | CapxError
@@ -34,32 +34,32 @@ class Sought(Struct, frozen=True):
         return f"more was asked for, and refused: {self.answer}"
 
 
-def need(audience: str, denials: Iterable["Told"], after: Ask | None = None) -> Need | None:
+def next_asks(audience: str, denials: Iterable["DenialSummary"], after: Ask | None = None) -> NextAsks | None:
     """What is needed at an audience by a call that was denied, with one capability after the other.
 
     Pinned to its arguments if it was these that were refused; else the action alone, so that a loop over many rows asks
     once, and pinned where the action alone may not be asked for. `after` is what the same call was granted before: if
     that was the action alone, and now it is its arguments that are refused, it needs these.
     """
-    asks, of_arguments = _told_at(audience, denials)
+    asks, of_arguments = _suggested_at(audience, denials)
     if after is not None:
         of_arguments = [ask for ask in of_arguments if after.args is None and ask.action == after.action]
-        return Need((of_arguments[0],)) if of_arguments else None
+        return NextAsks((of_arguments[0],)) if of_arguments else None
     if of_arguments:
-        return Need((of_arguments[0],))
+        return NextAsks((of_arguments[0],))
     if not asks:
         return None
     pinned = [ask for ask in asks if ask.args is not None and ask.action == asks[0].action]
-    return Need((Ask(audience=audience, action=asks[0].action), *pinned[:1]))
+    return NextAsks((Ask(audience=audience, action=asks[0].action), *pinned[:1]))
 
 
-def _told_at(audience: str, denials: Iterable["Told"]) -> tuple[list[Ask], list[Ask]]:
+def _suggested_at(audience: str, denials: Iterable["DenialSummary"]) -> tuple[list[Ask], list[Ask]]:
     """What denials say to ask for at an audience, and of that what is pinned to arguments that were refused."""
     told = [(one.ask, one.of_arguments) for one in denials if one.ask is not None and one.ask.audience == audience]
     return [ask for ask, _ in told], [ask for ask, of_arguments in told if of_arguments and ask.args is not None]
 
 
-class Told(Struct, frozen=True):
+class DenialSummary(Struct, frozen=True):
     """What one denial says to ask for, and the codes of its reasons."""
 
     ask: Ask | None
@@ -76,10 +76,10 @@ class Told(Struct, frozen=True):
         return all(code == "action_not_allowed" for code in self.codes)
 
     @classmethod
-    def parse(cls, problem: bytes) -> "Told | None":
+    def parse(cls, problem: bytes) -> "DenialSummary | None":
         """What problem details say, with an ask if they say one that can be made; None if they are none."""
         try:
-            told = msgspec.json.decode(problem, type=_Problem)
+            told = msgspec.json.decode(problem, type=_ProblemBody)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
         return cls(_ask_of(told.ask), tuple(reason.code for reason in told.reasons))
@@ -87,7 +87,7 @@ class Told(Struct, frozen=True):
 
 def _ask_of(told: Any) -> Ask | None:
     try:
-        asked = msgspec.convert(told, _Asked)
+        asked = msgspec.convert(told, _AskBody)
         args = None if asked.args is UNSET else asked.args
         ask = Ask(audience=asked.audience, action=asked.action, args=args)
     except (msgspec.MsgspecError, RecursionError, CapxError):
@@ -95,16 +95,16 @@ def _ask_of(told: Any) -> Ask | None:
     return ask if args is None or is_pinnable(args) else None
 
 
-class _Asked(Struct, frozen=True):
+class _AskBody(Struct, frozen=True):
     audience: str
     action: str
     args: dict[str, Any] | UnsetType = UNSET
 
 
-class _Reason(Struct, frozen=True):
+class _ReasonBody(Struct, frozen=True):
     code: str
 
 
-class _Problem(Struct, frozen=True):
-    reasons: tuple[_Reason, ...]
+class _ProblemBody(Struct, frozen=True):
+    reasons: tuple[_ReasonBody, ...]
     ask: Any = None

@@ -26,8 +26,8 @@ from capx.policy.placeholders import (
     PATH,
     SCHEME,
     TEXT,
+    Placeholder,
     Slot,
-    Taken,
     literal,
     literals,
     stated,
@@ -94,7 +94,7 @@ def _ends(slot: Slot) -> Callable[[object, str, Within], Parts]:
 
 def _tried_with(end: Any, other: Any) -> Any:
     """An end, tried with what the other one is, if it is taken and the other one is not."""
-    if isinstance(end, Taken) and other is not None and not isinstance(other, Taken):
+    if isinstance(end, Placeholder) and other is not None and not isinstance(other, Placeholder):
         return replace(end, slot=replace(end.slot, probe=other))
     return end
 
@@ -107,7 +107,7 @@ def _hosts(said: object, path: str) -> Any:
 
 def _host_or_pattern(said: object, path: str) -> Any:
     found = value(said, path, TEXT)
-    return replace(found, slot=HOST) if isinstance(found, Taken) else found
+    return replace(found, slot=HOST) if isinstance(found, Placeholder) else found
 
 
 def _texts(said: object, path: str) -> Any:
