@@ -118,7 +118,7 @@ class GrantingLab:
 
     def decide(self, request: str, key: PrincipalKey = BOB, *, yes: bool = True) -> RequestRecord:
         """The request, answered."""
-        return self.authority.decide(self.verdict(request, key, yes=yes))
+        return self.authority.answer(self.verdict(request, key, yes=yes))
 
     def codes(
         self,

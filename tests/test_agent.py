@@ -88,7 +88,7 @@ def noting(lab: Authority, task: OpenedTask, wait: float = 0.0) -> tuple[Agent, 
 
 def consent(lab: Authority, request: str, *, yes: bool = True) -> None:
     inquiry = lab.inquiry(request)
-    lab.decide(Verdict.sign(inquiry, BEN, yes=yes, at=int(time.time())))
+    lab.answer(Verdict.sign(inquiry, BEN, yes=yes, at=int(time.time())))
 
 
 def until(what: Callable[[], object], seconds: float = 15.0) -> None:

@@ -161,10 +161,10 @@ def test_an_attested_intent_needs_its_principal_to_be_known_and_no_key(lab: Gran
 def test_an_answer_is_not_dated_ahead_to_be_kept(lab: GrantingLab, at: int, taken: bool) -> None:
     verdict = lab.verdict(lab.pending(first(lab), SEND).request, at=NOW + at)
     if taken:
-        assert lab.authority.decide(verdict).state == "approved"
+        assert lab.authority.answer(verdict).state == "approved"
     else:
         with pytest.raises(InvalidRequest, match="a clock that is right"):
-            lab.authority.decide(verdict)
+            lab.authority.answer(verdict)
 
 
 # Undoing a no.

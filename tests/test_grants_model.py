@@ -231,12 +231,12 @@ class World:
         if meanwhile is not None:
             self.happen(meanwhile)
         if self.lives():
-            assert self.lab.authority.decide(verdict).state == "approved"
+            assert self.lab.authority.answer(verdict).state == "approved"
             self._keep(ask, model, self._ask(ask))
             SEEN["agreed"] += 1
         else:
             with pytest.raises(InvalidRequest):
-                self.lab.authority.decide(verdict)
+                self.lab.authority.answer(verdict)
             assert self._ask(ask) is None
             SEEN["died before a person agreed"] += 1
 

@@ -18,7 +18,7 @@ import pytest
 from msgspec import structs
 
 from capx.authority.authority import Authority
-from capx.authority.restore import Restored, restore
+from capx.authority.restore import Restoration, restore
 from capx.crypto.base64url import b64u
 from capx.crypto.canonical_json import canonical
 from capx.crypto.keys import KeyRing, RootKey
@@ -99,7 +99,7 @@ def service(place: str) -> Iterator[Service]:
     made.close()
 
 
-def brought_back(saved: Path, place: str, tmp_path: Path) -> Restored:
+def brought_back(saved: Path, place: str, tmp_path: Path) -> Restoration:
     return restore(saved, place, keep=None if place.endswith(".db") else tmp_path / "kept.db")
 
 

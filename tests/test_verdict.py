@@ -55,7 +55,7 @@ def not_taken(lab: GrantingLab, verdict: Verdict) -> str:
     """Why a verdict does nothing: the request waits as before, and the log says nothing of it."""
     before, kinds = lab.authority.request(verdict.request), lab.kinds()
     with pytest.raises(InvalidRequest) as caught:
-        lab.authority.decide(verdict)
+        lab.authority.answer(verdict)
     assert lab.authority.request(verdict.request) == before
     assert lab.kinds() == kinds
     return str(caught.value)
@@ -152,7 +152,7 @@ def test_an_answer_of_somebody_named_is_taken_and_told_in_the_log(lab: GrantingL
     request = waiting(lab)
     lab.clock.now += 60
     verdict = lab.verdict(request, yes=yes)
-    decided = lab.authority.decide(verdict)
+    decided = lab.authority.answer(verdict)
     assert (decided.state, decided.approver, decided.answered) == ("approved" if yes else "denied", "bob", NOW + 60)
     fact: type[RequestApproved | RequestDenied] = RequestApproved if yes else RequestDenied
     (said,) = (event.read(fact) for event in lab.authority.log() if event.kind == fact.kind)
@@ -284,7 +284,7 @@ def test_an_answer_of_somebody_is_not_passed_off_as_anothers(lab: GrantingLab) -
 def test_an_answer_is_taken_while_it_is_fresh(lab: GrantingLab, late: int, taken: bool) -> None:
     verdict = lab.verdict(waiting(lab), at=NOW - late)
     if taken:
-        assert lab.authority.decide(verdict).state == "approved"
+        assert lab.authority.answer(verdict).state == "approved"
     else:
         assert "clock that is right" in not_taken(lab, verdict)
 
@@ -304,7 +304,7 @@ def test_an_answer_that_comes_too_late_ends_the_request(lab: GrantingLab) -> Non
     lab.clock.now += 1800
     verdict = lab.verdict(request)
     with pytest.raises(InvalidRequest, match="can be answered no more: it is expired"):
-        lab.authority.decide(verdict)
+        lab.authority.answer(verdict)
     assert lab.kinds()[-1] == "request_expired"
     assert "waits for nobody" in not_taken(lab, verdict)
 
@@ -329,7 +329,7 @@ def test_nobody_answers_what_there_is_not(lab: GrantingLab) -> None:
     verdict = lab.verdict(waiting(lab))
     for unknown in ("A" * 22, "", "no id", "../x"):
         with pytest.raises(InvalidRequest, match="there is no request"):
-            lab.authority.decide(replace(verdict, request=unknown))
+            lab.authority.answer(replace(verdict, request=unknown))
         with pytest.raises(InvalidRequest, match="there is no request"):
             lab.authority.inquiry(unknown)
 
@@ -380,7 +380,7 @@ def test_nobody_answers_what_the_dead_asked_for(lab: GrantingLab, how: str, yes:
     request = lab.pending(asking.bundle, SEND).request
     die(lab, how, asking.bundle, asking.task, asking.other)
     with pytest.raises(InvalidRequest, match="can be answered no more: it is expired"):
-        lab.authority.decide(lab.verdict(request, yes=yes))
+        lab.authority.answer(lab.verdict(request, yes=yes))
     assert lab.authority.requests(pending=True) == []
     assert lab.kinds()[-1] == "request_expired"
 

@@ -103,7 +103,7 @@ def test_a_store_elsewhere_is_told_how_far_a_follower_is(authority: Authority, p
 
 def sightings(authority: Authority) -> list[Any]:
     with authority.store.read() as reading:
-        return reading.sightings()
+        return reading.follower_acks()
 
 
 def test_no_store_is_a_store_problem(tmp_path: Path) -> None:

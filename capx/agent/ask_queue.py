@@ -24,7 +24,10 @@ _Key = tuple[str, str, bytes | None]
 
 
 class AskQueue:
-    """The asks of one agent that are under way; `ask` waits for a person up to so many seconds, `hold` keeps what was granted."""
+    """The asks of one agent that are under way.
+
+    `ask` asks, and waits for a person up to so many seconds; `hold` keeps what was granted.
+    """
 
     def __init__(self, ask: Callable[[Ask, float], Answer], hold: Callable[[Capability], None]) -> None:
         self._ask = ask

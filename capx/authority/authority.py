@@ -12,17 +12,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from capx.api.messages.agents import Ended, Revocation
-from capx.authority import intent_use as intents
+from capx.authority import intent_use
 from capx.authority.ending import end_overdue, end_task, forget_ended
 from capx.authority.history import History
 from capx.authority.home import create_home, home_folder, open_parts
 from capx.authority.in_process import InProcess, presented
 from capx.authority.intent_use import WithdrawnIntent
-from capx.authority.opening import OpenedTask, Opener, as_given, demand_label, demand_live_key, live_tasks_by_kid
-from capx.authority.requests import consent as consenting
-from capx.authority.requests.granting import Grantor
+from capx.authority.opening import (
+    OpenedTask,
+    as_given,
+    demand_label,
+    demand_live_key,
+    expiry,
+    live_tasks_by_kid,
+    mint_more,
+    open_by_hand,
+    open_on_intent,
+)
+from capx.authority.requests import granting
+from capx.authority.requests.consent import apply_verdict
 from capx.authority.requests.inheritance import Asker, read_asker
-from capx.authority.requests.request_state import became, expire_requests
+from capx.authority.requests.request_state import expire_requests, outcome
 from capx.authority.requests.verdict import Verdict
 from capx.authority.revoking import by_instant, by_kid, by_name, by_where, kill_for_agent, named, revoke
 from capx.crypto.keys import AudienceKeys, KeyRing, RootKey
@@ -49,7 +59,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_UNLESS_SAID = "1h"
+_DEFAULT_TTL = "1h"
 
 
 class Authority(History):
@@ -144,23 +154,41 @@ class Authority(History):
         each `ACTION[@AUDIENCE]`, or an entry that says more, and the task expires in an hour unless `expires` says
         otherwise. Every capability carries the tenant and the caveats. InvalidRequest for what cannot be meant.
         """
-        opener = self._opener()
-        added = demand_restricting(caveats, opener.now)
+        now = self._now()
+        added = demand_restricting(caveats, now)
         if intent is not None:
             if allow or tenant is not None or purpose is not None:
                 raise InvalidRequest("an intent says the purpose and the tenant, and its policy what it may do")
             policy = self.policy
-            proven = intents.prove(policy, intent, attested)
+            proven = intent_use.prove(policy, intent, attested)
             with self.store.write() as transaction:
-                return opener.open_on(transaction, proven, policy, expires=expires, added=added)
+                return open_on_intent(
+                    transaction,
+                    self._keyring,
+                    proven,
+                    policy,
+                    expires=expires,
+                    added=added,
+                    now=now,
+                    max_ttl=self.max_ttl,
+                )
         if attested is not None:
             raise InvalidRequest("there is nothing to attest: give the intent too")
         given = as_given(allow)
         demand_label("tenant", tenant)
         demand_label("purpose", purpose)
-        ends = opener.expiry(_UNLESS_SAID if expires is None else expires)
+        ends = expiry(_DEFAULT_TTL if expires is None else expires, now=now, max_ttl=self.max_ttl)
         with self.store.write() as transaction:
-            return opener.open_by_hand(transaction, given, tenant=tenant, purpose=purpose, expires=ends, added=added)
+            return open_by_hand(
+                transaction,
+                self._keyring,
+                given,
+                tenant=tenant,
+                purpose=purpose,
+                expires=ends,
+                added=added,
+                now=now,
+            )
 
     def mint(
         self,
@@ -171,11 +199,20 @@ class Authority(History):
         caveats: Iterable[Appendable] = (),
     ) -> Bundle:
         """More for a task that is active, at its root; InvalidRequest for one that is not."""
-        opener = self._opener()
+        now = self._now()
         given = as_given(allow)
-        added = demand_restricting(caveats, opener.now)
+        added = demand_restricting(caveats, now)
         with self.store.write() as transaction:
-            return opener.mint_more(transaction, task_id, given, expires=expires, added=added)
+            return mint_more(
+                transaction,
+                self._keyring,
+                task_id,
+                given,
+                expires=expires,
+                added=added,
+                now=now,
+                max_ttl=self.max_ttl,
+            )
 
     def ask(
         self, bundle: Bundle, action: str, *, audience: str | None = None, args: Mapping[str, JSON] | None = None
@@ -193,25 +230,26 @@ class Authority(History):
 
     def answer_asker(self, asker: Asker, ask: Ask) -> Answer:
         """What becomes of an ask that was presented, and allowed as a call at the authority: for `capx serve`."""
-        grantor = self._grantor()
+        keyring, policy, now = self._keyring, self.policy, self._now()
         with self.store.read() as reading:
-            if (standing := grantor.standing(reading, asker, ask)) is not None:
-                return standing
+            standing = granting.standing_answer(reading, keyring, policy, asker, ask, now=now)
+        if standing is not None:
+            return standing
         with self.store.write() as transaction:
-            demand_live_key(transaction, self._keyring)
-            return grantor.answer(transaction, asker, ask)
+            demand_live_key(transaction, keyring)
+            return granting.answer(transaction, keyring, policy, asker, ask, now=now)
 
-    def decide(self, verdict: Verdict) -> RequestRecord:
+    def answer(self, verdict: Verdict) -> RequestRecord:
         """The request as a person has answered it; InvalidRequest says why it may not be so.
 
         They must be one of its approvers, have signed what they were shown, and neither be the principal of the task
         nor one of its agents; the asker must be alive, and the policy still ask for consent.
         """
-        grantor = self._grantor()
+        policy, now = self.policy, self._now()
         with self.store.write() as transaction:
-            decided = consenting.decide(transaction, grantor, verdict)
+            decided = apply_verdict(transaction, self._keyring, policy, verdict, now=now)
         if decided.state == "expired":
-            raise InvalidRequest(f"request {decided.id} can be answered no more: {became(decided)}")
+            raise InvalidRequest(f"request {decided.id} can be answered no more: {outcome(decided)}")
         return decided
 
     def complete(self, task_id: str, *, dry_run: bool = False) -> Ended:
@@ -227,9 +265,9 @@ class Authority(History):
         digest, now = named_intent(intent), self._now()
         if dry_run:
             with self.store.read() as reading:
-                return intents.tried(reading, digest, now=now)
+                return intent_use.tried(reading, digest, now=now)
         with self.store.write() as transaction:
-            return intents.withdraw(transaction, digest, now=now)
+            return intent_use.withdraw(transaction, digest, now=now)
 
     def revoke(
         self,
@@ -360,9 +398,3 @@ class Authority(History):
         keys = self._keyring.audience_keys(audience)
         self._handed_out.add(keys)
         return Verifier(audience, keys, **(parts | settings))
-
-    def _opener(self) -> Opener:
-        return Opener(self._keyring, self._now(), self.max_ttl)
-
-    def _grantor(self) -> Grantor:
-        return Grantor(self._keyring, self.policy, self._now())

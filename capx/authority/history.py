@@ -11,7 +11,7 @@ from itertools import islice
 from capx.authority.ending import as_of, known_task
 from capx.authority.graph.graph import Graph
 from capx.authority.graph.impact import draw
-from capx.authority.requests import request_state as requests
+from capx.authority.requests import request_state
 from capx.authority.requests.request_state import inquire, known_request
 from capx.authority.requests.verdict import Inquiry
 from capx.resource.recorder import StoreRecorder
@@ -45,7 +45,7 @@ class History:
         now = self._now()
         with self.store.read() as reading:
             deaths = reading.head().deaths
-            return [one for one in reading.sightings() if one.deaths < deaths and one.at > now - within]
+            return [one for one in reading.follower_acks() if one.deaths < deaths and one.at > now - within]
 
     def tasks(self) -> list[TaskRecord]:
         """All tasks, in the order in which they were opened; one whose time ran out is `expired`."""
@@ -77,18 +77,18 @@ class History:
         with self.store.read() as reading:
             if task is not None:
                 known_task(reading, task)
-            found = [requests.as_of(reading, one, now) for one in reading.requests(task=task, pending=pending)]
+            found = [request_state.as_of(reading, one, now) for one in reading.requests(task=task, pending=pending)]
         return [one for one in found if not pending or one.state == "pending"]
 
     def request(self, request_id: str) -> RequestRecord:
         """The request with this id; UnknownRequest if there is none."""
         with self.store.read() as reading:
-            return requests.as_of(reading, known_request(reading, request_id), self._now())
+            return request_state.as_of(reading, known_request(reading, request_id), self._now())
 
     def inquiry(self, request_id: str) -> Inquiry:
         """The request with this id and the intent it is on, as a person answers it; UnknownRequest if there is none."""
         with self.store.read() as reading:
-            request = requests.as_of(reading, known_request(reading, request_id), self._now())
+            request = request_state.as_of(reading, known_request(reading, request_id), self._now())
             return inquire(reading, request)
 
     def log(self, since: int = 0, limit: int | None = None) -> Iterator[Event]:

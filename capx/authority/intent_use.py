@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from capx.api.messages.agents import Ended, Impact
 from capx.authority.ending import as_of, end
-from capx.authority.graph.impact import draw, dying_below, together
+from capx.authority.graph.impact import draw, impact_below, together
 from capx.crypto.canonical_json import canonical
 from capx.errors import InvalidRequest
 from capx.intents.epoch import origin_of
@@ -60,7 +60,7 @@ def prove(policy: Policy, intent: SignedIntent | Intent, attested: str | None) -
     if isinstance(intent, SignedIntent):
         if attested is not None:
             raise InvalidRequest("this intent is signed: nobody has to attest it")
-        if not is_principals(policy, intent):
+        if not is_signed_by_principal(policy, intent):
             raise InvalidRequest(
                 f"no principal {intent.intent.principal} that the policy knows has signed this intent: capx intent "
                 "verify says more, where the policy is"
@@ -73,7 +73,7 @@ def prove(policy: Policy, intent: SignedIntent | Intent, attested: str | None) -
     return Proven(intent, f"{ATTESTED}{attested}")
 
 
-def is_principals(policy: Policy, signed: SignedIntent) -> bool:
+def is_signed_by_principal(policy: Policy, signed: SignedIntent) -> bool:
     """Whether the signature is that of a key which the policy gives the principal."""
     from capx.crypto.ed25519 import is_signed_by
 
@@ -123,7 +123,7 @@ def tried(reading: Reading, digest: str, *, now: int) -> WithdrawnIntent:
     known = reading.intent(digest) or IntentRecord(digest)
     tasks = _unended(reading, known)
     ends = tuple([Ended(task.id, after(as_of(task, now).state, "withdraw"), None) for task in tasks])
-    dying = together([dying_below(draw(reading, now, task.id), root_node(task.root)) for task in tasks])
+    dying = together([impact_below(draw(reading, now, task.id), root_node(task.root)) for task in tasks])
     return WithdrawnIntent(digest, known.withdrawn, None, known.withdrawn is not None, ends, dying)
 
 
@@ -159,7 +159,7 @@ def _kept(known: str | None, proven: Proven, policy: Policy) -> str:
     """The newest proof; a signature says more than who attested a later opening, and must still count for that."""
     if known is None or known.startswith(ATTESTED) or not proven.proof.startswith(ATTESTED):
         return proven.proof
-    if not is_principals(policy, SignedIntent(proven.intent, known)):
+    if not is_signed_by_principal(policy, SignedIntent(proven.intent, known)):
         # Attested anew, tasks would go on that a key opened which the principal has no more.
         raise InvalidRequest("this intent was signed with a key that its principal has no more: sign a new one")
     return known

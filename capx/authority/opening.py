@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import UNSET, Struct
 
-from capx.authority import intent_use as intents
+from capx.authority import intent_use
 from capx.authority.ending import as_of, end_overdue, known_task
 from capx.authority.intent_use import Proven
 from capx.crypto.base64url import b64u
@@ -48,158 +48,167 @@ class OpenedTask(Struct, frozen=True):
     intent: str | None = None
 
 
-class Opener(Struct, frozen=True):
-    """Who opens: these keys mint, at `now` (Unix seconds), nothing that lives longer than `max_ttl` seconds."""
+def open_by_hand(
+    transaction: Writing,
+    keyring: KeyRing,
+    given: Iterable[Given],
+    *,
+    tenant: str | None,
+    purpose: str | None,
+    expires: int,
+    added: tuple[Caveat, ...],
+    now: int,
+) -> OpenedTask:
+    """A task that may do what is given, until `expires`; times in Unix seconds."""
+    task = TaskRecord(id=_fresh_id(), root=_fresh_id(), opened=now, expires=expires, tenant=tenant, purpose=purpose)
+    return _open(transaction, keyring, task, given, added)
 
-    keyring: KeyRing
-    now: int
-    max_ttl: int
 
-    def open_by_hand(
-        self,
-        transaction: Writing,
-        given: Iterable[Given],
-        *,
-        tenant: str | None,
-        purpose: str | None,
-        expires: int,
-        added: tuple[Caveat, ...],
-    ) -> OpenedTask:
-        """A task that may do what is given."""
-        task = TaskRecord(
-            id=_fresh_id(), root=_fresh_id(), opened=self.now, expires=expires, tenant=tenant, purpose=purpose
+def open_on_intent(
+    transaction: Writing,
+    keyring: KeyRing,
+    proven: Proven,
+    policy: Policy,
+    *,
+    expires: When | None,
+    added: tuple[Caveat, ...],
+    now: int,
+    max_ttl: int,
+) -> OpenedTask:
+    """A task on an intent, which is counted, with what the policy gives it; nothing lives longer than `max_ttl` s."""
+    intent = proven.intent
+    terms = intent_use.take(transaction, proven, policy, now=now)
+    task = TaskRecord(
+        id=_fresh_id(),
+        root=_fresh_id(),
+        opened=now,
+        expires=_expiry_on_intent(intent, terms, expires, now=now, max_ttl=max_ttl),
+        tenant=terms.tenant,
+        purpose=terms.purpose,
+        principal=intent.principal,
+        intent=intent.digest,
+    )
+    agent = None if intent.agent is UNSET else intent.agent
+    return _open(transaction, keyring, task, given_at_open(terms), added, agent=agent, policy=policy.digest)
+
+
+def mint_more(
+    transaction: Writing,
+    keyring: KeyRing,
+    task_id: str,
+    given: Iterable[Given],
+    *,
+    expires: When | None,
+    added: tuple[Caveat, ...],
+    now: int,
+    max_ttl: int,
+) -> Bundle:
+    """More for a task that is active, at its root; InvalidRequest for one that is not."""
+    demand_live_key(transaction, keyring)
+    task = as_of(known_task(transaction, task_id), now)
+    if is_final(task.state):
+        raise InvalidRequest(f"task {task.id} is {task.state}: nothing more is minted for it")
+    if transaction.death(root_node(task.root)):
+        raise InvalidRequest(f"the root of task {task.id} is revoked: nothing more is minted for it")
+    ends = task.expires if expires is None else expiry(expires, now=now, max_ttl=max_ttl)
+    if ends > task.expires:
+        raise InvalidRequest(f"task {task.id} expires at {shown_instant(task.expires)}: no capability outlives it")
+    return _mint(transaction, keyring, task, given, expires=ends, added=added, now=now)
+
+
+def expiry(expires: When, *, now: int, max_ttl: int) -> int:
+    """When something expires, in Unix seconds; InvalidRequest if that has passed or is over `max_ttl` seconds ahead."""
+    at = parse_instant(expires, now)
+    if at <= now:
+        raise InvalidRequest(f"{shown_instant(at)} has passed: an expiry lies ahead")
+    if at > now + max_ttl:
+        raise InvalidRequest(
+            f"{shown_instant(at)} is too far ahead: here nothing lives longer than {shown_duration(max_ttl)}"
         )
-        return self._open(transaction, task, given, added)
+    return at
 
-    def open_on(
-        self, transaction: Writing, proven: Proven, policy: Policy, *, expires: When | None, added: tuple[Caveat, ...]
-    ) -> OpenedTask:
-        """A task on an intent, which is counted, with what the policy gives it."""
-        intent = proven.intent
-        terms = intents.take(transaction, proven, policy, now=self.now)
-        task = TaskRecord(
-            id=_fresh_id(),
-            root=_fresh_id(),
-            opened=self.now,
-            expires=self._expiry_on(intent, terms, expires),
-            tenant=terms.tenant,
-            purpose=terms.purpose,
-            principal=intent.principal,
-            intent=intent.digest,
+
+def _expiry_on_intent(intent: Intent, terms: Terms, expires: When | None, *, now: int, max_ttl: int) -> int:
+    if terms.ttl > max_ttl:
+        raise InvalidRequest(
+            f"purpose {terms.purpose} has a ttl of {shown_duration(terms.ttl)}, and here nothing lives longer than "
+            f"{shown_duration(max_ttl)}: shorten it in the policy"
         )
-        agent = None if intent.agent is UNSET else intent.agent
-        return self._open(transaction, task, given_at_open(terms), added, agent=agent, policy=policy.digest)
+    latest = min(now + terms.ttl, intent.not_after)
+    ends = latest if expires is None else expiry(expires, now=now, max_ttl=max_ttl)
+    if ends > latest:
+        raise InvalidRequest(f"a task on this intent expires at {shown_instant(latest)} at the latest")
+    return ends
 
-    def mint_more(
-        self,
-        transaction: Writing,
-        task_id: str,
-        given: Iterable[Given],
-        *,
-        expires: When | None,
-        added: tuple[Caveat, ...],
-    ) -> Bundle:
-        """More for a task that is active, at its root; InvalidRequest for one that is not."""
-        demand_live_key(transaction, self.keyring)
-        task = as_of(known_task(transaction, task_id), self.now)
-        if is_final(task.state):
-            raise InvalidRequest(f"task {task.id} is {task.state}: nothing more is minted for it")
-        if transaction.death(root_node(task.root)):
-            raise InvalidRequest(f"the root of task {task.id} is revoked: nothing more is minted for it")
-        ends = task.expires if expires is None else self.expiry(expires)
-        if ends > task.expires:
-            raise InvalidRequest(f"task {task.id} expires at {shown_instant(task.expires)}: no capability outlives it")
-        return self._mint(transaction, task, given, expires=ends, added=added)
 
-    def expiry(self, expires: When) -> int:
-        """When something expires, in Unix seconds; InvalidRequest if that has passed or is too far ahead."""
-        at = parse_instant(expires, self.now)
-        if at <= self.now:
-            raise InvalidRequest(f"{shown_instant(at)} has passed: an expiry lies ahead")
-        if at > self.now + self.max_ttl:
-            raise InvalidRequest(
-                f"{shown_instant(at)} is too far ahead: here nothing lives longer than {shown_duration(self.max_ttl)}"
-            )
-        return at
+def _open(
+    transaction: Writing,
+    keyring: KeyRing,
+    task: TaskRecord,
+    given: Iterable[Given],
+    added: tuple[Caveat, ...],
+    *,
+    agent: str | None = None,
+    policy: str | None = None,
+) -> OpenedTask:
+    demand_live_key(transaction, keyring)
+    end_overdue(transaction, now=task.opened, limit=_OVERDUE_AT_OPEN)
+    transaction.open_task(task)
+    opened = TaskOpened(
+        task=task.id,
+        root=task.root,
+        node=b64u(root_node(task.root)),
+        tenant=task.tenant,
+        purpose=task.purpose,
+        expires=task.expires,
+        principal=task.principal,
+        intent=task.intent,
+        agent=agent,
+        policy=policy,
+    )
+    event = opened.write(transaction, at=task.opened)
+    everything = (*given, Given(AUTHORITY, OWN_ENTRIES))
+    return OpenedTask(
+        id=task.id,
+        root=task.root,
+        tenant=task.tenant,
+        purpose=task.purpose,
+        expires=task.expires,
+        position=event.position,
+        bundle=_mint(transaction, keyring, task, everything, expires=task.expires, added=added, now=task.opened),
+        principal=task.principal,
+        intent=task.intent,
+    )
 
-    def _expiry_on(self, intent: Intent, terms: Terms, expires: When | None) -> int:
-        if terms.ttl > self.max_ttl:
-            raise InvalidRequest(
-                f"purpose {terms.purpose} has a ttl of {shown_duration(terms.ttl)}, and here nothing lives longer than "
-                f"{shown_duration(self.max_ttl)}: shorten it in the policy"
-            )
-        latest = min(self.now + terms.ttl, intent.not_after)
-        ends = latest if expires is None else self.expiry(expires)
-        if ends > latest:
-            raise InvalidRequest(f"a task on this intent expires at {shown_instant(latest)} at the latest")
-        return ends
 
-    def _open(
-        self,
-        transaction: Writing,
-        task: TaskRecord,
-        given: Iterable[Given],
-        added: tuple[Caveat, ...],
-        *,
-        agent: str | None = None,
-        policy: str | None = None,
-    ) -> OpenedTask:
-        demand_live_key(transaction, self.keyring)
-        end_overdue(transaction, now=self.now, limit=_OVERDUE_AT_OPEN)
-        transaction.open_task(task)
-        opened = TaskOpened(
+def _mint(
+    transaction: Writing,
+    keyring: KeyRing,
+    task: TaskRecord,
+    given: Iterable[Given],
+    *,
+    expires: int,
+    added: tuple[Caveat, ...],
+    now: int,
+) -> Bundle:
+    minted: list[Capability] = []
+    for one in given:
+        carried = block(task, one.allowed, expires, (*one.budgets, *added))
+        if why := block_problem(carried):
+            raise InvalidRequest(f"nobody would take a capability for {one.audience}: {why}")
+        capability = mint(keyring.active.audience_key(one.audience), carried, now=now)
+        event = CapabilityMinted(
             task=task.id,
-            root=task.root,
-            node=b64u(root_node(task.root)),
-            tenant=task.tenant,
-            purpose=task.purpose,
-            expires=task.expires,
-            principal=task.principal,
-            intent=task.intent,
-            agent=agent,
-            policy=policy,
+            audience=one.audience,
+            kid=capability.kid,
+            ids=tuple([b64u(id_) for id_ in capability.ids]),
+            allow=tuple([entry.sentence() for entry in one.allowed]),
+            expires=expires,
+            budgets=tuple([BudgetLimit.of(caveat) for caveat in carried if isinstance(caveat, Budget)]),
         )
-        event = opened.write(transaction, at=self.now)
-        own = Given(AUTHORITY, OWN_ENTRIES)
-        return OpenedTask(
-            id=task.id,
-            root=task.root,
-            tenant=task.tenant,
-            purpose=task.purpose,
-            expires=task.expires,
-            position=event.position,
-            bundle=self._mint(transaction, task, (*given, own), expires=task.expires, added=added),
-            principal=task.principal,
-            intent=task.intent,
-        )
-
-    def _mint(
-        self,
-        transaction: Writing,
-        task: TaskRecord,
-        given: Iterable[Given],
-        *,
-        expires: int,
-        added: tuple[Caveat, ...],
-    ) -> Bundle:
-        minted: list[Capability] = []
-        for one in given:
-            carried = block(task, one.allowed, expires, (*one.budgets, *added))
-            if why := block_problem(carried):
-                raise InvalidRequest(f"nobody would take a capability for {one.audience}: {why}")
-            capability = mint(self.keyring.active.audience_key(one.audience), carried, now=self.now)
-            event = CapabilityMinted(
-                task=task.id,
-                audience=one.audience,
-                kid=capability.kid,
-                ids=tuple([b64u(id_) for id_ in capability.ids]),
-                allow=tuple([entry.sentence() for entry in one.allowed]),
-                expires=expires,
-                budgets=tuple([BudgetLimit.of(caveat) for caveat in carried if isinstance(caveat, Budget)]),
-            )
-            event.write(transaction, at=self.now)
-            minted.append(capability)
-        return Bundle(minted)
+        event.write(transaction, at=now)
+        minted.append(capability)
+    return Bundle(minted)
 
 
 def as_given(allow: Iterable[Grant]) -> tuple[Given, ...]:

@@ -34,7 +34,7 @@ from capx_caveats import shown_instant
 Clock = Callable[[], float]
 
 
-class Restored(Struct, frozen=True):
+class Restoration(Struct, frozen=True):
     """What a restoration did; of a dry run, what it would do, with no epoch, position and instant.
 
     `backup` is where the backup stood, `replaced` where the store did whose place it took: None if there was none, or
@@ -57,7 +57,7 @@ class Restored(Struct, frozen=True):
 
 def restore(
     source: Path, place: str, *, keep: Path | None = None, dry_run: bool = False, clock: Clock = time.time
-) -> Restored:
+) -> Restoration:
     """Put a backup in the place of the store at `place`, a path or a `postgresql://` URL, as a later epoch.
 
     What is there is kept: a file beside it under another name, a database as a backup at `keep` if that is given.
@@ -79,7 +79,7 @@ def restore(
             return _foreseen(reading, target, there, int(clock()))
         # Before anybody is kept from writing: others go on meanwhile.
         _wait_until(second, clock)
-        begun: list[Restored] = []
+        begun: list[Restoration] = []
 
         def begin(writing: Writing, there: There) -> None:
             begun[:] = [_begin_epoch(writing, reading, (backup, there), clock)]
@@ -108,9 +108,9 @@ def _demand_another(source: Path, place: str) -> None:
         raise ConfigurationProblem(f"{source} is the store itself: give a backup, as capx store backup makes one")
 
 
-def _foreseen(reading: Reading, target: Replaceable, there: There, now: int) -> Restored:
+def _foreseen(reading: Reading, target: Replaceable, there: There, now: int) -> Restoration:
     kept = target.would_keep(there, now)
-    return Restored(
+    return Restoration(
         place=target.shown,
         backup=reading.head(),
         replaced=there.head,
@@ -141,7 +141,7 @@ def _wait_until(second: int, clock: Clock) -> None:
         time.sleep(min(0.05, left))
 
 
-def _begin_epoch(writing: Writing, reading: Reading, known: tuple[There, There], clock: Clock) -> Restored:
+def _begin_epoch(writing: Writing, reading: Reading, known: tuple[There, There], clock: Clock) -> Restoration:
     """Begin a later epoch in what was taken over from a backup: all that was issued is dead, and no task is active."""
     head, there = reading.head(), known[1]
     second = _last_second(reading, known, clock)
@@ -154,7 +154,7 @@ def _begin_epoch(writing: Writing, reading: Reading, known: tuple[There, There],
     kids = tuple([kid for kid in there.kids if not kill(writing, by_kid(kid), now=second).again])
     active = [task for task in writing.tasks() if not is_final(task.state)]
     ended = [end(writing, task, "withdraw", now=second) for task in active]
-    return Restored(
+    return Restoration(
         place="",
         backup=head,
         replaced=there.head,

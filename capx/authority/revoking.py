@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from capx.api.messages.agents import Impact, Killed, Revocation
 from capx.authority.ending import as_of
-from capx.authority.graph.impact import draw, dying_below, dying_with, together
+from capx.authority.graph.impact import draw, impact_below, impact_of, together
 from capx.crypto.base64url import b64u, unb64u
 from capx.crypto.keys import is_kid
 from capx.errors import InvalidRequest, MalformedToken
@@ -195,5 +195,5 @@ def _tried(reading: Reading, targets: Iterable[Target], now: int) -> Revocation:
         killed.append(Killed(target.shown, None, target.event.is_root, again))
         graph = draw(reading, now, target.event.task)
         key = target.key
-        dying.append(dying_below(graph, key) if isinstance(key, bytes) else dying_with(graph, key))
+        dying.append(impact_below(graph, key) if isinstance(key, bytes) else impact_of(graph, key))
     return Revocation(tuple(killed), together(dying))

@@ -13,16 +13,16 @@ from capx.verify.decision import Denied
 from capx_caveats import JSON, Amount, Call, Refusal, is_label
 
 
-class Granted(enum.Enum):
+class GrantedTenant(enum.Enum):
     """The type of GRANTED."""
 
     GRANTED = "the tenant of the authority's block"
 
 
-GRANTED: Final = Granted.GRANTED
+GRANTED: Final = GrantedTenant.GRANTED
 """As a tenant: the one that the authority named, for code that keeps to it; none named: incomplete_authority."""
 
-Tenancy = str | Granted | Callable[..., str | None] | None
+Tenancy = str | GrantedTenant | Callable[..., str | None] | None
 """A call's tenant: a constant, GRANTED, or a function of some of the arguments, by their names."""
 Derived = Mapping[str, JSON] | Callable[..., Mapping[str, JSON]] | None
 """Facts by name: constant, or a function of some of the arguments, by their names."""
@@ -82,17 +82,17 @@ def _taken(derivation: Callable[..., Any]) -> list[str]:
     return list(inspect.signature(derivation).parameters)
 
 
-def stated(
+def stated_call(
     admitted: Admitted,
     action: str,
     args: Mapping[str, JSON],
     *,
-    tenant: str | Granted | None,
+    tenant: str | GrantedTenant | None,
     attributes: Mapping[str, JSON] | None,
     cost: Mapping[str, Amount] | None,
 ) -> Call:
     """The call; what capx does not read, in arguments or derived from them, is the bearer's, so it is refused."""
-    named = admitted.granted_tenant() if isinstance(tenant, Granted) else tenant
+    named = admitted.granted_tenant() if isinstance(tenant, GrantedTenant) else tenant
     code, sentence, wanted = "argument_refused", "an argument cannot be judged", "JSON values"
     try:
         call = Call(action, args)

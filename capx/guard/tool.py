@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from capx.agent.actor import bundle_of, current_actor
 from capx.agent.next_asks import AskOutcome, DenialSummary, NextAsks, next_asks
 from capx.errors import ConfigurationProblem
-from capx.guard.call_facts import Costs, Derived, Tenancy, cost_of, demand_costs, demand_derivable, derive, stated
+from capx.guard.call_facts import Costs, Derived, Tenancy, cost_of, demand_costs, demand_derivable, derive, stated_call
 from capx.guard.current import allowed_by
 from capx.guard.json_values import plain
 from capx.tokens.binding import ToolCall
@@ -94,7 +94,7 @@ class _Tool:
         """The call as it is about to be executed."""
         args = _json(bound)
         admitted.screen(self._action, args)
-        return stated(
+        return stated_call(
             admitted,
             self._action,
             args,

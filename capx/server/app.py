@@ -27,7 +27,7 @@ from capx.guard.asgi.messages import Unreadable
 from capx.server import openapi
 from capx.server.faces import agents, health, resources
 from capx.server.faces import operators as operators_
-from capx.server.faces.redaction import told_error
+from capx.server.faces.redaction import redacted_error
 from capx.server.operation import JSON_TYPE, ROUTE, refused, route
 from capx.server.service import Service
 
@@ -66,7 +66,7 @@ def everybody(service: Service) -> ASGIApp:
         *[route(one, service, service.watchers) for one in health.OPERATIONS],
         _document(said),
     ]
-    return face("everybody", routes, service, tell=told_error)
+    return face("everybody", routes, service, tell=redacted_error)
 
 
 def face(

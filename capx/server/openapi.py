@@ -22,6 +22,7 @@ Schema = dict[str, Any]
 _REF = "#/components/schemas/{name}"
 _PUBLISHED: Final = {
     "AllowedAction": "Granted",
+    "FeedCursor": "Asked",
     "FollowerAck": "Sighting",
     "Impact": "Dying",
     "Revocation": "Revoked",

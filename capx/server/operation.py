@@ -66,7 +66,7 @@ def route(operation: Operation, service: Service, workers: Workers) -> Route:
 
     async def answer(request: Request) -> Response:
         request.scope[ROUTE] = operation.path
-        asked = await asked_for(operation, request)
+        asked = await read_request(operation, request)
         if operation.stream is not None and wants_stream(request):
             return await operation.stream(service, asked)
         given = () if asked is None else (asked,)
@@ -104,7 +104,7 @@ def wants_stream(request: Request) -> bool:
     return "text/event-stream" in request.headers.get("accept", "")
 
 
-async def asked_for(operation: Operation, request: Request) -> Any:
+async def read_request(operation: Operation, request: Request) -> Any:
     """What a request asks for; InvalidRequest or HttpRefusal if it is not what the operation takes."""
     if not operation.has_body:
         asked = read_query(request, operation.asks or NoQuery)

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from capx.authority.authority import Authority
 from capx.server import app
-from capx.server.net.connections import Impatient, Limits, Listener, Loop
+from capx.server.net.connections import HeadTimeoutProtocol, Limits, Listener, Loop
 from capx.server.net.sockets import Address, OwnSocket, listen
 from capx.server.service import Service
 
@@ -108,7 +108,7 @@ def _config(face: ASGIApp, listening: Listener, **settings: Any) -> uvicorn.Conf
     return uvicorn.Config(
         _quietly(face),
         loop="asyncio",
-        http=Impatient,
+        http=HeadTimeoutProtocol,
         lifespan="off",
         ws="none",
         log_config=None,

@@ -17,7 +17,7 @@ from capx.crypto.ed25519 import FeedSigner
 from capx.crypto.keys import KeyRing
 from capx.errors import CapxError, KeyProblem
 from capx.server.metrics import Metrics
-from capx.server.net.unauthenticated_bodies import UnprovenBodies
+from capx.server.net.unauthenticated_bodies import UnauthenticatedBodies
 from capx.server.waiting.askers import Waiting
 from capx.server.waiting.head_watch import HeadWatch
 from capx.server.waiting.stream_limits import OpenStreams
@@ -55,7 +55,7 @@ class Service:
         """The last time that the store was found ready, by the monotonic clock, and the head of its log then."""
         self.streams = OpenStreams(self.metrics.followers)
         self.waiting = Waiting(authority.store, self.watch, self.metrics.askers)
-        self.unproven = UnprovenBodies()
+        self.unauthenticated = UnauthenticatedBodies()
         self._stopping = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 

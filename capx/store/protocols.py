@@ -92,7 +92,7 @@ class Reading(Protocol):
         """The counters of these ids, or all, ordered by id and unit."""
         ...
 
-    def sightings(self) -> list[FollowerAck]:
+    def follower_acks(self) -> list[FollowerAck]:
         """What followers said that they know."""
         ...
 

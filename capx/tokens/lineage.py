@@ -85,9 +85,9 @@ class Allotment(Struct, frozen=True, gc=False):
 class Lineage(Struct, frozen=True, dict=True):
     """A chain that may be judged.
 
-    `revocation_keys` are the keys of all deaths that would end it: tasks, nodes, ids (16 bytes each), and its kid, in the order
-    in which they are told; so does one of an instant that is not before `issued`. `standing` are the refusals that no
-    call could cure. `digest` is d of the last block.
+    `revocation_keys` are the keys of all deaths that would end it: tasks, nodes, ids (16 bytes each), and its kid, in
+    the order in which they are told; so does one of an instant that is not before `issued`. `standing` are the refusals
+    that no call could cure. `digest` is d of the last block.
     """
 
     task: str

@@ -177,7 +177,7 @@ def ask_refusal(code: str, why: str = "") -> Refusal:
 
 
 def asked_entry(ask: Ask) -> Entry:
-    """What was asked for, as an entry: the action, and the arguments that it is pinned to; NotOffered if it has none."""
+    """What was asked for, as an entry: the action, and the arguments that it is pinned to; NotOffered if none fits."""
     pinned = ask.pinned
     if pinned is None:
         return Entry(ask.action)

@@ -51,7 +51,7 @@ def give(typed: str, answer: Answer) -> int:
             return NOTHING
         verdict = Verdict.sign(inquiry, key, yes=answer.yes, at=int(time.time()))
         try:
-            decided = authority.decide(verdict)
+            decided = authority.answer(verdict)
         except InvalidRequest as problem:
             return _nothing(str(problem))
     if answer.as_json:

@@ -35,7 +35,7 @@ def decide(office: Office, *, yes: bool = True) -> None:
     with Authority.open_home(office.home) as authority:
         (request,) = authority.requests(pending=True)
         inquiry = authority.inquiry(request.id)
-        authority.decide(Verdict.sign(inquiry, office.ben, yes=yes, at=int(time.time())))
+        authority.answer(Verdict.sign(inquiry, office.ben, yes=yes, at=int(time.time())))
 
 
 def until(what: Callable[[], object], seconds: float = 20.0) -> None:
@@ -245,7 +245,7 @@ def test_every_view_says_what_was_asked_for_and_on_whose_intent(capx: Shell, off
     with Authority.open_home(office.home) as authority:
         pending = {one.action: one.id for one in authority.requests(pending=True)}
         inquiry = authority.inquiry(pending["billing.pay"])
-        authority.decide(Verdict.sign(inquiry, office.ben, yes=False, at=int(time.time())))
+        authority.answer(Verdict.sign(inquiry, office.ben, yes=False, at=int(time.time())))
         intent = authority.task(str(bundle.task)).intent
         received = ToolCall("warehouse.read")
         token = fuller.present("warehouse", received).text

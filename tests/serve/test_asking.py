@@ -115,7 +115,7 @@ def test_what_a_person_agreed_to_is_granted_to_the_next_ask(
         pending = client.ask("billing.refund")
         assert isinstance(pending, Pending)
         assert [one.id for one in operator.requests(task=task.id, pending=True)] == [pending.request]
-        decided = operator.decide(verdict(office, operator, pending.request))
+        decided = operator.answer(verdict(office, operator, pending.request))
         assert (decided.state, decided.approver) == ("approved", "ben")
         granted = client.ask("billing.refund")
         assert isinstance(granted, Granted)
@@ -325,7 +325,7 @@ def test_why_a_verdict_is_refused_is_told_to_whoever_sent_it(
         assert operator.request(pending.request).state == "pending"
         assert client.post(path, json=said).status_code == 200
     with pytest.raises(InvalidRequest, match="waits for nobody: it was approved by"):
-        operator.decide(good)
+        operator.answer(good)
 
 
 def test_requests_that_there_are_not_are_not_found(served: Served, operator: RemoteAuthority) -> None:

@@ -1,4 +1,4 @@
-"""What resources have of a served authority: the feed, and a place for decisions and sightings."""
+"""What resources have of a served authority: the feed, and a place for decisions and acknowledgements."""
 
 import json
 import time
@@ -24,7 +24,7 @@ from capx.resource.feed.reader import PageReader
 from capx.resource.recorder import StoreRecorder
 from capx.resource.replay import Replay
 from capx.resource.report_client import ResourceClient
-from capx.server.faces.sightings import MOST
+from capx.server.faces.follower_acks import MOST
 from capx.store.records import News, Record, Unwritable
 from capx.tokens.binding import ToolCall
 from capx.tokens.capability import Capability
@@ -394,7 +394,7 @@ def test_a_resource_makes_nobody_wait_for_followers_that_it_makes_up(
     assert len(kept()) == MOST + 2
     # Of those that went, nothing is left; no death and nothing else went with them.
     with Authority.open_home(served.home) as beside, beside.store.read() as reading:
-        assert len(reading.sightings()) == MOST + 3
+        assert len(reading.follower_acks()) == MOST + 3
         assert (reading.head().deaths, reading.head().forgotten) == (1, 0)
         assert reading.death(task.id) is not None
 

@@ -21,7 +21,7 @@ from capx.authority.authority import Authority
 from capx.authority.remote.client import RemoteAuthority
 from capx.errors import KeyProblem, StoreProblem, Unavailable
 from capx.server import app
-from capx.server.faces.redaction import SENTENCE, told_error
+from capx.server.faces.redaction import SENTENCE, redacted_error
 from capx.server.operation import Operation, route
 from capx.server.service import Service
 from capx.server.workers import Busy
@@ -170,13 +170,13 @@ def test_strangers_and_agents_do_not_learn_where_a_store_in_trouble_is(served: S
 def test_what_is_kept_from_strangers_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "capx"):
         for _ in range(100):
-            assert str(told_error(StoreProblem("the disk /secret is full"))) == SENTENCE
-            assert isinstance(told_error(Unavailable("/secret is locked")), Unavailable)
-            assert str(told_error(KeyProblem("/secret/root.keys is gone"))) == SENTENCE
+            assert str(redacted_error(StoreProblem("the disk /secret is full"))) == SENTENCE
+            assert isinstance(redacted_error(Unavailable("/secret is locked")), Unavailable)
+            assert str(redacted_error(KeyProblem("/secret/root.keys is gone"))) == SENTENCE
     said = [record.getMessage().rpartition(": ")[2] for record in caplog.records]
     assert said == ["the disk /secret is full", "/secret is locked", "/secret/root.keys is gone"]
     busy = Busy("too much is asked")
-    assert told_error(busy) is busy
+    assert redacted_error(busy) is busy
 
 
 TWICE = b"content-type: application/json\r\ncontent-type: text/plain\r\n"

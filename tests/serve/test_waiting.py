@@ -88,7 +88,7 @@ def capx(office: Office, *args: str) -> "subprocess.CompletedProcess[str]":
 
 
 def decide(office: Office, operator: RemoteAuthority, request: str, *, yes: bool = True) -> None:
-    operator.decide(Verdict.sign(operator.inquiry(request), office.ben, yes=yes, at=int(time.time())))
+    operator.answer(Verdict.sign(operator.inquiry(request), office.ben, yes=yes, at=int(time.time())))
 
 
 @contextlib.contextmanager
@@ -156,7 +156,7 @@ def test_an_approval_in_the_store_itself_wakes_it_too(
         until(lambda: waiting(served) == 1)
         with Authority.open_home(office.home) as authority:
             inquiry = authority.inquiry(request_of(operator, bundle))
-            authority.decide(Verdict.sign(inquiry, office.ben, yes=True, at=int(time.time())))
+            authority.answer(Verdict.sign(inquiry, office.ben, yes=True, at=int(time.time())))
             began = time.monotonic()
         assert isinstance(future.result(timeout=20), Granted)
         assert time.monotonic() - began < 2
@@ -324,7 +324,7 @@ def test_an_agent_goes_on_waiting_for_an_authority_that_is_started_again(
         served.process.communicate(timeout=20)
         with Authority.open_home(office.home) as authority:
             verdict = Verdict.sign(authority.inquiry(request), office.ben, yes=True, at=int(time.time()))
-            authority.decide(verdict)
+            authority.answer(verdict)
         served.restart("--listen", served.url.removeprefix("http://"))
         assert isinstance(future.result(timeout=20), Granted)
 

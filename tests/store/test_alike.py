@@ -156,7 +156,7 @@ def everything(reading: Reading) -> list[object]:
         list(reading.deaths()),
         reading.tasks(),
         reading.counters(),
-        reading.sightings(),
+        reading.follower_acks(),
         reading.intents(),
         reading.requests(),
         [reading.granted_by(key) for key in (b"%016d" % 1, of_kid("k1"), of_kid("k2"), of_instant(10_000))],

@@ -127,7 +127,7 @@ def test_a_resource_burns_spends_records_and_hears_of_deaths(owner: PostgresStor
     with owner.read() as reading:
         assert check(reading.events(), head=reading.head().place).position == 2
         assert [event.position for event in reading.events(task="task-1")] == [2]
-        assert [sighting.follower for sighting in reading.sightings()] == ["crm/1"]
+        assert [sighting.follower for sighting in reading.follower_acks()] == ["crm/1"]
 
 
 def test_a_resource_neither_reads_nor_writes_the_rest(crm: PostgresStore) -> None:
@@ -492,7 +492,7 @@ def test_a_resource_keeps_no_presentation_for_ever(crm: PostgresStore, ahead: in
 def test_a_resource_knows_of_no_death_to_come(owner: PostgresStore, crm: PostgresStore) -> None:
     crm.sighted("crm", 9_000_000_000, now=NOW)
     with owner.read() as reading:
-        assert [sighting.deaths for sighting in reading.sightings()] == [1]
+        assert [sighting.deaths for sighting in reading.follower_acks()] == [1]
 
 
 def test_a_resource_speaks_for_no_follower_of_another_role(
@@ -506,7 +506,7 @@ def test_a_resource_speaks_for_no_follower_of_another_role(
     billing.sighted("billing/1", 1, now=NOW)
     billing.close()
     with owner.read() as reading:
-        assert [sighting.deaths for sighting in reading.sightings()] == [1]
+        assert [sighting.deaths for sighting in reading.follower_acks()] == [1]
 
 
 @pytest.mark.parametrize(

@@ -406,7 +406,7 @@ def test_counters_and_sightings_are_forgotten_by_when_they_were_last_used(store:
     with store.write() as transaction:
         assert transaction.forget(NOW + 5) == Pruned(0, 1, 1)
         assert [counter.counter for counter in transaction.counters()] == ["named", new]
-        assert [sighting.follower for sighting in transaction.sightings()] == ["new"]
+        assert [sighting.follower for sighting in transaction.follower_acks()] == ["new"]
 
 
 def test_amounts_are_exact(store: Store) -> None:
@@ -497,7 +497,7 @@ def test_the_last_sighting_of_a_follower_is_kept(store: Store) -> None:
     store.sighted("a", 5, now=NOW)
     store.sighted("b", 3, now=NOW + 2)
     with store.read() as reading:
-        assert reading.sightings() == [FollowerAck("a", 5, NOW), FollowerAck("b", 3, NOW + 2)]
+        assert reading.follower_acks() == [FollowerAck("a", 5, NOW), FollowerAck("b", 3, NOW + 2)]
 
 
 def test_news_are_what_is_not_known(store: Store) -> None:

@@ -25,7 +25,7 @@ def draw(reading: Reading, now: int, task_id: str | None = None) -> Graph:
     return build(reading.events(task=task_id), dead, counters=counters, now=now, task_id=task_id)
 
 
-def dying_below(graph: Graph, key: bytes) -> Impact:
+def impact_below(graph: Graph, key: bytes) -> Impact:
     """What the graph knows to lie at or below this node or capability id and to be alive."""
     nodes, capabilities = graph.below(key)
     return Impact(
@@ -34,7 +34,7 @@ def dying_below(graph: Graph, key: bytes) -> Impact:
     )
 
 
-def dying_with(graph: Graph, key: str) -> Impact:
+def impact_of(graph: Graph, key: str) -> Impact:
     """What the graph knows to die with a root key or with all that was issued up to an instant, and to be alive."""
     until = instant_of(key)
 

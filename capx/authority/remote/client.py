@@ -150,7 +150,7 @@ class RemoteAuthority:
         """The request with this id and the intent it is on, as a person answers it; UnknownRequest if there is none."""
         return self._get(f"{_request_path(request_id)}/inquiry", Inquiry)
 
-    def decide(self, verdict: Verdict) -> RequestRecord:
+    def answer(self, verdict: Verdict) -> RequestRecord:
         """The request as a person has answered it, as `Authority.decide`."""
         asked = messages.GiveVerdict(
             yes=verdict.yes, approver=verdict.approver, at=verdict.at, signature=verdict.signature

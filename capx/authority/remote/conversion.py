@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Raw
 
 from capx.api.messages.base import decode
-from capx.authority.remote.messages import Granted
+from capx.authority.remote.messages import AllowedAction
 from capx.errors import InvalidRequest
 from capx.tokens.grants import Grant
 from capx_caveats import (
@@ -24,29 +24,29 @@ from capx_caveats import (
 )
 
 
-def granted(allow: Iterable[Grant]) -> list[str | Granted]:
+def granted(allow: Iterable[Grant]) -> list[str | AllowedAction]:
     """What is to be allowed, as it goes over the wire."""
     if isinstance(allow, str):
         raise InvalidRequest(f"allow is a list of actions: write [{allow!r:.80}]")
     return [_granted(one) for one in allow]
 
 
-def _granted(one: Grant) -> str | Granted:
+def _granted(one: Grant) -> str | AllowedAction:
     if isinstance(one, str):
         return one
     what, audience = one if isinstance(one, tuple) else (one, None)
     try:
-        return Granted(entry=Raw(msgspec.json.encode(as_entry(what).wire())), audience=audience)
+        return AllowedAction(entry=Raw(msgspec.json.encode(as_entry(what).wire())), audience=audience)
     except InvalidCaveat as error:
         raise InvalidRequest(str(error)) from error
 
 
-def grants(allow: Iterable[str | Granted]) -> list[Grant]:
+def grants(allow: Iterable[str | AllowedAction]) -> list[Grant]:
     """What is to be allowed, as an authority takes it."""
     return [one if isinstance(one, str) else _grant(one) for one in allow]
 
 
-def _grant(one: Granted) -> Grant:
+def _grant(one: AllowedAction) -> Grant:
     entry = decode(bytes(one.entry), Entry)
     return entry if one.audience is None else (entry, one.audience)
 

@@ -21,7 +21,7 @@ Time = Annotated[int, Meta(ge=0, le=SAFE_INTEGER)] | Annotated[str, Meta(max_len
 """Unix seconds, RFC 3339, or a duration such as `15m` from now."""
 
 
-class Granted(RequestBody, frozen=True):
+class AllowedAction(RequestBody, frozen=True):
     """An entry in the form that it has in tokens, and the audience, if that is not the action's first label."""
 
     entry: Raw
@@ -62,7 +62,7 @@ class OpenTask(RequestBody, frozen=True):
 
     intent: IntentFile | None = None
     attested: str | None = None
-    allow: list[str | Granted] = []  # noqa: RUF012 # msgspec gives each its own
+    allow: list[str | AllowedAction] = []  # noqa: RUF012 # msgspec gives each its own
     tenant: str | None = None
     expires: Time | None = None
     purpose: str | None = None
@@ -72,7 +72,7 @@ class OpenTask(RequestBody, frozen=True):
 class MintMore(RequestBody, frozen=True):
     """What a task is to be allowed besides."""
 
-    allow: list[str | Granted]
+    allow: list[str | AllowedAction]
     expires: Time | None = None
     caveats: list[Raw] = []  # noqa: RUF012 # msgspec gives each its own
 

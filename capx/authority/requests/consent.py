@@ -9,11 +9,13 @@ from typing import Final
 from msgspec.structs import replace
 
 from capx.authority.requests.approvers import demand_answer
-from capx.authority.requests.granting import Grantor
 from capx.authority.requests.inheritance import asker_again
-from capx.authority.requests.request_state import ask_again, became, expire, inquire, is_overdue, known_request
+from capx.authority.requests.offering import offer
+from capx.authority.requests.request_state import ask_again, expire, inquire, is_overdue, known_request, outcome
 from capx.authority.requests.verdict import Verdict
+from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
+from capx.policy.policy import Policy
 from capx.store.events import RequestApproved, RequestDenied
 from capx.store.protocols import Reading, Writing
 from capx.store.records import RequestRecord
@@ -25,15 +27,17 @@ TIMELY: Final = 300
 """Seconds for which a verdict is good; the clock of whoever gives it may be WINDOW_BEFORE ahead."""
 
 
-def decide(transaction: Writing, grantor: Grantor, verdict: Verdict) -> RequestRecord:
+def apply_verdict(
+    transaction: Writing, keyring: KeyRing, policy: Policy, verdict: Verdict, *, now: int
+) -> RequestRecord:
     """The request as this verdict leaves it, `expired` if it came too late; InvalidRequest says why it does nothing."""
-    request, now = known_request(transaction, verdict.request), grantor.now
+    request = known_request(transaction, verdict.request)
     if request.state != "pending":
-        raise InvalidRequest(f"request {request.id} waits for nobody: {became(request)}")
+        raise InvalidRequest(f"request {request.id} waits for nobody: {outcome(request)}")
     if is_overdue(transaction, request, now):
         return expire(transaction, request, now=now)
-    approvers = _asked(transaction, grantor, request, yes=verdict.yes)
-    demand_answer(transaction, grantor.policy, approvers, inquire(transaction, request), verdict)
+    approvers = _approvers(transaction, keyring, policy, request, yes=verdict.yes, now=now)
+    demand_answer(transaction, policy, approvers, inquire(transaction, request), verdict)
     if not now - TIMELY <= verdict.at <= now + WINDOW_BEFORE:
         raise InvalidRequest(f"this was answered at {shown_instant(verdict.at)}: answer anew, by a clock that is right")
     fact = RequestApproved if verdict.yes else RequestDenied
@@ -50,20 +54,25 @@ def decide(transaction: Writing, grantor: Grantor, verdict: Verdict) -> RequestR
     return decided
 
 
-def _asked(reading: Reading, grantor: Grantor, request: RequestRecord, *, yes: bool) -> tuple[str, ...]:
+def _approvers(
+    reading: Reading, keyring: KeyRing, policy: Policy, request: RequestRecord, *, yes: bool, now: int
+) -> tuple[str, ...]:
     """Who can answer so: with a yes those whom the policy asks by now, with a no those who were asked as well."""
-    if yes:
-        return _asked_by_now(reading, grantor, request)
     try:
-        return tuple(dict.fromkeys((*request.approvers, *_asked_by_now(reading, grantor, request))))
+        asked_now = _approvers_now(reading, keyring, policy, request, now=now)
     except InvalidRequest:
+        if yes:
+            raise
         return request.approvers
+    return asked_now if yes else tuple(dict.fromkeys((*request.approvers, *asked_now)))
 
 
-def _asked_by_now(reading: Reading, grantor: Grantor, request: RequestRecord) -> tuple[str, ...]:
+def _approvers_now(
+    reading: Reading, keyring: KeyRing, policy: Policy, request: RequestRecord, *, now: int
+) -> tuple[str, ...]:
     """Whom the policy asks for this very grant; InvalidRequest if it asks nobody for it any more."""
     try:
-        offered = grantor.offer(reading, asker_again(request), ask_again(request))
+        offered = offer(reading, keyring, policy, asker_again(request), ask_again(request), now=now)
     except NotOffered as stop:
         why = stop.__cause__ or Refused(stop.refusals)
         raise InvalidRequest(f"request {request.id} can be granted no more: {why}") from None

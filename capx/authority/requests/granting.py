@@ -15,7 +15,6 @@ kept with it.
 import os
 from typing import Final
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from capx.authority.requests.approvers import demand_answer, excluded
@@ -43,183 +42,199 @@ WAITING_OF_NODE, WAITING_OF_TASK = 10, 50
 _AGAIN: Final = frozenset({"approved", "granted"})
 
 
-class Grantor(Struct, frozen=True):
-    """Who grants: these keys mint, by this policy, at `now` (Unix seconds)."""
-
-    keyring: KeyRing
-    policy: Policy
-    now: int
-
-    def offer(self, reading: Reading, asker: Asker, ask: Ask) -> Offered:
-        """What the policy makes of an ask now; NotOffered if the asker is dead, or it makes nothing of it."""
-        return offer(reading, self.keyring, self.policy, asker, ask, now=self.now)
-
-    def standing(self, reading: Reading, asker: Asker, ask: Ask) -> Answer | None:
-        """The answer that an ask has already, if it holds and nothing has to be written for it."""
-        request = reading.request(ask.request(asker.ids[-1]))
-        try:
-            return None if request is None else self._standing(reading, request, ask, self.offer(reading, asker, ask))
-        except NotOffered:
+def standing_answer(
+    reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask: Ask, *, now: int
+) -> Answer | None:
+    """The answer that an ask has already, if it holds and nothing has to be written for it."""
+    request = reading.request(ask.request(asker.ids[-1]))
+    try:
+        if request is None:
             return None
+        offered = offer(reading, keyring, policy, asker, ask, now=now)
+        return _standing(reading, keyring, request, ask, offered, now=now)
+    except NotOffered:
+        return None
 
-    def answer(self, transaction: Writing, asker: Asker, ask: Ask) -> Answer:
-        """What becomes of an ask; the key that mints is live."""
-        try:
-            return self._answer(transaction, asker, ask)
-        except NotOffered as stop:
-            event = AskRefused(
-                task=asker.task,
-                path=tuple(map(b64u, asker.path)),
-                hops=asker.labels,
-                audience=ask.audience,
-                action=ask.action,
-                reasons=tuple(reason.code for reason in stop.refusals),
-            )
-            event.write(transaction, at=self.now)
-            return Refused(stop.refusals)
 
-    def _answer(self, transaction: Writing, asker: Asker, ask: Ask) -> Answer:
-        offered = self.offer(transaction, asker, ask)
-        request = transaction.request(ask.request(asker.ids[-1]))
-        if request is not None and (standing := self._standing(transaction, request, ask, offered)) is not None:
-            return standing
-        _demand_undecided(transaction, asker, ask)
-        if request is not None and self._holds(transaction, request, offered):
-            return self._mint(transaction, asker, request, offered)
-        expire_requests(transaction, now=self.now, task=asker.task)
-        self._demand_room(transaction, request, asker, waits=offered.needs_consent)
-        made = self._request(asker, ask, offered, () if request is None else request.granted)
-        if not offered.needs_consent:
-            return self._mint(transaction, asker, made, offered)
-        self._wait(transaction, made)
-        return _pending(made, ask)
-
-    def _standing(self, reading: Reading, request: RequestRecord, ask: Ask, offered: Offered) -> Answer | None:
-        if request.state == "denied":
-            return Refused((ask_refusal("request_denied"),))
-        if request.block != offered.block:
-            return None
-        if request.state == "granted":
-            return self._granted(reading, request)
-        waits = request.state == "pending" and self.now < request.until
-        asks_the_same = offered.needs_consent and request.approvers == offered.match.rule.approvers
-        return _pending(request, ask) if waits and asks_the_same else None
-
-    def _granted(self, reading: Reading, request: RequestRecord) -> Answer | None:
-        """What was granted, made again; None if the key that it was minted with is no longer live."""
-        if (
-            request.capability is None
-            or request.minted_under is None
-            or request.nonce is None
-            or request.minted is None
-        ):
-            return None
-        if revoked := _revoked(reading, request):
-            return Refused((ask_refusal("grant_revoked", revoked),))
-        key = self.keyring.get(request.minted_under)
-        if key is None or reading.death(of_kid(key.kid)):
-            return None
-        audience_key = key.audience_key(request.audience)
-        return Granted(mint_block(audience_key, request.block.encode(), now=request.minted, nonce=request.nonce))
-
-    def _holds(self, reading: Reading, request: RequestRecord, offered: Offered) -> bool:
-        """Whether a request that was approved, or granted under a key that is gone, is granted without a word more."""
-        if request.state not in _AGAIN or request.block != offered.block:
-            return False
-        return not offered.needs_consent or self._is_agreed_to(reading, request, offered)
-
-    def _is_agreed_to(self, reading: Reading, request: RequestRecord, offered: Offered) -> bool:
-        """Whether the consent to a request counts by the policy as it is."""
-        if request.approver is None or request.signed is None or request.signature is None:
-            return False
-        verdict = Verdict(
-            request=request.id, yes=True, approver=request.approver, at=request.signed, signature=request.signature
-        )
-        try:
-            demand_answer(reading, self.policy, offered.match.rule.approvers, inquire(reading, request), verdict)
-        except InvalidRequest:
-            return False
-        return True
-
-    def _request(self, asker: Asker, ask: Ask, offered: Offered, earlier: tuple[str, ...]) -> RequestRecord:
-        rule, pinned = offered.match.rule, ask.pinned
-        return RequestRecord(
-            id=ask.request(asker.ids[-1]),
+def answer(transaction: Writing, keyring: KeyRing, policy: Policy, asker: Asker, ask: Ask, *, now: int) -> Answer:
+    """What becomes of an ask at `now` (Unix seconds) by this policy; the key that mints is live."""
+    try:
+        return _answer(transaction, keyring, policy, asker, ask, now=now)
+    except NotOffered as stop:
+        event = AskRefused(
             task=asker.task,
+            path=tuple(map(b64u, asker.path)),
+            hops=asker.labels,
             audience=ask.audience,
             action=ask.action,
-            args=None if pinned is None else pinned.decode(),
-            ids=tuple(map(b64u, asker.ids)),
-            kid=asker.kid,
-            issued=asker.issued,
-            path=tuple(map(b64u, asker.path)),
-            labels=asker.labels,
-            block=offered.block,
-            asked=self.now,
-            until=asker.expires if rule.within is None else min(asker.expires, self.now + rule.within),
-            approvers=rule.approvers,
-            excluded=excluded(self.policy, rule.approvers, offered.intent, asker.labels),
-            earlier=earlier,
+            reasons=tuple(reason.code for reason in stop.refusals),
         )
+        event.write(transaction, at=now)
+        return Refused(stop.refusals)
 
-    def _wait(self, transaction: Writing, made: RequestRecord) -> None:
-        event = RequestMade(
-            request=made.id,
-            task=made.task,
-            path=made.path,
-            hops=made.labels,
-            audience=made.audience,
-            action=made.action,
-            until=made.until,
-            approvers=made.approvers,
-            pinned=made.args is not None,
-            policy=self.policy.digest or None,
-        )
-        event.write(transaction, at=self.now)
-        transaction.keep_request(made)
 
-    def _mint(self, transaction: Writing, asker: Asker, request: RequestRecord, offered: Offered) -> Granted:
-        key, nonce = self.keyring.active, b64u(os.urandom(16))
-        audience_key = key.audience_key(request.audience)
-        capability = mint_block(audience_key, request.block.encode(), now=self.now, nonce=nonce)
-        ids = tuple(map(b64u, capability.ids))
-        event = CapabilityMinted(
-            task=asker.task,
-            audience=request.audience,
-            kid=key.kid,
-            ids=ids,
-            allow=(_in_words(request, offered),),
-            expires=asker.expires,
-            budgets=_limits(request.block),
-            request=request.id,
-            policy=self.policy.digest or None,
-            path=request.path,
-            hops=request.labels,
-            asker=request.ids,
-        )
-        event.write(transaction, at=self.now)
-        minted = replace(
-            request,
-            state="granted",
-            minted_under=key.kid,
-            nonce=nonce,
-            minted=self.now,
-            capability=ids[0],
-            earlier=(*request.granted, *ids[1:]),
-        )
-        transaction.keep_request(minted)
-        transaction.keep_grant(GrantRecord(capability.ids[0], asker.ids, asker.kid, asker.issued, self.now))
-        return Granted(capability)
+def _answer(transaction: Writing, keyring: KeyRing, policy: Policy, asker: Asker, ask: Ask, *, now: int) -> Answer:
+    offered = offer(transaction, keyring, policy, asker, ask, now=now)
+    request = transaction.request(ask.request(asker.ids[-1]))
+    if request is not None:
+        standing = _standing(transaction, keyring, request, ask, offered, now=now)
+        if standing is not None:
+            return standing
+    _demand_undecided(transaction, asker, ask)
+    if request is not None and _holds(transaction, policy, request, offered):
+        return _mint(transaction, keyring, asker, request, offered, policy=policy, now=now)
+    expire_requests(transaction, now=now, task=asker.task)
+    _demand_room(transaction, request, asker, waits=offered.needs_consent, now=now)
+    earlier = () if request is None else request.granted
+    made = _request(policy, asker, ask, offered, earlier, now=now)
+    if not offered.needs_consent:
+        return _mint(transaction, keyring, asker, made, offered, policy=policy, now=now)
+    _wait(transaction, policy, made)
+    return _pending(made, ask)
 
-    def _demand_room(self, reading: Reading, request: RequestRecord | None, asker: Asker, *, waits: bool) -> None:
-        """NotOffered if it would be one too many; a request that is made again takes its own place."""
-        asked = reading.asked(asker.task, b64u(asker.node))
-        if request is None and (asked.of_node >= OF_NODE or asked.of_task >= OF_TASK):
-            raise NotOffered(ask_refusal("too_many", f"at most {OF_NODE} of one node, and {OF_TASK} of one task"))
-        own = request is not None and request.state == "pending" and self.now < request.until
-        if waits and (asked.waiting_of_node - own >= WAITING_OF_NODE or asked.waiting_of_task - own >= WAITING_OF_TASK):
-            why = f"at most {WAITING_OF_NODE} of one node, and {WAITING_OF_TASK} of one task, wait for a person"
-            raise NotOffered(ask_refusal("too_many", why))
+
+def _standing(
+    reading: Reading, keyring: KeyRing, request: RequestRecord, ask: Ask, offered: Offered, *, now: int
+) -> Answer | None:
+    """The answer that a request has already, if it is for this very block; None if it must be decided anew."""
+    if request.state == "denied":
+        return Refused((ask_refusal("request_denied"),))
+    if request.block != offered.block:
+        return None
+    if request.state == "granted":
+        return _granted(reading, keyring, request)
+    waits = request.state == "pending" and now < request.until
+    asks_the_same = offered.needs_consent and request.approvers == offered.match.rule.approvers
+    return _pending(request, ask) if waits and asks_the_same else None
+
+
+def _granted(reading: Reading, keyring: KeyRing, request: RequestRecord) -> Answer | None:
+    """What was granted, made again; None if the key that it was minted with is no longer live."""
+    if request.capability is None or request.minted_under is None or request.nonce is None or request.minted is None:
+        return None
+    if revoked := _revoked(reading, request):
+        return Refused((ask_refusal("grant_revoked", revoked),))
+    key = keyring.get(request.minted_under)
+    if key is None or reading.death(of_kid(key.kid)):
+        return None
+    audience_key = key.audience_key(request.audience)
+    return Granted(mint_block(audience_key, request.block.encode(), now=request.minted, nonce=request.nonce))
+
+
+def _holds(reading: Reading, policy: Policy, request: RequestRecord, offered: Offered) -> bool:
+    """Whether a request that was approved, or granted under a key that is gone, is granted without a word more."""
+    if request.state not in _AGAIN or request.block != offered.block:
+        return False
+    return not offered.needs_consent or _is_agreed_to(reading, policy, request, offered)
+
+
+def _is_agreed_to(reading: Reading, policy: Policy, request: RequestRecord, offered: Offered) -> bool:
+    """Whether the consent to a request counts by the policy as it is."""
+    if request.approver is None or request.signed is None or request.signature is None:
+        return False
+    verdict = Verdict(
+        request=request.id, yes=True, approver=request.approver, at=request.signed, signature=request.signature
+    )
+    try:
+        demand_answer(reading, policy, offered.match.rule.approvers, inquire(reading, request), verdict)
+    except InvalidRequest:
+        return False
+    return True
+
+
+def _request(
+    policy: Policy, asker: Asker, ask: Ask, offered: Offered, earlier: tuple[str, ...], *, now: int
+) -> RequestRecord:
+    rule, pinned = offered.match.rule, ask.pinned
+    return RequestRecord(
+        id=ask.request(asker.ids[-1]),
+        task=asker.task,
+        audience=ask.audience,
+        action=ask.action,
+        args=None if pinned is None else pinned.decode(),
+        ids=tuple(map(b64u, asker.ids)),
+        kid=asker.kid,
+        issued=asker.issued,
+        path=tuple(map(b64u, asker.path)),
+        labels=asker.labels,
+        block=offered.block,
+        asked=now,
+        until=asker.expires if rule.within is None else min(asker.expires, now + rule.within),
+        approvers=rule.approvers,
+        excluded=excluded(policy, rule.approvers, offered.intent, asker.labels),
+        earlier=earlier,
+    )
+
+
+def _wait(transaction: Writing, policy: Policy, made: RequestRecord) -> None:
+    event = RequestMade(
+        request=made.id,
+        task=made.task,
+        path=made.path,
+        hops=made.labels,
+        audience=made.audience,
+        action=made.action,
+        until=made.until,
+        approvers=made.approvers,
+        pinned=made.args is not None,
+        policy=policy.digest or None,
+    )
+    event.write(transaction, at=made.asked)
+    transaction.keep_request(made)
+
+
+def _mint(
+    transaction: Writing,
+    keyring: KeyRing,
+    asker: Asker,
+    request: RequestRecord,
+    offered: Offered,
+    *,
+    policy: Policy,
+    now: int,
+) -> Granted:
+    key, nonce = keyring.active, b64u(os.urandom(16))
+    audience_key = key.audience_key(request.audience)
+    capability = mint_block(audience_key, request.block.encode(), now=now, nonce=nonce)
+    ids = tuple(map(b64u, capability.ids))
+    event = CapabilityMinted(
+        task=asker.task,
+        audience=request.audience,
+        kid=key.kid,
+        ids=ids,
+        allow=(_in_words(request, offered),),
+        expires=asker.expires,
+        budgets=_limits(request.block),
+        request=request.id,
+        policy=policy.digest or None,
+        path=request.path,
+        hops=request.labels,
+        asker=request.ids,
+    )
+    event.write(transaction, at=now)
+    minted = replace(
+        request,
+        state="granted",
+        minted_under=key.kid,
+        nonce=nonce,
+        minted=now,
+        capability=ids[0],
+        earlier=(*request.granted, *ids[1:]),
+    )
+    transaction.keep_request(minted)
+    transaction.keep_grant(GrantRecord(capability.ids[0], asker.ids, asker.kid, asker.issued, now))
+    return Granted(capability)
+
+
+def _demand_room(reading: Reading, request: RequestRecord | None, asker: Asker, *, waits: bool, now: int) -> None:
+    """NotOffered if it would be one too many; a request that is made again takes its own place."""
+    asked = reading.asked(asker.task, b64u(asker.node))
+    if request is None and (asked.of_node >= OF_NODE or asked.of_task >= OF_TASK):
+        raise NotOffered(ask_refusal("too_many", f"at most {OF_NODE} of one node, and {OF_TASK} of one task"))
+    own = request is not None and request.state == "pending" and now < request.until
+    if waits and (asked.waiting_of_node - own >= WAITING_OF_NODE or asked.waiting_of_task - own >= WAITING_OF_TASK):
+        why = f"at most {WAITING_OF_NODE} of one node, and {WAITING_OF_TASK} of one task, wait for a person"
+        raise NotOffered(ask_refusal("too_many", why))
 
 
 def _demand_undecided(reading: Reading, asker: Asker, ask: Ask) -> None:

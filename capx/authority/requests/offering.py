@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from capx.authority.ending import as_of
-from capx.authority.intent_use import is_principals
+from capx.authority.intent_use import is_signed_by_principal
 from capx.authority.requests.inheritance import Asker, is_dead, spelt
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
@@ -59,7 +59,7 @@ class Offered(Struct, frozen=True):
 
 def offer(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask: Ask, *, now: int) -> Offered:
     """What the policy makes of an ask now; NotOffered if the asker is dead, or it makes nothing of it."""
-    for why in _lifeless(reading, keyring, asker, now):
+    for why in _death_reasons(reading, keyring, asker, now):
         raise NotOffered(ask_refusal("asker_dead", why))
     if asker.refusals:
         raise NotOffered(*asker.refusals)
@@ -79,7 +79,7 @@ def offer(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask:
     return Offered(match, intent, block)
 
 
-def _lifeless(reading: Reading, keyring: KeyRing, asker: Asker, now: int) -> Iterator[str]:
+def _death_reasons(reading: Reading, keyring: KeyRing, asker: Asker, now: int) -> Iterator[str]:
     task = reading.task(asker.task)
     state = "unknown" if task is None else as_of(task, now).state
     if state != FIRST:
@@ -100,7 +100,7 @@ def _intent(reading: Reading, policy: Policy, asker: Asker) -> Intent:
         raise NotOffered(ask_refusal("no_intent"))
     intent = parse_intent(kept.document.encode())
     proof = kept.proof or ""
-    if not proof.startswith(ATTESTED) and not is_principals(policy, SignedIntent(intent, proof)):
+    if not proof.startswith(ATTESTED) and not is_signed_by_principal(policy, SignedIntent(intent, proof)):
         raise InvalidRequest(f"the policy has no key of {shown(intent.principal)} any more that signed the intent")
     return intent
 

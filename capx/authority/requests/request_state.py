@@ -88,7 +88,7 @@ def expire(transaction: Writing, request: RequestRecord, *, now: int) -> Request
     return expired
 
 
-def became(request: RequestRecord) -> str:
+def outcome(request: RequestRecord) -> str:
     """What became of a request that waits no more, in words."""
     if request.approver is None or request.answered is None:
         return f"it is {request.state}"

@@ -26,8 +26,8 @@ from capx.guard.asgi.messages import (
     read_body,
     replayed,
 )
-from capx.guard.asgi.request import KEY, Passage
-from capx.guard.asgi.response_gate import Outlet, PathPolicy, Policy, Withheld
+from capx.guard.asgi.request import KEY, GuardedRequest
+from capx.guard.asgi.response_gate import PathRules, ResponseGate, ResponseRules, Withheld
 from capx.verify.decision import Denied
 from capx.verify.verifier import Verifier
 
@@ -47,13 +47,13 @@ class ASGIGuard:
         verifier: Verifier,
         *,
         public: Iterable[str] = (),
-        policy: Policy | None = None,
+        policy: ResponseRules | None = None,
         prefix: str = "",
         max_body: int = MAX_BODY,
     ) -> None:
         self._app = app
         self._verifier = verifier
-        self._policy = policy or PathPolicy(public)
+        self._policy = policy or PathRules(public)
         self._prefix = prefix.rstrip("/")
         self._max_body = max_body
         self._checked = False
@@ -88,7 +88,7 @@ class ASGIGuard:
                 await self._withhold(scope, send, problem)
                 return
             self._checked = True
-        current = Passage(self._verifier, public=self._policy.public(scope))
+        current = GuardedRequest(self._verifier, public=self._policy.public(scope))
         scope[KEY] = current
         try:
             admitted_receive = await self._admit(scope, receive, current)
@@ -105,7 +105,7 @@ class ASGIGuard:
         else:
             await self._pass(scope, admitted_receive, send, current)
 
-    async def _admit(self, scope: Scope, receive: Receive, current: Passage) -> Receive:
+    async def _admit(self, scope: Scope, receive: Receive, current: GuardedRequest) -> Receive:
         presented = credential(scope)
         if current.public and not presented:
             return receive
@@ -118,8 +118,8 @@ class ASGIGuard:
         current.admitted = await self._verifier.admit_async(authentic, received)
         return receive
 
-    async def _pass(self, scope: Scope, receive: Receive, send: Send, current: Passage) -> None:
-        outlet = Outlet(scope, send, current, self._policy)
+    async def _pass(self, scope: Scope, receive: Receive, send: Send, current: GuardedRequest) -> None:
+        outlet = ResponseGate(scope, send, current, self._policy)
         try:
             await self._app(scope, receive, outlet)
         except Exception as error:
@@ -156,9 +156,9 @@ def _from_refusal(error: BaseException | None) -> bool:
     return False
 
 
-def passage(scope: Scope) -> Passage:
+def passage(scope: Scope) -> GuardedRequest:
     """The passage of a request that came through a guard; ConfigurationProblem for any other."""
     found = scope.get(KEY)
-    if not isinstance(found, Passage):
+    if not isinstance(found, GuardedRequest):
         raise ConfigurationProblem("this request came through no guard: wrap the application in one")
     return found

@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 from msgspec import UNSET
 
 from capx.errors import ConfigurationProblem
-from capx.guard.call_facts import Granted, stated
+from capx.guard.call_facts import GrantedTenant, stated_call
 from capx.verify.admitted import Admitted
 from capx.verify.decision import NO_TOKEN, Allowed, Denied
 from capx.verify.verifier import Verifier
@@ -20,7 +20,7 @@ from capx_caveats import JSON, Amount, Refusal
 KEY: Final = "capx.passage"
 """Where an ASGI scope holds its passage."""
 
-_NOT_OF_THE_ROW = frozenset(
+_NO_ROW_NEEDED = frozenset(
     {
         "action_not_allowed",
         "argument_not_named",
@@ -42,7 +42,7 @@ _NOT_OF_THE_ROW = frozenset(
 """What refuses whatever the data is."""
 
 
-class Passage:
+class GuardedRequest:
     """What a guard knows of one request.
 
     `admitted` is None where nobody needs to be; `allowed` is the last decision that let it pass, `denied` the first
@@ -69,7 +69,7 @@ class Passage:
         action: str,
         args: Mapping[str, JSON],
         *,
-        tenant: str | Granted | None = None,
+        tenant: str | GrantedTenant | None = None,
         attributes: Mapping[str, JSON] | None = None,
         cost: Mapping[str, Amount] | None = None,
         sent: bool = False,
@@ -83,7 +83,7 @@ class Passage:
         """
         with self._sticking():
             admitted = self._someone()
-            call = stated(admitted, action, args, tenant=tenant, attributes=attributes, cost=cost)
+            call = stated_call(admitted, action, args, tenant=tenant, attributes=attributes, cost=cost)
             self.allowed = admitted.judge(call, sent=sent)
             return self.allowed
 
@@ -92,7 +92,7 @@ class Passage:
         action: str,
         args: Mapping[str, JSON],
         *,
-        tenant: str | Granted | None = None,
+        tenant: str | GrantedTenant | None = None,
         attributes: Mapping[str, JSON] | None = None,
         cost: Mapping[str, Amount] | None = None,
         sent: bool = False,
@@ -100,7 +100,7 @@ class Passage:
         """`judge`, with what may wait done in a thread."""
         with self._sticking():
             admitted = self._someone()
-            call = stated(admitted, action, args, tenant=tenant, attributes=attributes, cost=cost)
+            call = stated_call(admitted, action, args, tenant=tenant, attributes=attributes, cost=cost)
             self.allowed = await admitted.judge_async(call, sent=sent)
             return self.allowed
 
@@ -174,4 +174,4 @@ def _by_the_row(refusal: Refusal) -> bool:
     """Whether it may be the data that refuses; the refusal of an argument says what was given."""
     if refusal.code == "argument_refused":
         return refusal.given is UNSET
-    return refusal.code not in _NOT_OF_THE_ROW
+    return refusal.code not in _NO_ROW_NEEDED

@@ -9,14 +9,14 @@ from typing import Protocol
 
 from capx.errors import CapxError
 from capx.guard.asgi.messages import Message, Scope, Send
-from capx.guard.asgi.request import Passage
+from capx.guard.asgi.request import GuardedRequest
 
 
 class Withheld(CapxError):
     """The code behind a guard was set up or acted so that nothing may be answered; for the log, not the bearer."""
 
 
-class Policy(Protocol):
+class ResponseRules(Protocol):
     """What a guard must know of the application behind it."""
 
     def problems(self) -> list[str]:
@@ -27,12 +27,12 @@ class Policy(Protocol):
         """Whether the request's path is open to everybody."""
         ...
 
-    def withheld(self, scope: Scope, current: Passage, status: int) -> str | None:
+    def withheld(self, scope: Scope, current: GuardedRequest, status: int) -> str | None:
         """Why an answer that no decision to allow covers may not leave; `status` is 101 for an accepted WebSocket."""
         ...
 
 
-class PathPolicy:
+class PathRules:
     """Open paths, spelled out; elsewhere only answers of 400 and more leave without a decision."""
 
     def __init__(self, public: Iterable[str] = ()) -> None:
@@ -46,7 +46,7 @@ class PathPolicy:
         """Whether the path is one of the open ones."""
         return scope["path"] in self._public
 
-    def withheld(self, scope: Scope, current: Passage, status: int) -> str | None:
+    def withheld(self, scope: Scope, current: GuardedRequest, status: int) -> str | None:
         """Everything that was not judged, unless it is open or an error."""
         del scope
         if current.public or (status >= 400 and not current.entered):
@@ -54,10 +54,10 @@ class PathPolicy:
         return "no call was judged"
 
 
-class Outlet:
+class ResponseGate:
     """The `send` that an application gets."""
 
-    def __init__(self, scope: Scope, send: Send, current: Passage, policy: Policy) -> None:
+    def __init__(self, scope: Scope, send: Send, current: GuardedRequest, policy: ResponseRules) -> None:
         self._scope = scope
         self._send = send
         self._passage = current

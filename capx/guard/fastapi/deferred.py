@@ -6,7 +6,7 @@ Law: a row that is refused and a row that is not there are answered alike.
 from collections.abc import Mapping
 from typing import NoReturn
 
-from capx.guard.asgi.request import Passage
+from capx.guard.asgi.request import GuardedRequest
 from capx.verify.decision import Allowed
 from capx_caveats import JSON, Amount
 
@@ -14,7 +14,7 @@ from capx_caveats import JSON, Amount
 class SyncCheck:
     """The check of a plain function: `check(tenant=row.tenant, cost={"eur": row.price})`."""
 
-    def __init__(self, current: Passage, action: str, args: Mapping[str, JSON], *, sent: bool) -> None:
+    def __init__(self, current: GuardedRequest, action: str, args: Mapping[str, JSON], *, sent: bool) -> None:
         self._passage = current
         self._action = action
         self._args = args
@@ -40,7 +40,7 @@ class SyncCheck:
 class Check:
     """The check of an async function: `await check(tenant=row.tenant)`."""
 
-    def __init__(self, current: Passage, action: str, args: Mapping[str, JSON], *, sent: bool) -> None:
+    def __init__(self, current: GuardedRequest, action: str, args: Mapping[str, JSON], *, sent: bool) -> None:
         self._passage = current
         self._action = action
         self._args = args

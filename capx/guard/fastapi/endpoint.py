@@ -19,7 +19,7 @@ from fastapi.dependencies.utils import get_dependant
 from pydantic import AnyUrl, BaseModel, RootModel
 
 from capx.errors import ConfigurationProblem, InvalidRequest
-from capx.guard.asgi.request import Passage
+from capx.guard.asgi.request import GuardedRequest
 from capx.guard.call_facts import Costs, Derived, Tenancy, cost_of, demand_costs, demand_derivable, derive
 from capx.guard.fastapi.deferred import Check, SyncCheck
 from capx.guard.fastapi.inputs import shown, unnamed
@@ -42,11 +42,11 @@ _SPELT: Final = (
 )
 """Types whose values are judged as they are spelt."""
 
-Gate = Callable[..., Awaitable[Passage]]
+Gate = Callable[..., Awaitable[GuardedRequest]]
 """The dependency that gives a request's passage to those who may be here at all."""
 
 
-class Mark:
+class EndpointSpec:
     """What an endpoint states: its action, and where the facts of its call come from."""
 
     def __init__(
@@ -89,19 +89,19 @@ class Mark:
             return {name: plain(name, value, _model) for name, value in cast("Mapping[str, Any]", stated).items()}
         return {outside: plain(name, arguments[name], _model) for name, outside in self._arguments.items()}
 
-    def judge(self, current: Passage, arguments: dict[str, Any]) -> None:
+    def judge(self, current: GuardedRequest, arguments: dict[str, Any]) -> None:
         """Judge the call, or see to it that it will be; fills in what is injected."""
         if (facts := self._entered(current, arguments)) is not None:
             allowed = current.judge(self.action, **facts)
             arguments.update(dict.fromkeys(self.injected, allowed))
 
-    async def judge_async(self, current: Passage, arguments: dict[str, Any]) -> None:
+    async def judge_async(self, current: GuardedRequest, arguments: dict[str, Any]) -> None:
         """`judge`, with what may wait done in a thread."""
         if (facts := self._entered(current, arguments)) is not None:
             allowed = await current.judge_async(self.action, **facts)
             arguments.update(dict.fromkeys(self.injected, allowed))
 
-    def _entered(self, current: Passage, arguments: dict[str, Any]) -> dict[str, Any] | None:
+    def _entered(self, current: GuardedRequest, arguments: dict[str, Any]) -> dict[str, Any] | None:
         """The facts of the call; None when they are left to the check that is filled in."""
         current.entered = True
         try:
@@ -124,7 +124,7 @@ class Mark:
     def outer(self) -> inspect.Signature:
         """The signature that FastAPI sees: the gate first, nothing of what the wrapper injects."""
         gate = inspect.Parameter(
-            GATE, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[Passage, Depends(self.gate)]
+            GATE, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[GuardedRequest, Depends(self.gate)]
         )
         others = [
             parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
@@ -180,7 +180,7 @@ class Mark:
         return ConfigurationProblem(f"{self.name}: {what}")
 
 
-def wrapped(function: Callable[..., Any], mark: Mark) -> Callable[..., Any]:
+def wrapped(function: Callable[..., Any], mark: EndpointSpec) -> Callable[..., Any]:
     """The endpoint as FastAPI calls it."""
     if inspect.iscoroutinefunction(function):
 
@@ -199,10 +199,10 @@ def wrapped(function: Callable[..., Any], mark: Mark) -> Callable[..., Any]:
     return _marked(call, mark)
 
 
-def mark_of(endpoint: object) -> Mark | None:
+def spec_of(endpoint: object) -> EndpointSpec | None:
     """What an endpoint states, if it went through a guard."""
     mark = getattr(endpoint, _MARK, None)
-    return mark if isinstance(mark, Mark) else None
+    return mark if isinstance(mark, EndpointSpec) else None
 
 
 def _model(value: Any) -> Any:
@@ -222,14 +222,14 @@ def _held(model: BaseModel) -> Any:
     return held["root"] if isinstance(model, RootModel) and held.keys() == {"root"} else held | extra
 
 
-def _passage(arguments: dict[str, Any]) -> Passage:
+def _passage(arguments: dict[str, Any]) -> GuardedRequest:
     current = arguments.pop(GATE, None)
-    if not isinstance(current, Passage):
+    if not isinstance(current, GuardedRequest):
         raise ConfigurationProblem("a guarded endpoint was called past its gate")
     return current
 
 
-def _marked(call: Callable[..., Any], mark: Mark) -> Callable[..., Any]:
+def _marked(call: Callable[..., Any], mark: EndpointSpec) -> Callable[..., Any]:
     call.__signature__ = mark.outer()  # type: ignore[attr-defined] # what FastAPI reads
     setattr(call, _MARK, mark)
     return call

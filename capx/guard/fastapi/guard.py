@@ -16,12 +16,12 @@ from starlette.requests import HTTPConnection
 
 from capx.guard.asgi.guard import ASGIGuard, passage
 from capx.guard.asgi.messages import MAX_BODY, Scope
-from capx.guard.asgi.request import Passage
+from capx.guard.asgi.request import GuardedRequest
 from capx.guard.asgi.response_gate import Withheld
 from capx.guard.call_facts import GRANTED, Costs, Derived, Tenancy
 from capx.guard.fastapi.deferred import Check, SyncCheck
-from capx.guard.fastapi.endpoint import Mark, mark_of, wrapped
-from capx.guard.fastapi.routes import Map, path_of
+from capx.guard.fastapi.endpoint import EndpointSpec, spec_of, wrapped
+from capx.guard.fastapi.routes import RouteTable, path_of
 from capx.resource.connection import Connection, connect_from_env
 from capx.verify.verifier import Verifier
 from capx_caveats import DEFAULT, Vocabulary
@@ -42,12 +42,12 @@ class FastAPIGuard:
         self._verifier = verifier
         self._prefix = prefix
         self._max_body = max_body
-        self._maps: list[Map] = []
+        self._maps: list[RouteTable] = []
         self.connection: Connection | None = None
         """What its verifier stands on, where the environment described it: to look at, and to close."""
 
         # A function of this very object: FastAPI tells dependencies apart by what is called.
-        async def gate(connection: HTTPConnection) -> Passage:
+        async def gate(connection: HTTPConnection) -> GuardedRequest:
             return self._let_in(connection.scope)
 
         self._gate = gate
@@ -73,13 +73,13 @@ class FastAPIGuard:
         belongs, whose preflights bear no token. Handlers of `Exception` and debug pages stand there too; of errors
         raised before a decision they hear nothing, and the guard's log has them.
         """
-        routes = Map(app, public, self._gate)
+        routes = RouteTable(app, public, self._gate)
         self._maps.append(routes)
         app.router.dependencies.insert(0, Depends(self._gate))
         app.add_middleware(
             ASGIGuard,
             verifier=self._verifier,
-            policy=_RoutePolicy(routes, self._states),
+            policy=_RouteRules(routes, self._states),
             prefix=self._prefix,
             max_body=self._max_body,
         )
@@ -103,7 +103,7 @@ class FastAPIGuard:
 
         def guarded(function: Endpoint) -> Endpoint:
             facts: dict[str, Any] = {"tenant": tenant, "attributes": attributes, "args": args, "cost": cost}
-            return wrapped(function, Mark(self._gate, function, action, deferred=False, **facts))
+            return wrapped(function, EndpointSpec(self._gate, function, action, deferred=False, **facts))
 
         return guarded
 
@@ -115,14 +115,14 @@ class FastAPIGuard:
         """
 
         def guarded(function: Endpoint) -> Endpoint:
-            return wrapped(function, Mark(self._gate, function, action, deferred=True, args=args))
+            return wrapped(function, EndpointSpec(self._gate, function, action, deferred=True, args=args))
 
         return guarded
 
-    def _let_in(self, scope: Scope) -> Passage:
+    def _let_in(self, scope: Scope) -> GuardedRequest:
         current = passage(scope)
         endpoint = scope.get("endpoint")
-        mark = mark_of(endpoint)
+        mark = spec_of(endpoint)
         if mark is not None and mark.gate == self._gate:
             current.screen(mark.action)
         elif not (current.public and any(routes.is_open(endpoint) for routes in self._maps)):
@@ -130,14 +130,14 @@ class FastAPIGuard:
         return current
 
     def _states(self, endpoint: object) -> bool:
-        mark = mark_of(endpoint)
+        mark = spec_of(endpoint)
         return mark is not None and mark.gate == self._gate
 
 
-class _RoutePolicy:
+class _RouteRules:
     """What the routes of a protected application say about a request and its answer."""
 
-    def __init__(self, routes: Map, states: Callable[[object], bool]) -> None:
+    def __init__(self, routes: RouteTable, states: Callable[[object], bool]) -> None:
         self._routes = routes
         self._states = states
 
@@ -147,7 +147,7 @@ class _RoutePolicy:
     def public(self, scope: Scope) -> bool:
         return self._routes.opens(path_of(scope))
 
-    def withheld(self, scope: Scope, current: Passage, status: int) -> str | None:
+    def withheld(self, scope: Scope, current: GuardedRequest, status: int) -> str | None:
         if current.entered:
             return "no check passed"
         endpoint = scope.get("endpoint")

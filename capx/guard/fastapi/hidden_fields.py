@@ -15,12 +15,12 @@ _BEHIND: Final = ("__value__", "__supertype__", "__bound__")
 """Where an alias, a new type and a type variable tell the type that they stand for."""
 
 
-def concealed(annotation: Any) -> Iterator[str]:
+def hidden_fields(annotation: Any) -> Iterator[str]:
     """What a type, or one within it, keeps from caveats, each as the end of a sentence about its parameter."""
-    yield from _concealed(annotation, {})
+    yield from _hidden_in(annotation, {})
 
 
-def _concealed(annotation: Any, seen: dict[int, Any]) -> Iterator[str]:
+def _hidden_in(annotation: Any, seen: dict[int, Any]) -> Iterator[str]:
     # Models may hold themselves; what was seen is kept, since an id is a type's for as long as the type lives.
     if id(annotation) in seen:
         return
@@ -35,7 +35,7 @@ def _concealed(annotation: Any, seen: dict[int, Any]) -> Iterator[str]:
         except (NameError, TypeError, AttributeError, SyntaxError) as error:
             yield f"holds a {kind.__name__}, whose fields cannot be read ({error}): name what is judged with `args=`"
     for part in inner:
-        yield from _concealed(part, seen)
+        yield from _hidden_in(part, seen)
 
 
 def _kept(kind: type[object]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from fastapi import params
 from fastapi.dependencies.models import Dependant
 from pydantic import BaseModel
 
-from capx.guard.fastapi.hidden_fields import concealed
+from capx.guard.fastapi.hidden_fields import hidden_fields
 
 
 def unnamed(dependant: Dependant, gate: Callable[..., Awaitable[object]]) -> Iterator[str]:
@@ -49,7 +49,7 @@ def _misnamed(dependant: Dependant) -> Iterator[str]:
     for field in (*dependant.path_params, *dependant.query_params, *dependant.body_params):
         if (other := named.setdefault(shown(field), field.name)) != field.name:
             yield f"the parameters {other} and {field.name} are both {shown(field)} to callers: name them apart"
-        if problem := next(concealed(field.field_info.annotation), None):
+        if problem := next(hidden_fields(field.field_info.annotation), None):
             yield f"the parameter {field.name} {problem}"
 
 

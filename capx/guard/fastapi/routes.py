@@ -14,11 +14,11 @@ from msgspec import Struct
 from starlette.routing import BaseRoute, Host, Mount, Route, WebSocketRoute, compile_path
 
 from capx.guard.asgi.messages import Scope
-from capx.guard.fastapi.endpoint import Gate, mark_of
+from capx.guard.fastapi.endpoint import Gate, spec_of
 from capx.guard.fastapi.inputs import unnamed
 
 
-class Stop(Struct, frozen=True):
+class RouteEntry(Struct, frozen=True):
     """A route, or a mount that cannot be seen into (`opaque`)."""
 
     path: str
@@ -28,7 +28,7 @@ class Stop(Struct, frozen=True):
     openings: tuple[str, ...] = ()
 
 
-class Map:
+class RouteTable:
     """What the routes of an application lead to, read once: when it starts, or at its first request."""
 
     def __init__(self, app: FastAPI, public: Iterable[str], gate: Gate) -> None:
@@ -68,8 +68,8 @@ class Map:
         """Whether it is an application that was walked through, where no route of its own answered."""
         return id(endpoint) in self._containers
 
-    def _faults(self, stop: Stop, *, is_open: bool) -> Iterator[str]:
-        mark = mark_of(stop.endpoint)
+    def _faults(self, stop: RouteEntry, *, is_open: bool) -> Iterator[str]:
+        mark = spec_of(stop.endpoint)
         ours = mark is not None and mark.gate == self._gate
         if is_open:
             if ours:
@@ -86,7 +86,7 @@ class Map:
             if not mark.states_args:
                 yield from unnamed(stop.dependant, self._gate)
 
-    def _walk(self, routes: Iterable[Any], prefix: str, openings: tuple[str, ...]) -> Iterator[Stop]:
+    def _walk(self, routes: Iterable[Any], prefix: str, openings: tuple[str, ...]) -> Iterator[RouteEntry]:
         for context in iter_route_contexts(list(routes)):
             # A context passes on what its route has, with the prefixes and dependencies of its inclusion.
             route: Any = context
@@ -95,18 +95,18 @@ class Map:
             if isinstance(original, Mount | Host):
                 yield from self._through(route, path, openings, below=isinstance(original, Mount))
             elif isinstance(original, APIRoute | APIWebSocketRoute):
-                yield Stop(path, context.endpoint, route.dependant, openings=openings)
+                yield RouteEntry(path, context.endpoint, route.dependant, openings=openings)
             elif isinstance(original, Route | WebSocketRoute):
-                yield Stop(path, context.endpoint, None, openings=openings)
+                yield RouteEntry(path, context.endpoint, None, openings=openings)
             else:
-                yield Stop(path or repr(original), original, None, opaque=True, openings=openings)
+                yield RouteEntry(path or repr(original), original, None, opaque=True, openings=openings)
 
-    def _through(self, route: Any, path: str, openings: tuple[str, ...], *, below: bool) -> Iterator[Stop]:
+    def _through(self, route: Any, path: str, openings: tuple[str, ...], *, below: bool) -> Iterator[RouteEntry]:
         routes: list[BaseRoute] = list(route.routes or [])
         if routes and path not in self._public:
             self._containers[id(route.app)] = route.app
         else:
-            yield Stop(path, route.app, None, opaque=True, openings=openings)
+            yield RouteEntry(path, route.app, None, opaque=True, openings=openings)
         yield from self._walk(routes, path if below else "", (*openings, path) if below else openings)
 
 

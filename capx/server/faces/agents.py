@@ -19,9 +19,9 @@ from capx.api.messages.base import decode, decode_body
 from capx.authority.requests.inheritance import read_asker
 from capx.errors import InvalidRequest
 from capx.guard.asgi.messages import Unreadable, answer_denied, credential, http_request
-from capx.guard.call_facts import stated
+from capx.guard.call_facts import stated_call
 from capx.server.faces import asks
-from capx.server.faces.redaction import told_denial
+from capx.server.faces.redaction import redacted_denial
 from capx.server.operation import ROUTE, Operation, answered, demand_json, read_query, route_to, whole_body
 from capx.server.service import Service
 from capx.tokens.binding import HttpRequest
@@ -56,7 +56,7 @@ def _revoke(service: Service, own: Own, asked: RevokeBelow) -> Revocation:
     return revoked
 
 
-def _ask(service: Service, own: Own, asked: AskMore) -> asks.Asked:
+def _ask(service: Service, own: Own, asked: AskMore) -> asks.AnsweredAsk:
     return asks.answer(service, read_asker(own.authentic), asked)
 
 
@@ -131,7 +131,7 @@ class AgentRoute:
         try:
             response = await self._answer(scope, receive)
         except Denied as denied:
-            await answer_denied(scope, send, told_denial(denied))
+            await answer_denied(scope, send, redacted_denial(denied))
         except Unreadable as head:
             await answer_denied(scope, send, self._service.verifier.denial(head.refusal))
         else:
@@ -146,8 +146,8 @@ class AgentRoute:
             body = await whole_body(request, receive)
         received = http_request(scope, body, "")
         found = await self._service.agents.run(self._done, authentic, received, request)
-        if isinstance(found, asks.Asked):
-            return await asks.told(self._service, self._operation, request, found)
+        if isinstance(found, asks.AnsweredAsk):
+            return await asks.ask_response(self._service, self._operation, request, found)
         return answered(self._operation, found)
 
     def _done(self, authentic: Authentic, received: HttpRequest, request: Request) -> Any:
@@ -155,7 +155,7 @@ class AgentRoute:
         operation = self._operation
         admitted = self._service.verifier.admit(authentic, received)
         args = _arguments(operation, received, request)
-        call = stated(admitted, ACTIONS[operation.path], args, tenant=admitted.tenant, attributes=None, cost=None)
+        call = stated_call(admitted, ACTIONS[operation.path], args, tenant=admitted.tenant, attributes=None, cost=None)
         allowed = admitted.judge(call)
         own = Own(authentic, admitted, allowed)
         if operation.asks is None:

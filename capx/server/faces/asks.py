@@ -30,7 +30,7 @@ from capx.verify.ask import Answer, Ask, Pending
 _WAIT: Final = re.compile(r"\s*wait\s*=\s*(\"?)([0-9]{1,9})\1\s*(?:;.*)?", re.IGNORECASE | re.ASCII)
 
 
-class Asked(Struct, frozen=True):
+class AnsweredAsk(Struct, frozen=True):
     """What was asked, by whom, and what became of it so far."""
 
     asker: Asker
@@ -38,13 +38,13 @@ class Asked(Struct, frozen=True):
     answer: Answer
 
 
-def answer(service: Service, asker: Asker, asked: AskMore) -> Asked:
+def answer(service: Service, asker: Asker, asked: AskMore) -> AnsweredAsk:
     """What becomes of an ask that was presented, and allowed as a call."""
     ask = asked.ask()
-    return Asked(asker, ask, service.authority.answer_asker(asker, ask))
+    return AnsweredAsk(asker, ask, service.authority.answer_asker(asker, ask))
 
 
-async def told(service: Service, asks: Operation, request: Request, asked: Asked) -> Response:
+async def ask_response(service: Service, asks: Operation, request: Request, asked: AnsweredAsk) -> Response:
     """The answer, held back while it is pending for as long as the agent prefers."""
     seconds = preferred_wait(request.headers.getlist("prefer"))
     if not seconds or not isinstance(asked.answer, Pending):
@@ -60,7 +60,7 @@ async def told(service: Service, asks: Operation, request: Request, asked: Asked
 
 
 async def _awaited(
-    service: Service, asked: Asked, woken: asyncio.Event, left: "asyncio.Task[None]", ends: float
+    service: Service, asked: AnsweredAsk, woken: asyncio.Event, left: "asyncio.Task[None]", ends: float
 ) -> Answer:
     found = asked.answer
     while isinstance(found, Pending) and not service.stopping:

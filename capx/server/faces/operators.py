@@ -86,7 +86,7 @@ def _inquiry(service: Service, *, id: str) -> Inquiry:
 
 def _decide(service: Service, asked: messages.GiveVerdict, *, id: str) -> RequestRecord:
     verdict = Verdict(request=id, yes=asked.yes, approver=asked.approver, at=asked.at, signature=asked.signature)
-    return _announced(service, service.authority.decide(verdict))
+    return _announced(service, service.authority.answer(verdict))
 
 
 def _tasks(service: Service) -> list[TaskRecord]:

@@ -18,7 +18,7 @@ SENTENCE: Final = "the authority cannot answer for now: its own log says why"
 """All that a stranger is told of what is wrong."""
 
 
-def told_error(error: Exception) -> Exception:
+def redacted_error(error: Exception) -> Exception:
     """An error that a stranger may be told, for one that may not be, which is logged."""
     if isinstance(error, Busy) or not isinstance(error, StoreProblem | ConfigurationProblem):
         return error
@@ -26,13 +26,13 @@ def told_error(error: Exception) -> Exception:
     return (Unavailable if isinstance(error, Unavailable) else StoreProblem)(SENTENCE)
 
 
-def told_denial(denied: Denied) -> Denied:
+def redacted_denial(denied: Denied) -> Denied:
     """A denial whose reasons a stranger may all be told."""
-    refusals = tuple(map(_told_refusal, denied.decision.refusals))
+    refusals = tuple(map(_redacted_refusal, denied.decision.refusals))
     return Denied(msgspec.structs.replace(denied.decision, refusals=refusals))
 
 
-def _told_refusal(refusal: Refusal) -> Refusal:
+def _redacted_refusal(refusal: Refusal) -> Refusal:
     if refusal.code != "unavailable":
         return refusal
     diagnostics.warn_once(f"what an agent asked cannot be answered: {refusal.sentence}")

@@ -1,4 +1,4 @@
-"""What resources have of the authority: the feed of deaths, and a place for their decisions and sightings.
+"""What resources have of the authority: the feed of deaths, and a place for their decisions and for acknowledgements.
 
 Laws: the feed is for everybody: it holds ids, and is signed. A report is proven by a MAC under its audience's key, and
 speaks for that audience alone. To report twice is to have reported once. What would not read back as a decision is
@@ -22,7 +22,7 @@ from capx.errors import InvalidRequest
 from capx.guard.asgi.messages import http_request
 from capx.resource.feed.page import Envelope, FeedCursor
 from capx.server.faces.event_streams import Feed
-from capx.server.faces.sightings import keep_sighting
+from capx.server.faces.follower_acks import keep_follower_ack
 from capx.server.net.unauthenticated_bodies import demand_claim
 from capx.server.operation import (
     NO_STORE,
@@ -79,7 +79,7 @@ def _sighted(service: Service, audience: str, asked: Sighted) -> Noted:
         raise HttpRefusal(403, "foreign_audience", f"{audience} speaks for a follower that is not its own")
     if not is_label(asked.follower):
         raise InvalidRequest("a follower's name holds no hidden or control characters")
-    keep_sighting(service.authority.store, audience, asked, now=int(time.time()))
+    keep_follower_ack(service.authority.store, audience, asked, now=int(time.time()))
     return Noted(asked.follower)
 
 
@@ -156,7 +156,7 @@ def _report_route(operation: Operation, service: Service) -> Route:
         claim = demand_claim(request.headers.getlist("authorization"), service.ring, now=int(time.time()))
         demand_json(request)
         machine = "" if request.client is None else machine_at(request.client.host)
-        with service.unproven.held(request.receive, machine) as receive:
+        with service.unauthenticated.held(request.receive, machine) as receive:
             body = await whole_body(request, receive)
             proven = resource_auth.verify(
                 claim, service.ring, method=operation.method, target=target, body=body, now=int(time.time())

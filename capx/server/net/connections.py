@@ -108,7 +108,7 @@ class _Taken(socket.socket):
         super().close()
 
 
-class Impatient(H11Protocol):
+class HeadTimeoutProtocol(H11Protocol):
     """HTTP/1.1 for one connection, which is dropped when a head that it owes does not come."""
 
     _overdue: asyncio.TimerHandle | None = None

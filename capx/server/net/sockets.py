@@ -71,7 +71,7 @@ def listen(address: Address) -> Listener:
         raise ConfigurationProblem(f"cannot listen on {address}: {error.strerror}") from None
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _forget_the_silent(listening)
+        _drop_silent_connections(listening)
         listening.bind(at)
         listening.listen(WAITING)
     except OSError as error:
@@ -80,7 +80,7 @@ def listen(address: Address) -> Listener:
     return listening
 
 
-def _forget_the_silent(listening: socket.socket) -> None:
+def _drop_silent_connections(listening: socket.socket) -> None:
     """Have connections end whose other side is gone, or takes nothing in, where the system can do that."""
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):

@@ -43,7 +43,7 @@ def demand_claim(headers: Sequence[str], ring: KeyRing, *, now: int) -> str:
     return headers[0]
 
 
-class UnprovenBodies:
+class UnauthenticatedBodies:
     """Counts the bytes of bodies that nobody has proven; belongs to one event loop."""
 
     def __init__(self) -> None:

@@ -113,7 +113,7 @@ class Rows(RequestRows):
         narrowed, values = ("", ()) if ids is None else (" WHERE counter = ANY (%s::text[])", (list(ids),))
         return [Counter(*row) for row in self._rows(f"{_COUNTER}{narrowed} ORDER BY counter, unit", *values)]
 
-    def sightings(self) -> list[FollowerAck]:
+    def follower_acks(self) -> list[FollowerAck]:
         rows = self._rows("SELECT follower, deaths, at FROM capx.sightings ORDER BY follower")
         return [FollowerAck(*row) for row in rows]
 

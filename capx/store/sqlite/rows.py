@@ -106,7 +106,7 @@ class Rows(RequestRows):
             rows = [row for id_ in sorted(set(ids)) for row in self._rows(f"{_COUNTER} WHERE counter = ?", id_)]
         return [Counter(counter, unit, _amount(spent), last) for counter, unit, spent, last in rows]
 
-    def sightings(self) -> list[FollowerAck]:
+    def follower_acks(self) -> list[FollowerAck]:
         return [FollowerAck(*row) for row in self._rows("SELECT follower, deaths, at FROM sightings ORDER BY follower")]
 
     def append(self, kind: str, body: bytes, *, at: int) -> Event:

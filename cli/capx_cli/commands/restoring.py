@@ -10,7 +10,7 @@ from capx_cli import reached, screen, words
 from capx_cli.failure import Unusable
 
 if TYPE_CHECKING:
-    from capx.authority.restore import Restored
+    from capx.authority.restore import Restoration
     from capx.store.records import Head
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -73,7 +73,7 @@ def _beside_the_home(place: str) -> Path | None:
     return home_folder() / f"store.before-restore-{stamp}.db"
 
 
-def _confirm(foreseen: "Restored") -> None:
+def _confirm(foreseen: "Restoration") -> None:
     """Ask whoever sits there; Unusable when nobody does."""
     if not sys.stdin.isatty():
         raise click.UsageError("this replaces the store that is there: look with --dry-run, then say --yes")
@@ -82,7 +82,7 @@ def _confirm(foreseen: "Restored") -> None:
         raise Unusable("nothing was changed")
 
 
-def _say_restored(restored: "Restored", as_json: bool) -> None:
+def _say_restored(restored: "Restoration", as_json: bool) -> None:
     from capx_caveats import shown_instant
 
     if as_json:
@@ -109,7 +109,7 @@ def _say_restored(restored: "Restored", as_json: bool) -> None:
         screen.say(f"  epoch {restored.epoch}, position {restored.position} of the log")
 
 
-def _restored_as_json(restored: "Restored") -> dict[str, Any]:
+def _restored_as_json(restored: "Restoration") -> dict[str, Any]:
     return words.with_instants(
         {
             "place": restored.place,

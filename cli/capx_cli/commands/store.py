@@ -206,7 +206,7 @@ def _counted(opened: "Store") -> dict[str, Any]:
             "tasks": Counts(task.state for task in reading.tasks()),
             "deaths": Counts(kept=sum(1 for _ in reading.deaths()), forgotten=head.forgotten),
             "counters": len(reading.counters()),
-            "followers": len(reading.sightings()),
+            "followers": len(reading.follower_acks()),
             "bytes": _size(Path(opened.place)),
             "hash": head_as_json(head)["hash"],
         }

@@ -29,7 +29,7 @@ def answers(authority: RemoteAuthority, key: PrincipalKey) -> Iterator[dict[str,
     for request in authority.requests(pending=True):
         inquiry = authority.inquiry(request.id)
         verdict = Verdict.sign(inquiry, key, yes=agrees(inquiry), at=int(time.time()))
-        authority.decide(verdict)
+        authority.answer(verdict)
         who = request.labels[-1] if request.labels else "the orchestrator"
         yield {"who": who, "what": f"{request.action} at {request.audience}", "yes": verdict.yes}
 

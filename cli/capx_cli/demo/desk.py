@@ -36,7 +36,7 @@ class Desk:
         for way, text in documents["intents"].items():
             yield _tried(way, self.authority.open, SignedIntent.parse(text.encode()))
         for way, verdict in documents["verdicts"].items():
-            yield _tried(way, self.authority.decide, msgspec.convert(verdict, Verdict))
+            yield _tried(way, self.authority.answer, msgspec.convert(verdict, Verdict))
 
 
 def _tried(way: str, take: Callable[[T], object], document: T) -> Try:

@@ -57,7 +57,7 @@ def measure_retries(places: Places, agents: int, told: Callable[[], None]) -> li
                     # Until the agent waits at the authority, and then for a moment of any length.
                     time.sleep(chance.uniform(_LEAST_MOMENT, _MOST_MOMENTS))
                     began = time.monotonic()
-                    place.authority.decide(verdict)
+                    place.authority.answer(verdict)
                     took[CONSENTED].append(succeeds.result() - began)
                 told()
     return [_figure(what, each, took[ALLOWED]) for what, each in took.items()]

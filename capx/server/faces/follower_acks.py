@@ -17,13 +17,13 @@ LATELY: Final = 60
 _LONG_AGO: Final = 0
 
 
-def keep_sighting(store: Store, audience: str, said: Sighted, *, now: int) -> None:
+def keep_follower_ack(store: Store, audience: str, said: Sighted, *, now: int) -> None:
     """Keep what a follower of this audience said; `now` is in Unix seconds."""
     with store.read() as reading:
         deaths = reading.head().deaths
         others = [
             one
-            for one in reading.sightings()
+            for one in reading.follower_acks()
             if one.follower != said.follower
             and (one.follower == audience or one.follower.startswith(f"{audience}/"))
             and one.at > now - LATELY
