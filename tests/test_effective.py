@@ -34,6 +34,7 @@ from capx_caveats import (
     Glob,
     Host,
     In,
+    Judgement,
     Length,
     Meant,
     Not,
@@ -49,7 +50,6 @@ from capx_caveats import (
     Tenant,
     UntilCompleted,
     Value,
-    Verdict,
     Where,
     absent,
     action,
@@ -149,7 +149,7 @@ def test_what_is_not_understood_is_named_with_its_hop() -> None:
 
 def test_a_grant_with_a_constraint_of_a_services_own_is_not_said_to_allow_nothing() -> None:
     class Even(Constraint, frozen=True, tag="acme.even"):
-        def judge(self, value: Value) -> Verdict:
+        def judge(self, value: Value) -> Judgement:
             return value == 2
 
         def sentence(self) -> str:
@@ -291,11 +291,11 @@ def test_literals_that_would_take_many_judgements_stay_beside_what_judges_them()
 
 def test_a_services_own_constraint_is_not_taken_for_the_one_it_descends_from() -> None:
     class Two(Anything, frozen=True, tag="acme.two"):
-        def judge(self, value: Value) -> Verdict:
+        def judge(self, value: Value) -> Judgement:
             return value == 2
 
     class Even(Range, frozen=True, tag="acme.even"):
-        def judge(self, value: Value) -> Verdict:
+        def judge(self, value: Value) -> Judgement:
             return super().judge(value) is True and isinstance(value, int) and value % 2 == 0
 
     for one, other in ((Two(), Range(1, 9)), (Even(1, 9), Even(2, 8)), (Even(1, 9), Range(2, 4)), (Two(), Anything())):

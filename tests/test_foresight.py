@@ -13,9 +13,9 @@ from capx_caveats import (
     Constraint,
     Facts,
     Fresh,
+    Judgement,
     Refusal,
     Value,
-    Verdict,
     action,
     allow,
     max_hops,
@@ -37,7 +37,7 @@ class Region(Caveat, frozen=True, tag="acme.region"):
 
 
 class Even(Constraint, frozen=True, tag="acme.even"):
-    def judge(self, value: Value) -> Verdict:
+    def judge(self, value: Value) -> Judgement:
         return value % 2 == 0 if isinstance(value, int) else None
 
     def sentence(self) -> str:

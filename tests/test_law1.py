@@ -28,12 +28,12 @@ from capx_caveats import (
     Allow,
     Call,
     Caveat,
+    ChainCaveat,
     Expires,
     Facts,
     Fresh,
     Hop,
     Intent,
-    Mark,
     MaxHops,
     NotBefore,
     Presented,
@@ -52,7 +52,7 @@ from capx_caveats import (
     max_hops,
     not_,
     one_of,
-    plain,
+    value_constraints,
     where,
 )
 from tests import naive
@@ -412,7 +412,7 @@ def only_the_last_id_is_looked_up(patch: pytest.MonkeyPatch) -> None:
 
 
 def fresh_is_ignored(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Fresh, "refusal", Mark.refusal)
+    patch.setattr(Fresh, "refusal", ChainCaveat.refusal)
 
 
 @pytest.mark.parametrize("mutate", [what_is_not_understood_is_skipped, only_the_last_id_is_looked_up, fresh_is_ignored])
@@ -468,7 +468,7 @@ def test_the_naive_verifier_finds_an_eq_that_is_pythons(monkeypatch: pytest.Monk
     def same(value: Any, literal: Any) -> bool:
         return bool((tuple(value) if hasattr(value, "append") else value) == literal)
 
-    monkeypatch.setattr(plain, "same", same)
+    monkeypatch.setattr(value_constraints, "same", same)
     assert (["eq", True], 1) in misjudged()
 
 

@@ -19,19 +19,19 @@ from capx_caveats import (
     Eq,
     Facts,
     InvalidCaveat,
+    Judgement,
     NotUnderstood,
     Number,
     Range,
     Refusal,
     Value,
-    Verdict,
     builders,
     encode_block,
     where,
 )
 from capx_caveats.schema import BEYOND, block_schema
 from capx_cli.main import run
-from capx_cli.typed import _PREFIXES  # pyright: ignore[reportPrivateUsage] # has no other list
+from capx_cli.name_value import _PREFIXES  # pyright: ignore[reportPrivateUsage] # has no other list
 from tests import strategies
 from tests.caveats.test_vocabulary import EVERYTHING, NOT_UNDERSTOOD
 from tests.reference import page
@@ -325,7 +325,7 @@ class Near(Constraint, frozen=True, tag="acme.near"):
     center: Number
     others: AnyConstraint
 
-    def judge(self, value: Value) -> Verdict:
+    def judge(self, value: Value) -> Judgement:
         return None
 
     def sentence(self) -> str:

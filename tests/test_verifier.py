@@ -45,6 +45,7 @@ from capx_caveats import (
     Hop,
     Intent,
     InvalidCaveat,
+    Judgement,
     MaxHops,
     NotBefore,
     NotUnderstood,
@@ -57,7 +58,6 @@ from capx_caveats import (
     Tenant,
     UntilCompleted,
     Value,
-    Verdict,
     Vocabulary,
     action,
     all_of,
@@ -906,7 +906,7 @@ def test_a_signed_presentation_is_refused_and_recorded_by_nobody() -> None:
 class InRegion(Constraint, frozen=True, tag="acme.in_region"):
     region: str
 
-    def judge(self, value: Value) -> Verdict:
+    def judge(self, value: Value) -> Judgement:
         return value == self.region if isinstance(value, str) else None
 
     def sentence(self) -> str:
@@ -916,8 +916,8 @@ class InRegion(Constraint, frozen=True, tag="acme.in_region"):
 @pytest.mark.parametrize("answer", [0, 1, "", "yes", [], object(), NotImplemented])
 def test_a_constraint_that_answers_oddly_cannot_judge_wherever_it_stands(answer: Any) -> None:
     class Odd(Constraint, frozen=True, tag="acme.odd"):
-        def judge(self, value: Value) -> Verdict:
-            return cast("Verdict", answer)
+        def judge(self, value: Value) -> Judgement:
+            return cast("Judgement", answer)
 
         def sentence(self) -> str:
             return "is odd"

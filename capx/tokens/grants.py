@@ -23,13 +23,13 @@ from capx_caveats import (
     Appendable,
     Budget,
     Caveat,
+    ChainCaveat,
     Entry,
     Eq,
     Expires,
     Fields,
     Intent,
     InvalidCaveat,
-    Mark,
     MaxHops,
     Pair,
     Prefix,
@@ -178,7 +178,7 @@ def demand_restricting(caveats: Iterable[Appendable], now: int) -> tuple[Caveat,
     """The caveats, those that count from `now` resolved; InvalidRequest for marks that only the authority writes."""
     resolved = tuple(caveat.at(now) if isinstance(caveat, Relative) else caveat for caveat in caveats)
     for caveat in resolved:
-        if isinstance(caveat, Mark) and not isinstance(caveat, MaxHops):
+        if isinstance(caveat, ChainCaveat) and not isinstance(caveat, MaxHops):
             raise InvalidRequest(f"`{caveat.sentence()}` is for the authority to write: give caveats that restrict")
     return resolved
 

@@ -60,15 +60,16 @@ from capx_caveats.caveats import (
     UntilCompleted,
     Where,
 )
-from capx_caveats.constraint import Constraint, Verdict
+from capx_caveats.chain_caveats import ChainCaveat, Holder, Hop, Intent, MaxHops, Presented, Root, Sig, Step, Task
+from capx_caveats.constraint import Constraint, Judgement
 from capx_caveats.constraints import AllOf, AnyConstraint, AnyOf, Each, Fields, Not, Pair
+from capx_caveats.cost_bound import asked_of_each, is_too_much
 from capx_caveats.errors import CapxError, InvalidCaveat
-from capx_caveats.marks import Holder, Hop, Intent, Mark, MaxHops, Presented, Root, Sig, Step, Task
 from capx_caveats.names import is_action, is_attribute, is_audience, is_id, is_label, is_pattern
 from capx_caveats.network import Cidr, Host, Url
-from capx_caveats.places import PLACES, Place, misplaced
-from capx_caveats.plain import Absent, Anything, Contains, Eq, In, Length, Range
+from capx_caveats.placement import PLACES, Place, misplaced
 from capx_caveats.texts import Argv, Glob, Path, Prefix, Regex
+from capx_caveats.value_constraints import Absent, Anything, Contains, Eq, In, Length, Range
 from capx_caveats.values import (
     JSON,
     MISSING,
@@ -84,7 +85,6 @@ from capx_caveats.values import (
 )
 from capx_caveats.vocabulary import DEFAULT, TooLarge, Vocabulary, encode_block
 from capx_caveats.when import When, parse_duration, parse_instant, shown_duration, shown_instant
-from capx_caveats.work import asked_of_each, is_too_much
 
 __all__ = [
     "CALLS",
@@ -106,6 +106,7 @@ __all__ = [
     "Call",
     "CapxError",
     "Caveat",
+    "ChainCaveat",
     "Cidr",
     "Constraint",
     "Contains",
@@ -123,9 +124,9 @@ __all__ = [
     "In",
     "Intent",
     "InvalidCaveat",
+    "Judgement",
     "Length",
     "Literal",
-    "Mark",
     "MaxHops",
     "Meant",
     "Natural",
@@ -153,7 +154,6 @@ __all__ = [
     "UntilCompleted",
     "Url",
     "Value",
-    "Verdict",
     "Vocabulary",
     "When",
     "Where",

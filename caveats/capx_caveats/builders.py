@@ -11,13 +11,13 @@ from msgspec import UNSET, Struct
 from capx_caveats.amount import Amount, spelt_amount
 from capx_caveats.caveat import Caveat
 from capx_caveats.caveats import Allow, Budget, Entry, Expires, Fresh, NotBefore, Tenant, UntilCompleted, Where
+from capx_caveats.chain_caveats import MaxHops
 from capx_caveats.constraint import Constraint
 from capx_caveats.constraints import AllOf, AnyConstraint, AnyOf, Each, Fields, Not, Pair
 from capx_caveats.errors import InvalidCaveat
-from capx_caveats.marks import MaxHops
 from capx_caveats.network import Cidr, Host, Url
-from capx_caveats.plain import Absent, Anything, Contains, Eq, In, Length, Range
 from capx_caveats.texts import Argv, Glob, Path, Prefix, Regex
+from capx_caveats.value_constraints import Absent, Anything, Contains, Eq, In, Length, Range
 from capx_caveats.values import JSON, Literal, Plain
 from capx_caveats.when import When, is_relative, parse_duration, parse_instant
 

@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 from capx_caveats.amount import is_amount, plus
 from capx_caveats.call import Call, Facts
 from capx_caveats.caveat import Caveat, Refusal
-from capx_caveats.constraint import Verdict, Wire
+from capx_caveats.constraint import Judgement, Wire
 from capx_caveats.constraints import AnyConstraint, Misfit, Pair, demand_distinct, misfits
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.names import (
@@ -160,7 +160,7 @@ class Entry(Wire, frozen=True):
         return f"{self.pattern} where " + " and ".join(pair.sentence() for pair in self.args)
 
 
-def _as_judged(value: JSON, said: Verdict) -> str:
+def _as_judged(value: JSON, said: Judgement) -> str:
     return shown(value) if said is False else f"{shown(value)}, which that cannot judge"
 
 

@@ -15,7 +15,7 @@ from msgspec.structs import force_setattr
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.values import SAFE_INTEGER, Value, demand_unicode, holds_more
 
-Verdict = bool | None
+Judgement = bool | None
 """True: yes. False: no. None: cannot judge."""
 
 MAX_VALUES = 1024
@@ -122,7 +122,7 @@ class Constraint(Wire, frozen=True):
     weight: ClassVar[int] = 0
     """What it costs at worst to read one character of a value; 0 for a constraint that does not read a text whole."""
 
-    def judge(self, value: Value) -> Verdict:
+    def judge(self, value: Value) -> Judgement:
         """Yes, no, or cannot judge; never raises for a JSON value."""
         raise NotImplementedError
 
@@ -131,10 +131,10 @@ class Constraint(Wire, frozen=True):
         raise NotImplementedError
 
 
-def every(verdicts: Iterable[Verdict]) -> Verdict:
+def every(judgements: Iterable[Judgement]) -> Judgement:
     """Kleene's and: no if one says no, else cannot judge if one cannot, or answers with anything else."""
-    result: Verdict = True
-    for said in verdicts:
+    result: Judgement = True
+    for said in judgements:
         if said is False:
             return False
         if said is not True:
@@ -142,10 +142,10 @@ def every(verdicts: Iterable[Verdict]) -> Verdict:
     return result
 
 
-def some(verdicts: Iterable[Verdict]) -> Verdict:
+def some(judgements: Iterable[Judgement]) -> Judgement:
     """Kleene's or: yes if one says yes, else cannot judge if one cannot, or answers with anything else."""
-    result: Verdict = False
-    for said in verdicts:
+    result: Judgement = False
+    for said in judgements:
         if said is True:
             return True
         if said is not False:

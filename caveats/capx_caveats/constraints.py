@@ -8,12 +8,12 @@ from typing import Annotated, NamedTuple
 
 from msgspec import Meta
 
-from capx_caveats.constraint import Constraint, Verdict, Wire, every, some, too_much
+from capx_caveats.constraint import Constraint, Judgement, Wire, every, some, too_much
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.names import demand_argument, told_name
 from capx_caveats.network import Cidr, Host, Url
-from capx_caveats.plain import Absent, Anything, Contains, Eq, In, Length, Range
 from capx_caveats.texts import Argv, Glob, Path, Prefix, Regex
+from capx_caveats.value_constraints import Absent, Anything, Contains, Eq, In, Length, Range
 from capx_caveats.values import JSON, MISSING, Natural, Value, as_array
 
 
@@ -33,12 +33,12 @@ class Each(Constraint, frozen=True, tag="each"):
     def weight(self) -> int:  # type: ignore[override] # derived from the part
         return self.constraint.weight
 
-    def judge(self, value: Value) -> Verdict:
+    def judge(self, value: Value) -> Judgement:
         elements = as_array(value)
         if elements is None or too_much(elements, self.weight):
             return None
-        verdict = every(self.constraint.judge(element) for element in elements)
-        return len(elements) >= self.min if verdict is True else verdict
+        judgement = every(self.constraint.judge(element) for element in elements)
+        return len(elements) >= self.min if judgement is True else judgement
 
     def sentence(self) -> str:
         return f"has {self.min} or more elements, each of which {grouped(self.constraint)}"
@@ -59,7 +59,7 @@ class _Several(Constraint, frozen=True):
 class AnyOf(_Several, frozen=True, tag="any"):
     """Yes if one says yes, no if all say no, else it cannot be judged (Kleene's or)."""
 
-    def judge(self, value: Value) -> Verdict:
+    def judge(self, value: Value) -> Judgement:
         return some(part.judge(value) for part in self.constraints)
 
     def sentence(self) -> str:
@@ -69,7 +69,7 @@ class AnyOf(_Several, frozen=True, tag="any"):
 class AllOf(_Several, frozen=True, tag="all"):
     """No if one says no, yes if all say yes, else it cannot be judged (Kleene's and)."""
 
-    def judge(self, value: Value) -> Verdict:
+    def judge(self, value: Value) -> Judgement:
         return every(part.judge(value) for part in self.constraints)
 
     def sentence(self) -> str:
@@ -89,7 +89,7 @@ class Not(Constraint, frozen=True, tag="not"):
     def weight(self) -> int:  # type: ignore[override] # derived from the part
         return self.constraint.weight
 
-    def judge(self, value: Value) -> Verdict:
+    def judge(self, value: Value) -> Judgement:
         said = self.constraint.judge(value)
         return True if said is False else False if said is True else None
 
@@ -130,7 +130,7 @@ class Fields(Constraint, frozen=True, tag="fields"):
     def weight(self) -> int:  # type: ignore[override] # derived from the parts
         return sum(pair.constraint.weight for pair in self.pairs)
 
-    def judge(self, value: Value) -> Verdict:
+    def judge(self, value: Value) -> Judgement:
         if not isinstance(value, Mapping) or too_much(value, self.weight):
             return None
         return every(misfit.said for misfit in misfits(self.pairs, value))
@@ -147,7 +147,7 @@ class Misfit(NamedTuple):
     pair: Pair | None
     name: str
     value: Value
-    said: Verdict
+    said: Judgement
 
 
 def demand_distinct(pairs: tuple[Pair, ...]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from msgspec import UNSET, Meta, UnsetType
 
-from capx_caveats.constraint import MAX_VALUES, Constraint, Verdict
+from capx_caveats.constraint import MAX_VALUES, Constraint, Judgement
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.names import demand
 from capx_caveats.values import Texts, Value, shown
@@ -87,7 +87,7 @@ class Host(Constraint, frozen=True, tag="host"):
         for pattern in self.patterns:
             _demand_pattern(pattern)
 
-    def judge(self, value: Value) -> Verdict:
+    def judge(self, value: Value) -> Judgement:
         if not isinstance(value, str) or len(value) > MAX_HOST or not _is_host(value):
             return None
         return _is_one(value, self.patterns)
@@ -125,7 +125,7 @@ class Url(Constraint, frozen=True, tag="url"):
             canonical = _segments(self.path) is not None and (self.path == "/" or not self.path.endswith("/"))
             demand(canonical, "the path of a URL in canonical spelling, without a slash at its end", self.path)
 
-    def judge(self, value: Value) -> Verdict:
+    def judge(self, value: Value) -> Judgement:
         if not isinstance(value, str) or len(value) > MAX_URL or (parts := _parts(value)) is None:
             return None
         own = _OWN_PORTS.get(parts.scheme)
@@ -158,7 +158,7 @@ class Cidr(Constraint, frozen=True, tag="cidr"):
         for network in self.networks:
             demand(_is_network(network), "a network in canonical spelling, such as 10.0.0.0/8", network)
 
-    def judge(self, value: Value) -> Verdict:
+    def judge(self, value: Value) -> Judgement:
         if not isinstance(value, str) or len(value) > MAX_NETWORK or (address := _address(value)) is None:
             return None
         return any(address in _network(network) for network in self.networks)

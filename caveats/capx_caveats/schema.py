@@ -10,13 +10,13 @@ from typing import Any, Final, cast, get_args
 import msgspec
 
 from capx_caveats.caveats import Budget, Entry, Tenant, UntilCompleted, Where
+from capx_caveats.chain_caveats import Holder, Hop, Intent, Presented, Root, Sig, Step, Task
 from capx_caveats.constraint import Wire
 from capx_caveats.constraints import AnyConstraint, Each, Fields, Pair
-from capx_caveats.marks import Holder, Hop, Intent, Presented, Root, Sig, Step, Task
 from capx_caveats.names import ACTION_LENGTH, LABEL_LENGTH
 from capx_caveats.network import MAX_HOST, MAX_NETWORK, MAX_URL, Cidr, Host, Url
-from capx_caveats.plain import Length, Range
 from capx_caveats.texts import MAX_PROGRAM, MAX_TEXT, Glob, Path, Regex
+from capx_caveats.value_constraints import Length, Range
 from capx_caveats.values import Literal, Natural, Plain, Text
 from capx_caveats.vocabulary import DEFAULT, MAX_BRACKETS, MAX_CAVEATS, Vocabulary
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import UNSET, Meta, UnsetType
 
-from capx_caveats.constraint import MAX_VALUES, MAX_WORK, Constraint, Verdict
+from capx_caveats.constraint import MAX_VALUES, MAX_WORK, Constraint, Judgement
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.values import Text, Texts, Value, as_array, printable, shown
 
@@ -32,7 +32,7 @@ class Prefix(Constraint, frozen=True, tag="prefix"):
 
     text: Text
 
-    def judge(self, value: Value) -> Verdict:
+    def judge(self, value: Value) -> Judgement:
         return value.startswith(self.text) if isinstance(value, str) else None
 
     def sentence(self) -> str:
@@ -57,7 +57,7 @@ class Glob(Constraint, frozen=True, tag="glob"):
     def weight(self) -> int:  # type: ignore[override] # derived from the pattern
         return _glob(self.text).programsize
 
-    def judge(self, value: Value) -> Verdict:
+    def judge(self, value: Value) -> Judgement:
         return _matches(_glob(self.text), value)
 
     def sentence(self) -> str:
@@ -82,7 +82,7 @@ class Regex(Constraint, frozen=True, tag="regex"):
     def weight(self) -> int:  # type: ignore[override] # derived from the pattern
         return _program(self.text).programsize
 
-    def judge(self, value: Value) -> Verdict:
+    def judge(self, value: Value) -> Judgement:
         return _matches(_program(self.text), value)
 
     def sentence(self) -> str:
@@ -111,7 +111,7 @@ class Path(Constraint, frozen=True, tag="path"):
         if _segments(self.root) is None:
             raise InvalidCaveat(f"{self.root!r:.80} is not an absolute path in canonical spelling")
 
-    def judge(self, value: Value) -> Verdict:
+    def judge(self, value: Value) -> Judgement:
         if not isinstance(value, str) or (segments := _segments(value)) is None:
             return None
         root = _segments(self.root) or []
@@ -131,7 +131,7 @@ class Argv(Constraint, frozen=True, tag="argv"):
     programs: Texts
     arguments: Annotated[tuple[Texts, ...], Meta(min_length=1)] | UnsetType = UNSET
 
-    def judge(self, value: Value) -> Verdict:
+    def judge(self, value: Value) -> Judgement:
         words = as_array(value)
         if words is None or len(words) > MAX_VALUES or not all(isinstance(word, str) for word in words):
             return None
@@ -144,7 +144,7 @@ class Argv(Constraint, frozen=True, tag="argv"):
         return runs if self.arguments is UNSET else f"{runs} with " + " or ".join(map(shown, self.arguments)) + " first"
 
 
-def _matches(program: "Program", value: Value) -> Verdict:
+def _matches(program: "Program", value: Value) -> Judgement:
     if not isinstance(value, str) or len(value) > MAX_TEXT or len(value) * program.programsize > MAX_WORK:
         return None
     try:

@@ -119,10 +119,10 @@ def same(value: Value, literal: Literal) -> bool | None:
 def _same_elements(value: Sequence[JSON], literal: tuple[Scalar, ...]) -> bool | None:
     equal = len(value) == len(literal)
     for one, other in zip(value, literal, strict=False):
-        verdict = same(one, other)
-        if verdict is None:
+        judgement = same(one, other)
+        if judgement is None:
             return None
-        equal = equal and verdict
+        equal = equal and judgement
     return equal
 
 

@@ -14,11 +14,11 @@ from msgspec import Raw
 
 from capx_caveats.caveat import Caveat
 from capx_caveats.caveats import Allow, Budget, Expires, Fresh, NotBefore, NotUnderstood, Tenant, UntilCompleted, Where
+from capx_caveats.chain_caveats import ChainCaveat, Holder, Hop, Intent, MaxHops, Presented, Root, Sig, Task
 from capx_caveats.constraint import Constraint, is_own
 from capx_caveats.errors import InvalidCaveat
-from capx_caveats.marks import Holder, Hop, Intent, Mark, MaxHops, Presented, Root, Sig, Task
+from capx_caveats.extensions import Own, decoder, demand_readable, own_constraints
 from capx_caveats.names import is_action
-from capx_caveats.own import Own, decoder, demand_readable, own_constraints
 from capx_caveats.values import excerpt, printable
 
 MAX_CAVEATS = 64
@@ -62,7 +62,7 @@ class Vocabulary:
             tag = kind.__struct_config__.tag
             if not is_own(kind) or not is_action(tag):
                 raise InvalidCaveat(f"{kind.__name__} needs a dotted tag of its own, such as acme.region")
-            if issubclass(kind, (Mark, UntilCompleted)):
+            if issubclass(kind, (ChainCaveat, UntilCompleted)):
                 raise InvalidCaveat(f"{kind.__name__} is of a kind that the mechanism looks for by its tag")
             demand_readable(kind)
             if tag in taken:

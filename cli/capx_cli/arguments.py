@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from capx_cli.typed import arguments, named_constraint, put
+from capx_cli.name_value import arguments, named_constraint, put
 
 if TYPE_CHECKING:
     from capx.tokens.grants import Grant

@@ -12,7 +12,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from capx_cli import reached
+from capx_cli import target
 from capx_cli.escape import clean
 
 _MOST = 50
@@ -41,7 +41,7 @@ def _quietly(offered: Callable[[click.Context], Iterable[tuple[str, str]]]) -> O
 def tasks(_: click.Context) -> Iterable[tuple[str, str]]:
     """Task ids, the newest first, and `last`."""
     yield "last", "the task that was opened last"
-    with reached.authority() as authority:
+    with target.authority() as authority:
         for task in reversed(authority.tasks()):
             yield task.id, f"{task.state} {task.tenant or ''} {task.purpose or ''}".rstrip()
 
@@ -50,7 +50,7 @@ def tasks(_: click.Context) -> Iterable[tuple[str, str]]:
 def requests(_: click.Context) -> Iterable[tuple[str, str]]:
     """Ids of the requests that wait for a person, the newest first, and `last`."""
     yield "last", "the one that a person was asked for last"
-    with reached.authority() as authority:
+    with target.authority() as authority:
         for request in reversed(authority.requests(pending=True)):
             yield request.id, f"{request.action}@{request.audience}"
 
@@ -61,7 +61,7 @@ def kids(_: click.Context) -> Iterable[tuple[str, str]]:
     from capx.authority.home import ROOT_KEYS, home_folder
     from capx.crypto.keys import KeyRing
 
-    if reached.elsewhere() is not None:
+    if target.elsewhere() is not None:
         return
     ring = KeyRing.load(home_folder() / ROOT_KEYS)
     for kid in ring.kids:
@@ -95,5 +95,5 @@ def held(context: click.Context) -> Iterable[tuple[str, str]]:
 
 
 def _recent(kind: str) -> list[Any]:
-    with reached.authority() as authority:
+    with target.authority() as authority:
         return [event for event in islice(authority.newest_first(), _RECENT) if event.kind == kind]

@@ -10,7 +10,7 @@ from msgspec import Struct
 from capx.tokens import revocation_key
 from capx.tokens.wording import label
 from capx_caveats import shown, shown_instant
-from capx_cli import screen, words
+from capx_cli import phrases, screen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +66,7 @@ class Decided(Struct):
         codes = ", ".join(dict.fromkeys(str(reason.get("code")) for reason in self.reasons))
         why = f", {codes}" if codes else ""
         node = f", node {self.node}" if self.node else ""
-        return f"{self.outcome:7}  {self.id}  {self.wanted}{why}{node}, by {words.holder(self.hops)}"
+        return f"{self.outcome:7}  {self.id}  {self.wanted}{why}{node}, by {phrases.holder(self.hops)}"
 
 
 class _Opened(Struct):
@@ -172,7 +172,7 @@ def event_as_json(event: "Event") -> dict[str, Any]:
         "at": shown_instant(event.at),
         "kind": event.kind,
         "hash": b64u(event.hash),
-        "facts": words.with_instants(event.told(dict[str, Any]) or {}),
+        "facts": phrases.with_instants(event.told(dict[str, Any]) or {}),
     }
 
 
@@ -180,7 +180,7 @@ def decision_as_json(event: "Event") -> dict[str, Any]:
     """A decision as JSON values, the node that acted, and where it stands in the log."""
     decision, facts = event.told(Decided), event.told(dict[str, Any]) or {}
     return {
-        **words.with_instants(facts),
+        **phrases.with_instants(facts),
         "node": None if decision is None else decision.node,
         "position": event.position,
     }
@@ -205,7 +205,7 @@ def _opened(event: "Event") -> str:
 
 def _minted(event: "Event") -> str:
     minted = event.read(_Minted)
-    asked = "" if minted.request is None else f", as request {minted.request} of {words.holder(minted.hops)}"
+    asked = "" if minted.request is None else f", as request {minted.request} of {phrases.holder(minted.hops)}"
     allowed = "; ".join(minted.allow)
     return f"capability {minted.ids[-1]} for task {minted.task} at {minted.audience}{asked}: {allowed}"
 
@@ -215,7 +215,9 @@ def _made(event: "Event") -> str:
     pinned = ", for certain arguments" if made.pinned else ""
     approvers = " or ".join(map(label, made.approvers))
     wanted = f"{made.action} at {made.audience}{pinned}"
-    return f"request {made.request} in task {made.task}: {wanted}, waits for {approvers}, by {words.holder(made.hops)}"
+    return (
+        f"request {made.request} in task {made.task}: {wanted}, waits for {approvers}, by {phrases.holder(made.hops)}"
+    )
 
 
 def _answered(event: "Event") -> str:
@@ -231,20 +233,20 @@ def _expired(event: "Event") -> str:
 def _refused(event: "Event") -> str:
     asked = event.read(_Asked)
     wanted = f"{asked.action} at {asked.audience}"
-    return f"in task {asked.task}: {wanted}, {', '.join(asked.reasons)}, by {words.holder(asked.hops)}"
+    return f"in task {asked.task}: {wanted}, {', '.join(asked.reasons)}, by {phrases.holder(asked.hops)}"
 
 
 def _restored(event: "Event") -> str:
     restored = event.read(_Restored)
     where = "" if restored.backup is None else f" that reached position {restored.backup}"
-    return f"from a backup{where}; {words.of_key(revocation_key.of_instant(restored.issued))} is dead"
+    return f"from a backup{where}; {phrases.of_key(revocation_key.of_instant(restored.issued))} is dead"
 
 
 def _revoked(event: "Event") -> str:
     revoked = event.read(_Revoked)
     by = f", by the agent at node {revoked.by}" if revoked.by else ""
     id_ = f"{'root of a task' if revoked.is_root else 'node or capability'} {revoked.id}"
-    return f"{words.of_key(revoked.key) or id_}{by}"
+    return f"{phrases.of_key(revoked.key) or id_}{by}"
 
 
 _SAID: "dict[str, Callable[[Event], str]]" = {

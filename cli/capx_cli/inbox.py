@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from capx_cli import intents, screen, words
+from capx_cli import intents, phrases, screen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from capx.authority.requests.verdict import Inquiry
     from capx.store.records import RequestRecord
-    from capx_cli.reached import Operations
+    from capx_cli.target import Operations
 
 LAST: Final = "last"
 """What the request is called that a person was asked for last."""
@@ -59,8 +59,8 @@ def table(requests: "Sequence[RequestRecord]", *, with_state: bool) -> None:
                 request.id,
                 *((request.state,) if with_state else ()),
                 f"{request.action}@{request.audience}",
-                words.holder(request.labels).removeprefix("task > "),
-                words.time_left(request.until) if request.state == "pending" else "-",
+                phrases.holder(request.labels).removeprefix("task > "),
+                phrases.time_left(request.until) if request.state == "pending" else "-",
                 ", ".join(request.approvers) or "-",
                 request.task,
             )
@@ -142,7 +142,7 @@ def as_json(request: "RequestRecord") -> dict[str, Any]:
         "capability": request.capability,
     }
     # What an agent has sent stays as it is.
-    return {**words.with_instants(said), "args": args}
+    return {**phrases.with_instants(said), "args": args}
 
 
 def inquiry_as_json(inquiry: "Inquiry") -> dict[str, Any]:

@@ -249,8 +249,8 @@ def _explain(error: Exception) -> int:
 
 def _fail(message: str, code: int, more: Sequence[str] = ()) -> int:
     from capx_cli.escape import without_passwords
-    from capx_cli.reached import with_variable
     from capx_cli.screen import note
+    from capx_cli.target import with_variable
 
     # A shell that completes would show it in the middle of what is being typed.
     if COMPLETES not in os.environ:

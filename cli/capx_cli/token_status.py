@@ -14,7 +14,7 @@ from capx.tokens.lineage import Lineage, TokenRefused, read
 from capx.tokens.revocation_key import Key, of_instant, revoked_until
 from capx.tokens.wording import whose
 from capx_caveats import DEFAULT, Presented, rest_of, shown_amount
-from capx_cli import words
+from capx_cli import phrases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,7 +100,7 @@ def _dead(lineage: Lineage, token: "Token", reading: "Reading") -> "Iterator[Dea
 
 def _what(key: Key, lineage: Lineage) -> str:
     if isinstance(key, str):
-        return words.of_key(key) or f"task {key}"
+        return phrases.of_key(key) or f"task {key}"
     if key in lineage.path:
         at = lineage.path.index(key)
         return f"{'root' if at == 0 else f'node of {whose(at, lineage.hops[at - 1])}'} {b64u(key)}"

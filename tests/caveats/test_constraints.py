@@ -26,6 +26,7 @@ from capx_caveats import (
     Glob,
     In,
     InvalidCaveat,
+    Judgement,
     Length,
     Not,
     Pair,
@@ -35,7 +36,6 @@ from capx_caveats import (
     Regex,
     TooLarge,
     Value,
-    Verdict,
     Where,
     action,
     allow,
@@ -44,7 +44,7 @@ from capx_caveats import (
 
 YES, NO, CANNOT = True, False, None
 
-TABLE: list[tuple[AnyConstraint, list[tuple[Value, Verdict]]]] = [
+TABLE: list[tuple[AnyConstraint, list[tuple[Value, Judgement]]]] = [
     (Eq(1), [(1, YES), (1.0, YES), (2, NO), (True, CANNOT), ("1", CANNOT), (None, CANNOT)]),
     (Eq(1), [([1], CANNOT), ({}, CANNOT)]),
     (Eq(1.0), [(1, YES), (True, CANNOT), (1.5, NO)]),
@@ -263,7 +263,7 @@ TABLE: list[tuple[AnyConstraint, list[tuple[Value, Verdict]]]] = [
 ]  # fmt: skip
 CASES = [(constraint, value, verdict) for constraint, rows in TABLE for value, verdict in rows]
 CONSTRAINTS = [constraint for constraint, _ in TABLE]
-ABOUT_ABSENCE: dict[AnyConstraint, Verdict] = {
+ABOUT_ABSENCE: dict[AnyConstraint, Judgement] = {
     Absent(): YES,
     Not(Absent()): NO,
     AnyOf((Absent(), Eq(1))): YES,
@@ -272,7 +272,7 @@ ABOUT_ABSENCE: dict[AnyConstraint, Verdict] = {
 
 
 @pytest.mark.parametrize(("constraint", "value", "verdict"), CASES, ids=lambda part: repr(part)[:60])
-def test_a_constraint_says_yes_no_or_cannot_judge(constraint: AnyConstraint, value: Value, verdict: Verdict) -> None:
+def test_a_constraint_says_yes_no_or_cannot_judge(constraint: AnyConstraint, value: Value, verdict: Judgement) -> None:
     assert constraint.judge(value) is verdict
     assert Not(constraint).judge(value) is (None if verdict is None else not verdict)
 

@@ -9,7 +9,7 @@ from itertools import product
 import pytest
 
 from capx.crypto.base64url import b64u
-from capx_caveats import DEFAULT, Caveat, Hop, Intent, NotUnderstood, Presented, marks, misplaced
+from capx_caveats import DEFAULT, Caveat, Hop, Intent, NotUnderstood, Presented, chain_caveats, misplaced
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
@@ -67,7 +67,7 @@ def test_a_mark_stands_where_its_place_is_once_in_a_block(length: int, *, author
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 12, 16, 32, 64])
 def test_so_many_bytes_have_one_spelling(count: int) -> None:
-    whole = marks._spelled(count)
+    whole = chain_caveats._spelled(count)
     text = b64u(bytes(range(count)))
     assert whole(text)
     for last in ALPHABET:

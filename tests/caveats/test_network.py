@@ -19,10 +19,10 @@ from capx_caveats import (
     Cidr,
     Host,
     InvalidCaveat,
+    Judgement,
     Not,
     Url,
     Value,
-    Verdict,
     Where,
     cidr,
     each,
@@ -176,7 +176,7 @@ ADDRESSES_NOT_CANONICAL = [
 
 NO_TEXTS: list[Value] = [None, True, False, 0, 1, 1.5, [], {}, {"url": "https://acme.com/"}]
 
-TABLE: list[tuple[AnyConstraint, list[tuple[Value, Verdict]]]] = [
+TABLE: list[tuple[AnyConstraint, list[tuple[Value, Judgement]]]] = [
     (host("acme.com"), [("acme.com", YES), ("a.acme.com", NO), ("evilacme.com", NO), ("acme.com.evil.com", NO)]),
     (host("acme.com"), [("com", NO), ("acme", NO), ("acme.co", NO), ("acme.comm", NO), ("acme-com", NO)]),
     (host("acme.com"), [("acrne.com", NO)]),
@@ -241,7 +241,7 @@ def brief(part: object) -> str:
 
 
 @pytest.mark.parametrize(("constraint", "value", "verdict"), CASES, ids=brief)
-def test_a_constraint_says_yes_no_or_cannot_judge(constraint: AnyConstraint, value: Value, verdict: Verdict) -> None:
+def test_a_constraint_says_yes_no_or_cannot_judge(constraint: AnyConstraint, value: Value, verdict: Judgement) -> None:
     assert constraint.judge(value) is verdict
     assert Not(constraint).judge(value) is (None if verdict is None else not verdict)
 

@@ -19,6 +19,7 @@ from capx_caveats import (
     AnyConstraint,
     Call,
     Caveat,
+    ChainCaveat,
     Constraint,
     Entry,
     Eq,
@@ -26,7 +27,7 @@ from capx_caveats import (
     Facts,
     Hop,
     InvalidCaveat,
-    Mark,
+    Judgement,
     MaxHops,
     Natural,
     Not,
@@ -40,7 +41,6 @@ from capx_caveats import (
     TooLarge,
     UntilCompleted,
     Value,
-    Verdict,
     Vocabulary,
     Where,
     absent,
@@ -426,7 +426,7 @@ def test_an_undotted_taken_or_missing_tag_is_refused() -> None:
 
 
 def test_a_service_adds_no_mark() -> None:
-    class Badge(Mark, frozen=True, tag="acme.badge"):
+    class Badge(ChainCaveat, frozen=True, tag="acme.badge"):
         pass
 
     with pytest.raises(InvalidCaveat):
@@ -443,7 +443,7 @@ def test_a_vocabulary_can_be_small() -> None:
 class Odd(Constraint, frozen=True, tag="acme.odd"):
     """A service's own constraint, without fields."""
 
-    def judge(self, value: Value) -> Verdict:
+    def judge(self, value: Value) -> Judgement:
         return value % 2 == 1 if type(value) is int else None
 
     def sentence(self) -> str:
@@ -460,7 +460,7 @@ class Near(Constraint, frozen=True, tag="acme.near"):
         if self.at == 0:
             raise InvalidCaveat("near to nothing")
 
-    def judge(self, value: Value) -> Verdict:
+    def judge(self, value: Value) -> Judgement:
         return self.inner.judge(value)
 
     def sentence(self) -> str:

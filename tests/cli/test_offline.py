@@ -17,9 +17,9 @@ from capx_caveats import (
     Constraint,
     Facts,
     Fresh,
+    Judgement,
     Refusal,
     Value,
-    Verdict,
     action,
     allow,
     anything,
@@ -258,7 +258,7 @@ def test_a_services_own_caveat_is_not_said_to_refuse(home: Any, slides: str) -> 
 
 def test_a_grant_with_a_services_own_constraint_is_left_to_the_service(home: Any) -> None:
     class Even(Constraint, frozen=True, tag="acme.even"):
-        def judge(self, value: Value) -> Verdict:
+        def judge(self, value: Value) -> Judgement:
             return value == 2
 
         def sentence(self) -> str:

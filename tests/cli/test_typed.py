@@ -24,7 +24,7 @@ from capx_caveats import (
     Regex,
     Url,
 )
-from capx_cli.typed import arguments, named_constraint
+from capx_cli.name_value import arguments, named_constraint
 
 
 @pytest.mark.parametrize(

@@ -15,14 +15,14 @@ from capx_caveats import (
     SAFE_INTEGER,
     Call,
     Caveat,
+    ChainCaveat,
     Constraint,
     Facts,
-    Mark,
+    Judgement,
     NotUnderstood,
     Refusal,
     TooLarge,
     Value,
-    Verdict,
     Vocabulary,
     encode_block,
 )
@@ -57,7 +57,7 @@ class Multiple(Constraint, frozen=True, tag="acme.multiple"):
 
     of: Natural
 
-    def judge(self, value: Value) -> Verdict:
+    def judge(self, value: Value) -> Judgement:
         return value % self.of == 0 if type(value) is int and self.of else None
 
     def sentence(self) -> str:
@@ -146,7 +146,7 @@ def asked(caveat: Caveat, facts: list[Facts]) -> None:
         if isinstance(caveat, NotUnderstood):
             assert refusal is not None, "what is not understood allows"
             assert refusal.code == "not_understood"
-        if isinstance(caveat, Mark):
+        if isinstance(caveat, ChainCaveat):
             assert refusal is None, "a mark refuses"
         if refusal is not None:
             assert isinstance(refusal, Refusal), "an odd answer"

@@ -22,6 +22,8 @@ def _caveats(module: str, *tests: str) -> Room:
 
 
 ROOMS: Final = {
+    "base64url": Room("capx/crypto/base64url.py", ("tests/test_chain.py", "tests/test_wire.py")),
+    "hashing": Room("capx/crypto/hashing.py", ("tests/test_chain.py", "tests/test_wire.py")),
     "chain": Room("capx/tokens/chain.py", ("tests/test_chain.py", "tests/test_wire.py")),
     "wire": Room("capx/tokens/wire.py", ("tests/test_wire.py",)),
     "binding": Room("capx/tokens/binding.py", ("tests/test_present.py",)),
@@ -29,9 +31,9 @@ ROOMS: Final = {
         "capx/verify/verifier.py", ("tests/test_verifier.py", "tests/test_verifier_answers.py", "tests/test_present.py")
     ),
     "caveats": _caveats("caveats", "test_caveats", "test_vocabulary", "test_answers"),
-    "marks": _caveats("marks", "test_marks", "test_vocabulary", "test_answers"),
-    "places": _caveats("places", "test_marks"),
-    "plain": _caveats("plain", "test_constraints", "test_answers"),
+    "chain_caveats": _caveats("chain_caveats", "test_marks", "test_vocabulary", "test_answers"),
+    "placement": _caveats("placement", "test_marks"),
+    "value_constraints": _caveats("value_constraints", "test_constraints", "test_answers"),
     "texts": _caveats("texts", "test_constraints", "test_answers"),
     "constraints": _caveats("constraints", "test_constraints", "test_caveats", "test_answers", "test_edges"),
     "network": _caveats("network", "test_network", "test_constraints"),

@@ -17,17 +17,17 @@ from capx_caveats import (
     Budget,
     Caveat,
     Constraint,
+    Judgement,
     Value,
-    Verdict,
     Where,
     allow,
     encode_block,
 )
 from capx_caveats.builders import resolved
 from capx_caveats.caveats import Entry
+from capx_caveats.chain_caveats import ChainCaveat, Step
 from capx_caveats.constraint import MAX_VALUES, MAX_WORK, Wire
 from capx_caveats.constraints import Pair
-from capx_caveats.marks import Mark, Step
 from capx_caveats.schema import block_schema, meaning
 from capx_caveats.texts import MAX_TEXT
 from capx_caveats.vocabulary import MAX_BRACKETS, MAX_CAVEATS
@@ -81,7 +81,7 @@ A pattern is for the whole text. Bytes are base64url without padding, in the one
 
 def page() -> str:
     """The page in Markdown."""
-    marks = [kind for kind in DEFAULT.caveats if issubclass(kind, Mark)]
+    marks = [kind for kind in DEFAULT.caveats if issubclass(kind, ChainCaveat)]
     others = [kind for kind in DEFAULT.caveats if kind not in marks]
     return "\n".join(
         [
@@ -136,7 +136,7 @@ def _constraint(kind: type[Constraint]) -> str:
     return "\n".join([_about(kind), _table(_COLUMNS, rows), which + " ".join(verdicts) + "\n"])
 
 
-def _judged(constraint: Constraint, values: tuple[Value, ...], wanted: Verdict) -> bool:
+def _judged(constraint: Constraint, values: tuple[Value, ...], wanted: Judgement) -> bool:
     """Whether there are such values; all of them must be judged so."""
     for value in values:
         if constraint.judge(value) is not wanted:

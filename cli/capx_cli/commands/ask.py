@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from capx_cli import arguments, reached, screen, typed, words
+from capx_cli import arguments, name_value, phrases, screen, target
 from capx_cli.failure import DENIED, DONE, Unusable
 from capx_cli.tokens import read_bundle, token_option
 
@@ -72,7 +72,7 @@ def ask(
         raise click.UsageError(f"{action:.200} names no audience after the @")
     if no_args and args:
         raise click.UsageError("give either --with or --no-args")
-    pinned = typed.arguments(args) if args or no_args else None
+    pinned = name_value.arguments(args) if args or no_args else None
     wanted = Ask.of(name, audience if at else None, pinned)
     seconds = _seconds(wait)
     bundle = read_bundle(token_file)
@@ -116,12 +116,12 @@ def _over_http(url: str, bundle: "Bundle", ask: "Ask", seconds: float) -> "Answe
 def _at_home(bundle: "Bundle", ask: "Ask", seconds: float) -> "Answer":
     from capx.verify.ask import Pending
 
-    if (place := reached.elsewhere()) is not None:
+    if (place := target.elsewhere()) is not None:
         raise click.UsageError(
             f"CAPX_AUTHORITY ({place:.80}) is for operators: {_BY_URL}; or unset it, to ask the home"
         )
     ends = time.monotonic() + seconds
-    with reached.home_authority("capx ask without --url") as authority, screen.busy("asking"):
+    with target.home_authority("capx ask without --url") as authority, screen.busy("asking"):
         while True:
             answer = authority.ask(bundle, ask.action, audience=ask.audience, args=ask.args)
             if not isinstance(answer, Pending) or time.monotonic() >= ends:
@@ -146,7 +146,7 @@ def _told(bundle: "Bundle", answer: "Answer") -> int:
         fuller = bundle.holding(answer.capability)
         screen.bare(fuller.text)
         screen.note("granted", screen.GOOD)
-        words.what_is_left(type(fuller)([answer.capability]))
+        phrases.what_is_left(type(fuller)([answer.capability]))
         return DONE
     if isinstance(answer, Pending):
         screen.note(f"pending: {answer}", screen.STRONG)

@@ -2,7 +2,7 @@
 
 import click
 
-from capx_cli import arguments, screen, words
+from capx_cli import arguments, phrases, screen
 from capx_cli.tokens import read_bundle, token_option
 
 
@@ -30,4 +30,4 @@ def attenuate(
     bundle = read_bundle(token_file).attenuate(*((allowing(*entries),) if entries else ()), *caveats)
     screen.bare(bundle.text)
     screen.note("narrowed", screen.GOOD)
-    words.what_is_left(bundle)
+    phrases.what_is_left(bundle)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import completion, screen, words
+from capx_cli import completion, phrases, screen
 from capx_cli.commands.present import AUTHORITY, chosen_audience, read_body
 from capx_cli.failure import DENIED, DONE, UNUSABLE, Unusable
 from capx_cli.tokens import read_bundle, token_option
@@ -30,7 +30,9 @@ _NOT_ALLOWED = 403
     shell_complete=completion.held,
     help="The resource behind the URL; may be left out if the token speaks to one only.",
 )
-@click.option("--timeout", type=words.Seconds(min=0.1, max=3_600), default=30.0, show_default=True, help="In seconds.")
+@click.option(
+    "--timeout", type=phrases.Seconds(min=0.1, max=3_600), default=30.0, show_default=True, help="In seconds."
+)
 @token_option
 def call(
     *,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import screen, words
+from capx_cli import phrases, screen
 from capx_cli.tokens import read_tokens, token_option
 
 if TYPE_CHECKING:
@@ -40,14 +40,14 @@ def can(as_json: bool, also: bool, token_file: str | None) -> None:
         for sentence in () if as_json else _demanded(left) if also else _may(left):
             screen.say(f"{left.audience} {sentence}")
         for why in left.why_nothing:
-            screen.note(f"at {left.audience}: {words.nothing_at(left)} ({why})", screen.BAD)
+            screen.note(f"at {left.audience}: {phrases.nothing_at(left)} ({why})", screen.BAD)
     screen.note(_WARNING, screen.QUIET)
 
 
 def _may(left: "Effective") -> list[str]:
     """Each entry; what is demanded of every call besides may be long, and is not repeated for each."""
     besides = "; and only where all of --also hold" if left.also else ""
-    return [] if left.why_nothing else [f"{each}{besides}" for each in words.doing(left)]
+    return [] if left.why_nothing else [f"{each}{besides}" for each in phrases.doing(left)]
 
 
 def _demanded(left: "Effective") -> tuple[str, ...]:

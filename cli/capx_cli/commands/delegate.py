@@ -2,7 +2,7 @@
 
 import click
 
-from capx_cli import arguments, completion, screen, words
+from capx_cli import arguments, completion, phrases, screen
 from capx_cli.tokens import read_bundle, token_option
 
 
@@ -46,5 +46,5 @@ def delegate(
     screen.bare(child.text)
     node = "-" if child.node is None else b64u(child.node)
     screen.note(f"delegated to {to}, node {node}", screen.GOOD)
-    words.what_is_left(child)
-    words.what_it_may_ask(child)
+    phrases.what_is_left(child)
+    phrases.what_it_may_ask(child)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import screen, words
+from capx_cli import phrases, screen
 from capx_cli.failure import DONE, UNUSABLE
 from capx_cli.tokens import read_tokens
 
@@ -83,7 +83,7 @@ def _show(parent: "Token | None", child: "Token", parents: "Sequence[Token]") ->
         return
     now = int(time.time())
     before, after = effective(parent, now), effective(child, now)
-    holders = f"PARENT held by {words.holder(parent.hops)}, CHILD by {words.holder(child.hops)}"
+    holders = f"PARENT held by {phrases.holder(parent.hops)}, CHILD by {phrases.holder(child.hops)}"
     screen.say(f"{child.audience}: {holders}", screen.STRONG)
     for whose, sentences in _appended(parent, child):
         screen.say(f"  {whose} appended")
@@ -96,7 +96,7 @@ def _show(parent: "Token | None", child: "Token", parents: "Sequence[Token]") ->
 
 
 def _appended(parent: "Token", child: "Token") -> "Iterator[tuple[str, list[str]]]":
-    for whose, block in list(words.blocks(child))[len(parent.caveats) :]:
+    for whose, block in list(phrases.blocks(child))[len(parent.caveats) :]:
         yield whose, [caveat.sentence() for caveat in block]
 
 
@@ -125,7 +125,7 @@ def _changes(before: "Effective", after: "Effective") -> "Iterator[tuple[str, st
         yield "until", f"{shown_instant(after.expires)}{instead}"
     yield from (("or until", f"task {task} ends") for task in after.until if task not in before.until)
     if after.hops_left is not None and after.hops_left != before.hops_left:
-        yield "delegation", words.delegation(after.hops_left)
+        yield "delegation", phrases.delegation(after.hops_left)
 
 
 def _as_json(parent: "Token | None", child: "Token", parents: "Sequence[Token]") -> dict[str, Any]:

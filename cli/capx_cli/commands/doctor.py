@@ -155,9 +155,9 @@ def _policy(home: Path) -> str:
 
 def _elsewhere() -> Iterator[Finding]:
     """What answers at the place that CAPX_AUTHORITY names, if it does."""
-    from capx_cli import reached
+    from capx_cli import target
 
-    place = reached.elsewhere()
+    place = target.elsewhere()
     if place is not None:
         yield _tried(
             "authority", lambda: f"{place} answers, with {_tasks()} tasks; what follows is about the home here"
@@ -165,7 +165,7 @@ def _elsewhere() -> Iterator[Finding]:
 
 
 def _tasks() -> int:
-    from capx_cli import reached
+    from capx_cli import target
 
-    with reached.authority() as authority:
+    with target.authority() as authority:
         return len(authority.tasks())

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import completion, reached, screen, words
+from capx_cli import completion, phrases, screen, target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from capx.store.log import Event
-    from capx_cli.reached import Operations
+    from capx_cli.target import Operations
 
 
 @click.command()
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 @click.option("--node", metavar="ID", help="Only where this node acted, or one below it.")
 @click.option("--presentation", metavar="ID", help="Only about this presentation.")
 @click.option("--decision", metavar="ID", help="Only the decision with this id.")
-@click.option("--limit", type=words.COUNT, metavar="N", help="Only the N newest of them.")
+@click.option("--limit", type=phrases.COUNT, metavar="N", help="Only the N newest of them.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON: an array, a decision a line.")
-@reached.authority_option
+@target.authority_option
 def find(*, since: str | None, task: str | None, as_json: bool, **asked: Any) -> None:
     """Find recorded decisions, one line each, the newest last: time, outcome, id, who wanted what, and its node.
 
@@ -40,9 +40,9 @@ def find(*, since: str | None, task: str | None, as_json: bool, **asked: Any) ->
     """
     from capx_cli import events
 
-    after = 0 if since is None else words.past(since, int(time.time()))
-    with reached.authority() as authority:
-        meant = None if task is None else words.task_id(authority, task)
+    after = 0 if since is None else phrases.past(since, int(time.time()))
+    with target.authority() as authority:
+        meant = None if task is None else phrases.task_id(authority, task)
         found = screen.awaited("reading the log", lambda: _found(authority, task=meant, since=after, **asked))
         first = list(islice(found, 1))
         if not first and asked["node"] is not None:
@@ -80,7 +80,7 @@ def _one(authority: "Operations", decision: str, query: dict[str, Any]) -> "Iter
 
 
 def _demand_id(what: str, id_: str | None) -> None:
-    if id_ is not None and (fault := words.no_id(id_)):
+    if id_ is not None and (fault := phrases.no_id(id_)):
         raise click.UsageError(f"{id_!r:.80} is not the id of a {what}: {fault}")
 
 

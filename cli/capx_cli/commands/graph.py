@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from capx_cli import completion, following, inbox, reached, screen, words
+from capx_cli import completion, inbox, phrases, screen, tail, target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from capx.authority.graph.graph import Graph, Node, Tree
     from capx.store.records import RequestRecord, TaskRecord
-    from capx_cli.reached import Operations
+    from capx_cli.target import Operations
 
 _GLANCE = 0.5
 """Seconds between two looks at the log."""
@@ -25,7 +25,7 @@ _AGAIN = 10.0
 """Seconds after which it is drawn again, though nothing was logged: time ends tasks too, and counters move."""
 
 
-@click.command(cls=words.TakesIds)
+@click.command(cls=phrases.TakesIds)
 @click.argument("task_id", metavar="[TASK]", required=False, shell_complete=completion.tasks)
 @click.option(
     "--format",
@@ -35,7 +35,7 @@ _AGAIN = 10.0
 )
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @click.option("--watch", is_flag=True, help="Draw it again whenever something happened, until Ctrl-C.")
-@reached.authority_option
+@target.authority_option
 def graph(task_id: str | None, shape: str | None, as_json: bool, watch: bool) -> None:
     """Draw the execution graph of all tasks, or of TASK (`last` is the newest), the dead parts marked.
 
@@ -49,9 +49,9 @@ def graph(task_id: str | None, shape: str | None, as_json: bool, watch: bool) ->
     shape = "json" if as_json else shape or "text"
     if watch and (shape != "text" or not sys.stdout.isatty()):
         raise click.UsageError("--watch draws on a terminal, as text: for a program, capx log --follow --json")
-    with reached.authority() as authority:
+    with target.authority() as authority:
         with screen.busy("reading the log"):
-            wanted = None if task_id is None else words.task_id(authority, task_id)
+            wanted = None if task_id is None else phrases.task_id(authority, task_id)
             found = _read(authority, wanted)
         if watch:
             _watch(authority, wanted, found)
@@ -97,11 +97,11 @@ def _write(found: _Read, shape: str) -> None:
 def _as_json(tree: "Tree", task: "TaskRecord | None", found: _Read) -> dict[str, Any]:
     import msgspec
 
-    said = words.with_instants(msgspec.to_builtins(tree))
+    said = phrases.with_instants(msgspec.to_builtins(tree))
     waiting: list[dict[str, Any]] = [said["node"]]
     while waiting:
         node = waiting.pop()
-        node["capabilities"] = [words.with_instants(held) for held in node["capabilities"]]
+        node["capabilities"] = [phrases.with_instants(held) for held in node["capabilities"]]
         node["requests"] = [inbox.as_json(request) for request in found.requests.get(node["id"], ())]
         waiting += node["children"]
     return {
@@ -115,13 +115,13 @@ def _as_json(tree: "Tree", task: "TaskRecord | None", found: _Read) -> dict[str,
 def _watch(authority: "Operations", wanted: str | None, found: _Read) -> None:
     from rich.console import Group
 
-    mark = following.end_of(authority)
+    mark = tail.end_of(authority)
     with contextlib.suppress(KeyboardInterrupt), screen.live() as show:
         while True:
             at = time.strftime("%H:%M:%S", time.localtime())
             foot = screen.text((f"position {mark.position} of the log, drawn at {at}; Ctrl-C ends", screen.QUIET))
             show(Group(*(_drawn(tree, task, found) for tree, task in found.trees()), foot))
-            mark = following.awaited(authority, mark, glance=_GLANCE, at_most=_AGAIN)
+            mark = tail.awaited(authority, mark, glance=_GLANCE, at_most=_AGAIN)
             found = _read(authority, wanted)
 
 

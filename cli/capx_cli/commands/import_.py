@@ -2,7 +2,7 @@
 
 import click
 
-from capx_cli import screen, words
+from capx_cli import phrases, screen
 from capx_cli.failure import Unusable
 from capx_cli.tokens import read_text, token_option
 
@@ -28,7 +28,7 @@ def import_(token_file: str | None) -> None:
         raise Unusable(str(error)) from None
     screen.bare(bundle.text)
     screen.note("NOTHING WAS VERIFIED: a wrong signature comes in as well. To check it: capx verify", screen.LOUD)
-    words.what_is_left(bundle)
+    phrases.what_is_left(bundle)
 
 
 def _each(text: str) -> list[str]:

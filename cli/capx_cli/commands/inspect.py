@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import reached, screen, words
+from capx_cli import phrases, screen, target
 from capx_cli.tokens import read_tokens, token_option
 
 if TYPE_CHECKING:
@@ -50,13 +50,13 @@ def _statuses(tokens: "Sequence[Token]") -> "list[TokenStatus | None]":
     from capx.authority.home import open_home_store
     from capx_cli.token_status import status_of
 
-    reached.demand_home("capx inspect --store", "looks into the store itself")
+    target.demand_home("capx inspect --store", "looks into the store itself")
     with screen.busy("looking into the store"), closing(open_home_store()) as store, store.read() as reading:
         return [status_of(token, reading) for token in tokens]
 
 
 def _as_json(token: "Token", status: "TokenStatus | None") -> dict[str, Any]:
-    said: dict[str, Any] = words.token_as_json(token)
+    said: dict[str, Any] = phrases.token_as_json(token)
     return said if status is None else {**said, "store": status.as_json()}
 
 
@@ -66,9 +66,9 @@ def _show(token: "Token", status: "TokenStatus | None") -> None:
     from capx.tokens.effective.effective import effective
     from capx_caveats import shown_instant
 
-    screen.say(f"{token.audience}, held by {words.holder(token.hops)}", screen.STRONG)
+    screen.say(f"{token.audience}, held by {phrases.holder(token.hops)}", screen.STRONG)
     left = effective(token, int(time.time()))
-    mark = words.presented(token)
+    mark = phrases.presented(token)
     if mark is not None:
         until = mark.at + WINDOW_AFTER if left.expires is None else min(left.expires, mark.at + WINDOW_AFTER)
         screen.say(f"  a presentation: good for one {mark.profile} call, until {shown_instant(until)}")
@@ -76,7 +76,7 @@ def _show(token: "Token", status: "TokenStatus | None") -> None:
         ("task", token.task or "-"),
         ("node", "-" if token.node is None else b64u(token.node)),
         ("id", b64u(token.id)),
-        *(line for line in words.lines(left) if mark is None or line[0] != "delegation"),
+        *(line for line in phrases.lines(left) if mark is None or line[0] != "delegation"),
         *((("delegation", "none"),) if mark is not None else ()),
         *(() if status is None else status.lines()),
     ]
@@ -86,6 +86,6 @@ def _show(token: "Token", status: "TokenStatus | None") -> None:
 
 
 def _show_blocks(token: "Token") -> None:
-    for whose, block in words.blocks(token):
+    for whose, block in phrases.blocks(token):
         for caveat in block:
             screen.say(f"  {whose}: {caveat.sentence()}")

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import intents, own_keys, reached, screen, words
+from capx_cli import intents, own_keys, phrases, screen, target
 from capx_cli.failure import DENIED, DONE
-from capx_cli.typed import arguments
+from capx_cli.name_value import arguments
 
 if TYPE_CHECKING:
     from capx.authority.intent_use import WithdrawnIntent
     from capx.intents.intent import SignedIntent
 
 
-@click.group(cls=words.InOrder)
+@click.group(cls=phrases.InOrder)
 def intent() -> None:
     """Write, sign, check, list and withdraw intents: what people ask for.
 
@@ -44,7 +44,7 @@ def intent() -> None:
 )
 @click.option("--not-after", default="8h", metavar="WHEN", help="Until when: 8h unless said, 1d, or RFC 3339.")
 @click.option("--for", "epoch", metavar="EPOCH", help="The authority it is meant for; else that of the home.")
-@reached.authority_option
+@target.authority_option
 def new(
     *,
     principal: str,
@@ -67,7 +67,7 @@ def new(
     from capx.intents.intent import Intent
 
     if epoch is None:
-        with reached.authority() as authority:
+        with target.authority() as authority:
             epoch = authority.epoch()
     values: Any = arguments(parameters)
     made = Intent.written(
@@ -160,13 +160,13 @@ def verify(file: str, key: str | None, as_json: bool) -> int:
 
 @intent.command("list", short_help="List the intents that were opened or withdrawn.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
-@reached.authority_option
+@target.authority_option
 def list_(as_json: bool) -> None:
     """List the intents that opened a task or were withdrawn, in the order in which they became known.
 
     Example: capx intent list --json
     """
-    with reached.authority() as authority:
+    with target.authority() as authority:
         found = authority.intents()
     if as_json:
         screen.as_json([intents.record_as_json(each) for each in found])
@@ -181,11 +181,11 @@ def list_(as_json: bool) -> None:
         )
 
 
-@intent.command("withdraw", cls=words.TakesIds, short_help="Withdraw an intent, and its tasks.")
+@intent.command("withdraw", cls=phrases.TakesIds, short_help="Withdraw an intent, and its tasks.")
 @click.argument("meant", metavar="DIGEST|FILE")
 @click.option("--dry-run", is_flag=True, help="Only say what is known to die.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
-@reached.authority_option
+@target.authority_option
 def withdraw(meant: str, dry_run: bool, as_json: bool) -> None:
     """Let the intent of DIGEST, or in FILE, open nothing any more, and withdraw its tasks.
 
@@ -198,10 +198,10 @@ def withdraw(meant: str, dry_run: bool, as_json: bool) -> None:
     from capx.intents.intent import is_digest
 
     digest = meant if is_digest(meant) else intents.document(intents.read(meant)).digest
-    with reached.authority() as authority, screen.busy("withdrawing"):
+    with target.authority() as authority, screen.busy("withdrawing"):
         withdrawn = authority.withdraw_intent(digest, dry_run=dry_run)
     if as_json:
-        screen.as_json(words.with_instants(msgspec.to_builtins(withdrawn)))
+        screen.as_json(phrases.with_instants(msgspec.to_builtins(withdrawn)))
     else:
         _say(withdrawn)
 
@@ -218,7 +218,7 @@ def _why_not(signed: "SignedIntent", key: str | None) -> str | None:
         from capx.authority.home import home_folder
         from capx.policy.file import FILE, PolicyFile
 
-        reached.demand_home("capx intent verify without --key", "reads the policy, which stays with its authority")
+        target.demand_home("capx intent verify without --key", "reads the policy, which stays with its authority")
         found = PolicyFile(home_folder() / FILE)().principals.get(name)
         if found is None:
             return f"the policy of the home knows no principal {name}"
@@ -238,10 +238,10 @@ def _say(withdrawn: "WithdrawnIntent") -> None:
     elif withdrawn.dying is not None:
         screen.say(f"{what} would be withdrawn")
     else:
-        words.said_end(what, "withdrawn", withdrawn.position, again=False)
+        phrases.said_end(what, "withdrawn", withdrawn.position, again=False)
     for ended in withdrawn.tasks:
         if withdrawn.dying is None:
-            words.said_end(f"  task {ended.task}", ended.end, ended.position, again=ended.again)
+            phrases.said_end(f"  task {ended.task}", ended.end, ended.position, again=ended.again)
         else:
             screen.say(f"  task {ended.task} would be {ended.end}")
     if withdrawn.dying is not None and withdrawn.tasks:

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import click
 
-from capx_cli import completion, reached, screen, words
+from capx_cli import completion, phrases, screen, target
 from capx_cli.failure import Unusable
 
 _STATES = {True: "active", False: "verifies"}
 _ITS_KEYS = "changes the root keys, which stay with their authority"
 
 
-@click.group(cls=words.InOrder)
+@click.group(cls=phrases.InOrder)
 def keys() -> None:
     """Export keys to resources, and rotate the root keys of this home.
 
@@ -41,7 +41,7 @@ def export(audience: str, out: Path | None, replace: bool) -> None:
         raise click.UsageError("--replace belongs to --out FILE")
     if out is None and sys.stdout.isatty():
         raise click.UsageError("a key is not for a screen: give --out FILE, or pipe it on")
-    with reached.home_authority("capx keys export") as authority:
+    with target.home_authority("capx keys export") as authority:
         exported = authority.export_keys(audience)
     if out is None:
         sys.stdout.write(exported.dump())
@@ -56,7 +56,7 @@ def export(audience: str, out: Path | None, replace: bool) -> None:
 
 @keys.command("list", short_help="List the keys, and the live tasks of each.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
-@reached.authority_option
+@target.authority_option
 def list_(as_json: bool) -> None:
     """List the live root keys, each with how many live tasks hold tokens of it.
 
@@ -64,7 +64,7 @@ def list_(as_json: bool) -> None:
 
     Example: capx keys list --json
     """
-    with screen.busy("reading the log"), reached.authority() as authority:
+    with screen.busy("reading the log"), target.authority() as authority:
         found = [(kid, _STATES[at == 0], tasks) for at, (kid, tasks) in enumerate(authority.kids().items())]
     if as_json:
         screen.as_json([{"kid": kid, "state": state, "live_tasks": tasks} for kid, state, tasks in found])
@@ -82,7 +82,7 @@ def add() -> None:
     from capx.authority.home import change_keys
     from capx.crypto.keys import RootKey
 
-    reached.demand_home("capx keys add", _ITS_KEYS)
+    target.demand_home("capx keys add", _ITS_KEYS)
     key = RootKey.generate()
     change_keys(lambda ring: ring.added(key))
     screen.bare(key.kid)
@@ -90,7 +90,7 @@ def add() -> None:
     screen.note("Next: capx keys export to every resource, restart each, then capx keys activate", screen.QUIET)
 
 
-@keys.command(cls=words.TakesIds, short_help="Let a key mint from now on.")
+@keys.command(cls=phrases.TakesIds, short_help="Let a key mint from now on.")
 @click.argument("kid", shell_complete=completion.kids)
 def activate(kid: str) -> None:
     """Let a key mint from now on; the one that minted goes on verifying.
@@ -102,7 +102,7 @@ def activate(kid: str) -> None:
     """
     from capx.authority.home import change_keys
 
-    reached.demand_home("capx keys activate", _ITS_KEYS)
+    target.demand_home("capx keys activate", _ITS_KEYS)
     change_keys(lambda ring: ring.activated(kid))
     screen.note(f"{kid} mints from now on", screen.GOOD)
     # Whether that was done is nowhere written, so it is said each time.
@@ -112,7 +112,7 @@ def activate(kid: str) -> None:
     )
 
 
-@keys.command(cls=words.TakesIds, short_help="Let go of a key for good.")
+@keys.command(cls=phrases.TakesIds, short_help="Let go of a key for good.")
 @click.argument("kid", shell_complete=completion.kids)
 @click.option("--force", is_flag=True, help="Also while live tasks hold tokens minted under it: they are refused then.")
 def retire(kid: str, force: bool) -> None:
@@ -125,7 +125,7 @@ def retire(kid: str, force: bool) -> None:
     """
     from capx.authority.home import change_keys
 
-    with screen.busy("reading the log"), reached.home_authority("capx keys retire") as authority:
+    with screen.busy("reading the log"), target.home_authority("capx keys retire") as authority:
         kids = authority.kids()
     holding = kids.get(kid, 0)
     if holding and not force and kid != next(iter(kids)):

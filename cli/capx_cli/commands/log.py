@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from capx_cli import following, reached, screen, words
+from capx_cli import phrases, screen, tail, target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from capx.store.log import Event
-    from capx_cli.reached import Operations
+    from capx_cli.target import Operations
 
 _LAST = 2**53 - 1
 """The last position that there can be: the same in a store and through an authority that serves it."""
@@ -33,10 +33,10 @@ class _Begin(NamedTuple):
     metavar="POSITION|WHEN",
     help="Only what stands after a position, 120, or happened since: 1h is an hour ago; or 2026-11-25T12:00:00Z.",
 )
-@click.option("--limit", type=words.COUNT, metavar="N", help="Only the N newest of them.")
+@click.option("--limit", type=phrases.COUNT, metavar="N", help="Only the N newest of them.")
 @click.option("--follow", is_flag=True, help="Go on with what happens from now on, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON: an array, an event a line; a line each to follow.")
-@reached.authority_option
+@target.authority_option
 def log(since: str | None, limit: int | None, follow: bool, as_json: bool) -> None:
     """Show the events of the log, one line each, the newest last: position, time, kind, and what it was about.
 
@@ -52,7 +52,7 @@ def log(since: str | None, limit: int | None, follow: bool, as_json: bool) -> No
         return
     from capx_cli import events
 
-    with reached.authority() as authority:
+    with target.authority() as authority:
         found = screen.awaited("reading the log", lambda: _chosen(authority, begin, limit))
         if as_json:
             screen.as_json_array(map(events.event_as_json, found))
@@ -67,7 +67,7 @@ def _begin(since: str | None) -> _Begin:
     if since is None:
         return _Begin()
     if not (since.isascii() and since.isdigit()):
-        return _Begin(at=words.past(since, int(time.time())))
+        return _Begin(at=phrases.past(since, int(time.time())))
     if len(since) > len(str(_LAST)) or int(since) > _LAST:
         raise click.UsageError(f"--since {since:.40}: no log reaches that position; the last one may be {_LAST}")
     return _Begin(int(since))
@@ -83,13 +83,13 @@ def _chosen(authority: "Operations", begin: _Begin, limit: int | None) -> "Itera
 
 def _follow(begin: _Begin | None, limit: int | None, as_json: bool) -> None:
     """Say what happened, then what happens."""
-    with reached.authority() as authority:
-        mark = following.end_of(authority)
+    with target.authority() as authority:
+        mark = tail.end_of(authority)
         if begin is not None or limit is not None:
             past = list(_chosen(authority, begin or _Begin(), limit))
-            mark = following.Mark(past[-1].position, past[-1].hash) if past else mark
+            mark = tail.LogPosition(past[-1].position, past[-1].hash) if past else mark
             _say(past, as_json)
-    following.on(mark, lambda _, read: _say(read.events, as_json))
+    tail.on(mark, lambda _, read: _say(read.events, as_json))
 
 
 def _say(found: "Iterable[Event]", as_json: bool) -> None:

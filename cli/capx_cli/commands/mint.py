@@ -2,10 +2,10 @@
 
 import click
 
-from capx_cli import arguments, completion, reached, screen, words
+from capx_cli import arguments, completion, phrases, screen, target
 
 
-class _Mint(words.TakesIds, arguments.Ordered):
+class _Mint(phrases.TakesIds, arguments.Ordered):
     """A command that takes the id of a task, and options in their order."""
 
 
@@ -13,7 +13,7 @@ class _Mint(words.TakesIds, arguments.Ordered):
 @click.argument("task_id", metavar="TASK", shell_complete=completion.tasks)
 @arguments.allow_options(required=True, audiences=True)
 @arguments.caveat_options(tenant=False)
-@reached.authority_option
+@target.authority_option
 def mint(
     *,
     task_id: str,
@@ -28,9 +28,9 @@ def mint(
     Example: capx mint last --allow tickets.read --expires 10m
     """
     granted, caveats = allows.grants(), narrowing.beside_the_task()
-    with reached.authority() as authority:
-        meant = words.task_id(authority, task_id)
+    with target.authority() as authority:
+        meant = phrases.task_id(authority, task_id)
         bundle = authority.mint(meant, allow=granted, expires=narrowing.expires, caveats=caveats)
     screen.bare(bundle.text)
     screen.note(f"minted for task {bundle.task}", screen.GOOD)
-    words.what_is_left(bundle)
+    phrases.what_is_left(bundle)

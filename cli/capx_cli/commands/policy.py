@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from capx_cli import intents, policies, reached, screen, words
+from capx_cli import intents, phrases, policies, screen, target
 from capx_cli.failure import DENIED, DONE, UNUSABLE
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _option = click.option("--policy", "file", type=_FILE, metavar="FILE", help="Thi
 _json = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 
 
-@click.group(cls=words.InOrder)
+@click.group(cls=phrases.InOrder)
 def policy() -> None:
     """Check a policy, try it on an intent, explain it, and test it with cases.
 
@@ -190,5 +190,5 @@ def _count(number: int, what: str) -> str:
 def _given(file: Path | None, what: str) -> Path | None:
     """The file that was named; without one, the home must be meant."""
     if file is None:
-        reached.demand_home(what, "reads the policy, which stays with its authority")
+        target.demand_home(what, "reads the policy, which stays with its authority")
     return file

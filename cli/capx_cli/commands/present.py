@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from capx_cli import arguments, completion, screen, typed
+from capx_cli import arguments, completion, name_value, screen
 from capx_cli.tokens import read_bundle, token_option
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def present(
     if action is not None:
         if body is not None or content_type is not None:
             raise click.UsageError("--data, --data-file and --content-type belong to --http")
-        received: HttpRequest | ToolCall = ToolCall(action, typed.arguments(args))
+        received: HttpRequest | ToolCall = ToolCall(action, name_value.arguments(args))
     else:
         if args:
             raise click.UsageError("--arg belongs to --action")

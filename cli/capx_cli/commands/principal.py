@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import own_keys, policy_editing, reached, screen, words
+from capx_cli import own_keys, phrases, policy_editing, screen, target
 
 if TYPE_CHECKING:
     from capx.intents.principal_key import PrincipalKey
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _ITS_POLICY = "reads the policy, which stays with its authority"
 
 
-@click.group(cls=words.InOrder)
+@click.group(cls=phrases.InOrder)
 def principal() -> None:
     """Make keys for people, and name people in the policy.
 
@@ -79,7 +79,7 @@ def list_(as_json: bool) -> None:
     from capx.authority.home import home_folder
     from capx.policy.file import FILE, PolicyFile
 
-    reached.demand_home("capx principal list", _ITS_POLICY)
+    target.demand_home("capx principal list", _ITS_POLICY)
     policy_editing.demand_home_of(home_folder() / FILE)
     found = PolicyFile(home_folder() / FILE)().principals.values()
     if as_json:
@@ -122,7 +122,7 @@ def add(
     from capx.policy.file import FILE
     from capx.policy.policy import Principal
 
-    reached.demand_home("capx principal add", "changes the policy, which stays with its authority")
+    target.demand_home("capx principal add", "changes the policy, which stays with its authority")
     public = None if key is None else parse_public(key)
     wanted = Principal(name=name, key=public, tenants=tenants, purposes=purposes, groups=groups)
     file = home_folder() / FILE

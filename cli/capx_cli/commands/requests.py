@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import click
 from msgspec import Struct
 
-from capx_cli import answering, completion, following, inbox, reached, screen, words
+from capx_cli import completion, inbox, phrases, screen, tail, target
+from capx_cli.approve import Answer
+from capx_cli.approve import give as give_answer
 
 if TYPE_CHECKING:
-    from capx_cli.reached import Operations
+    from capx_cli.target import Operations
 
 _NEWS = frozenset({"request_made", "request_approved", "request_denied", "request_expired", "capability_minted"})
 """Events after which a request stands otherwise than before."""
@@ -21,7 +23,7 @@ class _About(Struct):
     request: str | None = None
 
 
-@click.group(cls=words.InOrder)
+@click.group(cls=phrases.InOrder)
 def requests() -> None:
     """List, show and answer what agents ask for at run time, where the policy has a person decide.
 
@@ -39,7 +41,7 @@ def requests() -> None:
 @click.option("--all", "with_answered", is_flag=True, help="Also those that were answered, or granted at once.")
 @click.option("--task", "task_id", metavar="TASK", shell_complete=completion.tasks, help="Only those of one task.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
-@reached.authority_option
+@target.authority_option
 def list_(with_answered: bool, task_id: str | None, as_json: bool) -> None:
     """List the requests that wait for a person, the oldest first.
 
@@ -47,8 +49,8 @@ def list_(with_answered: bool, task_id: str | None, as_json: bool) -> None:
 
     Example: capx requests list --task last --all
     """
-    with reached.authority() as authority:
-        task = None if task_id is None else words.task_id(authority, task_id)
+    with target.authority() as authority:
+        task = None if task_id is None else phrases.task_id(authority, task_id)
         found = authority.requests(task=task, pending=not with_answered)
     if as_json:
         screen.as_json([inbox.as_json(request) for request in found])
@@ -58,16 +60,16 @@ def list_(with_answered: bool, task_id: str | None, as_json: bool) -> None:
         screen.say("No agent has asked for anything." if with_answered else inbox.NOTHING_WAITS)
 
 
-@requests.command("show", cls=words.TakesIds, short_help="Show who asks, for what, and how it stands.")
+@requests.command("show", cls=phrases.TakesIds, short_help="Show who asks, for what, and how it stands.")
 @click.argument("request_id", metavar="REQUEST", shell_complete=completion.requests)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
-@reached.authority_option
+@target.authority_option
 def show(request_id: str, as_json: bool) -> None:
     """Show a request: who asks, on whose intent, what it would add, with which restrictions, and how it stands.
 
     Example: capx requests show last
     """
-    with reached.authority() as authority:
+    with target.authority() as authority:
         found = authority.inquiry(inbox.request_id(authority, request_id))
     if as_json:
         screen.as_json(inbox.inquiry_as_json(found))
@@ -89,13 +91,13 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Write JSON; what i
 _YES = click.option("--yes", is_flag=True, help="Do not ask whether it is meant.")
 
 
-@requests.command("approve", cls=words.TakesIds, short_help="Consent to a request, once it was shown.")
+@requests.command("approve", cls=phrases.TakesIds, short_help="Consent to a request, once it was shown.")
 @click.argument("request_id", metavar="REQUEST", shell_complete=completion.requests)
 @_AS
 @_KEY_FILE
 @_YES
 @_JSON
-@reached.authority_option
+@target.authority_option
 def approve(request_id: str, name: str | None, key_file: Path | None, *, yes: bool, as_json: bool) -> int:
     """Consent to a request, once it was shown: the agent is granted it when it asks again.
 
@@ -104,18 +106,16 @@ def approve(request_id: str, name: str | None, key_file: Path | None, *, yes: bo
 
     Example: capx requests approve "$request" --as lea --key-file lea.key --yes
     """
-    return answering.give(
-        request_id, answering.Answer(yes=True, name=name, key_file=key_file, sure=yes, as_json=as_json)
-    )
+    return give_answer(request_id, Answer(yes=True, name=name, key_file=key_file, sure=yes, as_json=as_json))
 
 
-@requests.command("deny", cls=words.TakesIds, short_help="Refuse a request, for good.")
+@requests.command("deny", cls=phrases.TakesIds, short_help="Refuse a request, for good.")
 @click.argument("request_id", metavar="REQUEST", shell_complete=completion.requests)
 @_AS
 @_KEY_FILE
 @_YES
 @_JSON
-@reached.authority_option
+@target.authority_option
 def deny(request_id: str, name: str | None, key_file: Path | None, *, yes: bool, as_json: bool) -> int:
     """Refuse a request, for good: the same one is refused from then on. It is shown before.
 
@@ -123,28 +123,26 @@ def deny(request_id: str, name: str | None, key_file: Path | None, *, yes: bool,
 
     Example: capx requests deny "$request" --as lea --key-file lea.key --yes
     """
-    return answering.give(
-        request_id, answering.Answer(yes=False, name=name, key_file=key_file, sure=yes, as_json=as_json)
-    )
+    return give_answer(request_id, Answer(yes=False, name=name, key_file=key_file, sure=yes, as_json=as_json))
 
 
 @requests.command("watch", short_help="Show what waits, and what comes, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON: a request a line, whenever it stands otherwise.")
-@reached.authority_option
+@target.authority_option
 def watch(as_json: bool) -> None:
     """Show what waits for a person, then what agents ask for from now on and what becomes of it, until Ctrl-C.
 
     Example: capx requests watch
     """
     with contextlib.suppress(KeyboardInterrupt):
-        with reached.authority() as authority:
-            mark = following.end_of(authority)
+        with target.authority() as authority:
+            mark = tail.end_of(authority)
             for request in authority.requests(pending=True):
                 _tell(authority, request.id, as_json)
-        following.on(mark, lambda authority, read: _tell_news(authority, read, as_json))
+        tail.on(mark, lambda authority, read: _tell_news(authority, read, as_json))
 
 
-def _tell_news(authority: "Operations", read: following.Read, as_json: bool) -> None:
+def _tell_news(authority: "Operations", read: tail.Read, as_json: bool) -> None:
     told: set[str] = set()
     for event in read.events:
         about = event.told(_About) if event.kind in _NEWS else None

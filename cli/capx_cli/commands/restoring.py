@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import reached, screen, words
+from capx_cli import phrases, screen, target
 from capx_cli.failure import Unusable
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def restore(file: Path, *, into: str | None, dry_run: bool, yes: bool, discard: 
     from capx.authority.home import store_place
     from capx.authority.restore import restore as bring_back
 
-    reached.demand_home("capx store restore", ITS_STORE)
+    target.demand_home("capx store restore", ITS_STORE)
     place = store_place() if into is None else into
     keep = None if discard else _beside_the_home(place)
     with screen.busy("checking the backup"):
@@ -110,7 +110,7 @@ def _say_restored(restored: "Restoration", as_json: bool) -> None:
 
 
 def _restored_as_json(restored: "Restoration") -> dict[str, Any]:
-    return words.with_instants(
+    return phrases.with_instants(
         {
             "place": restored.place,
             "backup": head_as_json(restored.backup),

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import completion, reached, screen, words
+from capx_cli import completion, phrases, screen
 from capx_cli.commands.task import say_dying
 from capx_cli.failure import DONE, NOTHING, UNUSABLE
+from capx_cli.target import authority as open_authority
+from capx_cli.target import authority_option, home_authority
 from capx_cli.tokens import read_bundle, token_option
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from capx.api.messages.agents import Killed, Revocation
     from capx.store.records import FollowerAck
-    from capx_cli.reached import Operations
+    from capx_cli.target import Operations
 
 _PATIENCE = 30.0
 _LONGEST = 3_600.0
@@ -37,7 +39,7 @@ def _seconds(_: click.Context, __: click.Parameter, typed: str | None) -> float 
     return seconds
 
 
-@click.command(cls=words.TakesIds)
+@click.command(cls=phrases.TakesIds)
 @click.argument("target", metavar="[TARGET]", required=False, shell_complete=completion.tasks)
 @click.option("--held", is_flag=True, help="Instead of TARGET: the node at which the given token is held.")
 @click.option("--kid", metavar="KID", shell_complete=completion.kids, help="Instead: all minted under that root key.")
@@ -61,7 +63,7 @@ def _seconds(_: click.Context, __: click.Parameter, typed: str | None) -> float 
     help="Wait until all followers have seen it, 30 s at most or SECONDS; exits with 3 if some have not.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
-@reached.authority_option
+@authority_option
 @token_option
 def revoke(
     *,
@@ -87,7 +89,7 @@ def revoke(
     if dry_run and wait is not None:
         raise click.UsageError("a dry run kills nothing: there is nothing to wait for")
     selected = _selection(where)
-    with reached.authority() as authority:
+    with open_authority() as authority:
         named: dict[str, Any] = {"kid": kid, "where": selected or None}
         if issued_before is not None:
             named["issued"] = _instant(issued_before)
@@ -127,12 +129,12 @@ def _selection(where: "Sequence[str]") -> dict[str, str]:
 
 def _instant(typed: str) -> int:
     now = int(time.time())
-    return now if typed == "now" else words.past(typed, now)
+    return now if typed == "now" else phrases.past(typed, now)
 
 
 def _target(authority: "Operations", typed: str) -> str:
     if typed == "last":
-        return words.task_id(authority, typed)
+        return phrases.task_id(authority, typed)
     _demand_no_decision(authority, typed)
     return typed
 
@@ -154,7 +156,7 @@ def _held(token_file: str | None) -> str:
     from capx.tokens.lineage import AUTHORITY
 
     bundle = read_bundle(token_file)
-    with reached.home_authority("--held") as authority:
+    with home_authority("--held") as authority:
         for capability in bundle:
             own = capability.audience == AUTHORITY
             verifier = authority.own_verifier() if own else authority.verifier(capability.audience)
@@ -169,7 +171,7 @@ def _say(revoked: "Revocation") -> None:
         screen.say("nothing that is alive fits: nothing was revoked")
     for killed in revoked.killed:
         if revoked.dying is None:
-            words.said_end(_what(killed), "revoked", killed.position, again=killed.again)
+            phrases.said_end(_what(killed), "revoked", killed.position, again=killed.again)
         else:
             screen.say(f"{_what(killed)} {'is dead already' if killed.again else 'would be revoked'}")
     if revoked.killed and revoked.dying is not None:
@@ -178,7 +180,7 @@ def _say(revoked: "Revocation") -> None:
 
 def _what(killed: "Killed") -> str:
     id_ = f"{'root of a task' if killed.is_root else 'node or capability'} {killed.key}"
-    return words.of_key(killed.key) or id_
+    return phrases.of_key(killed.key) or id_
 
 
 def _say_what_else_matters(authority: "Operations", revoked: "Revocation", target: str | None) -> None:
@@ -253,5 +255,5 @@ def _as_json(revoked: "Revocation", unaware: "list[FollowerAck] | None", waits: 
     import msgspec
 
     said = {**msgspec.to_builtins(revoked), "position": revoked.position}
-    known = None if unaware is None else [words.with_instants(msgspec.to_builtins(one)) for one in unaware]
+    known = None if unaware is None else [phrases.with_instants(msgspec.to_builtins(one)) for one in unaware]
     return {**said, "unaware": known} if waits else said

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import reached, screen, words
+from capx_cli import phrases, screen, target
 from capx_cli.commands.restoring import FILE, ITS_STORE, head_as_json, restore
 from capx_cli.failure import DONE, UNUSABLE
 
@@ -22,7 +22,7 @@ class Counts(Counter[str]):
 _JSON = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 
 
-@click.group(cls=words.InOrder)
+@click.group(cls=phrases.InOrder)
 def store() -> None:
     """Check, count, prune, back up and restore the store of this home.
 
@@ -32,7 +32,7 @@ def store() -> None:
 
 @store.command(short_help="Follow the log from its beginning, and each death to its event.")
 @_JSON
-@reached.authority_option
+@target.authority_option
 def check(as_json: bool) -> int:
     """Follow the log from its beginning, and each death to the event that caused it. Exits with 3 when it is broken.
 
@@ -45,10 +45,10 @@ def check(as_json: bool) -> int:
 
     try:
         with screen.busy("following the log"):
-            if reached.elsewhere() is None:
+            if target.elsewhere() is None:
                 place = _checked_here()
             else:
-                with reached.authority() as authority:
+                with target.authority() as authority:
                     place = authority.check()
     except StoreProblem as problem:
         if not as_json:
@@ -75,7 +75,7 @@ def migrate(as_json: bool) -> None:
     from capx.authority.home import store_place
     from capx.store.factory import is_postgres
 
-    reached.demand_home("capx store migrate", ITS_STORE)
+    target.demand_home("capx store migrate", ITS_STORE)
     place = store_place()
     with screen.busy("migrating"):
         if is_postgres(place):
@@ -101,7 +101,7 @@ def stats(as_json: bool) -> None:
 
     Example: capx store stats
     """
-    reached.demand_home("capx store stats", ITS_STORE)
+    target.demand_home("capx store stats", ITS_STORE)
     with screen.busy("counting"), closing(_opened()) as opened:
         counted = _counted(opened)
     if as_json:
@@ -113,7 +113,7 @@ def stats(as_json: bool) -> None:
 
 @store.command(short_help="Forget deaths and counters that protect nothing any more.")
 @_JSON
-@reached.authority_option
+@target.authority_option
 def prune(as_json: bool) -> None:
     """Forget deaths of what has expired long since, counters nobody can spend from, and old sightings of followers.
 
@@ -124,7 +124,7 @@ def prune(as_json: bool) -> None:
     """
     import msgspec
 
-    with screen.busy("pruning"), reached.authority() as authority:
+    with screen.busy("pruning"), target.authority() as authority:
         pruned = authority.prune()
     if as_json:
         screen.as_json(msgspec.to_builtins(pruned))
@@ -147,7 +147,7 @@ def backup(file: Path, as_json: bool) -> None:
     """
     from capx.store.backup import backup as back_up
 
-    reached.demand_home("capx store backup", ITS_STORE)
+    target.demand_home("capx store backup", ITS_STORE)
     with screen.busy("copying the store"), closing(_opened()) as opened:
         head = back_up(opened, file)
     if as_json:

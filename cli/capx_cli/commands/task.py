@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import arguments, completion, inbox, intents, reached, screen, words
+from capx_cli import arguments, completion, inbox, intents, phrases, screen, target
 from capx_cli.failure import DONE
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from capx.store.records import TaskRecord
 
 
-@click.group(cls=words.InOrder)
+@click.group(cls=phrases.InOrder)
 def task() -> None:
     """Open, list, show, complete and withdraw tasks.
 
@@ -34,7 +34,7 @@ def task() -> None:
 @click.option("--purpose", metavar="TEXT", help="A word for the kind of work, kept in the log.")
 @click.option("--intent", "file", metavar="FILE", help="Instead: what the policy gives to this signed intent.")
 @click.option("--attested", metavar="TEXT", help="For an intent that is not signed: who checked the principal's login.")
-@reached.authority_option
+@target.authority_option
 def open_(
     *,
     allows: arguments.Allows,
@@ -62,7 +62,7 @@ def open_(
     if file is not None and (granted or narrowing.tenant is not None or purpose is not None):
         raise click.UsageError("an intent says the purpose and the tenant, and its policy what it may do")
     intent = None if file is None else _intent(file, attested)
-    with reached.authority() as authority:
+    with target.authority() as authority:
         try:
             opened = authority.open(
                 intent,
@@ -82,12 +82,12 @@ def open_(
             sys.stdout.flush()
     on = "" if opened.intent is None else f" for {opened.principal}, on intent {opened.intent}"
     screen.note(f"opened task {opened.id}{on}", screen.GOOD)
-    words.what_is_left(opened.bundle)
+    phrases.what_is_left(opened.bundle)
     return DONE
 
 
 @contextmanager
-def _withdrawn_unless_written(authority: "reached.Operations", opened: "OpenedTask") -> "Generator[None]":
+def _withdrawn_unless_written(authority: "target.Operations", opened: "OpenedTask") -> "Generator[None]":
     """A block that writes the token of a task; the task is withdrawn if it cannot: nobody would ever complete it."""
     from capx.errors import CapxError
 
@@ -117,7 +117,7 @@ def _intent(file: str, attested: str | None) -> "Intent | SignedIntent":
 @task.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @click.option("--active", is_flag=True, help="Only those that have not ended.")
-@reached.authority_option
+@target.authority_option
 def list_(as_json: bool, active: bool) -> None:
     """List the tasks, in the order in which they were opened.
 
@@ -125,7 +125,7 @@ def list_(as_json: bool, active: bool) -> None:
     """
     from capx_caveats import shown_instant
 
-    with reached.authority() as authority:
+    with target.authority() as authority:
         tasks = [each for each in authority.tasks() if each.state == "active" or not active]
     if as_json:
         screen.as_json([_task_as_json(each) for each in tasks])
@@ -143,10 +143,10 @@ def list_(as_json: bool, active: bool) -> None:
         )
 
 
-@task.command("show", cls=words.TakesIds, short_help="Show a task, and what was given for it.")
+@task.command("show", cls=phrases.TakesIds, short_help="Show a task, and what was given for it.")
 @click.argument("task_id", metavar="TASK", shell_complete=completion.tasks)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
-@reached.authority_option
+@target.authority_option
 def show(task_id: str, as_json: bool) -> None:
     """Show a task: what it is for, how it stands, what was minted for it, and what its agents asked for.
 
@@ -154,15 +154,15 @@ def show(task_id: str, as_json: bool) -> None:
     """
     from capx_caveats import shown_instant
 
-    with reached.authority() as authority:
-        found = authority.task(words.task_id(authority, task_id))
+    with target.authority() as authority:
+        found = authority.task(phrases.task_id(authority, task_id))
         with screen.busy("reading the log"):
             events = (event.facts() for event in authority.log() if event.kind == "capability_minted")
             minted = [facts for facts in events if facts.get("task") == found.id]
             requests = authority.requests(task=found.id)
     if as_json:
         asked = [inbox.as_json(request) for request in requests]
-        told = [words.with_instants(facts) for facts in minted]
+        told = [phrases.with_instants(facts) for facts in minted]
         screen.as_json({**_task_as_json(found), "minted": told, "requests": asked})
         return
     ended = "" if found.ended is None else f" at {shown_instant(found.ended)}, position {found.position} of the log"
@@ -177,44 +177,44 @@ def show(task_id: str, as_json: bool) -> None:
     screen.say(f"  expires  {shown_instant(found.expires)}")
     for facts in minted:
         granted = facts.get("request") is not None
-        how, to = ("granted", f", to {words.holder(facts.get('hops', ()))}") if granted else ("minted ", "")
-        allowed = "; ".join(words.done(facts["allow"]))
+        how, to = ("granted", f", to {phrases.holder(facts.get('hops', ()))}") if granted else ("minted ", "")
+        allowed = "; ".join(phrases.done(facts["allow"]))
         screen.say(f"  {how}  {facts['ids'][-1]} at {facts['audience']}{to}: {allowed}")
     for request in requests:
         if request.state != "granted":
-            wanted = f"{request.action} at {request.audience}, by {words.holder(request.labels)}"
+            wanted = f"{request.action} at {request.audience}, by {phrases.holder(request.labels)}"
             screen.say(f"  asked    {request.id} for {wanted}: {inbox.became(request)}")
 
 
-@task.command("complete", cls=words.TakesIds, short_help="End a task because its work is done.")
+@task.command("complete", cls=phrases.TakesIds, short_help="End a task because its work is done.")
 @click.argument("task_id", metavar="TASK", shell_complete=completion.tasks)
 @click.option("--dry-run", is_flag=True, help="Only say what is known to die.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
-@reached.authority_option
+@target.authority_option
 def complete(task_id: str, dry_run: bool, as_json: bool) -> None:
     """End a task because its work is done: all its tokens are dead when this returns.
 
     Example: capx task complete last
     """
-    with reached.authority() as authority:
-        meant = words.task_id(authority, task_id)
+    with target.authority() as authority:
+        meant = phrases.task_id(authority, task_id)
         with screen.busy("ending the task"):
             ended = authority.complete(meant, dry_run=dry_run)
     _ended(ended, as_json)
 
 
-@task.command("withdraw", cls=words.TakesIds, short_help="End a task that is no longer wanted.")
+@task.command("withdraw", cls=phrases.TakesIds, short_help="End a task that is no longer wanted.")
 @click.argument("task_id", metavar="TASK", shell_complete=completion.tasks)
 @click.option("--dry-run", is_flag=True, help="Only say what is known to die.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
-@reached.authority_option
+@target.authority_option
 def withdraw(task_id: str, dry_run: bool, as_json: bool) -> None:
     """End a task because it is no longer wanted: all its tokens are dead when this returns.
 
     Example: capx task withdraw last --dry-run
     """
-    with reached.authority() as authority:
-        meant = words.task_id(authority, task_id)
+    with target.authority() as authority:
+        meant = phrases.task_id(authority, task_id)
         with screen.busy("ending the task"):
             ended = authority.withdraw(meant, dry_run=dry_run)
     _ended(ended, as_json)
@@ -230,7 +230,7 @@ def _ended(ended: "Ended", as_json: bool) -> None:
         screen.say(f"task {ended.task} would be {ended.end}{again}")
         say_dying(ended.dying)
     else:
-        words.said_end(f"task {ended.task}", ended.end, ended.position, again=ended.again)
+        phrases.said_end(f"task {ended.task}", ended.end, ended.position, again=ended.again)
 
 
 def say_dying(dying: "Impact") -> None:
@@ -244,4 +244,4 @@ def say_dying(dying: "Impact") -> None:
 def _task_as_json(found: "TaskRecord") -> dict[str, Any]:
     import msgspec
 
-    return words.with_instants(msgspec.to_builtins(found))
+    return phrases.with_instants(msgspec.to_builtins(found))

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import arguments, completion, reached, screen, words
+from capx_cli import arguments, completion, phrases, screen, target
 from capx_cli.commands.present import chosen_audience
 from capx_cli.failure import DENIED, DONE
 from capx_cli.tokens import read_tokens, token_option
@@ -53,14 +53,14 @@ def verify(
     meant = chosen_audience(held, audience, call.action)
     if audience is None and meant not in held:
         raise click.UsageError(f"this token speaks to {', '.join(held)}, not to {meant}: choose with --audience")
-    bare = words.presented(tokens[0]) is None
-    with reached.home_authority("capx verify") as authority:
+    bare = phrases.presented(tokens[0]) is None
+    with target.home_authority("capx verify") as authority:
         explanation = _explain(authority, meant, tokens, call)
     if as_json:
         screen.as_json(_as_json(explanation, meant, call, bare=bare))
     else:
         _show(explanation, meant, call)
-    if not explanation.allowed and any(map(words.partly_understood, tokens)):
+    if not explanation.allowed and any(map(phrases.partly_understood, tokens)):
         screen.note(_OWN)
     if bare:
         screen.note(_BARE)
@@ -89,7 +89,7 @@ def _show(explanation: "Explanation", audience: str, call: "Call") -> None:
     style = f"bold {screen.GOOD if explanation.allowed else screen.BAD}"
     screen.say(f"{verdict}  {call.action} at {audience}{tenant}", style)
     for each in explanation.refusals:
-        words.said_reason(reason(each))
+        phrases.said_reason(reason(each))
     if explanation.restrictions:
         screen.say("  its restrictions:", screen.QUIET)
     for one in explanation.restrictions:

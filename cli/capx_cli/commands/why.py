@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from msgspec import Struct
 
-from capx_cli import completion, inbox, reached, screen, words
+from capx_cli import completion, inbox, phrases, screen, target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from capx.store.log import Event
     from capx.store.records import RequestRecord
     from capx_cli.events import Decided
-    from capx_cli.reached import Operations
+    from capx_cli.target import Operations
 
 _AROUND = 1_000
 """Events before and after it, in which those beside it are looked for."""
@@ -33,10 +33,10 @@ class _Identified(Struct):
     id: str
 
 
-@click.command(cls=words.TakesIds)
+@click.command(cls=phrases.TakesIds)
 @click.argument("decision", shell_complete=completion.decisions)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
-@reached.authority_option
+@target.authority_option
 def why(decision: str, as_json: bool) -> None:
     """Explain a recorded decision: who asked for what, every reason, what it spent, and what came before and after.
 
@@ -49,12 +49,12 @@ def why(decision: str, as_json: bool) -> None:
     from capx_cli import events
     from capx_cli.events import Decided
 
-    with reached.authority() as authority:
+    with target.authority() as authority:
         newest = decision == "last"
         event = _newest_denial(authority) if newest else authority.decision(decision)
         if event is None and newest:
             raise click.UsageError("no denial was recorded yet")
-        if event is None and (fault := words.no_id(decision)):
+        if event is None and (fault := phrases.no_id(decision)):
             raise click.UsageError(f"{decision!r:.80} is not the id of a decision: {fault}")
         if event is None:
             raise click.UsageError(
@@ -149,7 +149,7 @@ def _show(event: "Event", beside: _Beside, request: "RequestRecord | None") -> N
     style = f"bold {screen.GOOD if decision.outcome == 'allowed' else screen.BAD}"
     screen.say(f"{decision.outcome.upper()}  {decision.wanted}", style)
     screen.say(f"  when    {shown_instant(event.at)}, position {event.position} of the log")
-    screen.say(f"  who     {words.holder(decision.hops)}")
+    screen.say(f"  who     {phrases.holder(decision.hops)}")
     screen.say(f"  node    {decision.node or '-'}")
     screen.say(f"  task    {decision.task or '-'}")
     if decision.intent is not None:
@@ -160,7 +160,7 @@ def _show(event: "Event", beside: _Beside, request: "RequestRecord | None") -> N
     for spending in decision.spent:
         screen.say(f"  spent   {spending.sentence}")
     for reason in decision.reasons:
-        words.said_reason(reason)
+        phrases.said_reason(reason)
     said = [
         ("before", beside.before),
         ("after", beside.after),

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from msgspec import Struct
 
-from capx_cli import reached, screen
+from capx_cli import screen, target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from capx.store.log import Event
-    from capx_cli.reached import Operations
+    from capx_cli.target import Operations
 
 _GLANCE = 0.25
 _LONGEST_PAUSE = 5.0
@@ -23,7 +23,7 @@ _MOST = 10_000
 """Events that are read at once."""
 
 
-class Mark(Struct, frozen=True):
+class LogPosition(Struct, frozen=True):
     """How far a log was read: the position and hash of the last event, none before the first one."""
 
     position: int = 0
@@ -34,16 +34,16 @@ class Read(Struct, frozen=True):
     """What is new since a mark, and the mark from which to go on; `anew` if the log is another one than before."""
 
     events: list[Any]
-    mark: Mark
+    mark: LogPosition
     anew: bool = False
 
 
-def end_of(authority: "Operations") -> Mark:
+def end_of(authority: "Operations") -> LogPosition:
     """The end of the log as it is now."""
     return _mark(next(iter(authority.newest_first()), None))
 
 
-def after(authority: "Operations", mark: Mark) -> Read:
+def after(authority: "Operations", mark: LogPosition) -> Read:
     """What happened since, read at once; after a log was replaced, what happened since it was."""
     found = list(authority.log(max(0, mark.position - 1), _MOST))
     if mark.position == 0:
@@ -57,7 +57,7 @@ def after(authority: "Operations", mark: Mark) -> Read:
     return Read(found, _mark(found[-1]) if found else mark, True)
 
 
-def awaited(authority: "Operations", mark: Mark, *, glance: float, at_most: float) -> Mark:
+def awaited(authority: "Operations", mark: LogPosition, *, glance: float, at_most: float) -> LogPosition:
     """The end of the log once it is another than `mark`, or after a while."""
     ends = time.monotonic() + at_most
     while time.monotonic() < ends:
@@ -68,14 +68,14 @@ def awaited(authority: "Operations", mark: Mark, *, glance: float, at_most: floa
     return mark
 
 
-def on(mark: Mark, tell: "Callable[[Operations, Read], None]") -> NoReturn:
+def on(mark: LogPosition, tell: "Callable[[Operations, Read], None]") -> NoReturn:
     """Tell what happens from a mark on; while the store cannot be read, say so once and try again."""
     from capx.errors import CapxError
 
     told, pause = "", _GLANCE
     while True:
         try:
-            with reached.authority() as authority:
+            with target.authority() as authority:
                 while True:
                     read = after(authority, mark)
                     if told:
@@ -96,9 +96,9 @@ def on(mark: Mark, tell: "Callable[[Operations, Read], None]") -> NoReturn:
         pause = min(_LONGEST_PAUSE, 2 * pause)
 
 
-def _read(events: "list[Event]", mark: Mark) -> Read:
+def _read(events: "list[Event]", mark: LogPosition) -> Read:
     return Read(events, _mark(events[-1]) if events else mark)
 
 
-def _mark(event: "Event | None") -> Mark:
-    return Mark() if event is None else Mark(event.position, event.hash)
+def _mark(event: "Event | None") -> LogPosition:
+    return LogPosition() if event is None else LogPosition(event.position, event.hash)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from capx_cli import inbox, own_keys, reached, screen
+from capx_cli import inbox, own_keys, screen, target
 from capx_cli.escape import clean
 from capx_cli.failure import DONE, NOTHING
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from capx.authority.requests.verdict import Inquiry
     from capx.intents.principal_key import PrincipalKey
     from capx.policy.policy import Policy
-    from capx_cli.reached import Operations
+    from capx_cli.target import Operations
 
 
 class Answer(NamedTuple):
@@ -42,7 +42,7 @@ def give(typed: str, answer: Answer) -> int:
     if not answer.sure and not sys.stdin.isatty():
         raise click.UsageError("there is no terminal to ask at: read what capx requests show says, then give --yes")
     key = own_keys.load(answer.name, answer.key_file)
-    with reached.authority() as authority:
+    with target.authority() as authority:
         inquiry = authority.inquiry(inbox.request_id(authority, typed))
         if why := inbox.answered(inquiry.request, yes=answer.yes) or _why_not(authority, inquiry, key, yes=answer.yes):
             return _nothing(why)

@@ -3,7 +3,7 @@
 Law: values are compared by type; what differs in type is neither yes nor no.
 """
 
-from capx_caveats.constraint import MAX_VALUES, Constraint, Verdict, every, some, too_much
+from capx_caveats.constraint import MAX_VALUES, Constraint, Judgement, every, some, too_much
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.values import MISSING, Literal, Literals, Natural, Number, Value, as_array, same, shown
 
@@ -16,7 +16,7 @@ class Eq(Constraint, frozen=True, tag="eq"):
 
     literal: Literal
 
-    def judge(self, value: Value) -> Verdict:
+    def judge(self, value: Value) -> Judgement:
         return same(value, self.literal)
 
     def sentence(self) -> str:
@@ -28,15 +28,15 @@ class In(Constraint, frozen=True, tag="in"):
 
     literals: Literals
 
-    def judge(self, value: Value) -> Verdict:
-        verdict: Verdict = None
+    def judge(self, value: Value) -> Judgement:
+        judgement: Judgement = None
         for literal in self.literals:
             equal = same(value, literal)
             if equal:
                 return True
             if equal is False:
-                verdict = False
-        return verdict
+                judgement = False
+        return judgement
 
     def sentence(self) -> str:
         return "is one of " + ", ".join(map(shown, self.literals))
@@ -51,7 +51,7 @@ class Range(Constraint, frozen=True, tag="range"):
     def __post_init__(self) -> None:
         _demand_ends("number", self.lo, self.hi)
 
-    def judge(self, value: Value) -> Verdict:
+    def judge(self, value: Value) -> Judgement:
         kind = type(value)
         if kind is not int and kind is not float:
             return None
@@ -74,7 +74,7 @@ class Contains(Constraint, frozen=True, tag="contains"):
 
     literals: Literals
 
-    def judge(self, value: Value) -> Verdict:
+    def judge(self, value: Value) -> Judgement:
         elements = as_array(value)
         if elements is None or too_much(elements) or len(elements) * len(self.literals) > MAX_COMPARISONS:
             return None
@@ -93,7 +93,7 @@ class Length(Constraint, frozen=True, tag="length"):
     def __post_init__(self) -> None:
         _demand_ends("length", self.lo, self.hi)
 
-    def judge(self, value: Value) -> Verdict:
+    def judge(self, value: Value) -> Judgement:
         held = value if isinstance(value, str) else as_array(value)
         if held is None:
             return None
@@ -114,7 +114,7 @@ class Absent(Constraint, frozen=True, tag="absent"):
 
     about_absence = True
 
-    def judge(self, value: Value) -> Verdict:
+    def judge(self, value: Value) -> Judgement:
         return value is MISSING
 
     def sentence(self) -> str:
@@ -124,7 +124,7 @@ class Absent(Constraint, frozen=True, tag="absent"):
 class Anything(Constraint, frozen=True, tag="anything"):
     """The value is there, whatever it is."""
 
-    def judge(self, value: Value) -> Verdict:
+    def judge(self, value: Value) -> Judgement:
         return None if value is MISSING else True
 
     def sentence(self) -> str:

@@ -34,7 +34,7 @@ def _demand_bytes(good: object, what: str) -> None:
         raise InvalidCaveat(f"{what} in base64url")
 
 
-class Mark(Caveat, frozen=True):
+class ChainCaveat(Caveat, frozen=True):
     """A caveat that demands nothing of a call."""
 
     def refusal(self, facts: Facts) -> Refusal | None:
@@ -42,7 +42,7 @@ class Mark(Caveat, frozen=True):
         return None
 
 
-class Task(Mark, frozen=True, tag="task"):
+class Task(ChainCaveat, frozen=True, tag="task"):
     """Names the task."""
 
     id: str
@@ -54,7 +54,7 @@ class Task(Mark, frozen=True, tag="task"):
         return f"for task {self.id}"
 
 
-class Intent(Mark, frozen=True, tag="intent"):
+class Intent(ChainCaveat, frozen=True, tag="intent"):
     """The SHA-256 of the signed intent, base64url."""
 
     digest: str
@@ -77,7 +77,7 @@ class Step(Wire, frozen=True):
         _demand_bytes(_NONCE(self.nonce), "a hop nonce is 8 bytes")
 
 
-class Root(Mark, frozen=True, tag="root"):
+class Root(ChainCaveat, frozen=True, tag="root"):
     """The revocation root, and the path from it to where this capability was granted."""
 
     id: str
@@ -95,7 +95,7 @@ class Root(Mark, frozen=True, tag="root"):
         return f"below root {self.id}"
 
 
-class Holder(Mark, frozen=True, tag="holder"):
+class Holder(ChainCaveat, frozen=True, tag="holder"):
     """The public key of the first holder (Ed25519, base64url): every hop below is signed."""
 
     key: str
@@ -107,7 +107,7 @@ class Holder(Mark, frozen=True, tag="holder"):
         return f"held by key {self.key}"
 
 
-class Hop(Mark, frozen=True, tag="hop"):
+class Hop(ChainCaveat, frozen=True, tag="hop"):
     """A delegation took place here."""
 
     to: str
@@ -125,7 +125,7 @@ class Hop(Mark, frozen=True, tag="hop"):
         return f"delegated to {self.to}"
 
 
-class MaxHops(Mark, frozen=True, tag="max_hops"):
+class MaxHops(ChainCaveat, frozen=True, tag="max_hops"):
     """At most n hops in the blocks after this one."""
 
     n: Natural
@@ -134,7 +134,7 @@ class MaxHops(Mark, frozen=True, tag="max_hops"):
         return f"at most {self.n} more delegations"
 
 
-class Presented(Mark, frozen=True, tag="call"):
+class Presented(ChainCaveat, frozen=True, tag="call"):
     """The presentation: binds the token to one request (profile, digest), at one time, once (nonce)."""
 
     profile: str
@@ -152,7 +152,7 @@ class Presented(Mark, frozen=True, tag="call"):
         return f"presented once, for one {self.profile} call"
 
 
-class Sig(Mark, frozen=True, tag="sig"):
+class Sig(ChainCaveat, frozen=True, tag="sig"):
     """The signature of the block that it ends (Ed25519, base64url), by the key last named."""
 
     signature: str

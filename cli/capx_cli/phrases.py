@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from capx.tokens.effective.effective import Effective
     from capx.tokens.revocation_key import Key
     from capx_caveats import Caveat, Presented
-    from capx_cli.reached import Operations
+    from capx_cli.target import Operations
 
 
 class _Help(click.Option):

@@ -13,7 +13,7 @@ from capx_caveats.caveat import Caveat
 from capx_caveats.caveats import Entry
 from capx_caveats.constraint import Wire
 from capx_caveats.constraints import Each, Fields, Pair
-from capx_caveats.plain import Contains
+from capx_caveats.value_constraints import Contains
 from capx_caveats.values import JSON
 
 MAX_JUDGEMENTS = 2**18

@@ -13,7 +13,7 @@ from msgspec import UNSET
 
 from capx_caveats.caveat import Caveat
 from capx_caveats.caveats import Budget
-from capx_caveats.marks import Holder, Hop, Intent, MaxHops, Presented, Root, Sig, Task
+from capx_caveats.chain_caveats import Holder, Hop, Intent, MaxHops, Presented, Root, Sig, Task
 
 
 class Place(Enum):
