@@ -72,7 +72,7 @@ class Agent:
         self._bundle = bundle
         self._lock = threading.Lock()
         self._authority = _agent_authority(authority, bundle)
-        self._queue = AskQueue(self._asked, self._hold)
+        self._queue = AskQueue(self._ask, self._hold)
 
     @classmethod
     def from_env(cls, *, wait: float = WAIT, **client: Any) -> Self:
@@ -258,7 +258,7 @@ class Agent:
     def __reduce__(self) -> NoReturn:
         raise InvalidRequest("an agent holds a secret: pass the text of its bundle on where it must go")
 
-    def _asked(self, ask: Ask, wait: float) -> Answer:
+    def _ask(self, ask: Ask, wait: float) -> Answer:
         return self._demand_authority().ask(ask.action, audience=ask.audience, args=ask.args, wait=wait)
 
     def _hold(self, capability: "Capability") -> None:

@@ -103,11 +103,11 @@ class AuthorityClient:
 
     def complete(self) -> Ended:
         """End the task because its work is done: all its tokens are dead when this returns."""
-        return self._asked("POST", "/agent/complete", None, Ended)
+        return self._answer_to("POST", "/agent/complete", None, Ended)
 
     def status(self) -> AgentStatus:
         """How the task stands."""
-        return self._asked("GET", "/agent/status", None, AgentStatus)
+        return self._answer_to("GET", "/agent/status", None, AgentStatus)
 
     def revoke(self, child: Bundle) -> Revocation:
         """Kill the child's node, and everything below it; InvalidRequest unless it was delegated from this bundle.
@@ -119,15 +119,15 @@ class AuthorityClient:
                 "over HTTP a child is revoked by its bundle, which shows the hops to it: keep what delegate returned, "
                 "not its node alone"
             )
-        return self._asked("POST", "/agent/revoke", RevokeBelow(hops=hops_between(self._bundle, child)), Revocation)
+        return self._answer_to("POST", "/agent/revoke", RevokeBelow(hops=hops_between(self._bundle, child)), Revocation)
 
     def _answered(self, ask: Ask, *, wait: int) -> Answer:
         """What becomes of an ask within so many seconds, or was told of it before a connection broke."""
         try:
-            told = self._told(ask, wait)
+            told = self._ask_once(ask, wait)
         except _BROKEN:
             try:
-                told = self._told(ask, wait)
+                told = self._ask_once(ask, wait)
             except httpx.HTTPError as error:
                 raise unreachable(self.url, error) from None
         except httpx.HTTPError as error:
@@ -141,12 +141,12 @@ class AuthorityClient:
             raise StoreProblem(f"what answers at {self.url} grants what was not asked for: it is no capx authority")
         return Granted(granted)
 
-    def _told(self, ask: Ask, wait: int) -> Answered:
+    def _ask_once(self, ask: Ask, wait: int) -> Answered:
         prefer = {"prefer": f"wait={wait}"} if wait else {}
         kind = cast("type[Answered]", Answered)
         return read_response(self._sent("POST", "/agent/ask", AskMore.of(ask), prefer, wait), kind, self.url)
 
-    def _asked(self, method: str, path: str, asked: Struct | None, kind: type[T]) -> T:
+    def _answer_to(self, method: str, path: str, asked: Struct | None, kind: type[T]) -> T:
         try:
             answer = self._sent(method, path, asked)
         except httpx.HTTPError as error:

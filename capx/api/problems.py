@@ -72,14 +72,14 @@ STATUSES = {status: HTTPStatus(status).phrase.lower() for status in (400, 401, 4
 def to_problem(error: Exception) -> ProblemResponse:
     """What a client is told of an error."""
     if isinstance(error, HttpRefusal):
-        return _told(error.status, error.code, str(error))
+        return _problem_response(error.status, error.code, str(error))
     if isinstance(error, NotThere):
-        return _told(404, error.code, str(error))
+        return _problem_response(404, error.code, str(error))
     for kind, status, code in _CODES:
         if isinstance(error, kind):
             place = (error.position, error.why) if isinstance(error, BrokenLog) else (None, None)
-            return _told(status, code, str(error), *place)
-    return _told(500, "internal_error", "this authority failed: its own log says why")
+            return _problem_response(status, code, str(error), *place)
+    return _problem_response(500, "internal_error", "this authority failed: its own log says why")
 
 
 def from_problem(status: int, problem: Problem | None, where: str) -> CapxError:
@@ -95,6 +95,8 @@ def from_problem(status: int, problem: Problem | None, where: str) -> CapxError:
     return kind(problem.detail)
 
 
-def _told(status: int, code: str, detail: str, position: int | None = None, why: str | None = None) -> ProblemResponse:
+def _problem_response(
+    status: int, code: str, detail: str, position: int | None = None, why: str | None = None
+) -> ProblemResponse:
     problem = Problem(**problem_details("problem", status, code, detail), position=position, why=why)
     return ProblemResponse(problem, {"Retry-After": str(RETRY_AFTER)} if status == 503 else {})

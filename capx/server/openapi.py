@@ -5,7 +5,7 @@ Law: what it says of forms is what the reader of each form demands, for it is ma
 
 from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Final, get_origin, get_type_hints
+from typing import Any, Final, cast, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Struct
@@ -77,11 +77,10 @@ def document(title: str, about: str, operations: Sequence[Operation]) -> bytes:
 def _published(part: Any) -> Any:
     """A part of the document, with the published names of its schemas."""
     if isinstance(part, dict):
-        members: dict[str, Any] = part
+        members = cast("dict[str, Any]", part)
         return {_PUBLISHED.get(name, name): _published(value) for name, value in members.items()}
     if isinstance(part, list | tuple):
-        elements: Sequence[Any] = part
-        return [_published(one) for one in elements]
+        return [_published(one) for one in cast("Sequence[Any]", part)]
     if isinstance(part, str):
         return _PUBLISHED.get(part, _RENAMED_REFS.get(part, part))
     return part

@@ -53,7 +53,7 @@ class Query(Struct, frozen=True, kw_only=True):
         """Whether the event recorded such a decision, or one that cannot be read: that is told, not missed."""
         if event.kind != "decision" or event.at < self.since:
             return False
-        recorded = event.told(_Recorded)
+        recorded = event.read_if(_Recorded)
         return recorded is None or self._fits(recorded)
 
     def _fits(self, recorded: _Recorded) -> bool:

@@ -45,7 +45,7 @@ class Event(Struct, frozen=True):
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise BrokenLog(self.position, f"its body is not that of a {self.kind}") from error
 
-    def told(self, kind: type[T]) -> T | None:
+    def read_if(self, kind: type[T]) -> T | None:
         """`read`, for what a resource wrote: None if it is not what it should be.
 
         A resource writes its own decisions, and may write anything there; that hides nobody else's.

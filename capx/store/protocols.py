@@ -117,7 +117,7 @@ class Reading(Protocol):
         """
         ...
 
-    def asked(self, task: str, node: str) -> RequestCounts:
+    def request_counts(self, task: str, node: str) -> RequestCounts:
         """How many requests there are of this task, and of this node (base64url) of it."""
         ...
 

@@ -95,15 +95,15 @@ def asking(may_ask: Iterable[Grant]) -> tuple[Entry, ...]:
         if entry.args is UNSET:
             free.setdefault(at, []).append(named)
         else:
-            pinned.append(_asked(at, named, Fields(entry.args)))
-    return (*(_asked(at, AnyOf(tuple(named)), _MAYBE) for at, named in free.items()), *pinned)
+            pinned.append(_ask_entry(at, named, Fields(entry.args)))
+    return (*(_ask_entry(at, AnyOf(tuple(named)), _MAYBE) for at, named in free.items()), *pinned)
 
 
 def _named(pattern: str) -> AnyConstraint:
     return Prefix(pattern[:-1]) if pattern.endswith(".*") else Eq(pattern)
 
 
-def _asked(audience: str, action: AnyConstraint, args: AnyConstraint) -> Entry:
+def _ask_entry(audience: str, action: AnyConstraint, args: AnyConstraint) -> Entry:
     return Entry(ASK, (Pair("audience", Eq(audience)), Pair("action", action), Pair("args", args)))
 
 

@@ -35,7 +35,7 @@ def spelt_amount(given: Amount) -> str:
     text = _spelt(given)
     if text is None or not is_amount(text):
         raise InvalidCaveat(
-            f"{_told(given)} is not an amount: text such as '20' or '0.5', a whole number or a Decimal, "
+            f"{_quoted(given)} is not an amount: text such as '20' or '0.5', a whole number or a Decimal, "
             "not negative, at most 15 digits before the point and 6 after it"
         )
     return text
@@ -68,6 +68,6 @@ def _spelt(given: object) -> str | None:
     return given if isinstance(given, str) else None
 
 
-def _told(given: object) -> str:
+def _quoted(given: object) -> str:
     # A huge number cannot be written down, and needs not.
     return "this number" if type(given) is int and abs(given) >= _BEYOND else f"{given!r:.80}"

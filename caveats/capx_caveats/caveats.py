@@ -24,7 +24,7 @@ from capx_caveats.names import (
     is_id,
     told_name,
 )
-from capx_caveats.values import JSON, MISSING, Natural, Value, shown, told
+from capx_caveats.values import JSON, MISSING, Natural, Value, evidence, shown
 from capx_caveats.when import shown_duration, shown_instant
 
 
@@ -149,7 +149,7 @@ class Entry(Wire, frozen=True):
         if misfit.value is MISSING:
             return Refusal("argument_refused", sentence + "not given", self.sentence())
         sentence += _as_judged(misfit.value, misfit.said)
-        return Refusal("argument_refused", sentence, self.sentence(), given={misfit.name: told(misfit.value)})
+        return Refusal("argument_refused", sentence, self.sentence(), given={misfit.name: evidence(misfit.value)})
 
     def sentence(self) -> str:
         """`slides.write where deck is "deck-42"`."""
@@ -220,7 +220,7 @@ class Where(Caveat, frozen=True, tag="where"):
         if not of_argument:
             return Refusal("argument_refused", sentence, self.sentence())
         sentence += f"; {shown(name)} is {_as_judged(value, said)}"
-        return Refusal("argument_refused", sentence, self.sentence(), given={name: told(value)})
+        return Refusal("argument_refused", sentence, self.sentence(), given={name: evidence(value)})
 
     def sentence(self) -> str:
         return f"{told_name(self.attribute)} {self.constraint.sentence()}"

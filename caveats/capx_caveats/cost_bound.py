@@ -24,7 +24,7 @@ FEW = 16
 
 def asked_of_each(caveats: Sequence[Caveat]) -> int:
     """How many questions these caveats ask about each element of an array, or each argument that has no name."""
-    return sum(_asked(caveat, False) for caveat in caveats)
+    return sum(_cost(caveat, False) for caveat in caveats)
 
 
 def is_too_much(args: Mapping[str, JSON], asked: Callable[[], int]) -> bool:
@@ -50,12 +50,12 @@ def _held_values(args: Mapping[str, JSON]) -> int:
 _HOLDING = frozenset({list, tuple, dict})
 
 
-def _asked(held: object, of_each: bool) -> int:
+def _cost(held: object, of_each: bool) -> int:
     if isinstance(held, tuple):
-        return sum(_asked(element, of_each) for element in cast("tuple[object, ...]", held))
+        return sum(_cost(element, of_each) for element in cast("tuple[object, ...]", held))
     if not isinstance(held, Wire):
         return int(of_each)
     if isinstance(held, Each | Contains | Fields) or (isinstance(held, Pair) and held.name == "*"):
         of_each = True
     closed = isinstance(held, Entry) and held.args is not UNSET
-    return (of_each or closed) + sum(_asked(getattr(held, field), of_each) for field in held.__struct_fields__)
+    return (of_each or closed) + sum(_cost(getattr(held, field), of_each) for field in held.__struct_fields__)

@@ -194,7 +194,7 @@ def excerpt(text: str, longest: int) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-def told(value: JSON) -> JSON:
+def evidence(value: JSON) -> JSON:
     """A value as evidence: itself if it is short, else as it is shown."""
     text = shown(value)
     return text if "…" in text else value

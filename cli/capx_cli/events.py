@@ -157,7 +157,7 @@ def say_event(event: "Event") -> None:
 
 def say_decision(event: "Event") -> None:
     """Say a decision: time, outcome, id, who wanted what, and the node that acted."""
-    decision = event.told(Decided)
+    decision = event.read_if(Decided)
     style = "" if decision is not None and decision.outcome == "allowed" else screen.BAD
     line = f"position {event.position}  {UNREADABLE}" if decision is None else decision.line
     screen.say(f"{shown_instant(event.at)}  {line}", style)
@@ -172,13 +172,13 @@ def event_as_json(event: "Event") -> dict[str, Any]:
         "at": shown_instant(event.at),
         "kind": event.kind,
         "hash": b64u(event.hash),
-        "facts": phrases.with_instants(event.told(dict[str, Any]) or {}),
+        "facts": phrases.with_instants(event.read_if(dict[str, Any]) or {}),
     }
 
 
 def decision_as_json(event: "Event") -> dict[str, Any]:
     """A decision as JSON values, the node that acted, and where it stands in the log."""
-    decision, facts = event.told(Decided), event.told(dict[str, Any]) or {}
+    decision, facts = event.read_if(Decided), event.read_if(dict[str, Any]) or {}
     return {
         **phrases.with_instants(facts),
         "node": None if decision is None else decision.node,
@@ -192,7 +192,7 @@ def _about(event: "Event") -> str:
 
 
 def _decision(event: "Event") -> str:
-    decision = event.told(Decided)
+    decision = event.read_if(Decided)
     return UNREADABLE if decision is None else decision.line
 
 

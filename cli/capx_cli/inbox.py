@@ -74,14 +74,14 @@ def table(requests: "Sequence[RequestRecord]", *, with_state: bool) -> None:
 def show(inquiry: "Inquiry", *, on_stderr: bool = False) -> None:
     """Say what a request would add and to whom, as whoever signs an answer is shown it, and how it stands."""
     request = inquiry.request
-    intents.say(f"request {request.id}: {became(request)}", STYLES.get(request.state, ""), on_stderr=on_stderr)
+    intents.say(f"request {request.id}: {state_phrase(request)}", STYLES.get(request.state, ""), on_stderr=on_stderr)
     for sentence in inquiry.sentences():
         intents.say(f"  {sentence}", on_stderr=on_stderr)
 
 
 def tell(request: "RequestRecord") -> None:
     """Say how a request stands, in a line."""
-    intents.say(f"request {request.id} {became(request)}", STYLES.get(request.state, ""))
+    intents.say(f"request {request.id} {state_phrase(request)}", STYLES.get(request.state, ""))
 
 
 def answered(request: "RequestRecord", *, yes: bool) -> str | None:
@@ -104,7 +104,7 @@ def answered(request: "RequestRecord", *, yes: bool) -> str | None:
     return f"{said}: it can no longer be {'approved' if yes else 'denied'}{dead}"
 
 
-def became(request: "RequestRecord") -> str:
+def state_phrase(request: "RequestRecord") -> str:
     """How a request stands, in words."""
     from capx.tokens.wording import label
     from capx_caveats import shown_instant

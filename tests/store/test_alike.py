@@ -127,7 +127,7 @@ class Question:
                 reading.request("request-1"),
                 reading.requests(task=task, pending=chance.choice([False, True])),
                 reading.requests(pending=True),
-                reading.asked(task, self._node()),
+                reading.request_counts(task, self._node()),
                 reading.granted_by(self._key()),
             )
 

@@ -128,10 +128,10 @@ def test_requests_are_counted_by_node_and_task_and_by_whether_they_wait(store: S
     keep(store, request("a"), request("b", state="denied"), request("c", node=OTHER), request("d", node=OTHER))
     keep(store, request("e", node=OTHER, state="expired"), request("f", task="task-2"))
     with store.read() as reading:
-        assert reading.asked("task-1", NODE) == RequestCounts(2, 5, 1, 3)
-        assert reading.asked("task-1", OTHER) == RequestCounts(3, 5, 2, 3)
-        assert reading.asked("task-2", OTHER) == RequestCounts(0, 1, 0, 1)
-        assert reading.asked("task-3", NODE) == RequestCounts(0, 0, 0, 0)
+        assert reading.request_counts("task-1", NODE) == RequestCounts(2, 5, 1, 3)
+        assert reading.request_counts("task-1", OTHER) == RequestCounts(3, 5, 2, 3)
+        assert reading.request_counts("task-2", OTHER) == RequestCounts(0, 1, 0, 1)
+        assert reading.request_counts("task-3", NODE) == RequestCounts(0, 0, 0, 0)
 
 
 def id_of(letter: str) -> bytes:

@@ -308,7 +308,7 @@ def build(events: Iterable[Event], dead: Dead, *, counters: Counters, now: int, 
             if minted.task in tasks:
                 tasks[minted.task].minted(minted, event.at)
         elif event.kind == "decision":
-            decided = event.told(_Decided)
+            decided = event.read_if(_Decided)
             if decided is not None and decided.task in tasks:
                 tasks[decided.task].decided(decided)
     return Graph(tuple(task.tree(dead, counters, now) for task in tasks.values()))

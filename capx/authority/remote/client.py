@@ -243,7 +243,7 @@ class RemoteAuthority:
         """The event that recorded a decision; one made a moment ago elsewhere may not be written yet."""
         if not is_id(decision_id):
             return None
-        answer = self._asked("GET", f"/decisions/{decision_id}", {})
+        answer = self._answer_to("GET", f"/decisions/{decision_id}", {})
         problem = problem_of(answer)
         if answer.status == 404 and problem is not None and problem.code == "unknown_decision":
             return None
@@ -284,13 +284,13 @@ class RemoteAuthority:
         return self._get("/decisions", Events, query)
 
     def _get(self, path: str, kind: type[T], query: _Query | None = None, timeout: float = _ANSWER) -> T:
-        return read_response(self._asked("GET", path, query or {}, timeout=timeout), kind, self.place)
+        return read_response(self._answer_to("GET", path, query or {}, timeout=timeout), kind, self.place)
 
     def _post(self, path: str, asked: Struct | None, kind: type[T]) -> T:
         body = b"" if asked is None else encode(asked)
-        return read_response(self._asked("POST", path, {}, body), kind, self.place)
+        return read_response(self._answer_to("POST", path, {}, body), kind, self.place)
 
-    def _asked(
+    def _answer_to(
         self, method: str, path: str, query: _Query, body: bytes | None = None, timeout: float = _ANSWER
     ) -> WholeResponse:
         params = {name: _spelt(value) for name, value in query.items() if value is not None}

@@ -228,7 +228,7 @@ def _mint(
 
 def _demand_room(reading: Reading, request: RequestRecord | None, asker: Asker, *, waits: bool, now: int) -> None:
     """NotOffered if it would be one too many; a request that is made again takes its own place."""
-    asked = reading.asked(asker.task, b64u(asker.node))
+    asked = reading.request_counts(asker.task, b64u(asker.node))
     if request is None and (asked.of_node >= OF_NODE or asked.of_task >= OF_TASK):
         raise NotOffered(ask_refusal("too_many", f"at most {OF_NODE} of one node, and {OF_TASK} of one task"))
     own = request is not None and request.state == "pending" and now < request.until

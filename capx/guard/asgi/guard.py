@@ -119,13 +119,13 @@ class ASGIGuard:
         return receive
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send, current: GuardedRequest) -> None:
-        outlet = ResponseGate(scope, send, current, self._policy)
+        gate = ResponseGate(scope, send, current, self._policy)
         try:
-            await self._app(scope, receive, outlet)
+            await self._app(scope, receive, gate)
         except Exception as error:
-            if outlet.open:
+            if gate.open:
                 raise
-            reason = str(error) if isinstance(error, Withheld) else outlet.withheld
+            reason = str(error) if isinstance(error, Withheld) else gate.withheld
             if current.denied is not None and (reason is None or _from_refusal(error)):
                 await answer_denied(scope, send, current.denied)
             elif reason is not None:
@@ -136,8 +136,8 @@ class ASGIGuard:
             else:
                 raise
         else:
-            if outlet.withheld is not None:
-                await self._withhold(scope, send, outlet.withheld)
+            if gate.withheld is not None:
+                await self._withhold(scope, send, gate.withheld)
 
     async def _withhold(self, scope: Scope, send: Send, reason: str, *, trace: bool = False) -> None:
         name = scope.get("method", scope["type"])
@@ -157,7 +157,7 @@ def _from_refusal(error: BaseException | None) -> bool:
 
 
 def passage(scope: Scope) -> GuardedRequest:
-    """The passage of a request that came through a guard; ConfigurationProblem for any other."""
+    """A request that came through a guard, to have its call judged; ConfigurationProblem for any other."""
     found = scope.get(KEY)
     if not isinstance(found, GuardedRequest):
         raise ConfigurationProblem("this request came through no guard: wrap the application in one")

@@ -18,7 +18,7 @@ from capx.verify.verifier import Verifier
 from capx_caveats import JSON, Amount, Refusal
 
 KEY: Final = "capx.passage"
-"""Where an ASGI scope holds its passage."""
+"""Where an ASGI scope holds the guarded request."""
 
 _NO_ROW_NEEDED = frozenset(
     {

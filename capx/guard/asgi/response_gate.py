@@ -60,7 +60,7 @@ class ResponseGate:
     def __init__(self, scope: Scope, send: Send, current: GuardedRequest, policy: ResponseRules) -> None:
         self._scope = scope
         self._send = send
-        self._passage = current
+        self._request = current
         self._policy = policy
         self.open = False
         self.withheld: str | None = None
@@ -81,7 +81,7 @@ class ResponseGate:
             return True
         if kind not in ("http.response.start", "websocket.accept", "websocket.http.response.start"):
             return False
-        current = self._passage
+        current = self._request
         if current.denied is not None:
             self.withheld = f"the refusal was swallowed: {current.denied}"
         elif current.allowed is None:

@@ -15,7 +15,7 @@ class SyncCheck:
     """The check of a plain function: `check(tenant=row.tenant, cost={"eur": row.price})`."""
 
     def __init__(self, current: GuardedRequest, action: str, args: Mapping[str, JSON], *, sent: bool) -> None:
-        self._passage = current
+        self._request = current
         self._action = action
         self._args = args
         self._sent = sent
@@ -28,20 +28,20 @@ class SyncCheck:
         cost: Mapping[str, Amount] | None = None,
     ) -> Allowed:
         """Judge the call with facts of the service's own data; raises Denied, which is to be let through."""
-        return self._passage.judge_row(
+        return self._request.judge_row(
             self._action, self._args, tenant=tenant, attributes=attributes, cost=cost, sent=self._sent
         )
 
     def missing(self) -> NoReturn:
         """Answer as for a foreign tenant's row: whether there is one is not told."""
-        self._passage.miss(self._action, self._args)
+        self._request.miss(self._action, self._args)
 
 
 class Check:
     """The check of an async function: `await check(tenant=row.tenant)`."""
 
     def __init__(self, current: GuardedRequest, action: str, args: Mapping[str, JSON], *, sent: bool) -> None:
-        self._passage = current
+        self._request = current
         self._action = action
         self._args = args
         self._sent = sent
@@ -54,10 +54,10 @@ class Check:
         cost: Mapping[str, Amount] | None = None,
     ) -> Allowed:
         """Judge the call with facts of the service's own data; raises Denied, which is to be let through."""
-        return await self._passage.judge_row_async(
+        return await self._request.judge_row_async(
             self._action, self._args, tenant=tenant, attributes=attributes, cost=cost, sent=self._sent
         )
 
     def missing(self) -> NoReturn:
         """Answer as for a foreign tenant's row: whether there is one is not told."""
-        self._passage.miss(self._action, self._args)
+        self._request.miss(self._action, self._args)

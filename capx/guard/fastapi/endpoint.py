@@ -28,8 +28,8 @@ from capx.verify.decision import Allowed
 from capx_caveats import JSON, Refusal, is_action
 
 GATE: Final = "capx_passage"
-"""The parameter through which a wrapper gets its request's passage."""
-_MARK: Final = "__capx_mark__"
+"""The parameter through which a wrapper gets the guarded request."""
+_SPEC: Final = "__capx_mark__"
 _SPELT: Final = (
     AnyUrl,
     PurePath,
@@ -43,7 +43,7 @@ _SPELT: Final = (
 """Types whose values are judged as they are spelt."""
 
 Gate = Callable[..., Awaitable[GuardedRequest]]
-"""The dependency that gives a request's passage to those who may be here at all."""
+"""The dependency that gives the guarded request to those who may be here at all."""
 
 
 class EndpointSpec:
@@ -180,29 +180,29 @@ class EndpointSpec:
         return ConfigurationProblem(f"{self.name}: {what}")
 
 
-def wrapped(function: Callable[..., Any], mark: EndpointSpec) -> Callable[..., Any]:
+def wrapped(function: Callable[..., Any], spec: EndpointSpec) -> Callable[..., Any]:
     """The endpoint as FastAPI calls it."""
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
         async def call_async(**arguments: Any) -> Any:
-            await mark.judge_async(_passage(arguments), arguments)
+            await spec.judge_async(_guarded_request(arguments), arguments)
             return await function(**arguments)
 
-        return _marked(call_async, mark)
+        return _specified(call_async, spec)
 
     @functools.wraps(function)
     def call(**arguments: Any) -> Any:
-        mark.judge(_passage(arguments), arguments)
+        spec.judge(_guarded_request(arguments), arguments)
         return function(**arguments)
 
-    return _marked(call, mark)
+    return _specified(call, spec)
 
 
 def spec_of(endpoint: object) -> EndpointSpec | None:
     """What an endpoint states, if it went through a guard."""
-    mark = getattr(endpoint, _MARK, None)
-    return mark if isinstance(mark, EndpointSpec) else None
+    spec = getattr(endpoint, _SPEC, None)
+    return spec if isinstance(spec, EndpointSpec) else None
 
 
 def _model(value: Any) -> Any:
@@ -222,14 +222,14 @@ def _held(model: BaseModel) -> Any:
     return held["root"] if isinstance(model, RootModel) and held.keys() == {"root"} else held | extra
 
 
-def _passage(arguments: dict[str, Any]) -> GuardedRequest:
+def _guarded_request(arguments: dict[str, Any]) -> GuardedRequest:
     current = arguments.pop(GATE, None)
     if not isinstance(current, GuardedRequest):
         raise ConfigurationProblem("a guarded endpoint was called past its gate")
     return current
 
 
-def _marked(call: Callable[..., Any], mark: EndpointSpec) -> Callable[..., Any]:
-    call.__signature__ = mark.outer()  # type: ignore[attr-defined] # what FastAPI reads
-    setattr(call, _MARK, mark)
+def _specified(call: Callable[..., Any], spec: EndpointSpec) -> Callable[..., Any]:
+    call.__signature__ = spec.outer()  # type: ignore[attr-defined] # what FastAPI reads
+    setattr(call, _SPEC, spec)
     return call

@@ -42,7 +42,7 @@ class FastAPIGuard:
         self._verifier = verifier
         self._prefix = prefix
         self._max_body = max_body
-        self._maps: list[RouteTable] = []
+        self._route_tables: list[RouteTable] = []
         self.connection: Connection | None = None
         """What its verifier stands on, where the environment described it: to look at, and to close."""
 
@@ -74,7 +74,7 @@ class FastAPIGuard:
         raised before a decision they hear nothing, and the guard's log has them.
         """
         routes = RouteTable(app, public, self._gate)
-        self._maps.append(routes)
+        self._route_tables.append(routes)
         app.router.dependencies.insert(0, Depends(self._gate))
         app.add_middleware(
             ASGIGuard,
@@ -122,16 +122,16 @@ class FastAPIGuard:
     def _let_in(self, scope: Scope) -> GuardedRequest:
         current = passage(scope)
         endpoint = scope.get("endpoint")
-        mark = spec_of(endpoint)
-        if mark is not None and mark.gate == self._gate:
-            current.screen(mark.action)
-        elif not (current.public and any(routes.is_open(endpoint) for routes in self._maps)):
+        spec = spec_of(endpoint)
+        if spec is not None and spec.gate == self._gate:
+            current.screen(spec.action)
+        elif not (current.public and any(routes.is_open(endpoint) for routes in self._route_tables)):
             raise Withheld(f"{endpoint!r} states no action and is not public")
         return current
 
     def _states(self, endpoint: object) -> bool:
-        mark = spec_of(endpoint)
-        return mark is not None and mark.gate == self._gate
+        spec = spec_of(endpoint)
+        return spec is not None and spec.gate == self._gate
 
 
 class _RouteRules:

@@ -45,11 +45,11 @@ class RouteTable:
         self._containers.clear()
         problems: list[str] = []
         unused = set(self._public)
-        for stop in self._walk(self._app.routes, "", ()):
-            used = [path for path in self._patterns if path in (stop.path, *stop.openings)]
+        for entry in self._walk(self._app.routes, "", ()):
+            used = [path for path in self._patterns if path in (entry.path, *entry.openings)]
             unused.difference_update(used)
-            problems.extend(f"{stop.path}: {problem}" for problem in self._faults(stop, is_open=bool(used)))
-            if used and stop.opaque:
+            problems.extend(f"{entry.path}: {problem}" for problem in self._faults(entry, is_open=bool(used)))
+            if used and entry.opaque:
                 self._patterns.update((path, _below(path)) for path in used)
         if getattr(self._app.router, "_low_priority_routes", ()):
             problems.append("a frontend is served, which cannot be seen through: serve it elsewhere")
@@ -68,23 +68,23 @@ class RouteTable:
         """Whether it is an application that was walked through, where no route of its own answered."""
         return id(endpoint) in self._containers
 
-    def _faults(self, stop: RouteEntry, *, is_open: bool) -> Iterator[str]:
-        mark = spec_of(stop.endpoint)
-        ours = mark is not None and mark.gate == self._gate
+    def _faults(self, entry: RouteEntry, *, is_open: bool) -> Iterator[str]:
+        spec = spec_of(entry.endpoint)
+        ours = spec is not None and spec.gate == self._gate
         if is_open:
             if ours:
                 yield "it states an action and is public: which is it?"
-            self._open[id(stop.endpoint)] = stop.endpoint
-        elif stop.opaque:
+            self._open[id(entry.endpoint)] = entry.endpoint
+        elif entry.opaque:
             yield "what is mounted here cannot be seen through: make it public, or serve it elsewhere"
         elif not ours:
             yield "it states no action: mark it with the guard, or list it in public="
-        elif stop.dependant is None:
+        elif entry.dependant is None:
             yield "only FastAPI's own routes can state an action"
-        elif mark is not None:
-            _put_first(stop.dependant, self._gate)
-            if not mark.states_args:
-                yield from unnamed(stop.dependant, self._gate)
+        elif spec is not None:
+            _put_first(entry.dependant, self._gate)
+            if not spec.states_args:
+                yield from unnamed(entry.dependant, self._gate)
 
     def _walk(self, routes: Iterable[Any], prefix: str, openings: tuple[str, ...]) -> Iterator[RouteEntry]:
         for context in iter_route_contexts(list(routes)):

@@ -156,7 +156,7 @@ def sign_page(
         since = 0
     # Who claims to know more than there is sees from the head that it is less.
     since = min(since, head.deaths)
-    dead, lasting = _told(reading, head, since, at_most)
+    dead, lasting = _deaths_since(reading, head, since, at_most)
     said = _Said(
         v=1,
         epoch=head.epoch,
@@ -217,7 +217,7 @@ def _hash_at(reading: Reading, head: Head, position: int) -> bytes:
     raise StoreProblem(f"the store holds no event at position {position}: it is damaged")
 
 
-def _told(reading: Reading, head: Head, since: int, at_most: int) -> tuple[list[tuple[str, str]], int]:
+def _deaths_since(reading: Reading, head: Head, since: int, at_most: int) -> tuple[list[tuple[str, str]], int]:
     """The deaths after `since` as they are spelled, and how many of them were before `forgotten`."""
     dead: list[tuple[str, str]] = []
     lasting, reached = 0, max(since, head.forgotten)

@@ -146,7 +146,7 @@ class _About(Struct, frozen=True):
 
     @classmethod
     def of(cls, event: Event) -> "_About":
-        return event.told(cls) or cls()
+        return event.read_if(cls) or cls()
 
     def concerns(self, waiter: Waiter) -> bool:
         if self.request is not None:

@@ -43,7 +43,7 @@ class RequestRows:
         rows = self._rows(f"{_REQUEST} WHERE {' AND '.join(conditions)} ORDER BY nth", *(value for _, value in said))
         return [RequestRecord.parse(*row) for row in rows]
 
-    def asked(self, task: str, node: str) -> RequestCounts:
+    def request_counts(self, task: str, node: str) -> RequestCounts:
         return RequestCounts(*self._row(_ASKED, node, task))
 
     def granted_by(self, key: Key) -> list[bytes]:

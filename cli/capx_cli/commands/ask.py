@@ -78,7 +78,7 @@ def ask(
     bundle = read_bundle(token_file)
     if why := _nothing_to_ask_with(bundle):
         return _refused(why)
-    return _told(bundle, _over_http(url, bundle, wanted, seconds) if url else _at_home(bundle, wanted, seconds))
+    return _show_answer(bundle, _over_http(url, bundle, wanted, seconds) if url else _at_home(bundle, wanted, seconds))
 
 
 def _seconds(wait: str | None) -> float:
@@ -138,7 +138,7 @@ def _await(authority: "Authority", request: str, ends: float) -> None:
             time.sleep(min(_GLANCE, left))
 
 
-def _told(bundle: "Bundle", answer: "Answer") -> int:
+def _show_answer(bundle: "Bundle", answer: "Answer") -> int:
     from capx.verify.ask import Granted, Pending
     from capx.verify.decision import reason
 

@@ -89,7 +89,7 @@ def _demand_no_decision(authority: "Operations", node: str) -> None:
     from capx_cli.events import Decided
 
     event = authority.decision(node)
-    decided = None if event is None else event.told(Decided)
+    decided = None if event is None else event.read_if(Decided)
     if decided is not None:
         cure = f"; its node is {decided.node}: capx find --node {decided.node}" if decided.node else ""
         raise click.UsageError(f"{node} is a decision, not a node{cure}")

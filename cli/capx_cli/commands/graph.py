@@ -152,7 +152,7 @@ def _grow(above: "Drawn", node: "Node", found: _Read) -> None:
             branch.add(_alive(line, capability.dead, screen.QUIET))
         for request in found.requests.get(each.id, ()):
             if request.state != "granted":
-                line = f"request {request.id} for {request.action} at {request.audience} {inbox.became(request)}"
+                line = f"request {request.id} for {request.action} at {request.audience} {inbox.state_phrase(request)}"
                 branch.add(screen.text((line, inbox.STYLES[request.state])))
         waiting.extend((branch, child) for child in reversed(each.children))
 

@@ -183,7 +183,7 @@ def show(task_id: str, as_json: bool) -> None:
     for request in requests:
         if request.state != "granted":
             wanted = f"{request.action} at {request.audience}, by {phrases.holder(request.labels)}"
-            screen.say(f"  asked    {request.id} for {wanted}: {inbox.became(request)}")
+            screen.say(f"  asked    {request.id} for {wanted}: {inbox.state_phrase(request)}")
 
 
 @task.command("complete", cls=phrases.TakesIds, short_help="End a task because its work is done.")

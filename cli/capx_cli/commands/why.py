@@ -62,7 +62,7 @@ def why(decision: str, as_json: bool) -> None:
                 "before the presentation was burnt (not authentic, misshapen, used before) is answered, not recorded"
             )
         event = _readable_one(authority, event)
-        if event.told(Decided) is None:
+        if event.read_if(Decided) is None:
             raise click.UsageError(
                 f"what stands at position {event.position} under this id is no decision as capx writes them: "
                 "a resource wrote it, or somebody changed it, which capx store check tells; capx log shows what it says"
@@ -82,7 +82,7 @@ def _newest_denial(authority: "Operations") -> "Event | None":
 
     denied = Query(denied=True)
     return next(
-        (one for one in authority.newest_first() if denied.matches(one) and one.told(Decided) is not None), None
+        (one for one in authority.newest_first() if denied.matches(one) and one.read_if(Decided) is not None), None
     )
 
 
@@ -108,9 +108,9 @@ def _readable_one(authority: "Operations", event: "Event") -> "Event":
     """The decision that was found, or one of its id that another audience recorded if it cannot be read itself."""
     from capx_cli.events import Decided
 
-    if event.told(Decided) is not None:
+    if event.read_if(Decided) is not None:
         return event
-    id_ = event.told(_Identified)
+    id_ = event.read_if(_Identified)
     others = (one for one, each in _readable(_around(authority, event)) if id_ is not None and each.id == id_.id)
     return next(others, event)
 
@@ -125,7 +125,7 @@ def _readable(around: "Iterable[Event]") -> "Iterator[tuple[Event, Decided]]":
     from capx_cli.events import Decided
 
     for event in around:
-        if event.kind == "decision" and (decided := event.told(Decided)) is not None:
+        if event.kind == "decision" and (decided := event.read_if(Decided)) is not None:
             yield event, decided
 
 
@@ -155,7 +155,7 @@ def _show(event: "Event", beside: _Beside, request: "RequestRecord | None") -> N
     if decision.intent is not None:
         screen.say(f"  intent  {decision.intent}")
     if request is not None:
-        screen.say(f"  by      what was asked for at run time: request {request.id} {inbox.became(request)}")
+        screen.say(f"  by      what was asked for at run time: request {request.id} {inbox.state_phrase(request)}")
     screen.say(f"  tenant  {decision.tenant or '-'}")
     for spending in decision.spent:
         screen.say(f"  spent   {spending.sentence}")
