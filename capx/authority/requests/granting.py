@@ -51,7 +51,7 @@ def standing_answer(
         if request is None:
             return None
         offered = offer(reading, keyring, policy, asker, ask, now=now)
-        return _standing(reading, keyring, request, ask, offered, now=now)
+        return _standing(reading, keyring, ask, request, offered, now=now)
     except NotOffered:
         return None
 
@@ -77,7 +77,7 @@ def _answer(transaction: Writing, keyring: KeyRing, policy: Policy, asker: Asker
     offered = offer(transaction, keyring, policy, asker, ask, now=now)
     request = transaction.request(ask.request(asker.ids[-1]))
     if request is not None:
-        standing = _standing(transaction, keyring, request, ask, offered, now=now)
+        standing = _standing(transaction, keyring, ask, request, offered, now=now)
         if standing is not None:
             return standing
     _demand_undecided(transaction, asker, ask)
@@ -90,11 +90,11 @@ def _answer(transaction: Writing, keyring: KeyRing, policy: Policy, asker: Asker
     if not offered.needs_consent:
         return _mint(transaction, keyring, asker, made, offered, policy=policy, now=now)
     _wait(transaction, policy, made)
-    return _pending(made, ask)
+    return _pending(ask, made)
 
 
 def _standing(
-    reading: Reading, keyring: KeyRing, request: RequestRecord, ask: Ask, offered: Offered, *, now: int
+    reading: Reading, keyring: KeyRing, ask: Ask, request: RequestRecord, offered: Offered, *, now: int
 ) -> Answer | None:
     """The answer that a request has already, if it is for this very block; None if it must be decided anew."""
     if request.state == "denied":
@@ -105,7 +105,7 @@ def _standing(
         return _granted(reading, keyring, request)
     waits = request.state == "pending" and now < request.until
     asks_the_same = offered.needs_consent and request.approvers == offered.match.rule.approvers
-    return _pending(request, ask) if waits and asks_the_same else None
+    return _pending(ask, request) if waits and asks_the_same else None
 
 
 def _granted(reading: Reading, keyring: KeyRing, request: RequestRecord) -> Answer | None:
@@ -265,7 +265,7 @@ def _revoked(reading: Reading, request: RequestRecord) -> str | None:
     return None
 
 
-def _pending(request: RequestRecord, ask: Ask) -> Pending:
+def _pending(ask: Ask, request: RequestRecord) -> Pending:
     return Pending(ask, request=request.id, until=request.until, approvers=request.approvers)
 
 
