@@ -4,10 +4,14 @@ import os
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterable
+from email import message_from_bytes
+from importlib import metadata
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from packaging.requirements import Requirement
 
 PACKAGES = ("capx", "capx_caveats", "capx_cli")
 
@@ -70,3 +74,135 @@ def test_no_folder_of_the_checkout_becomes_a_module(folder: str, installed: Path
 def test_the_licence_travels_with_the_wheel(wheel: Path) -> None:
     with ZipFile(wheel) as archive:
         assert any(name.endswith(".dist-info/licenses/LICENSE") for name in archive.namelist())
+
+
+EMBEDDED = ("msgspec", "google-re2", "PyNaCl", "rfc8785")
+"""All that a service installs that embeds verifiers, guards and agents, and wants no command line."""
+WITHOUT = ("click", "rich", "pymacaroons", "httpx", "fastapi", "starlette", "uvicorn", "psycopg")
+
+
+def needed(names: Iterable[str]) -> set[str]:
+    """These distributions and what they need themselves, without extras."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            wanted = map(Requirement, metadata.requires(name) or ())
+            waiting += [one.name for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]
+    return found
+
+
+@pytest.fixture(scope="module")
+def embedded(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel and its four libraries, and no other distribution."""
+    folder = tmp_path_factory.mktemp("embedded")
+    options = ("--quiet", "--disable-pip-version-check", "--no-deps", "--no-index", "--no-compile")
+    run(sys.executable, "-m", "pip", "install", *options, "--target", str(folder), str(wheel), cwd=folder)
+    for name in needed(EMBEDDED):
+        tops = {file.parts[0] for file in metadata.files(name) or () if file.parts[0] != ".."}
+        for top in tops:
+            source, place = Path(str(metadata.distribution(name).locate_file(top))), folder / top
+            if not place.exists():
+                place.symlink_to(source)
+    return folder
+
+
+def embedded_python(embedded: Path, program: str) -> str:
+    start = f"import sys; sys.path[:0] = [{str(embedded)!r}]\n"
+    return run(sys.executable, "-I", "-S", "-W", "error", "-c", start + program, cwd=embedded)
+
+
+def test_what_a_service_leaves_out_is_not_there(embedded: Path) -> None:
+    program = f"from importlib.util import find_spec; print([name for name in {WITHOUT!r} if find_spec(name)])"
+    assert embedded_python(embedded, program) == "[]\n"
+
+
+EMBEDDING = """
+import asyncio
+import capx
+from capx.guard.asgi import ASGIGuard, passage
+from capx.resource import connect
+
+authority = capx.Authority.temporary()
+task = authority.open(tenant="Acme", allow=["crm.read", "slides.write"])
+
+# A verifier in a process of its own, with the keys of one audience.
+connection = connect(authority.export_keys("crm"), store=authority.store.place)
+sent = capx.ToolCall("crm.read", {"id": 7})
+call = capx.Call("crm.read", {"id": 7}, tenant="Acme")
+print(connection.verifier().decide(task.bundle.present("crm", sent).text, sent, call).outcome)
+connection.close()
+
+# A guarded function, an agent that acts, and one that it delegates to.
+@authority.tool("slides.write", tenant="Acme")
+def write(text):
+    return f"{text} for {capx.current_allowed().tenant}"
+
+agent = capx.Agent(task.bundle, authority=authority)
+print(agent.tool(write)(text="slides"))
+helper = agent.delegate(to="helper", allow=["crm.read"])
+try:
+    helper.tool(write)(text="slides")
+except capx.Denied as denied:
+    print(denied.code)
+
+# A guarded ASGI application.
+async def application(scope, receive, send):
+    await passage(scope).judge_async("crm.read", {}, tenant="Acme")
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+async def get(authorization):
+    started = []
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+    async def send(message):
+        started.extend([message["status"]] if "status" in message else [])
+    scope = {"type": "http", "method": "GET", "path": "/7", "raw_path": b"/7", "query_string": b"",
+             "headers": [(b"authorization", authorization.encode())] if authorization else []}
+    await ASGIGuard(application, authority.verifier("crm"))(scope, receive, send)
+    return started
+
+request = capx.HttpRequest(method="GET", target="/7")
+print(asyncio.run(get(task.bundle.present("crm", request).authorization)), asyncio.run(get("")))
+try:
+    agent.http({})
+except capx.ConfigurationProblem as problem:
+    print(problem)
+agent.complete()
+authority.close()
+"""
+
+
+def test_verifier_guards_and_agent_need_four_libraries(embedded: Path) -> None:
+    assert embedded_python(embedded, EMBEDDING).splitlines() == [
+        "allowed",
+        "slides for Acme",
+        "action_not_allowed",
+        "[204] [401]",
+        "Agent.http needs httpx: pip install 'capx-auth[httpx]'",
+    ]
+
+
+def test_what_is_installed_by_default_gives_a_command_that_works(wheel: Path) -> None:
+    with ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        wanted = [Requirement(line) for line in message_from_bytes(archive.read(name)).get_all("Requires-Dist", [])]
+    always = {canonical(one.name) for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})}
+    assert always == {*map(canonical, EMBEDDED), "click", "rich", "pymacaroons"}
+
+
+def canonical(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
+def test_the_wheel_has_the_public_names_of_the_checkout(installed: Path) -> None:
+    program = """
+import capx, capx_caveats
+for package in (capx, capx_caveats):
+    for name in sorted(package.__all__):
+        print(f"{package.__name__}.{name}")
+"""
+    assert python(installed, program) == (Path(__file__).parent / "golden" / "names.txt").read_text("utf-8")

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import chain, islice
 from pathlib import Path
@@ -66,7 +66,13 @@ def say(text: str = "", style: str = "") -> None:
 
 
 def note(text: str, style: str = "") -> None:
-    """Write a line for people to standard error, where it does not mix with what a program reads."""
+    """Write a line for people to standard error, behind all that was written to standard output before.
+
+    Both may lead into one pipe or file, and standard output is buffered there.
+    """
+    # What cannot be written is told at the end, when it is flushed again.
+    with suppress(OSError):
+        sys.stdout.flush()
     _line(sys.stderr, text, style)
 
 

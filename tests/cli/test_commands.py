@@ -314,3 +314,21 @@ def test_since_ever_is_since_the_beginning(home: Any) -> None:
     for since in ("999999999d", "0001-01-01T00:00:00Z"):
         assert len(home("log", "--since", since, "--json").json) == 4
         assert len(home("find", "--since", since, "--json").json) == 1
+
+
+def test_in_one_pipe_the_answer_stands_before_the_note_about_it(home: Any) -> None:
+    token = home("task", "open", "--tenant", "Acme", "--allow", "crm.read").token
+    verify = ("verify", "--action", "crm.read", "--tenant", "Acme")
+    done = subprocess.run(
+        (*COMMAND, *verify),
+        env=home.env,
+        input=token,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    first, *_, last = done.stdout.splitlines()
+    assert first.startswith("ALLOWED")
+    assert last.startswith("A service would refuse this bare token")

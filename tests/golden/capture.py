@@ -102,7 +102,6 @@ def _environment(home: Path) -> dict[str, str]:
         "PATH": path,
         "LC_ALL": "C.UTF-8",
         "COLUMNS": "100",
-        "PYTHONUNBUFFERED": "1",
     }
 
 
