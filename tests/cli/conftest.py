@@ -50,7 +50,7 @@ class Shell:
     def __init__(self, folder: Path) -> None:
         self.home = folder / "home"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CAPX_")}
-        for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM"):
+        for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM", "PYTHONUNBUFFERED"):
             inherited.pop(name, None)
         self.env = {**inherited, "CAPX_HOME": str(self.home), "HOME": str(folder)}
 
