@@ -8,7 +8,7 @@ from hashlib import sha256
 
 from msgspec import Struct
 
-from capx.crypto.hashing import digest, mac, sized
+from capx.crypto.hashing import digest, equal, mac, sized
 from capx.crypto.keys import AudienceKey
 
 
@@ -28,6 +28,19 @@ def extend(tail: bytes, block: Block) -> bytes:
     if isinstance(block, bytes):
         return mac(tail, block)
     return mac(tail, mac(tail, block.vid) + mac(tail, block.cid))
+
+
+def tail_of(key: AudienceKey, identifier: bytes, blocks: Iterable[Block]) -> bytes:
+    """The tail of a chain under this key, which is its signature if these are all of its blocks: 32 bytes."""
+    tail = mac(key.mac_key, identifier)
+    for block in blocks:
+        tail = extend(tail, block)
+    return tail
+
+
+def verify_mac(tail: bytes, last: Block, signature: bytes) -> bool:
+    """Whether a chain with this tail before its last block has this signature, compared in constant time."""
+    return equal(extend(tail, last), signature)
 
 
 # What begins the message of the two digests that each hop costs: the label, and the length of the parent that follows.
@@ -70,11 +83,3 @@ def nodes(root: str, nonces: Iterable[str]) -> tuple[bytes, ...]:
 def node_below(node: bytes, nonce: str) -> bytes:
     """The node that a hop of this nonce makes below a node: 16 bytes."""
     return sha256(_NODE + node + len(nonce).to_bytes(4) + nonce.encode()).digest()[:16]
-
-
-def tail_of(key: AudienceKey, identifier: bytes, blocks: Iterable[Block]) -> bytes:
-    """The tail of a whole chain: what its signature must be under this key, 32 bytes."""
-    tail = mac(key.mac_key, identifier)
-    for block in blocks:
-        tail = extend(tail, block)
-    return tail

@@ -2,7 +2,7 @@
 
     1  limits of the wire, strict decoding                       wire.decode
     2  our audience, and a live key                              Verifier._authentic
-    3  the MAC chain over all blocks, in constant time           Verifier._authentic
+    3  the MAC chain over all blocks, in constant time           chain.tail_of, chain.verify_mac
     4  marks stand where they may, the presentation fits         lineage.read, _mismatch
     5  the presentation is burnt, whatever the decision will be   Verifier._burn
     6  nobody it descends from is dead, as is freshly known      Evaluator.revocation_refusals
@@ -21,12 +21,10 @@ from typing import NoReturn
 
 from msgspec import Struct
 
-from capx.crypto import hashing
 from capx.crypto.keys import AudienceKey, AudienceKeys
 from capx.errors import ConfigurationProblem, MalformedToken, Unavailable
 from capx.tokens import chain, wire
 from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE, Received, ToolCall
-from capx.tokens.chain import tail_of
 from capx.tokens.lineage import Lineage, Section, TokenRefused, caveats_of, may_refuse, read
 from capx.verify.admitted import Admitted
 from capx.verify.cache import Cache
@@ -219,8 +217,8 @@ class Verifier:
         if key is None or not frame.blocks:
             raise TokenRefused(_NOT_AUTHENTIC)
         known = self._known(frame, key)
-        tail = known.tail if known else tail_of(key, frame.identifier_bytes, frame.blocks[:-1])
-        if not hashing.equal(chain.extend(tail, frame.blocks[-1]), frame.signature):
+        tail = known.tail if known else chain.tail_of(key, frame.identifier_bytes, frame.blocks[:-1])
+        if not chain.verify_mac(tail, frame.blocks[-1], frame.signature):
             raise TokenRefused(_NOT_AUTHENTIC)
         return Authentic(frame, key, tail)
 
@@ -233,7 +231,7 @@ class Verifier:
         return None if known is None else known.frame
 
     def _lineage(self, authentic: Authentic) -> tuple[Lineage, Presented | None]:
-        """Step 4, shape: the lineage, and the presentation if the last block is one; raises Refused."""
+        """Step 4, shape: the lineage, and the presentation if the last block is one; raises TokenRefused."""
         frame = authentic.frame
         mark = _mark(caveats_of(frame.blocks[-1], self._vocabulary))
         if mark is None:
