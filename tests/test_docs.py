@@ -335,6 +335,17 @@ def test_the_failures_that_an_operator_reads_about_are_those_that_the_code_tells
             assert any(part in text for text in said), (sentence, part)
 
 
+def test_what_the_architecture_names_stands_in_the_file_that_it_names() -> None:
+    page = (CHECKOUT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:capx|cli|caveats)/[\w/]+\.py)`(?: \(((?:`[\w.]+`(?:, )?)+)\))?", page)
+    assert len(named) > 50
+    for path, names in named:
+        assert (CHECKOUT / path).is_file(), path
+        code = (CHECKOUT / path).read_text(encoding="utf-8")
+        for name in re.findall(r"`([\w.]+)`", names):
+            assert re.search(rf"\b(def|class) {name.rpartition('.')[2]}\b", code), (path, name)
+
+
 def test_every_row_of_what_a_compromised_agent_tries_is_what_comes_of_it() -> None:
     page = CHECKOUT / "docs" / "compromised-agent.md"
     told = re.findall(r"^\| (\d+) \|.*\| `(\w+)` \|$", page.read_text(encoding="utf-8"), re.MULTILINE)
