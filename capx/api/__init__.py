@@ -1,10 +1,10 @@
 """What authority, agents and resources say to each other over HTTP. Nothing of it is public.
 
     from capx.api.messages.agents import AskMore
-    from capx.api.messages.base import encode, read_asked
+    from capx.api.messages.base import decode_body, encode
 
     body = encode(AskMore(audience="billing", action="billing.refund", args={"amount": 20}))
-    assert read_asked(body, AskMore).action == "billing.refund"
+    assert decode_body(body, AskMore).action == "billing.refund"
 
 Modules:
 

@@ -18,7 +18,8 @@ Modules:
 
     policy, terms, grants     who may ask for what, and what one intent gets
     fit                       whether that fits into a token
-    file, toml_reader, tables, grant_tables, constraints, operators, placeholders    how policy.toml is read
+    file, toml_reader, tables, grant_tables, placeholders    how policy.toml is read
+    constraints, constraint_operators                        how its constraints are read
     lint, describe, cases     warnings, plain sentences, and test cases
 """
 

@@ -5,7 +5,7 @@ restored backup, is told from one that merely grew.
 """
 
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from msgspec import Struct
 
@@ -33,7 +33,7 @@ class LogPosition(Struct, frozen=True):
 class Read(Struct, frozen=True):
     """What is new since a mark, and the mark from which to go on; `anew` if the log is another one than before."""
 
-    events: list[Any]
+    events: "list[Event]"
     mark: LogPosition
     anew: bool = False
 

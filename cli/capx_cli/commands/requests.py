@@ -145,7 +145,7 @@ def watch(as_json: bool) -> None:
 def _tell_news(authority: "Operations", read: tail.Read, as_json: bool) -> None:
     told: set[str] = set()
     for event in read.events:
-        about = event.told(_About) if event.kind in _NEWS else None
+        about = event.read_if(_About) if event.kind in _NEWS else None
         # However often it changed since, it is told as it stands now.
         if about is not None and about.request is not None and about.request not in told:
             told.add(about.request)
