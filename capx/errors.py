@@ -1,21 +1,21 @@
 """The errors of capx, by whose fault they are.
 
     CapxError
-    ├── Denied               the bearer's: an answer, with every reason (capx.decision)
+    ├── Denied               the bearer's: an answer, with every reason (capx.verify.decision)
     ├── MalformedToken       the bearer's: bytes that are no token; says where
     ├── InvalidCaveat        the caller's: a caveat, constraint or call that cannot be meant
     ├── InvalidRequest       the caller's: a delegation, presentation or target that cannot be meant
     │   ├── UnknownTask      there is no task with this id
     │   ├── UnknownRequest   nobody made a request with this id
-    │   └── NotThere         over HTTP: there is nothing else of this id either (capx.remote.problems)
-    ├── Pending              nobody's: a person has to answer first (capx.asking)
+    │   └── NotThere         over HTTP: there is nothing else of this id either (capx.api.problems)
+    ├── Pending              nobody's: a person has to answer first (capx.verify.ask)
     ├── Redirected           the resource's: an answer that sends the agent elsewhere (capx.agent.httpx_client)
-    ├── HttpRefusal          the client's: a request over HTTP that is none of the authority's (capx.remote.problems)
+    ├── HttpRefusal          the client's: a request over HTTP that is none of the authority's (capx.api.problems)
     ├── Unreadable           the bearer's: a head without a credential that can be read (capx.guard.exchange)
     ├── ConfigurationProblem the operator's: keys, homes, guards set up so that they cannot work
     │   └── KeyProblem       a key file or key that may not be used
     └── StoreProblem         the store's: gone, full, locked, of another version, rolled back
-        ├── BrokenLog        a log that is not what was written; says where (capx.log)
+        ├── BrokenLog        a log that is not what was written; says where (capx.store.log)
         ├── Unwritable       one row that no store of this kind can hold (capx.store)
         └── Unavailable      no slot, no memory, no answer in time: try again later
 

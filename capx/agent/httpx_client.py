@@ -24,10 +24,10 @@ MAX_BODY: Final = 1 << 20
 """Bytes of a request's body: it is buffered, to be digested."""
 
 ASK_EXTENSION: Final = "capx_ask"
-"""The extension of a response of 403 that says why nothing was granted: capx.asking.Refused, or the error of asking."""
+"""The extension of a response of 403 that says why nothing was granted: capx.Refused, or the error of asking."""
 
 GRANTED_EXTENSION: Final = "capx_granted"
-"""The extension of a response of 403 with what was granted and did not suffice: a tuple of capx.asking.Ask."""
+"""The extension of a response of 403 with what was granted and did not suffice: a tuple of capx.verify.Ask."""
 
 _ALIKE: Final = 256
 """For how many kinds of requests a client remembers which capability passed."""

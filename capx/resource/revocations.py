@@ -1,8 +1,8 @@
 """What a verifier knows about deaths, and how long ago that was last confirmed.
 
     StoreLiveness      looks when it is asked: for a store on this machine
-    Follower           is told, in a thread of its own: for a database or an authority elsewhere (capx.feed.follower)
-    Snapshot           one saved page: for a service that hears of nothing else (capx.feed.snapshot)
+    Follower           is told, in a thread of its own: for a database or an authority elsewhere (feed.follower)
+    Snapshot           one saved page: for a service that hears of nothing else (feed.snapshot)
 
 Laws: knowledge that is not confirmed grows old; how old it may be is the verifier's to say. It recovers by itself.
 What is dead stays dead, until all that it killed has expired.

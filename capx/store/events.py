@@ -1,4 +1,4 @@
-"""What each event of the log says, but for decisions: those are what resources write (capx.decision).
+"""What each event of the log says, but for decisions: those are what resources write (capx.verify.decision).
 
     task_opened          a task and its claims
     capability_minted    one capability of it: ids, never the token
@@ -105,7 +105,7 @@ class RequestMade(Fact, frozen=True, omit_defaults=True):
 
 
 class RequestApproved(Fact, frozen=True):
-    """A person agreed; `signature` is over what they were shown (capx.asking.verdict)."""
+    """A person agreed; `signature` is over what they were shown (capx.Verdict)."""
 
     kind = "request_approved"
     request: str
@@ -115,7 +115,7 @@ class RequestApproved(Fact, frozen=True):
 
 
 class RequestDenied(Fact, frozen=True):
-    """A person said no; `signature` is over what they were shown (capx.asking.verdict)."""
+    """A person said no; `signature` is over what they were shown (capx.Verdict)."""
 
     kind = "request_denied"
     request: str
@@ -133,7 +133,7 @@ class RequestExpired(Fact, frozen=True):
 
 
 class AskRefused(Fact, frozen=True):
-    """An agent asked for more, and was refused at once; `reasons` are codes of capx.asking."""
+    """An agent asked for more, and was refused at once; `reasons` are codes of capx.verify.ask."""
 
     kind = "ask_refused"
     task: str

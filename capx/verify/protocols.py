@@ -12,7 +12,7 @@ class Liveness(Protocol):
 
     @property
     def deaths(self) -> Mapping[Key, str]:
-        """The reason of each known death, by what is dead (capx.death)."""
+        """The reason of each known death, by what is dead (capx.tokens.revocation_key)."""
         ...
 
     @property

@@ -137,7 +137,7 @@ class RequestsQuery(RequestBody, frozen=True):
 
 
 class GiveVerdict(RequestBody, frozen=True):
-    """What a person answers to a request; `at` when they did, `signature` as capx.asking.verdict makes it."""
+    """What a person answers to a request; `at` when they did, `signature` as capx.Verdict makes it."""
 
     yes: bool
     approver: Label

@@ -57,8 +57,8 @@ class FastAPIGuard:
         """The guard that the environment describes; `vocabulary` as for `Verifier`.
 
         CAPX_AUDIENCE names the audience, CAPX_KEY_FILE its key file, and one of CAPX_STORE, CAPX_FEED and CAPX_SNAPSHOT
-        where it hears of deaths, and what else it stands on there (capx.wiring). CAPX_MAX_STALENESS is in seconds.
-        Raises ConfigurationProblem for what is missing or cannot be used.
+        where it hears of deaths, and what else it stands on there (capx.resource.connect). CAPX_MAX_STALENESS is in
+        seconds. Raises ConfigurationProblem for what is missing or cannot be used.
         """
         connection = connect_from_env()
         guard = cls(connection.verifier(vocabulary=vocabulary), prefix=prefix, max_body=max_body)

@@ -5,7 +5,7 @@
 
 `from` is the position that the reader asked about, with the hash there, or null; `since` is the number of the death
 after which `dead` begins, 0 where all are told; the first `lasting` of them are those that are never forgotten, of
-before `forgotten`. In `dead` 16 bytes stand as `id:` and base64url, other keys as in capx.death.
+before `forgotten`. In `dead` 16 bytes stand as `id:` and base64url, other keys as in capx.tokens.revocation_key.
 
 Laws: nothing in a page is read before its signature is good. A page has one spelling. One that does not reach the
 head's deaths confirms nothing: more is to follow.

@@ -1,6 +1,6 @@
 """What one token can do and another, narrowed from it, cannot.
 
-Laws: it is worked out from what the tokens say, without a key, as `capx.effective` does; nothing here is verified.
+Laws: it is worked out from what the tokens say, without a key, as `effective` does; nothing here is verified.
 The work is bounded.
 """
 
