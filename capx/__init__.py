@@ -30,10 +30,6 @@ from capx.errors import (
 from capx.tokens.binding import HttpRequest, ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability, Presentation
-from capx.verify.admitted import Admitted
-from capx.verify.ask import Granted, Pending, Refused
-from capx.verify.decision import Allowed, Decision, Denied
-from capx.verify.verifier import Verifier
 from capx_caveats import (
     Call,
     CapxError,
@@ -90,6 +86,10 @@ if TYPE_CHECKING:
     from capx.resource.recorder import StoreRecorder
     from capx.resource.replay import Replay
     from capx.resource.revocations import StoreLiveness
+    from capx.verify.admitted import Admitted
+    from capx.verify.ask import Granted, Pending, Refused
+    from capx.verify.decision import Allowed, Decision, Denied
+    from capx.verify.verifier import Verifier
 
 __all__ = [
     "Admitted",
@@ -171,14 +171,21 @@ __all__ = [
 ]
 
 _ELSEWHERE = {
+    "Admitted": "capx.verify.admitted",
     "Agent": "capx.agent.agent",
+    "Allowed": "capx.verify.decision",
     "Authority": "capx.authority.authority",
     "AuthorityClient": "capx.agent.authority_client",
+    "Decision": "capx.verify.decision",
+    "Denied": "capx.verify.decision",
     "FeedSource": "capx.resource.feed.client",
     "Follower": "capx.resource.feed.follower",
+    "Granted": "capx.verify.ask",
     "Intent": "capx.intents.intent",
+    "Pending": "capx.verify.ask",
     "Policy": "capx.policy.policy",
     "PrincipalKey": "capx.intents.principal_key",
+    "Refused": "capx.verify.ask",
     "RemoteAuthority": "capx.authority.remote.client",
     "Replay": "capx.resource.replay",
     "SignedIntent": "capx.intents.intent",
@@ -186,11 +193,12 @@ _ELSEWHERE = {
     "StoreLiveness": "capx.resource.revocations",
     "StoreRecorder": "capx.resource.recorder",
     "Verdict": "capx.authority.requests.verdict",
+    "Verifier": "capx.verify.verifier",
     "acting": "capx.agent.actor",
     "current_allowed": "capx.guard.current",
     "read_policy": "capx.policy.file",
 }
-"""Where to import from what not everybody needs: stores, threads, asyncio and HTTP take long to import."""
+"""Where to import from what not everybody needs: verifier, stores, threads, asyncio and HTTP take long to import."""
 
 
 def __getattr__(name: str) -> object:
@@ -200,11 +208,13 @@ def __getattr__(name: str) -> object:
     from importlib import import_module
 
     try:
-        return getattr(import_module(_ELSEWHERE[name]), name)
+        found: object = getattr(import_module(_ELSEWHERE[name]), name)
     except ModuleNotFoundError as error:
         if error.name != "httpx":
             raise
         raise ModuleNotFoundError(f"capx.{name} needs httpx: pip install 'capx-auth[httpx]'", name="httpx") from None
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:

@@ -8,7 +8,6 @@ Laws: an ask names one action at one audience, never a pattern; with arguments, 
 same ask of the same token is one request, however often it is made, and has one answer.
 """
 
-import json
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -183,6 +182,8 @@ def asked_entry(ask: Ask) -> Entry:
         return Entry(ask.action)
     if len(pinned) > MAX_BLOCK:
         raise NotOffered(ask_refusal("not_pinned", f"they are more than {MAX_BLOCK} bytes"))
+    import json  # slow to import, and only an authority asks for this
+
     # Of the canonical text, so that the same arguments make the same block.
     args: dict[str, Any] = json.loads(pinned)
     if _OTHERS in args:
