@@ -10,9 +10,9 @@ from typing import Any, Final
 from msgspec import UNSET
 
 from capx.policy.constraints import Made, Named, filled
-from capx.policy.grants import AllowEntry, PurposeGrant, PurposeGrants
 from capx.policy.placeholders import Placeholder, probing, taken
 from capx.policy.policy import Policy, Purpose
+from capx.policy.rule_templates import OfferTemplate, RuleTemplate, RuleTemplates
 from capx.policy.terms import HOWS, How
 from capx_caveats import shown, shown_duration
 from capx_caveats.names import told_name
@@ -36,13 +36,13 @@ def _sentences(policy: Policy, purpose: Purpose) -> Iterator[str]:
     yield f"It is {whose}, and ends after {shown_duration(purpose.ttl)} at the latest."
     if says:
         yield f"An intent says {', '.join(says)}."
-    grants = purpose.rules.grants if isinstance(purpose.rules, PurposeGrants) else ()
+    grants = purpose.rules.grants if isinstance(purpose.rules, RuleTemplates) else ()
     for grant in sorted(grants, key=lambda grant: HOWS.index(grant.how)):
         yield grant_sentence(policy, grant)
     yield "Nothing else is given."
 
 
-def grant_sentence(policy: Policy, grant: PurposeGrant) -> str:
+def grant_sentence(policy: Policy, grant: RuleTemplate) -> str:
     """What a grant gives, when, and within what limits."""
     limits = [f"at most {format_value(limit.amount)} {limit.unit} in the whole task" for limit in grant.limits]
     when = HOW_IN_WORDS[grant.how]
@@ -60,7 +60,7 @@ def consenting(policy: Policy, approvers: Sequence[str]) -> str:
     )
 
 
-def allowed_sentence(allowed: AllowEntry) -> str:
+def allowed_sentence(allowed: OfferTemplate) -> str:
     """`billing.refund at billing where ticket is the intent's ticket`."""
     named = f"{allowed.pattern} at {allowed.audience}"
     if allowed.args is UNSET:

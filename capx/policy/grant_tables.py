@@ -18,9 +18,9 @@ from msgspec.structs import replace
 
 from capx.policy.constraint_operators import OPERATORS
 from capx.policy.constraints import arguments
-from capx.policy.grants import AllowEntry, BudgetEntry, PurposeGrant, PurposeGrants
 from capx.policy.placeholders import LIMIT, value
 from capx.policy.policy import Principal
+from capx.policy.rule_templates import BudgetTemplate, OfferTemplate, RuleTemplate, RuleTemplates
 from capx.policy.terms import HOWS, How
 from capx.policy.toml_reader import (
     Field,
@@ -70,12 +70,12 @@ def answering(principals: Iterable[Principal]) -> dict[str, bool]:
     return found
 
 
-def read_grants(said: object, path: str, known: Known) -> PurposeGrants:
+def read_grants(said: object, path: str, known: Known) -> RuleTemplates:
     """The grants of a purpose."""
     found = every(
         lambda one, at: _grant(one, at, known), elements(said, path, "grants, each as [[purpose.NAME.grant]]")
     )
-    return PurposeGrants(found)
+    return RuleTemplates(found)
 
 
 def duration(said: object, path: str) -> int:
@@ -87,7 +87,7 @@ def duration(said: object, path: str) -> int:
     return seconds
 
 
-def _grant(said: object, path: str, known: Known) -> PurposeGrant:
+def _grant(said: object, path: str, known: Known) -> RuleTemplate:
     given = table(said, path)
     lines: list[str] = []
     # The audience stands beside what is at it, and who answers beside how: these are read first.
@@ -113,7 +113,7 @@ def _grant(said: object, path: str, known: Known) -> PurposeGrant:
         ]
     if lines or how is None or found is None:
         raise Wrong(*lines)
-    grant = PurposeGrant(
+    grant = RuleTemplate(
         place=path,
         how=how,
         allowed=found["allow"],
@@ -146,7 +146,7 @@ def _audience(known: Known) -> Callable[[object, str], str]:
     return read_known
 
 
-def _allow(said: object, path: str, audience: str | None, known: Known) -> tuple[AllowEntry, ...]:
+def _allow(said: object, path: str, audience: str | None, known: Known) -> tuple[OfferTemplate, ...]:
     if isinstance(said, list):
         return every(
             lambda one, at: _action(text(one, at), at, audience, known),
@@ -157,7 +157,7 @@ def _allow(said: object, path: str, audience: str | None, known: Known) -> tuple
     if not said:
         raise wrong(path, "is empty: name an action")
 
-    def one(pattern: str, args: object) -> AllowEntry:
+    def one(pattern: str, args: object) -> OfferTemplate:
         at = key(path, pattern)
         if "." not in pattern and _looks_unquoted(args):
             raise wrong(
@@ -175,25 +175,25 @@ def _looks_unquoted(args: object) -> bool:
     return any(isinstance(one, dict) and OPERATORS.isdisjoint(cast("dict[str, object]", one)) for one in held)
 
 
-def _action(pattern: str, path: str, audience: str | None, known: Known) -> AllowEntry:
+def _action(pattern: str, path: str, audience: str | None, known: Known) -> OfferTemplate:
     read = name(is_pattern, "an action, such as crm.accounts.read, or crm.* for all below")
     label = read(pattern, path).split(".", 1)[0]
     if audience is not None:
-        return AllowEntry(path, audience, pattern)
+        return OfferTemplate(path, audience, pattern)
     if not is_audience(label):
         raise wrong(path, f"names no audience by its first label, {shown(label)}: say audience = … beside allow")
-    return AllowEntry(path, _audience(known)(label, path), pattern)
+    return OfferTemplate(path, _audience(known)(label, path), pattern)
 
 
-def _budget(said: object, path: str) -> tuple[BudgetEntry, ...]:
+def _budget(said: object, path: str) -> tuple[BudgetTemplate, ...]:
     read = name(is_attribute, "a unit: a letter, then letters, digits and _, all lower case")
 
-    def one(unit: str, amount: object) -> BudgetEntry:
+    def one(unit: str, amount: object) -> BudgetTemplate:
         at = key(path, unit)
         spelt = read(unit, at)
         if isinstance(amount, float):
             raise wrong(at, f"is a float, which is not exact: write {spelt} = {_exactly(amount)}")
-        return BudgetEntry(spelt, at, value(amount, at, LIMIT))
+        return BudgetTemplate(spelt, at, value(amount, at, LIMIT))
 
     given = table(said, path)
     if not given:

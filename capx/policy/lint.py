@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import UNSET
 
-from capx.policy.grants import PurposeGrant, PurposeGrants
 from capx.policy.policy import MAX_TTL, Policy, Principal, Purpose
+from capx.policy.rule_templates import RuleTemplate, RuleTemplates
 from capx.policy.terms import HOWS
 from capx_caveats import is_action, shown_duration
 from capx_caveats.names import told_name
@@ -29,7 +29,7 @@ def warnings(policy: Policy) -> Iterator[str]:
     for purpose in policy.purposes.values():
         may_ask = asking.get(purpose.name, set())
         yield from _unopened(purpose, may_ask)
-        grants = purpose.rules.grants if isinstance(purpose.rules, PurposeGrants) else ()
+        grants = purpose.rules.grants if isinstance(purpose.rules, RuleTemplates) else ()
         yield from _never_deciding(grants)
         for grant in grants:
             yield from _alone(grant, may_ask, answering)
@@ -57,9 +57,9 @@ def _unopened(purpose: Purpose, asking: set[str]) -> Iterator[str]:
         )
 
 
-def _never_deciding(grants: tuple[PurposeGrant, ...]) -> Iterator[str]:
+def _never_deciding(grants: tuple[RuleTemplate, ...]) -> Iterator[str]:
     """What an earlier grant says yes to, whatever the arguments."""
-    before: dict[tuple[str, str], PurposeGrant] = {}
+    before: dict[tuple[str, str], RuleTemplate] = {}
     for grant in sorted(grants, key=lambda grant: HOWS.index(grant.how)):
         for allowed in grant.allowed:
             for pattern in _covering(allowed.pattern):
@@ -83,7 +83,7 @@ def _covering(pattern: str) -> Iterator[str]:
         yield f"{'.'.join(labels[:count])}.*"
 
 
-def _alone(grant: PurposeGrant, asking: set[str], answering: dict[str, set[str]]) -> Iterator[str]:
+def _alone(grant: RuleTemplate, asking: set[str], answering: dict[str, set[str]]) -> Iterator[str]:
     """Who may ask, and would be the only one to consent, which nobody does to what they ask for."""
     groups = [answering.get(approver, set()) for approver in grant.approvers]
     able = set[str]() if any(len(group) > 1 for group in groups) else set[str]().union(*groups)

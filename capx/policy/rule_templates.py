@@ -16,7 +16,7 @@ from capx.policy.toml_reader import Wrong, every, explained
 from capx_caveats import Budget, Entry
 
 
-class AllowEntry(Struct, frozen=True):
+class OfferTemplate(Struct, frozen=True):
     """An action, or pattern, at an audience, and its arguments, unless they are free."""
 
     path: str
@@ -32,7 +32,7 @@ class AllowEntry(Struct, frozen=True):
         return explained(self.path, lambda: Offer(self.audience, Entry(self.pattern, pairs)))
 
 
-class BudgetEntry(Struct, frozen=True):
+class BudgetTemplate(Struct, frozen=True):
     """How much of a unit."""
 
     unit: str
@@ -45,18 +45,18 @@ class BudgetEntry(Struct, frozen=True):
         return explained(self.path, lambda: Budget(self.unit, str(amount)))
 
 
-class PurposeGrant(Struct, frozen=True, kw_only=True):
+class RuleTemplate(Struct, frozen=True, kw_only=True):
     """One grant; a rule, once the intent is known."""
 
     place: str
     how: How
-    allowed: tuple[AllowEntry, ...]
-    limits: tuple[BudgetEntry, ...]
+    allowed: tuple[OfferTemplate, ...]
+    limits: tuple[BudgetTemplate, ...]
     approvers: tuple[str, ...]
     within: int | None
     fixed: Rule | None = None
 
-    def tried(self) -> "PurposeGrant":
+    def tried(self) -> "RuleTemplate":
         """The same, its rule made once with probes; one that takes nothing is `fixed`, and never made again."""
         rule = self.rule(probing)
         return self if any(taken(self)) else replace(self, fixed=rule)
@@ -75,10 +75,10 @@ class PurposeGrant(Struct, frozen=True, kw_only=True):
         )
 
 
-class PurposeGrants(Struct, frozen=True):
+class RuleTemplates(Struct, frozen=True):
     """The grants of one purpose, in the order of the file."""
 
-    grants: tuple[PurposeGrant, ...]
+    grants: tuple[RuleTemplate, ...]
 
     def __call__(self, intent: Intent) -> tuple[Rule, ...]:
         """The rules for this intent; InvalidRequest says, by key path, why there are none."""
