@@ -170,7 +170,7 @@ __all__ = [
     "within",
 ]
 
-_ELSEWHERE = {
+_LAZY = {
     "Admitted": "capx.verify.admitted",
     "Agent": "capx.agent.agent",
     "Allowed": "capx.verify.decision",
@@ -202,13 +202,13 @@ _ELSEWHERE = {
 
 
 def __getattr__(name: str) -> object:
-    """Import a name of `_ELSEWHERE` when it is first asked for."""
-    if name not in _ELSEWHERE:
+    """Import a name of `_LAZY` when it is first asked for."""
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
     try:
-        found: object = getattr(import_module(_ELSEWHERE[name]), name)
+        found: object = getattr(import_module(_LAZY[name]), name)
     except ModuleNotFoundError as error:
         if error.name != "httpx":
             raise
@@ -219,4 +219,4 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     """The names of the module, with those that are imported later."""
-    return sorted({*globals(), *_ELSEWHERE})
+    return sorted({*globals(), *_LAZY})

@@ -11,24 +11,23 @@
     ├── Pending              nobody's: a person has to answer first (capx.verify.ask)
     ├── Redirected           the resource's: an answer that sends the agent elsewhere (capx.agent.httpx_client)
     ├── HttpRefusal          the client's: a request over HTTP that is none of the authority's (capx.api.problems)
-    ├── Unreadable           the bearer's: a head without a credential that can be read (capx.guard.exchange)
+    ├── UnreadableHead       the bearer's: a head without a credential that can be read (capx.guard.asgi.messages)
+    ├── Withheld             the service's: it was set up or acted so that nothing may be answered (capx.guard.asgi)
     ├── ConfigurationProblem the operator's: keys, homes, guards set up so that they cannot work
-    │   └── KeyProblem       a key file or key that may not be used
+    │   ├── KeyProblem       a key file or key that may not be used
+    │   └── InvalidFile      a policy file that cannot be used; says where (capx.policy.toml_reader)
     └── StoreProblem         the store's: gone, full, locked, of another version, rolled back
-        ├── BrokenLog        a log that is not what was written; says where (capx.store.log)
-        ├── Unwritable       one row that no store of this kind can hold (capx.store)
+        ├── BrokenLog        a log that is not what was written; says where
+        ├── Unwritable       one row that no store of this kind can hold (capx.store.records)
         └── Unavailable      no slot, no memory, no answer in time: try again later
 
 Errors carry evidence as attributes, and a sentence a person can act on.
 """
 
-from typing import TypeVar
-
 from capx_caveats import CapxError, InvalidCaveat
 
-T = TypeVar("T")
-
 __all__ = [
+    "BrokenLog",
     "CapxError",
     "ConfigurationProblem",
     "InvalidCaveat",

@@ -4,7 +4,7 @@ import pytest
 
 from capx.tokens.binding import ToolCall
 from capx.tokens.capability import Capability
-from capx.tokens.effective.prediction import foresee, refusing
+from capx.tokens.effective.prediction import certain_refusals, predict
 from capx_caveats import (
     DEFAULT,
     Budget,
@@ -45,7 +45,7 @@ class Even(Constraint, frozen=True, tag="acme.even"):
 
 
 def states(token: Capability, call: Call = CALL) -> set[str]:
-    return {each.state for each in foresee(token, call, NOW)}
+    return {each.state for each in predict(token, call, NOW)}
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def states(token: Capability, call: Call = CALL) -> set[str]:
 )
 def test_what_its_own_service_allows_is_not_foreseen_as_refused(token: Capability) -> None:
     assert "not_understood" in states(token)
-    assert not list(refusing(foresee(token, CALL, NOW)))
+    assert not list(certain_refusals(predict(token, CALL, NOW)))
     service = Lab(vocabulary=DEFAULT.extended(Region, Even))
     assert service.codes(token, "a.read", {"x": 2}, attributes={"region": "eu"}) == ()
 
@@ -76,7 +76,7 @@ def test_what_its_own_service_allows_is_not_foreseen_as_refused(token: Capabilit
     ],
 )
 def test_what_is_foreseen_as_refused_is_refused_by_every_service(token: Capability) -> None:
-    assert list(refusing(foresee(token, CALL, NOW)))
+    assert list(certain_refusals(predict(token, CALL, NOW)))
     assert Lab(vocabulary=DEFAULT.extended(Region, Even)).codes(token, "a.read", {"x": 2}, attributes={"region": "eu"})
 
 
@@ -89,5 +89,5 @@ def test_what_only_the_resource_can_say_is_open(demand: Caveat) -> None:
 def test_a_presentation_is_foreseen_as_its_capability() -> None:
     capability = minted().delegate(to="b", now=NOW)
     presented = capability.present(ToolCall("a.read", {"x": 2}), now=NOW)
-    assert foresee(presented, CALL, NOW) == foresee(capability, CALL, NOW)
-    assert {each.whose for each in foresee(presented, CALL, NOW)} >= {"the task's grant"}
+    assert predict(presented, CALL, NOW) == predict(capability, CALL, NOW)
+    assert {each.whose for each in predict(presented, CALL, NOW)} >= {"the task's grant"}

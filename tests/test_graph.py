@@ -16,7 +16,7 @@ from capx.store.log import START, Event, Place, following
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.chain import root_node
-from capx.tokens.revocation_key import Key
+from capx.tokens.revocation_key import RevocationKey
 from capx_caveats import Call, budget
 
 
@@ -147,7 +147,7 @@ def test_a_forged_token_draws_nothing(authority: Authority) -> None:
 ROOT = b64u(root_node("root-1"))
 
 
-def nobody(_: Key) -> None:
+def nobody(_: RevocationKey) -> None:
     """Nothing is dead."""
 
 

@@ -209,7 +209,7 @@ def test_no_two_blocks_cure_any_defect_of_their_parent() -> None:
 
 Read = Callable[..., Lineage]
 Mutate = Callable[[pytest.MonkeyPatch], None]
-real_read, real_claims, real_misplaced = lineage.read, lineage._claims, caveats.misplaced
+real_read, real_claims, real_misplaced = lineage.read_lineage, lineage._claims, caveats.misplaced
 C = TypeVar("C", bound=Caveat)
 
 
@@ -235,7 +235,7 @@ def required_caveats_in_any_block(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(lineage, "_claims", claims)
         return real_read(frame, blocks, vocabulary, require)
 
-    patch.setattr(verifier, "read", read)
+    patch.setattr(verifier, "read_lineage", read)
 
 
 def tenant_claim_of_any_block(patch: pytest.MonkeyPatch) -> None:
@@ -243,7 +243,7 @@ def tenant_claim_of_any_block(patch: pytest.MonkeyPatch) -> None:
         tenants = all_of_kind(blocks, Tenant)
         return replace(read, tenant=tenants[-1].name if tenants else None)
 
-    patch.setattr(verifier, "read", reading(change))
+    patch.setattr(verifier, "read_lineage", reading(change))
 
 
 def a_later_root_moves_the_nodes(patch: pytest.MonkeyPatch) -> None:
@@ -259,7 +259,7 @@ def a_later_root_moves_the_nodes(patch: pytest.MonkeyPatch) -> None:
         return replace(read, path=path, revocation_keys=revocation_keys)
 
     patch.setattr(lineage, "misplaced", misplaced)
-    patch.setattr(verifier, "read", reading(change))
+    patch.setattr(verifier, "read_lineage", reading(change))
 
 
 def judging(read: Lineage, demands: Iterable[Demand]) -> Lineage:
@@ -274,7 +274,7 @@ def the_last_max_hops_wins(patch: pytest.MonkeyPatch) -> None:
         refused = limits and hops > all_of_kind(blocks, MaxHops)[-1].n
         return replace(read, standing=tuple(r for r in read.standing if refused or r.code != "too_many_hops"))
 
-    patch.setattr(verifier, "read", reading(change))
+    patch.setattr(verifier, "read_lineage", reading(change))
 
 
 def the_last_until_completed_wins(patch: pytest.MonkeyPatch) -> None:
@@ -284,7 +284,7 @@ def the_last_until_completed_wins(patch: pytest.MonkeyPatch) -> None:
             read, revocation_keys=tuple(key for key in read.revocation_keys if isinstance(key, bytes) or key == last)
         )
 
-    patch.setattr(verifier, "read", reading(change))
+    patch.setattr(verifier, "read_lineage", reading(change))
 
 
 def the_last_wins(kind: type[Caveat]) -> Mutate:
@@ -294,7 +294,7 @@ def the_last_wins(kind: type[Caveat]) -> Mutate:
             last: dict[bool, Demand] = {isinstance(demand.caveat, kind): demand for demand in demands}
             return judging(read, [d for d in demands if not isinstance(d.caveat, kind) or d is last[True]])
 
-        patch.setattr(verifier, "read", reading(change))
+        patch.setattr(verifier, "read_lineage", reading(change))
 
     return mutate
 
@@ -304,7 +304,7 @@ def the_first_block_that_reads_is_the_authoritys(patch: pytest.MonkeyPatch) -> N
         readable = [b for b in blocks if isinstance(b, bytes) and b.startswith(b"[[")]
         return real_read(frame, tuple(readable), vocabulary, require)
 
-    patch.setattr(verifier, "read", read)
+    patch.setattr(verifier, "read_lineage", read)
 
 
 MUTANTS: dict[str, Mutate] = {
@@ -401,14 +401,14 @@ def what_is_not_understood_is_skipped(patch: pytest.MonkeyPatch) -> None:
     def change(read: Lineage, _: tuple[chain.Block, ...]) -> Lineage:
         return judging(read, [d for d in read.demands if not isinstance(d.caveat, caveats.NotUnderstood)])
 
-    patch.setattr(verifier, "read", reading(change))
+    patch.setattr(verifier, "read_lineage", reading(change))
 
 
 def only_the_last_id_is_looked_up(patch: pytest.MonkeyPatch) -> None:
     def change(read: Lineage, _: tuple[chain.Block, ...]) -> Lineage:
         return replace(read, revocation_keys=tuple(key for key in read.revocation_keys if key not in read.ids[:-1]))
 
-    patch.setattr(verifier, "read", reading(change))
+    patch.setattr(verifier, "read_lineage", reading(change))
 
 
 def fresh_is_ignored(patch: pytest.MonkeyPatch) -> None:

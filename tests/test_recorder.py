@@ -16,7 +16,7 @@ import pytest
 from capx.errors import StoreProblem, Unavailable
 from capx.resource.recorder import StoreRecorder
 from capx.store.log import check
-from capx.store.records import Record
+from capx.store.records import DecisionRecord
 from capx.store.sqlite.store import SQLiteStore
 from capx.verify.decision import Decision
 from capx.verify.protocols import NO_RECORDER
@@ -249,7 +249,7 @@ def test_a_thread_that_cannot_start_fails_no_decision_and_is_started_later(
 def test_an_error_of_any_kind_ends_no_writer(
     store: SQLiteStore, recorder: StoreRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(decisions: Sequence[Record]) -> None:
+    def broken(decisions: Sequence[DecisionRecord]) -> None:
         raise ZeroDivisionError("out of nowhere")
 
     with monkeypatch.context() as patch:
@@ -309,8 +309,8 @@ def test_decisions_that_are_lost_are_said_to_be(
     assert recorder.flush()
 
 
-def broken_by(why: str) -> Callable[[Sequence[Record]], None]:
-    def broken(decisions: Sequence[Record]) -> None:
+def broken_by(why: str) -> Callable[[Sequence[DecisionRecord]], None]:
+    def broken(decisions: Sequence[DecisionRecord]) -> None:
         raise StoreProblem(why)
 
     return broken

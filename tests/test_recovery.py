@@ -29,7 +29,7 @@ from capx.resource.replay import Replay
 from capx.resource.revocations import StoreLiveness
 from capx.store.backup import backup
 from capx.store.factory import create_store, open_store
-from capx.store.records import GrantRecord, Head, IntentRecord, Record, RequestRecord, TaskRecord
+from capx.store.records import DecisionRecord, GrantRecord, Head, IntentRecord, RequestRecord, TaskRecord
 from capx.store.sqlite.death_source import SQLiteDeathSource
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.binding import ToolCall
@@ -791,7 +791,7 @@ def test_whatever_capx_writes_can_be_brought_back(
         [Spend("any\nname", "Of a resource", Decimal("0.000001"), Decimal(10**14))], now=int(time.time())
     )
     ids = [b64u(bytes([nth]) * 16) for nth in range(2)]
-    authority.store.record([Record(id_, nth, b'{"id":"%s"}' % id_.encode()) for nth, id_ in enumerate(ids)])
+    authority.store.record([DecisionRecord(id_, nth, b'{"id":"%s"}' % id_.encode()) for nth, id_ in enumerate(ids)])
     authority.prune()
     head = backup(authority.store, saved)
     again = tmp_path / "again.db"

@@ -171,7 +171,7 @@ def test_a_presentation_that_is_signed_is_not_understood_yet(signatures: int, sa
 def test_what_presentations_of_one_capability_share_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     lab = Lab()
     assert lab.codes(TOKEN) == ()
-    for module, name in ((verifier, "read"), (chain, "tail_of"), (wire, "_opening")):
+    for module, name in ((verifier, "read_lineage"), (chain, "tail_of"), (wire, "_opening")):
         monkeypatch.delattr(module, name)
     assert lab.codes(TOKEN) == ()
     assert codes(lab.verifier.decide(lab.present(TOKEN), REQUEST, CALL)) == ("call_mismatch",)

@@ -20,7 +20,7 @@ from capx.policy.terms import Offer, Rule
 from capx.store.events import RequestMade
 from capx.store.factory import open_store
 from capx.store.protocols import Store
-from capx.store.records import GrantRecord, Record, RequestRecord
+from capx.store.records import DecisionRecord, GrantRecord, RequestRecord
 from capx.verify.meter import Spend
 from capx_caveats import Entry, amount
 
@@ -102,7 +102,7 @@ def write(authority: Authority, intent: Intent, chance: random.Random, tasks: li
         acknowledge(what="spend", total=str(total))
     elif what == "record":
         ids = [b64u(chance.randbytes(16)) for _ in range(3)]
-        store.record([Record(id_, now, json.dumps({"id": id_, "audience": "crm"}).encode()) for id_ in ids])
+        store.record([DecisionRecord(id_, now, json.dumps({"id": id_, "audience": "crm"}).encode()) for id_ in ids])
         acknowledge(what="record", ids=ids)
     elif what == "burn":
         presentation = chance.randbytes(16)

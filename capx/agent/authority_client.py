@@ -15,8 +15,7 @@ import httpx
 from msgspec import Struct
 
 from capx.agent import httpx_client
-from capx.api.deadline import SINGLE, seconds_of, whole_response
-from capx.api.deadline import WholeResponse as Whole
+from capx.api.deadline import SINGLE, WholeResponse, seconds_of, whole_response
 from capx.api.messages.agents import (
     AgentStatus,
     Answered,
@@ -160,9 +159,9 @@ class AuthorityClient:
         asked: Struct | None,
         headers: Mapping[str, str] = MappingProxyType({}),
         longer: int = 0,
-    ) -> Whole:
+    ) -> WholeResponse:
         """The answer that comes within the seconds that were agreed, and so many more."""
-        patience = self._client.timeout
+        timeout = self._client.timeout
         return whole_response(
             self._client,
             method,
@@ -172,10 +171,10 @@ class AuthorityClient:
             content=None if asked is None else encode(asked),
             headers=headers if asked is None else {"content-type": "application/json", **headers},
             timeout=httpx.Timeout(
-                connect=patience.connect,
-                read=_longer(patience.read, longer),
-                write=patience.write,
-                pool=patience.pool,
+                connect=timeout.connect,
+                read=_longer(timeout.read, longer),
+                write=timeout.write,
+                pool=timeout.pool,
             ),
         )
 

@@ -47,22 +47,22 @@ def whole_response(
     httpx.ReadTimeout when the time is over, and StoreProblem for what is too long.
     """
     headers = {**_PLAIN, **asked.pop("headers", {})}
-    with _Deadline(seconds, watching) as patience:
+    with _Deadline(seconds, watching) as deadline:
         try:
             with client.stream(
-                method, path, headers=headers, extensions={"trace": patience.watch}, **asked
+                method, path, headers=headers, extensions={"trace": deadline.watch}, **asked
             ) as response:
                 content = bytearray()
                 for piece in response.iter_raw():
                     content += piece
                     if len(content) > most:
                         raise StoreProblem(f"{client.base_url} answers with more than {most} bytes: it is no authority")
-                    patience.demand()
+                    deadline.demand()
         except (httpx.HTTPError, httpx.StreamError, OSError):
-            patience.demand()
+            deadline.demand()
             raise
         # What was cut may look like what has ended.
-        patience.demand()
+        deadline.demand()
     return WholeResponse(response.status_code, bytes(content))
 
 
@@ -85,7 +85,7 @@ class _Deadline:
     def __enter__(self) -> Self:
         if self._timer is not None:
             self._timer.daemon = True
-            self._timer.name = "capx-patience"
+            self._timer.name = "capx-deadline"
             try:
                 self._timer.start()
             except (RuntimeError, MemoryError) as error:

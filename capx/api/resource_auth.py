@@ -54,7 +54,7 @@ def prove(key: AudienceKey, *, method: str, target: str, body: bytes, at: int) -
 
 
 def verify(header: str, ring: KeyRing, *, method: str, target: str, body: bytes, now: int) -> AuthenticReport:
-    """Whose resource made this request; UnprovenReport if none is known to have. `now` is in Unix seconds."""
+    """Whose resource made this request; UnauthenticatedReport if none is known to have. `now` is in Unix seconds."""
     parts = _HEADER.fullmatch(header)
     if parts is None:
         raise UnauthenticatedReport(f"a report is proven by: {SCHEME} audience=…, kid=…, at=…, mac=…")

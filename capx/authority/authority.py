@@ -16,7 +16,7 @@ from capx.authority import intent_use
 from capx.authority.ending import end_overdue, end_task, forget_ended
 from capx.authority.history import History
 from capx.authority.home import create_home, home_folder, open_parts
-from capx.authority.in_process import InProcess, presented
+from capx.authority.in_process import InProcess, present_and_judge
 from capx.authority.intent_use import WithdrawnIntent
 from capx.authority.opening import (
     OpenedTask,
@@ -34,11 +34,10 @@ from capx.authority.requests.consent import apply_verdict
 from capx.authority.requests.inheritance import Asker, read_asker
 from capx.authority.requests.request_state import expire_requests, outcome
 from capx.authority.requests.verdict import Verdict
-from capx.authority.revoking import by_instant, by_kid, by_name, by_where, kill_for_agent, named, revoke
+from capx.authority.revoking import by_instant, by_kid, by_name, by_where, kill_for_agent, revoke, target_id
 from capx.crypto.keys import AudienceKeys, KeyRing, RootKey
 from capx.errors import InvalidRequest
-from capx.intents.intent import Intent, SignedIntent
-from capx.intents.intent import named as named_intent
+from capx.intents.intent import Intent, SignedIntent, intent_digest
 from capx.policy.policy import MAX_TTL, NO_POLICY, Policy
 from capx.resource.replay import Replay
 from capx.resource.revocations import StoreLiveness
@@ -223,7 +222,7 @@ class Authority(History):
         alone. Denied if the bundle may not ask for it.
         """
         ask = Ask.of(action, audience=audience, args=args)
-        authentic, _ = presented(
+        authentic, _ = present_and_judge(
             self._tool_verifier(AUTHORITY), bundle, ToolCall(ASK, ask.arguments()), now=self._now()
         )
         return self.answer_asker(read_asker(authentic), ask)
@@ -262,10 +261,10 @@ class Authority(History):
 
     def withdraw_intent(self, intent: str | SignedIntent | Intent, *, dry_run: bool = False) -> WithdrawnIntent:
         """Let an intent open nothing any more, known or not, and withdraw its tasks; `intent` may be its digest."""
-        digest, now = named_intent(intent), self._now()
+        digest, now = intent_digest(intent), self._now()
         if dry_run:
             with self.store.read() as reading:
-                return intent_use.tried(reading, digest, now=now)
+                return intent_use.preview(reading, digest, now=now)
         with self.store.write() as transaction:
             return intent_use.withdraw(transaction, digest, now=now)
 
@@ -294,7 +293,7 @@ class Authority(History):
         instant = None if issued is None else parse_instant(issued, now)
         with self.store.read() as reading:
             if target is not None:
-                targets = [by_name(reading, named(target))]
+                targets = [by_name(reading, target_id(target))]
             elif kid is not None:
                 targets = [by_kid(kid)]
             elif instant is not None:
@@ -361,11 +360,11 @@ class Authority(History):
 
     def own_verifier(self, **settings: Any) -> Verifier:
         """A verifier of the authority itself, for what agents ask of it; `settings` as for `Verifier`."""
-        return self._wired(AUTHORITY, settings)
+        return self._make_verifier(AUTHORITY, settings)
 
     def verifier(self, audience: str, **settings: Any) -> Verifier:
         """A verifier that follows this store, burns in it and records in it; `settings` as for `Verifier`."""
-        return self._wired(demand_audience(audience), settings)
+        return self._make_verifier(demand_audience(audience), settings)
 
     def tool(
         self,
@@ -384,10 +383,10 @@ class Authority(History):
 
     def _tool_verifier(self, audience: str) -> Verifier:
         if audience not in self._verifiers:
-            self._verifiers[audience] = self._wired(audience, {})
+            self._verifiers[audience] = self._make_verifier(audience, {})
         return self._verifiers[audience]
 
-    def _wired(self, audience: str, settings: dict[str, Any]) -> Verifier:
+    def _make_verifier(self, audience: str, settings: dict[str, Any]) -> Verifier:
         parts: dict[str, Any] = {
             "liveness": self._liveness,
             "replay": Replay.store(self.store),

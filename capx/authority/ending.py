@@ -7,7 +7,7 @@ one transaction, durable before it answers. A task whose time ran out was not co
 import msgspec
 
 from capx.api.messages.agents import Ended
-from capx.authority.graph.impact import draw, impact_below
+from capx.authority.graph.impact import impact_below, read_graph
 from capx.errors import UnknownTask
 from capx.store import lifecycle
 from capx.store.events import TASK_ENDS
@@ -36,7 +36,7 @@ def end_task(store: Store, task_id: str, move: lifecycle.Move, *, now: int, dry_
     if dry_run:
         with store.read() as reading:
             task = known_task(reading, task_id)
-            dying = impact_below(draw(reading, now, task_id), root_node(task.root))
+            dying = impact_below(read_graph(reading, now, task_id), root_node(task.root))
         return Ended(
             task.id, lifecycle.after(as_of(task, now).state, move), None, lifecycle.is_final(task.state), dying
         )

@@ -10,7 +10,7 @@ from itertools import islice
 
 from capx.authority.ending import as_of, known_task
 from capx.authority.graph.graph import Graph
-from capx.authority.graph.impact import draw
+from capx.authority.graph.impact import read_graph
 from capx.authority.requests import request_state
 from capx.authority.requests.request_state import inquire, known_request
 from capx.authority.requests.verdict import Inquiry
@@ -169,7 +169,7 @@ class History:
         with self.store.read() as reading:
             if task_id is not None:
                 known_task(reading, task_id)
-            return draw(reading, self._now(), task_id)
+            return read_graph(reading, self._now(), task_id)
 
     @property
     def unwritten(self) -> int:

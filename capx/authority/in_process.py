@@ -93,7 +93,7 @@ class InProcess:
 
     def _admitted(self, action: str, args: Mapping[str, JSON]) -> Admitted:
         """Who asks, once they may; Denied says why not."""
-        _, admitted = presented(self._verifier, self._bundle, ToolCall(action, args))
+        _, admitted = present_and_judge(self._verifier, self._bundle, ToolCall(action, args))
         return admitted
 
     def _decided(self, pending: Pending, ends: float) -> bool:
@@ -107,7 +107,7 @@ class InProcess:
         return False
 
 
-def presented(
+def present_and_judge(
     verifier: Verifier, bundle: Bundle, call: ToolCall, *, now: int | None = None
 ) -> tuple[Authentic, Admitted]:
     """Who calls the authority whose verifier this is, and may: with one capability after the other, the newest first.

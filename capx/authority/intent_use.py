@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from capx.api.messages.agents import Ended, Impact
 from capx.authority.ending import as_of, end
-from capx.authority.graph.impact import draw, impact_below, together
+from capx.authority.graph.impact import impact_below, read_graph, together
 from capx.crypto.canonical_json import canonical
 from capx.errors import InvalidRequest
 from capx.intents.epoch import origin_of
@@ -118,12 +118,12 @@ def withdraw(transaction: Writing, digest: str, *, now: int) -> WithdrawnIntent:
     return WithdrawnIntent(digest, now, event.position, tasks=ends)
 
 
-def tried(reading: Reading, digest: str, *, now: int) -> WithdrawnIntent:
+def preview(reading: Reading, digest: str, *, now: int) -> WithdrawnIntent:
     """What withdrawing an intent would do."""
     known = reading.intent(digest) or IntentRecord(digest)
     tasks = _unended(reading, known)
     ends = tuple([Ended(task.id, after(as_of(task, now).state, "withdraw"), None) for task in tasks])
-    dying = together([impact_below(draw(reading, now, task.id), root_node(task.root)) for task in tasks])
+    dying = together([impact_below(read_graph(reading, now, task.id), root_node(task.root)) for task in tasks])
     return WithdrawnIntent(digest, known.withdrawn, None, known.withdrawn is not None, ends, dying)
 
 

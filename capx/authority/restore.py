@@ -26,7 +26,7 @@ from capx.store.import_checks import CLOCKS_APART, demand_possible
 from capx.store.lifecycle import is_final
 from capx.store.protocols import Reading, Writing
 from capx.store.records import Head
-from capx.store.replace import Replaceable, There, demand_origin, survey
+from capx.store.replace import Replaceable, StoreSurvey, demand_origin, survey
 from capx.store.sqlite.backup_reader import open_backup
 from capx.tokens.revocation_key import KID, of_instant, revoked_until
 from capx_caveats import shown_instant
@@ -81,7 +81,7 @@ def restore(
         _wait_until(second, clock)
         begun: list[Restoration] = []
 
-        def begin(writing: Writing, there: There) -> None:
+        def begin(writing: Writing, there: StoreSurvey) -> None:
             begun[:] = [_begin_epoch(writing, reading, (backup, there), clock)]
 
         kept = target.put(reading, begin, int(clock()))
@@ -108,7 +108,7 @@ def _demand_another(source: Path, place: str) -> None:
         raise ConfigurationProblem(f"{source} is the store itself: give a backup, as capx store backup makes one")
 
 
-def _foreseen(reading: Reading, target: Replaceable, there: There, now: int) -> Restoration:
+def _foreseen(reading: Reading, target: Replaceable, there: StoreSurvey, now: int) -> Restoration:
     kept = target.would_keep(there, now)
     return Restoration(
         place=target.shown,
@@ -121,7 +121,7 @@ def _foreseen(reading: Reading, target: Replaceable, there: There, now: int) -> 
     )
 
 
-def _last_second(reading: Reading, known: tuple[There, There], clock: Clock) -> int:
+def _last_second(reading: Reading, known: tuple[StoreSurvey, StoreSurvey], clock: Clock) -> int:
     """The last second in which anything can have been issued; ConfigurationProblem if the clock is far behind it.
 
     Not one up to which all is dead in the backup: a death is told once.
@@ -141,7 +141,9 @@ def _wait_until(second: int, clock: Clock) -> None:
         time.sleep(min(0.05, left))
 
 
-def _begin_epoch(writing: Writing, reading: Reading, known: tuple[There, There], clock: Clock) -> Restoration:
+def _begin_epoch(
+    writing: Writing, reading: Reading, known: tuple[StoreSurvey, StoreSurvey], clock: Clock
+) -> Restoration:
     """Begin a later epoch in what was taken over from a backup: all that was issued is dead, and no task is active."""
     head, there = reading.head(), known[1]
     second = _last_second(reading, known, clock)

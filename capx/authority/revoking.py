@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from capx.api.messages.agents import Impact, Killed, Revocation
 from capx.authority.ending import as_of
-from capx.authority.graph.impact import draw, impact_below, impact_of, together
+from capx.authority.graph.impact import impact_below, impact_of, read_graph, together
 from capx.crypto.base64url import b64u, unb64u
 from capx.crypto.keys import is_kid
 from capx.errors import InvalidRequest, MalformedToken
@@ -22,7 +22,7 @@ from capx.store.protocols import Reading, Store, Writing
 from capx.tokens import revocation_key
 from capx.tokens.bundle import Bundle
 from capx.tokens.chain import node_below, root_node
-from capx.tokens.revocation_key import Key
+from capx.tokens.revocation_key import RevocationKey
 from capx.tokens.wire import MAX_BLOCKS
 from capx_caveats import is_id, is_label, shown_instant
 
@@ -38,7 +38,7 @@ SELECTORS = ("tenant", "agent", "purpose", "principal")
 class Target(Struct, frozen=True):
     """One thing to kill, and what its event says of it."""
 
-    key: Key
+    key: RevocationKey
     event: events.Revoked
 
     @property
@@ -47,7 +47,7 @@ class Target(Struct, frozen=True):
         return b64u(self.key) if isinstance(self.key, bytes) else self.key
 
 
-def named(target: str | bytes | Bundle) -> str:
+def target_id(target: str | bytes | Bundle) -> str:
     """The id that a target is revoked by: a bundle stands for its node; InvalidRequest for one without."""
     node = target.node if isinstance(target, Bundle) else target
     if node is None:
@@ -113,7 +113,7 @@ def by_where(reading: Reading, where: Mapping[str, str], now: int) -> list[Targe
     return [
         _of_id(unb64u(node.id), is_root=False, task=task.id)
         for task in tasks
-        for tree in draw(reading, now, task.id).trees
+        for tree in read_graph(reading, now, task.id).trees
         for node in tree.node.walk()
         if agent in node.labels and node.dead is None
     ]
@@ -152,7 +152,7 @@ def revoke(store: Store, targets: Sequence[Target], *, now: int, dry_run: bool) 
     """The deaths of all targets, now or before; of a dry run, what is known to die."""
     if dry_run:
         with store.read() as reading:
-            return _tried(reading, targets, now)
+            return _preview(reading, targets, now)
     with store.write() as transaction:
         return Revocation(
             tuple([killed for target in targets for killed in _kill_with_granted(transaction, target, now)])
@@ -187,13 +187,13 @@ def _of_id(key: bytes, *, is_root: bool, task: str | None) -> Target:
     return Target(key, events.Revoked(b64u(key), is_root=is_root, task=task))
 
 
-def _tried(reading: Reading, targets: Iterable[Target], now: int) -> Revocation:
+def _preview(reading: Reading, targets: Iterable[Target], now: int) -> Revocation:
     killed: list[Killed] = []
     dying: list[Impact] = []
     for target in targets:
         again = reading.death(target.key) is not None
         killed.append(Killed(target.shown, None, target.event.is_root, again))
-        graph = draw(reading, now, target.event.task)
+        graph = read_graph(reading, now, target.event.task)
         key = target.key
         dying.append(impact_below(graph, key) if isinstance(key, bytes) else impact_of(graph, key))
     return Revocation(tuple(killed), together(dying))

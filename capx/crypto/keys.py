@@ -4,7 +4,7 @@ Laws: a kid never means two keys. A resource holds the keys of its own audience,
 key never shows in repr, pickles, JSON or errors, and no local of a frame in which something is raised holds one, for
 there are reporters that send these. A kid is a dictionary key, never a path. Rotation is a new key that verifies, then
 mints, and an old one that is retired, so that nothing is ever minted that nobody can verify. How keys are kept in a
-file is said in capx.key_file.
+file is said in capx.crypto.key_file.
 """
 
 import os

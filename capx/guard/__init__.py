@@ -21,7 +21,8 @@ Modules:
     current         the decision on which the running tool was allowed
 """
 
+from capx.guard.call_facts import GRANTED
 from capx.guard.current import current_allowed
 from capx.guard.tool import ToolGuard
 
-__all__ = ["ToolGuard", "current_allowed"]
+__all__ = ["GRANTED", "ToolGuard", "current_allowed"]

@@ -20,7 +20,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import force_setattr
 
-from capx.crypto import strict_json as strict
+from capx.crypto import strict_json
 from capx.crypto.base64url import b64u, unb64u
 from capx.crypto.canonical_json import canonical
 from capx.crypto.hashing import digest
@@ -159,7 +159,7 @@ class SignedIntent(Struct, frozen=True, forbid_unknown_fields=True):
     def parse(cls, data: bytes) -> "SignedIntent":
         """The signed intent that a file holds; InvalidRequest for any other bytes."""
         _demand(len(data) <= 2 * LONGEST_DOCUMENT, "a signed intent is at most 32 KiB long")
-        return strict.read(data, cls)
+        return strict_json.read(data, cls)
 
     def text(self) -> bytes:
         """The file: JSON, which others may lay out as they like."""
@@ -170,10 +170,10 @@ class SignedIntent(Struct, frozen=True, forbid_unknown_fields=True):
 def parse_intent(data: bytes) -> Intent:
     """The intent that a file holds, not signed; InvalidRequest for any other bytes."""
     _demand(len(data) <= 2 * LONGEST_DOCUMENT, "an intent is at most 16 KiB long")
-    return strict.read(data, Intent)
+    return strict_json.read(data, Intent)
 
 
-def named(intent: str | SignedIntent | Intent) -> str:
+def intent_digest(intent: str | SignedIntent | Intent) -> str:
     """The digest that is meant; InvalidRequest for text that is none."""
     if isinstance(intent, SignedIntent):
         return intent.intent.digest

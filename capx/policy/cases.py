@@ -27,7 +27,7 @@ from capx.policy.policy import Policy
 from capx.policy.terms import HOWS, Match, Terms
 from capx.policy.toml_reader import (
     Field,
-    Unreadable,
+    InvalidFile,
     Wrong,
     elements,
     every,
@@ -79,7 +79,7 @@ def read_cases(data: bytes | str, name: str = "cases.toml") -> tuple[Case, ...]:
     try:
         return _cases(load(data))
     except Wrong as error:
-        raise Unreadable(name, error.lines) from None
+        raise InvalidFile(name, error.lines) from None
 
 
 def failing(policy: Policy, case: Case) -> Sequence[Failing]:

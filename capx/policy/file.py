@@ -22,7 +22,7 @@ from capx.crypto.base64url import b64u
 from capx.errors import ConfigurationProblem
 from capx.policy.policy import NO_POLICY, Policy
 from capx.policy.tables import read_tables
-from capx.policy.toml_reader import LARGEST, Unreadable, Wrong, load
+from capx.policy.toml_reader import LARGEST, InvalidFile, Wrong, load
 
 if TYPE_CHECKING:
     from pathlib import Path  # slow to import, and only whoever has one calls what takes one
@@ -42,7 +42,7 @@ def read_policy(data: bytes | str, name: str = FILE) -> Policy:
     try:
         tables = read_tables(load(data))
     except Wrong as error:
-        raise Unreadable(name, error.lines) from None
+        raise InvalidFile(name, error.lines) from None
     raw = data.encode() if isinstance(data, str) else data
     return Policy(
         digest=b64u(hashlib.sha256(raw).digest()),
@@ -58,7 +58,7 @@ class _Held(Struct, frozen=True):
     stamp: tuple[int, ...]
     settled: bool
     data: bytes
-    given: Policy | Unreadable
+    given: Policy | InvalidFile
 
 
 class PolicyFile:
@@ -86,8 +86,8 @@ class PolicyFile:
             return NO_POLICY
         except OSError as error:
             raise ConfigurationProblem(f"{self._path} cannot be read: {error.strerror}") from None
-        if isinstance(held.given, Unreadable):
-            raise Unreadable(self._path, held.given.lines)
+        if isinstance(held.given, InvalidFile):
+            raise InvalidFile(self._path, held.given.lines)
         return held.given
 
     def _read(self, before: _Held | None) -> _Held:
@@ -97,10 +97,10 @@ class PolicyFile:
         settled = max(stamp[-2:]) + _SETTLED < now
         if before is not None and before.data == data:
             return _Held(stamp, settled, data, before.given)
-        given: Policy | Unreadable
+        given: Policy | InvalidFile
         try:
             given = read_policy(data, self._path)
-        except Unreadable as problem:
+        except InvalidFile as problem:
             given = problem
         return _Held(stamp, settled, data, given)
 

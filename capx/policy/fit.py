@@ -13,7 +13,7 @@ from msgspec import UNSET, Struct
 from capx.errors import InvalidRequest
 from capx.policy.terms import Offer, Rule, Terms
 from capx.tokens.bundle import MAX_TOKENS
-from capx.tokens.grants import Given, block
+from capx.tokens.grants import Given, authority_block
 from capx.tokens.lineage import MAX_BUDGETS
 from capx.tokens.wire import MAX_BLOCK
 from capx_caveats import Allow, Budget, Caveat, Entry, Eq, InvalidCaveat, encode_block
@@ -66,7 +66,7 @@ def problems(terms: Terms) -> Iterator[str]:
         yield str(error)
         capabilities = ()
     for one in capabilities:
-        if why := block_problem(block(task, one.allowed, _LATE, one.budgets)):
+        if why := block_problem(authority_block(task, one.allowed, _LATE, one.budgets)):
             places = [rule.place for rule in terms.at_open() if rule.budgets == one.budgets and _at(rule, one.audience)]
             beside = f"together with {' and '.join(places[:-1])}, at {one.audience}: " if places[1:] else ""
             yield f"{places[-1]}.allow: {beside}{why}"
@@ -80,7 +80,7 @@ def problems(terms: Terms) -> Iterator[str]:
 def grant_problem(terms: Terms, rule: Rule, offer: Offer, asked: Entry) -> str | None:
     """Why this could not be granted when it is asked for later; None if it can to the first agent of a task."""
     restricting = (Allow((asked,)), *rule.budgets)
-    return block_problem(block(_some_task(terms), (offer.entry,), _LATE, restricting))
+    return block_problem(authority_block(_some_task(terms), (offer.entry,), _LATE, restricting))
 
 
 class _SomeTask(Struct, frozen=True):

@@ -31,7 +31,7 @@ from capx.policy.toml_reader import (
     key,
     members,
     name,
-    named,
+    name_list,
     near,
     table,
     text,
@@ -121,7 +121,7 @@ def _grant(said: object, path: str, known: Known) -> RuleTemplate:
         approvers=found.get("approvers", ()),
         within=found.get("within", HOUR) if how == "ask" else None,
     )
-    return grant.tried()
+    return grant.probed()
 
 
 def _how(said: object, path: str) -> How:
@@ -209,7 +209,7 @@ def _exactly(given: float) -> str:
 
 
 def _approvers(said: object, path: str, known: Known) -> tuple[str, ...]:
-    found = named(is_label, "the name of a principal or a group", "principals or groups")(said, path)
+    found = name_list(is_label, "the name of a principal or a group", "principals or groups")(said, path)
 
     def one(approver: str, at: str) -> str:
         if known.answering is None:

@@ -134,7 +134,5 @@ def _listed(names: Iterable[str]) -> str:
 
 NO_POLICY: Final = Policy()
 """What an authority goes by that has none: it takes no intent, and grants nothing that is asked for."""
-
-
 MAX_TTL: Final = 86_400
 """How far ahead a task may expire, in seconds, unless its authority says otherwise."""

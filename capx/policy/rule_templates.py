@@ -56,7 +56,7 @@ class RuleTemplate(Struct, frozen=True, kw_only=True):
     within: int | None
     fixed: Rule | None = None
 
-    def tried(self) -> "RuleTemplate":
+    def probed(self) -> "RuleTemplate":
         """The same, its rule made once with probes; one that takes nothing is `fixed`, and never made again."""
         rule = self.rule(probing)
         return self if any(taken(self)) else replace(self, fixed=rule)
@@ -88,7 +88,7 @@ class RuleTemplates(Struct, frozen=True):
         except Wrong as error:
             raise InvalidRequest("; ".join(dict.fromkeys(error.lines))) from None
 
-    def tried(self) -> tuple[Rule, ...]:
+    def probed(self) -> tuple[Rule, ...]:
         """The rules, made with probes."""
         return tuple(grant.rule(probing) for grant in self.grants)
 

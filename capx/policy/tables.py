@@ -30,7 +30,7 @@ from capx.policy.toml_reader import (
     key,
     members,
     name,
-    named,
+    name_list,
     near,
     one_line,
     table,
@@ -117,9 +117,9 @@ def _principal(principal: str, said: object, path: str, purposes: Collection[str
     name(is_label, f"a principal's name: {_NAMED_SO}")(principal, path)
     fields = {
         "key": Field(_key),
-        "tenants": Field(named(is_label, f"a tenant: {_NAMED_SO}", "tenants")),
+        "tenants": Field(name_list(is_label, f"a tenant: {_NAMED_SO}", "tenants")),
         "purposes": Field(lambda held, at: _purposes(held, at, purposes)),
-        "groups": Field(named(is_label, f"a group: {_NAMED_SO}", "groups")),
+        "groups": Field(name_list(is_label, f"a group: {_NAMED_SO}", "groups")),
     }
     return Principal(name=principal, **members(said, path, fields))
 
@@ -135,7 +135,7 @@ def _key(said: object, path: str) -> bytes:
 
 
 def _purposes(said: object, path: str, there: Collection[str]) -> tuple[str, ...]:
-    found = named(is_attribute, _ATTRIBUTE, "purposes")(said, path)
+    found = name_list(is_attribute, _ATTRIBUTE, "purposes")(said, path)
 
     def one(purpose: str, at: str) -> str:
         if purpose not in there:
@@ -165,7 +165,7 @@ def _purpose(purpose: str, said: object, path: str, known: Known) -> Purpose:
             raise wrong(key(path, "require"), 'names tenant, and the purpose is for none: leave out tenant = "none"')
     ttl = found.get("ttl", HOUR)
     longest = _LONGEST_TENANT if tenant else None
-    if lines := tuple(problems(Terms(purpose=purpose, ttl=ttl, tenant=longest, rules=in_order(grants.tried())))):
+    if lines := tuple(problems(Terms(purpose=purpose, ttl=ttl, tenant=longest, rules=in_order(grants.probed())))):
         raise Wrong(*lines)
     return Purpose(
         name=purpose,
@@ -178,7 +178,7 @@ def _purpose(purpose: str, said: object, path: str, known: Known) -> Purpose:
 
 
 def _require(said: object, path: str) -> tuple[str, ...]:
-    found = named(is_attribute, "a name of what an intent says", "what an intent must say")(said, path)
+    found = name_list(is_attribute, "a name of what an intent says", "what an intent must say")(said, path)
     for number, one in enumerate(found, 1):
         if one in OWN_NAMES - _OPTIONAL:
             raise wrong(f"{path}[{number}]", f"{one} stands in every intent: leave it out")

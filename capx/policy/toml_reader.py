@@ -46,7 +46,7 @@ class Wrong(Exception):
         self.lines = lines
 
 
-class Unreadable(ConfigurationProblem):
+class InvalidFile(ConfigurationProblem):
     """A file that cannot be used, its `name`, and all that is wrong with it: `lines`."""
 
     def __init__(self, name: str, lines: tuple[str, ...]) -> None:
@@ -176,7 +176,7 @@ def name(check: Callable[[str], bool], what: str) -> Callable[[object, str], str
     return read
 
 
-def named(check: Callable[[str], bool], what: str, several: str) -> Callable[[object, str], tuple[str, ...]]:
+def name_list(check: Callable[[str], bool], what: str, several: str) -> Callable[[object, str], tuple[str, ...]]:
     """Reads an array of names, each once."""
     read = name(check, what)
 

@@ -19,7 +19,7 @@ Modules:
     revocations          the revocations in a store, and how old that knowledge is
     replay               which presentations were used
     recorder             decisions, on their way into the log
-    report_client        decisions and sightings, reported over HTTP
+    report_client        decisions, and what a follower knows, reported over HTTP
     feed/                the signed feed of revocations: page, client, follower, snapshot
 
 `capx.FeedSource` needs httpx, so it is no part of this face.

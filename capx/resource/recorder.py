@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from capx import diagnostics
 from capx.errors import Unavailable
-from capx.store.records import Record, Unwritable
+from capx.store.records import DecisionRecord, Unwritable
 from capx.verify.decision import Decision
 
 _BATCH = 500
@@ -44,7 +44,7 @@ class _Record(Struct, frozen=True):
 class Ledger(Protocol):
     """What keeps decisions: a store, or an authority elsewhere."""
 
-    def record(self, decisions: Sequence[Record]) -> None:
+    def record(self, decisions: Sequence[DecisionRecord]) -> None:
         """Write decisions to the log, in their order; one of its audience whose id is there already is passed over."""
         ...
 
@@ -193,7 +193,7 @@ class StoreRecorder:
 
     def _append(self, batch: list[_Record]) -> None:
         # A commit that reported a failure may have succeeded: what is there already is passed over.
-        self._store.record([Record(entry.id, entry.at, entry.body) for entry in batch])
+        self._store.record([DecisionRecord(entry.id, entry.at, entry.body) for entry in batch])
 
 
 def _bodies(decision: Decision) -> Iterator[bytes]:

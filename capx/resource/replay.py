@@ -17,7 +17,7 @@ from capx.store.protocols import ResourceStore
 from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE
 
 # By this many seconds, and before their end, all windows have passed that are open now.
-_HORIZON = WINDOW_AFTER + WINDOW_BEFORE + 1
+_WINDOW = WINDOW_AFTER + WINDOW_BEFORE + 1
 
 
 class Replay(ABC):
@@ -80,7 +80,7 @@ class ProcessReplay(Replay):
     def _forget(self, now: int) -> None:
         if now <= self._forgotten:
             # A clock was ahead, and what it made us forget is unknown. All that was presented so far ends before this.
-            self._forgotten = min(self._forgotten, now + _HORIZON)
+            self._forgotten = min(self._forgotten, now + _WINDOW)
             return
         self._forgotten = now
         for end in [end for end in self._by_end if end < now]:
@@ -107,7 +107,7 @@ class StoreReplay(Replay):
             raise Unavailable("cannot tell whether this was used: what remembers it cannot be asked now") from problem
         if not burnt.remembered:
             # Only a copy made before our last burn takes it for new.
-            self._unknown_before = now + _HORIZON
+            self._unknown_before = now + _WINDOW
             if self._last is last:
                 self._last = None
         if until < self._unknown_before:

@@ -17,7 +17,7 @@ from capx.api.messages.resources import Noted, Recorded, Sighted
 from capx.api.responses import detail, read_response, unreachable
 from capx.crypto.keys import AudienceKey, AudienceKeys
 from capx.errors import StoreProblem
-from capx.store.records import Record, Unwritable
+from capx.store.records import DecisionRecord, Unwritable
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class ResourceClient:
         """Let go of connections."""
         self._client.close()
 
-    def record(self, decisions: Sequence[Record]) -> None:
+    def record(self, decisions: Sequence[DecisionRecord]) -> None:
         """Write decisions to the log of the authority; one of its audience whose id is there already is passed over."""
         for piece in _pieces(decisions):
             body = b'{"decisions":[' + b",".join(record.body for record in piece) + b"]}"
@@ -85,8 +85,8 @@ class ResourceClient:
             raise unreachable(self.url, error) from None
 
 
-def _pieces(decisions: Sequence[Record]) -> Iterator[list[Record]]:
-    piece: list[Record] = []
+def _pieces(decisions: Sequence[DecisionRecord]) -> Iterator[list[DecisionRecord]]:
+    piece: list[DecisionRecord] = []
     size = 0
     for record in decisions:
         if piece and (size + len(record.body) > _PIECE or len(piece) == _MOST):

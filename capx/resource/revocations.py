@@ -19,7 +19,7 @@ from capx.errors import StoreProblem
 from capx.store.protocols import DeathSource
 from capx.store.records import Head, News
 from capx.tokens import revocation_key
-from capx.tokens.revocation_key import Key
+from capx.tokens.revocation_key import RevocationKey
 
 
 class View:
@@ -27,7 +27,7 @@ class View:
 
     def __init__(self) -> None:
         self.head: Head | None = None
-        self.deaths: dict[Key, str] = {}
+        self.deaths: dict[RevocationKey, str] = {}
         self.revoked_until = -1
         self._lasting = 0
 
@@ -78,7 +78,7 @@ class StoreLiveness:
         self.problem: StoreProblem | None = None
 
     @property
-    def deaths(self) -> Mapping[Key, str]:
+    def deaths(self) -> Mapping[RevocationKey, str]:
         """What is known to be dead, with the reason code of each."""
         return self._view.deaths
 

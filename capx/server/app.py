@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from capx.api.problems import HttpRefusal
 from capx.api.resource_auth import SCHEME, UnauthenticatedReport
 from capx.errors import CapxError, InvalidRequest
-from capx.guard.asgi.messages import Unreadable
+from capx.guard.asgi.messages import UnreadableHead
 from capx.server import openapi
 from capx.server.faces import agents, health, resources
 from capx.server.faces import operators as operators_
@@ -99,7 +99,7 @@ def _refusal(error: Exception) -> Response:
         response = refused(HttpRefusal(401, "unproven_report", str(error)))
         response.headers["WWW-Authenticate"] = SCHEME
         return response
-    if isinstance(error, Unreadable):
+    if isinstance(error, UnreadableHead):
         return refused(InvalidRequest(str(error)))
     response = refused(error)
     if response.status_code == 500:

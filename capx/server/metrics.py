@@ -24,7 +24,7 @@ KEPT: Final = 2.0
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
-class Stand(Struct, frozen=True):
+class StoreStatus(Struct, frozen=True):
     """Where a store stands."""
 
     position: int
@@ -40,7 +40,7 @@ class Metrics(Collector):
 
     def __init__(self, authority: "Authority", watch: "HeadWatch") -> None:
         self._authority, self._watch = authority, watch
-        self._stand: Stand | None = None
+        self._stand: StoreStatus | None = None
         self._read_at = -float("inf")
         self._registry = CollectorRegistry()
         self.requests = Counter(
@@ -68,7 +68,7 @@ class Metrics(Collector):
         if time.monotonic() - self._read_at >= KEPT:
             self._read_at = time.monotonic()
             try:
-                self._stand = standing(self._authority)
+                self._stand = store_status(self._authority)
             except StoreProblem:
                 self._stand = None
         return generate_latest(self._registry)
@@ -97,8 +97,10 @@ class Metrics(Collector):
         return ()
 
 
-def standing(authority: "Authority") -> Stand:
+def store_status(authority: "Authority") -> StoreStatus:
     """Where the store of an authority stands; StoreProblem when it cannot be read."""
     with authority.store.read() as reading:
         head, active = reading.head(), reading.active()
-    return Stand(head.position, head.deaths, head.forgotten, active, len(authority.unaware()), authority.unwritten)
+    return StoreStatus(
+        head.position, head.deaths, head.forgotten, active, len(authority.unaware()), authority.unwritten
+    )

@@ -9,7 +9,7 @@ from capx.store.events import Restored, Revoked, TaskCompleted
 from capx.store.log import Event, Place, check
 from capx.store.protocols import Reading
 from capx.store.records import Death
-from capx.tokens.revocation_key import Key, is_lasting, of_instant, of_kid
+from capx.tokens.revocation_key import RevocationKey, is_lasting, of_instant, of_kid
 
 _ENDINGS = frozenset({Revoked.kind, Restored.kind, *lifecycle.DEATH.values()})
 
@@ -50,7 +50,7 @@ def _caused(event: Event, number: int) -> Death:
     return Death(number, key, reason, event.at, event.position)
 
 
-def _killed(event: Event) -> Key | None:
+def _killed(event: Event) -> RevocationKey | None:
     if event.kind == Restored.kind:
         return of_instant(event.read(Restored).issued)
     if event.kind != Revoked.kind:

@@ -10,7 +10,6 @@ from typing import Final, Literal
 State = Literal["active", "completed", "withdrawn", "expired"]
 Move = Literal["complete", "withdraw", "expire"]
 
-
 FIRST: Final[State] = "active"
 
 MOVES: Final[Mapping[tuple[State, Move], State]] = {

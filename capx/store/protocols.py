@@ -20,18 +20,18 @@ from capx.store.records import (
     Burn,
     Counter,
     Death,
+    DecisionRecord,
     FollowerAck,
     GrantRecord,
     Head,
     IntentRecord,
     News,
     Pruned,
-    Record,
     RequestCounts,
     RequestRecord,
     TaskRecord,
 )
-from capx.tokens.revocation_key import Key
+from capx.tokens.revocation_key import RevocationKey
 from capx.verify.meter import Meter
 
 
@@ -66,7 +66,7 @@ class Reading(Protocol):
         """Of the tasks whose time has not run out at `now` (Unix seconds), ended or not, the one opened first."""
         ...
 
-    def death(self, key: Key) -> Death | None:
+    def death(self, key: RevocationKey) -> Death | None:
         """The death of this very key, not of what it lies below."""
         ...
 
@@ -121,7 +121,7 @@ class Reading(Protocol):
         """How many requests there are of this task, and of this node (base64url) of it."""
         ...
 
-    def granted_by(self, key: Key) -> list[bytes]:
+    def granted_by(self, key: RevocationKey) -> list[bytes]:
         """The capabilities (first ids, 16 bytes) that die with what this death kills, and would not by themselves.
 
         They were granted on the strength of a token that has this id in its chain, has this kid, or was issued up to
@@ -149,7 +149,7 @@ class Writing(Reading, Protocol):
         """How often this node (16 bytes), and how often all agents of its task, have revoked, this time included."""
         ...
 
-    def kill(self, key: Key, reason: str, *, at: int, position: int) -> Death:
+    def kill(self, key: RevocationKey, reason: str, *, at: int, position: int) -> Death:
         """Keep a death; a key dies once, so for a dead one its first death is given."""
         ...
 
@@ -216,7 +216,7 @@ class ResourceStore(Meter, Protocol):
         """
         ...
 
-    def record(self, decisions: Sequence[Record]) -> None:
+    def record(self, decisions: Sequence[DecisionRecord]) -> None:
         """Write decisions to the log, in their order; one whose id is there already for its audience is passed over."""
         ...
 

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 from capx.errors import StoreProblem
 from capx.store.lifecycle import FIRST, State
 from capx.store.log import Place
-from capx.tokens.revocation_key import Key
+from capx.tokens.revocation_key import RevocationKey
 
 KEPT_BEYOND_TTL = 3_600
 """Seconds for which a death is kept after all that it killed has expired."""
@@ -19,7 +19,7 @@ class Death(Struct, frozen=True):
     """One death; `seq` counts deaths from 1, `at` is in Unix seconds, `position` that of the event that caused it."""
 
     seq: int
-    key: Key
+    key: RevocationKey
     reason: str
     at: int
     position: int
@@ -221,7 +221,7 @@ class Burn(Struct, frozen=True):
     remembered: bool = True
 
 
-class Record(Struct, frozen=True):
+class DecisionRecord(Struct, frozen=True):
     """A decision on its way into the log: its id, when it was made (Unix seconds), and its body, a JSON object."""
 
     id: str
@@ -238,7 +238,7 @@ class News(Struct, frozen=True):
     """
 
     head: Head
-    deaths: dict[Key, str]
+    deaths: dict[RevocationKey, str]
     anew: bool = False
     lasting: int = 0
     at: float | None = None

@@ -18,7 +18,7 @@ from capx.store.records import Damaged, Head
 from capx.tokens.revocation_key import KID, is_lasting
 
 
-class There(Struct, frozen=True):
+class StoreSurvey(Struct, frozen=True):
     """What is known of a store: its head, the keys that were revoked in it, and the last second that it knows of.
 
     `newest` is the last time at which the authority itself did something in it, in Unix seconds: what resources report
@@ -31,7 +31,7 @@ class There(Struct, frozen=True):
     unread: bool = False
 
 
-Begin = Callable[[Writing, There], None]
+Begin = Callable[[Writing, StoreSurvey], None]
 """What is written into a store after it took over another one's content, and before anybody sees it."""
 
 
@@ -43,11 +43,11 @@ class Replaceable(Protocol):
         """The place as people may read it."""
         ...
 
-    def look(self) -> There:
+    def look(self) -> StoreSurvey:
         """What is there, as far as it can be read."""
         ...
 
-    def would_keep(self, there: There, now: int) -> Path | None:
+    def would_keep(self, there: StoreSurvey, now: int) -> Path | None:
         """Where what is there would be kept; None if nothing would be."""
         ...
 
@@ -56,17 +56,17 @@ class Replaceable(Protocol):
         ...
 
 
-def survey(reading: Reading) -> There:
+def survey(reading: Reading) -> StoreSurvey:
     """What there is to know of a store that can be read; Damaged if its head says nothing that can be so."""
     head = reading.head()
     if not is_epoch(head.epoch):
         raise Damaged("the head of the store names no epoch: restore it from a backup")
     kids = [str(death.key)[len(KID) :] for death in reading.deaths() if is_lasting(death.key)]
     newest = max((event.at for event in reading.events() if event.kind != "decision"), default=0)
-    return There(head, tuple(filter(is_kid, kids)), max(newest, began(head.epoch)))
+    return StoreSurvey(head, tuple(filter(is_kid, kids)), max(newest, began(head.epoch)))
 
 
-def demand_origin(head: Head, there: There) -> None:
+def demand_origin(head: Head, there: StoreSurvey) -> None:
     """Refuse to replace a store that was used by one of another origin."""
     if there.head is not None and there.head.position > 0 and origin_of(there.head.epoch) != origin_of(head.epoch):
         raise ConfigurationProblem(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 from capx.errors import InvalidRequest, MalformedToken
 from capx.tokens.binding import HttpRequest, Received, ToolCall
 from capx.tokens.capability import Capability, Presentation, new_nonce
-from capx.tokens.grants import ASK, OWN_ENTRIES, Grant, asking
+from capx.tokens.grants import ASK, OWN_ENTRIES, Grant, ask_entries
 from capx.tokens.lineage import AUTHORITY
 from capx_caveats import Allow, Appendable, Call, Entry, Expires, Facts, Hop, Root, asked_of_each, is_too_much
 
@@ -102,7 +102,7 @@ class Bundle:
         """
         shared = nonce or new_nonce()
         appended = tuple(caveats)
-        own = (*_of_the_authority(allow), *asking(may_ask))
+        own = (*_of_the_authority(allow), *ask_entries(may_ask))
         return Bundle(
             capability.delegate(
                 to=to,

@@ -78,7 +78,7 @@ def by_audience(granted: Iterable[Grant]) -> dict[str, tuple[Entry, ...]]:
     return {audience: tuple(found) for audience, found in entries.items()}
 
 
-def asking(may_ask: Iterable[Grant]) -> tuple[Entry, ...]:
+def ask_entries(may_ask: Iterable[Grant]) -> tuple[Entry, ...]:
     """The entries that let a child ask for these, and nothing else; InvalidRequest for what cannot be meant.
 
     One entry for all that is named at an audience without arguments; one for each that constrains them, for which an
@@ -148,7 +148,7 @@ class Claims(Protocol):
         ...
 
 
-def block(
+def authority_block(
     task: Claims, allowed: tuple[Entry, ...], expires: int, restricting: tuple[Caveat, ...]
 ) -> tuple[Caveat, ...]:
     """The authority's block of one capability; `expires` is in Unix seconds."""

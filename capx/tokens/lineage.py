@@ -121,8 +121,8 @@ class Lineage(Struct, frozen=True, dict=True):
         )
 
 
-def read(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary, require: frozenset[str]) -> Lineage:
-    """The lineage of an authentic chain without its presentation; Refused when it has no acceptable shape.
+def read_lineage(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary, require: frozenset[str]) -> Lineage:
+    """The lineage of an authentic chain without its presentation; TokenRefused when it has no acceptable shape.
 
     `blocks` are those of the frame, or all but its last. At the authority itself, what is about the calls that it
     grants elsewhere restricts nothing: `where`, `budget` and a service's own caveats.

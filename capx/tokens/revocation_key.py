@@ -11,7 +11,7 @@ Laws: a key means one thing, for no task id holds a colon. A death is kept while
 
 from collections.abc import Iterable
 
-Key = bytes | str
+RevocationKey = bytes | str
 """What is dead."""
 
 KID, ISSUED = "kid:", "issued:"
@@ -28,21 +28,21 @@ def of_instant(seconds: int) -> str:
     return f"{ISSUED}{seconds}"
 
 
-def kid_of(key: Key) -> str | None:
+def kid_of(key: RevocationKey) -> str | None:
     """The root key whose death this is; None if it is another's."""
     return key[len(KID) :] if isinstance(key, str) and key.startswith(KID) else None
 
 
-def instant_of(key: Key) -> int | None:
+def instant_of(key: RevocationKey) -> int | None:
     """The second up to which this kills (Unix seconds); None if it is no instant's death."""
     return int(key[len(ISSUED) :]) if isinstance(key, str) and key.startswith(ISSUED) else None
 
 
-def is_lasting(key: Key) -> bool:
+def is_lasting(key: RevocationKey) -> bool:
     """Whether this death is never forgotten."""
     return kid_of(key) is not None
 
 
-def revoked_until(keys: Iterable[Key]) -> int:
+def revoked_until(keys: Iterable[RevocationKey]) -> int:
     """The last second up to which all that was issued is dead; -1 when there is none."""
     return max((instant for key in keys if (instant := instant_of(key)) is not None), default=-1)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from capx.crypto.base64url import b64u
 from capx.errors import StoreProblem, Unavailable
 from capx.tokens.lineage import Lineage, Section, attributed
-from capx.tokens.revocation_key import Key, is_lasting
+from capx.tokens.revocation_key import RevocationKey, is_lasting
 from capx.verify.decision import Decision
 from capx.verify.meter import Meter
 from capx.verify.protocols import Liveness, Recorder
@@ -58,7 +58,7 @@ class Evaluator:
         found = self.claim_refusals(lineage, presentation, facts)
         if is_too_much(facts.call.args, lambda: lineage.asked_of_each):
             return [*found, TOO_MUCH][:MAX_TOLD]
-        for refusal in refusing(lineage.sections, facts):
+        for refusal in caveat_refusals(lineage.sections, facts):
             found.append(refusal)
             if len(found) >= MAX_TOLD:
                 break
@@ -156,7 +156,7 @@ def unavailable(problem: StoreProblem) -> Refusal:
     return Refusal("unavailable", str(problem), "try again later")
 
 
-def _dead(key: Key, code: str, lineage: Lineage) -> Refusal:
+def _dead(key: RevocationKey, code: str, lineage: Lineage) -> Refusal:
     if is_lasting(key):
         return Refusal(code, "the key that this was minted with was revoked", "a capability of a live key")
     if isinstance(key, str):
@@ -172,7 +172,7 @@ def _dead(key: Key, code: str, lineage: Lineage) -> Refusal:
     )
 
 
-def refusing(sections: Iterable[Section], facts: Facts) -> Iterator[Refusal]:
+def caveat_refusals(sections: Iterable[Section], facts: Facts) -> Iterator[Refusal]:
     """The refusals of all caveats, with whose they are; a caveat that fails or answers oddly refuses."""
     for section in sections:
         for caveat in section.caveats:

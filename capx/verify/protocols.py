@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-from capx.tokens.revocation_key import Key
+from capx.tokens.revocation_key import RevocationKey
 from capx.verify.decision import Decision
 
 
@@ -11,7 +11,7 @@ class Liveness(Protocol):
     """A view of deaths."""
 
     @property
-    def deaths(self) -> Mapping[Key, str]:
+    def deaths(self) -> Mapping[RevocationKey, str]:
         """The reason of each known death, by what is dead (capx.tokens.revocation_key)."""
         ...
 

@@ -25,11 +25,11 @@ from capx.crypto.keys import AudienceKey, AudienceKeys
 from capx.errors import ConfigurationProblem, MalformedToken, Unavailable
 from capx.tokens import chain, wire
 from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE, Received, ToolCall
-from capx.tokens.lineage import Lineage, Section, TokenRefused, caveats_of, may_refuse, read
+from capx.tokens.lineage import Lineage, Section, TokenRefused, caveats_of, may_refuse, read_lineage
 from capx.verify.admitted import Admitted
 from capx.verify.cache import Cache
 from capx.verify.decision import NO_TOKEN, Allowed, Decision, Denied
-from capx.verify.evaluator import TOO_MUCH, Evaluator, refusing
+from capx.verify.evaluator import TOO_MUCH, Evaluator, caveat_refusals
 from capx.verify.meter import Meter
 from capx.verify.protocols import NO_RECORDER, Liveness, Recorder, ReplayMemory
 from capx_caveats import DEFAULT, Budget, Call, Caveat, Facts, Presented, Refusal, Sig, Vocabulary, is_too_much
@@ -134,8 +134,8 @@ class Verifier:
         """Steps 1-3, for a service that must decide whether to read on; raises Denied."""
         try:
             return self._authentic(token)
-        except TokenRefused as stop:
-            raise self.denial(stop.refusal) from None
+        except TokenRefused as refused:
+            raise self.denial(refused.refusal) from None
 
     def denial(self, refusal: Refusal) -> Denied:
         """The answer to whoever has shown no authority: not recorded, or anybody could fill the log."""
@@ -179,8 +179,8 @@ class Verifier:
         try:
             authentic = self._authentic(token)
             lineage, mark = self._lineage(authentic)
-        except TokenRefused as stop:
-            return Explanation((), (stop.refusal,), None)
+        except TokenRefused as refused:
+            return Explanation((), (refused.refusal,), None)
         if mark is not None and received is not None and (misfit := _mismatch(mark, received, now)):
             return Explanation((), (misfit,), lineage)
         presentation = _presentation(lineage, authentic, mark)
@@ -235,10 +235,10 @@ class Verifier:
         frame = authentic.frame
         mark = _mark(caveats_of(frame.blocks[-1], self._vocabulary))
         if mark is None:
-            return read(frame, frame.blocks, self._vocabulary, self._require), None
+            return read_lineage(frame, frame.blocks, self._vocabulary, self._require), None
         if known := self._known(frame, authentic.key):
             return known.lineage, mark
-        lineage = read(frame, frame.blocks[:-1], self._vocabulary, self._require)
+        lineage = read_lineage(frame, frame.blocks[:-1], self._vocabulary, self._require)
         self._cache.put(frame.body, _Known(frame, authentic.key, authentic.tail, lineage))
         return lineage, mark
 
@@ -254,8 +254,8 @@ class Verifier:
         try:
             authentic = self._authentic(token)
             lineage, mark = self._lineage(authentic)
-        except TokenRefused as stop:
-            raise Denied(self._evaluator.decision((stop.refusal,), action=action)) from None
+        except TokenRefused as refused:
+            raise Denied(self._evaluator.decision((refused.refusal,), action=action)) from None
         presentation = _presentation(lineage, authentic, mark)
         admitted = Admitted(self._evaluator, lineage, presentation, action)
         now = self._evaluator.now()
@@ -294,7 +294,7 @@ def _restrictions(lineage: Lineage, facts: Facts, unaffordable: Iterable[Refusal
         for caveat in section.caveats:
             if may_refuse(caveat):
                 alone = Section(section.hop, section.name, (caveat,))
-                refusal = next(refusing((alone,), facts), None)
+                refusal = next(caveat_refusals((alone,), facts), None)
                 if isinstance(caveat, Budget):
                     counted = next(of_budgets, None)
                     refusal = refusal or counted
@@ -309,7 +309,7 @@ def _in_words(caveat: Caveat) -> str:
 
 
 def _mark(last: tuple[Caveat, ...]) -> Presented | None:
-    """The presentation, if the last block is one; Refused if it is signed, which is not understood here yet."""
+    """The presentation, if the last block is one; TokenRefused if it is signed, which is not understood here yet."""
     mark = last[0] if last else None
     if not isinstance(mark, Presented) or len(last) > 2 or not all(isinstance(caveat, Sig) for caveat in last[1:]):
         return None

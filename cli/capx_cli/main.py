@@ -223,7 +223,7 @@ def _with_hint(error: click.UsageError) -> str:
 
 def _explain(error: Exception) -> int:
     from capx.errors import CapxError, InvalidCaveat, InvalidRequest
-    from capx.policy.toml_reader import Unreadable
+    from capx.policy.toml_reader import InvalidFile
     from capx.verify.decision import Denied
 
     if os.environ.get("CAPX_DEBUG"):
@@ -234,7 +234,7 @@ def _explain(error: Exception) -> int:
         return _fail(f"denied: {error}", DENIED)
     if isinstance(error, InvalidCaveat | InvalidRequest):
         return _fail(str(error), USAGE)
-    if isinstance(error, Unreadable) and len(error.lines) > 1:
+    if isinstance(error, InvalidFile) and len(error.lines) > 1:
         return _fail(f"{error.name} cannot be used:", UNUSABLE, error.lines)
     if isinstance(error, CapxError):
         return _fail(str(error), UNUSABLE)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from capx.tokens.bundle import Bundle
     from capx.tokens.capability import Token
     from capx.tokens.effective.effective import Effective
-    from capx.tokens.revocation_key import Key
+    from capx.tokens.revocation_key import RevocationKey
     from capx_caveats import Caveat, Presented
     from capx_cli.target import Operations
 
@@ -170,7 +170,7 @@ def nothing_at(left: "Effective") -> str:
     return "cannot tell" if left.untold else "nothing"
 
 
-def of_key(key: "Key") -> str | None:
+def of_key(key: "RevocationKey") -> str | None:
     """All that dies by the death of a root key or an instant, in words; None for any other death."""
     from capx.tokens.revocation_key import instant_of, kid_of
     from capx_caveats import shown_instant

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from capx.policy.cases import Case
     from capx.policy.policy import Policy
     from capx.policy.terms import Rule, Terms
-    from capx.policy.toml_reader import Unreadable
+    from capx.policy.toml_reader import InvalidFile
 
 
 def read(file: Path | None) -> "tuple[Policy, Path]":
@@ -45,7 +45,7 @@ def cases(file: Path) -> "tuple[Case, ...]":
         return read_cases(_contents(file), str(file))
 
 
-def tell(problem: "Unreadable") -> None:
+def tell(problem: "InvalidFile") -> None:
     """Note all that is wrong with a file, a line each."""
     screen.note(f"{problem.name} cannot be used:", screen.BAD)
     for line in problem.lines:
@@ -54,11 +54,11 @@ def tell(problem: "Unreadable") -> None:
 
 @contextmanager
 def _all_told() -> Generator[None]:
-    from capx.policy.toml_reader import Unreadable
+    from capx.policy.toml_reader import InvalidFile
 
     try:
         yield
-    except Unreadable as problem:
+    except InvalidFile as problem:
         tell(problem)
         raise click.exceptions.Exit(UNUSABLE) from None
 

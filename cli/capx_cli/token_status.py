@@ -10,8 +10,8 @@ from msgspec import Struct
 
 from capx.crypto.base64url import b64u
 from capx.tokens import wire
-from capx.tokens.lineage import Lineage, TokenRefused, read
-from capx.tokens.revocation_key import Key, of_instant, revoked_until
+from capx.tokens.lineage import Lineage, TokenRefused, read_lineage
+from capx.tokens.revocation_key import RevocationKey, of_instant, revoked_until
 from capx.tokens.wording import whose
 from capx_caveats import DEFAULT, Presented, rest_of, shown_amount
 from capx_cli import phrases
@@ -71,9 +71,9 @@ def status_of(token: "Token", reading: "Reading") -> TokenStatus:
     frame = wire.decode(token.text)
     presents = any(isinstance(caveat, Presented) for caveat in token.caveats[-1])
     try:
-        lineage = read(frame, frame.blocks[:-1] if presents else frame.blocks, DEFAULT, frozenset())
-    except TokenRefused as stop:
-        return TokenStatus(unreadable=stop.refusal.sentence)
+        lineage = read_lineage(frame, frame.blocks[:-1] if presents else frame.blocks, DEFAULT, frozenset())
+    except TokenRefused as refused:
+        return TokenStatus(unreadable=refused.refusal.sentence)
     return TokenStatus(tuple(_budgets(lineage, reading)), tuple(_dead(lineage, token, reading)))
 
 
@@ -88,7 +88,7 @@ def _budgets(lineage: Lineage, reading: "Reading") -> "Iterator[Spent]":
 
 
 def _dead(lineage: Lineage, token: "Token", reading: "Reading") -> "Iterator[Dead]":
-    keys: list[Key] = [*lineage.revocation_keys, *([] if token.id in lineage.ids else [token.id])]
+    keys: list[RevocationKey] = [*lineage.revocation_keys, *([] if token.id in lineage.ids else [token.id])]
     for key in keys:
         death = reading.death(key)
         if death is not None:
@@ -98,7 +98,7 @@ def _dead(lineage: Lineage, token: "Token", reading: "Reading") -> "Iterator[Dea
         yield Dead(_what(of_instant(until), lineage), "revoked")
 
 
-def _what(key: Key, lineage: Lineage) -> str:
+def _what(key: RevocationKey, lineage: Lineage) -> str:
     if isinstance(key, str):
         return phrases.of_key(key) or f"task {key}"
     if key in lineage.path:

@@ -19,7 +19,7 @@ from capx.authority.authority import Authority
 from capx.authority.restore import restore
 from capx.crypto.base64url import b64u
 from capx.store.backup import backup
-from capx.store.records import Record
+from capx.store.records import DecisionRecord
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability
@@ -137,7 +137,7 @@ def test_a_decision_whose_id_another_audience_took_first_is_shown(home: Shell, s
     true = {"id": id_, "audience": "slides", "outcome": "denied", "action": "slides.write"}
     bodies = [msgspec.json.encode(body) for body in ({"id": id_, "audience": "crm", **squat}, true)]
     with Authority.open_home(home.home) as authority:
-        authority.store.record([Record(id_, 1, body) for body in bodies])
+        authority.store.record([DecisionRecord(id_, 1, body) for body in bodies])
     shown = home("why", id_)
     assert "slides.write at slides" in shown.out
     readable = squat == {"outcome": "allowed"}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from capx.tokens.effective.intersection import entries_in_common
-from capx.tokens.grants import OWN_ENTRIES, Grant, asking
+from capx.tokens.grants import OWN_ENTRIES, Grant, ask_entries
 from capx_caveats import Absent, AllOf, AnyConstraint, AnyOf, Anything, Entry, Eq, Pair, Prefix, Range, action
 from capx_cli.may_ask import ANYTHING, sentence
 
@@ -16,7 +16,7 @@ PETER = action("accounts.create", args={"user": "peter"})
 def said(*hops: Sequence[Grant]) -> list[str | None]:
     entries: tuple[Entry, ...] = (OWN,)
     for may_ask in hops:
-        entries = entries_in_common(entries, asking(may_ask))
+        entries = entries_in_common(entries, ask_entries(may_ask))
     return [sentence(entry) for entry in entries]
 
 

@@ -35,9 +35,9 @@ TIMES = (
     (re.compile(r'("(?:age|uptime|took|elapsed|size|bytes)": ?)[\d.]+'), r"\1NUMBER"),
     (re.compile(r"\b\d+(\.\d+)? ?(?:s|ms|min|KiB|MiB|KB|MB|kB)\b"), "QUANTITY"),
 )
-PLACES = (
-    (re.compile(r'("hash": ?)"[\w-]{43}"'), r'\1"HASH"'),
-    (re.compile(r'("(?:position|reached|end)": ?)\d+'), r"\1POSITION"),
+EVENT_HASH = re.compile(r'("hash": ?)"[\w-]{43}"')
+POSITIONS = (
+    (re.compile(r'(\\?"(?:position|reached|end)\\?": ?)\d+'), r"\1POSITION"),
     (re.compile(r"^\d+ +(?=INSTANT)", re.MULTILINE), "POSITION "),
 )
 """Where an event stands in the log: a decision is recorded beside what it is about, sooner or later than that."""
@@ -60,12 +60,18 @@ def capture() -> dict[str, str]:
 
 
 def _names() -> str:
+    """The names of both packages, and the public attributes of each class among them."""
     import capx
     import capx_caveats
 
-    return "".join(
-        f"{package.__name__}.{name}\n" for package in (capx, capx_caveats) for name in sorted(package.__all__)
-    )
+    lines: list[str] = []
+    for package in (capx, capx_caveats):
+        for name in sorted(package.__all__):
+            lines.append(f"{package.__name__}.{name}")
+            value: object = getattr(package, name)
+            if isinstance(value, type):
+                lines += [f"{package.__name__}.{name}.{member}" for member in dir(value) if not member.startswith("_")]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _settings() -> str:
@@ -153,8 +159,7 @@ def _script(session: str) -> str:
 
 def masked(text: str) -> str:
     """A text without what differs from run to run."""
-    for pattern, name in PLACES[:1]:
-        text = pattern.sub(name, text)
+    text = EVENT_HASH.sub(r'\1"HASH"', text)
     for label, pattern in MASKS:
         seen = dict.fromkeys(pattern.findall(text))
         for number, found in enumerate(seen, 1):
@@ -163,7 +168,7 @@ def masked(text: str) -> str:
         text = text.replace(kid, f"<KID{number}>")
     for pattern, name in TIMES:
         text = pattern.sub(name, text)
-    for pattern, name in PLACES[1:]:
+    for pattern, name in POSITIONS:
         text = pattern.sub(name, text)
     commands = ("\n".join(line.rstrip() for line in text.splitlines())).split("\n$ ")
     return "\n$ ".join(map(_in_order, commands)) + "\n"

@@ -1,4 +1,4 @@
-umask 077
+umask 077; set -o pipefail
 capx init
 capx principal new bo@our.example --key-file bo.key
 capx principal new ana@our.example --key-file ana.key
@@ -25,6 +25,7 @@ END
 capx principal add ana@our.example --key "$(capx principal show --key-file ana.key 2> /dev/null)" --tenant Acme --purpose refund
 capx principal list --json
 capx policy check --json
+capx policy explain --json
 capx policy explain
 capx intent new --principal ana@our.example --purpose refund --tenant Acme --statement "A refund." > refund.json
 capx policy try refund.json --json
@@ -83,12 +84,13 @@ capx_curl http://capx/tasks --json '{"allow": ["crm.read"], "tenant": "Acme"}'
 capx_curl http://capx/tasks --json '{"allow": ["crm.read"], "tenants": "Acme"}'
 capx_curl http://capx/tasks/nobody
 capx_curl http://capx/nowhere
-capx_curl 'http://capx/log?since=0&limit=2'    # in any order
+capx_curl 'http://capx/log?since=0&limit=2'
 capx_curl 'http://capx/decisions?limit=1' | sed 's/"at":[0-9.]*//'
 capx_curl http://capx/requests
 capx_curl http://capx/graph
 curl --silent http://127.0.0.1:8000/agent/status; echo
 curl --silent http://127.0.0.1:8000/readyz; echo
+curl --silent http://127.0.0.1:8000/metrics | grep '# TYPE'
 curl --silent http://127.0.0.1:8000/feed | sed 's/ [^ ]*$//'; echo
 capx call http://127.0.0.1:8000/agent/status --audience authority --token-file task.token
 capx call http://127.0.0.1:8000/agent/ask --audience authority --token-file task.token --data '{"audience": "billing", "action": "billing.refund", "args": {"amount": 30}}'
@@ -104,6 +106,8 @@ capx requests list --all --json
 capx intent list --json
 capx revoke last --dry-run --json
 capx task complete last --json
+capx task open --allow crm.read > withdrawn.token
+capx task withdraw last --json
 capx intent withdraw refund.json --json
 capx log --json    # in any order
 unset CAPX_AUTHORITY
@@ -118,4 +122,5 @@ capx store restore saved.db --yes --json
 capx verify --action crm.accounts.read --tenant Acme --token-file task.token --json
 capx keys export crm
 capx store role crm
-python3 stored.py    # in any order
+python3 stored.py schema
+python3 stored.py events    # in any order

@@ -1,9 +1,12 @@
-"""The schema of the SQLite store, and each event as it is written."""
+"""What the SQLite store holds: its schema, or the body of each event, by the argument `schema` or `events`."""
 
 import sqlite3
+import sys
 
+QUERIES = {
+    "schema": "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name",
+    "events": "SELECT body FROM events ORDER BY position",
+}
 store = sqlite3.connect("file:home/capx.db?mode=ro", uri=True)
-for (statement,) in store.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name"):
-    print(statement)
-for row in store.execute("SELECT body FROM events ORDER BY position"):
-    print(row[0] if isinstance(row[0], str) else row[0].decode())
+for (text,) in store.execute(QUERIES[sys.argv[1]]):
+    print(text)

@@ -13,7 +13,7 @@ from capx.errors import InvalidRequest
 from capx.policy.cases import read_cases
 from capx.policy.constraint_operators import OPERATORS
 from capx.policy.file import read_policy
-from capx.policy.toml_reader import TOLD, Unreadable
+from capx.policy.toml_reader import TOLD, InvalidFile
 from tests.policy.making import KIM, POLICY, intent
 
 PLAIN = st.characters(exclude_categories=["Cs"])
@@ -56,7 +56,7 @@ def refused(read: Callable[[str], object], text: str) -> tuple[str, ...]:
     """What is told of a file that cannot be used: each in a line of its own, and not too many; nothing of another."""
     try:
         read(text)
-    except Unreadable as problem:
+    except InvalidFile as problem:
         told = problem.lines
     else:
         return ()

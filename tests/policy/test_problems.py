@@ -7,12 +7,12 @@ import pytest
 from capx.errors import ConfigurationProblem
 from capx.policy.file import read_policy
 from capx.policy.lint import warnings
-from capx.policy.toml_reader import LARGEST, TOLD, Unreadable
+from capx.policy.toml_reader import LARGEST, TOLD, InvalidFile
 from tests.policy.making import KIM, POLICY, changed, granting
 
 
 def problems(text: str | bytes) -> tuple[str, ...]:
-    with pytest.raises(Unreadable) as caught:
+    with pytest.raises(InvalidFile) as caught:
         read_policy(text)
     assert isinstance(caught.value, ConfigurationProblem)
     return caught.value.lines

@@ -9,7 +9,7 @@ import pytest
 from capx.errors import ConfigurationProblem
 from capx.policy.constraint_operators import OPERATORS
 from capx.policy.file import read_policy
-from capx.policy.toml_reader import Unreadable
+from capx.policy.toml_reader import InvalidFile
 from tests.policy.making import granting
 
 ROW = re.compile(r"^\| `(?P<name>\w+)` \|", re.MULTILINE)
@@ -45,7 +45,7 @@ def test_the_page_names_every_key(page: str, heading: str, table: str) -> None:
 
 def known(text: str) -> set[str]:
     """The keys that are told where one that is unheard of stands."""
-    with pytest.raises(Unreadable) as caught:
+    with pytest.raises(InvalidFile) as caught:
         read_policy(text)
     (listed,) = [line.partition("there is ")[2] for line in caught.value.lines if "there is " in line]
     return set(listed.split(", "))

@@ -19,7 +19,7 @@ from capx.authority.remote.client import RemoteAuthority
 from capx.crypto.keys import KeyRing, RootKey
 from capx.errors import CapxError, StoreProblem
 from capx.resource.report_client import ResourceClient
-from capx.store.records import Record
+from capx.store.records import DecisionRecord
 from capx.tokens.bundle import Bundle
 from capx.verify.ask import Pending
 from capx.verify.decision import Denied
@@ -123,7 +123,7 @@ def test_a_wrong_answer_is_an_error_of_capx_and_no_other(tmp_path: Path, bundle:
             raises_its_own(client.complete)
             raises_its_own(lambda: client.ask("crm.write"))
         reports = ResourceClient(url, key)
-        raises_its_own(lambda: reports.record([Record("x", 1, b"{}")]))
+        raises_its_own(lambda: reports.record([DecisionRecord("x", 1, b"{}")]))
         raises_its_own(lambda: reports.sighted("crm", 1, now=1))
         reports.close()
     with at_place(tmp_path, lambda: HOSTILE[name]) as remote:

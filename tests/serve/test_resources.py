@@ -25,7 +25,7 @@ from capx.resource.recorder import StoreRecorder
 from capx.resource.replay import Replay
 from capx.resource.report_client import ResourceClient
 from capx.server.faces.follower_acks import MOST
-from capx.store.records import News, Record, Unwritable
+from capx.store.records import DecisionRecord, News, Unwritable
 from capx.tokens.binding import ToolCall
 from capx.tokens.capability import Capability
 from capx.verify.decision import Decision
@@ -221,9 +221,9 @@ def body(**facts: object) -> dict[str, Any]:
     }
 
 
-def record(**facts: object) -> Record:
+def record(**facts: object) -> DecisionRecord:
     made = body(**facts)
-    return Record(made["id"], made["at"], msgspec.json.encode(made))
+    return DecisionRecord(made["id"], made["at"], msgspec.json.encode(made))
 
 
 def test_a_report_is_recorded_once_however_often_it_comes(
@@ -277,10 +277,10 @@ SPOILT: list[dict[str, Any]] = [
 def test_a_decision_that_no_other_store_could_hold_is_not_taken(
     resource: Resource, remote: RemoteAuthority, deep: int
 ) -> None:
-    def given(depth: int) -> Record:
+    def given(depth: int) -> DecisionRecord:
         # Three more are the decision, its reasons, and the reason.
         value = b"[" * depth + b"]" * depth
-        return Record("d", 1, record().body.replace(b'"code":', b'"given":%s,"code":' % value))
+        return DecisionRecord("d", 1, record().body.replace(b'"code":', b'"given":%s,"code":' % value))
 
     with pytest.raises(Unwritable):
         resource.reports.record([given(deep - 1)])
@@ -296,7 +296,7 @@ def test_what_would_not_read_back_as_a_decision_spoils_no_log(
     resource: Resource, remote: RemoteAuthority, facts: dict[str, Any]
 ) -> None:
     with pytest.raises(Unwritable):
-        resource.reports.record([record(id="good"), Record("d", 1, msgspec.json.encode(body(**facts)))])
+        resource.reports.record([record(id="good"), DecisionRecord("d", 1, msgspec.json.encode(body(**facts)))])
     assert list(remote.log()) == []
     assert remote.graph().trees == ()
 

@@ -11,8 +11,8 @@ import pytest
 from capx.crypto.base64url import b64u
 from capx.errors import StoreProblem
 from capx.store.protocols import Reading, Store, Writing
-from capx.store.records import GrantRecord, IntentRecord, Record, RequestRecord, RequestState, TaskRecord
-from capx.tokens.revocation_key import Key, of_instant, of_kid
+from capx.store.records import DecisionRecord, GrantRecord, IntentRecord, RequestRecord, RequestState, TaskRecord
+from capx.tokens.revocation_key import RevocationKey, of_instant, of_kid
 from capx.verify.meter import Spend
 
 STEPS = 120
@@ -47,8 +47,14 @@ class Question:
     def _task(self) -> str:
         return f"task-{self._chance.randrange(5)}"
 
-    def _key(self) -> Key:
-        keys: list[Key] = [self._presentation(), self._task(), of_kid("k1"), of_kid("k2"), of_instant(self._earlier())]
+    def _key(self) -> RevocationKey:
+        keys: list[RevocationKey] = [
+            self._presentation(),
+            self._task(),
+            of_kid("k1"),
+            of_kid("k2"),
+            of_instant(self._earlier()),
+        ]
         return self._chance.choice(keys)
 
     def _earlier(self) -> int:
@@ -109,7 +115,7 @@ class Question:
     def _record(self, store: Store) -> None:
         ids = [f"dec-{self._chance.randrange(8)}" for _ in range(self._chance.randrange(4))]
         bodies = [msgspec.json.encode({"id": id_, "task": self._task()}) for id_ in ids]
-        store.record([Record(id_, self._now, body) for id_, body in zip(ids, bodies, strict=True)])
+        store.record([DecisionRecord(id_, self._now, body) for id_, body in zip(ids, bodies, strict=True)])
 
     def _sighted(self, store: Store) -> None:
         store.sighted(self._chance.choice("fg"), self._chance.randrange(9), now=self._now)

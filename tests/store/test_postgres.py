@@ -25,7 +25,7 @@ from capx.store.postgres.death_source import PostgresDeathSource
 from capx.store.postgres.schema import VERSION
 from capx.store.postgres.store import PostgresStore, migrate
 from capx.store.protocols import Store
-from capx.store.records import Head, News, Record, TaskRecord, Unwritable
+from capx.store.records import DecisionRecord, Head, News, TaskRecord, Unwritable
 from capx.verify.meter import Spend
 from tests.postgres import ADMIN, OWNER, Server
 
@@ -182,7 +182,7 @@ def test_there_is_nothing_to_migrate_where_no_store_is(postgres_server: Server, 
     ],
 )
 def test_a_place_is_shown_without_its_password(url: str, shown: str) -> None:
-    assert repr(PostgresDeathSource(url)) == f"PostgresNews({shown!r})"
+    assert repr(PostgresDeathSource(url)) == f"PostgresDeathSource({shown!r})"
 
 
 @pytest.mark.parametrize(
@@ -538,7 +538,7 @@ def test_an_answer_that_was_lost_may_have_been_kept(own: Server, own_url: str, w
         elif word == b"capx.spend":
             store.spend([Spend("a", "calls", Decimal(1), Decimal(5))], now=NOW)
         else:
-            store.record([Record("dec-1", NOW, b'{"id":"dec-1"}')])
+            store.record([DecisionRecord("dec-1", NOW, b'{"id":"dec-1"}')])
 
     with pytest.raises(StoreProblem, match="may have") as caught:
         attempt()

@@ -19,7 +19,7 @@ from capx.store.log import check
 from capx.store.postgres.role import role_sql
 from capx.store.postgres.schema import FOR_RESOURCES
 from capx.store.postgres.store import PostgresStore
-from capx.store.records import Burn, Record, Unwritable
+from capx.store.records import Burn, DecisionRecord, Unwritable
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.binding import ToolCall
 from capx.verify.decision import Decision
@@ -103,8 +103,8 @@ def session(roles: Roles, crm: PostgresStore) -> Iterator[Connection]:
         yield connection
 
 
-def decision(id_: str, audience: str = "crm") -> Record:
-    return Record(id_, NOW, b'{"id":"%s","audience":"%s","task":"task-1"}' % (id_.encode(), audience.encode()))
+def decision(id_: str, audience: str = "crm") -> DecisionRecord:
+    return DecisionRecord(id_, NOW, b'{"id":"%s","audience":"%s","task":"task-1"}' % (id_.encode(), audience.encode()))
 
 
 def test_a_resource_burns_spends_records_and_hears_of_deaths(owner: PostgresStore, crm: PostgresStore) -> None:
@@ -238,16 +238,16 @@ def test_a_decision_that_names_no_audience_of_the_role_is_refused_with_its_batch
     owner: PostgresStore, crm: PostgresStore, body: bytes
 ) -> None:
     with pytest.raises(StoreProblem):
-        crm.record([decision("dec-1"), Record("dec-2", NOW, body)])
+        crm.record([decision("dec-1"), DecisionRecord("dec-2", NOW, body)])
     with owner.read() as reading:
         assert reading.head().position == 1
 
 
-def of_crm(more: bytes) -> Record:
-    return Record("dec-1", NOW, b'{"id":"dec-1","audience":"crm",%s}' % more)
+def of_crm(more: bytes) -> DecisionRecord:
+    return DecisionRecord("dec-1", NOW, b'{"id":"dec-1","audience":"crm",%s}' % more)
 
 
-def nested(depth: int) -> Record:
+def nested(depth: int) -> DecisionRecord:
     """A decision of so many lists and objects within each other."""
     lists = depth - 1
     return of_crm(b'"more":' + b"[" * lists + b"]" * lists)
@@ -300,8 +300,8 @@ def test_the_depth_of_a_decision_is_that_of_its_brackets(owner: PostgresStore, c
             crm.record([of_crm(b'"more":[%s%s%s]' % (beside, b'{"":' * 63 + b"0", b"}" * 63))])
     crm.record([nested(64)])
     texts = (b"[" * 99, b'\\"' + b"{" * 99, b"\\\\", b'\\\\\\"' + b"[" * 99)
-    crm.record([Record("dec-2", NOW, b'{"id":"dec-2","audience":"crm","x":["%s"]}' % b'","'.join(texts))])
-    crm.record([Record("dec-3", NOW, b'{"id":"dec-3","audience":"crm","x":[%s[]]}' % (b"[]," * 9_000))])
+    crm.record([DecisionRecord("dec-2", NOW, b'{"id":"dec-2","audience":"crm","x":["%s"]}' % b'","'.join(texts))])
+    crm.record([DecisionRecord("dec-3", NOW, b'{"id":"dec-3","audience":"crm","x":[%s[]]}' % (b"[]," * 9_000))])
     with owner.read() as reading:
         assert reading.head().position == 4
 
@@ -309,7 +309,7 @@ def test_the_depth_of_a_decision_is_that_of_its_brackets(owner: PostgresStore, c
 def test_what_a_resource_may_record_can_be_read_copied_and_restored(
     owner: PostgresStore, crm: PostgresStore, tmp_path: Path
 ) -> None:
-    strange = Record("P", NOW, b'{"id":"P\\u0000","audience":"crm","more":[1e400,%s]}' % (b"9" * 5_000))
+    strange = DecisionRecord("P", NOW, b'{"id":"P\\u0000","audience":"crm","more":[1e400,%s]}' % (b"9" * 5_000))
     crm.record([nested(64), strange])
     with closing(SQLiteStore.create(tmp_path / "copy.db")) as copy, owner.read() as original:
         with copy.write() as writing:
@@ -338,7 +338,7 @@ def test_a_decision_of_a_verifier_is_taken_and_one_of_a_later_capx_too(
     bare = Decision(id="dec-2", at=NOW, allowed=True, audience="crm")
     later: dict[str, Any] = {**bare.body(), "id": "dec-3", "weather": {"of": [None]}}
     bodies = [*[one.body() for one in made], bare.body(), later]
-    crm.record([Record(body["id"], NOW, msgspec.json.encode(body)) for body in bodies])
+    crm.record([DecisionRecord(body["id"], NOW, msgspec.json.encode(body)) for body in bodies])
     with owner.read() as reading:
         assert [event.facts() for event in reading.events(kind="decision")] == bodies
 
@@ -515,7 +515,7 @@ def test_a_resource_speaks_for_no_follower_of_another_role(
 def test_names_are_names_whatever_stands_in_them(roles: Roles, owner: PostgresStore, name: str) -> None:
     store = PostgresStore(roles.url(roles.make(name, name)).replace(name, quoted(name)))
     body = b'{"id":"dec-1","audience":%s}' % json_text(name)
-    store.record([Record("dec-1", NOW, body)])
+    store.record([DecisionRecord("dec-1", NOW, body)])
     store.close()
     with owner.read() as reading:
         assert reading.head().position == 2

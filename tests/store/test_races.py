@@ -20,8 +20,8 @@ from capx.store.factory import open_store
 from capx.store.log import check
 from capx.store.postgres.store import PostgresStore
 from capx.store.protocols import Store
-from capx.store.records import Head, Record, TaskRecord
-from capx.tokens.revocation_key import Key
+from capx.store.records import DecisionRecord, Head, TaskRecord
+from capx.tokens.revocation_key import RevocationKey
 from capx.verify.meter import Spend
 from tests.postgres import Server
 from tests.store.conftest import Places
@@ -148,11 +148,11 @@ def test_sixteen_who_record_write_each_decision_once_and_no_gap(store: Store) ->
     def record(mine: Store, number: int) -> int:
         for batch in range(5):
             ids = [f"dec-{(number // 2 + batch) * 3 + i}" for i in range(3)]
-            decisions = [Record(id_, NOW, b'{"id":"%s","audience":"crm"}' % id_.encode()) for id_ in ids]
+            decisions = [DecisionRecord(id_, NOW, b'{"id":"%s","audience":"crm"}' % id_.encode()) for id_ in ids]
             record_patiently(mine, decisions)
         return 0
 
-    def record_patiently(mine: Store, decisions: list[Record]) -> None:
+    def record_patiently(mine: Store, decisions: list[DecisionRecord]) -> None:
         patiently(lambda: mine.record(decisions))
 
     race(store.place, record)
@@ -175,7 +175,7 @@ def test_a_follower_that_reads_while_writers_race_misses_nothing(store: Store) -
         return positions
 
     racing = Race(store.place, 8, write)
-    source, known, dead = store.source(), None, dict[Key, str]()
+    source, known, dead = store.source(), None, dict[RevocationKey, str]()
     racing.start()
     deadline = time.monotonic() + 60
     while len(dead) < 8 * 16:
@@ -238,7 +238,7 @@ def test_an_identity_column_loses_what_is_committed_late_and_the_counter_row_doe
         assert reader.seen == ["second"]
 
         store, other = PostgresStore(postgres_url), PostgresStore(postgres_url)
-        source, known, dead = store.source(), None, list[Key]()
+        source, known, dead = store.source(), None, list[RevocationKey]()
 
         def read_on(known: Head | None) -> Head:
             news = source.news(known)

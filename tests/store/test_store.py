@@ -14,9 +14,9 @@ from capx.resource.revocations import StoreLiveness, View
 from capx.store.factory import create_store, open_store
 from capx.store.log import GENESIS, Place, check
 from capx.store.protocols import Store
-from capx.store.records import Burn, Counter, FollowerAck, Head, Pruned, Record, TaskRecord, Unwritable
+from capx.store.records import Burn, Counter, DecisionRecord, FollowerAck, Head, Pruned, TaskRecord, Unwritable
 from capx.tokens.chain import root_node
-from capx.tokens.revocation_key import Key, of_instant, of_kid
+from capx.tokens.revocation_key import RevocationKey, of_instant, of_kid
 from capx.verify.meter import Spend, Tally
 from tests.store.conftest import KINDS, Places
 
@@ -29,7 +29,7 @@ def note(store: Store, body: bytes = b"{}") -> int:
         return transaction.append("noted", body, at=NOW).position
 
 
-def kill(store: Store, *keys: Key, at: int = NOW) -> None:
+def kill(store: Store, *keys: RevocationKey, at: int = NOW) -> None:
     with store.write() as transaction:
         event = transaction.append("revoked", b"{}", at=at)
         for key in keys:
@@ -46,8 +46,8 @@ def verified(store: Store) -> Place:
         return check(reading.events(), head=reading.head().place)
 
 
-def decision(id_: str, more: bytes = b"") -> Record:
-    return Record(id_, NOW, b'{"id":"%s","audience":"crm"%s}' % (id_.encode(), more))
+def decision(id_: str, more: bytes = b"") -> DecisionRecord:
+    return DecisionRecord(id_, NOW, b'{"id":"%s","audience":"crm"%s}' % (id_.encode(), more))
 
 
 def spend(counter: str, cost: str, limit: str, unit: str = "calls") -> Spend:
@@ -168,7 +168,7 @@ def test_a_forked_child_uses_connections_of_its_own(store: Store) -> None:
 )
 def test_a_body_is_kept_byte_by_byte(store: Store, body: bytes) -> None:
     note(store, body)
-    store.record([Record("dec-1", NOW, b'{"id":"dec-1","given":' + body + b"}")])
+    store.record([DecisionRecord("dec-1", NOW, b'{"id":"dec-1","given":' + body + b"}")])
     with store.read() as reading:
         noted, recorded = reading.events()
     assert noted.body == body
@@ -214,7 +214,7 @@ def test_what_is_no_json_can_never_be_written(store: Store, body: bytes) -> None
     with pytest.raises(Unwritable), store.write() as transaction:
         transaction.append("decision", body, at=NOW)
     with pytest.raises(Unwritable):
-        store.record([decision("dec-0"), Record("dec-1", NOW, body)])
+        store.record([decision("dec-0"), DecisionRecord("dec-1", NOW, body)])
     assert note(store) == 1
 
 
@@ -223,7 +223,7 @@ def test_nesting_without_end_can_never_be_written(store: Store) -> None:
     with pytest.raises(Unwritable), store.write() as transaction:
         transaction.append("decision", body, at=NOW)
     with pytest.raises(Unwritable):
-        store.record([Record("dec-1", NOW, body)])
+        store.record([DecisionRecord("dec-1", NOW, body)])
     assert note(store) == 1
 
 
@@ -254,8 +254,11 @@ def test_decisions_are_events_found_by_their_id(store: Store) -> None:
 
 
 def test_an_id_that_another_audience_took_first_hides_no_decision(store: Store) -> None:
-    first, true = decision("dec-1"), Record("dec-1", NOW, b'{"id":"dec-1","audience":"slides","outcome":"denied"}')
-    unnamed = Record("dec-1", NOW, b'{"id":"dec-1"}')
+    first, true = (
+        decision("dec-1"),
+        DecisionRecord("dec-1", NOW, b'{"id":"dec-1","audience":"slides","outcome":"denied"}'),
+    )
+    unnamed = DecisionRecord("dec-1", NOW, b'{"id":"dec-1"}')
     store.record([first, true, unnamed])
     # What an audience says again of an id was said.
     store.record([true, decision("dec-1", b',"outcome":"allowed"'), unnamed])
@@ -337,7 +340,7 @@ def test_the_oldest_task_that_has_not_run_out_is_found_ended_or_not(store: Store
 
 
 def test_a_key_dies_once_and_deaths_are_numbered_without_gaps(store: Store) -> None:
-    keys: list[Key] = [b"n" * 16, "task-1", b"n" * 16, "n" * 16]
+    keys: list[RevocationKey] = [b"n" * 16, "task-1", b"n" * 16, "n" * 16]
     with store.write() as transaction:
         deaths = [transaction.kill(key, "revoked", at=NOW + i, position=i) for i, key in enumerate(keys)]
     assert [death.seq for death in deaths] == [1, 2, 1, 3]

@@ -1,6 +1,6 @@
 """What goes over the wire between `capx serve` and its clients, as JSON: how it is written and read, and its parts.
 
-    operators, agents, resources    the forms of each face
+    agents, resources    the forms of each face; those of operators are in capx.authority.remote.messages
 
 Laws: what is asked is read strictly: an unknown field, a missing one, another type, a name that stands twice is
 refused. Bytes are base64url without padding, a bundle is its text, an amount is decimal text. The facts of an event are
@@ -13,7 +13,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from capx.crypto import strict_json as strict
+from capx.crypto import strict_json
 from capx.errors import InvalidRequest
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability
@@ -51,14 +51,14 @@ def encode(value: object) -> bytes:
 
 def decode_body(data: bytes, kind: type[T]) -> T:
     """A value of a form as `decode` gives it, of bytes in which no name stands twice within one object."""
-    return strict.read(data, kind, _decoded)
+    return strict_json.read(data, kind, _decoded)
 
 
 def decode(data: bytes, kind: type[T]) -> T:
     """A value of a form; InvalidRequest says what is wrong with other bytes."""
     try:
         return msgspec.json.decode(data, type=kind, dec_hook=_decoded)
-    except strict.UNREADABLE as error:
+    except strict_json.UNREADABLE as error:
         raise InvalidRequest(f"this is not the JSON that belongs here: {error}") from None
 
 

@@ -54,7 +54,7 @@ def dot(graph: Graph) -> str:
     return "\n".join(lines)
 
 
-DRAWN: dict[str, Callable[[Graph], str]] = {"mermaid": mermaid, "dot": dot}
+FORMATS: dict[str, Callable[[Graph], str]] = {"mermaid": mermaid, "dot": dot}
 """The formats, by name."""
 
 

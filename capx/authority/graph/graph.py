@@ -18,13 +18,13 @@ from capx.crypto.base64url import b64u, unb64u
 from capx.errors import MalformedToken
 from capx.store.log import Event
 from capx.tokens.chain import root_node
-from capx.tokens.revocation_key import Key, of_instant, of_kid
+from capx.tokens.revocation_key import RevocationKey, of_instant, of_kid
 from capx_caveats import is_amount, rest_of, shown_amount
 
 _DEEPEST = 256
 """Nodes on a path; no token leads further."""
 
-Dead = Callable[[Key], str | None]
+Dead = Callable[[RevocationKey], str | None]
 """Why something is dead itself; an instant is, once all that was issued in it or later is."""
 Counters = Callable[[Sequence[str]], Mapping[tuple[str, str], Decimal]]
 """What the counters of some ids hold, by their ids and units."""

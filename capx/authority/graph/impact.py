@@ -6,14 +6,14 @@ from decimal import Decimal
 from capx.api.messages.agents import Impact
 from capx.authority.graph.graph import Graph, Held, build
 from capx.store.protocols import Reading
-from capx.tokens.revocation_key import Key, instant_of
+from capx.tokens.revocation_key import RevocationKey, instant_of
 
 
-def draw(reading: Reading, now: int, task_id: str | None = None) -> Graph:
+def read_graph(reading: Reading, now: int, task_id: str | None = None) -> Graph:
     """The graph of one task, or of all, as this instant of the store has seen it."""
     revoked_until = reading.revoked_until()
 
-    def dead(key: Key) -> str | None:
+    def dead(key: RevocationKey) -> str | None:
         if (instant := instant_of(key)) is not None:
             return "revoked" if instant <= revoked_until else None
         found = reading.death(key)

@@ -28,10 +28,9 @@ from capx.authority.remote import conversion, messages, paging
 from capx.authority.remote.messages import PAGE, Events, Happened, Minted, Reached
 from capx.authority.remote.peer import watch_connecting
 from capx.authority.requests.verdict import Inquiry, Verdict
-from capx.authority.revoking import named
+from capx.authority.revoking import target_id
 from capx.errors import ConfigurationProblem, StoreProblem, Unavailable, UnknownRequest, UnknownTask
-from capx.intents.intent import Intent, SignedIntent
-from capx.intents.intent import named as named_intent
+from capx.intents.intent import Intent, SignedIntent, intent_digest
 from capx.store.decision_query import Query
 from capx.store.log import Event, Place
 from capx.store.records import Counter, FollowerAck, IntentRecord, Pruned, RequestRecord, TaskRecord
@@ -95,11 +94,11 @@ class RemoteAuthority:
         asked = messages.OpenTask(
             intent=None if intent is None else messages.IntentFile.of(intent),
             attested=attested,
-            allow=conversion.granted(allow),
+            allow=conversion.encode_grants(allow),
             tenant=tenant,
             expires=None if expires is None else conversion.time_of(expires),
             purpose=purpose,
-            caveats=conversion.written(caveats, int(time.time())),
+            caveats=conversion.encode_caveats(caveats, int(time.time())),
         )
         return self._post("/tasks", asked, OpenedTask)
 
@@ -113,9 +112,9 @@ class RemoteAuthority:
     ) -> Bundle:
         """More for a task that is active, as `Authority.mint`."""
         asked = messages.MintMore(
-            allow=conversion.granted(allow),
+            allow=conversion.encode_grants(allow),
             expires=None if expires is None else conversion.time_of(expires),
-            caveats=conversion.written(caveats, int(time.time())),
+            caveats=conversion.encode_caveats(caveats, int(time.time())),
         )
         return self._post(f"{_path(task_id)}/mint", asked, Minted).bundle
 
@@ -133,7 +132,7 @@ class RemoteAuthority:
 
     def withdraw_intent(self, intent: str | SignedIntent | Intent, *, dry_run: bool = False) -> WithdrawnIntent:
         """Let an intent open nothing any more, and end its tasks, as `Authority.withdraw_intent`."""
-        path = f"/intents/{named_intent(intent)}/withdraw"
+        path = f"/intents/{intent_digest(intent)}/withdraw"
         return self._post(path, messages.EndTask(dry_run=dry_run), WithdrawnIntent)
 
     def requests(self, *, task: str | None = None, pending: bool = False) -> list[RequestRecord]:
@@ -151,7 +150,7 @@ class RemoteAuthority:
         return self._get(f"{_request_path(request_id)}/inquiry", Inquiry)
 
     def answer(self, verdict: Verdict) -> RequestRecord:
-        """The request as a person has answered it, as `Authority.decide`."""
+        """The request as a person has answered it, as `Authority.answer`."""
         asked = messages.GiveVerdict(
             yes=verdict.yes, approver=verdict.approver, at=verdict.at, signature=verdict.signature
         )
@@ -172,7 +171,7 @@ class RemoteAuthority:
     ) -> Revocation:
         """Kill what is named, and everything below it, as `Authority.revoke`."""
         asked = messages.Revoke(
-            target=None if target is None else named(target),
+            target=None if target is None else target_id(target),
             kid=kid,
             issued=None if issued is None else conversion.time_of(issued),
             where=None if where is None else dict(where),

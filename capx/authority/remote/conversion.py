@@ -24,14 +24,14 @@ from capx_caveats import (
 )
 
 
-def granted(allow: Iterable[Grant]) -> list[str | AllowedAction]:
+def encode_grants(allow: Iterable[Grant]) -> list[str | AllowedAction]:
     """What is to be allowed, as it goes over the wire."""
     if isinstance(allow, str):
         raise InvalidRequest(f"allow is a list of actions: write [{allow!r:.80}]")
-    return [_granted(one) for one in allow]
+    return [_encode_grant(one) for one in allow]
 
 
-def _granted(one: Grant) -> str | AllowedAction:
+def _encode_grant(one: Grant) -> str | AllowedAction:
     if isinstance(one, str):
         return one
     what, audience = one if isinstance(one, tuple) else (one, None)
@@ -41,24 +41,24 @@ def _granted(one: Grant) -> str | AllowedAction:
         raise InvalidRequest(str(error)) from error
 
 
-def grants(allow: Iterable[str | AllowedAction]) -> list[Grant]:
+def decode_grants(allow: Iterable[str | AllowedAction]) -> list[Grant]:
     """What is to be allowed, as an authority takes it."""
-    return [one if isinstance(one, str) else _grant(one) for one in allow]
+    return [one if isinstance(one, str) else _decode_grant(one) for one in allow]
 
 
-def _grant(one: AllowedAction) -> Grant:
+def _decode_grant(one: AllowedAction) -> Grant:
     entry = decode(bytes(one.entry), Entry)
     return entry if one.audience is None else (entry, one.audience)
 
 
-def written(caveats: Iterable[Appendable], now: int) -> list[Raw]:
+def encode_caveats(caveats: Iterable[Appendable], now: int) -> list[Raw]:
     """Caveats as they stand in tokens, those about a time counted from `now` (Unix seconds)."""
     found = resolved(caveats, now)
     # A block that can be read back; a service's own caveat is for the authority to understand, or not.
     return [Raw(msgspec.json.encode(one.wire())) for one in found if encode_block((one,))]
 
 
-def understood(caveats: Iterable[Raw]) -> tuple[Caveat, ...]:
+def decode_caveats(caveats: Iterable[Raw]) -> tuple[Caveat, ...]:
     """The caveats; InvalidRequest for one that is not understood here."""
     found = tuple([caveat for one in caveats for caveat in DEFAULT.decode(b"[" + bytes(one) + b"]")])
     for one in found:

@@ -9,9 +9,9 @@ from typing import Final
 from msgspec.structs import replace
 
 from capx.authority.requests.approvers import demand_answer
-from capx.authority.requests.inheritance import asker_again
+from capx.authority.requests.inheritance import asker_of
 from capx.authority.requests.offering import offer
-from capx.authority.requests.request_state import ask_again, expire, inquire, is_overdue, known_request, outcome
+from capx.authority.requests.request_state import ask_of, expire, inquire, is_overdue, known_request, outcome
 from capx.authority.requests.verdict import Verdict
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
@@ -72,9 +72,9 @@ def _approvers_now(
 ) -> tuple[str, ...]:
     """Whom the policy asks for this very grant; InvalidRequest if it asks nobody for it any more."""
     try:
-        offered = offer(reading, keyring, policy, asker_again(request), ask_again(request), now=now)
-    except NotOffered as stop:
-        why = stop.__cause__ or Refused(stop.refusals)
+        offered = offer(reading, keyring, policy, asker_of(request), ask_of(request), now=now)
+    except NotOffered as refused:
+        why = refused.__cause__ or Refused(refused.refusals)
         raise InvalidRequest(f"request {request.id} can be granted no more: {why}") from None
     if not offered.needs_consent or offered.block != request.block:
         raise InvalidRequest(f"the policy answers request {request.id} otherwise now: its agent has to ask again")

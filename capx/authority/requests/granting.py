@@ -18,7 +18,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from capx.authority.requests.approvers import demand_answer, excluded
-from capx.authority.requests.inheritance import Asker, asker_again
+from capx.authority.requests.inheritance import Asker, asker_of
 from capx.authority.requests.offering import Offered, offer
 from capx.authority.requests.request_state import expire_requests, inquire, is_same
 from capx.authority.requests.verdict import Verdict
@@ -60,17 +60,17 @@ def answer(transaction: Writing, keyring: KeyRing, policy: Policy, asker: Asker,
     """What becomes of an ask at `now` (Unix seconds) by this policy; the key that mints is live."""
     try:
         return _answer(transaction, keyring, policy, asker, ask, now=now)
-    except NotOffered as stop:
+    except NotOffered as refused:
         event = AskRefused(
             task=asker.task,
             path=tuple(map(b64u, asker.path)),
             hops=asker.labels,
             audience=ask.audience,
             action=ask.action,
-            reasons=tuple(reason.code for reason in stop.refusals),
+            reasons=tuple(reason.code for reason in refused.refusals),
         )
         event.write(transaction, at=now)
-        return Refused(stop.refusals)
+        return Refused(refused.refusals)
 
 
 def _answer(transaction: Writing, keyring: KeyRing, policy: Policy, asker: Asker, ask: Ask, *, now: int) -> Answer:
@@ -254,7 +254,7 @@ def _demand_undecided(reading: Reading, asker: Asker, ask: Ask) -> None:
 
 def _revoked(reading: Reading, request: RequestRecord) -> str | None:
     """What was granted to a request and revoked by itself, and did not die with the token that asked."""
-    asker = asker_again(request)
+    asker = asker_of(request)
     revoked_until = reading.revoked_until()
     keys = (*asker.revocation_keys, *((of_instant(revoked_until),) if asker.issued <= revoked_until else ()))
     fell = min((death.seq for key in keys if (death := reading.death(key))), default=None)

@@ -19,8 +19,8 @@ from capx.errors import CapxError
 from capx.store.protocols import Reading
 from capx.store.records import Damaged, RequestRecord
 from capx.tokens.chain import Block, ThirdParty
-from capx.tokens.lineage import Lineage, caveats_of, read, sections_of
-from capx.tokens.revocation_key import Key, of_kid
+from capx.tokens.lineage import Lineage, caveats_of, read_lineage, sections_of
+from capx.tokens.revocation_key import RevocationKey, of_kid
 from capx.verify.verifier import Authentic
 from capx_caveats import (
     DEFAULT,
@@ -84,7 +84,7 @@ class Asker(Struct, frozen=True, kw_only=True):
         return self.path[-1]
 
     @property
-    def revocation_keys(self) -> tuple[Key, ...]:
+    def revocation_keys(self) -> tuple[RevocationKey, ...]:
         """The keys of all deaths that would end it, but for those of instants."""
         return (*self.until, *self.path, *self.ids, of_kid(self.kid))
 
@@ -103,7 +103,7 @@ def read_asker(authentic: Authentic) -> Asker:
     frame = authentic.frame
     last = caveats_of(frame.blocks[-1], DEFAULT)
     blocks = frame.blocks[:-1] if last and isinstance(last[0], Presented) else frame.blocks
-    lineage = read(frame, blocks, DEFAULT, frozenset())
+    lineage = read_lineage(frame, blocks, DEFAULT, frozenset())
     stated = tuple(_stated(lineage, blocks))
     until = tuple(dict.fromkeys([lineage.task, *(one.task for one in _all(stated, UntilCompleted))]))
     return Asker(
@@ -122,7 +122,7 @@ def read_asker(authentic: Authentic) -> Asker:
     )
 
 
-def asker_again(request: RequestRecord) -> Asker:
+def asker_of(request: RequestRecord) -> Asker:
     """The asker that a request was made by, as its record tells it; Damaged if that tells none."""
     try:
         return _kept(request)

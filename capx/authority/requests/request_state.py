@@ -8,7 +8,7 @@ import json
 
 from msgspec.structs import replace
 
-from capx.authority.requests.inheritance import asker_again, is_dead
+from capx.authority.requests.inheritance import asker_of, is_dead
 from capx.authority.requests.verdict import Denial, Inquiry
 from capx.errors import InvalidRequest, UnknownRequest
 from capx.store.events import RequestExpired
@@ -42,7 +42,7 @@ def inquire(reading: Reading, request: RequestRecord) -> Inquiry:
     return Inquiry(request, kept.document, denials)
 
 
-def ask_again(request: RequestRecord) -> Ask:
+def ask_of(request: RequestRecord) -> Ask:
     """The ask that a request was made by, as its record tells it."""
     args = None if request.args is None else json.loads(request.args)
     return Ask(audience=request.audience, action=request.action, args=args)
@@ -70,7 +70,7 @@ def is_overdue(reading: Reading, request: RequestRecord, now: int) -> bool:
     task = reading.task(request.task)
     if now >= request.until or task is None or is_final(task.state):
         return True
-    return is_dead(reading, asker_again(request))
+    return is_dead(reading, asker_of(request))
 
 
 def expire_requests(transaction: Writing, *, now: int, task: str | None = None, limit: int | None = None) -> None:

@@ -18,7 +18,7 @@ from capx.guard.asgi.messages import (
     Scope,
     Send,
     TooMuch,
-    Unreadable,
+    UnreadableHead,
     answer_denied,
     answer_problem,
     credential,
@@ -94,7 +94,7 @@ class ASGIGuard:
             admitted_receive = await self._admit(scope, receive, current)
         except Denied as denied:
             await answer_denied(scope, send, denied)
-        except Unreadable as head:
+        except UnreadableHead as head:
             await answer_denied(scope, send, self._verifier.denial(head.refusal))
         except TooMuch:
             await answer_problem(scope, send, 413, "body_too_large", f"a body may have {self._max_body} bytes")

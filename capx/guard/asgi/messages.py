@@ -26,7 +26,7 @@ MAX_BODY: Final = 1 << 20
 """Bytes of a request's body that a guard buffers."""
 
 
-class Unreadable(CapxError):
+class UnreadableHead(CapxError):
     """A head that names no single credential or content: `refusal` says which."""
 
     def __init__(self, refusal: Refusal) -> None:
@@ -50,7 +50,7 @@ def credential(scope: Scope) -> str:
     if scheme.lower() != "capx":
         return token or ""
     if token is not None:
-        raise Unreadable(Refusal("malformed", "two tokens were presented", "one presentation"))
+        raise UnreadableHead(Refusal("malformed", "two tokens were presented", "one presentation"))
     return presented.strip(" \t")
 
 
@@ -68,8 +68,8 @@ def http_request(scope: Scope, body: bytes, prefix: str) -> HttpRequest:
         raise _unpresentable("is not ASCII") from None
 
 
-def _unpresentable(why: str) -> Unreadable:
-    return Unreadable(
+def _unpresentable(why: str) -> UnreadableHead:
+    return UnreadableHead(
         Refusal("call_mismatch", f"the target {why}, so nothing was presented for it", "a raw path, in ASCII")
     )
 
@@ -92,7 +92,7 @@ def _single(scope: Scope, name: str, code: str) -> str | None:
     wanted = name.encode()
     values = [value for key, value in scope["headers"] if key.lower() == wanted]
     if len(values) > 1:
-        raise Unreadable(Refusal(code, f"the header {name} is repeated", f"one {name}"))
+        raise UnreadableHead(Refusal(code, f"the header {name} is repeated", f"one {name}"))
     return values[0].decode("latin-1").strip(" \t") if values else None
 
 

@@ -17,7 +17,7 @@ from capx import diagnostics
 from capx.errors import StoreProblem
 from capx.resource.revocations import View
 from capx.store.records import Head, News
-from capx.tokens.revocation_key import Key
+from capx.tokens.revocation_key import RevocationKey
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 _SIGHTING_EVERY: Final = 10.0
@@ -67,7 +67,7 @@ class Follower:
         self._closed = False
 
     @property
-    def deaths(self) -> Mapping[Key, str]:
+    def deaths(self) -> Mapping[RevocationKey, str]:
         """What is known to be dead, with the reason code of each."""
         return self._watch().view.deaths
 

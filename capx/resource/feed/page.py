@@ -30,7 +30,7 @@ from capx.store.lifecycle import DEATH
 from capx.store.log import GENESIS, Place
 from capx.store.protocols import Reading
 from capx.store.records import Head
-from capx.tokens.revocation_key import Key, is_lasting
+from capx.tokens.revocation_key import RevocationKey, is_lasting
 from capx_caveats import SAFE_INTEGER
 
 DEATHS_IN_A_PAGE: Final = 10_000
@@ -105,7 +105,7 @@ class Page(Struct, frozen=True):
     asked: Place | None
     since: int
     lasting: int
-    deaths: dict[Key, str]
+    deaths: dict[RevocationKey, str]
 
     @property
     def reached(self) -> int:
@@ -239,7 +239,7 @@ def _deaths_since(reading: Reading, head: Head, since: int, at_most: int) -> tup
     return dead, lasting
 
 
-def _spelled(key: Key) -> str:
+def _spelled(key: RevocationKey) -> str:
     text = _ID + b64u(key) if isinstance(key, bytes) else key
     if not _KEY.fullmatch(text):
         raise StoreProblem(f"the store holds a death of {text!a:.80}, which is nothing that can die: it is damaged")
@@ -289,7 +289,7 @@ def _decoded(text: str, kind: type[T]) -> T:
     return value
 
 
-def _key(text: str) -> Key:
+def _key(text: str) -> RevocationKey:
     if not _KEY.fullmatch(text):
         raise PageProblem(f"{text!a:.40} is nothing that can die")
     if text.startswith(_ID):

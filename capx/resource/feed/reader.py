@@ -13,7 +13,7 @@ from capx.errors import KeyProblem
 from capx.resource.feed.page import FeedCursor, Page, PageProblem, read_page
 from capx.store.continuity import demand_whole, succeeding
 from capx.store.records import Head, News
-from capx.tokens.revocation_key import KID, Key, is_lasting
+from capx.tokens.revocation_key import KID, RevocationKey, is_lasting
 
 
 class PageReader:
@@ -33,7 +33,7 @@ class PageReader:
         self._known = known
         self._first: Page | None = None
         self._last: Page | None = None
-        self._deaths: dict[Key, str] = {}
+        self._deaths: dict[RevocationKey, str] = {}
 
     @property
     def cursor(self) -> FeedCursor:

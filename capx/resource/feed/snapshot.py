@@ -19,7 +19,7 @@ from capx.resource.feed.reader import PageReader
 from capx.resource.revocations import View
 from capx.store.continuity import succeeding
 from capx.store.records import News
-from capx.tokens.revocation_key import Key
+from capx.tokens.revocation_key import RevocationKey
 
 
 class Snapshot:
@@ -48,7 +48,7 @@ class Snapshot:
         self.problem: StoreProblem | None = None
 
     @property
-    def deaths(self) -> Mapping[Key, str]:
+    def deaths(self) -> Mapping[RevocationKey, str]:
         """What is known to be dead, with the reason code of each."""
         return self._view.deaths
 

@@ -18,7 +18,7 @@ from capx.api.messages.agents import AgentStatus, Answered, AskMore, Ended, Revo
 from capx.api.messages.base import decode, decode_body
 from capx.authority.requests.inheritance import read_asker
 from capx.errors import InvalidRequest
-from capx.guard.asgi.messages import Unreadable, answer_denied, credential, http_request
+from capx.guard.asgi.messages import UnreadableHead, answer_denied, credential, http_request
 from capx.guard.call_facts import stated_call
 from capx.server.faces import asks
 from capx.server.faces.redaction import redacted_denial
@@ -132,7 +132,7 @@ class AgentRoute:
             response = await self._answer(scope, receive)
         except Denied as denied:
             await answer_denied(scope, send, redacted_denial(denied))
-        except Unreadable as head:
+        except UnreadableHead as head:
             await answer_denied(scope, send, self._service.verifier.denial(head.refusal))
         else:
             await response(scope, receive, send)

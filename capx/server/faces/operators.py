@@ -32,18 +32,18 @@ def _open(service: Service, asked: messages.OpenTask) -> OpenedTask:
     return service.authority.open(
         None if asked.intent is None else asked.intent.meant(),
         attested=asked.attested,
-        allow=conversion.grants(asked.allow),
+        allow=conversion.decode_grants(asked.allow),
         tenant=asked.tenant,
         expires=asked.expires,
         purpose=asked.purpose,
-        caveats=conversion.understood(asked.caveats),
+        caveats=conversion.decode_caveats(asked.caveats),
     )
 
 
 def _mint(service: Service, asked: messages.MintMore, *, id: str) -> Minted:
-    caveats = conversion.understood(asked.caveats)
+    caveats = conversion.decode_caveats(asked.caveats)
     return Minted(
-        service.authority.mint(id, allow=conversion.grants(asked.allow), expires=asked.expires, caveats=caveats)
+        service.authority.mint(id, allow=conversion.decode_grants(asked.allow), expires=asked.expires, caveats=caveats)
     )
 
 

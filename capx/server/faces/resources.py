@@ -37,7 +37,7 @@ from capx.server.operation import (
 )
 from capx.server.service import Service
 from capx.server.waiting.stream_limits import machine_at
-from capx.store.records import Record
+from capx.store.records import DecisionRecord
 from capx.tokens.revocation_key import of_kid
 from capx_caveats import is_label
 
@@ -55,14 +55,14 @@ def _record(service: Service, audience: str, asked: Reports) -> Recorded:
     return Recorded(len(asked.decisions))
 
 
-def _recordable(decision: Reported) -> Record:
+def _recordable(decision: Reported) -> DecisionRecord:
     """The decision on its way into the log; InvalidRequest for one that not every store could hold and give back."""
     if _is_deeper(decision.reasons, _DEEPEST - 1):
         raise InvalidRequest(f"a decision is no deeper than {_DEEPEST} lists and objects within each other")
     body = msgspec.json.encode(decision)
     if len(body) > _LARGEST:
         raise InvalidRequest(f"a decision is no longer than {_LARGEST // 1024} KiB")
-    return Record(decision.id, decision.at, body)
+    return DecisionRecord(decision.id, decision.at, body)
 
 
 def _is_deeper(value: object, most: int) -> bool:

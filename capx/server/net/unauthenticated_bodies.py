@@ -29,7 +29,7 @@ _CLAIM = re.compile(
 
 
 def demand_claim(headers: Sequence[str], ring: KeyRing, *, now: int) -> str:
-    """The header in which a report claims to be a resource's; UnprovenReport if no body could make it good."""
+    """The header in which a report claims to be a resource's; UnauthenticatedReport if no body could make it good."""
     found = _CLAIM.fullmatch(headers[0]) if len(headers) == 1 else None
     if found is None:
         raise UnauthenticatedReport(f"a report is proven by: {SCHEME} audience=…, kid=…, at=…, mac=…")

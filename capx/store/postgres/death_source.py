@@ -41,7 +41,7 @@ class PostgresDeathSource:
         self._streams: weakref.WeakSet[_Stream] = weakref.WeakSet()
 
     def __repr__(self) -> str:
-        return f"PostgresNews({self._address.shown!r})"
+        return f"PostgresDeathSource({self._address.shown!r})"
 
     def news(self, known: Head | None) -> News:
         """What died since `known`; StoreProblem when there is nothing trustworthy to be had."""

@@ -15,7 +15,7 @@ from capx.store.postgres.rows import WRITE, Rows
 from capx.store.postgres.store import PostgresStore
 from capx.store.protocols import Reading
 from capx.store.records import NoStore
-from capx.store.replace import Begin, There, demand_origin, survey
+from capx.store.replace import Begin, StoreSurvey, demand_origin, survey
 
 # Not TRUNCATE: who reads an instant of before would see nothing all at once.
 _EMPTYING = (
@@ -44,15 +44,15 @@ class ReplaceableDatabase:
         """The URL, without a password."""
         return self._address.shown
 
-    def look(self) -> There:
+    def look(self) -> StoreSurvey:
         """What is there; nothing of a database without a store."""
         try:
             with contextlib.closing(PostgresStore(self._url)) as live, live.read() as reading:
                 return survey(reading)
         except NoStore:
-            return There()
+            return StoreSurvey()
 
-    def would_keep(self, there: There, now: int) -> Path | None:  # noqa: ARG002 - a database is kept where it is said
+    def would_keep(self, there: StoreSurvey, now: int) -> Path | None:  # noqa: ARG002 - a database is kept where it is said
         """Where what is there would be kept."""
         return None if there.head is None else self._keep
 
@@ -67,7 +67,7 @@ class ReplaceableDatabase:
             link.writing(WRITE) as head,
         ):
             live = Rows(link, head)
-            there = There() if is_new else survey(live)
+            there = StoreSurvey() if is_new else survey(live)
             demand_origin(reading.head(), there)
             if keep is not None:
                 copy_to(keep, live)

@@ -21,7 +21,7 @@ from capx.store.postgres.request_rows import RequestRows
 from capx.store.protocols import Reading
 from capx.store.records import REVOCATIONS, Counter, Damaged, Death, FollowerAck, Head, Pruned, TaskRecord, Unwritable
 from capx.tokens.chain import root_node
-from capx.tokens.revocation_key import Key, revoked_until
+from capx.tokens.revocation_key import RevocationKey, revoked_until
 
 CHANNEL = "capx"
 """Where followers are woken when something has died."""
@@ -77,7 +77,7 @@ class Rows(RequestRows):
         (count,) = self._row("SELECT count(*) FROM capx.tasks WHERE state = 'active'")
         return int(count)
 
-    def death(self, key: Key) -> Death | None:
+    def death(self, key: RevocationKey) -> Death | None:
         row = self._row(f"{_DEATH} WHERE {_column(key)} = %s", key)
         return row and _death(row)
 
@@ -149,7 +149,7 @@ class Rows(RequestRows):
         )
         return int(of_node), 0 if of_task is None else int(of_task[0])
 
-    def kill(self, key: Key, reason: str, *, at: int, position: int) -> Death:
+    def kill(self, key: RevocationKey, reason: str, *, at: int, position: int) -> Death:
         if first := self.death(key):
             return first
         death = Death(self._head.deaths + 1, key, reason, at, position)
@@ -264,7 +264,7 @@ def _death_row(death: Death) -> tuple[object, ...]:
     return death.seq, id_, name, death.reason, death.at, death.position
 
 
-def _column(key: Key) -> str:
+def _column(key: RevocationKey) -> str:
     return "id" if isinstance(key, bytes) else "name"
 
 

@@ -27,7 +27,7 @@ from capx.store.postgres.pool import Pool
 from capx.store.postgres.rows import READ, WRITE, Rows, text
 from capx.store.postgres.schema import CLOSED, VERSION, migration
 from capx.store.protocols import Reading, Writing
-from capx.store.records import Burn, Record
+from capx.store.records import Burn, DecisionRecord
 from capx.verify.meter import Spend, Tally
 
 
@@ -103,7 +103,7 @@ class PostgresStore:
             row = link.execute("SELECT capx.spent(%s::text[], %s::text[])", (ids, units)).fetchone()
         return tuple((row and row[0]) or ())
 
-    def record(self, decisions: Sequence[Record]) -> None:
+    def record(self, decisions: Sequence[DecisionRecord]) -> None:
         """Write decisions to the log; one whose id is there already for its audience is passed over."""
         ats, bodies = [one.at for one in decisions], [text(one.body) for one in decisions]
         self._kept("SELECT capx.record(%s::bigint[], %s::text[])", ats, bodies)

@@ -18,7 +18,7 @@ from capx.store.atomic_file import draft_beside, publish, sync
 from capx.store.log import GENESIS
 from capx.store.protocols import Reading
 from capx.store.records import REPLACED, Damaged, NoStore
-from capx.store.replace import Begin, There, demand_origin, survey
+from capx.store.replace import Begin, StoreSurvey, demand_origin, survey
 from capx.store.sqlite.backup_reader import demand_sound, distrust, foreign, lacking
 from capx.store.sqlite.file import Connection, connect, explained
 from capx.store.sqlite.rows import Rows
@@ -38,18 +38,18 @@ class ReplaceableFile:
         """The path of the file itself."""
         return str(self._path)
 
-    def look(self) -> There:
+    def look(self) -> StoreSurvey:
         """What is there, as far as it can be read; ConfigurationProblem for a file of several names."""
         _demand_one_name(self._path)
         if not self._path.exists():
-            return There()
+            return StoreSurvey()
         try:
             with explained(self._path), contextlib.closing(connect(self._named)) as connection:
                 return _read(self._path, connection)
         except (Damaged, NoStore):
-            return There(unread=True)
+            return StoreSurvey(unread=True)
 
-    def would_keep(self, there: There, now: int) -> Path | None:
+    def would_keep(self, there: StoreSurvey, now: int) -> Path | None:
         """Where what is there would be kept."""
         return _free_name(self._path, now) if there.head is not None or there.unread else None
 
@@ -112,7 +112,7 @@ def _demand_one_name(path: Path) -> None:
             )
 
 
-def _read(path: Path, connection: Connection) -> There:
+def _read(path: Path, connection: Connection) -> StoreSurvey:
     """What is known of a store; Damaged if its tables are not those that they seem to be."""
     distrust(connection)
     # What cannot be decoded is no key that was revoked.
@@ -166,12 +166,12 @@ def _copy(path: Path, draft: Path) -> None:
 
 
 @contextlib.contextmanager
-def _held(path: Path) -> Generator[There]:
+def _held(path: Path) -> Generator[StoreSurvey]:
     """What is known of a file, alone with it, as far as that is possible, until another one has its name.
 
     From then on nothing is appended to it, and whoever follows it is refused.
     """
-    there, connection = There(unread=path.exists()), None
+    there, connection = StoreSurvey(unread=path.exists()), None
     try:
         with contextlib.suppress(Damaged, NoStore), explained(path):
             connection = connect(path)

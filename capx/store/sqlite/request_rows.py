@@ -6,7 +6,7 @@ from typing import Any
 from msgspec import structs
 
 from capx.store.records import GrantRecord, IntentRecord, RequestCounts, RequestRecord
-from capx.tokens.revocation_key import Key, instant_of, kid_of
+from capx.tokens.revocation_key import RevocationKey, instant_of, kid_of
 
 _INTENT = "SELECT digest, principal, document, proof, opened, withdrawn FROM intents"
 _REQUEST = "SELECT body FROM requests"
@@ -46,7 +46,7 @@ class RequestRows:
     def request_counts(self, task: str, node: str) -> RequestCounts:
         return RequestCounts(*self._row(_ASKED, node, task))
 
-    def granted_by(self, key: Key) -> list[bytes]:
+    def granted_by(self, key: RevocationKey) -> list[bytes]:
         if isinstance(key, bytes):
             rows = self._rows("SELECT capability FROM strengths WHERE id = ?", key)
         elif (kid := kid_of(key)) is not None:

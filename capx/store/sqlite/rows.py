@@ -14,11 +14,22 @@ from capx.store.import_checks import demand_empty, whole_deaths, whole_log
 from capx.store.lifecycle import State
 from capx.store.log import Event, following
 from capx.store.protocols import Reading
-from capx.store.records import REVOCATIONS, Burn, Counter, Damaged, Death, FollowerAck, Head, Pruned, Record, TaskRecord
+from capx.store.records import (
+    REVOCATIONS,
+    Burn,
+    Counter,
+    Damaged,
+    Death,
+    DecisionRecord,
+    FollowerAck,
+    Head,
+    Pruned,
+    TaskRecord,
+)
 from capx.store.sqlite.request_rows import RequestRows
 from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE
 from capx.tokens.chain import root_node
-from capx.tokens.revocation_key import Key, revoked_until
+from capx.tokens.revocation_key import RevocationKey, revoked_until
 from capx.verify.meter import Spend, Tally
 from capx_caveats import is_amount, plus
 
@@ -26,7 +37,7 @@ _PAGE = 1_000
 _LAST = 2**63 - 1
 _FORGET_EVERY = 60
 # No window that is open now reaches this far ahead.
-_HORIZON = WINDOW_AFTER + WINDOW_BEFORE + 1
+_WINDOW = WINDOW_AFTER + WINDOW_BEFORE + 1
 
 _TASK = "SELECT id, root, opened, expires, tenant, purpose, state, ended, position, principal, intent FROM tasks"
 _EVENT = "SELECT position, at, kind, CAST(body AS BLOB), hash FROM events"
@@ -66,7 +77,7 @@ class Rows(RequestRows):
         (count,) = self._row("SELECT count(*) FROM tasks WHERE state = 'active'")
         return int(count)
 
-    def death(self, key: Key) -> Death | None:
+    def death(self, key: RevocationKey) -> Death | None:
         row = self._row(f"{_DEATH} WHERE key = ?", key)
         return row and Death(*row)
 
@@ -134,7 +145,7 @@ class Rows(RequestRows):
         of_node = self.spend([Spend(b64u(node), REVOCATIONS, Decimal(1), Decimal(1_000_000_000))], now).totals
         return int(of_node[0]), 0 if of_task is None else int(of_task[0])
 
-    def kill(self, key: Key, reason: str, *, at: int, position: int) -> Death:
+    def kill(self, key: RevocationKey, reason: str, *, at: int, position: int) -> Death:
         if first := self.death(key):
             return first
         death = Death(self.head().deaths + 1, key, reason, at, position)
@@ -210,7 +221,7 @@ class Rows(RequestRows):
     def spent(self, counters: Sequence[tuple[str, str]]) -> tuple[Decimal, ...]:
         return tuple([self._spent(counter, unit) for counter, unit in counters])
 
-    def record(self, decisions: Sequence[Record]) -> None:
+    def record(self, decisions: Sequence[DecisionRecord]) -> None:
         for one in decisions:
             # Known by its audience and its id, so that an id that another audience took first hides none.
             there = self._row(
@@ -247,9 +258,9 @@ class Rows(RequestRows):
         if now >= before + _FORGET_EVERY:
             forgotten = now
             self._db.execute("DELETE FROM burnt WHERE until < ?", (now,))
-        elif before > now + _HORIZON:
+        elif before > now + _WINDOW:
             # A clock was ahead, and what it cleared away is unknown. All that was presented so far ends before this.
-            forgotten = now + _HORIZON
+            forgotten = now + _WINDOW
         if forgotten != before:
             self._db.execute("UPDATE forgotten SET until = ?", (forgotten,))
         return forgotten

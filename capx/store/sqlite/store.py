@@ -16,7 +16,7 @@ from typing import Self
 
 from capx.errors import StoreProblem
 from capx.store.protocols import Reading, Writing
-from capx.store.records import Burn, Record
+from capx.store.records import Burn, DecisionRecord
 from capx.store.sqlite.death_source import SQLiteDeathSource
 from capx.store.sqlite.file import (
     BUSY_SECONDS,
@@ -88,7 +88,7 @@ class SQLiteStore:
         with self._reading() as rows:
             return rows.spent(counters)
 
-    def record(self, decisions: Sequence[Record]) -> None:
+    def record(self, decisions: Sequence[DecisionRecord]) -> None:
         """Write decisions to the log; one of its audience whose id is there already is passed over."""
         with self._writing("NORMAL") as rows:
             rows.record(decisions)

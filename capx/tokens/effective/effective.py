@@ -22,7 +22,7 @@ from capx.tokens.effective.intersection import (
     size,
     work,
 )
-from capx.tokens.lineage import Demand, Lineage, TokenRefused, caveats_of, read
+from capx.tokens.lineage import Demand, Lineage, TokenRefused, caveats_of, read_lineage
 from capx.tokens.revocation_key import is_lasting
 from capx.tokens.wording import sentence, whose
 from capx_caveats import (
@@ -101,7 +101,7 @@ def effective(token: Token, now: int, vocabulary: Vocabulary = DEFAULT) -> Effec
     frame = wire.decode(token.text)
     blocks = frame.blocks[:-1] if _presented(token.caveats[-1:]) else frame.blocks
     try:
-        lineage = read(frame, blocks, vocabulary, frozenset())
+        lineage = read_lineage(frame, blocks, vocabulary, frozenset())
     except TokenRefused as problem:
         untold = grant_untold(problem.refusal, blocks, vocabulary)
         reason = _UNTOLD if untold else sentence(problem.refusal)

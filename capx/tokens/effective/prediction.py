@@ -14,14 +14,14 @@ from msgspec import Struct
 from capx.tokens import wire
 from capx.tokens.capability import Token
 from capx.tokens.effective.effective import grant_untold
-from capx.tokens.lineage import Demand, TokenRefused, caveats_of, read
+from capx.tokens.lineage import Demand, TokenRefused, caveats_of, read_lineage
 from capx.tokens.wording import sentence, whose
 from capx_caveats import DEFAULT, Call, Facts, NotUnderstood, Presented, Refusal, Tenant, Where
 
 State = Literal["ok", "refuses", "open", "not_understood"]
 
 
-class Foreseen(Struct, frozen=True):
+class Prediction(Struct, frozen=True):
     """One restriction, whose it is, and whether it refuses; open where only the resource can say."""
 
     hop: int
@@ -31,7 +31,7 @@ class Foreseen(Struct, frozen=True):
     why: str | None = None
 
 
-def foresee(token: Token, call: Call, now: int) -> tuple[Foreseen, ...]:
+def predict(token: Token, call: Call, now: int) -> tuple[Prediction, ...]:
     """The restrictions of a token against a call at `now` (Unix seconds); of a presentation, those of its capability.
 
     A tenant or attribute that the call does not state is left for the resource to say.
@@ -39,45 +39,45 @@ def foresee(token: Token, call: Call, now: int) -> tuple[Foreseen, ...]:
     frame = wire.decode(token.text)
     blocks = frame.blocks[:-1] if any(isinstance(mark, Presented) for mark in token.caveats[-1]) else frame.blocks
     try:
-        lineage = read(frame, blocks, DEFAULT, frozenset())
-    except TokenRefused as stop:
-        if grant_untold(stop.refusal, blocks, DEFAULT):
+        lineage = read_lineage(frame, blocks, DEFAULT, frozenset())
+    except TokenRefused as refused:
+        if grant_untold(refused.refusal, blocks, DEFAULT):
             unread = (Demand(0, None, caveat) for caveat in caveats_of(blocks[0], DEFAULT))
             return tuple(_untold(each) for each in unread if isinstance(each.caveat, NotUnderstood))
-        return (Foreseen(0, whose(0, None), sentence(stop.refusal), "refuses"),)
+        return (Prediction(0, whose(0, None), sentence(refused.refusal), "refuses"),)
     # Nothing was heard of deaths: what demands news of them is for the resource to say.
     facts = Facts(call, now, math.inf)
     walk = [_foreseen(demand, facts) for demand in lineage.demands]
     if call.tenant is not None and lineage.tenant is None:
-        walk.append(Foreseen(0, whose(0, None), "names no tenant", "refuses", "the call is made for one"))
+        walk.append(Prediction(0, whose(0, None), "names no tenant", "refuses", "the call is made for one"))
     return (*walk, *map(_standing, lineage.standing))
 
 
-def refusing(walk: tuple[Foreseen, ...]) -> Iterator[Foreseen]:
+def certain_refusals(walk: tuple[Prediction, ...]) -> Iterator[Prediction]:
     """What refuses whatever a resource knows."""
     return (each for each in walk if each.state == "refuses")
 
 
-def _foreseen(demand: Demand, facts: Facts) -> Foreseen:
+def _foreseen(demand: Demand, facts: Facts) -> Prediction:
     if isinstance(demand.caveat, NotUnderstood):
         return _untold(demand)
     owner, words = whose(demand.hop, demand.name), demand.caveat.sentence()
     refusal = demand.caveat.refusal(facts)
     if refusal is None:
-        return Foreseen(demand.hop, owner, words, "ok")
+        return Prediction(demand.hop, owner, words, "ok")
     if _for_the_resource_to_say(demand, refusal, facts):
-        return Foreseen(demand.hop, owner, words, "open", "the resource says")
-    return Foreseen(demand.hop, owner, words, "refuses", refusal.sentence)
+        return Prediction(demand.hop, owner, words, "open", "the resource says")
+    return Prediction(demand.hop, owner, words, "refuses", refusal.sentence)
 
 
-def _untold(demand: Demand) -> Foreseen:
+def _untold(demand: Demand) -> Prediction:
     why = "not understood here: only the service that knows it can tell"
-    return Foreseen(demand.hop, whose(demand.hop, demand.name), demand.caveat.sentence(), "not_understood", why)
+    return Prediction(demand.hop, whose(demand.hop, demand.name), demand.caveat.sentence(), "not_understood", why)
 
 
-def _standing(refusal: Refusal) -> Foreseen:
+def _standing(refusal: Refusal) -> Prediction:
     hop = refusal.hop or 0
-    return Foreseen(hop, whose(hop, refusal.hop_name), refusal.sentence, "refuses")
+    return Prediction(hop, whose(hop, refusal.hop_name), refusal.sentence, "refuses")
 
 
 def _for_the_resource_to_say(demand: Demand, refusal: Refusal, facts: Facts) -> bool:

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
     from rich.tree import Tree
 
-    from capx.tokens.effective.prediction import Foreseen
+    from capx.tokens.effective.prediction import Prediction
     from capx_caveats import Call
 
-    Walk = tuple[Foreseen, ...]
+    Walk = tuple[Prediction, ...]
 
 _WARNING = "NOTHING WAS VERIFIED: this is what the token says of itself. With the keys of a home: capx verify"
 _OPEN = ("? ", "yellow")
@@ -49,7 +49,7 @@ def explain(
 
     Example: capx explain --action slides.write --arg deck=deck-42
     """
-    from capx.tokens.effective.prediction import foresee
+    from capx.tokens.effective.prediction import predict
 
     tokens = read_tokens(token_file)
     held = tuple(dict.fromkeys(token.audience for token in tokens))
@@ -57,7 +57,7 @@ def explain(
     if meant not in held:
         raise click.UsageError(f"this token speaks to {', '.join(held)}, not to {meant}: choose with --audience")
     now = int(time.time())
-    walks = [foresee(token, call, now) for token in reversed(tokens) if token.audience == meant]
+    walks = [predict(token, call, now) for token in reversed(tokens) if token.audience == meant]
     walk = next((each for each in walks if not _refused(each)), walks[0])
     if as_json:
         screen.as_json(_as_json(walk, meant, call))
@@ -67,9 +67,9 @@ def explain(
 
 
 def _refused(walk: "Walk") -> bool:
-    from capx.tokens.effective.prediction import refusing
+    from capx.tokens.effective.prediction import certain_refusals
 
-    return any(refusing(walk))
+    return any(certain_refusals(walk))
 
 
 def _show(walk: "Walk", audience: str, call: "Call") -> None:
@@ -91,7 +91,7 @@ def _show(walk: "Walk", audience: str, call: "Call") -> None:
         screen.draw(tree)
 
 
-def _grow(branch: "Tree", each: "Foreseen") -> None:
+def _grow(branch: "Tree", each: "Prediction") -> None:
     mark, style = _MARKS[each.state]
     leaf = branch.add(screen.text((f"{mark}  {each.sentence}", style)))
     if each.why is not None and each.why != each.sentence:

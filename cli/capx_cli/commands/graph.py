@@ -81,12 +81,12 @@ def _read(authority: "Operations", wanted: str | None) -> _Read:
 
 
 def _write(found: _Read, shape: str) -> None:
-    from capx.authority.graph.drawing import DRAWN
+    from capx.authority.graph.drawing import FORMATS
 
     if shape == "json":
         screen.as_json({"trees": [_as_json(tree, task, found) for tree, task in found.trees()]})
-    elif shape in DRAWN:
-        screen.lines(DRAWN[shape](found.graph))
+    elif shape in FORMATS:
+        screen.lines(FORMATS[shape](found.graph))
     elif not found.graph.trees:
         screen.say("There is no task. Open one: capx task open --allow ACTION")
     else:

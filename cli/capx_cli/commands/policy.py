@@ -44,11 +44,11 @@ def check(file: Path | None, as_json: bool) -> int:
     Example: capx policy check draft.toml
     """
     from capx.policy.lint import warnings
-    from capx.policy.toml_reader import Unreadable
+    from capx.policy.toml_reader import InvalidFile
 
     try:
         found, place = policies.read(_given(file, "capx policy check"))
-    except Unreadable as problem:
+    except InvalidFile as problem:
         if as_json:
             screen.as_json({"good": False, "problems": list(problem.lines), "remarks": []})
         else:

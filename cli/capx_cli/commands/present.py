@@ -73,7 +73,7 @@ def _refused_by_itself(token: "Token", received: "Received") -> str | None:
     """Why this token refuses the call whatever a resource knows, as far as it says itself."""
     from capx.tokens.binding import ToolCall
     from capx.tokens.effective.effective import effective
-    from capx.tokens.effective.prediction import foresee, refusing
+    from capx.tokens.effective.prediction import certain_refusals, predict
     from capx_caveats import Call
 
     now = int(time.time())
@@ -82,7 +82,7 @@ def _refused_by_itself(token: "Token", received: "Received") -> str | None:
         return left.why_nothing[0]
     if not isinstance(received, ToolCall):
         return None
-    first = next(refusing(foresee(token, Call(received.action, received.args), now)), None)
+    first = next(certain_refusals(predict(token, Call(received.action, received.args), now)), None)
     return None if first is None else f"{first.whose} {first.why or first.sentence}"
 
 

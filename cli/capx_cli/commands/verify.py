@@ -1,4 +1,4 @@
-"""`capx verify`: a verdict, with the keys of this home."""
+"""`capx verify`: a decision, with the keys of this home."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +70,7 @@ def verify(
 
 
 def _explain(authority: "Authority", audience: str, tokens: "Sequence[Token]", call: "Call") -> "Explanation":
-    """The verdict of the newest capability that allows the call, else of the newest."""
+    """The decision of the newest capability that allows the call, else of the newest."""
     from capx.tokens.lineage import AUTHORITY
 
     verifier = authority.own_verifier() if audience == AUTHORITY else authority.verifier(audience)
@@ -85,9 +85,9 @@ def _show(explanation: "Explanation", audience: str, call: "Call") -> None:
     from capx_caveats import shown
 
     tenant = "" if call.tenant is None else f" for tenant {shown(call.tenant)}"
-    verdict = "ALLOWED" if explanation.allowed else "DENIED"
+    outcome = "ALLOWED" if explanation.allowed else "DENIED"
     style = f"bold {screen.GOOD if explanation.allowed else screen.BAD}"
-    screen.say(f"{verdict}  {call.action} at {audience}{tenant}", style)
+    screen.say(f"{outcome}  {call.action} at {audience}{tenant}", style)
     for each in explanation.refusals:
         phrases.said_reason(reason(each))
     if explanation.restrictions:

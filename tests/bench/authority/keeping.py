@@ -14,7 +14,7 @@ from capx import Authority
 from capx.crypto.base64url import b64u
 from capx.store.factory import open_store
 from capx.store.protocols import Store
-from capx.store.records import Record
+from capx.store.records import DecisionRecord
 from capx.verify.meter import Spend
 from tests.bench.authority.bare import bare
 from tests.bench.authority.figures import BARE, COMMIT, COMMITS, COMMITS_AT_OPEN, GRANTS, SQLITE, TASK
@@ -122,7 +122,7 @@ def _record(store: Store, count: int) -> Step:
     def step() -> None:
         now = int(time.time())
         ids = [b64u(os.urandom(16)) for _ in range(count)]
-        store.record([Record(id_, now, _BODY % id_.encode()) for id_ in ids])
+        store.record([DecisionRecord(id_, now, _BODY % id_.encode()) for id_ in ids])
 
     return step
 
