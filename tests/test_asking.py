@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from capx.errors import InvalidRequest
-from capx.verify.ask import REASONS, Ask, Pending, Refused
+from capx.policy.offers import REASONS
+from capx.verify.ask import Ask, Pending, Refused
 from capx_caveats import Refusal
 
 TOKEN = bytes(16)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from capx.agent.actor import acting
-from capx.api.messages.agents import Killed
+from capx.api.messages.outcomes import Killed
 from capx.authority.authority import Authority
 from capx.authority.home import create_home
 from capx.authority.revoking import MAX_OF_NODE, MAX_OF_TASK

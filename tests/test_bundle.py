@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import capx.tokens.delegation as delegation_module
-from capx.api.messages.agents import Revocation
+from capx.api.messages.outcomes import Revocation
 from capx.authority.authority import Authority
 from capx.crypto.base64url import b64u
 from capx.errors import InvalidRequest, MalformedToken, StoreProblem, Unavailable

@@ -16,17 +16,9 @@ from msgspec import Struct
 
 from capx.agent import httpx_client
 from capx.api.deadline import SINGLE, WholeResponse, seconds_of, whole_response
-from capx.api.messages.agents import (
-    AgentStatus,
-    Answered,
-    AskMore,
-    AskPending,
-    AskRefused,
-    Ended,
-    Revocation,
-    RevokeBelow,
-)
+from capx.api.messages.agents import AgentStatus, Answered, AskMore, AskPending, AskRefused, RevokeBelow
 from capx.api.messages.base import encode
+from capx.api.messages.outcomes import Ended, Revocation
 from capx.api.responses import read_response, unreachable
 from capx.errors import InvalidRequest, StoreProblem
 from capx.tokens.bundle import Bundle, hops_between

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
-from capx.api.messages.agents import Ended, Revocation
+from capx.api.messages.outcomes import Ended, Revocation
 from capx.authority import intent_use
 from capx.authority.ending import end_overdue, end_task, forget_ended
 from capx.authority.history import History

@@ -6,7 +6,7 @@ one transaction, durable before it answers. A task whose time ran out was not co
 
 import msgspec
 
-from capx.api.messages.agents import Ended
+from capx.api.messages.outcomes import Ended
 from capx.authority.graph.impact import impact_below, read_graph
 from capx.errors import UnknownTask
 from capx.store import lifecycle

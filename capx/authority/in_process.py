@@ -7,7 +7,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
-from capx.api.messages.agents import AgentStatus, Ended, Revocation
+from capx.api.messages.agents import AgentStatus
+from capx.api.messages.outcomes import Ended, Revocation
 from capx.store.protocols import Store
 from capx.store.records import TaskRecord
 from capx.tokens.binding import ToolCall

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from capx.api.messages.agents import Ended, Impact
+from capx.api.messages.outcomes import Ended, Impact
 from capx.authority.ending import as_of, end
 from capx.authority.graph.impact import impact_below, read_graph, together
 from capx.crypto.canonical_json import canonical

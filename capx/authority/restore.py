@@ -22,11 +22,11 @@ from capx.intents.epoch import began, new_epoch, origin_of
 from capx.store import events
 from capx.store.check import check_store
 from capx.store.factory import is_postgres, open_store, replaceable
-from capx.store.import_checks import CLOCKS_APART, demand_possible
 from capx.store.lifecycle import is_final
 from capx.store.protocols import Reading, Writing
 from capx.store.records import Head
 from capx.store.replace import Replaceable, StoreSurvey, demand_origin, survey
+from capx.store.restore_checks import CLOCKS_APART, demand_possible
 from capx.store.sqlite.backup_reader import open_backup
 from capx.tokens.revocation_key import KID, of_instant, revoked_until
 from capx_caveats import shown_instant

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from capx.api.messages.agents import Impact, Killed, Revocation
+from capx.api.messages.outcomes import Impact, Killed, Revocation
 from capx.authority.ending import as_of
 from capx.authority.graph.impact import impact_below, impact_of, read_graph, together
 from capx.crypto.base64url import b64u, unb64u

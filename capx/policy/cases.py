@@ -23,6 +23,7 @@ from msgspec import UNSET, Struct
 from capx.errors import InvalidRequest
 from capx.intents.intent import Intent
 from capx.policy.fit import grant_problem
+from capx.policy.offers import NotOffered, asked_entry
 from capx.policy.policy import Policy
 from capx.policy.terms import HOWS, Match, Terms
 from capx.policy.toml_reader import (
@@ -41,7 +42,7 @@ from capx.policy.toml_reader import (
     text,
     wrong,
 )
-from capx.verify.ask import Ask, NotOffered, asked_entry
+from capx.verify.ask import Ask
 from capx_caveats import JSON, InvalidCaveat, demand_json, is_attribute, is_label, shown
 
 NEVER: Final = "never"

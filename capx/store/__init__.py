@@ -16,7 +16,7 @@ Modules:
     log, events, lifecycle   the hash-chained log, its entries, and the states of a task
     decision_query           which decisions to find
     continuity, check        whether a log goes on from what was known, and whether it is whole
-    backup, replace, import_checks, atomic_file    copies of a store
+    backup, replace, restore_checks, atomic_file    copies of a store
     factory                  a store by its path or URL
     sqlite/, postgres/       the two stores
 """

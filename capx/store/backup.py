@@ -11,7 +11,7 @@ from capx.store.atomic_file import demand_nothing_at, draft_beside, publish, syn
 from capx.store.check import check_store
 from capx.store.protocols import Reading, Store
 from capx.store.records import Head
-from capx.store.sqlite.file import connect, explained
+from capx.store.sqlite.connection import connect, explained
 from capx.store.sqlite.store import SQLiteStore
 
 

@@ -23,7 +23,7 @@ from capx.resource.revocations import StoreLiveness
 from capx.store.log import START, Place, check, following
 from capx.store.protocols import Store
 from capx.store.records import IntentRecord, TaskRecord, Unwritable
-from capx.store.sqlite.file import APPLICATION, migrate
+from capx.store.sqlite.connection import APPLICATION, migrate
 from capx.store.sqlite.schema import MIGRATIONS, VERSION
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.chain import root_node
@@ -263,7 +263,7 @@ import sys
 import threading
 from pathlib import Path
 from capx.store.sqlite.store import SQLiteStore
-from capx.store.sqlite.file import APPLICATION, migrate
+from capx.store.sqlite.connection import APPLICATION, migrate
 from capx.store.sqlite.schema import MIGRATIONS, VERSION
 store = SQLiteStore(Path(sys.argv[1]))
 print("ready", flush=True)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from decimal import Decimal
 
-from capx.api.messages.agents import Impact
+from capx.api.messages.outcomes import Impact
 from capx.authority.graph.graph import Graph, Held, build
 from capx.store.protocols import Reading
 from capx.tokens.revocation_key import RevocationKey, instant_of

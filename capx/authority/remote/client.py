@@ -18,8 +18,8 @@ import msgspec
 from msgspec import Struct
 
 from capx.api.deadline import SINGLE, WholeResponse, whole_response
-from capx.api.messages.agents import Ended, Revocation
 from capx.api.messages.base import encode
+from capx.api.messages.outcomes import Ended, Revocation
 from capx.api.responses import problem_of, read_response
 from capx.authority.graph.graph import Graph
 from capx.authority.intent_use import WithdrawnIntent

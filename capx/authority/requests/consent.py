@@ -15,12 +15,13 @@ from capx.authority.requests.request_state import ask_of, expire, inquire, is_ov
 from capx.authority.requests.verdict import Verdict
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
+from capx.policy.offers import NotOffered
 from capx.policy.policy import Policy
 from capx.store.events import RequestApproved, RequestDenied
 from capx.store.protocols import Reading, Writing
 from capx.store.records import RequestRecord
 from capx.tokens.binding import WINDOW_BEFORE
-from capx.verify.ask import NotOffered, Refused
+from capx.verify.ask import Refused
 from capx_caveats import shown_instant
 
 TIMELY: Final = 300

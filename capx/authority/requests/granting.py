@@ -25,6 +25,7 @@ from capx.authority.requests.verdict import Verdict
 from capx.crypto.base64url import b64u, unb64u
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
+from capx.policy.offers import NotOffered, ask_refusal
 from capx.policy.policy import Policy
 from capx.store.events import AskRefused, BudgetLimit, CapabilityMinted, RequestMade
 from capx.store.protocols import Reading, Writing
@@ -32,7 +33,7 @@ from capx.store.records import GrantRecord, RequestRecord
 from capx.tokens.capability import mint_block
 from capx.tokens.effective.intersection import entry_in_common
 from capx.tokens.revocation_key import of_instant, of_kid
-from capx.verify.ask import Answer, Ask, Granted, NotOffered, Pending, Refused, ask_refusal
+from capx.verify.ask import Answer, Ask, Granted, Pending, Refused
 from capx_caveats import DEFAULT, Budget, Entry
 
 OF_NODE, OF_TASK = 200, 2_000

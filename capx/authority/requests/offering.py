@@ -19,6 +19,7 @@ from capx.authority.requests.inheritance import Asker, is_dead, spelt
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
 from capx.intents.intent import Intent, SignedIntent, parse_intent
+from capx.policy.offers import NotOffered, ask_refusal, asked_entry
 from capx.policy.policy import Policy
 from capx.policy.terms import Match
 from capx.store.lifecycle import FIRST
@@ -26,7 +27,7 @@ from capx.store.protocols import Reading
 from capx.store.records import ATTESTED
 from capx.tokens.lineage import MAX_BUDGETS
 from capx.tokens.wire import MAX_BLOCK
-from capx.verify.ask import Ask, NotOffered, ask_refusal, asked_entry
+from capx.verify.ask import Ask
 from capx_caveats import (
     DEFAULT,
     Allow,

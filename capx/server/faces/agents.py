@@ -14,8 +14,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from capx.api.messages.agents import AgentStatus, Answered, AskMore, Ended, Revocation, RevokeBelow
+from capx.api.messages.agents import AgentStatus, Answered, AskMore, RevokeBelow
 from capx.api.messages.base import decode, decode_body
+from capx.api.messages.outcomes import Ended, Revocation
 from capx.authority.requests.inheritance import read_asker
 from capx.errors import InvalidRequest
 from capx.guard.asgi.messages import UnreadableHead, answer_denied, credential, http_request

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import islice
 from typing import Final, TypeVar
 
-from capx.api.messages.agents import Ended, Revocation
+from capx.api.messages.outcomes import Ended, Revocation
 from capx.api.problems import NotThere
 from capx.authority.graph.graph import Graph
 from capx.authority.intent_use import WithdrawnIntent

@@ -13,13 +13,13 @@ import psycopg
 from msgspec import Struct, structs
 
 from capx.crypto.base64url import b64u
-from capx.store.import_checks import demand_empty, whole_deaths, whole_log
 from capx.store.lifecycle import State
 from capx.store.log import Event, following
 from capx.store.postgres.connection import Link
 from capx.store.postgres.request_rows import RequestRows
 from capx.store.protocols import Reading
 from capx.store.records import REVOCATIONS, Counter, Damaged, Death, FollowerAck, Head, Pruned, TaskRecord, Unwritable
+from capx.store.restore_checks import demand_empty, whole_deaths, whole_log
 from capx.tokens.chain import root_node
 from capx.tokens.revocation_key import RevocationKey, revoked_until
 

@@ -14,7 +14,7 @@ from typing import Any
 from capx.errors import StoreProblem
 from capx.store.protocols import Reading
 from capx.store.records import Damaged, NoStore
-from capx.store.sqlite.file import Connection, connect, explained
+from capx.store.sqlite.connection import Connection, connect, explained
 from capx.store.sqlite.rows import Rows
 from capx.store.sqlite.schema import MIGRATIONS
 

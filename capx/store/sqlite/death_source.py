@@ -13,7 +13,7 @@ from typing import Any
 from capx.errors import StoreProblem
 from capx.store.continuity import demand_whole, succeeding
 from capx.store.records import Head, News
-from capx.store.sqlite.file import Connection, Idle, companions, connect, explained
+from capx.store.sqlite.connection import Connection, Idle, companions, connect, explained
 
 # A look happens within a verification: better to go on with what is known than to wait.
 _BUSY_SECONDS = 0.05

@@ -20,7 +20,7 @@ from capx.store.protocols import Reading
 from capx.store.records import REPLACED, Damaged, NoStore
 from capx.store.replace import Begin, StoreSurvey, demand_origin, survey
 from capx.store.sqlite.backup_reader import demand_sound, distrust, foreign, lacking
-from capx.store.sqlite.file import Connection, connect, explained
+from capx.store.sqlite.connection import Connection, connect, explained
 from capx.store.sqlite.rows import Rows
 from capx.store.sqlite.store import SQLiteStore
 

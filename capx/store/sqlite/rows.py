@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 
 from capx.crypto.base64url import b64u
-from capx.store.import_checks import demand_empty, whole_deaths, whole_log
 from capx.store.lifecycle import State
 from capx.store.log import Event, following
 from capx.store.protocols import Reading
@@ -26,6 +25,7 @@ from capx.store.records import (
     Pruned,
     TaskRecord,
 )
+from capx.store.restore_checks import demand_empty, whole_deaths, whole_log
 from capx.store.sqlite.request_rows import RequestRows
 from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE
 from capx.tokens.chain import root_node

@@ -17,8 +17,7 @@ from typing import Self
 from capx.errors import StoreProblem
 from capx.store.protocols import Reading, Writing
 from capx.store.records import Burn, DecisionRecord
-from capx.store.sqlite.death_source import SQLiteDeathSource
-from capx.store.sqlite.file import (
+from capx.store.sqlite.connection import (
     BUSY_SECONDS,
     Connection,
     Identity,
@@ -29,6 +28,7 @@ from capx.store.sqlite.file import (
     explained,
     identity,
 )
+from capx.store.sqlite.death_source import SQLiteDeathSource
 from capx.store.sqlite.rows import Rows
 from capx.verify.meter import Spend, Tally
 

@@ -17,7 +17,7 @@ from capx_cli.tokens import read_bundle, token_option
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from capx.api.messages.agents import Killed, Revocation
+    from capx.api.messages.outcomes import Killed, Revocation
     from capx.store.records import FollowerAck
     from capx_cli.target import Operations
 

@@ -83,7 +83,7 @@ def migrate(as_json: bool) -> None:
 
             before, after = migrate_there(place)
         else:
-            from capx.store.sqlite.file import migrate as migrate_file
+            from capx.store.sqlite.connection import migrate as migrate_file
 
             before, after = migrate_file(Path(place))
     if as_json:

@@ -12,7 +12,7 @@ from capx_cli.failure import DONE
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from capx.api.messages.agents import Ended, Impact
+    from capx.api.messages.outcomes import Ended, Impact
     from capx.authority.opening import OpenedTask
     from capx.intents.intent import Intent, SignedIntent
     from capx.store.records import TaskRecord
