@@ -16,6 +16,7 @@ A service embeds a `Verifier`, or a guard of `capx.guard`; an `Agent` holds a `B
 authority for what it turns out to need.
 """
 
+import threading
 from typing import TYPE_CHECKING
 
 from capx.crypto.keys import AudienceKey, AudienceKeys, KeyRing, RootKey
@@ -201,14 +202,25 @@ _LAZY = {
 """Where to import from what not everybody needs: verifier, stores, threads, asyncio and HTTP take long to import."""
 
 
+_NEED_HTTPX = {"AuthorityClient", "FeedSource", "RemoteAuthority"}
+_lock = threading.RLock()
+
+
 def __getattr__(name: str) -> object:
-    """Import a name of `_LAZY` when it is first asked for."""
+    """Import a name of `_LAZY` when it is first asked for.
+
+    Its room is imported before the module itself, and by one thread at a time: two threads that import a room and a
+    module of it, each first, wait for each other, and Python lets one of them fail.
+    """
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    module = _LAZY[name]
     try:
-        found: object = getattr(import_module(_LAZY[name]), name)
+        with _lock:
+            import_module(".".join(module.split(".")[:2]))
+            found: object = getattr(import_module(module), name)
     except ModuleNotFoundError as error:
         if error.name != "httpx":
             raise
@@ -218,5 +230,8 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """The names of the module, with those that are imported later."""
-    return sorted({*globals(), *_LAZY})
+    """The names of the module, with those that can be imported later: all of them, where httpx is installed."""
+    from importlib.util import find_spec
+
+    later = set(_LAZY) if find_spec("httpx") else set(_LAZY) - _NEED_HTTPX
+    return sorted({*globals(), *later})

@@ -50,3 +50,32 @@ def test_to_import_capx_is_not_to_import_what_only_some_need() -> None:
 def test_a_name_that_is_imported_later_is_looked_up_once() -> None:
     assert capx.Verifier is capx.Verifier
     assert "Verifier" in vars(capx)
+
+
+IN_THREADS = """
+import random, sys, threading
+import capx
+
+names, failed = list(capx._LAZY), []
+begin = threading.Barrier(8)
+
+def work():
+    mine = random.sample(names, len(names))
+    begin.wait()
+    for name in mine:
+        try:
+            getattr(capx, name)
+        except BaseException as error:
+            failed.append(f"{name}: {error!r}")
+
+threads = [threading.Thread(target=work) for _ in range(8)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+sys.exit("; ".join(failed) or 0)
+"""
+
+
+@pytest.mark.parametrize("attempt", range(8))
+def test_threads_that_ask_for_names_at_once_all_get_them(attempt: int) -> None:
+    done = subprocess.run([sys.executable, "-c", IN_THREADS], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -123,6 +123,11 @@ def test_what_a_service_leaves_out_is_not_there(embedded: Path) -> None:
     assert embedded_python(embedded, program) == "[]\n"
 
 
+def test_without_httpx_what_is_listed_can_be_had(embedded: Path) -> None:
+    program = "import capx; [getattr(capx, name) for name in dir(capx)]; print('FeedSource' in dir(capx))"
+    assert embedded_python(embedded, program) == "False\n"
+
+
 EMBEDDING = """
 import asyncio
 import capx
