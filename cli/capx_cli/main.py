@@ -249,14 +249,14 @@ def _explain(error: Exception) -> int:
 
 def _fail(message: str, code: int, more: Sequence[str] = ()) -> int:
     from capx_cli.escape import without_passwords
-    from capx_cli.screen import note
+    from capx_cli.screen import warn
     from capx_cli.target import with_variable
 
     # A shell that completes would show it in the middle of what is being typed.
     if COMPLETES not in os.environ:
-        note(f"capx: {without_passwords(with_variable(message))}", "red")
+        warn(f"capx: {without_passwords(with_variable(message))}", "red")
         for line in more:
-            note(f"  {without_passwords(line)}")
+            warn(f"  {without_passwords(line)}")
     return code
 
 

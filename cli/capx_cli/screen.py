@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from itertools import chain, islice
 from pathlib import Path
@@ -68,11 +68,15 @@ def say(text: str = "", style: str = "") -> None:
 def note(text: str, style: str = "") -> None:
     """Write a line for people to standard error, behind all that was written to standard output before.
 
-    Both may lead into one pipe or file, and standard output is buffered there.
+    Both may lead into one pipe or file, and standard output is buffered there. Raises OSError if that cannot be written:
+    text that could not be flushed may be gone by the next time, so nobody else would tell.
     """
-    # What cannot be written is told at the end, when it is flushed again.
-    with suppress(OSError):
-        sys.stdout.flush()
+    sys.stdout.flush()
+    warn(text, style)
+
+
+def warn(text: str, style: str = "") -> None:
+    """Write a line about what went wrong to standard error, at once, whatever becomes of standard output."""
     _line(sys.stderr, text, style)
 
 

@@ -332,3 +332,29 @@ def test_in_one_pipe_the_answer_stands_before_the_note_about_it(home: Any) -> No
     first, *_, last = done.stdout.splitlines()
     assert first.startswith("ALLOWED")
     assert last.startswith("A service would refuse this bare token")
+
+
+@pytest.mark.parametrize("actions", [1, 50, 100])
+def test_a_token_that_cannot_be_written_is_a_failure_whatever_its_size(home: Any, actions: int) -> None:
+    # What fits into the buffer of the text, and not into that of the file, is lost when it cannot be flushed.
+    allow = [
+        part for number in range(actions) for part in ("--allow", f"{'crm' if number < 50 else 'hr'}.{number:070}")
+    ]
+    token = home("task", "open", *allow).token
+    assert (len(token) > 4_096, len(token) > 8_192) == (actions > 1, actions > 50)
+    for args in (("attenuate", "--expires", "5m"), ("delegate", "--to", "helper")):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                (*COMMAND, *args),
+                env=home.env,
+                input=token,
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=30,
+                check=False,
+            )
+        assert (done.returncode, done.stderr) == (
+            3,
+            "capx: cannot write to standard output: No space left on device\n",
+        )

@@ -101,7 +101,7 @@ def _withdrawn_unless_written(authority: "target.Operations", opened: "OpenedTas
         else:
             became = "was withdrawn"
         used = "" if opened.intent is None else "; its intent counts as opened"
-        screen.note(f"the token cannot be written: task {opened.id} {became}{used}", screen.BAD)
+        screen.warn(f"the token cannot be written: task {opened.id} {became}{used}", screen.BAD)
         raise
 
 
