@@ -676,7 +676,16 @@ def test_an_agent_closes_what_is_its_own_and_nothing_else(task: OpenedTask) -> N
     assert transport.closed
 
 
-@pytest.mark.parametrize("authority", [7, b"http://127.0.0.1:9", ToolCall("crm.read", {})])
+class NobodyAnswers:
+    """What acts for a holder, and has no answer."""
+
+    def acting_for(self, bundle: Bundle, /) -> None:
+        return None
+
+
+@pytest.mark.parametrize(
+    "authority", [7, b"http://127.0.0.1:9", ToolCall("crm.read", {}), Authority, NobodyAnswers(), NobodyAnswers]
+)
 def test_what_is_no_authority_is_told_by_its_type(task: OpenedTask, authority: Any) -> None:
     with pytest.raises(InvalidRequest, match=rf"and not a {type(authority).__name__}$"):
         Agent(task.bundle, authority=authority)

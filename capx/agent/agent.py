@@ -352,10 +352,19 @@ def _agent_authority(authority: "ActsForHolder | str | None", bundle: Bundle) ->
             from capx.agent.authority_client import AuthorityClient
 
         return AuthorityClient(authority, bundle)
-    if not isinstance(authority, ActsForHolder):  # pyright: ignore[reportUnnecessaryIsInstance] # whoever checks no types
+    found = _acting_for(authority, bundle)
+    if not isinstance(found, AgentAuthority):
         raise InvalidRequest(
             f"an agent asks an Authority, an AuthorityClient or the URL of one, and not a {type(authority).__name__}"
         )
+    return found
+
+
+def _acting_for(authority: object, bundle: Bundle) -> object:
+    """What answers the holder of a bundle, if this is an authority, as not everybody who checks no types gives one."""
+    # A class has the methods of its instances.
+    if isinstance(authority, type) or not isinstance(authority, ActsForHolder):
+        return None
     return authority.acting_for(bundle)
 
 

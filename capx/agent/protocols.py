@@ -18,6 +18,7 @@ class ActsForHolder(Protocol):
         ...
 
 
+@runtime_checkable
 class AgentAuthority(ActsForHolder, Protocol):
     """An authority, for whoever holds one bundle: what `AuthorityClient` is."""
 

@@ -68,8 +68,8 @@ def say(text: str = "", style: str = "") -> None:
 def note(text: str, style: str = "") -> None:
     """Write a line for people to standard error, behind all that was written to standard output before.
 
-    Both may lead into one pipe or file, and standard output is buffered there. Raises OSError if that cannot be written:
-    text that could not be flushed may be gone by the next time, so nobody else would tell.
+    Both may lead into one pipe or file, and standard output is buffered there. Raises OSError if it cannot be written:
+    what could not be flushed may be gone by the next time, so nobody else would tell.
     """
     sys.stdout.flush()
     warn(text, style)
