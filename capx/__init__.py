@@ -16,6 +16,7 @@ A service embeds a `Verifier`, or a guard of `capx.guard`; an `Agent` holds a `B
 authority for what it turns out to need.
 """
 
+import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -206,11 +207,21 @@ _NEED_HTTPX = {"AuthorityClient", "FeedSource", "RemoteAuthority"}
 _lock = threading.RLock()
 
 
+def _renew_lock() -> None:
+    """Give a forked child a lock of its own: a thread of its parent may have held this one."""
+    global _lock  # noqa: PLW0603 # one for the process
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
 def __getattr__(name: str) -> object:
     """Import a name of `_LAZY` when it is first asked for.
 
     Its room is imported before the module itself, and by one thread at a time: two threads that import a room and a
-    module of it, each first, wait for each other, and Python lets one of them fail.
+    module of it, each first, wait for each other, and Python lets one of them fail. Code that imports modules of rooms
+    by itself, in threads, does so at the start.
     """
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -233,5 +244,8 @@ def __dir__() -> list[str]:
     """The names of the module, with those that can be imported later: all of them, where httpx is installed."""
     from importlib.util import find_spec
 
-    later = set(_LAZY) if find_spec("httpx") else set(_LAZY) - _NEED_HTTPX
-    return sorted({*globals(), *later})
+    try:
+        missing = set[str]() if find_spec("httpx") else _NEED_HTTPX
+    except (ImportError, ValueError):
+        missing = _NEED_HTTPX
+    return sorted({*globals(), *_LAZY} - missing)

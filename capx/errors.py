@@ -12,7 +12,7 @@
     ├── Redirected           the resource's: an answer that sends the agent elsewhere (capx.agent.httpx_client)
     ├── HttpRefusal          the client's: a request over HTTP that is none of the authority's (capx.api.problems)
     ├── UnreadableHead       the bearer's: a head without a credential that can be read (capx.guard.asgi.messages)
-    ├── Withheld             the service's: it was set up or acted so that nothing may be answered (capx.guard.asgi)
+    ├── Withheld             the service's: set up so that nothing may be answered (capx.guard.asgi.response_gate)
     ├── ConfigurationProblem the operator's: keys, homes, guards set up so that they cannot work
     │   ├── KeyProblem       a key file or key that may not be used
     │   └── InvalidFile      a policy file that cannot be used; says where (capx.policy.toml_reader)

@@ -79,3 +79,27 @@ sys.exit("; ".join(failed) or 0)
 def test_threads_that_ask_for_names_at_once_all_get_them(attempt: int) -> None:
     done = subprocess.run([sys.executable, "-c", IN_THREADS], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+FORKED = """
+import os, sys, threading
+import capx
+
+held = threading.Event()
+def hold():
+    with capx._lock:
+        held.set()
+        threading.Event().wait(20)
+
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+child = os.fork()
+if child == 0:
+    os._exit(0 if capx.Intent else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_forked_child_imports_though_a_thread_of_its_parent_was_importing() -> None:
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED]
+    assert subprocess.run(command, timeout=15, check=False).returncode == 0

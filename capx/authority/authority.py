@@ -376,7 +376,7 @@ class Authority(History):
         audience: str | None = None,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """A guard for a function of this process, as of `ToolGuard.tool`, with a verifier of this authority."""
-        from capx.guard.tool import ToolGuard
+        from capx.guard import ToolGuard
 
         guard = ToolGuard(self._tool_verifier)
         return guard.tool(action, tenant=tenant, attributes=attributes, cost=cost, audience=audience)

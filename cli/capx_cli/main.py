@@ -160,13 +160,13 @@ def _terminated(*_: object) -> NoReturn:
 
 def run(args: Sequence[str]) -> int:
     """Run one command line; gives the exit code."""
-    from capx_cli.screen import prepare
+    from capx_cli.screen import demand_written, prepare
 
     if not prepare():
         return _fail(f"{_CANNOT_WRITE}: it is closed", UNUSABLE)
     try:
         code = _invoke(args)
-        sys.stdout.flush()
+        demand_written()
     except BrokenPipeError:
         _let_go_of_output()
         return BROKEN_PIPE
@@ -249,14 +249,16 @@ def _explain(error: Exception) -> int:
 
 def _fail(message: str, code: int, more: Sequence[str] = ()) -> int:
     from capx_cli.escape import without_passwords
-    from capx_cli.screen import warn
+    from capx_cli.screen import note, warn
     from capx_cli.target import with_variable
 
+    # Whoever interrupts waits for nobody who does not read.
+    tell = warn if code == INTERRUPTED else note
     # A shell that completes would show it in the middle of what is being typed.
     if COMPLETES not in os.environ:
-        warn(f"capx: {without_passwords(with_variable(message))}", "red")
+        tell(f"capx: {without_passwords(with_variable(message))}", "red")
         for line in more:
-            warn(f"  {without_passwords(line)}")
+            tell(f"  {without_passwords(line)}")
     return code
 
 

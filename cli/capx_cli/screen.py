@@ -29,6 +29,9 @@ _DIGITS = 5
 _LONG = 24
 """Characters that a cell keeps where there is little room."""
 
+_unwritten: list[OSError] = []
+"""Why standard output could not be written before a note."""
+
 GOOD, BAD, LOUD, QUIET, STRONG = "green", "red", "bold red", "dim", "bold"
 
 
@@ -68,11 +71,21 @@ def say(text: str = "", style: str = "") -> None:
 def note(text: str, style: str = "") -> None:
     """Write a line for people to standard error, behind all that was written to standard output before.
 
-    Both may lead into one pipe or file, and standard output is buffered there. Raises OSError if it cannot be written:
-    what could not be flushed may be gone by the next time, so nobody else would tell.
+    Both may lead into one pipe or file, and standard output is buffered there.
     """
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # What could not be flushed may be gone by the next time, so it is told at the end by this.
+        _unwritten.append(error)
     warn(text, style)
+
+
+def demand_written() -> None:
+    """Have all of standard output written; raises OSError if any of it could not be, now or before a note."""
+    sys.stdout.flush()
+    for error in _unwritten:
+        raise error
 
 
 def warn(text: str, style: str = "") -> None:

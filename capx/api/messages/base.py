@@ -1,6 +1,6 @@
 """What goes over the wire between `capx serve` and its clients, as JSON: how it is written and read, and its parts.
 
-    agents, resources    the forms of each face; those of operators are in capx.authority.remote.messages
+    agents, resources, outcomes    the forms of each face; those of operators are in capx.authority.remote.messages
 
 Laws: what is asked is read strictly: an unknown field, a missing one, another type, a name that stands twice is
 refused. Bytes are base64url without padding, a bundle is its text, an amount is decimal text. The facts of an event are
