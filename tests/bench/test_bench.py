@@ -19,7 +19,7 @@ from tests.bench.authority.load import drive
 from tests.bench.measuring import Contender, Row, Unmeasurable, measure
 from tests.bench.page import page
 from tests.bench.report import DEMANDS, Report, Size, bars, load, save
-from tests.serving import served
+from tests.labs.serving import served
 
 QUICK = ["--quick", "--rounds", "2", "--turn", "0.0005", "--dead", "50"]
 VERIFY = [*QUICK, "--only", "verify", "--hops", "1,64"]

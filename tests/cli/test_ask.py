@@ -15,8 +15,8 @@ from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx_caveats import Call
 from tests.cli.conftest import COMMAND, Shell
-from tests.office import Office
-from tests.serve.conftest import serving
+from tests.labs.office import Office
+from tests.server.conftest import serving
 
 
 @pytest.fixture

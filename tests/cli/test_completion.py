@@ -10,7 +10,7 @@ import pytest
 from capx.authority.authority import Authority
 from capx.verify.ask import Granted, Pending
 from capx_cli.main import COMMANDS
-from tests.office import Office
+from tests.labs.office import Office
 
 
 def offered(shell: Any, line: str, **env: str) -> list[str]:

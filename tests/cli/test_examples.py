@@ -18,9 +18,9 @@ from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx_caveats import Call
 from tests.cli.test_commands import commands as all_commands
-from tests.serving import served
-from tests.test_docs import PAGES, blocks
-from tests.test_docs import commands as typed
+from tests.labs.serving import served
+from tests.project.test_docs import PAGES, blocks
+from tests.project.test_docs import commands as typed
 
 EXAMPLE = re.compile(r"^Example: (?P<typed>.+)$", re.MULTILINE)
 COMMANDS = dict(all_commands())

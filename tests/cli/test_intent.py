@@ -20,7 +20,7 @@ from capx.policy.file import FILE
 from capx.tokens.bundle import Bundle
 from tests.cli.conftest import COMMAND, Shell
 from tests.cli.test_escape import on_terminal
-from tests.serve.conftest import serving
+from tests.server.conftest import serving
 
 STATEMENT = "Prepare the QBR — für Acme\n  purpose    refund"
 NEW = ("intent", "new", "--principal", "ana", "--purpose", "qbr", "--tenant", "Acme", "--statement", STATEMENT)

@@ -13,7 +13,7 @@ from capx.crypto.base64url import b64u, unb64u
 from capx.tokens.chain import ThirdParty
 from capx.tokens.interop import Format
 from capx_cli.commands.export import export
-from tests.lab import appended, minted
+from tests.labs.lab import appended, minted
 
 SECRET = "this is as secret as the token, and without the prefix by which scanners know one\n"
 UNVERIFIED = "NOTHING WAS VERIFIED: a wrong signature comes in as well. To check it: capx verify\n"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Shell
-from tests.policy.making import POLICY, changed, intent
+from tests.labs.policies import POLICY, changed, intent
 from tests.policy.test_cases import GOOD
 
 

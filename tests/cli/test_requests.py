@@ -21,8 +21,8 @@ from capx.verify.ask import Granted, Pending, Refused
 from tests.cli.conftest import COMMAND, Shell
 from tests.cli.test_escape import on_terminal
 from tests.cli.test_looking import Following
-from tests.office import Office
-from tests.serve.conftest import serving
+from tests.labs.office import Office
+from tests.server.conftest import serving
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from capx.tokens.bundle import Bundle
 from capx.verify.ask import Granted
 from capx_caveats import Tenant
 from tests.cli.conftest import COMMAND, Shell
-from tests.office import Office
+from tests.labs.office import Office
 
 
 def opened(home: Shell, *options: str) -> Bundle:

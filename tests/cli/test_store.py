@@ -11,7 +11,7 @@ import pytest
 from capx.authority.authority import Authority
 from capx.store.factory import open_store
 from tests.cli.conftest import Shell
-from tests.postgres import Server, postgres_database, postgres_server
+from tests.labs.postgres import Server, postgres_database, postgres_server
 
 __all__ = ["postgres_database", "postgres_server"]
 

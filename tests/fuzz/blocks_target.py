@@ -27,9 +27,9 @@ from capx_caveats import (
     encode_block,
 )
 from capx_caveats.values import Natural
-from tests import naive
 from tests.fuzz import words
-from tests.lab import NOW
+from tests.labs.lab import NOW
+from tests.models import naive
 
 CODES = {
     "not_understood", "expired", "not_yet", "wrong_tenant", "action_not_allowed", "argument_refused",

@@ -24,7 +24,7 @@ from capx.resource.replay import Replay
 from capx.tokens.binding import HttpRequest
 from capx.verify.decision import Allowed
 from capx_caveats import action, allow, between, one_of, prefix
-from tests.lab import NOW, Lab, minted
+from tests.labs.lab import NOW, Lab, minted
 
 MAX_BODY = 2000
 GRANT = minted(

@@ -20,9 +20,9 @@ from capx.tokens.capability import Capability
 from capx.tokens.wire import MAX_BLOCK, MAX_BLOCKS
 from capx.verify.decision import Decision
 from capx_caveats import Call, allow, demand_json
-from tests import naive
 from tests.fuzz import words
-from tests.lab import KEY, NOW, Lab, appended, codes, minted
+from tests.labs.lab import KEY, NOW, Lab, appended, codes, minted
+from tests.models import naive
 
 NONCE = "A" * 16
 PARENT = minted().delegate(to="slides-agent", nonce="AgICAgICAgI", allow=[*allow("a.read", "a.write").entries], now=NOW)

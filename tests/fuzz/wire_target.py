@@ -20,7 +20,7 @@ from capx.errors import MalformedToken
 from capx.tokens import chain, wire
 from capx.tokens.binding import ToolCall
 from capx.tokens.chain import ThirdParty
-from tests.lab import NOW, appended, minted, raw
+from tests.labs.lab import NOW, appended, minted, raw
 
 PARENT = minted()
 HEADER = unb64u(raw().text.removeprefix(wire.PREFIX)).removesuffix(wire.decode(raw().text).signature)[:-3]

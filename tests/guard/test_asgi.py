@@ -16,7 +16,7 @@ from capx.guard.asgi.guard import ASGIGuard, passage
 from capx.guard.asgi.messages import Message, Receive, Scope, Send
 from capx.tokens.binding import HttpRequest, ToolCall
 from capx.tokens.capability import Capability
-from tests.serving import served
+from tests.labs.serving import served
 
 ACTION = "crm.echo"
 

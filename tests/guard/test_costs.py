@@ -26,7 +26,7 @@ from capx.tokens.bundle import Bundle
 from capx.verify.decision import Allowed, Denied
 from capx.verify.meter import Spend, Tally
 from capx_caveats import budget, where
-from tests.serving import served
+from tests.labs.serving import served
 
 T = TypeVar("T")
 

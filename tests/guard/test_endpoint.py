@@ -33,7 +33,7 @@ from capx.errors import ConfigurationProblem
 from capx.guard.fastapi import FastAPIGuard
 from capx.verify.decision import Allowed
 from capx_caveats import Entry, action, fields
-from tests.serving import served
+from tests.labs.serving import served
 
 LOOSE = ConfigDict(extra="allow")
 

@@ -45,7 +45,7 @@ from capx.tokens.binding import HttpRequest
 from capx.tokens.bundle import Bundle
 from capx.verify.decision import Allowed, Denied
 from capx_caveats import DEFAULT, Caveat, Entry, Facts, Refusal, absent, action, between, one_of, where
-from tests.serving import served
+from tests.labs.serving import served
 
 ROWS = {1: "Acme", 2: "Other"}
 REGIONS = {1: "EU", 2: "EU", 3: "US"}

@@ -22,13 +22,14 @@ def _caveats(module: str, *tests: str) -> Room:
 
 
 ROOMS: Final = {
-    "base64url": Room("capx/crypto/base64url.py", ("tests/test_chain.py", "tests/test_wire.py")),
-    "hashing": Room("capx/crypto/hashing.py", ("tests/test_chain.py", "tests/test_wire.py")),
-    "chain": Room("capx/tokens/chain.py", ("tests/test_chain.py", "tests/test_wire.py")),
-    "wire": Room("capx/tokens/wire.py", ("tests/test_wire.py",)),
-    "binding": Room("capx/tokens/binding.py", ("tests/test_present.py",)),
+    "base64url": Room("capx/crypto/base64url.py", ("tests/tokens/test_chain.py", "tests/tokens/test_wire.py")),
+    "hashing": Room("capx/crypto/hashing.py", ("tests/tokens/test_chain.py", "tests/tokens/test_wire.py")),
+    "chain": Room("capx/tokens/chain.py", ("tests/tokens/test_chain.py", "tests/tokens/test_wire.py")),
+    "wire": Room("capx/tokens/wire.py", ("tests/tokens/test_wire.py",)),
+    "binding": Room("capx/tokens/binding.py", ("tests/tokens/test_binding.py",)),
     "verifier": Room(
-        "capx/verify/verifier.py", ("tests/test_verifier.py", "tests/test_verifier_answers.py", "tests/test_present.py")
+        "capx/verify/verifier.py",
+        ("tests/verify/test_verifier.py", "tests/verify/test_verifier_answers.py", "tests/tokens/test_binding.py"),
     ),
     "caveats": _caveats("caveats", "test_caveats", "test_vocabulary", "test_answers"),
     "chain_caveats": _caveats("chain_caveats", "test_marks", "test_vocabulary", "test_answers"),

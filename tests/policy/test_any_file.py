@@ -14,7 +14,7 @@ from capx.policy.cases import read_cases
 from capx.policy.constraint_operators import OPERATORS
 from capx.policy.file import read_policy
 from capx.policy.toml_reader import TOLD, InvalidFile
-from tests.policy.making import KIM, POLICY, intent
+from tests.labs.policies import KIM, POLICY, intent
 
 PLAIN = st.characters(exclude_categories=["Cs"])
 OURS = ["audience", "principal", "purpose", "grant", "how", "allow", "budget", "approvers", "within", "ttl", "require"]

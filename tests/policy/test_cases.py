@@ -5,7 +5,7 @@ import pytest
 from capx.errors import ConfigurationProblem
 from capx.policy.cases import failing, read_cases, unknown
 from capx.policy.file import read_policy
-from tests.policy.making import POLICY, granting
+from tests.labs.policies import POLICY, granting
 
 OURS = read_policy(POLICY)
 

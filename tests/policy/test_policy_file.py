@@ -14,7 +14,7 @@ from capx.crypto.base64url import b64u
 from capx.errors import ConfigurationProblem
 from capx.policy.file import PolicyFile, read_policy
 from capx.policy.policy import NO_POLICY
-from tests.policy.making import POLICY, changed, intent
+from tests.labs.policies import POLICY, changed, intent
 
 
 @pytest.fixture

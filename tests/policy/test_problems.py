@@ -8,7 +8,7 @@ from capx.errors import ConfigurationProblem
 from capx.policy.file import read_policy
 from capx.policy.lint import warnings
 from capx.policy.toml_reader import LARGEST, TOLD, InvalidFile
-from tests.policy.making import KIM, POLICY, changed, granting
+from tests.labs.policies import KIM, POLICY, changed, granting
 
 
 def problems(text: str | bytes) -> tuple[str, ...]:

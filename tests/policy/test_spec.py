@@ -10,7 +10,7 @@ from capx.errors import ConfigurationProblem
 from capx.policy.constraint_operators import OPERATORS
 from capx.policy.file import read_policy
 from capx.policy.toml_reader import InvalidFile
-from tests.policy.making import granting
+from tests.labs.policies import granting
 
 ROW = re.compile(r"^\| `(?P<name>\w+)` \|", re.MULTILINE)
 

@@ -14,7 +14,7 @@ from capx.policy.terms import Terms
 from capx_caveats import AllOf, AnyOf, Cidr, Contains, Each, Eq, Fields, Host, In, Length, Not, Path, Prefix, Range, Url
 from capx_caveats.constraint import Wire
 from capx_caveats.values import Literal
-from tests.policy.making import granting, intent
+from tests.labs.policies import granting, intent
 
 NASTY = [
     "{intent.other}",

@@ -7,7 +7,7 @@ from capx.policy.file import read_policy
 from capx.policy.policy import NO_POLICY
 from capx.policy.terms import Match
 from capx_caveats import Budget
-from tests.policy.making import KIM, POLICY, changed, granting, intent
+from tests.labs.policies import KIM, POLICY, changed, granting, intent
 
 OURS = read_policy(POLICY)
 

@@ -10,7 +10,7 @@ from capx.policy.file import read_policy
 from capx.policy.lint import warnings
 from capx.policy.policy import Policy
 from capx_caveats import AnyConstraint
-from tests.policy.making import ANA, KIM, POLICY, changed, granting
+from tests.labs.policies import ANA, KIM, POLICY, changed, granting
 
 
 def sentences(policy: Policy, purpose: str) -> list[str]:

@@ -56,7 +56,7 @@ from capx_caveats import (
     allow,
     encode_block,
 )
-from tests.lab import NONCES, NOW, Lab, appended, codes, grant, minted, raw
+from tests.labs.lab import NONCES, NOW, Lab, appended, codes, grant, minted, raw
 
 
 class Example(Struct, frozen=True):

@@ -9,7 +9,7 @@ import pytest
 
 from capx.store.factory import create_store, is_postgres, open_store
 from capx.store.protocols import Store
-from tests.postgres import postgres_database, postgres_server, postgres_url, shared_server
+from tests.labs.postgres import postgres_database, postgres_server, postgres_url, shared_server
 
 KINDS = ("sqlite", "postgres")
 

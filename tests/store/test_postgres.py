@@ -27,7 +27,7 @@ from capx.store.postgres.store import PostgresStore, migrate
 from capx.store.protocols import Store
 from capx.store.records import DecisionRecord, Head, News, TaskRecord, Unwritable
 from capx.verify.meter import Spend
-from tests.postgres import ADMIN, OWNER, Server
+from tests.labs.postgres import ADMIN, OWNER, Server
 
 NOW = 1_800_000_000
 SECRET = "s3cr3t-and-long"

@@ -25,7 +25,7 @@ from capx.tokens.binding import ToolCall
 from capx.verify.decision import Decision
 from capx.verify.meter import Spend
 from capx_caveats import Call, budget
-from tests.postgres import OWNER, Server
+from tests.labs.postgres import OWNER, Server
 
 NOW = int(time.time())
 Connection = psycopg.Connection[tuple[Any, ...]]

@@ -23,7 +23,7 @@ from capx.store.protocols import Store
 from capx.store.records import DecisionRecord, Head, TaskRecord
 from capx.tokens.revocation_key import RevocationKey
 from capx.verify.meter import Spend
-from tests.postgres import Server
+from tests.labs.postgres import Server
 from tests.store.conftest import Places
 
 NOW = 1_800_000_000

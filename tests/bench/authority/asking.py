@@ -19,7 +19,7 @@ from tests.bench.authority.figures import AGAIN, NEW
 from tests.bench.authority.places import Places
 from tests.bench.measuring import Contender, Run
 from tests.bench.timing import Step, each
-from tests.refunds import Opening, grant, policy, refund
+from tests.labs.refunds import Opening, grant, policy, refund
 
 AT_OPEN: Final = "crm.tickets.read"
 ON_REQUEST: Final = "crm.accounts.read"

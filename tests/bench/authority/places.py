@@ -24,7 +24,7 @@ from tests.bench.authority.source import Source
 from tests.bench.measuring import Unmeasurable
 
 if TYPE_CHECKING:
-    from tests.postgres import Server
+    from tests.labs.postgres import Server
 
 AUDIENCE: Final = "crm"
 _NUMBERS: Final = itertools.count(1)
@@ -91,7 +91,7 @@ class Places:
     @contextmanager
     def served(self, fill: Callable[[Path], object] = lambda store: None, policy: str = "") -> Generator[Place]:
         """`capx serve` over a new home, whose store may be filled before, and which goes by this policy, if any."""
-        from tests.serve.conftest import serving
+        from tests.server.conftest import serving
 
         home = self.folder / f"home-{next(_NUMBERS)}"
         with Authority.create_home(home) as made:
@@ -115,7 +115,7 @@ class Places:
 
     def _started(self) -> "Server | None":
         try:
-            from tests.postgres import Server
+            from tests.labs.postgres import Server
 
             return self._stack.enter_context(Server(fsync="on"))
         except (ImportError, AssertionError, OSError) as error:

@@ -22,7 +22,7 @@ from tests.bench.authority.child import Child
 from tests.bench.authority.figures import P50, P99, RETRY, TIMES_ALLOWED, WORST, Figure, percentile, rounded
 from tests.bench.authority.places import AUDIENCE, Places
 from tests.bench.measuring import Unmeasurable
-from tests.refunds import BEN, refund
+from tests.labs.refunds import BEN, refund
 
 ALLOWED: Final = "a call that is allowed"
 GRANTED: Final = "refused, granted on request, made again"

@@ -1,0 +1,135 @@
+"""A process that writes to a store without end, and says what was acknowledged: `python -m tests.labs.writing PLACE`.
+
+Each line is a JSON object, written when the store has answered and never before. Trouble with the store is waited out.
+"""
+
+import json
+import os
+import random
+import sys
+import time
+from typing import Any
+
+from capx.authority.authority import Authority
+from capx.crypto.base64url import b64u
+from capx.crypto.keys import KeyRing, RootKey
+from capx.errors import StoreProblem
+from capx.intents.intent import Intent
+from capx.policy.policy import Policy, Principal, Purpose
+from capx.policy.terms import Offer, Rule
+from capx.store.events import RequestMade
+from capx.store.factory import open_store
+from capx.store.protocols import Store
+from capx.store.records import DecisionRecord, GrantRecord, RequestRecord
+from capx.verify.meter import Spend
+from capx_caveats import Entry, amount
+
+COUNTER = ("shared", "eur")
+LIMIT = amount("1000000000")
+COST = amount("0.1")
+AUDIENCES = 3
+_OFFERS = (Offer("crm", Entry("crm.read")), Offer("slides", Entry("slides.write")))
+_WORK = Purpose(
+    name="work",
+    ttl=3_600,
+    require=(),
+    tenant=False,
+    names=frozenset(),
+    rules=lambda _: (Rule(place="purpose.work.grant[1]", how="at_open", offers=_OFFERS),),
+)
+POLICY = Policy(principals={"ana": Principal(name="ana", purposes=("work",))}, purposes={"work": _WORK})
+
+
+def acknowledge(**facts: Any) -> None:
+    """Say that the store has answered; a line this short is written whole."""
+    os.write(1, json.dumps(facts).encode() + b"\n")
+
+
+def asked_for(store: Store) -> Intent:
+    """What a person asked for, as often as there is time."""
+    with store.read() as reading:
+        epoch = reading.head().epoch
+    return Intent.written(
+        principal="ana",
+        authority=epoch,
+        purpose="work",
+        statement="Work",
+        now=int(time.time()),
+        not_after="1d",
+        max_tasks=1_000_000,
+    )
+
+
+def ask(store: Store, chance: random.Random, now: int) -> None:
+    """Write, as one thing, that an agent asked, and that it was granted on the strength of its token."""
+    request, token, capability = (chance.randbytes(16) for _ in range(3))
+    record = RequestRecord(
+        id=b64u(request),
+        task="task-1",
+        audience="crm",
+        action="crm.read",
+        args=None,
+        ids=(b64u(token),),
+        kid="k1",
+        issued=now,
+        path=("node",),
+        labels=(),
+        block="[]",
+        asked=now,
+        until=now,
+    )
+    made = RequestMade(record.id, record.task, record.path, (), record.audience, record.action, now, ())
+    with store.write() as transaction:
+        position = made.write(transaction, at=now).position
+        transaction.keep_request(record)
+        transaction.keep_grant(GrantRecord(capability, (token,), record.kid, now, now))
+    acknowledge(what="ask", id=record.id, token=b64u(token), capability=b64u(capability), position=position)
+
+
+def write(authority: Authority, intent: Intent, chance: random.Random, tasks: list[str]) -> None:
+    """Do one thing, and acknowledge it."""
+    store, now = authority.store, int(time.time())
+    what = chance.choice(["open", "open on an intent", "end", "revoke", "spend", "record", "burn", "ask"])
+    if what == "end" and tasks:
+        task = tasks.pop(chance.randrange(len(tasks)))
+        end = chance.choice([authority.complete, authority.withdraw])(task)
+        acknowledge(what="end", task=task, end=end.end, position=end.position)
+    elif what == "revoke":
+        node = chance.randbytes(16)
+        acknowledge(what="revoke", key=b64u(node), position=authority.revoke(node).position)
+    elif what == "spend":
+        total = store.spend([Spend(*COUNTER, COST, LIMIT)], now=now).totals[0]
+        acknowledge(what="spend", total=str(total))
+    elif what == "record":
+        ids = [b64u(chance.randbytes(16)) for _ in range(3)]
+        store.record([DecisionRecord(id_, now, json.dumps({"id": id_, "audience": "crm"}).encode()) for id_ in ids])
+        acknowledge(what="record", ids=ids)
+    elif what == "burn":
+        presentation = chance.randbytes(16)
+        store.burn(presentation, until=now + 60, now=now)
+        acknowledge(what="burn", presentation=b64u(presentation), until=now + 60)
+    elif what == "ask":
+        ask(store, chance, now)
+    else:
+        by_hand: dict[str, Any] = {"allow": ["crm.read", "slides.write"], "tenant": "Acme"}
+        on = None if what == "open" else intent
+        opened = authority.open(**by_hand) if on is None else authority.open(on, attested="nobody")
+        tasks.append(opened.id)
+        acknowledge(what="open", task=opened.id, intent=on and on.digest, position=opened.position)
+
+
+def main(place: str, seed: int) -> None:
+    """Write until the end."""
+    authority = Authority(open_store(place), KeyRing(RootKey.generate()), policy=POLICY)
+    chance, tasks, intent = random.Random(seed), list[str](), asked_for(authority.store)
+    acknowledge(what="ready")
+    while True:
+        try:
+            write(authority, intent, chance, tasks)
+        except StoreProblem as problem:
+            acknowledge(what="problem", says=str(problem))
+            time.sleep(0.02)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

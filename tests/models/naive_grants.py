@@ -1,0 +1,128 @@
+"""What asking at run time means, told from the design alone and as plainly as it can be: a model to hold it to.
+
+A grant is what its asker's own chain would be at the other audience, if its allowlists were replaced by two: what the
+policy offers, and what was asked. So nothing is inherited here: the asker's caveats are judged where they stand.
+"""
+
+# What JSON holds has no types to be strict about.
+# pyright: basic
+import json
+from base64 import urlsafe_b64encode
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from typing import Any
+
+from tests.models import naive
+
+HOWS = ["at_open", "on_request", "ask"]
+ASK = "grant.request"
+
+
+def offered(rules: Any, said: Any, ask: Any) -> Any:
+    """The rule that decides, and the entry of it, with what it takes from the intent put in; None if none does."""
+    for rule in sorted(rules, key=lambda rule: HOWS.index(rule["how"])):
+        for audience, entry in filled(rule["allow"], said):
+            if audience == ask["audience"] and fnmatchcase(ask["action"], entry[0]) and fits(entry, ask.get("args")):
+                return rule, entry
+    return None
+
+
+def filled(value: Any, said: Any) -> Any:
+    if isinstance(value, str) and value.startswith("{intent."):
+        return said[value[8:-1]]
+    return [filled(one, said) for one in value] if isinstance(value, list) else value
+
+
+def fits(entry: Any, args: Any) -> bool:
+    return args is None or len(entry) == 1 or all(said is True for _, said in naive.closed(entry[1], args))
+
+
+def pinnable(args: Any) -> bool:
+    return args is None or all(
+        name != "*" and naive.is_a("label", name) and naive.is_a("literal", value) for name, value in args.items()
+    )
+
+
+def usable(chain: "Chain", args: Any) -> bool:
+    """Whether what restricts the asker says yes to the arguments to which the ask is pinned."""
+    bounds = [one for one in chain.caveats if one[0] == "where" and one[1].startswith("args.")]
+    return args is None or all(naive.judge(rule, args.get(name[5:], naive.MISSING)) is True for _, name, rule in bounds)
+
+
+class Chain:
+    """An asker: the blocks of its token for the authority, as JSON arrays, None for a third-party caveat."""
+
+    def __init__(self, token: str, secret: bytes) -> None:
+        self.token = token
+        self.kid, _, identifier, self.raw, _ = naive.decoded(token)
+        self.issued = json.loads(identifier)[4]
+        self.ids = naive.chained(secret, identifier, self.raw)[1]
+        self.blocks: list[Any] = [json.loads(block) if isinstance(block, bytes) else None for block in self.raw]
+        self.caveats = [caveat for block in self.blocks for caveat in block or []]
+        self.claims = {caveat[0]: caveat for caveat in self.blocks[0]}
+
+    def nodes(self, blocks: Any = None) -> list[bytes]:
+        """The nodes from the root along all hops of these blocks, or of all."""
+        found = [naive.hashed(b"capx/1/root", self.claims["root"][1].encode())[:16]]
+        for caveat in [one for block in (self.blocks if blocks is None else blocks) for one in block or []]:
+            if caveat[0] == "hop":
+                found.append(naive.hashed(b"capx/1/node", found[-1], caveat[2].encode())[:16])
+        return found
+
+    def budgets(self) -> list[tuple[str, str, Decimal]]:
+        """The counter, unit and limit of each budget."""
+        found = []
+        for at, block in enumerate(self.blocks):
+            for caveat in block or []:
+                if caveat[0] == "budget":
+                    own = self.nodes(self.blocks[: at + 1])[-1] if block[0][0] == "hop" else self.ids[at + 1]
+                    counter = caveat[3] if len(caveat) == 4 else urlsafe_b64encode(own).decode().rstrip("=")
+                    found.append((counter, caveat[1], Decimal(caveat[2])))
+        return found
+
+
+class Grant:
+    """What an ask gets, if it gets anything: `None` from `of` says that it does not."""
+
+    def __init__(self, chain: Chain, rule: Any, entry: Any, ask: Any) -> None:
+        self.chain, self.rule, self.ask = chain, rule, ask
+        pinned = [[name, ["eq", value]] for name, value in (ask.get("args") or {}).items()]
+        asked = [ask["action"]] if ask.get("args") is None else [ask["action"], pinned]
+        own = [caveat for caveat in chain.caveats if caveat[0] != "allow"]
+        self.caveats = [*own, ["allow", [entry]], ["allow", [asked]]]
+        task = chain.claims["task"][1]
+        shared = [(task, unit, Decimal(limit)) for unit, limit in rule["budgets"]]
+        self.budgets = [*chain.budgets(), *shared]
+
+    @classmethod
+    def of(cls, chain: Chain, rules: Any, said: Any, ask: Any) -> "Grant | None":
+        """The grant that the ask gets, by whatever way, once the ask itself was allowed as a call."""
+        if not pinnable(ask.get("args")) or not usable(chain, ask.get("args")):
+            return None
+        found = offered(rules, said, ask)
+        return None if found is None else cls(chain, found[0], found[1], ask)
+
+    def refuses(self, call: Any, hops_below: int, *, now: int, deaths: Any, spent: Any) -> bool:
+        """Whether a call on the grant is refused, made by an agent so many delegations below the asker."""
+        chain, caveats = self.chain, [*self.caveats, *[["hop", "below", "AAAAAAAAAAA"]] * hops_below]
+        past = [key for key in deaths if str(key)[:7] == "issued:" and int(key[7:]) >= chain.issued]
+        mortal = [*chain.ids, *chain.nodes(), f"kid:{chain.kid}", *past]
+        if naive.standing(chain.claims, caveats, mortal, call, {"now": now, "age": 0, "deaths": deaths}):
+            return True
+        for caveat in caveats:
+            if caveat[0] == "acme.region":
+                if call["attributes"].get("region") != caveat[1]:
+                    return True
+            elif caveat[0] != "budget" and naive.refusal(caveat, call, now, 0):
+                return True
+        return not self.pays(call, spent)
+
+    def pays(self, call: Any, spent: Any) -> bool:
+        """Whether every counter has room for the call, which then has spent from each of them once."""
+        costs = {"calls": Decimal(1), **{unit: Decimal(cost) for unit, cost in call["cost"].items()}}
+        for counter, unit, limit in self.budgets:
+            if unit not in costs or spent.get((counter, unit), 0) + costs[unit] > limit:
+                return False
+        for counter, unit in {(counter, unit) for counter, unit, _ in self.budgets}:
+            spent[counter, unit] = spent.get((counter, unit), 0) + costs[unit]
+        return True

@@ -1,0 +1,236 @@
+"""Cases about constraints: what each says of which value, and what is none."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from tests.project.vectors.generate import compact
+from tests.project.vectors.making import Case, told
+
+TABLE: list[tuple[list[Any], list[Any], list[Any], list[Any]]] = [
+    (["eq", 1], [1, 1.0], [2], [True, "1", None, [1]]),
+    (["eq", True], [True], [False], [1]),
+    (["eq", None], [None], [], [False, 0]),
+    (["eq", "a"], ["a"], ["A", "a ", ""], [{"a": 1}]),
+    (["eq", "\u00e9"], ["\u00e9"], ["e\u0301"], []),
+    (["eq", [1, "a"]], [[1, "a"]], [[1, "b"], [1], []], [[True, "a"], [[1], "a"]]),
+    (["eq", 9007199254740991], [9007199254740991], [9007199254740990], []),
+    (["in", [1, "a"]], [1, "a"], [2, "b"], [True, None]),
+    (["range", 1, 2], [1, 2.0], [0.5, 3], ["1", True]),
+    (["range", None, 0.5], [-9007199254740991, 0.5], [0.6], []),
+    (["prefix", "warehouse."], ["warehouse.read", "warehouse."], ["warehouse"], [1]),
+    (["glob", "/a/*"], ["/a/b", "/a/"], ["/a/b/c", "/b"], [1]),
+    (["glob", "/a/**"], ["/a/b/c"], ["/a"], []),
+    (["glob", "a?c"], ["abc", "a\U0001f600c"], ["a/c", "ac"], []),
+    (["glob", "[a].b"], ["[a].b"], ["a.b", "[a]xb"], []),
+    (["regex", "a|b+"], ["a", "bb"], ["ab", "xa", "a\n"], [None]),
+    (["regex", "a.c"], ["abc"], ["a\nc"], []),
+    (
+        ["path", "/data"],
+        ["/data", "/data/a", "/data/..a", "/data/" + "a" * 4090],
+        ["/database", "/", "/DATA"],
+        [
+            "/data/",
+            "/data/../etc",
+            "/data/./a",
+            "/data//a",
+            "/data/%2e%2e",
+            "/data\\a",
+            "/data/a\0",
+            "data",
+            "",
+            1,
+            "/data/" + "a" * 4091,
+        ],
+    ),
+    (["path", "/"], ["/", "/a"], [], ["//"]),
+    (
+        ["url", ["https"], ["x.example", "*.y.example"], []],
+        ["https://x.example/", "https://a.y.example/b?c=d"],
+        [
+            "https://y.example/",
+            "https://x.example.evil.example/",
+            "https://ax.example/",
+            "http://x.example/",
+            "https://x.example:8443/",
+        ],
+        [
+            "https://x.example:443/",
+            "https://x.example",
+            "HTTPS://x.example/",
+            "https://X.example/",
+            "https://u@x.example/",
+            "https://x.example./",
+            "https://x.example/#a",
+            "https://x.example/a/../b",
+            "https://x.example/%61",
+            "https://x.example/a%2fb",
+            "https://x.example/a\r\nb",
+            "https://x.example\\@evil.example/",
+            "//x.example/",
+            "https://10.0.0.1/",
+            "https://0x7f000001/",
+            "https://2130706433/",
+            "https://[::1]/",
+            "https://localhost/",
+            "https://metadata.google.internal/",
+            "https://127.0.0.1.nip.io/",
+            "ftp://x.example/",
+            1,
+        ],
+    ),
+    (
+        ["url", ["https"], ["x.example"], [8443], "/api"],
+        ["https://x.example:8443/api", "https://x.example:8443/api/a"],
+        ["https://x.example:8443/apis", "https://x.example/api"],
+        [],
+    ),
+    (
+        ["host", ["x.example", "*.y.example"]],
+        ["x.example", "a.y.example", "a.b.y.example"],
+        ["y.example", "ax.example"],
+        [
+            "x.example.",
+            "X.example",
+            "x_.example",
+            "10.0.0.1",
+            "::1",
+            "",
+            "a..x.example",
+            "-x.example",
+            "p\u00e4.example",
+            1,
+        ],
+    ),
+    (
+        ["cidr", ["10.0.0.0/8", "2001:db8::/32"]],
+        ["10.1.2.3", "2001:db8::1"],
+        ["11.0.0.1", "2001:db9::1"],
+        [
+            "010.0.0.1",
+            "10.1",
+            "0xa000001",
+            "::ffff:10.0.0.1",
+            "::ffff:a00:1",
+            "2001:DB8::1",
+            "2001:db8:0:0::1",
+            "fe80::1%eth0",
+            "10.0.0.0/8",
+            167772161,
+        ],
+    ),
+    (["each", ["range", 0, 9]], [[1, 2], [1] * 1024], [[1, 10], [], ["2", 10]], [[1, "2"], 1, {"a": 1}, [1] * 1025]),
+    (["each", ["eq", 1], 0], [[]], [], []),
+    (["each", ["eq", 1], 2], [[1, 1]], [[1]], []),
+    (["contains", [1, "a"]], [["a", 2, 1], [1, 1.0, "a"]], [[]], ["a", {"a": 1}]),
+    (["contains", ["a"]], [["b", "a"]], [["b", "c"]], []),
+    (["length", 1, 2], ["a", "\U0001f600\U0001f600", [1, 2]], ["", [], "abc"], [1, {"a": 1}, None]),
+    (["length", None, 0], [""], [[1]], []),
+    (
+        ["fields", [["a", ["eq", 1]]]],
+        [{"a": 1}],
+        [{"a": 2}, {"a": 1, "b": 1}, {"a": "1", "b": 1}],
+        [{"a": "1"}, {}, [], "a"],
+    ),
+    (["fields", []], [{}], [{"a": 1}, {"*": None}], [[], "", None]),
+    (["fields", [["a", ["absent"]], ["*", ["eq", 1]]]], [{}, {"b": 1}, {"*": 1}], [{"b": 2}, {"a": 1}], []),
+    (
+        ["argv", ["git"]],
+        [["git"], ["git", "push"]],
+        [["/bin/git"], ["git "], ["GIT"], [], ["git;rm"]],
+        ["git", ["git", 1]],
+    ),
+    (
+        ["argv", ["git"], [["log"], ["remote", "-v"]]],
+        [["git", "log"], ["git", "log", "-p"], ["git", "remote", "-v"]],
+        [["git", "remote"], ["git"], ["git", "push", "log"]],
+        [],
+    ),
+    (["any", [["eq", 1], ["eq", "a"]]], [1, "a"], [], [2, None]),
+    (["any", [["eq", 1], ["eq", 2]]], [2], [3], []),
+    (["all", [["range", 0, 9], ["not", ["eq", 5]]]], [4], [5], ["4"]),
+    (["all", [["eq", 1], ["prefix", "a"]]], [], [2, "b"], [1, None]),
+    (["not", ["eq", 1]], [2], [1], ["1"]),
+    (["absent"], [], [None, 1], []),
+    (["anything"], [None, {}, []], [], []),
+]
+"""A constraint, and the values of which it says yes, no, and that it cannot judge."""
+
+
+def constraints() -> Iterator[Case]:
+    """Each verdict: by the constraint itself if it is yes, else by its negation, which only a no turns into a yes."""
+    for rule, *columns in TABLE:
+        for verdict, values in zip(("yes", "no", "cannot judge"), columns, strict=True):
+            for value in values:
+                shown = compact(value)
+                name = f"{compact(rule)}: {shown if len(shown) < 80 else shown[:40] + '…' + str(len(shown))}: {verdict}"
+                block = [["where", "args.x", rule if verdict == "yes" else ["not", rule]]]
+                expected = "argument_refused" if verdict == "cannot judge" else ""
+                yield told(name, expected, block, call={"args": {"x": value}})
+    unjudged = [[["where", "args.x", one] for one in (rule, ["not", rule])] for rule, *_ in TABLE if rule != ["absent"]]
+    for at in range(0, len(unjudged), 10):
+        some = unjudged[at : at + 10]
+        expected = " ".join(["attribute_missing"] * 2 * len(some))
+        yield told(f"what is missing is judged by absent alone, {at}", expected, *some)
+    unsound: list[tuple[str, Any]] = [
+        ("an unknown constraint", ["near", 1]),
+        ("an unknown constraint within", ["any", [["anything"], ["near", 1]]]),
+        ("an array of constraints", [["eq", 1]]),
+        ("no constraint", []),
+        ("an empty text", ["eq", ""]),
+        ("an empty array", ["eq", []]),
+        ("a nested array", ["eq", [[1]]]),
+        ("an object for a literal", ["eq", {"a": 1}]),
+        ("a number beyond 2^53 - 1", ["eq", 2**53]),
+        ("a fraction beyond 2^53 - 1", ["eq", 1e16]),
+        ("two literals", ["eq", 1, 2]),
+        ("in nothing", ["in", []]),
+        ("in a text", ["in", "abc"]),
+        ("a range without ends", ["range", None, None]),
+        ("a range the wrong way round", ["range", 2, 1]),
+        ("a range of text", ["range", "a", "b"]),
+        ("a range with one end", ["range", 1]),
+        ("an empty prefix", ["prefix", ""]),
+        ("an empty glob", ["glob", ""]),
+        ("three stars", ["glob", "a***"]),
+        ("a lookahead", ["regex", "(?=a)b"]),
+        ("a backreference", ["regex", "(a)\\1"]),
+        ("a pattern cut short", ["regex", "(a"]),
+        ("a relative path", ["path", "data"]),
+        ("a path with a slash at its end", ["path", "/data/"]),
+        ("a path with dots", ["path", "/data/../etc"]),
+        ("a URL of any host", ["url", ["https"], ["*"], []]),
+        ("a URL without schemes", ["url", [], ["x.example"], []]),
+        ("a URL of a scheme without hosts", ["url", ["file"], ["x.example"], [1]]),
+        ("a URL of a scheme whose port is not known", ["url", ["ssh"], ["x.example"], []]),
+        ("a URL of this machine", ["url", ["https"], ["localhost"], []]),
+        ("a URL with a port as text", ["url", ["https"], ["x.example"], ["443"]]),
+        ("a URL with port 0", ["url", ["https"], ["x.example"], [0]]),
+        ("a host in capitals", ["host", ["X.example"]]),
+        ("a host that is an address", ["host", ["10.0.0.1"]]),
+        ("a star within a host", ["host", ["a.*.example"]]),
+        ("a network with host bits", ["cidr", ["10.0.0.1/8"]]),
+        ("a network without its size", ["cidr", ["10.0.0.1"]]),
+        ("a network in another spelling", ["cidr", ["2001:DB8::/32"]]),
+        ("a network that spells IPv4 ones", ["cidr", ["::ffff:10.0.0.0/104"]]),
+        ("elements that may be absent", ["each", ["absent"]]),
+        ("a negative number of elements", ["each", ["eq", 1], -1]),
+        ("null for a number of elements", ["each", ["eq", 1], None]),
+        ("a length of half", ["length", 0.5, None]),
+        ("a negative length", ["length", -1, None]),
+        ("a length without ends", ["length", None, None]),
+        ("a field twice", ["fields", [["a", ["eq", 1]], ["a", ["eq", 2]]]]),
+        ("absent for all other fields", ["fields", [["*", ["absent"]]]]),
+        ("no programs", ["argv", []]),
+        ("an empty list of arguments", ["argv", ["git"], [[]]]),
+        ("any of nothing", ["any", []]),
+        ("all of nothing", ["all", []]),
+        ("not of nothing", ["not"]),
+        ("absent with a field", ["absent", 1]),
+    ]
+    for name, rule in unsound:
+        yield told(
+            f"a constraint that is no form: {name}",
+            "not_understood",
+            [["where", "args.x", rule]],
+            call={"args": {"x": 1}},
+        )

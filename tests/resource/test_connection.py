@@ -1,0 +1,272 @@
+"""What a verifier stands on: real stores of both kinds, a served authority, a saved page."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from capx.authority.authority import Authority
+from capx.authority.remote.client import RemoteAuthority
+from capx.crypto.keys import AudienceKeys, KeyRing, RootKey
+from capx.errors import ConfigurationProblem, KeyProblem, StoreProblem
+from capx.resource.connection import PLACES, Connection, connect, connect_from_env
+from capx.resource.feed.client import FeedSource
+from capx.resource.replay import Replay
+from capx.store.factory import create_store
+from capx.store.protocols import Store
+from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle
+from capx.verify.decision import Decision
+from capx_caveats import Call, budget
+from tests.labs.postgres import shared_server
+from tests.server.conftest import Served, new_home, serving
+
+READ = ToolCall("crm.read")
+
+
+def decide(connection: Connection, bundle: Bundle, **settings: Any) -> Decision:
+    """The decision of a new verifier on a call presented now."""
+    return connection.verifier(**settings).decide(bundle.present("crm", READ).text, READ, Call("crm.read"))
+
+
+def codes(decision: Decision) -> list[str]:
+    return [refusal.code for refusal in decision.refusals]
+
+
+def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
+    ends = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < ends
+        time.sleep(0.002)
+
+
+# A store
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    if request.param == "sqlite":
+        made = create_store(str(tmp_path / "capx.db"))
+        yield made
+        made.close()
+        return
+    database = shared_server().database()
+    made = create_store(shared_server().url(database))
+    yield made
+    made.close()
+    shared_server().give_back(database)
+
+
+@pytest.fixture
+def place(store: Store) -> str:
+    """Where the store is, as whoever opens it says it."""
+    return store.place
+
+
+@pytest.fixture
+def authority(store: Store) -> Authority:
+    return Authority(store, KeyRing(RootKey.generate()))
+
+
+def test_a_store_tells_burns_counts_and_records(authority: Authority, place: str) -> None:
+    connection, other = (connect(authority.export_keys("crm"), store=place) for _ in range(2))
+    task = authority.open(allow=["crm.read"], caveats=[budget("calls", 2)])
+    token = task.bundle.present("crm", READ).text
+    first = connection.verifier().decide(token, READ, Call("crm.read"))
+    assert first.allowed
+    assert codes(other.verifier().decide(token, READ, Call("crm.read"))) == ["replayed"]
+    assert decide(other, task.bundle).allowed
+    assert codes(decide(connection, task.bundle)) == ["budget_exhausted"]
+    authority.complete(task.id)
+    until(lambda: codes(decide(connection, task.bundle))[:1] == ["task_completed"])
+    connection.close()
+    assert authority.decision(first.id) is not None
+    other.close()
+    authority.close()
+
+
+def test_a_store_elsewhere_is_told_how_far_a_follower_is(authority: Authority, place: str) -> None:
+    connection = connect(authority.export_keys("crm"), store=place)
+    task = authority.open(allow=["crm.read"])
+    assert decide(connection, task.bundle).allowed
+    if place.startswith("postgresql://"):
+        until(lambda: bool(sightings(authority)))
+        assert {one.follower.partition("/")[0] for one in sightings(authority)} == {"crm"}
+    else:
+        assert sightings(authority) == []
+    connection.close()
+    authority.close()
+
+
+def sightings(authority: Authority) -> list[Any]:
+    with authority.store.read() as reading:
+        return reading.follower_acks()
+
+
+def test_no_store_is_a_store_problem(tmp_path: Path) -> None:
+    keys = KeyRing(RootKey.generate()).exported("crm")
+    with pytest.raises(StoreProblem, match="there is no store"):
+        connect(keys, store=str(tmp_path / "none.db"))
+
+
+# A feed
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(new_home(tmp_path_factory.mktemp("wired"))) as served:
+        yield served
+
+
+@pytest.fixture
+def remote(served: Served) -> Iterator[RemoteAuthority]:
+    with RemoteAuthority(served.place) as remote:
+        yield remote
+
+
+def fed(served: Served, **settings: Any) -> tuple[Connection, Replay]:
+    """What stands on the feed, and a memory that was up long ago."""
+    connection = connect(served.keys("crm"), feed=served.url, **settings)
+    return connection, Replay.process(clock=lambda: time.time() - 1_000)
+
+
+def test_a_feed_tells_of_deaths_and_takes_decisions_and_counts_nothing(served: Served, remote: RemoteAuthority) -> None:
+    connection, replay = fed(served)
+    task = remote.open(allow=["crm.read"])
+    first = decide(connection, task.bundle, replay=replay)
+    assert first.allowed
+    counted = remote.open(allow=["crm.read"], caveats=[budget("calls", 2)])
+    assert codes(decide(connection, counted.bundle, replay=replay)) == ["no_meter"]
+    remote.complete(task.id)
+    until(lambda: codes(decide(connection, task.bundle, replay=replay)) == ["task_completed"])
+    connection.close()
+    recorded = remote.decision(first.id)
+    assert recorded is not None
+    assert recorded.facts()["audience"] == "crm"
+    assert not [thread for thread in threading.enumerate() if thread.name == "capx-follower"]
+
+
+def test_what_was_presented_before_a_service_on_a_feed_was_up_is_refused(
+    served: Served, remote: RemoteAuthority
+) -> None:
+    connection, _ = fed(served)
+    assert codes(decide(connection, remote.open(allow=["crm.read"]).bundle)) == ["unavailable"]
+    connection.close()
+
+
+def test_a_service_that_nobody_has_called_yet_hears_of_deaths(served: Served, remote: RemoteAuthority) -> None:
+    connection, replay = fed(served)
+    task = remote.open(allow=["crm.read"])
+    remote.complete(task.id)
+    until(lambda: task.id in connection.liveness.deaths)
+    assert codes(decide(connection, task.bundle, replay=replay)) == ["task_completed"]
+    connection.close()
+
+
+def test_a_feed_that_is_gone_grows_old(tmp_path: Path) -> None:
+    with serving(new_home(tmp_path)) as served:
+        connection, replay = fed(served, max_staleness=2.0)
+        with RemoteAuthority(served.place) as remote:
+            bundle = remote.open(allow=["crm.read"]).bundle
+        until(lambda: decide(connection, bundle, replay=replay).allowed)
+        served.kill()
+        until(lambda: codes(decide(connection, bundle, replay=replay)) == ["stale_liveness"])
+        served.restart("--listen", served.url.removeprefix("http://"))
+        until(lambda: decide(connection, bundle, replay=replay).allowed)
+        connection.close()
+
+
+def test_keys_without_those_of_the_feed_follow_none(served: Served) -> None:
+    bare = KeyRing(RootKey.generate()).audience_keys("crm")
+    with pytest.raises(ConfigurationProblem, match="export them anew"):
+        connect(bare, feed=served.url)
+    with pytest.raises(ConfigurationProblem, match="export them anew"):
+        connect(bare, snapshot="page")
+    with pytest.raises(ConfigurationProblem, match=r"https://authority\.internal"):
+        connect(served.keys("crm"), feed="authority.internal")
+
+
+# A saved page
+
+
+def test_a_snapshot_is_as_good_as_it_is_young(served: Served, remote: RemoteAuthority, tmp_path: Path) -> None:
+    keys, page = served.keys("crm"), tmp_path / "deaths.json"
+    task, dead = (remote.open(allow=["crm.read"]) for _ in range(2))
+    counted = remote.open(allow=["crm.read"], caveats=[budget("calls", 2)])
+    remote.complete(dead.id)
+    page.write_text("\n".join(FeedSource(served.url, keys.feed).pages()))
+    replay = Replay.process(clock=lambda: time.time() - 1_000)
+    connection = connect(keys, snapshot=str(page), max_staleness=3600)
+    assert decide(connection, task.bundle, replay=replay).allowed
+    assert codes(decide(connection, dead.bundle, replay=replay)) == ["task_completed"]
+    assert codes(decide(connection, counted.bundle, replay=replay)) == ["no_meter"]
+    old = connect(keys, snapshot=str(page), max_staleness=1e-6)
+    assert codes(decide(old, task.bundle, replay=replay)) == ["stale_liveness"]
+    missing = connect(keys, snapshot=str(tmp_path / "none"), max_staleness=3600)
+    assert codes(decide(missing, task.bundle, replay=replay)) == ["unknown_liveness"]
+    connection.close()
+
+
+# The environment
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    key_file, store = tmp_path / "crm.keys", tmp_path / "capx.db"
+    KeyRing(RootKey.generate()).exported("crm").save(key_file)
+    create_store(str(store)).close()
+    return {"CAPX_AUDIENCE": "crm", "CAPX_KEY_FILE": str(key_file), "CAPX_STORE": str(store)}
+
+
+def test_the_environment_describes_what_a_verifier_stands_on(environ: dict[str, str]) -> None:
+    connection = connect_from_env(environ)
+    assert (connection.keys.audience, connection.max_staleness) == ("crm", 30.0)
+    assert connection.verifier().audience == "crm"
+    connection.close()
+    connection = connect_from_env({**environ, "CAPX_MAX_STALENESS": "2.5", "CAPX_FEED": ""})
+    assert connection.max_staleness == 2.5
+    connection.close()
+
+
+@pytest.mark.parametrize("name", ["CAPX_AUDIENCE", "CAPX_KEY_FILE"])
+def test_what_the_environment_lacks_is_named(environ: dict[str, str], name: str) -> None:
+    for without in ({**environ, name: ""}, {other: value for other, value in environ.items() if other != name}):
+        with pytest.raises(ConfigurationProblem, match=f"{name} is not set"):
+            connect_from_env(without)
+
+
+def test_exactly_one_place_is_named(environ: dict[str, str]) -> None:
+    one_of = "set one of CAPX_STORE, CAPX_FEED, CAPX_SNAPSHOT: "
+    with pytest.raises(ConfigurationProblem, match=f"{one_of}none is set"):
+        connect_from_env({**environ, "CAPX_STORE": ""})
+    with pytest.raises(ConfigurationProblem, match=f"{one_of}CAPX_FEED and CAPX_STORE are set"):
+        connect_from_env({**environ, "CAPX_FEED": "https://authority.internal"})
+    with pytest.raises(ConfigurationProblem, match=f"{one_of}CAPX_FEED and CAPX_SNAPSHOT and CAPX_STORE are set"):
+        connect_from_env({**environ, **dict.fromkeys(PLACES.values(), "x")})
+    keys = AudienceKeys.load(Path(environ["CAPX_KEY_FILE"]), "crm")
+    with pytest.raises(ConfigurationProblem, match="a store, a feed or a snapshot: none is named"):
+        connect(keys)
+    with pytest.raises(ConfigurationProblem, match="feed and store are named"):
+        connect(keys, store=environ["CAPX_STORE"], feed="https://authority.internal")
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon", "30s", " ", "0x10"])
+def test_a_staleness_that_is_no_number_of_seconds_is_refused(environ: dict[str, str], seconds: str) -> None:
+    with pytest.raises(ConfigurationProblem, match="seconds"):
+        connect_from_env({**environ, "CAPX_MAX_STALENESS": seconds})
+
+
+def test_keys_of_another_audience_are_refused(environ: dict[str, str]) -> None:
+    with pytest.raises(KeyProblem, match="does not belong to 'slides'"):
+        connect_from_env({**environ, "CAPX_AUDIENCE": "slides"})
+
+
+def test_what_is_wired_shows_no_key(environ: dict[str, str]) -> None:
+    connection = connect_from_env(environ)
+    secrets = [line.split()[-1] for line in Path(environ["CAPX_KEY_FILE"]).read_text("utf-8").splitlines() if line]
+    assert secrets
+    assert not [secret for secret in secrets if secret in repr(connection)]
+    connection.close()

@@ -1,0 +1,389 @@
+import asyncio
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from typing import Any
+
+import pytest
+import rfc8785
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capx.crypto import base64url
+from capx.crypto.canonical_json import canonical
+from capx.errors import InvalidRequest
+from capx.tokens import wire
+from capx.tokens.binding import HttpRequest, Received, ToolCall
+from capx.tokens.bundle import Bundle
+from capx_caveats import JSON, SAFE_INTEGER, Call, InvalidCaveat, Presented, demand_json, encode_block, expires
+from tests.labs.lab import NOW, Lab, appended, codes, minted, raw
+
+CAPABILITY = minted()
+READ = ToolCall("a.read", {"id": 1})
+REQUEST = HttpRequest(method="POST", target="/accounts?limit=5", content_type="application/json", body=b"{}")
+
+numbers = st.one_of(st.integers(-SAFE_INTEGER, SAFE_INTEGER), st.floats(-SAFE_INTEGER, SAFE_INTEGER))
+json_values = st.recursive(
+    st.one_of(st.none(), st.booleans(), numbers, st.text()),
+    lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner)),
+    max_leaves=20,
+)
+anything = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), st.just("\ud800"), st.just(2**53)
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner), st.tuples(inner), st.dictionaries(st.one_of(st.text(), st.integers()), inner)
+    ),
+    max_leaves=10,
+)
+
+
+@given(json_values)
+def test_canonical_json_is_that_of_rfc_8785(value: JSON) -> None:
+    assert canonical(value) == rfc8785.dumps(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"\u20ac": 1, "\r": 2, "\ufb33": 3, "1": 4, "\U0001f600": 5, "\u0080": 6, "\u00f6": 7},  # RFC 8785, 3.2.3
+        {"": "", "\x7f": "\u2028\u2029", "\x1f\b\t\n\f\r": '"\\/'},
+        [0.0, -0.0, 1e-7, 5e-324, 0.1, 333333333.3333333, 2**53 - 1],
+    ],
+)
+def test_canonical_json_orders_and_escapes_as_rfc_8785_says(value: Any) -> None:
+    assert canonical(value) == rfc8785.dumps(value)
+
+
+@given(anything)
+def test_what_is_no_json_has_no_canonical_form(value: JSON) -> None:
+    try:
+        demand_json(value)
+    except InvalidCaveat:
+        with pytest.raises(InvalidCaveat):
+            canonical(value)
+    else:
+        assert canonical(value) == rfc8785.dumps(value)
+
+
+@pytest.mark.parametrize(
+    "value", [2**53, -(2**53), 1e16, float("nan"), float("inf"), "\ud800", {"\ud800": 1}, {1: 1}, b"x", {1}, object()]
+)
+def test_values_outside_json_have_no_digest(value: JSON) -> None:
+    with pytest.raises(InvalidCaveat):
+        ToolCall("a.read", {"x": value}).digest()
+    with pytest.raises(InvalidCaveat):
+        Call("a.read", {"x": value})
+
+
+def test_a_value_that_nests_too_deeply_has_no_digest() -> None:
+    value: JSON = 1
+    for _ in range(3000):
+        value = [value]
+    with pytest.raises(InvalidCaveat):
+        ToolCall("a.read", {"x": value}).digest()
+
+
+def test_the_digests_are_over_the_canonical_form() -> None:
+    assert READ.digest() == base64url.b64u(sha256(b'{"action":"a.read","args":{"id":1}}').digest())
+    body = base64url.b64u(sha256(b"{}").digest())
+    assert REQUEST.digest() == base64url.b64u(
+        sha256(
+            f'{{"body_sha256":"{body}","content_encoding":null,"content_type":"application/json",'
+            '"method":"POST","target":"/accounts?limit=5"}'.encode()
+        ).digest()
+    )
+
+
+@pytest.mark.parametrize("action", ["", "a.*", "*", "a b", "a..b", ".a", "a" * 129, "ä"])
+def test_a_tool_call_names_an_action(action: str) -> None:
+    with pytest.raises(InvalidRequest, match="is not an action"):
+        ToolCall(action)
+
+
+@pytest.mark.parametrize("target", ["", "accounts", "http://crm/accounts", "/konten/ä"])
+def test_a_request_has_a_raw_target(target: str) -> None:
+    with pytest.raises(InvalidRequest, match="raw path and query"):
+        HttpRequest(method="GET", target=target)
+
+
+# What it is for
+
+
+def presented(received: Received, at: int = NOW) -> str:
+    return CAPABILITY.present(received, now=at).text
+
+
+OTHER_CALLS: dict[str, tuple[Received, Received]] = {
+    "another action": (READ, ToolCall("a.write", {"id": 1})),
+    "another argument": (READ, ToolCall("a.read", {"id": 2})),
+    "another name": (READ, ToolCall("a.read", {"ID": 1})),
+    "one argument more": (READ, ToolCall("a.read", {"id": 1, "x": None})),
+    "one argument less": (READ, ToolCall("a.read")),
+    "text for a number": (READ, ToolCall("a.read", {"id": "1"})),
+    "true for 1": (READ, ToolCall("a.read", {"id": True})),
+    "a list for its element": (READ, ToolCall("a.read", {"id": [1]})),
+    "null for absent": (ToolCall("a.read"), ToolCall("a.read", {"id": None})),
+    "composed for decomposed": (ToolCall("a.read", {"n": "\u00e9"}), ToolCall("a.read", {"n": "e\u0301"})),
+    "another order in a list": (ToolCall("a.read", {"n": [1, 2]}), ToolCall("a.read", {"n": [2, 1]})),
+    "another profile": (READ, REQUEST),
+    "a tool call for a request": (REQUEST, READ),
+}
+CHANGES: dict[str, Mapping[str, Any]] = {
+    "another method": {"method": "PUT"},
+    "the method in lower case": {"method": "post"},
+    "another path": {"target": "/account?limit=5"},
+    "a path rewritten by a proxy": {"target": "/crm/accounts?limit=5"},
+    "a trailing slash": {"target": "/accounts/?limit=5"},
+    "dots": {"target": "/x/../accounts?limit=5"},
+    "percent-encoding": {"target": "/%61ccounts?limit=5"},
+    "another query": {"target": "/accounts?limit=50"},
+    "no query": {"target": "/accounts"},
+    "an empty query": {"target": "/accounts?"},
+    "another body": {"body": b"{} "},
+    "no body": {"body": b""},
+    "another content type": {"content_type": "text/plain"},
+    "another charset": {"content_type": "application/json; charset=utf-8"},
+    "no content type": {"content_type": None},
+    "an empty content type": {"content_type": ""},
+    "a content encoding": {"content_encoding": "gzip"},
+}
+
+
+@pytest.mark.parametrize(("made_for", "received"), OTHER_CALLS.values(), ids=list(OTHER_CALLS))
+def test_a_presentation_for_another_call_is_refused(made_for: Received, received: Received) -> None:
+    lab = Lab()
+    decision = lab.verifier.decide(presented(made_for), received, Call("a.read", {"id": 1}))
+    assert codes(decision) == ("call_mismatch",)
+
+
+def test_a_digest_under_another_profile_is_for_another_call() -> None:
+    for profile, received in (("http", ToolCall("a.read")), ("tool", REQUEST)):
+        token = appended(CAPABILITY, encode_block((Presented(profile, received.digest(), NOW, "A" * 16),))).text
+        assert codes(Lab().verifier.decide(token, received, Call("a.read"))) == ("call_mismatch",)
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=list(CHANGES))
+def test_a_presentation_for_another_request_is_refused(change: Mapping[str, Any]) -> None:
+    fields: dict[str, Any] = {field: getattr(REQUEST, field) for field in REQUEST.__struct_fields__}
+    received = HttpRequest(**{**fields, **change})
+    lab = Lab()
+    assert codes(lab.verifier.decide(presented(REQUEST), received, Call("a.read"))) == ("call_mismatch",)
+    assert lab.verifier.decide(presented(REQUEST), HttpRequest(**fields), Call("a.read")).allowed
+
+
+@pytest.mark.parametrize(
+    ("sent", "received"),
+    [
+        ({"n": 1}, {"n": 1.0}),
+        ({"n": -0.0}, {"n": 0}),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        ({"n": [1]}, {"n": (1,)}),
+    ],
+)
+def test_one_call_in_two_spellings_is_one_call(sent: Mapping[str, JSON], received: Mapping[str, JSON]) -> None:
+    token = presented(ToolCall("a.read", sent))
+    assert Lab().verifier.decide(token, ToolCall("a.read", received), Call("a.read")).allowed
+
+
+def test_what_is_judged_is_what_is_executed_not_what_was_sent() -> None:
+    lab = Lab()
+    token = presented(ToolCall("a.read"))
+    assert codes(lab.verifier.decide(token, ToolCall("a.read"), Call("a.export"))) == ("action_not_allowed",)
+
+
+# When
+
+
+@pytest.mark.parametrize("age", [-5, 0, 60])
+def test_a_presentation_is_good_to_the_ends_of_its_window(age: int) -> None:
+    assert codes(Lab().decide(presented(ToolCall("a.read"), NOW - age))) == ()
+
+
+@pytest.mark.parametrize("age", [-1000, -6, 61, 1000])
+def test_a_presentation_outside_its_window_is_refused(age: int) -> None:
+    assert codes(Lab().decide(presented(ToolCall("a.read"), NOW - age))) == ("call_window",)
+
+
+@pytest.mark.parametrize("at", [0, SAFE_INTEGER])
+def test_a_presentation_of_no_time_at_all_is_refused(at: int) -> None:
+    assert codes(Lab().decide(presented(ToolCall("a.read"), at))) == ("call_window",)
+
+
+def test_a_clock_that_steps_back_brings_no_window_back() -> None:
+    lab = Lab()
+    token = lab.present(CAPABILITY)
+    lab.clock.now = NOW + 61
+    assert codes(lab.decide(token)) == ("call_window",)
+    lab.clock.now = NOW
+    assert codes(lab.decide(token)) == ("call_window",)
+
+
+def test_a_clock_that_steps_back_lets_nothing_be_replayed() -> None:
+    lab = Lab()
+    token = lab.present(CAPABILITY)
+    assert lab.decide(token).allowed
+    lab.clock.now = NOW + 61
+    lab.codes(CAPABILITY)
+    lab.clock.now = NOW
+    assert not lab.decide(token).allowed
+
+
+# Once
+
+
+def test_a_presentation_replayed_at_once_is_refused() -> None:
+    lab = Lab()
+    token = lab.present(CAPABILITY)
+    assert codes(lab.decide(token)) == ()
+    assert codes(lab.decide(token)) == ("replayed",)
+
+
+def test_a_presentation_is_burnt_though_its_call_was_denied() -> None:
+    lab = Lab()
+    token = lab.present(CAPABILITY, "a.export")
+    assert codes(lab.decide(token, "a.export")) == ("action_not_allowed",)
+    assert codes(lab.decide(token, "a.export")) == ("replayed",)
+
+
+def test_a_presentation_is_burnt_though_its_task_had_ended() -> None:
+    lab = Lab()
+    token = lab.present(CAPABILITY)
+    lab.deaths.deaths["T1"] = "task_completed"
+    assert codes(lab.decide(token)) == ("task_completed",)
+    lab.deaths.deaths.clear()
+    assert codes(lab.decide(token)) == ("replayed",)
+
+
+def test_a_presentation_for_another_call_is_not_burnt_by_whoever_copied_it() -> None:
+    lab = Lab()
+    token = lab.present(CAPABILITY)
+    assert codes(lab.verifier.decide(token, ToolCall("a.write"), Call("a.write"))) == ("call_mismatch",)
+    assert lab.decide(token).allowed
+
+
+def test_of_a_hundred_racing_threads_one_is_allowed() -> None:
+    lab = Lab()
+    token = lab.present(CAPABILITY)
+    barrier = threading.Barrier(100)
+
+    def race(_: int) -> tuple[str, ...]:
+        barrier.wait()
+        return codes(lab.decide(token))
+
+    with ThreadPoolExecutor(100) as pool:
+        verdicts = list(pool.map(race, range(100)))
+    assert sorted(verdicts) == [(), *[("replayed",)] * 99]
+
+
+def test_of_a_hundred_racing_coroutines_one_is_admitted() -> None:
+    lab = Lab()
+    token = lab.present(CAPABILITY)
+
+    async def race() -> int:
+        results = await asyncio.gather(
+            *(lab.verifier.admit_async(token, ToolCall("a.read")) for _ in range(100)), return_exceptions=True
+        )
+        return sum(not isinstance(result, BaseException) for result in results)
+
+    assert asyncio.run(race()) == 1
+
+
+def test_two_presentations_of_one_call_are_two_calls() -> None:
+    lab = Lab()
+    assert lab.present(CAPABILITY) != lab.present(CAPABILITY)
+    assert lab.codes(CAPABILITY) == lab.codes(CAPABILITY) == ()
+
+
+# One, last, and nothing else
+
+
+def test_a_bare_token_is_refused_with_how_to_present_it() -> None:
+    decision = Lab().decide(CAPABILITY.text)
+    assert codes(decision) == ("bearer_refused",)
+    assert "present" in decision.refusals[0].wanted
+
+
+def test_a_verifier_can_opt_in_to_bare_tokens() -> None:
+    lab = Lab(bearer=True)
+    assert lab.decide(CAPABILITY.text).allowed
+    assert lab.decide(CAPABILITY.text).allowed
+    token = lab.present(CAPABILITY)
+    assert lab.decide(token).allowed
+    assert codes(lab.decide(token)) == ("replayed",)
+
+
+@pytest.mark.parametrize("bearer", [False, True])
+@pytest.mark.parametrize("more", [encode_block((expires(NOW + 1),)), b'[["allow",[["a.*"]]]]', b"junk"])  # type: ignore[arg-type] # an instant
+def test_a_block_after_the_presentation_is_refused(more: bytes, bearer: bool) -> None:
+    lab = Lab(bearer=bearer)
+    token = appended(CAPABILITY.attenuate(expires(NOW + 60)), mark(), more)
+    assert codes(lab.decide(token.text)) == ("misplaced",)
+
+
+@pytest.mark.parametrize("bearer", [False, True])
+def test_two_presentations_in_one_token_are_refused(bearer: bool) -> None:
+    lab = Lab(bearer=bearer)
+    assert codes(lab.decide(appended(CAPABILITY, mark(), mark()).text)) == ("misplaced",)
+
+
+def mark(at: int = NOW, nonce: str = "A" * 16) -> bytes:
+    return encode_block((Presented("tool", ToolCall("a.read").digest(), at, nonce),))
+
+
+@pytest.mark.parametrize("bearer", [False, True])
+def test_a_presentation_that_shares_its_block_is_refused(bearer: bool) -> None:
+    lab = Lab(bearer=bearer)
+    both = mark()[:-1] + b',["expires",%d]]' % (NOW + 60)
+    twice = mark()[:-1] + b"," + mark()[1:]
+    for block in (both, twice):
+        assert codes(lab.decide(appended(CAPABILITY, block).text)) == ("misplaced",)
+
+
+def test_a_presentation_within_the_authoritys_block_is_refused() -> None:
+    token = minted(Presented("tool", ToolCall("a.read").digest(), NOW, "A" * 16))
+    for lab in (Lab(), Lab(bearer=True)):
+        assert codes(lab.decide(token.text)) == ("misplaced",)
+        assert lab.codes(token) == ("misplaced",)
+
+
+def test_a_presentation_and_nothing_else_has_no_authority() -> None:
+    assert codes(Lab().decide(raw(mark()).text)) == ("incomplete_authority",)
+
+
+def test_a_presentation_in_other_white_space_is_burnt_as_its_own() -> None:
+    lab = Lab()
+    assert lab.decide(appended(CAPABILITY, mark()).text).allowed
+    assert lab.decide(appended(CAPABILITY, mark().replace(b",", b", ")).text).allowed
+    assert codes(lab.decide(appended(CAPABILITY, mark()).text)) == ("replayed",)
+
+
+def test_a_whole_bundle_sent_is_refused() -> None:
+    bundle = Bundle([CAPABILITY, minted(audience="slides")])
+    token = bundle.present("crm", ToolCall("a.read"), now=NOW).text
+    lab = Lab()
+    for sent in (bundle.text, f"{token},{bundle.text}", f"{CAPABILITY.text},{CAPABILITY.text}", f"{token},{token}"):
+        assert codes(lab.decide(sent)) == ("malformed",)
+
+
+@pytest.mark.parametrize("sent", ["Capx ", "Bearer x", "null", "capx1_"])
+def test_other_texts_are_no_token(sent: str) -> None:
+    assert codes(Lab().decide(sent)) in {("malformed",), ("truncated",)}
+
+
+def test_no_token_is_no_token() -> None:
+    assert codes(Lab().decide("")) == ("no_token",)
+
+
+def test_a_presentation_is_small() -> None:
+    longest = CAPABILITY.present(REQUEST, now=SAFE_INTEGER)
+    assert len(longest.text) - len(CAPABILITY.text) < 200
+    assert len(wire.decode(longest.text).blocks) == 2
+
+
+@pytest.mark.parametrize("value", [2**53, float("nan"), "\ud800", {1: 1}, object(), [b"x"]])
+def test_a_call_of_what_is_no_json_is_not_built(value: Any) -> None:
+    with pytest.raises(InvalidCaveat):
+        ToolCall("a.read", {"x": value})

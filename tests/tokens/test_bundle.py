@@ -1,0 +1,590 @@
+import asyncio
+import copy
+import pickle
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import capx.tokens.delegation as delegation_module
+from capx.api.messages.outcomes import Revocation
+from capx.authority.authority import Authority
+from capx.crypto.base64url import b64u
+from capx.errors import InvalidRequest, MalformedToken, StoreProblem, Unavailable
+from capx.tokens.binding import HttpRequest, ToolCall
+from capx.tokens.bundle import MAX_TOKENS, Bundle
+from capx.tokens.capability import Capability
+from capx.tokens.delegation import Delegation
+from capx.tokens.grants import OWN_ENTRIES
+from capx_caveats import Allow, Call, Entry, InvalidCaveat, action, allow, anything, each, expires, one_of
+from tests.labs.lab import NONCES, NOW, Lab, minted, raw
+
+CRM = minted()
+SLIDES = minted(audience="slides", allowed=allow("slides.write", "slides.read"))
+BUNDLE = Bundle([CRM, SLIDES])
+OWN = minted(audience="authority", allowed=Allow(OWN_ENTRIES))
+WHOLE = Bundle([CRM, SLIDES, OWN])
+
+
+def test_a_bundle_is_its_tokens_joined_by_commas() -> None:
+    assert BUNDLE.text == f"{CRM.text},{SLIDES.text}"
+    assert Bundle.parse(BUNDLE.text) == BUNDLE
+    assert list(BUNDLE) == [CRM, SLIDES]
+    assert len(BUNDLE) == 2
+    assert BUNDLE.audiences == ("crm", "slides")
+
+
+@pytest.mark.parametrize(
+    "text", ["", ",", f"{CRM.text},", f",{CRM.text}", f"{CRM.text}, {CRM.text}", f"{CRM.text}\n", "é"]
+)
+def test_any_other_text_is_malformed(text: str) -> None:
+    with pytest.raises(MalformedToken):
+        Bundle.parse(text)
+
+
+def test_a_presentation_within_a_bundle_is_malformed() -> None:
+    with pytest.raises(MalformedToken):
+        Bundle.parse(f"{CRM.text},{SLIDES.present(ToolCall('slides.read')).text}")
+
+
+def test_an_empty_bundle_cannot_be_built() -> None:
+    with pytest.raises(InvalidRequest):
+        Bundle([])
+
+
+def numbered(number: int, **parts: Any) -> Capability:
+    """One of many capabilities that differ."""
+    return minted(nonce=b64u(number.to_bytes(16)), **parts)
+
+
+def test_what_is_granted_is_held_behind_what_was_held() -> None:
+    granted = numbered(1)
+    assert list(WHOLE.holding(granted)) == [*WHOLE, granted]
+    assert WHOLE.holding(granted).candidates("crm") == [granted, CRM]
+
+
+def test_what_is_held_is_not_held_twice() -> None:
+    assert WHOLE.holding(CRM) is WHOLE
+
+
+def test_what_is_of_another_node_or_task_is_not_held() -> None:
+    for other in (CRM.delegate(to="helper"), minted(task="T2"), minted(root="R2")):
+        with pytest.raises(InvalidRequest, match="one task and one node"):
+            WHOLE.holding(other)
+
+
+def test_a_full_bundle_lets_go_of_what_has_expired() -> None:
+    held = [CRM, OWN, *(numbered(count, expires=NOW + 3600 - count) for count in range(MAX_TOKENS - 2))]
+    full = Bundle(held)
+    granted = numbered(MAX_TOKENS)
+    assert list(full.holding(granted, now=held[-1].issued_at + 3600 - 29)) == [*held[:-1], granted]
+    soon = Bundle([minted(expires=NOW + 1), *held[1:]])
+    assert list(soon.holding(granted, now=NOW + 1)) == [*held[1:], granted]
+
+
+def test_a_full_bundle_lets_go_of_the_oldest_that_was_granted_at_run_time() -> None:
+    held = [CRM, SLIDES, OWN, *map(numbered, range(MAX_TOKENS - 3))]
+    more = [numbered(MAX_TOKENS + count) for count in range(2)]
+    once = Bundle(held).holding(more[0], now=NOW)
+    assert list(once) == [CRM, SLIDES, OWN, *held[4:], more[0]]
+    assert list(once.holding(more[1], now=NOW)) == [CRM, SLIDES, OWN, *held[5:], *more]
+
+
+def test_a_full_bundle_keeps_what_is_for_the_authority_even_if_it_expired() -> None:
+    held = [minted(audience="authority", expires=NOW + 1), *map(numbered, range(MAX_TOKENS - 1))]
+    granted = numbered(MAX_TOKENS)
+    assert list(Bundle(held).holding(granted, now=NOW + 10)) == [held[0], *held[2:], granted]
+    opened = [*map(numbered, range(MAX_TOKENS - 1)), OWN]
+    assert list(Bundle(opened).holding(granted, now=NOW)) == [*opened[1:], granted]
+
+
+def test_a_bundle_has_a_limit_that_is_checked_before_its_tokens_are_read() -> None:
+    assert len(Bundle([CRM] * MAX_TOKENS)) == MAX_TOKENS
+    with pytest.raises(MalformedToken) as caught:
+        Bundle([CRM] * (MAX_TOKENS + 1))
+    assert caught.value.code == "too_large"
+    with pytest.raises(MalformedToken) as caught:
+        Bundle.parse("," * 1_000_000)
+    assert caught.value.code == "too_large"
+
+
+def test_capabilities_of_two_tasks_are_no_bundle() -> None:
+    with pytest.raises(InvalidRequest):
+        Bundle([CRM, minted(task="T2")])
+
+
+def test_capabilities_of_two_nodes_are_no_bundle() -> None:
+    with pytest.raises(InvalidRequest):
+        Bundle([CRM, SLIDES.delegate(to="a", nonce=NONCES[0])])
+    with pytest.raises(InvalidRequest):
+        Bundle([CRM, minted(root="R2")])
+
+
+def test_a_sub_agent_is_one_node_at_all_audiences() -> None:
+    child = BUNDLE.delegate(to="slides-agent", allow=["slides.write"])
+    assert len({capability.node for capability in child}) == 1
+    assert child.node != BUNDLE.node
+    assert child.path == (*BUNDLE.path, child.node)
+    assert child.hops == ("slides-agent",)
+    assert child.task == "T1"
+    assert all(capability.blocks[-1] == next(iter(child)).blocks[-1] for capability in child)
+
+
+def test_what_is_narrowed_to_nothing_stays_and_explains_itself() -> None:
+    child = BUNDLE.delegate(to="slides-agent", allow=["slides.write"])
+    assert child.audiences == ("crm", "slides")
+    assert Lab().codes(next(iter(child))) == ("action_not_allowed",)
+
+
+def test_a_child_may_get_the_named_audiences_alone() -> None:
+    assert BUNDLE.delegate(to="a", audiences=["slides"]).audiences == ("slides",)
+    with pytest.raises(InvalidRequest, match="warehouse"):
+        BUNDLE.delegate(to="a", audiences=["slides", "warehouse"])
+    with pytest.raises(InvalidRequest):
+        BUNDLE.delegate(to="a", audiences=[])
+
+
+def test_attenuating_narrows_every_capability_by_the_same_block() -> None:
+    child = BUNDLE.attenuate(expires("1m"), now=NOW)
+    assert [capability.blocks[-1] for capability in child] == [b'[["expires",%d]]' % (NOW + 60)] * 2
+    assert child.node == BUNDLE.node
+
+
+def test_delegating_to_nobody_is_refused() -> None:
+    with pytest.raises(InvalidCaveat):
+        BUNDLE.delegate(to="")
+
+
+def test_the_newest_capability_that_does_not_rule_the_call_out_is_presented() -> None:
+    first = minted(allowed=allow("a.read"))
+    second = minted(allowed=allow(action("a.read", id=1)))
+    bundle = Bundle([first, second])
+    assert bundle.candidates("crm", ToolCall("a.read", {"id": 1})) == [second, first]
+    assert bundle.candidates("crm", ToolCall("a.read", {"id": 2})) == [first]
+    assert bundle.candidates("crm") == [second, first]
+    assert bundle.candidates("crm", HttpRequest(method="GET", target="/")) == [second, first]
+    presented = bundle.present("crm", ToolCall("a.read", {"id": 2}), now=NOW)
+    assert presented.blocks[:-1] == first.blocks
+
+
+def test_when_all_rule_the_call_out_the_newest_is_presented_all_the_same() -> None:
+    first, second = minted(), minted(allowed=allow("a.read"))
+    assert Bundle([first, second]).candidates("crm", ToolCall("a.export")) == [second]
+
+
+def test_nothing_is_presented_to_an_audience_the_bundle_does_not_name() -> None:
+    for audience in ("warehouse", "", "CRM", "crm.evil.example"):
+        with pytest.raises(InvalidRequest):
+            BUNDLE.present(audience, ToolCall("a.read"))
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_bundle_is_not_pickled_or_copied(copied: Callable[[object], object]) -> None:
+    with pytest.raises(InvalidRequest, match="secret"):
+        copied(BUNDLE)
+
+
+def test_a_bundle_shows_no_token() -> None:
+    assert "capx1_" not in f"{BUNDLE!r} {BUNDLE}"
+
+
+def test_a_bundle_of_foreign_tokens_claims_nothing() -> None:
+    bundle = Bundle([raw(b"[]")])
+    assert (bundle.task, bundle.node, bundle.hops) == (None, None, ())
+
+
+def test_a_call_that_no_resource_would_judge_rules_nothing_out() -> None:
+    narrow = minted(allowed=allow(action("a.read", x=each(one_of(*range(1, 900))))))
+    other = minted(allowed=allow("a.read"), nonce="AgICAgICAgICAgICAgICAg")
+    bundle = Bundle([other, narrow])
+    assert bundle.candidates("crm", ToolCall("a.read", {"x": [0]})) == [other]
+    assert bundle.candidates("crm", ToolCall("a.read", {"x": [0] * 1000})) == [narrow, other]
+
+
+# The capability for the authority itself
+
+
+def allowed_at(bundle: Bundle, audience: str) -> list[str]:
+    """What the last block of the capability for an audience allows."""
+    (capability,) = (each for each in bundle if each.audience == audience)
+    (found,) = (caveat for caveat in capability.caveats[-1] if isinstance(caveat, Allow))
+    return [entry.sentence() for entry in found.entries]
+
+
+@pytest.mark.parametrize(
+    "named",
+    [None, ["slides.write"], ["task.*"], ["task.*", "node.*", "slides.*"], ["task.complete.now"], ["Task.complete"]],
+)
+def test_the_authority_capability_stays_behind_unless_an_action_of_it_is_named(named: list[str] | None) -> None:
+    assert WHOLE.delegate(to="a", allow=named).audiences == ("crm", "slides")
+
+
+def test_the_authority_capability_goes_along_with_the_actions_that_are_named_and_no_other() -> None:
+    named: list[str | Entry] = [
+        "slides.write",
+        "task.complete",
+        "task.*",
+        action("node.revoke", hops=anything()),
+        "crm.*",
+    ]
+    child = WHOLE.delegate(to="a", allow=named)
+    assert child.audiences == ("crm", "slides", "authority")
+    assert allowed_at(child, "authority") == ["task.complete", "node.revoke where hops is there"]
+    everywhere = ["slides.write", "task.complete", "task.*", "node.revoke where hops is there", "crm.*"]
+    assert allowed_at(child, "crm") == allowed_at(child, "slides") == everywhere
+    assert len({capability.node for capability in child}) == 1
+    at_the_authority = Lab("authority")
+    last = list(child)[-1]
+    assert at_the_authority.codes(last, "task.complete") == ()
+    assert at_the_authority.codes(last, "node.revoke", {"hops": [NONCES[0]]}) == ()
+    assert at_the_authority.codes(last, "task.status") == ("action_not_allowed",)
+
+
+def test_a_child_of_a_child_keeps_to_the_rule() -> None:
+    child = WHOLE.delegate(to="a", allow=["slides.write", "task.status", "task.complete"])
+    assert child.delegate(to="b", allow=["slides.write"]).audiences == ("crm", "slides")
+    assert child.delegate(to="b").audiences == ("crm", "slides")
+    below = child.delegate(to="b", allow=["task.status", "node.revoke"], audiences=["authority"])
+    assert below.audiences == ("authority",)
+    at_the_authority = Lab("authority")
+    (capability,) = below
+    assert at_the_authority.codes(capability, "task.status") == ()
+    assert at_the_authority.codes(capability, "task.complete") == ("action_not_allowed",)
+    assert at_the_authority.codes(capability, "node.revoke", {"hops": []}) == ("action_not_allowed",)
+
+
+@pytest.mark.parametrize("audiences", [["authority"], ["crm", "authority"]])
+@pytest.mark.parametrize("named", [None, ["crm.*"], ["task.*"]])
+def test_the_authority_as_an_audience_needs_an_action_that_is_named(
+    audiences: list[str], named: list[str] | None
+) -> None:
+    with pytest.raises(
+        InvalidRequest, match=r"each action in full \(task\.complete, task\.status, node\.revoke\), in `may_ask`"
+    ):
+        WHOLE.delegate(to="a", allow=named, audiences=audiences)
+
+
+def test_audiences_that_are_named_leave_the_authority_behind() -> None:
+    assert WHOLE.delegate(to="a", allow=["task.complete"], audiences=["crm"]).audiences == ("crm",)
+
+
+def test_a_delegation_that_leaves_no_capability_says_so() -> None:
+    alone = Bundle([OWN])
+    acts: list[Callable[[], Bundle]] = [
+        lambda: alone.delegate(to="a"),
+        lambda: alone.delegate(to="a", allow=["task.*"]),
+        lambda: WHOLE.delegate(to="a", audiences=[]),
+    ]
+    for act in acts:
+        with pytest.raises(InvalidRequest, match="no capability is left for the child"):
+            act()
+    assert alone.delegate(to="a", allow=["task.status"]).audiences == ("authority",)
+
+
+def test_several_capabilities_for_the_authority_go_along_alike() -> None:
+    other = minted(audience="authority", allowed=allow("task.status"), nonce="AgICAgICAgICAgICAgICAg")
+    child = Bundle([CRM, OWN, other]).delegate(to="a", allow=["task.status"])
+    assert [capability.audience for capability in child] == ["crm", "authority", "authority"]
+
+
+def test_the_authority_capability_is_presented_and_attenuated_like_any() -> None:
+    narrow = WHOLE.attenuate(expires("1m"), now=NOW)
+    assert narrow.audiences == ("crm", "slides", "authority")
+    assert [capability.blocks[-1] for capability in narrow] == [b'[["expires",%d]]' % (NOW + 60)] * 3
+    assert narrow.candidates("authority", ToolCall("task.complete")) == [list(narrow)[-1]]
+    presented = WHOLE.present("authority", ToolCall("task.complete"), now=NOW).text
+    call = ToolCall("task.complete")
+    assert Lab("authority").verifier.verify(presented, call, Call("task.complete")).task == "T1"
+
+
+def test_an_opened_task_passes_its_own_capability_on_by_name(lab: Authority) -> None:
+    task = lab.open(allow=["crm.read"])
+    assert task.bundle.audiences == ("crm", "authority")
+    child = task.bundle.delegate(to="a", allow=["crm.read", "task.status"])
+    presented = child.present("authority", ToolCall("task.status")).text
+    assert lab.own_verifier().verify(presented, ToolCall("task.status"), Call("task.status")).task == task.id
+    presented = child.present("authority", ToolCall("task.complete")).text
+    decision = lab.own_verifier().decide(presented, ToolCall("task.complete"), Call("task.complete"))
+    assert [refusal.code for refusal in decision.refusals] == ["action_not_allowed"]
+
+
+def test_an_entry_of_the_authority_is_passed_on_as_it_is_written() -> None:
+    child = WHOLE.delegate(to="a", allow=[Entry("task.complete", ())])
+    assert allowed_at(child, "authority") == ["task.complete without arguments"]
+
+
+# For a block of code
+
+
+@pytest.fixture
+def lab() -> Iterator[Authority]:
+    with Authority.temporary() as authority:
+        yield authority
+
+
+def alive(lab: Authority, child: Bundle) -> bool:
+    call = ToolCall("crm.read")
+    return lab.verifier("crm").decide(child.present("crm", call).text, call, Call("crm.read")).allowed
+
+
+def test_a_child_lives_as_long_as_its_block(lab: Authority) -> None:
+    bundle = lab.open(allow=["crm.read", "slides.write"]).bundle
+    with bundle.delegated(to="a", allow=["crm.read"], audiences=["crm"], caveats=[expires("1h")], at=lab) as child:
+        assert (child.hops, child.audiences) == (("a",), ("crm",))
+        assert alive(lab, child)
+        below = child.delegate(to="b")
+    assert not alive(lab, child)
+    assert not alive(lab, below)
+    assert alive(lab, bundle)
+
+
+def test_an_async_block_revokes_too(lab: Authority) -> None:
+    bundle = lab.open(allow=["crm.read"]).bundle
+
+    async def act() -> Bundle:
+        async with bundle.delegated(to="a", at=lab) as child:
+            assert alive(lab, child)
+        return child
+
+    assert not alive(lab, asyncio.run(act()))
+
+
+class Stopped(BaseException):
+    """What is no Exception, like a cancellation or Ctrl-C."""
+
+
+async def left_async(delegation: Delegation[Bundle], act: Callable[[Bundle], None]) -> None:
+    async with delegation as child:
+        act(child)
+
+
+def left(delegation: Delegation[Bundle], act: Callable[[Bundle], None]) -> None:
+    with delegation as child:
+        act(child)
+
+
+def how_it_ended(
+    delegation: Delegation[Bundle], act: Callable[[Bundle], None], kind: type[BaseException], *, is_async: bool
+) -> BaseException:
+    """What came out of the block, as the code around it sees it."""
+
+    async def within() -> BaseException:
+        with pytest.raises(kind) as caught:
+            await left_async(delegation, act)
+        return caught.value
+
+    if is_async:
+        return asyncio.run(within())
+    with pytest.raises(kind) as caught:
+        left(delegation, act)
+    return caught.value
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), Stopped("now"), KeyboardInterrupt(), asyncio.CancelledError()])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_however_a_block_is_left_the_child_is_dead_and_the_error_the_same(
+    lab: Authority, error: BaseException, is_async: bool
+) -> None:
+    children: list[Bundle] = []
+
+    def act(child: Bundle) -> None:
+        children.append(child)
+        raise error
+
+    delegation = lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=lab)
+    assert how_it_ended(delegation, act, type(error), is_async=is_async) is error
+    assert not alive(lab, children[0])
+    assert not hasattr(error, "__notes__")
+
+
+def test_a_return_from_the_block_revokes(lab: Authority) -> None:
+    def act() -> Bundle:
+        with lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=lab) as child:
+            return child
+
+    assert not alive(lab, act())
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_failure_to_revoke_is_raised_after_a_clean_block(lab: Authority, is_async: bool) -> None:
+    delegation = lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=lab)
+    failed = how_it_ended(delegation, lambda _: lab.close(), StoreProblem, is_async=is_async)
+    assert "there is no store" in str(failed)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_failure_to_revoke_is_noted_on_what_left_the_block(lab: Authority, is_async: bool) -> None:
+    error, nodes = ValueError("no"), list[str]()
+
+    def act(child: Bundle) -> None:
+        nodes.append(b64u(child.node or b""))
+        lab.close()
+        raise error
+
+    delegation = lab.open(allow=["crm.read"]).bundle.delegated(to="a b", at=lab)
+    assert how_it_ended(delegation, act, ValueError, is_async=is_async) is error
+    (note,) = error.__notes__
+    assert note.startswith("a b could not be revoked (there is no store")
+    assert nodes[0] in note
+
+
+class Slow:
+    """An authority that is reached through a gate."""
+
+    def __init__(self, lab: Authority) -> None:
+        self._lab = lab
+        self.asked, self.gate = threading.Event(), threading.Event()
+        self.thread: int | None = None
+
+    def revoke(self, child: Bundle, /) -> Revocation:
+        self.thread = threading.get_ident()
+        self.asked.set()
+        self.gate.wait(10)
+        return self._lab.revoke(child)
+
+
+def test_a_cancellation_while_it_is_being_revoked_waits_until_it_is(lab: Authority) -> None:
+    slow, children = Slow(lab), list[Bundle]()
+
+    async def leave() -> None:
+        async with lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=slow) as child:
+            children.append(child)
+
+    async def act() -> bool:
+        leaving = asyncio.ensure_future(leave())
+        while not slow.asked.is_set():
+            await asyncio.sleep(0.001)
+        for _ in range(3):
+            leaving.cancel()
+            await asyncio.sleep(0.001)
+        still_there = not leaving.done()
+        slow.gate.set()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        return still_there
+
+    assert asyncio.run(act())
+    assert slow.thread != threading.get_ident()
+    assert not alive(lab, children[0])
+
+
+def test_a_cancelled_block_is_revoked_before_the_cancellation_goes_on(lab: Authority) -> None:
+    children = list[Bundle]()
+
+    async def wait() -> None:
+        async with lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=lab) as child:
+            children.append(child)
+            await asyncio.Event().wait()
+
+    async def act() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(wait(), 0.01)
+        assert not alive(lab, children[0])
+
+    asyncio.run(act())
+
+
+def test_a_delegation_is_good_for_one_block(lab: Authority) -> None:
+    delegation = lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=lab)
+    with delegation:
+        pass
+    with pytest.raises(InvalidRequest, match="delegate again"), delegation:
+        pytest.fail("it was entered")
+
+
+def test_what_has_no_node_is_not_delegated_for_a_block(lab: Authority) -> None:
+    with pytest.raises(InvalidRequest, match="no node"), Bundle([raw(b"[]")]).delegated(to="a", at=lab):
+        pytest.fail("it was entered")
+
+
+def test_a_delegation_that_cannot_be_meant_is_refused_on_entering(lab: Authority) -> None:
+    bundle = lab.open(allow=["crm.read"]).bundle
+    with pytest.raises(InvalidRequest), bundle.delegated(to="a", audiences=["slides"], at=lab):
+        pytest.fail("it was entered")
+
+
+def test_each_block_has_a_child_of_its_own(lab: Authority) -> None:
+    bundle = lab.open(allow=["crm.read"]).bundle
+    with bundle.delegated(to="a", at=lab) as one:
+        with bundle.delegated(to="a", at=lab) as other:
+            assert one.node != other.node
+        assert alive(lab, one)
+
+
+def test_tokens_of_the_authority_are_capabilities_like_any() -> None:
+    assert all(isinstance(capability, Capability) for capability in WHOLE)
+    assert Bundle.parse(WHOLE.text) == WHOLE
+
+
+class Silent:
+    """Who takes long to revoke: until `over` is set."""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+
+    def revoke(self, child: Bundle, /) -> object:
+        return self.over.wait(30)
+
+
+def test_left_for_too_long_it_ends_and_says_that_the_child_may_live(
+    lab: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delegation_module, "PATIENCE", 0.1)
+    silent = Silent()
+
+    async def act() -> None:
+        async with lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=silent):
+            pass
+
+    with pytest.raises(Unavailable, match="nothing was answered for"):
+        asyncio.run(act())
+    silent.over.set()
+
+
+def test_tools_that_hold_every_thread_keep_no_child_alive(lab: Authority) -> None:
+    over = threading.Event()
+
+    async def act() -> Bundle:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        held = loop.run_in_executor(None, over.wait, 30)
+        async with lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=lab) as child:
+            pass
+        was_alive = alive(lab, child)
+        over.set()
+        await held
+        assert not was_alive
+        return child
+
+    assert not alive(lab, asyncio.run(act()))
+
+
+class Interrupted:
+    def revoke(self, child: Bundle, /) -> object:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_while_it_is_revoked_says_that_the_child_may_live(lab: Authority) -> None:
+    delegation = lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=Interrupted())
+    with pytest.raises(KeyboardInterrupt) as interrupt, delegation:
+        pass
+    assert "a could not be revoked" in interrupt.value.__notes__[0]
+
+
+def test_one_delegation_gives_one_child_to_racing_threads(lab: Authority) -> None:
+    delegation = lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=lab)
+    begin = threading.Barrier(8)
+
+    def enter(_: int) -> Bundle | None:
+        begin.wait()
+        try:
+            return delegation.__enter__()
+        except InvalidRequest:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        (child,) = filter(None, pool.map(enter, range(8)))
+    delegation.__exit__(None, None, None)
+    assert not alive(lab, child)
