@@ -248,10 +248,10 @@ def test_a_log_is_asked_for_in_terms_that_it_has(shared: Served, query: str) -> 
 
 def test_figures_are_labelled_by_nothing_that_a_client_wrote(shared: Served) -> None:
     with shared.everybody() as client:
-        client.request("BREW", "/tea-0815")
-        client.get("/feed-0815")
+        client.request("BREW", "/tea-teapot")
+        client.get("/feed-teapot")
         text = client.get("/metrics").text
-    assert "0815" not in text
+    assert "teapot" not in text
     assert "BREW" not in text
     assert 'route="other"' in text
     names = ("capx_http_requests_total", "capx_http_request_seconds_bucket", "capx_log_position", "capx_deaths")
