@@ -202,7 +202,6 @@ _LAZY = {
 }
 """Where to import from what not everybody needs: verifier, stores, threads, asyncio and HTTP take long to import."""
 
-
 _NEED_HTTPX = {"AuthorityClient", "FeedSource", "RemoteAuthority"}
 _lock = threading.RLock()
 

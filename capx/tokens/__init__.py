@@ -16,7 +16,8 @@ Modules:
     delegation                a child for one block of code
     lineage                   what the blocks of a chain say, in order
     wording                   a refusal as a sentence that names the hop
-    grants, revocation_key    what is asked for, and what can be revoked
+    grants                    what a task is to be allowed, as people write it
+    revocation_key            what can be revoked, and how a revocation is written down
     effective/                what a chain of caveats still allows
     interop                   other macaroon libraries
 """
