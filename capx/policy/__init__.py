@@ -18,7 +18,6 @@ Modules:
 
     policy, terms             who may ask for what, and what one intent gets
     rule_templates            rules, before an intent fills in what they take from it
-    offers                    the entry of an ask, and the reasons for which one is refused
     fit                       whether that fits into a token
     file, toml_reader, tables, grant_tables, placeholders    how policy.toml is read
     constraints, constraint_operators                        how its constraints are read

@@ -23,7 +23,6 @@ from msgspec import UNSET, Struct
 from capx.errors import InvalidRequest
 from capx.intents.intent import Intent
 from capx.policy.fit import grant_problem
-from capx.policy.offers import NotOffered, asked_entry
 from capx.policy.policy import Policy
 from capx.policy.terms import HOWS, Match, Terms
 from capx.policy.toml_reader import (
@@ -120,9 +119,10 @@ def unknown(policy: Policy, case: Case) -> Iterator[str]:
 def _ungrantable(terms: Terms, match: Match, ask: Ask) -> bool:
     """Whether what is offered could not be granted, since no token holds it together with what was asked for."""
     try:
-        return grant_problem(terms, match.rule, match.offer, asked_entry(ask)) is not None
-    except NotOffered:
+        wanted = ask.entry()
+    except InvalidRequest:
         return True
+    return grant_problem(terms, match.rule, match.offer, wanted) is not None
 
 
 def _cases(document: Mapping[str, object]) -> tuple[Case, ...]:

@@ -8,9 +8,10 @@ Laws: an ask names one action at one audience, never a pattern; with arguments, 
 same ask of the same token is one request, however often it is made, and has one answer.
 """
 
+import json
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
@@ -21,16 +22,23 @@ from capx.crypto.canonical_json import canonical
 from capx.errors import CapxError, InvalidRequest
 from capx.tokens.capability import Capability
 from capx.tokens.grants import audience_of, demand_audience
+from capx.tokens.wire import MAX_BLOCK
 from capx.tokens.wording import sentence
 from capx_caveats import (
     JSON,
+    Entry,
+    Eq,
     InvalidCaveat,
+    Pair,
     Refusal,
     is_action,
     shown,
     shown_instant,
 )
 from capx_caveats.names import told_name
+
+_OTHERS: Final = "*"
+"""The name of a pair that stands for all arguments that have none, and so pins nothing."""
 
 
 class Ask(Struct, frozen=True, kw_only=True):
@@ -67,6 +75,22 @@ class Ask(Struct, frozen=True, kw_only=True):
         """The arguments as canonical JSON; None if it is not pinned to any."""
         return None if self.args is None else canonical(dict(self.args))
 
+    def entry(self) -> Entry:
+        """The action and its pinned arguments, as an entry of an allowlist; InvalidRequest if no entry can say that."""
+        pinned = self.pinned
+        if pinned is None:
+            return Entry(self.action)
+        if len(pinned) > MAX_BLOCK:
+            raise InvalidRequest(f"they are more than {MAX_BLOCK} bytes")
+        # Of the canonical text, so that the same arguments make the same block.
+        args: dict[str, Any] = json.loads(pinned)
+        if _OTHERS in args:
+            raise InvalidRequest(f"{_OTHERS} names no argument, but all that are not named")
+        try:
+            return Entry(self.action, tuple(Pair(name, Eq(value)) for name, value in args.items()))
+        except InvalidCaveat as error:
+            raise InvalidRequest(str(error)) from None
+
     def arguments(self) -> dict[str, JSON]:
         """The arguments of the call that an ask is."""
         named: dict[str, JSON] = {"audience": self.audience, "action": self.action}
@@ -95,7 +119,7 @@ class Granted(Struct, frozen=True):
 
 
 class Refused(Struct, frozen=True):
-    """No, with every reason; their codes are those of capx.policy.offers."""
+    """No, with every reason; their codes are those of `capx.authority.requests.offering`."""
 
     reasons: tuple[Refusal, ...]
 

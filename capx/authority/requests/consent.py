@@ -10,12 +10,11 @@ from msgspec.structs import replace
 
 from capx.authority.requests.approvers import demand_answer
 from capx.authority.requests.inheritance import asker_of
-from capx.authority.requests.offering import offer
+from capx.authority.requests.offering import NotOffered, offer
 from capx.authority.requests.request_state import ask_of, expire, inquire, is_overdue, known_request, outcome
 from capx.authority.requests.verdict import Verdict
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
-from capx.policy.offers import NotOffered
 from capx.policy.policy import Policy
 from capx.store.events import RequestApproved, RequestDenied
 from capx.store.protocols import Reading, Writing

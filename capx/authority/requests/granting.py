@@ -19,13 +19,12 @@ from msgspec.structs import replace
 
 from capx.authority.requests.approvers import demand_answer, excluded
 from capx.authority.requests.inheritance import Asker, asker_of
-from capx.authority.requests.offering import Offered, offer
+from capx.authority.requests.offering import NotOffered, Offered, ask_refusal, offer
 from capx.authority.requests.request_state import expire_requests, inquire, is_same
 from capx.authority.requests.verdict import Verdict
 from capx.crypto.base64url import b64u, unb64u
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
-from capx.policy.offers import NotOffered, ask_refusal
 from capx.policy.policy import Policy
 from capx.store.events import AskRefused, BudgetLimit, CapabilityMinted, RequestMade
 from capx.store.protocols import Reading, Writing
@@ -146,7 +145,8 @@ def _is_agreed_to(reading: Reading, policy: Policy, request: RequestRecord, offe
 def _request(
     policy: Policy, asker: Asker, ask: Ask, offered: Offered, earlier: tuple[str, ...], *, now: int
 ) -> RequestRecord:
-    rule, pinned = offered.match.rule, ask.pinned
+    rule = offered.match.rule
+    pinned = ask.pinned
     return RequestRecord(
         id=ask.request(asker.ids[-1]),
         task=asker.task,

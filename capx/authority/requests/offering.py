@@ -10,6 +10,8 @@ asker under the same policy makes the same block.
 """
 
 from collections.abc import Iterator
+from types import MappingProxyType
+from typing import Final
 
 from msgspec import Struct
 
@@ -19,7 +21,6 @@ from capx.authority.requests.inheritance import Asker, is_dead, spelt
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
 from capx.intents.intent import Intent, SignedIntent, parse_intent
-from capx.policy.offers import NotOffered, ask_refusal, asked_entry
 from capx.policy.policy import Policy
 from capx.policy.terms import Match
 from capx.store.lifecycle import FIRST
@@ -37,12 +38,41 @@ from capx_caveats import (
     Expires,
     Facts,
     NotUnderstood,
+    Refusal,
     TooLarge,
     Where,
     misplaced,
     shown,
     shown_instant,
 )
+
+REASONS: Final = MappingProxyType(
+    {
+        "no_intent": "the task was opened by hand, so no policy says what it may ask for",
+        "intent_refused": "the policy does not take the intent of the task any more",
+        "not_offered": "the policy offers this to no task of the purpose",
+        "not_pinned": "the arguments are none that a grant can be pinned to",
+        "not_inherited": "what restricts the asker cannot be carried on to a grant",
+        "too_many": "too many requests were made, or wait, at this node or in this task",
+        "request_denied": "a person has denied it",
+        "asker_dead": "the asker lives no longer",
+        "grant_revoked": "what was granted to this ask was revoked",
+    }
+)
+"""Why an ask is refused, by stable codes."""
+
+
+class NotOffered(Exception):
+    """There is nothing for this ask, and these are the reasons."""
+
+    def __init__(self, *refusals: Refusal) -> None:
+        super().__init__(refusals[0].code)
+        self.refusals = refusals
+
+
+def ask_refusal(code: str, why: str = "") -> Refusal:
+    """The refusal of an ask by a code of REASONS: told to the asker, and so without what others said or set up."""
+    return Refusal(code, f"{REASONS[code]}: {why}" if why else REASONS[code])
 
 
 class Offered(Struct, frozen=True):
@@ -71,7 +101,10 @@ def offer(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask:
         raise NotOffered(ask_refusal("intent_refused")) from refused
     if terms.tenant not in {None, asker.tenant}:
         raise NotOffered(ask_refusal("intent_refused", "its tenant is not the one that the task was opened for"))
-    wanted = asked_entry(ask)
+    try:
+        wanted = ask.entry()
+    except InvalidRequest as refused:
+        raise NotOffered(ask_refusal("not_pinned", str(refused))) from None
     match = terms.match(ask.audience, ask.action, ask.args)
     if match is None:
         raise NotOffered(ask_refusal("not_offered", ask.sentence()))

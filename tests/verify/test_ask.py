@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from capx.authority.requests.offering import REASONS
 from capx.errors import InvalidRequest
-from capx.policy.offers import REASONS
 from capx.verify.ask import Ask, Pending, Refused
 from capx_caveats import Refusal
 
