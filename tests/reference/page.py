@@ -44,7 +44,7 @@ Generated from the classes: `python -m tests.reference`. The wire forms, sentenc
 gave when they were executed, and a test executes them again. Normative is the
 [specification](../spec/vocabulary.md). [block.schema.json](block.schema.json) is the JSON Schema (draft 2020-12) of a
 block; `capx_caveats.schema.block_schema` makes it, also of a vocabulary with
-[caveats of your own](../services.md#caveats-and-constraints-of-your-own).
+[caveats of your own](own-caveats.md).
 
 What is appended to a capability narrows it: each caveat of each block must be satisfied. A block holds 1 to
 {MAX_CAVEATS} caveats and at most {MAX_BRACKETS} `[`. Whatever has not the form told here, or a tag that is not known,
