@@ -346,12 +346,14 @@ def test_what_the_architecture_names_stands_in_the_file_that_it_names() -> None:
             assert re.search(rf"\b(def|class) {name.rpartition('.')[2]}\b", code), (path, name)
 
 
-def test_every_row_of_what_a_compromised_agent_tries_is_what_comes_of_it() -> None:
-    page = CHECKOUT / "docs" / "compromised-agent.md"
-    told = re.findall(r"^\| (\d+) \|.*\| `(\w+)` \|$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    assert len(told) > 20
-    printed = [line for block in blocks(page, "python") for line in outputs(block.text)]
-    assert [f"{row} {code}" for row, code in told] == [line for line in printed if re.fullmatch(r"\d+ \w+", line)]
+def test_each_attack_of_a_compromised_agent_is_refused() -> None:
+    rows: list[int] = []
+    for page in (CHECKOUT / "docs" / "compromised-agent.md", CHECKOUT / "docs" / "reference" / "attacks.md"):
+        listed = re.findall(r"^\| (\d+) \|.*\| `(\w+)` \|$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        printed = [line for block in blocks(page, "python") for line in outputs(block.text)]
+        assert [f"{row} {code}" for row, code in listed] == [line for line in printed if re.fullmatch(r"\d+ \w+", line)]
+        rows += [int(row) for row, _ in listed]
+    assert rows == list(range(1, 22))
 
 
 def test_the_state_diagram_is_the_one_of_the_table() -> None:
