@@ -3,7 +3,7 @@
 Law: what it says of forms is what the reader of each form demands, for it is made from the same classes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, cast, get_origin, get_type_hints
 
@@ -52,7 +52,8 @@ _SCHEMES: Final[Schema] = {
 
 def document(title: str, about: str, operations: Sequence[AnyOperation]) -> bytes:
     """The document of a face, as JSON."""
-    kinds = list(dict.fromkeys([Problem, *filter(None, (one.asks for one in operations)), *_answers(operations)]))
+    named = (Problem, *(one.asks for one in operations), *(one.answers for one in operations))
+    kinds = list(dict.fromkeys(kind for kind in named if kind is not None))
     found, components = msgspec.json.schema_components(kinds, schema_hook=_own, ref_template=_REF)
     schemas = dict(zip(kinds, found, strict=True))
     paths: dict[str, Schema] = {}
@@ -85,10 +86,6 @@ def _published(part: Any) -> Any:
     return part
 
 
-def _answers(operations: Iterable[AnyOperation]) -> list[Any]:
-    return [one.answers for one in operations if one.answers is not None]
-
-
 def _operation(one: AnyOperation, schemas: dict[Any, Schema], components: dict[str, Schema]) -> Schema:
     said: Schema = {"operationId": one.name, "summary": one.about, "responses": _responses(one, schemas)}
     parameters = [{"name": "id", "in": "path", "required": True, "schema": _ID}] if "{id}" in one.path else []
@@ -99,7 +96,8 @@ def _operation(one: AnyOperation, schemas: dict[Any, Schema], components: dict[s
         }
     elif one.asks is not None:
         form = components[schemas[one.asks]["$ref"].rpartition("/")[2]]
-        parameters += [_parameter(name, form["properties"][name], hint) for name, hint in _fields(one.asks)]
+        hints = get_type_hints(one.asks).items()
+        parameters += [_parameter(name, form["properties"][name], hint) for name, hint in hints]
     if parameters:
         said["parameters"] = parameters
     if proof := _proof(one):
@@ -131,10 +129,6 @@ def _responses(one: AnyOperation, schemas: dict[Any, Schema]) -> Schema:
 
 def _is_demanding(kind: type[Struct]) -> bool:
     return any(field.required for field in msgspec.structs.fields(kind))
-
-
-def _fields(kind: type[Struct]) -> list[tuple[str, Any]]:
-    return list(get_type_hints(kind).items())
 
 
 def _parameter(name: str, form: Schema, hint: Any) -> Schema:
