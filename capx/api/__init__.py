@@ -9,6 +9,7 @@
 Modules:
 
     messages/        bodies, by who sends them
+    operation        an operation: its method, its path, and the function that says the rest
     problems         errors as problem details, and back
     query_string     a query, read strictly into a type
     responses        a response as a message, or as the error that it tells

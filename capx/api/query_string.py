@@ -40,6 +40,9 @@ def decode_query(pairs: Iterable[tuple[str, str]], kind: type[T]) -> T:
     try:
         return msgspec.convert(found, kind)
     except msgspec.ValidationError as error:
+        if isinstance(error.__cause__, InvalidRequest):
+            # A form that says itself what is wrong.
+            raise error.__cause__ from None
         raise InvalidRequest(f"this cannot be asked: {error}") from None
 
 

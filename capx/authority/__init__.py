@@ -16,7 +16,7 @@ Modules:
     restore                   put a backup in the place of a store
     graph/                    the execution graph, and what a revocation would affect
     in_process                the authority, as an agent of this process asks it
-    remote/                   the authority elsewhere, for operators: client and messages
+    remote/                   the authority elsewhere, for operators: operations, client, messages
 
 `capx.RemoteAuthority` needs httpx, so it is no part of this face.
 """

@@ -7,6 +7,9 @@ are taken, so that they need little memory and hold nobody up.
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from typing import Unpack
+
+from msgspec import structs
 
 from capx.authority.ending import as_of, known_task
 from capx.authority.graph.graph import Graph
@@ -16,7 +19,7 @@ from capx.authority.requests.request_state import inquire, known_request
 from capx.authority.requests.verdict import Inquiry
 from capx.resource.recorder import StoreRecorder
 from capx.store.check import check_store
-from capx.store.decision_query import Query
+from capx.store.decision_query import ANY_DECISION, Query, QueryFields
 from capx.store.log import Event, Place
 from capx.store.protocols import Store
 from capx.store.records import Counter, FollowerAck, IntentRecord, RequestRecord, TaskRecord
@@ -111,42 +114,28 @@ class History:
 
     def find(
         self,
+        query: Query = ANY_DECISION,
         *,
-        agent: str | None = None,
-        tenant: str | None = None,
-        action: str | None = None,
-        task: str | None = None,
-        node: str | None = None,
-        presentation: str | None = None,
-        denied: bool = False,
-        since: int = 0,
         after: int = 0,
         until: int | None = None,
         limit: int | None = None,
+        **fields: Unpack[QueryFields],
     ) -> Iterator[Event]:
         """The events that recorded such decisions, in order; with `limit`, only so many of the newest.
 
-        `agent` is a label on the path of who acted, `node` the id of one on it, `action` may be a pattern, `since` is
-        in Unix seconds; `denied` leaves out what was allowed. They are looked for behind the position `after`, up to
-        `until`. Read in pieces, like `log`. InvalidRequest for what no decision can be.
+        They are asked for by a query, or by its fields as keywords: `agent`, a label on the path of who acted; `node`,
+        the id of one on it; `action`, which may be a pattern; `tenant`, `task`, `presentation`; `since`, in Unix
+        seconds; `denied` leaves out what was allowed. They are looked for behind the position `after`, up to `until`.
+        Read in pieces, like `log`. InvalidRequest for what no decision can be.
         """
-        query = Query(
-            agent=agent,
-            tenant=tenant,
-            action=action,
-            task=task,
-            node=node,
-            presentation=presentation,
-            denied=denied,
-            since=since,
-        )
-        if task is not None:
+        query = structs.replace(query, **fields)
+        if query.task is not None:
             with self.store.read() as reading:
-                known_task(reading, task)
+                known_task(reading, query.task)
         end = self.end() if until is None else min(until, self.end())
-        if limit is not None and task is None:
+        if limit is not None and query.task is None:
             return reversed(list(islice(filter(query.matches, self._backwards(after, end)), limit)))
-        found = filter(query.matches, self._events(after, end, task))
+        found = filter(query.matches, self._events(after, end, query.task))
         return found if limit is None else iter(deque(found, maxlen=limit))
 
     def decision(self, decision_id: str) -> Event | None:

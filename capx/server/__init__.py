@@ -16,7 +16,7 @@ Callers:
 Modules:
 
     running, app, service    one process, its two ASGI applications, and what they share
-    operation, openapi       an operation of a face, and the document that describes all of them
+    operation, openapi       the route of an operation, and the document that describes all of a face
     faces/                   the operations of operators, agents and resources, and health
     waiting/                 agents and followers that wait for news
     net/                     sockets, connections, and bounds on bodies of unknown senders

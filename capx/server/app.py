@@ -20,15 +20,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from capx.api.operation import JSON_TYPE
 from capx.api.problems import HttpRefusal
 from capx.api.resource_auth import SCHEME, UnauthenticatedReport
+from capx.authority.remote import operations
 from capx.errors import CapxError, InvalidRequest
 from capx.guard.asgi.messages import UnreadableHead
 from capx.server import openapi
 from capx.server.faces import agents, health, resources
 from capx.server.faces import operators as operators_
 from capx.server.faces.redaction import redacted_error
-from capx.server.operation import JSON_TYPE, ROUTE, refused, route
+from capx.server.operation import ROUTE, refused
 from capx.server.service import Service
 
 _log = logging.getLogger("capx.serve")
@@ -46,24 +48,23 @@ def operators(service: Service) -> ASGIApp:
     said = openapi.document(
         "capx serve: operators",
         "All that an authority does. On a Unix socket, for the user whose authority it is.",
-        operators_.OPERATIONS,
+        operations.OPERATIONS,
     )
-    routes = [route(one, service, service.operators) for one in operators_.OPERATIONS]
-    return face("operators", [*routes, _document(said)], service)
+    return face("operators", [*operators_.routes(service), _document(said)], service)
 
 
 def everybody(service: Service) -> ASGIApp:
     """The face of agents and resources, and of whoever watches over the authority."""
-    operations = (*agents.OPERATIONS, *resources.OPERATIONS, *health.OPERATIONS)
+    offered = (*agents.OPERATIONS, *resources.OPERATIONS, *health.OPERATIONS)
     said = openapi.document(
         "capx serve: agents and resources",
         "Agents present their authority capability; resources follow the feed and report their decisions.",
-        operations,
+        offered,
     )
     routes = [
         *agents.routes(service),
         *resources.routes(service),
-        *[route(one, service, service.watchers) for one in health.OPERATIONS],
+        *health.routes(service),
         _document(said),
     ]
     return face("everybody", routes, service, tell=redacted_error)

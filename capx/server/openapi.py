@@ -3,7 +3,7 @@
 Law: what it says of forms is what the reader of each form demands, for it is made from the same classes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, cast, get_origin, get_type_hints
 
@@ -11,9 +11,10 @@ import msgspec
 from msgspec import Struct
 
 from capx.api.messages.base import Problem
+from capx.api.operation import JSON_TYPE
 from capx.api.problems import STATUSES
 from capx.api.resource_auth import SCHEME
-from capx.server.operation import JSON_TYPE, PROBLEM_TYPE, Operation
+from capx.server.operation import PROBLEM_TYPE, AnyOperation
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability
 
@@ -32,6 +33,7 @@ _RENAMED_REFS: Final = {_REF.format(name=name): _REF.format(name=published) for 
 _ID: Final = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
 _ALWAYS: Final = (400, 500, 503)
 _OF_BODIES: Final = (408, 413, 415)
+_OF_PROOFS: Final = (401, 403)
 _SCHEMES: Final[Schema] = {
     "presentation": {
         "type": "apiKey",
@@ -48,19 +50,17 @@ _SCHEMES: Final[Schema] = {
 }
 
 
-def document(title: str, about: str, operations: Sequence[Operation]) -> bytes:
+def document(title: str, about: str, operations: Sequence[AnyOperation]) -> bytes:
     """The document of a face, as JSON."""
-    kinds = list(dict.fromkeys([Problem, *filter(None, (one.asks for one in operations)), *_answers(operations)]))
+    named = (Problem, *(one.asks for one in operations), *(one.answers for one in operations))
+    kinds = list(dict.fromkeys(kind for kind in named if kind is not None))
     found, components = msgspec.json.schema_components(kinds, schema_hook=_own, ref_template=_REF)
     schemas = dict(zip(kinds, found, strict=True))
     paths: dict[str, Schema] = {}
     for one in operations:
         paths.setdefault(one.path, {})[one.method.lower()] = _operation(one, schemas, components)
-    secured = {
-        name: scheme
-        for name, scheme in _SCHEMES.items()
-        if any(one.presented if name == "presentation" else one.reported for one in operations)
-    }
+    proofs = {_proof(one) for one in operations}
+    secured = {name: scheme for name, scheme in _SCHEMES.items() if name in proofs}
     return msgspec.json.encode(
         {
             "openapi": "3.1.0",
@@ -86,11 +86,7 @@ def _published(part: Any) -> Any:
     return part
 
 
-def _answers(operations: Iterable[Operation]) -> list[Any]:
-    return [one.answers for one in operations if one.answers is not None]
-
-
-def _operation(one: Operation, schemas: dict[Any, Schema], components: dict[str, Schema]) -> Schema:
+def _operation(one: AnyOperation, schemas: dict[Any, Schema], components: dict[str, Schema]) -> Schema:
     said: Schema = {"operationId": one.name, "summary": one.about, "responses": _responses(one, schemas)}
     parameters = [{"name": "id", "in": "path", "required": True, "schema": _ID}] if "{id}" in one.path else []
     if one.asks is not None and one.has_body:
@@ -100,19 +96,32 @@ def _operation(one: Operation, schemas: dict[Any, Schema], components: dict[str,
         }
     elif one.asks is not None:
         form = components[schemas[one.asks]["$ref"].rpartition("/")[2]]
-        parameters += [_parameter(name, form["properties"][name], hint) for name, hint in _fields(one.asks)]
+        hints = get_type_hints(one.asks).items()
+        parameters += [_parameter(name, form["properties"][name], hint) for name, hint in hints]
     if parameters:
         said["parameters"] = parameters
-    if one.presented or one.reported:
-        said["security"] = [{"presentation" if one.presented else "report": []}]
+    if proof := _proof(one):
+        said["security"] = [{proof: []}]
     return said
 
 
-def _responses(one: Operation, schemas: dict[Any, Schema]) -> Schema:
+def _proof(one: AnyOperation) -> str | None:
+    """The scheme by which a caller has to prove who it is."""
+    if one.action is not None:
+        return "presentation"
+    return "report" if one.reported else None
+
+
+def _responses(one: AnyOperation, schemas: dict[Any, Schema]) -> Schema:
     problem = {"content": {PROBLEM_TYPE: {"schema": schemas[Problem]}}}
-    statuses = {*_ALWAYS, *one.problems, *(_OF_BODIES if one.has_body else ())}
+    statuses = {
+        *_ALWAYS,
+        *one.problems,
+        *(_OF_BODIES if one.has_body else ()),
+        *(_OF_PROOFS if _proof(one) else ()),
+    }
     answer: Schema = {one.media.partition(";")[0]: {"schema": schemas.get(one.answers, {"type": "string"})}}
-    if one.stream is not None or one.streams:
+    if one.streams:
         answer["text/event-stream"] = {"schema": {"type": "string"}}
     good: Schema = {"description": "done" if one.has_body else "found", "content": answer}
     return {"200": good, **{str(each): {"description": STATUSES[each], **problem} for each in sorted(statuses)}}
@@ -120,10 +129,6 @@ def _responses(one: Operation, schemas: dict[Any, Schema]) -> Schema:
 
 def _is_demanding(kind: type[Struct]) -> bool:
     return any(field.required for field in msgspec.structs.fields(kind))
-
-
-def _fields(kind: type[Struct]) -> list[tuple[str, Any]]:
-    return list(get_type_hints(kind).items())
 
 
 def _parameter(name: str, form: Schema, hint: Any) -> Schema:

@@ -1,7 +1,6 @@
-"""One operation of a face: its method and path, what it asks for, what it answers, and what it does.
+"""The route of an operation: how its request is read, and how its answer or its refusal is written.
 
-Laws: application and OpenAPI document are made from the same operations, so that the one is true of the other. What is
-asked for is read strictly before anything is done; what is done is done in a thread.
+Law: a request is read strictly before anything is done; what is done is done in a thread.
 """
 
 import asyncio
@@ -15,6 +14,7 @@ from starlette.routing import Route
 from starlette.types import Receive
 
 from capx.api.messages.base import decode_body, encode
+from capx.api.operation import JSON_TYPE, Operation
 from capx.api.problems import HttpRefusal, to_problem
 from capx.api.query_string import NoQuery, decode_query
 from capx.errors import InvalidRequest
@@ -22,7 +22,6 @@ from capx.guard.asgi.messages import MAX_BODY, Gone, TooMuch, read_body
 from capx.server.service import Service
 from capx.server.workers import Workers
 
-JSON_TYPE: Final = "application/json"
 PROBLEM_TYPE: Final = "application/problem+json"
 NO_STORE: Final = {"Cache-Control": "no-store"}
 BODY_SECONDS: Final = 20.0
@@ -30,55 +29,43 @@ BODY_SECONDS: Final = 20.0
 ROUTE: Final = "capx.route"
 """Where an ASGI scope holds the path of its operation."""
 
+AnyOperation = Operation[..., Any]
+Stream = Callable[[Service, Any], Awaitable[Response]]
 
-class Operation(Struct, frozen=True, kw_only=True):
-    """`act` gets the service, what was asked and, as `id`, what stands in the path; it may wait for a store.
 
-    `problems` are the statuses with which it may refuse, beside those that any request may meet. `answers` is None
-    where `media` says what else is answered; `stream`, where one can be had, makes the answer of one; `streams` says
-    that there is one that is made elsewhere. What is `instant` waits for nothing, so it needs no thread. `presented`
-    and `reported` say how whoever asks has to prove who it is.
+def route(
+    operation: AnyOperation, service: Service, acts_on: object, workers: Workers, *, stream: Stream | None = None
+) -> Route:
+    """The route of an operation that everybody may ask for who reaches it.
+
+    `acts_on` is what its function gets first. `stream` makes the answer of one that was asked for as a stream.
     """
-
-    method: str
-    path: str
-    name: str
-    about: str
-    act: Callable[..., Any]
-    asks: type[Struct] | None = None
-    answers: Any = None
-    media: str = JSON_TYPE
-    problems: tuple[int, ...] = ()
-    stream: Callable[[Service, Any], Awaitable[Response]] | None = None
-    streams: bool = False
-    instant: bool = False
-    presented: bool = False
-    reported: bool = False
-
-    @property
-    def has_body(self) -> bool:
-        """Whether what it asks for stands in a body."""
-        return self.method == "POST"
-
-
-def route(operation: Operation, service: Service, workers: Workers) -> Route:
-    """The route of an operation that everybody may ask for who reaches it."""
 
     async def answer(request: Request) -> Response:
         request.scope[ROUTE] = operation.path
         asked = await read_request(operation, request)
-        if operation.stream is not None and wants_stream(request):
-            return await operation.stream(service, asked)
-        given = () if asked is None else (asked,)
-        if operation.instant:
-            return answered(operation, operation.act(service, *given))
+        if stream is not None and wants_stream(request):
+            return await stream(service, asked)
+        given = (acts_on,) if asked is None else (acts_on, asked)
+
+        def done() -> Response:
+            return answered(operation, perform(operation, service, *given, **request.path_params))
+
         # Written in the thread too: what is found may be long.
-        return await workers.run(lambda: answered(operation, operation.act(service, *given, **request.path_params)))
+        return done() if operation.instant else await workers.run(done)
 
     return route_to(operation, answer)
 
 
-def route_to(operation: Operation, endpoint: Any) -> Route:
+def perform(operation: AnyOperation, service: Service, *given: Any, **named: Any) -> Any:
+    """What an operation finds or does; followers hear at once of what they have to know."""
+    found = operation.act(*given, **named)
+    if operation.announced:
+        service.wake()
+    return found
+
+
+def route_to(operation: AnyOperation, endpoint: Any) -> Route:
     """The route of an operation, for its own method and no other."""
     made = Route(operation.path, endpoint, methods=[operation.method])
     # Starlette adds HEAD to GET: of a stream, nobody would ever see the end.
@@ -86,7 +73,7 @@ def route_to(operation: Operation, endpoint: Any) -> Route:
     return made
 
 
-def answered(operation: Operation, found: Any) -> Response:
+def answered(operation: AnyOperation, found: Any) -> Response:
     """What an operation found, as an answer."""
     body = found if operation.answers is None else encode(found)
     return Response(body, media_type=operation.media, headers=NO_STORE)
@@ -104,7 +91,7 @@ def wants_stream(request: Request) -> bool:
     return "text/event-stream" in request.headers.get("accept", "")
 
 
-async def read_request(operation: Operation, request: Request) -> Any:
+async def read_request(operation: AnyOperation, request: Request) -> Any:
     """What a request asks for; InvalidRequest or HttpRefusal if it is not what the operation takes."""
     if not operation.has_body:
         asked = read_query(request, operation.asks or NoQuery)

@@ -4,6 +4,8 @@ Laws: an event is decoded only as far as the question goes. What is asked for is
 of those who delegated, so a like-looking one is another.
 """
 
+from typing import Final, TypedDict
+
 from msgspec import Struct
 
 from capx.errors import InvalidRequest
@@ -19,6 +21,19 @@ class _Recorded(Struct, frozen=True):
     hops: tuple[str, ...] = ()
     path: tuple[str, ...] = ()
     presentation: str | None = None
+
+
+class QueryFields(TypedDict, total=False):
+    """The fields of a `Query`, as keyword arguments."""
+
+    agent: str | None
+    tenant: str | None
+    action: str | None
+    task: str | None
+    node: str | None
+    presentation: str | None
+    denied: bool
+    since: int
 
 
 class Query(Struct, frozen=True, kw_only=True):
@@ -66,3 +81,7 @@ class Query(Struct, frozen=True, kw_only=True):
             and (self.action is None or (recorded.action is not None and Entry(self.action).matches(recorded.action)))
             and not (self.denied and recorded.outcome == "allowed")
         )
+
+
+ANY_DECISION: Final = Query()
+"""All recorded decisions."""

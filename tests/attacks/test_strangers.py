@@ -17,12 +17,13 @@ import pytest
 
 from capx.agent.authority_client import AuthorityClient
 from capx.api import resource_auth
+from capx.api.operation import Operation
 from capx.authority.authority import Authority
 from capx.authority.remote.client import RemoteAuthority
 from capx.errors import KeyProblem, StoreProblem, Unavailable
 from capx.server import app
 from capx.server.faces.redaction import SENTENCE, redacted_error
-from capx.server.operation import Operation, route
+from capx.server.operation import route
 from capx.server.service import Service
 from capx.server.workers import Busy
 from capx.tokens.binding import HttpRequest
@@ -210,7 +211,7 @@ def test_a_failure_that_should_not_be_is_logged_with_its_cause(caplog: pytest.Lo
     operation = Operation(method="GET", path="/fails", name="fails", about="Fails.", act=fail, answers=dict[str, Any])
     with Authority.temporary() as authority:
         service = Service(authority)
-        face = app.face("test", [route(operation, service, service.watchers)], service)
+        face = app.face("test", [route(operation, service, service, service.watchers)], service)
         with serving_app(face, lifespan="off") as url, httpx.Client(base_url=url) as client:
             answer = client.get("/fails")
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")

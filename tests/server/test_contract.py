@@ -17,9 +17,10 @@ from schemathesis import checks as general
 from schemathesis.specs.openapi import checks as of_openapi
 
 from capx.api import resource_auth
+from capx.authority.remote import operations as operators
 from capx.authority.remote.client import RemoteAuthority
 from capx.server import openapi
-from capx.server.faces import agents, health, operators, resources
+from capx.server.faces import agents, health, resources
 from capx.tokens.binding import HttpRequest
 from tests.server.conftest import Served
 

@@ -4,14 +4,14 @@ import contextlib
 import sqlite3
 import tracemalloc
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_type_hints
 
 import msgspec
 import pytest
 
 from capx.authority.authority import Authority
 from capx.errors import InvalidRequest
-from capx.store.decision_query import Query
+from capx.store.decision_query import Query, QueryFields
 from capx.store.log import Event
 
 BODY = {
@@ -131,6 +131,20 @@ def test_all_are_found_in_order_across_all_pieces(long: Authority) -> None:
     assert ids(long.find(denied=True, after=1, until=2_497, limit=2)) == ["d2493", "d2496"]
     with pytest.raises(InvalidRequest, match="there is no task"):
         long.find(task="U")
+
+
+def test_a_query_and_its_fields_find_the_same(long: Authority) -> None:
+    denied = Query(denied=True, since=2_490)
+    assert ids(long.find(denied)) == ids(long.find(denied=True, since=2_490))
+    assert ids(long.find(denied, since=2_497)) == ["d2499"]
+    with pytest.raises(InvalidRequest, match="is not a tenant"):
+        long.find(denied, tenant="\n")
+    with pytest.raises(TypeError, match="colour"):
+        long.find(colour="red")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def test_each_field_of_a_query_can_be_a_keyword() -> None:
+    assert get_type_hints(QueryFields) == get_type_hints(Query)
 
 
 def test_times_that_step_back_hide_nothing(long: Authority) -> None:

@@ -1,1 +1,1 @@
-"""The authority over HTTP, for operators: its client, its messages, and the socket that proves who serves."""
+"""The authority over HTTP, for operators: operations, client, messages, and the socket that proves who serves."""

@@ -11,27 +11,28 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Self, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar, Unpack
 
 import httpx
-import msgspec
-from msgspec import Struct
+from msgspec import structs, to_builtins
 
 from capx.api.deadline import SINGLE, WholeResponse, whole_response
 from capx.api.messages.base import encode
 from capx.api.messages.outcomes import Ended, Revocation
+from capx.api.operation import JSON_TYPE, Operation
 from capx.api.responses import problem_of, read_response
+from capx.authority.authority import Authority
 from capx.authority.graph.graph import Graph
 from capx.authority.intent_use import WithdrawnIntent
 from capx.authority.opening import OpenedTask
-from capx.authority.remote import conversion, messages, paging
-from capx.authority.remote.messages import PAGE, Events, Happened, Minted, Reached
+from capx.authority.remote import conversion, messages, operations, paging
+from capx.authority.remote.messages import PAGE, Events, Happened, LogQuery
 from capx.authority.remote.peer import watch_connecting
 from capx.authority.requests.verdict import Inquiry, Verdict
 from capx.authority.revoking import target_id
 from capx.errors import ConfigurationProblem, StoreProblem, Unavailable, UnknownRequest, UnknownTask
 from capx.intents.intent import Intent, SignedIntent, intent_digest
-from capx.store.decision_query import Query
+from capx.store.decision_query import ANY_DECISION, Query, QueryFields
 from capx.store.log import Event, Place
 from capx.store.records import Counter, FollowerAck, IntentRecord, Pruned, RequestRecord, TaskRecord
 from capx.tokens.bundle import Bundle
@@ -39,12 +40,12 @@ from capx.tokens.grants import Grant
 from capx.verify.verifier import MAX_STALENESS
 from capx_caveats import Appendable, When, is_id
 
-T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 UNIX = "unix:"
 """What a place begins with."""
-_Query = Mapping[str, bool | int | str | list[str] | None]
-_CONNECT, _ANSWER, _WHOLE_LOG = 2.0, 30.0, 600.0
+_CONNECT: Final = 2.0
 _MOST = 1 << 28
 
 
@@ -63,7 +64,6 @@ class RemoteAuthority:
         self._client = httpx.Client(
             transport=httpx.HTTPTransport(uds=path, limits=SINGLE),
             base_url="http://capx",
-            timeout=httpx.Timeout(_ANSWER, connect=_CONNECT),
         )
 
     def __repr__(self) -> str:
@@ -100,7 +100,7 @@ class RemoteAuthority:
             purpose=purpose,
             caveats=conversion.encode_caveats(caveats, int(time.time())),
         )
-        return self._post("/tasks", asked, OpenedTask)
+        return self._call(operations.open, asked)
 
     def mint(
         self,
@@ -116,49 +116,48 @@ class RemoteAuthority:
             expires=None if expires is None else conversion.time_of(expires),
             caveats=conversion.encode_caveats(caveats, int(time.time())),
         )
-        return self._post(f"{_path(task_id)}/mint", asked, Minted).bundle
+        return self._call(operations.mint, asked, id=_task_id(task_id)).bundle
 
     def complete(self, task_id: str, *, dry_run: bool = False) -> Ended:
         """End a task because its work is done, as `Authority.complete`."""
-        return self._post(f"{_path(task_id)}/complete", messages.EndTask(dry_run=dry_run), Ended)
+        return self._call(operations.complete, messages.EndTask(dry_run=dry_run), id=_task_id(task_id))
 
     def withdraw(self, task_id: str, *, dry_run: bool = False) -> Ended:
         """End a task because it is no longer wanted, as `Authority.withdraw`."""
-        return self._post(f"{_path(task_id)}/withdraw", messages.EndTask(dry_run=dry_run), Ended)
+        return self._call(operations.withdraw, messages.EndTask(dry_run=dry_run), id=_task_id(task_id))
 
     def intents(self) -> list[IntentRecord]:
         """The intents that opened a task or were withdrawn, in the order in which they became known."""
-        return self._get("/intents", list[IntentRecord])
+        return self._call(operations.intents)
 
     def withdraw_intent(self, intent: str | SignedIntent | Intent, *, dry_run: bool = False) -> WithdrawnIntent:
         """Let an intent open nothing any more, and end its tasks, as `Authority.withdraw_intent`."""
-        path = f"/intents/{intent_digest(intent)}/withdraw"
-        return self._post(path, messages.EndTask(dry_run=dry_run), WithdrawnIntent)
+        digest = intent_digest(intent)
+        return self._call(operations.withdraw_intent, messages.EndTask(dry_run=dry_run), id=digest)
 
     def requests(self, *, task: str | None = None, pending: bool = False) -> list[RequestRecord]:
         """What agents of a task, or of all, asked for at run time, as `Authority.requests`."""
-        if task is not None:
-            _path(task)
-        return self._get("/requests", list[RequestRecord], {"task": task, "pending": pending})
+        of_task = None if task is None else _task_id(task)
+        return self._call(operations.requests, messages.RequestsQuery(task=of_task, pending=pending))
 
     def request(self, request_id: str) -> RequestRecord:
         """The request with this id; UnknownRequest if there is none."""
-        return self._get(_request_path(request_id), RequestRecord)
+        return self._call(operations.request, id=_request_id(request_id))
 
     def inquiry(self, request_id: str) -> Inquiry:
         """The request with this id and the intent it is on, as a person answers it; UnknownRequest if there is none."""
-        return self._get(f"{_request_path(request_id)}/inquiry", Inquiry)
+        return self._call(operations.inquiry, id=_request_id(request_id))
 
     def answer(self, verdict: Verdict) -> RequestRecord:
         """The request as a person has answered it, as `Authority.answer`."""
         asked = messages.GiveVerdict(
             yes=verdict.yes, approver=verdict.approver, at=verdict.at, signature=verdict.signature
         )
-        return self._post(f"{_request_path(verdict.request)}/verdict", asked, RequestRecord)
+        return self._call(operations.decide, asked, id=_request_id(verdict.request))
 
     def epoch(self) -> str:
         """By what intents name this authority: the epoch of its store."""
-        return self._get("/authority", messages.Epoch).epoch
+        return self._call(operations.epoch).epoch
 
     def revoke(
         self,
@@ -177,72 +176,60 @@ class RemoteAuthority:
             where=None if where is None else dict(where),
             dry_run=dry_run,
         )
-        return self._post("/revocations", asked, Revocation)
+        return self._call(operations.revoke, asked)
 
     def tasks(self) -> list[TaskRecord]:
         """All tasks, in the order in which they were opened."""
-        return self._get("/tasks", list[TaskRecord])
+        return self._call(operations.tasks)
 
     def task(self, task_id: str) -> TaskRecord:
         """The task with this id; InvalidRequest if there is none."""
-        return self._get(_path(task_id), TaskRecord)
+        return self._call(operations.task, id=_task_id(task_id))
 
     def log(self, since: int = 0, limit: int | None = None) -> Iterator[Event]:
         """The events after position `since` up to now, at most `limit` of them, read in pieces."""
-        first = self._log(since=since, limit=PAGE if limit is None else max(1, min(PAGE, limit)))
-        return islice(paging.onwards(first, lambda since: self._log(since=since), place=self.place), limit)
+        first = self._log(LogQuery(since=since, limit=PAGE if limit is None else max(1, min(PAGE, limit))))
+        return islice(paging.onwards(first, lambda since: self._log(LogQuery(since=since)), place=self.place), limit)
 
     def end(self) -> int:
         """The position of the last event."""
-        return self._log(newest=True, limit=1).end
+        return self._log(LogQuery(newest=True, limit=1)).end
 
     def newest_first(self) -> Iterator[Event]:
         """The events up to now, the last one first, read in pieces."""
-        first = self._log(newest=True)
-        return paging.backwards(first, lambda reached: self._log(newest=True, before=reached + 1), place=self.place)
+
+        def page(reached: int) -> Events:
+            return self._log(LogQuery(newest=True, before=reached + 1))
+
+        return paging.backwards(self._log(LogQuery(newest=True)), page, place=self.place)
 
     def find(
         self,
+        query: Query = ANY_DECISION,
         *,
-        agent: str | None = None,
-        tenant: str | None = None,
-        action: str | None = None,
-        task: str | None = None,
-        node: str | None = None,
-        presentation: str | None = None,
-        denied: bool = False,
-        since: int = 0,
         after: int = 0,
         until: int | None = None,
         limit: int | None = None,
+        **fields: Unpack[QueryFields],
     ) -> Iterator[Event]:
         """The events that recorded such decisions, as `Authority.find`."""
-        query = Query(
-            agent=agent,
-            tenant=tenant,
-            action=action,
-            task=task,
-            node=node,
-            presentation=presentation,
-            denied=denied,
-            since=since,
-        )
-        asked: _Query = msgspec.structs.asdict(query)
+        asked = messages.FindQuery(**structs.asdict(structs.replace(query, **fields)))
         if limit is not None and limit < 1:
             return iter(())
         if limit is not None and limit <= PAGE and not after and until is None:
-            return iter(paging.of_page(self._decisions({**asked, "limit": limit})))
-        first = self._decisions({**asked, "after": after})
-        found = paging.found(
-            first, lambda reached: self._decisions({**asked, "after": reached}), until=until, place=self.place
-        )
+            return iter(paging.of_page(self._call(operations.find, structs.replace(asked, limit=limit))))
+
+        def page(reached: int) -> Events:
+            return self._call(operations.find, structs.replace(asked, after=reached))
+
+        found = paging.found(page(after), page, until=until, place=self.place)
         return found if limit is None else iter(deque(found, maxlen=limit))
 
     def decision(self, decision_id: str) -> Event | None:
         """The event that recorded a decision; one made a moment ago elsewhere may not be written yet."""
         if not is_id(decision_id):
             return None
-        answer = self._answer_to("GET", f"/decisions/{decision_id}", {})
+        answer = self._response_to(operations.decision, id=decision_id)
         problem = problem_of(answer)
         if answer.status == 404 and problem is not None and problem.code == "unknown_decision":
             return None
@@ -250,68 +237,68 @@ class RemoteAuthority:
 
     def graph(self, task_id: str | None = None) -> Graph:
         """The execution graph of one task, or of all, as far as it was seen."""
-        if task_id is not None:
-            _path(task_id)
-        return self._get("/graph", Graph, {"task": task_id}, _WHOLE_LOG)
+        return self._call(operations.graph, messages.GraphQuery(task=None if task_id is None else _task_id(task_id)))
 
     def kids(self) -> dict[str, int]:
         """The ids of the live root keys, the one that mints first; each with the live tasks that hold tokens of it."""
-        return self._get("/keys", dict[str, int])
+        return self._call(operations.kids)
 
     def counters(self, ids: Sequence[str] | None = None) -> list[Counter]:
         """What the counters of these ids hold, or all."""
         if ids is not None and not any(map(is_id, ids)):
             return []
-        return self._get("/counters", list[Counter], {"id": None if ids is None else list(filter(is_id, ids))})
+        return self._call(operations.counters, messages.CountersQuery(id=tuple(filter(is_id, ids or ()))))
 
     def unaware(self, *, within: float = MAX_STALENESS) -> list[FollowerAck]:
         """The followers, heard of in the last `within` seconds, that have not yet seen all that is dead."""
-        return self._get("/unaware", list[FollowerAck], {"within": max(0, int(within))})
+        return self._call(operations.unaware, messages.UnawareQuery(within=max(0, int(within))))
 
     def prune(self) -> Pruned:
         """Forget what protects nothing any more."""
-        return self._post("/prune", None, Pruned)
+        return self._call(operations.prune)
 
     def check(self) -> Place:
         """The place that the log reaches, followed from its beginning; BrokenLog or StoreProblem says what is wrong."""
-        return self._get("/check", Reached, timeout=_WHOLE_LOG).place()
+        return self._call(operations.check).place()
 
-    def _log(self, **query: bool | int) -> Events:
-        return self._get("/log", Events, query)
+    def _log(self, asked: LogQuery) -> Events:
+        return self._call(operations.log, asked)
 
-    def _decisions(self, query: _Query) -> Events:
-        return self._get("/decisions", Events, query)
+    def _call(self, operation: Operation[Concatenate[Authority, P], R], *asked: P.args, **named: P.kwargs) -> R:
+        """What an operation answers, by the arguments that its function takes after the authority."""
+        answer = self._response_to(operation, *asked, **named)
+        kind: type[R] = operation.answers
+        return read_response(answer, kind, self.place)
 
-    def _get(self, path: str, kind: type[T], query: _Query | None = None, timeout: float = _ANSWER) -> T:
-        return read_response(self._answer_to("GET", path, query or {}, timeout=timeout), kind, self.place)
-
-    def _post(self, path: str, asked: Struct | None, kind: type[T]) -> T:
-        body = b"" if asked is None else encode(asked)
-        return read_response(self._answer_to("POST", path, {}, body), kind, self.place)
-
-    def _answer_to(
-        self, method: str, path: str, query: _Query, body: bytes | None = None, timeout: float = _ANSWER
+    def _response_to(
+        self, operation: Operation[Concatenate[Authority, P], Any], *asked: P.args, **named: P.kwargs
     ) -> WholeResponse:
-        params = {name: _spelt(value) for name, value in query.items() if value is not None}
-        headers = {"content-type": "application/json"} if body else {}
+        form = asked[0] if asked else None
+        query: dict[str, Any] = {}
+        body: bytes | None = None
+        if operation.has_body:
+            body = b"" if form is None else encode(form)
+        elif form is not None:
+            query = to_builtins(form)
         try:
             return whole_response(
                 self._client,
-                method,
-                path,
-                seconds=timeout,
+                operation.method,
+                operation.path.replace("{id}", str(named.get("id", ""))),
+                seconds=operation.seconds,
                 most=_MOST,
                 watching=watch_connecting,
-                params=params,
+                params=query,
                 content=body,
-                headers=headers,
-                timeout=httpx.Timeout(timeout, connect=_CONNECT),
+                headers={"content-type": JSON_TYPE} if body else {},
+                timeout=httpx.Timeout(operation.seconds, connect=_CONNECT),
             )
         except (httpx.ConnectError, httpx.ConnectTimeout):
             raise Unavailable(f"no authority answers at {self.place}: start capx serve") from None
         except httpx.TimeoutException:
             raise StoreProblem(
-                f"the authority at {self.place} did not answer in {timeout:.0f} s: capx log says whether it did it"
+                f"the authority at {self.place} did not answer in {operation.seconds:.0f} s: "
+                "capx log says whether it did it"
             ) from None
         except httpx.HTTPError as error:
             raise StoreProblem(
@@ -320,21 +307,15 @@ class RemoteAuthority:
             ) from None
 
 
-def _path(task_id: str) -> str:
-    """The path of a task; UnknownTask for what can be none, which need not be a path either."""
+def _task_id(task_id: str) -> str:
+    """The id of a task; UnknownTask for what can be none, which need not fit into a path either."""
     if not is_id(task_id):
         raise UnknownTask(f"there is no task {task_id!r:.80}: capx task list shows those that there are")
-    return f"/tasks/{task_id}"
+    return task_id
 
 
-def _request_path(request_id: str) -> str:
-    """The path of a request; UnknownRequest for what can be none, which need not be a path either."""
+def _request_id(request_id: str) -> str:
+    """The id of a request; UnknownRequest for what can be none, which need not fit into a path either."""
     if not is_id(request_id):
         raise UnknownRequest(f"there is no request {request_id!r:.80}: capx requests list shows those that there are")
-    return f"/requests/{request_id}"
-
-
-def _spelt(value: bool | int | str | list[str]) -> str | list[str]:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return value if isinstance(value, list) else str(value)
+    return request_id

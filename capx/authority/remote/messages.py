@@ -8,6 +8,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType, structs
 from capx.api.messages.base import Count, Id, Label, RequestBody, Text
 from capx.crypto.base64url import b64u, unb64u
 from capx.intents.intent import Intent, SignedIntent
+from capx.store.decision_query import Query
 from capx.store.log import Event, Place
 from capx.tokens.bundle import Bundle
 from capx_caveats import SAFE_INTEGER
@@ -102,16 +103,9 @@ class LogQuery(RequestBody, frozen=True):
     before: Count | None = None
 
 
-class FindQuery(RequestBody, frozen=True):
+class FindQuery(RequestBody, Query, frozen=True, kw_only=True):
     """Which decisions; with `after`, those after that position in order, else the `limit` newest."""
 
-    agent: str | None = None
-    tenant: str | None = None
-    action: str | None = None
-    task: str | None = None
-    node: str | None = None
-    presentation: str | None = None
-    denied: bool = False
     since: Count = 0
     limit: Limit = PAGE
     after: Count | None = None

@@ -5,7 +5,6 @@ call are what the presentation covers: the body's, or the query's. Nothing is re
 call is allowed; and what is done is done for the task and the node that the presentation proves.
 """
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from msgspec import Struct
@@ -17,19 +16,25 @@ from starlette.types import Receive, Scope, Send
 from capx.api.messages.agents import AgentStatus, Answered, AskMore, RevokeBelow
 from capx.api.messages.base import decode, decode_body
 from capx.api.messages.outcomes import Ended, Revocation
+from capx.api.operation import OperationTable
+from capx.authority.authority import Authority
 from capx.authority.requests.inheritance import read_asker
 from capx.errors import InvalidRequest
 from capx.guard.asgi.messages import UnreadableHead, answer_denied, credential, http_request
 from capx.guard.call_facts import stated_call
 from capx.server.faces import asks
 from capx.server.faces.redaction import redacted_denial
-from capx.server.operation import ROUTE, Operation, answered, demand_json, read_query, route_to, whole_body
+from capx.server.operation import ROUTE, AnyOperation, answered, demand_json, perform, read_query, route_to, whole_body
 from capx.server.service import Service
 from capx.tokens.binding import HttpRequest
 from capx.tokens.grants import ASK
 from capx.verify.admitted import Admitted
 from capx.verify.decision import Allowed, Denied
 from capx.verify.verifier import Authentic
+
+OPERATIONS: Final = OperationTable()
+"""All that agents can ask for."""
+operation = OPERATIONS.operation
 
 
 class Own(Struct, frozen=True):
@@ -40,90 +45,37 @@ class Own(Struct, frozen=True):
     allowed: Allowed
 
 
-def _complete(service: Service, own: Own) -> Ended:
-    ended = service.authority.complete(own.allowed.task)
-    service.wake()
-    return ended
+@operation("POST", "/agent/ask", action=ASK, answers=Answered)
+def agent_ask(authority: Authority, own: Own, asked: AskMore) -> asks.AnsweredAsk:
+    """Ask for more; with `Prefer: wait=SECONDS`, held back for as long as a person has to answer, 25 s at most."""
+    return asks.answer(authority, read_asker(own.authentic), asked)
 
 
-def _status(service: Service, own: Own) -> AgentStatus:
-    task = service.authority.task(own.allowed.task)
+@operation("POST", "/agent/complete", action="task.complete", announced=True)
+def agent_complete(authority: Authority, own: Own) -> Ended:
+    """End the agent's own task because its work is done."""
+    return authority.complete(own.allowed.task)
+
+
+@operation("GET", "/agent/status", action="task.status")
+def agent_status(authority: Authority, own: Own) -> AgentStatus:
+    """How the agent's own task stands."""
+    task = authority.task(own.allowed.task)
     return AgentStatus(task.id, task.state, task.opened, task.expires, task.tenant, task.purpose)
 
 
-def _revoke(service: Service, own: Own, asked: RevokeBelow) -> Revocation:
-    revoked = service.authority.revoke_below(own.allowed.task, own.admitted.path, asked.hops)
-    service.wake()
-    return revoked
-
-
-def _ask(service: Service, own: Own, asked: AskMore) -> asks.AnsweredAsk:
-    return asks.answer(service, read_asker(own.authentic), asked)
-
-
-ACTIONS: Final[Mapping[str, str]] = {
-    "/agent/ask": ASK,
-    "/agent/complete": "task.complete",
-    "/agent/status": "task.status",
-    "/agent/revoke": "node.revoke",
-}
-"""What is done at each path, as capabilities name it."""
-
-_PRESENTED: Final = (401, 403)
-
-ASKS: Final = Operation(
-    method="POST",
-    path="/agent/ask",
-    name="agent_ask",
-    about="Ask for more; with `Prefer: wait=SECONDS`, held back for as long as a person has to answer, 25 s at most.",
-    act=_ask,
-    asks=AskMore,
-    answers=Answered,
-    problems=_PRESENTED,
-    presented=True,
-)
-OPERATIONS: Final = (
-    ASKS,
-    Operation(
-        method="POST",
-        path="/agent/complete",
-        name="agent_complete",
-        about="End the agent's own task because its work is done.",
-        act=_complete,
-        answers=Ended,
-        problems=_PRESENTED,
-        presented=True,
-    ),
-    Operation(
-        method="GET",
-        path="/agent/status",
-        name="agent_status",
-        about="How the agent's own task stands.",
-        act=_status,
-        answers=AgentStatus,
-        problems=_PRESENTED,
-        presented=True,
-    ),
-    Operation(
-        method="POST",
-        path="/agent/revoke",
-        name="agent_revoke",
-        about="Kill the node that these hops lead to from the agent's own, and everything below it.",
-        act=_revoke,
-        asks=RevokeBelow,
-        answers=Revocation,
-        problems=_PRESENTED,
-        presented=True,
-    ),
-)
-"""All that agents can ask for."""
+@operation("POST", "/agent/revoke", action="node.revoke", announced=True)
+def agent_revoke(authority: Authority, own: Own, asked: RevokeBelow) -> Revocation:
+    """Kill the node that these hops lead to from the agent's own, and everything below it."""
+    return authority.revoke_below(own.allowed.task, own.admitted.path, asked.hops)
 
 
 class AgentRoute:
-    """An operation that is asked for by a presentation."""
+    """An operation that is asked for by a presentation, for the action that capabilities name."""
 
-    def __init__(self, operation: Operation, service: Service) -> None:
+    def __init__(self, operation: AnyOperation, action: str, service: Service) -> None:
         self._operation = operation
+        self._action = action
         self._service = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -153,20 +105,20 @@ class AgentRoute:
 
     def _done(self, authentic: Authentic, received: HttpRequest, request: Request) -> Any:
         """What was found or done, once the call is allowed: in a thread, for each step may wait for the store."""
-        operation = self._operation
-        admitted = self._service.verifier.admit(authentic, received)
+        operation, service = self._operation, self._service
+        admitted = service.verifier.admit(authentic, received)
         args = _arguments(operation, received, request)
-        call = stated_call(admitted, ACTIONS[operation.path], args, tenant=admitted.tenant, attributes=None, cost=None)
+        call = stated_call(admitted, self._action, args, tenant=admitted.tenant, attributes=None, cost=None)
         allowed = admitted.judge(call)
         own = Own(authentic, admitted, allowed)
         if operation.asks is None:
             if args:
                 raise InvalidRequest("nothing is asked for here: leave body and query empty")
-            return operation.act(self._service, own)
-        return operation.act(self._service, own, decode(received.body, operation.asks))
+            return perform(operation, service, service.authority, own)
+        return perform(operation, service, service.authority, own, decode(received.body, operation.asks))
 
 
-def _arguments(operation: Operation, received: HttpRequest, request: Request) -> dict[str, Any]:
+def _arguments(operation: AnyOperation, received: HttpRequest, request: Request) -> dict[str, Any]:
     """The arguments as the presentation covers them; those that are none are the bearer's, and refused."""
     if not operation.has_body:
         return dict(request.query_params.multi_items())
@@ -176,4 +128,4 @@ def _arguments(operation: Operation, received: HttpRequest, request: Request) ->
 
 def routes(service: Service) -> list[Route]:
     """The routes of all that agents can ask for."""
-    return [route_to(operation, AgentRoute(operation, service)) for operation in OPERATIONS]
+    return [route_to(one, AgentRoute(one, one.action, service)) for one in OPERATIONS if one.action is not None]

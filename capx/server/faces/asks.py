@@ -20,9 +20,10 @@ from starlette.responses import Response
 
 from capx.api.messages.agents import AskMore, answered
 from capx.api.problems import HttpRefusal
+from capx.authority.authority import Authority
 from capx.authority.requests.inheritance import Asker
 from capx.server import operation
-from capx.server.operation import Operation
+from capx.server.operation import AnyOperation
 from capx.server.service import Service
 from capx.server.waiting.askers import LONGEST
 from capx.verify.ask import Answer, Ask, Pending
@@ -38,13 +39,13 @@ class AnsweredAsk(Struct, frozen=True):
     answer: Answer
 
 
-def answer(service: Service, asker: Asker, asked: AskMore) -> AnsweredAsk:
+def answer(authority: Authority, asker: Asker, asked: AskMore) -> AnsweredAsk:
     """What becomes of an ask that was presented, and allowed as a call."""
     ask = asked.ask()
-    return AnsweredAsk(asker, ask, service.authority.answer_asker(asker, ask))
+    return AnsweredAsk(asker, ask, authority.answer_asker(asker, ask))
 
 
-async def ask_response(service: Service, asks: Operation, request: Request, asked: AnsweredAsk) -> Response:
+async def ask_response(service: Service, asks: AnyOperation, request: Request, asked: AnsweredAsk) -> Response:
     """The answer, held back while it is pending for as long as the agent prefers."""
     seconds = preferred_wait(request.headers.getlist("prefer"))
     if not seconds or not isinstance(asked.answer, Pending):

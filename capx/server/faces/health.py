@@ -9,9 +9,15 @@ from typing import Final
 
 from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.routing import Route
 
-from capx.server.operation import Operation
+from capx.api.operation import OperationTable
+from capx.server.operation import route
 from capx.server.service import Service
+
+OPERATIONS: Final = OperationTable()
+"""What whoever watches over the authority can ask for."""
+operation = OPERATIONS.operation
 
 KEPT: Final = 1.0
 """Seconds for which a good answer is told again."""
@@ -31,12 +37,16 @@ class Ready(Struct, frozen=True):
     deaths: int
 
 
-def _alive(service: Service) -> Alive:
+@operation("GET", "/healthz", instant=True)
+def healthz(service: Service) -> Alive:
+    """Whether this process answers."""
     del service
     return Alive()
 
 
-def _ready(service: Service) -> Ready:
+@operation("GET", "/readyz")
+def readyz(service: Service) -> Ready:
+    """Whether the store can be read and written, and where its log stands; 503 says that they cannot."""
     found = service.ready
     if found is None or time.monotonic() - found[0] >= KEPT:
         # Alone with the log, as whatever is written has to be.
@@ -48,35 +58,12 @@ def _ready(service: Service) -> Ready:
     return Ready(head.epoch, head.position, head.deaths)
 
 
-def _metrics(service: Service) -> bytes:
+@operation("GET", "/metrics", answers=None, media=CONTENT_TYPE_LATEST)
+def metrics(service: Service) -> bytes:
+    """Figures in Prometheus' text format."""
     return service.metrics.text()
 
 
-OPERATIONS: Final = (
-    Operation(
-        method="GET",
-        path="/healthz",
-        name="healthz",
-        about="Whether this process answers.",
-        act=_alive,
-        answers=Alive,
-        instant=True,
-    ),
-    Operation(
-        method="GET",
-        path="/readyz",
-        name="readyz",
-        about="Whether the store can be read and written, and where its log stands; 503 says that they cannot.",
-        act=_ready,
-        answers=Ready,
-    ),
-    Operation(
-        method="GET",
-        path="/metrics",
-        name="metrics",
-        about="Figures in Prometheus' text format.",
-        act=_metrics,
-        media=CONTENT_TYPE_LATEST,
-    ),
-)
-"""What whoever watches over the authority can ask for."""
+def routes(service: Service) -> list[Route]:
+    """The routes of what whoever watches over the authority can ask for."""
+    return [route(one, service, service, service.watchers) for one in OPERATIONS]

@@ -16,18 +16,20 @@ from starlette.routing import Route
 from capx.api import resource_auth
 from capx.api.messages.base import decode_body
 from capx.api.messages.resources import Noted, Recorded, Reported, Reports, Sighted
+from capx.api.operation import OperationTable
 from capx.api.problems import HttpRefusal
 from capx.api.resource_auth import AuthenticReport, UnauthenticatedReport
+from capx.authority.authority import Authority
 from capx.errors import InvalidRequest
 from capx.guard.asgi.messages import http_request
-from capx.resource.feed.page import Envelope, FeedCursor
+from capx.resource.feed.page import Envelope, FeedCursor, SignedPage
 from capx.server.faces.event_streams import Feed
 from capx.server.faces.follower_acks import keep_follower_ack
 from capx.server.net.unauthenticated_bodies import demand_claim
 from capx.server.operation import (
     NO_STORE,
     ROUTE,
-    Operation,
+    AnyOperation,
     answered,
     demand_json,
     read_query,
@@ -41,17 +43,29 @@ from capx.store.records import DecisionRecord
 from capx.tokens.revocation_key import of_kid
 from capx_caveats import is_label
 
+OPERATIONS: Final = OperationTable()
+"""All that resources can ask for."""
+operation = OPERATIONS.operation
+
 _LARGEST: Final = 64 * 1024
 _DEEPEST: Final = 64
 
 
-def _record(service: Service, audience: str, asked: Reports) -> Recorded:
+@operation("GET", "/feed", streams=True, answers=Envelope)
+async def feed(pages: Feed, asked: FeedCursor) -> SignedPage:
+    """The signed page of deaths that comes next; as text/event-stream, page after page, one each second at least."""
+    return await pages.page(asked)
+
+
+@operation("POST", "/decisions", reported=True)
+def record(authority: Authority, audience: str, asked: Reports) -> Recorded:
+    """Decisions of the caller's own audience, for the log; those that are there already are passed over."""
     for one in asked.decisions:
         if one.audience != audience:
             raise HttpRefusal(
                 403, "foreign_audience", f"{audience} reports a decision of {one.audience:.80}: only its own"
             )
-    service.authority.store.record(list(map(_recordable, asked.decisions)))
+    authority.store.record(list(map(_recordable, asked.decisions)))
     return Recorded(len(asked.decisions))
 
 
@@ -74,73 +88,37 @@ def _is_deeper(value: object, most: int) -> bool:
     return most == 0 or any(_is_deeper(one, most - 1) for one in within)
 
 
-def _sighted(service: Service, audience: str, asked: Sighted) -> Noted:
+@operation("POST", "/sighted", reported=True)
+def sighted(authority: Authority, audience: str, asked: Sighted) -> Noted:
+    """How many deaths a follower of the caller's own audience knows."""
     if asked.follower != audience and not asked.follower.startswith(f"{audience}/"):
         raise HttpRefusal(403, "foreign_audience", f"{audience} speaks for a follower that is not its own")
     if not is_label(asked.follower):
         raise InvalidRequest("a follower's name holds no hidden or control characters")
-    keep_follower_ack(service.authority.store, audience, asked, now=int(time.time()))
+    keep_follower_ack(authority.store, audience, asked, now=int(time.time()))
     return Noted(asked.follower)
-
-
-FEED: Final = Operation(
-    method="GET",
-    path="/feed",
-    name="feed",
-    about="The signed page of deaths that comes next; as text/event-stream, page after page, one each second at least.",
-    act=lambda: None,
-    asks=FeedCursor,
-    answers=Envelope,
-    streams=True,
-)
-REPORTS: Final = (
-    Operation(
-        method="POST",
-        path="/decisions",
-        name="record",
-        about="Decisions of the caller's own audience, for the log; those that are there already are passed over.",
-        act=_record,
-        asks=Reports,
-        answers=Recorded,
-        problems=(401, 403),
-        reported=True,
-    ),
-    Operation(
-        method="POST",
-        path="/sighted",
-        name="sighted",
-        about="How many deaths a follower of the caller's own audience knows.",
-        act=_sighted,
-        asks=Sighted,
-        answers=Noted,
-        problems=(401, 403),
-        reported=True,
-    ),
-)
-OPERATIONS: Final = (FEED, *REPORTS)
-"""All that resources can ask for."""
 
 
 def routes(service: Service) -> list[Route]:
     """The routes of all that resources can ask for."""
-    return [_feed_route(service), *[_report_route(operation, service) for operation in REPORTS]]
+    return [_feed_route(service), *[_report_route(one, service) for one in OPERATIONS if one.reported]]
 
 
 def _feed_route(service: Service) -> Route:
-    feed = Feed(service)
+    pages = Feed(service)
 
     async def answer(request: Request) -> Response:
-        request.scope[ROUTE] = FEED.path
+        request.scope[ROUTE] = feed.path
         asked: FeedCursor = read_query(request, FeedCursor)
         if wants_stream(request):
-            return await feed.follow(asked, None if request.client is None else request.client.host)
-        page = await feed.page(asked)
-        return Response(page.text, media_type=FEED.media, headers=NO_STORE)
+            return await pages.follow(asked, None if request.client is None else request.client.host)
+        page = await feed.act(pages, asked)
+        return Response(page.text, media_type=feed.media, headers=NO_STORE)
 
-    return route_to(FEED, answer)
+    return route_to(feed, answer)
 
 
-def _report_route(operation: Operation, service: Service) -> Route:
+def _report_route(operation: AnyOperation, service: Service) -> Route:
     def done(proven: AuthenticReport, body: bytes) -> Response:
         asked: Any = decode_body(body, operation.asks or Reports)
         with service.authority.store.read() as reading:
@@ -148,7 +126,7 @@ def _report_route(operation: Operation, service: Service) -> Route:
                 raise UnauthenticatedReport(
                     f"the key {proven.kid} was revoked: capx keys export gives those that are live"
                 )
-        return answered(operation, operation.act(service, proven.audience, asked))
+        return answered(operation, operation.act(service.authority, proven.audience, asked))
 
     async def answer(request: Request) -> Response:
         request.scope[ROUTE] = operation.path

@@ -1,0 +1,205 @@
+"""What operators can have an authority do over HTTP: all that it does, each operation with its path.
+
+Law: this is the only list of these operations. `capx serve` carries out each function on its authority;
+`RemoteAuthority` sends the same function's arguments to its path.
+"""
+
+from itertools import islice
+from typing import Final
+
+from capx.api.messages.outcomes import Ended, Revocation
+from capx.api.operation import OperationTable
+from capx.api.problems import NotThere
+from capx.authority.authority import Authority
+from capx.authority.graph.graph import Graph
+from capx.authority.intent_use import WithdrawnIntent
+from capx.authority.opening import OpenedTask
+from capx.authority.remote import messages
+from capx.authority.remote.conversion import decode_caveats, decode_grants
+from capx.authority.remote.messages import Events, Happened, Minted, Reached
+from capx.authority.requests.verdict import Inquiry, Verdict
+from capx.errors import InvalidRequest
+from capx.store.log import Event
+from capx.store.records import Counter, FollowerAck, IntentRecord, Pruned, RequestRecord, TaskRecord
+
+OPERATIONS: Final = OperationTable()
+"""All that operators can ask for."""
+operation = OPERATIONS.operation
+
+_LOOKED_AT: Final = 20_000
+"""Events looked at for one answer."""
+_WHOLE_LOG: Final = 600.0
+"""Seconds that a client waits for an answer that the whole log is read for."""
+
+
+@operation("POST", "/tasks")
+def open(authority: Authority, asked: messages.OpenTask) -> OpenedTask:
+    """Open a task, on an intent or by hand; the bundle in the answer is for its first agent, and a secret."""
+    return authority.open(
+        None if asked.intent is None else asked.intent.meant(),
+        attested=asked.attested,
+        allow=decode_grants(asked.allow),
+        tenant=asked.tenant,
+        expires=asked.expires,
+        purpose=asked.purpose,
+        caveats=decode_caveats(asked.caveats),
+    )
+
+
+@operation("GET", "/tasks")
+def tasks(authority: Authority) -> list[TaskRecord]:
+    """All tasks, in the order in which they were opened."""
+    return authority.tasks()
+
+
+@operation("GET", "/tasks/{id}", problems=(404,))
+def task(authority: Authority, *, id: str) -> TaskRecord:
+    """One task."""
+    return authority.task(id)
+
+
+@operation("POST", "/tasks/{id}/mint", problems=(404,))
+def mint(authority: Authority, asked: messages.MintMore, *, id: str) -> Minted:
+    """More for a task that is active, at its root."""
+    caveats = decode_caveats(asked.caveats)
+    return Minted(authority.mint(id, allow=decode_grants(asked.allow), expires=asked.expires, caveats=caveats))
+
+
+@operation("POST", "/tasks/{id}/complete", problems=(404,), announced=True)
+def complete(authority: Authority, asked: messages.EndTask, *, id: str) -> Ended:
+    """End a task because its work is done; all its tokens are dead when this is answered."""
+    return authority.complete(id, dry_run=asked.dry_run)
+
+
+@operation("POST", "/tasks/{id}/withdraw", problems=(404,), announced=True)
+def withdraw(authority: Authority, asked: messages.EndTask, *, id: str) -> Ended:
+    """End a task because it is no longer wanted; all its tokens are dead when this is answered."""
+    return authority.withdraw(id, dry_run=asked.dry_run)
+
+
+@operation("GET", "/intents")
+def intents(authority: Authority) -> list[IntentRecord]:
+    """The intents that opened a task or were withdrawn, in the order in which they became known."""
+    return authority.intents()
+
+
+@operation("POST", "/intents/{id}/withdraw", announced=True)
+def withdraw_intent(authority: Authority, asked: messages.EndTask, *, id: str) -> WithdrawnIntent:
+    """Let an intent, by its digest, open nothing any more; its tasks are dead when this is answered."""
+    return authority.withdraw_intent(id, dry_run=asked.dry_run)
+
+
+@operation("GET", "/requests", problems=(404,))
+def requests(authority: Authority, asked: messages.RequestsQuery) -> list[RequestRecord]:
+    """What agents asked for at run time, in the order in which they did; or what of it waits for a person."""
+    return authority.requests(task=asked.task, pending=asked.pending)
+
+
+@operation("GET", "/requests/{id}", problems=(404,))
+def request(authority: Authority, *, id: str) -> RequestRecord:
+    """One of these requests."""
+    return authority.request(id)
+
+
+@operation("GET", "/requests/{id}/inquiry", problems=(404,))
+def inquiry(authority: Authority, *, id: str) -> Inquiry:
+    """One of these requests, and the intent that it is on: what a verdict is signed over."""
+    return authority.inquiry(id)
+
+
+@operation("POST", "/requests/{id}/verdict", problems=(404,), announced=True)
+def decide(authority: Authority, asked: messages.GiveVerdict, *, id: str) -> RequestRecord:
+    """Answer a request, signed by a person who may."""
+    verdict = Verdict(request=id, yes=asked.yes, approver=asked.approver, at=asked.at, signature=asked.signature)
+    return authority.answer(verdict)
+
+
+@operation("POST", "/revocations", announced=True)
+def revoke(authority: Authority, asked: messages.Revoke) -> Revocation:
+    """Kill what is named, and everything below it; exactly one thing is named."""
+    return authority.revoke(asked.target, kid=asked.kid, issued=asked.issued, where=asked.where, dry_run=asked.dry_run)
+
+
+@operation("GET", "/graph", problems=(404,), seconds=_WHOLE_LOG)
+def graph(authority: Authority, asked: messages.GraphQuery) -> Graph:
+    """The execution graph of one task, or of all, as far as it was seen."""
+    return authority.graph(asked.task)
+
+
+@operation("GET", "/log", streams=True)
+def log(authority: Authority, asked: messages.LogQuery) -> Events:
+    """What happened, in order; as text/event-stream, also what happens from now on."""
+    if not asked.newest:
+        if asked.before is not None:
+            raise InvalidRequest("`before` is for newest=true: without it, events come after `since`")
+        found = list(authority.log(asked.since, asked.limit))
+        return _events(found, found[-1].position if found else asked.since, authority.end())
+    if asked.since:
+        raise InvalidRequest("newest=true goes back from `before`, or from the end: it takes no `since`")
+    end = authority.end()
+    last = end if asked.before is None else min(end, asked.before - 1)
+    after = max(0, last - asked.limit)
+    found = list(authority.log(after, last - after))
+    return _events(found[::-1], after, end)
+
+
+@operation("GET", "/decisions", problems=(404,))
+def find(authority: Authority, asked: messages.FindQuery) -> Events:
+    """The decisions that were recorded, by agent, tenant, action, task, node, presentation or time."""
+    end = authority.end()
+    if asked.after is None:
+        return _events(list(authority.find(asked, until=end, limit=asked.limit)), end, end)
+    reached = min(end, asked.after + _LOOKED_AT)
+    found = list(islice(authority.find(asked, after=asked.after, until=reached), asked.limit))
+    if len(found) == asked.limit:
+        reached = found[-1].position
+    return _events(found, max(reached, asked.after), end)
+
+
+@operation("GET", "/decisions/{id}", problems=(404,))
+def decision(authority: Authority, *, id: str) -> Happened:
+    """The event that recorded a decision."""
+    found = authority.decision(id)
+    if found is None:
+        raise NotThere(f"no decision {id!r:.80} is recorded: capx find shows those that are", "unknown_decision")
+    return Happened.of(found)
+
+
+@operation("GET", "/keys")
+def kids(authority: Authority) -> dict[str, int]:
+    """The ids of the live root keys, the one that mints first, with how many live tasks hold tokens of each."""
+    return authority.kids()
+
+
+@operation("GET", "/counters")
+def counters(authority: Authority, asked: messages.CountersQuery) -> list[Counter]:
+    """What the counters of these ids hold, or all."""
+    return authority.counters(asked.id or None)
+
+
+@operation("GET", "/unaware")
+def unaware(authority: Authority, asked: messages.UnawareQuery) -> list[FollowerAck]:
+    """The followers, heard of lately, that have not yet seen all that is dead."""
+    return authority.unaware(within=asked.within)
+
+
+@operation("POST", "/prune")
+def prune(authority: Authority) -> Pruned:
+    """Forget what protects nothing any more."""
+    return authority.prune()
+
+
+@operation("GET", "/check", seconds=_WHOLE_LOG)
+def check(authority: Authority) -> Reached:
+    """Follow the log from its beginning, and every death to the event that caused it."""
+    return Reached.of(authority.check())
+
+
+@operation("GET", "/authority")
+def epoch(authority: Authority) -> messages.Epoch:
+    """By what intents name this authority: the epoch of its store."""
+    return messages.Epoch(authority.epoch())
+
+
+def _events(found: list[Event], reached: int, end: int) -> Events:
+    return Events([Happened.of(event) for event in found], reached, end)

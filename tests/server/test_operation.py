@@ -1,0 +1,62 @@
+"""What is done of an operation, and who hears of it."""
+
+import pytest
+
+from capx.api.operation import OperationTable
+from capx.authority.authority import Authority
+from capx.authority.remote.client import RemoteAuthority
+from capx.authority.remote.operations import OPERATIONS
+from capx.errors import InvalidRequest
+from capx.server.faces import agents
+from capx.server.operation import perform
+from capx.server.service import Service
+
+CALLED_OTHERWISE = {"decide": "answer"}
+"""Operations whose method of the authority has another name."""
+
+
+class Wakes(Service):
+    """A service that counts how often followers were to hear something."""
+
+    wakes = 0
+
+    def wake(self) -> None:
+        self.wakes += 1
+
+
+def test_followers_hear_of_what_is_announced_and_done() -> None:
+    table = OperationTable()
+
+    @table.operation("POST", "/end", announced=True)
+    def end(count: int) -> int:
+        if not count:
+            raise InvalidRequest("there is nothing to end")
+        return count
+
+    @table.operation("POST", "/look")
+    def look(count: int) -> int:
+        return count
+
+    with Authority.temporary() as authority:
+        service = Wakes(authority)
+        assert (perform(end, service, 3), service.wakes) == (3, 1)
+        assert (perform(look, service, 4), service.wakes) == (4, 1)
+        with pytest.raises(InvalidRequest):
+            perform(end, service, 0)
+        assert service.wakes == 1
+
+
+def test_what_ends_something_is_announced() -> None:
+    of_operators = {one.name for one in OPERATIONS if one.announced}
+    assert of_operators == {"complete", "withdraw", "withdraw_intent", "decide", "revoke"}
+    assert {one.name for one in agents.OPERATIONS if one.announced} == {"agent_complete", "agent_revoke"}
+
+
+def test_no_agent_acts_without_an_action() -> None:
+    assert all(one.action for one in agents.OPERATIONS)
+    assert not any(one.action or one.reported for one in OPERATIONS)
+
+
+@pytest.mark.parametrize("kind", [Authority, RemoteAuthority])
+def test_an_authority_has_a_method_for_each_operation(kind: type[object]) -> None:
+    assert {CALLED_OTHERWISE.get(one.name, one.name) for one in OPERATIONS} <= set(dir(kind))
