@@ -87,7 +87,7 @@ def explained(problem: Problem, what: str) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        raise problem(f"{what}: {error.strerror}") from None
+        raise problem(f"{what}: {error.strerror or error}") from None
 
 
 def read_secret(path: "Path", problem: Problem, kind: str, most: int = -1) -> bytes:
@@ -128,7 +128,6 @@ def create(path: "Path", dump: Callable[[], bytes], problem: Problem) -> None:
             _write(path, dump)
         except FileExistsError:
             raise problem(f"cannot write {path}: it is there already: choose another name, or remove it") from None
-        sync(path.parent)
 
 
 def replace(
@@ -167,7 +166,7 @@ def replace(
 def _write(
     path: "Path", dump: Callable[[], bytes], old: os.stat_result | None = None, *, keep_mode: bool = False
 ) -> None:
-    """Have the bytes in a new file, on the disk, or no file."""
+    """Have a new file with the bytes, and its name, on the disk, or no file."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -178,6 +177,7 @@ def _write(
             file.write(dump())
             file.flush()
             os.fsync(handle)
+        sync(path.parent)
     except BaseException:
         with suppress(OSError):
             path.unlink()

@@ -60,21 +60,19 @@ class Address(Struct, frozen=True):
 
 def listen(address: Address) -> Listener:
     """A socket on the network; ConfigurationProblem says why there can be none."""
-    try:
+    with explained(ConfigurationProblem, f"cannot listen on {address}"):
         family, kind, protocol, _, at = socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listening = Listener(family, kind, protocol)
-    except OSError as error:
-        raise ConfigurationProblem(f"cannot listen on {address}: {error.strerror}") from None
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _drop_silent_connections(listening)
-        listening.bind(at)
-        listening.listen(WAITING)
-    except OSError as error:
-        listening.close()
-        raise ConfigurationProblem(f"cannot listen on {address}: {error.strerror}") from None
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            _drop_silent_connections(listening)
+            listening.bind(at)
+            listening.listen(WAITING)
+        except OSError:
+            listening.close()
+            raise
     return listening
 
 
