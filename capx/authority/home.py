@@ -133,7 +133,8 @@ def _create_elsewhere(folder: Path, store: str | None) -> None:
                     "give another database"
                 ) from None
     if not _there(folder / PLACE):
-        private_file.replace(folder / PLACE, f"{place}\n".encode, ConfigurationProblem)
+        with private_file.changing(folder / PLACE, ConfigurationProblem) as named:
+            private_file.replace(named, f"{place}\n".encode, ConfigurationProblem)
 
 
 def _opened(folder: Path) -> Store:
