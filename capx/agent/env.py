@@ -10,13 +10,13 @@ inherits it.
 """
 
 import os
-import stat
 import threading
 from collections.abc import Mapping
 from typing import Final
 
 from msgspec import Struct
 
+from capx.crypto.private_file import explained, shown_to_others
 from capx.errors import ConfigurationProblem, InvalidRequest, MalformedToken
 from capx.tokens.bundle import MAX_TOKENS, Bundle
 from capx_caveats import is_audience
@@ -64,14 +64,11 @@ def _bundle(text: str, where: str) -> Bundle:
 
 
 def _read(name: str) -> str:
-    try:
-        with open(name, "rb") as file:  # noqa: PTH123 # pathlib is slow to import
-            mode = os.fstat(file.fileno()).st_mode
-            if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o077:
-                raise ConfigurationProblem(f"{name} holds a secret, and others may read it: chmod 600 {name}")
-            return file.read(_MOST + 1).decode("ascii", "replace")
-    except OSError as error:
-        raise ConfigurationProblem(f"the file that {_FILE} names, {name}, cannot be read: {error.strerror}") from None
+    unreadable = f"the file that {_FILE} names, {name}, cannot be read"
+    with explained(ConfigurationProblem, unreadable), open(name, "rb") as file:  # noqa: PTH123 # pathlib is slow to import
+        if shown_to_others(os.fstat(file.fileno())):
+            raise ConfigurationProblem(f"{name} holds a secret, and others may read it: chmod 600 {name}")
+        return file.read(_MOST + 1).decode("ascii", "replace")
 
 
 def _origins(text: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from capx.crypto import private_file
 from capx.crypto.keys import KeyRing, RootKey
 from capx.errors import ConfigurationProblem, KeyProblem, StoreProblem
 from capx.store.protocols import Store
@@ -40,10 +41,8 @@ def create_home(given: Path | str | None = None, *, store: str | None = None) ->
     """
     folder = home_folder(given)
     _demand_none(folder)
-    try:
+    with private_file.explained(ConfigurationProblem, f"the folder {folder} cannot be made"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationProblem(f"the folder {folder} cannot be made: {error.strerror}") from error
     # The store first: keys that no token was minted with yet may be made anew, a store may not.
     if store is None and not _there(folder / PLACE):
         if not _holds_something(folder / STORE):
@@ -80,13 +79,9 @@ def store_place(given: Path | str | None = None) -> str:
         raise ConfigurationProblem(
             f"{folder} holds a store, {STORE}, and the name of another, {PLACE}: move the one away that is not meant"
         )
-    try:
-        with named.open("rb") as file:
-            if os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o077:
-                raise ConfigurationProblem(f"{named} may be read or changed by others: chmod 600 {named}")
-            text = file.read(_LONGEST + 1).decode("utf-8", "replace").strip()
-    except OSError as error:
-        raise ConfigurationProblem(f"{named} cannot be read: {error.strerror}") from None
+    with private_file.explained(ConfigurationProblem, f"{named} cannot be read"):
+        held = private_file.read_secret(named, ConfigurationProblem, "name of a store", _LONGEST + 1)
+    text = held.decode("utf-8", "replace").strip()
     if not text or len(text) > _LONGEST or "\n" in text:
         raise ConfigurationProblem(
             f"{named} names no store: write one line into it, such as postgresql://HOST/DATABASE"
@@ -138,22 +133,8 @@ def _create_elsewhere(folder: Path, store: str | None) -> None:
                     "give another database"
                 ) from None
     if not _there(folder / PLACE):
-        _keep(folder / PLACE, place)
-
-
-def _keep(named: Path, place: str) -> None:
-    """Write the file that names the store: whole, its owner's alone, and on the disk."""
-    draft = named.with_name(f"{named.name}.new")
-    draft.unlink(missing_ok=True)
-    try:
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(f"{place}\n")
-            file.flush()
-            os.fsync(handle)
-        draft.replace(named)
-    except OSError as error:
-        raise ConfigurationProblem(f"{named} cannot be written: {error.strerror}") from error
+        with private_file.changing(folder / PLACE, ConfigurationProblem) as named:
+            private_file.replace(named, f"{place}\n".encode, ConfigurationProblem)
 
 
 def _opened(folder: Path) -> Store:
@@ -184,7 +165,5 @@ def _holds_something(path: Path) -> bool:
 
 
 def _there(path: Path) -> bool:
-    try:
+    with private_file.explained(ConfigurationProblem, f"{path} cannot be looked at"):
         return path.exists()
-    except OSError as error:
-        raise ConfigurationProblem(f"{path} cannot be looked at: {error.strerror}") from None

@@ -10,6 +10,7 @@ Modules:
     hashing, base64url, canonical_json, strict_json     MACs, digests and their spellings
     ed25519                                             signatures
     keys, key_file                                      root keys, audience keys, and the files that hold them
+    private_file                                        files that others may not read, or not change
 """
 
 from capx.crypto.keys import AudienceKey, AudienceKeys, KeyRing, RootKey

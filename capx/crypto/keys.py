@@ -187,8 +187,7 @@ class KeyRing(_Secret):
 
         Whoever changes it at the same time waits. A change that raises, or that a crash cut short, is none.
         """
-        file = key_file.followed(path)
-        with key_file.alone(file):
+        with key_file.changing(path) as file:
             ring = change(cls.load(file))
             key_file.replace(file, ring)
         return ring
@@ -282,8 +281,7 @@ class AudienceKeys(_Secret):
         if not replace:
             key_file.write(path, self)
             return
-        file = key_file.followed(path)
-        with key_file.alone(file):
+        with key_file.changing(path) as file:
             key_file.replace(file, self)
 
 

@@ -9,8 +9,6 @@ clock it could change and look the same.
 """
 
 import hashlib
-import os
-import stat
 import threading
 import time
 from types import MappingProxyType
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from capx.crypto import private_file
 from capx.crypto.base64url import b64u
 from capx.errors import ConfigurationProblem
 from capx.policy.policy import NO_POLICY, Policy
@@ -32,9 +31,6 @@ FILE: Final = "policy.toml"
 
 _SETTLED: Final = 2_000_000_000
 """Nanoseconds after which a change of a file shows in its times, whatever keeps it."""
-
-_LINKS: Final = 40
-"""Links from one to the next that are followed, as many as Linux does."""
 
 
 def read_policy(data: bytes | str, name: str = FILE) -> Policy:
@@ -68,26 +64,26 @@ class PolicyFile:
     """
 
     def __init__(self, path: "Path | str") -> None:
-        self._path = os.fspath(path)
+        from pathlib import Path
+
+        self._path = Path(path)
         self._lock = threading.Lock()
         self._held: _Held | None = None
 
     def __call__(self) -> Policy:
         """The policy; NO_POLICY where there is no file."""
         held = self._held
-        try:
-            unchanged = held is not None and held.settled and _stamp(os.stat(self._path)) == held.stamp  # noqa: PTH116 - pathlib is slow to import
-            if held is None or not unchanged:
-                with self._lock:
-                    held = self._held = self._read(self._held)
-        except FileNotFoundError:
-            if os.path.islink(self._path):  # noqa: PTH114 - pathlib is slow to import
-                raise ConfigurationProblem(f"{self._path} is a link that leads nowhere: put the policy there") from None
-            return NO_POLICY
-        except OSError as error:
-            raise ConfigurationProblem(f"{self._path} cannot be read: {error.strerror}") from None
+        with private_file.explained(ConfigurationProblem, f"{self._path} cannot be read"):
+            try:
+                if held is None or not held.settled or private_file.stamp(self._path.stat()) != held.stamp:
+                    with self._lock:
+                        held = self._held = self._read(self._held)
+            except FileNotFoundError:
+                # Refuses a link that leads nowhere: whoever made it wants a policy.
+                private_file.followed(self._path, ConfigurationProblem)
+                return NO_POLICY
         if isinstance(held.given, InvalidFile):
-            raise InvalidFile(self._path, held.given.lines)
+            raise InvalidFile(str(self._path), held.given.lines)
         return held.given
 
     def _read(self, before: _Held | None) -> _Held:
@@ -99,50 +95,16 @@ class PolicyFile:
             return _Held(stamp, settled, data, before.given)
         given: Policy | InvalidFile
         try:
-            given = read_policy(data, self._path)
+            given = read_policy(data, str(self._path))
         except InvalidFile as problem:
             given = problem
         return _Held(stamp, settled, data, given)
 
 
-def contents(path: str) -> tuple[tuple[int, ...], bytes]:
+def contents(path: "Path") -> tuple[tuple[int, ...], bytes]:
     """What tells a file from one that was changed, and its bytes: no more than a policy may have and one.
 
     ConfigurationProblem if others may change it or it is no regular file; OSError if it cannot be read.
     """
-    handle = os.open(_followed(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        found = os.fstat(handle)
-        _demand_ours(path, found)
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            return _stamp(found), file.read(LARGEST + 1)
-    finally:
-        os.close(handle)
-
-
-def _demand_ours(path: str, found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        raise ConfigurationProblem(f"{path} is no regular file, so it is no policy")
-    if found.st_mode & 0o022:
-        raise ConfigurationProblem(f"{path} may be changed by others: chmod go-w {path}")
-    if found.st_uid not in {os.geteuid(), 0}:
-        raise ConfigurationProblem(
-            f"{path} belongs to another user, who may change it: chown it to the one that uses it"
-        )
-
-
-def _followed(path: str) -> str:
-    """The file that a path names; where links lead there, each is of this user or root, who else would choose it."""
-    for _ in range(_LINKS):
-        found = os.lstat(path)
-        if not stat.S_ISLNK(found.st_mode):
-            break
-        if found.st_uid not in {os.geteuid(), 0}:
-            raise ConfigurationProblem(f"{path} is a link of another user, who may lead it elsewhere: remove it")
-        path = os.path.join(os.path.dirname(path), os.readlink(path))  # noqa: PTH115, PTH118, PTH120 - the same
-    return path
-
-
-def _stamp(found: os.stat_result) -> tuple[int, ...]:
-    """What changes whenever a file does, or another takes its place, or somebody else may write it."""
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    found, data = private_file.read_trusted(path, ConfigurationProblem, "policy", LARGEST + 1)
+    return private_file.stamp(found), data

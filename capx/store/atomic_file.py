@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Generator
 from pathlib import Path
 
+from capx.crypto.private_file import explained, sync
 from capx.errors import ConfigurationProblem, StoreProblem
 
 
@@ -16,22 +17,11 @@ def draft_beside(path: Path) -> Generator[Path]:
     # Named before it is made, so that whatever interrupts its making finds it.
     folder = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
-        try:
+        with explained(StoreProblem, f"nothing can be written in {path.parent}"):
             folder.mkdir(mode=0o700)
-        except OSError as error:
-            raise StoreProblem(f"nothing can be written in {path.parent}: {error.strerror}") from error
         yield folder / "draft.db"
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def sync(path: Path) -> None:
-    """Have a file, or the names in a folder, on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def demand_nothing_at(path: Path) -> None:
@@ -42,7 +32,7 @@ def demand_nothing_at(path: Path) -> None:
 
 def publish(draft: Path, path: Path) -> None:
     """Give a finished file its name, unless something has that name by now."""
-    try:
+    with explained(StoreProblem, f"{path} cannot be written"):
         try:
             path.hardlink_to(draft)
         except FileExistsError:
@@ -52,5 +42,3 @@ def publish(draft: Path, path: Path) -> None:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
             draft.replace(path)
         sync(path.parent)
-    except OSError as error:
-        raise StoreProblem(f"{path} cannot be written: {error.strerror}") from error

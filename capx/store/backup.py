@@ -7,7 +7,8 @@ written over. It is its owner's alone, and needs no file beside it, so that it c
 import contextlib
 from pathlib import Path
 
-from capx.store.atomic_file import demand_nothing_at, draft_beside, publish, sync
+from capx.crypto.private_file import sync
+from capx.store.atomic_file import demand_nothing_at, draft_beside, publish
 from capx.store.check import check_store
 from capx.store.protocols import Reading, Store
 from capx.store.records import Head

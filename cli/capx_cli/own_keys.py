@@ -19,25 +19,16 @@ _FOLDER = "principals"
 
 def new_file(name: str) -> Path:
     """Where the new key of a person belongs: in a folder that is its owner's alone, and made if there is none."""
+    from capx.crypto import private_file
     from capx.intents.principal_key import file_name
 
     folder = _folder()
     for each in (folder.parent, folder):
-        try:
+        with private_file.explained(Unusable, f"the folder {each} cannot be made"):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise Unusable(f"the folder {each} cannot be made: {error.strerror}") from None
-    _demand_ours(folder)
+    # Else others could put other keys in the place of these.
+    private_file.demand_ours(folder, folder.stat(), Unusable, ", or name a file with --key-file")
     return folder / file_name(name)
-
-
-def _demand_ours(folder: Path) -> None:
-    """Unusable for a folder, or what a link leads to, in which others could put other keys in the place of these."""
-    found = folder.stat()
-    if found.st_mode & 0o022:
-        raise Unusable(f"{folder} may be changed by others: chmod go-w {folder}, or name a file with --key-file")
-    if found.st_uid not in {os.geteuid(), 0}:
-        raise Unusable(f"{folder} belongs to another user: name a file with --key-file")
 
 
 def load(name: str | None, file: Path | None) -> "PrincipalKey":

@@ -6,7 +6,6 @@ edited. No other process like this one changes it meanwhile, and what an editor 
 """
 
 import json
-import os
 import tomllib
 from contextlib import suppress
 from pathlib import Path
@@ -34,13 +33,12 @@ def append(path: Path, wanted: "Principal") -> None:
 
     A policy that cannot be used is added to if it can be used then.
     """
-    from capx.crypto import key_file
+    from capx.crypto import private_file
     from capx.policy.file import read_policy
 
     _demand_names(wanted)
     demand_home_of(path)
-    file = key_file.followed(path)
-    with key_file.alone(file):
+    with private_file.changing(path, Unusable) as file:
         found = _read(file)
         old = b"" if found is None else found[1]
         before = _tables(old)
@@ -53,7 +51,12 @@ def append(path: Path, wanted: "Principal") -> None:
         said = {**before.get(_TABLE, {}), **_tables(added.encode())[_TABLE]}
         if after.principals.get(wanted.name) != wanted or _tables(new) != {**before, _TABLE: said}:
             raise click.UsageError(f"{path} would not say that of {wanted.name}: change it by hand")
-        _replace(file, new, found)
+
+        def demand_still() -> None:
+            if _read(file) != found:
+                raise Unusable(f"{file} was changed meanwhile: try again")
+
+        private_file.replace(file, lambda: new, Unusable, keep_mode=True, demand=demand_still)
 
 
 def _demand_names(wanted: "Principal") -> None:
@@ -146,53 +149,9 @@ def _is_header(line: str, name: str) -> bool:
 
 def _read(file: Path) -> "tuple[tuple[int, ...], bytes] | None":
     """What tells the file from one that was changed, and its bytes; None if there is none."""
+    from capx.crypto.private_file import explained
     from capx.policy.file import contents
 
-    try:
-        return contents(str(file))
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise Unusable(f"cannot read {file}: {error.strerror}") from None
-
-
-def _replace(file: Path, data: bytes, found: "tuple[tuple[int, ...], bytes] | None") -> None:
-    """Put the new bytes in the place of what was found; Unusable, and nothing changes, if that is no longer there."""
-    beside = file.with_name(f"{file.name}.new")
-    try:
-        # Left by a change that a crash cut short: nobody else is changing it now.
-        beside.unlink(missing_ok=True)
-        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(handle, "wb") as draft:
-                _owned_alike(file, handle)
-                draft.write(data)
-                draft.flush()
-                os.fsync(handle)
-            _demand_still(file, found)
-            beside.replace(file)
-        except BaseException:
-            with suppress(OSError):
-                beside.unlink(missing_ok=True)
-            raise
-        folder = os.open(file.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise Unusable(f"cannot change {file}: {error.strerror}") from None
-
-
-def _demand_still(file: Path, found: "tuple[tuple[int, ...], bytes] | None") -> None:
-    if _read(file) != found:
-        raise Unusable(f"{file} was changed meanwhile: try again")
-
-
-def _owned_alike(file: Path, handle: int) -> None:
-    """Give the new file the owner and the permissions of the old one."""
-    with suppress(FileNotFoundError):
-        found = file.stat()
-        if found.st_uid != os.geteuid():
-            os.fchown(handle, found.st_uid, found.st_gid)
-        os.fchmod(handle, found.st_mode & 0o777)
+    with explained(Unusable, f"cannot read {file}"), suppress(FileNotFoundError):
+        return contents(file)
+    return None

@@ -130,16 +130,13 @@ def _stdin() -> str:
 
 
 def _file(name: str) -> str:
-    path = Path(name)
-    try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            text = _bounded(file)
-            if stat.S_ISREG(mode) and mode & 0o077 and _TOKEN.search(text):
-                screen.note(f"capx: {name} holds a secret, and others may read it: chmod 600 {name}")
-            return text
-    except OSError as error:
-        raise Unusable(f"cannot read the token file {name}: {error.strerror}") from None
+    from capx.crypto.private_file import explained, shown_to_others
+
+    with explained(Unusable, f"cannot read the token file {name}"), Path(name).open("rb") as file:
+        text = _bounded(file)
+        if shown_to_others(os.fstat(file.fileno())) and _TOKEN.search(text):
+            screen.note(f"capx: {name} holds a secret, and others may read it: chmod 600 {name}")
+        return text
 
 
 def _bounded(file: IO[bytes]) -> str:

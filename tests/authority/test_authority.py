@@ -15,7 +15,7 @@ import pytest
 from capx.agent.actor import acting
 from capx.api.messages.outcomes import Killed
 from capx.authority.authority import Authority
-from capx.authority.home import create_home
+from capx.authority.home import PLACE, create_home, store_place
 from capx.authority.revoking import MAX_OF_NODE, MAX_OF_TASK
 from capx.crypto.base64url import b64u
 from capx.errors import BrokenLog, ConfigurationProblem, InvalidRequest, KeyProblem, StoreProblem
@@ -426,6 +426,12 @@ def test_root_keys_that_others_may_read_are_refused(tmp_path: Path) -> None:
     (home / "root.keys").chmod(0o640)
     with pytest.raises(KeyProblem, match="chmod 600"):
         Authority.open_home(home)
+
+
+def test_a_pipe_as_the_name_of_a_store_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / PLACE, 0o600)
+    with pytest.raises(ConfigurationProblem, match="is no regular file"):
+        store_place(tmp_path)
 
 
 PASSING = """

@@ -147,7 +147,7 @@ def test_a_key_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "ana.key"
     ANA.save(file)
     file.chmod(0o640)
-    with pytest.raises(KeyProblem, match="may be read by others: chmod 600"):
+    with pytest.raises(KeyProblem, match="may be read or changed by others: chmod 600"):
         PrincipalKey.load(file)
 
 

@@ -1,7 +1,5 @@
 """A disk that is full, or may not be written any more: a clear error, and nothing lost or half done."""
 
-import contextlib
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,36 +12,20 @@ from capx.store.backup import backup
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.binding import ToolCall
 from capx_caveats import Call
-
-
-def mount(*arguments: str | Path) -> bool:
-    return subprocess.run(["mount", *arguments], capture_output=True, check=False).returncode == 0
+from tests.labs.small_disk import fill, mount, small_disk
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of two megabytes."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if not mount("-t", "tmpfs", "-o", "size=2m,mode=700", "tmpfs", folder):
-        pytest.skip("only root may mount a small disk; a full one is also tried with SQLite's own limit")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+    # A full one is also tried with SQLite's own limit, where nobody may mount one.
+    with small_disk(tmp_path) as folder:
+        yield folder
 
 
 @pytest.fixture
 def authority(disk: Path) -> Iterator[Authority]:
     with Authority(SQLiteStore.create(disk / "capx.db"), KeyRing(RootKey.generate())) as authority:
         yield authority
-
-
-def fill(disk: Path) -> Path:
-    """Leave no byte free."""
-    filler = disk / "filler"
-    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-        while file.write(b"x" * 512):
-            pass
-    return filler
 
 
 def allowed(authority: Authority, token: str) -> bool:

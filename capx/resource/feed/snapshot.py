@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO
 
+from capx.crypto.private_file import stamp
 from capx.errors import StoreProblem
 from capx.resource.feed.page import MAX_PAGES, MAX_TEXT
 from capx.resource.feed.reader import PageReader
@@ -76,7 +77,7 @@ class Snapshot:
 
     def _look(self) -> None:
         try:
-            if _identity(os.stat(self._path)) == self._seen:  # noqa: PTH116 # a Path would double what a question costs
+            if stamp(os.stat(self._path)) == self._seen:  # noqa: PTH116 # a Path would double what a question costs
                 return
             self._learn(self._read())
         except OSError as error:
@@ -107,7 +108,7 @@ class Snapshot:
             if not stat.S_ISREG(before.st_mode):
                 raise StoreProblem("it is no regular file")
             # What is refused is not read again either, until it was replaced.
-            self._seen = _identity(before)
+            self._seen = stamp(before)
             found = [self._reader.take(line, now=now) for line in _lines(file)]
         complete = [news for news in found if news is not None]
         if not complete or self._reader.is_amid:
@@ -122,10 +123,6 @@ def _lines(file: IO[bytes]) -> Iterator[str]:
             return
         yield line.removesuffix(b"\n").decode("ascii", "replace")
     raise StoreProblem(f"it holds more than {MAX_PAGES} pages")
-
-
-def _identity(found: os.stat_result) -> tuple[int, ...]:
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _without_waiting(path: str, flags: int) -> int:

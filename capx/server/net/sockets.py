@@ -6,11 +6,9 @@ What is removed at the end is what was made here.
 """
 
 import errno
-import fcntl
 import os
 import socket
 import stat
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from ipaddress import ip_address
@@ -19,12 +17,12 @@ from typing import Final
 
 from msgspec import Struct
 
+from capx.crypto.private_file import alone, explained, of_another_user, writable_by_others
 from capx.errors import ConfigurationProblem
 from capx.server.net.connections import WAITING, Listener
 
 SOCKET: Final = "authority.sock"
 """The name of the operators' socket in the authority's home."""
-_PATIENCE = 5.0
 _SILENT_MILLISECONDS = 30_000
 _ANSWERS_WITHIN = 1.0
 _MAX_LINKS = 40
@@ -62,21 +60,19 @@ class Address(Struct, frozen=True):
 
 def listen(address: Address) -> Listener:
     """A socket on the network; ConfigurationProblem says why there can be none."""
-    try:
+    with explained(ConfigurationProblem, f"cannot listen on {address}"):
         family, kind, protocol, _, at = socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listening = Listener(family, kind, protocol)
-    except OSError as error:
-        raise ConfigurationProblem(f"cannot listen on {address}: {error.strerror}") from None
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _drop_silent_connections(listening)
-        listening.bind(at)
-        listening.listen(WAITING)
-    except OSError as error:
-        listening.close()
-        raise ConfigurationProblem(f"cannot listen on {address}: {error.strerror}") from None
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            _drop_silent_connections(listening)
+            listening.bind(at)
+            listening.listen(WAITING)
+        except OSError:
+            listening.close()
+            raise
     return listening
 
 
@@ -94,15 +90,11 @@ class OwnSocket:
         _demand_own_folder(path)
         # From here on by its own name, whatever becomes of links.
         self.path = path = path.parent.resolve() / path.name
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            # Whoever starts at the same time waits, so that neither takes the other's for one that was left behind.
-            _lock(folder, path)
+        # Whoever starts at the same time waits, so that neither takes the other's for one that was left behind.
+        with alone(path, ConfigurationProblem):
             _remove_stale(path)
             self.listening = _bound(path)
             self._made = _which(path)
-        finally:
-            os.close(folder)
 
     def remove(self) -> None:
         """Take the socket away, if it is still the one that was made here."""
@@ -118,21 +110,19 @@ def _which(path: Path) -> tuple[int, int, int]:
 
 
 def _demand_own_folder(path: Path) -> None:
-    try:
+    with explained(ConfigurationProblem, f"the folder of the socket {path} cannot be used"):
         folder = path.parent.stat()
         way = list(_way_to(path.parent))
-    except OSError as error:
-        raise ConfigurationProblem(f"the folder of the socket {path} cannot be used: {error.strerror}") from None
     if folder.st_uid != os.geteuid():
         raise ConfigurationProblem(f"the folder of the socket {path} belongs to another user: choose one of your own")
-    if folder.st_mode & 0o022:
+    if writable_by_others(folder):
         raise ConfigurationProblem(f"others may write to the folder of the socket {path}: chmod go-w {path.parent}")
     for step, found in way:
-        if found.st_uid not in {os.geteuid(), 0}:
+        if of_another_user(found):
             raise ConfigurationProblem(
                 f"{step}, on the way to the socket {path}, belongs to another user: {_ELSEWHERE}"
             )
-        if not stat.S_ISLNK(found.st_mode) and found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:
+        if not stat.S_ISLNK(found.st_mode) and writable_by_others(found) and not found.st_mode & stat.S_ISVTX:
             raise ConfigurationProblem(
                 f"others may write to {step}, on the way to the socket {path}: chmod go-w {step}, or {_ELSEWHERE}"
             )
@@ -159,19 +149,6 @@ def _way_to(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
         target = (at / step).readlink()
         at = Path("/") if target.is_absolute() else at
         ahead += reversed(target.parts[1:] if target.is_absolute() else target.parts)
-
-
-def _lock(folder: int, path: Path) -> None:
-    ends = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > ends:
-                raise ConfigurationProblem(f"another process is at work in {path.parent}: try again") from None
-            time.sleep(0.02)
-        else:
-            return
 
 
 def _remove_stale(path: Path) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from capx.crypto.base64url import b64u
+from capx.crypto.private_file import demand_private, sync
 from capx.errors import StoreProblem
 from capx.intents.epoch import new_epoch
 from capx.store.log import GENESIS
@@ -88,13 +89,13 @@ def create(path: Path) -> None:
             if connection.execute("PRAGMA user_version").fetchone() != (0,):
                 raise StoreProblem(f"there is a store at {path} already")
             _refuse_foreign(path, connection)
-            _demand_private(path)
+            demand_private(path, path.stat(), StoreProblem)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("BEGIN IMMEDIATE")
             _build(path, connection)
             connection.execute("COMMIT")
-        _sync_folder(path.parent)
+        sync(path.parent)
 
 
 def migrate(path: Path) -> tuple[int, int]:
@@ -105,7 +106,7 @@ def migrate(path: Path) -> tuple[int, int]:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         with contextlib.suppress(OldSchema):
             _recognise(path, connection)
-        _demand_private(path)
+        demand_private(path, path.stat(), StoreProblem)
         if version < VERSION:
             _advance(connection, version)
         connection.execute("COMMIT")
@@ -122,7 +123,7 @@ def connect(path: Path, *, read_only: bool = False, busy_seconds: float = BUSY_S
         connection = _open(path, "ro" if read_only else "rw", busy_seconds)
         try:
             _recognise(path, connection)
-            _demand_private(path)
+            demand_private(path, path.stat(), StoreProblem)
             connection.file, connection.beside, connection.process = file, companions(path), process
             _in_use[id(connection)] = connection
         except BaseException:
@@ -214,11 +215,6 @@ def _open(path: Path, mode: str, busy_seconds: float) -> Connection:
     )
 
 
-def _demand_private(path: Path) -> None:
-    if os.name == "posix" and path.stat().st_mode & 0o077:
-        raise StoreProblem(f"{path} may be read or changed by others: chmod 600 {path}")
-
-
 def _recognise(path: Path, connection: sqlite3.Connection) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
@@ -256,14 +252,6 @@ def _advance(connection: sqlite3.Connection, version: int) -> None:
         for statement in migration.strip().split(";\n"):
             connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {VERSION}")
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 _MEANINGS = {

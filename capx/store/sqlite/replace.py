@@ -13,8 +13,9 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
+from capx.crypto.private_file import sync
 from capx.errors import ConfigurationProblem, StoreProblem
-from capx.store.atomic_file import draft_beside, publish, sync
+from capx.store.atomic_file import draft_beside, publish
 from capx.store.log import GENESIS
 from capx.store.protocols import Reading
 from capx.store.records import REPLACED, Damaged, NoStore

@@ -80,14 +80,16 @@ def _distribution() -> Iterator[Finding]:
 
 
 def _owned(what: str, path: Path, good: str) -> Finding:
+    from capx.crypto.private_file import open_to_others
+
     try:
         found = path.stat()
     except OSError as error:
         return what, FAIL, f"{path}: {error.strerror}; capx init makes a home, CAPX_HOME says where"
-    if os.name == "posix" and found.st_mode & 0o077:
+    if open_to_others(found):
         mode = "700" if stat.S_ISDIR(found.st_mode) else "600"
         return what, FAIL, f"{path} may be read by others: chmod {mode} {path}"
-    if os.name == "posix" and found.st_uid != os.getuid():
+    if found.st_uid != os.getuid():
         return what, WARNING, f"{path} belongs to another user"
     return what, OK, good
 

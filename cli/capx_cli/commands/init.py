@@ -1,6 +1,5 @@
 """`capx init`: a home for an authority."""
 
-import os
 from pathlib import Path
 
 import click
@@ -53,5 +52,7 @@ def _line_of(file: Path) -> str:
 
 
 def _demand_private(folder: Path) -> None:
-    if os.name == "posix" and folder.is_dir() and folder.stat().st_mode & 0o077:
+    from capx.crypto.private_file import open_to_others
+
+    if folder.is_dir() and open_to_others(folder.stat()):
         raise Unusable(f"{folder} is there and open to others: chmod 700 {folder}, or let CAPX_HOME name a new folder")
