@@ -57,27 +57,28 @@ class TokenRefused(Exception):
         self.refusal = refusal
 
 
-class Demand(Struct, frozen=True, gc=False):
-    """One caveat and whose it is: hop 0 is the authority's grant."""
+class Owned(Struct, frozen=True, gc=False):
+    """Whose a restriction is: hop 0 is the authority's grant, `name` the label of any other."""
 
     hop: int
     name: str | None
+
+
+class Demand(Owned, frozen=True, gc=False):
+    """One caveat."""
+
     caveat: Caveat
 
 
-class Section(Struct, frozen=True, gc=False):
-    """The caveats of one block and whose they are."""
+class Section(Owned, frozen=True, gc=False):
+    """The caveats of one block."""
 
-    hop: int
-    name: str | None
     caveats: tuple[Caveat, ...]
 
 
-class Allotment(Struct, frozen=True, gc=False):
-    """One budget, whose it is, and the id of the counter that it is spent from."""
+class Allotment(Owned, frozen=True, gc=False):
+    """One budget, and the id of the counter that it is spent from."""
 
-    hop: int
-    name: str | None
     counter: str
     budget: Budget
 
@@ -268,6 +269,6 @@ def _undischarged(decoded: list[tuple[Caveat, ...]]) -> Iterator[Refusal]:
         yield Refusal("needs_discharge", "an approval is demanded, and none is presented", "a discharge")
 
 
-def attributed(refusal: Refusal, whose: Demand | Section | Allotment) -> Refusal:
+def attributed(refusal: Refusal, whose: Owned) -> Refusal:
     """The refusal, with whose restriction it is."""
     return replace(refusal, hop=whose.hop, hop_name=whose.name)
