@@ -8,12 +8,12 @@ single thing has a token of its own, and in it once more what was asked for: the
 from collections.abc import Iterator
 from typing import Final
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET
 
 from capx.errors import InvalidRequest
 from capx.policy.terms import Offer, Rule, Terms
 from capx.tokens.bundle import MAX_TOKENS
-from capx.tokens.grants import Given, authority_block
+from capx.tokens.grants import Claims, Given, authority_block
 from capx.tokens.lineage import MAX_BUDGETS
 from capx.tokens.wire import MAX_BLOCK
 from capx_caveats import Allow, Budget, Caveat, Entry, Eq, InvalidCaveat, encode_block
@@ -59,14 +59,14 @@ def block_problem(caveats: tuple[Caveat, ...]) -> str | None:
 
 def problems(terms: Terms) -> Iterator[str]:
     """What of these terms fits into no token, a sentence each, which begins with its key path."""
-    task = _some_task(terms)
+    claims = _some_claims(terms)
     try:
         capabilities = given_at_open(terms)
     except InvalidRequest as error:
         yield str(error)
         capabilities = ()
     for one in capabilities:
-        if why := block_problem(authority_block(task, one.allowed, _LATE, one.budgets)):
+        if why := block_problem(authority_block(claims, one.allowed, _LATE, one.budgets)):
             places = [rule.place for rule in terms.at_open() if rule.budgets == one.budgets and _at(rule, one.audience)]
             beside = f"together with {' and '.join(places[:-1])}, at {one.audience}: " if places[1:] else ""
             yield f"{places[-1]}.allow: {beside}{why}"
@@ -80,19 +80,12 @@ def problems(terms: Terms) -> Iterator[str]:
 def grant_problem(terms: Terms, rule: Rule, offer: Offer, asked: Entry) -> str | None:
     """Why this could not be granted when it is asked for later; None if it can to the first agent of a task."""
     restricting = (Allow((asked,)), *rule.budgets)
-    return block_problem(authority_block(_some_task(terms), (offer.entry,), _LATE, restricting))
+    return block_problem(authority_block(_some_claims(terms), (offer.entry,), _LATE, restricting))
 
 
-class _SomeTask(Struct, frozen=True):
-    id: str
-    root: str
-    tenant: str | None
-    intent: str | None
-
-
-def _some_task(terms: Terms) -> "_SomeTask":
-    """A task on such terms: of all that is said of it in its tokens, their lengths alone count."""
-    return _SomeTask(_ID, _ID, terms.tenant, _DIGEST)
+def _some_claims(terms: Terms) -> Claims:
+    """What tokens say of a task on such terms: only the lengths count."""
+    return Claims(_ID, _ID, terms.tenant, _DIGEST)
 
 
 def _at(rule: Rule, audience: str) -> bool:
