@@ -16,7 +16,7 @@ from capx.crypto.base64url import b64u
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
 from capx.intents.intent import Intent
-from capx.policy.fit import block_problem, given_at_open
+from capx.policy.fit import block_problem
 from capx.policy.policy import Policy
 from capx.policy.terms import Terms
 from capx.store.events import BudgetLimit, CapabilityMinted, TaskOpened
@@ -89,7 +89,7 @@ def open_on_intent(
         intent=intent.digest,
     )
     agent = None if intent.agent is UNSET else intent.agent
-    return _open(transaction, keyring, task, given_at_open(terms), added, agent=agent, policy=policy.digest)
+    return _open(transaction, keyring, task, terms.given_at_open, added, agent=agent, policy=policy.digest)
 
 
 def mint_more(

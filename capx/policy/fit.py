@@ -10,10 +10,9 @@ from typing import Final
 
 from msgspec import UNSET
 
-from capx.errors import InvalidRequest
 from capx.policy.terms import Offer, Rule, Terms
 from capx.tokens.bundle import MAX_TOKENS
-from capx.tokens.grants import Claims, Given, authority_block
+from capx.tokens.grants import Claims, authority_block
 from capx.tokens.lineage import MAX_BUDGETS
 from capx.tokens.wire import MAX_BLOCK
 from capx_caveats import Allow, Budget, Caveat, Entry, Eq, InvalidCaveat, encode_block
@@ -21,29 +20,6 @@ from capx_caveats import Allow, Budget, Caveat, Entry, Eq, InvalidCaveat, encode
 _ID: Final = 22 * "A"
 _DIGEST: Final = 43 * "A"
 _LATE: Final = 10**10
-
-
-def given_at_open(terms: Terms) -> tuple[Given, ...]:
-    """What a task gets when it opens, a capability each; InvalidRequest if a bundle cannot hold so many.
-
-    There is one for each audience and each set of budgets at it, so that a budget counts what it is meant for. The
-    newest is tried first, so what the first rule gives stands last at its audience.
-    """
-    groups: dict[str, dict[tuple[Budget, ...], list[Entry]]] = {}
-    for rule in terms.at_open():
-        for offer in rule.offers:
-            groups.setdefault(offer.audience, {}).setdefault(rule.budgets, []).append(offer.entry)
-    found = tuple(
-        Given(audience, tuple(dict.fromkeys(entries)), budgets)
-        for audience, of_budgets in groups.items()
-        for budgets, entries in reversed(of_budgets.items())
-    )
-    if len(found) >= MAX_TOKENS:
-        raise InvalidRequest(
-            f"purpose.{terms.purpose}: needs {len(found)} capabilities at open, one for each audience and each set of "
-            f"budgets at it, and a bundle has room for {MAX_TOKENS - 1}: give some of it on_request"
-        )
-    return found
 
 
 def block_problem(caveats: tuple[Caveat, ...]) -> str | None:
@@ -59,11 +35,12 @@ def block_problem(caveats: tuple[Caveat, ...]) -> str | None:
 
 def problems(terms: Terms) -> Iterator[str]:
     """What of these terms fits into no token, a sentence each, which begins with its key path."""
-    claims = _some_claims(terms)
-    try:
-        capabilities = given_at_open(terms)
-    except InvalidRequest as error:
-        yield str(error)
+    claims, capabilities = _some_claims(terms), terms.given_at_open
+    if len(capabilities) >= MAX_TOKENS:
+        yield (
+            f"purpose.{terms.purpose}: needs {len(capabilities)} capabilities at open, one for each audience and each "
+            f"set of budgets at it, and a bundle has room for {MAX_TOKENS - 1}: give some of it on_request"
+        )
         capabilities = ()
     for one in capabilities:
         if why := block_problem(authority_block(claims, one.allowed, _LATE, one.budgets)):
