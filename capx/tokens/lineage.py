@@ -12,11 +12,13 @@ from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from capx.crypto.base64url import b64u
-from capx.tokens import chain
+from capx.tokens import chain, wire
+from capx.tokens.capability import Token
 from capx.tokens.chain import Block
 from capx.tokens.revocation_key import of_kid
 from capx.tokens.wire import Frame
 from capx_caveats import (
+    DEFAULT,
     PLACES,
     Allow,
     Budget,
@@ -27,6 +29,7 @@ from capx_caveats import (
     Intent,
     MaxHops,
     NotUnderstood,
+    Presented,
     Refusal,
     Root,
     Sig,
@@ -179,6 +182,13 @@ def read_lineage(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary
         issued=frame.identifier.issued_at,
         allotments=tuple(allotments),
     )
+
+
+def unverified_lineage(token: Token, vocabulary: Vocabulary = DEFAULT) -> Lineage:
+    """What a token says of itself, without its presentation and without a key; TokenRefused as `read_lineage`."""
+    frame = wire.decode(token.text)
+    presents = any(isinstance(caveat, Presented) for last in token.caveats[-1:] for caveat in last)
+    return read_lineage(frame, frame.blocks[:-1] if presents else frame.blocks, vocabulary, frozenset())
 
 
 def _about_itself(section: Section) -> Section:
