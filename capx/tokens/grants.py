@@ -32,13 +32,13 @@ from capx_caveats import (
     MaxHops,
     Pair,
     Prefix,
-    Relative,
     Root,
     Task,
     Tenant,
     UntilCompleted,
     as_entry,
     is_audience,
+    resolved,
 )
 
 ASK = "grant.request"
@@ -163,11 +163,11 @@ def _shared(caveat: Caveat, task: str) -> Caveat:
 
 def demand_restricting(caveats: Iterable[Appendable], now: int) -> tuple[Caveat, ...]:
     """The caveats, those that count from `now` resolved; InvalidRequest for marks that only the authority writes."""
-    resolved = tuple(caveat.at(now) if isinstance(caveat, Relative) else caveat for caveat in caveats)
-    for caveat in resolved:
+    restricting = resolved(caveats, now)
+    for caveat in restricting:
         if isinstance(caveat, ChainCaveat) and not isinstance(caveat, MaxHops):
             raise InvalidRequest(f"`{caveat.sentence()}` is for the authority to write: give caveats that restrict")
-    return resolved
+    return restricting
 
 
 def _parts(granted: Grant) -> tuple[Entry, str]:

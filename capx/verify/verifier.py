@@ -178,7 +178,7 @@ class Verifier:
         if mark is not None and received is not None and (misfit := _mismatch(mark, received, now)):
             return Explanation((), (misfit,), lineage)
         presentation = _presentation(lineage, authentic, mark)
-        facts = Facts(call, now, self._evaluator.age(), self._evaluator.meter is not None)
+        facts = self._evaluator.facts(call)
         beside = self._evaluator.claim_refusals(lineage, presentation, facts)
         if is_too_much(call.args, lambda: lineage.asked_of_each):
             return Explanation((), (*beside, TOO_MUCH), lineage)
