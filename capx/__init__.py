@@ -20,78 +20,23 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from capx.crypto.keys import AudienceKey, AudienceKeys, KeyRing, RootKey
-from capx.errors import (
-    ConfigurationProblem,
-    InvalidRequest,
-    KeyProblem,
-    MalformedToken,
-    StoreProblem,
-    Unavailable,
-)
-from capx.tokens.binding import HttpRequest, ToolCall
-from capx.tokens.bundle import Bundle
-from capx.tokens.capability import Capability, Presentation
-from capx_caveats import (
-    Call,
-    CapxError,
-    InvalidCaveat,
-    Refusal,
-    absent,
-    action,
-    all_of,
-    allow,
-    any_of,
-    anything,
-    argv,
-    between,
-    budget,
-    cidr,
-    contains,
-    each,
-    expires,
-    fields,
-    fresh,
-    glob,
-    host,
-    length,
-    max_hops,
-    not_,
-    not_before,
-    not_in,
-    one_of,
-    prefix,
-    regex,
-    subset,
-    tenant,
-    until_completed,
-    url,
-    where,
-    within,
-)
+from capx.crypto import AudienceKey, AudienceKeys, KeyRing, RootKey
+from capx.errors import ConfigurationProblem, InvalidRequest, KeyProblem, MalformedToken, StoreProblem, Unavailable
+from capx.tokens import Bundle, Capability, HttpRequest, Presentation, ToolCall
+from capx_caveats import Call, CapxError, InvalidCaveat, Refusal, builders
+from capx_caveats.builders import *  # noqa: F403 # its `__all__` is what people write caveats with
 
 if TYPE_CHECKING:
-    from capx.agent.actor import acting
-    from capx.agent.agent import Agent
+    from capx.agent import Agent, acting
     from capx.agent.authority_client import AuthorityClient
-    from capx.authority.authority import Authority
+    from capx.authority import Authority, Verdict
     from capx.authority.remote.client import RemoteAuthority
-    from capx.authority.requests.verdict import Verdict
-    from capx.guard.current import current_allowed
-    from capx.intents.intent import Intent, SignedIntent
-    from capx.intents.principal_key import PrincipalKey
-    from capx.policy.file import read_policy
-    from capx.policy.policy import Policy
+    from capx.guard import current_allowed
+    from capx.intents import Intent, PrincipalKey, SignedIntent
+    from capx.policy import Policy, read_policy
+    from capx.resource import Follower, Replay, Snapshot, StoreLiveness, StoreRecorder
     from capx.resource.feed.client import FeedSource
-    from capx.resource.feed.follower import Follower
-    from capx.resource.feed.snapshot import Snapshot
-    from capx.resource.recorder import StoreRecorder
-    from capx.resource.replay import Replay
-    from capx.resource.revocations import StoreLiveness
-    from capx.verify.admitted import Admitted
-    from capx.verify.ask import Granted, Pending, Refused
-    from capx.verify.decision import Allowed, Decision, Denied
-    from capx.verify.verifier import Verifier
+    from capx.verify import Admitted, Allowed, Decision, Denied, Granted, Pending, Refused, Verifier
 
 __all__ = [
     "Admitted",
@@ -136,71 +81,26 @@ __all__ = [
     "Unavailable",
     "Verdict",
     "Verifier",
-    "absent",
     "acting",
-    "action",
-    "all_of",
-    "allow",
-    "any_of",
-    "anything",
-    "argv",
-    "between",
-    "budget",
-    "cidr",
-    "contains",
     "current_allowed",
-    "each",
-    "expires",
-    "fields",
-    "fresh",
-    "glob",
-    "host",
-    "length",
-    "max_hops",
-    "not_",
-    "not_before",
-    "not_in",
-    "one_of",
-    "prefix",
     "read_policy",
-    "regex",
-    "subset",
-    "tenant",
-    "until_completed",
-    "url",
-    "where",
-    "within",
 ]
+__all__.extend(builders.__all__)
 
-_LAZY = {
-    "Admitted": "capx.verify.admitted",
-    "Agent": "capx.agent.agent",
-    "Allowed": "capx.verify.decision",
-    "Authority": "capx.authority.authority",
-    "AuthorityClient": "capx.agent.authority_client",
-    "Decision": "capx.verify.decision",
-    "Denied": "capx.verify.decision",
-    "FeedSource": "capx.resource.feed.client",
-    "Follower": "capx.resource.feed.follower",
-    "Granted": "capx.verify.ask",
-    "Intent": "capx.intents.intent",
-    "Pending": "capx.verify.ask",
-    "Policy": "capx.policy.policy",
-    "PrincipalKey": "capx.intents.principal_key",
-    "Refused": "capx.verify.ask",
-    "RemoteAuthority": "capx.authority.remote.client",
-    "Replay": "capx.resource.replay",
-    "SignedIntent": "capx.intents.intent",
-    "Snapshot": "capx.resource.feed.snapshot",
-    "StoreLiveness": "capx.resource.revocations",
-    "StoreRecorder": "capx.resource.recorder",
-    "Verdict": "capx.authority.requests.verdict",
-    "Verifier": "capx.verify.verifier",
-    "acting": "capx.agent.actor",
-    "current_allowed": "capx.guard.current",
-    "read_policy": "capx.policy.file",
+_IMPORTED_LATER = {
+    "capx.agent": ("Agent", "acting"),
+    "capx.agent.authority_client": ("AuthorityClient",),
+    "capx.authority": ("Authority", "Verdict"),
+    "capx.authority.remote.client": ("RemoteAuthority",),
+    "capx.guard": ("current_allowed",),
+    "capx.intents": ("Intent", "PrincipalKey", "SignedIntent"),
+    "capx.policy": ("Policy", "read_policy"),
+    "capx.resource": ("Follower", "Replay", "Snapshot", "StoreLiveness", "StoreRecorder"),
+    "capx.resource.feed.client": ("FeedSource",),
+    "capx.verify": ("Admitted", "Allowed", "Decision", "Denied", "Granted", "Pending", "Refused", "Verifier"),
 }
 """Where to import from what not everybody needs: verifier, stores, threads, asyncio and HTTP take long to import."""
+_LAZY = {name: module for module, names in _IMPORTED_LATER.items() for name in names}
 
 _NEED_HTTPX = {"AuthorityClient", "FeedSource", "RemoteAuthority"}
 _lock = threading.RLock()

@@ -12,10 +12,10 @@ import asyncio
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, Self, TypeVar, Unpack, cast
 
 from capx.agent.actor import acting
 from capx.agent.ask_queue import AskQueue
@@ -24,13 +24,12 @@ from capx.agent.protocols import ActsForHolder, AgentAuthority
 from capx.api.messages.agents import AgentStatus
 from capx.background import run_in_thread, wait_async
 from capx.errors import CapxError, ConfigurationProblem, InvalidRequest
-from capx.tokens.bundle import Bundle
+from capx.tokens.bundle import Bundle, Narrowing, frozen_narrowing
 from capx.tokens.delegation import Delegation
-from capx.tokens.grants import Grant
 from capx.tokens.lineage import AUTHORITY
 from capx.verify.ask import Answer, Ask, Pending
 from capx.verify.decision import Denied
-from capx_caveats import JSON, Appendable, Entry
+from capx_caveats import JSON
 
 if TYPE_CHECKING:
     import httpx
@@ -189,34 +188,13 @@ class Agent:
                 break
         return outcome
 
-    def delegate(
-        self,
-        *,
-        to: str,
-        allow: Sequence[str | Entry] | None = None,
-        may_ask: Iterable[Grant] = (),
-        caveats: Iterable[Appendable] = (),
-        audiences: Iterable[str] | None = None,
-    ) -> "Agent":
+    def delegate(self, *, to: str, **narrowing: Unpack[Narrowing]) -> "Agent":
         """Another agent, with its own bundle, as of `Bundle.delegate`, which asks the same authority."""
-        return self._other(
-            self.bundle.delegate(to=to, allow=allow, may_ask=may_ask, caveats=caveats, audiences=audiences)
-        )
+        return self._other(self.bundle.delegate(to=to, **frozen_narrowing(**narrowing)))
 
-    def delegated(
-        self,
-        *,
-        to: str,
-        allow: Sequence[str | Entry] | None = None,
-        may_ask: Iterable[Grant] = (),
-        caveats: Iterable[Appendable] = (),
-        audiences: Iterable[str] | None = None,
-    ) -> "Delegated":
+    def delegated(self, *, to: str, **narrowing: Unpack[Narrowing]) -> "Delegated":
         """`delegate` for a block of code, `with` or `async with`, at whose end the other agent is revoked."""
-        delegation = self.bundle.delegated(
-            to=to, at=self._demand_authority(), allow=allow, may_ask=may_ask, caveats=caveats, audiences=audiences
-        )
-        return Delegated(delegation, self._other)
+        return Delegated(self.bundle.delegated(to=to, at=self._demand_authority(), **narrowing), self._other)
 
     def complete(self) -> None:
         """End the task because its work is done: all its tokens are dead when this returns."""

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import Struct
 
+from capx.api.messages.agents import SuggestedAsk
 from capx.errors import CapxError
 from capx.verify.ask import Ask, Granted, Refused
 from capx.verify.suggestion import OF_ARGUMENTS, is_pinnable
@@ -87,18 +88,10 @@ class DenialSummary(Struct, frozen=True):
 
 def _ask_of(told: Any) -> Ask | None:
     try:
-        asked = msgspec.convert(told, _AskBody)
-        args = None if asked.args is UNSET else asked.args
-        ask = Ask(audience=asked.audience, action=asked.action, args=args)
+        ask = msgspec.convert(told, SuggestedAsk).ask()
     except (msgspec.MsgspecError, RecursionError, CapxError):
         return None
-    return ask if args is None or is_pinnable(args) else None
-
-
-class _AskBody(Struct, frozen=True):
-    audience: str
-    action: str
-    args: dict[str, Any] | UnsetType = UNSET
+    return ask if ask.args is None or is_pinnable(ask.args) else None
 
 
 class _ReasonBody(Struct, frozen=True):

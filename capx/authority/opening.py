@@ -16,7 +16,7 @@ from capx.crypto.base64url import b64u
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
 from capx.intents.intent import Intent
-from capx.policy.fit import block_problem, given_at_open
+from capx.policy.fit import block_problem
 from capx.policy.policy import Policy
 from capx.policy.terms import Terms
 from capx.store.events import BudgetLimit, CapabilityMinted, TaskOpened
@@ -26,7 +26,7 @@ from capx.store.records import TaskRecord
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability, mint
 from capx.tokens.chain import root_node
-from capx.tokens.grants import OWN_ENTRIES, Given, Grant, authority_block, by_audience
+from capx.tokens.grants import OWN_ENTRIES, Claims, Given, Grant, authority_block, by_audience
 from capx.tokens.lineage import AUTHORITY
 from capx.tokens.revocation_key import of_kid
 from capx_caveats import Budget, Caveat, When, is_label, parse_instant, shown_duration, shown_instant
@@ -89,7 +89,7 @@ def open_on_intent(
         intent=intent.digest,
     )
     agent = None if intent.agent is UNSET else intent.agent
-    return _open(transaction, keyring, task, given_at_open(terms), added, agent=agent, policy=policy.digest)
+    return _open(transaction, keyring, task, terms.given_at_open, added, agent=agent, policy=policy.digest)
 
 
 def mint_more(
@@ -191,9 +191,10 @@ def _mint(
     added: tuple[Caveat, ...],
     now: int,
 ) -> Bundle:
+    claims = Claims(task.id, task.root, task.tenant, task.intent)
     minted: list[Capability] = []
     for one in given:
-        carried = authority_block(task, one.allowed, expires, (*one.budgets, *added))
+        carried = authority_block(claims, one.allowed, expires, (*one.budgets, *added))
         if why := block_problem(carried):
             raise InvalidRequest(f"nobody would take a capability for {one.audience}: {why}")
         capability = mint(keyring.active.audience_key(one.audience), carried, now=now)

@@ -118,23 +118,9 @@ class Intent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
 
     def document(self) -> dict[str, JSON]:
         """The document as JSON values: what the digest is about."""
-        said: dict[str, JSON] = {
-            "principal": self.principal,
-            "authority": self.authority,
-            "purpose": self.purpose,
-            "statement": self.statement,
-            "max_tasks": self.max_tasks,
-            "issued": self.issued,
-            "not_after": self.not_after,
-            "nonce": self.nonce,
-        }
-        if self.tenant is not UNSET:
-            said["tenant"] = self.tenant
-        if self.parameters:
-            said["parameters"] = dict(self.parameters)
-        if self.agent is not UNSET:
-            said["agent"] = self.agent
-        return said
+        members = {name: getattr(self, name) for name in self.__struct_fields__}
+        members["parameters"] = dict(self.parameters) or UNSET
+        return {name: value for name, value in members.items() if value is not UNSET}
 
     @property
     def digest(self) -> str:

@@ -18,7 +18,7 @@ intent is refused, and nothing else.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
-from msgspec import UNSET, Struct
+from msgspec import Struct
 
 from capx.errors import InvalidRequest
 from capx.intents.intent import Intent
@@ -31,21 +31,30 @@ from capx.policy.toml_reader import (
     Wrong,
     elements,
     every,
+    explained,
     key,
     load,
     members,
     name,
     near,
-    one_line,
     table,
     text,
     wrong,
 )
 from capx.verify.ask import Ask
-from capx_caveats import JSON, InvalidCaveat, demand_json, is_attribute, is_label, shown
+from capx_caveats import JSON, demand_json, is_attribute, is_label, shown
 
 NEVER: Final = "never"
-_NONCE = "AAAAAAAAAAAAAAAAAAAAAA"
+_SAID = ("principal", "purpose", "tenant", "agent", "statement", "parameters")
+"""What a case says of its intent; the rest is as in any other."""
+_ANY_INTENT: Final[Mapping[str, Any]] = {
+    "authority": "cases.0",
+    "statement": "A case.",
+    "max_tasks": 1,
+    "issued": 0,
+    "not_after": 1,
+    "nonce": "AAAAAAAAAAAAAAAAAAAAAA",
+}
 
 
 class Expected(Struct, frozen=True):
@@ -158,22 +167,8 @@ def _case(said: object, path: str) -> Case:
 
 
 def _intent(found: Mapping[str, Any], path: str) -> Intent:
-    try:
-        return Intent(
-            principal=found["principal"],
-            authority="cases.0",
-            purpose=found["purpose"],
-            statement=found.get("statement", "A case."),
-            max_tasks=1,
-            issued=0,
-            not_after=1,
-            nonce=_NONCE,
-            tenant=found.get("tenant", UNSET),
-            parameters=found.get("parameters", {}),
-            agent=found.get("agent", UNSET),
-        )
-    except InvalidRequest as error:
-        raise wrong(path, one_line(str(error))) from None
+    said = {name: found[name] for name in _SAID if name in found}
+    return explained(path, lambda: Intent(**{**_ANY_INTENT, **said}))
 
 
 def _opens(said: object, path: str) -> bool:
@@ -195,16 +190,10 @@ def _expecting(how: str) -> Callable[[object, str], tuple[Expected, ...]]:
 
 def _call(named: str, args: Mapping[str, JSON] | None, path: str, how: str) -> Expected:
     action, at, audience = named.partition("@")
-    try:
-        return Expected(path, Ask.of(action, audience if at else None, args), how)
-    except InvalidRequest as error:
-        raise wrong(path, one_line(str(error))) from None
+    return explained(path, lambda: Expected(path, Ask.of(action, audience if at else None, args), how))
 
 
 def _json_table(said: object, path: str) -> Mapping[str, JSON]:
     found = table(said, path)
-    try:
-        demand_json(found)
-    except InvalidCaveat as error:
-        raise wrong(path, one_line(str(error))) from None
+    explained(path, lambda: demand_json(found))
     return cast("Mapping[str, JSON]", found)

@@ -8,12 +8,11 @@ single thing has a token of its own, and in it once more what was asked for: the
 from collections.abc import Iterator
 from typing import Final
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET
 
-from capx.errors import InvalidRequest
 from capx.policy.terms import Offer, Rule, Terms
 from capx.tokens.bundle import MAX_TOKENS
-from capx.tokens.grants import Given, authority_block
+from capx.tokens.grants import Claims, authority_block
 from capx.tokens.lineage import MAX_BUDGETS
 from capx.tokens.wire import MAX_BLOCK
 from capx_caveats import Allow, Budget, Caveat, Entry, Eq, InvalidCaveat, encode_block
@@ -21,29 +20,6 @@ from capx_caveats import Allow, Budget, Caveat, Entry, Eq, InvalidCaveat, encode
 _ID: Final = 22 * "A"
 _DIGEST: Final = 43 * "A"
 _LATE: Final = 10**10
-
-
-def given_at_open(terms: Terms) -> tuple[Given, ...]:
-    """What a task gets when it opens, a capability each; InvalidRequest if a bundle cannot hold so many.
-
-    There is one for each audience and each set of budgets at it, so that a budget counts what it is meant for. The
-    newest is tried first, so what the first rule gives stands last at its audience.
-    """
-    groups: dict[str, dict[tuple[Budget, ...], list[Entry]]] = {}
-    for rule in terms.at_open():
-        for offer in rule.offers:
-            groups.setdefault(offer.audience, {}).setdefault(rule.budgets, []).append(offer.entry)
-    found = tuple(
-        Given(audience, tuple(dict.fromkeys(entries)), budgets)
-        for audience, of_budgets in groups.items()
-        for budgets, entries in reversed(of_budgets.items())
-    )
-    if len(found) >= MAX_TOKENS:
-        raise InvalidRequest(
-            f"purpose.{terms.purpose}: needs {len(found)} capabilities at open, one for each audience and each set of "
-            f"budgets at it, and a bundle has room for {MAX_TOKENS - 1}: give some of it on_request"
-        )
-    return found
 
 
 def block_problem(caveats: tuple[Caveat, ...]) -> str | None:
@@ -59,14 +35,15 @@ def block_problem(caveats: tuple[Caveat, ...]) -> str | None:
 
 def problems(terms: Terms) -> Iterator[str]:
     """What of these terms fits into no token, a sentence each, which begins with its key path."""
-    task = _some_task(terms)
-    try:
-        capabilities = given_at_open(terms)
-    except InvalidRequest as error:
-        yield str(error)
+    claims, capabilities = _some_claims(terms), terms.given_at_open
+    if len(capabilities) >= MAX_TOKENS:
+        yield (
+            f"purpose.{terms.purpose}: needs {len(capabilities)} capabilities at open, one for each audience and each "
+            f"set of budgets at it, and a bundle has room for {MAX_TOKENS - 1}: give some of it on_request"
+        )
         capabilities = ()
     for one in capabilities:
-        if why := block_problem(authority_block(task, one.allowed, _LATE, one.budgets)):
+        if why := block_problem(authority_block(claims, one.allowed, _LATE, one.budgets)):
             places = [rule.place for rule in terms.at_open() if rule.budgets == one.budgets and _at(rule, one.audience)]
             beside = f"together with {' and '.join(places[:-1])}, at {one.audience}: " if places[1:] else ""
             yield f"{places[-1]}.allow: {beside}{why}"
@@ -80,19 +57,12 @@ def problems(terms: Terms) -> Iterator[str]:
 def grant_problem(terms: Terms, rule: Rule, offer: Offer, asked: Entry) -> str | None:
     """Why this could not be granted when it is asked for later; None if it can to the first agent of a task."""
     restricting = (Allow((asked,)), *rule.budgets)
-    return block_problem(authority_block(_some_task(terms), (offer.entry,), _LATE, restricting))
+    return block_problem(authority_block(_some_claims(terms), (offer.entry,), _LATE, restricting))
 
 
-class _SomeTask(Struct, frozen=True):
-    id: str
-    root: str
-    tenant: str | None
-    intent: str | None
-
-
-def _some_task(terms: Terms) -> "_SomeTask":
-    """A task on such terms: of all that is said of it in its tokens, their lengths alone count."""
-    return _SomeTask(_ID, _ID, terms.tenant, _DIGEST)
+def _some_claims(terms: Terms) -> Claims:
+    """What tokens say of a task on such terms: only the lengths count."""
+    return Claims(_ID, _ID, terms.tenant, _DIGEST)
 
 
 def _at(rule: Rule, audience: str) -> bool:

@@ -15,7 +15,6 @@ from typing import Final, TypeVar, cast
 
 from msgspec import Struct
 
-from capx.errors import KeyProblem
 from capx.intents.intent import OWN_NAMES
 from capx.policy.fit import problems
 from capx.policy.grant_tables import HOUR, Known, answering, duration, read_grants
@@ -27,12 +26,12 @@ from capx.policy.toml_reader import (
     Field,
     Wrong,
     every,
+    explained,
     key,
     members,
     name,
     name_list,
     near,
-    one_line,
     table,
     text,
     tried,
@@ -128,10 +127,7 @@ def _key(said: object, path: str) -> bytes:
     from capx.crypto.ed25519 import parse_public
 
     written = text(said, path)
-    try:
-        return parse_public(written)
-    except KeyProblem as error:
-        raise wrong(path, one_line(str(error))) from None
+    return explained(path, lambda: parse_public(written))
 
 
 def _purposes(said: object, path: str, there: Collection[str]) -> tuple[str, ...]:

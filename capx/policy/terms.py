@@ -4,10 +4,12 @@ Law: what no rule offers is never given; the first rule that matches an ask deci
 """
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Final, Literal
 
 from msgspec import Struct
 
+from capx.tokens.grants import Given
 from capx_caveats import JSON, Budget, Call, Entry
 
 How = Literal["at_open", "on_request", "ask"]
@@ -50,7 +52,7 @@ class Match(Struct, frozen=True):
     offer: Offer
 
 
-class Terms(Struct, frozen=True, kw_only=True):
+class Terms(Struct, frozen=True, kw_only=True, dict=True):
     """What a policy makes of one intent: for how long (seconds), for which tenant, and by which rules, in order."""
 
     purpose: str
@@ -61,6 +63,23 @@ class Terms(Struct, frozen=True, kw_only=True):
     def at_open(self) -> tuple[Rule, ...]:
         """The rules whose grants are given with the task."""
         return tuple(rule for rule in self.rules if rule.how == "at_open")
+
+    @cached_property
+    def given_at_open(self) -> tuple[Given, ...]:
+        """What a task gets when it opens, a capability each.
+
+        There is one for each audience and each set of budgets at it, so that a budget counts what it is meant for. The
+        newest is tried first, so what the first rule gives stands last at its audience.
+        """
+        groups: dict[str, dict[tuple[Budget, ...], list[Entry]]] = {}
+        for rule in self.at_open():
+            for offer in rule.offers:
+                groups.setdefault(offer.audience, {}).setdefault(rule.budgets, []).append(offer.entry)
+        return tuple(
+            Given(audience, tuple(dict.fromkeys(entries)), budgets)
+            for audience, of_budgets in groups.items()
+            for budgets, entries in reversed(of_budgets.items())
+        )
 
     def match(self, audience: str, action: str, args: Mapping[str, JSON] | None) -> Match | None:
         """What decides about an ask; None if nothing offers it."""

@@ -15,8 +15,8 @@ from typing import Any, Final, TypeVar, TypeVarTuple, cast
 
 from msgspec import Struct
 
-from capx.errors import ConfigurationProblem
-from capx_caveats import InvalidCaveat, shown
+from capx.errors import CapxError, ConfigurationProblem
+from capx_caveats import shown
 from capx_caveats.names import told_name
 from capx_caveats.values import printable
 
@@ -202,10 +202,10 @@ def near(name: str, names: Iterable[str]) -> str:
 
 
 def explained(path: str, made: Callable[[], T]) -> T:
-    """What is made; Wrong at this path if it cannot be meant."""
+    """What is made; Wrong at this path, in the words of capx, if it cannot be meant."""
     try:
         return made()
-    except InvalidCaveat as error:
+    except CapxError as error:
         raise wrong(path, one_line(str(error))) from None
 
 

@@ -7,7 +7,7 @@ it presents one capability for one call.
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypedDict, Unpack
 
 from capx.errors import InvalidRequest, MalformedToken
 from capx.tokens.binding import HttpRequest, Received, ToolCall
@@ -22,6 +22,31 @@ if TYPE_CHECKING:
 MAX_TOKENS = 32
 """Capabilities per bundle."""
 _OWN_ACTIONS = tuple(entry.pattern for entry in OWN_ENTRIES if entry.pattern != ASK)
+
+
+class Narrowing(TypedDict, total=False):
+    """By what a delegation narrows a bundle: the keywords of `Bundle.delegate`, for those who pass them on."""
+
+    allow: Sequence[str | Entry] | None
+    may_ask: Iterable[Grant]
+    caveats: Iterable[Appendable]
+    audiences: Iterable[str] | None
+
+
+def frozen_narrowing(
+    *,
+    allow: Sequence[str | Entry] | None = None,
+    may_ask: Iterable[Grant] = (),
+    caveats: Iterable[Appendable] = (),
+    audiences: Iterable[str] | None = None,
+) -> Narrowing:
+    """The same, each iterable read now; TypeError for a keyword that narrows nothing."""
+    return Narrowing(
+        allow=allow,
+        may_ask=may_ask if isinstance(may_ask, str) else tuple(may_ask),
+        caveats=tuple(caveats),
+        audiences=None if audiences is None else tuple(audiences),
+    )
 
 
 class Bundle:
@@ -114,16 +139,7 @@ class Bundle:
             for capability in self._passed_on(audiences, to_authority=bool(own))
         )
 
-    def delegated(
-        self,
-        *,
-        to: str,
-        at: "Revoker[Bundle]",
-        allow: Sequence[str | Entry] | None = None,
-        may_ask: Iterable[Grant] = (),
-        caveats: Iterable[Appendable] = (),
-        audiences: Iterable[str] | None = None,
-    ) -> "Delegation[Bundle]":
+    def delegated(self, *, to: str, at: "Revoker[Bundle]", **narrowing: Unpack[Narrowing]) -> "Delegation[Bundle]":
         """`delegate` for a block of code, `with` or `async with`, at whose end `at` revokes the child, come what may.
 
         `at` is the authority, or a client of it. Where revoking fails, its error is raised, or noted on the one that
@@ -131,13 +147,8 @@ class Bundle:
         """
         from capx.tokens.delegation import Delegation
 
-        appended, chosen = tuple(caveats), None if audiences is None else tuple(audiences)
-        asked = may_ask if isinstance(may_ask, str) else tuple(may_ask)
-        return Delegation(
-            lambda: self.delegate(to=to, allow=allow, may_ask=asked, caveats=appended, audiences=chosen),
-            to=to,
-            authority=at,
-        )
+        read = frozen_narrowing(**narrowing)
+        return Delegation(lambda: self.delegate(to=to, **read), to=to, authority=at)
 
     def holding(self, capability: Capability, *, now: int | None = None) -> "Bundle":
         """This bundle and one more capability, the newest: as it was if it held it; InvalidRequest for another node's.

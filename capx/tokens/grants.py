@@ -8,7 +8,6 @@ when, and what restricts it further; its budgets are shared by the whole task.
 """
 
 from collections.abc import Iterable
-from typing import Protocol
 
 from msgspec import UNSET, Struct
 
@@ -33,13 +32,13 @@ from capx_caveats import (
     MaxHops,
     Pair,
     Prefix,
-    Relative,
     Root,
     Task,
     Tenant,
     UntilCompleted,
     as_entry,
     is_audience,
+    resolved,
 )
 
 ASK = "grant.request"
@@ -124,42 +123,30 @@ def demand_audience(audience: str) -> str:
     return audience
 
 
-class Claims(Protocol):
-    """What the authority's block says of a task."""
+class Claims(Struct, frozen=True):
+    """What the authority's block says of a task: its id, that of its revocation root, and what it is for.
 
-    @property
-    def id(self) -> str:
-        """The id of the task."""
-        ...
+    `intent` is the digest of the intent that it was opened on, if it was opened on one.
+    """
 
-    @property
-    def root(self) -> str:
-        """The id of its revocation root."""
-        ...
-
-    @property
-    def tenant(self) -> str | None:
-        """The tenant that it is for, if it is for one."""
-        ...
-
-    @property
-    def intent(self) -> str | None:
-        """The digest of the intent that it was opened on, if it was opened on one."""
-        ...
+    task: str
+    root: str
+    tenant: str | None
+    intent: str | None
 
 
 def authority_block(
-    task: Claims, allowed: tuple[Entry, ...], expires: int, restricting: tuple[Caveat, ...]
+    claims: Claims, allowed: tuple[Entry, ...], expires: int, restricting: tuple[Caveat, ...]
 ) -> tuple[Caveat, ...]:
     """The authority's block of one capability; `expires` is in Unix seconds."""
-    intent = () if task.intent is None else (Intent(task.intent),)
-    tenant = () if task.tenant is None else (Tenant(task.tenant),)
-    restricting = tuple([_shared(caveat, task.id) for caveat in restricting])
+    intent = () if claims.intent is None else (Intent(claims.intent),)
+    tenant = () if claims.tenant is None else (Tenant(claims.tenant),)
+    restricting = tuple([_shared(caveat, claims.task) for caveat in restricting])
     return (
-        Task(task.id),
+        Task(claims.task),
         *intent,
-        Root(task.root),
-        UntilCompleted(task.id),
+        Root(claims.root),
+        UntilCompleted(claims.task),
         *tenant,
         Allow(allowed),
         Expires(expires),
@@ -176,11 +163,11 @@ def _shared(caveat: Caveat, task: str) -> Caveat:
 
 def demand_restricting(caveats: Iterable[Appendable], now: int) -> tuple[Caveat, ...]:
     """The caveats, those that count from `now` resolved; InvalidRequest for marks that only the authority writes."""
-    resolved = tuple(caveat.at(now) if isinstance(caveat, Relative) else caveat for caveat in caveats)
-    for caveat in resolved:
+    restricting = resolved(caveats, now)
+    for caveat in restricting:
         if isinstance(caveat, ChainCaveat) and not isinstance(caveat, MaxHops):
             raise InvalidRequest(f"`{caveat.sentence()}` is for the authority to write: give caveats that restrict")
-    return resolved
+    return restricting
 
 
 def _parts(granted: Grant) -> tuple[Entry, str]:

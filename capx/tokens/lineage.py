@@ -12,11 +12,13 @@ from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from capx.crypto.base64url import b64u
-from capx.tokens import chain
+from capx.tokens import chain, wire
+from capx.tokens.capability import Token
 from capx.tokens.chain import Block
 from capx.tokens.revocation_key import of_kid
 from capx.tokens.wire import Frame
 from capx_caveats import (
+    DEFAULT,
     PLACES,
     Allow,
     Budget,
@@ -27,6 +29,7 @@ from capx_caveats import (
     Intent,
     MaxHops,
     NotUnderstood,
+    Presented,
     Refusal,
     Root,
     Sig,
@@ -57,27 +60,28 @@ class TokenRefused(Exception):
         self.refusal = refusal
 
 
-class Demand(Struct, frozen=True, gc=False):
-    """One caveat and whose it is: hop 0 is the authority's grant."""
+class Owned(Struct, frozen=True, gc=False):
+    """Whose a restriction is: hop 0 is the authority's grant, `name` the label of any other."""
 
     hop: int
     name: str | None
+
+
+class Demand(Owned, frozen=True, gc=False):
+    """One caveat."""
+
     caveat: Caveat
 
 
-class Section(Struct, frozen=True, gc=False):
-    """The caveats of one block and whose they are."""
+class Section(Owned, frozen=True, gc=False):
+    """The caveats of one block."""
 
-    hop: int
-    name: str | None
     caveats: tuple[Caveat, ...]
 
 
-class Allotment(Struct, frozen=True, gc=False):
-    """One budget, whose it is, and the id of the counter that it is spent from."""
+class Allotment(Owned, frozen=True, gc=False):
+    """One budget, and the id of the counter that it is spent from."""
 
-    hop: int
-    name: str | None
     counter: str
     budget: Budget
 
@@ -180,6 +184,13 @@ def read_lineage(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary
     )
 
 
+def unverified_lineage(token: Token, vocabulary: Vocabulary = DEFAULT) -> Lineage:
+    """What a token says of itself, without its presentation and without a key; TokenRefused as `read_lineage`."""
+    frame = wire.decode(token.text)
+    presents = any(isinstance(caveat, Presented) for last in token.caveats[-1:] for caveat in last)
+    return read_lineage(frame, frame.blocks[:-1] if presents else frame.blocks, vocabulary, frozenset())
+
+
 def _about_itself(section: Section) -> Section:
     return Section(section.hop, section.name, tuple(filter(_judged_at_the_authority, section.caveats)))
 
@@ -268,6 +279,6 @@ def _undischarged(decoded: list[tuple[Caveat, ...]]) -> Iterator[Refusal]:
         yield Refusal("needs_discharge", "an approval is demanded, and none is presented", "a discharge")
 
 
-def attributed(refusal: Refusal, whose: Demand | Section | Allotment) -> Refusal:
+def attributed(refusal: Refusal, whose: Owned) -> Refusal:
     """The refusal, with whose restriction it is."""
     return replace(refusal, hop=whose.hop, hop_name=whose.name)

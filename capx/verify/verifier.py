@@ -42,18 +42,6 @@ Burn = Callable[[], Refusal | None]
 _REQUIRABLE = frozenset({"tenant", "intent"})
 
 
-class _Known(Struct, frozen=True):
-    """What the bytes of a verified body say; tail and lineage hold under this very key object and no other."""
-
-    frame: wire.Frame
-    key: AudienceKey
-    tail: bytes
-    lineage: Lineage
-
-    def __repr__(self) -> str:
-        return f"_Known({self.frame!r}, {self.key!r})"
-
-
 class Authentic(Struct, frozen=True):
     """A token whose whole MAC chain is good; nothing else is known of it yet (steps 1-3)."""
 
@@ -62,7 +50,13 @@ class Authentic(Struct, frozen=True):
     tail: bytes
 
     def __repr__(self) -> str:
-        return f"Authentic({self.frame!r}, {self.key!r})"
+        return f"{type(self).__name__}({self.frame!r}, {self.key!r})"
+
+
+class _Known(Authentic, frozen=True):
+    """What the bytes of a verified body say; tail and lineage hold under this very key object and no other."""
+
+    lineage: Lineage
 
 
 class Restriction(Struct, frozen=True):
@@ -184,7 +178,7 @@ class Verifier:
         if mark is not None and received is not None and (misfit := _mismatch(mark, received, now)):
             return Explanation((), (misfit,), lineage)
         presentation = _presentation(lineage, authentic, mark)
-        facts = Facts(call, now, self._evaluator.age(), self._evaluator.meter is not None)
+        facts = self._evaluator.facts(call)
         beside = self._evaluator.claim_refusals(lineage, presentation, facts)
         if is_too_much(call.args, lambda: lineage.asked_of_each):
             return Explanation((), (*beside, TOO_MUCH), lineage)

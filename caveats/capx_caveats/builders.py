@@ -21,6 +21,40 @@ from capx_caveats.value_constraints import Absent, Anything, Contains, Eq, In, L
 from capx_caveats.values import JSON, Literal, Plain
 from capx_caveats.when import When, is_relative, parse_duration, parse_instant
 
+__all__ = [
+    "absent",
+    "action",
+    "all_of",
+    "allow",
+    "any_of",
+    "anything",
+    "argv",
+    "between",
+    "budget",
+    "cidr",
+    "contains",
+    "each",
+    "expires",
+    "fields",
+    "fresh",
+    "glob",
+    "host",
+    "length",
+    "max_hops",
+    "not_",
+    "not_before",
+    "not_in",
+    "one_of",
+    "prefix",
+    "regex",
+    "subset",
+    "tenant",
+    "until_completed",
+    "url",
+    "where",
+    "within",
+]
+
 T = TypeVar("T")
 
 

@@ -64,19 +64,14 @@ _IN_A_ROW = re.compile(r"""(?<= ) |(?<=^") |(?<=[^\\]") """)
 """Spaces of a JSON text behind another one, or that its value begins with."""
 
 
-def _demand_number(value: float) -> None:
-    """Raise InvalidCaveat for a number that is not finite or beyond ±(2⁵³ - 1)."""
-    if not -SAFE_INTEGER <= value <= SAFE_INTEGER:
-        raise InvalidCaveat("a number is beyond ±(2^53 - 1) or not finite: pass it as a string")
-
-
 def demand_json(value: object, depth: int = _DEPTH) -> None:
     """Raise InvalidCaveat unless the value is JSON of exact built-in types, at most 64 levels deep."""
     kind = type(value)
     if kind is str:
         demand_unicode(cast("str", value))
     elif kind is int or kind is float:
-        _demand_number(cast("float", value))
+        if not -SAFE_INTEGER <= cast("float", value) <= SAFE_INTEGER:
+            raise InvalidCaveat("a number is beyond ±(2^53 - 1) or not finite: pass it as a string")
     elif kind is bool or value is None:
         return
     elif depth == 0:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from capx.crypto.base64url import b64u
-from capx.tokens import wire
-from capx.tokens.lineage import Lineage, TokenRefused, read_lineage
+from capx.tokens.lineage import Lineage, TokenRefused, unverified_lineage
 from capx.tokens.revocation_key import RevocationKey, of_instant, revoked_until
 from capx.tokens.wording import whose
-from capx_caveats import DEFAULT, Presented, rest_of, shown_amount
+from capx_caveats import rest_of, shown_amount
 from capx_cli import phrases
 
 if TYPE_CHECKING:
@@ -68,10 +67,8 @@ class TokenStatus(Struct, frozen=True):
 
 def status_of(token: "Token", reading: "Reading") -> TokenStatus:
     """What this instant of a store knows of a token."""
-    frame = wire.decode(token.text)
-    presents = any(isinstance(caveat, Presented) for caveat in token.caveats[-1])
     try:
-        lineage = read_lineage(frame, frame.blocks[:-1] if presents else frame.blocks, DEFAULT, frozenset())
+        lineage = unverified_lineage(token)
     except TokenRefused as refused:
         return TokenStatus(unreadable=refused.refusal.sentence)
     return TokenStatus(tuple(_budgets(lineage, reading)), tuple(_dead(lineage, token, reading)))

@@ -1155,3 +1155,12 @@ def test_without_a_bundle_the_environment_is_told_what_is_missing(environ: pytes
 def test_an_agent_that_knows_no_origins_says_so(task: OpenedTask) -> None:
     with pytest.raises(ConfigurationProblem, match="CAPX_ORIGINS"):
         Agent(task.bundle).http()
+
+
+@pytest.mark.parametrize("delegate", [Agent.delegate, Agent.delegated])
+@pytest.mark.parametrize("wrong", [{"allowed": ["crm.tickets.read"]}, {"nonce": "AAAAAAAAAAA"}, {"now": 1}])
+def test_a_keyword_that_narrows_nothing_is_refused_at_the_call(
+    lab: Authority, task: OpenedTask, delegate: Callable[..., object], wrong: dict[str, object]
+) -> None:
+    with Agent(task.bundle, authority=lab) as agent, pytest.raises(TypeError, match="unexpected keyword argument"):
+        delegate(agent, to="helper", **wrong)

@@ -151,3 +151,12 @@ def test_a_group_is_who_is_in_it_and_a_principal_is_one() -> None:
     assert policy.members("finance") == ("kim@our.example", "lee")
     assert policy.members("lee") == ("lee",)
     assert policy.members("nobody") == ()
+
+
+def test_grants_at_open_share_a_capability_if_they_share_budgets() -> None:
+    grants = ['allow = ["a.b"]', 'allow = ["a.c", "d.e"]', 'budget = { calls = 1 }\nallow = ["a.f"]', 'allow = ["a.b"]']
+    text = granting("\n[[purpose.work.grant]]\n".join(grants))
+    terms = read_policy(text).terms(intent("work", "ana"))
+    given = [(one.audience, [entry.pattern for entry in one.allowed]) for one in terms.given_at_open]
+    assert given == [("a", ["a.f"]), ("a", ["a.b", "a.c"]), ("d", ["d.e"])]
+    assert terms.given_at_open is terms.given_at_open

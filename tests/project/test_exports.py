@@ -1,12 +1,15 @@
+import ast
 import os
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
 import capx
 import capx_caveats
+from capx_caveats import builders
 
 
 @pytest.mark.parametrize("package", [capx, capx_caveats], ids=lambda package: package.__name__)
@@ -31,6 +34,25 @@ def test_every_exported_name_says_what_it_is(package: types.ModuleType) -> None:
         value = getattr(package, name)
         if isinstance(value, type | types.FunctionType):
             assert value.__doc__, name
+
+
+def test_type_checkers_know_each_name_that_is_imported_later() -> None:
+    tree = ast.parse(Path(capx.__file__).read_text("utf-8"))
+    (known,) = (node.body for node in tree.body if isinstance(node, ast.If))
+    imports = [node for node in known if isinstance(node, ast.ImportFrom)]
+    later: dict[str, tuple[str, ...]] = vars(capx)["_IMPORTED_LATER"]
+    assert {node.module: tuple(alias.name for alias in node.names) for node in imports} == later
+
+
+def test_capx_exports_all_builders_of_caveats_and_constraints() -> None:
+    own = {
+        name
+        for name, value in vars(builders).items()
+        if isinstance(value, types.FunctionType) and value.__module__ == builders.__name__ and not name.startswith("_")
+    }
+    exported: list[str] = vars(builders)["__all__"]
+    assert own - {"as_constraint", "as_entry", "resolved"} == set(exported)
+    assert set(exported) <= set(capx.__all__) & set(capx_caveats.__all__)
 
 
 def test_a_listing_of_capx_shows_what_is_imported_later() -> None:

@@ -588,3 +588,10 @@ def test_one_delegation_gives_one_child_to_racing_threads(lab: Authority) -> Non
         (child,) = filter(None, pool.map(enter, range(8)))
     delegation.__exit__(None, None, None)
     assert not alive(lab, child)
+
+
+@pytest.mark.parametrize("wrong", [{"allowed": ["crm.read"]}, {"nonce": NONCES[0]}], ids=["misspelt", "a nonce"])
+def test_a_wrong_keyword_of_a_block_is_refused_at_the_call(lab: Authority, wrong: dict[str, Any]) -> None:
+    bundle = lab.open(allow=["crm.read"]).bundle
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{next(iter(wrong))}'"):
+        bundle.delegated(to="sub", at=lab, **wrong)

@@ -32,21 +32,25 @@ class AgentStatus(Struct, frozen=True):
     purpose: str | None
 
 
-class AskMore(RequestBody, frozen=True):
-    """What an agent asks for: one action at one audience, and the arguments that it is pinned to, if it is."""
+class SuggestedAsk(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What problem details suggest to ask for; what else a newer service says there is not read."""
 
     audience: str
     action: str
     args: dict[str, Any] | UnsetType = UNSET
 
+    def ask(self) -> ask.Ask:
+        """The ask itself; InvalidRequest for what cannot be asked for."""
+        return ask.Ask(audience=self.audience, action=self.action, args=None if self.args is UNSET else self.args)
+
+
+class AskMore(SuggestedAsk, RequestBody, frozen=True):
+    """What an agent asks for: one action at one audience, and the arguments that it is pinned to, if it is."""
+
     @classmethod
     def of(cls, ask: ask.Ask) -> "AskMore":
         """An ask as it goes over the wire."""
         return cls(audience=ask.audience, action=ask.action, args=UNSET if ask.args is None else dict(ask.args))
-
-    def ask(self) -> ask.Ask:
-        """The ask itself; InvalidRequest for what cannot be asked for."""
-        return ask.Ask(audience=self.audience, action=self.action, args=None if self.args is UNSET else self.args)
 
 
 class Reason(Struct, frozen=True):

@@ -11,9 +11,7 @@ from typing import Any, TypeVar
 
 from msgspec import UNSET, Struct, to_builtins
 
-from capx.tokens import wire
 from capx.tokens.capability import Token
-from capx.tokens.chain import Block
 from capx.tokens.effective.intersection import (
     constraint_in_common,
     entries_in_common,
@@ -22,7 +20,7 @@ from capx.tokens.effective.intersection import (
     size,
     work,
 )
-from capx.tokens.lineage import Demand, Lineage, TokenRefused, caveats_of, read_lineage
+from capx.tokens.lineage import Demand, Lineage, TokenRefused, caveats_of, unverified_lineage
 from capx.tokens.revocation_key import is_lasting
 from capx.tokens.wording import sentence, whose
 from capx_caveats import (
@@ -38,7 +36,6 @@ from capx_caveats import (
     NotBefore,
     NotUnderstood,
     Pair,
-    Presented,
     Refusal,
     Tenant,
     Vocabulary,
@@ -98,12 +95,10 @@ class Effective(Struct, frozen=True, kw_only=True):
 
 def effective(token: Token, now: int, vocabulary: Vocabulary = DEFAULT) -> Effective:
     """What this token can still allow at `now` (Unix seconds), as far as it says itself."""
-    frame = wire.decode(token.text)
-    blocks = frame.blocks[:-1] if _presented(token.caveats[-1:]) else frame.blocks
     try:
-        lineage = read_lineage(frame, blocks, vocabulary, frozenset())
+        lineage = unverified_lineage(token, vocabulary)
     except TokenRefused as problem:
-        untold = grant_untold(problem.refusal, blocks, vocabulary)
+        untold = grant_untold(problem.refusal, token, vocabulary)
         reason = _UNTOLD if untold else sentence(problem.refusal)
         return Effective(
             audience=token.audience, task=token.task, hops=token.hops, why_nothing=(reason,), untold=untold
@@ -134,10 +129,10 @@ def effective(token: Token, now: int, vocabulary: Vocabulary = DEFAULT) -> Effec
     )
 
 
-def grant_untold(refusal: Refusal, blocks: tuple[Block, ...], vocabulary: Vocabulary) -> bool:
+def grant_untold(refusal: Refusal, token: Token, vocabulary: Vocabulary) -> bool:
     """Whether a grant that is refused lacks its allowlist, and holds what is not understood: that may be it."""
     lacks = refusal.code == "incomplete_authority" and refusal.wanted == "allow"
-    return lacks and any(isinstance(caveat, NotUnderstood) for caveat in caveats_of(blocks[0], vocabulary))
+    return lacks and any(isinstance(caveat, NotUnderstood) for caveat in caveats_of(token.blocks[0], vocabulary))
 
 
 def hops_left(blocks: tuple[tuple[Caveat, ...], ...]) -> int | None:
@@ -251,10 +246,6 @@ def _no_time(expires: int, not_before: int | None, now: int) -> list[str]:
     if not_before is not None and not_before >= expires:
         return [f"no time is left: not before {shown_instant(not_before)}, and until {shown_instant(expires)}"]
     return [f"expired at {shown_instant(expires)}"] if now >= expires else []
-
-
-def _presented(last: tuple[tuple[Caveat, ...], ...]) -> bool:
-    return any(isinstance(caveat, Presented) for block in last for caveat in block)
 
 
 def _whose(demand: Demand) -> str:

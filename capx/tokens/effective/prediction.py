@@ -11,12 +11,11 @@ from typing import Literal
 
 from msgspec import Struct
 
-from capx.tokens import wire
 from capx.tokens.capability import Token
 from capx.tokens.effective.effective import grant_untold
-from capx.tokens.lineage import Demand, TokenRefused, caveats_of, read_lineage
+from capx.tokens.lineage import Demand, TokenRefused, unverified_lineage
 from capx.tokens.wording import sentence, whose
-from capx_caveats import DEFAULT, Call, Facts, NotUnderstood, Presented, Refusal, Tenant, Where
+from capx_caveats import DEFAULT, Call, Facts, NotUnderstood, Refusal, Tenant, Where
 
 State = Literal["ok", "refuses", "open", "not_understood"]
 
@@ -36,13 +35,11 @@ def predict(token: Token, call: Call, now: int) -> tuple[Prediction, ...]:
 
     A tenant or attribute that the call does not state is left for the resource to say.
     """
-    frame = wire.decode(token.text)
-    blocks = frame.blocks[:-1] if any(isinstance(mark, Presented) for mark in token.caveats[-1]) else frame.blocks
     try:
-        lineage = read_lineage(frame, blocks, DEFAULT, frozenset())
+        lineage = unverified_lineage(token)
     except TokenRefused as refused:
-        if grant_untold(refused.refusal, blocks, DEFAULT):
-            unread = (Demand(0, None, caveat) for caveat in caveats_of(blocks[0], DEFAULT))
+        if grant_untold(refused.refusal, token, DEFAULT):
+            unread = (Demand(0, None, caveat) for caveat in token.caveats[0])
             return tuple(_untold(each) for each in unread if isinstance(each.caveat, NotUnderstood))
         return (Prediction(0, whose(0, None), sentence(refused.refusal), "refuses"),)
     # Nothing was heard of deaths: what demands news of them is for the resource to say.
