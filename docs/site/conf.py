@@ -22,6 +22,8 @@ myst_heading_anchors = 4
 
 html_theme = "furo"
 html_title = "capx"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_domain_indices = False
 html_show_copyright = False

@@ -110,6 +110,12 @@ def test_a_struct_is_called_with_its_fields_and_those_above() -> None:
     assert signatures.of_class(token).startswith("class Budget(unit: ")
 
 
+def test_a_default_that_names_a_number_shows_the_number() -> None:
+    page = files()["capx.resource.md"]
+    assert "max_staleness: float = 30.0," in page
+    assert "vocabulary: Vocabulary = DEFAULT" in files()["capx.md"]
+
+
 def nowhere(name: str) -> None:
     return None
 

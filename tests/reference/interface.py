@@ -36,17 +36,21 @@ _INDEX: Final = """# Programming interface
 
 Generated from signatures and docstrings: `python -m tests.reference`. A name is documented once, on the page of the
 first module that has it; other pages point there. Names that begin with `_`, and modules that have no page here, may
-change without notice. Times are Unix seconds and durations seconds, unless a name says otherwise. Errors that callers
-are meant to catch derive from [`CapxError`](capx_caveats.md#class-capxerror).
+change without notice. Times are Unix seconds and durations are seconds, unless a text says otherwise. Errors that
+callers are meant to catch derive from [`CapxError`](capx_caveats.md#class-capxerror).
 
 | module | holds |
 |---|---|
 """
 _TYPES: Final = """# Types that signatures name
 
-Generated from signatures and docstrings: `python -m tests.reference`. What the names of the public modules take, give
-or hold, and no public module exports: look them up here, and do not import them. [All modules](README.md).
+Generated from signatures and docstrings: `python -m tests.reference`. Public functions and
+classes take, return, hold or raise these, and no public module exports them: read about them here, but do not import
+them from where they are. [All modules](README.md).
 """
+
+
+_COMMENT: Final = "<!-- generated from signatures and docstrings: edit those, then run python -m tests.reference -->\n"
 
 
 class Place(Struct, frozen=True):
@@ -69,7 +73,7 @@ def pages() -> dict[str, str]:
 
 def _index() -> str:
     rows = [f"| [`{path}`]({path}.md) | {_summary(module(path), _Names('README'))} |\n" for path in MODULES]
-    met = f"\nWhat their signatures name beside: [types]({TYPES}.md).\n"
+    met = f"\nTypes that these signatures name, and no module exports: [types]({TYPES}.md).\n"
     beside = "The vocabulary with its wire forms: [by example](vocabulary.md).\n"
     return _INDEX + "".join(rows) + met + beside
 
@@ -81,7 +85,7 @@ def _module_page(path: str) -> str:
     documented = [each.found.path for each in documented_names()[path]]
     rows = [f"| {names.link(each.found.path, each.name)} | {_summary(each.found, names)} |\n" for each in exported]
     parts = [
-        f"# {path}\n",
+        f"# {path}\n\n{_COMMENT}",
         f"{markdown(_without_modules(here), names.target, runs=True)}\n",
         f"Source: {_source(here)}. [All modules](README.md).\n",
         "".join(["| name | is |\n|---|---|\n", *rows]),
@@ -114,7 +118,7 @@ def _source(found: griffe.Object) -> str:
     """A link to the file, without a line: the page would change with every edit above it."""
     path = str(found.filepath)
     path = path.removeprefix(f"{CHECKOUT}/")
-    return f"[{path}](../../{path})"
+    return f"[`{path}`](../../{path})"
 
 
 def _about(name: Name, names: "_Names") -> str:

@@ -6,7 +6,7 @@ from typing import Final
 
 import griffe
 
-from tests.reference.sources import fields, initializer, is_alias_of_types, is_struct
+from tests.reference.sources import fields, initializer, is_alias_of_types, is_struct, lookup
 
 WIDTH: Final = 100
 """Characters in a line, at most, unless a single parameter needs more."""
@@ -29,7 +29,7 @@ def _called_with(kind: griffe.Class) -> Iterable[griffe.Attribute]:
 
 
 def _field(field: griffe.Attribute) -> str:
-    return f"{field.name}: {field.annotation}" + ("" if field.value is None else f" = {field.value}")
+    return f"{field.name}: {field.annotation}" + ("" if field.value is None else f" = {_default(field.value)}")
 
 
 def of_function(function: griffe.Function, owner: str = "") -> str:
@@ -72,7 +72,25 @@ def _parameter(parameter: griffe.Parameter) -> str:
         return f"**{parameter.name}{_annotated(parameter)}"
     if parameter.default is None:
         return f"{parameter.name}{_annotated(parameter)}"
-    return f"{parameter.name}{_annotated(parameter)}{' = ' if parameter.annotation else '='}{parameter.default}"
+    return (
+        f"{parameter.name}{_annotated(parameter)}{' = ' if parameter.annotation else '='}{_default(parameter.default)}"
+    )
+
+
+def _default(value: str | griffe.Expr) -> str:
+    """A default; in place of the name of a number or a text, what it is."""
+    if isinstance(value, griffe.ExprName):
+        constant = lookup(value.canonical_path)
+        if isinstance(constant, griffe.Attribute) and constant.value is not None and _is_plain(constant.value):
+            return str(constant.value)
+    return str(value)
+
+
+def _is_plain(value: str | griffe.Expr) -> bool:
+    """Whether a value is written without a name or a call."""
+    return not isinstance(value, griffe.Expr) or (
+        isinstance(value, griffe.ExprBinOp) and _is_plain(value.left) and _is_plain(value.right)
+    )
 
 
 def _annotated(parameter: griffe.Parameter) -> str:
