@@ -9,7 +9,7 @@ from pathlib import Path
 import griffe
 import pytest
 
-from tests.reference import interface, signatures
+from tests.reference import links, signatures
 from tests.reference.__main__ import FOLDER, files
 from tests.reference.prose import first_sentence, linked, markdown
 from tests.reference.sources import CHECKOUT, MODULES, errors, fields, is_struct, lookup, members, public_names
@@ -53,7 +53,7 @@ def test_what_the_guides_import_is_in_the_reference() -> None:
         (page, module, name)
         for page, module, name in imports()
         if f"{module}.{name}" not in MODULES
-        and ((found := lookup(f"{module}.{name}")) is None or found.path not in interface.places())
+        and ((found := lookup(f"{module}.{name}")) is None or found.path not in links.places())
     ]
     assert lacking == []
 

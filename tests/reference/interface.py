@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
 from typing import Final
 
 import griffe
-from msgspec import Struct
 
 from tests.reference import signatures
+from tests.reference.links import TYPES, Names, Place
 from tests.reference.prose import first_sentence, linked, markdown
 from tests.reference.sources import (
     CHECKOUT,
@@ -17,13 +16,11 @@ from tests.reference.sources import (
     Name,
     bases,
     documented_names,
-    errors,
     fields,
     initializer,
     is_alias_of_types,
     is_managed,
     is_struct,
-    lookup,
     members,
     module,
     paths_in,
@@ -31,7 +28,6 @@ from tests.reference.sources import (
     types_met,
 )
 
-TYPES: Final = "types"
 _INDEX: Final = """# Programming interface
 
 Generated from signatures and docstrings: `python -m tests.reference`. A name is documented once, on the page of the
@@ -44,25 +40,11 @@ callers are meant to catch derive from [`CapxError`](capx_caveats.md#class-capxe
 """
 _TYPES: Final = """# Types that signatures name
 
-Generated from signatures and docstrings: `python -m tests.reference`. Public functions and
-classes take, return, hold or raise these, and no public module exports them: read about them here, but do not import
-them from where they are. [All modules](README.md).
+Generated from signatures and docstrings: `python -m tests.reference`. Public functions and classes take, return, hold
+or raise these, and no public module exports them: read about them here, but do not import them from where they are.
+[All modules](README.md).
 """
-
-
 _COMMENT: Final = "<!-- generated from signatures and docstrings: edit those, then run python -m tests.reference -->\n"
-
-
-class Place(Struct, frozen=True):
-    """Where a name is documented: the page, and the heading on it."""
-
-    page: str
-    heading: str
-
-    @property
-    def anchor(self) -> str:
-        """The heading as a Git host and the site make an anchor of it."""
-        return re.sub(r"[^\w\- ]", "", self.heading.lower()).replace(" ", "-")
 
 
 def pages() -> dict[str, str]:
@@ -72,7 +54,7 @@ def pages() -> dict[str, str]:
 
 
 def _index() -> str:
-    rows = [f"| [`{path}`]({path}.md) | {_summary(module(path), _Names('README'))} |\n" for path in MODULES]
+    rows = [f"| [`{path}`]({path}.md) | {_summary(module(path), Names('README'))} |\n" for path in MODULES]
     met = f"\nTypes that these signatures name, and no module exports: [types]({TYPES}.md).\n"
     beside = "The vocabulary with its wire forms: [by example](vocabulary.md).\n"
     return _INDEX + "".join(rows) + met + beside
@@ -80,7 +62,7 @@ def _index() -> str:
 
 def _module_page(path: str) -> str:
     here = module(path)
-    names = _Names(path)
+    names = Names(path)
     exported = public_names(path)
     documented = [each.found.path for each in documented_names()[path]]
     rows = [f"| {names.link(each.found.path, each.name)} | {_summary(each.found, names)} |\n" for each in exported]
@@ -95,7 +77,7 @@ def _module_page(path: str) -> str:
 
 
 def _types_page() -> str:
-    names = _Names(TYPES)
+    names = Names(TYPES)
     rows = [f"| {names.link(each.found.path, each.name)} | {_summary(each.found, names)} |\n" for each in types_met()]
     table = "".join(["| name | is |\n|---|---|\n", *rows])
     return "\n".join([_TYPES, table, *(_about(each, names) for each in types_met())])
@@ -110,7 +92,7 @@ def _said(found: griffe.Object) -> str:
     return "" if found.docstring is None else found.docstring.value
 
 
-def _summary(found: griffe.Object, names: "_Names") -> str:
+def _summary(found: griffe.Object, names: Names) -> str:
     return linked(first_sentence(_said(found)), names.target).replace("|", "\\|")
 
 
@@ -121,7 +103,7 @@ def _source(found: griffe.Object) -> str:
     return f"[`{path}`](../../{path})"
 
 
-def _about(name: Name, names: "_Names") -> str:
+def _about(name: Name, names: Names) -> str:
     if isinstance(name.found, griffe.Class):
         return "\n".join(_about_class(name.found, names))
     signature = (
@@ -145,7 +127,7 @@ def _title(place: Place) -> str:
     return " ".join([*kind, f"`{name}`"])
 
 
-def _about_class(kind: griffe.Class, names: "_Names") -> Iterator[str]:
+def _about_class(kind: griffe.Class, names: Names) -> Iterator[str]:
     inside = names.within(kind)
     yield f"## {_title(names.place(kind))}\n"
     yield from _signature(signatures.of_class(kind), kind, names)
@@ -169,7 +151,7 @@ def _about_class(kind: griffe.Class, names: "_Names") -> Iterator[str]:
             yield from _text(each, inside)
 
 
-def _row(field: griffe.Attribute, kind: griffe.Class, names: "_Names") -> str:
+def _row(field: griffe.Attribute, kind: griffe.Class, names: Names) -> str:
     shown = signatures.of_field(field, kind)
     links = names.links(paths_in(field.annotation))
     said = linked(" ".join(_said(field).split()), names.target)
@@ -177,7 +159,7 @@ def _row(field: griffe.Attribute, kind: griffe.Class, names: "_Names") -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
 
-def _signature(text: str, found: Documented, names: "_Names") -> Iterator[str]:
+def _signature(text: str, found: Documented, names: Names) -> Iterator[str]:
     yield f"```py\n{text}\n```\n"
     links = names.links(_named_in(found))
     if links:
@@ -195,109 +177,13 @@ def _named_in(found: Documented) -> Iterable[str]:
     return [path for function in initializer(found) for path in _named_in(function)]
 
 
-def _text(found: Documented, names: "_Names") -> Iterator[str]:
+def _text(found: Documented, names: Names) -> Iterator[str]:
     said = markdown(_said(found), _resolver(found, names))
     if said:
         yield f"{said}\n"
 
 
-def _resolver(found: Documented, names: "_Names") -> Callable[[str], str | None]:
+def _resolver(found: Documented, names: Names) -> Callable[[str], str | None]:
     """How names in a docstring are resolved: those of parameters are no links."""
     own = {parameter.name for parameter in found.parameters} if isinstance(found, griffe.Function) else set[str]()
     return lambda name: None if name in own else names.target(name)
-
-
-@cache
-def places() -> dict[str, Place]:
-    """Where each name is documented, by its dotted path; no page has two headings that make one anchor."""
-    found: dict[str, Place] = {}
-    documented = {**documented_names(), TYPES: types_met()}
-    for page, names in documented.items():
-        for each in names:
-            found[each.found.path] = Place(page, f"{_kind(each.found)}{each.name}")
-            if isinstance(each.found, griffe.Class):
-                for member in members(each.found):
-                    if isinstance(member, griffe.Function):
-                        inside = f"{each.found.path}.{member.name}"
-                        found[inside] = Place(page, f"{each.name}.{member.name}")
-    anchors = [(place.page, place.anchor) for place in found.values()]
-    if twice := {anchor for anchor in anchors if anchors.count(anchor) > 1}:
-        raise ValueError(f"two headings make one anchor: {twice}")
-    return found
-
-
-def _kind(found: Documented) -> str:
-    """The word before a name in its heading, which keeps apart the anchors of `Where` and `where`."""
-    if isinstance(found, griffe.Class):
-        return "class "
-    return "type " if isinstance(found, griffe.Attribute) and is_alias_of_types(found) else ""
-
-
-@cache
-def _by_name() -> dict[str, str]:
-    """The path of each class, method and dotted name as docstrings write it; without those that several have."""
-    named: dict[str, list[str]] = {}
-    for path in places():
-        parts = path.split(".")
-        classes = [at for at, part in enumerate(parts) if part[:1].isupper()]
-        written = {path, *([".".join(parts[classes[0] :])] if classes else [])}
-        for name in written:
-            named.setdefault(name, []).append(path)
-    for page in MODULES:
-        for each in public_names(page):
-            named[f"{page}.{each.name}"] = [each.found.path]
-    return {name: paths[0] for name, paths in named.items() if len(paths) == 1}
-
-
-class _Names:
-    """What names mean on one page, and in one class of it."""
-
-    def __init__(self, page: str, kind: griffe.Class | None = None) -> None:
-        self._page = page
-        self._kind = kind
-
-    def within(self, kind: griffe.Class) -> "_Names":
-        """What they mean in a class of this page."""
-        return _Names(self._page, kind)
-
-    def target(self, name: str) -> str | None:
-        """The target of a link to what a docstring names, if it is documented and not the class at hand."""
-        if name in errors():
-            return self.target_of(errors()[name])
-        if self._kind is not None:
-            field_names = {field.name for field in members(self._kind) if isinstance(field, griffe.Attribute)}
-            if name == self._kind.name or name in field_names:
-                return None
-            if found := self.target_of(f"{self._kind.path}.{name}"):
-                return found
-        if self._page in documented_names() and (exported := self._exported().get(name)) and name[:1].isupper():
-            return self.target_of(exported)
-        return None if name not in _by_name() else self.target_of(_by_name()[name])
-
-    def _exported(self) -> dict[str, str]:
-        return {each.name: each.found.path for each in public_names(self._page)}
-
-    def place(self, found: Documented) -> Place:
-        """Where this name is documented."""
-        return places()[found.path]
-
-    def target_of(self, path: str) -> str | None:
-        """The target of a link to what stands at a dotted path."""
-        place = places().get(path)
-        if place is None:
-            found = lookup(path)
-            place = None if found is None else places().get(found.path)
-        if place is None:
-            return None
-        return f"#{place.anchor}" if place.page == self._page else f"{place.page}.md#{place.anchor}"
-
-    def link(self, path: str, name: str) -> str:
-        """A link to a documented name."""
-        return f"[`{name}`]({self.target_of(path)})"
-
-    def links(self, paths: Iterable[str]) -> str:
-        """Links to those of these types that are documented, each once."""
-        own = None if self._kind is None else self._kind.path
-        found = {path: self.target_of(path) for path in dict.fromkeys(paths) if path != own}
-        targets = {target: path.rpartition(".")[2] for path, target in found.items() if target is not None}
-        return ", ".join(f"[`{name}`]({target})" for target, name in targets.items())

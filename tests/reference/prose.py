@@ -26,10 +26,10 @@ def _blocks(docstring: str) -> Iterator[str]:
     """Paragraphs, and what is indented with the blank lines in it."""
     lines: list[str] = []
     for line in docstring.splitlines():
-        indented = line.startswith("    ")
-        if lines and (
-            (not line and not lines[0].startswith("    ")) or (line and indented != lines[0].startswith("    "))
-        ):
+        is_code = bool(lines) and lines[0].startswith("    ")
+        # A blank line ends a paragraph, and stays within code.
+        ends = line.startswith("    ") != is_code if line else not is_code
+        if lines and ends:
             yield "\n".join(lines).rstrip()
             lines = []
         if line or lines:
