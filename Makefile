@@ -1,11 +1,11 @@
-# make demo | test | check | bench | bench-docs | fuzz | mutants | clean, each with PYTHON=python3.13 (or any other from 3.11 on)
+# make demo | test | check | docs | bench | bench-docs | fuzz | mutants | clean, each with PYTHON=python3.13 (or any other from 3.11 on)
 PYTHON ?= python3
 VENV := .venv$(if $(filter-out python3,$(notdir $(PYTHON))),-$(notdir $(PYTHON)))
 PEERS := $(VENV)-peers
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check bench bench-docs fuzz mutants clean
+.PHONY: demo test check docs bench bench-docs fuzz mutants clean
 
 demo: $(VENV)/.demo
 	$(BIN)/capx demo
@@ -19,6 +19,10 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+
+# Open build/site/index.html; it needs no network.
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --fresh-env -c docs/site -d build/doctrees . build/site
 
 bench: $(VENV)/.dev $(PEERS)/.installed
 	$(BIN)/python -m tests.bench --peers $(PEERS)/bin/python $(BENCH)
@@ -51,6 +55,10 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/.pip
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.pip
 	$(INSTALL) --editable '.[dev]'
+	touch $@
+
+$(VENV)/.docs: pyproject.toml | $(VENV)/.pip
+	$(INSTALL) --editable '.[docs]'
 	touch $@
 
 $(VENV)/.mutants: $(VENV)/.dev

@@ -35,6 +35,7 @@ class Seeker(Protocol):
 
 
 Actor = Bundle | Seeker
+"""Who acts: a bundle, or an agent, which can also ask for more."""
 A = TypeVar("A", bound=Actor)
 
 _current: ContextVar[Actor | None] = ContextVar("capx_actor", default=None)

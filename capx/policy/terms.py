@@ -13,6 +13,7 @@ from capx.tokens.grants import Given
 from capx_caveats import JSON, Budget, Call, Entry
 
 How = Literal["at_open", "on_request", "ask"]
+"""When a rule gives: as the task opens, when an agent asks, or when a person has consented too."""
 HOWS: Final[tuple[How, ...]] = ("at_open", "on_request", "ask")
 """How a rule gives, in the order in which rules decide."""
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 State = Literal["active", "completed", "withdrawn", "expired"]
+"""The state of a task; all but `active` are final."""
 Move = Literal["complete", "withdraw", "expire"]
 
 FIRST: Final[State] = "active"

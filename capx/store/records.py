@@ -98,6 +98,7 @@ class IntentRecord(Struct, frozen=True):
 
 
 RequestState = Literal["pending", "approved", "granted", "denied", "expired"]
+"""The state of a request; one that is `approved` becomes `granted` when its asker asks again."""
 
 
 class RequestRecord(Struct, frozen=True, kw_only=True):

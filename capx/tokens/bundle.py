@@ -201,9 +201,11 @@ class Bundle:
         return [capability for capability in self._capabilities if capability.audience in wanted]
 
     def __iter__(self) -> Iterator[Capability]:
+        """The capabilities; of one audience, the newest last."""
         return iter(self._capabilities)
 
     def __len__(self) -> int:
+        """How many capabilities it holds."""
         return len(self._capabilities)
 
     def __eq__(self, other: object) -> bool:

@@ -1,9 +1,11 @@
-"""The vocabulary of capx: each caveat and constraint, and what it demands of a call. Pure values.
+"""The vocabulary of capx: each caveat and constraint, and what it demands of a call.
 
-from capx_caveats import DEFAULT, Call, Facts, action, allow, one_of
-demand = allow(action("slides.write", deck=one_of("deck-42")))
-call = Call("slides.write", {"deck": "deck-7"})
-assert demand.refusal(Facts(call, now=0, age=0)).code == "argument_refused"
+    from capx_caveats import DEFAULT, Call, Facts, action, allow, one_of
+    demand = allow(action("slides.write", deck=one_of("deck-42")))
+    call = Call("slides.write", {"deck": "deck-7"})
+    assert demand.refusal(Facts(call, now=0, age=0)).code == "argument_refused"
+
+All of it is pure values: nothing here does I/O or reads a clock.
 """
 
 from capx_caveats import builders

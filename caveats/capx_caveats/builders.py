@@ -260,12 +260,12 @@ def each(constraint: Meant, *, min: int = 1) -> Each:
 
 
 def any_of(*constraints: Meant) -> AnyOf:
-    """Kleene's or."""
+    """At least one of these says yes (Kleene's or)."""
     return AnyOf(tuple(map(as_constraint, constraints)))
 
 
 def all_of(*constraints: Meant) -> AllOf:
-    """Kleene's and."""
+    """Every one of these says yes (Kleene's and)."""
     return AllOf(tuple(map(as_constraint, constraints)))
 
 

@@ -31,6 +31,7 @@ _REMEMBERED = 2 * MAX_VALUES
 """Texts that are not read anew: a token can ask about each of many values many times."""
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
+"""A field: the number of a TCP port."""
 
 # Left as text, which `re` compiles on first use: an import that judges no URL does not pay for it.
 _LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"

@@ -36,7 +36,7 @@ PLACES: Final[Mapping[type[Caveat], Place]] = {
     Sig: Place.LAST,
     Presented: Place.ALONE,
 }
-"""The marks."""
+"""Where each mark may stand; no block has one twice."""
 
 
 def misplaced(caveats: Sequence[Caveat], *, authority: bool) -> Caveat | None:

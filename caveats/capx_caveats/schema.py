@@ -21,6 +21,7 @@ from capx_caveats.values import Literal, Natural, Plain, Text
 from capx_caveats.vocabulary import DEFAULT, MAX_BRACKETS, MAX_CAVEATS, Vocabulary
 
 Schema = dict[str, Any]
+"""A JSON Schema, or a part of one."""
 
 ID: Final = "urn:capx:1:block"
 """The schema's own name; it leads nowhere."""

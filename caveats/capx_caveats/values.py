@@ -17,11 +17,14 @@ from msgspec import UNSET, Meta, UnsetType
 from capx_caveats.errors import InvalidCaveat
 
 Scalar: TypeAlias = bool | int | float | str | None
+"""A JSON value that holds no other value."""
 JSON: TypeAlias = Scalar | Sequence["JSON"] | Mapping[str, "JSON"]
+"""A JSON value as Python has it."""
 
 MISSING: Final = UNSET
 """Stands for an argument or attribute that a call does not have."""
 Value: TypeAlias = JSON | UnsetType
+"""What a constraint judges: a JSON value, or MISSING."""
 T = TypeVar("T")
 
 SAFE_INTEGER: Final = 2**53 - 1
@@ -38,6 +41,7 @@ Text = Annotated[str, Meta(min_length=1)]
 Texts = Annotated[tuple[Text, ...], Meta(min_length=1)]
 """A field: one text or more."""
 Plain = bool | Number | Text | None
+"""A field: null, a boolean, a number or a text."""
 Literal: TypeAlias = Plain | Annotated[tuple[Plain, ...], Meta(min_length=1)]
 """A field: null, a boolean, a number, a text, or a flat array of them."""
 Literals = Annotated[tuple[Literal, ...], Meta(min_length=1)]

@@ -1,18 +1,21 @@
-"""Writes the vocabulary's reference, `python -m tests.reference`: the page and the JSON Schema."""
+"""Writes docs/reference, `python -m tests.reference`: the vocabulary with its JSON Schema, and the modules."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Final
 
+from tests.reference import interface
 from tests.reference.page import SCHEMA, page
 
 FOLDER: Final = Path(__file__).resolve().parent.parent.parent / "docs" / "reference"
 
 
+@cache
 def files() -> dict[str, str]:
     """The text of each file, by its name."""
     schema = json.dumps(SCHEMA, indent=2, ensure_ascii=False)
-    return {"block.schema.json": f"{schema}\n", "vocabulary.md": page()}
+    return {"block.schema.json": f"{schema}\n", "vocabulary.md": page(), **interface.pages()}
 
 
 if __name__ == "__main__":

@@ -17,10 +17,14 @@ from capx.verify.problem_details import problem_details
 from capx_caveats import Refusal
 
 Scope = MutableMapping[str, Any]
+"""What ASGI tells an application about a connection."""
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
+"""Gives an ASGI application the next message."""
 Send = Callable[[Message], Awaitable[None]]
+"""Takes a message that an ASGI application sends."""
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+"""An ASGI application."""
 
 MAX_BODY: Final = 1 << 20
 """Bytes of a request's body that a guard buffers."""

@@ -29,6 +29,7 @@ from capx_caveats import DEFAULT, Vocabulary
 __all__ = ["GRANTED", "Check", "FastAPIGuard", "SyncCheck"]
 
 Endpoint = Callable[..., Any]
+"""A function that FastAPI calls for a route, plain or async."""
 
 
 class FastAPIGuard:
