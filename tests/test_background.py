@@ -2,7 +2,7 @@
 
 import gc
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import pytest
@@ -24,7 +24,7 @@ class Locked:
 
 
 @contextmanager
-def held(lock: threading.Lock) -> Iterator[None]:
+def held(lock: threading.Lock) -> Generator[None]:
     """A block in which another thread holds the lock."""
     taken, over = threading.Event(), threading.Event()
 
