@@ -7,6 +7,8 @@ import enum
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from msgspec import Struct
+
 from capx.errors import ConfigurationProblem, InvalidCaveat
 from capx.verify.admitted import Admitted
 from capx.verify.decision import Denied
@@ -82,30 +84,40 @@ def _taken(derivation: Callable[..., Any]) -> list[str]:
     return list(inspect.signature(derivation).parameters)
 
 
-def stated_call(
-    admitted: Admitted,
-    action: str,
-    args: Mapping[str, JSON],
-    *,
-    tenant: str | GrantedTenant | None,
-    attributes: Mapping[str, JSON] | None,
-    cost: Mapping[str, Amount] | None,
-) -> Call:
-    """The call; what capx does not read, in arguments or derived from them, is the bearer's, so it is refused."""
-    named = admitted.granted_tenant() if isinstance(tenant, GrantedTenant) else tenant
-    code, sentence, wanted = "argument_refused", "an argument cannot be judged", "JSON values"
-    try:
-        call = Call(action, args)
-        if named is not None:
+class CallFacts(Struct, frozen=True):
+    """What a guard states about one call that is about to be executed.
+
+    `tenant` may be GRANTED; `cost` is what it costs in each unit besides `calls`. `sent` tells that the arguments are
+    what the bearer sent, or defaults of the action: a denial may name them.
+    """
+
+    action: str
+    args: Mapping[str, JSON]
+    tenant: str | GrantedTenant | None = None
+    attributes: Mapping[str, JSON] | None = None
+    cost: Mapping[str, Amount] | None = None
+    sent: bool = False
+
+    def call(self, admitted: Admitted) -> Call:
+        """The call; what capx does not read, in arguments or derived from them, is the bearer's, so it is refused."""
+        tenant = admitted.granted_tenant() if isinstance(self.tenant, GrantedTenant) else self.tenant
+        try:
+            return Call(self.action, self.args, tenant, self.attributes or {}, self.cost or {})
+        except InvalidCaveat:
+            refusal = self._refusal(tenant)
+        raise Denied(admitted.refused((refusal,), self.action))
+
+    def _refusal(self, tenant: str | None) -> Refusal:
+        """Which part is no part of a call."""
+        code, sentence, wanted = "argument_refused", "an argument cannot be judged", "JSON values"
+        try:
+            Call(self.action, self.args)
             code, sentence, wanted = "wrong_tenant", "nobody can be this tenant", "a tenant"
-            call = Call(action, args, named)
-        if attributes:
+            Call(self.action, tenant=tenant)
             code, sentence, wanted = "argument_refused", "an attribute cannot be judged", "JSON values"
-            call = Call(action, args, named, attributes)
-        if cost:
+            Call(self.action, attributes=self.attributes or {})
             code, sentence, wanted = "argument_refused", "what it costs cannot be counted", "amounts"
-            call = Call(action, args, named, attributes or {}, cost)
-    except InvalidCaveat as error:
-        refusal = Refusal(code, f"{sentence}: {error}", wanted)
-        raise Denied(admitted.refused((refusal,), action)) from None
-    return call
+            Call(self.action, cost=self.cost or {})
+        except InvalidCaveat as error:
+            sentence = f"{sentence}: {error}"
+        return Refusal(code, sentence, wanted)

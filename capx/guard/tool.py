@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from capx.agent.actor import bundle_of, current_actor
 from capx.agent.next_asks import AskOutcome, DenialSummary, NextAsks, next_asks
 from capx.errors import ConfigurationProblem
-from capx.guard.call_facts import Costs, Derived, Tenancy, cost_of, demand_costs, demand_derivable, derive, stated_call
+from capx.guard.call_facts import CallFacts, Costs, Derived, Tenancy, cost_of, demand_costs, demand_derivable, derive
 from capx.guard.current import allowed_by
 from capx.guard.json_values import plain
 from capx.tokens.binding import ToolCall
@@ -94,14 +94,14 @@ class _Tool:
         """The call as it is about to be executed."""
         args = _json(bound)
         admitted.screen(self._action, args)
-        return stated_call(
-            admitted,
+        facts = CallFacts(
             self._action,
             args,
             tenant=derive(self._tenant, bound.arguments),
             attributes=derive(self._attributes, bound.arguments),
             cost=cost_of(self._cost, bound.arguments),
         )
+        return facts.call(admitted)
 
 
 def _wrapped(function: Callable[..., Any], tool: _Tool, verifier_for: Callable[[], Verifier]) -> Callable[..., Any]:

@@ -20,7 +20,7 @@ from pydantic import AnyUrl, BaseModel, RootModel
 
 from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.guard.asgi.request import GuardedRequest
-from capx.guard.call_facts import Costs, Derived, Tenancy, cost_of, demand_costs, demand_derivable, derive
+from capx.guard.call_facts import CallFacts, Costs, Derived, Tenancy, cost_of, demand_costs, demand_derivable, derive
 from capx.guard.fastapi.deferred import Check, SyncCheck
 from capx.guard.fastapi.inputs import shown, unnamed
 from capx.guard.json_values import plain
@@ -92,34 +92,36 @@ class EndpointSpec:
     def judge(self, current: GuardedRequest, arguments: dict[str, Any]) -> None:
         """Judge the call, or see to it that it will be; fills in what is injected."""
         if (facts := self._entered(current, arguments)) is not None:
-            allowed = current.judge(self.action, **facts)
+            allowed = current.judge_call(facts)
             arguments.update(dict.fromkeys(self.injected, allowed))
 
     async def judge_async(self, current: GuardedRequest, arguments: dict[str, Any]) -> None:
         """`judge`, with what may wait done in a thread."""
         if (facts := self._entered(current, arguments)) is not None:
-            allowed = await current.judge_async(self.action, **facts)
+            allowed = await current.judge_call_async(facts)
             arguments.update(dict.fromkeys(self.injected, allowed))
 
-    def _entered(self, current: GuardedRequest, arguments: dict[str, Any]) -> dict[str, Any] | None:
+    def _entered(self, current: GuardedRequest, arguments: dict[str, Any]) -> CallFacts | None:
         """The facts of the call; None when they are left to the check that is filled in."""
         current.entered = True
         try:
             args = self.args(arguments)
         except InvalidRequest as error:
             current.refuse(self.action, Refusal("argument_refused", str(error), "JSON values"))
+        # What `args=` derives may be of the service's own data.
+        sent = not self.states_args
         if self.deferred:
-            for name, kind in self.injected.items():
-                arguments[name] = kind(current, self.action, args, sent=not self.states_args)
+            facts = CallFacts(self.action, args, sent=sent)
+            arguments.update((name, kind(current, facts)) for name, kind in self.injected.items())
             return None
-        return {
-            "args": args,
-            "tenant": derive(self._tenant, arguments),
-            "attributes": derive(self._attributes, arguments),
-            "cost": cost_of(self._cost, arguments),
-            # What `args=` derives may be of the service's own data.
-            "sent": not self.states_args,
-        }
+        return CallFacts(
+            self.action,
+            args,
+            tenant=derive(self._tenant, arguments),
+            attributes=derive(self._attributes, arguments),
+            cost=cost_of(self._cost, arguments),
+            sent=sent,
+        )
 
     def outer(self) -> inspect.Signature:
         """The signature that FastAPI sees: the gate first, nothing of what the wrapper injects."""

@@ -20,7 +20,7 @@ from capx.api.messages.outcomes import Ended, Revocation
 from capx.authority.requests.inheritance import read_asker
 from capx.errors import InvalidRequest
 from capx.guard.asgi.messages import UnreadableHead, answer_denied, credential, http_request
-from capx.guard.call_facts import stated_call
+from capx.guard.call_facts import CallFacts
 from capx.server.faces import asks
 from capx.server.faces.redaction import redacted_denial
 from capx.server.operation import ROUTE, Operation, answered, demand_json, read_query, route_to, whole_body
@@ -156,8 +156,8 @@ class AgentRoute:
         operation = self._operation
         admitted = self._service.verifier.admit(authentic, received)
         args = _arguments(operation, received, request)
-        call = stated_call(admitted, ACTIONS[operation.path], args, tenant=admitted.tenant, attributes=None, cost=None)
-        allowed = admitted.judge(call)
+        facts = CallFacts(ACTIONS[operation.path], args, tenant=admitted.tenant)
+        allowed = admitted.judge(facts.call(admitted))
         own = Own(authentic, admitted, allowed)
         if operation.asks is None:
             if args:
