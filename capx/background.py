@@ -24,7 +24,7 @@ def begin_in_each_process(begin: Callable[[], None]) -> None:
     """Call a method now, and in each child that is forked while its object lives.
 
     A child calls it before it runs any other code, and has one thread then. What the method makes, such as a lock, is
-    the child's own.
+    the child's own. Other hooks of the fork may not have run yet: it lets go of nothing that they have to disown.
     """
     begin()
     _beginnings.add(weakref.WeakMethod(begin, _beginnings.discard))

@@ -6,7 +6,7 @@ is judged again after each grant, before the function runs.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from msgspec.structs import replace
@@ -112,7 +112,7 @@ def _wrapped(function: Callable[..., Any], tool: _Tool, verifier_for: Callable[[
         @functools.wraps(function)
         async def call_async(*args: Any, **kwargs: Any) -> Any:
             bound, sent = tool.bind(args, kwargs)
-            with allowed_by(await _judge_async(tool, verifier_for(), bound, sent)):
+            with allowed_by(await _judge(tool, verifier_for(), bound, sent, is_async=True)):
                 return await function(*bound.args, **bound.kwargs)
 
         return call_async
@@ -120,40 +120,37 @@ def _wrapped(function: Callable[..., Any], tool: _Tool, verifier_for: Callable[[
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         bound, sent = tool.bind(args, kwargs)
-        with allowed_by(_judge(tool, verifier_for(), bound, sent)):
+        with allowed_by(_result(_judge(tool, verifier_for(), bound, sent, is_async=False))):
             return function(*bound.args, **bound.kwargs)
 
     return call
 
 
-def _judge(tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall) -> Allowed:
+def _result(work: Coroutine[Any, Any, Allowed]) -> Allowed:
+    """The result of work that waits in this thread, and never for an event loop."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        return cast("Allowed", end.value)
+    raise RuntimeError("a plain function cannot wait for an event loop")
+
+
+async def _judge(
+    tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall, *, is_async: bool
+) -> Allowed:
+    """The decision to allow the call, after asking for what it lacks; awaits nothing unless it `is_async`."""
     actor = current_actor()
     gained: AskOutcome | None = None
     while True:
         held = None if actor is None else bundle_of(actor)
         try:
-            return _judged(tool, verifier, bound, sent, held)
+            return await _judged(tool, verifier, bound, sent, held, is_async=is_async)
         except Denied as denied:
             wanted = _next_asks(denied, verifier, gained)
             if actor is None or isinstance(actor, Bundle) or wanted is None:
                 raise
-            gained = _gained(actor.seek(wanted), held, denied)
-            if gained is None:
-                raise
-
-
-async def _judge_async(tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall) -> Allowed:
-    actor = current_actor()
-    gained: AskOutcome | None = None
-    while True:
-        held = None if actor is None else bundle_of(actor)
-        try:
-            return await _judged_async(tool, verifier, bound, sent, held)
-        except Denied as denied:
-            wanted = _next_asks(denied, verifier, gained)
-            if actor is None or isinstance(actor, Bundle) or wanted is None:
-                raise
-            gained = _gained(await actor.seek_async(wanted), held, denied)
+            outcome = await actor.seek_async(wanted) if is_async else actor.seek(wanted)
+            gained = _gained(outcome, held, denied)
             if gained is None:
                 raise
 
@@ -176,25 +173,19 @@ def _gained(outcome: AskOutcome | None, held: Bundle | None, denied: Denied) -> 
     return None
 
 
-def _judged(tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall, held: Bundle | None) -> Allowed:
-    first: Denied | None = None
-    for candidate in _candidates(verifier, sent, held):
-        try:
-            admitted = verifier.admit(candidate.present(sent).text, sent)
-            return admitted.judge(tool.call(admitted, bound), sent=True)
-        except Denied as denied:
-            first = _next(first, denied)
-    raise first or _without(verifier, bound, sent, held)
-
-
-async def _judged_async(
-    tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall, held: Bundle | None
+async def _judged(
+    tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall, held: Bundle | None, *, is_async: bool
 ) -> Allowed:
+    """The decision to allow the call with what is held now."""
     first: Denied | None = None
     for candidate in _candidates(verifier, sent, held):
         try:
-            admitted = await verifier.admit_async(candidate.present(sent).text, sent)
-            return await admitted.judge_async(tool.call(admitted, bound), sent=True)
+            presented = candidate.present(sent).text
+            if is_async:
+                admitted = await verifier.admit_async(presented, sent)
+                return await admitted.judge_async(tool.call(admitted, bound), sent=True)
+            admitted = verifier.admit(presented, sent)
+            return admitted.judge(tool.call(admitted, bound), sent=True)
         except Denied as denied:
             first = _next(first, denied)
     raise first or _without(verifier, bound, sent, held)
