@@ -12,7 +12,7 @@ from msgspec import Struct
 from capx.errors import ConfigurationProblem, InvalidCaveat
 from capx.verify.admitted import Admitted
 from capx.verify.decision import Denied
-from capx_caveats import JSON, Amount, Call, Refusal, is_label
+from capx_caveats import JSON, Amount, Call, Refusal, is_action, is_label
 
 
 class GrantedTenant(enum.Enum):
@@ -39,26 +39,6 @@ def derive(derivation: Any, arguments: Mapping[str, Any]) -> Any:
     return derivation(**{name: arguments[name] for name in _taken(derivation)})
 
 
-def cost_of(costs: Costs, arguments: Mapping[str, Any]) -> Mapping[str, Amount]:
-    """What the call with these arguments costs, not yet looked at; ConfigurationProblem if it is not by unit."""
-    found: object = derive(costs, arguments)
-    if found is None:
-        return {}
-    if not isinstance(found, Mapping):
-        raise ConfigurationProblem(f"`cost=` gave a {type(found).__name__}, and not units and amounts")
-    return found  # pyright: ignore[reportUnknownVariableType] # a call looks at what is in it
-
-
-def demand_costs(costs: Costs, names: Iterable[str]) -> None:
-    """Raise ConfigurationProblem unless these are units and amounts, or a function that can be asked for them."""
-    demand_derivable("cost", costs, names)
-    if costs is not None and not callable(costs):
-        try:
-            Call("any", cost=costs)
-        except InvalidCaveat as error:
-            raise ConfigurationProblem(f"`cost=`: {error}") from None
-
-
 def demand_derivable(what: str, derivation: Any, names: Iterable[str]) -> None:
     """Raise ConfigurationProblem unless `derive` can call the derivation with these arguments."""
     if what == "tenant" and isinstance(derivation, str) and not is_label(derivation):
@@ -82,6 +62,47 @@ def _taken(derivation: Callable[..., Any]) -> list[str]:
     import inspect
 
     return list(inspect.signature(derivation).parameters)
+
+
+class CallSpec(Struct, frozen=True):
+    """The action of a guarded function, and where the other facts of its calls come from."""
+
+    action: str
+    tenant: Tenancy = None
+    attributes: Derived = None
+    cost: Costs = None
+
+    def __post_init__(self) -> None:
+        if not is_action(self.action):
+            raise ConfigurationProblem(f"{self.action!r:.80} is not an action: labels joined by dots")
+
+    def demand_derivable(self, names: Iterable[str]) -> None:
+        """Raise ConfigurationProblem unless all can be had of arguments with these names."""
+        for what, derivation in (("tenant", self.tenant), ("attributes", self.attributes), ("cost", self.cost)):
+            demand_derivable(what, derivation, names)
+        if self.cost is not None and not callable(self.cost):
+            try:
+                Call("any", cost=self.cost)
+            except InvalidCaveat as error:
+                raise ConfigurationProblem(f"`cost=`: {error}") from None
+
+    def facts(self, args: Mapping[str, JSON], arguments: Mapping[str, Any], *, sent: bool = False) -> "CallFacts":
+        """Those of the call with these arguments; `args` are the arguments as caveats see them."""
+        return CallFacts(
+            self.action,
+            args,
+            tenant=derive(self.tenant, arguments),
+            attributes=derive(self.attributes, arguments),
+            cost=_by_unit(derive(self.cost, arguments)),
+            sent=sent,
+        )
+
+
+def _by_unit(cost: object) -> Mapping[str, Amount] | None:
+    """What a call costs, not yet looked at; ConfigurationProblem if it is not by unit."""
+    if cost is not None and not isinstance(cost, Mapping):
+        raise ConfigurationProblem(f"`cost=` gave a {type(cost).__name__}, and not units and amounts")
+    return cost  # pyright: ignore[reportUnknownVariableType] # a call looks at what is in it
 
 
 class CallFacts(Struct, frozen=True):

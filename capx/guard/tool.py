@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from capx.agent.actor import bundle_of, current_actor
 from capx.agent.next_asks import AskOutcome, DenialSummary, NextAsks, next_asks
 from capx.errors import ConfigurationProblem
-from capx.guard.call_facts import CallFacts, Costs, Derived, Tenancy, cost_of, demand_costs, demand_derivable, derive
+from capx.guard.call_facts import CallSpec, Costs, Derived, Tenancy
 from capx.guard.current import allowed_by
 from capx.guard.json_values import plain
 from capx.tokens.binding import ToolCall
@@ -26,7 +26,7 @@ from capx.verify.ask import Granted
 from capx.verify.decision import NO_TOKEN, Allowed, Denied
 from capx.verify.suggestion import suggested_ask
 from capx.verify.verifier import Verifier
-from capx_caveats import JSON, Allow, Call, is_action
+from capx_caveats import JSON, Allow, Call
 
 if TYPE_CHECKING:
     from inspect import BoundArguments, Signature
@@ -57,11 +57,10 @@ class ToolGuard:
         is the decision. Raises ConfigurationProblem for functions whose calls cannot be judged whole: generators, and
         those that take `*args` or `**kwargs`.
         """
-        if not is_action(action):
-            raise ConfigurationProblem(f"{action!r:.80} is not an action: labels joined by dots")
+        spec = CallSpec(action, tenant, attributes, cost)
 
         def guarded(function: Callable[P, R]) -> Callable[P, R]:
-            tool = _Tool(function, action, tenant, attributes, cost)
+            tool = _Tool(function, spec)
             name = audience_of(action) if audience is None else audience
             return cast("Callable[P, R]", _wrapped(function, tool, lambda: self._verifier_for(name)))
 
@@ -71,37 +70,23 @@ class ToolGuard:
 class _Tool:
     """One function, and how its calls are stated."""
 
-    def __init__(
-        self, function: Callable[..., Any], action: str, tenant: Tenancy, attributes: Derived, cost: Costs
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], spec: CallSpec) -> None:
         self.signature = _judgeable(function)
-        demand_derivable("tenant", tenant, self.signature.parameters)
-        demand_derivable("attributes", attributes, self.signature.parameters)
-        demand_costs(cost, self.signature.parameters)
-        self._action = action
-        self._tenant = tenant
-        self._attributes = attributes
-        self._cost = cost
+        spec.demand_derivable(self.signature.parameters)
+        self._spec = spec
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "tuple[BoundArguments, ToolCall]":
         """The arguments as the function gets them, and the call as it was made: defaults not filled in."""
         bound = self.signature.bind(*args, **kwargs)
-        sent = ToolCall(self._action, _json(bound))
+        sent = ToolCall(self._spec.action, _json(bound))
         bound.apply_defaults()
         return bound, sent
 
     def call(self, admitted: Admitted, bound: "BoundArguments") -> Call:
         """The call as it is about to be executed."""
         args = _json(bound)
-        admitted.screen(self._action, args)
-        facts = CallFacts(
-            self._action,
-            args,
-            tenant=derive(self._tenant, bound.arguments),
-            attributes=derive(self._attributes, bound.arguments),
-            cost=cost_of(self._cost, bound.arguments),
-        )
-        return facts.call(admitted)
+        admitted.screen(self._spec.action, args)
+        return self._spec.facts(args, bound.arguments).call(admitted)
 
 
 def _wrapped(function: Callable[..., Any], tool: _Tool, verifier_for: Callable[[], Verifier]) -> Callable[..., Any]:
