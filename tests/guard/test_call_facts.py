@@ -61,7 +61,13 @@ def test_a_whole_call_is_made_once(admitted: Admitted, monkeypatch: pytest.Monke
 
 
 def test_facts_are_constants_or_come_from_the_arguments() -> None:
-    spec = CallSpec("crm.read", lambda tenant: tenant, {"kind": "x"}, lambda price: {"eur": price})
+    def tenant_of(tenant: str) -> str:
+        return tenant
+
+    def cost_of(price: str) -> dict[str, str]:
+        return {"eur": price}
+
+    spec = CallSpec("crm.read", tenant_of, {"kind": "x"}, cost_of)
     facts = spec.facts({"id": 1}, {"id": 1, "tenant": "Acme", "price": "2"}, sent=True)
     assert facts == CallFacts("crm.read", {"id": 1}, "Acme", {"kind": "x"}, {"eur": "2"}, sent=True)
     with pytest.raises(ConfigurationProblem, match="which is no argument"):
