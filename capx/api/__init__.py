@@ -14,6 +14,7 @@ Modules:
     query_string     a query, read strictly into a type
     responses        a response as a message, or as the error that it tells
     deadline         a response, whole, within a time
+    watchdog         the end of a connection on which nothing comes
     resource_auth    how a resource proves a report: a MAC under its audience's key
 
 Law: what did not come whole, or not in time, is no answer.

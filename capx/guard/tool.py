@@ -6,7 +6,7 @@ is judged again after each grant, before the function runs.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from msgspec.structs import replace
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from capx.agent.actor import bundle_of, current_actor
 from capx.agent.next_asks import AskOutcome, DenialSummary, NextAsks, next_asks
 from capx.errors import ConfigurationProblem
-from capx.guard.call_facts import Costs, Derived, Tenancy, cost_of, demand_costs, demand_derivable, derive, stated_call
+from capx.guard.call_facts import CallSpec, Costs, Derived, Tenancy
 from capx.guard.current import allowed_by
 from capx.guard.json_values import plain
 from capx.tokens.binding import ToolCall
@@ -26,7 +26,7 @@ from capx.verify.ask import Granted
 from capx.verify.decision import NO_TOKEN, Allowed, Denied
 from capx.verify.suggestion import suggested_ask
 from capx.verify.verifier import Verifier
-from capx_caveats import JSON, Allow, Call, is_action
+from capx_caveats import JSON, Allow, Call
 
 if TYPE_CHECKING:
     from inspect import BoundArguments, Signature
@@ -57,11 +57,10 @@ class ToolGuard:
         is the decision. Raises ConfigurationProblem for functions whose calls cannot be judged whole: generators, and
         those that take `*args` or `**kwargs`.
         """
-        if not is_action(action):
-            raise ConfigurationProblem(f"{action!r:.80} is not an action: labels joined by dots")
+        spec = CallSpec(action, tenant, attributes, cost)
 
         def guarded(function: Callable[P, R]) -> Callable[P, R]:
-            tool = _Tool(function, action, tenant, attributes, cost)
+            tool = _Tool(function, spec)
             name = audience_of(action) if audience is None else audience
             return cast("Callable[P, R]", _wrapped(function, tool, lambda: self._verifier_for(name)))
 
@@ -71,37 +70,23 @@ class ToolGuard:
 class _Tool:
     """One function, and how its calls are stated."""
 
-    def __init__(
-        self, function: Callable[..., Any], action: str, tenant: Tenancy, attributes: Derived, cost: Costs
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], spec: CallSpec) -> None:
         self.signature = _judgeable(function)
-        demand_derivable("tenant", tenant, self.signature.parameters)
-        demand_derivable("attributes", attributes, self.signature.parameters)
-        demand_costs(cost, self.signature.parameters)
-        self._action = action
-        self._tenant = tenant
-        self._attributes = attributes
-        self._cost = cost
+        spec.demand_derivable(self.signature.parameters)
+        self._spec = spec
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "tuple[BoundArguments, ToolCall]":
         """The arguments as the function gets them, and the call as it was made: defaults not filled in."""
         bound = self.signature.bind(*args, **kwargs)
-        sent = ToolCall(self._action, _json(bound))
+        sent = ToolCall(self._spec.action, _json(bound))
         bound.apply_defaults()
         return bound, sent
 
     def call(self, admitted: Admitted, bound: "BoundArguments") -> Call:
         """The call as it is about to be executed."""
         args = _json(bound)
-        admitted.screen(self._action, args)
-        return stated_call(
-            admitted,
-            self._action,
-            args,
-            tenant=derive(self._tenant, bound.arguments),
-            attributes=derive(self._attributes, bound.arguments),
-            cost=cost_of(self._cost, bound.arguments),
-        )
+        admitted.screen(self._spec.action, args)
+        return self._spec.facts(args, bound.arguments).call(admitted)
 
 
 def _wrapped(function: Callable[..., Any], tool: _Tool, verifier_for: Callable[[], Verifier]) -> Callable[..., Any]:
@@ -112,7 +97,7 @@ def _wrapped(function: Callable[..., Any], tool: _Tool, verifier_for: Callable[[
         @functools.wraps(function)
         async def call_async(*args: Any, **kwargs: Any) -> Any:
             bound, sent = tool.bind(args, kwargs)
-            with allowed_by(await _judge_async(tool, verifier_for(), bound, sent)):
+            with allowed_by(await _judge(tool, verifier_for(), bound, sent, is_async=True)):
                 return await function(*bound.args, **bound.kwargs)
 
         return call_async
@@ -120,40 +105,37 @@ def _wrapped(function: Callable[..., Any], tool: _Tool, verifier_for: Callable[[
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         bound, sent = tool.bind(args, kwargs)
-        with allowed_by(_judge(tool, verifier_for(), bound, sent)):
+        with allowed_by(_result(_judge(tool, verifier_for(), bound, sent, is_async=False))):
             return function(*bound.args, **bound.kwargs)
 
     return call
 
 
-def _judge(tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall) -> Allowed:
+def _result(work: Coroutine[Any, Any, Allowed]) -> Allowed:
+    """The result of work that waits in this thread, and never for an event loop."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        return cast("Allowed", end.value)
+    raise RuntimeError("a plain function cannot wait for an event loop")
+
+
+async def _judge(
+    tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall, *, is_async: bool
+) -> Allowed:
+    """The decision to allow the call, after asking for what it lacks; awaits nothing unless it `is_async`."""
     actor = current_actor()
     gained: AskOutcome | None = None
     while True:
         held = None if actor is None else bundle_of(actor)
         try:
-            return _judged(tool, verifier, bound, sent, held)
+            return await _judged(tool, verifier, bound, sent, held, is_async=is_async)
         except Denied as denied:
             wanted = _next_asks(denied, verifier, gained)
             if actor is None or isinstance(actor, Bundle) or wanted is None:
                 raise
-            gained = _gained(actor.seek(wanted), held, denied)
-            if gained is None:
-                raise
-
-
-async def _judge_async(tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall) -> Allowed:
-    actor = current_actor()
-    gained: AskOutcome | None = None
-    while True:
-        held = None if actor is None else bundle_of(actor)
-        try:
-            return await _judged_async(tool, verifier, bound, sent, held)
-        except Denied as denied:
-            wanted = _next_asks(denied, verifier, gained)
-            if actor is None or isinstance(actor, Bundle) or wanted is None:
-                raise
-            gained = _gained(await actor.seek_async(wanted), held, denied)
+            outcome = await actor.seek_async(wanted) if is_async else actor.seek(wanted)
+            gained = _gained(outcome, held, denied)
             if gained is None:
                 raise
 
@@ -176,25 +158,19 @@ def _gained(outcome: AskOutcome | None, held: Bundle | None, denied: Denied) -> 
     return None
 
 
-def _judged(tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall, held: Bundle | None) -> Allowed:
-    first: Denied | None = None
-    for candidate in _candidates(verifier, sent, held):
-        try:
-            admitted = verifier.admit(candidate.present(sent).text, sent)
-            return admitted.judge(tool.call(admitted, bound), sent=True)
-        except Denied as denied:
-            first = _next(first, denied)
-    raise first or _without(verifier, bound, sent, held)
-
-
-async def _judged_async(
-    tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall, held: Bundle | None
+async def _judged(
+    tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall, held: Bundle | None, *, is_async: bool
 ) -> Allowed:
+    """The decision to allow the call with what is held now."""
     first: Denied | None = None
     for candidate in _candidates(verifier, sent, held):
         try:
-            admitted = await verifier.admit_async(candidate.present(sent).text, sent)
-            return await admitted.judge_async(tool.call(admitted, bound), sent=True)
+            presented = candidate.present(sent).text
+            if is_async:
+                admitted = await verifier.admit_async(presented, sent)
+                return await admitted.judge_async(tool.call(admitted, bound), sent=True)
+            admitted = verifier.admit(presented, sent)
+            return admitted.judge(tool.call(admitted, bound), sent=True)
         except Denied as denied:
             first = _next(first, denied)
     raise first or _without(verifier, bound, sent, held)

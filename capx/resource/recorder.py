@@ -7,7 +7,6 @@ decision its values, at worst its reasons, and holds up no other; nothing ends t
 """
 
 import atexit
-import os
 import threading
 import time
 import weakref
@@ -21,6 +20,7 @@ from msgspec import UNSET, Struct, json
 from msgspec.structs import replace
 
 from capx import diagnostics
+from capx.background import begin_in_each_process
 from capx.errors import Unavailable
 from capx.store.records import DecisionRecord, Unwritable
 from capx.verify.decision import Decision
@@ -55,14 +55,14 @@ class StoreRecorder:
     def __init__(self, store: Ledger, capacity: int = 10_000) -> None:
         self._store = store
         self._capacity = capacity
-        self._begin()
+        begin_in_each_process(self._begin)
         _open_recorders.add(self)
         # Last registered is first run: before the store that this one writes to is closed at exit.
         atexit.unregister(_write_what_waits)
         atexit.register(_write_what_waits)
 
     def _begin(self) -> None:
-        self._process = os.getpid()
+        # The thread and what it is to write stay with the parent.
         self._changed = threading.Condition()
         self._waiting: deque[_Record] = deque()
         self._taken = 0
@@ -83,9 +83,6 @@ class StoreRecorder:
 
     def reserve(self) -> None:
         """Take a slot for one decision; Unavailable when all are taken."""
-        if self._process != os.getpid():
-            # The thread and what it was to write stayed with the parent.
-            self._begin()
         with self._changed:
             if self._closing:
                 raise Unavailable("cannot record another decision: the recorder was closed")

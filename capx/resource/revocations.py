@@ -12,9 +12,11 @@ import math
 import os
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from itertools import chain, islice
 
+from capx.background import begin_in_each_process
 from capx.errors import StoreProblem
 from capx.store.protocols import DeathSource
 from capx.store.records import Head, News
@@ -52,7 +54,42 @@ class View:
         self.deaths, self._lasting = dict(chain(lasting.items(), known)), len(lasting)
 
 
-class StoreLiveness:
+class PolledView(ABC):
+    """Deaths that are looked up when somebody asks how old they are, by one thread at a time."""
+
+    def __init__(self) -> None:
+        self._view = View()
+        self.problem: StoreProblem | None = None
+        begin_in_each_process(self._begin)
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+
+    @property
+    def deaths(self) -> Mapping[RevocationKey, str]:
+        """What is known to be dead, with the reason code of each."""
+        return self._view.deaths
+
+    @property
+    def revoked_until(self) -> int:
+        """The last second up to which all that was issued is dead."""
+        return self._view.revoked_until
+
+    @abstractmethod
+    def _look(self) -> None:
+        """Learn what is new, or note the problem; never raises."""
+
+    def _look_alone(self, *, wait: bool = False) -> None:
+        """Look, unless another thread does; wait for that one if nothing is known yet, or if told to."""
+        lock = self._lock
+        if lock.acquire(blocking=wait or self._view.head is None):
+            try:
+                self._look()
+            finally:
+                lock.release()
+
+
+class StoreLiveness(PolledView):
     """The deaths in a store, read when asked and the last look is more than `poll` seconds ago; no thread.
 
     With `poll=0` every question looks, and whatever died before the question is known in its answer. `source` is the
@@ -67,48 +104,24 @@ class StoreLiveness:
         poll: float = 0.02,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__()
         self._source = _at(os.fspath(source)) if isinstance(source, os.PathLike | str) else source
         self._poll = poll
         self._clock = clock
-        self._lock = threading.Lock()
-        self._process = os.getpid()
         self._next_look = -math.inf
-        self._view = View()
         self._confirmed = -math.inf
-        self.problem: StoreProblem | None = None
-
-    @property
-    def deaths(self) -> Mapping[RevocationKey, str]:
-        """What is known to be dead, with the reason code of each."""
-        return self._view.deaths
-
-    @property
-    def revoked_until(self) -> int:
-        """The last second up to which all that was issued is dead."""
-        return self._view.revoked_until
 
     def age(self) -> float:
         """Seconds since the last look that succeeded, after another one if it is due."""
         if self._clock() >= self._next_look:
-            self._stand_alone()
-            # Another thread's look is as good as ours, unless nothing is known yet or ours must not be missed.
-            wait = self._view.head is None or self._poll == 0
-            if self._lock.acquire(blocking=wait):
-                try:
-                    self._look()
-                finally:
-                    self._lock.release()
+            # Another thread's look is as good as ours, unless it may have begun before what must be seen.
+            self._look_alone(wait=self._poll == 0)
         return max(0.0, self._clock() - self._confirmed)
 
     def close(self) -> None:
         """Let go of the store; a later question opens it again."""
         with self._lock:
             self._source.close()
-
-    def _stand_alone(self) -> None:
-        """In a forked child, do without the lock, which a thread of the parent may have held."""
-        if self._process != os.getpid():
-            self._lock, self._process = threading.Lock(), os.getpid()
 
     def _look(self) -> None:
         began = self._clock()

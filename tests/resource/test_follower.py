@@ -50,7 +50,7 @@ class Moved:
 
 
 def threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("capx-follower")]
+    return [thread for thread in threading.enumerate() if thread.name.startswith(("capx-follower", "capx-watchdog"))]
 
 
 # The view

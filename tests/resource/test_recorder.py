@@ -1,6 +1,5 @@
 """How decisions reach the log."""
 
-import os
 import sqlite3
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from capx.store.sqlite.store import SQLiteStore
 from capx.verify.decision import Decision
 from capx.verify.protocols import NO_RECORDER
 from capx_caveats import Refusal
+from tests.labs.forking import in_a_child
 
 NOW = 1_800_000_000
 
@@ -206,17 +206,32 @@ def test_a_forked_child_records_what_it_decided_and_nothing_of_its_parents(
 ) -> None:
     record(recorder, 1)
     assert recorder.flush()
-    child = os.fork()
-    if child == 0:
-        try:
-            record(recorder, 2)
-            recorder.flush()
-        finally:
-            os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
+
+    def records() -> bool:
+        record(recorder, 2)
+        return recorder.flush()
+
+    assert in_a_child(records)
     record(recorder, 3)
     assert recorder.flush()
     assert recorded(store) == ["dec-1", "dec-2", "dec-3"]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_that_decided_nothing_waits_for_nothing_of_its_parents() -> None:
+    class Held:
+        def record(self, decisions: Sequence[DecisionRecord]) -> None:
+            began.set()
+            assert over.wait(20)
+
+    began, over = threading.Event(), threading.Event()
+    recorder = StoreRecorder(Held())
+    record(recorder, 1)
+    assert began.wait(5)
+    assert in_a_child(lambda: recorder.unwritten == 0 and recorder.flush(timeout=0) and recorder.close())
+    assert recorder.unwritten == 1
+    over.set()
+    assert recorder.close()
 
 
 def test_without_a_record_everything_goes_through() -> None:

@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 from msgspec import UNSET
 
 from capx.errors import ConfigurationProblem
-from capx.guard.call_facts import GrantedTenant, stated_call
+from capx.guard.call_facts import CallFacts, GrantedTenant
 from capx.verify.admitted import Admitted
 from capx.verify.decision import NO_TOKEN, Allowed, Denied
 from capx.verify.verifier import Verifier
@@ -81,11 +81,7 @@ class GuardedRequest:
         `judge_async`. `sent` tells that the arguments are what the bearer sent, or defaults of the action: a denial may
         name them.
         """
-        with self._sticking():
-            admitted = self._someone()
-            call = stated_call(admitted, action, args, tenant=tenant, attributes=attributes, cost=cost)
-            self.allowed = admitted.judge(call, sent=sent)
-            return self.allowed
+        return self.judge_call(CallFacts(action, args, tenant, attributes, cost, sent))
 
     async def judge_async(
         self,
@@ -98,51 +94,43 @@ class GuardedRequest:
         sent: bool = False,
     ) -> Allowed:
         """`judge`, with what may wait done in a thread."""
+        return await self.judge_call_async(CallFacts(action, args, tenant, attributes, cost, sent))
+
+    def judge_call(self, facts: CallFacts) -> Allowed:
+        """`judge`, of a call that was stated."""
         with self._sticking():
             admitted = self._someone()
-            call = stated_call(admitted, action, args, tenant=tenant, attributes=attributes, cost=cost)
-            self.allowed = await admitted.judge_async(call, sent=sent)
+            self.allowed = admitted.judge(facts.call(admitted), sent=facts.sent)
             return self.allowed
 
-    def judge_row(
-        self,
-        action: str,
-        args: Mapping[str, JSON],
-        *,
-        tenant: str | None = None,
-        attributes: Mapping[str, JSON] | None = None,
-        cost: Mapping[str, Amount] | None = None,
-        sent: bool = False,
-    ) -> Allowed:
-        """`judge` for facts of stored data: what the data refuses is told as if there were none."""
+    async def judge_call_async(self, facts: CallFacts) -> Allowed:
+        """`judge_call`, with what may wait done in a thread."""
+        with self._sticking():
+            admitted = self._someone()
+            self.allowed = await admitted.judge_async(facts.call(admitted), sent=facts.sent)
+            return self.allowed
+
+    def judge_row(self, facts: CallFacts) -> Allowed:
+        """`judge_call` for facts of stored data: what the data refuses is told as if there were none."""
         try:
-            return self.judge(action, args, tenant=tenant, attributes=attributes, cost=cost, sent=sent)
+            return self.judge_call(facts)
         except Denied as denied:
             self._demand_of_the_row(denied)
-        return self.miss(action, args)
+        return self.miss(facts)
 
-    async def judge_row_async(
-        self,
-        action: str,
-        args: Mapping[str, JSON],
-        *,
-        tenant: str | None = None,
-        attributes: Mapping[str, JSON] | None = None,
-        cost: Mapping[str, Amount] | None = None,
-        sent: bool = False,
-    ) -> Allowed:
+    async def judge_row_async(self, facts: CallFacts) -> Allowed:
         """`judge_row`, with what may wait done in a thread."""
         try:
-            return await self.judge_async(action, args, tenant=tenant, attributes=attributes, cost=cost, sent=sent)
+            return await self.judge_call_async(facts)
         except Denied as denied:
             self._demand_of_the_row(denied)
-        return self.miss(action, args)
+        return self.miss(facts)
 
-    def miss(self, action: str, args: Mapping[str, JSON]) -> NoReturn:
+    def miss(self, facts: CallFacts) -> NoReturn:
         """Refuse, as a row of a tenant that nobody knows would be refused; always raises Denied."""
         # At no cost: a budget whose unit is not stated would tell that no row was read.
         nothing: dict[str, Amount] = dict.fromkeys(self._someone().units, "0")
-        self.judge(action, args, tenant=os.urandom(12).hex(), cost=nothing)
+        self.judge_call(CallFacts(facts.action, facts.args, tenant=os.urandom(12).hex(), cost=nothing))
         raise ConfigurationProblem("a tenant that nobody knows was allowed")
 
     def refuse(self, action: str, refusal: Refusal) -> NoReturn:

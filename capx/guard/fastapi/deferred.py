@@ -6,19 +6,28 @@ Law: a row that is refused and a row that is not there are answered alike.
 from collections.abc import Mapping
 from typing import NoReturn
 
+from msgspec.structs import replace
+
 from capx.guard.asgi.request import GuardedRequest
+from capx.guard.call_facts import CallFacts
 from capx.verify.decision import Allowed
 from capx_caveats import JSON, Amount
 
 
-class SyncCheck:
-    """The check of a plain function: `check(tenant=row.tenant, cost={"eur": row.price})`."""
+class _RowCheck:
+    """The facts of the call that are known before the row is."""
 
-    def __init__(self, current: GuardedRequest, action: str, args: Mapping[str, JSON], *, sent: bool) -> None:
+    def __init__(self, current: GuardedRequest, facts: CallFacts) -> None:
         self._request = current
-        self._action = action
-        self._args = args
-        self._sent = sent
+        self._facts = facts
+
+    def missing(self) -> NoReturn:
+        """Answer as for a foreign tenant's row: whether there is one is not told."""
+        self._request.miss(self._facts)
+
+
+class SyncCheck(_RowCheck):
+    """The check of a plain function: `check(tenant=row.tenant, cost={"eur": row.price})`."""
 
     def __call__(
         self,
@@ -28,23 +37,11 @@ class SyncCheck:
         cost: Mapping[str, Amount] | None = None,
     ) -> Allowed:
         """Judge the call with facts of the service's own data; raises Denied, which is to be let through."""
-        return self._request.judge_row(
-            self._action, self._args, tenant=tenant, attributes=attributes, cost=cost, sent=self._sent
-        )
-
-    def missing(self) -> NoReturn:
-        """Answer as for a foreign tenant's row: whether there is one is not told."""
-        self._request.miss(self._action, self._args)
+        return self._request.judge_row(replace(self._facts, tenant=tenant, attributes=attributes, cost=cost))
 
 
-class Check:
+class Check(_RowCheck):
     """The check of an async function: `await check(tenant=row.tenant)`."""
-
-    def __init__(self, current: GuardedRequest, action: str, args: Mapping[str, JSON], *, sent: bool) -> None:
-        self._request = current
-        self._action = action
-        self._args = args
-        self._sent = sent
 
     async def __call__(
         self,
@@ -54,10 +51,5 @@ class Check:
         cost: Mapping[str, Amount] | None = None,
     ) -> Allowed:
         """Judge the call with facts of the service's own data; raises Denied, which is to be let through."""
-        return await self._request.judge_row_async(
-            self._action, self._args, tenant=tenant, attributes=attributes, cost=cost, sent=self._sent
-        )
-
-    def missing(self) -> NoReturn:
-        """Answer as for a foreign tenant's row: whether there is one is not told."""
-        self._request.miss(self._action, self._args)
+        facts = replace(self._facts, tenant=tenant, attributes=attributes, cost=cost)
+        return await self._request.judge_row_async(facts)

@@ -20,12 +20,12 @@ from pydantic import AnyUrl, BaseModel, RootModel
 
 from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.guard.asgi.request import GuardedRequest
-from capx.guard.call_facts import Costs, Derived, Tenancy, cost_of, demand_costs, demand_derivable, derive
+from capx.guard.call_facts import CallFacts, CallSpec, Derived, demand_derivable, derive
 from capx.guard.fastapi.deferred import Check, SyncCheck
 from capx.guard.fastapi.inputs import shown, unnamed
 from capx.guard.json_values import plain
 from capx.verify.decision import Allowed
-from capx_caveats import JSON, Refusal, is_action
+from capx_caveats import JSON, Refusal
 
 GATE: Final = "capx_passage"
 """The parameter through which a wrapper gets the guarded request."""
@@ -53,32 +53,24 @@ class EndpointSpec:
         self,
         gate: Gate,
         function: Callable[..., Any],
-        action: str,
+        call: CallSpec,
         *,
         deferred: bool,
-        tenant: Tenancy = None,
-        attributes: Derived = None,
         args: Derived = None,
-        cost: Costs = None,
     ) -> None:
-        if not is_action(action):
-            raise ConfigurationProblem(f"{action!r:.80} is not an action: labels joined by dots")
         self.gate = gate
-        self.action = action
+        self.action = call.action
         self.name = f"{function.__module__}.{function.__qualname__}"
         self.deferred = deferred
         self.signature = self._signature(function)
         self.injected = self._injected(function)
         self.states_args = args is not None
-        self._tenant = tenant
-        self._attributes = attributes
+        self._call = call
         self._args = args
-        self._cost = cost
         self._arguments, hidden = self._read()
         visible = self.signature.parameters.keys() - self.injected.keys() - hidden
-        for what, derivation in (("tenant", tenant), ("attributes", attributes), ("args", args)):
-            demand_derivable(what, derivation, visible)
-        demand_costs(cost, visible)
+        call.demand_derivable(visible)
+        demand_derivable("args", args, visible)
 
     def args(self, arguments: Mapping[str, Any]) -> Mapping[str, JSON]:
         """The arguments as caveats see them."""
@@ -92,34 +84,29 @@ class EndpointSpec:
     def judge(self, current: GuardedRequest, arguments: dict[str, Any]) -> None:
         """Judge the call, or see to it that it will be; fills in what is injected."""
         if (facts := self._entered(current, arguments)) is not None:
-            allowed = current.judge(self.action, **facts)
+            allowed = current.judge_call(facts)
             arguments.update(dict.fromkeys(self.injected, allowed))
 
     async def judge_async(self, current: GuardedRequest, arguments: dict[str, Any]) -> None:
         """`judge`, with what may wait done in a thread."""
         if (facts := self._entered(current, arguments)) is not None:
-            allowed = await current.judge_async(self.action, **facts)
+            allowed = await current.judge_call_async(facts)
             arguments.update(dict.fromkeys(self.injected, allowed))
 
-    def _entered(self, current: GuardedRequest, arguments: dict[str, Any]) -> dict[str, Any] | None:
+    def _entered(self, current: GuardedRequest, arguments: dict[str, Any]) -> CallFacts | None:
         """The facts of the call; None when they are left to the check that is filled in."""
         current.entered = True
         try:
             args = self.args(arguments)
         except InvalidRequest as error:
             current.refuse(self.action, Refusal("argument_refused", str(error), "JSON values"))
+        # What `args=` derives may be of the service's own data.
+        sent = not self.states_args
         if self.deferred:
-            for name, kind in self.injected.items():
-                arguments[name] = kind(current, self.action, args, sent=not self.states_args)
+            facts = CallFacts(self.action, args, sent=sent)
+            arguments.update((name, kind(current, facts)) for name, kind in self.injected.items())
             return None
-        return {
-            "args": args,
-            "tenant": derive(self._tenant, arguments),
-            "attributes": derive(self._attributes, arguments),
-            "cost": cost_of(self._cost, arguments),
-            # What `args=` derives may be of the service's own data.
-            "sent": not self.states_args,
-        }
+        return self._call.facts(args, arguments, sent=sent)
 
     def outer(self) -> inspect.Signature:
         """The signature that FastAPI sees: the gate first, nothing of what the wrapper injects."""

@@ -18,7 +18,7 @@ from capx.guard.asgi.guard import ASGIGuard, passage
 from capx.guard.asgi.messages import MAX_BODY, Scope
 from capx.guard.asgi.request import GuardedRequest
 from capx.guard.asgi.response_gate import Withheld
-from capx.guard.call_facts import GRANTED, Costs, Derived, Tenancy
+from capx.guard.call_facts import GRANTED, CallSpec, Costs, Derived, Tenancy
 from capx.guard.fastapi.deferred import Check, SyncCheck
 from capx.guard.fastapi.endpoint import EndpointSpec, spec_of, wrapped
 from capx.guard.fastapi.routes import RouteTable, path_of
@@ -103,8 +103,8 @@ class FastAPIGuard:
         """
 
         def guarded(function: Endpoint) -> Endpoint:
-            facts: dict[str, Any] = {"tenant": tenant, "attributes": attributes, "args": args, "cost": cost}
-            return wrapped(function, EndpointSpec(self._gate, function, action, deferred=False, **facts))
+            call = CallSpec(action, tenant, attributes, cost)
+            return wrapped(function, EndpointSpec(self._gate, function, call, deferred=False, args=args))
 
         return guarded
 
@@ -116,7 +116,7 @@ class FastAPIGuard:
         """
 
         def guarded(function: Endpoint) -> Endpoint:
-            return wrapped(function, EndpointSpec(self._gate, function, action, deferred=True, args=args))
+            return wrapped(function, EndpointSpec(self._gate, function, CallSpec(action), deferred=True, args=args))
 
         return guarded
 

@@ -7,13 +7,13 @@ itself, from the beginning.
 """
 
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Protocol
 
 from capx import diagnostics
+from capx.background import begin_in_each_process
 from capx.errors import StoreProblem
 from capx.resource.revocations import View
 from capx.store.records import Head, News
@@ -62,56 +62,48 @@ class Follower:
     ) -> None:
         self._source = source
         self._options = sighted, patience, clock, wall
-        # By process: a child has the memory of its parent, and not its threads.
-        self._watches: dict[int, _Watch] = {}
         self._closed = False
+        begin_in_each_process(self._begin)
+
+    def _begin(self) -> None:
+        # A child has the memory of its parent, and not its threads.
+        self._watch = _Watch(self._source, *self._options)
+        if self._closed:
+            self._watch.close()
 
     @property
     def deaths(self) -> Mapping[RevocationKey, str]:
         """What is known to be dead, with the reason code of each."""
-        return self._watch().view.deaths
+        return self._watch.view.deaths
 
     @property
     def revoked_until(self) -> int:
         """The last second up to which all that was issued is dead."""
-        return self._watch().view.revoked_until
+        return self._watch.view.revoked_until
 
     @property
     def problem(self) -> StoreProblem | None:
         """Why there were no news, the last time that there were none; or that none came for ten seconds."""
-        watch = self._watch()
-        return watch.problem or watch.silence()
+        return self._watch.problem or self._watch.silence()
 
     @property
     def sighting_problem(self) -> Exception | None:
         """Why the last sighting could not be told."""
-        return self._watch().sighting_problem
+        return self._watch.sighting_problem
 
     def start(self) -> None:
         """Begin to follow, without a question."""
-        self._watch().ensure()
+        self._watch.ensure()
 
     def age(self) -> float:
         """Seconds since the last news, by whichever clock says more; infinite before the first."""
-        watch = self._watch()
-        watch.ensure()
-        return watch.age()
+        self._watch.ensure()
+        return self._watch.age()
 
     def close(self) -> None:
         """End the thread, and close the source; knowledge grows old from here on."""
         self._closed = True
-        self._watch().close()
-
-    def _watch(self) -> "_Watch":
-        process = os.getpid()
-        watch = self._watches.get(process)
-        if watch is None:
-            watch = self._watches.setdefault(process, _Watch(self._source, *self._options))
-            for other in self._watches.keys() - {process}:
-                self._watches.pop(other, None)
-            if self._closed:
-                watch.close()
-        return watch
+        self._watch.close()
 
 
 class _Watch:

@@ -8,7 +8,6 @@ nothing.
 import math
 import os
 import stat
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO
@@ -17,13 +16,12 @@ from capx.crypto.private_file import stamp
 from capx.errors import StoreProblem
 from capx.resource.feed.page import MAX_PAGES, MAX_TEXT
 from capx.resource.feed.reader import PageReader
-from capx.resource.revocations import View
+from capx.resource.revocations import PolledView, View
 from capx.store.continuity import succeeding
 from capx.store.records import News
-from capx.tokens.revocation_key import RevocationKey
 
 
-class Snapshot:
+class Snapshot(PolledView):
     """The deaths in the file at `path`: one page, or all pages of a sequence, a line each, as the feed gave them.
 
     `keys` are the feed's public keys by kid. Safe with several threads; never raises: `problem` says why the file was
@@ -37,38 +35,17 @@ class Snapshot:
         *,
         wall: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__()
         self._path = os.fspath(path)
         self._reader = PageReader(keys)
         self._wall = wall
         self._latest = -math.inf
-        self._view = View()
         self._said = -math.inf
         self._seen: tuple[int, ...] | None = None
-        self._lock = threading.Lock()
-        self._process = os.getpid()
-        self.problem: StoreProblem | None = None
-
-    @property
-    def deaths(self) -> Mapping[RevocationKey, str]:
-        """What is known to be dead, with the reason code of each."""
-        return self._view.deaths
-
-    @property
-    def revoked_until(self) -> int:
-        """The last second up to which all that was issued is dead."""
-        return self._view.revoked_until
 
     def age(self) -> float:
         """Seconds since the authority wrote the page; infinite if there is none that can be believed."""
-        if self._process != os.getpid():
-            # A thread of the parent may have held it.
-            self._lock, self._process = threading.Lock(), os.getpid()
-        # Another thread's look is as good as ours, unless nothing is known yet.
-        if self._lock.acquire(blocking=self._view.head is None):
-            try:
-                self._look()
-            finally:
-                self._lock.release()
+        self._look_alone()
         return max(0.0, self._now() - self._said)
 
     def _now(self) -> float:

@@ -1,21 +1,16 @@
-"""A line to an authority: its connections, and whoever ends them from outside.
+"""A line to an authority: its connections, and the answers that come over them.
 
-Laws: no page for five seconds means that the connection is broken, whatever else comes over it: it is shut down by a
-thread that reads nothing, so nothing that is sent can hold it up. The thread ends with the line. A redirect is not
+Laws: no page for five seconds means that the connection is broken, whatever else comes over it. A redirect is not
 followed, and nothing compressed is taken.
 """
 
-import math
-import os
-import socket
-import threading
-import time
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from typing import Any, Final, Self
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import Final
 
 import httpx
 
+from capx.api.watchdog import Watchdog
 from capx.errors import StoreProblem
 from capx.resource.feed.page import FeedCursor
 
@@ -30,54 +25,13 @@ class FeedRefused(StoreProblem):
     """Whoever answers gives nothing of the kind that was asked for, or not now."""
 
 
-class Line:
+class Line(Watchdog):
     """Questions to the feed at `url`, one after the other, for as long as pages are `heard`."""
 
     def __init__(self, client: httpx.Client, url: str) -> None:
+        super().__init__(SILENCE, f"no page came for {SILENCE:.0f} seconds: the connection is broken")
         self._client = client
         self._url = url
-        self._process = os.getpid()
-        self._socket: socket.socket | None = None
-        self._spare: socket.socket | None = None
-        self._why: str | None = None
-        self._end = threading.Event()
-        self._watcher = threading.Thread(target=self._watch, name="capx-follower-silence", daemon=True)
-        self.heard()
-
-    def __enter__(self) -> Self:
-        try:
-            self._watcher.start()
-        except (RuntimeError, MemoryError) as error:
-            raise StoreProblem(f"no thread can be had to watch over a connection: {error}") from None
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        # A forked child has none of its parent's threads, and may have a lock that one of them held.
-        if self._process == os.getpid():
-            self._end.set()
-            self._watcher.join()
-        self._socket = None
-        self._drop_spare()
-
-    def heard(self) -> None:
-        """A page came: the next one is due."""
-        self._due = time.monotonic() + SILENCE
-
-    def hold(self) -> None:
-        """No page is due until the next was `heard`: somebody is busy with the last one."""
-        self._due = math.inf
-
-    def pause(self, seconds: float) -> None:
-        """Wait, unless the line is cut."""
-        self._end.wait(seconds)
-
-    def cut(self, why: str) -> None:
-        """End what goes on over the line, from any thread; whoever reads is told why."""
-        # A parent's connection is not a child's to end.
-        if self._process == os.getpid():
-            self._why = self._why or why
-            self._end.set()
-            self._shut_down()
 
     @contextmanager
     def answer(self, asked: FeedCursor, kind: str) -> Generator[Iterator[bytes]]:
@@ -89,12 +43,12 @@ class Line:
         try:
             self._demand_uncut()
             with self._client.stream(
-                "GET", self._url, params=asked.query(), headers=headers, extensions={"trace": self._connect}
+                "GET", self._url, params=asked.query(), headers=headers, extensions={"trace": self.note}
             ) as response:
                 _demand(response, kind, self._url)
                 yield self._pieces(response)
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:
-            raise unheard(self._url, self._why or error) from None
+            raise unheard(self._url, self.why or error) from None
 
     def _pieces(self, response: httpx.Response) -> Iterator[bytes]:
         for piece in response.iter_raw():
@@ -104,39 +58,8 @@ class Line:
         self._demand_uncut()
 
     def _demand_uncut(self) -> None:
-        if self._why is not None:
-            raise unheard(self._url, self._why)
-
-    def _watch(self) -> None:
-        # Whatever is due later was heard later: never too late for it.
-        while not self._end.wait(min(max(0.0, self._due - time.monotonic()), SILENCE)):
-            if self._due <= time.monotonic():
-                self.cut(f"no page came for {SILENCE:.0f} seconds: the connection is broken")
-
-    def _connect(self, name: str, info: Mapping[str, Any]) -> None:
-        """Note the connection while it is made, so that whoever cuts it need not wait for an answer."""
-        if name.endswith(".start_tls.started") and self._socket is not None:
-            # The socket is taken from its object for the handshake.
-            self._socket = self._spare = self._socket.dup()
-        elif name.endswith((".connect_tcp.complete", ".start_tls.complete")):
-            self._socket = info["return_value"].get_extra_info("socket")
-            self._drop_spare()
-        else:
-            return
-        if self._why is not None:
-            self._shut_down()
-
-    def _shut_down(self) -> None:
-        connected = self._socket
-        if connected is not None:
-            with suppress(OSError):
-                # Not the method of a TLS socket, which would take its state away from the thread that reads.
-                socket.socket.shutdown(connected, socket.SHUT_RDWR)
-
-    def _drop_spare(self) -> None:
-        if self._spare is not None:
-            self._spare.close()
-            self._spare = None
+        if self.why is not None:
+            raise unheard(self._url, self.why)
 
 
 def unheard(url: str, why: Exception | str) -> StoreProblem:

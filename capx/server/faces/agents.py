@@ -21,7 +21,7 @@ from capx.authority.authority import Authority
 from capx.authority.requests.inheritance import read_asker
 from capx.errors import InvalidRequest
 from capx.guard.asgi.messages import UnreadableHead, answer_denied, credential, http_request
-from capx.guard.call_facts import stated_call
+from capx.guard.call_facts import CallFacts
 from capx.server.faces import asks
 from capx.server.faces.redaction import redacted_denial
 from capx.server.operation import ROUTE, AnyOperation, answered, demand_json, perform, read_query, route_to, whole_body
@@ -108,8 +108,8 @@ class AgentRoute:
         operation, service = self._operation, self._service
         admitted = service.verifier.admit(authentic, received)
         args = _arguments(operation, received, request)
-        call = stated_call(admitted, self._action, args, tenant=admitted.tenant, attributes=None, cost=None)
-        allowed = admitted.judge(call)
+        facts = CallFacts(self._action, args, tenant=admitted.tenant)
+        allowed = admitted.judge(facts.call(admitted))
         own = Own(authentic, admitted, allowed)
         if operation.asks is None:
             if args:

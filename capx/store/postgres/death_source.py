@@ -6,13 +6,13 @@ numbered without gaps, so a missing one shows. Only a primary is followed: a sta
 """
 
 import contextlib
-import os
 import select
 import socket
 import sys
 import weakref
 from collections.abc import Callable, Iterator
 
+from capx.background import begin_in_each_process
 from capx.errors import StoreProblem
 from capx.store.continuity import demand_whole, succeeding
 from capx.store.postgres.connection import PATIENCE, Address, Link, open_store_link
@@ -38,6 +38,10 @@ class PostgresDeathSource:
         self._poll = poll
         self._patience = patience
         self._pool = Pool(self._address.shown, self._open, most=1, patience=patience)
+        begin_in_each_process(self._begin)
+
+    def _begin(self) -> None:
+        # What a child said to a stream of its parent would be heard by the parent.
         self._streams: weakref.WeakSet[_Stream] = weakref.WeakSet()
 
     def __repr__(self) -> str:
@@ -77,7 +81,6 @@ class _Stream:
         self._poll = poll
         self._link: Link | None = None
         self._ended = False
-        self._process = os.getpid()
         self._heard, self._told = socket.socketpair()
 
     def news(self, known: Callable[[], Head | None]) -> Iterator[News]:
@@ -97,9 +100,6 @@ class _Stream:
             self._told.close()
 
     def end(self) -> None:
-        if self._process != os.getpid():
-            # What is said here would be heard by the parent.
-            return
         self._ended = True
         if self._link is not None:
             self._link.abandoned = True

@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Generator
 from pathlib import Path
 
+from capx.background import begin_in_each_process
 from capx.crypto.base64url import b64u
 from capx.crypto.private_file import demand_private, sync
 from capx.errors import StoreProblem
@@ -57,11 +58,10 @@ class OldSchema(StoreProblem):
 
 
 class Connection(sqlite3.Connection):
-    """A connection that knows which files it uses, and in which process it was opened."""
+    """A connection that knows which files it uses."""
 
     file: Identity | None = None
     beside: Companions = (None, None)
-    process = 0
 
     def close(self) -> None:
         """Close it; it uses no files any more."""
@@ -116,15 +116,15 @@ def migrate(path: Path) -> tuple[int, int]:
 def connect(path: Path, *, read_only: bool = False, busy_seconds: float = BUSY_SECONDS) -> Connection:
     """A connection to the store at `path`; StoreProblem when it is not there, not ours alone or too new."""
     with explained(path):
-        file, process = identity(path), os.getpid()
+        file = identity(path)
         for other in [reference() for reference in _in_use.valuerefs()]:
-            if other is not None and (other.file, other.process) == (file, process):
+            if other is not None and other.file == file:
                 demand_same_companions(path, other)
         connection = _open(path, "ro" if read_only else "rw", busy_seconds)
         try:
             _recognise(path, connection)
             demand_private(path, path.stat(), StoreProblem)
-            connection.file, connection.beside, connection.process = file, companions(path), process
+            connection.file, connection.beside = file, companions(path)
             _in_use[id(connection)] = connection
         except BaseException:
             connection.close()
@@ -142,10 +142,13 @@ class Idle:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.connections: list[Connection] = []
-        self.turn = threading.Lock()
-        """Held by the thread whose turn it is to write: SQLite would let the others sleep, and wake none."""
+        begin_in_each_process(self._begin)
         weakref.finalize(self, _close, self.connections)
         _all_idle.add(self)
+
+    def _begin(self) -> None:
+        # Held by the thread whose turn it is to write: SQLite would let the others sleep, and wake none.
+        self.turn = threading.Lock()
 
     def close(self) -> None:
         """Close all of them."""
@@ -174,14 +177,7 @@ def _after_fork() -> None:
         _frozen.pop().lock.release()
 
 
-def _after_fork_in_child() -> None:
-    # Whose turn it was is no thread of the child.
-    for idle in _frozen:
-        idle.turn = threading.Lock()
-    _after_fork()
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,144 @@
+"""The end of a connection on which nothing comes."""
+
+import math
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+
+import httpx
+import pytest
+
+from capx.api.deadline import SINGLE, whole_response
+from capx.api.watchdog import Watchdog
+from capx.errors import StoreProblem
+from tests.labs.feeding import eventually
+from tests.labs.forking import in_a_child
+
+CONNECTED = "connection.connect_tcp.complete"
+A_RECORD_OF_TLS_THAT_PROMISES_MORE = b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc"
+
+
+class Stream:
+    """A connection as httpx shows it."""
+
+    def __init__(self, connected: socket.socket | None) -> None:
+        self._connected = connected
+
+    def get_extra_info(self, name: str) -> socket.socket | None:
+        assert name == "socket"
+        return self._connected
+
+    def close(self) -> None:
+        if self._connected is not None:
+            self._connected.close()
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    ours.settimeout(5)
+    with closing(ours), closing(theirs):
+        yield ours, theirs
+
+
+def is_alive(pair: tuple[socket.socket, socket.socket]) -> bool:
+    with suppress(OSError):
+        pair[1].send(b"!")
+        return pair[0].recv(1) == b"!"
+    return False
+
+
+def watching() -> bool:
+    return any(thread.name == "capx-watchdog" for thread in threading.enumerate())
+
+
+def test_a_connection_on_which_nothing_comes_is_shut_down(pair: tuple[socket.socket, socket.socket]) -> None:
+    with Watchdog(0.2, "nothing came") as watchdog:
+        watchdog.note(CONNECTED, {"return_value": Stream(pair[0])})
+        for _ in range(6):
+            time.sleep(0.05)
+            watchdog.heard()
+        assert is_alive(pair)
+        assert watchdog.why is None
+        assert eventually(lambda: watchdog.why == "nothing came")
+        assert pair[0].recv(1) == b""
+    assert not watching()
+
+
+def test_whoever_is_busy_keeps_the_connection(pair: tuple[socket.socket, socket.socket]) -> None:
+    with Watchdog(0.1, "nothing came") as watchdog:
+        watchdog.note(CONNECTED, {"return_value": Stream(pair[0])})
+        watchdog.hold()
+        time.sleep(0.3)
+        assert watchdog.why is None
+        assert is_alive(pair)
+
+
+def test_a_connection_made_after_the_cut_is_shut_down(pair: tuple[socket.socket, socket.socket]) -> None:
+    with Watchdog(math.inf, "never") as watchdog:
+        assert not watching()
+        watchdog.cut("closed")
+        watchdog.cut("once more")
+        watchdog.note(CONNECTED, {"return_value": Stream(pair[0])})
+        assert not is_alive(pair)
+        assert watchdog.why == "closed"
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_cuts_nothing_of_its_parents(pair: tuple[socket.socket, socket.socket]) -> None:
+    with Watchdog(60, "nothing came") as watchdog:
+        watchdog.note(CONNECTED, {"return_value": Stream(pair[0])})
+
+        def cuts() -> bool:
+            with watchdog:
+                watchdog.cut("by a child")
+            return not watching()
+
+        assert in_a_child(cuts)
+        assert is_alive(pair)
+        assert watchdog.why is None
+
+
+def test_a_connection_without_a_socket_is_left_alone() -> None:
+    with Watchdog(60, "nothing came") as watchdog:
+        watchdog.note(CONNECTED, {"return_value": Stream(None)})
+        watchdog.cut("closed")
+
+
+def test_a_connection_that_cannot_be_watched_is_closed(pair: tuple[socket.socket, socket.socket]) -> None:
+    pair[0].close()
+    with (
+        Watchdog(60, "nothing came") as watchdog,
+        pytest.raises(StoreProblem, match="no connection can be"),
+    ):
+        watchdog.note(CONNECTED, {"return_value": Stream(pair[0])})
+
+
+@pytest.mark.parametrize(
+    ("scheme", "start"),
+    [("http", b"HTTP/1.1 200 OK\r\nx: "), ("https", A_RECORD_OF_TLS_THAT_PROMISES_MORE)],
+    ids=["a head", "a handshake"],
+)
+def test_no_drip_holds_a_question_beyond_its_time(scheme: str, start: bytes) -> None:
+    over = threading.Event()
+
+    def drip() -> None:
+        connection, _ = listening.accept()
+        with closing(connection), suppress(OSError):
+            connection.sendall(start)
+            while not over.wait(0.02):
+                connection.sendall(b"a")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        url = f"{scheme}://127.0.0.1:{listening.getsockname()[1]}"
+        began = time.monotonic()
+        late = pytest.raises(httpx.ReadTimeout, match=r"within 0\.3 s")
+        with httpx.Client(base_url=url, timeout=30, limits=SINGLE) as client, late:
+            whole_response(client, "GET", "/", seconds=0.3, most=100)
+        assert time.monotonic() - began < 5
+        over.set()
+        dripping.join()

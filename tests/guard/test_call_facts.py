@@ -1,0 +1,74 @@
+"""What a guard states about a call, and which part of it is refused."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from capx.authority.authority import Authority
+from capx.errors import ConfigurationProblem
+from capx.guard.call_facts import GRANTED, CallFacts, CallSpec
+from capx.tokens.binding import ToolCall
+from capx.verify.admitted import Admitted
+from capx.verify.decision import Denied
+from capx_caveats import Call
+
+BAD: Mapping[str, Any] = {"args": {"": 1}, "tenant": "", "attributes": {"A b": 1}, "cost": {"calls": 1}}
+"""For each part of a call, what no call may have."""
+
+TOLD = {
+    "args": ("argument_refused", "an argument cannot be judged", "JSON values"),
+    "tenant": ("wrong_tenant", "nobody can be this tenant", "a tenant"),
+    "attributes": ("argument_refused", "an attribute cannot be judged", "JSON values"),
+    "cost": ("argument_refused", "what it costs cannot be counted", "amounts"),
+}
+
+
+@pytest.fixture
+def admitted() -> Iterator[Admitted]:
+    with Authority.temporary() as authority:
+        bundle = authority.open(tenant="Acme", allow=["crm.read"]).bundle
+        sent = ToolCall("crm.read", {})
+        presented = bundle.candidates("crm", sent)[0].present(sent).text
+        yield authority.verifier("crm").admit(presented, sent)
+
+
+@pytest.mark.parametrize("part", BAD)
+def test_the_refusal_names_the_first_part_that_no_call_has(admitted: Admitted, part: str) -> None:
+    parts: dict[str, Any] = {"args": {"id": 1}, "tenant": "Acme", "attributes": {"kind": "x"}, "cost": {"eur": 1}}
+    for name in [*BAD][[*BAD].index(part) :]:
+        parts[name] = BAD[name]
+    with pytest.raises(Denied) as caught:
+        CallFacts("crm.read", **parts).call(admitted)
+    (refusal,) = caught.value.refusals
+    code, sentence, wanted = TOLD[part]
+    assert (refusal.code, refusal.wanted) == (code, wanted)
+    assert refusal.sentence.startswith(f"{sentence}: ")
+    assert caught.value.__cause__ is caught.value.__context__ is None
+
+
+def test_a_whole_call_is_made_once(admitted: Admitted, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Call] = []
+
+    def noted(*parts: Any, **named: Any) -> Call:
+        made.append(Call(*parts, **named))
+        return made[-1]
+
+    monkeypatch.setattr("capx.guard.call_facts.Call", noted)
+    facts = CallFacts("crm.read", {"id": 1}, tenant=GRANTED, attributes={"kind": "x"}, cost={"eur": 1})
+    assert facts.call(admitted) == Call("crm.read", {"id": 1}, "Acme", {"kind": "x"}, {"eur": 1})
+    assert len(made) == 1
+
+
+def test_facts_are_constants_or_come_from_the_arguments() -> None:
+    def tenant_of(tenant: str) -> str:
+        return tenant
+
+    def cost_of(price: str) -> dict[str, str]:
+        return {"eur": price}
+
+    spec = CallSpec("crm.read", tenant_of, {"kind": "x"}, cost_of)
+    facts = spec.facts({"id": 1}, {"id": 1, "tenant": "Acme", "price": "2"}, sent=True)
+    assert facts == CallFacts("crm.read", {"id": 1}, "Acme", {"kind": "x"}, {"eur": "2"}, sent=True)
+    with pytest.raises(ConfigurationProblem, match="which is no argument"):
+        spec.demand_derivable(["id", "tenant"])
