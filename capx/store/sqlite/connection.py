@@ -19,8 +19,10 @@ from pathlib import Path
 from capx.crypto.base64url import b64u
 from capx.errors import StoreProblem
 from capx.intents.epoch import new_epoch
+from capx.store.atomic_file import sync
 from capx.store.log import GENESIS
 from capx.store.records import Damaged, NoStore, Unwritable
+from capx.store.sql.version import OldSchema, demand_version
 from capx.store.sqlite.schema import MIGRATIONS, VERSION
 
 APPLICATION = 0x63617078  # "capx", in the header of the file
@@ -49,10 +51,6 @@ def _identity_if_there(path: str) -> Identity | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-class OldSchema(StoreProblem):
-    """The store is of an earlier schema than this one."""
 
 
 class Connection(sqlite3.Connection):
@@ -94,7 +92,7 @@ def create(path: Path) -> None:
             connection.execute("BEGIN IMMEDIATE")
             _build(path, connection)
             connection.execute("COMMIT")
-        _sync_folder(path.parent)
+        sync(path.parent)
 
 
 def migrate(path: Path) -> tuple[int, int]:
@@ -224,16 +222,7 @@ def _recognise(path: Path, connection: sqlite3.Connection) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     if application != APPLICATION or version < 1:
         raise NoStore(f"{path} is not a capx store")
-    if version > VERSION:
-        raise StoreProblem(
-            f"the store {path} was written by a newer capx (schema {version}, this one knows {VERSION}): "
-            "upgrade capx here"
-        )
-    if version < VERSION:
-        raise OldSchema(
-            f"the store {path} was written by an older capx (schema {version}, this one needs {VERSION}): "
-            "stop its services, then run capx store migrate"
-        )
+    demand_version(path, version, VERSION)
 
 
 def _refuse_foreign(path: Path, connection: sqlite3.Connection) -> None:
@@ -256,14 +245,6 @@ def _advance(connection: sqlite3.Connection, version: int) -> None:
         for statement in migration.strip().split(";\n"):
             connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {VERSION}")
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 _MEANINGS = {
