@@ -19,7 +19,7 @@ from capx.intents.intent import Intent
 from capx.policy.fit import block_problem
 from capx.policy.policy import Policy
 from capx.policy.terms import Terms
-from capx.store.events import BudgetLimit, CapabilityMinted, TaskOpened
+from capx.store.events import CapabilityMinted, TaskOpened
 from capx.store.lifecycle import is_final
 from capx.store.protocols import Reading, Writing
 from capx.store.records import TaskRecord
@@ -29,7 +29,7 @@ from capx.tokens.chain import root_node
 from capx.tokens.grants import OWN_ENTRIES, Claims, Given, Grant, authority_block, by_audience
 from capx.tokens.lineage import AUTHORITY
 from capx.tokens.revocation_key import of_kid
-from capx_caveats import Budget, Caveat, When, is_label, parse_instant, shown_duration, shown_instant
+from capx_caveats import Caveat, When, is_label, parse_instant, shown_duration, shown_instant
 
 _OVERDUE_AT_OPEN = 20
 
@@ -198,16 +198,8 @@ def _mint(
         if why := block_problem(carried):
             raise InvalidRequest(f"nobody would take a capability for {one.audience}: {why}")
         capability = mint(keyring.active.audience_key(one.audience), carried, now=now)
-        event = CapabilityMinted(
-            task=task.id,
-            audience=one.audience,
-            kid=capability.kid,
-            ids=tuple([b64u(id_) for id_ in capability.ids]),
-            allow=tuple([entry.sentence() for entry in one.allowed]),
-            expires=expires,
-            budgets=tuple([BudgetLimit.of(caveat) for caveat in carried if isinstance(caveat, Budget)]),
-        )
-        event.write(transaction, at=now)
+        allowed = tuple([entry.sentence() for entry in one.allowed])
+        CapabilityMinted.of(task.id, capability, allow=allowed, expires=expires).write(transaction, at=now)
         minted.append(capability)
     return Bundle(minted)
 

@@ -18,6 +18,7 @@ Modules:
     continuity, check        whether a log goes on from what was known, and whether it is whole
     backup, replace, restore_checks, atomic_file    copies of a store
     factory                  a store by its path or URL
+    sql/                     the statements that both stores say alike
     sqlite/, postgres/       the two stores
 """
 

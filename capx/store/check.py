@@ -1,15 +1,12 @@
 """Whether a store still says what was written: the log from its beginning, and each death against its event."""
 
-from contextlib import suppress
-
-from capx.crypto.base64url import unb64u
-from capx.errors import BrokenLog, MalformedToken, StoreProblem
+from capx.errors import BrokenLog, StoreProblem
 from capx.store import lifecycle
-from capx.store.events import Restored, Revoked, TaskCompleted
+from capx.store.events import Restored, Revoked, TaskEnded
 from capx.store.log import Event, Place, check
 from capx.store.protocols import Reading
 from capx.store.records import Death
-from capx.tokens.revocation_key import RevocationKey, is_lasting, of_instant, of_kid
+from capx.tokens.revocation_key import RevocationKey, is_lasting, of_instant
 
 _ENDINGS = frozenset({Revoked.kind, Restored.kind, *lifecycle.DEATH.values()})
 
@@ -54,12 +51,5 @@ def _killed(event: Event) -> RevocationKey | None:
     if event.kind == Restored.kind:
         return of_instant(event.read(Restored).issued)
     if event.kind != Revoked.kind:
-        return event.read(TaskCompleted).task
-    said = event.read(Revoked)
-    if said.id is not None:
-        with suppress(MalformedToken):
-            return unb64u(said.id)
-        return None
-    if said.kid is not None:
-        return of_kid(said.kid)
-    return None if said.issued is None else of_instant(said.issued)
+        return event.read(TaskEnded).task
+    return event.read(Revoked).key

@@ -13,7 +13,12 @@ from capx.store.log import Event
 from capx_caveats import Entry, is_id, is_label, is_pattern
 
 
-class _Recorded(Struct, frozen=True):
+class Recorded(Struct, frozen=True, kw_only=True):
+    """A decision as the log holds it, as far as it is looked for; who reads more of it names what more it reads.
+
+    A resource wrote it, and may have written anything: read it with `Event.read_if`.
+    """
+
     outcome: str
     action: str | None = None
     task: str | None = None
@@ -68,10 +73,10 @@ class Query(Struct, frozen=True, kw_only=True):
         """Whether the event recorded such a decision, or one that cannot be read: that is told, not missed."""
         if event.kind != "decision" or event.at < self.since:
             return False
-        recorded = event.read_if(_Recorded)
+        recorded = event.read_if(Recorded)
         return recorded is None or self._fits(recorded)
 
-    def _fits(self, recorded: _Recorded) -> bool:
+    def _fits(self, recorded: Recorded) -> bool:
         return (
             self.tenant in {None, recorded.tenant}
             and self.task in {None, recorded.task}

@@ -11,16 +11,22 @@
     restored             a backup took the place of the store
 
 Laws: an event says ids and facts, never a secret. The authority alone writes these, and reads them as it wrote them;
-others may read a part. A field is only ever added, and only as an optional one.
+others may read a part. A field is only ever added, and only as an optional one; one that has a default may be missing
+in what is read.
 """
 
+from contextlib import suppress
 from typing import ClassVar
 
 import msgspec
 from msgspec import Struct
 
+from capx.crypto.base64url import b64u, unb64u
+from capx.errors import MalformedToken
 from capx.store.log import Event
 from capx.store.protocols import Writing
+from capx.tokens.capability import Capability
+from capx.tokens.revocation_key import RevocationKey, of_instant, of_kid
 from capx_caveats import Budget
 
 
@@ -34,15 +40,15 @@ class Fact(Struct, frozen=True):
         return transaction.append(self.kind, msgspec.json.encode(self), at=at)
 
 
-class TaskOpened(Fact, frozen=True):
+class TaskOpened(Fact, frozen=True, kw_only=True):
     """A task was opened: its root id and the node of that, its claims, and when it expires (Unix seconds)."""
 
     kind = "task_opened"
     task: str
     root: str
-    node: str
-    tenant: str | None
-    purpose: str | None
+    node: str | None = None
+    tenant: str | None = None
+    purpose: str | None = None
     expires: int
     principal: str | None = None
     intent: str | None = None
@@ -84,6 +90,20 @@ class CapabilityMinted(Fact, frozen=True, omit_defaults=True):
     hops: tuple[str, ...] = ()
     asker: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, task: str, capability: Capability, *, allow: tuple[str, ...], expires: int) -> "CapabilityMinted":
+        """What is said of a capability that was minted for a task, and not on request."""
+        first = capability.caveats[0]
+        return cls(
+            task=task,
+            audience=capability.audience,
+            kid=capability.kid,
+            ids=tuple(map(b64u, capability.ids)),
+            allow=allow,
+            expires=expires,
+            budgets=tuple(BudgetLimit.of(caveat) for caveat in first if isinstance(caveat, Budget)),
+        )
+
 
 class RequestMade(Fact, frozen=True, omit_defaults=True):
     """An agent asked for more, and a person has to answer by `until` (Unix seconds); `pinned`: for certain arguments.
@@ -104,24 +124,25 @@ class RequestMade(Fact, frozen=True, omit_defaults=True):
     policy: str | None = None
 
 
-class RequestApproved(Fact, frozen=True):
-    """A person agreed; `signature` is over what they were shown (capx.Verdict)."""
+class RequestAnswered(Fact, frozen=True):
+    """A person answered; `signature` is over what they were shown (capx.Verdict)."""
+
+    request: str
+    task: str
+    approver: str
+    signature: str
+
+
+class RequestApproved(RequestAnswered, frozen=True):
+    """A person agreed."""
 
     kind = "request_approved"
-    request: str
-    task: str
-    approver: str
-    signature: str
 
 
-class RequestDenied(Fact, frozen=True):
-    """A person said no; `signature` is over what they were shown (capx.Verdict)."""
+class RequestDenied(RequestAnswered, frozen=True):
+    """A person said no."""
 
     kind = "request_denied"
-    request: str
-    task: str
-    approver: str
-    signature: str
 
 
 class RequestExpired(Fact, frozen=True):
@@ -151,25 +172,28 @@ class IntentWithdrawn(Fact, frozen=True):
     intent: str
 
 
-class TaskCompleted(Fact, frozen=True):
+class TaskEnded(Fact, frozen=True):
+    """A task ended."""
+
+    task: str
+
+
+class TaskCompleted(TaskEnded, frozen=True):
     """A task ended, its work done."""
 
     kind = "task_completed"
-    task: str
 
 
-class TaskWithdrawn(Fact, frozen=True):
+class TaskWithdrawn(TaskEnded, frozen=True):
     """A task ended, no longer wanted."""
 
     kind = "task_withdrawn"
-    task: str
 
 
-class TaskExpired(Fact, frozen=True):
+class TaskExpired(TaskEnded, frozen=True):
     """A task ended, its time run out."""
 
     kind = "task_expired"
-    task: str
 
 
 TASK_ENDS = {"completed": TaskCompleted, "withdrawn": TaskWithdrawn, "expired": TaskExpired}
@@ -189,6 +213,17 @@ class Revoked(Fact, frozen=True, omit_defaults=True):
     issued: int | None = None
     task: str | None = None
     by: str | None = None
+
+    @property
+    def key(self) -> RevocationKey | None:
+        """The key of the death that it caused; None if it says none that can be."""
+        if self.id is not None:
+            with suppress(MalformedToken):
+                return unb64u(self.id)
+            return None
+        if self.kid is not None:
+            return of_kid(self.kid)
+        return None if self.issued is None else of_instant(self.issued)
 
 
 class Restored(Fact, frozen=True):

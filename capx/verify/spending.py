@@ -29,6 +29,11 @@ class Spent(Struct, frozen=True):
     spent: str
     limit: str
 
+    @property
+    def sentence(self) -> str:
+        """The same in words."""
+        return f"{self.cost} of {self.unit}, {self.spent} of {self.limit} spent by then"
+
 
 def spends_of(allotments: Iterable[Allotment], call: Call) -> tuple[Spend, ...]:
     """What the call spends, in the order of the counters; every unit is one in which its cost is known."""

@@ -5,10 +5,22 @@ Law: what others chose, such as labels and purposes, stands last on its line, be
 
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
-
+from capx.store.decision_query import Recorded
+from capx.store.events import (
+    AskRefused,
+    CapabilityMinted,
+    IntentWithdrawn,
+    RequestAnswered,
+    RequestExpired,
+    RequestMade,
+    Restored,
+    Revoked,
+    TaskEnded,
+    TaskOpened,
+)
 from capx.tokens import revocation_key
 from capx.tokens.wording import label
+from capx.verify.spending import Spent
 from capx_caveats import shown, shown_instant
 from capx_cli import phrases, screen
 
@@ -18,36 +30,14 @@ if TYPE_CHECKING:
     from capx.store.log import Event
 
 
-class Spending(Struct):
-    """What a call has spent from one counter, as the log holds it."""
-
-    counter: str
-    unit: str
-    cost: str
-    spent: str
-    limit: str
-
-    @property
-    def sentence(self) -> str:
-        """The same in words."""
-        return f"{self.cost} of {self.unit}, {self.spent} of {self.limit} spent by then"
-
-
-class Decided(Struct):
+class Decided(Recorded, frozen=True, kw_only=True):
     """What the log holds of a decision, as far as it is said to people."""
 
     id: str
-    outcome: str
     audience: str
-    action: str | None = None
-    task: str | None = None
-    tenant: str | None = None
-    hops: tuple[str, ...] = ()
-    path: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
     intent: str | None = None
-    presentation: str | None = None
-    spent: tuple[Spending, ...] = ()
+    spent: tuple[Spent, ...] = ()
     reasons: tuple[dict[str, Any], ...] = ()
 
     @property
@@ -67,71 +57,6 @@ class Decided(Struct):
         why = f", {codes}" if codes else ""
         node = f", node {self.node}" if self.node else ""
         return f"{self.outcome:7}  {self.id}  {self.wanted}{why}{node}, by {phrases.holder(self.hops)}"
-
-
-class _Opened(Struct):
-    task: str
-    tenant: str | None = None
-    purpose: str | None = None
-    principal: str | None = None
-    intent: str | None = None
-    agent: str | None = None
-
-
-class _Minted(Struct):
-    task: str
-    audience: str
-    ids: tuple[str, ...]
-    allow: tuple[str, ...]
-    request: str | None = None
-    hops: tuple[str, ...] = ()
-
-
-class _Request(Struct):
-    request: str
-    task: str
-    audience: str = ""
-    action: str = ""
-    pinned: bool = False
-    hops: tuple[str, ...] = ()
-    approvers: tuple[str, ...] = ()
-    approver: str = ""
-
-
-class _Asked(Struct):
-    task: str
-    audience: str
-    action: str
-    reasons: tuple[str, ...]
-    hops: tuple[str, ...] = ()
-
-
-class _Withdrawn(Struct):
-    intent: str
-
-
-class _Revoked(Struct):
-    id: str | None = None
-    is_root: bool = False
-    kid: str | None = None
-    issued: int | None = None
-    by: str | None = None
-
-    @property
-    def key(self) -> str:
-        """The key of the death that it caused."""
-        if self.kid is not None:
-            return revocation_key.of_kid(self.kid)
-        return str(self.id) if self.issued is None else revocation_key.of_instant(self.issued)
-
-
-class _Restored(Struct):
-    issued: int
-    backup: int | None = None
-
-
-class _Ended(Struct):
-    task: str
 
 
 UNREADABLE = "(no decision as capx writes them: a resource wrote this, or somebody changed it)"
@@ -197,21 +122,21 @@ def _decision(event: "Event") -> str:
 
 
 def _opened(event: "Event") -> str:
-    opened = event.read(_Opened)
+    opened = event.read(TaskOpened)
     on = "" if opened.intent is None else f", on intent {opened.intent} of {label(opened.principal or '?')}"
     agent = "" if opened.agent is None else f", by {label(opened.agent)}"
     return f"task {opened.task}{on}, tenant {opened.tenant or '-'}, purpose {opened.purpose or '-'}{agent}"
 
 
 def _minted(event: "Event") -> str:
-    minted = event.read(_Minted)
+    minted = event.read(CapabilityMinted)
     asked = "" if minted.request is None else f", as request {minted.request} of {phrases.holder(minted.hops)}"
     allowed = "; ".join(minted.allow)
     return f"capability {minted.ids[-1]} for task {minted.task} at {minted.audience}{asked}: {allowed}"
 
 
 def _made(event: "Event") -> str:
-    made = event.read(_Request)
+    made = event.read(RequestMade)
     pinned = ", for certain arguments" if made.pinned else ""
     approvers = " or ".join(map(label, made.approvers))
     wanted = f"{made.action} at {made.audience}{pinned}"
@@ -221,32 +146,33 @@ def _made(event: "Event") -> str:
 
 
 def _answered(event: "Event") -> str:
-    answered = event.read(_Request)
+    answered = event.read(RequestAnswered)
     return f"request {answered.request} in task {answered.task}, by {label(answered.approver)}"
 
 
 def _expired(event: "Event") -> str:
-    expired = event.read(_Request)
+    expired = event.read(RequestExpired)
     return f"request {expired.request} in task {expired.task}: nobody answered in time"
 
 
 def _refused(event: "Event") -> str:
-    asked = event.read(_Asked)
+    asked = event.read(AskRefused)
     wanted = f"{asked.action} at {asked.audience}"
     return f"in task {asked.task}: {wanted}, {', '.join(asked.reasons)}, by {phrases.holder(asked.hops)}"
 
 
 def _restored(event: "Event") -> str:
-    restored = event.read(_Restored)
-    where = "" if restored.backup is None else f" that reached position {restored.backup}"
-    return f"from a backup{where}; {phrases.of_key(revocation_key.of_instant(restored.issued))} is dead"
+    restored = event.read(Restored)
+    where = f"a backup that reached position {restored.backup}"
+    return f"from {where}; {phrases.of_key(revocation_key.of_instant(restored.issued))} is dead"
 
 
 def _revoked(event: "Event") -> str:
-    revoked = event.read(_Revoked)
+    revoked = event.read(Revoked)
     by = f", by the agent at node {revoked.by}" if revoked.by else ""
     id_ = f"{'root of a task' if revoked.is_root else 'node or capability'} {revoked.id}"
-    return f"{phrases.of_key(revoked.key) or id_}{by}"
+    everything = None if revoked.key is None else phrases.of_key(revoked.key)
+    return f"{everything or id_}{by}"
 
 
 _SAID: "dict[str, Callable[[Event], str]]" = {
@@ -258,10 +184,10 @@ _SAID: "dict[str, Callable[[Event], str]]" = {
     "request_denied": _answered,
     "request_expired": _expired,
     "ask_refused": _refused,
-    "intent_withdrawn": lambda event: f"intent {event.read(_Withdrawn).intent}",
+    "intent_withdrawn": lambda event: f"intent {event.read(IntentWithdrawn).intent}",
     "revoked": _revoked,
     "restored": _restored,
-    "task_completed": lambda event: f"task {event.read(_Ended).task}",
-    "task_withdrawn": lambda event: f"task {event.read(_Ended).task}",
-    "task_expired": lambda event: f"task {event.read(_Ended).task}",
+    "task_completed": lambda event: f"task {event.read(TaskEnded).task}",
+    "task_withdrawn": lambda event: f"task {event.read(TaskEnded).task}",
+    "task_expired": lambda event: f"task {event.read(TaskEnded).task}",
 }

@@ -16,6 +16,8 @@ from msgspec.structs import replace
 
 from capx.crypto.base64url import b64u, unb64u
 from capx.errors import MalformedToken
+from capx.store.decision_query import Recorded
+from capx.store.events import BudgetLimit, CapabilityMinted, TaskOpened
 from capx.store.log import Event
 from capx.tokens.chain import root_node
 from capx.tokens.revocation_key import RevocationKey, of_instant, of_kid
@@ -137,40 +139,11 @@ class Graph(Struct, frozen=True):
         ]
 
 
-class _Opened(Struct):
-    task: str
-    root: str
-    expires: int
-    tenant: str | None = None
-    purpose: str | None = None
-
-
-class _Limit(Struct):
-    counter: str
-    unit: str
-    limit: str
-
-
-class _Minted(Struct):
-    task: str
+class _Decided(Recorded, frozen=True, kw_only=True):
     audience: str
-    ids: tuple[str, ...]
-    kid: str | None = None
-    budgets: tuple[_Limit, ...] = ()
-    path: tuple[str, ...] = ()
-    hops: tuple[str, ...] = ()
-    asker: tuple[str, ...] = ()
-
-
-class _Decided(Struct):
-    outcome: str
-    audience: str
-    task: str | None = None
     root: str | None = None
-    path: tuple[str, ...] = ()
-    hops: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
-    spent: tuple[_Limit, ...] = ()
+    spent: tuple[BudgetLimit, ...] = ()
 
 
 class _Mint(Struct, frozen=True):
@@ -196,7 +169,7 @@ class _Seen:
 class _Task:
     """A task while the log is being read."""
 
-    def __init__(self, opened: _Opened, at: int) -> None:
+    def __init__(self, opened: TaskOpened, at: int) -> None:
         self.opened = opened
         self.at = at
         self.root = b64u(root_node(opened.root))
@@ -204,7 +177,7 @@ class _Task:
         self.limits: dict[tuple[str, str], Decimal] = {}
         self.mints: dict[str, _Mint] = {}
 
-    def minted(self, minted: _Minted, at: int) -> None:
+    def minted(self, minted: CapabilityMinted, at: int) -> None:
         self._limited(minted.budgets)
         self.mints[minted.ids[0]] = _Mint(minted.kid, at, minted.asker)
         holder = self._reached(minted.path or (self.root,), minted.hops)
@@ -240,7 +213,7 @@ class _Task:
             self.nodes[child].labels[label] = None
         return self.nodes.get(path[-1])
 
-    def _limited(self, limits: Iterable[_Limit]) -> None:
+    def _limited(self, limits: Iterable[BudgetLimit]) -> None:
         for one in limits:
             if is_amount(one.limit):
                 counter, limit = (one.counter, one.unit), Decimal(one.limit)
@@ -299,12 +272,12 @@ def build(events: Iterable[Event], dead: Dead, *, counters: Counters, now: int, 
     """
     tasks: dict[str, _Task] = {}
     for event in events:
-        if event.kind == "task_opened":
-            opened = event.read(_Opened)
+        if event.kind == TaskOpened.kind:
+            opened = event.read(TaskOpened)
             if task_id in {None, opened.task}:
                 tasks[opened.task] = _Task(opened, event.at)
-        elif event.kind == "capability_minted":
-            minted = event.read(_Minted)
+        elif event.kind == CapabilityMinted.kind:
+            minted = event.read(CapabilityMinted)
             if minted.task in tasks:
                 tasks[minted.task].minted(minted, event.at)
         elif event.kind == "decision":

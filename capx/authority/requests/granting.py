@@ -26,14 +26,14 @@ from capx.crypto.base64url import b64u, unb64u
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
 from capx.policy.policy import Policy
-from capx.store.events import AskRefused, BudgetLimit, CapabilityMinted, RequestMade
+from capx.store.events import AskRefused, CapabilityMinted, RequestMade
 from capx.store.protocols import Reading, Writing
 from capx.store.records import GrantRecord, RequestRecord
 from capx.tokens.capability import mint_block
 from capx.tokens.effective.intersection import entry_in_common
 from capx.tokens.revocation_key import of_instant, of_kid
 from capx.verify.ask import Answer, Ask, Granted, Pending, Refused
-from capx_caveats import DEFAULT, Budget, Entry
+from capx_caveats import Entry
 
 OF_NODE, OF_TASK = 200, 2_000
 """Requests by the agents of one node, and of one task, at most."""
@@ -198,14 +198,9 @@ def _mint(
     audience_key = key.audience_key(request.audience)
     capability = mint_block(audience_key, request.block.encode(), now=now, nonce=nonce)
     ids = tuple(map(b64u, capability.ids))
-    event = CapabilityMinted(
-        task=asker.task,
-        audience=request.audience,
-        kid=key.kid,
-        ids=ids,
-        allow=(_in_words(request, offered),),
-        expires=asker.expires,
-        budgets=_limits(request.block),
+    allowed = (_in_words(request, offered),)
+    event = replace(
+        CapabilityMinted.of(asker.task, capability, allow=allowed, expires=asker.expires),
         request=request.id,
         policy=policy.digest or None,
         path=request.path,
@@ -274,7 +269,3 @@ def _in_words(request: RequestRecord, offered: Offered) -> str:
     """What is allowed; arguments that are pinned stay with the request, for they are the task's, not the log's."""
     common = entry_in_common(offered.match.offer.entry, Entry(request.action)) or Entry(request.action)
     return common.sentence() + ("" if request.args is None else ", for the arguments of the request alone")
-
-
-def _limits(block: str) -> tuple[BudgetLimit, ...]:
-    return tuple(BudgetLimit.of(caveat) for caveat in DEFAULT.decode(block.encode()) if isinstance(caveat, Budget))

@@ -25,6 +25,7 @@ from capx.errors import ConfigurationProblem, StoreProblem
 from capx.store.postgres.errors import Silent, explained, keeping
 from capx.store.postgres.schema import VERSION
 from capx.store.records import NoStore
+from capx.store.sql.version import demand_version
 
 PATIENCE = 6.0
 """Seconds of silence after which a server is given up; a lock is waited for a little less long."""
@@ -197,23 +198,11 @@ def open_store_link(address: Address, patience: float = PATIENCE) -> Link:
     link = open_link(address, patience)
     try:
         with explained(address.shown):
-            demand_our_version(address, link)
+            demand_version(address.shown, version_of(address, link), VERSION)
     except BaseException:
         link.close()
         raise
     return link
-
-
-def demand_our_version(address: Address, link: Link) -> None:
-    """Refuse a database without a store, or with one of another schema."""
-    version = version_of(address, link)
-    if version > VERSION:
-        raise newer(address, version)
-    if version < VERSION:
-        raise StoreProblem(
-            f"the store {address.shown} was written by an older capx (schema {version}, this one needs {VERSION}): "
-            "stop its services, then run capx store migrate"
-        )
 
 
 def version_of(address: Address, link: Link) -> int:
@@ -230,14 +219,6 @@ def version_of(address: Address, link: Link) -> int:
     if row is None or row[0] is None:
         raise StoreProblem(f"the store {address.shown} has lost its version: restore it from a backup")
     return int(row[0])
-
-
-def newer(address: Address, version: int) -> StoreProblem:
-    """The refusal of a store of a later schema than ours."""
-    return StoreProblem(
-        f"the store {address.shown} was written by a newer capx (schema {version}, this one knows {VERSION}): "
-        "upgrade capx here"
-    )
 
 
 def _parts(url: str) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import contextlib
 from pathlib import Path
 
 from capx.store.backup import copy_to
-from capx.store.log import GENESIS
 from capx.store.postgres.connection import PATIENCE, Address, open_store_link
 from capx.store.postgres.errors import explained
 from capx.store.postgres.rows import WRITE, Rows
@@ -16,19 +15,6 @@ from capx.store.postgres.store import PostgresStore
 from capx.store.protocols import Reading
 from capx.store.records import NoStore
 from capx.store.replace import Begin, StoreSurvey, demand_origin, survey
-
-# Not TRUNCATE: who reads an instant of before would see nothing all at once.
-_EMPTYING = (
-    "DELETE FROM capx.events",
-    "DELETE FROM capx.tasks",
-    "DELETE FROM capx.intents",
-    "DELETE FROM capx.requests",
-    "DELETE FROM capx.grants",
-    "DELETE FROM capx.strengths",
-    "DELETE FROM capx.deaths",
-    "DELETE FROM capx.counters",
-    "DELETE FROM capx.sightings",
-)
 
 
 class ReplaceableDatabase:
@@ -66,14 +52,12 @@ class ReplaceableDatabase:
             link.patient(),
             link.writing(WRITE) as head,
         ):
-            live = Rows(link, head)
-            there = StoreSurvey() if is_new else survey(live)
+            rows = Rows(link, head)
+            there = StoreSurvey() if is_new else survey(rows)
             demand_origin(reading.head(), there)
             if keep is not None:
-                copy_to(keep, live)
-            for emptying in _EMPTYING:
-                link.execute(emptying)
-            rows = Rows(link, (live.head().epoch, 0, GENESIS, 0, 0))
+                copy_to(keep, rows)
+            rows.clear()
             rows.adopt(reading)
             begin(rows, there)
             rows.keep_head()

@@ -20,7 +20,7 @@ from capx.crypto.base64url import b64u
 from capx.errors import StoreProblem
 from capx.intents.epoch import new_epoch
 from capx.store.log import GENESIS
-from capx.store.postgres.connection import PATIENCE, Address, Link, newer, open_link, open_store_link, version_of
+from capx.store.postgres.connection import PATIENCE, Address, Link, open_link, open_store_link, version_of
 from capx.store.postgres.death_source import PostgresDeathSource
 from capx.store.postgres.errors import explained, keeping
 from capx.store.postgres.pool import Pool
@@ -28,6 +28,7 @@ from capx.store.postgres.rows import READ, WRITE, Rows, text
 from capx.store.postgres.schema import CLOSED, VERSION, migration
 from capx.store.protocols import Reading, Writing
 from capx.store.records import Burn, DecisionRecord
+from capx.store.sql.version import OldSchema, demand_version
 from capx.verify.meter import Spend, Tally
 
 
@@ -136,8 +137,8 @@ def migrate(url: str) -> tuple[int, int]:
         version_of(address, link)
         link.execute("LOCK TABLE capx.version IN ACCESS EXCLUSIVE MODE")
         version = version_of(address, link)
-        if version > VERSION:
-            raise newer(address, version)
+        with contextlib.suppress(OldSchema):
+            demand_version(address.shown, version, VERSION)
         if version < VERSION:
             _advance(link, version)
     return version, VERSION

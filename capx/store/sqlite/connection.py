@@ -23,6 +23,7 @@ from capx.errors import StoreProblem
 from capx.intents.epoch import new_epoch
 from capx.store.log import GENESIS
 from capx.store.records import Damaged, NoStore, Unwritable
+from capx.store.sql.version import OldSchema, demand_version
 from capx.store.sqlite.schema import MIGRATIONS, VERSION
 
 APPLICATION = 0x63617078  # "capx", in the header of the file
@@ -51,10 +52,6 @@ def _identity_if_there(path: str) -> Identity | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-class OldSchema(StoreProblem):
-    """The store is of an earlier schema than this one."""
 
 
 class Connection(sqlite3.Connection):
@@ -216,16 +213,7 @@ def _recognise(path: Path, connection: sqlite3.Connection) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     if application != APPLICATION or version < 1:
         raise NoStore(f"{path} is not a capx store")
-    if version > VERSION:
-        raise StoreProblem(
-            f"the store {path} was written by a newer capx (schema {version}, this one knows {VERSION}): "
-            "upgrade capx here"
-        )
-    if version < VERSION:
-        raise OldSchema(
-            f"the store {path} was written by an older capx (schema {version}, this one needs {VERSION}): "
-            "stop its services, then run capx store migrate"
-        )
+    demand_version(path, version, VERSION)
 
 
 def _refuse_foreign(path: Path, connection: sqlite3.Connection) -> None:

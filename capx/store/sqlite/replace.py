@@ -16,7 +16,6 @@ from pathlib import Path
 from capx.crypto.private_file import sync
 from capx.errors import ConfigurationProblem, StoreProblem
 from capx.store.atomic_file import draft_beside, publish
-from capx.store.log import GENESIS
 from capx.store.protocols import Reading
 from capx.store.records import REPLACED, Damaged, NoStore
 from capx.store.replace import Begin, StoreSurvey, demand_origin, survey
@@ -74,9 +73,7 @@ class ReplaceableFile:
                 there, rows = _read(path, connection), Rows(connection)
                 demand_origin(reading.head(), there)
                 _copy(self._named, draft)
-                for emptying in _EMPTYING:
-                    connection.execute(emptying)
-                connection.execute("UPDATE head SET position = 0, hash = ?, deaths = 0, forgotten = 0", (GENESIS,))
+                rows.clear()
                 rows.adopt(reading)
                 begin(rows, there)
                 kept = _free_name(path, now)
@@ -139,19 +136,6 @@ def _alone(connection: Connection) -> Generator[None]:
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-
-
-_EMPTYING = (
-    "DELETE FROM events",
-    "DELETE FROM tasks",
-    "DELETE FROM intents",
-    "DELETE FROM requests",
-    "DELETE FROM grants",
-    "DELETE FROM strengths",
-    "DELETE FROM deaths",
-    "DELETE FROM counters",
-    "DELETE FROM sightings",
-)
 
 
 def _copy(path: Path, draft: Path) -> None:

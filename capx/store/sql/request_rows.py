@@ -1,0 +1,120 @@
+"""The rows of a store about what people, and then agents, asked for: intents, requests and grants."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+from msgspec import structs
+
+from capx.store.records import GrantRecord, IntentRecord, RequestCounts, RequestRecord
+from capx.tokens.revocation_key import RevocationKey, instant_of, kid_of
+
+_INTENT = "SELECT digest, principal, document, proof, opened, withdrawn FROM capx.intents"
+_REQUEST = "SELECT body FROM capx.requests"
+_ASKED = """
+SELECT count(*) FILTER (WHERE node = ?), count(*),
+    count(*) FILTER (WHERE node = ? AND state = 'pending'), count(*) FILTER (WHERE state = 'pending')
+FROM capx.requests WHERE task = ?
+"""
+
+
+class SqlRequestRows(ABC):
+    """Reading and writing them within one transaction."""
+
+    nth: ClassVar[str]
+    """The column that numbers the rows of a table in the order in which they came."""
+
+    @abstractmethod
+    def _execute(self, query: str, *values: object) -> Any:
+        """Execute one statement, and give its cursor.
+
+        In every statement here `?` stands for a value, and the name of a table follows `capx.`: each database puts
+        what it needs in their place.
+        """
+
+    def intent(self, digest: str) -> IntentRecord | None:
+        row = self._row(f"{_INTENT} WHERE digest = ?", digest)
+        return row and IntentRecord(*row)
+
+    def intents(self) -> list[IntentRecord]:
+        return [IntentRecord(*row) for row in self._rows(f"{_INTENT} ORDER BY {self.nth}")]
+
+    def request(self, id_: str) -> RequestRecord | None:
+        row = self._row(f"{_REQUEST} WHERE id = ?", id_)
+        return row and RequestRecord.parse(*row)
+
+    def requests(
+        self, *, task: str | None = None, node: str | None = None, pending: bool = False
+    ) -> list[RequestRecord]:
+        # Said as conditions of their own, or not at all, so that their indexes are used.
+        said = [(f"{name} = ?", value) for name, value in (("task", task), ("node", node)) if value is not None]
+        conditions = ["true", *(condition for condition, _ in said), *(["state = 'pending'"] if pending else [])]
+        query = f"{_REQUEST} WHERE {' AND '.join(conditions)} ORDER BY {self.nth}"
+        return [RequestRecord.parse(*row) for row in self._rows(query, *(value for _, value in said))]
+
+    def request_counts(self, task: str, node: str) -> RequestCounts:
+        return RequestCounts(*self._row(_ASKED, node, node, task))
+
+    def granted_by(self, key: RevocationKey) -> list[bytes]:
+        if isinstance(key, bytes):
+            rows = self._rows("SELECT capability FROM capx.strengths WHERE id = ?", key)
+        elif (kid := kid_of(key)) is not None:
+            rows = self._rows("SELECT capability FROM capx.grants WHERE kid = ?", kid)
+        elif (instant := instant_of(key)) is not None:
+            rows = self._rows("SELECT capability FROM capx.grants WHERE issued <= ? AND at > ?", instant, instant)
+        else:
+            rows = []
+        return sorted(capability for (capability,) in rows)
+
+    def keep_intent(self, intent: IntentRecord) -> None:
+        self._put_numbered(
+            "intents",
+            structs.asdict(intent),
+            "ON CONFLICT (digest) DO UPDATE SET principal = excluded.principal, document = excluded.document, "
+            "proof = excluded.proof, opened = excluded.opened, withdrawn = excluded.withdrawn",
+        )
+
+    def keep_request(self, request: RequestRecord) -> None:
+        columns = {name: getattr(request, name) for name in ("id", "task", "node", "state", "asked")}
+        self._put_numbered(
+            "requests",
+            {**columns, "body": request.text()},
+            "ON CONFLICT (id) DO UPDATE SET state = excluded.state, asked = excluded.asked, body = excluded.body",
+        )
+
+    def keep_grant(self, grant: GrantRecord) -> None:
+        self._put("grants", (grant.capability, grant.kid, grant.issued, grant.at))
+        self._put_strengths(grant)
+
+    def _put_strengths(self, grant: GrantRecord) -> None:
+        for id_ in grant.ids:
+            self._put("strengths", (id_, grant.capability))
+
+    def _forget_requests(self, before: int) -> int:
+        """Forget requests and grants that are older; gives how many requests."""
+        self._execute(
+            "DELETE FROM capx.strengths WHERE capability IN (SELECT capability FROM capx.grants WHERE at < ?)", before
+        )
+        self._execute("DELETE FROM capx.grants WHERE at < ?", before)
+        return int(self._execute("DELETE FROM capx.requests WHERE asked < ?", before).rowcount)
+
+    def _put(self, table: str, row: tuple[object, ...]) -> None:
+        """Write one whole row."""
+        self._execute(f"INSERT INTO capx.{table} VALUES ({_places(row)})", *row)  # noqa: S608 - a table of ours
+
+    def _put_numbered(self, table: str, row: Mapping[str, object], on_conflict: str = "") -> None:
+        """Write one row, by its columns, and number it; a writer is alone, so that the next number is free."""
+        into = f"INSERT INTO capx.{table} ({self.nth}, {', '.join(row)})"
+        number = f"(SELECT coalesce(max({self.nth}), 0) + 1 FROM capx.{table})"  # noqa: S608 - a table of ours
+        self._execute(f"{into} VALUES ({number}, {_places(row)}) {on_conflict}", *row.values())
+
+    def _row(self, query: str, *values: object) -> Any:
+        return self._execute(query, *values).fetchone()
+
+    def _rows(self, query: str, *values: object) -> list[Any]:
+        rows: list[Any] = self._execute(query, *values).fetchall()
+        return rows
+
+
+def _places(row: Iterable[object]) -> str:
+    return ", ".join("?" for _ in row)

@@ -1,0 +1,208 @@
+"""The rows of a store, read and written within one transaction, as far as both databases hold them alike.
+
+Laws: what differs between the databases is a column, a condition or a method that each states for itself; the order of
+the statements is the same. Who writes changes the head by `_change_head` alone.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, ClassVar
+
+from msgspec import structs
+
+from capx.store.lifecycle import State
+from capx.store.log import GENESIS, Event, following
+from capx.store.protocols import Reading
+from capx.store.records import Counter, Damaged, Death, FollowerAck, Head, Pruned, TaskRecord
+from capx.store.restore_checks import demand_empty, whole_deaths, whole_log
+from capx.store.sql.request_rows import SqlRequestRows
+from capx.tokens.chain import root_node
+from capx.tokens.revocation_key import RevocationKey, revoked_until
+
+HEAD = "SELECT epoch, position, hash, deaths, forgotten FROM capx.head"
+
+_PAGE = 1_000
+_LAST = 2**63 - 1
+_TASK = "SELECT id, root, opened, expires, tenant, purpose, state, ended, position, principal, intent FROM capx.tasks"
+# Of what is burnt nothing is taken over or deleted: no presentation is ever new again.
+_TAKEN_OVER = ("events", "tasks", "intents", "requests", "grants", "strengths", "deaths", "counters", "sightings")
+
+
+class SqlRows(SqlRequestRows):
+    """Reading and writing within one transaction."""
+
+    select_event: ClassVar[str]
+    of_task: ClassVar[str]
+    """The condition that an event names a task."""
+    of_decision: ClassVar[str]
+    """The condition that a decision has an id."""
+    select_death: ClassVar[str]
+    select_instants: ClassVar[str]
+    """Asks for the keys of all instants up to which everything is dead."""
+    forget_deaths: ClassVar[str]
+    """Deletes the deaths up to one, but those that last."""
+    forget_counters: ClassVar[str]
+    """Deletes the counters of single tasks that were last spent from before a time."""
+
+    @abstractmethod
+    def head(self) -> Head: ...
+
+    @abstractmethod
+    def _change_head(self, **changes: Any) -> None:
+        """Let the head hold these values from now on."""
+
+    def task(self, id_: str) -> TaskRecord | None:
+        row = self._row(f"{_TASK} WHERE id = ?", id_)
+        return row and TaskRecord(*row)
+
+    def rooted(self, node: bytes) -> TaskRecord | None:
+        row = self._row(f"{_TASK} WHERE node = ?", node)
+        return row and TaskRecord(*row)
+
+    def tasks(self) -> list[TaskRecord]:
+        return [TaskRecord(*row) for row in self._rows(f"{_TASK} ORDER BY {self.nth}")]
+
+    def overdue(self, now: int, limit: int) -> list[TaskRecord]:
+        query = f"{_TASK} WHERE state = 'active' AND expires <= ? ORDER BY expires LIMIT ?"
+        return [TaskRecord(*row) for row in self._rows(query, now, limit)]
+
+    def oldest_unexpired(self, now: int) -> TaskRecord | None:
+        row = self._row(f"{_TASK} WHERE expires > ? ORDER BY {self.nth} LIMIT 1", now)
+        return row and TaskRecord(*row)
+
+    def active(self) -> int:
+        (count,) = self._row("SELECT count(*) FROM capx.tasks WHERE state = 'active'")
+        return int(count)
+
+    def death(self, key: RevocationKey) -> Death | None:
+        row = self._row(f"{self.select_death} WHERE {self._key_column(key)} = ?", key)
+        return row and self._death(row)
+
+    def deaths(self, *, after: int = 0) -> Iterator[Death]:
+        query = f"{self.select_death} WHERE seq > ? ORDER BY seq LIMIT ?"
+        while rows := self._rows(query, after, _PAGE):
+            yield from map(self._death, rows)
+            after = rows[-1][0]
+
+    def revoked_until(self) -> int:
+        return revoked_until(key for (key,) in self._rows(self.select_instants))
+
+    def events(
+        self, *, after: int = 0, limit: int | None = None, task: str | None = None, kind: str | None = None
+    ) -> Iterator[Event]:
+        conditions, values = ["position > ?"], list[str]()
+        if task is not None:
+            conditions.append(self.of_task)
+            values.append(task)
+        if kind is not None:
+            # Said twice, so that the index of all that is no decision is used.
+            conditions.append("kind = ?" if kind == "decision" else "kind = ? AND kind <> 'decision'")
+            values.append(kind)
+        where = " AND ".join(conditions)
+        query = f"{self.select_event} WHERE {where} ORDER BY position LIMIT ?"
+        # By pages, so that a long log is never in memory as a whole, and that a cursor which its reader left half-way
+        # does not hold the connection to an old instant.
+        while limit is None or limit > 0:
+            page = _PAGE if limit is None else min(limit, _PAGE)
+            rows = self._rows(query, after, *values, page)
+            if not rows:
+                return
+            yield from map(self._event, rows)
+            after = rows[-1][0]
+            limit = None if limit is None else limit - len(rows)
+
+    def decision(self, id_: str) -> Event | None:
+        query = f"{self.select_event} WHERE kind = 'decision' AND {self.of_decision} ORDER BY position LIMIT 1"
+        row = self._row(query, id_)
+        return row and self._event(row)
+
+    def follower_acks(self) -> list[FollowerAck]:
+        rows = self._rows("SELECT follower, deaths, at FROM capx.sightings ORDER BY follower")
+        return [FollowerAck(*row) for row in rows]
+
+    def append(self, kind: str, body: bytes, *, at: int) -> Event:
+        event = following(self.head().place, at=at, kind=kind, body=body)
+        self._put("events", self._event_row(event))
+        self._change_head(position=event.position, hash=event.hash)
+        return event
+
+    def open_task(self, task: TaskRecord) -> None:
+        self._put_numbered("tasks", {**structs.asdict(task), "node": root_node(task.root)})
+
+    def end_task(self, id_: str, state: State, *, at: int, position: int) -> None:
+        query = "UPDATE capx.tasks SET state = ?, ended = ?, position = ? WHERE id = ? AND state = 'active'"
+        self._execute(query, state, at, position, id_)
+
+    def kill(self, key: RevocationKey, reason: str, *, at: int, position: int) -> Death:
+        if first := self.death(key):
+            return first
+        death = Death(self.head().deaths + 1, key, reason, at, position)
+        self._put("deaths", self._death_row(death))
+        self._change_head(deaths=death.seq)
+        return death
+
+    def forget(self, before: int, *, below: int | None = None) -> Pruned:
+        head = self.head()
+        query = "SELECT seq FROM capx.deaths WHERE seq > ? AND (at >= ? OR position >= ?) ORDER BY seq LIMIT 1"
+        first_kept = self._row(query, head.forgotten, before, _LAST if below is None else below)
+        up_to = head.deaths if first_kept is None else first_kept[0] - 1
+        self._execute(self.forget_deaths, up_to)
+        self._change_head(forgotten=up_to)
+        counters = self._execute(self.forget_counters, before).rowcount
+        sightings = self._execute("DELETE FROM capx.sightings WHERE at < ?", before).rowcount
+        return Pruned(up_to - head.forgotten, counters, sightings, self._forget_requests(before))
+
+    def begin_epoch(self, epoch: str) -> None:
+        self._change_head(epoch=epoch)
+
+    def clear(self) -> None:
+        """Delete all that `adopt` takes over and all that is about it, so that it finds an empty store."""
+        for table in _TAKEN_OVER:
+            # Not TRUNCATE: who reads an instant of before would see nothing all at once.
+            self._execute(f"DELETE FROM capx.{table}")  # noqa: S608 - a table of ours
+        self._change_head(position=0, hash=GENESIS, deaths=0, forgotten=0)
+
+    def adopt(self, reading: Reading) -> None:
+        demand_empty(self)
+        self._put_all("events", map(self._event_row, whole_log(reading)))
+        for task in reading.tasks():
+            self.open_task(task)
+        for intent in reading.intents():
+            self.keep_intent(intent)
+        self._put_all("deaths", map(self._death_row, whole_deaths(reading)))
+        self._put_all("counters", map(self._counter_row, reading.counters()))
+        self._change_head(**structs.asdict(reading.head()))
+
+    @abstractmethod
+    def counters(self, ids: Sequence[str] | None = None) -> list[Counter]: ...
+
+    @abstractmethod
+    def _put_all(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Write so many whole rows that it has to be quick."""
+
+    @abstractmethod
+    def _key_column(self, key: RevocationKey) -> str:
+        """The column that holds such a key."""
+
+    @abstractmethod
+    def _event_row(self, event: Event) -> tuple[Any, ...]: ...
+
+    # How rows are, unless a database holds them in another way.
+    def _event(self, row: Any) -> Event:
+        return Event(*row)
+
+    def _death(self, row: Any) -> Death:
+        return Death(*row)
+
+    def _death_row(self, death: Death) -> tuple[Any, ...]:
+        return structs.astuple(death)
+
+    def _counter_row(self, counter: Counter) -> tuple[Any, ...]:
+        return structs.astuple(counter)
+
+
+def head_of(row: tuple[Any, ...] | None) -> Head:
+    """The head in this row; Damaged if there is none."""
+    if row is None:
+        raise Damaged("the store has lost its head: restore it from a backup")
+    return Head(*row)
