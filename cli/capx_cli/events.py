@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from capx.store import events
 from capx.tokens import revocation_key
 from capx.tokens.wording import label
+from capx.verify.spending import Spent
 from capx_caveats import shown, shown_instant
 from capx_cli import phrases, screen
 
@@ -16,21 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from capx.store.log import Event
-
-
-class Spending(Struct):
-    """What a call has spent from one counter, as the log holds it."""
-
-    counter: str
-    unit: str
-    cost: str
-    spent: str
-    limit: str
-
-    @property
-    def sentence(self) -> str:
-        """The same in words."""
-        return f"{self.cost} of {self.unit}, {self.spent} of {self.limit} spent by then"
 
 
 class Decided(Struct):
@@ -47,7 +34,7 @@ class Decided(Struct):
     ids: tuple[str, ...] = ()
     intent: str | None = None
     presentation: str | None = None
-    spent: tuple[Spending, ...] = ()
+    spent: tuple[Spent, ...] = ()
     reasons: tuple[dict[str, Any], ...] = ()
 
     @property
@@ -67,71 +54,6 @@ class Decided(Struct):
         why = f", {codes}" if codes else ""
         node = f", node {self.node}" if self.node else ""
         return f"{self.outcome:7}  {self.id}  {self.wanted}{why}{node}, by {phrases.holder(self.hops)}"
-
-
-class _Opened(Struct):
-    task: str
-    tenant: str | None = None
-    purpose: str | None = None
-    principal: str | None = None
-    intent: str | None = None
-    agent: str | None = None
-
-
-class _Minted(Struct):
-    task: str
-    audience: str
-    ids: tuple[str, ...]
-    allow: tuple[str, ...]
-    request: str | None = None
-    hops: tuple[str, ...] = ()
-
-
-class _Request(Struct):
-    request: str
-    task: str
-    audience: str = ""
-    action: str = ""
-    pinned: bool = False
-    hops: tuple[str, ...] = ()
-    approvers: tuple[str, ...] = ()
-    approver: str = ""
-
-
-class _Asked(Struct):
-    task: str
-    audience: str
-    action: str
-    reasons: tuple[str, ...]
-    hops: tuple[str, ...] = ()
-
-
-class _Withdrawn(Struct):
-    intent: str
-
-
-class _Revoked(Struct):
-    id: str | None = None
-    is_root: bool = False
-    kid: str | None = None
-    issued: int | None = None
-    by: str | None = None
-
-    @property
-    def key(self) -> str:
-        """The key of the death that it caused."""
-        if self.kid is not None:
-            return revocation_key.of_kid(self.kid)
-        return str(self.id) if self.issued is None else revocation_key.of_instant(self.issued)
-
-
-class _Restored(Struct):
-    issued: int
-    backup: int | None = None
-
-
-class _Ended(Struct):
-    task: str
 
 
 UNREADABLE = "(no decision as capx writes them: a resource wrote this, or somebody changed it)"
@@ -187,31 +109,26 @@ def decision_as_json(event: "Event") -> dict[str, Any]:
 
 
 def _about(event: "Event") -> str:
-    said = _SAID.get(event.kind)
-    return shown(event.facts()) if said is None else said(event)
+    if event.kind == "decision":
+        decision = event.read_if(Decided)
+        return UNREADABLE if decision is None else decision.line
+    kind = _KINDS.get(event.kind)
+    return shown(event.facts()) if kind is None else _SAID[kind](event.read(kind))
 
 
-def _decision(event: "Event") -> str:
-    decision = event.read_if(Decided)
-    return UNREADABLE if decision is None else decision.line
-
-
-def _opened(event: "Event") -> str:
-    opened = event.read(_Opened)
+def _opened(opened: events.TaskOpened) -> str:
     on = "" if opened.intent is None else f", on intent {opened.intent} of {label(opened.principal or '?')}"
     agent = "" if opened.agent is None else f", by {label(opened.agent)}"
     return f"task {opened.task}{on}, tenant {opened.tenant or '-'}, purpose {opened.purpose or '-'}{agent}"
 
 
-def _minted(event: "Event") -> str:
-    minted = event.read(_Minted)
+def _minted(minted: events.CapabilityMinted) -> str:
     asked = "" if minted.request is None else f", as request {minted.request} of {phrases.holder(minted.hops)}"
     allowed = "; ".join(minted.allow)
     return f"capability {minted.ids[-1]} for task {minted.task} at {minted.audience}{asked}: {allowed}"
 
 
-def _made(event: "Event") -> str:
-    made = event.read(_Request)
+def _made(made: events.RequestMade) -> str:
     pinned = ", for certain arguments" if made.pinned else ""
     approvers = " or ".join(map(label, made.approvers))
     wanted = f"{made.action} at {made.audience}{pinned}"
@@ -220,48 +137,44 @@ def _made(event: "Event") -> str:
     )
 
 
-def _answered(event: "Event") -> str:
-    answered = event.read(_Request)
+def _answered(answered: events.RequestApproved | events.RequestDenied) -> str:
     return f"request {answered.request} in task {answered.task}, by {label(answered.approver)}"
 
 
-def _expired(event: "Event") -> str:
-    expired = event.read(_Request)
-    return f"request {expired.request} in task {expired.task}: nobody answered in time"
-
-
-def _refused(event: "Event") -> str:
-    asked = event.read(_Asked)
+def _refused(asked: events.AskRefused) -> str:
     wanted = f"{asked.action} at {asked.audience}"
     return f"in task {asked.task}: {wanted}, {', '.join(asked.reasons)}, by {phrases.holder(asked.hops)}"
 
 
-def _restored(event: "Event") -> str:
-    restored = event.read(_Restored)
-    where = "" if restored.backup is None else f" that reached position {restored.backup}"
-    return f"from a backup{where}; {phrases.of_key(revocation_key.of_instant(restored.issued))} is dead"
+def _restored(restored: events.Restored) -> str:
+    dead = phrases.of_key(revocation_key.of_instant(restored.issued))
+    return f"from a backup that reached position {restored.backup}; {dead} is dead"
 
 
-def _revoked(event: "Event") -> str:
-    revoked = event.read(_Revoked)
+def _revoked(revoked: events.Revoked) -> str:
     by = f", by the agent at node {revoked.by}" if revoked.by else ""
-    id_ = f"{'root of a task' if revoked.is_root else 'node or capability'} {revoked.id}"
-    return f"{phrases.of_key(revoked.key) or id_}{by}"
+    if revoked.kid is not None:
+        key = revocation_key.of_kid(revoked.kid)
+    else:
+        key = str(revoked.id) if revoked.issued is None else revocation_key.of_instant(revoked.issued)
+    return f"{phrases.what_died(key, is_root=revoked.is_root)}{by}"
 
 
-_SAID: "dict[str, Callable[[Event], str]]" = {
-    "decision": _decision,
-    "task_opened": _opened,
-    "capability_minted": _minted,
-    "request_made": _made,
-    "request_approved": _answered,
-    "request_denied": _answered,
-    "request_expired": _expired,
-    "ask_refused": _refused,
-    "intent_withdrawn": lambda event: f"intent {event.read(_Withdrawn).intent}",
-    "revoked": _revoked,
-    "restored": _restored,
-    "task_completed": lambda event: f"task {event.read(_Ended).task}",
-    "task_withdrawn": lambda event: f"task {event.read(_Ended).task}",
-    "task_expired": lambda event: f"task {event.read(_Ended).task}",
+def _ended(ended: events.TaskCompleted | events.TaskWithdrawn | events.TaskExpired) -> str:
+    return f"task {ended.task}"
+
+
+_SAID: "dict[type[events.Fact], Callable[[Any], str]]" = {
+    events.TaskOpened: _opened,
+    events.CapabilityMinted: _minted,
+    events.RequestMade: _made,
+    events.RequestApproved: _answered,
+    events.RequestDenied: _answered,
+    events.RequestExpired: lambda fact: f"request {fact.request} in task {fact.task}: nobody answered in time",
+    events.AskRefused: _refused,
+    events.IntentWithdrawn: lambda fact: f"intent {fact.intent}",
+    events.Revoked: _revoked,
+    events.Restored: _restored,
+    **dict.fromkeys(events.TASK_ENDS.values(), _ended),
 }
+_KINDS = {fact.kind: fact for fact in _SAID}

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from capx_cli import intents, phrases, screen
+from capx_cli.view import View
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from capx.authority.requests.verdict import Inquiry
     from capx.store.records import RequestRecord
     from capx_cli.target import Operations
@@ -31,7 +30,11 @@ STYLES: Final = {
 _ID_LENGTH: Final = 22
 _SHORTEST: Final = 6
 """Characters of an id that may stand for it."""
-_SPARE: Final = ("TASK", "APPROVERS", "LEFT", "WHO")
+_FACTS: Final = (
+    *("id", "state", "task", "node", "path", "hops", "audience", "action", "pinned", "args"),
+    *("asked", "until", "approvers", "approver", "answered", "capability"),
+)
+"""What programs are given of a request, in this order."""
 
 
 def request_id(authority: "Operations", typed: str) -> str:
@@ -47,28 +50,6 @@ def request_id(authority: "Operations", typed: str) -> str:
     if len(found) > 1:
         raise click.UsageError(f"{len(found)} requests begin with {typed}: type more of the id")
     return found[0] if found else typed
-
-
-def table(requests: "Sequence[RequestRecord]", *, with_state: bool) -> None:
-    """Draw requests, a row each, with what whoever has to answer chooses by."""
-    state = ("STATE",) if with_state else ()
-    screen.table(
-        ("REQUEST", *state, "ACTION", "WHO", "LEFT", "APPROVERS", "TASK"),
-        (
-            (
-                request.id,
-                *((request.state,) if with_state else ()),
-                f"{request.action}@{request.audience}",
-                phrases.holder(request.labels).removeprefix("task > "),
-                phrases.time_left(request.until) if request.state == "pending" else "-",
-                ", ".join(request.approvers) or "-",
-                request.task,
-            )
-            for request in requests
-        ),
-        STYLES,
-        spare=_SPARE,
-    )
 
 
 def show(inquiry: "Inquiry", *, on_stderr: bool = False) -> None:
@@ -122,27 +103,28 @@ def state_phrase(request: "RequestRecord") -> str:
 
 def as_json(request: "RequestRecord") -> dict[str, Any]:
     """A request as JSON values."""
-    args = None if request.args is None else json.loads(request.args)
-    said = {
-        "id": request.id,
-        "state": request.state,
-        "task": request.task,
-        "node": request.node,
-        "path": list(request.path),
-        "hops": list(request.labels),
-        "audience": request.audience,
-        "action": request.action,
-        "pinned": request.args is not None,
-        "args": args,
-        "asked": request.asked,
-        "until": request.until,
-        "approvers": list(request.approvers),
-        "approver": request.approver,
-        "answered": request.answered,
-        "capability": request.capability,
-    }
+    # Of a record, all but what is made here.
+    facts = phrases.with_instants({name: getattr(request, name, None) for name in _FACTS})
     # What an agent has sent stays as it is.
-    return {**phrases.with_instants(said), "args": args}
+    args = None if request.args is None else json.loads(request.args)
+    return {**facts, "hops": request.labels, "pinned": request.args is not None, "args": args}
+
+
+REQUESTS: "View[RequestRecord]" = View(
+    as_json,
+    {
+        "REQUEST": "id",
+        "STATE": "state",
+        "ACTION": lambda request: f"{request.action}@{request.audience}",
+        "WHO": lambda request: phrases.holder(request.labels).removeprefix("task > "),
+        "LEFT": lambda request: phrases.time_left(request.until) if request.state == "pending" else None,
+        "APPROVERS": "approvers",
+        "TASK": "task",
+    },
+    STYLES,
+    spare=("TASK", "APPROVERS", "LEFT", "WHO"),
+)
+"""Requests, with what whoever has to answer chooses by."""
 
 
 def inquiry_as_json(inquiry: "Inquiry") -> dict[str, Any]:
@@ -154,7 +136,7 @@ def inquiry_as_json(inquiry: "Inquiry") -> dict[str, Any]:
         would_say = [caveat.sentence() for caveat in inquiry.caveats]
     return {
         **as_json(inquiry.request),
-        "intent": {"digest": inquiry.intent.digest, "document": inquiry.intent.document()},
+        "intent": intents.as_json(inquiry.intent),
         "would_say": would_say,
         "shown": list(inquiry.sentences()),
         "digest": b64u(inquiry.digest),

@@ -21,6 +21,7 @@ import click
 from capx_cli import screen
 from capx_cli.escape import clean
 from capx_cli.failure import DENIED, Unusable
+from capx_cli.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,19 +105,15 @@ def as_json(intent: "Intent") -> dict[str, Any]:
     return {"digest": intent.digest, "document": intent.document()}
 
 
-def row(record: "IntentRecord") -> tuple[str, ...]:
-    """What became of an intent, as a row: digest, state, principal, purpose, tenant, how often it was opened."""
-    said: dict[str, Any] = {} if record.document is None else json.loads(record.document)
-    opened = f"{record.opened} of {said['max_tasks']}" if said else str(record.opened)
-    names = (record.principal, said.get("purpose"), said.get("tenant"))
-    return (record.digest, _state(record, said), *map(_said, names), opened)
+def _document(record: "IntentRecord") -> dict[str, Any]:
+    document: dict[str, Any] = {} if record.document is None else json.loads(record.document)
+    return document
 
 
-def record_as_json(record: "IntentRecord") -> dict[str, Any]:
-    """What became of an intent, for programs."""
+def _facts(record: "IntentRecord") -> dict[str, Any]:
     from capx_caveats import shown_instant
 
-    said: dict[str, Any] = {} if record.document is None else json.loads(record.document)
+    said = _document(record)
     return {
         "digest": record.digest,
         "state": _state(record, said),
@@ -134,6 +131,27 @@ def _state(record: "IntentRecord", said: "dict[str, Any]") -> str:
     if record.opened >= said["max_tasks"]:
         return "used up"
     return "ended" if said["not_after"] <= time.time() else "open"
+
+
+def _opened(record: "IntentRecord") -> str:
+    said = _document(record)
+    return f"{record.opened} of {said['max_tasks']}" if said else str(record.opened)
+
+
+RECORDS = View(
+    _facts,
+    {
+        "DIGEST": "digest",
+        "STATE": "state",
+        "PRINCIPAL": lambda record: _said(record.principal),
+        "PURPOSE": lambda record: _said(_document(record).get("purpose")),
+        "TENANT": lambda record: _said(_document(record).get("tenant")),
+        "OPENED": _opened,
+    },
+    {"open": screen.GOOD, "used up": screen.QUIET, "ended": screen.QUIET, "withdrawn": screen.BAD},
+    spare=("TENANT", "PURPOSE", "PRINCIPAL"),
+)
+"""What became of intents."""
 
 
 def _lines(intent: "Intent") -> "Iterator[str]":

@@ -11,6 +11,8 @@ from capx_cli import screen
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from msgspec import Struct
+
     from capx.tokens.bundle import Bundle
     from capx.tokens.capability import Token
     from capx.tokens.effective.effective import Effective
@@ -182,19 +184,30 @@ def of_key(key: "RevocationKey") -> str | None:
     return None
 
 
+def what_died(key: str, *, is_root: bool) -> str:
+    """What died by this key, in words; `is_root` of the id of a root."""
+    return of_key(key) or f"{'root of a task' if is_root else 'node or capability'} {key}"
+
+
 def said_end(what: str, end: str, position: int | None, *, again: bool) -> None:
     """Say that something ended now, or had before."""
     when = f"was {end} before" if again else f"is {end}"
     screen.say(f"{what} {when}, at position {position} of the log", "" if again else screen.GOOD)
 
 
-def with_instants(facts: "dict[str, Any]") -> "dict[str, Any]":
-    """The same facts, their Unix seconds as RFC 3339, as in all our JSON; what a bearer sent stays as it is."""
+def with_instants(facts: "dict[str, Any] | Struct") -> "dict[str, Any]":
+    """The same facts, or those of a record, their Unix seconds as RFC 3339, as in all our JSON.
+
+    What a bearer sent stays as it is.
+    """
+    import msgspec
+
     from capx_caveats import shown_instant
 
+    values: dict[str, Any] = facts if isinstance(facts, dict) else msgspec.to_builtins(facts)
     return {
         name: shown_instant(value) if name in _INSTANTS and isinstance(value, int) else value
-        for name, value in facts.items()
+        for name, value in values.items()
     }
 
 

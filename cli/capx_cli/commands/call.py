@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from capx_cli import completion, phrases, screen
-from capx_cli.commands.present import AUTHORITY, chosen_audience, read_body
+from capx_cli.calls import AUTHORITY, chosen_audience, read_body
 from capx_cli.failure import DENIED, DONE, UNUSABLE, Unusable
 from capx_cli.tokens import read_bundle, token_option
 

@@ -11,15 +11,22 @@ import click
 from capx_cli import screen
 from capx_cli.escape import without_passwords
 from capx_cli.failure import DONE, UNUSABLE
+from capx_cli.view import View, json_option
 
 Finding = tuple[str, str, str]
 """What was looked at, `ok`, `warning` or `FAIL`, and a sentence."""
 
 OK, WARNING, FAIL = "ok", "warning", "FAIL"
 
+_FINDINGS: View[Finding] = View(
+    lambda finding: dict(zip(("what", "state", "says"), finding, strict=True)),
+    {"CHECK": "what", "STATE": "state", "FINDING": "says"},
+    {OK: screen.GOOD, WARNING: "yellow", FAIL: screen.LOUD},
+)
+
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@json_option
 def doctor(as_json: bool) -> int:
     """Check home, keys, store, log and installation. Exits with 3 when something is broken.
 
@@ -29,10 +36,7 @@ def doctor(as_json: bool) -> int:
 
     with screen.busy("checking the log"):
         findings = list(_findings(home_folder()))
-    if as_json:
-        screen.as_json([{"what": what, "state": state, "says": says} for what, state, says in findings])
-    else:
-        screen.table(("CHECK", "STATE", "FINDING"), findings, {OK: screen.GOOD, WARNING: "yellow", FAIL: screen.LOUD})
+    _FINDINGS.show(findings, as_json)
     return UNUSABLE if any(state == FAIL for _, state, _ in findings) else DONE
 
 

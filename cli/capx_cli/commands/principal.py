@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from capx_cli import own_keys, phrases, policy_editing, screen, target
+from capx_cli.view import View, json_option
 
 if TYPE_CHECKING:
     from capx.intents.principal_key import PrincipalKey
@@ -69,8 +70,23 @@ def show(name: str | None, key_file: Path | None) -> None:
     _tell_public(own_keys.load(name, key_file))
 
 
+def _facts(found: "Principal") -> dict[str, Any]:
+    from msgspec.structs import asdict
+
+    from capx.crypto.ed25519 import public_text
+
+    return {**asdict(found), "key": None if found.key is None else public_text(found.key)}
+
+
+_PEOPLE = View(
+    _facts,
+    {"NAME": "name", "TENANTS": "tenants", "PURPOSES": "purposes", "GROUPS": "groups", "KEY": "key"},
+    spare=("KEY", "GROUPS", "TENANTS", "PURPOSES"),
+)
+
+
 @principal.command("list", short_help="List the people that the policy knows.")
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@json_option
 def list_(as_json: bool) -> None:
     """List the people that the policy of the home knows, with what they may ask for.
 
@@ -81,24 +97,8 @@ def list_(as_json: bool) -> None:
 
     target.demand_home("capx principal list", _ITS_POLICY)
     policy_editing.demand_home_of(home_folder() / FILE)
-    found = PolicyFile(home_folder() / FILE)().principals.values()
-    if as_json:
-        screen.as_json([_as_json(each) for each in found])
-    elif not found:
-        screen.say("The policy knows nobody: capx principal add NAME --key ed25519:…")
-    else:
-        screen.table(
-            ("NAME", "TENANTS", "PURPOSES", "GROUPS", "KEY"),
-            (
-                (
-                    each.name,
-                    *(", ".join(one) or "-" for one in (each.tenants, each.purposes, each.groups)),
-                    _key(each) or "-",
-                )
-                for each in found
-            ),
-            spare=("KEY", "GROUPS", "TENANTS", "PURPOSES"),
-        )
+    found = list(PolicyFile(home_folder() / FILE)().principals.values())
+    _PEOPLE.show(found, as_json, nothing="The policy knows nobody: capx principal add NAME --key ed25519:…")
 
 
 @principal.command(short_help="Name a person in the policy.")
@@ -139,19 +139,3 @@ def _tell_public(key: "PrincipalKey") -> None:
     screen.note("In the policy of an authority, with the tenants and purposes that they may ask for:", screen.QUIET)
     for line in policy_editing.table(Principal(name=key.name, key=parse_public(key.public))).splitlines():
         screen.note(f"  {line}")
-
-
-def _as_json(found: "Principal") -> dict[str, Any]:
-    return {
-        "name": found.name,
-        "key": _key(found),
-        "tenants": list(found.tenants),
-        "purposes": list(found.purposes),
-        "groups": list(found.groups),
-    }
-
-
-def _key(found: "Principal") -> str | None:
-    from capx.crypto.ed25519 import public_text
-
-    return None if found.key is None else public_text(found.key)

@@ -17,7 +17,7 @@ from capx_cli.tokens import read_bundle, token_option
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from capx.api.messages.outcomes import Killed, Revocation
+    from capx.api.messages.outcomes import Revocation
     from capx.store.records import FollowerAck
     from capx_cli.target import Operations
 
@@ -170,17 +170,13 @@ def _say(revoked: "Revocation") -> None:
     if not revoked.killed:
         screen.say("nothing that is alive fits: nothing was revoked")
     for killed in revoked.killed:
+        what = phrases.what_died(killed.key, is_root=killed.is_root)
         if revoked.dying is None:
-            phrases.said_end(_what(killed), "revoked", killed.position, again=killed.again)
+            phrases.said_end(what, "revoked", killed.position, again=killed.again)
         else:
-            screen.say(f"{_what(killed)} {'is dead already' if killed.again else 'would be revoked'}")
+            screen.say(f"{what} {'is dead already' if killed.again else 'would be revoked'}")
     if revoked.killed and revoked.dying is not None:
         say_dying(revoked.dying)
-
-
-def _what(killed: "Killed") -> str:
-    id_ = f"{'root of a task' if killed.is_root else 'node or capability'} {killed.key}"
-    return phrases.of_key(killed.key) or id_
 
 
 def _say_what_else_matters(authority: "Operations", revoked: "Revocation", target: str | None) -> None:
@@ -252,8 +248,6 @@ def _say_who_knows(unaware: "list[FollowerAck]") -> None:
 
 
 def _as_json(revoked: "Revocation", unaware: "list[FollowerAck] | None", waits: bool) -> dict[str, Any]:
-    import msgspec
-
-    said = {**msgspec.to_builtins(revoked), "position": revoked.position}
-    known = None if unaware is None else [phrases.with_instants(msgspec.to_builtins(one)) for one in unaware]
+    said = {"killed": revoked.killed, "dying": revoked.dying, "position": revoked.position}
+    known = None if unaware is None else list(map(phrases.with_instants, unaware))
     return {**said, "unaware": known} if waits else said
