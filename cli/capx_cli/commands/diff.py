@@ -9,6 +9,7 @@ import click
 from capx_cli import phrases, screen
 from capx_cli.failure import DONE, UNUSABLE
 from capx_cli.tokens import read_tokens
+from capx_cli.view import json_option, say_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ _STDIN = "-"
 @click.command()
 @click.argument("parent", metavar="PARENT", type=click.Path())
 @click.argument("child", metavar="CHILD", type=click.Path())
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@json_option
 def diff(parent: str, child: str, as_json: bool) -> int:
     """Show what was taken away between two tokens: what each hop appended, and what can no longer be done.
 
@@ -89,10 +90,8 @@ def _show(parent: "Token | None", child: "Token", parents: "Sequence[Token]") ->
         screen.say(f"  {whose} appended")
         for sentence in sentences:
             screen.say(f"    {sentence}")
-    said = list(_changes(before, after))
-    width = max((len(name) for name, _ in said), default=0)
-    for name, sentence in said or [("unchanged", "it can do all that PARENT can")]:
-        screen.say(f"  {name:{width}}  {sentence}", screen.BAD if name in {"lost", "allows nothing"} else "")
+    said = list(_changes(before, after)) or [("unchanged", "it can do all that PARENT can")]
+    say_named(said, {"lost": screen.BAD, "allows nothing": screen.BAD})
 
 
 def _appended(parent: "Token", child: "Token") -> "Iterator[tuple[str, list[str]]]":

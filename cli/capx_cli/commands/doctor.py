@@ -3,15 +3,20 @@
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from capx_cli import screen
+from capx_cli import screen, target
 from capx_cli.escape import without_passwords
 from capx_cli.failure import DONE, UNUSABLE
 from capx_cli.view import View, json_option
+
+if TYPE_CHECKING:
+    from capx.store.protocols import Reading, Store
 
 Finding = tuple[str, str, str]
 """What was looked at, `ok`, `warning` or `FAIL`, and a sentence."""
@@ -116,34 +121,33 @@ def _keys(path: Path) -> str:
     return f"only you may read them; mints with {KeyRing.load(path).active.kid}"
 
 
-def _reached(home: Path) -> str:
-    from contextlib import closing
-
-    from capx.authority.home import PLACE, open_home_store
+@contextmanager
+def _reading(home: Path) -> "Generator[tuple[Store, Reading]]":
+    from capx.authority.home import open_home_store
 
     with closing(open_home_store(home)) as store, store.read() as reading:
+        yield store, reading
+
+
+def _reached(home: Path) -> str:
+    from capx.authority.home import PLACE
+
+    with _reading(home) as (store, reading):
         reading.head()
         return f"{PLACE} names {store.place}, which answers"
 
 
 def _log(home: Path) -> str:
-    from contextlib import closing
-
-    from capx.authority.home import open_home_store
     from capx.store.check import check_store
 
-    with closing(open_home_store(home)) as store, store.read() as reading:
+    with _reading(home) as (_, reading):
         reached = check_store(reading)
         deaths = reading.head().deaths
     return f"{reached.position} events, each bound to the one before; {deaths} of them deaths"
 
 
 def _epoch(home: Path) -> str:
-    from contextlib import closing
-
-    from capx.authority.home import open_home_store
-
-    with closing(open_home_store(home)) as store, store.read() as reading:
+    with _reading(home) as (_, reading):
         return f"{reading.head().epoch} is what intents name this authority by"
 
 
@@ -159,8 +163,6 @@ def _policy(home: Path) -> str:
 
 def _elsewhere() -> Iterator[Finding]:
     """What answers at the place that CAPX_AUTHORITY names, if it does."""
-    from capx_cli import target
-
     place = target.elsewhere()
     if place is not None:
         yield _tried(
@@ -169,7 +171,5 @@ def _elsewhere() -> Iterator[Finding]:
 
 
 def _tasks() -> int:
-    from capx_cli import target
-
     with target.authority() as authority:
         return len(authority.tasks())

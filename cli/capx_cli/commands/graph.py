@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from capx_cli import completion, inbox, phrases, screen, tail, target
+from capx_cli.view import json_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +34,7 @@ _AGAIN = 10.0
     type=click.Choice(["text", "json", "mermaid", "dot"]),
     help="Write it so: for people, for programs, for Mermaid, for Graphviz.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@json_option
 @click.option("--watch", is_flag=True, help="Draw it again whenever something happened, until Ctrl-C.")
 @target.authority_option
 def graph(task_id: str | None, shape: str | None, as_json: bool, watch: bool) -> None:
@@ -97,7 +98,7 @@ def _write(found: _Read, shape: str) -> None:
 def _as_json(tree: "Tree", task: "TaskRecord | None", found: _Read) -> dict[str, Any]:
     import msgspec
 
-    said = phrases.with_instants(msgspec.to_builtins(tree))
+    said = phrases.with_instants(tree)
     waiting: list[dict[str, Any]] = [said["node"]]
     while waiting:
         node = waiting.pop()

@@ -2,12 +2,13 @@
 
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from capx_cli import phrases, screen, target
 from capx_cli.tokens import read_tokens, token_option
+from capx_cli.view import json_option, say_named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,7 @@ _WARNING = "NOTHING WAS VERIFIED: this is what the token says of itself. To chec
 @click.command()
 @click.option("--blocks", is_flag=True, help="Show every block as well, hop by hop.")
 @click.option("--store", "with_store", is_flag=True, help="Show what the home's store knows: spends, and deaths.")
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@json_option
 @token_option
 def inspect(blocks: bool, with_store: bool, as_json: bool, token_file: str | None) -> None:
     """Show what a token can still allow: what, for whom, until when. Needs no key, and verifies nothing.
@@ -55,9 +56,9 @@ def _statuses(tokens: "Sequence[Token]") -> "list[TokenStatus | None]":
         return [status_of(token, reading) for token in tokens]
 
 
-def _as_json(token: "Token", status: "TokenStatus | None") -> dict[str, Any]:
-    said: dict[str, Any] = phrases.token_as_json(token)
-    return said if status is None else {**said, "store": status.as_json()}
+def _as_json(token: "Token", status: "TokenStatus | None") -> dict[str, object]:
+    said = phrases.token_as_json(token)
+    return said if status is None else {**said, "store": status}
 
 
 def _show(token: "Token", status: "TokenStatus | None") -> None:
@@ -80,9 +81,7 @@ def _show(token: "Token", status: "TokenStatus | None") -> None:
         *((("delegation", "none"),) if mark is not None else ()),
         *(() if status is None else status.lines()),
     ]
-    width = max(len(name) for name, _ in said)
-    for name, sentence in said:
-        screen.say(f"  {name:{width}}  {sentence}", screen.BAD if name in {"allows nothing", "DEAD"} else "")
+    say_named(said, {"allows nothing": screen.BAD, "DEAD": screen.BAD})
 
 
 def _show_blocks(token: "Token") -> None:

@@ -87,7 +87,7 @@ def _follow(begin: _Begin | None, limit: int | None, as_json: bool) -> None:
         mark = tail.end_of(authority)
         if begin is not None or limit is not None:
             past = list(_chosen(authority, begin or _Begin(), limit))
-            mark = tail.LogPosition(past[-1].position, past[-1].hash) if past else mark
+            mark = tail.place_of(past[-1]) if past else mark
             _say(past, as_json)
     tail.on(mark, lambda _, read: _say(read.events, as_json))
 

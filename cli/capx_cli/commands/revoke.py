@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from capx_cli import completion, phrases, screen
-from capx_cli.commands.task import say_dying
+from capx_cli.commands.task import DRY_RUN, say_dying
 from capx_cli.failure import DONE, NOTHING, UNUSABLE
 from capx_cli.target import authority as open_authority
 from capx_cli.target import authority_option, home_authority
 from capx_cli.tokens import read_bundle, token_option
+from capx_cli.view import json_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +54,7 @@ def _seconds(_: click.Context, __: click.Parameter, typed: str | None) -> float 
     help="Instead: the live tasks of tenant=TEXT, purpose=TEXT or principal=TEXT, or in them the nodes of agent=TEXT. "
     "Repeatable; exits with 1 if none fits.",
 )
-@click.option("--dry-run", is_flag=True, help="Only say what is known to die.")
+@DRY_RUN
 @click.option(
     "--wait",
     callback=_seconds,
@@ -62,7 +63,7 @@ def _seconds(_: click.Context, __: click.Parameter, typed: str | None) -> float 
     metavar="[SECONDS]",
     help="Wait until all followers have seen it, 30 s at most or SECONDS; exits with 3 if some have not.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@json_option
 @authority_option
 @token_option
 def revoke(
