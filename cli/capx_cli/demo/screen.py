@@ -99,7 +99,7 @@ class Screen:
             if not tried:
                 return Text("has them already", BAD)
             got = sum(one.came in {"granted", "done", "taken"} for one in tried)
-            return Text(f"{got} of {len(tried)} ways lead there (see the table)", BAD if got else GOOD)
+            return Text(f"{got} of {len(tried)} ways lead there (--all shows each)", BAD if got else GOOD)
 
         self._beside("It tries to get the rights that it takes", *map(said, _sides(told)))
 
