@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 from msgspec import Struct
 
-from capx.store.log import START, Event, Place
 from capx_cli import screen, target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from capx.store.log import Event, Place
     from capx_cli.target import Operations
 
 _GLANCE = 0.25
@@ -26,17 +26,17 @@ _MOST = 10_000
 class Read(Struct, frozen=True):
     """What is new since a mark, and the mark from which to go on; `anew` if the log is another one than before."""
 
-    events: list[Event]
-    mark: Place
+    events: "list[Event]"
+    mark: "Place"
     anew: bool = False
 
 
-def end_of(authority: "Operations") -> Place:
+def end_of(authority: "Operations") -> "Place":
     """The end of the log as it is now."""
     return place_of(next(iter(authority.newest_first()), None))
 
 
-def after(authority: "Operations", mark: Place) -> Read:
+def after(authority: "Operations", mark: "Place") -> Read:
     """What happened since, read at once; after a log was replaced, what happened since it was."""
     found = list(authority.log(max(0, mark.position - 1), _MOST))
     if mark.position == 0:
@@ -50,7 +50,7 @@ def after(authority: "Operations", mark: Place) -> Read:
     return Read(found, place_of(found[-1]) if found else mark, True)
 
 
-def awaited(authority: "Operations", mark: Place, *, glance: float, at_most: float) -> Place:
+def awaited(authority: "Operations", mark: "Place", *, glance: float, at_most: float) -> "Place":
     """The end of the log once it is another than `mark`, or after a while."""
     ends = time.monotonic() + at_most
     while time.monotonic() < ends:
@@ -61,7 +61,7 @@ def awaited(authority: "Operations", mark: Place, *, glance: float, at_most: flo
     return mark
 
 
-def on(mark: Place, tell: "Callable[[Operations, Read], None]") -> NoReturn:
+def on(mark: "Place", tell: "Callable[[Operations, Read], None]") -> NoReturn:
     """Tell what happens from a mark on; while the store cannot be read, say so once and try again."""
     from capx.errors import CapxError
 
@@ -89,10 +89,12 @@ def on(mark: Place, tell: "Callable[[Operations, Read], None]") -> NoReturn:
         pause = min(_LONGEST_PAUSE, 2 * pause)
 
 
-def _read(events: list[Event], mark: Place) -> Read:
+def _read(events: "list[Event]", mark: "Place") -> Read:
     return Read(events, place_of(events[-1]) if events else mark)
 
 
-def place_of(event: Event | None) -> Place:
+def place_of(event: "Event | None") -> "Place":
     """Where an event stands; None stands before the first one."""
+    from capx.store.log import START, Place
+
     return START if event is None else Place(event.position, event.hash)
