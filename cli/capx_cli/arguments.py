@@ -8,6 +8,7 @@ Law: options that belong to one another are read in the order in which they were
 import time
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -245,6 +246,11 @@ _MAY_ASK = click.option(
     help="An action to let it ask for at run time: crm.read, or crm.* for all below, which a policy may grant. With "
     "--with behind it, only for such arguments. Repeatable.",
 )
+
+
+def file_option(name: str, help_text: str) -> Callable[[Command], Command]:
+    """An option that names a file, of a path."""
+    return click.option(name, type=click.Path(path_type=Path), metavar="FILE", help=help_text)
 
 
 def with_options(command: Command, *options: Callable[[Command], Command]) -> Command:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
-from capx_cli import screen
+from capx_cli import phrases, screen
 from capx_cli.escape import clean
 from capx_cli.failure import DENIED, Unusable
 from capx_cli.view import View
@@ -111,18 +111,17 @@ def _document(record: "IntentRecord") -> dict[str, Any]:
 
 
 def _facts(record: "IntentRecord") -> dict[str, Any]:
-    from capx_caveats import shown_instant
-
     said = _document(record)
-    return {
+    facts = {
         "digest": record.digest,
         "state": _state(record, said),
         "principal": record.principal,
         "tasks": record.opened,
-        "withdrawn": None if record.withdrawn is None else shown_instant(record.withdrawn),
+        "withdrawn": record.withdrawn,
         "proof": record.proof,
         "document": said or None,
     }
+    return phrases.with_instants(facts)
 
 
 def _state(record: "IntentRecord", said: "dict[str, Any]") -> str:

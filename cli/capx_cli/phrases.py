@@ -84,10 +84,11 @@ def no_id(typed: str) -> str | None:
     return None if is_id(typed) else f"an id has {_ID_LENGTH} characters, each a letter, a digit, - or _"
 
 
-def past(typed: str, now: int) -> int:
+def past(typed: str) -> int:
     """The instant meant by a duration that lies behind, `1h`, or by RFC 3339; in Unix seconds, at least 0."""
     from capx_caveats import InvalidCaveat, parse_duration, parse_instant
 
+    now = int(time.time())
     try:
         return max(0, now - parse_duration(typed))
     except InvalidCaveat:

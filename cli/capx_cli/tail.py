@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from capx.store.log import Event, Place
-    from capx_cli.target import Operations
 
 _GLANCE = 0.25
 _LONGEST_PAUSE = 5.0
@@ -31,12 +30,12 @@ class Read(Struct, frozen=True):
     anew: bool = False
 
 
-def end_of(authority: "Operations") -> "Place":
+def end_of(authority: "target.Operations") -> "Place":
     """The end of the log as it is now."""
     return place_of(next(iter(authority.newest_first()), None))
 
 
-def after(authority: "Operations", mark: "Place") -> Read:
+def after(authority: "target.Operations", mark: "Place") -> Read:
     """What happened since, read at once; after a log was replaced, what happened since it was."""
     found = list(authority.log(max(0, mark.position - 1), _MOST))
     if mark.position == 0:
@@ -50,7 +49,7 @@ def after(authority: "Operations", mark: "Place") -> Read:
     return Read(found, place_of(found[-1]) if found else mark, True)
 
 
-def awaited(authority: "Operations", mark: "Place", *, glance: float, at_most: float) -> "Place":
+def awaited(authority: "target.Operations", mark: "Place", *, glance: float, at_most: float) -> "Place":
     """The end of the log once it is another than `mark`, or after a while."""
     ends = time.monotonic() + at_most
     while time.monotonic() < ends:
@@ -61,7 +60,7 @@ def awaited(authority: "Operations", mark: "Place", *, glance: float, at_most: f
     return mark
 
 
-def on(mark: "Place", tell: "Callable[[Operations, Read], None]") -> NoReturn:
+def on(mark: "Place", tell: "Callable[[target.Operations, Read], None]") -> NoReturn:
     """Tell what happens from a mark on; while the store cannot be read, say so once and try again."""
     from capx.errors import CapxError
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from capx.authority.graph.graph import Graph, Node, Tree
     from capx.store.records import RequestRecord, TaskRecord
-    from capx_cli.target import Operations
 
 _GLANCE = 0.5
 """Seconds between two looks at the log."""
@@ -72,7 +71,7 @@ class _Read(NamedTuple):
         return [(tree, self.tasks.get(tree.task)) for tree in self.graph.trees]
 
 
-def _read(authority: "Operations", wanted: str | None) -> _Read:
+def _read(authority: "target.Operations", wanted: str | None) -> _Read:
     graph = authority.graph(wanted)
     tasks = authority.tasks() if wanted is None else [authority.task(wanted)]
     requests: dict[str, list[RequestRecord]] = {}
@@ -113,7 +112,7 @@ def _as_json(tree: "Tree", task: "TaskRecord | None", found: _Read) -> dict[str,
     }
 
 
-def _watch(authority: "Operations", wanted: str | None, found: _Read) -> None:
+def _watch(authority: "target.Operations", wanted: str | None, found: _Read) -> None:
     from rich.console import Group
 
     mark = tail.end_of(authority)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from capx_cli import intents, own_keys, phrases, screen, target
+from capx_cli.arguments import file_option
 from capx_cli.failure import DENIED, DONE
 from capx_cli.name_value import arguments
-from capx_cli.view import json_option
+from capx_cli.view import json_option, tell
 
 if TYPE_CHECKING:
     from capx.authority.intent_use import WithdrawnIntent
@@ -66,12 +67,7 @@ def new(*, parameters: tuple[str, ...], epoch: str | None, **asked: Any) -> None
 
 @intent.command("sign", short_help="Sign an intent, with the key of its principal.")
 @click.argument("file", default=intents.STDIN)
-@click.option(
-    "--key-file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The key of its principal. Else: theirs in principals/ of the home.",
-)
+@file_option("--key-file", "The key of its principal. Else: theirs in principals/ of the home.")
 def sign(file: str, key_file: Path | None) -> None:
     """Show what FILE asks for, sign it, and write it with its signature to standard output.
 
@@ -128,12 +124,9 @@ def verify(file: str, key: str | None, as_json: bool) -> int:
     """
     signed = intents.read_signed(file, "capx intent sign")
     why = _why_not(signed, key)
-    if as_json:
-        screen.as_json({**intents.as_json(signed.intent), "signed": why is None, "why": why})
-    elif why is None:
-        screen.say(f"signed by {signed.intent.principal}: intent {signed.intent.digest}", screen.GOOD)
-    else:
-        screen.say(f"not verified: {why}", screen.BAD)
+    good = f"signed by {signed.intent.principal}: intent {signed.intent.digest}", screen.GOOD
+    facts = {**intents.as_json(signed.intent), "signed": why is None, "why": why}
+    tell(as_json, facts, good if why is None else (f"not verified: {why}", screen.BAD))
     return DONE if why is None else DENIED
 
 

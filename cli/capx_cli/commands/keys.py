@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from capx_cli import completion, phrases, screen, target
+from capx_cli.arguments import file_option
 from capx_cli.failure import Unusable
 from capx_cli.view import View, json_option
 
@@ -26,7 +27,7 @@ def keys() -> None:
 
 @keys.command(short_help="Write the key file of one audience.")
 @click.argument("audience", shell_complete=completion.audiences)
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write to a new file only you may read.")
+@file_option("--out", "Write to a new file only you may read.")
 @click.option("--replace", is_flag=True, help="Let FILE be there already: it is replaced as a whole.")
 def export(audience: str, out: Path | None, replace: bool) -> None:
     """Write the key file of one audience: a secret, for that resource alone.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from capx_cli import calls, name_value, screen
+from capx_cli.arguments import file_option
 from capx_cli.tokens import read_bundle, token_option
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 @calls.call_options
 @click.option("--http", nargs=2, metavar="METHOD TARGET", help="An HTTP request instead of an action: GET /a?b=c.")
 @click.option("--data", metavar="TEXT", help="The body of the HTTP request.")
-@click.option("--data-file", type=click.Path(path_type=Path), metavar="FILE", help="The body, from a file.")
+@file_option("--data-file", "The body, from a file.")
 @click.option("--content-type", metavar="TYPE", help="The Content-Type of the HTTP request, exactly as sent.")
 @calls.audience_option
 @click.option("--header", is_flag=True, help="Write the whole header: Authorization: Capx ….")

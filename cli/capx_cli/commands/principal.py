@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from capx_cli import own_keys, phrases, policy_editing, screen, target
+from capx_cli.arguments import file_option
 from capx_cli.view import View, json_option
 
 if TYPE_CHECKING:
@@ -28,12 +29,7 @@ def principal() -> None:
 
 @principal.command(short_help="Make a key for a person.")
 @click.argument("name")
-@click.option(
-    "--key-file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write the key to this new file, which only you may read; else to principals/ in the home.",
-)
+@file_option("--key-file", "Write the key to this new file, which only you may read; else to principals/ in the home.")
 def new(name: str, key_file: Path | None) -> None:
     """Make a key for the person called NAME, and write its public half to standard output.
 
@@ -54,12 +50,7 @@ def new(name: str, key_file: Path | None) -> None:
 
 @principal.command(short_help="Show the public half of a person's key.")
 @click.argument("name", required=False)
-@click.option(
-    "--key-file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The key in this file; else that of NAME in principals/ of the home.",
-)
+@file_option("--key-file", "The key in this file; else that of NAME in principals/ of the home.")
 def show(name: str | None, key_file: Path | None) -> None:
     """Write the public half of the key of NAME to standard output, as capx principal new did.
 
@@ -107,9 +98,7 @@ def list_(as_json: bool) -> None:
 @click.option("--tenant", "tenants", multiple=True, metavar="NAME", help="For whom they may ask. Repeatable.")
 @click.option("--purpose", "purposes", multiple=True, metavar="NAME", help="What work they may ask for. Repeatable.")
 @click.option("--group", "groups", multiple=True, metavar="NAME", help="An approvers' group they are in. Repeatable.")
-def add(
-    name: str, key: str | None, tenants: tuple[str, ...], purposes: tuple[str, ...], groups: tuple[str, ...]
-) -> None:
+def add(key: str | None, **said: Any) -> None:
     """Name the person called NAME in the policy of the home, whose file is kept as it is otherwise.
 
     The key is what capx principal new has written for them. An authority that is open goes by it from now on. What
@@ -124,10 +113,10 @@ def add(
 
     target.demand_home("capx principal add", "changes the policy, which stays with its authority")
     public = None if key is None else parse_public(key)
-    wanted = Principal(name=name, key=public, tenants=tenants, purposes=purposes, groups=groups)
+    wanted = Principal(key=public, **said)
     file = home_folder() / FILE
     policy_editing.append(file, wanted)
-    screen.note(f"{name} stands in {file}", screen.GOOD)
+    screen.note(f"{wanted.name} stands in {file}", screen.GOOD)
 
 
 def _tell_public(key: "PrincipalKey") -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,8 +14,6 @@ from capx_cli.view import json_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from capx_cli.target import Operations
 
 _NEWS = frozenset({"request_made", "request_approved", "request_denied", "request_expired", "capability_minted"})
 """Events after which a request stands otherwise than before."""
@@ -87,12 +84,10 @@ def _answering(command: "Callable[..., int]") -> "Callable[..., int]":
             metavar="NAME",
             help="Who answers: a principal of the policy. Else: whose key --key-file holds.",
         ),
-        click.option(
+        arguments.file_option(
             "--key-file",
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            help="Their key, as capx principal new has made it. Else: the one of NAME, or the only one, in principals/ "
-            "of the home.",
+            "Their key, as capx principal new has made it. Else: the one of NAME, or the only one, in principals/ of "
+            "the home.",
         ),
         click.option("--yes", "sure", is_flag=True, help="Do not ask whether it is meant."),
         click.option("--json", "as_json", is_flag=True, help="Write JSON; what is signed is shown on standard error."),
@@ -141,7 +136,7 @@ def watch(as_json: bool) -> None:
         tail.on(mark, lambda authority, read: _tell_news(authority, read, as_json))
 
 
-def _tell_news(authority: "Operations", read: tail.Read, as_json: bool) -> None:
+def _tell_news(authority: "target.Operations", read: tail.Read, as_json: bool) -> None:
     told: set[str] = set()
     for event in read.events:
         about = event.read_if(_About) if event.kind in _NEWS else None
@@ -151,7 +146,7 @@ def _tell_news(authority: "Operations", read: tail.Read, as_json: bool) -> None:
             _tell(authority, about.request, as_json)
 
 
-def _tell(authority: "Operations", request_id: str, as_json: bool) -> None:
+def _tell(authority: "target.Operations", request_id: str, as_json: bool) -> None:
     """Tell of a request that somebody has to answer, or had to; what the policy gives by itself is no news."""
     from capx.errors import InvalidRequest
 

@@ -93,7 +93,7 @@ def revoke(
     with open_authority() as authority:
         named: dict[str, Any] = {"kid": kid, "where": selected or None}
         if issued_before is not None:
-            named["issued"] = _instant(issued_before)
+            named["issued"] = int(time.time()) if issued_before == "now" else phrases.past(issued_before)
         if held:
             named["target"] = _held(token_file)
         elif target is not None:
@@ -126,11 +126,6 @@ def _selection(where: "Sequence[str]") -> dict[str, str]:
             raise click.UsageError(f"--where {each!r:.80}: write tenant=Acme, principal=ana or agent=reader, each once")
         selected[name] = text
     return selected
-
-
-def _instant(typed: str) -> int:
-    now = int(time.time())
-    return now if typed == "now" else phrases.past(typed, now)
 
 
 def _target(authority: "Operations", typed: str) -> str:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from capx.store.log import Event
     from capx.store.records import RequestRecord
-    from capx_cli.target import Operations
 
 _AROUND = 1_000
 """Events before and after it, in which those beside it are looked for."""
@@ -65,7 +64,7 @@ def why(decision: str, as_json: bool) -> None:
         _show(event, decided, beside, request)
 
 
-def _newest_denial(authority: "Operations") -> "Event | None":
+def _newest_denial(authority: "target.Operations") -> "Event | None":
     from capx.store.decision_query import Query
 
     denied = Query(denied=True)
@@ -74,7 +73,7 @@ def _newest_denial(authority: "Operations") -> "Event | None":
     )
 
 
-def _beside(authority: "Operations", event: "Event", about: Decided) -> "dict[str, list[tuple[Event, Decided]]]":
+def _beside(authority: "target.Operations", event: "Event", about: Decided) -> "dict[str, list[tuple[Event, Decided]]]":
     """The decisions beside one: before and after it in its task, others on its presentation, and others of its id."""
     found = list(_readable(_around(authority, event)))
     of_task = [each for each in found if each[1].task == about.task and about.task is not None]
@@ -88,7 +87,7 @@ def _beside(authority: "Operations", event: "Event", about: Decided) -> "dict[st
     }
 
 
-def _readable_one(authority: "Operations", event: "Event") -> "Event":
+def _readable_one(authority: "target.Operations", event: "Event") -> "Event":
     """The decision that was found, or one of its id that another audience recorded if it cannot be read itself."""
     if event.read_if(Decided) is not None:
         return event
@@ -97,7 +96,7 @@ def _readable_one(authority: "Operations", event: "Event") -> "Event":
     return next(others, event)
 
 
-def _around(authority: "Operations", event: "Event") -> "Iterator[Event]":
+def _around(authority: "target.Operations", event: "Event") -> "Iterator[Event]":
     begin = max(0, event.position - 1 - _AROUND)
     return authority.log(begin, event.position + _AROUND - begin)
 
@@ -109,7 +108,7 @@ def _readable(around: "Iterable[Event]") -> "Iterator[tuple[Event, Decided]]":
             yield event, decided
 
 
-def _granted_as(authority: "Operations", decided: "Decided") -> "RequestRecord | None":
+def _granted_as(authority: "target.Operations", decided: "Decided") -> "RequestRecord | None":
     """The request by which the capability was granted at run time, if it was."""
     from capx.errors import InvalidRequest
 
