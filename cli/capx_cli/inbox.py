@@ -69,16 +69,13 @@ def answered(request: "RequestRecord", *, yes: bool) -> str | None:
     """Why a request can be answered so no more, and by whom it was; None if it waits."""
     if request.state == "pending":
         return None
-    from capx.tokens.wording import label
-    from capx_caveats import shown_instant
-
-    if request.approver is None or request.answered is None:
+    if not (by := _by(request)):
         how = (
             "was not answered in time" if request.state == "expired" else "was granted at once: nobody has to answer it"
         )
         return f"request {request.id} {how}"
     was = "denied" if request.state == "denied" else "approved"
-    said = f"request {request.id} was {was} by {label(request.approver)} at {shown_instant(request.answered)} already"
+    said = f"request {request.id} was {was}{by} already"
     if yes == (was == "approved"):
         return said
     dead = "" if request.capability is None else f"; capx revoke {request.capability} kills what was granted"
@@ -87,11 +84,7 @@ def answered(request: "RequestRecord", *, yes: bool) -> str | None:
 
 def state_phrase(request: "RequestRecord") -> str:
     """How a request stands, in words."""
-    from capx.tokens.wording import label
-    from capx_caveats import shown_instant
-
-    at = "" if request.answered is None else f" at {shown_instant(request.answered)}"
-    by = "" if request.approver is None else f" by {label(request.approver)}{at}"
+    by = _by(request)
     return {
         "pending": "waits for an answer",
         "approved": f"was approved{by}, and is granted once its agent asks again",
@@ -99,6 +92,16 @@ def state_phrase(request: "RequestRecord") -> str:
         "denied": f"was denied{by}",
         "expired": "was not answered in time",
     }[request.state]
+
+
+def _by(request: "RequestRecord") -> str:
+    """By whom and when a request was answered; nothing where nobody did."""
+    from capx.tokens.wording import label
+    from capx_caveats import shown_instant
+
+    if request.approver is None or request.answered is None:
+        return ""
+    return f" by {label(request.approver)} at {shown_instant(request.answered)}"
 
 
 def as_json(request: "RequestRecord") -> dict[str, Any]:

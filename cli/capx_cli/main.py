@@ -125,21 +125,13 @@ class Lazy(click.Group):
                 formatter.write_dl([(name, about) for name, about in COMMANDS.items() if (name in SELDOM) == seldom])
 
 
-def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
-        from importlib.metadata import version
-
-        click.echo(f"capx {version('capx-auth')}")
-        ctx.exit()
-
-
 @click.group(
     cls=Lazy,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Exit codes: 0 allowed or done, 1 denied or nothing fitted, 2 usage, 3 token, keys, store or service "
     "unusable, 70 a bug of capx.",
 )
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
+@click.version_option(package_name="capx-auth", message="capx %(version)s", help="Show the version.")
 def capx() -> None:
     """Execution-scoped authority for autonomous agents.
 

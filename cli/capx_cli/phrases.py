@@ -75,13 +75,14 @@ def task_id(authority: "Operations", typed: str) -> str:
     return tasks[-1].id
 
 
-def no_id(typed: str) -> str | None:
-    """Why this is not the id of a node, presentation or decision, for people; None if it may be one."""
+def demand_id(what: str, typed: str | None) -> None:
+    """Raise UsageError for what cannot be the id of a node, presentation or decision, and says why."""
     from capx_caveats import is_id
 
-    if len(typed) != _ID_LENGTH:
-        return f"an id has {_ID_LENGTH} characters, this has {len(typed)}"
-    return None if is_id(typed) else f"an id has {_ID_LENGTH} characters, each a letter, a digit, - or _"
+    if typed is None or (len(typed) == _ID_LENGTH and is_id(typed)):
+        return
+    fault = f"this has {len(typed)}" if len(typed) != _ID_LENGTH else "each a letter, a digit, - or _"
+    raise click.UsageError(f"{typed!r:.80} is not the id of a {what}: an id has {_ID_LENGTH} characters, {fault}")
 
 
 def past(typed: str) -> int:

@@ -42,15 +42,8 @@ def explain(*, call: "Call", audience: str, tokens: "Sequence[Token]", as_json: 
     walks = [predict(token, call, now) for token in reversed(tokens) if token.audience == audience]
     walk = next((each for each in walks if not _refused(each)), walks[0])
     if as_json:
-        screen.as_json(
-            {
-                "verified": False,
-                "refused": _refused(walk),
-                "action": call.action,
-                "audience": audience,
-                "restrictions": walk,
-            }
-        )
+        said = {"verified": False, "refused": _refused(walk), "action": call.action, "audience": audience}
+        screen.as_json({**said, "restrictions": walk})
     else:
         _show(walk, audience, call)
     return DENIED if _refused(walk) else DONE

@@ -63,7 +63,7 @@ def _found(
     authority: "target.Operations", *, decision: str | None, limit: int | None, **query: Any
 ) -> "Iterator[Event]":
     for what in ("node", "presentation"):
-        _demand_id(what, query[what])
+        phrases.demand_id(what, query[what])
     if decision is None:
         return authority.find(limit=limit, **query)
     return _one(authority, decision, query)
@@ -74,14 +74,9 @@ def _one(authority: "target.Operations", decision: str, query: dict[str, Any]) -
 
     event = authority.decision(decision)
     if event is None:
-        _demand_id("decision", decision)
+        phrases.demand_id("decision", decision)
     elif Query(**query).matches(event):
         yield event
-
-
-def _demand_id(what: str, id_: str | None) -> None:
-    if id_ is not None and (fault := phrases.no_id(id_)):
-        raise click.UsageError(f"{id_!r:.80} is not the id of a {what}: {fault}")
 
 
 def _demand_no_decision(authority: "target.Operations", node: str) -> None:

@@ -11,7 +11,7 @@ from capx_cli.failure import DONE
 from capx_cli.view import View, json_option, say_named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from capx.api.messages.outcomes import Ended, Impact
     from capx.authority.opening import OpenedTask
@@ -161,21 +161,20 @@ def show(task_id: str, as_json: bool) -> None:
             events = (event.facts() for event in authority.log() if event.kind == "capability_minted")
             minted = [phrases.with_instants(facts) for facts in events if facts.get("task") == found.id]
             requests = authority.requests(task=found.id)
-    facts = phrases.with_instants(found)
     if as_json:
-        screen.as_json({**facts, "minted": minted, "requests": list(map(inbox.as_json, requests))})
+        screen.as_json(
+            {**phrases.with_instants(found), "minted": minted, "requests": list(map(inbox.as_json, requests))}
+        )
         return
     screen.say(f"task {found.id}", screen.STRONG)
-    say_named(_said(found, facts, minted, requests))
+    say_named(_said(found, minted, requests))
 
 
 def _said(
-    found: "TaskRecord",
-    facts: "Mapping[str, Any]",
-    minted: "Iterable[Mapping[str, Any]]",
-    requests: "Iterable[RequestRecord]",
+    found: "TaskRecord", minted: "Iterable[dict[str, Any]]", requests: "Iterable[RequestRecord]"
 ) -> "Iterator[tuple[str, str]]":
     """What is said of a task, as names and sentences."""
+    facts = phrases.with_instants(found)
     ended = "" if found.ended is None else f" at {facts['ended']}, position {found.position} of the log"
     yield "state", f"{found.state}{ended}"
     yield "tenant", found.tenant or "-"

@@ -42,9 +42,8 @@ def why(decision: str, as_json: bool) -> None:
         event = _newest_denial(authority) if newest else authority.decision(decision)
         if event is None and newest:
             raise click.UsageError("no denial was recorded yet")
-        if event is None and (fault := phrases.no_id(decision)):
-            raise click.UsageError(f"{decision!r:.80} is not the id of a decision: {fault}")
         if event is None:
+            phrases.demand_id("decision", decision)
             raise click.UsageError(
                 f"there is no decision {decision!r:.80} in this log: one made just now may come still; a refusal "
                 "before the presentation was burnt (not authentic, misshapen, used before) is answered, not recorded"
