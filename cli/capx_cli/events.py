@@ -160,10 +160,6 @@ def _revoked(revoked: events.Revoked) -> str:
     return f"{phrases.what_died(key, is_root=revoked.is_root)}{by}"
 
 
-def _ended(ended: events.TaskCompleted | events.TaskWithdrawn | events.TaskExpired) -> str:
-    return f"task {ended.task}"
-
-
 _SAID: "dict[type[events.Fact], Callable[[Any], str]]" = {
     events.TaskOpened: _opened,
     events.CapabilityMinted: _minted,
@@ -175,6 +171,6 @@ _SAID: "dict[type[events.Fact], Callable[[Any], str]]" = {
     events.IntentWithdrawn: lambda fact: f"intent {fact.intent}",
     events.Revoked: _revoked,
     events.Restored: _restored,
-    **dict.fromkeys(events.TASK_ENDS.values(), _ended),
+    **dict.fromkeys(events.TASK_ENDS.values(), lambda fact: f"task {fact.task}"),
 }
 _KINDS = {fact.kind: fact for fact in _SAID}

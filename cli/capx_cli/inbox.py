@@ -97,11 +97,10 @@ def state_phrase(request: "RequestRecord") -> str:
 def _by(request: "RequestRecord") -> str:
     """By whom and when a request was answered; nothing where nobody did."""
     from capx.tokens.wording import label
-    from capx_caveats import shown_instant
 
     if request.approver is None or request.answered is None:
         return ""
-    return f" by {label(request.approver)} at {shown_instant(request.answered)}"
+    return f" by {label(request.approver)} at {phrases.instant(request.answered)}"
 
 
 def as_json(request: "RequestRecord") -> dict[str, Any]:

@@ -154,8 +154,6 @@ RECORDS = View(
 
 
 def _lines(intent: "Intent") -> "Iterator[str]":
-    from capx_caveats import shown_instant
-
     for line in intent.statement.split("\n"):
         yield f"{_MARGIN}{line}"
     for name, value in intent.parameters.items():
@@ -164,7 +162,7 @@ def _lines(intent: "Intent") -> "Iterator[str]":
     yield f"  purpose    {intent.purpose}"
     yield f"  tenant     {_said(intent.tenant)}"
     yield f"  agent      {_said(intent.agent)}"
-    yield f"  opens      {tasks}, from {shown_instant(intent.issued)} until {shown_instant(intent.not_after)}"
+    yield f"  opens      {tasks}, from {phrases.instant(intent.issued)} until {phrases.instant(intent.not_after)}"
     yield f"  authority  {intent.authority}"
     yield f"  digest     {intent.digest}"
 

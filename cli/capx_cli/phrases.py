@@ -96,6 +96,20 @@ def past(typed: str) -> int:
         return max(0, parse_instant(typed, now))
 
 
+def instant(at: int) -> str:
+    """An instant, in Unix seconds, as it is written everywhere: RFC 3339."""
+    from capx_caveats import shown_instant
+
+    return shown_instant(at)
+
+
+def left_of(token: "Token") -> "Effective":
+    """What a token can still allow now, as far as it says itself."""
+    from capx.tokens.effective.effective import effective
+
+    return effective(token, int(time.time()))
+
+
 def holder(hops: "Iterable[str]") -> str:
     """Who holds a token, by the labels of its path; one that could be taken for the words around it is quoted."""
     from capx.tokens.wording import label
@@ -120,14 +134,12 @@ def what_is_left(bundle: "Bundle") -> None:
 
     What it can do at the authority itself is the same for every task: it is said of a token that holds nothing else.
     """
-    from capx.tokens.effective.effective import effective
     from capx.tokens.lineage import AUTHORITY
 
-    now = int(time.time())
     nothing: list[str] = []
     told = [capability for capability in bundle if capability.audience != AUTHORITY] or list(bundle)
     for capability in told:
-        left = effective(capability, now)
+        left = left_of(capability)
         if left.why_nothing:
             nothing += () if left.untold else left.why_nothing[:1]
             screen.note(f"  at {left.audience}: {nothing_at(left)} ({left.why_nothing[0]})", screen.QUIET)
@@ -139,12 +151,11 @@ def what_is_left(bundle: "Bundle") -> None:
 
 def what_it_may_ask(bundle: "Bundle") -> None:
     """Note on standard error what the holder of a new token may ask for at run time."""
-    from capx.tokens.effective.effective import effective
     from capx.tokens.grants import ASK
     from capx.tokens.lineage import AUTHORITY
 
     for capability in bundle:
-        left = effective(capability, int(time.time()))
+        left = left_of(capability)
         if capability.audience == AUTHORITY and not left.why_nothing:
             for entry, said in zip(left.entries, doing(left), strict=True):
                 if entry.pattern == ASK:
@@ -177,12 +188,11 @@ def nothing_at(left: "Effective") -> str:
 def of_key(key: "RevocationKey") -> str | None:
     """All that dies by the death of a root key or an instant, in words; None for any other death."""
     from capx.tokens.revocation_key import instant_of, kid_of
-    from capx_caveats import shown_instant
 
     if (kid := kid_of(key)) is not None:
         return f"all that was minted under key {kid}"
-    if (instant := instant_of(key)) is not None:
-        return f"all that was issued up to {shown_instant(instant)}"
+    if (issued := instant_of(key)) is not None:
+        return f"all that was issued up to {instant(issued)}"
     return None
 
 
@@ -204,18 +214,16 @@ def with_instants(facts: "dict[str, Any] | Struct") -> "dict[str, Any]":
     """
     import msgspec
 
-    from capx_caveats import shown_instant
-
     values: dict[str, Any] = facts if isinstance(facts, dict) else msgspec.to_builtins(facts)
     return {
-        name: shown_instant(value) if name in _INSTANTS and isinstance(value, int) else value
+        name: instant(value) if name in _INSTANTS and isinstance(value, int) else value
         for name, value in values.items()
     }
 
 
 def lines(left: "Effective") -> "list[tuple[str, str]]":
     """What is left of a token, as names and sentences."""
-    from capx_caveats import shown, shown_instant
+    from capx_caveats import shown
 
     if left.why_nothing:
         return [("cannot tell" if left.untold else "allows nothing", why) for why in left.why_nothing]
@@ -223,9 +231,9 @@ def lines(left: "Effective") -> "list[tuple[str, str]]":
     said += [("and only where", demand) for demand in left.also]
     said.append(("for", "calls without a tenant" if left.tenant is None else f"tenant {shown(left.tenant)}"))
     if left.not_before is not None:
-        said.append(("from", shown_instant(left.not_before)))
+        said.append(("from", instant(left.not_before)))
     if left.expires is not None:
-        said.append(("until", f"{shown_instant(left.expires)} (in {time_left(left.expires)})"))
+        said.append(("until", f"{instant(left.expires)} (in {time_left(left.expires)})"))
     said += [("or until", f"task {task} ends") for task in left.until]
     said.append(("delegation", delegation(left.hops_left)))
     return said
@@ -264,14 +272,12 @@ def time_left(at: int) -> str:
 def token_as_json(token: "Token") -> "dict[str, object]":
     """What a token says of itself, not verified; never the token."""
     from capx.crypto.base64url import b64u
-    from capx.tokens.effective.effective import effective
-    from capx_caveats import shown_instant
 
     return {
         "kind": "capability" if presented(token) is None else "presentation",
         "audience": token.audience,
         "kid": token.kid,
-        "issued_at": shown_instant(token.issued_at),
+        "issued_at": instant(token.issued_at),
         "task": token.task,
         "node": None if token.node is None else b64u(token.node),
         "path": [b64u(node) for node in token.path],
@@ -279,7 +285,7 @@ def token_as_json(token: "Token") -> "dict[str, object]":
         "id": b64u(token.id),
         "ids": [b64u(id_) for id_ in token.ids],
         "blocks": [[caveat.sentence() for caveat in block] for block in token.caveats],
-        "effective": effective(token, int(time.time())).as_json(),
+        "effective": left_of(token).as_json(),
     }
 
 

@@ -1,6 +1,5 @@
 """`capx inspect`: what a token says of itself, and what a store knows of it."""
 
-import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -64,15 +63,13 @@ def _as_json(token: "Token", status: "TokenStatus | None") -> dict[str, object]:
 def _show(token: "Token", status: "TokenStatus | None") -> None:
     from capx.crypto.base64url import b64u
     from capx.tokens.binding import WINDOW_AFTER
-    from capx.tokens.effective.effective import effective
-    from capx_caveats import shown_instant
 
     screen.say(f"{token.audience}, held by {phrases.holder(token.hops)}", screen.STRONG)
-    left = effective(token, int(time.time()))
+    left = phrases.left_of(token)
     mark = phrases.presented(token)
     if mark is not None:
         until = mark.at + WINDOW_AFTER if left.expires is None else min(left.expires, mark.at + WINDOW_AFTER)
-        screen.say(f"  a presentation: good for one {mark.profile} call, until {shown_instant(until)}")
+        screen.say(f"  a presentation: good for one {mark.profile} call, until {phrases.instant(until)}")
     said = [
         ("task", token.task or "-"),
         ("node", "-" if token.node is None else b64u(token.node)),

@@ -189,12 +189,11 @@ def _why_not(signed: "SignedIntent", key: str | None) -> str | None:
 
 
 def _say(withdrawn: "WithdrawnIntent") -> None:
-    from capx_caveats import shown_instant
     from capx_cli.commands.task import say_dying
 
     what = f"intent {withdrawn.intent}"
     if withdrawn.again and withdrawn.at is not None:
-        screen.say(f"{what} was withdrawn before, at {shown_instant(withdrawn.at)}")
+        screen.say(f"{what} was withdrawn before, at {phrases.instant(withdrawn.at)}")
     elif withdrawn.dying is not None:
         screen.say(f"{what} would be withdrawn")
     else:

@@ -94,8 +94,6 @@ def _say_restored(restored: "Restoration", as_json: bool) -> None:
 
 
 def _lines(restored: "Restoration") -> "Iterator[Line]":
-    from capx_caveats import shown_instant
-
     done = restored.epoch is not None
     what = f"{'restored' if done else 'would restore'} {restored.place} from a backup that reaches position "
     yield f"{what}{restored.backup.position}", screen.GOOD if done else ""
@@ -107,7 +105,7 @@ def _lines(restored: "Restoration") -> "Iterator[Line]":
         yield "  it could not be read to its end: revoke again the keys that were revoked since", screen.BAD
     for kid in restored.kids:
         yield f"  key {kid}, which was revoked since, {'stays' if done else 'would stay'} revoked"
-    until = "now" if restored.issued is None else shown_instant(restored.issued)
+    until = "now" if restored.issued is None else phrases.instant(restored.issued)
     yield f"  all that was issued up to {until} {'is' if done else 'would be'} dead"
     yield f"  tasks {'that were' if done else 'to be'} withdrawn: {len(restored.withdrawn)}"
     if done:

@@ -232,10 +232,8 @@ def _unaware_after(authority: "Operations", patience: float) -> "list[FollowerAc
 
 
 def _say_who_knows(unaware: "list[FollowerAck]") -> None:
-    from capx_caveats import shown_instant
-
     for one in unaware:
-        known = f"knew {one.deaths} deaths at {shown_instant(one.at)}"
+        known = f"knew {one.deaths} deaths at {phrases.instant(one.at)}"
         screen.say(f"  not seen yet by {one.follower}, which {known}", screen.BAD)
     if not unaware:
         screen.say("seen by every follower that was heard of; what shares a store file looks at each question")

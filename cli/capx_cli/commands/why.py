@@ -134,9 +134,7 @@ def _show(
 
 def _said(event: "Event", decision: Decided, request: "RequestRecord | None") -> "Iterator[tuple[str, str]]":
     """What is said of a decision, as names and sentences."""
-    from capx_caveats import shown_instant
-
-    yield "when", f"{shown_instant(event.at)}, position {event.position} of the log"
+    yield "when", f"{phrases.instant(event.at)}, position {event.position} of the log"
     yield "who", phrases.holder(decision.hops)
     yield "node", decision.node or "-"
     yield "task", decision.task or "-"
