@@ -68,8 +68,8 @@ def say_named(said: Iterable[tuple[str, str]], styles: Mapping[str, str] | None 
         screen.say(f"  {name:{width}}  {sentence}", known.get(name, ""))
 
 
-def _cell(value: object) -> str:
+def _cell(fact: str | int | Sequence[str] | None) -> str:
     """What stands in a table for a fact: names with commas between them, a dash for none."""
-    if isinstance(value, list | tuple):
-        return ", ".join(value) or "-"
-    return "-" if value is None or value == "" else str(value)
+    if fact is None or isinstance(fact, str | int):
+        return "-" if fact is None else str(fact) or "-"
+    return ", ".join(fact) or "-"
