@@ -249,7 +249,7 @@ _MAY_ASK = click.option(
 
 
 def file_option(name: str, help_text: str) -> Callable[[Command], Command]:
-    """An option that names a file, of a path."""
+    """An option that takes the path of a file."""
     return click.option(name, type=click.Path(path_type=Path), metavar="FILE", help=help_text)
 
 

@@ -105,7 +105,7 @@ def _by(request: "RequestRecord") -> str:
 
 def as_json(request: "RequestRecord") -> dict[str, Any]:
     """A request as JSON values."""
-    # Of a record, all but what is made here.
+    # A record has no field for three of them: they are made below.
     facts = phrases.with_instants({name: getattr(request, name, None) for name in _FACTS})
     # What an agent has sent stays as it is.
     args = None if request.args is None else json.loads(request.args)

@@ -36,7 +36,7 @@ class View(Generic[T]):
     spare: Sequence[str] = ()
 
     def show(self, records: Sequence[T], as_json: bool, *, nothing: str = "", without: str | None = None) -> None:
-        """Show records: an array, or a row each; `nothing` is said where there is none, `without` names no column."""
+        """Show records: an array, or a row each without one column; people read `nothing` where there is none."""
         if as_json:
             screen.as_json([self.facts(record) for record in records])
         elif nothing and not records:

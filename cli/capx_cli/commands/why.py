@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from capx.store.log import Event
     from capx.store.records import RequestRecord
 
+    Neighbours = dict[str, list[tuple[Event, Decided]]]
+    """Decisions beside one, by how they are related to it; each with the event that holds it."""
+
 _AROUND = 1_000
 """Events before and after it, in which those beside it are looked for."""
 
@@ -72,7 +75,7 @@ def _newest_denial(authority: "target.Operations") -> "Event | None":
     )
 
 
-def _beside(authority: "target.Operations", event: "Event", about: Decided) -> "dict[str, list[tuple[Event, Decided]]]":
+def _beside(authority: "target.Operations", event: "Event", about: Decided) -> "Neighbours":
     """The decisions beside one: before and after it in its task, others on its presentation, and others of its id."""
     found = list(_readable(_around(authority, event)))
     of_task = [each for each in found if each[1].task == about.task and about.task is not None]
@@ -119,9 +122,7 @@ def _granted_as(authority: "target.Operations", decided: "Decided") -> "RequestR
     return next((one for one in requests if one.capability is not None and one.capability in decided.ids), None)
 
 
-def _show(
-    event: "Event", decision: Decided, beside: "dict[str, list[tuple[Event, Decided]]]", request: "RequestRecord | None"
-) -> None:
+def _show(event: "Event", decision: Decided, beside: "Neighbours", request: "RequestRecord | None") -> None:
     style = f"bold {screen.GOOD if decision.outcome == 'allowed' else screen.BAD}"
     screen.say(f"{decision.outcome.upper()}  {decision.wanted}", style)
     say_named(_said(event, decision, request))
@@ -147,7 +148,7 @@ def _said(event: "Event", decision: Decided, request: "RequestRecord | None") ->
         yield "spent", f"{one.cost} of {one.unit}, {one.spent} of {one.limit} spent by then"
 
 
-def _as_json(beside: "dict[str, list[tuple[Event, Decided]]]") -> dict[str, Any]:
+def _as_json(beside: "Neighbours") -> dict[str, Any]:
     said = {name: [_brief(*one) for one in others] for name, others in beside.items()}
     return {**said, **{name: next(iter(said[name]), None) for name in ("before", "after")}}
 
