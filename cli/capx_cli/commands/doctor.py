@@ -163,13 +163,10 @@ def _policy(home: Path) -> str:
 
 def _elsewhere() -> Iterator[Finding]:
     """What answers at the place that CAPX_AUTHORITY names, if it does."""
-    place = target.elsewhere()
-    if place is not None:
-        yield _tried(
-            "authority", lambda: f"{place} answers, with {_tasks()} tasks; what follows is about the home here"
-        )
+    if (place := target.elsewhere()) is not None:
+        yield _tried("authority", lambda: _answers(place))
 
 
-def _tasks() -> int:
+def _answers(place: str) -> str:
     with target.authority() as authority:
-        return len(authority.tasks())
+        return f"{place} answers, with {len(authority.tasks())} tasks; what follows is about the home here"
