@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from capx.authority.requests.verdict import Inquiry
     from capx.intents.principal_key import PrincipalKey
     from capx.policy.policy import Policy
-    from capx_cli.target import Operations
 
 
 class Answer(NamedTuple):
@@ -75,7 +74,7 @@ def _means_it(inquiry: "Inquiry", name: str, *, yes: bool) -> bool:
     return False
 
 
-def _why_not(authority: "Operations", inquiry: "Inquiry", key: "PrincipalKey", *, yes: bool) -> str | None:
+def _why_not(authority: "target.Operations", inquiry: "Inquiry", key: "PrincipalKey", *, yes: bool) -> str | None:
     """Why this answer of this person cannot count, as far as that is known here; None if it may."""
     from capx.authority.authority import Authority
 

@@ -1,4 +1,4 @@
-"""What people type for caveats and calls: the options, and what they hand over.
+"""What people type for caveats: the options, and what they hand over.
 
     --allow ACTION[@AUDIENCE]    --with NAME=VALUE and --no-args belong to the --allow, or --may-ask, before them
 
@@ -7,12 +7,13 @@ Law: options that belong to one another are read in the order in which they were
 
 import time
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from capx_cli.name_value import arguments, named_constraint, put
+from capx_cli.name_value import named_constraint, put
 
 if TYPE_CHECKING:
     from capx.tokens.grants import Grant
@@ -97,14 +98,15 @@ class Allows(NamedTuple):
 class Narrowing(NamedTuple):
     """What was typed with the options for every other caveat."""
 
-    tenant: str | None
     expires: str | None
     not_before: str | None
     max_hops: int | None
     fresh: str | None
     until_completed: tuple[str, ...]
     where: tuple[str, ...]
-    budgets: tuple[str, ...] = ()
+    budgets: tuple[str, ...]
+    tenant: str | None = None
+    """None also for a command that has no `--tenant`."""
 
     def caveats(self) -> "list[Appendable]":
         """All that was typed; UsageError for an expiry that has passed."""
@@ -166,7 +168,7 @@ def allow_options(
         ) -> Any:
             return command(allows=Allows(allow, with_, may_ask), **others)
 
-        return _all(
+        return with_options(
             collected,
             click.option(
                 "--allow",
@@ -201,23 +203,12 @@ def caveat_options(tenant: bool = True) -> Callable[[Command], Command]:
 
     def add(command: Command) -> Command:
         @wraps(command)
-        def collected(
-            *,
-            tenant: str | None = None,
-            expires: str | None,
-            not_before: str | None,
-            max_hops: int | None,
-            fresh: str | None,
-            until_completed: tuple[str, ...],
-            where: tuple[str, ...],
-            budgets: tuple[str, ...],
-            **others: Any,
-        ) -> Any:
-            typed = Narrowing(tenant, expires, not_before, max_hops, fresh, until_completed, where, budgets)
-            return command(narrowing=typed, **others)
+        def collected(**given: Any) -> Any:
+            typed = Narrowing(**{name: given.pop(name) for name in Narrowing._fields if name in given})
+            return command(narrowing=typed, **given)
 
         named = click.option("--tenant", metavar="NAME", help="Only calls for this tenant.")
-        return _all(
+        return with_options(
             collected,
             *((named,) if tenant else ()),
             click.option("--expires", metavar="WHEN", help="Until then: 15m, 2h, 1d, or 2026-11-25T12:00:00Z."),
@@ -248,37 +239,6 @@ def caveat_options(tenant: bool = True) -> Callable[[Command], Command]:
     return add
 
 
-def call_options(command: Command) -> Command:
-    """`--action` and `--arg`, for a command that may do without them."""
-    return _all(command, _ACTION(), _ARG)
-
-
-def stated_call(command: Command) -> Command:
-    """The options that state a whole call, for a command that gets them as one `call`."""
-
-    @wraps(command)
-    def stated(
-        *, action: str, args: tuple[str, ...], tenant: str | None, attributes: tuple[str, ...], **others: Any
-    ) -> Any:
-        from capx_caveats import Call
-
-        return command(call=Call(action, arguments(args), tenant=tenant, attributes=arguments(attributes)), **others)
-
-    return _all(
-        stated,
-        _ACTION(required=True),
-        _ARG,
-        click.option("--tenant", metavar="NAME", help="The tenant of the call, as the resource states it."),
-        click.option(
-            "--attribute",
-            "attributes",
-            multiple=True,
-            metavar="NAME=TEXT",
-            help="An attribute the resource states of the call: region=eu is text, level:=3 is JSON. Repeatable.",
-        ),
-    )
-
-
 _MAY_ASK = click.option(
     "--may-ask",
     multiple=True,
@@ -286,17 +246,15 @@ _MAY_ASK = click.option(
     help="An action to let it ask for at run time: crm.read, or crm.* for all below, which a policy may grant. With "
     "--with behind it, only for such arguments. Repeatable.",
 )
-_ACTION = partial(click.option, "--action", metavar="ACTION", help="The action to be done.")
-_ARG = click.option(
-    "--arg",
-    "args",
-    multiple=True,
-    metavar="NAME=TEXT",
-    help="An argument: deck=deck-42 is text, limit:=10 is JSON. Repeatable.",
-)
 
 
-def _all(command: Command, *options: Callable[[Command], Command]) -> Command:
+def file_option(name: str, help_text: str) -> Callable[[Command], Command]:
+    """An option that takes the path of a file."""
+    return click.option(name, type=click.Path(path_type=Path), metavar="FILE", help=help_text)
+
+
+def with_options(command: Command, *options: Callable[[Command], Command]) -> Command:
+    """A command with these options, which its help lists in this order."""
     for option in reversed(options):
         command = option(command)
     return command

@@ -5,19 +5,8 @@ Law: what others chose, such as labels and purposes, stands last on its line, be
 
 from typing import TYPE_CHECKING, Any
 
+from capx.store import events
 from capx.store.decision_query import Recorded
-from capx.store.events import (
-    AskRefused,
-    CapabilityMinted,
-    IntentWithdrawn,
-    RequestAnswered,
-    RequestExpired,
-    RequestMade,
-    Restored,
-    Revoked,
-    TaskEnded,
-    TaskOpened,
-)
 from capx.tokens import revocation_key
 from capx.tokens.wording import label
 from capx.verify.spending import Spent
@@ -31,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Decided(Recorded, frozen=True, kw_only=True):
-    """What the log holds of a decision, as far as it is said to people."""
+    """A decision as the log holds it, with what people read of it."""
 
     id: str
     audience: str
@@ -112,31 +101,26 @@ def decision_as_json(event: "Event") -> dict[str, Any]:
 
 
 def _about(event: "Event") -> str:
-    said = _SAID.get(event.kind)
-    return shown(event.facts()) if said is None else said(event)
+    if event.kind == "decision":
+        decision = event.read_if(Decided)
+        return UNREADABLE if decision is None else decision.line
+    kind = _KINDS.get(event.kind)
+    return shown(event.facts()) if kind is None else _SAID[kind](event.read(kind))
 
 
-def _decision(event: "Event") -> str:
-    decision = event.read_if(Decided)
-    return UNREADABLE if decision is None else decision.line
-
-
-def _opened(event: "Event") -> str:
-    opened = event.read(TaskOpened)
+def _opened(opened: events.TaskOpened) -> str:
     on = "" if opened.intent is None else f", on intent {opened.intent} of {label(opened.principal or '?')}"
     agent = "" if opened.agent is None else f", by {label(opened.agent)}"
     return f"task {opened.task}{on}, tenant {opened.tenant or '-'}, purpose {opened.purpose or '-'}{agent}"
 
 
-def _minted(event: "Event") -> str:
-    minted = event.read(CapabilityMinted)
+def _minted(minted: events.CapabilityMinted) -> str:
     asked = "" if minted.request is None else f", as request {minted.request} of {phrases.holder(minted.hops)}"
     allowed = "; ".join(minted.allow)
     return f"capability {minted.ids[-1]} for task {minted.task} at {minted.audience}{asked}: {allowed}"
 
 
-def _made(event: "Event") -> str:
-    made = event.read(RequestMade)
+def _made(made: events.RequestMade) -> str:
     pinned = ", for certain arguments" if made.pinned else ""
     approvers = " or ".join(map(label, made.approvers))
     wanted = f"{made.action} at {made.audience}{pinned}"
@@ -145,49 +129,38 @@ def _made(event: "Event") -> str:
     )
 
 
-def _answered(event: "Event") -> str:
-    answered = event.read(RequestAnswered)
+def _answered(answered: events.RequestApproved | events.RequestDenied) -> str:
     return f"request {answered.request} in task {answered.task}, by {label(answered.approver)}"
 
 
-def _expired(event: "Event") -> str:
-    expired = event.read(RequestExpired)
-    return f"request {expired.request} in task {expired.task}: nobody answered in time"
-
-
-def _refused(event: "Event") -> str:
-    asked = event.read(AskRefused)
+def _refused(asked: events.AskRefused) -> str:
     wanted = f"{asked.action} at {asked.audience}"
     return f"in task {asked.task}: {wanted}, {', '.join(asked.reasons)}, by {phrases.holder(asked.hops)}"
 
 
-def _restored(event: "Event") -> str:
-    restored = event.read(Restored)
-    where = f"a backup that reached position {restored.backup}"
-    return f"from {where}; {phrases.of_key(revocation_key.of_instant(restored.issued))} is dead"
+def _restored(restored: events.Restored) -> str:
+    dead = phrases.of_key(revocation_key.of_instant(restored.issued))
+    return f"from a backup that reached position {restored.backup}; {dead} is dead"
 
 
-def _revoked(event: "Event") -> str:
-    revoked = event.read(Revoked)
+def _revoked(revoked: events.Revoked) -> str:
     by = f", by the agent at node {revoked.by}" if revoked.by else ""
     id_ = f"{'root of a task' if revoked.is_root else 'node or capability'} {revoked.id}"
     everything = None if revoked.key is None else phrases.of_key(revoked.key)
     return f"{everything or id_}{by}"
 
 
-_SAID: "dict[str, Callable[[Event], str]]" = {
-    "decision": _decision,
-    "task_opened": _opened,
-    "capability_minted": _minted,
-    "request_made": _made,
-    "request_approved": _answered,
-    "request_denied": _answered,
-    "request_expired": _expired,
-    "ask_refused": _refused,
-    "intent_withdrawn": lambda event: f"intent {event.read(IntentWithdrawn).intent}",
-    "revoked": _revoked,
-    "restored": _restored,
-    "task_completed": lambda event: f"task {event.read(TaskEnded).task}",
-    "task_withdrawn": lambda event: f"task {event.read(TaskEnded).task}",
-    "task_expired": lambda event: f"task {event.read(TaskEnded).task}",
+_SAID: "dict[type[events.Fact], Callable[[Any], str]]" = {
+    events.TaskOpened: _opened,
+    events.CapabilityMinted: _minted,
+    events.RequestMade: _made,
+    events.RequestApproved: _answered,
+    events.RequestDenied: _answered,
+    events.RequestExpired: lambda fact: f"request {fact.request} in task {fact.task}: nobody answered in time",
+    events.AskRefused: _refused,
+    events.IntentWithdrawn: lambda fact: f"intent {fact.intent}",
+    events.Revoked: _revoked,
+    events.Restored: _restored,
+    **dict.fromkeys(events.TASK_ENDS.values(), lambda fact: f"task {fact.task}"),
 }
+_KINDS = {fact.kind: fact for fact in _SAID}

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from capx_cli import intents, phrases, screen
+from capx_cli.view import View
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from capx.authority.requests.verdict import Inquiry
     from capx.store.records import RequestRecord
     from capx_cli.target import Operations
@@ -31,7 +30,11 @@ STYLES: Final = {
 _ID_LENGTH: Final = 22
 _SHORTEST: Final = 6
 """Characters of an id that may stand for it."""
-_SPARE: Final = ("TASK", "APPROVERS", "LEFT", "WHO")
+_FACTS: Final = (
+    *("id", "state", "task", "node", "path", "hops", "audience", "action", "pinned", "args"),
+    *("asked", "until", "approvers", "approver", "answered", "capability"),
+)
+"""What programs are given of a request, in this order."""
 
 
 def request_id(authority: "Operations", typed: str) -> str:
@@ -47,28 +50,6 @@ def request_id(authority: "Operations", typed: str) -> str:
     if len(found) > 1:
         raise click.UsageError(f"{len(found)} requests begin with {typed}: type more of the id")
     return found[0] if found else typed
-
-
-def table(requests: "Sequence[RequestRecord]", *, with_state: bool) -> None:
-    """Draw requests, a row each, with what whoever has to answer chooses by."""
-    state = ("STATE",) if with_state else ()
-    screen.table(
-        ("REQUEST", *state, "ACTION", "WHO", "LEFT", "APPROVERS", "TASK"),
-        (
-            (
-                request.id,
-                *((request.state,) if with_state else ()),
-                f"{request.action}@{request.audience}",
-                phrases.holder(request.labels).removeprefix("task > "),
-                phrases.time_left(request.until) if request.state == "pending" else "-",
-                ", ".join(request.approvers) or "-",
-                request.task,
-            )
-            for request in requests
-        ),
-        STYLES,
-        spare=_SPARE,
-    )
 
 
 def show(inquiry: "Inquiry", *, on_stderr: bool = False) -> None:
@@ -88,16 +69,13 @@ def answered(request: "RequestRecord", *, yes: bool) -> str | None:
     """Why a request can be answered so no more, and by whom it was; None if it waits."""
     if request.state == "pending":
         return None
-    from capx.tokens.wording import label
-    from capx_caveats import shown_instant
-
-    if request.approver is None or request.answered is None:
+    if not (by := _by(request)):
         how = (
             "was not answered in time" if request.state == "expired" else "was granted at once: nobody has to answer it"
         )
         return f"request {request.id} {how}"
     was = "denied" if request.state == "denied" else "approved"
-    said = f"request {request.id} was {was} by {label(request.approver)} at {shown_instant(request.answered)} already"
+    said = f"request {request.id} was {was}{by} already"
     if yes == (was == "approved"):
         return said
     dead = "" if request.capability is None else f"; capx revoke {request.capability} kills what was granted"
@@ -106,11 +84,7 @@ def answered(request: "RequestRecord", *, yes: bool) -> str | None:
 
 def state_phrase(request: "RequestRecord") -> str:
     """How a request stands, in words."""
-    from capx.tokens.wording import label
-    from capx_caveats import shown_instant
-
-    at = "" if request.answered is None else f" at {shown_instant(request.answered)}"
-    by = "" if request.approver is None else f" by {label(request.approver)}{at}"
+    by = _by(request)
     return {
         "pending": "waits for an answer",
         "approved": f"was approved{by}, and is granted once its agent asks again",
@@ -120,29 +94,39 @@ def state_phrase(request: "RequestRecord") -> str:
     }[request.state]
 
 
+def _by(request: "RequestRecord") -> str:
+    """By whom and when a request was answered; nothing where nobody did."""
+    from capx.tokens.wording import label
+
+    if request.approver is None or request.answered is None:
+        return ""
+    return f" by {label(request.approver)} at {phrases.instant(request.answered)}"
+
+
 def as_json(request: "RequestRecord") -> dict[str, Any]:
     """A request as JSON values."""
-    args = None if request.args is None else json.loads(request.args)
-    said = {
-        "id": request.id,
-        "state": request.state,
-        "task": request.task,
-        "node": request.node,
-        "path": list(request.path),
-        "hops": list(request.labels),
-        "audience": request.audience,
-        "action": request.action,
-        "pinned": request.args is not None,
-        "args": args,
-        "asked": request.asked,
-        "until": request.until,
-        "approvers": list(request.approvers),
-        "approver": request.approver,
-        "answered": request.answered,
-        "capability": request.capability,
-    }
+    # A record has no field for three of them: they are made below.
+    facts = phrases.with_instants({name: getattr(request, name, None) for name in _FACTS})
     # What an agent has sent stays as it is.
-    return {**phrases.with_instants(said), "args": args}
+    args = None if request.args is None else json.loads(request.args)
+    return {**facts, "hops": request.labels, "pinned": request.args is not None, "args": args}
+
+
+REQUESTS: "View[RequestRecord]" = View(
+    as_json,
+    {
+        "REQUEST": "id",
+        "STATE": "state",
+        "ACTION": lambda request: f"{request.action}@{request.audience}",
+        "WHO": lambda request: phrases.holder(request.labels).removeprefix("task > "),
+        "LEFT": lambda request: phrases.time_left(request.until) if request.state == "pending" else None,
+        "APPROVERS": "approvers",
+        "TASK": "task",
+    },
+    STYLES,
+    spare=("TASK", "APPROVERS", "LEFT", "WHO"),
+)
+"""Requests, with what whoever has to answer chooses by."""
 
 
 def inquiry_as_json(inquiry: "Inquiry") -> dict[str, Any]:
@@ -154,7 +138,7 @@ def inquiry_as_json(inquiry: "Inquiry") -> dict[str, Any]:
         would_say = [caveat.sentence() for caveat in inquiry.caveats]
     return {
         **as_json(inquiry.request),
-        "intent": {"digest": inquiry.intent.digest, "document": inquiry.intent.document()},
+        "intent": intents.as_json(inquiry.intent),
         "would_say": would_say,
         "shown": list(inquiry.sentences()),
         "digest": b64u(inquiry.digest),

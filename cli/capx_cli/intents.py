@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
-from capx_cli import screen
+from capx_cli import phrases, screen
 from capx_cli.escape import clean
 from capx_cli.failure import DENIED, Unusable
+from capx_cli.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,28 +105,23 @@ def as_json(intent: "Intent") -> dict[str, Any]:
     return {"digest": intent.digest, "document": intent.document()}
 
 
-def row(record: "IntentRecord") -> tuple[str, ...]:
-    """What became of an intent, as a row: digest, state, principal, purpose, tenant, how often it was opened."""
-    said: dict[str, Any] = {} if record.document is None else json.loads(record.document)
-    opened = f"{record.opened} of {said['max_tasks']}" if said else str(record.opened)
-    names = (record.principal, said.get("purpose"), said.get("tenant"))
-    return (record.digest, _state(record, said), *map(_said, names), opened)
+def _document(record: "IntentRecord") -> dict[str, Any]:
+    document: dict[str, Any] = {} if record.document is None else json.loads(record.document)
+    return document
 
 
-def record_as_json(record: "IntentRecord") -> dict[str, Any]:
-    """What became of an intent, for programs."""
-    from capx_caveats import shown_instant
-
-    said: dict[str, Any] = {} if record.document is None else json.loads(record.document)
-    return {
+def _facts(record: "IntentRecord") -> dict[str, Any]:
+    said = _document(record)
+    facts = {
         "digest": record.digest,
         "state": _state(record, said),
         "principal": record.principal,
         "tasks": record.opened,
-        "withdrawn": None if record.withdrawn is None else shown_instant(record.withdrawn),
+        "withdrawn": record.withdrawn,
         "proof": record.proof,
         "document": said or None,
     }
+    return phrases.with_instants(facts)
 
 
 def _state(record: "IntentRecord", said: "dict[str, Any]") -> str:
@@ -136,9 +132,28 @@ def _state(record: "IntentRecord", said: "dict[str, Any]") -> str:
     return "ended" if said["not_after"] <= time.time() else "open"
 
 
-def _lines(intent: "Intent") -> "Iterator[str]":
-    from capx_caveats import shown_instant
+def _opened(record: "IntentRecord") -> str:
+    said = _document(record)
+    return f"{record.opened} of {said['max_tasks']}" if said else str(record.opened)
 
+
+RECORDS = View(
+    _facts,
+    {
+        "DIGEST": "digest",
+        "STATE": "state",
+        "PRINCIPAL": lambda record: _said(record.principal),
+        "PURPOSE": lambda record: _said(_document(record).get("purpose")),
+        "TENANT": lambda record: _said(_document(record).get("tenant")),
+        "OPENED": _opened,
+    },
+    {"open": screen.GOOD, "used up": screen.QUIET, "ended": screen.QUIET, "withdrawn": screen.BAD},
+    spare=("TENANT", "PURPOSE", "PRINCIPAL"),
+)
+"""What became of intents."""
+
+
+def _lines(intent: "Intent") -> "Iterator[str]":
     for line in intent.statement.split("\n"):
         yield f"{_MARGIN}{line}"
     for name, value in intent.parameters.items():
@@ -147,7 +162,7 @@ def _lines(intent: "Intent") -> "Iterator[str]":
     yield f"  purpose    {intent.purpose}"
     yield f"  tenant     {_said(intent.tenant)}"
     yield f"  agent      {_said(intent.agent)}"
-    yield f"  opens      {tasks}, from {shown_instant(intent.issued)} until {shown_instant(intent.not_after)}"
+    yield f"  opens      {tasks}, from {phrases.instant(intent.issued)} until {phrases.instant(intent.not_after)}"
     yield f"  authority  {intent.authority}"
     yield f"  digest     {intent.digest}"
 

@@ -41,8 +41,6 @@ COMMANDS: Mapping[str, str] = {
     "diff": "Show what a delegation took away, between two tokens",
     "explain": "Foresee a call by what the token says itself; needs no key",
     "verify": "Judge a token against a call, with the keys of this home",
-    "export": "Write a token as other macaroon libraries read it",
-    "import": "Read a token as other macaroon libraries write it",
     "revoke": "Kill a node, a capability, a root or a key, and all below",
     "requests": "Show and answer what agents ask for at run time",
     "find": "Find recorded decisions, by agent, tenant, action or time",
@@ -53,9 +51,13 @@ COMMANDS: Mapping[str, str] = {
     "store": "Check, count, prune, back up and restore the store",
     "keys": "Export keys to resources, and rotate the root keys",
     "doctor": "Check home, keys, store, log and installation",
-    "schema": "Print the JSON Schema of a token's blocks",
     "shell-setup": "Print completion for bash, zsh or fish",
+    "export": "Write a token as other macaroon libraries read it",
+    "import": "Read a token as other macaroon libraries write it",
+    "schema": "Print the JSON Schema of a token's blocks",
 }
+SELDOM = ("export", "import", "schema")
+"""Commands for those who build on capx: the help lists them last, apart from the others."""
 
 
 COMPLETES = "_CAPX_COMPLETE"
@@ -118,16 +120,9 @@ class Lazy(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         """Write names and short helps from the table."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-
-def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
-        from importlib.metadata import version
-
-        click.echo(f"capx {version('capx-auth')}")
-        ctx.exit()
+        for title, seldom in (("Commands", False), ("More commands", True)):
+            with formatter.section(title):
+                formatter.write_dl([(name, about) for name, about in COMMANDS.items() if (name in SELDOM) == seldom])
 
 
 @click.group(
@@ -136,7 +131,7 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     epilog="Exit codes: 0 allowed or done, 1 denied or nothing fitted, 2 usage, 3 token, keys, store or service "
     "unusable, 70 a bug of capx.",
 )
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
+@click.version_option(package_name="capx-auth", message="capx %(version)s", help="Show the version.")
 def capx() -> None:
     """Execution-scoped authority for autonomous agents.
 

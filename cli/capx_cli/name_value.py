@@ -98,10 +98,6 @@ def put(values: "dict[str, Any]", name: str, value: Any) -> None:
     values[name] = value
 
 
-def _eq(value: str, name: str) -> "Meant":  # noqa: ARG001 - one signature for all prefixes
-    return value
-
-
 def _range(value: str, name: str) -> "AnyConstraint":
     from capx_caveats import between
 
@@ -180,7 +176,7 @@ def _alone(builder: str) -> Callable[[str, str], "AnyConstraint"]:
 
 
 _PREFIXES: Mapping[str, Callable[[str, str], "Meant"]] = {
-    "eq": _eq,
+    "eq": lambda value, _: value,
     "range": _range,
     "length": _length,
     "path": _text("within"),

@@ -11,6 +11,8 @@ from capx_cli import screen
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from msgspec import Struct
+
     from capx.tokens.bundle import Bundle
     from capx.tokens.capability import Token
     from capx.tokens.effective.effective import Effective
@@ -73,23 +75,39 @@ def task_id(authority: "Operations", typed: str) -> str:
     return tasks[-1].id
 
 
-def no_id(typed: str) -> str | None:
-    """Why this is not the id of a node, presentation or decision, for people; None if it may be one."""
+def demand_id(what: str, typed: str | None) -> None:
+    """Raise UsageError for what cannot be the id of a node, presentation or decision, and says why."""
     from capx_caveats import is_id
 
-    if len(typed) != _ID_LENGTH:
-        return f"an id has {_ID_LENGTH} characters, this has {len(typed)}"
-    return None if is_id(typed) else f"an id has {_ID_LENGTH} characters, each a letter, a digit, - or _"
+    if typed is None or (len(typed) == _ID_LENGTH and is_id(typed)):
+        return
+    fault = f"this has {len(typed)}" if len(typed) != _ID_LENGTH else "each a letter, a digit, - or _"
+    raise click.UsageError(f"{typed!r:.80} is not the id of a {what}: an id has {_ID_LENGTH} characters, {fault}")
 
 
-def past(typed: str, now: int) -> int:
+def past(typed: str) -> int:
     """The instant meant by a duration that lies behind, `1h`, or by RFC 3339; in Unix seconds, at least 0."""
     from capx_caveats import InvalidCaveat, parse_duration, parse_instant
 
+    now = int(time.time())
     try:
         return max(0, now - parse_duration(typed))
     except InvalidCaveat:
         return max(0, parse_instant(typed, now))
+
+
+def instant(at: int) -> str:
+    """An instant, in Unix seconds, as it is written everywhere: RFC 3339."""
+    from capx_caveats import shown_instant
+
+    return shown_instant(at)
+
+
+def left_of(token: "Token") -> "Effective":
+    """What a token can still allow now, as far as it says itself."""
+    from capx.tokens.effective.effective import effective
+
+    return effective(token, int(time.time()))
 
 
 def holder(hops: "Iterable[str]") -> str:
@@ -116,14 +134,12 @@ def what_is_left(bundle: "Bundle") -> None:
 
     What it can do at the authority itself is the same for every task: it is said of a token that holds nothing else.
     """
-    from capx.tokens.effective.effective import effective
     from capx.tokens.lineage import AUTHORITY
 
-    now = int(time.time())
     nothing: list[str] = []
     told = [capability for capability in bundle if capability.audience != AUTHORITY] or list(bundle)
     for capability in told:
-        left = effective(capability, now)
+        left = left_of(capability)
         if left.why_nothing:
             nothing += () if left.untold else left.why_nothing[:1]
             screen.note(f"  at {left.audience}: {nothing_at(left)} ({left.why_nothing[0]})", screen.QUIET)
@@ -135,12 +151,11 @@ def what_is_left(bundle: "Bundle") -> None:
 
 def what_it_may_ask(bundle: "Bundle") -> None:
     """Note on standard error what the holder of a new token may ask for at run time."""
-    from capx.tokens.effective.effective import effective
     from capx.tokens.grants import ASK
     from capx.tokens.lineage import AUTHORITY
 
     for capability in bundle:
-        left = effective(capability, int(time.time()))
+        left = left_of(capability)
         if capability.audience == AUTHORITY and not left.why_nothing:
             for entry, said in zip(left.entries, doing(left), strict=True):
                 if entry.pattern == ASK:
@@ -173,13 +188,17 @@ def nothing_at(left: "Effective") -> str:
 def of_key(key: "RevocationKey") -> str | None:
     """All that dies by the death of a root key or an instant, in words; None for any other death."""
     from capx.tokens.revocation_key import instant_of, kid_of
-    from capx_caveats import shown_instant
 
     if (kid := kid_of(key)) is not None:
         return f"all that was minted under key {kid}"
-    if (instant := instant_of(key)) is not None:
-        return f"all that was issued up to {shown_instant(instant)}"
+    if (issued := instant_of(key)) is not None:
+        return f"all that was issued up to {instant(issued)}"
     return None
+
+
+def what_died(key: str, *, is_root: bool) -> str:
+    """What died by this key, in words; `is_root` of the id of a root."""
+    return of_key(key) or f"{'root of a task' if is_root else 'node or capability'} {key}"
 
 
 def said_end(what: str, end: str, position: int | None, *, again: bool) -> None:
@@ -188,19 +207,23 @@ def said_end(what: str, end: str, position: int | None, *, again: bool) -> None:
     screen.say(f"{what} {when}, at position {position} of the log", "" if again else screen.GOOD)
 
 
-def with_instants(facts: "dict[str, Any]") -> "dict[str, Any]":
-    """The same facts, their Unix seconds as RFC 3339, as in all our JSON; what a bearer sent stays as it is."""
-    from capx_caveats import shown_instant
+def with_instants(facts: "dict[str, Any] | Struct") -> "dict[str, Any]":
+    """The same facts, or those of a record, their Unix seconds as RFC 3339, as in all our JSON.
 
+    What a bearer sent stays as it is.
+    """
+    import msgspec
+
+    values: dict[str, Any] = facts if isinstance(facts, dict) else msgspec.to_builtins(facts)
     return {
-        name: shown_instant(value) if name in _INSTANTS and isinstance(value, int) else value
-        for name, value in facts.items()
+        name: instant(value) if name in _INSTANTS and isinstance(value, int) else value
+        for name, value in values.items()
     }
 
 
 def lines(left: "Effective") -> "list[tuple[str, str]]":
     """What is left of a token, as names and sentences."""
-    from capx_caveats import shown, shown_instant
+    from capx_caveats import shown
 
     if left.why_nothing:
         return [("cannot tell" if left.untold else "allows nothing", why) for why in left.why_nothing]
@@ -208,9 +231,9 @@ def lines(left: "Effective") -> "list[tuple[str, str]]":
     said += [("and only where", demand) for demand in left.also]
     said.append(("for", "calls without a tenant" if left.tenant is None else f"tenant {shown(left.tenant)}"))
     if left.not_before is not None:
-        said.append(("from", shown_instant(left.not_before)))
+        said.append(("from", instant(left.not_before)))
     if left.expires is not None:
-        said.append(("until", f"{shown_instant(left.expires)} (in {time_left(left.expires)})"))
+        said.append(("until", f"{instant(left.expires)} (in {time_left(left.expires)})"))
     said += [("or until", f"task {task} ends") for task in left.until]
     said.append(("delegation", delegation(left.hops_left)))
     return said
@@ -249,14 +272,12 @@ def time_left(at: int) -> str:
 def token_as_json(token: "Token") -> "dict[str, object]":
     """What a token says of itself, not verified; never the token."""
     from capx.crypto.base64url import b64u
-    from capx.tokens.effective.effective import effective
-    from capx_caveats import shown_instant
 
     return {
         "kind": "capability" if presented(token) is None else "presentation",
         "audience": token.audience,
         "kid": token.kid,
-        "issued_at": shown_instant(token.issued_at),
+        "issued_at": instant(token.issued_at),
         "task": token.task,
         "node": None if token.node is None else b64u(token.node),
         "path": [b64u(node) for node in token.path],
@@ -264,7 +285,7 @@ def token_as_json(token: "Token") -> "dict[str, object]":
         "id": b64u(token.id),
         "ids": [b64u(id_) for id_ in token.ids],
         "blocks": [[caveat.sentence() for caveat in block] for block in token.caveats],
-        "effective": effective(token, int(time.time())).as_json(),
+        "effective": left_of(token).as_json(),
     }
 
 

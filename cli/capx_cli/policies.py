@@ -93,21 +93,20 @@ def ungranted(policy: "Policy", terms: "Terms") -> list[str]:
 
 def as_json(policy: "Policy", terms: "Terms") -> dict[str, Any]:
     """What terms give, for programs; times in seconds."""
+    from msgspec.structs import asdict
+
     return {
         "purpose": terms.purpose,
         "tenant": terms.tenant,
         "ttl": terms.ttl,
         "rules": [
             {
-                "place": rule.place,
-                "how": rule.how,
+                **asdict(rule),
                 "offers": [
                     {"audience": offer.audience, "entry": offer.entry.wire(), "words": offer.entry.sentence()}
                     for offer in rule.offers
                 ],
                 "budgets": {budget.unit: budget.limit for budget in rule.budgets},
-                "approvers": list(rule.approvers),
-                "within": rule.within,
             }
             for rule in terms.rules
         ],

@@ -60,7 +60,14 @@ def as_json_line(value: object) -> None:
 
 
 def _json(value: object, indent: int | None = None) -> str:
-    return json.dumps(value, indent=indent, ensure_ascii=True).replace("\x7f", "\\u007f")
+    return json.dumps(value, indent=indent, ensure_ascii=True, default=_record).replace("\x7f", "\\u007f")
+
+
+def _record(value: object) -> object:
+    """A record of capx, whose fields JSON has forms for."""
+    import msgspec
+
+    return msgspec.to_builtins(value)
 
 
 def say(text: str = "", style: str = "") -> None:

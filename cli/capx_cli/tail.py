@@ -14,8 +14,7 @@ from capx_cli import screen, target
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from capx.store.log import Event
-    from capx_cli.target import Operations
+    from capx.store.log import Event, Place
 
 _GLANCE = 0.25
 _LONGEST_PAUSE = 5.0
@@ -23,27 +22,20 @@ _MOST = 10_000
 """Events that are read at once."""
 
 
-class LogPosition(Struct, frozen=True):
-    """How far a log was read: the position and hash of the last event, none before the first one."""
-
-    position: int = 0
-    hash: bytes = b""
-
-
 class Read(Struct, frozen=True):
     """What is new since a mark, and the mark from which to go on; `anew` if the log is another one than before."""
 
     events: "list[Event]"
-    mark: LogPosition
+    mark: "Place"
     anew: bool = False
 
 
-def end_of(authority: "Operations") -> LogPosition:
+def end_of(authority: "target.Operations") -> "Place":
     """The end of the log as it is now."""
-    return _mark(next(iter(authority.newest_first()), None))
+    return place_of(next(iter(authority.newest_first()), None))
 
 
-def after(authority: "Operations", mark: LogPosition) -> Read:
+def after(authority: "target.Operations", mark: "Place") -> Read:
     """What happened since, read at once; after a log was replaced, what happened since it was."""
     found = list(authority.log(max(0, mark.position - 1), _MOST))
     if mark.position == 0:
@@ -54,10 +46,10 @@ def after(authority: "Operations", mark: LogPosition) -> Read:
     if restored is None:
         return Read([], end_of(authority), True)
     found = list(authority.log(restored.position - 1, _MOST))
-    return Read(found, _mark(found[-1]) if found else mark, True)
+    return Read(found, place_of(found[-1]) if found else mark, True)
 
 
-def awaited(authority: "Operations", mark: LogPosition, *, glance: float, at_most: float) -> LogPosition:
+def awaited(authority: "target.Operations", mark: "Place", *, glance: float, at_most: float) -> "Place":
     """The end of the log once it is another than `mark`, or after a while."""
     ends = time.monotonic() + at_most
     while time.monotonic() < ends:
@@ -68,7 +60,7 @@ def awaited(authority: "Operations", mark: LogPosition, *, glance: float, at_mos
     return mark
 
 
-def on(mark: LogPosition, tell: "Callable[[Operations, Read], None]") -> NoReturn:
+def on(mark: "Place", tell: "Callable[[target.Operations, Read], None]") -> NoReturn:
     """Tell what happens from a mark on; while the store cannot be read, say so once and try again."""
     from capx.errors import CapxError
 
@@ -96,9 +88,12 @@ def on(mark: LogPosition, tell: "Callable[[Operations, Read], None]") -> NoRetur
         pause = min(_LONGEST_PAUSE, 2 * pause)
 
 
-def _read(events: "list[Event]", mark: LogPosition) -> Read:
-    return Read(events, _mark(events[-1]) if events else mark)
+def _read(events: "list[Event]", mark: "Place") -> Read:
+    return Read(events, place_of(events[-1]) if events else mark)
 
 
-def _mark(event: "Event | None") -> LogPosition:
-    return LogPosition() if event is None else LogPosition(event.position, event.hash)
+def place_of(event: "Event | None") -> "Place":
+    """Where an event stands; None stands before the first one."""
+    from capx.store.log import START, Place
+
+    return START if event is None else Place(event.position, event.hash)

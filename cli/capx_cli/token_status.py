@@ -4,7 +4,7 @@ Law: the token is not verified, so what is said is about what it names.
 """
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -56,13 +56,6 @@ class TokenStatus(Struct, frozen=True):
         ]
         said += [("DEAD", f"{one.reason}: {one.what}") for one in self.dead]
         return said if self.dead else [*said, ("alive", "as far as this store knows")]
-
-    def as_json(self) -> dict[str, Any]:
-        """The same as JSON values."""
-        import msgspec
-
-        values: dict[str, Any] = msgspec.to_builtins(self)
-        return values
 
 
 def status_of(token: "Token", reading: "Reading") -> TokenStatus:

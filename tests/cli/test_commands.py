@@ -13,7 +13,7 @@ from typing import Any
 import click
 import pytest
 
-from capx_cli.main import COMMANDS
+from capx_cli.main import COMMANDS, SELDOM
 from capx_cli.main import capx as group
 
 COMMAND = (sys.executable, "-m", "capx_cli.main")
@@ -39,6 +39,14 @@ def test_every_command_has_a_help_with_an_example_and_every_option_too() -> None
         for parameter in command.params:
             if isinstance(parameter, click.Option) and parameter.name != "help":
                 assert parameter.help, (name, parameter.name)
+
+
+def test_seldom_used_commands_stand_apart_and_last_in_the_help() -> None:
+    text = group.get_help(click.Context(group, terminal_width=100))
+    _, often, seldom = re.split("^(?:C|More c)ommands:$", text, flags=re.MULTILINE)
+    listed = [re.findall("^  ([a-z-]+) ", part.split("\n\n")[0], re.MULTILINE) for part in (often, seldom)]
+    assert listed[1] == list(SELDOM)
+    assert listed[0] + listed[1] == list(COMMANDS)
 
 
 def test_every_summary_stands_whole_in_80_columns() -> None:

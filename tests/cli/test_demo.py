@@ -13,11 +13,14 @@ import pytest
 from rich.console import Console
 
 from capx.authority.authority import Authority
+from capx.authority.graph.graph import Node, Tree
 from capx.crypto.keys import AudienceKeys
-from capx_cli.demo import gains
+from capx_cli.demo import ending, gains
 from capx_cli.demo.attack import Try
 from capx_cli.demo.data import SERVICES
+from capx_cli.demo.row import Row
 from capx_cli.demo.screen import Screen
+from capx_cli.demo.story import Outcome
 
 DEMO = [sys.executable, "-m", "capx_cli.main", "demo"]
 
@@ -208,14 +211,45 @@ def test_without_the_completion_rows_differ_and_the_demo_fails() -> None:
 
 
 def test_a_narrow_terminal_without_colour_shows_it_all(tmp_path: Path) -> None:
-    shown = result([*DEMO, "--keep", str(tmp_path / "home")], COLUMNS="48")
+    shown = result([*DEMO, "--all", "--keep", str(tmp_path / "home")], COLUMNS="48")
     assert shown.returncode == 0, shown.stderr
     lines = shown.stdout.splitlines()
     assert "\x1b" not in shown.stdout
     assert max(len(line) for line in lines if "CAPX_HOME=" not in line) <= 48
     assert "29 of 29 rows as expected" in shown.stdout
+    assert sum(line.startswith("   ok ") for line in lines) == 29
     assert [line for line in lines if "capx why" in line and "CAPX_HOME=" in line]
     assert [line for line in lines if "capx requests list --all" in line and "CAPX_HOME=" in line]
+
+
+def ended(rows: list[Row], *, every_row: bool) -> str:
+    """What stands on the screen at the end of a demo with these rows."""
+    written = io.StringIO()
+    tree = Tree("task", "root", None, None, 1, 2, Node("root", "task", (), (), 0, 0, None, None, ()))
+    outcome = Outcome(rows, 1.0, "task", tree, [], {})
+    ending.show(Console(file=written, width=100), outcome, None, every_row=every_row)
+    return written.getvalue()
+
+
+def test_rows_of_the_execution_side_wait_for_all() -> None:
+    rows = [Row("session", "the stolen", "40", "40"), Row("execution", "the refused", "9", "9")]
+    short = ended(rows, every_row=False)
+    assert "the stolen" in short
+    assert "the refused" not in short
+    assert "execution-scoped: 1 of 1 rows as expected. To see each: " in short
+    assert "2 of 2 rows as expected, in 1.0 s." in short
+    whole = ended(rows, every_row=True)
+    assert "the stolen" in whole
+    assert "the refused" in whole
+    assert "To see each" not in whole
+
+
+def test_a_row_that_differs_is_shown_without_all() -> None:
+    rows = [Row("execution", "the refused", "9", "9"), Row("execution", "the broken", "refused", "granted")]
+    short = ended(rows, every_row=False)
+    assert "the broken" in short
+    assert "the refused" not in short
+    assert "execution-scoped: 1 of 2 rows as expected" in short
 
 
 def test_who_has_no_capx_on_the_path_is_told_what_to_type() -> None:

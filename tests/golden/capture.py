@@ -89,7 +89,7 @@ def _help() -> str:
         path: tuple[str, ...] = waiting.pop(0)
         shown = _run(_environment(Path("/nonexistent")), *_capx(*path, "--help"))
         text += f"$ {' '.join(('capx', *path, '--help'))}\n{shown}\n"
-        listed = shown.partition("\nCommands:\n")[2].partition("\n\n")[0]
+        listed = "".join(re.findall(r"^(?:C|More c)ommands:\n((?:  .*\n?)+)", shown, re.MULTILINE))
         waiting += [(*path, found) for found in re.findall(r"^  ([a-z][\w-]*)", listed, re.MULTILINE)]
     return text
 

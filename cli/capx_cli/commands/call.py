@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from capx_cli import completion, phrases, screen
-from capx_cli.commands.present import AUTHORITY, chosen_audience, read_body
+from capx_cli.arguments import file_option
+from capx_cli.calls import AUTHORITY, chosen_audience, read_body
 from capx_cli.failure import DENIED, DONE, UNUSABLE, Unusable
 from capx_cli.tokens import read_bundle, token_option
 
@@ -23,7 +24,7 @@ _NOT_ALLOWED = 403
 @click.argument("url")
 @click.option("--method", metavar="METHOD", help="GET, or POST when there is a body, unless said otherwise.")
 @click.option("--data", metavar="TEXT", help="The body.")
-@click.option("--data-file", type=click.Path(path_type=Path), metavar="FILE", help="The body, from a file.")
+@file_option("--data-file", "The body, from a file.")
 @click.option("--content-type", metavar="TYPE", default="application/json", show_default=True, help="Of the body.")
 @click.option(
     "--audience",

@@ -1,6 +1,5 @@
 """`capx can`: what is left of a token, as a list."""
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,10 +27,7 @@ def can(as_json: bool, also: bool, token_file: str | None) -> None:
 
     Example: capx can --token-file slides.token | grep '^slides '
     """
-    from capx.tokens.effective.effective import effective
-
-    now = int(time.time())
-    found = [effective(token, now) for token in read_tokens(token_file)]
+    found = list(map(phrases.left_of, read_tokens(token_file)))
     if as_json and also:
         raise click.UsageError("give either --json, which holds what --also lists, or --also")
     if as_json:

@@ -21,8 +21,9 @@ _DIFFERED = 1
     metavar="DIR",
     help="Leave policy, intent, keys and log in DIR, a new folder, and print commands to explore them.",
 )
+@click.option("--all", "every_row", is_flag=True, help="Show every row of the execution side, too.")
 @click.pass_context
-def demo(context: click.Context, as_json: bool, keep: Path | None) -> None:
+def demo(context: click.Context, *, as_json: bool, keep: Path | None, every_row: bool) -> None:
     """Run a quarterly business review (QBR) of Acme, attacked: session-scoped beside execution-scoped.
 
     A signed intent, a policy and `capx serve`, four services, their agents, a person who is asked, and an attacker's
@@ -47,7 +48,7 @@ def demo(context: click.Context, as_json: bool, keep: Path | None) -> None:
     with ExitStack() as stack:
         home = kept or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="capx-demo-")))
         outcome = story.run(home, show=screen.show)
-    ending.show(console, outcome, kept)
+    ending.show(console, outcome, kept, every_row=every_row)
     ok = all(row.ok for row in outcome.rows)
     if as_json:
         write_json(

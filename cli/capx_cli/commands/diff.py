@@ -1,6 +1,5 @@
 """`capx diff`: what a delegation took away."""
 
-import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +8,7 @@ import click
 from capx_cli import phrases, screen
 from capx_cli.failure import DONE, UNUSABLE
 from capx_cli.tokens import read_tokens
+from capx_cli.view import json_option, say_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ _STDIN = "-"
 @click.command()
 @click.argument("parent", metavar="PARENT", type=click.Path())
 @click.argument("child", metavar="CHILD", type=click.Path())
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@json_option
 def diff(parent: str, child: str, as_json: bool) -> int:
     """Show what was taken away between two tokens: what each hop appended, and what can no longer be done.
 
@@ -76,23 +76,18 @@ def _stranger(child: "Token", parents: "Sequence[Token]") -> str:
 
 
 def _show(parent: "Token | None", child: "Token", parents: "Sequence[Token]") -> None:
-    from capx.tokens.effective.effective import effective
-
     if parent is None:
         screen.say(f"{child.audience}: CHILD does not descend from PARENT: {_stranger(child, parents)}", screen.BAD)
         return
-    now = int(time.time())
-    before, after = effective(parent, now), effective(child, now)
+    before, after = phrases.left_of(parent), phrases.left_of(child)
     holders = f"PARENT held by {phrases.holder(parent.hops)}, CHILD by {phrases.holder(child.hops)}"
     screen.say(f"{child.audience}: {holders}", screen.STRONG)
     for whose, sentences in _appended(parent, child):
         screen.say(f"  {whose} appended")
         for sentence in sentences:
             screen.say(f"    {sentence}")
-    said = list(_changes(before, after))
-    width = max((len(name) for name, _ in said), default=0)
-    for name, sentence in said or [("unchanged", "it can do all that PARENT can")]:
-        screen.say(f"  {name:{width}}  {sentence}", screen.BAD if name in {"lost", "allows nothing"} else "")
+    said = list(_changes(before, after)) or [("unchanged", "it can do all that PARENT can")]
+    say_named(said, {"lost": screen.BAD, "allows nothing": screen.BAD})
 
 
 def _appended(parent: "Token", child: "Token") -> "Iterator[tuple[str, list[str]]]":
@@ -103,7 +98,7 @@ def _appended(parent: "Token", child: "Token") -> "Iterator[tuple[str, list[str]
 def _changes(before: "Effective", after: "Effective") -> "Iterator[tuple[str, str]]":
     """What is less than before, as names and sentences."""
     from capx.tokens.effective.difference import losses
-    from capx_caveats import shown, shown_instant
+    from capx_caveats import shown
 
     yield from (("allows nothing", why) for why in after.why_nothing if why not in before.why_nothing)
     lost = () if after.why_nothing else losses(before, after)
@@ -119,10 +114,10 @@ def _changes(before: "Effective", after: "Effective") -> "Iterator[tuple[str, st
     if after.tenant != before.tenant and after.tenant is not None:
         yield "for", f"tenant {shown(after.tenant)} only"
     if after.not_before is not None and after.not_before != before.not_before:
-        yield "from", shown_instant(after.not_before)
+        yield "from", phrases.instant(after.not_before)
     if after.expires is not None and after.expires != before.expires:
-        instead = "" if before.expires is None else f", no longer {shown_instant(before.expires)}"
-        yield "until", f"{shown_instant(after.expires)}{instead}"
+        instead = "" if before.expires is None else f", no longer {phrases.instant(before.expires)}"
+        yield "until", f"{phrases.instant(after.expires)}{instead}"
     yield from (("or until", f"task {task} ends") for task in after.until if task not in before.until)
     if after.hops_left is not None and after.hops_left != before.hops_left:
         yield "delegation", phrases.delegation(after.hops_left)
@@ -131,12 +126,10 @@ def _changes(before: "Effective", after: "Effective") -> "Iterator[tuple[str, st
 def _as_json(parent: "Token | None", child: "Token", parents: "Sequence[Token]") -> dict[str, Any]:
     from capx.crypto.base64url import b64u
     from capx.tokens.effective.difference import losses
-    from capx.tokens.effective.effective import effective
 
     if parent is None:
         return {"audience": child.audience, "id": b64u(child.id), "descends": False, "why": _stranger(child, parents)}
-    now = int(time.time())
-    before, after = effective(parent, now), effective(child, now)
+    before, after = phrases.left_of(parent), phrases.left_of(child)
     lost = losses(before, after)
     return {
         "audience": child.audience,

@@ -3,23 +3,35 @@
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from capx_cli import screen
+from capx_cli import screen, target
 from capx_cli.escape import without_passwords
 from capx_cli.failure import DONE, UNUSABLE
+from capx_cli.view import View, json_option
+
+if TYPE_CHECKING:
+    from capx.store.protocols import Reading, Store
 
 Finding = tuple[str, str, str]
 """What was looked at, `ok`, `warning` or `FAIL`, and a sentence."""
 
 OK, WARNING, FAIL = "ok", "warning", "FAIL"
 
+_FINDINGS: View[Finding] = View(
+    lambda finding: dict(zip(("what", "state", "says"), finding, strict=True)),
+    {"CHECK": "what", "STATE": "state", "FINDING": "says"},
+    {OK: screen.GOOD, WARNING: "yellow", FAIL: screen.LOUD},
+)
+
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@json_option
 def doctor(as_json: bool) -> int:
     """Check home, keys, store, log and installation. Exits with 3 when something is broken.
 
@@ -29,10 +41,7 @@ def doctor(as_json: bool) -> int:
 
     with screen.busy("checking the log"):
         findings = list(_findings(home_folder()))
-    if as_json:
-        screen.as_json([{"what": what, "state": state, "says": says} for what, state, says in findings])
-    else:
-        screen.table(("CHECK", "STATE", "FINDING"), findings, {OK: screen.GOOD, WARNING: "yellow", FAIL: screen.LOUD})
+    _FINDINGS.show(findings, as_json)
     return UNUSABLE if any(state == FAIL for _, state, _ in findings) else DONE
 
 
@@ -114,34 +123,33 @@ def _keys(path: Path) -> str:
     return f"only you may read them; mints with {KeyRing.load(path).active.kid}"
 
 
-def _reached(home: Path) -> str:
-    from contextlib import closing
-
-    from capx.authority.home import PLACE, open_home_store
+@contextmanager
+def _reading(home: Path) -> "Generator[tuple[Store, Reading]]":
+    from capx.authority.home import open_home_store
 
     with closing(open_home_store(home)) as store, store.read() as reading:
+        yield store, reading
+
+
+def _reached(home: Path) -> str:
+    from capx.authority.home import PLACE
+
+    with _reading(home) as (store, reading):
         reading.head()
         return f"{PLACE} names {store.place}, which answers"
 
 
 def _log(home: Path) -> str:
-    from contextlib import closing
-
-    from capx.authority.home import open_home_store
     from capx.store.check import check_store
 
-    with closing(open_home_store(home)) as store, store.read() as reading:
+    with _reading(home) as (_, reading):
         reached = check_store(reading)
         deaths = reading.head().deaths
     return f"{reached.position} events, each bound to the one before; {deaths} of them deaths"
 
 
 def _epoch(home: Path) -> str:
-    from contextlib import closing
-
-    from capx.authority.home import open_home_store
-
-    with closing(open_home_store(home)) as store, store.read() as reading:
+    with _reading(home) as (_, reading):
         return f"{reading.head().epoch} is what intents name this authority by"
 
 
@@ -157,17 +165,10 @@ def _policy(home: Path) -> str:
 
 def _elsewhere() -> Iterator[Finding]:
     """What answers at the place that CAPX_AUTHORITY names, if it does."""
-    from capx_cli import target
-
-    place = target.elsewhere()
-    if place is not None:
-        yield _tried(
-            "authority", lambda: f"{place} answers, with {_tasks()} tasks; what follows is about the home here"
-        )
+    if (place := target.elsewhere()) is not None:
+        yield _tried("authority", lambda: _answers(place))
 
 
-def _tasks() -> int:
-    from capx_cli import target
-
+def _answers(place: str) -> str:
     with target.authority() as authority:
-        return len(authority.tasks())
+        return f"{place} answers, with {len(authority.tasks())} tasks; what follows is about the home here"

@@ -1,20 +1,20 @@
 """`capx explain`: a call, foreseen by what the token says itself."""
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from capx_cli import arguments, completion, screen
-from capx_cli.commands.present import chosen_audience
+from capx_cli import screen
+from capx_cli.calls import judged_call
 from capx_cli.failure import DENIED, DONE
-from capx_cli.tokens import read_tokens, token_option
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from rich.tree import Tree
 
+    from capx.tokens.capability import Token
     from capx.tokens.effective.prediction import Prediction
     from capx_caveats import Call
 
@@ -26,21 +26,8 @@ _MARKS = {"ok": ("ok", ""), "refuses": ("NO", screen.BAD), "open": _OPEN, "not_u
 
 
 @click.command()
-@arguments.stated_call
-@click.option(
-    "--audience",
-    shell_complete=completion.held,
-    help="The resource; else the action's first label, or the token's only audience.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
-@token_option
-def explain(
-    *,
-    call: "Call",
-    audience: str | None,
-    as_json: bool,
-    token_file: str | None,
-) -> int:
+@judged_call(held_alone=True)
+def explain(*, call: "Call", audience: str, tokens: "Sequence[Token]", as_json: bool) -> int:
     """Foresee a call: walk from hop to hop, and show which restriction of the token refuses it.
 
     For agents: needs no key, no home and no network, so it verifies nothing and knows of no death. What only the
@@ -51,18 +38,14 @@ def explain(
     """
     from capx.tokens.effective.prediction import predict
 
-    tokens = read_tokens(token_file)
-    held = tuple(dict.fromkeys(token.audience for token in tokens))
-    meant = chosen_audience(held, audience, call.action)
-    if meant not in held:
-        raise click.UsageError(f"this token speaks to {', '.join(held)}, not to {meant}: choose with --audience")
     now = int(time.time())
-    walks = [predict(token, call, now) for token in reversed(tokens) if token.audience == meant]
+    walks = [predict(token, call, now) for token in reversed(tokens) if token.audience == audience]
     walk = next((each for each in walks if not _refused(each)), walks[0])
     if as_json:
-        screen.as_json(_as_json(walk, meant, call))
+        said = {"verified": False, "refused": _refused(walk), "action": call.action, "audience": audience}
+        screen.as_json({**said, "restrictions": walk})
     else:
-        _show(walk, meant, call)
+        _show(walk, audience, call)
     return DENIED if _refused(walk) else DONE
 
 
@@ -104,15 +87,3 @@ def _by_owner(walk: "Walk") -> "Iterator[tuple[str, Walk]]":
 
     for (_, whose), foreseen in groupby(sorted(walk, key=lambda each: each.hop), key=lambda one: (one.hop, one.whose)):
         yield whose, tuple(foreseen)
-
-
-def _as_json(walk: "Walk", audience: str, call: "Call") -> dict[str, Any]:
-    import msgspec
-
-    return {
-        "verified": False,
-        "refused": _refused(walk),
-        "action": call.action,
-        "audience": audience,
-        "restrictions": [msgspec.to_builtins(each) for each in walk],
-    }

@@ -1,6 +1,5 @@
 """`capx find`: recorded decisions."""
 
-import time
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from capx.store.log import Event
-    from capx_cli.target import Operations
 
 
 @click.command()
@@ -40,7 +38,7 @@ def find(*, since: str | None, task: str | None, as_json: bool, **asked: Any) ->
     """
     from capx_cli import events
 
-    after = 0 if since is None else phrases.past(since, int(time.time()))
+    after = 0 if since is None else phrases.past(since)
     with target.authority() as authority:
         meant = None if task is None else phrases.task_id(authority, task)
         found = screen.awaited("reading the log", lambda: _found(authority, task=meant, since=after, **asked))
@@ -61,30 +59,27 @@ def find(*, since: str | None, task: str | None, as_json: bool, **asked: Any) ->
         screen.note(f"no such decision was recorded{f': {looked_for}' if looked_for else ''}")
 
 
-def _found(authority: "Operations", *, decision: str | None, limit: int | None, **query: Any) -> "Iterator[Event]":
+def _found(
+    authority: "target.Operations", *, decision: str | None, limit: int | None, **query: Any
+) -> "Iterator[Event]":
     for what in ("node", "presentation"):
-        _demand_id(what, query[what])
+        phrases.demand_id(what, query[what])
     if decision is None:
         return authority.find(limit=limit, **query)
     return _one(authority, decision, query)
 
 
-def _one(authority: "Operations", decision: str, query: dict[str, Any]) -> "Iterator[Event]":
+def _one(authority: "target.Operations", decision: str, query: dict[str, Any]) -> "Iterator[Event]":
     from capx.store.decision_query import Query
 
     event = authority.decision(decision)
     if event is None:
-        _demand_id("decision", decision)
+        phrases.demand_id("decision", decision)
     elif Query(**query).matches(event):
         yield event
 
 
-def _demand_id(what: str, id_: str | None) -> None:
-    if id_ is not None and (fault := phrases.no_id(id_)):
-        raise click.UsageError(f"{id_!r:.80} is not the id of a {what}: {fault}")
-
-
-def _demand_no_decision(authority: "Operations", node: str) -> None:
+def _demand_no_decision(authority: "target.Operations", node: str) -> None:
     """Raise UsageError for the id of a decision: it looks like a node's, and nothing is found below it."""
     from capx_cli.events import Decided
 

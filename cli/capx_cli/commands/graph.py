@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from capx_cli import completion, inbox, phrases, screen, tail, target
+from capx_cli.view import json_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from capx.authority.graph.graph import Graph, Node, Tree
     from capx.store.records import RequestRecord, TaskRecord
-    from capx_cli.target import Operations
 
 _GLANCE = 0.5
 """Seconds between two looks at the log."""
@@ -33,7 +33,7 @@ _AGAIN = 10.0
     type=click.Choice(["text", "json", "mermaid", "dot"]),
     help="Write it so: for people, for programs, for Mermaid, for Graphviz.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@json_option
 @click.option("--watch", is_flag=True, help="Draw it again whenever something happened, until Ctrl-C.")
 @target.authority_option
 def graph(task_id: str | None, shape: str | None, as_json: bool, watch: bool) -> None:
@@ -71,7 +71,7 @@ class _Read(NamedTuple):
         return [(tree, self.tasks.get(tree.task)) for tree in self.graph.trees]
 
 
-def _read(authority: "Operations", wanted: str | None) -> _Read:
+def _read(authority: "target.Operations", wanted: str | None) -> _Read:
     graph = authority.graph(wanted)
     tasks = authority.tasks() if wanted is None else [authority.task(wanted)]
     requests: dict[str, list[RequestRecord]] = {}
@@ -97,7 +97,7 @@ def _write(found: _Read, shape: str) -> None:
 def _as_json(tree: "Tree", task: "TaskRecord | None", found: _Read) -> dict[str, Any]:
     import msgspec
 
-    said = phrases.with_instants(msgspec.to_builtins(tree))
+    said = phrases.with_instants(tree)
     waiting: list[dict[str, Any]] = [said["node"]]
     while waiting:
         node = waiting.pop()
@@ -112,7 +112,7 @@ def _as_json(tree: "Tree", task: "TaskRecord | None", found: _Read) -> dict[str,
     }
 
 
-def _watch(authority: "Operations", wanted: str | None, found: _Read) -> None:
+def _watch(authority: "target.Operations", wanted: str | None, found: _Read) -> None:
     from rich.console import Group
 
     mark = tail.end_of(authority)

@@ -1,13 +1,13 @@
 """`capx inspect`: what a token says of itself, and what a store knows of it."""
 
-import time
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from capx_cli import phrases, screen, target
 from capx_cli.tokens import read_tokens, token_option
+from capx_cli.view import json_option, say_named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ _WARNING = "NOTHING WAS VERIFIED: this is what the token says of itself. To chec
 @click.command()
 @click.option("--blocks", is_flag=True, help="Show every block as well, hop by hop.")
 @click.option("--store", "with_store", is_flag=True, help="Show what the home's store knows: spends, and deaths.")
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@json_option
 @token_option
 def inspect(blocks: bool, with_store: bool, as_json: bool, token_file: str | None) -> None:
     """Show what a token can still allow: what, for whom, until when. Needs no key, and verifies nothing.
@@ -55,23 +55,21 @@ def _statuses(tokens: "Sequence[Token]") -> "list[TokenStatus | None]":
         return [status_of(token, reading) for token in tokens]
 
 
-def _as_json(token: "Token", status: "TokenStatus | None") -> dict[str, Any]:
-    said: dict[str, Any] = phrases.token_as_json(token)
-    return said if status is None else {**said, "store": status.as_json()}
+def _as_json(token: "Token", status: "TokenStatus | None") -> dict[str, object]:
+    said = phrases.token_as_json(token)
+    return said if status is None else {**said, "store": status}
 
 
 def _show(token: "Token", status: "TokenStatus | None") -> None:
     from capx.crypto.base64url import b64u
     from capx.tokens.binding import WINDOW_AFTER
-    from capx.tokens.effective.effective import effective
-    from capx_caveats import shown_instant
 
     screen.say(f"{token.audience}, held by {phrases.holder(token.hops)}", screen.STRONG)
-    left = effective(token, int(time.time()))
+    left = phrases.left_of(token)
     mark = phrases.presented(token)
     if mark is not None:
         until = mark.at + WINDOW_AFTER if left.expires is None else min(left.expires, mark.at + WINDOW_AFTER)
-        screen.say(f"  a presentation: good for one {mark.profile} call, until {shown_instant(until)}")
+        screen.say(f"  a presentation: good for one {mark.profile} call, until {phrases.instant(until)}")
     said = [
         ("task", token.task or "-"),
         ("node", "-" if token.node is None else b64u(token.node)),
@@ -80,9 +78,7 @@ def _show(token: "Token", status: "TokenStatus | None") -> None:
         *((("delegation", "none"),) if mark is not None else ()),
         *(() if status is None else status.lines()),
     ]
-    width = max(len(name) for name, _ in said)
-    for name, sentence in said:
-        screen.say(f"  {name:{width}}  {sentence}", screen.BAD if name in {"allows nothing", "DEAD"} else "")
+    say_named(said, {"allows nothing": screen.BAD, "DEAD": screen.BAD})
 
 
 def _show_blocks(token: "Token") -> None:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from capx_cli import intents, own_keys, phrases, screen, target
+from capx_cli.arguments import file_option
 from capx_cli.failure import DENIED, DONE
 from capx_cli.name_value import arguments
+from capx_cli.view import json_option, tell
 
 if TYPE_CHECKING:
     from capx.authority.intent_use import WithdrawnIntent
@@ -45,18 +47,7 @@ def intent() -> None:
 @click.option("--not-after", default="8h", metavar="WHEN", help="Until when: 8h unless said, 1d, or RFC 3339.")
 @click.option("--for", "epoch", metavar="EPOCH", help="The authority it is meant for; else that of the home.")
 @target.authority_option
-def new(
-    *,
-    principal: str,
-    purpose: str,
-    statement: str,
-    tenant: str | None,
-    parameters: tuple[str, ...],
-    agent: str | None,
-    max_tasks: int,
-    not_after: str,
-    epoch: str | None,
-) -> None:
+def new(*, parameters: tuple[str, ...], epoch: str | None, **asked: Any) -> None:
     """Write the document of an intent to standard output, for its principal to sign.
 
     It is for one authority, which is named by its EPOCH, as capx doctor shows it there: else for that of the home, or
@@ -70,29 +61,13 @@ def new(
         with target.authority() as authority:
             epoch = authority.epoch()
     values: Any = arguments(parameters)
-    made = Intent.written(
-        principal=principal,
-        authority=epoch,
-        purpose=purpose,
-        statement=statement,
-        now=int(time.time()),
-        not_after=not_after,
-        max_tasks=max_tasks,
-        tenant=tenant,
-        parameters=values,
-        agent=agent,
-    )
+    made = Intent.written(authority=epoch, now=int(time.time()), parameters=values, **asked)
     screen.as_json(made.document())
 
 
 @intent.command("sign", short_help="Sign an intent, with the key of its principal.")
 @click.argument("file", default=intents.STDIN)
-@click.option(
-    "--key-file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The key of its principal. Else: theirs in principals/ of the home.",
-)
+@file_option("--key-file", "The key of its principal. Else: theirs in principals/ of the home.")
 def sign(file: str, key_file: Path | None) -> None:
     """Show what FILE asks for, sign it, and write it with its signature to standard output.
 
@@ -117,7 +92,7 @@ def sign(file: str, key_file: Path | None) -> None:
 
 @intent.command("show", short_help="Show an intent in plain words; verifies nothing.")
 @click.argument("file")
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@json_option
 def show(file: str, as_json: bool) -> None:
     """Show in plain words what FILE asks for, and whether it is signed; the signature is not verified.
 
@@ -139,7 +114,7 @@ def show(file: str, as_json: bool) -> None:
 @intent.command("verify", short_help="Verify who has signed an intent.")
 @click.argument("file")
 @click.option("--key", metavar="ed25519:…", help="Verify against this public key, not against the policy of the home.")
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@json_option
 def verify(file: str, key: str | None, as_json: bool) -> int:
     """Verify that the principal of the intent in FILE has signed it. Exits with 1 if not.
 
@@ -149,17 +124,14 @@ def verify(file: str, key: str | None, as_json: bool) -> int:
     """
     signed = intents.read_signed(file, "capx intent sign")
     why = _why_not(signed, key)
-    if as_json:
-        screen.as_json({**intents.as_json(signed.intent), "signed": why is None, "why": why})
-    elif why is None:
-        screen.say(f"signed by {signed.intent.principal}: intent {signed.intent.digest}", screen.GOOD)
-    else:
-        screen.say(f"not verified: {why}", screen.BAD)
+    good = f"signed by {signed.intent.principal}: intent {signed.intent.digest}", screen.GOOD
+    facts = {**intents.as_json(signed.intent), "signed": why is None, "why": why}
+    tell(as_json, facts, good if why is None else (f"not verified: {why}", screen.BAD))
     return DONE if why is None else DENIED
 
 
 @intent.command("list", short_help="List the intents that were opened or withdrawn.")
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@json_option
 @target.authority_option
 def list_(as_json: bool) -> None:
     """List the intents that opened a task or were withdrawn, in the order in which they became known.
@@ -168,23 +140,13 @@ def list_(as_json: bool) -> None:
     """
     with target.authority() as authority:
         found = authority.intents()
-    if as_json:
-        screen.as_json([intents.record_as_json(each) for each in found])
-    elif not found:
-        screen.say("No intent was opened yet: capx task open --intent FILE")
-    else:
-        screen.table(
-            ("DIGEST", "STATE", "PRINCIPAL", "PURPOSE", "TENANT", "OPENED"),
-            map(intents.row, found),
-            {"open": screen.GOOD, "used up": screen.QUIET, "ended": screen.QUIET, "withdrawn": screen.BAD},
-            spare=("TENANT", "PURPOSE", "PRINCIPAL"),
-        )
+    intents.RECORDS.show(found, as_json, nothing="No intent was opened yet: capx task open --intent FILE")
 
 
 @intent.command("withdraw", cls=phrases.TakesIds, short_help="Withdraw an intent, and its tasks.")
 @click.argument("meant", metavar="DIGEST|FILE")
 @click.option("--dry-run", is_flag=True, help="Only say what is known to die.")
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@json_option
 @target.authority_option
 def withdraw(meant: str, dry_run: bool, as_json: bool) -> None:
     """Let the intent of DIGEST, or in FILE, open nothing any more, and withdraw its tasks.
@@ -193,15 +155,13 @@ def withdraw(meant: str, dry_run: bool, as_json: bool) -> None:
 
     Example: capx intent withdraw qbr.intent
     """
-    import msgspec
-
     from capx.intents.intent import is_digest
 
     digest = meant if is_digest(meant) else intents.document(intents.read(meant)).digest
     with target.authority() as authority, screen.busy("withdrawing"):
         withdrawn = authority.withdraw_intent(digest, dry_run=dry_run)
     if as_json:
-        screen.as_json(phrases.with_instants(msgspec.to_builtins(withdrawn)))
+        screen.as_json(phrases.with_instants(withdrawn))
     else:
         _say(withdrawn)
 
@@ -229,12 +189,11 @@ def _why_not(signed: "SignedIntent", key: str | None) -> str | None:
 
 
 def _say(withdrawn: "WithdrawnIntent") -> None:
-    from capx_caveats import shown_instant
     from capx_cli.commands.task import say_dying
 
     what = f"intent {withdrawn.intent}"
     if withdrawn.again and withdrawn.at is not None:
-        screen.say(f"{what} was withdrawn before, at {shown_instant(withdrawn.at)}")
+        screen.say(f"{what} was withdrawn before, at {phrases.instant(withdrawn.at)}")
     elif withdrawn.dying is not None:
         screen.say(f"{what} would be withdrawn")
     else:

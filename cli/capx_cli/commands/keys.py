@@ -6,9 +6,10 @@ from pathlib import Path
 import click
 
 from capx_cli import completion, phrases, screen, target
+from capx_cli.arguments import file_option
 from capx_cli.failure import Unusable
+from capx_cli.view import View, json_option
 
-_STATES = {True: "active", False: "verifies"}
 _ITS_KEYS = "changes the root keys, which stay with their authority"
 
 
@@ -26,7 +27,7 @@ def keys() -> None:
 
 @keys.command(short_help="Write the key file of one audience.")
 @click.argument("audience", shell_complete=completion.audiences)
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write to a new file only you may read.")
+@file_option("--out", "Write to a new file only you may read.")
 @click.option("--replace", is_flag=True, help="Let FILE be there already: it is replaced as a whole.")
 def export(audience: str, out: Path | None, replace: bool) -> None:
     """Write the key file of one audience: a secret, for that resource alone.
@@ -54,8 +55,15 @@ def export(audience: str, out: Path | None, replace: bool) -> None:
     screen.note(f"wrote {out}: a secret, for {audience} alone", screen.GOOD)
 
 
+_KEYS: View[tuple[str, str, int]] = View(
+    lambda key: dict(zip(("kid", "state", "live_tasks"), key, strict=True)),
+    {"KID": "kid", "STATE": "state", "LIVE TASKS": "live_tasks"},
+    {"active": screen.GOOD},
+)
+
+
 @keys.command("list", short_help="List the keys, and the live tasks of each.")
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@json_option
 @target.authority_option
 def list_(as_json: bool) -> None:
     """List the live root keys, each with how many live tasks hold tokens of it.
@@ -65,12 +73,8 @@ def list_(as_json: bool) -> None:
     Example: capx keys list --json
     """
     with screen.busy("reading the log"), target.authority() as authority:
-        found = [(kid, _STATES[at == 0], tasks) for at, (kid, tasks) in enumerate(authority.kids().items())]
-    if as_json:
-        screen.as_json([{"kid": kid, "state": state, "live_tasks": tasks} for kid, state, tasks in found])
-    else:
-        rows = ((kid, state, str(tasks)) for kid, state, tasks in found)
-        screen.table(("KID", "STATE", "LIVE TASKS"), rows, {"active": screen.GOOD})
+        kids = authority.kids().items()
+    _KEYS.show([(kid, "verifies" if at else "active", tasks) for at, (kid, tasks) in enumerate(kids)], as_json)
 
 
 @keys.command(short_help="Add a key that verifies, and does not mint yet.")

@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-import time
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from capx.store.log import Event
-    from capx_cli.target import Operations
 
 _LAST = 2**53 - 1
 """The last position that there can be: the same in a store and through an authority that serves it."""
@@ -67,13 +65,13 @@ def _begin(since: str | None) -> _Begin:
     if since is None:
         return _Begin()
     if not (since.isascii() and since.isdigit()):
-        return _Begin(at=phrases.past(since, int(time.time())))
+        return _Begin(at=phrases.past(since))
     if len(since) > len(str(_LAST)) or int(since) > _LAST:
         raise click.UsageError(f"--since {since:.40}: no log reaches that position; the last one may be {_LAST}")
     return _Begin(int(since))
 
 
-def _chosen(authority: "Operations", begin: _Begin, limit: int | None) -> "Iterator[Event]":
+def _chosen(authority: "target.Operations", begin: _Begin, limit: int | None) -> "Iterator[Event]":
     position, at = begin
     if limit is None:
         return (event for event in authority.log(position) if event.at >= at)
@@ -87,7 +85,7 @@ def _follow(begin: _Begin | None, limit: int | None, as_json: bool) -> None:
         mark = tail.end_of(authority)
         if begin is not None or limit is not None:
             past = list(_chosen(authority, begin or _Begin(), limit))
-            mark = tail.LogPosition(past[-1].position, past[-1].hash) if past else mark
+            mark = tail.place_of(past[-1]) if past else mark
             _say(past, as_json)
     tail.on(mark, lambda _, read: _say(read.events, as_json))
 

@@ -7,6 +7,7 @@ import click
 
 from capx_cli import intents, phrases, policies, screen, target
 from capx_cli.failure import DENIED, DONE, UNUSABLE
+from capx_cli.view import json_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 _FILE = click.Path(path_type=Path)
 _option = click.option("--policy", "file", type=_FILE, metavar="FILE", help="This policy, not the one of the home.")
-_json = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 
 
 @click.group(cls=phrases.InOrder)
@@ -34,7 +34,7 @@ def policy() -> None:
 
 @policy.command(short_help="Check a policy: everything that is wrong with it, by key path.")
 @click.argument("file", required=False, type=_FILE)
-@_json
+@json_option
 def check(file: Path | None, as_json: bool) -> int:
     """Check the policy in FILE, else that of the home, and tell all that is wrong with it, a line each.
 
@@ -69,7 +69,7 @@ def check(file: Path | None, as_json: bool) -> int:
 @policy.command("try", short_help="Show what an intent would get: now, on request, by asking, never.")
 @click.argument("intent", metavar="INTENT")
 @_option
-@_json
+@json_option
 def try_(intent: str, file: Path | None, as_json: bool) -> int:
     """Show what the intent in the file INTENT would get: at open, on request, by asking, and never.
 
@@ -112,7 +112,7 @@ def _tell(found: "Policy", terms: "Terms", principal: str) -> None:
 @policy.command(short_help="Tell a policy in plain sentences.")
 @click.argument("purpose", required=False)
 @_option
-@_json
+@json_option
 def explain(purpose: str | None, file: Path | None, as_json: bool) -> None:
     """Tell in plain sentences what the policy says of PURPOSE, or of each there is.
 
@@ -139,7 +139,7 @@ def explain(purpose: str | None, file: Path | None, as_json: bool) -> None:
 @policy.command(short_help="Test a policy with cases: what it is meant to give, and not to.")
 @click.argument("cases", type=_FILE)
 @_option
-@_json
+@json_option
 def test(cases: Path, file: Path | None, as_json: bool) -> int:
     """Test the policy with the cases in the file CASES: calls, each with how it is to be decided.
 
@@ -157,7 +157,10 @@ def test(cases: Path, file: Path | None, as_json: bool) -> int:
     calls = sum(len(case.expected) or 1 for case in read)
     if as_json:
         counts = {"cases": len(read), "expectations": calls}
-        screen.as_json({**counts, "failing": [_as_json(one) for one in failed], "remarks": remarks})
+        failing_ = [
+            {"path": one.path, "case": one.case.path, "says": one.case.says, "sentence": one.sentence} for one in failed
+        ]
+        screen.as_json({**counts, "failing": failing_, "remarks": remarks})
     else:
         for line in remarks:
             screen.note(f"  {line}", "yellow")
@@ -177,10 +180,6 @@ def _sum_up(read: "Sequence[Case]", calls: int, failed: "Sequence[Failing]") -> 
 
 def _says(case: "Case") -> str:
     return f" ({case.says})" if case.says else ""
-
-
-def _as_json(one: "Failing") -> dict[str, str]:
-    return {"path": one.path, "case": one.case.path, "says": one.case.says, "sentence": one.sentence}
 
 
 def _count(number: int, what: str) -> str:

@@ -1,13 +1,13 @@
 """`capx present`: a token bound to one call."""
 
 import time
-from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from capx_cli import arguments, completion, name_value, screen
+from capx_cli import calls, name_value, screen
+from capx_cli.arguments import file_option
 from capx_cli.tokens import read_bundle, token_option
 
 if TYPE_CHECKING:
@@ -16,16 +16,12 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@arguments.call_options
+@calls.call_options
 @click.option("--http", nargs=2, metavar="METHOD TARGET", help="An HTTP request instead of an action: GET /a?b=c.")
 @click.option("--data", metavar="TEXT", help="The body of the HTTP request.")
-@click.option("--data-file", type=click.Path(path_type=Path), metavar="FILE", help="The body, from a file.")
+@file_option("--data-file", "The body, from a file.")
 @click.option("--content-type", metavar="TYPE", help="The Content-Type of the HTTP request, exactly as sent.")
-@click.option(
-    "--audience",
-    shell_complete=completion.held,
-    help="The resource; else the action's first label, or the token's only audience.",
-)
+@calls.audience_option
 @click.option("--header", is_flag=True, help="Write the whole header: Authorization: Capx ….")
 @token_option
 def present(
@@ -51,7 +47,7 @@ def present(
     if (action is None) == (http is None):
         raise click.UsageError("give either --action or --http METHOD TARGET")
     bundle = read_bundle(token_file)
-    body = read_body(data, data_file)
+    body = calls.read_body(data, data_file)
     if action is not None:
         if body is not None or content_type is not None:
             raise click.UsageError("--data, --data-file and --content-type belong to --http")
@@ -61,7 +57,7 @@ def present(
             raise click.UsageError("--arg belongs to --action")
         method, target = http or ("", "")
         received = HttpRequest(method=method, target=target, content_type=content_type, body=body or b"")
-    presenting = bundle.candidates(chosen_audience(bundle.audiences, audience, action), received)[0]
+    presenting = bundle.candidates(calls.chosen_audience(bundle.audiences, audience, action), received)[0]
     presentation = presenting.present(received)
     screen.bare(f"Authorization: {presentation.authorization}" if header else presentation.text)
     screen.note(f"good once at {presentation.audience}, for a minute")
@@ -84,37 +80,3 @@ def _refused_by_itself(token: "Token", received: "Received") -> str | None:
         return None
     first = next(certain_refusals(predict(token, Call(received.action, received.args), now)), None)
     return None if first is None else f"{first.whose} {first.why or first.sentence}"
-
-
-AUTHORITY = "authority"
-_AT_THE_AUTHORITY = frozenset({"task.complete", "task.status", "node.revoke"})
-
-
-def chosen_audience(held: Collection[str], audience: str | None, action: str | None) -> str:
-    """The audience meant: the one named, the only one held beside the authority, else the action's first label."""
-    from capx.tokens.grants import audience_of
-
-    if audience is not None:
-        return audience
-    if action in _AT_THE_AUTHORITY and AUTHORITY in held and audience_of(action) not in held:
-        return AUTHORITY
-    resources = [each for each in held if each != AUTHORITY] or list(held)
-    if len(resources) == 1:
-        return resources[0]
-    if action is None:
-        raise click.UsageError(f"this token speaks to {', '.join(held)}: choose with --audience")
-    return audience_of(action)
-
-
-def read_body(data: str | None, data_file: Path | None) -> bytes | None:
-    """The body that was given, as it is sent."""
-    from capx_cli.failure import Unusable
-
-    if data is not None and data_file is not None:
-        raise click.UsageError("give either --data or --data-file")
-    if data_file is None:
-        return None if data is None else data.encode(errors="surrogateescape")
-    try:
-        return data_file.read_bytes()
-    except OSError as error:
-        raise Unusable(f"cannot read {data_file}: {error.strerror}") from None

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from capx_cli import own_keys, phrases, policy_editing, screen, target
+from capx_cli.arguments import file_option
+from capx_cli.view import View, json_option
 
 if TYPE_CHECKING:
     from capx.intents.principal_key import PrincipalKey
@@ -27,12 +29,7 @@ def principal() -> None:
 
 @principal.command(short_help="Make a key for a person.")
 @click.argument("name")
-@click.option(
-    "--key-file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write the key to this new file, which only you may read; else to principals/ in the home.",
-)
+@file_option("--key-file", "Write the key to this new file, which only you may read; else to principals/ in the home.")
 def new(name: str, key_file: Path | None) -> None:
     """Make a key for the person called NAME, and write its public half to standard output.
 
@@ -53,12 +50,7 @@ def new(name: str, key_file: Path | None) -> None:
 
 @principal.command(short_help="Show the public half of a person's key.")
 @click.argument("name", required=False)
-@click.option(
-    "--key-file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The key in this file; else that of NAME in principals/ of the home.",
-)
+@file_option("--key-file", "The key in this file; else that of NAME in principals/ of the home.")
 def show(name: str | None, key_file: Path | None) -> None:
     """Write the public half of the key of NAME to standard output, as capx principal new did.
 
@@ -69,8 +61,23 @@ def show(name: str | None, key_file: Path | None) -> None:
     _tell_public(own_keys.load(name, key_file))
 
 
+def _facts(found: "Principal") -> dict[str, Any]:
+    from msgspec.structs import asdict
+
+    from capx.crypto.ed25519 import public_text
+
+    return {**asdict(found), "key": None if found.key is None else public_text(found.key)}
+
+
+_PEOPLE = View(
+    _facts,
+    {"NAME": "name", "TENANTS": "tenants", "PURPOSES": "purposes", "GROUPS": "groups", "KEY": "key"},
+    spare=("KEY", "GROUPS", "TENANTS", "PURPOSES"),
+)
+
+
 @principal.command("list", short_help="List the people that the policy knows.")
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@json_option
 def list_(as_json: bool) -> None:
     """List the people that the policy of the home knows, with what they may ask for.
 
@@ -81,24 +88,8 @@ def list_(as_json: bool) -> None:
 
     target.demand_home("capx principal list", _ITS_POLICY)
     policy_editing.demand_home_of(home_folder() / FILE)
-    found = PolicyFile(home_folder() / FILE)().principals.values()
-    if as_json:
-        screen.as_json([_as_json(each) for each in found])
-    elif not found:
-        screen.say("The policy knows nobody: capx principal add NAME --key ed25519:…")
-    else:
-        screen.table(
-            ("NAME", "TENANTS", "PURPOSES", "GROUPS", "KEY"),
-            (
-                (
-                    each.name,
-                    *(", ".join(one) or "-" for one in (each.tenants, each.purposes, each.groups)),
-                    _key(each) or "-",
-                )
-                for each in found
-            ),
-            spare=("KEY", "GROUPS", "TENANTS", "PURPOSES"),
-        )
+    found = list(PolicyFile(home_folder() / FILE)().principals.values())
+    _PEOPLE.show(found, as_json, nothing="The policy knows nobody: capx principal add NAME --key ed25519:…")
 
 
 @principal.command(short_help="Name a person in the policy.")
@@ -107,9 +98,7 @@ def list_(as_json: bool) -> None:
 @click.option("--tenant", "tenants", multiple=True, metavar="NAME", help="For whom they may ask. Repeatable.")
 @click.option("--purpose", "purposes", multiple=True, metavar="NAME", help="What work they may ask for. Repeatable.")
 @click.option("--group", "groups", multiple=True, metavar="NAME", help="An approvers' group they are in. Repeatable.")
-def add(
-    name: str, key: str | None, tenants: tuple[str, ...], purposes: tuple[str, ...], groups: tuple[str, ...]
-) -> None:
+def add(key: str | None, **said: Any) -> None:
     """Name the person called NAME in the policy of the home, whose file is kept as it is otherwise.
 
     The key is what capx principal new has written for them. An authority that is open goes by it from now on. What
@@ -124,10 +113,10 @@ def add(
 
     target.demand_home("capx principal add", "changes the policy, which stays with its authority")
     public = None if key is None else parse_public(key)
-    wanted = Principal(name=name, key=public, tenants=tenants, purposes=purposes, groups=groups)
+    wanted = Principal(key=public, **said)
     file = home_folder() / FILE
     policy_editing.append(file, wanted)
-    screen.note(f"{name} stands in {file}", screen.GOOD)
+    screen.note(f"{wanted.name} stands in {file}", screen.GOOD)
 
 
 def _tell_public(key: "PrincipalKey") -> None:
@@ -139,19 +128,3 @@ def _tell_public(key: "PrincipalKey") -> None:
     screen.note("In the policy of an authority, with the tenants and purposes that they may ask for:", screen.QUIET)
     for line in policy_editing.table(Principal(name=key.name, key=parse_public(key.public))).splitlines():
         screen.note(f"  {line}")
-
-
-def _as_json(found: "Principal") -> dict[str, Any]:
-    return {
-        "name": found.name,
-        "key": _key(found),
-        "tenants": list(found.tenants),
-        "purposes": list(found.purposes),
-        "groups": list(found.groups),
-    }
-
-
-def _key(found: "Principal") -> str | None:
-    from capx.crypto.ed25519 import public_text
-
-    return None if found.key is None else public_text(found.key)

@@ -2,18 +2,18 @@
 
 import contextlib
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from msgspec import Struct
 
-from capx_cli import completion, inbox, phrases, screen, tail, target
+from capx_cli import arguments, completion, inbox, phrases, screen, tail, target
 from capx_cli.approve import Answer
 from capx_cli.approve import give as give_answer
+from capx_cli.view import json_option
 
 if TYPE_CHECKING:
-    from capx_cli.target import Operations
+    from collections.abc import Callable
 
 _NEWS = frozenset({"request_made", "request_approved", "request_denied", "request_expired", "capability_minted"})
 """Events after which a request stands otherwise than before."""
@@ -40,7 +40,7 @@ def requests() -> None:
 @requests.command("list", short_help="List what waits for a person.")
 @click.option("--all", "with_answered", is_flag=True, help="Also those that were answered, or granted at once.")
 @click.option("--task", "task_id", metavar="TASK", shell_complete=completion.tasks, help="Only those of one task.")
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@json_option
 @target.authority_option
 def list_(with_answered: bool, task_id: str | None, as_json: bool) -> None:
     """List the requests that wait for a person, the oldest first.
@@ -52,17 +52,13 @@ def list_(with_answered: bool, task_id: str | None, as_json: bool) -> None:
     with target.authority() as authority:
         task = None if task_id is None else phrases.task_id(authority, task_id)
         found = authority.requests(task=task, pending=not with_answered)
-    if as_json:
-        screen.as_json([inbox.as_json(request) for request in found])
-    elif found:
-        inbox.table(found, with_state=with_answered)
-    else:
-        screen.say("No agent has asked for anything." if with_answered else inbox.NOTHING_WAITS)
+    nothing = "No agent has asked for anything." if with_answered else inbox.NOTHING_WAITS
+    inbox.REQUESTS.show(found, as_json, nothing=nothing, without=None if with_answered else "STATE")
 
 
 @requests.command("show", cls=phrases.TakesIds, short_help="Show who asks, for what, and how it stands.")
 @click.argument("request_id", metavar="REQUEST", shell_complete=completion.requests)
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@json_option
 @target.authority_option
 def show(request_id: str, as_json: bool) -> None:
     """Show a request: who asks, on whose intent, what it would add, with which restrictions, and how it stands.
@@ -77,28 +73,31 @@ def show(request_id: str, as_json: bool) -> None:
         inbox.show(found)
 
 
-_AS = click.option(
-    "--as", "name", metavar="NAME", help="Who answers: a principal of the policy. Else: whose key --key-file holds."
-)
-_KEY_FILE = click.option(
-    "--key-file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Their key, as capx principal new has made it. Else: the one of NAME, or the only one, in principals/ of the "
-    "home.",
-)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Write JSON; what is signed is shown on standard error.")
-_YES = click.option("--yes", is_flag=True, help="Do not ask whether it is meant.")
+def _answering(command: "Callable[..., int]") -> "Callable[..., int]":
+    """The argument and options of a command that answers a request."""
+    return arguments.with_options(
+        command,
+        click.argument("typed", metavar="REQUEST", shell_complete=completion.requests),
+        click.option(
+            "--as",
+            "name",
+            metavar="NAME",
+            help="Who answers: a principal of the policy. Else: whose key --key-file holds.",
+        ),
+        arguments.file_option(
+            "--key-file",
+            "Their key, as capx principal new has made it. Else: the one of NAME, or the only one, in principals/ of "
+            "the home.",
+        ),
+        click.option("--yes", "sure", is_flag=True, help="Do not ask whether it is meant."),
+        click.option("--json", "as_json", is_flag=True, help="Write JSON; what is signed is shown on standard error."),
+        target.authority_option,
+    )
 
 
 @requests.command("approve", cls=phrases.TakesIds, short_help="Consent to a request, once it was shown.")
-@click.argument("request_id", metavar="REQUEST", shell_complete=completion.requests)
-@_AS
-@_KEY_FILE
-@_YES
-@_JSON
-@target.authority_option
-def approve(request_id: str, name: str | None, key_file: Path | None, *, yes: bool, as_json: bool) -> int:
+@_answering
+def approve(typed: str, **how: Any) -> int:
     """Consent to a request, once it was shown: the agent is granted it when it asks again.
 
     What is signed is what was shown. Exit code 1 says that nothing was: it may not be answered so, or by this person,
@@ -106,24 +105,19 @@ def approve(request_id: str, name: str | None, key_file: Path | None, *, yes: bo
 
     Example: capx requests approve "$request" --as lea --key-file lea.key --yes
     """
-    return give_answer(request_id, Answer(yes=True, name=name, key_file=key_file, sure=yes, as_json=as_json))
+    return give_answer(typed, Answer(yes=True, **how))
 
 
 @requests.command("deny", cls=phrases.TakesIds, short_help="Refuse a request, for good.")
-@click.argument("request_id", metavar="REQUEST", shell_complete=completion.requests)
-@_AS
-@_KEY_FILE
-@_YES
-@_JSON
-@target.authority_option
-def deny(request_id: str, name: str | None, key_file: Path | None, *, yes: bool, as_json: bool) -> int:
+@_answering
+def deny(typed: str, **how: Any) -> int:
     """Refuse a request, for good: the same one is refused from then on. It is shown before.
 
     Exit code 1 says that nothing was signed, as with approve.
 
     Example: capx requests deny "$request" --as lea --key-file lea.key --yes
     """
-    return give_answer(request_id, Answer(yes=False, name=name, key_file=key_file, sure=yes, as_json=as_json))
+    return give_answer(typed, Answer(yes=False, **how))
 
 
 @requests.command("watch", short_help="Show what waits, and what comes, until Ctrl-C.")
@@ -142,7 +136,7 @@ def watch(as_json: bool) -> None:
         tail.on(mark, lambda authority, read: _tell_news(authority, read, as_json))
 
 
-def _tell_news(authority: "Operations", read: tail.Read, as_json: bool) -> None:
+def _tell_news(authority: "target.Operations", read: tail.Read, as_json: bool) -> None:
     told: set[str] = set()
     for event in read.events:
         about = event.read_if(_About) if event.kind in _NEWS else None
@@ -152,7 +146,7 @@ def _tell_news(authority: "Operations", read: tail.Read, as_json: bool) -> None:
             _tell(authority, about.request, as_json)
 
 
-def _tell(authority: "Operations", request_id: str, as_json: bool) -> None:
+def _tell(authority: "target.Operations", request_id: str, as_json: bool) -> None:
     """Tell of a request that somebody has to answer, or had to; what the policy gives by itself is no news."""
     from capx.errors import InvalidRequest
 

@@ -8,8 +8,11 @@ import click
 
 from capx_cli import phrases, screen, target
 from capx_cli.failure import Unusable
+from capx_cli.view import Line, json_option, tell
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from capx.authority.restore import Restoration
     from capx.store.records import Head
 
@@ -25,7 +28,7 @@ ITS_STORE = "works on the store itself"
 @click.option("--dry-run", is_flag=True, help="Only say what would happen.")
 @click.option("--yes", is_flag=True, help="Do not ask whether to replace what is there.")
 @click.option("--discard", is_flag=True, help="Keep no copy of what a database holds now.")
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@json_option
 def restore(file: Path, *, into: str | None, dry_run: bool, yes: bool, discard: bool, as_json: bool) -> None:
     """Put the backup FILE in the place of the store of this home, as a later epoch of it.
 
@@ -83,44 +86,27 @@ def _confirm(foreseen: "Restoration") -> None:
 
 
 def _say_restored(restored: "Restoration", as_json: bool) -> None:
-    from capx_caveats import shown_instant
+    from msgspec.structs import asdict
 
-    if as_json:
-        screen.as_json(_restored_as_json(restored))
-        return
+    replaced = None if restored.replaced is None else head_as_json(restored.replaced)
+    facts = {**asdict(restored), "backup": head_as_json(restored.backup), "replaced": replaced}
+    tell(as_json, phrases.with_instants(facts), *_lines(restored))
+
+
+def _lines(restored: "Restoration") -> "Iterator[Line]":
     done = restored.epoch is not None
-    screen.say(
-        f"{'restored' if done else 'would restore'} {restored.place} from a backup that reaches position "
-        f"{restored.backup.position}",
-        screen.GOOD if done else "",
-    )
+    what = f"{'restored' if done else 'would restore'} {restored.place} from a backup that reaches position "
+    yield f"{what}{restored.backup.position}", screen.GOOD if done else ""
     if restored.replaced is not None:
-        screen.say(f"  the store that was there reached position {restored.replaced.position}")
+        yield f"  the store that was there reached position {restored.replaced.position}"
     if restored.kept is not None:
-        screen.say(f"  it {'is' if done else 'would be'} kept as {restored.kept}")
+        yield f"  it {'is' if done else 'would be'} kept as {restored.kept}"
     if restored.unread:
-        screen.say("  it could not be read to its end: revoke again the keys that were revoked since", screen.BAD)
+        yield "  it could not be read to its end: revoke again the keys that were revoked since", screen.BAD
     for kid in restored.kids:
-        screen.say(f"  key {kid}, which was revoked since, {'stays' if done else 'would stay'} revoked")
-    until = "now" if restored.issued is None else shown_instant(restored.issued)
-    screen.say(f"  all that was issued up to {until} {'is' if done else 'would be'} dead")
-    screen.say(f"  tasks {'that were' if done else 'to be'} withdrawn: {len(restored.withdrawn)}")
+        yield f"  key {kid}, which was revoked since, {'stays' if done else 'would stay'} revoked"
+    until = "now" if restored.issued is None else phrases.instant(restored.issued)
+    yield f"  all that was issued up to {until} {'is' if done else 'would be'} dead"
+    yield f"  tasks {'that were' if done else 'to be'} withdrawn: {len(restored.withdrawn)}"
     if done:
-        screen.say(f"  epoch {restored.epoch}, position {restored.position} of the log")
-
-
-def _restored_as_json(restored: "Restoration") -> dict[str, Any]:
-    return phrases.with_instants(
-        {
-            "place": restored.place,
-            "backup": head_as_json(restored.backup),
-            "replaced": None if restored.replaced is None else head_as_json(restored.replaced),
-            "unread": restored.unread,
-            "withdrawn": list(restored.withdrawn),
-            "kids": list(restored.kids),
-            "kept": restored.kept,
-            "epoch": restored.epoch,
-            "position": restored.position,
-            "issued": restored.issued,
-        }
-    )
+        yield f"  epoch {restored.epoch}, position {restored.position} of the log"

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from capx_cli import completion, phrases, screen
-from capx_cli.commands.task import say_dying
+from capx_cli.commands.task import DRY_RUN, say_dying
 from capx_cli.failure import DONE, NOTHING, UNUSABLE
 from capx_cli.target import authority as open_authority
 from capx_cli.target import authority_option, home_authority
 from capx_cli.tokens import read_bundle, token_option
+from capx_cli.view import json_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from capx.api.messages.outcomes import Killed, Revocation
+    from capx.api.messages.outcomes import Revocation
     from capx.store.records import FollowerAck
     from capx_cli.target import Operations
 
@@ -53,7 +54,7 @@ def _seconds(_: click.Context, __: click.Parameter, typed: str | None) -> float 
     help="Instead: the live tasks of tenant=TEXT, purpose=TEXT or principal=TEXT, or in them the nodes of agent=TEXT. "
     "Repeatable; exits with 1 if none fits.",
 )
-@click.option("--dry-run", is_flag=True, help="Only say what is known to die.")
+@DRY_RUN
 @click.option(
     "--wait",
     callback=_seconds,
@@ -62,7 +63,7 @@ def _seconds(_: click.Context, __: click.Parameter, typed: str | None) -> float 
     metavar="[SECONDS]",
     help="Wait until all followers have seen it, 30 s at most or SECONDS; exits with 3 if some have not.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@json_option
 @authority_option
 @token_option
 def revoke(
@@ -92,7 +93,7 @@ def revoke(
     with open_authority() as authority:
         named: dict[str, Any] = {"kid": kid, "where": selected or None}
         if issued_before is not None:
-            named["issued"] = _instant(issued_before)
+            named["issued"] = int(time.time()) if issued_before == "now" else phrases.past(issued_before)
         if held:
             named["target"] = _held(token_file)
         elif target is not None:
@@ -125,11 +126,6 @@ def _selection(where: "Sequence[str]") -> dict[str, str]:
             raise click.UsageError(f"--where {each!r:.80}: write tenant=Acme, principal=ana or agent=reader, each once")
         selected[name] = text
     return selected
-
-
-def _instant(typed: str) -> int:
-    now = int(time.time())
-    return now if typed == "now" else phrases.past(typed, now)
 
 
 def _target(authority: "Operations", typed: str) -> str:
@@ -170,17 +166,13 @@ def _say(revoked: "Revocation") -> None:
     if not revoked.killed:
         screen.say("nothing that is alive fits: nothing was revoked")
     for killed in revoked.killed:
+        what = phrases.what_died(killed.key, is_root=killed.is_root)
         if revoked.dying is None:
-            phrases.said_end(_what(killed), "revoked", killed.position, again=killed.again)
+            phrases.said_end(what, "revoked", killed.position, again=killed.again)
         else:
-            screen.say(f"{_what(killed)} {'is dead already' if killed.again else 'would be revoked'}")
+            screen.say(f"{what} {'is dead already' if killed.again else 'would be revoked'}")
     if revoked.killed and revoked.dying is not None:
         say_dying(revoked.dying)
-
-
-def _what(killed: "Killed") -> str:
-    id_ = f"{'root of a task' if killed.is_root else 'node or capability'} {killed.key}"
-    return phrases.of_key(killed.key) or id_
 
 
 def _say_what_else_matters(authority: "Operations", revoked: "Revocation", target: str | None) -> None:
@@ -240,10 +232,8 @@ def _unaware_after(authority: "Operations", patience: float) -> "list[FollowerAc
 
 
 def _say_who_knows(unaware: "list[FollowerAck]") -> None:
-    from capx_caveats import shown_instant
-
     for one in unaware:
-        known = f"knew {one.deaths} deaths at {shown_instant(one.at)}"
+        known = f"knew {one.deaths} deaths at {phrases.instant(one.at)}"
         screen.say(f"  not seen yet by {one.follower}, which {known}", screen.BAD)
     if not unaware:
         screen.say("seen by every follower that was heard of; what shares a store file looks at each question")
@@ -252,8 +242,6 @@ def _say_who_knows(unaware: "list[FollowerAck]") -> None:
 
 
 def _as_json(revoked: "Revocation", unaware: "list[FollowerAck] | None", waits: bool) -> dict[str, Any]:
-    import msgspec
-
-    said = {**msgspec.to_builtins(revoked), "position": revoked.position}
-    known = None if unaware is None else [phrases.with_instants(msgspec.to_builtins(one)) for one in unaware]
+    said = {"killed": revoked.killed, "dying": revoked.dying, "position": revoked.position}
+    known = None if unaware is None else list(map(phrases.with_instants, unaware))
     return {**said, "unaware": known} if waits else said

@@ -1,5 +1,6 @@
 """`capx serve`: the authority over HTTP, until a signal comes."""
 
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -97,10 +98,7 @@ def _tls(certificate: Path | None, key: Path | None) -> dict[str, Any]:
 def _say(socket: Path, address: "Address", scheme: str, as_json: bool) -> None:
     url = f"{scheme}://{address}"
     if as_json:
-        import json
-        import os
-
-        screen.bare(json.dumps({"socket": str(socket), "url": url, "pid": os.getpid()}))
+        screen.as_json_line({"socket": str(socket), "url": url, "pid": os.getpid()})
     else:
         screen.say(f"operators             unix:{socket}", screen.STRONG)
         screen.say(f"agents and resources  {url}", screen.STRONG)

@@ -10,6 +10,7 @@ import click
 from capx_cli import phrases, screen, target
 from capx_cli.commands.restoring import FILE, ITS_STORE, head_as_json, restore
 from capx_cli.failure import DONE, UNUSABLE
+from capx_cli.view import json_option, tell
 
 if TYPE_CHECKING:
     from capx.store.protocols import Store
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
 class Counts(Counter[str]):
     """How many there are of each."""
-
-
-_JSON = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 
 
 @click.group(cls=phrases.InOrder)
@@ -31,7 +29,7 @@ def store() -> None:
 
 
 @store.command(short_help="Follow the log from its beginning, and each death to its event.")
-@_JSON
+@json_option
 @target.authority_option
 def check(as_json: bool) -> int:
     """Follow the log from its beginning, and each death to the event that caused it. Exits with 3 when it is broken.
@@ -56,15 +54,14 @@ def check(as_json: bool) -> int:
         broken = {"position": problem.position} if isinstance(problem, BrokenLog) else {}
         screen.as_json({"whole": False, **broken, "says": str(problem)})
         return UNUSABLE
-    if as_json:
-        screen.as_json({"whole": True, "position": place.position, "hash": b64u(place.hash)})
-    else:
-        screen.say(f"whole, up to position {place.position}, hash {b64u(place.hash)}", screen.GOOD)
+    hash_ = b64u(place.hash)
+    whole = {"whole": True, "position": place.position, "hash": hash_}
+    tell(as_json, whole, (f"whole, up to position {place.position}, hash {hash_}", screen.GOOD))
     return DONE
 
 
 @store.command(short_help="Bring the store to the schema of this capx.")
-@_JSON
+@json_option
 def migrate(as_json: bool) -> None:
     """Bring the store of this home to the schema that this capx needs, whole or not at all. Stop its services first.
 
@@ -86,16 +83,13 @@ def migrate(as_json: bool) -> None:
             from capx.store.sqlite.connection import migrate as migrate_file
 
             before, after = migrate_file(Path(place))
-    if as_json:
-        screen.as_json({"from": before, "to": after})
-    elif before == after:
-        screen.say(f"schema {after} already: there was nothing to do")
-    else:
-        screen.say(f"from schema {before} to {after}", screen.GOOD)
+    nothing = f"schema {after} already: there was nothing to do"
+    done = f"from schema {before} to {after}", screen.GOOD
+    tell(as_json, {"from": before, "to": after}, nothing if before == after else done)
 
 
 @store.command(short_help="Count what the store holds.")
-@_JSON
+@json_option
 def stats(as_json: bool) -> None:
     """Count what the store holds: events, decisions, tasks, deaths, counters, and how big it is.
 
@@ -104,15 +98,11 @@ def stats(as_json: bool) -> None:
     target.demand_home("capx store stats", ITS_STORE)
     with screen.busy("counting"), closing(_opened()) as opened:
         counted = _counted(opened)
-    if as_json:
-        screen.as_json(counted)
-        return
-    for name, value in counted.items():
-        screen.say(f"{name:10}  {_shown(value)}")
+    tell(as_json, counted, *(f"{name:10}  {_shown(value)}" for name, value in counted.items()))
 
 
 @store.command(short_help="Forget deaths and counters that protect nothing any more.")
-@_JSON
+@json_option
 @target.authority_option
 def prune(as_json: bool) -> None:
     """Forget deaths of what has expired long since, counters nobody can spend from, and old sightings of followers.
@@ -122,22 +112,19 @@ def prune(as_json: bool) -> None:
 
     Example: capx store prune
     """
-    import msgspec
-
     with screen.busy("pruning"), target.authority() as authority:
         pruned = authority.prune()
-    if as_json:
-        screen.as_json(msgspec.to_builtins(pruned))
-    else:
-        screen.say(
-            f"forgot {pruned.deaths} deaths, {pruned.counters} counters, {pruned.requests} requests and "
-            f"{pruned.sightings} sightings of followers; the log keeps what happened"
-        )
+    tell(
+        as_json,
+        pruned,
+        f"forgot {pruned.deaths} deaths, {pruned.counters} counters, {pruned.requests} requests and "
+        f"{pruned.sightings} sightings of followers; the log keeps what happened",
+    )
 
 
 @store.command(short_help="Copy the store into a new file, while it is in use.")
 @click.argument("file", type=FILE)
-@_JSON
+@json_option
 def backup(file: Path, as_json: bool) -> None:
     """Copy the store of this home into FILE, which must not be there, while others go on using it.
 
@@ -150,11 +137,12 @@ def backup(file: Path, as_json: bool) -> None:
     target.demand_home("capx store backup", ITS_STORE)
     with screen.busy("copying the store"), closing(_opened()) as opened:
         head = back_up(opened, file)
-    if as_json:
-        screen.as_json({"file": str(file.absolute()), **head_as_json(head)})
-    else:
-        screen.say(f"wrote {file}: whole, up to position {head.position}, with {head.deaths} deaths", screen.GOOD)
-        screen.say("It holds no key: root.keys is backed up apart from it.", screen.QUIET)
+    tell(
+        as_json,
+        {"file": str(file.absolute()), **head_as_json(head)},
+        (f"wrote {file}: whole, up to position {head.position}, with {head.deaths} deaths", screen.GOOD),
+        ("It holds no key: root.keys is backed up apart from it.", screen.QUIET),
+    )
 
 
 store.add_command(restore)
@@ -163,7 +151,7 @@ store.add_command(restore)
 @store.command(short_help="Print the SQL for the PostgreSQL role of one resource.")
 @click.argument("audience")
 @click.option("--role", metavar="NAME", help="The name of the role; else capx_AUDIENCE.")
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@json_option
 def role(audience: str, role: str | None, as_json: bool) -> None:
     """Print the SQL that makes the PostgreSQL role of one resource, for `psql` to run.
 
@@ -175,10 +163,7 @@ def role(audience: str, role: str | None, as_json: bool) -> None:
     from capx.tokens.grants import demand_audience
 
     sql = role_sql(demand_audience(audience), role)
-    if as_json:
-        screen.as_json({"audience": audience, "sql": sql})
-    else:
-        screen.lines(sql.rstrip("\n"))
+    tell(as_json, {"audience": audience, "sql": sql}, *sql.rstrip("\n").split("\n"))
 
 
 def _opened() -> "Store":

@@ -8,14 +8,17 @@ import click
 
 from capx_cli import arguments, completion, inbox, intents, phrases, screen, target
 from capx_cli.failure import DONE
+from capx_cli.view import View, json_option, say_named
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from capx.api.messages.outcomes import Ended, Impact
     from capx.authority.opening import OpenedTask
     from capx.intents.intent import Intent, SignedIntent
-    from capx.store.records import TaskRecord
+    from capx.store.records import RequestRecord, TaskRecord
+
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what is known to die.")
 
 
 @click.group(cls=phrases.InOrder)
@@ -114,8 +117,23 @@ def _intent(file: str, attested: str | None) -> "Intent | SignedIntent":
     return intent
 
 
+_TASKS: "View[TaskRecord]" = View(
+    phrases.with_instants,
+    {
+        "TASK": "id",
+        "STATE": "state",
+        "TENANT": "tenant",
+        "PURPOSE": "purpose",
+        "OPENED": "opened",
+        "EXPIRES": "expires",
+    },
+    {"active": screen.GOOD, "completed": screen.QUIET, "withdrawn": screen.BAD, "expired": screen.QUIET},
+    spare=("OPENED", "PURPOSE", "EXPIRES", "TENANT"),
+)
+
+
 @task.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@json_option
 @click.option("--active", is_flag=True, help="Only those that have not ended.")
 @target.authority_option
 def list_(as_json: bool, active: bool) -> None:
@@ -123,108 +141,95 @@ def list_(as_json: bool, active: bool) -> None:
 
     Example: capx task list --active
     """
-    from capx_caveats import shown_instant
-
     with target.authority() as authority:
         tasks = [each for each in authority.tasks() if each.state == "active" or not active]
-    if as_json:
-        screen.as_json([_task_as_json(each) for each in tasks])
-    elif not tasks:
-        screen.say("There is no task. Open one: capx task open --allow ACTION")
-    else:
-        screen.table(
-            ("TASK", "STATE", "TENANT", "PURPOSE", "OPENED", "EXPIRES"),
-            (
-                (t.id, t.state, t.tenant or "-", t.purpose or "-", shown_instant(t.opened), shown_instant(t.expires))
-                for t in tasks
-            ),
-            {"active": screen.GOOD, "completed": screen.QUIET, "withdrawn": screen.BAD, "expired": screen.QUIET},
-            spare=("OPENED", "PURPOSE", "EXPIRES", "TENANT"),
-        )
+    _TASKS.show(tasks, as_json, nothing="There is no task. Open one: capx task open --allow ACTION")
 
 
 @task.command("show", cls=phrases.TakesIds, short_help="Show a task, and what was given for it.")
 @click.argument("task_id", metavar="TASK", shell_complete=completion.tasks)
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@json_option
 @target.authority_option
 def show(task_id: str, as_json: bool) -> None:
     """Show a task: what it is for, how it stands, what was minted for it, and what its agents asked for.
 
     Example: capx task show last
     """
-    from capx_caveats import shown_instant
-
     with target.authority() as authority:
         found = authority.task(phrases.task_id(authority, task_id))
         with screen.busy("reading the log"):
             events = (event.facts() for event in authority.log() if event.kind == "capability_minted")
-            minted = [facts for facts in events if facts.get("task") == found.id]
+            minted = [phrases.with_instants(facts) for facts in events if facts.get("task") == found.id]
             requests = authority.requests(task=found.id)
     if as_json:
-        asked = [inbox.as_json(request) for request in requests]
-        told = [phrases.with_instants(facts) for facts in minted]
-        screen.as_json({**_task_as_json(found), "minted": told, "requests": asked})
+        screen.as_json(
+            {**phrases.with_instants(found), "minted": minted, "requests": list(map(inbox.as_json, requests))}
+        )
         return
-    ended = "" if found.ended is None else f" at {shown_instant(found.ended)}, position {found.position} of the log"
     screen.say(f"task {found.id}", screen.STRONG)
-    screen.say(f"  state    {found.state}{ended}")
-    screen.say(f"  tenant   {found.tenant or '-'}")
-    screen.say(f"  purpose  {found.purpose or '-'}")
+    say_named(_said(found, minted, requests))
+
+
+def _said(
+    found: "TaskRecord", minted: "Iterable[dict[str, Any]]", requests: "Iterable[RequestRecord]"
+) -> "Iterator[tuple[str, str]]":
+    """What is said of a task, as names and sentences."""
+    facts = phrases.with_instants(found)
+    ended = "" if found.ended is None else f" at {facts['ended']}, position {found.position} of the log"
+    yield "state", f"{found.state}{ended}"
+    yield "tenant", found.tenant or "-"
+    yield "purpose", found.purpose or "-"
     if found.intent is not None:
-        screen.say(f"  for      {found.principal}, on intent {found.intent}")
-    screen.say(f"  root     {found.root}")
-    screen.say(f"  opened   {shown_instant(found.opened)}")
-    screen.say(f"  expires  {shown_instant(found.expires)}")
-    for facts in minted:
-        granted = facts.get("request") is not None
-        how, to = ("granted", f", to {phrases.holder(facts.get('hops', ()))}") if granted else ("minted ", "")
-        allowed = "; ".join(phrases.done(facts["allow"]))
-        screen.say(f"  {how}  {facts['ids'][-1]} at {facts['audience']}{to}: {allowed}")
+        yield "for", f"{found.principal}, on intent {found.intent}"
+    yield from ((name, facts[name]) for name in ("root", "opened", "expires"))
+    for one in minted:
+        granted = one.get("request") is not None
+        how, to = ("granted", f", to {phrases.holder(one.get('hops', ()))}") if granted else ("minted", "")
+        yield how, f"{one['ids'][-1]} at {one['audience']}{to}: {'; '.join(phrases.done(one['allow']))}"
     for request in requests:
         if request.state != "granted":
             wanted = f"{request.action} at {request.audience}, by {phrases.holder(request.labels)}"
-            screen.say(f"  asked    {request.id} for {wanted}: {inbox.state_phrase(request)}")
+            yield "asked", f"{request.id} for {wanted}: {inbox.state_phrase(request)}"
+
+
+def _ends_a_task(command: "Callable[..., None]") -> "Callable[..., None]":
+    return arguments.with_options(
+        command,
+        click.argument("task_id", metavar="TASK", shell_complete=completion.tasks),
+        DRY_RUN,
+        json_option,
+        target.authority_option,
+    )
 
 
 @task.command("complete", cls=phrases.TakesIds, short_help="End a task because its work is done.")
-@click.argument("task_id", metavar="TASK", shell_complete=completion.tasks)
-@click.option("--dry-run", is_flag=True, help="Only say what is known to die.")
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
-@target.authority_option
+@_ends_a_task
 def complete(task_id: str, dry_run: bool, as_json: bool) -> None:
     """End a task because its work is done: all its tokens are dead when this returns.
 
     Example: capx task complete last
     """
-    with target.authority() as authority:
-        meant = phrases.task_id(authority, task_id)
-        with screen.busy("ending the task"):
-            ended = authority.complete(meant, dry_run=dry_run)
-    _ended(ended, as_json)
+    _end(task_id, lambda authority, meant: authority.complete(meant, dry_run=dry_run), as_json)
 
 
 @task.command("withdraw", cls=phrases.TakesIds, short_help="End a task that is no longer wanted.")
-@click.argument("task_id", metavar="TASK", shell_complete=completion.tasks)
-@click.option("--dry-run", is_flag=True, help="Only say what is known to die.")
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
-@target.authority_option
+@_ends_a_task
 def withdraw(task_id: str, dry_run: bool, as_json: bool) -> None:
     """End a task because it is no longer wanted: all its tokens are dead when this returns.
 
     Example: capx task withdraw last --dry-run
     """
+    _end(task_id, lambda authority, meant: authority.withdraw(meant, dry_run=dry_run), as_json)
+
+
+def _end(task_id: str, how: "Callable[[target.Operations, str], Ended]", as_json: bool) -> None:
+    """End the task that is meant, and tell what became of it."""
     with target.authority() as authority:
         meant = phrases.task_id(authority, task_id)
         with screen.busy("ending the task"):
-            ended = authority.withdraw(meant, dry_run=dry_run)
-    _ended(ended, as_json)
-
-
-def _ended(ended: "Ended", as_json: bool) -> None:
-    import msgspec
-
+            ended = how(authority, meant)
     if as_json:
-        screen.as_json(msgspec.to_builtins(ended))
+        screen.as_json(ended)
     elif ended.dying is not None:
         again = ", as it is already" if ended.again else ""
         screen.say(f"task {ended.task} would be {ended.end}{again}")
@@ -239,9 +244,3 @@ def say_dying(dying: "Impact") -> None:
         for id_ in ids:
             screen.say(f"  {name} {id_} would die")
     screen.say("  and everything below, seen or not")
-
-
-def _task_as_json(found: "TaskRecord") -> dict[str, Any]:
-    import msgspec
-
-    return phrases.with_instants(msgspec.to_builtins(found))

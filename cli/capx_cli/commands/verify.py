@@ -4,10 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import arguments, completion, phrases, screen, target
-from capx_cli.commands.present import chosen_audience
+from capx_cli import phrases, screen, target
+from capx_cli.calls import judged_call
 from capx_cli.failure import DENIED, DONE
-from capx_cli.tokens import read_tokens, token_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,21 +23,8 @@ _BARE = "A service would refuse this bare token: to it goes a presentation, made
 
 
 @click.command()
-@arguments.stated_call
-@click.option(
-    "--audience",
-    shell_complete=completion.held,
-    help="The resource; else the action's first label, or the token's only audience.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
-@token_option
-def verify(
-    *,
-    call: "Call",
-    audience: str | None,
-    as_json: bool,
-    token_file: str | None,
-) -> int:
+@judged_call(held_alone=False)
+def verify(*, call: "Call", audience: str, tokens: "Sequence[Token]", as_json: bool) -> int:
     """Judge a token against a call, with the keys and the deaths of this home. Exits with 1 when it is denied.
 
     Every restriction is shown with whose it is and whether it refuses. Nothing is used up, nothing recorded. What only
@@ -48,18 +34,13 @@ def verify(
     """
     from capx.authority.home import home_folder
 
-    tokens = read_tokens(token_file)
-    held = tuple(dict.fromkeys(token.audience for token in tokens))
-    meant = chosen_audience(held, audience, call.action)
-    if audience is None and meant not in held:
-        raise click.UsageError(f"this token speaks to {', '.join(held)}, not to {meant}: choose with --audience")
     bare = phrases.presented(tokens[0]) is None
     with target.home_authority("capx verify") as authority:
-        explanation = _explain(authority, meant, tokens, call)
+        explanation = _explain(authority, audience, tokens, call)
     if as_json:
-        screen.as_json(_as_json(explanation, meant, call, bare=bare))
+        screen.as_json(_as_json(explanation, audience, call, bare=bare))
     else:
-        _show(explanation, meant, call)
+        _show(explanation, audience, call)
     if not explanation.allowed and any(map(phrases.partly_understood, tokens)):
         screen.note(_OWN)
     if bare:

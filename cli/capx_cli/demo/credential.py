@@ -5,7 +5,7 @@ Laws: neither sends its credential to any origin but the services'. Neither asks
 
 import os
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import httpx
 
@@ -18,38 +18,8 @@ PATIENCE = 30.0
 """Seconds to wait for a service, and for a person."""
 
 
-class Credential(Protocol):
-    """Something to show to services, and to share with another agent."""
-
-    @property
-    def text(self) -> str:
-        """The secret itself."""
-        ...
-
-    @property
-    def node(self) -> str | None:
-        """The node of the execution graph at which it is held, if it knows of one."""
-        ...
-
-    def env(self) -> dict[str, str]:
-        """The variables by which a process is given it."""
-        ...
-
-    def client(self, services: Mapping[str, str]) -> httpx.Client:
-        """Make a client that shows this to the services, given by name with their origins."""
-        ...
-
-    def shared(self, *, to: str, allow: Sequence[str], may_ask: Sequence[str] = ()) -> "Credential":
-        """Make what another agent gets, which needs no more than `allow`, and may ask for `may_ask`."""
-        ...
-
-    def struggle(self, export: httpx.Response, intent: str) -> dict[str, Any]:
-        """Try to get what it has no right to: `export` is what came of trying, `intent` what the work is done for."""
-        ...
-
-
 class Session:
-    """The bearer token of a service account."""
+    """The bearer token of a service account; `text` is the secret itself, and it is held at no node."""
 
     node = None
 
@@ -93,12 +63,12 @@ class Execution:
 
     @property
     def text(self) -> str:
-        """The bundle as it is now."""
+        """The secret itself: the bundle as it is now."""
         return self.agent.bundle.text
 
     @property
     def node(self) -> str | None:
-        """The node of the execution graph."""
+        """The node of the execution graph at which it is held."""
         node = self.agent.bundle.node
         return None if node is None else b64u(node)
 
@@ -122,6 +92,8 @@ class Execution:
         return {"tried": tried, "documents": attack.documents(self.agent, signed, approver=BO)}
 
 
+Credential = Session | Execution
+"""Something to show to services, and to share with another agent; both sides offer the same."""
 SIDES: Mapping[str, type[Session] | type[Execution]] = {"session": Session, "execution": Execution}
 
 

@@ -32,17 +32,23 @@ _LIMIT = (
 )
 
 
-def show(console: Console, outcome: Outcome, kept: Path | None) -> None:
-    """Print the graph, some of the log, and the table."""
+def show(console: Console, outcome: Outcome, kept: Path | None, *, every_row: bool) -> None:
+    """Print the graph, some of the log, and the rows: with `every_row` also those of the execution side as expected."""
     _titled(console, "The execution graph, as the authority saw it")
     _indented(console, _drawn(outcome.tree.node))
     _titled(console, f"The log: {len(outcome.events)} entries, each bound to the one before. Among them")
     for event in outcome.events:
         if _tells(event, outcome):
             _indented(console, _entry(event))
-    for side in ("session", "execution"):
-        _titled(console, f"{side}-scoped: what was expected, and what happened")
-        _table(console, [row for row in outcome.rows if row.side == side])
+    sides = {side: [row for row in outcome.rows if row.side == side] for side in ("session", "execution")}
+    for side, rows in sides.items():
+        shown = [row for row in rows if every_row or side == "session" or not row.ok]
+        if shown:
+            _titled(console, f"{side}-scoped: what was expected, and what happened")
+            _table(console, shown)
+    if not every_row:
+        expected = f"{sum(row.ok for row in sides['execution'])} of {len(sides['execution'])} rows as expected"
+        console.print(Text(f"\nexecution-scoped: {expected}. To see each: {_capx()} demo --all"))
     console.print(Text(f"\n{_LIMIT}"))
     right = sum(row.ok for row in outcome.rows)
     verdict = f"\n{right} of {len(outcome.rows)} rows as expected, in {outcome.seconds:.1f} s."

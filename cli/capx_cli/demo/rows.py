@@ -77,12 +77,7 @@ def of_completion(took: Mapping[str, float], ended: Mapping[str, Mapping[str, Pr
 def of_memory(tree: Tree, events: list[Event], head: Place, denial: Mapping[str, Any]) -> list[Row]:
     """What the authority knows afterwards."""
     return [
-        Row(
-            "execution",
-            "the graph",
-            "2 agents revoked, 2 agents task_completed",
-            _deaths(tree),
-        ),
+        Row("execution", "the graph", "2 agents revoked, 2 agents task_completed", _deaths(tree)),
         Row(
             "execution",
             "the denial in the log",
@@ -90,10 +85,7 @@ def of_memory(tree: Tree, events: list[Event], head: Place, denial: Mapping[str,
             f"{denial.get('outcome')} {denial.get('action')} by {' '.join(denial.get('hops', ())[-1:])}",
         ),
         Row(
-            "execution",
-            "the log, each entry bound to the last",
-            f"{len(events)} entries fit",
-            _unbroken(events, head),
+            "execution", "the log, each entry bound to the last", f"{len(events)} entries fit", _unbroken(events, head)
         ),
     ]
 

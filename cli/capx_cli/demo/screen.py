@@ -4,7 +4,7 @@ Laws: everything shown was handed in. Text from tickets and tokens is shown, nev
 Colour repeats what the words say.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -43,8 +43,12 @@ class Screen:
         )
 
     def show(self, step: str, told: Mapping[str, Any]) -> None:
-        """Print one step."""
-        getattr(self, f"_{step}")(told)
+        """Print one step: what each side says of it, beside the other; a few have a form of their own."""
+        if step in _COMPARED:
+            heading, said = _COMPARED[step]
+            self._beside(heading, said(told["session"]), said(told["execution"]))
+        else:
+            getattr(self, f"_{step}")(told)
 
     def _asked(self, told: Mapping[str, Any]) -> None:
         self._heading(f"{clean(told['principal'])} wants it, and on the execution side signs that")
@@ -56,74 +60,14 @@ class Screen:
             asked = f", if {' or '.join(rule.approvers)} agree" if rule.approvers else ""
             self._indented(Text(f"{rule.how.replace('_', ' ')}: ").append(clean(given + limits + asked), QUIET))
 
-    def _read(self, told: Mapping[str, Any]) -> None:
-        def said(event: Mapping[str, Any]) -> Text:
-            return Text(f"{event['accounts']} accounts, {event['tickets']} tickets")
-
-        self._beside("The orchestrator reads CRM and tickets", *map(said, _sides(told)))
-
-    def _found(self, told: Mapping[str, Any]) -> None:
-        def said(event: Mapping[str, Any]) -> Text:
-            how = "refused, so it asks, is granted it, and has " if event["gained"] else ""
-            return Text(f"{how}${event['revenue']:,}")
-
-        self._beside("It finds out that it needs the revenue in the warehouse", *map(said, _sides(told)))
-
     def _delegated(self, told: Mapping[str, Any]) -> None:
-        def said(event: Mapping[str, Any]) -> Text:
-            if not event["narrower"]:
-                return Text("hands over the same token")
-            more = f"; it may ask for {', '.join(event['may_ask'])}" if event["may_ask"] else ""
-            return Text(f"hands over a narrower bundle, made offline, asking no one{more}")
-
-        self._beside(f"It shares the work with {clean(told['session']['to'])}", *map(said, _sides(told)))
+        left, right = _shared(told["session"]), _shared(told["execution"])
+        self._beside(f"It shares the work with {clean(told['session']['to'])}", left, right)
 
     def _ticket(self, told: Mapping[str, Any]) -> None:
         ticket = told["session"]
         self._heading(f"presentation-agent reads ticket {ticket['id']}, and in it")
         self._indented(Text(f"“{clean(ticket['text'])}”", "italic"))
-
-    def _export(self, told: Mapping[str, Any]) -> None:
-        def said(event: Mapping[str, Any]) -> Text:
-            problem = event["problem"]
-            if not problem:
-                return Text(f"served: {event['records']} records of all tenants", BAD)
-            reason = "\n".join(clean(reason["sentence"]) for reason in problem.get("reasons", ()))
-            return Text(f"refused: {clean(problem.get('code', ''))}\n", GOOD).append(reason, "default")
-
-        self._beside("It obeys: it asks the CRM to export all records", *map(said, _sides(told)))
-
-    def _struggle(self, told: Mapping[str, Any]) -> None:
-        def said(event: Mapping[str, Any]) -> Text:
-            tried = event["tried"]
-            if not tried:
-                return Text("has them already", BAD)
-            got = sum(one.came in {"granted", "done", "taken"} for one in tried)
-            return Text(f"{got} of {len(tried)} ways lead there (see the table)", BAD if got else GOOD)
-
-        self._beside("It tries to get the rights that it takes", *map(said, _sides(told)))
-
-    def _sent(self, told: Mapping[str, Any]) -> None:
-        said = (Text(f"sends {event['records']} records") for event in _sides(told))
-        self._beside("It sends what it has to the attacker", *said)
-
-    def _slides(self, told: Mapping[str, Any]) -> None:
-        def said(event: Mapping[str, Any]) -> Text:
-            return Text(
-                f"{event['written']} slides, " + ("proofread" if event["proofread"] else "not as they were written")
-            )
-
-        self._beside("It makes the slides; its helper, a proofreader, reads them", *map(said, _sides(told)))
-
-    def _thanks(self, told: Mapping[str, Any]) -> None:
-        def said(event: Mapping[str, Any]) -> Text:
-            problem = event["problem"]
-            if not problem:
-                return Text("written")
-            reasons = "; ".join(clean(reason["sentence"]) for reason in problem.get("reasons", ()))
-            return Text(f"refused: {clean(problem.get('code', ''))}\n", GOOD).append(reasons, "default")
-
-        self._beside("The orchestrator writes a seventh slide", *map(said, _sides(told)))
 
     def _publishing(self, told: Mapping[str, Any]) -> None:
         def said(answer: Mapping[str, Any]) -> Text:
@@ -132,14 +76,6 @@ class Screen:
 
         answers = Text("\n").join(map(said, told["execution"]["answered"]))
         self._beside("It publishes the deck. What Bo answers, in another process", Text("nobody is asked"), answers)
-
-    def _worked(self, told: Mapping[str, Any]) -> None:
-        def said(measured: Mapping[str, Any]) -> Text:
-            received = measured["received"]["records"]
-            text = Text(f"{received} records reached the attacker", BAD if received else GOOD)
-            return text.append(f"\nthe review: {measured['deck']}", "default")
-
-        self._beside("The work is over. Counted at the sink and in the slides service", *map(said, _sides(told)))
 
     def _revoked(self, told: Mapping[str, Probe]) -> None:
         self._heading("presentation-agent is revoked, on the execution side. All agents call all four services")
@@ -175,5 +111,68 @@ class Screen:
         self._console.print(Padding(what, (0, 0, 0, 3)))
 
 
-def _sides(told: Mapping[str, Any]) -> tuple[Any, Any]:
-    return told["session"], told["execution"]
+def _read(event: Mapping[str, Any]) -> Text:
+    return Text(f"{event['accounts']} accounts, {event['tickets']} tickets")
+
+
+def _found(event: Mapping[str, Any]) -> Text:
+    how = "refused, so it asks, is granted it, and has " if event["gained"] else ""
+    return Text(f"{how}${event['revenue']:,}")
+
+
+def _shared(event: Mapping[str, Any]) -> Text:
+    if not event["narrower"]:
+        return Text("hands over the same token")
+    more = f"; it may ask for {', '.join(event['may_ask'])}" if event["may_ask"] else ""
+    return Text(f"hands over a narrower bundle, made offline, asking no one{more}")
+
+
+def _exported(event: Mapping[str, Any]) -> Text:
+    if not event["problem"]:
+        return Text(f"served: {event['records']} records of all tenants", BAD)
+    return _refusal(event["problem"], "\n")
+
+
+def _struggled(event: Mapping[str, Any]) -> Text:
+    tried = event["tried"]
+    if not tried:
+        return Text("has them already", BAD)
+    got = sum(one.came in {"granted", "done", "taken"} for one in tried)
+    return Text(f"{got} of {len(tried)} ways lead there (--all shows each)", BAD if got else GOOD)
+
+
+def _sent(event: Mapping[str, Any]) -> Text:
+    return Text(f"sends {event['records']} records")
+
+
+def _made(event: Mapping[str, Any]) -> Text:
+    return Text(f"{event['written']} slides, " + ("proofread" if event["proofread"] else "not as they were written"))
+
+
+def _thanked(event: Mapping[str, Any]) -> Text:
+    return _refusal(event["problem"], "; ") if event["problem"] else Text("written")
+
+
+def _worked(measured: Mapping[str, Any]) -> Text:
+    received = measured["received"]["records"]
+    text = Text(f"{received} records reached the attacker", BAD if received else GOOD)
+    return text.append(f"\nthe review: {measured['deck']}", "default")
+
+
+def _refusal(problem: Mapping[str, Any], between: str) -> Text:
+    """What a refusal says: its code, and the sentences of its reasons."""
+    reasons = between.join(clean(reason["sentence"]) for reason in problem.get("reasons", ()))
+    return Text(f"refused: {clean(problem.get('code', ''))}\n", GOOD).append(reasons, "default")
+
+
+_COMPARED: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Text]]] = {
+    "read": ("The orchestrator reads CRM and tickets", _read),
+    "found": ("It finds out that it needs the revenue in the warehouse", _found),
+    "export": ("It obeys: it asks the CRM to export all records", _exported),
+    "struggle": ("It tries to get the rights that it takes", _struggled),
+    "sent": ("It sends what it has to the attacker", _sent),
+    "slides": ("It makes the slides; its helper, a proofreader, reads them", _made),
+    "thanks": ("The orchestrator writes a seventh slide", _thanked),
+    "worked": ("The work is over. Counted at the sink and in the slides service", _worked),
+}
+"""The heading of each step that both sides take, and what is said of each side."""

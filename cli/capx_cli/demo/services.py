@@ -24,6 +24,8 @@ from capx_cli.demo.data import opened
 from capx_cli.demo.process import say, until_parent_ends
 from capx_cli.demo.session import SessionGuard
 
+_DECK: Final = "SELECT * FROM decks WHERE id = ?"
+
 
 class Route(NamedTuple):
     """What a service offers: where, under which action, and how it is done."""
@@ -37,44 +39,36 @@ class Route(NamedTuple):
 def accounts(tenant: str, check: SyncCheck) -> list[dict[str, Any]]:
     """List the accounts of one tenant."""
     check(tenant=tenant)
-    with _data() as db:
-        return _rows(db.execute("SELECT * FROM accounts WHERE tenant = ? ORDER BY id", (tenant,)))
+    return _rows("SELECT * FROM accounts WHERE tenant = ? ORDER BY id", tenant)
 
 
 def account(id: int, check: SyncCheck) -> dict[str, Any]:
     """Give one account."""
-    with _data() as db:
-        rows = _rows(db.execute("SELECT * FROM accounts WHERE id = ?", (id,)))
-    return _only(rows, check)
+    return _only(_rows("SELECT * FROM accounts WHERE id = ?", id), check)
 
 
 def export(check: SyncCheck) -> list[dict[str, Any]]:
     """Give every account of every tenant."""
     check()
-    with _data() as db:
-        return _rows(db.execute("SELECT * FROM accounts ORDER BY id"))
+    return _rows("SELECT * FROM accounts ORDER BY id")
 
 
 def tickets(tenant: str, check: SyncCheck) -> list[dict[str, Any]]:
     """List the tickets of one tenant, without their text."""
     check(tenant=tenant)
-    with _data() as db:
-        return _rows(db.execute("SELECT id, state, subject FROM tickets WHERE tenant = ? ORDER BY id", (tenant,)))
+    return _rows("SELECT id, state, subject FROM tickets WHERE tenant = ? ORDER BY id", tenant)
 
 
 def ticket(id: int, check: SyncCheck) -> dict[str, Any]:
     """Give one ticket."""
-    with _data() as db:
-        rows = _rows(db.execute("SELECT * FROM tickets WHERE id = ?", (id,)))
-    return _only(rows, check)
+    return _only(_rows("SELECT * FROM tickets WHERE id = ?", id), check)
 
 
 def revenue(tenant: str, quarter: str, check: SyncCheck) -> list[dict[str, Any]]:
     """List what one tenant paid in each month of a quarter."""
     check(tenant=tenant)
-    with _data() as db:
-        query = "SELECT month, dollars FROM revenue WHERE tenant = ? AND quarter = ? ORDER BY rowid"
-        return _rows(db.execute(query, (tenant, quarter)))
+    query = "SELECT month, dollars FROM revenue WHERE tenant = ? AND quarter = ? ORDER BY rowid"
+    return _rows(query, tenant, quarter)
 
 
 def tables(tenant: str, check: SyncCheck) -> list[str]:
@@ -85,25 +79,24 @@ def tables(tenant: str, check: SyncCheck) -> list[str]:
 
 def deck(deck: str, check: SyncCheck) -> list[dict[str, Any]]:
     """List the slides of one deck."""
-    with _data() as db:
-        _only(_rows(db.execute("SELECT * FROM decks WHERE id = ?", (deck,))), check)
-        return _rows(db.execute("SELECT position, heading, text FROM slides WHERE deck = ? ORDER BY position", (deck,)))
+    _only(_rows(_DECK, deck), check)
+    return _rows("SELECT position, heading, text FROM slides WHERE deck = ? ORDER BY position", deck)
 
 
 def write(
     deck: str, position: int, heading: Annotated[str, Body()], text: Annotated[str, Body()], check: SyncCheck
 ) -> dict[str, Any]:
     """Write one slide."""
+    _only(_rows(_DECK, deck), check)
     with _data() as db:
-        _only(_rows(db.execute("SELECT * FROM decks WHERE id = ?", (deck,))), check)
         db.execute("INSERT OR REPLACE INTO slides VALUES (?, ?, ?, ?)", (deck, position, heading, text))
     return {"deck": deck, "position": position}
 
 
 def publish(deck: str, check: SyncCheck) -> dict[str, Any]:
     """Let the customer see one deck."""
+    _only(_rows(_DECK, deck), check)
     with _data() as db:
-        _only(_rows(db.execute("SELECT * FROM decks WHERE id = ?", (deck,))), check)
         db.execute("UPDATE decks SET published = 1 WHERE id = ?", (deck,))
     return {"deck": deck, "published": True}
 
@@ -160,8 +153,9 @@ def _data() -> AbstractContextManager[sqlite3.Connection]:
     return opened(Path(os.environ["DEMO_DATA"]))
 
 
-def _rows(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
-    return [dict(row) for row in cursor]
+def _rows(query: str, *values: object) -> list[dict[str, Any]]:
+    with _data() as db:
+        return [dict(row) for row in db.execute(query, values)]
 
 
 def _only(rows: list[dict[str, Any]], check: SyncCheck) -> dict[str, Any]:

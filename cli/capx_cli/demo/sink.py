@@ -5,43 +5,29 @@
 
 import json
 import threading
-from functools import partial
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any, ClassVar
 
 from capx_cli.demo.process import say, until_parent_ends
 
 
-class Counted:
-    """What has arrived."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.requests = 0
-        self.records = 0
-
-    def take(self, records: list[Any]) -> None:
-        """Count the records of one request."""
-        with self._lock:
-            self.requests += 1
-            self.records += len(records)
-
-
 class _Taker(BaseHTTPRequestHandler):
-    def __init__(self, counted: Counted, *args: Any) -> None:
-        self._counted = counted
-        super().__init__(*args)
+    """Takes one request after the other, so that nothing is counted at once."""
+
+    arrived: ClassVar = {"requests": 0, "records": 0}
 
     def do_POST(self) -> None:
-        self._counted.take(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["records"])
+        records = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["records"]
+        self.arrived["requests"] += 1
+        self.arrived["records"] += len(records)
         self._answer()
 
     def do_GET(self) -> None:
         self._answer()
 
     def _answer(self) -> None:
-        body = json.dumps({"requests": self._counted.requests, "records": self._counted.records}).encode()
+        body = json.dumps(self.arrived).encode()
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -54,8 +40,7 @@ class _Taker(BaseHTTPRequestHandler):
 
 def main() -> None:
     """Listen on a free port of the loopback interface until the parent process ends."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Taker, Counted())) as server:
-        server.daemon_threads = True
+    with HTTPServer(("127.0.0.1", 0), _Taker) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         say({"port": server.server_address[1]})
         until_parent_ends()

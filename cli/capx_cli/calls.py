@@ -1,0 +1,119 @@
+"""The call that is meant: the options that state it, its body, and the audience at which it is done.
+
+Law: what a command does with a call, it does at the same audience as every other command.
+"""
+
+from collections.abc import Callable, Collection
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from capx_cli import completion
+from capx_cli.arguments import Command, with_options
+from capx_cli.failure import Unusable
+from capx_cli.name_value import arguments
+from capx_cli.tokens import read_tokens, token_option
+from capx_cli.view import json_option
+
+AUTHORITY = "authority"
+_AT_THE_AUTHORITY = frozenset({"task.complete", "task.status", "node.revoke"})
+
+_ACTION = partial(click.option, "--action", metavar="ACTION", help="The action to be done.")
+_ARG = click.option(
+    "--arg",
+    "args",
+    multiple=True,
+    metavar="NAME=TEXT",
+    help="An argument: deck=deck-42 is text, limit:=10 is JSON. Repeatable.",
+)
+audience_option = click.option(
+    "--audience",
+    shell_complete=completion.held,
+    help="The resource; else the action's first label, or the token's only audience.",
+)
+
+
+def call_options(command: Command) -> Command:
+    """`--action` and `--arg`, for a command that may do without them."""
+    return with_options(command, _ACTION(), _ARG)
+
+
+def judged_call(*, held_alone: bool) -> Callable[[Command], Command]:
+    """The options that state a whole call and a token, and `--json`; for a command that judges the one by the other.
+
+    It gets the `call`, the `audience` that is meant, and the `tokens`; with `held_alone` one of them speaks to that
+    audience, also if it was named.
+    """
+
+    def add(command: Command) -> Command:
+        @wraps(command)
+        def stated(
+            *,
+            action: str,
+            args: tuple[str, ...],
+            tenant: str | None,
+            attributes: tuple[str, ...],
+            audience: str | None,
+            token_file: str | None,
+            **others: Any,
+        ) -> Any:
+            from capx_caveats import Call
+
+            call = Call(action, arguments(args), tenant=tenant, attributes=arguments(attributes))
+            tokens = read_tokens(token_file)
+            held = tuple(dict.fromkeys(token.audience for token in tokens))
+            meant = chosen_audience(held, audience, action)
+            if meant not in held and (held_alone or audience is None):
+                raise click.UsageError(
+                    f"this token speaks to {', '.join(held)}, not to {meant}: choose with --audience"
+                )
+            return command(call=call, audience=meant, tokens=tokens, **others)
+
+        return with_options(
+            stated,
+            _ACTION(required=True),
+            _ARG,
+            click.option("--tenant", metavar="NAME", help="The tenant of the call, as the resource states it."),
+            click.option(
+                "--attribute",
+                "attributes",
+                multiple=True,
+                metavar="NAME=TEXT",
+                help="An attribute the resource states of the call: region=eu is text, level:=3 is JSON. Repeatable.",
+            ),
+            audience_option,
+            json_option,
+            token_option,
+        )
+
+    return add
+
+
+def chosen_audience(held: Collection[str], audience: str | None, action: str | None) -> str:
+    """The audience meant: the one named, the only one held beside the authority, else the action's first label."""
+    from capx.tokens.grants import audience_of
+
+    if audience is not None:
+        return audience
+    if action in _AT_THE_AUTHORITY and AUTHORITY in held and audience_of(action) not in held:
+        return AUTHORITY
+    resources = [each for each in held if each != AUTHORITY] or list(held)
+    if len(resources) == 1:
+        return resources[0]
+    if action is None:
+        raise click.UsageError(f"this token speaks to {', '.join(held)}: choose with --audience")
+    return audience_of(action)
+
+
+def read_body(data: str | None, data_file: Path | None) -> bytes | None:
+    """The body that was given, as it is sent."""
+    if data is not None and data_file is not None:
+        raise click.UsageError("give either --data or --data-file")
+    if data_file is None:
+        return None if data is None else data.encode(errors="surrogateescape")
+    try:
+        return data_file.read_bytes()
+    except OSError as error:
+        raise Unusable(f"cannot read {data_file}: {error.strerror}") from None

@@ -1,0 +1,75 @@
+"""How records are shown: as lines or a table to people, as JSON to programs. One view of a record says both.
+
+    TASKS = View(phrases.with_instants, {"TASK": "id", "STATE": "state", "OPENED": "opened"})
+    TASKS.show(tasks, as_json, nothing="There is no task.")
+
+Law: a table shows the facts that programs are given, by their names; whatever is said otherwise to people stands beside
+them, as a function.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import click
+
+from capx_cli import screen
+
+T = TypeVar("T")
+Line = str | tuple[str, str]
+"""A line for people, alone or with its style."""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+
+
+@dataclass(frozen=True)
+class View(Generic[T]):
+    """How records of one kind are shown.
+
+    `facts` makes JSON values of one. `columns` says by its heading what stands in each column: a fact by its name, or
+    what a function says of the record. `styles` and `spare` are those of `screen.table`.
+    """
+
+    facts: Callable[[T], Mapping[str, Any]]
+    columns: Mapping[str, str | Callable[[T], str | None]]
+    styles: Mapping[str, str] = field(default_factory=dict[str, str])
+    spare: Sequence[str] = ()
+
+    def show(self, records: Sequence[T], as_json: bool, *, nothing: str = "", without: str | None = None) -> None:
+        """Show records: an array, or a row each without one column; people read `nothing` where there is none."""
+        if as_json:
+            screen.as_json([self.facts(record) for record in records])
+        elif nothing and not records:
+            screen.say(nothing)
+        else:
+            shown = {heading: cell for heading, cell in self.columns.items() if heading != without}
+            rows = (self._row(record, shown.values()) for record in records)
+            screen.table(tuple(shown), rows, self.styles, self.spare)
+
+    def _row(self, record: T, columns: "Iterable[str | Callable[[T], str | None]]") -> list[str]:
+        facts = self.facts(record)
+        return [_cell(facts[column] if isinstance(column, str) else column(record)) for column in columns]
+
+
+def tell(as_json: bool, facts: object, *lines: Line) -> None:
+    """Show one thing: its facts as JSON, or its lines."""
+    if as_json:
+        screen.as_json(facts)
+        return
+    for line in lines:
+        screen.say(*((line,) if isinstance(line, str) else line))
+
+
+def say_named(said: Iterable[tuple[str, str]], styles: Mapping[str, str] | None = None) -> None:
+    """Say sentences, each behind its name, one below the other; `styles` is by name."""
+    known, told = styles or {}, list(said)
+    width = max((len(name) for name, _ in told), default=0)
+    for name, sentence in told:
+        screen.say(f"  {name:{width}}  {sentence}", known.get(name, ""))
+
+
+def _cell(fact: str | int | Sequence[str] | None) -> str:
+    """What stands in a table for a fact: names with commas between them, a dash for none."""
+    if fact is None or isinstance(fact, str | int):
+        return "-" if fact is None else str(fact) or "-"
+    return ", ".join(fact) or "-"

@@ -1,0 +1,66 @@
+import json
+
+import pytest
+from msgspec import Struct
+
+from capx_cli import phrases
+from capx_cli.view import View, say_named, tell
+
+
+class Thing(Struct):
+    name: str
+    opened: int = 1_800_000_000
+    groups: tuple[str, ...] = ()
+    tenant: str | None = None
+
+
+THINGS = View[Thing](
+    phrases.with_instants,
+    {
+        "NAME": "name",
+        "OPENED": "opened",
+        "GROUPS": "groups",
+        "TENANT": "tenant",
+        "LOUD": lambda thing: thing.name.upper(),
+    },
+)
+
+
+def test_the_table_shows_the_facts_that_programs_get(capsys: pytest.CaptureFixture[str]) -> None:
+    things = [Thing("one", groups=("a", "b")), Thing("two", tenant="Acme")]
+    THINGS.show(things, as_json=True)
+    facts = json.loads(capsys.readouterr().out)
+    assert facts[0] == {"name": "one", "opened": "2027-01-15T08:00:00Z", "groups": ["a", "b"], "tenant": None}
+    THINGS.show(things, as_json=False)
+    heading, first, second = (line.split("  ") for line in capsys.readouterr().out.splitlines())
+    assert [cell.strip() for cell in heading if cell] == ["NAME", "OPENED", "GROUPS", "TENANT", "LOUD"]
+    assert [cell.strip() for cell in first if cell] == ["one", facts[0]["opened"], "a, b", "-", "ONE"]
+    assert [cell.strip() for cell in second if cell] == ["two", facts[1]["opened"], "-", "Acme", "TWO"]
+
+
+def test_a_column_can_be_left_out_of_the_table_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    THINGS.show([Thing("one")], as_json=False, without="NAME")
+    assert "NAME" not in capsys.readouterr().out
+    THINGS.show([Thing("one")], as_json=True, without="NAME")
+    assert json.loads(capsys.readouterr().out)[0]["name"] == "one"
+
+
+def test_where_there_is_none_people_read_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    THINGS.show([], as_json=False, nothing="There is none.")
+    assert capsys.readouterr().out == "There is none.\n"
+    THINGS.show([], as_json=True, nothing="There is none.")
+    assert capsys.readouterr().out == "[]\n"
+
+
+def test_one_answer_is_told_as_facts_or_as_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    tell(True, Thing("one"), "a line")
+    assert json.loads(capsys.readouterr().out)["name"] == "one"
+    tell(False, Thing("one"), "a line", ("another", "bold"))
+    assert capsys.readouterr().out == "a line\nanother\n"
+
+
+def test_sentences_stand_below_one_another_behind_names(capsys: pytest.CaptureFixture[str]) -> None:
+    say_named([("a", "first"), ("longer", "second")])
+    assert capsys.readouterr().out == "  a       first\n  longer  second\n"
+    say_named([])
+    assert capsys.readouterr().out == ""
