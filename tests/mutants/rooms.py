@@ -29,7 +29,14 @@ ROOMS: Final = {
     "binding": Room("capx/tokens/binding.py", ("tests/tokens/test_binding.py",)),
     "verifier": Room(
         "capx/verify/verifier.py",
-        ("tests/verify/test_verifier.py", "tests/verify/test_verifier_answers.py", "tests/tokens/test_binding.py"),
+        (
+            "tests/verify/test_verifier.py",
+            "tests/verify/test_admitted.py",
+            "tests/verify/test_decision.py",
+            "tests/verify/test_evaluator.py",
+            "tests/tokens/test_lineage.py",
+            "tests/tokens/test_binding.py",
+        ),
     ),
     "caveats": _caveats("caveats", "test_caveats", "test_vocabulary", "test_answers"),
     "chain_caveats": _caveats("chain_caveats", "test_marks", "test_vocabulary", "test_answers"),

@@ -25,8 +25,8 @@ from capx.tokens.binding import HttpRequest
 from capx.tokens.bundle import Bundle
 from capx.verify.ask import Answer, Granted, Pending, Refused
 from tests.labs.office import Office
+from tests.labs.serving_process import until
 from tests.server.conftest import Served, serving
-from tests.server.test_process import until
 
 JSON = "application/json"
 COMMAND = (sys.executable, "-m", "capx_cli.main")

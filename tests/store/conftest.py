@@ -10,6 +10,7 @@ import pytest
 from capx.store.factory import create_store, is_postgres, open_store
 from capx.store.protocols import Store
 from tests.labs.postgres import postgres_database, postgres_server, postgres_url, shared_server
+from tests.labs.restoring import authority, place, saved, service
 
 KINDS = ("sqlite", "postgres")
 
@@ -87,4 +88,5 @@ def of_kind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
         yield make
 
 
-__all__ = ["postgres_database", "postgres_server", "postgres_url"]  # fixtures for the whole folder
+# Fixtures for the whole folder.
+__all__ = ["authority", "place", "postgres_database", "postgres_server", "postgres_url", "saved", "service"]

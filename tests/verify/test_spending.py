@@ -3,7 +3,7 @@
 import decimal
 import json
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from itertools import product
@@ -25,7 +25,7 @@ from capx.verify.admitted import Admitted
 from capx.verify.decision import Allowed, Decision, Denied
 from capx.verify.meter import Spend, Tally
 from capx_caveats import Budget, Call, Caveat, Hop, action, allow, budget, encode_block, max_hops, where
-from tests.labs.lab import NONCES, NOW, Lab, appended, codes, minted, raw
+from tests.labs.lab import NONCES, NOW, Lab, appended, codes, codes_of, minted, raw
 
 READ = ToolCall("a.read")
 
@@ -392,20 +392,16 @@ def test_to_explain_spends_nothing_and_shows_what_would_be_refused(lab: Lab, sto
     spend(lab, capability, eur=1)
     before = held(store)
     found = lab.verifier.explain(capability.text, call)
-    assert codes_of(found.refusals) == ["budget_exhausted"]
+    assert codes_of(found.refusals) == ("budget_exhausted",)
     assert [one.sentence for one in found.restrictions if one.refusal] == ["at most 1 calls, shared by everyone below"]
-    assert codes_of(lab.verifier.explain(capability.text, Call("a.read")).refusals) == [
+    assert codes_of(lab.verifier.explain(capability.text, Call("a.read")).refusals) == (
         "budget_exhausted",
         "attribute_missing",
-    ]
+    )
     store.close()
-    assert codes_of(lab.verifier.explain(capability.text, call).refusals) == ["unavailable", "unavailable"]
-    assert codes_of(Lab().verifier.explain(capability.text, call).refusals) == ["no_meter", "no_meter"]
+    assert codes_of(lab.verifier.explain(capability.text, call).refusals) == ("unavailable", "unavailable")
+    assert codes_of(Lab().verifier.explain(capability.text, call).refusals) == ("no_meter", "no_meter")
     assert before == dict.fromkeys(before, "1")
-
-
-def codes_of(refusals: Iterable[Any]) -> list[str]:
-    return [refusal.code for refusal in refusals]
 
 
 # Law 1
