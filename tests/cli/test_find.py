@@ -20,17 +20,6 @@ from tests.cli.test_escape import on_terminal
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ  (allowed|denied )  [\w-]{22}  .+")
 
 
-@pytest.fixture
-def busy(home: Any) -> Any:
-    """A home in which two agents of two tenants acted."""
-    for tenant in ("Acme", "Globex"):
-        opened = home("task", "open", "--tenant", tenant, "--allow", "crm.read", "--allow", "crm.notes.add").token
-        reader = first(opened).delegate(to="reader", allow=["crm.*"])
-        home.decide(reader.text, "crm.read", tenant)
-        home.decide(reader.delegate(to="helper", allow=["crm.read"]).text, "crm.notes.add", tenant)
-    return home
-
-
 def fill(home: Any, count: int) -> None:
     """Many more decisions, in the log of a home."""
     with Authority.open_home(home.home) as authority:
@@ -119,26 +108,6 @@ def test_json_is_one_array_an_element_a_line(busy: Any) -> None:
     explained = busy("why", "last", "--json").json
     assert explained.pop("beside")["before"]["outcome"] == "allowed"
     assert busy("find", "--json", "--limit", "1").json[0] == explained
-
-
-def test_the_log_shows_each_kind_on_a_line_and_goes_on_from_a_position(busy: Any) -> None:
-    busy("task", "complete", "last")
-    busy("revoke", "A" * 22)
-    lines = busy("log").out.splitlines()
-    assert [line.split()[0] for line in lines] == [str(position) for position in range(1, 13)]
-    kinds = [line.split()[2] for line in lines]
-    opened = ["task_opened", "capability_minted", "capability_minted", "decision", "decision"]
-    assert kinds == [*opened, *opened, "task_completed", "revoked"]
-    assert lines[0].endswith(", tenant Acme, purpose -")
-    assert "crm.read; crm.notes.add" in lines[1]
-    assert busy("log", "--since", "10").out.splitlines() == lines[10:]
-    assert busy("log", "--since", "3", "--limit", "2").out.splitlines() == lines[10:]
-    assert busy("log", "--limit", "99", "--since", "1h").out.splitlines() == lines
-    events = busy("log", "--json", "--since", "5").json
-    assert [event["position"] for event in events] == [6, 7, 8, 9, 10, 11, 12]
-    assert events[0]["facts"]["tenant"] == "Globex"
-    for nothing in ("12", str(2**53 - 1), "2099-01-01T00:00:00Z"):
-        assert busy("log", "--since", nothing).err == "nothing happened since\n"
 
 
 def test_what_cannot_be_meant_and_what_is_not_there_is_one_line(home: Any, tmp_path: Any) -> None:

@@ -1,13 +1,7 @@
 """The inbox of those who answer: what they are shown, what they sign, and what becomes of it."""
 
-import json
-import os
-import pty
 import re
-import select
-import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +12,9 @@ from capx.authority.authority import Authority
 from capx.intents.principal_key import PrincipalKey
 from capx.tokens.bundle import Bundle
 from capx.verify.ask import Granted, Pending, Refused
-from tests.cli.conftest import COMMAND, Shell
+from tests.cli.conftest import Shell
 from tests.cli.test_escape import on_terminal
-from tests.cli.test_looking import Following
+from tests.labs.following_log import Following
 from tests.labs.office import Office
 from tests.server.conftest import serving
 
@@ -239,55 +233,6 @@ def test_a_request_that_the_policy_has_overtaken_is_not_approved(capx: Shell, of
     assert "aprovers" in said.err
 
 
-def typed(capx: Shell, answer: str, *args: str) -> tuple[int, str]:
-    """What a command says that asks on a terminal, and is answered once it has."""
-    main, sub = pty.openpty()
-    process = subprocess.Popen(
-        (*COMMAND, *args), env={**capx.unmeasured, "TERM": "dumb"}, stdin=sub, stdout=sub, stderr=sub
-    )
-    os.close(sub)
-    said, told = b"", False
-    try:
-        while process.poll() is None or select.select([main], [], [], 0)[0]:
-            if not select.select([main], [], [], 0.2)[0]:
-                continue
-            said += os.read(main, 65_536)
-            if b"[y/N]" in said and not told:
-                os.write(main, answer.encode())
-                told = True
-    except OSError:
-        pass  # how Linux says that the other side has closed
-    os.close(main)
-    return process.wait(timeout=30), said.decode()
-
-
-@pytest.mark.parametrize(
-    ("command", "answer", "ended"),
-    [
-        ("approve", "y\n", (0, "approved")),
-        ("approve", "n\n", (1, "pending")),
-        ("approve", "\n", (1, "pending")),
-        ("approve", "\x04", (130, "pending")),
-        ("deny", "y\n", (0, "denied")),
-        ("deny", "\n", (1, "pending")),
-    ],
-)
-def test_who_answers_on_a_terminal_is_asked_after_it_was_shown(
-    capx: Shell, office: Office, command: str, answer: str, ended: tuple[int, str]
-) -> None:
-    code, state = ended
-    pending = asks(office, opened(office), amount=20)
-    found, said = typed(capx, answer, "requests", command, "last", *as_(office, "ben"))
-    assert found == code, said
-    question = "Consent to all of this, as ben?" if command == "approve" else "Refuse this, for good, as ben?"
-    assert said.index("only with amount 20") < said.index(question)
-    assert ("Nothing was signed; the request still waits." in said) == (code == 1)
-    other = f"To refuse it for good: capx requests deny {pending.request} --as ben"
-    assert (other in " ".join(said.split())) == (command == "approve" and code == 1)
-    with Authority.open_home(office.home) as authority:
-        assert authority.request(pending.request).state == state
-
-
 def test_requests_are_told_as_json(capx: Shell, office: Office) -> None:
     bundle = opened(office).delegate(to="refund-agent", may_ask=["billing.*"])
     pending = asks(office, bundle, until=5, amount=2.5)
@@ -317,49 +262,6 @@ def test_the_inbox_of_an_authority_that_serves_is_the_same(capx: Shell, office: 
         done = capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes", **there)
         assert "was approved by ben" in done.out
     assert "no authority answers" in capx("requests", "list", code=3, **there).err
-
-
-@pytest.mark.parametrize("place", ["home", "served"])
-@pytest.mark.parametrize("shape", ["text", "json"])
-def test_the_inbox_is_watched(capx: Shell, office: Office, place: str, shape: str) -> None:
-    bundle = opened(office)
-    before = asks(office, bundle)
-    options = ("--json",) if shape == "json" else ()
-    with serving(office.home) as served:
-        at = ("--authority", served.place) if place == "served" else ()
-        watching = Following(capx, "requests", "watch", *options, *at)
-        watching.until(lambda out, _: before.request in out)
-        after = asks(office, bundle, amount=20)
-        watching.until(lambda out, _: after.request in out)
-        with Authority.open_home(office.home) as authority:
-            # What the policy gives by itself asks nobody.
-            assert isinstance(authority.ask(bundle, "warehouse.read"), Granted)
-        capx("requests", "deny", before.request, *as_(office, "ben"), "--yes")
-        watching.until(told(before.request, "denied", "was denied by ben"))
-        capx("requests", "approve", after.request, *as_(office, "ben"), "--yes")
-        watching.until(told(after.request, "approved", "was approved by ben"))
-        with Authority.open_home(office.home) as authority:
-            assert isinstance(authority.ask(bundle, "billing.refund", args={"amount": 20}), Granted)
-        watching.until(told(after.request, "granted", "and granted"))
-        assert watching.end() == 0
-    assert watching.said[watching.err] == ""
-    assert "warehouse" not in watching.said[watching.master]
-
-
-def told(request: str, state: str, words: str) -> Callable[[str, str], bool]:
-    """Whether it was said what became of a request, in words or as JSON."""
-
-    def said(out: str, _: str) -> bool:
-        for line in out.splitlines(keepends=True):
-            if line.endswith("}\n"):
-                one = json.loads(line)
-                if (one["id"], one["state"]) == (request, state):
-                    return True
-            elif request in line and words in line:
-                return True
-        return False
-
-    return said
 
 
 EVIL = "\x1b[2J\x1b[31mALLOWED\u202e\u2066\u200b\u2028\n  by finance\r[bold]x[/bold] :smile: [link=http://evil]"
@@ -419,11 +321,3 @@ def test_a_request_that_nobody_answered_is_told_as_such(capx: Shell, tmp_path: P
     assert "was not answered in time" in capx("requests", "show", pending.request).out
     said = capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes", code=1)
     assert said.err == f"capx: request {pending.request} was not answered in time\n"
-
-
-def test_where_it_is_narrow_the_inbox_keeps_what_whoever_answers_chooses_by(capx: Shell, office: Office) -> None:
-    pending = asks(office, opened(office).delegate(to="refund-agent", may_ask=["billing.*"]))
-    drawn = on_terminal(capx, "", "requests", "list", width=80).decode().replace("\r\n", "\n")
-    heading, row = re.sub(r"\x1b\[[0-9;]*m", "", drawn).rstrip("\n").split("\n")
-    assert heading.split() == ["REQUEST", "ACTION", "WHO", "LEFT", "APPROVERS"]
-    assert re.fullmatch(rf"{pending.request}  billing.refund@billing  refund-agent  \d+ min  finance *", row)

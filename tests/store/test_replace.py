@@ -82,7 +82,7 @@ FOLLOWING = """
 import sys
 from capx.tokens.bundle import Bundle
 from capx.crypto.base64url import b64u
-from tests.authority.test_restore import Service
+from tests.labs.restoring import Service
 service = Service(sys.argv[1])
 print("up", flush=True)
 for line in sys.stdin:

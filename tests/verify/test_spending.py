@@ -3,7 +3,7 @@
 import decimal
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from itertools import product
@@ -23,7 +23,6 @@ from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability
 from capx.verify.admitted import Admitted
 from capx.verify.decision import Allowed, Decision, Denied
-from capx.verify.meter import Spend, Tally
 from capx_caveats import Budget, Call, Caveat, Hop, action, allow, budget, encode_block, max_hops, where
 from tests.labs.lab import NONCES, NOW, Lab, appended, codes, codes_of, minted, raw
 
@@ -235,25 +234,6 @@ def test_a_unit_whose_cost_is_not_stated_is_refused(lab: Lab, store: SQLiteStore
     assert held(store) == {}
 
 
-def test_without_a_meter_every_budget_is_refused() -> None:
-    lab = Lab()
-    assert refused(lab, minted(budget("calls", 5))) == ("no_meter",)
-    assert refused(lab, minted(budget("eur", 5)), eur=1) == ("no_meter",)
-
-
-def test_store_gone_refuses_and_what_has_no_budget_goes_on(lab: Lab, store: SQLiteStore) -> None:
-    capability = minted(budget("calls", 5))
-    spend(lab, capability)
-    store.close()
-    assert refused(lab, capability) == ("unavailable",)
-    assert spend(lab, minted()).remaining == {}
-
-
-def test_a_store_whose_file_is_gone_refuses(lab: Lab, store: SQLiteStore) -> None:
-    store.path.unlink()
-    assert refused(lab, minted(budget("calls", 5))) == ("unavailable",)
-
-
 def test_one_presentation_spends_once_whoever_judges_it_again(lab: Lab, store: SQLiteStore) -> None:
     presented = admitted(lab, minted(budget("calls", 2)))
     verdicts = [presented.judge(Call("a.read")) for _ in range(3)]
@@ -294,24 +274,6 @@ def test_a_cheap_check_first_opens_no_dear_one(lab: Lab, store: SQLiteStore) -> 
     assert codes(denied.value) == ("budget_exhausted",)
     assert list(held(store).values()) == ["9"]
     assert presented.judge(Call("a.read", cost={"eur": 6})).remaining == {"eur": "0"}
-
-
-class Failing:
-    """A meter that fails as no store may."""
-
-    def spend(self, spends: Sequence[Spend], *, now: int) -> Tally:
-        raise ZeroDivisionError
-
-    def spent(self, counters: Sequence[tuple[str, str]]) -> tuple[Decimal, ...]:
-        raise ZeroDivisionError
-
-
-def test_a_meter_that_fails_oddly_keeps_no_slot_of_the_record() -> None:
-    lab = Lab(meter=Failing())
-    with pytest.raises(ZeroDivisionError):
-        spend(lab, minted(budget("calls", 5)))
-    assert lab.records.slots == 0
-    assert [codes(decision) for decision in lab.records.decisions] == [("unavailable",)]
 
 
 def test_100_racing_threads_spend_once_for_one_presentation(lab: Lab, store: SQLiteStore) -> None:
@@ -414,6 +376,8 @@ BLOCKS: list[tuple[Caveat, ...]] = [
     (Hop("a", NONCES[0]), budget("eur", 2), allow("a.read", action("b"))),
     (max_hops(9),),
 ]
+
+
 COSTS: list[dict[str, Any]] = [{}, {"eur": "2"}, {"eur": "2.5"}, {"eur": "2.500001"}]
 
 

@@ -17,7 +17,7 @@ from capx.authority.authority import Authority
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx_caveats import Call
-from tests.cli.test_commands import commands as all_commands
+from tests.cli.test_main import commands as all_commands
 from tests.labs.serving import served
 from tests.project.test_docs import PAGES, blocks
 from tests.project.test_docs import commands as typed

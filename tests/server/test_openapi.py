@@ -25,18 +25,26 @@ from tests.server.conftest import Served
 
 Case = Any
 """One made-up request of schemathesis, whose own types are not known in full."""
+
+
 FACES = {
     "operators": operators.OPERATIONS,
     "everybody": (*agents.OPERATIONS, *resources.OPERATIONS, *health.OPERATIONS),
 }
+
+
 DOCUMENTS: dict[str, dict[str, Any]] = {
     face: msgspec.json.decode(openapi.document(face, "", operations)) for face, operations in FACES.items()
 }
+
+
 CASES = [
     pytest.param(face, operation.method, operation.path, id=f"{operation.method} {operation.path} of {face}")
     for face, operations in FACES.items()
     for operation in operations
 ]
+
+
 GENERAL: Any = general
 OPENAPI: Any = of_openapi
 CHECKS: list[Any] = [
@@ -45,6 +53,7 @@ CHECKS: list[Any] = [
     OPENAPI.content_type_conformance,
     OPENAPI.response_schema_conformance,
 ]
+
 
 bounded = settings(
     max_examples=40,
@@ -244,15 +253,3 @@ def test_a_log_is_asked_for_in_terms_that_it_has(shared: Served, query: str) -> 
         for accept in ("application/json", "text/event-stream"):
             response = client.get(f"/log?{query}", headers={"accept": accept})
             assert (response.status_code, response.json()["code"]) == (400, "invalid_request"), query
-
-
-def test_figures_are_labelled_by_nothing_that_a_client_wrote(shared: Served) -> None:
-    with shared.everybody() as client:
-        client.request("BREW", "/tea-teapot")
-        client.get("/feed-teapot")
-        text = client.get("/metrics").text
-    assert "teapot" not in text
-    assert "BREW" not in text
-    assert 'route="other"' in text
-    names = ("capx_http_requests_total", "capx_http_request_seconds_bucket", "capx_log_position", "capx_deaths")
-    assert all(name in text for name in (*names, "capx_tasks_active", "capx_followers_unaware"))

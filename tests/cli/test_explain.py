@@ -1,4 +1,4 @@
-"""What tokens say of themselves: what a hop took away, what is left, and what would be refused, without any key."""
+"""What a call would be answered, foreseen from hop to hop without home or key."""
 
 import json
 import re
@@ -21,163 +21,16 @@ from capx_caveats import (
     Refusal,
     Value,
     action,
-    allow,
-    anything,
-    glob,
-    not_,
-    where,
 )
-from tests.cli.conftest import first
 from tests.cli.test_escape import hostile, on_terminal
+from tests.labs.token_files import Files
 
 WARNING = "NOTHING WAS VERIFIED"
-
-
-class Files:
-    """Tokens in files that only their owner reads."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __call__(self, name: str, token: str) -> str:
-        path = self.folder / name
-        path.write_text(f"{token}\n")
-        path.chmod(0o600)
-        return str(path)
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Files:
     return Files(tmp_path)
-
-
-@pytest.fixture
-def task(home: Any) -> str:
-    """The token of a task for two audiences."""
-    allowed = ("--allow", "crm.read", "--allow", "slides.write", "--allow", "slides.list")
-    token: str = home("task", "open", "--tenant", "Acme", *allowed).token
-    return token
-
-
-@pytest.fixture
-def slides(home: Any, task: str) -> str:
-    """What a sub-agent got of it."""
-    narrow = ("--allow", "slides.write", "--with", "deck=deck-42", "--expires", "10m", "--max-hops", "0")
-    token: str = home("delegate", "--to", "slides-agent", "--audience", "slides", *narrow, token=task).token
-    return token
-
-
-def test_a_diff_tells_what_a_hop_appended_and_what_can_no_longer_be_done(
-    home: Any, file: Files, task: str, slides: str
-) -> None:
-    files = file("parent", task), file("child", slides)
-    said = home("diff", *files).out
-    assert said.startswith(WARNING)
-    lines = said.splitlines()
-    assert "slides: PARENT held by task, CHILD by task > slides-agent" in lines
-    appended = lines[lines.index("  hop 1 (slides-agent) appended") + 1 :]
-    assert appended[1].strip() == 'allows only slides.write where deck is "deck-42"'
-    assert '  narrowed    slides.write, to slides.write where deck is "deck-42"' in lines
-    assert "  lost        slides.list" in lines
-    assert "  delegation  no further" in lines
-    assert any(re.fullmatch(r"  until       \S+, no longer \S+", line) for line in lines)
-    assert re.fullmatch(r"crm, capability [\w-]{22}: not passed on", lines[-3])
-    view = home("diff", *files, "--json").json
-    assert view["verified"] is False
-    (one,) = view["audiences"]
-    assert (one["descends"], one["hops"]) == (True, ["slides-agent"])
-    assert [loss["left"] for loss in one["lost"]] == [['slides.write where deck is "deck-42"'], []]
-    assert [each["audience"] for each in view["not_passed_on"]] == ["crm", "authority"]
-    assert home("diff", files[0], "-", token=slides).out == said
-
-
-def test_a_diff_tells_a_demand_that_reads_like_one_that_was_there(home: Any, file: Files) -> None:
-    with Authority.temporary() as lab:
-        held, _ = lab.open(allow=["crm.read"]).bundle
-        parent = held.attenuate(where("region", glob("a" * 90 + "*")))
-        child = parent.attenuate(where("region", glob("a" * 90 + "b")))
-    said = home("diff", file("parent", parent.text), file("child", child.text)).out
-    assert "and only where" in said
-    assert "it can do all that PARENT can" not in said
-
-
-def test_a_diff_of_a_token_with_itself_and_of_one_narrowed_to_nothing(home: Any, file: Files, task: str) -> None:
-    parent = file("parent", task)
-    assert home("diff", parent, parent).out.count("unchanged  it can do all that PARENT can") == 3
-    nothing = file("child", home("delegate", "--to", "x", "--allow", "hr.read", token=task).token)
-    said = home("diff", parent, nothing).out
-    assert said.count("  allows nothing  nothing is allowed by all") == 2
-    held = file("shown", home("present", "--action", "crm.read", token=task).token)
-    assert "  this presentation appended" in home("diff", parent, held).out
-
-
-def test_a_token_made_to_multiply_is_described_as_any_other(home: Any, file: Files) -> None:
-    parent = first(home("task", "open", "--allow", "crm.*").token)
-    for hop in range(2):
-        limits = (action("crm.read", args={"x": not_(100 * hop + n), "*": anything()}) for n in range(30))
-        parent = parent.attenuate(allow(*limits))
-    once = child = parent.attenuate(where("args.x", not_(999)))
-    for block in range(4):
-        child = child.attenuate(*(where("args.x", not_(1000 + 30 * block + n)) for n in range(30)))
-    files = (file("parent", parent.text), file("child", once.text))
-    assert "in more entries than are compared here: see capx can for each" in home("diff", *files).out
-    assert home("diff", *files, "--json").json["audiences"][0]["lost"] is None
-    assert home("diff", files[0], file("last", child.text)).out.count("  and only where  ") == 121
-    assert home("inspect", token=child.text).out.count("  may ") == 900
-    assert len(home("can", token=child.text).out.splitlines()) == 900
-    assert len(home("can", "--also", token=child.text).out.splitlines()) == 121
-    call = ("--action", "crm.read", "--arg", "x:=1119")
-    assert "args.x not: is 1119" in home("explain", *call, token=child.text, code=1).out
-    home("present", *call, token=child.text)
-
-
-def test_a_diff_of_strangers_says_why_they_are(home: Any, file: Files, task: str, slides: str) -> None:
-    other = home("task", "open", "--allow", "slides.write").token
-    sibling = home("delegate", "--to", "y", "--audience", "slides", token=task).token
-    alone = home("task", "open", "--allow", "hr.read").token
-    parent, child = file("parent", task), file("child", slides)
-    for one, two, why in (
-        (child, parent, "slides: CHILD does not descend from PARENT: it is the other way round"),
-        (parent, file("a", other), "it was minted apart"),
-        (file("b", sibling), child, "both were narrowed from one token, each its own way"),
-        (parent, file("c", alone), "PARENT holds nothing for hr"),
-    ):
-        said = home("diff", one, two, code=3)
-        assert why in said.out
-        assert home("diff", one, two, "--json", code=3).json["audiences"][-1]["descends"] is False
-    for args, code, says in (
-        (("-", "-"), 2, "standard input holds one token only"),
-        ((parent,), 2, "Missing argument 'CHILD'"),
-        ((parent, "/nowhere"), 3, "cannot read the token file /nowhere"),
-        ((task, slides), 2, "shows in `ps`"),
-    ):
-        said = home("diff", *args, code=code)
-        assert says in said.err
-        assert said.err.count("\n") == 1
-
-
-def test_what_a_token_can_is_a_line_for_each_action(home: Any, task: str, slides: str) -> None:
-    said = home("can", token=task)
-    assert said.out.splitlines()[:3] == ["crm crm.read", "slides slides.write", "slides slides.list"]
-    assert {line.split()[0] for line in said.out.splitlines()[3:]} == {"authority"}
-    assert "Nothing was verified" in said.err
-    assert home("can", token=slides).out == 'slides slides.write where deck is "deck-42"\n'
-    demanding = home("attenuate", "--where", "region=eu", token=task).token
-    assert home("can", token=demanding).out.splitlines()[0] == "crm crm.read; and only where all of --also hold"
-    assert home("can", "--also", token=demanding).out.splitlines() == [
-        f'{audience} region is "eu"' for audience in ("crm", "slides")
-    ]
-    assert home("can", "--also", token=slides).out == ""
-    assert home("can", "--json", token=demanding).json[0]["also"] == ['region is "eu"']
-    home("can", "--json", "--also", token=demanding, code=2)
-    view = home("can", "--json", token=slides).json
-    assert view[0]["args"] == {"deck": ["eq", "deck-42"]}
-    assert (view[0]["audience"], view[0]["action"], view[0]["tenant"]) == ("slides", "slides.write", "Acme")
-    nothing = home("attenuate", "--allow", "hr.read", token=slides).token
-    said = home("can", token=nothing)
-    assert said.out == ""
-    assert "at slides: nothing (nothing is allowed by all" in said.err
-    assert home("can", "--json", token=nothing).out == "[]\n"
 
 
 def test_a_call_is_foreseen_from_hop_to_hop(capx: Any, home: Any, slides: str) -> None:

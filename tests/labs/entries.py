@@ -1,0 +1,89 @@
+"""Constraints of every kind, and entries that are drawn of them."""
+
+from hypothesis import strategies as st
+
+from capx_caveats import (
+    Absent,
+    AnyConstraint,
+    Anything,
+    Argv,
+    Contains,
+    Each,
+    Entry,
+    Eq,
+    Glob,
+    Host,
+    In,
+    Length,
+    Not,
+    Pair,
+    Path,
+    Prefix,
+    Range,
+    Regex,
+    all_of,
+    any_of,
+    cidr,
+    fields,
+    url,
+)
+
+LEAVES: list[AnyConstraint] = [
+    Eq(1),
+    Eq(True),
+    Eq("a"),
+    Eq(None),
+    In((1, 2)),
+    In(("a", "b")),
+    In((1, "a")),
+    Range(1, 1),
+    Range(2, None),
+    Range(None, 1),
+    Prefix("a"),
+    Prefix("ab"),
+    Path("/d"),
+    Path("/d/e"),
+    Path("/"),
+    Each(Eq(1)),
+    Anything(),
+    Absent(),
+    any_of(Absent(), Eq(1)),
+    any_of(Absent(), Prefix("a")),
+    Not(Eq(1)),
+    Not(Absent()),
+    all_of(Range(1, None), Range(None, 2)),
+    Glob("a*"),
+    Glob("/**"),
+    Regex("a|b"),
+    Not(Regex("a|b")),
+    Length(1, 2),
+    Length(2, None),
+    Length(None, 1),
+    Not(Length(2, None)),
+    Contains((1,)),
+    Contains(("a",)),
+    Not(Contains(("a", 1))),
+    Argv(("a",)),
+    Argv(("a",), (("b",),)),
+    fields(a=1),
+    fields({"*": Range(1, 2)}),
+    Not(fields(a=1)),
+    Host(("a.example",)),
+    url("a.example"),
+    cidr("10.0.0.0/8"),
+]
+
+
+present = [leaf for leaf in LEAVES if not leaf.about_absence]
+pairs = st.dictionaries(st.sampled_from("xy"), st.sampled_from(LEAVES), max_size=2)
+rest = st.none() | st.sampled_from(present)
+actions = st.sampled_from(["c.r", "c.w", "c.*", "c.r.*", "d"])
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> Entry:
+    if draw(st.booleans()):
+        return Entry(draw(actions))
+    named = tuple(Pair(name, constraint) for name, constraint in draw(pairs).items())
+    others = draw(rest)
+    return Entry(draw(actions), named if others is None else (*named, Pair("*", others)))
