@@ -19,7 +19,7 @@ from capx.intents.principal_key import PrincipalKey
 from capx.policy.file import FILE
 from capx.tokens.bundle import Bundle
 from tests.cli.conftest import COMMAND, Shell
-from tests.cli.test_escape import on_terminal
+from tests.labs.terminal import on_terminal
 from tests.server.conftest import serving
 
 STATEMENT = "Prepare the QBR — für Acme\n  purpose    refund"

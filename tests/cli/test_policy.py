@@ -83,25 +83,6 @@ def test_without_a_file_it_is_the_policy_of_the_home(home: Shell) -> None:
     assert "may be changed by others: chmod go-w" in home("policy", "check", code=3).err
 
 
-def test_whoever_needs_a_policy_that_cannot_be_used_is_told_all_that_is_wrong(home: Shell, tmp_path: Path) -> None:
-    file = home.home / "policy.toml"
-    file.touch(0o600)
-    file.write_text('wrong = 1\n"\\u001b[31m[bold]\\n" = 2\n', encoding="utf-8")
-    said = home("task", "open", "--intent", written(tmp_path), "--attested", "here", code=3)
-    first, *lines = said.err.splitlines()
-    assert first == f"capx: {file} cannot be used:"
-    assert [line.partition(":")[0] for line in lines] == ["  wrong", '  "\\u001b[31m[bold]\\n"']
-    assert said.out == ""
-    file.write_text("wrong = 1", encoding="utf-8")
-    (line,) = home("task", "open", "--intent", written(tmp_path), "--attested", "here", code=3).err.splitlines()
-    assert line.startswith(f"capx: {file}: wrong: is no key here")
-
-
-def test_the_policy_of_an_authority_elsewhere_is_not_read_here(home: Shell) -> None:
-    said = home("policy", "check", CAPX_AUTHORITY="unix:/nowhere.sock", code=2)
-    assert "stays with its authority" in said.err
-
-
 def test_an_intent_is_tried_and_nothing_is_opened(capx: Shell, draft: Path, tmp_path: Path) -> None:
     asked = written(tmp_path, parameters={"ticket": "T-1"})
     said = capx("policy", "try", asked, "--policy", str(draft))

@@ -13,9 +13,9 @@ from capx.intents.principal_key import PrincipalKey
 from capx.tokens.bundle import Bundle
 from capx.verify.ask import Granted, Pending, Refused
 from tests.cli.conftest import Shell
-from tests.cli.test_escape import on_terminal
 from tests.labs.following_log import Following
 from tests.labs.office import Office
+from tests.labs.terminal import on_terminal
 from tests.server.conftest import serving
 
 

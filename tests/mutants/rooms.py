@@ -37,6 +37,7 @@ ROOMS: Final = {
             "tests/verify/test_admitted.py",
             "tests/verify/test_decision.py",
             "tests/verify/test_evaluator.py",
+            "tests/tokens/test_revocation_key.py",
             "tests/tokens/test_lineage.py",
             "tests/tokens/test_binding.py",
         ),
