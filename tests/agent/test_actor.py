@@ -58,9 +58,7 @@ def test_a_refused_ask_is_noted_on_the_denial(lab: Authority, task: OpenedTask, 
     assert not tools.ran
 
 
-def test_what_a_tool_calls_asks_for_itself_and_no_tool_runs_twice(
-    lab: Authority, task: OpenedTask, tools: Tools
-) -> None:
+def test_what_a_tool_calls_asks_for_itself_and_runs_once(lab: Authority, task: OpenedTask, tools: Tools) -> None:
     agent, authority = noting(lab, task)
     with pytest.raises(Denied):
         agent.tool(tools.compose)("hello")

@@ -131,7 +131,7 @@ with capx.Authority.temporary() as lab:
 """
 
 
-def test_in_one_process_nobody_needs_httpx_and_elsewhere_it_is_said_what_to_install() -> None:
+def test_in_one_process_nobody_needs_httpx_elsewhere_it_is_named() -> None:
     said = subprocess.run([sys.executable, "-c", WITHOUT_HTTPX], capture_output=True, text=True, check=True)
     needs = " needs httpx: pip install 'capx-auth[httpx]'"
     names = ("Agent.http", "Agent.async_http", "Agent.from_env", "an authority elsewhere")

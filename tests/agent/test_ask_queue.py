@@ -44,9 +44,7 @@ def test_asks_of_tasks_at_once_end_in_one_capability(lab: Authority, task: Opene
     assert len(agent.bundle) == len(task.bundle) + 1
 
 
-def test_whoever_is_cancelled_leaves_at_once_and_what_is_granted_then_is_held(
-    lab: Authority, task: OpenedTask, tools: Tools
-) -> None:
+def test_who_is_cancelled_leaves_and_later_grants_are_held(lab: Authority, task: OpenedTask, tools: Tools) -> None:
     agent, authority = noting(lab, task, wait=30)
 
     async def act() -> float:

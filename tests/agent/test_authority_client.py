@@ -17,7 +17,7 @@ from capx.verify.ask import Granted
 from capx.verify.decision import Denied
 
 
-def test_an_agent_asks_with_its_own_bundle_whosever_client_it_is_given(lab: Authority, task: OpenedTask) -> None:
+def test_an_agent_asks_with_its_own_bundle_over_any_client(lab: Authority, task: OpenedTask) -> None:
     helper = task.bundle.delegate(to="helper", may_ask=["crm.accounts.read"])
     agent = Agent(helper, authority=InProcess(lab, task.bundle), wait=0)
     granted = agent.ask("crm.accounts.read")

@@ -85,7 +85,7 @@ def test_a_token_file_is_read_if_nobody_else_may_read_it(
         ({"CAPX_TOKEN_FILE": "/nowhere/at/all"}, "cannot be read: No such file"),
     ],
 )
-def test_an_environment_that_cannot_be_used_says_why_and_holds_no_bundle_either(
+def test_a_broken_environment_says_why_and_holds_no_bundle(
     task: OpenedTask, environ: pytest.MonkeyPatch, variables: dict[str, str], problem: str
 ) -> None:
     for name, value in variables.items():
@@ -96,7 +96,7 @@ def test_an_environment_that_cannot_be_used_says_why_and_holds_no_bundle_either(
     assert not {"CAPX_TOKEN_FILE", "CAPX_TOKEN"} & set(os.environ)
 
 
-def test_without_a_bundle_the_environment_is_told_what_is_missing(environ: pytest.MonkeyPatch) -> None:
+def test_an_environment_without_a_bundle_says_what_is_missing(environ: pytest.MonkeyPatch) -> None:
     script = "from capx import Agent\ntry:\n    Agent.from_env()\nexcept Exception as error:\n    print(error)"
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert said.stdout == "no bundle was given to this process: set CAPX_TOKEN_FILE or CAPX_TOKEN\n"

@@ -58,9 +58,7 @@ def test_an_async_client_does_too(lab: Authority, task: OpenedTask, origin: str)
     assert len(lab.requests(task=task.id)) == 2
 
 
-def test_a_first_request_that_needs_a_person_asks_for_its_action_and_then_for_its_arguments(
-    lab: Authority, task: OpenedTask, refunds: str
-) -> None:
+def test_a_first_request_asks_for_its_action_then_its_arguments(lab: Authority, task: OpenedTask, refunds: str) -> None:
     agent, authority = noting(lab, task)
     agent.ask("billing.rates.read")
     with agent.http({str(httpx.URL(refunds).join("/")): "billing"}) as client:
@@ -72,9 +70,7 @@ def test_a_first_request_that_needs_a_person_asks_for_its_action_and_then_for_it
         assert authority.asked[3:] == [REFUND_100]
 
 
-def test_a_response_that_refuses_after_a_grant_says_what_was_granted(
-    lab: Authority, task: OpenedTask, refunds: str
-) -> None:
+def test_a_response_refused_after_a_grant_says_what_was_granted(lab: Authority, task: OpenedTask, refunds: str) -> None:
     agent, authority = noting(lab, task)
     agent.ask("billing.rates.read")
     origins = {str(httpx.URL(refunds).join("/")): "billing"}

@@ -35,7 +35,7 @@ REFUND_501: tuple[str, dict[str, JSON] | None] = ("billing.refund@billing", {"am
 SHORT = "billing.refund at billing was granted, and does not suffice"
 
 
-def test_a_first_call_that_needs_a_person_asks_for_its_action_and_then_for_its_arguments(
+def test_a_first_call_asks_for_its_action_then_for_its_arguments(
     lab: Authority, task: OpenedTask, tools: Tools
 ) -> None:
     agent, authority = noting(lab, task)
@@ -49,9 +49,7 @@ def test_a_first_call_that_needs_a_person_asks_for_its_action_and_then_for_its_a
     assert authority.asked[2:] == [REFUND_100]
 
 
-def test_a_first_call_passes_when_its_person_answers_within_the_wait(
-    lab: Authority, task: OpenedTask, tools: Tools
-) -> None:
+def test_a_first_call_passes_when_a_person_answers_in_time(lab: Authority, task: OpenedTask, tools: Tools) -> None:
     agent, _ = noting(lab, task, wait=30)
 
     async def act() -> str:
@@ -65,9 +63,7 @@ def test_a_first_call_passes_when_its_person_answers_within_the_wait(
     assert len(agent.bundle) == len(task.bundle) + 2
 
 
-def test_a_call_that_is_refused_after_a_grant_says_that_it_was_granted(
-    lab: Authority, task: OpenedTask, tools: Tools
-) -> None:
+def test_a_call_refused_after_a_grant_says_that_it_was_granted(lab: Authority, task: OpenedTask, tools: Tools) -> None:
     agent, authority = noting(lab, task)
     with pytest.raises(Denied) as refused:
         agent.tool(tools.refund)(501)
@@ -90,9 +86,7 @@ def test_what_is_granted_already_and_does_not_suffice_is_told() -> None:
     assert authority.asked == [REFUND, REFUND]
 
 
-def test_a_newer_capability_for_another_action_does_not_hide_which_arguments_are_refused(
-    lab: Authority, task: OpenedTask, tools: Tools
-) -> None:
+def test_another_newer_capability_hides_no_refused_argument(lab: Authority, task: OpenedTask, tools: Tools) -> None:
     agent, authority = noting(lab, task)
     assert isinstance(agent.ask("billing.refund"), Granted)
     assert isinstance(agent.ask("billing.rates.read"), Granted)
@@ -101,7 +95,7 @@ def test_a_newer_capability_for_another_action_does_not_hide_which_arguments_are
     assert authority.asked[2:] == [REFUND_100]
 
 
-def test_what_may_only_be_asked_for_with_arguments_is_pinned_to_them(
+def test_what_may_only_be_asked_with_arguments_is_pinned_to_them(
     lab: Authority, task: OpenedTask, tools: Tools
 ) -> None:
     child = task.bundle.delegate(

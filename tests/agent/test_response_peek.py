@@ -50,7 +50,7 @@ def liars() -> Iterator[tuple[Liar, str]]:
         yield liar, found
 
 
-def test_a_long_refusal_is_read_as_it_was_sent_and_asks_for_nothing(
+def test_a_long_refusal_is_read_as_sent_and_asks_for_nothing(
     lab: Authority, task: OpenedTask, liars: tuple[Liar, str]
 ) -> None:
     liar, origin = liars

@@ -127,7 +127,7 @@ def test_a_log_that_tells_the_same_page_again_ends(tmp_path: Path) -> None:
 PENDING = answer(b'{"answer":"pending","request":"x","until":9007199254740991,"approvers":["finance"]}')
 
 
-def test_an_ask_whose_answer_was_lost_is_asked_again_and_nothing_else_is(bundle: Bundle) -> None:
+def test_a_lost_answer_is_asked_for_again_and_nothing_else_is(bundle: Bundle) -> None:
     answers: list[list[bytes]] = [[], PENDING]
     with at_url(lambda: answers.pop(0)) as url, AuthorityClient(url, bundle) as client:
         assert isinstance(client.ask("crm.write"), Pending)

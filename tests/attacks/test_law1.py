@@ -416,9 +416,7 @@ def fresh_is_ignored(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("mutate", [what_is_not_understood_is_skipped, only_the_last_id_is_looked_up, fresh_is_ignored])
-def test_the_naive_verifier_finds_where_parent_and_child_err_alike(
-    mutate: Mutate, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_naive_verifier_finds_a_shared_error_of_two_blocks(mutate: Mutate, monkeypatch: pytest.MonkeyPatch) -> None:
     mutate(monkeypatch)
     assert next(disagreements(Judge()), None) is not None
 

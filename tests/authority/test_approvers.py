@@ -78,7 +78,7 @@ def test_the_principal_does_not_consent_under_another_name(lab: GrantingLab) -> 
     assert "wanted this work" in not_taken(lab, lab.verdict(waiting(lab), called(ANA, "anna")))
 
 
-def test_the_principal_does_not_consent_with_the_key_that_signed_the_intent_once_they_have_another(
+def test_a_principals_consent_by_a_former_key_is_refused(
     lab: GrantingLab,
 ) -> None:
     request = waiting(lab)
@@ -93,13 +93,13 @@ def test_who_wanted_the_work_or_does_it_may_say_no(lab: GrantingLab) -> None:
     assert lab.decide(waiting(lab, label="bob"), BOB, yes=False).state == "denied"
 
 
-def test_who_is_called_like_the_agent_of_the_intent_does_not_consent(lab: GrantingLab) -> None:
+def test_a_consent_under_the_intents_agents_name_is_refused(lab: GrantingLab) -> None:
     assert "called like an agent" in not_taken(lab, lab.verdict(waiting(lab, agent="bob")))
     assert lab.decide(waiting(lab, agent="bob"), CARA).state == "approved"
 
 
 @pytest.mark.parametrize("above", [True, False])
-def test_who_is_called_like_an_agent_on_the_path_does_not_consent(lab: GrantingLab, above: bool) -> None:
+def test_a_consent_under_the_name_of_an_agent_above_is_refused(lab: GrantingLab, above: bool) -> None:
     child = own(lab.open().bundle).delegate(to="bob" if above else "desk", may_ask=[SEND])
     child = child.delegate(to="desk" if above else "bob", may_ask=[SEND])
     request = lab.pending(child, SEND).request
@@ -107,7 +107,7 @@ def test_who_is_called_like_an_agent_on_the_path_does_not_consent(lab: GrantingL
     assert lab.decide(request, CARA).state == "approved"
 
 
-def test_an_agent_does_not_consent_under_the_name_of_somebody_else(lab: GrantingLab) -> None:
+def test_an_agents_consent_under_anothers_name_is_refused(lab: GrantingLab) -> None:
     request = waiting(lab, label="bob")
     lab.policy = policy(*RULES, principals=also_in_finance(BOB, "robert"))
     assert "called like an agent" in not_taken(lab, lab.verdict(request, called(BOB, "robert")))

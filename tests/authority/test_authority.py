@@ -102,9 +102,7 @@ SECOND_CAVEATS = [
 
 
 @pytest.mark.parametrize("text", SECOND_CAVEATS, ids=ascii)
-def test_a_value_that_holds_a_second_caveat_stays_one_value_through_every_minting_path(
-    authority: Authority, text: str
-) -> None:
+def test_a_second_caveat_in_a_value_stays_one_value_when_minted(authority: Authority, text: str) -> None:
     entry, demand = action("crm.read", note=text), where("args.note", text)
     opened = authority.open(allow=[entry], caveats=[demand])
     first, _ = opened.bundle

@@ -52,7 +52,7 @@ def test_an_answer_is_taken_while_it_is_fresh(lab: GrantingLab, late: int, taken
         assert "clock that is right" in not_taken(lab, verdict)
 
 
-def test_an_answer_is_not_replayed_for_a_request_that_was_made_again(lab: GrantingLab) -> None:
+def test_an_answer_replayed_for_a_request_made_again_is_refused(lab: GrantingLab) -> None:
     lab.policy = policy(rule("ask", SEND, within=60))
     opened = lab.open()
     first = lab.pending(opened.bundle, SEND)
@@ -106,7 +106,7 @@ CHANGED: dict[str, tuple[Rule, ...]] = {
 
 
 @pytest.mark.parametrize("how", CHANGED)
-def test_nobody_consents_to_what_the_policy_would_answer_otherwise_now(lab: GrantingLab, how: str) -> None:
+def test_a_consent_the_policy_answers_otherwise_is_refused(lab: GrantingLab, how: str) -> None:
     request = waiting(lab)
     verdict = lab.verdict(request)
     lab.policy = policy(*CHANGED[how])
@@ -120,7 +120,7 @@ def test_a_no_needs_no_policy_that_would_ask_for_it(lab: GrantingLab, how: str) 
     assert lab.decide(request, yes=False).state == "denied"
 
 
-def test_a_consent_that_counts_no_more_when_it_is_fetched_is_asked_for_again(lab: GrantingLab) -> None:
+def test_a_consent_that_counts_no_more_is_asked_for_again(lab: GrantingLab) -> None:
     opened = lab.open()
     pending = lab.pending(opened.bundle, SEND)
     lab.decide(pending.request)
@@ -130,7 +130,7 @@ def test_a_consent_that_counts_no_more_when_it_is_fetched_is_asked_for_again(lab
     assert lab.codes(lab.granted(opened.bundle, SEND), SEND) == ()
 
 
-def test_nobody_consents_for_whom_the_policy_takes_no_intent_any_more(lab: GrantingLab) -> None:
+def test_a_consent_for_an_intent_not_taken_any_more_is_refused(lab: GrantingLab) -> None:
     verdict = lab.verdict(waiting(lab))
     lab.policy = policy(*RULES, principals=people(ana=replace(people()["ana"], purposes=())))
     assert "may ask for nothing" in not_taken(lab, verdict)

@@ -86,7 +86,7 @@ def test_opening_ends_what_is_overdue(clock: Clock, authority: Authority) -> Non
     assert kinds(authority).count("task_expired") == 25
 
 
-def test_what_protects_nothing_any_more_is_forgotten_and_the_log_keeps_it(clock: Clock, authority: Authority) -> None:
+def test_what_protects_nothing_is_forgotten_and_stays_in_the_log(clock: Clock, authority: Authority) -> None:
     opened = authority.open(allow=["crm.read"], caveats=[budget("calls", 5)])
     assert refused(authority, opened.bundle) == []
     authority.flush()
@@ -108,9 +108,7 @@ def test_what_protects_nothing_any_more_is_forgotten_and_the_log_keeps_it(clock:
     authority.check()
 
 
-def test_a_death_that_lasts_and_was_taken_away_after_it_was_forgotten_is_found(
-    clock: Clock, authority: Authority
-) -> None:
+def test_a_lasting_death_taken_away_once_forgotten_is_found(clock: Clock, authority: Authority) -> None:
     authority.revoke(kid="AAAAAAAAAAA")
     authority.complete(authority.open(allow=["a.b"]).id)
     clock.now += 100_000

@@ -40,7 +40,7 @@ def lab() -> Iterator[GrantingLab]:
 # One request, one answer.
 
 
-def test_the_same_ask_is_answered_with_the_same_bytes_whoever_grants_them(lab: GrantingLab) -> None:
+def test_the_same_ask_gets_the_same_bytes_whoever_grants_them(lab: GrantingLab) -> None:
     opened = lab.open()
     first = lab.granted(opened.bundle, QUERY)
     lab.clock.now += 60
@@ -74,7 +74,7 @@ def test_what_was_granted_and_revoked_is_not_granted_again(lab: GrantingLab, whi
     assert lab.refused(opened.bundle, QUERY) == ("grant_revoked",)
 
 
-def test_a_no_and_a_revocation_hold_for_the_node_whatever_token_of_it_asks(lab: GrantingLab) -> None:
+def test_a_denial_and_a_revocation_hold_for_the_whole_node(lab: GrantingLab) -> None:
     opened = lab.open()
     lab.decide(lab.pending(opened.bundle, "mail.send").request, yes=False)
     lab.authority.revoke(lab.granted(opened.bundle, QUERY).id)
@@ -87,7 +87,7 @@ def test_a_no_and_a_revocation_hold_for_the_node_whatever_token_of_it_asks(lab: 
     assert isinstance(lab.ask(child, "mail.send"), Granted)
 
 
-def test_an_ask_is_decided_anew_where_the_policy_would_grant_something_else(lab: GrantingLab) -> None:
+def test_an_ask_is_decided_anew_where_the_policy_changed(lab: GrantingLab) -> None:
     opened = lab.open()
     wide = lab.granted(opened.bundle, QUERY)
     lab.policy = policy(rule("on_request", action(QUERY, table="sales")))
@@ -101,7 +101,7 @@ def test_an_ask_is_decided_anew_where_the_policy_would_grant_something_else(lab:
 # What stands in the log.
 
 
-def test_the_log_says_who_was_granted_what_on_whose_strength_and_no_arguments(lab: GrantingLab) -> None:
+def test_the_log_says_who_was_granted_what_and_no_arguments(lab: GrantingLab) -> None:
     opened = lab.open()
     child = own(opened.bundle).delegate(to="sub", may_ask=["billing.refund", "mail.send"])
     granted = lab.granted(child, "billing.refund", {"amount": 7})
@@ -121,7 +121,7 @@ def test_the_log_says_who_was_granted_what_on_whose_strength_and_no_arguments(la
     assert b'"amount":7' not in told
 
 
-def test_what_was_granted_stands_in_the_graph_where_its_asker_does(lab: GrantingLab) -> None:
+def test_what_was_granted_stands_in_the_graph_beside_its_asker(lab: GrantingLab) -> None:
     opened = lab.open()
     child = own(opened.bundle).delegate(to="sub", may_ask=[QUERY])
     granted = lab.granted(child, QUERY)
@@ -179,7 +179,7 @@ def test_what_a_person_agreed_to_dies_with_its_asker_too(lab: GrantingLab, how: 
 
 
 @pytest.mark.parametrize("how", ["id", "first id", "kid", "instant"])
-def test_what_is_killed_with_its_asker_has_a_death_and_an_event_of_its_own(lab: GrantingLab, how: str) -> None:
+def test_what_dies_with_its_asker_has_an_event_of_its_own(lab: GrantingLab, how: str) -> None:
     asking = Asking(lab)
     granted = lab.granted(asking.bundle, QUERY)
     before = lab.authority.end()
@@ -256,7 +256,7 @@ def test_racing_asks_for_one_thing_are_granted_one_capability(lab: GrantingLab) 
     assert len(set(texts)) == 1
 
 
-def test_what_a_delegator_pins_is_said_in_the_vocabulary_that_there_is(lab: GrantingLab) -> None:
+def test_what_a_delegator_pins_is_said_in_the_known_vocabulary(lab: GrantingLab) -> None:
     child = own(lab.open().bundle).delegate(to="sub", may_ask=[action("billing.refund", amount=between(0, 10))])
     (entry,) = next(one.entries for one in next(iter(child)).caveats[-1] if isinstance(one, Allow))
     assert any(isinstance(pair.constraint, Fields) for pair in entry.args or ())

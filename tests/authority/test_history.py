@@ -87,7 +87,7 @@ def test_the_key_of_the_authority_itself_is_not_exported(authority: Authority) -
             make("authority")
 
 
-def test_followers_that_lag_are_told_and_those_that_are_gone_are_not(clock: Clock, authority: Authority) -> None:
+def test_followers_that_lag_are_told_and_those_gone_are_not(clock: Clock, authority: Authority) -> None:
     authority.revoke("A" * 22)
     for follower, deaths, at in (("knows", 1, clock.now), ("lags", 0, clock.now), ("gone", 0, clock.now - 31)):
         authority.store.sighted(follower, deaths, now=at)

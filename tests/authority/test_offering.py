@@ -57,7 +57,7 @@ def lab() -> Iterator[GrantingLab]:
 # What is given, and how.
 
 
-def test_what_is_granted_covers_what_was_asked_within_what_the_policy_offers(lab: GrantingLab) -> None:
+def test_a_grant_covers_the_ask_within_what_the_policy_offers(lab: GrantingLab) -> None:
     opened = lab.open()
     granted = lab.granted(opened.bundle, QUERY)
     assert granted.audience == "warehouse"
@@ -79,7 +79,7 @@ def test_pinned_arguments_are_granted_alone(lab: GrantingLab) -> None:
     assert lab.codes(none, QUERY, {"table": "sales"}) == ("argument_not_named",)
 
 
-def test_an_ask_without_arguments_is_for_those_that_the_policy_lets_pass(lab: GrantingLab) -> None:
+def test_an_ask_without_arguments_is_for_what_the_policy_lets_by(lab: GrantingLab) -> None:
     granted = lab.granted(lab.open().bundle, "billing.refund")
     assert lab.codes(granted, "billing.refund", {"amount": 50}, cost={"refunds": "1"}) == ()
     assert lab.codes(granted, "billing.refund", {"amount": 51}, cost={"refunds": "1"}) == ("argument_refused",)
@@ -92,7 +92,7 @@ def test_the_first_rule_that_says_yes_to_the_arguments_decides(lab: GrantingLab)
     assert lab.refused(opened.bundle, "billing.refund", {"amount": 501}) == ("not_offered",)
 
 
-def test_what_is_given_at_open_is_given_to_whoever_may_ask_for_it(lab: GrantingLab) -> None:
+def test_what_is_given_at_open_is_given_to_those_who_may_ask(lab: GrantingLab) -> None:
     child = own(lab.open().bundle).delegate(to="reader", may_ask=[READ])
     assert lab.codes(lab.granted(child, READ), READ) == ()
 
@@ -131,14 +131,14 @@ def test_a_policy_that_cannot_be_read_answers_nothing(lab: GrantingLab) -> None:
 
 
 @pytest.mark.parametrize("lost", [None, {"purposes": ()}, {"tenants": ("Globex",)}], ids=str)
-def test_who_may_ask_for_the_purpose_no_longer_is_granted_nothing_more(lab: GrantingLab, lost: Any) -> None:
+def test_who_may_not_ask_for_the_purpose_any_more_is_refused(lab: GrantingLab, lost: Any) -> None:
     opened = lab.open()
     ana = None if lost is None else replace(people()["ana"], **lost)
     lab.policy = policy(*RULES, principals=people(ana=ana))
     assert lab.refused(opened.bundle, QUERY) == ("intent_refused",)
 
 
-def test_a_purpose_that_came_to_be_for_one_tenant_gives_nothing_to_a_task_without(lab: GrantingLab) -> None:
+def test_a_purpose_now_of_one_tenant_gives_nothing_to_others(lab: GrantingLab) -> None:
     lab.policy = policy(*RULES, tenant=False)
     opened = lab.open(tenant=None)
     assert isinstance(lab.ask(opened.bundle, QUERY), Granted)
@@ -149,7 +149,7 @@ def test_a_purpose_that_came_to_be_for_one_tenant_gives_nothing_to_a_task_withou
 # What a sub-agent tries.
 
 
-def test_a_sub_agent_asks_for_no_more_than_its_delegator_allowed_it_to_ask(lab: GrantingLab) -> None:
+def test_a_sub_agent_is_refused_what_its_delegator_kept(lab: GrantingLab) -> None:
     child = own(lab.open().bundle).delegate(to="sub", may_ask=["warehouse.*"])
     below = child.delegate(to="below", may_ask=["warehouse.*", "billing.refund", "mail.send"])
     for bundle in (child, below):
@@ -215,7 +215,7 @@ def test_many_grants_have_one_budget_between_them(lab: GrantingLab) -> None:
     assert outcomes == [(), (), *[("budget_exhausted",)] * 6]
 
 
-def test_grants_at_many_audiences_count_against_what_their_asker_may_spend(lab: GrantingLab) -> None:
+def test_grants_at_many_audiences_count_against_one_budget(lab: GrantingLab) -> None:
     lab.policy = policy(rule("on_request", READ, QUERY, "mail.send"))
     child = own(lab.open().bundle).delegate(to="sub", may_ask=[READ, QUERY, "mail.send"], caveats=[budget("calls", 2)])
     grants = [(lab.granted(child, what), what) for what in (READ, QUERY, "mail.send")]
@@ -236,7 +236,7 @@ def test_what_could_never_be_used_is_not_granted(lab: GrantingLab) -> None:
     assert lab.codes(lab.granted(child, QUERY, {"id": 1}), QUERY, {"id": 1}) == ()
 
 
-def test_a_wider_ask_of_the_node_is_not_repeated_by_who_shares_it(lab: GrantingLab) -> None:
+def test_a_wider_ask_of_the_node_is_not_repeated_by_a_sharer(lab: GrantingLab) -> None:
     child = own(lab.open().bundle).delegate(to="sub", may_ask=["billing.refund"])
     assert isinstance(lab.ask(child, "billing.refund"), Granted)
     shared = Bundle([appended(next(iter(child)), spelled([["allow", [["task.status", []]]]]))])

@@ -163,7 +163,7 @@ def refused(authority: Authority, bundle: Bundle, at: str = "crm") -> list[str]:
     return [refusal.code for refusal in authority.verifier(at).decide(token, received, Call("crm.read")).refusals]
 
 
-def test_a_budget_of_a_task_is_one_for_all_its_audiences_and_children(lab: Authority) -> None:
+def test_a_budget_of_a_task_is_one_for_audiences_and_children(lab: Authority) -> None:
     opened = lab.open(allow=["crm.read", "crm.read@mail"], caveats=[budget("calls", 3)])
     child = opened.bundle.delegate(to="child")
     assert [refused(lab, opened.bundle), refused(lab, opened.bundle, "mail"), refused(lab, child)] == [[], [], []]

@@ -24,7 +24,7 @@ def lab() -> Iterator[GrantingLab]:
         yield made
 
 
-def test_a_consent_is_fetched_by_asking_again_and_what_was_denied_stays_so(lab: GrantingLab) -> None:
+def test_a_consent_is_fetched_by_asking_again_a_denial_stays(lab: GrantingLab) -> None:
     opened = lab.open()
     for yes in (True, False):
         args = {"to": "ann" if yes else "ben"}
@@ -41,7 +41,7 @@ def test_a_consent_is_fetched_by_asking_again_and_what_was_denied_stays_so(lab: 
     assert lab.authority.requests(pending=True) == []
 
 
-def test_what_nobody_answers_expires_and_waits_anew_when_it_is_asked_again(lab: GrantingLab) -> None:
+def test_what_nobody_answers_expires_and_waits_anew(lab: GrantingLab) -> None:
     opened = lab.open()
     first = lab.pending(opened.bundle, "mail.send")
     assert first.until == NOW + 1800
@@ -71,7 +71,7 @@ def test_no_request_waits_longer_than_its_asker_lives(lab: GrantingLab) -> None:
 
 
 @pytest.mark.parametrize("when", ["pending", "approved"])
-def test_a_policy_that_was_narrowed_meanwhile_grants_what_it_says_now(lab: GrantingLab, when: str) -> None:
+def test_a_policy_narrowed_meanwhile_grants_what_it_says_now(lab: GrantingLab, when: str) -> None:
     opened = lab.open()
     pending = lab.pending(opened.bundle, "mail.send")
     if when == "approved":
@@ -84,7 +84,7 @@ def test_a_policy_that_was_narrowed_meanwhile_grants_what_it_says_now(lab: Grant
     assert lab.codes(lab.granted(opened.bundle, "mail.send"), "mail.send", {"to": "ben"}) == ("argument_refused",)
 
 
-def test_what_is_given_without_a_person_by_now_is_given_to_those_who_wait(lab: GrantingLab) -> None:
+def test_what_needs_no_person_by_now_is_given_to_those_who_wait(lab: GrantingLab) -> None:
     opened = lab.open()
     lab.pending(opened.bundle, "mail.send")
     lab.policy = policy(rule("on_request", "mail.send"))

@@ -39,7 +39,7 @@ from tests.labs.writing import POLICY, asked_for
 __all__ = ["authority", "place", "saved", "service"]  # fixtures, here of a real clock
 
 
-def test_everything_issued_before_a_restoration_is_dead_and_no_task_is_active(
+def test_all_issued_before_a_restoration_is_refused(
     authority: Authority, service: Service, place: str, saved: Path, tmp_path: Path
 ) -> None:
     before = authority.open(allow=["crm.read"])
@@ -80,7 +80,7 @@ def test_a_follower_that_has_not_read_the_new_epoch_refuses(
     late.close()
 
 
-def test_a_backup_that_is_put_in_place_without_its_epoch_is_refused_by_followers(tmp_path: Path, saved: Path) -> None:
+def test_a_backup_put_in_place_without_its_epoch_is_refused(tmp_path: Path, saved: Path) -> None:
     path = tmp_path / "capx.db"
     with Authority(SQLiteStore.create(path), KEYS) as authority:
         opened = authority.open(allow=["crm.read"])
@@ -95,7 +95,7 @@ def test_a_backup_that_is_put_in_place_without_its_epoch_is_refused_by_followers
     service.close()
 
 
-def test_intents_are_brought_back_and_neither_requests_nor_what_was_granted(
+def test_intents_are_brought_back_requests_and_grants_are_not(
     authority: Authority, place: str, saved: Path, tmp_path: Path
 ) -> None:
     once, attested = an_intent(), an_intent(opened=2, withdrawn=5, attested="the login of our.example")
@@ -139,9 +139,7 @@ def test_an_intent_of_before_a_restoration_opens_nothing(place: str, saved: Path
         assert authority.task(authority.open(later, attested="the login").id).intent == later.digest
 
 
-def test_an_intent_does_not_open_in_a_store_and_in_its_copy_that_was_restored_elsewhere(
-    place: str, saved: Path, tmp_path: Path
-) -> None:
+def test_an_intent_is_refused_in_a_copy_restored_elsewhere(place: str, saved: Path, tmp_path: Path) -> None:
     with Authority(open_store(place), KEYS, policy=POLICY) as authority:
         once = structs.replace(asked_for(authority.store), max_tasks=1)
         # Even one that says it was issued when the restoration is over.
@@ -268,7 +266,7 @@ def test_a_store_moves_to_postgresql_by_a_backup(
         create_store(url)
 
 
-def test_a_clock_that_is_behind_leaves_nothing_alive_that_was_issued_since(
+def test_a_clock_behind_leaves_nothing_of_before_alive(
     authority: Authority, service: Service, place: str, saved: Path, tmp_path: Path
 ) -> None:
     backup(authority.store, saved)
@@ -296,7 +294,7 @@ def test_a_clock_that_is_far_behind_restores_nothing(
     assert authority.task(opened.id).state == "active"
 
 
-def test_nobody_is_kept_from_writing_while_a_restoration_waits_for_its_clock(
+def test_a_restoration_that_waits_keeps_nobody_from_writing(
     authority: Authority, place: str, saved: Path, tmp_path: Path
 ) -> None:
     authority.open(allow=["crm.read"])

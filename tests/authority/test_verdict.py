@@ -31,7 +31,7 @@ def lab() -> Iterator[GrantingLab]:
 # What is shown.
 
 
-def test_people_are_told_who_asks_for_what_on_whose_words_and_within_which_bounds(lab: GrantingLab) -> None:
+def test_people_see_who_asks_for_what_and_within_which_bounds(lab: GrantingLab) -> None:
     statement = "Pay back what\nthey paid twice. " + "Thanks. " * 30
     opened = lab.open(statement=statement)
     bounds = [where("region", "eu"), budget("calls", 5), max_hops(2), until_completed("T2"), expires(NOW + 900)]
@@ -102,7 +102,7 @@ def test_what_is_shown_goes_over_a_wire_and_is_the_same(lab: GrantingLab) -> Non
     assert record == lab.authority.request(inquiry.request.id)
 
 
-def test_people_are_told_who_denied_the_same_and_whose_consent_would_not_count(lab: GrantingLab) -> None:
+def test_people_see_who_denied_it_and_whose_consent_is_none(lab: GrantingLab) -> None:
     opened = lab.open(agent="cara")
     one, other = (own(opened.bundle).delegate(to=name, may_ask=[SEND]) for name in ("one", "other"))
     lab.decide(lab.pending(one, SEND).request, yes=False)
@@ -115,7 +115,7 @@ def test_people_are_told_who_denied_the_same_and_whose_consent_would_not_count(l
 
 
 @pytest.mark.parametrize("yes", [True, False])
-def test_an_answer_of_somebody_named_is_taken_and_told_in_the_log(lab: GrantingLab, yes: bool) -> None:
+def test_an_answer_of_somebody_named_is_taken_and_logged(lab: GrantingLab, yes: bool) -> None:
     request = waiting(lab)
     lab.clock.now += 60
     verdict = lab.verdict(request, yes=yes)

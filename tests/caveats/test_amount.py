@@ -53,7 +53,7 @@ def test_an_amount_is_exact(given: Any) -> None:
 
 
 @pytest.mark.parametrize("given", NONE_AT_ALL, ids=lambda given: repr(given) if type(given) is not int else "a number")
-def test_what_is_no_amount_is_refused_at_once_wherever_it_is_given(given: Any) -> None:
+def test_what_is_no_amount_is_refused_wherever_it_is_given(given: Any) -> None:
     sentence = r"is not an amount: text such as '20' or '0\.5', a whole number or a Decimal"
     with pytest.raises(InvalidCaveat, match=sentence):
         amount(given)
@@ -65,7 +65,7 @@ def test_what_is_no_amount_is_refused_at_once_wherever_it_is_given(given: Any) -
 
 
 @pytest.mark.parametrize("text", ["1E-9999999", "1E+9999999", "0E-9999999", "0E+9999999"])
-def test_a_decimal_of_millions_of_digits_is_refused_without_writing_them_down(text: str) -> None:
+def test_a_decimal_of_millions_of_digits_is_refused_unwritten(text: str) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(InvalidCaveat):

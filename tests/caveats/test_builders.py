@@ -137,7 +137,7 @@ def test_arguments_are_lists_of_texts() -> None:
 
 
 @pytest.mark.parametrize("foreign", [5, None, True, b"a", {"a"}, object()])
-def test_what_is_no_text_and_no_object_is_refused_by_one_error_of_ours(foreign: Any) -> None:
+def test_what_is_no_text_and_no_object_is_refused_by_our_error(foreign: Any) -> None:
     for build in (prefix, glob, regex, within, argv):
         with pytest.raises(InvalidCaveat):
             build(foreign)

@@ -185,9 +185,7 @@ def test_one_entry_that_allows_is_enough_and_entries_do_not_mix() -> None:
         ({"at": "hr"}, "argument_refused", 'only where at is "crm"'),
     ],
 )
-def test_of_entries_that_refuse_the_one_is_told_that_comes_furthest(
-    args: dict[str, JSON], said: str, told: str
-) -> None:
+def test_of_entries_that_refuse_the_closest_one_is_told(args: dict[str, JSON], said: str, told: str) -> None:
     several = allow(action("a.read", at="crm", id=1), action("a.read", at="mail", to="ann"), action("a.read", at="x"))
     refusal = several.refusal(Facts(Call("a.read", args), now=0, age=0))
     assert refusal is not None

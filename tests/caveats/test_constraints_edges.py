@@ -14,7 +14,7 @@ def refusal(args: dict[str, Any], pairs: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("pairs", [{"*": anything(), "id": 1}, {"id": 1, "*": anything()}])
-def test_the_pair_for_all_others_judges_no_named_one_wherever_it_stands(pairs: dict[str, Any]) -> None:
+def test_the_pair_for_all_others_judges_no_named_argument(pairs: dict[str, Any]) -> None:
     assert refusal({"id": 1, "x": 2}, pairs) is None
     assert refusal({"id": 2, "x": 2}, pairs).given == {"id": 2}
     assert refusal({"x": 2}, pairs).code == "argument_refused"
@@ -28,7 +28,7 @@ def test_another_argument_that_is_refused_is_told_with_its_value() -> None:
     assert '"y" is 2' in refused.sentence
 
 
-def test_an_argument_that_is_named_like_all_others_is_one_of_them() -> None:
+def test_an_argument_named_like_all_others_is_one_of_them() -> None:
     assert refusal({"*": 1}, {"*": one_of(1)}) is None
     assert refusal({"*": 2}, {"*": one_of(1)}).given == {"*": 2}
     assert refusal({"*": 1, "id": 1}, {"id": 1}).code == "argument_not_named"
@@ -47,7 +47,7 @@ def test_the_members_of_an_object_share_one_bound() -> None:
     assert both.judge({"a": "ab" * 240, "b": "ab" * 240}) is None
 
 
-def test_neither_order_nor_number_of_what_is_named_opens_the_world() -> None:
+def test_neither_order_nor_number_of_names_opens_the_world() -> None:
     pairs: dict[str, Any] = {"a": 1, "b": 1, "c": 1}
     assert refusal({"a": 1, "b": 1, "c": 1}, pairs) is None
     for args in ({"a": 1, "b": 1, "c": 1, "d": 1}, {"a": 1, "b": 1, "d": 1}, {"d": 1}, {}):

@@ -18,7 +18,7 @@ def said(caveat: Budget, *, metered: bool = True, **cost: Any) -> str | None:
     return refusal.code if refusal else None
 
 
-def test_a_budget_by_itself_refuses_only_what_nothing_spent_could_cure() -> None:
+def test_a_budget_alone_is_refused_only_where_no_spend_cures() -> None:
     assert said(budget("calls", 1)) is None
     assert said(budget("calls", 1), metered=False) == "no_meter"
     assert said(budget("calls", "0.999999")) == "budget_exhausted"

@@ -52,7 +52,7 @@ class Region(Caveat, frozen=True, tag="acme.region"):
 # A service's own
 
 
-def test_a_service_adds_a_dotted_caveat_and_the_default_does_not_change() -> None:
+def test_a_service_adds_a_dotted_caveat_and_the_default_stays() -> None:
     mine = DEFAULT.extended(Region)
     block = encode_block((Region("eu"),))
     assert block == b'[["acme.region","eu"]]'
@@ -198,6 +198,6 @@ class Whatever(Odd, frozen=True, tag="acme.whatever"):
 
 
 @pytest.mark.parametrize("kind", [Ending, Claim, Mapped, Listed, Unbounded, Beyond, Whatever])
-def test_an_own_class_holds_what_a_block_may_and_is_none_that_the_mechanism_looks_for(kind: Any) -> None:
+def test_an_own_class_holds_what_a_block_may_and_is_no_built_in(kind: Any) -> None:
     with pytest.raises(InvalidCaveat, match=kind.__name__):
         DEFAULT.extended(kind)

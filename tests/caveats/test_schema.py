@@ -66,7 +66,7 @@ def test_what_was_changed_past_its_class_is_not_written() -> None:
         encode_block((NotUnderstood("x", "y"),))
 
 
-def test_a_list_is_built_as_what_is_read_and_nobody_changes_it_later() -> None:
+def test_a_list_is_built_as_it_is_read_and_never_changes() -> None:
     entries = [Entry("a.read", [])]  # type: ignore[arg-type] # a list
     built = Allow(entries)  # type: ignore[arg-type] # a list
     entries.clear()

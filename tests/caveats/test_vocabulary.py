@@ -210,7 +210,7 @@ def test_what_is_not_understood_stands_and_refuses(block: bytes) -> None:
 
 
 @pytest.mark.parametrize("block", NOT_UNDERSTOOD.values(), ids=list(NOT_UNDERSTOOD))
-def test_what_is_not_understood_among_others_refuses_all_the_same(block: bytes) -> None:
+def test_what_is_not_understood_among_others_is_refused(block: bytes) -> None:
     among = b'[["tenant","Acme"],' + block[1:] if block.startswith(b"[[") else block
     assert any(type(caveat) is NotUnderstood for caveat in DEFAULT.decode(among))
 
@@ -281,7 +281,7 @@ blocks = st.lists(st.tuples(tags, st.lists(fragments, max_size=4)), min_size=1, 
 
 
 @given(blocks)
-def test_any_json_gives_caveats_and_what_is_understood_is_written_alike(parts: list[tuple[str, list[Any]]]) -> None:
+def test_any_json_gives_caveats_that_are_written_alike(parts: list[tuple[str, list[Any]]]) -> None:
     caveats = DEFAULT.decode(json.dumps([[tag, *rest] for tag, rest in parts]).encode())
     assert len(caveats) == len(parts)
     for caveat in caveats:

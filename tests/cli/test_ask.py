@@ -134,14 +134,14 @@ def test_a_child_asks_for_what_may_ask_says_and_no_more(capx: Shell, office: Off
     assert "denied" in capx("ask", "billing.pay", token=wider, code=1).err
 
 
-def test_what_a_task_may_ask_for_is_told_in_words_wherever_it_is_told(capx: Shell, bundle: Bundle) -> None:
+def test_what_a_task_may_ask_for_is_said_in_words_everywhere(capx: Shell, bundle: Bundle) -> None:
     anything = "may ask for anything that its policy offers"
     assert f"\nauthority {anything}\n" in capx("can", token=bundle.text).out
     assert f"  may         {anything.removeprefix('may ')}\n" in capx("inspect", token=bundle.text).out
     assert f"; {anything}\n" in capx("task", "show", "last").out
 
 
-def test_a_token_that_was_minted_apart_is_told_what_it_is_joined_with(capx: Shell, bundle: Bundle) -> None:
+def test_a_token_minted_apart_is_told_what_it_is_joined_with(capx: Shell, bundle: Bundle) -> None:
     alone = capx("mint", "last", "--allow", "hr.read").token
     assert "holds nothing for the authority itself: join it" in capx("ask", "hr.write", token=alone, code=1).err
 
@@ -230,7 +230,7 @@ def test_an_authority_that_serves_is_asked_by_its_url(capx: Shell, office: Offic
     assert nonsense.endswith("(from CAPX_AUTHORITY_URL)\n")
 
 
-def test_where_only_operators_are_served_the_home_is_not_asked_instead(capx: Shell, bundle: Bundle) -> None:
+def test_where_only_operators_are_served_the_home_is_not_asked(capx: Shell, bundle: Bundle) -> None:
     said = capx("ask", "warehouse.read", token=bundle.text, code=2, CAPX_AUTHORITY="unix:/run/capx.sock")
     assert "CAPX_AUTHORITY (unix:/run/capx.sock) is for operators" in said.err
     assert "CAPX_AUTHORITY_URL; or unset it" in said.err

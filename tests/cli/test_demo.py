@@ -111,7 +111,7 @@ def test_one_way_that_is_open_makes_one_row_differ(kept: tuple[dict[str, Any], P
         assert [row.happened for row in gains.of_tries(refused[:at] + refused[at + 1 :]) if not row.ok] == ["not tried"]
 
 
-def test_with_a_policy_that_gives_more_rows_differ_and_the_demo_fails() -> None:
+def test_a_demo_with_a_wider_policy_shows_other_rows_and_fails() -> None:
     generous = result([sys.executable, "-c", GENEROUS])
     assert generous.returncode == 1, generous.stderr
     differing = {row["what"]: row["happened"] for row in json.loads(generous.stdout)["rows"] if not row["ok"]}
@@ -190,7 +190,7 @@ def test_a_home_that_holds_something_is_not_written_into(kept: tuple[dict[str, A
 
 
 @pytest.mark.parametrize("place", ["/dev/null", "/dev/null/kept"])
-def test_what_cannot_be_a_folder_keeps_nothing_and_is_told_as_that(place: str) -> None:
+def test_what_cannot_be_a_folder_keeps_nothing_and_is_told(place: str) -> None:
     refused = result([*DEMO, "--keep", place])
     assert (refused.returncode, refused.stdout) == (2, "")
     assert f"{place} cannot be a new folder for --keep: " in refused.stderr
@@ -245,7 +245,7 @@ def test_what_a_ticket_says_is_shown_and_not_obeyed() -> None:
     assert "\x1b[2J" not in written.getvalue()
 
 
-def test_the_screen_says_who_asked_for_what_and_what_was_answered() -> None:
+def test_the_screen_says_who_asked_what_and_the_answer() -> None:
     written = io.StringIO()
     screen = Screen(Console(file=written, width=200, markup=False, emoji=False, highlight=False))
     answered = [

@@ -26,9 +26,7 @@ def file(tmp_path: Path) -> Files:
     return Files(tmp_path)
 
 
-def test_a_diff_tells_what_a_hop_appended_and_what_can_no_longer_be_done(
-    home: Any, file: Files, task: str, slides: str
-) -> None:
+def test_a_diff_shows_what_a_hop_appended_and_what_is_lost(home: Any, file: Files, task: str, slides: str) -> None:
     files = file("parent", task), file("child", slides)
     said = home("diff", *files).out
     assert said.startswith(WARNING)
@@ -50,7 +48,7 @@ def test_a_diff_tells_what_a_hop_appended_and_what_can_no_longer_be_done(
     assert home("diff", files[0], "-", token=slides).out == said
 
 
-def test_a_diff_tells_a_demand_that_reads_like_one_that_was_there(home: Any, file: Files) -> None:
+def test_a_diff_shows_a_demand_that_reads_like_one_before(home: Any, file: Files) -> None:
     with Authority.temporary() as lab:
         held, _ = lab.open(allow=["crm.read"]).bundle
         parent = held.attenuate(where("region", glob("a" * 90 + "*")))
@@ -60,7 +58,7 @@ def test_a_diff_tells_a_demand_that_reads_like_one_that_was_there(home: Any, fil
     assert "it can do all that PARENT can" not in said
 
 
-def test_a_diff_of_a_token_with_itself_and_of_one_narrowed_to_nothing(home: Any, file: Files, task: str) -> None:
+def test_a_diff_with_itself_and_of_one_narrowed_to_nothing(home: Any, file: Files, task: str) -> None:
     parent = file("parent", task)
     assert home("diff", parent, parent).out.count("unchanged  it can do all that PARENT can") == 3
     nothing = file("child", home("delegate", "--to", "x", "--allow", "hr.read", token=task).token)

@@ -70,7 +70,7 @@ def write_policy(home: Shell, text: str = POLICY) -> Path:
     return file
 
 
-def test_a_doctor_tells_what_intents_name_the_authority_by_and_whether_its_policy_can_be_used(home: Shell) -> None:
+def test_a_doctor_tells_the_authoritys_name_and_its_policy(home: Shell) -> None:
     def found(code: int = 0) -> dict[str, tuple[str, str]]:
         said = home("doctor", "--json", code=code).json
         return {each["what"]: (each["state"], each["says"]) for each in said}

@@ -29,7 +29,7 @@ def test_what_does_not_show_as_itself_is_written_out(text: str) -> None:
     assert clean(text) == TRICKS[text]
 
 
-def test_every_character_either_shows_as_itself_or_is_printable_ascii() -> None:
+def test_every_character_shows_as_itself_or_is_printable_ascii() -> None:
     for point in range(sys.maxunicode + 1):
         character = chr(point)
         shown = clean(character)

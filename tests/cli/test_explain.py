@@ -52,7 +52,7 @@ def test_foreseeing_needs_neither_home_nor_key(capx: Any, home: Any, slides: str
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_what_only_the_resource_knows_is_left_open_until_it_is_given(home: Any, slides: str) -> None:
+def test_what_only_the_resource_knows_is_left_open(home: Any, slides: str) -> None:
     narrow = ("--where", "region=eu", "--where", "args.deck=deck-42")
     token = home("attenuate", *narrow, token=slides).token
     call = ("explain", "--action", "slides.write", "--arg", "deck=deck-42")
@@ -98,7 +98,7 @@ def test_a_services_own_caveat_is_not_said_to_refuse(home: Any, slides: str) -> 
     assert "will be refused" not in home("present", *call, token=token).err
 
 
-def test_a_grant_with_a_services_own_constraint_is_left_to_the_service(home: Any) -> None:
+def test_a_grant_with_an_own_constraint_is_left_to_the_service(home: Any) -> None:
     class Even(Constraint, frozen=True, tag="acme.even"):
         def judge(self, value: Value) -> Judgement:
             return value == 2

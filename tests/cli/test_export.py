@@ -22,7 +22,7 @@ def token(home: Any) -> str:
 
 
 @pytest.mark.parametrize("format", get_args(Format))
-def test_a_bundle_goes_out_a_line_for_each_audience_and_comes_back(capx: Any, token: str, format: str) -> None:
+def test_a_bundle_goes_out_a_line_an_audience_and_comes_back(capx: Any, token: str, format: str) -> None:
     said = capx("export", "--format", format, token=token)
     assert said.err == SECRET
     assert [serialized[0] == "{" for serialized in said.out.splitlines()] == [format == "v2json"] * 3

@@ -133,7 +133,7 @@ def test_what_cannot_be_meant_and_what_is_not_there_is_one_line(home: Any, tmp_p
         assert "create one with capx init" in home(command, code=3, CAPX_HOME=str(tmp_path / "nowhere")).err
 
 
-def test_decisions_that_are_made_meanwhile_neither_wait_nor_break_the_list(busy: Any) -> None:
+def test_decisions_made_meanwhile_do_not_break_the_list(busy: Any) -> None:
     fill(busy, 5_000)
     finding = subprocess.Popen(
         (*COMMAND, "find"), env=busy.unmeasured, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
@@ -149,7 +149,7 @@ def test_decisions_that_are_made_meanwhile_neither_wait_nor_break_the_list(busy:
     assert all(LINE.fullmatch(line) for line in rest)
 
 
-def test_a_reader_that_has_seen_enough_is_no_failure_and_ctrl_c_ends_at_once(busy: Any) -> None:
+def test_a_reader_that_leaves_is_no_failure_ctrl_c_ends_at_once(busy: Any) -> None:
     fill(busy, 5_000)
     for args in (("find",), ("log", "--json")):
         finding = subprocess.Popen(

@@ -45,7 +45,7 @@ def test_formats_that_exclude_each_other_are_refused(home: Shell) -> None:
     assert "is not one of" in home("graph", "--format", "png", code=2).err
 
 
-def test_a_graph_that_is_watched_is_drawn_again_when_something_happens(home: Shell) -> None:
+def test_a_watched_graph_is_drawn_again_when_something_happens(home: Shell) -> None:
     token = home("task", "open", "--tenant", "Acme", "--allow", "crm.read").token
     watching = Following(home, "graph", "last", "--watch", terminal=True)
     watching.until(lambda out, _: "position 3 of the log" in out)

@@ -82,7 +82,7 @@ def test_what_is_no_macaroon_of_ours_is_one_line(capx: Any, text: str, says: str
     assert not {"\x1b", "\u202e"} & set(said.err)
 
 
-def test_bytes_that_are_no_text_and_tokens_that_do_not_belong_together_are_refused(home: Any, tmp_path: Path) -> None:
+def test_bytes_and_tokens_that_belong_apart_are_refused(home: Any, tmp_path: Path) -> None:
     binary = tmp_path / "binary"
     binary.write_bytes(b"\x02\x01\x03crm\xff")
     assert "not even text" in home("import", "--token-file", str(binary), code=3).err

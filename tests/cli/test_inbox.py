@@ -66,7 +66,7 @@ def test_the_inbox_is_watched(capx: Shell, office: Office, place: str, shape: st
     assert "warehouse" not in watching.said[watching.master]
 
 
-def test_where_it_is_narrow_the_inbox_keeps_what_whoever_answers_chooses_by(capx: Shell, office: Office) -> None:
+def test_a_narrow_inbox_keeps_what_its_reader_chooses_by(capx: Shell, office: Office) -> None:
     pending = asks(office, opened(office).delegate(to="refund-agent", may_ask=["billing.*"]))
     drawn = on_terminal(capx, "", "requests", "list", width=80).decode().replace("\r\n", "\n")
     heading, row = re.sub(r"\x1b\[[0-9;]*m", "", drawn).rstrip("\n").split("\n")

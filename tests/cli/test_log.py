@@ -3,7 +3,7 @@
 from typing import Any
 
 
-def test_the_log_shows_each_kind_on_a_line_and_goes_on_from_a_position(busy: Any) -> None:
+def test_the_log_shows_a_line_an_event_from_a_position_on(busy: Any) -> None:
     busy("task", "complete", "last")
     busy("revoke", "A" * 22)
     lines = busy("log").out.splitlines()

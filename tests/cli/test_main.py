@@ -31,7 +31,7 @@ def commands() -> list[tuple[str, click.Command]]:
     return found
 
 
-def test_every_command_has_a_help_with_an_example_and_every_option_too() -> None:
+def test_every_command_and_option_has_help_with_an_example() -> None:
     for name, command in commands():
         help_text = command.get_help(click.Context(command))
         assert "Example: " in help_text, name
@@ -50,7 +50,7 @@ def test_every_summary_stands_whole_in_80_columns() -> None:
 
 
 @pytest.mark.parametrize("name", ["requests list", "requests show", "task complete", "mint", "revoke", "keys retire"])
-def test_h_asks_for_help_and_help_says_so_of_commands_that_take_ids_too(capx: Any, name: str) -> None:
+def test_h_asks_for_help_also_of_commands_that_take_ids(capx: Any, name: str) -> None:
     said = capx(*name.split(), "-h").out
     assert said == capx(*name.split(), "--help").out
     assert "  -h, --help " in said
@@ -137,7 +137,7 @@ def test_errors_that_need_a_token_or_a_home(home: Any) -> None:
     assert "not a database" in home("task", "list", code=3).err
 
 
-def test_ids_may_begin_with_dashes_and_mistyped_options_do_nothing(home: Any) -> None:
+def test_ids_may_begin_with_dashes_mistyped_options_do_nothing(home: Any) -> None:
     home("task", "open", "--allow", "crm.read")
     for id_ in ("-AAAAAAAAAAAAAAAAAAAAA", "--AAAAAAAAAAAAAAAAAAAA"):
         assert f"{id_} would be revoked" in home("revoke", id_, "--dry-run").out
@@ -322,7 +322,7 @@ def test_in_one_pipe_the_answer_stands_before_the_note_about_it(home: Any) -> No
 
 
 @pytest.mark.parametrize("actions", [1, 50, 100])
-def test_a_token_that_cannot_be_written_is_a_failure_whatever_its_size(home: Any, actions: int) -> None:
+def test_a_token_that_cannot_be_written_is_a_failure(home: Any, actions: int) -> None:
     # What fits into the buffer of the text, and not into that of the file, is lost when it cannot be flushed.
     allow = [
         part for number in range(actions) for part in ("--allow", f"{'crm' if number < 50 else 'hr'}.{number:065}")

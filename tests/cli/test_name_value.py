@@ -112,7 +112,7 @@ def test_what_cannot_be_meant_is_a_usage_error(typed: str, says: str) -> None:
         *("argv:", "argv:git,"),
     ],
 )
-def test_what_a_prefix_cannot_mean_is_refused_as_the_caveat_it_would_be(typed: str) -> None:
+def test_an_ill_formed_prefix_is_refused_as_its_caveat(typed: str) -> None:
     with pytest.raises(InvalidCaveat):
         named_constraint(f"k={typed}")
 

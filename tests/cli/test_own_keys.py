@@ -19,7 +19,7 @@ def test_a_key_without_a_file_named_stands_in_the_home(capx: Shell) -> None:
     capx("init")
 
 
-def test_a_key_whose_public_half_could_not_be_written_shows_it_later(home: Shell) -> None:
+def test_a_key_whose_public_half_was_not_written_shows_it_later(home: Shell) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             (*COMMAND, "principal", "new", "ana"),

@@ -14,7 +14,7 @@ def written(folder: Path, **said: Any) -> str:
     return str(file)
 
 
-def test_whoever_needs_a_policy_that_cannot_be_used_is_told_all_that_is_wrong(home: Shell, tmp_path: Path) -> None:
+def test_who_needs_a_broken_policy_is_told_all_that_is_wrong(home: Shell, tmp_path: Path) -> None:
     file = home.home / "policy.toml"
     file.touch(0o600)
     file.write_text('wrong = 1\n"\\u001b[31m[bold]\\n" = 2\n', encoding="utf-8")

@@ -50,9 +50,7 @@ def test_every_mistake_is_a_line_and_the_exit_code_says_so(capx: Shell, draft: P
 
 
 @pytest.mark.parametrize("command", [("explain",), ("try", "asked.json"), ("test", "cases.toml")])
-def test_whatever_is_done_with_a_draft_that_cannot_be_used_tells_every_mistake(
-    capx: Shell, draft: Path, command: tuple[str, ...]
-) -> None:
+def test_a_draft_that_cannot_be_used_tells_every_mistake(capx: Shell, draft: Path, command: tuple[str, ...]) -> None:
     draft.write_text(changed('ttl = "2h"', 'tll = "2h"').replace("[50, 500]", "[500, 50]"), encoding="utf-8")
     said = capx("policy", *command, "--policy", str(draft), code=3)
     assert said.out == ""
@@ -95,9 +93,7 @@ def test_an_intent_is_tried_and_nothing_is_opened(capx: Shell, draft: Path, tmp_
     assert not capx.home.exists()
 
 
-def test_what_an_intent_gets_is_shown_whole_however_long_its_values_are(
-    capx: Shell, draft: Path, tmp_path: Path
-) -> None:
+def test_what_an_intent_gets_is_shown_whole_at_any_length(capx: Shell, draft: Path, tmp_path: Path) -> None:
     ticket = "T-" + "1" * 150
     asked = written(tmp_path, parameters={"ticket": ticket})
     assert f'ticket is "{ticket}"' in capx("policy", "try", asked, "--policy", str(draft)).out
@@ -181,9 +177,7 @@ def test_a_file_that_is_not_there_is_told_as_that(capx: Shell, draft: Path, tmp_
         assert "cannot read" in capx("policy", *args, code=3).err
 
 
-def test_a_refusal_that_is_expected_of_a_mistyped_name_is_remarked_upon(
-    capx: Shell, draft: Path, tmp_path: Path
-) -> None:
+def test_a_refusal_expected_of_a_mistyped_name_is_remarked_upon(capx: Shell, draft: Path, tmp_path: Path) -> None:
     cases = tmp_path / "cases.toml"
     cases.write_text(
         GOOD.replace('tenant = "Globex"', "").replace('purpose = "qbr"\n\nopens', 'purpose = "qbrr"\nopens'), "utf-8"

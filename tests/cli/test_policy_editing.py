@@ -27,7 +27,7 @@ def write_policy(home: Shell, text: str = POLICY) -> Path:
     return file
 
 
-def test_a_file_that_ends_within_a_line_is_gone_on_with_in_the_next(home: Shell) -> None:
+def test_a_file_that_ends_within_a_line_continues_in_the_next(home: Shell) -> None:
     file = write_policy(home, POLICY.rstrip())
     home("principal", "add", "ana")
     assert file.read_bytes().startswith(f"{POLICY.rstrip()}\n\n[principal".encode())
@@ -51,9 +51,7 @@ def test_a_file_that_ends_within_a_line_is_gone_on_with_in_the_next(home: Shell)
         (("bo", "--key", "AAAA"), 3, "it begins with ed25519:"),
     ],
 )
-def test_what_would_spoil_the_policy_is_refused_and_changes_nothing(
-    home: Shell, args: tuple[str, ...], code: int, says: str
-) -> None:
+def test_what_would_spoil_the_policy_is_refused(home: Shell, args: tuple[str, ...], code: int, says: str) -> None:
     file = write_policy(home, f"{POLICY}\n[principal.ana]\n")
     before = file.read_bytes()
     said = home("principal", "add", *args, code=code)
@@ -80,7 +78,7 @@ def test_whoever_repairs_the_policy_is_added_to_it(home: Shell) -> None:
     assert [each["name"] for each in home("principal", "list", "--json").json] == ["sue"]
 
 
-def test_what_is_still_wrong_with_whoever_is_added_is_told_and_nothing_changes(home: Shell) -> None:
+def test_a_wrong_principal_is_refused_and_nothing_changes(home: Shell) -> None:
     file = write_policy(home, NOBODY_CONSENTS)
     said = home("principal", "add", "sue", "--group", "security", code=3)
     assert f"{file} with sue: " in said.err
@@ -88,7 +86,7 @@ def test_what_is_still_wrong_with_whoever_is_added_is_told_and_nothing_changes(h
     assert file.read_bytes() == NOBODY_CONSENTS.encode()
 
 
-def test_of_whom_the_policy_knows_it_is_said_which_line_to_change(home: Shell) -> None:
+def test_of_a_known_principal_it_is_said_which_line_to_change(home: Shell) -> None:
     ana = '\n  [principal."Ana María"]\ntenants = ["Acme"]  # for now\n\n[principal.bo]\npurposes = ["qbr"]\n'
     file = write_policy(home, POLICY + ana)
     header = file.read_text().splitlines().index('  [principal."Ana María"]') + 1
@@ -160,7 +158,7 @@ sys.exit(run(["principal", "add", "bo"]))
     ],
     ids=["in place", "by another file", "at the same length", "by removal"],
 )
-def test_what_an_editor_narrowed_while_a_principal_is_added_is_not_undone(home: Shell, edit: str) -> None:
+def test_an_editors_cut_while_a_principal_is_added_stays(home: Shell, edit: str) -> None:
     file = write_policy(home)
     os.utime(file, (1, 1))
     done = subprocess.run(
@@ -171,7 +169,7 @@ def test_what_an_editor_narrowed_while_a_principal_is_added_is_not_undone(home: 
     assert [each.name for each in home.home.iterdir() if each.name.endswith(".new")] == []
 
 
-def test_a_policy_that_is_made_while_a_principal_is_added_is_not_undone(home: Shell) -> None:
+def test_a_policy_made_while_a_principal_is_added_is_kept(home: Shell) -> None:
     edit = "open(file, 'w').write('[purpose.qbr]\\n')"
     done = subprocess.run(
         (sys.executable, "-c", MEANWHILE.format(edit=edit)), env=home.env, capture_output=True, text=True, check=False
@@ -180,7 +178,7 @@ def test_a_policy_that_is_made_while_a_principal_is_added_is_not_undone(home: Sh
     assert (home.home / FILE).read_text() == "[purpose.qbr]\n"
 
 
-def test_a_pipe_or_an_endless_device_as_the_policy_is_refused_and_not_waited_for(home: Shell) -> None:
+def test_a_pipe_or_device_as_the_policy_is_refused_at_once(home: Shell) -> None:
     file = home.home / FILE
     os.mkfifo(file, 0o600)
     assert "is no regular file" in home("principal", "add", "ana", code=3).err

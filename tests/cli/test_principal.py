@@ -27,7 +27,7 @@ def write_policy(home: Shell, text: str = POLICY) -> Path:
     return file
 
 
-def test_a_new_key_is_a_file_of_ones_own_and_its_public_half_is_written_alone(home: Shell, tmp_path: Path) -> None:
+def test_a_new_key_is_ones_own_file_its_public_half_apart(home: Shell, tmp_path: Path) -> None:
     file = tmp_path / "ana.key"
     said = home("principal", "new", "ana@our.example", "--key-file", str(file))
     key = PrincipalKey.load(file)
@@ -51,7 +51,7 @@ def test_a_name_that_is_no_text_is_told_as_that(home: Shell, args: tuple[str, ..
     assert "'\\udcff' is no name of a principal" in home(*args, "\udcff", code=code).err
 
 
-def test_no_key_is_put_where_others_could_put_another_in_its_place(home: Shell, tmp_path: Path) -> None:
+def test_a_key_where_others_could_replace_it_is_refused(home: Shell, tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(0o777)
@@ -78,7 +78,7 @@ def test_a_name_that_hides_something_gets_no_key(home: Shell) -> None:
     assert not any((home.home / "principals").glob("*"))
 
 
-def test_a_principal_is_added_and_the_rest_of_the_file_is_as_it_was(home: Shell) -> None:
+def test_a_principal_is_added_and_the_file_stays_as_it_was(home: Shell) -> None:
     file = write_policy(home)
     public = home("principal", "new", "ana").out.strip()
     said = home("principal", "add", "ana", "--key", public, "--tenant", "Acme", "--tenant", 'O"\\x', "--purpose", "qbr")
@@ -112,7 +112,7 @@ def test_principals_who_are_added_at_the_same_time_are_all_there(home: Shell) ->
     assert sorted(read_policy((home.home / FILE).read_bytes()).principals) == names
 
 
-def test_where_no_authority_lives_nobody_is_listed_and_that_is_said(capx: Shell) -> None:
+def test_where_no_authority_lives_none_are_listed(capx: Shell) -> None:
     assert "no authority lives in" in capx("principal", "list", code=3).err
 
 
@@ -133,7 +133,7 @@ def test_principals_are_listed(home: Shell) -> None:
     assert public in listed
 
 
-def test_the_policy_of_an_authority_elsewhere_is_not_looked_for_here(home: Shell) -> None:
+def test_the_policy_of_an_authority_elsewhere_is_not_sought_here(home: Shell) -> None:
     for args in (("principal", "list"), ("principal", "add", "ana")):
         assert "do it where its home is" in home(*args, code=2, CAPX_AUTHORITY="unix:/nowhere").err
     assert not (home.home / FILE).exists()

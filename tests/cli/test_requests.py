@@ -93,9 +93,7 @@ def test_a_request_is_denied_for_good(capx: Shell, office: Office) -> None:
     assert again.err.endswith("Z already\n")
 
 
-def test_what_was_approved_is_not_denied_and_whoever_tries_is_told_what_still_helps(
-    capx: Shell, office: Office
-) -> None:
+def test_denying_what_was_approved_is_refused_with_advice(capx: Shell, office: Office) -> None:
     bundle = opened(office)
     pending = asks(office, bundle)
     capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes")
@@ -126,7 +124,7 @@ def test_who_may_not_answer_is_told_so(capx: Shell, office: Office, name: str) -
     assert pending.request in capx("requests", "list").out
 
 
-def test_who_is_asked_for_it_by_now_answers_whoever_was_asked_before(capx: Shell, office: Office) -> None:
+def test_who_is_asked_by_now_answers_for_those_asked_before(capx: Shell, office: Office) -> None:
     pending = asks(office, opened(office))
     office.rule(office.policy.read_text().replace('approvers = ["finance"]', 'approvers = ["sales"]'))
     said = capx("requests", "approve", pending.request, "--yes", *as_(office, "ben"), code=1)
@@ -137,7 +135,7 @@ def test_who_is_asked_for_it_by_now_answers_whoever_was_asked_before(capx: Shell
     assert "was approved by eve" in capx("requests", "approve", pending.request, "--yes", *as_(office, "eve")).out
 
 
-def test_an_agent_does_not_answer_under_the_name_that_it_is_called(capx: Shell, office: Office) -> None:
+def test_an_agent_with_an_approvers_name_is_refused_as_approver(capx: Shell, office: Office) -> None:
     pending = asks(office, opened(office).delegate(to="ben", may_ask=["billing.*"]))
     with serving(office.home) as served:
         for at in ((), ("--authority", served.place)):
@@ -197,7 +195,7 @@ def test_the_key_at_home_answers_if_it_is_clear_whose_is_meant(capx: Shell, offi
     assert "was denied by ben" in capx("requests", "deny", third, "--yes", "--as", "ben").out
 
 
-def test_a_request_is_named_by_how_it_alone_begins_or_as_the_last(capx: Shell, office: Office) -> None:
+def test_a_request_is_named_by_its_unique_beginning_or_as_last(capx: Shell, office: Office) -> None:
     assert "no agent has asked" in capx("requests", "show", "last", code=2).err
     bundle = opened(office)
     first, second = (asks(office, bundle, amount=amount).request for amount in (1, 2))

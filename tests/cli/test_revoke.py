@@ -33,7 +33,7 @@ def bundle_tenant(bundle: Bundle) -> str | None:
     return next((caveat.name for caveat in next(iter(bundle)).caveats[0] if isinstance(caveat, Tenant)), None)
 
 
-def test_all_that_was_minted_under_a_key_dies_and_it_mints_no_more(home: Shell) -> None:
+def test_all_minted_under_a_key_dies_and_it_mints_no_more(home: Shell) -> None:
     held = opened(home)
     kid = next(iter(held)).kid
     dry = home("revoke", "--kid", kid, "--dry-run").out
@@ -49,9 +49,7 @@ def test_all_that_was_minted_under_a_key_dies_and_it_mints_no_more(home: Shell) 
     assert f"revoked            all that was minted under key {kid}\n" in home("log").out
 
 
-def test_it_is_said_that_a_revoked_key_mints_here_also_where_what_was_granted_on_its_strength_dies_with_it(
-    home: Shell, tmp_path: Path
-) -> None:
+def test_it_is_said_that_a_revoked_key_mints_here_too(home: Shell, tmp_path: Path) -> None:
     office = Office(tmp_path / "office")
     with Authority.open_home(office.home) as authority:
         held = authority.open(office.signed(authority)).bundle
@@ -62,7 +60,7 @@ def test_it_is_said_that_a_revoked_key_mints_here_also_where_what_was_granted_on
     assert "It mints here: capx keys add" in said.err
 
 
-def test_all_that_was_issued_up_to_an_instant_dies_and_what_comes_after_lives(home: Shell) -> None:
+def test_all_issued_up_to_an_instant_dies_what_comes_after_lives(home: Shell) -> None:
     before = opened(home)
     said = home("revoke", "--issued-before", "now")
     assert said.out.startswith("all that was issued up to 20")
@@ -88,7 +86,7 @@ def test_what_is_selected_dies_and_nothing_else(home: Shell) -> None:
     assert [is_dead(home, each) for each in (acme, children[1], globex)] == [True, True, False]
 
 
-def test_a_selection_that_nothing_alive_fits_is_told_by_its_exit_code(home: Shell) -> None:
+def test_a_selection_that_fits_nothing_alive_has_its_exit_code(home: Shell) -> None:
     opened(home, "--tenant", "Acme")
     for args in (("tenant=Acme ",), ("tenant=Acne", "--wait"), ("agent=nobody",), ("tenant=Acne", "--dry-run")):
         said = home("revoke", "--where", *args, code=1)
@@ -199,9 +197,7 @@ def waiting(home: Shell, *args: str) -> "subprocess.Popen[str]":
 @pytest.mark.parametrize(
     ("signum", "code", "says"), [(signal.SIGINT, 130, "capx: interrupted"), (signal.SIGTERM, 143, "")]
 )
-def test_a_program_is_told_what_was_revoked_when_the_waiting_is_cut_short(
-    home: Shell, signum: int, code: int, says: str
-) -> None:
+def test_a_program_gets_what_was_revoked_if_waiting_is_cut(home: Shell, signum: int, code: int, says: str) -> None:
     process = waiting(home)
     process.send_signal(signum)
     out, err = process.communicate(timeout=30)
@@ -211,7 +207,7 @@ def test_a_program_is_told_what_was_revoked_when_the_waiting_is_cut_short(
     assert said["unaware"] is None
 
 
-def test_a_program_is_told_what_was_revoked_when_nobody_can_be_asked_any_more(home: Shell) -> None:
+def test_a_program_gets_what_was_revoked_when_none_can_be_asked(home: Shell) -> None:
     with serving(home) as place:
         process = waiting(home, "--authority", place)
     out, err = process.communicate(timeout=30)

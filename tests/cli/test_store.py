@@ -29,7 +29,7 @@ def test_a_home_with_its_store_in_a_database_works_as_any_other(
     assert "which answers" in found["store"]["says"]
 
 
-def test_a_making_that_was_cut_short_is_finished_and_a_used_store_is_not_taken(
+def test_a_creation_cut_short_is_finished_a_used_store_refused(
     capx: Shell, postgres_server: Server, postgres_database: str, tmp_path: Path
 ) -> None:
     url = postgres_server.url(postgres_database)
@@ -85,7 +85,7 @@ def test_a_place_that_is_no_database_is_refused_at_init(capx: Shell, tmp_path: P
     capx("init")
 
 
-def test_a_whole_store_says_the_place_it_reaches_and_a_broken_one_where(home: Shell) -> None:
+def test_a_whole_store_says_where_it_ends_a_broken_one_where(home: Shell) -> None:
     home("task", "open", "--allow", "crm.read")
     said = home("store", "check", "--json").json
     assert (said["whole"], said["position"]) == (True, 3)

@@ -38,7 +38,7 @@ def test_without_since_only_what_is_new_is_told(home: Shell, tmp_path: Path) -> 
     assert following.end() == 0
 
 
-def test_who_follows_survives_a_store_that_is_away_and_one_that_is_restored(home: Shell, tmp_path: Path) -> None:
+def test_who_follows_survives_a_store_that_is_away_or_restored(home: Shell, tmp_path: Path) -> None:
     home("task", "open", "--allow", "crm.read")
     path = home.home / "capx.db"
     with Authority.open_home(home.home) as authority:

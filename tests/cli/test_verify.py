@@ -12,7 +12,7 @@ def test_a_presentation_is_shown_as_one(home: Any) -> None:
     assert "this presentation: presented once" in seen
 
 
-def test_what_another_home_minted_is_judged_with_the_keys_of_this_one(home: Any, tmp_path: Path) -> None:
+def test_what_another_home_minted_is_judged_by_this_ones_keys(home: Any, tmp_path: Path) -> None:
     token = home("task", "open", "--allow", "crm.read").token
     other = str(tmp_path / "other")
     home("init", CAPX_HOME=other)

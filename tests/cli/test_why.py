@@ -70,7 +70,7 @@ SQUATS: list[dict[str, object]] = [{}, {"outcome": "allowed"}, {"outcome": "deni
 
 
 @pytest.mark.parametrize("squat", SQUATS)
-def test_a_decision_whose_id_another_audience_took_first_is_shown(home: Shell, squat: dict[str, object]) -> None:
+def test_a_decision_whose_id_is_taken_elsewhere_is_shown(home: Shell, squat: dict[str, object]) -> None:
     id_ = "A" * 22
     true = {"id": id_, "audience": "slides", "outcome": "denied", "action": "slides.write"}
     bodies = [msgspec.json.encode(body) for body in ({"id": id_, "audience": "crm", **squat}, true)]

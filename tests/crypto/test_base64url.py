@@ -29,7 +29,7 @@ def test_other_spellings_are_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["A A", "A=A", "+/+/", "AAA\n", "\u00e9", "\udc80"])
-def test_a_character_of_no_alphabet_is_refused_before_anything_is_made_of_the_rest(text: str) -> None:
+def test_a_character_of_no_alphabet_is_refused_before_all_else(text: str) -> None:
     with pytest.raises(MalformedToken, match="without padding"):
         base64url.whole_bytes(text)
 
@@ -38,6 +38,6 @@ def test_a_character_of_no_alphabet_is_refused_before_anything_is_made_of_the_re
     "text",
     ["AA!A", "AA A", "AA\nA", "AA.A", "+AAA", "A/AA", "AAA=", "AA==", "A=", "AAé", "AAAA!", "AAAA!!!!", "    AAAA"],
 )
-def test_what_is_not_of_the_alphabet_is_no_base64url_wherever_it_stands(text: str) -> None:
+def test_what_is_not_of_the_alphabet_is_refused_everywhere(text: str) -> None:
     with pytest.raises(MalformedToken):
         base64url.whole_bytes(text)

@@ -13,7 +13,7 @@ from tests.labs.key_files import LINE, OTHER, ROOT_LINE, SECRET, SEED, SIGNER
 from tests.labs.lab import KEY, ROOT_KEY, Lab, minted
 
 
-def test_the_feeds_key_follows_from_the_root_key_alone_and_is_no_audiences() -> None:
+def test_the_feeds_key_follows_from_the_root_key_alone() -> None:
     assert SIGNER.public == bytes(SigningKey(SEED).verify_key)
     assert (SIGNER.kid, SIGNER.public) == (ROOT_KEY.kid, RootKey(SECRET).feed_signer().public)
     assert OTHER.feed_signer().public != SIGNER.public
@@ -72,7 +72,7 @@ WEAK = {
 
 
 @pytest.mark.parametrize("public", WEAK.values(), ids=list(WEAK))
-def test_a_public_key_that_proves_no_signer_is_refused_wherever_it_stands(tmp_path: Path, public: bytes) -> None:
+def test_a_public_key_that_proves_no_signer_is_refused(tmp_path: Path, public: bytes) -> None:
     with pytest.raises(KeyProblem):
         AudienceKeys("crm", [KEY], {ROOT_KEY.kid: public})
     path = tmp_path / "crm.keys"
@@ -110,7 +110,7 @@ def test_any_other_line_of_a_feed_is_refused_by_its_number(tmp_path: Path, line:
         AudienceKeys.load(path)
 
 
-def test_a_feeds_key_alone_is_no_audiences_file_and_two_under_one_id_are_none(tmp_path: Path) -> None:
+def test_a_feeds_key_alone_or_twice_is_refused_as_a_key_file(tmp_path: Path) -> None:
     path = tmp_path / "crm.keys"
     path.write_text(f"{FEED_LINE}\n")
     path.chmod(0o600)

@@ -54,7 +54,7 @@ def test_a_key_file_that_others_may_use_is_refused(tmp_path: Path, mode: int) ->
         load(path)
 
 
-def test_a_key_file_is_never_overwritten_nor_written_through_a_link(tmp_path: Path) -> None:
+def test_a_key_file_is_never_overwritten_nor_through_a_link(tmp_path: Path) -> None:
     KeyRing(ROOT_KEY).save(tmp_path / "root.keys")
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     for taken in ("root.keys", "link"):
@@ -97,13 +97,13 @@ def test_a_root_key_under_another_kid_is_refused(tmp_path: Path) -> None:
         KeyRing.load(path)
 
 
-def test_a_key_file_of_another_audience_is_refused_where_one_is_named(tmp_path: Path) -> None:
+def test_a_key_file_of_another_audience_is_refused(tmp_path: Path) -> None:
     ROOT_KEY_KEYS.save(tmp_path / "crm.keys")
     with pytest.raises(KeyProblem):
         AudienceKeys.load(tmp_path / "crm.keys", "slides")
 
 
-def test_a_change_replaces_the_file_as_a_whole_and_for_its_owner_alone(tmp_path: Path) -> None:
+def test_a_change_replaces_the_file_whole_for_its_owner_alone(tmp_path: Path) -> None:
     path = saved(tmp_path)
     before = path.stat().st_ino
     changed = KeyRing.change(path, lambda ring: ring.added(OTHER))
@@ -134,7 +134,7 @@ def test_a_change_that_raises_is_none(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["root.keys"]
 
 
-def test_what_a_change_that_was_cut_short_left_behind_is_in_nobodys_way(tmp_path: Path) -> None:
+def test_what_a_change_cut_short_left_behind_is_in_nobodys_way(tmp_path: Path) -> None:
     path = saved(tmp_path)
     (tmp_path / "root.keys.new").write_text("root half a li")
     KeyRing.change(path, lambda ring: ring.added(OTHER))
@@ -199,7 +199,7 @@ def test_what_is_no_regular_file_is_not_replaced(make: Callable[[Path], None], l
     assert not list(tmp_path.glob("*.new"))
 
 
-def test_a_key_file_that_is_replaced_through_links_is_the_one_they_lead_to(tmp_path: Path) -> None:
+def test_a_key_file_replaced_through_links_is_where_they_lead(tmp_path: Path) -> None:
     (tmp_path / "svc").mkdir()
     file = tmp_path / "svc" / "crm.keys"
     ROOT_KEY_KEYS.save(file)
@@ -260,7 +260,7 @@ def test_a_file_that_anybody_could_have_put_there_gets_no_key(tmp_path: Path, li
     assert [file.name for file in tmp_path.iterdir()] == ["crm.keys"]
 
 
-def test_a_pipe_in_the_place_of_a_key_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_as_a_key_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "root.keys", 0o600)
     with pytest.raises(KeyProblem, match="no regular file"):
         KeyRing.load(tmp_path / "root.keys")

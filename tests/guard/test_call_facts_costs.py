@@ -120,7 +120,7 @@ def test_what_is_no_amount_is_refused_and_says_what_is_one(lab: Authority, odd: 
     assert "is not an amount" in str(refused.value)
 
 
-def test_costs_that_cannot_be_meant_are_refused_when_they_are_stated(lab: Authority) -> None:
+def test_costs_that_cannot_be_meant_are_refused_when_stated(lab: Authority) -> None:
     for cost in ({"EUR": 1}, {"": 1}, {"calls": 2}, [("eur", 1)], "1"):
         with pytest.raises(ConfigurationProblem, match="cost"):
             lab.tool("pay.out", cost=cost)(lambda: None)  # type: ignore[arg-type] # what an untyped caller may pass
@@ -131,7 +131,7 @@ def test_costs_that_cannot_be_meant_are_refused_when_they_are_stated(lab: Author
         pay()
 
 
-def test_a_tool_that_states_no_cost_in_a_unit_does_not_run_on_its_budget(lab: Authority) -> None:
+def test_a_tool_without_a_cost_in_a_budgets_unit_is_refused(lab: Authority) -> None:
     pay = lab.tool("pay.out")(lambda: pytest.fail("it ran"))
     with acting(lab.open(allow=["pay.out"], caveats=[budget("eur", 9)]).bundle):
         assert code_of(pay) == "attribute_missing"
@@ -175,7 +175,7 @@ async def _awaited(one: Awaitable[T]) -> T:
     return await one
 
 
-def test_the_next_capability_pays_when_the_newest_has_nothing_left(lab: Authority) -> None:
+def test_the_next_capability_pays_when_the_newest_is_empty(lab: Authority) -> None:
     task = lab.open(allow=["pay.out"])
     more = lab.mint(task.id, allow=["pay.out"], caveats=[budget("calls", 1)])
     pay = lab.tool("pay.out")(lambda: "paid")
@@ -317,7 +317,7 @@ def client(lab: Authority, origin: str, limit: str, *, calls: int | None = None,
     return httpx_client.client({origin: "crm"}, bundle, base_url=origin)
 
 
-def test_an_endpoint_is_told_what_is_left_and_refused_when_nothing_is(lab: Authority, origin: str) -> None:
+def test_an_endpoint_sees_what_is_left_and_is_refused_at_zero(lab: Authority, origin: str) -> None:
     with client(lab, origin, "3", calls=9) as agent:
         assert agent.get("/sync", params={"price": "1.75"}).json() == {"calls": "8", "eur": "1.25"}
         assert agent.get("/sync", params={"price": "1.5"}).json()["code"] == "budget_exhausted"

@@ -26,13 +26,13 @@ def test_existence_of_a_row_hidden_by_an_attribute_is_not_told(agent: Agent) -> 
     assert bare(client.get("/regions/3")) == bare(client.get("/regions/9"))
 
 
-def test_an_argument_is_refused_in_its_own_words_where_the_row_is_ours(agent: Agent) -> None:
+def test_an_argument_of_our_row_is_refused_in_its_own_words(agent: Agent) -> None:
     response = agent(action("crm.accounts.read", id=one_of(7))).get("/accounts/1")
     assert refusal(response) == (403, "argument_refused")
 
 
 @pytest.mark.parametrize("path", ["/swallowing/2", "/forgetful", "/unawaited", "/telling/9", "/streamed"])
-def test_a_handler_that_swallows_or_forgets_the_refusal_is_withheld(
+def test_a_response_is_withheld_if_a_handler_swallows_refusal(
     agent: Agent, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     response = agent("crm.accounts.read").get(path)

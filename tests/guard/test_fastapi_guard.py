@@ -65,7 +65,7 @@ def test_a_repeated_query_parameter_is_judged_as_it_is_executed(agent: Agent) ->
     assert client.get("/accounts?limit=1000&limit=5").json()["limit"] == 5
 
 
-def test_no_validation_error_and_no_dependency_for_those_not_allowed_the_action(agent: Agent) -> None:
+def test_who_may_not_act_sees_no_validation_error_or_dependency(agent: Agent) -> None:
     ran.clear()
     response = agent("crm.accounts.list").get("/depending?limit=many")
     assert refusal(response) == (403, "action_not_allowed")
@@ -80,7 +80,7 @@ def test_a_whole_body_is_judged_by_what_args_names(agent: Agent) -> None:
     assert refusal(client.post("/orders", json={"sku": "a", "amount": 4})) == (403, "argument_refused")
 
 
-def test_arguments_are_path_query_and_body_and_never_headers_or_cookies(agent: Agent) -> None:
+def test_arguments_are_path_query_and_body_and_no_headers(agent: Agent) -> None:
     arguments: dict[str, Any] = {
         "customer": "Acme",
         "name": "n",
@@ -210,7 +210,7 @@ def test_the_refusal_survives_middleware_and_handlers_of_errors(lab: Authority) 
 
 
 @pytest.mark.parametrize("debug", [False, True])
-def test_an_error_before_the_verdict_is_not_told_by_handlers_and_debug_pages(
+def test_an_error_before_the_verdict_is_kept_from_debug_pages(
     lab: Authority, caplog: pytest.LogCaptureFixture, *, debug: bool
 ) -> None:
     app, sub = FastAPI(openapi_url=None, debug=debug), FastAPI(openapi_url=None, debug=debug)
@@ -285,7 +285,7 @@ def test_background_tasks_of_a_refused_call_do_not_run(lab: Authority, *, middle
     assert ran == ["Acme"]
 
 
-def test_a_tenant_or_an_attribute_of_the_bearer_s_making_is_refused_and_recorded(lab: Authority) -> None:
+def test_a_tenant_or_attribute_of_the_bearers_making_is_refused(lab: Authority) -> None:
     app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
     guard.protect(app)
 
@@ -334,7 +334,7 @@ def test_an_argument_that_is_no_json_is_refused(lab: Authority) -> None:
         assert refusal(client.get("/x?pattern=a")) == (403, "argument_refused")
 
 
-def test_a_marked_endpoint_without_a_guard_before_it_answers_nothing(lab: Authority) -> None:
+def test_a_marked_endpoint_without_a_guard_answers_nothing(lab: Authority) -> None:
     app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
     app.get("/x")(guard.action("crm.x")(lambda: "x"))
     with pytest.raises(ConfigurationProblem, match="no guard"):
@@ -380,7 +380,7 @@ class OnWeekdays(Caveat, frozen=True, tag="acme.on_weekdays"):
         return "on weekdays"
 
 
-def test_a_guard_of_the_environment_may_know_a_services_own_caveats(
+def test_a_guard_of_the_environment_may_know_own_caveats(
     lab: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab.export_keys("crm").save(tmp_path / "crm.keys")

@@ -58,7 +58,7 @@ class Loose(BaseModel):
     amount: int = Field(alias="amt")
 
 
-def test_a_member_that_poses_as_a_field_called_otherwise_is_refused(lab: Authority) -> None:
+def test_a_member_posing_as_a_field_of_another_name_is_refused(lab: Authority) -> None:
     app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
     guard.protect(app)
 

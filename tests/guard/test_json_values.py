@@ -149,7 +149,7 @@ def test_what_cannot_be_seen_whole_is_no_argument(value: Any) -> None:
         plain("x", value)
 
 
-def test_a_field_with_an_underscore_does_not_pass_the_closed_world_of_fields(lab: Authority) -> None:
+def test_a_field_with_an_underscore_is_refused_in_a_closed_world(lab: Authority) -> None:
     @lab.tool("crm.open")
     def opened(account: Account) -> str:
         return account.name

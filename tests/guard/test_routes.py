@@ -83,9 +83,7 @@ FAULTS: dict[str, Callable[[FastAPI, FastAPIGuard, Path], Any]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_route_that_is_not_guarded_keeps_the_application_from_starting(
-    lab: Authority, tmp_path: Path, fault: str
-) -> None:
+def test_an_unguarded_route_keeps_the_application_from_starting(lab: Authority, tmp_path: Path, fault: str) -> None:
     app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
     guard.protect(app, public=["/healthz"])
     app.get("/healthz")(unmarked)
@@ -99,7 +97,7 @@ def test_a_route_that_is_not_guarded_keeps_the_application_from_starting(
 
 
 @pytest.mark.parametrize("public", ["/health", "/healthz/", "/{any}"])
-def test_a_public_entry_that_matches_nothing_keeps_the_application_from_starting(lab: Authority, public: str) -> None:
+def test_a_public_entry_that_matches_nothing_stops_the_start(lab: Authority, public: str) -> None:
     app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
     guard.protect(app, public=["/healthz", public])
     app.get("/healthz")(unmarked)
@@ -167,7 +165,7 @@ def test_included_and_mounted_endpoints_are_guarded(lab: Authority, tmp_path: Pa
         assert httpx.get(f"{origin}/static/nothing.txt").status_code == 404
 
 
-def test_the_gate_comes_before_dependencies_of_application_router_and_route(lab: Authority) -> None:
+def test_the_gate_comes_before_dependencies_of_every_level(lab: Authority) -> None:
     def first() -> None:
         ran.append("too early")
 
@@ -187,7 +185,7 @@ def test_the_gate_comes_before_dependencies_of_application_router_and_route(lab:
     assert not ran
 
 
-def test_preflights_are_answered_before_the_guard_and_calls_are_not(lab: Authority) -> None:
+def test_preflights_are_answered_before_the_guard_calls_are_not(lab: Authority) -> None:
     app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
     guard.protect(app)
     app.get("/x")(guard.action("crm.x")(lambda: "x"))

@@ -196,7 +196,7 @@ def test_bytes_that_are_no_intent_are_refused(data: bytes) -> None:
             parse(data)
 
 
-def test_a_byte_changed_anywhere_in_the_file_is_refused_or_changes_nothing() -> None:
+def test_a_byte_changed_anywhere_in_the_file_is_refused() -> None:
     signed = KEY.sign_intent(parse_intent(written(DOCUMENT)))
     public, data = parse_public(KEY.public), signed.text()
     same = 0
@@ -214,7 +214,7 @@ def test_a_byte_changed_anywhere_in_the_file_is_refused_or_changes_nothing() -> 
     assert same < 200
 
 
-def test_a_byte_removed_or_inserted_anywhere_is_refused_or_changes_nothing() -> None:
+def test_a_byte_removed_or_inserted_in_the_file_is_refused() -> None:
     signed = KEY.sign_intent(parse_intent(written(DOCUMENT)))
     public, data = parse_public(KEY.public), signed.text()
     for at in range(len(data)):
@@ -265,7 +265,7 @@ def test_two_spellings_of_one_number_are_one_value() -> None:
             assert repr(intent.parameters["several"]) == f"({one}, 0.5)"
 
 
-def test_an_intent_that_is_written_is_like_no_other_and_counts_from_now() -> None:
+def test_an_intent_that_is_written_is_unique_and_counts_from_now() -> None:
     said: dict[str, Any] = {
         "principal": "ana",
         "authority": "X.1",

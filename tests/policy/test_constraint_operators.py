@@ -93,6 +93,6 @@ OPERATORS = (
         ('"{"', ': "{" holds a {'),
     ],
 )
-def test_a_constraint_that_cannot_be_meant_is_told_before_any_intent_exists(argument: str, told: str) -> None:
+def test_an_ill_formed_constraint_is_refused_before_any_intent(argument: str, told: str) -> None:
     found = problems(granting(f'allow."a.b" = {{ x = {argument} }}'))
     assert any(line.startswith(WORK + told) for line in found), found

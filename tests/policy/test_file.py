@@ -62,7 +62,7 @@ def test_a_file_that_was_left_alone_is_not_opened_again(path: Path) -> None:
     assert len(opened) == before
 
 
-def test_a_file_that_was_written_in_place_counts_from_the_next_use(path: Path) -> None:
+def test_a_file_written_in_place_counts_from_the_next_use(path: Path) -> None:
     policy = PolicyFile(path)
     assert policy().purposes["qbr"].ttl == 7200
     path.write_text(changed('ttl = "2h"', 'ttl = "1h"'), encoding="utf-8")
@@ -90,7 +90,7 @@ def test_two_changes_within_a_tick_of_the_clock_both_count(path: Path) -> None:
         assert policy().purposes["qbr"].ttl == 3600 * hours
 
 
-def test_a_file_that_became_ill_formed_stops_every_use_and_not_the_one_before_it(path: Path) -> None:
+def test_a_file_that_became_ill_formed_stops_every_later_use(path: Path) -> None:
     policy = PolicyFile(path)
     terms = policy().terms(intent())
     path.write_text(changed('ttl = "2h"', 'tll = "2h"'), encoding="utf-8")
@@ -134,7 +134,7 @@ def test_a_place_that_cannot_be_looked_at_is_no_missing_file(path: Path) -> None
         PolicyFile(path / "policy.toml")()
 
 
-def test_threads_see_the_one_policy_or_the_other_while_the_file_is_replaced(path: Path) -> None:
+def test_threads_see_one_policy_or_the_other(path: Path) -> None:
     policy = PolicyFile(path)
     over = threading.Event()
     seen: set[int] = set()

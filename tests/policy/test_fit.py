@@ -15,7 +15,7 @@ def problems(text: str | bytes) -> tuple[str, ...]:
     return caught.value.lines
 
 
-def test_a_block_that_no_token_could_hold_is_told_before_any_intent_exists() -> None:
+def test_a_block_that_no_token_could_hold_is_refused_early() -> None:
     (line,) = problems(granting('allow."a.b".x.any = [' + "{ eq = 1 }, " * 300 + "]"))
     assert line == "purpose.work.grant[1].allow: a block has more than 256 brackets"
 
@@ -40,7 +40,7 @@ def test_a_grant_with_more_budgets_than_a_token_may_have_is_told() -> None:
     )
 
 
-def test_grants_of_one_audience_that_fit_apart_and_not_together_are_told() -> None:
+def test_grants_that_fit_apart_and_not_together_are_refused() -> None:
     half, rest = ([f"a.{half}{number}" for number in range(150)] for half in "xy")
     read_policy(granting(f"allow = {half}"))
     (line,) = problems(granting(f"allow = {half}") + together(*rest))

@@ -28,7 +28,7 @@ def test_a_purpose_that_nobody_may_ask_for_is_remarked_upon() -> None:
     assert list(warnings(read_policy(text))) == ["purpose.qbr: no principal may ask for it"]
 
 
-def test_a_consent_that_one_could_only_give_to_oneself_is_remarked_upon() -> None:
+def test_a_consent_that_one_gives_to_oneself_is_remarked_upon() -> None:
     text = granting('how = "ask"\napprovers = ["ana"]\nallow = ["a.b"]').replace(
         "[principal.ana]", f'[principal.ana]\nkey = "{ANA}"'
     )
@@ -37,7 +37,7 @@ def test_a_consent_that_one_could_only_give_to_oneself_is_remarked_upon() -> Non
     ]
 
 
-def test_somebody_who_is_two_principals_with_one_key_is_remarked_upon() -> None:
+def test_one_person_as_two_principals_with_one_key_is_remarked() -> None:
     text = granting('how = "ask"\napprovers = ["kim"]\nallow = ["a.b"]').replace(
         "[principal.ana]", f'[principal.ana]\nkey = "{KIM}"'
     )
@@ -46,7 +46,7 @@ def test_somebody_who_is_two_principals_with_one_key_is_remarked_upon() -> None:
     ]
 
 
-def test_a_purpose_that_lasts_longer_than_any_task_is_remarked_upon() -> None:
+def test_a_purpose_longer_than_any_task_is_remarked_upon() -> None:
     assert list(warnings(read_policy(granting('allow = ["a.b"]', 'ttl = "1d"')))) == []
     assert list(warnings(read_policy(granting('allow = ["a.b"]', 'ttl = "2d"')))) == [
         "purpose.work.ttl: no task opens for 2d, unless its authority was made with a max_ttl of more than 1d"

@@ -93,7 +93,7 @@ ORDINARY = structure(ANYWHERE.terms(intent("work", "ana", agent="robot", paramet
 
 
 @given(value=LITERAL, statement=STATEMENT, agent=LABEL)
-def test_nothing_in_an_intent_changes_the_structure_of_what_it_gets(value: Any, statement: str, agent: str) -> None:
+def test_an_intent_changes_nothing_in_the_structure_of_its_terms(value: Any, statement: str, agent: str) -> None:
     asked = intent("work", "ana", statement=statement, agent=agent, parameters={"p": value})
     terms = ANYWHERE.terms(asked)
     assert structure(terms) == ORDINARY
@@ -203,7 +203,7 @@ def test_a_value_of_its_kind_stands_where_a_literal_may(argument: str, value: An
         ('{ each = { eq = 1, min = "{intent.p}" } }', -1, ".each.min: takes p from the intent, which is -1"),
     ],
 )
-def test_a_value_that_does_not_fit_opens_nothing_and_is_told_by_key_path(argument: str, value: Any, told: str) -> None:
+def test_a_value_that_does_not_fit_is_refused_by_key_path(argument: str, value: Any, told: str) -> None:
     policy = read_policy(granting(f'allow."a.b" = {{ x = {argument} }}'))
     with pytest.raises(InvalidRequest) as caught:
         policy.terms(intent("work", "ana", parameters={"p": value}))
@@ -230,7 +230,7 @@ def test_a_value_that_no_token_could_hold_opens_nothing() -> None:
         policy.terms(intent("work", "ana", parameters={"p": "[" * 300}))
 
 
-def test_a_name_that_the_intent_does_not_say_refuses_the_whole_of_it() -> None:
+def test_a_name_that_the_intent_lacks_refuses_all_of_it() -> None:
     policy = read_policy(granting('allow = ["a.b"]\n[[purpose.work.grant]]\nallow."a.c" = { x = "{intent.agent}" }'))
     with pytest.raises(InvalidRequest, match=r'grant\[2\]\.allow\."a\.c"\.x: takes agent from the intent, which does'):
         policy.terms(intent("work", "ana"))

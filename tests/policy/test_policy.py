@@ -63,7 +63,7 @@ def test_what_was_mistyped_is_told_with_what_is_missing_for_it() -> None:
     assert refusal("refund", parameters={"tickets": "T-1", "zone": 1}) == f"{missing}; {tickets}; {zone}"
 
 
-def test_a_parameter_that_a_rule_names_is_taken_without_being_required() -> None:
+def test_a_parameter_that_a_rule_names_is_taken_unrequired() -> None:
     policy = read_policy(granting('allow."a.b" = { x = "{intent.deck}" }'))
     assert len(policy.terms(intent("work", "ana", parameters={"deck": "d"})).rules) == 1
     with pytest.raises(InvalidRequest, match='work needs "deck"'):

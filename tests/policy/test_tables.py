@@ -248,7 +248,7 @@ def test_of_very_many_mistakes_it_is_told_that_there_are_more() -> None:
     assert found[-1] == "and more, once these are mended"
 
 
-def test_a_principal_that_is_wrong_does_not_make_its_group_unknown() -> None:
+def test_a_wrong_principal_does_not_make_its_group_unknown() -> None:
     assert [line.partition(":")[0] for line in problems(changed(KIM, "ed25519:AA"))] == [
         'principal."kim@our.example".key'
     ]

@@ -31,7 +31,7 @@ def test_the_first_rule_that_says_yes_to_the_arguments_decides(amount: float, pl
     assert (match and match.rule.place) == (place and f"purpose.refund.grant[{place}]")
 
 
-def test_without_arguments_the_first_rule_of_the_action_decides_and_with_none_at_all_none_does() -> None:
+def test_without_arguments_the_first_rule_of_an_action_decides() -> None:
     terms = OURS.terms(intent("refund", parameters={"ticket": "T-1"}))
     match = terms.match("billing", "billing.refund", None)
     assert isinstance(match, Match)
@@ -45,7 +45,7 @@ def test_an_action_at_another_audience_is_not_given() -> None:
     assert terms.match("billing", "billing.refund.all", None) is None
 
 
-def test_what_is_given_at_open_decides_before_what_is_asked_for_wherever_it_stands() -> None:
+def test_what_is_given_at_open_decides_before_what_is_asked_for() -> None:
     grants = [
         ("ask", 'how = "ask"\napprovers = ["kim"]\nallow = ["a.*"]'),
         ("on_request", 'how = "on_request"\nallow = ["a.b", "a.c"]'),

@@ -310,14 +310,14 @@ def test_a_page_that_sets_variables_asks_for_a_new_shell() -> None:
         assert re.search(r"new\s+shell", page.read_text(encoding="utf-8")), names(page)
 
 
-def test_the_readme_is_short_and_shows_a_refusal_in_both_of_its_examples() -> None:
+def test_the_readme_is_short_and_shows_two_refusals() -> None:
     readme = PAGES[0]
     assert len(readme.read_text(encoding="utf-8").splitlines()) < 120
     assert any(RAISED.search(block.text.rstrip("\n")) for block in blocks(readme, "python"))
     assert any("denied" in block.text.lower() for block in blocks(readme, "console"))
 
 
-def test_the_failures_that_an_operator_reads_about_are_those_that_the_code_tells() -> None:
+def test_the_failures_an_operator_reads_are_those_the_code_tells() -> None:
     page = (CHECKOUT / "docs" / "operating.md").read_text(encoding="utf-8")
     told = re.findall(r"^\| `(.+?)` \|", page.partition("## What failures mean")[2], re.MULTILINE)
     assert len(told) > 30
@@ -335,7 +335,7 @@ def test_the_failures_that_an_operator_reads_about_are_those_that_the_code_tells
             assert any(part in text for text in said), (sentence, part)
 
 
-def test_what_the_architecture_names_stands_in_the_file_that_it_names() -> None:
+def test_what_the_architecture_names_stands_in_its_file() -> None:
     page = (CHECKOUT / "docs" / "architecture.md").read_text(encoding="utf-8")
     named = re.findall(r"`((?:capx|cli|caveats)/[\w/]+\.py)`(?: \(((?:`[\w.]+`(?:, )?)+)\))?", page)
     assert len(named) > 50
@@ -346,7 +346,7 @@ def test_what_the_architecture_names_stands_in_the_file_that_it_names() -> None:
             assert re.search(rf"\b(def|class) {name.rpartition('.')[2]}\b", code), (path, name)
 
 
-def test_every_row_of_what_a_compromised_agent_tries_is_what_comes_of_it() -> None:
+def test_every_row_of_a_compromised_agent_comes_to_what_is_said() -> None:
     page = CHECKOUT / "docs" / "compromised-agent.md"
     told = re.findall(r"^\| (\d+) \|.*\| `(\w+)` \|$", page.read_text(encoding="utf-8"), re.MULTILINE)
     assert len(told) > 20

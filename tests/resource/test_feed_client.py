@@ -49,7 +49,7 @@ def test_many_pages_are_heard_as_one(line: Line) -> None:
     assert line.app.connected == 1
 
 
-def test_whoever_gets_no_stream_stays_fresh_by_single_pages_and_streams_again_when_it_can(
+def test_who_gets_no_stream_stays_fresh_by_single_pages(
     crowded: tuple[Line, Crowded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("capx.resource.feed.client.STREAM_AGAIN", 2.5)
@@ -86,7 +86,7 @@ def test_many_deaths_are_told_by_single_pages_at_once(crowded: tuple[Line, Crowd
     assert [query["since"] for query, _ in line.app.asked][:3] == ["0", "10000", "20000"]
 
 
-def test_no_stream_is_a_problem_only_where_there_is_no_page_either(crowded: tuple[Line, Crowded]) -> None:
+def test_no_stream_is_a_problem_only_without_pages(crowded: tuple[Line, Crowded]) -> None:
     line, crowd = crowded
     line.app.status = 429
     line.follower.start()
@@ -119,7 +119,7 @@ def test_an_event_that_is_no_page_is_refused(line: Line, junk: bytes) -> None:
     assert eventually(lambda: "no page of a feed" in str(line.follower.problem))
 
 
-def test_comments_carriage_returns_and_other_fields_are_passed_over(line: Line) -> None:
+def test_comments_carriage_returns_and_other_fields_are_skipped(line: Line) -> None:
     page = line.feed.page(now=time.time()).text.encode()
     line.app.before = lambda: b": hello\r\n\r\nevent: page\r\nid: 1\r\ndata:" + page + b"\r\n\r\n"
     line.app.mute.set()
@@ -166,7 +166,7 @@ def test_a_refused_connection_says_so() -> None:
             assert eventually(lambda: f"nothing is heard from {url}/feed" in str(follower.problem))
 
 
-def test_a_feed_is_followed_over_tls_by_those_who_believe_its_certificate(
+def test_a_feed_is_followed_over_tls_with_its_certificate_only(
     feed: Feed, certified: tuple[Path, ssl.SSLContext]
 ) -> None:
     app = Served(feed)

@@ -92,7 +92,7 @@ def test_only_the_first_questions_wait_and_not_for_long() -> None:
         assert time.monotonic() - began < 0.2
 
 
-def test_a_store_that_is_gone_lets_knowledge_age_until_it_is_back(feed: Feed, follower: Follower) -> None:
+def test_a_gone_store_lets_knowledge_age_until_it_is_back(feed: Feed, follower: Follower) -> None:
     feed.kill(node(1))
     assert follower.age() < 1
     path = Path(feed.store.place)
@@ -136,7 +136,7 @@ def test_whatever_fails_is_tried_again_after_pauses_that_grow() -> None:
         assert pause >= least
 
 
-def test_a_source_that_ends_after_its_first_news_is_not_asked_in_a_rush() -> None:
+def test_a_source_that_ends_after_its_first_news_is_not_rushed() -> None:
     source = Failing(News(Head("x.1", 0, bytes(32), 0), {}))
     with closing(Follower(source)) as follower:
         follower.start()
@@ -144,7 +144,7 @@ def test_a_source_that_ends_after_its_first_news_is_not_asked_in_a_rush() -> Non
     assert source.at[3] - source.at[0] >= 0.35
 
 
-def test_a_follower_that_is_closed_ends_its_thread_at_once_and_for_good(feed: Feed) -> None:
+def test_a_follower_that_is_closed_ends_its_thread_for_good(feed: Feed) -> None:
     before = len(threads())
     follower = Follower(Polled(feed))
     feed.kill(node(1))
@@ -182,7 +182,7 @@ def test_news_that_do_not_come_for_whatever_reason_are_a_problem() -> None:
 # How old knowledge is
 
 
-def test_a_machine_that_slept_has_old_knowledge_by_the_clock_on_the_wall(feed: Feed) -> None:
+def test_a_machine_that_slept_has_old_knowledge_by_wall_clock(feed: Feed) -> None:
     wall, source = Moved(time.time), Polled(feed)
     with closing(Follower(source, wall=wall)) as follower:
         assert follower.age() < 1
@@ -191,7 +191,7 @@ def test_a_machine_that_slept_has_old_knowledge_by_the_clock_on_the_wall(feed: F
         assert follower.age() >= 600
 
 
-def test_a_clock_on_the_wall_that_is_set_back_makes_nothing_younger(feed: Feed) -> None:
+def test_a_wall_clock_that_is_set_back_makes_nothing_younger(feed: Feed) -> None:
     wall, clock, source = Moved(time.time), Moved(time.monotonic), Polled(feed)
     with closing(Follower(source, wall=wall, clock=clock)) as follower:
         assert follower.age() < 1
@@ -236,7 +236,7 @@ def test_what_a_store_says_is_as_old_as_the_look_at_it(feed: Feed) -> None:
 # Sightings
 
 
-def test_what_is_known_is_told_when_it_changed_and_every_ten_seconds(feed: Feed) -> None:
+def test_what_is_known_is_told_on_change_and_every_ten_seconds(feed: Feed) -> None:
     told: list[int] = []
     clock = Moved(time.monotonic)
     with closing(Follower(Polled(feed), sighted=told.append, clock=clock)) as follower:
@@ -309,7 +309,7 @@ def test_a_forked_child_follows_by_itself_and_its_parent_goes_on(line: Line, che
     assert line.app.connected == 2
 
 
-def test_what_is_asked_of_a_source_says_where_its_follower_stands(line: Line) -> None:
+def test_what_is_asked_of_a_source_says_where_its_follower_is(line: Line) -> None:
     line.feed.kill(node(1))
     news = next(line.source.stream(lambda: None))
     line.feed.kill(node(2))

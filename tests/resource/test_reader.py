@@ -12,7 +12,7 @@ from tests.labs.feeding import KEYS, OTHER, event, eventually, node
 from tests.labs.following import Line
 
 
-def test_a_connection_that_is_cut_is_made_again_and_asks_for_what_is_new(line: Line) -> None:
+def test_a_connection_that_is_cut_is_made_again_for_news(line: Line) -> None:
     line.feed.kill(node(1))
     line.follower.age()
     head = line.feed.head()
@@ -37,7 +37,7 @@ def test_a_later_epoch_is_followed_over_one_connection(line: Line) -> None:
     assert line.app.connected == 1
 
 
-def test_a_store_that_went_back_behind_its_follower_ages_until_it_has_caught_up(line: Line, tmp_path: Path) -> None:
+def test_a_store_behind_its_follower_ages_until_it_caught_up(line: Line, tmp_path: Path) -> None:
     line.feed.kill(node(1))
     copy = line.feed.copied(tmp_path / "copy.db")
     line.feed.kill(node(2))

@@ -125,7 +125,7 @@ def test_what_died_before_the_question_is_known_without_a_poll(place: Place) -> 
     liveness.close()
 
 
-def test_a_store_that_is_gone_lets_knowledge_age_until_it_is_back(place: Place) -> None:
+def test_a_gone_store_lets_knowledge_age_until_it_is_back(place: Place) -> None:
     place.kill(NODE)
     place.later(0)
     away = place.path.with_name("away.db")
@@ -140,7 +140,7 @@ def test_a_store_that_is_gone_lets_knowledge_age_until_it_is_back(place: Place) 
     assert "task-1" in place.liveness.deaths
 
 
-def test_a_store_that_is_not_readable_lets_knowledge_age_until_it_is(place: Place) -> None:
+def test_an_unreadable_store_lets_knowledge_age_until_it_is(place: Place) -> None:
     place.later(0)
     content = place.path.read_bytes()
     place.store.close()
@@ -152,7 +152,7 @@ def test_a_store_that_is_not_readable_lets_knowledge_age_until_it_is(place: Plac
     assert place.later(1) == 0
 
 
-def test_a_store_locked_by_another_process_lets_knowledge_age_until_it_is_free(place: Place) -> None:
+def test_a_locked_store_lets_knowledge_age_until_it_is_free(place: Place) -> None:
     place.store.close()
     holder = sqlite3.connect(place.path, isolation_level=None)
     holder.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -191,7 +191,7 @@ def test_an_older_copy_written_over_the_file_is_stale(place: Place) -> None:
     assert place.liveness.deaths[NODE] == "revoked"
 
 
-def test_an_older_copy_that_went_on_differently_is_stale_even_when_it_is_longer(place: Place) -> None:
+def test_an_older_copy_that_went_on_differently_is_stale(place: Place) -> None:
     place.kill("task-1", "task_completed")
     older = place.snapshot("older.db")
     place.kill(NODE)
@@ -248,7 +248,7 @@ def test_what_the_store_forgets_a_follower_forgets_and_no_kid(place: Place) -> N
     assert place.liveness.revoked_until == NOW - 5
 
 
-def test_who_begins_to_follow_a_store_that_forgot_knows_what_it_kept(place: Place) -> None:
+def test_who_follows_after_forgetting_knows_what_is_kept(place: Place) -> None:
     place.kill("task-1", "task_completed")
     place.kill(of_kid(KID))
     forget(place, NOW + 1)
@@ -368,7 +368,7 @@ class Slow:
         self.go.set()
 
 
-def test_a_thread_that_finds_another_one_looking_goes_on_with_what_is_known() -> None:
+def test_a_thread_beside_another_look_goes_on_with_what_is_known() -> None:
     source, clock = Slow(), Clock()
     liveness = StoreLiveness(source, poll=1.0, clock=clock)
     liveness.age()
@@ -386,7 +386,7 @@ def test_a_thread_that_finds_another_one_looking_goes_on_with_what_is_known() ->
     assert liveness.age() == 0
 
 
-def test_many_threads_that_come_first_all_wait_for_the_first_look(tmp_path: Path) -> None:
+def test_many_threads_that_come_first_wait_for_the_first_look(tmp_path: Path) -> None:
     SQLiteStore.create(tmp_path / "capx.db").close()
     liveness = StoreLiveness(tmp_path / "capx.db")
     ages: list[float] = []
@@ -400,7 +400,7 @@ def test_many_threads_that_come_first_all_wait_for_the_first_look(tmp_path: Path
     liveness.close()
 
 
-def test_a_thread_that_comes_while_the_first_look_is_under_way_waits_for_it() -> None:
+def test_a_thread_that_comes_during_the_first_look_waits_for_it() -> None:
     source = Slow()
     source.go.clear()
     source.first_waits = True
@@ -452,7 +452,7 @@ for number in range(int(sys.argv[2])):
 """
 
 
-def test_a_death_is_known_in_another_process_typically_within_50_ms(place: Place) -> None:
+def test_a_death_is_known_in_another_process_within_50_ms(place: Place) -> None:
     follower = subprocess.Popen(
         [sys.executable, "-c", FOLLOWER, str(place.path), "20"], stdout=subprocess.PIPE, text=True
     )

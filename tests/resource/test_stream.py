@@ -32,9 +32,7 @@ def test_a_connection_over_which_nothing_comes_is_broken(line: Line, monkeypatch
     assert eventually(lambda: line.follower.age() < 1)
 
 
-def test_a_connection_over_which_anything_but_pages_comes_is_broken(
-    line: Line, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_connection_over_which_no_pages_come_is_broken(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("capx.resource.feed.stream.SILENCE", 0.3)
     line.app.before, line.app.only = lambda: b": still here\n\nevent: x\nretry: 5\n\n", True
     line.follower.start()
@@ -85,9 +83,7 @@ def test_nothing_that_a_spoofed_authority_sends_holds_a_follower(
         assert not threads()
 
 
-def test_a_connection_that_told_a_page_is_not_believed_to_be_alive_for_it(
-    line: Line, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_connection_that_sent_a_page_is_not_alive_for_it(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("capx.resource.feed.stream.SILENCE", 0.3)
     page = event(line.feed.page(now=time.time()).text)
     start = CHUNKED + b"%x\r\n%b\r\n1;" % (len(page), page)
@@ -100,9 +96,7 @@ def test_a_connection_that_told_a_page_is_not_believed_to_be_alive_for_it(
         assert eventually(lambda: spoofed.held >= 2)
 
 
-def test_a_page_asked_for_by_itself_is_not_waited_for_longer_than_for_any(
-    line: Line, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_single_page_is_not_waited_for_longer_than_any(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("capx.resource.feed.stream.SILENCE", 0.3)
     with closing(Spoofed(line.url, *HOLDS["early hints"])) as spoofed:
         with pytest.raises(StoreProblem, match="no page came"):
@@ -121,9 +115,7 @@ def test_a_line_that_nobody_could_watch_over_is_not_used(line: Line) -> None:
     assert line.source.pages()
 
 
-def test_whoever_needs_long_for_the_news_does_not_lose_the_connection(
-    line: Line, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_needs_long_for_the_news_keeps_the_connection(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("capx.resource.feed.stream.SILENCE", 1.5)
     news = line.source.stream(lambda: None)
     first = next(news)
@@ -168,7 +160,7 @@ def test_nothing_holds_a_follower_in_a_handshake(line: Line, monkeypatch: pytest
             assert not threads()
 
 
-def test_whoever_waits_to_ask_for_the_next_page_is_closed_at_once(
+def test_who_waits_to_ask_for_the_next_page_is_closed_at_once(
     crowded: tuple[Line, Crowded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("capx.resource.feed.client.PAGE_EVERY", 4.0)
@@ -191,7 +183,7 @@ def test_a_follower_over_http_is_closed_at_once(line: Line) -> None:
         next(line.source.stream(lambda: None))
 
 
-def test_who_waits_for_an_answer_that_never_comes_is_closed_at_once() -> None:
+def test_who_waits_for_an_answer_that_never_comes_is_closed() -> None:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()

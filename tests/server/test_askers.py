@@ -199,7 +199,7 @@ def test_a_consent_that_the_policy_has_overtaken_grants_nothing(
     assert [reason.code for reason in answer.reasons] == ["not_offered"]
 
 
-def test_whoever_waits_holds_no_thread_and_no_more_wait_than_there_is_room_for(
+def test_who_waits_holds_no_thread_and_has_a_bounded_place(
     served: Served, office: Office, operator: RemoteAuthority
 ) -> None:
     tasks = WAITERS // WAITERS_OF_ONE
@@ -278,7 +278,7 @@ def test_a_wait_ends_when_its_time_is_over(served: Served, office: Office, opera
     assert 1.5 <= time.monotonic() - began < 8
 
 
-def test_a_request_that_nobody_answers_ends_by_itself_and_so_does_the_wait(tmp_path: Path) -> None:
+def test_a_request_nobody_answers_ends_with_the_wait_for_it(tmp_path: Path) -> None:
     office = Office(tmp_path, within="1s")
     with serving(office.home) as served, RemoteAuthority(served.place) as operator:
         (bundle,) = bundles(office, operator, 1)
@@ -311,7 +311,7 @@ def test_whoever_waits_is_answered_when_the_authority_stops(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_an_agent_goes_on_waiting_for_an_authority_that_is_started_again(
+def test_an_agent_waits_on_for_an_authority_that_restarts(
     office: Office, pool: ThreadPoolExecutor, number: int
 ) -> None:
     with serving(office.home) as served:

@@ -80,7 +80,7 @@ def test_an_ask_is_granted_pending_or_refused(served: Served, task: OpenedTask) 
     assert (refused["answer"], [reason["code"] for reason in refused["reasons"]]) == ("refused", ["not_offered"])
 
 
-def test_a_client_hears_the_same_as_in_the_process_of_the_authority(served: Served, task: OpenedTask) -> None:
+def test_a_client_gets_the_answers_of_the_authoritys_process(served: Served, task: OpenedTask) -> None:
     with AuthorityClient(served.url, task.bundle) as client:
         granted = client.ask("warehouse.stock.read")
         assert isinstance(granted, Granted)
@@ -377,7 +377,7 @@ def test_an_intent_opens_over_http_what_it_opens_in_process(
             assert client.post("/tasks", json={"intent": spoilt}).status_code == 400
 
 
-def test_an_intent_that_was_withdrawn_opens_nothing_and_ends_its_tasks(
+def test_a_withdrawn_intent_is_refused_and_its_tasks_end(
     served: Served, office: Office, operator: RemoteAuthority
 ) -> None:
     intent = office.signed(operator, max_tasks=5)
@@ -403,7 +403,7 @@ def test_the_epoch_of_an_authority_is_told_to_operators_alone(served: Served, op
         assert client.get("/authority").json() == {"epoch": operator.epoch()}
 
 
-def test_a_policy_that_cannot_be_used_is_told_to_operators_and_not_to_agents(tmp_path: Path) -> None:
+def test_a_broken_policy_is_told_to_operators_and_not_to_agents(tmp_path: Path) -> None:
     office = Office(tmp_path)
     with serving(office.home) as served, RemoteAuthority(served.place) as operator:
         opened = operator.open(office.signed(operator))

@@ -28,9 +28,7 @@ def with_files(monkeypatch: pytest.MonkeyPatch, ulimit: str) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system tells nobody what a process has open")
-def test_connections_that_say_nothing_lock_out_no_operator_and_fill_no_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_silent_connections_lock_out_no_operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_files(monkeypatch, "-n 256")
     with contextlib.ExitStack() as stack:
         served = stack.enter_context(serving(new_home(tmp_path)))
@@ -80,7 +78,7 @@ def test_operators_have_a_limit_of_their_own(tmp_path: Path, monkeypatch: pytest
             assert client.get("/healthz").status_code == 200
 
 
-def test_a_connection_that_owes_a_head_is_dropped_in_time_and_no_other(tmp_path: Path) -> None:
+def test_a_connection_that_owes_a_head_alone_is_dropped_in_time(tmp_path: Path) -> None:
     issuer: Any = trustme.CA()
     certificate = tmp_path / "own.pem"
     issuer.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(certificate))

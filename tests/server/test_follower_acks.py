@@ -30,7 +30,7 @@ def kept(store: Store) -> list[str]:
         return [one.follower for one in reading.follower_acks()]
 
 
-def test_a_crowd_is_kept_to_its_latest_and_takes_nothing_else_along(authority: Authority) -> None:
+def test_a_crowd_is_kept_to_its_latest_and_takes_nothing_else(authority: Authority) -> None:
     task = authority.open(allow=["crm.read"])
     authority.complete(task.id)
     store = authority.store

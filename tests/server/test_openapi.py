@@ -232,7 +232,7 @@ def test_a_task_is_opened_by_nothing_that_is_not_understood(
         assert len(client.get("/tasks").json()) == before
 
 
-def test_an_entry_and_caveats_in_the_form_of_tokens_are_understood(shared: Served) -> None:
+def test_an_entry_and_caveats_as_in_tokens_are_understood(shared: Served) -> None:
     asked = {
         "allow": [{"entry": ["slides.write", [["deck", ["eq", "deck-42"]]]], "audience": "decks"}],
         "caveats": [["max_hops", 1], ["budget", "calls", "5"]],

@@ -36,7 +36,7 @@ def locked(served: Served) -> Generator[None]:
             process.communicate(timeout=30)
 
 
-def test_strangers_and_agents_do_not_learn_where_a_store_in_trouble_is(served: Served) -> None:
+def test_strangers_and_agents_do_not_learn_where_the_store_is(served: Served) -> None:
     with RemoteAuthority(served.place) as remote:
         bundle = remote.open(allow=["crm.read"]).bundle
         with AuthorityClient(served.url, bundle) as client, locked(served), served.everybody() as stranger:

@@ -96,7 +96,7 @@ def code(decision: Decision) -> str | None:
     return decision.refusals[0].code if decision.refusals else None
 
 
-def test_a_resource_without_a_store_decides_records_and_hears_of_deaths(
+def test_a_resource_without_a_store_decides_records_and_follows(
     resource: Resource, remote: RemoteAuthority, task: OpenedTask
 ) -> None:
     first = resource.decide(crm(task))
@@ -138,7 +138,7 @@ def took(reader: PageReader, pages: Iterator[str], deaths: int) -> News:
     raise AssertionError("the stream ended")
 
 
-def test_fifty_followers_hear_of_a_death_and_cost_one_page_each_second(
+def test_fifty_followers_of_a_death_cost_one_page_a_second_each(
     served: Served, remote: RemoteAuthority, task: OpenedTask
 ) -> None:
     keys = served.keys("crm")
@@ -191,7 +191,7 @@ def test_a_question_that_makes_no_sense_is_refused(shared: Served, query: str) -
             assert (response.status_code, response.json()["code"]) == (400, "invalid_request")
 
 
-def test_a_follower_that_claims_to_know_more_than_there_is_is_told_the_head(shared: Served) -> None:
+def test_a_follower_that_claims_too_much_is_told_the_head(shared: Served) -> None:
     with shared.everybody() as client:
         page = client.get("/feed", params=FeedCursor(5_000, 9_999, "other.1").query())
     assert page.status_code == 200
@@ -363,7 +363,7 @@ def test_sightings_tell_who_lags(resource: Resource, remote: RemoteAuthority, ta
     assert {one.follower for one in remote.unaware()} == {"crm"}
 
 
-def test_a_resource_makes_nobody_wait_for_followers_that_it_makes_up(
+def test_made_up_followers_of_a_resource_keep_nobody_waiting(
     served: Served, resource: Resource, remote: RemoteAuthority, task: OpenedTask
 ) -> None:
     other = ResourceClient(served.url, served.keys("billing"))
@@ -406,7 +406,7 @@ def test_nobody_has_seen_a_death_that_did_not_happen(
     assert [one.follower for one in remote.unaware()] == ["crm/2"]
 
 
-def test_reports_wait_while_the_authority_is_gone_and_none_is_lost(
+def test_reports_wait_for_a_gone_authority_and_none_is_lost(
     served: Served, resource: Resource, remote: RemoteAuthority, task: OpenedTask
 ) -> None:
     until(lambda: resource.decide(crm(task)).allowed)

@@ -161,7 +161,7 @@ def test_after_kill_9_all_that_was_answered_is_there(served: Served) -> None:
             assert check(remote.log()) == remote.check()
 
 
-def test_a_paused_authority_makes_followers_stale_and_they_recover(served: Served) -> None:
+def test_a_paused_authority_makes_followers_stale_for_a_while(served: Served) -> None:
     follower = Follower(FeedSource(served.url, served.keys("crm").feed))
     try:
         until(lambda: follower.age() < 1.5)

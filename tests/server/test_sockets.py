@@ -126,7 +126,7 @@ def test_a_folder_that_stands_in_anothers_holds_no_socket(tmp_path: Path, given:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
-def test_another_user_who_took_the_place_of_the_socket_is_told_nothing(tmp_path: Path) -> None:
+def test_another_user_in_the_place_of_the_socket_gets_nothing(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "a.sock"))
         script = (
@@ -147,7 +147,7 @@ def test_another_user_who_took_the_place_of_the_socket_is_told_nothing(tmp_path:
             assert process.communicate(timeout=20)[0] == "b''\n"
 
 
-def test_a_server_that_answers_is_not_replaced_and_one_that_crashed_is(served: Served) -> None:
+def test_a_server_that_answers_is_not_replaced_a_crashed_one_is(served: Served) -> None:
     assert "another capx serve answers" in refused(served.home, "--listen", "127.0.0.1:0", code=3)
     # Paused, it cannot answer, and is there all the same.
     served.signal(signal.SIGSTOP)
@@ -162,7 +162,7 @@ def test_a_server_that_answers_is_not_replaced_and_one_that_crashed_is(served: S
         assert client.get("/tasks").status_code == 200
 
 
-def test_of_two_that_start_at_once_on_what_a_crash_left_one_serves(served: Served) -> None:
+def test_of_two_that_start_on_a_crashs_remains_one_serves(served: Served) -> None:
     served.kill()
     env = {**os.environ, "CAPX_HOME": str(served.home)}
     started = [

@@ -27,7 +27,7 @@ def claim(kid: str, at: int) -> str:
     return f"{resource_auth.SCHEME} audience=crm, kid={kid}, at={at}, mac={'A' * 43}"
 
 
-def test_a_report_is_refused_for_its_head_before_its_body_is_there(shared: Served) -> None:
+def test_a_report_is_refused_for_its_head_before_its_body_comes(shared: Served) -> None:
     kid, now = kid_of(shared), int(time.time())
     good = claim(kid, now)
     for head, why in (

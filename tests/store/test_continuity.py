@@ -47,7 +47,7 @@ def test_another_history_is_refused(store: Store) -> None:
     source.close()
 
 
-def test_a_later_epoch_is_told_anew_and_an_earlier_or_other_one_refused(store: Store) -> None:
+def test_an_earlier_or_other_epoch_is_refused_a_later_told_anew(store: Store) -> None:
     kill(store, "a")
     known = head_of(store)
     origin, _, began = known.epoch.partition(".")

@@ -115,7 +115,7 @@ def test_decisions_are_events_found_by_their_id(store: Store) -> None:
         assert reading.decision("dec-2") is None
 
 
-def test_an_id_that_another_audience_took_first_hides_no_decision(store: Store) -> None:
+def test_an_id_taken_first_elsewhere_hides_no_decision(store: Store) -> None:
     first, true = (
         decision("dec-1"),
         DecisionRecord("dec-1", NOW, b'{"id":"dec-1","audience":"slides","outcome":"denied"}'),

@@ -85,7 +85,7 @@ def test_no_error_shows_a_password(url: str) -> None:
         "/capx?password={}@x",
     ],
 )
-def test_a_password_that_would_be_read_as_another_part_is_refused_unseen(rest: str) -> None:
+def test_a_password_readable_as_another_part_is_refused_unseen(rest: str) -> None:
     for scheme in ("postgresql", "postgres"):
         with pytest.raises(ConfigurationProblem, match="%40") as caught:
             PostgresDeathSource(f"{scheme}://{rest.format(SECRET)}")

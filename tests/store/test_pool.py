@@ -41,7 +41,7 @@ def test_no_more_connections_are_opened_than_the_pool_may(postgres_url: str) -> 
     store.close()
 
 
-def test_a_connection_cut_in_a_transaction_leaves_nothing_and_the_next_one_goes_on(
+def test_a_connection_cut_in_a_transaction_leaves_nothing(
     store: PostgresStore, postgres_server: Server, postgres_url: str
 ) -> None:
     with pytest.raises(Unavailable), store.write() as transaction:  # noqa: PT012 # a transaction

@@ -74,7 +74,7 @@ def test_a_writer_that_stands_still_is_ended(
     other.close()
 
 
-def test_what_is_forgotten_while_it_is_presented_again_is_not_new(
+def test_what_is_forgotten_while_presented_again_is_refused(
     store: PostgresStore, postgres_server: Server, postgres_url: str
 ) -> None:
     assert store.burn(b"a" * 16, until=NOW + 10, now=NOW).new
@@ -223,7 +223,7 @@ def test_a_standby_is_not_followed() -> None:
             PostgresDeathSource(url).news(None)
 
 
-def test_a_child_that_was_forked_in_a_transaction_commits_nothing(store: PostgresStore) -> None:
+def test_a_child_forked_in_a_transaction_commits_nothing(store: PostgresStore) -> None:
     with store.write() as transaction:
         transaction.append("noted", b"{}", at=NOW)
         child = os.fork()

@@ -104,7 +104,7 @@ def test_a_stream_tells_a_death_at_once(store: PostgresStore, postgres_url: str)
     assert following.problem is None
 
 
-def test_what_keeps_notifications_from_being_sent_keeps_no_death_from_being_kept(own: Server, own_url: str) -> None:
+def test_what_keeps_notifications_away_keeps_no_death_away(own: Server, own_url: str) -> None:
     # As when a session that listens and stands still has let the queue of notifications fill up.
     with closing(own.admin(name_of(own_url))) as admin:
         admin.execute("REVOKE EXECUTE ON FUNCTION pg_notify(text, text) FROM PUBLIC")

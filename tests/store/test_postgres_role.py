@@ -234,7 +234,7 @@ def test_a_role_that_stands_for_no_resource_is_refused(roles: Roles, owner: Post
         b'{"id":"dec-2","audience":"crm"',
     ],
 )
-def test_a_decision_that_names_no_audience_of_the_role_is_refused_with_its_batch(
+def test_a_decision_for_no_audience_of_the_role_is_refused(
     owner: PostgresStore, crm: PostgresStore, body: bytes
 ) -> None:
     with pytest.raises(StoreProblem):
@@ -306,7 +306,7 @@ def test_the_depth_of_a_decision_is_that_of_its_brackets(owner: PostgresStore, c
         assert reading.head().position == 4
 
 
-def test_what_a_resource_may_record_can_be_read_copied_and_restored(
+def test_what_a_resource_may_record_is_read_copied_and_restored(
     owner: PostgresStore, crm: PostgresStore, tmp_path: Path
 ) -> None:
     strange = DecisionRecord("P", NOW, b'{"id":"P\\u0000","audience":"crm","more":[1e400,%s]}' % (b"9" * 5_000))
@@ -321,9 +321,7 @@ def test_what_a_resource_may_record_can_be_read_copied_and_restored(
     assert found.facts()["audience"] == "crm"
 
 
-def test_a_decision_of_a_verifier_is_taken_and_one_of_a_later_capx_too(
-    owner: PostgresStore, crm: PostgresStore
-) -> None:
+def test_a_decision_of_a_verifier_and_of_a_later_capx_is_taken(owner: PostgresStore, crm: PostgresStore) -> None:
     with Authority.temporary() as lab:
         task = lab.open(tenant="Acme", allow=["crm.read"], caveats=[budget("calls", 5)])
         held, verifier = task.bundle.delegate(to="writer"), lab.verifier("crm")
@@ -440,7 +438,7 @@ def test_no_setting_of_the_caller_changes_what_a_function_does(
 
 
 @pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE"])
-def test_no_isolation_of_the_caller_lets_a_presentation_pass_twice(session: Connection, isolation: str) -> None:
+def test_a_replay_is_refused_under_any_isolation_of_the_caller(session: Connection, isolation: str) -> None:
     session.execute(f"SET default_transaction_isolation = '{isolation.lower()}'".encode())
     with pytest.raises(errors.InvalidTransactionState):
         session.execute("SELECT capx.burn('a', 1, 1, null, null)")
@@ -470,9 +468,7 @@ def test_no_amount_is_beyond_what_a_budget_can_say(owner: PostgresStore, session
 
 
 @pytest.mark.parametrize("clock", [0, NOW + 10**6, 2**62], ids=["begun", "ahead", "beyond"])
-def test_no_clock_of_a_resource_makes_others_forget_what_was_presented(
-    owner: PostgresStore, crm: PostgresStore, clock: int
-) -> None:
+def test_no_clock_of_a_resource_makes_others_forget(owner: PostgresStore, crm: PostgresStore, clock: int) -> None:
     now = int(time.time())
     assert owner.burn(b"a" * 16, until=now + 60, now=now).new
     crm.burn(b"x" * 16, until=now + 60, now=clock)
@@ -535,7 +531,7 @@ def test_a_name_that_no_role_can_have_is_refused(name: str) -> None:
         role_sql("crm", name)
 
 
-def test_the_sql_of_a_role_holds_no_password_and_says_how_to_set_one() -> None:
+def test_the_sql_of_a_role_holds_no_password_but_how_to_set_one() -> None:
     sql = role_sql("crm")
     assert 'CREATE ROLE "capx_crm" LOGIN' in sql
     assert '\\password "capx_crm"' in sql

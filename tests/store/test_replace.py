@@ -55,9 +55,7 @@ def test_a_store_that_is_lost_or_cannot_be_read_is_replaced(tmp_path: Path, save
         authority.check()
 
 
-def test_whoever_waits_to_write_while_a_store_is_replaced_goes_on_in_the_restored_one(
-    tmp_path: Path, saved: Path
-) -> None:
+def test_a_waiting_writer_goes_on_in_the_restored_store(tmp_path: Path, saved: Path) -> None:
     path = tmp_path / "capx.db"
     with Authority(SQLiteStore.create(path), KEYS) as authority:
         backup(authority.store, saved)
@@ -112,9 +110,7 @@ class Elsewhere:
 
 
 @pytest.mark.parametrize("through", ["capx.db", "data.db"])
-def test_a_verifier_that_reaches_the_file_by_another_name_hears_of_the_restoration(
-    tmp_path: Path, saved: Path, through: str
-) -> None:
+def test_a_verifier_of_a_file_by_another_name_follows_a_restore(tmp_path: Path, saved: Path, through: str) -> None:
     real, link = tmp_path / "data.db", tmp_path / "capx.db"
     SQLiteStore.create(real).close()
     link.symlink_to(real)
@@ -134,9 +130,7 @@ def test_a_verifier_that_reaches_the_file_by_another_name_hears_of_the_restorati
         service.close()
 
 
-def test_a_verifier_that_reaches_the_file_through_a_bind_mount_hears_of_the_restoration(
-    tmp_path: Path, saved: Path
-) -> None:
+def test_a_verifier_through_a_bind_mount_follows_a_restore(tmp_path: Path, saved: Path) -> None:
     path, bound = tmp_path / "capx.db", tmp_path / "bound.db"
     bound.touch(0o600)
     with Authority(SQLiteStore.create(path), KEYS) as authority:
@@ -169,7 +163,7 @@ def test_a_file_with_another_hard_link_is_not_replaced(tmp_path: Path, saved: Pa
         assert restore(saved, str(path)).withdrawn == (opened.id,)
 
 
-def test_whoever_still_reads_a_file_that_lost_its_place_is_refused(tmp_path: Path, saved: Path) -> None:
+def test_a_reader_of_a_file_that_lost_its_place_is_refused(tmp_path: Path, saved: Path) -> None:
     path = tmp_path / "capx.db"
     with Authority(SQLiteStore.create(path), KEYS) as authority:
         opened = authority.open(allow=["crm.read"])
@@ -197,7 +191,7 @@ def test_whoever_still_reads_a_file_that_lost_its_place_is_refused(tmp_path: Pat
         writing.append("noted", b"{}", at=1)
 
 
-def test_a_service_with_the_old_file_open_goes_on_with_the_new_one(tmp_path: Path, saved: Path) -> None:
+def test_a_service_with_the_old_file_open_goes_on_with_the_new(tmp_path: Path, saved: Path) -> None:
     path = tmp_path / "capx.db"
     with Authority(SQLiteStore.create(path), KEYS) as authority:
         backup(authority.store, saved)
@@ -228,7 +222,7 @@ with Authority(SQLiteStore(sys.argv[1]), KeyRing(RootKey(bytes(range(32))))) as 
 """
 
 
-def test_what_is_opened_while_a_store_is_replaced_is_dead_or_known_to_it(tmp_path: Path, saved: Path) -> None:
+def test_what_opens_while_a_store_is_replaced_is_dead_or_known(tmp_path: Path, saved: Path) -> None:
     path = tmp_path / "capx.db"
     with Authority(SQLiteStore.create(path), KEYS) as authority:
         backup(authority.store, saved)
@@ -267,7 +261,7 @@ restore(Path(sys.argv[1]), sys.argv[2])
 """
 
 
-def test_at_whatever_step_a_restoration_is_killed_there_is_a_store(tmp_path: Path, saved: Path) -> None:
+def test_a_restoration_killed_at_any_step_leaves_a_store(tmp_path: Path, saved: Path) -> None:
     path = tmp_path / "capx.db"
     with Authority(SQLiteStore.create(path), KEYS) as authority:
         backup(authority.store, saved)
@@ -282,9 +276,7 @@ def test_at_whatever_step_a_restoration_is_killed_there_is_a_store(tmp_path: Pat
     restore(saved, str(path))
 
 
-def test_at_whatever_step_the_replacement_of_a_damaged_store_is_killed_it_can_be_done_again(
-    tmp_path: Path, saved: Path
-) -> None:
+def test_a_replacement_killed_at_any_step_can_be_done_again(tmp_path: Path, saved: Path) -> None:
     path = tmp_path / "capx.db"
     with Authority(SQLiteStore.create(path), KEYS) as authority:
         backup(authority.store, saved)
@@ -305,9 +297,7 @@ def test_at_whatever_step_the_replacement_of_a_damaged_store_is_killed_it_can_be
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.01, 0.03, 0.06, 0.1, 0.2])
-def test_a_restoration_that_is_killed_leaves_the_old_store_or_the_new_one(
-    place: str, saved: Path, delay: float
-) -> None:
+def test_a_restoration_killed_leaves_the_old_store_or_the_new(place: str, saved: Path, delay: float) -> None:
     with Authority(open_store(place), KEYS) as authority:
         with authority.store.write() as transaction:
             for number in range(2_000):

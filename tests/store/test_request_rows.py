@@ -70,7 +70,7 @@ def test_a_task_says_who_asked_for_it_and_by_which_intent(store: Store) -> None:
         assert reading.tasks() == [asked_for, by_hand]
 
 
-def test_an_intent_is_found_by_its_digest_in_the_place_where_it_became_known(store: Store) -> None:
+def test_an_intent_is_found_by_its_digest_where_it_became_known(store: Store) -> None:
     keep(store, INTENT, UNSEEN)
     used = structs.replace(INTENT, opened=2, withdrawn=NOW + 1)
     keep(store, used)
@@ -89,7 +89,7 @@ def test_an_intent_that_was_withdrawn_unseen_can_become_known(store: Store) -> N
         assert reading.intents() == [seen]
 
 
-def test_a_request_is_kept_with_all_that_it_says_and_replaced_in_its_place(store: Store) -> None:
+def test_a_request_is_kept_whole_and_replaced_in_its_place(store: Store) -> None:
     keep(store, request("z"), request("a"), request("m"))
     granted = structs.replace(
         request("z", state="granted", asked=NOW + 5),
@@ -109,7 +109,7 @@ def test_a_request_is_kept_with_all_that_it_says_and_replaced_in_its_place(store
         assert reading.request("b") is None
 
 
-def test_requests_are_found_by_their_task_and_by_whether_they_wait(store: Store) -> None:
+def test_requests_are_found_by_task_and_by_whether_they_wait(store: Store) -> None:
     keep(store, request("a"), request("b", state="denied"), request("c", task="task-2"))
     keep(store, request("d", task="task-2", state="granted"), request("a", state="approved"), request("e"))
     with store.read() as reading:
@@ -124,7 +124,7 @@ def test_requests_are_found_by_their_task_and_by_whether_they_wait(store: Store)
         assert found("task-1", pending=True) == ["e"]
 
 
-def test_requests_are_counted_by_node_and_task_and_by_whether_they_wait(store: Store) -> None:
+def test_requests_are_counted_by_node_task_and_whether_they_wait(store: Store) -> None:
     keep(store, request("a"), request("b", state="denied"), request("c", node=OTHER), request("d", node=OTHER))
     keep(store, request("e", node=OTHER, state="expired"), request("f", task="task-2"))
     with store.read() as reading:
@@ -138,7 +138,7 @@ def id_of(letter: str) -> bytes:
     return letter.encode() * 16
 
 
-def test_what_was_granted_on_the_strength_of_a_token_is_found_by_what_kills_it(store: Store) -> None:
+def test_what_a_token_was_granted_is_found_by_what_kills_it(store: Store) -> None:
     first = GrantRecord(id_of("c"), (id_of("r"), id_of("s")), "k1", NOW, NOW + 20)
     second = GrantRecord(id_of("b"), (id_of("r"), id_of("t")), "k2", NOW + 10, NOW + 30)
     keep(store, first, second)
@@ -227,7 +227,7 @@ def test_a_request_of_nobody_is_damage() -> None:
 
 @pytest.mark.parametrize("to", KINDS)
 @pytest.mark.parametrize("of", KINDS)
-def test_intents_are_taken_over_and_what_is_dead_in_a_new_epoch_is_not(
+def test_intents_are_taken_over_and_the_dead_of_an_epoch_are_not(
     of_kind: Callable[[str], Store], of: str, to: str
 ) -> None:
     old, new = of_kind(of), of_kind(to)

@@ -21,7 +21,7 @@ from capx_caveats import budget
 from tests.labs.restoring import KEYS, LEAKED, an_intent, brought_back
 
 
-def test_a_backup_that_was_tampered_with_is_refused_and_changes_nothing(
+def test_a_tampered_backup_is_refused_and_changes_nothing(
     authority: Authority, place: str, saved: Path, tmp_path: Path
 ) -> None:
     opened = authority.open(allow=["crm.read"])

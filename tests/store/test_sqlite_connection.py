@@ -104,7 +104,7 @@ def test_nothing_is_written_to_a_file_that_is_no_longer_there(store: SQLiteStore
         note(store)
 
 
-def test_a_store_that_was_replaced_is_followed_and_the_old_file_left_alone(store: SQLiteStore, path: Path) -> None:
+def test_a_replaced_store_is_followed_the_old_file_left_alone(store: SQLiteStore, path: Path) -> None:
     note(store)
     other = SQLiteStore.create(path.with_name("other.db"))
     other.close()
@@ -176,9 +176,7 @@ def test_eight_processes_append_at_once_without_gaps(store: SQLiteStore, path: P
     assert verified(store).position == 320
 
 
-def test_a_writer_killed_at_any_instant_loses_nothing_acknowledged_and_leaves_nothing_half_done(
-    store: SQLiteStore, path: Path
-) -> None:
+def test_a_writer_killed_at_any_instant_loses_nothing_answered(store: SQLiteStore, path: Path) -> None:
     chance = random.Random(30)
     acknowledged = 0
     for _ in range(30):
@@ -230,7 +228,7 @@ def test_a_store_that_others_may_use_is_not_opened(store: SQLiteStore, path: Pat
 
 
 @pytest.mark.parametrize("suffixes", [("-wal", "-shm"), ("-wal",), ("-shm",)])
-def test_a_wal_deleted_under_an_open_connection_is_a_problem_of_the_store(
+def test_a_wal_deleted_under_a_connection_is_a_store_problem(
     store: SQLiteStore, path: Path, suffixes: tuple[str, ...]
 ) -> None:
     note(store)
@@ -243,7 +241,7 @@ def test_a_wal_deleted_under_an_open_connection_is_a_problem_of_the_store(
         SQLiteStore(path)
 
 
-def test_a_death_written_beside_a_deleted_wal_is_read_or_knowledge_ages(path: Path) -> None:
+def test_a_death_beside_a_deleted_wal_is_read_or_knowledge_ages(path: Path) -> None:
     SQLiteStore.create(path).close()
     liveness = StoreLiveness(path, poll=0)
     assert liveness.age() < 10
@@ -257,7 +255,7 @@ def test_a_death_written_beside_a_deleted_wal_is_read_or_knowledge_ages(path: Pa
     liveness.close()
 
 
-def test_knowledge_ages_while_this_process_holds_a_wal_that_was_deleted(store: SQLiteStore, path: Path) -> None:
+def test_knowledge_ages_while_a_deleted_wal_is_held(store: SQLiteStore, path: Path) -> None:
     note(store)
     liveness = StoreLiveness(path, poll=0)
     assert liveness.age() < 10
@@ -271,7 +269,7 @@ def test_knowledge_ages_while_this_process_holds_a_wal_that_was_deleted(store: S
 
 
 @pytest.mark.parametrize("body", [b'{"x":"%s"}' % (b"x" * 60_000), b'{"x":%s%s}' % (b"[" * 3_000, b"]" * 3_000)])
-def test_what_the_store_can_never_hold_is_told_from_what_it_cannot_hold_now(store: SQLiteStore, body: bytes) -> None:
+def test_what_a_store_can_never_hold_is_told_apart(store: SQLiteStore, body: bytes) -> None:
     pool = store._pool  # pyright: ignore[reportPrivateUsage] # SQLite's limit of a gigabyte, made smaller
     with pool.connection() as connection:
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 50_000)
@@ -280,7 +278,7 @@ def test_what_the_store_can_never_hold_is_told_from_what_it_cannot_hold_now(stor
     assert note(store) == 1
 
 
-def test_threads_that_write_take_turns_and_one_that_waits_for_too_long_is_told(path: Path, store: SQLiteStore) -> None:
+def test_threads_write_in_turns_and_one_too_late_is_told(path: Path, store: SQLiteStore) -> None:
     with closing(SQLiteStore(path, busy_seconds=0.2)) as impatient:
         began, over = threading.Event(), threading.Event()
 

@@ -94,7 +94,7 @@ def test_an_older_store_is_refused_and_says_how_to_migrate_it(old: Path) -> None
             opened(old)
 
 
-def test_a_store_of_the_first_version_is_migrated_with_all_it_holds(old: Path) -> None:
+def test_a_store_of_the_first_version_is_migrated_whole(old: Path) -> None:
     assert migrate(old) == (1, VERSION)
     assert migrate(old) == (VERSION, VERSION)
     store = SQLiteStore(old)
@@ -115,7 +115,7 @@ def test_a_store_of_the_first_version_is_migrated_with_all_it_holds(old: Path) -
     store.close()
 
 
-def test_a_store_of_the_second_version_is_migrated_with_all_it_holds(old: Path) -> None:
+def test_a_store_of_the_second_version_is_migrated_whole(old: Path) -> None:
     with closing(sqlite3.connect(old)) as connection:
         connection.executescript(MIGRATIONS[1])
         connection.execute("UPDATE tasks SET revocations = 3")

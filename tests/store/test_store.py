@@ -53,7 +53,7 @@ def spend(counter: str, cost: str, limit: str, unit: str = "calls") -> Spend:
     return Spend(counter, unit, Decimal(cost), Decimal(limit))
 
 
-def test_a_new_store_stands_at_the_beginning_of_an_epoch_of_its_own(places: Places) -> None:
+def test_a_new_store_begins_an_epoch_of_its_own(places: Places) -> None:
     first, second = head_of(places.create()), head_of(places.create())
     assert (first.position, first.hash, first.deaths, first.forgotten) == (0, GENESIS, 0, 0)
     assert origin_of(first.epoch) != origin_of(second.epoch)
@@ -191,7 +191,7 @@ def test_tasks_come_in_the_order_in_which_they_were_opened(store: Store) -> None
         assert [task.id for task in transaction.tasks()] == ids
 
 
-def test_tasks_whose_time_ran_out_are_found_the_longest_overdue_first(store: Store) -> None:
+def test_overdue_tasks_are_found_the_longest_overdue_first(store: Store) -> None:
     with store.write() as transaction:
         for id_, expires in (("a", NOW), ("b", NOW - 2), ("c", NOW + 1), ("d", NOW - 1)):
             transaction.open_task(TaskRecord(id_, f"root-{id_}", NOW - 9, expires))
@@ -209,7 +209,7 @@ def test_revocations_are_counted_for_each_node_and_for_each_task(store: Store) -
         assert transaction.count_revocation("task-2", b"a" * 16, now=NOW) == (3, 0)
 
 
-def test_the_oldest_task_that_has_not_run_out_is_found_ended_or_not(store: Store) -> None:
+def test_the_oldest_task_in_time_is_found_ended_or_not(store: Store) -> None:
     with store.write() as transaction:
         for id_, expires in (("gone", NOW), ("a", NOW + 2), ("b", NOW + 9)):
             transaction.open_task(TaskRecord(id_, f"root-{id_}", NOW - 9, expires))
@@ -232,7 +232,7 @@ def test_a_key_dies_once_and_deaths_are_numbered_without_gaps(store: Store) -> N
         assert reading.death(b"task-1") is None
 
 
-def test_the_last_instant_up_to_which_all_is_dead_is_found_among_others(store: Store) -> None:
+def test_the_last_instant_of_revocation_is_found_among_others(store: Store) -> None:
     with store.read() as reading:
         assert reading.revoked_until() == -1
     kill(
@@ -277,7 +277,7 @@ def test_the_death_of_a_root_key_is_never_forgotten(store: Store) -> None:
         assert transaction.kill(of_kid("k1"), "revoked", at=NOW, position=9).seq == 2
 
 
-def test_counters_and_sightings_are_forgotten_by_when_they_were_last_used(store: Store) -> None:
+def test_counters_and_sightings_are_forgotten_by_their_last_use(store: Store) -> None:
     old, new = "o" * 22, "n" * 22
     store.spend([spend("named", "1", "5")], now=NOW)
     store.spend([spend(old, "1", "5")], now=NOW)
@@ -300,7 +300,7 @@ def test_amounts_are_exact(store: Store) -> None:
     assert store.spent([("b", "calls"), ("a", "calls")]) == (Decimal(large), Decimal("0.3"))
 
 
-def test_all_is_spent_or_nothing_and_told_in_the_order_in_which_it_was_asked(store: Store) -> None:
+def test_all_is_spent_or_nothing_and_told_in_the_order_asked(store: Store) -> None:
     first = [spend("b", "2", "3"), spend("a", "1", "1"), spend("a", "5", "9", unit="euro")]
     assert store.spend(first, now=NOW) == Tally((Decimal(2), Decimal(1), Decimal(5)))
     tally = store.spend([*first, spend("c", "1", "1")], now=NOW)
@@ -354,7 +354,7 @@ def test_what_was_forgotten_counts_as_burnt(store: Store) -> None:
     assert store.burn(b"d" * 16, until=NOW + 140, now=NOW + 140).new
 
 
-def test_a_clock_that_was_ahead_costs_a_window_and_no_presentation_passes_twice(store: Store) -> None:
+def test_a_replay_is_refused_after_a_clock_was_ahead(store: Store) -> None:
     assert store.burn(b"a" * 16, until=NOW + 60, now=NOW).new
     assert store.burn(b"z" * 16, until=NOW + 4_000, now=NOW + 3_600).new
     assert not store.burn(b"a" * 16, until=NOW + 60, now=NOW + 1).new

@@ -119,7 +119,7 @@ def test_sixteen_who_race_one_presentation_have_one_winner(store: Store) -> None
     assert [sum(each) for each in zip(*won, strict=True)] == [1] * len(presentations)
 
 
-def test_no_presentation_passes_twice_while_clocks_disagree_and_windows_are_forgotten(store: Store) -> None:
+def test_a_replay_is_refused_while_clocks_disagree(store: Store) -> None:
     began, lasts, pace = time.monotonic(), 3.0, 100
 
     def burn(mine: Store, number: int) -> list[int]:
@@ -220,7 +220,7 @@ class Reader:
             self.seen.append(what)
 
 
-def test_an_identity_column_loses_what_is_committed_late_and_the_counter_row_does_not(
+def test_an_identity_column_loses_late_commits_a_counter_not(
     postgres_server: Server, postgres_url: str, postgres_database: str
 ) -> None:
     with (
@@ -266,7 +266,7 @@ def test_an_identity_column_loses_what_is_committed_late_and_the_counter_row_doe
 
 
 @pytest.mark.parametrize("places", ["postgres"], indirect=True)
-def test_spenders_and_those_who_forget_do_not_wait_for_each_other_for_ever(places: Places, store: Store) -> None:
+def test_spenders_and_those_who_forget_do_not_deadlock(places: Places, store: Store) -> None:
     def work(mine: Store, number: int) -> int:
         chance = random.Random(number)
         for step in range(40):

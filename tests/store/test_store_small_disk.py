@@ -51,7 +51,7 @@ def allowed(authority: Authority, token: str) -> bool:
     return verifier.explain(token, Call("crm.read")).allowed
 
 
-def test_a_full_disk_refuses_clearly_and_nothing_answered_is_lost(disk: Path, authority: Authority) -> None:
+def test_a_full_disk_is_told_and_nothing_answered_is_lost(disk: Path, authority: Authority) -> None:
     opened = [authority.open(allow=["crm.read"])]
     filler = fill(disk)
     problem: StoreProblem | None = None
@@ -72,7 +72,7 @@ def test_a_full_disk_refuses_clearly_and_nothing_answered_is_lost(disk: Path, au
     assert not allowed(authority, opened[0].bundle.text.split(",")[0])
 
 
-def test_a_service_that_cannot_burn_on_a_full_disk_refuses_and_recovers(disk: Path, authority: Authority) -> None:
+def test_a_presentation_is_refused_while_the_disk_is_full(disk: Path, authority: Authority) -> None:
     token = next(iter(authority.open(allow=["crm.read"]).bundle))
     verifier, call = authority.verifier("crm"), ToolCall("crm.read", {})
     filler = fill(disk)
@@ -99,7 +99,7 @@ def test_a_backup_that_finds_no_room_leaves_nothing(disk: Path, authority: Autho
     assert sorted(disk.iterdir()) == before
 
 
-def test_a_disk_that_may_only_be_read_is_told_and_nothing_is_lost(disk: Path, authority: Authority) -> None:
+def test_a_read_only_disk_is_told_and_nothing_is_lost(disk: Path, authority: Authority) -> None:
     task = authority.open(allow=["crm.read"])
     authority.store.close()
     assert mount("-o", "remount,ro", disk)

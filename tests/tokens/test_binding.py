@@ -180,7 +180,7 @@ def test_a_presentation_is_burnt_though_its_task_had_ended() -> None:
     assert codes(lab.decide(token)) == ("replayed",)
 
 
-def test_a_presentation_for_another_call_is_not_burnt_by_whoever_copied_it() -> None:
+def test_a_copied_presentation_for_another_call_burns_nothing() -> None:
     lab = Lab()
     token = lab.present(CAPABILITY)
     assert codes(lab.verifier.decide(token, ToolCall("a.write"), Call("a.write"))) == ("call_mismatch",)

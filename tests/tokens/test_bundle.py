@@ -79,7 +79,7 @@ def test_a_full_bundle_lets_go_of_what_has_expired() -> None:
     assert list(soon.holding(granted, now=NOW + 1)) == [*held[1:], granted]
 
 
-def test_a_full_bundle_lets_go_of_the_oldest_that_was_granted_at_run_time() -> None:
+def test_a_full_bundle_lets_go_of_the_oldest_runtime_grant() -> None:
     held = [CRM, SLIDES, OWN, *map(numbered, range(MAX_TOKENS - 3))]
     more = [numbered(MAX_TOKENS + count) for count in range(2)]
     once = Bundle(held).holding(more[0], now=NOW)
@@ -87,7 +87,7 @@ def test_a_full_bundle_lets_go_of_the_oldest_that_was_granted_at_run_time() -> N
     assert list(once.holding(more[1], now=NOW)) == [CRM, SLIDES, OWN, *held[5:], *more]
 
 
-def test_a_full_bundle_keeps_what_is_for_the_authority_even_if_it_expired() -> None:
+def test_a_full_bundle_keeps_what_is_for_the_authority() -> None:
     held = [minted(audience="authority", expires=NOW + 1), *map(numbered, range(MAX_TOKENS - 1))]
     granted = numbered(MAX_TOKENS)
     assert list(Bundle(held).holding(granted, now=NOW + 10)) == [held[0], *held[2:], granted]
@@ -95,7 +95,7 @@ def test_a_full_bundle_keeps_what_is_for_the_authority_even_if_it_expired() -> N
     assert list(Bundle(opened).holding(granted, now=NOW)) == [*opened[1:], granted]
 
 
-def test_a_bundle_has_a_limit_that_is_checked_before_its_tokens_are_read() -> None:
+def test_a_bundle_too_long_is_refused_before_its_tokens_are_read() -> None:
     assert len(Bundle([CRM] * MAX_TOKENS)) == MAX_TOKENS
     with pytest.raises(MalformedToken) as caught:
         Bundle([CRM] * (MAX_TOKENS + 1))
@@ -152,7 +152,7 @@ def test_delegating_to_nobody_is_refused() -> None:
         BUNDLE.delegate(to="")
 
 
-def test_the_newest_capability_that_does_not_rule_the_call_out_is_presented() -> None:
+def test_the_newest_capability_that_may_pass_is_presented() -> None:
     first = minted(allowed=allow("a.read"))
     second = minted(allowed=allow(action("a.read", id=1)))
     bundle = Bundle([first, second])
@@ -164,12 +164,12 @@ def test_the_newest_capability_that_does_not_rule_the_call_out_is_presented() ->
     assert presented.blocks[:-1] == first.blocks
 
 
-def test_when_all_rule_the_call_out_the_newest_is_presented_all_the_same() -> None:
+def test_when_all_rule_the_call_out_the_newest_is_presented() -> None:
     first, second = minted(), minted(allowed=allow("a.read"))
     assert Bundle([first, second]).candidates("crm", ToolCall("a.export")) == [second]
 
 
-def test_nothing_is_presented_to_an_audience_the_bundle_does_not_name() -> None:
+def test_nothing_is_presented_to_an_audience_not_in_the_bundle() -> None:
     for audience in ("warehouse", "", "CRM", "crm.evil.example"):
         with pytest.raises(InvalidRequest):
             BUNDLE.present(audience, ToolCall("a.read"))
@@ -212,11 +212,11 @@ def allowed_at(bundle: Bundle, audience: str) -> list[str]:
     "named",
     [None, ["slides.write"], ["task.*"], ["task.*", "node.*", "slides.*"], ["task.complete.now"], ["Task.complete"]],
 )
-def test_the_authority_capability_stays_behind_unless_an_action_of_it_is_named(named: list[str] | None) -> None:
+def test_the_authority_stays_behind_unless_an_action_names_it(named: list[str] | None) -> None:
     assert WHOLE.delegate(to="a", allow=named).audiences == ("crm", "slides")
 
 
-def test_the_authority_capability_goes_along_with_the_actions_that_are_named_and_no_other() -> None:
+def test_the_authority_goes_along_with_its_named_actions_alone() -> None:
     named: list[str | Entry] = [
         "slides.write",
         "task.complete",
@@ -252,9 +252,7 @@ def test_a_child_of_a_child_keeps_to_the_rule() -> None:
 
 @pytest.mark.parametrize("audiences", [["authority"], ["crm", "authority"]])
 @pytest.mark.parametrize("named", [None, ["crm.*"], ["task.*"]])
-def test_the_authority_as_an_audience_needs_an_action_that_is_named(
-    audiences: list[str], named: list[str] | None
-) -> None:
+def test_the_authority_as_an_audience_needs_a_named_action(audiences: list[str], named: list[str] | None) -> None:
     with pytest.raises(
         InvalidRequest, match=r"each action in full \(task\.complete, task\.status, node\.revoke\), in `may_ask`"
     ):
@@ -284,7 +282,7 @@ def test_several_capabilities_for_the_authority_go_along_alike() -> None:
     assert [capability.audience for capability in child] == ["crm", "authority", "authority"]
 
 
-def test_the_authority_capability_is_presented_and_attenuated_like_any() -> None:
+def test_the_authority_capability_is_presented_like_any() -> None:
     narrow = WHOLE.attenuate(expires("1m"), now=NOW)
     assert narrow.audiences == ("crm", "slides", "authority")
     assert [capability.blocks[-1] for capability in narrow] == [b'[["expires",%d]]' % (NOW + 60)] * 3

@@ -8,7 +8,7 @@ def hashed(*parts: bytes) -> bytes:
     return sha256(b"".join(len(part).to_bytes(4, "big") + part for part in parts)).digest()
 
 
-def test_each_digest_goes_on_from_the_one_before_under_its_own_label() -> None:
+def test_each_digest_goes_on_from_the_last_under_its_own_label() -> None:
     token = hashed(b"capx/1/token", b"identifier")
     block = hashed(b"capx/1/block", token, b"block")
     third = hashed(b"capx/1/third", block, b"vid", b"cid")

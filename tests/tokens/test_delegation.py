@@ -95,9 +95,7 @@ def how_it_ended(
 
 @pytest.mark.parametrize("error", [ValueError("no"), Stopped("now"), KeyboardInterrupt(), asyncio.CancelledError()])
 @pytest.mark.parametrize("is_async", [False, True])
-def test_however_a_block_is_left_the_child_is_dead_and_the_error_the_same(
-    lab: Authority, error: BaseException, is_async: bool
-) -> None:
+def test_however_a_block_is_left_its_child_is_dead(lab: Authority, error: BaseException, is_async: bool) -> None:
     children: list[Bundle] = []
 
     def act(child: Bundle) -> None:
@@ -156,7 +154,7 @@ class Slow:
         return self._lab.revoke(child)
 
 
-def test_a_cancellation_while_it_is_being_revoked_waits_until_it_is(lab: Authority) -> None:
+def test_a_cancellation_waits_until_the_child_is_revoked(lab: Authority) -> None:
     slow, children = Slow(lab), list[Bundle]()
 
     async def leave() -> None:
@@ -181,7 +179,7 @@ def test_a_cancellation_while_it_is_being_revoked_waits_until_it_is(lab: Authori
     assert not alive(lab, children[0])
 
 
-def test_a_cancelled_block_is_revoked_before_the_cancellation_goes_on(lab: Authority) -> None:
+def test_a_cancelled_block_is_revoked_before_it_is_left(lab: Authority) -> None:
     children = list[Bundle]()
 
     async def wait() -> None:
@@ -210,7 +208,7 @@ def test_what_has_no_node_is_not_delegated_for_a_block(lab: Authority) -> None:
         pytest.fail("it was entered")
 
 
-def test_a_delegation_that_cannot_be_meant_is_refused_on_entering(lab: Authority) -> None:
+def test_an_ill_formed_delegation_is_refused_on_entering(lab: Authority) -> None:
     bundle = lab.open(allow=["crm.read"]).bundle
     with pytest.raises(InvalidRequest), bundle.delegated(to="a", audiences=["slides"], at=lab):
         pytest.fail("it was entered")
@@ -239,9 +237,7 @@ class Silent:
         return self.over.wait(30)
 
 
-def test_left_for_too_long_it_ends_and_says_that_the_child_may_live(
-    lab: Authority, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_exit_that_takes_too_long_says_the_child_may_live(lab: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delegation_module, "PATIENCE", 0.1)
     silent = Silent()
 
@@ -277,7 +273,7 @@ class Interrupted:
         raise KeyboardInterrupt
 
 
-def test_an_interrupt_while_it_is_revoked_says_that_the_child_may_live(lab: Authority) -> None:
+def test_an_interrupt_during_revocation_says_the_child_may_live(lab: Authority) -> None:
     delegation = lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=Interrupted())
     with pytest.raises(KeyboardInterrupt) as interrupt, delegation:
         pass

@@ -78,21 +78,21 @@ def test_many_rules_for_one_argument_are_folded_as_one() -> None:
     assert read.sentence().endswith(" and is between 19 and 81)")
 
 
-def test_large_lists_have_in_common_what_stands_in_all_of_them_by_type() -> None:
+def test_large_lists_share_what_stands_in_all_of_them_by_type() -> None:
     lists = [In(tuple(range(first, 1000))) for first in (0, 500, 998)]
     assert constraint_in_common(*lists) == In((998, 999))
     assert constraint_in_common(In((1, True, (1, "a"), "1")), In((1.0, (1.0, "a"), "2"))) == In((1, (1, "a")))
     assert constraint_in_common(In((1, "a")), In((True, ("a",)))) is None
 
 
-def test_literals_that_would_take_many_judgements_stay_beside_what_judges_them() -> None:
+def test_literals_that_take_many_judgements_stay_beside_others() -> None:
     literals = In(tuple(f"a{n}" for n in range(700)))
     globs = AnyOf(tuple(Glob(f"*{n}") for n in range(100)))
     assert constraint_in_common(literals, globs) == AllOf((literals, globs))
     assert constraint_in_common(literals, Glob("*17")) == In(("a17", "a117", "a217", "a317", "a417", "a517", "a617"))
 
 
-def test_a_services_own_constraint_is_not_taken_for_the_one_it_descends_from() -> None:
+def test_an_own_constraint_is_not_taken_for_its_base() -> None:
     class Two(Anything, frozen=True, tag="acme.two"):
         def judge(self, value: Value) -> Judgement:
             return value == 2
@@ -108,7 +108,7 @@ def test_a_services_own_constraint_is_not_taken_for_the_one_it_descends_from() -
             assert (both.judge(value) is True) == (one.judge(value) is True and other.judge(value) is True)
 
 
-def test_a_services_own_caveat_is_not_taken_for_the_one_it_descends_from() -> None:
+def test_an_own_caveat_is_not_taken_for_its_base() -> None:
     class Anywhere(Allow, frozen=True, tag="acme.anywhere"):
         def refusal(self, facts: Facts) -> Refusal | None:
             return None
@@ -130,7 +130,7 @@ def test_a_services_own_caveat_is_not_taken_for_the_one_it_descends_from() -> No
     assert (left.why_nothing, left.not_before) == ((), None)
 
 
-def test_an_argument_that_is_called_by_the_sign_for_all_others_is_not_folded_in() -> None:
+def test_an_argument_called_like_all_others_is_not_folded_in() -> None:
     token = hop(grant(), "a", action("crm.r", args={"*": anything()})).attenuate(where("args.*", 1))
     left = effective(token, NOW)
     assert left.also == (where("args.*", 1).sentence(),)
@@ -151,9 +151,7 @@ VALUES: list[JSON] = [
 
 
 @pytest.mark.parametrize("judgements", [0, 2**18])
-def test_two_constraints_have_in_common_exactly_what_both_say_yes_to(
-    judgements: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_constraints_share_exactly_what_both_say_yes_to(judgements: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("capx.tokens.effective.intersection._JUDGEMENTS", judgements)
     for one in LEAVES:
         for other in LEAVES:

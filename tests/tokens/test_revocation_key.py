@@ -25,7 +25,7 @@ def minted_at(issued: int, key: RootKey = ROOT_KEY) -> Capability:
     return mint(key.audience_key("crm"), grant(), now=issued)
 
 
-def test_what_was_minted_under_a_revoked_kid_is_dead_and_what_was_not_lives() -> None:
+def test_what_a_revoked_kid_minted_is_refused_and_nothing_else() -> None:
     other = RootKey(bytes(range(32, 64)))
     lab = Lab(keys=AudienceKeys("crm", [KEY, other.audience_key("crm")]))
     lab.deaths.deaths[revocation_key.of_kid(ROOT_KEY.kid)] = "revoked"
@@ -39,7 +39,7 @@ def test_what_was_minted_under_a_revoked_kid_is_dead_and_what_was_not_lives() ->
 
 @pytest.mark.parametrize("issued", [NOW - 1, NOW, NOW + 1])
 @pytest.mark.parametrize("instant", [NOW - 1, NOW, NOW + 1])
-def test_an_instant_kills_what_was_issued_in_or_before_that_very_second(issued: int, instant: int) -> None:
+def test_an_instant_kills_what_was_issued_up_to_its_second(issued: int, instant: int) -> None:
     lab = Lab()
     lab.deaths.deaths[revocation_key.of_instant(instant)] = "revoked"
     capability = minted_at(issued)
@@ -76,7 +76,7 @@ def test_a_kid_cannot_be_forged() -> None:
     assert codes(lab.decide(wire.encode(moved, frame.blocks, frame.signature))) == ("not_authentic",)
 
 
-def test_a_kid_is_told_after_the_presentation_and_before_an_instant() -> None:
+def test_a_kid_is_told_between_the_presentation_and_an_instant() -> None:
     lab = Lab()
     presented = minted().present(READ, now=NOW)
     lab.deaths.deaths |= {

@@ -37,7 +37,7 @@ def test_admit_refuses_the_dead_and_leaves_the_call_to_judge() -> None:
     assert codes(caught.value) == ("task_completed",)
 
 
-def test_a_task_that_ends_between_admission_and_judgement_is_refused() -> None:
+def test_a_task_that_ends_after_admission_is_refused_later() -> None:
     lab = Lab()
     admitted = lab.verifier.admit(lab.present(minted()), READ)
     assert admitted.judge(CALL).task == "T1"

@@ -282,7 +282,7 @@ class InRegion(Constraint, frozen=True, tag="acme.in_region"):
 
 
 @pytest.mark.parametrize("answer", [0, 1, "", "yes", [], object(), NotImplemented])
-def test_a_constraint_that_answers_oddly_cannot_judge_wherever_it_stands(answer: Any) -> None:
+def test_a_constraint_that_answers_oddly_is_refused_everywhere(answer: Any) -> None:
     class Odd(Constraint, frozen=True, tag="acme.odd"):
         def judge(self, value: Value) -> Judgement:
             return cast("Judgement", answer)
@@ -367,7 +367,7 @@ def test_a_caveat_without_words_is_explained_by_its_name() -> None:
     assert "Wordless" in explanation.restrictions[-1].sentence
 
 
-def test_a_services_own_constraint_is_judged_where_it_is_known_and_refused_elsewhere() -> None:
+def test_an_own_constraint_is_refused_where_it_is_unknown() -> None:
     capability = minted(allowed=allow(action("a.read", site=any_of(InRegion("eu"), InRegion("us")))))
     lab = Lab(vocabulary=DEFAULT.extended(InRegion))
     assert lab.codes(capability, args={"site": "us"}) == ()
@@ -376,14 +376,14 @@ def test_a_services_own_constraint_is_judged_where_it_is_known_and_refused_elsew
     assert Lab().codes(capability, args={"site": "us"}) == ("incomplete_authority",)
 
 
-def test_an_allowlist_is_never_widened_by_one_that_is_not_understood() -> None:
+def test_an_allowlist_not_understood_is_refused() -> None:
     capability = appended(minted(), b'[["allow",[["a.*",[["x",["newer","*"]]]]]]]')
     assert isinstance(capability.caveats[-1][0], NotUnderstood)
     assert not any(isinstance(caveat, Allow) for caveat in capability.caveats[-1])
     assert Lab().codes(capability) == ("not_understood",)
 
 
-def test_a_tag_that_a_newer_version_appended_refuses_at_an_older_one() -> None:
+def test_a_newer_versions_tag_is_refused_at_an_older_one() -> None:
     class Region(Caveat, frozen=True, tag="acme.region"):
         name: str
 

@@ -88,7 +88,7 @@ def test_a_tenth_can_be_spent_ten_times_of_one(lab: Lab, store: SQLiteStore) -> 
         ("999999999999999.999999", "999999999999999.999999"),
     ],
 )
-def test_what_is_spent_meets_the_limit_exactly_and_never_passes_it(lab: Lab, limit: str, cost: str) -> None:
+def test_spending_meets_the_limit_exactly_and_never_passes_it(lab: Lab, limit: str, cost: str) -> None:
     capability = minted(budget("eur", limit))
     assert spend(lab, capability, eur=limit).remaining == {"eur": "0"}
     assert refused(lab, capability, eur=cost) == ("budget_exhausted",)
@@ -96,7 +96,7 @@ def test_what_is_spent_meets_the_limit_exactly_and_never_passes_it(lab: Lab, lim
     assert spend(lab, capability, eur=0).remaining == {"eur": "0"}
 
 
-def test_amounts_are_exact_whatever_the_calling_code_rounds_its_own_to(lab: Lab) -> None:
+def test_amounts_are_exact_in_any_decimal_context(lab: Lab) -> None:
     capability = minted(budget("eur", "100"))
     with decimal.localcontext(decimal.Context(prec=2, traps=[])):
         spend(lab, capability, eur="99.9")
@@ -125,7 +125,7 @@ def test_of_several_units_all_are_spent_or_none(lab: Lab, store: SQLiteStore) ->
     assert sorted(held(store).values()) == ["1", "1"]
 
 
-def test_several_budgets_of_one_counter_are_spent_once_and_the_tightest_holds(lab: Lab, store: SQLiteStore) -> None:
+def test_budgets_of_one_counter_are_spent_once_the_least_holds(lab: Lab, store: SQLiteStore) -> None:
     capability = minted(budget("calls", 5), budget("calls", 2), budget("calls", 9))
     assert [spend(lab, capability).remaining for _ in range(2)] == [{"calls": "1"}, {"calls": "0"}]
     with pytest.raises(Denied) as denied:
@@ -135,7 +135,7 @@ def test_several_budgets_of_one_counter_are_spent_once_and_the_tightest_holds(la
     assert list(held(store).values()) == ["2"]
 
 
-def test_what_is_left_of_a_unit_is_what_the_budget_that_leaves_least_leaves(lab: Lab) -> None:
+def test_what_is_left_of_a_unit_is_what_the_least_budget_leaves(lab: Lab) -> None:
     capability = minted(budget("calls", 9)).attenuate(budget("calls", 2))
     assert spend(lab, capability).remaining == {"calls": "1"}
 
@@ -164,7 +164,7 @@ def test_the_counter_of_a_hop_is_its_node_at_all_audiences(lab: Lab, store: SQLi
     assert spend(lab, sibling).remaining == {"calls": "1"}
 
 
-def test_the_counter_of_a_hop_below_a_runtime_grant_is_that_of_its_own_node(lab: Lab, store: SQLiteStore) -> None:
+def test_the_counter_below_a_runtime_grant_is_its_own_nodes(lab: Lab, store: SQLiteStore) -> None:
     blocks = json.loads(minted().caveats and minted().blocks[0])  # type: ignore[arg-type] # bytes, not a third party's
     blocks = [["root", "R1", [["granted to", NONCES[3]]]] if caveat[0] == "root" else caveat for caveat in blocks]
     parent = raw(json.dumps(blocks, separators=(",", ":")).encode())
@@ -183,7 +183,7 @@ def test_the_counter_of_a_block_without_a_hop_is_its_own(lab: Lab, store: SQLite
     spend(lab, parent.attenuate(budget("calls", "1.0")))
 
 
-def test_a_named_counter_is_shared_by_the_capabilities_that_name_it(lab: Lab, store: SQLiteStore) -> None:
+def test_a_named_counter_is_shared_by_all_that_name_it(lab: Lab, store: SQLiteStore) -> None:
     slides = Lab("slides", meter=store)
     spend(lab, minted(budget("calls", 2, counter="C1")))
     spend(slides, minted(budget("calls", 2, counter="C1"), audience="slides"))
@@ -242,7 +242,7 @@ def test_one_presentation_spends_once_whoever_judges_it_again(lab: Lab, store: S
     assert [len(decision.spent) for decision in lab.records.decisions] == [1, 0, 0]
 
 
-def test_a_refusal_before_the_first_passing_verdict_leaves_it_to_spend(lab: Lab, store: SQLiteStore) -> None:
+def test_an_early_refusal_leaves_the_presentation_to_spend(lab: Lab, store: SQLiteStore) -> None:
     presented = admitted(lab, minted(budget("calls", 2)))
     with pytest.raises(Denied):
         presented.judge(Call("a.export"))
@@ -254,7 +254,7 @@ def test_a_refusal_before_the_first_passing_verdict_leaves_it_to_spend(lab: Lab,
     assert list(held(store).values()) == ["1"]
 
 
-def test_a_presentation_that_is_judged_at_several_prices_pays_the_dearest(lab: Lab, store: SQLiteStore) -> None:
+def test_a_presentation_judged_at_several_prices_pays_the_most(lab: Lab, store: SQLiteStore) -> None:
     presented = admitted(lab, minted(budget("eur", 10)))
     left = [presented.judge(Call("a.read", cost={"eur": price})).remaining["eur"] for price in (0, 1, "0.5", 9, 10, 10)]
     assert left == ["10", "9", "9", "1", "0", "0"]
@@ -345,7 +345,7 @@ def test_a_refusal_says_whose_budget_it_is(lab: Lab) -> None:
         spend(lab, child)
 
 
-def test_to_explain_spends_nothing_and_shows_what_would_be_refused(lab: Lab, store: SQLiteStore) -> None:
+def test_to_explain_spends_nothing_and_shows_what_is_refused(lab: Lab, store: SQLiteStore) -> None:
     capability = minted(budget("calls", 1)).attenuate(budget("eur", 5))
     call = Call("a.read", cost={"eur": 1})
     for _ in range(3):
@@ -381,7 +381,7 @@ BLOCKS: list[tuple[Caveat, ...]] = [
 COSTS: list[dict[str, Any]] = [{}, {"eur": "2"}, {"eur": "2.5"}, {"eur": "2.500001"}]
 
 
-def test_no_block_lets_through_what_a_budget_of_its_parent_would_not(tmp_path: Path) -> None:
+def test_what_a_parents_budget_refused_stays_refused_below(tmp_path: Path) -> None:
     widened: list[tuple[object, ...]] = []
     allowed = 0
     with_spent = product([(), *BLOCKS], BLOCKS, BLOCKS, COSTS, [0, 1])

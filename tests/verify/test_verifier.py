@@ -72,7 +72,7 @@ SUBSETS = list(joined.from_iterable(combinations(STEPS, size) for size in range(
 
 
 @pytest.mark.parametrize("defects", SUBSETS, ids="+".join)
-def test_the_steps_are_taken_in_order_and_the_first_to_refuse_is_told(defects: tuple[str, ...]) -> None:
+def test_the_steps_go_in_order_and_the_first_refusal_is_told(defects: tuple[str, ...]) -> None:
     lab = Lab()
     capability = minted(audience="slides" if "audience" in defects else "crm")
     if "shape" in defects:
@@ -118,7 +118,7 @@ def test_no_block_is_read_before_the_whole_chain_is_authentic() -> None:
     assert watched.blocks
 
 
-def test_a_token_authenticated_before_the_body_is_read_goes_on_from_there() -> None:
+def test_a_token_authenticated_before_its_body_goes_on() -> None:
     lab = Lab()
     authentic = lab.verifier.authenticate(lab.present(minted()))
     assert lab.verifier.verify(authentic, READ, CALL).task == "T1"
@@ -220,7 +220,7 @@ def test_two_verifiers_share_no_cache() -> None:
 
 
 # The record
-def test_every_decision_on_what_was_presented_properly_is_recorded_once() -> None:
+def test_every_proper_decision_is_recorded_once() -> None:
     lab = Lab()
     lab.codes(minted())
     lab.codes(minted(), "a.export")
@@ -249,13 +249,13 @@ def test_one_presentation_sent_without_end_does_not_fill_the_log() -> None:
     assert [decision.allowed for decision in lab.records.decisions] == [True]
 
 
-def test_what_is_refused_because_its_memory_cannot_tell_does_not_fill_the_log() -> None:
+def test_a_refusal_for_a_silent_memory_does_not_fill_the_log() -> None:
     lab = Lab(replay=Lost(1, lambda: 0.0))
     assert lab.codes(minted()) == ("unavailable",)
     assert lab.records.decisions == []
 
 
-def test_what_cannot_be_recorded_is_not_allowed_and_a_denial_stands() -> None:
+def test_what_cannot_be_recorded_is_refused_a_denial_stands() -> None:
     lab = Lab()
     lab.records.full = True
     assert lab.codes(minted()) == ("unavailable",)
@@ -305,7 +305,7 @@ def test_a_flood_of_forgeries_leaves_nothing_behind() -> None:
 @given(
     st.text() | st.text().map(lambda text: f"capx1_{text}") | st.sampled_from(["\0", "\ud800", "capx1_" + "[" * 9000])
 )
-def test_any_text_at_all_is_refused_as_one_that_shows_no_authority(text: str) -> None:
+def test_any_text_is_refused_as_one_that_shows_no_authority(text: str) -> None:
     lab = Lab()
     decision = lab.decide(text)
     assert Denied(decision).status == 401
@@ -384,7 +384,7 @@ def test_a_burn_that_may_wait_is_done_in_a_thread(answer: bool | None, said: str
     assert (replay.thread is not threading.main_thread()) == blocking
 
 
-def test_a_refusal_before_the_call_is_judged_names_the_action_that_was_presented() -> None:
+def test_an_early_refusal_names_the_action_that_was_presented() -> None:
     lab = Lab()
     early = ("junk", TOKEN.text, raw(b"junk").text, TOKEN.present(READ, now=NOW - 100).text)
     for token in early:
@@ -440,7 +440,7 @@ def test_an_explanation_knows_that_a_presentation_was_revoked() -> None:
 
 
 @pytest.mark.parametrize(("bearer", "said"), [(True, "needs_discharge"), (False, "bearer_refused")])
-def test_a_chain_that_ends_with_a_third_party_caveat_is_presented_by_nothing(said: str, *, bearer: bool) -> None:
+def test_a_third_party_caveat_at_the_end_is_presented_by_nothing(said: str, *, bearer: bool) -> None:
     token = appended(TOKEN, chain.ThirdParty(b"vid", b"cid")).text
     assert codes(Lab(bearer=bearer).decide(token)) == (said,)
 
@@ -477,7 +477,7 @@ class Keys(AudienceKeys):
         return self.current
 
 
-def test_what_is_remembered_is_good_for_the_very_key_it_was_checked_with() -> None:
+def test_what_is_remembered_is_good_for_its_very_key_alone() -> None:
     keys = Keys("crm", [KEY])
     lab = Lab(keys=keys)
     token = lab.present(TOKEN)
@@ -492,7 +492,7 @@ def test_what_is_remembered_is_good_for_the_very_key_it_was_checked_with() -> No
     assert lab.codes(TOKEN) == ()
 
 
-def test_a_key_that_is_retired_between_the_head_and_the_body_is_unknown() -> None:
+def test_a_key_retired_between_head_and_body_is_refused() -> None:
     keys = Keys("crm", [KEY])
     lab = Lab(keys=keys)
     authentic = lab.verifier.authenticate(lab.present(TOKEN))
