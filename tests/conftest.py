@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.labs.counts import repeated
+
 pytest_plugins = ["tests.labs.postgres"]
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would every process they start.
@@ -24,5 +26,5 @@ def checkout() -> Path:
 
 
 # How long an example takes is the machine's business: nothing here is a timed test.
-settings.register_profile("untimed", deadline=None)
+settings.register_profile("untimed", deadline=None, max_examples=repeated(100))
 settings.load_profile("untimed")

@@ -22,6 +22,7 @@ from capx.resource.feed.reader import PageReader
 from capx.resource.revocations import View
 from capx.store.records import Head
 from capx.store.sqlite.store import SQLiteStore
+from tests.labs.counts import repeated
 from tests.labs.feeding import KEY, KEYS, NOW, OTHER, Feed, Told, node
 
 MALLORY = RootKey(bytes(range(2, 34)))
@@ -602,7 +603,7 @@ def test_a_page_of_a_key_known_as_revoked_is_refused(feed: Feed) -> None:
     assert told.take(feed.page(told.reader.cursor).text) is not None
 
 
-@settings(max_examples=40)
+@settings(max_examples=repeated(40))
 @given(st.data())
 def test_pages_of_any_split_lead_to_the_view_of_one(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -21,6 +21,7 @@ from capx.authority.remote.client import RemoteAuthority
 from capx.server import openapi
 from capx.server.faces import agents, health, operators, resources
 from capx.tokens.binding import HttpRequest
+from tests.labs.counts import repeated
 from tests.server.conftest import Served
 
 Case = Any
@@ -56,7 +57,7 @@ CHECKS: list[Any] = [
 
 
 bounded = settings(
-    max_examples=40,
+    max_examples=repeated(40),
     derandomize=True,
     database=None,
     deadline=None,

@@ -18,10 +18,11 @@ from capx.store.check import check_store
 from capx.store.factory import create_store, open_store
 from capx.store.protocols import Store
 from capx.store.sqlite.store import SQLiteStore
+from tests.labs.counts import repeated
 from tests.labs.postgres import Server
 from tests.labs.writing import AUDIENCES, COST, COUNTER
 
-KILLS = 200
+KILLS = repeated(200)
 WRITERS = 4
 
 Said = list[dict[str, Any]]

@@ -18,6 +18,7 @@ from capx.tokens.capability import Capability, mint
 from capx.tokens.interop import MAX_SPELLED, Format, from_macaroon, from_text, to_macaroon, to_text
 from capx.verify.decision import Denied
 from capx_caveats import expires, tenant
+from tests.labs.counts import repeated
 from tests.labs.lab import KEY, NONCES, NOW, Lab, appended, grant, minted, raw
 
 AUDIENCE_KEY = hashing.mac(bytes(range(32)), b"capx/1/audience/crm\x01")
@@ -97,7 +98,7 @@ mutations = st.lists(
 
 
 @given(mutations)
-@settings(max_examples=200)
+@settings(max_examples=repeated(200))
 def test_both_say_the_same_of_altered_chains(changes: list[tuple[str, int]]) -> None:
     frame = wire.decode(CHILD.text)
     blocks: list[Any] = list(frame.blocks)

@@ -51,6 +51,7 @@ from capx_caveats import (
     where,
     within,
 )
+from tests.labs.counts import repeated
 from tests.labs.entries import LEAVES, entries
 
 NOW = 1_800_000_000
@@ -175,7 +176,7 @@ def allows(entries: tuple[Entry, ...], call: Call) -> bool:
     return bool(entries) and Allow(entries).refusal(Facts(call, 0, 0)) is None
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=repeated(400), deadline=None)
 @given(lists, lists, lists, st.lists(calls, min_size=1, max_size=8))
 def test_lists_have_in_common_exactly_the_calls_that_each_allows(
     one: tuple[Entry, ...], two: tuple[Entry, ...], three: tuple[Entry, ...], made: list[Call]
@@ -188,7 +189,7 @@ def test_lists_have_in_common_exactly_the_calls_that_each_allows(
 rules = st.lists(st.tuples(st.sampled_from(["x", "y", "*"]), st.sampled_from(LEAVES)), max_size=5)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=repeated(300), deadline=None)
 @given(
     st.lists(lists, max_size=3),
     rules,

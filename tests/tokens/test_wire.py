@@ -14,6 +14,7 @@ from capx.errors import MalformedToken
 from capx.tokens import chain, wire
 from capx.tokens.capability import Capability
 from capx_caveats import expires
+from tests.labs.counts import repeated
 from tests.labs.lab import KEY, NOW, ROOT_KEY, Lab, codes, minted, raw
 
 PARENT = minted()
@@ -86,7 +87,7 @@ def test_any_text_is_a_token_or_malformed(noise: str, prefixed: bool) -> None:
 
 
 @given(st.binary(max_size=200), st.integers(0, len(DATA)), st.integers(0, len(DATA)))
-@settings(max_examples=500)
+@settings(max_examples=repeated(500))
 def test_any_bytes_spliced_into_a_token_are_a_token_or_malformed(noise: bytes, start: int, end: int) -> None:
     spelling = text(DATA[:start] + noise + DATA[end:])
     try:
