@@ -2,12 +2,14 @@
 
 import logging
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from tests.labs.counts import repeated
+from tests.labs.processes import end_what_runs
 
 pytest_plugins = ["tests.labs.postgres"]
 
@@ -17,6 +19,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What recorders that tests left behind have to say when the process ends comes after the summary.
 logging.getLogger("capx").addHandler(logging.NullHandler())
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_running() -> Iterator[None]:
+    """A test that fails leaves no process to the tests after it."""
+    yield
+    end_what_runs()
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from capx.authority.authority import Authority
 from capx.authority.opening import OpenedTask
 from capx.guard.asgi.guard import ASGIGuard
 from capx.policy.file import read_policy
-from tests.labs.asking_agent import POLICY, Tools, billing, crm
+from tests.labs.asking_agent import POLICY, Liar, Tools, billing, crm
 from tests.labs.refunds import refund
 from tests.labs.serving import served
 
@@ -46,3 +46,10 @@ def refunds(lab: Authority) -> Iterator[str]:
 def origin(lab: Authority) -> Iterator[str]:
     with served(GZipMiddleware(ASGIGuard(crm, lab.verifier("crm")), minimum_size=1), lifespan="off") as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def liars() -> Iterator[tuple[Liar, str]]:
+    liar = Liar()
+    with served(liar, lifespan="off") as found:
+        yield liar, found

@@ -2,11 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
-import msgspec
 import pytest
 
 from capx.agent import httpx_client
@@ -19,7 +17,7 @@ from capx.errors import InvalidRequest, StoreProblem
 from capx.guard.asgi.messages import Receive, Scope, Send
 from capx.verify.ask import Ask, Pending, Refused
 from capx_caveats import JSON
-from tests.labs.asking_agent import consent, noting
+from tests.labs.asking_agent import Liar, consent, noting
 from tests.labs.serving import served
 
 REFUND: tuple[str, dict[str, JSON] | None] = ("billing.refund@billing", None)
@@ -107,33 +105,6 @@ def test_where_nothing_is_held_a_request_says_to_ask_first(lab: Authority, task:
     with agent.http({origin: "sms"}) as client, pytest.raises(InvalidRequest, match=r"agent\.ask\(ACTION"):
         client.get(f"{origin}/sms.send")
     assert not authority.asked
-
-
-class Liar:
-    """A service that answers each presentation with one refusal, whatever it says."""
-
-    def __init__(self) -> None:
-        self.body = b""
-        self.seen = 0
-
-    def says(self, **problem: Any) -> None:
-        self.body = msgspec.json.encode(
-            {"code": "action_not_allowed", "reasons": [{"code": "action_not_allowed"}], **problem}
-        )
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        del scope, receive
-        self.seen += 1
-        headers = [(b"www-authenticate", b"Capx"), (b"content-length", str(len(self.body)).encode())]
-        await send({"type": "http.response.start", "status": 403, "headers": headers})
-        await send({"type": "http.response.body", "body": self.body})
-
-
-@pytest.fixture(scope="module")
-def liars() -> Iterator[tuple[Liar, str]]:
-    liar = Liar()
-    with served(liar, lifespan="off") as found:
-        yield liar, found
 
 
 LIES: dict[str, Any] = {

@@ -3,16 +3,13 @@
 import asyncio
 import gzip
 import json
-from collections.abc import Iterator
-from typing import Any
 
-import msgspec
 import pytest
 
 from capx.authority.authority import Authority
 from capx.authority.opening import OpenedTask
 from capx.guard.asgi.messages import Receive, Scope, Send
-from tests.labs.asking_agent import noting
+from tests.labs.asking_agent import Liar, noting
 from tests.labs.serving import served
 
 
@@ -21,33 +18,6 @@ def test_a_refusal_that_is_streamed_is_read_as_it_was_sent(lab: Authority, task:
     with agent.http({origin: "crm"}) as client, client.stream("GET", f"{origin}/crm.export") as response:
         raw = b"".join(response.iter_raw())
     assert json.loads(gzip.decompress(raw))["code"] == "action_not_allowed"
-
-
-class Liar:
-    """A service that answers each presentation with one refusal, whatever it says."""
-
-    def __init__(self) -> None:
-        self.body = b""
-        self.seen = 0
-
-    def says(self, **problem: Any) -> None:
-        self.body = msgspec.json.encode(
-            {"code": "action_not_allowed", "reasons": [{"code": "action_not_allowed"}], **problem}
-        )
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        del scope, receive
-        self.seen += 1
-        headers = [(b"www-authenticate", b"Capx"), (b"content-length", str(len(self.body)).encode())]
-        await send({"type": "http.response.start", "status": 403, "headers": headers})
-        await send({"type": "http.response.body", "body": self.body})
-
-
-@pytest.fixture(scope="module")
-def liars() -> Iterator[tuple[Liar, str]]:
-    liar = Liar()
-    with served(liar, lifespan="off") as found:
-        yield liar, found
 
 
 def test_a_long_refusal_is_read_as_sent_and_asks_for_nothing(

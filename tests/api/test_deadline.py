@@ -5,7 +5,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -17,22 +17,9 @@ from capx.crypto.keys import KeyRing, RootKey
 from capx.errors import StoreProblem
 from capx.resource.report_client import ResourceClient
 from capx.tokens.bundle import Bundle
-from tests.labs.hostile_answers import standing
+from tests.labs.hostile_answers import at_url
 
 Answering = Callable[[], Iterable[bytes]]
-
-
-def answer(body: bytes, status: str = "200 OK", *headers: str, length: int | None = None) -> list[bytes]:
-    """A whole answer, and the connection is closed."""
-    size = len(body) if length is None else length
-    lines = (f"HTTP/1.1 {status}", "Content-Type: application/json", f"Content-Length: {size}", *headers)
-    return ["\r\n".join((*lines, "Connection: close", "", "")).encode() + body]
-
-
-@contextlib.contextmanager
-def at_url(says: Answering) -> Generator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as listening, standing(listening, says):
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
 @pytest.fixture(scope="module")

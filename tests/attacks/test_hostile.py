@@ -19,22 +19,9 @@ from capx.store.records import DecisionRecord
 from capx.tokens.bundle import Bundle
 from capx.verify.ask import Pending
 from capx.verify.decision import Denied
-from tests.labs.hostile_answers import standing
+from tests.labs.hostile_answers import answer, at_url, standing
 
 Answering = Callable[[], Iterable[bytes]]
-
-
-def answer(body: bytes, status: str = "200 OK", *headers: str, length: int | None = None) -> list[bytes]:
-    """A whole answer, and the connection is closed."""
-    size = len(body) if length is None else length
-    lines = (f"HTTP/1.1 {status}", "Content-Type: application/json", f"Content-Length: {size}", *headers)
-    return ["\r\n".join((*lines, "Connection: close", "", "")).encode() + body]
-
-
-@contextlib.contextmanager
-def at_url(says: Answering) -> Generator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as listening, standing(listening, says):
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
 @contextlib.contextmanager

@@ -15,25 +15,9 @@ from capx.server.operation import Operation, route
 from capx.server.service import Service
 from capx.tokens.binding import HttpRequest
 from capx.verify.decision import NO_TOKEN, Decision, Denied
-from tests.labs.raw_http import asked
+from tests.labs.raw_http import asked, claim, connected, kid_of
 from tests.labs.serving import served as serving_app
 from tests.server.conftest import Served
-
-
-def connected(served: Served) -> socket.socket:
-    host, port = served.url.split("://")[1].split(":")
-    return socket.create_connection((host, int(port)), timeout=20)
-
-
-def kid_of(served: Served) -> str:
-    with served.everybody() as client:
-        return str(client.get("/feed").json()["by"])
-
-
-def claim(kid: str, at: int) -> str:
-    """What looks like a proof, and is none."""
-    return f"{resource_auth.SCHEME} audience=crm, kid={kid}, at={at}, mac={'A' * 43}"
-
 
 TWICE = b"content-type: application/json\r\ncontent-type: text/plain\r\n"
 

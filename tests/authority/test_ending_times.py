@@ -7,13 +7,10 @@ import pytest
 from capx.authority.authority import Authority
 from capx.errors import BrokenLog, InvalidRequest
 from capx.store.records import Pruned
-from capx.tokens.binding import ToolCall
-from capx.tokens.bundle import Bundle
 from capx_caveats import (
-    Call,
     budget,
 )
-from tests.labs.timed_authority import Clock, kinds
+from tests.labs.timed_authority import Clock, kinds, refused
 
 
 def test_a_task_ends_once_and_is_told_how(authority: Authority) -> None:
@@ -55,13 +52,6 @@ def test_an_unknown_task_is_an_error_that_helps(authority: Authority, id_: str) 
     for act in (authority.complete, authority.withdraw, authority.task, authority.graph):
         with pytest.raises(InvalidRequest, match="capx task list"):
             act(id_)
-
-
-def refused(authority: Authority, bundle: Bundle, at: str = "crm") -> list[str]:
-    """The reasons why a call of `crm.read` is refused now."""
-    received = ToolCall("crm.read")
-    token = bundle.present(at, received, now=int(authority._clock())).text  # pyright: ignore[reportPrivateUsage]
-    return [refusal.code for refusal in authority.verifier(at).decide(token, received, Call("crm.read")).refusals]
 
 
 def test_time_ends_tasks_by_itself_in_the_log(clock: Clock, authority: Authority) -> None:

@@ -31,6 +31,7 @@ from capx.verify.decision import Denied
 from capx_caveats import Allow, Budget, Call, budget, tenant
 from capx_caveats import Intent as IntentMark
 from tests.labs.postgres import postgres_database, postgres_server, postgres_url
+from tests.labs.timed_authority import Clock
 
 __all__ = ["postgres_database", "postgres_server", "postgres_url"]
 
@@ -75,14 +76,6 @@ ttl = "3d"
 [[purpose.long.grant]]
 allow = ["crm.accounts.read"]
 """
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> float:
-        return self.now + 0.7
 
 
 @pytest.fixture

@@ -6,12 +6,10 @@ import pytest
 
 from capx.authority.authority import Authority
 from capx.errors import InvalidRequest
-from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.chain import root_node
 from capx_caveats import (
     Allow,
-    Call,
     Entry,
     Expires,
     MaxHops,
@@ -26,7 +24,7 @@ from capx_caveats import (
     not_before,
     prefix,
 )
-from tests.labs.timed_authority import NOW, Clock, kinds, only
+from tests.labs.timed_authority import NOW, Clock, kinds, only, refused
 
 
 def test_a_task_opens_with_one_capability_for_each_audience(authority: Authority) -> None:
@@ -154,13 +152,6 @@ def test_nothing_more_is_minted_for_a_task_that_ended(authority: Authority, cloc
         authority.mint(overdue.id, allow=["a.b"])
     with pytest.raises(InvalidRequest, match="capx task list"):
         authority.mint("no-such-task", allow=["a.b"])
-
-
-def refused(authority: Authority, bundle: Bundle, at: str = "crm") -> list[str]:
-    """The reasons why a call of `crm.read` is refused now."""
-    received = ToolCall("crm.read")
-    token = bundle.present(at, received, now=int(authority._clock())).text  # pyright: ignore[reportPrivateUsage]
-    return [refusal.code for refusal in authority.verifier(at).decide(token, received, Call("crm.read")).refusals]
 
 
 def test_a_budget_of_a_task_is_one_for_audiences_and_children(lab: Authority) -> None:

@@ -10,14 +10,11 @@ from capx.authority.authority import Authority
 from capx.authority.revoking import MAX_OF_NODE, MAX_OF_TASK
 from capx.crypto.base64url import b64u
 from capx.errors import InvalidRequest
-from capx.tokens.binding import ToolCall
-from capx.tokens.bundle import Bundle
 from capx.tokens.chain import root_node
 from capx_caveats import (
-    Call,
     budget,
 )
-from tests.labs.timed_authority import NOW, Clock, kinds, only
+from tests.labs.timed_authority import NOW, Clock, kinds, only, refused
 
 
 def test_a_root_is_revoked_by_its_id_its_task_or_its_node(authority: Authority) -> None:
@@ -80,13 +77,6 @@ def test_a_node_is_revoked_by_its_bytes_as_by_its_text() -> None:
         assert lab.revoke(b64u(sub.node)).killed[0].again
         with pytest.raises(InvalidRequest):
             lab.revoke(sub.node[:-1])
-
-
-def refused(authority: Authority, bundle: Bundle, at: str = "crm") -> list[str]:
-    """The reasons why a call of `crm.read` is refused now."""
-    received = ToolCall("crm.read")
-    token = bundle.present(at, received, now=int(authority._clock())).text  # pyright: ignore[reportPrivateUsage]
-    return [refusal.code for refusal in authority.verifier(at).decide(token, received, Call("crm.read")).refusals]
 
 
 def test_a_revoked_kid_kills_what_it_minted_and_mints_no_more(authority: Authority) -> None:

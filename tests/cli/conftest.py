@@ -16,7 +16,10 @@ from capx.tokens.capability import Capability
 from capx.verify.decision import Decision
 from capx_caveats import (
     Call,
+    budget,
 )
+from tests.labs.office import Office
+from tests.labs.spent_tokens import use
 
 COMMAND = (sys.executable, "-m", "capx_cli.main")
 
@@ -137,3 +140,20 @@ def busy(home: Any) -> Any:
         home.decide(reader.text, "crm.read", tenant)
         home.decide(reader.delegate(to="helper", allow=["crm.read"]).text, "crm.notes.add", tenant)
     return home
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Office:
+    return Office(tmp_path)
+
+
+@pytest.fixture
+def spending(home: Shell) -> Bundle:
+    """An agent of a task with a budget of three calls, which has used two and wanted what it may not."""
+    with Authority.open_home(home.home) as authority:
+        opened = authority.open(allow=["crm.read"], tenant="Acme", purpose="qbr", caveats=[budget("calls", 3)])
+        held = opened.bundle.delegate(to="reader")
+        for action in ("crm.read", "crm.read", "crm.export"):
+            use(authority, held, action)
+        assert authority.flush()
+    return held

@@ -4,45 +4,21 @@ import os
 import pty
 import select
 import subprocess
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from capx.authority.authority import Authority
-from capx.tokens.bundle import Bundle
-from capx.verify.ask import Pending
 from tests.cli.conftest import COMMAND, Shell
+from tests.labs.inbox import as_, asks, opened
 from tests.labs.office import Office
-
-
-@pytest.fixture
-def office(tmp_path: Path) -> Office:
-    return Office(tmp_path)
-
-
-def opened(office: Office, **said: Any) -> Bundle:
-    with Authority.open_home(office.home) as authority:
-        return authority.open(office.signed(authority, **said)).bundle
-
-
-def asks(office: Office, bundle: Bundle, **args: Any) -> Pending:
-    """A request that waits."""
-    with Authority.open_home(office.home) as authority:
-        answer = authority.ask(bundle, "billing.refund", args=args or None)
-    assert isinstance(answer, Pending)
-    return answer
-
-
-def as_(office: Office, name: str) -> tuple[str, ...]:
-    return "--as", name, "--key-file", str(office.key_file(name))
+from tests.labs.processes import ended_with_test
 
 
 def typed(capx: Shell, answer: str, *args: str) -> tuple[int, str]:
     """What a command says that asks on a terminal, and is answered once it has."""
     main, sub = pty.openpty()
-    process = subprocess.Popen(
-        (*COMMAND, *args), env={**capx.unmeasured, "TERM": "dumb"}, stdin=sub, stdout=sub, stderr=sub
+    process = ended_with_test(
+        subprocess.Popen((*COMMAND, *args), env={**capx.unmeasured, "TERM": "dumb"}, stdin=sub, stdout=sub, stderr=sub)
     )
     os.close(sub)
     said, told = b"", False

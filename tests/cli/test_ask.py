@@ -4,7 +4,6 @@ import re
 import subprocess
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,12 +15,8 @@ from capx.tokens.bundle import Bundle
 from capx_caveats import Call
 from tests.cli.conftest import COMMAND, Shell
 from tests.labs.office import Office
+from tests.labs.processes import ended_with_test
 from tests.server.conftest import serving
-
-
-@pytest.fixture
-def office(tmp_path: Path) -> Office:
-    return Office(tmp_path)
 
 
 @pytest.fixture
@@ -178,12 +173,14 @@ def test_no_token_on_the_command_line_and_none_that_is_none(capx: Shell, bundle:
 
 
 def asking(capx: Shell, bundle: Bundle, *args: str) -> "subprocess.Popen[bytes]":
-    process = subprocess.Popen(
-        (*COMMAND, "ask", "billing.refund", "--wait", "60s", "--token-file", "-", *args),
-        env=capx.unmeasured,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+    process = ended_with_test(
+        subprocess.Popen(
+            (*COMMAND, "ask", "billing.refund", "--wait", "60s", "--token-file", "-", *args),
+            env=capx.unmeasured,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
     )
     assert process.stdin is not None
     process.stdin.write(bundle.text.encode())

@@ -18,6 +18,7 @@ from capx_cli.demo import gains
 from capx_cli.demo.attack import Try
 from capx_cli.demo.data import SERVICES
 from capx_cli.demo.screen import Screen
+from tests.labs.processes import ended_with_test
 
 DEMO = [sys.executable, "-m", "capx_cli.main", "demo"]
 
@@ -264,7 +265,9 @@ def test_nothing_outlives_a_demo_that_is_interrupted(signum: signal.Signals, tmp
     # Without what measures coverage, which an interrupt may leave waiting for itself.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     variables = {**inherited, "DEMO_TEST": str(tmp_path), "TMPDIR": str(tmp_path)}
-    demo = subprocess.Popen(DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
+    demo = ended_with_test(
+        subprocess.Popen(DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
+    )
     assert demo.stdout is not None
     for line in demo.stdout:
         if line.startswith("2. "):
@@ -300,8 +303,10 @@ def _processes(mark: str) -> list[int]:
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="reads the arguments of processes in /proc")
 def test_no_process_of_a_demo_shows_a_token_or_a_key_in_ps(tmp_path: Path) -> None:
     variables = {**os.environ, "DEMO_TEST": str(tmp_path)}
-    demo = subprocess.Popen(
-        [*DEMO, "--json", "--keep", str(tmp_path / "home")], stdout=subprocess.PIPE, text=True, env=variables
+    demo = ended_with_test(
+        subprocess.Popen(
+            [*DEMO, "--json", "--keep", str(tmp_path / "home")], stdout=subprocess.PIPE, text=True, env=variables
+        )
     )
     shown: set[bytes] = set()
     while demo.poll() is None:

@@ -1,6 +1,5 @@
 """A doctor finds what is broken."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from capx.authority.authority import Authority
 from capx.policy.file import FILE
 from tests.cli.conftest import Shell
+from tests.labs.principals import write_policy
 
 
 def test_doctor_finds_what_is_broken(capx: Any) -> None:
@@ -52,22 +52,6 @@ def test_doctor_finds_a_death_that_was_tampered_with(home: Any, tampering: str) 
     store.close()
     found = {finding["what"]: finding["state"] for finding in home("doctor", "--json", code=3).json}
     assert found["log"] == "FAIL"
-
-
-POLICY = """# Whoever edits this: keep it readable aloud.\r
-[purpose.qbr]   # a review
-ttl = "2h"
-
-[[purpose.qbr.grant]]
-allow = ["crm.read"]          # and no more
-"""
-
-
-def write_policy(home: Shell, text: str = POLICY) -> Path:
-    file = home.home / FILE
-    file.write_bytes(text.encode())
-    file.chmod(0o640)
-    return file
 
 
 def test_a_doctor_tells_the_authoritys_name_and_its_policy(home: Shell) -> None:

@@ -14,6 +14,7 @@ from capx.authority.authority import Authority
 from capx.tokens.binding import HttpRequest
 from capx.verify.decision import Denied
 from tests.cli.conftest import COMMAND, first
+from tests.labs.processes import ended_with_test
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ  (allowed|denied )  [\w-]{22}  .+")
 
@@ -135,8 +136,8 @@ def test_what_cannot_be_meant_and_what_is_not_there_is_one_line(home: Any, tmp_p
 
 def test_decisions_made_meanwhile_do_not_break_the_list(busy: Any) -> None:
     fill(busy, 5_000)
-    finding = subprocess.Popen(
-        (*COMMAND, "find"), env=busy.unmeasured, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    finding = ended_with_test(
+        subprocess.Popen((*COMMAND, "find"), env=busy.unmeasured, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     )
     assert finding.stdout is not None
     assert LINE.fullmatch(finding.stdout.readline().decode().rstrip("\n"))
@@ -152,12 +153,14 @@ def test_decisions_made_meanwhile_do_not_break_the_list(busy: Any) -> None:
 def test_a_reader_that_leaves_is_no_failure_ctrl_c_ends_at_once(busy: Any) -> None:
     fill(busy, 5_000)
     for args in (("find",), ("log", "--json")):
-        finding = subprocess.Popen(
-            (*COMMAND, *args),
-            env=busy.unmeasured,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+        finding = ended_with_test(
+            subprocess.Popen(
+                (*COMMAND, *args),
+                env=busy.unmeasured,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
         )
         assert finding.stdout is not None
         assert finding.stderr is not None
@@ -167,7 +170,9 @@ def test_a_reader_that_leaves_is_no_failure_ctrl_c_ends_at_once(busy: Any) -> No
         finding.stderr.close()
         assert finding.wait(timeout=60) == 141
     reading, writing = os.pipe()
-    finding = subprocess.Popen((*COMMAND, "find"), env=busy.unmeasured, stdout=writing, stderr=subprocess.PIPE)
+    finding = ended_with_test(
+        subprocess.Popen((*COMMAND, "find"), env=busy.unmeasured, stdout=writing, stderr=subprocess.PIPE)
+    )
     os.close(writing)
     os.read(reading, 1)
     # It waits for a reader by now: more is to come than a pipe holds.

@@ -1,42 +1,17 @@
 """The inbox is watched, and keeps in a narrow place what one chooses by."""
 
 import re
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from capx.authority.authority import Authority
-from capx.tokens.bundle import Bundle
-from capx.verify.ask import Granted, Pending
+from capx.verify.ask import Granted
 from tests.cli.conftest import Shell
 from tests.labs.following_log import Following
-from tests.labs.inbox import told
+from tests.labs.inbox import as_, asks, opened, told
 from tests.labs.office import Office
 from tests.labs.terminal import on_terminal
 from tests.server.conftest import serving
-
-
-@pytest.fixture
-def office(tmp_path: Path) -> Office:
-    return Office(tmp_path)
-
-
-def opened(office: Office, **said: Any) -> Bundle:
-    with Authority.open_home(office.home) as authority:
-        return authority.open(office.signed(authority, **said)).bundle
-
-
-def asks(office: Office, bundle: Bundle, **args: Any) -> Pending:
-    """A request that waits."""
-    with Authority.open_home(office.home) as authority:
-        answer = authority.ask(bundle, "billing.refund", args=args or None)
-    assert isinstance(answer, Pending)
-    return answer
-
-
-def as_(office: Office, name: str) -> tuple[str, ...]:
-    return "--as", name, "--key-file", str(office.key_file(name))
 
 
 @pytest.mark.parametrize("place", ["home", "served"])

@@ -1,37 +1,9 @@
 """What was spent, and what of a token is dead."""
 
-import pytest
-
-from capx.authority.authority import Authority
-from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability
-from capx_caveats import Call, budget
 from tests.cli.conftest import Shell
-
-
-@pytest.fixture
-def spending(home: Shell) -> Bundle:
-    """An agent of a task with a budget of three calls, which has used two and wanted what it may not."""
-    with Authority.open_home(home.home) as authority:
-        opened = authority.open(allow=["crm.read"], tenant="Acme", purpose="qbr", caveats=[budget("calls", 3)])
-        held = opened.bundle.delegate(to="reader")
-        for action in ("crm.read", "crm.read", "crm.export"):
-            use(authority, held, action)
-        assert authority.flush()
-    return held
-
-
-def use(authority: Authority, bundle: Bundle, action: str) -> bool:
-    received = ToolCall(action)
-    token = bundle.present("crm", received).text
-    call = Call(action, tenant="Acme")
-    return authority.verifier("crm").decide(token, received, call).allowed
-
-
-def flat(text: str) -> str:
-    """The words of a text, a blank between each two."""
-    return " ".join(text.split())
+from tests.labs.spent_tokens import flat
 
 
 def test_what_was_spent_stands_in_every_view(home: Shell, spending: Bundle) -> None:

@@ -13,6 +13,7 @@ import pytest
 from capx.authority.home import change_keys
 from capx.crypto.keys import AudienceKeys, KeyRing, RootKey
 from tests.cli.conftest import COMMAND, first
+from tests.labs.processes import ended_with_test
 
 
 def ring(home: Any) -> KeyRing:
@@ -24,8 +25,14 @@ def listed(home: Any) -> dict[str, tuple[str, int]]:
 
 
 def run(home: Any, *args: str) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        (*COMMAND, *args), env=home.unmeasured, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    return ended_with_test(
+        subprocess.Popen(
+            (*COMMAND, *args),
+            env=home.unmeasured,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
     )
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from capx_cli.main import COMMANDS
 from capx_cli.main import capx as group
+from tests.labs.processes import ended_with_test
 
 COMMAND = (sys.executable, "-m", "capx_cli.main")
 
@@ -150,12 +151,14 @@ def test_ids_may_begin_with_dashes_mistyped_options_do_nothing(home: Any) -> Non
 
 @pytest.mark.parametrize("args", [("--help",), ("task", "--help"), ("task", "list", "--json")])
 def test_a_reader_that_goes_away_is_no_denial(home: Any, args: tuple[str, ...]) -> None:
-    process = subprocess.Popen(
-        (sys.executable, "-m", "capx_cli.main", *args),
-        env=home.unmeasured,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+    process = ended_with_test(
+        subprocess.Popen(
+            (sys.executable, "-m", "capx_cli.main", *args),
+            env=home.unmeasured,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
     )
     assert process.stdout is not None
     process.stdout.close()
@@ -166,12 +169,14 @@ def test_a_reader_that_goes_away_is_no_denial(home: Any, args: tuple[str, ...]) 
 
 
 def test_ctrl_c_ends_quietly(home: Any) -> None:
-    process = subprocess.Popen(
-        (sys.executable, "-m", "capx_cli.main", "inspect"),
-        env=home.unmeasured,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+    process = ended_with_test(
+        subprocess.Popen(
+            (sys.executable, "-m", "capx_cli.main", "inspect"),
+            env=home.unmeasured,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
     )
     assert process.stderr is not None
     assert process.stderr.readline() == "waiting for a token on standard input …\n".encode()
@@ -184,12 +189,14 @@ def test_ctrl_c_ends_quietly(home: Any) -> None:
 
 def test_ctrl_c_while_opening_leaves_a_whole_task_or_none(home: Any) -> None:
     for delay in (0.08, 0.16, 0.24):
-        process = subprocess.Popen(
-            (sys.executable, "-m", "capx_cli.main", "task", "open", "--allow", "crm.read"),
-            env=home.unmeasured,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+        process = ended_with_test(
+            subprocess.Popen(
+                (sys.executable, "-m", "capx_cli.main", "task", "open", "--allow", "crm.read"),
+                env=home.unmeasured,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
         )
         time.sleep(delay)
         process.send_signal(signal.SIGINT)

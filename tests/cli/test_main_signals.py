@@ -10,6 +10,7 @@ import pytest
 
 from capx.authority.authority import Authority
 from tests.cli.conftest import COMMAND, Shell
+from tests.labs.processes import ended_with_test
 
 
 def fill(home: Shell, count: int) -> None:
@@ -25,8 +26,10 @@ def test_a_backup_that_is_told_to_end_leaves_no_draft(home: Shell, signum: int, 
     fill(home, 20_000)
     folder = home.home.parent / "backups"
     folder.mkdir()
-    process = subprocess.Popen(
-        (*COMMAND, "store", "backup", str(folder / "monday.db")), env=home.unmeasured, stderr=subprocess.DEVNULL
+    process = ended_with_test(
+        subprocess.Popen(
+            (*COMMAND, "store", "backup", str(folder / "monday.db")), env=home.unmeasured, stderr=subprocess.DEVNULL
+        )
     )
     while not any(folder.glob(".monday.db.*/*")):
         assert process.poll() is None
@@ -38,12 +41,14 @@ def test_a_backup_that_is_told_to_end_leaves_no_draft(home: Shell, signum: int, 
 
 
 def test_who_follows_the_log_ends_quietly(home: Shell) -> None:
-    process = subprocess.Popen(
-        (*COMMAND, "log", "--follow", "--json"),
-        env=home.unmeasured,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    process = ended_with_test(
+        subprocess.Popen(
+            (*COMMAND, "log", "--follow", "--json"),
+            env=home.unmeasured,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     )
     assert process.stdout is not None
     while not select.select([process.stdout], [], [], 0.2)[0]:

@@ -10,21 +10,7 @@ import pytest
 
 from capx.policy.file import FILE
 from tests.cli.conftest import Shell
-
-POLICY = """# Whoever edits this: keep it readable aloud.\r
-[purpose.qbr]   # a review
-ttl = "2h"
-
-[[purpose.qbr.grant]]
-allow = ["crm.read"]          # and no more
-"""
-
-
-def write_policy(home: Shell, text: str = POLICY) -> Path:
-    file = home.home / FILE
-    file.write_bytes(text.encode())
-    file.chmod(0o640)
-    return file
+from tests.labs.principals import POLICY, write_policy
 
 
 def test_a_file_that_ends_within_a_line_continues_in_the_next(home: Shell) -> None:

@@ -10,21 +10,8 @@ from capx.crypto.ed25519 import parse_public
 from capx.intents.principal_key import PrincipalKey
 from capx.policy.file import FILE, read_policy
 from tests.cli.conftest import COMMAND, Shell
-
-POLICY = """# Whoever edits this: keep it readable aloud.\r
-[purpose.qbr]   # a review
-ttl = "2h"
-
-[[purpose.qbr.grant]]
-allow = ["crm.read"]          # and no more
-"""
-
-
-def write_policy(home: Shell, text: str = POLICY) -> Path:
-    file = home.home / FILE
-    file.write_bytes(text.encode())
-    file.chmod(0o640)
-    return file
+from tests.labs.principals import POLICY, write_policy
+from tests.labs.processes import ended_with_test
 
 
 def test_a_new_key_is_ones_own_file_its_public_half_apart(home: Shell, tmp_path: Path) -> None:
@@ -105,7 +92,7 @@ def test_the_policy_is_made_if_there_is_none(home: Shell) -> None:
 def test_principals_who_are_added_at_the_same_time_are_all_there(home: Shell) -> None:
     names = [f"p{number}" for number in range(8)]
     adding = [
-        subprocess.Popen((*COMMAND, "principal", "add", name), env=home.env, stderr=subprocess.DEVNULL)
+        ended_with_test(subprocess.Popen((*COMMAND, "principal", "add", name), env=home.env, stderr=subprocess.DEVNULL))
         for name in names
     ]
     assert [one.wait(timeout=60) for one in adding] == [0] * len(names)

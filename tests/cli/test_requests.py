@@ -10,35 +10,13 @@ from msgspec.structs import replace
 
 from capx.authority.authority import Authority
 from capx.intents.principal_key import PrincipalKey
-from capx.tokens.bundle import Bundle
 from capx.verify.ask import Granted, Pending, Refused
 from tests.cli.conftest import Shell
 from tests.labs.following_log import Following
+from tests.labs.inbox import as_, asks, opened
 from tests.labs.office import Office
 from tests.labs.terminal import on_terminal
 from tests.server.conftest import serving
-
-
-@pytest.fixture
-def office(tmp_path: Path) -> Office:
-    return Office(tmp_path)
-
-
-def opened(office: Office, **said: Any) -> Bundle:
-    with Authority.open_home(office.home) as authority:
-        return authority.open(office.signed(authority, **said)).bundle
-
-
-def asks(office: Office, bundle: Bundle, **args: Any) -> Pending:
-    """A request that waits."""
-    with Authority.open_home(office.home) as authority:
-        answer = authority.ask(bundle, "billing.refund", args=args or None)
-    assert isinstance(answer, Pending)
-    return answer
-
-
-def as_(office: Office, name: str) -> tuple[str, ...]:
-    return "--as", name, "--key-file", str(office.key_file(name))
 
 
 def test_a_request_is_listed_shown_and_approved(capx: Shell, office: Office) -> None:

@@ -19,6 +19,7 @@ from capx.verify.ask import Granted
 from capx_caveats import Tenant
 from tests.cli.conftest import COMMAND, Shell
 from tests.labs.office import Office
+from tests.labs.processes import ended_with_test
 
 
 def opened(home: Shell, *options: str) -> Bundle:
@@ -134,8 +135,10 @@ def test_waiting_ends_when_every_follower_has_seen_it(home: Shell) -> None:
     assert "seen by every follower that was heard of" in home("revoke", "last", "--wait").out
     opened(home)
     sight(home, "crm-1", 1)
-    process = subprocess.Popen(
-        (*COMMAND, "revoke", "last", "--wait", "30"), env=home.unmeasured, stdout=subprocess.PIPE, text=True
+    process = ended_with_test(
+        subprocess.Popen(
+            (*COMMAND, "revoke", "last", "--wait", "30"), env=home.unmeasured, stdout=subprocess.PIPE, text=True
+        )
     )
     assert process.stdout is not None
     assert "is revoked, at position" in process.stdout.readline()
@@ -161,12 +164,14 @@ def test_followers_that_have_not_seen_it_are_named(home: Shell) -> None:
 def test_ctrl_c_while_waiting_leaves_what_was_said(home: Shell) -> None:
     opened(home)
     sight(home, "crm-1", 0)
-    process = subprocess.Popen(
-        (*COMMAND, "revoke", "last", "--wait"),
-        env=home.unmeasured,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    process = ended_with_test(
+        subprocess.Popen(
+            (*COMMAND, "revoke", "last", "--wait"),
+            env=home.unmeasured,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     )
     assert process.stdout is not None
     assert "is revoked, at position" in process.stdout.readline()
@@ -180,12 +185,14 @@ def waiting(home: Shell, *args: str) -> "subprocess.Popen[str]":
     """`capx revoke --wait --json` that has revoked, and waits for a follower that says nothing any more."""
     opened(home)
     sight(home, "crm-1", 0)
-    process = subprocess.Popen(
-        (*COMMAND, "revoke", "last", "--wait", "--json", *args),
-        env=home.unmeasured,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    process = ended_with_test(
+        subprocess.Popen(
+            (*COMMAND, "revoke", "last", "--wait", "--json", *args),
+            env=home.unmeasured,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     )
     with Authority.open_home(home.home) as authority:
         while next(authority.newest_first()).kind != "revoked":
@@ -228,8 +235,13 @@ def test_an_agent_that_revoked_is_named_in_the_log(home: Shell) -> None:
 @contextmanager
 def serving(home: Shell) -> Generator[str]:
     """The place at which the authority of this home serves."""
-    process = subprocess.Popen(
-        (*COMMAND, "serve", "--listen", "127.0.0.1:0", "--json"), env=home.unmeasured, stdout=subprocess.PIPE, text=True
+    process = ended_with_test(
+        subprocess.Popen(
+            (*COMMAND, "serve", "--listen", "127.0.0.1:0", "--json"),
+            env=home.unmeasured,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
     )
     try:
         assert process.stdout is not None

@@ -8,29 +8,8 @@ import pytest
 from capx.authority.authority import Authority
 from capx.crypto.base64url import b64u
 from capx.store.records import DecisionRecord
-from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
-from capx_caveats import Call, budget
 from tests.cli.conftest import Shell
-
-
-@pytest.fixture
-def spending(home: Shell) -> Bundle:
-    """An agent of a task with a budget of three calls, which has used two and wanted what it may not."""
-    with Authority.open_home(home.home) as authority:
-        opened = authority.open(allow=["crm.read"], tenant="Acme", purpose="qbr", caveats=[budget("calls", 3)])
-        held = opened.bundle.delegate(to="reader")
-        for action in ("crm.read", "crm.read", "crm.export"):
-            use(authority, held, action)
-        assert authority.flush()
-    return held
-
-
-def use(authority: Authority, bundle: Bundle, action: str) -> bool:
-    received = ToolCall(action)
-    token = bundle.present("crm", received).text
-    call = Call(action, tenant="Acme")
-    return authority.verifier("crm").decide(token, received, call).allowed
 
 
 def test_decisions_are_found_by_node_presentation_and_id(home: Shell, spending: Bundle) -> None:

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from capx.agent.agent import Agent
 from capx.authority.authority import Authority
 from capx.authority.in_process import InProcess, LocalAuthority
@@ -18,6 +20,7 @@ from capx.guard.asgi.guard import passage
 from capx.guard.asgi.messages import Receive, Scope, Send
 from capx.tokens.bundle import Bundle
 from capx.verify.ask import Answer
+from capx_caveats import JSON
 from tests.labs.refunds import BEN, grant, policy
 
 if TYPE_CHECKING:
@@ -155,3 +158,23 @@ async def billing(scope: Scope, receive: Receive, send: Send) -> None:
     current.judge("billing.refund", args, tenant=current.admitted.tenant, sent=True)
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"done"})
+
+
+class Liar:
+    """A service that answers each presentation with one refusal, whatever it says."""
+
+    def __init__(self) -> None:
+        self.body = b""
+        self.seen = 0
+
+    def says(self, **problem: Any) -> None:
+        self.body = msgspec.json.encode(
+            {"code": "action_not_allowed", "reasons": [{"code": "action_not_allowed"}], **problem}
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, receive
+        self.seen += 1
+        headers = [(b"www-authenticate", b"Capx"), (b"content-length", str(len(self.body)).encode())]
+        await send({"type": "http.response.start", "status": 403, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body})

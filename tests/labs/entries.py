@@ -2,15 +2,22 @@
 
 from hypothesis import strategies as st
 
+from capx.tokens.capability import Capability, mint
 from capx_caveats import (
     Absent,
+    Allow,
     AnyConstraint,
     Anything,
+    Appendable,
     Argv,
+    Call,
+    Caveat,
     Contains,
     Each,
     Entry,
     Eq,
+    Expires,
+    Facts,
     Glob,
     Host,
     In,
@@ -21,12 +28,18 @@ from capx_caveats import (
     Prefix,
     Range,
     Regex,
+    Root,
+    Task,
+    Tenant,
+    UntilCompleted,
     all_of,
+    allow,
     any_of,
     cidr,
     fields,
     url,
 )
+from tests.labs.lab import KEY, NOW
 
 LEAVES: list[AnyConstraint] = [
     Eq(1),
@@ -87,3 +100,16 @@ def entries(draw: st.DrawFn) -> Entry:
     named = tuple(Pair(name, constraint) for name, constraint in draw(pairs).items())
     others = draw(rest)
     return Entry(draw(actions), named if others is None else (*named, Pair("*", others)))
+
+
+def grant(*more: Caveat, to: str | None = "Acme", entries: tuple[str | Entry, ...] = ("crm.*",)) -> Capability:
+    claims = (Task("t1"), Root("r1"), UntilCompleted("t1"), Expires(NOW + 3600), allow(*entries))
+    return mint(KEY, (*claims, *(() if to is None else (Tenant(to),)), *more), now=NOW)
+
+
+def hop(parent: Capability, to: str, *entries: str | Entry, caveats: tuple[Appendable, ...] = ()) -> Capability:
+    return parent.delegate(to=to, allow=entries or None, caveats=caveats, now=NOW)
+
+
+def allows(entries: tuple[Entry, ...], call: Call) -> bool:
+    return bool(entries) and Allow(entries).refusal(Facts(call, 0, 0)) is None

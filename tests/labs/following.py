@@ -130,3 +130,7 @@ def in_a_child(*holds):
             os._exit(status)
     return os.waitpid(child, 0)[1] == 0
 """
+
+
+def threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("capx-follower")]

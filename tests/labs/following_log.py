@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from tests.cli.conftest import COMMAND, Shell
+from tests.labs.processes import ended_with_test
 
 
 class Following:
@@ -24,8 +25,8 @@ class Following:
         else:
             self.master, ours = os.pipe()
         self.err, theirs = os.pipe()
-        self.process = subprocess.Popen(
-            (*COMMAND, *args), env=env, stdin=subprocess.DEVNULL, stdout=ours, stderr=theirs
+        self.process = ended_with_test(
+            subprocess.Popen((*COMMAND, *args), env=env, stdin=subprocess.DEVNULL, stdout=ours, stderr=theirs)
         )
         os.close(ours)
         os.close(theirs)

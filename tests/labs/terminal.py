@@ -9,6 +9,7 @@ from typing import Any
 from capx.tokens import wire
 from capx.tokens.chain import extend
 from tests.cli.conftest import first
+from tests.labs.processes import ended_with_test
 
 
 def on_terminal(home: Any, token: str, *args: str, width: int = 80, **env: str) -> bytes:
@@ -19,12 +20,14 @@ def on_terminal(home: Any, token: str, *args: str, width: int = 80, **env: str) 
     import termios
 
     fcntl.ioctl(sub, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
-    process = subprocess.Popen(
-        (sys.executable, "-m", "capx_cli.main", *args),
-        env={**home.env, "TERM": "xterm-256color", "CAPX_TOKEN": token, **env},
-        stdin=subprocess.DEVNULL,
-        stdout=sub,
-        stderr=sub,
+    process = ended_with_test(
+        subprocess.Popen(
+            (sys.executable, "-m", "capx_cli.main", *args),
+            env={**home.env, "TERM": "xterm-256color", "CAPX_TOKEN": token, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=sub,
+            stderr=sub,
+        )
     )
     os.close(sub)
     said = b""

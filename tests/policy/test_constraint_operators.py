@@ -2,18 +2,7 @@
 
 import pytest
 
-from capx.errors import ConfigurationProblem
-from capx.policy.file import read_policy
-from capx.policy.toml_reader import InvalidFile
-from tests.labs.policies import granting
-
-
-def problems(text: str | bytes) -> tuple[str, ...]:
-    with pytest.raises(InvalidFile) as caught:
-        read_policy(text)
-    assert isinstance(caught.value, ConfigurationProblem)
-    return caught.value.lines
-
+from tests.labs.policies import granting, problems
 
 WORK = 'purpose.work.grant[1].allow."a.b".x'
 OPERATORS = (

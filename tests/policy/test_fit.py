@@ -1,18 +1,7 @@
 """What fits into no token is told before any intent exists."""
 
-import pytest
-
-from capx.errors import ConfigurationProblem
 from capx.policy.file import read_policy
-from capx.policy.toml_reader import InvalidFile
-from tests.labs.policies import granting
-
-
-def problems(text: str | bytes) -> tuple[str, ...]:
-    with pytest.raises(InvalidFile) as caught:
-        read_policy(text)
-    assert isinstance(caught.value, ConfigurationProblem)
-    return caught.value.lines
+from tests.labs.policies import granting, problems
 
 
 def test_a_block_that_no_token_could_hold_is_refused_early() -> None:

@@ -4,16 +4,8 @@ import pytest
 
 from capx.errors import ConfigurationProblem
 from capx.policy.file import read_policy
-from capx.policy.toml_reader import TOLD, InvalidFile
-from tests.labs.policies import KIM, POLICY, changed, granting
-
-
-def problems(text: str | bytes) -> tuple[str, ...]:
-    with pytest.raises(InvalidFile) as caught:
-        read_policy(text)
-    assert isinstance(caught.value, ConfigurationProblem)
-    return caught.value.lines
-
+from capx.policy.toml_reader import TOLD
+from tests.labs.policies import KIM, POLICY, changed, granting, problems
 
 AMOUNT = 'purpose.refund.grant[2].allow."billing.refund".amount'
 WORK = 'purpose.work.grant[1].allow."a.b".x'

@@ -4,18 +4,10 @@ import time
 
 import pytest
 
-from capx.errors import ConfigurationProblem
 from capx.policy.file import read_policy
 from capx.policy.lint import warnings
-from capx.policy.toml_reader import LARGEST, InvalidFile
-from tests.labs.policies import granting
-
-
-def problems(text: str | bytes) -> tuple[str, ...]:
-    with pytest.raises(InvalidFile) as caught:
-        read_policy(text)
-    assert isinstance(caught.value, ConfigurationProblem)
-    return caught.value.lines
+from capx.policy.toml_reader import LARGEST
+from tests.labs.policies import granting, problems
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import itertools
 import math
 import socket
 import ssl
-import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -15,12 +14,8 @@ from capx.errors import ConfigurationProblem, KeyProblem, StoreProblem
 from capx.resource.feed.client import FeedSource
 from capx.resource.feed.follower import Follower
 from tests.labs.feeding import KEYS, Feed, Served, eventually, node
-from tests.labs.following import Crowded, Line
+from tests.labs.following import Crowded, Line, threads
 from tests.labs.serving import served
-
-
-def threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("capx-follower")]
 
 
 def test_deaths_are_heard_over_http(line: Line) -> None:

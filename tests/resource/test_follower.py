@@ -13,12 +13,7 @@ from capx.resource.feed.follower import Follower
 from capx.resource.feed.page import FeedCursor
 from capx.store.records import Head, News
 from tests.labs.feeding import Feed, Polled, eventually, node
-from tests.labs.following import IN_A_CHILD, Line, Moved
-
-
-def threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("capx-follower")]
-
+from tests.labs.following import IN_A_CHILD, Line, Moved, threads
 
 # The view
 

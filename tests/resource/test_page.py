@@ -28,13 +28,6 @@ from tests.labs.feeding import KEY, KEYS, NOW, OTHER, Feed, Told, node
 MALLORY = RootKey(bytes(range(2, 34)))
 
 
-@pytest.fixture
-def feed(tmp_path: Path) -> Iterator[Feed]:
-    made = Feed(tmp_path / "capx.db")
-    yield made
-    made.close()
-
-
 def said(text: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(json.loads(text)["page"])
     return found

@@ -1,14 +1,13 @@
 """What a verifier knows about deaths."""
 
 import math
-import os
 import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -19,21 +18,10 @@ from capx.resource.revocations import StoreLiveness
 from capx.store.records import Head, News
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.revocation_key import of_instant, of_kid
+from tests.labs.processes import in_a_child
 
 NOW = 1_800_000_000
 NODE = b"n" * 16
-
-
-def in_a_child(holds: Callable[[], bool]) -> bool:
-    """Fork, and tell whether it holds in the child."""
-    child = os.fork()
-    if child == 0:
-        verdict = 1
-        try:
-            verdict = 0 if holds() else 1
-        finally:
-            os._exit(verdict)
-    return os.waitpid(child, 0)[1] == 0
 
 
 class Clock:

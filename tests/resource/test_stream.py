@@ -15,11 +15,7 @@ from capx.errors import StoreProblem
 from capx.resource.feed.client import FeedSource
 from capx.resource.feed.follower import Follower
 from tests.labs.feeding import KEYS, event, eventually
-from tests.labs.following import IN_A_CHILD, Crowded, Line, Spoofed
-
-
-def threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("capx-follower")]
+from tests.labs.following import IN_A_CHILD, Crowded, Line, Spoofed, threads
 
 
 def test_a_connection_over_which_nothing_comes_is_broken(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:

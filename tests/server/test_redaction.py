@@ -1,11 +1,7 @@
 """Strangers and agents do not learn what only operators may know."""
 
-import contextlib
 import logging
 import signal
-import subprocess
-import sys
-from collections.abc import Generator
 
 import pytest
 
@@ -15,25 +11,8 @@ from capx.errors import KeyProblem, StoreProblem, Unavailable
 from capx.server.faces.redaction import SENTENCE, redacted_error
 from capx.server.workers import Busy
 from capx.verify.decision import Denied
+from tests.labs.serving_process import locked
 from tests.server.conftest import Served
-
-
-@contextlib.contextmanager
-def locked(served: Served) -> Generator[None]:
-    """A block in which another process is alone with the log."""
-    script = (
-        "import sqlite3, sys; c = sqlite3.connect('capx.db'); c.execute('BEGIN IMMEDIATE'); "
-        "print(flush=True); sys.stdin.read(); c.rollback()"
-    )
-    with subprocess.Popen(
-        (sys.executable, "-c", script), cwd=served.home, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        try:
-            yield
-        finally:
-            process.communicate(timeout=30)
 
 
 def test_strangers_and_agents_do_not_learn_where_the_store_is(served: Served) -> None:

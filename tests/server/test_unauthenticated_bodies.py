@@ -2,29 +2,13 @@
 
 import contextlib
 import re
-import socket
 import time
 from pathlib import Path
 
 import pytest
 
-from capx.api import resource_auth
+from tests.labs.raw_http import claim, connected, kid_of
 from tests.server.conftest import Served
-
-
-def connected(served: Served) -> socket.socket:
-    host, port = served.url.split("://")[1].split(":")
-    return socket.create_connection((host, int(port)), timeout=20)
-
-
-def kid_of(served: Served) -> str:
-    with served.everybody() as client:
-        return str(client.get("/feed").json()["by"])
-
-
-def claim(kid: str, at: int) -> str:
-    """What looks like a proof, and is none."""
-    return f"{resource_auth.SCHEME} audience=crm, kid={kid}, at={at}, mac={'A' * 43}"
 
 
 def test_a_report_is_refused_for_its_head_before_its_body_comes(shared: Served) -> None:

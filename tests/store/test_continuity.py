@@ -6,23 +6,10 @@ from msgspec import structs
 from capx.errors import StoreProblem
 from capx.intents.epoch import new_epoch
 from capx.store.protocols import Store
-from capx.store.records import Head
-from capx.tokens.revocation_key import RevocationKey
+from tests.labs.store_writes import head_of, kill
 from tests.store.conftest import Places
 
 NOW = 1_800_000_000
-
-
-def kill(store: Store, *keys: RevocationKey, at: int = NOW) -> None:
-    with store.write() as transaction:
-        event = transaction.append("revoked", b"{}", at=at)
-        for key in keys:
-            transaction.kill(key, "revoked", at=at, position=event.position)
-
-
-def head_of(store: Store) -> Head:
-    with store.read() as reading:
-        return reading.head()
 
 
 def test_a_store_that_went_back_is_refused(store: Store) -> None:

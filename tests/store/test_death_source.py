@@ -4,27 +4,10 @@ from msgspec import structs
 
 from capx.resource.revocations import StoreLiveness, View
 from capx.store.protocols import Store
-from capx.store.records import Head
-from capx.tokens.revocation_key import RevocationKey, of_kid
+from capx.tokens.revocation_key import of_kid
+from tests.labs.store_writes import head_of, kill, note
 
 NOW = 1_800_000_000
-
-
-def note(store: Store, body: bytes = b"{}") -> int:
-    with store.write() as transaction:
-        return transaction.append("noted", body, at=NOW).position
-
-
-def kill(store: Store, *keys: RevocationKey, at: int = NOW) -> None:
-    with store.write() as transaction:
-        event = transaction.append("revoked", b"{}", at=at)
-        for key in keys:
-            transaction.kill(key, "revoked", at=at, position=event.position)
-
-
-def head_of(store: Store) -> Head:
-    with store.read() as reading:
-        return reading.head()
 
 
 def test_news_are_what_is_not_known(store: Store) -> None:

@@ -3,26 +3,12 @@
 import pytest
 
 from capx.errors import StoreProblem
-from capx.store.log import Place, check
 from capx.store.protocols import Store
 from capx.store.records import DecisionRecord, Unwritable
+from tests.labs.store_writes import decision, note, verified
 from tests.store.conftest import Places
 
 NOW = 1_800_000_000
-
-
-def note(store: Store, body: bytes = b"{}") -> int:
-    with store.write() as transaction:
-        return transaction.append("noted", body, at=NOW).position
-
-
-def verified(store: Store) -> Place:
-    with store.read() as reading:
-        return check(reading.events(), head=reading.head().place)
-
-
-def decision(id_: str, more: bytes = b"") -> DecisionRecord:
-    return DecisionRecord(id_, NOW, b'{"id":"%s","audience":"crm"%s}' % (id_.encode(), more))
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,9 @@
 import re
 import subprocess
 import sys
-from collections.abc import Generator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from urllib.parse import quote
 
-import psycopg
 import pytest
 
 from capx.errors import ConfigurationProblem, StoreProblem
@@ -15,23 +13,12 @@ from capx.store.factory import open_store
 from capx.store.postgres.death_source import PostgresDeathSource
 from capx.store.postgres.store import PostgresStore
 from tests.labs.postgres import OWNER, Server
-from tests.labs.postgres_cuts import SECRET
+from tests.labs.postgres_cuts import SECRET, name_of
 
 
 @pytest.fixture
 def store(postgres_store: PostgresStore) -> PostgresStore:
     return postgres_store
-
-
-def name_of(url: str) -> str:
-    return url.rpartition("/capx_")[2].partition("?")[0].join(("capx_", ""))
-
-
-@contextmanager
-def admin(server: Server, url: str) -> Generator[psycopg.Connection[tuple[object, ...]]]:
-    with closing(server.admin(name_of(url))) as connection:
-        connection.execute("SET search_path = capx")
-        yield connection
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,10 @@ from collections.abc import Callable
 import pytest
 
 from capx.errors import Unavailable
-from capx.store.log import check
 from capx.store.postgres.store import PostgresStore
-from capx.store.protocols import Store
 from tests.labs.postgres import Server
 from tests.labs.postgres_cuts import cut
+from tests.labs.store_writes import note, position
 
 NOW = 1_800_000_000
 
@@ -17,16 +16,6 @@ NOW = 1_800_000_000
 @pytest.fixture
 def store(postgres_store: PostgresStore) -> PostgresStore:
     return postgres_store
-
-
-def note(store: Store, body: bytes = b"{}") -> int:
-    with store.write() as transaction:
-        return transaction.append("noted", body, at=NOW).position
-
-
-def position(store: Store) -> int:
-    with store.read() as reading:
-        return check(reading.events(), head=reading.head().place).position
 
 
 def test_no_more_connections_are_opened_than_the_pool_may(postgres_url: str) -> None:

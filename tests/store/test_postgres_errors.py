@@ -1,20 +1,18 @@
 """What PostgreSQL refuses is told as what it is."""
 
-import time
-from collections.abc import Generator
-from contextlib import closing, contextmanager, suppress
+from contextlib import suppress
 from decimal import Decimal
 
 import psycopg
 import pytest
 
 from capx.errors import StoreProblem, Unavailable
-from capx.store.log import check
 from capx.store.postgres.store import PostgresStore
-from capx.store.protocols import Store
 from capx.store.records import TaskRecord, Unwritable
 from capx.verify.meter import Spend
 from tests.labs.postgres import Server
+from tests.labs.postgres_cuts import admin, kill, name_of, within
+from tests.labs.store_writes import note, position
 
 NOW = 1_800_000_000
 
@@ -22,40 +20,6 @@ NOW = 1_800_000_000
 @pytest.fixture
 def store(postgres_store: PostgresStore) -> PostgresStore:
     return postgres_store
-
-
-def note(store: Store, body: bytes = b"{}") -> int:
-    with store.write() as transaction:
-        return transaction.append("noted", body, at=NOW).position
-
-
-def kill(store: Store, key: str) -> None:
-    with store.write() as transaction:
-        event = transaction.append("revoked", b"{}", at=NOW)
-        transaction.kill(key, "revoked", at=NOW, position=event.position)
-
-
-def position(store: Store) -> int:
-    with store.read() as reading:
-        return check(reading.events(), head=reading.head().place).position
-
-
-def name_of(url: str) -> str:
-    return url.rpartition("/capx_")[2].partition("?")[0].join(("capx_", ""))
-
-
-@contextmanager
-def admin(server: Server, url: str) -> Generator[psycopg.Connection[tuple[object, ...]]]:
-    with closing(server.admin(name_of(url))) as connection:
-        connection.execute("SET search_path = capx")
-        yield connection
-
-
-@contextmanager
-def within(seconds: float) -> Generator[None]:
-    began = time.monotonic()
-    yield
-    assert time.monotonic() - began < seconds
 
 
 @pytest.mark.parametrize("kind", ["no\0ted", "\ud800"])

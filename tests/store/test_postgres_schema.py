@@ -1,20 +1,17 @@
 """How a store comes into a database, and how it is migrated."""
 
 import threading
-from collections.abc import Generator
-from contextlib import closing, contextmanager
 
-import psycopg
 import pytest
 
 from capx.errors import StoreProblem
 from capx.store.factory import create_store, open_store
-from capx.store.log import check
 from capx.store.postgres import store as postgres
 from capx.store.postgres.schema import VERSION
 from capx.store.postgres.store import PostgresStore, migrate
-from capx.store.protocols import Store
 from tests.labs.postgres import ADMIN, Server
+from tests.labs.postgres_cuts import admin
+from tests.labs.store_writes import note, position
 
 NOW = 1_800_000_000
 
@@ -22,27 +19,6 @@ NOW = 1_800_000_000
 @pytest.fixture
 def store(postgres_store: PostgresStore) -> PostgresStore:
     return postgres_store
-
-
-def note(store: Store, body: bytes = b"{}") -> int:
-    with store.write() as transaction:
-        return transaction.append("noted", body, at=NOW).position
-
-
-def position(store: Store) -> int:
-    with store.read() as reading:
-        return check(reading.events(), head=reading.head().place).position
-
-
-def name_of(url: str) -> str:
-    return url.rpartition("/capx_")[2].partition("?")[0].join(("capx_", ""))
-
-
-@contextmanager
-def admin(server: Server, url: str) -> Generator[psycopg.Connection[tuple[object, ...]]]:
-    with closing(server.admin(name_of(url))) as connection:
-        connection.execute("SET search_path = capx")
-        yield connection
 
 
 def test_a_store_is_not_made_in_a_database_of_another_encoding(postgres_server: Server) -> None:

@@ -24,7 +24,7 @@ from capx.tokens.bundle import Bundle
 
 if TYPE_CHECKING:
     from capx.authority.opening import OpenedTask
-from tests.labs.restoring import KEYS, LEAKED, Service, killed_at
+from tests.labs.restoring import KEYS, LEAKED, RESTORING, Service, killed_at
 
 
 def test_a_store_is_no_backup_of_itself(tmp_path: Path) -> None:
@@ -242,23 +242,6 @@ def test_what_opens_while_a_store_is_replaced_is_dead_or_known(tmp_path: Path, s
         assert opened[0][0] not in known
         authority.check()
     assert [found.name for found in tmp_path.iterdir() if found.name.startswith(".")] == []
-
-
-RESTORING = """
-import os, signal, sys
-from pathlib import Path
-from capx.authority.restore import restore
-left = int(sys.argv[3]) if len(sys.argv) > 3 else -1
-def step(event, _):
-    global left
-    if event in {"os.rename", "os.link", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree", "sqlite3.connect"}:
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-sys.addaudithook(step)
-print("begun", flush=True)
-restore(Path(sys.argv[1]), sys.argv[2])
-"""
 
 
 def test_a_restoration_killed_at_any_step_leaves_a_store(tmp_path: Path, saved: Path) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -18,11 +18,11 @@ import pytest
 
 from capx.errors import StoreProblem
 from capx.resource.revocations import StoreLiveness
-from capx.store.log import Place, check
-from capx.store.protocols import Store
 from capx.store.records import Unwritable
 from capx.store.sqlite.store import SQLiteStore
 from tests.labs.counts import repeated
+from tests.labs.processes import in_a_child
+from tests.labs.store_writes import note, verified
 
 NOW = 1_800_000_000
 
@@ -39,23 +39,6 @@ def store(path: Path) -> Iterator[SQLiteStore]:
     made.close()
 
 
-def note(store: Store, body: bytes = b"{}") -> int:
-    with store.write() as transaction:
-        return transaction.append("noted", body, at=NOW).position
-
-
-def in_a_child(holds: Callable[[], bool]) -> bool:
-    """Fork, and tell whether it holds in the child."""
-    child = os.fork()
-    if child == 0:
-        verdict = 1
-        try:
-            verdict = 0 if holds() else 1
-        finally:
-            os._exit(verdict)
-    return os.waitpid(child, 0)[1] == 0
-
-
 def open_files() -> list[str]:
     return [file.readlink().name for file in Path("/proc/self/fd").iterdir() if file.is_symlink()]
 
@@ -65,11 +48,6 @@ def limit_pages(store: SQLiteStore, pages: int) -> None:
     pool = store._pool  # pyright: ignore[reportPrivateUsage] # SQLite's own limit stands in for a full disk
     with pool.connection() as connection:
         connection.execute(f"PRAGMA max_page_count = {pages}")
-
-
-def verified(store: Store) -> Place:
-    with store.read() as reading:
-        return check(reading.events(), head=reading.head().place)
 
 
 def test_a_new_store_is_for_its_owner_alone(store: SQLiteStore, path: Path) -> None:

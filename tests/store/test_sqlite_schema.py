@@ -10,14 +10,14 @@ import pytest
 from msgspec import structs
 
 from capx.errors import StoreProblem
-from capx.store.log import START, Place, check, following
-from capx.store.protocols import Store
+from capx.store.log import START, Place, following
 from capx.store.records import IntentRecord, TaskRecord
 from capx.store.sqlite.connection import APPLICATION, migrate
 from capx.store.sqlite.schema import MIGRATIONS, VERSION
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.chain import root_node
 from capx.verify.meter import Spend
+from tests.labs.store_writes import note, verified
 
 NOW = 1_800_000_000
 TASK = TaskRecord("task-1", "root-1", NOW, NOW + 60, tenant="Acme", purpose=None)
@@ -33,16 +33,6 @@ def store(path: Path) -> Iterator[SQLiteStore]:
     made = SQLiteStore.create(path)
     yield made
     made.close()
-
-
-def note(store: Store, body: bytes = b"{}") -> int:
-    with store.write() as transaction:
-        return transaction.append("noted", body, at=NOW).position
-
-
-def verified(store: Store) -> Place:
-    with store.read() as reading:
-        return check(reading.events(), head=reading.head().place)
 
 
 def dump(path: Path) -> list[str]:

@@ -11,42 +11,17 @@ from msgspec import structs
 from capx.errors import StoreProblem
 from capx.intents.epoch import new_epoch, origin_of
 from capx.store.factory import create_store, open_store
-from capx.store.log import GENESIS, Place, check
+from capx.store.log import GENESIS, Place
 from capx.store.protocols import Store
-from capx.store.records import Burn, Counter, DecisionRecord, FollowerAck, Head, Pruned, TaskRecord
+from capx.store.records import Burn, Counter, FollowerAck, Pruned, TaskRecord
 from capx.tokens.chain import root_node
 from capx.tokens.revocation_key import RevocationKey, of_instant, of_kid
 from capx.verify.meter import Spend, Tally
+from tests.labs.store_writes import decision, head_of, kill, note, verified
 from tests.store.conftest import KINDS, Places
 
 NOW = 1_800_000_000
 TASK = TaskRecord("task-1", "root-1", NOW, NOW + 60, tenant="Acme", purpose=None)
-
-
-def note(store: Store, body: bytes = b"{}") -> int:
-    with store.write() as transaction:
-        return transaction.append("noted", body, at=NOW).position
-
-
-def kill(store: Store, *keys: RevocationKey, at: int = NOW) -> None:
-    with store.write() as transaction:
-        event = transaction.append("revoked", b"{}", at=at)
-        for key in keys:
-            transaction.kill(key, "revoked", at=at, position=event.position)
-
-
-def head_of(store: Store) -> Head:
-    with store.read() as reading:
-        return reading.head()
-
-
-def verified(store: Store) -> Place:
-    with store.read() as reading:
-        return check(reading.events(), head=reading.head().place)
-
-
-def decision(id_: str, more: bytes = b"") -> DecisionRecord:
-    return DecisionRecord(id_, NOW, b'{"id":"%s","audience":"crm"%s}' % (id_.encode(), more))
 
 
 def spend(counter: str, cost: str, limit: str, unit: str = "calls") -> Spend:

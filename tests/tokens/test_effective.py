@@ -14,20 +14,15 @@ from capx_caveats import (
     Absent,
     Allow,
     Anything,
-    Appendable,
-    Call,
     Caveat,
     Constraint,
     Entry,
     Eq,
     Expires,
-    Facts,
     Judgement,
     Meant,
     Root,
     Task,
-    Tenant,
-    UntilCompleted,
     Value,
     Where,
     absent,
@@ -47,19 +42,10 @@ from capx_caveats import (
     until_completed,
     where,
 )
-from tests.labs.entries import LEAVES
+from tests.labs.entries import LEAVES, grant, hop
 
 NOW = 1_800_000_000
 KEY = RootKey(bytes(range(32))).audience_key("crm")
-
-
-def grant(*more: Caveat, to: str | None = "Acme", entries: tuple[str | Entry, ...] = ("crm.*",)) -> Capability:
-    claims = (Task("t1"), Root("r1"), UntilCompleted("t1"), Expires(NOW + 3600), allow(*entries))
-    return mint(KEY, (*claims, *(() if to is None else (Tenant(to),)), *more), now=NOW)
-
-
-def hop(parent: Capability, to: str, *entries: str | Entry, caveats: tuple[Appendable, ...] = ()) -> Capability:
-    return parent.delegate(to=to, allow=entries or None, caveats=caveats, now=NOW)
 
 
 def test_it_is_what_all_hops_have_in_common() -> None:
@@ -241,7 +227,3 @@ def test_a_token_made_to_multiply_is_described_in_bounds(
 
 present = [leaf for leaf in LEAVES if not leaf.about_absence]
 rest = st.none() | st.sampled_from(present)
-
-
-def allows(entries: tuple[Entry, ...], call: Call) -> bool:
-    return bool(entries) and Allow(entries).refusal(Facts(call, 0, 0)) is None

@@ -5,7 +5,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capx.crypto.keys import RootKey
-from capx.tokens.capability import Capability, mint
 from capx.tokens.effective.effective import effective
 from capx.tokens.effective.intersection import constraint_in_common, entries_in_common, simplest
 from capx_caveats import (
@@ -17,13 +16,10 @@ from capx_caveats import (
     AnyConstraint,
     AnyOf,
     Anything,
-    Appendable,
     Call,
-    Caveat,
     Contains,
     Entry,
     Eq,
-    Expires,
     Facts,
     Glob,
     In,
@@ -35,14 +31,9 @@ from capx_caveats import (
     Prefix,
     Range,
     Refusal,
-    Root,
-    Task,
-    Tenant,
-    UntilCompleted,
     Value,
     Where,
     action,
-    allow,
     anything,
     between,
     fields,
@@ -52,19 +43,10 @@ from capx_caveats import (
     within,
 )
 from tests.labs.counts import repeated
-from tests.labs.entries import LEAVES, entries
+from tests.labs.entries import LEAVES, allows, entries, grant, hop
 
 NOW = 1_800_000_000
 KEY = RootKey(bytes(range(32))).audience_key("crm")
-
-
-def grant(*more: Caveat, to: str | None = "Acme", entries: tuple[str | Entry, ...] = ("crm.*",)) -> Capability:
-    claims = (Task("t1"), Root("r1"), UntilCompleted("t1"), Expires(NOW + 3600), allow(*entries))
-    return mint(KEY, (*claims, *(() if to is None else (Tenant(to),)), *more), now=NOW)
-
-
-def hop(parent: Capability, to: str, *entries: str | Entry, caveats: tuple[Appendable, ...] = ()) -> Capability:
-    return parent.delegate(to=to, allow=entries or None, caveats=caveats, now=NOW)
 
 
 def test_many_rules_for_one_argument_are_folded_as_one() -> None:
@@ -170,10 +152,6 @@ calls = st.builds(
 
 
 lists = st.lists(entries(), min_size=1, max_size=3).map(tuple)
-
-
-def allows(entries: tuple[Entry, ...], call: Call) -> bool:
-    return bool(entries) and Allow(entries).refusal(Facts(call, 0, 0)) is None
 
 
 @settings(max_examples=repeated(400), deadline=None)

@@ -1,49 +1,18 @@
 """A meter that is gone, that fails, or that is not there refuses what has a budget."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.binding import ToolCall
-from capx.tokens.capability import Capability
-from capx.verify.admitted import Admitted
-from capx.verify.decision import Allowed, Denied
 from capx.verify.meter import Spend, Tally
-from capx_caveats import Call, budget
+from capx_caveats import budget
 from tests.labs.lab import Lab, codes, minted
+from tests.labs.spending import refused, spend
 
 READ = ToolCall("a.read")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SQLiteStore]:
-    made = SQLiteStore.create(tmp_path / "capx.db")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def lab(store: SQLiteStore) -> Lab:
-    return Lab(meter=store)
-
-
-def admitted(lab: Lab, capability: Capability) -> Admitted:
-    return lab.verifier.admit(lab.present(capability), READ)
-
-
-def spend(lab: Lab, capability: Capability, **cost: Any) -> Allowed:
-    """The verdict on one more call, freshly presented, that costs this much."""
-    return admitted(lab, capability).judge(Call("a.read", cost=cost))
-
-
-def refused(lab: Lab, capability: Capability, **cost: Any) -> tuple[str, ...]:
-    with pytest.raises(Denied) as denied:
-        spend(lab, capability, **cost)
-    return codes(denied.value)
 
 
 def test_without_a_meter_every_budget_is_refused() -> None:

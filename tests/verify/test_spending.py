@@ -3,7 +3,6 @@
 import decimal
 import json
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from itertools import product
@@ -21,39 +20,12 @@ from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability
-from capx.verify.admitted import Admitted
-from capx.verify.decision import Allowed, Decision, Denied
+from capx.verify.decision import Decision, Denied
 from capx_caveats import Budget, Call, Caveat, Hop, action, allow, budget, encode_block, max_hops, where
 from tests.labs.lab import NONCES, NOW, Lab, appended, codes, codes_of, minted, raw
+from tests.labs.spending import admitted, refused, spend
 
 READ = ToolCall("a.read")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SQLiteStore]:
-    made = SQLiteStore.create(tmp_path / "capx.db")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def lab(store: SQLiteStore) -> Lab:
-    return Lab(meter=store)
-
-
-def admitted(lab: Lab, capability: Capability) -> Admitted:
-    return lab.verifier.admit(lab.present(capability), READ)
-
-
-def spend(lab: Lab, capability: Capability, **cost: Any) -> Allowed:
-    """The verdict on one more call, freshly presented, that costs this much."""
-    return admitted(lab, capability).judge(Call("a.read", cost=cost))
-
-
-def refused(lab: Lab, capability: Capability, **cost: Any) -> tuple[str, ...]:
-    with pytest.raises(Denied) as denied:
-        spend(lab, capability, **cost)
-    return codes(denied.value)
 
 
 def held(store: SQLiteStore) -> dict[tuple[str, str], str]:
