@@ -2,6 +2,7 @@
 
 from hypothesis import strategies as st
 
+from capx.crypto.keys import RootKey
 from capx.tokens.capability import Capability, mint
 from capx_caveats import (
     Absent,
@@ -39,8 +40,9 @@ from capx_caveats import (
     fields,
     url,
 )
-from tests.labs.lab import KEY, NOW
 
+NOW = 1_800_000_000
+KEY = RootKey(bytes(range(32))).audience_key("crm")
 LEAVES: list[AnyConstraint] = [
     Eq(1),
     Eq(True),

@@ -12,6 +12,9 @@ from capx.resource.feed.follower import Follower
 from tests.labs.feeding import Feed, Polled, Served
 from tests.labs.following import Crowded, Line
 from tests.labs.serving import served
+from tests.server.conftest import remote
+
+__all__ = ["remote"]  # of whatever authority a test serves
 
 
 @pytest.fixture

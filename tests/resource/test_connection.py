@@ -121,12 +121,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield served
 
 
-@pytest.fixture
-def remote(served: Served) -> Iterator[RemoteAuthority]:
-    with RemoteAuthority(served.place) as remote:
-        yield remote
-
-
 def fed(served: Served, **settings: Any) -> tuple[Connection, Replay]:
     """What stands on the feed, and a memory that was up long ago."""
     connection = connect(served.keys("crm"), feed=served.url, **settings)

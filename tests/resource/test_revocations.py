@@ -62,6 +62,14 @@ class Place:
         copy.chmod(0o600)
         return copy
 
+    def killed_since_a_copy(self) -> Path:
+        """The store as it was before its last death; that death is known to whoever follows."""
+        self.kill("task-1", "task_completed")
+        older = self.snapshot("older.db")
+        self.kill(NODE)
+        self.later(0)
+        return older
+
     def without_wal(self) -> None:
         for suffix in ("-wal", "-shm"):
             self.path.with_name(f"capx.db{suffix}").unlink(missing_ok=True)
@@ -154,10 +162,7 @@ def test_a_locked_store_lets_knowledge_age_until_it_is_free(place: Place) -> Non
 
 
 def test_an_older_copy_put_in_place_is_stale(place: Place) -> None:
-    place.kill("task-1", "task_completed")
-    older = place.snapshot("older.db")
-    place.kill(NODE)
-    place.later(0)
+    older = place.killed_since_a_copy()
     place.without_wal()
     older.rename(place.path)
     assert [place.later(10), place.later(30)] == [10, 40]
@@ -166,10 +171,7 @@ def test_an_older_copy_put_in_place_is_stale(place: Place) -> None:
 
 
 def test_an_older_copy_written_over_the_file_is_stale(place: Place) -> None:
-    place.kill("task-1", "task_completed")
-    older = place.snapshot("older.db")
-    place.kill(NODE)
-    place.later(0)
+    older = place.killed_since_a_copy()
     place.store.close()
     place.without_wal()
     inode = place.path.stat().st_ino
@@ -180,10 +182,7 @@ def test_an_older_copy_written_over_the_file_is_stale(place: Place) -> None:
 
 
 def test_an_older_copy_that_went_on_differently_is_stale(place: Place) -> None:
-    place.kill("task-1", "task_completed")
-    older = place.snapshot("older.db")
-    place.kill(NODE)
-    place.later(0)
+    older = place.killed_since_a_copy()
     place.without_wal()
     older.rename(place.path)
     for number in range(5):
@@ -270,10 +269,7 @@ def test_a_key_that_was_forgotten_and_dies_again_is_dead(place: Place) -> None:
 
 
 def test_a_later_epoch_of_the_store_is_read_anew(place: Place) -> None:
-    place.kill("task-1", "task_completed")
-    older = place.snapshot("older.db")
-    place.kill(NODE)
-    place.later(0)
+    older = place.killed_since_a_copy()
     place.without_wal()
     older.rename(place.path)
     begin_epoch(place, origin(place), NOW * 2)
