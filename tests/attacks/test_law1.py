@@ -384,9 +384,12 @@ def test_along_any_chain_authority_only_shrinks(parts: tuple[bytes, list[bytes]]
     assert verdicts == [naively(blocks[:length], CALLS[call], state) for length in range(1, len(blocks) + 1)]
 
 
-def disagreements(judge: Judge) -> Iterator[tuple[Bytes, str, str]]:
+SMALL = list(product(PARENTS.values(), BLOCKS.values(), CALLS.items(), STATES))
+
+
+def disagreements(judge: Judge, cases: Iterable[Any] = SMALL) -> Iterator[tuple[Bytes, str, str]]:
     """Every small case in which the verifier and the naive one differ."""
-    for parent, block, (name, call), state in product(PARENTS.values(), BLOCKS.values(), CALLS.items(), STATES):
+    for parent, block, (name, call), state in cases:
         child = (*parent, block)
         if judge.allows(child, name, state) != naively(child, call, state):
             yield child, name, state
@@ -394,8 +397,8 @@ def disagreements(judge: Judge) -> Iterator[tuple[Bytes, str, str]]:
 
 def test_the_naive_verifier_agrees_on_every_small_case() -> None:
     judge = Judge()
-    assert list(disagreements(judge)) == []
-    assert 200 < sum(judge.known.values()) < len(judge.known) - 200
+    assert list(disagreements(judge, sampled(SMALL))) == []
+    assert repeated(200) < sum(judge.known.values()) < len(judge.known) - repeated(200)
 
 
 def what_is_not_understood_is_skipped(patch: pytest.MonkeyPatch) -> None:
