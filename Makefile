@@ -1,17 +1,25 @@
-# make demo | test | check | docs | bench | bench-docs | fuzz | mutants | clean, each with PYTHON=python3.13 (or any other from 3.11 on)
+# make demo | test | nightly | check | docs | bench | bench-docs | fuzz | mutants | clean, each with PYTHON=python3.13 (or any other from 3.11 on)
 PYTHON ?= python3
 VENV := .venv$(if $(filter-out python3,$(notdir $(PYTHON))),-$(notdir $(PYTHON)))
 PEERS := $(VENV)-peers
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check docs bench bench-docs fuzz mutants clean
+.PHONY: demo test nightly check docs bench bench-docs fuzz mutants clean
 
 demo: $(VENV)/.demo
 	$(BIN)/capx demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder --cov --cov-report=term
+
+# What only repeats (examples, kills, enumerations: tests/labs/counts.py) runs a tenth as often in `make test`, and in full
+# here; then each fuzz target for NIGHTLY_SECONDS, then all mutants. Some hours on two cores.
+NIGHTLY_SECONDS ?= 600
+nightly: $(VENV)/.dev $(VENV)/.mutants
+	NIGHTLY=1 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
+	$(BIN)/python -m tests.fuzz --seconds $(NIGHTLY_SECONDS)
+	$(BIN)/python -m tests.mutants
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

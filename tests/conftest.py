@@ -2,10 +2,14 @@
 
 import logging
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.labs.counts import repeated
+from tests.labs.processes import end_what_runs
 
 pytest_plugins = ["tests.labs.postgres"]
 
@@ -17,6 +21,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 logging.getLogger("capx").addHandler(logging.NullHandler())
 
 
+@pytest.fixture(autouse=True)
+def nothing_left_running() -> Iterator[None]:
+    """A test that fails leaves no process to the tests after it."""
+    yield
+    end_what_runs()
+
+
 @pytest.fixture(scope="session")
 def checkout() -> Path:
     """The folder that holds pyproject.toml."""
@@ -24,5 +35,5 @@ def checkout() -> Path:
 
 
 # How long an example takes is the machine's business: nothing here is a timed test.
-settings.register_profile("untimed", deadline=None)
+settings.register_profile("untimed", deadline=None, max_examples=repeated(100))
 settings.load_profile("untimed")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from capx.background import begin_in_each_process
-from tests.labs.forking import in_a_child
+from tests.labs.processes import in_a_child
 
 
 class Locked:

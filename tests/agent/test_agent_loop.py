@@ -179,7 +179,7 @@ def until(what: Callable[[], Any]) -> Any:
     return found
 
 
-def test_a_loop_runs_unattended_where_the_policy_grants_on_request(unattended: World) -> None:
+def test_a_loop_runs_unattended_where_grants_are_on_request(unattended: World) -> None:
     task = refund(unattended.operators)
     with unattended.agent(task, wait=0) as agent, agent.http(trust_env=False, timeout=30) as client:
         assert not work(unattended, client, STEPS)
@@ -246,7 +246,7 @@ def test_calls_at_once_ask_once_for_each_need(unattended: World) -> None:
     assert sorted(unattended.asked(task)) == sorted(NEEDS)
 
 
-def test_a_call_that_is_cancelled_while_it_waits_leaves_at_once_and_loses_nothing(attended: World) -> None:
+def test_a_waiting_call_that_is_cancelled_loses_nothing(attended: World) -> None:
     task = refund(attended.operators)
 
     async def act() -> None:
@@ -276,7 +276,7 @@ def test_what_the_policy_does_not_offer_stays_refused(unattended: World) -> None
     assert [reason.code for reason in refused.extensions[ASK_EXTENSION].reasons] == ["not_offered"]
 
 
-def test_a_sub_agent_in_a_process_of_its_own_asks_within_what_it_may(unattended: World) -> None:
+def test_a_sub_agent_in_its_own_process_asks_within_its_limits(unattended: World) -> None:
     task = refund(unattended.operators)
     script = """
 import os, subprocess, sys

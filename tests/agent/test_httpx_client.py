@@ -157,7 +157,7 @@ def test_an_audience_learnt_from_a_redirect(crm: str, elsewhere: str, bundle: Bu
     assert [path for path, _ in received] == ["/to"]
 
 
-def test_a_configured_service_that_redirects_takes_no_authority_along(elsewhere: str, bundle: Bundle) -> None:
+def test_a_redirect_by_a_service_takes_no_authority_along(elsewhere: str, bundle: Bundle) -> None:
     async def send() -> None:
         async with httpx_client.async_client({elsewhere: "crm"}, bundle, follow_redirects=True) as client:
             with pytest.raises(Redirected, match="/other"):
@@ -211,7 +211,7 @@ def test_of_several_refusals_the_one_that_says_most_is_returned(lab: Authority, 
     asyncio.run(send())
 
 
-def test_of_refusals_that_say_no_more_than_that_the_newest_one_is_returned(lab: Authority, crm: str) -> None:
+def test_of_equal_refusals_the_newest_is_returned(lab: Authority, crm: str) -> None:
     task = lab.open(allow=["crm.older"])
     bundle = Bundle([*task.bundle, *lab.mint(task.id, allow=["crm.newer"])])
     with httpx_client.client({crm: "crm"}, bundle) as client:
@@ -243,7 +243,7 @@ class Counting:
         return count
 
 
-def test_what_passed_for_such_a_request_is_tried_before_all_that_is_not_newer(lab: Authority) -> None:
+def test_what_passed_for_such_a_request_is_tried_first(lab: Authority) -> None:
     task = lab.open(allow=["crm.a"])
     bundle = Bundle([*task.bundle, *(one for name in "bcde" for one in lab.mint(task.id, allow=[f"crm.{name}"]))])
     more = Bundle([*bundle, *lab.mint(task.id, allow=["crm.f"])])
@@ -264,7 +264,7 @@ def test_what_passed_for_such_a_request_is_tried_before_all_that_is_not_newer(la
         assert presented("crm.a/rows/5", task.bundle) == 1
 
 
-def test_what_is_newer_is_tried_and_spent_before_what_passed_last(lab: Authority) -> None:
+def test_what_is_newer_is_tried_and_spent_before_the_last_passed(lab: Authority) -> None:
     task = lab.open(allow=["crm.a"])
     newer = Bundle([*task.bundle, *lab.mint(task.id, allow=["crm.a"], caveats=[budget("calls", 1)])])
     counting = Counting(ASGIGuard(by_path, lab.verifier("crm")))
@@ -277,9 +277,7 @@ def test_what_is_newer_is_tried_and_spent_before_what_passed_last(lab: Authority
     assert counts == [1, 1, 2, 1]
 
 
-def test_a_client_remembers_no_more_than_so_many_kinds_of_requests(
-    lab: Authority, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_client_remembers_a_bounded_number_of_requests(lab: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("capx.agent.httpx_client._ALIKE", 2)
     task = lab.open(allow=["crm.a"])
     bundle = Bundle([*task.bundle, *lab.mint(task.id, allow=["crm.b"])])
@@ -297,9 +295,7 @@ SHORT = json.dumps({"reasons": [{"code": "action_not_allowed"}]}).encode()
 
 
 @pytest.mark.parametrize("bodies", [(LONG, SHORT), (SHORT, LONG), (LONG, LONG), (b"", SHORT)])
-def test_a_refusal_that_is_too_long_to_be_looked_at_holds_up_no_other(
-    lab: Authority, bodies: tuple[bytes, bytes]
-) -> None:
+def test_a_refusal_too_long_to_look_at_holds_up_no_other(lab: Authority, bodies: tuple[bytes, bytes]) -> None:
     task = lab.open(allow=["crm.a"])
     both = Bundle([*task.bundle, *lab.mint(task.id, allow=["crm.b"])])
     left = list(bodies)
@@ -365,7 +361,7 @@ def test_what_is_no_origin_is_refused(origin: str) -> None:
     "settings",
     [{"mounts": {"all://": httpx.HTTPTransport()}}, {"transport": httpx.HTTPTransport(), "verify": False}],
 )
-def test_settings_that_would_go_around_the_presenting_transport_are_refused(settings: dict[str, Any]) -> None:
+def test_settings_around_the_presenting_transport_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
         httpx_client.client({"http://crm": "crm"}, **settings)
 

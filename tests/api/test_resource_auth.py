@@ -89,7 +89,7 @@ def test_the_time_of_a_report_is_of_what_is_proven() -> None:
     assert "live key" in refused(proof().replace(f"at={NOW}", f"at={NOW + 1}"), now=NOW + 1)
 
 
-def test_a_report_is_good_for_a_minute_to_either_side_at_its_exact_ends() -> None:
+def test_a_report_is_good_for_exactly_a_minute_to_either_side() -> None:
     for apart in (-60, 60):
         assert verified(proof(), now=NOW + apart) == AuthenticReport("crm", ROOT.kid)
     for apart in (-61, 61):

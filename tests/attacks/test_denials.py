@@ -100,7 +100,7 @@ def problem(
 LIST: dict[str, Any] = {"method": "POST", "path": "/accounts/EU?limit=5", "json": {"note": "x"}}
 
 
-def test_path_query_and_body_are_what_is_asked_for_and_no_header_or_cookie(lab: Authority, origin: str) -> None:
+def test_path_query_and_body_are_asked_for_and_no_header(lab: Authority, origin: str) -> None:
     refused = problem(lab, origin, **LIST, allowed=action("crm.accounts.list", region="US"))
     assert refused["ask"] == {
         "audience": "crm",
@@ -149,7 +149,7 @@ def test_what_no_grant_could_cure_says_nothing(lab: Authority, origin: str) -> N
     assert "ask" not in problem(lab, origin, "GET", "/rows/1", where("region", "EU"))
 
 
-def test_a_service_that_does_not_say_whose_arguments_are_tells_none(lab: Authority) -> None:
+def test_a_service_that_keeps_whose_arguments_are_tells_none(lab: Authority) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         del receive, send
         passage(scope).judge("crm.read", {"row": "of ours"}, tenant="Acme", sent=scope["path"] == "/sent")

@@ -13,7 +13,7 @@ from tests.labs.lab import NONCES, Lab, appended, minted
 LARGE = "\x01" * 500_000
 
 
-def test_a_refusal_repeats_the_beginning_of_a_large_argument_once_per_caveat() -> None:
+def test_a_refusal_repeats_a_large_argument_once_per_caveat() -> None:
     capability = minted()
     for _ in range(40):
         capability = capability.attenuate(where("args.a", absent()), where("args.a", absent()))
@@ -51,13 +51,13 @@ def test_a_denial_as_text_acts_on_no_terminal_and_forges_no_line(unsafe: str) ->
         assert str(caught.value).isprintable()
 
 
-def test_what_the_first_holder_added_is_not_said_to_be_the_grants() -> None:
+def test_what_the_first_holder_added_is_not_said_to_be_granted() -> None:
     capability = minted(allowed=allow("a.*")).attenuate(allow("a.read"))
     (refusal,) = Lab().verifier.explain(capability.text, Call("a.write")).refusals
     assert sentence(refusal) == "the first holder allows only a.read"
 
 
-def test_a_label_is_quoted_where_it_could_be_taken_for_the_words_around_it() -> None:
+def test_a_label_that_could_be_taken_for_words_is_quoted() -> None:
     child = minted(allowed=allow("a.*")).delegate(to="a): ok  hop 9 (boss", allow=["a.read"], nonce=NONCES[0])
     sent = ToolCall("a.write")
     lab = Lab()
@@ -65,7 +65,7 @@ def test_a_label_is_quoted_where_it_could_be_taken_for_the_words_around_it() -> 
         lab.verifier.verify(lab.present(child, sent.action), sent, Call("a.write"))
 
 
-def test_a_number_of_thousands_of_digits_is_refused_by_an_error_of_ours() -> None:
+def test_a_number_of_thousands_of_digits_is_refused_by_our_error() -> None:
     with pytest.raises(InvalidCaveat):
         Call("a.read", {"a": 10**5000})
 

@@ -1,17 +1,13 @@
 """Whatever stands where an authority should: no client waits for it beyond its patience, or holds all that it sends."""
 
 import contextlib
-import gzip
 import socket
-import ssl
-import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 
 from capx.agent.authority_client import AuthorityClient
 from capx.authority.authority import Authority
@@ -23,48 +19,9 @@ from capx.store.records import DecisionRecord
 from capx.tokens.bundle import Bundle
 from capx.verify.ask import Pending
 from capx.verify.decision import Denied
+from tests.labs.hostile_answers import answer, at_url, standing
 
 Answering = Callable[[], Iterable[bytes]]
-
-
-def answer(body: bytes, status: str = "200 OK", *headers: str, length: int | None = None) -> list[bytes]:
-    """A whole answer, and the connection is closed."""
-    size = len(body) if length is None else length
-    lines = (f"HTTP/1.1 {status}", "Content-Type: application/json", f"Content-Length: {size}", *headers)
-    return ["\r\n".join((*lines, "Connection: close", "", "")).encode() + body]
-
-
-@contextlib.contextmanager
-def standing(listening: socket.socket, says: Answering) -> Generator[None]:
-    """Something that answers all that is asked in its own way."""
-    listening.listen()
-    over = threading.Event()
-
-    def run() -> None:
-        while True:
-            with contextlib.suppress(OSError), listening.accept()[0] as connection:
-                if over.is_set():
-                    return
-                connection.recv(65_536)
-                for piece in says():
-                    connection.sendall(piece)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        with socket.socket(listening.family) as last:
-            last.connect(listening.getsockname())
-        thread.join(20)
-        assert not thread.is_alive()
-
-
-@contextlib.contextmanager
-def at_url(says: Answering) -> Generator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as listening, standing(listening, says):
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
 @contextlib.contextmanager
@@ -154,104 +111,10 @@ def test_a_log_that_tells_the_same_page_again_ends(tmp_path: Path) -> None:
                 list(told())
 
 
-def dripped(head: bytes, drop: bytes, seconds: float) -> Iterator[bytes]:
-    """A beginning, and then a little now and then."""
-    yield head
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        yield drop
-        threading.Event().wait(0.1)
-
-
-@pytest.mark.parametrize(
-    "head",
-    [
-        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n", id="a body"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n", id="a body whose length is told"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nX-Drip: ", id="a head"),
-    ],
-)
-def test_an_answer_that_drips_holds_nobody_beyond_the_timeout(bundle: Bundle, head: bytes) -> None:
-    key = KeyRing(RootKey.generate()).exported("crm")
-    with at_url(lambda: dripped(head, b" ", 12)) as url:
-        began = time.monotonic()
-        with AuthorityClient(url, bundle, timeout=0.7) as client:
-            for ask in (client.status, lambda: client.ask("crm.write", wait=20)):
-                with pytest.raises(StoreProblem, match="did not answer"):
-                    ask()
-        reports = ResourceClient(url, key, timeout=0.7)
-        with pytest.raises(StoreProblem, match="did not answer"):
-            reports.sighted("crm", 1, now=1)
-        reports.close()
-        assert time.monotonic() - began < 6
-
-
-def test_an_answer_that_drips_through_tls_holds_nobody_either(bundle: Bundle) -> None:
-    issuer: Any = trustme.CA()
-    own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    issuer.issue_cert("127.0.0.1").configure_cert(own)
-    trusted = ssl.create_default_context(cadata=issuer.cert_pem.bytes().decode())
-    over = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def drip() -> None:
-            with own.wrap_socket(listening.accept()[0], server_side=True) as connection, contextlib.suppress(OSError):
-                connection.recv(65_536)
-                for piece in dripped(b"HTTP/1.1 200 OK\r\nX-Drip: ", b"x", 12):
-                    if over.is_set():
-                        return
-                    connection.sendall(piece)
-
-        dripping = threading.Thread(target=drip)
-        dripping.start()
-        url = f"https://127.0.0.1:{listening.getsockname()[1]}"
-        began = time.monotonic()
-        told = pytest.raises(StoreProblem, match="did not answer")
-        with AuthorityClient(url, bundle, timeout=2, verify=trusted) as client, told:
-            client.status()
-        assert time.monotonic() - began < 6
-        over.set()
-        dripping.join(20)
-
-
-def endless() -> Iterator[bytes]:
-    yield b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
-    while True:
-        yield b" " * (1 << 16)
-
-
-def test_an_answer_without_end_is_left_before_its_end(bundle: Bundle) -> None:
-    told = pytest.raises(StoreProblem, match="more than 1048576 bytes")
-    with at_url(endless) as url, AuthorityClient(url, bundle) as client, told:
-        client.status()
-
-
-def test_nothing_compressed_is_asked_for_nor_unpacked(bundle: Bundle) -> None:
-    bombed = answer(gzip.compress(b" " * (64 << 20), 9), "200 OK", "Content-Encoding: gzip")
-    # Unpacked, it would be too long.
-    told = pytest.raises(StoreProblem, match="of another version")
-    with at_url(lambda: bombed) as url, AuthorityClient(url, bundle) as client, told:
-        client.status()
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        heard: list[bytes] = []
-
-        def hear() -> None:
-            with listening.accept()[0] as connection:
-                heard.append(connection.recv(65_536))
-
-        hearing = threading.Thread(target=hear)
-        hearing.start()
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        with AuthorityClient(url, bundle) as client, pytest.raises(StoreProblem):
-            client.status()
-        hearing.join(20)
-    assert heard[0].lower().count(b"accept-encoding:") == heard[0].lower().count(b"accept-encoding: identity") == 1
-
-
 PENDING = answer(b'{"answer":"pending","request":"x","until":9007199254740991,"approvers":["finance"]}')
 
 
-def test_an_ask_whose_answer_was_lost_is_asked_again_and_nothing_else_is(bundle: Bundle) -> None:
+def test_a_lost_answer_is_asked_for_again_and_nothing_else_is(bundle: Bundle) -> None:
     answers: list[list[bytes]] = [[], PENDING]
     with at_url(lambda: answers.pop(0)) as url, AuthorityClient(url, bundle) as client:
         assert isinstance(client.ask("crm.write"), Pending)

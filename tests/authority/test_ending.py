@@ -142,7 +142,7 @@ def test_a_child_made_offline_after_its_parents_death_is_dead(
     assert answer(crm, family.right.delegate(to="late")) == "allowed"
 
 
-def test_a_sibling_that_copies_a_hop_nonce_shares_the_fate_of_its_node(
+def test_a_sibling_that_copies_a_hop_nonce_shares_its_nodes_fate(
     authority: Authority, crm: Verifier, family: Family
 ) -> None:
     nonce = "AAAAAAAAAAE"
@@ -153,7 +153,7 @@ def test_a_sibling_that_copies_a_hop_nonce_shares_the_fate_of_its_node(
 
 
 @pytest.mark.parametrize("end", ["complete", "withdraw"])
-def test_with_a_task_dies_all_of_it_everywhere_and_nothing_of_another(
+def test_a_tasks_end_kills_all_of_it_and_nothing_of_another(
     authority: Authority, crm: Verifier, family: Family, end: str
 ) -> None:
     other = Family(authority)
@@ -168,7 +168,7 @@ def test_with_a_task_dies_all_of_it_everywhere_and_nothing_of_another(
     assert other.answers(crm) == dead()
 
 
-def test_what_a_holder_bound_to_another_task_dies_with_that_one_too(
+def test_what_a_holder_bound_to_another_task_dies_with_it_too(
     authority: Authority, crm: Verifier, family: Family
 ) -> None:
     other = authority.open(allow=["crm.read"])
@@ -185,7 +185,7 @@ def test_a_cached_chain_dies_as_any_other(authority: Authority, crm: Verifier, f
     assert answer(crm, family.leaf) == "revoked"
 
 
-def test_completion_that_races_a_call_in_flight_refuses_it_at_judgement(
+def test_a_call_in_flight_is_refused_once_its_task_completes(
     authority: Authority, crm: Verifier, family: Family
 ) -> None:
     admitted = crm.admit(family.leaf.present("crm", READ).text, READ)
@@ -212,9 +212,7 @@ def test_before_anything_is_known_of_deaths_nothing_is_allowed(
     assert answer(following(authority, tmp_path / "none.db", 30), family.root) == "unknown_liveness"
 
 
-def test_without_the_store_for_longer_than_the_bound_nothing_is_allowed_until_it_is_back(
-    authority: Authority, family: Family
-) -> None:
+def test_all_is_refused_once_the_store_is_away_for_too_long(authority: Authority, family: Family) -> None:
     store = Path(authority.store.place)
     crm = following(authority, store, 0.2)
     assert answer(crm, family.root) == "allowed"
@@ -305,9 +303,7 @@ def service(authority: Authority, tmp_path: Path) -> Iterator[Service]:
 
 
 @pytest.mark.parametrize("end", ["complete", "withdraw", "revoke"])
-def test_another_process_refuses_typically_within_50_ms_of_the_end(
-    authority: Authority, service: Service, end: str
-) -> None:
+def test_another_process_refuses_within_50_ms_of_the_end(authority: Authority, service: Service, end: str) -> None:
     delays: list[float] = []
     for _ in range(15):
         opened = authority.open(allow=["crm.read"])
@@ -348,7 +344,7 @@ def granted_at(authority: Authority, family: Family, asker: Bundle, audience: st
 
 @pytest.mark.parametrize("warm", [False, True])
 @pytest.mark.parametrize("member", ["root", "left", "middle"])
-def test_a_runtime_grant_is_dead_once_a_node_on_the_askers_path_is(
+def test_a_runtime_grant_dies_with_a_node_on_the_askers_path(
     authority: Authority, crm: Verifier, family: Family, member: str, *, warm: bool
 ) -> None:
     granted = granted_at(authority, family, family.middle)
@@ -369,7 +365,7 @@ def test_a_runtime_grant_outlives_what_is_not_on_its_path(authority: Authority, 
     assert answer(crm, granted) == "allowed"
 
 
-def test_a_capability_of_another_audience_never_used_is_dead_after_its_node_died(
+def test_an_unused_capability_elsewhere_is_dead_with_its_node(
     authority: Authority, crm: Verifier, family: Family
 ) -> None:
     tickets = authority.verifier("tickets")

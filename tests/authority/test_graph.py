@@ -72,7 +72,7 @@ def test_offline_hops_appear_when_first_used(authority: Authority) -> None:
     assert (named(graph, "planner").allowed, named(graph, "planner").capabilities) == (0, ())
 
 
-def test_what_lies_below_a_dead_node_is_dead_of_its_death_and_siblings_live(authority: Authority) -> None:
+def test_below_a_dead_node_all_is_dead_and_siblings_live(authority: Authority) -> None:
     opened = authority.open(allow=["crm.*"])
     left, right = (opened.bundle.delegate(to=name) for name in ("left", "right"))
     below = left.delegate(to="below")
@@ -166,7 +166,7 @@ def nothing(_: Sequence[str]) -> dict[tuple[str, str], Decimal]:
         {"task": None, "root": None, "path": [], "hops": [], "ids": []},
     ],
 )
-def test_a_decision_that_names_what_was_not_opened_together_draws_nothing(claim: dict[str, object]) -> None:
+def test_a_decision_on_tokens_opened_apart_draws_nothing(claim: dict[str, object]) -> None:
     decided = {"task": "task-1", "root": "root-1", "path": [ROOT, "child"], "hops": ["x"], "ids": ["a", "b"]}
     bodies = [
         ("task_opened", {"task": "task-1", "root": "root-1", "expires": 10}),
@@ -181,7 +181,7 @@ def test_a_decision_that_names_what_was_not_opened_together_draws_nothing(claim:
     assert (tree.node.children, tree.node.capabilities, tree.node.allowed) == ((), (), 0)
 
 
-def test_a_task_whose_time_ran_out_is_dead_before_anybody_said_so() -> None:
+def test_an_expired_task_is_dead_before_anybody_said_so() -> None:
     opened = following(START, at=1, kind="task_opened", body=b'{"task":"task-1","root":"root-1","expires":10}')
     assert build([opened], nobody, counters=nothing, now=9).trees[0].node.dead is None
     assert build([opened], nobody, counters=nothing, now=10).trees[0].node.dead == "task_expired"

@@ -57,7 +57,7 @@ def test_a_bare_token_tells_the_same() -> None:
     assert bare == read_asker(lab.verifier.authenticate(lab.present(capability)))
 
 
-def test_the_root_is_named_with_the_path_to_the_asker_and_never_with_an_empty_one() -> None:
+def test_the_root_is_named_with_a_path_that_is_never_empty() -> None:
     assert ["root", "R1"] in claims([["fresh", 5]])
     assert ["root", "R1", [["agent-0", NONCES[0]], ["agent-1", NONCES[1]]]] in claims([HOPS[0]], [HOPS[1]])
 
@@ -101,7 +101,7 @@ def test_a_services_own_caveat_is_carried_on_as_it_was_spelt() -> None:
     assert asker(b'[["fresh",5],' + spelling + b"]").inherited[0] == spelling
 
 
-def test_times_freshness_and_hops_are_folded_to_the_tightest_wherever_it_stands() -> None:
+def test_times_freshness_and_hops_are_folded_to_the_tightest() -> None:
     tight: list[list[Any]] = [["expires", NOW + 5], ["not_before", NOW], ["fresh", 3], ["max_hops", 2]]
     loose: list[list[Any]] = [["expires", NOW + 9], ["not_before", 7], ["fresh", 30], ["max_hops", 9]]
     for one, other in ((tight, loose), (loose, tight)):
@@ -128,7 +128,7 @@ def test_more_hops_than_allowed_are_not_carried_on() -> None:
     assert not_inherited([["max_hops", 0]], [HOPS[0]]) == ["not_inherited"]
 
 
-def test_every_budget_is_carried_on_with_the_counter_it_counts_in() -> None:
+def test_every_budget_is_carried_on_with_its_counter() -> None:
     blocks = [
         [["budget", "calls", "9"]],
         [HOPS[0], ["budget", "calls", "5"], ["budget", "eur", "0.5"]],
@@ -178,5 +178,5 @@ def test_what_cannot_be_carried_on_refuses_the_ask(block: Any) -> None:
     assert not_inherited([HOPS[0]], block, first=[["tenant", "Acme"]]) == ["not_inherited"]
 
 
-def test_a_tenant_further_down_is_another_where_the_task_has_none() -> None:
+def test_a_tenant_further_down_is_another_than_none() -> None:
     assert not_inherited([["tenant", "Acme"]]) == ["not_inherited"]

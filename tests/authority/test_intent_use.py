@@ -31,6 +31,7 @@ from capx.verify.decision import Denied
 from capx_caveats import Allow, Budget, Call, budget, tenant
 from capx_caveats import Intent as IntentMark
 from tests.labs.postgres import postgres_database, postgres_server, postgres_url
+from tests.labs.timed_authority import Clock
 
 __all__ = ["postgres_database", "postgres_server", "postgres_url"]
 
@@ -75,14 +76,6 @@ ttl = "3d"
 [[purpose.long.grant]]
 allow = ["crm.accounts.read"]
 """
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> float:
-        return self.now + 0.7
 
 
 @pytest.fixture
@@ -163,7 +156,7 @@ def test_the_digest_stands_in_every_token_of_the_task(authority: Authority) -> N
     assert not any(isinstance(one, IntentMark) for capability in by_hand.bundle for one in capability.caveats[0])
 
 
-def test_a_verifier_that_requires_an_intent_shows_its_digest_and_refuses_a_task_without() -> None:
+def test_a_task_without_a_required_intent_is_refused() -> None:
     with Authority.temporary(policy=read_policy(POLICY)) as authority:
         now = int(time.time())
         opened = authority.open(signed(authority, issued=now, not_after=now + 60))
@@ -199,7 +192,7 @@ def _budgets(capability: Any) -> list[tuple[str, str, object]]:
     return [(one.unit, one.limit, one.counter) for one in capability.caveats[0] if isinstance(one, Budget)]
 
 
-def test_rules_of_the_same_budgets_at_one_audience_are_one_capability(clock: Clock) -> None:
+def test_rules_of_equal_budgets_at_one_audience_are_one(clock: Clock) -> None:
     rules = "".join(
         f'[[purpose.qbr.grant]]\nbudget = {{ calls = {limit} }}\nallow = ["crm.{name}"]\n'
         for name, limit in (("a", 1), ("b", 2), ("c", 1), ("a", 1))
@@ -238,7 +231,7 @@ def test_an_intent_does_not_burn_on_what_nobody_would_take(clock: Clock) -> None
         assert authority.open(intent).intent == intent.intent.digest
 
 
-def test_a_value_of_an_intent_that_fits_into_no_token_is_told_by_key_path(clock: Clock) -> None:
+def test_an_intents_value_too_long_is_refused_by_key_path(clock: Clock) -> None:
     policy = _policy('[[purpose.qbr.grant]]\nallow."crm.read" = { note = "{intent.note}" }\n')
     with Authority.temporary(policy=policy, clock=clock) as authority:
         long = signed(authority, parameters={"note": "x" * 4000})
@@ -247,7 +240,7 @@ def test_a_value_of_an_intent_that_fits_into_no_token_is_told_by_key_path(clock:
         authority.open(signed(authority, parameters={"note": "x" * 3000}))
 
 
-def test_a_purpose_that_gives_nothing_at_open_gives_the_authority_alone(clock: Clock) -> None:
+def test_a_purpose_without_grants_gives_the_authority_alone(clock: Clock) -> None:
     policy = _policy('[[purpose.qbr.grant]]\nhow = "on_request"\nallow = ["crm.read"]\n')
     with Authority.temporary(policy=policy, clock=clock) as authority:
         assert authority.open(signed(authority)).bundle.audiences == ("authority",)
@@ -267,7 +260,7 @@ def test_the_agent_and_a_purpose_without_tenant_are_in_the_log(clock: Clock) -> 
 # Until when
 
 
-def test_a_task_ends_at_the_earliest_of_its_ttl_and_the_end_of_the_intent(authority: Authority) -> None:
+def test_a_task_ends_at_the_earlier_of_its_ttl_and_intent(authority: Authority) -> None:
     assert authority.open(signed(authority, not_after=NOW + 600)).expires == NOW + 600
     assert authority.open(signed(authority, not_after=NOW + 7201)).expires == NOW + 7200
     assert authority.open(signed(authority), expires="5m").expires == NOW + 300
@@ -294,9 +287,7 @@ def test_caveats_narrow_what_the_policy_gives(authority: Authority) -> None:
     [{"allow": ["hr.read"]}, {"tenant": "Umbrella"}, {"tenant": "Acme"}, {"purpose": "refund"}, {"purpose": "qbr"}],
     ids=str,
 )
-def test_whoever_opens_cannot_say_what_the_intent_and_its_policy_say(
-    authority: Authority, options: dict[str, Any]
-) -> None:
+def test_an_opener_is_refused_what_intent_and_policy_say(authority: Authority, options: dict[str, Any]) -> None:
     assert "an intent says the purpose and the tenant" in refused(authority, signed(authority), **options)
 
 
@@ -333,7 +324,7 @@ def test_an_intent_is_used_up_though_its_task_has_ended(authority: Authority) ->
     assert "was opened once" in refused(authority, intent)
 
 
-def test_an_intent_is_used_up_however_its_file_is_laid_out_and_whoever_attests_it(authority: Authority) -> None:
+def test_an_intent_is_used_up_in_any_layout_or_attestation(authority: Authority) -> None:
     intent = signed(authority)
     authority.open(intent)
     turned = json.dumps(dict(reversed(json.loads(intent.text()).items()))).encode()
@@ -349,7 +340,7 @@ def test_an_opening_that_fails_counts_nothing(authority: Authority) -> None:
     authority.open(intent)
 
 
-def test_an_intent_for_elsewhere_is_refused_by_an_authority_with_the_same_policy_and_keys(clock: Clock) -> None:
+def test_an_intent_for_elsewhere_is_refused_under_the_same_keys(clock: Clock) -> None:
     ring = KeyRing(RootKey.generate())
     policy = read_policy(POLICY)
     with (
@@ -365,7 +356,7 @@ def test_an_intent_for_elsewhere_is_refused_by_an_authority_with_the_same_policy
         assert staging.open(intent).intent == intent.intent.digest
 
 
-def test_an_intent_that_was_withdrawn_is_refused_and_its_tasks_are_dead(authority: Authority) -> None:
+def test_a_withdrawn_intent_is_refused_and_its_tasks_are_dead(authority: Authority) -> None:
     intent, other = signed(authority, max_tasks=5), signed(authority, max_tasks=5)
     first, second, done = authority.open(intent), authority.open(intent), authority.open(intent)
     kept = authority.open(other)
@@ -385,7 +376,7 @@ def test_an_intent_that_was_withdrawn_is_refused_and_its_tasks_are_dead(authorit
     authority.check()
 
 
-def test_what_an_intent_opened_is_refused_at_once_when_it_is_withdrawn() -> None:
+def test_what_a_withdrawn_intent_opened_is_refused_at_once() -> None:
     with Authority.temporary(policy=read_policy(POLICY)) as authority:
         now = int(time.time())
         intent = signed(authority, issued=now, not_after=now + 60)
@@ -461,14 +452,12 @@ def test_an_intent_opens_before_its_end_and_not_at_it(authority: Authority, cloc
     assert "this intent ended at" in refused(authority, late)
 
 
-def test_an_intent_that_is_not_issued_yet_is_refused_beyond_what_clocks_may_differ(authority: Authority) -> None:
+def test_an_intent_not_issued_yet_is_refused_beyond_clock_skew(authority: Authority) -> None:
     assert "which lies ahead" in refused(authority, signed(authority, issued=NOW + 6))
     authority.open(signed(authority, issued=NOW + 5))
 
 
-def test_what_was_revoked_up_to_an_instant_leaves_the_count_of_an_intent_as_it_was(
-    authority: Authority, clock: Clock
-) -> None:
+def test_revoking_up_to_an_instant_leaves_an_intents_count(authority: Authority, clock: Clock) -> None:
     used, unused = signed(authority), signed(authority)
     authority.open(used)
     clock.now = NOW + 6
@@ -526,7 +515,7 @@ def test_whoever_cannot_sign_learns_nothing(authority: Authority) -> None:
     assert len(said | nobody) == 1
 
 
-def test_a_weak_key_that_got_into_a_policy_by_hand_signs_nothing_that_was_not_signed(clock: Clock) -> None:
+def test_a_weak_key_in_a_policy_by_hand_signs_nothing(clock: Clock) -> None:
     point = bytes([1, *bytes(31)])
     with pytest.raises(ConfigurationProblem):
         read_policy(f'[principal.ana]\nkey = "ed25519:{b64u(point)}"\n')
@@ -545,14 +534,14 @@ def test_an_intent_of_another_tenants_principal_is_refused(authority: Authority)
     assert refused(authority, signed(authority, tenant=UNSET))
 
 
-def test_an_intent_for_a_purpose_that_is_not_the_principals_is_refused(authority: Authority) -> None:
+def test_an_intent_for_a_purpose_of_others_is_refused(authority: Authority) -> None:
     refund = {"purpose": "refund", "parameters": {"ticket": "T-1"}}
     assert "refund" in refused(authority, signed(authority, BO, tenant="Umbrella", **refund))
     assert "nonsense" in refused(authority, signed(authority, purpose="nonsense"))
     authority.open(signed(authority, **refund))
 
 
-def test_a_principal_without_a_key_cannot_sign_and_can_be_attested(authority: Authority) -> None:
+def test_a_principal_without_a_key_cannot_sign_but_be_attested(authority: Authority) -> None:
     kim = PrincipalKey.generate("kim")
     assert "has signed" in refused(authority, signed(authority, kim))
     opened = authority.open(meant(authority, principal="kim"), attested="the login of our.example")
@@ -584,7 +573,7 @@ def test_a_signature_is_kept_over_who_attested_another_opening(authority: Author
     assert proofs == ["attested: the login", intent.signature, intent.signature]
 
 
-def test_only_a_new_signature_takes_the_place_of_one_whose_key_was_replaced(clock: Clock) -> None:
+def test_only_a_new_signature_replaces_one_of_a_replaced_key(clock: Clock) -> None:
     replaced = PrincipalKey(ANA.name, Signer(bytes(range(2, 34))))
     policies = [read_policy(POLICY)]
     with Authority.temporary(policy=lambda: policies[-1], clock=clock) as authority:
@@ -604,7 +593,7 @@ def test_an_authority_without_a_policy_opens_no_intent(clock: Clock) -> None:
         assert "no policy" in refused(authority, meant(authority), attested="the login")
 
 
-def test_a_key_that_was_taken_out_of_the_policy_signs_nothing_any_more(tmp_path: Path) -> None:
+def test_a_key_taken_out_of_the_policy_is_refused(tmp_path: Path) -> None:
     with Authority.create_home(tmp_path / "home") as authority:
         file = tmp_path / "home" / FILE
         file.touch(0o600)
@@ -675,7 +664,7 @@ with Authority(
 """
 
 
-def test_16_racing_processes_open_an_intent_exactly_as_often_as_it_says(place: str, tmp_path: Path) -> None:
+def test_an_intent_opens_as_often_as_it_says_for_16_racers(place: str, tmp_path: Path) -> None:
     if "://" not in place:
         create_store(place).close()
     ring, policy, file = KeyRing(RootKey.generate()), tmp_path / FILE, tmp_path / "qbr.intent"

@@ -64,7 +64,7 @@ def authority(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return run(checkout, tmp_path_factory.mktemp("authority") / "bench.json", *AUTHORITY)
 
 
-def test_a_run_measures_every_operation_and_gives_each_its_ratios(ran: tuple[Report, str]) -> None:
+def test_a_run_measures_every_operation_and_gives_its_ratios(ran: tuple[Report, str]) -> None:
     found, _ = ran
     operations = {"mint", "attenuate", "delegate", "present", "decode", "verify", "deny", "caveats", "deaths", "start"}
     assert {row.op for row in found.rows} == operations
@@ -83,7 +83,7 @@ def test_a_peer_that_is_not_there_is_told(ran: tuple[Report, str]) -> None:
     assert set(found.versions) == {"pymacaroons"}
 
 
-def test_the_longest_chain_that_fits_is_measured_where_the_one_asked_for_does_not_and_that_is_told(
+def test_the_longest_chain_that_fits_is_measured_and_told(
     ran: tuple[Report, str],
 ) -> None:
     found, _ = ran
@@ -92,7 +92,7 @@ def test_the_longest_chain_that_fits_is_measured_where_the_one_asked_for_does_no
     assert reason.startswith(f"only {longest} fit into ")
 
 
-def test_a_ratio_is_the_median_within_rounds_so_that_drift_does_not_show() -> None:
+def test_a_ratio_is_the_median_within_rounds_despite_drift() -> None:
     # Two turns that do not count, and then a machine that is twice as slow from round to round.
     machine = iter([1, 1, 1, 1, 1, 1, 2, 2, 4, 4, 8, 8])
 
@@ -105,7 +105,7 @@ def test_a_ratio_is_the_median_within_rounds_so_that_drift_does_not_show() -> No
     assert rows[0].us == 9e6
 
 
-def test_what_a_contender_refuses_to_do_is_told_and_the_others_go_on() -> None:
+def test_what_a_contender_refuses_is_told_and_the_others_go_on() -> None:
     def refuses(_: int) -> float:
         raise Unmeasurable("too long")
 
@@ -161,7 +161,7 @@ def test_a_run_measures_every_figure_of_the_authority(authority: tuple[Report, s
     assert not bars(found)[0].values
 
 
-def test_what_is_asked_of_a_service_and_its_authority_is_compared_with_less_of_the_same_run(
+def test_what_a_service_and_its_authority_take_is_compared(
     authority: tuple[Report, str],
 ) -> None:
     found, _ = authority
@@ -177,7 +177,7 @@ def test_exactly_the_limit_is_spent_while_processes_race(authority: tuple[Report
     assert [one.values[figures.OFF] for one in found.figures if one.of == figures.RACE] == [0, 0, 0, 0]
 
 
-def test_what_keeps_things_is_compared_with_bare_commits_of_the_same_run(authority: tuple[Report, str]) -> None:
+def test_what_keeps_things_is_compared_with_bare_commits(authority: tuple[Report, str]) -> None:
     found, _ = authority
     for who in (SQLITE, POSTGRES):
         kept = [(op, 1) for op in ("burn", "record", "spend", figures.NEW, figures.AGAIN)]
@@ -188,7 +188,7 @@ def test_what_keeps_things_is_compared_with_bare_commits_of_the_same_run(authori
             assert (SQLITE in row.ratios) == (who == POSTGRES)
 
 
-def test_the_page_of_the_authority_holds_what_was_measured_and_its_bars(authority: tuple[Report, str]) -> None:
+def test_the_page_of_the_authority_holds_its_figures_and_bars(authority: tuple[Report, str]) -> None:
     found, _ = authority
     text = page(found)
     assert "# The authority" in text
@@ -206,7 +206,7 @@ def test_the_page_of_the_authority_holds_what_was_measured_and_its_bars(authorit
         assert f"## {title}\n" in text
 
 
-def test_the_page_has_nothing_of_an_authority_that_was_not_measured(ran: tuple[Report, str]) -> None:
+def test_the_page_has_nothing_of_an_authority_not_measured(ran: tuple[Report, str]) -> None:
     text = page(ran[0])
     assert "# The authority" not in text
     assert "## Figures of the authority" not in text
@@ -218,7 +218,7 @@ def test_a_page_is_made_of_a_whole_run_alone(authority: tuple[Report, str], tmp_
         program.main(["--write-docs", "--out", str(tmp_path / "bench.json")])
 
 
-def test_a_figure_reaches_its_bar_wherever_it_was_measured_or_not_at_all() -> None:
+def test_a_figure_reaches_its_bar_wherever_it_was_measured() -> None:
     (aim,) = (one for one in AIMS if (one.of, one.who) == (figures.LAG, SQLITE))
 
     def verdict(*lags: float) -> bool | None:
@@ -234,7 +234,7 @@ def test_a_figure_reaches_its_bar_wherever_it_was_measured_or_not_at_all() -> No
         assert rate.reached(figures.values(rate, [row], [])) is reached
 
 
-def test_a_database_that_cannot_be_had_is_told_and_the_rest_is_measured(checkout: Path, tmp_path: Path) -> None:
+def test_a_database_that_cannot_be_had_is_told_the_rest_measured(checkout: Path, tmp_path: Path) -> None:
     # A Python that has no psycopg.
     program = """if True:
         import contextlib, json, pathlib, sys

@@ -20,7 +20,6 @@ from capx_caveats import (
     Pair,
     Root,
     Task,
-    Tenant,
     Where,
     absent,
     action,
@@ -186,9 +185,7 @@ def test_one_entry_that_allows_is_enough_and_entries_do_not_mix() -> None:
         ({"at": "hr"}, "argument_refused", 'only where at is "crm"'),
     ],
 )
-def test_of_entries_that_refuse_the_one_is_told_that_comes_furthest(
-    args: dict[str, JSON], said: str, told: str
-) -> None:
+def test_of_entries_that_refuse_the_closest_one_is_told(args: dict[str, JSON], said: str, told: str) -> None:
     several = allow(action("a.read", at="crm", id=1), action("a.read", at="mail", to="ann"), action("a.read", at="x"))
     refusal = several.refusal(Facts(Call("a.read", args), now=0, age=0))
     assert refusal is not None
@@ -248,54 +245,6 @@ def test_a_mark_demands_nothing_of_a_call(mark: Caveat) -> None:
 
 def test_what_is_not_understood_refuses() -> None:
     assert code(NotUnderstood("x", "unknown")) == "not_understood"
-
-
-# The call
-
-CALLS: dict[str, dict[str, Any]] = {
-    "no action": {"action": ""},
-    "a pattern": {"action": "a.*"},
-    "an action that is no text": {"action": None},
-    "an empty tenant": {"tenant": ""},
-    "a tenant with a newline": {"tenant": "a\nb"},
-    "a tenant that is a number": {"tenant": 5},
-    "an empty argument name": {"args": {"": 1}},
-    "an argument name that is a number": {"args": {1: 1}},
-    "an argument name with NUL": {"args": {"a\0": 1}},
-    "a set": {"args": {"x": {1}}},
-    "bytes": {"args": {"x": b"1"}},
-    "nan": {"args": {"x": float("nan")}},
-    "2**53 deep inside": {"args": {"x": [{"y": 2**53}]}},
-    "a lone surrogate": {"args": {"x": "\ud800"}},
-    "a subclass of int": {"args": {"x": type("Id", (int,), {})(5)}},
-    "an attribute in upper case": {"attributes": {"Region": "eu"}},
-    "an attribute that is no JSON": {"attributes": {"region": object()}},
-}
-
-
-@pytest.mark.parametrize("fields", CALLS.values(), ids=list(CALLS))
-def test_a_call_that_cannot_be_judged_cannot_be_stated(fields: dict[str, Any]) -> None:
-    base: dict[str, Any] = {} if "action" in fields else {"action": "a.read"}
-    with pytest.raises(InvalidCaveat):
-        Call(**base, **fields)
-
-
-def test_names_are_labels() -> None:
-    for name in ("a" * 129, "a\u2028b", "\ufeffa", "a\u202eb"):
-        with pytest.raises(InvalidCaveat):
-            Tenant(name)
-        with pytest.raises(InvalidCaveat):
-            Hop(name, "AgICAgICAgI")
-        with pytest.raises(InvalidCaveat):
-            Pair(name, anything())
-
-
-def test_a_name_that_reads_like_other_words_is_quoted() -> None:
-    sly = "id is 1 and every other argument is absent; crm.export where x"
-    assert allow(action("a.read", args={sly: 1})).sentence() == f'allows only a.read where "{sly}" is 1'
-    assert allow(action("a.read", args={"any other argument": 1})).sentence().endswith('"any other argument" is 1')
-    assert where(f"args.{sly}", 1).sentence() == f'"args.{sly}" is 1'
-    assert where("args.x-y", 1).sentence() == "args.x-y is 1"
 
 
 def test_a_refusal_says_when_a_value_could_not_be_judged() -> None:

@@ -292,7 +292,7 @@ def test_absent_within_others_follows_kleene(constraint: AnyConstraint) -> None:
 
 
 @pytest.mark.parametrize("constraint", CONSTRAINTS, ids=lambda constraint: repr(constraint)[:60])
-def test_every_constraint_reads_back_as_it_was_written_and_says_what_it_demands(constraint: AnyConstraint) -> None:
+def test_every_constraint_reads_back_and_says_what_it_demands(constraint: AnyConstraint) -> None:
     assert encode_block((allow(action("a.read", x=constraint)),))
     assert constraint.sentence()
 
@@ -341,7 +341,7 @@ values = st.recursive(
 
 
 @given(values)
-def test_no_constraint_raises_and_not_never_opens_what_cannot_be_judged(value: Any) -> None:
+def test_no_constraint_raises_and_not_never_opens_the_unjudged(value: Any) -> None:
     for constraint in CONSTRAINTS:
         said = constraint.judge(value)
         assert said in (True, False, None)
@@ -367,7 +367,7 @@ rules = st.recursive(
 
 
 @given(rules, values)
-def test_any_constraint_answers_for_any_value_and_twice_not_is_itself(rule: AnyConstraint, value: Any) -> None:
+def test_any_constraint_answers_any_value_and_not_twice_undoes(rule: AnyConstraint, value: Any) -> None:
     said = rule.judge(value)
     assert said in (True, False, None)
     assert Not(rule).judge(value) is (None if said is None else not said)
@@ -406,7 +406,7 @@ def test_not_may_be_nested_as_deep_as_a_block_may() -> None:
     assert each.judge([value]) is CANNOT
 
 
-def test_the_work_that_one_judgement_may_take_does_not_grow_with_what_it_judges() -> None:
+def test_the_work_of_one_judgement_does_not_grow_with_its_value() -> None:
     heavy = Regex("(?:(?:a|b|ab|ba)*[ab]{0,5}){0,50}")
     assert heavy.judge("ab" * 300) is YES
     assert heavy.judge("ab" * 320) is CANNOT
@@ -433,7 +433,7 @@ def test_a_text_that_no_rule_reads_whole_may_be_long() -> None:
         assert rule.judge(text) is YES or rule.judge([text]) is YES or rule.judge({"x": text}) is YES
 
 
-def test_a_pattern_that_is_refused_is_told_to_the_caller_and_to_no_log(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_refused_pattern_is_told_to_the_caller_and_to_no_log(capfd: pytest.CaptureFixture[str]) -> None:
     for pattern in ("(", "(?=a)", "[a-z]{1000}{9}"):
         with pytest.raises(InvalidCaveat, match="RE2 refuses"):
             Regex(pattern)

@@ -14,7 +14,12 @@ from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability
 from capx.verify.decision import Decision
-from capx_caveats import Call
+from capx_caveats import (
+    Call,
+    budget,
+)
+from tests.labs.office import Office
+from tests.labs.spent_tokens import use
 
 COMMAND = (sys.executable, "-m", "capx_cli.main")
 
@@ -97,3 +102,58 @@ def home(capx: Shell) -> Shell:
     with Authority.create_home(capx.home):
         pass
     return capx
+
+
+@pytest.fixture
+def task(home: Any) -> str:
+    """The token of a task for two audiences."""
+    allowed = ("--allow", "crm.read", "--allow", "slides.write", "--allow", "slides.list")
+    token: str = home("task", "open", "--tenant", "Acme", *allowed).token
+    return token
+
+
+@pytest.fixture
+def slides(home: Any, task: str) -> str:
+    """What a sub-agent got of it."""
+    narrow = ("--allow", "slides.write", "--with", "deck=deck-42", "--expires", "10m", "--max-hops", "0")
+    token: str = home("delegate", "--to", "slides-agent", "--audience", "slides", *narrow, token=task).token
+    return token
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def kept(request: pytest.FixtureRequest, capx: Shell) -> Shell:
+    """A home with its store in a file, or in a database."""
+    if request.param == "sqlite":
+        capx("init")
+    else:
+        server, database = (request.getfixturevalue(f"postgres_{name}") for name in ("server", "database"))
+        capx("init", "--store", server.url(database))
+    return capx
+
+
+@pytest.fixture
+def busy(home: Any) -> Any:
+    """A home in which two agents of two tenants acted."""
+    for tenant in ("Acme", "Globex"):
+        opened = home("task", "open", "--tenant", tenant, "--allow", "crm.read", "--allow", "crm.notes.add").token
+        reader = first(opened).delegate(to="reader", allow=["crm.*"])
+        home.decide(reader.text, "crm.read", tenant)
+        home.decide(reader.delegate(to="helper", allow=["crm.read"]).text, "crm.notes.add", tenant)
+    return home
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Office:
+    return Office(tmp_path)
+
+
+@pytest.fixture
+def spending(home: Shell) -> Bundle:
+    """An agent of a task with a budget of three calls, which has used two and wanted what it may not."""
+    with Authority.open_home(home.home) as authority:
+        opened = authority.open(allow=["crm.read"], tenant="Acme", purpose="qbr", caveats=[budget("calls", 3)])
+        held = opened.bundle.delegate(to="reader")
+        for action in ("crm.read", "crm.read", "crm.export"):
+            use(authority, held, action)
+        assert authority.flush()
+    return held

@@ -44,7 +44,7 @@ ATTACKS = [
 ]
 
 
-def test_what_belongs_to_no_option_before_it_is_told_which_there_are(home: Any) -> None:
+def test_what_belongs_to_no_option_before_it_is_refused(home: Any) -> None:
     token = home("task", "open", "--allow", "crm.read").token
     said = home("delegate", "--to", "x", "--no-args", token=token, code=2)
     assert "--with and --no-args belong to the --allow or --may-ask before them: there is none" in said.err
@@ -52,7 +52,7 @@ def test_what_belongs_to_no_option_before_it_is_told_which_there_are(home: Any) 
     assert "belong to the --allow before them: there is none" in said.err
 
 
-def test_a_value_cannot_become_a_second_caveat_through_any_minting_path(home: Any) -> None:
+def test_a_value_becomes_no_second_caveat_by_any_command(home: Any) -> None:
     names = [f"n{at}" for at, _ in enumerate(ATTACKS)]
     pairs = [("--with", f"{name}=eq:{attack}") for name, attack in zip(names, ATTACKS, strict=True)]
     typed = ("--allow", "crm.read", *(part for pair in pairs for part in pair))

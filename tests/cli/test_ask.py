@@ -4,7 +4,6 @@ import re
 import subprocess
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,12 +15,8 @@ from capx.tokens.bundle import Bundle
 from capx_caveats import Call
 from tests.cli.conftest import COMMAND, Shell
 from tests.labs.office import Office
+from tests.labs.processes import ended_with_test
 from tests.server.conftest import serving
-
-
-@pytest.fixture
-def office(tmp_path: Path) -> Office:
-    return Office(tmp_path)
 
 
 @pytest.fixture
@@ -134,14 +129,14 @@ def test_a_child_asks_for_what_may_ask_says_and_no_more(capx: Shell, office: Off
     assert "denied" in capx("ask", "billing.pay", token=wider, code=1).err
 
 
-def test_what_a_task_may_ask_for_is_told_in_words_wherever_it_is_told(capx: Shell, bundle: Bundle) -> None:
+def test_what_a_task_may_ask_for_is_said_in_words_everywhere(capx: Shell, bundle: Bundle) -> None:
     anything = "may ask for anything that its policy offers"
     assert f"\nauthority {anything}\n" in capx("can", token=bundle.text).out
     assert f"  may         {anything.removeprefix('may ')}\n" in capx("inspect", token=bundle.text).out
     assert f"; {anything}\n" in capx("task", "show", "last").out
 
 
-def test_a_token_that_was_minted_apart_is_told_what_it_is_joined_with(capx: Shell, bundle: Bundle) -> None:
+def test_a_token_minted_apart_is_told_what_it_is_joined_with(capx: Shell, bundle: Bundle) -> None:
     alone = capx("mint", "last", "--allow", "hr.read").token
     assert "holds nothing for the authority itself: join it" in capx("ask", "hr.write", token=alone, code=1).err
 
@@ -178,12 +173,14 @@ def test_no_token_on_the_command_line_and_none_that_is_none(capx: Shell, bundle:
 
 
 def asking(capx: Shell, bundle: Bundle, *args: str) -> "subprocess.Popen[bytes]":
-    process = subprocess.Popen(
-        (*COMMAND, "ask", "billing.refund", "--wait", "60s", "--token-file", "-", *args),
-        env=capx.unmeasured,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+    process = ended_with_test(
+        subprocess.Popen(
+            (*COMMAND, "ask", "billing.refund", "--wait", "60s", "--token-file", "-", *args),
+            env=capx.unmeasured,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
     )
     assert process.stdin is not None
     process.stdin.write(bundle.text.encode())
@@ -230,7 +227,7 @@ def test_an_authority_that_serves_is_asked_by_its_url(capx: Shell, office: Offic
     assert nonsense.endswith("(from CAPX_AUTHORITY_URL)\n")
 
 
-def test_where_only_operators_are_served_the_home_is_not_asked_instead(capx: Shell, bundle: Bundle) -> None:
+def test_where_only_operators_are_served_the_home_is_not_asked(capx: Shell, bundle: Bundle) -> None:
     said = capx("ask", "warehouse.read", token=bundle.text, code=2, CAPX_AUTHORITY="unix:/run/capx.sock")
     assert "CAPX_AUTHORITY (unix:/run/capx.sock) is for operators" in said.err
     assert "CAPX_AUTHORITY_URL; or unset it" in said.err

@@ -111,7 +111,7 @@ def test_a_call_presents_sends_and_explains_a_refusal(home: Any, service: Servic
     assert len(set(service.seen)) == len(service.seen)
 
 
-def test_what_is_asked_of_an_authority_without_naming_it_is_told_how(home: Any, service: Service) -> None:
+def test_what_is_asked_of_an_unnamed_authority_is_told_how(home: Any, service: Service) -> None:
     url = f"http://127.0.0.1:{service.server_port}/agent/status"
     token = home("task", "open", "--allow", "crm.read").token
     hint = "this was presented to crm; if an authority serves there, give --audience authority"

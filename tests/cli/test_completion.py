@@ -29,7 +29,7 @@ def test_commands_subcommands_and_options_are_offered(capx: Any) -> None:
     assert "--version" in offered(capx, "capx --")
 
 
-def test_to_complete_a_command_loads_no_other_and_neither_capx_nor_rich(capx: Any) -> None:
+def test_to_complete_a_command_loads_no_other_nor_capx_nor_rich(capx: Any) -> None:
     script = (
         "import os, sys; from capx_cli.main import run\n"
         "os.environ.update(_CAPX_COMPLETE='bash_complete', COMP_WORDS='capx ', COMP_CWORD='1')\n"
@@ -80,7 +80,7 @@ def test_what_waits_for_a_person_is_offered_the_newest_first(capx: Any, tmp_path
         assert offered(capx, f"capx requests {command} ") == ["last", *reversed(ids)]
 
 
-def test_the_keys_of_the_home_are_not_offered_for_another_authority(home: Any, tmp_path: Path) -> None:
+def test_the_keys_of_the_home_are_not_for_another_authority(home: Any, tmp_path: Path) -> None:
     assert len(offered(home, "capx revoke --kid ")) == 1
     elsewhere = f"unix:{tmp_path}/nobody.sock"
     assert offered(home, "capx revoke --kid ", CAPX_AUTHORITY=elsewhere) == []

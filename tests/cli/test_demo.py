@@ -21,6 +21,7 @@ from capx_cli.demo.data import SERVICES
 from capx_cli.demo.row import Row
 from capx_cli.demo.screen import Screen
 from capx_cli.demo.story import Outcome
+from tests.labs.processes import ended_with_test
 
 DEMO = [sys.executable, "-m", "capx_cli.main", "demo"]
 
@@ -114,7 +115,7 @@ def test_one_way_that_is_open_makes_one_row_differ(kept: tuple[dict[str, Any], P
         assert [row.happened for row in gains.of_tries(refused[:at] + refused[at + 1 :]) if not row.ok] == ["not tried"]
 
 
-def test_with_a_policy_that_gives_more_rows_differ_and_the_demo_fails() -> None:
+def test_a_demo_with_a_wider_policy_shows_other_rows_and_fails() -> None:
     generous = result([sys.executable, "-c", GENEROUS])
     assert generous.returncode == 1, generous.stderr
     differing = {row["what"]: row["happened"] for row in json.loads(generous.stdout)["rows"] if not row["ok"]}
@@ -193,7 +194,7 @@ def test_a_home_that_holds_something_is_not_written_into(kept: tuple[dict[str, A
 
 
 @pytest.mark.parametrize("place", ["/dev/null", "/dev/null/kept"])
-def test_what_cannot_be_a_folder_keeps_nothing_and_is_told_as_that(place: str) -> None:
+def test_what_cannot_be_a_folder_keeps_nothing_and_is_told(place: str) -> None:
     refused = result([*DEMO, "--keep", place])
     assert (refused.returncode, refused.stdout) == (2, "")
     assert f"{place} cannot be a new folder for --keep: " in refused.stderr
@@ -220,36 +221,6 @@ def test_a_narrow_terminal_without_colour_shows_it_all(tmp_path: Path) -> None:
     assert sum(line.startswith("   ok ") for line in lines) == 29
     assert [line for line in lines if "capx why" in line and "CAPX_HOME=" in line]
     assert [line for line in lines if "capx requests list --all" in line and "CAPX_HOME=" in line]
-
-
-def ended(rows: list[Row], *, every_row: bool) -> str:
-    """What stands on the screen at the end of a demo with these rows."""
-    written = io.StringIO()
-    tree = Tree("task", "root", None, None, 1, 2, Node("root", "task", (), (), 0, 0, None, None, ()))
-    outcome = Outcome(rows, 1.0, "task", tree, [], {})
-    ending.show(Console(file=written, width=100), outcome, None, every_row=every_row)
-    return written.getvalue()
-
-
-def test_rows_of_the_execution_side_wait_for_all() -> None:
-    rows = [Row("session", "the stolen", "40", "40"), Row("execution", "the refused", "9", "9")]
-    short = ended(rows, every_row=False)
-    assert "the stolen" in short
-    assert "the refused" not in short
-    assert "execution-scoped: 1 of 1 rows as expected. To see each: " in short
-    assert "2 of 2 rows as expected, in 1.0 s." in short
-    whole = ended(rows, every_row=True)
-    assert "the stolen" in whole
-    assert "the refused" in whole
-    assert "To see each" not in whole
-
-
-def test_a_row_that_differs_is_shown_without_all() -> None:
-    rows = [Row("execution", "the refused", "9", "9"), Row("execution", "the broken", "refused", "granted")]
-    short = ended(rows, every_row=False)
-    assert "the broken" in short
-    assert "the refused" not in short
-    assert "execution-scoped: 1 of 2 rows as expected" in short
 
 
 def test_who_has_no_capx_on_the_path_is_told_what_to_type() -> None:
@@ -279,7 +250,7 @@ def test_what_a_ticket_says_is_shown_and_not_obeyed() -> None:
     assert "\x1b[2J" not in written.getvalue()
 
 
-def test_the_screen_says_who_asked_for_what_and_what_was_answered() -> None:
+def test_the_screen_says_who_asked_what_and_the_answer() -> None:
     written = io.StringIO()
     screen = Screen(Console(file=written, width=200, markup=False, emoji=False, highlight=False))
     answered = [
@@ -298,7 +269,9 @@ def test_nothing_outlives_a_demo_that_is_interrupted(signum: signal.Signals, tmp
     # Without what measures coverage, which an interrupt may leave waiting for itself.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     variables = {**inherited, "DEMO_TEST": str(tmp_path), "TMPDIR": str(tmp_path)}
-    demo = subprocess.Popen(DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
+    demo = ended_with_test(
+        subprocess.Popen(DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
+    )
     assert demo.stdout is not None
     for line in demo.stdout:
         if line.startswith("2. "):
@@ -334,8 +307,10 @@ def _processes(mark: str) -> list[int]:
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="reads the arguments of processes in /proc")
 def test_no_process_of_a_demo_shows_a_token_or_a_key_in_ps(tmp_path: Path) -> None:
     variables = {**os.environ, "DEMO_TEST": str(tmp_path)}
-    demo = subprocess.Popen(
-        [*DEMO, "--json", "--keep", str(tmp_path / "home")], stdout=subprocess.PIPE, text=True, env=variables
+    demo = ended_with_test(
+        subprocess.Popen(
+            [*DEMO, "--json", "--keep", str(tmp_path / "home")], stdout=subprocess.PIPE, text=True, env=variables
+        )
     )
     shown: set[bytes] = set()
     while demo.poll() is None:
@@ -349,3 +324,33 @@ def test_no_process_of_a_demo_shows_a_token_or_a_key_in_ps(tmp_path: Path) -> No
     assert len(keys) > len(SERVICES)
     assert len(shown) > len(SERVICES), "agents and services have arguments of their own"
     assert not [secret for secret in (*keys, "capx1_") if any(secret.encode() in line for line in shown)]
+
+
+def ended(rows: list[Row], *, every_row: bool) -> str:
+    """What stands on the screen at the end of a demo with these rows."""
+    written = io.StringIO()
+    tree = Tree("task", "root", None, None, 1, 2, Node("root", "task", (), (), 0, 0, None, None, ()))
+    outcome = Outcome(rows, 1.0, "task", tree, [], {})
+    ending.show(Console(file=written, width=100), outcome, None, every_row=every_row)
+    return written.getvalue()
+
+
+def test_rows_of_the_execution_side_wait_for_all() -> None:
+    rows = [Row("session", "the stolen", "40", "40"), Row("execution", "the refused", "9", "9")]
+    short = ended(rows, every_row=False)
+    assert "the stolen" in short
+    assert "the refused" not in short
+    assert "execution-scoped: 1 of 1 rows as expected. To see each: " in short
+    assert "2 of 2 rows as expected, in 1.0 s." in short
+    whole = ended(rows, every_row=True)
+    assert "the stolen" in whole
+    assert "the refused" in whole
+    assert "To see each" not in whole
+
+
+def test_a_row_that_differs_is_shown_without_all() -> None:
+    rows = [Row("execution", "the refused", "9", "9"), Row("execution", "the broken", "refused", "granted")]
+    short = ended(rows, every_row=False)
+    assert "the broken" in short
+    assert "the refused" not in short
+    assert "execution-scoped: 1 of 2 rows as expected" in short

@@ -1,20 +1,13 @@
 """Tricks in text that people are shown: colours, cursors, direction, invisible characters, markup, lines."""
 
-import os
-import pty
-import re
-import subprocess
 import sys
 from typing import Any
 
 import pytest
 
-from capx.tokens import wire
-from capx.tokens.chain import extend
 from capx_cli.escape import clean, without_passwords
 from tests.cli.conftest import first
-
-COLOUR = re.compile(rb"\x1b\[[0-9;]*3[0-7][0-9;]*m")
+from tests.labs.terminal import hostile
 
 TRICKS = {
     "\x1b[2J\x1b[31mALLOWED": "\\x1b[2J\\x1b[31mALLOWED",
@@ -36,7 +29,7 @@ def test_what_does_not_show_as_itself_is_written_out(text: str) -> None:
     assert clean(text) == TRICKS[text]
 
 
-def test_every_character_either_shows_as_itself_or_is_printable_ascii() -> None:
+def test_every_character_shows_as_itself_or_is_printable_ascii() -> None:
     for point in range(sys.maxunicode + 1):
         character = chr(point)
         shown = clean(character)
@@ -66,27 +59,6 @@ def test_honest_text_stays_as_it_is(text: str) -> None:
 )
 def test_no_password_of_a_url_is_shown(text: str, shown: str | None) -> None:
     assert without_passwords(text) == (text if shown is None else shown)
-
-
-def hostile(home: Any) -> str:
-    """A token with tricks wherever bytes can be put, its MAC good."""
-    opened = home("task", "open", "--tenant", "[red]Acme[/red]", "--allow", "crm.read").token
-    token = first(opened).delegate(to="[bold]x[/bold] :smile:", allow=None)
-    frame = wire.decode(token.text)
-    blocks = list(frame.blocks)
-    signature = frame.signature
-    for raw in (
-        '[["where","args.q",["eq","\x1b[2J\u202e\u200b[link=http://evil]\x9b31m\\n\\u001b[31mALLOWED"]]]'.replace(
-            "\x1b", "\\u001b"
-        ),
-        '[["allow",[["crm.read",[["q",["in",["a\\r\\nALLOWED  everything\\u0000","\u2066\u2028"]]]]]]]]',
-        '[["hop","agent\\u001b[31m\\nALLOWED\u202e","AAAAAAAAAAA"]]',
-        '["\u202e\x7f not JSON',
-    ):
-        block = raw.encode()
-        blocks.append(block)
-        signature = extend(signature, block)
-    return wire.encode(frame.identifier, tuple(blocks), signature)
 
 
 def test_no_view_lets_text_of_a_token_act_on_a_terminal(home: Any) -> None:
@@ -139,58 +111,3 @@ def test_errors_and_the_log_do_not_either(home: Any) -> None:
     seen = home("why", refused.id).out + home("graph").out + home("why", decision.id).out
     assert "[red]a[/red]" in seen
     assert all(line.isprintable() for line in seen.split("\n"))
-
-
-def on_terminal(home: Any, token: str, *args: str, width: int = 80, **env: str) -> bytes:
-    """What a command writes to a terminal of so many columns."""
-    main, sub = pty.openpty()
-    import fcntl
-    import struct
-    import termios
-
-    fcntl.ioctl(sub, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
-    process = subprocess.Popen(
-        (sys.executable, "-m", "capx_cli.main", *args),
-        env={**home.env, "TERM": "xterm-256color", "CAPX_TOKEN": token, **env},
-        stdin=subprocess.DEVNULL,
-        stdout=sub,
-        stderr=sub,
-    )
-    os.close(sub)
-    said = b""
-    try:
-        while chunk := os.read(main, 65_536):
-            said += chunk
-    except OSError:
-        pass  # how Linux says that the other side has closed
-    os.close(main)
-    process.wait(timeout=30)
-    return said
-
-
-def test_a_terminal_gets_colours_no_tricks_and_no_long_lines(home: Any) -> None:
-    token = hostile(home)
-    said = on_terminal(home, token, "inspect", "--blocks", width=32)
-    assert COLOUR.search(said)
-    plain = re.sub(rb"\x1b\[[0-9;]*m", b"", said)
-    assert b"\x1b" not in plain
-    text = plain.decode()
-    assert "\u202e" not in text
-    assert max(len(line) for line in text.split("\r\n")) <= 32
-    assert not COLOUR.search(on_terminal(home, token, "inspect", NO_COLOR="1"))
-    assert b"\x1b" not in on_terminal(home, token, "inspect", TERM="dumb")
-    drawn = on_terminal(home, token, "graph", width=32).decode()
-    assert "DEAD" not in drawn
-    assert "[red]Acme[/red]" in drawn.replace("\r\n", "") or "Acme" in drawn
-    ended = home("task", "complete", "last").out
-    assert "is completed" in ended
-    assert b"DEAD" in on_terminal(home, token, "graph")
-    refused = on_terminal(home, token, "keys", "export", "crm")
-    assert b"a key is not for a screen" in refused
-
-
-def test_an_encoding_that_lacks_characters_is_no_failure(home: Any) -> None:
-    home("task", "open", "--tenant", "S\u00f8n", "--allow", "crm.read")
-    said = home("task", "list", PYTHONIOENCODING="ascii")
-    assert "S\\xf8n" in said.out
-    assert "root" in home("graph", PYTHONIOENCODING="ascii").out

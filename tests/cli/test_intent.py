@@ -19,7 +19,7 @@ from capx.intents.principal_key import PrincipalKey
 from capx.policy.file import FILE
 from capx.tokens.bundle import Bundle
 from tests.cli.conftest import COMMAND, Shell
-from tests.cli.test_escape import on_terminal
+from tests.labs.terminal import on_terminal
 from tests.server.conftest import serving
 
 STATEMENT = "Prepare the QBR — für Acme\n  purpose    refund"
@@ -69,7 +69,7 @@ def desk(home: Shell, tmp_path: Path) -> Desk:
     return Desk(home, tmp_path)
 
 
-def test_a_document_says_what_was_typed_and_is_for_the_authority_of_the_home(desk: Desk) -> None:
+def test_a_document_says_what_was_typed_and_names_the_home(desk: Desk) -> None:
     typed = ("--param", "quarter=Q3", "--param", "limit:=10", "--agent", "writer", "--max-tasks", "3")
     intent = parse_intent(desk.document(*typed, "--not-after", "1d").encode())
     with Authority.open_home(desk.home.home) as authority:
@@ -109,7 +109,7 @@ def test_from_a_persons_words_to_a_token_through_one_pipe(desk: Desk) -> None:
     assert b"opened task" in done.stderr
 
 
-def test_whoever_signs_sees_all_of_it_on_standard_error_and_nothing_else_is_written(desk: Desk) -> None:
+def test_a_signer_sees_all_of_the_intent_on_standard_error(desk: Desk) -> None:
     long = "x" * 300
     document = desk.document("--param", f"ref={long}", "--param", "authority=none", "--agent", "writer")
     said = desk("intent", "sign", "--key-file", str(desk.key), token=document)
@@ -139,7 +139,7 @@ def hostile() -> Intent:
     )
 
 
-def test_ansi_bidi_markup_and_newlines_in_an_intent_are_shown_as_what_they_are(desk: Desk) -> None:
+def test_ansi_bidi_markup_and_newlines_are_spelt_out(desk: Desk) -> None:
     file = desk.folder / "evil.json"
     file.write_text(json.dumps(hostile().document()))
     said = desk("intent", "show", str(file)).out
@@ -163,9 +163,7 @@ def test_ansi_bidi_markup_and_newlines_in_an_intent_are_shown_as_what_they_are(d
         (80, {"COLUMNS": "20"}),
     ],
 )
-def test_on_a_terminal_no_text_of_an_intent_runs_on_into_a_line_that_seems_to_be_another(
-    desk: Desk, width: int, env: dict[str, str]
-) -> None:
+def test_an_intents_text_forges_no_line_on_a_terminal(desk: Desk, width: int, env: dict[str, str]) -> None:
     file = desk.folder / "evil.json"
     file.write_text(json.dumps(hostile().document()))
     drawn = on_terminal(desk.home, "", "intent", "show", str(file), width=width, **env)
@@ -178,7 +176,7 @@ def test_on_a_terminal_no_text_of_an_intent_runs_on_into_a_line_that_seems_to_be
     assert max(map(len, lines)) <= width
 
 
-def test_the_name_of_whoever_asks_runs_on_into_no_line_that_seems_to_be_another(desk: Desk) -> None:
+def test_the_name_of_an_asker_forges_no_line(desk: Desk) -> None:
     file = desk.folder / "evil.json"
     said = structs.replace(hostile(), principal="ana" + " " * 77 + "  tenant     Initech").document()
     file.write_text(json.dumps(said))
@@ -199,9 +197,7 @@ def test_the_name_of_whoever_asks_runs_on_into_no_line_that_seems_to_be_another(
         ("ana@our.example", "ana@our.example"),
     ],
 )
-def test_a_name_that_could_be_taken_for_another_or_for_none_is_shown_in_quotes(
-    desk: Desk, name: str, shown: str
-) -> None:
+def test_a_name_that_could_mean_another_or_none_is_quoted(desk: Desk, name: str, shown: str) -> None:
     file = desk.folder / "evil.json"
     file.write_text(json.dumps(structs.replace(hostile(), principal=name, tenant=name, agent=name).document()))
     lines = desk("intent", "show", str(file)).out.splitlines()
@@ -350,7 +346,7 @@ def test_whoever_opens_only_narrows(desk: Desk, args: tuple[str, ...], code: int
     assert desk("task", "list", "--json").json == []
 
 
-def test_an_intent_that_is_not_signed_opens_a_task_only_if_it_is_attested(desk: Desk) -> None:
+def test_an_unsigned_intent_is_refused_unless_it_is_attested(desk: Desk) -> None:
     file = desk.folder / "qbr.json"
     file.write_text(desk.document())
     assert (
@@ -383,7 +379,7 @@ def test_intents_are_listed_with_what_became_of_them(desk: Desk) -> None:
     ]
 
 
-def test_an_intent_is_withdrawn_with_its_tasks_by_its_digest_or_its_file(desk: Desk) -> None:
+def test_an_intent_is_withdrawn_with_its_tasks_by_digest_or_file(desk: Desk) -> None:
     file = desk.signed("--max-tasks", "2")
     digest = SignedIntent.parse(file.read_bytes()).intent.digest
     desk("task", "open", "--intent", str(file))

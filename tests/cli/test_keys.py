@@ -13,6 +13,7 @@ import pytest
 from capx.authority.home import change_keys
 from capx.crypto.keys import AudienceKeys, KeyRing, RootKey
 from tests.cli.conftest import COMMAND, first
+from tests.labs.processes import ended_with_test
 
 
 def ring(home: Any) -> KeyRing:
@@ -24,12 +25,18 @@ def listed(home: Any) -> dict[str, tuple[str, int]]:
 
 
 def run(home: Any, *args: str) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        (*COMMAND, *args), env=home.unmeasured, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    return ended_with_test(
+        subprocess.Popen(
+            (*COMMAND, *args),
+            env=home.unmeasured,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
     )
 
 
-def test_a_whole_rotation_refuses_nothing_until_the_old_key_is_retired(home: Any, tmp_path: Path) -> None:
+def test_a_rotation_refuses_nothing_until_the_old_key_is_retired(home: Any, tmp_path: Path) -> None:
     (old,) = listed(home)
     before = home("task", "open", "--allow", "crm.read").token
     home("keys", "export", "crm", "--out", str(tmp_path / "crm.keys"))
@@ -102,7 +109,7 @@ def test_what_cannot_be_meant_is_one_line_and_changes_nothing(home: Any, tmp_pat
     assert (home.home / "root.keys").read_text() == text
 
 
-def test_an_export_replaces_a_file_through_a_link_and_nothing_but_a_file(home: Any, tmp_path: Path) -> None:
+def test_an_export_replaces_a_linked_file_and_only_a_file(home: Any, tmp_path: Path) -> None:
     pipe, file, link = tmp_path / "pipe", tmp_path / "svc.keys", tmp_path / "crm.keys"
     os.mkfifo(pipe)
     said = home("keys", "export", "crm", "--out", str(pipe), "--replace", code=3).err
@@ -164,7 +171,7 @@ def test_whoever_works_meanwhile_never_meets_half_a_key_file(home: Any) -> None:
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
-def test_a_change_that_is_killed_leaves_the_keys_of_before_or_after(home: Any, end: signal.Signals) -> None:
+def test_a_change_that_is_killed_leaves_the_keys_before_or_after(home: Any, end: signal.Signals) -> None:
     (first,) = ring(home).kids
     for delay in (0.05, 0.1, 0.15, 0.2, 0.3):
         process = run(home, "keys", "add")
@@ -203,7 +210,7 @@ def test_a_home_that_cannot_be_written_is_said_to_be(home: Any) -> None:
     assert ring(home).kids == before
 
 
-def test_a_change_that_was_cut_short_is_found_by_doctor_until_the_next_one(home: Any) -> None:
+def test_a_change_cut_short_is_found_by_doctor_until_the_next(home: Any) -> None:
     left = home.home / "root.keys.new"
     left.write_text("root half a li")
     left.chmod(0o600)

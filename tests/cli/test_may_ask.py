@@ -45,9 +45,7 @@ def test_a_task_may_ask_for_anything_that_its_policy_offers() -> None:
         ),
     ],
 )
-def test_what_each_hop_lets_it_ask_for_is_told_as_what_all_have_in_common(
-    hops: list[list[Grant]], words: list[str]
-) -> None:
+def test_what_each_hop_may_ask_is_told_as_what_all_share(hops: list[list[Grant]], words: list[str]) -> None:
     assert said(*hops) == [f"may ask for {each}" for each in words]
 
 

@@ -1,13 +1,7 @@
 """The inbox of those who answer: what they are shown, what they sign, and what becomes of it."""
 
-import json
-import os
-import pty
 import re
-import select
-import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,35 +10,13 @@ from msgspec.structs import replace
 
 from capx.authority.authority import Authority
 from capx.intents.principal_key import PrincipalKey
-from capx.tokens.bundle import Bundle
 from capx.verify.ask import Granted, Pending, Refused
-from tests.cli.conftest import COMMAND, Shell
-from tests.cli.test_escape import on_terminal
-from tests.cli.test_looking import Following
+from tests.cli.conftest import Shell
+from tests.labs.following_log import Following
+from tests.labs.inbox import as_, asks, opened
 from tests.labs.office import Office
+from tests.labs.terminal import on_terminal
 from tests.server.conftest import serving
-
-
-@pytest.fixture
-def office(tmp_path: Path) -> Office:
-    return Office(tmp_path)
-
-
-def opened(office: Office, **said: Any) -> Bundle:
-    with Authority.open_home(office.home) as authority:
-        return authority.open(office.signed(authority, **said)).bundle
-
-
-def asks(office: Office, bundle: Bundle, **args: Any) -> Pending:
-    """A request that waits."""
-    with Authority.open_home(office.home) as authority:
-        answer = authority.ask(bundle, "billing.refund", args=args or None)
-    assert isinstance(answer, Pending)
-    return answer
-
-
-def as_(office: Office, name: str) -> tuple[str, ...]:
-    return "--as", name, "--key-file", str(office.key_file(name))
 
 
 def test_a_request_is_listed_shown_and_approved(capx: Shell, office: Office) -> None:
@@ -99,9 +71,7 @@ def test_a_request_is_denied_for_good(capx: Shell, office: Office) -> None:
     assert again.err.endswith("Z already\n")
 
 
-def test_what_was_approved_is_not_denied_and_whoever_tries_is_told_what_still_helps(
-    capx: Shell, office: Office
-) -> None:
+def test_denying_what_was_approved_is_refused_with_advice(capx: Shell, office: Office) -> None:
     bundle = opened(office)
     pending = asks(office, bundle)
     capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes")
@@ -132,7 +102,7 @@ def test_who_may_not_answer_is_told_so(capx: Shell, office: Office, name: str) -
     assert pending.request in capx("requests", "list").out
 
 
-def test_who_is_asked_for_it_by_now_answers_whoever_was_asked_before(capx: Shell, office: Office) -> None:
+def test_who_is_asked_by_now_answers_for_those_asked_before(capx: Shell, office: Office) -> None:
     pending = asks(office, opened(office))
     office.rule(office.policy.read_text().replace('approvers = ["finance"]', 'approvers = ["sales"]'))
     said = capx("requests", "approve", pending.request, "--yes", *as_(office, "ben"), code=1)
@@ -143,7 +113,7 @@ def test_who_is_asked_for_it_by_now_answers_whoever_was_asked_before(capx: Shell
     assert "was approved by eve" in capx("requests", "approve", pending.request, "--yes", *as_(office, "eve")).out
 
 
-def test_an_agent_does_not_answer_under_the_name_that_it_is_called(capx: Shell, office: Office) -> None:
+def test_an_agent_with_an_approvers_name_is_refused_as_approver(capx: Shell, office: Office) -> None:
     pending = asks(office, opened(office).delegate(to="ben", may_ask=["billing.*"]))
     with serving(office.home) as served:
         for at in ((), ("--authority", served.place)):
@@ -203,7 +173,7 @@ def test_the_key_at_home_answers_if_it_is_clear_whose_is_meant(capx: Shell, offi
     assert "was denied by ben" in capx("requests", "deny", third, "--yes", "--as", "ben").out
 
 
-def test_a_request_is_named_by_how_it_alone_begins_or_as_the_last(capx: Shell, office: Office) -> None:
+def test_a_request_is_named_by_its_unique_beginning_or_as_last(capx: Shell, office: Office) -> None:
     assert "no agent has asked" in capx("requests", "show", "last", code=2).err
     bundle = opened(office)
     first, second = (asks(office, bundle, amount=amount).request for amount in (1, 2))
@@ -239,55 +209,6 @@ def test_a_request_that_the_policy_has_overtaken_is_not_approved(capx: Shell, of
     assert "aprovers" in said.err
 
 
-def typed(capx: Shell, answer: str, *args: str) -> tuple[int, str]:
-    """What a command says that asks on a terminal, and is answered once it has."""
-    main, sub = pty.openpty()
-    process = subprocess.Popen(
-        (*COMMAND, *args), env={**capx.unmeasured, "TERM": "dumb"}, stdin=sub, stdout=sub, stderr=sub
-    )
-    os.close(sub)
-    said, told = b"", False
-    try:
-        while process.poll() is None or select.select([main], [], [], 0)[0]:
-            if not select.select([main], [], [], 0.2)[0]:
-                continue
-            said += os.read(main, 65_536)
-            if b"[y/N]" in said and not told:
-                os.write(main, answer.encode())
-                told = True
-    except OSError:
-        pass  # how Linux says that the other side has closed
-    os.close(main)
-    return process.wait(timeout=30), said.decode()
-
-
-@pytest.mark.parametrize(
-    ("command", "answer", "ended"),
-    [
-        ("approve", "y\n", (0, "approved")),
-        ("approve", "n\n", (1, "pending")),
-        ("approve", "\n", (1, "pending")),
-        ("approve", "\x04", (130, "pending")),
-        ("deny", "y\n", (0, "denied")),
-        ("deny", "\n", (1, "pending")),
-    ],
-)
-def test_who_answers_on_a_terminal_is_asked_after_it_was_shown(
-    capx: Shell, office: Office, command: str, answer: str, ended: tuple[int, str]
-) -> None:
-    code, state = ended
-    pending = asks(office, opened(office), amount=20)
-    found, said = typed(capx, answer, "requests", command, "last", *as_(office, "ben"))
-    assert found == code, said
-    question = "Consent to all of this, as ben?" if command == "approve" else "Refuse this, for good, as ben?"
-    assert said.index("only with amount 20") < said.index(question)
-    assert ("Nothing was signed; the request still waits." in said) == (code == 1)
-    other = f"To refuse it for good: capx requests deny {pending.request} --as ben"
-    assert (other in " ".join(said.split())) == (command == "approve" and code == 1)
-    with Authority.open_home(office.home) as authority:
-        assert authority.request(pending.request).state == state
-
-
 def test_requests_are_told_as_json(capx: Shell, office: Office) -> None:
     bundle = opened(office).delegate(to="refund-agent", may_ask=["billing.*"])
     pending = asks(office, bundle, until=5, amount=2.5)
@@ -317,49 +238,6 @@ def test_the_inbox_of_an_authority_that_serves_is_the_same(capx: Shell, office: 
         done = capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes", **there)
         assert "was approved by ben" in done.out
     assert "no authority answers" in capx("requests", "list", code=3, **there).err
-
-
-@pytest.mark.parametrize("place", ["home", "served"])
-@pytest.mark.parametrize("shape", ["text", "json"])
-def test_the_inbox_is_watched(capx: Shell, office: Office, place: str, shape: str) -> None:
-    bundle = opened(office)
-    before = asks(office, bundle)
-    options = ("--json",) if shape == "json" else ()
-    with serving(office.home) as served:
-        at = ("--authority", served.place) if place == "served" else ()
-        watching = Following(capx, "requests", "watch", *options, *at)
-        watching.until(lambda out, _: before.request in out)
-        after = asks(office, bundle, amount=20)
-        watching.until(lambda out, _: after.request in out)
-        with Authority.open_home(office.home) as authority:
-            # What the policy gives by itself asks nobody.
-            assert isinstance(authority.ask(bundle, "warehouse.read"), Granted)
-        capx("requests", "deny", before.request, *as_(office, "ben"), "--yes")
-        watching.until(told(before.request, "denied", "was denied by ben"))
-        capx("requests", "approve", after.request, *as_(office, "ben"), "--yes")
-        watching.until(told(after.request, "approved", "was approved by ben"))
-        with Authority.open_home(office.home) as authority:
-            assert isinstance(authority.ask(bundle, "billing.refund", args={"amount": 20}), Granted)
-        watching.until(told(after.request, "granted", "and granted"))
-        assert watching.end() == 0
-    assert watching.said[watching.err] == ""
-    assert "warehouse" not in watching.said[watching.master]
-
-
-def told(request: str, state: str, words: str) -> Callable[[str, str], bool]:
-    """Whether it was said what became of a request, in words or as JSON."""
-
-    def said(out: str, _: str) -> bool:
-        for line in out.splitlines(keepends=True):
-            if line.endswith("}\n"):
-                one = json.loads(line)
-                if (one["id"], one["state"]) == (request, state):
-                    return True
-            elif request in line and words in line:
-                return True
-        return False
-
-    return said
 
 
 EVIL = "\x1b[2J\x1b[31mALLOWED\u202e\u2066\u200b\u2028\n  by finance\r[bold]x[/bold] :smile: [link=http://evil]"
@@ -419,11 +297,3 @@ def test_a_request_that_nobody_answered_is_told_as_such(capx: Shell, tmp_path: P
     assert "was not answered in time" in capx("requests", "show", pending.request).out
     said = capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes", code=1)
     assert said.err == f"capx: request {pending.request} was not answered in time\n"
-
-
-def test_where_it_is_narrow_the_inbox_keeps_what_whoever_answers_chooses_by(capx: Shell, office: Office) -> None:
-    pending = asks(office, opened(office).delegate(to="refund-agent", may_ask=["billing.*"]))
-    drawn = on_terminal(capx, "", "requests", "list", width=80).decode().replace("\r\n", "\n")
-    heading, row = re.sub(r"\x1b\[[0-9;]*m", "", drawn).rstrip("\n").split("\n")
-    assert heading.split() == ["REQUEST", "ACTION", "WHO", "LEFT", "APPROVERS"]
-    assert re.fullmatch(rf"{pending.request}  billing.refund@billing  refund-agent  \d+ min  finance *", row)

@@ -19,6 +19,7 @@ from capx.verify.ask import Granted
 from capx_caveats import Tenant
 from tests.cli.conftest import COMMAND, Shell
 from tests.labs.office import Office
+from tests.labs.processes import ended_with_test
 
 
 def opened(home: Shell, *options: str) -> Bundle:
@@ -33,7 +34,7 @@ def bundle_tenant(bundle: Bundle) -> str | None:
     return next((caveat.name for caveat in next(iter(bundle)).caveats[0] if isinstance(caveat, Tenant)), None)
 
 
-def test_all_that_was_minted_under_a_key_dies_and_it_mints_no_more(home: Shell) -> None:
+def test_all_minted_under_a_key_dies_and_it_mints_no_more(home: Shell) -> None:
     held = opened(home)
     kid = next(iter(held)).kid
     dry = home("revoke", "--kid", kid, "--dry-run").out
@@ -49,9 +50,7 @@ def test_all_that_was_minted_under_a_key_dies_and_it_mints_no_more(home: Shell) 
     assert f"revoked            all that was minted under key {kid}\n" in home("log").out
 
 
-def test_it_is_said_that_a_revoked_key_mints_here_also_where_what_was_granted_on_its_strength_dies_with_it(
-    home: Shell, tmp_path: Path
-) -> None:
+def test_it_is_said_that_a_revoked_key_mints_here_too(home: Shell, tmp_path: Path) -> None:
     office = Office(tmp_path / "office")
     with Authority.open_home(office.home) as authority:
         held = authority.open(office.signed(authority)).bundle
@@ -62,7 +61,7 @@ def test_it_is_said_that_a_revoked_key_mints_here_also_where_what_was_granted_on
     assert "It mints here: capx keys add" in said.err
 
 
-def test_all_that_was_issued_up_to_an_instant_dies_and_what_comes_after_lives(home: Shell) -> None:
+def test_all_issued_up_to_an_instant_dies_what_comes_after_lives(home: Shell) -> None:
     before = opened(home)
     said = home("revoke", "--issued-before", "now")
     assert said.out.startswith("all that was issued up to 20")
@@ -88,7 +87,7 @@ def test_what_is_selected_dies_and_nothing_else(home: Shell) -> None:
     assert [is_dead(home, each) for each in (acme, children[1], globex)] == [True, True, False]
 
 
-def test_a_selection_that_nothing_alive_fits_is_told_by_its_exit_code(home: Shell) -> None:
+def test_a_selection_that_fits_nothing_alive_has_its_exit_code(home: Shell) -> None:
     opened(home, "--tenant", "Acme")
     for args in (("tenant=Acme ",), ("tenant=Acne", "--wait"), ("agent=nobody",), ("tenant=Acne", "--dry-run")):
         said = home("revoke", "--where", *args, code=1)
@@ -136,8 +135,10 @@ def test_waiting_ends_when_every_follower_has_seen_it(home: Shell) -> None:
     assert "seen by every follower that was heard of" in home("revoke", "last", "--wait").out
     opened(home)
     sight(home, "crm-1", 1)
-    process = subprocess.Popen(
-        (*COMMAND, "revoke", "last", "--wait", "30"), env=home.unmeasured, stdout=subprocess.PIPE, text=True
+    process = ended_with_test(
+        subprocess.Popen(
+            (*COMMAND, "revoke", "last", "--wait", "30"), env=home.unmeasured, stdout=subprocess.PIPE, text=True
+        )
     )
     assert process.stdout is not None
     assert "is revoked, at position" in process.stdout.readline()
@@ -163,12 +164,14 @@ def test_followers_that_have_not_seen_it_are_named(home: Shell) -> None:
 def test_ctrl_c_while_waiting_leaves_what_was_said(home: Shell) -> None:
     opened(home)
     sight(home, "crm-1", 0)
-    process = subprocess.Popen(
-        (*COMMAND, "revoke", "last", "--wait"),
-        env=home.unmeasured,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    process = ended_with_test(
+        subprocess.Popen(
+            (*COMMAND, "revoke", "last", "--wait"),
+            env=home.unmeasured,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     )
     assert process.stdout is not None
     assert "is revoked, at position" in process.stdout.readline()
@@ -182,12 +185,14 @@ def waiting(home: Shell, *args: str) -> "subprocess.Popen[str]":
     """`capx revoke --wait --json` that has revoked, and waits for a follower that says nothing any more."""
     opened(home)
     sight(home, "crm-1", 0)
-    process = subprocess.Popen(
-        (*COMMAND, "revoke", "last", "--wait", "--json", *args),
-        env=home.unmeasured,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    process = ended_with_test(
+        subprocess.Popen(
+            (*COMMAND, "revoke", "last", "--wait", "--json", *args),
+            env=home.unmeasured,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     )
     with Authority.open_home(home.home) as authority:
         while next(authority.newest_first()).kind != "revoked":
@@ -199,9 +204,7 @@ def waiting(home: Shell, *args: str) -> "subprocess.Popen[str]":
 @pytest.mark.parametrize(
     ("signum", "code", "says"), [(signal.SIGINT, 130, "capx: interrupted"), (signal.SIGTERM, 143, "")]
 )
-def test_a_program_is_told_what_was_revoked_when_the_waiting_is_cut_short(
-    home: Shell, signum: int, code: int, says: str
-) -> None:
+def test_a_program_gets_what_was_revoked_if_waiting_is_cut(home: Shell, signum: int, code: int, says: str) -> None:
     process = waiting(home)
     process.send_signal(signum)
     out, err = process.communicate(timeout=30)
@@ -211,7 +214,7 @@ def test_a_program_is_told_what_was_revoked_when_the_waiting_is_cut_short(
     assert said["unaware"] is None
 
 
-def test_a_program_is_told_what_was_revoked_when_nobody_can_be_asked_any_more(home: Shell) -> None:
+def test_a_program_gets_what_was_revoked_when_none_can_be_asked(home: Shell) -> None:
     with serving(home) as place:
         process = waiting(home, "--authority", place)
     out, err = process.communicate(timeout=30)
@@ -232,8 +235,13 @@ def test_an_agent_that_revoked_is_named_in_the_log(home: Shell) -> None:
 @contextmanager
 def serving(home: Shell) -> Generator[str]:
     """The place at which the authority of this home serves."""
-    process = subprocess.Popen(
-        (*COMMAND, "serve", "--listen", "127.0.0.1:0", "--json"), env=home.unmeasured, stdout=subprocess.PIPE, text=True
+    process = ended_with_test(
+        subprocess.Popen(
+            (*COMMAND, "serve", "--listen", "127.0.0.1:0", "--json"),
+            env=home.unmeasured,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
     )
     try:
         assert process.stdout is not None

@@ -4,27 +4,12 @@ import sqlite3
 import stat
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from capx.authority.authority import Authority
-from capx.store.factory import open_store
 from tests.cli.conftest import Shell
-from tests.labs.postgres import Server, postgres_database, postgres_server
-
-__all__ = ["postgres_database", "postgres_server"]
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def kept(request: pytest.FixtureRequest, capx: Shell) -> Shell:
-    """A home with its store in a file, or in a database."""
-    if request.param == "sqlite":
-        capx("init")
-    else:
-        server, database = (request.getfixturevalue(f"postgres_{name}") for name in ("server", "database"))
-        capx("init", "--store", server.url(database))
-    return capx
+from tests.labs.postgres import Server
 
 
 def test_a_home_with_its_store_in_a_database_works_as_any_other(
@@ -44,7 +29,7 @@ def test_a_home_with_its_store_in_a_database_works_as_any_other(
     assert "which answers" in found["store"]["says"]
 
 
-def test_a_making_that_was_cut_short_is_finished_and_a_used_store_is_not_taken(
+def test_a_creation_cut_short_is_finished_a_used_store_refused(
     capx: Shell, postgres_server: Server, postgres_database: str, tmp_path: Path
 ) -> None:
     url = postgres_server.url(postgres_database)
@@ -100,7 +85,7 @@ def test_a_place_that_is_no_database_is_refused_at_init(capx: Shell, tmp_path: P
     capx("init")
 
 
-def test_a_whole_store_says_the_place_it_reaches_and_a_broken_one_where(home: Shell) -> None:
+def test_a_whole_store_says_where_it_ends_a_broken_one_where(home: Shell) -> None:
     home("task", "open", "--allow", "crm.read")
     said = home("store", "check", "--json").json
     assert (said["whole"], said["position"]) == (True, 3)
@@ -162,90 +147,6 @@ def test_a_store_of_an_older_schema_is_migrated_where_it_says_so(home: Shell) ->
     assert home("store", "migrate").out == "from schema 1 to 3\n"
     home("task", "list")
     home("store", "check")
-
-
-def test_from_a_backup_to_a_restored_store(kept: Shell, tmp_path: Path) -> None:
-    saved = str(tmp_path / "saved.db")
-    token = kept("task", "open", "--tenant", "Acme", "--allow", "crm.read").token
-    said = kept("store", "backup", saved, "--json").json
-    assert (said["position"], said["file"]) == (3, saved)
-    assert "is there already" in kept("store", "backup", saved, code=3).err
-    kept("task", "open", "--allow", "crm.read")
-
-    assert "look with --dry-run, then say --yes" in kept("store", "restore", saved, code=2).err
-    dry = kept("store", "restore", saved, "--dry-run")
-    assert "tasks to be withdrawn: 1" in dry.out
-    assert [task["state"] for task in kept("task", "list", "--json").json] == ["active", "active"]
-    done = kept("store", "restore", saved, "--yes", "--json").json
-    assert done["position"] == 5
-    assert Path(done["kept"]).exists()
-    assert [task["state"] for task in kept("task", "list", "--json").json] == ["withdrawn"]
-    said = kept("verify", "--action", "crm.read", "--tenant", "Acme", token=token, code=1).out
-    assert "this was issued before an instant up to which everything was revoked" in said
-    assert "restored           from a backup that reached position 3; all that was issued up to" in kept("log").out
-    kept("store", "check")
-    assert sorted(found.name for found in tmp_path.iterdir()) == ["home", "saved.db"]
-
-
-def test_restoring_says_what_it_will_not_take(home: Shell, tmp_path: Path) -> None:
-    home("task", "open", "--allow", "crm.read")
-    live = str(home.home / "capx.db")
-    assert "is the store itself" in home("store", "restore", live, "--yes", code=3).err
-    assert "there is no backup at" in home("store", "restore", str(tmp_path / "none.db"), "--yes", code=3).err
-    home("store", "backup", str(tmp_path / "changed.db"))
-    with closing(sqlite3.connect(tmp_path / "changed.db")) as changed, changed:
-        changed.execute("UPDATE events SET at = at - 1 WHERE position = 2")
-    refused = home("store", "restore", str(tmp_path / "changed.db"), "--yes", code=3).err
-    assert (
-        f"the backup {tmp_path / 'changed.db'} is refused, give another one: the log is broken at position 2" in refused
-    )
-    (tmp_path / "cut.db").write_bytes((tmp_path / "changed.db").read_bytes()[:20_000])
-    (tmp_path / "cut.db").chmod(0o600)
-    refused = home("store", "restore", str(tmp_path / "cut.db"), "--yes", code=3).err
-    assert f"the backup {tmp_path / 'cut.db'} is damaged" in refused
-    assert "restore it from" not in refused
-    (tmp_path / "text.db").write_text("no store")
-    (tmp_path / "text.db").chmod(0o600)
-    assert "is not a database" in home("store", "restore", str(tmp_path / "text.db"), "--yes", code=3).err
-    other: Any = {"CAPX_HOME": str(tmp_path / "other")}
-    home("init", **other)
-    home("task", "open", "--allow", "crm.read", **other)
-    home("store", "backup", str(tmp_path / "other.db"), **other)
-    said = home("store", "restore", str(tmp_path / "other.db"), "--yes", code=3)
-    assert "this backup is of another store than the one that is there" in said.err
-    home("store", "restore", str(tmp_path / "other.db"), "--into", str(tmp_path / "new.db"))
-    assert (tmp_path / "new.db").exists()
-
-
-def test_a_store_moves_into_a_database_that_is_empty(
-    home: Shell, postgres_server: Server, postgres_database: str, tmp_path: Path
-) -> None:
-    home("task", "open", "--allow", "crm.read")
-    home("store", "backup", str(tmp_path / "saved.db"))
-    url, before = postgres_server.url(postgres_database), sorted(home.home.iterdir())
-    into = ("store", "restore", str(tmp_path / "saved.db"), "--into", url)
-    dry = home(*into, "--dry-run")
-    assert "from a backup that reaches position 3" in dry.out
-    assert "tasks to be withdrawn: 1" in dry.out
-    assert "kept" not in dry.out
-    with postgres_server.admin(postgres_database) as connection:
-        found = connection.execute("SELECT count(*) FROM pg_namespace WHERE nspname = 'capx'").fetchone()
-    assert found == (0,)
-    done = home(*into, "--json").json
-    assert (done["position"], done["replaced"], done["kept"], len(done["withdrawn"])) == (5, None, None, 1)
-    assert sorted(home.home.iterdir()) == before
-    with closing(open_store(url)) as there, there.read() as reading:
-        assert reading.head().position == 5
-
-
-def test_a_lost_store_is_brought_back_into_the_home_of_its_keys(home: Shell, tmp_path: Path) -> None:
-    home("task", "open", "--allow", "crm.read")
-    home("store", "backup", str(tmp_path / "saved.db"))
-    for name in ("capx.db", "capx.db-wal", "capx.db-shm"):
-        (home.home / name).unlink(missing_ok=True)
-    assert "restore" in home("init", code=3).err
-    home("store", "restore", str(tmp_path / "saved.db"))
-    assert [task["state"] for task in home("task", "list", "--json").json] == ["withdrawn"]
 
 
 def test_the_role_of_a_resource_is_printed_as_sql_that_runs(

@@ -19,7 +19,7 @@ def held_by(said: Any) -> str:
     return str(hops[-1])
 
 
-def test_the_option_wins_then_a_pipe_then_the_named_file_then_the_variable(
+def test_the_option_wins_then_a_pipe_the_named_file_the_variable(
     home: Any, tokens: tuple[str, str, str, str], tmp_path: Path
 ) -> None:
     piped, option, file, variable = tokens

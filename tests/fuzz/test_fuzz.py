@@ -8,9 +8,16 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.__main__ import plain_environment
+from tests.labs.counts import repeated
 
 pytestmark = pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is built for Linux alone")
-RUNS = {"wire": 20_000, "blocks": 20_000, "presentation": 4_000, "http": 10_000, "interop": 10_000}
+RUNS = {
+    "wire": repeated(20_000),
+    "blocks": repeated(20_000),
+    "presentation": repeated(4_000),
+    "http": repeated(10_000),
+    "interop": repeated(10_000),
+}
 """Inputs for each, so that none takes more than some seconds."""
 
 

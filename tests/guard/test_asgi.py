@@ -123,7 +123,7 @@ def test_who_presents_at_an_open_path_is_checked(client: httpx.Client) -> None:
         {"content_encoding": "gzip"},
     ],
 )
-def test_presentation_for_another_method_path_query_body_content_type(
+def test_a_presentation_for_another_part_of_a_request_is_refused(
     client: httpx.Client, capability: Capability, sent: dict[str, Any]
 ) -> None:
     meant: dict[str, Any] = {"method": "POST", "target": "/x?a=1", "body": b"hi", "content_type": "application/json"}
@@ -151,7 +151,7 @@ def test_presentation_replayed_after_a_denial(client: httpx.Client, capability: 
     assert problem(client.get("/swallowed", headers=headers), 401) == "replayed"
 
 
-def test_presentation_replayed_at_another_server_of_the_same_service(
+def test_a_presentation_replayed_at_another_server_is_refused(
     lab: Authority, client: httpx.Client, capability: Capability
 ) -> None:
     headers = presented(capability)
@@ -308,7 +308,7 @@ def test_a_target_in_absolute_form_is_refused_in_true_words(
 
 
 @pytest.mark.parametrize("path", ["/x", "/open"])
-def test_an_error_before_the_verdict_tells_nothing_to_handlers_outside(
+def test_an_error_before_the_verdict_is_kept_from_outer_handlers(
     lab: Authority, capability: Capability, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def failing(scope: Scope, receive: Receive, send: Send) -> None:
@@ -344,7 +344,7 @@ def test_code_that_catches_the_end_of_its_answer_is_ended_again(
     assert not went_on
 
 
-def test_a_guard_set_up_wrongly_does_not_start_and_answers_nothing(lab: Authority, capability: Capability) -> None:
+def test_a_guard_set_up_wrongly_neither_starts_nor_answers(lab: Authority, capability: Capability) -> None:
     guard = ASGIGuard(echo, lab.verifier("crm"), public=["open"])
     (answer,) = drive(guard, {"type": "lifespan"})
     assert answer["type"] == "lifespan.startup.failed"

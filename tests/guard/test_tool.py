@@ -94,7 +94,7 @@ def test_a_default_is_judged_although_it_was_not_sent(lab: Authority) -> None:
     assert refused.value.refusals[0].given == {"limit": 1000}
 
 
-def test_arguments_changed_while_the_call_is_admitted_are_judged_as_they_run(lab: Authority) -> None:
+def test_arguments_changed_in_admission_are_judged_as_they_run(lab: Authority) -> None:
     @lab.tool("crm.mail")
     async def mail(to: list[str]) -> None:
         pytest.fail(f"it ran with {to}")
@@ -181,7 +181,7 @@ def test_granted_without_a_tenant_is_incomplete_authority(lab: Authority) -> Non
     assert code_of(refused) == "incomplete_authority"
 
 
-def test_a_value_that_is_no_json_is_converted_in_plain_sight_or_named(lab: Authority) -> None:
+def test_a_value_that_is_no_json_is_converted_openly_or_named(lab: Authority) -> None:
     @lab.tool("crm.since")
     def since(when: object) -> object:
         return when
@@ -254,7 +254,7 @@ async def generating_async() -> Any:
 
 
 @pytest.mark.parametrize("function", [taking_any, taking_more, generating, generating_async])
-def test_what_cannot_be_judged_whole_is_refused_when_it_is_guarded(lab: Authority, function: Any) -> None:
+def test_what_cannot_be_judged_whole_is_refused_when_guarded(lab: Authority, function: Any) -> None:
     with pytest.raises(ConfigurationProblem):
         lab.tool("crm.export")(function)
 
@@ -268,7 +268,7 @@ def of_another(other: str) -> str:
 
 
 @pytest.mark.parametrize("tenant", [looked_up, of_another])
-def test_a_tenant_that_cannot_be_told_is_refused_when_it_is_guarded(lab: Authority, tenant: Any) -> None:
+def test_a_tenant_that_cannot_be_told_is_refused_when_guarded(lab: Authority, tenant: Any) -> None:
     with pytest.raises(ConfigurationProblem, match="tenant="):
         lab.tool("crm.export", tenant=tenant)(as_given)
 

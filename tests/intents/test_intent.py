@@ -12,21 +12,9 @@ from capx.crypto.hashing import digest
 from capx.errors import InvalidRequest
 from capx.intents.intent import LONGEST_STATEMENT, MOST_PARAMETERS, Intent, SignedIntent, parse_intent
 from capx.intents.principal_key import PrincipalKey
+from tests.labs.intents import DOCUMENT
 
 KEY = PrincipalKey("ana@our.example", Signer(bytes(range(32))))
-DOCUMENT: dict[str, Any] = {
-    "principal": "ana@our.example",
-    "authority": "OYZ7VqUQJ9PBa0YXjDBPsw.1795500000",
-    "purpose": "refund",
-    "statement": "Refund ticket T-1,\nbut no more than it cost. — Ana",
-    "tenant": "Acme",
-    "parameters": {"ticket": "T-1", "amount": 20.5, "urgent": True, "lines": [1, "b", None], "note": None},
-    "agent": "refunds",
-    "max_tasks": 2,
-    "issued": 1_795_600_000,
-    "not_after": 1_795_628_800,
-    "nonce": "q83vEjRWeJCrze8SNFZ4kA",
-}
 LEAST = {name: DOCUMENT[name] for name in DOCUMENT if name not in {"tenant", "parameters", "agent"}}
 
 
@@ -208,7 +196,7 @@ def test_bytes_that_are_no_intent_are_refused(data: bytes) -> None:
             parse(data)
 
 
-def test_a_byte_changed_anywhere_in_the_file_is_refused_or_changes_nothing() -> None:
+def test_a_byte_changed_anywhere_in_the_file_is_refused() -> None:
     signed = KEY.sign_intent(parse_intent(written(DOCUMENT)))
     public, data = parse_public(KEY.public), signed.text()
     same = 0
@@ -226,7 +214,7 @@ def test_a_byte_changed_anywhere_in_the_file_is_refused_or_changes_nothing() -> 
     assert same < 200
 
 
-def test_a_byte_removed_or_inserted_anywhere_is_refused_or_changes_nothing() -> None:
+def test_a_byte_removed_or_inserted_in_the_file_is_refused() -> None:
     signed = KEY.sign_intent(parse_intent(written(DOCUMENT)))
     public, data = parse_public(KEY.public), signed.text()
     for at in range(len(data)):
@@ -277,7 +265,7 @@ def test_two_spellings_of_one_number_are_one_value() -> None:
             assert repr(intent.parameters["several"]) == f"({one}, 0.5)"
 
 
-def test_an_intent_that_is_written_is_like_no_other_and_counts_from_now() -> None:
+def test_an_intent_that_is_written_is_unique_and_counts_from_now() -> None:
     said: dict[str, Any] = {
         "principal": "ana",
         "authority": "X.1",
@@ -290,9 +278,3 @@ def test_an_intent_that_is_written_is_like_no_other_and_counts_from_now() -> Non
     assert (one.issued, one.not_after, one.max_tasks) == (1_000, 1_000 + 8 * 3600, 1)
     assert one.document().keys() & {"tenant", "agent", "parameters"} == set()
     assert Intent.written(**said, not_after="90s").not_after == 1_090
-
-
-@pytest.mark.parametrize("authority", ["X", "X.", "X.01", "X.1.2", ".1", "X.1\n", "https://authority"])
-def test_what_is_no_epoch_names_no_authority(authority: str) -> None:
-    with pytest.raises(InvalidRequest, match="epoch of its store"):
-        parse_intent(json.dumps({**DOCUMENT, "authority": authority}).encode())

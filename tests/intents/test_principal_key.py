@@ -64,13 +64,13 @@ def test_what_is_no_signature_signs_nothing(signature: str) -> None:
     assert not is_signed_by(parse_public(ANA.public), b"message", signature)
 
 
-def test_a_signature_over_something_else_or_of_somebody_else_does_not_count() -> None:
+def test_a_signature_over_another_text_or_of_another_is_refused() -> None:
     other = PrincipalKey.generate("ana@our.example")
     assert not is_signed_by(parse_public(ANA.public), b"message", ANA.sign(b"massage"))
     assert not is_signed_by(parse_public(ANA.public), b"message", other.sign(b"message"))
 
 
-def test_a_signature_whose_scalar_was_raised_by_the_order_does_not_count() -> None:
+def test_a_signature_with_a_raised_scalar_is_refused() -> None:
     signature = unb64u(ANA.sign(b"message"))
     order = 2**252 + 27742317777372353535851937790883648493
     raised = signature[:32] + (int.from_bytes(signature[32:], "little") + order).to_bytes(32, "little")
@@ -112,7 +112,7 @@ def test_a_key_signs_no_intent_of_somebody_else() -> None:
 @pytest.mark.parametrize(
     "name", ["ana@our.example", "Ana María", "a/../../b", "100 %", "ana\u2003bo", "-x", "..", "x" * 128]
 )
-def test_a_key_file_gives_back_the_key_whatever_its_principal_is_called(tmp_path: Path, name: str) -> None:
+def test_a_key_file_gives_back_the_key_of_any_principal(tmp_path: Path, name: str) -> None:
     key = PrincipalKey(name, Signer(SEED))
     file = tmp_path / file_name(name)
     assert file.parent == tmp_path
@@ -166,7 +166,7 @@ def test_a_key_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
         (f"{ANA.dump()}{PrincipalKey('bo', Signer(SEED[::-1])).dump()}", "holds 2 keys"),
     ],
 )
-def test_a_file_that_holds_no_key_is_told_by_its_line_and_not_shown(tmp_path: Path, text: str, says: str) -> None:
+def test_a_file_that_holds_no_key_is_refused_by_line_unshown(tmp_path: Path, text: str, says: str) -> None:
     file = tmp_path / "ana.key"
     file.touch(0o600)
     file.write_text(text)

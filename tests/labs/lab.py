@@ -12,12 +12,26 @@ from capx.tokens.binding import ToolCall
 from capx.tokens.capability import Capability, mint
 from capx.verify.decision import Decision, Denied
 from capx.verify.verifier import Verifier
-from capx_caveats import JSON, Allow, Call, Caveat, Expires, Root, Task, UntilCompleted, allow
+from capx_caveats import (
+    JSON,
+    Allow,
+    Call,
+    Caveat,
+    Expires,
+    Refusal,
+    Root,
+    Task,
+    UntilCompleted,
+    allow,
+    encode_block,
+)
 
 NOW = 1_795_600_000
 ROOT_KEY = RootKey(bytes(range(32)))
 KEY = ROOT_KEY.audience_key("crm")
 NONCES = ("AgICAgICAgI", "AwMDAwMDAwM", "BAQEBAQEBAQ", "BQUFBQUFBQU")
+
+
 """Hop nonces."""
 
 
@@ -157,3 +171,19 @@ def _frame(
         tail = chain.extend(tail, block)
     frame = wire.Frame(identifier, identifier.encode(), (*old, *blocks), tail, b"")
     return Capability(frame, wire.encode(identifier, frame.blocks, tail))
+
+
+def holding(*blocks: Iterable[Caveat]) -> Capability:
+    """A complete capability with these blocks appended, wherever their marks may stand."""
+    return appended(minted(), *(encode_block(tuple(block)) for block in blocks))
+
+
+def spoiled(token: str) -> str:
+    """The same token under a MAC of zeros."""
+    frame = wire.decode(token)
+    return wire.encode(frame.identifier, frame.blocks, bytes(32))
+
+
+def codes_of(refusals: Iterable[Refusal]) -> tuple[str, ...]:
+    """The code of each refusal, in order."""
+    return tuple(refusal.code for refusal in refusals)

@@ -2,8 +2,13 @@
 
 from typing import Any
 
+import pytest
+
+from capx.errors import ConfigurationProblem
 from capx.intents.intent import Intent
 from capx.intents.principal_key import PrincipalKey
+from capx.policy.file import read_policy
+from capx.policy.toml_reader import InvalidFile
 
 ANA, KIM = (PrincipalKey.generate(name).public for name in ("ana@our.example", "kim@our.example"))
 
@@ -89,3 +94,10 @@ def intent(purpose: str = "qbr", principal: str = "ana@our.example", **said: Any
         **others,
         **said,
     )
+
+
+def problems(text: str | bytes) -> tuple[str, ...]:
+    with pytest.raises(InvalidFile) as caught:
+        read_policy(text)
+    assert isinstance(caught.value, ConfigurationProblem)
+    return caught.value.lines

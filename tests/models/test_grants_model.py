@@ -25,6 +25,7 @@ from capx.tokens.capability import Capability
 from capx.verify.ask import Granted, Pending, Refused
 from capx.verify.decision import Denied
 from capx_caveats import DEFAULT, Allow, Call, Caveat, Entry, Facts, Refusal, budget
+from tests.labs.counts import repeated
 from tests.labs.granting_lab import GrantingLab, policy, rule
 from tests.labs.lab import NOW, Clock, appended, codes
 from tests.labs.strategies import spelled
@@ -305,7 +306,7 @@ SEEN: Counter[str] = Counter()
 
 
 @given(st.integers(0, 2**64))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=repeated(200), deadline=None)
 def test_a_grant_is_what_the_model_says(seed: int) -> None:
     dice = Dice(seed)
     world = World(dice.rules(), {"id": 1})

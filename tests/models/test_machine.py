@@ -30,6 +30,7 @@ from capx.tokens.binding import WINDOW_BEFORE, ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability
 from capx_caveats import Budget, Call, Expires, budget, expires
+from tests.labs.counts import repeated
 from tests.labs.lab import Clock
 from tests.labs.postgres import shared_server
 
@@ -291,11 +292,11 @@ class PostgresMachine(Machine):
 
 
 SQLiteMachine.TestCase.settings = settings(
-    max_examples=60,
+    max_examples=repeated(60),
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
-PostgresMachine.TestCase.settings = settings(SQLiteMachine.TestCase.settings, max_examples=30)
+PostgresMachine.TestCase.settings = settings(SQLiteMachine.TestCase.settings, max_examples=repeated(30))
 TestSQLite = SQLiteMachine.TestCase
 TestPostgres = PostgresMachine.TestCase

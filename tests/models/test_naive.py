@@ -16,6 +16,7 @@ from capx.tokens.revocation_key import of_instant, of_kid
 from capx_caveats import DEFAULT, AnyConstraint, network
 from capx_caveats import Call as Stated
 from tests.labs import strategies
+from tests.labs.counts import repeated
 from tests.labs.lab import KEY, NOW, ROOT_KEY, Lab, codes, minted, raw
 from tests.labs.strategies import Call, State
 from tests.models import naive
@@ -58,7 +59,7 @@ def as_sent(call: Call) -> dict[str, Any]:
 
 
 @given(strategies.chains, strategies.calls, strategies.states)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=repeated(300), deadline=None)
 def test_any_chain_is_judged_alike(blocks: tuple[Block, ...], call: Call, state: State) -> None:
     capability = strategies.token(blocks)
     assume(capability is not None)
@@ -76,7 +77,7 @@ MORTAL = st.dictionaries(
 
 
 @given(strategies.chains, strategies.calls, strategies.states, MORTAL)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=repeated(100), deadline=None)
 def test_kids_and_instants_kill_alike(
     blocks: tuple[Block, ...], call: Call, state: State, dead: dict[bytes | str, str]
 ) -> None:
@@ -111,7 +112,7 @@ about_itself = st.one_of(
     strategies.calls,
     strategies.states,
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=repeated(300), deadline=None)
 def test_at_the_authority_any_chain_is_judged_alike(
     first: bytes, blocks: list[Block], call: Call, state: State
 ) -> None:
@@ -123,7 +124,7 @@ def test_at_the_authority_any_chain_is_judged_alike(
 
 
 @given(strategies.judgements, st.booleans())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=repeated(500), deadline=None)
 def test_any_constraint_judges_any_value_alike(judgement: tuple[Any, Any], negated: bool) -> None:
     rule, value = judgement
     block = strategies.spelled([["where", "args.id", ["not", rule] if negated else rule]])
@@ -135,7 +136,7 @@ def test_any_constraint_judges_any_value_alike(judgement: tuple[Any, Any], negat
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=repeated(300), deadline=None)
 def test_a_token_that_was_touched_is_refused_alike(data: st.DataObject) -> None:
     whole = minted().present(READ, now=NOW).text
     said, naively = told_twice(data.draw(strategies.touched(whole)), as_sent(CALL), CALL)
@@ -143,7 +144,7 @@ def test_a_token_that_was_touched_is_refused_alike(data: st.DataObject) -> None:
 
 
 @given(st.one_of(strategies.requests, strategies.tool_calls), st.one_of(strategies.requests, strategies.tool_calls))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=repeated(200), deadline=None)
 def test_what_is_received_is_what_was_presented_or_is_not_alike(made: dict[str, Any], came: dict[str, Any]) -> None:
     for received in (made, came):
         token = minted().present(as_received(made), now=NOW).text

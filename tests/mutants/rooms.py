@@ -22,20 +22,50 @@ def _caveats(module: str, *tests: str) -> Room:
 
 
 ROOMS: Final = {
-    "base64url": Room("capx/crypto/base64url.py", ("tests/tokens/test_chain.py", "tests/tokens/test_wire.py")),
-    "hashing": Room("capx/crypto/hashing.py", ("tests/tokens/test_chain.py", "tests/tokens/test_wire.py")),
+    "base64url": Room("capx/crypto/base64url.py", ("tests/crypto/test_base64url.py", "tests/tokens/test_wire.py")),
+    "hashing": Room(
+        "capx/crypto/hashing.py",
+        ("tests/crypto/test_hashing.py", "tests/tokens/test_chain.py", "tests/tokens/test_wire.py"),
+    ),
     "chain": Room("capx/tokens/chain.py", ("tests/tokens/test_chain.py", "tests/tokens/test_wire.py")),
     "wire": Room("capx/tokens/wire.py", ("tests/tokens/test_wire.py",)),
     "binding": Room("capx/tokens/binding.py", ("tests/tokens/test_binding.py",)),
     "verifier": Room(
         "capx/verify/verifier.py",
-        ("tests/verify/test_verifier.py", "tests/verify/test_verifier_answers.py", "tests/tokens/test_binding.py"),
+        (
+            "tests/verify/test_verifier.py",
+            "tests/verify/test_admitted.py",
+            "tests/verify/test_decision.py",
+            "tests/verify/test_evaluator.py",
+            "tests/tokens/test_revocation_key.py",
+            "tests/tokens/test_lineage.py",
+            "tests/tokens/test_binding.py",
+        ),
     ),
-    "caveats": _caveats("caveats", "test_caveats", "test_vocabulary", "test_answers"),
-    "chain_caveats": _caveats("chain_caveats", "test_marks", "test_vocabulary", "test_answers"),
-    "placement": _caveats("placement", "test_marks"),
-    "value_constraints": _caveats("value_constraints", "test_constraints", "test_answers"),
-    "texts": _caveats("texts", "test_constraints", "test_answers"),
-    "constraints": _caveats("constraints", "test_constraints", "test_caveats", "test_answers", "test_edges"),
+    "caveats": _caveats(
+        "caveats",
+        "test_caveats",
+        "test_call",
+        "test_names",
+        "test_vocabulary",
+        "test_schema",
+        "test_extensions",
+        "test_caveats_answers",
+    ),
+    "chain_caveats": _caveats(
+        "chain_caveats",
+        "test_chain_caveats",
+        "test_placement",
+        "test_vocabulary",
+        "test_schema",
+        "test_extensions",
+        "test_caveats_answers",
+    ),
+    "placement": _caveats("placement", "test_placement", "test_chain_caveats"),
+    "value_constraints": _caveats("value_constraints", "test_constraints", "test_caveats_answers"),
+    "texts": _caveats("texts", "test_constraints", "test_caveats_answers"),
+    "constraints": _caveats(
+        "constraints", "test_constraints", "test_caveats", "test_caveats_answers", "test_constraints_edges"
+    ),
     "network": _caveats("network", "test_network", "test_constraints"),
 }

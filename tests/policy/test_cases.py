@@ -132,7 +132,7 @@ def test_an_ill_formed_case_is_told_by_its_key_path(old: str, new: str, told: st
     assert told in str(caught.value)
 
 
-def test_what_fits_into_no_token_once_it_is_asked_for_is_never_given() -> None:
+def test_what_fits_no_token_once_asked_for_is_never_given() -> None:
     asked = """
 [[case]]
 principal = "ana@our.example"
@@ -155,7 +155,7 @@ def test_a_call_that_no_ask_can_be_pinned_to_is_never_given() -> None:
     assert failing(policy, case) == []
 
 
-def test_a_refusal_for_a_name_that_the_policy_does_not_have_is_remarked_upon() -> None:
+def test_a_refusal_for_a_name_unknown_to_the_policy_is_remarked() -> None:
     refused = '[[case]]\nprincipal = "{}"\npurpose = "{}"\nopens = false\n'
     (good,) = read_cases(refused.format("ana@our.example", "qbr"))
     assert list(unknown(OURS, good)) == []

@@ -315,14 +315,14 @@ def test_a_page_that_sets_variables_asks_for_a_new_shell() -> None:
         assert re.search(r"new\s+shell", page.read_text(encoding="utf-8")), names(page)
 
 
-def test_the_readme_is_short_and_shows_a_refusal_in_both_of_its_examples() -> None:
+def test_the_readme_is_short_and_shows_two_refusals() -> None:
     readme = PAGES[0]
     assert len(readme.read_text(encoding="utf-8").splitlines()) < 120
     assert any(RAISED.search(block.text.rstrip("\n")) for block in blocks(readme, "python"))
     assert any("denied" in block.text.lower() for block in blocks(readme, "console"))
 
 
-def test_the_failures_that_an_operator_reads_about_are_those_that_the_code_tells() -> None:
+def test_the_failures_an_operator_reads_are_those_the_code_tells() -> None:
     page = (CHECKOUT / "docs" / "reference" / "failures.md").read_text(encoding="utf-8")
     told = re.findall(r"^\| `(.+?)` \|", page, re.MULTILINE)
     assert len(told) > 30
@@ -340,7 +340,7 @@ def test_the_failures_that_an_operator_reads_about_are_those_that_the_code_tells
             assert any(part in text for text in said), (sentence, part)
 
 
-def test_what_the_architecture_names_stands_in_the_file_that_it_names() -> None:
+def test_what_the_architecture_names_stands_in_its_file() -> None:
     page = (CHECKOUT / "docs" / "architecture.md").read_text(encoding="utf-8")
     named = re.findall(r"`((?:capx|cli|caveats)/[\w/]+\.py)`(?: \(((?:`[\w.]+`(?:, )?)+)\))?", page)
     assert len(named) > 50

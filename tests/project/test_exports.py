@@ -126,6 +126,6 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-def test_a_forked_child_imports_though_a_thread_of_its_parent_was_importing() -> None:
+def test_a_forked_child_imports_though_its_parent_was_importing() -> None:
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED]
     assert subprocess.run(command, timeout=15, check=False).returncode == 0

@@ -86,7 +86,7 @@ def test_what_they_mint_has_the_mac_that_we_compute(version: int, caveats: list[
 
 
 @pytest.mark.parametrize("version", [MACAROON_V1, MACAROON_V2])
-def test_third_party_caveats_and_bound_discharges_have_the_macs_that_we_compute(version: int) -> None:
+def test_third_party_caveats_and_discharges_have_our_macs(version: int) -> None:
     root = Macaroon(location="crm", identifier="user 7", key="a secret", version=version)
     root.add_first_party_caveat("before")
     tail = bytes.fromhex(root.signature)

@@ -57,7 +57,7 @@ def test_the_wheel_carries_the_types_of(package: str, wheel: Path) -> None:
         assert f"{package}/py.typed" in archive.namelist()
 
 
-def test_the_wheel_installs_its_three_packages_its_command_and_nothing_else(installed: Path) -> None:
+def test_the_wheel_holds_three_packages_a_command_and_no_more(installed: Path) -> None:
     names = {entry.name for entry in installed.iterdir() if entry.suffix != ".dist-info"}
     assert names == {*PACKAGES, "bin"}
     assert [entry.name for entry in (installed / "bin").iterdir()] == ["capx"]

@@ -121,19 +121,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield served
 
 
-@pytest.fixture
-def remote(served: Served) -> Iterator[RemoteAuthority]:
-    with RemoteAuthority(served.place) as remote:
-        yield remote
-
-
 def fed(served: Served, **settings: Any) -> tuple[Connection, Replay]:
     """What stands on the feed, and a memory that was up long ago."""
     connection = connect(served.keys("crm"), feed=served.url, **settings)
     return connection, Replay.process(clock=lambda: time.time() - 1_000)
 
 
-def test_a_feed_tells_of_deaths_and_takes_decisions_and_counts_nothing(served: Served, remote: RemoteAuthority) -> None:
+def test_a_feed_tells_deaths_takes_decisions_and_counts_nothing(served: Served, remote: RemoteAuthority) -> None:
     connection, replay = fed(served)
     task = remote.open(allow=["crm.read"])
     first = decide(connection, task.bundle, replay=replay)
@@ -149,9 +143,7 @@ def test_a_feed_tells_of_deaths_and_takes_decisions_and_counts_nothing(served: S
     assert not [thread for thread in threading.enumerate() if thread.name == "capx-follower"]
 
 
-def test_what_was_presented_before_a_service_on_a_feed_was_up_is_refused(
-    served: Served, remote: RemoteAuthority
-) -> None:
+def test_a_presentation_of_before_a_service_was_up_is_refused(served: Served, remote: RemoteAuthority) -> None:
     connection, _ = fed(served)
     assert codes(decide(connection, remote.open(allow=["crm.read"]).bundle)) == ["unavailable"]
     connection.close()

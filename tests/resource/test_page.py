@@ -22,16 +22,10 @@ from capx.resource.feed.reader import PageReader
 from capx.resource.revocations import View
 from capx.store.records import Head
 from capx.store.sqlite.store import SQLiteStore
+from tests.labs.counts import repeated
 from tests.labs.feeding import KEY, KEYS, NOW, OTHER, Feed, Told, node
 
 MALLORY = RootKey(bytes(range(2, 34)))
-
-
-@pytest.fixture
-def feed(tmp_path: Path) -> Iterator[Feed]:
-    made = Feed(tmp_path / "capx.db")
-    yield made
-    made.close()
 
 
 def said(text: str) -> dict[str, Any]:
@@ -74,7 +68,7 @@ def test_a_page_says_the_head_and_every_death(feed: Feed) -> None:
     assert not page.has_more
 
 
-def test_a_page_is_one_line_of_ascii_that_says_what_is_documented(feed: Feed) -> None:
+def test_a_page_is_one_line_of_ascii_as_documented(feed: Feed) -> None:
     feed.kill(node(1))
     text = feed.page(now=NOW + 0.12345).text
     assert text.isascii()
@@ -112,7 +106,7 @@ def test_a_page_confirms_the_place_that_was_asked_about(feed: Feed) -> None:
     assert read_page(feed.page(FeedCursor.of(feed.head())).text, KEYS, now=NOW).asked == feed.head().place
 
 
-def test_who_asks_for_more_than_there_is_sees_from_the_head_that_it_is_less(feed: Feed) -> None:
+def test_who_asks_for_more_than_there_is_sees_the_head(feed: Feed) -> None:
     feed.kill(node(1))
     page = read_page(feed.page(FeedCursor(99, 98, feed.head().epoch)).text, KEYS, now=NOW)
     assert (page.head, page.asked, page.deaths, page.has_more) == (feed.head(), None, {}, False)
@@ -296,7 +290,7 @@ def test_another_spelling_is_refused_though_it_is_signed(text: str) -> None:
     ],
     ids=str,
 )
-def test_a_page_that_makes_no_sense_is_refused_though_it_is_signed(text: str, changes: dict[str, Any]) -> None:
+def test_a_senseless_page_is_refused_though_it_is_signed(text: str, changes: dict[str, Any]) -> None:
     refused(with_said(text, **changes))
 
 
@@ -466,7 +460,7 @@ def test_a_page_for_another_follower_is_refused(crowd: Crowd) -> None:
         crowd.told.view.head = crowd.known
 
 
-def test_a_page_that_answers_for_another_position_or_none_is_refused(crowd: Crowd) -> None:
+def test_a_page_for_another_position_or_none_is_refused(crowd: Crowd) -> None:
     known = crowd.told.reader.cursor
     for position in (0, known.position - 1, known.position + 1):
         page = crowd.feed.page(FeedCursor(known.since, position, known.epoch)).text
@@ -499,7 +493,7 @@ def test_pages_out_of_order_and_gaps_between_them_are_refused(feed: Feed) -> Non
     assert told.take(first, second, third) is not None
 
 
-def test_an_epoch_that_begins_amid_pages_is_told_from_its_beginning(feed: Feed) -> None:
+def test_an_epoch_that_begins_amid_pages_is_told_from_its_start(feed: Feed) -> None:
     feed.kill(*(node(number) for number in range(9)))
     told = Told()
     first = feed.page(at_most=3)
@@ -548,7 +542,7 @@ def test_a_store_put_back_while_pages_are_read_is_refused(feed: Feed, tmp_path: 
     copy.close()
 
 
-def test_what_is_forgotten_is_forgotten_by_readers_and_kids_are_not(feed: Feed) -> None:
+def test_readers_forget_what_is_forgotten_and_no_kids(feed: Feed) -> None:
     feed.kill(node(1), f"kid:{OTHER.kid}", node(2), at=NOW - 10)
     feed.kill(node(3))
     early = Told()
@@ -590,7 +584,7 @@ def test_what_is_forgotten_amid_pages_begins_them_again(feed: Feed) -> None:
     assert set(told.view.deaths) == {node(number) for number in range(4, 8)}
 
 
-def test_what_a_revoked_key_signs_is_not_believed_once_its_death_is_known(feed: Feed) -> None:
+def test_a_page_of_a_key_known_as_revoked_is_refused(feed: Feed) -> None:
     told = Told()
     told.catch_up(feed)
     feed.kill(f"kid:{KEY.kid}")
@@ -602,7 +596,7 @@ def test_what_a_revoked_key_signs_is_not_believed_once_its_death_is_known(feed: 
     assert told.take(feed.page(told.reader.cursor).text) is not None
 
 
-@settings(max_examples=40)
+@settings(max_examples=repeated(40))
 @given(st.data())
 def test_pages_of_any_split_lead_to_the_view_of_one(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:

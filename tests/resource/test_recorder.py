@@ -20,7 +20,7 @@ from capx.store.sqlite.store import SQLiteStore
 from capx.verify.decision import Decision
 from capx.verify.protocols import NO_RECORDER
 from capx_caveats import Refusal
-from tests.labs.forking import in_a_child
+from tests.labs.processes import in_a_child
 
 NOW = 1_800_000_000
 
@@ -90,9 +90,7 @@ def test_recording_does_not_wait_for_a_store_that_is_held(store: SQLiteStore, re
     assert len(recorded(store)) == 100
 
 
-def test_decisions_wait_while_the_store_is_gone_and_are_written_when_it_is_back(
-    store: SQLiteStore, recorder: StoreRecorder
-) -> None:
+def test_decisions_wait_while_the_store_is_gone_then_are_written(store: SQLiteStore, recorder: StoreRecorder) -> None:
     away = store.path.with_name("away.db")
     store.path.rename(away)
     for number in range(200):
@@ -115,7 +113,7 @@ def test_a_decision_whose_commit_was_in_doubt_is_in_the_log_once(store: SQLiteSt
 
 
 @pytest.mark.parametrize("given", [object(), {"key": {1j}}, "\ud800"], ids=["object", "set", "text"])
-def test_a_value_that_cannot_be_written_is_left_out_and_the_log_goes_on(
+def test_a_value_that_cannot_be_written_is_left_out_of_the_log(
     store: SQLiteStore, recorder: StoreRecorder, given: Any
 ) -> None:
     refusal = Refusal("too_big", "takes less than this", "less", given, 1, "slides-agent")
@@ -142,9 +140,7 @@ def test_a_sentence_that_cannot_be_written_leaves_the_verdict(store: SQLiteStore
     assert (event.facts()["outcome"], event.facts()["reasons"]) == ("denied", [])
 
 
-def test_a_value_that_changes_after_the_decision_is_recorded_as_it_was(
-    store: SQLiteStore, recorder: StoreRecorder
-) -> None:
+def test_a_value_changed_after_the_decision_changes_no_record(store: SQLiteStore, recorder: StoreRecorder) -> None:
     given = ["before"]
     recorder.reserve()
     with store.write():
@@ -201,9 +197,7 @@ def test_a_process_that_ends_writes_what_waits(store: SQLiteStore) -> None:
     assert recorded(store) == [f"dec-{number}" for number in range(20)]
 
 
-def test_a_forked_child_records_what_it_decided_and_nothing_of_its_parents(
-    store: SQLiteStore, recorder: StoreRecorder
-) -> None:
+def test_a_forked_child_records_its_own_decisions_alone(store: SQLiteStore, recorder: StoreRecorder) -> None:
     record(recorder, 1)
     assert recorder.flush()
 
@@ -243,7 +237,7 @@ def no_thread(self: threading.Thread) -> None:
     raise RuntimeError("can't start new thread")
 
 
-def test_a_thread_that_cannot_start_fails_no_decision_and_is_started_later(
+def test_a_thread_that_cannot_start_fails_no_decision(
     store: SQLiteStore, recorder: StoreRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -285,7 +279,7 @@ def limit_length(store: SQLiteStore, length: int) -> None:
 
 
 @pytest.mark.parametrize("poison", ["\x01" * 5_000, "sentence"])
-def test_a_decision_too_big_for_the_store_is_shortened_and_holds_up_no_other(
+def test_a_decision_too_big_is_shortened_and_holds_up_no_other(
     store: SQLiteStore, recorder: StoreRecorder, monkeypatch: pytest.MonkeyPatch, poison: str
 ) -> None:
     limit_length(store, 4_000)

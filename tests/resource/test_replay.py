@@ -64,7 +64,7 @@ def test_a_presentation_is_good_once(replay: Replay) -> None:
     assert replay.burn(b"b" * 16, NOW + 60, NOW) is True
 
 
-def test_a_presentation_is_remembered_up_to_the_last_second_of_its_window(replay: Replay) -> None:
+def test_a_presentation_is_remembered_to_the_end_of_its_window(replay: Replay) -> None:
     assert replay.burn(b"a" * 16, NOW + 60, NOW) is True
     for number in range(60):
         replay.burn(number.to_bytes(16, "big"), NOW + 61 + number, NOW + 1 + number)
@@ -152,9 +152,7 @@ def test_a_process_forgets_what_no_window_admits() -> None:
         assert replay.burn(number.to_bytes(16, "big"), NOW + number + 60, NOW + number)
 
 
-def test_a_store_that_fails_is_no_answer_and_only_the_log_says_where_it_is(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_failing_store_is_no_answer_only_the_log_names_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = SQLiteStore.create(tmp_path / "capx.db")
     replay = Replay.store(store)
     (tmp_path / "capx.db").unlink()
@@ -165,7 +163,7 @@ def test_a_store_that_fails_is_no_answer_and_only_the_log_says_where_it_is(
     assert f"there is no store at {tmp_path}" in caplog.text
 
 
-def test_what_a_clock_ahead_made_the_store_forget_does_not_come_back(tmp_path: Path) -> None:
+def test_what_a_store_forgot_by_a_clock_ahead_stays_refused(tmp_path: Path) -> None:
     store = SQLiteStore.create(tmp_path / "capx.db")
     replay = Replay.store(store)
     assert replay.burn(b"a" * 16, NOW + 60, NOW)
@@ -176,7 +174,7 @@ def test_what_a_clock_ahead_made_the_store_forget_does_not_come_back(tmp_path: P
     store.close()
 
 
-def test_the_store_forgot_one_made_five_seconds_ahead_and_still_refuses_it(tmp_path: Path) -> None:
+def test_one_made_five_seconds_ahead_is_refused_once_forgotten(tmp_path: Path) -> None:
     store = SQLiteStore.create(tmp_path / "capx.db")
     replay = Replay.store(store)
     assert replay.burn(b"a" * 16, NOW + 65, NOW)
@@ -185,7 +183,7 @@ def test_the_store_forgot_one_made_five_seconds_ahead_and_still_refuses_it(tmp_p
     store.close()
 
 
-def test_a_thread_that_comes_after_its_window_was_forgotten_is_refused() -> None:
+def test_a_thread_after_its_window_was_forgotten_is_refused() -> None:
     replay = Replay.process(clock=Clock(NOW - 1_000))
     assert replay.burn(b"a" * 16, NOW + 60, NOW)
     assert replay.burn(b"b" * 16, NOW + 121, NOW + 61)
@@ -193,7 +191,7 @@ def test_a_thread_that_comes_after_its_window_was_forgotten_is_refused() -> None
         replay.burn(b"a" * 16, NOW + 60, NOW + 60)
 
 
-def test_what_a_clock_ahead_made_a_process_forget_does_not_come_back() -> None:
+def test_what_a_process_forgot_by_a_clock_ahead_stays_refused() -> None:
     replay = Replay.process(clock=Clock(NOW - 1_000))
     assert replay.burn(b"a" * 16, NOW + 65, NOW)
     assert replay.burn(b"x" * 16, NOW + 10_060, NOW + 10_000)
@@ -237,7 +235,7 @@ def swapped(tmp_path: Path) -> Iterator[Swapped]:
     made.store.close()
 
 
-def test_a_copy_put_in_the_stores_place_does_not_make_what_was_used_new(swapped: Swapped) -> None:
+def test_a_copy_in_the_stores_place_makes_nothing_used_new(swapped: Swapped) -> None:
     copy = swapped.copy()
     assert swapped.replay.burn(b"a" * 16, NOW + 60, NOW)
     assert swapped.replay.burn(b"b" * 16, NOW + 60, NOW)
@@ -248,7 +246,7 @@ def test_a_copy_put_in_the_stores_place_does_not_make_what_was_used_new(swapped:
     assert swapped.replay.burn(b"c" * 16, NOW + 7 + 60, NOW + 7), "what was made since is known"
 
 
-def test_an_older_copy_takes_nothing_that_may_have_been_burnt_before_it_was_put_there(swapped: Swapped) -> None:
+def test_what_an_older_copy_may_have_burnt_is_refused(swapped: Swapped) -> None:
     copy = swapped.copy()
     assert swapped.replay.burn(b"a" * 16, NOW + 60, NOW)
     swapped.put(copy)
@@ -260,7 +258,7 @@ def test_an_older_copy_takes_nothing_that_may_have_been_burnt_before_it_was_put_
     assert swapped.replay.burn(b"c" * 16, NOW + 66, NOW + 6)
 
 
-def test_an_empty_store_put_in_the_stores_place_takes_nothing_of_before(swapped: Swapped) -> None:
+def test_an_empty_store_in_the_place_takes_nothing_of_before(swapped: Swapped) -> None:
     assert swapped.replay.burn(b"a" * 16, NOW + 60, NOW)
     SQLiteStore.create(swapped.path.with_name("empty.db")).close()
     swapped.put(swapped.path.with_name("empty.db"))
@@ -274,9 +272,7 @@ def test_a_store_that_grows_between_burns_is_the_same(swapped: Swapped) -> None:
         swapped.note()
 
 
-def test_a_store_that_lost_a_burn_takes_no_old_presentation_after_a_fresh_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_old_presentation_is_refused_after_a_lost_burn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "capx.db"
     SQLiteStore.create(path).close()
     copy = path.read_bytes()
@@ -293,9 +289,7 @@ def test_a_store_that_lost_a_burn_takes_no_old_presentation_after_a_fresh_one(
         replay.burn(b"lost".ljust(16), 1060, 1012)
 
 
-def test_the_witness_of_a_lost_burn_is_the_one_whose_window_lasts_longest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_witness_of_a_lost_burn_has_the_longest_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "capx.db"
     SQLiteStore.create(path).close()
     copy = path.read_bytes()

@@ -18,7 +18,7 @@ from capx.resource.revocations import StoreLiveness
 from capx.store.records import Head, News
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.revocation_key import of_instant, of_kid
-from tests.labs.forking import in_a_child
+from tests.labs.processes import in_a_child
 
 NOW = 1_800_000_000
 NODE = b"n" * 16
@@ -61,6 +61,14 @@ class Place:
         target.close()
         copy.chmod(0o600)
         return copy
+
+    def killed_since_a_copy(self) -> Path:
+        """The store as it was before its last death; that death is known to whoever follows."""
+        self.kill("task-1", "task_completed")
+        older = self.snapshot("older.db")
+        self.kill(NODE)
+        self.later(0)
+        return older
 
     def without_wal(self) -> None:
         for suffix in ("-wal", "-shm"):
@@ -113,7 +121,7 @@ def test_what_died_before_the_question_is_known_without_a_poll(place: Place) -> 
     liveness.close()
 
 
-def test_a_store_that_is_gone_lets_knowledge_age_until_it_is_back(place: Place) -> None:
+def test_a_gone_store_lets_knowledge_age_until_it_is_back(place: Place) -> None:
     place.kill(NODE)
     place.later(0)
     away = place.path.with_name("away.db")
@@ -128,7 +136,7 @@ def test_a_store_that_is_gone_lets_knowledge_age_until_it_is_back(place: Place) 
     assert "task-1" in place.liveness.deaths
 
 
-def test_a_store_that_is_not_readable_lets_knowledge_age_until_it_is(place: Place) -> None:
+def test_an_unreadable_store_lets_knowledge_age_until_it_is(place: Place) -> None:
     place.later(0)
     content = place.path.read_bytes()
     place.store.close()
@@ -140,7 +148,7 @@ def test_a_store_that_is_not_readable_lets_knowledge_age_until_it_is(place: Plac
     assert place.later(1) == 0
 
 
-def test_a_store_locked_by_another_process_lets_knowledge_age_until_it_is_free(place: Place) -> None:
+def test_a_locked_store_lets_knowledge_age_until_it_is_free(place: Place) -> None:
     place.store.close()
     holder = sqlite3.connect(place.path, isolation_level=None)
     holder.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -154,10 +162,7 @@ def test_a_store_locked_by_another_process_lets_knowledge_age_until_it_is_free(p
 
 
 def test_an_older_copy_put_in_place_is_stale(place: Place) -> None:
-    place.kill("task-1", "task_completed")
-    older = place.snapshot("older.db")
-    place.kill(NODE)
-    place.later(0)
+    older = place.killed_since_a_copy()
     place.without_wal()
     older.rename(place.path)
     assert [place.later(10), place.later(30)] == [10, 40]
@@ -166,10 +171,7 @@ def test_an_older_copy_put_in_place_is_stale(place: Place) -> None:
 
 
 def test_an_older_copy_written_over_the_file_is_stale(place: Place) -> None:
-    place.kill("task-1", "task_completed")
-    older = place.snapshot("older.db")
-    place.kill(NODE)
-    place.later(0)
+    older = place.killed_since_a_copy()
     place.store.close()
     place.without_wal()
     inode = place.path.stat().st_ino
@@ -179,11 +181,8 @@ def test_an_older_copy_written_over_the_file_is_stale(place: Place) -> None:
     assert place.liveness.deaths[NODE] == "revoked"
 
 
-def test_an_older_copy_that_went_on_differently_is_stale_even_when_it_is_longer(place: Place) -> None:
-    place.kill("task-1", "task_completed")
-    older = place.snapshot("older.db")
-    place.kill(NODE)
-    place.later(0)
+def test_an_older_copy_that_went_on_differently_is_stale(place: Place) -> None:
+    older = place.killed_since_a_copy()
     place.without_wal()
     older.rename(place.path)
     for number in range(5):
@@ -236,7 +235,7 @@ def test_what_the_store_forgets_a_follower_forgets_and_no_kid(place: Place) -> N
     assert place.liveness.revoked_until == NOW - 5
 
 
-def test_who_begins_to_follow_a_store_that_forgot_knows_what_it_kept(place: Place) -> None:
+def test_who_follows_after_forgetting_knows_what_is_kept(place: Place) -> None:
     place.kill("task-1", "task_completed")
     place.kill(of_kid(KID))
     forget(place, NOW + 1)
@@ -270,10 +269,7 @@ def test_a_key_that_was_forgotten_and_dies_again_is_dead(place: Place) -> None:
 
 
 def test_a_later_epoch_of_the_store_is_read_anew(place: Place) -> None:
-    place.kill("task-1", "task_completed")
-    older = place.snapshot("older.db")
-    place.kill(NODE)
-    place.later(0)
+    older = place.killed_since_a_copy()
     place.without_wal()
     older.rename(place.path)
     begin_epoch(place, origin(place), NOW * 2)
@@ -356,7 +352,7 @@ class Slow:
         self.go.set()
 
 
-def test_a_thread_that_finds_another_one_looking_goes_on_with_what_is_known() -> None:
+def test_a_thread_beside_another_look_goes_on_with_what_is_known() -> None:
     source, clock = Slow(), Clock()
     liveness = StoreLiveness(source, poll=1.0, clock=clock)
     liveness.age()
@@ -374,7 +370,7 @@ def test_a_thread_that_finds_another_one_looking_goes_on_with_what_is_known() ->
     assert liveness.age() == 0
 
 
-def test_many_threads_that_come_first_all_wait_for_the_first_look(tmp_path: Path) -> None:
+def test_many_threads_that_come_first_wait_for_the_first_look(tmp_path: Path) -> None:
     SQLiteStore.create(tmp_path / "capx.db").close()
     liveness = StoreLiveness(tmp_path / "capx.db")
     ages: list[float] = []
@@ -388,7 +384,7 @@ def test_many_threads_that_come_first_all_wait_for_the_first_look(tmp_path: Path
     liveness.close()
 
 
-def test_a_thread_that_comes_while_the_first_look_is_under_way_waits_for_it() -> None:
+def test_a_thread_that_comes_during_the_first_look_waits_for_it() -> None:
     source = Slow()
     source.go.clear()
     source.first_waits = True
@@ -464,7 +460,7 @@ for number in range(int(sys.argv[2])):
 """
 
 
-def test_a_death_is_known_in_another_process_typically_within_50_ms(place: Place) -> None:
+def test_a_death_is_known_in_another_process_within_50_ms(place: Place) -> None:
     follower = subprocess.Popen(
         [sys.executable, "-c", FOLLOWER, str(place.path), "20"], stdout=subprocess.PIPE, text=True
     )

@@ -77,7 +77,7 @@ def test_what_died_later_may_be_added_to_the_file(saved: Saved) -> None:
     assert set(saved.snapshot.deaths) == {node(1), node(2)}
 
 
-def test_what_was_added_and_is_cut_short_is_refused_with_all_before_it(saved: Saved) -> None:
+def test_what_was_added_and_cut_short_is_refused_whole(saved: Saved) -> None:
     saved.feed.kill(node(1))
     first = saved.feed.page(now=NOW - 60)
     saved.save(first.text)
@@ -138,7 +138,7 @@ def test_a_clock_that_is_set_back_makes_nothing_younger(saved: Saved) -> None:
     assert saved.snapshot.age() == 100
 
 
-def test_a_snapshot_is_refused_that_is_cut_short_unsigned_or_of_another_signer(saved: Saved) -> None:
+def test_a_snapshot_cut_short_unsigned_or_foreign_is_refused(saved: Saved) -> None:
     saved.feed.kill(*(node(number) for number in range(5)))
     pages = list(saved.feed.pages(at_most=2))
     assert "ends before its last page" in saved.refuses(*pages[:-1])
@@ -158,7 +158,7 @@ def test_a_snapshot_is_refused_that_is_cut_short_unsigned_or_of_another_signer(s
     assert "not among the feed keys" in str(snapshot.problem)
 
 
-def test_a_snapshot_that_went_back_or_is_of_another_store_or_epoch_is_refused(saved: Saved, tmp_path: Path) -> None:
+def test_a_snapshot_that_went_back_or_is_foreign_is_refused(saved: Saved, tmp_path: Path) -> None:
     saved.feed.kill(node(1))
     earlier = list(saved.feed.pages())
     copy = saved.feed.copied(tmp_path / "copy.db")
@@ -181,7 +181,7 @@ def test_a_snapshot_that_went_back_or_is_of_another_store_or_epoch_is_refused(sa
     copy.close()
 
 
-def test_an_older_page_of_the_same_head_makes_nothing_older_or_younger(saved: Saved) -> None:
+def test_an_older_page_of_one_head_changes_no_age(saved: Saved) -> None:
     older = saved.feed.page(now=NOW - 100).text
     saved.save()
     assert saved.snapshot.age() == 0
@@ -250,7 +250,7 @@ def test_a_snapshot_without_a_key_is_a_mistake_told_at_once(tmp_path: Path) -> N
         Snapshot(tmp_path / "deaths.json", {})
 
 
-def test_the_pages_of_a_feed_are_a_snapshot_and_a_verifier_lives_by_it(saved: Saved) -> None:
+def test_the_pages_of_a_feed_are_a_snapshot_for_a_verifier(saved: Saved) -> None:
     app = Served(saved.feed)
     app.clock = lambda: saved.now
     lab = Lab(liveness=saved.snapshot)

@@ -71,7 +71,7 @@ def test_an_agent_sees_how_its_task_stands_and_ends_it(
             assert str(denied.value) == f"task {task.id} was completed"
 
 
-def test_a_refusal_of_the_authority_is_recorded_and_found_by_its_id(
+def test_a_refusal_of_the_authority_is_found_by_its_id(
     shared: Served, operator: RemoteAuthority, task: OpenedTask
 ) -> None:
     child = task.bundle.delegate(to="child", allow=["task.status"])

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from capx.store.factory import create_store, is_postgres, open_store
+from capx.store.postgres.store import PostgresStore
 from capx.store.protocols import Store
-from tests.labs.postgres import postgres_database, postgres_server, postgres_url, shared_server
+from tests.labs.postgres import OWNER, Server, postgres_database, postgres_server, postgres_url, shared_server
+from tests.labs.postgres_cuts import SECRET
+from tests.labs.restoring import authority, place, saved, service
 
 KINDS = ("sqlite", "postgres")
 
@@ -87,4 +90,30 @@ def of_kind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
         yield make
 
 
-__all__ = ["postgres_database", "postgres_server", "postgres_url"]  # fixtures for the whole folder
+@pytest.fixture
+def postgres_store(postgres_url: str) -> Iterator[PostgresStore]:
+    """A store in a database of its own."""
+    opened = PostgresStore(postgres_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[Server]:
+    """A server that may be killed and paused."""
+    with Server() as server:
+        with server.admin() as connection:
+            connection.execute(f"ALTER ROLE {OWNER} PASSWORD '{SECRET}'".encode())
+        yield server
+
+
+@pytest.fixture
+def own_url(own: Server) -> str:
+    """A store on the server that may be killed and paused."""
+    url = own.url(own.database())
+    PostgresStore.create(url).close()
+    return url
+
+
+# Fixtures for the whole folder.
+__all__ = ["authority", "place", "postgres_database", "postgres_server", "postgres_url", "saved", "service"]

@@ -74,7 +74,7 @@ def test_one_that_does_not_fit_in_one_respect_is_not(asked: dict[str, Any]) -> N
     assert not Query(**asked).matches(event())
 
 
-def test_what_was_allowed_is_no_denial_and_what_is_unknown_fits_nothing_that_is_asked_for() -> None:
+def test_an_unknown_outcome_fits_nothing_that_is_asked_for() -> None:
     assert not Query(denied=True).matches(event(outcome="allowed"))
     assert Query().matches(event(action=None, task=None, tenant=None))
     for asked in (Query(action="crm.*"), Query(task="T"), Query(tenant="Acme"), Query(presentation="P")):
@@ -163,7 +163,7 @@ def test_a_log_is_read_forward_backward_and_from_a_position(long: Authority) -> 
     assert list(long.log(since=10**30)) == []
 
 
-def test_reading_ends_where_the_log_ended_when_it_began_and_holds_no_writer_up(long: Authority) -> None:
+def test_reading_ends_where_the_log_ended_and_holds_no_writer_up(long: Authority) -> None:
     reading = long.log()
     next(reading)
     with long.store.write() as transaction:
@@ -189,7 +189,7 @@ def test_memory_does_not_grow_with_the_log(long: Authority) -> None:
     assert peak < 8_000_000  # a third of what was read
 
 
-def test_kids_are_told_with_the_live_tasks_that_hold_tokens_of_them() -> None:
+def test_kids_are_told_with_the_live_tasks_of_their_tokens() -> None:
     with Authority.temporary() as authority:
         (kid,) = authority.kids()
         one, two, three = (authority.open(allow=["crm.read", "slides.write"]) for _ in "123")

@@ -1,9 +1,10 @@
-"""The events of the log: read as they were written, and as older ones were."""
+"""Events are kept byte by byte, and found by position, task, kind and id."""
 
 import pytest
 
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import RootKey
+from capx.errors import StoreProblem
 from capx.store.events import (
     TASK_ENDS,
     BudgetLimit,
@@ -15,12 +16,136 @@ from capx.store.events import (
     TaskOpened,
 )
 from capx.store.log import START, following
+from capx.store.protocols import Store
+from capx.store.records import DecisionRecord, Unwritable
 from capx.tokens.capability import mint
 from capx.tokens.revocation_key import RevocationKey
 from capx_caveats import allow, budget
+from tests.labs.store_writes import decision, note, verified
+from tests.store.conftest import Places
 
 NOW = 1_800_000_000
 ID = b"i" * 16
+
+
+@pytest.mark.parametrize(
+    "body", [b"{}", b'{ "a" :\t1.50 }', '{"name":"Zoë 🜂"}'.encode(), b'{"x":"\\u0000","\\u0000":"\\\\u0000"}']
+)
+def test_a_body_is_kept_byte_by_byte(store: Store, body: bytes) -> None:
+    note(store, body)
+    store.record([DecisionRecord("dec-1", NOW, b'{"id":"dec-1","given":' + body + b"}")])
+    with store.read() as reading:
+        noted, recorded = reading.events()
+    assert noted.body == body
+    assert recorded.body == b'{"id":"dec-1","given":' + body + b"}"
+    assert verified(store).position == 2
+
+
+def test_events_come_by_position_and_limit(store: Store) -> None:
+    with store.write() as transaction:
+        for _ in range(2_500):
+            transaction.append("noted", b"{}", at=NOW)
+    with store.read() as reading:
+        assert [event.position for event in reading.events(after=10, limit=3)] == [11, 12, 13]
+        assert len(list(reading.events(after=1, limit=2_000))) == 2_000
+        assert list(reading.events(limit=0)) == []
+        assert list(reading.events(after=2_500)) == []
+    assert verified(store).position == 2_500
+
+
+def test_events_come_by_task_and_kind(store: Store) -> None:
+    bodies = [b'{"task":"a"}', b'{"task":"b"}', b'{"task":null}', b'{"task":7}', b'{"of":{"task":"a"}}']
+    with store.write() as transaction:
+        for body in bodies:
+            transaction.append("opened", body, at=NOW)
+            transaction.append("closed", body, at=NOW)
+    store.record([decision("dec-1", b',"task":"a"'), decision("dec-2", b',"task":"b"')])
+    with store.read() as reading:
+
+        def found(task: str | None = None, kind: str | None = None) -> list[int]:
+            return [event.position for event in reading.events(task=task, kind=kind)]
+
+        assert found(task="a") == [1, 2, 11]
+        assert found(task="c") == []
+        assert found(kind="opened") == [1, 3, 5, 7, 9]
+        assert found(kind="decision") == [11, 12]
+        assert found(task="b", kind="closed") == [4]
+        assert found(task="b", kind="decision") == [12]
+        assert [event.position for event in reading.events(kind="closed", after=4, limit=2)] == [6, 8]
+
+
+@pytest.mark.parametrize("body", [b'{"x":', b"never JSON", b'{"id":"dec-1"}}'])
+def test_what_is_no_json_can_never_be_written(store: Store, body: bytes) -> None:
+    with pytest.raises(Unwritable), store.write() as transaction:
+        transaction.append("decision", body, at=NOW)
+    with pytest.raises(Unwritable):
+        store.record([decision("dec-0"), DecisionRecord("dec-1", NOW, body)])
+    assert note(store) == 1
+
+
+def test_nesting_without_end_can_never_be_written(store: Store) -> None:
+    body = b'{"id":"dec-1","x":%s%s}' % (b"[" * 100_000, b"]" * 100_000)
+    with pytest.raises(Unwritable), store.write() as transaction:
+        transaction.append("decision", body, at=NOW)
+    with pytest.raises(Unwritable):
+        store.record([DecisionRecord("dec-1", NOW, body)])
+    assert note(store) == 1
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM events WHERE position = 2",
+        "UPDATE events SET body = '{\"x\":1}' WHERE position = 2",
+        "UPDATE events SET at = at + 1 WHERE position = 2",
+        "UPDATE events SET position = 99 WHERE position = 2",
+    ],
+)
+def test_an_event_edited_or_taken_out_is_found(store: Store, places: Places, statement: str) -> None:
+    for _ in range(4):
+        note(store)
+    places.tamper(store, statement)
+    with pytest.raises(StoreProblem, match="broken at position 2"):
+        verified(store)
+
+
+def test_decisions_are_events_found_by_their_id(store: Store) -> None:
+    with store.write() as transaction:
+        transaction.append("noted", b'{"id":"dec-1"}', at=NOW)
+        recorded = transaction.append("decision", b'{"id":"dec-1","outcome":"denied"}', at=NOW)
+    with store.read() as reading:
+        assert reading.decision("dec-1") == recorded
+        assert reading.decision("dec-2") is None
+
+
+def test_an_id_taken_first_elsewhere_hides_no_decision(store: Store) -> None:
+    first, true = (
+        decision("dec-1"),
+        DecisionRecord("dec-1", NOW, b'{"id":"dec-1","audience":"slides","outcome":"denied"}'),
+    )
+    unnamed = DecisionRecord("dec-1", NOW, b'{"id":"dec-1"}')
+    store.record([first, true, unnamed])
+    # What an audience says again of an id was said.
+    store.record([true, decision("dec-1", b',"outcome":"allowed"'), unnamed])
+    with store.read() as reading:
+        assert [event.body for event in reading.events()] == [first.body, true.body, unnamed.body]
+        found = reading.decision("dec-1")
+    assert found is not None
+    assert found.position == 1
+    assert verified(store).position == 3
+
+
+def test_a_decision_is_recorded_once_in_the_order_it_came(store: Store) -> None:
+    note(store)
+    store.record([decision("dec-2"), decision("dec-1"), decision("dec-2")])
+    store.record([decision("dec-1"), decision("dec-3")])
+    store.record([])
+    with store.read() as reading:
+        bodies = [event.read(dict[str, str])["id"] for event in reading.events(kind="decision")]
+        assert bodies == ["dec-2", "dec-1", "dec-3"]
+        assert [event.at for event in reading.events(kind="decision")] == [NOW] * 3
+    assert verified(store).position == 4
+    assert note(store) == 5
 
 
 def test_a_task_that_names_only_its_root_is_read() -> None:

@@ -61,7 +61,7 @@ def test_an_edited_event_is_found_where_it_stands(place: int, field: str) -> Non
 
 
 @pytest.mark.parametrize("place", range(5))
-def test_an_edited_event_with_its_hash_made_anew_is_found_at_the_next(place: int) -> None:
+def test_an_edited_event_with_a_new_hash_is_found_at_the_next(place: int) -> None:
     events = chain()
     before = head_of(events[:place]) if place else START
     events[place] = following(before, at=1, kind="forged", body=b"{}")
@@ -104,7 +104,7 @@ def test_a_head_that_lags_or_names_another_hash_is_found() -> None:
 
 
 @pytest.mark.parametrize("edit", [{"at": -1}, {"at": 2**64}, {"kind": "\ud800"}])
-def test_values_that_no_event_can_hold_are_breaks_and_no_foreign_errors(edit: dict[str, object]) -> None:
+def test_values_that_no_event_can_hold_are_told_as_breaks(edit: dict[str, object]) -> None:
     events = chain()
     events[2] = msgspec.structs.replace(events[2], **edit)
     assert broken_at(events) == 3

@@ -10,51 +10,25 @@ from msgspec import structs
 
 from capx.errors import StoreProblem
 from capx.intents.epoch import new_epoch, origin_of
-from capx.resource.revocations import StoreLiveness, View
 from capx.store.factory import create_store, open_store
-from capx.store.log import GENESIS, Place, check
+from capx.store.log import GENESIS, Place
 from capx.store.protocols import Store
-from capx.store.records import Burn, Counter, DecisionRecord, FollowerAck, Head, Pruned, TaskRecord, Unwritable
+from capx.store.records import Burn, Counter, FollowerAck, Pruned, TaskRecord
 from capx.tokens.chain import root_node
 from capx.tokens.revocation_key import RevocationKey, of_instant, of_kid
 from capx.verify.meter import Spend, Tally
+from tests.labs.store_writes import decision, head_of, kill, note, verified
 from tests.store.conftest import KINDS, Places
 
 NOW = 1_800_000_000
 TASK = TaskRecord("task-1", "root-1", NOW, NOW + 60, tenant="Acme", purpose=None)
 
 
-def note(store: Store, body: bytes = b"{}") -> int:
-    with store.write() as transaction:
-        return transaction.append("noted", body, at=NOW).position
-
-
-def kill(store: Store, *keys: RevocationKey, at: int = NOW) -> None:
-    with store.write() as transaction:
-        event = transaction.append("revoked", b"{}", at=at)
-        for key in keys:
-            transaction.kill(key, "revoked", at=at, position=event.position)
-
-
-def head_of(store: Store) -> Head:
-    with store.read() as reading:
-        return reading.head()
-
-
-def verified(store: Store) -> Place:
-    with store.read() as reading:
-        return check(reading.events(), head=reading.head().place)
-
-
-def decision(id_: str, more: bytes = b"") -> DecisionRecord:
-    return DecisionRecord(id_, NOW, b'{"id":"%s","audience":"crm"%s}' % (id_.encode(), more))
-
-
 def spend(counter: str, cost: str, limit: str, unit: str = "calls") -> Spend:
     return Spend(counter, unit, Decimal(cost), Decimal(limit))
 
 
-def test_a_new_store_stands_at_the_beginning_of_an_epoch_of_its_own(places: Places) -> None:
+def test_a_new_store_begins_an_epoch_of_its_own(places: Places) -> None:
     first, second = head_of(places.create()), head_of(places.create())
     assert (first.position, first.hash, first.deaths, first.forgotten) == (0, GENESIS, 0, 0)
     assert origin_of(first.epoch) != origin_of(second.epoch)
@@ -163,126 +137,6 @@ def test_a_forked_child_uses_connections_of_its_own(store: Store) -> None:
     source.close()
 
 
-@pytest.mark.parametrize(
-    "body", [b"{}", b'{ "a" :\t1.50 }', '{"name":"Zoë 🜂"}'.encode(), b'{"x":"\\u0000","\\u0000":"\\\\u0000"}']
-)
-def test_a_body_is_kept_byte_by_byte(store: Store, body: bytes) -> None:
-    note(store, body)
-    store.record([DecisionRecord("dec-1", NOW, b'{"id":"dec-1","given":' + body + b"}")])
-    with store.read() as reading:
-        noted, recorded = reading.events()
-    assert noted.body == body
-    assert recorded.body == b'{"id":"dec-1","given":' + body + b"}"
-    assert verified(store).position == 2
-
-
-def test_events_come_by_position_and_limit(store: Store) -> None:
-    with store.write() as transaction:
-        for _ in range(2_500):
-            transaction.append("noted", b"{}", at=NOW)
-    with store.read() as reading:
-        assert [event.position for event in reading.events(after=10, limit=3)] == [11, 12, 13]
-        assert len(list(reading.events(after=1, limit=2_000))) == 2_000
-        assert list(reading.events(limit=0)) == []
-        assert list(reading.events(after=2_500)) == []
-    assert verified(store).position == 2_500
-
-
-def test_events_come_by_task_and_kind(store: Store) -> None:
-    bodies = [b'{"task":"a"}', b'{"task":"b"}', b'{"task":null}', b'{"task":7}', b'{"of":{"task":"a"}}']
-    with store.write() as transaction:
-        for body in bodies:
-            transaction.append("opened", body, at=NOW)
-            transaction.append("closed", body, at=NOW)
-    store.record([decision("dec-1", b',"task":"a"'), decision("dec-2", b',"task":"b"')])
-    with store.read() as reading:
-
-        def found(task: str | None = None, kind: str | None = None) -> list[int]:
-            return [event.position for event in reading.events(task=task, kind=kind)]
-
-        assert found(task="a") == [1, 2, 11]
-        assert found(task="c") == []
-        assert found(kind="opened") == [1, 3, 5, 7, 9]
-        assert found(kind="decision") == [11, 12]
-        assert found(task="b", kind="closed") == [4]
-        assert found(task="b", kind="decision") == [12]
-        assert [event.position for event in reading.events(kind="closed", after=4, limit=2)] == [6, 8]
-
-
-@pytest.mark.parametrize("body", [b'{"x":', b"never JSON", b'{"id":"dec-1"}}'])
-def test_what_is_no_json_can_never_be_written(store: Store, body: bytes) -> None:
-    with pytest.raises(Unwritable), store.write() as transaction:
-        transaction.append("decision", body, at=NOW)
-    with pytest.raises(Unwritable):
-        store.record([decision("dec-0"), DecisionRecord("dec-1", NOW, body)])
-    assert note(store) == 1
-
-
-def test_nesting_without_end_can_never_be_written(store: Store) -> None:
-    body = b'{"id":"dec-1","x":%s%s}' % (b"[" * 100_000, b"]" * 100_000)
-    with pytest.raises(Unwritable), store.write() as transaction:
-        transaction.append("decision", body, at=NOW)
-    with pytest.raises(Unwritable):
-        store.record([DecisionRecord("dec-1", NOW, body)])
-    assert note(store) == 1
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "DELETE FROM events WHERE position = 2",
-        "UPDATE events SET body = '{\"x\":1}' WHERE position = 2",
-        "UPDATE events SET at = at + 1 WHERE position = 2",
-        "UPDATE events SET position = 99 WHERE position = 2",
-    ],
-)
-def test_an_event_edited_or_taken_out_is_found(store: Store, places: Places, statement: str) -> None:
-    for _ in range(4):
-        note(store)
-    places.tamper(store, statement)
-    with pytest.raises(StoreProblem, match="broken at position 2"):
-        verified(store)
-
-
-def test_decisions_are_events_found_by_their_id(store: Store) -> None:
-    with store.write() as transaction:
-        transaction.append("noted", b'{"id":"dec-1"}', at=NOW)
-        recorded = transaction.append("decision", b'{"id":"dec-1","outcome":"denied"}', at=NOW)
-    with store.read() as reading:
-        assert reading.decision("dec-1") == recorded
-        assert reading.decision("dec-2") is None
-
-
-def test_an_id_that_another_audience_took_first_hides_no_decision(store: Store) -> None:
-    first, true = (
-        decision("dec-1"),
-        DecisionRecord("dec-1", NOW, b'{"id":"dec-1","audience":"slides","outcome":"denied"}'),
-    )
-    unnamed = DecisionRecord("dec-1", NOW, b'{"id":"dec-1"}')
-    store.record([first, true, unnamed])
-    # What an audience says again of an id was said.
-    store.record([true, decision("dec-1", b',"outcome":"allowed"'), unnamed])
-    with store.read() as reading:
-        assert [event.body for event in reading.events()] == [first.body, true.body, unnamed.body]
-        found = reading.decision("dec-1")
-    assert found is not None
-    assert found.position == 1
-    assert verified(store).position == 3
-
-
-def test_a_decision_is_recorded_once_in_the_order_it_came(store: Store) -> None:
-    note(store)
-    store.record([decision("dec-2"), decision("dec-1"), decision("dec-2")])
-    store.record([decision("dec-1"), decision("dec-3")])
-    store.record([])
-    with store.read() as reading:
-        bodies = [event.read(dict[str, str])["id"] for event in reading.events(kind="decision")]
-        assert bodies == ["dec-2", "dec-1", "dec-3"]
-        assert [event.at for event in reading.events(kind="decision")] == [NOW] * 3
-    assert verified(store).position == 4
-    assert note(store) == 5
-
-
 def test_a_task_ends_once(store: Store) -> None:
     with store.write() as transaction:
         transaction.open_task(TASK)
@@ -312,7 +166,7 @@ def test_tasks_come_in_the_order_in_which_they_were_opened(store: Store) -> None
         assert [task.id for task in transaction.tasks()] == ids
 
 
-def test_tasks_whose_time_ran_out_are_found_the_longest_overdue_first(store: Store) -> None:
+def test_overdue_tasks_are_found_the_longest_overdue_first(store: Store) -> None:
     with store.write() as transaction:
         for id_, expires in (("a", NOW), ("b", NOW - 2), ("c", NOW + 1), ("d", NOW - 1)):
             transaction.open_task(TaskRecord(id_, f"root-{id_}", NOW - 9, expires))
@@ -330,7 +184,7 @@ def test_revocations_are_counted_for_each_node_and_for_each_task(store: Store) -
         assert transaction.count_revocation("task-2", b"a" * 16, now=NOW) == (3, 0)
 
 
-def test_the_oldest_task_that_has_not_run_out_is_found_ended_or_not(store: Store) -> None:
+def test_the_oldest_task_in_time_is_found_ended_or_not(store: Store) -> None:
     with store.write() as transaction:
         for id_, expires in (("gone", NOW), ("a", NOW + 2), ("b", NOW + 9)):
             transaction.open_task(TaskRecord(id_, f"root-{id_}", NOW - 9, expires))
@@ -353,7 +207,7 @@ def test_a_key_dies_once_and_deaths_are_numbered_without_gaps(store: Store) -> N
         assert reading.death(b"task-1") is None
 
 
-def test_the_last_instant_up_to_which_all_is_dead_is_found_among_others(store: Store) -> None:
+def test_the_last_instant_of_revocation_is_found_among_others(store: Store) -> None:
     with store.read() as reading:
         assert reading.revoked_until() == -1
     kill(
@@ -398,7 +252,7 @@ def test_the_death_of_a_root_key_is_never_forgotten(store: Store) -> None:
         assert transaction.kill(of_kid("k1"), "revoked", at=NOW, position=9).seq == 2
 
 
-def test_counters_and_sightings_are_forgotten_by_when_they_were_last_used(store: Store) -> None:
+def test_counters_and_sightings_are_forgotten_by_their_last_use(store: Store) -> None:
     old, new = "o" * 22, "n" * 22
     store.spend([spend("named", "1", "5")], now=NOW)
     store.spend([spend(old, "1", "5")], now=NOW)
@@ -421,7 +275,7 @@ def test_amounts_are_exact(store: Store) -> None:
     assert store.spent([("b", "calls"), ("a", "calls")]) == (Decimal(large), Decimal("0.3"))
 
 
-def test_all_is_spent_or_nothing_and_told_in_the_order_in_which_it_was_asked(store: Store) -> None:
+def test_all_is_spent_or_nothing_and_told_in_the_order_asked(store: Store) -> None:
     first = [spend("b", "2", "3"), spend("a", "1", "1"), spend("a", "5", "9", unit="euro")]
     assert store.spend(first, now=NOW) == Tally((Decimal(2), Decimal(1), Decimal(5)))
     tally = store.spend([*first, spend("c", "1", "1")], now=NOW)
@@ -475,7 +329,7 @@ def test_what_was_forgotten_counts_as_burnt(store: Store) -> None:
     assert store.burn(b"d" * 16, until=NOW + 140, now=NOW + 140).new
 
 
-def test_a_clock_that_was_ahead_costs_a_window_and_no_presentation_passes_twice(store: Store) -> None:
+def test_a_replay_is_refused_after_a_clock_was_ahead(store: Store) -> None:
     assert store.burn(b"a" * 16, until=NOW + 60, now=NOW).new
     assert store.burn(b"z" * 16, until=NOW + 4_000, now=NOW + 3_600).new
     assert not store.burn(b"a" * 16, until=NOW + 60, now=NOW + 1).new
@@ -501,101 +355,6 @@ def test_the_last_sighting_of_a_follower_is_kept(store: Store) -> None:
     store.sighted("b", 3, now=NOW + 2)
     with store.read() as reading:
         assert reading.follower_acks() == [FollowerAck("a", 5, NOW), FollowerAck("b", 3, NOW + 2)]
-
-
-def test_news_are_what_is_not_known(store: Store) -> None:
-    kill(store, "a", b"b" * 16)
-    source = store.source()
-    first = source.news(None)
-    assert (first.anew, first.lasting, list(first.deaths)) == (True, 0, ["a", b"b" * 16])
-    assert first.head == head_of(store)
-    assert first.deaths["a"] == "revoked"
-    again = source.news(first.head)
-    assert (again.head, again.deaths, again.anew) == (first.head, {}, False)
-    note(store)
-    kill(store, "c")
-    later = source.news(again.head)
-    assert (later.head.position, list(later.deaths), later.anew) == (3, ["c"], False)
-    source.close()
-    assert list(source.news(None).deaths) == ["a", b"b" * 16, "c"]
-    source.close()
-
-
-def test_news_after_forgetting_keep_what_lasts(store: Store) -> None:
-    kill(store, of_kid("k1"), "a", at=NOW)
-    kill(store, "b", at=NOW + 9)
-    source = store.source()
-    known = source.news(None).head
-    with store.write() as transaction:
-        transaction.forget(NOW + 5)
-    view, follower = View(), View()
-    view.learn(source.news(None))
-    assert list(view.deaths) == ["kid:k1", "b"]
-    assert source.news(None).lasting == 1
-    # Who knew all that is forgotten goes on; who had not seen it begins anew.
-    assert not source.news(known).anew
-    follower.learn(source.news(structs.replace(known, position=0, deaths=1)))
-    assert follower.deaths == view.deaths
-    source.close()
-
-
-def test_a_store_that_went_back_is_refused(store: Store) -> None:
-    kill(store, "a")
-    known = head_of(store)
-    source = store.source()
-    for ahead in (
-        structs.replace(known, position=known.position + 1),
-        structs.replace(known, deaths=known.deaths + 1),
-        structs.replace(known, forgotten=known.forgotten + 1),
-    ):
-        with pytest.raises(StoreProblem, match="went back"):
-            source.news(ahead)
-    source.close()
-
-
-def test_another_history_is_refused(store: Store) -> None:
-    kill(store, "a")
-    source = store.source()
-    with pytest.raises(StoreProblem, match="another history"):
-        source.news(structs.replace(head_of(store), hash=bytes(32)))
-    source.close()
-
-
-def test_a_later_epoch_is_told_anew_and_an_earlier_or_other_one_refused(store: Store) -> None:
-    kill(store, "a")
-    known = head_of(store)
-    origin, _, began = known.epoch.partition(".")
-    with store.write() as transaction:
-        transaction.begin_epoch(new_epoch(origin, int(began) + 1))
-    source = store.source()
-    news = source.news(known)
-    assert news.anew
-    assert list(news.deaths) == ["a"]
-    with pytest.raises(StoreProblem, match="epoch that ended"):
-        source.news(structs.replace(known, epoch=new_epoch(origin, int(began) + 2)))
-    with pytest.raises(StoreProblem, match="another one"):
-        source.news(structs.replace(known, epoch=new_epoch("elsewhere", int(began))))
-    source.close()
-
-
-@pytest.mark.parametrize("known", [False, True])
-def test_a_missing_death_is_found(store: Store, places: Places, known: bool) -> None:
-    before = head_of(store)
-    kill(store, "a", "b", "c")
-    places.tamper(store, "DELETE FROM deaths WHERE seq = 2")
-    source = store.source()
-    with pytest.raises(StoreProblem, match="damaged"):
-        source.news(before if known else None)
-    source.close()
-
-
-def test_a_death_is_known_to_the_next_question(store: Store) -> None:
-    liveness = StoreLiveness(store.source(), poll=0)
-    assert liveness.age() < 10
-    kill(store, "task-1")
-    assert liveness.age() < 10
-    assert dict(liveness.deaths) == {"task-1": "revoked"}
-    liveness.close()
 
 
 def fill(store: Store) -> None:

@@ -2,99 +2,20 @@ import asyncio
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import sha256
 from typing import Any
 
 import pytest
-import rfc8785
-from hypothesis import given
-from hypothesis import strategies as st
 
-from capx.crypto import base64url
-from capx.crypto.canonical_json import canonical
 from capx.errors import InvalidRequest
 from capx.tokens import wire
 from capx.tokens.binding import HttpRequest, Received, ToolCall
 from capx.tokens.bundle import Bundle
-from capx_caveats import JSON, SAFE_INTEGER, Call, InvalidCaveat, Presented, demand_json, encode_block, expires
+from capx_caveats import JSON, SAFE_INTEGER, Call, InvalidCaveat, Presented, encode_block, expires
 from tests.labs.lab import NOW, Lab, appended, codes, minted, raw
 
 CAPABILITY = minted()
 READ = ToolCall("a.read", {"id": 1})
 REQUEST = HttpRequest(method="POST", target="/accounts?limit=5", content_type="application/json", body=b"{}")
-
-numbers = st.one_of(st.integers(-SAFE_INTEGER, SAFE_INTEGER), st.floats(-SAFE_INTEGER, SAFE_INTEGER))
-json_values = st.recursive(
-    st.one_of(st.none(), st.booleans(), numbers, st.text()),
-    lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner)),
-    max_leaves=20,
-)
-anything = st.recursive(
-    st.one_of(
-        st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), st.just("\ud800"), st.just(2**53)
-    ),
-    lambda inner: st.one_of(
-        st.lists(inner), st.tuples(inner), st.dictionaries(st.one_of(st.text(), st.integers()), inner)
-    ),
-    max_leaves=10,
-)
-
-
-@given(json_values)
-def test_canonical_json_is_that_of_rfc_8785(value: JSON) -> None:
-    assert canonical(value) == rfc8785.dumps(value)
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        {"\u20ac": 1, "\r": 2, "\ufb33": 3, "1": 4, "\U0001f600": 5, "\u0080": 6, "\u00f6": 7},  # RFC 8785, 3.2.3
-        {"": "", "\x7f": "\u2028\u2029", "\x1f\b\t\n\f\r": '"\\/'},
-        [0.0, -0.0, 1e-7, 5e-324, 0.1, 333333333.3333333, 2**53 - 1],
-    ],
-)
-def test_canonical_json_orders_and_escapes_as_rfc_8785_says(value: Any) -> None:
-    assert canonical(value) == rfc8785.dumps(value)
-
-
-@given(anything)
-def test_what_is_no_json_has_no_canonical_form(value: JSON) -> None:
-    try:
-        demand_json(value)
-    except InvalidCaveat:
-        with pytest.raises(InvalidCaveat):
-            canonical(value)
-    else:
-        assert canonical(value) == rfc8785.dumps(value)
-
-
-@pytest.mark.parametrize(
-    "value", [2**53, -(2**53), 1e16, float("nan"), float("inf"), "\ud800", {"\ud800": 1}, {1: 1}, b"x", {1}, object()]
-)
-def test_values_outside_json_have_no_digest(value: JSON) -> None:
-    with pytest.raises(InvalidCaveat):
-        ToolCall("a.read", {"x": value}).digest()
-    with pytest.raises(InvalidCaveat):
-        Call("a.read", {"x": value})
-
-
-def test_a_value_that_nests_too_deeply_has_no_digest() -> None:
-    value: JSON = 1
-    for _ in range(3000):
-        value = [value]
-    with pytest.raises(InvalidCaveat):
-        ToolCall("a.read", {"x": value}).digest()
-
-
-def test_the_digests_are_over_the_canonical_form() -> None:
-    assert READ.digest() == base64url.b64u(sha256(b'{"action":"a.read","args":{"id":1}}').digest())
-    body = base64url.b64u(sha256(b"{}").digest())
-    assert REQUEST.digest() == base64url.b64u(
-        sha256(
-            f'{{"body_sha256":"{body}","content_encoding":null,"content_type":"application/json",'
-            '"method":"POST","target":"/accounts?limit=5"}'.encode()
-        ).digest()
-    )
 
 
 @pytest.mark.parametrize("action", ["", "a.*", "*", "a b", "a..b", ".a", "a" * 129, "ä"])
@@ -131,6 +52,8 @@ OTHER_CALLS: dict[str, tuple[Received, Received]] = {
     "another profile": (READ, REQUEST),
     "a tool call for a request": (REQUEST, READ),
 }
+
+
 CHANGES: dict[str, Mapping[str, Any]] = {
     "another method": {"method": "PUT"},
     "the method in lower case": {"method": "post"},
@@ -257,7 +180,7 @@ def test_a_presentation_is_burnt_though_its_task_had_ended() -> None:
     assert codes(lab.decide(token)) == ("replayed",)
 
 
-def test_a_presentation_for_another_call_is_not_burnt_by_whoever_copied_it() -> None:
+def test_a_copied_presentation_for_another_call_burns_nothing() -> None:
     lab = Lab()
     token = lab.present(CAPABILITY)
     assert codes(lab.verifier.decide(token, ToolCall("a.write"), Call("a.write"))) == ("call_mismatch",)

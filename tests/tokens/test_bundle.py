@@ -1,18 +1,13 @@
-import asyncio
 import copy
 import pickle
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-import capx.tokens.delegation as delegation_module
-from capx.api.messages.outcomes import Revocation
 from capx.authority.authority import Authority
 from capx.crypto.base64url import b64u
-from capx.errors import InvalidRequest, MalformedToken, StoreProblem, Unavailable
+from capx.errors import InvalidRequest, MalformedToken
 from capx.tokens.binding import HttpRequest, ToolCall
 from capx.tokens.bundle import MAX_TOKENS, Bundle
 from capx.tokens.capability import Capability
@@ -84,7 +79,7 @@ def test_a_full_bundle_lets_go_of_what_has_expired() -> None:
     assert list(soon.holding(granted, now=NOW + 1)) == [*held[1:], granted]
 
 
-def test_a_full_bundle_lets_go_of_the_oldest_that_was_granted_at_run_time() -> None:
+def test_a_full_bundle_lets_go_of_the_oldest_runtime_grant() -> None:
     held = [CRM, SLIDES, OWN, *map(numbered, range(MAX_TOKENS - 3))]
     more = [numbered(MAX_TOKENS + count) for count in range(2)]
     once = Bundle(held).holding(more[0], now=NOW)
@@ -92,7 +87,7 @@ def test_a_full_bundle_lets_go_of_the_oldest_that_was_granted_at_run_time() -> N
     assert list(once.holding(more[1], now=NOW)) == [CRM, SLIDES, OWN, *held[5:], *more]
 
 
-def test_a_full_bundle_keeps_what_is_for_the_authority_even_if_it_expired() -> None:
+def test_a_full_bundle_keeps_what_is_for_the_authority() -> None:
     held = [minted(audience="authority", expires=NOW + 1), *map(numbered, range(MAX_TOKENS - 1))]
     granted = numbered(MAX_TOKENS)
     assert list(Bundle(held).holding(granted, now=NOW + 10)) == [held[0], *held[2:], granted]
@@ -100,7 +95,7 @@ def test_a_full_bundle_keeps_what_is_for_the_authority_even_if_it_expired() -> N
     assert list(Bundle(opened).holding(granted, now=NOW)) == [*opened[1:], granted]
 
 
-def test_a_bundle_has_a_limit_that_is_checked_before_its_tokens_are_read() -> None:
+def test_a_bundle_too_long_is_refused_before_its_tokens_are_read() -> None:
     assert len(Bundle([CRM] * MAX_TOKENS)) == MAX_TOKENS
     with pytest.raises(MalformedToken) as caught:
         Bundle([CRM] * (MAX_TOKENS + 1))
@@ -157,7 +152,7 @@ def test_delegating_to_nobody_is_refused() -> None:
         BUNDLE.delegate(to="")
 
 
-def test_the_newest_capability_that_does_not_rule_the_call_out_is_presented() -> None:
+def test_the_newest_capability_that_may_pass_is_presented() -> None:
     first = minted(allowed=allow("a.read"))
     second = minted(allowed=allow(action("a.read", id=1)))
     bundle = Bundle([first, second])
@@ -169,12 +164,12 @@ def test_the_newest_capability_that_does_not_rule_the_call_out_is_presented() ->
     assert presented.blocks[:-1] == first.blocks
 
 
-def test_when_all_rule_the_call_out_the_newest_is_presented_all_the_same() -> None:
+def test_when_all_rule_the_call_out_the_newest_is_presented() -> None:
     first, second = minted(), minted(allowed=allow("a.read"))
     assert Bundle([first, second]).candidates("crm", ToolCall("a.export")) == [second]
 
 
-def test_nothing_is_presented_to_an_audience_the_bundle_does_not_name() -> None:
+def test_nothing_is_presented_to_an_audience_not_in_the_bundle() -> None:
     for audience in ("warehouse", "", "CRM", "crm.evil.example"):
         with pytest.raises(InvalidRequest):
             BUNDLE.present(audience, ToolCall("a.read"))
@@ -217,11 +212,11 @@ def allowed_at(bundle: Bundle, audience: str) -> list[str]:
     "named",
     [None, ["slides.write"], ["task.*"], ["task.*", "node.*", "slides.*"], ["task.complete.now"], ["Task.complete"]],
 )
-def test_the_authority_capability_stays_behind_unless_an_action_of_it_is_named(named: list[str] | None) -> None:
+def test_the_authority_stays_behind_unless_an_action_names_it(named: list[str] | None) -> None:
     assert WHOLE.delegate(to="a", allow=named).audiences == ("crm", "slides")
 
 
-def test_the_authority_capability_goes_along_with_the_actions_that_are_named_and_no_other() -> None:
+def test_the_authority_goes_along_with_its_named_actions_alone() -> None:
     named: list[str | Entry] = [
         "slides.write",
         "task.complete",
@@ -257,9 +252,7 @@ def test_a_child_of_a_child_keeps_to_the_rule() -> None:
 
 @pytest.mark.parametrize("audiences", [["authority"], ["crm", "authority"]])
 @pytest.mark.parametrize("named", [None, ["crm.*"], ["task.*"]])
-def test_the_authority_as_an_audience_needs_an_action_that_is_named(
-    audiences: list[str], named: list[str] | None
-) -> None:
+def test_the_authority_as_an_audience_needs_a_named_action(audiences: list[str], named: list[str] | None) -> None:
     with pytest.raises(
         InvalidRequest, match=r"each action in full \(task\.complete, task\.status, node\.revoke\), in `may_ask`"
     ):
@@ -289,7 +282,7 @@ def test_several_capabilities_for_the_authority_go_along_alike() -> None:
     assert [capability.audience for capability in child] == ["crm", "authority", "authority"]
 
 
-def test_the_authority_capability_is_presented_and_attenuated_like_any() -> None:
+def test_the_authority_capability_is_presented_like_any() -> None:
     narrow = WHOLE.attenuate(expires("1m"), now=NOW)
     assert narrow.audiences == ("crm", "slides", "authority")
     assert [capability.blocks[-1] for capability in narrow] == [b'[["expires",%d]]' % (NOW + 60)] * 3
@@ -324,270 +317,9 @@ def lab() -> Iterator[Authority]:
         yield authority
 
 
-def alive(lab: Authority, child: Bundle) -> bool:
-    call = ToolCall("crm.read")
-    return lab.verifier("crm").decide(child.present("crm", call).text, call, Call("crm.read")).allowed
-
-
-def test_a_child_lives_as_long_as_its_block(lab: Authority) -> None:
-    bundle = lab.open(allow=["crm.read", "slides.write"]).bundle
-    with bundle.delegated(to="a", allow=["crm.read"], audiences=["crm"], caveats=[expires("1h")], at=lab) as child:
-        assert (child.hops, child.audiences) == (("a",), ("crm",))
-        assert alive(lab, child)
-        below = child.delegate(to="b")
-    assert not alive(lab, child)
-    assert not alive(lab, below)
-    assert alive(lab, bundle)
-
-
-def test_an_async_block_revokes_too(lab: Authority) -> None:
-    bundle = lab.open(allow=["crm.read"]).bundle
-
-    async def act() -> Bundle:
-        async with bundle.delegated(to="a", at=lab) as child:
-            assert alive(lab, child)
-        return child
-
-    assert not alive(lab, asyncio.run(act()))
-
-
-class Stopped(BaseException):
-    """What is no Exception, like a cancellation or Ctrl-C."""
-
-
-async def left_async(delegation: Delegation[Bundle], act: Callable[[Bundle], None]) -> None:
-    async with delegation as child:
-        act(child)
-
-
 def left(delegation: Delegation[Bundle], act: Callable[[Bundle], None]) -> None:
     with delegation as child:
         act(child)
-
-
-def how_it_ended(
-    delegation: Delegation[Bundle], act: Callable[[Bundle], None], kind: type[BaseException], *, is_async: bool
-) -> BaseException:
-    """What came out of the block, as the code around it sees it."""
-
-    async def within() -> BaseException:
-        with pytest.raises(kind) as caught:
-            await left_async(delegation, act)
-        return caught.value
-
-    if is_async:
-        return asyncio.run(within())
-    with pytest.raises(kind) as caught:
-        left(delegation, act)
-    return caught.value
-
-
-@pytest.mark.parametrize("error", [ValueError("no"), Stopped("now"), KeyboardInterrupt(), asyncio.CancelledError()])
-@pytest.mark.parametrize("is_async", [False, True])
-def test_however_a_block_is_left_the_child_is_dead_and_the_error_the_same(
-    lab: Authority, error: BaseException, is_async: bool
-) -> None:
-    children: list[Bundle] = []
-
-    def act(child: Bundle) -> None:
-        children.append(child)
-        raise error
-
-    delegation = lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=lab)
-    assert how_it_ended(delegation, act, type(error), is_async=is_async) is error
-    assert not alive(lab, children[0])
-    assert not hasattr(error, "__notes__")
-
-
-def test_a_return_from_the_block_revokes(lab: Authority) -> None:
-    def act() -> Bundle:
-        with lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=lab) as child:
-            return child
-
-    assert not alive(lab, act())
-
-
-@pytest.mark.parametrize("is_async", [False, True])
-def test_a_failure_to_revoke_is_raised_after_a_clean_block(lab: Authority, is_async: bool) -> None:
-    delegation = lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=lab)
-    failed = how_it_ended(delegation, lambda _: lab.close(), StoreProblem, is_async=is_async)
-    assert "there is no store" in str(failed)
-
-
-@pytest.mark.parametrize("is_async", [False, True])
-def test_a_failure_to_revoke_is_noted_on_what_left_the_block(lab: Authority, is_async: bool) -> None:
-    error, nodes = ValueError("no"), list[str]()
-
-    def act(child: Bundle) -> None:
-        nodes.append(b64u(child.node or b""))
-        lab.close()
-        raise error
-
-    delegation = lab.open(allow=["crm.read"]).bundle.delegated(to="a b", at=lab)
-    assert how_it_ended(delegation, act, ValueError, is_async=is_async) is error
-    (note,) = error.__notes__
-    assert note.startswith("a b could not be revoked (there is no store")
-    assert nodes[0] in note
-
-
-class Slow:
-    """An authority that is reached through a gate."""
-
-    def __init__(self, lab: Authority) -> None:
-        self._lab = lab
-        self.asked, self.gate = threading.Event(), threading.Event()
-        self.thread: int | None = None
-
-    def revoke(self, child: Bundle, /) -> Revocation:
-        self.thread = threading.get_ident()
-        self.asked.set()
-        self.gate.wait(10)
-        return self._lab.revoke(child)
-
-
-def test_a_cancellation_while_it_is_being_revoked_waits_until_it_is(lab: Authority) -> None:
-    slow, children = Slow(lab), list[Bundle]()
-
-    async def leave() -> None:
-        async with lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=slow) as child:
-            children.append(child)
-
-    async def act() -> bool:
-        leaving = asyncio.ensure_future(leave())
-        while not slow.asked.is_set():
-            await asyncio.sleep(0.001)
-        for _ in range(3):
-            leaving.cancel()
-            await asyncio.sleep(0.001)
-        still_there = not leaving.done()
-        slow.gate.set()
-        with pytest.raises(asyncio.CancelledError):
-            await leaving
-        return still_there
-
-    assert asyncio.run(act())
-    assert slow.thread != threading.get_ident()
-    assert not alive(lab, children[0])
-
-
-def test_a_cancelled_block_is_revoked_before_the_cancellation_goes_on(lab: Authority) -> None:
-    children = list[Bundle]()
-
-    async def wait() -> None:
-        async with lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=lab) as child:
-            children.append(child)
-            await asyncio.Event().wait()
-
-    async def act() -> None:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(wait(), 0.01)
-        assert not alive(lab, children[0])
-
-    asyncio.run(act())
-
-
-def test_a_delegation_is_good_for_one_block(lab: Authority) -> None:
-    delegation = lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=lab)
-    with delegation:
-        pass
-    with pytest.raises(InvalidRequest, match="delegate again"), delegation:
-        pytest.fail("it was entered")
-
-
-def test_what_has_no_node_is_not_delegated_for_a_block(lab: Authority) -> None:
-    with pytest.raises(InvalidRequest, match="no node"), Bundle([raw(b"[]")]).delegated(to="a", at=lab):
-        pytest.fail("it was entered")
-
-
-def test_a_delegation_that_cannot_be_meant_is_refused_on_entering(lab: Authority) -> None:
-    bundle = lab.open(allow=["crm.read"]).bundle
-    with pytest.raises(InvalidRequest), bundle.delegated(to="a", audiences=["slides"], at=lab):
-        pytest.fail("it was entered")
-
-
-def test_each_block_has_a_child_of_its_own(lab: Authority) -> None:
-    bundle = lab.open(allow=["crm.read"]).bundle
-    with bundle.delegated(to="a", at=lab) as one:
-        with bundle.delegated(to="a", at=lab) as other:
-            assert one.node != other.node
-        assert alive(lab, one)
-
-
-def test_tokens_of_the_authority_are_capabilities_like_any() -> None:
-    assert all(isinstance(capability, Capability) for capability in WHOLE)
-    assert Bundle.parse(WHOLE.text) == WHOLE
-
-
-class Silent:
-    """Who takes long to revoke: until `over` is set."""
-
-    def __init__(self) -> None:
-        self.over = threading.Event()
-
-    def revoke(self, child: Bundle, /) -> object:
-        return self.over.wait(30)
-
-
-def test_left_for_too_long_it_ends_and_says_that_the_child_may_live(
-    lab: Authority, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(delegation_module, "PATIENCE", 0.1)
-    silent = Silent()
-
-    async def act() -> None:
-        async with lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=silent):
-            pass
-
-    with pytest.raises(Unavailable, match="nothing was answered for"):
-        asyncio.run(act())
-    silent.over.set()
-
-
-def test_tools_that_hold_every_thread_keep_no_child_alive(lab: Authority) -> None:
-    over = threading.Event()
-
-    async def act() -> Bundle:
-        loop = asyncio.get_running_loop()
-        loop.set_default_executor(ThreadPoolExecutor(1))
-        held = loop.run_in_executor(None, over.wait, 30)
-        async with lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=lab) as child:
-            pass
-        was_alive = alive(lab, child)
-        over.set()
-        await held
-        assert not was_alive
-        return child
-
-    assert not alive(lab, asyncio.run(act()))
-
-
-class Interrupted:
-    def revoke(self, child: Bundle, /) -> object:
-        raise KeyboardInterrupt
-
-
-def test_an_interrupt_while_it_is_revoked_says_that_the_child_may_live(lab: Authority) -> None:
-    delegation = lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=Interrupted())
-    with pytest.raises(KeyboardInterrupt) as interrupt, delegation:
-        pass
-    assert "a could not be revoked" in interrupt.value.__notes__[0]
-
-
-def test_one_delegation_gives_one_child_to_racing_threads(lab: Authority) -> None:
-    delegation = lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=lab)
-    begin = threading.Barrier(8)
-
-    def enter(_: int) -> Bundle | None:
-        begin.wait()
-        try:
-            return delegation.__enter__()
-        except InvalidRequest:
-            return None
-
-    with ThreadPoolExecutor(8) as pool:
-        (child,) = filter(None, pool.map(enter, range(8)))
-    delegation.__exit__(None, None, None)
-    assert not alive(lab, child)
 
 
 @pytest.mark.parametrize("wrong", [{"allowed": ["crm.read"]}, {"nonce": NONCES[0]}], ids=["misspelt", "a nonce"])

@@ -1,13 +1,251 @@
+"""What a chain of blocks claims: where marks may stand, what the authority's block needs, whose each restriction is."""
+
+from pathlib import Path
+
 import pytest
 
-from capx.tokens import wire
+from capx.errors import ConfigurationProblem
+from capx.store.sqlite.store import SQLiteStore
+from capx.tokens import chain, wire
 from capx.tokens.binding import ToolCall
 from capx.tokens.capability import Capability
 from capx.tokens.lineage import TokenRefused, unverified_lineage
-from capx_caveats import allow, expires
-from tests.labs.lab import NOW, minted
+from capx.verify.decision import Denied
+from capx_caveats import (
+    DEFAULT,
+    Budget,
+    Call,
+    Caveat,
+    Expires,
+    Facts,
+    Holder,
+    Hop,
+    Intent,
+    MaxHops,
+    Presented,
+    Refusal,
+    Root,
+    Sig,
+    Step,
+    Task,
+    Tenant,
+    UntilCompleted,
+    Vocabulary,
+    allow,
+    encode_block,
+    expires,
+    max_hops,
+)
+from tests.labs.lab import NONCES, NOW, Lab, appended, codes, grant, holding, minted, raw
 
+READ = ToolCall("a.read")
+CALL = Call("a.read")
 CRM = minted().delegate(to="sub", allow=["crm.read"], now=NOW)
+
+
+def unheard(lab: Lab, capability: Capability) -> Capability:
+    lab.deaths.years = 100.0
+    return capability
+
+
+# Shape: marks and the authority's block
+MARKS: dict[str, Caveat] = {
+    "task": Task("T1"),
+    "another task": Task("T2"),
+    "root": Root("R1"),
+    "another root": Root("R2", (Step("a", NONCES[3]),)),
+    "intent": Intent("A" * 43),
+    "call": Presented("tool", READ.digest(), NOW, "A" * 16),
+}
+
+
+@pytest.mark.parametrize("mark", MARKS.values(), ids=list(MARKS))
+@pytest.mark.parametrize("bearer", [False, True])
+def test_a_mark_of_others_in_a_holders_block_is_refused(mark: Caveat, bearer: bool) -> None:
+    lab = Lab(bearer=bearer)
+    for block in ([mark, Expires(NOW + 9)], [Expires(NOW + 9), mark], [Hop("a", NONCES[0]), mark]):
+        for capability in (holding(block), holding(block, [Expires(NOW + 9)])):
+            assert lab.codes(capability) == ("misplaced",)
+            assert not bearer or codes(lab.decide(capability.text)) == ("misplaced",)
+
+
+@pytest.mark.parametrize("mark", [*MARKS.values(), Hop("a", NONCES[0]), MaxHops(5)], ids=[*MARKS, "hop", "max_hops"])
+def test_no_mark_stands_twice_in_one_block(mark: Caveat) -> None:
+    lab = Lab()
+    assert lab.codes(raw(encode_block(grant(mark, mark)))) == ("misplaced",)
+    assert lab.codes(holding([mark, mark])) == ("misplaced",)
+
+
+def test_a_hop_stands_first_in_a_holders_block_and_nowhere_else() -> None:
+    lab = Lab()
+    hop = Hop("a", NONCES[0])
+    assert lab.codes(holding([hop, Expires(NOW + 9)])) == ()
+    assert lab.codes(holding([Expires(NOW + 9), hop])) == ("misplaced",)
+    assert lab.codes(holding([max_hops(9), hop])) == ("misplaced",)
+    assert lab.codes(raw(encode_block((hop, *grant())))) == ("misplaced",)
+    assert lab.codes(raw(encode_block(grant(hop)))) == ("misplaced",)
+
+
+def test_max_hops_may_recur_further_down() -> None:
+    assert Lab().codes(holding([max_hops(3)], [max_hops(2)], [max_hops(5), Expires(NOW + 9)])) == ()
+
+
+COMPLETE: dict[str, Caveat] = dict(zip(("task", "root", "until_completed", "expires", "allow"), grant(), strict=True))
+
+
+@pytest.mark.parametrize("missing", COMPLETE)
+def test_what_the_authoritys_block_lacks_no_holder_can_append(missing: str) -> None:
+    lab = Lab()
+    rest = raw(encode_block(tuple(caveat for name, caveat in COMPLETE.items() if name != missing)))
+    assert lab.codes(rest) == ("incomplete_authority",)
+    for block in ([COMPLETE[missing]], [Hop("a", NONCES[0]), COMPLETE[missing]], grant()):
+        cured = appended(rest, encode_block(tuple(block)))
+        assert lab.codes(cured) in {("incomplete_authority",), ("misplaced",)}
+    assert lab.codes(raw(encode_block(tuple(COMPLETE.values())))) == ()
+
+
+@pytest.mark.parametrize(("required", "caveat"), [("tenant", Tenant("Acme")), ("intent", Intent("A" * 43))])
+def test_what_a_verifier_requires_besides_no_holder_can_append(required: str, caveat: Caveat) -> None:
+    lab = Lab(require=[required])
+    assert lab.codes(minted()) == ("incomplete_authority",)
+    assert not lab.decide(lab.present(holding([caveat])), tenant="Acme").allowed
+    assert lab.decide(lab.present(minted(caveat)), tenant="Acme" if required == "tenant" else None).allowed
+
+
+def test_what_cannot_be_required_is_a_configuration_error() -> None:
+    for required in (["holder"], ["unheard of"], "tenant"):
+        with pytest.raises(ConfigurationProblem):
+            Lab(require=required)
+
+
+def test_the_task_must_be_the_one_it_ends_with() -> None:
+    other = (Task("T1"), Root("R1"), UntilCompleted("T2"), Expires(NOW + 9), allow("a.read"))
+    assert Lab().codes(raw(encode_block(other))) == ("incomplete_authority",)
+
+
+@pytest.mark.parametrize("block", [b"", b"[]", b"junk", b"{}", b"null", b"[" * 10, b'[["task","T1"]'])
+def test_an_authoritys_block_not_understood_is_refused(block: bytes) -> None:
+    assert Lab().codes(raw(block)) == ("incomplete_authority",)
+
+
+def test_a_third_party_caveat_in_an_authoritys_block_is_refused() -> None:
+    assert Lab().codes(raw(chain.ThirdParty(b"v", b"c"))) == ("incomplete_authority",)
+    assert Lab().codes(raw(chain.ThirdParty(b"v", b"c"), encode_block(grant()))) == ("misplaced",)
+
+
+def test_a_token_without_any_block_grants_nothing() -> None:
+    assert not Lab(bearer=True).decide(raw().text).allowed
+    assert not Lab().decide(raw().text).allowed
+
+
+def test_every_refusal_is_told_with_whose_it_is() -> None:
+    capability = minted(Tenant("Acme")).delegate(
+        to="research", nonce=NONCES[0], allow=["a.write"], caveats=[Expires(NOW)]
+    )
+    capability = capability.attenuate(max_hops(0)).delegate(to="slides", nonce=NONCES[1], allow=["a.x"])
+    lab = Lab()
+    decision = lab.decide(lab.present(capability), tenant="Globex")
+    assert [(refusal.code, refusal.hop, refusal.hop_name) for refusal in decision.refusals] == [
+        ("too_many_hops", 1, "research"),
+        ("wrong_tenant", 0, None),
+        ("action_not_allowed", 1, "research"),
+        ("expired", 1, "research"),
+        ("action_not_allowed", 2, "slides"),
+    ]
+    assert str(Denied(decision)) == (
+        "hop 1 (research) allows at most 0 more delegations, and 1 came; "
+        """the task's grant is for tenant "Acme", not for this call's; """
+        "hop 1 (research) allows only a.write; "
+        "hop 1 (research) expired at 2026-11-25T09:46:40Z; "
+        "hop 2 (slides) allows only a.x"
+    )
+
+
+def test_hop_numbers_go_on_from_the_path_of_the_root() -> None:
+    steps = (Step("a", NONCES[0]), Step("b", NONCES[1]))
+    block = (Task("T1"), Root("R1", steps), UntilCompleted("T1"), Expires(NOW + 9), allow("a.*"), max_hops(1))
+    capability = raw(encode_block(block)).delegate(to="c", nonce=NONCES[2], allow=["a.write"])
+    lab = Lab()
+    (refusal,) = lab.decide(lab.present(capability)).refusals
+    assert (refusal.code, refusal.hop, refusal.hop_name) == ("action_not_allowed", 3, "c")
+    below = capability.delegate(to="d", nonce=NONCES[3])
+    assert lab.codes(below, "a.write") == ("too_many_hops",)
+    assert lab.codes(capability, "a.write") == ()
+
+
+def test_a_counter_is_named_by_the_authority_alone() -> None:
+    shared = Budget("calls", "20", "C1")
+    assert Lab().codes(minted(shared)) == ("no_meter",)
+    assert Lab().codes(appended(minted(), encode_block((shared,)))) == ("misplaced",)
+
+
+def test_a_token_has_so_many_budgets_and_no_more() -> None:
+    budgets = [Budget("calls", str(n)) for n in range(9)]
+    assert Lab().codes(holding(budgets, budgets[:7])) == ("no_meter",) * 16
+    assert Lab().codes(holding(budgets, budgets[:8])) == ("too_large",)
+
+
+SIGNED = Sig("A" * 86)
+
+
+def test_signatures_refuse_where_nothing_checks_them() -> None:
+    assert Lab().codes(minted(Holder("A" * 43))) == ("hop_unsigned",)
+    assert Lab().codes(appended(minted(), encode_block((Hop("a", NONCES[0]), SIGNED)))) == ("hop_unsigned",)
+    assert Lab().codes(appended(minted(), encode_block((SIGNED, Expires(NOW + 9))))) == ("misplaced",)
+    assert Lab().codes(minted(SIGNED)) == ("misplaced",)
+    assert Lab().codes(appended(minted(), encode_block((Holder("A" * 43),)))) == ("misplaced",)
+
+
+def test_a_signed_presentation_is_refused_and_recorded_by_nobody() -> None:
+    lab = Lab()
+    mark = Presented("tool", READ.digest(), NOW, "A" * 16)
+    assert codes(lab.decide(appended(minted(), encode_block((mark, SIGNED))).text)) == ("hop_unsigned",)
+    assert codes(lab.decide(appended(minted(), encode_block((SIGNED, mark))).text)) == ("misplaced",)
+    assert lab.records.decisions == []
+
+
+# At the authority itself
+class Strict(Caveat, frozen=True, tag="acme.strict"):
+    """A service's own caveat that lets nothing through; one about "broken" cannot even be read."""
+
+    what: str
+
+    def __post_init__(self) -> None:
+        if self.what == "broken":
+            raise LookupError(self.what)
+
+    def refusal(self, facts: Facts) -> Refusal | None:
+        return Refusal("strict", "lets nothing through", "nothing")
+
+    def sentence(self) -> str:
+        return f"strict about {self.what}"
+
+
+@pytest.mark.parametrize("vocabulary", [DEFAULT, DEFAULT.extended(Strict)], ids=["unknown", "known"])
+@pytest.mark.parametrize("block", [b'[["acme.strict","x"]]', b'[["acme.strict","broken"]]', b'[["acme.strict"]]'])
+def test_an_own_caveat_is_not_judged_at_the_authority(vocabulary: Vocabulary, block: bytes) -> None:
+    capability = appended(minted(audience="authority"), block)
+    lab = Lab("authority", vocabulary=vocabulary)
+    assert lab.codes(capability) == ()
+    assert lab.verifier.explain(capability.text, CALL).allowed
+    assert len(Lab(vocabulary=vocabulary).codes(appended(minted(), block))) == 1
+
+
+def test_a_known_own_caveat_is_left_out_however_it_is_spelt() -> None:
+    capability = appended(minted(audience="authority"), b'[ [ "acme\\u002estrict" , "x" ] ]')
+    assert Lab("authority", vocabulary=DEFAULT.extended(Strict)).codes(capability) == ()
+    assert Lab("authority").codes(capability) == ("not_understood",)
+
+
+def test_at_the_authority_a_budget_is_neither_judged_nor_spent(tmp_path: Path) -> None:
+    store = SQLiteStore.create(tmp_path / "capx.db")
+    lab = Lab("authority", meter=store)
+    capability = minted(Budget("calls", "0"), Budget("eur", "1"), audience="authority")
+    assert lab.codes(capability) == ()
+    assert not lab.verifier.admit(lab.present(capability), READ).spends
+    with store.read() as reading:
+        assert reading.counters() == []
+    store.close()
 
 
 def test_a_presentation_says_of_itself_what_its_capability_says() -> None:

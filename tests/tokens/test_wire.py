@@ -14,6 +14,7 @@ from capx.errors import MalformedToken
 from capx.tokens import chain, wire
 from capx.tokens.capability import Capability
 from capx_caveats import expires
+from tests.labs.counts import repeated
 from tests.labs.lab import KEY, NOW, ROOT_KEY, Lab, codes, minted, raw
 
 PARENT = minted()
@@ -86,7 +87,7 @@ def test_any_text_is_a_token_or_malformed(noise: str, prefixed: bool) -> None:
 
 
 @given(st.binary(max_size=200), st.integers(0, len(DATA)), st.integers(0, len(DATA)))
-@settings(max_examples=500)
+@settings(max_examples=repeated(500))
 def test_any_bytes_spliced_into_a_token_are_a_token_or_malformed(noise: bytes, start: int, end: int) -> None:
     spelling = text(DATA[:start] + noise + DATA[end:])
     try:
@@ -165,7 +166,7 @@ def test_an_unsigned_block_inserted_anywhere_is_refused(inserted: bytes) -> None
         assert codes(lab.decide(wire.encode(frame.identifier, more, frame.signature))) == ("not_authentic",)
 
 
-def test_an_unsigned_third_party_caveat_inserted_anywhere_is_refused() -> None:
+def test_an_unsigned_third_party_caveat_anywhere_is_refused() -> None:
     lab = Lab()
     frame = wire.decode(lab.present(TOKEN))
     for at in range(len(frame.blocks) + 1):
@@ -173,7 +174,7 @@ def test_an_unsigned_third_party_caveat_inserted_anywhere_is_refused() -> None:
         assert codes(lab.decide(wire.encode(frame.identifier, more, frame.signature))) == ("not_authentic",)
 
 
-def test_a_cache_that_knows_the_prefix_lets_no_altered_token_through() -> None:
+def test_an_altered_token_is_refused_though_its_prefix_is_cached() -> None:
     lab = Lab()
     assert lab.decide(lab.present(TOKEN)).allowed
     frame = wire.decode(lab.present(TOKEN))
@@ -280,7 +281,7 @@ def test_final_bits_that_are_not_zero_are_refused() -> None:
 
 
 @pytest.mark.parametrize("data", FIELDS.values(), ids=list(FIELDS))
-def test_fields_out_of_order_repeated_missing_or_wrong_are_refused(data: bytes) -> None:
+def test_fields_out_of_order_repeated_or_missing_are_refused(data: bytes) -> None:
     assert data != DATA
     assert refused(text(data)) in {"malformed", "truncated"}
 
@@ -377,9 +378,7 @@ def test_bytes_too_large_are_too_large(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("huge", ["capx1_" + "A" * 1_000_000, text(packed(*[b""] * 100_000))])
-def test_a_megabyte_and_a_hundred_thousand_blocks_are_refused_before_parsing(
-    huge: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_huge_token_is_refused_before_parsing(huge: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(wire, "whole_bytes")
     assert refused(huge) == "too_large"
 
@@ -396,7 +395,7 @@ def test_reading_the_largest_token_takes_linear_time() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 126, 127, 128, 129, 255, 256, 4096])
-def test_a_length_is_written_and_read_in_as_few_bytes_as_it_needs(size: int) -> None:
+def test_a_length_is_written_and_read_in_the_fewest_bytes(size: int) -> None:
     block = b"x" * size
     identifier = wire.decode(TOKEN.text).identifier
     assert wire.encode(identifier, (block,), SIGNATURE) == text(packed(block))
@@ -408,7 +407,7 @@ def test_a_location_is_no_longer_than_an_audience(size: int, code: str) -> None:
     assert refused(text(packed(*BLOCKS, location=b"a" * size))) == code
 
 
-def test_the_largest_text_is_a_token_and_one_character_more_is_none() -> None:
+def test_the_largest_text_is_a_token_one_more_is_refused() -> None:
     identifier = wire.decode(TOKEN.text).identifier
     filling = [b"x" * 4000] * 3
     rest = (wire.MAX_TEXT - len(wire.PREFIX)) * 3 // 4 - len(packed(*filling)) - 4
@@ -436,7 +435,7 @@ def test_presentations_of_one_capability_have_one_body() -> None:
     assert one.body == other.body == DATA[: -1 - 2 - len(SIGNATURE)]
 
 
-def test_an_earlier_reading_lets_nothing_through_behind_what_is_shared() -> None:
+def test_an_earlier_reading_of_a_shared_prefix_changes_nothing() -> None:
     lab = Lab()
     token = lab.present(TOKEN)
     earlier = wire.decode(token)

@@ -3,7 +3,6 @@
 import decimal
 import json
 import threading
-from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from itertools import product
@@ -21,40 +20,12 @@ from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability
-from capx.verify.admitted import Admitted
-from capx.verify.decision import Allowed, Decision, Denied
-from capx.verify.meter import Spend, Tally
+from capx.verify.decision import Decision, Denied
 from capx_caveats import Budget, Call, Caveat, Hop, action, allow, budget, encode_block, max_hops, where
-from tests.labs.lab import NONCES, NOW, Lab, appended, codes, minted, raw
+from tests.labs.lab import NONCES, NOW, Lab, appended, codes, codes_of, minted, raw
+from tests.labs.spending import admitted, refused, spend
 
 READ = ToolCall("a.read")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SQLiteStore]:
-    made = SQLiteStore.create(tmp_path / "capx.db")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def lab(store: SQLiteStore) -> Lab:
-    return Lab(meter=store)
-
-
-def admitted(lab: Lab, capability: Capability) -> Admitted:
-    return lab.verifier.admit(lab.present(capability), READ)
-
-
-def spend(lab: Lab, capability: Capability, **cost: Any) -> Allowed:
-    """The verdict on one more call, freshly presented, that costs this much."""
-    return admitted(lab, capability).judge(Call("a.read", cost=cost))
-
-
-def refused(lab: Lab, capability: Capability, **cost: Any) -> tuple[str, ...]:
-    with pytest.raises(Denied) as denied:
-        spend(lab, capability, **cost)
-    return codes(denied.value)
 
 
 def held(store: SQLiteStore) -> dict[tuple[str, str], str]:
@@ -89,7 +60,7 @@ def test_a_tenth_can_be_spent_ten_times_of_one(lab: Lab, store: SQLiteStore) -> 
         ("999999999999999.999999", "999999999999999.999999"),
     ],
 )
-def test_what_is_spent_meets_the_limit_exactly_and_never_passes_it(lab: Lab, limit: str, cost: str) -> None:
+def test_spending_meets_the_limit_exactly_and_never_passes_it(lab: Lab, limit: str, cost: str) -> None:
     capability = minted(budget("eur", limit))
     assert spend(lab, capability, eur=limit).remaining == {"eur": "0"}
     assert refused(lab, capability, eur=cost) == ("budget_exhausted",)
@@ -97,7 +68,7 @@ def test_what_is_spent_meets_the_limit_exactly_and_never_passes_it(lab: Lab, lim
     assert spend(lab, capability, eur=0).remaining == {"eur": "0"}
 
 
-def test_amounts_are_exact_whatever_the_calling_code_rounds_its_own_to(lab: Lab) -> None:
+def test_amounts_are_exact_in_any_decimal_context(lab: Lab) -> None:
     capability = minted(budget("eur", "100"))
     with decimal.localcontext(decimal.Context(prec=2, traps=[])):
         spend(lab, capability, eur="99.9")
@@ -126,7 +97,7 @@ def test_of_several_units_all_are_spent_or_none(lab: Lab, store: SQLiteStore) ->
     assert sorted(held(store).values()) == ["1", "1"]
 
 
-def test_several_budgets_of_one_counter_are_spent_once_and_the_tightest_holds(lab: Lab, store: SQLiteStore) -> None:
+def test_budgets_of_one_counter_are_spent_once_the_least_holds(lab: Lab, store: SQLiteStore) -> None:
     capability = minted(budget("calls", 5), budget("calls", 2), budget("calls", 9))
     assert [spend(lab, capability).remaining for _ in range(2)] == [{"calls": "1"}, {"calls": "0"}]
     with pytest.raises(Denied) as denied:
@@ -136,7 +107,7 @@ def test_several_budgets_of_one_counter_are_spent_once_and_the_tightest_holds(la
     assert list(held(store).values()) == ["2"]
 
 
-def test_what_is_left_of_a_unit_is_what_the_budget_that_leaves_least_leaves(lab: Lab) -> None:
+def test_what_is_left_of_a_unit_is_what_the_least_budget_leaves(lab: Lab) -> None:
     capability = minted(budget("calls", 9)).attenuate(budget("calls", 2))
     assert spend(lab, capability).remaining == {"calls": "1"}
 
@@ -165,7 +136,7 @@ def test_the_counter_of_a_hop_is_its_node_at_all_audiences(lab: Lab, store: SQLi
     assert spend(lab, sibling).remaining == {"calls": "1"}
 
 
-def test_the_counter_of_a_hop_below_a_runtime_grant_is_that_of_its_own_node(lab: Lab, store: SQLiteStore) -> None:
+def test_the_counter_below_a_runtime_grant_is_its_own_nodes(lab: Lab, store: SQLiteStore) -> None:
     blocks = json.loads(minted().caveats and minted().blocks[0])  # type: ignore[arg-type] # bytes, not a third party's
     blocks = [["root", "R1", [["granted to", NONCES[3]]]] if caveat[0] == "root" else caveat for caveat in blocks]
     parent = raw(json.dumps(blocks, separators=(",", ":")).encode())
@@ -184,7 +155,7 @@ def test_the_counter_of_a_block_without_a_hop_is_its_own(lab: Lab, store: SQLite
     spend(lab, parent.attenuate(budget("calls", "1.0")))
 
 
-def test_a_named_counter_is_shared_by_the_capabilities_that_name_it(lab: Lab, store: SQLiteStore) -> None:
+def test_a_named_counter_is_shared_by_all_that_name_it(lab: Lab, store: SQLiteStore) -> None:
     slides = Lab("slides", meter=store)
     spend(lab, minted(budget("calls", 2, counter="C1")))
     spend(slides, minted(budget("calls", 2, counter="C1"), audience="slides"))
@@ -235,25 +206,6 @@ def test_a_unit_whose_cost_is_not_stated_is_refused(lab: Lab, store: SQLiteStore
     assert held(store) == {}
 
 
-def test_without_a_meter_every_budget_is_refused() -> None:
-    lab = Lab()
-    assert refused(lab, minted(budget("calls", 5))) == ("no_meter",)
-    assert refused(lab, minted(budget("eur", 5)), eur=1) == ("no_meter",)
-
-
-def test_store_gone_refuses_and_what_has_no_budget_goes_on(lab: Lab, store: SQLiteStore) -> None:
-    capability = minted(budget("calls", 5))
-    spend(lab, capability)
-    store.close()
-    assert refused(lab, capability) == ("unavailable",)
-    assert spend(lab, minted()).remaining == {}
-
-
-def test_a_store_whose_file_is_gone_refuses(lab: Lab, store: SQLiteStore) -> None:
-    store.path.unlink()
-    assert refused(lab, minted(budget("calls", 5))) == ("unavailable",)
-
-
 def test_one_presentation_spends_once_whoever_judges_it_again(lab: Lab, store: SQLiteStore) -> None:
     presented = admitted(lab, minted(budget("calls", 2)))
     verdicts = [presented.judge(Call("a.read")) for _ in range(3)]
@@ -262,7 +214,7 @@ def test_one_presentation_spends_once_whoever_judges_it_again(lab: Lab, store: S
     assert [len(decision.spent) for decision in lab.records.decisions] == [1, 0, 0]
 
 
-def test_a_refusal_before_the_first_passing_verdict_leaves_it_to_spend(lab: Lab, store: SQLiteStore) -> None:
+def test_an_early_refusal_leaves_the_presentation_to_spend(lab: Lab, store: SQLiteStore) -> None:
     presented = admitted(lab, minted(budget("calls", 2)))
     with pytest.raises(Denied):
         presented.judge(Call("a.export"))
@@ -274,7 +226,7 @@ def test_a_refusal_before_the_first_passing_verdict_leaves_it_to_spend(lab: Lab,
     assert list(held(store).values()) == ["1"]
 
 
-def test_a_presentation_that_is_judged_at_several_prices_pays_the_dearest(lab: Lab, store: SQLiteStore) -> None:
+def test_a_presentation_judged_at_several_prices_pays_the_most(lab: Lab, store: SQLiteStore) -> None:
     presented = admitted(lab, minted(budget("eur", 10)))
     left = [presented.judge(Call("a.read", cost={"eur": price})).remaining["eur"] for price in (0, 1, "0.5", 9, 10, 10)]
     assert left == ["10", "9", "9", "1", "0", "0"]
@@ -294,24 +246,6 @@ def test_a_cheap_check_first_opens_no_dear_one(lab: Lab, store: SQLiteStore) -> 
     assert codes(denied.value) == ("budget_exhausted",)
     assert list(held(store).values()) == ["9"]
     assert presented.judge(Call("a.read", cost={"eur": 6})).remaining == {"eur": "0"}
-
-
-class Failing:
-    """A meter that fails as no store may."""
-
-    def spend(self, spends: Sequence[Spend], *, now: int) -> Tally:
-        raise ZeroDivisionError
-
-    def spent(self, counters: Sequence[tuple[str, str]]) -> tuple[Decimal, ...]:
-        raise ZeroDivisionError
-
-
-def test_a_meter_that_fails_oddly_keeps_no_slot_of_the_record() -> None:
-    lab = Lab(meter=Failing())
-    with pytest.raises(ZeroDivisionError):
-        spend(lab, minted(budget("calls", 5)))
-    assert lab.records.slots == 0
-    assert [codes(decision) for decision in lab.records.decisions] == [("unavailable",)]
 
 
 def test_100_racing_threads_spend_once_for_one_presentation(lab: Lab, store: SQLiteStore) -> None:
@@ -383,7 +317,7 @@ def test_a_refusal_says_whose_budget_it_is(lab: Lab) -> None:
         spend(lab, child)
 
 
-def test_to_explain_spends_nothing_and_shows_what_would_be_refused(lab: Lab, store: SQLiteStore) -> None:
+def test_to_explain_spends_nothing_and_shows_what_is_refused(lab: Lab, store: SQLiteStore) -> None:
     capability = minted(budget("calls", 1)).attenuate(budget("eur", 5))
     call = Call("a.read", cost={"eur": 1})
     for _ in range(3):
@@ -392,20 +326,16 @@ def test_to_explain_spends_nothing_and_shows_what_would_be_refused(lab: Lab, sto
     spend(lab, capability, eur=1)
     before = held(store)
     found = lab.verifier.explain(capability.text, call)
-    assert codes_of(found.refusals) == ["budget_exhausted"]
+    assert codes_of(found.refusals) == ("budget_exhausted",)
     assert [one.sentence for one in found.restrictions if one.refusal] == ["at most 1 calls, shared by everyone below"]
-    assert codes_of(lab.verifier.explain(capability.text, Call("a.read")).refusals) == [
+    assert codes_of(lab.verifier.explain(capability.text, Call("a.read")).refusals) == (
         "budget_exhausted",
         "attribute_missing",
-    ]
+    )
     store.close()
-    assert codes_of(lab.verifier.explain(capability.text, call).refusals) == ["unavailable", "unavailable"]
-    assert codes_of(Lab().verifier.explain(capability.text, call).refusals) == ["no_meter", "no_meter"]
+    assert codes_of(lab.verifier.explain(capability.text, call).refusals) == ("unavailable", "unavailable")
+    assert codes_of(Lab().verifier.explain(capability.text, call).refusals) == ("no_meter", "no_meter")
     assert before == dict.fromkeys(before, "1")
-
-
-def codes_of(refusals: Iterable[Any]) -> list[str]:
-    return [refusal.code for refusal in refusals]
 
 
 # Law 1
@@ -418,10 +348,12 @@ BLOCKS: list[tuple[Caveat, ...]] = [
     (Hop("a", NONCES[0]), budget("eur", 2), allow("a.read", action("b"))),
     (max_hops(9),),
 ]
+
+
 COSTS: list[dict[str, Any]] = [{}, {"eur": "2"}, {"eur": "2.5"}, {"eur": "2.500001"}]
 
 
-def test_no_block_lets_through_what_a_budget_of_its_parent_would_not(tmp_path: Path) -> None:
+def test_what_a_parents_budget_refused_stays_refused_below(tmp_path: Path) -> None:
     widened: list[tuple[object, ...]] = []
     allowed = 0
     with_spent = product([(), *BLOCKS], BLOCKS, BLOCKS, COSTS, [0, 1])

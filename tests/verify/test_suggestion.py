@@ -200,7 +200,7 @@ def test_a_need_is_pinned_only_where_the_arguments_were_refused(told: list[tuple
         (PINNED, [(FREE, "action_not_allowed")], []),
     ],
 )
-def test_after_a_grant_of_the_action_alone_the_arguments_are_all_that_can_be_needed(
+def test_after_a_grant_of_the_action_the_arguments_are_needed(
     after: Ask, told: list[tuple[Ask, str]], asks: list[Ask]
 ) -> None:
     found = next_asks("crm", [DenialSummary(ask, (code,)) for ask, code in told], after)
@@ -210,11 +210,11 @@ def test_after_a_grant_of_the_action_alone_the_arguments_are_all_that_can_be_nee
 @pytest.mark.parametrize(
     "told", [[], [DenialSummary(None, ("expired",))], [DenialSummary(ELSEWHERE, ("action_not_allowed",))]]
 )
-def test_nothing_is_needed_where_nothing_is_said_of_this_audience(told: list[DenialSummary]) -> None:
+def test_nothing_is_needed_where_this_audience_is_not_named(told: list[DenialSummary]) -> None:
     assert next_asks("crm", told) is None
 
 
-def test_a_denial_with_arguments_to_ask_for_can_be_passed_between_processes(lab: Authority) -> None:
+def test_a_denial_with_arguments_passes_between_processes(lab: Authority) -> None:
     import pickle
 
     @lab.tool("crm.read")

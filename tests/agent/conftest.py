@@ -1,0 +1,55 @@
+"""A policy under which agents ask, one task of it, and two guarded services over real HTTP."""
+
+from collections.abc import Iterator
+
+import pytest
+from starlette.middleware.gzip import GZipMiddleware
+
+from capx.authority.authority import Authority
+from capx.authority.opening import OpenedTask
+from capx.guard.asgi.guard import ASGIGuard
+from capx.policy.file import read_policy
+from tests.labs.asking_agent import POLICY, Liar, Tools, billing, crm
+from tests.labs.refunds import refund
+from tests.labs.serving import served
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Authority]:
+    with Authority.temporary(policy=read_policy(POLICY)) as authority:
+        yield authority
+
+
+@pytest.fixture
+def task(lab: Authority) -> OpenedTask:
+    return refund(lab)
+
+
+@pytest.fixture(scope="module")
+def guarded(lab: Authority) -> Tools:
+    return Tools(lab)
+
+
+@pytest.fixture
+def tools(guarded: Tools) -> Tools:
+    guarded.ran.clear()
+    return guarded
+
+
+@pytest.fixture(scope="module")
+def refunds(lab: Authority) -> Iterator[str]:
+    with served(ASGIGuard(billing, lab.verifier("billing")), lifespan="off") as found:
+        yield f"{found}/billing.refund"
+
+
+@pytest.fixture(scope="module")
+def origin(lab: Authority) -> Iterator[str]:
+    with served(GZipMiddleware(ASGIGuard(crm, lab.verifier("crm")), minimum_size=1), lifespan="off") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def liars() -> Iterator[tuple[Liar, str]]:
+    liar = Liar()
+    with served(liar, lifespan="off") as found:
+        yield liar, found

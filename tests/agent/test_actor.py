@@ -1,0 +1,176 @@
+"""Whoever acts asks for what a guarded function is refused, and waits for a person."""
+
+import asyncio
+import pickle
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from capx.agent.actor import acting, current_actor
+from capx.agent.agent import Agent
+from capx.authority.authority import Authority
+from capx.authority.opening import OpenedTask
+from capx.errors import InvalidRequest, StoreProblem, Unavailable
+from capx.verify.ask import Answer, Granted, Pending
+from capx.verify.decision import Denied
+from tests.labs.asking_agent import Noting, Tools, consent, noting, until
+
+# Tools.
+
+
+def test_a_tool_that_is_refused_asks_and_runs_once(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+    agent, authority = noting(lab, task)
+    accounts = agent.tool(tools.accounts)
+    assert agent.tool(tools.tickets)() == "tickets"
+    assert accounts("Acme") == "accounts Acme False"
+    assert authority.asked == [("crm.accounts.read@crm", None)]
+    assert accounts("Initech", deep=True) == "accounts Initech True"
+    assert tools.ran == ["tickets", "accounts Acme False", "accounts Initech True"]
+    assert len(authority.asked) == 1
+    assert len(agent.bundle) == len(task.bundle) + 1
+    assert current_actor() is None
+
+
+def test_an_async_tool_does_too(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+    agent, authority = noting(lab, task)
+
+    async def act() -> list[str]:
+        accounts = agent.tool(tools.accounts_async)
+        return [await accounts("Acme"), await accounts("Initech")]
+
+    assert asyncio.run(act()) == ["accounts Acme", "accounts Initech"]
+    assert authority.asked == [("crm.accounts.read@crm", None)]
+
+
+def test_a_refused_ask_is_noted_on_the_denial(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+    agent, authority = noting(lab, task)
+    with pytest.raises(Denied) as refused:
+        agent.tool(tools.export)()
+    assert refused.value.code == "action_not_allowed"
+    (note,) = refused.value.__notes__
+    assert note.startswith("more was asked for, and refused: ")
+    assert "the policy offers" in note
+    assert authority.asked == [("crm.export@crm", None)]
+    assert not tools.ran
+
+
+def test_what_a_tool_calls_asks_for_itself_and_runs_once(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+    agent, authority = noting(lab, task)
+    with pytest.raises(Denied):
+        agent.tool(tools.compose)("hello")
+    assert tools.ran == ["compose hello"]
+    assert authority.asked == [("crm.notes.write@crm", None), ("crm.export@crm", None)]
+
+
+def test_a_tool_at_an_audience_where_nothing_is_held_asks_too(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+    agent, authority = noting(lab, task)
+    assert agent.tool(tools.sms)("+1") == "sms +1"
+    assert authority.asked == [("sms.send@sms", None)]
+    assert "sms" in agent.bundle.audiences
+
+
+@pytest.fixture
+def no_threads() -> Iterator[None]:
+    """Where no thread can be had: none has room for so large a stack."""
+    before = threading.stack_size(1 << 46)
+    yield
+    threading.stack_size(before)
+
+
+@pytest.mark.usefixtures("no_threads")
+def test_without_a_thread_to_ask_in_a_refusal_says_so(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+    agent, authority = noting(lab, task)
+    with pytest.raises(Denied) as refused:
+        agent.tool(tools.accounts)()
+    assert "no thread can be had" in refused.value.__notes__[0]
+    with pytest.raises(Unavailable):
+        agent.ask("crm.accounts.read")
+    with pytest.raises(Unavailable):
+        asyncio.run(agent.ask_async("crm.accounts.read"))
+    assert not authority.asked
+
+
+def test_an_authority_that_is_away_for_a_moment_is_waited_for(lab: Authority, task: OpenedTask) -> None:
+    class Away(Noting):
+        def ask(self, action: str, *, audience: str | None = None, args: Any = None, wait: float = 0.0) -> Answer:
+            if len(self.asked) == 1:
+                self.asked.append((action, None))
+                consent(lab, lab.requests(task=task.id, pending=True)[0].id)
+                raise StoreProblem("away")
+            return super().ask(action, audience=audience, args=args, wait=wait)
+
+    authority = Away(lab, task.bundle)
+    assert isinstance(Agent(task.bundle, authority=authority, wait=30).ask("crm.accounts.delete"), Granted)
+    assert len(authority.asked) == 3
+
+
+def test_pending_is_raised_when_nobody_answers_in_time(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+    agent, _ = noting(lab, task)
+    with pytest.raises(Pending) as pending:
+        agent.tool(tools.delete)("Acme")
+    assert str(pending.value) == (
+        'crm.accounts.delete at crm needs the consent of a person ("finance"), who was asked: request '
+        f"{pending.value.request}. Nothing was done. Go on with other work, and try the very same call again later; "
+        f"nobody can consent after {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(pending.value.until))}."
+    )
+    assert isinstance(pending.value.__context__, Denied)
+    assert str(pickle.loads(pickle.dumps(pending.value))) == str(pending.value)
+    assert not tools.ran
+
+
+def test_an_answer_within_the_wait_lets_the_call_go_on(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+    agent, authority = noting(lab, task, wait=30)
+    with ThreadPoolExecutor() as pool:
+        deleting = pool.submit(agent.tool(tools.delete), "Acme")
+        until(lambda: lab.requests(task=task.id, pending=True))
+        (request,) = lab.requests(task=task.id, pending=True)
+        assert not tools.ran
+        consent(lab, request.id)
+        assert deleting.result(30) == "delete Acme"
+    assert {what for what, _ in authority.asked} == {"crm.accounts.delete@crm"}
+    assert len(lab.requests(task=task.id)) == 1
+
+
+def test_a_person_who_refuses_within_the_wait_is_heard(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+    agent, _ = noting(lab, task, wait=30)
+    with ThreadPoolExecutor() as pool:
+        deleting = pool.submit(agent.tool(tools.delete), "Acme")
+        until(lambda: lab.requests(task=task.id, pending=True))
+        consent(lab, lab.requests(task=task.id)[0].id, yes=False)
+        with pytest.raises(Denied) as refused:
+            deleting.result(30)
+    assert "refused" in refused.value.__notes__[0]
+
+
+def test_without_an_authority_a_refusal_stays_as_it_is(task: OpenedTask, tools: Tools) -> None:
+    with pytest.raises(Denied) as refused:
+        Agent(task.bundle).tool(tools.accounts)()
+    assert refused.value.ask is not None
+    assert not hasattr(refused.value, "__notes__")
+    with pytest.raises(InvalidRequest, match="no authority to ask"):
+        Agent(task.bundle).ask("crm.accounts.read")
+
+
+def test_an_agent_that_may_ask_for_nothing_is_refused_as_it_is(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+    child = task.bundle.delegate(to="helper", allow=["crm.tickets.read"])
+    authority = Noting(lab, child)
+    with pytest.raises(Denied) as refused, acting(Agent(child, authority=authority)):
+        tools.accounts()
+    assert not authority.asked
+    assert not hasattr(refused.value, "__notes__")
+
+
+def test_a_plain_tool_in_an_event_loop_waits_for_no_person(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+    agent, _ = noting(lab, task, wait=30)
+
+    async def act() -> float:
+        began = time.monotonic()
+        with pytest.raises(Pending):
+            agent.tool(tools.delete)("Acme")
+        return time.monotonic() - began
+
+    assert asyncio.run(act()) < 10

@@ -1,0 +1,133 @@
+"""What is asked for next: the action first, then its arguments, and never what was refused already."""
+
+import asyncio
+
+import pytest
+
+from capx.agent.actor import acting
+from capx.agent.agent import Agent
+from capx.authority.authority import Authority
+from capx.authority.opening import OpenedTask
+from capx.policy.file import read_policy
+from capx.verify.ask import Granted, Pending
+from capx.verify.decision import Denied
+from capx_caveats import JSON, action
+from tests.labs.asking_agent import SPENT, Noting, Tools, consent, noting, until_async
+from tests.labs.refunds import grant, policy, refund
+
+
+def test_arguments_that_were_refused_are_what_is_asked_for(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+    agent, authority = noting(lab, task)
+    pay = agent.tool(tools.refund)
+    assert pay(20) == "refund 20"
+    with pytest.raises(Pending) as pending:
+        pay(100)
+    assert authority.asked == [("billing.refund@billing", None), ("billing.refund@billing", {"amount": 100})]
+    consent(lab, pending.value.request)
+    assert pay(100) == "refund 100"
+    assert authority.asked[2:] == [("billing.refund@billing", {"amount": 100})]
+    assert tools.ran == ["refund 20", "refund 100"]
+
+
+REFUND: tuple[str, dict[str, JSON] | None] = ("billing.refund@billing", None)
+REFUND_100: tuple[str, dict[str, JSON] | None] = ("billing.refund@billing", {"amount": 100})
+REFUND_501: tuple[str, dict[str, JSON] | None] = ("billing.refund@billing", {"amount": 501})
+SHORT = "billing.refund at billing was granted, and does not suffice"
+
+
+def test_a_first_call_asks_for_its_action_then_for_its_arguments(
+    lab: Authority, task: OpenedTask, tools: Tools
+) -> None:
+    agent, authority = noting(lab, task)
+    with pytest.raises(Pending) as pending:
+        agent.tool(tools.refund)(100)
+    assert authority.asked == [REFUND, REFUND_100]
+    assert not tools.ran
+    consent(lab, pending.value.request)
+    assert agent.tool(tools.refund)(100) == "refund 100"
+    assert agent.tool(tools.refund)(20) == "refund 20"
+    assert authority.asked[2:] == [REFUND_100]
+
+
+def test_a_first_call_passes_when_a_person_answers_in_time(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+    agent, _ = noting(lab, task, wait=30)
+
+    async def act() -> str:
+        refunding = asyncio.create_task(agent.tool(tools.refund_async)(100))
+        await until_async(lambda: lab.requests(task=task.id, pending=True))
+        consent(lab, lab.requests(task=task.id, pending=True)[0].id)
+        return await refunding
+
+    assert asyncio.run(act()) == "refund 100"
+    assert tools.ran == ["refund 100"]
+    assert len(agent.bundle) == len(task.bundle) + 2
+
+
+def test_a_call_refused_after_a_grant_says_that_it_was_granted(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+    agent, authority = noting(lab, task)
+    with pytest.raises(Denied) as refused:
+        agent.tool(tools.refund)(501)
+    assert authority.asked == [REFUND, REFUND_501]
+    assert refused.value.code == "argument_refused"
+    granted, more = refused.value.__notes__
+    assert granted == SHORT
+    assert more.startswith("more was asked for, and refused: the policy offers")
+
+
+def test_what_is_granted_already_and_does_not_suffice_is_told() -> None:
+    with Authority.temporary(policy=read_policy(policy(grant("at_open", "crm.tickets.read"), SPENT))) as lab:
+        agent, authority = noting(lab, refund(lab))
+        pay = agent.tool(Tools(lab).refund)
+        assert pay(10) == "refund 10"
+        with pytest.raises(Denied) as refused:
+            pay(10)
+    assert refused.value.code == "budget_exhausted"
+    assert refused.value.__notes__ == [SHORT]
+    assert authority.asked == [REFUND, REFUND]
+
+
+def test_another_newer_capability_hides_no_refused_argument(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+    agent, authority = noting(lab, task)
+    assert isinstance(agent.ask("billing.refund"), Granted)
+    assert isinstance(agent.ask("billing.rates.read"), Granted)
+    with pytest.raises(Pending):
+        agent.tool(tools.refund)(100)
+    assert authority.asked[2:] == [REFUND_100]
+
+
+def test_what_may_only_be_asked_with_arguments_is_pinned_to_them(
+    lab: Authority, task: OpenedTask, tools: Tools
+) -> None:
+    child = task.bundle.delegate(
+        to="helper", audiences=["crm", "authority"], may_ask=[action("crm.accounts.read", name="Acme", deep=False)]
+    )
+    authority = Noting(lab, child)
+    agent = Agent(child, authority=authority)
+    # The delegator's list holds what is granted, too.
+    with acting(agent):
+        assert tools.accounts("Acme") == "accounts Acme False"
+        with pytest.raises(Denied) as refused:
+            tools.accounts("Initech")
+    assert [args for _, args in authority.asked] == [
+        None,
+        {"name": "Acme", "deep": False},
+        {"name": "Initech", "deep": False},
+    ]
+    assert "hop 1 (helper)" in refused.value.__notes__[0]
+
+
+def test_an_async_tool_asks_with_its_arguments_too(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+    child = task.bundle.delegate(
+        to="helper", audiences=["crm", "authority"], may_ask=[action("crm.accounts.read", name="Acme")]
+    )
+    authority = Noting(lab, child)
+
+    async def act() -> None:
+        with acting(Agent(child, authority=authority)):
+            assert await tools.accounts_async("Acme") == "accounts Acme"
+            with pytest.raises(Denied) as refused:
+                await tools.accounts_async("Initech")
+            assert "hop 1 (helper)" in refused.value.__notes__[0]
+
+    asyncio.run(act())
+    assert [args for _, args in authority.asked] == [None, {"name": "Acme"}, {"name": "Initech"}]

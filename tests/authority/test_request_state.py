@@ -1,0 +1,126 @@
+"""A request is asked, answered, fetched, and ends by itself."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from capx.authority.requests.granting import OF_NODE, WAITING_OF_NODE, WAITING_OF_TASK
+from capx.verify.ask import Granted
+from capx_caveats import (
+    action,
+    expires,
+)
+from tests.labs.granting_asks import RULES, own
+from tests.labs.granting_lab import GrantingLab, policy, rule
+from tests.labs.lab import NOW
+
+READ, QUERY = "crm.read", "warehouse.query"
+
+
+@pytest.fixture
+def lab() -> Iterator[GrantingLab]:
+    made = GrantingLab(*RULES)
+    with made.authority:
+        yield made
+
+
+def test_a_consent_is_fetched_by_asking_again_a_denial_stays(lab: GrantingLab) -> None:
+    opened = lab.open()
+    for yes in (True, False):
+        args = {"to": "ann" if yes else "ben"}
+        pending = lab.pending(opened.bundle, "mail.send", args)
+        assert lab.pending(opened.bundle, "mail.send", args).request == pending.request
+        assert lab.decide(pending.request, yes=yes).state == ("approved" if yes else "denied")
+        if yes:
+            granted = lab.granted(opened.bundle, "mail.send", args)
+            assert lab.codes(granted, "mail.send", args) == ()
+            assert lab.granted(opened.bundle, "mail.send", args).text == granted.text
+        else:
+            assert lab.refused(opened.bundle, "mail.send", args) == ("request_denied",)
+    assert [one.state for one in lab.authority.requests()] == ["granted", "denied"]
+    assert lab.authority.requests(pending=True) == []
+
+
+def test_what_nobody_answers_expires_and_waits_anew(lab: GrantingLab) -> None:
+    opened = lab.open()
+    first = lab.pending(opened.bundle, "mail.send")
+    assert first.until == NOW + 1800
+    lab.clock.now += 1800
+    assert [one.state for one in lab.authority.requests()] == ["expired"]
+    assert lab.authority.requests(pending=True) == []
+    again = lab.pending(opened.bundle, "mail.send")
+    assert (again.request, again.until) == (first.request, NOW + 3600)
+    assert lab.kinds()[-3:] == ["request_made", "request_expired", "request_made"]
+
+
+def test_requests_end_when_time_is_up_or_their_task_has_ended(lab: GrantingLab) -> None:
+    one, other = lab.open(), lab.open()
+    lab.pending(one.bundle, "mail.send")
+    lab.pending(other.bundle, "mail.send")
+    lab.authority.complete(one.id)
+    lab.authority.end_overdue()
+    assert [request.state for request in lab.authority.requests()] == ["expired", "pending"]
+    lab.clock.now += 1800
+    lab.authority.end_overdue()
+    assert lab.kinds().count("request_expired") == 2
+
+
+def test_no_request_waits_longer_than_its_asker_lives(lab: GrantingLab) -> None:
+    child = own(lab.open().bundle).delegate(to="sub", may_ask=["mail.send"], caveats=[expires(NOW + 60)])
+    assert lab.pending(child, "mail.send").until == NOW + 60
+
+
+@pytest.mark.parametrize("when", ["pending", "approved"])
+def test_a_policy_narrowed_meanwhile_grants_what_it_says_now(lab: GrantingLab, when: str) -> None:
+    opened = lab.open()
+    pending = lab.pending(opened.bundle, "mail.send")
+    if when == "approved":
+        lab.decide(pending.request)
+    lab.policy = policy(rule("ask", action("mail.send", to="ann")))
+    again = lab.pending(opened.bundle, "mail.send")
+    assert again.request == pending.request
+    assert lab.authority.request(again.request).approver is None
+    lab.decide(again.request)
+    assert lab.codes(lab.granted(opened.bundle, "mail.send"), "mail.send", {"to": "ben"}) == ("argument_refused",)
+
+
+def test_what_needs_no_person_by_now_is_given_to_those_who_wait(lab: GrantingLab) -> None:
+    opened = lab.open()
+    lab.pending(opened.bundle, "mail.send")
+    lab.policy = policy(rule("on_request", "mail.send"))
+    assert isinstance(lab.ask(opened.bundle, "mail.send"), Granted)
+    assert lab.authority.requests(pending=True) == []
+
+
+# Bounds.
+
+
+def test_one_node_makes_so_many_requests_and_another_goes_on(lab: GrantingLab) -> None:
+    opened = lab.open()
+    for number in range(OF_NODE):
+        assert isinstance(lab.ask(opened.bundle, QUERY, {"id": number}), Granted)
+    assert lab.refused(opened.bundle, QUERY, {"id": OF_NODE}) == ("too_many",)
+    assert isinstance(lab.ask(opened.bundle, QUERY, {"id": 0}), Granted)
+    child = own(opened.bundle).delegate(to="sub", may_ask=[QUERY])
+    assert isinstance(lab.ask(child, QUERY, {"id": OF_NODE}), Granted)
+
+
+def test_only_so_many_requests_wait_for_people(lab: GrantingLab) -> None:
+    opened = lab.open()
+    nodes = [own(opened.bundle).delegate(to=f"sub-{n}", may_ask=["mail.send"]) for n in range(6)]
+    for node in nodes[: WAITING_OF_TASK // WAITING_OF_NODE]:
+        for number in range(WAITING_OF_NODE):
+            lab.pending(node, "mail.send", {"n": number})
+        assert lab.refused(node, "mail.send", {"n": WAITING_OF_NODE}) == ("too_many",)
+    assert lab.refused(nodes[-1], "mail.send") == ("too_many",)
+    assert isinstance(lab.ask(opened.bundle, QUERY), Granted)
+    lab.pending(nodes[0], "mail.send", {"n": 0})
+    lab.clock.now += 1800
+    lab.pending(nodes[-1], "mail.send")
+
+
+def test_asks_that_are_refused_at_once_take_no_room(lab: GrantingLab) -> None:
+    opened = lab.open()
+    for number in range(30):
+        assert lab.refused(opened.bundle, "crm.export", {"n": number}) == ("not_offered",)
+    assert lab.authority.requests() == []

@@ -1,0 +1,53 @@
+"""Events are written for people: nothing in them acts, and nothing that cannot be read is hidden."""
+
+import re
+import sqlite3
+from typing import Any
+
+from capx.authority.authority import Authority
+from tests.cli.conftest import first
+from tests.labs.terminal import on_terminal
+
+
+def test_labels_neither_act_on_a_terminal_nor_pass_for_columns(home: Any) -> None:
+    opened = home(
+        "task", "open", "--tenant", "[red]Acme[/red]", "--purpose", "x, purpose y", "--allow", "crm.read"
+    ).token
+    for label in ("[bold]x[/bold] :smile:", "task > root", "a  2026-11-25T13:02:56Z  allowed", "b, by task"):
+        home.decide(first(opened).delegate(to=label).text, "crm.write", "[red]Acme[/red]")
+    said = home("find").out + home("log").out
+    assert '"[bold]x[/bold] :smile:"' in said
+    assert 'by task > "task > root"' in said
+    assert all(line.isprintable() for line in said.splitlines())
+    assert [line.split()[1] for line in home("find").out.splitlines()] == ["denied"] * 4
+    for shown in (on_terminal(home, opened, "find", width=200), on_terminal(home, opened, "log", width=200)):
+        # Our own colours and the sign that something is under way.
+        plain = re.sub(rb"\x1b\[[?0-9;]*[A-Za-z]", b"", shown).decode()
+        assert "\u202e" not in plain
+        assert "[bold]x[/bold] :smile:" in plain
+        assert "\x1b" not in plain
+    with Authority.open_home(home.home) as authority, authority.store.write() as transaction:
+        transaction.append("noted\u202e", b'{"x": "\\u001b[31m\\u202e"}', at=1)
+    last = home("log", "--limit", "1").out
+    assert last.rstrip("\n").isprintable()
+
+
+def tamper(home: Any, position: int, body: str) -> None:
+    with sqlite3.connect(home.home / "capx.db") as store:
+        store.execute("UPDATE events SET body = ? WHERE position = ?", (body, position))
+    store.close()
+
+
+def test_what_cannot_be_read_is_told_and_hides_nothing_else(busy: Any) -> None:
+    others = len(busy("find").out.splitlines()) - 1
+    tamper(busy, 4, '{"id": 3}')
+    tamper(busy, 10, '{"id": "D", "outcome": "denied"}')
+    for args in (("find",), ("log",), ("find", "--denied", "--limit", "9")):
+        assert busy(*args).out.count("no decision as capx writes them") == 2
+    assert len(busy("find").out.splitlines()) - 1 == others
+    assert "no decision as capx writes them" in busy("why", "D", code=2).err
+    assert "DENIED" in busy("why", "last").out
+    assert busy("graph").out
+    assert "the log is broken at position 4" in busy("store", "check", code=3).err
+    tamper(busy, 2, "[]")
+    assert "the log is broken at position 2" in busy("keys", "list", code=3).err

@@ -1,0 +1,170 @@
+"""The help of every command has an example, and every example does what it says; every command stands in a page."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from inspect import cleandoc
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from capx.authority.authority import Authority
+from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle
+from capx_caveats import Call
+from tests.cli.test_main import commands as all_commands
+from tests.labs.serving import served
+from tests.project.test_docs import PAGES, blocks
+from tests.project.test_docs import commands as typed
+
+EXAMPLE = re.compile(r"^Example: (?P<typed>.+)$", re.MULTILINE)
+COMMANDS = dict(all_commands())
+SERVICE = "https://crm.internal"
+"""What the examples call the service."""
+
+BEFORE = """
+umask 077
+export CAPX_HOME=home
+capx init
+capx task open --tenant Acme --allow crm.read --allow crm.accounts.read --allow slides.write > task.token
+capx delegate --to slides-agent --audience slides --allow slides.write --with deck=deck-42 \
+    --token-file task.token > slides.token
+capx export --token-file slides.token > slides.macaroon
+capx store backup before.db
+cat > home/policy.toml <<'TOML'
+[purpose.qbr]
+ttl = "2h"
+[[purpose.qbr.grant]]
+allow = ["crm.accounts.read"]
+TOML
+capx principal add lea --key "$(capx principal new lea --key-file lea.key)" --group leads
+capx principal add ana --key "$(capx principal new ana --key-file ana.key)" --tenant Acme --purpose qbr
+cat >> home/policy.toml <<'TOML'
+[[purpose.qbr.grant]]
+how = "on_request"
+allow = ["warehouse.stock.read"]
+[[purpose.qbr.grant]]
+how = "ask"
+approvers = ["leads"]
+allow = ["slides.publish"]
+TOML
+capx intent new --principal ana --purpose qbr --statement "The Acme QBR" --tenant Acme > qbr.json
+capx intent sign qbr.json --key-file ana.key > qbr.intent
+capx intent new --principal ana --purpose qbr --statement "Another one" --tenant Acme > another.json
+capx intent sign another.json --key-file ana.key > another.intent
+capx task open --intent another.intent > another.token
+capx ask slides.publish --token-file another.token || test $? = 1
+cp home/policy.toml draft.toml
+cat > cases.toml <<'TOML'
+[[case]]
+principal = "ana"
+purpose = "qbr"
+tenant = "Acme"
+at_open = ["crm.accounts.read"]
+TOML
+"""
+"""What whoever types an example has done before."""
+
+GIVEN = """
+umask 077
+export CAPX_HOME=home CAPX_TOKEN_FILE=task.token
+case $1 in
+    *slides.write*) export CAPX_TOKEN_FILE=slides.token;;
+    *'"$kid"'*) kid=$(capx keys add);;
+    *"principal new ana"*) rm ana.key;;
+    *'"$old"'*) old=$(capx keys add);;
+    *'"$request"'*) request=$(capx requests list | awk 'NR == 2 { print $1 }');;
+    *"capx ask"*) export CAPX_TOKEN_FILE=another.token;;
+    *before-upgrade.db*--dry-run) mv before.db before-upgrade.db;;
+esac
+eval "$1"
+"""
+"""In what shell an example is typed: `$kid` and `$old` are keys that were added, `$request` waits for an answer."""
+
+
+def example(command: click.Command) -> str:
+    (found,) = EXAMPLE.findall(cleandoc(command.help or ""))
+    return str(found)
+
+
+def shell(script: str, *args: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    env = {name: value for name, value in os.environ.items() if not name.startswith("CAPX_")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", "--noprofile", "--norc", "-o", "pipefail", "-c", script, "bash", *args],
+        env={**env, "PATH": path, "HOME": str(folder)},
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a home, tokens, and a denial in the log."""
+    folder = tmp_path_factory.mktemp("prepared")
+    assert shell(BEFORE, folder=folder).returncode == 0
+    bundle = Bundle.parse((folder / "task.token").read_text().strip())
+    with Authority.open_home(folder / "home") as authority:
+        received = ToolCall("crm.write")
+        shown = bundle.present("crm", received).text
+        assert not authority.verifier("crm").decide(shown, received, Call("crm.write", tenant="Acme")).allowed
+    return folder
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[str]:
+    """A service that answers everybody."""
+
+    async def answering(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"answered"})
+
+    with served(answering, lifespan="off") as origin:
+        yield origin
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_example_of_a_command_does_what_it_says(name: str, prepared: Path, service: str, tmp_path: Path) -> None:
+    text = example(COMMANDS[name])
+    assert re.search(rf"\bcapx {name}\b", text) or isinstance(COMMANDS[name], click.Group)
+    folder = tmp_path / "here"
+    shutil.copytree(prepared, folder)
+    if name in {"serve", "requests watch"}:
+        # It goes on until somebody ends it, in order, and on a port that nobody has.
+        text = f"timeout --signal=INT --preserve-status 5 {text.replace(':8411', ':0')}"
+    done = shell(GIVEN, text.replace(SERVICE, service), folder=folder)
+    assert done.returncode == 0, (text, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+
+
+def transcripts() -> str:
+    lines = [command.text for page in PAGES for block in blocks(page, "console") for command in typed(block)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if not isinstance(command, click.Group)])
+def test_every_command_stands_in_a_transcript(name: str) -> None:
+    assert re.search(rf"\bcapx {name}(?![\w-])", transcripts())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_what_it_takes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = COMMANDS[name]
+    said = " ".join(command.get_help(click.Context(command, info_name=f"capx {name}")).split())
+    for parameter in command.params:
+        if isinstance(parameter, click.Argument):
+            # What stands without a name is spoken of by its metavar.
+            shown = parameter.make_metavar(click.Context(command)).strip("[]").split("|")[0]
+            assert said.count(shown.upper()) + said.count(shown) > 1, (name, shown)
+        elif parameter.name in {"args", "attributes"}:
+            assert "is JSON" in said, name

@@ -1,0 +1,63 @@
+"""Decisions are found, with what stands beside them."""
+
+import re
+
+import msgspec
+import pytest
+
+from capx.authority.authority import Authority
+from capx.crypto.base64url import b64u
+from capx.store.records import DecisionRecord
+from capx.tokens.bundle import Bundle
+from tests.cli.conftest import Shell
+
+
+def test_decisions_are_found_by_node_presentation_and_id(home: Shell, spending: Bundle) -> None:
+    decided = home("find", "--json").json
+    node = b64u(spending.node or b"")
+    root = decided[0]["path"][0]
+    assert len(home("find", "--node", node, "--json").json) == len(home("find", "--node", root, "--json").json) == 3
+    assert home("find", "--node", node, "--denied", "--limit", "1", "--json").json == decided[2:]
+    assert home("find", "--node", node, "--limit", "2", "--json").json == decided[1:]
+    assert home("find", "--presentation", decided[1]["presentation"], "--json").json == decided[1:2]
+    assert home("find", "--decision", decided[0]["id"], "--json").json == decided[:1]
+    assert home("find", "--decision", decided[0]["id"], "--denied", "--json").json == []
+    assert home("find", "--node", "A" * 22, "--denied").err == (
+        f"no such decision was recorded: node {'A' * 22}, denied\n"
+    )
+    for no_id, says in (("x y", "an id has 22 characters, this has 3"), ("+" * 22, "each a letter, a digit, - or _")):
+        for option in ("--node", "--presentation", "--decision"):
+            assert says in home("find", option, no_id, code=2).err
+    assert "an id has 22 characters, this has 21" in home("why", "A" * 21, code=2).err
+    assert "there is no decision" in home("why", "A" * 22, code=2).err
+    for options in ((), ("--json",)):
+        said = home("find", "--node", decided[0]["id"], *options, code=2)
+        assert f"is a decision, not a node; its node is {decided[0]['node']}: capx find --node" in said.err
+        assert said.out == ""
+
+
+def test_what_stands_beside_a_decision_is_shown(home: Shell, spending: Bundle) -> None:
+    first, second, third = (each["id"] for each in home("find", "--json").json)
+    said = home("why", second).out
+    assert re.search(rf"^  before: allowed  {first}  crm.read at crm", said, re.MULTILINE)
+    assert re.search(rf"^  after: denied   {third}  crm.export at crm, action_not_allowed", said, re.MULTILINE)
+    beside = home("why", third, "--json").json["beside"]
+    assert (beside["before"]["id"], beside["after"], beside["same_presentation"]) == (second, None, [])
+
+
+SQUATS: list[dict[str, object]] = [{}, {"outcome": "allowed"}, {"outcome": "denied", "spent": [{}]}]
+
+
+@pytest.mark.parametrize("squat", SQUATS)
+def test_a_decision_whose_id_is_taken_elsewhere_is_shown(home: Shell, squat: dict[str, object]) -> None:
+    id_ = "A" * 22
+    true = {"id": id_, "audience": "slides", "outcome": "denied", "action": "slides.write"}
+    bodies = [msgspec.json.encode(body) for body in ({"id": id_, "audience": "crm", **squat}, true)]
+    with Authority.open_home(home.home) as authority:
+        authority.store.record([DecisionRecord(id_, 1, body) for body in bodies])
+    shown = home("why", id_)
+    assert "slides.write at slides" in shown.out
+    readable = squat == {"outcome": "allowed"}
+    assert (f"  same id: denied   {id_}  slides.write at slides" in shown.out) == readable
+    same = home("why", id_, "--json").json["beside"]["same_id"]
+    assert [one["audience"] for one in same] == (["slides"] if readable else [])

@@ -1,0 +1,75 @@
+"""Members of a body that no model names are judged, or refused."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import (
+    Body,
+    FastAPI,
+)
+from pydantic import BaseModel, ConfigDict, Field, RootModel, model_serializer
+
+from capx.agent import httpx_client
+from capx.authority.authority import Authority
+from capx.guard.fastapi import FastAPIGuard
+from capx.verify.decision import Allowed
+from tests.labs.orders import refusal
+from tests.labs.serving import served
+
+
+class Leaf(BaseModel):
+    hidden: int = Field(0, exclude=True)
+    where: Path = Path("/")
+
+
+class Leaves(RootModel[list[Leaf]]): ...
+
+
+class Tree(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    leaves: Leaves
+
+    @model_serializer
+    def lie(self) -> dict[str, Any]:
+        return {"leaves": []}
+
+
+def test_fields_that_a_model_does_not_write_are_judged(lab: Authority) -> None:
+    app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
+    guard.protect(app)
+
+    @app.post("/x")
+    @guard.action("crm.x")
+    def planted(tree: Annotated[Tree, Body(embed=True)], allowed: Allowed) -> dict[str, Any]:
+        return dict(allowed.call.args)
+
+    sent = {"tree": {"leaves": [{"hidden": 7, "where": "/etc"}], "more": 1}}
+    with (
+        served(app) as origin,
+        httpx_client.client({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client,
+    ):
+        assert client.post("/x", json=sent).json() == sent
+
+
+class Loose(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    amount: int = Field(alias="amt")
+
+
+def test_a_member_posing_as_a_field_of_another_name_is_refused(lab: Authority) -> None:
+    app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
+    guard.protect(app)
+
+    @app.post("/x")
+    @guard.action("crm.x")
+    def paid(o: Annotated[Loose, Body(embed=True)]) -> int:
+        return o.amount
+
+    with (
+        served(app) as origin,
+        httpx_client.client({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client,
+    ):
+        assert client.post("/x", json={"o": {"amt": 7}}).json() == 7
+        assert refusal(client.post("/x", json={"o": {"amt": 7, "amount": 1}})) == (403, "argument_refused")

@@ -1,0 +1,159 @@
+"""An endpoint whose inputs cannot all be judged cannot be made."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import fastapi.dependencies.utils
+import pytest
+from fastapi import (
+    Body,
+    Depends,
+    Form,
+    Header,
+    Query,
+    Request,
+    UploadFile,
+    WebSocket,
+)
+from fastapi import Path as InPath
+from pydantic import BaseModel, SecretStr
+from starlette.requests import HTTPConnection
+
+from capx.errors import ConfigurationProblem
+from capx.guard.fastapi import Check, FastAPIGuard
+from tests.labs.orders import Filters, Order, awaited, paged, reading
+
+
+def generating() -> Iterator[int]:
+    yield 1
+
+
+def deferred_without_check(id: int) -> None: ...
+
+
+def deferred_with_the_other(id: int, check: Check) -> None: ...
+
+
+def with_filters(filters: Annotated[Filters, Query()]) -> None: ...
+
+
+def with_one_body(order: Order) -> None: ...
+
+
+def with_a_dependency(page: Annotated[int, Depends(paged)]) -> None: ...
+
+
+def with_a_header(x_tenant: Annotated[str, Header()]) -> None: ...
+
+
+class Login(BaseModel):
+    name: str
+    passwords: list[SecretStr]
+    before: "Login | None" = None
+
+
+def reading_below(read: Annotated[Any, Depends(reading)]) -> Any:
+    return read
+
+
+def with_the_request(request: Request) -> None: ...
+
+
+def with_the_connection(connection: HTTPConnection) -> None: ...
+
+
+def with_the_socket(websocket: WebSocket) -> None: ...
+
+
+def with_a_reading_dependency(read: Annotated[Any, Depends(reading)]) -> None: ...
+
+
+def with_one_below(read: Annotated[Any, Depends(reading_below)]) -> None: ...
+
+
+def with_one_name_twice(amount: int, cap: Annotated[int, Query(alias="amount")] = 1) -> None: ...
+
+
+def with_one_name_in_two_places(amount: int, cap: Annotated[int, Body(validation_alias="amount")]) -> None: ...
+
+
+def with_a_secret(password: Annotated[SecretStr, Body(embed=True)]) -> None: ...
+
+
+def with_a_secret_within(login: Annotated[Login | None, Body(embed=True)]) -> None: ...
+
+
+def taking_more(**more: str) -> None: ...
+
+
+def named(name: str) -> None: ...
+
+
+def by_path(id: Annotated[int, InPath()]) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("states", "endpoint", "why"),
+    [
+        ({}, generating, "generator"),
+        ({}, taking_more, "passed by name"),
+        ({"action": "crm x"}, named, "not an action"),
+        ({}, with_filters, "args="),
+        ({}, with_one_body, "as a whole"),
+        ({}, with_a_dependency, "belong to a dependency"),
+        ({}, with_the_request, "all of the request"),
+        ({}, with_the_connection, "all of the request"),
+        ({}, with_the_socket, "all of the request"),
+        ({}, with_a_reading_dependency, "of a dependency can be asked"),
+        ({}, with_one_below, "of a dependency can be asked"),
+        ({}, with_one_name_twice, "amount and cap are both amount"),
+        ({}, with_one_name_in_two_places, "amount and cap are both amount"),
+        ({}, with_a_secret, "holds a secret"),
+        ({}, with_a_secret_within, "holds a secret"),
+        ({}, deferred_with_the_other, "asks for another"),
+        ({"tenant": with_a_header}, with_a_header, "may see"),
+        ({"args": with_a_header}, with_a_header, "may see"),
+        ({"tenant": awaited}, named, "deferred"),
+        ({"tenant": "a\nb"}, named, "not a tenant"),
+    ],
+)
+def test_an_endpoint_that_cannot_be_judged_cannot_be_made(
+    guard: FastAPIGuard, states: dict[str, Any], endpoint: Any, why: str
+) -> None:
+    with pytest.raises(ConfigurationProblem, match=why):
+        guard.action(states.pop("action", "crm.x"), **states)(endpoint)
+
+
+@pytest.mark.parametrize("endpoint", [deferred_without_check, deferred_with_the_other, generating])
+def test_a_deferred_endpoint_needs_the_check_that_fits(guard: FastAPIGuard, endpoint: Any) -> None:
+    with pytest.raises(ConfigurationProblem, match=r"SyncCheck|generator"):
+        guard.deferred("crm.x")(endpoint)
+
+
+def with_a_file(file: UploadFile) -> None: ...
+
+
+def with_one_field(name: Annotated[str, Form()]) -> None: ...
+
+
+def test_a_file_needs_args_and_a_form_s_field_does_not(guard: FastAPIGuard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fastapi.dependencies.utils, "ensure_multipart_is_installed", lambda: None)
+    with pytest.raises(ConfigurationProblem, match="a file"):
+        guard.action("crm.x")(with_a_file)
+    guard.action("crm.x")(with_one_field)
+
+
+def test_an_endpoint_that_can_be_judged_can_be_made(guard: FastAPIGuard) -> None:
+    def stated(page: int) -> dict[str, int]:
+        return {"page": page}
+
+    guard.action("crm.x", args=stated)(with_a_dependency)
+    guard.action("crm.x")(by_path)
+    for endpoint in (with_the_request, with_a_reading_dependency, with_a_secret):
+        guard.action("crm.x", args={"page": 1})(endpoint)
+
+
+@pytest.mark.parametrize("args", [["page"], "page", 5])
+def test_arguments_that_are_no_names_and_values_stop_the_service(guard: FastAPIGuard, args: Any) -> None:
+    with pytest.raises(ConfigurationProblem, match="model_dump"):
+        guard.action("crm.x", args=args)(with_a_dependency)

@@ -1,0 +1,26 @@
+"""How often tests repeat what only repeats: a tenth of it, ten times at least, and all of it under `make nightly`.
+
+A count is repeated where each further round says the same with more confidence: made-up examples, kills at random
+instants, inputs of a fuzzer, cases of a long enumeration. What says something of its own each time is never cut.
+"""
+
+import os
+from collections.abc import Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+NIGHTLY = os.environ.get("NIGHTLY") == "1"
+"""Whether everything is repeated in full: `NIGHTLY=1`, as `make nightly` sets it."""
+FEWEST = 10
+
+
+def repeated(full: int) -> int:
+    """How many of so many rounds are run."""
+    return full if NIGHTLY else min(full, max(FEWEST, full // 10))
+
+
+def sampled(cases: Iterable[T]) -> list[T]:
+    """The cases of a long enumeration that are run: all of them, or each tenth from the first on."""
+    every = list(cases)
+    return every if NIGHTLY else every[:: max(1, len(every) // repeated(len(every)))]

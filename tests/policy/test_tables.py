@@ -1,0 +1,264 @@
+"""What is wrong with a policy is told by its key path, with what would do, all of it together."""
+
+import pytest
+
+from capx.errors import ConfigurationProblem
+from capx.policy.file import read_policy
+from capx.policy.toml_reader import TOLD
+from tests.labs.policies import KIM, POLICY, changed, granting, problems
+
+AMOUNT = 'purpose.refund.grant[2].allow."billing.refund".amount'
+WORK = 'purpose.work.grant[1].allow."a.b".x'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("[audience]", "[audiences]", "audiences: is no key here: did you mean audience?"),
+        ("crm = ", "CRM = ", 'audience.CRM: "CRM" is not an audience: lower-case letters, digits, dots and dashes'),
+        ("crm = ", "authority = ", "audience.authority: authority is reserved: nothing is granted at it"),
+        (
+            '"https://crm.internal"',
+            '"https://crm.internal/"',
+            (
+                'audience.crm: is "https://crm.internal/", which is no origin: write it like https://crm.internal, '
+                "without a path"
+            ),
+        ),
+        ('"https://crm.internal"', "5", 'audience.crm: is a number, and a text belongs here: write it in " "'),
+        ("key = ", "keys = ", 'principal."ana@our.example".keys: is no key here: did you mean key?'),
+        (
+            "ed25519:",
+            "rsa:",
+            (
+                f"principal.\"ana@our.example\".key: 'rsa:{POLICY.partition('ed25519:')[2][:43]}' is no public key: it "
+                "begins with ed25519:, as capx principal new writes it"
+            ),
+        ),
+        (
+            '["Acme"]',
+            "[]",
+            'principal."ana@our.example".tenants: is empty: name tenants, or leave it out',
+        ),
+        (
+            '["Acme"]',
+            '"Acme"',
+            'principal."ana@our.example".tenants: is a text, and an array of tenants belongs here: write it in [ ]',
+        ),
+        ('["Acme"]', '["Acme", "Acme"]', 'principal."ana@our.example".tenants[2]: "Acme" stands here twice'),
+        (
+            '["Acme"]',
+            '["{intent.tenant}"]',
+            (
+                'principal."ana@our.example".tenants[1]: "{intent.tenant}" holds a {: no name is taken from an intent, '
+                "only values of arguments are"
+            ),
+        ),
+        (
+            '["Acme"]',
+            '["Ac\\u200bme"]',
+            (
+                'principal."ana@our.example".tenants[1]: "Ac\\u200bme" is not a tenant: 1 to 128 characters, none of '
+                "them hidden"
+            ),
+        ),
+        (
+            '"qbr", "refund"',
+            '"qbr", "refunds"',
+            'principal."ana@our.example".purposes[2]: is "refunds", and there is no such purpose: did you mean refund?',
+        ),
+        (
+            'groups = ["finance"]',
+            'groups = ["robot"]',
+            'principal."kim@our.example".groups: "robot" is a principal: call the group otherwise',
+        ),
+        ("[purpose.qbr]", "[purpose.qbr]\ntll = 1", "purpose.qbr.tll: is no key here: did you mean ttl?"),
+        ('"2h"', '"2 hours"', "purpose.qbr.ttl: '2 hours' is not a duration: write 90s, 15m, 2h or 1d"),
+        ('"2h"', '"0s"', "purpose.qbr.ttl: is no time at all"),
+        ('"2h"', "2", 'purpose.qbr.ttl: is a number, and a text belongs here: write it in " "'),
+        ('tenant = "none"', 'tenant = "Acme"', "purpose.nightly.tenant: is not"),
+        (
+            'tenant = "none"',
+            'tenant = "none"\nrequire = ["tenant"]',
+            'purpose.nightly.require: names tenant, and the purpose is for none: leave out tenant = "none"',
+        ),
+        (
+            '"tenant", "ticket"',
+            '"purpose", "ticket"',
+            "purpose.refund.require[1]: purpose stands in every intent: leave it out",
+        ),
+        ("[[purpose.nightly.grant]]", "[[purpose.nightly.grants]]", "purpose.nightly.grant: is missing"),
+        ('"crm.accounts.read", ', '"crm accounts", ', 'purpose.qbr.grant[1].allow[1]: "crm accounts" is not an action'),
+        (
+            '"crm.accounts.read", ',
+            '"*", ',
+            'purpose.qbr.grant[1].allow[1]: "*" is not an action, such as crm.accounts.read, or crm.* for all below',
+        ),
+        (
+            '"crm.accounts.read", ',
+            '"crn.accounts.read", ',
+            "purpose.qbr.grant[1].allow[1]: is crn, which [audience] does not list: did you mean crm?",
+        ),
+        (
+            '"crm.accounts.read", ',
+            '"authority.all", ',
+            "purpose.qbr.grant[1].allow[1]: is authority, which is reserved: nothing is granted at it",
+        ),
+        (
+            '"crm.accounts.read", ',
+            '"CRM.read", ',
+            'purpose.qbr.grant[1].allow[1]: names no audience by its first label, "CRM": say audience = … beside allow',
+        ),
+        (
+            '"crm.accounts.read", ',
+            '"crm.{intent.x}", ',
+            (
+                'purpose.qbr.grant[1].allow[1]: "crm.{intent.x}" holds a {: no name is taken from an intent, '
+                "only values of arguments are"
+            ),
+        ),
+        (
+            "allow = [",
+            'audience = "{intent.x}"\nallow = [',
+            (
+                'purpose.qbr.grant[1].audience: "{intent.x}" holds a {: no name is taken from an intent, '
+                "only values of arguments are"
+            ),
+        ),
+        (
+            "allow = [",
+            'audience = "authority"\nallow = [',
+            "purpose.qbr.grant[1].audience: is authority, which is reserved: nothing is granted at it",
+        ),
+        (
+            'how = "on_request"',
+            'how = "on-request"',
+            'purpose.refund.grant[1].how: is "on-request": did you mean on_request?',
+        ),
+        (
+            'how = "on_request"',
+            'approvers = ["finance"]',
+            'purpose.refund.grant[1].approvers: is for how = "ask" alone, and this is at_open',
+        ),
+        ('approvers = ["finance"]', "", "purpose.refund.grant[2].approvers: is missing"),
+        (
+            'approvers = ["finance"]',
+            'approvers = ["finanze"]',
+            (
+                'purpose.refund.grant[2].approvers[1]: "finanze" is neither a principal nor a group that anybody is '
+                "in: did you mean finance?"
+            ),
+        ),
+        (
+            'approvers = ["finance"]',
+            'approvers = ["robot"]',
+            'purpose.refund.grant[2].approvers[1]: is "robot", of whom nobody has a key',
+        ),
+        (
+            'approvers = ["finance"]',
+            'approvers = ["{intent.agent}"]',
+            (
+                'purpose.refund.grant[2].approvers[1]: "{intent.agent}" holds a {: no name is taken from an intent, '
+                "only values of arguments are"
+            ),
+        ),
+        ("refunds = 1", "Refunds = 1", 'purpose.refund.grant[1].budget.Refunds: "Refunds" is not a unit'),
+        (
+            "refunds = 1",
+            "refunds = 0.5",
+            'purpose.refund.grant[1].budget.refunds: is a float, which is not exact: write refunds = "0.5"',
+        ),
+        (
+            "refunds = 1",
+            "refunds = 1e-9",
+            (
+                "purpose.refund.grant[1].budget.refunds: is a float, which is not exact: write refunds = an amount as "
+                'text, such as "0.50"'
+            ),
+        ),
+        (
+            "refunds = 1",
+            "refunds = -1",
+            (
+                "purpose.refund.grant[1].budget.refunds: is -1, and a whole number, or an amount as text such as "
+                '"0.50" belongs here'
+            ),
+        ),
+        ("{ refunds = 1 }", "{}", "purpose.refund.grant[1].budget: is empty: name a unit, or leave it out"),
+        ("[50, 500]", "[500, 50]", f"{AMOUNT}: Range: no number lies between 500 and 50"),
+        ("{ range = [50, 500] }", "[50, 500]", f"{AMOUNT}: is an array: write {{ in = [ … ] }} for one of these"),
+        ("{ range = [50, 500] }", "{ rnge = 5 }", f"{AMOUNT}.rnge: is no operator: did you mean range?"),
+        ("{ range = [50, 500] }", "{}", f"{AMOUNT}: has no operator: write {{ eq = … }}, or {{ anything = true }}"),
+        (
+            'allow."billing.refund" = { ticket = "{intent.ticket}", amount = { range = [50, 500] } }',
+            "allow.billing.refund = { amount = 50 }",
+            (
+                "purpose.refund.grant[2].allow.billing: has arguments that are none: a name with dots is quoted, as in "
+                'purpose.refund.grant[2].allow."billing.…"'
+            ),
+        ),
+        ('allow."crm.export" = {}', "allow = {}", "purpose.nightly.grant[1].allow: is empty: name an action"),
+        ('allow."crm.export" = {}', "", "purpose.nightly.grant[1].allow: is missing"),
+        (
+            'allow."crm.export" = {}',
+            'allow = "crm.export"',
+            "purpose.nightly.grant[1].allow: is no array of actions, and no table of actions with their arguments",
+        ),
+        (
+            'allow."crm.export" = {}',
+            'allow."crm.export" = { a = "{intent.tenant}" }',
+            'purpose.nightly.grant[1].allow."crm.export".a: takes tenant from the intent, and the purpose is for none',
+        ),
+        ("[purpose.nightly]", "[purpose.Nightly]", 'purpose.Nightly: "Nightly" is not a name such as qbr'),
+    ],
+)
+def test_a_mistake_is_told_by_its_key_path(old: str, new: str, told: str) -> None:
+    text = changed(old, new)
+    assert any(line.startswith(told) for line in problems(text)), problems(text)
+
+
+def test_everything_that_is_wrong_is_told_together_a_line_each() -> None:
+    text = (
+        changed('ttl = "2h"', 'tll = "2h"')
+        .replace("[50, 500]", "[500, 50]")
+        .replace('"finance"]\nwithin', '"x"]\nwithin')
+    )
+    found = problems(text)
+    assert [line.partition(":")[0] for line in found] == [
+        "purpose.qbr.tll",
+        "purpose.refund.grant[2].approvers[1]",
+        AMOUNT,
+    ]
+    with pytest.raises(ConfigurationProblem) as caught:
+        read_policy(text, "draft.toml")
+    assert str(caught.value).splitlines() == ["draft.toml cannot be used:", *(f"  {line}" for line in found)]
+
+
+def test_of_very_many_mistakes_it_is_told_that_there_are_more() -> None:
+    found = problems("".join(f"k{number} = 1\n" for number in range(100)))
+    assert len(found) == TOLD
+    assert found[-1] == "and more, once these are mended"
+
+
+def test_a_wrong_principal_does_not_make_its_group_unknown() -> None:
+    assert [line.partition(":")[0] for line in problems(changed(KIM, "ed25519:AA"))] == [
+        'principal."kim@our.example".key'
+    ]
+
+
+@pytest.mark.parametrize("name", ["__proto__", "constructor", "__init__", "x y", "a.b", "*"])
+def test_a_strange_argument_name_is_a_name_like_others(name: str) -> None:
+    policy = read_policy(granting(f'allow."a.b" = {{ "{name}" = 1 }}'))
+    assert policy.purposes["work"].names == frozenset()
+
+
+def test_no_key_of_a_stranger_is_shown_in_full() -> None:
+    (line,) = problems(changed('"qbr", "refund", "nightly"', f'"{"q" * 5000}"'))
+    assert len(line) < 300
+
+
+@pytest.mark.parametrize("number", ["1" * 400, "-" + "1" * 400, "0x" + "f" * 5000, str(2**53), "1e400", "nan", "-inf"])
+@pytest.mark.parametrize("place", ["eq = {}", "range = [0, {}]", "in = [{}]", "length = [{}, 1]"])
+def test_a_number_of_any_size_is_told_and_crashes_nothing(place: str, number: str) -> None:
+    (line,) = problems(granting('allow."a.b".x = { ' + place.format(number) + " }"))
+    assert line.startswith(f"{WORK}.{place.split(maxsplit=1)[0]}")

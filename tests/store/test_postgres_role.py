@@ -1,0 +1,540 @@
+"""What the role of a resource may do in a PostgreSQL store, and that it may do nothing else."""
+
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psycopg
+import pytest
+from psycopg import errors
+from psycopg.sql import SQL, Identifier
+
+from capx.authority.authority import Authority
+from capx.errors import InvalidRequest, StoreProblem
+from capx.store.log import check
+from capx.store.postgres.role import role_sql
+from capx.store.postgres.schema import FOR_RESOURCES
+from capx.store.postgres.store import PostgresStore
+from capx.store.records import Burn, DecisionRecord, Unwritable
+from capx.store.sqlite.store import SQLiteStore
+from capx.tokens.binding import ToolCall
+from capx.verify.decision import Decision
+from capx.verify.meter import Spend
+from capx_caveats import Call, budget
+from tests.labs.postgres import OWNER, Server
+
+NOW = int(time.time())
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+@pytest.fixture
+def owner(postgres_url: str) -> Iterator[PostgresStore]:
+    store = PostgresStore(postgres_url)
+    with store.write() as transaction:
+        transaction.append("revoked", b"{}", at=NOW)
+        transaction.kill("task-1", "revoked", at=NOW, position=1)
+    yield store
+    store.close()
+
+
+class Roles:
+    """Roles of resources, each made by the SQL that an operator runs."""
+
+    def __init__(self, server: Server, database: str) -> None:
+        self.server = server
+        self.database = database
+        self._made: list[str] = []
+
+    def make(self, audience: str, role: str | None = None) -> str:
+        name = role or f"{audience}_of_{self.database}"
+        with closing(self.server.admin(self.database)) as operator:
+            operator.execute(role_sql(audience, name).encode())
+        self._made.append(name)
+        return name
+
+    def stranger(self) -> str:
+        name = f"stranger_of_{self.database}"
+        with closing(self.server.admin(self.database)) as operator:
+            operator.execute(SQL("CREATE ROLE {} LOGIN").format(Identifier(name)))
+        self._made.append(name)
+        return name
+
+    def url(self, role: str) -> str:
+        return self.server.url(self.database, role)
+
+    @contextmanager
+    def connected(self, role: str) -> Generator[Connection]:
+        with closing(psycopg.connect(autocommit=True, **self.parts(role))) as connection:
+            yield connection
+
+    def parts(self, role: str) -> dict[str, Any]:
+        return {"dbname": self.database, "user": role, "host": str(self.server.folder), "port": self.server.port}
+
+    def end(self) -> None:
+        with closing(self.server.admin(self.database)) as operator:
+            for name in self._made:
+                operator.execute(SQL("DROP OWNED BY {}").format(Identifier(name)))
+                operator.execute(SQL("DROP ROLE {}").format(Identifier(name)))
+
+
+@pytest.fixture
+def roles(postgres_server: Server, postgres_database: str, owner: PostgresStore) -> Iterator[Roles]:
+    made = Roles(postgres_server, postgres_database)
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def crm(roles: Roles) -> Iterator[PostgresStore]:
+    """The store as the resource `crm` uses it."""
+    store = PostgresStore(roles.url(roles.make("crm")))
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def session(roles: Roles, crm: PostgresStore) -> Iterator[Connection]:
+    """A session of the role of `crm`, for what no library of ours would do."""
+    with roles.connected(f"crm_of_{roles.database}") as connection:
+        yield connection
+
+
+def decision(id_: str, audience: str = "crm") -> DecisionRecord:
+    return DecisionRecord(id_, NOW, b'{"id":"%s","audience":"%s","task":"task-1"}' % (id_.encode(), audience.encode()))
+
+
+def test_a_resource_burns_spends_records_and_hears_of_deaths(owner: PostgresStore, crm: PostgresStore) -> None:
+    # What a resource says about the time counts near the server's own alone.
+    now = int(time.time())
+    assert crm.burn(b"a" * 16, until=now + 60, now=now) == Burn(True)
+    assert owner.burn(b"a" * 16, until=now + 60, now=now) == Burn(False)
+    assert crm.spend([Spend("a", "calls", Decimal(2), Decimal(3))], now=NOW).exhausted == ()
+    assert owner.spend([Spend("a", "calls", Decimal(2), Decimal(3))], now=NOW).exhausted == (0,)
+    assert crm.spent([("a", "calls")]) == (Decimal(2),)
+    crm.record([decision("dec-1"), decision("dec-1")])
+    crm.sighted("crm/1", 1, now=NOW)
+    source = crm.source()
+    news = source.news(None)
+    assert (news.deaths, news.head.position) == ({"task-1": "revoked"}, 2)
+    told = source.stream(lambda: news.head)
+    assert next(told).deaths == {}
+    source.close()
+    assert list(told) == []
+    with owner.read() as reading:
+        assert check(reading.events(), head=reading.head().place).position == 2
+        assert [event.position for event in reading.events(task="task-1")] == [2]
+        assert [sighting.follower for sighting in reading.follower_acks()] == ["crm/1"]
+
+
+def test_a_resource_neither_reads_nor_writes_the_rest(crm: PostgresStore) -> None:
+    for use in (crm.read, crm.write):
+        with pytest.raises(StoreProblem, match="does not let this role"), use():
+            pass
+
+
+def test_every_table_is_closed_to_a_resource(session: Connection) -> None:
+    tables = session.execute(
+        "SELECT c.oid, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = 'capx' AND c.relkind IN ('r', 'v', 'm', 'p', 'f', 'S')"
+    ).fetchall()
+    assert len(tables) >= 10
+    assert {"intents", "requests", "grants", "strengths"} <= {name for _, name in tables}
+    for oid, name in tables:
+        held = session.execute(
+            "SELECT p "
+            "FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) p "
+            "WHERE has_table_privilege(%s::oid, p) OR has_any_column_privilege(%s::oid, 'SELECT')",
+            (oid, oid),
+        ).fetchall()
+        assert held == []
+        for statement in (
+            "SELECT * FROM {}",
+            "DELETE FROM {}",
+            "TRUNCATE {}",
+            "DO $$ BEGIN LOCK TABLE {}; END $$",
+            "COPY {} TO STDOUT",
+        ):
+            with pytest.raises(errors.InsufficientPrivilege):
+                session.execute(SQL(statement).format(Identifier("capx", name)))
+
+
+def test_every_other_function_is_closed_to_a_resource(session: Connection) -> None:
+    functions = session.execute(
+        "SELECT p.oid::regprocedure::text, has_function_privilege(p.oid, 'EXECUTE'), p.prosecdef, p.proconfig "
+        "FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'capx'"
+    ).fetchall()
+    allowed = {session.execute("SELECT %s::regprocedure::text", (name,)).fetchone() for name in FOR_RESOURCES}
+    assert {(name,) for name, may, *_ in functions if may} == allowed
+    assert len(functions) > len(allowed)
+    for name, may, definer, settings in functions:
+        # What runs with the rights of the owner looks nothing up where others may put things.
+        assert definer == may, name
+        assert settings == (["search_path=pg_catalog, pg_temp"] if definer else None), name
+    for call in ("audiences()", "clock(1)", "facts('{}')", "sized('')", "digest('', 1, 1, '', '')"):
+        with pytest.raises(errors.InsufficientPrivilege):
+            session.execute(f"SELECT capx.{call}".encode())
+
+
+def test_the_public_may_do_nothing(roles: Roles, owner: PostgresStore) -> None:
+    stranger = roles.stranger()
+    with pytest.raises(StoreProblem, match="capx store role"):
+        PostgresStore(roles.url(stranger))
+    with roles.connected(stranger) as session:
+        assert session.execute("SELECT has_schema_privilege('capx', 'USAGE')").fetchone() == (False,)
+        for statement in ("SELECT * FROM capx.head", "SELECT capx.head()", "CREATE TABLE capx.x ()"):
+            with pytest.raises(errors.InsufficientPrivilege):
+                session.execute(statement.encode())
+    with closing(roles.server.admin(roles.database)) as operator:
+        granted = operator.execute(
+            "SELECT p.proname FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a "
+            "WHERE p.pronamespace = 'capx'::regnamespace AND a.grantee = 0"
+        ).fetchall()
+        assert granted == []
+
+
+def test_a_role_that_stands_for_no_resource_is_refused(roles: Roles, owner: PostgresStore) -> None:
+    stranger = roles.stranger()
+    with closing(roles.server.admin(roles.database)) as operator:
+        operator.execute(SQL("GRANT USAGE ON SCHEMA capx TO {}").format(Identifier(stranger)))
+        operator.execute(SQL("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA capx TO {}").format(Identifier(stranger)))
+    store = PostgresStore(roles.url(stranger))
+    for use in (
+        lambda: store.record([decision("dec-1")]),
+        lambda: store.burn(b"a" * 16, until=NOW, now=NOW),
+        lambda: store.spend([Spend("a", "calls", Decimal(1), Decimal(1))], now=NOW),
+        lambda: store.sighted("f", 1, now=NOW),
+    ):
+        with pytest.raises(StoreProblem, match="is no resource of this store"):
+            use()
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"id":"dec-2","audience":"billing"}',
+        b'{"id":"dec-2","audience":null}',
+        b'{"id":"dec-2"}',
+        b'{"id":"dec-2","audience":["crm"]}',
+        b'{"id":"dec-2","audience":"crm","audience":"billing"}',
+        b'{"id":"dec-2","audience":"billing","audience":"crm"}',
+        b'{"id":"dec-2","audience":"billing","\\u0061udience":"crm"}',
+        b'{"id":"dec-2","audience":"crm","audienc\\u0065":"billing"}',
+        b'{"id":"dec-2","id":"dec-3","audience":"crm"}',
+        b'{"id":7,"audience":"crm"}',
+        b'{"audience":"crm"}',
+        b'{"id":"dec-2","audience":"crm","task":"a","task":"b"}',
+        b'{"id":"dec-2","x":{"audience":"crm"}}',
+        b'["audience","crm"]',
+        b'{"id":"dec-2","audience":"crm\\u0000"}',
+        b'{"id":"dec-2","audience":"crm"',
+    ],
+)
+def test_a_decision_for_no_audience_of_the_role_is_refused(
+    owner: PostgresStore, crm: PostgresStore, body: bytes
+) -> None:
+    with pytest.raises(StoreProblem):
+        crm.record([decision("dec-1"), DecisionRecord("dec-2", NOW, body)])
+    with owner.read() as reading:
+        assert reading.head().position == 1
+
+
+def of_crm(more: bytes) -> DecisionRecord:
+    return DecisionRecord("dec-1", NOW, b'{"id":"dec-1","audience":"crm",%s}' % more)
+
+
+def nested(depth: int) -> DecisionRecord:
+    """A decision of so many lists and objects within each other."""
+    lists = depth - 1
+    return of_crm(b'"more":' + b"[" * lists + b"]" * lists)
+
+
+POISON = [
+    b'"outcome":7',
+    b'"outcome":null',
+    b'"at":1e400',
+    b'"at":1.5',
+    b'"at":"now"',
+    b'"at":' + b"9" * 5_000,
+    b'"action":[]',
+    b'"task":{}',
+    b'"tenant":5',
+    b'"tenant":"\\ud800"',
+    b'"intent":{}',
+    b'"root":7',
+    b'"presentation":false',
+    b'"path":5',
+    b'"path":null',
+    b'"path":["a",7]',
+    b'"hops":{"a":1}',
+    b'"ids":[[]]',
+    b'"spent":"x"',
+    b'"spent":[[]]',
+    b'"reasons":{}',
+    b'"reasons":[{},"x"]',
+    b'"reasons":[],"reasons":[]',
+    b'"reasons":[],"re\\u0061sons":5',
+    b'"reasons":' + b"[" * 3_000 + b"]" * 3_000,
+    b'"more":"' + b"x" * (64 * 1024) + b'"',
+]
+
+
+@pytest.mark.parametrize("more", POISON)
+def test_a_resource_poisons_no_log(owner: PostgresStore, crm: PostgresStore, more: bytes) -> None:
+    with pytest.raises(Unwritable):
+        crm.record([decision("dec-0"), of_crm(more)])
+    with owner.read() as reading:
+        assert reading.head().position == 1
+
+
+def test_the_depth_of_a_decision_is_that_of_its_brackets(owner: PostgresStore, crm: PostgresStore) -> None:
+    for depth in (65, 66, 900, 20_000):
+        with pytest.raises(Unwritable, match=r"no deeper than 64|stack depth"):
+            crm.record([nested(depth)])
+    for beside in (b"[]," * 9, b'"]}",', b'{"[":"\\"["},'):
+        with pytest.raises(Unwritable, match="no deeper than 64"):
+            crm.record([of_crm(b'"more":[%s%s%s]' % (beside, b'{"":' * 63 + b"0", b"}" * 63))])
+    crm.record([nested(64)])
+    texts = (b"[" * 99, b'\\"' + b"{" * 99, b"\\\\", b'\\\\\\"' + b"[" * 99)
+    crm.record([DecisionRecord("dec-2", NOW, b'{"id":"dec-2","audience":"crm","x":["%s"]}' % b'","'.join(texts))])
+    crm.record([DecisionRecord("dec-3", NOW, b'{"id":"dec-3","audience":"crm","x":[%s[]]}' % (b"[]," * 9_000))])
+    with owner.read() as reading:
+        assert reading.head().position == 4
+
+
+def test_what_a_resource_may_record_is_read_copied_and_restored(
+    owner: PostgresStore, crm: PostgresStore, tmp_path: Path
+) -> None:
+    strange = DecisionRecord("P", NOW, b'{"id":"P\\u0000","audience":"crm","more":[1e400,%s]}' % (b"9" * 5_000))
+    crm.record([nested(64), strange])
+    with closing(SQLiteStore.create(tmp_path / "copy.db")) as copy, owner.read() as original:
+        with copy.write() as writing:
+            writing.adopt(original)
+        with copy.read() as reading:
+            assert list(reading.events()) == list(original.events())
+            found = reading.decision("dec-1")
+    assert found is not None
+    assert found.facts()["audience"] == "crm"
+
+
+def test_a_decision_of_a_verifier_and_of_a_later_capx_is_taken(owner: PostgresStore, crm: PostgresStore) -> None:
+    with Authority.temporary() as lab:
+        task = lab.open(tenant="Acme", allow=["crm.read"], caveats=[budget("calls", 5)])
+        held, verifier = task.bundle.delegate(to="writer"), lab.verifier("crm")
+        made = [
+            verifier.decide(held.present("crm", ToolCall(action)).text, ToolCall(action), Call(action, tenant="Acme"))
+            for action in ("crm.read", "crm.export")
+        ]
+    assert [(one.allowed, bool(one.spent), bool(one.refusals)) for one in made] == [
+        (True, True, False),
+        (False, False, True),
+    ]
+    bare = Decision(id="dec-2", at=NOW, allowed=True, audience="crm")
+    later: dict[str, Any] = {**bare.body(), "id": "dec-3", "weather": {"of": [None]}}
+    bodies = [*[one.body() for one in made], bare.body(), later]
+    crm.record([DecisionRecord(body["id"], NOW, msgspec.json.encode(body)) for body in bodies])
+    with owner.read() as reading:
+        assert [event.facts() for event in reading.events(kind="decision")] == bodies
+
+
+def test_a_resource_takes_no_id_away_from_another(roles: Roles, owner: PostgresStore, crm: PostgresStore) -> None:
+    billing = PostgresStore(roles.url(roles.make("billing")))
+    crm.record([decision("dec-1")])
+    billing.record([decision("dec-1", "billing")])
+    billing.record([decision("dec-1", "billing")])
+    billing.close()
+    with owner.read() as reading:
+        assert [event.facts()["audience"] for event in reading.events(kind="decision")] == ["crm", "billing"]
+
+
+def test_a_refused_audience_is_named(crm: PostgresStore) -> None:
+    with pytest.raises(StoreProblem, match='does not record for audience "billing"') as caught:
+        crm.record([decision("dec-1", "billing")])
+    # It may be written once the role has been given the audience.
+    assert not isinstance(caught.value, Unwritable)
+
+
+def test_the_owner_records_for_every_audience(owner: PostgresStore) -> None:
+    owner.record([decision("dec-1", "billing"), decision("dec-2", "crm")])
+    with owner.read() as reading:
+        assert reading.head().position == 3
+
+
+@pytest.mark.parametrize("role", [OWNER, "postgres"])
+@pytest.mark.parametrize("how", ["SET ROLE {}", "SET SESSION AUTHORIZATION {}"])
+def test_a_resource_becomes_nobody_else(session: Connection, how: str, role: str) -> None:
+    with pytest.raises(errors.InsufficientPrivilege):
+        session.execute(SQL(how).format(Identifier(role)))  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE capx.x ()",
+        "CREATE FUNCTION capx.head(int) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE OR REPLACE FUNCTION capx.version() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "ALTER FUNCTION capx.version() SECURITY INVOKER",
+        "ALTER SCHEMA capx RENAME TO other",
+        "DROP SCHEMA capx CASCADE",
+        "CREATE SCHEMA mine",
+        "CREATE TRIGGER t AFTER INSERT ON capx.events EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+        "INSERT INTO capx.resources VALUES (session_user, 'billing')",
+        "SET session_replication_role = replica",
+        "CREATE ROLE another",
+    ],
+)
+def test_a_resource_makes_and_changes_nothing_in_the_database(session: Connection, statement: str) -> None:
+    with pytest.raises((errors.InsufficientPrivilege, errors.InvalidSchemaName, errors.UndefinedObject)):
+        session.execute(statement.encode())
+    assert session.execute("SELECT capx.version() > 0").fetchone() == (True,)
+
+
+def test_a_resource_hands_on_nothing(session: Connection) -> None:
+    # PostgreSQL only warns that it has granted nothing.
+    session.execute("GRANT USAGE ON SCHEMA capx TO PUBLIC")
+    session.execute("GRANT EXECUTE ON FUNCTION capx.head() TO PUBLIC")
+    for held in (
+        "has_schema_privilege('public', 'capx', 'USAGE')",
+        "has_function_privilege('public', 'capx.head()', 'EXECUTE')",
+    ):
+        assert session.execute(f"SELECT {held}".encode()).fetchone() == (False,)
+
+
+def test_no_setting_of_the_caller_changes_what_a_function_does(
+    roles: Roles, owner: PostgresStore, session: Connection
+) -> None:
+    with closing(roles.server.admin(roles.database)) as operator:
+        operator.execute("GRANT CREATE ON SCHEMA public TO PUBLIC")
+    for statement in (
+        "CREATE TEMP TABLE head (position bigint, hash bytea)",
+        "CREATE TEMP TABLE resources (role text, audience text)",
+        "INSERT INTO resources VALUES (session_user, 'billing')",
+        "CREATE FUNCTION public.sha256(bytea) RETURNS bytea LANGUAGE sql AS $$ SELECT ''::bytea $$",
+        "CREATE FUNCTION public.pg_has_role(name, name, text) RETURNS bool LANGUAGE sql AS 'SELECT true'",
+        """CREATE FUNCTION public.json_each(json, OUT key text, OUT value json) RETURNS SETOF record LANGUAGE sql AS
+        $$ VALUES ('audience', '"crm"'::json), ('id', '"x"') $$""",
+        "CREATE FUNCTION public.yes(text, text) RETURNS bool LANGUAGE sql AS 'SELECT true'",
+        "CREATE OPERATOR public.= (LEFTARG = text, RIGHTARG = text, FUNCTION = public.yes)",
+        "SET search_path = pg_temp, public, pg_catalog",
+        "SET standard_conforming_strings = off",
+        "SET transform_null_equals = on",
+        "SET bytea_output = escape",
+        "SET array_nulls = off",
+    ):
+        session.execute(statement.encode())
+    with pytest.raises(errors.InsufficientPrivilege):
+        session.execute("SELECT capx.record(ARRAY[1], ARRAY[%s])", (decision("dec-1", "billing").body.decode(),))
+    body = r'{"id":"dec-1","audience":"crm","x":"\u0000\\u0000\\\u0000"}'
+    session.execute("SELECT capx.record(ARRAY[1], ARRAY[%s])", (body,))
+    with owner.read() as reading:
+        assert check(reading.events(), head=reading.head().place).position == 2
+        recorded = reading.decision("dec-1")
+        assert recorded is not None
+        assert recorded.body == body.encode()
+
+
+@pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_a_replay_is_refused_under_any_isolation_of_the_caller(session: Connection, isolation: str) -> None:
+    session.execute(f"SET default_transaction_isolation = '{isolation.lower()}'".encode())
+    with pytest.raises(errors.InvalidTransactionState):
+        session.execute("SELECT capx.burn('a', 1, 1, null, null)")
+
+
+@pytest.mark.parametrize("cost", ["-1", "NaN", "Infinity", "-Infinity", "-0.0000001"])
+def test_no_amount_gives_anything_back(owner: PostgresStore, crm: PostgresStore, cost: str) -> None:
+    owner.spend([Spend("a", "calls", Decimal(2), Decimal(3))], now=NOW)
+    with pytest.raises(Unwritable):
+        crm.spend([Spend("a", "calls", Decimal(cost), Decimal(5))], now=NOW)
+    with pytest.raises(Unwritable):
+        crm.spend([Spend("a", "calls", Decimal(1), Decimal("NaN"))], now=NOW)
+    assert owner.spent([("a", "calls")]) == (Decimal(2),)
+
+
+AMOUNTS = ["NULL", "'NaN'", "'Infinity'", "-1", "1e15", "1e-7", "1e-16383", "0.0000001", "1" + "0" * 5_000]
+
+
+@pytest.mark.parametrize("amount", AMOUNTS)
+def test_no_amount_is_beyond_what_a_budget_can_say(owner: PostgresStore, session: Connection, amount: str) -> None:
+    for cost, limit in ((amount, "5"), ("1", amount)):
+        statement = f"SELECT capx.spend(ARRAY['a'], ARRAY['calls'], ARRAY[{cost}::numeric], ARRAY[{limit}::numeric], 1)"
+        with pytest.raises(errors.InvalidParameterValue):
+            session.execute(statement.encode())
+    with owner.read() as reading:
+        assert reading.counters() == []
+
+
+@pytest.mark.parametrize("clock", [0, NOW + 10**6, 2**62], ids=["begun", "ahead", "beyond"])
+def test_no_clock_of_a_resource_makes_others_forget(owner: PostgresStore, crm: PostgresStore, clock: int) -> None:
+    now = int(time.time())
+    assert owner.burn(b"a" * 16, until=now + 60, now=now).new
+    crm.burn(b"x" * 16, until=now + 60, now=clock)
+    assert not owner.burn(b"a" * 16, until=now + 60, now=now).new
+    assert owner.burn(b"b" * 16, until=now + 60, now=now).new
+
+
+@pytest.mark.parametrize("ahead", [80, 10**6, 2**61])
+@pytest.mark.parametrize("clock", [0, 2**62])
+def test_a_resource_keeps_no_presentation_for_ever(crm: PostgresStore, ahead: int, clock: int) -> None:
+    now = int(time.time())
+    with pytest.raises(Unwritable, match="no presentation ends so late"):
+        crm.burn(b"x" * 16, until=now + ahead, now=clock)
+    assert crm.burn(b"x" * 16, until=now + 60, now=clock).new
+
+
+def test_a_resource_knows_of_no_death_to_come(owner: PostgresStore, crm: PostgresStore) -> None:
+    crm.sighted("crm", 9_000_000_000, now=NOW)
+    with owner.read() as reading:
+        assert [sighting.deaths for sighting in reading.follower_acks()] == [1]
+
+
+def test_a_resource_speaks_for_no_follower_of_another_role(
+    roles: Roles, owner: PostgresStore, crm: PostgresStore
+) -> None:
+    billing = PostgresStore(roles.url(roles.make("billing")))
+    billing.sighted("billing/1", 0, now=NOW)
+    for name in ("billing/1", "billing", "", "crm-1", "x/crm"):
+        with pytest.raises(StoreProblem, match="speaks for no follower"):
+            crm.sighted(name, 99, now=NOW)
+    billing.sighted("billing/1", 1, now=NOW)
+    billing.close()
+    with owner.read() as reading:
+        assert [sighting.deaths for sighting in reading.follower_acks()] == [1]
+
+
+@pytest.mark.parametrize(
+    "name", ["we\"ird'); DROP SCHEMA capx CASCADE; --", "back\\slash'", "$$ $_$ %I %s", "Größe 🜂", "USER", "a;b"]
+)
+def test_names_are_names_whatever_stands_in_them(roles: Roles, owner: PostgresStore, name: str) -> None:
+    store = PostgresStore(roles.url(roles.make(name, name)).replace(name, quoted(name)))
+    body = b'{"id":"dec-1","audience":%s}' % json_text(name)
+    store.record([DecisionRecord("dec-1", NOW, body)])
+    store.close()
+    with owner.read() as reading:
+        assert reading.head().position == 2
+
+
+def quoted(name: str) -> str:
+    return "".join([f"%{byte:02X}" for byte in name.encode()])
+
+
+def json_text(name: str) -> bytes:
+    return b'"' + name.replace("\\", "\\\\").replace('"', '\\"').encode() + b'"'
+
+
+@pytest.mark.parametrize("name", ["", "two\nlines", "nul\0", "bidi\u202e", "x" * 64, "é" * 32])
+def test_a_name_that_no_role_can_have_is_refused(name: str) -> None:
+    with pytest.raises(InvalidRequest):
+        role_sql("crm", name)
+
+
+def test_the_sql_of_a_role_holds_no_password_but_how_to_set_one() -> None:
+    sql = role_sql("crm")
+    assert 'CREATE ROLE "capx_crm" LOGIN' in sql
+    assert '\\password "capx_crm"' in sql
+    assert " PASSWORD " not in sql
+    with pytest.raises(InvalidRequest, match="63 bytes"):
+        role_sql("x" * 60)

@@ -1,0 +1,98 @@
+"""How a store comes into a database, and how it is migrated."""
+
+import threading
+
+import pytest
+
+from capx.errors import StoreProblem
+from capx.store.factory import create_store, open_store
+from capx.store.postgres import store as postgres
+from capx.store.postgres.schema import VERSION
+from capx.store.postgres.store import PostgresStore, migrate
+from tests.labs.postgres import ADMIN, Server
+from tests.labs.postgres_cuts import admin
+from tests.labs.store_writes import note, position
+
+NOW = 1_800_000_000
+
+
+@pytest.fixture
+def store(postgres_store: PostgresStore) -> PostgresStore:
+    return postgres_store
+
+
+def test_a_store_is_not_made_in_a_database_of_another_encoding(postgres_server: Server) -> None:
+    with postgres_server.admin() as connection:
+        connection.execute("DROP DATABASE IF EXISTS latin")
+        connection.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    with pytest.raises(StoreProblem, match="not of UTF8"):
+        PostgresStore.create(postgres_server.url("latin", ADMIN))
+
+
+def test_two_who_create_one_store_at_once_make_one(postgres_server: Server, postgres_database: str) -> None:
+    url, made, refused = postgres_server.url(postgres_database), list[str](), list[str]()
+
+    def create() -> None:
+        try:
+            create_store(url).close()
+        except StoreProblem as problem:
+            refused.append(str(problem))
+        else:
+            made.append(url)
+
+    threads = [threading.Thread(target=create) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == [url]
+    assert [words for words in refused if "already" not in words] == []
+    open_store(url).close()
+
+
+def test_a_store_that_its_maker_may_not_make_leaves_nothing(postgres_server: Server, postgres_database: str) -> None:
+    with postgres_server.admin() as connection:
+        connection.execute(f"CREATE ROLE stranger_{postgres_database} LOGIN".encode())
+    with pytest.raises(StoreProblem, match="does not let this role"):
+        PostgresStore.create(postgres_server.url(postgres_database, f"stranger_{postgres_database}"))
+    PostgresStore.create(postgres_server.url(postgres_database)).close()
+
+
+@pytest.mark.parametrize(("version", "words"), [(VERSION + 1, "newer capx"), (VERSION - 1, "capx store migrate")])
+def test_another_version_is_refused(
+    postgres_server: Server, store: PostgresStore, postgres_url: str, version: int, words: str
+) -> None:
+    with admin(postgres_server, postgres_url) as connection:
+        connection.execute("UPDATE version SET version = %s", (version,))
+    with pytest.raises(StoreProblem, match=words):
+        PostgresStore(postgres_url)
+    source = store.source()
+    with pytest.raises(StoreProblem, match=words):
+        source.news(None)
+    if version > VERSION:
+        with pytest.raises(StoreProblem, match=words):
+            migrate(postgres_url)
+
+
+def test_a_store_is_migrated_whole_or_not_at_all(
+    store: PostgresStore, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert migrate(postgres_url) == (VERSION, VERSION)
+    note(store)
+    steps = {
+        VERSION + 1: b"CREATE TABLE capx.more (x int); UPDATE capx.version SET version = version + 1; SELECT 1 / 0"
+    }
+    monkeypatch.setattr(postgres, "VERSION", VERSION + 1)
+    monkeypatch.setattr(postgres, "migration", steps.__getitem__)
+    with pytest.raises(StoreProblem):
+        migrate(postgres_url)
+    assert position(PostgresStore(postgres_url)) == 1
+    steps[VERSION + 1] = steps[VERSION + 1].partition(b"SELECT")[0]
+    assert migrate(postgres_url) == (VERSION, VERSION + 1)
+    with pytest.raises(StoreProblem, match="newer capx"):
+        PostgresStore(postgres_url)
+
+
+def test_there_is_nothing_to_migrate_where_no_store_is(postgres_server: Server, postgres_database: str) -> None:
+    with pytest.raises(StoreProblem, match="capx init"):
+        migrate(postgres_server.url(postgres_database))

@@ -1,0 +1,250 @@
+"""What every kind of store must do with intents, requests and grants."""
+
+from collections.abc import Callable
+
+import pytest
+from msgspec import structs
+
+from capx.crypto.base64url import b64u
+from capx.errors import StoreProblem
+from capx.store.protocols import Store
+from capx.store.records import (
+    Damaged,
+    GrantRecord,
+    IntentRecord,
+    Pruned,
+    RequestCounts,
+    RequestRecord,
+    RequestState,
+    TaskRecord,
+)
+from capx.tokens.revocation_key import of_instant, of_kid
+from tests.store.conftest import KINDS, Places
+
+NOW = 1_800_000_000
+NODE, OTHER = b64u(b"n" * 16), b64u(b"o" * 16)
+INTENT = IntentRecord("digest-1", "ana@our.example", '{"statement":"Zoë, \\u0000"}', "signature", 1)
+UNSEEN = IntentRecord("digest-0", withdrawn=NOW)
+
+
+def request(
+    id_: str, *, task: str = "task-1", node: str = NODE, state: RequestState = "pending", asked: int = NOW
+) -> RequestRecord:
+    return RequestRecord(
+        id=id_,
+        task=task,
+        audience="billing",
+        action="billing.refund",
+        args='{"ticket":"T-1 \\u0000 Zoë"}',
+        ids=(b64u(b"i" * 16),),
+        kid="k1",
+        issued=NOW - 60,
+        path=(b64u(b"r" * 16), node),
+        labels=("finder",),
+        block='[["task","task-1"]]',
+        asked=asked,
+        until=NOW + 600,
+        state=state,
+        approvers=("finance",),
+    )
+
+
+def keep(store: Store, *kept: IntentRecord | RequestRecord | GrantRecord) -> None:
+    with store.write() as transaction:
+        for one in kept:
+            if isinstance(one, IntentRecord):
+                transaction.keep_intent(one)
+            elif isinstance(one, RequestRecord):
+                transaction.keep_request(one)
+            else:
+                transaction.keep_grant(one)
+
+
+def test_a_task_says_who_asked_for_it_and_by_which_intent(store: Store) -> None:
+    asked_for = TaskRecord("task-1", "root-1", NOW, NOW + 60, principal="ana@our.example", intent="digest-1")
+    by_hand = TaskRecord("task-2", "root-2", NOW, NOW + 60)
+    with store.write() as transaction:
+        transaction.open_task(asked_for)
+        transaction.open_task(by_hand)
+    with store.read() as reading:
+        assert reading.tasks() == [asked_for, by_hand]
+
+
+def test_an_intent_is_found_by_its_digest_where_it_became_known(store: Store) -> None:
+    keep(store, INTENT, UNSEEN)
+    used = structs.replace(INTENT, opened=2, withdrawn=NOW + 1)
+    keep(store, used)
+    with store.read() as reading:
+        assert reading.intents() == [used, UNSEEN]
+        assert reading.intent("digest-1") == used
+        assert reading.intent("digest-0") == UNSEEN
+        assert reading.intent("digest-2") is None
+
+
+def test_an_intent_that_was_withdrawn_unseen_can_become_known(store: Store) -> None:
+    keep(store, UNSEEN)
+    seen = structs.replace(INTENT, digest="digest-0", opened=0, withdrawn=NOW)
+    keep(store, seen)
+    with store.read() as reading:
+        assert reading.intents() == [seen]
+
+
+def test_a_request_is_kept_whole_and_replaced_in_its_place(store: Store) -> None:
+    keep(store, request("z"), request("a"), request("m"))
+    granted = structs.replace(
+        request("z", state="granted", asked=NOW + 5),
+        approver="ben@our.example",
+        answered=NOW + 4,
+        signed=NOW + 3,
+        signature="signature",
+        minted_under="k2",
+        nonce=b64u(b"x" * 16),
+        minted=NOW + 5,
+        capability=b64u(b"c" * 16),
+    )
+    keep(store, granted)
+    with store.read() as reading:
+        assert reading.requests() == [granted, request("a"), request("m")]
+        assert reading.request("z") == granted
+        assert reading.request("b") is None
+
+
+def test_requests_are_found_by_task_and_by_whether_they_wait(store: Store) -> None:
+    keep(store, request("a"), request("b", state="denied"), request("c", task="task-2"))
+    keep(store, request("d", task="task-2", state="granted"), request("a", state="approved"), request("e"))
+    with store.read() as reading:
+
+        def found(task: str | None = None, *, pending: bool = False) -> list[str]:
+            return [one.id for one in reading.requests(task=task, pending=pending)]
+
+        assert found() == ["a", "b", "c", "d", "e"]
+        assert found("task-1") == ["a", "b", "e"]
+        assert found("task-3") == []
+        assert found(pending=True) == ["c", "e"]
+        assert found("task-1", pending=True) == ["e"]
+
+
+def test_requests_are_counted_by_node_task_and_whether_they_wait(store: Store) -> None:
+    keep(store, request("a"), request("b", state="denied"), request("c", node=OTHER), request("d", node=OTHER))
+    keep(store, request("e", node=OTHER, state="expired"), request("f", task="task-2"))
+    with store.read() as reading:
+        assert reading.request_counts("task-1", NODE) == RequestCounts(2, 5, 1, 3)
+        assert reading.request_counts("task-1", OTHER) == RequestCounts(3, 5, 2, 3)
+        assert reading.request_counts("task-2", OTHER) == RequestCounts(0, 1, 0, 1)
+        assert reading.request_counts("task-3", NODE) == RequestCounts(0, 0, 0, 0)
+
+
+def id_of(letter: str) -> bytes:
+    return letter.encode() * 16
+
+
+def test_what_a_token_was_granted_is_found_by_what_kills_it(store: Store) -> None:
+    first = GrantRecord(id_of("c"), (id_of("r"), id_of("s")), "k1", NOW, NOW + 20)
+    second = GrantRecord(id_of("b"), (id_of("r"), id_of("t")), "k2", NOW + 10, NOW + 30)
+    keep(store, first, second)
+    with store.read() as reading:
+        assert reading.granted_by(id_of("r")) == [id_of("b"), id_of("c")]
+        assert reading.granted_by(id_of("t")) == [id_of("b")]
+        # What was granted is nobody's strength, and neither a node nor a task is one.
+        assert reading.granted_by(id_of("b")) == reading.granted_by(id_of("n")) == reading.granted_by("task-1") == []
+        assert reading.granted_by(of_kid("k1")) == [id_of("c")]
+        assert reading.granted_by(of_kid("k3")) == []
+        assert reading.granted_by(of_instant(NOW - 1)) == []
+        assert reading.granted_by(of_instant(NOW)) == reading.granted_by(of_instant(NOW + 9)) == [id_of("c")]
+        assert reading.granted_by(of_instant(NOW + 10)) == [id_of("b"), id_of("c")]
+        # What was granted by then the instant kills itself.
+        assert reading.granted_by(of_instant(NOW + 20)) == [id_of("b")]
+        assert reading.granted_by(of_instant(NOW + 30)) == []
+
+
+def test_a_capability_is_granted_once(store: Store) -> None:
+    keep(store, GrantRecord(id_of("c"), (id_of("r"),), "k1", NOW, NOW))
+    with pytest.raises(StoreProblem):
+        keep(store, GrantRecord(id_of("c"), (id_of("s"),), "k1", NOW, NOW))
+    with store.read() as reading:
+        assert reading.granted_by(id_of("s")) == []
+
+
+def test_old_requests_and_grants_are_forgotten_and_intents_never(store: Store) -> None:
+    keep(store, INTENT, UNSEEN, request("old"), request("again"), request("new", asked=NOW + 9))
+    keep(store, request("again", asked=NOW + 9))
+    keep(store, GrantRecord(id_of("c"), (id_of("r"), id_of("s")), "k1", NOW - 5, NOW))
+    keep(store, GrantRecord(id_of("d"), (id_of("r"), id_of("t")), "k1", NOW - 5, NOW + 5))
+    with store.write() as transaction:
+        assert transaction.forget(NOW + 5) == Pruned(0, 0, 0, 1)
+        assert [one.id for one in transaction.requests()] == ["again", "new"]
+        for key in (id_of("r"), of_kid("k1"), of_instant(NOW - 5)):
+            assert transaction.granted_by(key) == [id_of("d")]
+        assert transaction.granted_by(id_of("s")) == []
+        assert transaction.intents() == [INTENT, UNSEEN]
+        assert transaction.forget(NOW + 5) == Pruned(0, 0, 0, 0)
+        # What was forgotten as a whole may be granted again.
+        transaction.keep_grant(GrantRecord(id_of("c"), (id_of("r"), id_of("s")), "k1", NOW, NOW + 9))
+    keep(store, request("later", asked=NOW + 9))
+    with store.read() as reading:
+        assert [one.id for one in reading.requests()] == ["again", "new", "later"]
+
+
+def test_a_block_that_raises_leaves_nothing_of_an_ask(store: Store) -> None:
+    keep(store, INTENT)
+
+    def interrupted() -> None:
+        with store.write() as transaction:
+            transaction.keep_intent(structs.replace(INTENT, opened=2))
+            transaction.keep_request(request("a"))
+            transaction.keep_grant(GrantRecord(id_of("c"), (id_of("r"),), "k1", NOW, NOW))
+            assert transaction.intent("digest-1") != INTENT
+            assert transaction.request("a") is not None
+            assert transaction.granted_by(id_of("r")) == [id_of("c")]
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        interrupted()
+    with store.read() as reading:
+        assert reading.intents() == [INTENT]
+        assert reading.requests() == []
+        assert reading.granted_by(id_of("r")) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "{", '{"id":"a"}', "[" * 5_000, "replace(body, '\"pending\"', '\"bored\"')", "replace(body, 'issued', 'x')"],
+)
+def test_a_request_that_capx_did_not_write_so_is_damage(store: Store, places: Places, body: str) -> None:
+    keep(store, request("a"))
+    places.tamper(store, f"UPDATE requests SET body = {body if body.startswith('replace') else repr(body)}")
+    with store.read() as reading:
+        for read in (lambda: reading.request("a"), reading.requests):
+            with pytest.raises(Damaged, match="restore it from a backup"):
+                read()
+
+
+def test_a_request_of_nobody_is_damage() -> None:
+    nobody = structs.replace(request("a"), path=())
+    with pytest.raises(Damaged):
+        RequestRecord.parse(nobody.text())
+
+
+@pytest.mark.parametrize("to", KINDS)
+@pytest.mark.parametrize("of", KINDS)
+def test_intents_are_taken_over_and_the_dead_of_an_epoch_are_not(
+    of_kind: Callable[[str], Store], of: str, to: str
+) -> None:
+    old, new = of_kind(of), of_kind(to)
+    keep(old, INTENT, UNSEEN, request("a"), GrantRecord(id_of("c"), (id_of("r"),), "k1", NOW, NOW))
+    with old.write() as transaction:
+        transaction.open_task(TaskRecord("task-1", "root-1", NOW, NOW + 60, principal="ana", intent="digest-1"))
+    with old.read() as reading, new.write() as transaction:
+        transaction.adopt(reading)
+    with old.read() as was, new.read() as now:
+        assert now.intents() == was.intents() == [INTENT, UNSEEN]
+        assert now.tasks() == was.tasks()
+        assert now.requests() == []
+        assert now.granted_by(id_of("r")) == now.granted_by(of_kid("k1")) == []
+
+
+def test_a_store_that_knows_an_intent_takes_over_nothing(places: Places) -> None:
+    old, new = places.create(), places.create()
+    keep(new, UNSEEN)
+    with pytest.raises(StoreProblem, match="something already"), old.read() as reading, new.write() as transaction:
+        transaction.adopt(reading)

@@ -1,0 +1,151 @@
+"""Older stores are migrated; newer and strange ones are refused."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from capx.errors import StoreProblem
+from capx.store.log import START, Place, following
+from capx.store.records import IntentRecord, TaskRecord
+from capx.store.sqlite.connection import APPLICATION, migrate
+from capx.store.sqlite.schema import MIGRATIONS, VERSION
+from capx.store.sqlite.store import SQLiteStore
+from capx.tokens.chain import root_node
+from capx.verify.meter import Spend
+from tests.labs.store_writes import note, verified
+
+NOW = 1_800_000_000
+TASK = TaskRecord("task-1", "root-1", NOW, NOW + 60, tenant="Acme", purpose=None)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "capx.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[SQLiteStore]:
+    made = SQLiteStore.create(path)
+    yield made
+    made.close()
+
+
+def dump(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return [*connection.iterdump(), str(connection.execute("PRAGMA user_version").fetchone())]
+
+
+def tamper(path: Path, statement: str) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
+def test_a_newer_version_is_refused(store: SQLiteStore, path: Path) -> None:
+    store.close()
+    tamper(path, f"PRAGMA user_version = {VERSION + 1}")
+    for opened in (SQLiteStore, migrate):
+        with pytest.raises(StoreProblem, match="newer capx"):
+            opened(path)
+
+
+@pytest.fixture
+def old(path: Path) -> Path:
+    """A store as the first version of capx wrote it, with something of each kind in it."""
+    path.touch(0o600)
+    event = following(START, at=NOW, kind="noted", body=b'{"task":"task-1"}')
+    decided = following(Place(1, event.hash), at=NOW, kind="decision", body=b'{"id":"dec-1","task":"task-1"}')
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(MIGRATIONS[0])
+        connection.execute("INSERT INTO head VALUES (1, 'origin', 2, ?, 1)", (decided.hash,))
+        for one in (event, decided):
+            row = (one.position, one.at, one.kind, one.body.decode(), one.hash)
+            connection.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?)", row)
+        node = root_node("root-1")
+        task = ("task-1", "root-1", NOW, NOW + 60, "Acme", None, "active", None, None, node)
+        connection.execute("INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", task)
+        connection.execute("INSERT INTO deaths VALUES (1, ?, 'revoked', ?, 1)", (node, NOW))
+        connection.execute(f"PRAGMA application_id = {APPLICATION}")
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
+    return path
+
+
+def test_an_older_store_is_refused_and_says_how_to_migrate_it(old: Path) -> None:
+    for opened in (SQLiteStore, SQLiteStore.create):
+        with pytest.raises(StoreProblem, match=r"capx store migrate|already"):
+            opened(old)
+
+
+def test_a_store_of_the_first_version_is_migrated_whole(old: Path) -> None:
+    assert migrate(old) == (1, VERSION)
+    assert migrate(old) == (VERSION, VERSION)
+    store = SQLiteStore(old)
+    assert verified(store).position == 2
+    with store.read() as reading:
+        assert (reading.head().epoch, reading.head().deaths, reading.head().forgotten) == ("origin.0", 1, 0)
+        assert reading.task("task-1") == TASK
+        assert [death.key for death in reading.deaths()] == [root_node("root-1")]
+        assert [event.position for event in reading.events(task="task-1")] == [1, 2]
+        assert [event.position for event in reading.events(kind="noted")] == [1]
+        assert reading.decision("dec-1") is not None
+        assert [task.id for task in reading.overdue(NOW + 60, 5)] == ["task-1"]
+    assert note(store) == 3
+    with store.write() as transaction:
+        assert transaction.count_revocation("task-1", b"n" * 16, now=NOW) == (1, 1)
+    assert store.spend([Spend("a", "calls", Decimal(1), Decimal(1))], now=NOW).exhausted == ()
+    store.sighted("f", 1, now=NOW)
+    store.close()
+
+
+def test_a_store_of_the_second_version_is_migrated_whole(old: Path) -> None:
+    with closing(sqlite3.connect(old)) as connection:
+        connection.executescript(MIGRATIONS[1])
+        connection.execute("UPDATE tasks SET revocations = 3")
+        connection.execute("INSERT INTO counters VALUES ('a', 'calls', '0.5', ?)", (NOW,))
+        connection.execute("PRAGMA user_version = 2")
+        connection.commit()
+    with pytest.raises(StoreProblem, match="capx store migrate"):
+        SQLiteStore(old)
+    assert migrate(old) == (2, VERSION)
+    asked_for = structs.replace(TASK, id="task-2", root="root-2", principal="ana", intent="digest-1")
+    with closing(SQLiteStore(old)) as store, store.write() as transaction:
+        assert transaction.tasks() == [TASK]
+        assert transaction.count_revocation("task-1", b"n" * 16, now=NOW) == (1, 4)
+        assert [counter.spent for counter in transaction.counters(["a"])] == [Decimal("0.5")]
+        assert (transaction.intents(), transaction.requests(), transaction.granted_by(b"i" * 16)) == ([], [], [])
+        transaction.open_task(asked_for)
+        transaction.keep_intent(IntentRecord("digest-1", "ana", "{}", "signature", 1))
+        assert transaction.tasks() == [TASK, asked_for]
+        assert transaction.intents() == [IntentRecord("digest-1", "ana", "{}", "signature", 1)]
+
+
+def test_a_migration_that_fails_changes_nothing(old: Path) -> None:
+    tamper(old, "CREATE TABLE strengths (x)")
+    before = dump(old)
+    with pytest.raises(StoreProblem):
+        migrate(old)
+    assert dump(old) == before
+
+
+def test_another_programs_database_is_refused_and_not_touched(path: Path) -> None:
+    tamper(path, "CREATE TABLE other (x)")
+    before = path.read_bytes()
+    for opened in (SQLiteStore, SQLiteStore.create):
+        with pytest.raises(StoreProblem, match=r"not a capx store|another program"):
+            opened(path)
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
+    path.write_bytes(b"never a database " * 500)
+    for opened in (SQLiteStore, SQLiteStore.create):
+        with pytest.raises(StoreProblem, match="not a database"):
+            opened(path)

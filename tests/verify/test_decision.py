@@ -1,0 +1,175 @@
+"""Each reason of a decision can be reached, and a decision says what was decided of whom."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from capx.crypto.base64url import b64u
+from capx.store.sqlite.store import SQLiteStore
+from capx.tokens import chain
+from capx.tokens.binding import ToolCall
+from capx.tokens.capability import Capability
+from capx.verify.decision import STATUS, Decision, Denied
+from capx_caveats import (
+    Budget,
+    Call,
+    Expires,
+    Hop,
+    NotBefore,
+    Root,
+    Task,
+    Tenant,
+    action,
+    allow,
+    encode_block,
+    max_hops,
+    tenant,
+    where,
+)
+from tests.labs.lab import NONCES, NOW, Lab, appended, codes, holding, minted, raw, spoiled
+
+READ = ToolCall("a.read")
+CALL = Call("a.read")
+
+
+def made(lab: Lab, capability: Capability, name: str = "a.read", **args: Any) -> Decision:
+    return lab.decide(lab.present(capability, name, args), name, args)
+
+
+def under(change: Callable[[Lab], object], capability: Capability | None = None) -> Decision:
+    lab = Lab()
+    change(lab)
+    return made(lab, capability or minted())
+
+
+def twice(token: str, lab: Lab) -> Decision:
+    lab.decide(token)
+    return lab.decide(token)
+
+
+def overspent() -> Decision:
+    with tempfile.TemporaryDirectory() as folder:
+        store = SQLiteStore.create(Path(folder) / "capx.db")
+        try:
+            return made(Lab(meter=store), minted(Budget("calls", "0")))
+        finally:
+            store.close()
+
+
+def died(code: str) -> Callable[[Lab], object]:
+    return lambda lab: lab.deaths.deaths.__setitem__("T1", code)
+
+
+PINNED = minted(allowed=allow(action("a.read", id=1)))
+REASONS: dict[str, Callable[[], Decision]] = {
+    "no_token": lambda: Lab().decide(""),
+    "malformed": lambda: Lab().decide("junk"),
+    "truncated": lambda: Lab().decide(minted().text[:50]),
+    "too_large": lambda: Lab().decide("capx1_" + "A" * 20_000),
+    "unknown_version": lambda: Lab().decide("capx2_AAAA"),
+    "wrong_audience": lambda: made(Lab(), minted(audience="slides")),
+    "not_authentic": lambda: Lab().decide(spoiled(Lab().present(minted()))),
+    "bearer_refused": lambda: Lab().decide(minted().text),
+    "call_mismatch": lambda: Lab().decide(Lab().present(minted(), "a.write")),
+    "call_window": lambda: Lab().decide(minted().present(READ, now=NOW - 61).text),
+    "replayed": lambda: twice(Lab().present(minted()), Lab()),
+    "incomplete_authority": lambda: made(Lab(), raw(encode_block((Task("T1"), Root("R1"))))),
+    "misplaced": lambda: made(Lab(), holding([Task("T2")])),
+    "not_understood": lambda: made(Lab(), appended(minted(), b'[["acme.region","eu"]]')),
+    "revoked": lambda: under(lambda lab: lab.deaths.deaths.__setitem__(minted().ids[0], "revoked")),
+    "task_completed": lambda: under(died("task_completed")),
+    "task_withdrawn": lambda: under(died("task_withdrawn")),
+    "task_expired": lambda: under(died("task_expired")),
+    "expired": lambda: made(Lab(), holding([Expires(NOW)])),
+    "not_yet": lambda: made(Lab(), holding([NotBefore(NOW + 1)])),
+    "wrong_tenant": lambda: Lab().decide(Lab().present(minted(tenant("Acme"))), tenant="Globex"),
+    "action_not_allowed": lambda: made(Lab(), minted(), "a.export"),
+    "argument_refused": lambda: made(Lab(), PINNED, id=2),
+    "argument_not_named": lambda: made(Lab(), PINNED, id=1, x=1),
+    "attribute_missing": lambda: made(Lab(), holding([where("region", "eu")])),
+    "budget_exhausted": overspent,
+    "too_many_hops": lambda: made(Lab(), holding([max_hops(0)], [Hop("a", NONCES[0])])),
+    "hop_unsigned": lambda: made(Lab(), holding([Hop("a", NONCES[0], "A" * 43)])),
+    "needs_discharge": lambda: made(Lab(), appended(minted(), chain.ThirdParty(b"vid", b"cid"))),
+    "unknown_liveness": lambda: under(lambda lab: setattr(lab.deaths, "years", float("inf"))),
+    "stale_liveness": lambda: under(lambda lab: setattr(lab.deaths, "years", 31.0)),
+    "no_meter": lambda: made(Lab(), minted(Budget("calls", "20"))),
+    "unavailable": lambda: under(lambda lab: setattr(lab.records, "full", True)),
+}
+
+
+def test_this_table_holds_every_reason() -> None:
+    assert list(REASONS) == list(STATUS)
+
+
+@pytest.mark.parametrize("code", REASONS)
+def test_each_reason_can_be_reached_and_says_what_would_do(code: str) -> None:
+    decision = REASONS[code]()
+    assert codes(decision) == (code,)
+    denied = Denied(decision)
+    assert denied.code == code
+    assert str(denied)
+    assert denied.problem()["status"] == STATUS[code]
+    assert json.loads(json.dumps(denied.problem()))["decision"] == decision.id
+    assert json.loads(json.dumps(decision.body()))["outcome"] == "denied"
+
+
+def test_no_answer_is_true_or_false_by_accident() -> None:
+    decision: object = Lab().decide(minted().text)
+    explanation: object = Lab().verifier.explain(minted().text, CALL)
+    for answer in (decision, explanation):
+        with pytest.raises(TypeError, match="allowed"):
+            bool(answer)
+
+
+def test_a_decision_says_what_was_decided_of_whom() -> None:
+    lab = Lab()
+    presentation = minted(Tenant("Acme")).delegate(to="a", nonce=NONCES[0]).present(READ, now=NOW)
+    decision = lab.verifier.decide(presentation.text, READ, Call("a.read", tenant="Acme"))
+    assert decision.body() == {
+        "id": decision.id,
+        "at": NOW,
+        "outcome": "allowed",
+        "audience": "crm",
+        "action": "a.read",
+        "task": "T1",
+        "tenant": "Acme",
+        "intent": None,
+        "root": "R1",
+        "path": list(map(b64u, presentation.path)),
+        "hops": ["a"],
+        "ids": list(map(b64u, presentation.ids[:-1])),
+        "presentation": b64u(presentation.id),
+        "spent": [],
+        "reasons": [],
+    }
+    assert decision.id != lab.decide(lab.present(minted())).id
+
+
+OPTIMISED = """
+from tests.labs.lab import Lab, codes, minted
+from tests.verify.test_decision import REASONS
+for code, make in REASONS.items():
+    print(code, codes(make()))
+print("allowed", Lab().codes(minted()))
+print("optimised", __debug__)
+"""
+
+
+@pytest.mark.parametrize("option", ["-O", "-OO"])
+def test_python_without_assertions_refuses_as_ever(checkout: Path, option: str) -> None:
+    done = subprocess.run(
+        [sys.executable, option, "-W", "error", "-c", OPTIMISED],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert told == {**{code: f"('{code}',)" for code in REASONS}, "allowed": "()", "optimised": "False"}

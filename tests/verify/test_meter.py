@@ -1,0 +1,52 @@
+"""A meter that is gone, that fails, or that is not there refuses what has a budget."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+import pytest
+
+from capx.store.sqlite.store import SQLiteStore
+from capx.tokens.binding import ToolCall
+from capx.verify.meter import Spend, Tally
+from capx_caveats import budget
+from tests.labs.lab import Lab, codes, minted
+from tests.labs.spending import refused, spend
+
+READ = ToolCall("a.read")
+
+
+def test_without_a_meter_every_budget_is_refused() -> None:
+    lab = Lab()
+    assert refused(lab, minted(budget("calls", 5))) == ("no_meter",)
+    assert refused(lab, minted(budget("eur", 5)), eur=1) == ("no_meter",)
+
+
+def test_store_gone_refuses_and_what_has_no_budget_goes_on(lab: Lab, store: SQLiteStore) -> None:
+    capability = minted(budget("calls", 5))
+    spend(lab, capability)
+    store.close()
+    assert refused(lab, capability) == ("unavailable",)
+    assert spend(lab, minted()).remaining == {}
+
+
+def test_a_store_whose_file_is_gone_refuses(lab: Lab, store: SQLiteStore) -> None:
+    store.path.unlink()
+    assert refused(lab, minted(budget("calls", 5))) == ("unavailable",)
+
+
+class Failing:
+    """A meter that fails as no store may."""
+
+    def spend(self, spends: Sequence[Spend], *, now: int) -> Tally:
+        raise ZeroDivisionError
+
+    def spent(self, counters: Sequence[tuple[str, str]]) -> tuple[Decimal, ...]:
+        raise ZeroDivisionError
+
+
+def test_a_meter_that_fails_oddly_keeps_no_slot_of_the_record() -> None:
+    lab = Lab(meter=Failing())
+    with pytest.raises(ZeroDivisionError):
+        spend(lab, minted(budget("calls", 5)))
+    assert lab.records.slots == 0
+    assert [codes(decision) for decision in lab.records.decisions] == [("unavailable",)]
