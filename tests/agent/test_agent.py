@@ -4,7 +4,6 @@ import asyncio
 import pickle
 import subprocess
 import sys
-
 from collections.abc import Callable
 
 import pytest

@@ -29,7 +29,7 @@ def test_the_page_of_a_module_has_each_of_its_names(path: str) -> None:
     assert [name for name in names if f"\n| [`{name}`](" not in page] == []
 
 
-def test_a_name_is_documented_on_one_page_and_every_page_can_be_found() -> None:
+def test_a_name_is_on_one_page_and_every_page_is_found() -> None:
     index = (FOLDER / "README.md").read_text("utf-8")
     assert [path for path in MODULES if f"({path}.md)" not in index] == []
     assert {path.name for path in FOLDER.iterdir()} == set(files())
@@ -147,13 +147,13 @@ Then:
 ```"""
 
 
-def test_what_is_indented_in_a_docstring_is_code_and_the_rest_is_no_markup() -> None:
+def test_indented_docstring_lines_are_code_others_no_markup() -> None:
     assert markdown(DOCSTRING, nowhere, runs=True) == MARKDOWN
     assert markdown(DOCSTRING, nowhere) == MARKDOWN.replace("python", "py")
     assert first_sentence("One, `Two`. Three.\n\nFour.") == "One, `Two`."
 
 
-def test_a_documented_name_is_a_link_and_an_error_even_without_backticks() -> None:
+def test_a_documented_name_or_error_is_a_link() -> None:
     def resolve(name: str) -> str | None:
         return f"#{name.lower()}" if name in {"Verifier", "Denied"} else None
 

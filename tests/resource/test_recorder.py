@@ -212,7 +212,7 @@ def test_a_forked_child_records_its_own_decisions_alone(store: SQLiteStore, reco
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_child_that_decided_nothing_waits_for_nothing_of_its_parents() -> None:
+def test_a_child_that_decided_nothing_waits_for_no_parent() -> None:
     class Held:
         def record(self, decisions: Sequence[DecisionRecord]) -> None:
             began.set()
