@@ -71,12 +71,21 @@ def public_names(path: str) -> list[Name]:
     """What a module exports by `__all__`, else what it defines without an underscore."""
     here = module(path)
     if here.exports is not None:
-        return [Name(name, _exported(here, name)) for name in map(str, here.exports)]
+        return [Name(name, _exported(here, name)) for name in exported_names(here)]
     return [
         Name(name, found)
         for name, found in here.members.items()
         if not name.startswith("_") and not found.is_alias and isinstance(found, Documented) and not _is_variable(found)
     ]
+
+
+def exported_names(here: griffe.Module) -> list[str]:
+    """The names in `__all__`, and those of each module by which `__all__.extend(other.__all__)` extends it."""
+    exported = list(map(str, here.exports or ()))
+    for name in re.findall(r"^__all__\.extend\((\w+)\.__all__\)$", here.source, re.MULTILINE):
+        found = here[name]
+        exported.extend(map(str, (found.final_target if found.is_alias else found).exports or ()))
+    return exported
 
 
 def _exported(here: griffe.Module, name: str) -> Documented:
