@@ -39,7 +39,7 @@ class View(Generic[T]):
         """Show records: an array, or a row each without one column; people read `nothing` where there is none."""
         if as_json:
             screen.as_json([self.facts(record) for record in records])
-        elif nothing and not records:
+        elif not records:
             screen.say(nothing)
         else:
             shown = {heading: cell for heading, cell in self.columns.items() if heading != without}

@@ -1,6 +1,8 @@
 """An operation is what its function says, and stands in the table of its face."""
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
 
 from capx.api.operation import OperationTable
 
@@ -49,3 +51,13 @@ def test_a_table_has_the_order_of_its_functions() -> None:
 
     assert table == [b, a]
     assert [one.about for one in table] == ["", ""]
+
+
+def test_the_bounds_of_an_answer_are_kept() -> None:
+    table = OperationTable()
+
+    @table.operation("GET", "/sizes")
+    def sizes() -> Annotated[int, Meta(ge=1)]:
+        return 1
+
+    assert sizes.answers == Annotated[int, Meta(ge=1)]

@@ -64,3 +64,27 @@ def test_sentences_stand_below_one_another_behind_names(capsys: pytest.CaptureFi
     assert capsys.readouterr().out == "  a       first\n  longer  second\n"
     say_named([])
     assert capsys.readouterr().out == ""
+
+
+def test_styles_and_columns_to_spare_reach_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[object, ...]] = []
+    monkeypatch.setattr("capx_cli.screen.table", lambda headings, rows, *rest: shown.append((headings, *rest)))
+    view = View[Thing](phrases.with_instants, {"NAME": "name"}, {"NAME": "bold"}, ("NAME",))
+    view.show([Thing("one")], as_json=False)
+    assert shown == [(("NAME",), {"NAME": "bold"}, ("NAME",))]
+
+
+def test_where_there_is_one_the_sentence_for_none_is_not_said(capsys: pytest.CaptureFixture[str]) -> None:
+    THINGS.show([Thing("")], as_json=False, nothing="There is none.")
+    heading, row = capsys.readouterr().out.splitlines()
+    assert heading.startswith("NAME")
+    assert row.startswith("- ")
+    THINGS.show([], as_json=False)
+    assert capsys.readouterr().out == "\n"
+
+
+def test_a_sentence_has_the_style_of_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[tuple[str, ...]] = []
+    monkeypatch.setattr("capx_cli.screen.say", lambda *line: said.append(line))
+    say_named([("a", "first"), ("b", "second")], {"b": "red"})
+    assert said == [("  a  first", ""), ("  b  second", "red")]

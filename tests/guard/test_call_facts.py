@@ -72,3 +72,30 @@ def test_facts_are_constants_or_come_from_the_arguments() -> None:
     assert facts == CallFacts("crm.read", {"id": 1}, "Acme", {"kind": "x"}, {"eur": "2"}, sent=True)
     with pytest.raises(ConfigurationProblem, match="which is no argument"):
         spec.demand_derivable(["id", "tenant"])
+
+
+def test_the_denial_of_a_call_names_its_action(admitted: Admitted) -> None:
+    with pytest.raises(Denied) as caught:
+        CallFacts("crm.read", {"": 1}).call(admitted)
+    assert caught.value.decision.action == "crm.read"
+
+
+def test_attributes_come_from_the_arguments_that_they_take() -> None:
+    spec = CallSpec("crm.read", attributes=lambda kind: {"kind": kind})
+    facts = spec.facts({"id": 1}, {"id": 1, "kind": "x"})
+    assert facts == CallFacts("crm.read", {"id": 1}, attributes={"kind": "x"}, sent=False)
+
+
+@pytest.mark.parametrize(
+    ("spec", "problem"),
+    [
+        (CallSpec("crm.read", tenant="Ac\nme"), "'Ac\\\\nme' is not a tenant"),
+        (CallSpec("crm.read", attributes="Acme"), "`attributes=` is a function"),  # type: ignore[arg-type]
+        (CallSpec("crm.read", attributes=lambda other: {"a": other}), "`attributes=` takes other"),
+        (CallSpec("crm.read", cost=lambda price: {"eur": price}), "`cost=` takes price"),
+        (CallSpec("crm.read", cost={"calls": 1}), "`cost=`: "),
+    ],
+)
+def test_a_fact_that_cannot_be_derived_is_refused_by_name(spec: CallSpec, problem: str) -> None:
+    with pytest.raises(ConfigurationProblem, match=f"^{problem}"):
+        spec.demand_derivable(["id"])

@@ -14,11 +14,15 @@ class Room(Struct, frozen=True):
     @property
     def flat(self) -> str:
         """Where the module lies once all packages stand side by side, as mutmut wants them."""
-        return self.source.removeprefix("caveats/")
+        return self.source.removeprefix("caveats/").removeprefix("cli/")
 
 
 def _caveats(module: str, *tests: str) -> Room:
     return Room(f"caveats/capx_caveats/{module}.py", tuple(f"tests/caveats/{test}.py" for test in tests))
+
+
+def _capx(module: str, *tests: str) -> Room:
+    return Room(f"capx/{module}.py", tuple(f"tests/{test}.py" for test in tests))
 
 
 ROOMS: Final = {
@@ -68,4 +72,18 @@ ROOMS: Final = {
         "constraints", "test_constraints", "test_caveats", "test_caveats_answers", "test_constraints_edges"
     ),
     "network": _caveats("network", "test_network", "test_constraints"),
+    "private_file": _capx("crypto/private_file", "crypto/test_private_file", "crypto/test_key_file"),
+    "background": _capx("background", "test_background", "agent/test_ask_queue"),
+    "operation": _capx("api/operation", "api/test_operation", "server/test_operation"),
+    "watchdog": _capx("api/watchdog", "api/test_watchdog", "api/test_deadline"),
+    "deadline": _capx("api/deadline", "api/test_deadline"),
+    "call_facts": _capx("guard/call_facts", "guard/test_call_facts", "guard/test_call_facts_costs", "guard/test_tool"),
+    "ask": _capx("verify/ask", "verify/test_ask"),
+    "bundle": _capx("tokens/bundle", "tokens/test_bundle"),
+    "lineage": _capx("tokens/lineage", "tokens/test_lineage"),
+    "events": _capx("store/events", "store/test_events"),
+    "version": _capx("store/sql/version", "store/test_version"),
+    "decision_query": _capx("store/decision_query", "store/test_decision_query"),
+    "terms": _capx("policy/terms", "policy/test_terms", "policy/test_policy"),
+    "view": Room("cli/capx_cli/view.py", ("tests/cli/test_view.py",)),
 }

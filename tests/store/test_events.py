@@ -11,6 +11,7 @@ from capx.store.events import (
     CapabilityMinted,
     RequestApproved,
     RequestDenied,
+    RequestExpired,
     Revoked,
     TaskEnded,
     TaskOpened,
@@ -159,6 +160,7 @@ def test_a_mint_says_what_its_capability_says() -> None:
     capability = mint(key, (allow("crm.read"), budget("calls", 3, counter="c")), now=NOW)
     minted = CapabilityMinted.of("task-1", capability, allow=("crm.read",), expires=NOW + 60)
     assert (minted.task, minted.audience, minted.kid, minted.expires) == ("task-1", "crm", root.kid, NOW + 60)
+    assert minted.allow == ("crm.read",)
     assert minted.ids == tuple(map(b64u, capability.ids))
     assert minted.budgets == (BudgetLimit("c", "calls", "3"),)
     assert (minted.request, minted.path, minted.asker) == (None, (), ())
@@ -182,3 +184,11 @@ def test_the_kinds_of_answers_and_of_ends_stay_apart() -> None:
 )
 def test_a_revocation_names_the_key_that_it_killed(revoked: Revoked, key: RevocationKey | None) -> None:
     assert revoked.key == key
+
+
+def test_a_fact_is_written_under_its_kind_as_json(store: Store) -> None:
+    with store.write() as transaction:
+        event = RequestExpired(request="r", task="t").write(transaction, at=NOW)
+    assert (event.kind, event.at, event.body) == ("request_expired", NOW, b'{"request":"r","task":"t"}')
+    with store.read() as reading:
+        assert list(reading.events()) == [event]
