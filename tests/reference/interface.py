@@ -70,7 +70,7 @@ def _module_page(path: str) -> str:
         f"# {path}\n\n{_COMMENT}",
         f"{markdown(_without_modules(here), names.target, runs=True)}\n",
         f"Source: {_source(here)}. [All modules](README.md).\n",
-        "".join(["| name | is |\n|---|---|\n", *rows]),
+        "".join(["| name | what it is |\n|---|---|\n", *rows]),
         *(_about(each, names) for each in exported if each.found.path in documented),
     ]
     return "\n".join(parts)
@@ -79,7 +79,7 @@ def _module_page(path: str) -> str:
 def _types_page() -> str:
     names = Names(TYPES)
     rows = [f"| {names.link(each.found.path, each.name)} | {_summary(each.found, names)} |\n" for each in types_met()]
-    table = "".join(["| name | is |\n|---|---|\n", *rows])
+    table = "".join(["| name | what it is |\n|---|---|\n", *rows])
     return "\n".join([_TYPES, table, *(_about(each, names) for each in types_met())])
 
 
