@@ -1,5 +1,6 @@
 """Threads, and what a forked child begins anew."""
 
+import asyncio
 import gc
 import threading
 from collections.abc import Generator
@@ -7,7 +8,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from capx.background import begin_in_each_process
+from capx import background
+from capx.background import begin_in_each_process, run_in_thread, wait_async
+from capx.errors import Unavailable
 from tests.labs.processes import in_a_child
 
 
@@ -68,3 +71,54 @@ def test_what_is_gone_begins_in_no_child() -> None:
     del noted
     gc.collect()
     assert in_a_child(lambda: begun == [1])
+
+
+def test_an_object_that_is_gone_is_forgotten() -> None:
+    before = len(background._beginnings)
+    locked = Locked()
+    assert len(background._beginnings) == before + 1
+    del locked
+    gc.collect()
+    assert len(background._beginnings) == before
+
+
+def test_work_runs_in_a_daemon_thread_of_its_name() -> None:
+    thread = run_in_thread(threading.current_thread, name="capx-work").result(5)
+    assert (thread.name, thread.daemon) == ("capx-work", True)
+
+
+def test_an_error_of_the_work_reaches_who_waits() -> None:
+    def fail() -> None:
+        raise LookupError("lost")
+
+    async def wait() -> None:
+        await wait_async(run_in_thread(fail, name="capx-work"))
+
+    with pytest.raises(LookupError, match=r"^lost$"):
+        run_in_thread(fail, name="capx-work").result(5)
+    with pytest.raises(LookupError, match=r"^lost$"):
+        asyncio.run(wait())
+
+
+def test_work_that_gets_no_thread_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", full)
+    with pytest.raises(Unavailable, match="no thread can be had: can't start new thread"):
+        run_in_thread(int, name="capx-work").result(5)
+
+
+def test_a_closed_loop_hears_of_no_result() -> None:
+    go, raised = threading.Event(), list[threading.ExceptHookArgs]()
+
+    async def leave() -> None:
+        wait_async(future)
+
+    future = run_in_thread(lambda: go.wait(5), name="capx-work")
+    asyncio.run(leave())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading, "excepthook", raised.append)
+        go.set()
+        assert future.result(5)
+    assert raised == []
