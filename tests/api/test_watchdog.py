@@ -142,3 +142,68 @@ def test_no_drip_holds_a_question_beyond_its_time(scheme: str, start: bytes) -> 
         assert time.monotonic() - began < 5
         over.set()
         dripping.join()
+
+
+def test_a_watchdog_is_a_daemon_thread_with_a_name() -> None:
+    with Watchdog(60, "nothing came"):
+        (watcher,) = (thread for thread in threading.enumerate() if thread.name == "capx-watchdog")
+        assert watcher.daemon
+
+
+def test_without_a_thread_nothing_goes_unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", full)
+    with pytest.raises(StoreProblem, match=r"no thread can be had .*: can't start new thread"), Watchdog(60, "late"):
+        raise AssertionError("the block was entered")
+
+
+def test_a_unix_socket_is_watched_like_any_other(pair: tuple[socket.socket, socket.socket]) -> None:
+    with Watchdog(60, "nothing came") as watchdog:
+        watchdog.note("connection.connect_unix_socket.complete", {"return_value": Stream(pair[0])})
+        watchdog.cut("closed")
+        assert not is_alive(pair)
+
+
+def test_a_cut_after_the_other_side_has_left_raises_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        ours = socket.create_connection(listening.getsockname())
+        theirs, _ = listening.accept()
+        with closing(ours), Watchdog(60, "nothing came") as watchdog:
+            watchdog.note(CONNECTED, {"return_value": Stream(ours)})
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+            theirs.close()
+            with suppress(OSError):
+                ours.settimeout(5)
+                ours.recv(1)
+            watchdog.cut("closed")
+            assert watchdog.why == "closed"
+
+
+def test_what_ends_a_connection_says_why_even_while_it_is_held(pair: tuple[socket.socket, socket.socket]) -> None:
+    with Watchdog(0.1, "nothing came") as watchdog:
+        watchdog.note(CONNECTED, {"return_value": Stream(pair[0])})
+        assert pair[0].recv(1) == b""
+        watchdog.hold()
+        assert watchdog.why == "nothing came"
+
+
+def test_a_pause_ends_by_itself_or_by_a_cut() -> None:
+    with Watchdog(60, "nothing came") as watchdog:
+        began = time.monotonic()
+        watchdog.pause(0.05)
+        assert time.monotonic() - began > 0.04
+        watchdog.cut("closed")
+        watchdog.pause(60)
+        assert time.monotonic() - began < 10
+
+
+def test_a_watchdog_ends_a_connection_when_its_time_is_over(pair: tuple[socket.socket, socket.socket]) -> None:
+    began = time.monotonic()
+    with Watchdog(0.2, "nothing came") as watchdog:
+        watchdog.note(CONNECTED, {"return_value": Stream(pair[0])})
+        time.sleep(0.1)
+        watchdog.heard()
+        assert pair[0].recv(1) == b""
+        assert time.monotonic() - began > 0.25
