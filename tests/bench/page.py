@@ -42,8 +42,9 @@ The contenders do not do equal work. This is what each does, and does not do:
   warrant; the warrants before it only limit that one. It has no attributes of the environment, so `env` is a third
   argument. Its limit of depth is the library's own. No revocation list is installed. A memory of proofs is left to its
   caller, and left out here.
-- **biscuit-python** checks Ed25519 signatures, and runs four checks for each hop in Datalog. Its token is a bearer token:
-  nothing binds it to the call. It does not refuse arguments that no check names, and does not look up revocation ids.
+- **biscuit-python** checks Ed25519 signatures, and runs four checks for each hop in Datalog. Its token is a bearer
+  token: nothing binds it to the call. It does not refuse arguments that no check names, and does not look up revocation
+  ids.
 - **PyJWT** checks one EdDSA signature, audience and expiry, which costs the same at any L. Nobody can narrow its token,
   and no library judges its claims about arguments.
 """
