@@ -9,9 +9,9 @@ from tests.bench.tables import tables
 
 _HEAD: Final = """# Benchmarks
 
-`python -m tests.bench --write-docs` makes this page from [benchmarks.json](benchmarks.json), which one run of `make
-bench` wrote. Compare only numbers of this page with each other. Another machine has other times; the ratios should be
-the same.
+`python -m tests.bench --write-docs` makes this page from [benchmarks.json](benchmarks.json), which one run of
+`make bench` wrote. Compare only numbers of this page with each other. Another machine has other times; the ratios
+should be the same.
 
 capx runs in one process on one core. The other libraries run in a second process, which waits while capx has its turn.
 In each round every contender has one turn. A time is the median over the rounds, in µs by default, with quartiles in
