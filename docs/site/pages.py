@@ -24,7 +24,7 @@ _LINK = re.compile(r"\]\((?P<target>[\w.-]+)\.md\)")
 
 
 class Group:
-    """The pages that stand under one caption in the navigation."""
+    """The pages under one caption of the navigation."""
 
     def __init__(self, caption: str) -> None:
         self.caption = caption
@@ -38,11 +38,11 @@ class Group:
 
 
 def groups(index: str) -> list[Group]:
-    """The groups of docs/README.md: the pages of each list, under the line before it."""
+    """The groups of docs/README.md: the pages of each list, under the heading before it."""
     found = [Group("")]
     for line in index.splitlines():
-        if line.startswith("For ") and line.endswith(":"):
-            found.append(Group(line.removesuffix(":")))
+        if line.startswith("## "):
+            found.append(Group(line.removeprefix("## ")))
         if item := _ITEM.match(line):
             found[-1].pages.append((item["title"], f"docs/{item['target']}"))
     return [group for group in found if group.pages]

@@ -1,4 +1,4 @@
-"""docs/benchmarks.md, made of one report and nothing else."""
+"""Makes docs/benchmarks.md from one report, and from nothing else."""
 
 from typing import Final
 
@@ -9,59 +9,63 @@ from tests.bench.tables import tables
 
 _HEAD: Final = """# Benchmarks
 
-Generated from [benchmarks.json](benchmarks.json), which one run of `make bench` wrote: `python -m tests.bench
---write-docs`. Compare within this page only: another machine has other times, and the ratios are what should hold.
+`python -m tests.bench --write-docs` makes this page from [benchmarks.json](benchmarks.json), which one run of
+`make bench` wrote. Compare only numbers of this page with each other. Another machine has other times; the ratios
+should be the same.
 
-One process on one core, and one for the peers, which waits while others have their turn. In each round every contender
-has its turn; a time is the median over rounds, quartiles in parentheses, in µs unless said otherwise; a ratio is
-the median of the ratios within rounds. Time is that of the processor, and where presentations
-are remembered in a store that of the clock on the wall. Garbage is collected as usual.
+capx runs in one process on one core. The other libraries run in a second process, which waits while capx has its turn.
+In each round every contender has one turn. A time is the median over the rounds, in µs by default, with quartiles in
+parentheses. A ratio is the median of the ratios within the rounds. The time is that of the processor; if presentations
+are remembered in a store, it is that of the clock on the wall. Python collects garbage as usual.
 
-The work is a chain of L hops, each with five caveats: a `hop`, an `allow` of two entries of which one constrains two
-arguments, `expires`, `max_hops` and a `where`.
+Each contender works on a chain of L hops. Each hop has five caveats: a `hop`, an `allow` of two entries, one of which
+constrains two arguments, `expires`, `max_hops` and a `where`.
 
 - The **floor** is bare MACs: the HMACs of the same bytes by Python's standard library, and one comparison.
-- **Cold**: nothing is remembered of the chain. **Warm prefix**: the chain was seen before, this presentation was not.
-- A **bar** is a ratio that is aimed at. Where one is not reached, nothing fails: what was measured is what capx costs,
-  the bar stays, and work on speed goes there first.
+- **Cold**: the verifier remembers nothing about the chain. **Warm prefix**: the verifier has seen the chain before, but
+  not this presentation.
+- A **bar** is a ratio that we aim at. If a bar is not reached, no test fails: the measured number is what capx costs.
+  The bar stays, and work on speed begins there.
 """
 
 _VERIFY: Final = """![Time to verify, by hops](plots/verify.svg)
 
-Equal work is not to be had. What each does, and does not:
+The contenders do not do equal work. This is what each does, and does not do:
 
-- **capx**: HMACs, so that whoever verifies could also mint. Every verification holds the call against the
-  presentation's digest, checks its window, burns it in the memory of presentations, looks at deaths in a store, and
-  judges the shape of every block and every caveat of every hop.
+- **capx** uses HMACs, so a service that verifies could also mint. Every verification compares the call with the
+  presentation's digest, checks its window, burns it in the memory of presentations, looks for revocations in a store,
+  and checks the shape of every block and every caveat of every hop.
 - **bare MACs** (the floor): HMACs over the same bytes by the standard library, and one comparison. No text is decoded
-  and nothing is judged.
-- **pymacaroons** reads the very same bytes, and checks MACs alone: its predicate says yes to every caveat.
-- **tenuo**: Ed25519 signatures, and the holder's proof of possession. The last warrant alone meets the call, those
-  before it only its narrowing. It has no attributes of the environment, so `env` goes as a third argument; its limit of
-  depth is the library's own. No revocation list is installed; a memory of proofs is its caller's, and left out.
-- **biscuit-python**: Ed25519 signatures, four checks a hop in Datalog. A bearer token: nothing binds it to the call.
-  Arguments that no check names are not refused; revocation ids are not looked up.
-- **PyJWT**: one EdDSA signature, audience and expiry, the same at any L: nobody can narrow it, and no library judges
-  its claims about arguments.
+  and no caveat is judged.
+- **pymacaroons** reads exactly the same bytes, and checks only MACs: its predicate says yes to every caveat.
+- **tenuo** checks Ed25519 signatures, and the holder's proof of possession. It judges the call only by the last
+  warrant; the warrants before it only limit that one. It has no attributes of the environment, so `env` is a third
+  argument. Its limit of depth is the library's own. No revocation list is installed. A memory of proofs is left to its
+  caller, and left out here.
+- **biscuit-python** checks Ed25519 signatures, and runs four checks for each hop in Datalog. Its token is a bearer
+  token: nothing binds it to the call. It does not refuse arguments that no check names, and does not look up revocation
+  ids.
+- **PyJWT** checks one EdDSA signature, audience and expiry, which costs the same at any L. Nobody can narrow its token,
+  and no library judges its claims about arguments.
 """
 
 
 _AUTHORITY: Final = """# The authority
 
-Several processes on {cores} cores, by the clock on the wall; stores are on {file_system}. SQLite is as `capx init`
-makes it, PostgreSQL a server of its own on the same machine, reached by its Unix socket, with `fsync` and
-`synchronous_commit` on; `capx serve` is a process over a home with a SQLite store. What is compared was measured in
-turn, in the same run. A disk that says at once that it has written makes all of this quicker.
+These figures are of several processes on {cores} cores, by the clock on the wall. Stores are on {file_system}. SQLite
+is configured as `capx init` does it. PostgreSQL is a server of its own on the same machine, over its Unix socket, with
+`fsync` and `synchronous_commit` on. `capx serve` is a process with a home and a SQLite store. Figures that are compared
+were measured in turn, in the same run. A disk that reports a write as done before it is done makes all of this quicker.
 """
 
 
 def page(report: Report) -> str:
     """The page in Markdown."""
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
-    place = "pinned to one core" if report.pinned else "on whatever core it was put"
+    place = "pinned to one core" if report.pinned else "not pinned to a core"
     parts = [
         _HEAD,
-        f"{report.python}, {report.cpu}, {place}; {report.rounds} rounds. Beside capx: {versions or 'nobody'}.\n",
+        f"{report.python}, {report.cpu}, {place}; {report.rounds} rounds. Compared with: {versions or 'nobody'}.\n",
     ]
     if report.missing:
         parts.append("Not measured:\n\n" + "\n".join(f"- {what}: {why}" for what, why in report.missing.items()) + "\n")

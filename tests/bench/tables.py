@@ -9,35 +9,38 @@ from tests.bench.report import Bar, Report, bars
 from tests.bench.table import NONE, TIMES, Table, short, spaced, spread
 
 _OPERATIONS: Final = {
-    "mint": (ours.CAPX, "The authority's block alone, to its text: the same at any L."),
-    "attenuate": (ours.CAPX, "One more `where` to a chain of L hops, to its text. PyJWT: cannot."),
-    "delegate": (ours.CAPX, "One more hop with its five caveats to a chain of L hops, to its text. PyJWT: cannot."),
+    "mint": (ours.CAPX, "From nothing to the text of the authority's block. This is the same at any L."),
+    "attenuate": (ours.CAPX, "Append one more `where` to a chain of L hops, to its text. PyJWT cannot do this."),
+    "delegate": (
+        ours.CAPX,
+        "Append one more hop with its five caveats to a chain of L hops, to its text. PyJWT cannot do this.",
+    ),
     "present": (
         ours.CAPX,
         (
-            "A chain of L hops bound to one call. tenuo signs a proof with the holder's key; pymacaroons appends "
-            "the same bytes; the others' tokens are sent as they are."
+            "Bind a chain of L hops to one call. tenuo signs a proof with the holder's key. pymacaroons appends the "
+            "same bytes as capx. The tokens of the others are sent as they are."
         ),
     ),
     "decode": (
         ours.CAPX,
         (
-            "The text taken apart. Nothing is verified, except that tenuo checks signatures as it decodes. Only "
+            "Take the text apart. Nothing is verified, except that tenuo checks signatures while it decodes. Only "
             "`capx, caveats too` reads the caveats of capx."
         ),
     ),
     "verify": (
         ours.FLOOR,
         (
-            "From the text to *allowed*, with a fresh presentation each time. Held: a peer's caller keeps the chain "
-            "decoded, its signatures checked, and is spared its text."
+            "From the text to *allowed*, with a fresh presentation each time. *Held*: the caller of that library keeps "
+            "the chain decoded, with its signatures checked, so its text is not read again."
         ),
     ),
     "deny": (
         ours.COLD,
         (
             "From the text to *denied*, by an argument that every hop refuses. capx and biscuit-python name every hop "
-            "or check that refuses, tenuo the first refusal of the last warrant, pymacaroons no caveat at all."
+            "or check that refuses. tenuo names the first refusal of the last warrant, pymacaroons no caveat."
         ),
     ),
 }
@@ -69,8 +72,9 @@ def _bars(all_bars: list[Bar]) -> Table:
         for bar in all_bars
     ]
     note = (
-        "Ratios of two times, and what they are to be: at most (≤) or at least (≥) so much, wherever they are "
-        "measured. They are times to verify, except in the last two rows; of a peer it is the time from the text."
+        "Each row is the ratio of two times. The bar says what it must be, at most (≤) or at least (≥), wherever it "
+        "is measured. The times are those of a verification, except in the last two rows; for other libraries, from "
+        "the text on."
     )
     return Table("Bars", note, ["", "bar", "measured", ""], rows)
 
@@ -80,7 +84,7 @@ def _times(report: Report, rows: list[Row], op: str, base: str, note: str) -> Ta
     names = list(dict.fromkeys(row.who for row in rows))
     return Table(
         op.capitalize(),
-        f"{note} Times as long as *{base}* behind." if len(names) > 1 else note,
+        f"{note} The factor ({TIMES}) compares with *{base}*." if len(names) > 1 else note,
         ["", *([f"L = {at}" for at in ats] if ats != [0] else ["µs"])],
         [[who, *(_cell(report.row(op, at, who), base) for at in ats)] for who in names],
     )
@@ -97,7 +101,7 @@ def _beside_capx(report: Report, rows: list[Row]) -> Table:
 
     return Table(
         "Verify, beside capx",
-        "How many times as long as capx cold, and as capx with a warm prefix.",
+        "How many times as long as capx takes, first cold, then with a warm prefix.",
         ["", *(f"L = {at}" for at in ats)],
         [[who, *(cell(report.row("verify", at, who)) for at in ats)] for who in names],
     )
@@ -108,7 +112,7 @@ def _sizes(report: Report) -> Table:
     by = {(size.at, size.who): str(size.characters) for size in report.sizes}
     return Table(
         "Size",
-        "Characters of text: what is sent to a resource and, for capx, what is held too.",
+        "Characters of the text that is sent to a resource; for capx, of the text that is held too.",
         ["", *(f"L = {at}" for at in ats)],
         [[who, *(by.get((at, who), NONE) for at in ats)] for who in dict.fromkeys(size.who for size in report.sizes)],
     )
@@ -118,12 +122,17 @@ def _growth(report: Report, op: str, unit: str) -> Table:
     ats = report.ats(op)
     names = dict.fromkeys(row.who for row in report.rows if row.op == op)
     note = {
-        "caveats": "Three hops. Five caveats are those of every other table, each further one is a `where`.",
-        "deaths": "Eight hops. The dead are in a SQLite store, which the verifier follows; none is of this chain.",
+        "caveats": (
+            "The chain has three hops. Five caveats are those of every other table; each further one is a `where`."
+        ),
+        "deaths": (
+            "The chain has eight hops. The dead (revoked) ids are in a SQLite store, which the verifier follows. None "
+            "of them is in the chain."
+        ),
     }[op]
     return Table(
         f"Growth with {unit}",
-        f"{note} Times as long as with {ats[0] if ats else 0} behind.",
+        f"{note} The factor ({TIMES}) compares with {ats[0] if ats else 0}.",
         ["", *(f"{spaced(at)} {unit}" for at in ats)],
         [[who, *(_cell(report.row(op, at, who), str(ats[0])) for at in ats)] for who in names],
     )
@@ -133,7 +142,7 @@ def _starts(report: Report) -> Table:
     rows = [row for row in report.rows if row.op == "start"]
     return Table(
         "Start",
-        "What a process takes of the processor, from its start to its end.",
+        "The processor time that a process takes, from its start to its end.",
         ["", "ms", f"times {startup.BARE}"],
         [
             [

@@ -1,4 +1,4 @@
-"""Writes docs/reference, `python -m tests.reference`: the vocabulary with its JSON Schema, and the modules."""
+"""Writes docs/reference, the vocabulary with its JSON Schema and the modules: `python -m tests.reference`."""
 
 import json
 from functools import cache

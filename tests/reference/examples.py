@@ -1,4 +1,4 @@
-"""An example of every class of the vocabulary, as people write it; what comes of it is worked out, not written here."""
+"""An example of every class of the vocabulary, as people write it. The results are computed, not written here."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final

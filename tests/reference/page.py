@@ -1,4 +1,4 @@
-"""docs/reference/vocabulary.md, made of the classes, and of what comes of the examples when they are executed."""
+"""Makes docs/reference/vocabulary.md from the classes, and from the results of the examples, which it executes."""
 
 import json
 import shlex
@@ -40,42 +40,44 @@ DEFINED: Final[dict[str, Any]] = SCHEMA["$defs"]
 
 _HEAD: Final = f"""# Vocabulary, by example
 
-Generated from the classes: `python -m tests.reference`. The wire forms, sentences and codes here are what the examples
-gave when they were executed, and a test executes them again. Normative is the
-[specification](../spec/vocabulary.md). [block.schema.json](block.schema.json) is the JSON Schema (draft 2020-12) of a
-block; `capx_caveats.schema.block_schema` makes it, also of a vocabulary with
-[caveats of your own](own-caveats.md).
+`python -m tests.reference` makes this page from the classes. The examples were executed, and gave the wire forms,
+sentences and codes of this page; a test executes them again. The [specification](../spec/vocabulary.md) is normative.
+[block.schema.json](block.schema.json) is the JSON Schema (draft 2020-12) of a block.
+`capx_caveats.schema.block_schema` makes it, also for a vocabulary with [caveats of your own](own-caveats.md).
 
-What is appended to a capability narrows it: each caveat of each block must be satisfied. A block holds 1 to
-{MAX_CAVEATS} caveats and at most {MAX_BRACKETS} `[`. Whatever has not the form told here, or a tag that is not known,
-refuses: `not_understood`. In Python a class refuses to be built of what it would not read: `InvalidCaveat`.
+Each block that a holder appends narrows a capability, since a call must satisfy each caveat of each block. A block has
+1 to {MAX_CAVEATS} caveats and at most {MAX_BRACKETS} `[`. A caveat with an unknown tag, or of another form than on this
+page, refuses: `not_understood`. In Python, a class cannot be built with values that it would not read: `InvalidCaveat`.
 
-`?` marks an optional field: it is left out, never null. The names are those of `capx_caveats`; options are those of
-`capx mint`, `delegate` and `attenuate`. What stands behind `x=` in `--with` is written likewise in
-`--where args.x=`, and in `--where NAME=` for an attribute.
+`?` marks an optional field. If it is not given, it is left out; it is never null. The names are those of
+`capx_caveats`. The options are those of `capx mint`, `delegate` and `attenuate`. Write the text after `x=` of `--with`
+in the same way after `--where args.x=`, and after `--where NAME=` for an attribute.
 """
 _CAVEATS: Final = """## Caveats
 
-Each demands one thing of a call. All stand in any block, as often as one likes. `incomplete_authority` is told where
-the authority's block lacks what it must hold: `task`, `root`, `until_completed`, `expires` and `allow`, and `tenant`
-where the call has one. What `allow` and `budget` refuse with may be [requestable](../spec/reasons.md#requestable): the
-denial then says what to ask for.
+Each caveat demands one thing of a call. All of them may be in any block, as often as you like. The verifier gives the
+reason `incomplete_authority` if the authority's block lacks one that it must have: `task`, `root`, `until_completed`,
+`expires` and `allow`, and `tenant` if the call has a tenant. The reasons of `allow` and `budget` may be
+[requestable](../spec/reasons.md#requestable): the denial then says what to ask for.
 """
 _CONSTRAINTS: Final = f"""## Constraints
 
-A constraint judges one value: yes, no, or that it cannot. Only yes passes; `not` swaps yes and no alone. It stands in a
-pair of `allow` or `fields`, in `where`, and in `each`, `any`, `all` and `not`. What it does not pass refuses with
-`argument_refused`, or with `attribute_missing` where it stands in a `where` and the value is missing.
+A constraint judges one value: yes, no, or cannot judge. Only yes passes. `not` swaps yes and no, and leaves *cannot
+judge* as it is. A constraint may be in a pair of `allow` or `fields`, in `where`, and in `each`, `any`, `all` and
+`not`. If a value does not pass, the reason is `argument_refused`; in a `where` it is `attribute_missing` if the value
+is missing.
 
-Cannot be judged, beside what is said of each: an array or object of more than {MAX_VALUES} values at all depths, by
-what looks into each; a text of more than {MAX_TEXT} characters, by `path`, `url`, `glob` and `regex`; and what would
-need more than {MAX_WORK:,} characters times steps.
+Besides the cases listed for each, constraints cannot judge
+
+- an array or object of more than {MAX_VALUES} values at all depths, if they look at each value;
+- a text of more than {MAX_TEXT} characters: `path`, `url`, `glob` and `regex`;
+- a value that would need more than {MAX_WORK:,} characters times steps.
 """
 _COLUMNS: Final = ("wire form", "Python", "shell", "in words")
-_PARTS: Final = "## Parts\n\nWhat some fields hold. A part has no tag.\n"
+_PARTS: Final = "## Parts\n\nSome fields contain these. A part has no tag.\n"
 _FIELDS: Final = """## Kinds of fields
 
-A pattern is for the whole text. Bytes are base64url without padding, in the one canonical spelling.
+A pattern must match the whole text. Bytes are base64url without padding, in the one canonical spelling.
 """
 
 
@@ -86,7 +88,7 @@ def page() -> str:
     return "\n".join(
         [
             _HEAD,
-            "## Marks\n\nWhat the mechanism reads; they demand nothing of a call. Each stands once in a block.\n",
+            "## Marks\n\nThe mechanism reads marks. They demand nothing of a call. Each may be in a block only once.\n",
             *map(_caveat, marks),
             _CAVEATS,
             *map(_caveat, others),
@@ -107,9 +109,9 @@ def _caveat(kind: type[Caveat]) -> str:
         for caveat in (built(example),)
     ]
     codes = dict.fromkeys(refused()[0] for refused in REFUSED[kind])
-    place = f"Stands {PLACES[kind].value}. " if kind in PLACES else ""
+    place = f"Place: {PLACES[kind].value}. " if kind in PLACES else ""
     if kind is Budget:
-        place = "One that names its counter stands in the authority's block. "
+        place = "Place: in any block; with a counter, only in the authority's block. "
     refusals = f"{place}Refuses with {', '.join(map(_code, codes))}.\n"
     return "\n".join([_about(kind), refusals, _table(_COLUMNS, rows)])
 
@@ -137,7 +139,7 @@ def _constraint(kind: type[Constraint]) -> str:
 
 
 def _judged(constraint: Constraint, values: tuple[Value, ...], wanted: Judgement) -> bool:
-    """Whether there are such values; all of them must be judged so."""
+    """Check that the constraint judges every value as wanted; False if there are no values."""
     for value in values:
         if constraint.judge(value) is not wanted:
             raise ValueError(f"{constraint} does not say {wanted} to {value!r}")
@@ -159,11 +161,11 @@ def _about(kind: type[Wire]) -> str:
 
 
 def _limits(form: dict[str, Any]) -> str:
-    """A field's form in words."""
+    """The form of a field, in words."""
     if "$ref" in form:
         name = form["$ref"].rpartition("/")[2]
         anchor = "constraints" if name == "constraint" else name.lower() if name.istitle() else "kinds-of-fields"
-        return f"[{name}](#{anchor})" + (f", {form['default']} unless said" if "default" in form else "")
+        return f"[{name}](#{anchor})" + (f", {form['default']} by default" if "default" in form else "")
     if "anyOf" in form:
         return " or ".join(dict.fromkeys(map(_limits, form["anyOf"])))
     if "enum" in form:
@@ -200,7 +202,7 @@ def _kinds_of_fields() -> str:
 
 
 def built(example: Example) -> Caveat:
-    """What a caveat's example makes; its options must mean the same."""
+    """Build the caveat of an example; its options must mean the same."""
     (caveat,) = resolved([eval(example.python, dict(vars(capx_caveats)))], now=0)
     if example.shell is not None and typed(example.shell) != (caveat,):
         raise ValueError(f"{example.shell} is not {example.python}")
@@ -208,7 +210,7 @@ def built(example: Example) -> Caveat:
 
 
 def constrained(example: Example) -> Where:
-    """What a constraint's example makes, about the argument x; its options must mean the same."""
+    """Build the constraint of an example, for the argument x; its options must mean the same."""
     found = Where("args.x", eval(example.python, dict(vars(capx_caveats))))
     if example.shell is not None:
         if typed(f"--allow a --with {example.shell}") != (allow(Entry("a", (Pair("x", found.constraint),))),):
@@ -222,18 +224,18 @@ def constrained(example: Example) -> Where:
 @arguments.allow_options()
 @arguments.caveat_options()
 def options(*, allows: arguments.Allows, narrowing: arguments.Narrowing) -> tuple[Caveat, ...]:
-    """Everything by which a shell narrows."""
+    """Take every option with which a shell narrows a capability."""
     entries = allows.entries()
     return (*([allow(*entries)] if entries else []), *resolved(narrowing.caveats(), now=0))
 
 
 def typed(words: str) -> tuple[Caveat, ...]:
-    """What these options mean."""
+    """Parse these options into caveats."""
     return cast("tuple[Caveat, ...]", options.main(shlex.split(words), standalone_mode=False))
 
 
 def wire(caveat: Caveat) -> str:
-    """The caveat as it stands in a block; it must read back as it was written."""
+    """The wire form of a caveat; it must read back as it was written."""
     block = encode_block((caveat,))
     if DEFAULT.decode(block) != (caveat,):
         raise ValueError(f"{caveat} does not read back")

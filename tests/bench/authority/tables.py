@@ -32,33 +32,35 @@ def tables(report: Report) -> list[Table]:
 
 
 _LAG: Final = (
-    "From `revoke` returning to the refusal of a real call by a verifier in another process, whichever of them refuses "
-    f"last, by one clock. Each process is asked every {PACE * 1000:g} ms. It looks at SQLite every 20 ms at most; "
-    "PostgreSQL and `capx serve`, through whose Unix socket the revocation comes, tell it. Below zero: all refused "
+    "The time from the return of `revoke` until the last verifier, each in another process, denies a real call, by one "
+    f"clock. Each process gets a call every {PACE * 1000:g} ms. It looks at SQLite every 20 ms at most. PostgreSQL and "
+    "`capx serve` notify it; with `capx serve`, the revocation comes through its Unix socket. Below zero: all denied "
     "before `revoke` had returned."
 )
 _RACE: Final = (
-    "Processes that spend 1 at a time of one counter until there is no more, each answered durably. A bare counter is "
-    "one row that as many processes count up, by the same library. *That spent*: how many of them spent "
-    "anything, at least. *Off the limit*: what was spent too much or too little."
+    "Processes spend 1 at a time from one counter until nothing is left, each time durably. A bare counter is one row "
+    "that as many processes count up, through the same library. *That spent*: the least number of processes that spent "
+    "anything. *Off the limit*: how much too much or too little was spent."
 )
 _VIEW: Final = (
-    "A fresh process that reads all of them; what its own memory grew by, what was resident at most meanwhile, and how "
-    "long it took until a verifier could judge. MB are 10⁶ bytes. `capx serve` tells them in signed pages over HTTP."
+    "A fresh process reads all of the dead (revoked) ids. The table shows by how much its own memory grew, how much "
+    "was resident at most meanwhile, and how long it took until a verifier could judge. MB are 10⁶ bytes. `capx "
+    "serve` sends the ids in signed pages over HTTP."
 )
 _SERVE: Final = (
-    "The tests' own load generator, over connections that each ask again once they are answered; "
-    f"{' and '.join(map(str, CONNECTIONS))} of them. It keeps to one core, what it asks to the others. The bare "
-    "framework is the same uvicorn and Starlette, with an endpoint that answers a constant, asked in turn with the "
-    "others; so many times as few requests are answered in a second. Each presentation is made by the generator, anew. "
-    "Of those that ask for more, everybody asks for something new, which is granted, or all for what one of them was "
-    "granted before."
+    f"The tests' own load generator uses {' or '.join(map(str, CONNECTIONS))} connections. Each sends its next "
+    "request when it has the answer to the last. The generator runs on one core, the server on the others. The bare "
+    "framework is the same uvicorn and Starlette, with an endpoint that answers a constant, measured in turn with the "
+    "others. The last column says how many times more requests that framework answers in a second. The generator "
+    "makes each presentation anew. In the rows of `/agent/ask`, every request asks for something new, which is "
+    "granted, or all ask for what one of them was granted before."
 )
 _RETRY: Final = (
-    "By the clock of an agent whose connections are open: an HTTP call to a FastAPI service that follows `capx serve`, "
-    "each of the three a process of its own. Refused, it asks `capx serve`, is granted, and makes the call once more: "
-    "three requests instead of one. A person's consent is timed from when it goes out over the Unix socket until the "
-    "call of the agent that waits for it has succeeded. Each agent is of a task of its own."
+    "An agent, whose connections are open, makes an HTTP call to a FastAPI service that follows `capx serve`. Each of "
+    "the three is a process of its own; the agent's clock counts. If the call is denied, the agent asks `capx serve`, "
+    "is granted, and makes the call once more: three requests instead of one. The time of a person's consent is from "
+    "when it goes out over the Unix socket until the call of the waiting agent has succeeded. Each agent has a task "
+    "of its own."
 )
 
 
@@ -70,16 +72,16 @@ def _bars(report: Report) -> Table:
         unit = {f.LAG: " following", f.RACE: " racing", f.VIEW: " dead"}.get(aim.of)
         told = [f"{spaced(at)}{unit}: {_told(value)}" if unit else _told(value) for at, value in found.items()]
         rows.append([aim.what, aim.limit, ", ".join(told) or NONE, words[aim.reached(found)]])
-    return Table(BARS, "What the authority is to reach on one machine.", ["", "bar", "measured", ""], rows)
+    return Table(BARS, "What the authority should reach on one machine.", ["", "bar", "measured", ""], rows)
 
 
 def _tasks(rows: Sequence[Row]) -> Table:
     names = {f.COMMITS: f"open, {f.GRANTS} grants, complete", f.COMMITS_AT_OPEN: "opened with them, complete"}
     return Table(
         "Tasks",
-        f"A task with {f.GRANTS} grants, each granted while it runs ({f.COMMITS} transactions) or all when it is "
-        f"opened ({f.COMMITS_AT_OPEN}), by one process on one core; in ms, quartiles in parentheses. Behind, how many "
-        "times as long as as many durable commits of one row each.",
+        f"A task with {f.GRANTS} grants. Each is granted while the task runs ({f.COMMITS} transactions), or all when "
+        f"it is opened ({f.COMMITS_AT_OPEN}), by one process on one core. Times are in ms, with quartiles in "
+        "parentheses. The last column compares with the same number of durable commits of one row each.",
         ["", "", "tasks/s", "ms", f"times {f.BARE}"],
         [
             [row.who, names[row.at], short(1e6 / row.us), _milliseconds(row), _ratio(row, f.BARE)]
@@ -91,18 +93,18 @@ def _tasks(rows: Sequence[Row]) -> Table:
 
 def _keeping(rows: Sequence[Row]) -> Table:
     note = (
-        "One at a time over one connection, by the clock on the wall; in µs, quartiles in parentheses. SQLite forces "
-        "what is spent to the disk, and leaves what is burnt and recorded to the operating system; PostgreSQL forces "
-        "all. *commit* is the bare one of one row, forced."
+        "One at a time over one connection, by the clock on the wall. Times are in µs, with quartiles in parentheses. "
+        "SQLite forces spending to the disk, and leaves burning and recording to the operating system. PostgreSQL "
+        "forces all of them. *commit* is the bare commit of one row, forced."
     )
     return _beside_commits("What resources ask of a store", note, rows, f.KEEPING)
 
 
 def _asking(rows: Sequence[Row]) -> Table:
     note = (
-        "Asks for more while a task runs, of an authority in one process on one core, timed as above: each is "
-        "presented, verified, burnt, answered and recorded. Something new is granted, in one transaction; for the same "
-        "again the answer is read. The bare commit is the one above."
+        "Agents ask an authority for more while a task runs, in one process on one core, timed as above. Each ask is "
+        "presented, verified, burnt, answered and recorded. Something new is granted in one transaction. If the same "
+        "is asked again, the answer is read. The bare commit is the one above."
     )
     return _beside_commits("What agents ask of an authority", note, rows, f.ASKING)
 
