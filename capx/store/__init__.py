@@ -1,4 +1,4 @@
-"""What outlives the process: tasks, the log, revocations, counters and burnt presentations.
+"""The store keeps what outlives the process: tasks, the log, revocations, counters and used presentations.
 
     import tempfile
 
@@ -12,13 +12,13 @@
 
 Modules:
 
-    protocols, records       what a store can do, and what it gives
+    protocols, records       the operations of a store, and the rows that it takes and returns
     log, events, lifecycle   the hash-chained log, its entries, and the states of a task
-    decision_query           which decisions to find
-    continuity, check        whether a log goes on from what was known, and whether it is whole
+    decision_query           a search for recorded decisions
+    continuity, check        checks: does a store continue what a follower knows, and is its log whole?
     backup, replace, restore_checks, atomic_file    copies of a store
-    factory                  a store by its path or URL
-    sql/                     the statements that both stores say alike
+    factory                  opens or creates a store by its path or URL
+    sql/                     the SQL statements that both stores share
     sqlite/, postgres/       the two stores
 """
 

@@ -1,7 +1,11 @@
-"""A copy of a store in one file, taken while others go on writing to it.
+"""A backup copies a store into one file, while others go on writing to the store.
 
-Laws: it is there whole, checked and on the disk, or it is not there, whatever cut its making short. Nothing is ever
-written over. It is its owner's alone, and needs no file beside it, so that it can be read where nothing may be written.
+Laws:
+
+- The backup appears whole, checked and on the disk; or it does not appear, even if the process is killed.
+- It never overwrites a file.
+- Only its owner can read it.
+- It needs no file beside it (no `-wal`), so it can be read where nothing may be written.
 """
 
 import contextlib
@@ -17,27 +21,32 @@ from capx.store.sqlite.store import SQLiteStore
 
 
 def backup(store: Store, path: Path) -> Head:
-    """Write what a store holds now into a new file; gives the head that it reaches.
+    """Write what a store holds now into a new file, and give the head of the copy.
 
-    ConfigurationProblem if something is there, StoreProblem if it cannot be written or what was read is not whole.
+    ConfigurationProblem if something is at `path` already; StoreProblem if the file cannot be written, or the store is
+    not whole.
     """
     with store.read() as reading:
         return copy_to(path, reading)
 
 
 def copy_to(path: Path, reading: Reading) -> Head:
-    """Write what this instant of a store holds into a new file, as `backup` does."""
+    """Write one instant of a store into a new file, as `backup` does."""
     path = path.absolute()
+    # `publish` checks this again, for good. Here it saves the work of a copy that could not be published.
     demand_nothing_at(path)
     with draft_beside(path) as draft:
         with contextlib.closing(SQLiteStore.create(draft)) as copy:
             with copy.write() as writing:
                 writing.adopt(reading)
+            # The copy is checked, not the original: this also finds what went wrong in the copying.
             with copy.read() as written:
                 check_store(written)
                 head = written.head()
         with explained(draft), contextlib.closing(connect(draft)) as connection:
+            # Moves everything from the -wal into the file itself, and lets a reader open it in a read-only folder.
             connection.execute("PRAGMA journal_mode = DELETE")
+        # First the bytes, then the name: after a crash, a file with this name is never half a backup.
         sync(draft)
         publish(draft, path)
     return head

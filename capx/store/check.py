@@ -1,4 +1,4 @@
-"""Whether a store still says what was written: the log from its beginning, and each death against its event."""
+"""Checks that a store still holds what was written: the log from its beginning, and each death against its event."""
 
 from capx.errors import BrokenLog, StoreProblem
 from capx.store import lifecycle
@@ -12,12 +12,15 @@ _ENDINGS = frozenset({Revoked.kind, Restored.kind, *lifecycle.DEATH.values()})
 
 
 def check_store(reading: Reading) -> Place:
-    """The place that the log of this store reaches, every event bound to the one before, every death to its event.
+    """Check the log and the deaths of a store, and give the place that its log reaches.
 
-    BrokenLog names the first position that does not fit; StoreProblem says what else does not.
+    If this returns, each event fits the event before it, and each death fits the event that caused it. BrokenLog names
+    the first position that does not fit; StoreProblem says what else is wrong.
     """
     head = reading.head()
     reached = check(reading.events(), head=head.place)
+    # Two streams side by side: the events that cause deaths, and the kept deaths. Both are in the order of the log, and
+    # neither is ever in memory as a whole.
     kept = reading.deaths()
     death = next(kept, None)
     number = 0
@@ -26,14 +29,15 @@ def check_store(reading: Reading) -> Place:
             continue
         number += 1
         caused = _caused(event, number)
+        # `prune` forgot this death. A death of a root key lasts, so it must still be there.
         if number <= head.forgotten and not is_lasting(caused.key):
             continue
         if death != caused:
             first = event.position if death is None else min(event.position, death.position)
-            raise BrokenLog(first, f"the death that a {event.kind} event caused is not the one that is kept")
+            raise BrokenLog(first, f"the death caused by this {event.kind} event is missing or different")
         death = next(kept, None)
     if death is not None:
-        raise BrokenLog(death.position, "a death is kept that no event caused")
+        raise BrokenLog(death.position, "the store holds a death that no event caused")
     if number != head.deaths:
         raise StoreProblem(f"the store counts {head.deaths} deaths and holds {number}: it is damaged")
     return reached

@@ -1,18 +1,24 @@
-"""Whether what a follower reads goes on from what it knew: no other epoch, nothing taken back, nothing missing."""
+"""Checks that a store continues what a follower knows: same history, nothing taken back, nothing missing.
+
+Law: without these checks an older copy of a store could make a revoked token valid again. So a follower refuses a store
+that is behind what it knows, and goes on with its old knowledge until that is too old.
+"""
 
 from capx.errors import StoreProblem
 from capx.store.records import REPLACED, Head, News
 
 
 def succeeding(known: Head | None, head: Head, hash_there: bytes | None) -> Head | None:
-    """What a follower goes on from: `known`, or None when it must start over; StoreProblem when it may do neither.
+    """The head from which a follower continues; StoreProblem if it may not continue.
 
-    `hash_there` is the hash of the event that stands at the position of `known`, None if there is none. A later epoch
-    of the same store is started over with, and so is one that has forgotten deaths that the follower never saw.
+    That is `known`, or None if the follower must start over.
+
+    `hash_there` is the hash of the event at the position of `known`, None if there is no such event. A follower starts
+    over in a later epoch of the same store, and if the store has forgotten deaths that the follower never saw.
     """
     if head.epoch.endswith(REPLACED):
         raise StoreProblem(
-            "the store was damaged and a backup took its place: this is what was there before, open what is there now"
+            "the store was damaged and a backup took its place: this is the old file, open the one that is there now"
         )
     if known is None:
         return None
@@ -23,23 +29,26 @@ def succeeding(known: Head | None, head: Head, hash_there: bytes | None) -> Head
         raise StoreProblem(
             f"the store went back from position {known.position} to {head.position}: an older copy was put in its place"
         )
+    # The same position with another hash: two stores went on from one copy, or somebody rewrote the log.
     if known.position > 0 and hash_there != known.hash:
-        raise StoreProblem(f"the store tells another history than before at position {known.position}")
+        raise StoreProblem(f"the store has another history than before at position {known.position}")
     return None if head.forgotten > known.deaths else known
 
 
 def demand_whole(known: Head | None, news: News) -> News:
-    """The news, if no death is missing between `known`, as `succeeding` gave it, and their head; else StoreProblem."""
+    """Give the news if it misses no death between `known` (from `succeeding`) and its head; else StoreProblem."""
     since = news.head.forgotten if known is None else max(known.deaths, news.head.forgotten)
-    found, told = len(news.deaths) - news.lasting, news.head.deaths - since
-    if found != told:
-        raise StoreProblem(f"the store counts {told} new deaths and holds {found}: it is damaged")
+    # Lasting deaths have numbers that count as forgotten, so they are not among those that the head counts.
+    found, counted = len(news.deaths) - news.lasting, news.head.deaths - since
+    if found != counted:
+        raise StoreProblem(f"the store counts {counted} new deaths and holds {found}: it is damaged")
     return news
 
 
 def _demand_later(known: str, found: str) -> None:
     origin, _, began = found.partition(".")
     known_origin, _, known_began = known.partition(".")
+    # Another origin means a new store with new numbers. Nothing that the follower knows can be compared with it.
     if origin != known_origin:
         raise StoreProblem("the store was replaced by another one: restart its services to follow it")
     if not began.isdecimal() or not known_began.isdecimal() or int(began) <= int(known_began):

@@ -1,7 +1,7 @@
-"""Which recorded decisions somebody looks for.
+"""A query selects recorded decisions from the log.
 
-Laws: an event is decoded only as far as the question goes. What is asked for is compared exactly: labels are claims
-of those who delegated, so a like-looking one is another.
+Laws: only the fields that the query uses are decoded. Values are compared exactly: a label is the claim of whoever
+delegated, so a label that only looks alike is another label.
 """
 
 from typing import Final, TypedDict
@@ -14,9 +14,9 @@ from capx_caveats import Entry, is_id, is_label, is_pattern
 
 
 class Recorded(Struct, frozen=True, kw_only=True):
-    """A decision as the log holds it, as far as it is looked for; who reads more of it names what more it reads.
+    """The fields of a recorded decision that a query compares; a reader that needs more adds fields in a subclass.
 
-    A resource wrote it, and may have written anything: read it with `Event.read_if`.
+    A resource wrote the decision, and may have written anything: read it with `Event.read_if`.
     """
 
     outcome: str
@@ -42,10 +42,11 @@ class QueryFields(TypedDict, total=False):
 
 
 class Query(Struct, frozen=True, kw_only=True):
-    """What a decision must be to be found; InvalidRequest for what no decision can be.
+    """The conditions that a decision must meet, all of them; InvalidRequest for a value that no decision can have.
 
-    `agent` is a label anywhere on the path of who acted, `action` an action or a pattern such as `crm.*`, `since` in
-    Unix seconds. `node` is the id of the node that acted or of one above it, `presentation` that of what was presented.
+    `agent` is a label anywhere on the path to the agent that acted. `action` is an action, or a pattern such as
+    `crm.*`. `since` is in Unix seconds. `node` is the id of the node that acted, or of one above it. `presentation` is
+    the id of the presentation. `denied` leaves out the allowed decisions.
     """
 
     agent: str | None = None
@@ -67,13 +68,14 @@ class Query(Struct, frozen=True, kw_only=True):
             ("the id of a presentation", self.presentation, is_id),
         ):
             if text is not None and not fits(text):
-                raise InvalidRequest(f"{text!r:.80} is not {what}: no decision is found by it")
+                raise InvalidRequest(f"{text!r:.80} is not {what}: no decision can match it")
 
     def matches(self, event: Event) -> bool:
-        """Whether the event recorded such a decision, or one that cannot be read: that is told, not missed."""
+        """Whether the event recorded such a decision, or a decision that cannot be read."""
         if event.kind != "decision" or event.at < self.since:
             return False
         recorded = event.read_if(Recorded)
+        # A decision that cannot be read matches every query: otherwise a resource could hide it by writing nonsense.
         return recorded is None or self._fits(recorded)
 
     def _fits(self, recorded: Recorded) -> bool:

@@ -1,18 +1,21 @@
-"""What each event of the log says, but for decisions: those are what resources write (capx.verify.decision).
+"""The events of the log and their fields, except decisions, which resources write (capx.verify.decision).
 
-    task_opened          a task and its claims
-    capability_minted    one capability of it: ids, never the token
+    task_opened          a task was opened, with these claims
+    capability_minted    a capability of it was minted: its ids, never the token
     request_made         an agent asked for more, and a person has to answer
     request_approved, request_denied, request_expired
-    ask_refused          an agent asked for more, and was refused at once
-    intent_withdrawn     an intent opens no task any more
+    ask_refused          an agent asked for more, and the ask was refused at once
+    intent_withdrawn     an intent can open no task any more
     task_completed, task_withdrawn, task_expired
-    revoked              a node or capability, all of a root key, or all that was issued up to an instant
-    restored             a backup took the place of the store
+    revoked              a revocation: of a node, a capability, a root key, or everything issued up to an instant
+    restored             a backup replaced the store
 
-Laws: an event says ids and facts, never a secret. The authority alone writes these, and reads them as it wrote them;
-others may read a part. A field is only ever added, and only as an optional one; one that has a default may be missing
-in what is read.
+Laws:
+
+- An event holds ids and facts, never a secret.
+- Only the authority writes these events, and it reads all their fields. Other readers may read some of the fields.
+- A new version may add a field, only with a default, and never removes one. A field with a default may be missing in an
+  event that an older version wrote.
 """
 
 from contextlib import suppress
@@ -31,17 +34,17 @@ from capx_caveats import Budget
 
 
 class Fact(Struct, frozen=True):
-    """The body of an event of some kind."""
+    """The body of an event; each subclass is one kind."""
 
     kind: ClassVar[str]
 
     def write(self, transaction: Writing, *, at: int) -> Event:
-        """The next event of the log says this; `at` in Unix seconds."""
+        """Write this as the next event of the log; `at` is in Unix seconds."""
         return transaction.append(self.kind, msgspec.json.encode(self), at=at)
 
 
 class TaskOpened(Fact, frozen=True, kw_only=True):
-    """A task was opened: its root id and the node of that, its claims, and when it expires (Unix seconds)."""
+    """A task was opened: its root id, the node of its root, its claims, and when it expires (Unix seconds)."""
 
     kind = "task_opened"
     task: str
@@ -57,7 +60,7 @@ class TaskOpened(Fact, frozen=True, kw_only=True):
 
 
 class BudgetLimit(Struct, frozen=True):
-    """A budget that a capability was minted with: what its counter holds stays within the limit (decimal text)."""
+    """A budget of a minted capability: its counter must stay within the limit (decimal text)."""
 
     counter: str
     unit: str
@@ -65,15 +68,15 @@ class BudgetLimit(Struct, frozen=True):
 
     @classmethod
     def of(cls, budget: Budget) -> "BudgetLimit":
-        """What a capability says of a budget, whose counter it names."""
+        """The limit of a budget caveat, which names its counter."""
         return cls(str(budget.counter), budget.unit, budget.limit)
 
 
 class CapabilityMinted(Fact, frozen=True, omit_defaults=True):
-    """A capability was minted: its key, its ids, what it allows in words, its expiry (Unix seconds) and budgets.
+    """A capability was minted: its kid, its ids, what it allows in words, its expiry (Unix seconds) and its budgets.
 
-    One that was granted on request says which it was, the digest of the policy, the path of nodes at whose end it is
-    held and their labels, and the ids of the token that asked.
+    If it was granted on a request, the event also names the request, the digest of the policy, the path of nodes to the
+    agent that holds it, their labels (`hops`), and the ids of the token that asked (`asker`).
     """
 
     kind = "capability_minted"
@@ -92,7 +95,8 @@ class CapabilityMinted(Fact, frozen=True, omit_defaults=True):
 
     @classmethod
     def of(cls, task: str, capability: Capability, *, allow: tuple[str, ...], expires: int) -> "CapabilityMinted":
-        """What is said of a capability that was minted for a task, and not on request."""
+        """The event for a capability that was minted with its task, not on a request."""
+        # The authority wrote the first block. Later blocks may come from anybody, and can only add limits.
         first = capability.caveats[0]
         return cls(
             task=task,
@@ -106,9 +110,10 @@ class CapabilityMinted(Fact, frozen=True, omit_defaults=True):
 
 
 class RequestMade(Fact, frozen=True, omit_defaults=True):
-    """An agent asked for more, and a person has to answer by `until` (Unix seconds); `pinned`: for certain arguments.
+    """An agent asked for more, and a person has to answer by `until` (Unix seconds).
 
-    The arguments themselves stay with the request: they are the task's, not the log's.
+    `pinned` says that the request is for certain arguments. The arguments themselves are kept with the request and not
+    in the log, because they belong to the task.
     """
 
     kind = "request_made"
@@ -125,7 +130,7 @@ class RequestMade(Fact, frozen=True, omit_defaults=True):
 
 
 class RequestAnswered(Fact, frozen=True):
-    """A person answered; `signature` is over what they were shown (capx.Verdict)."""
+    """A person answered; `signature` covers what they saw (capx.Verdict)."""
 
     request: str
     task: str
@@ -134,19 +139,19 @@ class RequestAnswered(Fact, frozen=True):
 
 
 class RequestApproved(RequestAnswered, frozen=True):
-    """A person agreed."""
+    """A person approved the request."""
 
     kind = "request_approved"
 
 
 class RequestDenied(RequestAnswered, frozen=True):
-    """A person said no."""
+    """A person denied the request."""
 
     kind = "request_denied"
 
 
 class RequestExpired(Fact, frozen=True):
-    """Nobody answered in time."""
+    """The time for an answer ran out."""
 
     kind = "request_expired"
     request: str
@@ -154,7 +159,7 @@ class RequestExpired(Fact, frozen=True):
 
 
 class AskRefused(Fact, frozen=True):
-    """An agent asked for more, and was refused at once; `reasons` are codes of capx.verify.ask."""
+    """An agent asked for more, and the ask was refused at once; `reasons` are codes of capx.verify.ask."""
 
     kind = "ask_refused"
     task: str
@@ -166,7 +171,7 @@ class AskRefused(Fact, frozen=True):
 
 
 class IntentWithdrawn(Fact, frozen=True):
-    """An intent opens no task any more."""
+    """An intent was withdrawn: it can open no task any more."""
 
     kind = "intent_withdrawn"
     intent: str
@@ -179,31 +184,32 @@ class TaskEnded(Fact, frozen=True):
 
 
 class TaskCompleted(TaskEnded, frozen=True):
-    """A task ended, its work done."""
+    """A task ended because its work is done."""
 
     kind = "task_completed"
 
 
 class TaskWithdrawn(TaskEnded, frozen=True):
-    """A task ended, no longer wanted."""
+    """A task ended because it is no longer wanted."""
 
     kind = "task_withdrawn"
 
 
 class TaskExpired(TaskEnded, frozen=True):
-    """A task ended, its time run out."""
+    """A task ended because its time ran out."""
 
     kind = "task_expired"
 
 
 TASK_ENDS = {"completed": TaskCompleted, "withdrawn": TaskWithdrawn, "expired": TaskExpired}
-"""What says how a task ended."""
+"""The event for each final state of a task."""
 
 
 class Revoked(Fact, frozen=True, omit_defaults=True):
-    """Something died: an id (`is_root`: the root of a task), all of a kid, or all issued up to a second (Unix).
+    """A revocation.
 
-    `task` is the task that it is known to be of, `by` the node whose agent asked for it.
+    It revokes one `id` (`is_root`: the root of a task), everything of a root key (`kid`), or everything issued up to a
+    second (`issued`, Unix). `task` is the task of the id, if it is known. `by` is the node whose agent asked for it.
     """
 
     kind = "revoked"
@@ -216,8 +222,9 @@ class Revoked(Fact, frozen=True, omit_defaults=True):
 
     @property
     def key(self) -> RevocationKey | None:
-        """The key of the death that it caused; None if it says none that can be."""
+        """The key of the death that this event caused; None if the event holds no valid key."""
         if self.id is not None:
+            # None and not an error: `check_store` reports the position of this event.
             with suppress(MalformedToken):
                 return unb64u(self.id)
             return None
@@ -227,7 +234,7 @@ class Revoked(Fact, frozen=True, omit_defaults=True):
 
 
 class Restored(Fact, frozen=True):
-    """A backup took the place of the store: all issued up to a second (Unix) is dead, and an epoch began.
+    """A backup replaced the store: everything issued up to a second (Unix) is dead, and a new epoch began.
 
     `backup` is the last position that came from the backup.
     """

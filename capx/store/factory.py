@@ -1,4 +1,7 @@
-"""A store by the text that says where it is: a path, or a URL that begins with `postgresql://`."""
+"""Opens or creates a store by its place: a path, or a URL that begins with `postgresql://`.
+
+The stores are imported only when they are used, so that a SQLite store works without psycopg.
+"""
 
 import re
 from collections.abc import Generator
@@ -14,27 +17,30 @@ if TYPE_CHECKING:
     from capx.store.replace import Replaceable
 
 _SCHEMES = ("postgresql://", "postgres://")
-# How libpq writes the same without a URL.
+# The other notation of libpq (`host=… password=…`). Taken as a path, it would be shown with its password.
 _CONNINFO = re.compile(r"\b(?:host|hostaddr|dbname|user|password|service)\s*=")
 
 
 def is_postgres(place: str) -> bool:
-    """Whether the text means a PostgreSQL database; ConfigurationProblem if it means neither that nor a path.
+    """Whether the text is a PostgreSQL URL; ConfigurationProblem if it is neither that nor a path.
 
-    What is refused is not shown: it may hold a password.
+    The error does not show the text, because it may hold a password.
     """
     if place.startswith(_SCHEMES):
         return True
     if "://" in place or _CONNINFO.search(place) or place != place.strip():
         raise ConfigurationProblem(
-            "a store is at a path or at postgresql://USER@HOST/DATABASE, and the text given is neither: "
-            "it is not shown, for it may hold a password"
+            "the place of a store is a path or a URL such as postgresql://USER@HOST/DATABASE, and this text is neither "
+            "(it is not shown, because it may hold a password)"
         )
     return False
 
 
 def open_store(place: str) -> Store:
-    """The store that is there; StoreProblem if there is none, ConfigurationProblem if its library is not installed."""
+    """Open an existing store.
+
+    StoreProblem if there is none, ConfigurationProblem if its library is not installed.
+    """
     if is_postgres(place):
         return _postgres()(place)
     from capx.store.sqlite.store import SQLiteStore
@@ -43,7 +49,10 @@ def open_store(place: str) -> Store:
 
 
 def create_store(place: str) -> Store:
-    """A new store; StoreProblem if there is one already, ConfigurationProblem if its library is not installed."""
+    """Create a new store, and open it.
+
+    StoreProblem if there is one already, ConfigurationProblem if its library is not installed.
+    """
     if is_postgres(place):
         return _postgres().create(place)
     from capx.store.sqlite.store import SQLiteStore
@@ -52,7 +61,7 @@ def create_store(place: str) -> Store:
 
 
 def death_source(place: str) -> DeathSource:
-    """What tells of the deaths in the store that is there, or comes to be; ConfigurationProblem as for `open_store`."""
+    """A source of the deaths in a store, which need not exist yet; ConfigurationProblem as for `open_store`."""
     if is_postgres(place):
         with _explained():
             from capx.store.postgres.death_source import PostgresDeathSource
@@ -63,7 +72,7 @@ def death_source(place: str) -> DeathSource:
 
 
 def replaceable(place: str, keep: Path | None) -> "Replaceable":
-    """The place as one where a backup can take the place of what is there; what a database holds is kept at `keep`."""
+    """The place, for a restoration that replaces what is there; the old content of a database is kept at `keep`."""
     if is_postgres(place):
         with _explained():
             from capx.store.postgres.replace import ReplaceableDatabase
@@ -84,6 +93,7 @@ def _explained() -> Generator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
+        # Any other missing module is a broken installation: this advice would not help.
         if error.name is None or error.name.partition(".")[0] != "psycopg":
             raise
         raise ConfigurationProblem("a store on PostgreSQL needs psycopg: pip install 'capx-auth[postgres]'") from error

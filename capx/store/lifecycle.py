@@ -1,7 +1,7 @@
-"""The life of a task, as one table.
+"""The states of a task and the moves between them, as one table.
 
-Laws: a task is active until it ends; ends are final. To end what has ended is to be told how it ended: a second end
-changes nothing.
+Laws: a task is active until it ends. An end is final: if somebody ends a task again, nothing changes, and they learn
+how it ended first.
 """
 
 from collections.abc import Mapping
@@ -30,11 +30,12 @@ DEATH: Final[Mapping[State, str]] = {
     "withdrawn": "task_withdrawn",
     "expired": "task_expired",
 }
-"""The reason code with which every token of a task is refused once the task has ended so."""
+"""The reason code with which every token of a task is denied once the task has ended in this state."""
 
 
 def after(state: State, move: Move) -> State:
-    """The state in which `move` leaves a task that is in `state`."""
+    """The state of a task after `move`; a task that has ended keeps its state."""
+    # No entry for a final state: two processes may end a task at the same time, and that is not an error.
     end = MOVES.get((state, move))
     return end or state
 

@@ -1,10 +1,13 @@
-"""The log: what happened, in one order, each event bound to all before it.
+"""The log records what happened, in one order; a hash binds each event to all events before it.
 
     hash = H("capx/1/event", hash of the event before, position, at, kind, body)
 
-Laws: positions begin at 1 and have no gaps; before the first event stand 32 zero bytes. So an event that is changed,
-taken out, put in or moved shows at the first position that no longer fits, and a log that was cut short shows against a
-head that was noted elsewhere. Bodies hold ids and facts, never a token and never a key.
+Laws:
+
+- Positions begin at 1 and have no gaps. The first event uses 32 zero bytes as the hash of the event before it.
+- So `check` finds every event that was changed, removed, inserted or moved: at the first position that does not fit. It
+  finds a log that was cut short only if the caller gives a head that was noted elsewhere.
+- Bodies hold ids and facts, never a token and never a key.
 """
 
 from collections.abc import Iterable
@@ -19,7 +22,7 @@ from capx.errors import BrokenLog
 T = TypeVar("T")
 
 GENESIS = bytes(32)
-"""What stands in place of a hash before the first event."""
+"""The value that the first event uses as the hash of the event before it."""
 
 
 class Event(Struct, frozen=True):
@@ -32,13 +35,14 @@ class Event(Struct, frozen=True):
     hash: bytes
 
     def facts(self) -> dict[str, Any]:
-        """The body as a JSON object; BrokenLog if it is none."""
+        """The body as a JSON object; BrokenLog if it is not one."""
         return self.read(dict[str, Any])
 
     def read(self, kind: type[T]) -> T:
-        """The body as what an event of its kind holds, or the part of it that `kind` names; BrokenLog if it is not.
+        """Decode the body as the type `kind`; BrokenLog if it does not fit that type.
 
-        Whoever reads names only the facts it looks at, and all others are passed over: views are partial by design.
+        `kind` may name only some of the facts in the body. All others are ignored, so that a reader depends only on the
+        facts that it uses.
         """
         try:
             return msgspec.json.decode(self.body, type=kind)
@@ -46,9 +50,10 @@ class Event(Struct, frozen=True):
             raise BrokenLog(self.position, f"its body is not that of a {self.kind}") from error
 
     def read_if(self, kind: type[T]) -> T | None:
-        """`read`, for what a resource wrote: None if it is not what it should be.
+        """Like `read`, for an event that a resource wrote: gives None if the body does not fit.
 
-        A resource writes its own decisions, and may write anything there; that hides nobody else's.
+        A resource writes its own decisions, and may write anything there. An error here would let one bad decision hide
+        the decisions of other resources.
         """
         try:
             return self.read(kind)
@@ -57,7 +62,7 @@ class Event(Struct, frozen=True):
 
 
 class Place(Struct, frozen=True):
-    """A place in a log: the position of an event and its hash."""
+    """A place in a log: the position of an event, and its hash."""
 
     position: int = 0
     hash: bytes = GENESIS
@@ -68,41 +73,45 @@ START = Place()
 
 
 def following(before: Place, *, at: int, kind: str, body: bytes) -> Event:
-    """The event that comes next in the log whose last event is `before`."""
+    """Build the next event of a log whose last event is at `before`."""
     position = before.position + 1
     return Event(position, at, kind, body, digest(before.hash, position, at, kind, body))
 
 
 def digest(before: bytes, position: int, at: int, kind: str, body: bytes) -> bytes:
-    """The hash that binds an event to the one before it; numbers are eight bytes, big-endian."""
+    """The hash that binds an event to the one before it; numbers are encoded as eight bytes, big-endian."""
     return hashing.digest(
         b"capx/1/event", before, position.to_bytes(8, "big"), at.to_bytes(8, "big"), kind.encode(), body
     )
 
 
 def check(events: Iterable[Event], *, after: Place = START, head: Place | None = None) -> Place:
-    """The place that `events` reach from `after`, which is `head` if that is given.
+    """Check that `events` continue the log from `after`, and give the place that they reach.
 
-    Up to it nothing was changed, added, taken out or moved. BrokenLog names the first position that does not fit.
+    If this returns, nothing was changed, added, removed or moved up to that place. If `head` is given, the place must
+    be equal to it. BrokenLog names the first position that does not fit.
     """
     reached = after
     for event in events:
         expected = reached.position + 1
         if event.position != expected:
-            raise BrokenLog(expected, f"event {event.position} stands where {expected} belongs")
+            raise BrokenLog(expected, f"event {event.position} is where event {expected} should be")
         if event.hash != _recomputed(reached.hash, event):
-            raise BrokenLog(expected, "its hash does not fit what it says and what came before")
+            raise BrokenLog(expected, "its hash does not match its content and the event before it")
+        # The stored hash is right here, because it was just compared with the recomputed one.
         reached = Place(event.position, event.hash)
     if head is not None and head != reached:
+        # Two different faults: events at the end are missing, or the head was changed (or there are events after it).
         if head.position > reached.position:
             raise BrokenLog(reached.position + 1, f"events up to {head.position} are missing")
-        raise BrokenLog(head.position, "the head names another event than the last one")
+        raise BrokenLog(head.position, "the head does not name the last event")
     return reached
 
 
 def _recomputed(before: bytes, event: Event) -> bytes | None:
-    """The hash as it should be; None when the event holds what no event can."""
+    """The hash that the event should have; None if it holds values that no event can hold."""
     try:
         return digest(before, event.position, event.at, event.kind, event.body)
+    # A damaged row may hold a negative number or a lone surrogate. That is a broken log, not a crash of the check.
     except (OverflowError, UnicodeEncodeError):
         return None

@@ -1,13 +1,19 @@
-"""Where the authority keeps what must outlive it: tasks, deaths, the log, what was spent, and what was presented.
+"""The interfaces of a store: tasks, deaths, the log, spent budgets and used presentations.
 
-Two sides. `Store` is the authority's: transactions over everything. `ResourceStore` is what a resource may do: burn,
-spend, record, hear of deaths, and nothing else.
+A *death* is one entry in the list of revocations: a task that ended, or a revoked id, root key or instant. To *burn* a
+presentation is to mark its id as used.
 
-Laws: everything happens in a transaction; a reader sees one instant, a writer is alone with the log. What a transaction
-wrote is there after any crash, once it was left without an error; of one that was not left so, nothing is there. Every
-write to the log takes the next position in the transaction that writes it, so positions have no gaps and no reader sees
-a later one before an earlier one; deaths are numbered in the same way. Neither tokens nor keys are stored. Every
-failure is a StoreProblem.
+There are two interfaces. The authority uses `Store`: transactions over everything. A resource uses `ResourceStore`: it
+can burn presentations, spend budgets, record decisions and follow deaths, and nothing else.
+
+Laws:
+
+- Everything happens in a transaction. A reader sees one instant. Only one writer at a time writes the log.
+- When a transaction ends without an error, everything it wrote survives any crash. Otherwise nothing of it is kept.
+- Each event takes the next position within the transaction that writes it. So positions have no gaps, and no reader
+  sees a later position before an earlier one. Deaths are numbered in the same way.
+- A store holds neither tokens nor keys.
+- Every failure is a StoreProblem.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,52 +42,52 @@ from capx.verify.meter import Meter
 
 
 class Reading(Protocol):
-    """One instant of a store."""
+    """Read access to one instant of a store."""
 
     def head(self) -> Head:
-        """The place where the store stands."""
+        """The epoch, the last event and the number of deaths."""
         ...
 
     def task(self, id_: str) -> TaskRecord | None:
-        """The task with this id."""
+        """The task with this id; None if there is none."""
         ...
 
     def rooted(self, node: bytes) -> TaskRecord | None:
-        """The task whose root is this node of the execution graph (16 bytes)."""
+        """The task whose root is this node of the execution graph (16 bytes); None if there is none."""
         ...
 
     def tasks(self) -> list[TaskRecord]:
-        """All tasks, in the order in which they were opened."""
+        """All tasks, in the order of their opening."""
         ...
 
     def overdue(self, now: int, limit: int) -> list[TaskRecord]:
-        """Tasks that nobody ended and whose time has run out at `now` (Unix seconds), at most `limit`."""
+        """At most `limit` active tasks that have expired at `now` (Unix seconds)."""
         ...
 
     def active(self) -> int:
-        """How many tasks nobody has ended."""
+        """The number of active tasks."""
         ...
 
     def oldest_unexpired(self, now: int) -> TaskRecord | None:
-        """Of the tasks whose time has not run out at `now` (Unix seconds), ended or not, the one opened first."""
+        """The first opened task that has not expired at `now` (Unix seconds), whether it has ended or not."""
         ...
 
     def death(self, key: RevocationKey) -> Death | None:
-        """The death of this very key, not of what it lies below."""
+        """The death of exactly this key, not of a node or task above it; None if there is none."""
         ...
 
     def deaths(self, *, after: int = 0) -> Iterator[Death]:
-        """The deaths that are kept and whose `seq` is above `after`, in order."""
+        """The kept deaths with a `seq` above `after`, in order."""
         ...
 
     def revoked_until(self) -> int:
-        """The last second (Unix) up to which all that was issued is dead; -1 when there is none."""
+        """The latest second (Unix) up to which all issued tokens are dead; -1 if there is none."""
         ...
 
     def events(
         self, *, after: int = 0, limit: int | None = None, task: str | None = None, kind: str | None = None
     ) -> Iterator[Event]:
-        """The events whose position is above `after`, in order: all, or those that name a task, or are of a kind."""
+        """The events above position `after`, in order; `task` and `kind` select those of one task or one kind."""
         ...
 
     def decision(self, id_: str) -> Event | None:
@@ -89,162 +95,169 @@ class Reading(Protocol):
         ...
 
     def counters(self, ids: Sequence[str] | None = None) -> list[Counter]:
-        """The counters of these ids, or all, ordered by id and unit."""
+        """The counters with these ids, or all counters, ordered by id and unit."""
         ...
 
     def follower_acks(self) -> list[FollowerAck]:
-        """What followers said that they know."""
+        """The last acknowledgement of each follower."""
         ...
 
     def intent(self, digest: str) -> IntentRecord | None:
-        """The intent with this digest."""
+        """The intent with this digest; None if there is none."""
         ...
 
     def intents(self) -> list[IntentRecord]:
-        """All intents, in the order in which they became known."""
+        """All intents, in the order in which the store first kept them."""
         ...
 
     def request(self, id_: str) -> RequestRecord | None:
-        """The request with this id."""
+        """The request with this id; None if there is none."""
         ...
 
     def requests(
         self, *, task: str | None = None, node: str | None = None, pending: bool = False
     ) -> list[RequestRecord]:
-        """The requests, of one task or of all, in the order in which they were first made.
+        """The requests of one task or of all tasks, in the order in which they were first made.
 
-        `node`: those alone of this node (base64url) of the task; `pending`: those alone that wait for a person.
+        `node`: only those of this node (base64url) of the task. `pending`: only those that wait for a person.
         """
         ...
 
     def request_counts(self, task: str, node: str) -> RequestCounts:
-        """How many requests there are of this task, and of this node (base64url) of it."""
+        """The numbers of requests of this task, and of this node (base64url) in it."""
         ...
 
     def granted_by(self, key: RevocationKey) -> list[bytes]:
-        """The capabilities (first ids, 16 bytes) that die with what this death kills, and would not by themselves.
+        """The capabilities (first ids, 16 bytes) granted because of a token that this death covers.
 
-        They were granted on the strength of a token that has this id in its chain, has this kid, or was issued up to
-        this instant, and themselves after it. There are none of a task: its death kills all that is of it.
+        The death does not cover these capabilities by itself: they have ids of their own, may have another kid, and
+        were issued later. The asking token has this id in its chain, has this kid, or was issued up to this instant
+        (and the capability after it). For a task the list is empty: the death of a task covers all its capabilities.
         """
         ...
 
 
 class Writing(Reading, Protocol):
-    """A transaction that is alone with the log."""
+    """A writing transaction: no other one can write the log meanwhile."""
 
     def append(self, kind: str, body: bytes, *, at: int) -> Event:
-        """Write the next event of the log; `body` is a JSON object, whose `task` is the task that it names."""
+        """Write the next event of the log; `body` is a JSON object, whose `task` names the task of the event."""
         ...
 
     def open_task(self, task: TaskRecord) -> None:
-        """Keep a task that is new."""
+        """Keep a new task."""
         ...
 
     def end_task(self, id_: str, state: State, *, at: int, position: int) -> None:
-        """Keep the end of a task that is active."""
+        """Keep the end of an active task; for a task that has ended, change nothing."""
         ...
 
     def count_revocation(self, task: str, node: bytes, *, now: int) -> tuple[int, int]:
-        """How often this node (16 bytes), and how often all agents of its task, have revoked, this time included."""
+        """Count one revocation that an agent made.
+
+        Gives how many the node (16 bytes) of this agent has made now, and how many all agents of its task.
+        """
         ...
 
     def kill(self, key: RevocationKey, reason: str, *, at: int, position: int) -> Death:
-        """Keep a death; a key dies once, so for a dead one its first death is given."""
+        """Keep a death and give it; a key dies once, so for a dead key this gives its first death and keeps nothing."""
         ...
 
     def keep_intent(self, intent: IntentRecord) -> None:
-        """Keep an intent, in the place of what was kept of it before."""
+        """Keep an intent; it replaces the earlier row of the same intent."""
         ...
 
     def keep_request(self, request: RequestRecord) -> None:
-        """Keep a request, in the place of what was kept of it before."""
+        """Keep a request; it replaces the earlier row of the same request."""
         ...
 
     def keep_grant(self, grant: GrantRecord) -> None:
-        """Keep on the strength of which token a capability was granted, once."""
+        """Keep because of which token a capability was granted; called once for each capability."""
         ...
 
     def forget(self, before: int, *, below: int | None = None) -> Pruned:
-        """Forget what is older than `before` (Unix seconds).
+        """Forget rows that are older than `before` (Unix seconds).
 
-        That is deaths by when they happened, counters by when they were last spent from, sightings and grants by when
-        they were made, and requests by when they were last asked. Deaths are forgotten from the first on, without gaps,
-        but those that last, and none that stands in the log at `below` or after it. Counters that somebody named are
-        kept: only ids of 16 bytes are of one task alone.
+        The age of a death counts from when it happened, of a counter from when it was last spent from, of sightings and
+        grants from when they were made, and of a request from when it was last asked.
+
+        Deaths are forgotten from the first one on, without gaps. Two kinds stay: deaths of root keys, and deaths whose
+        event is at position `below` or later. Counters with a chosen name stay too: only counters whose id is 16 bytes
+        belong to one task.
         """
         ...
 
     def begin_epoch(self, epoch: str) -> None:
-        """Begin an epoch: whoever follows the store starts over."""
+        """Begin a new epoch; each follower of the store then starts over."""
         ...
 
     def adopt(self, reading: Reading) -> None:
-        """Take over what another store holds: its epoch, log, tasks, intents, deaths and counters.
+        """Copy what another store holds: its epoch, log, tasks, intents, deaths and counters.
 
-        The transaction may go on. Sightings, burnt presentations, requests, grants and the counts of revocations stay
-        behind: what they are about is dead in the new epoch. StoreProblem if this store is not empty, or the other one
-        is not whole.
+        The transaction may go on afterwards. Sightings, burnt presentations, requests, grants and the counts of
+        revocations are not copied: everything that they are about is dead in the new epoch. StoreProblem if this store
+        is not empty, or the other one is not whole.
         """
         ...
 
 
 class DeathSource(Protocol):
-    """Something that tells, when it is asked, what has died."""
+    """A place to ask what has died: a store, a feed or a snapshot."""
 
     def news(self, known: Head | None) -> News:
-        """What died since `known`; StoreProblem when there is nothing trustworthy to be had.
+        """What died since `known`; StoreProblem if the source cannot be read or trusted.
 
-        A source that is another one than `known` came from, that lies behind it, or that holds another event at its
-        position, is refused; a later epoch of the same one is told anew.
+        The source is refused if it is not the one that `known` came from, if it is behind `known`, or if it holds
+        another event at that position. If the same source is in a later epoch, the news holds all deaths again.
         """
         ...
 
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Close files and connections."""
         ...
 
 
 class ResourceStore(Meter, Protocol):
-    """What a resource may do with a store; safe with several threads and processes."""
+    """The operations that a resource may use; safe with several threads and processes."""
 
     def burn(self, presentation: bytes, *, until: int, now: int, remembered: tuple[bytes, int] | None = None) -> Burn:
-        """Keep a presentation's id (16 bytes) until its window has passed; not new if it was there, or may have been.
+        """Mark a presentation's id (16 bytes) as used until its window has passed.
 
-        `until` is the last second of its window. `remembered` is an earlier id with the last second of its own: a
-        store that has lost it has lost others too.
+        The result says that the id is not new if it was there, or may have been there. `until` is the last second of
+        its window. `remembered` is an id that was burnt earlier, with the last second of its window: a store that has
+        lost this id may have lost others too.
         """
         ...
 
     def record(self, decisions: Sequence[DecisionRecord]) -> None:
-        """Write decisions to the log, in their order; one whose id is there already for its audience is passed over."""
+        """Write decisions to the log, in their order; skip one whose id its audience has recorded already."""
         ...
 
     def sighted(self, follower: str, deaths: int, *, now: int) -> None:
-        """Keep that a follower knows so many deaths."""
+        """Keep how many deaths a follower knows, and when it said so (`now`, Unix seconds)."""
         ...
 
     def source(self) -> DeathSource:
-        """What tells of the deaths in this store, over a connection of its own."""
+        """A source of the deaths in this store, with its own connection."""
         ...
 
     def close(self) -> None:
-        """Let go of files and connections; what is under way in other threads ends first."""
+        """Close files and connections; transactions under way in other threads end first."""
         ...
 
 
 class Store(ResourceStore, Protocol):
-    """Transactions over one place where things are kept; safe with several threads and processes."""
+    """Transactions over everything in one store; safe with several threads and processes."""
 
     @property
     def place(self) -> str:
-        """Where it is, as people write it, without a password."""
+        """The path or URL of the store, without a password."""
         ...
 
     def read(self) -> AbstractContextManager[Reading]:
-        """One instant to read from."""
+        """A transaction that reads one instant."""
         ...
 
     def write(self) -> AbstractContextManager[Writing]:
-        """A transaction: durable when its block is left, undone when the block raises."""
+        """A writing transaction: it is durable when its block ends, and undone when the block raises."""
         ...

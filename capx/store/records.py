@@ -1,4 +1,4 @@
-"""What a store gives and takes, row by row, and the errors that tell a damaged store from a missing one."""
+"""The rows that a store takes and returns, and the errors that distinguish a damaged store from a missing one."""
 
 from decimal import Decimal
 from typing import Annotated, Final, Literal
@@ -11,12 +11,18 @@ from capx.store.lifecycle import FIRST, State
 from capx.store.log import Place
 from capx.tokens.revocation_key import RevocationKey
 
+# The docstrings of TaskRecord, IntentRecord, RequestRecord, Counter, FollowerAck and Pruned are in the published
+# OpenAPI document of the operators (tests/golden/openapi.operators.json): they change only together with it.
+
 KEPT_BEYOND_TTL = 3_600
-"""Seconds for which a death is kept after all that it killed has expired."""
+"""Seconds for which a death is kept after everything that it covers has expired."""
 
 
 class Death(Struct, frozen=True):
-    """One death; `seq` counts deaths from 1, `at` is in Unix seconds, `position` that of the event that caused it."""
+    """One entry in the list of revocations: the key that is dead, and why.
+
+    `seq` counts deaths from 1, `at` is in Unix seconds, and `position` is that of the event that caused it.
+    """
 
     seq: int
     key: RevocationKey
@@ -26,25 +32,26 @@ class Death(Struct, frozen=True):
 
 
 REPLACED = ".replaced"
-"""What stands behind the epoch of a store that nobody may go on with, for another one has its place."""
+"""The suffix of the epoch of a store that another one has replaced: nobody may use the old one any more."""
 
 
 class Unwritable(StoreProblem):
-    """What was to be written can never be: it is too big, or no value that the store can hold."""
+    """The store can never hold this value: it is too big, or has a wrong form. To try again does not help."""
 
 
 class NoStore(StoreProblem):
-    """There is nothing at this place, or nothing that is a store of capx."""
+    """There is nothing at this place, or what is there is not a capx store."""
 
 
 class Damaged(StoreProblem):
-    """What is there is a store, and is not what capx writes."""
+    """This is a store, but its content is not what capx writes."""
 
 
 class Head(Struct, frozen=True):
-    """Where a store stands: its epoch, its last event, how many deaths there were, and how many are forgotten.
+    """The state of a store in one row: its epoch, its last event, how many deaths it had, and how many it forgot.
 
-    An epoch is `ORIGIN.SECONDS`: which store this was when it was created, and when this epoch of it began.
+    An epoch is `ORIGIN.SECONDS`. The origin is chosen at random when the store is created. The seconds (Unix) say when
+    this epoch began.
     """
 
     epoch: str
@@ -79,7 +86,7 @@ class TaskRecord(Struct, frozen=True):
 
 
 ATTESTED: Final = "attested: "
-"""What stands before the name of who attested an intent, where another one has a signature."""
+"""The prefix of the proof of an attested intent; the attester's name follows. Other intents have a signature."""
 
 
 class IntentRecord(Struct, frozen=True):
@@ -98,7 +105,7 @@ class IntentRecord(Struct, frozen=True):
 
 
 RequestState = Literal["pending", "approved", "granted", "denied", "expired"]
-"""The state of a request; one that is `approved` becomes `granted` when its asker asks again."""
+"""The state of a request; an `approved` one becomes `granted` when its agent asks again."""
 
 
 class RequestRecord(Struct, frozen=True, kw_only=True):
@@ -113,6 +120,7 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
     well, and those of what was granted before.
     """
 
+    # The store keeps this as JSON: a new field needs a default, so that older rows can still be read.
     id: str
     task: str
     audience: str
@@ -123,19 +131,24 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
     issued: int
     path: Annotated[tuple[str, ...], Meta(min_length=1)]
     labels: tuple[str, ...]
+    # The first block that the granted capability has, or would have.
     block: str
+    # When the agent last asked, and until when a person may answer.
     asked: int
     until: int
     state: RequestState = "pending"
     approvers: tuple[str, ...] = ()
+    # Approvers who could not consent when the agent asked.
     excluded: tuple[str, ...] = ()
     approver: str | None = None
     answered: int | None = None
     signed: int | None = None
     signature: str | None = None
+    # The identifier of the granted capability. If the answer got lost, the authority makes the same capability again.
     minted_under: str | None = None
     nonce: str | None = None
     minted: int | None = None
+    # All ids by which the grant can be revoked: those of this capability, and of what was granted before.
     capability: str | None = None
     earlier: tuple[str, ...] = ()
 
@@ -146,27 +159,28 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
 
     @property
     def granted(self) -> tuple[str, ...]:
-        """The ids of all that was granted to it: whichever of them dies, that was revoked."""
+        """The ids of everything granted on this request; if one of them is dead, the grant was revoked."""
         return self.earlier if self.capability is None else (*self.earlier, self.capability)
 
     @classmethod
     def parse(cls, text: str) -> "RequestRecord":
-        """The request that was kept as this text; Damaged for any other text."""
+        """Read a request from the text that the store kept; Damaged for any other text."""
         try:
             return msgspec.json.decode(text, type=cls)
+        # RecursionError: a damaged row may hold JSON that is nested too deep.
         except (msgspec.MsgspecError, RecursionError):
-            raise Damaged("a request of the store is none that capx wrote: restore it from a backup") from None
+            raise Damaged("the store holds a request that capx did not write: restore it from a backup") from None
 
     def text(self) -> str:
-        """It as it is kept: JSON."""
+        """The request as the store keeps it: JSON."""
         return msgspec.json.encode(self).decode()
 
 
 class GrantRecord(Struct, frozen=True):
-    """On the strength of which token a capability was granted.
+    """Because of which token a capability was granted; if that token is revoked, so is the capability.
 
-    `capability` is the first id of what was granted, `at` when; `ids`, `kid` and `issued` are those of the token that
-    asked. Ids are 16 bytes, times Unix seconds.
+    `capability` is the first id of the granted capability, `at` the time of the grant. `ids`, `kid` and `issued` are
+    those of the token that asked. Ids are 16 bytes, times are in Unix seconds.
     """
 
     capability: bytes
@@ -177,7 +191,7 @@ class GrantRecord(Struct, frozen=True):
 
 
 class RequestCounts(Struct, frozen=True):
-    """How many requests there are of one node, and of one task, and how many of these wait for a person."""
+    """How many requests one node and one task have made, and how many of these wait for a person."""
 
     of_node: int
     of_task: int
@@ -185,8 +199,9 @@ class RequestCounts(Struct, frozen=True):
     waiting_of_task: int
 
 
+# Not a name that a caveat can hold, so no token can spend from this counter or raise it.
 REVOCATIONS: Final = "-"
-"""The unit, which no budget can have, in which the counter of a node counts what its agent has revoked."""
+"""The unit in which the counter of a node counts revocations by its agent; no budget can have this unit."""
 
 
 class Counter(Struct, frozen=True):
@@ -216,14 +231,14 @@ class Pruned(Struct, frozen=True):
 
 
 class Burn(Struct, frozen=True):
-    """Whether a presentation's id was new, and whether the store still had the one it was asked about."""
+    """Whether a presentation's id was new, and whether the store still had the earlier id that the caller named."""
 
     new: bool
     remembered: bool = True
 
 
 class DecisionRecord(Struct, frozen=True):
-    """A decision on its way into the log: its id, when it was made (Unix seconds), and its body, a JSON object."""
+    """A decision to write to the log: its id, when it was made (Unix seconds), and its body, a JSON object."""
 
     id: str
     at: int
@@ -231,11 +246,11 @@ class DecisionRecord(Struct, frozen=True):
 
 
 class News(Struct, frozen=True):
-    """What a follower had not seen: the head, and the reason of each death after the head it knew, in their order.
+    """What is new for a follower: the head, and the reason of each death since the head that it knew, in order.
 
-    `anew`: the deaths are all that there are, and replace what was known; the first `lasting` of them are those that
-    are never forgotten, of before `head.forgotten`. `at` is when the authority said so, in Unix seconds by its own
-    clock; None when it was read from the store itself.
+    `anew`: these are all deaths that there are, and they replace what the follower knew. The first `lasting` of them
+    are never forgotten, and have a number up to `head.forgotten`. `at` is when the authority wrote this, in Unix
+    seconds by its own clock; None if it was read from the store itself.
     """
 
     head: Head

@@ -1,7 +1,9 @@
-"""What is known of a store whose place another one takes, whatever kind of store it is.
+"""A survey of a store before a backup replaces it, for any kind of store.
 
-Laws: a store that was used is replaced by one of the same origin alone, whose services would follow no other. What
-cannot be read of it any more is said to be unread, and never taken for nothing.
+Laws:
+
+- A store that was used is only replaced by one of the same origin, because its services follow no other.
+- If a part of the store cannot be read, the survey says `unread`. It never counts as an empty store.
 """
 
 from collections.abc import Callable
@@ -19,10 +21,10 @@ from capx.tokens.revocation_key import KID, is_lasting
 
 
 class StoreSurvey(Struct, frozen=True):
-    """What is known of a store: its head, the keys that were revoked in it, and the last second that it knows of.
+    """The facts about a store that a restoration needs: its head, its revoked root keys, and its latest time.
 
-    `newest` is the last time at which the authority itself did something in it, in Unix seconds: what resources report
-    happened by clocks of their own. `unread`: there is something, and it could not be read to its end.
+    `newest` is the last time at which the authority itself wrote something, in Unix seconds. Decisions do not count,
+    because resources date them by their own clocks. `unread`: something is there, and it could not be read completely.
     """
 
     head: Head | None = None
@@ -32,44 +34,45 @@ class StoreSurvey(Struct, frozen=True):
 
 
 Begin = Callable[[Writing, StoreSurvey], None]
-"""What is written into a store after it took over another one's content, and before anybody sees it."""
+"""Writes into a store after it has taken over another store's content, and before anybody can see it."""
 
 
 class Replaceable(Protocol):
-    """A place where a store is, or may be put."""
+    """A place where a store is, or where a restoration may put one."""
 
     @property
     def shown(self) -> str:
-        """The place as people may read it."""
+        """The place as people may read it, without a password."""
         ...
 
     def look(self) -> StoreSurvey:
-        """What is there, as far as it can be read."""
+        """Survey what is there, as far as it can be read."""
         ...
 
     def would_keep(self, there: StoreSurvey, now: int) -> Path | None:
-        """Where what is there would be kept; None if nothing would be."""
+        """The path at which `put` would keep the present content; None if it would keep nothing."""
         ...
 
     def put(self, reading: Reading, begin: Begin, now: int) -> Path | None:
-        """Put another store's content there, all of it or nothing; gives where what was there is kept."""
+        """Put another store's content there, all of it or nothing; gives the path at which the old content is kept."""
         ...
 
 
 def survey(reading: Reading) -> StoreSurvey:
-    """What there is to know of a store that can be read; Damaged if its head says nothing that can be so."""
+    """Survey a store that can be read; Damaged if its head has no valid epoch."""
     head = reading.head()
     if not is_epoch(head.epoch):
-        raise Damaged("the head of the store names no epoch: restore it from a backup")
+        raise Damaged("the head of the store has no valid epoch: restore the store from a backup")
     kids = [str(death.key)[len(KID) :] for death in reading.deaths() if is_lasting(death.key)]
     newest = max((event.at for event in reading.events() if event.kind != "decision"), default=0)
+    # A new epoch has to begin later than everything in here, so its own beginning counts even without an event.
     return StoreSurvey(head, tuple(filter(is_kid, kids)), max(newest, began(head.epoch)))
 
 
 def demand_origin(head: Head, there: StoreSurvey) -> None:
-    """Refuse to replace a store that was used by one of another origin."""
+    """Refuse to replace a used store by one of another origin."""
     if there.head is not None and there.head.position > 0 and origin_of(there.head.epoch) != origin_of(head.epoch):
         raise ConfigurationProblem(
-            "this backup is of another store than the one that is there, whose services would refuse it for good: "
-            "give a backup of this store, or a home or database of its own"
+            "this backup is of another store than the one that is there, and the services of that one would never "
+            "accept it: give a backup of this store, or restore into another home or database"
         )

@@ -1,7 +1,10 @@
-"""What must hold before one store takes over everything that another one holds.
+"""Checks before one store takes over everything that another one holds.
 
-Laws: what is taken over is whole. Of what somebody else may have written, every row is one that capx could have
-written: what is no name, no amount, no state and no time is refused by its place, before anything is made of it.
+Laws:
+
+- The log and the deaths of the other store must be whole.
+- Somebody else may have written the file. So each of its rows must be one that capx could have written: an invalid
+  name, amount, state or time is refused, with its place in the store, before anything uses the value.
 """
 
 import re
@@ -21,7 +24,7 @@ from capx.tokens.revocation_key import ISSUED, KID
 from capx_caveats import SAFE_INTEGER, amount, is_id, is_label
 
 CLOCKS_APART = 300
-"""Seconds by which a time may lie ahead of the clock here."""
+"""Seconds by which a time in the store may be ahead of the clock here."""
 
 _KIND = re.compile(r"[a-z][a-z_]{0,63}")
 _SECONDS = re.compile(r"0|[1-9][0-9]{0,15}")
@@ -29,14 +32,14 @@ _REASONS = frozenset({"revoked", *lifecycle.DEATH.values()})
 
 
 def demand_empty(taking: Reading) -> None:
-    """Refuse a store that holds something already."""
+    """Refuse to take over another store into one that is not empty."""
     head = taking.head()
     if head.position or head.deaths or taking.tasks() or taking.intents() or taking.counters():
-        raise StoreProblem("the store holds something already: restore into a new one")
+        raise StoreProblem("the store is not empty: restore into a new one")
 
 
 def whole_log(reading: Reading) -> Iterator[Event]:
-    """All events; BrokenLog where they are not those that lead to the head."""
+    """All events, each checked as it is given; BrokenLog if they do not lead to the head."""
     reached = START
     for event in reading.events():
         reached = check((event,), after=reached)
@@ -45,9 +48,10 @@ def whole_log(reading: Reading) -> Iterator[Event]:
 
 
 def whole_deaths(reading: Reading) -> Iterator[Death]:
-    """All deaths that are kept; StoreProblem in the end if one is missing."""
+    """All kept deaths; StoreProblem after the last one if one is missing."""
     head, found = reading.head(), 0
     for death in reading.deaths():
+        # A lasting death may have a forgotten number; the head does not count it among those that are kept.
         found += death.seq > head.forgotten
         yield death
     if found != head.deaths - head.forgotten:
@@ -55,9 +59,9 @@ def whole_deaths(reading: Reading) -> Iterator[Death]:
 
 
 def demand_possible(reading: Reading, now: int) -> None:
-    """Refuse a store with a row that capx cannot have written by `now` (Unix seconds); Damaged says which and why.
+    """Refuse a store with a row that capx cannot have written until `now` (Unix seconds); Damaged says which and why.
 
-    Whether the rows fit each other is not looked at: see `check_store`.
+    This checks each row by itself. Whether the rows fit each other is checked by `check_store`.
     """
     head = reading.head()
     _demand_head(head, now)
@@ -74,82 +78,85 @@ def demand_possible(reading: Reading, now: int) -> None:
 
 
 def _demand_head(head: Head, now: int) -> None:
-    _demand("its head", "is no epoch", head.epoch, is_epoch(head.epoch))
-    _demand("its head", "has not begun yet", head.epoch, began(head.epoch) <= now + CLOCKS_APART)
+    _demand("its head", "is not an epoch", head.epoch, is_epoch(head.epoch))
+    # The next restoration has to begin a later epoch than this one: a time far ahead would use up the digits for it.
+    _demand("its head", "is an epoch that has not begun yet", head.epoch, began(head.epoch) <= now + CLOCKS_APART)
     for count in (head.position, head.deaths, head.forgotten):
-        _demand("its head", "is no count", count, _is_count(count))
-    _demand("its head", "is more than there were", head.forgotten, head.forgotten <= head.deaths <= head.position)
+        _demand("its head", "is not a count", count, _is_count(count))
+    _demand("its head", "is more than it has had", head.forgotten, head.forgotten <= head.deaths <= head.position)
+    # Only an empty log has the hash that comes before the first event.
     fits = _is_bytes(head.hash, 32) and (head.position == 0) == (head.hash == GENESIS)
-    _demand("its head", "is no hash of an event", head.hash, fits)
+    _demand("its head", "is not the hash of an event", head.hash, fits)
 
 
 def _demand_event(event: Event) -> None:
     where = f"event {event.position!a:.20}"
-    _demand(where, "is no position", event.position, _is_count(event.position))
-    _demand(where, "is no time", event.at, _is_count(event.at))
-    _demand(where, "is no kind", event.kind, _matches(_KIND, event.kind))
-    _demand(where, "is no body", event.body, type(event.body) is bytes)
-    _demand(where, "is no hash", event.hash, _is_bytes(event.hash, 32))
+    _demand(where, "is not a position", event.position, _is_count(event.position))
+    _demand(where, "is not a time", event.at, _is_count(event.at))
+    _demand(where, "is not a kind of event", event.kind, _matches(_KIND, event.kind))
+    _demand(where, "is not a body", event.body, type(event.body) is bytes)
+    _demand(where, "is not a hash", event.hash, _is_bytes(event.hash, 32))
 
 
 def _demand_task(task: TaskRecord, nth: int, head: Head) -> None:
     where = f"task {nth}"
-    _demand(where, "is no id", task.id, is_id(task.id))
-    _demand(where, "is no root", task.root, is_id(task.root))
+    _demand(where, "is not an id", task.id, is_id(task.id))
+    _demand(where, "is not the id of a root", task.root, is_id(task.root))
     for at in (task.opened, task.expires):
-        _demand(where, "is no time", at, _is_count(at))
+        _demand(where, "is not a time", at, _is_count(at))
     for name in (task.tenant, task.purpose, task.principal):
-        _demand(where, "is no name", name, name is None or is_label(name))
-    _demand(where, "is no digest of an intent", task.intent, task.intent is None or _size(task.intent) == 32)
-    _demand(where, "is no state", task.state, task.state == lifecycle.FIRST or lifecycle.is_final(task.state))
+        _demand(where, "is not a name", name, name is None or is_label(name))
+    _demand(where, "is not the digest of an intent", task.intent, task.intent is None or _size(task.intent) == 32)
+    _demand(where, "is not a state", task.state, task.state == lifecycle.FIRST or lifecycle.is_final(task.state))
     if lifecycle.is_final(task.state):
-        _demand(where, "is no time", task.ended, _is_count(task.ended))
-        _demand(where, "is no position", task.position, _is_count(task.position, head.position))
+        _demand(where, "is not a time", task.ended, _is_count(task.ended))
+        _demand(where, "is not a position", task.position, _is_count(task.position, head.position))
     else:
-        _demand(where, "is an end of what is active", task.ended, task.ended is None and task.position is None)
+        _demand(where, "is the end of an active task", task.ended, task.ended is None and task.position is None)
 
 
 def _demand_intent(intent: IntentRecord, nth: int) -> None:
     where = f"intent {nth}"
-    _demand(where, "is no digest", intent.digest, _size(intent.digest) == 32)
-    _demand(where, "is no time", intent.withdrawn, intent.withdrawn is None or _is_count(intent.withdrawn))
+    _demand(where, "is not a digest", intent.digest, _size(intent.digest) == 32)
+    _demand(where, "is not a time", intent.withdrawn, intent.withdrawn is None or _is_count(intent.withdrawn))
     if intent.document is None:
         unknown = (intent.principal, intent.proof, intent.opened)
-        _demand(where, "is said of an intent that nobody has seen", unknown, unknown == (None, None, 0))
-        _demand(where, "is no time", intent.withdrawn, intent.withdrawn is not None)
+        _demand(where, "belongs to an intent without a document", unknown, unknown == (None, None, 0))
+        _demand(where, "is not a time", intent.withdrawn, intent.withdrawn is not None)
         return
     try:
-        said = parse_intent(intent.document.encode())
+        intended = parse_intent(intent.document.encode())
     except InvalidRequest:
-        raise Damaged(f"this is no store as capx writes it: {where} holds what is no intent") from None
-    is_its_own = said.digest == intent.digest and canonical(said.document()) == intent.document.encode()
+        raise Damaged(f"capx does not write such a store: {where} holds an invalid intent") from None
+    # Both: the digest covers the meaning of the document, and the text must be exactly the one that capx writes.
+    is_its_own = intended.digest == intent.digest and canonical(intended.document()) == intent.document.encode()
     _demand(where, "is the digest of another document", intent.digest, is_its_own)
-    _demand(where, "is not who asked for it", intent.principal, intent.principal == said.principal)
-    _demand(where, "is no proof", intent.proof, _is_proof(intent.proof))
-    _demand(where, "is no number of tasks that it allows", intent.opened, _is_count(intent.opened, said.max_tasks))
+    _demand(where, "is not the principal of its document", intent.principal, intent.principal == intended.principal)
+    _demand(where, "is not a proof of an intent", intent.proof, _is_proof(intent.proof))
+    _demand(where, "is not a number of tasks it allows", intent.opened, _is_count(intent.opened, intended.max_tasks))
 
 
 def _demand_death(death: Death) -> None:
     where = f"death {death.seq!a:.20}"
     for count in (death.seq, death.position):
-        _demand(where, "is no number", count, _is_count(count))
-    _demand(where, "is no time", death.at, _is_count(death.at))
-    _demand(where, "is nothing that can die", death.key, _is_key(death.key))
-    _demand(where, "is no reason", death.reason, death.reason in _REASONS)
+        _demand(where, "is not a number", count, _is_count(count))
+    _demand(where, "is not a time", death.at, _is_count(death.at))
+    _demand(where, "is not a key of a revocation", death.key, _is_key(death.key))
+    _demand(where, "is not a reason for a revocation", death.reason, death.reason in _REASONS)
     if isinstance(death.key, str) and death.key.startswith(ISSUED):
-        _demand(where, "lay ahead", death.key, int(death.key[len(ISSUED) :]) <= death.at)
+        _demand(where, "is later than its revocation", death.key, int(death.key[len(ISSUED) :]) <= death.at)
 
 
 def _demand_counter(counter: Counter, nth: int) -> None:
     where = f"counter {nth}"
-    # Resources may count by any name, and none of them shall keep a store from being brought back.
-    _demand(where, "is no text", counter.counter, _is_text(counter.counter) and _is_text(counter.unit))
-    _demand(where, "is no time", counter.last, _is_count(counter.last))
+    # Any text is valid: resources choose the names of counters, and a strange name must not prevent a restoration.
+    _demand(where, "is not text", counter.counter, _is_text(counter.counter) and _is_text(counter.unit))
+    _demand(where, "is not a time", counter.last, _is_count(counter.last))
     try:
         amount(counter.spent)
     except InvalidCaveat:
-        # Not shown: written down, it may have a billion digits.
-        raise Damaged(f"this is no store as capx writes it: {where} holds what is no amount") from None
+        # The value is not shown: `1E+999999999` written out has a billion digits.
+        raise Damaged(f"capx does not write such a store: {where} holds an invalid amount") from None
 
 
 def _is_key(key: object) -> bool:
@@ -167,7 +174,7 @@ def _is_proof(proof: object) -> bool:
 
 
 def _size(text: object) -> int:
-    """How many bytes this text in base64url stands for; -1 for what is none."""
+    """The number of bytes that this base64url text encodes; -1 if it is not such a text."""
     try:
         return len(unb64u(text)) if isinstance(text, str) else -1
     except MalformedToken:
@@ -175,6 +182,7 @@ def _size(text: object) -> int:
 
 
 def _is_count(value: object, most: int = SAFE_INTEGER) -> bool:
+    # `type`, not isinstance: True is an int too, and capx never writes it.
     return type(value) is int and 0 <= value <= most
 
 
@@ -192,5 +200,7 @@ def _matches(form: re.Pattern[str], text: object) -> bool:
 
 def _demand(where: str, fault: str, value: object, holds: bool) -> None:
     if not holds:
+        # The value is somebody else's: ASCII keeps its control characters off the terminal, and to write down a number
+        # of a million digits would take too long.
         shown = ascii(value) if not isinstance(value, int) or abs(value) < 10**18 else "a huge number"
-        raise Damaged(f"this is no store as capx writes it: in {where} {shown:.60} {fault}")
+        raise Damaged(f"capx does not write such a store: in {where} {shown:.60} {fault}")

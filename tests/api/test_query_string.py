@@ -10,7 +10,7 @@ from capx.errors import InvalidRequest
 def test_a_form_says_itself_what_it_refuses() -> None:
     with pytest.raises(InvalidRequest) as refused:
         decode_query([("tenant", "\n")], FindQuery)
-    assert str(refused.value) == r"'\n' is not a tenant: no decision is found by it"
+    assert str(refused.value) == r"'\n' is not a tenant: no decision can match it"
 
 
 @pytest.mark.parametrize("pair", [("since", "-1"), ("limit", "0"), ("limit", "1001"), ("more", "1"), ("denied", "yes")])

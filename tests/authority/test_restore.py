@@ -322,7 +322,7 @@ def test_deaths_of_each_coming_second_do_not_hold_a_restoration(authority: Autho
             event = transaction.append("revoked", b'{"issued":%d}' % second, at=now)
             transaction.kill(of_instant(second), "revoked", at=now, position=event.position)
     backup(authority.store, saved)
-    with pytest.raises(StoreProblem, match="lay ahead"):
+    with pytest.raises(StoreProblem, match="is later than its revocation"):
         restore(saved, place)
     assert authority.task(opened.id).state == "active"
 
@@ -334,7 +334,7 @@ def test_a_counter_that_was_damaged_is_a_problem_of_the_store(tmp_path: Path) ->
         store.spend([spend], now=1)
         with contextlib.closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("UPDATE counters SET spent = 'sNaN'")
-        with pytest.raises(StoreProblem, match="which is no amount"):
+        with pytest.raises(StoreProblem, match="which is not an amount"):
             store.spend([spend], now=1)
-        with pytest.raises(StoreProblem, match="which is no amount"):
+        with pytest.raises(StoreProblem, match="which is not an amount"):
             store.spent([("A", "calls")])

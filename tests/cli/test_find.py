@@ -113,8 +113,8 @@ def test_what_cannot_be_meant_and_what_is_not_there_is_one_line(home: Any, tmp_p
     for args, code, says in (
         (("find", "--since", "yesterday"), 2, "is no time"),
         (("log", "--since", "-3"), 2, "is no time"),
-        (("find", "--action", "*"), 2, "no decision is found by it"),
-        (("find", "--agent", "\x1b[31m\u202e"), 2, "no decision is found by it"),
+        (("find", "--action", "*"), 2, "no decision can match it"),
+        (("find", "--agent", "\x1b[31m\u202e"), 2, "no decision can match it"),
         (("find", "--limit", "0"), 2, "0 is not in the range"),
         (("find", "--limit", "9" * 23), 2, "is not in the range"),
         (("log", "--limit", str(2**63)), 2, "is not in the range"),

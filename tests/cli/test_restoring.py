@@ -15,7 +15,7 @@ def test_from_a_backup_to_a_restored_store(kept: Shell, tmp_path: Path) -> None:
     token = kept("task", "open", "--tenant", "Acme", "--allow", "crm.read").token
     said = kept("store", "backup", saved, "--json").json
     assert (said["position"], said["file"]) == (3, saved)
-    assert "is there already" in kept("store", "backup", saved, code=3).err
+    assert "exists already" in kept("store", "backup", saved, code=3).err
     kept("task", "open", "--allow", "crm.read")
 
     assert "look with --dry-run, then say --yes" in kept("store", "restore", saved, code=2).err

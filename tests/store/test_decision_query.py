@@ -95,7 +95,7 @@ def test_an_unknown_outcome_fits_nothing_that_is_asked_for() -> None:
     ],
 )
 def test_what_no_decision_can_be_is_refused(asked: dict[str, Any]) -> None:
-    with pytest.raises(InvalidRequest, match="no decision is found by it"):
+    with pytest.raises(InvalidRequest, match="no decision can match it"):
         Query(**asked)
 
 

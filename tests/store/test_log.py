@@ -73,7 +73,7 @@ def test_a_missing_event_is_a_gap_that_is_found(place: int) -> None:
     events = chain()
     del events[place]
     assert broken_at(events) == place + 1
-    with pytest.raises(BrokenLog, match=f"event {place + 2} stands where {place + 1} belongs"):
+    with pytest.raises(BrokenLog, match=f"event {place + 2} is where event {place + 1} should be"):
         check(events)
 
 

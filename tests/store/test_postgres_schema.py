@@ -25,7 +25,7 @@ def test_a_store_is_not_made_in_a_database_of_another_encoding(postgres_server: 
     with postgres_server.admin() as connection:
         connection.execute("DROP DATABASE IF EXISTS latin")
         connection.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
-    with pytest.raises(StoreProblem, match="not of UTF8"):
+    with pytest.raises(StoreProblem, match="does not use UTF8"):
         PostgresStore.create(postgres_server.url("latin", ADMIN))
 
 

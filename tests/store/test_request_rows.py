@@ -246,5 +246,5 @@ def test_intents_are_taken_over_and_the_dead_of_an_epoch_are_not(
 def test_a_store_that_knows_an_intent_takes_over_nothing(places: Places) -> None:
     old, new = places.create(), places.create()
     keep(new, UNSEEN)
-    with pytest.raises(StoreProblem, match="something already"), old.read() as reading, new.write() as transaction:
+    with pytest.raises(StoreProblem, match="is not empty"), old.read() as reading, new.write() as transaction:
         transaction.adopt(reading)

@@ -406,7 +406,7 @@ def test_a_store_that_holds_something_takes_over_nothing(places: Places) -> None
     fill(old)
     note(new)
     before = head_of(new)
-    with pytest.raises(StoreProblem, match="something already"), old.read() as reading, new.write() as transaction:
+    with pytest.raises(StoreProblem, match="is not empty"), old.read() as reading, new.write() as transaction:
         transaction.adopt(reading)
     assert head_of(new) == before
 

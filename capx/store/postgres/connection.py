@@ -1,8 +1,12 @@
-"""One connection to a capx store on PostgreSQL: how it is opened, how long it waits, and whose it is.
+"""Opens one connection to a capx store on PostgreSQL, and bounds how long it waits.
 
-Laws: a server that says nothing for `patience` seconds is given up, whatever it was asked; psycopg itself would wait
-for ever. What is committed over it is on the disk. It leads to a primary that holds a store of a version we know, and
-belongs to one process: in a child that was forked, its socket is replaced by one that leads nowhere.
+Laws:
+
+- If the server is silent for `patience` seconds, the connection is given up, whatever it was doing. psycopg itself
+  would wait for ever.
+- What is committed over the connection is on the server's disk.
+- The server is a primary, and holds a store of a known version.
+- A connection belongs to one process. In a forked child, its socket is replaced by one that goes nowhere.
 """
 
 import contextlib
@@ -28,7 +32,7 @@ from capx.store.records import NoStore
 from capx.store.sql.version import demand_version
 
 PATIENCE = 6.0
-"""Seconds of silence after which a server is given up; a lock is waited for a little less long."""
+"""Seconds of silence after which a connection is given up; the wait for a lock is shorter, so that it ends first."""
 
 Result = TypeVar("Result")
 _SPECIAL = re.compile("[/?#]")
@@ -36,7 +40,7 @@ _PORTS = re.compile("[0-9,]*")
 
 
 class Address:
-    """Where a store is: what psycopg needs to reach it, and what people may read."""
+    """Where a store is: the text with which psycopg reaches it (`conninfo`), and the text for people (`shown`)."""
 
     def __init__(self, url: str) -> None:
         parts = _parts(url)
@@ -44,9 +48,11 @@ class Address:
         self.conninfo = make_conninfo(
             "",
             **{
+                # Before the parts, so that the URL may set another name; what comes after them, it cannot change.
                 "fallback_application_name": "capx",
                 **parts,
                 "client_encoding": "UTF8",
+                # A standby may lag, so it would answer with revocations missing.
                 "target_session_attrs": "primary",
             },
         )
@@ -56,16 +62,17 @@ class Address:
 
 
 class Link(psycopg.Connection[tuple[Any, ...]]):
-    """A connection in autocommit mode that gives up on a server that is silent."""
+    """A connection in autocommit mode that gives up when the server is silent."""
 
     place = ""
     patience = PATIENCE
     abandoned = False
+    """Whether the connection is given up: each wait on it then ends with an error, from any thread."""
     awake = False
     """Whether a notification has arrived since this was last set to False."""
 
     def wait(self, gen: PQGen[Result], *args: Any, **options: Any) -> Result:
-        """Whatever psycopg waits for, but no longer than `patience` without a word."""
+        """Wait as psycopg does, but only `patience` seconds without an answer."""
         return super().wait(self._patiently(gen), *args, **options)
 
     def _patiently(self, work: PQGen[Result]) -> PQGen[Result]:
@@ -73,7 +80,7 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
         try:
             wanted = next(work)
             while True:
-                # psycopg asks again after a tenth of a second without an answer.
+                # psycopg resumes this after a tenth of a second even without an answer, so the check below is reached.
                 ready = yield wanted
                 now = time.monotonic()
                 if ready:
@@ -87,7 +94,7 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
 
     @contextlib.contextmanager
     def patient(self, seconds: float = 120) -> Generator[None]:
-        """A block in which the server may work for long without a word."""
+        """A block in which the server may be silent for `seconds`, because it has much to do."""
         before, self.patience = self.patience, seconds
         try:
             yield
@@ -95,7 +102,7 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
             self.patience = before
 
     def execute(self, *args: Any, **options: Any) -> psycopg.Cursor[tuple[Any, ...]]:
-        """Execute one query; what cannot be encoded is a DataError like all that the server cannot hold."""
+        """Execute one query; text that cannot be encoded raises DataError, like other values a server cannot hold."""
         try:
             return super().execute(*args, **options)
         except UnicodeError as error:
@@ -103,7 +110,7 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
 
     @contextlib.contextmanager
     def reading(self, begin: str) -> Generator[tuple[Any, ...] | None]:
-        """A transaction that begins with these statements, and the row that the last of them gave; nothing is kept."""
+        """A transaction that begins with these statements and is rolled back; gives the row of the last statement."""
         try:
             yield self._begun(begin)
         finally:
@@ -111,11 +118,12 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
 
     @contextlib.contextmanager
     def writing(self, begin: str) -> Generator[tuple[Any, ...] | None]:
-        """A transaction that begins with these statements, and is kept when its block is left without an error."""
+        """A transaction that begins with these statements; it is committed if its block ends without an error."""
         try:
             yield self._begun(begin)
             with keeping(self.place):
                 ended = self.execute("COMMIT").statusmessage
+            # For a transaction that has failed, the server answers COMMIT with ROLLBACK, and without an error.
             self._demand_kept(ended)
         except BaseException:
             self._roll_back()
@@ -123,10 +131,11 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
 
     def _demand_kept(self, ended: str | None) -> None:
         if ended != "COMMIT":
-            raise StoreProblem(f"the store {self.place} kept nothing of this: a part of it had failed before")
+            raise StoreProblem(f"the store {self.place} kept nothing of this: an earlier part of it had failed")
 
     def _begun(self, begin: str) -> tuple[Any, ...] | None:
         cursor = self.execute(begin)
+        # All statements go in one message, to save round trips; each has a result, and the last one counts.
         while cursor.nextset():
             pass
         return cursor.fetchone() if cursor.description else None
@@ -138,12 +147,12 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
 
     @property
     def idle(self) -> bool:
-        """Whether the next transaction can begin on it."""
+        """Whether the next transaction can begin on this connection."""
         return self.info.transaction_status == pq.TransactionStatus.IDLE and not self.abandoned
 
     @property
     def fresh(self) -> bool:
-        """Whether it is idle and its server has not said anything since, which would be a farewell."""
+        """Whether it is idle, and the server has sent nothing since: that would be the notice that it closes."""
         if not self.idle:
             return False
         looked = select.poll()
@@ -151,8 +160,10 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
         return not looked.poll(0)
 
     def disown(self) -> None:
-        """Lead nowhere: this is a child, and what it said would reach the parent's session."""
+        """Disconnect this copy in a forked child: what it sent would reach the session of the parent."""
         with contextlib.suppress(psycopg.Error):
+            # The number of the socket stays open, on another file. Closing the connection would send a farewell, and
+            # so end the session of the parent.
             nowhere = os.open(os.devnull, os.O_RDWR)
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
@@ -166,7 +177,7 @@ _of_the_parent: list[Link] = []
 def _after_fork() -> None:
     for link in list(_links):
         link.disown()
-        # Kept: psycopg would warn of one that is forgotten while it is open.
+        # Keep a reference: psycopg warns about a connection that is collected while it is open.
         _of_the_parent.append(link)
     _links.clear()
 
@@ -175,12 +186,15 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def open_link(address: Address, patience: float = PATIENCE) -> Link:
-    """A connection to the database, whatever it holds."""
+    """Open a connection to the database, whether it holds a store or not."""
     link = Link.connect(address.conninfo, autocommit=True, connect_timeout=max(2, round(patience)))
     link.place, link.patience = address.shown, patience
     link.add_notify_handler(lambda _: setattr(link, "awake", True))
     _links.add(link)
     try:
+        # The search path: no object of another schema can take the place of a function that we call. The lock timeout
+        # (milliseconds): three quarters of the patience, so that the server says "busy" before it counts as silent.
+        # `synchronous_commit`: raised if a role or a database has set it too low, and else left as the operator set it.
         link.execute(
             "SET search_path = pg_catalog, pg_temp; SET default_transaction_isolation = 'read committed'; "
             f"SET lock_timeout = {round(patience * 750)}; "
@@ -194,7 +208,7 @@ def open_link(address: Address, patience: float = PATIENCE) -> Link:
 
 
 def open_store_link(address: Address, patience: float = PATIENCE) -> Link:
-    """A connection to a database that holds a store of our version; StoreProblem if it does not."""
+    """Open a connection to a database with a store of our version; StoreProblem if it has none."""
     link = open_link(address, patience)
     try:
         with explained(address.shown):
@@ -206,7 +220,7 @@ def open_store_link(address: Address, patience: float = PATIENCE) -> Link:
 
 
 def version_of(address: Address, link: Link) -> int:
-    """The schema of the store that is there; StoreProblem if there is none."""
+    """The version of the schema of the store that is there; StoreProblem if there is no store."""
     try:
         row = link.execute("SELECT capx.version()").fetchone()
     except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction):
@@ -222,22 +236,22 @@ def version_of(address: Address, link: Link) -> int:
 
 
 def _parts(url: str) -> dict[str, Any]:
-    """The parts of the URL, if a password can only stand where passwords stand: no other part is ever hidden."""
+    """The parts of the URL; ConfigurationProblem if a part that is shown to people may hold the password."""
     before, at, after = url.partition("://")[2].partition("@")
     if "@" in after or (at and _SPECIAL.search(before)):
         raise ConfigurationProblem(
-            "in this PostgreSQL URL more than one @ stands, or a /, ? or # before it: write what is special in a user, "
+            "this PostgreSQL URL has more than one @, or a /, ? or # before the @: write special characters in a user, "
             "a password or any other part as %XX (@ is %40, / is %2F, ? is %3F, # is %23)"
         )
     with contextlib.suppress(psycopg.Error):
         parts = conninfo_to_dict(url)
-        # What stands after the first colon of a URL without an @ is a port, and may have been meant as a password.
+        # In a URL without an @, the text after the first colon is a port. If it is not a number, it may be a password.
         if _PORTS.fullmatch(str(parts.get("port") or "")):
             return parts
-    # What libpq says about it may quote the password.
+    # The error of libpq is not shown, because it may quote the password.
     raise ConfigurationProblem(
-        "this is no PostgreSQL URL: write postgresql://USER@HOST:PORT/DATABASE, "
-        "with %XX for what is special in its parts"
+        "this is not a PostgreSQL URL: write postgresql://USER@HOST:PORT/DATABASE, "
+        "and special characters in its parts as %XX"
     )
 
 
@@ -246,7 +260,7 @@ def _shown(parts: dict[str, Any]) -> str:
     before = f"{quote(user, safe='')}@" if user else ""
     after = quote(database, safe="")
     if host.startswith(("/", "@")):
-        # A folder of sockets cannot stand where a host stands.
+        # The host is a folder with a socket: a URL can hold it only as a parameter.
         query = urlencode({"host": host, "port": port} if port else {"host": host}, safe="/")
         return f"postgresql://{before}/{after}?{query}"
     pairs = zip_longest(host.split(","), port.split(","), fillvalue="")

@@ -1,8 +1,13 @@
-"""What a verifier follows in a PostgreSQL store: head and deaths, over a connection of its own.
+"""A verifier follows the deaths in a PostgreSQL store: this reads head and deaths, over a connection of its own.
 
-Laws: head, hash and deaths are those of one instant; what lies behind that was read before, tells another history, or
-began anew is refused, and a later epoch read anew. A notification only wakes; what is believed was read. Deaths are
-numbered without gaps, so a missing one shows. Only a primary is followed: a standby may lag as long as it likes.
+Laws:
+
+- Head, hash and deaths are read at one instant.
+- A store is refused if it is behind what was read before, has another history, or is a new store. In a later epoch of
+  the same store, everything is read again.
+- A notification only wakes the follower. It believes nothing but what it then reads.
+- Deaths are numbered without gaps, so a missing one is noticed.
+- Only a primary is followed, because a standby may lag without a bound.
 """
 
 import contextlib
@@ -28,7 +33,7 @@ _HEAD = "SELECT epoch, pos, hash, deaths, forgotten, capx.hash_at({:d}) FROM cap
 
 
 class PostgresDeathSource:
-    """The deaths in the store at `url`, which need not be there yet; safe with several threads.
+    """A source of the deaths in the store at `url`, which need not exist yet; safe with several threads.
 
     A stream looks when it is woken, and at the latest after `poll` seconds.
     """
@@ -41,29 +46,29 @@ class PostgresDeathSource:
         begin_in_each_process(self._begin)
 
     def _begin(self) -> None:
-        # What a child said to a stream of its parent would be heard by the parent.
+        # A forked child begins without streams: it shares their sockets, so to end one would end that of the parent.
         self._streams: weakref.WeakSet[_Stream] = weakref.WeakSet()
 
     def __repr__(self) -> str:
         return f"PostgresDeathSource({self._address.shown!r})"
 
     def news(self, known: Head | None) -> News:
-        """What died since `known`; StoreProblem when there is nothing trustworthy to be had."""
+        """What died since `known`; StoreProblem if the store cannot be read or trusted."""
         with explained(self._address.shown), self._pool.link() as link:
             return _since(link, known)
 
     def stream(self, known: Callable[[], Head | None]) -> Iterator[News]:
-        """News for as long as it is asked for: at once, when something died, and at the latest after `poll` seconds.
+        """Endless news: the first at once, then whenever something died, and at the latest after `poll` seconds.
 
-        `known` says, before each look, what is known by then. News without deaths says that nothing has died.
-        StoreProblem ends it; so does `close`, from any thread, without an error.
+        `known` is called before each look, and gives what the caller knows then. News without deaths means that nothing
+        has died. A StoreProblem ends the stream. `close`, from any thread, ends it without an error.
         """
         stream = _Stream(self._address, self._open, self._poll)
         self._streams.add(stream)
         return stream.news(known)
 
     def close(self) -> None:
-        """Close the connection, and end the streams; a later look opens another."""
+        """Close the connection, and end the streams; a later look opens a new connection."""
         for stream in list(self._streams):
             stream.end()
         self._pool.close(for_good=False)
@@ -73,7 +78,7 @@ class PostgresDeathSource:
 
 
 class _Stream:
-    """One stream, and what ends it from another thread."""
+    """One stream, which another thread can end."""
 
     def __init__(self, address: Address, open_: Callable[[], Link], poll: float) -> None:
         self._address = address
@@ -81,13 +86,14 @@ class _Stream:
         self._poll = poll
         self._link: Link | None = None
         self._ended = False
-        self._heard, self._told = socket.socketpair()
+        # Another thread cannot wake a `select` by itself, so it writes one byte into this pair.
+        self._woken, self._waker = socket.socketpair()
 
     def news(self, known: Callable[[], Head | None]) -> Iterator[News]:
         try:
             with explained(self._address.shown), contextlib.closing(self._open()) as link:
                 self._link = link
-                # Before the first look, so that nothing can happen between it and the waiting.
+                # LISTEN before the first look: a death between the look and the wait then wakes the stream.
                 link.execute(f"LISTEN {CHANNEL}")
                 while not self._ended:
                     yield _since(link, known())
@@ -96,25 +102,25 @@ class _Stream:
             if not self._ended:
                 raise
         finally:
-            self._heard.close()
-            self._told.close()
+            self._woken.close()
+            self._waker.close()
 
     def end(self) -> None:
         self._ended = True
         if self._link is not None:
             self._link.abandoned = True
         with contextlib.suppress(OSError):
-            self._told.send(b"!")
+            self._waker.send(b"!")
 
     def _wait(self, link: Link) -> None:
-        # Whoever wakes followers without end, as any role may, costs them a look in so many seconds.
-        select.select([self._heard.fileno()], [], [], _REST)
+        # Any role can send notifications without end. This short rest bounds how often they make a follower look.
+        select.select([self._woken.fileno()], [], [], _REST)
         if not link.awake:
-            select.select([link.fileno(), self._heard.fileno()], [], [], self._poll)
+            select.select([link.fileno(), self._woken.fileno()], [], [], self._poll)
 
 
 def _since(link: Link, known: Head | None) -> News:
-    # What wakes us up to here was committed before what we see.
+    # Before the snapshot is taken: a notification that came earlier is about something that the snapshot shows.
     link.awake = False
     with link.reading(f"{_BEGIN}; {_HEAD.format(0 if known is None else known.position)}") as row:
         if row is None:
@@ -125,10 +131,11 @@ def _since(link: Link, known: Head | None) -> News:
         new: dict[bytes | str, str] = {}
         while seen < head.deaths:
             rows = link.execute("SELECT * FROM capx.deaths(%s, %s)", (seen, _PAGE)).fetchall()
+            # Deaths are missing. `demand_whole` reports it; without the break this would loop for ever.
             if not rows:
                 break
             for seq, id_, name, reason in rows:
-                # Each reason once: a million deaths are held in memory.
+                # One copy of each reason, because a verifier may hold a million deaths in memory.
                 new[name if id_ is None else id_] = sys.intern(reason)
                 lasting += seq <= head.forgotten
             seen = rows[-1][0]

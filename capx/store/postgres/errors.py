@@ -1,7 +1,7 @@
-"""What PostgreSQL's errors mean to who runs a capx store on it.
+"""Explains the errors of PostgreSQL to an operator.
 
-Laws: whatever psycopg raises becomes a StoreProblem with a sentence that says what to do: Unavailable where the same
-may be tried again later and nothing was done, Unwritable where it never will be held. No sentence shows a password.
+Laws: every error of psycopg becomes a StoreProblem that says what to do. It is Unavailable if nothing was done and the
+caller may try again later, and Unwritable if the store can never hold the value. No error shows a password.
 """
 
 import contextlib
@@ -14,12 +14,12 @@ from capx.store.records import Unwritable
 
 
 class Silent(psycopg.OperationalError):
-    """The server said nothing for so long that the connection was given up."""
+    """The server was silent for too long, so the connection was given up."""
 
 
 @contextlib.contextmanager
 def explained(place: str) -> Generator[None]:
-    """A block in which what psycopg raises becomes a StoreProblem about the store at `place`."""
+    """A block in which errors of psycopg become a StoreProblem about the store at `place`."""
     try:
         yield
     except psycopg.Error as error:
@@ -28,15 +28,16 @@ def explained(place: str) -> Generator[None]:
 
 @contextlib.contextmanager
 def keeping(place: str) -> Generator[None]:
-    """A block at whose end something is kept: when its answer is lost, that may have happened."""
+    """A block that commits something: if the answer is lost, the server may or may not have kept it."""
     try:
         yield
     except psycopg.OperationalError as error:
         state = error.sqlstate
+        # With any other state the server said that it kept nothing, so the usual explanation is right.
         if state is not None and (state[:2] not in _LOST or state == _CANCELLED):
             raise
         raise StoreProblem(
-            f"the store {place} did not say whether it has kept this, so it may have: look before doing it again "
+            f"the store {place} did not confirm that it kept this, and it may have: look before you do it again "
             f"({_words(error)})"
         ) from error
 
@@ -53,6 +54,7 @@ def _explanation(place: str, error: psycopg.Error) -> StoreProblem:
                 f"the store {place} cannot be reached: {_words(error)}; look at its server, then try again"
             )
         return StoreProblem(f"the store {place} failed: {_words(error)}")
+    # The exact state first, then its class: the two first characters.
     if meaning := _LATER.get(state) or _LATER.get(state[:2]):
         return Unavailable(f"the store {place} {meaning} ({_words(error)})")
     meaning = _MEANINGS.get(state) or _MEANINGS.get(state[:2]) or "failed"
@@ -60,38 +62,39 @@ def _explanation(place: str, error: psycopg.Error) -> StoreProblem:
 
 
 def _words(error: psycopg.Error) -> str:
-    """What the server or the library said, in one line."""
+    """The message of the server or the library, in one line."""
     return error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
 
 
-# Classes of errors after which nobody knows what became of a COMMIT.
+# Classes of errors (lost connection, server stopped) after which it is unknown whether a COMMIT was kept. A cancelled
+# statement is of the same class, but was certainly not kept.
 _LOST = ("08", "57")
 _CANCELLED = "57014"
 
 _LATER = {
     "08": "lost its connection: try again",
-    "25P03": "gave up a transaction that stood still for too long, and nothing of it was kept: try again",
+    "25P03": "ended a transaction that was idle for too long, and kept nothing of it: try again",
     "40": "was changed by others at the same time: try again",
-    "53": "has no room: give its server what it lacks, then try again",
+    "53": "is out of resources: give its server what it lacks, then try again",
     "53100": "cannot grow: the disk of its server is full; free some space and try again",
     "53300": "takes no more connections: close some, or raise max_connections, then try again",
     "55P03": "is busy: another process held it for too long; try again",
     "57": "is being stopped or started: try again",
-    _CANCELLED: "gave this up because it took too long or was cancelled: try again",
+    _CANCELLED: "stopped this because it took too long or was cancelled: try again",
 }
 
 _MEANINGS = {
     "23505": "has this already",
-    "25P02": "kept nothing of this: a part of it had failed before",
+    "25P02": "kept nothing of this: an earlier part of it had failed",
     "25006": "cannot be written: its server or database is read-only",
-    "28": "lets this role not in: look at the role, its password and pg_hba.conf",
+    "28": "does not let this role in: look at the role, its password and pg_hba.conf",
     "3D000": "is not there: create the database with createdb, then the store with capx init",
     "3F000": "is damaged: stop its services and restore it from a backup",
     "42501": "does not let this role do that",
     "42P01": "is damaged: stop its services and restore it from a backup",
     "42703": "is damaged: stop its services and restore it from a backup",
     "42883": "is damaged: stop its services and restore it from a backup",
-    "58": "cannot be read or written: its server reports an error of the system",
+    "58": "cannot be read or written: its server reports a system error",
     "P0002": "is damaged: stop its services and restore it from a backup",
     "XX001": "is damaged: stop its services and restore it from a backup",
     "XX002": "is damaged: stop its services and restore it from a backup",

@@ -1,8 +1,12 @@
-"""Connections that are kept for the next transaction.
+"""Keeps open connections for the next transaction.
 
-Laws: each is lent to one transaction at a time, and goes on only if it is idle and its server has said nothing since.
-When one is lost, all that were idle go with it: they led to the same server. There are never more than `most`; who
-comes when all are lent waits. A child that was forked begins with none.
+Laws:
+
+- A connection is lent to one transaction at a time. It is used again only if it is idle, and its server has sent
+  nothing since.
+- If one connection is lost, all idle ones are closed too, because they go to the same server.
+- There are never more than `most` connections. If all are lent, a caller waits.
+- A forked child begins without connections.
 """
 
 import contextlib
@@ -20,7 +24,7 @@ _IDLE = 8
 
 
 class Pool:
-    """Connections that `connect` opens, at most `most` at a time."""
+    """Connections that `connect` opens, at most `most` at a time; a caller waits `patience` seconds for one."""
 
     def __init__(self, place: str, connect: Callable[[], Link], *, most: int = 32, patience: float) -> None:
         self._place = place
@@ -34,7 +38,7 @@ class Pool:
         _pools.add(self)
 
     def begin(self) -> None:
-        """Begin without connections, with locks that nobody holds."""
+        """Begin without connections, and with new locks that nobody holds."""
         self.lock = threading.Lock()
         self._slots = threading.BoundedSemaphore(self._most)
         self._idle.clear()
@@ -42,8 +46,10 @@ class Pool:
     @contextlib.contextmanager
     def link(self) -> Generator[Link]:
         """A connection for one transaction."""
+        # The same object at the end, even if a fork has replaced `_slots` meanwhile.
         slots = self._slots
         if not slots.acquire(timeout=self._patience):
+            # An error, not an endless wait: a verifier has to answer its call.
             raise Unavailable(f"the store {self._place} is busy: all {self._most} connections are in use; try again")
         try:
             link = self._lend()
@@ -55,7 +61,7 @@ class Pool:
             slots.release()
 
     def close(self, *, for_good: bool = True) -> None:
-        """Close the connections that are idle now, and the others when they come back."""
+        """Close the idle connections now, and the others when they come back; unless `for_good`, more can be opened."""
         with self.lock:
             self._closed = self._closed or for_good
             _close(self._idle)
@@ -69,6 +75,7 @@ class Pool:
                 if link.fresh:
                     return link
                 _close([link])
+        # Outside of the lock: connecting may take seconds, and others can give their connections back meanwhile.
         return self._connect()
 
     def _take_back(self, link: Link) -> None:
@@ -92,6 +99,7 @@ _frozen: list[Pool] = []
 
 
 def _before_fork() -> None:
+    # Held during the fork, so that no thread takes or gives back a connection in the middle of it.
     _frozen.extend(_pools)
     for pool in _frozen:
         pool.lock.acquire()

@@ -1,7 +1,7 @@
-"""How a backup takes the place of the store in a database: its rows, in one transaction.
+"""Replaces the rows of the store in a database by a backup, in one transaction.
 
-Laws: whoever follows the store sees what was there or what is there now, and the later epoch with its next look. What
-was there is written to a file first, if it is to be kept.
+Laws: a follower of the store sees the old content or the new one, and sees the later epoch when it looks next. The old
+content is written to a file first, if the operator wants to keep it.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from capx.store.replace import Begin, StoreSurvey, demand_origin, survey
 
 
 class ReplaceableDatabase:
-    """The database at a URL, which need not hold a store yet; what it holds is kept at `keep` if that is given."""
+    """The database at a URL, which need not hold a store yet; its old content is kept at `keep`, if that is given."""
 
     def __init__(self, url: str, keep: Path | None) -> None:
         self._url = url
@@ -31,7 +31,7 @@ class ReplaceableDatabase:
         return self._address.shown
 
     def look(self) -> StoreSurvey:
-        """What is there; nothing of a database without a store."""
+        """Survey what is there; empty for a database without a store."""
         try:
             with contextlib.closing(PostgresStore(self._url)) as live, live.read() as reading:
                 return survey(reading)
@@ -39,11 +39,11 @@ class ReplaceableDatabase:
             return StoreSurvey()
 
     def would_keep(self, there: StoreSurvey, now: int) -> Path | None:  # noqa: ARG002 - a database is kept where it is said
-        """Where what is there would be kept."""
+        """The path at which the present content would be kept; None if it would not be."""
         return None if there.head is None else self._keep
 
     def put(self, reading: Reading, begin: Begin, now: int) -> Path | None:  # noqa: ARG002 - as above
-        """Put another store's content there, in one transaction; a database without a store gets a new one before."""
+        """Put another store's content there, in one transaction; a database without a store gets a new store first."""
         is_new = self._create_if_none()
         keep = None if is_new else self._keep
         with (
@@ -52,6 +52,7 @@ class ReplaceableDatabase:
             link.patient(),
             link.writing(WRITE) as head,
         ):
+            # The head is locked: nobody can write to the log between the survey, the copy and the commit.
             rows = Rows(link, head)
             there = StoreSurvey() if is_new else survey(rows)
             demand_origin(reading.head(), there)

@@ -1,4 +1,4 @@
-"""The role under which a resource uses a PostgreSQL store, as the SQL that an operator runs."""
+"""The SQL with which an operator creates the role of a resource in a PostgreSQL store."""
 
 from capx.errors import InvalidRequest
 from capx.store.postgres.schema import FOR_RESOURCES
@@ -7,20 +7,21 @@ _LONGEST = 63
 
 
 def role_sql(audience: str, role: str | None = None) -> str:
-    """The SQL that makes the role of a resource, `capx_AUDIENCE` if none is named; InvalidRequest if a name cannot be.
+    """The SQL that creates the role of a resource; its name is `capx_AUDIENCE` by default.
 
-    It holds no password. Under the role a service can read deaths, burn, spend, and record for its audience, and
-    nothing else.
+    With this role a service can read deaths, burn presentations, spend budgets and record decisions of its audience,
+    and nothing else. The SQL holds no password. InvalidRequest for a name that cannot be used.
     """
     role = f"capx_{audience}" if role is None else role
     for what, name in (("audience", audience), ("role", role)):
         if not name or not name.isprintable():
             raise InvalidRequest(
-                f"{name!r} cannot be the name of an {what}: it is empty, or holds what cannot be printed"
+                f"{name!r} cannot be the name of the {what}: it is empty, or has characters that cannot be printed"
             )
+    # Cut off, the names of two audiences could become the same role.
     if len(role.encode()) > _LONGEST:
         raise InvalidRequest(
-            f"the role {role} is longer than {_LONGEST} bytes, which PostgreSQL would cut off: name a shorter one"
+            f"the role {role} is longer than {_LONGEST} bytes, and PostgreSQL would cut it off: choose a shorter name"
         )
     quoted, functions = _identifier(role), ",\n    ".join(FOR_RESOURCES)
     connect = f"BEGIN EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), {_literal(role)}); END"
@@ -46,5 +47,5 @@ def _identifier(name: str) -> str:
 
 def _literal(value: str) -> str:
     doubled = value.replace("'", "''")
-    # E: a backslash means the same under every setting.
+    # With E a backslash means the same under every setting of `standard_conforming_strings`.
     return f"E'{doubled.replace(chr(92), chr(92) * 2)}'" if "\\" in value else f"'{doubled}'"

@@ -1,7 +1,7 @@
-"""The rows of a PostgreSQL store, read and written within one transaction.
+"""Reads and writes the rows of a PostgreSQL store within one transaction.
 
-Law: the row of the head is read first, by a writer for update, and written last, once: what a transaction changed in it
-stands in `Rows` until then.
+Law: a transaction reads the row of the head first; a writer locks it (`FOR UPDATE`). A writer keeps its changes of the
+head in memory, and writes the row once, at the end.
 """
 
 import contextlib
@@ -21,10 +21,11 @@ from capx.store.sql.rows import HEAD, SqlRows, head_of
 from capx.tokens.revocation_key import RevocationKey
 
 CHANNEL = "capx"
-"""Where followers are woken when something has died."""
+"""The channel of notifications that wake followers when something has died."""
 
 READ = f"BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; {HEAD}"
-# Whoever waits in the middle of a transaction is alone with the log: no process that hangs may keep that up for ever.
+# The timeout: a writer holds the lock of the log. If its process hangs within the transaction, the server ends it, so
+# that the other writers can go on.
 WRITE = (
     f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '15s'; {HEAD} FOR UPDATE"
 )
@@ -33,7 +34,7 @@ _COUNTER = "SELECT counter, unit, spent, last FROM capx.counters"
 
 
 class Rows(SqlRows):
-    """Reading and writing within one transaction, whose first statement gave the row of the head."""
+    """Reads and writes the rows of a store within one transaction; `head` is the row that its first statement gave."""
 
     nth = "nth"
     select_event = "SELECT position, at, kind, body, hash FROM capx.events"
@@ -42,7 +43,8 @@ class Rows(SqlRows):
     select_death = "SELECT seq, id, name, reason, at, position FROM capx.deaths"
     select_instants = "SELECT name FROM capx.deaths WHERE name >= 'issued:' AND name < 'issued;'"
     forget_deaths = "DELETE FROM capx.deaths WHERE seq <= ? AND (name LIKE 'kid:%%') IS NOT TRUE"
-    # What is being spent from just now is not forgotten; to wait for it could mean to wait for each other.
+    # SKIP LOCKED: a counter that a service is spending from now is not forgotten. To wait for its lock could end in a
+    # deadlock with that service.
     forget_counters = (
         "DELETE FROM capx.counters c USING (SELECT counter, unit FROM capx.counters WHERE last < ? "
         "AND length(counter) = 22 "
@@ -82,7 +84,7 @@ class Rows(SqlRows):
             super().adopt(reading)
 
     def keep_head(self) -> None:
-        """Write what changed in the head."""
+        """Write the head, if it changed."""
         if self._head != self._written:
             self._db.execute(
                 "UPDATE capx.head SET epoch = %s, position = %s, hash = %s, deaths = %s, forgotten = %s",
@@ -90,11 +92,13 @@ class Rows(SqlRows):
             )
 
     def wake(self) -> None:
-        """Wake followers once the transaction is kept, if it is for them: something died, or an epoch began.
+        """Wake followers after the commit, if something died, was forgotten, or an epoch began.
 
-        It may fail, as it does while anybody's session keeps the server's queue of notifications full: they look by
-        themselves too. It need not be on the disk.
+        Errors are ignored: followers look every second anyway. A full queue of notifications, which any session can
+        cause, is such an error.
         """
+        # Not within the transaction: there a failed notification would undo the revocation. And not synced, because
+        # after a crash of the server there is nobody to wake.
         if _for_followers(self._head) != _for_followers(self._written):
             with contextlib.suppress(psycopg.Error):
                 self._db.execute("SELECT set_config('synchronous_commit', 'off', true), pg_notify(%s, '')", (CHANNEL,))
@@ -110,6 +114,7 @@ class Rows(SqlRows):
         self._execute(query, grant.capability, list(grant.ids))
 
     def _put_all(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        # COPY is many times faster than single inserts, and a log may have a million events.
         with self._db.cursor().copy(f"COPY capx.{table} FROM STDIN".encode()) as copy:
             for row in rows:
                 copy.write_row(row)
@@ -141,7 +146,7 @@ class Rows(SqlRows):
 
 
 class _Named(Struct):
-    """What is looked for in bodies."""
+    """The fields of a body that have columns of their own, because queries look for them."""
 
     id: Any = None
     audience: Any = None
@@ -149,7 +154,7 @@ class _Named(Struct):
 
 
 def text(body: bytes) -> str:
-    """The body of an event as text; Unwritable if it is none."""
+    """The body of an event as text; Unwritable if it is not UTF-8."""
     try:
         return body.decode()
     except UnicodeDecodeError as error:

@@ -1,14 +1,14 @@
-"""The tables and functions of a PostgreSQL store, as the steps that lead to them.
+"""The tables and functions of a PostgreSQL store, as a list of migration steps.
 
-Laws: a step that was released never changes. A new store takes all of them, an older one those that it lacks, in one
-transaction. Everything is in the schema `capx`, in which PUBLIC may do nothing.
+Laws: the statements of a released step never change. A new store runs all steps, an older one the steps that it lacks,
+in one transaction. Everything is in the schema `capx`, and PUBLIC has no rights there.
 """
 
 from importlib.resources import files
 from typing import Final
 
 VERSION: Final = 1
-"""The schema that this code reads and writes."""
+"""The version of the schema that this code reads and writes."""
 
 FOR_RESOURCES: Final = (
     "capx.version()",
@@ -21,16 +21,16 @@ FOR_RESOURCES: Final = (
     "capx.record(bigint[], text[])",
     "capx.sighted(text, bigint, bigint)",
 )
-"""The functions that a resource may call; it touches no table itself."""
+"""The functions that the role of a resource may call; it has no rights on tables."""
 
 CLOSED: Final = b"""
 REVOKE ALL ON SCHEMA capx FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA capx FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA capx FROM PUBLIC;
 """
-"""What is said after the last step, for all that is new."""
+"""Runs after the last step, because PostgreSQL lets PUBLIC execute each new function."""
 
 
 def migration(version: int) -> bytes:
-    """The SQL statements that lead to this version from the one before."""
+    """The SQL statements of the step to this version from the one before."""
     return files("capx.store.postgres").joinpath(f"schema_{version}.sql").read_bytes()

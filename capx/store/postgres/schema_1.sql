@@ -1,16 +1,23 @@
 -- The first step to the schema of a PostgreSQL store: its tables, and the functions through which resources use it.
 --
--- Laws: each function that others than the owner may call (FOR_RESOURCES in postgres_schema.py) runs with the rights of
--- the owner, has a fixed search path, and names every table with its schema. Who calls is `session_user`, which no
--- caller can change: a role that stands in `capx.resources` records for its audiences alone and speaks for no follower
--- but its own; the owner, and whoever may act as the owner, is free. What a resource says about the time counts only
--- near the server's own, since all audiences share the memory of presentations. Amounts never shrink. What is recorded
--- is a decision by its size, its depth and the kinds of its values, so that whoever reads the log can read it.
--- This step was released and never changes.
+-- Laws:
+--
+-- * Roles other than the owner may call only some functions (FOR_RESOURCES in schema.py). Each of these runs with the
+--   rights of the owner, has a fixed search path, and names every table with its schema.
+-- * The caller is `session_user`, which no caller can change. A role in `capx.resources` records only for its
+--   audiences, and acknowledges deaths only for its own followers. The owner, and every member of its role, may do all
+--   of this.
+-- * The time that a resource gives is bounded to a few seconds around the server's own time, because all audiences
+--   share the memory of presentations: a false time would clear away those of others.
+-- * Amounts never shrink.
+-- * A decision is recorded only if its size, its depth and the types of its values are right, so that every reader of
+--   the log can read it.
+--
+-- This step was released: its statements never change.
 
--- The body of an event is text, for its very bytes are hashed; what is looked for in it stands beside it. There is one
--- counter row, `head`, and no identity column: whoever holds the row is alone with the log, so that no reader ever sees
--- a position before a lower one.
+-- The body of an event is text, because exactly its bytes are hashed. The fields that queries look for have columns of
+-- their own beside it. Positions come from one row, `head`, and not from an identity column: a writer locks this row,
+-- so it is the only one that writes the log, and no reader sees a position before a lower one.
 
 CREATE SCHEMA capx;
 CREATE TABLE capx.version (only_row int PRIMARY KEY CHECK (only_row = 1), version int NOT NULL);
@@ -27,6 +34,7 @@ CREATE TABLE capx.events (
 CREATE INDEX decisions ON capx.events (decision) WHERE kind = 'decision';
 CREATE INDEX of_task ON capx.events (task, position) WHERE task IS NOT NULL;
 CREATE INDEX of_kind ON capx.events (kind, position) WHERE kind <> 'decision';
+-- `nth` numbers the rows in the order of their insertion, as the rowid does in SQLite.
 CREATE TABLE capx.tasks (
     nth bigint PRIMARY KEY,
     id text NOT NULL UNIQUE, root text NOT NULL UNIQUE, opened bigint NOT NULL, expires bigint NOT NULL,
@@ -51,6 +59,7 @@ CREATE TABLE capx.grants (
 CREATE INDEX grants_of_kid ON capx.grants (kid);
 CREATE INDEX grants_at ON capx.grants (at, issued);
 CREATE TABLE capx.strengths (id bytea NOT NULL, capability bytea NOT NULL, PRIMARY KEY (id, capability));
+-- A key is an id (16 bytes) or a name: exactly one of the two columns is set.
 CREATE TABLE capx.deaths (
     seq bigint PRIMARY KEY, id bytea UNIQUE, name text COLLATE "C" UNIQUE, reason text NOT NULL,
     at bigint NOT NULL, position bigint NOT NULL,
@@ -60,6 +69,7 @@ CREATE TABLE capx.burnt (presentation bytea PRIMARY KEY, until bigint NOT NULL);
 CREATE INDEX burnt_until ON capx.burnt (until);
 CREATE TABLE capx.forgotten (only_row int PRIMARY KEY CHECK (only_row = 1), until bigint NOT NULL);
 INSERT INTO capx.forgotten VALUES (1, 0);
+-- "C": keys are compared byte by byte. The order in which counters are locked must be the same in every session.
 CREATE TABLE capx.counters (
     counter text COLLATE "C" NOT NULL, unit text COLLATE "C" NOT NULL, spent numeric NOT NULL, last bigint NOT NULL,
     PRIMARY KEY (counter, unit)
@@ -69,7 +79,9 @@ CREATE TABLE capx.sightings (
 );
 CREATE TABLE capx.resources (role text, audience text, PRIMARY KEY (role, audience));
 
--- Helpers have no search path of their own: they are called by functions that have one, and by nobody else.
+-- Helpers have no search path of their own: only functions that have one call them.
+
+-- The audiences of the calling role; null for the owner, who may record for all.
 CREATE FUNCTION capx.audiences() RETURNS text[] LANGUAGE plpgsql STABLE AS $$
 DECLARE
     its text[] := (SELECT array_agg(audience) FROM capx.resources WHERE role = session_user);
@@ -81,6 +93,7 @@ BEGIN
     RETURN its;
 END $$;
 
+-- The time of a call: the owner's is taken as it is, a resource's is moved to within 5 seconds of the server's clock.
 CREATE FUNCTION capx.clock(said bigint) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     server bigint := floor(extract(epoch FROM clock_timestamp()));
@@ -88,6 +101,8 @@ BEGIN
     RETURN CASE WHEN capx.audiences() IS NULL THEN said ELSE greatest(server - 5, least(server + 5, said)) END;
 END $$;
 
+-- The hash of an event, as `digest` in capx/store/log.py. Each part has its length before it, so that no two lists of
+-- parts give the same bytes.
 CREATE FUNCTION capx.sized(part bytea) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
     SELECT int4send(length(part)) || part
 $$;
@@ -100,11 +115,14 @@ LANGUAGE sql IMMUTABLE AS $$
     )
 $$;
 
+-- IS TRUE, so that null is refused too; the comparison with 1e15 also refuses NaN, which PostgreSQL holds for the
+-- largest number.
 CREATE FUNCTION capx.amount(what numeric) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
     SELECT (what >= 0 AND what < 1e15 AND what = round(what, 6)) IS TRUE
 $$;
 
--- Lists and objects within each other: brackets that stand in no string, of which each pass takes the innermost.
+-- Whether lists and objects are nested deeper than `most`. It removes everything except the brackets outside of
+-- strings, and then in each pass the innermost pairs.
 CREATE FUNCTION capx.deeper(body text, most int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
     brackets text := regexp_replace(body, E'"(?:[^"\\\\]|\\\\.)*"|[^]["{}]+', '', 'g');
@@ -116,7 +134,8 @@ BEGIN
     RETURN brackets <> '';
 END $$;
 
--- What a decision says, of which kind: `Decision.body` in capx/decision.py. A later capx may say more.
+-- Whether a field of a decision has the right type; null for an unknown field, because a later capx may write more
+-- fields. See `Decision.body` in capx/verify/decision.py.
 CREATE FUNCTION capx.fits(name text, value json) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
     kind text := json_typeof(value);
@@ -136,6 +155,8 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- The fields of a decision that get columns of their own. The size comes first: the other checks take time that grows
+-- with it.
 CREATE FUNCTION capx.facts(body text, OUT id text, OUT task text, OUT audience text) LANGUAGE plpgsql AS $$
 DECLARE
     readable json;
@@ -171,7 +192,7 @@ BEGIN
     END IF;
 END $$;
 
--- What has died.
+-- What a follower reads: the version, the head, the hash of one event, and the deaths.
 CREATE FUNCTION capx.version() RETURNS int
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT version FROM capx.version
@@ -194,6 +215,7 @@ RETURNS SETOF record LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_c
     SELECT d.seq, d.id, d.name, d.reason FROM capx.deaths d WHERE d.seq > after ORDER BY d.seq LIMIT most
 $$;
 
+-- How much of each counter is spent, in the order of the arguments.
 CREATE FUNCTION capx.spent(ids text[], units text[]) RETURNS numeric[]
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT array_agg(coalesce(c.spent, 0) ORDER BY asked.nth)
@@ -201,9 +223,11 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     LEFT JOIN capx.counters c ON c.counter = asked.counter AND c.unit = asked.unit
 $$;
 
--- The look and the insertion come before the last reading of how far was forgotten: what another one forgot in between
--- counts as burnt, and nobody waits for a lock. Windows are forgotten every 60 seconds; none that is open now reaches
--- 66 seconds ahead.
+-- Marks a presentation as used. `since` is the second before which windows may have been cleared away. It is read again
+-- after the insertion: if another call cleared away windows in between, this presentation may have been among them, so
+-- it counts as burnt. This needs READ COMMITTED, where each statement sees what others have committed. It needs no lock
+-- for which every call would have to wait (SKIP LOCKED: if another call is clearing away, this one goes on). Windows
+-- are cleared away every 60 seconds, and every window that is open now ends within 66 seconds.
 CREATE FUNCTION capx.burn(
     what bytea, ends bigint, said bigint, earlier bytea, earlier_ends bigint, OUT fresh boolean, OUT kept boolean
 )
@@ -238,7 +262,8 @@ BEGIN
     kept := kept OR earlier_ends < since;
 END $$;
 
--- Everything is spent, in the order of keys; where one had no room, the inner block is undone as a whole.
+-- Spends everything or nothing. Counters are locked in the order of their keys, so that two calls never wait for each
+-- other. If one counter exceeds its limit, the exception undoes all of the inner block, and the totals are corrected.
 CREATE FUNCTION capx.spend(
     ids text[], units text[], costs numeric[], limits numeric[], said bigint, OUT totals numeric[], OUT exhausted int[]
 )
@@ -279,7 +304,8 @@ BEGIN
     END;
 END $$;
 
--- A decision is known by its audience and its id: an id that another audience took first hides none.
+-- Writes decisions to the log. A decision is identified by its audience and its id: by the id only, one audience could
+-- use up the ids of another one, and so keep its decisions out of the log.
 CREATE FUNCTION capx.record(ats bigint[], bodies text[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -318,6 +344,8 @@ BEGIN
     UPDATE capx.head SET position = pos, hash = last;
 END $$;
 
+-- Keeps how many deaths a follower knows. A resource may write only the rows of its own followers, and cannot claim to
+-- know more deaths than there are: `revoke --wait` relies on these rows.
 CREATE FUNCTION capx.sighted(its_name text, known bigint, said bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

@@ -1,9 +1,12 @@
 """The store for more than one machine: a schema of its own in a PostgreSQL database.
 
-Laws: what is kept is on the disk of the server (`synchronous_commit`), what is burnt and recorded too. A writer takes
-the row of the head first, so that it is alone with the log. What a resource may do goes through functions of the store,
-for its owner and for the role of a resource alike; `read` and `write` are for the owner. Connections come from a small
-pool, are given up when their server is silent, and do not outlive a fork.
+Laws:
+
+- Everything that is kept is on the disk of the server (`synchronous_commit`), burnt presentations and decisions too.
+- A writer locks the row of the head first, so only one writes the log at a time.
+- Resources act through functions of the store. The owner and the role of a resource call the same functions. Only the
+  owner can `read` and `write`.
+- Connections come from a small pool, are given up when the server is silent, and are not used after a fork.
 """
 
 import contextlib
@@ -35,7 +38,7 @@ from capx.verify.meter import Spend, Tally
 class PostgresStore:
     """The store in the database at `url` (`postgresql://USER@HOST/DATABASE`); `PostgresStore.create` makes one.
 
-    A server that says nothing for `patience` seconds is given up; locks are waited for three quarters of that.
+    A call gives up if the server is silent for `patience` seconds, or a lock is held for three quarters of that.
     """
 
     def __init__(self, url: str, *, patience: float = PATIENCE) -> None:
@@ -43,15 +46,17 @@ class PostgresStore:
         self._patience = patience
         self._address = Address(url)
         self._pool = Pool(self._address.shown, self._open, patience=patience)
+        # Opened once now, so that a wrong URL is an error here and not at the first call.
         with explained(self.place), self._pool.link():
             pass
 
     @classmethod
     def create(cls, url: str, *, patience: float = PATIENCE) -> Self:
-        """A new store in a database that is there; StoreProblem if it holds one already, or is not of UTF8."""
+        """Create a new store in an existing database; StoreProblem if it has a store already, or is not UTF8."""
         with _alone(url) as (address, link):
+            # The log hashes UTF-8 bytes: in another encoding some events could not be kept at all.
             if link.info.parameter_status("server_encoding") != "UTF8":
-                raise StoreProblem(f"the database {address.shown} is not of UTF8: create it with ENCODING 'UTF8'")
+                raise StoreProblem(f"the database {address.shown} does not use UTF8: create it with ENCODING 'UTF8'")
             try:
                 _advance(link, 0)
             except (errors.DuplicateSchema, errors.UniqueViolation):
@@ -70,70 +75,73 @@ class PostgresStore:
 
     @contextlib.contextmanager
     def read(self) -> Generator[Reading]:
-        """One instant to read from."""
+        """A transaction that reads one instant."""
         with explained(self.place), self._pool.link() as link, link.reading(READ) as head:
             yield Rows(link, head)
 
     @contextlib.contextmanager
     def write(self) -> Generator[Writing]:
-        """A transaction that is alone; durable when its block is left, undone when the block raises."""
+        """A writing transaction: it is durable when its block ends, and undone when the block raises."""
         with explained(self.place), self._pool.link() as link:
             with link.writing(WRITE) as head:
                 rows = Rows(link, head)
                 yield rows
                 rows.keep_head()
+            # After the commit: a follower that is woken earlier would not see the death yet.
             rows.wake()
 
     def burn(self, presentation: bytes, *, until: int, now: int, remembered: tuple[bytes, int] | None = None) -> Burn:
-        """Keep a presentation's id until its window has passed, as `ResourceStore.burn`."""
+        """Mark a presentation's id as used until its window has passed; see `ResourceStore.burn`."""
         earlier = remembered or (None, None)
         query = "SELECT * FROM capx.burn(%s, %s::bigint, %s::bigint, %s, %s::bigint)"
         return Burn(*self._kept(query, presentation, until, now, *earlier))
 
     def spend(self, spends: Sequence[Spend], *, now: int) -> Tally:
-        """Spend all of it or nothing, durably."""
+        """Spend everything or nothing; it is on the disk when this returns."""
         columns = [[getattr(spend, name) for spend in spends] for name in ("counter", "unit", "cost", "limit")]
         query = "SELECT * FROM capx.spend(%s::text[], %s::text[], %s::numeric[], %s::numeric[], %s::bigint)"
+        # SQL counts from 1.
         totals, exhausted = self._kept(query, *columns, now)
         return Tally(tuple(totals), tuple([nth - 1 for nth in sorted(exhausted)]))
 
     def spent(self, counters: Sequence[tuple[str, str]]) -> tuple[Decimal, ...]:
-        """What each counter holds now."""
+        """How much of each counter is spent."""
         ids, units = [counter for counter, _ in counters], [unit for _, unit in counters]
         with explained(self.place), self._pool.link() as link:
             row = link.execute("SELECT capx.spent(%s::text[], %s::text[])", (ids, units)).fetchone()
         return tuple((row and row[0]) or ())
 
     def record(self, decisions: Sequence[DecisionRecord]) -> None:
-        """Write decisions to the log; one whose id is there already for its audience is passed over."""
+        """Write decisions to the log; skip one whose id its audience has recorded already."""
         ats, bodies = [one.at for one in decisions], [text(one.body) for one in decisions]
         self._kept("SELECT capx.record(%s::bigint[], %s::text[])", ats, bodies)
 
     def sighted(self, follower: str, deaths: int, *, now: int) -> None:
-        """Keep that a follower knows so many deaths."""
+        """Keep how many deaths a follower knows, and when it said so (`now`, Unix seconds)."""
         self._kept("SELECT capx.sighted(%s, %s::bigint, %s::bigint)", follower, deaths, now)
 
     def source(self) -> PostgresDeathSource:
-        """What tells of the deaths in this store, over a connection of its own."""
+        """A source of the deaths in this store, with its own connection."""
         return PostgresDeathSource(self._url, patience=self._patience)
 
     def close(self) -> None:
-        """Close the connections that are idle now, and the others when their transactions end."""
+        """Close the idle connections now, and the others when their transactions end."""
         self._pool.close()
 
     def _open(self) -> Link:
         return open_store_link(self._address, self._patience)
 
     def _kept(self, query: str, *values: object) -> Any:
-        """The row that a function gave whose doings are kept with its answer."""
+        """Call a function of the store that writes, and give its row; one statement is one transaction."""
         with explained(self.place), self._pool.link() as link, keeping(self.place):
             return link.execute(query, values).fetchone()
 
 
 def migrate(url: str) -> tuple[int, int]:
-    """The schema of the store at `url` as it was, and as it is now: brought up to this one, whole or not at all."""
+    """Bring the store at `url` up to this schema, all or nothing; gives the version before, and the version now."""
     with _alone(url) as (address, link):
-        # Looked for before it is locked, which says better what is missing; read again when nobody else migrates.
+        # Once before the lock, for a better error if there is no store. Again under the lock, because another process
+        # may have migrated meanwhile.
         version_of(address, link)
         link.execute("LOCK TABLE capx.version IN ACCESS EXCLUSIVE MODE")
         version = version_of(address, link)
@@ -146,7 +154,7 @@ def migrate(url: str) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _alone(url: str) -> Generator[tuple[Address, Link]]:
-    """A transaction over a connection that is opened for it, for what changes the schema."""
+    """A transaction over a new connection, for changes of the schema."""
     address = Address(url)
     with (
         explained(address.shown),

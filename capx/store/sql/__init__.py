@@ -1,1 +1,1 @@
-"""What the stores on SQLite and on PostgreSQL say alike: the statements, and the check of a schema's version."""
+"""What the SQLite and the PostgreSQL store share: SQL statements, and the check of the schema's version."""

@@ -1,4 +1,4 @@
-"""The rows of a store about what people, and then agents, asked for: intents, requests and grants."""
+"""The rows of a store for intents (what people want), requests (what agents ask for) and grants."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -19,17 +19,17 @@ FROM capx.requests WHERE task = ?
 
 
 class SqlRequestRows(ABC):
-    """Reading and writing them within one transaction."""
+    """Reads and writes these rows within one transaction."""
 
     nth: ClassVar[str]
-    """The column that numbers the rows of a table in the order in which they came."""
+    """The column that numbers the rows of a table in the order of their insertion."""
 
     @abstractmethod
     def _execute(self, query: str, *values: object) -> Any:
         """Execute one statement, and give its cursor.
 
-        In every statement here `?` stands for a value, and the name of a table follows `capx.`: each database puts
-        what it needs in their place.
+        The statements here use `?` for a value, and `capx.` before the name of a table. Each database replaces both by
+        what it needs.
         """
 
     def intent(self, digest: str) -> IntentRecord | None:
@@ -46,11 +46,11 @@ class SqlRequestRows(ABC):
     def requests(
         self, *, task: str | None = None, node: str | None = None, pending: bool = False
     ) -> list[RequestRecord]:
-        # Said as conditions of their own, or not at all, so that their indexes are used.
-        said = [(f"{name} = ?", value) for name, value in (("task", task), ("node", node)) if value is not None]
-        conditions = ["true", *(condition for condition, _ in said), *(["state = 'pending'"] if pending else [])]
+        # One condition for each filter that is set. A single `(? IS NULL OR task = ?)` would not use the indexes.
+        filters = [(f"{name} = ?", value) for name, value in (("task", task), ("node", node)) if value is not None]
+        conditions = ["true", *(condition for condition, _ in filters), *(["state = 'pending'"] if pending else [])]
         query = f"{_REQUEST} WHERE {' AND '.join(conditions)} ORDER BY {self.nth}"
-        return [RequestRecord.parse(*row) for row in self._rows(query, *(value for _, value in said))]
+        return [RequestRecord.parse(*row) for row in self._rows(query, *(value for _, value in filters))]
 
     def request_counts(self, task: str, node: str) -> RequestCounts:
         return RequestCounts(*self._row(_ASKED, node, node, task))
@@ -61,12 +61,15 @@ class SqlRequestRows(ABC):
         elif (kid := kid_of(key)) is not None:
             rows = self._rows("SELECT capability FROM capx.grants WHERE kid = ?", kid)
         elif (instant := instant_of(key)) is not None:
+            # A capability issued up to the instant is dead by itself: only the later ones are to be named.
             rows = self._rows("SELECT capability FROM capx.grants WHERE issued <= ? AND at > ?", instant, instant)
         else:
             rows = []
+        # Sorted, so that both databases give the same order.
         return sorted(capability for (capability,) in rows)
 
     def keep_intent(self, intent: IntentRecord) -> None:
+        # On a conflict the row keeps its number, so that the order stays that of the first appearance.
         self._put_numbered(
             "intents",
             structs.asdict(intent),
@@ -75,6 +78,7 @@ class SqlRequestRows(ABC):
         )
 
     def keep_request(self, request: RequestRecord) -> None:
+        # The whole request is in `body`. Beside it are only the fields that queries look for.
         columns = {name: getattr(request, name) for name in ("id", "task", "node", "state", "asked")}
         self._put_numbered(
             "requests",
@@ -91,7 +95,8 @@ class SqlRequestRows(ABC):
             self._put("strengths", (id_, grant.capability))
 
     def _forget_requests(self, before: int) -> int:
-        """Forget requests and grants that are older; gives how many requests."""
+        """Forget requests and grants that are older than `before`; gives the number of requests."""
+        # The strengths first: they are found through their grants.
         self._execute(
             "DELETE FROM capx.strengths WHERE capability IN (SELECT capability FROM capx.grants WHERE at < ?)", before
         )
@@ -103,7 +108,8 @@ class SqlRequestRows(ABC):
         self._execute(f"INSERT INTO capx.{table} VALUES ({_places(row)})", *row)  # noqa: S608 - a table of ours
 
     def _put_numbered(self, table: str, row: Mapping[str, object], on_conflict: str = "") -> None:
-        """Write one row, by its columns, and number it; a writer is alone, so that the next number is free."""
+        """Write one row with these columns, and the next number."""
+        # Only one transaction writes at a time, so nobody else can take this number meanwhile.
         into = f"INSERT INTO capx.{table} ({self.nth}, {', '.join(row)})"
         number = f"(SELECT coalesce(max({self.nth}), 0) + 1 FROM capx.{table})"  # noqa: S608 - a table of ours
         self._execute(f"{into} VALUES ({number}, {_places(row)}) {on_conflict}", *row.values())

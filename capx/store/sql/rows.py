@@ -1,7 +1,7 @@
-"""The rows of a store, read and written within one transaction, as far as both databases hold them alike.
+"""Reads and writes the rows of a store within one transaction, as far as both databases do this alike.
 
-Laws: what differs between the databases is a column, a condition or a method that each states for itself; the order of
-the statements is the same. Who writes changes the head by `_change_head` alone.
+Laws: where the databases differ, each defines a column, a condition or a method of its own; the order of the statements
+is the same in both. Only `_change_head` changes the head.
 """
 
 from abc import abstractmethod
@@ -22,34 +22,35 @@ from capx.tokens.revocation_key import RevocationKey, revoked_until
 HEAD = "SELECT epoch, position, hash, deaths, forgotten FROM capx.head"
 
 _PAGE = 1_000
+# The largest position that both databases can hold: no bound.
 _LAST = 2**63 - 1
 _TASK = "SELECT id, root, opened, expires, tenant, purpose, state, ended, position, principal, intent FROM capx.tasks"
-# Of what is burnt nothing is taken over or deleted: no presentation is ever new again.
+# Not `burnt`: after a restoration, a used presentation must still count as used.
 _TAKEN_OVER = ("events", "tasks", "intents", "requests", "grants", "strengths", "deaths", "counters", "sightings")
 
 
 class SqlRows(SqlRequestRows):
-    """Reading and writing within one transaction."""
+    """Reads and writes the rows of a store within one transaction."""
 
     select_event: ClassVar[str]
     of_task: ClassVar[str]
-    """The condition that an event names a task."""
+    """The condition that an event is about a task."""
     of_decision: ClassVar[str]
     """The condition that a decision has an id."""
     select_death: ClassVar[str]
     select_instants: ClassVar[str]
-    """Asks for the keys of all instants up to which everything is dead."""
+    """Selects the keys of all revoked instants, up to which everything issued is dead."""
     forget_deaths: ClassVar[str]
-    """Deletes the deaths up to one, but those that last."""
+    """Deletes the deaths up to a number, except lasting ones (those of root keys)."""
     forget_counters: ClassVar[str]
-    """Deletes the counters of single tasks that were last spent from before a time."""
+    """Deletes the counters of single tasks that nobody has spent from since a time."""
 
     @abstractmethod
     def head(self) -> Head: ...
 
     @abstractmethod
     def _change_head(self, **changes: Any) -> None:
-        """Let the head hold these values from now on."""
+        """Set these fields of the head."""
 
     def task(self, id_: str) -> TaskRecord | None:
         row = self._row(f"{_TASK} WHERE id = ?", id_)
@@ -63,6 +64,7 @@ class SqlRows(SqlRequestRows):
         return [TaskRecord(*row) for row in self._rows(f"{_TASK} ORDER BY {self.nth}")]
 
     def overdue(self, now: int, limit: int) -> list[TaskRecord]:
+        # `state` is a literal, not a parameter: the partial index `overdue` fits only then.
         query = f"{_TASK} WHERE state = 'active' AND expires <= ? ORDER BY expires LIMIT ?"
         return [TaskRecord(*row) for row in self._rows(query, now, limit)]
 
@@ -80,6 +82,7 @@ class SqlRows(SqlRequestRows):
 
     def deaths(self, *, after: int = 0) -> Iterator[Death]:
         query = f"{self.select_death} WHERE seq > ? ORDER BY seq LIMIT ?"
+        # By pages, for the reasons given in `events`.
         while rows := self._rows(query, after, _PAGE):
             yield from map(self._death, rows)
             after = rows[-1][0]
@@ -95,13 +98,13 @@ class SqlRows(SqlRequestRows):
             conditions.append(self.of_task)
             values.append(task)
         if kind is not None:
-            # Said twice, so that the index of all that is no decision is used.
+            # `kind <> 'decision'` looks redundant. The database needs it to see that the partial index `of_kind` fits.
             conditions.append("kind = ?" if kind == "decision" else "kind = ? AND kind <> 'decision'")
             values.append(kind)
         where = " AND ".join(conditions)
         query = f"{self.select_event} WHERE {where} ORDER BY position LIMIT ?"
-        # By pages, so that a long log is never in memory as a whole, and that a cursor which its reader left half-way
-        # does not hold the connection to an old instant.
+        # By pages, for two reasons. A long log is never in memory as a whole. And if a reader stops half-way, no open
+        # cursor keeps the connection at an old instant.
         while limit is None or limit > 0:
             page = _PAGE if limit is None else min(limit, _PAGE)
             rows = self._rows(query, after, *values, page)
@@ -121,6 +124,7 @@ class SqlRows(SqlRequestRows):
         return [FollowerAck(*row) for row in rows]
 
     def append(self, kind: str, body: bytes, *, at: int) -> Event:
+        # The head is read within this transaction, which alone may write the log: so positions have no gaps.
         event = following(self.head().place, at=at, kind=kind, body=body)
         self._put("events", self._event_row(event))
         self._change_head(position=event.position, hash=event.hash)
@@ -130,10 +134,12 @@ class SqlRows(SqlRequestRows):
         self._put_numbered("tasks", {**structs.asdict(task), "node": root_node(task.root)})
 
     def end_task(self, id_: str, state: State, *, at: int, position: int) -> None:
+        # Only an active task: an end is final.
         query = "UPDATE capx.tasks SET state = ?, ended = ?, position = ? WHERE id = ? AND state = 'active'"
         self._execute(query, state, at, position, id_)
 
     def kill(self, key: RevocationKey, reason: str, *, at: int, position: int) -> Death:
+        # The first death stays: its number and its reason may have reached followers already.
         if first := self.death(key):
             return first
         death = Death(self.head().deaths + 1, key, reason, at, position)
@@ -142,6 +148,8 @@ class SqlRows(SqlRequestRows):
         return death
 
     def forget(self, before: int, *, below: int | None = None) -> Pruned:
+        # Deaths are forgotten only up to the first one that must stay, even if older ones come after it. So `forgotten`
+        # is a single number, and a follower can compare it with the number of deaths that it knows.
         head = self.head()
         query = "SELECT seq FROM capx.deaths WHERE seq > ? AND (at >= ? OR position >= ?) ORDER BY seq LIMIT 1"
         first_kept = self._row(query, head.forgotten, before, _LAST if below is None else below)
@@ -156,9 +164,9 @@ class SqlRows(SqlRequestRows):
         self._change_head(epoch=epoch)
 
     def clear(self) -> None:
-        """Delete all that `adopt` takes over and all that is about it, so that it finds an empty store."""
+        """Delete everything that `adopt` copies, and all that is about it, so that `adopt` finds an empty store."""
         for table in _TAKEN_OVER:
-            # Not TRUNCATE: who reads an instant of before would see nothing all at once.
+            # Not TRUNCATE: readers of an earlier instant would suddenly see empty tables.
             self._execute(f"DELETE FROM capx.{table}")  # noqa: S608 - a table of ours
         self._change_head(position=0, hash=GENESIS, deaths=0, forgotten=0)
 
@@ -178,16 +186,16 @@ class SqlRows(SqlRequestRows):
 
     @abstractmethod
     def _put_all(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Write so many whole rows that it has to be quick."""
+        """Write many whole rows, in the fastest way that the database has."""
 
     @abstractmethod
     def _key_column(self, key: RevocationKey) -> str:
-        """The column that holds such a key."""
+        """The column that holds a key of this type."""
 
     @abstractmethod
     def _event_row(self, event: Event) -> tuple[Any, ...]: ...
 
-    # How rows are, unless a database holds them in another way.
+    # The default form of rows; a database that stores them in another form overrides these.
     def _event(self, row: Any) -> Event:
         return Event(*row)
 
@@ -202,7 +210,7 @@ class SqlRows(SqlRequestRows):
 
 
 def head_of(row: tuple[Any, ...] | None) -> Head:
-    """The head in this row; Damaged if there is none."""
+    """Make a Head from its row; Damaged if there is no row."""
     if row is None:
         raise Damaged("the store has lost its head: restore it from a backup")
     return Head(*row)

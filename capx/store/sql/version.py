@@ -1,14 +1,14 @@
-"""Whether the schema of a store is the one that this code reads and writes."""
+"""Checks that the schema of a store is the one that this code reads and writes."""
 
 from capx.errors import StoreProblem
 
 
 class OldSchema(StoreProblem):
-    """The store is of an earlier schema than this one."""
+    """The store has an older schema; `capx store migrate` brings it up to date."""
 
 
 def demand_version(place: object, found: int, ours: int) -> None:
-    """Refuse a store of a later schema, and by OldSchema one of an earlier schema."""
+    """Refuse a store with another schema: a newer one with StoreProblem, an older one with OldSchema."""
     if found > ours:
         raise StoreProblem(
             f"the store {place} was written by a newer capx (schema {found}, this one knows {ours}): upgrade capx here"

@@ -1,7 +1,7 @@
-"""A store in a file that anybody may have written: a backup, as it is brought in.
+"""Reads a backup: a store in a file that anybody may have written.
 
-Laws: it is only read. Nothing in it is believed before its schema is exactly ours, so that no view, no trigger and no
-other table has a say, and before its pages are sound. What it is instead is told by a StoreProblem.
+Laws: the file is only read. Before any row is read, its schema must be exactly ours, so that no view, trigger or other
+table of the file has an effect, and its pages must be sound. A StoreProblem says what is wrong with the file.
 """
 
 import contextlib
@@ -19,16 +19,16 @@ from capx.store.sqlite.rows import Rows
 from capx.store.sqlite.schema import MIGRATIONS
 
 _LONGEST = 16 << 20
-"""Bytes of one row: nothing that capx writes comes near."""
+"""The most bytes of one row; everything that capx writes is much shorter."""
 
 _Object = tuple[Any, Any, Any, Any]
 
 
 @contextlib.contextmanager
 def open_backup(path: Path) -> Generator[Reading]:
-    """One instant of the store in a file; StoreProblem if it is none, or is not built as capx builds one.
+    """Read one instant of the store in a file; StoreProblem if it is not a store, or not built as capx builds one.
 
-    Its rows are of the right types, and may still say anything: see `demand_possible`.
+    Its rows have the right types, and may still hold any values: see `demand_possible`.
     """
     try:
         with explained(path), contextlib.closing(_opened(path)) as connection:
@@ -38,7 +38,7 @@ def open_backup(path: Path) -> Generator[Reading]:
 
 
 def _opened(path: Path) -> Connection:
-    """A connection to a sound backup, at one instant of it."""
+    """Open a connection to a sound backup, within a transaction."""
     if not path.exists():
         raise NoStore(f"there is no backup at {path}")
     with contextlib.ExitStack() as undoing:
@@ -46,11 +46,13 @@ def _opened(path: Path) -> Connection:
             with explained(path):
                 connection = undoing.enter_context(contextlib.closing(connect(path, read_only=True)))
                 distrust(connection)
+                # One transaction for the checks and for all later reads: nobody can change the file in between.
                 connection.execute("BEGIN")
+                # The schema first: the integrity check runs expressions of the file's own indexes.
                 strange = (*lacking(connection), *foreign(connection))
                 fault = None if strange else _fault(connection)
         except Damaged as error:
-            # What is said of a store, to restore it from a backup, helps nobody here.
+            # The usual advice, to restore from a backup, does not help here: this is the backup.
             raise Damaged(f"the backup {path} is damaged ({error.__cause__!s:.120}): give another backup") from error
         for what in strange:
             raise Damaged(f"{path} is not built as capx builds a store, see {what}: give another backup")
@@ -61,19 +63,21 @@ def _opened(path: Path) -> Connection:
 
 
 def distrust(connection: Connection) -> None:
-    """Let what the schema and the pages of a file say do as little as possible."""
+    """Limit what a hostile schema, or hostile pages, of a file can do."""
+    # No functions with side effects from views and triggers of the file.
     connection.execute("PRAGMA trusted_schema = OFF")
+    # Checks each page when it is read, so that crafted ones are found early.
     connection.execute("PRAGMA cell_size_check = ON")
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST)
 
 
 def lacking(connection: sqlite3.Connection) -> list[str]:
-    """What the schema of this file lacks of ours."""
+    """The objects of our schema that this file does not have."""
     return [f"the {kind} {name}" for kind, name, _, _ in sorted(_ours() - _schema(connection), key=repr)]
 
 
 def foreign(connection: sqlite3.Connection) -> list[str]:
-    """What the schema of this file has that is not ours."""
+    """The objects in the schema of this file that are not ours."""
     strange = sorted(_schema(connection) - _ours(), key=repr)
     return [f"the {kind!s:.20} {name!a:.60}" for kind, name, _, _ in strange]
 
@@ -96,11 +100,12 @@ def _schema(connection: sqlite3.Connection) -> frozenset[_Object]:
 
 @functools.cache
 def _ours() -> frozenset[_Object]:
+    # Built by SQLite itself, so that its own indexes (`sqlite_autoindex_…`) are in the comparison too.
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript("".join(MIGRATIONS))
         return _schema(connection)
 
 
 def _spaced(sql: object) -> object:
-    """The same in one line: what was added to a table later is spaced as it was added."""
+    """The SQL in one line: SQLite keeps its spacing, which depends on how the statements were run."""
     return " ".join(sql.split()) if isinstance(sql, str) else sql

@@ -1,10 +1,14 @@
-"""One SQLite file as a capx store: how it is created, opened, recognised, and what its errors mean.
+"""Creates, opens and recognises a SQLite file as a capx store, and explains its errors.
 
-Laws: created readable by its owner alone, in one transaction; opened only if it is ours, nobody else's to read or
-change, and of a version we know. Whatever SQLite raises becomes a StoreProblem that says what to do. A connection is
-bound to the files that were there when it was opened; `identity` and `companions` tell when the path has come to mean
-others. While one is open, no other is opened beside a `-wal` or `-shm` that is not the one it uses: in one process they
-would share an index of the one and read the other.
+Laws:
+
+- A store is created in one transaction, and only its owner can read it.
+- A file is opened only if it is a capx store, if no other user can read or change it, and if its version is known.
+- Every error of SQLite becomes a StoreProblem that says what to do.
+- A connection belongs to the files that were there when it was opened. `identity` and `companions` show that the path
+  now means other files.
+- While a connection is open, no second one is opened beside another `-wal` or `-shm`. Within one process both would
+  share the index of one `-wal` and read the other.
 """
 
 import contextlib
@@ -28,25 +32,26 @@ from capx.store.sqlite.schema import MIGRATIONS, VERSION
 
 APPLICATION = 0x63617078  # "capx", in the header of the file
 BUSY_SECONDS = 5.0
+"""Seconds for which a transaction waits for another one."""
 
 Identity = tuple[int, int]
 Companions = tuple[Identity | None, Identity | None]
 
 
 def identity(path: Path) -> Identity:
-    """Which file the path means now, as device and inode."""
+    """The file that the path means now, as its device and inode."""
     with explained(path):
         found = path.stat()
     return found.st_dev, found.st_ino
 
 
 def companions(path: Path) -> Companions:
-    """Which files stand beside the path now as its `-wal` and `-shm`; those of an open connection never change."""
+    """The files that are beside the path now as its `-wal` and `-shm`; an open connection never changes to others."""
     return _identity_if_there(f"{path}-wal"), _identity_if_there(f"{path}-shm")
 
 
 def _identity_if_there(path: str) -> Identity | None:
-    # os.stat on text: half of what a Path costs, and every transaction pays it.
+    # os.stat on a text takes half the time of Path.stat, and every transaction calls this twice.
     try:
         found = os.stat(path)  # noqa: PTH116
     except OSError:
@@ -55,13 +60,13 @@ def _identity_if_there(path: str) -> Identity | None:
 
 
 class Connection(sqlite3.Connection):
-    """A connection that knows which files it uses."""
+    """A connection that remembers which files it uses."""
 
     file: Identity | None = None
     beside: Companions = (None, None)
 
     def close(self) -> None:
-        """Close it; it uses no files any more."""
+        """Close the connection, and forget which files it used."""
         _in_use.pop(id(self), None)
         super().close()
 
@@ -70,7 +75,7 @@ _in_use: "weakref.WeakValueDictionary[int, Connection]" = weakref.WeakValueDicti
 
 
 def demand_same_companions(path: Path, connection: Connection) -> None:
-    """Refuse a connection whose `-wal` or `-shm` was taken away: what others write, it does not see."""
+    """Refuse a connection whose `-wal` or `-shm` was removed: it does not see what others write."""
     if connection.beside != companions(path):
         raise StoreProblem(
             f"the store {path} lost its -wal or -shm file while it was in use: "
@@ -79,26 +84,30 @@ def demand_same_companions(path: Path, connection: Connection) -> None:
 
 
 def create(path: Path) -> None:
-    """Write a new store at `path`, for its owner's eyes only; StoreProblem if there is one."""
+    """Write a new store at `path`, which only its owner can read; StoreProblem if there is one."""
     with explained(path):
+        # SQLite would let the umask decide who can read the file. It copies the permissions to the -wal and the -shm.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         with contextlib.closing(_open(path, "rw", BUSY_SECONDS)) as connection:
             if connection.execute("PRAGMA user_version").fetchone() != (0,):
                 raise StoreProblem(f"there is a store at {path} already")
             _refuse_foreign(path, connection)
             demand_private(path, path.stat(), StoreProblem)
+            # WAL: readers do not wait for a writer, and a follower can read while somebody writes.
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("BEGIN IMMEDIATE")
             _build(path, connection)
             connection.execute("COMMIT")
+        # SQLite syncs the file, and not the entry of a new file in its folder.
         sync(path.parent)
 
 
 def migrate(path: Path) -> tuple[int, int]:
-    """The schema of the store at `path` as it was, and as it is now: brought up to this one, whole or not at all."""
+    """Bring the store at `path` up to this schema, all or nothing; gives the version before, and the version now."""
     with explained(path), contextlib.closing(_open(path, "rw", BUSY_SECONDS)) as connection:
         connection.execute("PRAGMA synchronous = FULL")
+        # The lock before the look at the version: two migrations at once must not run the same step twice.
         connection.execute("BEGIN IMMEDIATE")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         with contextlib.suppress(OldSchema):
@@ -111,9 +120,13 @@ def migrate(path: Path) -> tuple[int, int]:
 
 
 def connect(path: Path, *, read_only: bool = False, busy_seconds: float = BUSY_SECONDS) -> Connection:
-    """A connection to the store at `path`; StoreProblem when it is not there, not ours alone or too new."""
+    """Open a connection to the store at `path`.
+
+    StoreProblem if there is no store, if other users can read or change it, or if its version is another one.
+    """
     with explained(path):
         file = identity(path)
+        # A list first: another thread may open or close a connection during the loop.
         for other in [reference() for reference in _in_use.valuerefs()]:
             if other is not None and other.file == file:
                 demand_same_companions(path, other)
@@ -121,6 +134,7 @@ def connect(path: Path, *, read_only: bool = False, busy_seconds: float = BUSY_S
         try:
             _recognise(path, connection)
             demand_private(path, path.stat(), StoreProblem)
+            # Now, not before: the first statement makes the -wal and the -shm if there are none.
             connection.file, connection.beside = file, companions(path)
             _in_use[id(connection)] = connection
         except BaseException:
@@ -130,10 +144,10 @@ def connect(path: Path, *, read_only: bool = False, busy_seconds: float = BUSY_S
 
 
 class Idle:
-    """Connections that are open and not in use, and the lock under which they are taken and put back.
+    """Open connections that are not in use, and the lock for taking one and putting it back.
 
-    They are closed before a fork: SQLite's locks belong to a process, and a child that inherited them would hold
-    none. They end with their owner, or with the process, also when nobody closed them.
+    They are closed before a fork: SQLite's file locks belong to a process, so a child would use a connection without
+    holding its locks. They are also closed when their owner is gone, or when the process ends, if nobody did it before.
     """
 
     def __init__(self) -> None:
@@ -144,7 +158,8 @@ class Idle:
         _all_idle.add(self)
 
     def _begin(self) -> None:
-        # Held by the thread whose turn it is to write: SQLite would let the others sleep, and wake none.
+        # The thread that writes holds this lock. SQLite only polls for its own lock, with longer and longer sleeps, and
+        # a waiting thread could starve. This lock wakes the next thread at once.
         self.turn = threading.Lock()
 
     def close(self) -> None:
@@ -163,6 +178,8 @@ _frozen: list[Idle] = []
 
 
 def _before_fork() -> None:
+    # The locks are held during the fork, so that no other thread takes or puts back a connection meanwhile. The child
+    # would inherit a lock of such a thread, and nobody could release it.
     _frozen.extend(_all_idle)
     for idle in _frozen:
         idle.lock.acquire()
@@ -179,13 +196,13 @@ os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_c
 
 @contextlib.contextmanager
 def explained(path: Path) -> Generator[None]:
-    """A block in which what SQLite and the file system raise becomes a StoreProblem."""
+    """A block in which errors of SQLite and of the file system become a StoreProblem."""
     try:
         yield
     except (sqlite3.DataError, UnicodeError) as error:
         raise Unwritable(f"the store {path} cannot hold this: {error}") from error
     except sqlite3.Error as error:
-        # Nested deeper than SQLite reads.
+        # The body is nested deeper than SQLite can read. The error has no code of its own.
         if str(error) == "malformed JSON":
             raise Unwritable(f"the store {path} cannot hold this: {error}") from error
         raise _kind(error)(f"the store {path} {_meaning(error)}") from error
@@ -196,13 +213,16 @@ def explained(path: Path) -> Generator[None]:
 
 
 def _open(path: Path, mode: str, busy_seconds: float) -> Connection:
+    # SQLite reports a missing file as "cannot open", like missing permissions.
     if not path.exists():
         raise FileNotFoundError(path)
     return sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
         timeout=busy_seconds,
+        # None: the module would otherwise begin transactions by itself.
         isolation_level=None,
+        # The pool lends a connection to any thread, but to one at a time.
         check_same_thread=False,
         factory=Connection,
     )
@@ -222,7 +242,7 @@ def _refuse_foreign(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def _build(path: Path, connection: sqlite3.Connection) -> None:
-    # Somebody else may have built it between the look and the lock.
+    # Checked again under the lock: somebody else may have built the store after the first look.
     if connection.execute("PRAGMA user_version").fetchone() != (0,):
         raise StoreProblem(f"there is a store at {path} already")
     _advance(connection, 0)
@@ -233,6 +253,7 @@ def _build(path: Path, connection: sqlite3.Connection) -> None:
 
 def _advance(connection: sqlite3.Connection, version: int) -> None:
     for migration in MIGRATIONS[version:]:
+        # Not `executescript`: it commits first, and so would break the transaction of the migration.
         for statement in migration.strip().split(";\n"):
             connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {VERSION}")
@@ -260,5 +281,6 @@ def _kind(error: sqlite3.Error) -> type[StoreProblem]:
 
 
 def _code(error: sqlite3.Error) -> int:
+    # The low byte is the kind of the error; the rest distinguishes cases that have the same remedy.
     code = getattr(error, "sqlite_errorcode", None)
     return code & 0xFF if isinstance(code, int) else -1

@@ -1,8 +1,11 @@
-"""What a verifier follows in a SQLite store: head and deaths, read-only, over a connection of its own.
+"""A verifier follows the deaths in a SQLite store: this reads head and deaths, over a read-only connection of its own.
 
-Laws: knowledge only grows: a file that lies behind what was read before, tells another history, or began anew, is
-refused, and goes on being refused until it has caught up; a later epoch is read anew. Deaths are numbered without
-gaps, so a missing one shows. While nothing was committed, to look costs a few system calls.
+Laws:
+
+- Knowledge only grows. A file is refused while it is behind what was read before, has another history, or is a new
+  store. In a later epoch of the same store, everything is read again.
+- Deaths are numbered without gaps, so a missing one is noticed.
+- If nothing was committed since the last look, a look costs a few system calls.
 """
 
 import sqlite3
@@ -15,12 +18,12 @@ from capx.store.continuity import demand_whole, succeeding
 from capx.store.records import Head, News
 from capx.store.sqlite.connection import Connection, Idle, companions, connect, explained
 
-# A look happens within a verification: better to go on with what is known than to wait.
+# A look happens during a verification. To go on with what is known is better than to make the call wait.
 _BUSY_SECONDS = 0.05
 
 
 class SQLiteDeathSource:
-    """The deaths in the store at `path`, which need not be there yet; safe with several threads."""
+    """A source of the deaths in the store at `path`, which need not exist yet; safe with several threads."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path).absolute()
@@ -29,12 +32,15 @@ class SQLiteDeathSource:
         self._idle = Idle()
 
     def news(self, known: Head | None) -> News:
-        """What died since `known`; StoreProblem when there is nothing trustworthy to be had."""
+        """What died since `known`; StoreProblem if the store cannot be read or trusted."""
         with self._idle.lock, explained(self.path):
             connection = self._current()
             (version,) = connection.execute("PRAGMA data_version").fetchone()
+            # `data_version` changes with every commit of another connection. If it is the same, and the caller knows
+            # the head that was read last, there is nothing new.
             if self._last is not None and self._last[0] is known and self._last[1] == version:
                 return News(self._last[0], {})
+            # One transaction, so that the head and the deaths are of the same instant.
             connection.execute("BEGIN")
             try:
                 news = _since(connection, known)
@@ -44,14 +50,14 @@ class SQLiteDeathSource:
             return news
 
     def close(self) -> None:
-        """Close the connection; a later look opens another."""
+        """Close the connection; a later look opens a new one."""
         with self._idle.lock:
             self._idle.close()
 
     def _current(self) -> Connection:
-        """A connection to the file that is there now, with nothing kept in mind of another's pages."""
+        """A connection to the file that is at the path now; its cache holds no pages of an earlier file."""
         found = self.path.stat()
-        # Size and time as well: a file that was written over in place keeps its inode.
+        # Size and time too, because a file that is overwritten in place keeps its inode.
         file = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
         if self._idle.connections and file == self._opened_on:
             connection = self._idle.connections[0]
@@ -60,7 +66,7 @@ class SQLiteDeathSource:
         self._idle.close()
         connection = connect(self.path, read_only=True, busy_seconds=_BUSY_SECONDS)
         self._idle.connections.append(connection)
-        # A version counts from the opening of its connection.
+        # A `data_version` can only be compared within one connection.
         self._opened_on, self._last = file, None
         return connection
 
@@ -76,7 +82,7 @@ def _since(connection: sqlite3.Connection, known: Head | None) -> News:
     rows = connection.execute(
         "SELECT key, reason FROM deaths WHERE seq > ? AND seq <= ? ORDER BY seq", (seen, head.deaths)
     )
-    # Row by row, and each reason once: a million deaths are held in memory.
+    # Row by row, with one copy of each reason, because a verifier may hold a million deaths in memory.
     new = {key: sys.intern(reason) for key, reason in rows}
     lasting = 0
     if known is None and head.forgotten:

@@ -1,9 +1,13 @@
-"""How a backup takes the place of the store in a file.
+"""Replaces the store in a file by a backup.
 
-Laws: the rows of a file that can be read are replaced in one transaction: whoever has it open, under whatever name,
-sees what was there or what is there now, and the later epoch with its next look; and at every instant there is a store.
-Only a file that is damaged or not built as ours gives its name to another one, and whoever still reads it is refused.
-What was there is kept beside it before. No file ever stands beside the `-wal` of another one: that is moved away first.
+Laws:
+
+- If the file can be read, its rows are replaced in one transaction. A process that has the file open, by any name, sees
+  the old content or the new one, and sees the later epoch when it looks next. At every instant there is a store.
+- Only a file that is damaged, or not built as capx builds a store, is replaced by another file. A process that still
+  reads the old file is refused.
+- The old content is kept beside the store first.
+- A file is never beside the `-wal` of another file: the old `-wal` is moved away first.
 """
 
 import contextlib
@@ -26,10 +30,11 @@ from capx.store.sqlite.store import SQLiteStore
 
 
 class ReplaceableFile:
-    """The file at a path, which need not be there, or be readable; of a link, the file that it leads to."""
+    """The file at a path, which need not exist or be readable; for a symbolic link, the file that it points to."""
 
     def __init__(self, path: Path) -> None:
-        # Opened as it is named: within one process, all have to name it alike.
+        # Connections use the name that was given. `companions` looks beside that name, and so would refuse the same
+        # store under a second name within one process.
         self._named = path.absolute()
         self._path = path.resolve()
 
@@ -39,7 +44,7 @@ class ReplaceableFile:
         return str(self._path)
 
     def look(self) -> StoreSurvey:
-        """What is there, as far as it can be read; ConfigurationProblem for a file of several names."""
+        """Survey what is there, as far as it can be read; ConfigurationProblem for a file with several names."""
         _demand_one_name(self._path)
         if not self._path.exists():
             return StoreSurvey()
@@ -50,11 +55,11 @@ class ReplaceableFile:
             return StoreSurvey(unread=True)
 
     def would_keep(self, there: StoreSurvey, now: int) -> Path | None:
-        """Where what is there would be kept."""
+        """The path at which the present content would be kept; None if there is none."""
         return _free_name(self._path, now) if there.head is not None or there.unread else None
 
     def put(self, reading: Reading, begin: Begin, now: int) -> Path | None:
-        """Put another store's content there: into the file itself if it is sound, else into one that takes its name."""
+        """Put another store's content there: into the file if it is sound, otherwise in a new file in its place."""
         _demand_one_name(self._path)
         if self._path.exists():
             with contextlib.suppress(Damaged, NoStore):
@@ -64,6 +69,7 @@ class ReplaceableFile:
     def _put_rows(self, reading: Reading, begin: Begin, now: int) -> Path:
         path = self._path
         with explained(path), contextlib.closing(connect(self._named)) as connection, draft_beside(path) as draft:
+            # A restoration that was reported must survive a crash.
             connection.execute("PRAGMA synchronous = FULL")
             distrust(connection)
             for what in (*lacking(connection), *foreign(connection)):
@@ -71,19 +77,21 @@ class ReplaceableFile:
             demand_sound(path, connection)
             with _alone(connection):
                 there, rows = _read(path, connection), Rows(connection)
+                # Under the lock: what is kept is exactly what gets replaced, and nothing can be appended in between.
                 demand_origin(reading.head(), there)
                 _copy(self._named, draft)
                 rows.clear()
                 rows.adopt(reading)
                 begin(rows, there)
                 kept = _free_name(path, now)
+                # The copy has its name before the commit. A crash leaves at worst a copy that nobody needs.
                 publish(draft, kept)
                 try:
                     connection.execute("COMMIT")
                 except BaseException:
                     kept.unlink()
                     raise
-            # For whoever reads the file without what stands beside it.
+            # For a program that copies the file without its -wal. It is only a help, so errors do not matter.
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         return kept
@@ -97,6 +105,7 @@ class ReplaceableFile:
                     writing.adopt(reading)
                 with new.write() as writing:
                     begin(writing, there)
+            # First the bytes, then the name.
             sync(draft)
             return _exchange(draft, path, now)
 
@@ -105,15 +114,15 @@ def _demand_one_name(path: Path) -> None:
     with explained(path):
         if path.exists() and path.stat().st_nlink > 1:
             raise ConfigurationProblem(
-                f"the file {path} has another name (a hard link), and whoever opens it by that one sees nothing of "
-                "what is written by this one: let everybody use one name, and remove the others (find -samefile)"
+                f"the file {path} has another name (a hard link), and a process that opens it by that name does not "
+                "see what is written by this one: use one name everywhere, and remove the others (find -samefile)"
             )
 
 
 def _read(path: Path, connection: Connection) -> StoreSurvey:
-    """What is known of a store; Damaged if its tables are not those that they seem to be."""
+    """Survey a store; Damaged if its tables are not the ones that capx makes."""
     distrust(connection)
-    # What cannot be decoded is no key that was revoked.
+    # The survey only looks for revoked kids. Text that is not UTF-8 cannot be one, so it must not stop the survey.
     connection.text_factory = _decoded
     try:
         for what in lacking(connection):
@@ -129,7 +138,7 @@ def _decoded(text: bytes) -> str:
 
 @contextlib.contextmanager
 def _alone(connection: Connection) -> Generator[None]:
-    """A block alone with the log, which ends with what it does itself, or with nothing of it."""
+    """A block that is the only writer; it must commit by itself, otherwise nothing of it is kept."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -139,7 +148,7 @@ def _alone(connection: Connection) -> Generator[None]:
 
 
 def _copy(path: Path, draft: Path) -> None:
-    """Copy the pages of the store as they are, whole or not, into a file that needs none beside it."""
+    """Copy the pages of the store as they are, even damaged ones, into a file that needs no -wal."""
     os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     with (
         contextlib.closing(connect(path, read_only=True)) as live,
@@ -152,9 +161,9 @@ def _copy(path: Path, draft: Path) -> None:
 
 @contextlib.contextmanager
 def _held(path: Path) -> Generator[StoreSurvey]:
-    """What is known of a file, alone with it, as far as that is possible, until another one has its name.
+    """Survey a file, and lock it, as far as that is possible, until another file has its name.
 
-    From then on nothing is appended to it, and whoever follows it is refused.
+    After the block nothing can be appended to the old file, and its followers are refused.
     """
     there, connection = StoreSurvey(unread=path.exists()), None
     try:
@@ -164,6 +173,7 @@ def _held(path: Path) -> Generator[StoreSurvey]:
             there = _read(path, connection)
         yield there
         if connection is not None:
+            # As far as possible: the new file has the name already, and the old one may be too damaged to be written.
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("UPDATE head SET epoch = epoch || ?", (REPLACED,))
                 connection.execute(_CLOSED)
@@ -173,6 +183,7 @@ def _held(path: Path) -> Generator[StoreSurvey]:
             connection.close()
 
 
+# Every write to the log changes the head, so this trigger stops writers that still have the old file open.
 _CLOSED = """
 CREATE TRIGGER replaced BEFORE UPDATE ON head
 BEGIN SELECT RAISE(ABORT, 'it was replaced by a backup: try again'); END
@@ -180,14 +191,14 @@ BEGIN SELECT RAISE(ABORT, 'it was replaced by a backup: try again'); END
 
 
 def _exchange(draft: Path, path: Path, now: int) -> Path | None:
-    """Let the draft be the store; gives the name of the one that was there, with what stands beside it."""
+    """Move the old store away, with its -wal and -shm, and the draft into its place; gives the old store's new name."""
     moved: list[tuple[Path, Path]] = []
     kept = _free_name(path, now)
     if Path(f"{draft}-wal").exists():
-        raise StoreProblem(f"the store {path} was not replaced: somebody opened what was to take its place")
+        raise StoreProblem(f"the store {path} was not replaced: another process opened the new file; try again")
     with explained(path):
         try:
-            # The file first: from here on nobody can open it, and so make another -wal for it.
+            # The file first: then nobody can open it any more, and so nobody makes a new -wal for it.
             for suffix in ("", "-wal", "-shm"):
                 old, new = Path(f"{path}{suffix}"), Path(f"{kept}{suffix}")
                 if old.exists():
@@ -195,6 +206,7 @@ def _exchange(draft: Path, path: Path, now: int) -> Path | None:
                     moved.append((old, new))
             draft.rename(path)
         except BaseException:
+            # Backwards, so that the file comes last and nobody opens it without its -wal.
             for old, new in reversed(moved):
                 new.rename(old)
             raise

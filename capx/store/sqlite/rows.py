@@ -1,6 +1,6 @@
-"""The rows of a SQLite store, read and written within one transaction.
+"""Reads and writes the rows of a SQLite store within one transaction.
 
-Law: what was forgotten counts as burnt: a presentation whose window may already have been cleared away is not new.
+Law: forgotten presentations count as burnt. If the store may have cleared a presentation away already, it is not new.
 """
 
 import sqlite3
@@ -18,22 +18,24 @@ from capx.verify.meter import Spend, Tally
 from capx_caveats import is_amount, plus
 
 _FORGET_EVERY = 60
-# No window that is open now reaches this far ahead.
+# Every window that is open now ends before now + _WINDOW (seconds).
 _WINDOW = WINDOW_AFTER + WINDOW_BEFORE + 1
 
 _COUNTER = "SELECT counter, unit, spent, last FROM counters"
 
 
 class Rows(SqlRows):
-    """Reading and writing within one SQLite transaction."""
+    """Reads and writes the rows of a store within one SQLite transaction."""
 
     nth = "rowid"
     select_event = "SELECT position, at, kind, CAST(body AS BLOB), hash FROM events"
     of_task = "json_extract(body, '$.task') = ? AND json_extract(body, '$.task') IS NOT NULL"
     of_decision = "json_extract(body, '$.id') = ?"
     select_death = "SELECT seq, key, reason, at, position FROM deaths"
+    # A range and not LIKE, so that the index of the keys is used; `;` is the character after `:`.
     select_instants = "SELECT key FROM deaths WHERE key >= 'issued:' AND key < 'issued;'"
     forget_deaths = "DELETE FROM deaths WHERE seq <= ? AND NOT (typeof(key) = 'text' AND key GLOB 'kid:*')"
+    # 22 characters are 16 bytes in base64url: the counter of a node, and so of one task. Other names may be shared.
     forget_counters = "DELETE FROM counters WHERE last < ? AND length(counter) = 22"
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -58,8 +60,10 @@ class Rows(SqlRows):
     def burn(self, presentation: bytes, until: int, now: int, remembered: tuple[bytes, int] | None) -> Burn:
         forgotten = self._forgotten(now)
         known = True
+        # An id whose window was cleared away is not in the table, and says nothing about a loss.
         if remembered is not None and remembered[1] >= forgotten:
             known = self._row("SELECT 1 FROM burnt WHERE presentation = ?", remembered[0]) is not None
+        # This presentation may have been used, and cleared away since: never accept it.
         if until < forgotten:
             return Burn(False, known)
         inserted = self._db.execute("INSERT INTO burnt VALUES (?, ?) ON CONFLICT DO NOTHING", (presentation, until))
@@ -68,6 +72,7 @@ class Rows(SqlRows):
     def spend(self, spends: Sequence[Spend], now: int) -> Tally:
         before = [self._spent(spend.counter, spend.unit) for spend in spends]
         after = tuple([plus(held, spend.cost) for held, spend in zip(before, spends, strict=True)])
+        # All counters are checked before any is written, so a call that exceeds one budget costs nothing.
         exhausted = tuple([at for at, spend in enumerate(spends) if after[at] > spend.limit])
         if exhausted:
             return Tally(tuple(before), exhausted)
@@ -84,7 +89,8 @@ class Rows(SqlRows):
 
     def record(self, decisions: Sequence[DecisionRecord]) -> None:
         for one in decisions:
-            # Known by its audience and its id, so that an id that another audience took first hides none.
+            # A decision is identified by its audience and its id. By the id only, one audience could use up the ids of
+            # another one, and so keep its decisions out of the log.
             there = self._row(
                 "SELECT 1 FROM events WHERE kind = 'decision' AND json_extract(body, '$.id') = ? "
                 "AND json_extract(body, '$.audience') IS json_extract(?, '$.audience')",
@@ -102,6 +108,7 @@ class Rows(SqlRows):
         )
 
     def _execute(self, query: str, *values: object) -> sqlite3.Cursor:
+        # SQLite has no schema `capx`: its tables go without a prefix.
         return self._db.execute(query.replace("capx.", ""), values)
 
     def _change_head(self, **changes: Any) -> None:
@@ -126,15 +133,17 @@ class Rows(SqlRows):
         return Decimal(0) if row is None else _amount(row[0])
 
     def _forgotten(self, now: int) -> int:
-        """Up to which end of their windows presentations may be forgotten; they are cleared away when due."""
+        """Clear old presentations away when it is time; gives the second before which windows may be forgotten."""
         row = self._row("SELECT until FROM forgotten")
         before: int = row[0] if row else 0
         forgotten = before
+        # Not at every call: one deletion in a minute costs less than one for each presentation.
         if now >= before + _FORGET_EVERY:
             forgotten = now
             self._db.execute("DELETE FROM burnt WHERE until < ?", (now,))
         elif before > now + _WINDOW:
-            # A clock was ahead, and what it cleared away is unknown. All that was presented so far ends before this.
+            # A clock was ahead, and nobody knows which open windows it cleared away. All windows that are open now end
+            # before now + _WINDOW, so after that time nothing can be missing.
             forgotten = now + _WINDOW
         if forgotten != before:
             self._db.execute("UPDATE forgotten SET until = ?", (forgotten,))
@@ -142,6 +151,7 @@ class Rows(SqlRows):
 
 
 def _amount(text: object) -> Decimal:
+    # Strict, because Decimal itself accepts NaN, signs and exponents, which capx never writes.
     if not isinstance(text, str) or not is_amount(text):
-        raise Damaged(f"a counter of the store holds {text!a:.40}, which is no amount: restore it from a backup")
+        raise Damaged(f"a counter of the store holds {text!a:.40}, which is not an amount: restore it from a backup")
     return Decimal(text)

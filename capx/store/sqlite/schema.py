@@ -1,12 +1,14 @@
-"""The tables of a SQLite store, as the steps that lead to them.
+"""The tables of a SQLite store, as a list of migration steps.
 
-Laws: a step that was released never changes. A new store takes all of them, an older one those that it lacks, in one
-transaction.
+Laws: a released step never changes, because a restoration compares the schema of a file with this text. A new store
+runs all steps, an older one the steps that it lacks, in one transaction.
 """
 
 from typing import Final
 
+# The comments are outside of the statements, because SQLite keeps the text of each statement in the file.
 MIGRATIONS: Final = (
+    # 1: one row, `head`, counts positions and deaths. A `key` is an id (BLOB) or a name (TEXT), hence ANY.
     """
 CREATE TABLE head (
     only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
@@ -30,6 +32,8 @@ CREATE INDEX burnt_until ON burnt (until);
 CREATE TABLE forgotten (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), until INTEGER NOT NULL) STRICT;
 INSERT INTO forgotten VALUES (1, 0);
 """,
+    # 2: forgotten deaths, epochs with seconds, budgets and followers. `of_kind` leaves out the decisions, which are
+    # most of the log, so that the index stays small.
     """
 ALTER TABLE head ADD COLUMN forgotten INTEGER NOT NULL DEFAULT 0;
 UPDATE head SET epoch = epoch || '.0';
@@ -43,6 +47,7 @@ CREATE TABLE counters (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE sightings (follower TEXT PRIMARY KEY, deaths INTEGER NOT NULL, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """,
+    # 3: intents, requests, and because of which token a capability was granted (`strengths` has the ids of the token).
     """
 ALTER TABLE tasks ADD COLUMN principal TEXT;
 ALTER TABLE tasks ADD COLUMN intent TEXT;
@@ -66,7 +71,7 @@ CREATE TABLE strengths (
 ) STRICT, WITHOUT ROWID;
 """,
 )
-"""Each step as SQL statements."""
+"""The SQL statements of each step."""
 
 VERSION: Final = len(MIGRATIONS)
-"""The schema that this code reads and writes."""
+"""The version of the schema that this code reads and writes."""

@@ -1,10 +1,14 @@
 """The embedded store: one SQLite file, shared by the processes of one user on one machine.
 
-Laws: in WAL mode a transaction is on the disk when it is left (`synchronous = FULL`); what is burnt and recorded is in
-the file (`NORMAL`): no process's death loses it, but that of the machine may. Writers are alone from their first
-statement (`BEGIN IMMEDIATE`), so what they read is what they build upon. Connections come from a small pool and belong
-to one transaction at a time; none outlives a fork, or the file that it was opened on, and none goes on whose `-wal` was
-taken away.
+Laws:
+
+- A `write` or a `spend` is on the disk when it returns (WAL mode, `synchronous = FULL`).
+- Burnt presentations, recorded decisions and sightings are in the file when the call returns (`NORMAL`). They survive
+  the end of the process, but a crash of the machine may lose them.
+- A writer holds the lock from its first statement on (`BEGIN IMMEDIATE`), so what it has read stays true until it
+  commits.
+- Connections come from a small pool, and belong to one transaction at a time. A connection is not used after a fork,
+  on another file than the one it was opened on, or after its `-wal` was removed.
 """
 
 import contextlib
@@ -36,20 +40,21 @@ _IDLE = 8
 
 
 class SQLiteStore:
-    """A store in the file at `path`, which must be there; `SQLiteStore.create` makes one.
+    """The store in the file at `path`, which must exist; `SQLiteStore.create` makes one.
 
-    A transaction waits up to `busy_seconds` for another one to end.
+    A transaction waits up to `busy_seconds` for another one.
     """
 
     def __init__(self, path: Path | str, *, busy_seconds: float = BUSY_SECONDS) -> None:
         self.path = Path(path).absolute()
         self._pool = _Pool(self.path, busy_seconds)
+        # Opened once now, so that a missing or foreign file is an error here and not at the first call.
         with self._pool.connection():
             pass
 
     @classmethod
     def create(cls, path: Path | str) -> Self:
-        """A new store, readable by its owner alone; StoreProblem if there is one already."""
+        """Create a new store that only its owner can read; StoreProblem if there is one already."""
         create(Path(path).absolute())
         return cls(path)
 
@@ -63,47 +68,50 @@ class SQLiteStore:
 
     @contextlib.contextmanager
     def read(self) -> Generator[Reading]:
-        """One instant to read from."""
+        """A transaction that reads one instant."""
         with self._reading() as rows:
             yield rows
 
     @contextlib.contextmanager
     def write(self) -> Generator[Writing]:
-        """A transaction that is alone; durable when its block is left, undone when the block raises."""
+        """A writing transaction: it is durable when its block ends, and undone when the block raises."""
         with self._writing("FULL") as rows:
             yield rows
 
     def burn(self, presentation: bytes, *, until: int, now: int, remembered: tuple[bytes, int] | None = None) -> Burn:
-        """Keep a presentation's id until its window has passed, as `ResourceStore.burn`."""
+        """Mark a presentation's id as used until its window has passed; see `ResourceStore.burn`."""
+        # NORMAL: each call of a service burns one, and an fsync each time would cost more than the call. If the machine
+        # crashes, the check of `remembered` notices that the store has lost some.
         with self._writing("NORMAL") as rows:
             return rows.burn(presentation, until, now, remembered)
 
     def spend(self, spends: Sequence[Spend], *, now: int) -> Tally:
-        """Spend all of it or nothing, durably."""
+        """Spend everything or nothing; it is on the disk when this returns."""
+        # FULL: a budget that was spent must not come back after a crash of the machine.
         with self._writing("FULL") as rows:
             return rows.spend(spends, now)
 
     def spent(self, counters: Sequence[tuple[str, str]]) -> tuple[Decimal, ...]:
-        """What each counter holds now."""
+        """How much of each counter is spent."""
         with self._reading() as rows:
             return rows.spent(counters)
 
     def record(self, decisions: Sequence[DecisionRecord]) -> None:
-        """Write decisions to the log; one of its audience whose id is there already is passed over."""
+        """Write decisions to the log; skip one whose id its audience has recorded already."""
         with self._writing("NORMAL") as rows:
             rows.record(decisions)
 
     def sighted(self, follower: str, deaths: int, *, now: int) -> None:
-        """Keep that a follower knows so many deaths."""
+        """Keep how many deaths a follower knows, and when it said so (`now`, Unix seconds)."""
         with self._writing("NORMAL") as rows:
             rows.sighted(follower, deaths, now)
 
     def source(self) -> SQLiteDeathSource:
-        """What tells of the deaths in this store, over a connection of its own."""
+        """A source of the deaths in this store, with its own connection."""
         return SQLiteDeathSource(self.path)
 
     def close(self) -> None:
-        """Close the connections that are idle now, and the others when their transactions end."""
+        """Close the idle connections now, and the others when their transactions end."""
         with explained(self.path):
             self._pool.close()
 
@@ -115,6 +123,7 @@ class SQLiteStore:
     @contextlib.contextmanager
     def _writing(self, synchronous: str) -> Generator[Rows]:
         with explained(self.path), self._pool.turn(), self._pool.connection() as connection:
+            # Before BEGIN: SQLite does not change this within a transaction.
             connection.execute(f"PRAGMA synchronous = {synchronous}")
             with _transaction(connection, "BEGIN IMMEDIATE"):
                 yield Rows(connection)
@@ -127,13 +136,14 @@ def _transaction(connection: sqlite3.Connection, begin: str) -> Generator[None]:
         yield
         connection.execute("COMMIT")
     except BaseException:
+        # After some errors (a full disk) SQLite has rolled back by itself already.
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
 
 
 class _Pool:
-    """Connections to one path: each lent to one transaction at a time, and to the file that is there."""
+    """Connections to one path, each lent to one transaction at a time, and only while the path means the same file."""
 
     def __init__(self, path: Path, busy_seconds: float) -> None:
         self._path = path
@@ -152,7 +162,7 @@ class _Pool:
 
     @contextlib.contextmanager
     def turn(self) -> Generator[None]:
-        """A block that no other thread of this process is in."""
+        """A block for one thread of this process at a time; StoreProblem if the wait is too long."""
         turn = self._idle.turn
         if not turn.acquire(timeout=self._busy_seconds):
             raise StoreProblem(f"the store {self._path} is busy: another thread held it for too long; try again")
@@ -171,14 +181,16 @@ class _Pool:
         with self._idle.lock:
             if self._closed:
                 raise StoreProblem(f"the store {self._path} was closed")
+            # The path means another file now: the idle connections would write into the old one.
             if file != self._opened_on:
                 self._idle.close()
                 self._opened_on = file
             if self._idle.connections:
-                # One that is refused stays open: to close it would write its lost -wal over what others wrote since.
+                # A refused connection stays open: closing it would write its lost -wal over what others have written.
                 demand_same_companions(self._path, self._idle.connections[-1])
                 return file, self._idle.connections.pop()
         connection = connect(self._path, busy_seconds=self._busy_seconds)
+        # Somebody may have replaced the file between the two looks.
         if identity(self._path) != file:
             connection.close()
             raise StoreProblem(f"the store {self._path} was replaced while it was being opened: try again")
@@ -186,6 +198,7 @@ class _Pool:
 
     def _take_back(self, file: Identity, connection: Connection) -> None:
         with self._idle.lock:
+            # A connection within a transaction is closed: its COMMIT and its ROLLBACK failed, and the lock must go.
             keep = (
                 not self._closed
                 and file == self._opened_on
