@@ -50,7 +50,7 @@ def spends_of(allotments: Iterable[Allotment], call: Call) -> tuple[Spend, ...]:
         counter = allotment.counter, unit
         if counter not in found or limit < found[counter].limit:
             found[counter] = Spend(allotment.counter, unit, cost, limit)
-    # Sorted, so that all calls lock counters in the same order and cannot deadlock.
+    # Sorted, so that the same budgets give the same record, in whatever order the blocks name them.
     return tuple([found[counter] for counter in sorted(found)])
 
 
