@@ -12,8 +12,8 @@
     with capx.acting(sub):
         export()  # Denied: hop 1 (slides-agent) allows only slides.write
 
-A service embeds a `Verifier`, or a guard of `capx.guard`; an `Agent` holds a `Bundle`, acts with it, and asks its
-authority for what it turns out to need.
+A service embeds a `Verifier`, or a guard of `capx.guard`. An `Agent` holds a `Bundle` and acts with it. If it needs
+more, it asks its authority.
 """
 
 import os
@@ -99,7 +99,7 @@ _IMPORTED_LATER = {
     "capx.resource.feed.client": ("FeedSource",),
     "capx.verify": ("Admitted", "Allowed", "Decision", "Denied", "Granted", "Pending", "Refused", "Verifier"),
 }
-"""Where to import from what not everybody needs: verifier, stores, threads, asyncio and HTTP take long to import."""
+"""The modules of names that are imported at first use: stores, threads, asyncio and HTTP take long to import."""
 _LAZY = {name: module for module, names in _IMPORTED_LATER.items() for name in names}
 
 _NEED_HTTPX = {"AuthorityClient", "FeedSource", "RemoteAuthority"}
@@ -107,7 +107,7 @@ _lock = threading.RLock()
 
 
 def _renew_lock() -> None:
-    """Give a forked child a lock of its own: a thread of its parent may have held this one."""
+    """Give a forked child a new lock: a thread of its parent may have held the old one, and is not in the child."""
     global _lock  # noqa: PLW0603 # one for the process
     _lock = threading.RLock()
 
@@ -116,11 +116,11 @@ os.register_at_fork(after_in_child=_renew_lock)
 
 
 def __getattr__(name: str) -> object:
-    """Import a name of `_LAZY` when it is first asked for.
+    """Import a name of `_LAZY` at its first use.
 
-    Its room is imported before the module itself, and by one thread at a time: two threads that import a room and a
-    module of it, each first, wait for each other, and Python lets one of them fail. Code that imports modules of rooms
-    by itself, in threads, does so at the start.
+    One thread at a time imports the package, then the module. Without that, one thread may import the package while
+    another imports a module of it: each waits for the other's import lock, and Python lets one of the imports fail.
+    Code that imports such modules in its own threads must import them before it starts the threads.
     """
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -135,12 +135,13 @@ def __getattr__(name: str) -> object:
         if error.name != "httpx":
             raise
         raise ModuleNotFoundError(f"capx.{name} needs httpx: pip install 'capx-auth[httpx]'", name="httpx") from None
+    # From now on, Python finds the name itself and does not call this function.
     globals()[name] = found
     return found
 
 
 def __dir__() -> list[str]:
-    """The names of the module, with those that can be imported later: all of them, where httpx is installed."""
+    """The names of the module, and those imported at first use; without httpx, the names that need it are left out."""
     from importlib.util import find_spec
 
     try:

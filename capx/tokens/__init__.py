@@ -1,4 +1,4 @@
-"""The capability: its bytes, its chain of MACs, and what whoever holds one can do with it offline.
+"""The capability: its bytes, its chain of MACs, and what its holder can do with it offline.
 
     from capx.crypto import RootKey
     from capx.tokens import Capability, ToolCall
@@ -12,13 +12,13 @@ Modules:
 
     wire, chain               the text of a token, and the MACs, digests and nodes of its blocks
     capability, bundle        one audience's token, and an agent's tokens for several
-    binding                   what a presentation is bound to: a tool call or an HTTP request
+    binding                   the tool call or HTTP request that a presentation is bound to
     delegation                a child for one block of code
-    lineage                   what the blocks of a chain say, in order
+    lineage                   the claims, nodes, ids and restrictions of a chain
     wording                   a refusal as a sentence that names the hop
-    grants                    what a task is to be allowed, as people write it
-    revocation_key            what can be revoked, and how a revocation is written down
-    effective/                what a chain of caveats still allows
+    grants                    the actions of a new task, as people write them
+    revocation_key            the things that can be revoked, and their names in store and feed
+    effective/                the actions that a chain of caveats still allows
     interop                   other macaroon libraries
 """
 

@@ -1,6 +1,7 @@
-"""What a presentation binds a token to: one tool call, or one HTTP request.
+"""The request that a presentation binds a token to: one tool call, or one HTTP request.
 
-Law: the digest covers all that decides what happens, as sent; it is SHA-256 over canonical JSON (RFC 8785).
+Law: the digest covers every part of the request that decides what happens, as it was sent. It is SHA-256 over canonical
+JSON (RFC 8785).
 """
 
 from collections.abc import Mapping
@@ -16,13 +17,13 @@ from capx.errors import InvalidRequest
 from capx_caveats import JSON, demand_json, is_action
 
 WINDOW_BEFORE = 5
-"""Seconds by which a presenter's clock may be ahead."""
+"""Seconds by which the clock of the presenting agent may be ahead."""
 WINDOW_AFTER = 60
-"""Seconds for which a presentation is good."""
+"""Seconds for which a presentation is good after it was made."""
 
 
 class ToolCall(Struct, frozen=True):
-    """An action and its arguments, as sent: defaults not filled in."""
+    """An action and its arguments as they were sent, without the defaults that the service fills in."""
 
     profile: ClassVar[str] = "tool"
 
@@ -35,16 +36,17 @@ class ToolCall(Struct, frozen=True):
         demand_json(dict(self.args))
 
     def digest(self) -> str:
-        """base64url of the SHA-256 that the presentation carries; InvalidCaveat for arguments that are not JSON."""
+        """The SHA-256 that the presentation carries, in base64url; InvalidCaveat for arguments that are not JSON."""
+        # The action needs no JSON escapes, and the members are in canonical order already.
         members = b'{"action":"%b","args":%b}' % (self.action.encode(), canonical(dict(self.args)))
         return b64u(sha256(members).digest())
 
 
 class HttpRequest(Struct, frozen=True, kw_only=True):
-    """A request as it goes over the wire.
+    """An HTTP request as it goes over the wire.
 
-    `target` is the raw path as sent, then `?` and the query if there is a non-empty one: ASCII. A header that is
-    absent is None; one that is repeated has no presentation.
+    `target` is the raw path as sent, then `?` and the query, if it is not empty, in ASCII. An absent header is None.
+    A request that repeats one of these headers cannot be presented.
     """
 
     profile: ClassVar[str] = "http"
@@ -57,10 +59,10 @@ class HttpRequest(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if not (self.target.isascii() and self.target.startswith("/")):
-            raise InvalidRequest("a request's target is its raw path and query, in ASCII")
+            raise InvalidRequest("a request's target is its raw path and query, in ASCII, and begins with /")
 
     def digest(self) -> str:
-        """base64url of the SHA-256 that the presentation carries."""
+        """The SHA-256 that the presentation carries, in base64url."""
         return b64u(
             sha256(
                 canonical(
@@ -77,4 +79,4 @@ class HttpRequest(Struct, frozen=True, kw_only=True):
 
 
 Received = ToolCall | HttpRequest
-"""What a resource received, or is about to."""
+"""The request that a resource received, or that an agent is about to send."""

@@ -1,8 +1,10 @@
 """A bundle: an agent's capabilities for several audiences, all of one task and one node.
 
-Laws: delegating writes one hop nonce into every capability, so a sub-agent is one node at all audiences. The capability
-for the authority itself goes along only for what is named of it, action by action. A bundle never goes to a resource:
-it presents one capability for one call.
+Laws:
+
+- A delegation writes the same hop nonce into every capability. So a sub-agent is one node at all audiences.
+- A child gets the capability for the authority itself only if the delegator names its actions, one by one.
+- A bundle is never sent to a resource. It presents one capability for one call.
 """
 
 import time
@@ -20,12 +22,12 @@ if TYPE_CHECKING:
     from capx.tokens.delegation import Delegation, Revoker
 
 MAX_TOKENS = 32
-"""Capabilities per bundle."""
+"""Most capabilities that a bundle may hold."""
 _OWN_ACTIONS = tuple(entry.pattern for entry in OWN_ENTRIES if entry.pattern != ASK)
 
 
 class Narrowing(TypedDict, total=False):
-    """By what a delegation narrows a bundle: the keywords of `Bundle.delegate`, for those who pass them on."""
+    """The keywords of `Bundle.delegate` that narrow, for functions that pass them on."""
 
     allow: Sequence[str | Entry] | None
     may_ask: Iterable[Grant]
@@ -40,9 +42,10 @@ def frozen_narrowing(
     caveats: Iterable[Appendable] = (),
     audiences: Iterable[str] | None = None,
 ) -> Narrowing:
-    """The same, each iterable read now; TypeError for a keyword that narrows nothing."""
+    """These keywords with each iterable read into a tuple; TypeError for any other keyword."""
     return Narrowing(
         allow=allow,
+        # A text stays a text, so that `delegate` refuses it and does not take its letters as actions.
         may_ask=may_ask if isinstance(may_ask, str) else tuple(may_ask),
         caveats=tuple(caveats),
         audiences=None if audiences is None else tuple(audiences),
@@ -50,7 +53,11 @@ def frozen_narrowing(
 
 
 class Bundle:
-    """Capabilities of one task and one node; there may be several for an audience, the newest last."""
+    """Capabilities of one task and one node; there may be several for an audience, the newest last.
+
+    Its holder has no key: nothing that it reads in it is verified. Raises InvalidRequest for capabilities of different
+    tasks or nodes, MalformedToken (too_large) for more than MAX_TOKENS.
+    """
 
     __slots__ = ("_capabilities",)
 
@@ -65,7 +72,7 @@ class Bundle:
 
     @classmethod
     def parse(cls, text: str) -> "Bundle":
-        """The bundle a text spells: tokens joined by commas; MalformedToken or InvalidRequest for any other text."""
+        """The bundle in a text, tokens joined by commas, not verified; MalformedToken or InvalidRequest if invalid."""
         if text.count(",") >= MAX_TOKENS:
             raise MalformedToken(f"a bundle holds at most {MAX_TOKENS} capabilities", "too_large")
         return cls(map(Capability.parse, text.split(",")))
@@ -77,12 +84,12 @@ class Bundle:
 
     @property
     def node(self) -> bytes | None:
-        """The node of the execution graph at which all of this is held: what its delegator can revoke."""
+        """The holder's node in the execution graph: 16 bytes. Its delegator can revoke it."""
         return self._capabilities[0].node
 
     @property
     def path(self) -> tuple[bytes, ...]:
-        """The nodes from the root to this one."""
+        """The nodes from the root to this one, 16 bytes each."""
         return self._capabilities[0].path
 
     @property
@@ -92,18 +99,18 @@ class Bundle:
 
     @property
     def task(self) -> str | None:
-        """The task all of this is for, not verified."""
+        """The task of all its capabilities; not verified."""
         return self._capabilities[0].task
 
     @property
     def audiences(self) -> tuple[str, ...]:
-        """The resources this speaks to, in order, each once."""
+        """The resources that it has capabilities for, in order, each once."""
         return tuple(dict.fromkeys(capability.audience for capability in self._capabilities))
 
     def attenuate(self, *caveats: Appendable, now: int | None = None) -> "Bundle":
-        """The same bundle, every capability narrowed by the same block.
+        """The same bundle with every capability narrowed by the same block.
 
-        A budget counts for each of them alone: one that all share is what `delegate` makes.
+        A budget counts for each capability separately. For a budget that they share, use `delegate`.
         """
         return Bundle(capability.attenuate(*caveats, now=now) for capability in self._capabilities)
 
@@ -118,12 +125,12 @@ class Bundle:
         nonce: str | None = None,
         now: int | None = None,
     ) -> "Bundle":
-        """The child bundle of another agent: all capabilities, or those of the named audiences, narrowed alike.
+        """The bundle for a child agent: all capabilities, or those for `audiences`, narrowed in the same way.
 
-        The capability for the authority itself goes along only if `allow` names actions of it (`task.complete`,
-        `task.status`, `node.revoke`), each in full, or if there is something that the child may ask for at run time:
-        `may_ask`, each `ACTION[@AUDIENCE]`, a pattern, or an entry whose arguments an ask must be pinned to. It is
-        narrowed to these. InvalidRequest if none would go along.
+        The child gets the capability for the authority itself only if `allow` names actions of it in full
+        (`task.complete`, `task.status`, `node.revoke`), or if `may_ask` names something that the child may ask for at
+        run time. It is then narrowed to these. `may_ask` has `ACTION[@AUDIENCE]`, patterns, or entries; an ask for an
+        entry must be pinned to arguments that satisfy it. InvalidRequest if the child would get no capability.
         """
         shared = nonce or new_nonce()
         appended = tuple(caveats)
@@ -140,21 +147,23 @@ class Bundle:
         )
 
     def delegated(self, *, to: str, at: "Revoker[Bundle]", **narrowing: Unpack[Narrowing]) -> "Delegation[Bundle]":
-        """`delegate` for a block of code, `with` or `async with`, at whose end `at` revokes the child, come what may.
+        """`delegate` for a block of code, `with` or `async with`. At its end, `at` revokes the child in any case.
 
-        `at` is the authority, or a client of it. Where revoking fails, its error is raised, or noted on the one that
-        left the block.
+        `at` is the authority, or a client of it. If revoking fails, that error is raised. If the block itself raised,
+        its exception goes on, with a note about the failure.
         """
+        # Imported here: threads and asyncio take long to import, and most holders need neither.
         from capx.tokens.delegation import Delegation
 
         read = frozen_narrowing(**narrowing)
         return Delegation(lambda: self.delegate(to=to, **read), to=to, authority=at)
 
     def holding(self, capability: Capability, *, now: int | None = None) -> "Bundle":
-        """This bundle and one more capability, the newest: as it was if it held it; InvalidRequest for another node's.
+        """This bundle with one more capability, as the newest; InvalidRequest for a capability of another node.
 
-        One that is full lets go of what has expired; else of the oldest that was granted at run time, which can be
-        asked for again; of what is for the authority itself last.
+        A bundle that holds it already stays as it is. A full bundle drops one capability: an expired one first, then
+        the oldest that was granted at run time, because the agent can ask for it again. It drops the capabilities for
+        the authority itself last.
         """
         if capability in self._capabilities:
             return self
@@ -164,10 +173,10 @@ class Bundle:
         return Bundle((*held, capability))
 
     def candidates(self, audience: str, received: Received | None = None) -> list[Capability]:
-        """The capabilities for an audience, newest first, without those whose `allow`s rule the call out.
+        """The capabilities for an audience, newest first, without those whose `allow` caveats exclude the call.
 
-        When all rule it out, the newest alone: so that the resource explains and records. InvalidRequest when
-        there is none for the audience.
+        If all exclude it, only the newest: the resource then explains and records the denial. InvalidRequest if there
+        is none for the audience. This is a prediction without a key; the resource decides.
         """
         newest_first = [c for c in reversed(self._capabilities) if c.audience == audience]
         if not newest_first:
@@ -178,7 +187,7 @@ class Bundle:
         return [c for c in newest_first if not _ruled_out(c, call)] or newest_first[:1]
 
     def present(self, audience: str, received: ToolCall | HttpRequest, *, now: int | None = None) -> Presentation:
-        """Present the best candidate for one request."""
+        """Bind the best candidate to one request, to be sent once; InvalidRequest if there is none."""
         return self.candidates(audience, received)[0].present(received, now=now)
 
     def _passed_on(self, audiences: Iterable[str] | None, *, to_authority: bool) -> list[Capability]:
@@ -190,18 +199,18 @@ class Bundle:
             wanted.discard(AUTHORITY)
         if named and not to_authority:
             raise InvalidRequest(
-                f"what the child may do at the {AUTHORITY} itself must be named: in `allow` each action in full "
-                f"({', '.join(_OWN_ACTIONS)}), in `may_ask` what it may ask for"
+                f"name what the child may do at the {AUTHORITY} itself: its actions in full in `allow` "
+                f"({', '.join(_OWN_ACTIONS)}), and what it may ask for in `may_ask`"
             )
         if not wanted:
             raise InvalidRequest(
-                "no capability is left for the child: name an audience that this bundle speaks to, or in `allow` what "
-                f"it may do at the {AUTHORITY} itself ({', '.join(_OWN_ACTIONS)})"
+                "no capability is left for the child: name an audience of this bundle, or name in `allow` what it may "
+                f"do at the {AUTHORITY} itself ({', '.join(_OWN_ACTIONS)})"
             )
         return [capability for capability in self._capabilities if capability.audience in wanted]
 
     def __iter__(self) -> Iterator[Capability]:
-        """The capabilities; of one audience, the newest last."""
+        """The capabilities; those of one audience with the newest last."""
         return iter(self._capabilities)
 
     def __len__(self) -> int:
@@ -222,27 +231,29 @@ class Bundle:
 
 
 def _of_the_authority(allow: Sequence[str | Entry] | None) -> tuple[str | Entry, ...]:
-    """What an allowlist names of the authority's own actions: never by a pattern, which may be meant for others."""
+    """The entries for the authority's own actions. A pattern names none: it may be meant for other audiences."""
     if allow is None or isinstance(allow, str):
         return ()
     if any((one.pattern if isinstance(one, Entry) else one) == ASK for one in allow):
-        raise InvalidRequest(f"{ASK} is not named in `allow`: say in `may_ask` what the child may ask for")
+        raise InvalidRequest(f"do not name {ASK} in `allow`: name in `may_ask` what the child may ask for")
     return tuple(one for one in allow if (one.pattern if isinstance(one, Entry) else one) in _OWN_ACTIONS)
 
 
 def _least(held: Sequence[Capability], now: int) -> int:
-    """Which of these is missed least: what was granted at run time stands behind what its holder asked with."""
+    """The index of the capability to drop."""
+    # Grants at run time come after the capability that asked for them, so they are those behind its index.
     asked_with = max((index for index, one in enumerate(held) if one.audience == AUTHORITY), default=-1)
 
-    def missed(index: int) -> tuple[bool, bool, bool, int, int]:
+    def importance(index: int) -> tuple[bool, bool, bool, int, int]:
         one = held[index]
         expired = any(caveat.at <= now for block in one.caveats for caveat in block if isinstance(caveat, Expires))
         return one.audience == AUTHORITY, not expired, index < asked_with, one.issued_at, index
 
-    return min(range(len(held)), key=missed)
+    return min(range(len(held)), key=importance)
 
 
 def _ruled_out(capability: Capability, call: Call) -> bool:
+    # Too costly to predict: then the resource decides.
     if is_too_much(call.args, lambda: sum(map(asked_of_each, capability.caveats))):
         return False
     facts = Facts(call, 0, 0.0)
@@ -255,10 +266,10 @@ def _ruled_out(capability: Capability, call: Call) -> bool:
 
 
 def hops_between(above: Bundle, below: Bundle) -> list[str]:
-    """The nonces of the hops that lead from one node to another below it; InvalidRequest if none do."""
+    """The nonces of the hops from one node to another below it; InvalidRequest if it is not below."""
     own = above.path
     if not own or below.path[: len(own)] != own or len(below.path) == len(own):
-        raise InvalidRequest("this bundle was not delegated from yours: an agent revokes only what lies below its node")
+        raise InvalidRequest("this bundle was not delegated from yours: an agent can revoke only nodes below its own")
     first, *others = next(iter(below)).caveats
     granted = [step.nonce for caveat in first if isinstance(caveat, Root) for step in caveat.steps]
     hops = [block[0].nonce for block in others if isinstance(block[0], Hop)]

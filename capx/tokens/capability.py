@@ -1,8 +1,12 @@
 """A capability: authority at one audience, which its holder can narrow but not widen.
 
-Laws: bytes in, a new immutable value out; no key, no network. What is appended is decoded strictly first, so an
-invalid block cannot be made, and room for a presentation is kept. A capability is a bearer secret: it shows
-itself only as `text`. What its holder reads in it is not verified.
+Laws:
+
+- Every operation returns a new immutable value. It needs no key and no network.
+- Caveats are checked before they are appended, so an invalid block cannot be made.
+- A capability always has room for one presentation.
+- A capability is a bearer secret. Only `text` shows it; `repr` and pickle do not.
+- A holder has no key, so nothing that it reads in a token is verified. Only a verifier can do that.
 """
 
 import os
@@ -39,39 +43,42 @@ from capx_caveats import (
 C = TypeVar("C", bound=Caveat)
 
 _ROOM = 512
-"""Characters of text kept for a presentation."""
+"""Characters of text that stay free for a presentation."""
 
 
 class Token:
-    """What capabilities and presentations are: bytes with ids and a place in the execution graph."""
+    """The base of capabilities and presentations: bytes with ids and a place in the execution graph.
+
+    Nothing that a token says of itself is verified: anybody can write one.
+    """
 
     text: str
     """The token itself: a secret."""
     _frame: wire.Frame
 
     def __init__(self, frame: wire.Frame, text: str) -> None:
-        # Written past __setattr__: a token that is shared must not change under its other holders.
+        # This bypasses __setattr__, which forbids changes: several holders may share one token.
         self.__dict__.update(_frame=frame, text=text)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"a token does not change: {name} cannot be set")
+        raise AttributeError(f"a token is immutable: {name} cannot be set")
 
     def __delattr__(self, name: str) -> NoReturn:
-        raise AttributeError(f"a token does not change: {name} cannot be deleted")
+        raise AttributeError(f"a token is immutable: {name} cannot be deleted")
 
     @property
     def audience(self) -> str:
-        """The resource this token speaks to."""
+        """The resource that this token is for."""
         return self._frame.identifier.audience
 
     @property
     def kid(self) -> str:
-        """The id of the root key it was minted under."""
+        """The id of the root key that it was minted under."""
         return self._frame.identifier.kid
 
     @property
     def issued_at(self) -> int:
-        """When it was minted, in Unix seconds."""
+        """The time of minting, in Unix seconds."""
         return self._frame.identifier.issued_at
 
     @property
@@ -81,22 +88,22 @@ class Token:
 
     @cached_property
     def ids(self) -> tuple[bytes, ...]:
-        """The id of what was minted and of what each block made: 16 bytes each. The last names this token."""
+        """The ids of the minted token and of each narrower one up to this: 16 bytes each; the last is this token's."""
         return tuple(digest[:16] for digest in chain.digests(self._frame.identifier_bytes, self._frame.blocks))
 
     @property
     def id(self) -> bytes:
-        """What revokes this token and all below it: 16 bytes."""
+        """The id of this token: 16 bytes. To revoke it ends this token and all that were made from it."""
         return self.ids[-1]
 
     @cached_property
     def caveats(self) -> tuple[tuple[Caveat, ...], ...]:
-        """The caveats of each block, as the built-in vocabulary reads them, not verified."""
+        """The caveats of each block, as the built-in vocabulary reads them; not verified."""
         return tuple(_read(block) for block in self._frame.blocks)
 
     @cached_property
     def path(self) -> tuple[bytes, ...]:
-        """The nodes from the root to the agent that holds this: 16 bytes each; empty if no root is named."""
+        """The nodes from the root to the agent that holds this: 16 bytes each; empty if the token names no root."""
         root = self._claim(Root)
         if root is None:
             return ()
@@ -104,18 +111,18 @@ class Token:
 
     @property
     def node(self) -> bytes | None:
-        """The node of the execution graph at which this is held."""
+        """The node of the agent that holds this, in the execution graph; None if the token names no root."""
         return self.path[-1] if self.path else None
 
     @property
     def hops(self) -> tuple[str, ...]:
-        """The labels along the path, as their delegators chose them."""
+        """The labels along the path; each delegator chose one."""
         root = self._claim(Root)
         return (*(step.to for step in (root.steps if root else ())), *(hop.to for hop in self._hops))
 
     @property
     def task(self) -> str | None:
-        """The task that the authority's block names, not verified."""
+        """The task that the authority's block names; not verified."""
         task = self._claim(Task)
         return None if task is None else task.id
 
@@ -141,7 +148,7 @@ class Token:
 
 
 class Presentation(Token):
-    """One capability bound to one request: what is sent to a resource, and worth that one call."""
+    """One capability bound to one request. An agent sends it to a resource; it is good for that one call."""
 
     @property
     def authorization(self) -> str:
@@ -150,20 +157,20 @@ class Presentation(Token):
 
 
 class Capability(Token):
-    """Authority at one audience."""
+    """Authority at one audience. Its holder can narrow, delegate and present it, offline."""
 
     @classmethod
     def parse(cls, text: str) -> "Capability":
-        """The capability a text spells; MalformedToken for any other text, a presentation among them."""
+        """The capability in a text, not verified; MalformedToken for any other text, including a presentation."""
         capability = cls(wire.decode(text), text)
         if any(isinstance(caveat, Presented) for block in capability.caveats for caveat in block):
-            raise MalformedToken("this is a presentation: good for one call, not to be held or narrowed")
+            raise MalformedToken("this is a presentation, good for one call: it cannot be held or narrowed")
         return capability
 
     def attenuate(self, *caveats: Appendable, now: int | None = None) -> "Capability":
-        """A capability narrowed by one more block; durations count from `now` (Unix seconds).
+        """A capability that is narrowed by one more block; durations count from `now` (Unix seconds).
 
-        Raises InvalidCaveat for a caveat that cannot be meant, MalformedToken (too_large) when there is no room.
+        Raises InvalidCaveat for a caveat that a holder cannot append, MalformedToken (too_large) when there is no room.
         """
         return self._extended(_resolved(caveats, now))
 
@@ -176,25 +183,25 @@ class Capability(Token):
         nonce: str | None = None,
         now: int | None = None,
     ) -> "Capability":
-        """What another agent gets: one block that begins with a hop, then `allow`, then the caveats.
+        """The capability for another agent: one more block, with a hop, then `allow`, then the caveats.
 
-        `to` is a label for people. `nonce` (8 random bytes in base64url) is what all capabilities of one
-        delegation share.
+        `to` is a label for people. `nonce` is 8 random bytes in base64url; all capabilities of one delegation share
+        it. Raises as `attenuate` does.
         """
         hop = Hop(to, nonce or new_nonce())
         return self._extended((hop, *_allowed(allow), *_resolved(caveats, now)))
 
     def present(self, received: Received, *, now: int | None = None, nonce: str | None = None) -> Presentation:
-        """Bind a copy to one request, at one time, once; the capability itself never leaves its holder."""
+        """Bind a copy to one request, at one time, for one use; the capability itself never leaves its holder."""
         at = int(time.time()) if now is None else now
         mark = Presented(received.profile, received.digest(), at, nonce or b64u(os.urandom(12)))
         frame = self._appended(encode_block((mark,)))
         return Presentation(frame, wire.encode(frame.identifier, frame.blocks, frame.signature))
 
     def _extended(self, caveats: tuple[Caveat, ...]) -> "Capability":
-        # What stands where it may not would refuse every call.
+        # A verifier denies every call with such a token, so refuse it here, where its author sees why.
         if mark := misplaced(caveats, authority=False):
-            raise InvalidCaveat(f"a holder does not append `{mark.sentence()}` here: it would refuse every call")
+            raise InvalidCaveat(f"a holder cannot append `{mark.sentence()}` here: every call would be denied")
         block = encode_block(caveats)
         frame = self._appended(block)
         text = wire.encode(frame.identifier, frame.blocks, frame.signature)
@@ -214,14 +221,18 @@ class Capability(Token):
 
 
 def mint(key: AudienceKey, caveats: Iterable[Caveat], *, now: int, nonce: str | None = None) -> Capability:
-    """A new capability whose first block is the authority's; `nonce` is 16 random bytes in base64url."""
+    """A new capability whose first block, the authority's, holds these caveats.
+
+    `now` is in Unix seconds; `nonce` is 16 random bytes in base64url.
+    """
     return mint_block(key, encode_block(tuple(caveats)), now=now, nonce=nonce or b64u(os.urandom(16)))
 
 
 def mint_block(key: AudienceKey, block: bytes, *, now: int, nonce: str) -> Capability:
-    """The capability of this identifier and this first block: the same bytes whenever it is made."""
+    """The capability with this identifier and this first block; the same arguments always give the same bytes."""
     identifier = wire.Identifier(key.kid, key.audience, nonce, now)
     raw = identifier.encode()
+    # Every reader decodes strictly: do not mint what none of them accepts.
     wire.Identifier.decode(raw)
     signature = chain.extend(mac(key.mac_key, raw), block)
     return Capability(

@@ -1,5 +1,7 @@
 """The chain of a token: its MACs, the digests that name its blocks, and the nodes that its hops make.
 
+Law: only `verify_mac` under a key of the audience proves something. Digests and nodes are computed without a key.
+
 Source: macaroons (Birgisson et al., NDSS 2014), with the key generator of libmacaroons.
 """
 
@@ -13,7 +15,7 @@ from capx.crypto.keys import AudienceKey
 
 
 class ThirdParty(Struct, frozen=True):
-    """A caveat that somebody else must discharge: sealed key (vid) and what to discharge (cid)."""
+    """A caveat that a third party must discharge: the sealed key (vid), and the thing to discharge (cid)."""
 
     vid: bytes
     cid: bytes
@@ -24,14 +26,17 @@ Block = bytes | ThirdParty
 
 
 def extend(tail: bytes, block: Block) -> bytes:
-    """The tail after one more block."""
+    """The tail (32 bytes) after one more block. A holder can do this without a key, but cannot undo it."""
     if isinstance(block, bytes):
         return mac(tail, block)
     return mac(tail, mac(tail, block.vid) + mac(tail, block.cid))
 
 
 def tail_of(key: AudienceKey, identifier: bytes, blocks: Iterable[Block]) -> bytes:
-    """The tail of a chain under this key, which is its signature if these are all of its blocks: 32 bytes."""
+    """The tail (32 bytes) of a chain under this key. If these are all of its blocks, the tail is its signature.
+
+    Compare signatures with `verify_mac`, never with `==`.
+    """
     tail = mac(key.mac_key, identifier)
     for block in blocks:
         tail = extend(tail, block)
@@ -39,17 +44,22 @@ def tail_of(key: AudienceKey, identifier: bytes, blocks: Iterable[Block]) -> byt
 
 
 def verify_mac(tail: bytes, last: Block, signature: bytes) -> bool:
-    """Whether a chain with this tail before its last block has this signature, compared in constant time."""
+    """Whether a chain with this tail before its last block has this signature; compared in constant time.
+
+    True proves that the whole chain was made from a token minted under the key of `tail`, only by adding blocks.
+    """
+    # A compare that stops at the first wrong byte would let an attacker find the signature byte by byte.
     return equal(extend(tail, last), signature)
 
 
-# What begins the message of the two digests that each hop costs: the label, and the length of the parent that follows.
+# The constant beginning of two digests that each hop needs: the label, and the length of the parent that follows. The
+# labels keep apart what is hashed for different purposes: the id of a block can never be a node's.
 _BLOCK = sized(b"capx/1/block") + (32).to_bytes(4)
 _NODE = sized(b"capx/1/node") + (16).to_bytes(4)
 
 
 def digests(identifier: bytes, blocks: Iterable[Block]) -> tuple[bytes, ...]:
-    """d[0], which names what was minted, and d[i] of each block."""
+    """d[0], which names the minted token, and d[i] of each block: 32 bytes each."""
     parent = digest(b"capx/1/token", identifier)
     found = [parent]
     for block in blocks:
@@ -59,19 +69,19 @@ def digests(identifier: bytes, blocks: Iterable[Block]) -> tuple[bytes, ...]:
 
 
 def block_digest(parent: bytes, block: Block) -> bytes:
-    """d[i] of a block that stands after the one of d[i-1]."""
+    """d[i] of a block, where `parent` is d[i-1]: 32 bytes."""
     if isinstance(block, bytes):
         return sha256(_BLOCK + parent + len(block).to_bytes(4) + block).digest()
     return digest(b"capx/1/third", parent, block.vid, block.cid)
 
 
 def root_node(root: str) -> bytes:
-    """node[0] of a revocation root: 16 bytes."""
+    """node[0], the node of a revocation root: 16 bytes."""
     return digest(b"capx/1/root", root.encode())[:16]
 
 
 def nodes(root: str, nonces: Iterable[str]) -> tuple[bytes, ...]:
-    """The nodes from a root's along the hops of these nonces: 16 bytes each."""
+    """The nodes from the root's along hops with these nonces: 16 bytes each."""
     node = root_node(root)
     found = [node]
     for nonce in nonces:
@@ -81,5 +91,5 @@ def nodes(root: str, nonces: Iterable[str]) -> tuple[bytes, ...]:
 
 
 def node_below(node: bytes, nonce: str) -> bytes:
-    """The node that a hop of this nonce makes below a node: 16 bytes."""
+    """The node that a hop with this nonce makes below `node`: 16 bytes."""
     return sha256(_NODE + node + len(nonce).to_bytes(4) + nonce.encode()).digest()[:16]

@@ -1,8 +1,10 @@
-"""A delegation for a block of code: the child is revoked when the block is left, however it is left.
+"""A delegation for a block of code: the child is revoked at the end of the block, however the block ends.
 
-Laws: the child is dead, or an error says that it may not be. What left the block is never replaced by a failure to
-revoke, which is noted on it. A cancellation that comes while it is being revoked is passed on, once it has been, or
-once that took too long.
+Laws:
+
+- After the block, the child is revoked, or an error says that it may not be.
+- An exception of the block is never replaced. If revoking fails too, a note on the exception says so.
+- A cancellation during the revocation is passed on after the revocation, or after PATIENCE.
 """
 
 import asyncio
@@ -18,15 +20,15 @@ from capx.errors import InvalidRequest, StoreProblem, Unavailable
 from capx.tokens.wording import label
 
 PATIENCE: Final = 30.0
-"""Seconds for which an async block waits at its end for its child to be revoked."""
+"""Seconds for which an async block waits at its end until its child is revoked."""
 
 
 class Child(Protocol):
-    """What is delegated, and can be revoked: a `Bundle`."""
+    """Something that was delegated and can be revoked: a `Bundle`."""
 
     @property
     def node(self) -> bytes | None:
-        """The node that dies with it; None if it has none."""
+        """The node to revoke; None if it has none."""
         ...
 
 
@@ -35,15 +37,19 @@ C_contra = TypeVar("C_contra", bound=Child, contravariant=True)
 
 
 class Revoker(Protocol[C_contra]):
-    """Who can revoke a child: the authority, or a client of it."""
+    """Revokes a child: the authority, or a client of it."""
 
     def revoke(self, child: C_contra, /) -> object:
-        """Kill the child and everything below it, durably; raises if that cannot be."""
+        """Revoke the child and everything below it, durably; raises if that is not possible."""
         ...
 
 
 class Delegation(Generic[C]):
-    """One child for one block, `with` or `async with`; an async block revokes in a thread."""
+    """One child for one block, `with` or `async with`; an async block revokes in a thread.
+
+    After the block without an exception, the child is revoked at the authority. Each service denies it as soon as it
+    hears of that.
+    """
 
     def __init__(self, delegate: Callable[[], C], *, to: str, authority: Revoker[C]) -> None:
         self._delegate = delegate
@@ -58,6 +64,7 @@ class Delegation(Generic[C]):
         try:
             self._child = _revocable(self._delegate())
         except BaseException:
+            # No child was made, so the block may be tried again.
             self._unused.release()
             raise
         return self._child
@@ -82,13 +89,14 @@ class Delegation(Generic[C]):
         self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
     ) -> None:
         child, ends = self._held(), time.monotonic() + PATIENCE
-        # In a thread of its own: tools of the block may hold all others.
+        # In a thread of its own: tools of the block may occupy all threads of the pool.
         revoking = wait_async(run_in_thread(lambda: self._authority.revoke(child), name="capx-revoke"))
-        failed: BaseException | None = Unavailable(f"nothing was answered for {PATIENCE:g} s")
+        failed: BaseException | None = Unavailable(f"the authority did not answer within {PATIENCE:g} s")
         cancelled: asyncio.CancelledError | None = None
         while not revoking.done() and time.monotonic() < ends:
             try:
-                # Not to be waited for together: a waiter that is cancelled would leave before the child is dead.
+                # `wait` keeps the future alive when this task is cancelled, so the child is still revoked; awaiting
+                # the future itself would cancel it.
                 await asyncio.wait([revoking], timeout=max(0.0, ends - time.monotonic()))
             except asyncio.CancelledError as cancellation:
                 cancelled = cancellation
@@ -105,7 +113,7 @@ class Delegation(Generic[C]):
 
     def _held(self) -> C:
         if self._child is None:
-            raise InvalidRequest("this delegation was not entered")
+            raise InvalidRequest("this delegation was not entered: use it in `with` or `async with`")
         return self._child
 
     def _note(self, raised: BaseException | None, error: BaseException) -> None:

@@ -1,10 +1,13 @@
-"""What a task is to be allowed, as people write it: an action, at an audience.
+"""Grants as people write them for a new task: an action, at an audience.
 
     ACTION@AUDIENCE     without @AUDIENCE, the audience is the action's first label
 
-Laws: an entry that constrains arguments is given as it is, or beside its audience when that is another. The authority's
-own audience is reserved: nothing is granted there. The authority's block says what the task is, what it may do, until
-when, and what restricts it further; its budgets are shared by the whole task.
+Laws:
+
+- An entry that constrains arguments is given as an `Entry`, or as a pair of it and its audience, if that is another.
+- The authority's own audience is reserved: nothing can be granted there.
+- The authority's block names the task, its allowed actions, its expiry and further restrictions. The whole task shares
+  its budgets.
 """
 
 from collections.abc import Iterable
@@ -42,7 +45,7 @@ from capx_caveats import (
 )
 
 ASK = "grant.request"
-"""The action that asking for more is, at the authority."""
+"""The action at the authority by which an agent asks for more."""
 _MAYBE = AnyOf((Absent(), Anything()))
 OWN_ENTRIES = (
     Entry("task.complete", ()),
@@ -50,14 +53,14 @@ OWN_ENTRIES = (
     Entry("node.revoke", (Pair("hops", Anything()),)),
     Entry(ASK, (Pair("audience", Anything()), Pair("action", Anything()), Pair("args", _MAYBE))),
 )
-"""What every task may do at the authority itself: end, look at itself, revoke what lies below a node, ask for more."""
+"""The actions of every task at the authority itself: end it, read its status, revoke nodes below, ask for more."""
 
 Grant = str | Entry | tuple[str | Entry, str]
 """`"crm.accounts.read"`, `"accounts.read@crm"`, an entry, or one of these and its audience."""
 
 
 class Given(Struct, frozen=True):
-    """What one capability allows at one audience, and which budgets its calls count against."""
+    """The entries that one capability allows at one audience, and the budgets that its calls count against."""
 
     audience: str
     allowed: tuple[Entry, ...]
@@ -65,7 +68,7 @@ class Given(Struct, frozen=True):
 
 
 def by_audience(granted: Iterable[Grant]) -> dict[str, tuple[Entry, ...]]:
-    """What is granted at each audience; InvalidRequest for what cannot be meant."""
+    """The granted entries by audience; InvalidRequest for a grant that is not valid."""
     if isinstance(granted, str):
         raise InvalidRequest(f"allow is a list of actions: write [{granted!r:.80}]")
     entries: dict[str, list[Entry]] = {}
@@ -78,10 +81,10 @@ def by_audience(granted: Iterable[Grant]) -> dict[str, tuple[Entry, ...]]:
 
 
 def ask_entries(may_ask: Iterable[Grant]) -> tuple[Entry, ...]:
-    """The entries that let a child ask for these, and nothing else; InvalidRequest for what cannot be meant.
+    """The entries that let a child ask for these grants only; InvalidRequest for a grant that is not valid.
 
-    One entry for all that is named at an audience without arguments; one for each that constrains them, for which an
-    ask must be pinned to arguments that it says yes to.
+    All grants at an audience that do not constrain arguments make one entry. Each other grant makes its own: an ask for
+    it must be pinned to arguments that satisfy it.
     """
     if isinstance(may_ask, str):
         raise InvalidRequest(f"may_ask is a list of actions: write [{may_ask!r:.80}]")
@@ -107,14 +110,15 @@ def _ask_entry(audience: str, action: AnyConstraint, args: AnyConstraint) -> Ent
 
 
 def audience_of(action: str) -> str:
-    """The audience of an action, or pattern, at which no other is named: its first label."""
+    """The audience of an action or pattern, if none is named: its first label."""
     return action.partition(".")[0]
 
 
 def demand_audience(audience: str) -> str:
     """The audience itself; InvalidRequest if nothing may be granted at it."""
     if audience == AUTHORITY:
-        raise InvalidRequest(f"the audience {AUTHORITY} is reserved: nothing is granted at it, and no key exported")
+        # A grant or a key for this audience would let its holder act at the authority itself.
+        raise InvalidRequest(f"the audience {AUTHORITY} is reserved: nothing can be granted or exported for it")
     if not is_audience(audience):
         raise InvalidRequest(
             f"{audience!r:.80} is not an audience: lower-case letters, digits, dots and dashes; "
@@ -124,9 +128,9 @@ def demand_audience(audience: str) -> str:
 
 
 class Claims(Struct, frozen=True):
-    """What the authority's block says of a task: its id, that of its revocation root, and what it is for.
+    """The claims of the authority's block: task id, id of the revocation root, tenant and intent.
 
-    `intent` is the digest of the intent that it was opened on, if it was opened on one.
+    `intent` is the digest of the intent that the task was opened on; None if it was opened on none.
     """
 
     task: str
@@ -155,18 +159,18 @@ def authority_block(
 
 
 def _shared(caveat: Caveat, task: str) -> Caveat:
-    """A budget that all capabilities of the task count against, so that several do not make several."""
+    """The caveat; a budget without a counter gets the task's, so that all capabilities of the task share it."""
     if isinstance(caveat, Budget) and caveat.counter is UNSET:
         return Budget(caveat.unit, caveat.limit, task)
     return caveat
 
 
 def demand_restricting(caveats: Iterable[Appendable], now: int) -> tuple[Caveat, ...]:
-    """The caveats, those that count from `now` resolved; InvalidRequest for marks that only the authority writes."""
+    """The caveats, with durations counted from `now`; InvalidRequest for marks that only the authority writes."""
     restricting = resolved(caveats, now)
     for caveat in restricting:
         if isinstance(caveat, ChainCaveat) and not isinstance(caveat, MaxHops):
-            raise InvalidRequest(f"`{caveat.sentence()}` is for the authority to write: give caveats that restrict")
+            raise InvalidRequest(f"only the authority writes `{caveat.sentence()}`: give caveats that restrict")
     return restricting
 
 
@@ -175,7 +179,7 @@ def _parts(granted: Grant) -> tuple[Entry, str]:
     if isinstance(what, str) and "@" in what and audience is None:
         what, _, audience = what.partition("@")
         if not audience:
-            raise InvalidRequest(f"no audience stands after the @ of {what!r:.80}@")
+            raise InvalidRequest(f"no audience follows the @ of {what!r:.80}@")
     try:
         entry = as_entry(what)
     except InvalidCaveat as error:

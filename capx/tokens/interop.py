@@ -1,13 +1,17 @@
-"""The way in and out of other macaroon libraries, through pymacaroons: the same MAC under another spelling.
+"""Conversion to and from the formats of other macaroon libraries, with pymacaroons. The MAC stays the same.
 
     v1        base64 of libmacaroons' packets
     v2        base64 of the version 2 bytes: a token without its prefix
     v2json    version 2 as JSON
               version 1 as JSON is read, and not written
 
-Laws: what comes in is a capability as strictly as if it had been read as text, byte for byte the one that went out.
-What two readers could take for two macaroons is none. Nothing is verified: there is no key here. Where a
-third-party caveat is discharged is covered by no MAC and not kept. A verifier reads none of these spellings.
+Laws:
+
+- Import is as strict as `Capability.parse`. A capability that was exported is imported byte for byte.
+- Input that two readers could read as two different macaroons is refused.
+- There is no key here, so nothing is verified.
+- The location of a third-party caveat is dropped: no MAC covers it.
+- A verifier accepts none of these formats.
 """
 
 import re
@@ -25,10 +29,10 @@ if TYPE_CHECKING:
     from pymacaroons import Macaroon
 
 Format = Literal["v1", "v2", "v2json"]
-"""How a macaroon is written for another library."""
+"""The formats in which other libraries read macaroons."""
 
 MAX_SPELLED: Final = 64 * 1024
-"""Characters that are read of another spelling: pymacaroons takes quadratic time."""
+"""Most characters of a macaroon to import: pymacaroons takes quadratic time."""
 
 _BASE64: Final = r"([A-Za-z0-9_-]*|[A-Za-z0-9+/]*)={0,2}"
 _TO_URL = str.maketrans("+/", "-_", "=")
@@ -45,34 +49,34 @@ def to_macaroon(token: Token) -> "Macaroon":
 
 
 def from_macaroon(macaroon: "Macaroon") -> Capability:
-    """The capability that a macaroon of either version spells; MalformedToken for any other macaroon."""
+    """The capability in a macaroon of either version, not verified; MalformedToken for any other macaroon."""
     try:
         return Capability.parse(_text(macaroon))
     except MalformedToken:
         raise
     except Exception as error:  # noqa: BLE001 - a macaroon checks nothing when it is built, and fails when it is asked
-        raise MalformedToken(f"this macaroon holds what none may: {type(error).__name__}") from None
+        raise MalformedToken(f"this macaroon has an invalid field: {type(error).__name__}") from None
 
 
 def to_text(token: Token, format: Format) -> str:
-    """The token as other libraries read it, in ASCII: as secret as the token.
+    """The token in a format of other libraries, in ASCII: as secret as the token itself.
 
-    InvalidRequest where the format has no form for it. In version 1 a third-party caveat stands beside its location,
-    which a token does not keep; JSON has no empty block.
+    InvalidRequest if the format cannot hold the token: version 1 needs the location of each third-party caveat, which a
+    token does not keep, and JSON has no empty block.
     """
     if format not in get_args(Format):
-        raise InvalidRequest(f"{format!r:.80} is no format: take {', '.join(get_args(Format))}")
+        raise InvalidRequest(f"{format!r:.80} is not a format: use {', '.join(get_args(Format))}")
     if format == "v2":
         return token.text.removeprefix(wire.PREFIX)
     spelled = _version_1(token) if format == "v1" else _json(token)
-    # It leaves out what it has no form for.
+    # pymacaroons silently leaves out what the format cannot hold, so read back what it wrote.
     if not _spells(spelled, token):
-        raise InvalidRequest(f"{format} has no form for this token: take v2")
+        raise InvalidRequest(f"{format} cannot hold this token: use v2")
     return spelled
 
 
 def from_text(text: str) -> Capability:
-    """The capability that a macaroon in any format is, or a token of ours; MalformedToken for any other text."""
+    """The capability in a text, not verified: a macaroon in any format, or a capx token. Else MalformedToken."""
     return Capability.parse(_read(text.strip()))
 
 
@@ -86,7 +90,7 @@ def _read(spelled: str) -> str:
     except MalformedToken:
         raise
     except Exception as error:  # noqa: BLE001 - pymacaroons raises some ten kinds
-        raise MalformedToken(f"this is no macaroon that pymacaroons can read: {type(error).__name__}") from None
+        raise MalformedToken(f"pymacaroons cannot read this as a macaroon: {type(error).__name__}") from None
 
 
 def _spells(spelled: str, token: Token) -> bool:
@@ -114,7 +118,7 @@ def _version_1(token: Token) -> str:
 
     macaroon = to_macaroon(token)
     if macaroon.third_party_caveats():
-        raise InvalidRequest("v1 has no form for a third-party caveat without its location: take v2 or v2json")
+        raise InvalidRequest("v1 cannot hold a third-party caveat without its location: use v2 or v2json")
     return Macaroon(
         location=macaroon.location,
         identifier=macaroon.identifier_bytes,
@@ -134,14 +138,15 @@ def _from_base64(text: str) -> str:
     from pymacaroons.serializers import BinarySerializer
 
     if not (text and re.fullmatch(_BASE64, text)):
-        raise MalformedToken("this is no macaroon: neither base64 nor JSON")
+        raise MalformedToken("this is not a macaroon: it is neither base64 nor JSON")
     data = unb64u(text.translate(_TO_URL))
     serializer = BinarySerializer()
     macaroon = serializer.deserialize_raw(data)
     token = _text(macaroon)
-    # It reads over trailing bytes, repeated and misplaced fields, and lengths in other spellings.
+    # pymacaroons ignores trailing bytes, repeated and misplaced fields, and other forms of lengths. Another reader may
+    # not, so accept only the bytes that pymacaroons itself would write.
     if serializer.serialize_raw(macaroon) != data:
-        raise MalformedToken("these bytes are not the one spelling of the macaroon that they are read as")
+        raise MalformedToken("these bytes are not the canonical form of their macaroon")
     return token
 
 
@@ -150,18 +155,19 @@ def _from_json(text: str) -> str:
 
     from pymacaroons.serializers import JsonSerializer
 
-    # It takes the last of two members of one name, the plain one of `i` and `i64`, and ignores what it does not know.
+    # pymacaroons takes the last of two members with one name, prefers `i` to `i64`, and ignores unknown members.
+    # Another reader may choose differently, so all three are refused here.
     found = json.loads(text, object_pairs_hook=_distinct)
     try:
         convert(found, _Json1 if "identifier" in found else _Json2)
     except ValidationError as error:
-        raise MalformedToken(f"this JSON is no macaroon: {error!s:.200}") from None
+        raise MalformedToken(f"this JSON is not a macaroon: {error!s:.200}") from None
     return _text(JsonSerializer().deserialize(text))
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len({name.removesuffix("64") for name, _ in pairs}) != len(pairs):
-        raise MalformedToken("a member of this JSON stands there twice")
+        raise MalformedToken("a member of this JSON occurs twice")
     return dict(pairs)
 
 
@@ -182,7 +188,7 @@ class _Json1(Struct, forbid_unknown_fields=True):
 
 
 class _Field2(Struct, forbid_unknown_fields=True):
-    """The members that a macaroon and a caveat share in version 2: text, or base64 of bytes."""
+    """The members that a macaroon and a caveat both have in version 2: text, or base64 of bytes."""
 
     i: str | None = None
     i64: _Base64 | None = None

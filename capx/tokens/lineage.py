@@ -1,7 +1,11 @@
-"""What the authentic bytes of a chain say, worked out once: claims, nodes, ids, and every demand on a call.
+"""The lineage: everything that the bytes of a chain say, computed once: claims, nodes, ids, and every restriction.
 
-Laws: only the first block claims task, tenant, intent and root; all others restrict and claim nothing. A mark where
-it may not stand refuses the whole. Nothing here depends on a call, the time, or who died: so it can be kept.
+Laws:
+
+- Only the first block, the authority's, makes claims: task, tenant, intent and root. All other blocks only restrict.
+- A mark at a wrong place makes the whole token invalid.
+- Nothing here depends on a call, the time, or revocations. So a verifier may cache a lineage.
+- The bytes must be authentic already. `unverified_lineage` reads those that are not, and proves nothing.
 """
 
 from collections.abc import Iterable, Iterator
@@ -45,15 +49,15 @@ from capx_caveats import (
 )
 
 AUTHORITY = "authority"
-"""The audience that is the authority itself."""
+"""The audience of the authority itself."""
 MAX_BUDGETS = 16
-"""Budgets per token."""
+"""Most budgets that a token may have."""
 FIRST_HOLDER = "the first holder"
-"""Whose restrictions stand after the authority's block and before any hop."""
+"""The name for the owner of restrictions after the authority's block and before any hop."""
 
 
 class TokenRefused(Exception):
-    """A step of the verifier stopped; becomes the answer."""
+    """A step of the verifier stopped with this refusal; the verifier makes a denial of it."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.code)
@@ -61,37 +65,38 @@ class TokenRefused(Exception):
 
 
 class Owned(Struct, frozen=True, gc=False):
-    """Whose a restriction is: hop 0 is the authority's grant, `name` the label of any other."""
+    """The owner of a restriction: hop 0 is the authority's grant; `name` is the label of any other hop."""
 
     hop: int
     name: str | None
 
 
 class Demand(Owned, frozen=True, gc=False):
-    """One caveat."""
+    """One caveat and its owner."""
 
     caveat: Caveat
 
 
 class Section(Owned, frozen=True, gc=False):
-    """The caveats of one block."""
+    """The caveats of one block and their owner."""
 
     caveats: tuple[Caveat, ...]
 
 
 class Allotment(Owned, frozen=True, gc=False):
-    """One budget, and the id of the counter that it is spent from."""
+    """One budget, its owner, and the id of the counter that it limits."""
 
     counter: str
     budget: Budget
 
 
 class Lineage(Struct, frozen=True, dict=True):
-    """A chain that may be judged.
+    """A chain with an acceptable shape, ready to be judged.
 
-    `revocation_keys` are the keys of all deaths that would end it: tasks, nodes, ids (16 bytes each), and its kid, in
-    the order in which they are told; so does one of an instant that is not before `issued`. `standing` are the refusals
-    that no call could cure. `digest` is d of the last block.
+    `revocation_keys` are the keys of all revocations that would end it: tasks, nodes, ids (16 bytes each), and its kid,
+    in the order in which a denial reports them. A revocation of all tokens up to a time ends it too, if `issued` is not
+    after that time. `standing` are refusals that apply to every call. `digest` is d of the last block. `expires` and
+    `issued` are in Unix seconds.
     """
 
     task: str
@@ -111,12 +116,12 @@ class Lineage(Struct, frozen=True, dict=True):
 
     @cached_property
     def asked_of_each(self) -> int:
-        """How much is asked about each value of a call; worked out for the first call that holds many."""
+        """The number of checks for each value of a call; computed for the first call that holds many values."""
         return sum(asked_of_each(section.caveats) for section in self.sections)
 
     @property
     def demands(self) -> tuple[Demand, ...]:
-        """Every caveat that may refuse a call."""
+        """Every caveat that may refuse a call, in the order of the blocks."""
         return tuple(
             Demand(section.hop, section.name, caveat)
             for section in self.sections
@@ -126,15 +131,16 @@ class Lineage(Struct, frozen=True, dict=True):
 
 
 def read_lineage(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary, require: frozenset[str]) -> Lineage:
-    """The lineage of an authentic chain without its presentation; TokenRefused when it has no acceptable shape.
+    """The lineage of an authentic chain without its presentation; TokenRefused when its shape is not acceptable.
 
-    `blocks` are those of the frame, or all but its last. At the authority itself, what is about the calls that it
-    grants elsewhere restricts nothing: `where`, `budget` and a service's own caveats.
+    `blocks` are those of the frame, or all but the last. `require` names further claims that the first block must have.
+    At the authority itself, `where`, `budget` and caveats of services restrict nothing: they are about the calls that
+    the authority grants elsewhere.
     """
     decoded = [caveats_of(block, vocabulary) for block in blocks]
     for at, caveats in enumerate(decoded):
         if found := misplaced(caveats, authority=at == 0):
-            raise TokenRefused(Refusal("misplaced", f"`{found.sentence()}` stands where it may not"))
+            raise TokenRefused(Refusal("misplaced", f"`{found.sentence()}` is not allowed at its place in this token"))
     claims = _claims(decoded[0] if decoded else (), require)
     granted_at = len(claims.root.steps)
     hops = [caveats[0] for caveats in decoded if caveats and type(caveats[0]) is Hop]
@@ -149,19 +155,21 @@ def read_lineage(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary
     sections = tuple(sections_of(decoded, granted_at))
     for at, section in enumerate(sections):
         for caveat in section.caveats:
-            if type(caveat) not in _NOTED:
+            if type(caveat) not in _COLLECTED:
                 continue
             if type(caveat) is Expires:
                 expires.append(caveat.at)
             elif type(caveat) is UntilCompleted:
                 tasks[caveat.task] = None
             elif type(caveat) is Budget:
-                # In the block of a hop, the counter is the node that the hop makes; else the block's own id.
+                # In the block of a hop, the counter is the hop's node, which all capabilities of the delegation share.
+                # Else it is the block's own id, which no other block has.
                 own = path[section.hop] if type(section.caveats[0]) is Hop else ids[at + 1]
                 counter = b64u(own) if caveat.counter is UNSET else caveat.counter
                 allotments.append(Allotment(section.hop, section.name, counter, caveat))
             elif type(caveat) is not Hop or caveat.key is not UNSET:
                 bounds.append(Demand(section.hop, section.name, caveat))
+    # Before budgets are dropped for the authority: the shape of a token does not depend on its audience.
     if len(allotments) > MAX_BUDGETS:
         raise TokenRefused(Refusal("too_large", f"a token has more than {MAX_BUDGETS} budgets"))
     if frame.identifier.audience == AUTHORITY:
@@ -185,7 +193,10 @@ def read_lineage(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary
 
 
 def unverified_lineage(token: Token, vocabulary: Vocabulary = DEFAULT) -> Lineage:
-    """What a token says of itself, without its presentation and without a key; TokenRefused as `read_lineage`."""
+    """The lineage of a token, read without a key; TokenRefused as in `read_lineage`. A presentation is left out.
+
+    Nothing in it is verified. Show it, or predict with it, but never allow anything by it.
+    """
     frame = wire.decode(token.text)
     presents = any(isinstance(caveat, Presented) for last in token.caveats[-1:] for caveat in last)
     return read_lineage(frame, frame.blocks[:-1] if presents else frame.blocks, vocabulary, frozenset())
@@ -202,7 +213,7 @@ def _judged_at_the_authority(caveat: Caveat) -> bool:
 
 
 def sections_of(blocks: Iterable[tuple[Caveat, ...]], granted_at: int) -> Iterator[Section]:
-    """The blocks with whose they are, where `granted_at` hops led from the root to the grant."""
+    """The blocks with their owners; `granted_at` is the number of hops from the root to the grant."""
     hop, name = 0, None
     for at, caveats in enumerate(blocks):
         if at > 0 and caveats and type(first := caveats[0]) is Hop:
@@ -212,16 +223,16 @@ def sections_of(blocks: Iterable[tuple[Caveat, ...]], granted_at: int) -> Iterat
         yield Section(hop, name, caveats)
 
 
-_NOTED = frozenset({Expires, UntilCompleted, Budget, MaxHops, Hop, Holder, Sig})
+_COLLECTED = frozenset({Expires, UntilCompleted, Budget, MaxHops, Hop, Holder, Sig})
 
 
 def may_refuse(caveat: Caveat) -> bool:
-    """Whether a caveat is judged by what it says itself: neither a mark nor looked up among deaths."""
+    """Whether a caveat judges calls itself. Marks do not, and `until_completed` is looked up among the revocations."""
     return type(caveat) not in PLACES and type(caveat) is not UntilCompleted
 
 
 def caveats_of(block: Block, vocabulary: Vocabulary) -> tuple[Caveat, ...]:
-    """The caveats of one block, none of a third-party one; Refused (too_large) beyond the limits."""
+    """The caveats of one block; a third-party block has none. TokenRefused (too_large) beyond the limits."""
     if not isinstance(block, bytes):
         return ()
     try:
@@ -238,13 +249,14 @@ class _Claims(Struct, frozen=True):
 
 
 def _claims(authority: tuple[Caveat, ...], require: frozenset[str]) -> _Claims:
+    # Reversed, so that the first caveat of each type wins.
     first = {type(caveat): caveat for caveat in reversed(authority)}
     task, root = cast("Task | None", first.get(Task)), cast("Root | None", first.get(Root))
     if task is None or root is None:
         raise _incomplete("task" if task is None else "root")
     if not any(isinstance(caveat, UntilCompleted) and caveat.task == task.id for caveat in authority):
         raise _incomplete("until_completed of its task")
-    for kind, name in _DEMANDED:
+    for kind, name in _MANDATORY:
         if kind not in first:
             raise _incomplete(name)
     tenant, intent = cast("Tenant | None", first.get(Tenant)), cast("Intent | None", first.get(Intent))
@@ -254,7 +266,7 @@ def _claims(authority: tuple[Caveat, ...], require: frozenset[str]) -> _Claims:
     return _Claims(task, root, tenant.name if tenant else None, intent.digest if intent else None)
 
 
-_DEMANDED = ((Expires, "expires"), (Allow, "allow"))
+_MANDATORY = ((Expires, "expires"), (Allow, "allow"))
 
 
 def _incomplete(what: str) -> TokenRefused:
@@ -265,20 +277,21 @@ def _standing(bounds: Iterable[Demand], last_hop: int, granted_at: int) -> Itera
     for demand in bounds:
         caveat = demand.caveat
         if type(caveat) is MaxHops:
-            came = last_hop - max(demand.hop, granted_at)
-            if came > caveat.n:
-                sentence = f"allows {caveat.sentence()}, and {came} came"
+            followed = last_hop - max(demand.hop, granted_at)
+            if followed > caveat.n:
+                sentence = f"allows {caveat.sentence()}, but {followed} followed"
                 yield attributed(Refusal("too_many_hops", sentence, caveat.sentence()), demand)
         else:
-            yield attributed(Refusal("hop_unsigned", "names a key, and no signed chain leads there"), demand)
+            # A version that cannot check signatures must refuse: to ignore the key would widen the token.
+            yield attributed(Refusal("hop_unsigned", "names a key, and this verifier cannot check its hop"), demand)
 
 
 def _undischarged(decoded: list[tuple[Caveat, ...]]) -> Iterator[Refusal]:
-    # A third-party block alone has no caveats of ours.
+    # Only a third-party block decodes to no caveats.
     if () in decoded:
-        yield Refusal("needs_discharge", "an approval is demanded, and none is presented", "a discharge")
+        yield Refusal("needs_discharge", "a third party's approval is required, and none was presented", "a discharge")
 
 
 def attributed(refusal: Refusal, whose: Owned) -> Refusal:
-    """The refusal, with whose restriction it is."""
+    """The refusal, with the owner of the restriction."""
     return replace(refusal, hop=whose.hop, hop_name=whose.name)

@@ -1,48 +1,53 @@
-"""What can die, and how a death is written down.
+"""Revocation keys: names for the things that can be revoked.
+
+Store and feed call a revocation a "death": a revocation key and the reason. The end of a task is a death, too.
 
     16 bytes          a node of the execution graph, or a capability, and everything below it
     TASK              a task, by its id
-    kid:KID           all that was minted under one root key
-    issued:SECONDS    all that was issued in or before that second
+    kid:KID           everything minted under one root key
+    issued:SECONDS    everything issued in or before that second
 
-Laws: a key means one thing, for no task id holds a colon. A death is kept while anything may live that it kills:
-`max_ttl` and an hour, a kid's for ever, because who has a leaked key mints what never expires.
+Laws:
+
+- A key has exactly one meaning: no task id contains a colon.
+- A death is kept as long as a token that it ends may not have expired: `max_ttl` and an hour.
+- The death of a root key is kept for ever: with a leaked key, an attacker can mint tokens that never expire.
 """
 
 from collections.abc import Iterable
 
 RevocationKey = bytes | str
-"""What is dead."""
+"""The name of something that is revoked: 16 bytes, a task id, or text with one of the prefixes below."""
 
 KID, ISSUED = "kid:", "issued:"
-"""What the keys of kids and instants begin with."""
+"""The prefixes of the keys of root keys and instants."""
 
 
 def of_kid(kid: str) -> str:
-    """The key under which all dies that was minted with this root key."""
+    """The key that revokes everything minted under this root key."""
     return KID + kid
 
 
 def of_instant(seconds: int) -> str:
-    """The key under which all dies that was issued up to this second (Unix seconds)."""
+    """The key that revokes everything issued up to and in this second (Unix seconds)."""
     return f"{ISSUED}{seconds}"
 
 
 def kid_of(key: RevocationKey) -> str | None:
-    """The root key whose death this is; None if it is another's."""
+    """The kid of the root key that this key revokes; None for a key of another kind."""
     return key[len(KID) :] if isinstance(key, str) and key.startswith(KID) else None
 
 
 def instant_of(key: RevocationKey) -> int | None:
-    """The second up to which this kills (Unix seconds); None if it is no instant's death."""
+    """The last second (Unix) that this key revokes; None for a key of another kind."""
     return int(key[len(ISSUED) :]) if isinstance(key, str) and key.startswith(ISSUED) else None
 
 
 def is_lasting(key: RevocationKey) -> bool:
-    """Whether this death is never forgotten."""
+    """Whether a death with this key is kept for ever."""
     return kid_of(key) is not None
 
 
 def revoked_until(keys: Iterable[RevocationKey]) -> int:
-    """The last second up to which all that was issued is dead; -1 when there is none."""
+    """Everything issued up to and in this second (Unix) is revoked; -1 when there is no such key."""
     return max((instant for key in keys if (instant := instant_of(key)) is not None), default=-1)

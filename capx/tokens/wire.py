@@ -1,12 +1,15 @@
-"""The bytes of a token: the libmacaroons v2 binary format, strictly.
+"""The bytes of a token: the libmacaroons v2 binary format, read strictly.
 
     text     "capx1_" base64url-without-padding(bytes)
     bytes    02 · 01 length audience · 02 length identifier · 00 · caveat* · 00 · 06 20 signature
     caveat   02 length cid · (04 length vid)? · 00
 
-Laws: one token has one spelling, so decode → encode is the identity. Every limit is checked before the work it
-bounds; time is linear. Nothing here knows a key, and no byte is interpreted but the identifier, which is needed
-to find one. Lengths are minimal varints.
+Laws:
+
+- One token has exactly one text, so encoding a decoded token gives the same text. Lengths are minimal varints.
+- Each limit is checked before the work that it bounds. The time is linear in the length.
+- No key is used here, so nothing is verified. Of the bytes, only the identifier is interpreted: the verifier needs it
+  to find the key.
 """
 
 import re
@@ -32,7 +35,7 @@ MAX_IDENTIFIER: Final = 256
 SIGNATURE: Final = 32
 """Bytes of a signature."""
 PRESENTATION: Final = 131
-"""Bytes of all that a presentation of ours puts after the body: its block, the end, the signature."""
+"""Bytes that a presentation made by capx has after the body: its block, the end, the signature."""
 
 _LOCATION, _IDENTIFIER, _VID, _SIGNATURE, _END = 1, 2, 4, 6, 0
 _OTHER_VERSION = re.compile(r"capx[0-9]+_")
@@ -43,7 +46,7 @@ _IDENTIFIER_FORM = re.compile(
 
 
 class Identifier(Struct, frozen=True):
-    """What the first MAC covers: key id, audience, nonce (16 bytes as base64url), issued at (Unix seconds)."""
+    """The content of the first MAC: key id, audience, nonce (16 bytes as base64url), issued at (Unix seconds)."""
 
     kid: str
     audience: str
@@ -51,17 +54,17 @@ class Identifier(Struct, frozen=True):
     issued_at: int
 
     def encode(self) -> bytes:
-        """The bytes, in their only spelling."""
+        """The bytes; each identifier has exactly one form."""
         return f'[1,"{self.kid}","{self.audience}","{self.nonce}",{self.issued_at}]'.encode()
 
     @classmethod
     def decode(cls, raw: bytes) -> "Identifier":
-        """The identifier these bytes spell; MalformedToken for any others."""
+        """The identifier in these bytes; MalformedToken if they are not in the one form that `encode` writes."""
         match = _IDENTIFIER_FORM.fullmatch(raw)
         if match is None:
             if raw.startswith(b"[") and not raw.startswith(b"[1,"):
-                raise MalformedToken("the identifier is of another format version", "unknown_version")
-            raise MalformedToken("the identifier is not one of ours")
+                raise MalformedToken("the identifier has another format version", "unknown_version")
+            raise MalformedToken("the identifier is not that of a capx token")
         kid, audience, nonce, issued_at = match.groups()
         if int(issued_at) > SAFE_INTEGER:
             raise MalformedToken("the identifier's time is beyond 2^53 - 1")
@@ -69,10 +72,10 @@ class Identifier(Struct, frozen=True):
 
 
 class Frame(Struct, frozen=True):
-    """A token taken apart, and nothing concluded from it.
+    """The parts of a token. Nothing is verified: anybody can write these bytes.
 
-    `body` is the bytes up to where the last block begins: what two presentations of one capability share.
-    It holds a signature, so it is not shown.
+    `body` is the bytes before the last block. All presentations of one capability have the same body. `repr` shows
+    neither body nor signature: together they are the secret token.
     """
 
     identifier: Identifier
@@ -109,11 +112,12 @@ def encode(identifier: Identifier, blocks: tuple[Block, ...], signature: bytes) 
 
 
 def decode(text: str, earlier: Callable[[bytes], Frame | None] | None = None) -> Frame:
-    """Take a token's text apart; MalformedToken says where it is none.
+    """Take a token's text apart; MalformedToken if it is not a token, with the place of the fault.
 
-    `earlier` may give a frame with this very body that was taken apart before: what they share is not read again.
+    `earlier` may return a frame with exactly this body that was decoded before; then the body is not read again.
     """
     if len(text) > MAX_TEXT:
+        # First, so that a huge text costs nothing more than its length.
         raise _too_large(f"more than {MAX_TEXT} characters")
     if not text.startswith(PREFIX):
         raise _no_prefix(text)
@@ -123,13 +127,15 @@ def decode(text: str, earlier: Callable[[bytes], Frame | None] | None = None) ->
     try:
         frame = _frame(data, body, earlier(body) if earlier else None)
     except IndexError:
+        # Cheaper than a check of the length at each byte: reading beyond the end means that the token is cut short.
         raise _cut_short(data) from None
+    # Two texts for the same bytes would be two tokens to a cache or a log, and one to the MAC.
     demand_canonical(data, encoded)
     return frame
 
 
 def _frame(data: bytes, body: bytes, earlier: Frame | None) -> Frame:
-    """The frame that the bytes spell; IndexError where they are cut short."""
+    """The frame of these bytes; IndexError if they are cut short."""
     if earlier is None:
         identifier, raw, at = _opening(data)
         blocks: list[Block] = []
@@ -154,19 +160,20 @@ def _frame(data: bytes, body: bytes, earlier: Frame | None) -> Frame:
     if len(signature) != SIGNATURE:
         raise MalformedToken(f"the signature has {len(signature)} bytes, not {SIGNATURE}")
     if at != len(data):
-        raise MalformedToken(f"{len(data) - at} bytes stand after the end")
+        raise MalformedToken(f"{len(data) - at} bytes follow the end of the token")
     return Frame(identifier, raw, tuple(blocks), signature, body if len(body) == start else data[:start])
 
 
 def _opening(data: bytes) -> tuple[Identifier, bytes, int]:
-    """The identifier, its bytes, and where the blocks begin."""
+    """The identifier, its bytes, and the position of the first block."""
     if data[0] != 2:
-        raise MalformedToken("these bytes are not of the version 2 format", "unknown_version")
+        raise MalformedToken("these bytes are not in the version 2 format", "unknown_version")
     audience, at = _field(data, 1, _LOCATION, 63)
     raw, at = _field(data, at, _IDENTIFIER, MAX_IDENTIFIER)
     if data[at] != _END:
         raise _no_end(at)
     identifier = Identifier.decode(raw)
+    # The location is covered by no MAC, so it may say nothing but what the identifier says.
     if audience != identifier.audience.encode():
         raise MalformedToken("the location is not the identifier's audience")
     return identifier, raw, at + 1
@@ -176,7 +183,7 @@ def _no_prefix(text: str) -> MalformedToken:
     if text and PREFIX.startswith(text):
         return MalformedToken("the text is cut short within its prefix", "truncated")
     if _OTHER_VERSION.match(text):
-        return MalformedToken(f"this token is of another format version than {PREFIX}", "unknown_version")
+        return MalformedToken(f"this token has another format version than {PREFIX}", "unknown_version")
     return MalformedToken(f"a token begins with {PREFIX}")
 
 
@@ -191,12 +198,13 @@ def _put(out: bytearray, kind: int, content: bytes) -> None:
 
 
 def _field(data: bytes, at: int, kind: int, limit: int) -> tuple[bytes, int]:
-    """The content of the field of this kind at `at`, and where the next begins."""
+    """The content of the field of this kind at `at`, and the position after it."""
     if data[at] != kind:
-        raise MalformedToken(f"byte {at} is not the field that belongs there")
+        raise MalformedToken(f"byte {at} does not begin the field that must follow")
     length = data[at + 1]
     start = at + 2
     if length > 0x7F:
+        # Two bytes are enough for every limit. The second may be neither 0, which is not minimal, nor have its top bit.
         high = data[start]
         if not 0 < high < 0x80:
             raise MalformedToken(f"the length at byte {at + 1} is not minimal or too large")
@@ -211,7 +219,7 @@ def _field(data: bytes, at: int, kind: int, limit: int) -> tuple[bytes, int]:
 
 
 def _no_end(at: int) -> MalformedToken:
-    return MalformedToken(f"byte {at} is not the end of its section")
+    return MalformedToken(f"byte {at} must end its section, and does not")
 
 
 def _cut_short(data: bytes) -> MalformedToken:

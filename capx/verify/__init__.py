@@ -1,4 +1,4 @@
-"""From a token to a decision: the verifier that a resource embeds, and what it answers.
+"""From a token to a decision: the verifier that a resource embeds, and its answers.
 
     import capx
     from capx.verify import Denied
@@ -17,14 +17,14 @@
 Modules:
 
     verifier         the order of the checks; MAC, binding and burn
-    evaluator        revocations and caveats: all that refuse
-    admitted         a token that was admitted, to be judged against the call
-    spending, meter  what a call takes from budgets, and where they are counted
-    decision         what is answered and recorded
-    ask, suggestion  what an agent can ask for, and what a denial suggests
-    protocols        what a verifier needs: revocations, replay, recorder
-    cache            what was read of a token before
-    problem_details  an error as RFC 9457 has it
+    evaluator        revocations and caveats; collects all refusals
+    admitted         an admitted token; judges calls against it
+    spending, meter  payment from budgets, and the counters behind them
+    decision         the answers, and the record of a decision
+    ask, suggestion  an agent's ask for more, and the ask that a denial suggests
+    protocols        the parts that a verifier needs: revocations, replay memory, recorder
+    cache            facts that were read from a token before
+    problem_details  an error in the form of RFC 9457
 """
 
 from capx.verify.admitted import Admitted

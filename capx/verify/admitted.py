@@ -1,8 +1,11 @@
-"""A token that was admitted, and the judging of its calls: steps 6 to 9 of the verifier.
+"""An admitted token, and the judging of calls against it: steps 6 to 9 of the verifier.
 
-Laws: whoever may be allowed has a slot in the record before anything is spent; after that recording changes nothing
-that was decided. Budgets are spent when all else has passed. What a denial says to ask for is for the bearer, and not
-recorded.
+Laws:
+
+- A call gets a slot in the record before it spends anything. So an allowed call is always recorded, and recording
+  cannot change the decision.
+- Budgets are spent last, after everything else has passed. So a denied call costs nothing.
+- The ask that a denial suggests is for the bearer, and is not recorded.
 """
 
 from collections.abc import Mapping
@@ -16,11 +19,16 @@ from capx.verify.spending import Payment, Spent, remaining
 from capx.verify.suggestion import suggested_ask
 from capx_caveats import CALLS, JSON, Allow, Call, Refusal
 
-_UNCOUNTED = Refusal("unavailable", "what is left of its budgets cannot be told now", "try again later")
+_UNCOUNTED = Refusal("unavailable", "the budgets of this token cannot be read now", "try again later")
 
 
 class Admitted:
-    """An authentic, fitting, fresh, unused token that was alive; what its authority's block claims."""
+    """A token that passed steps 1-6: authentic, made for this request, fresh, unused, and not revoked.
+
+    (A bare token, if the verifier accepts them, is authentic and not revoked.) Its properties are claims of the
+    authority's block, and the path of its delegations. It allows nothing yet: only `judge` says whether a call may be
+    made.
+    """
 
     __slots__ = ("_action", "_evaluator", "_lineage", "_payment", "_presentation")
 
@@ -33,27 +41,27 @@ class Admitted:
 
     @property
     def spends(self) -> bool:
-        """Whether to judge is to spend, which may wait for a disk or a database."""
+        """Whether judging spends budgets, and so may wait for a disk or a database."""
         return self._payment.waits
 
     @property
     def task(self) -> str:
-        """The task this is done for."""
+        """The task that this token was issued for."""
         return self._lineage.task
 
     @property
     def tenant(self) -> str | None:
-        """The tenant the authority named."""
+        """The tenant that the authority named; None if it named none."""
         return self._lineage.tenant
 
     @property
     def intent(self) -> str | None:
-        """The digest of the intent."""
+        """The digest of the intent that the task was opened on; None if there is none."""
         return self._lineage.intent
 
     @property
     def root(self) -> str:
-        """The revocation root."""
+        """The id of the revocation root."""
         return self._lineage.root
 
     @property
@@ -68,25 +76,29 @@ class Admitted:
 
     @property
     def hops(self) -> tuple[str, ...]:
-        """The labels along the path, as their delegators chose them."""
+        """The labels along the path. Delegators chose them, so do not decide by them."""
         return self._lineage.hops
 
     @property
     def units(self) -> frozenset[str]:
-        """The units that its budgets count, besides `calls`: those in which a call's cost must be stated."""
+        """The units in which a call must state its cost: all that its budgets count, except `calls`."""
         return frozenset(allotment.budget.unit for allotment in self._lineage.allotments) - {CALLS}
 
     def granted_tenant(self) -> str:
-        """The tenant the authority named; raises Denied (incomplete_authority) when it named none."""
+        """The tenant that the authority named; raises Denied (incomplete_authority) when it named none.
+
+        It is authentic, so a service may filter its data by it. `judge` must still allow the call.
+        """
         if self._lineage.tenant is None:
             refusal = Refusal("incomplete_authority", "the authority's block names no tenant", "tenant")
             raise Denied(self.refused((refusal,)))
         return self._lineage.tenant
 
     def screen(self, action: str, sent: Mapping[str, JSON] | None = None) -> None:
-        """Raise Denied if some allowlist has no entry for the action, whatever its arguments.
+        """Raise Denied if some allowlist has no entry for the action, whatever its arguments are.
 
-        `sent` are the arguments, if they are known already and the bearer's own: a denial may name them.
+        For a service that does not know the arguments yet. If it returns, nothing is allowed: `judge` decides. `sent`
+        are the arguments, if they are known already and come from the bearer: a denial may then name them.
         """
         refusals = tuple(
             attributed(demand.caveat.ruled_out(action), demand)
@@ -97,10 +109,11 @@ class Admitted:
             raise self._denied(self.refused(refusals, action), action, sent)
 
     def judge(self, call: Call, *, sent: bool = False) -> Allowed:
-        """Every caveat against the call as it is about to be executed; raises Denied with all that refuse.
+        """Check every caveat against the call as it is about to be executed; raises Denied with all refusals.
 
-        `sent` tells that the arguments are what the bearer sent, or defaults of the action, and nothing that the
-        service knows: a denial may name them as what to ask for.
+        When it returns, exactly this call may be made, now. It is recorded, and its budgets are spent. `sent` says
+        that the arguments come from the bearer or are defaults of the action, and hold nothing that only the service
+        knows. A denial may then name them in the ask that it suggests.
         """
         decision = self.decide(call)
         if not decision.allowed:
@@ -108,7 +121,7 @@ class Admitted:
         return self._allowed(decision, call)
 
     async def judge_async(self, call: Call, *, sent: bool = False) -> Allowed:
-        """`judge`, done in a thread when it may wait for a disk or a database."""
+        """`judge` for async code: it runs in a thread when it may wait for a disk or a database."""
         if not self.spends:
             return self.judge(call, sent=sent)
         import asyncio
@@ -116,11 +129,12 @@ class Admitted:
         return await asyncio.to_thread(self.judge, call, sent=sent)
 
     def decide(self, call: Call) -> Decision:
-        """Steps 6-9 as an answer."""
+        """Steps 6-9; returns the Decision and does not raise Denied. It checks revocations again (step 6)."""
         evaluator = self._evaluator
         facts = evaluator.facts(call)
         if refusals := evaluator.refusals(self._lineage, self._presentation, facts):
             return self.refused(tuple(refusals), call.action)
+        # The slot comes first: if spending came first, a call could be paid for and then not be recordable.
         try:
             evaluator.recorder.reserve()
         except Unavailable as problem:
@@ -131,17 +145,19 @@ class Admitted:
         return decision
 
     def _paid(self, call: Call, now: int) -> tuple[list[Refusal], tuple[Spent, ...]]:
-        """Step 8: spend what the call costs, or say why not; whatever happens, the slot that was taken is used."""
+        """Step 8: spend what the call costs, or return the refusals."""
         try:
             return self._payment.pay(call, now=now)
         except StoreProblem as problem:
             diagnostics.warn_once(f"budgets cannot be counted: {problem}")
             return [_UNCOUNTED], ()
         except BaseException:
+            # The reserved slot must be used, or the recorder would have one slot less for ever.
             self._evaluator.recorder.record(self._decision((_UNCOUNTED,), call.action, now))
             raise
 
     def _denied(self, decision: Decision, action: str, args: Mapping[str, JSON] | None) -> Denied:
+        # A list that was cut may lack a refusal that no grant can cure: then no ask is suggested.
         whole = len(decision.refusals) < MAX_TOLD
         ask = suggested_ask(decision.refusals, audience=decision.audience, action=action, args=args) if whole else None
         return Denied(decision, ask)
@@ -163,18 +179,18 @@ class Admitted:
         )
 
     def refuse_unrecorded_if(self, refusal: Refusal | None) -> None:
-        """Raise Denied if there is a refusal, before a burn: what can be sent again without end is not recorded."""
+        """Raise Denied if there is a refusal. It is not recorded: before the burn, anybody could send it endlessly."""
         if refusal is not None:
             raise Denied(self._decision((refusal,)))
 
     def demand_alive(self) -> None:
-        """Step 6 alone; raises Denied."""
+        """Step 6: raise Denied if something was revoked, or if news of revocations is missing or too old."""
         evaluator = self._evaluator
         if refusals := evaluator.revocation_refusals(self._lineage, self._presentation, evaluator.age()):
             raise Denied(self.refused(tuple(refusals)))
 
     def refused(self, refusals: tuple[Refusal, ...], action: str | None = None) -> Decision:
-        """The recorded decision of a refusal, cut to what one denial tells."""
+        """A denial with these refusals, at most MAX_TOLD, recorded if there is room."""
         return self._evaluator.recorded(self._decision(refusals[:MAX_TOLD], action))
 
     def _decision(

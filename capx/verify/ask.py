@@ -1,11 +1,14 @@
-"""Asking for more while a task runs: what is asked, and the three answers to it.
+"""Asking for more while a task runs: the ask, and its three answers.
 
-    Granted(capability)   a capability that covers exactly what was asked, restricted as the asker is
-    Pending               a person has to answer; the same ask, made again, hears what became of it
-    Refused(reasons)      neither now nor later, unless the reasons change
+    Granted(capability)   a capability for exactly what was asked, with the restrictions of the asker
+    Pending               a person has to answer; make the same ask again to get the answer
+    Refused(reasons)      not granted, now or later, unless the reasons change
 
-Laws: an ask names one action at one audience, never a pattern; with arguments, even none, it is for these alone. The
-same ask of the same token is one request, however often it is made, and has one answer.
+Laws:
+
+- An ask names one action at one audience, never a pattern.
+- With `args`, even empty ones, it is only for these arguments.
+- The same ask with the same token is one request with one answer, however often it is made.
 """
 
 import json
@@ -38,13 +41,13 @@ from capx_caveats import (
 from capx_caveats.names import told_name
 
 _OTHERS: Final = "*"
-"""The name of a pair that stands for all arguments that have none, and so pins nothing."""
+"""In an entry, the name for all arguments that are not named. An ask cannot use it: it pins nothing."""
 
 
 class Ask(Struct, frozen=True, kw_only=True):
-    """What is asked for: an action at an audience, and the arguments that it is pinned to, if it is.
+    """One ask: an action at an audience, and the arguments that it is pinned to; None if it is not pinned.
 
-    InvalidRequest for a pattern, a reserved audience, or arguments that are no JSON object.
+    InvalidRequest for a pattern, a reserved audience, or arguments that are not a JSON object.
     """
 
     audience: str
@@ -54,17 +57,18 @@ class Ask(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         demand_audience(self.audience)
         if not is_action(self.action):
-            raise InvalidRequest(f"{self.action!r:.80} is no action: one is asked for, by its whole name")
+            raise InvalidRequest(f"{self.action!r:.80} is not an action: ask for one action by its full name")
         if self.args is not None:
+            # A copy that cannot change: the id of the request is computed from it later.
             force_setattr(self, "args", MappingProxyType(dict(self.args)))
             try:
                 canonical(dict(self.args))
             except InvalidCaveat as error:
-                raise InvalidRequest(f"the arguments of {self.action} are no JSON: {error}") from None
+                raise InvalidRequest(f"the arguments of {self.action} are not JSON: {error}") from None
 
     @classmethod
     def of(cls, action: str, audience: str | None = None, args: Mapping[str, JSON] | None = None) -> "Ask":
-        """An ask at the audience that the action names, unless another is named."""
+        """An ask at this audience; without one, at the audience that the action's first label names."""
         return cls(audience=audience_of(action) if audience is None else audience, action=action, args=args)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -72,32 +76,32 @@ class Ask(Struct, frozen=True, kw_only=True):
 
     @property
     def pinned(self) -> bytes | None:
-        """The arguments as canonical JSON; None if it is not pinned to any."""
+        """The arguments as canonical JSON; None if the ask is not pinned."""
         return None if self.args is None else canonical(dict(self.args))
 
     def entry(self) -> Entry:
-        """The action and its pinned arguments, as an entry of an allowlist; InvalidRequest if no entry can say that."""
+        """The action and its pinned arguments as an entry of an allowlist; InvalidRequest if no entry can hold them."""
         pinned = self.pinned
         if pinned is None:
             return Entry(self.action)
         if len(pinned) > MAX_BLOCK:
-            raise InvalidRequest(f"they are more than {MAX_BLOCK} bytes")
-        # Of the canonical text, so that the same arguments make the same block.
+            raise InvalidRequest(f"the arguments are more than {MAX_BLOCK} bytes")
+        # Parsed from the canonical text, so that the same arguments always make the same block.
         args: dict[str, Any] = json.loads(pinned)
         if _OTHERS in args:
-            raise InvalidRequest(f"{_OTHERS} names no argument, but all that are not named")
+            raise InvalidRequest(f"{_OTHERS} is not an argument's name: it means all arguments that are not named")
         try:
             return Entry(self.action, tuple(Pair(name, Eq(value)) for name, value in args.items()))
         except InvalidCaveat as error:
             raise InvalidRequest(str(error)) from None
 
     def arguments(self) -> dict[str, JSON]:
-        """The arguments of the call that an ask is."""
+        """The arguments of the call `grant.request` that makes this ask at the authority."""
         named: dict[str, JSON] = {"audience": self.audience, "action": self.action}
         return named if self.args is None else {**named, "args": dict(self.args)}
 
     def request(self, token: bytes) -> str:
-        """The id of the request that this is, asked by the capability with this id (16 bytes)."""
+        """The id of this ask's request, when the capability with the id `token` (16 bytes) makes it."""
         pinned = self.pinned
         parts = (self.audience.encode(), self.action.encode(), *(() if pinned is None else (pinned,)))
         return b64u(hashing.digest(b"capx/1/request", token, *parts)[:16])
@@ -113,13 +117,13 @@ class Ask(Struct, frozen=True, kw_only=True):
 
 
 class Granted(Struct, frozen=True):
-    """Yes: a secret, to be kept with the asker's other capabilities."""
+    """The ask is granted. The capability is a secret; keep it with the asker's other ones."""
 
     capability: Capability
 
 
 class Refused(Struct, frozen=True):
-    """No, with every reason; their codes are those of `capx.authority.requests.offering`."""
+    """The ask is refused, with every reason; `capx.authority.requests.offering` defines their codes."""
 
     reasons: tuple[Refusal, ...]
 
@@ -128,9 +132,9 @@ class Refused(Struct, frozen=True):
 
 
 class Pending(CapxError):
-    """Not yet: a person has to answer `request`, by `until` (Unix seconds), and one of `approvers` can.
+    """A person has to answer `request` by `until` (Unix seconds); any one of `approvers` can.
 
-    An answer, and what an agent raises when it stops waiting. Its text tells a model what to do.
+    It is an answer, and also the error that an agent raises when it stops waiting. Its text says to a model what to do.
     """
 
     def __init__(self, ask: Ask, *, request: str, until: int, approvers: tuple[str, ...]) -> None:
@@ -152,7 +156,7 @@ class Pending(CapxError):
 
 
 Answer = Granted | Pending | Refused
-"""What becomes of an ask."""
+"""The answer to an ask."""
 
 
 def _ask(audience: str, action: str, args: Mapping[str, JSON] | None) -> Ask:

@@ -1,6 +1,6 @@
-"""A bounded memory of what bytes say.
+"""A bounded cache of facts that were read from verified bytes.
 
-Law: it forgets, and nothing that it gives depends on what it has forgotten.
+Law: forgetting an entry costs time and changes no answer.
 """
 
 from typing import Generic, TypeVar
@@ -9,10 +9,10 @@ V = TypeVar("V")
 
 
 class Cache(Generic[V]):
-    """Holds the entries put in last and those asked for since: `size` of them, or as many as are `size` KiB long.
+    """Holds the entries that were put in or read last: `size` of them, or fewer if their keys exceed `size` KiB.
 
-    Two generations of that size: when the young one is full it becomes the old one, and what was old and not asked for
-    is gone. Safe with several threads.
+    It has two generations of that size. A full young generation becomes the old one, and the old entries that nobody
+    has read since are dropped. Safe with several threads.
     """
 
     __slots__ = ("_old", "_room", "_size", "_young")
@@ -24,7 +24,7 @@ class Cache(Generic[V]):
         self._old: dict[bytes, V] = {}
 
     def get(self, body: bytes) -> V | None:
-        """What these bytes say, if that is known."""
+        """The value of these bytes; None if it is not cached."""
         value = self._young.get(body)
         if value is None:
             value = self._old.get(body)
@@ -33,7 +33,8 @@ class Cache(Generic[V]):
         return value
 
     def put(self, body: bytes, value: V) -> None:
-        """Remember; two threads at once may make each other forget, and nothing else."""
+        """Remember the value of these bytes."""
+        # Without a lock: two threads at once may drop each other's entries, which is only a miss later.
         if self._room < len(body) or len(self._young) >= self._size:
             self._young, self._old, self._room = {}, self._young, self._size * 1024
         if self._size:

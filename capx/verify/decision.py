@@ -1,7 +1,10 @@
-"""What a verifier says: allowed, or denied with every reason; and the record of it.
+"""The verifier's answers: `Allowed`, `Denied` with every reason, and `Decision`, the record of either.
 
-Laws: a denial is an answer. It tells no secret, and no value but those that the bearer sent. Nothing here is
-truthy by accident. `Decision` is what the log holds: ids and facts, never a token.
+Laws:
+
+- A denial shows the bearer no secret, and no value except those that the bearer sent.
+- A Decision has no truth value: `if decision:` raises TypeError, so nobody can mistake a denial for a yes.
+- A Decision holds ids and facts, never a token. The log keeps it.
 """
 
 from collections.abc import Mapping
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from capx.verify.ask import Ask
 
 NOTHING_COUNTED: Final[Mapping[str, str]] = MappingProxyType({})
-"""What is left where no budget counts."""
+"""`remaining` of a call that no budget counts."""
 
 STATUS: Final = {
     **dict.fromkeys(
@@ -67,15 +70,18 @@ STATUS: Final = {
     ),
     **dict.fromkeys(("unknown_liveness", "stale_liveness", "no_meter", "unavailable"), 503),
 }
-"""The HTTP status of each reason: 401 present properly, 403 not allowed, 503 cannot say."""
+"""The HTTP status of each reason: 401 present properly, 403 not allowed, 503 cannot say now."""
 
 
 NO_TOKEN: Final = Refusal("no_token", "no token was presented", "Authorization: Capx <presentation>")
-"""The refusal of a call that bears nothing."""
+"""The refusal of a call that came without a token."""
 
 
 class Decision(Struct, frozen=True, kw_only=True):
-    """One decision, as it is recorded; `at` in Unix seconds. What could not be read of the token is None or empty."""
+    """One decision, as it is recorded; `at` in Unix seconds. Fields that could not be read are None or empty.
+
+    `lineage` and all properties read from it are authentic where they are set.
+    """
 
     id: str
     at: int
@@ -87,11 +93,11 @@ class Decision(Struct, frozen=True, kw_only=True):
     presented: bytes | None = None
     """The id of the presentation, 16 bytes; None for a bare token."""
     spent: tuple[Spent, ...] = ()
-    """What the call has spent, each from one counter."""
+    """The amounts that the call has spent, each from one counter."""
 
     @property
     def task(self) -> str | None:
-        """The task this was for."""
+        """The task of the token; None if the token could not be read."""
         return self.lineage.task if self.lineage else None
 
     @property
@@ -120,7 +126,7 @@ class Decision(Struct, frozen=True, kw_only=True):
         return "allowed" if self.allowed else "denied"
 
     def body(self) -> dict[str, Any]:
-        """The decision as JSON values: what the log holds and `capx why` shows."""
+        """The decision as JSON values, as the log holds it and `capx why` shows it."""
         return {
             "id": self.id,
             "at": self.at,
@@ -144,15 +150,16 @@ class Decision(Struct, frozen=True, kw_only=True):
 
 
 def reason(refusal: Refusal) -> dict[str, Any]:
-    """One refusal as JSON values, its sentence complete."""
+    """One refusal as JSON values; its sentence names the hop."""
     values: dict[str, Any] = msgspec.to_builtins(refusal)
     return {**values, "sentence": sentence(refusal)}
 
 
 class Denied(CapxError):
-    """The call is refused; `decision` holds every reason, `code` and `status` are those of the first.
+    """The call is denied; `decision` holds every reason, `code` and `status` are those of the first.
 
-    `ask` is what to ask the authority for, to be allowed it; None if no grant at run time could cure the refusal.
+    The service must not execute the call, nor any part of it. `ask` is what the agent may ask the authority for so that
+    the call is allowed; None if no grant at run time could change the denial.
     """
 
     def __init__(self, decision: Decision, ask: "Ask | None" = None) -> None:
@@ -162,7 +169,7 @@ class Denied(CapxError):
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
-        """All that refuse, each with hop, what was wanted and what was given."""
+        """All refusals, each with its hop, what was wanted and what was given."""
         return self.decision.refusals
 
     @property
@@ -190,10 +197,11 @@ class Denied(CapxError):
 
 
 class Allowed(Struct, frozen=True, kw_only=True):
-    """The call may be made, now. Task, tenant, intent and root are the authority's claims; hops are labels.
+    """This call may be made, now, and no other. Task, tenant, intent and root are the authority's claims.
 
-    `expires` is the earliest expiry of the chain, in Unix seconds; `spent` is what this presentation has spent, each
-    from one counter, and `remaining` what is left in each unit that a budget counts, as decimal text.
+    `hops` are labels that delegators chose: show them, but do not decide by them. `expires` is the earliest expiry of
+    the chain, in Unix seconds. `spent` is what this presentation has spent, each from one counter. `remaining` is what
+    is left in each unit that a budget counts, as decimal text.
     """
 
     decision_id: str

@@ -1,7 +1,12 @@
-"""What an authentic token is judged by: who died, the time, every caveat, what is counted, and the record.
+"""The evaluator: it judges an authentic token by revocations, the time, its caveats and its budgets.
 
-Laws: all that refuse are told, up to 32, not the first alone. A caveat that fails or answers oddly refuses. A denial
-stands whether or not it can be recorded.
+In the store and in the feed a revocation is a "death". A death also says that a task ended, for whatever reason.
+
+Laws:
+
+- A denial reports all refusals, up to 32, and not only the first one.
+- A caveat that raises an error, or returns anything but a refusal or None, refuses.
+- A denial is valid even if it cannot be recorded. A call that cannot be recorded is not allowed.
 """
 
 import math
@@ -20,11 +25,11 @@ from capx.verify.spending import Spent, exhausted
 from capx_caveats import Call, Facts, Refusal, is_too_much
 
 MAX_TOLD = 32
-"""Refusals that one denial tells: a token can hold thousands."""
+"""Refusals that one denial reports: a token can hold thousands of caveats."""
 
 
 class Evaluator:
-    """What judging needs besides the token: who died, the time, and the record."""
+    """What judging needs besides the token: revocations, the time, a meter, and the recorder."""
 
     def __init__(
         self,
@@ -46,16 +51,17 @@ class Evaluator:
         self._lock = threading.Lock()
 
     def age(self) -> float:
-        """Seconds since deaths were last heard of, after looking again."""
+        """Seconds since the last news of revocations, after looking for newer ones."""
         return self._liveness.age()
 
     def facts(self, call: Call) -> Facts:
-        """What caveats may see of this call, now."""
+        """The facts that caveats may see of this call, now."""
         return Facts(call, self.now(), self.age(), self.meter is not None)
 
     def refusals(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> list[Refusal]:
-        """Steps 6 and 7: what refuses, deaths first, as far as one denial tells."""
+        """Steps 6 and 7: all refusals, revocations first, at most MAX_TOLD."""
         found = self.claim_refusals(lineage, presentation, facts)
+        # Before the caveats: their work grows with the number of values times the rules for each of them.
         if is_too_much(facts.call.args, lambda: lineage.asked_of_each):
             return [*found, TOO_MUCH][:MAX_TOLD]
         for refusal in caveat_refusals(lineage.sections, facts):
@@ -65,8 +71,9 @@ class Evaluator:
         return found[:MAX_TOLD]
 
     def claim_refusals(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> list[Refusal]:
-        """Step 6, and of 7 what is no caveat's to say: an ungranted tenant, too many hops."""
+        """Step 6, and those refusals of step 7 that no single caveat makes: a missing tenant, too many hops."""
         found = self.revocation_refusals(lineage, presentation, facts.age)
+        # Without this, a grant for no tenant would be a grant for every tenant.
         if facts.call.tenant is not None and lineage.tenant is None:
             found.append(
                 Refusal("incomplete_authority", "the call has a tenant, and the authority's block names none", "tenant")
@@ -75,7 +82,7 @@ class Evaluator:
         return found
 
     def unaffordable(self, lineage: Lineage, call: Call) -> list[Refusal | None]:
-        """Of step 8, what each allotment would refuse now, in their order, with nothing spent."""
+        """The refusal that each allotment would make in step 8 now, in their order, or None; spends nothing."""
         if self.meter is None or not lineage.allotments:
             return []
         counters = sorted({(allotment.counter, allotment.budget.unit) for allotment in lineage.allotments})
@@ -87,33 +94,45 @@ class Evaluator:
         return [next(exhausted((allotment,), call, held), None) for allotment in lineage.allotments]
 
     def revocation_refusals(self, lineage: Lineage, presentation: bytes | None, age: float) -> list[Refusal]:
-        """Step 6: the deaths that end this chain, and knowledge that is missing or too old."""
+        """Step 6: the revocations that end this chain, and a refusal if news of them is missing or too old."""
         deaths = self._liveness.deaths
         revocation_keys = lineage.revocation_keys if presentation is None else (*lineage.revocation_keys, presentation)
         found: list[Refusal] = []
         if not deaths.keys().isdisjoint(revocation_keys):
-            # The kid's is told last, behind that of the presentation.
+            # The spec's order: the revocation of the root key comes last, after that of the presentation.
             found.extend(
-                _dead(key, deaths[key], lineage) for key in sorted(revocation_keys, key=is_lasting) if key in deaths
+                _revoked(key, deaths[key], lineage) for key in sorted(revocation_keys, key=is_lasting) if key in deaths
             )
         if lineage.issued <= self._liveness.revoked_until:
             found.append(
-                Refusal("revoked", "this was issued before an instant up to which everything was revoked", "a new one")
+                Refusal(
+                    "revoked",
+                    "every token issued up to a certain time was revoked, and this is one of them",
+                    "a newly issued token",
+                )
             )
+        # Fail closed: without fresh news, this token may be revoked without this service knowing.
         if age == math.inf:
-            found.append(Refusal("unknown_liveness", "nothing is known of deaths yet", "a readable store"))
+            found.append(
+                Refusal(
+                    "unknown_liveness",
+                    "this service has no news of revocations yet",
+                    "a store or feed that this service can read",
+                )
+            )
         elif age > self._max_staleness:
             found.append(
                 Refusal(
                     "stale_liveness",
-                    f"nothing was heard of deaths for {age:.0f} s",
+                    f"this service has had no news of revocations for {age:.0f} s",
                     f"news at most {self._max_staleness:g} s old",
                 )
             )
         return found
 
     def now(self) -> int:
-        """The time in whole Unix seconds: it never steps back."""
+        """The time in whole Unix seconds; it never steps back."""
+        # A clock that is set back must not revive what has expired.
         with self._lock:
             self._latest = max(self._latest, int(self._clock()))
             return self._latest
@@ -128,7 +147,7 @@ class Evaluator:
         now: int | None = None,
         spent: tuple[Spent, ...] = (),
     ) -> Decision:
-        """A decision with an id of its own: allowed if nothing refuses."""
+        """A new decision with an id of its own; it allows the call if there are no refusals."""
         return Decision(
             id=b64u(os.urandom(16)),
             at=self.now() if now is None else now,
@@ -142,7 +161,7 @@ class Evaluator:
         )
 
     def recorded(self, decision: Decision) -> Decision:
-        """The decision, recorded if there is room: a denial stands without."""
+        """A denial, recorded if the recorder has room. Without room it is still a denial, so nothing is at risk."""
         try:
             self.recorder.reserve()
         except Unavailable:
@@ -152,13 +171,13 @@ class Evaluator:
 
 
 def unavailable(problem: StoreProblem) -> Refusal:
-    """The refusal of whoever cannot be answered now."""
+    """The refusal for a call that cannot be judged or recorded now."""
     return Refusal("unavailable", str(problem), "try again later")
 
 
-def _dead(key: RevocationKey, code: str, lineage: Lineage) -> Refusal:
+def _revoked(key: RevocationKey, code: str, lineage: Lineage) -> Refusal:
     if is_lasting(key):
-        return Refusal(code, "the key that this was minted with was revoked", "a capability of a live key")
+        return Refusal(code, "the root key that this token was minted with was revoked", "a capability of a live key")
     if isinstance(key, str):
         end = code.removeprefix("task_")
         return Refusal(code, f"task {key} {'has' if end == 'expired' else 'was'} {end}", "a live task")
@@ -173,20 +192,25 @@ def _dead(key: RevocationKey, code: str, lineage: Lineage) -> Refusal:
 
 
 def caveat_refusals(sections: Iterable[Section], facts: Facts) -> Iterator[Refusal]:
-    """The refusals of all caveats, with whose they are; a caveat that fails or answers oddly refuses."""
+    """The refusals of all caveats, each with its hop.
+
+    A caveat that raises an error, or returns anything but a Refusal or None, refuses with `not_understood`.
+    """
     for section in sections:
         for caveat in section.caveats:
             try:
                 answer = caveat.refusal(facts)
             except Exception:  # noqa: BLE001 - a service's own caveat may raise anything, and allows nothing by it
-                answer = _ODD
+                answer = _NOT_EVALUATED
             if answer is not None:
-                yield attributed(answer if type(answer) is Refusal else _ODD, section)
+                yield attributed(answer if type(answer) is Refusal else _NOT_EVALUATED, section)
 
 
 TOO_MUCH = Refusal(
     "argument_refused",
-    "the arguments hold more values than all that this token demands of them can judge",
+    "the arguments hold too many values to check them against the rules of this token",
     "fewer values",
 )
-_ODD = Refusal("not_understood", "demands what could not be judged", "a caveat that answers")
+_NOT_EVALUATED = Refusal(
+    "not_understood", "has a caveat that could not be evaluated", "a caveat that this service can evaluate"
+)

@@ -1,8 +1,10 @@
-"""What is counted while it is spent: the meter behind `budget`.
+"""The meter behind `budget`: counters that grow as calls spend.
 
-Laws: a counter is known by its id and a unit, and by nothing else, for capabilities of several audiences share it. All
-amounts of one presentation are spent together or not at all, so that nothing that was refused has cost anything.
-Amounts are decimal, exact, and never shrink.
+Laws:
+
+- A counter is identified by its id and a unit, and by nothing else: capabilities of several audiences share it.
+- All amounts of one presentation are spent together or not at all. So a denied call costs nothing.
+- Amounts are exact decimals, and a counter never shrinks.
 """
 
 from collections.abc import Sequence
@@ -13,7 +15,7 @@ from msgspec import Struct
 
 
 class Spend(Struct, frozen=True):
-    """An amount to be spent: what the counter holds afterwards stays within `limit`."""
+    """An amount to spend, if the counter's total afterwards is within `limit`."""
 
     counter: str
     unit: str
@@ -22,9 +24,9 @@ class Spend(Struct, frozen=True):
 
 
 class Tally(Struct, frozen=True):
-    """What each counter holds, in the order of what was asked; `exhausted` are the places of those that had no room.
+    """The total of each counter, in the order of the request; `exhausted` are the indexes of those without room.
 
-    If there are any, nothing was spent.
+    If `exhausted` is not empty, nothing was spent.
     """
 
     totals: tuple[Decimal, ...]
@@ -37,10 +39,10 @@ class Meter(Protocol):
     def spend(self, spends: Sequence[Spend], *, now: int) -> Tally:
         """Spend all of it or nothing, atomically; `now` in Unix seconds. StoreProblem when that is not possible.
 
-        No two of `spends` have the same counter and unit.
+        The caller gives each pair of counter and unit once. After StoreProblem, the amounts may have been spent.
         """
         ...
 
     def spent(self, counters: Sequence[tuple[str, str]]) -> tuple[Decimal, ...]:
-        """What each counter holds now, by its id and unit; StoreProblem when that cannot be read."""
+        """The total of each counter now, by its id and unit; StoreProblem when it cannot be read."""
         ...

@@ -1,4 +1,4 @@
-"""Problem details for HTTP (RFC 9457), whoever tells them."""
+"""Problem details for HTTP (RFC 9457): one shape for verifier, guards and server."""
 
 from typing import Any, Literal
 
@@ -6,7 +6,7 @@ from typing import Any, Literal
 def problem_details(
     of: Literal["problem", "reason"], status: int, code: str, detail: str, **more: Any
 ) -> dict[str, Any]:
-    """The object: `of` says whether the request could not be served, or the call was refused for a reason."""
+    """The JSON object. `of` is `problem` if the request could not be served, `reason` if the call was denied."""
     return {
         "type": f"urn:capx:{of}:{code}",
         "title": code.replace("_", " "),

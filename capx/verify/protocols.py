@@ -1,4 +1,4 @@
-"""What a verifier needs from outside: knowledge of revocations, a memory of presentations, and a recorder."""
+"""The parts that a verifier needs from outside: news of revocations, a memory of presentations, and a recorder."""
 
 from collections.abc import Mapping
 from typing import Final, Protocol
@@ -8,45 +8,51 @@ from capx.verify.decision import Decision
 
 
 class Liveness(Protocol):
-    """A view of deaths."""
+    """A view of revocations. Store and feed call each a "death"; the end of a task is one, too."""
 
     @property
     def deaths(self) -> Mapping[RevocationKey, str]:
-        """The reason of each known death, by what is dead (capx.tokens.revocation_key)."""
+        """The reason code of each known death, by its revocation key (capx.tokens.revocation_key)."""
         ...
 
     @property
     def revoked_until(self) -> int:
-        """The last second (Unix) up to which all that was issued is dead; negative when there is none."""
+        """Every token issued at or before this Unix second is revoked; negative when there is no such time."""
         ...
 
     def age(self) -> float:
-        """The age of the knowledge in seconds, brought up to date if possible; infinite if there is none."""
+        """The age of the news in seconds, after updating them if possible; infinite if there are none.
+
+        A verifier denies every token when the age is above its `max_staleness`. So never return less than is true.
+        """
         ...
 
 
 class ReplayMemory(Protocol):
-    """A memory of presentations; `blocking` ones may do I/O, so async callers run their burns in a thread."""
+    """A memory of the presentations that were used."""
 
     @property
     def blocking(self) -> bool:
-        """Whether `burn` may wait for I/O."""
+        """Whether `burn` may wait for I/O; async callers then run it in a thread."""
         ...
 
     def burn(self, presentation: bytes, until: int, now: int) -> bool:
-        """Whether an id was new; it is burnt now. Unavailable when that is unknown."""
+        """Remember this id until `until`, and return whether it was new; Unavailable when that cannot be known.
+
+        `presentation` is the id, 16 bytes; `until` and `now` are Unix seconds. Return True for an id only once.
+        """
         ...
 
 
 class Recorder(Protocol):
-    """Where decisions go."""
+    """Takes decisions, to write them into the log."""
 
     def reserve(self) -> None:
-        """Take a slot for one decision; Unavailable when none is to be had."""
+        """Reserve a slot for one decision; Unavailable when there is none. Then the verifier denies the call."""
         ...
 
     def record(self, decision: Decision) -> None:
-        """Hand over a decision for the slot that was taken."""
+        """Take a decision for the slot that was reserved. It must not fail: the call has been paid for."""
         ...
 
 
@@ -59,4 +65,4 @@ class _NoRecorder:
 
 
 NO_RECORDER: Final[Recorder] = _NoRecorder()
-"""Keeps nothing: for a verifier whose decisions nobody will ask about."""
+"""Records nothing: for a verifier whose decisions need no log."""

@@ -1,8 +1,11 @@
-"""What one call spends from the budgets of its chain.
+"""Payment of one call from the budgets of its chain.
 
-Laws: a budget limits what its counter holds once this call is paid for. Where several of a chain count the same, the
-cost is spent once, and the tightest limit holds. One presentation is one call: however often it is judged, it has paid
-what the dearest judgement cost. What somebody has spent is told to the resource, never to the bearer.
+Laws:
+
+- A budget limits what its counter holds after this call is paid for.
+- Several budgets of a chain may share a counter. Then the cost is spent once, and the tightest limit applies.
+- One presentation is one call. If it is judged several times, it pays the highest of the costs, once.
+- The resource sees what was spent. The bearer never does.
 """
 
 import threading
@@ -17,7 +20,7 @@ from capx.verify.meter import Meter, Spend
 from capx_caveats import Call, Refusal, plus, rest_of, shown_amount
 
 Totals = Mapping[tuple[str, str], Decimal]
-"""What counters hold, by their ids and units."""
+"""The amount in each counter, by its id and unit."""
 
 
 class Spent(Struct, frozen=True):
@@ -32,25 +35,27 @@ class Spent(Struct, frozen=True):
     @property
     def sentence(self) -> str:
         """The same in words."""
-        return f"{self.cost} of {self.unit}, {self.spent} of {self.limit} spent by then"
+        return f"{self.cost} of {self.unit}, {self.spent} of {self.limit} spent so far"
 
 
 def spends_of(allotments: Iterable[Allotment], call: Call) -> tuple[Spend, ...]:
-    """What the call spends, in the order of the counters; every unit is one in which its cost is known."""
+    """The amounts that the call spends, sorted by counter. The call must state its cost in every unit."""
     found: dict[tuple[str, str], Spend] = {}
     for allotment in allotments:
         unit, limit = allotment.budget.unit, Decimal(allotment.budget.limit)
         cost = call.cost_in(unit)
         if cost is None:
+            # The budget caveat has refused a call without this cost before.
             raise AssertionError(unit)
         counter = allotment.counter, unit
         if counter not in found or limit < found[counter].limit:
             found[counter] = Spend(allotment.counter, unit, cost, limit)
+    # Sorted, so that the same budgets give the same record, in whatever order the blocks name them.
     return tuple([found[counter] for counter in sorted(found)])
 
 
 def exhausted(allotments: Iterable[Allotment], call: Call, totals: Totals) -> Iterator[Refusal]:
-    """The refusal of each budget that has no room left for the call, with whose it is."""
+    """The refusal of each budget that has no room left for the call, with its hop."""
     for allotment in allotments:
         cost = call.cost_in(allotment.budget.unit)
         spent = totals.get((allotment.counter, allotment.budget.unit), Decimal(0))
@@ -59,7 +64,7 @@ def exhausted(allotments: Iterable[Allotment], call: Call, totals: Totals) -> It
 
 
 class Payment:
-    """What one presentation pays; safe with several threads."""
+    """The payments of one presentation; safe with several threads."""
 
     __slots__ = ("_allotments", "_lock", "_meter", "_paid")
 
@@ -71,7 +76,7 @@ class Payment:
 
     @property
     def waits(self) -> bool:
-        """Whether to pay may be to wait for a disk or a database."""
+        """Whether paying may wait for a disk or a database."""
         return self._lock is not None and self._meter is not None
 
     @property
@@ -80,13 +85,14 @@ class Payment:
         return tuple([self._paid[counter] for counter in sorted(self._paid)])
 
     def pay(self, call: Call, *, now: int) -> tuple[list[Refusal], tuple[Spent, ...]]:
-        """Pay what the call costs beyond what was paid before; why not, or what was spent now.
+        """Pay what the call costs beyond what was paid before; returns refusals, or what was spent now.
 
-        Every budget has been asked before, so that there is a meter and each cost is stated. StoreProblem when the
-        meter cannot tell.
+        Judge every budget caveat first: they refuse where there is no meter, or where a cost is not stated.
+        StoreProblem when the meter cannot be read or written.
         """
         if self._lock is None or self._meter is None:
             return [], ()
+        # Two threads that judge the same presentation must not both pay the same cost.
         with self._lock:
             spends = [due for spend in spends_of(self._allotments, call) if (due := self._due(spend)) is not None]
             if not spends:
@@ -107,7 +113,7 @@ class Payment:
         return replace(spend, cost=due) if due > 0 else None
 
     def _before(self, spends: Iterable[Spend], totals: Iterable[Decimal]) -> Totals:
-        """What the counters held before this presentation paid anything."""
+        """The totals of the counters before this presentation paid anything."""
         held = {(spend.counter, spend.unit): total for spend, total in zip(spends, totals, strict=True)}
         return {
             counter: rest_of(total, Decimal(self._paid[counter].cost)) if counter in self._paid else total
@@ -120,7 +126,7 @@ def _added(before: Spent | None, now: Spent) -> Spent:
 
 
 def receipt(spends: Iterable[Spend], totals: Iterable[Decimal]) -> tuple[Spent, ...]:
-    """What was spent, in words that the log can hold."""
+    """The amounts that were spent, as decimal text for the log."""
     return tuple(
         [
             Spent(spend.counter, spend.unit, *map(shown_amount, (spend.cost, total, spend.limit)))
@@ -130,7 +136,7 @@ def receipt(spends: Iterable[Spend], totals: Iterable[Decimal]) -> tuple[Spent, 
 
 
 def remaining(spent: Iterable[Spent]) -> dict[str, str]:
-    """What is left in each unit, by the budget that leaves the least."""
+    """The amount left in each unit, of the budget that leaves the least."""
     left: dict[str, Decimal] = {}
     for one in spent:
         rest = rest_of(Decimal(one.limit), Decimal(one.spent))

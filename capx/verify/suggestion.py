@@ -1,7 +1,10 @@
-"""What a denial says to ask for.
+"""The ask that a denial suggests to the agent.
 
-Laws: it is said only where a grant at run time could cure all that refuses, and never at the authority itself. Of the
-arguments it names those that the bearer sent and the action's own defaults, and only if a grant can be pinned to them.
+Laws:
+
+- It is suggested only if a grant at run time could cure every refusal, and never at the authority itself.
+- It names only arguments that the bearer sent, and defaults of the action. It must not reveal what the service knows.
+- It names arguments only if a grant can be pinned to them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,7 +18,7 @@ from capx.verify.ask import Ask
 from capx_caveats import JSON, InvalidCaveat, Refusal, as_constraint, is_action
 
 MAX_PINNED: Final = 2048
-"""Bytes, as canonical JSON, of the arguments that a denial names."""
+"""Most bytes of canonical JSON that the arguments in a suggested ask may have."""
 OF_ARGUMENTS: Final = frozenset({"argument_refused", "argument_not_named"})
 """The reasons that are about the arguments of a call."""
 _REQUESTABLE: Final = frozenset({"action_not_allowed", "budget_exhausted", *OF_ARGUMENTS})
@@ -24,9 +27,9 @@ _REQUESTABLE: Final = frozenset({"action_not_allowed", "budget_exhausted", *OF_A
 def suggested_ask(
     refusals: Iterable[Refusal], *, audience: str, action: str, args: Mapping[str, JSON] | None = None
 ) -> Ask | None:
-    """What to ask for, to be allowed what was refused; None if no grant could cure it.
+    """The ask whose grant would cure these refusals; None if no grant can.
 
-    `args` are the bearer's own, None where they are not known, or the service's.
+    `args` are arguments that came from the bearer. Give None if they are not known, or hold data of the service.
     """
     if audience == AUTHORITY or not is_action(action) or not all(map(_is_requestable, refusals)):
         return None
@@ -35,7 +38,7 @@ def suggested_ask(
 
 def _is_requestable(refusal: Refusal) -> bool:
     if refusal.code == "argument_refused":
-        # What refuses without saying what was given is about the service's own data, or about nothing at all.
+        # Without `given`, the refusal is about data of the service, or about a missing value.
         return refusal.given is not UNSET
     return refusal.code in _REQUESTABLE
 

@@ -1,18 +1,22 @@
-"""The verifier, embedded in a resource: what may this execution do, right now, with this very call.
+"""The verifier that a resource embeds. It decides whether one call may be made, now, with the token that came with it.
 
     1  limits of the wire, strict decoding                       wire.decode
     2  our audience, and a live key                              Verifier._authentic
     3  the MAC chain over all blocks, in constant time           chain.tail_of, chain.verify_mac
-    4  marks stand where they may, the presentation fits         lineage.read, _mismatch
-    5  the presentation is burnt, whatever the decision will be   Verifier._burn
-    6  nobody it descends from is dead, as is freshly known      Evaluator.revocation_refusals
+    4  marks are at their places, the presentation fits          lineage.read_lineage, _mismatch
+    5  the presentation is burnt, whatever the decision will be  Verifier._burn
+    6  nothing on its path is revoked, and the news are fresh    Evaluator.revocation_refusals
     7  every caveat of every block, and max_hops                 Evaluator.refusals
-    8  a slot in the record is taken, budgets are spent          Admitted.decide
+    8  a slot in the record is reserved, budgets are spent       Admitted.decide
     9  the decision is recorded, allow or deny                   Admitted.decide, Admitted.refused
 
-Laws: until 3 nothing is interpreted but the identifier. 1-5 stop at the first refusal; 6 and 7 tell together all
-that refuse. Nothing is recorded before the burn: whoever cannot present afresh must not be able to fill the log. A
-cache keeps what bytes and key say, never a decision, never a key. The clock never steps back.
+Laws:
+
+- Before the MAC is checked (step 3), the verifier interprets only the identifier.
+- Steps 1-5 stop at the first refusal. Steps 6 and 7 report all their refusals together.
+- Nothing is recorded before the burn: a caller who cannot make a fresh presentation must not be able to fill the log.
+- The cache keeps facts that follow from the bytes and the key. It never keeps a decision or a key.
+- The clock never steps back.
 """
 
 import time
@@ -35,15 +39,19 @@ from capx.verify.protocols import NO_RECORDER, Liveness, Recorder, ReplayMemory
 from capx_caveats import DEFAULT, Budget, Call, Caveat, Facts, Presented, Refusal, Sig, Vocabulary, is_too_much
 
 MAX_STALENESS = 30.0
-"""Seconds for which a verifier goes on without hearing of deaths."""
+"""Seconds for which a verifier goes on without news of revocations."""
 
 Burn = Callable[[], Refusal | None]
-"""Burns one presentation, or says why it may not be used."""
+"""Burns one presentation; returns the refusal if it may not be used, else None."""
 _REQUIRABLE = frozenset({"tenant", "intent"})
 
 
 class Authentic(Struct, frozen=True):
-    """A token whose whole MAC chain is good; nothing else is known of it yet (steps 1-3)."""
+    """A token whose MAC chain is correct (steps 1-3).
+
+    It was minted under a key of this audience, and only narrowed since. Do not conclude more from it: it may be
+    expired, revoked, replayed, or presented for another call.
+    """
 
     frame: wire.Frame
     key: AudienceKey
@@ -54,13 +62,13 @@ class Authentic(Struct, frozen=True):
 
 
 class _Known(Authentic, frozen=True):
-    """What the bytes of a verified body say; tail and lineage hold under this very key object and no other."""
+    """A verified body as the cache keeps it; `tail` and `lineage` are valid only under this very key object."""
 
     lineage: Lineage
 
 
 class Restriction(Struct, frozen=True):
-    """One caveat in words, whose it is (hop 0 is the authority's grant), and its refusal if it refuses."""
+    """One caveat in words, the hop that added it (0 is the authority's grant), and its refusal, if it refuses."""
 
     hop: int
     hop_name: str | None
@@ -69,7 +77,7 @@ class Restriction(Struct, frozen=True):
 
 
 class Explanation(Struct, frozen=True):
-    """The walk of a decision for people: every restriction, and all that refuses."""
+    """A decision step by step, for people: every restriction, and every refusal."""
 
     restrictions: tuple[Restriction, ...]
     refusals: tuple[Refusal, ...]
@@ -87,10 +95,10 @@ class Explanation(Struct, frozen=True):
 class Verifier:
     """Checks tokens for one audience.
 
-    `max_staleness` is in seconds; `require` names what the authority's block must carry besides the rule
-    (`tenant`, `intent`); without a `meter`, every token with a budget is refused; `bearer` accepts tokens that are not
-    presented, which makes a leaked one worth more than one call. Raises ConfigurationProblem for keys of another
-    audience.
+    `max_staleness` is in seconds: with older news of revocations, every token is denied. `require` names claims that
+    the authority's block must have besides those it always has (`tenant`, `intent`). Without a `meter`, every token
+    with a budget is denied. `bearer` also accepts bare tokens; a leaked token is then good for more than one call.
+    Raises ConfigurationProblem for keys of another audience.
     """
 
     def __init__(
@@ -110,7 +118,7 @@ class Verifier:
         cache_size: int = 1024,
     ) -> None:
         if keys.audience != audience:
-            raise ConfigurationProblem(f"the keys are those of {keys.audience!r}, and this verifier is {audience!r}")
+            raise ConfigurationProblem(f"the keys are for {keys.audience!r}, and this verifier is {audience!r}")
         self.audience = audience
         self._require = frozenset(require)
         if unknown := self._require - _REQUIRABLE:
@@ -125,24 +133,33 @@ class Verifier:
         self._cache: Cache[_Known] = Cache(cache_size)
 
     def authenticate(self, token: str) -> Authentic:
-        """Steps 1-3, for a service that must decide whether to read on; raises Denied."""
+        """Steps 1-3, for a service that decides by them whether to read the body of a request; raises Denied.
+
+        After it, the token is authentic and nothing more: it may be revoked, expired, replayed or for another call.
+        Pass the result to `admit`, `verify` or `decide`, which do not check the MAC again.
+        """
         try:
             return self._authentic(token)
         except TokenRefused as refused:
             raise self.denial(refused.refusal) from None
 
     def denial(self, refusal: Refusal) -> Denied:
-        """The answer to whoever has shown no authority: not recorded, or anybody could fill the log."""
+        """A denial for a caller who has shown no authority. It is not recorded, or anybody could fill the log."""
         return Denied(self._evaluator.decision((refusal,)))
 
     def admit(self, token: str | Authentic, received: Received) -> Admitted:
-        """The token is authentic, fits what was received, is fresh, unused and alive; raises Denied."""
+        """Steps 1-6: check everything that does not depend on the call; raises Denied.
+
+        After it, the token is authentic, was presented for this request, is fresh, was not used before and is not
+        revoked. (A bare token, if the verifier accepts them, is authentic and not revoked.) No caveat was checked yet,
+        so nothing is allowed until `judge` of the result returns.
+        """
         admitted = self._burnt(token, received)
         admitted.demand_alive()
         return admitted
 
     async def admit_async(self, token: str | Authentic, received: Received) -> Admitted:
-        """`admit`, with a burn that may wait for a disk done in a thread."""
+        """`admit` for async code: a burn that may wait for a disk runs in a thread."""
         admitted, burn = self._fitting(token, received)
         if self._replay.blocking:
             import asyncio
@@ -154,20 +171,24 @@ class Verifier:
         return admitted
 
     def verify(self, token: str | Authentic, received: Received, call: Call) -> Allowed:
-        """Admit and judge at once; raises Denied, which tells together what liveness and caveats refuse."""
+        """All steps; raises Denied with the refusals of revocations and caveats together.
+
+        When it returns, exactly this call may be made, once and now. It is recorded, and its budgets are spent.
+        """
         return self._burnt(token, received).judge(call)
 
     def decide(self, token: str | Authentic, received: Received, call: Call) -> Decision:
-        """`verify` as an answer; never raises Denied."""
+        """`verify`, but it returns a denial as a Decision and does not raise Denied."""
         try:
             return self._burnt(token, received).decide(call)
         except Denied as denied:
             return denied.decision
 
     def explain(self, token: str, call: Call, received: Received | None = None) -> Explanation:
-        """Why this call would be allowed or refused, without burning or recording anything.
+        """Why this call would be allowed or denied; burns, spends and records nothing.
 
-        A bare token is judged as if it were presented properly, a presentation without `received` as if it fitted.
+        A bare token is judged as if it were presented properly. A presentation without `received` is judged as if it
+        were made for this call. So the result is for people: never act on it.
         """
         now = self._evaluator.now()
         try:
@@ -188,6 +209,7 @@ class Verifier:
 
     def _authentic(self, token: str | Authentic) -> Authentic:
         if isinstance(token, Authentic):
+            # By identity: what was verified under another key object, even with the same kid, proves nothing here.
             if self._keys.get(token.key.kid) is not token.key:
                 raise TokenRefused(_NOT_AUTHENTIC)
             return token
@@ -202,15 +224,17 @@ class Verifier:
             raise TokenRefused(
                 Refusal(
                     "wrong_audience",
-                    f"this token is for {identifier.audience}, and this is {self.audience}",
+                    f"this token is for {identifier.audience}, and this service is {self.audience}",
                     self.audience,
                     given=identifier.audience,
                 )
             )
+        # An unknown kid and a wrong MAC get the same answer, so that nobody can probe which keys are live.
         key = self._keys.get(identifier.kid)
         if key is None or not frame.blocks:
             raise TokenRefused(_NOT_AUTHENTIC)
         known = self._known(frame, key)
+        # The cache saves the MACs of the body only. The last MAC, over the presentation, is always computed.
         tail = known.tail if known else chain.tail_of(key, frame.identifier_bytes, frame.blocks[:-1])
         if not chain.verify_mac(tail, frame.blocks[-1], frame.signature):
             raise TokenRefused(_NOT_AUTHENTIC)
@@ -225,10 +249,11 @@ class Verifier:
         return None if known is None else known.frame
 
     def _lineage(self, authentic: Authentic) -> tuple[Lineage, Presented | None]:
-        """Step 4, shape: the lineage, and the presentation if the last block is one; raises TokenRefused."""
+        """Step 4, shape: the lineage, and the presentation, if the last block is one; raises TokenRefused."""
         frame = authentic.frame
         mark = _mark(caveats_of(frame.blocks[-1], self._vocabulary))
         if mark is None:
+            # Not cached: the cache key leaves out the last block, and here that block is part of the lineage.
             return read_lineage(frame, frame.blocks, self._vocabulary, self._require), None
         if known := self._known(frame, authentic.key):
             return known.lineage, mark
@@ -243,7 +268,7 @@ class Verifier:
         return admitted
 
     def _fitting(self, token: str | Authentic, received: Received) -> tuple[Admitted, Burn]:
-        """Steps 1-4, and the burn of step 5, left to whoever knows whether it may wait."""
+        """Steps 1-4, and the burn of step 5, for the caller to run: inline, or in a thread if it may wait."""
         action = received.action if isinstance(received, ToolCall) else None
         try:
             authentic = self._authentic(token)
@@ -256,6 +281,7 @@ class Verifier:
         if mark is None or presentation is None:
             admitted.refuse_unrecorded_if(None if self._bearer else _BEARER_REFUSED)
             return admitted, _nothing_to_burn
+        # Before the burn: a presentation for another call must not use up the memory of presentations.
         admitted.refuse_unrecorded_if(_mismatch(mark, received, now))
         return admitted, lambda: self._burn(presentation, mark.at + WINDOW_AFTER, now)
 
@@ -263,12 +289,15 @@ class Verifier:
         try:
             new = self._replay.burn(presentation, until, now)
         except Unavailable as problem:
+            # Fail closed: if the memory cannot say that it is new, it may be a replay.
             return Refusal("unavailable", str(problem), "try again later")
         return None if new else _REPLAYED
 
 
 _NOT_AUTHENTIC = Refusal(
-    "not_authentic", "this token was not minted under a live key of ours, or was changed since", "its holder's own"
+    "not_authentic",
+    "this token was changed, or was not minted under a live key of this audience",
+    "the token as it was issued",
 )
 _REPLAYED = Refusal("replayed", "this presentation was used before", "a fresh presentation for each call")
 _BEARER_REFUSED = Refusal(
@@ -283,15 +312,16 @@ def _nothing_to_burn() -> None:
 
 
 def _restrictions(lineage: Lineage, facts: Facts, unaffordable: Iterable[Refusal | None]) -> Iterator[Restriction]:
-    of_budgets = iter(unaffordable)
+    budget_refusals = iter(unaffordable)
     for section in lineage.sections:
         for caveat in section.caveats:
             if may_refuse(caveat):
-                alone = Section(section.hop, section.name, (caveat,))
-                refusal = next(caveat_refusals((alone,), facts), None)
+                single = Section(section.hop, section.name, (caveat,))
+                refusal = next(caveat_refusals((single,), facts), None)
                 if isinstance(caveat, Budget):
-                    counted = next(of_budgets, None)
-                    refusal = refusal or counted
+                    # Taken even if the caveat itself refuses: one of them belongs to each budget, in order.
+                    exhausted = next(budget_refusals, None)
+                    refusal = refusal or exhausted
                 yield Restriction(section.hop, section.name, _in_words(caveat), refusal)
 
 
@@ -303,12 +333,12 @@ def _in_words(caveat: Caveat) -> str:
 
 
 def _mark(last: tuple[Caveat, ...]) -> Presented | None:
-    """The presentation, if the last block is one; TokenRefused if it is signed, which is not understood here yet."""
+    """The presentation, if the last block is one; TokenRefused if it is signed: this version cannot check that."""
     mark = last[0] if last else None
     if not isinstance(mark, Presented) or len(last) > 2 or not all(isinstance(caveat, Sig) for caveat in last[1:]):
         return None
     if len(last) > 1:
-        raise TokenRefused(Refusal("hop_unsigned", "this presentation is signed, and no signed chain leads there"))
+        raise TokenRefused(Refusal("hop_unsigned", "this presentation is signed, and this verifier cannot check that"))
     return mark
 
 

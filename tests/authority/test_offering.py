@@ -191,7 +191,7 @@ def test_patterns_are_not_asked_for(lab: GrantingLab, pattern: str) -> None:
     if pattern == "warehouse":
         assert lab.refused(opened.bundle, pattern) == ("not_offered",)
         return
-    with pytest.raises(InvalidRequest, match="is no action"):
+    with pytest.raises(InvalidRequest, match="is not an action"):
         lab.ask(opened.bundle, pattern, audience="warehouse")
     assert lab.authority.requests() == []
 

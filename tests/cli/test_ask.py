@@ -144,7 +144,7 @@ def test_a_token_minted_apart_is_told_what_it_is_joined_with(capx: Shell, bundle
 @pytest.mark.parametrize(
     ("args", "why"),
     [
-        (("warehouse.*",), "is no action"),
+        (("warehouse.*",), "is not an action"),
         (("",), "is not an audience"),
         (("task.complete@authority",), "is reserved"),
         (("crm.read@",), "names no audience after the @"),

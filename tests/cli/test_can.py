@@ -23,5 +23,5 @@ def test_what_a_token_can_is_a_line_for_each_action(home: Any, task: str, slides
     nothing = home("attenuate", "--allow", "hr.read", token=slides).token
     said = home("can", token=nothing)
     assert said.out == ""
-    assert "at slides: nothing (nothing is allowed by all" in said.err
+    assert "at slides: nothing (no action is left" in said.err
     assert home("can", "--json", token=nothing).out == "[]\n"

@@ -63,7 +63,7 @@ def test_a_diff_with_itself_and_of_one_narrowed_to_nothing(home: Any, file: File
     assert home("diff", parent, parent).out.count("unchanged  it can do all that PARENT can") == 3
     nothing = file("child", home("delegate", "--to", "x", "--allow", "hr.read", token=task).token)
     said = home("diff", parent, nothing).out
-    assert said.count("  allows nothing  nothing is allowed by all") == 2
+    assert said.count("  allows nothing  no action is left") == 2
     held = file("shown", home("present", "--action", "crm.read", token=task).token)
     assert "  this presentation appended" in home("diff", parent, held).out
 

@@ -84,7 +84,7 @@ def test_a_services_own_caveat_is_not_said_to_refuse(home: Any, slides: str) -> 
     said = home("explain", *call, token=token).out
     assert "NOT REFUSED, AS FAR AS IS UNDERSTOOD HERE  slides.write at slides" in said
     assert '?   not understood: ["acme.region","eu"]' in said
-    assert "not understood here: only the service that knows it can tell" in said
+    assert "unknown here: only the service that defines it can judge it" in said
     view = home("explain", *call, "--json", token=token).json
     assert (view["refused"], view["restrictions"][-1]["state"]) == (False, "not_understood")
     assert "REFUSED BY THE TOKEN ITSELF" in home("explain", *call[:-1], "deck=d7", token=token, code=1).out
@@ -94,7 +94,7 @@ def test_a_services_own_caveat_is_not_said_to_refuse(home: Any, slides: str) -> 
     assert "may judge otherwise" not in home("verify", *call, token=slides, code=1).err
     said = home("inspect", token=token).out
     assert "allows nothing" not in said
-    assert "and only where  what hop 1 (slides-agent) demands is met (not understood here, only the service" in said
+    assert "and only where  a caveat of hop 1 (slides-agent) is satisfied (unknown here, only the service" in said
     assert "will be refused" not in home("present", *call, token=token).err
 
 
@@ -110,10 +110,13 @@ def test_a_grant_with_an_own_constraint_is_left_to_the_service(home: Any) -> Non
         token = authority.open(allow=[action("crm.read", x=Even())]).bundle.text
     call = ("--action", "crm.read", "--arg", "x:=2")
     assert "NOT REFUSED, AS FAR AS IS UNDERSTOOD HERE  crm.read at crm" in home("explain", *call, token=token).out
-    assert "  cannot tell  its grant is not understood here: only the service" in home("inspect", token=token).out
+    assert (
+        "  cannot tell  its grant has caveats that are unknown here: only the service"
+        in home("inspect", token=token).out
+    )
     said = home("can", token=token)
     assert "crm" not in said.out
-    assert "at crm: cannot tell (its grant is not understood here" in said.err
+    assert "at crm: cannot tell (its grant has caveats that are unknown here" in said.err
     assert "will be refused" not in home("present", *call, token=token).err
     assert "may judge otherwise" in home("verify", *call, token=token, code=1).err
     narrowed = home("attenuate", "--expires", "1m", token=token).err
@@ -132,10 +135,10 @@ def test_what_no_call_can_cure_is_foreseen(home: Any, task: str) -> None:
     last = home("delegate", "--to", "a", "--max-hops", "0", token=task).token
     beyond = home("delegate", "--to", "b", token=last).token
     said = home("explain", "--action", "crm.read", token=beyond, code=1).out
-    assert "NO  allows at most 0 more delegations, and 1 came" in said
+    assert "NO  allows at most 0 more delegations, but 1 followed" in said
     token = Bundle.parse(task).text.split(",")[0]
     frame = wire.decode(token)
     block = b'[["task","another"]]'
     claiming = wire.encode(frame.identifier, (*frame.blocks, block), extend(frame.signature, block))
     said = home("explain", "--action", "crm.read", token=claiming, code=1).out
-    assert "stands where it may not" in said
+    assert "is not allowed at its place in this token" in said

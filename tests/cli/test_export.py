@@ -44,7 +44,7 @@ def test_what_a_format_cannot_hold_does_not_go_out(capx: Any, token: str) -> Non
     third = appended(minted(), ThirdParty(b"vid", b"cid")).text
     said = capx("export", "--format", "v1", token=third, code=2)
     assert said.out == ""
-    assert said.err == "capx: v1 has no form for a third-party caveat without its location: take v2 or v2json\n"
+    assert said.err == "capx: v1 cannot hold a third-party caveat without its location: use v2 or v2json\n"
     assert capx("import", token=capx("export", token=third).out).token == third
     assert "is not one of" in capx("export", "--format", "v3", token=token, code=2).err
     presentation = capx("present", "--action", "crm.read", token=token).token

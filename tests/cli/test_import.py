@@ -65,10 +65,13 @@ def test_a_wrong_signature_is_carried_and_said_to_be_unverified(home: Any, token
     ("text", "says"),
     [
         ("", "no token was given"),
-        ("nonsense!", "this is no macaroon: neither base64 nor JSON"),
-        ("{}", "this is no macaroon"),
+        ("nonsense!", "this is not a macaroon: it is neither base64 nor JSON"),
+        ("{}", "pymacaroons cannot read this as a macaroon"),
         ('{"v": 2, "\\u001b[31m\u202e": 1}', "unknown field"),
-        (Macaroon(location="crm", identifier="user 7", key="k").serialize(), "the identifier is not one of ours"),
+        (
+            Macaroon(location="crm", identifier="user 7", key="k").serialize(),
+            "the identifier is not that of a capx token",
+        ),
         ("A" * 70_000, "too large"),
         ("A" * 600_000, "too long"),
     ],

@@ -16,7 +16,7 @@ def test_what_was_spent_stands_in_every_view(home: Shell, spending: Bundle) -> N
     ]
     assert home("graph", "--format", "json").json == home("graph", "--json").json
     _, second, _ = home("find", "--json").json
-    assert "  spent   1 of calls, 2 of 3 spent by then" in home("why", second["id"]).out
+    assert "  spent   1 of calls, 2 of 3 spent so far" in home("why", second["id"]).out
     seen = flat(home("inspect", "--store", token=spending.text).out)
     assert "spent 2 of 3 calls, 1 left (the task's grant)" in seen
     assert "alive as far as this store knows" in seen

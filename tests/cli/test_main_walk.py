@@ -51,7 +51,7 @@ def test_from_init_to_the_graph_of_what_died(capx: Any, tmp_path: Path) -> None:
     assert seen.out.startswith("NOTHING WAS VERIFIED")
     assert "slides, held by task > slides-agent" in seen.out
     assert 'may         slides.write where deck is "deck-42" and pages is between 1 and 9' in seen.out
-    assert "allows nothing  nothing is allowed by all" in seen.out
+    assert "allows nothing  no action is left" in seen.out
     assert "hop 1 (slides-agent): delegated to slides-agent" in seen.out
     view = capx("inspect", "--json", token=narrow.token).json
     assert view["verified"] is False
@@ -115,7 +115,7 @@ def test_a_token_that_allows_nothing_is_said_to(home: Any) -> None:
     some = home("delegate", "--to", "x", "--allow", "crm.*", token=token)
     assert "allows nothing any more" not in some.err
     none = home("delegate", "--to", "x", "--allow", "hr.read", token=token)
-    assert none.err.splitlines()[-1].startswith("this token allows nothing any more: nothing is allowed by all: hop 1")
+    assert none.err.splitlines()[-1].startswith("this token allows nothing any more: no action is left: hop 1")
     for command in (("attenuate",), ("delegate", "--to", "x")):
         for past in ("2020-01-01T00:00:00Z", "0s"):
             assert "has passed" in home(*command, "--expires", past, token=token, code=2).err
@@ -124,7 +124,7 @@ def test_a_token_that_allows_nothing_is_said_to(home: Any) -> None:
     warned = home(*present, "deck=d2", token=token)
     assert warned.token
     assert 'this will be refused: the task\'s grant allows slides.write only where deck is "d1"' in warned.err
-    assert "this will be refused: nothing is allowed by all" in home(*present, "deck=d1", token=none.token).err
+    assert "this will be refused: no action is left" in home(*present, "deck=d1", token=none.token).err
     assert (
         "speaks to crm, slides, authority, not to hr" in home("verify", "--action", "hr.read", token=token, code=2).err
     )

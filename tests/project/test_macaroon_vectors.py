@@ -151,7 +151,7 @@ def check_texts(vector: dict[str, Any]) -> None:
         assert macaroon.identifier_bytes == vector["identifier"].encode(), name
         assert macaroon.location == vector["location"], name
         assert (blocks_of(macaroon), macaroon.signature) == (blocks, vector["signature_hex"]), name
-        with pytest.raises(MalformedToken, match="the identifier is not one of ours"):
+        with pytest.raises(MalformedToken, match="the identifier is not that of a capx token"):
             from_text(text)
         assert from_text(with_our_head(text)).text == ours, name
         if name.startswith("v2_") and not any(isinstance(block, ThirdParty) for block in blocks):
@@ -175,7 +175,7 @@ def check_verify(vector: dict[str, Any]) -> None:
 
 
 FAULTS = {
-    "ambiguous": "stands there twice",
+    "ambiguous": "occurs twice",
     "signature length 31": "the signature has 31 bytes",
     "signature length 33": "the signature has 33 bytes",
     "unsupported version": r"`\$\.v`",

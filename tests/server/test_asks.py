@@ -424,7 +424,7 @@ def test_a_broken_policy_is_told_to_operators_and_not_to_agents(tmp_path: Path) 
 
 def test_what_cannot_be_asked_for_is_not_sent(task: OpenedTask) -> None:
     with AuthorityClient("http://127.0.0.1:1", task.bundle) as client:
-        with pytest.raises(InvalidRequest, match="is no action: one is asked for"):
+        with pytest.raises(InvalidRequest, match="is not an action: ask for one"):
             client.ask("warehouse.*")
         with pytest.raises(InvalidRequest, match="the audience authority is reserved"):
             client.ask("task.complete", audience="authority")

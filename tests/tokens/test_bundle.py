@@ -254,7 +254,8 @@ def test_a_child_of_a_child_keeps_to_the_rule() -> None:
 @pytest.mark.parametrize("named", [None, ["crm.*"], ["task.*"]])
 def test_the_authority_as_an_audience_needs_a_named_action(audiences: list[str], named: list[str] | None) -> None:
     with pytest.raises(
-        InvalidRequest, match=r"each action in full \(task\.complete, task\.status, node\.revoke\), in `may_ask`"
+        InvalidRequest,
+        match=r"its actions in full in `allow` \(task\.complete, task\.status, node\.revoke\), and what it may ask",
     ):
         WHOLE.delegate(to="a", allow=named, audiences=audiences)
 

@@ -74,14 +74,14 @@ def test_it_is_what_all_hops_have_in_common() -> None:
     ("token", "why"),
     [
         (hop(hop(grant(), "a", "crm.read"), "b", "crm.write"), "hop 2 (b) allows only crm.write"),
-        (hop(hop(grant(), "a", action("crm.r", id=1)), "b", action("crm.r", id=2)), "nothing is allowed by all"),
-        (hop(hop(grant(), "a", action("crm.r", id=1)), "b", action("crm.r", id=True)), "nothing is allowed by all"),
-        (hop(hop(grant(), "a", action("crm.r", id=1)), "b", action("crm.r", x=1)), "nothing is allowed by all"),
+        (hop(hop(grant(), "a", action("crm.r", id=1)), "b", action("crm.r", id=2)), "no action is left"),
+        (hop(hop(grant(), "a", action("crm.r", id=1)), "b", action("crm.r", id=True)), "no action is left"),
+        (hop(hop(grant(), "a", action("crm.r", id=1)), "b", action("crm.r", x=1)), "no action is left"),
         (grant().attenuate(tenant("Other")), "no call has two tenants"),
         (grant().attenuate(expires(NOW)), "expired at"),
         (grant().attenuate(not_before("2h"), now=NOW), "no time is left"),
-        (hop(hop(grant().attenuate(max_hops(1)), "a"), "b"), "at most 1 more delegations, and 2 came"),
-        (grant().attenuate(where("region", "eu"), where("region", "us")), "nothing is all of this"),
+        (hop(hop(grant().attenuate(max_hops(1)), "a"), "b"), "at most 1 more delegations, but 2 followed"),
+        (grant().attenuate(where("region", "eu"), where("region", "us")), "no value satisfies all of"),
         (
             hop(grant(), "a", action("crm.r", id=1)).attenuate(where("args.id", 2)),
             "no allowed action can satisfy",
@@ -105,7 +105,7 @@ def test_what_is_not_understood_is_named_with_its_hop() -> None:
     left = effective(token, NOW)
     assert left.why_nothing == ()
     assert left.entries == effective(grant(), NOW).entries
-    assert left.also[-1].startswith("what hop 1 (a) demands is met (not understood here, only the service")
+    assert left.also[-1].startswith("a caveat of hop 1 (a) is satisfied (unknown here, only the service")
     assert left.also[-1].endswith(': ["acme.region","eu"])')
 
 
@@ -121,7 +121,9 @@ def test_a_grant_with_an_own_constraint_may_still_allow() -> None:
     token = mint(KEY, (*claims, allow(action("crm.read", args={"x": Even()}))), now=NOW)
     left = effective(token, NOW)
     assert left.untold
-    assert left.why_nothing == ("its grant is not understood here: only the service that knows it can tell",)
+    assert left.why_nothing == (
+        "its grant has caveats that are unknown here: only the service that defines them can judge them",
+    )
     assert not effective(token, NOW, DEFAULT.extended(Even)).why_nothing
 
 

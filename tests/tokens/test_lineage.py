@@ -153,7 +153,7 @@ def test_every_refusal_is_told_with_whose_it_is() -> None:
         ("action_not_allowed", 2, "slides"),
     ]
     assert str(Denied(decision)) == (
-        "hop 1 (research) allows at most 0 more delegations, and 1 came; "
+        "hop 1 (research) allows at most 0 more delegations, but 1 followed; "
         """the task's grant is for tenant "Acme", not for this call's; """
         "hop 1 (research) allows only a.write; "
         "hop 1 (research) expired at 2026-11-25T09:46:40Z; "

@@ -32,7 +32,7 @@ def test_what_a_revoked_kid_minted_is_refused_and_nothing_else() -> None:
     refused = lab.decide(lab.present(minted().delegate(to="a", nonce=NONCES[0])))
     assert codes(refused) == ("revoked",)
     (refusal,) = refused.refusals
-    assert refusal.sentence == "the key that this was minted with was revoked"
+    assert refusal.sentence == "the root key that this token was minted with was revoked"
     assert refusal.hop is None
     assert lab.codes(minted_at(NOW, other)) == ()
 
@@ -89,8 +89,8 @@ def test_a_kid_is_told_between_the_presentation_and_an_instant() -> None:
     assert [sentence.split(",")[0] for sentence in told] == [
         "task T1 was completed",
         "this capability",
-        "the key that this was minted with was revoked",
-        "this was issued before an instant up to which everything was revoked",
+        "the root key that this token was minted with was revoked",
+        "every token issued up to a certain time was revoked",
     ]
 
 

@@ -14,7 +14,7 @@ TOKEN = bytes(16)
 
 @pytest.mark.parametrize("action", ["warehouse.*", "*", "", "ware house", "warehouse.", "a" * 129, "crm.read\n"])
 def test_an_ask_names_one_action_and_no_pattern(action: str) -> None:
-    with pytest.raises(InvalidRequest, match="is no action"):
+    with pytest.raises(InvalidRequest, match="is not an action"):
         Ask(audience="warehouse", action=action)
 
 
@@ -26,7 +26,7 @@ def test_nothing_is_asked_for_at_the_authority_itself_or_nowhere(audience: str) 
 
 @pytest.mark.parametrize("value", [float("nan"), 2**53, "\ud800", {1: 2}, {1, 2}, b"x"])
 def test_arguments_that_are_no_json_are_not_asked_for(value: Any) -> None:
-    with pytest.raises(InvalidRequest, match="no JSON"):
+    with pytest.raises(InvalidRequest, match="are not JSON"):
         Ask(audience="crm", action="crm.read", args={"id": value})
 
 
@@ -34,7 +34,7 @@ def test_arguments_nested_too_deeply_are_not_asked_for() -> None:
     deep: Any = 1
     for _ in range(100):
         deep = [deep]
-    with pytest.raises(InvalidRequest, match="no JSON"):
+    with pytest.raises(InvalidRequest, match="are not JSON"):
         Ask(audience="crm", action="crm.read", args={"id": deep})
 
 

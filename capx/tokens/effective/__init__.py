@@ -1,1 +1,1 @@
-"""What a chain of caveats still allows: its intersection, the difference to another, and what a call would meet."""
+"""The authority that a chain of caveats still gives: as an intersection, a difference, a prediction."""

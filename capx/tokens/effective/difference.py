@@ -1,7 +1,6 @@
-"""What one token can do and another, narrowed from it, cannot.
+"""The difference between a token and one that was narrowed from it: the entries that were lost.
 
-Laws: it is worked out from what the tokens say, without a key, as `effective` does; nothing here is verified.
-The work is bounded.
+Laws: there is no key here, so nothing is verified. The work is bounded.
 """
 
 from msgspec import Struct
@@ -12,25 +11,25 @@ from capx.tokens.effective.intersection import entries_in_common, simplest, size
 from capx_caveats import Entry
 
 _WORK = 2**18
-"""About how many bytes of entries are written to compare two tokens."""
+"""About how many bytes of entries may be written to compare two tokens."""
 
 
 class Loss(Struct, frozen=True):
-    """An entry that could be done in full, and what is left of it; nothing, if it is gone."""
+    """An entry that the parent allows in full, and the entries left of it in the child; empty if none are."""
 
     entry: Entry
     left: tuple[Entry, ...]
 
 
 def descends(child: Token, parent: Token) -> bool:
-    """Whether the blocks of `child` begin with all those of `parent`, minted as one: by their ids, not by a MAC."""
+    """Whether `child` was made from `parent` by adding blocks, as far as their ids say; no MAC is checked."""
     return parent.id in child.ids
 
 
 def losses(parent: Effective, child: Effective) -> tuple[Loss, ...] | None:
-    """What `parent` could do and `child` cannot do in full; None where they have too many entries to compare.
+    """The entries that `parent` allows and `child` does not allow in full; None if there are too many to compare.
 
-    Nothing for a parent that could do nothing.
+    Empty for a parent that allows nothing.
     """
     if parent.why_nothing:
         return ()

@@ -1,9 +1,11 @@
-"""What a token can still allow: the intersection over all its hops, in plain words.
+"""Effective authority: the calls that a token can still allow, as the intersection over all its hops.
 
-Laws: it is worked out from what the token says, without a key, so nothing here is verified. A call that is not
-described here would be refused; whether one that is would be allowed, only a verifier knows, for it sees deaths, and
-a service may understand what is not understood here.
-The work is bounded: a rule that would take more to combine is shown beside the others.
+Laws:
+
+- There is no key here, so nothing is verified.
+- A service denies every call that is not described here, unless it knows caveats that are unknown here.
+- Only a verifier knows whether a call that is described here is allowed: it knows revocations and its own caveats.
+- The work is bounded. A list that would take too long to combine is shown next to the others.
 """
 
 from collections.abc import Iterable
@@ -46,20 +48,21 @@ from capx_caveats import (
 C = TypeVar("C", bound=Caveat)
 
 _AT_ONCE = 2**18
-"""About how many bytes of entries are written to combine one more allowlist, or the wheres."""
+"""About how many bytes of entries may be written to combine one more allowlist, or the `where` caveats."""
 _IN_ALL = 2**20
-"""The same for all allowlists of a token: many hops that name few actions each are combined to the end."""
+"""The same for all allowlists of a token. It is enough for many hops that each name few actions."""
 
 
-_UNTOLD = "its grant is not understood here: only the service that knows it can tell"
+_UNKNOWN_GRANT = "its grant has caveats that are unknown here: only the service that defines them can judge them"
 
 
 class Effective(Struct, frozen=True, kw_only=True):
-    """What is left of a token; times in Unix seconds, `hops` the labels of those it was delegated to.
+    """The authority that a token still has, not verified; times in Unix seconds.
 
-    `entries` are what may be done, `also` further demands on each call in plain words, `until` the tasks whose end
-    ends it. `hops_left` is None when delegation is not limited. If `why_nothing` is not empty, it allows nothing;
-    or, where it is `untold`, only a service that knows what its grant says can tell what it allows.
+    `hops` are the labels of the agents it was delegated to. `entries` are the allowed actions, `also` further
+    conditions on each call in words, `until` the tasks whose end ends the token. `hops_left` is None when delegation is
+    not limited. If `why_nothing` is not empty, the token allows nothing. But if `untold` is set, its grant has caveats
+    that are unknown here, and only the service that defines them knows what it allows.
     """
 
     audience: str
@@ -76,7 +79,7 @@ class Effective(Struct, frozen=True, kw_only=True):
     untold: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """The same as JSON values; instants as RFC 3339."""
+        """The fields as JSON values; times as RFC 3339."""
         return {
             "audience": self.audience,
             "task": self.task,
@@ -94,12 +97,12 @@ class Effective(Struct, frozen=True, kw_only=True):
 
 
 def effective(token: Token, now: int, vocabulary: Vocabulary = DEFAULT) -> Effective:
-    """What this token can still allow at `now` (Unix seconds), as far as it says itself."""
+    """The authority that this token still has at `now` (Unix seconds), read without a key."""
     try:
         lineage = unverified_lineage(token, vocabulary)
     except TokenRefused as problem:
         untold = grant_untold(problem.refusal, token, vocabulary)
-        reason = _UNTOLD if untold else sentence(problem.refusal)
+        reason = _UNKNOWN_GRANT if untold else sentence(problem.refusal)
         return Effective(
             audience=token.audience, task=token.task, hops=token.hops, why_nothing=(reason,), untold=untold
         )
@@ -130,13 +133,13 @@ def effective(token: Token, now: int, vocabulary: Vocabulary = DEFAULT) -> Effec
 
 
 def grant_untold(refusal: Refusal, token: Token, vocabulary: Vocabulary) -> bool:
-    """Whether a grant that is refused lacks its allowlist, and holds what is not understood: that may be it."""
+    """Whether a grant lacks its allowlist and has an unknown caveat: that caveat may be the allowlist."""
     lacks = refusal.code == "incomplete_authority" and refusal.wanted == "allow"
     return lacks and any(isinstance(caveat, NotUnderstood) for caveat in caveats_of(token.blocks[0], vocabulary))
 
 
 def hops_left(blocks: tuple[tuple[Caveat, ...], ...]) -> int | None:
-    """How often a token with these blocks can still be delegated; None without a limit, negative beyond it."""
+    """How often a token with these blocks can be delegated further; None without a limit, negative beyond it."""
     limits: list[int] = []
     after = 0
     for block in reversed(blocks):
@@ -146,7 +149,7 @@ def hops_left(blocks: tuple[tuple[Caveat, ...], ...]) -> int | None:
 
 
 def _allowed(demands: Iterable[Demand]) -> tuple[tuple[Entry, ...], list[str], list[str]]:
-    """The entries in common, the lists that were too long to combine, and why nothing is in common."""
+    """The common entries, the lists that were too long to combine, and the reason if there are no common entries."""
     entries: tuple[Entry, ...] | None = None
     beside: list[str] = []
     written, bound = 0, _IN_ALL
@@ -163,14 +166,16 @@ def _allowed(demands: Iterable[Demand]) -> tuple[tuple[Entry, ...], list[str], l
             bound -= needed
             found = entries_in_common(entries, caveat.entries)
         if not found:
-            above = "" if entries is None else "; above it was only " + "; ".join(entry.sentence() for entry in entries)
-            return (), beside, [f"nothing is allowed by all: {_whose(demand)}{above}"]
+            above = ""
+            if entries is not None:
+                above = "; the token above it allows only " + "; ".join(entry.sentence() for entry in entries)
+            return (), beside, [f"no action is left: {_whose(demand)}{above}"]
         entries, written = found, size(found)
     return entries or (), beside, []
 
 
 def _rules(wheres: list[Demand]) -> tuple[dict[str, AnyConstraint], list[str]]:
-    """What every call must satisfy, one rule for each attribute, and which of them nothing satisfies."""
+    """The rules for every call, one for each attribute, and those that no value can satisfy."""
     alike: dict[str, list[tuple[Demand, Where]]] = {}
     for demand in wheres:
         if type(demand.caveat) is Where:
@@ -180,15 +185,15 @@ def _rules(wheres: list[Demand]) -> tuple[dict[str, AnyConstraint], list[str]]:
     for attribute, demanded in alike.items():
         rule = constraint_in_common(*(where.constraint for _, where in demanded))
         if rule is None:
-            contradictory.append("nothing is all of this: " + "; ".join(_whose(demand) for demand, _ in demanded))
+            contradictory.append("no value satisfies all of: " + "; ".join(_whose(demand) for demand, _ in demanded))
         else:
             rules[attribute] = rule
     return rules, contradictory
 
 
 def _judged(entries: tuple[Entry, ...], rules: dict[str, AnyConstraint]) -> tuple[tuple[Entry, ...], frozenset[str]]:
-    """The entries, with the rules folded into those that name their arguments; which attributes these say now."""
-    # "*" as an argument's own name is not what it means in an entry.
+    """The entries, with the rules merged into those that name arguments, and the attributes covered by that."""
+    # A rule for an argument whose name is "*" cannot be merged: in an entry "*" means all arguments without a name.
     said = frozenset(rule for rule in rules if rule.startswith("args.") and rule != "args.*")
     judging = (*(Pair(rule[5:], rules[rule]) for rule in rules if rule in said), Pair("*", Anything()))
     closed = [entry for entry in entries if entry.args is not UNSET]
@@ -204,7 +209,7 @@ def _judged(entries: tuple[Entry, ...], rules: dict[str, AnyConstraint]) -> tupl
 
 
 def _demanded(wheres: list[Demand], said: frozenset[str]) -> list[str]:
-    """What the entries do not say already."""
+    """The rules that the entries do not cover."""
     return [
         demand.caveat.sentence()
         for demand in wheres
@@ -213,11 +218,11 @@ def _demanded(wheres: list[Demand], said: frozenset[str]) -> list[str]:
 
 
 def _starved(wheres: list[Demand]) -> list[str]:
-    return ["no allowed action can satisfy what every call must: " + "; ".join(map(_whose, wheres))]
+    return ["no allowed action can satisfy the rules for every call: " + "; ".join(map(_whose, wheres))]
 
 
 _KNOWN = frozenset({Allow, Where, Expires, NotBefore, Tenant})
-"""Told apart from all others; a service's own, derived from one of them, may demand more or less than it."""
+"""Compared by exact type: a service's own caveat that is derived from one of these may mean more or less."""
 
 
 def _others(lineage: Lineage) -> list[str]:
@@ -227,8 +232,8 @@ def _others(lineage: Lineage) -> list[str]:
 def _in_words(demand: Demand) -> str:
     if not isinstance(demand.caveat, NotUnderstood):
         return demand.caveat.sentence()
-    words = f"not understood here, only the service that knows it can tell: {demand.caveat.what}"
-    return f"what {whose(demand.hop, demand.name)} demands is met ({words})"
+    words = f"unknown here, only the service that defines it can judge it: {demand.caveat.what}"
+    return f"a caveat of {whose(demand.hop, demand.name)} is satisfied ({words})"
 
 
 def _all(lineage: Lineage, kind: type[C]) -> list[C]:

@@ -1,7 +1,7 @@
-"""What several allowlists have in common, as one allowlist.
+"""The intersection of several allowlists, as one allowlist.
 
-Law: a call satisfies the entries in common exactly if it satisfies each list. What provably no call can satisfy
-is left out; what cannot be told, or only with much work, stays in.
+Law: a call satisfies the common entries exactly if it satisfies each list. An entry that provably no call can satisfy
+is left out. If that is not known, or only with much work, the entry stays in.
 """
 
 from collections.abc import Iterable
@@ -49,28 +49,28 @@ _KINDS: dict[type, frozenset[str]] = {
     Fields: frozenset({"object"}),
 }
 _JUDGEMENTS = 2**18
-"""Literals, times the bytes of all that would judge them, up to which they are judged."""
+"""Literals are checked against other constraints up to this product: their number, times the bytes of those."""
 
 
 def work(written: int, entries: int, those: tuple[Entry, ...]) -> int:
-    """About how many bytes it takes to combine so many entries of that size with others, and to judge literals."""
+    """About how many bytes of work it takes to combine `entries` entries of `written` bytes in all with `those`."""
     other = size(those)
     return len(those) * written + entries * other + written * other // 64
 
 
 def size(entries: Iterable[Entry]) -> int:
-    """How many bytes these entries are on the wire."""
+    """The number of bytes of these entries on the wire."""
     return sum(len(spelled(entry)) for entry in entries)
 
 
 def entries_in_common(these: Iterable[Entry], those: Iterable[Entry]) -> tuple[Entry, ...]:
-    """The entries that satisfy both lists: pair by pair, none twice, none that a freer one covers."""
+    """The entries that satisfy both lists, pair by pair; without duplicates and entries that a freer one covers."""
     others = tuple(those)
     return _once(entry_in_common(this, that) for this in these for that in others)
 
 
 def simplest(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    """The same allowlist without what no call satisfies, what stands twice and what a freer entry covers."""
+    """The same allowlist without impossible entries, duplicates, and entries that a freer one covers."""
     return _once(entry_in_common(entry, entry) for entry in entries)
 
 
@@ -81,7 +81,7 @@ def _once(entries: Iterable[Entry | None]) -> tuple[Entry, ...]:
 
 
 def entry_in_common(this: Entry, that: Entry) -> Entry | None:
-    """The entry that a call satisfies exactly if it satisfies both; None if no call does."""
+    """The entry that a call satisfies exactly if it satisfies both; None if no call can."""
     pattern = pattern_in_common(this.pattern, that.pattern)
     if pattern is None:
         return None
@@ -92,14 +92,14 @@ def entry_in_common(this: Entry, that: Entry) -> Entry | None:
 
 
 def pattern_in_common(this: str, that: str) -> str | None:
-    """The narrower of two patterns when it lies within the other; else they share no action."""
+    """The narrower of two patterns, if it is within the other; else None, because they share no action."""
     if _within(this, that):
         return this
     return that if _within(that, this) else None
 
 
 def constraint_in_common(*constraints: AnyConstraint) -> AnyConstraint | None:
-    """One constraint that says yes exactly where all of these do; None if they never do."""
+    """One constraint that accepts exactly the values that all of these accept; None if there are none."""
     parts = _distinct(_flat(constraints))
     if any(type(part) is Absent for part in parts):
         return Absent() if all(part.judge(MISSING) is True for part in parts) else None
@@ -128,7 +128,7 @@ def _within(pattern: str, other: str) -> bool:
 def _covered(entry: Entry, free: set[str]) -> bool:
     labels = entry.pattern.removesuffix(".*").split(".")
     above = {".".join(labels[:at]) + ".*" for at in range(1, len(labels))}
-    # `a.b` lies within `a.*`, and so does `a.b.*`; nothing lies within itself but what says more.
+    # `a.b` and `a.b.*` are within `a.*`. An entry does not cover itself, but it covers one that constrains arguments.
     return bool(free & above) or (entry.args is not UNSET and entry.pattern in free)
 
 
@@ -156,7 +156,7 @@ def _pairs_in_common(these: tuple[Pair, ...], those: tuple[Pair, ...]) -> tuple[
 
 
 def _judged_by_rest(named: AnyConstraint, rest: AnyConstraint | None) -> AnyConstraint | None:
-    """What is left of a named argument where the other list has only a rule for the rest, or none."""
+    """The rule for a named argument, where the other list has only a rule for unnamed arguments, or none."""
     optional = named.judge(MISSING) is True
     if rest is None:
         return Absent() if optional else None
@@ -174,13 +174,13 @@ def _flat(constraints: Iterable[AnyConstraint]) -> Iterable[AnyConstraint]:
 
 
 def _distinct(parts: Iterable[AnyConstraint]) -> list[AnyConstraint]:
-    # Sorted, so that like stands by like.
+    # Sorted by type, so that constraints of one type are neighbours and can be merged.
     found = {spelled(part): part for part in parts}
     return sorted(found.values(), key=lambda part: type(part).__name__)
 
 
 def spelled(what: Entry | AnyConstraint) -> bytes:
-    """The bytes that tell two apart: `eq true` and `eq 1` are equal as Python values."""
+    """The bytes to compare by: as Python values, `eq true` and `eq 1` are equal."""
     return msgspec.json.encode(what.wire())
 
 
@@ -193,12 +193,13 @@ _Key: TypeAlias = tuple[object, ...]
 
 
 def _one_of(parts: list[AnyConstraint]) -> AnyConstraint | None:
-    """What is left of literals of which one must be it, where others judge them."""
+    """The literals that all lists contain and all other constraints accept, as one constraint; None if none."""
     lists = [_literals(part) for part in parts if type(part) in _LISTS]
     judges = [part for part in parts if type(part) not in _LISTS]
     allowed = [set(map(_key, literals)) for literals in lists[1:]]
     left = tuple(literal for literal in lists[0] if all(_key(literal) in keys for keys in allowed))
     if len(left) * sum(len(spelled(part)) for part in judges) > _JUDGEMENTS:
+        # Too much work to check each literal: keep both parts. That is still exact.
         return _all_of([In(left), *judges])
     for part in judges:
         left = tuple(literal for literal in left if part.judge(literal) is True)
@@ -214,17 +215,17 @@ def _literals(part: AnyConstraint) -> tuple[Literal, ...]:
 
 
 def _key(literal: Literal) -> _Key:
-    """Equal for literals that are the same by type: 1 and 1.0 are, 1 and true are not."""
+    """A key that is equal for equal JSON literals: 1 and 1.0 are equal, 1 and true are not, unlike in Python."""
     return tuple(map(_key, literal)) if isinstance(literal, tuple) else (isinstance(literal, bool), literal)
 
 
 def _kinds(part: AnyConstraint) -> frozenset[str]:
-    """The kinds of values that a constraint may say yes or no to."""
+    """The kinds of values that a constraint can judge; it accepts no others."""
     return _kinds(part.constraint) if type(part) is Not else _KINDS.get(type(part), _ALL)
 
 
 def _merged(this: AnyConstraint, that: AnyConstraint) -> list[AnyConstraint] | None:
-    """Two of one type as one where that can be, else both; None if they never agree."""
+    """Two constraints of one type as one, if possible, else both; None if no value satisfies both."""
     both: AnyConstraint | None = None
     if type(this) is Range and type(that) is Range:
         lo, hi = _highest(this.lo, that.lo), _lowest(this.hi, that.hi)

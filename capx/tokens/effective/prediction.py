@@ -1,8 +1,11 @@
-"""What a call will meet, foreseen from what a token says of itself.
+"""Prediction: how a token's restrictions will judge a call, read without a key.
 
-Laws: it needs no key, so nothing here is verified, and it knows of no death. What only the resource can say is left
-open, and so is what is not understood here: a service may have caveats and constraints of its own. What refuses here,
-every resource refuses.
+Laws:
+
+- There is no key here, so nothing is verified, and revocations are not known.
+- A restriction that only the resource can judge is left open. So is one that is unknown here: a service may have
+  caveats and constraints of its own.
+- If a restriction refuses here, every resource denies the call.
 """
 
 import math
@@ -21,7 +24,7 @@ State = Literal["ok", "refuses", "open", "not_understood"]
 
 
 class Prediction(Struct, frozen=True):
-    """One restriction, whose it is, and whether it refuses; open where only the resource can say."""
+    """One restriction, its owner in words, and whether it refuses; `open` if only the resource can say."""
 
     hop: int
     whose: str
@@ -31,44 +34,45 @@ class Prediction(Struct, frozen=True):
 
 
 def predict(token: Token, call: Call, now: int) -> tuple[Prediction, ...]:
-    """The restrictions of a token against a call at `now` (Unix seconds); of a presentation, those of its capability.
+    """The restrictions of a token against a call at `now` (Unix seconds). A presentation is left out.
 
-    A tenant or attribute that the call does not state is left for the resource to say.
+    A tenant or attribute that the call does not state is left open: only the resource knows it. No refusal here does
+    not mean that the call will be allowed.
     """
     try:
         lineage = unverified_lineage(token)
     except TokenRefused as refused:
         if grant_untold(refused.refusal, token, DEFAULT):
             unread = (Demand(0, None, caveat) for caveat in token.caveats[0])
-            return tuple(_untold(each) for each in unread if isinstance(each.caveat, NotUnderstood))
+            return tuple(_unknown(each) for each in unread if isinstance(each.caveat, NotUnderstood))
         return (Prediction(0, whose(0, None), sentence(refused.refusal), "refuses"),)
-    # Nothing was heard of deaths: what demands news of them is for the resource to say.
+    # An infinite age, because there is no news of revocations here; a caveat that needs them is left open.
     facts = Facts(call, now, math.inf)
-    walk = [_foreseen(demand, facts) for demand in lineage.demands]
+    walk = [_predicted(demand, facts) for demand in lineage.demands]
     if call.tenant is not None and lineage.tenant is None:
         walk.append(Prediction(0, whose(0, None), "names no tenant", "refuses", "the call is made for one"))
     return (*walk, *map(_standing, lineage.standing))
 
 
 def certain_refusals(walk: tuple[Prediction, ...]) -> Iterator[Prediction]:
-    """What refuses whatever a resource knows."""
+    """The restrictions that refuse at every resource."""
     return (each for each in walk if each.state == "refuses")
 
 
-def _foreseen(demand: Demand, facts: Facts) -> Prediction:
+def _predicted(demand: Demand, facts: Facts) -> Prediction:
     if isinstance(demand.caveat, NotUnderstood):
-        return _untold(demand)
+        return _unknown(demand)
     owner, words = whose(demand.hop, demand.name), demand.caveat.sentence()
     refusal = demand.caveat.refusal(facts)
     if refusal is None:
         return Prediction(demand.hop, owner, words, "ok")
-    if _for_the_resource_to_say(demand, refusal, facts):
+    if _resource_decides(demand, refusal, facts):
         return Prediction(demand.hop, owner, words, "open", "the resource says")
     return Prediction(demand.hop, owner, words, "refuses", refusal.sentence)
 
 
-def _untold(demand: Demand) -> Prediction:
-    why = "not understood here: only the service that knows it can tell"
+def _unknown(demand: Demand) -> Prediction:
+    why = "unknown here: only the service that defines it can judge it"
     return Prediction(demand.hop, whose(demand.hop, demand.name), demand.caveat.sentence(), "not_understood", why)
 
 
@@ -77,8 +81,8 @@ def _standing(refusal: Refusal) -> Prediction:
     return Prediction(hop, whose(hop, refusal.hop_name), refusal.sentence, "refuses")
 
 
-def _for_the_resource_to_say(demand: Demand, refusal: Refusal, facts: Facts) -> bool:
-    """Whether it refuses only for want of what a resource would state."""
+def _resource_decides(demand: Demand, refusal: Refusal, facts: Facts) -> bool:
+    """Whether it refuses only because a fact is missing that the resource will state."""
     caveat = demand.caveat
     if isinstance(caveat, Tenant):
         return facts.call.tenant is None

@@ -145,7 +145,7 @@ def _said(event: "Event", decision: Decided, request: "RequestRecord | None") ->
         yield "by", f"what was asked for at run time: request {request.id} {inbox.state_phrase(request)}"
     yield "tenant", decision.tenant or "-"
     for one in decision.spent:
-        yield "spent", f"{one.cost} of {one.unit}, {one.spent} of {one.limit} spent by then"
+        yield "spent", f"{one.cost} of {one.unit}, {one.spent} of {one.limit} spent so far"
 
 
 def _as_json(beside: "Neighbours") -> dict[str, Any]:
