@@ -261,7 +261,10 @@ BAD: dict[str, tuple[Callable[[], object], tuple[str, ...]]] = {
     "an attribute": (lambda: where("Region", 1), ("Region", "an attribute")),
     "an argument of where": (lambda: where("args.", 1), ("''", "an argument name")),
     "no text for an attribute": (lambda: Where(1, between(1, 2)), ("attribute",)),  # type: ignore[arg-type]
-    "an attribute that is absent": (lambda: where("region", absent()), ("absent", "the resource always states its attributes")),
+    "an attribute that is absent": (
+        lambda: where("region", absent()),
+        ("absent", "the resource always states its attributes"),
+    ),
     "an element that is absent": (lambda: each(absent()), ("absent", "an element is never missing")),
     "any other that is absent": (
         lambda: action("a", args={"*": absent()}),

@@ -31,8 +31,8 @@ WORK = 'purpose.work.grant[1].allow."a.b".x'
             "ed25519:",
             "rsa:",
             (
-                f"principal.\"ana@our.example\".key: 'rsa:{POLICY.partition('ed25519:')[2][:43]}' is no public key: it "
-                "begins with ed25519:, as capx principal new writes it"
+                f"principal.\"ana@our.example\".key: 'rsa:{POLICY.partition('ed25519:')[2][:43]}' is not a public key: "
+                "it begins with ed25519:, as capx principal new writes it"
             ),
         ),
         (
