@@ -1,4 +1,4 @@
-"""docs/reference/vocabulary.md, made of the classes, and of what comes of the examples when they are executed."""
+"""Makes docs/reference/vocabulary.md from the classes, and from the results of the examples when they are executed."""
 
 import json
 import shlex
@@ -40,42 +40,45 @@ DEFINED: Final[dict[str, Any]] = SCHEMA["$defs"]
 
 _HEAD: Final = f"""# Vocabulary, by example
 
-Generated from the classes: `python -m tests.reference`. The wire forms, sentences and codes here are what the examples
-gave when they were executed, and a test executes them again. Normative is the
-[specification](../spec/vocabulary.md). [block.schema.json](block.schema.json) is the JSON Schema (draft 2020-12) of a
-block; `capx_caveats.schema.block_schema` makes it, also of a vocabulary with
-[caveats of your own](own-caveats.md).
+This page is generated from the classes: `python -m tests.reference`. The wire forms, sentences and codes come from
+executed examples, and a test executes them again. The [specification](../spec/vocabulary.md) is normative.
+[block.schema.json](block.schema.json) is the JSON Schema (draft 2020-12) of a block.
+`capx_caveats.schema.block_schema` makes it, also for a vocabulary with [caveats of your own](own-caveats.md).
 
-What is appended to a capability narrows it: each caveat of each block must be satisfied. A block holds 1 to
-{MAX_CAVEATS} caveats and at most {MAX_BRACKETS} `[`. Whatever has not the form told here, or a tag that is not known,
-refuses: `not_understood`. In Python a class refuses to be built of what it would not read: `InvalidCaveat`.
+Every caveat that is appended to a capability narrows it: a call must satisfy each caveat of each block. A block has 1
+to {MAX_CAVEATS} caveats and at most {MAX_BRACKETS} `[`. If a caveat does not have the form shown here, or has an
+unknown tag, the call is denied: `not_understood`. In Python, a class raises `InvalidCaveat` for values that it would
+not read.
 
-`?` marks an optional field: it is left out, never null. The names are those of `capx_caveats`; options are those of
-`capx mint`, `delegate` and `attenuate`. What stands behind `x=` in `--with` is written likewise in
-`--where args.x=`, and in `--where NAME=` for an attribute.
+`?` marks an optional field: leave it out, never write null. The names are those of `capx_caveats`. The options are
+those of `capx mint`, `delegate` and `attenuate`. The text after `x=` in `--with` is the same in `--where args.x=`, and
+in `--where NAME=` for an attribute.
 """
 _CAVEATS: Final = """## Caveats
 
-Each demands one thing of a call. All stand in any block, as often as one likes. `incomplete_authority` is told where
-the authority's block lacks what it must hold: `task`, `root`, `until_completed`, `expires` and `allow`, and `tenant`
-where the call has one. What `allow` and `budget` refuse with may be [requestable](../spec/reasons.md#requestable): the
-denial then says what to ask for.
+Each caveat demands one thing of a call. Any block may have it, and may have it several times. The code
+`incomplete_authority` means that the authority's block lacks a caveat that it must have: `task`, `root`,
+`until_completed`, `expires` and `allow`, and also `tenant` if the call has a tenant. A denial by `allow` or `budget`
+may be [requestable](../spec/reasons.md#requestable): it then says what to ask for.
 """
 _CONSTRAINTS: Final = f"""## Constraints
 
-A constraint judges one value: yes, no, or that it cannot. Only yes passes; `not` swaps yes and no alone. It stands in a
-pair of `allow` or `fields`, in `where`, and in `each`, `any`, `all` and `not`. What it does not pass refuses with
-`argument_refused`, or with `attribute_missing` where it stands in a `where` and the value is missing.
+A constraint judges one value: yes, no, or "cannot judge". Only yes passes. `not` swaps yes and no, and nothing else. A
+constraint can be in a pair of `allow` or `fields`, in `where`, and in `each`, `any`, `all` and `not`. If it does not
+say yes, the call is denied with `argument_refused`, or with `attribute_missing` if it is in a `where` and the value is
+missing.
 
-Cannot be judged, beside what is said of each: an array or object of more than {MAX_VALUES} values at all depths, by
-what looks into each; a text of more than {MAX_TEXT} characters, by `path`, `url`, `glob` and `regex`; and what would
-need more than {MAX_WORK:,} characters times steps.
+Each constraint says which values it cannot judge. In addition, none judges:
+
+- an array or object of more than {MAX_VALUES} values at all depths, if the constraint looks at each value;
+- a text of more than {MAX_TEXT} characters, if the constraint is `path`, `url`, `glob` or `regex`;
+- a value that needs more than {MAX_WORK:,} characters times steps.
 """
 _COLUMNS: Final = ("wire form", "Python", "shell", "in words")
-_PARTS: Final = "## Parts\n\nWhat some fields hold. A part has no tag.\n"
+_PARTS: Final = "## Parts\n\nSome fields hold these values. A part has no tag.\n"
 _FIELDS: Final = """## Kinds of fields
 
-A pattern is for the whole text. Bytes are base64url without padding, in the one canonical spelling.
+A pattern must match the whole text. Bytes are base64url without padding, in the only canonical spelling.
 """
 
 
@@ -86,7 +89,7 @@ def page() -> str:
     return "\n".join(
         [
             _HEAD,
-            "## Marks\n\nWhat the mechanism reads; they demand nothing of a call. Each stands once in a block.\n",
+            "## Marks\n\nThe mechanism reads marks. They demand nothing of a call. A block has each at most once.\n",
             *map(_caveat, marks),
             _CAVEATS,
             *map(_caveat, others),
@@ -107,10 +110,10 @@ def _caveat(kind: type[Caveat]) -> str:
         for caveat in (built(example),)
     ]
     codes = dict.fromkeys(refused()[0] for refused in REFUSED[kind])
-    place = f"Stands {PLACES[kind].value}. " if kind in PLACES else ""
+    place = f"Place: {PLACES[kind].value}. " if kind in PLACES else ""
     if kind is Budget:
-        place = "One that names its counter stands in the authority's block. "
-    refusals = f"{place}Refuses with {', '.join(map(_code, codes))}.\n"
+        place = "Only the authority's block may have one that names its counter. "
+    refusals = f"{place}Denies with {', '.join(map(_code, codes))}.\n"
     return "\n".join([_about(kind), refusals, _table(_COLUMNS, rows)])
 
 
