@@ -1,16 +1,16 @@
-"""Bytes, keys and signatures, which everything above stands on; nothing here knows what a token is.
+"""Bytes, keys and signatures, on which all other rooms build; no code here knows what a token is.
 
     from capx.crypto import KeyRing, RootKey
 
     ring = KeyRing(RootKey.generate())
-    exported = ring.exported("crm")     # what the CRM needs to verify, and nothing of any other resource
+    exported = ring.exported("crm")     # the keys that the CRM verifies with, and no key of any other resource
 
 Modules:
 
-    hashing, base64url, canonical_json, strict_json     MACs, digests and their spellings
+    hashing, base64url, canonical_json, strict_json     MACs, digests, and how bytes and JSON are written
     ed25519                                             signatures
     keys, key_file                                      root keys, audience keys, and the files that hold them
-    private_file                                        files that others may not read, or not change
+    private_file                                        files that other users cannot read, or cannot change
 """
 
 from capx.crypto.keys import AudienceKey, AudienceKeys, KeyRing, RootKey

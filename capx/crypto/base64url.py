@@ -1,4 +1,7 @@
-"""base64url without padding (RFC 4648, section 5), in its one canonical spelling; any other text is refused."""
+"""base64url without padding (RFC 4648, section 5).
+
+Law: each sequence of bytes has exactly one text, the canonical one. Any other text is refused.
+"""
 
 from binascii import Error, a2b_base64, b2a_base64
 
@@ -8,19 +11,20 @@ _TO_URL = bytes.maketrans(b"+/", b"-_")
 
 
 def b64u(data: bytes) -> str:
-    """base64url without padding."""
+    """Return the bytes as base64url without padding."""
     return b2a_base64(data, newline=False).rstrip(b"=").translate(_TO_URL).decode()
 
 
 def unb64u(text: str) -> bytes:
-    """The bytes of canonical base64url without padding; MalformedToken for any other text."""
+    """Return the bytes of canonical base64url without padding; MalformedToken for any other text."""
     data = whole_bytes(text)
     demand_canonical(data, text)
     return data
 
 
 def whole_bytes(text: str) -> bytes:
-    """The whole bytes that a text of the base64url alphabet holds; what is left over is for `demand_canonical`."""
+    """Return the whole bytes in a text of the base64url alphabet; `demand_canonical` checks the bits after them."""
+    # The decoder below reads plain base64, so these three characters would pass it.
     if "+" in text or "/" in text or "=" in text:
         raise _no_base64url()
     try:
@@ -39,10 +43,8 @@ def _no_base64url() -> MalformedToken:
 
 
 def demand_canonical(data: bytes, text: str) -> None:
-    """Raise MalformedToken unless the text is the one spelling of the bytes that `whole_bytes` found in it.
-
-    Whole groups have but one spelling: only what stands after the last of them is looked at.
-    """
+    """Raise MalformedToken unless the text is the canonical spelling of the bytes that `whole_bytes` found in it."""
+    # Four characters spell three bytes in one way only, so a difference can only be after the last whole group.
     groups = len(data) // 3
     if b64u(data[groups * 3 :]) != text[groups * 4 :]:
-        raise MalformedToken("the base64url text does not end as the one spelling of its bytes does")
+        raise MalformedToken("the base64url text is not canonical: unused bits at its end are set")

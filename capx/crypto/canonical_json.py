@@ -1,6 +1,6 @@
-"""Canonical JSON (RFC 8785), quickly where that is safe.
+"""Canonical JSON (RFC 8785), with a faster way for values where that is safe.
 
-Law: the bytes are always those of the `rfc8785` library; what is no JSON value here raises InvalidCaveat.
+Law: the bytes are always the same as those of the `rfc8785` library. A value that is not JSON raises InvalidCaveat.
 """
 
 from typing import cast
@@ -14,9 +14,10 @@ _sorted = msgspec.json.Encoder(order="sorted")
 
 
 def canonical(value: JSON) -> bytes:
-    """The canonical bytes of a value."""
+    """Return the canonical bytes of a value; InvalidCaveat if it is not JSON."""
     if _plain(value, _DEPTH):
         return _sorted.encode(value)
+    # The check comes first, so that a caller sees InvalidCaveat and never an error of the library.
     demand_json(value)
     import rfc8785
 
@@ -24,10 +25,12 @@ def canonical(value: JSON) -> bytes:
 
 
 def _plain(value: object, depth: int) -> bool:
-    """Whether it is JSON for which msgspec's sorted encoder is known to give the same bytes.
+    """Whether msgspec's sorted encoder gives the canonical bytes of this value.
 
-    That is printable ASCII, integers that a double holds, true, false, null, and what is made of them.
+    It does for printable ASCII, integers that a double holds exactly, true, false, null, and arrays and objects of
+    these.
     """
+    # No floats: the two libraries write some of them differently. No other text: they differ in escapes and in order.
     kind = type(value)
     if kind is str:
         return _is_plain_text(value)

@@ -1,9 +1,10 @@
-"""Ed25519 (RFC 8032): what signs, and whether something is signed.
+"""Ed25519 signatures (RFC 8032): signers, public keys and verification.
 
-    public half    ed25519: and 32 bytes in base64url, as people write it
+    public key    ed25519: and 32 bytes in base64url, as people write it
 
-Laws: what signs never shows, and no local of a frame in which something is raised holds its seed. A public half that
-everybody, or nobody, could have signed for is refused. Bytes of another length are no signature.
+Laws: a signer never shows its secret. When an error is raised, no local variable in its traceback holds the seed. A
+weak public key is refused: one under which everybody, or nobody, could sign. Bytes of another length are not a
+signature.
 """
 
 from typing import Final, NoReturn
@@ -14,56 +15,57 @@ from capx.crypto.base64url import b64u, unb64u
 from capx.errors import KeyProblem, MalformedToken
 
 SEED: Final = bindings.crypto_sign_SEEDBYTES
-"""Bytes of what a key pair follows from."""
+"""The bytes of a seed, from which a key pair is derived."""
 PUBLIC: Final = bindings.crypto_sign_PUBLICKEYBYTES
-"""Bytes of a public half."""
+"""The bytes of a public key."""
 SIGNATURE: Final = bindings.crypto_sign_BYTES
-"""Bytes of a signature."""
+"""The bytes of a signature."""
 ALGORITHM: Final = "ed25519:"
-"""What the text of a public half begins with."""
+"""The beginning of the text of a public key."""
 
 
 class Signer:
-    """Signs with the key pair that follows from a seed (32 bytes); `public` is what verifies it."""
+    """Signs with the key pair that is derived from a seed (32 bytes); `public` verifies its signatures."""
 
     __slots__ = ("_secret", "public")
 
     def __init__(self, seed: bytes) -> None:
         self._secret = seed
-        del seed
+        del seed  # error reporters send the locals of a traceback
         if len(self._secret) != SEED:
             raise KeyProblem(f"a key has exactly {SEED} bytes, this one {len(self._secret)}")
         if len(set(self._secret)) == 1:
-            raise KeyProblem("one repeated byte is a placeholder, not a key")
+            raise KeyProblem("one repeated byte is a placeholder, not a key: generate a random one")
         self.public, self._secret = bindings.crypto_sign_seed_keypair(self._secret)
 
     @property
     def seed(self) -> bytes:
-        """What it follows from: a secret, for a key file."""
+        """The seed that the key pair is derived from: a secret, for a key file."""
         return self._secret[:SEED]
 
     def sign(self, message: bytes) -> bytes:
-        """The signature over a message: 64 bytes."""
+        """Return the signature of a message: 64 bytes."""
         return bindings.crypto_sign(message, self._secret)[:SIGNATURE]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
     def __reduce__(self) -> NoReturn:
-        raise KeyProblem("keys are not pickled or copied: read this one where it is kept, or derive it again")
+        raise KeyProblem("a key cannot be pickled or copied: load it from its key file, or derive it again")
 
 
 def weakness(public: bytes) -> str | None:
-    """Why these bytes may not be used as a public half; None if they may."""
+    """Return the reason why these bytes cannot be a public key, or None if they can."""
     if len(public) != PUBLIC:
         return f"a public key of Ed25519 has exactly {PUBLIC} bytes, this one {len(public)}"
+    # This refuses points of small order: under those, one signature can be valid for many messages.
     if not bindings.crypto_core_ed25519_is_valid_point(public):
-        return "this is no public key of Ed25519 that one signer alone could have"
+        return "this is not a safe public key of Ed25519: others than its owner could sign under it, or nobody"
     return None
 
 
 def is_signed(public: bytes, message: bytes, signature: bytes) -> bool:
-    """Whether whoever holds the other half of `public` made this signature over this message."""
+    """Whether this signature of this message was made with the secret key that belongs to `public`."""
     if len(signature) != SIGNATURE:
         return False
     try:
@@ -74,25 +76,27 @@ def is_signed(public: bytes, message: bytes, signature: bytes) -> bool:
 
 
 def public_text(public: bytes) -> str:
-    """A public half as people write it."""
+    """Return a public key as people write it."""
     return f"{ALGORITHM}{b64u(public)}"
 
 
 def parse_public(text: str) -> bytes:
-    """The public half (32 bytes) that a text spells; KeyProblem for any other text, and for one that is weak."""
+    """Return the public key (32 bytes) in a text; KeyProblem for any other text, and for a weak key."""
     if not text.startswith(ALGORITHM):
-        raise KeyProblem(f"{text!r:.80} is no public key: it begins with {ALGORITHM}, as capx principal new writes it")
+        raise KeyProblem(
+            f"{text!r:.80} is not a public key: it begins with {ALGORITHM}, as capx principal new writes it"
+        )
     try:
         public = unb64u(text.removeprefix(ALGORITHM))
     except MalformedToken:
-        raise KeyProblem(f"behind {ALGORITHM} of a public key stand 32 bytes in base64url") from None
+        raise KeyProblem(f"a public key needs 32 bytes in base64url after {ALGORITHM}") from None
     if problem := weakness(public):
         raise KeyProblem(problem)
     return public
 
 
 def is_signed_by(public: bytes, message: bytes, signature: str) -> bool:
-    """The same of a signature in base64url."""
+    """The same check for a signature in base64url; a text that is not base64url is not a signature."""
     try:
         return is_signed(public, message, unb64u(signature))
     except MalformedToken:
@@ -100,7 +104,7 @@ def is_signed_by(public: bytes, message: bytes, signature: str) -> bool:
 
 
 class FeedSigner(Signer):
-    """Signs for the authority; `public` is what verifies it, `kid` the root key that it follows from."""
+    """Signs the feed for the authority; `kid` is the id of the root key that it is derived from."""
 
     __slots__ = ("kid",)
 

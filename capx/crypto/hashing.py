@@ -1,32 +1,34 @@
 """MACs and digests: HMAC-SHA256 (RFC 2104), labelled SHA-256 (FIPS 180-4), comparison in constant time.
 
-Law: a digest here is over parts whose lengths it covers, under a label that says what it is of.
+Law: a digest covers a label, which says what it is a digest of, and the length of each part. So no two lists of parts
+have the same digest by moving bytes from one part to the next.
 """
 
 import hmac
 from hashlib import sha256
 
+# The constant of libmacaroons: other macaroon libraries derive the same key.
 _GENERATOR = b"macaroons-key-generator"
 
 equal = hmac.compare_digest
-"""Constant-time comparison."""
+"""Compare in constant time, so that the time does not show how much of a guessed MAC is right."""
 
 
 def mac(key: bytes, message: bytes) -> bytes:
-    """HMAC-SHA256: 32 bytes."""
+    """Return the HMAC-SHA256: 32 bytes."""
     return hmac.digest(key, message, "sha256")
 
 
 def macaroon_key(audience_key: bytes) -> bytes:
-    """The key of the chain, as libmacaroons derives it: 32 bytes."""
+    """Return the key of a chain, derived as libmacaroons does: 32 bytes."""
     return mac(_GENERATOR, audience_key)
 
 
 def sized(part: bytes) -> bytes:
-    """The part behind its length, as a digest covers it: four bytes, big-endian."""
+    """Return the part after its length (four bytes, big-endian), as digests cover it."""
     return len(part).to_bytes(4) + part
 
 
 def digest(label: bytes, *parts: bytes) -> bytes:
-    """SHA-256 over the label and the parts, each preceded by its length as four bytes, big-endian."""
+    """Return the SHA-256 of the label and the parts, each after its length (four bytes, big-endian)."""
     return sha256(b"".join(map(sized, (label, *parts)))).digest()

@@ -1,7 +1,7 @@
-"""A key file: how it is read, and how it is written or changed, whole or not at all.
+"""Key files: reading them, and writing or changing them as a whole or not at all.
 
-Laws: what is wrong with a line is told by its number, and never shows the line. Who may use the file, and what a crash
-leaves of it, is said in capx.crypto.private_file.
+Laws: an error about a line gives its number and never shows the line. capx.crypto.private_file says who may use the
+file, and what is left of it after a crash.
 """
 
 from collections.abc import Callable
@@ -12,49 +12,50 @@ from capx.errors import KeyProblem
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
-    from pathlib import Path  # slow to import, and only whoever has one calls what takes one
+    from pathlib import Path  # slow to import: a caller that passes one has imported it already
 
 _Key = TypeVar("_Key")
 
 
 class Keys(Protocol):
-    """What a key file holds."""
+    """The keys of a key file."""
 
     def dump(self) -> str:
-        """The text of the file: a secret."""
+        """Return the text of the file: a secret."""
         ...
 
 
 def loaded(path: "Path", read: Callable[[list[str]], _Key | str]) -> list[_Key]:
-    """The keys of a file, one at least; a line that is none is told by its number, and not shown."""
+    """Return the keys of a file, at least one; KeyProblem gives the number of a line that is not a key."""
     keys: list[_Key] = []
     for number, key in _read(path, read):
         if isinstance(key, str):
             raise KeyProblem(f"{path}, line {number}: {key}")
         keys.append(key)
     if not keys:
-        raise KeyProblem(f"{path} holds no key")
+        raise KeyProblem(f"{path} holds no key: give a file that holds one")
     return keys
 
 
 def _read(path: "Path", read: Callable[[list[str]], _Key | str]) -> list[tuple[int, _Key | str]]:
-    """The key in each line, or what is wrong with it; nothing is raised once the text was read."""
+    """Return the number of each line with its key, or with the sentence that says what is wrong."""
     with private_file.explained(KeyProblem, f"cannot read the key file {path}"):
         lines = private_file.read_secret(path, KeyProblem, "key file").decode("ascii", "replace").splitlines()
+    # Nothing below raises, because the locals of this frame hold secrets: `loaded` raises instead.
     held = ((number, line) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#"))
     return [(number, read(line.split())) for number, line in held]
 
 
 def write(path: "Path", keys: Keys) -> None:
-    """Write a file that only its owner may read; KeyProblem if something is there."""
+    """Write a file that only its owner can read; KeyProblem if there is a file already."""
     private_file.create(path, lambda: keys.dump().encode("ascii"), KeyProblem)
 
 
 def changing(path: "Path") -> "AbstractContextManager[Path]":
-    """The key file that a path names, in a block in which no other process changes it."""
+    """Open a block with the key file that a path names; no other process changes the file during the block."""
     return private_file.changing(path, KeyProblem)
 
 
 def replace(path: "Path", keys: Keys) -> None:
-    """Put a new file in the place of an old one, of the same owner; readers see the one or the other."""
+    """Replace a key file by a new one of the same owner; a reader sees the old one or the new one, never a part."""
     private_file.replace(path, lambda: keys.dump().encode("ascii"), KeyProblem)

@@ -1,10 +1,12 @@
-"""Keys: a root key that the authority holds, and what is derived from it for one audience each.
+"""Keys: the root keys of the authority, and the key that is derived from each of them for one audience.
 
-Laws: a kid never means two keys. A resource holds the keys of its own audience, and from them no other can be had. A
-key never shows in repr, pickles, JSON or errors, and no local of a frame in which something is raised holds one, for
-there are reporters that send these. A kid is a dictionary key, never a path. Rotation is a new key that verifies, then
-mints, and an old one that is retired, so that nothing is ever minted that nobody can verify. How keys are kept in a
-file is said in capx.crypto.key_file.
+A kid is the id of a root key.
+
+Laws: a kid never means two keys. A resource holds the keys of its own audience, and nobody can derive another key from
+them. A key never shows in repr, pickles, JSON or errors. When an error is raised, no local variable in its traceback
+holds a key, because error reporters send these. A kid is used as a dictionary key, never as a path. Rotation has three
+steps: a new key first only verifies, then it mints, and then the old key is retired. So the authority never mints a
+token that no resource can verify. capx.crypto.key_file says how keys are kept in a file.
 """
 
 import os
@@ -21,21 +23,21 @@ from capx.errors import InvalidRequest, KeyProblem, MalformedToken
 from capx_caveats import is_audience
 
 if TYPE_CHECKING:
-    from pathlib import Path  # slow to import, and only whoever has one calls what takes one
+    from pathlib import Path  # slow to import: a caller that passes one has imported it already
 
-    from capx.crypto.ed25519 import FeedSigner  # as slow, and only whoever signs or follows a feed needs it
+    from capx.crypto.ed25519 import FeedSigner  # slow to import too: only signing and feeds need it
 
 KEY_BYTES = 32
 KID_BYTES = 8
 
 
 class _Secret:
-    """Something that holds a key and keeps it to itself."""
+    """The base of classes that hold a key, which nobody can pickle or copy."""
 
     __slots__ = ()
 
     def __reduce__(self) -> NoReturn:
-        raise KeyProblem("keys are not pickled or copied: export them to a key file")
+        raise KeyProblem("a key cannot be pickled or copied: export it to a key file")
 
 
 def is_kid(text: str) -> bool:
@@ -49,7 +51,7 @@ def is_kid(text: str) -> bool:
 def _weakness(secret: bytes) -> str | None:
     if len(secret) != KEY_BYTES:
         return f"a key has exactly {KEY_BYTES} bytes, this one {len(secret)}"
-    return "one repeated byte is a placeholder, not a key" if len(set(secret)) == 1 else None
+    return "one repeated byte is a placeholder, not a key: generate a random one" if len(set(secret)) == 1 else None
 
 
 def _demand_audience(audience: str) -> None:
@@ -58,12 +60,13 @@ def _demand_audience(audience: str) -> None:
 
 
 class AudienceKey(_Secret):
-    """The key of one audience: mints and verifies for it, and for nobody else."""
+    """The key of one audience: it mints and verifies tokens for this audience, and for no other."""
 
     __slots__ = ("_secret", "audience", "kid", "mac_key")
 
     def __init__(self, kid: str, audience: str, secret: bytes) -> None:
-        # The names first, so that one half built has a repr; the secret in no local from here on.
+        # The names first: a key whose checks fail still needs a repr. The secret leaves its local variable at once,
+        # because error reporters send the locals of a traceback.
         self.kid = kid
         self.audience = audience
         self._secret = secret
@@ -79,16 +82,17 @@ class AudienceKey(_Secret):
         return f"AudienceKey({self.audience!r}, kid={self.kid!r})"
 
     def line(self) -> str:
-        """The line of a key file that holds this key: a secret."""
+        """Return the line of a key file that holds this key: a secret."""
         return f"audience {self.audience} {self.kid} {b64u(self._secret)}"
 
 
 class RootKey(_Secret):
-    """32 random bytes from which every audience's key follows (HKDF-Expand, RFC 5869, first block)."""
+    """32 random bytes, from which the key of every audience is derived (HKDF-Expand, RFC 5869, first block)."""
 
     __slots__ = ("_secret", "kid")
 
     def __init__(self, secret: bytes) -> None:
+        # As in AudienceKey: a repr for a key whose checks fail, and no secret in a local variable.
         self.kid = ""
         self._secret = secret
         del secret
@@ -98,16 +102,19 @@ class RootKey(_Secret):
 
     @classmethod
     def generate(cls) -> "RootKey":
-        """A fresh key from the operating system's randomness."""
+        """Return a new key from the randomness of the operating system."""
         return cls(os.urandom(KEY_BYTES))
 
     def audience_key(self, audience: str) -> AudienceKey:
-        """The key that a resource of this audience holds."""
+        """Return the key for the resource of this audience."""
         _demand_audience(audience)
         return AudienceKey(self.kid, audience, mac(self._secret, b"capx/1/audience/" + audience.encode() + b"\x01"))
 
     def feed_signer(self) -> "FeedSigner":
-        """What signs the authority's feed of deaths while this key is the one that mints."""
+        """Return the signer of the authority's feed for the time in which this key mints.
+
+        The feed carries deaths: the ends of tasks, and revocations.
+        """
         from capx.crypto.ed25519 import FeedSigner
 
         return FeedSigner(self.kid, mac(self._secret, b"capx/1/feed\x01"))
@@ -116,12 +123,12 @@ class RootKey(_Secret):
         return f"RootKey(kid={self.kid!r})"
 
     def line(self) -> str:
-        """The line of a key file that holds this key: a secret."""
+        """Return the line of a key file that holds this key: a secret."""
         return f"root {self.kid} {b64u(self._secret)}"
 
 
 class KeyRing(_Secret):
-    """The root keys an authority holds; the first one mints."""
+    """The root keys of an authority. The first one mints; all of them verify."""
 
     __slots__ = ("_keys", "active")
 
@@ -131,40 +138,40 @@ class KeyRing(_Secret):
 
     @property
     def kids(self) -> tuple[str, ...]:
-        """The ids of all live root keys, the one that mints first."""
+        """The ids of all live root keys; the first is that of the key that mints."""
         return tuple(self._keys)
 
     def get(self, kid: str) -> RootKey | None:
-        """The live root key of this kid."""
+        """Return the live root key with this kid, or None."""
         return self._keys.get(kid)
 
     def added(self, key: RootKey) -> "KeyRing":
-        """These keys and one more, which verifies and does not mint."""
+        """Return these keys with one more, which verifies but does not mint."""
         return KeyRing(self.active, (*self._keys.values(), key))
 
     def activated(self, kid: str) -> "KeyRing":
-        """The same keys, this one minting; InvalidRequest if it is not among them."""
+        """Return the same keys, of which this one mints; InvalidRequest if it is not one of them."""
         return KeyRing(self._known(kid), self._keys.values())
 
     def retired(self, kid: str) -> "KeyRing":
-        """The other keys: all that was minted under this one is refused; InvalidRequest for the one that mints."""
+        """Return the other keys; tokens of this one are denied from then on. InvalidRequest for the key that mints."""
         leaving = self._known(kid)
         if leaving is self.active:
-            raise InvalidRequest(f"the key {kid} mints: activate another one first, then retire it")
+            raise InvalidRequest(f"the key {kid} is the one that mints: activate another one first, then retire it")
         return KeyRing(self.active, (key for key in self._keys.values() if key is not leaving))
 
     def _known(self, kid: str) -> RootKey:
         key = self.get(kid)
         if key is None:
-            raise InvalidRequest(f"there is no live key {kid!r:.80}: capx keys list shows those that there are")
+            raise InvalidRequest(f"there is no live key {kid!r:.80}: capx keys list shows all live keys")
         return key
 
     def audience_keys(self, audience: str) -> "AudienceKeys":
-        """What a resource of this audience needs: one key for each live root key."""
+        """Return the keys for the resource of this audience: one for each live root key."""
         return AudienceKeys(audience, (key.audience_key(audience) for key in self._keys.values()))
 
     def exported(self, audience: str) -> "AudienceKeys":
-        """What a resource of this audience needs, and what it follows the authority's feed with."""
+        """Return the keys for the resource of this audience, with the public keys of the authority's feed."""
         keys = [key.audience_key(audience) for key in self._keys.values()]
         return AudienceKeys(audience, keys, {key.kid: key.feed_signer().public for key in self._keys.values()})
 
@@ -173,32 +180,34 @@ class KeyRing(_Secret):
 
     @classmethod
     def load(cls, path: "Path") -> "KeyRing":
-        """Read a root key file; KeyProblem when it may not be used."""
+        """Read a root key file; KeyProblem if it cannot be used."""
         keys = key_file.loaded(path, _root_key)
         return cls(keys[0], keys[1:])
 
     def save(self, path: "Path") -> None:
-        """Write a root key file that only its owner may read; never over an existing file."""
+        """Write a root key file that only its owner can read; never over an existing file."""
         key_file.write(path, self)
 
     @classmethod
     def change(cls, path: "Path", change: "Callable[[KeyRing], KeyRing]") -> "KeyRing":
-        """Replace what a root key file holds by what `change` makes of it; gives the new keys.
+        """Replace the keys in a root key file by the result of `change`; return the new keys.
 
-        Whoever changes it at the same time waits. A change that raises, or that a crash cut short, is none.
+        Another process that changes the file waits until this one has finished. If `change` raises, the file stays as
+        it was. After a crash, it is the old file or the new one, whole.
         """
         with key_file.changing(path) as file:
+            # Read it within the lock: two processes that each add a key must not lose one.
             ring = change(cls.load(file))
             key_file.replace(file, ring)
         return ring
 
     def dump(self) -> str:
-        """The text of a root key file: a secret."""
+        """Return the text of a root key file: a secret."""
         return _dumped(self._keys.values())
 
 
 class FeedKey(Struct, frozen=True):
-    """The public half of the key that signs the authority's feed, by the kid of the root key it follows from."""
+    """A public key that verifies the authority's feed, with the kid of the root key that it is derived from."""
 
     kid: str
     public: bytes
@@ -212,14 +221,14 @@ class FeedKey(Struct, frozen=True):
             raise KeyProblem(problem)
 
     def line(self) -> str:
-        """The line of a key file that holds this key, which is no secret."""
+        """Return the line of a key file that holds this key, which is not a secret."""
         return f"feed {self.kid} {b64u(self.public)}"
 
 
 class AudienceKeys(_Secret):
-    """The keys a resource holds: its own audience's, one for each live root key; the feed's, where it is to follow it.
+    """The keys of a resource: those of its own audience, one for each live root key, and the feed's public keys.
 
-    `feed` gives public keys (32 bytes) by kid.
+    `feed` has the public keys (32 bytes) by kid. It is empty for a resource that does not follow a feed.
     """
 
     __slots__ = ("__weakref__", "_keys", "audience", "feed")
@@ -232,23 +241,23 @@ class AudienceKeys(_Secret):
         self._keys: dict[str, AudienceKey] = {}
         for key in keys:
             if key.audience != audience:
-                raise KeyProblem(f"a key of {key.audience!r} does not belong to {audience!r}")
+                raise KeyProblem(f"a key of audience {key.audience!r} cannot be among the keys of {audience!r}")
             if not equal(self._keys.setdefault(key.kid, key).mac_key, key.mac_key):
-                raise KeyProblem(f"two keys claim the id {key.kid}")
+                raise KeyProblem(f"two different keys have the id {key.kid}: export the key file again")
 
     def get(self, kid: str) -> AudienceKey | None:
-        """The live key of this kid."""
+        """Return the live key with this kid, or None."""
         return self._keys.get(kid)
 
     @property
     def live(self) -> tuple[AudienceKey, ...]:
-        """All of them; in what an authority exports, that of the root key that mints stands first."""
+        """All live keys; in an export of an authority, the first is that of the root key that mints."""
         return tuple(self._keys.values())
 
     def become(self, others: "AudienceKeys") -> None:
-        """Hold those keys from now on; a key that stays is the same object, so what was verified under it is known."""
+        """Take over those keys. A key that stays keeps its object, so results that are cached for it stay valid."""
         if others.audience != self.audience:
-            raise KeyProblem(f"the keys of {others.audience!r} do not belong to {self.audience!r}")
+            raise KeyProblem(f"the keys of audience {others.audience!r} cannot replace those of {self.audience!r}")
         self._keys = {kid: self._keys.get(kid, key) for kid, key in others._keys.items()}  # noqa: SLF001 # of this class
         self.feed = others.feed
 
@@ -256,27 +265,28 @@ class AudienceKeys(_Secret):
         return f"AudienceKeys({self.audience!r}, kids={sorted(self._keys)!r})"
 
     def dump(self) -> str:
-        """The text of a key file: a secret."""
+        """Return the text of a key file: a secret."""
         lines: list[AudienceKey | FeedKey] = [*self._keys.values()]
         return _dumped(lines + [FeedKey(kid, public) for kid, public in self.feed.items()])
 
     @classmethod
     def load(cls, path: "Path", audience: str | None = None) -> "AudienceKeys":
-        """Read the key file of one audience; KeyProblem when it may not be used or is another's."""
+        """Read the key file of one audience; KeyProblem if it cannot be used or is of another audience."""
         held: list[AudienceKey | FeedKey] = key_file.loaded(path, _audience_line)
         keys = [key for key in held if isinstance(key, AudienceKey)]
         if not keys:
-            raise KeyProblem(f"{path} holds no key of an audience")
+            raise KeyProblem(f"{path} holds no key of an audience: give what capx keys export wrote")
         feed: dict[str, bytes] = {}
         for key in held:
             if isinstance(key, FeedKey) and feed.setdefault(key.kid, key.public) != key.public:
-                raise KeyProblem(f"{path}: two feed keys claim the id {key.kid}")
+                raise KeyProblem(f"{path}: two feed keys have the id {key.kid}: export the key file again")
         return cls(audience or keys[0].audience, keys, feed)
 
     def save(self, path: "Path", *, replace: bool = False) -> None:
-        """Write a key file that only its owner may read; over an existing file only with `replace`, and then whole.
+        """Write a key file that only its owner can read; with `replace`, a new file takes the place of an old one.
 
-        A link is followed then if it is of this user or root. KeyProblem for what is there and is no regular file.
+        Without `replace`, KeyProblem if there is a file already. With it, a link is followed if it belongs to this user
+        or root, and KeyProblem is raised if the path is not a regular file.
         """
         if not replace:
             key_file.write(path, self)
@@ -294,7 +304,8 @@ def _root_key(fields: list[str]) -> RootKey | str:
         return "the key is not base64url"
     except KeyProblem as problem:
         return str(problem)
-    return key if key.kid == fields[1] else "the kid is not this key's"
+    # The kid is a digest of the key: a line that somebody edited, or cut short, does not match.
+    return key if key.kid == fields[1] else "the kid does not belong to this key"
 
 
 def _audience_line(fields: list[str]) -> AudienceKey | FeedKey | str:

@@ -1,25 +1,25 @@
-"""A file that holds a secret, or decides what is allowed: who may use it, and how it is read, made and replaced.
+"""Reading, creating and replacing files that hold a secret or decide what is allowed, and who may use them.
 
-    read_secret(path, KeyProblem, "key file")      its bytes, if only its owner may use it
-    read_trusted(path, ConfigurationProblem, "policy")      its bytes, if nobody else may change it
-    create(path, dump, KeyProblem)                 a new file, for its owner alone
-    with changing(path, KeyProblem) as file:       the file behind the links, and nobody else changes it
-        replace(file, dump, KeyProblem)            a new file in the place of the old one
+    read_secret(path, KeyProblem, "key file")      the bytes, if only the owner can use the file
+    read_trusted(path, ConfigurationProblem, "policy")      the bytes, if no other user can change the file
+    create(path, dump, KeyProblem)                 a new file, which only its owner can use
+    with changing(path, KeyProblem) as file:       the file behind all links; no other process changes it
+        replace(file, dump, KeyProblem)            a new file in place of the old one
 
-Laws: the checks look at the file that was opened, not at a name that could mean another one by then. No link of another
-user is followed, and no pipe is waited for. `dump` gives the bytes only where they are written, so that no frame in
-which something is raised holds a secret. A failure, an interrupt or a full disk leaves no new file and no draft, and
-leaves the old file as it is.
+Laws: the checks look at the open file, not at its name, because the name could mean another file a moment later. A link
+of another user is not followed. A pipe is refused, and its writer is not waited for. `dump` returns the bytes only at
+the moment when they are written. So when an error is raised, no local variable in its traceback holds a secret. After
+an error, an interrupt or a full disk there is no new file and no draft, and the old file is as it was.
 
-A crash can come at four points of `replace`:
+A crash can happen at four points of `replace`:
 
-    while the draft is written      the old file is there; NAME.new may be left, for its owner alone, not whole
-    before the draft is renamed     the old file is there; NAME.new is left, whole, and nobody reads it
+    while the draft is written      the old file is there; NAME.new may be left, not whole; only its owner can use it
+    before the draft is renamed     the old file is there; NAME.new is left, whole, but nobody reads it
     before the folder is synced     the old file or the new one is there, whole
     after that                      the new file is there
 
-The next `replace` removes NAME.new. A crash within `create` may leave a file that is empty or cut short. After it
-returned, the file is there.
+The next `replace` removes NAME.new. A crash within `create` may leave a file that is empty or cut short. After `create`
+has returned, the file is on the disk.
 """
 
 import fcntl
@@ -31,45 +31,45 @@ from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path  # slow to import, and only whoever has one calls what takes one
+    from pathlib import Path  # slow to import: a caller that passes one has imported it already
 
 Problem = Callable[[str], Exception]
-"""What a refusal is raised as: a class of errors that takes a sentence."""
+"""The class of the errors that are raised; it takes a sentence."""
 
 _PATIENCE = 5.0
-"""Seconds for which a change waits for another one to end."""
+"""The seconds for which a change waits until another one has ended."""
 _LINKS = 40
-"""Links from one to the next that are followed to a file, as many as Linux does."""
+"""The most links that are followed from one to the next, as many as Linux follows."""
 
 
 def open_to_others(found: os.stat_result) -> bool:
-    """Whether others than the owner may read or change it."""
+    """Whether users other than the owner can read or change the file."""
     return bool(found.st_mode & 0o077)
 
 
 def shown_to_others(found: os.stat_result) -> bool:
-    """Whether it is a regular file that others may read; the mode of a pipe says nothing of what is in it."""
+    """Whether it is a regular file that other users can read or change; the mode of a pipe says nothing."""
     return stat.S_ISREG(found.st_mode) and open_to_others(found)
 
 
 def writable_by_others(found: os.stat_result) -> bool:
-    """Whether others than the owner may change it."""
+    """Whether users other than the owner can change the file."""
     return bool(found.st_mode & 0o022)
 
 
 def of_another_user(found: os.stat_result) -> bool:
-    """Whether it belongs to somebody else than this user and root."""
+    """Whether the file belongs to a user other than this one and root."""
     return found.st_uid not in {os.geteuid(), 0}
 
 
 def demand_private(path: "Path", found: os.stat_result, problem: Problem) -> None:
-    """Refuse a file that others may read or change: it is no secret any more."""
+    """Refuse a file that other users can read or change: what it holds is not a secret any more."""
     if open_to_others(found):
         raise problem(f"{path} may be read or changed by others: chmod 600 {path}")
 
 
 def demand_ours(path: "Path", found: os.stat_result, problem: Problem, instead: str = "") -> None:
-    """Refuse what others may change, whoever may read it; `instead` goes on with what else would do."""
+    """Refuse a file that other users can change; `instead` is added to the error and says what else would help."""
     if writable_by_others(found):
         raise problem(f"{path} may be changed by others: chmod go-w {path}{instead}")
     if of_another_user(found):
@@ -77,13 +77,13 @@ def demand_ours(path: "Path", found: os.stat_result, problem: Problem, instead: 
 
 
 def stamp(found: os.stat_result) -> tuple[int, ...]:
-    """What changes whenever a file does, or another takes its place, or somebody else may write it."""
+    """Return values that change whenever the file, its owner or its mode changes, or another file takes its place."""
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 @contextmanager
 def explained(problem: Problem, what: str) -> Generator[None]:
-    """A block in which an OSError becomes a problem: what failed, and the system's reason."""
+    """Open a block in which an OSError becomes a problem that says what failed, with the reason of the system."""
     try:
         yield
     except OSError as error:
@@ -91,16 +91,16 @@ def explained(problem: Problem, what: str) -> Generator[None]:
 
 
 def read_secret(path: "Path", problem: Problem, kind: str, most: int = -1) -> bytes:
-    """The bytes of a file that only its owner may use, at most so many; OSError if it cannot be read."""
+    """Return at most `most` bytes of a file that only its owner can use; OSError if it cannot be read."""
     with _opened(path, problem, kind) as (found, file):
         demand_private(path, found, problem)
         return file.read(most)
 
 
 def read_trusted(path: "Path", problem: Problem, kind: str, most: int = -1) -> tuple[os.stat_result, bytes]:
-    """A file that nobody else may change, and its bytes, at most so many; OSError if it cannot be read.
+    """Return the state and at most `most` bytes of a file that no other user can change; OSError if it cannot be read.
 
-    No other user may lead the path elsewhere: their links are not followed.
+    Links of other users are not followed, because such a user could lead the path elsewhere.
     """
     with _opened(followed(path, problem), problem, kind, os.O_NOFOLLOW) as (found, file):
         demand_ours(path, found, problem)
@@ -109,12 +109,13 @@ def read_trusted(path: "Path", problem: Problem, kind: str, most: int = -1) -> t
 
 @contextmanager
 def _opened(path: "Path", problem: Problem, kind: str, flags: int = 0) -> Generator[tuple[os.stat_result, IO[bytes]]]:
-    """A regular file, and what is known of it; a pipe is refused, and its writer not waited for."""
+    """Open a regular file, and give its state with it; a pipe is refused, without waiting for its writer."""
+    # O_NONBLOCK: opening a pipe would otherwise wait for a writer. The checks follow on the handle, not on the name.
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
     try:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
-            raise problem(f"{path} is no regular file, so it is no {kind}")
+            raise problem(f"{path} is not a regular file, so it cannot be a {kind}: put a file there")
         with os.fdopen(handle, "rb", closefd=False) as file:
             yield found, file
     finally:
@@ -122,7 +123,7 @@ def _opened(path: "Path", problem: Problem, kind: str, flags: int = 0) -> Genera
 
 
 def create(path: "Path", dump: Callable[[], bytes], problem: Problem) -> None:
-    """Write a new file that only its owner may read; a problem if something is there."""
+    """Write a new file that only its owner can read; a problem if there is something already."""
     with explained(problem, f"cannot write {path}"):
         try:
             _write(path, dump)
@@ -138,10 +139,11 @@ def replace(
     keep_mode: bool = False,
     demand: Callable[[], None] = lambda: None,
 ) -> None:
-    """Put a new file in the place of an old one, if there is one, of the same owner; readers see the one or the other.
+    """Write a new file in place of an old one, with the same owner; a reader sees the old one or the new one, whole.
 
-    Only the owner may read it, unless it keeps the mode of the old one. `demand` is called last, when the new one needs
-    only its name, and may refuse. Call it within `changing`.
+    There need not be an old one. Only the owner can read the new file, unless `keep_mode` keeps the mode of the old
+    one. `demand` is called last, just before the new file gets its name; it may raise to stop that. Call `replace`
+    within `changing`.
     """
     draft = path.with_name(f"{path.name}.new")
     with explained(problem, f"cannot write {path}"):
@@ -149,24 +151,27 @@ def replace(
         if old is not None:
             _demand_no_trap(path, old, problem)
             if not stat.S_ISREG(old.st_mode):
-                raise problem(f"{path} is no regular file: choose another name")
-        # Left by a change that a crash cut short: nobody else is changing it now.
+                raise problem(f"{path} is not a regular file: choose another name")
+        # A draft from a change that crashed. No process is writing it now: `changing` holds the lock.
         draft.unlink(missing_ok=True)
         try:
             _write(draft, dump, old, keep_mode=keep_mode)
             demand()
             draft.replace(path)
         except BaseException:
+            # Also for an interrupt: a draft of a key file is a secret, and must not be left.
             with suppress(OSError):
                 draft.unlink(missing_ok=True)
             raise
+        # The new name is on the disk only when its folder is.
         sync(path.parent)
 
 
 def _write(
     path: "Path", dump: Callable[[], bytes], old: os.stat_result | None = None, *, keep_mode: bool = False
 ) -> None:
-    """Have a new file with the bytes, and its name, on the disk, or no file."""
+    """Write a new file and wait until its bytes and its name are on the disk; after an error there is no file."""
+    # O_EXCL: a file or a link that somebody put there must not get the secret. The mode is there from the start.
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -185,7 +190,7 @@ def _write(
 
 
 def sync(path: "Path") -> None:
-    """Have a file, or the names in a folder, on the disk."""
+    """Wait until a file, or the names in a folder, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -195,7 +200,7 @@ def sync(path: "Path") -> None:
 
 @contextmanager
 def changing(path: "Path", problem: Problem) -> Generator["Path"]:
-    """The file that a path names, in a block in which no other process changes it or another one of its folder."""
+    """Open a block with the file that a path names; no other process changes a file of its folder during the block."""
     with explained(problem, f"cannot write {path}"):
         file = followed(path, problem, to_replace=True)
     with alone(file, problem):
@@ -204,9 +209,9 @@ def changing(path: "Path", problem: Problem) -> Generator["Path"]:
 
 @contextmanager
 def alone(path: "Path", problem: Problem) -> Generator[None]:
-    """A block that no other process is in for the same folder; a problem when one stays in it."""
+    """Open a block that only one process can be in for the same folder; a problem if another one stays in it."""
     with explained(problem, f"cannot write {path}"):
-        # The folder is locked, not the file: that one is replaced.
+        # Lock the folder, not the file: a new file takes the place of the file, and would not have its lock.
         folder = os.open(path.parent, os.O_RDONLY)
     try:
         with explained(problem, f"cannot write {path}"):
@@ -217,6 +222,7 @@ def alone(path: "Path", problem: Problem) -> Generator[None]:
 
 
 def _lock(folder: int, path: "Path", problem: Problem) -> None:
+    # flock itself cannot wait for a limited time, so try again until the deadline.
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
@@ -230,9 +236,10 @@ def _lock(folder: int, path: "Path", problem: Problem) -> None:
 
 
 def followed(path: "Path", problem: Problem, *, to_replace: bool = False) -> "Path":
-    """The file that a path names; where links lead there, each is of this user or root, who else would choose it.
+    """Return the file that a path names; each link on the way must belong to this user or root.
 
-    There need not be one. What is `to_replace` must be no trap, nor any link on the way.
+    Any other owner of a link could choose the file. There need not be a file. With `to_replace`, the file and each link
+    are also refused if another user could have put them there to get the new content.
     """
     file = path
     for _ in range(_LINKS):
@@ -247,12 +254,14 @@ def followed(path: "Path", problem: Problem, *, to_replace: bool = False) -> "Pa
         if not stat.S_ISLNK(found.st_mode):
             return file
         if of_another_user(found):
-            raise problem(f"{file} is a link of another user, who may lead it elsewhere: name the file, or remove it")
+            raise problem(
+                f"{file} is a link of another user, who can lead it elsewhere: name the file itself, or remove the link"
+            )
         file = file.parent / file.readlink()
-    raise problem(f"{path} leads from link to link: name the file itself")
+    raise problem(f"{path} leads through more than {_LINKS} links: name the file itself")
 
 
 def _demand_no_trap(path: "Path", found: os.stat_result, problem: Problem) -> None:
-    """Refuse what anybody could have put there, to be given what replaces it."""
+    """Refuse a file that another user could have put there: the new file would belong to that user."""
     if found.st_uid != os.geteuid() and writable_by_others(path.parent.stat()):
-        raise problem(f"{path} belongs to another user, in a folder that others may write: remove it first")
+        raise problem(f"{path} belongs to another user, in a folder that others can write to: remove it first")

@@ -1,4 +1,7 @@
-"""JSON of others, read strictly into a type: what is unknown, missing, of another type or named twice is refused."""
+"""Strict reading of JSON from others into a type.
+
+Law: JSON is refused if a member is unknown, missing, of another type, or named twice.
+"""
 
 import json
 from collections import Counter
@@ -12,17 +15,18 @@ from capx.errors import InvalidRequest
 T = TypeVar("T")
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
-"""What reading bytes that are none of a type raises."""
+"""The exceptions that are raised for bytes that are not the JSON of a type."""
 
 
 def read(data: bytes, kind: type[T], hook: Callable[[type, Any], Any] | None = None) -> T:
-    """The value that these bytes are; InvalidRequest says what is wrong with others.
+    """Return the value that these bytes hold; InvalidRequest says what is wrong with them.
 
-    `hook` makes what msgspec does not know, as its `dec_hook`.
+    `hook` converts to types that msgspec does not know: its `dec_hook`.
     """
     try:
         value = msgspec.json.decode(data, type=kind, dec_hook=hook)
-        # That it is JSON is known: nothing but names is made of it.
+        # msgspec lets a later member win over an earlier one of the same name. This second reading looks only at names,
+        # so numbers need no conversion, and a huge one costs nothing.
         json.loads(data.decode(), object_pairs_hook=_distinct, parse_int=len, parse_float=len)
     except UNREADABLE as error:
         raise InvalidRequest(f"this is not the JSON that belongs here: {error}") from None

@@ -1,11 +1,11 @@
-"""Intents: what people ask for and sign, and the keys that they sign with.
+"""Intents: documents in which people say and sign what they want, and the keys that they sign with.
 
     import time
 
     import capx
     from capx.intents import Intent, PrincipalKey
 
-    epoch = capx.Authority.temporary().epoch()          # the authority that may open it
+    epoch = capx.Authority.temporary().epoch()          # the only authority that can open it
     key = PrincipalKey.generate("ana@our.example")
     intent = Intent.written(
         principal=key.name, authority=epoch, purpose="qbr", statement="Prepare the review.", now=int(time.time())
@@ -16,7 +16,7 @@ Modules:
 
     intent           the document, its digest and its signature
     principal_key    the key of a person, and its file
-    epoch            by what an intent names its authority: the origin of its store, and when it began
+    epoch            the name of an authority in an intent: the origin of its store, and when it began
 """
 
 from capx.intents.intent import Intent, SignedIntent

@@ -1,12 +1,12 @@
-"""An intent: what a person asked for, as a document that has one digest, and the signature that makes it theirs.
+"""An intent: a document in which a person says what they want, its digest, and the signature of the person.
 
     digest    = SHA-256 of the canonical JSON (RFC 8785) of the document, base64url
     signature = Ed25519 by the principal's key over H("capx/1/intent", digest), base64url
 
-Laws: a document is one value: an optional member is absent, never null, and an unknown one is refused. It speaks of one
-authority, named by the epoch of its store, so no other can open it, nor this one once it was restored. Its texts are
-shown to people, so none hides a character. A parameter is a whole value, never a piece of text, and of all spellings
-of a number that have one digest there is one.
+Laws: a document has one form only: an optional member is absent, never null, and an unknown member is refused. It names
+one authority, by the epoch of its store. No other authority can open it, nor can the same authority after its store was
+restored. People read its texts, so hidden characters are refused. A parameter is a whole value, never a part of a text.
+All spellings of a number that have the same digest become the same value.
 """
 
 import hashlib
@@ -29,29 +29,30 @@ from capx.intents.epoch import is_epoch
 from capx_caveats import JSON, SAFE_INTEGER, InvalidCaveat, Literal, When, is_attribute, is_label, parse_instant
 
 LONGEST_STATEMENT: Final = 2_000
-"""Characters of a statement."""
+"""The most characters of a statement."""
 MOST_PARAMETERS: Final = 32
-"""Parameters of one intent."""
+"""The most parameters of one intent."""
 LONGEST_DOCUMENT: Final = 16 * 1024
-"""Bytes of a signed intent."""
+"""The most bytes of the canonical JSON of an intent."""
 OWN_NAMES: Final = frozenset({"principal", "purpose", "tenant", "agent", "statement"})
-"""What a policy can name of an intent besides its parameters, and so no parameter is called."""
+"""The names in a policy for the members of an intent; a parameter cannot have one of them."""
 
 MOST_TASKS: Final = 1_000_000
-"""Tasks that may be opened on one intent."""
+"""The most tasks that can be opened on one intent."""
 
 _Count = Annotated[int, Meta(ge=1, le=MOST_TASKS)]
 _Time = Annotated[int, Meta(ge=0, le=SAFE_INTEGER)]
 _Parameters = Annotated[Mapping[str, Literal], Meta(min_length=1)]
-"""What is read is not empty: a document without parameters has no such member."""
+"""When it is read, it is not empty: a document without parameters does not have the member."""
 
 
 class Intent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a person asked for; times in Unix seconds, `nonce` 16 random bytes in base64url.
+    """What a person wants, as a document; times are in Unix seconds, `nonce` is 16 random bytes in base64url.
 
-    `authority` is the epoch of the store of the authority that it is meant for, `purpose` a name that its policy has
-    for a kind of work, `statement` the person's own words, `agent` whom it empowers, if that is said. It may be opened
-    `max_tasks` times, from `issued` on and before `not_after`. InvalidRequest for what cannot be meant.
+    `authority` is the epoch of the store of the authority that can open it. `purpose` is the name of a kind of work in
+    the policy of that authority. `statement` has the person's own words. `agent` is the agent that may do the work, if
+    the person names one. The intent can be opened `max_tasks` times, from `issued` on and before `not_after`. Raises
+    InvalidRequest for values that are not allowed; the message says which.
     """
 
     principal: str
@@ -67,24 +68,30 @@ class Intent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     agent: str | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        _demand(is_label(self.principal), "the principal is a name of 1 to 128 characters, none of them hidden")
-        _demand(is_epoch(self.authority), "the authority is named by the epoch of its store, as capx doctor shows it")
-        _demand(is_attribute(self.purpose), "a purpose is a name such as qbr: a letter, then letters, digits and _")
-        _demand(_is_statement(self.statement), "a statement is 1 to 2000 characters, none of them hidden")
-        _demand(_is_natural(self.max_tasks, 1, MOST_TASKS), f"an intent opens 1 to {MOST_TASKS} tasks")
+        _demand(is_label(self.principal), "the principal must be a name of 1 to 128 characters, none of them hidden")
+        _demand(is_epoch(self.authority), "the authority must be the epoch of its store: capx doctor shows it")
+        _demand(
+            is_attribute(self.purpose), "a purpose must be a name such as qbr: a letter, then letters, digits and _"
+        )
+        _demand(_is_statement(self.statement), "a statement must have 1 to 2000 characters, none of them hidden")
+        _demand(_is_natural(self.max_tasks, 1, MOST_TASKS), f"an intent can open 1 to {MOST_TASKS} tasks")
         times = (self.issued, self.not_after)
-        _demand(all(_is_natural(time, 0, SAFE_INTEGER) for time in times), "times are whole seconds since 1970")
-        _demand(self.issued < self.not_after, "an intent is issued before it ends")
-        _demand(_is_nonce(self.nonce), "a nonce is 16 bytes in base64url")
-        _demand(self.tenant is UNSET or is_label(self.tenant), "a tenant is a name of 1 to 128 characters")
-        _demand(self.agent is UNSET or is_label(self.agent), "an agent is a name of 1 to 128 characters")
-        _demand(len(self.parameters) <= MOST_PARAMETERS, f"an intent has at most {MOST_PARAMETERS} parameters")
+        _demand(all(_is_natural(time, 0, SAFE_INTEGER) for time in times), "times must be whole seconds since 1970")
+        _demand(self.issued < self.not_after, "an intent must end after it is issued")
+        _demand(_is_nonce(self.nonce), "a nonce must be 16 bytes in base64url")
+        _demand(self.tenant is UNSET or is_label(self.tenant), "a tenant must be a name of 1 to 128 characters")
+        _demand(self.agent is UNSET or is_label(self.agent), "an agent must be a name of 1 to 128 characters")
+        _demand(len(self.parameters) <= MOST_PARAMETERS, f"an intent can have at most {MOST_PARAMETERS} parameters")
         for name in self.parameters:
             good = is_attribute(name) and name not in OWN_NAMES
-            _demand(good, f"{name!r:.40} names no parameter: a letter, then letters, digits and _, and none of its own")
+            _demand(
+                good,
+                f"{name!r:.40} cannot name a parameter: a letter, then letters, digits and _, and not a member's name",
+            )
+        # After the names, because an error names the parameter. A mapping of its own: the caller may change theirs.
         literals = {name: _literal(name, value) for name, value in self.parameters.items()}
         force_setattr(self, "parameters", MappingProxyType(literals))
-        _demand(len(canonical(self.document())) <= LONGEST_DOCUMENT, "an intent is at most 16 KiB long")
+        _demand(len(canonical(self.document())) <= LONGEST_DOCUMENT, "an intent can be at most 16 KiB long")
 
     @classmethod
     def written(
@@ -101,7 +108,7 @@ class Intent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
         parameters: Mapping[str, Literal] = MappingProxyType({}),
         agent: str | None = None,
     ) -> "Intent":
-        """An intent as it is issued at `now` (Unix seconds), from which `not_after` counts, and like no other."""
+        """Return a new intent, issued at `now` (Unix seconds), with a new nonce; `not_after` counts from `now`."""
         return cls(
             principal=principal,
             authority=authority,
@@ -117,61 +124,65 @@ class Intent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
         )
 
     def document(self) -> dict[str, JSON]:
-        """The document as JSON values: what the digest is about."""
+        """Return the document as JSON values; the digest is of its canonical JSON."""
         members = {name: getattr(self, name) for name in self.__struct_fields__}
         members["parameters"] = dict(self.parameters) or UNSET
         return {name: value for name, value in members.items() if value is not UNSET}
 
     @property
     def digest(self) -> str:
-        """What every token of its tasks carries: 32 bytes in base64url."""
+        """The digest, which every token of the tasks of this intent carries: 32 bytes in base64url."""
         return b64u(hashlib.sha256(canonical(self.document())).digest())
 
     def message(self) -> bytes:
-        """What the principal signs: 32 bytes."""
+        """Return the message that the principal signs: 32 bytes."""
         return digest(b"capx/1/intent", self.digest.encode())
 
 
 class SignedIntent(Struct, frozen=True, forbid_unknown_fields=True):
-    """An intent and what is said to be its principal's signature (64 bytes, base64url): only a policy can tell."""
+    """An intent with a signature (64 bytes, base64url) that nobody has verified yet.
+
+    Only a policy knows the public key of the principal, so only a policy can verify it.
+    """
 
     intent: Intent
     signature: str
 
     def __post_init__(self) -> None:
-        _demand(_size(self.signature) == 64, "a signature is 64 bytes in base64url")
+        _demand(_size(self.signature) == 64, "a signature must be 64 bytes in base64url")
 
     @classmethod
     def parse(cls, data: bytes) -> "SignedIntent":
-        """The signed intent that a file holds; InvalidRequest for any other bytes."""
-        _demand(len(data) <= 2 * LONGEST_DOCUMENT, "a signed intent is at most 32 KiB long")
+        """Return the signed intent in the bytes of a file; InvalidRequest for any other bytes."""
+        _demand(len(data) <= 2 * LONGEST_DOCUMENT, "a signed intent can be at most 32 KiB long")
+        # A file may be laid out with spaces, so it may be longer than the document.
         return strict_json.read(data, cls)
 
     def text(self) -> bytes:
-        """The file: JSON, which others may lay out as they like."""
+        """Return the text of a file: JSON, indented. Other programs may lay it out in another way."""
         signed: dict[str, Any] = {"intent": self.intent.document(), "signature": self.signature}
         return msgspec.json.format(msgspec.json.encode(signed), indent=2) + b"\n"
 
 
 def parse_intent(data: bytes) -> Intent:
-    """The intent that a file holds, not signed; InvalidRequest for any other bytes."""
-    _demand(len(data) <= 2 * LONGEST_DOCUMENT, "an intent is at most 16 KiB long")
+    """Return the unsigned intent in the bytes of a file; InvalidRequest for any other bytes."""
+    _demand(len(data) <= 2 * LONGEST_DOCUMENT, "the file of an intent can be at most 32 KiB long")
     return strict_json.read(data, Intent)
 
 
 def intent_digest(intent: str | SignedIntent | Intent) -> str:
-    """The digest that is meant; InvalidRequest for text that is none."""
+    """Return the digest of an intent; a text must be a digest already, otherwise InvalidRequest."""
     if isinstance(intent, SignedIntent):
         return intent.intent.digest
     if isinstance(intent, Intent):
         return intent.digest
     if not is_digest(intent):
-        raise InvalidRequest(f"{intent!r:.80} is no intent: name its digest, as capx intent list shows it")
+        raise InvalidRequest(f"{intent!r:.80} is not an intent: give its digest, as capx intent list shows it")
     return intent
 
 
 def is_digest(text: object) -> bool:
-    """Whether this is text that may be the digest of an intent: 32 bytes in base64url."""
+    """Whether this is text with the form of an intent's digest: 32 bytes in base64url."""
     return _size(text) == 32
 
 
@@ -187,7 +198,8 @@ def _is_natural(value: object, least: int, most: int) -> bool:
 def _is_statement(text: object) -> bool:
     if not isinstance(text, str):
         return False
-    # A line may end: people write more than one. Nothing else that is not shown stands in it.
+    # People write several lines, so a line break is allowed. All other hidden characters are refused: the person who
+    # signs, and the person who consents, must see the whole text.
     shown = (character == "\n" or category(character) not in {"Cc", "Cf", "Cs", "Zl", "Zp"} for character in text)
     return bool(text.strip()) and len(text) <= LONGEST_STATEMENT and all(shown)
 
@@ -210,10 +222,10 @@ def _literal(name: str, value: object) -> Literal:
         return tuple(map(_one_spelling, literal)) if isinstance(literal, tuple) else _one_spelling(literal)
     except (msgspec.MsgspecError, InvalidCaveat):
         raise InvalidRequest(
-            f"parameter {name} is no value that a policy could use: a text, a number, true, false, or a flat array"
+            f"parameter {name} is not a value that a policy can use: a text, a number, true, false, or a flat array"
         ) from None
 
 
 def _one_spelling(scalar: Any) -> Any:
-    """`1e2` and `100` are one number to the digest, and so to whoever counts; `-0.0` is 0."""
+    """Return the only form of a number: `1e2` becomes 100 and `-0.0` becomes 0, because their digests are the same."""
     return int(scalar) if isinstance(scalar, float) and scalar.is_integer() else scalar

@@ -1,9 +1,10 @@
-"""The key with which a person signs what they ask for and what they consent to (Ed25519), and its public half.
+"""The key (Ed25519) with which a person signs their intents and their consents, and its file.
 
-    principal NAME SEED    its file: one line, which only its owner may read
+    principal NAME SEED    the file: one line, which only its owner can read
 
-Laws: the key stays with its person; an authority knows the public half, by the policy. It never shows. It signs intents
-of nobody else. A name stands in the file percent-encoded (RFC 3986), in its one spelling.
+Laws: the key stays with its person. An authority knows only the public key, from its policy. The key never shows. It
+does not sign intents of other people. In the file, the name is percent-encoded (RFC 3986), in its only canonical
+spelling.
 """
 
 import os
@@ -19,14 +20,16 @@ from capx.intents.intent import Intent, SignedIntent
 from capx_caveats import is_label
 
 if TYPE_CHECKING:
-    from pathlib import Path  # slow to import, and only whoever has one calls what takes one
+    from pathlib import Path  # slow to import: a caller that passes one has imported it already
 
+# Characters that stay readable, because names are often email addresses.
 _PLAIN = "@+"
+# With the digest and ".key" after it, this stays below 255 bytes, the limit of most file systems.
 _LONGEST_NAME = 180
 
 
 class PrincipalKey:
-    """The key of the principal of this name."""
+    """The key of the principal with this name."""
 
     __slots__ = ("_signer", "name")
 
@@ -34,50 +37,54 @@ class PrincipalKey:
         self.name = name
         self._signer = signer
         if not is_label(name):
-            raise KeyProblem(f"{name!r:.80} is no name of a principal: 1 to 128 characters, none of them hidden")
+            raise KeyProblem(
+                f"{name!r:.80} is not the name of a principal: use 1 to 128 characters, none of them hidden"
+            )
 
     @classmethod
     def generate(cls, name: str) -> "PrincipalKey":
-        """A fresh key from the operating system's randomness."""
+        """Return a new key from the randomness of the operating system."""
         return cls(name, Signer(os.urandom(SEED)))
 
     @classmethod
     def load(cls, path: "Path") -> "PrincipalKey":
-        """Read the key file of a principal; KeyProblem when it may not be used."""
+        """Read the key file of a principal; KeyProblem if it cannot be used."""
         keys = key_file.loaded(path, _read)
         if len(keys) > 1:
-            raise KeyProblem(f"{path} holds {len(keys)} keys: name a file with the one to sign with")
+            raise KeyProblem(f"{path} holds {len(keys)} keys: give a file that holds only the key to sign with")
         return keys[0]
 
     def save(self, path: "Path") -> None:
-        """Write a key file that only its owner may read; never over an existing file."""
+        """Write a key file that only its owner can read; never over an existing file."""
         key_file.write(path, self)
 
     @property
     def public(self) -> str:
-        """What verifies its signatures, as a policy names it."""
+        """The public key, as it is written in a policy."""
         return public_text(self._signer.public)
 
     def sign(self, message: bytes) -> str:
-        """The signature over a message: 64 bytes in base64url."""
+        """Return the signature of a message: 64 bytes in base64url."""
         return b64u(self._signer.sign(message))
 
     def sign_intent(self, intent: Intent) -> SignedIntent:
-        """The intent, signed; InvalidRequest for the intent of somebody else."""
+        """Return the signed intent; InvalidRequest for an intent of another principal."""
         if intent.principal != self.name:
-            raise InvalidRequest(f"this is the key of {self.name}, and the intent is one of {intent.principal}")
+            raise InvalidRequest(
+                f"this is the key of {self.name}, and {intent.principal} must sign this intent: use the other key"
+            )
         return SignedIntent(intent, self.sign(intent.message()))
 
     def __repr__(self) -> str:
         return f"PrincipalKey({self.name!r}, public={self.public!r})"
 
     def dump(self) -> str:
-        """The text of its key file: a secret."""
+        """Return the text of the key file: a secret."""
         return f"principal {quote(self.name, _PLAIN)} {b64u(self._signer.seed)}\n"
 
 
 def file_name(name: str) -> str:
-    """The name of a key file for the principal of this name: one that is no path, and no other principal's."""
+    """Return the name of a key file for this principal: it cannot be a path, and no other principal has the same."""
     plain = quote(name, _PLAIN)
     if len(plain) <= _LONGEST_NAME:
         return f"{plain}.key"
@@ -89,7 +96,7 @@ def _read(fields: list[str]) -> PrincipalKey | str:
         return "wanted `principal NAME SEED`"
     name = unquote(fields[1], errors="replace")
     if quote(name, _PLAIN) != fields[1] or not is_label(name):
-        return "the name is none of a principal, percent-encoded"
+        return "the name is not the percent-encoded name of a principal"
     try:
         return PrincipalKey(name, Signer(unb64u(fields[2])))
     except MalformedToken:

@@ -1,16 +1,16 @@
-"""The vocabulary of capx: each caveat and constraint, and what it demands of a call.
+"""The vocabulary of capx: the caveats and constraints that a token can hold, and how each one judges a call.
 
     from capx_caveats import DEFAULT, Call, Facts, action, allow, one_of
     demand = allow(action("slides.write", deck=one_of("deck-42")))
     call = Call("slides.write", {"deck": "deck-7"})
     assert demand.refusal(Facts(call, now=0, age=0)).code == "argument_refused"
 
-All of it is pure values: nothing here does I/O or reads a clock.
+Everything here is a pure value: no code in this package does I/O or reads a clock.
 """
 
 from capx_caveats import builders
 from capx_caveats.amount import Amount, amount, is_amount, plus, rest_of, shown_amount
-from capx_caveats.builders import *  # noqa: F403 # its `__all__` is what people write caveats with
+from capx_caveats.builders import *  # noqa: F403 # its `__all__` lists the functions that people write caveats with
 from capx_caveats.builders import Appendable, Meant, Relative, as_constraint, as_entry, resolved
 from capx_caveats.call import CALLS, Call, Facts
 from capx_caveats.caveat import Caveat, Refusal

@@ -1,9 +1,9 @@
-r"""Amounts: what a call costs, and what a budget holds.
+r"""Amounts: the cost of a call, and the limit of a budget.
 
     (0|[1-9][0-9]{0,14})(\.[0-9]{1,6})?
 
 Laws: an amount is decimal and exact, never negative, and has at most 15 digits before the point and 6 after it. A float
-is refused: 0.1 is none. Sums are exact whatever decimal context the calling code has set.
+is refused, because the float 0.1 is not exactly 0.1. Sums are exact, whatever decimal context the calling code has set.
 """
 
 import re
@@ -12,26 +12,26 @@ from decimal import Context, Decimal
 from capx_caveats.errors import InvalidCaveat
 
 Amount = str | int | Decimal
-"""An amount as it may be given."""
+"""The types in which an amount can be given; a float is not one of them."""
 
 _AMOUNT = re.compile(r"(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,6})?")
 _BEYOND = 10**15
-# Of its own: code that rounds its money to four digits must not round what it has spent.
+# A context of its own: if the calling code rounds its own sums, the sum of what is spent must stay exact.
 _EXACT = Context(prec=50)
 
 
 def is_amount(text: str) -> bool:
-    """Whether the text spells an amount, such as `20` or `0.5`."""
+    """Whether the text is an amount, such as `20` or `0.5`."""
     return _AMOUNT.fullmatch(text) is not None
 
 
 def amount(given: Amount) -> Decimal:
-    """The amount that is meant; InvalidCaveat for what is none."""
+    """Return the amount as a Decimal; InvalidCaveat if it is not an amount."""
     return Decimal(spelt_amount(given))
 
 
 def spelt_amount(given: Amount) -> str:
-    """The amount as a text of the form above: a text as it is; InvalidCaveat for what is none."""
+    """Return the amount as text of the form above; text stays as it is. InvalidCaveat if it is not an amount."""
     text = _spelt(given)
     if text is None or not is_amount(text):
         raise InvalidCaveat(
@@ -42,23 +42,24 @@ def spelt_amount(given: Amount) -> str:
 
 
 def shown_amount(value: Decimal) -> str:
-    """The amount in its shortest spelling."""
+    """Return the amount in its shortest form: 2.50 as `2.5`."""
     text = format(value, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def plus(one: Decimal, other: Decimal) -> Decimal:
-    """The exact sum of two amounts."""
+    """Return the exact sum of two amounts."""
     return _EXACT.add(one, other)
 
 
 def rest_of(limit: Decimal, spent: Decimal) -> Decimal:
-    """What is exactly left of a limit; never less than nothing."""
+    """Return what is left of a limit, exactly; never less than zero."""
     return max(Decimal(0), _EXACT.subtract(limit, spent))
 
 
 def _spelt(given: object) -> str | None:
-    """The digits of a number, only where they are few enough to be written down."""
+    """Return the digits of an amount; None if there are too many of them, or for any other type."""
+    # Compare before writing: Python refuses to write a huge integer, and 1E+999999 has a million digits.
     if type(given) is int:
         return str(given) if 0 <= given < _BEYOND else None
     if type(given) is Decimal:
@@ -69,5 +70,5 @@ def _spelt(given: object) -> str | None:
 
 
 def _quoted(given: object) -> str:
-    # A huge number cannot be written down, and needs not.
+    # Python raises an error when it writes an integer of more than 4300 digits.
     return "this number" if type(given) is int and abs(given) >= _BEYOND else f"{given!r:.80}"

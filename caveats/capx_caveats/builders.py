@@ -1,6 +1,7 @@
-"""How people write caveats: `allow(action("slides.write", deck=one_of("deck-42")))`, `expires("10m")`.
+"""Functions to write caveats with: `allow(action("slides.write", deck=one_of("deck-42")))`, `expires("10m")`.
 
-Law: a builder makes what its class would, or raises InvalidCaveat; a duration stays relative until it meets a clock.
+Law: a builder returns the same value as its class would, or raises InvalidCaveat. A duration stays relative until
+somebody appends the caveat to a capability: it counts from then.
 """
 
 from collections.abc import Iterable, Mapping
@@ -59,84 +60,85 @@ T = TypeVar("T")
 
 
 class Relative(Struct, frozen=True):
-    """A caveat about a time that counts from when it is appended."""
+    """A caveat with a duration, which counts from the moment when the caveat is appended."""
 
     kind: type[Expires] | type[NotBefore]
     when: str
 
     def at(self, now: int) -> Caveat:
-        """The caveat, counted from `now` (Unix seconds)."""
+        """Return the caveat, with its duration counted from `now` (Unix seconds)."""
         return self.kind(parse_instant(self.when, now))
 
 
 Appendable = Caveat | Relative
-"""What may be appended to a capability."""
+"""Anything that can be appended to a capability: a caveat, or one with a duration that counts from then."""
 
 
 def resolved(caveats: Iterable[Appendable], now: int) -> tuple[Caveat, ...]:
-    """The caveats, durations counted from `now` (Unix seconds)."""
+    """Return the caveats, with durations counted from `now` (Unix seconds)."""
     return tuple(caveat.at(now) if isinstance(caveat, Relative) else caveat for caveat in caveats)
 
 
 Meant = Constraint | JSON
-"""A constraint, also a service's own, or a value that means `eq`."""
+"""A constraint, which may be a service's own, or a JSON value, which means `eq`."""
 
 
 def _timed(kind: type[Expires] | type[NotBefore], when: When) -> Appendable:
     if isinstance(when, str) and is_relative(when):
         return Relative(kind, when)
+    # Every other form of time is absolute, so no `now` is needed.
     return kind(parse_instant(when, 0))
 
 
 def expires(when: When) -> Appendable:
-    """No call at or after this time."""
+    """Deny calls at or after this time."""
     return _timed(Expires, when)
 
 
 def not_before(when: When) -> Appendable:
-    """No call before this time."""
+    """Deny calls before this time."""
     return _timed(NotBefore, when)
 
 
 def tenant(name: str) -> Tenant:
-    """Only this tenant's calls."""
+    """Allow only calls for this tenant."""
     return Tenant(name)
 
 
 def until_completed(task: str) -> UntilCompleted:
-    """No call after that task has ended."""
+    """Deny calls after this task has ended."""
     return UntilCompleted(task)
 
 
 def fresh(age: int | str) -> Fresh:
-    """No call when news of deaths is older than this: seconds, or a duration such as `5s`."""
+    """Deny calls while the verifier's news of revocations is older than this: seconds, or a duration such as `5s`."""
     return Fresh(parse_duration(age) if isinstance(age, str) else age)
 
 
 def budget(unit: str, limit: Amount, *, counter: str | None = None) -> Budget:
-    """At most this much of a unit (`calls` counts each call), shared by everyone below; no float is an amount."""
+    """Allow at most this much of a unit, for everyone below together; the unit `calls` counts calls. No floats."""
     return Budget(unit, spelt_amount(limit), UNSET if counter is None else counter)
 
 
 def max_hops(n: int) -> MaxHops:
-    """At most n further delegations."""
+    """Allow at most n further delegations."""
     return MaxHops(n)
 
 
 def allow(*entries: str | Entry) -> Allow:
-    """Only these actions."""
+    """Allow only these actions: names or patterns such as `crm.*`, or entries that `action` returns."""
     return Allow(tuple(map(as_entry, entries)))
 
 
 def where(attribute: str, constraint: Meant) -> Where:
-    """That attribute of each call, or `args.NAME`, must satisfy the constraint."""
+    """Demand that an attribute of each call, or its argument for `args.NAME`, satisfies the constraint."""
     return Where(attribute, as_constraint(constraint))
 
 
 def action(pattern: str, /, *, args: Mapping[str, Meant] | None = None, **constraints: Meant) -> Entry:
-    """An entry of an allowlist; no constraint at all leaves the arguments free, `args={}` allows none.
+    """Return an entry for `allow`. Without constraints, any arguments are allowed; with `args={}`, none are.
 
-    `args` takes names that are no Python names.
+    Use `args` for arguments whose names are not Python names.
     """
     if args is None and not constraints:
         return Entry(pattern)
@@ -149,12 +151,12 @@ def _pairs(named: Mapping[str, Meant] | None, constraints: Mapping[str, Meant]) 
 
 
 def as_entry(entry: str | Entry) -> Entry:
-    """An entry, given as one or as its action alone."""
+    """Return the entry; for a text, an entry for this action with any arguments."""
     return Entry(entry, UNSET) if isinstance(entry, str) else entry
 
 
 def as_constraint(meant: Meant) -> AnyConstraint:
-    """The constraint meant: itself, or `eq` for a value."""
+    """Return the constraint; for a JSON value, `eq` with this value."""
     if isinstance(meant, Constraint):
         return cast("AnyConstraint", meant)
     return Eq(_literal(meant))
@@ -164,57 +166,57 @@ def _literal(value: JSON) -> Literal:
     if isinstance(value, list | tuple):
         return cast("tuple[Plain, ...]", tuple(value))
     if isinstance(value, Mapping):
-        raise InvalidCaveat("an object is no literal: constrain its fields")
+        raise InvalidCaveat("an object cannot be a literal: write a constraint with `fields`")
     return value  # type: ignore[return-value] # a scalar
 
 
 def one_of(*literals: JSON) -> In:
-    """Equal to one of these."""
+    """The value equals one of these."""
     return In(tuple(map(_literal, literals)))
 
 
 def not_in(*literals: JSON) -> Not:
-    """A value of the type of one of these, and equal to none; another type cannot be judged."""
+    """The value equals none of these, and has the type of at least one; another type cannot be judged."""
     return Not(one_of(*literals))
 
 
 def subset(*literals: JSON) -> Each:
-    """An array, not empty, of nothing but these."""
+    """The value is an array of one or more elements, each of which equals one of these."""
     return Each(one_of(*literals))
 
 
 def contains(*literals: JSON) -> Contains:
-    """An array that has all of these among its elements."""
+    """The value is an array that contains all of these."""
     return Contains(tuple(map(_literal, literals)))
 
 
 def length(lo: int | None = None, hi: int | None = None) -> Length:
-    """A text of lo to hi code points, or an array of so many elements; None leaves an end open."""
+    """The value is a text of lo to hi code points, or an array of lo to hi elements; None leaves an end open."""
     return Length(lo, hi)
 
 
 def between(lo: float | None, hi: float | None) -> Range:
-    """Lo ≤ number ≤ hi; None leaves an end open."""
+    """The value is a number from lo to hi, both included; None leaves an end open."""
     return Range(lo, hi)
 
 
 def prefix(text: str) -> Prefix:
-    """Text that begins with this."""
+    """The value is a text that begins with this text."""
     return Prefix(text)
 
 
 def glob(text: str) -> Glob:
-    """Text that matches whole: `*` any run without `/`, `**` any run, `?` one character but `/`."""
+    """The whole text matches: `*` is any run without `/`, `**` any run, `?` one character other than `/`."""
     return Glob(text)
 
 
 def regex(text: str) -> Regex:
-    """Text that matches whole, by RE2."""
+    """The whole text matches this regular expression of RE2."""
     return Regex(text)
 
 
 def argv(*programs: str, arguments: Iterable[Iterable[str]] | None = None) -> Argv:
-    """A command's words: one of these programs, then, if any are given, one of these lists of first arguments."""
+    """The value is a command as words: one of these programs, then, if any are given, one of these lists."""
     if arguments is None:
         return Argv(programs)
     return Argv(programs, tuple(map(_words, _words(arguments))))
@@ -222,63 +224,66 @@ def argv(*programs: str, arguments: Iterable[Iterable[str]] | None = None) -> Ar
 
 def _words(words: Iterable[T]) -> tuple[T, ...]:
     if isinstance(words, str) or not isinstance(words, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] # foreign
-        raise InvalidCaveat(f"{words!r:.40} is no list: arguments are lists of texts")
+        raise InvalidCaveat(f"{words!r:.40} is not a list of texts: write arguments such as [['-l'], ['-a']]")
     return tuple(words)
 
 
 def within(root: str) -> Path:
-    """The path, or one below it."""
+    """The value is this absolute path or one below it."""
     return Path(root)
 
 
 def url(*hosts: str, schemes: Iterable[str] = ("https",), ports: Iterable[int] = (), path: str | None = None) -> Url:
-    """A URL at one of these hosts (`*.x` for all below x), and at this path or below it; no ports: the scheme's own."""
+    """The value is a URL at one of these hosts, and at or below this path; `*.x` means every host below x.
+
+    Without ports, only the scheme's own port is allowed.
+    """
     return Url(tuple(schemes), hosts, tuple(ports), UNSET if path is None else path)
 
 
 def host(*patterns: str) -> Host:
-    """One of these host names, or for `*.x`, one below x."""
+    """The value is one of these host names, or for `*.x`, one below x."""
     return Host(patterns)
 
 
 def cidr(*networks: str) -> Cidr:
-    """An address within one of these networks, such as `10.0.0.0/8`."""
+    """The value is an address in one of these networks, such as `10.0.0.0/8`."""
     return Cidr(networks)
 
 
 def fields(named: Mapping[str, Meant] | None = None, /, **constraints: Meant) -> Fields:
-    """An object of exactly these members, each as its constraint has it; `"*"` judges all others.
+    """The value is an object whose members satisfy these constraints; `"*"` judges all members without a name here.
 
-    `named` takes names that are no Python names.
+    Without `"*"`, other members are not allowed. Use `named` for members whose names are not Python names.
     """
     return Fields(_pairs(named, constraints))
 
 
 def each(constraint: Meant, *, min: int = 1) -> Each:
-    """An array of at least `min` elements, each of which satisfies the constraint."""
+    """The value is an array of at least `min` elements, each of which satisfies the constraint."""
     return Each(as_constraint(constraint), min)
 
 
 def any_of(*constraints: Meant) -> AnyOf:
-    """At least one of these says yes (Kleene's or)."""
+    """At least one of these constraints says yes (Kleene's or)."""
     return AnyOf(tuple(map(as_constraint, constraints)))
 
 
 def all_of(*constraints: Meant) -> AllOf:
-    """Every one of these says yes (Kleene's and)."""
+    """All of these constraints say yes (Kleene's and)."""
     return AllOf(tuple(map(as_constraint, constraints)))
 
 
 def not_(constraint: Meant) -> Not:
-    """The opposite of yes or no; what cannot be judged stays so."""
+    """The constraint says no; a value that it cannot judge still cannot be judged."""
     return Not(as_constraint(constraint))
 
 
 def absent() -> Absent:
-    """The argument is not there."""
+    """The argument is missing."""
     return Absent()
 
 
 def anything() -> Anything:
-    """The argument is there, whatever it is."""
+    """The argument is present, whatever its value is."""
     return Anything()

@@ -1,6 +1,6 @@
-"""The call: what a resource is about to do, stated by the resource itself.
+"""A call: the action that a resource is about to execute, described by the resource itself.
 
-Law: nothing in a call comes from what the bearer says about itself; its arguments are those of the execution,
+Law: nothing in a call comes from what the bearer says about itself. The arguments are those of the execution, with
 defaults filled in.
 """
 
@@ -23,10 +23,10 @@ CALLS: Final = "calls"
 
 
 class Call(Struct, frozen=True):
-    """One action about to be executed, with everything that caveats may judge.
+    """One action that is about to be executed, with everything that caveats may judge.
 
-    `cost` is what it costs in each unit that a budget may count, besides the one call that it always is. Raises
-    InvalidCaveat for names, values or amounts that are none.
+    `cost` is the cost in each unit that a budget may count. Every call also costs 1 in the unit `calls`. Raises
+    InvalidCaveat for invalid names, values or amounts.
     """
 
     action: str
@@ -48,11 +48,11 @@ class Call(Struct, frozen=True):
         for unit, cost in self.cost.items():
             demand(is_attribute(unit), "a unit", unit)
             if unit == CALLS:
-                raise InvalidCaveat("a call costs 1 in `calls`, always: state no other cost in it")
+                raise InvalidCaveat("a call always costs 1 in `calls`: leave that unit out of `cost`")
             amount(cost)
 
     def cost_in(self, unit: str) -> Decimal | None:
-        """What it costs in this unit; None when that is not stated."""
+        """Return the cost in this unit; None if the call does not state it."""
         if unit == CALLS:
             return _ONE
         stated = self.cost.get(unit)
@@ -63,9 +63,10 @@ _ONE = Decimal(1)
 
 
 class Facts(Struct, frozen=True):
-    """What a caveat may see: the call, the time (whole Unix seconds) and the age of what is known about deaths (s).
+    """Everything that a caveat may see: the call, the time (whole Unix seconds), and the age of the news (seconds).
 
-    `metered`: there is something that counts what is spent.
+    The news is what the verifier knows of ended tasks and revocations. `metered` says that a meter counts what is
+    spent.
     """
 
     call: Call

@@ -1,7 +1,7 @@
-"""What a caveat is: one demand on a call.
+"""The base class of caveats. A caveat is one demand on a call.
 
-Law: it sees the call, the time and the age of what is known about deaths, never other caveats. It answers
-satisfied or a refusal; it never raises, does no I/O and reads no clock.
+Law: a caveat sees the call, the time, and how old the news of revocations is. It never sees other caveats. It is
+satisfied, or it gives a refusal. It never raises, does no I/O and reads no clock.
 """
 
 from msgspec import UNSET, Struct, UnsetType
@@ -12,10 +12,10 @@ from capx_caveats.values import JSON
 
 
 class Refusal(Struct, frozen=True, omit_defaults=True):
-    """Why a call may not be: one stable code, one sentence, what was wanted and what was given.
+    """The reason why a caveat denies a call: a stable code, a sentence, what was wanted and what was given.
 
-    `given` is only ever what the bearer sent (or a default of the action): a resource's own data is not told.
-    `hop` and `hop_name` say whose restriction it is: 0 is the authority's block.
+    `given` is only ever a value that the bearer sent, or a default of the action. It never shows the resource's own
+    data. `hop` and `hop_name` say whose restriction denied the call. Hop 0 is the authority's block.
     """
 
     code: str
@@ -27,12 +27,12 @@ class Refusal(Struct, frozen=True, omit_defaults=True):
 
 
 class Caveat(Wire, frozen=True):
-    """One element of a block, with a permanent `tag`."""
+    """One element of a block. Each subclass has a permanent `tag`."""
 
     def refusal(self, facts: Facts) -> Refusal | None:
-        """None when the call satisfies this caveat."""
+        """Return None if the call satisfies this caveat, otherwise the reason why it does not."""
         raise NotImplementedError
 
     def sentence(self) -> str:
-        """The demand in plain words."""
+        """Return the demand in plain words."""
         raise NotImplementedError

@@ -1,6 +1,6 @@
 """The caveats of the vocabulary, one class each.
 
-To add one: write its class here and name it in `vocabulary.DEFAULT`.
+To add a caveat, write its class here and list it in `vocabulary.DEFAULT`.
 """
 
 from decimal import Decimal
@@ -29,7 +29,10 @@ from capx_caveats.when import shown_duration, shown_instant
 
 
 class UntilCompleted(Caveat, frozen=True, tag="until_completed"):
-    """That task has not ended; the verifier looks it up among the deaths."""
+    """The task has not ended. The caveat itself is always satisfied: the verifier looks the task up among the deaths.
+
+    A death is the store's record that a task ended or that something was revoked.
+    """
 
     task: str
 
@@ -37,6 +40,7 @@ class UntilCompleted(Caveat, frozen=True, tag="until_completed"):
         demand(is_id(self.task), "a task id", self.task)
 
     def refusal(self, facts: Facts) -> Refusal | None:
+        # A caveat does no I/O, so it cannot look the task up. The verifier reads this caveat and does it.
         return None
 
     def sentence(self) -> str:
@@ -44,7 +48,7 @@ class UntilCompleted(Caveat, frozen=True, tag="until_completed"):
 
 
 class Expires(Caveat, frozen=True, tag="expires"):
-    """now < at (Unix seconds)."""
+    """The call is before this time: now < at (Unix seconds)."""
 
     at: Natural
 
@@ -58,21 +62,21 @@ class Expires(Caveat, frozen=True, tag="expires"):
 
 
 class NotBefore(Caveat, frozen=True, tag="not_before"):
-    """now ≥ at (Unix seconds)."""
+    """The call is not before this time: now ≥ at (Unix seconds)."""
 
     at: Natural
 
     def refusal(self, facts: Facts) -> Refusal | None:
         if facts.now >= self.at:
             return None
-        return Refusal("not_yet", f"begins at {shown_instant(self.at)}", self.sentence())
+        return Refusal("not_yet", f"is not valid before {shown_instant(self.at)}", self.sentence())
 
     def sentence(self) -> str:
         return f"not before {shown_instant(self.at)}"
 
 
 class Fresh(Caveat, frozen=True, tag="fresh"):
-    """What is known of deaths is at most this old; tightens the verifier's own bound."""
+    """The verifier's news of revocations is at most this many seconds old; this can only tighten its own bound."""
 
     seconds: Natural
 
@@ -82,11 +86,11 @@ class Fresh(Caveat, frozen=True, tag="fresh"):
         return Refusal("stale_liveness", f"demands {self.sentence()}", self.sentence())
 
     def sentence(self) -> str:
-        return f"news of deaths at most {shown_duration(self.seconds)} old"
+        return f"news of revocations at most {shown_duration(self.seconds)} old"
 
 
 class Tenant(Caveat, frozen=True, tag="tenant"):
-    """The call's tenant equals this one exactly."""
+    """The call's tenant is exactly this one."""
 
     name: str
 
@@ -99,7 +103,7 @@ class Tenant(Caveat, frozen=True, tag="tenant"):
         if facts.call.tenant is None:
             return Refusal(
                 "attribute_missing",
-                f"is for tenant {shown(self.name)}, and this call states none",
+                f"is for tenant {shown(self.name)}, and this call has no tenant",
                 self.sentence(),
             )
         return Refusal("wrong_tenant", f"is for tenant {shown(self.name)}, not for this call's", self.sentence())
@@ -109,10 +113,10 @@ class Tenant(Caveat, frozen=True, tag="tenant"):
 
 
 class Entry(Wire, frozen=True):
-    """An action, or every action below one (`crm.*`), and what its arguments must be.
+    """An action, or every action below one (`crm.*`), and the constraints on its arguments.
 
-    Without `args` they are free. With pairs, even none, the world is closed: an argument that no pair names
-    refuses, unless a pair for `*` judges it.
+    Without `args`, any arguments are allowed. With `args`, even if it is empty, the list of arguments is closed: the
+    call is denied if it has an argument that no pair names, unless a pair for `*` allows it.
     """
 
     pattern: str
@@ -124,23 +128,24 @@ class Entry(Wire, frozen=True):
             demand_distinct(self.args)
 
     def matches(self, action: str) -> bool:
-        """Whether this entry speaks of the action."""
+        """Whether this entry is about the action."""
         pattern = self.pattern
+        # Only the `*` is cut off: with its dot, `crm.*` does not match `crmx.read`.
         return action == pattern or (pattern.endswith(".*") and action.startswith(pattern[:-1]))
 
     def misfit(self, call: Call) -> Misfit | None:
-        """None when every argument is as this entry has it, else the first that is not."""
+        """Return the first argument that this entry does not allow; None if it allows all of them."""
         if self.args is UNSET:
             return None
         return next(misfits(self.args, call.args), None)
 
     def passed(self, misfit: Misfit) -> int:
-        """How many pairs for named arguments say yes before this one: entries that come closer are better evidence."""
+        """Return how many pairs for named arguments say yes before this misfit; more means a closer entry."""
         named = [] if self.args is UNSET else [pair.name for pair in self.args if pair.name != "*"]
         return named.index(misfit.name) if misfit.name in named else len(named)
 
     def refused(self, misfit: Misfit) -> Refusal:
-        """The refusal of an argument, in words."""
+        """Return the refusal for an argument that this entry does not allow."""
         name = shown(misfit.name)
         if misfit.pair is None:
             sentence = f"allows {self.pattern} without an argument {name}"
@@ -161,32 +166,34 @@ class Entry(Wire, frozen=True):
 
 
 def _as_judged(value: JSON, said: Judgement) -> str:
-    return shown(value) if said is False else f"{shown(value)}, which that cannot judge"
+    return shown(value) if said is False else f"{shown(value)}, which this rule cannot judge"
 
 
 class Allow(Caveat, frozen=True, tag="allow"):
-    """The action allowlist: some entry matches the action and judges every argument yes."""
+    """The allowlist of actions: at least one entry matches the action and allows all its arguments."""
 
     entries: Annotated[tuple[Entry, ...], Meta(min_length=1)]
 
     def permits(self, action: str) -> bool:
-        """Whether some entry speaks of the action, whatever its arguments."""
+        """Whether any entry is about the action, whatever its arguments are."""
         return any(entry.matches(action) for entry in self.entries)
 
     def refusal(self, facts: Facts) -> Refusal | None:
         call = facts.call
         nearest: tuple[Entry, Misfit] | None = None
         for entry in self.entries:
+            # The plain comparison first: most entries name one action, and it saves a method call.
             if entry.pattern == call.action or entry.matches(call.action):
                 misfit = entry.misfit(call)
                 if misfit is None:
                     return None
+                # Report the entry that came closest: it tells the agent best what to change.
                 if nearest is None or entry.passed(misfit) > nearest[0].passed(nearest[1]):
                     nearest = entry, misfit
         return self.ruled_out(call.action) if nearest is None else nearest[0].refused(nearest[1])
 
     def ruled_out(self, action: str) -> Refusal:
-        """The refusal of an action that no entry speaks of."""
+        """Return the refusal for an action that no entry is about."""
         return Refusal("action_not_allowed", self.sentence(), self.sentence(), given=action)
 
     def sentence(self) -> str:
@@ -194,7 +201,7 @@ class Allow(Caveat, frozen=True, tag="allow"):
 
 
 class Where(Caveat, frozen=True, tag="where"):
-    """That attribute of the call, or `args.NAME`, satisfies the constraint, for every action."""
+    """The attribute of the call, or its argument for `args.NAME`, satisfies the constraint, whatever the action is."""
 
     attribute: str
     constraint: AnyConstraint
@@ -205,7 +212,7 @@ class Where(Caveat, frozen=True, tag="where"):
         else:
             demand_attribute(self.attribute)
             if self.constraint.about_absence:
-                raise InvalidCaveat("`absent` may not stand here: a resource states its attributes")
+                raise InvalidCaveat("`absent` cannot be used here: the resource always states its attributes")
 
     def refusal(self, facts: Facts) -> Refusal | None:
         of_argument = self.attribute.startswith("args.")
@@ -218,6 +225,7 @@ class Where(Caveat, frozen=True, tag="where"):
         if value is MISSING:
             return Refusal("attribute_missing", f"{sentence}, and it is missing", self.sentence())
         if not of_argument:
+            # An attribute is the resource's own data, so its value is not shown to the bearer.
             return Refusal("argument_refused", sentence, self.sentence())
         sentence += f"; {shown(name)} is {_as_judged(value, said)}"
         return Refusal("argument_refused", sentence, self.sentence(), given={name: evidence(value)})
@@ -227,9 +235,10 @@ class Where(Caveat, frozen=True, tag="where"):
 
 
 class Budget(Caveat, frozen=True, tag="budget"):
-    """What is spent in this unit, with this call's cost, stays within the limit (a decimal number as text).
+    """The amount spent in this unit, including this call's cost, stays within the limit (a decimal number as text).
 
-    The counter is shared by everyone below; the authority's block may name one that its capabilities share.
+    Everyone below this caveat shares one counter. A budget in the authority's block may name its counter, so that
+    several capabilities share it.
     """
 
     unit: str
@@ -244,19 +253,20 @@ class Budget(Caveat, frozen=True, tag="budget"):
 
     def refusal(self, facts: Facts) -> Refusal | None:
         if not facts.metered:
-            return Refusal("no_meter", f"allows {self.sentence()}, and nothing counts here", "a verifier with a meter")
+            return Refusal("no_meter", f"allows {self.sentence()}, and no meter counts here", "a verifier with a meter")
         cost = facts.call.cost_in(self.unit)
         if cost is None:
             sentence = f"allows {self.sentence()}, and this call states no cost in {self.unit}"
             return Refusal("attribute_missing", sentence, self.sentence())
+        # Only the meter knows what is spent. Here a call is denied that would not fit even into an unused budget.
         return self.exhausted(Decimal(0), cost)
 
     def exhausted(self, spent: Decimal, cost: Decimal) -> Refusal | None:
-        """The refusal of a call that costs so much when so much is spent; None while there is room for it."""
+        """Return the refusal for a call that costs more than is left after `spent`; None if it fits."""
         if plus(spent, cost) <= Decimal(self.limit):
             return None
-        # What others have spent is not the bearer's to know.
-        what = "that is spent" if spent >= Decimal(self.limit) else "this call costs more than is left"
+        # No number here: the bearer must not learn how much others have spent.
+        what = "all of it is spent" if spent >= Decimal(self.limit) else "this call costs more than is left"
         return Refusal("budget_exhausted", f"allows {self.sentence()}, and {what}", self.sentence())
 
     def sentence(self) -> str:
@@ -264,9 +274,10 @@ class Budget(Caveat, frozen=True, tag="budget"):
 
 
 class NotUnderstood(Caveat, frozen=True):
-    """Stands for what could not be understood; carried and shown, and refused.
+    """A part of a block that this verifier does not understand. It is kept and shown, and it denies every call.
 
-    `own` tells that it is one caveat, written as a service's own is, with a dotted tag.
+    `what` is an excerpt of the text, `why` the reader's reason. `own` says that it has the form of one caveat with a
+    dotted tag, as a service's own caveats have it.
     """
 
     what: str
@@ -274,7 +285,7 @@ class NotUnderstood(Caveat, frozen=True):
     own: bool = False
 
     def refusal(self, facts: Facts) -> Refusal | None:
-        return Refusal("not_understood", f"demands what is not understood here ({self.why})", "a newer verifier")
+        return Refusal("not_understood", f"has a caveat that is not understood here ({self.why})", "a newer verifier")
 
     def sentence(self) -> str:
         return f"not understood: {self.what}"

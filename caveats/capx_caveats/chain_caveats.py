@@ -1,6 +1,9 @@
-"""Marks: what the mechanism reads. They demand nothing of a call; where each may stand is told in `places`.
+"""Marks: caveats that the mechanism reads, and that demand nothing of a call.
 
-Law: task, intent, root and holder are claims of the authority's block alone; a hop's label is a claim of a holder.
+`placement` has the table of where each mark may be in a chain.
+
+Law: only the authority's block makes claims about the task, the intent, the root and the holder. The label of a hop is
+only what a holder says.
 """
 
 import re
@@ -17,15 +20,16 @@ from capx_caveats.names import demand, demand_agent, is_id
 from capx_caveats.values import Natural
 
 _LAST = {0: "A-Za-z0-9_-", 2: "AEIMQUYcgkosw048", 4: "AQgw"}
-"""By spare bits, the characters that may end canonical base64url."""
+"""The characters that may end canonical base64url, by the number of unused bits in the last one."""
 
 
 def _spelled(count: int) -> Callable[[str], object]:
-    """Whether a text is the canonical base64url of `count` bytes."""
+    """Return a check for the canonical base64url of `count` bytes."""
     length = (count * 8 + 5) // 6
     return re.compile(f"[A-Za-z0-9_-]{{{length - 1}}}[{_LAST[length * 6 - count * 8]}]").fullmatch
 
 
+# Expressions instead of decoding: these texts are in every token, and only their form matters here.
 _NONCE, _PRESENTATION_NONCE, _KEY, _DIGEST, _SIGNATURE = map(_spelled, (8, 12, 32, 32, 64))
 
 
@@ -43,7 +47,7 @@ class ChainCaveat(Caveat, frozen=True):
 
 
 class Task(ChainCaveat, frozen=True, tag="task"):
-    """Names the task."""
+    """The id of the task that the capability was minted for."""
 
     id: str
 
@@ -55,7 +59,7 @@ class Task(ChainCaveat, frozen=True, tag="task"):
 
 
 class Intent(ChainCaveat, frozen=True, tag="intent"):
-    """The SHA-256 of the signed intent, base64url."""
+    """The SHA-256 of the signed intent, in base64url."""
 
     digest: str
 
@@ -67,7 +71,7 @@ class Intent(ChainCaveat, frozen=True, tag="intent"):
 
 
 class Step(Wire, frozen=True):
-    """One step of a path in the execution graph: an agent's label and a hop nonce."""
+    """One step of a path in the execution graph: the label of an agent and the nonce of its hop."""
 
     to: str
     nonce: str
@@ -78,7 +82,7 @@ class Step(Wire, frozen=True):
 
 
 class Root(ChainCaveat, frozen=True, tag="root"):
-    """The revocation root, and the path from it to where this capability was granted."""
+    """The revocation root, and the path from it to the node where this capability was granted."""
 
     id: str
     path: Annotated[tuple[Step, ...], Meta(min_length=1)] | UnsetType = UNSET
@@ -88,7 +92,7 @@ class Root(ChainCaveat, frozen=True, tag="root"):
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """The path, empty if none is said."""
+        """The path; empty if the caveat has none."""
         return () if self.path is UNSET else self.path
 
     def sentence(self) -> str:
@@ -96,7 +100,7 @@ class Root(ChainCaveat, frozen=True, tag="root"):
 
 
 class Holder(ChainCaveat, frozen=True, tag="holder"):
-    """The public key of the first holder (Ed25519, base64url): every hop below is signed."""
+    """The public key of the first holder (Ed25519, base64url): every hop below must be signed."""
 
     key: str
 
@@ -108,7 +112,7 @@ class Holder(ChainCaveat, frozen=True, tag="holder"):
 
 
 class Hop(ChainCaveat, frozen=True, tag="hop"):
-    """A delegation took place here."""
+    """A delegation: the label of the agent that got the token, a nonce, and optionally its public key."""
 
     to: str
     nonce: str
@@ -126,7 +130,7 @@ class Hop(ChainCaveat, frozen=True, tag="hop"):
 
 
 class MaxHops(ChainCaveat, frozen=True, tag="max_hops"):
-    """At most n hops in the blocks after this one."""
+    """There are at most n hops in the blocks after this one."""
 
     n: Natural
 
@@ -135,7 +139,7 @@ class MaxHops(ChainCaveat, frozen=True, tag="max_hops"):
 
 
 class Presented(ChainCaveat, frozen=True, tag="call"):
-    """The presentation: binds the token to one request (profile, digest), at one time, once (nonce)."""
+    """The presentation: it binds the token to one request (profile, digest) and one time, for one use (nonce)."""
 
     profile: str
     digest: str
@@ -144,7 +148,7 @@ class Presented(ChainCaveat, frozen=True, tag="call"):
 
     def __post_init__(self) -> None:
         if self.profile not in {"tool", "http"}:
-            raise InvalidCaveat(f"{self.profile!r:.20} is no presentation profile")
+            raise InvalidCaveat(f"{self.profile!r:.20} is not a presentation profile: use tool or http")
         _demand_bytes(_DIGEST(self.digest), "a call digest is 32 bytes")
         _demand_bytes(_PRESENTATION_NONCE(self.nonce), "a presentation nonce is 12 bytes")
 
@@ -153,7 +157,7 @@ class Presented(ChainCaveat, frozen=True, tag="call"):
 
 
 class Sig(ChainCaveat, frozen=True, tag="sig"):
-    """The signature of the block that it ends (Ed25519, base64url), by the key last named."""
+    """The signature of the block that it ends (Ed25519, base64url), by the last key that the chain named."""
 
     signature: str
 

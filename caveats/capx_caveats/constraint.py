@@ -1,8 +1,8 @@
-"""The three-valued core: a constraint says yes, no, or that it cannot judge.
+"""The base classes of the vocabulary. A constraint judges one value: yes, no, or "cannot judge".
 
-Laws: a value is built as it is read, so what could not be read cannot be built. Only yes passes. What cannot be
-judged is neither yes nor no, so `not` opens no door. No constraint sees another argument. Types never coerce; text
-compares by code point.
+Laws: a caveat or constraint is built by the same checks as when it is read from a token, so nobody can build one that
+no verifier could read. Only yes passes. "Cannot judge" is neither yes nor no, so `not` does not turn it into a yes. A
+constraint does not see other arguments. Types are never converted. Text is compared by code point.
 """
 
 import operator
@@ -16,16 +16,16 @@ from capx_caveats.errors import InvalidCaveat
 from capx_caveats.values import SAFE_INTEGER, Value, demand_unicode, holds_more
 
 Judgement = bool | None
-"""True: yes. False: no. None: cannot judge."""
+"""The answer of a constraint. True: yes. False: no. None: cannot judge."""
 
 MAX_VALUES = 1024
-"""Values, at all depths, that are still judged one by one: a token can ask for many judgements of one argument."""
+"""The most values, at all depths, that are judged one by one, because a token can ask for many judgements of each."""
 MAX_WORK = 2**19
-"""What one judgement may cost at worst: characters of text, times the weight of the constraint that reads them."""
+"""The highest cost of one judgement: characters of text, times the weight of the constraint that reads them."""
 
 
 class _BuiltAsRead(StructMeta):
-    """Builds a value out of its wire form, by the checks that hold for what is read; InvalidCaveat otherwise."""
+    """Build each value by converting its wire form, with the same checks as for reading; InvalidCaveat if they fail."""
 
     if not TYPE_CHECKING:  # the signature is that of the fields
 
@@ -34,29 +34,32 @@ class _BuiltAsRead(StructMeta):
             values = [*given, *(named.pop(field) for field in fields[len(given) :] if field in named)]
             if named:
                 raise InvalidCaveat(f"{self.__name__} takes no {', '.join(named)}")
+            # On the wire, an absent optional field at the end is dropped.
             while values and values[-1] is UNSET:
                 values.pop()
             tag = [] if self.__struct_config__.tag is None else [self.__struct_config__.tag]
             try:
                 values = list(map(_exact, values))
-                held = list(map(_stand_in, values))
+                # msgspec does not know a service's own constraints: convert with placeholders, then put them back.
+                held = list(map(_placeholder, values))
                 value = convert([*tag, *held], self)
             except (ValidationError, RecursionError) as error:
                 raise InvalidCaveat(f"{self.__name__}: {_by_field(str(error), fields, len(tag))}") from None
-            for field, given_, stand_in in zip(fields, values, held, strict=False):
-                if stand_in is not given_:
+            for field, given_, placed in zip(fields, values, held, strict=False):
+                if placed is not given_:
                     force_setattr(value, field, given_)
             return value
 
 
 class Wire(Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False, metaclass=_BuiltAsRead):
-    """A value with a positional array as its wire form; optional fields stand last and are dropped when absent.
+    """A value whose wire form is an array of its fields; optional fields are last, and are dropped if absent.
 
-    Built of plain values alone it is no part of a cycle, so the garbage collector need not look at it.
+    It holds only plain values, so it cannot be part of a reference cycle. It is therefore hidden from the garbage
+    collector.
     """
 
     def wire(self) -> list[Any]:
-        """The array that is encoded, with nested values in their own wire form."""
+        """Return the array to encode, with nested values in their own wire form."""
         config = self.__struct_config__
         values = [getattr(self, field) for field in self.__struct_fields__]
         defaults = self.__struct_defaults__
@@ -69,39 +72,39 @@ class Wire(Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=
 
 
 def _exact(value: Any) -> Any:
-    """The value if it is of the very types that JSON is read as, lists as tuples; InvalidCaveat for any other."""
+    """Return the value, lists as tuples; InvalidCaveat if its type is not exactly one that JSON is read as."""
     kind = type(value)  # pyright: ignore[reportUnknownVariableType] # of whatever was given
     if kind is str:
         demand_unicode(value)
     elif kind is list or kind is tuple:
         return tuple(map(_exact, value))
     elif kind not in _EXACT and not isinstance(value, Wire):
-        raise InvalidCaveat(f"a {kind.__name__} has no place in a caveat: convert it")
+        raise InvalidCaveat(f"a caveat cannot hold a {kind.__name__}: convert it to a JSON value first")
     return value
 
 
 _EXACT = frozenset({int, float, bool, type(None)})
 
 
-def _stand_in(value: Any) -> Any:
-    """The value, a built-in constraint in place of each of a service's own, which only its vocabulary reads."""
+def _placeholder(value: Any) -> Any:
+    """Return the value, with a built-in constraint in place of each of a service's own constraints."""
     if isinstance(value, Constraint) and is_own(type(value)):
         return ["absent" if value.about_absence else "anything"]
     if isinstance(value, tuple):
-        held = tuple(map(_stand_in, value))  # pyright: ignore[reportUnknownArgumentType] # elements of any kind
+        held = tuple(map(_placeholder, value))  # pyright: ignore[reportUnknownArgumentType] # elements of any kind
         return held if any(map(operator.is_not, held, value)) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType] # as above
     return value
 
 
 def _by_field(message: str, fields: tuple[str, ...], first: int) -> str:
-    """What the decoder says, fields by their names."""
+    """Return the decoder's message, with the names of fields instead of their positions."""
     for at, field in enumerate(fields, first):
         message = message.replace(f"$[{at}]", field)
     return message
 
 
 def is_own(kind: type["Wire"]) -> bool:
-    """Whether a class is a service's own, by its dotted tag, such as `acme.region`."""
+    """Whether a class is a service's own: its tag has a dot, such as `acme.region`."""
     tag = kind.__struct_config__.tag
     return isinstance(tag, str) and "." in tag.strip(".")
 
@@ -115,35 +118,36 @@ def _wire(value: Any) -> Any:
 
 
 class Constraint(Wire, frozen=True):
-    """A rule for one value. Subclasses carry a permanent `tag` and judge."""
+    """A rule for one value. Each subclass has a permanent `tag` and implements `judge` and `sentence`."""
 
     about_absence: ClassVar[bool] = False
-    """Whether a missing value can be judged; such a constraint stands only where a value is named."""
+    """Whether it can judge a missing value. Such a constraint is allowed only where an argument has a name."""
     weight: ClassVar[int] = 0
-    """What it costs at worst to read one character of a value; 0 for a constraint that does not read a text whole."""
+    """The highest cost of reading one character of a value; 0 for a constraint that does not read whole texts."""
 
     def judge(self, value: Value) -> Judgement:
-        """Yes, no, or cannot judge; never raises for a JSON value."""
+        """Return True for yes, False for no, None for "cannot judge"; never raises for a JSON value."""
         raise NotImplementedError
 
     def sentence(self) -> str:
-        """The rule as the end of a sentence that begins with the value's name."""
+        """Return the rule as the end of a sentence that begins with the name of the value."""
         raise NotImplementedError
 
 
 def every(judgements: Iterable[Judgement]) -> Judgement:
-    """Kleene's and: no if one says no, else cannot judge if one cannot, or answers with anything else."""
+    """Combine judgements by Kleene's "and": False if any is False, otherwise None if any is not True."""
     result: Judgement = True
     for said in judgements:
         if said is False:
             return False
+        # Compare by identity: a service's own constraint may answer with anything, and 1 is not a yes.
         if said is not True:
             result = None
     return result
 
 
 def some(judgements: Iterable[Judgement]) -> Judgement:
-    """Kleene's or: yes if one says yes, else cannot judge if one cannot, or answers with anything else."""
+    """Combine judgements by Kleene's "or": True if any is True, otherwise None if any is not False."""
     result: Judgement = False
     for said in judgements:
         if said is True:
@@ -154,5 +158,5 @@ def some(judgements: Iterable[Judgement]) -> Judgement:
 
 
 def too_much(value: object, weight: int = 0) -> bool:
-    """Whether a value holds too many values, or too much text for a constraint of that weight."""
+    """Whether a value holds too many values, or too much text for a constraint of this weight."""
     return holds_more(value, MAX_VALUES, MAX_WORK // weight if weight else SAFE_INTEGER)

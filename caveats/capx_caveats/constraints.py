@@ -1,6 +1,6 @@
-"""The constraints that hold others, and all there are as one type.
+"""The constraints that hold other constraints, and the type of all constraints.
 
-To add one: write its class in the module of its like and name it in `AnyConstraint`, at the end.
+To add a constraint, write its class in the module where similar ones are, and add it to the end of `AnyConstraint`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,16 +18,16 @@ from capx_caveats.values import JSON, MISSING, Natural, Value, as_array
 
 
 class Each(Constraint, frozen=True, tag="each"):
-    """Every element says yes, and there are at least `min` of them.
+    """An array of at least `min` elements, each of which satisfies the constraint.
 
-    An array that holds more than 1024 values, at all depths, or too much text, cannot be judged.
+    An array cannot be judged if it holds more than 1024 values, at all depths, or too much text.
     """
 
     constraint: "AnyConstraint"
     min: Natural = 1
 
     def __post_init__(self) -> None:
-        demand_presence(self.constraint, "an element is always there")
+        demand_presence(self.constraint, "an element is never missing")
 
     @property
     def weight(self) -> int:  # type: ignore[override] # derived from the part
@@ -37,6 +37,7 @@ class Each(Constraint, frozen=True, tag="each"):
         elements = as_array(value)
         if elements is None or too_much(elements, self.weight):
             return None
+        # The elements first: a short array with an element that cannot be judged is not a clear no.
         judgement = every(self.constraint.judge(element) for element in elements)
         return len(elements) >= self.min if judgement is True else judgement
 
@@ -57,7 +58,7 @@ class _Several(Constraint, frozen=True):
 
 
 class AnyOf(_Several, frozen=True, tag="any"):
-    """Yes if one says yes, no if all say no, else it cannot be judged (Kleene's or)."""
+    """Yes if any constraint says yes, no if all say no; otherwise the value cannot be judged (Kleene's or)."""
 
     def judge(self, value: Value) -> Judgement:
         return some(part.judge(value) for part in self.constraints)
@@ -67,7 +68,7 @@ class AnyOf(_Several, frozen=True, tag="any"):
 
 
 class AllOf(_Several, frozen=True, tag="all"):
-    """No if one says no, yes if all say yes, else it cannot be judged (Kleene's and)."""
+    """No if any constraint says no, yes if all say yes; otherwise the value cannot be judged (Kleene's and)."""
 
     def judge(self, value: Value) -> Judgement:
         return every(part.judge(value) for part in self.constraints)
@@ -77,7 +78,7 @@ class AllOf(_Several, frozen=True, tag="all"):
 
 
 class Not(Constraint, frozen=True, tag="not"):
-    """Swaps yes and no; what could not be judged still cannot."""
+    """Yes if the constraint says no, and no if it says yes; a value that it cannot judge still cannot be judged."""
 
     constraint: "AnyConstraint"
 
@@ -98,7 +99,7 @@ class Not(Constraint, frozen=True, tag="not"):
 
 
 class Pair(Wire, frozen=True):
-    """An argument's name and the constraint on it; the name `*` stands for each argument not named."""
+    """The name of an argument and the constraint on it; the name `*` means every argument that no other pair names."""
 
     name: str
     constraint: "AnyConstraint"
@@ -106,7 +107,7 @@ class Pair(Wire, frozen=True):
     def __post_init__(self) -> None:
         demand_argument(self.name)
         if self.name == "*":
-            demand_presence(self.constraint, '"*" judges arguments that are there')
+            demand_presence(self.constraint, '"*" judges only arguments that the call has')
 
     def sentence(self) -> str:
         """`deck is "deck-42"`."""
@@ -115,10 +116,10 @@ class Pair(Wire, frozen=True):
 
 
 class Fields(Constraint, frozen=True, tag="fields"):
-    """An object, judged as a call's arguments are by the pairs of `allow`: a member that no pair names is a no.
+    """An object whose members satisfy the pairs. A member that no pair names is a no, unless a pair for `*` allows it.
 
-    No pairs at all: an object without members. An object that holds more than 1024 values, at all depths, or too much
-    text, cannot be judged.
+    The pairs judge members as the pairs of `allow` judge the arguments of a call. Without pairs, only an object without
+    members satisfies it. An object cannot be judged if it holds more than 1024 values, at all depths, or too much text.
     """
 
     pairs: tuple[Pair, ...]
@@ -142,7 +143,7 @@ class Fields(Constraint, frozen=True, tag="fields"):
 
 
 class Misfit(NamedTuple):
-    """A value that its pair says no to or cannot judge; no pair: nothing names it, which is a no."""
+    """A value that its pair does not allow or cannot judge; without a pair, no pair names the value, which is a no."""
 
     pair: Pair | None
     name: str
@@ -157,9 +158,9 @@ def demand_distinct(pairs: tuple[Pair, ...]) -> None:
 
 
 def misfits(pairs: tuple[Pair, ...], values: Mapping[str, JSON]) -> Iterator[Misfit]:
-    """What is not as the pairs have it: a closed world, where what no pair names may not be.
+    """Yield each value that the pairs do not allow, among them each value that no pair names.
 
-    A pair for `*` judges each of those that no other names.
+    A pair for `*` judges each value that no other pair names.
     """
     seen = 0
     others: Pair | None = None
@@ -174,10 +175,12 @@ def misfits(pairs: tuple[Pair, ...], values: Mapping[str, JSON]) -> Iterator[Mis
         said = pair.constraint.judge(value)
         if said is not True:
             yield Misfit(pair, name, value, said)
+    # Each value has a named pair: there is nothing left for `*` or for the closed world.
     if seen == len(values):
         return
     named = {pair.name for pair in pairs} - {"*"}
     weight = 0 if others is None else others.constraint.weight
+    # The limit is on all other values together: many small texts cost as much as one long text.
     endless = weight > 0 and too_much({name: value for name, value in values.items() if name not in named}, weight)
     for name, value in values.items():
         if name in named:
@@ -188,7 +191,7 @@ def misfits(pairs: tuple[Pair, ...], values: Mapping[str, JSON]) -> Iterator[Mis
 
 
 def grouped(constraint: Constraint) -> str:
-    """The sentence of a constraint, in brackets where it is made of several: it can be read in one way."""
+    """Return the sentence of a constraint, in brackets if it joins several, so that it can be read in one way only."""
     several = isinstance(constraint, _Several) and len(constraint.constraints) > 1
     return f"({constraint.sentence()})" if several else constraint.sentence()
 
@@ -198,9 +201,9 @@ def _apart(part: Constraint) -> str:
 
 
 def demand_presence(constraint: Constraint, why: str) -> None:
-    """Raise InvalidCaveat for `absent` where nothing can be missing."""
+    """Raise InvalidCaveat for `absent` where a value cannot be missing; `why` is the reason in the error."""
     if constraint.about_absence:
-        raise InvalidCaveat(f"`absent` may not stand here: {why}")
+        raise InvalidCaveat(f"`absent` cannot be used here: {why}")
 
 
 AnyConstraint = (
@@ -225,4 +228,4 @@ AnyConstraint = (
     | Absent
     | Anything
 )
-"""The constraints of the vocabulary."""
+"""All constraints of the vocabulary, as one type."""

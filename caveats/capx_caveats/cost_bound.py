@@ -1,7 +1,7 @@
-"""How much judging a token may ask for: what bounds the product of its restrictions and a call's values.
+"""The bound on the work of judging one call: the restrictions of a token times the values of the call.
 
-Law: whoever holds a token can append restrictions, and whoever calls chooses the arguments. Each is bounded by itself;
-what one asks about each value of the other is bounded here, over the whole token.
+Law: a holder of a token can append restrictions, and a caller chooses the arguments. Other modules bound each of the
+two. This module bounds their product, over the whole token.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,26 +17,27 @@ from capx_caveats.value_constraints import Contains
 from capx_caveats.values import JSON
 
 MAX_JUDGEMENTS = 2**18
-"""Values of a call times what a token asks about each of them."""
+"""The highest product: values of a call times the questions that a token asks about each of them."""
 FEW = 16
-"""Values of a call that any token may ask about."""
+"""A call with at most so many values is always judged: even the largest token is cheap for so few."""
 
 
 def asked_of_each(caveats: Sequence[Caveat]) -> int:
-    """How many questions these caveats ask about each element of an array, or each argument that has no name."""
+    """Return how many questions these caveats ask about each element of an array or each argument without a name."""
     return sum(_cost(caveat, False) for caveat in caveats)
 
 
 def is_too_much(args: Mapping[str, JSON], asked: Callable[[], int]) -> bool:
-    """Whether these arguments hold too many values for a token that asks so much about each of them.
+    """Whether these arguments hold too many values for a token that asks so many questions about each of them.
 
-    What it asks is worked out only for a call that holds more than a few.
+    `asked` is called only if the call holds more than 16 values: most calls hold fewer, and counting costs time.
     """
     held = _held_values(args)
     return held > FEW and held * asked() > MAX_JUDGEMENTS
 
 
 def _held_values(args: Mapping[str, JSON]) -> int:
+    # A loop, not recursion: the caller chooses how deep the values nest.
     held = len(args)
     waiting: list[Any] = [value for value in args.values() if type(value) in _HOLDING]
     while waiting:
@@ -57,5 +58,6 @@ def _cost(held: object, of_each: bool) -> int:
         return int(of_each)
     if isinstance(held, Each | Contains | Fields) or (isinstance(held, Pair) and held.name == "*"):
         of_each = True
+    # An entry with pairs looks at each argument, also at those that no pair names.
     closed = isinstance(held, Entry) and held.args is not UNSET
     return (of_each or closed) + sum(_cost(getattr(held, field), of_each) for field in held.__struct_fields__)

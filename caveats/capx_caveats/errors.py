@@ -1,15 +1,15 @@
 """The base of every error capx raises, and the one this room raises itself.
 
     CapxError
-    └── InvalidCaveat        the caller named a caveat, constraint or call that cannot be meant
+    └── InvalidCaveat        the caller built a caveat, constraint or call from values that it cannot have
 
-All others stand in capx.errors.
+All other errors are in capx.errors.
 """
 
 
 class CapxError(Exception):
-    """Every error that capx raises on purpose; a foreign exception that escapes capx is a bug."""
+    """The base of every error that capx raises on purpose; any other exception that escapes capx is a bug."""
 
 
 class InvalidCaveat(CapxError, ValueError):
-    """A caveat, constraint or call was built from values that it may not have; says which and why."""
+    """A caveat, constraint or call was built from values that it cannot have; the message says which and why."""

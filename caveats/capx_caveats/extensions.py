@@ -1,8 +1,8 @@
-"""A service's own constraints: how the vocabulary's classes come to hold them.
+"""Decoders for a vocabulary that has a service's own constraints.
 
-Law: a union of constraints is fixed when its classes are first read, and is never changed for everybody. So a
-vocabulary with own constraints reads with copies of the classes that hold constraints, and gives what it read as the
-classes themselves: the same checks, the same types.
+Law: the union of built-in constraints is fixed when Python imports the classes, and no service changes it for others.
+A vocabulary with own constraints therefore decodes with copies of the classes that hold constraints. Then it converts
+the copies back to the classes themselves: the same checks, the same types.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,19 +19,20 @@ from capx_caveats.errors import InvalidCaveat
 from capx_caveats.values import SAFE_INTEGER
 
 Own = frozenset[type[Constraint]]
-"""A service's own constraints."""
+"""A set of a service's own constraints."""
 Decode = Callable[[bytes | msgspec.Raw], Any]
 
 
 @lru_cache(maxsize=256)
 def decoder(form: Any, own: Own) -> Decode:
-    """Strictly reads JSON of this form, where these constraints may stand beside the built-in ones."""
+    """Return a function that strictly reads JSON of this form, with these constraints besides the built-in ones."""
     if not own:
         return msgspec.json.Decoder(form).decode
     copies = {kind: _copy(kind) for kind in _held(form, AnyConstraint, *own)}
     kinds = {copy: kind for kind, copy in copies.items()}
     swap: dict[Any, Any] = dict(copies)
     swap[AnyConstraint] = Union[tuple(copies.get(kind, kind) for kind in (*get_args(AnyConstraint), *own))]  # noqa: UP007 - made at run time
+    # Only now are all copies there: their fields refer to each other.
     for kind, copy in copies.items():
         hints = get_type_hints(kind, include_extras=True)
         copy.__annotations__ = {field: _swapped(hints[field], swap) for field in kind.__struct_fields__}
@@ -42,7 +43,7 @@ def decoder(form: Any, own: Own) -> Decode:
             return tuple(map(themselves, value))  # pyright: ignore[reportUnknownArgumentType] # elements of any kind
         if isinstance(value, Wire):
             fields = [themselves(getattr(value, field)) for field in value.__struct_fields__]
-            # Past the metaclass: it was read just now, and would be read once more.
+            # This skips the metaclass, which would convert the value again: the decoder has just checked it.
             return msgspec.StructMeta.__call__(kinds[type(value)], *fields)
         return value
 
@@ -50,11 +51,12 @@ def decoder(form: Any, own: Own) -> Decode:
 
 
 def demand_readable(kind: type[Wire]) -> None:
-    """Raise InvalidCaveat for a class with a field that no block may hold: an object, a list, an unbounded number."""
+    """Raise InvalidCaveat for a class with a field that a block cannot hold: an object, a list, an unbounded number."""
     waiting: list[inspect.Type] = [inspect.type_info(kind)]
     seen: set[int] = set()
     while waiting:
         found = waiting.pop()
+        # A class may hold itself: without this, the loop would never end.
         if id(found) in seen:
             continue
         seen.add(id(found))
@@ -69,11 +71,11 @@ def demand_readable(kind: type[Wire]) -> None:
         elif isinstance(found, inspect.IntType | inspect.FloatType):
             if found.ge is None or found.le is None or found.ge < -SAFE_INTEGER or found.le > SAFE_INTEGER:
                 raise InvalidCaveat(
-                    f"{kind.__name__}: a number in a block has bounds: say Natural or Number, or ge and le"
+                    f"{kind.__name__}: a number in a block needs bounds: use Natural or Number, or give ge and le"
                 )
         elif not isinstance(found, _PLAIN):
             raise InvalidCaveat(
-                f"{kind.__name__}: a {type(found).__name__.removesuffix('Type').lower()} has no place in a block"
+                f"{kind.__name__}: a {type(found).__name__.removesuffix('Type').lower()} cannot be in a block"
             )
 
 
@@ -81,7 +83,7 @@ _PLAIN = (inspect.StrType, inspect.BoolType, inspect.NoneType, inspect.LiteralTy
 
 
 def own_constraints(value: object) -> Iterator[type[Constraint]]:
-    """The kinds of constraints with a dotted tag that a value holds, at all depths."""
+    """Yield the class of each constraint with a dotted tag in a value, at all depths."""
     if isinstance(value, tuple):
         for element in cast("tuple[object, ...]", value):
             yield from own_constraints(element)
@@ -93,7 +95,7 @@ def own_constraints(value: object) -> Iterator[type[Constraint]]:
 
 
 def _held(*forms: Any) -> Iterator[type[Wire]]:
-    """The classes that are read for these forms, at all depths."""
+    """Yield the classes that a decoder reads for these forms, at all depths."""
     waiting: list[Any] = list(forms)
     seen: set[type[Wire]] = set()
     while waiting:
@@ -113,7 +115,7 @@ def _copy(kind: type[Wire]) -> type[Wire]:
 
 
 def _swapped(hint: Any, swap: dict[Any, Any]) -> Any:
-    """The same hint, with other classes in the places of these."""
+    """Return the type hint with its classes replaced, at all depths."""
     if hint in swap:
         return swap[hint]
     origin: Any = get_origin(hint)

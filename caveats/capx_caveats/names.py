@@ -1,7 +1,7 @@
-"""How names are spelled: one pattern for each kind, and nothing outside it is a name.
+"""The forms of names: one pattern for each kind of name.
 
-Laws: a name is compared code point by code point, never folded or normalised; a text that shows differently
-than it compares (controls, format characters, line separators) is no label.
+Laws: names are compared code point by code point, without case folding or normalisation. A text that looks different
+from how it compares (controls, format characters, line separators) is not a label.
 """
 
 import re
@@ -23,16 +23,17 @@ ACTION_LENGTH = 128
 LABEL_LENGTH = 128
 """The longest label (agent, tenant or argument name), in characters."""
 
+# Unicode categories: controls, format characters, surrogates, line and paragraph separators.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def is_audience(text: object) -> bool:
-    """Whether this is text that may name an audience."""
+    """Whether this is text that can name an audience."""
     return isinstance(text, str) and _AUDIENCE.fullmatch(text) is not None
 
 
 def is_action(text: object) -> bool:
-    """Whether this is text that may name an action: labels joined by dots, at most 128 characters."""
+    """Whether this is text that can name an action: labels joined by dots, at most 128 characters."""
     return isinstance(text, str) and len(text) <= ACTION_LENGTH and _ACTION.fullmatch(text) is not None
 
 
@@ -42,34 +43,33 @@ def is_pattern(text: object) -> bool:
 
 
 def is_id(text: object) -> bool:
-    """Whether this is text that may be a task or root id."""
+    """Whether this is text that can be the id of a task or root."""
     return isinstance(text, str) and _ID.fullmatch(text) is not None
 
 
 def is_attribute(text: object) -> bool:
-    """Whether this is text that may name an attribute of a call, or a unit."""
+    """Whether this is text that can name an attribute of a call, or a unit."""
     return isinstance(text, str) and _ATTRIBUTE.fullmatch(text) is not None
 
 
 def is_label(text: object) -> bool:
-    """Whether this is text that may name an agent, a tenant or an argument: 1-128 characters, none of them hidden."""
+    """Whether this is text that can name an agent, a tenant or an argument: 1-128 characters, none of them hidden."""
     if not isinstance(text, str) or not 0 < len(text) <= LABEL_LENGTH:
         return False
+    # `isprintable` is quick, and true for most names. It is false for some allowed characters too, so look closer.
     return text.isprintable() or not any(category(character) in _HIDDEN for character in text)
 
 
 def demand(good: bool, what: str, text: object) -> None:
-    """Raise InvalidCaveat unless `good`; `what` names the kind of text that was wanted."""
+    """Raise InvalidCaveat unless `good`; `what` names the kind of text that is needed."""
     if not good:
         raise InvalidCaveat(f"{_quoted(text)} is not {what}")
 
 
 def _demand(check: Callable[[object], bool], what: str) -> Callable[[str], None]:
-    """Raises InvalidCaveat for a text that is no such name.
+    """Return a function that raises InvalidCaveat for a text that is not such a name."""
 
-    Names that are, are remembered: the same few stand in every token, and to look one up beats to match it again.
-    """
-
+    # Every token has the same few names, and a lookup is faster than another match. Errors are not cached.
     @lru_cache(maxsize=4096)
     def demanded(text: str) -> None:
         demand(check(text), what, text)
@@ -85,7 +85,7 @@ demand_pattern = _demand(is_pattern, "an action, or one followed by .*")
 
 
 def told_name(name: str) -> str:
-    """A name as it stands in a sentence: quoted if it could be taken for the words around it."""
+    """Return a name for a sentence: quoted if a reader could take it for the words around it."""
     return name if _WORD.fullmatch(name) else shown(name)
 
 

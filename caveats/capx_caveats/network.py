@@ -1,8 +1,8 @@
-"""Constraints on what is reached over a network: URLs, host names, addresses.
+"""Constraints on network destinations: URLs, host names, addresses.
 
-Laws: text is judged only in its one canonical spelling, so that no two readers of it can disagree on where it
-leads; every other spelling is neither yes nor no. A name is judged as it is written: what it resolves to, and
-where a redirect leads, is for whoever connects to check. The work is linear in what is judged, and bounded.
+Laws: a text is judged only in its one canonical spelling, so that no two programs can disagree on where it leads. Any
+other spelling cannot be judged. A name is judged as it is written: the code that connects must check the address that
+it resolves to, and where a redirect leads. The work is linear in the text, and bounded.
 """
 
 import re
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 MAX_URL = 4096
-"""Characters of a URL that is still judged."""
+"""The longest URL that can be judged, in characters."""
 MAX_HOST = 253
-"""Characters of a host name, without the trailing dot (RFC 1035, section 2.3.4)."""
+"""The longest host name, in characters, without the trailing dot (RFC 1035, section 2.3.4)."""
 MAX_NETWORK = 43
-"""Characters of a network; no canonical spelling has more."""
+"""The longest network, in characters; no canonical spelling is longer."""
 
 _REMEMBERED = 2 * MAX_VALUES
-"""Texts that are not read anew: a token can ask about each of many values many times."""
+"""The number of texts whose parsed form is cached: a token can ask about each of many values many times."""
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
-"""A field: the number of a TCP port."""
+"""The type of a field: the number of a TCP port."""
 
-# Left as text, which `re` compiles on first use: an import that judges no URL does not pay for it.
+# These stay text. `re` compiles them on first use, so a program that judges no URL starts faster.
 _LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = rf"(?:{_LABEL}\.)*{_LABEL}"
 _SCHEME = "[a-z][a-z0-9+.-]{1,31}"
@@ -43,19 +43,20 @@ _DISGUISED = (
     "\u2047-\u2049\u205f-\u206f\u2100\u2101\u2105\u2106\u2215\u2216\u2488-\u249b\u29f5\u29f8\u29f9\u3000\u3002"
     "\u3164\u33c2\u33c7\u33d8\ufe00-\ufe6f\ufeff\uff00-\uffef\U0001f100\U000e0000-\U000e0fff]"
 )
-"""What shows as nothing, or is folded into a dot, a slash or another divider by laxer readers."""
+"""Characters that are invisible, or that laxer programs read as a dot, a slash or another divider."""
 
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _HEX = frozenset("0123456789abcdef")
-# The characters of RFC 3986 but `;` in a path: some servers drop it and what follows, others do not.
+# The characters of RFC 3986, except `;` in a path: some servers drop it and the text after it, others do not.
 _IN_PATH = _UNRESERVED | set("!$&'()*+,=:@%/")
 _IN_QUERY = _IN_PATH | set("?;")
 _ENCODED = {f"{byte:02X}": chr(byte) for byte in range(256) if chr(byte) not in _UNRESERVED}
-"""What may follow a `%`: a byte that cannot stand for itself (RFC 3986, section 6.2.2)."""
+"""The codes that may follow a `%`: those of bytes that need one (RFC 3986, section 6.2.2)."""
 _ENCODED_IN_PATH = {code: byte for code, byte in _ENCODED.items() if byte >= " " and byte not in "%/\\;?#\x7f"}
-"""The same, but for what divides a path, or would once it is decoded again, and for controls."""
+"""The same without controls, and without bytes that divide a path, or would after a second decoding."""
 
 _OWN_PORTS = {"http": 80, "https": 443}
+# Schemes whose URLs have no host, or that run code or wrap another URL.
 _HOSTLESS = frozenset({"about", "blob", "data", "file", "filesystem", "jar", "javascript", "vbscript", "view-source"})
 _HERE = frozenset(
     {
@@ -69,17 +70,17 @@ _HERE = frozenset(
         "metadata.tencentyun.com",
     }
 )  # fmt: skip
-"""Names that, like all below them, lead to this machine, to an address spelled in them, or to a metadata service."""
+"""Names that lead to this machine, to an address in the name, or to a metadata service; so do all names below."""
 _METADATA = frozenset({"instance-data", "metadata", "rancher-metadata"})
 _V4_IN_V6 = ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16")
-"""Where an IPv6 address spells an IPv4 one: compatible, mapped, translated, NAT64, Teredo, 6to4."""
+"""The IPv6 networks whose addresses contain an IPv4 one: compatible, mapped, translated, NAT64, Teredo, 6to4."""
 
 
 class Host(Constraint, frozen=True, tag="host"):
-    """The DNS name is one of these or, for `*.x`, lies below x; what is no name in lower-case ASCII cannot be judged.
+    """The DNS name is one of these or, for `*.x`, is below x. Only names in lower-case ASCII can be judged.
 
-    An address, in whatever spelling, is no name; nor is one with a trailing dot or an underscore. A name of this
-    machine is one like any other here, unlike in a URL.
+    Addresses cannot be judged, in any spelling, nor can names with a trailing dot or an underscore. Names of this
+    machine, such as localhost, are judged like any other name; `url` does not judge them.
     """
 
     patterns: Texts
@@ -98,11 +99,11 @@ class Host(Constraint, frozen=True, tag="host"):
 
 
 class Url(Constraint, frozen=True, tag="url"):
-    """The URL has one of these schemes, hosts and ports, and its path is this one or lies below it.
+    """The URL has one of these schemes, hosts and ports, and its path is this one or below it.
 
-    No ports: the scheme's own, which only http and https have. Cannot be judged: what is no absolute URL in its one
-    canonical spelling, userinfo, a fragment, a `;` in the path, a host that is an address or names this machine or
-    a metadata service, and any scheme but http, https and these.
+    Without ports, the scheme's own port is needed; only http and https have one. A URL cannot be judged if it is not
+    absolute or not in canonical spelling, if it has userinfo, a fragment or a `;` in the path, if its host is an
+    address or a name of this machine or of a metadata service, or if its scheme is not http, https or one of these.
     """
 
     weight = 8
@@ -116,7 +117,7 @@ class Url(Constraint, frozen=True, tag="url"):
             spelled = re.fullmatch(_SCHEME, scheme) is not None
             demand(spelled and scheme not in _HOSTLESS, "a scheme that has hosts, in lower case", scheme)
             if not self.ports and scheme not in _OWN_PORTS:
-                raise InvalidCaveat(f"{scheme} has no port of its own that is known here: name the ports")
+                raise InvalidCaveat(f"{scheme} has no known port of its own: give the ports")
         for host in self.hosts:
             _demand_pattern(host)
             demand(
@@ -147,10 +148,10 @@ class Url(Constraint, frozen=True, tag="url"):
 
 
 class Cidr(Constraint, frozen=True, tag="cidr"):
-    """The address lies within one of these networks; what is no address in canonical spelling cannot be judged.
+    """The address is in one of these networks. Only an address in canonical spelling can be judged.
 
-    Canonical is dotted decimal for IPv4, RFC 5952 for IPv6; an IPv6 address with a zone, or that spells an IPv4
-    address, cannot be judged either.
+    The canonical spelling is dotted decimal for IPv4, and RFC 5952 for IPv6. An IPv6 address cannot be judged if it has
+    a zone or contains an IPv4 address.
     """
 
     networks: Texts
@@ -177,7 +178,7 @@ class _Parts(NamedTuple):
 
 @lru_cache(maxsize=_REMEMBERED)
 def _parts(url: str) -> _Parts | None:
-    """What a URL in its one canonical spelling says; None for any other text."""
+    """Return the parts of a URL in its only canonical spelling; None for any other text."""
     if (match := re.fullmatch(_URL, url)) is None:
         return None
     scheme, host, digits, path, query = match.groups()
@@ -192,9 +193,10 @@ def _parts(url: str) -> _Parts | None:
 
 
 def _segments(path: str) -> tuple[str, ...] | None:
-    """The decoded segments of a URL's path; None unless it is in canonical spelling. A slash may end it."""
+    """Return the decoded segments of the path of a URL; None if it is not canonical. It may end with a slash."""
     if not path.startswith("/") or len(path) > MAX_URL or not _IN_PATH.issuperset(path):
         return None
+    # One decoding only. The table has no code that would be a divider or another `%`, so no reader can decode further.
     head, *tail = path.split("%")
     try:
         octets = head + "".join([_ENCODED_IN_PATH[part[:2]] + part[2:] for part in tail])
@@ -218,19 +220,21 @@ def _below(segments: tuple[str, ...], path: str) -> bool:
 
 @lru_cache(maxsize=_REMEMBERED)
 def _is_host(text: str) -> bool:
-    """Whether this is a DNS name in canonical spelling, which nobody reads as an address."""
+    """Whether this is a DNS name in canonical spelling that no program reads as an address."""
     if len(text) > MAX_HOST or not re.fullmatch(_HOST, text):
         return False
+    # Browsers and C libraries read names such as `1.2` and `x.0x7f` as addresses.
     last = text.rpartition(".")[2]
     return not (last.isdecimal() or (last.startswith("0x") and _HEX.issuperset(last[2:])))
 
 
 def _is_one(host: str, patterns: tuple[str, ...]) -> bool:
+    # The dot of `*.x` stays in the suffix, so it does not match x itself or `notx`.
     return any(host == pattern or (pattern[0] == "*" and host.endswith(pattern[1:])) for pattern in patterns)
 
 
 def _leads_here(host: str) -> bool:
-    """Whether a host or pattern names this machine, an address or a metadata service."""
+    """Whether a host or pattern leads to this machine, to an address in the name, or to a metadata service."""
     labels = host.split(".")
     if labels[-1] in _METADATA or (labels[-1] == "internal" and not _METADATA.isdisjoint(labels)):
         return True
@@ -238,11 +242,11 @@ def _leads_here(host: str) -> bool:
 
 
 def _demand_pattern(pattern: str) -> None:
-    demand(_is_host(pattern.removeprefix("*.")), "a host, or `*.` and one, in lower-case ASCII", pattern)
+    demand(_is_host(pattern.removeprefix("*.")), "a host, or `*.` and a host, in lower-case ASCII", pattern)
 
 
 def _is_network(text: str) -> bool:
-    """Whether this is a network in canonical spelling that can hold an address which is judged."""
+    """Whether this is a network in canonical spelling that has addresses which can be judged."""
     if len(text) > MAX_NETWORK or "%" in text:
         return False
     try:
@@ -261,7 +265,7 @@ def _network(text: str) -> "IPv4Network | IPv6Network":
 
 @lru_cache(maxsize=_REMEMBERED)
 def _address(text: str) -> "IPv4Address | IPv6Address | None":
-    """The address in canonical spelling; None for any other text."""
+    """Return the address; None for a text that is not an address in canonical spelling."""
     if "%" in text:
         return None
     from ipaddress import ip_address
@@ -274,7 +278,7 @@ def _address(text: str) -> "IPv4Address | IPv6Address | None":
 
 
 def _spells_v4(first: "IPv4Address | IPv6Address", last: "IPv4Address | IPv6Address") -> bool:
-    """Whether all addresses from `first` to `last` are IPv6 and spell an IPv4 one; `::` and `::1` do not."""
+    """Whether all addresses from `first` to `last` are IPv6 and contain an IPv4 one; `::` and `::1` do not."""
     return int(first) > 1 and any(first in network and last in network for network in map(_network, _V4_IN_V6))
 
 

@@ -1,7 +1,7 @@
-"""Where in a chain a caveat may stand, as a table.
+"""The table of where each caveat may be in a chain of blocks.
 
-Law: a mark stands where its place is, once in a block; every other caveat stands anywhere, but a budget that names
-its counter is the authority's.
+Law: a mark may be only in its place, and only once in a block. Every other caveat may be anywhere, except a budget that
+names its counter: only the authority's block may have one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from capx_caveats.chain_caveats import Holder, Hop, Intent, MaxHops, Presented, 
 
 
 class Place(Enum):
-    """Where a mark may stand."""
+    """A place in a chain for a mark."""
 
     AUTHORITY = "in the authority's block"
     FIRST = "first in any block but the authority's"
@@ -36,18 +36,19 @@ PLACES: Final[Mapping[type[Caveat], Place]] = {
     Sig: Place.LAST,
     Presented: Place.ALONE,
 }
-"""Where each mark may stand; no block has one twice."""
+"""The place of each mark; no block may have the same mark twice."""
 
 
 def misplaced(caveats: Sequence[Caveat], *, authority: bool) -> Caveat | None:
-    """The first caveat of a block that stands where it may not; whether the block is the authority's decides.
+    """Return the first caveat of a block that is in a wrong place, or None; `authority` says whose block it is.
 
-    A presentation stands in neither: it is a block of its own.
+    A presentation is wrong in both kinds of blocks: it is a block of its own.
     """
     kinds = tuple(map(type, caveats))
     at = _misplaced(kinds, authority)
     if at is not None:
         return caveats[at]
+    # A holder who could name a counter could use up a budget that other capabilities share.
     if Budget in kinds and not authority:
         return next((each for each in caveats if isinstance(each, Budget) and each.counter is not UNSET), None)
     return None
@@ -55,7 +56,7 @@ def misplaced(caveats: Sequence[Caveat], *, authority: bool) -> Caveat | None:
 
 @lru_cache(maxsize=1024)
 def _misplaced(kinds: tuple[type[Caveat], ...], authority: bool) -> int | None:
-    """Where the first misplaced mark stands, which depends on kinds alone: few blocks differ in them."""
+    """Return the position of the first misplaced mark. It depends only on kinds, and few blocks differ in those."""
     for at, kind in enumerate(kinds):
         place = PLACES.get(kind)
         if place is Place.AUTHORITY:

@@ -1,7 +1,7 @@
-"""The JSON Schema of a block, made from the very classes that read one.
+"""The JSON Schema of a block, generated from the classes that read blocks.
 
-Law: it refuses nothing that a decoder reads. It lets pass more, since a schema cannot say all that a class demands;
-what it cannot say stands in its descriptions.
+Law: the schema never refuses a block that the decoder reads. It accepts some blocks that the decoder refuses, because a
+schema cannot express everything that a class checks. Its descriptions say the rest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,14 +24,14 @@ Schema = dict[str, Any]
 """A JSON Schema, or a part of one."""
 
 ID: Final = "urn:capx:1:block"
-"""The schema's own name; it leads nowhere."""
+"""The name of the schema; it is not an address."""
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _DEFS = "#/$defs/"
 _ABOUT = (
-    "One block of a capability: its caveats. A reader refuses what this refuses, and more: what a schema cannot say "
-    "stands in the descriptions. The text of a block is strict JSON in UTF-8 without a byte-order mark, and has at "
-    f"most {MAX_BRACKETS} `[`. Where in a chain a mark may stand is no matter of its form."
+    "One block of a capability: its caveats. A reader refuses every block that this schema refuses, and some others: "
+    "the descriptions say what a schema cannot express. The text of a block is strict JSON in UTF-8 without a "
+    f"byte-order mark, with at most {MAX_BRACKETS} `[`. The schema does not check where in a chain a mark may be."
 )
 _ACTION = r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*"
 _ATTRIBUTE = "[a-z][a-z0-9_]{0,31}"
@@ -59,11 +59,13 @@ _TEXTS: Final[Mapping[str, Schema]] = {
     "b64": _text(f"{_BYTES}{{85}}[AQgw]"),
     "glob": {"type": "string", "minLength": 1, "not": {"pattern": "[*]{3}"}},
     "path": _text(
-        r"/[^%\\\x00]*", "No segment is empty, `.` or `..`; `/` alone is the root of all.", maxLength=MAX_TEXT
+        r"/[^%\\\x00]*", "No segment is empty, `.` or `..`. The path `/` is the root of all paths.", maxLength=MAX_TEXT
     ),
-    "scheme": _text("[a-z][a-z0-9+.-]{1,31}", "One that has hosts."),
+    "scheme": _text("[a-z][a-z0-9+.-]{1,31}", "A scheme whose URLs have hosts."),
     "host": _text(
-        rf"(?:\*\.)?(?:{_LABEL}\.)*{_LABEL}", "Its last label makes it no address.", maxLength=MAX_HOST + len("*.")
+        rf"(?:\*\.)?(?:{_LABEL}\.)*{_LABEL}",
+        "Its last label is not a number.",
+        maxLength=MAX_HOST + len("*."),
     ),
     "url_path": _text(
         r"/[A-Za-z0-9._~!$&'()*+,=:@%/-]*",
@@ -72,7 +74,7 @@ _TEXTS: Final[Mapping[str, Schema]] = {
     ),
     "network": _text("[0-9a-f.:]+/[0-9]{1,3}", "In canonical spelling, no host bits set.", maxLength=MAX_NETWORK),
 }
-"""Kinds of texts, for fields that a class checks itself."""
+"""The kinds of texts, for fields whose text the class itself checks."""
 
 _KINDS: Final[Mapping[tuple[type[Wire], str], str]] = {
     (Task, "id"): "id",
@@ -104,27 +106,27 @@ _KINDS: Final[Mapping[tuple[type[Wire], str], str]] = {
     (Url, "path"): "url_path",
     (Cidr, "networks"): "network",
 }
-"""Which kind a field, or each element of it, is."""
+"""The kind of a field, or of each element in it."""
 
-_DISTINCT = "No name stands twice."
+_DISTINCT = "No name is used twice."
 BEYOND: Final[Mapping[type[Wire], str]] = {
     Entry: _DISTINCT,
     Fields: _DISTINCT,
-    Pair: "The constraint on `*` cannot be met by a missing value: no `absent` in it.",
-    Where: "The constraint on an attribute cannot be met by a missing value: no `absent` in it.",
-    Each: "The constraint cannot be met by a missing value: no `absent` in it.",
-    Range: "One end at least is a number, and lo ≤ hi.",
-    Length: "One end at least is a number, and lo ≤ hi.",
-    Regex: f"RE2 takes the pattern, in at most {MAX_PROGRAM:,} bytes.",
-    Glob: f"RE2 takes the pattern, in at most {MAX_PROGRAM:,} bytes.",
-    Url: "Without ports the schemes are http and https alone; no host names this machine or a metadata service.",
-    Cidr: "No IPv6 network lies where addresses spell IPv4 ones.",
+    Pair: "The constraint on `*` may not contain `absent`.",
+    Where: "The constraint on an attribute may not contain `absent`.",
+    Each: "The constraint may not contain `absent`.",
+    Range: "At least one end is a number, and lo ≤ hi.",
+    Length: "At least one end is a number, and lo ≤ hi.",
+    Regex: f"RE2 accepts the pattern and needs at most {MAX_PROGRAM:,} bytes for it.",
+    Glob: f"RE2 accepts the pattern and needs at most {MAX_PROGRAM:,} bytes for it.",
+    Url: "Without ports, the schemes are only http and https. No host is a name of this machine or a metadata service.",
+    Cidr: "No network is an IPv6 network whose addresses contain IPv4 ones.",
 }
-"""What a class demands of several fields, or by more than their form: a schema cannot say it."""
+"""The checks of a class that a schema cannot express: those on several fields, or on more than their form."""
 
 
 def block_schema(vocabulary: Vocabulary = DEFAULT) -> Schema:
-    """The JSON Schema (draft 2020-12) of a block in this vocabulary, a definition for each caveat and constraint."""
+    """Return the JSON Schema (draft 2020-12) of a block, with a definition for each caveat and constraint."""
     constraints = (*cast("tuple[type[Wire], ...]", get_args(AnyConstraint)), *sorted(vocabulary.own, key=_tag))
     kinds: tuple[type[Wire], ...] = (*vocabulary.caveats, Step, Entry, Pair, *constraints)
     found, forms = msgspec.json.schema_components(
@@ -148,7 +150,10 @@ def block_schema(vocabulary: Vocabulary = DEFAULT) -> Schema:
             "constraint": {"anyOf": [references[kind] for kind in constraints]},
             "literal": _shared(literal, parts),
             "scalar": _shared(scalar, parts[1:]),
-            "natural": {**natural, "description": "Without fraction or exponent, also where that is zero."},
+            "natural": {
+                **natural,
+                "description": "Without fraction or exponent, even if they are zero.",
+            },
             "text": text,
             **_TEXTS,
             **{
@@ -160,7 +165,7 @@ def block_schema(vocabulary: Vocabulary = DEFAULT) -> Schema:
 
 
 def meaning(kind: type[Wire]) -> str:
-    """What a class says of itself, a line for each paragraph, and what a schema cannot say of it."""
+    """Return the docstring of a class, one line for each paragraph, and the checks that a schema cannot express."""
     paragraphs = (" ".join(paragraph.split()) for paragraph in (kind.__doc__ or "").split("\n\n"))
     return " ".join(filter(None, ("\n\n".join(paragraphs).strip(), BEYOND.get(kind))))
 
@@ -170,7 +175,7 @@ def _tag(kind: type[Wire]) -> str:
 
 
 def _definition(kind: type[Wire], form: Schema, shared: Sequence[tuple[Schema, str]]) -> Schema:
-    """The form of one class: its tag, then its fields by name."""
+    """Return the schema of one class: its tag, then its fields by name."""
     tag = kind.__struct_config__.tag
     about = meaning(kind)
     items = [_shared(item, shared) for item in form["prefixItems"]]
@@ -190,7 +195,7 @@ def _definition(kind: type[Wire], form: Schema, shared: Sequence[tuple[Schema, s
 
 
 def _shared(form: Any, shared: Sequence[tuple[Schema, str]]) -> Any:
-    """The same form, with a reference for each part that is defined once for all."""
+    """Return the schema with references to the parts that are defined once for all classes."""
     if isinstance(form, list):
         return [_shared(part, shared) for part in cast("Sequence[Any]", form)]
     if not isinstance(form, dict):
@@ -198,6 +203,7 @@ def _shared(form: Any, shared: Sequence[tuple[Schema, str]]) -> Any:
     parts = cast("Schema", form)
     default = {name: parts[name] for name in ("default",) if name in parts}
     bare = {name: part for name, part in parts.items() if name not in default}
+    # msgspec writes each part out in full each time: compare it with the parts that have a definition.
     for common, name in shared:
         if bare == common:
             return {"$ref": _DEFS + name, **default}
@@ -205,7 +211,7 @@ def _shared(form: Any, shared: Sequence[tuple[Schema, str]]) -> Any:
 
 
 def _of_kind(form: Schema, kind: str | None) -> Schema:
-    """The same form, its text, or the texts it holds, of this kind."""
+    """Return the schema with its text, or each text in it, replaced by a reference to this kind."""
     if kind is None:
         return form
     reference = {"$ref": _DEFS + kind}

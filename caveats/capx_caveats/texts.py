@@ -1,8 +1,7 @@
-"""Constraints on text: how it begins, how it is spelled, where it lies; and on the texts that run a program.
+"""Constraints on text: prefixes, patterns and paths; and on the list of texts that runs a program.
 
-Laws: a text is compared by code point, as it stands: no case folding, no normalisation, no decoding. A pattern
-matches the whole text or not at all. The work is linear in the text, and bounded: a text that is too long is neither
-yes nor no.
+Laws: a text is compared by code point, as it is: no case folding, no normalisation, no decoding. A pattern matches the
+whole text or nothing. The work is linear in the text, and bounded: a text that is too long cannot be judged.
 """
 
 import re
@@ -19,16 +18,17 @@ if TYPE_CHECKING:
     from re2 import Program  # the name that only the stub has
 
 MAX_TEXT = 4096
-"""Characters of a path, or of a text that is matched, that are still judged."""
+"""The longest path, and the longest text for a pattern, that can be judged, in characters."""
 MAX_PROGRAM = 2**14
-"""Bytes that RE2 may take for one pattern; one that needs more is refused when it is built."""
+"""The most bytes that RE2 may use for one pattern; a pattern that needs more is refused when it is built."""
 
 _WILD = re.compile(r"(\*\*?|\?)")
+# `\p` or `\P` after an even number of backslashes; after an odd number, the `p` is plain text.
 _UNICODE_CLASS = re.compile(r"(?<!\\)(?:\\\\)*\\[pP]")
 
 
 class Prefix(Constraint, frozen=True, tag="prefix"):
-    """The text begins with this text."""
+    """The text begins with this text; any other type cannot be judged."""
 
     text: Text
 
@@ -40,17 +40,17 @@ class Prefix(Constraint, frozen=True, tag="prefix"):
 
 
 class Glob(Constraint, frozen=True, tag="glob"):
-    """The text matches whole: `*` is any run without `/`, `**` any run, `?` one character but `/`.
+    """The whole text matches: `*` is any run without `/`, `**` any run, `?` one character other than `/`.
 
-    Everything else stands for itself: there are no classes and no escapes, and `a/**/b` does not match `a/b`. Dots
-    are plain text too, so where a path may lead outside by `..`, say `path`.
+    All other characters match themselves. There are no classes and no escapes, and `a/**/b` does not match `a/b`. Dots
+    are plain text too: use `path` where `..` could lead out of a folder.
     """
 
     text: Text
 
     def __post_init__(self) -> None:
         if "***" in self.text:
-            raise InvalidCaveat("a glob has `*` and `**`, and no `***`")
+            raise InvalidCaveat("a glob may have `*` and `**`, but not `***`")
         _glob(self.text)
 
     @property
@@ -65,17 +65,18 @@ class Glob(Constraint, frozen=True, tag="glob"):
 
 
 class Regex(Constraint, frozen=True, tag="regex"):
-    """The text matches whole, by RE2 without flags: `.` is no newline, and `a|b` is a or b from end to end.
+    """The whole text matches this regular expression of RE2, without flags: `.` does not match a newline.
 
-    There are no Unicode classes (`p` after a backslash): they differ between versions of Unicode. A text
-    of more than 4096 characters cannot be judged, nor one of more than 2¹⁹ characters times instructions.
+    `a|b` matches the text `a` or the text `b`. Unicode classes (`p` after a backslash) are not allowed, because they
+    differ between versions of Unicode. A text cannot be judged if it has more than 4096 characters, or if its
+    characters times the instructions of the program are more than 2¹⁹.
     """
 
     text: Text
 
     def __post_init__(self) -> None:
         if _UNICODE_CLASS.search(self.text):
-            raise InvalidCaveat("a regular expression has no Unicode classes: they differ between versions of Unicode")
+            raise InvalidCaveat("a regular expression may not use Unicode classes: versions of Unicode differ in them")
         _program(self.text)
 
     @property
@@ -90,11 +91,12 @@ class Regex(Constraint, frozen=True, tag="regex"):
 
 
 def _segments(path: str) -> list[str] | None:
-    """The segments of an absolute path in its one canonical spelling; None for any other text."""
+    """Return the segments of an absolute path in its only canonical spelling; None for any other text."""
     if len(path) > MAX_TEXT:
         return None
     if path == "/":
         return []
+    # Some programs decode `%`, take a backslash for a slash, or stop at a NUL: they would open another file.
     if not path.startswith("/") or any(character in path for character in "%\\\0"):
         return None
     segments = path[1:].split("/")
@@ -102,14 +104,14 @@ def _segments(path: str) -> list[str] | None:
 
 
 class Path(Constraint, frozen=True, tag="path"):
-    """The path is the root or lies below it, by whole segments; a path in no canonical spelling cannot be judged."""
+    """The path is the root or below it, by whole segments; a path that is not canonically spelled cannot be judged."""
 
     weight = 4
     root: str
 
     def __post_init__(self) -> None:
         if _segments(self.root) is None:
-            raise InvalidCaveat(f"{self.root!r:.80} is not an absolute path in canonical spelling")
+            raise InvalidCaveat(f"{self.root!r:.80} is not an absolute path in canonical spelling, such as /srv/data")
 
     def judge(self, value: Value) -> Judgement:
         if not isinstance(value, str) or (segments := _segments(value)) is None:
@@ -122,9 +124,9 @@ class Path(Constraint, frozen=True, tag="path"):
 
 
 class Argv(Constraint, frozen=True, tag="argv"):
-    """An array of texts: one of the programs, then, if any are given, one of the lists of arguments; more may follow.
+    """An array of texts: first one of the programs, then, if `arguments` is given, one of its lists; more may follow.
 
-    Each word is compared whole, and nothing is done to it: no shell, no search path. An array of more than 1024
+    Each word is compared as a whole and as it is: there is no shell and no search path. An array of more than 1024
     words cannot be judged.
     """
 
@@ -149,12 +151,13 @@ def _matches(program: "Program", value: Value) -> Judgement:
         return None
     try:
         return program.fullmatch(value) is not None
-    except UnicodeEncodeError:
+    except UnicodeEncodeError:  # a lone surrogate, which UTF-8 cannot encode
         return None
 
 
 @lru_cache(maxsize=256)
 def _glob(text: str) -> "Program":
+    # Imported on first use: it is slow to load, and most tokens have no pattern.
     import re2
 
     wild = {"**": "(?s:.*)", "*": "[^/]*", "?": "[^/]"}
@@ -166,7 +169,7 @@ def _program(pattern: str) -> "Program":
     import re2
 
     options = re2.Options()
-    options.log_errors = False
+    options.log_errors = False  # else RE2 writes to stderr
     options.max_mem = MAX_PROGRAM
     options.never_capture = True
     try:

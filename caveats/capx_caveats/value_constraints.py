@@ -1,6 +1,6 @@
-"""Constraints on a value as it stands: what it equals, how large it is, what it holds, whether it is there.
+"""Constraints on a value as it is: what it equals, how large it is, what it contains, whether it is present.
 
-Law: values are compared by type; what differs in type is neither yes nor no.
+Law: values are compared by type. If the types differ, the answer is neither yes nor no: the value cannot be judged.
 """
 
 from capx_caveats.constraint import MAX_VALUES, Constraint, Judgement, every, some, too_much
@@ -8,11 +8,11 @@ from capx_caveats.errors import InvalidCaveat
 from capx_caveats.values import MISSING, Literal, Literals, Natural, Number, Value, as_array, same, shown
 
 MAX_COMPARISONS = 64 * MAX_VALUES
-"""Elements times literals that `contains` still compares."""
+"""The most comparisons (elements times literals) that `contains` makes."""
 
 
 class Eq(Constraint, frozen=True, tag="eq"):
-    """The value equals the literal, by type; another type cannot be judged."""
+    """The value equals the literal and has its type; a value of another type cannot be judged."""
 
     literal: Literal
 
@@ -24,7 +24,7 @@ class Eq(Constraint, frozen=True, tag="eq"):
 
 
 class In(Constraint, frozen=True, tag="in"):
-    """The value equals one of the literals; a type that none of them has cannot be judged."""
+    """The value equals one of the literals; a value cannot be judged if no literal has its type."""
 
     literals: Literals
 
@@ -43,7 +43,7 @@ class In(Constraint, frozen=True, tag="in"):
 
 
 class Range(Constraint, frozen=True, tag="range"):
-    """lo ≤ value ≤ hi, where None leaves one end open; what is no number cannot be judged."""
+    """The number is from lo to hi, both included; None leaves one end open. Any other type cannot be judged."""
 
     lo: Number | None
     hi: Number | None
@@ -52,6 +52,7 @@ class Range(Constraint, frozen=True, tag="range"):
         _demand_ends("number", self.lo, self.hi)
 
     def judge(self, value: Value) -> Judgement:
+        # By exact type: `True` is an int in Python, and not a number in JSON.
         kind = type(value)
         if kind is not int and kind is not float:
             return None
@@ -66,10 +67,10 @@ class Range(Constraint, frozen=True, tag="range"):
 
 
 class Contains(Constraint, frozen=True, tag="contains"):
-    """The array has all of these literals among its elements; what is no array cannot be judged.
+    """The array contains all of these literals; a value that is not an array cannot be judged.
 
-    Neither can a literal that is not found among elements of which one has another type. Nor can an array that holds
-    more than 1024 values, at all depths, or needs more than 65,536 comparisons.
+    If a literal is not found, and any element has another type than it, the array cannot be judged. Nor can an array
+    that holds more than 1024 values, at all depths, or that needs more than 65,536 comparisons.
     """
 
     literals: Literals
@@ -85,7 +86,7 @@ class Contains(Constraint, frozen=True, tag="contains"):
 
 
 class Length(Constraint, frozen=True, tag="length"):
-    """A text of so many code points or an array of so many elements, where None leaves one end open."""
+    """A text of lo to hi code points, or an array of lo to hi elements; None leaves one end open."""
 
     lo: Natural | None
     hi: Natural | None
@@ -110,7 +111,7 @@ class Length(Constraint, frozen=True, tag="length"):
 
 
 class Absent(Constraint, frozen=True, tag="absent"):
-    """The value is not there: the one constraint that judges a missing value."""
+    """The value is missing. No other constraint can judge a missing value by itself."""
 
     about_absence = True
 
@@ -122,7 +123,7 @@ class Absent(Constraint, frozen=True, tag="absent"):
 
 
 class Anything(Constraint, frozen=True, tag="anything"):
-    """The value is there, whatever it is."""
+    """The value is present, whatever it is."""
 
     def judge(self, value: Value) -> Judgement:
         return None if value is MISSING else True
@@ -134,6 +135,6 @@ class Anything(Constraint, frozen=True, tag="anything"):
 def _demand_ends(what: str, lo: float | None, hi: float | None) -> None:
     if lo is None or hi is None:
         if lo is hi:
-            raise InvalidCaveat(f"one end at least is needed: no {what} is ruled out")
+            raise InvalidCaveat(f"give at least one end: without one, every {what} is allowed")
     elif lo > hi:
-        raise InvalidCaveat(f"no {what} lies between {lo} and {hi}")
+        raise InvalidCaveat(f"no {what} is between {lo} and {hi}: give the smaller end first")

@@ -1,7 +1,7 @@
-"""JSON values as capx judges them: by type, within what a double holds exactly.
+"""JSON values as capx judges them: by type, with numbers that a double holds exactly.
 
-Laws: `true` is not 1; 1 equals 1.0; a number that is not finite or lies beyond ±(2⁵³ - 1) is no value here;
-nothing is converted.
+Laws: `true` is not 1. 1 equals 1.0. A number that is not finite or is beyond ±(2⁵³ - 1) is not a value. Nothing is
+converted.
 """
 
 import math
@@ -19,39 +19,40 @@ from capx_caveats.errors import InvalidCaveat
 Scalar: TypeAlias = bool | int | float | str | None
 """A JSON value that holds no other value."""
 JSON: TypeAlias = Scalar | Sequence["JSON"] | Mapping[str, "JSON"]
-"""A JSON value as Python has it."""
+"""A JSON value in Python: a scalar, a sequence, or a mapping with text as keys."""
 
 MISSING: Final = UNSET
-"""Stands for an argument or attribute that a call does not have."""
+"""The value of an argument or attribute that a call does not have."""
 Value: TypeAlias = JSON | UnsetType
-"""What a constraint judges: a JSON value, or MISSING."""
+"""A value that a constraint judges: a JSON value, or MISSING."""
 T = TypeVar("T")
 
 SAFE_INTEGER: Final = 2**53 - 1
 """The largest integer that every JSON implementation agrees on (RFC 8259, section 6)."""
 
 Natural = Annotated[int, Meta(ge=0, le=SAFE_INTEGER)]
-"""A field: an integer from 0 to 2⁵³ - 1, without fraction or exponent."""
+"""The type of a field: an integer from 0 to 2⁵³ - 1, without fraction or exponent."""
 Number = (
     Annotated[int, Meta(ge=-SAFE_INTEGER, le=SAFE_INTEGER)] | Annotated[float, Meta(ge=-SAFE_INTEGER, le=SAFE_INTEGER)]
 )
-"""A field: a number that is finite and within ±(2⁵³ - 1)."""
+"""The type of a field: a number that is finite and within ±(2⁵³ - 1)."""
 Text = Annotated[str, Meta(min_length=1)]
-"""A field: a text that is not empty, since no rule means an empty one."""
+"""The type of a field: a text that is not empty, because no rule needs an empty one."""
 Texts = Annotated[tuple[Text, ...], Meta(min_length=1)]
-"""A field: one text or more."""
+"""The type of a field: one or more texts."""
 Plain = bool | Number | Text | None
-"""A field: null, a boolean, a number or a text."""
+"""The type of a field: null, a boolean, a number or a text."""
 Literal: TypeAlias = Plain | Annotated[tuple[Plain, ...], Meta(min_length=1)]
-"""A field: null, a boolean, a number, a text, or a flat array of them."""
+"""The type of a field: null, a boolean, a number, a text, or a flat array of them."""
 Literals = Annotated[tuple[Literal, ...], Meta(min_length=1)]
-"""A field: one literal or more."""
+"""The type of a field: one or more literals."""
 
 _NUMBERS = frozenset({int, float})
 _DEPTH = 64
 _SHOWN = 80
 _SHOWN_ELEMENTS = 20
 _SHOWN_DEPTH = 3
+# Set in a block of `whole()`. A context variable, because requests in other threads and tasks must not be affected.
 _whole = ContextVar("_whole", default=False)
 _UNSEEN = frozenset(
     [
@@ -63,48 +64,49 @@ _UNSEEN = frozenset(
         ),
     ]
 )
-"""Letters, marks and symbols by category that show as nothing."""
+"""Characters that are invisible although Unicode counts them as letters, marks or symbols."""
 _IN_A_ROW = re.compile(r"""(?<= ) |(?<=^") |(?<=[^\\]") """)
-"""Spaces of a JSON text behind another one, or that its value begins with."""
+"""Spaces of a JSON text that follow another space, or that are the first character of a value."""
 
 
 def demand_json(value: object, depth: int = _DEPTH) -> None:
     """Raise InvalidCaveat unless the value is JSON of exact built-in types, at most 64 levels deep."""
+    # By exact type: an instance of a subclass may compare or print differently from its JSON.
     kind = type(value)
     if kind is str:
         demand_unicode(cast("str", value))
     elif kind is int or kind is float:
         if not -SAFE_INTEGER <= cast("float", value) <= SAFE_INTEGER:
-            raise InvalidCaveat("a number is beyond ±(2^53 - 1) or not finite: pass it as a string")
+            raise InvalidCaveat("a number is beyond ±(2^53 - 1) or not finite: pass it as text")
     elif kind is bool or value is None:
         return
     elif depth == 0:
-        raise InvalidCaveat(f"a value nests deeper than {_DEPTH} levels")
+        raise InvalidCaveat(f"a value is nested deeper than {_DEPTH} levels: make it flatter")
     elif kind is list or kind is tuple:
         for element in cast("Sequence[object]", value):
             demand_json(element, depth - 1)
     elif kind is dict:
         for name, element in cast("dict[object, object]", value).items():
             if type(name) is not str:
-                raise InvalidCaveat(f"{name!r:.40} is not text, so it names no member of an object")
+                raise InvalidCaveat(f"{name!r:.40} is not text: the names of members of an object are texts")
             demand_unicode(name)
             demand_json(element, depth - 1)
     else:
-        raise InvalidCaveat(f"a {kind.__name__} is no JSON value: convert it before it is judged")
+        raise InvalidCaveat(f"a {kind.__name__} is not a JSON value: convert it first")
 
 
 def demand_unicode(text: str) -> None:
-    """Raise InvalidCaveat for a text that UTF-8 cannot spell."""
+    """Raise InvalidCaveat for a text that cannot be encoded as UTF-8."""
     if text.isascii():
         return
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise InvalidCaveat("a text holds a lone surrogate") from error
+        raise InvalidCaveat("a text has a lone surrogate, which UTF-8 cannot encode: remove it") from error
 
 
 def same(value: Value, literal: Literal) -> bool | None:
-    """Whether two values are equal by type: None where their types differ, at any depth."""
+    """Whether two values are equal; None if their types differ, at any depth."""
     kind, other = type(value), type(literal)
     if kind is other and kind is not tuple:
         return value == literal
@@ -126,15 +128,15 @@ def _same_elements(value: Sequence[JSON], literal: tuple[Scalar, ...]) -> bool |
 
 
 def as_array(value: Value) -> Sequence[JSON] | None:
-    """The value if it is an array; a text is none."""
+    """Return the value if it is an array, otherwise None; a text is not an array."""
     kind = type(value)
     return cast("Sequence[JSON]", value) if kind is list or kind is tuple else None
 
 
 def holds_more(value: object, limit: int, characters: int) -> bool:
-    """Whether a value holds more than `limit` values or more characters of text, at all depths.
+    """Whether a value holds more than `limit` values, or more than `characters` characters of text, at all depths.
 
-    It looks at no more values than that.
+    It looks at no more than `limit` values, so its own work is bounded too.
     """
     waiting = [value]
     for _ in range(limit + 1):
@@ -157,9 +159,9 @@ def holds_more(value: object, limit: int, characters: int) -> bool:
 
 
 def shown(value: object) -> str:
-    """A value as people read it: JSON in one line of what shows, cut at 80 characters.
+    """Return a value as people read it: one line of JSON with visible characters only, cut at 80 characters.
 
-    The work is bounded, however large the value; within `whole` by the value alone.
+    The work is bounded, however large the value is. In a block of `whole`, nothing is cut.
     """
     if value is MISSING:
         return "nothing"
@@ -174,9 +176,9 @@ def shown(value: object) -> str:
 
 @contextmanager
 def whole() -> Generator[None]:
-    """A block in which whatever is shown is shown whole, for people to agree to; the values are small.
+    """Open a block in which `shown` cuts nothing, because a person consents to what they read; use small values only.
 
-    No run of spaces in it can be taken for the end of a line, nor one before it for the margin.
+    In it, runs of spaces are shown as escapes. So nobody can take them for the end of a line or for its margin.
     """
     token = _whole.set(True)
     try:
@@ -186,7 +188,7 @@ def whole() -> Generator[None]:
 
 
 def excerpt(text: str, longest: int) -> str:
-    """JSON text as it is shown: so many characters of it, within `whole` all of them."""
+    """Return JSON text as it is shown: at most `longest` characters, or all of it in a block of `whole`."""
     if _whole.get():
         return printable(_IN_A_ROW.sub(r"\\u0020", text))
     text = printable(text)
@@ -194,13 +196,13 @@ def excerpt(text: str, longest: int) -> str:
 
 
 def evidence(value: JSON) -> JSON:
-    """A value as evidence: itself if it is short, else as it is shown."""
+    """Return a value as evidence for an error or the log: the value itself if it is short, otherwise as `shown`."""
     text = shown(value)
     return text if "…" in text else value
 
 
 def printable(text: str) -> str:
-    """The text with whatever does not show, or acts on a terminal, spelled as an escape."""
+    """Return the text with escapes for characters that are invisible or that control a terminal."""
     if text.isprintable() and (text.isascii() or _UNSEEN.isdisjoint(text)):
         return text
     return "".join(
@@ -209,12 +211,12 @@ def printable(text: str) -> str:
 
 
 def _plain(other: object) -> object:
-    """What JSON knows for another value."""
+    """Return a JSON value for one that is not JSON: a dict for a mapping, otherwise the name of its type."""
     return dict(cast("Mapping[object, object]", other)) if isinstance(other, Mapping) else type(other).__name__
 
 
 def _brief(value: object, depth: int) -> object:
-    """The beginning of a value, no larger than what is shown."""
+    """Return the beginning of a value, cut so that writing it as JSON costs little."""
     if isinstance(value, str):
         return value if len(value) <= _SHOWN else value[:_SHOWN] + "…"
     if isinstance(value, int) and not -SAFE_INTEGER <= value <= SAFE_INTEGER:

@@ -1,8 +1,9 @@
-"""The set of caveats and constraints in use, and the one way from a block's bytes to caveats.
+"""The set of caveats and constraints in use, and the only way from the bytes of a block to caveats.
 
-Laws: a vocabulary is a value; another is made, none is changed. Every caveat is read by the same strict decoder,
-whether with its neighbours or, when one of them is unknown or ill-formed, on its own: what cannot be read stands as
-`NotUnderstood`, which refuses, and its neighbours keep their meaning. No JSON object stands anywhere.
+Laws: a vocabulary is a value: nothing changes it, and `extended` makes another one. The same strict decoder reads every
+caveat. It reads a block as a whole, or, if one caveat is unknown or ill-formed, each caveat by itself. A caveat that it
+cannot read becomes `NotUnderstood`, which denies every call. Its neighbours keep their meaning. A block never has a
+JSON object.
 """
 
 import re
@@ -22,16 +23,16 @@ from capx_caveats.names import is_action
 from capx_caveats.values import excerpt, printable
 
 MAX_CAVEATS = 64
-"""Caveats per block."""
+"""The most caveats in a block."""
 MAX_BRACKETS = 256
-"""`[` bytes per block, which bounds depth and work at once."""
+"""The most `[` bytes in a block; this bounds the depth of nesting and the work together."""
 
 _FAILURES = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _elements = msgspec.json.Decoder(list[Raw])
 
 
 class TooLarge(InvalidCaveat):
-    """A block has more caveats or brackets than are read."""
+    """A block has more caveats or brackets than a verifier reads."""
 
 
 class Vocabulary:
@@ -40,13 +41,13 @@ class Vocabulary:
     __slots__ = ("_all", "_failures", "_one", "caveats", "own")
 
     caveats: tuple[type[Caveat], ...]
-    """The caveats that are read."""
+    """The classes of caveats that it reads."""
     own: Own
-    """The constraints that are read besides the built-in ones."""
+    """The constraints that it reads besides the built-in ones."""
 
     def __init__(self, *caveats: type[Caveat], own: Iterable[type[Constraint]] = ()) -> None:
         self.caveats, self.own = caveats, frozenset(own)
-        # A service's own class may raise anything, and allows nothing by it.
+        # A service's own class may raise any exception. It means "not understood": a bug in it denies, it never allows.
         own_kinds = any(map(is_own, self.caveats)) or bool(self.own)
         self._failures: tuple[type[Exception], ...] = (Exception,) if own_kinds else _FAILURES
         caveat: Any = Union[self.caveats]  # noqa: UP007 - a union made at run time
@@ -54,26 +55,30 @@ class Vocabulary:
         self._all: Callable[[bytes], tuple[Caveat, ...]] = decoder(tuple[caveat, ...], self.own)
 
     def extended(self, *kinds: type[Caveat] | type[Constraint]) -> "Vocabulary":
-        """This vocabulary and a service's own caveats and constraints, whose tags are dotted (`acme.region`)."""
+        """Return this vocabulary with a service's own caveats and constraints, whose tags have a dot (`acme.region`).
+
+        InvalidCaveat for a class that cannot be added; the message says why.
+        """
         taken = {kind.__struct_config__.tag for kind in (*self.caveats, *self.own)}
         for kind in kinds:
             if not issubclass(kind, Caveat | Constraint):  # pyright: ignore[reportUnnecessaryIsInstance] # not everybody checks types
-                raise InvalidCaveat(f"{kind!r:.80} is neither a Caveat nor a Constraint")
+                raise InvalidCaveat(f"{kind!r:.80} is neither a Caveat nor a Constraint: give a subclass of one")
             tag = kind.__struct_config__.tag
             if not is_own(kind) or not is_action(tag):
                 raise InvalidCaveat(f"{kind.__name__} needs a dotted tag of its own, such as acme.region")
             if issubclass(kind, (ChainCaveat, UntilCompleted)):
-                raise InvalidCaveat(f"{kind.__name__} is of a kind that the mechanism looks for by its tag")
+                raise InvalidCaveat(f"{kind.__name__} is a subclass of a mark or UntilCompleted: derive it from Caveat")
             demand_readable(kind)
             if tag in taken:
-                raise InvalidCaveat(f"the tag {tag} is in use")
+                raise InvalidCaveat(f"the tag {tag} is in use: choose another one")
             taken.add(tag)
         caveats = (kind for kind in kinds if issubclass(kind, Caveat))
         constraints = (kind for kind in kinds if issubclass(kind, Constraint))
         return Vocabulary(*self.caveats, *caveats, own=(*self.own, *constraints))
 
     def decode(self, block: bytes) -> tuple[Caveat, ...]:
-        """The caveats of one block, never none; TooLarge beyond the limits, and no other error."""
+        """Return the caveats of one block, at least one; TooLarge beyond the limits, and no other error."""
+        # Count before decoding: deep nesting is refused before it costs anything. A short block cannot have too many.
         if len(block) > MAX_BRACKETS:
             _demand_brackets(block)
         try:
@@ -85,9 +90,9 @@ class Vocabulary:
         return caveats or _EMPTY
 
     def _one_by_one(self, block: bytes) -> tuple[Caveat, ...]:
-        """The same, where something in the block is not understood."""
+        """Decode each caveat by itself, because something in the block is not understood."""
         try:
-            block.decode()  # elements are split without a look at their texts, and what is no UTF-8 is no JSON
+            block.decode()  # msgspec splits elements without checking their texts; JSON must be UTF-8
             elements = _elements.decode(block)
         except _FAILURES as error:
             return (NotUnderstood(_excerpt(block), _reason(error)),)
@@ -102,12 +107,12 @@ class Vocabulary:
 
 
 _EMPTY = (NotUnderstood("[]", "an empty block"),)
-# In the spelling of whoever writes compactly: what is spelt otherwise is no less strange for it.
+# Only the compact form that capx writes: any other spelling is not understood either, but does not count as own.
 _OWN = re.compile(rb'\["(?![^"]{129})[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+"')
 
 
 _EXCERPT = 200
-"""Characters that are shown of what is not understood."""
+"""The most characters to show of a caveat that is not understood."""
 
 
 def _excerpt(raw: bytes) -> str:
@@ -122,11 +127,11 @@ def _reason(error: Exception) -> str:
 
 
 def encode_block(caveats: tuple[Caveat, ...]) -> bytes:
-    """The compact bytes of one block; InvalidCaveat when its own class would not read one of them back."""
+    """Return the compact bytes of one block; InvalidCaveat if the class of a caveat would not read it back."""
     if not caveats:
-        raise InvalidCaveat("an empty block says nothing")
+        raise InvalidCaveat("an empty block has no meaning: give at least one caveat")
     if len(caveats) > MAX_CAVEATS:
-        raise TooLarge(f"a block has at most {MAX_CAVEATS} caveats")
+        raise TooLarge(f"a block has at most {MAX_CAVEATS} caveats: give fewer, or append a second block")
     block = b"[" + b",".join(map(_encode, caveats)) + b"]"
     _demand_brackets(block)
     return block
@@ -139,14 +144,15 @@ def _demand_brackets(block: bytes) -> None:
 
 def _encode(caveat: Caveat) -> bytes:
     if caveat.__struct_config__.tag is None:
-        raise InvalidCaveat(f"what has no tag is not passed on: {caveat.sentence()}")
+        raise InvalidCaveat(f"a caveat without a tag cannot be written into a token: {caveat.sentence()}")
+    # Read it back before it goes into a token: a caveat that no verifier reads would make the token useless.
     try:
         raw = msgspec.json.encode(caveat.wire())
         again: Any = decoder(type(caveat), frozenset(own_constraints(caveat)))(raw)
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError, OverflowError) as error:
         raise InvalidCaveat(f"{type(caveat).__name__} cannot be written: {error}") from None
     if again != caveat:
-        raise InvalidCaveat(f"{type(caveat).__name__} does not read back as it was written")
+        raise InvalidCaveat(f"{type(caveat).__name__} reads back as another value: check its fields and __post_init__")
     return raw
 
 
@@ -168,4 +174,4 @@ DEFAULT = Vocabulary(
     Where,
     Budget,
 )
-"""The built-in vocabulary."""
+"""The built-in vocabulary. A constraint is not listed here: `AnyConstraint` has them all."""

@@ -1,6 +1,6 @@
-"""Times as people write them: `15m`, or an instant of RFC 3339.
+"""Times in the forms that people write: a duration such as `15m`, or an instant of RFC 3339.
 
-Law: an instant is whole Unix seconds; a duration is relative to a `now` that the caller gives.
+Law: an instant is in whole Unix seconds. A duration counts from a `now` that the caller gives.
 """
 
 import re
@@ -13,11 +13,11 @@ _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 When = int | str | datetime
-"""Unix seconds, an aware datetime, RFC 3339, or a duration such as `15m` from now."""
+"""A time: Unix seconds, a datetime with a time zone, text of RFC 3339, or a duration from now such as `15m`."""
 
 
 def parse_duration(text: str) -> int:
-    """Seconds of a duration such as `90s`, `15m`, `2h`, `1d`; InvalidCaveat for any other text."""
+    """Return the seconds of a duration such as `90s`, `15m`, `2h`, `1d`; InvalidCaveat for any other text."""
     match = _DURATION.fullmatch(text)
     if match is None:
         raise InvalidCaveat(f"{text!r:.40} is not a duration: write 90s, 15m, 2h or 1d")
@@ -25,13 +25,14 @@ def parse_duration(text: str) -> int:
 
 
 def parse_instant(when: When, now: int) -> int:
-    """The instant meant, in whole Unix seconds; InvalidCaveat when it cannot be read."""
+    """Return the instant in whole Unix seconds; InvalidCaveat if `when` cannot be read. Durations count from `now`."""
     if isinstance(when, datetime):
         if when.tzinfo is None:
-            raise InvalidCaveat("a datetime without a time zone names no instant")
+            raise InvalidCaveat("a datetime without a time zone is not an instant: give it one, such as tzinfo=UTC")
         return int(when.timestamp())
+    # A bool is an int in Python: without this check, True would be one second after 1970.
     if isinstance(when, bool):
-        raise InvalidCaveat(f"{when} is no time")
+        raise InvalidCaveat(f"{when} is not a time: write Unix seconds, 15m, or RFC 3339")
     if isinstance(when, int):
         return when
     if _DURATION.fullmatch(when):
@@ -41,16 +42,16 @@ def parse_instant(when: When, now: int) -> int:
             return int(datetime.fromisoformat(when.upper()).timestamp())
     except ValueError:
         pass
-    raise InvalidCaveat(f"{when!r:.40} is no time: write 15m, or RFC 3339 such as 2026-11-25T12:00:00Z")
+    raise InvalidCaveat(f"{when!r:.40} is not a time: write 15m, or RFC 3339 such as 2026-11-25T12:00:00Z")
 
 
 def is_relative(when: When) -> bool:
-    """Whether the time counts from a `now`."""
+    """Whether this is a duration, which counts from a `now`."""
     return isinstance(when, str) and _DURATION.fullmatch(when) is not None
 
 
 def shown_instant(seconds: int) -> str:
-    """RFC 3339 in UTC; the number itself beyond the years a calendar has."""
+    """Return an instant as RFC 3339 in UTC, or as a number if it is beyond the year 9999."""
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (ValueError, OverflowError, OSError):
@@ -58,6 +59,6 @@ def shown_instant(seconds: int) -> str:
 
 
 def shown_duration(seconds: int) -> str:
-    """A duration in the largest unit that divides it: `15m`, `1d`."""
+    """Return a duration in the largest unit that divides it: `15m`, `1d`."""
     unit, size = max(((unit, size) for unit, size in _UNITS.items() if seconds % size == 0), key=lambda one: one[1])
     return f"{seconds // size}{unit}"

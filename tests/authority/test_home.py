@@ -59,5 +59,5 @@ def test_root_keys_that_others_may_read_are_refused(tmp_path: Path) -> None:
 
 def test_a_pipe_as_the_name_of_a_store_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / PLACE, 0o600)
-    with pytest.raises(ConfigurationProblem, match="is no regular file"):
+    with pytest.raises(ConfigurationProblem, match="is not a regular file"):
         store_place(tmp_path)

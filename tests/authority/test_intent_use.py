@@ -439,7 +439,7 @@ def test_a_task_whose_time_ran_out_was_not_withdrawn(authority: Authority, clock
 @pytest.mark.parametrize("text", ["", "x", "A" * 42, "A" * 44, "../../etc/passwd", "A" * 42 + "B", "ä" * 43])
 def test_what_is_no_digest_withdraws_nothing(authority: Authority, text: str) -> None:
     for dry_run in (True, False):
-        with pytest.raises(InvalidRequest, match="is no intent: name its digest"):
+        with pytest.raises(InvalidRequest, match="is not an intent: give its digest"):
             authority.withdraw_intent(text, dry_run=dry_run)
     assert authority.intents() == []
 

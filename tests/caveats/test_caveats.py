@@ -254,7 +254,7 @@ def test_a_refusal_says_when_a_value_could_not_be_judged() -> None:
         assert no is not None
         assert cannot is not None
         assert no.sentence.endswith('"x" is 3')
-        assert cannot.sentence.endswith('"x" is "1", which that cannot judge')
+        assert cannot.sentence.endswith('"x" is "1", which this rule cannot judge')
         assert (no.given, cannot.given) == ({"x": 3}, {"x": "1"})
 
 

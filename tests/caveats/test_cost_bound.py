@@ -42,4 +42,4 @@ def test_a_budget_tells_whether_it_is_spent_and_not_how_far() -> None:
         "allows at most 10 eur, shared by everyone below, and this call costs more than is left",
     )
     assert spent == over
-    assert spent.sentence == "allows at most 10 eur, shared by everyone below, and that is spent"
+    assert spent.sentence == "allows at most 10 eur, shared by everyone below, and all of it is spent"

@@ -62,7 +62,7 @@ def test_what_only_the_resource_knows_is_left_open(home: Any, slides: str) -> No
     assert 'NO  args.deck is "deck-42"' in home("explain", "--action", "slides.write", token=token, code=1).out
     demanding = Bundle.parse(slides).attenuate(Fresh(5), Budget("eur", "20")).text
     said = home(*call, token=demanding).out
-    assert "?   news of deaths at most 5s old" in said
+    assert "?   news of revocations at most 5s old" in said
     assert "?   at most 20 eur" in said
     open_ = home("task", "open", "--allow", "crm.read").token
     said = home("explain", "--action", "crm.read", "--tenant", "Acme", token=open_, code=1).out

@@ -111,8 +111,8 @@ def test_json_is_one_array_an_element_a_line(busy: Any) -> None:
 
 def test_what_cannot_be_meant_and_what_is_not_there_is_one_line(home: Any, tmp_path: Any) -> None:
     for args, code, says in (
-        (("find", "--since", "yesterday"), 2, "is no time"),
-        (("log", "--since", "-3"), 2, "is no time"),
+        (("find", "--since", "yesterday"), 2, "is not a time"),
+        (("log", "--since", "-3"), 2, "is not a time"),
         (("find", "--action", "*"), 2, "no decision can match it"),
         (("find", "--agent", "\x1b[31m\u202e"), 2, "no decision can match it"),
         (("find", "--limit", "0"), 2, "0 is not in the range"),

@@ -222,7 +222,7 @@ def test_a_key_signs_only_for_its_own_principal_and_only_once(desk: Desk) -> Non
     other = desk.folder / "bo.key"
     PrincipalKey.generate("bo").save(other)
     said = desk("intent", "sign", "--key-file", str(other), token=desk.document(), code=2)
-    assert "this is the key of bo, and the intent is one of ana" in said.err
+    assert "this is the key of bo, and ana must sign this intent" in said.err
     assert said.out == ""
     assert "is signed already" in desk("intent", "sign", str(desk.signed()), "--key-file", str(desk.key), code=2).err
     for name, code, says in (("nowhere", 3, "cannot read the key file"), ("qbr.intent", 3, "chmod 600")):

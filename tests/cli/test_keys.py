@@ -113,7 +113,7 @@ def test_an_export_replaces_a_linked_file_and_only_a_file(home: Any, tmp_path: P
     pipe, file, link = tmp_path / "pipe", tmp_path / "svc.keys", tmp_path / "crm.keys"
     os.mkfifo(pipe)
     said = home("keys", "export", "crm", "--out", str(pipe), "--replace", code=3).err
-    assert "is no regular file: choose another name" in said
+    assert "is not a regular file: choose another name" in said
     assert said.count("\n") == 1
     assert pipe.is_fifo()
     home("keys", "export", "crm", "--out", str(file))

@@ -130,7 +130,7 @@ def test_errors_that_need_a_token_or_a_home(home: Any) -> None:
         (("delegate", "--to", "x", "--allow", "crm.read@crm"), 2, "names an audience"),
         (("delegate", "--to", "x", "--audience", "hr"), 2, "holds nothing for hr"),
         (("delegate", "--to", "x\u202ey"), 2, "is not an agent's name"),
-        (("delegate", "--to", "x", "--expires", "tomorrow"), 2, "is no time"),
+        (("delegate", "--to", "x", "--expires", "tomorrow"), 2, "is not a time"),
         (("present", "--action", "hr.read"), 2, "holds nothing for 'hr'"),
         (("present", "--http", "GET", "/"), 2, "choose with --audience"),
         (("call", "http://127.0.0.1:1/", "--audience", "crm"), 3, "cannot reach http://127.0.0.1:1/"),

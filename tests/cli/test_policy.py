@@ -43,7 +43,10 @@ def test_every_mistake_is_a_line_and_the_exit_code_says_so(capx: Shell, draft: P
     assert said.err.splitlines() == [
         f"{draft} cannot be used:",
         "  purpose.qbr.tll: is no key here: did you mean ttl?",
-        '  purpose.refund.grant[2].allow."billing.refund".amount: Range: no number lies between 500 and 50',
+        (
+            '  purpose.refund.grant[2].allow."billing.refund".amount: '
+            "Range: no number is between 500 and 50: give the smaller end first"
+        ),
     ]
     facts = capx("policy", "check", str(draft), "--json", code=3).json
     assert (facts["good"], len(facts["problems"])) == (False, 2)

@@ -113,7 +113,7 @@ def test_a_selection_that_fits_nothing_alive_has_its_exit_code(home: Shell) -> N
         (("last", "--wait=99999"), "is no number of seconds"),
         (("last", "--wait=nan"), "is no number of seconds"),
         (("last", "--wait", "--dry-run"), "there is nothing to wait for"),
-        (("--issued-before", "soon"), "is no time"),
+        (("--issued-before", "soon"), "is not a time"),
     ],
 )
 def test_what_cannot_be_meant_revokes_nothing(home: Shell, args: tuple[str, ...], says: str) -> None:

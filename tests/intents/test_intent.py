@@ -147,7 +147,7 @@ def test_what_cannot_be_meant_is_refused(name: str, values: list[object]) -> Non
 
 @pytest.mark.parametrize("name", ["principal", "purpose", "tenant", "agent", "statement"])
 def test_no_parameter_is_called_like_what_an_intent_has_itself(name: str) -> None:
-    assert "none of its own" in refused({**DOCUMENT, "parameters": {name: "x"}})
+    assert "not a member's name" in refused({**DOCUMENT, "parameters": {name: "x"}})
 
 
 @pytest.mark.parametrize(

@@ -119,9 +119,9 @@ def test_a_file_without_cases_tests_nothing_and_is_refused(text: str, told: str)
         (
             '"billing.export"',
             '{ call = "a.b", with = { at = 2026-11-25 } }',
-            "case[1].never[1].with: a date is no JSON",
+            "case[1].never[1].with: a date is not a JSON value",
         ),
-        ("parameters = {", "parameters = { tenant = 1, ", "case[1]: 'tenant' names no parameter"),
+        ("parameters = {", "parameters = { tenant = 1, ", "case[1]: 'tenant' cannot name a parameter"),
         ("never = [", 'never = "x" #', "case[1].never: is a text, and an array of calls belongs here"),
     ],
 )

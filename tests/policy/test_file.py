@@ -123,9 +123,9 @@ def test_a_file_of_another_user_is_refused(path: Path) -> None:
 
 def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
-    with pytest.raises(ConfigurationProblem, match="is no regular file"):
+    with pytest.raises(ConfigurationProblem, match="is not a regular file"):
         PolicyFile(tmp_path / "pipe")()
-    with pytest.raises(ConfigurationProblem, match=r"is no regular file"):
+    with pytest.raises(ConfigurationProblem, match=r"is not a regular file"):
         PolicyFile(tmp_path)()
 
 

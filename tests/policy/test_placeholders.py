@@ -182,7 +182,7 @@ def test_a_value_of_its_kind_stands_where_a_literal_may(argument: str, value: An
         ('{ range = ["{intent.p}", 50] }', None, ".range[1]: takes p from the intent, which is null: a number belongs"),
         ('{ range = [0, "{intent.p}"] }', None, ".range[2]: takes p from the intent, which is null: a number belongs"),
         ('{ range = [0, "{intent.p}"] }', True, ".range[2]: takes p from the intent, which is true: a number belongs"),
-        ('{ range = ["{intent.p}", 50] }', 51, ": Range: no number lies between 51 and 50"),
+        ('{ range = ["{intent.p}", 50] }', 51, ": Range: no number is between 51 and 50"),
         ('{ length = { max = "{intent.p}" } }', None, ".length.max: takes p from the intent, which is null"),
         ('{ prefix = "{intent.p}" }', 5, ".prefix: takes p from the intent, which is 5: a text that is not empty"),
         ('{ prefix = "{intent.p}" }', ["a"], '.prefix: takes p from the intent, which is ["a"]: a text'),

@@ -31,8 +31,8 @@ WORK = 'purpose.work.grant[1].allow."a.b".x'
             "ed25519:",
             "rsa:",
             (
-                f"principal.\"ana@our.example\".key: 'rsa:{POLICY.partition('ed25519:')[2][:43]}' is no public key: it "
-                "begins with ed25519:, as capx principal new writes it"
+                f"principal.\"ana@our.example\".key: 'rsa:{POLICY.partition('ed25519:')[2][:43]}' is not a public key: "
+                "it begins with ed25519:, as capx principal new writes it"
             ),
         ),
         (
@@ -185,7 +185,7 @@ WORK = 'purpose.work.grant[1].allow."a.b".x'
             ),
         ),
         ("{ refunds = 1 }", "{}", "purpose.refund.grant[1].budget: is empty: name a unit, or leave it out"),
-        ("[50, 500]", "[500, 50]", f"{AMOUNT}: Range: no number lies between 500 and 50"),
+        ("[50, 500]", "[500, 50]", f"{AMOUNT}: Range: no number is between 500 and 50"),
         ("{ range = [50, 500] }", "[50, 500]", f"{AMOUNT}: is an array: write {{ in = [ … ] }} for one of these"),
         ("{ range = [50, 500] }", "{ rnge = 5 }", f"{AMOUNT}.rnge: is no operator: did you mean range?"),
         ("{ range = [50, 500] }", "{}", f"{AMOUNT}: has no operator: write {{ eq = … }}, or {{ anything = true }}"),

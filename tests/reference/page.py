@@ -1,4 +1,4 @@
-"""Makes docs/reference/vocabulary.md from the classes, and from the results of the examples, which it executes."""
+"""Makes docs/reference/vocabulary.md from the classes, and from the results of the examples when they are executed."""
 
 import json
 import shlex
@@ -40,44 +40,45 @@ DEFINED: Final[dict[str, Any]] = SCHEMA["$defs"]
 
 _HEAD: Final = f"""# Vocabulary, by example
 
-`python -m tests.reference` makes this page from the classes. The examples were executed, and gave the wire forms,
-sentences and codes of this page; a test executes them again. The [specification](../spec/vocabulary.md) is normative.
+This page is generated from the classes: `python -m tests.reference`. The wire forms, sentences and codes come from
+executed examples, and a test executes them again. The [specification](../spec/vocabulary.md) is normative.
 [block.schema.json](block.schema.json) is the JSON Schema (draft 2020-12) of a block.
 `capx_caveats.schema.block_schema` makes it, also for a vocabulary with [caveats of your own](own-caveats.md).
 
-Each block that a holder appends narrows a capability, since a call must satisfy each caveat of each block. A block has
-1 to {MAX_CAVEATS} caveats and at most {MAX_BRACKETS} `[`. A caveat with an unknown tag, or of another form than on this
-page, refuses: `not_understood`. In Python, a class cannot be built with values that it would not read: `InvalidCaveat`.
+Every caveat that is appended to a capability narrows it: a call must satisfy each caveat of each block. A block has 1
+to {MAX_CAVEATS} caveats and at most {MAX_BRACKETS} `[`. If a caveat does not have the form shown here, or has an
+unknown tag, the call is denied: `not_understood`. In Python, a class raises `InvalidCaveat` for values that it would
+not read.
 
-`?` marks an optional field. If it is not given, it is left out; it is never null. The names are those of
-`capx_caveats`. The options are those of `capx mint`, `delegate` and `attenuate`. Write the text after `x=` of `--with`
-in the same way after `--where args.x=`, and after `--where NAME=` for an attribute.
+`?` marks an optional field: leave it out, never write null. The names are those of `capx_caveats`. The options are
+those of `capx mint`, `delegate` and `attenuate`. The text after `x=` in `--with` is the same in `--where args.x=`, and
+in `--where NAME=` for an attribute.
 """
 _CAVEATS: Final = """## Caveats
 
-Each caveat demands one thing of a call. All of them may be in any block, as often as you like. The verifier gives the
-reason `incomplete_authority` if the authority's block lacks one that it must have: `task`, `root`, `until_completed`,
-`expires` and `allow`, and `tenant` if the call has a tenant. The reasons of `allow` and `budget` may be
-[requestable](../spec/reasons.md#requestable): the denial then says what to ask for.
+Each caveat demands one thing of a call. Any block may have it, and may have it several times. The code
+`incomplete_authority` means that the authority's block lacks a caveat that it must have: `task`, `root`,
+`until_completed`, `expires` and `allow`, and also `tenant` if the call has a tenant. A denial by `allow` or `budget`
+may be [requestable](../spec/reasons.md#requestable): it then says what to ask for.
 """
 _CONSTRAINTS: Final = f"""## Constraints
 
-A constraint judges one value: yes, no, or cannot judge. Only yes passes. `not` swaps yes and no, and leaves *cannot
-judge* as it is. A constraint may be in a pair of `allow` or `fields`, in `where`, and in `each`, `any`, `all` and
-`not`. If a value does not pass, the reason is `argument_refused`; in a `where` it is `attribute_missing` if the value
-is missing.
+A constraint judges one value: yes, no, or "cannot judge". Only yes passes. `not` swaps yes and no, and nothing else. A
+constraint can be in a pair of `allow` or `fields`, in `where`, and in `each`, `any`, `all` and `not`. If it does not
+say yes, the call is denied with `argument_refused`, or with `attribute_missing` if it is in a `where` and the value is
+missing.
 
-Besides the cases listed for each, constraints cannot judge
+Each constraint says which values it cannot judge. In addition, none judges:
 
-- an array or object of more than {MAX_VALUES} values at all depths, if they look at each value;
-- a text of more than {MAX_TEXT} characters: `path`, `url`, `glob` and `regex`;
-- a value that would need more than {MAX_WORK:,} characters times steps.
+- an array or object of more than {MAX_VALUES} values at all depths, if the constraint looks at each value;
+- a text of more than {MAX_TEXT} characters, if the constraint is `path`, `url`, `glob` or `regex`;
+- a value that needs more than {MAX_WORK:,} characters times steps.
 """
 _COLUMNS: Final = ("wire form", "Python", "shell", "in words")
-_PARTS: Final = "## Parts\n\nSome fields contain these. A part has no tag.\n"
+_PARTS: Final = "## Parts\n\nSome fields hold these values. A part has no tag.\n"
 _FIELDS: Final = """## Kinds of fields
 
-A pattern must match the whole text. Bytes are base64url without padding, in the one canonical spelling.
+A pattern must match the whole text. Bytes are base64url without padding, in the only canonical spelling.
 """
 
 
@@ -88,7 +89,7 @@ def page() -> str:
     return "\n".join(
         [
             _HEAD,
-            "## Marks\n\nThe mechanism reads marks. They demand nothing of a call. Each may be in a block only once.\n",
+            "## Marks\n\nThe mechanism reads marks. They demand nothing of a call. A block has each at most once.\n",
             *map(_caveat, marks),
             _CAVEATS,
             *map(_caveat, others),
@@ -111,8 +112,8 @@ def _caveat(kind: type[Caveat]) -> str:
     codes = dict.fromkeys(refused()[0] for refused in REFUSED[kind])
     place = f"Place: {PLACES[kind].value}. " if kind in PLACES else ""
     if kind is Budget:
-        place = "Place: in any block; with a counter, only in the authority's block. "
-    refusals = f"{place}Refuses with {', '.join(map(_code, codes))}.\n"
+        place = "Only the authority's block may have one that names its counter. "
+    refusals = f"{place}Denies with {', '.join(map(_code, codes))}.\n"
     return "\n".join([_about(kind), refusals, _table(_COLUMNS, rows)])
 
 
@@ -139,7 +140,7 @@ def _constraint(kind: type[Constraint]) -> str:
 
 
 def _judged(constraint: Constraint, values: tuple[Value, ...], wanted: Judgement) -> bool:
-    """Check that the constraint judges every value as wanted; False if there are no values."""
+    """Whether there are such values; all of them must be judged so."""
     for value in values:
         if constraint.judge(value) is not wanted:
             raise ValueError(f"{constraint} does not say {wanted} to {value!r}")
@@ -161,11 +162,11 @@ def _about(kind: type[Wire]) -> str:
 
 
 def _limits(form: dict[str, Any]) -> str:
-    """The form of a field, in words."""
+    """A field's form in words."""
     if "$ref" in form:
         name = form["$ref"].rpartition("/")[2]
         anchor = "constraints" if name == "constraint" else name.lower() if name.istitle() else "kinds-of-fields"
-        return f"[{name}](#{anchor})" + (f", {form['default']} by default" if "default" in form else "")
+        return f"[{name}](#{anchor})" + (f", {form['default']} unless said" if "default" in form else "")
     if "anyOf" in form:
         return " or ".join(dict.fromkeys(map(_limits, form["anyOf"])))
     if "enum" in form:
@@ -202,7 +203,7 @@ def _kinds_of_fields() -> str:
 
 
 def built(example: Example) -> Caveat:
-    """Build the caveat of an example; its options must mean the same."""
+    """What a caveat's example makes; its options must mean the same."""
     (caveat,) = resolved([eval(example.python, dict(vars(capx_caveats)))], now=0)
     if example.shell is not None and typed(example.shell) != (caveat,):
         raise ValueError(f"{example.shell} is not {example.python}")
@@ -210,7 +211,7 @@ def built(example: Example) -> Caveat:
 
 
 def constrained(example: Example) -> Where:
-    """Build the constraint of an example, for the argument x; its options must mean the same."""
+    """What a constraint's example makes, about the argument x; its options must mean the same."""
     found = Where("args.x", eval(example.python, dict(vars(capx_caveats))))
     if example.shell is not None:
         if typed(f"--allow a --with {example.shell}") != (allow(Entry("a", (Pair("x", found.constraint),))),):
@@ -224,18 +225,18 @@ def constrained(example: Example) -> Where:
 @arguments.allow_options()
 @arguments.caveat_options()
 def options(*, allows: arguments.Allows, narrowing: arguments.Narrowing) -> tuple[Caveat, ...]:
-    """Take every option with which a shell narrows a capability."""
+    """Everything by which a shell narrows."""
     entries = allows.entries()
     return (*([allow(*entries)] if entries else []), *resolved(narrowing.caveats(), now=0))
 
 
 def typed(words: str) -> tuple[Caveat, ...]:
-    """Parse these options into caveats."""
+    """What these options mean."""
     return cast("tuple[Caveat, ...]", options.main(shlex.split(words), standalone_mode=False))
 
 
 def wire(caveat: Caveat) -> str:
-    """The wire form of a caveat; it must read back as it was written."""
+    """The caveat as it stands in a block; it must read back as it was written."""
     block = encode_block((caveat,))
     if DEFAULT.decode(block) != (caveat,):
         raise ValueError(f"{caveat} does not read back")

@@ -275,7 +275,7 @@ def test_what_cannot_be_meant_is_the_same_error(both: Both) -> None:
     for settings in ({"tenant": "\n"}, {"purpose": ""}, {"expires": 1}, {"expires": "1000d"}):
         with pytest.raises(InvalidRequest):
             both.operations.open(allow=["crm.read"], **settings)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(InvalidCaveat, match="is no time"):
+    with pytest.raises(InvalidCaveat, match="is not a time"):
         both.operations.open(allow=["crm.read"], expires="soon")
     assert both.operations.tasks() == []
 

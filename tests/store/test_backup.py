@@ -39,11 +39,11 @@ def test_a_backup_is_read_where_nothing_may_be_written(authority: Authority, sav
 
 def test_a_backup_is_never_written_over_anything(authority: Authority, saved: Path) -> None:
     saved.write_text("precious")
-    with pytest.raises(ConfigurationProblem, match="there already"):
+    with pytest.raises(ConfigurationProblem, match="exists already"):
         backup(authority.store, saved)
     saved.unlink()
     saved.symlink_to(saved.with_name("nowhere"))
-    with pytest.raises(ConfigurationProblem, match="there already"):
+    with pytest.raises(ConfigurationProblem, match="exists already"):
         backup(authority.store, saved)
     with pytest.raises(StoreProblem, match="nothing can be written"):
         backup(authority.store, saved.parent / "no" / "folder.db")
