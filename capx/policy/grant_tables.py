@@ -56,7 +56,7 @@ HOUR: Final = 3600
 
 
 class FileContext(Struct, frozen=True):
-    """What grants need to know of the rest of the file.
+    """The parts of the rest of the file that grants refer to.
 
     `audiences` is None if the file lists none, or if that list has a mistake. `can_answer` maps each principal and
     group to whether somebody there has a key; it is None if the principals have a mistake.

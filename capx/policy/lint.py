@@ -93,7 +93,7 @@ def _covering(pattern: str) -> Iterator[str]:
 def _sole_approver(grant: RuleTemplate, asking: set[str], answering: dict[str, set[str]]) -> Iterator[str]:
     """Warn if the only principal who can consent may also ask, because nobody consents to their own ask."""
     groups = [answering.get(approver, set()) for approver in grant.approvers]
-    # A group of two always has somebody else, whoever asks.
+    # A group of two always has another member, even if one of them asks.
     able = set[str]() if any(len(group) > 1 for group in groups) else set[str]().union(*groups)
     if len(able) == 1 and able <= asking:
         who = told_name(*able)

@@ -81,7 +81,7 @@ class Purpose(Struct, frozen=True, kw_only=True):
 
 
 class Policy(Struct, frozen=True, kw_only=True):
-    """What an authority grants by; `digest` is the SHA-256 of its file in base64url, and the log names it by that.
+    """The rules of an authority; `digest` is the SHA-256 of its file in base64url, and the log names it by that.
 
     `audiences` maps each audience to its origin; `principals` and `purposes` are by name.
     """

@@ -57,7 +57,7 @@ class Match(Struct, frozen=True):
 
 
 class Terms(Struct, frozen=True, kw_only=True, dict=True):
-    """What a policy gives for one intent: for how long (`ttl`, seconds), for which tenant, and by which rules."""
+    """The rights of one intent under a policy: for how long (`ttl`, seconds), for which tenant, and by which rules."""
 
     purpose: str
     ttl: int
