@@ -1,4 +1,4 @@
-"""Who acts: an agent with its bundle, and how it asks for what it is refused.
+"""An agent: it acts with its bundle, and asks for more when a call is denied.
 
     import capx
     from capx.agent import Agent, acting
@@ -11,15 +11,15 @@
 Modules:
 
     agent                    the agent: its bundle, its authority, its HTTP clients
-    actor                    on whose behalf the running code acts
-    next_asks, ask_queue     what to ask for after a denial; asks under way, the same one once at a time
+    actor                    for whom the running code acts
+    next_asks, ask_queue     what to ask for after a denial; the asks of an agent that wait for an answer
     httpx_client             an httpx client that presents each request
     response_peek            the beginning of a response, read without using it up
     authority_client         the authority over HTTP
-    protocols                what an agent needs of an authority, in this process or over HTTP
-    env                      what the environment of a process gives an agent
+    protocols                what an agent calls at an authority, in this process or over HTTP
+    env                      how to make an agent from environment variables
 
-`capx.AuthorityClient` needs httpx, so it is no part of this face.
+`capx.AuthorityClient` needs httpx, so this package does not export it.
 """
 
 from capx.agent.actor import acting

@@ -1,6 +1,6 @@
-"""Who the running code acts for: set for a block of code, read by guarded tools and presenting clients.
+"""For whom the running code acts: a block of code sets the actor, and guarded tools and HTTP clients read it.
 
-Law: it follows the execution (a context variable), so concurrent tasks and threads do not act for each other.
+Law: the actor belongs to the execution (a context variable), so concurrent tasks and threads never act for each other.
 """
 
 from collections.abc import Generator
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 class Seeker(Protocol):
-    """Who acts with a bundle that grows, because it asks for what it is refused: `capx.Agent`."""
+    """An actor whose bundle grows, because it asks for more when a call is denied: `capx.Agent`."""
 
     @property
     def bundle(self) -> Bundle:
-        """What is held now."""
+        """The bundle that it holds now."""
         ...
 
     def seek(self, wanted: "NextAsks", /) -> "AskOutcome | None":
-        """What came of the next asks, for guards and clients; None if there is nobody to ask.
+        """Ask for the next asks, for a guard or a client, and hold what is granted.
 
-        What was granted is held. Raises Pending if a person has not answered in time.
+        Return the outcome; None if there is no authority to ask. Raise Pending if a person has not answered in time.
         """
         ...
 
@@ -35,7 +35,7 @@ class Seeker(Protocol):
 
 
 Actor = Bundle | Seeker
-"""Who acts: a bundle, or an agent, which can also ask for more."""
+"""A bundle that acts, or an agent, which can also ask for more."""
 A = TypeVar("A", bound=Actor)
 
 _current: ContextVar[Actor | None] = ContextVar("capx_actor", default=None)
@@ -43,7 +43,7 @@ _current: ContextVar[Actor | None] = ContextVar("capx_actor", default=None)
 
 @contextmanager
 def acting(actor: A) -> Generator[A]:
-    """Act with this bundle, or as this agent, within the block; who acted before is back after it."""
+    """Act with this bundle, or as this agent, within the block; afterwards the actor before it is back."""
     before = _current.set(actor)
     try:
         yield actor
@@ -57,5 +57,5 @@ def current_actor() -> Actor | None:
 
 
 def bundle_of(actor: Actor) -> Bundle:
-    """What an actor holds now."""
+    """Return the bundle that an actor holds now."""
     return actor if isinstance(actor, Bundle) else actor.bundle

@@ -1,11 +1,11 @@
-"""An agent: what it holds, and the authority it asks for more while it works.
+"""An agent: it holds a bundle, and asks an authority for more while it works.
 
     with capx.Agent.from_env() as agent, agent.http() as client:
-        client.get("https://crm.internal/accounts/7")      # asks for what it is refused, and tries again
+        client.get("https://crm.internal/accounts/7")      # if this is denied, the agent asks, and tries again
 
-Laws: it asks for what a refusal names, at the audience that it meant to speak to and at no other, for one call no more
-than twice. What is granted is held before the call is tried again. Whoever stops waiting, or is cancelled, leaves at
-once; what is granted after that is held all the same. An event loop is never blocked to wait for a person.
+Laws: an agent asks for what a denial names, only at the audience that it meant to call, and at most twice for one call.
+It holds a grant before it tries the call again. A caller that stops waiting, or is cancelled, returns at once; the
+agent still holds what is granted later. An agent never blocks an event loop to wait for a person.
 """
 
 import asyncio
@@ -40,22 +40,22 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 WAIT: Final = 30.0
-"""Seconds for which an agent waits for a person, unless it is told otherwise."""
+"""Seconds for which an agent waits for a person by default."""
 
 
 class Agent:
-    """Whoever holds a bundle, and acts with it; safe with several threads and tasks.
+    """Holds a bundle and acts with it; several threads and tasks may use one agent.
 
-    `authority` is whom it asks, with this bundle and no other: an `Authority` of this process, or the URL of one, or an
-    `AuthorityClient`, whose settings it takes over and which is not its to close; without one it asks for nothing.
-    `wait` is for how many seconds it waits for a person; `origins` is whom its HTTP clients speak to, each origin with
-    its audience.
+    `authority` is where it asks for more, always with this bundle: an `Authority` of this process, the URL of one, or
+    an `AuthorityClient`, whose settings it uses and which it does not close. Without one the agent asks for nothing.
+    `wait` is how many seconds it waits for a person. `origins` maps each origin that its HTTP clients call to its
+    audience.
 
-    A client of `http` or a tool of `tool` that is refused asks for what the refusal says. If that is granted, the call
-    is made once more; if then its arguments are refused, it asks for these, and the call is made a last time. A call
-    that stays refused says why: notes on the Denied, or the extensions `capx_ask` and `capx_granted` of the response,
-    tell why nothing was granted, and what was granted in vain. Pending is raised when a person has not answered in
-    time: nothing was done, and the same call can be made again later.
+    When a call of a client of `http` or a tool of `tool` is denied, the agent asks for what the denial names. If that
+    is granted, it makes the call again. If then the arguments are denied, it asks for exactly these, and makes the call
+    a last time. A call that stays denied says why: notes on the Denied, or the extensions `capx_ask` and `capx_granted`
+    of the response, say why nothing was granted, or what was granted and did not help. Pending is raised when a person
+    has not answered in time: nothing was done, and the caller can make the same call again later.
     """
 
     def __init__(
@@ -75,16 +75,18 @@ class Agent:
 
     @classmethod
     def from_env(cls, *, wait: float = WAIT, **client: Any) -> Self:
-        """The agent that the environment of this process describes, which then holds no bundle any more.
+        """Make the agent that the environment of this process describes, and take the bundle out of the environment.
 
-        CAPX_TOKEN_FILE names a file with the bundle, that only its owner may read, else CAPX_TOKEN holds it;
-        CAPX_AUTHORITY_URL is the authority, CAPX_ORIGINS the services, as `crm=https://crm.internal,…`. The other
-        keywords are httpx's, for the authority. ConfigurationProblem for what is missing or cannot be used.
+        CAPX_TOKEN_FILE names a file with the bundle, which only its owner may read; otherwise CAPX_TOKEN holds the
+        bundle. CAPX_AUTHORITY_URL is the authority, CAPX_ORIGINS the services, as `crm=https://crm.internal,…`. The
+        other keywords are those of httpx, for the authority. ConfigurationProblem if something is missing or cannot be
+        used.
         """
         from capx.agent.env import take
 
         with _httpx_for("Agent.from_env"):
-            found = take()  # before anything that may be missing: no other process shall inherit it
+            # First of all: even if httpx is missing, no other process may inherit the bundle.
+            found = take()
             from capx.agent.authority_client import AuthorityClient
         agent = cls(found.bundle, wait=wait, origins=found.origins or None)
         if found.url is not None:
@@ -93,28 +95,28 @@ class Agent:
 
     @property
     def bundle(self) -> Bundle:
-        """What it holds now: a secret."""
+        """The bundle that it holds now: a secret."""
         return self._bundle
 
     def http(self, origins: Mapping[str, str] | None = None, **client: Any) -> "httpx.Client":
-        """A client that acts as this agent: see `capx.agent.httpx_client.client`, whose keywords these are."""
+        """Make a client that acts as this agent; the keywords are those of `capx.agent.httpx_client.client`."""
         with _httpx_for("Agent.http"):
             from capx.agent import httpx_client
 
-        return httpx_client.client(self._spoken_to(origins), self, **client)
+        return httpx_client.client(self._demand_origins(origins), self, **client)
 
     def async_http(self, origins: Mapping[str, str] | None = None, **client: Any) -> "httpx.AsyncClient":
         """`http` for async code."""
         with _httpx_for("Agent.async_http"):
             from capx.agent import httpx_client
 
-        return httpx_client.async_client(self._spoken_to(origins), self, **client)
+        return httpx_client.async_client(self._demand_origins(origins), self, **client)
 
     def tool(self, function: Callable[P, R]) -> Callable[P, R]:
-        """The function, run as this agent: guarded tools and presenting clients in it act with what it holds then.
+        """Return the function, run as this agent: guarded tools and clients in it act with the bundle of that moment.
 
-        A guarded tool that is refused asks before it runs, so no function runs twice. A plain function that is called
-        in the thread of an event loop waits for no person: Pending is raised at once.
+        A guarded tool asks before it runs, so no function runs twice. A plain function that is called in the thread of
+        an event loop does not wait for a person: Pending is raised at once.
         """
         if inspect.iscoroutinefunction(function):
 
@@ -140,10 +142,11 @@ class Agent:
         args: Mapping[str, JSON] | None = None,
         wait: float | None = None,
     ) -> Answer:
-        """What becomes of an ask, a person's answer within `wait` seconds; what is granted is held.
+        """Ask for an action, hold what is granted, and return the answer.
 
-        The audience is the action's first label unless another is named; with `args`, even none, the ask is for these
-        alone. Denied if the bundle may not ask for it.
+        It waits up to `wait` seconds for a person. The audience is the first label of the action unless `audience`
+        names another. With `args`, even empty ones, the ask is for these arguments only. Denied if the bundle may not
+        ask for it.
         """
         return self._queue.run(Ask.of(action, audience, args), self._patience(wait))
 
@@ -161,7 +164,10 @@ class Agent:
         )
 
     def seek(self, wanted: NextAsks) -> AskOutcome | None:
-        """What came of the next asks, for guards and clients; None if there is nobody to ask. Raises Pending."""
+        """Ask for the next asks, for a guard or a client, and hold what is granted.
+
+        Return the outcome; None if there is no authority to ask. Raise Pending if a person has not answered in time.
+        """
         outcome: AskOutcome | None = None
         for ask in self._asks(wanted):
             answer: Answer | CapxError
@@ -189,11 +195,11 @@ class Agent:
         return outcome
 
     def delegate(self, *, to: str, **narrowing: Unpack[Narrowing]) -> "Agent":
-        """Another agent, with its own bundle, as of `Bundle.delegate`, which asks the same authority."""
+        """Make another agent, with a bundle of its own from `Bundle.delegate`, that asks the same authority."""
         return self._other(self.bundle.delegate(to=to, **frozen_narrowing(**narrowing)))
 
     def delegated(self, *, to: str, **narrowing: Unpack[Narrowing]) -> "Delegated":
-        """`delegate` for a block of code, `with` or `async with`, at whose end the other agent is revoked."""
+        """`delegate` for a block of code, `with` or `async with`; the other agent is revoked at its end."""
         return Delegated(self.bundle.delegated(to=to, at=self._demand_authority(), **narrowing), self._other)
 
     def complete(self) -> None:
@@ -205,7 +211,7 @@ class Agent:
         await wait_async(run_in_thread(self.complete, name="capx-complete"))
 
     def status(self) -> AgentStatus:
-        """How the task stands."""
+        """Return the state of the task."""
         return self._demand_authority().status()
 
     async def status_async(self) -> AgentStatus:
@@ -213,7 +219,7 @@ class Agent:
         return await wait_async(run_in_thread(self.status, name="capx-status"))
 
     def close(self) -> None:
-        """Wait for no person any more, and let go of connections to the authority."""
+        """Stop waiting for people, and close the connections to the authority."""
         self._queue.close()
         if self._authority is not None:
             self._authority.close()
@@ -234,17 +240,18 @@ class Agent:
         return f"Agent({self._bundle!r})"
 
     def __reduce__(self) -> NoReturn:
-        raise InvalidRequest("an agent holds a secret: pass the text of its bundle on where it must go")
+        raise InvalidRequest("an agent cannot be pickled, because it holds a secret: pass on the text of its bundle")
 
     def _ask(self, ask: Ask, wait: float) -> Answer:
         return self._demand_authority().ask(ask.action, audience=ask.audience, args=ask.args, wait=wait)
 
     def _hold(self, capability: "Capability") -> None:
         with self._lock:
+            # Grants may arrive in several threads at once; without the lock, one would overwrite another.
             self._bundle = self._bundle.holding(capability)
 
     def _asks(self, wanted: NextAsks) -> tuple[Ask, ...]:
-        """What it can ask for: nothing, if it has no authority, or nothing to present there."""
+        """Return what it can ask for: nothing without an authority, or without a capability to present there."""
         return wanted.asks if self._authority is not None and AUTHORITY in self._bundle.audiences else ()
 
     def _other(self, bundle: Bundle) -> "Agent":
@@ -255,16 +262,16 @@ class Agent:
             raise InvalidRequest("this agent has no authority to ask: make it with `authority=`")
         return self._authority
 
-    def _spoken_to(self, origins: Mapping[str, str] | None) -> Mapping[str, str]:
+    def _demand_origins(self, origins: Mapping[str, str] | None) -> Mapping[str, str]:
         spoken_to = self.origins if origins is None else origins
         if spoken_to is None:
             raise ConfigurationProblem(
-                "this agent knows no origins: name them, each with its audience, or set CAPX_ORIGINS"
+                "this agent has no origins: pass them, each with its audience, or set CAPX_ORIGINS"
             )
         return spoken_to
 
     def _patience(self, wait: float | None) -> float:
-        """For how long this thread may wait for a person."""
+        """Return for how many seconds this thread may wait for a person: none in an event loop."""
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -273,7 +280,7 @@ class Agent:
 
 
 class Delegated:
-    """Another agent for one block, `with` or `async with`: it is revoked when the block is left."""
+    """Another agent for one block, `with` or `async with`; it is revoked at the end of the block."""
 
     def __init__(self, delegation: Delegation[Bundle], other: Callable[[Bundle], Agent]) -> None:
         self._delegation = delegation
@@ -310,19 +317,19 @@ class Delegated:
 
 def _outcome(ask: Ask, answer: Answer | CapxError) -> AskOutcome:
     if isinstance(answer, Pending):
-        # One of its own for each call that stops here: several may wait for the same answer.
+        # A new exception for each caller: several may wait for the same answer, and each adds its own traceback.
         raise Pending(answer.ask, request=answer.request, until=answer.until, approvers=answer.approvers)
     return AskOutcome(ask, answer)
 
 
 def _seconds(wait: float) -> float:
     if not 0 <= wait <= threading.TIMEOUT_MAX:
-        raise InvalidRequest(f"`wait` is a number of seconds, such as 30, and not {wait}")
+        raise InvalidRequest(f"`wait` must be a number of seconds from 0, such as 30, not {wait}")
     return wait
 
 
 def _agent_authority(authority: "ActsForHolder | str | None", bundle: Bundle) -> AgentAuthority | None:
-    """Whom an agent asks with this bundle, which is the agent's to close."""
+    """Return the authority for this bundle; the agent closes it."""
     if authority is None:
         return None
     if isinstance(authority, str):
@@ -333,14 +340,14 @@ def _agent_authority(authority: "ActsForHolder | str | None", bundle: Bundle) ->
     found = _acting_for(authority, bundle)
     if not isinstance(found, AgentAuthority):
         raise InvalidRequest(
-            f"an agent asks an Authority, an AuthorityClient or the URL of one, and not a {type(authority).__name__}"
+            f"`authority` must be an Authority, an AuthorityClient or a URL, not a {type(authority).__name__}"
         )
     return found
 
 
 def _acting_for(authority: object, bundle: Bundle) -> object:
-    """What answers the holder of a bundle, if this is an authority, as not everybody who checks no types gives one."""
-    # A class has the methods of its instances.
+    """Return the authority for this bundle, or None if the caller passed something else."""
+    # A runtime protocol only looks for the method, and the class `Authority` has it too.
     if isinstance(authority, type) or not isinstance(authority, ActsForHolder):
         return None
     return authority.acting_for(bundle)
@@ -348,7 +355,7 @@ def _acting_for(authority: object, bundle: Bundle) -> object:
 
 @contextmanager
 def _httpx_for(what: str) -> Generator[None]:
-    """A block that imports what stands on httpx; ConfigurationProblem where that is not installed."""
+    """A block that imports httpx; ConfigurationProblem if httpx is not installed."""
     try:
         yield
     except ModuleNotFoundError as error:

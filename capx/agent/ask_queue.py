@@ -1,7 +1,8 @@
-"""The asks of one agent that are under way, each in a thread of its own; any number of callers wait for its answer.
+"""The asks of one agent that wait for an answer, each in a thread of its own; several callers may wait for one.
 
-Laws: the same ask is under way once at a time. Whoever stops waiting leaves the others waiting. What is granted is
-held, whoever is still there. The first answer is waited for as long as it takes; that of a person only so long.
+Laws: the queue never asks for the same thing twice at a time. A caller that stops waiting does not disturb the others.
+The agent holds what is granted, even if no caller waits any more. A caller waits for the first answer of the authority
+as long as it takes, but for the answer of a person only as long as it said.
 """
 
 import threading
@@ -17,16 +18,17 @@ from capx.tokens.capability import Capability
 from capx.verify.ask import Answer, Ask, Granted, Pending
 
 _SLICE: Final = 25.0
-"""Seconds for which a person is waited for at a time."""
+"""The most seconds that one request waits for a person."""
 _AFTER_TROUBLE: Final = 1.0
+"""Seconds before the next request, when the authority could not answer one."""
 
 _Key = tuple[str, str, bytes | None]
 
 
 class AskQueue:
-    """The asks of one agent that are under way.
+    """The asks of one agent that wait for an answer.
 
-    `ask` asks, and waits for a person up to so many seconds; `hold` keeps what was granted.
+    `ask` sends an ask, and waits for a person up to so many seconds; `hold` keeps a granted capability.
     """
 
     def __init__(self, ask: Callable[[Ask, float], Answer], hold: Callable[[Capability], None]) -> None:
@@ -37,7 +39,7 @@ class AskQueue:
         self._closed = threading.Event()
 
     def run(self, ask: Ask, wait: float) -> Answer:
-        """What comes of an ask, a person's answer within `wait` seconds."""
+        """Return the answer to an ask; it waits for a person up to `wait` seconds."""
         ends = time.monotonic() + wait
         queued = self._joined(ask, ends)
         answer = queued.first.result()
@@ -47,7 +49,7 @@ class AskQueue:
         return answer
 
     async def run_async(self, ask: Ask, wait: float) -> Answer:
-        """`run` in an event loop; whoever is cancelled leaves at once."""
+        """`run` in an event loop; a caller that is cancelled returns at once."""
         import asyncio
 
         ends = time.monotonic() + wait
@@ -60,7 +62,7 @@ class AskQueue:
         return answer
 
     def close(self) -> None:
-        """Let nobody wait for a person any more."""
+        """Make all callers stop waiting for people."""
         self._closed.set()
         with self._lock:
             for queued in self._under_way.values():
@@ -72,6 +74,7 @@ class AskQueue:
         with self._lock:
             queued = self._under_way.get(key)
             if queued is not None:
+                # The ask goes on for the caller that waits longest.
                 queued.ends = max(queued.ends, ends)
                 return queued
             queued = self._under_way[key] = _QueuedAsk(ask, ends)
@@ -86,18 +89,20 @@ class AskQueue:
                 queued.first.set_result(answer)
             with self._lock:
                 left = queued.ends - time.monotonic()
+                # Within the lock, so that no caller can join an ask that has just stopped waiting.
                 if left <= 0 or self._closed.is_set():
                     self._forget(key, queued)
                     break
             try:
                 answer = self._once(queued.ask, min(left, _SLICE))
             except StoreProblem:
-                # An authority that is away for a moment has not answered.
+                # No news about the ask: the authority is away for a moment. The person may still answer.
                 self._closed.wait(min(left, _AFTER_TROUBLE))
         return answer
 
     def _once(self, ask: Ask, wait: float) -> Answer:
         answer = self._ask(ask, wait)
+        # Here and not in the caller, which may be gone.
         if isinstance(answer, Granted):
             self._hold(answer.capability)
         return answer
@@ -115,12 +120,13 @@ class AskQueue:
                     future.set_exception(error)
 
     def _forget(self, key: _Key, queued: "_QueuedAsk") -> None:
+        # The same ask may have been queued anew meanwhile: leave that one.
         if self._under_way.get(key) is queued:
             del self._under_way[key]
 
 
 class _QueuedAsk:
-    """One ask under way: its first answer, its last, and until when it waits for a person (monotonic seconds)."""
+    """An ask with its first answer and its last; `ends` is until when it waits for a person (monotonic seconds)."""
 
     def __init__(self, ask: Ask, ends: float) -> None:
         self.ask = ask

@@ -1,8 +1,8 @@
-"""What an agent asks of an authority elsewhere, over HTTP: for more, to end its task, to look at it, to revoke below.
+"""A client for an authority over HTTP: an agent asks for more, ends its task, reads its state, revokes sub-agents.
 
-Laws: its authority capability is presented afresh for each request, and it is told why it is refused as a resource
-would tell it. Nothing is asked twice by itself, save for more, which has one answer however often it is asked. Whoever
-answers holds nobody up beyond the time that was agreed.
+Laws: the client makes a new presentation for each request, and says why the authority denied it, as a resource would.
+It never repeats a request, except an ask: an ask has one answer, however often it is sent. No server can hold up a
+caller for longer than the timeout.
 """
 
 import time
@@ -28,18 +28,22 @@ from capx_caveats import JSON
 
 T = TypeVar("T")
 
-_MOST: Final = 1 << 20
+_MAX_ANSWER: Final = 1 << 20
+"""The largest answer that the client reads, in bytes."""
 _TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
 _LONGEST_WAIT: Final = 25
+"""The most seconds for which one request asks the authority to wait for a person."""
 _PAUSE: Final = 1.0
+"""The least seconds between two requests for the same ask."""
 _BROKEN: Final = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+"""Errors of a connection that broke, perhaps after the authority had answered."""
 
 
 class AuthorityClient:
-    """The authority at `url`, an origin such as https://authority.internal:8411, for whoever holds the bundle.
+    """The authority at `url`, an origin such as https://authority.internal:8411, for the holder of the bundle.
 
-    The other keywords are httpx's; `timeout` is for a whole answer, by default half a minute. Denied says why the
-    authority refuses; Unavailable that it cannot be reached.
+    The other keywords are those of httpx; `timeout` is for a whole answer, by default 30 seconds. Denied says why the
+    authority does not allow a request; Unavailable says that it cannot be reached.
     """
 
     def __init__(self, url: str, bundle: Bundle, **client: Any) -> None:
@@ -61,23 +65,25 @@ class AuthorityClient:
         self.close()
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         self._client.close()
 
     def acting_for(self, bundle: Bundle) -> "AuthorityClient":
-        """The same authority, reached alike, for whoever holds another bundle."""
+        """Return a client for the same authority, with the same settings, and another bundle."""
         settings = dict(self._settings)
         if settings.get("transport") is not None:
-            settings["transport"] = _Lent(settings["transport"])
+            # Closing the other client must not close the transport of this one.
+            settings["transport"] = _BorrowedTransport(settings["transport"])
         return AuthorityClient(self.url, bundle, **settings)
 
     def ask(
         self, action: str, *, audience: str | None = None, args: Mapping[str, JSON] | None = None, wait: float = 0.0
     ) -> Answer:
-        """What becomes of an ask; while a person has to answer it, wait for that up to `wait` seconds.
+        """Ask for an action and return the answer; wait up to `wait` seconds for a person.
 
-        The audience is the action's first label unless another is named; with `args`, even none, the ask is for these
-        alone. Denied if the bundle may not ask for it. While it waits, an authority that is away is waited for, too.
+        The audience is the first label of the action unless `audience` names another. With `args`, even empty ones, the
+        ask is for these arguments only. Denied if the bundle may not ask for it. While it waits for a person, it also
+        waits for an authority that is away.
         """
         ask = Ask.of(action, audience, args)
         ends = time.monotonic() + wait
@@ -86,7 +92,7 @@ class AuthorityClient:
             began = time.monotonic()
             with suppress(StoreProblem):
                 answer = self._answered(ask, wait=min(_LONGEST_WAIT, int(left)))
-            # Where nobody is made to wait, whoever asks again waits here.
+            # The authority may answer at once instead of waiting: do not ask it again in a tight loop.
             pause = min(ends, began + _PAUSE) - time.monotonic()
             if isinstance(answer, Pending) and pause > 0:
                 time.sleep(pause)
@@ -97,39 +103,41 @@ class AuthorityClient:
         return self._answer_to("POST", "/agent/complete", None, Ended)
 
     def status(self) -> AgentStatus:
-        """How the task stands."""
+        """Return the state of the task."""
         return self._answer_to("GET", "/agent/status", None, AgentStatus)
 
     def revoke(self, child: Bundle) -> Revocation:
-        """Kill the child's node, and everything below it; InvalidRequest unless it was delegated from this bundle.
+        """Revoke the child's node, and everything below it; InvalidRequest unless it was delegated from this bundle.
 
-        The child's bundle, and not its node alone: it shows the hops that lead to it.
+        It needs the child's bundle, not only its node, because the bundle shows the hops that lead to the child.
         """
         if not isinstance(child, Bundle):  # pyright: ignore[reportUnnecessaryIsInstance] # Authority.revoke takes nodes
             raise InvalidRequest(
-                "over HTTP a child is revoked by its bundle, which shows the hops to it: keep what delegate returned, "
-                "not its node alone"
+                "to revoke a child over HTTP, pass its bundle, not only its node, because it shows the hops to it: "
+                "keep the bundle that delegate returned"
             )
         return self._answer_to("POST", "/agent/revoke", RevokeBelow(hops=hops_between(self._bundle, child)), Revocation)
 
     def _answered(self, ask: Ask, *, wait: int) -> Answer:
-        """What becomes of an ask within so many seconds, or was told of it before a connection broke."""
+        """Send an ask and return its answer; send it once more if the connection breaks."""
         try:
-            told = self._ask_once(ask, wait)
+            answer = self._ask_once(ask, wait)
         except _BROKEN:
+            # The authority may have granted it already: the same ask gets the same answer.
             try:
-                told = self._ask_once(ask, wait)
+                answer = self._ask_once(ask, wait)
             except httpx.HTTPError as error:
                 raise unreachable(self.url, error) from None
         except httpx.HTTPError as error:
             raise unreachable(self.url, error) from None
-        if isinstance(told, AskPending):
-            return Pending(ask, request=told.request, until=told.until, approvers=tuple(told.approvers))
-        if isinstance(told, AskRefused):
-            return Refused(tuple(reason.refusal() for reason in told.reasons))
-        granted = told.capability
+        if isinstance(answer, AskPending):
+            return Pending(ask, request=answer.request, until=answer.until, approvers=tuple(answer.approvers))
+        if isinstance(answer, AskRefused):
+            return Refused(tuple(reason.refusal() for reason in answer.reasons))
+        granted = answer.capability
+        # Never hold a capability of another task or node: the agent would act with someone else's authority.
         if (granted.audience, granted.task, granted.node) != (ask.audience, self._bundle.task, self._bundle.node):
-            raise StoreProblem(f"what answers at {self.url} grants what was not asked for: it is no capx authority")
+            raise StoreProblem(f"the server at {self.url} granted something else than the ask: look at its URL")
         return Granted(granted)
 
     def _ask_once(self, ask: Ask, wait: int) -> Answered:
@@ -137,9 +145,9 @@ class AuthorityClient:
         kind = cast("type[Answered]", Answered)
         return read_response(self._sent("POST", "/agent/ask", AskMore.of(ask), prefer, wait), kind, self.url)
 
-    def _answer_to(self, method: str, path: str, asked: Struct | None, kind: type[T]) -> T:
+    def _answer_to(self, method: str, path: str, message: Struct | None, kind: type[T]) -> T:
         try:
-            answer = self._sent(method, path, asked)
+            answer = self._sent(method, path, message)
         except httpx.HTTPError as error:
             raise unreachable(self.url, error) from None
         return read_response(answer, kind, self.url)
@@ -148,20 +156,20 @@ class AuthorityClient:
         self,
         method: str,
         path: str,
-        asked: Struct | None,
+        message: Struct | None,
         headers: Mapping[str, str] = MappingProxyType({}),
         longer: int = 0,
     ) -> WholeResponse:
-        """The answer that comes within the seconds that were agreed, and so many more."""
+        """Send a request; the whole answer must come within the timeout and `longer` more seconds."""
         timeout = self._client.timeout
         return whole_response(
             self._client,
             method,
             path,
             seconds=_longer(self._seconds, longer),
-            most=_MOST,
-            content=None if asked is None else encode(asked),
-            headers=headers if asked is None else {"content-type": "application/json", **headers},
+            most=_MAX_ANSWER,
+            content=None if message is None else encode(message),
+            headers=headers if message is None else {"content-type": "application/json", **headers},
             timeout=httpx.Timeout(
                 connect=timeout.connect,
                 read=_longer(timeout.read, longer),
@@ -171,8 +179,8 @@ class AuthorityClient:
         )
 
 
-class _Lent(httpx.BaseTransport):
-    """A transport that is another client's to close."""
+class _BorrowedTransport(httpx.BaseTransport):
+    """The transport of another client, which closes it."""
 
     def __init__(self, transport: httpx.BaseTransport) -> None:
         self._transport = transport

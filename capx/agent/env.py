@@ -1,12 +1,12 @@
-"""What an agent finds in its environment: its bundle, where its authority is, and where the services are.
+"""The environment variables of an agent: its bundle, its authority, and its services.
 
     CAPX_TOKEN_FILE      a file that only its owner may read, with the bundle; or
     CAPX_TOKEN           the bundle itself
     CAPX_AUTHORITY_URL   the origin of the authority, such as https://authority.internal:8411
     CAPX_ORIGINS         crm=https://crm.internal,slides=https://slides.internal
 
-Law: the bundle is taken out of the environment, whatever else is wrong, so that no process that is started from here
-inherits it.
+Law: `take` removes the bundle from the environment, even if something else is wrong, so that no process that is started
+from here inherits it.
 """
 
 import os
@@ -25,14 +25,14 @@ _FILE: Final = "CAPX_TOKEN_FILE"
 _TOKEN: Final = "CAPX_TOKEN"  # noqa: S105 # a name
 _URL: Final = "CAPX_AUTHORITY_URL"
 _ORIGINS: Final = "CAPX_ORIGINS"
-_MOST: Final = MAX_TOKENS * (16 * 1024 + 1)
-"""Characters: as many tokens as a bundle holds, each as long as a token may be."""
+_MAX_CHARACTERS: Final = MAX_TOKENS * (16 * 1024 + 1)
+"""The most characters of a bundle: as many tokens as it can hold, each as long as a token may be."""
 
 _taken = threading.Event()
 
 
 class Found(Struct, frozen=True):
-    """What was found; `origins` maps each to its audience."""
+    """A bundle, the URL of the authority if one is set, and `origins`, which maps each origin to its audience."""
 
     bundle: Bundle
     url: str | None
@@ -40,13 +40,14 @@ class Found(Struct, frozen=True):
 
 
 def take() -> Found:
-    """What the environment of this process holds, its bundle taken out; ConfigurationProblem says what is wrong."""
+    """Read the environment, and take the bundle out of it; ConfigurationProblem says what is wrong."""
+    # Take both out before any check can fail.
     named, text = os.environ.pop(_FILE, ""), os.environ.pop(_TOKEN, "")
     if not named and not text.strip():
         raise ConfigurationProblem(
-            "the bundle of this process was taken out of its environment before: pass the agent on that was made of it"
+            "this process has already taken its bundle out of the environment: pass on the agent that was made of it"
             if _taken.is_set()
-            else f"no bundle was given to this process: set {_FILE} or {_TOKEN}"
+            else f"this process has no bundle: set {_FILE} or {_TOKEN}"
         )
     _taken.set()
     origins, url = _origins(os.environ.get(_ORIGINS, "")), os.environ.get(_URL) or None
@@ -60,15 +61,16 @@ def _bundle(text: str, where: str) -> Bundle:
     try:
         return Bundle.parse(text.strip())
     except (MalformedToken, InvalidRequest) as error:
-        raise ConfigurationProblem(f"{where} holds no bundle: {error}") from None
+        raise ConfigurationProblem(f"{where} does not hold a bundle: {error}") from None
 
 
 def _read(name: str) -> str:
     unreadable = f"the file that {_FILE} names, {name}, cannot be read"
     with explained(ConfigurationProblem, unreadable), open(name, "rb") as file:  # noqa: PTH123 # pathlib is slow to import
+        # Of the open file, not of the name: the name could be exchanged between check and reading.
         if shown_to_others(os.fstat(file.fileno())):
-            raise ConfigurationProblem(f"{name} holds a secret, and others may read it: chmod 600 {name}")
-        return file.read(_MOST + 1).decode("ascii", "replace")
+            raise ConfigurationProblem(f"{name} holds a secret, but other users may read it: chmod 600 {name}")
+        return file.read(_MAX_CHARACTERS + 1).decode("ascii", "replace")
 
 
 def _origins(text: str) -> dict[str, str]:
@@ -76,17 +78,17 @@ def _origins(text: str) -> dict[str, str]:
     for one in filter(None, map(str.strip, text.split(","))):
         audience, _, origin = one.partition("=")
         if not audience or not origin:
-            raise ConfigurationProblem(f"{_ORIGINS} is a list like crm=https://crm.internal, and not {one!r:.80}")
+            raise ConfigurationProblem(f"{_ORIGINS} must be a list like crm=https://crm.internal, not {one!r:.80}")
         if not is_audience(audience):
-            raise ConfigurationProblem(f"{_ORIGINS} names {audience!r:.80}, which is not an audience")
+            raise ConfigurationProblem(f"{_ORIGINS} names {audience!r:.80}, which is not an audience such as crm")
         _demand_origin(_ORIGINS, origin)
         if found.setdefault(origin, audience) != audience:
-            raise ConfigurationProblem(f"{_ORIGINS} gives {origin} to {found[origin]} and to {audience}")
+            raise ConfigurationProblem(f"{_ORIGINS} gives {origin} to both {found[origin]} and {audience}: name one")
     return found
 
 
 def _demand_origin(variable: str, origin: str) -> None:
-    from capx.agent.httpx_client import demand_origin  # needs httpx: where that is missing, the bundle is out by then
+    from capx.agent.httpx_client import demand_origin  # needs httpx; the bundle is already out
 
     try:
         demand_origin(origin)

@@ -1,9 +1,9 @@
-"""HTTP clients for agents: each single request to a configured origin is presented, no other gets a token.
+"""HTTP clients for agents: they present each request to a configured origin, and send no token anywhere else.
 
-Laws: the audience comes from the caller's own map of origins, never from a response or a redirect. A redirect
-raises: whoever answers does not choose where authority goes next. What is digested is what is sent. A capability that
-passed before is no reason not to try a newer one first. An agent that is refused asks for what it lacks, no more than
-twice and at that audience, and presents the request again after each grant.
+Laws: the audience comes from the caller's own map of origins, never from a response or a redirect. A redirect raises an
+error, because a server must not choose where authority goes next. The client sends exactly the bytes that it digested.
+It tries a newer capability before one that passed earlier. When a request is denied, an agent asks for what it lacks,
+at most twice and only at that audience, and the client presents the request again after each grant.
 """
 
 from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence
@@ -21,39 +21,41 @@ from capx.tokens.capability import Capability
 from capx.verify.ask import Ask, Granted
 
 MAX_BODY: Final = 1 << 20
-"""Bytes of a request's body: it is buffered, to be digested."""
+"""The most bytes of a request's body: the client buffers it to digest it."""
 
 ASK_EXTENSION: Final = "capx_ask"
-"""The extension of a response of 403 that says why nothing was granted: capx.Refused, or the error of asking."""
+"""The extension of a 403 response that says why nothing was granted: capx.Refused, or the error of the ask."""
 
 GRANTED_EXTENSION: Final = "capx_granted"
-"""The extension of a response of 403 with what was granted and did not suffice: a tuple of capx.verify.Ask."""
+"""The extension of a 403 response with the asks that were granted and not enough: a tuple of capx.verify.Ask."""
 
-_ALIKE: Final = 256
+_MAX_KINDS: Final = 256
 """For how many kinds of requests a client remembers which capability passed."""
 
-_OF_TRANSPORT = ("verify", "cert", "http1", "http2", "limits", "proxy")
+_TRANSPORT_SETTINGS = ("verify", "cert", "http1", "http2", "limits", "proxy")
 _Origin = tuple[str, bytes, int | None]
 _PORTS = {"http": 80, "https": 443}
 
 
 class Redirected(CapxError):
-    """A service answered with a redirect; `url` is where to. Ask there on purpose, if it is known to be right."""
+    """A service answered with a redirect to `url`. The client did not follow it."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(f"the service redirects to {url}, which is not followed: ask there if that is right")
+        super().__init__(
+            f"the service redirects to {url}, which this client does not follow: call it yourself if that is right"
+        )
         self.url = url
 
 
 def client(
     origins: Mapping[str, str], actor: Actor | None = None, *, max_body: int = MAX_BODY, **client: Any
 ) -> httpx.Client:
-    """A client that presents each request to an origin of the map, at the audience the map names for it.
+    """Make a client that presents each request to an origin of the map, at the audience that the map names for it.
 
-    It acts with this bundle, or as this agent; without one, as the `acting` block around each request says. The other
-    keywords are httpx's. A response of 403 that capx gave is tried again with the next capability. If all are refused,
-    the first answer is returned that says more than that the action is not allowed, else the first. Before that, an
-    agent asks for what all of them lack: see `capx.Agent`.
+    It acts with this bundle, or as this agent; without one, with the actor of the `acting` block around each request.
+    The other keywords are those of httpx. After a 403 response of capx, it tries the next capability. If all are
+    denied, it returns the first answer that says more than "this action is not allowed", otherwise the first one.
+    Before that, an agent asks for what all of them lack: see `capx.Agent`.
     """
     presenter = _Presenter(origins, actor, max_body)
     settings = _settings(client)
@@ -72,19 +74,22 @@ def async_client(
 
 
 def _settings(client: dict[str, Any]) -> dict[str, Any]:
-    """What configures the transport, taken out where httpx would ignore it beside one, or go around ours."""
+    """Take the settings of the transport out of the keywords of a client.
+
+    httpx would ignore them, because it gets a transport, or would use transports that do not present.
+    """
     if client.get("mounts"):
-        raise InvalidRequest("mounted transports would go around this one: make a client of its own for them")
-    settings = {name: client.pop(name) for name in _OF_TRANSPORT if name in client}
+        raise InvalidRequest("`mounts` would send requests without a presentation: make another httpx.Client for them")
+    settings = {name: client.pop(name) for name in _TRANSPORT_SETTINGS if name in client}
     if settings and client.get("transport"):
-        raise InvalidRequest(f"{', '.join(settings)}: configure the transport that is passed, it is used as it is")
+        raise InvalidRequest(f"the transport is passed, so set {', '.join(settings)} on it and not here")
     if "trust_env" in client:
         settings["trust_env"] = client["trust_env"]
     return settings
 
 
 class _Presenter:
-    """What both transports share; no I/O."""
+    """The parts that both transports share; no I/O."""
 
     def __init__(self, origins: Mapping[str, str], actor: Actor | None, max_body: int) -> None:
         self._audiences = {demand_origin(origin): audience for origin, audience in origins.items()}
@@ -96,22 +101,22 @@ class _Presenter:
         return self._audiences.get(_origin(request.url))
 
     def actor(self, audience: str) -> Actor:
-        """Who acts now, and holds something for the audience."""
+        """Return the current actor; an agent must hold something for the audience."""
         actor = self._actor or current_actor()
         if actor is None:
-            raise InvalidRequest("no bundle to act with: pass one, or send within `with capx.acting(bundle):`")
+            raise InvalidRequest("there is no bundle to act with: pass one, or send within `with capx.acting(bundle):`")
         if not isinstance(actor, Bundle) and audience not in actor.bundle.audiences:
             raise InvalidRequest(
-                f"nothing is held for {audience!r} yet, so nobody there says what is needed: "
-                f"agent.ask(ACTION, audience={audience!r}) asks for an action"
+                f"the agent has no capability for {audience!r} yet, so no denial can say what is needed: "
+                f"ask for an action with agent.ask(ACTION, audience={audience!r})"
             )
         return actor
 
 
 class _Passed:
-    """Which capability passed for the last request of a kind: next time it is tried before all that is not newer.
+    """Remembers which capability passed for the last request of a kind, to try it first, after all newer ones.
 
-    Of a kind are requests to one audience by one method, whose paths have the same segments but for those with a digit.
+    Requests are of one kind if they have the same audience and method, and the same path except segments with a digit.
     """
 
     def __init__(self) -> None:
@@ -125,13 +130,14 @@ class _Passed:
         return [*newest_first[:newer], *rest]
 
     def note(self, kind: tuple[str, ...], newest: bytes, passed: bytes) -> None:
-        if len(self._ids) >= _ALIKE:
+        # Forgetting all is enough: the only cost is one more denied attempt for each kind.
+        if len(self._ids) >= _MAX_KINDS:
             self._ids.clear()
         self._ids[kind] = newest, passed
 
 
 class _Sending:
-    """One request on its way to one audience: what refuses it, and what whoever acts asks for because of that."""
+    """One request to one audience: the denials that it got, and what the actor asks for because of them."""
 
     def __init__(self, request: httpx.Request, audience: str, body: bytes, actor: Actor, passed: _Passed) -> None:
         self._request = request
@@ -149,15 +155,15 @@ class _Sending:
         self._held = bundle_of(actor)
         self._newest = self._tried = b""
         self._granted: tuple[Ask, ...] = ()
-        self._told: list[DenialSummary] | None = []
-        self._telling = False
+        self._denials: list[DenialSummary] | None = []
+        self._informative = False
         self.refusal: httpx.Response | None = None
-        """The most telling refusal of those that were read whole."""
+        """The most informative refusal of those that were read whole."""
 
     def attempts(self) -> Iterator[httpx.Request]:
-        """The request, presented with one capability after the other, as many as are held now."""
+        """Yield the request, presented with each capability in turn that the actor holds now."""
         self._held = bundle_of(self._actor)
-        self._told, self._telling, self.refusal = [], False, None
+        self._denials, self._informative, self.refusal = [], False, None
         newest_first = self._held.candidates(self._audience, self._received)
         self._newest = newest_first[0].id
         for capability in self._passed.order(self._kind, newest_first):
@@ -165,41 +171,45 @@ class _Sending:
             yield _presented(self._request, capability, self._received)
 
     def answered(self, response: httpx.Response) -> httpx.Response:
-        """Note with what the request passed."""
+        """Note which capability the request passed with."""
         if response.is_success:
             self._passed.note(self._kind, self._newest, self._tried)
         return response
 
     def refused(self, response: httpx.Response, problem: bytes | None) -> None:
-        """Note what a refusal says; one that was not read whole is not kept, and no reason to ask for anything."""
+        """Note what a denial says.
+
+        A body that was not read whole is not kept, and the agent then asks for nothing.
+        """
         if problem is None:
-            self._told = None
+            self._denials = None
             return
-        told = DenialSummary.parse(problem)
-        telling = told is not None and not told.of_action_alone
-        if self.refusal is None or (telling and not self._telling):
-            self.refusal, self._telling = response, telling
-        if told is not None and self._told is not None:
-            self._told.append(told)
+        summary = DenialSummary.parse(problem)
+        informative = summary is not None and not summary.of_action_alone
+        if self.refusal is None or (informative and not self._informative):
+            self.refusal, self._informative = response, informative
+        if summary is not None and self._denials is not None:
+            self._denials.append(summary)
 
     def next_asks(self, response: httpx.Response) -> NextAsks | None:
-        """What to ask for after a response; on one that refuses it is noted what was granted in vain."""
+        """Return what to ask for after a response; a denial also gets the list of what was granted in vain."""
         if not _refused(response):
             return None
         if self._granted:
             response.extensions[GRANTED_EXTENSION] = self._granted
-        if not self._told:
+        if not self._denials:
             return None
-        return next_asks(self._audience, self._told, self._granted[-1] if self._granted else None)
+        return next_asks(self._audience, self._denials, self._granted[-1] if self._granted else None)
 
     def gained(self, outcome: AskOutcome | None, response: httpx.Response) -> bool:
-        """Whether there is something new to present; why not is noted on the response."""
+        """Return whether there is a new capability to present; if not, note the reason on the response."""
         if outcome is None:
             return False
         if not isinstance(outcome.answer, Granted):
             response.extensions[ASK_EXTENSION] = outcome.answer
             return False
         self._granted = (*self._granted, outcome.ask)
+        # The authority gave the same capability again: presenting it would be denied again.
         if outcome.answer.capability in self._held:
             response.extensions[GRANTED_EXTENSION] = self._granted
             return False
@@ -217,7 +227,7 @@ class _Transport(httpx.BaseTransport):
             return self._sent(request)
         stream = request.stream
         if not isinstance(stream, Iterable):
-            raise InvalidRequest("an async body cannot be sent by a client that is not")
+            raise InvalidRequest("this client cannot send an async body: use an async client")
         actor = self._presenter.actor(audience)
         body = _Body(self._presenter.max_body)
         for chunk in stream:
@@ -242,7 +252,7 @@ class _Transport(httpx.BaseTransport):
             problem = peeked(response)
             unread = response if problem is None else None
             sending.refused(response, problem)
-        return _some(unread or sending.refusal)
+        return _demand_response(unread or sending.refusal)
 
     def _sent(self, request: httpx.Request) -> httpx.Response:
         response = self._inner.handle_request(request)
@@ -266,7 +276,7 @@ class _AsyncTransport(httpx.AsyncBaseTransport):
             return await self._sent(request)
         stream = request.stream
         if not isinstance(stream, AsyncIterable):
-            raise InvalidRequest("a body that is not async cannot be sent by an async client")
+            raise InvalidRequest("an async client cannot send this body: pass bytes or an async iterable")
         actor = self._presenter.actor(audience)
         body = _Body(self._presenter.max_body)
         async for chunk in stream:
@@ -291,7 +301,7 @@ class _AsyncTransport(httpx.AsyncBaseTransport):
             problem = await peeked_async(response)
             unread = response if problem is None else None
             sending.refused(response, problem)
-        return _some(unread or sending.refusal)
+        return _demand_response(unread or sending.refusal)
 
     async def _sent(self, request: httpx.Request) -> httpx.Response:
         response = await self._inner.handle_async_request(request)
@@ -305,7 +315,7 @@ class _AsyncTransport(httpx.AsyncBaseTransport):
 
 
 class _Body:
-    """A body as it is gathered, up to a limit."""
+    """A body that is collected in memory, up to a limit."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -315,7 +325,9 @@ class _Body:
     def add(self, chunk: bytes) -> None:
         self._room -= len(chunk)
         if self._room < 0:
-            raise InvalidRequest(f"the body is larger than {self._limit} bytes, and is digested before it is sent")
+            raise InvalidRequest(
+                f"the body is larger than {self._limit} bytes, the most that is buffered: raise max_body"
+            )
         self._chunks.append(chunk)
 
     def whole(self) -> bytes:
@@ -325,6 +337,7 @@ class _Body:
 def _presented(request: httpx.Request, capability: Capability, received: HttpRequest) -> httpx.Request:
     headers = request.headers.copy()
     presentation = capability.present(received)
+    # The service has its own use for Authorization: leave it alone.
     if "authorization" in headers:
         headers["Capx-Token"] = presentation.text
     else:
@@ -339,7 +352,7 @@ def _presented(request: httpx.Request, capability: Capability, received: HttpReq
 
 
 def _refused(response: httpx.Response) -> bool:
-    """Whether it is capx that refused: a service's own 403 may come after effects."""
+    """Whether capx denied the request. A 403 of the service itself may come after effects: never repeat that."""
     return response.status_code == 403 and response.headers.get("www-authenticate") == "Capx"
 
 
@@ -352,11 +365,11 @@ def _redirected(request: httpx.Request, response: httpx.Response) -> Redirected:
 
 
 def _is_fixed(segment: str) -> bool:
-    """Whether a segment of a path may be the same for all requests of a kind: one with a digit names one thing."""
+    """Whether a segment of a path may be the same for all requests of a kind: one with a digit names one row."""
     return not any(map(str.isdigit, segment))
 
 
-def _some(response: httpx.Response | None) -> httpx.Response:
+def _demand_response(response: httpx.Response | None) -> httpx.Response:
     if response is None:
         raise AssertionError("a bundle always has a candidate")
     return response
@@ -366,7 +379,7 @@ def _single(request: httpx.Request, name: str) -> str | None:
     wanted = name.encode()
     values = [value for key, value in request.headers.raw if key.lower() == wanted]
     if len(values) > 1:
-        raise InvalidRequest(f"a request with several {name} headers has no presentation")
+        raise InvalidRequest(f"cannot present a request with several {name} headers: send one")
     return values[0].decode("latin-1").strip(" \t") if values else None
 
 
@@ -380,13 +393,13 @@ def _origin(url: httpx.URL) -> _Origin:
 
 
 def demand_origin(origin: str) -> _Origin:
-    """Scheme, host and port of an origin; InvalidRequest for what is none."""
+    """Return the scheme, host and port of an origin; InvalidRequest if it is not an origin."""
     try:
         url = httpx.URL(origin)
     except httpx.InvalidURL as error:
-        raise InvalidRequest(f"{origin!r:.80} is no origin: {error}") from None
+        raise InvalidRequest(f"{origin!r:.80} is not an origin: {error}") from None
     if url.scheme not in _PORTS or not url.host or url.raw_path != b"/" or url.userinfo or url.fragment:
         raise InvalidRequest(
-            f"{origin!r:.80} is no origin: write it like https://crm.internal or http://127.0.0.1:8001"
+            f"{origin!r:.80} is not an origin: write it like https://crm.internal or http://127.0.0.1:8001"
         )
     return _origin(url)

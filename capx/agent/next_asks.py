@@ -1,7 +1,7 @@
-"""What an agent asks for after a denial, and what came of it.
+"""What an agent asks for after a denial, and the outcome.
 
-Laws: it asks at the audience that it meant to speak to, whatever it is told; for one call no more than twice, by its
-action alone and then pinned to its arguments.
+Laws: an agent asks only at the audience that it meant to call, whatever a response says. It asks at most twice for one
+call: for the action, and then for the action pinned to the arguments.
 """
 
 from collections.abc import Iterable
@@ -17,30 +17,31 @@ from capx.verify.suggestion import OF_ARGUMENTS, is_pinnable
 
 
 class NextAsks(Struct, frozen=True):
-    """What to ask for after a refusal, in order: the next only if it may not be asked for as before."""
+    """The asks after a denial, in order; the agent sends the next one only if it may not send the one before."""
 
     asks: tuple[Ask, ...]
 
 
 class AskOutcome(Struct, frozen=True):
-    """What came of next asks: the ask that was answered last, and its answer."""
+    """The ask that was answered last, and its answer."""
 
     ask: Ask
     answer: Granted | Refused | CapxError
 
     def sentence(self) -> str:
-        """Why the call stays refused."""
+        """Say why the call stays denied."""
         if isinstance(self.answer, Granted):
-            return f"{self.ask.sentence()} was granted, and does not suffice"
-        return f"more was asked for, and refused: {self.answer}"
+            return f"{self.ask.sentence()} was granted, but is not enough for this call"
+        return f"the agent asked for more and did not get it: {self.answer}"
 
 
 def next_asks(audience: str, denials: Iterable["DenialSummary"], after: Ask | None = None) -> NextAsks | None:
-    """What is needed at an audience by a call that was denied, with one capability after the other.
+    """Return the next asks for a denied call at an audience, or None if there is nothing to ask for.
 
-    Pinned to its arguments if it was these that were refused; else the action alone, so that a loop over many rows asks
-    once, and pinned where the action alone may not be asked for. `after` is what the same call was granted before: if
-    that was the action alone, and now it is its arguments that are refused, it needs these.
+    `denials` has one summary for each capability that was tried. If the arguments were denied, the ask is pinned to
+    them. Otherwise it is for the action only, so that a loop over many rows asks once; the pinned ask follows in case
+    the policy does not let the agent ask for the action only. `after` is what the same call was granted before: if that
+    was the action, and now the arguments are denied, the next ask is pinned to them.
     """
     asks, of_arguments = _suggested_at(audience, denials)
     if after is not None:
@@ -55,40 +56,41 @@ def next_asks(audience: str, denials: Iterable["DenialSummary"], after: Ask | No
 
 
 def _suggested_at(audience: str, denials: Iterable["DenialSummary"]) -> tuple[list[Ask], list[Ask]]:
-    """What denials say to ask for at an audience, and of that what is pinned to arguments that were refused."""
-    told = [(one.ask, one.of_arguments) for one in denials if one.ask is not None and one.ask.audience == audience]
-    return [ask for ask, _ in told], [ask for ask, of_arguments in told if of_arguments and ask.args is not None]
+    """Return the asks that denials suggest at an audience, and of these the pinned ones whose arguments were denied."""
+    # Any other audience is ignored: a hostile service must not choose where the agent gets authority.
+    found = [(one.ask, one.of_arguments) for one in denials if one.ask is not None and one.ask.audience == audience]
+    return [ask for ask, _ in found], [ask for ask, of_arguments in found if of_arguments and ask.args is not None]
 
 
 class DenialSummary(Struct, frozen=True):
-    """What one denial says to ask for, and the codes of its reasons."""
+    """The ask that one denial suggests, if any, and the codes of its reasons."""
 
     ask: Ask | None
     codes: tuple[str, ...]
 
     @property
     def of_arguments(self) -> bool:
-        """Whether it was the arguments that were refused."""
+        """Whether the arguments were denied."""
         return not OF_ARGUMENTS.isdisjoint(self.codes)
 
     @property
     def of_action_alone(self) -> bool:
-        """Whether all that it says is that the action is not allowed."""
+        """Whether the denial says only that the action is not allowed."""
         return all(code == "action_not_allowed" for code in self.codes)
 
     @classmethod
     def parse(cls, problem: bytes) -> "DenialSummary | None":
-        """What problem details say, with an ask if they say one that can be made; None if they are none."""
+        """Read problem details; None if they are not those of a denial. An ask that cannot be made is left out."""
         try:
-            told = msgspec.json.decode(problem, type=_ProblemBody)
+            found = msgspec.json.decode(problem, type=_ProblemBody)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
-        return cls(_ask_of(told.ask), tuple(reason.code for reason in told.reasons))
+        return cls(_ask_of(found.ask), tuple(reason.code for reason in found.reasons))
 
 
-def _ask_of(told: Any) -> Ask | None:
+def _ask_of(found: Any) -> Ask | None:
     try:
-        ask = msgspec.convert(told, SuggestedAsk).ask()
+        ask = msgspec.convert(found, SuggestedAsk).ask()
     except (msgspec.MsgspecError, RecursionError, CapxError):
         return None
     return ask if ask.args is None or is_pinnable(ask.args) else None

@@ -1,4 +1,4 @@
-"""Whom an agent asks: an authority, for whoever holds one bundle."""
+"""What an agent needs of an authority, for the holder of one bundle."""
 
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
@@ -11,21 +11,21 @@ from capx_caveats import JSON
 
 @runtime_checkable
 class ActsForHolder(Protocol):
-    """What acts for the holder of any bundle: an `Authority` of this process, or an `AuthorityClient`."""
+    """Acts for the holder of any bundle: an `Authority` of this process, or an `AuthorityClient`."""
 
     def acting_for(self, bundle: Bundle, /) -> "AgentAuthority":
-        """The same authority, for whoever holds this bundle."""
+        """Return the same authority for the holder of this bundle."""
         ...
 
 
 @runtime_checkable
 class AgentAuthority(ActsForHolder, Protocol):
-    """An authority, for whoever holds one bundle: what `AuthorityClient` is."""
+    """An authority for the holder of one bundle, such as `AuthorityClient`."""
 
     def ask(
         self, action: str, *, audience: str | None = None, args: Mapping[str, JSON] | None = None, wait: float = 0.0
     ) -> Answer:
-        """What becomes of an ask; while a person has to answer it, wait for that up to `wait` seconds."""
+        """Ask for an action and return the answer; wait up to `wait` seconds for a person."""
         ...
 
     def complete(self) -> object:
@@ -33,13 +33,13 @@ class AgentAuthority(ActsForHolder, Protocol):
         ...
 
     def status(self) -> AgentStatus:
-        """How the task stands."""
+        """Return the state of the task."""
         ...
 
     def revoke(self, child: Bundle, /) -> object:
-        """Kill the child's node, and everything below it."""
+        """Revoke the child's node, and everything below it."""
         ...
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         ...

@@ -1,6 +1,7 @@
-"""A look at the body of a refusal, which whoever sent the request then reads as if nobody had.
+"""Read the body of a denial, and put it back, so that the sender of the request can still read it.
 
-Laws: no more is read than a refusal of capx may have, nor unpacked. Once it was read whole, its connection is free.
+Laws: it reads and unpacks no more than a denial of capx can have. Once the whole body has been read, the connection is
+free for other requests.
 """
 
 import zlib
@@ -10,14 +11,15 @@ from typing import Final, cast
 import httpx
 
 MOST: Final = 1 << 16
-"""Bytes of a refusal that are looked at, also when they are unpacked."""
+"""The most bytes of a body that are read, and the most that are unpacked."""
 
 _PACKED: Final = frozenset({"gzip", "deflate"})
 _GZIP_OR_ZLIB: Final = 47
+"""The `wbits` of zlib that accept a gzip or a zlib header."""
 
 
 def peeked(response: httpx.Response) -> bytes | None:
-    """The body of a response, unpacked; None if it is larger than a refusal, or packed in an unknown way."""
+    """Return the body, unpacked; None if it is larger than a denial can be, or packed in an unknown way."""
     stream = cast("httpx.SyncByteStream", response.stream)
     chunks, rest = bytearray(), iter(stream)
     for chunk in rest:
@@ -25,6 +27,7 @@ def peeked(response: httpx.Response) -> bytes | None:
         if len(chunks) > MOST:
             response.stream = _Rest(bytes(chunks), rest, stream)
             return None
+    # Free the connection now: the request is sent again while this response is kept.
     stream.close()
     response.stream = httpx.ByteStream(bytes(chunks))
     return _unpacked(response, bytes(chunks))
@@ -51,6 +54,7 @@ def _unpacked(response: httpx.Response, raw: bytes) -> bytes | None:
     if packed not in _PACKED:
         return None
     try:
+        # With a limit: a few bytes can unpack to gigabytes.
         return zlib.decompressobj(_GZIP_OR_ZLIB).decompress(raw, MOST)
     except zlib.error:
         return None

@@ -1,4 +1,4 @@
-"""The policy: what an intent gets at once, what on request, and what a person has to approve.
+"""The policy: what an intent gets at once, what it gets on request, and what a person must approve first.
 
     from capx.policy import read_policy
 
@@ -16,11 +16,11 @@
 
 Modules:
 
-    policy, terms             who may ask for what, and what one intent gets
-    rule_templates            rules, before an intent fills in what they take from it
-    fit                       whether that fits into a token
-    file, toml_reader, tables, grant_tables, placeholders    how policy.toml is read
-    constraints, constraint_operators                        how its constraints are read
+    policy, terms             who may ask for what, and the rules for one intent
+    rule_templates            rules with placeholders for the values of an intent
+    fit                       whether a rule fits into a token
+    file, toml_reader, tables, grant_tables, placeholders    readers for policy.toml
+    constraints, constraint_operators                        readers for its constraints
     lint, describe, cases     warnings, plain sentences, and test cases
 """
 

@@ -1,4 +1,4 @@
-"""Cases: calls that a policy is meant to decide in a certain way, as a file that reads aloud.
+"""Test cases of a policy: a file of calls, and how the policy must decide each.
 
     [[case]]
     says = "small refunds go through, larger ones wait for finance"
@@ -10,9 +10,9 @@
     ask = [{ call = "billing.refund", with = { ticket = "T-1", amount = 80 } }]
     never = ["billing.export", { call = "billing.refund", with = { ticket = "T-2", amount = 20 } }]
 
-Laws: a call without `with` is asked for by its action alone, as an agent does that does not pin its arguments. A case
-that expects nothing is refused, as is a file without cases: nothing would be tested. `opens = false` expects that the
-intent is refused, and nothing else.
+Laws: a call without `with` is asked for by its action only, as an agent does before it knows the arguments. A case
+that expects nothing is refused, and so is a file without cases, because they would test nothing. `opens = false`
+expects that the policy refuses the intent; such a case can expect nothing else.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,9 +45,10 @@ from capx.verify.ask import Ask
 from capx_caveats import JSON, demand_json, is_attribute, is_label, shown
 
 NEVER: Final = "never"
-_SAID = ("principal", "purpose", "tenant", "agent", "statement", "parameters")
-"""What a case says of its intent; the rest is as in any other."""
+_INTENT_KEYS = ("principal", "purpose", "tenant", "agent", "statement", "parameters")
+"""The keys of a case that describe its intent; `_ANY_INTENT` has the other fields."""
 _ANY_INTENT: Final[Mapping[str, Any]] = {
+    # A policy decides nothing by these fields, so any valid values will do.
     "authority": "cases.0",
     "statement": "A case.",
     "max_tasks": 1,
@@ -58,7 +59,7 @@ _ANY_INTENT: Final[Mapping[str, Any]] = {
 
 
 class Expected(Struct, frozen=True):
-    """What is asked for, and how it is to be decided: `at_open`, `on_request`, `ask` or `never`."""
+    """One expectation: an ask, and how the policy must decide it: `at_open`, `on_request`, `ask` or `never`."""
 
     path: str
     ask: Ask
@@ -66,7 +67,10 @@ class Expected(Struct, frozen=True):
 
 
 class Case(Struct, frozen=True, kw_only=True):
-    """An intent, what is to be said of it, and what of it is expected; `opens` is whether it is taken."""
+    """An intent and what the case expects of it.
+
+    `says` is the sentence for people, and `opens` is whether the policy must accept the intent.
+    """
 
     path: str
     says: str
@@ -76,7 +80,7 @@ class Case(Struct, frozen=True, kw_only=True):
 
 
 class Failing(Struct, frozen=True):
-    """What a policy says otherwise than a case: where, and in words."""
+    """An expectation that the policy does not meet: its case, its key path, and a sentence."""
 
     case: Case
     path: str
@@ -84,7 +88,7 @@ class Failing(Struct, frozen=True):
 
 
 def read_cases(data: bytes | str, name: str = "cases.toml") -> tuple[Case, ...]:
-    """The cases that a file holds; ConfigurationProblem tells all that is wrong with it, by key path."""
+    """Read the cases of a file; ConfigurationProblem lists all its mistakes by key path."""
     try:
         return _cases(load(data))
     except Wrong as error:
@@ -92,22 +96,22 @@ def read_cases(data: bytes | str, name: str = "cases.toml") -> tuple[Case, ...]:
 
 
 def failing(policy: Policy, case: Case) -> Sequence[Failing]:
-    """What the policy says otherwise than the case; nothing if it is as expected."""
+    """Return the expectations of a case that the policy does not meet."""
     try:
         terms = policy.terms(case.intent)
     except InvalidRequest as refusal:
-        return [Failing(case, case.path, f"the intent is refused: {refusal}")] if case.opens else []
+        return [Failing(case, case.path, f"the policy refuses the intent: {refusal}")] if case.opens else []
     if not case.opens:
-        return [Failing(case, key(case.path, "opens"), "the intent is taken, and was to be refused")]
+        return [Failing(case, key(case.path, "opens"), "the policy accepts the intent, but must refuse it")]
     return [
-        Failing(case, expected.path, f"{expected.ask.sentence()}: expected {expected.how}, and the policy says {said}")
+        Failing(case, expected.path, f"{expected.ask.sentence()}: expected {expected.how}, but the policy says {how}")
         for expected in case.expected
-        if (said := decided(terms, expected.ask)) != expected.how
+        if (how := decided(terms, expected.ask)) != expected.how
     ]
 
 
 def decided(terms: Terms, ask: Ask) -> str:
-    """How terms decide about what is asked for: `at_open`, `on_request`, `ask` or `never`."""
+    """Return how the terms decide an ask: `at_open`, `on_request`, `ask` or `never`."""
     match = terms.match(ask.audience, ask.action, ask.args)
     if match is None or (match.rule.how != "at_open" and _ungrantable(terms, match, ask)):
         return NEVER
@@ -115,7 +119,10 @@ def decided(terms: Terms, ask: Ask) -> str:
 
 
 def unknown(policy: Policy, case: Case) -> Iterator[str]:
-    """What a case that expects a refusal names and the policy does not have: it may be refused for that alone."""
+    """Yield a remark for each name in a case with `opens = false` that the policy does not have.
+
+    The policy may then refuse the intent for a misspelt name, and not for the reason that the case is about.
+    """
     if not case.opens:
         for member, named, there in (
             ("principal", case.intent.principal, policy.principals),
@@ -126,7 +133,7 @@ def unknown(policy: Policy, case: Case) -> Iterator[str]:
 
 
 def _ungrantable(terms: Terms, match: Match, ask: Ask) -> bool:
-    """Whether what is offered could not be granted, since no token holds it together with what was asked for."""
+    """Whether no token could hold the grant together with a copy of the ask."""
     try:
         wanted = ask.entry()
     except InvalidRequest:
@@ -136,14 +143,14 @@ def _ungrantable(terms: Terms, match: Match, ask: Ask) -> bool:
 
 def _cases(document: Mapping[str, object]) -> tuple[Case, ...]:
     if not document:
-        raise Wrong("it holds no case: write one, under [[case]]")
-    each = Field(lambda said, path: every(_case, elements(said, path, "cases, each as [[case]]")), needed=True)
+        raise Wrong("the file has no cases: write one under [[case]]")
+    each = Field(lambda raw, path: every(_case, elements(raw, path, "cases, each as [[case]]")), needed=True)
     found: tuple[Case, ...] = members(document, "", {"case": each})["case"]
     return found
 
 
-def _case(said: object, path: str) -> Case:
-    label = name(is_label, "a name of 1 to 128 characters, none of them hidden")
+def _case(raw: object, path: str) -> Case:
+    label = name(is_label, "a name: use 1 to 128 characters, none of them hidden")
     expecting = {how: Field(_expecting(how)) for how in (*HOWS, NEVER)}
     fields = {
         "says": Field(text),
@@ -156,36 +163,36 @@ def _case(said: object, path: str) -> Case:
         "opens": Field(_opens),
         **expecting,
     }
-    found = members(said, path, fields)
+    found = members(raw, path, fields)
     expected = tuple(one for how in expecting for one in found.get(how, ()))
     opens = found.get("opens", True)
     if not opens and expected:
-        raise wrong(path, "expects calls of an intent that is to be refused: leave out opens, or the calls")
+        raise wrong(path, "has opens = false and calls, but a refused intent gives nothing: remove opens, or the calls")
     if opens and not expected:
-        raise wrong(path, f"expects nothing: say {', '.join(expecting)}, or opens = false")
+        raise wrong(path, f"expects nothing: add {', '.join(expecting)}, or opens = false")
     return Case(path=path, says=found.get("says", ""), intent=_intent(found, path), opens=opens, expected=expected)
 
 
 def _intent(found: Mapping[str, Any], path: str) -> Intent:
-    said = {name: found[name] for name in _SAID if name in found}
-    return explained(path, lambda: Intent(**{**_ANY_INTENT, **said}))
+    fields = {name: found[name] for name in _INTENT_KEYS if name in found}
+    return explained(path, lambda: Intent(**{**_ANY_INTENT, **fields}))
 
 
-def _opens(said: object, path: str) -> bool:
-    if said is not False:
-        raise wrong(path, "is not false: leave it out, and say what is expected")
+def _opens(raw: object, path: str) -> bool:
+    if raw is not False:
+        raise wrong(path, "is not false: remove it, and list the calls that the policy must give")
     return False
 
 
 def _expecting(how: str) -> Callable[[object, str], tuple[Expected, ...]]:
-    def one(said: object, path: str) -> Expected:
-        if isinstance(said, str):
-            return _call(said, None, path, how)
+    def one(raw: object, path: str) -> Expected:
+        if isinstance(raw, str):
+            return _call(raw, None, path, how)
         fields = {"call": Field(text, needed=True), "with": Field(_json_table)}
-        found = members(said, path, fields)
+        found = members(raw, path, fields)
         return _call(found["call"], found.get("with"), path, how)
 
-    return lambda said, path: every(one, elements(said, path, "calls"))
+    return lambda raw, path: every(one, elements(raw, path, "calls"))
 
 
 def _call(named: str, args: Mapping[str, JSON] | None, path: str, how: str) -> Expected:
@@ -193,7 +200,7 @@ def _call(named: str, args: Mapping[str, JSON] | None, path: str, how: str) -> E
     return explained(path, lambda: Expected(path, Ask.of(action, audience if at else None, args), how))
 
 
-def _json_table(said: object, path: str) -> Mapping[str, JSON]:
-    found = table(said, path)
+def _json_table(raw: object, path: str) -> Mapping[str, JSON]:
+    found = table(raw, path)
     explained(path, lambda: demand_json(found))
     return cast("Mapping[str, JSON]", found)

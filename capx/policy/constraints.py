@@ -1,10 +1,10 @@
-"""What an argument must be, as a policy writes it: a value, or a table with one operator of the vocabulary.
+"""Read what an argument must be: a value, or a table with one operator of the vocabulary.
 
     deck = "deck-42"    amount = { range = [0.01, 50] }    to = { url = { hosts = ["*.our.example"] } }
 
-Laws: an operator makes what the class of its name would. What is written is made once, with probes for what is taken
-from an intent, before any intent exists; what a probe passes, a value that fits may still fail, and is then told by the
-same key path. What was put in is not looked into again.
+Laws: an operator makes the constraint class of the same name. The reader builds each constraint once, with probes in
+place of values of an intent, before there is any intent. A value of an intent can still fail where its probe passed:
+that error has the same key path. A value that was put in is never searched for placeholders.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,95 +12,105 @@ from typing import Any, Final, cast, get_args
 
 from msgspec import Struct
 
-from capx.policy.constraint_operators import OPERATORS, Within, instead, operand
-from capx.policy.placeholders import LITERAL, Placeholder, Take, probing, value
+from capx.policy.constraint_operators import OPERATORS, NestedReaders, hint, operand
+from capx.policy.placeholders import LITERAL, Placeholder, ValueSource, probe_of, value
 from capx.policy.toml_reader import every, explained, key, name, table, wrong
 from capx_caveats import AnyConstraint, Pair, is_label
 
-_DEEPEST: Final = 16
-"""Constraints within each other."""
+_MAX_DEPTH: Final = 16
+"""The most levels of constraints inside each other."""
 
 
-class Made(Struct, frozen=True):
-    """A constraint to be made: by which operator, at which key path, of which parts, some of them taken."""
+class ConstraintTemplate(Struct, frozen=True):
+    """A constraint whose parts may hold placeholders: its operator, its key path and its parts."""
 
     operator: str
     path: str
     parts: tuple[Any, ...]
 
 
-class Named(Struct, frozen=True):
-    """A name, and the constraint for what it names."""
+class PairTemplate(Struct, frozen=True):
+    """The name of an argument or field, and the template of its constraint."""
 
     name: str
     path: str
-    constraint: Made
+    constraint: ConstraintTemplate
 
 
-def filled(part: Any, take: Take) -> Any:
-    """A part of a policy, what it takes put in, and every constraint made; Wrong if one cannot be."""
+def instantiated(part: Any, source: ValueSource) -> Any:
+    """Put the values of `source` into a part of a policy, and build its constraints.
+
+    Raise Wrong if a value does not fit or a constraint cannot be built.
+    """
     if isinstance(part, Placeholder):
-        return take(part)
+        return source(part)
     if isinstance(part, tuple):
-        return every(filled, ((one, take) for one in part))  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] # of anything
-    if isinstance(part, Named):
-        constraint = filled(part.constraint, take)
+        return every(instantiated, ((one, source) for one in part))  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] # of anything
+    if isinstance(part, PairTemplate):
+        constraint = instantiated(part.constraint, source)
         return explained(part.path, lambda: Pair(part.name, constraint))
-    if isinstance(part, Made):
-        made = filled(part.parts, take)
+    if isinstance(part, ConstraintTemplate):
+        made = instantiated(part.parts, source)
         return explained(part.path, lambda: _CLASSES[part.operator](*made))
     return part
 
 
-def arguments(said: object, path: str) -> tuple[Named, ...]:
-    """The arguments that a table names, in its order; Wrong if one of the constraints could never be made."""
+def arguments(raw: object, path: str) -> tuple[PairTemplate, ...]:
+    """Read a table of arguments, in its order; raise Wrong if a constraint could not be built with any value."""
 
-    def tried(argument: str, held: object) -> Named:
-        found = _named(argument, held, path, 0)
-        filled(found, probing)
+    def checked(argument: str, given: object) -> PairTemplate:
+        found = _named(argument, given, path, 0)
+        # The result is thrown away: this only proves that the constraint can be built.
+        instantiated(found, probe_of)
         return found
 
-    return every(tried, table(said, path).items())
+    return every(checked, table(raw, path).items())
 
 
-def _named(argument: str, said: object, path: str, depth: int) -> Named:
+def _named(argument: str, raw: object, path: str, depth: int) -> PairTemplate:
     at = key(path, argument)
-    return Named(_argument(argument, at), at, _constraint(said, at, depth))
+    return PairTemplate(_argument(argument, at), at, _constraint(raw, at, depth))
 
 
-_argument = name(is_label, "an argument's name: 1 to 128 characters, none of them hidden")
+_argument = name(is_label, "an argument's name: use 1 to 128 characters, none of them hidden")
 
 
-def _constraint(said: object, path: str, depth: int) -> Made:
-    if depth > _DEEPEST:
-        raise wrong(path, f"is more than {_DEEPEST} constraints within each other")
-    if isinstance(said, list):
+def _constraint(raw: object, path: str, depth: int) -> ConstraintTemplate:
+    # A bound of its own, because reading recurses and Python would stop it with a RecursionError.
+    if depth > _MAX_DEPTH:
+        raise wrong(path, f"has more than {_MAX_DEPTH} constraints inside each other: use fewer levels")
+    if isinstance(raw, list):
         raise wrong(
-            path, "is an array: write { in = [ … ] } for one of these, or { eq = [ … ] } for an array like this"
+            path, "is an array: write { in = [ … ] } to allow any of these, or { eq = [ … ] } for this very array"
         )
-    if not isinstance(said, dict):
-        return Made("eq", path, (value(said, path, LITERAL),))
-    operator, given = _operation(cast("dict[str, object]", said), path)
-    within = Within(
+    if not isinstance(raw, dict):
+        return ConstraintTemplate("eq", path, (value(raw, path, LITERAL),))
+    operator, given = _operation(cast("dict[str, object]", raw), path)
+    within = NestedReaders(
         lambda held, at: _constraint(held, at, depth + 1),
         lambda held, at: every(lambda name, one: _named(name, one, at, depth + 1), table(held, at).items()),
     )
-    return Made(operator, path, operand(operator, given, key(path, operator), within))
+    return ConstraintTemplate(operator, path, operand(operator, given, key(path, operator), within))
 
 
-def _operation(said: Mapping[str, object], path: str) -> tuple[str, object]:
-    """The one operator of a table, and its operand."""
-    if not said:
+def _operation(raw: Mapping[str, object], path: str) -> tuple[str, object]:
+    """Return the only operator of a table, and its operand."""
+    if not raw:
         raise wrong(path, "has no operator: write { eq = … }, or { anything = true }")
-    for operator in said:
+    # Unknown names first: with a misspelt operator, the advice to use `all` would mislead.
+    for operator in raw:
         if operator not in OPERATORS:
-            raise wrong(key(path, operator), f"is no operator{instead(operator)}")
-    if len(said) > 1:
-        raise wrong(path, f"has {len(said)} operators, {' and '.join(said)}: write {{ all = [{{ … }}, {{ … }}] }}")
-    return next(iter(said.items()))
+            raise wrong(key(path, operator), f"unknown operator{hint(operator)}")
+    if len(raw) > 1:
+        raise wrong(
+            path,
+            f"has {len(raw)} operators, {' and '.join(raw)}, but a constraint has one: write "
+            "{ all = [{ … }, { … }] }",
+        )
+    return next(iter(raw.items()))
 
 
 _CLASSES: Final[Mapping[str, Callable[..., AnyConstraint]]] = {
     str(kind.__struct_config__.tag): kind for kind in get_args(AnyConstraint)
 }
-"""The classes of the vocabulary, by their tags."""
+"""The constraint classes of the vocabulary, by their tags."""

@@ -1,7 +1,7 @@
-"""A policy in plain sentences: what each purpose takes, what it gives, when, and with whose consent.
+"""Describe a policy in plain sentences: what each purpose takes and gives, when, and with whose consent.
 
-Laws: a sentence says what its rule does, no less: what stands in the file is told by the classes that judge it, and
-what is taken from an intent as such, each value whole. What no sentence says, nobody gets.
+Laws: a sentence says all that its rule does. The constraint classes themselves describe what the file states. A value
+that comes from the intent is described as such. No value is shortened. What no sentence mentions, nobody gets.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from msgspec import UNSET
 
-from capx.policy.constraints import Made, Named, filled
-from capx.policy.placeholders import Placeholder, probing, taken
+from capx.policy.constraints import ConstraintTemplate, PairTemplate, instantiated
+from capx.policy.placeholders import Placeholder, placeholders_in, probe_of
 from capx.policy.policy import Policy, Purpose
 from capx.policy.rule_templates import OfferTemplate, RuleTemplate, RuleTemplates
 from capx.policy.terms import HOWS, How
@@ -19,11 +19,15 @@ from capx_caveats.names import told_name
 from capx_caveats.values import whole
 
 HOW_IN_WORDS: Final[dict[How, str]] = {"at_open": "at open", "on_request": "on request", "ask": "by asking"}
-"""When a rule gives, in words."""
+"""The words for each way in which a rule gives."""
 
 
 def purpose_sentences(policy: Policy, purpose: Purpose) -> tuple[str, ...]:
-    """What a purpose is: who may ask for it, what an intent must say, and what it gives, in the deciding order."""
+    """Describe a purpose: who may ask for it, what an intent must have, and what it gives.
+
+    The grants are in the order in which they decide.
+    """
+    # A shortened value could hide a part of what the rule gives.
     with whole():
         return tuple(_sentences(policy, purpose))
 
@@ -35,7 +39,7 @@ def _sentences(policy: Policy, purpose: Purpose) -> Iterator[str]:
     whose = "for one tenant, whose name every grant carries" if purpose.tenant else "for no tenant"
     yield f"It is {whose}, and ends after {shown_duration(purpose.ttl)} at the latest."
     if says:
-        yield f"An intent says {', '.join(says)}."
+        yield f"An intent must have {', '.join(says)}."
     grants = purpose.rules.grants if isinstance(purpose.rules, RuleTemplates) else ()
     for grant in sorted(grants, key=lambda grant: HOWS.index(grant.how)):
         yield grant_sentence(policy, grant)
@@ -43,7 +47,7 @@ def _sentences(policy: Policy, purpose: Purpose) -> Iterator[str]:
 
 
 def grant_sentence(policy: Policy, grant: RuleTemplate) -> str:
-    """What a grant gives, when, and within what limits."""
+    """Describe what a grant gives, when, and within what limits."""
     limits = [f"at most {format_value(limit.amount)} {limit.unit} in the whole task" for limit in grant.limits]
     when = HOW_IN_WORDS[grant.how]
     if grant.within is not None:
@@ -53,7 +57,7 @@ def grant_sentence(policy: Policy, grant: RuleTemplate) -> str:
 
 
 def consenting(policy: Policy, approvers: Sequence[str]) -> str:
-    """Who may consent: principals, and groups with who is in them."""
+    """Describe who may consent: principals, and groups with their members."""
     return " or ".join(
         shown(name) if name in policy.principals else f"{shown(name)} ({listed(policy.members(name))})"
         for name in approvers
@@ -61,7 +65,7 @@ def consenting(policy: Policy, approvers: Sequence[str]) -> str:
 
 
 def allowed_sentence(allowed: OfferTemplate) -> str:
-    """`billing.refund at billing where ticket is the intent's ticket`."""
+    """Describe an action, as in `billing.refund at billing where ticket is the intent's ticket`."""
     named = f"{allowed.pattern} at {allowed.audience}"
     if allowed.args is UNSET:
         return named
@@ -70,16 +74,19 @@ def allowed_sentence(allowed: OfferTemplate) -> str:
     return f"{named} where {' and '.join(map(named_sentence, allowed.args))}"
 
 
-def named_sentence(named: Named) -> str:
-    """`ticket is the intent's ticket`, and for an argument that takes nothing, what its own class says."""
-    if not any(taken(named)):
-        return str(filled(named, probing).sentence())
+def named_sentence(named: PairTemplate) -> str:
+    """Describe an argument, as in `ticket is the intent's ticket`.
+
+    The constraint class describes an argument that takes nothing from the intent.
+    """
+    if not any(placeholders_in(named)):
+        return str(instantiated(named, probe_of).sentence())
     name = "any other argument" if named.name == "*" else told_name(named.name)
     return f"{name} {_constraint(named.constraint)}"
 
 
 def format_value(part: Any) -> str:
-    """A value as a policy states it, or whose value it is."""
+    """Return a value as the policy states it, or say that it is the value of the intent."""
     if isinstance(part, Placeholder):
         return f"the intent's {part.name}"
     if isinstance(part, tuple):
@@ -88,16 +95,16 @@ def format_value(part: Any) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names in a sentence, which none of them can be taken for a part of."""
+    """Join names for a sentence; each is quoted, so that none can be read as a part of the sentence."""
     *most, last = map(shown, names)
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def _constraint(made: Made) -> str:
-    """What a constraint says, in brackets where it is one of several; its class says it, if it takes nothing."""
+def _constraint(made: ConstraintTemplate) -> str:
+    """Describe a constraint, with brackets around `any` and `all`."""
     operator, parts = made.operator, made.parts
-    if not any(taken(made)):
-        sentence = str(filled(made, probing).sentence())
+    if not any(placeholders_in(made)):
+        sentence = str(instantiated(made, probe_of).sentence())
         return f"({sentence})" if operator in {"any", "all"} else sentence
     match operator:
         case "range" | "length":
@@ -143,4 +150,4 @@ _SAYS: Final = {
     "cidr": "is an address in one of {}",
     "contains": "contains {}",
 }
-"""What a constraint says that takes something, by its operator."""
+"""Sentences for constraints that take a value from the intent, by operator."""

@@ -1,11 +1,11 @@
-"""`policy.toml`: the file of a policy, and the policy that it is at this moment.
+"""The file `policy.toml`, and the policy that it has at this moment.
 
-    PolicyFile(path)()  ──▶  Policy, read anew whenever the file has changed
+    PolicyFile(path)()  ──▶  Policy, read again whenever the file has changed
 
-Laws: a file that cannot be used gives no policy, not the one before: whoever narrowed it expects it to be narrower. No
-file is no policy. A file that others may write is refused, and so is a link that another user made, or that leads
-nowhere. A file is taken as unchanged only if it was left alone for a while before it was read: within one tick of its
-clock it could change and look the same.
+Laws: while a file cannot be used, there is no policy. The policy before it does not stay in force, because the change
+may have been meant to narrow it. If there is no file, the policy is `NO_POLICY`. A file that others may write is
+refused, and so is a link that another user made or that leads nowhere. A file counts as unchanged only if it was
+already some time old when it was read: a file can change twice within one tick of its clock, and have the same times.
 """
 
 import hashlib
@@ -24,17 +24,20 @@ from capx.policy.tables import read_tables
 from capx.policy.toml_reader import LARGEST, InvalidFile, Wrong, load
 
 if TYPE_CHECKING:
-    from pathlib import Path  # slow to import, and only whoever has one calls what takes one
+    from pathlib import Path  # slow to import; a caller that has a Path has imported it
 
 FILE: Final = "policy.toml"
-"""What the file is called in the home of an authority."""
+"""The name of the policy file in the home of an authority."""
 
 _SETTLED: Final = 2_000_000_000
-"""Nanoseconds after which a change of a file shows in its times, whatever keeps it."""
+"""Nanoseconds after which a later change of the file must show in its times, on any file system."""
 
 
 def read_policy(data: bytes | str, name: str = FILE) -> Policy:
-    """The policy that a file holds; ConfigurationProblem tells all that is wrong with it, by key path."""
+    """Read a policy from the contents of a file; `name` is the name of the file in errors.
+
+    ConfigurationProblem lists all mistakes by key path.
+    """
     try:
         tables = read_tables(load(data))
     except Wrong as error:
@@ -48,19 +51,19 @@ def read_policy(data: bytes | str, name: str = FILE) -> Policy:
     )
 
 
-class _Held(Struct, frozen=True):
-    """What was read: from which file, whether it was settled then, and what it gives."""
+class _Reading(Struct, frozen=True):
+    """One reading of the file: its stamp, whether it was settled by then, its bytes, and its policy or error."""
 
     stamp: tuple[int, ...]
     settled: bool
     data: bytes
-    given: Policy | InvalidFile
+    result: Policy | InvalidFile
 
 
 class PolicyFile:
-    """Gives the policy of a file, as it is whenever it is called; safe to call in several threads.
+    """Returns the policy of a file, as the file is at each call; several threads may call it.
 
-    ConfigurationProblem while the file cannot be read, or used.
+    A call raises ConfigurationProblem while the file cannot be read or used.
     """
 
     def __init__(self, path: "Path | str") -> None:
@@ -68,43 +71,47 @@ class PolicyFile:
 
         self._path = Path(path)
         self._lock = threading.Lock()
-        self._held: _Held | None = None
+        self._held: _Reading | None = None
 
     def __call__(self) -> Policy:
-        """The policy; NO_POLICY where there is no file."""
+        """Return the policy; NO_POLICY if there is no file."""
         held = self._held
         with private_file.explained(ConfigurationProblem, f"{self._path} cannot be read"):
             try:
                 if held is None or not held.settled or private_file.stamp(self._path.stat()) != held.stamp:
+                    # One thread parses a changed file; the others would only repeat the work.
                     with self._lock:
                         held = self._held = self._read(self._held)
             except FileNotFoundError:
-                # Refuses a link that leads nowhere: whoever made it wants a policy.
+                # A link that leads nowhere is an error and not "no file": somebody wanted a policy there.
                 private_file.followed(self._path, ConfigurationProblem)
                 return NO_POLICY
-        if isinstance(held.given, InvalidFile):
-            raise InvalidFile(str(self._path), held.given.lines)
-        return held.given
+        if isinstance(held.result, InvalidFile):
+            # A new exception at each call: a raised one collects the traceback of every thread.
+            raise InvalidFile(str(self._path), held.result.lines)
+        return held.result
 
-    def _read(self, before: _Held | None) -> _Held:
-        """What the file holds now; what it held before, if that is the same."""
+    def _read(self, before: _Reading | None) -> _Reading:
+        """Read the file; keep the parsed policy if the bytes are the same as before."""
+        # The clock before the file: if the file changes while it is read, it does not count as settled.
         now = time.time_ns()
         stamp, data = contents(self._path)
         settled = max(stamp[-2:]) + _SETTLED < now
         if before is not None and before.data == data:
-            return _Held(stamp, settled, data, before.given)
-        given: Policy | InvalidFile
+            return _Reading(stamp, settled, data, before.result)
+        result: Policy | InvalidFile
         try:
-            given = read_policy(data, str(self._path))
+            result = read_policy(data, str(self._path))
         except InvalidFile as problem:
-            given = problem
-        return _Held(stamp, settled, data, given)
+            result = problem
+        return _Reading(stamp, settled, data, result)
 
 
 def contents(path: "Path") -> tuple[tuple[int, ...], bytes]:
-    """What tells a file from one that was changed, and its bytes: no more than a policy may have and one.
+    """Return the stamp of the file, which changes when the file does, and its bytes.
 
-    ConfigurationProblem if others may change it or it is no regular file; OSError if it cannot be read.
+    It reads at most one byte more than a policy may have. ConfigurationProblem if others may change the file, or it is
+    not a regular file; OSError if it cannot be read.
     """
     found, data = private_file.read_trusted(path, ConfigurationProblem, "policy", LARGEST + 1)
     return private_file.stamp(found), data

@@ -1,8 +1,8 @@
-"""Whether what a policy gives fits into the tokens that are to carry it.
+"""Check whether what a policy gives fits into tokens.
 
-Laws: what does not fit is told by its key path before anything is opened, and no task opens with a token that nobody
-would take. What is given at open at one audience shares a token, if it shares its budgets; of what is given later, each
-single thing has a token of its own, and in it once more what was asked for: the arguments that it pins, at least.
+Laws: a policy reports what does not fit by its key path, before a task opens, so no task opens with a token that every
+resource would deny. What a task gets at open at one audience, with the same budgets, shares one token. Each later grant
+has a token of its own, which also holds a copy of the ask: at least the arguments to which the ask is pinned.
 """
 
 from collections.abc import Iterator
@@ -18,12 +18,14 @@ from capx.tokens.wire import MAX_BLOCK
 from capx_caveats import Allow, Budget, Caveat, Entry, Eq, InvalidCaveat, encode_block
 
 _ID: Final = 22 * "A"
+"""A task or node id of the length that all ids have."""
 _DIGEST: Final = 43 * "A"
 _LATE: Final = 10**10
+"""A time of expiry with as many digits as one can have."""
 
 
 def block_problem(caveats: tuple[Caveat, ...]) -> str | None:
-    """Why these could be no authority's block, or one that nobody takes; None if they can."""
+    """Return why these caveats cannot be a block of the authority, or None if they can."""
     if sum(isinstance(caveat, Budget) for caveat in caveats) > MAX_BUDGETS:
         return f"a token has at most {MAX_BUDGETS} budgets"
     try:
@@ -34,34 +36,39 @@ def block_problem(caveats: tuple[Caveat, ...]) -> str | None:
 
 
 def problems(terms: Terms) -> Iterator[str]:
-    """What of these terms fits into no token, a sentence each, which begins with its key path."""
-    claims, capabilities = _some_claims(terms), terms.given_at_open
+    """Yield a sentence, which begins with its key path, for each part of the terms that fits into no token."""
+    claims, capabilities = _sample_claims(terms), terms.given_at_open
+    # One place in the bundle is for the capability at the authority itself.
     if len(capabilities) >= MAX_TOKENS:
         yield (
             f"purpose.{terms.purpose}: needs {len(capabilities)} capabilities at open, one for each audience and each "
-            f"set of budgets at it, and a bundle has room for {MAX_TOKENS - 1}: give some of it on_request"
+            f"set of budgets at it, but a bundle has room for {MAX_TOKENS - 1}: grant some of it on_request"
         )
+        # One sentence about the number is enough; sizes do not matter before that is mended.
         capabilities = ()
     for one in capabilities:
         if why := block_problem(authority_block(claims, one.allowed, _LATE, one.budgets)):
             places = [rule.place for rule in terms.at_open() if rule.budgets == one.budgets and _at(rule, one.audience)]
             beside = f"together with {' and '.join(places[:-1])}, at {one.audience}: " if places[1:] else ""
-            yield f"{places[-1]}.allow: {beside}{why}"
+            yield f"{places[-1]}.allow: {beside}{why}: shorten this grant, or move a part of it to on_request"
     for rule in terms.rules:
         if rule.how != "at_open":
             for offer in rule.offers:
                 if why := grant_problem(terms, rule, offer, _pinned(offer.entry)):
-                    yield f"{rule.place}.allow: {offer.entry.pattern}: {why}"
+                    yield f"{rule.place}.allow: {offer.entry.pattern}: {why}: shorten this grant"
 
 
 def grant_problem(terms: Terms, rule: Rule, offer: Offer, asked: Entry) -> str | None:
-    """Why this could not be granted when it is asked for later; None if it can to the first agent of a task."""
+    """Return why a later ask for this offer could not be granted, or None if it can.
+
+    It is checked for the first agent of a task, whose token has no hops yet.
+    """
     restricting = (Allow((asked,)), *rule.budgets)
-    return block_problem(authority_block(_some_claims(terms), (offer.entry,), _LATE, restricting))
+    return block_problem(authority_block(_sample_claims(terms), (offer.entry,), _LATE, restricting))
 
 
-def _some_claims(terms: Terms) -> Claims:
-    """What tokens say of a task on such terms: only the lengths count."""
+def _sample_claims(terms: Terms) -> Claims:
+    """Return claims of the lengths that those of a task on such terms have."""
     return Claims(_ID, _ID, terms.tenant, _DIGEST)
 
 
@@ -70,6 +77,6 @@ def _at(rule: Rule, audience: str) -> bool:
 
 
 def _pinned(entry: Entry) -> Entry:
-    """The least that an ask for this can be pinned to: the arguments that must equal something."""
+    """Return the shortest ask for this offer: it is pinned only to the arguments that must equal a value."""
     pairs = () if entry.args is UNSET else tuple(pair for pair in entry.args if isinstance(pair.constraint, Eq))
     return Entry(entry.pattern, pairs) if pairs else Entry(entry.pattern)

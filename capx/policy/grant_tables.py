@@ -1,12 +1,13 @@
-"""The tables `[[purpose.NAME.grant]]` of a policy: what is granted, how, and with whose consent.
+"""Read the tables `[[purpose.NAME.grant]]` of a policy: what a purpose grants, how, and with whose consent.
 
-    how        at_open (unless said otherwise), on_request, or ask, which names approvers, and within what time
-    allow      an array of actions, whose arguments are free, or a table: an action to a table of its arguments
-    audience   where, unless it is the first label of each action
-    budget     a unit to how much of it
+    how        at_open (the default), on_request, or ask, which needs approvers, and may say within what time
+    allow      an array of actions with any arguments, or a table: an action to a table of its arguments
+    audience   the audience of the actions; by default the first label of each
+    budget     a unit to its limit
 
-Laws: nothing is granted at the audience of the authority. An approver that nobody can be is refused. What a grant would
-put into a token is made once, with probes, before any intent exists.
+Laws: a policy cannot grant anything at the audience of the authority. An approver must be a principal with a key, or a
+group that has such a member. The reader builds what each grant puts into a token once, with probes, before there is any
+intent.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -25,6 +26,7 @@ from capx.policy.terms import HOWS, How
 from capx.policy.toml_reader import (
     Field,
     Wrong,
+    attempted,
     elements,
     every,
     explained,
@@ -35,7 +37,6 @@ from capx.policy.toml_reader import (
     near,
     table,
     text,
-    tried,
     wrong,
 )
 from capx.tokens.lineage import AUTHORITY
@@ -54,15 +55,19 @@ from capx_caveats import (
 HOUR: Final = 3600
 
 
-class Known(Struct, frozen=True):
-    """What else stands in the file: audiences, and who can answer; None for what is not listed, or wrong itself."""
+class FileContext(Struct, frozen=True):
+    """The parts of the rest of the file that grants refer to.
+
+    `audiences` is None if the file lists none, or if that list has a mistake. `can_answer` maps each principal and
+    group to whether somebody there has a key; it is None if the principals have a mistake.
+    """
 
     audiences: frozenset[str] | None
-    answering: Mapping[str, bool] | None
+    can_answer: Mapping[str, bool] | None
 
 
-def answering(principals: Iterable[Principal]) -> dict[str, bool]:
-    """Every principal and group there is, and whether somebody of it has a key."""
+def can_answer(principals: Iterable[Principal]) -> dict[str, bool]:
+    """Map every principal and every group to whether one of its members has a key."""
     found: dict[str, bool] = {}
     for each in principals:
         for called in (each.name, *each.groups):
@@ -70,32 +75,30 @@ def answering(principals: Iterable[Principal]) -> dict[str, bool]:
     return found
 
 
-def read_grants(said: object, path: str, known: Known) -> RuleTemplates:
-    """The grants of a purpose."""
-    found = every(
-        lambda one, at: _grant(one, at, known), elements(said, path, "grants, each as [[purpose.NAME.grant]]")
-    )
+def read_grants(raw: object, path: str, known: FileContext) -> RuleTemplates:
+    """Read the grants of a purpose."""
+    found = every(lambda one, at: _grant(one, at, known), elements(raw, path, "grants, each as [[purpose.NAME.grant]]"))
     return RuleTemplates(found)
 
 
-def duration(said: object, path: str) -> int:
-    """Seconds, as `90s`, `15m`, `2h` or `1d`."""
-    written = text(said, path)
+def duration(raw: object, path: str) -> int:
+    """Read seconds, written as `90s`, `15m`, `2h` or `1d`."""
+    written = text(raw, path)
     seconds = explained(path, lambda: parse_duration(written))
     if seconds == 0:
-        raise wrong(path, "is no time at all")
+        raise wrong(path, "is 0: write a longer time, such as 15m")
     return seconds
 
 
-def _grant(said: object, path: str, known: Known) -> RuleTemplate:
-    given = table(said, path)
+def _grant(raw: object, path: str, known: FileContext) -> RuleTemplate:
+    given = table(raw, path)
     lines: list[str] = []
-    # The audience stands beside what is at it, and who answers beside how: these are read first.
-    how = tried(lines, _how, given.get("how", "at_open"), key(path, "how"))
+    # `allow` depends on `audience`, and `approvers` on `how`: read these two first.
+    how = attempted(lines, _how, given.get("how", "at_open"), key(path, "how"))
     audience = None
     if "audience" in given:
-        # One that is wrong is told once, and not at each action that would have been there.
-        audience = tried(lines, _audience(known), given["audience"], key(path, "audience")) or "wrong"
+        # Report a wrong audience once, not again for each action at it.
+        audience = attempted(lines, _audience(known), given["audience"], key(path, "audience")) or "wrong"
     fields = {
         "how": Field(lambda _, __: None),
         "audience": Field(lambda _, __: None),
@@ -104,10 +107,10 @@ def _grant(said: object, path: str, known: Known) -> RuleTemplate:
         "approvers": Field(lambda one, at: _approvers(one, at, known), needed=how == "ask"),
         "within": Field(duration),
     }
-    found = tried(lines, members, said, path, fields)
+    found = attempted(lines, members, raw, path, fields)
     if how in {"at_open", "on_request"}:
         lines += [
-            f'{key(path, name)}: is for how = "ask" alone, and this is {how}'
+            f'{key(path, name)}: works only with how = "ask", but this grant is {how}: remove the key, or change how'
             for name in ("approvers", "within")
             if name in given
         ]
@@ -124,21 +127,21 @@ def _grant(said: object, path: str, known: Known) -> RuleTemplate:
     return grant.probed()
 
 
-def _how(said: object, path: str) -> How:
+def _how(raw: object, path: str) -> How:
     for how in HOWS:
-        if said == how:
+        if raw == how:
             return how
-    written = text(said, path)
-    raise wrong(path, f"is {shown(written)}{near(written, HOWS)}")
+    written = text(raw, path)
+    raise wrong(path, f"is {shown(written)}, which is unknown{near(written, HOWS)}")
 
 
-def _audience(known: Known) -> Callable[[object, str], str]:
-    read = name(is_audience, "an audience: lower-case letters, digits, dots and dashes")
+def _audience(known: FileContext) -> Callable[[object, str], str]:
+    read = name(is_audience, "an audience: use lower-case letters, digits, dots and dashes")
 
-    def read_known(said: object, path: str) -> str:
-        audience = read(said, path)
+    def read_known(raw: object, path: str) -> str:
+        audience = read(raw, path)
         if audience == AUTHORITY:
-            raise wrong(path, f"is {AUTHORITY}, which is reserved: nothing is granted at it")
+            raise wrong(path, f"is {AUTHORITY}, which is reserved: name the audience of a service")
         if known.audiences is not None and audience not in known.audiences:
             raise wrong(path, f"is {audience}, which [audience] does not list{near(audience, known.audiences)}")
         return audience
@@ -146,58 +149,62 @@ def _audience(known: Known) -> Callable[[object, str], str]:
     return read_known
 
 
-def _allow(said: object, path: str, audience: str | None, known: Known) -> tuple[OfferTemplate, ...]:
-    if isinstance(said, list):
+def _allow(raw: object, path: str, audience: str | None, known: FileContext) -> tuple[OfferTemplate, ...]:
+    if isinstance(raw, list):
         return every(
             lambda one, at: _action(text(one, at), at, audience, known),
-            elements(cast("object", said), path, "actions"),
+            elements(cast("object", raw), path, "actions"),
         )
-    if not isinstance(said, dict):
-        raise wrong(path, "is no array of actions, and no table of actions with their arguments")
-    if not said:
+    if not isinstance(raw, dict):
+        raise wrong(path, "must be an array of actions, or a table of actions with their arguments")
+    if not raw:
         raise wrong(path, "is empty: name an action")
 
     def one(pattern: str, args: object) -> OfferTemplate:
         at = key(path, pattern)
         if "." not in pattern and _looks_unquoted(args):
             raise wrong(
-                at, f"has arguments that are none: a name with dots is quoted, as in {key(path, f'{pattern}.…')}"
+                at, f"looks like the first part of an action: quote a name with dots, as in {key(path, f'{pattern}.…')}"
             )
         allowed = _action(pattern, at, audience, known)
         return replace(allowed, args=arguments(args, at))
 
-    return every(one, cast("dict[str, object]", said).items())
+    return every(one, cast("dict[str, object]", raw).items())
 
 
 def _looks_unquoted(args: object) -> bool:
-    """Whether it was written as `allow.billing.refund = { … }`: `billing` is then the action, `refund` an argument."""
+    """Whether it was written as `allow.billing.refund = { … }`.
+
+    TOML then sees the action `billing` with an argument `refund`.
+    """
     held = cast("dict[str, object]", args).values() if isinstance(args, dict) else ()
     return any(isinstance(one, dict) and OPERATORS.isdisjoint(cast("dict[str, object]", one)) for one in held)
 
 
-def _action(pattern: str, path: str, audience: str | None, known: Known) -> OfferTemplate:
-    read = name(is_pattern, "an action, such as crm.accounts.read, or crm.* for all below")
+def _action(pattern: str, path: str, audience: str | None, known: FileContext) -> OfferTemplate:
+    read = name(is_pattern, "an action: write one such as crm.accounts.read, or crm.* for all that begin with crm.")
     label = read(pattern, path).split(".", 1)[0]
     if audience is not None:
         return OfferTemplate(path, audience, pattern)
     if not is_audience(label):
-        raise wrong(path, f"names no audience by its first label, {shown(label)}: say audience = … beside allow")
+        raise wrong(path, f"begins with {shown(label)}, which cannot be an audience: add audience = … to this grant")
     return OfferTemplate(path, _audience(known)(label, path), pattern)
 
 
-def _budget(said: object, path: str) -> tuple[BudgetTemplate, ...]:
-    read = name(is_attribute, "a unit: a letter, then letters, digits and _, all lower case")
+def _budget(raw: object, path: str) -> tuple[BudgetTemplate, ...]:
+    read = name(is_attribute, "a unit: use a letter, then letters, digits and _, all lower case")
 
     def one(unit: str, amount: object) -> BudgetTemplate:
         at = key(path, unit)
         spelt = read(unit, at)
+        # 0.1 in binary is not 0.1: sums of a budget must be exact.
         if isinstance(amount, float):
             raise wrong(at, f"is a float, which is not exact: write {spelt} = {_exactly(amount)}")
         return BudgetTemplate(spelt, at, value(amount, at, LIMIT))
 
-    given = table(said, path)
+    given = table(raw, path)
     if not given:
-        raise wrong(path, "is empty: name a unit, or leave it out")
+        raise wrong(path, "is empty: name a unit, or remove the key")
     return every(one, given.items())
 
 
@@ -205,20 +212,25 @@ def _exactly(given: float) -> str:
     try:
         return f'"{shown_amount(amount(str(Decimal(repr(given)))))}"'
     except (InvalidCaveat, ArithmeticError):
-        return 'an amount as text, such as "0.50"'
+        return 'an amount as a string, such as "0.50"'
 
 
-def _approvers(said: object, path: str, known: Known) -> tuple[str, ...]:
-    found = name_list(is_label, "the name of a principal or a group", "principals or groups")(said, path)
+def _approvers(raw: object, path: str, known: FileContext) -> tuple[str, ...]:
+    found = name_list(is_label, "the name of a principal or a group", "principals or groups")(raw, path)
 
     def one(approver: str, at: str) -> str:
-        if known.answering is None:
+        # The principals have a mistake, which is reported: do not also call their groups unknown.
+        if known.can_answer is None:
             return approver
-        if approver not in known.answering:
-            meant = near(approver, sorted(known.answering))
-            raise wrong(at, f"{shown(approver)} is neither a principal nor a group that anybody is in{meant}")
-        if not known.answering[approver]:
-            raise wrong(at, f"is {shown(approver)}, of whom nobody has a key, which an answer is signed with")
+        if approver not in known.can_answer:
+            meant = near(approver, sorted(known.can_answer))
+            raise wrong(at, f"{shown(approver)} is neither a principal nor a group with members{meant}")
+        if not known.can_answer[approver]:
+            raise wrong(
+                at,
+                f"is {shown(approver)}, but nobody there has a key to sign an answer with: give one of them a key, or "
+                "name another approver",
+            )
         return approver
 
     return every(one, ((approver, f"{path}[{number}]") for number, approver in enumerate(found, 1)))

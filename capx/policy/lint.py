@@ -1,7 +1,7 @@
-"""What a policy says that cannot have been meant, though it can be used.
+"""Warnings about a valid policy: what it says, but cannot mean.
 
-Law: a remark is about what is certain, whoever asks and whatever the intent says: a grant that never decides, a purpose
-or a consent that nobody can make use of, a task that no authority opens unless it was told to.
+Law: a warning is certain, whatever principal and intent come: a grant that never decides, a purpose or a consent that
+nobody can use, a task that no authority opens with its default settings.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ from capx_caveats.names import told_name
 
 
 def warnings(policy: Policy) -> Iterator[str]:
-    """A sentence for each, with its key path."""
+    """Yield one sentence for each warning; it begins with the key path."""
     yield from _same_keys(policy.principals.values())
     asking: dict[str, set[str]] = {}
     answering: dict[str, set[str]] = {}
@@ -28,15 +28,15 @@ def warnings(policy: Policy) -> Iterator[str]:
                 answering.setdefault(name, set()).add(principal.name)
     for purpose in policy.purposes.values():
         may_ask = asking.get(purpose.name, set())
-        yield from _unopened(purpose, may_ask)
+        yield from _unusable(purpose, may_ask)
         grants = purpose.rules.grants if isinstance(purpose.rules, RuleTemplates) else ()
         yield from _never_deciding(grants)
         for grant in grants:
-            yield from _alone(grant, may_ask, answering)
+            yield from _sole_approver(grant, may_ask, answering)
 
 
 def _same_keys(principals: Iterable[Principal]) -> Iterator[str]:
-    """Who signs as somebody else too: nobody consents under one name to what they asked for under another."""
+    """Warn about principals with the same key: neither can consent to what the other asks for."""
     first: dict[bytes, str] = {}
     for principal in principals:
         if principal.key is None:
@@ -44,49 +44,57 @@ def _same_keys(principals: Iterable[Principal]) -> Iterator[str]:
         other = first.setdefault(principal.key, principal.name)
         if other != principal.name:
             who, whom = told_name(principal.name), told_name(other)
-            yield f"principal.{who}.key: is the key of {whom}: neither consents to what the other one asks for"
+            yield (
+                f"principal.{who}.key: is also the key of {whom}, so neither can consent to what the other asks for: "
+                "give each a key of their own"
+            )
 
 
-def _unopened(purpose: Purpose, asking: set[str]) -> Iterator[str]:
+def _unusable(purpose: Purpose, asking: set[str]) -> Iterator[str]:
     if not asking:
-        yield f"purpose.{purpose.name}: no principal may ask for it"
+        yield f"purpose.{purpose.name}: no principal may ask for it: add it to the purposes of one"
     if purpose.ttl > MAX_TTL:
         yield (
-            f"purpose.{purpose.name}.ttl: no task opens for {shown_duration(purpose.ttl)}, unless its authority was "
-            f"made with a max_ttl of more than {shown_duration(MAX_TTL)}"
+            f"purpose.{purpose.name}.ttl: no authority opens a task for {shown_duration(purpose.ttl)} with the default "
+            f"max_ttl of {shown_duration(MAX_TTL)}: shorten it, or raise max_ttl"
         )
 
 
 def _never_deciding(grants: tuple[RuleTemplate, ...]) -> Iterator[str]:
-    """What an earlier grant says yes to, whatever the arguments."""
+    """Warn about what an earlier grant already gives with any arguments."""
     before: dict[tuple[str, str], RuleTemplate] = {}
     for grant in sorted(grants, key=lambda grant: HOWS.index(grant.how)):
         for allowed in grant.allowed:
             for pattern in _covering(allowed.pattern):
                 earlier = before.get((allowed.audience, pattern))
                 if earlier is not None:
-                    yield f"{allowed.path}: never decides, since {earlier.place} gives it {_WHEN[earlier.how]}"
+                    yield (
+                        f"{allowed.path}: never decides, because {earlier.place} gives the same {_WHEN[earlier.how]}: "
+                        "remove one of the two"
+                    )
                     break
+        # After the comparison, so that a grant is not compared with itself.
         for allowed in grant.allowed:
             if allowed.args is UNSET:
                 before.setdefault((allowed.audience, allowed.pattern), grant)
 
 
-_WHEN = {"at_open": "at open", "on_request": "on request", "ask": "before, by asking"}
+_WHEN = {"at_open": "at open", "on_request": "on request", "ask": "before it, by asking"}
 
 
 def _covering(pattern: str) -> Iterator[str]:
-    """The patterns that say yes to all that this one does."""
+    """Yield the patterns that match every action that this one matches."""
     yield pattern
     labels = pattern.removesuffix(".*").split(".")
     for count in range(len(labels) - is_action(pattern), 0, -1):
         yield f"{'.'.join(labels[:count])}.*"
 
 
-def _alone(grant: RuleTemplate, asking: set[str], answering: dict[str, set[str]]) -> Iterator[str]:
-    """Who may ask, and would be the only one to consent, which nobody does to what they ask for."""
+def _sole_approver(grant: RuleTemplate, asking: set[str], answering: dict[str, set[str]]) -> Iterator[str]:
+    """Warn if the only principal who can consent may also ask, because nobody consents to their own ask."""
     groups = [answering.get(approver, set()) for approver in grant.approvers]
+    # A group of two always has another member, even if one of them asks.
     able = set[str]() if any(len(group) > 1 for group in groups) else set[str]().union(*groups)
     if len(able) == 1 and able <= asking:
         who = told_name(*able)
-        yield f"{grant.place}.approvers: {who} alone can consent, and not to what {who} asks for"
+        yield f"{grant.place}.approvers: only {who} can consent, but not to what {who} asks for: add another approver"

@@ -1,10 +1,11 @@
-"""The values in a policy: those that it states, and those that it takes from an intent.
+"""Values in a policy: those that the policy states, and those that it takes from an intent.
 
-    "T-1"  20  true  ["a", 1]      a value; `{{` in a text stands for `{`
-    "{intent.ticket}"              the whole value that the intent has for ticket, of its own type
+    "T-1"  20  true  ["a", 1]      a value; `{{` in a string means `{`
+    "{intent.ticket}"              the whole value that the intent has for ticket, with its own type
 
-Laws: a value is taken whole, never into a text, and never read again: whatever it holds, it stands for itself. What is
-taken must be of the kind that belongs where it stands. A pattern is never taken: it says more than one value.
+Laws: a policy takes a whole value from an intent, never a part of a string. A value that was taken is never parsed
+again, so it means itself, whatever characters it has. It must be of the kind that its place needs. A pattern can never
+come from an intent, because one pattern allows many values.
 """
 
 import re
@@ -21,7 +22,7 @@ _TAKEN = re.compile(r"\{intent\.([^{}]*)\}")
 
 
 class Slot(Struct, frozen=True):
-    """What belongs somewhere: in words, whether a value fits, and one that does, to try the place with."""
+    """The kind of value that a place needs: `what` in words, whether a value `fits`, and a `probe` that does."""
 
     what: str
     fits: Callable[[Any], bool]
@@ -29,19 +30,19 @@ class Slot(Struct, frozen=True):
 
 
 class Placeholder(Struct, frozen=True):
-    """Stands for a value of the intent, at a key path."""
+    """A place for a value of the intent: `name` in the intent, the key `path`, and the `slot` it must fit."""
 
     name: str
     path: str
     slot: Slot
 
 
-Take = Callable[[Placeholder], Any]
-"""Gives the value that is taken; Wrong if there is none that fits."""
+ValueSource = Callable[[Placeholder], Any]
+"""Return the value for a placeholder; raise Wrong if there is none, or it does not fit."""
 
 
 def _is_number(value: object) -> bool:
-    # Compared, not converted: an integer may be too large for a float, and what is no number is within nothing.
+    # Do not convert: an integer may be too large for a float. NaN fails both comparisons, as it should.
     return type(value) in {int, float} and -SAFE_INTEGER <= cast("float", value) <= SAFE_INTEGER
 
 
@@ -69,87 +70,88 @@ def _is_limit(value: object) -> bool:
     return (type(value) is int and 0 <= value < 10**15) or (isinstance(value, str) and is_amount(value))
 
 
-SCALAR: Final = Slot("a text, a number, true or false", _is_scalar, "x")
-LITERAL: Final = Slot("a text, a number, true, false, or a flat array of these", _is_literal, "x")
-TEXT: Final = Slot("a text that is not empty", _is_text, "x")
+SCALAR: Final = Slot("a string, a number, true or false", _is_scalar, "x")
+LITERAL: Final = Slot("a string, a number, true, false, or a flat array of these", _is_literal, "x")
+TEXT: Final = Slot("a string that is not empty", _is_text, "x")
 PATH: Final = Slot("a path such as /data/acme", _is_text, "/x")
-HOST: Final = Slot("a host, and no pattern", _is_host, "x.example")
+HOST: Final = Slot("a host without *", _is_host, "x.example")
 NETWORK: Final = Slot("a network such as 10.0.0.0/8", _is_text, "10.0.0.0/8")
 SCHEME: Final = Slot("a scheme such as https", _is_text, "https")
 NUMBER: Final = Slot("a number", _is_number, 0)
-NATURAL: Final = Slot("a whole number, not negative", _is_natural, 0)
-LIMIT: Final = Slot('a whole number, or an amount as text such as "0.50"', _is_limit, "0")
+NATURAL: Final = Slot("a whole number, 0 or more", _is_natural, 0)
+LIMIT: Final = Slot('a whole number, or an amount as a string such as "0.50"', _is_limit, "0")
 
 
 def several(slot: Slot) -> Slot:
-    """Where an array belongs, not empty, each of whose elements fits."""
+    """Make a slot for an array of at least one element, each of which fits `slot`."""
     return Slot(
-        f"an array, each element {slot.what}",
+        f"an array of elements that are each {slot.what}",
         lambda value: isinstance(value, tuple) and value != () and all(map(slot.fits, value)),  # pyright: ignore[reportUnknownArgumentType] # of anything
         (slot.probe,),
     )
 
 
-def value(said: object, path: str, slot: Slot) -> Any:
-    """One value of a policy, or what stands for it; Wrong if it is not what belongs there."""
-    meant = _meant(said, path, slot) if isinstance(said, str) else said
-    if isinstance(meant, Placeholder) or slot.fits(meant):
-        return meant
-    found = "an empty text" if meant == "" else shown(meant) if type(meant) in _SHOWN else kind_of(meant)
-    raise wrong(path, f"is {found}, and {slot.what} belongs here")
+def value(raw: object, path: str, slot: Slot) -> Any:
+    """Read one value of a policy, or a placeholder for it; raise Wrong if it does not fit the slot."""
+    parsed = _parsed(raw, path, slot) if isinstance(raw, str) else raw
+    if isinstance(parsed, Placeholder) or slot.fits(parsed):
+        return parsed
+    found = "an empty string" if parsed == "" else shown(parsed) if type(parsed) in _SHOWN else kind_of(parsed)
+    raise wrong(path, f"is {found}, but must be {slot.what}")
 
 
-def values(said: object, path: str, slot: Slot, what: str) -> Any:
-    """An array of values, or what stands for a whole one."""
-    if isinstance(said, str):
-        meant = _meant(said, path, several(slot))
-        if isinstance(meant, Placeholder):
-            return meant
-        raise wrong(path, f"is a text, and an array of {what} belongs here: write [{shown(meant)}]")
-    return every(lambda one, at: value(one, at, slot), elements(said, path, what))
+def values(raw: object, path: str, slot: Slot, what: str) -> Any:
+    """Read an array of values, or a placeholder for a whole array."""
+    if isinstance(raw, str):
+        parsed = _parsed(raw, path, several(slot))
+        if isinstance(parsed, Placeholder):
+            return parsed
+        raise wrong(path, f"is a string, but must be an array of {what}: write [{shown(parsed)}]")
+    return every(lambda one, at: value(one, at, slot), elements(raw, path, what))
 
 
-def literal(said: object, path: str) -> Any:
-    """A value that something equals: one, or a flat array."""
-    if isinstance(said, list):
-        return every(lambda one, at: value(one, at, SCALAR), elements(cast("object", said), path, "values"))
-    return value(said, path, LITERAL)
+def literal(raw: object, path: str) -> Any:
+    """Read a value that an argument must equal: a scalar, or a flat array."""
+    if isinstance(raw, list):
+        return every(lambda one, at: value(one, at, SCALAR), elements(cast("object", raw), path, "values"))
+    return value(raw, path, LITERAL)
 
 
-def literals(said: object, path: str) -> Any:
-    """An array of values, each of which something may equal, or what stands for a whole one."""
-    if isinstance(said, str):
-        return values(said, path, LITERAL, "values")
-    return every(literal, elements(said, path, "values"))
+def literals(raw: object, path: str) -> Any:
+    """Read an array of values, one of which an argument must equal, or a placeholder for a whole array."""
+    if isinstance(raw, str):
+        return values(raw, path, LITERAL, "values")
+    return every(literal, elements(raw, path, "values"))
 
 
-def stated(said: object, path: str) -> str:
-    """A text that is a pattern, and so is never taken."""
-    meant = value(said, path, TEXT)
-    if isinstance(meant, Placeholder):
-        raise wrong(path, "is a pattern, which is not taken from an intent: take a whole value, { eq = … }")
-    return cast("str", meant)
+def stated(raw: object, path: str) -> str:
+    """Read a pattern: a string that the policy must state itself."""
+    parsed = value(raw, path, TEXT)
+    if isinstance(parsed, Placeholder):
+        raise wrong(path, "is a pattern, which an intent cannot give: write it here, or take a value, { eq = … }")
+    return cast("str", parsed)
 
 
-def taken(part: object) -> Iterator[Placeholder]:
-    """All that a part of a policy takes, at all depths."""
+def placeholders_in(part: object) -> Iterator[Placeholder]:
+    """Yield all placeholders in a part of a policy, at any depth."""
     if isinstance(part, Placeholder):
         yield part
     elif isinstance(part, tuple):
         for one in cast("tuple[object, ...]", part):
-            yield from taken(one)
+            yield from placeholders_in(one)
     elif isinstance(part, Struct):
         for field in part.__struct_fields__:
-            yield from taken(getattr(part, field))
+            yield from placeholders_in(getattr(part, field))
 
 
-def probing(one: Placeholder) -> Any:
-    """Take what tries a place."""
+def probe_of(one: Placeholder) -> Any:
+    """Return the probe of a placeholder: the value source that tests a policy before there is an intent."""
     return one.slot.probe
 
 
-def taking(intent: Intent) -> Take:
-    """Take from this intent."""
+def values_of(intent: Intent) -> ValueSource:
+    """Make the value source of an intent: its parameters and its own fields."""
+    # The own fields come last, so a parameter cannot replace the principal that signed.
     given: Mapping[str, Any] = {
         **intent.parameters,
         "principal": intent.principal,
@@ -162,30 +164,31 @@ def taking(intent: Intent) -> Take:
     def take(one: Placeholder) -> Any:
         found = given.get(one.name, UNSET)
         if found is UNSET:
-            raise wrong(one.path, f"takes {one.name} from the intent, which does not say it: give it one")
+            raise wrong(one.path, f"takes {one.name} from the intent, which does not have it: add it to the intent")
         if not one.slot.fits(found):
             raise wrong(
-                one.path, f"takes {one.name} from the intent, which is {shown(found)}: {one.slot.what} belongs here"
+                one.path,
+                f"takes {one.name} from the intent, where it is {shown(found)}, but must be {one.slot.what}",
             )
         return found
 
     return take
 
 
-def _meant(said: str, path: str, slot: Slot) -> str | Placeholder:
-    whole = _TAKEN.fullmatch(said)
+def _parsed(raw: str, path: str, slot: Slot) -> str | Placeholder:
+    whole = _TAKEN.fullmatch(raw)
     if whole is not None:
         if not is_attribute(whole[1]):
-            raise wrong(
-                path, f"{shown(said)} takes nothing: a name is a letter, then letters, digits and _, all lower case"
-            )
+            raise wrong(path, f"{shown(raw)} names no value: use a letter, then letters, digits and _, all lower case")
         return Placeholder(whole[1], path, slot)
-    plain = said.replace("{{", "")
+    plain = raw.replace("{{", "")
     if "{" in plain:
         raise wrong(
-            path, f"{shown(said)} holds a {{: write {{{{ for it; a value is taken whole, as {{intent.NAME}} alone"
+            path,
+            f"{shown(raw)} contains a {{: write {{{{ for the character, or {{intent.NAME}} as the whole string for a "
+            "value of the intent",
         )
-    return said.replace("{{", "{")
+    return raw.replace("{{", "{")
 
 
 _SHOWN = frozenset({str, int, float, bool})

@@ -1,10 +1,10 @@
-"""A policy: who may ask for what kinds of work, and what each of them needs, gets at once, on request, or by asking.
+"""A policy: who may ask for what kinds of work, and what each kind gets at once, on request, or by asking a person.
 
     Policy --terms(intent)--> Terms --match(action, audience, args)--> the rule that decides
 
-Laws: what no rule lists is never given. Of the rules of a purpose, those that give at open come first, then those that
-give on request, then those that ask a person, each in the order of the file; the first that matches decides. Terms are
-concrete: what a rule takes from the intent was put in as a whole value, and nothing of it is read again.
+Laws: nobody gets what no rule lists. Rules that give at open decide first, then those that give on request, then those
+that ask a person; rules of one kind decide in the order of the file. The first rule that matches decides. Terms are
+concrete: a rule takes each value of the intent as a whole, and never parses it again.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -21,9 +21,10 @@ from capx_caveats import shown
 
 
 class Principal(Struct, frozen=True, kw_only=True):
-    """A person: the public key of their signature (Ed25519, 32 bytes), for whom they ask, and what groups they are in.
+    """A person or program that asks for work or consents to it.
 
-    Without a key they cannot sign, and only a login that the operator checked speaks for them.
+    `key` is the public key of their signature (Ed25519, 32 bytes); `tenants` and `purposes` are those that they may ask
+    for. A principal without a key cannot sign: only a login that the operator checked can speak for them.
     """
 
     name: str
@@ -34,9 +35,10 @@ class Principal(Struct, frozen=True, kw_only=True):
 
 
 class Purpose(Struct, frozen=True, kw_only=True):
-    """A kind of work: for how long (seconds), what an intent must say, and what it needs, once the intent is known.
+    """A kind of work: its longest time (`ttl`, seconds), what an intent must have, and its rules for an intent.
 
-    `tenant` tells that it is for one tenant, whose name every grant carries. `names` are the parameters that it takes.
+    `tenant` says whether it is for one tenant, whose name every grant then carries. `names` are the parameters that it
+    uses.
     """
 
     name: str
@@ -47,24 +49,31 @@ class Purpose(Struct, frozen=True, kw_only=True):
     rules: Callable[[Intent], tuple[Rule, ...]]
 
     def demand(self, intent: Intent, principal: Principal) -> None:
-        """Raise InvalidRequest unless the intent says all that this takes, and nothing else, for a tenant of theirs."""
+        """Raise InvalidRequest unless the intent fits this purpose and the principal.
+
+        It must have all that the purpose needs, no other parameters, and a tenant that the principal may ask for.
+        """
         if not self.tenant and intent.tenant is not UNSET:
             raise InvalidRequest(
-                f"{self.name} is for no tenant, and the intent says {shown(intent.tenant)}: leave it out"
+                f"{self.name} has no tenant, but the intent has {shown(intent.tenant)}: remove it from the intent"
             )
-        missing = [name for name in self._needed() if not _says(intent, name)]
+        missing = [name for name in self._needed() if not _has(intent, name)]
         unknown = [name for name in intent.parameters if name not in self.names]
         if missing or unknown:
-            # Together: what is missing was often mistyped.
-            lacks = [f"{self.name} needs {_listed(missing)}, which the intent does not say"] if missing else []
+            # Report both together: the missing name was often mistyped.
+            lacks = [f"{self.name} needs {_listed(missing)}, which the intent does not have"] if missing else []
             raise InvalidRequest("; ".join([*lacks, *map(self._not_taken, unknown)]))
         if self.tenant and intent.tenant not in principal.tenants:
-            may = f"asks for {_listed(principal.tenants)}" if principal.tenants else "asks for no tenant"
-            raise InvalidRequest(f"{shown(principal.name)} {may}, by this policy, and not for {shown(intent.tenant)}")
+            may = f"only for {_listed(principal.tenants)}" if principal.tenants else "for no tenant"
+            raise InvalidRequest(
+                f"{shown(principal.name)} may not ask for the tenant {shown(intent.tenant)}: the policy lets them ask "
+                f"{may}"
+            )
 
     def _not_taken(self, name: str) -> str:
-        takes = f"it takes {_listed(sorted(self.names))}" if self.names else "it takes none"
-        return f"the intent says {shown(name)}, which {self.name} does not take: {_meant(name, self.names) or takes}"
+        uses = f"it uses {_listed(sorted(self.names))}" if self.names else "it uses no parameters"
+        hint = _did_you_mean(name, self.names) or uses
+        return f"the intent has {shown(name)}, which {self.name} does not use: {hint}"
 
     def _needed(self) -> tuple[str, ...]:
         named = {*self.require, *self.names, *(("tenant",) if self.tenant else ())}
@@ -72,7 +81,10 @@ class Purpose(Struct, frozen=True, kw_only=True):
 
 
 class Policy(Struct, frozen=True, kw_only=True):
-    """What an authority goes by; `digest` is the SHA-256 of its file, base64url, by which the log names it."""
+    """The rules of an authority; `digest` is the SHA-256 of its file in base64url, and the log names it by that.
+
+    `audiences` maps each audience to its origin; `principals` and `purposes` are by name.
+    """
 
     digest: str = ""
     audiences: Mapping[str, str] = MappingProxyType({})
@@ -80,36 +92,42 @@ class Policy(Struct, frozen=True, kw_only=True):
     purposes: Mapping[str, Purpose] = MappingProxyType({})
 
     def terms(self, intent: Intent) -> Terms:
-        """What this intent gets; InvalidRequest says why it gets nothing, and what would do.
+        """Return the terms of this intent; InvalidRequest says why it gets nothing, and what to change.
 
-        It takes the intent at its word: whether its principal signed it is for others to tell, and to tell before.
+        It does not check that the principal signed the intent: the caller must do that first.
         """
         principal = self.principals.get(intent.principal)
         if not self.purposes:
             raise InvalidRequest(
-                "this authority has no policy that takes an intent: write one, policy.toml in its home"
+                "this authority has no policy with purposes, so it refuses every intent: write policy.toml in its home"
             )
         if principal is None:
             raise InvalidRequest(
-                f"the policy knows no principal {shown(intent.principal)}: it takes none of their intents"
+                f"the policy has no principal {shown(intent.principal)}, so it refuses the intent: add them to it"
             )
         purpose = self._purpose(intent.purpose, principal)
         purpose.demand(intent, principal)
         tenant = intent.tenant if purpose.tenant and intent.tenant is not UNSET else None
         terms = Terms(purpose=purpose.name, ttl=purpose.ttl, tenant=tenant, rules=in_order(purpose.rules(intent)))
+        # Again, now with the real values: they may be longer than the probes.
         if lines := tuple(problems(terms)):
             raise InvalidRequest("; ".join(lines))
         return terms
 
     def _purpose(self, name: str, principal: Principal) -> "Purpose":
-        """The purpose of this name; what the principal may not ask for is as if it was not there."""
+        """Return the purpose.
+
+        One that the principal may not ask for gets the same answer as one that does not exist.
+        """
         if name in principal.purposes and name in self.purposes:
             return self.purposes[name]
-        may = f"may ask for {_listed(principal.purposes)}" if principal.purposes else "may ask for nothing"
-        raise InvalidRequest(f"{shown(principal.name)} {may}, by this policy, and not for {shown(name)}")
+        may = f"only for {_listed(principal.purposes)}" if principal.purposes else "for nothing"
+        raise InvalidRequest(
+            f"{shown(principal.name)} may not ask for the purpose {shown(name)}: the policy lets them ask {may}"
+        )
 
     def members(self, group: str) -> tuple[str, ...]:
-        """The principals that are, or are in, this group."""
+        """Return the names of the principals in this group, or the principal of this name."""
         return tuple(
             principal.name
             for principal in self.principals.values()
@@ -117,13 +135,13 @@ class Policy(Struct, frozen=True, kw_only=True):
         )
 
 
-def _says(intent: Intent, name: str) -> bool:
+def _has(intent: Intent, name: str) -> bool:
     own = {"tenant": intent.tenant, "agent": intent.agent}
     return own[name] is not UNSET if name in own else name in intent.parameters
 
 
-def _meant(name: str, names: Iterable[str]) -> str:
-    from difflib import get_close_matches  # for what went wrong alone
+def _did_you_mean(name: str, names: Iterable[str]) -> str:
+    from difflib import get_close_matches  # only errors need it
 
     return "".join(f"did you mean {near}?" for near in get_close_matches(name, list(names), 1))
 
@@ -133,6 +151,6 @@ def _listed(names: Iterable[str]) -> str:
 
 
 NO_POLICY: Final = Policy()
-"""What an authority goes by that has none: it takes no intent, and grants nothing that is asked for."""
+"""The policy of an authority without a policy file: it refuses every intent, and grants no ask."""
 MAX_TTL: Final = 86_400
-"""How far ahead a task may expire, in seconds, unless its authority says otherwise."""
+"""How far ahead a task may expire by default, in seconds."""

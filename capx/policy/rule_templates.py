@@ -1,7 +1,7 @@
-"""The grants of a purpose, as they stand in a policy: rules, but for what each takes from an intent.
+"""The grants of a purpose as the policy states them: rules with placeholders for values of an intent.
 
-Laws: what is taken is put in as a whole value, and nothing of it is read again. What the intent lacks, or what does not
-fit where it is put, is told by key path, and then no rule of the purpose is made.
+Laws: a rule takes each value as a whole, and never parses it again. If the intent lacks a value, or one does not fit
+its place, the error gives the key path, and the purpose gets no rule at all.
 """
 
 from msgspec import UNSET, Struct, UnsetType
@@ -9,44 +9,44 @@ from msgspec.structs import replace
 
 from capx.errors import InvalidRequest
 from capx.intents.intent import Intent
-from capx.policy.constraints import Named, filled
-from capx.policy.placeholders import Placeholder, Take, probing, taken, taking
+from capx.policy.constraints import PairTemplate, instantiated
+from capx.policy.placeholders import Placeholder, ValueSource, placeholders_in, probe_of, values_of
 from capx.policy.terms import How, Offer, Rule
 from capx.policy.toml_reader import Wrong, every, explained
 from capx_caveats import Budget, Entry
 
 
 class OfferTemplate(Struct, frozen=True):
-    """An action, or pattern, at an audience, and its arguments, unless they are free."""
+    """An action or pattern at an audience, with its arguments; without `args` these are free."""
 
     path: str
     audience: str
     pattern: str
-    args: tuple[Named, ...] | UnsetType = UNSET
+    args: tuple[PairTemplate, ...] | UnsetType = UNSET
 
-    def offer(self, take: Take) -> Offer:
-        """The offer, concrete; Wrong if it cannot be made."""
+    def offer(self, source: ValueSource) -> Offer:
+        """Return the concrete offer; raise Wrong if it cannot be built."""
         if self.args is UNSET:
             return Offer(self.audience, Entry(self.pattern))
-        pairs = filled(self.args, take)
+        pairs = instantiated(self.args, source)
         return explained(self.path, lambda: Offer(self.audience, Entry(self.pattern, pairs)))
 
 
 class BudgetTemplate(Struct, frozen=True):
-    """How much of a unit."""
+    """The limit of one unit."""
 
     unit: str
     path: str
     amount: int | str | Placeholder
 
-    def budget(self, take: Take) -> Budget:
-        """The budget, concrete; Wrong if it cannot be made."""
-        amount = filled(self.amount, take)
+    def budget(self, source: ValueSource) -> Budget:
+        """Return the concrete budget; raise Wrong if it cannot be built."""
+        amount = instantiated(self.amount, source)
         return explained(self.path, lambda: Budget(self.unit, str(amount)))
 
 
 class RuleTemplate(Struct, frozen=True, kw_only=True):
-    """One grant; a rule, once the intent is known."""
+    """One grant, which becomes a rule once the intent is known; `fixed` is a rule without placeholders."""
 
     place: str
     how: How
@@ -57,19 +57,22 @@ class RuleTemplate(Struct, frozen=True, kw_only=True):
     fixed: Rule | None = None
 
     def probed(self) -> "RuleTemplate":
-        """The same, its rule made once with probes; one that takes nothing is `fixed`, and never made again."""
-        rule = self.rule(probing)
-        return self if any(taken(self)) else replace(self, fixed=rule)
+        """Build the rule once with probes, and return the grant.
 
-    def rule(self, take: Take) -> Rule:
-        """The rule, concrete; Wrong says what the intent lacks, or what does not fit."""
+        If it has no placeholders, the rule is kept as `fixed`, so that no intent has to build it again.
+        """
+        rule = self.rule(probe_of)
+        return self if any(placeholders_in(self)) else replace(self, fixed=rule)
+
+    def rule(self, source: ValueSource) -> Rule:
+        """Return the concrete rule; Wrong says what the intent lacks, or what does not fit."""
         if self.fixed is not None:
             return self.fixed
         return Rule(
             place=self.place,
             how=self.how,
-            offers=every(lambda one: one.offer(take), ((one,) for one in self.allowed)),
-            budgets=every(lambda one: one.budget(take), ((one,) for one in self.limits)),
+            offers=every(lambda one: one.offer(source), ((one,) for one in self.allowed)),
+            budgets=every(lambda one: one.budget(source), ((one,) for one in self.limits)),
             approvers=self.approvers,
             within=self.within,
         )
@@ -81,18 +84,19 @@ class RuleTemplates(Struct, frozen=True):
     grants: tuple[RuleTemplate, ...]
 
     def __call__(self, intent: Intent) -> tuple[Rule, ...]:
-        """The rules for this intent; InvalidRequest says, by key path, why there are none."""
-        take = taking(intent)
+        """Return the rules for this intent; InvalidRequest says by key path why there are none."""
+        source = values_of(intent)
         try:
-            return every(lambda grant: grant.rule(take), ((grant,) for grant in self.grants))
+            return every(lambda grant: grant.rule(source), ((grant,) for grant in self.grants))
         except Wrong as error:
+            # Several rules may lack the same value: say it once.
             raise InvalidRequest("; ".join(dict.fromkeys(error.lines))) from None
 
     def probed(self) -> tuple[Rule, ...]:
-        """The rules, made with probes."""
-        return tuple(grant.rule(probing) for grant in self.grants)
+        """Return the rules, built with probes."""
+        return tuple(grant.rule(probe_of) for grant in self.grants)
 
     @property
     def names(self) -> frozenset[str]:
-        """What they take from an intent."""
-        return frozenset(one.name for one in taken(self.grants))
+        """The names of the values that the grants take from an intent."""
+        return frozenset(one.name for one in placeholders_in(self.grants))

@@ -1,11 +1,11 @@
-"""The tables of a policy: its audiences, principals and purposes.
+"""Read the tables of a policy: its audiences, principals and purposes.
 
     [audience]              a name to the origin of the service
     [principal."NAME"]      key, tenants, purposes, groups
     [purpose.NAME]          ttl, require, tenant, and its grants
 
-Laws: where audiences are listed, nothing is granted at another. A purpose that somebody may ask for is there. One that
-is for no tenant takes none.
+Laws: if the policy lists audiences, it can grant only at these. A principal can have only purposes that the policy
+defines. A purpose with `tenant = "none"` cannot take the tenant of the intent.
 """
 
 import re
@@ -17,14 +17,15 @@ from msgspec import Struct
 
 from capx.intents.intent import OWN_NAMES
 from capx.policy.fit import problems
-from capx.policy.grant_tables import HOUR, Known, answering, duration, read_grants
-from capx.policy.placeholders import Placeholder, taken
+from capx.policy.grant_tables import HOUR, FileContext, can_answer, duration, read_grants
+from capx.policy.placeholders import Placeholder, placeholders_in
 from capx.policy.policy import Principal, Purpose
 from capx.policy.terms import Terms, in_order
 from capx.policy.toml_reader import (
-    TOLD,
+    MAX_LINES,
     Field,
     Wrong,
+    attempted,
     every,
     explained,
     key,
@@ -34,7 +35,6 @@ from capx.policy.toml_reader import (
     near,
     table,
     text,
-    tried,
     wrong,
 )
 from capx.tokens.lineage import AUTHORITY
@@ -43,15 +43,15 @@ from capx_caveats import is_attribute, is_audience, is_label, shown
 T = TypeVar("T")
 
 _OPTIONAL: Final = frozenset({"tenant", "agent"})
-"""What an intent says or not, besides its parameters."""
+"""The fields that an intent may have or lack, besides its parameters."""
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?")
 _LONGEST_TENANT: Final = 128 * "\U00010000"
-"""A tenant whose name takes as much of a token as one can."""
-_NAMED_SO = "1 to 128 characters, none of them hidden"
+"""A tenant whose name takes up the most bytes that a name can: a token must have room for it."""
+_LABEL_RULE = "use 1 to 128 characters, none of them hidden"
 
 
 class Tables(Struct, frozen=True):
-    """What a file holds, checked."""
+    """The checked contents of a policy file."""
 
     audiences: Mapping[str, str]
     principals: Mapping[str, Principal]
@@ -59,21 +59,24 @@ class Tables(Struct, frozen=True):
 
 
 def read_tables(document: Mapping[str, object]) -> Tables:
-    """What the tables of a file say; Wrong tells all that is wrong with any of them."""
-    unknown = islice((name for name in document if name not in _TABLES), TOLD + 1)
-    lines = [f"{key('', name)}: is no key here{near(name, _TABLES)}" for name in unknown]
+    """Read all tables of a file; raise Wrong with the mistakes of all of them."""
+    unknown = islice((name for name in document if name not in _TABLES), MAX_LINES + 1)
+    lines = [f"{key('', name)}: unknown key{near(name, _TABLES)}" for name in unknown]
 
+    # Principals name purposes, and purposes need principals as approvers: so read the names of purposes first.
     there = document.get("purpose")
     purposes_there = cast("dict[str, object]", there) if isinstance(there, dict) else {}
-    audiences = tried(lines, _rows, document, "audience", _audience)
-    principals = tried(lines, _principals, document, purposes_there)
+    audiences = attempted(lines, _rows, document, "audience", _audience)
+    principals = attempted(lines, _principals, document, purposes_there)
+    # None means that there is no list to compare with. After a mistake in the list itself, comparing would only
+    # report more mistakes.
     listed = frozenset(audiences) if audiences and "audience" in document else None
-    known = Known(listed, None if principals is None else answering(principals.values()))
+    known = FileContext(listed, None if principals is None else can_answer(principals.values()))
 
-    def purpose(name: str, said: object, path: str) -> Purpose:
-        return _purpose(name, said, path, known)
+    def purpose(name: str, raw: object, path: str) -> Purpose:
+        return _purpose(name, raw, path, known)
 
-    purposes = tried(lines, _rows, document, "purpose", purpose)
+    purposes = attempted(lines, _rows, document, "purpose", purpose)
     if audiences is None or principals is None or purposes is None or lines:
         raise Wrong(*lines)
     return Tables(audiences, principals, purposes)
@@ -83,68 +86,71 @@ _TABLES: Final = ("audience", "principal", "purpose")
 
 
 def _rows(document: Mapping[str, object], kind: str, read: Callable[[str, object, str], T]) -> dict[str, T]:
-    """What is read of each key of a table of the file, by its name."""
+    """Read each key of a table of the file, and return the results by name."""
     rows = table(document.get(kind, {}), kind)
-    found = every(lambda name, said: read(name, said, key(kind, name)), rows.items())
+    found = every(lambda name, raw: read(name, raw, key(kind, name)), rows.items())
     return dict(zip(rows, found, strict=True))
 
 
-def _audience(audience: str, said: object, path: str) -> str:
-    name(is_audience, "an audience: lower-case letters, digits, dots and dashes")(audience, path)
+def _audience(audience: str, raw: object, path: str) -> str:
+    name(is_audience, "an audience: use lower-case letters, digits, dots and dashes")(audience, path)
     if audience == AUTHORITY:
-        raise wrong(path, f"{AUTHORITY} is reserved: nothing is granted at it")
-    origin = text(said, path)
+        raise wrong(path, f"{AUTHORITY} is reserved for the authority itself: choose another name")
+    origin = text(raw, path)
     if not _ORIGIN.fullmatch(origin):
-        raise wrong(path, f"is {shown(origin)}, which is no origin: write it like https://crm.internal, without a path")
+        raise wrong(
+            path, f"is {shown(origin)}, which is not an origin: write one like https://crm.internal, without a path"
+        )
     return origin
 
 
 def _principals(document: Mapping[str, object], purposes: Collection[str]) -> dict[str, Principal]:
-    found = _rows(document, "principal", lambda name, said, at: _principal(name, said, at, purposes))
+    found = _rows(document, "principal", lambda name, raw, at: _principal(name, raw, at, purposes))
 
     def distinct(principal: Principal) -> None:
+        # An approver is the name of a group or of a principal: one name must not mean both.
         for group in principal.groups:
             if group in found:
                 path = key(key("principal", principal.name), "groups")
-                raise wrong(path, f"{shown(group)} is a principal: call the group otherwise")
+                raise wrong(path, f"{shown(group)} is the name of a principal: give the group another name")
 
     every(distinct, ((principal,) for principal in found.values()))
     return found
 
 
-def _principal(principal: str, said: object, path: str, purposes: Collection[str]) -> Principal:
-    name(is_label, f"a principal's name: {_NAMED_SO}")(principal, path)
+def _principal(principal: str, raw: object, path: str, purposes: Collection[str]) -> Principal:
+    name(is_label, f"a principal's name: {_LABEL_RULE}")(principal, path)
     fields = {
         "key": Field(_key),
-        "tenants": Field(name_list(is_label, f"a tenant: {_NAMED_SO}", "tenants")),
+        "tenants": Field(name_list(is_label, f"a tenant: {_LABEL_RULE}", "tenants")),
         "purposes": Field(lambda held, at: _purposes(held, at, purposes)),
-        "groups": Field(name_list(is_label, f"a group: {_NAMED_SO}", "groups")),
+        "groups": Field(name_list(is_label, f"a group: {_LABEL_RULE}", "groups")),
     }
-    return Principal(name=principal, **members(said, path, fields))
+    return Principal(name=principal, **members(raw, path, fields))
 
 
-def _key(said: object, path: str) -> bytes:
+def _key(raw: object, path: str) -> bytes:
     from capx.crypto.ed25519 import parse_public
 
-    written = text(said, path)
+    written = text(raw, path)
     return explained(path, lambda: parse_public(written))
 
 
-def _purposes(said: object, path: str, there: Collection[str]) -> tuple[str, ...]:
-    found = name_list(is_attribute, _ATTRIBUTE, "purposes")(said, path)
+def _purposes(raw: object, path: str, there: Collection[str]) -> tuple[str, ...]:
+    found = name_list(is_attribute, _ATTRIBUTE, "purposes")(raw, path)
 
     def one(purpose: str, at: str) -> str:
         if purpose not in there:
-            raise wrong(at, f"is {shown(purpose)}, and there is no such purpose{near(purpose, there)}")
+            raise wrong(at, f"is {shown(purpose)}, but the policy has no such purpose{near(purpose, there)}")
         return purpose
 
     return every(one, ((purpose, f"{path}[{number}]") for number, purpose in enumerate(found, 1)))
 
 
-_ATTRIBUTE = "a name such as qbr: a letter, then letters, digits and _, all lower case, at most 32"
+_ATTRIBUTE = "a name such as qbr: use a letter, then letters, digits and _, all lower case, at most 32"
 
 
-def _purpose(purpose: str, said: object, path: str, known: Known) -> Purpose:
+def _purpose(purpose: str, raw: object, path: str, known: FileContext) -> Purpose:
     name(is_attribute, _ATTRIBUTE)(purpose, path)
     fields = {
         "ttl": Field(duration),
@@ -152,15 +158,19 @@ def _purpose(purpose: str, said: object, path: str, known: Known) -> Purpose:
         "tenant": Field(_no_tenant),
         "grant": Field(lambda held, at: read_grants(held, at, known), needed=True),
     }
-    found = members(said, path, fields)
+    found = members(raw, path, fields)
     grants, tenant = found["grant"], "tenant" not in found
     required: tuple[str, ...] = found.get("require", ())
     if not tenant:
-        every(_without_tenant, ((one,) for one in taken(grants) if one.name == "tenant"))
+        every(_without_tenant, ((one,) for one in placeholders_in(grants) if one.name == "tenant"))
         if "tenant" in required:
-            raise wrong(key(path, "require"), 'names tenant, and the purpose is for none: leave out tenant = "none"')
+            raise wrong(
+                key(path, "require"), 'requires tenant, but this purpose has tenant = "none": remove one of the two'
+            )
     ttl = found.get("ttl", HOUR)
     longest = _LONGEST_TENANT if tenant else None
+    # With probes and the longest tenant: a grant that never fits into a token is a mistake of the policy, and is
+    # reported now, not when a person waits for a task.
     if lines := tuple(problems(Terms(purpose=purpose, ttl=ttl, tenant=longest, rules=in_order(grants.probed())))):
         raise Wrong(*lines)
     return Purpose(
@@ -173,20 +183,18 @@ def _purpose(purpose: str, said: object, path: str, known: Known) -> Purpose:
     )
 
 
-def _require(said: object, path: str) -> tuple[str, ...]:
-    found = name_list(is_attribute, "a name of what an intent says", "what an intent must say")(said, path)
+def _require(raw: object, path: str) -> tuple[str, ...]:
+    found = name_list(is_attribute, "the name of a field of an intent", "fields that an intent must have")(raw, path)
     for number, one in enumerate(found, 1):
         if one in OWN_NAMES - _OPTIONAL:
-            raise wrong(f"{path}[{number}]", f"{one} stands in every intent: leave it out")
+            raise wrong(f"{path}[{number}]", f"is {one}, which every intent has: remove it from the list")
     return found
 
 
-def _no_tenant(said: object, path: str) -> None:
-    if said != "none":
-        raise wrong(
-            path, 'is not "none": a purpose is for the tenant of its intent, or, by tenant = "none", for no tenant'
-        )
+def _no_tenant(raw: object, path: str) -> None:
+    if raw != "none":
+        raise wrong(path, 'is not "none": write tenant = "none", or remove the key to use the tenant of the intent')
 
 
 def _without_tenant(one: Placeholder) -> None:
-    raise wrong(one.path, "takes tenant from the intent, and the purpose is for none")
+    raise wrong(one.path, 'takes tenant from the intent, but this purpose has tenant = "none": remove one of the two')

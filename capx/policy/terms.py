@@ -1,6 +1,6 @@
 """The terms of one intent: the rules that a policy has for it, in the order in which they decide.
 
-Law: what no rule offers is never given; the first rule that matches an ask decides.
+Law: nobody gets what no rule offers; the first rule that matches an ask decides.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,29 +13,32 @@ from capx.tokens.grants import Given
 from capx_caveats import JSON, Budget, Call, Entry
 
 How = Literal["at_open", "on_request", "ask"]
-"""When a rule gives: as the task opens, when an agent asks, or when a person has consented too."""
+"""When a rule gives: as the task opens, when an agent asks, or when an agent asks and a person consents."""
 HOWS: Final[tuple[How, ...]] = ("at_open", "on_request", "ask")
-"""How a rule gives, in the order in which rules decide."""
+"""The ways in which rules give, in the order in which rules decide."""
 
 
 class Offer(Struct, frozen=True):
-    """One action, or pattern, that a rule gives at one audience, and what its arguments must be."""
+    """One action or pattern at one audience, and what its arguments must be."""
 
     audience: str
     entry: Entry
 
     def covers(self, audience: str, action: str, args: Mapping[str, JSON] | None) -> bool:
-        """Whether it says yes: by the action alone where no arguments are pinned, else to these arguments."""
+        """Whether it covers the call.
+
+        Without `args`, only the action has to match; otherwise the arguments must fit too.
+        """
         if audience != self.audience or not self.entry.matches(action):
             return False
         return args is None or self.entry.misfit(Call(action, args)) is None
 
 
 class Rule(Struct, frozen=True, kw_only=True):
-    """One grant of a purpose, concrete; `place` is where it stands in the file, such as `purpose.refund.grant[2]`.
+    """One grant of a purpose, with its values filled in; `place` is its key path, such as `purpose.refund.grant[2]`.
 
-    Its budgets name no counter: all grants of a task that name a unit share one. `approvers` are groups or principals,
-    who have `within` seconds to answer; both are for `ask` alone.
+    Its budgets name no counter, so all grants of a task with the same unit share one. `approvers` are groups or
+    principals, who have `within` seconds to answer; both are only for `ask`.
     """
 
     place: str
@@ -47,14 +50,14 @@ class Rule(Struct, frozen=True, kw_only=True):
 
 
 class Match(Struct, frozen=True):
-    """The rule that decides about an ask, and of it what was asked for."""
+    """The rule that decides an ask, and the offer in it that covers the ask."""
 
     rule: Rule
     offer: Offer
 
 
 class Terms(Struct, frozen=True, kw_only=True, dict=True):
-    """What a policy makes of one intent: for how long (seconds), for which tenant, and by which rules, in order."""
+    """The rights of one intent under a policy: for how long (`ttl`, seconds), for which tenant, and by which rules."""
 
     purpose: str
     ttl: int
@@ -62,15 +65,15 @@ class Terms(Struct, frozen=True, kw_only=True, dict=True):
     rules: tuple[Rule, ...]
 
     def at_open(self) -> tuple[Rule, ...]:
-        """The rules whose grants are given with the task."""
+        """Return the rules that give when the task opens."""
         return tuple(rule for rule in self.rules if rule.how == "at_open")
 
     @cached_property
     def given_at_open(self) -> tuple[Given, ...]:
-        """What a task gets when it opens, a capability each.
+        """The capabilities that a task gets when it opens.
 
-        There is one for each audience and each set of budgets at it, so that a budget counts what it is meant for. The
-        newest is tried first, so what the first rule gives stands last at its audience.
+        There is one for each audience and each set of budgets there, so that a budget counts only the actions of its
+        own rules. Agents try the newest capability first, so the one of the first rule comes last at its audience.
         """
         groups: dict[str, dict[tuple[Budget, ...], list[Entry]]] = {}
         for rule in self.at_open():
@@ -83,7 +86,7 @@ class Terms(Struct, frozen=True, kw_only=True, dict=True):
         )
 
     def match(self, audience: str, action: str, args: Mapping[str, JSON] | None) -> Match | None:
-        """What decides about an ask; None if nothing offers it."""
+        """Return the rule and offer that decide an ask; None if no rule offers it."""
         return next(
             (
                 Match(rule, offer)
@@ -96,5 +99,5 @@ class Terms(Struct, frozen=True, kw_only=True, dict=True):
 
 
 def in_order(rules: Iterable[Rule]) -> tuple[Rule, ...]:
-    """The rules in the order in which they decide; those that give alike stay in theirs."""
+    """Return the rules in the order in which they decide; rules of the same kind keep their order."""
     return tuple(sorted(rules, key=lambda rule: HOWS.index(rule.how)))

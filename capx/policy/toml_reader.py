@@ -1,10 +1,10 @@
-"""A file of TOML that an operator wrote, read strictly: what is wrong with it is told by key path.
+"""Read a TOML file of an operator strictly, and report each mistake with its key path.
 
     purpose.refund.grant[2].allow."billing.refund".amount: …
 
-Laws: what is wrong is told together, not the first of it alone, until it is more than anybody would read. What is not
-known is refused, with what it may have been meant for. Elements are counted from 1, as people do. One line tells one
-thing, whatever stands in the file. The work grows with the file, and not with its square.
+Laws: the reader reports all mistakes together, up to `MAX_LINES`. It refuses a key that it does not know, and suggests
+the key that was probably meant. Key paths count elements from 1, as people do. A mistake takes one line, whatever the
+file contains. The work grows in proportion to the size of the file, not to its square.
 """
 
 import re
@@ -24,22 +24,22 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 LARGEST: Final = 1024 * 1024
-"""Bytes of a file."""
-TOLD: Final = 20
-"""Lines about one file; of more it is told that there are more."""
-_MANY: Final = 100
-"""Names among which one is looked for that is near: each takes a while."""
-_LONG: Final = 64
-"""Characters of a name for which that is done."""
-_DOTS: Final = 512
-"""Dots in one line: the time to read a name grows with the square of its parts."""
-_LONGEST: Final = 300
-"""Characters of what another library says."""
+"""The largest file that the reader accepts, in bytes."""
+MAX_LINES: Final = 20
+"""The most lines that one error has; the last of them then says that there are more mistakes."""
+_MAX_NAMES: Final = 100
+"""The most names that a suggestion is chosen from: each comparison takes time."""
+_MAX_NAME_LENGTH: Final = 64
+"""The most characters of a name for which a suggestion is looked up."""
+_MAX_DOTS: Final = 512
+"""The most dots in one line: tomllib needs time that grows with the square of the parts of a key."""
+_MAX_MESSAGE: Final = 300
+"""The most characters that are quoted from the message of another library."""
 _BARE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Wrong(Exception):
-    """What is wrong in one part of a file: a line for each thing, which begins with its key path."""
+    """The mistakes in one part of a file: one line for each, which begins with its key path."""
 
     def __init__(self, *lines: str) -> None:
         super().__init__(*lines)
@@ -47,71 +47,78 @@ class Wrong(Exception):
 
 
 class InvalidFile(ConfigurationProblem):
-    """A file that cannot be used, its `name`, and all that is wrong with it: `lines`."""
+    """A file cannot be used; `name` is the file, and `lines` has one line for each mistake."""
 
     def __init__(self, name: str, lines: tuple[str, ...]) -> None:
-        told = lines if len(lines) <= TOLD else (*lines[: TOLD - 1], "and more, once these are mended")
-        several = "\n  ".join((f"{name} cannot be used:", *told))
-        super().__init__(f"{name}: {told[0]}" if len(told) == 1 else several)
+        if len(lines) > MAX_LINES:
+            lines = (*lines[: MAX_LINES - 1], "and more: correct the lines above, then check the file again")
+        several = "\n  ".join((f"{name} cannot be used:", *lines))
+        super().__init__(f"{name}: {lines[0]}" if len(lines) == 1 else several)
         self.name = name
-        self.lines = told
+        self.lines = lines
 
 
 class Field(Struct, frozen=True):
-    """How one key of a table is read; one that is not `needed` may be absent."""
+    """How to read one key of a table; the key may be absent unless it is `needed`."""
 
     read: Callable[[object, str], Any]
     needed: bool = False
 
 
 def load(data: bytes | str) -> dict[str, Any]:
-    """The tables of a file; Wrong if it is too large, or no TOML."""
+    """Parse a file into its tables; raise Wrong if it is too large or not TOML."""
     import tomllib
 
+    # Surrogates pass here, so that decode() below reports them as bad UTF-8, with their place.
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     if len(raw) > LARGEST:
-        raise Wrong(f"it is larger than {LARGEST // 1024} KiB")
+        raise Wrong(f"the file is larger than {LARGEST // 1024} KiB: make it smaller")
+    # Before tomllib parses: a file of one long dotted key would keep it busy for minutes.
     for number, line in enumerate(raw.split(b"\n"), 1):
-        if line.count(b".") > _DOTS:
-            raise Wrong(f"line {number} has more than {_DOTS} dots: break it")
+        if line.count(b".") > _MAX_DOTS:
+            raise Wrong(f"line {number} has more than {_MAX_DOTS} dots: split it into several lines")
     try:
         return tomllib.loads(raw.decode())
     except UnicodeDecodeError as error:
-        raise Wrong(f"it is no UTF-8, at byte {error.start}") from None
+        raise Wrong(f"the file is not UTF-8, at byte {error.start}: save it as UTF-8") from None
     except RecursionError:
-        raise Wrong("it nests too deeply") from None
+        raise Wrong("the file nests arrays or tables too deeply: use fewer levels") from None
     except ValueError as error:
+        # "At end of document" does not help in an editor: give the number of the last line.
         last = raw.rstrip().count(b"\n") + 1
-        told = str(error).replace("(at end of document)", f"(at line {last}, the last)")
-        raise Wrong(f"it is no TOML: {one_line(told)}") from None
+        message = str(error).replace("(at end of document)", f"(at line {last}, the last)")
+        raise Wrong(f"the file is not TOML: {one_line(message)}") from None
 
 
 def key(path: str, name: str) -> str:
-    """The path of a key of a table: as it is written in TOML."""
+    """Return the path of a key of a table, spelt as in TOML."""
     spelt = name if _BARE.fullmatch(name) else shown(name)
     return f"{path}.{spelt}" if path else spelt
 
 
 def wrong(path: str, sentence: str) -> Wrong:
-    """What is wrong at this key path."""
+    """Make a Wrong with one mistake at this key path."""
     return Wrong(f"{path}: {sentence}" if path else sentence)
 
 
 def every(read: Callable[[*Ts], T], items: Iterable[tuple[*Ts]]) -> tuple[T, ...]:
-    """What is read of each, such as of values with their paths; or else what is wrong with any of them."""
+    """Read all items, such as values with their paths, and return the results.
+
+    Raise Wrong with the mistakes of all items. Reading stops once there are more mistakes than an error shows.
+    """
     lines: list[str] = []
     found: list[T | None] = []
     for item in items:
-        found.append(tried(lines, read, *item))
-        if len(lines) > TOLD:
+        found.append(attempted(lines, read, *item))
+        if len(lines) > MAX_LINES:
             break
     if lines:
         raise Wrong(*lines)
     return tuple(cast("list[T]", found))
 
 
-def tried(lines: list[str], read: Callable[[*Ts], T], *given: *Ts) -> T | None:
-    """What is read; None where it is wrong, which is then among the lines."""
+def attempted(lines: list[str], read: Callable[[*Ts], T], *given: *Ts) -> T | None:
+    """Read one thing and return the result; on Wrong add its mistakes to `lines`, and return None."""
     try:
         return read(*given)
     except Wrong as error:
@@ -120,64 +127,75 @@ def tried(lines: list[str], read: Callable[[*Ts], T], *given: *Ts) -> T | None:
 
 
 def table(value: object, path: str) -> Mapping[str, object]:
-    """A table, whatever its keys."""
+    """Return the value if it is a table, with any keys; otherwise raise Wrong."""
     if not isinstance(value, dict):
-        raise wrong(path, f"is {kind_of(value)}, and a table belongs here")
+        raise wrong(path, f"is {kind_of(value)}, but must be a table such as {{ name = value }}")
     return cast("dict[str, object]", value)
 
 
 def members(value: object, path: str, fields: Mapping[str, Field]) -> dict[str, Any]:
-    """What the keys of a table hold, each as it is read; one that is absent is absent."""
+    """Read the keys of a table by their fields; the result has only the keys that the table has."""
     given = table(value, path)
 
     def read(name: str, held: object) -> object:
         if name not in fields:
-            raise wrong(key(path, name), f"is no key here{near(name, fields)}")
+            raise wrong(key(path, name), f"unknown key{near(name, fields)}")
         return fields[name].read(held, key(path, name))
 
-    lines = [f"{key(path, name)}: is missing" for name, field in fields.items() if field.needed and name not in given]
-    values = tried(lines, every, read, given.items())
+    lines = [
+        f"{key(path, name)}: is missing: add it" for name, field in fields.items() if field.needed and name not in given
+    ]
+    values = attempted(lines, every, read, given.items())
     if lines or values is None:
         raise Wrong(*lines)
     return dict(zip(given, values, strict=True))
 
 
 def elements(value: object, path: str, what: str) -> list[tuple[object, str]]:
-    """The elements of an array, one at least, each with its path; `what` says what they are."""
+    """Return the elements of an array, each with its path.
+
+    `what` says in the plural what belongs there. Raise Wrong unless the value is an array with at least one element.
+    """
     if not isinstance(value, list):
-        raise wrong(path, f"is {kind_of(value)}, and an array of {what} belongs here: write it in [ ]")
+        raise wrong(path, f"is {kind_of(value)}, but must be an array of {what}: write it in [ ]")
     if not value:
-        raise wrong(path, f"is empty: name {what}, or leave it out")
+        raise wrong(path, f"is empty: list {what}, or remove the key")
     return [(element, f"{path}[{number}]") for number, element in enumerate(cast("list[object]", value), 1)]
 
 
 def text(value: object, path: str) -> str:
-    """A text that stands for itself alone, and is not empty."""
+    """Return a string that is not empty; it is not searched for placeholders."""
     if not isinstance(value, str):
-        raise wrong(path, f'is {kind_of(value)}, and a text belongs here: write it in " "')
+        raise wrong(path, f'is {kind_of(value)}, but must be a string: write it in " "')
     if not value:
-        raise wrong(path, "is empty")
+        raise wrong(path, "is empty: write at least one character")
     return value
 
 
 def name(check: Callable[[str], bool], what: str) -> Callable[[object, str], str]:
-    """Reads a name, which `check` knows and `what` describes, and in which nothing stands for anything else."""
+    """Make a reader for a name that `check` accepts and `what` describes.
+
+    A name with a placeholder is refused.
+    """
 
     def read(value: object, path: str) -> str:
-        said = text(value, path)
-        if "{" in said:
+        found = text(value, path)
+        # An intent must never choose an action, an audience or an approver: it would widen what the policy gives.
+        if "{" in found:
             raise wrong(
-                path, f"{shown(said)} holds a {{: no name is taken from an intent, only values of arguments are"
+                path,
+                f"{shown(found)} contains a {{, but a name cannot come from an intent, only the values of arguments "
+                "and budgets can: write the name itself",
             )
-        if not check(said):
-            raise wrong(path, f"{shown(said)} is not {what}")
-        return said
+        if not check(found):
+            raise wrong(path, f"{shown(found)} is not {what}")
+        return found
 
     return read
 
 
 def name_list(check: Callable[[str], bool], what: str, several: str) -> Callable[[object, str], tuple[str, ...]]:
-    """Reads an array of names, each once."""
+    """Make a reader for an array of different names."""
     read = name(check, what)
 
     def read_all(value: object, path: str) -> tuple[str, ...]:
@@ -185,7 +203,7 @@ def name_list(check: Callable[[str], bool], what: str, several: str) -> Callable
         seen = set[str]()
         for number, one in enumerate(found, 1):
             if one in seen:
-                raise wrong(f"{path}[{number}]", f"{shown(one)} stands here twice")
+                raise wrong(f"{path}[{number}]", f"{shown(one)} is listed twice: remove one")
             seen.add(one)
         return found
 
@@ -193,16 +211,17 @@ def name_list(check: Callable[[str], bool], what: str, several: str) -> Callable
 
 
 def near(name: str, names: Iterable[str]) -> str:
-    """`: did you mean …?`, or what else there is; nothing if there is nothing."""
-    there = list(islice(names, _MANY))
-    alike = [one for one in there if len(one) <= _LONG] if len(name) <= _LONG else []
+    """Return `: did you mean …?`, else a list of what there is, as the end of a sentence; `""` if there is nothing."""
+    # Only so many and so short: difflib is slow, and a hostile file may have thousands of names.
+    there = list(islice(names, _MAX_NAMES))
+    alike = [one for one in there if len(one) <= _MAX_NAME_LENGTH] if len(name) <= _MAX_NAME_LENGTH else []
     for found in get_close_matches(name, alike, 1):
         return f": did you mean {told_name(found)}?"
-    return f": there is {', '.join(map(told_name, there[:TOLD]))}" if there else ""
+    return f": choose from {', '.join(map(told_name, there[:MAX_LINES]))}" if there else ""
 
 
 def explained(path: str, made: Callable[[], T]) -> T:
-    """What is made; Wrong at this path, in the words of capx, if it cannot be meant."""
+    """Return what `made` makes; turn an error of capx into a Wrong at this path, with the same words."""
     try:
         return made()
     except CapxError as error:
@@ -210,20 +229,20 @@ def explained(path: str, made: Callable[[], T]) -> T:
 
 
 def kind_of(value: object) -> str:
-    """What a value of TOML is, in words."""
+    """Return the kind of a TOML value in words."""
     return _KINDS.get(type(value), "a date or a time")
 
 
 def one_line(message: str) -> str:
-    """A message of another library, in one line of what shows."""
-    return printable(message[:_LONGEST])
+    """Shorten a message of another library to one line of visible characters."""
+    return printable(message[:_MAX_MESSAGE])
 
 
 _KINDS: Final[dict[type, str]] = {
     bool: "true or false",
     int: "a number",
     float: "a number",
-    str: "a text",
+    str: "a string",
     list: "an array",
     dict: "a table",
 }

@@ -52,7 +52,7 @@ def test_a_refused_ask_is_noted_on_the_denial(lab: Authority, task: OpenedTask, 
         agent.tool(tools.export)()
     assert refused.value.code == "action_not_allowed"
     (note,) = refused.value.__notes__
-    assert note.startswith("more was asked for, and refused: ")
+    assert note.startswith("the agent asked for more and did not get it: ")
     assert "the policy offers" in note
     assert authority.asked == [("crm.export@crm", None)]
     assert not tools.ran
@@ -143,7 +143,7 @@ def test_a_person_who_refuses_within_the_wait_is_heard(lab: Authority, task: Ope
         consent(lab, lab.requests(task=task.id)[0].id, yes=False)
         with pytest.raises(Denied) as refused:
             deleting.result(30)
-    assert "refused" in refused.value.__notes__[0]
+    assert "did not get it" in refused.value.__notes__[0]
 
 
 def test_without_an_authority_a_refusal_stays_as_it_is(task: OpenedTask, tools: Tools) -> None:

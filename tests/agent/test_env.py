@@ -32,7 +32,7 @@ def test_an_agent_takes_its_bundle_out_of_the_environment(task: OpenedTask, envi
             [sys.executable, "-c", "import os; print([*os.environ])"], capture_output=True, text=True, check=True
         )
         assert "CAPX_TOKEN" not in child.stdout
-        with pytest.raises(ConfigurationProblem, match="taken out of its environment before"):
+        with pytest.raises(ConfigurationProblem, match="already taken its bundle out of the environment"):
             Agent.from_env()
 
 
@@ -76,12 +76,12 @@ def test_a_token_file_is_read_if_nobody_else_may_read_it(
 @pytest.mark.parametrize(
     ("variables", "problem"),
     [
-        ({"CAPX_TOKEN": "capx1_x"}, "CAPX_TOKEN holds no bundle"),
-        ({"CAPX_TOKEN": "ok", "CAPX_AUTHORITY_URL": "authority.internal"}, "CAPX_AUTHORITY_URL: .* is no origin"),
-        ({"CAPX_TOKEN": "ok", "CAPX_ORIGINS": "https://crm.internal"}, "CAPX_ORIGINS is a list like"),
-        ({"CAPX_TOKEN": "ok", "CAPX_ORIGINS": "crm=crm.internal"}, "CAPX_ORIGINS: .* is no origin"),
+        ({"CAPX_TOKEN": "capx1_x"}, "CAPX_TOKEN does not hold a bundle"),
+        ({"CAPX_TOKEN": "ok", "CAPX_AUTHORITY_URL": "authority.internal"}, "CAPX_AUTHORITY_URL: .* is not an origin"),
+        ({"CAPX_TOKEN": "ok", "CAPX_ORIGINS": "https://crm.internal"}, "CAPX_ORIGINS must be a list like"),
+        ({"CAPX_TOKEN": "ok", "CAPX_ORIGINS": "crm=crm.internal"}, "CAPX_ORIGINS: .* is not an origin"),
         ({"CAPX_TOKEN": "ok", "CAPX_ORIGINS": "CRM=https://crm.internal"}, "is not an audience"),
-        ({"CAPX_TOKEN": "ok", "CAPX_ORIGINS": "a=https://x,b=https://x"}, "gives https://x to a and to b"),
+        ({"CAPX_TOKEN": "ok", "CAPX_ORIGINS": "a=https://x,b=https://x"}, "gives https://x to both a and b: name one"),
         ({"CAPX_TOKEN_FILE": "/nowhere/at/all"}, "cannot be read: No such file"),
     ],
 )
@@ -99,7 +99,7 @@ def test_a_broken_environment_says_why_and_holds_no_bundle(
 def test_an_environment_without_a_bundle_says_what_is_missing(environ: pytest.MonkeyPatch) -> None:
     script = "from capx import Agent\ntry:\n    Agent.from_env()\nexcept Exception as error:\n    print(error)"
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert said.stdout == "no bundle was given to this process: set CAPX_TOKEN_FILE or CAPX_TOKEN\n"
+    assert said.stdout == "this process has no bundle: set CAPX_TOKEN_FILE or CAPX_TOKEN\n"
 
 
 def test_an_agent_that_knows_no_origins_says_so(task: OpenedTask) -> None:

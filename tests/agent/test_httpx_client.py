@@ -110,7 +110,7 @@ def test_other_origins_get_no_token(crm: str, elsewhere: str, bundle: Bundle) ->
     assert "capx-token" not in headers
 
 
-LOOK_ALIKES = [
+LOOK_MAX_KINDSS = [
     "http://{host}:{port}@127.0.0.1:{other}/x",
     "http://{host}.:{other}/x",
     "http://127.0.0.1:{other}/http://{host}:{port}",
@@ -118,7 +118,7 @@ LOOK_ALIKES = [
 ]
 
 
-@pytest.mark.parametrize("look_alike", LOOK_ALIKES)
+@pytest.mark.parametrize("look_alike", LOOK_MAX_KINDSS)
 def test_an_audience_learnt_from_a_look_alike_origin(crm: str, elsewhere: str, bundle: Bundle, look_alike: str) -> None:
     of_crm, of_other = httpx.URL(crm), httpx.URL(elsewhere)
     url = look_alike.format(host=of_crm.host, port=of_crm.port, other=of_other.port)
@@ -278,7 +278,7 @@ def test_what_is_newer_is_tried_and_spent_before_the_last_passed(lab: Authority)
 
 
 def test_a_client_remembers_a_bounded_number_of_requests(lab: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("capx.agent.httpx_client._ALIKE", 2)
+    monkeypatch.setattr("capx.agent.httpx_client._MAX_KINDS", 2)
     task = lab.open(allow=["crm.a"])
     bundle = Bundle([*task.bundle, *lab.mint(task.id, allow=["crm.b"])])
     counting = Counting(ASGIGuard(by_path, lab.verifier("crm")))
@@ -353,7 +353,7 @@ def test_a_repeated_content_type_has_no_presentation(crm: str, bundle: Bundle) -
     ["crm.internal", "ftp://crm", "https://", "https://crm/path", "https://u:p@crm", "https://crm?q=1", "http://crm:x"],
 )
 def test_what_is_no_origin_is_refused(origin: str) -> None:
-    with pytest.raises(InvalidRequest, match="no origin"):
+    with pytest.raises(InvalidRequest, match="not an origin"):
         httpx_client.client({origin: "crm"})
 
 

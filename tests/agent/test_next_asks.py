@@ -32,7 +32,7 @@ def test_arguments_that_were_refused_are_what_is_asked_for(lab: Authority, task:
 REFUND: tuple[str, dict[str, JSON] | None] = ("billing.refund@billing", None)
 REFUND_100: tuple[str, dict[str, JSON] | None] = ("billing.refund@billing", {"amount": 100})
 REFUND_501: tuple[str, dict[str, JSON] | None] = ("billing.refund@billing", {"amount": 501})
-SHORT = "billing.refund at billing was granted, and does not suffice"
+SHORT = "billing.refund at billing was granted, but is not enough for this call"
 
 
 def test_a_first_call_asks_for_its_action_then_for_its_arguments(
@@ -71,7 +71,7 @@ def test_a_call_refused_after_a_grant_says_that_it_was_granted(lab: Authority, t
     assert refused.value.code == "argument_refused"
     granted, more = refused.value.__notes__
     assert granted == SHORT
-    assert more.startswith("more was asked for, and refused: the policy offers")
+    assert more.startswith("the agent asked for more and did not get it: the policy offers")
 
 
 def test_what_is_granted_already_and_does_not_suffice_is_told() -> None:

@@ -528,7 +528,7 @@ def test_a_weak_key_in_a_policy_by_hand_signs_nothing(clock: Clock) -> None:
 
 
 def test_an_intent_of_another_tenants_principal_is_refused(authority: Authority) -> None:
-    assert "not for" in refused(authority, signed(authority, BO))
+    assert "may not ask for the tenant" in refused(authority, signed(authority, BO))
     assert authority.open(signed(authority, BO, tenant="Umbrella")).tenant == "Umbrella"
     assert "Umbrella" in refused(authority, signed(authority, tenant="Umbrella"))
     assert refused(authority, signed(authority, tenant=UNSET))
@@ -604,7 +604,7 @@ def test_a_key_taken_out_of_the_policy_is_refused(tmp_path: Path) -> None:
         file.write_text(POLICY.replace(ANA.public, PrincipalKey.generate("ana").public))
         assert "has signed" in refused(authority, second)
         file.write_text("[purpose")
-        with pytest.raises(ConfigurationProblem, match="no TOML"):
+        with pytest.raises(ConfigurationProblem, match="not TOML"):
             authority.open(second)
         file.unlink()
         assert "has signed" in refused(authority, second)

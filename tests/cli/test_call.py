@@ -123,7 +123,7 @@ def test_answers_that_are_no_refusal_and_services_that_lie(home: Any, service: S
     base = f"http://127.0.0.1:{service.server_port}"
     token = home("task", "open", "--tenant", "Acme", "--allow", "crm.*").token
     away = home("call", f"{base}/away", token=token, code=3)
-    assert "redirects to http://127.0.0.1:1/evil, which is not followed" in away.err
+    assert "redirects to http://127.0.0.1:1/evil, which this client does not follow" in away.err
     missing = home("call", f"{base}/missing", token=token, code=3)
     assert (missing.out, missing.err) == ("no such page\n", "HTTP 404 Not Found\n")
     lie = home("call", f"{base}/liar", token=token, code=1)

@@ -25,7 +25,7 @@ def test_who_needs_a_broken_policy_is_told_all_that_is_wrong(home: Shell, tmp_pa
     assert said.out == ""
     file.write_text("wrong = 1", encoding="utf-8")
     (line,) = home("task", "open", "--intent", written(tmp_path), "--attested", "here", code=3).err.splitlines()
-    assert line.startswith(f"capx: {file}: wrong: is no key here")
+    assert line.startswith(f"capx: {file}: wrong: unknown key")
 
 
 def test_the_policy_of_an_authority_elsewhere_is_not_read_here(home: Shell) -> None:

@@ -42,7 +42,7 @@ def test_every_mistake_is_a_line_and_the_exit_code_says_so(capx: Shell, draft: P
     assert said.out == ""
     assert said.err.splitlines() == [
         f"{draft} cannot be used:",
-        "  purpose.qbr.tll: is no key here: did you mean ttl?",
+        "  purpose.qbr.tll: unknown key: did you mean ttl?",
         (
             '  purpose.refund.grant[2].allow."billing.refund".amount: '
             "Range: no number is between 500 and 50: give the smaller end first"
@@ -64,13 +64,13 @@ def test_a_draft_that_hides_something_acts_on_no_terminal(capx: Shell, draft: Pa
     draft.write_text('["\\u001b[31m[bold]\\u202e\\n  purpose"]\nx = 1', encoding="utf-8")
     said = capx("policy", "check", str(draft), code=3)
     (line,) = said.err.splitlines()[1:]
-    assert line.startswith('  "\\u001b[31m[bold]\\u202e\\n  purpose": is no key here')
+    assert line.startswith('  "\\u001b[31m[bold]\\u202e\\n  purpose": unknown key')
 
 
 def test_what_cannot_have_been_meant_is_remarked_upon(capx: Shell, draft: Path) -> None:
     draft.write_text(f'{POLICY}[purpose.idle]\n[[purpose.idle.grant]]\nallow = ["crm.accounts.read"]\n', "utf-8")
     said = capx("policy", "check", str(draft))
-    assert said.err == "  purpose.idle: no principal may ask for it\n"
+    assert said.err == "  purpose.idle: no principal may ask for it: add it to the purposes of one\n"
 
 
 def test_without_a_file_it_is_the_policy_of_the_home(home: Shell) -> None:
@@ -106,7 +106,7 @@ def test_what_an_intent_gets_is_shown_whole_at_any_length(capx: Shell, draft: Pa
 
 def test_an_intent_that_gets_nothing_is_told_why(capx: Shell, draft: Path, tmp_path: Path) -> None:
     said = capx("policy", "try", written(tmp_path), "--policy", str(draft), code=1)
-    assert said.err == 'capx: refund needs "ticket", which the intent does not say\n'
+    assert said.err == 'capx: refund needs "ticket", which the intent does not have\n'
 
 
 def test_what_an_intent_gets_is_there_for_programs(capx: Shell, draft: Path, tmp_path: Path) -> None:
@@ -151,8 +151,8 @@ def test_a_case_that_fails_is_a_line_and_the_exit_code_says_so(capx: Shell, draf
     said = capx("policy", "test", str(cases), "--policy", str(draft), code=1)
     first, second = said.out.splitlines()
     assert first.startswith("case[1].ask[1] (small refunds go through): billing.refund at billing, with")
-    assert first.endswith("expected ask, and the policy says never")
-    assert second.startswith("case[3]: the intent is refused: ")
+    assert first.endswith("expected ask, but the policy says never")
+    assert second.startswith("case[3]: the policy refuses the intent: ")
     assert said.err == "2 of 8 expectations in 3 cases failed\n"
     facts = capx("policy", "test", str(cases), "--policy", str(draft), "--json", code=1).json
     assert [one["path"] for one in facts["failing"]] == ["case[1].ask[1]", "case[3]"]
@@ -161,9 +161,9 @@ def test_a_case_that_fails_is_a_line_and_the_exit_code_says_so(capx: Shell, draf
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "it holds no case"),
-        ("[[case]]\n", "  case[1].principal: is missing\n  case[1].purpose: is missing\n"),
-        ("[[cases]]\n", "cases: is no key here: did you mean case?"),
+        ("", "the file has no cases"),
+        ("[[case]]\n", "  case[1].principal: is missing: add it\n  case[1].purpose: is missing: add it\n"),
+        ("[[cases]]\n", "cases: unknown key: did you mean case?"),
     ],
 )
 def test_cases_that_would_test_nothing_do_not_pass(
@@ -193,7 +193,7 @@ def test_a_refusal_expected_of_a_mistyped_name_is_remarked_upon(capx: Shell, dra
 
 def test_a_task_that_would_never_open_is_told_by_check_and_try(capx: Shell, draft: Path, tmp_path: Path) -> None:
     draft.write_text(changed("{ refunds = 1 }", "{ " + ", ".join(f"u{n} = 1" for n in range(17)) + " }"), "utf-8")
-    why = "purpose.refund.grant[1].allow: billing.refund: a token has at most 16 budgets"
+    why = "purpose.refund.grant[1].allow: billing.refund: a token has at most 16 budgets: shorten this grant"
     assert why in capx("policy", "check", str(draft), code=3).err
     draft.write_text(POLICY, "utf-8")
     long = written(tmp_path, parameters={"ticket": "x" * 3000})

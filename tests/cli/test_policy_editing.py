@@ -68,7 +68,7 @@ def test_a_wrong_principal_is_refused_and_nothing_changes(home: Shell) -> None:
     file = write_policy(home, NOBODY_CONSENTS)
     said = home("principal", "add", "sue", "--group", "security", code=3)
     assert f"{file} with sue: " in said.err
-    assert 'approvers[1]: is "security", of whom nobody has a key' in said.err
+    assert 'approvers[1]: is "security", but nobody there has a key' in said.err
     assert file.read_bytes() == NOBODY_CONSENTS.encode()
 
 
@@ -96,9 +96,9 @@ def test_of_a_known_principal_it_is_said_which_line_to_change(home: Shell) -> No
 
 def test_a_policy_that_cannot_be_used_is_not_added_to(home: Shell) -> None:
     file = write_policy(home, "[purpose")
-    assert "no TOML" in home("principal", "add", "ana", code=3).err
+    assert "not TOML" in home("principal", "add", "ana", code=3).err
     assert file.read_bytes() == b"[purpose"
-    assert "no TOML" in home("principal", "list", code=3).err
+    assert "not TOML" in home("principal", "list", code=3).err
 
 
 def test_nobody_is_added_where_no_authority_lives(capx: Shell) -> None:

@@ -53,28 +53,31 @@ def test_cases_that_hold_fail_nothing() -> None:
             "amount = 800",
             (
                 'case[1].ask[1]: billing.refund at billing, with ticket "T-1" and amount 800: expected ask, '
-                "and the policy says never"
+                "but the policy says never"
             ),
         ),
         (
             '"billing.export"',
             '"billing.refund"',
-            "case[1].never[1]: billing.refund at billing: expected never, and the policy says on_request",
+            "case[1].never[1]: billing.refund at billing: expected never, but the policy says on_request",
         ),
         (
             "at_open = [",
             'never = ["crm.accounts.read"]\nat_open = [',
-            "case[2].never[1]: crm.accounts.read at crm: expected never, and the policy says at_open",
+            "case[2].never[1]: crm.accounts.read at crm: expected never, but the policy says at_open",
         ),
         (
             'purpose = "qbr"\ntenant = "Acme"',
             'purpose = "qbr"\ntenant = "Globex"',
-            'case[2]: the intent is refused: "ana@our.example" asks for "Acme", by this policy, and not for "Globex"',
+            (
+                'case[2]: the policy refuses the intent: "ana@our.example" may not ask for the tenant "Globex": the '
+                'policy lets them ask only for "Acme"'
+            ),
         ),
         (
             'purpose = "qbr"\ntenant = "Globex"',
             'purpose = "qbr"\ntenant = "Acme"',
-            "case[3].opens: the intent is taken, and was to be refused",
+            "case[3].opens: the policy accepts the intent, but must refuse it",
         ),
     ],
 )
@@ -86,13 +89,13 @@ def test_a_case_that_is_decided_otherwise_fails(old: str, new: str, told: str) -
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "it holds no case: write one, under [[case]]"),
-        ("# nothing", "it holds no case: write one, under [[case]]"),
-        ("case = []", "case: is empty: name cases, each as [[case]], or leave it out"),
-        ("[case]", "case: is a table, and an array of cases, each as [[case]] belongs here: write it in [ ]"),
-        ("[[cases]]", "cases: is no key here: did you mean case?"),
-        ("[[case]]", "case[1].principal: is missing"),
-        ("x = [", "it is no TOML"),
+        ("", "the file has no cases: write one under [[case]]"),
+        ("# nothing", "the file has no cases: write one under [[case]]"),
+        ("case = []", "case: is empty: list cases, each as [[case]], or remove the key"),
+        ("[case]", "case: is a table, but must be an array of cases, each as [[case]]: write it in [ ]"),
+        ("[[cases]]", "cases: unknown key: did you mean case?"),
+        ("[[case]]", "case[1].principal: is missing: add it"),
+        ("x = [", "the file is not TOML"),
     ],
 )
 def test_a_file_without_cases_tests_nothing_and_is_refused(text: str, told: str) -> None:
@@ -104,25 +107,29 @@ def test_a_file_without_cases_tests_nothing_and_is_refused(text: str, told: str)
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("opens = false", "opens = true", "case[3].opens: is not false: leave it out, and say what is expected"),
-        ("opens = false", "", "case[3]: expects nothing: say at_open, on_request, ask, never, or opens = false"),
+        (
+            "opens = false",
+            "opens = true",
+            "case[3].opens: is not false: remove it, and list the calls that the policy must give",
+        ),
+        ("opens = false", "", "case[3]: expects nothing: add at_open, on_request, ask, never, or opens = false"),
         (
             "opens = false",
             'opens = false\nnever = ["a.b"]',
-            "case[3]: expects calls of an intent that is to be refused: leave out opens, or the calls",
+            "case[3]: has opens = false and calls, but a refused intent gives nothing: remove opens, or the calls",
         ),
-        ("at_open = [", "at_once = [", "case[2].at_once: is no key here: did you mean"),
-        ('"billing.export"', '"billing.*"', "case[1].never[1]: 'billing.*' is no action"),
+        ("at_open = [", "at_once = [", "case[2].at_once: unknown key: did you mean"),
+        ('"billing.export"', '"billing.*"', "case[1].never[1]: 'billing.*' is not an action"),
         ('"billing.export"', '"Billing.export"', "case[1].never[1]: 'Billing' is not an audience"),
         ('"billing.export"', '"authority.x"', "case[1].never[1]: the audience authority is reserved"),
-        ('"billing.export"', "{ with = {} }", "case[1].never[1].call: is missing"),
+        ('"billing.export"', "{ with = {} }", "case[1].never[1].call: is missing: add it"),
         (
             '"billing.export"',
             '{ call = "a.b", with = { at = 2026-11-25 } }',
             "case[1].never[1].with: a date is not a JSON value",
         ),
         ("parameters = {", "parameters = { tenant = 1, ", "case[1]: 'tenant' cannot name a parameter"),
-        ("never = [", 'never = "x" #', "case[1].never: is a text, and an array of calls belongs here"),
+        ("never = [", 'never = "x" #', "case[1].never: is a string, but must be an array of calls"),
     ],
 )
 def test_an_ill_formed_case_is_told_by_its_key_path(old: str, new: str, told: str) -> None:
@@ -143,7 +150,9 @@ ask = [{ call = "billing.refund", with = { ticket = "%s", amount = 80 } }]
 """
     assert failures(asked % (1000 * "x", 1000 * "x")) == []
     (line,) = failures(asked % (2000 * "x", 2000 * "x"))
-    assert line.startswith("case[1]: the intent is refused: purpose.refund.grant[1].allow: billing.refund: a block has")
+    assert line.startswith(
+        "case[1]: the policy refuses the intent: purpose.refund.grant[1].allow: billing.refund: a block has"
+    )
 
 
 def test_a_call_that_no_ask_can_be_pinned_to_is_never_given() -> None:

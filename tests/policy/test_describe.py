@@ -32,7 +32,7 @@ def test_a_purpose_is_told_in_sentences() -> None:
     assert sentences(read_policy(POLICY), "refund") == [
         '"ana@our.example" may ask for it.',
         "It is for one tenant, whose name every grant carries, and ends after 1h at the latest.",
-        "An intent says ticket.",
+        "An intent must have ticket.",
         (
             "On request: billing.refund at billing where ticket is the intent's ticket and amount is between 0.01 and "
             "50, at most 1 refunds in the whole task."

@@ -95,7 +95,7 @@ def test_a_file_that_became_ill_formed_stops_every_later_use(path: Path) -> None
     terms = policy().terms(intent())
     path.write_text(changed('ttl = "2h"', 'tll = "2h"'), encoding="utf-8")
     for _ in range(3):
-        with pytest.raises(ConfigurationProblem, match=r"policy\.toml: purpose\.qbr\.tll: is no key here"):
+        with pytest.raises(ConfigurationProblem, match=r"policy\.toml: purpose\.qbr\.tll: unknown key"):
             policy()
     path.write_text(POLICY, encoding="utf-8")
     assert policy().terms(intent()) == terms

@@ -13,7 +13,7 @@ from capx.errors import InvalidRequest
 from capx.policy.cases import read_cases
 from capx.policy.constraint_operators import OPERATORS
 from capx.policy.file import read_policy
-from capx.policy.toml_reader import TOLD, InvalidFile
+from capx.policy.toml_reader import MAX_LINES, InvalidFile
 from tests.labs.policies import KIM, POLICY, intent
 
 PLAIN = st.characters(exclude_categories=["Cs"])
@@ -60,7 +60,7 @@ def refused(read: Callable[[str], object], text: str) -> tuple[str, ...]:
         told = problem.lines
     else:
         return ()
-    assert 0 < len(told) <= TOLD
+    assert 0 < len(told) <= MAX_LINES
     assert all(line.isprintable() and len(line) < 2000 for line in told)
     return told
 

@@ -6,7 +6,10 @@ from tests.labs.policies import granting, problems
 
 def test_a_block_that_no_token_could_hold_is_refused_early() -> None:
     (line,) = problems(granting('allow."a.b".x.any = [' + "{ eq = 1 }, " * 300 + "]"))
-    assert line == "purpose.work.grant[1].allow: a block has more than 256 brackets"
+    assert line == (
+        "purpose.work.grant[1].allow: a block has more than 256 brackets: shorten this grant, or move a part of "
+        "it to on_request"
+    )
 
 
 def limits(count: int) -> str:
@@ -22,10 +25,13 @@ def test_a_grant_with_more_budgets_than_a_token_may_have_is_told() -> None:
     good = granting('allow = ["a.b"]\n[purpose.work.grant.budget]\n' + limits(16))
     read_policy(good)
     (line,) = problems(good + "more = 1\n")
-    assert line == "purpose.work.grant[1].allow: a token has at most 16 budgets"
+    assert line == (
+        "purpose.work.grant[1].allow: a token has at most 16 budgets: shorten this grant, or move a part of it "
+        "to on_request"
+    )
     later = 'how = "on_request"\n'
     assert problems(granting(later + 'allow = ["a.b"]\n[purpose.work.grant.budget]\n' + limits(17))) == (
-        "purpose.work.grant[1].allow: a.b: a token has at most 16 budgets",
+        "purpose.work.grant[1].allow: a.b: a token has at most 16 budgets: shorten this grant",
     )
 
 
@@ -34,7 +40,8 @@ def test_grants_that_fit_apart_and_not_together_are_refused() -> None:
     read_policy(granting(f"allow = {half}"))
     (line,) = problems(granting(f"allow = {half}") + together(*rest))
     assert line == (
-        "purpose.work.grant[2].allow: together with purpose.work.grant[1], at a: a block has more than 256 brackets"
+        "purpose.work.grant[2].allow: together with purpose.work.grant[1], at a: a block has more than 256 "
+        "brackets: shorten this grant, or move a part of it to on_request"
     )
     read_policy(granting(f"allow = {half}") + together(*rest, how="on_request"))
 

@@ -18,14 +18,22 @@ def test_a_grant_that_never_decides_is_remarked_upon() -> None:
         '[[purpose.work.grant]]\nallow = ["a.bc"]'
     )
     assert list(warnings(read_policy(text))) == [
-        "purpose.work.grant[1].allow[1]: never decides, since purpose.work.grant[2] gives it at open",
-        'purpose.work.grant[4].allow."b.c": never decides, since purpose.work.grant[1] gives it before, by asking',
+        (
+            "purpose.work.grant[1].allow[1]: never decides, because purpose.work.grant[2] gives the same at open: "
+            "remove one of the two"
+        ),
+        (
+            'purpose.work.grant[4].allow."b.c": never decides, because purpose.work.grant[1] gives the same before '
+            "it, by asking: remove one of the two"
+        ),
     ]
 
 
 def test_a_purpose_that_nobody_may_ask_for_is_remarked_upon() -> None:
     text = changed('"qbr", "refund"', '"refund"')
-    assert list(warnings(read_policy(text))) == ["purpose.qbr: no principal may ask for it"]
+    assert list(warnings(read_policy(text))) == [
+        "purpose.qbr: no principal may ask for it: add it to the purposes of one"
+    ]
 
 
 def test_a_consent_that_one_gives_to_oneself_is_remarked_upon() -> None:
@@ -33,7 +41,7 @@ def test_a_consent_that_one_gives_to_oneself_is_remarked_upon() -> None:
         "[principal.ana]", f'[principal.ana]\nkey = "{ANA}"'
     )
     assert list(warnings(read_policy(text))) == [
-        "purpose.work.grant[1].approvers: ana alone can consent, and not to what ana asks for"
+        "purpose.work.grant[1].approvers: only ana can consent, but not to what ana asks for: add another approver"
     ]
 
 
@@ -42,12 +50,18 @@ def test_one_person_as_two_principals_with_one_key_is_remarked() -> None:
         "[principal.ana]", f'[principal.ana]\nkey = "{KIM}"'
     )
     assert list(warnings(read_policy(text))) == [
-        "principal.kim.key: is the key of ana: neither consents to what the other one asks for"
+        (
+            "principal.kim.key: is also the key of ana, so neither can consent to what the other asks for: give each "
+            "a key of their own"
+        )
     ]
 
 
 def test_a_purpose_longer_than_any_task_is_remarked_upon() -> None:
     assert list(warnings(read_policy(granting('allow = ["a.b"]', 'ttl = "1d"')))) == []
     assert list(warnings(read_policy(granting('allow = ["a.b"]', 'ttl = "2d"')))) == [
-        "purpose.work.ttl: no task opens for 2d, unless its authority was made with a max_ttl of more than 1d"
+        (
+            "purpose.work.ttl: no authority opens a task for 2d with the default max_ttl of 1d: shorten it, or raise "
+            "max_ttl"
+        )
     ]

@@ -177,30 +177,58 @@ def test_a_value_of_its_kind_stands_where_a_literal_may(argument: str, value: An
         (
             '{ range = ["{intent.p}", 50] }',
             "5",
-            '.range[1]: takes p from the intent, which is "5": a number belongs here',
+            '.range[1]: takes p from the intent, where it is "5", but must be a number',
         ),
-        ('{ range = ["{intent.p}", 50] }', None, ".range[1]: takes p from the intent, which is null: a number belongs"),
-        ('{ range = [0, "{intent.p}"] }', None, ".range[2]: takes p from the intent, which is null: a number belongs"),
-        ('{ range = [0, "{intent.p}"] }', True, ".range[2]: takes p from the intent, which is true: a number belongs"),
-        ('{ range = ["{intent.p}", 50] }', 51, ": Range: no number is between 51 and 50"),
-        ('{ length = { max = "{intent.p}" } }', None, ".length.max: takes p from the intent, which is null"),
-        ('{ prefix = "{intent.p}" }', 5, ".prefix: takes p from the intent, which is 5: a text that is not empty"),
-        ('{ prefix = "{intent.p}" }', ["a"], '.prefix: takes p from the intent, which is ["a"]: a text'),
+        (
+            '{ range = ["{intent.p}", 50] }',
+            None,
+            ".range[1]: takes p from the intent, where it is null, but must be a number",
+        ),
+        (
+            '{ range = [0, "{intent.p}"] }',
+            None,
+            ".range[2]: takes p from the intent, where it is null, but must be a number",
+        ),
+        (
+            '{ range = [0, "{intent.p}"] }',
+            True,
+            ".range[2]: takes p from the intent, where it is true, but must be a number",
+        ),
+        ('{ range = ["{intent.p}", 50] }', 51, ": Range: no number is between 51 and 50: give the smaller end first"),
+        ('{ length = { max = "{intent.p}" } }', None, ".length.max: takes p from the intent, where it is null"),
+        (
+            '{ prefix = "{intent.p}" }',
+            5,
+            ".prefix: takes p from the intent, where it is 5, but must be a string that is not empty",
+        ),
+        (
+            '{ prefix = "{intent.p}" }',
+            ["a"],
+            '.prefix: takes p from the intent, where it is ["a"], but must be a string',
+        ),
         ('{ path = "{intent.p}" }', "/data/../etc", ": Path: "),
         ('{ path = "{intent.p}" }', "data", ": Path: "),
         (
             '{ host = ["{intent.p}"] }',
             "*.example",
-            '.host[1]: takes p from the intent, which is "*.example": a host, and no pattern',
+            '.host[1]: takes p from the intent, where it is "*.example", but must be a host without *',
         ),
-        ('{ host = "{intent.p}" }', ["*.example"], ".host: takes p from the intent, which is"),
-        ('{ host = "{intent.p}" }', "x.example", ".host: takes p from the intent, which is"),
+        ('{ host = "{intent.p}" }', ["*.example"], ".host: takes p from the intent, where it is"),
+        ('{ host = "{intent.p}" }', "x.example", ".host: takes p from the intent, where it is"),
         ('{ url = { hosts = ["{intent.p}"] } }', "*.com", ".url.hosts[1]: takes p from the intent"),
         ('{ url = { hosts = ["{intent.p}"] } }', "169.254.169.254", ": Url: "),
         ('{ cidr = ["{intent.p}"] }', "10.0.0.1/8", ": Cidr: "),
-        ('{ in = "{intent.p}" }', "b", '.in: takes p from the intent, which is "b": an array, each element'),
-        ('{ eq = ["{intent.p}"] }', ["b"], '.eq[1]: takes p from the intent, which is ["b"]: a text, a number, true'),
-        ('{ each = { eq = 1, min = "{intent.p}" } }', -1, ".each.min: takes p from the intent, which is -1"),
+        (
+            '{ in = "{intent.p}" }',
+            "b",
+            '.in: takes p from the intent, where it is "b", but must be an array of elements',
+        ),
+        (
+            '{ eq = ["{intent.p}"] }',
+            ["b"],
+            '.eq[1]: takes p from the intent, where it is ["b"], but must be a string, a number, true',
+        ),
+        ('{ each = { eq = 1, min = "{intent.p}" } }', -1, ".each.min: takes p from the intent, where it is -1"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused_by_key_path(argument: str, value: Any, told: str) -> None:
@@ -226,7 +254,13 @@ def test_a_budget_is_no_other_value(value: Any) -> None:
 
 def test_a_value_that_no_token_could_hold_opens_nothing() -> None:
     policy = read_policy(granting('allow."a.b" = { x = "{intent.p}" }'))
-    with pytest.raises(InvalidRequest, match=r"^purpose\.work\.grant\[1\]\.allow: a block has more than 256 brackets"):
+    with pytest.raises(
+        InvalidRequest,
+        match=(
+            r"^purpose\.work\.grant\[1\]\.allow: a block has more than 256 brackets: shorten this grant, or move a "
+            r"part of it to on_request"
+        ),
+    ):
         policy.terms(intent("work", "ana", parameters={"p": "[" * 300}))
 
 

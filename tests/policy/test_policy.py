@@ -22,44 +22,45 @@ def test_a_purpose_without_a_tenant_gives_for_none() -> None:
 
 def test_a_stranger_hears_of_nobody() -> None:
     said = refusal("qbr", "mallory@our.example")
-    assert said == 'the policy knows no principal "mallory@our.example": it takes none of their intents'
+    assert said == 'the policy has no principal "mallory@our.example", so it refuses the intent: add them to it'
 
 
 @pytest.mark.parametrize("purpose", ["refund", "no_such"])
 def test_a_purpose_of_others_is_as_if_it_was_not_there(purpose: str) -> None:
     said = refusal(purpose, "robot")
-    assert said == f'"robot" may ask for "nightly", by this policy, and not for "{purpose}"'
+    assert said == f'"robot" may not ask for the purpose "{purpose}": the policy lets them ask only for "nightly"'
 
 
 def test_a_principal_without_purposes_may_ask_for_nothing() -> None:
     assert (
-        refusal("qbr", "kim@our.example") == '"kim@our.example" may ask for nothing, by this policy, and not for "qbr"'
+        refusal("qbr", "kim@our.example")
+        == '"kim@our.example" may not ask for the purpose "qbr": the policy lets them ask for nothing'
     )
 
 
 @pytest.mark.parametrize("tenant", ["Globex", "acme", "Acme ", "*", "{intent.tenant}"])
 def test_a_principal_asks_for_no_tenant_of_others(tenant: str) -> None:
     said = refusal("qbr", tenant=tenant)
-    assert said == f'"ana@our.example" asks for "Acme", by this policy, and not for "{tenant}"'
+    assert said == f'"ana@our.example" may not ask for the tenant "{tenant}": the policy lets them ask only for "Acme"'
 
 
 def test_what_a_purpose_takes_is_said_and_nothing_else() -> None:
-    assert refusal("qbr", tenant=None) == 'qbr needs "tenant", which the intent does not say'
-    assert refusal("refund") == 'refund needs "ticket", which the intent does not say'
-    assert refusal("refund", tenant=None) == 'refund needs "tenant", "ticket", which the intent does not say'
-    assert refusal("nightly", "robot") == 'nightly is for no tenant, and the intent says "Acme": leave it out'
-    tickets = 'the intent says "tickets", which refund does not take: did you mean ticket?'
+    assert refusal("qbr", tenant=None) == 'qbr needs "tenant", which the intent does not have'
+    assert refusal("refund") == 'refund needs "ticket", which the intent does not have'
+    assert refusal("refund", tenant=None) == 'refund needs "tenant", "ticket", which the intent does not have'
+    assert refusal("nightly", "robot") == 'nightly has no tenant, but the intent has "Acme": remove it from the intent'
+    tickets = 'the intent has "tickets", which refund does not use: did you mean ticket?'
     assert refusal("refund", parameters={"ticket": "T-1", "tickets": 1}) == tickets
-    zone = 'the intent says "zone", which refund does not take: it takes "ticket"'
+    zone = 'the intent has "zone", which refund does not use: it uses "ticket"'
     assert refusal("refund", parameters={"ticket": "T-1", "zone": 1}) == zone
-    quarter = 'the intent says "quarter", which qbr does not take: it takes none'
+    quarter = 'the intent has "quarter", which qbr does not use: it uses no parameters'
     assert refusal("qbr", parameters={"quarter": "Q3"}) == quarter
 
 
 def test_what_was_mistyped_is_told_with_what_is_missing_for_it() -> None:
-    missing = 'refund needs "ticket", which the intent does not say'
-    tickets = 'the intent says "tickets", which refund does not take: did you mean ticket?'
-    zone = 'the intent says "zone", which refund does not take: it takes "ticket"'
+    missing = 'refund needs "ticket", which the intent does not have'
+    tickets = 'the intent has "tickets", which refund does not use: did you mean ticket?'
+    zone = 'the intent has "zone", which refund does not use: it uses "ticket"'
     assert refusal("refund", parameters={"tickets": "T-1", "zone": 1}) == f"{missing}; {tickets}; {zone}"
 
 

@@ -13,18 +13,21 @@ from tests.labs.policies import granting, problems
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("a = ", "it is no TOML: Invalid value (at line 1, the last)"),
-        ("a = 1\n\nb = [\n  2,\n\n", "it is no TOML: Invalid value (at line 4, the last)"),
-        ("[purpose]\n[purpose]", "it is no TOML: Cannot declare ('purpose',) twice (at line 2, column 9)"),
-        ("\ufeff[purpose]", "it is no TOML: "),
-        (b"\xff", "it is no UTF-8, at byte 0"),
-        ("a = '\ud800'", "it is no UTF-8"),
-        ("a = " + "9" * 5000, "it is no TOML: "),
-        ("purpose = 5", "purpose: is a number, and a table belongs here"),
-        ("principal = []", "principal: is an array, and a table belongs here"),
-        ('[purpose]\nqbr = "x"', "purpose.qbr: is a text, and a table belongs here"),
-        ("[purpose.qbr]\ngrant = {}", "purpose.qbr.grant: is a table, and an array of grants"),
-        ("[purpose.qbr]\ngrant = [5]", "purpose.qbr.grant[1]: is a number, and a table belongs here"),
+        ("a = ", "the file is not TOML: Invalid value (at line 1, the last)"),
+        ("a = 1\n\nb = [\n  2,\n\n", "the file is not TOML: Invalid value (at line 4, the last)"),
+        ("[purpose]\n[purpose]", "the file is not TOML: Cannot declare ('purpose',) twice (at line 2, column 9)"),
+        ("\ufeff[purpose]", "the file is not TOML: "),
+        (b"\xff", "the file is not UTF-8, at byte 0: save it as UTF-8"),
+        ("a = '\ud800'", "the file is not UTF-8"),
+        ("a = " + "9" * 5000, "the file is not TOML: "),
+        ("purpose = 5", "purpose: is a number, but must be a table such as { name = value }"),
+        ("principal = []", "principal: is an array, but must be a table such as { name = value }"),
+        ('[purpose]\nqbr = "x"', "purpose.qbr: is a string, but must be a table such as { name = value }"),
+        ("[purpose.qbr]\ngrant = {}", "purpose.qbr.grant: is a table, but must be an array of grants"),
+        (
+            "[purpose.qbr]\ngrant = [5]",
+            "purpose.qbr.grant[1]: is a number, but must be a table such as { name = value }",
+        ),
     ],
 )
 def test_what_is_no_policy_at_all_is_told_as_what_it_is(text: str | bytes, told: str) -> None:
@@ -63,7 +66,7 @@ def test_a_strange_key_is_told_in_one_line_as_it_is(name: str) -> None:
         *_, line = problems(f'{place}"{quoted}" = 1')
         assert line.startswith(path)
         assert line.isprintable()
-        assert "is no key here" in line
+        assert "unknown key" in line
 
 
 NAMES = [f"{letter}n{number}" for number in range(5_000) for letter in "ab"]

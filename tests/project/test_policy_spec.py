@@ -47,7 +47,7 @@ def known(text: str) -> set[str]:
     """The keys that are told where one that is unheard of stands."""
     with pytest.raises(InvalidFile) as caught:
         read_policy(text)
-    (listed,) = [line.partition("there is ")[2] for line in caught.value.lines if "there is " in line]
+    (listed,) = [line.partition("choose from ")[2] for line in caught.value.lines if "choose from " in line]
     return set(listed.split(", "))
 
 
