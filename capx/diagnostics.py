@@ -4,12 +4,22 @@ Laws: it may name hosts and files, so it is for the log alone, and no bearer is 
 a while, however often it comes up.
 """
 
+import os
 import threading
 import time
 
 _AGAIN = 60.0
 _said: dict[str, float] = {}
 _lock = threading.Lock()
+
+
+def _begin_in_child() -> None:
+    # Another thread of the parent may have held the lock at the fork. That thread is not in the child to release it.
+    global _lock  # noqa: PLW0603 # one lock for each process
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_begin_in_child)
 
 
 def warn_once(sentence: str) -> None:
