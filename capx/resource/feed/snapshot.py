@@ -41,6 +41,10 @@ class Snapshot(PolledView):
         self._wall = wall
         self._latest = -math.inf
         self._said = -math.inf
+
+    def _begin(self) -> None:
+        super()._begin()
+        # A parent that was amid reading may not have learnt what it read: a child reads the file itself.
         self._seen: tuple[int, ...] | None = None
 
     def age(self) -> float:
