@@ -337,7 +337,7 @@ def test_an_argument_that_is_no_json_is_refused(lab: Authority) -> None:
 def test_a_marked_endpoint_without_a_guard_answers_nothing(lab: Authority) -> None:
     app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
     app.get("/x")(guard.action("crm.x")(lambda: "x"))
-    with pytest.raises(ConfigurationProblem, match="no guard"):
+    with pytest.raises(ConfigurationProblem, match="did not come through a guard"):
         asked(app, "/x", "")
 
 
