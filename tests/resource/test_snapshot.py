@@ -209,7 +209,7 @@ def test_what_a_revoked_key_signs_is_refused_thereafter(saved: Saved) -> None:
 def test_what_is_no_file_holds_up_no_question(saved: Saved) -> None:
     os.mkfifo(saved.path)
     assert saved.snapshot.age() == math.inf
-    assert "no regular file" in str(saved.snapshot.problem)
+    assert "not a regular file" in str(saved.snapshot.problem)
     saved.path.unlink()
     saved.path.mkdir()
     assert saved.snapshot.age() == math.inf
