@@ -1,7 +1,7 @@
-"""What goes wrong beside a decision, for whoever runs the service: the logger `capx`.
+"""Writes warnings for the person who runs a service, to the logger `capx`.
 
-Laws: it may name hosts and files, so it is for the log alone, and no bearer is told. The same sentence is said once in
-a while, however often it comes up.
+Laws: a warning may name hosts and files, so it goes only to the log, never to a bearer. The same sentence is written at
+most once a minute.
 """
 
 import os
@@ -28,6 +28,7 @@ def warn_once(sentence: str) -> None:
     with _lock:
         if now - _said.get(sentence, -_AGAIN) < _AGAIN:
             return
+        # Sentences may hold numbers that differ each time: the memory must not grow without a bound.
         if len(_said) > 100:
             _said.clear()
         _said[sentence] = now
