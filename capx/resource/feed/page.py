@@ -66,7 +66,7 @@ class PageProblem(StoreProblem):
 
 
 class FeedCursor(Struct, frozen=True, forbid_unknown_fields=True):
-    """How far a reader is: how many deaths it knows, at which position, in which epoch; by default it knows none."""
+    """Where a reader stands: how many deaths it knows, at which position, in which epoch; by default, it knows none."""
 
     since: _Count = 0
     position: _Count = 0
@@ -137,7 +137,7 @@ class _Said(Struct, frozen=True, forbid_unknown_fields=True, rename={"asked": "f
 
 
 class Envelope(Struct, frozen=True, forbid_unknown_fields=True):
-    """A signed page: `page` is the signed text, `by` the kid of the root key from which the signing key is derived."""
+    """A signed page: `page` is the text that was signed, `by` the kid of the root key that the signer follows from."""
 
     by: str
     page: str
