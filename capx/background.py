@@ -1,7 +1,7 @@
-"""Work in a thread of its own, for which another thread or an event loop can wait; and what a forked child begins anew.
+"""Runs work in a new thread, for which another thread or an event loop can wait; renews objects in a forked child.
 
-Laws: such work goes on to its end, whoever stops waiting; it holds up neither a loop nor a thread that others may need.
-A forked child has none of its parent's threads, so it never uses a lock that one of them may have held.
+Laws: the work runs to its end, even if nobody waits for it any more. It blocks no event loop, and no thread of a shared
+pool. A forked child has none of its parent's threads, so it must not use a lock that one of them may have held.
 """
 
 import os
@@ -23,10 +23,12 @@ T = TypeVar("T")
 def begin_in_each_process(begin: Callable[[], None]) -> None:
     """Call a method now, and in each child that is forked while its object lives.
 
-    A child calls it before it runs any other code, and has one thread then. What the method makes, such as a lock, is
-    the child's own. Other hooks of the fork may not have run yet: it lets go of nothing that they have to disown.
+    A child calls it before it runs other code, and while it has one thread. Objects that the method makes, such as a
+    lock, belong to the child only. Other fork hooks may not have run yet, so the method must not release an object
+    that another hook has to disown first.
     """
     begin()
+    # Weak: a hook of the interpreter can never be removed, and must not keep each object alive for ever.
     _beginnings.add(weakref.WeakMethod(begin, _beginnings.discard))
 
 
@@ -43,7 +45,10 @@ os.register_at_fork(after_in_child=_begin_anew)
 
 
 def run_in_thread(work: Callable[[], T], *, name: str) -> "Future[T]":
-    """Begin; what comes of it: Unavailable if no thread can be had. The process does not wait for it at its end."""
+    """Start the work, and return the future of its result; the future raises Unavailable if no thread can be started.
+
+    The process does not wait for the work when it ends.
+    """
     from concurrent.futures import Future  # slow to import, and needed by few
 
     future: Future[T] = Future()
@@ -52,7 +57,7 @@ def run_in_thread(work: Callable[[], T], *, name: str) -> "Future[T]":
     def run() -> None:
         try:
             result = work()
-        except BaseException as error:  # noqa: BLE001 # told to whoever waits
+        except BaseException as error:  # noqa: BLE001 # the future passes it on
             future.set_exception(error)
         else:
             future.set_result(result)
@@ -65,13 +70,13 @@ def run_in_thread(work: Callable[[], T], *, name: str) -> "Future[T]":
 
 
 def wait_async(future: "Future[T]") -> "asyncio.Future[T]":
-    """What the running loop can wait for; to cancel it is to wait no longer."""
+    """Return a future for the running event loop; its cancellation ends the wait, and not the work."""
     import asyncio
 
     loop = asyncio.get_running_loop()
     waiting: asyncio.Future[T] = loop.create_future()
 
-    def tell() -> None:
+    def pass_on() -> None:
         if waiting.done():
             return
         error = future.exception()
@@ -80,9 +85,10 @@ def wait_async(future: "Future[T]") -> "asyncio.Future[T]":
         else:
             waiting.set_exception(error)
 
-    def told(_: "Future[T]") -> None:
-        with suppress(RuntimeError):  # a loop that was closed meanwhile waits for nothing
-            loop.call_soon_threadsafe(tell)
+    def wake_loop(_: "Future[T]") -> None:
+        # In the thread of the work: futures of a loop may only be set in the loop's own thread.
+        with suppress(RuntimeError):  # the loop was closed in the meantime
+            loop.call_soon_threadsafe(pass_on)
 
-    future.add_done_callback(told)
+    future.add_done_callback(wake_loop)
     return waiting

@@ -1,27 +1,27 @@
-"""The errors of capx, by whose fault they are.
+"""The errors of capx, and who is at fault for each.
 
     CapxError
     ├── Denied               the bearer's: an answer, with every reason (capx.verify.decision)
-    ├── MalformedToken       the bearer's: bytes that are no token; says where
-    ├── InvalidCaveat        the caller's: a caveat, constraint or call that cannot be meant
-    ├── InvalidRequest       the caller's: a delegation, presentation or target that cannot be meant
+    ├── MalformedToken       the bearer's: bytes that are not a token; says where
+    ├── InvalidCaveat        the caller's: a caveat, constraint or call that makes no sense
+    ├── InvalidRequest       the caller's: a delegation, presentation or target that makes no sense
     │   ├── UnknownTask      there is no task with this id
-    │   ├── UnknownRequest   nobody made a request with this id
-    │   └── NotThere         over HTTP: there is nothing else of this id either (capx.api.problems)
+    │   ├── UnknownRequest   there is no request with this id
+    │   └── NotThere         over HTTP: there is no other object with this id (capx.api.problems)
     ├── Pending              nobody's: a person has to answer first (capx.verify.ask)
     ├── Redirected           the resource's: an answer that sends the agent elsewhere (capx.agent.httpx_client)
-    ├── HttpRefusal          the client's: a request over HTTP that is none of the authority's (capx.api.problems)
-    ├── UnreadableHead       the bearer's: a head without a credential that can be read (capx.guard.asgi.messages)
-    ├── Withheld             the service's: set up so that nothing may be answered (capx.guard.asgi.response_gate)
+    ├── HttpRefusal          the client's: an HTTP request that the authority does not serve (capx.api.problems)
+    ├── UnreadableHead       the bearer's: a head without a readable credential (capx.guard.asgi.messages)
+    ├── Withheld             the service's: its code may not answer this request (capx.guard.asgi.response_gate)
     ├── ConfigurationProblem the operator's: keys, homes, guards set up so that they cannot work
     │   ├── KeyProblem       a key file or key that may not be used
     │   └── InvalidFile      a policy file that cannot be used; says where (capx.policy.toml_reader)
     └── StoreProblem         the store's: gone, full, locked, of another version, rolled back
-        ├── BrokenLog        a log that is not what was written; says where
+        ├── BrokenLog        the log was changed after it was written; says where
         ├── Unwritable       one row that no store of this kind can hold (capx.store.records)
         └── Unavailable      no slot, no memory, no answer in time: try again later
 
-Errors carry evidence as attributes, and a sentence a person can act on.
+An error has its evidence as attributes, and a sentence with which a person can act.
 """
 
 from capx_caveats import CapxError, InvalidCaveat
@@ -42,7 +42,7 @@ __all__ = [
 
 
 class MalformedToken(CapxError, ValueError):
-    """Text or bytes that are no token of ours.
+    """The text or bytes are not a capx token.
 
     `code` is `malformed`, `truncated`, `too_large` or `unknown_version`; the message says where.
     """
@@ -53,7 +53,7 @@ class MalformedToken(CapxError, ValueError):
 
 
 class InvalidRequest(CapxError, ValueError):
-    """A delegation, presentation, grant or target that cannot be meant; says why and what would do."""
+    """A delegation, presentation, grant or target makes no sense; says why, and what to give instead."""
 
 
 class UnknownTask(InvalidRequest):
@@ -69,19 +69,19 @@ class ConfigurationProblem(CapxError):
 
 
 class KeyProblem(ConfigurationProblem):
-    """A key, or the file it stands in, may not be used; says why, never shows the key."""
+    """A key, or the file that holds it, may not be used; says why, and never shows the key."""
 
 
 class StoreProblem(CapxError):
-    """The store cannot answer or accept; says what to look at."""
+    """The store cannot read or write now; says what to look at."""
 
 
 class Unavailable(StoreProblem):
-    """There is no room or answer right now; nothing was done."""
+    """There is no room, or no answer, right now; nothing was done, so try again later."""
 
 
 class BrokenLog(StoreProblem):
-    """The log is not what was written; `position` is the first event that does not fit, `why` says how."""
+    """The log was changed after it was written; `position` is the first event that does not fit, `why` says how."""
 
     def __init__(self, position: int, why: str) -> None:
         super().__init__(f"the log is broken at position {position}: {why}")

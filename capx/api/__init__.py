@@ -1,4 +1,4 @@
-"""What authority, agents and resources say to each other over HTTP. Nothing of it is public.
+"""The messages between authority, agents and resources over HTTP. Nothing in this package is public.
 
     from capx.api.messages.agents import AskMore
     from capx.api.messages.base import decode_body, encode
@@ -9,13 +9,13 @@
 Modules:
 
     messages/        bodies, by who sends them
-    operation        an operation: its method, its path, and the function that says the rest
+    operation        an operation: its method, its path, and the function that carries it out
     problems         errors as problem details, and back
     query_string     a query, read strictly into a type
-    responses        a response as a message, or as the error that it tells
-    deadline         a response, whole, within a time
-    watchdog         the end of a connection on which nothing comes
+    responses        a response as a message, or as the error that it describes
+    deadline         a whole response within a time limit
+    watchdog         shuts down a connection on which nothing comes
     resource_auth    how a resource proves a report: a MAC under its audience's key
 
-Law: what did not come whole, or not in time, is no answer.
+Law: an answer that is incomplete, or too late, does not count.
 """

@@ -1,8 +1,8 @@
-"""An answer over HTTP that has to be there, whole, by a certain time, whatever its sender does.
+"""Gets a whole answer over HTTP within a time limit, whatever its sender does.
 
-Laws: the time is for the whole, head and body, and not for each piece: a watchdog keeps it. What is longer than was
-agreed is not read to its end. Nothing compressed is asked for, nor unpacked. Each question has a connection of its own,
-so that none is shut down that another one uses.
+Laws: the limit is for the whole answer, head and body, and not for each piece. A watchdog enforces it. An answer that
+is too long is not read to its end. The client asks for nothing compressed, and unpacks nothing. Each request has its
+own connection, so the watchdog never shuts down one that another request uses.
 """
 
 import math
@@ -16,7 +16,7 @@ from capx.api.watchdog import Watchdog
 from capx.errors import StoreProblem
 
 SINGLE: Final = httpx.Limits(max_keepalive_connections=0)
-"""For a client whose every question is to have a connection of its own."""
+"""The limits of a client that makes a new connection for each request."""
 
 _PLAIN: Final = {"Accept-Encoding": "identity"}
 
@@ -38,10 +38,10 @@ def whole_response(
     watching: Callable[[str, Mapping[str, Any]], None] | None = None,
     **asked: Any,
 ) -> WholeResponse:
-    """What is answered within so many seconds (None: whenever) in at most so many bytes.
+    """Return the answer, if it comes within `seconds` (None: no limit) and has at most `most` bytes.
 
-    `watching` is called with what httpx tells of its connections (its extension `trace`). Raises what httpx raises,
-    httpx.ReadTimeout when the time is over, and StoreProblem for what is too long.
+    `watching` gets the events of httpx about its connections (its extension `trace`). Raises the errors of httpx,
+    httpx.ReadTimeout when the time is over, and StoreProblem for an answer that is too long.
     """
     headers = {**_PLAIN, **asked.pop("headers", {})}
     limit = math.inf if seconds is None else seconds
@@ -63,13 +63,13 @@ def whole_response(
         except (httpx.HTTPError, httpx.StreamError, OSError):
             _demand_in_time(watchdog)
             raise
-        # What was cut may look like what has ended.
+        # A connection that the watchdog shut down can look like an answer that has ended.
         _demand_in_time(watchdog)
     return WholeResponse(response.status_code, bytes(content))
 
 
 def seconds_of(timeout: Any) -> float | None:
-    """The seconds for a whole answer that a timeout of httpx means: those for which it would wait for a piece."""
+    """Return the seconds for a whole answer: those that a timeout of httpx allows for one piece."""
     return httpx.Timeout(timeout).read
 
 

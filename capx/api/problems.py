@@ -1,7 +1,7 @@
 """Errors as problem details (RFC 9457), and back.
 
-Laws: what is told is capx's own sentence; of an error that is none of capx's, nothing is told. A client raises what the
-authority raised. Problems of the bearer are told as every guard tells them.
+Laws: a problem carries only sentences of capx's own errors. It says nothing about any other error. A client raises the
+error that the authority raised. A denial of a bearer has the same form as at every guard.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ RETRY_AFTER = 1
 
 
 class NotThere(InvalidRequest):
-    """There is nothing of this id; `code` says of what kind."""
+    """There is no object with this id; `code` says of which kind."""
 
     def __init__(self, message: str, code: str) -> None:
         super().__init__(message)
@@ -37,7 +37,7 @@ class NotThere(InvalidRequest):
 
 
 class HttpRefusal(CapxError):
-    """A request that is refused for what it is: its status, code and sentence."""
+    """The authority does not serve this HTTP request: the status, code and sentence of its answer."""
 
     def __init__(self, status: int, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -63,14 +63,14 @@ _CODES: tuple[tuple[type[CapxError], int, str], ...] = (
     (StoreProblem, 503, "store_problem"),
     (ConfigurationProblem, 503, "configuration_problem"),
 )
-"""What each error is over HTTP; the first that fits."""
+"""The status and code of each error over HTTP; the first class that fits counts, so subclasses come first."""
 
 STATUSES = {status: HTTPStatus(status).phrase.lower() for status in (400, 401, 403, 404, 405, 408, 413, 415, 500, 503)}
 """The statuses of all problems, in words."""
 
 
 def to_problem(error: Exception) -> ProblemResponse:
-    """What a client is told of an error."""
+    """Return the answer to an error."""
     if isinstance(error, HttpRefusal):
         return _problem_response(error.status, error.code, str(error))
     if isinstance(error, NotThere):
@@ -79,11 +79,12 @@ def to_problem(error: Exception) -> ProblemResponse:
         if isinstance(error, kind):
             place = (error.position, error.why) if isinstance(error, BrokenLog) else (None, None)
             return _problem_response(status, code, str(error), *place)
+    # The text of a foreign error may hold paths, SQL or secrets: the client gets none of it.
     return _problem_response(500, "internal_error", "this authority failed: its own log says why")
 
 
 def from_problem(status: int, problem: Problem | None, where: str) -> CapxError:
-    """The error that a problem told of; of what is no problem of ours, only that it is none."""
+    """Return the error that a problem describes; a StoreProblem if the answer is not a problem of capx."""
     if problem is None:
         return StoreProblem(f"what answers at {where} is no capx authority: it answered {status}")
     if problem.code == "broken_log" and problem.position is not None:

@@ -1,7 +1,7 @@
-"""Text by names, as in the query of a URL, read as a form.
+"""Reads names and texts, as in the query of a URL, into a type.
 
-Law: what is read is read strictly: an unknown name, one named twice that stands for one value, another spelling of a
-number or a truth is refused.
+Law: it reads strictly. It refuses an unknown name, a second value for a name that has one, and other spellings of a
+number or a boolean.
 """
 
 import re
@@ -20,11 +20,11 @@ _BOOLEANS: Final = {"true": True, "false": False}
 
 
 class NoQuery(Struct, frozen=True):
-    """The form in which nothing is asked."""
+    """The type of a query without names."""
 
 
 def decode_query(pairs: Iterable[tuple[str, str]], kind: type[T]) -> T:
-    """The form that these names and texts spell; InvalidRequest says what is wrong with others."""
+    """Return the value that these names and texts spell; raises InvalidRequest, which says what is wrong."""
     found: dict[str, Any] = {}
     hints: Mapping[str, Any] = get_type_hints(kind)
     for name, text in pairs:
@@ -41,7 +41,7 @@ def decode_query(pairs: Iterable[tuple[str, str]], kind: type[T]) -> T:
         return msgspec.convert(found, kind)
     except msgspec.ValidationError as error:
         if isinstance(error.__cause__, InvalidRequest):
-            # A form that says itself what is wrong.
+            # The type itself found the mistake, and its sentence is better than the one of msgspec.
             raise error.__cause__ from None
         raise InvalidRequest(f"this cannot be asked: {error}") from None
 

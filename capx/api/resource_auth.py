@@ -1,10 +1,11 @@
-"""How a resource proves to the authority that a request is its own: a MAC under its audience's key.
+"""Proves to the authority that a request comes from a resource: a MAC under the key of the resource's audience.
 
     Authorization: Capx-Resource audience=AUDIENCE, kid=KID, at=SECONDS, mac=MAC
 
-Laws: the MAC covers the audience, the method, the target as sent, the time and the SHA-256 of the body. What it is over
-begins like no identifier of a token, so that no report makes a token, and no token a report. A report is good for a
-minute, and as often as it is sent within it: what it asks for has to be the same when it is asked twice.
+Laws: the MAC covers the audience, the method, the target as sent, the time and the SHA-256 of the body. Its input
+begins with a label that no token identifier begins with, so nobody can make a token from a report, or a report from a
+token. A report is good for a minute, and may be sent several times in it: so its request must have the same effect
+when it comes twice.
 """
 
 import re
@@ -21,7 +22,7 @@ from capx_caveats import SAFE_INTEGER
 
 SCHEME: Final = "Capx-Resource"
 WINDOW: Final = 60
-"""Seconds for which a report is good, to either side of its time."""
+"""Seconds for which a report is good, before and after its time."""
 
 _LABEL = b"capx/1/report"
 _HEADER = re.compile(
@@ -34,18 +35,18 @@ _UNSENT = "a report has a method in capitals, and a target of visible ASCII that
 
 
 class UnauthenticatedReport(InvalidRequest):
-    """A request that no resource is known to have made; says why, and nothing of what would have been right."""
+    """No resource has proven the request; says why, but not which MAC would have been right."""
 
 
 class AuthenticReport(Struct, frozen=True):
-    """Whose resource made a request, and under which root key that of its audience is."""
+    """The audience whose resource made a request, and the root key from which the audience's key is derived."""
 
     audience: str
     kid: str
 
 
 def prove(key: AudienceKey, *, method: str, target: str, body: bytes, at: int) -> str:
-    """The header that proves a request; `target` is path and query as sent, `at` in Unix seconds."""
+    """Return the header that proves a request; `target` is path and query as sent, `at` in Unix seconds."""
     if not _METHOD.fullmatch(method) or not _TARGET.fullmatch(target):
         raise InvalidRequest(_UNSENT)
     if not 0 <= at <= SAFE_INTEGER:
@@ -54,7 +55,7 @@ def prove(key: AudienceKey, *, method: str, target: str, body: bytes, at: int) -
 
 
 def verify(header: str, ring: KeyRing, *, method: str, target: str, body: bytes, now: int) -> AuthenticReport:
-    """Whose resource made this request; UnauthenticatedReport if none is known to have. `now` is in Unix seconds."""
+    """Return which resource proved this request; raises UnauthenticatedReport. `now` is in Unix seconds."""
     parts = _HEADER.fullmatch(header)
     if parts is None:
         raise UnauthenticatedReport(f"a report is proven by: {SCHEME} audience=…, kid=…, at=…, mac=…")
@@ -62,6 +63,8 @@ def verify(header: str, ring: KeyRing, *, method: str, target: str, body: bytes,
         raise UnauthenticatedReport(f"nobody could have proven this request: {_UNSENT}")
     audience, kid, seconds, given = parts.groups()
     root = ring.get(kid)
+    # One answer for an unknown key and a wrong MAC, compared in constant time: a stranger learns nothing of the keys.
+    # The clock comes last, so that only an authentic report learns how far the clocks are apart.
     if root is None or not equal(b64u(_mac(root.audience_key(audience), method, target, body, int(seconds))), given):
         raise UnauthenticatedReport(f"this is proven by no live key of the audience {audience}")
     if (apart := abs(now - int(seconds))) > WINDOW:

@@ -1,4 +1,4 @@
-"""What an authority answers over HTTP, read again as what it means: a value, or the error that it stands for."""
+"""Reads the answer of an authority over HTTP: a value, or the error that it describes."""
 
 import time
 from typing import Final, NoReturn, TypeVar
@@ -21,7 +21,7 @@ _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def read_response(answer: WholeResponse, kind: type[T], url: str) -> T:
-    """What was asked for; Denied, InvalidRequest or StoreProblem, as the authority says why not."""
+    """Return the value; raises Denied, InvalidRequest or StoreProblem, as the authority answered."""
     if answer.status != 200:
         _refuse(answer, url)
     try:
@@ -49,7 +49,7 @@ def _refuse(answer: WholeResponse, url: str) -> NoReturn:
 
 
 def problem_of(answer: WholeResponse) -> Problem | None:
-    """The problem that an answer tells of; None if it is none of ours."""
+    """Return the problem in an answer; None if it is not a problem of capx."""
     try:
         return msgspec.json.decode(answer.content, type=Problem)
     except _UNREADABLE:
@@ -57,13 +57,14 @@ def problem_of(answer: WholeResponse) -> Problem | None:
 
 
 def detail(answer: WholeResponse) -> str:
-    """Why not, in a sentence."""
+    """Return the sentence of a problem, or the status of an answer that is not one."""
     problem = problem_of(answer)
     return f"it answered {answer.status}" if problem is None else problem.detail
 
 
 def unreachable(url: str, error: httpx.HTTPError) -> StoreProblem:
-    """What it means that no answer came."""
+    """Return the error for a request without an answer."""
+    # Without a connection nothing was done: Unavailable. After it, the authority may have done the work.
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return Unavailable(f"no authority answers at {url}: is capx serve running there?")
     return StoreProblem(

@@ -1,8 +1,8 @@
-"""The end of a connection on which the other side keeps somebody waiting.
+"""Shuts down a connection if the other side keeps us waiting.
 
-Laws: a thread that reads nothing shuts the connection down, so nothing that is sent can hold the end up, be it in a
-handshake of TLS, a head or a body. The thread ends with its block. A forked child has neither of them: a parent's
-connection is not a child's to end.
+Laws: the thread that shuts it down does not read from it. So no sender can prevent the end, neither in a TLS handshake
+nor in a head or a body. The thread ends with its block. A forked child has neither the thread nor the connection: it
+must not end a connection of its parent.
 """
 
 import math
@@ -18,10 +18,10 @@ from capx.errors import StoreProblem
 
 
 class Watchdog:
-    """Shuts down the connection that is made in its block, when nothing was `heard` for so many seconds.
+    """Shuts down the connection made in its block, if `heard` was not called for so many seconds.
 
-    With infinite seconds it never does, and needs no thread. `overdue` is the reason that it gives. Entering the block
-    raises StoreProblem if no thread can be had.
+    With infinite seconds it never does that, and starts no thread. `overdue` is the reason that it gives. Entering the
+    block raises StoreProblem if no thread can be started.
     """
 
     def __init__(self, seconds: float, overdue: str) -> None:
@@ -61,11 +61,11 @@ class Watchdog:
         return self._why
 
     def heard(self) -> None:
-        """What was due came: from now on the next is."""
+        """Start to wait for the next piece: the one before has come."""
         self._due = time.monotonic() + self._seconds
 
     def hold(self) -> None:
-        """Nothing is due until the next was `heard`: somebody is busy with the last."""
+        """Stop the clock until the next call of `heard`, while the caller works on the last piece."""
         self._due = math.inf
 
     def pause(self, seconds: float) -> None:
@@ -73,7 +73,8 @@ class Watchdog:
         self._end.wait(seconds)
 
     def cut(self, why: str) -> None:
-        """End what goes on over the connection, from any thread."""
+        """Shut the connection down, from any thread."""
+        # The reason before the shutdown: the reader wakes up and asks why.
         self._why = self._why or why
         self._end.set()
         self._shut_down()
@@ -87,7 +88,7 @@ class Watchdog:
                 self._shut_down()
 
     def _watch(self) -> None:
-        # Whatever is due later was heard later: never too late for it.
+        # `heard` may move the time while this waits. It only moves it later, so the watcher never wakes too late.
         while not self._end.wait(min(max(0.0, self._due - time.monotonic()), self._seconds)):
             if self._due <= time.monotonic():
                 self.cut(self._overdue)
@@ -95,6 +96,7 @@ class Watchdog:
     def _shut_down(self) -> None:
         connected = self._socket
         if connected is not None:
+            # Shut down and not close: only this wakes a thread that is blocked in a read of the same connection.
             with suppress(OSError):
                 connected.shutdown(socket.SHUT_RDWR)
 
@@ -105,7 +107,7 @@ class Watchdog:
 
 
 def _copy(stream: Any) -> socket.socket | None:
-    """A socket of our own for the connection: a handshake of TLS, or whoever reads, may take the other one away."""
+    """Duplicate the socket: a TLS handshake detaches the original, and a reader may close it."""
     connected: socket.socket | None = stream.get_extra_info("socket")
     try:
         return None if connected is None else connected.dup()

@@ -16,9 +16,9 @@ Modules:
     tool            functions of this process
     asgi/           any ASGI application
     fastapi/        FastAPI applications
-    call_facts      what a guard states about a call: arguments, tenant, attributes, cost
+    call_facts      the facts of a call that a guard states: arguments, tenant, attributes, cost
     json_values     Python values as the JSON that caveats judge
-    current         the decision on which the running tool was allowed
+    current         the decision that allowed the running tool
 """
 
 from capx.guard.call_facts import GRANTED

@@ -1,6 +1,6 @@
-"""What a guard states about a call: which of a function's arguments, whose tenant, what it costs.
+"""The facts of a call that a guard states: its action, arguments, tenant, attributes and cost.
 
-Law: arguments are judged as they will be executed, defaults filled in.
+Law: a guard states the arguments with which the function will run, with the defaults filled in.
 """
 
 import enum
@@ -22,18 +22,21 @@ class GrantedTenant(enum.Enum):
 
 
 GRANTED: Final = GrantedTenant.GRANTED
-"""As a tenant: the one that the authority named, for code that keeps to it; none named: incomplete_authority."""
+"""The tenant that the authority named in the token. The code must then keep to that tenant.
+
+If the authority named none, the call is denied: incomplete_authority.
+"""
 
 Tenancy = str | GrantedTenant | Callable[..., str | None] | None
-"""A call's tenant: a constant, GRANTED, or a function of some of the arguments, by their names."""
+"""A call's tenant: a constant, GRANTED, or a function whose parameters have the names of arguments."""
 Derived = Mapping[str, JSON] | Callable[..., Mapping[str, JSON]] | None
-"""Facts by name: constant, or a function of some of the arguments, by their names."""
+"""Facts by name: a constant mapping, or a function whose parameters have the names of arguments."""
 Costs = Mapping[str, Amount] | Callable[..., Mapping[str, Amount]] | None
-"""What a call costs, by unit: constant, or a function of some of the arguments, by their names."""
+"""The cost of a call by unit: a constant mapping, or a function whose parameters have the names of arguments."""
 
 
 def derive(derivation: Any, arguments: Mapping[str, Any]) -> Any:
-    """A constant itself; of a function, what it says about the arguments that it takes."""
+    """Return a constant as it is, or call a function with the arguments that its parameters name."""
     if not callable(derivation):
         return derivation
     return derivation(**{name: arguments[name] for name in _taken(derivation)})
@@ -46,16 +49,22 @@ def demand_derivable(what: str, derivation: Any, names: Iterable[str]) -> None:
     if not callable(derivation):
         if what != "tenant" and derivation is not None and not isinstance(derivation, Mapping):
             raise ConfigurationProblem(
-                f"`{what}=` is a function of arguments that gives names and values, such as "
-                "`lambda job: job.model_dump()`, or a mapping of constants"
+                f"`{what}=` is neither a mapping nor a function: give a mapping of constants, or a function of "
+                "arguments that returns names and values, such as `lambda job: job.model_dump()`"
             )
         return
-    import inspect
+    import inspect  # slow to import, and a constant does not need it
 
     if inspect.iscoroutinefunction(derivation):
-        raise ConfigurationProblem(f"`{what}=` is a plain function: facts that must be waited for need `deferred`")
+        # A guard derives facts before the endpoint runs, and also for plain functions, which cannot await.
+        raise ConfigurationProblem(
+            f"`{what}=` is an async function: give a plain one, or use `deferred` for facts that need an await"
+        )
     if unknown := set(_taken(derivation)).difference(names):
-        raise ConfigurationProblem(f"`{what}=` takes {', '.join(sorted(unknown))}, which is no argument it may see")
+        raise ConfigurationProblem(
+            f"`{what}=` takes {', '.join(sorted(unknown))}, which the guard cannot give it: name its parameters after "
+            "arguments of the function"
+        )
 
 
 def _taken(derivation: Callable[..., Any]) -> list[str]:
@@ -77,17 +86,21 @@ class CallSpec(Struct, frozen=True):
             raise ConfigurationProblem(f"{self.action!r:.80} is not an action: labels joined by dots")
 
     def demand_derivable(self, names: Iterable[str]) -> None:
-        """Raise ConfigurationProblem unless all can be had of arguments with these names."""
+        """Raise ConfigurationProblem unless every fact can be derived from arguments with these names."""
         for what, derivation in (("tenant", self.tenant), ("attributes", self.attributes), ("cost", self.cost)):
             demand_derivable(what, derivation, names)
         if self.cost is not None and not callable(self.cost):
+            # A constant that is wrong would deny every call, so it is an error at start.
             try:
                 Call("any", cost=self.cost)
             except InvalidCaveat as error:
                 raise ConfigurationProblem(f"`cost=`: {error}") from None
 
     def facts(self, args: Mapping[str, JSON], arguments: Mapping[str, Any], *, sent: bool = False) -> "CallFacts":
-        """Those of the call with these arguments; `args` are the arguments as caveats see them."""
+        """Return the facts of the call with these arguments.
+
+        `arguments` are Python values, as the function gets them. `args` are JSON values, as caveats see them.
+        """
         return CallFacts(
             self.action,
             args,
@@ -99,17 +112,20 @@ class CallSpec(Struct, frozen=True):
 
 
 def _by_unit(cost: object) -> Mapping[str, Amount] | None:
-    """What a call costs, not yet looked at; ConfigurationProblem if it is not by unit."""
+    """Return the cost if it is a mapping; the amounts in it are not checked yet."""
     if cost is not None and not isinstance(cost, Mapping):
-        raise ConfigurationProblem(f"`cost=` gave a {type(cost).__name__}, and not units and amounts")
-    return cost  # pyright: ignore[reportUnknownVariableType] # a call looks at what is in it
+        raise ConfigurationProblem(
+            f"`cost=` returned a {type(cost).__name__}: return a mapping of units to amounts, or None"
+        )
+    return cost  # pyright: ignore[reportUnknownVariableType] # Call checks its members
 
 
 class CallFacts(Struct, frozen=True):
-    """What a guard states about one call that is about to be executed.
+    """The facts of one call that is about to run.
 
-    `tenant` may be GRANTED; `cost` is what it costs in each unit besides `calls`. `sent` tells that the arguments are
-    what the bearer sent, or defaults of the action: a denial may name them.
+    `tenant` may be GRANTED. `cost` is the cost in each unit except `calls`. If `sent` is true, the arguments are what
+    the bearer sent, or defaults of the action: then a denial may name their values. Otherwise they may come from the
+    service's own data, which the bearer must not learn.
     """
 
     action: str
@@ -120,24 +136,30 @@ class CallFacts(Struct, frozen=True):
     sent: bool = False
 
     def call(self, admitted: Admitted) -> Call:
-        """The call; what capx does not read, in arguments or derived from them, is the bearer's, so it is refused."""
+        """Return the call, or raise Denied if it holds a value that capx does not accept.
+
+        The value is an argument, or is derived from arguments, so the bearer chose it. That is why this is a denial
+        and not an error of the service.
+        """
         tenant = admitted.granted_tenant() if isinstance(self.tenant, GrantedTenant) else self.tenant
         try:
             return Call(self.action, self.args, tenant, self.attributes or {}, self.cost or {})
         except InvalidCaveat:
+            # Out of this block: the denial that the bearer sees does not carry the error as its context.
             refusal = self._refusal(tenant)
         raise Denied(admitted.refused((refusal,), self.action))
 
     def _refusal(self, tenant: str | None) -> Refusal:
-        """Which part is no part of a call."""
+        """Say which part cannot be part of a call."""
+        # Part by part, in a fixed order: the error of the whole call does not say which part it is about.
         code, sentence, wanted = "argument_refused", "an argument cannot be judged", "JSON values"
         try:
             Call(self.action, self.args)
-            code, sentence, wanted = "wrong_tenant", "nobody can be this tenant", "a tenant"
+            code, sentence, wanted = "wrong_tenant", "the tenant is not valid", "a tenant"
             Call(self.action, tenant=tenant)
             code, sentence, wanted = "argument_refused", "an attribute cannot be judged", "JSON values"
             Call(self.action, attributes=self.attributes or {})
-            code, sentence, wanted = "argument_refused", "what it costs cannot be counted", "amounts"
+            code, sentence, wanted = "argument_refused", "the cost cannot be counted", "amounts"
             Call(self.action, cost=self.cost or {})
         except InvalidCaveat as error:
             sentence = f"{sentence}: {error}"

@@ -17,7 +17,7 @@ _allowed: ContextVar["Allowed | None"] = ContextVar("capx_allowed", default=None
 
 @contextmanager
 def allowed_by(allowed: "Allowed") -> Generator[None]:
-    """Run a tool on this decision; that of the tool around it is back after it."""
+    """Set the decision while a tool runs; afterwards the decision of the tool around it is current again."""
     before = _allowed.set(allowed)
     try:
         yield
@@ -26,5 +26,8 @@ def allowed_by(allowed: "Allowed") -> Generator[None]:
 
 
 def current_allowed() -> "Allowed | None":
-    """The decision on which the innermost guarded tool runs: for whom, until when, and what budgets have left."""
+    """Return the decision that allowed the innermost running tool, or None outside of one.
+
+    It says for whom the tool runs, until when, and what is left of the budgets.
+    """
     return _allowed.get()

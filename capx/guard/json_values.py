@@ -1,8 +1,8 @@
-"""What caveats see of a value that a function gets.
+"""Converts the arguments of a function to the JSON that caveats judge.
 
-Laws: what is no JSON is converted in plain sight or refused. Of what has members every one is seen, whether it was
-declared, is a default, begins with an underscore or was put there by hand; a value that holds more than is seen of it
-is refused. Bytes are refused: no text that could stand for them is what the function gets.
+Laws: a value that is not JSON is converted by a documented rule, or refused. Caveats see every member of a value:
+declared or not, default or not, with a leading underscore or not. A value that holds more than caveats would see is
+refused. Bytes are refused, because any text in their place differs from what the function gets.
 """
 
 import enum
@@ -15,28 +15,32 @@ from capx.errors import InvalidRequest
 from capx_caveats import JSON
 
 Hook = Callable[[Any], Any]
-"""Opens one value of a type that is not known here; TypeError if it cannot."""
+"""Converts one value of a type that this module does not know; raises TypeError if it cannot."""
 
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _BARE: Final = frozenset({dict, list, tuple, set, frozenset})
 
 
 def plain(name: str, value: Any, hook: Hook | None = None) -> JSON:
-    """The JSON value of an argument, times as RFC 3339 and structs as objects; InvalidRequest if there is none."""
+    """Return the JSON value of an argument: times as RFC 3339, structs as objects.
+
+    Raises InvalidRequest if the argument has no JSON value.
+    """
     try:
         return _seen(value, hook)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequest(f"the argument {name!r} cannot be judged, as it is no JSON value: {error}") from None
+        raise InvalidRequest(f"the argument {name!r} cannot be judged, because it is not JSON: {error}") from None
 
 
 def _members(value: Any, declared: Iterable[str]) -> dict[str, Any]:
-    """What a value holds by name: what is declared and there, and what else was put into it."""
+    """The members of a value by name: the declared ones that are set, and all others that it holds."""
     there = {name: getattr(value, name) for name in declared if hasattr(value, name)}
     return _state(value) | there
 
 
 def _state(value: Any) -> dict[str, Any]:
-    """What a value holds in its dictionary and in its slots, whatever its class makes of that."""
+    """The content of a value's dictionary and slots."""
+    # Of `object`: a class may override __getstate__ and leave members out.
     state = cast("dict[str, Any] | tuple[dict[str, Any] | None, ...] | None", object.__getstate__(value))
     parts = state if isinstance(state, tuple) else (state,)
     return {name: held for part in parts for name, held in (part or {}).items()}
@@ -44,16 +48,17 @@ def _state(value: Any) -> dict[str, Any]:
 
 def _seen(value: Any, hook: Hook | None) -> JSON:
     kind = cast("type[object]", type(value))
+    # The exact type: a subclass of str or int may hold more than the scalar shows.
     if kind in _SCALARS:
         return value  # type: ignore[no-any-return] # one of the scalars of JSON
     if isinstance(value, enum.Enum):
         return _seen(value.value, hook)
     if issubclass(kind, (dict, list, tuple, set, frozenset)):
         if kind not in _BARE and _state(value):
-            raise TypeError(f"a {kind.__name__} holds more than its elements")
+            raise TypeError(f"a {kind.__name__} holds attributes besides its elements")
         return _object(value, hook) if issubclass(kind, dict) else [_seen(element, hook) for element in value]
     if isinstance(value, (bytes, bytearray, memoryview)):
-        raise TypeError("bytes are no text, and the service has not stated what is judged of them")
+        raise TypeError("it is bytes, and the service has not stated how to judge them")
     if isinstance(value, msgspec.Struct):
         return _struct(value, hook)
     if (declared := _declared(kind)) is not None:
@@ -64,8 +69,9 @@ def _seen(value: Any, hook: Hook | None) -> JSON:
 
 def _object(value: Mapping[Any, Any], hook: Hook | None) -> JSON:
     seen: dict[Any, JSON] = {_seen(name, hook): _seen(member, hook) for name, member in value.items()}
+    # Two keys such as 1 and "1" have one spelling in JSON: caveats would see only one of the two members.
     if len(seen) != len(value):
-        raise TypeError("two of its names are spelt alike, so neither can be told apart")
+        raise TypeError("two of its names have the same spelling in JSON, so a caveat could not see both")
     return seen
 
 
@@ -73,6 +79,7 @@ def _struct(value: msgspec.Struct, hook: Hook | None) -> JSON:
     config = value.__struct_config__
     spelt = dict(zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True))
     held = {spelt.get(name, name): member for name, member in _members(value, spelt).items()}
+    # The tag goes first, so that a member of that name overwrites it: caveats see the member that the function gets.
     if config.tag_field is not None:
         held = {config.tag_field: config.tag} | held
     there = {name: member for name, member in held.items() if member is not msgspec.UNSET}
@@ -80,7 +87,8 @@ def _struct(value: msgspec.Struct, hook: Hook | None) -> JSON:
 
 
 def _declared(kind: Any) -> list[str] | None:
-    """The names of a dataclass's or an attrs class's fields; None for others."""
+    """The field names of a dataclass or an attrs class; None for other types."""
+    # By attribute and not by import: a service may have no attrs.
     if hasattr(kind, "__dataclass_fields__"):
         import dataclasses
 

@@ -1,8 +1,8 @@
-"""Guarded functions: each call is presented, admitted and judged before it runs.
+"""Guards functions of this process: each call is presented, admitted and judged before the function runs.
 
-Laws: without a bundle nothing runs. What is presented are the arguments as given; what is judged are those that
-the function gets, defaults filled in. An agent that is refused asks for what it lacks, no more than twice, and the call
-is judged again after each grant, before the function runs.
+Laws: without a bundle no function runs. The guard presents the arguments as the caller gave them, and judges the
+arguments that the function gets, with the defaults filled in. If a call of an agent is denied, the agent asks for what
+it lacks, at most twice. The guard judges the call again after each grant, before the function runs.
 """
 
 import functools
@@ -36,7 +36,7 @@ R = TypeVar("R")
 
 
 class ToolGuard:
-    """Guards functions of this process with the verifier of each one's audience."""
+    """Guards functions of this process; `verifier_for` gives the verifier of a function's audience."""
 
     def __init__(self, verifier_for: Callable[[str], Verifier]) -> None:
         self._verifier_for = verifier_for
@@ -50,12 +50,12 @@ class ToolGuard:
         cost: Costs = None,
         audience: str | None = None,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-        """Guard a plain or async function: it runs for an allowed call, and raises Denied otherwise.
+        """Guard a plain or async function: it runs if the call is allowed, and raises Denied otherwise.
 
-        The audience is the action's first label unless given. `tenant`, `attributes` and, by unit, `cost` state facts
-        of the call: constants, or functions of the arguments that they name. Within it, `capx.current_allowed`
-        is the decision. Raises ConfigurationProblem for functions whose calls cannot be judged whole: generators, and
-        those that take `*args` or `**kwargs`.
+        `audience` is the action's first label by default. `tenant`, `attributes` and `cost` (by unit) state facts of
+        the call: constants, or functions whose parameters have the names of arguments. Inside the function,
+        `capx.current_allowed()` returns the decision. Raises ConfigurationProblem for functions whose calls cannot be
+        judged as a whole: generators, and functions that take `*args` or `**kwargs`.
         """
         spec = CallSpec(action, tenant, attributes, cost)
 
@@ -76,15 +76,17 @@ class _Tool:
         self._spec = spec
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "tuple[BoundArguments, ToolCall]":
-        """The arguments as the function gets them, and the call as it was made: defaults not filled in."""
+        """Return the arguments with the defaults filled in, and the call as the caller made it."""
         bound = self.signature.bind(*args, **kwargs)
+        # Before the defaults are filled in: a presentation covers what the caller gave.
         sent = ToolCall(self._spec.action, _json(bound))
         bound.apply_defaults()
         return bound, sent
 
     def call(self, admitted: Admitted, bound: "BoundArguments") -> Call:
-        """The call as it is about to be executed."""
+        """Return the call that is about to run."""
         args = _json(bound)
+        # Screen first: a caller who may not use the action at all must not make functions derive facts.
         admitted.screen(self._spec.action, args)
         return self._spec.facts(args, bound.arguments).call(admitted)
 
@@ -112,7 +114,10 @@ def _wrapped(function: Callable[..., Any], tool: _Tool, verifier_for: Callable[[
 
 
 def _result(work: Coroutine[Any, Any, Allowed]) -> Allowed:
-    """The result of work that waits in this thread, and never for an event loop."""
+    """Run a coroutine that awaits nothing to its end, and return its result.
+
+    So plain and async functions share one path from denial to ask, and a plain call needs no event loop.
+    """
     try:
         work.send(None)
     except StopIteration as end:
@@ -123,9 +128,10 @@ def _result(work: Coroutine[Any, Any, Allowed]) -> Allowed:
 async def _judge(
     tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall, *, is_async: bool
 ) -> Allowed:
-    """The decision to allow the call, after asking for what it lacks; awaits nothing unless it `is_async`."""
+    """Return the decision to allow the call, after asks for what it lacks; awaits nothing unless `is_async`."""
     actor = current_actor()
     gained: AskOutcome | None = None
+    # At most two grants: after one that is pinned to arguments, `_next_asks` suggests nothing more.
     while True:
         held = None if actor is None else bundle_of(actor)
         try:
@@ -141,17 +147,18 @@ async def _judge(
 
 
 def _next_asks(denied: Denied, verifier: Verifier, gained: AskOutcome | None) -> NextAsks | None:
-    """What the call needs still; what it was granted in vain is noted on the denial."""
+    """Return the asks that could help the denied call; a grant that did not help is noted on the denial."""
     if gained is not None:
         denied.add_note(gained.sentence())
-    told = DenialSummary(denied.ask, tuple(refusal.code for refusal in denied.refusals))
-    return next_asks(verifier.audience, [told], None if gained is None else gained.ask)
+    summary = DenialSummary(denied.ask, tuple(refusal.code for refusal in denied.refusals))
+    return next_asks(verifier.audience, [summary], None if gained is None else gained.ask)
 
 
 def _gained(outcome: AskOutcome | None, held: Bundle | None, denied: Denied) -> AskOutcome | None:
-    """What was granted, if it is new and can be presented; why nothing was is noted on the denial."""
+    """Return the outcome if it is a new capability; otherwise note on the denial why there is none."""
     if outcome is None:
         return None
+    # A capability that the bundle already held was presented already: another round would change nothing.
     if isinstance(outcome.answer, Granted) and (held is None or outcome.answer.capability not in held):
         return outcome
     denied.add_note(outcome.sentence())
@@ -161,7 +168,7 @@ def _gained(outcome: AskOutcome | None, held: Bundle | None, denied: Denied) -> 
 async def _judged(
     tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall, held: Bundle | None, *, is_async: bool
 ) -> Allowed:
-    """The decision to allow the call with what is held now."""
+    """Return the decision to allow the call with a capability that the bundle holds now."""
     first: Denied | None = None
     for candidate in _candidates(verifier, sent, held):
         try:
@@ -172,12 +179,13 @@ async def _judged(
             admitted = verifier.admit(presented, sent)
             return admitted.judge(tool.call(admitted, bound), sent=True)
         except Denied as denied:
-            first = _next(first, denied)
+            first = _first_denial(first, denied)
     raise first or _without(verifier, bound, sent, held)
 
 
-def _next(first: Denied | None, denied: Denied) -> Denied:
-    """Go on to the next capability after a refusal that another could pass; the newest one's is told."""
+def _first_denial(first: Denied | None, denied: Denied) -> Denied:
+    """Return the denial to report if no capability passes; the first is that of the newest capability."""
+    # Only a 403 is about this capability. Any other status, such as a store that is away, meets the next one too.
     if denied.status != 403:
         raise denied
     return first or denied
@@ -189,7 +197,7 @@ def _candidates(verifier: Verifier, sent: ToolCall, held: Bundle | None) -> list
     candidates = held.candidates(verifier.audience, sent)
     if len(candidates) > 1 or _speaks_of(candidates[0], sent.action):
         return candidates
-    # All rule the call out: what speaks of its action says what else is refused, and so what to ask for.
+    # No capability allows the call. One that allows its action shows what else denies it, and so what to ask for.
     speaking = (one for one in held if one.audience == verifier.audience and _speaks_of(one, sent.action))
     return [*speaking][-1:] or candidates
 
@@ -200,7 +208,10 @@ def _speaks_of(capability: Capability, action: str) -> bool:
 
 
 def _without(verifier: Verifier, bound: "BoundArguments", sent: ToolCall, held: Bundle | None) -> Denied:
-    """The denial where nothing could be presented; whoever holds a bundle can ask for what it lacks."""
+    """Return the denial of a call for which there is nothing to present.
+
+    If the caller holds a bundle, the denial suggests what to ask for.
+    """
     audience = verifier.audience
     if held is None:
         return verifier.denial(replace(NO_TOKEN, wanted="run it inside `with capx.acting(bundle):`"))
@@ -216,9 +227,15 @@ def _judgeable(function: Callable[..., Any]) -> "Signature":
     import inspect
 
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise ConfigurationProblem("a generator is judged when it is called and runs later: return a list instead")
+        # The token could expire, or be revoked, between the call and the first value.
+        raise ConfigurationProblem(
+            "a generator cannot be guarded: it is judged when it is called, but runs later; return a list instead"
+        )
     signature = inspect.signature(function)
     for parameter in signature.parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise ConfigurationProblem(f"*{parameter.name} has arguments without names: name each one")
+            # Caveats find arguments by their names.
+            raise ConfigurationProblem(
+                f"*{parameter.name} takes arguments that the signature does not name: name each one"
+            )
     return signature

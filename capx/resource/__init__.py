@@ -1,4 +1,4 @@
-"""What the verifier of a resource stands on: revocations, burnt presentations, and the record of its decisions.
+"""The parts that a verifier of a resource needs: revocations, burnt presentations, and the record of its decisions.
 
     import tempfile
     from pathlib import Path
@@ -17,12 +17,12 @@ Modules:
 
     connection           a verifier's parts, from a store, the feed of an authority, or a saved page of it
     revocations          the revocations in a store, and how old that knowledge is
-    replay               which presentations were used
-    recorder             decisions, on their way into the log
-    report_client        decisions, and what a follower knows, reported over HTTP
+    replay               remembers which presentations were used
+    recorder             writes decisions to the log
+    report_client        reports decisions, and how far a follower is, over HTTP
     feed/                the signed feed of revocations: page, client, follower, snapshot
 
-`capx.FeedSource` needs httpx, so it is no part of this face.
+`capx.FeedSource` needs httpx, so this package does not export it.
 """
 
 from capx.resource.connection import Connection, connect, connect_from_env

@@ -1,11 +1,11 @@
-"""What a verifier stands on, from where it is: who died, what was presented, what was decided, what was spent.
+"""Makes the parts of a verifier from one place: revocations, presentations, decisions, budgets.
 
-    store       a SQLite file or postgresql://… that the authority shares: all four are there
-    feed        the authority's own URL: it tells of deaths and takes decisions; what was presented is remembered here
-    snapshot    a saved page of the feed, for a service that hears of nothing else: nothing is recorded
+    store       a SQLite file or postgresql://… that the service shares with the authority: it has all four
+    feed        the URL of an authority: it sends revocations and takes decisions; the service remembers presentations
+    snapshot    a saved page of the feed, for a service without a network: nothing records its decisions
 
-Laws: a verifier stands on one of them. Where nothing is shared, nothing is counted, so budgets refuse; and the service
-is one process, for its memory of presentations is no other's.
+Laws: a verifier uses exactly one of these places. Without a shared store nothing counts what was spent, so tokens with
+budgets are denied. And the service must be one process, because it shares its memory of presentations with no other.
 """
 
 import os
@@ -31,16 +31,18 @@ if TYPE_CHECKING:
     import ssl
 
 PLACES = {"store": "CAPX_STORE", "feed": "CAPX_FEED", "snapshot": "CAPX_SNAPSHOT"}
-"""The places that there are, and the environment variables that name them."""
+"""The three places, and the environment variable for each."""
 
-_TO_TELL = 2.0
+# Seconds for the report of a sighting. It runs in the thread that receives revocations, so it must not hold them up.
+_SIGHTING_SECONDS = 2.0
+# The authority keeps labels, and a label has at most so many characters.
 _LONGEST_NAME = 128
 
 
 class Connection(Struct, frozen=True, kw_only=True):
-    """What a verifier of one audience stands on; `max_staleness` is in seconds.
+    """The parts of a verifier of one audience; `max_staleness` is in seconds.
 
-    `close` writes the decisions that wait and lets go of threads, files and connections.
+    `close` writes the decisions that wait, and closes threads, files and connections.
     """
 
     keys: AudienceKeys
@@ -52,7 +54,7 @@ class Connection(Struct, frozen=True, kw_only=True):
     closing: tuple[Callable[[], object], ...] = ()
 
     def verifier(self, **settings: Any) -> Verifier:
-        """A verifier that stands on this; `settings` as for `Verifier`."""
+        """Make a verifier from these parts; `settings` as for `Verifier`, and they override the parts."""
         parts: dict[str, Any] = {
             "liveness": self.liveness,
             "replay": self.replay,
@@ -63,7 +65,7 @@ class Connection(Struct, frozen=True, kw_only=True):
         return Verifier(self.keys.audience, self.keys, **(parts | settings))
 
     def close(self) -> None:
-        """Write what waits, and let go of everything."""
+        """Write the decisions that wait, and close everything."""
         for close in self.closing:
             close()
 
@@ -77,25 +79,26 @@ def connect(
     max_staleness: float = MAX_STALENESS,
     tls: "ssl.SSLContext | None" = None,
 ) -> Connection:
-    """What a verifier with these keys stands on, at exactly one of three places.
+    """Make the parts of a verifier with these keys, from exactly one of three places.
 
     `store` is a path or `postgresql://…`, `feed` the URL of an authority that serves, `snapshot` a path.
-    `max_staleness` is for how many seconds to go on without news of deaths; of a snapshot, how old it may be. `tls` is
-    whom to believe certificates of a feed. ConfigurationProblem for what cannot be meant, StoreProblem when there is no
-    store there.
+    `max_staleness` is for how many seconds the service works without news of revocations; for a snapshot, how old it
+    may be. `tls` says which certificates of a feed to trust. Raises ConfigurationProblem for settings that make no
+    sense, and StoreProblem if there is no store at that place.
     """
     named = {name for name, place in (("store", store), ("feed", feed), ("snapshot", snapshot)) if place is not None}
     if len(named) != 1:
         raise ConfigurationProblem(
-            f"name one place to stand on, a store, a feed or a snapshot: {_so_many(named)} named"
+            f"a verifier needs exactly one place, a store, a feed or a snapshot: {_listed(named)} named"
         )
     if not (isfinite(max_staleness) and max_staleness > 0):
-        raise ConfigurationProblem(f"news may be a number of seconds old, more than none, and not {max_staleness}")
+        # Infinity would let a service that lost its place accept revoked tokens for ever.
+        raise ConfigurationProblem(f"max_staleness must be a positive number of seconds, not {max_staleness}")
     if store is not None:
         return _on_store(keys, store, max_staleness)
     if not keys.feed:
         raise ConfigurationProblem(
-            f"the keys of {keys.audience} hold none of the feed: export them anew, with capx keys export"
+            f"the key file of {keys.audience} has no feed keys: export it again, with capx keys export"
         )
     if feed is not None:
         return _on_feed(keys, feed, max_staleness, tls)
@@ -111,17 +114,18 @@ def connect(
 
 
 def connect_from_env(environ: Mapping[str, str] | None = None) -> Connection:
-    """What the environment describes.
+    """Make the parts of a verifier that the environment describes.
 
-    CAPX_AUDIENCE names the audience, CAPX_KEY_FILE its key file, and one of CAPX_STORE, CAPX_FEED and CAPX_SNAPSHOT the
-    place, as for `connect`; CAPX_MAX_STALENESS is in seconds. ConfigurationProblem names what is missing or too much.
+    CAPX_AUDIENCE names the audience and CAPX_KEY_FILE its key file. One of CAPX_STORE, CAPX_FEED and CAPX_SNAPSHOT
+    names the place, as for `connect`. CAPX_MAX_STALENESS is in seconds. Raises ConfigurationProblem, which names what
+    is missing or what is set twice.
     """
     found = os.environ if environ is None else environ
     audience, key_file = _demanded(found, "CAPX_AUDIENCE"), _demanded(found, "CAPX_KEY_FILE")
     places = {name: found[variable] for name, variable in PLACES.items() if found.get(variable)}
     if len(places) != 1:
         raise ConfigurationProblem(
-            f"set one of {', '.join(PLACES.values())}: {_so_many({PLACES[name] for name in places})} set"
+            f"set exactly one of {', '.join(PLACES.values())}: {_listed({PLACES[name] for name in places})} set"
         )
     seconds = found.get("CAPX_MAX_STALENESS", "")
     from pathlib import Path
@@ -148,7 +152,8 @@ def _on_store(keys: AudienceKeys, place: str, max_staleness: float) -> Connectio
 
         if not isinstance(source, PostgresDeathSource):
             raise AssertionError(source)
-        follower = Follower(source, sighted=partial(_tell, store.sighted, keys.audience))
+        # A thread follows a database: a look at each call would add its network to every decision.
+        follower = Follower(source, sighted=partial(_report_sighting, store.sighted, keys.audience))
         follower.start()
         liveness: Follower | StoreLiveness = follower
     else:
@@ -160,6 +165,7 @@ def _on_store(keys: AudienceKeys, place: str, max_staleness: float) -> Connectio
         recorder=recorder,
         meter=store,
         max_staleness=max_staleness,
+        # The store last: the recorder still writes to it.
         closing=(liveness.close, recorder.close, store.close),
     )
 
@@ -171,14 +177,14 @@ def _on_feed(keys: AudienceKeys, url: str, max_staleness: float, tls: "ssl.SSLCo
 
     source = FeedSource(url, keys.feed, tls=tls)
     settings: dict[str, Any] = {} if tls is None else {"verify": tls}
-    # What tells how far we are holds up the news: a slow authority is to be told less, not heard less of.
+    # Two clients, since sightings hold up the news: if the authority is slow, drop a sighting and not the news.
     reports, sightings = (
         ResourceClient(url, keys, **settings),
-        ResourceClient(url, keys, timeout=_TO_TELL, **settings),
+        ResourceClient(url, keys, timeout=_SIGHTING_SECONDS, **settings),
     )
     recorder = StoreRecorder(reports)
-    follower = Follower(source, sighted=partial(_tell, sightings.sighted, keys.audience))
-    # From now on: a service that is not asked yet would know nothing when the authority is away at its first call.
+    follower = Follower(source, sighted=partial(_report_sighting, sightings.sighted, keys.audience))
+    # Follow from now on, not from the first call: the authority may be away at that time.
     follower.start()
     return Connection(
         keys=keys,
@@ -190,8 +196,9 @@ def _on_feed(keys: AudienceKeys, url: str, max_staleness: float, tls: "ssl.SSLCo
     )
 
 
-def _tell(sighted: Callable[..., None], audience: str, deaths: int) -> None:
-    """Say under a name of this very process how many deaths it knows."""
+def _report_sighting(sighted: Callable[..., None], audience: str, deaths: int) -> None:
+    """Report how many deaths this process knows."""
+    # The name has the process id: each process of a service follows by itself, and one of them may lag.
     sighted(f"{audience}/{os.getpid()}@{socket.gethostname()}"[:_LONGEST_NAME], deaths, now=int(time.time()))
 
 
@@ -207,9 +214,9 @@ def _seconds(text: str) -> float:
         return float(text)
     except ValueError:
         raise ConfigurationProblem(
-            f"CAPX_MAX_STALENESS is a number of seconds, such as 30, and not {text!r:.40}"
+            f"CAPX_MAX_STALENESS must be a number of seconds, such as 30, not {text!r:.40}"
         ) from None
 
 
-def _so_many(names: set[str]) -> str:
+def _listed(names: set[str]) -> str:
     return f"{' and '.join(sorted(names))} are" if names else "none is"

@@ -1,9 +1,13 @@
-"""How a verifier's decisions reach the log: through a bounded queue, written by a thread of its own.
+"""Writes a verifier's decisions to the log: a thread takes them from a bounded queue.
 
-Laws: a slot is reserved before a decision is made; when there is none, nothing may be decided. Recording then never
-fails and never waits: a decision does not change because a disk is slow. Decisions are written in the order in which
-they were recorded, and each once; while the store fails they are kept and tried again. What no log can hold costs a
-decision its values, at worst its reasons, and holds up no other; nothing ends the writer.
+Laws:
+
+- The verifier reserves a slot before it decides. If no slot is free, it may not decide.
+- Then recording never fails and never waits, so a slow disk does not change a decision.
+- The writer writes decisions in the order in which they were recorded, each once. While the store fails, it keeps them
+  and tries again.
+- If no log can hold a decision, the writer leaves out its values, and if need be its reasons. Other decisions do not
+  wait for it. No error ends the writer.
 """
 
 import atexit
@@ -25,15 +29,17 @@ from capx.errors import Unavailable
 from capx.store.records import DecisionRecord, Unwritable
 from capx.verify.decision import Decision
 
+# Decisions in one commit: each commit waits for the disk once.
 _BATCH = 500
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+# Seconds that the end of the process waits for each recorder: a store that is gone must not hold it up.
 _AT_EXIT = 2.0
-# What a decision of its own may cause, however well the store is.
-_OF_A_DECISION = (Unwritable, OverflowError, MemoryError)
+# Errors that one decision may cause although the store is well.
+_CAUSED_BY_DECISION = (Unwritable, OverflowError, MemoryError)
 
 
 class _Record(Struct, frozen=True):
-    """A decision as it will stand in the log."""
+    """A decision as the log will hold it; `shorter` gives ever shorter bodies, if this one cannot be written."""
 
     id: str
     at: int
@@ -42,27 +48,28 @@ class _Record(Struct, frozen=True):
 
 
 class Ledger(Protocol):
-    """What keeps decisions: a store, or an authority elsewhere."""
+    """Keeps decisions: a store, or an authority elsewhere."""
 
     def record(self, decisions: Sequence[DecisionRecord]) -> None:
-        """Write decisions to the log, in their order; one of its audience whose id is there already is passed over."""
+        """Write decisions to the log in their order; skip a decision whose id its audience has in the log already."""
         ...
 
 
 class StoreRecorder:
-    """Writes decisions to a store, with room for `capacity` that are not written yet; safe with several threads."""
+    """Writes decisions to a store; holds up to `capacity` that are not written yet; safe with several threads."""
 
     def __init__(self, store: Ledger, capacity: int = 10_000) -> None:
         self._store = store
         self._capacity = capacity
         begin_in_each_process(self._begin)
         _open_recorders.add(self)
-        # Last registered is first run: before the store that this one writes to is closed at exit.
-        atexit.unregister(_write_what_waits)
-        atexit.register(_write_what_waits)
+        # Exit runs the newest registration first: register again, to run before the store of this recorder closes.
+        atexit.unregister(_flush_at_exit)
+        atexit.register(_flush_at_exit)
 
     def _begin(self) -> None:
-        # The thread and what it is to write stay with the parent.
+        # A forked child starts with an empty queue: the parent's thread writes the parent's decisions. A copy of them
+        # would be written twice.
         self._changed = threading.Condition()
         self._waiting: deque[_Record] = deque()
         self._taken = 0
@@ -87,13 +94,14 @@ class StoreRecorder:
             if self._closing:
                 raise Unavailable("cannot record another decision: the recorder was closed")
             if self._taken >= self._capacity:
-                # A writer that could not start would leave it at that.
+                # If the writer could not start before, nobody else would start it: no further decision is recorded.
                 self._ensure_writer()
                 raise Unavailable(f"cannot record another decision: {self._taken} wait to be written")
             self._taken += 1
 
     def record(self, decision: Decision) -> None:
-        """Hand over a decision for the slot that was taken; it is written soon."""
+        """Queue a decision for the slot that was reserved; it is written soon."""
+        # Encode here: the writer must not see values that the caller changes later.
         bodies = _bodies(decision)
         entry = _Record(decision.id, decision.at, next(bodies), bodies)
         with self._changed:
@@ -107,13 +115,13 @@ class StoreRecorder:
         return len(self._waiting)
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Whether all that was recorded is written, after waiting up to `timeout` seconds for it."""
+        """Wait up to `timeout` seconds, and return whether all recorded decisions are written."""
         with self._changed:
             self._ensure_writer()
             return self._changed.wait_for(lambda: not self._waiting, timeout)
 
     def close(self, timeout: float = 5.0) -> bool:
-        """Whether all is written, after up to `timeout` seconds; no more decisions are taken."""
+        """Take no more decisions, wait up to `timeout` seconds, and return whether all are written."""
         ends = time.monotonic() + timeout
         with self._changed:
             self._closing = True
@@ -126,14 +134,14 @@ class StoreRecorder:
         return written
 
     def tell_unwritten(self) -> None:
-        """Say how many decisions are lost if the process ends now."""
+        """Warn how many decisions are lost if the process ends now."""
         if count := self.unwritten:
             diagnostics.warn_once(
                 f"{count} decisions were not written and are lost when this process ends: {self.problem}"
             )
 
     def _ensure_writer(self) -> None:
-        """Start the writer if there is something to write; when no thread can be had, the next caller tries again."""
+        """Start the writer if there is something to write; if no thread can be started, the next caller tries again."""
         if self._writer is not None or not self._waiting:
             return
         writer = threading.Thread(target=self._write, name="capx-recorder", daemon=True)
@@ -145,18 +153,20 @@ class StoreRecorder:
             self._writer = writer
 
     def _write(self) -> None:
+        # One decision may make a batch fail. After such a failure, write the `suspects` one by one: only the decision
+        # that cannot be written is shortened.
         pause, suspects = _FIRST_PAUSE, 0
         while batch := self._next(1 if suspects else _BATCH):
             try:
                 self._append(batch)
-            except _OF_A_DECISION as error:
+            except _CAUSED_BY_DECISION as error:
                 self.problem = error
                 if len(batch) > 1:
                     suspects = len(batch)
                     continue
                 if self._shorten():
                     continue
-            except Exception as error:  # noqa: BLE001 # whatever it is, a writer that ended would lose decisions
+            except Exception as error:  # noqa: BLE001 # if the writer ended, decisions would be lost
                 self.problem = error
             else:
                 self._written(len(batch))
@@ -166,7 +176,7 @@ class StoreRecorder:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _shorten(self) -> bool:
-        """Whether there was a shorter form of the next decision; it takes its place."""
+        """Replace the next decision by its shorter form; return whether it has one."""
         first = self._waiting[0]
         body = next(first.shorter, None)
         if body is None:
@@ -183,18 +193,20 @@ class StoreRecorder:
             self._changed.notify_all()
 
     def _next(self, most: int) -> list[_Record]:
-        """The next decisions, waited for, which stay in the queue; none when all is done."""
+        """Wait for the next decisions, and leave them in the queue; none if the recorder is closed and empty."""
+        # They leave the queue when they are written: `unwritten` counts them, and a failure loses none.
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closing)
             return list(islice(self._waiting, most))
 
     def _append(self, batch: list[_Record]) -> None:
-        # A commit that reported a failure may have succeeded: what is there already is passed over.
+        # A commit that reported a failure may have succeeded. So this may repeat decisions: the store skips them.
         self._store.record([DecisionRecord(entry.id, entry.at, entry.body) for entry in batch])
 
 
 def _bodies(decision: Decision) -> Iterator[bytes]:
-    """The bodies of its event that can be encoded, ever shorter: a service's own caveat may refuse with anything."""
+    """Give the bodies of a decision's event that can be encoded, each shorter than the one before."""
+    # A service's own caveat may refuse with a value that is not JSON.
     without_given = tuple(replace(refusal, given=UNSET) for refusal in decision.refusals)
     for refusals in (decision.refusals, without_given):
         with suppress(Exception):
@@ -205,7 +217,7 @@ def _bodies(decision: Decision) -> Iterator[bytes]:
 _open_recorders: "weakref.WeakSet[StoreRecorder]" = weakref.WeakSet()
 
 
-def _write_what_waits() -> None:
+def _flush_at_exit() -> None:
     for recorder in list(_open_recorders):
         recorder.flush(_AT_EXIT)
         recorder.tell_unwritten()

@@ -1,8 +1,9 @@
-"""The memory of presentations: each is good once, whatever became of it.
+"""Remembers presentations, so that each is accepted once.
 
-Laws: a presentation is burnt on sight, atomically, and remembered until its window has passed. A memory that cannot
-tell refuses: one that is full, that was not there yet when the presentation was made, that has forgotten its window,
-or whose store fails or has lost what it was told.
+Laws: a verifier burns a presentation when it first sees it, in one atomic step, whatever the decision is. The memory
+keeps it until its window has passed. If the memory cannot know whether a presentation was used, the call is denied.
+That is so if the memory is full, is younger than the presentation, or has forgotten its window, and if its store fails
+or has lost presentations.
 """
 
 import math
@@ -16,35 +17,35 @@ from capx.errors import StoreProblem, Unavailable
 from capx.store.protocols import ResourceStore
 from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE
 
-# By this many seconds, and before their end, all windows have passed that are open now.
+# Every window that is open now ends within so many seconds. One second more, because times are whole seconds.
 _WINDOW = WINDOW_AFTER + WINDOW_BEFORE + 1
 
 
 class Replay(ABC):
-    """A memory of presentations; `blocking` ones may do I/O, so async callers run their burns in a thread."""
+    """A memory of presentations. If `blocking` is true, `burn` may do I/O, so async callers run it in a thread."""
 
     blocking: bool
 
     @abstractmethod
     def burn(self, presentation: bytes, until: int, now: int) -> bool:
-        """Whether an id was new; it is burnt now. Unavailable when that is unknown.
+        """Burn an id, and return whether it was new. Raises Unavailable if that is unknown.
 
         `until` is the last second of its window and `now` the verifier's time, both in Unix seconds.
         """
 
     @staticmethod
     def process(capacity: int = 200_000, *, clock: Callable[[], float] = time.time) -> "ProcessReplay":
-        """A memory of up to `capacity` presentations in this process: for a service that is one process."""
+        """Make a memory of up to `capacity` presentations in this process: for a service that is one process."""
         return ProcessReplay(capacity, clock)
 
     @staticmethod
     def store(store: ResourceStore) -> "StoreReplay":
-        """A memory in a store, for all processes that use it."""
+        """Make a memory in a store, for all processes that use the store."""
         return StoreReplay(store)
 
 
 class ProcessReplay(Replay):
-    """A memory within this process, right for a service that is one process."""
+    """A memory in this process: correct only for a service that is one process."""
 
     blocking = False
 
@@ -57,8 +58,8 @@ class ProcessReplay(Replay):
         self._forgotten = 0
 
     def burn(self, presentation: bytes, until: int, now: int) -> bool:
-        """Whether the id was new in this process; it is burnt now."""
-        # Who presented it before we were up may have had it burnt by the process before us.
+        """Burn an id, and return whether it was new in this process."""
+        # The process before this one may have burnt a presentation that was made before this one started.
         unknown_before = math.ceil(self._start) + WINDOW_BEFORE
         if until - WINDOW_AFTER < unknown_before:
             raise Unavailable(
@@ -66,12 +67,14 @@ class ProcessReplay(Replay):
                 f"present again in {max(1, unknown_before - now)} s"
             )
         with self._lock:
+            # First, so that a full memory gets room from windows that have passed.
             self._forget(now)
             if presentation in self._seen:
                 return False
             if until < self._forgotten:
                 raise Unavailable("cannot tell whether this was used: its window has been forgotten; present again")
             if len(self._seen) >= self._capacity:
+                # Never drop an id to make room: whoever sends many presentations could then replay an old one.
                 raise Unavailable("has no room to remember another presentation: present again in a minute")
             self._seen.add(presentation)
             self._by_end.setdefault(until, []).append(presentation)
@@ -79,7 +82,7 @@ class ProcessReplay(Replay):
 
     def _forget(self, now: int) -> None:
         if now <= self._forgotten:
-            # A clock was ahead, and what it made us forget is unknown. All that was presented so far ends before this.
+            # A clock was ahead, so ids may be forgotten whose windows are still open. All of those end before this.
             self._forgotten = min(self._forgotten, now + _WINDOW)
             return
         self._forgotten = now
@@ -98,15 +101,16 @@ class StoreReplay(Replay):
         self._unknown_before = 0
 
     def burn(self, presentation: bytes, until: int, now: int) -> bool:
-        """Whether the id was new in the store; it is burnt now."""
+        """Burn an id, and return whether it was new in the store."""
+        # The store confirms that it still has the last id that this process burnt. An older copy of it has not.
         last = self._last
         try:
             burnt = self._store.burn(presentation, until=until, now=now, remembered=last)
         except StoreProblem as problem:
             diagnostics.warn_once(f"presentations cannot be burnt: {problem}")
-            raise Unavailable("cannot tell whether this was used: what remembers it cannot be asked now") from problem
+            raise Unavailable("cannot check for replay: the store is unavailable") from problem
         if not burnt.remembered:
-            # Only a copy made before our last burn takes it for new.
+            # The store is a copy from before the last burn. For one window, it may have lost any presentation.
             self._unknown_before = now + _WINDOW
             if self._last is last:
                 self._last = None

@@ -1,7 +1,7 @@
-"""Where the decisions of a resource go that has no store of its own: to the authority, over HTTP.
+"""Reports the decisions of a resource without a store to the authority, over HTTP.
 
-Laws: each report is proven with the key of the resource's audience. It is safe to send twice: a decision is written
-once.
+Laws: the key of the resource's audience proves each report. It is safe to send a report twice: the authority writes a
+decision once.
 """
 
 import time
@@ -23,17 +23,18 @@ T = TypeVar("T")
 
 _TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
 _ANSWER: Final = 1 << 20
+# Bytes and decisions in one report: well below what an authority accepts, since it reads a body into memory.
 _PIECE: Final = 1 << 19
 _MOST: Final = 500
 
 
 class ResourceClient:
-    """Where the decisions of a resource go that has no store of its own; safe with several threads.
+    """Reports the decisions of a resource without a store to the authority; safe with several threads.
 
-    `url` is the origin of the authority, `keys` those of the resource's audience: the next one proves a report when the
-    authority has retired or revoked the one before. The other keywords are httpx's; `timeout` is for a whole answer.
-    Raises Unavailable when the authority cannot be reached, Unwritable for what it will never take, StoreProblem for
-    all else.
+    `url` is the origin of the authority, `keys` are the keys of the resource's audience. If the authority has retired
+    or revoked one of them, the next one proves the report. The other keywords are those of httpx; `timeout` is for a
+    whole answer. Raises Unavailable if the authority cannot be reached, Unwritable for a report that it will never
+    accept, StoreProblem for all else.
     """
 
     def __init__(self, url: str, keys: AudienceKeys, **client: Any) -> None:
@@ -48,31 +49,35 @@ class ResourceClient:
         return f"ResourceClient({self.url!r}, {self._keys!r})"
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close all connections."""
         self._client.close()
 
     def record(self, decisions: Sequence[DecisionRecord]) -> None:
-        """Write decisions to the log of the authority; one of its audience whose id is there already is passed over."""
+        """Write decisions to the log of the authority, which skips those that it has already."""
         for piece in _pieces(decisions):
             body = b'{"decisions":[' + b",".join(record.body for record in piece) + b"]}"
             self._reported("/decisions", body, Recorded)
 
     def sighted(self, follower: str, deaths: int, *, now: int) -> None:
-        """Tell how many deaths a follower knows, whose name is the audience's or begins with that and a slash."""
-        del now
+        """Report how many deaths a follower knows.
+
+        `follower` is the name of the audience, or begins with that name and a slash.
+        """
+        del now  # the authority uses its own clock
         self._reported("/sighted", encode(Sighted(follower=follower, deaths=deaths)), Noted)
 
     def _reported(self, path: str, body: bytes, kind: type[T]) -> T:
+        # The key that worked last comes first. If all are refused, raise the first refusal: it is about that key.
         refused: StoreProblem | None = None
         for key in sorted(self._keys.live, key=lambda key: key is not self._last):
             answer = self._posted(path, body, key)
             if answer.status in {400, 413}:
-                raise Unwritable(f"the authority at {self.url} will not take this: {detail(answer)}")
+                raise Unwritable(f"the authority at {self.url} does not accept the report: {detail(answer)}")
             if answer.status not in {401, 403}:
                 self._last = key
                 return read_response(answer, kind, self.url)
             refused = refused or StoreProblem(f"the authority at {self.url} refuses the report: {detail(answer)}")
-        raise refused or StoreProblem(f"there is no key of {self._keys.audience} to prove a report with")
+        raise refused or StoreProblem(f"the key file has no live key of {self._keys.audience}: export it again")
 
     def _posted(self, path: str, body: bytes, key: AudienceKey) -> WholeResponse:
         proof = resource_auth.prove(key, method="POST", target=path, body=body, at=int(time.time()))

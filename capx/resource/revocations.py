@@ -1,13 +1,17 @@
-"""What a verifier knows about deaths, and how long ago that was last confirmed.
+"""Knows the deaths in a store, and when that knowledge was last confirmed.
 
-    StoreLiveness      looks when it is asked: for a store on this machine
-    Follower           is told, in a thread of its own: for a database or an authority elsewhere (feed.follower)
-    Snapshot           one saved page: for a service that hears of nothing else (feed.snapshot)
+A death is the record that a task ended, or that an agent, a capability, a root key or all that was issued up to some
+second was revoked.
 
-Laws: knowledge that is not confirmed grows old; how old it may be is the verifier's to say. It recovers by itself.
-What is dead stays dead, until all that it killed has expired.
+    StoreLiveness      looks when a verifier asks: for a store on this machine
+    Follower           receives deaths in its own thread: for a database or an authority elsewhere (feed.follower)
+    Snapshot           reads a saved page: for a service without a network (feed.snapshot)
+
+Laws: knowledge that is not confirmed grows old, and the verifier decides how old it may be. It recovers by itself. A
+death is kept until all that it killed has expired.
 """
 
+import copy
 import math
 import os
 import threading
@@ -34,12 +38,14 @@ class View:
         self._lasting = 0
 
     def learn(self, news: News) -> None:
-        """Take in what was not known, and let go of what is forgotten."""
-        # First, for it may be all that kills what is read anew. It outlives its entry: what it killed expires before.
+        """Add the deaths that were not known, and drop those that the store has forgotten."""
+        # First: a reader in another thread must never see the new deaths with the old instant. The instant may stay
+        # when its entry is forgotten: by that time, all that it killed has expired.
         self.revoked_until = max(self.revoked_until, revocation_key.revoked_until(news.deaths))
         if self.head is None or news.anew:
             self.deaths, self._lasting = news.deaths, news.lasting
         else:
+            # The store forgets the oldest first, so a count says which ones.
             self._forget(news.head.forgotten - self.head.forgotten)
             self.deaths.update(news.deaths)
         self.head = news.head
@@ -50,12 +56,12 @@ class View:
         known = iter(self.deaths.items())
         oldest = islice(known, self._lasting + count)
         lasting = {key: reason for key, reason in oldest if revocation_key.is_lasting(key)}
-        # Another dictionary: readers of the one that there is are not disturbed.
+        # A new dictionary: other threads may be reading the old one.
         self.deaths, self._lasting = dict(chain(lasting.items(), known)), len(lasting)
 
 
 class PolledView(ABC):
-    """Deaths that are looked up when somebody asks how old they are, by one thread at a time."""
+    """Deaths that are looked up when a verifier asks how old they are, by one thread at a time."""
 
     def __init__(self) -> None:
         self._view = View()
@@ -63,24 +69,26 @@ class PolledView(ABC):
         begin_in_each_process(self._begin)
 
     def _begin(self) -> None:
+        # A thread of the parent may hold the lock at the fork, and it is not in the child to release it.
         self._lock = threading.Lock()
 
     @property
     def deaths(self) -> Mapping[RevocationKey, str]:
-        """What is known to be dead, with the reason code of each."""
+        """The keys that are known to be dead, with the reason code of each."""
         return self._view.deaths
 
     @property
     def revoked_until(self) -> int:
-        """The last second up to which all that was issued is dead."""
+        """The last second (Unix time) up to which all that was issued is dead; -1 if there is none."""
         return self._view.revoked_until
 
     @abstractmethod
     def _look(self) -> None:
-        """Learn what is new, or note the problem; never raises."""
+        """Learn what is new, or keep the problem; never raises."""
 
     def _look_alone(self, *, wait: bool = False) -> None:
-        """Look, unless another thread does; wait for that one if nothing is known yet, or if told to."""
+        """Look, unless another thread does; wait for that thread if nothing is known yet, or if `wait` is true."""
+        # Callers do not queue behind a slow look: what is known is good until it is too old.
         lock = self._lock
         if lock.acquire(blocking=wait or self._view.head is None):
             try:
@@ -90,11 +98,11 @@ class PolledView(ABC):
 
 
 class StoreLiveness(PolledView):
-    """The deaths in a store, read when asked and the last look is more than `poll` seconds ago; no thread.
+    """The deaths in a store. A question reads the store if the last look was more than `poll` seconds ago; no thread.
 
-    With `poll=0` every question looks, and whatever died before the question is known in its answer. `source` is the
-    path of a SQLite store, which need not be there yet, the URL of a PostgreSQL one, or anything that brings news. Safe
-    with several threads; never raises: `problem` says why the last look failed.
+    With `poll=0` every question looks, so an answer holds every death from before its question. `source` is the path of
+    a SQLite store, which need not exist yet, the URL of a PostgreSQL store, or an object that gives news. Safe with
+    several threads; never raises: `problem` says why the last look failed.
     """
 
     def __init__(
@@ -112,18 +120,19 @@ class StoreLiveness(PolledView):
         self._confirmed = -math.inf
 
     def age(self) -> float:
-        """Seconds since the last look that succeeded, after another one if it is due."""
+        """Look if it is due, and return the seconds since the last look that succeeded; infinite before the first."""
         if self._clock() >= self._next_look:
-            # Another thread's look is as good as ours, unless it may have begun before what must be seen.
+            # The look of another thread will do. With `poll=0` it will not: it may have begun before this question.
             self._look_alone(wait=self._poll == 0)
         return max(0.0, self._clock() - self._confirmed)
 
     def close(self) -> None:
-        """Let go of the store; a later question opens it again."""
+        """Close the store; a later question opens it again."""
         with self._lock:
             self._source.close()
 
     def _look(self) -> None:
+        # Knowledge is as old as the beginning of its look: a death during the look may be missing from it.
         began = self._clock()
         if began < self._next_look:
             return
@@ -132,7 +141,11 @@ class StoreLiveness(PolledView):
         except StoreProblem as problem:
             self.problem = problem
         else:
-            self._view.learn(news)
+            # Learn into a copy, and put it in place in one step. A child that is forked in between has the old view,
+            # whole. With half of the news it would drop the forgotten deaths twice, and accept revoked tokens.
+            view = copy.copy(self._view)
+            view.learn(news)
+            self._view = view
             self._confirmed, self.problem = began, None
         self._next_look = self._clock() + self._poll
 

@@ -348,7 +348,7 @@ def test_a_guard_set_up_wrongly_neither_starts_nor_answers(lab: Authority, capab
     guard = ASGIGuard(echo, lab.verifier("crm"), public=["open"])
     (answer,) = drive(guard, {"type": "lifespan"})
     assert answer["type"] == "lifespan.startup.failed"
-    assert "'open' is no path" in answer["message"]
+    assert "'open' is not a path" in answer["message"]
     assert status(drive(guard, asked(presented(capability)))) == 500
 
 

@@ -18,9 +18,9 @@ BAD: Mapping[str, Any] = {"args": {"": 1}, "tenant": "", "attributes": {"A b": 1
 
 TOLD = {
     "args": ("argument_refused", "an argument cannot be judged", "JSON values"),
-    "tenant": ("wrong_tenant", "nobody can be this tenant", "a tenant"),
+    "tenant": ("wrong_tenant", "the tenant is not valid", "a tenant"),
     "attributes": ("argument_refused", "an attribute cannot be judged", "JSON values"),
-    "cost": ("argument_refused", "what it costs cannot be counted", "amounts"),
+    "cost": ("argument_refused", "the cost cannot be counted", "amounts"),
 }
 
 
@@ -70,7 +70,7 @@ def test_facts_are_constants_or_come_from_the_arguments() -> None:
     spec = CallSpec("crm.read", tenant_of, {"kind": "x"}, cost_of)
     facts = spec.facts({"id": 1}, {"id": 1, "tenant": "Acme", "price": "2"}, sent=True)
     assert facts == CallFacts("crm.read", {"id": 1}, "Acme", {"kind": "x"}, {"eur": "2"}, sent=True)
-    with pytest.raises(ConfigurationProblem, match="which is no argument"):
+    with pytest.raises(ConfigurationProblem, match="which the guard cannot give it"):
         spec.demand_derivable(["id", "tenant"])
 
 

@@ -60,8 +60,8 @@ def frontend(app: FastAPI, folder: Path) -> None:
 FAULTS: dict[str, Callable[[FastAPI, FastAPIGuard, Path], Any]] = {
     "states no action": lambda app, guard, folder: app.get("/x")(unmarked),
     "/inner/more/x: it states no action": lambda app, guard, folder: app.include_router(included(guard, unmarked)),
-    "/plain: what is mounted here cannot be seen through": lambda app, guard, folder: app.mount("/plain", plain),
-    "/static: what is mounted": lambda app, guard, folder: app.mount("/static", StaticFiles(directory=folder)),
+    "/plain: the guard cannot see into what is mounted": lambda app, guard, folder: app.mount("/plain", plain),
+    "/static: the guard cannot see": lambda app, guard, folder: app.mount("/static", StaticFiles(directory=folder)),
     "/sub/x: it states no action": lambda app, guard, folder: app.mount(
         "/sub", Router([Route("/x", starlette_endpoint)])
     ),
@@ -72,8 +72,8 @@ FAULTS: dict[str, Callable[[FastAPI, FastAPIGuard, Path], Any]] = {
     ),
     "/w: it states no action": lambda app, guard, folder: app.add_api_websocket_route("/w", unmarked),
     "a frontend is served": lambda app, guard, folder: frontend(app, folder),
-    "and is public: which": lambda app, guard, folder: app.get("/healthz")(guard.action("crm.x")(lambda: "x")),
-    "of a dependency can be asked": lambda app, guard, folder: app.get("/x", dependencies=[Depends(reading)])(
+    "and is public: remove": lambda app, guard, folder: app.get("/healthz")(guard.action("crm.x")(lambda: "x")),
+    "of a dependency gives access": lambda app, guard, folder: app.get("/x", dependencies=[Depends(reading)])(
         guard.action("crm.x")(lambda: "x")
     ),
     "belong to a dependency": lambda app, guard, folder: app.get("/x", dependencies=[Depends(paged)])(

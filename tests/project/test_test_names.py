@@ -23,7 +23,6 @@ ELSEWHERE = {
     "capx.authority.in_process": "agent/test_actor.py: agents ask it",
     "capx.authority.remote": "server/test_operators.py: a client and its server are tested by each other",
     "capx.crypto.strict_json": "intents/test_intent.py: intents are read by it",
-    "capx.diagnostics": "resource/test_recorder.py: the recorder warns by it",
     "capx.errors": "project/test_exports.py: classes without behaviour",
     "capx.guard.asgi": "guard/test_asgi.py: a guard is tested whole, over real HTTP",
     "capx.guard.current": "guard/test_tool.py: tools look for the current request",

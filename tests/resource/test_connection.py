@@ -173,9 +173,9 @@ def test_a_feed_that_is_gone_grows_old(tmp_path: Path) -> None:
 
 def test_keys_without_those_of_the_feed_follow_none(served: Served) -> None:
     bare = KeyRing(RootKey.generate()).audience_keys("crm")
-    with pytest.raises(ConfigurationProblem, match="export them anew"):
+    with pytest.raises(ConfigurationProblem, match="export it again"):
         connect(bare, feed=served.url)
-    with pytest.raises(ConfigurationProblem, match="export them anew"):
+    with pytest.raises(ConfigurationProblem, match="export it again"):
         connect(bare, snapshot="page")
     with pytest.raises(ConfigurationProblem, match=r"https://authority\.internal"):
         connect(served.keys("crm"), feed="authority.internal")
@@ -231,7 +231,7 @@ def test_what_the_environment_lacks_is_named(environ: dict[str, str], name: str)
 
 
 def test_exactly_one_place_is_named(environ: dict[str, str]) -> None:
-    one_of = "set one of CAPX_STORE, CAPX_FEED, CAPX_SNAPSHOT: "
+    one_of = "set exactly one of CAPX_STORE, CAPX_FEED, CAPX_SNAPSHOT: "
     with pytest.raises(ConfigurationProblem, match=f"{one_of}none is set"):
         connect_from_env({**environ, "CAPX_STORE": ""})
     with pytest.raises(ConfigurationProblem, match=f"{one_of}CAPX_FEED and CAPX_STORE are set"):

@@ -120,7 +120,7 @@ def test_no_place_of_another_epoch_is_confirmed(feed: Feed) -> None:
 
 def test_what_can_never_be_read_is_not_signed(feed: Feed) -> None:
     feed.kill("a b")
-    with pytest.raises(StoreProblem, match="nothing that can die"):
+    with pytest.raises(StoreProblem, match="not the key of a death"):
         feed.page()
 
 
@@ -438,7 +438,7 @@ def test_a_later_epoch_is_told_anew_and_not_otherwise(crowd: Crowd) -> None:
     crowd.earlier.kill(node(9))
     known = crowd.told.reader.cursor
     gap = crowd.earlier.page(FeedCursor(known.since, known.position)).text
-    with pytest.raises(PageProblem, match="those after number 0 are due"):
+    with pytest.raises(PageProblem, match="those after number 0 must come next"):
         crowd.told.take(gap)
     assert len(crowd.told.view.deaths) == 3
     page = crowd.earlier.page(known).text
@@ -455,7 +455,7 @@ def test_a_page_for_another_follower_is_refused(crowd: Crowd) -> None:
     fewer = FeedCursor(known.since - 1, known.position, known.epoch)
     more = FeedCursor(known.since + 1, known.position, known.epoch)
     for asked in (fewer, more):
-        assert "after number 3 are due" in crowd.refuses(crowd.feed.page(asked).text)
+        assert "after number 3 must come next" in crowd.refuses(crowd.feed.page(asked).text)
         crowd.told.reader.begin(crowd.known)
         crowd.told.view.head = crowd.known
 
@@ -464,14 +464,14 @@ def test_a_page_for_another_position_or_none_is_refused(crowd: Crowd) -> None:
     known = crowd.told.reader.cursor
     for position in (0, known.position - 1, known.position + 1):
         page = crowd.feed.page(FeedCursor(known.since, position, known.epoch)).text
-        with pytest.raises(PageProblem, match="does not say what stands at position 4"):
+        with pytest.raises(PageProblem, match="does not give the hash at position 4"):
             crowd.told.take(page)
 
 
 def test_all_told_anew_is_refused_where_only_news_are_due(crowd: Crowd) -> None:
     known = crowd.told.reader.cursor
     page = crowd.feed.page(FeedCursor(0, known.position, known.epoch)).text
-    assert "after number 0, and those after number 3" in crowd.refuses(page)
+    assert "after number 0, but those after number 3" in crowd.refuses(page)
 
 
 def test_a_page_that_was_taken_is_not_taken_again(crowd: Crowd) -> None:
@@ -499,7 +499,7 @@ def test_an_epoch_that_begins_amid_pages_is_told_from_its_start(feed: Feed) -> N
     first = feed.page(at_most=3)
     told.take(first.text)
     feed.begin_epoch(9_000_000_000)
-    with pytest.raises(PageProblem, match="after number 0 are due"):
+    with pytest.raises(PageProblem, match="after number 0 must come next"):
         told.take(feed.page(FeedCursor(first.then.since, first.then.position), at_most=3).text)
     told.reader.begin(None)
     told.take(first.text)
@@ -577,7 +577,7 @@ def test_what_is_forgotten_amid_pages_begins_them_again(feed: Feed) -> None:
     first = feed.page(at_most=5)
     told.take(first.text)
     feed.forget(NOW)
-    with pytest.raises(PageProblem, match="told anew"):
+    with pytest.raises(PageProblem, match="must start again"):
         told.take(feed.page(first.then, at_most=5).text)
     told.reader.begin(told.view.head)
     told.catch_up(feed)

@@ -54,7 +54,7 @@ def test_an_authority_whose_clock_is_behind_tells_old_news(line: Line) -> None:
     line.app.clock = lambda: time.time() - 100
     # A page says when it was written to the millisecond.
     assert 99.9 < line.follower.age() < 110
-    assert "was said 100 seconds ago" in str(line.follower.problem)
+    assert "was sent 100 seconds ago" in str(line.follower.problem)
 
 
 def test_an_authority_whose_clock_is_ahead_is_refused(line: Line) -> None:

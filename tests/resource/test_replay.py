@@ -156,7 +156,7 @@ def test_a_failing_store_is_no_answer_only_the_log_names_it(tmp_path: Path, capl
     store = SQLiteStore.create(tmp_path / "capx.db")
     replay = Replay.store(store)
     (tmp_path / "capx.db").unlink()
-    with pytest.raises(Unavailable, match="cannot be asked now") as told:
+    with pytest.raises(Unavailable, match="cannot check for replay") as told:
         replay.burn(b"a" * 16, NOW + 60, NOW)
     store.close()
     assert str(tmp_path) not in str(told.value)

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -444,6 +445,39 @@ def test_a_child_looks_though_a_thread_of_its_parent_was_looking() -> None:
     assert in_a_child(looks)
     over.set()
     looking.join()
+
+
+def test_a_child_forked_amid_learning_forgets_nothing_twice() -> None:
+    verdicts: list[bool] = []
+
+    class ForkedAmid(dict[bytes | str, str]):
+        """Deaths that fork a child each time that they are read."""
+
+        def keys(self) -> Any:
+            verdicts.append(in_a_child(knows_all))
+            return super().keys()
+
+        def __iter__(self) -> Iterator[bytes | str]:
+            return iter(self.keys())
+
+    class Source(Slow):
+        deaths: dict[bytes | str, str] = ForkedAmid({"task-4": "revoked"})
+
+        def news(self, known: Head | None) -> News:
+            if known is None:
+                return News(Head("epoch", 3, bytes(32), 3), dict.fromkeys(("task-1", "task-2", "task-3"), "revoked"))
+            return News(Head("epoch", 4, bytes(32), 4, forgotten=1), self.deaths)
+
+    liveness = StoreLiveness(source := Source(), poll=0)
+
+    def knows_all() -> bool:
+        source.deaths = {"task-4": "revoked"}
+        return liveness.age() < 10 and set(liveness.deaths) == {"task-2", "task-3", "task-4"}
+
+    liveness.age()
+    liveness.age()
+    assert verdicts == [True, True]
+    assert set(liveness.deaths) == {"task-2", "task-3", "task-4"}
 
 
 FOLLOWER = """

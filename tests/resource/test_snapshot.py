@@ -12,8 +12,10 @@ import pytest
 from capx.errors import KeyProblem
 from capx.resource.feed.client import FeedSource
 from capx.resource.feed.snapshot import Snapshot
+from capx.store.records import News
 from tests.labs.feeding import KEY, KEYS, NOW, OTHER, Feed, Served, node, replaced
 from tests.labs.lab import Lab, minted
+from tests.labs.processes import in_a_child
 from tests.labs.serving import served
 
 
@@ -207,7 +209,7 @@ def test_what_a_revoked_key_signs_is_refused_thereafter(saved: Saved) -> None:
 def test_what_is_no_file_holds_up_no_question(saved: Saved) -> None:
     os.mkfifo(saved.path)
     assert saved.snapshot.age() == math.inf
-    assert "no regular file" in str(saved.snapshot.problem)
+    assert "not a regular file" in str(saved.snapshot.problem)
     saved.path.unlink()
     saved.path.mkdir()
     assert saved.snapshot.age() == math.inf
@@ -264,3 +266,22 @@ def test_the_pages_of_a_feed_are_a_snapshot_for_a_verifier(saved: Saved) -> None
         assert lab.codes(minted()) == ("task_completed",)
     lab.clock.now = saved.now = saved.now + 31
     assert "stale_liveness" in lab.codes(minted())
+
+
+def test_a_child_forked_amid_reading_reads_the_file_itself(saved: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved.feed.kill(node(1))
+    saved.save()
+    take = saved.snapshot._reader.take
+    verdicts: list[bool] = []
+
+    def knows_it() -> bool:
+        monkeypatch.undo()
+        return saved.snapshot.age() == 0 and node(1) in saved.snapshot.deaths
+
+    def forked_amid(text: str, *, now: float) -> News | None:
+        verdicts.append(in_a_child(knows_it))
+        return take(text, now=now)
+
+    monkeypatch.setattr(saved.snapshot._reader, "take", forked_amid)
+    assert saved.snapshot.age() == 0
+    assert verdicts == [True]

@@ -1,9 +1,12 @@
-"""The guard of an ASGI application: nobody passes who was not admitted, nothing leaves that was not judged.
+"""The guard of an ASGI application: it admits each request, and lets out only answers to calls that were judged.
 
-Laws: head first, so the MAC is checked before a byte of the body is read. Then the body up to a limit, the digest,
-the burn, the deaths. An answer that no decision to allow covers is withheld, whatever the code behind made of its
-refusal, and so is what an error before any decision would tell. A guard that was set up wrongly does not start, and
-answers nothing.
+Laws:
+
+- The guard checks the head first: it verifies the MAC before it reads a byte of the body. Then it reads the body up to
+  a limit, compares the digest, burns the presentation, and looks for revocations.
+- The guard withholds an answer if no decision allows it, even if the code behind the guard caught the denial. It also
+  withholds what an error before a decision would show.
+- A guard that is set up wrongly does not start, and answers no request.
 """
 
 import logging
@@ -37,8 +40,8 @@ _log = logging.getLogger("capx.guard")
 class ASGIGuard:
     """Middleware that admits each request before the application sees it.
 
-    The application has its call judged: `passage(scope).judge(action, args, tenant=…)`. `prefix` is what a proxy
-    takes away from the front of each path without telling; `max_body` is in bytes.
+    The application must have its call judged: `passage(scope).judge(action, args, tenant=…)`. `prefix` is the part
+    that a proxy removes from the front of each path without a trace in the request. `max_body` is in bytes.
     """
 
     def __init__(
@@ -65,14 +68,16 @@ class ASGIGuard:
         elif scope["type"] in ("http", "websocket"):
             await self._serve(scope, receive, send)
         else:
-            raise ConfigurationProblem(f"what is a connection of type {scope['type']!r:.40}? It cannot be guarded")
+            raise ConfigurationProblem(
+                f"a connection of type {scope['type']!r:.40} cannot be guarded: only http, websocket and lifespan can"
+            )
 
     async def _start(self, scope: Scope, receive: Receive, send: Send) -> None:
         problem = self._problem()
         if problem is None:
             await self._app(scope, receive, send)
             return
-        # Raising here would make a server believe that there is no lifespan to speak of, and serve on.
+        # Do not raise here: a server would conclude that the application has no lifespan, and serve requests.
         await receive()
         _log.error("%s", problem)
         await send({"type": "lifespan.startup.failed", "message": problem})
@@ -82,7 +87,7 @@ class ASGIGuard:
         return "the guard is closed:\n" + "\n".join(f"  - {problem}" for problem in problems) if problems else None
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Again at the first request: what ran at start-up may have added routes, and some servers run nothing then.
+        # Check again at the first request: start-up code may have added routes, and some servers send no lifespan.
         if not self._checked:
             if (problem := self._problem()) is not None:
                 await self._withhold(scope, send, problem)
@@ -107,8 +112,10 @@ class ASGIGuard:
 
     async def _admit(self, scope: Scope, receive: Receive, current: GuardedRequest) -> Receive:
         presented = credential(scope)
+        # A public path with a token is admitted too, so that its code can judge calls.
         if current.public and not presented:
             return receive
+        # Before the body: a stranger must not make the service buffer up to `max_body` bytes for each request.
         authentic = self._verifier.authenticate(presented)
         body = b""
         if scope["type"] == "http":
@@ -123,15 +130,18 @@ class ASGIGuard:
         try:
             await self._app(scope, receive, gate)
         except Exception as error:
+            # The answer has begun: the server can only break the connection.
             if gate.open:
                 raise
             reason = str(error) if isinstance(error, Withheld) else gate.withheld
+            # After a denial the bearer gets the denial, also if a handler of errors tried to answer it and the gate
+            # stopped that. If the code caught the denial and went on to answer, it is at fault: withhold and log.
             if current.denied is not None and (reason is None or _from_refusal(error)):
                 await answer_denied(scope, send, current.denied)
             elif reason is not None:
                 await self._withhold(scope, send, reason, trace=error.__context__ is not None)
             elif current.allowed is None and (current.entered or not current.public):
-                # Handlers of errors stand before the guard: what they told of this one, nobody would have judged.
+                # Handlers of errors run outside the guard. Their answer could show data that no decision allowed.
                 await self._withhold(scope, send, "it failed before its call was judged", trace=True)
             else:
                 raise
@@ -142,11 +152,13 @@ class ASGIGuard:
     async def _withhold(self, scope: Scope, send: Send, reason: str, *, trace: bool = False) -> None:
         name = scope.get("method", scope["type"])
         _log.error("withheld the answer to %s %r: %s", name, scope["path"], reason, exc_info=trace)
+        # The bearer learns nothing of the reason: it may name routes, types or values of the service.
         await answer_problem(scope, send, 500, "withheld", "this service cannot answer: its log says why")
 
 
 def _from_refusal(error: BaseException | None) -> bool:
-    """Whether it arose while a refusal was on its way out, as when a handler of errors answers and is stopped."""
+    """Whether the error arose while a denial was handled, as when a handler of errors answers and the gate stops it."""
+    # Chains of contexts can have loops.
     seen: list[BaseException] = []
     while error is not None and error not in seen:
         if isinstance(error, Denied):
@@ -157,8 +169,11 @@ def _from_refusal(error: BaseException | None) -> bool:
 
 
 def passage(scope: Scope) -> GuardedRequest:
-    """A request that came through a guard, to have its call judged; ConfigurationProblem for any other."""
+    """Return the guarded request of an ASGI scope, to have its call judged.
+
+    Raises ConfigurationProblem if the request did not come through a guard.
+    """
     found = scope.get(KEY)
     if not isinstance(found, GuardedRequest):
-        raise ConfigurationProblem("this request came through no guard: wrap the application in one")
+        raise ConfigurationProblem("this request did not come through a guard: wrap the application in ASGIGuard")
     return found

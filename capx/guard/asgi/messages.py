@@ -1,7 +1,7 @@
-"""HTTP as a guard reads and answers it, over ASGI: head, body, problem details.
+"""Reads requests and writes answers over ASGI: the credential, the target, the body, problem details.
 
-Laws: the head is read first and by itself. The target is what the client sent, as far as the server tells. What
-was read is replayed to the application unchanged. Sources: RFC 9110, RFC 9457, the ASGI specification 2.x.
+Laws: the guard reads the head first, without the body. The target is what the client sent, as far as the server
+reports it. The application gets the same body, unchanged. Sources: RFC 9110, RFC 9457, the ASGI specification 2.x.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -17,7 +17,7 @@ from capx.verify.problem_details import problem_details
 from capx_caveats import Refusal
 
 Scope = MutableMapping[str, Any]
-"""What ASGI tells an application about a connection."""
+"""The facts about a connection that ASGI gives to an application."""
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 """Gives an ASGI application the next message."""
@@ -27,11 +27,11 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 """An ASGI application."""
 
 MAX_BODY: Final = 1 << 20
-"""Bytes of a request's body that a guard buffers."""
+"""The most bytes of a request's body that a guard buffers: the digest covers all of it, so all is in memory."""
 
 
 class UnreadableHead(CapxError):
-    """A head that names no single credential or content: `refusal` says which."""
+    """A head with several credentials, or whose content is ambiguous: `refusal` says which."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.sentence)
@@ -39,15 +39,19 @@ class UnreadableHead(CapxError):
 
 
 class TooMuch(CapxError):
-    """A body beyond the limit."""
+    """The body is longer than the limit."""
 
 
 class Gone(CapxError):
-    """The client left while its body was read."""
+    """The client disconnected before the end of its body."""
 
 
 def credential(scope: Scope) -> str:
-    """The token presented in `Capx-Token` or as `Authorization: Capx`; empty when there is none."""
+    """Return the token in `Capx-Token` or `Authorization: Capx`, or an empty text if there is none.
+
+    Raises UnreadableHead for two tokens.
+    """
+    # Never choose one of two: a proxy in front and the guard could choose differently.
     authorization = _single(scope, "authorization", "malformed") or ""
     token = _single(scope, "capx-token", "malformed")
     scheme, _, presented = authorization.partition(" ")
@@ -59,7 +63,10 @@ def credential(scope: Scope) -> str:
 
 
 def http_request(scope: Scope, body: bytes, prefix: str) -> HttpRequest:
-    """What was received, in the form that a presentation covers; a WebSocket's opening is a GET."""
+    """Return the received request in the form that a presentation covers; a WebSocket handshake is a GET.
+
+    Raises UnreadableHead for a target or header that no presentation can cover.
+    """
     try:
         return HttpRequest(
             method=scope.get("method", "GET"),
@@ -74,19 +81,23 @@ def http_request(scope: Scope, body: bytes, prefix: str) -> HttpRequest:
 
 def _unpresentable(why: str) -> UnreadableHead:
     return UnreadableHead(
-        Refusal("call_mismatch", f"the target {why}, so nothing was presented for it", "a raw path, in ASCII")
+        Refusal("call_mismatch", f"the target {why}, so no presentation can cover it", "a raw path, in ASCII")
     )
 
 
 def _target(scope: Scope, prefix: str) -> str:
+    # The raw path and not `path`, which is decoded: different targets could have the same decoded path.
     raw: bytes | None = scope.get("raw_path")
     if raw is None:
-        raise ConfigurationProblem("this server tells no raw path, so no presentation can be checked: use uvicorn")
+        raise ConfigurationProblem(
+            "this server does not give the raw path, so no presentation can be checked: use uvicorn"
+        )
     path = raw.decode("ascii").partition("?")[0]
     if not path.startswith("/"):
         raise _unpresentable("is not in origin form (RFC 9112, 3.2.1): it does not start with a path")
     query: str = scope.get("query_string", b"").decode("ascii")
-    # Servers differ in whether the raw path holds what a proxy took away; clients sent it.
+    # Some servers leave the root path, which a proxy removed, out of the raw path. The client sent it, and its
+    # presentation covers it.
     root = quote(scope.get("root_path", "").rstrip("/"), safe="/:@!$&'()*+,;=~")
     before = prefix or ("" if path == root or path.startswith(f"{root}/") else root)
     return f"{before}{path}?{query}" if query else before + path
@@ -101,10 +112,15 @@ def _single(scope: Scope, name: str, code: str) -> str | None:
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole body; TooMuch beyond the limit, by what the head says if it says so; Gone if the client left."""
+    """Return the whole body.
+
+    Raises TooMuch if it is longer than `limit` bytes, at once if the head says so; Gone if the client disconnected.
+    """
     declared = _single(scope, "content-length", "malformed")
+    # Of the first 20 digits: a number of thousands of digits would be slow to read.
     if declared is not None and declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
         raise TooMuch
+    # Count while reading, too: a chunked body has no declared length.
     chunks: list[bytes] = []
     room = limit
     more = True
@@ -122,7 +138,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body once, and then what the server says."""
+    """Return a `receive` that gives the body once, and then the messages of the server."""
     pending = [body]
 
     async def again() -> Message:
@@ -134,13 +150,13 @@ def replayed(body: bytes, receive: Receive) -> Receive:
 
 
 async def answer_denied(scope: Scope, send: Send, denied: Denied) -> None:
-    """Tell the bearer why, in problem details."""
+    """Answer with the denial, as problem details."""
     headers = [(b"www-authenticate", b"Capx"), (b"capx-decision", denied.decision.id.encode())]
     await _answer(scope, send, denied.status, denied.problem(), headers)
 
 
 async def answer_problem(scope: Scope, send: Send, status: int, code: str, detail: str) -> None:
-    """Tell that the request cannot be served, in problem details."""
+    """Answer that the request cannot be served, as problem details."""
     await _answer(scope, send, status, problem_details("problem", status, code, detail), ())
 
 
@@ -149,6 +165,7 @@ async def _answer(
 ) -> None:
     kind = "http.response"
     if scope["type"] == "websocket":
+        # Without this extension of the server a denied handshake can only be closed, with a code as the reason.
         if "websocket.http.response" not in (scope.get("extensions") or {}):
             await send({"type": "websocket.close", "code": 1008, "reason": problem["code"]})
             return
@@ -157,6 +174,7 @@ async def _answer(
     head = [
         (b"content-type", b"application/problem+json"),
         (b"content-length", str(len(body)).encode()),
+        # A cache must not give this answer to another bearer, or after a grant.
         (b"cache-control", b"no-store"),
         *headers,
     ]

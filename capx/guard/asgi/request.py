@@ -1,6 +1,7 @@
-"""One request on its way through a guard: admitted, judged, refused.
+"""One request on its way through a guard: the guard admits it, and the application has its call judged.
 
-Law: a refusal sticks. Whatever the code behind the guard makes of it, nothing but the refusal is answered.
+Law: a denial is final for the request. If the code behind the guard catches it and goes on, the guard still answers
+with the denial, or with nothing of what that code says.
 """
 
 import os
@@ -18,9 +19,9 @@ from capx.verify.verifier import Verifier
 from capx_caveats import JSON, Amount, Refusal
 
 KEY: Final = "capx.passage"
-"""Where an ASGI scope holds the guarded request."""
+"""The key under which an ASGI scope holds the guarded request."""
 
-_NO_ROW_NEEDED = frozenset(
+_INDEPENDENT_OF_ROW = frozenset(
     {
         "action_not_allowed",
         "argument_not_named",
@@ -39,14 +40,14 @@ _NO_ROW_NEEDED = frozenset(
         "unknown_liveness",
     }
 )
-"""What refuses whatever the data is."""
+"""Codes of denials that would be the same for any row, so that they show nothing about the row."""
 
 
 class GuardedRequest:
-    """What a guard knows of one request.
+    """The state of one request in a guard.
 
-    `admitted` is None where nobody needs to be; `allowed` is the last decision that let it pass, `denied` the first
-    that did not; `entered` tells that code behind the guard ran which must still have its call judged.
+    `admitted` is None on a public path without a token. `allowed` is the last decision that allowed a call, `denied`
+    the first denial. If `entered` is true, an endpoint that must have its call judged has begun.
     """
 
     __slots__ = ("_verifier", "admitted", "allowed", "denied", "entered", "public")
@@ -60,9 +61,9 @@ class GuardedRequest:
         self.entered = False
 
     def screen(self, action: str) -> None:
-        """Raise Denied unless somebody was admitted whom the action is allowed to at all."""
-        with self._sticking():
-            self._someone().screen(action)
+        """Raise Denied unless the request was admitted and its token can allow the action at all."""
+        with self._keeping_denial():
+            self._admitted_or_denied().screen(action)
 
     def judge(
         self,
@@ -74,12 +75,12 @@ class GuardedRequest:
         cost: Mapping[str, Amount] | None = None,
         sent: bool = False,
     ) -> Allowed:
-        """The decision on the call about to be executed; raises Denied.
+        """Judge the call that is about to run, and return the decision; raises Denied.
 
-        `cost` is what it costs in each unit besides `calls`. However often a request is judged, it has paid what the
-        dearest call that was allowed cost. To spend may be to wait for a disk or a database: async code awaits
-        `judge_async`. `sent` tells that the arguments are what the bearer sent, or defaults of the action: a denial may
-        name them.
+        `cost` is the cost in each unit except `calls`. If a request is judged several times, it pays the price of the
+        dearest call that was allowed, once. Spending may wait for a disk or a database, so async code uses
+        `judge_async`. If `sent` is true, the arguments are what the bearer sent, or defaults of the action: a denial
+        may name their values.
         """
         return self.judge_call(CallFacts(action, args, tenant, attributes, cost, sent))
 
@@ -93,73 +94,83 @@ class GuardedRequest:
         cost: Mapping[str, Amount] | None = None,
         sent: bool = False,
     ) -> Allowed:
-        """`judge`, with what may wait done in a thread."""
+        """Do the same as `judge`, with blocking work in a thread."""
         return await self.judge_call_async(CallFacts(action, args, tenant, attributes, cost, sent))
 
     def judge_call(self, facts: CallFacts) -> Allowed:
-        """`judge`, of a call that was stated."""
-        with self._sticking():
-            admitted = self._someone()
+        """Do the same as `judge`, for facts that were stated already."""
+        with self._keeping_denial():
+            admitted = self._admitted_or_denied()
             self.allowed = admitted.judge(facts.call(admitted), sent=facts.sent)
             return self.allowed
 
     async def judge_call_async(self, facts: CallFacts) -> Allowed:
-        """`judge_call`, with what may wait done in a thread."""
-        with self._sticking():
-            admitted = self._someone()
+        """Do the same as `judge_call`, with blocking work in a thread."""
+        with self._keeping_denial():
+            admitted = self._admitted_or_denied()
             self.allowed = await admitted.judge_async(facts.call(admitted), sent=facts.sent)
             return self.allowed
 
     def judge_row(self, facts: CallFacts) -> Allowed:
-        """`judge_call` for facts of stored data: what the data refuses is told as if there were none."""
+        """Judge a call with facts of a stored row; a denial because of the row reads as if the row did not exist."""
         try:
             return self.judge_call(facts)
         except Denied as denied:
-            self._demand_of_the_row(denied)
+            self._demand_about_row(denied)
+        # Outside the block: the denial of `miss` must not carry the denial with the row's data as its context.
         return self.miss(facts)
 
     async def judge_row_async(self, facts: CallFacts) -> Allowed:
-        """`judge_row`, with what may wait done in a thread."""
+        """Do the same as `judge_row`, with blocking work in a thread."""
         try:
             return await self.judge_call_async(facts)
         except Denied as denied:
-            self._demand_of_the_row(denied)
+            self._demand_about_row(denied)
         return self.miss(facts)
 
     def miss(self, facts: CallFacts) -> NoReturn:
-        """Refuse, as a row of a tenant that nobody knows would be refused; always raises Denied."""
-        # At no cost: a budget whose unit is not stated would tell that no row was read.
-        nothing: dict[str, Amount] = dict.fromkeys(self._someone().units, "0")
+        """Deny the call as for a row of an unknown tenant; always raises Denied.
+
+        The bearer cannot tell a missing row from a row of another tenant.
+        """
+        # State a cost of 0 in every unit: a denial for a missing unit would show that no row was read.
+        nothing: dict[str, Amount] = dict.fromkeys(self._admitted_or_denied().units, "0")
+        # A random tenant: nobody can hold a token for it.
         self.judge_call(CallFacts(facts.action, facts.args, tenant=os.urandom(12).hex(), cost=nothing))
-        raise ConfigurationProblem("a tenant that nobody knows was allowed")
+        raise ConfigurationProblem(
+            "the token allows every tenant, so a missing row cannot be denied: issue tokens that name a tenant"
+        )
 
     def refuse(self, action: str, refusal: Refusal) -> NoReturn:
-        """Refuse a call that could not be stated; recorded; always raises Denied."""
-        with self._sticking():
-            raise Denied(self._someone().refused((refusal,), action))
+        """Deny a call whose facts could not be stated, and record the decision; always raises Denied."""
+        with self._keeping_denial():
+            raise Denied(self._admitted_or_denied().refused((refusal,), action))
 
-    def _someone(self) -> Admitted:
+    def _admitted_or_denied(self) -> Admitted:
         if self.admitted is None:
             raise self._verifier.denial(NO_TOKEN)
         return self.admitted
 
     @contextmanager
-    def _sticking(self) -> Generator[None]:
+    def _keeping_denial(self) -> Generator[None]:
+        # The response gate looks at `denied`: code that catches a Denied cannot make the guard forget it.
         try:
             yield
         except Denied as denied:
             self.denied = self.denied or denied
             raise
 
-    def _demand_of_the_row(self, denied: Denied) -> None:
-        """Forget a refusal by the data; raise any other."""
-        if not any(map(_by_the_row, denied.refusals)):
+    def _demand_about_row(self, denied: Denied) -> None:
+        """Forget a denial that the row may have caused; raise any other."""
+        if not any(map(_may_be_about_row, denied.refusals)):
             raise denied
+        # `miss` sets it anew, to a denial without facts of the row.
         self.denied = None
 
 
-def _by_the_row(refusal: Refusal) -> bool:
-    """Whether it may be the data that refuses; the refusal of an argument says what was given."""
+def _may_be_about_row(refusal: Refusal) -> bool:
+    # The refusal of an argument that the bearer sent holds its value; one about the row's data holds none.
     if refusal.code == "argument_refused":
         return refusal.given is UNSET
-    return refusal.code not in _NO_ROW_NEEDED
+    # By the list of what is independent: a code that is not known here counts as one that depends on the row.
+    return refusal.code not in _INDEPENDENT_OF_ROW

@@ -1,7 +1,8 @@
-"""The way out of a guarded application.
+"""Decides whether the answer of a guarded application may leave.
 
-Law: it is shut until the first message shows that what follows may leave: because a call was allowed and none was
-refused, or because nobody needs a decision for it. What may not leave ends the code that sends it.
+Law: the gate is closed until the first message of an answer shows that the answer may leave. That is so if a call was
+allowed and none was denied, or if the answer needs no decision. If the answer may not leave, the gate raises an error
+in the code that sends it.
 """
 
 from collections.abc import Iterable
@@ -13,14 +14,14 @@ from capx.guard.asgi.request import GuardedRequest
 
 
 class Withheld(CapxError):
-    """The code behind a guard was set up or acted so that nothing may be answered; for the log, not the bearer."""
+    """The code behind a guard may not answer, because of its setup or its behavior; for the log, not the bearer."""
 
 
 class ResponseRules(Protocol):
-    """What a guard must know of the application behind it."""
+    """The facts that a guard needs about the application behind it."""
 
     def problems(self) -> list[str]:
-        """What is set up wrongly; asked when the application starts and at its first request."""
+        """Return what is set up wrongly; called when the application starts, and at its first request."""
         ...
 
     def public(self, scope: Scope) -> bool:
@@ -28,34 +29,40 @@ class ResponseRules(Protocol):
         ...
 
     def withheld(self, scope: Scope, current: GuardedRequest, status: int) -> str | None:
-        """Why an answer that no decision to allow covers may not leave; `status` is 101 for an accepted WebSocket."""
+        """Say why an answer without a decision that allows it may not leave; None if it may.
+
+        `status` is 101 for an accepted WebSocket.
+        """
         ...
 
 
 class PathRules:
-    """Open paths, spelled out; elsewhere only answers of 400 and more leave without a decision."""
+    """Exact paths that are public; on other paths only errors (status 400 or more) leave without a decision."""
 
     def __init__(self, public: Iterable[str] = ()) -> None:
         self._public = frozenset(public)
 
     def problems(self) -> list[str]:
-        """No more than can be seen here: an open path that is none."""
-        return [f"{path!r} is no path" for path in sorted(self._public) if not path.startswith("/")]
+        """Return the public paths that cannot match; nothing else can be seen from here."""
+        return [
+            f"{path!r} is not a path: it must begin with /" for path in sorted(self._public) if not path.startswith("/")
+        ]
 
     def public(self, scope: Scope) -> bool:
-        """Whether the path is one of the open ones."""
+        """Whether the path is in the list of public ones."""
         return scope["path"] in self._public
 
     def withheld(self, scope: Scope, current: GuardedRequest, status: int) -> str | None:
-        """Everything that was not judged, unless it is open or an error."""
+        """Withhold every answer without a decision, except on public paths and errors."""
         del scope
+        # Once the endpoint has begun, even an error may carry data of the call.
         if current.public or (status >= 400 and not current.entered):
             return None
         return "no call was judged"
 
 
 class ResponseGate:
-    """The `send` that an application gets."""
+    """The `send` function that the application gets."""
 
     def __init__(self, scope: Scope, send: Send, current: GuardedRequest, policy: ResponseRules) -> None:
         self._scope = scope
@@ -66,24 +73,27 @@ class ResponseGate:
         self.withheld: str | None = None
 
     async def __call__(self, message: Message) -> None:
-        """Pass a message on, if it may leave."""
+        """Pass a message on if it may leave; raise Withheld otherwise."""
         if not self.open and self.withheld is None:
             self.open = self._opens(message)
         if self.open:
             await self._send(message)
         elif self.withheld is not None:
-            # Whoever sends on is stopped, so that nothing set to run behind an answer runs behind none.
+            # Stop the application: work that it does after its answer (background tasks) must not run for a denied
+            # call.
             raise Withheld(self.withheld)
 
     def _opens(self, message: Message) -> bool:
         kind = message["type"]
+        # A refused handshake carries no data of the call.
         if kind == "websocket.close":
             return True
+        # Messages before the start of an answer are dropped: they would be outside the decision.
         if kind not in ("http.response.start", "websocket.accept", "websocket.http.response.start"):
             return False
         current = self._request
         if current.denied is not None:
-            self.withheld = f"the refusal was swallowed: {current.denied}"
+            self.withheld = f"the application caught a denial and answered anyway: {current.denied}"
         elif current.allowed is None:
             self.withheld = self._policy.withheld(self._scope, current, message.get("status", 101))
         else:

@@ -17,8 +17,8 @@
 Modules:
 
     guard            the three places: a middleware, a first dependency, a wrapper of each endpoint
-    endpoint         what an endpoint demands, and the wrapper that judges its arguments
-    deferred         the call of an endpoint that knows its tenant only once it has read a row
+    endpoint         the action that an endpoint states, and the wrapper that judges its arguments
+    deferred         the check of an endpoint that learns its tenant from a row
     routes           every route: guarded, public, or a reason not to start
     inputs           where an endpoint's arguments come from
     hidden_fields    parameter types that could hide input from the caveats

@@ -1,6 +1,6 @@
-"""What a deferred endpoint is given to have its call judged once it knows the row.
+"""The checks with which a deferred endpoint has its call judged, after it has read the row.
 
-Law: a row that is refused and a row that is not there are answered alike.
+Law: the bearer gets the same answer for a row that it may not see and for a row that does not exist.
 """
 
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ from capx_caveats import JSON, Amount
 
 
 class _RowCheck:
-    """The facts of the call that are known before the row is."""
+    """Holds the facts of the call that are known before the row."""
 
     def __init__(self, current: GuardedRequest, facts: CallFacts) -> None:
         self._request = current
         self._facts = facts
 
     def missing(self) -> NoReturn:
-        """Answer as for a foreign tenant's row: whether there is one is not told."""
+        """Deny the call as for a row of another tenant, so that the bearer does not learn whether the row exists."""
         self._request.miss(self._facts)
 
 
@@ -36,7 +36,7 @@ class SyncCheck(_RowCheck):
         attributes: Mapping[str, JSON] | None = None,
         cost: Mapping[str, Amount] | None = None,
     ) -> Allowed:
-        """Judge the call with facts of the service's own data; raises Denied, which is to be let through."""
+        """Judge the call with facts of the service's own data; raises Denied, which the endpoint must not catch."""
         return self._request.judge_row(replace(self._facts, tenant=tenant, attributes=attributes, cost=cost))
 
 
@@ -50,6 +50,6 @@ class Check(_RowCheck):
         attributes: Mapping[str, JSON] | None = None,
         cost: Mapping[str, Amount] | None = None,
     ) -> Allowed:
-        """Judge the call with facts of the service's own data; raises Denied, which is to be let through."""
+        """Judge the call with facts of the service's own data; raises Denied, which the endpoint must not catch."""
         facts = replace(self._facts, tenant=tenant, attributes=attributes, cost=cost)
         return await self._request.judge_row_async(facts)

@@ -1,10 +1,13 @@
-"""A FastAPI endpoint that states its action: what is judged of its call, and when.
+"""Judges the call of a FastAPI endpoint that states its action.
 
-Laws: the gate comes first, so that a stranger meets no other dependency, no validation and no schema. Then the
-validated arguments are judged: path, query and body, never headers, cookies or what is injected. What cannot be
-told apart as an argument must be named with `args=`, or the endpoint cannot be made. Of a model every field is
-judged as the endpoint gets it, whatever the model leaves out when it is written as JSON; a type that can keep what
-callers sent out of its fields needs `args=` too.
+Laws:
+
+- The gate comes first, so a caller who is not allowed never reaches other dependencies, validation or the schema.
+- Then the validated arguments are judged: path, query and body. Headers, cookies and injected values are not.
+- If the guard cannot see an input as an argument, `args=` must name what is judged. Otherwise the endpoint cannot be
+  made.
+- Every field of a model is judged as the endpoint gets it, also fields that the model leaves out of its JSON. A type
+  that can keep input outside of its fields needs `args=`, too.
 """
 
 import functools
@@ -28,7 +31,7 @@ from capx.verify.decision import Allowed
 from capx_caveats import JSON, Refusal
 
 GATE: Final = "capx_passage"
-"""The parameter through which a wrapper gets the guarded request."""
+"""The name of the parameter through which the wrapper gets the guarded request."""
 _SPEC: Final = "__capx_mark__"
 _SPELT: Final = (
     AnyUrl,
@@ -40,14 +43,14 @@ _SPELT: Final = (
     IPv6Interface,
     IPv6Network,
 )
-"""Types whose values are judged as they are spelt."""
+"""Types whose values are judged as their text."""
 
 Gate = Callable[..., Awaitable[GuardedRequest]]
-"""The dependency that gives the guarded request to those who may be here at all."""
+"""The dependency that returns the guarded request, or denies it if the action is not allowed at all."""
 
 
 class EndpointSpec:
-    """What an endpoint states: its action, and where the facts of its call come from."""
+    """The action of an endpoint, and the sources of the facts of its call."""
 
     def __init__(
         self,
@@ -73,34 +76,35 @@ class EndpointSpec:
         demand_derivable("args", args, visible)
 
     def args(self, arguments: Mapping[str, Any]) -> Mapping[str, JSON]:
-        """The arguments as caveats see them."""
+        """Return the arguments as caveats see them."""
         if self.states_args:
             stated: Any = derive(self._args, arguments)
             if not isinstance(stated, Mapping):
-                raise self._problem(f"`args=` gave a {type(stated).__name__}, and not names and values")
+                raise self._problem(f"`args=` returned a {type(stated).__name__}: return a mapping of names to values")
             return {name: plain(name, value, _model) for name, value in cast("Mapping[str, Any]", stated).items()}
         return {outside: plain(name, arguments[name], _model) for name, outside in self._arguments.items()}
 
     def judge(self, current: GuardedRequest, arguments: dict[str, Any]) -> None:
-        """Judge the call, or see to it that it will be; fills in what is injected."""
+        """Judge the call now, or inject the check that will; fills in the injected parameters."""
         if (facts := self._entered(current, arguments)) is not None:
             allowed = current.judge_call(facts)
             arguments.update(dict.fromkeys(self.injected, allowed))
 
     async def judge_async(self, current: GuardedRequest, arguments: dict[str, Any]) -> None:
-        """`judge`, with what may wait done in a thread."""
+        """Do the same as `judge`, with blocking work in a thread."""
         if (facts := self._entered(current, arguments)) is not None:
             allowed = await current.judge_call_async(facts)
             arguments.update(dict.fromkeys(self.injected, allowed))
 
     def _entered(self, current: GuardedRequest, arguments: dict[str, Any]) -> CallFacts | None:
-        """The facts of the call; None when they are left to the check that is filled in."""
+        """Return the facts of the call; None if the injected check will state them."""
+        # Before anything can fail: from here on, even an error of this endpoint needs a decision to leave.
         current.entered = True
         try:
             args = self.args(arguments)
         except InvalidRequest as error:
             current.refuse(self.action, Refusal("argument_refused", str(error), "JSON values"))
-        # What `args=` derives may be of the service's own data.
+        # `args=` may derive values from the service's own data: a denial must not name those.
         sent = not self.states_args
         if self.deferred:
             facts = CallFacts(self.action, args, sent=sent)
@@ -109,7 +113,7 @@ class EndpointSpec:
         return self._call.facts(args, arguments, sent=sent)
 
     def outer(self) -> inspect.Signature:
-        """The signature that FastAPI sees: the gate first, nothing of what the wrapper injects."""
+        """Return the signature that FastAPI sees: the gate first, without the parameters that the wrapper injects."""
         gate = inspect.Parameter(
             GATE, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[GuardedRequest, Depends(self.gate)]
         )
@@ -122,7 +126,7 @@ class EndpointSpec:
 
     def _signature(self, function: Callable[..., Any]) -> inspect.Signature:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise self._problem("a generator answers before it is judged: return a response")
+            raise self._problem("it is a generator, which would answer before it is judged: return a response")
         try:
             signature = inspect.signature(function, eval_str=True)
         except NameError as error:
@@ -143,15 +147,16 @@ class EndpointSpec:
         }
         if any(kind is not wanted for kind in found.values()):
             raise self._problem(
-                f"it can be given a {wanted.__name__} (from {wanted.__module__} import {wanted.__name__}), "
-                "and asks for another: plain functions get a SyncCheck, async ones a Check"
+                f"its parameter must be a {wanted.__name__} (from {wanted.__module__} import {wanted.__name__}): "
+                "deferred plain functions get a SyncCheck, deferred async ones a Check, all others an Allowed"
             )
         if self.deferred and not found:
             raise self._problem(f"it is deferred, so it needs a parameter of the type {wanted.__name__}")
         return found
 
     def _read(self) -> tuple[dict[str, str], set[str]]:
-        """The arguments by parameter, as callers name them; and the parameters that are headers or cookies."""
+        """Return the callers' names of the arguments by parameter, and the parameters that are headers or cookies."""
+        # Let FastAPI itself analyze the signature: another analysis could differ from what it does with a request.
 
         def reader() -> None: ...
 
@@ -168,7 +173,7 @@ class EndpointSpec:
 
 
 def wrapped(function: Callable[..., Any], spec: EndpointSpec) -> Callable[..., Any]:
-    """The endpoint as FastAPI calls it."""
+    """Return the function that FastAPI calls in place of the endpoint."""
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
@@ -187,7 +192,7 @@ def wrapped(function: Callable[..., Any], spec: EndpointSpec) -> Callable[..., A
 
 
 def spec_of(endpoint: object) -> EndpointSpec | None:
-    """What an endpoint states, if it went through a guard."""
+    """Return what an endpoint states; None if no guard wrapped it."""
     spec = getattr(endpoint, _SPEC, None)
     return spec if isinstance(spec, EndpointSpec) else None
 
@@ -201,18 +206,19 @@ def _model(value: Any) -> Any:
 
 
 def _held(model: BaseModel) -> Any:
+    # Not `model_dump`: fields can be excluded from it, and serializers can change what it shows.
     if model.__pydantic_private__:
         raise TypeError(f"a {type(model).__name__} holds private attributes: state what is judged, as by `model_dump`")
     held, extra = vars(model), model.model_extra or {}
     if held.keys() & extra.keys():
-        raise TypeError("a member has the name of a field that is called otherwise, so neither can be told apart")
+        raise TypeError("an extra member has the name of a field that has an alias, so a caveat could not see both")
     return held["root"] if isinstance(model, RootModel) and held.keys() == {"root"} else held | extra
 
 
 def _guarded_request(arguments: dict[str, Any]) -> GuardedRequest:
     current = arguments.pop(GATE, None)
     if not isinstance(current, GuardedRequest):
-        raise ConfigurationProblem("a guarded endpoint was called past its gate")
+        raise ConfigurationProblem("a guarded endpoint was called without its gate: let FastAPI call it")
     return current
 
 

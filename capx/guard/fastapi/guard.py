@@ -1,11 +1,16 @@
-"""The guard of a FastAPI application, in three places.
+"""The guard of a FastAPI application.
 
-A middleware admits: MAC first, then the body, the digest, the burn, the deaths. The first dependency lets no
-other run unless the action is allowed at all. A wrapper judges the validated arguments. It is closed by default:
-a route that states no action, and is not public, keeps the application from starting.
+It works in three places:
 
-Law: facts of a call come from what the presentation covers or from the service's own data. A tenant taken from a
-header that the bearer sent is the mistake to make here.
+1. A middleware admits the request: it verifies the MAC, then reads the body, compares the digest, burns the
+   presentation and looks for revocations.
+2. The first dependency denies the request if the action is not allowed at all. Then no other dependency runs.
+3. A wrapper of the endpoint judges the validated arguments.
+
+The guard is closed by default: if a route states no action and is not public, the application does not start.
+
+Law: the facts of a call come from what the presentation covers, or from the service's own data. Do not take the tenant
+from a header: the bearer writes it.
 """
 
 from collections.abc import Callable, Iterable
@@ -35,8 +40,8 @@ Endpoint = Callable[..., Any]
 class FastAPIGuard:
     """Guards the endpoints of one audience.
 
-    `prefix` is what a proxy takes away from the front of each path without telling the server; `max_body` is in
-    bytes.
+    `prefix` is the part that a proxy removes from the front of each path without a trace in the request. `max_body` is
+    in bytes.
     """
 
     def __init__(self, verifier: Verifier, *, prefix: str = "", max_body: int = MAX_BODY) -> None:
@@ -45,9 +50,10 @@ class FastAPIGuard:
         self._max_body = max_body
         self._route_tables: list[RouteTable] = []
         self.connection: Connection | None = None
-        """What its verifier stands on, where the environment described it: to look at, and to close."""
+        """The connection of its verifier, if `from_env` made one: look at its health, and close it at the end."""
 
-        # A function of this very object: FastAPI tells dependencies apart by what is called.
+        # A new function for each guard: FastAPI identifies a dependency by its function, and an endpoint must pass
+        # the gate of its own guard.
         async def gate(connection: HTTPConnection) -> GuardedRequest:
             return self._let_in(connection.scope)
 
@@ -55,11 +61,11 @@ class FastAPIGuard:
 
     @classmethod
     def from_env(cls, *, prefix: str = "", max_body: int = MAX_BODY, vocabulary: Vocabulary = DEFAULT) -> Self:
-        """The guard that the environment describes; `vocabulary` as for `Verifier`.
+        """Make the guard that the environment describes; `vocabulary` as for `Verifier`.
 
-        CAPX_AUDIENCE names the audience, CAPX_KEY_FILE its key file, and one of CAPX_STORE, CAPX_FEED and CAPX_SNAPSHOT
-        where it hears of deaths, and what else it stands on there (capx.resource.connect). CAPX_MAX_STALENESS is in
-        seconds. Raises ConfigurationProblem for what is missing or cannot be used.
+        CAPX_AUDIENCE names the audience and CAPX_KEY_FILE its key file. One of CAPX_STORE, CAPX_FEED and CAPX_SNAPSHOT
+        names the place from which the service learns of revocations; the rest follows from it (capx.resource.connect).
+        CAPX_MAX_STALENESS is in seconds. Raises ConfigurationProblem if a setting is missing or cannot be used.
         """
         connection = connect_from_env()
         guard = cls(connection.verifier(vocabulary=vocabulary), prefix=prefix, max_body=max_body)
@@ -67,12 +73,12 @@ class FastAPIGuard:
         return guard
 
     def protect(self, app: FastAPI, *, public: Iterable[str] = ()) -> None:
-        """Stand before an application; call it before routes are added, so that the gate comes first in all.
+        """Put the guard in front of an application. Call it before routes are added, so that its gate comes first.
 
-        `public` lists paths as their routes spell them: open to everybody. A mount's path opens all below it.
-        Middleware added later stands before the guard: what it answers by itself is not judged. That is where CORS
-        belongs, whose preflights bear no token. Handlers of `Exception` and debug pages stand there too; of errors
-        raised before a decision they hear nothing, and the guard's log has them.
+        `public` lists paths as their routes spell them: they are open to everybody. The path of a mount opens all paths
+        below it. Middleware that is added later runs outside the guard: nobody judges what it answers. CORS belongs
+        there, because its preflight requests carry no token. Handlers of `Exception` and debug pages run outside, too.
+        The guard does not pass on errors that are raised before a decision: it writes them to its log.
         """
         routes = RouteTable(app, public, self._gate)
         self._route_tables.append(routes)
@@ -94,12 +100,12 @@ class FastAPIGuard:
         args: Derived = None,
         cost: Costs = None,
     ) -> Callable[[Endpoint], Endpoint]:
-        """State the action of an endpoint: it runs when the call is allowed.
+        """State the action of an endpoint: it runs if the call is allowed.
 
-        `tenant` is a constant, GRANTED, or a function of some of the endpoint's parameters, by their names; so
-        are `attributes`, `cost` by unit, and `args` where arguments cannot be told apart, or the request itself is
-        taken. A parameter of the type `Allowed` gets the decision, with what budgets have left. Raises
-        ConfigurationProblem for an endpoint that cannot be judged.
+        `tenant` is a constant, GRANTED, or a function whose parameters have the names of some of the endpoint's. So
+        are `attributes` and `cost` (by unit). Give `args` in the same way if the guard cannot see the inputs as single
+        arguments, or if the endpoint takes the request itself. A parameter of the type `Allowed` gets the decision,
+        with what is left of the budgets. Raises ConfigurationProblem for an endpoint that cannot be judged.
         """
 
         def guarded(function: Endpoint) -> Endpoint:
@@ -109,10 +115,10 @@ class FastAPIGuard:
         return guarded
 
     def deferred(self, action: str, *, args: Derived = None) -> Callable[[Endpoint], Endpoint]:
-        """State the action of an endpoint that knows its tenant from a row: it must pass its `Check`.
+        """State the action of an endpoint that learns its tenant from a row: it must call its `Check`.
 
-        Async functions get a `Check`, plain ones a `SyncCheck`. If none passed, or one refused, the answer is
-        withheld, whatever it is.
+        Async functions get a `Check`, plain ones a `SyncCheck`. If the endpoint called none that passed, or one that
+        denied the call, the guard withholds every answer.
         """
 
         def guarded(function: Endpoint) -> Endpoint:
@@ -127,6 +133,7 @@ class FastAPIGuard:
         if spec is not None and spec.gate == self._gate:
             current.screen(spec.action)
         elif not (current.public and any(routes.is_open(endpoint) for routes in self._route_tables)):
+            # At start the route table found every route. A route that was added since has no decision.
             raise Withheld(f"{endpoint!r} states no action and is not public")
         return current
 
@@ -136,7 +143,7 @@ class FastAPIGuard:
 
 
 class _RouteRules:
-    """What the routes of a protected application say about a request and its answer."""
+    """The rules for answers that follow from the routes of a protected application."""
 
     def __init__(self, routes: RouteTable, states: Callable[[object], bool]) -> None:
         self._routes = routes
@@ -149,14 +156,15 @@ class _RouteRules:
         return self._routes.opens(path_of(scope))
 
     def withheld(self, scope: Scope, current: GuardedRequest, status: int) -> str | None:
+        # The endpoint ran without a decision, so even an error of it may carry data of a row.
         if current.entered:
-            return "no check passed"
+            return "the endpoint ran, and no check passed"
         endpoint = scope.get("endpoint")
         if current.public and self._routes.is_open(endpoint):
             return None
         if endpoint is None or self._routes.is_container(endpoint):
-            # The framework's own: no such path, no such method, the same path with a slash.
-            return None if status >= 400 or status in (307, 308) else "nothing that states an action answered"
+            # Answers of the framework itself: no such path, no such method, a redirect to the path with a slash.
+            return None if status >= 400 or status in (307, 308) else "no route that states an action gave the answer"
         if not self._states(endpoint):
             return f"{endpoint!r} states no action and is not public"
         return None if status >= 400 else "the action was not judged"

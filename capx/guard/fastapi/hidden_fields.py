@@ -1,6 +1,7 @@
-"""Types that may hold more of what callers sent than can be seen of their values.
+"""Finds parameter types whose values may hold input that caveats cannot see.
 
-Law: it is asked of a type when the endpoint is made; what cannot be read is taken to conceal something.
+Law: the guard checks the type when the endpoint is made. If it cannot read a type, it reports that the type may hide
+something.
 """
 
 import dataclasses
@@ -12,16 +13,16 @@ from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 
 _SECRETS: Final = (Secret, SecretBytes, SecretStr)
 _BEHIND: Final = ("__value__", "__supertype__", "__bound__")
-"""Where an alias, a new type and a type variable tell the type that they stand for."""
+"""The attributes with the underlying type of an alias, a NewType and a type variable."""
 
 
 def hidden_fields(annotation: Any) -> Iterator[str]:
-    """What a type, or one within it, keeps from caveats, each as the end of a sentence about its parameter."""
+    """Report what a type, or a type in it, hides from caveats: each is the end of a sentence about the parameter."""
     yield from _hidden_in(annotation, {})
 
 
 def _hidden_in(annotation: Any, seen: dict[int, Any]) -> Iterator[str]:
-    # Models may hold themselves; what was seen is kept, since an id is a type's for as long as the type lives.
+    # Models may hold themselves. Keep each type that was seen: after its end, another one could get its id.
     if id(annotation) in seen:
         return
     seen[id(annotation)] = annotation
@@ -39,16 +40,16 @@ def _hidden_in(annotation: Any, seen: dict[int, Any]) -> Iterator[str]:
 
 
 def _kept(kind: type[object]) -> Iterator[str]:
-    """What values of a class may keep beside their members."""
+    """Report what values of a class may hold besides their members."""
     if any(secret in kind.__mro__ for secret in _SECRETS):
-        yield "holds a secret, which no caveat may see: judge others with `args=`"
+        yield "holds a secret, which caveats must not see: name what is judged instead with `args=`"
     if issubclass(kind, BaseModel):
         own = kind.__mro__[: kind.__mro__.index(BaseModel)]
         if kind.__private_attributes__ or any(vars(each).get("__slots__") for each in own):
             yield f"holds a {kind.__name__}, which has private attributes: name what is judged with `args=`"
     for field in getattr(kind, "__dataclass_fields__", {}).values():
-        if field._field_type is dataclasses._FIELD_INITVAR:  # type: ignore[attr-defined] # noqa: SLF001 # no other tells
-            yield f"holds a {kind.__name__}, whose {field.name} is no field: name what is judged with `args=`"
+        if field._field_type is dataclasses._FIELD_INITVAR:  # type: ignore[attr-defined] # noqa: SLF001 # not public
+            yield f"holds a {kind.__name__}, whose {field.name} is not a field: name what is judged with `args=`"
 
 
 def _parts(kind: type[object]) -> list[Any]:

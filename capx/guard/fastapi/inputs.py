@@ -1,6 +1,7 @@
-"""What FastAPI reads of a request for an endpoint, and what of it has no name that caveats could use.
+"""Finds the inputs of a FastAPI endpoint that have no name that caveats could use.
 
-Law: what a guard cannot tell apart as an argument is a problem to be named, never left out of the judgement.
+Law: if the guard cannot see an input as an argument, it reports a problem. It never leaves an input out of the
+judgement silently.
 """
 
 import inspect
@@ -16,17 +17,18 @@ from capx.guard.fastapi.hidden_fields import hidden_fields
 
 
 def unnamed(dependant: Dependant, gate: Callable[..., Awaitable[object]]) -> Iterator[str]:
-    """What of an endpoint's input can only be judged if `args=` names it."""
+    """Report the inputs of an endpoint that can only be judged if `args=` names them, one sentence each."""
     if whole := _connection(dependant):
-        yield f"the parameter {whole} can be asked for all of the request: name what is judged with `args=`"
+        yield f"the parameter {whole} gives access to the whole request: name what is judged with `args=`"
     yield from _below(dependant, gate)
     yield from _misnamed(dependant)
     for field in dependant.query_params:
         if _is_model(field.field_info.annotation):
-            yield f"the parameter {field.name} is a model of several: name what is judged with `args=`"
+            yield f"the parameter {field.name} is a model of several parameters: name what is judged with `args=`"
     body = dependant.body_params
     if any(isinstance(field.field_info, params.File) for field in body):
-        yield "a file is no argument that can be judged: name what is judged with `args=`"
+        yield "a file cannot be judged as an argument: name what is judged with `args=`"
+    # A body parameter that is not embedded has no name in the request, so callers could not know its argument.
     if len(body) == 1 and not _embedded(body[0].field_info):
         yield f"the parameter {body[0].name} is the body as a whole: name what is judged with `args=`"
 
@@ -39,22 +41,23 @@ def _below(dependant: Dependant, gate: Callable[..., Awaitable[object]]) -> Iter
             yield f"the parameters {', '.join(found)} belong to a dependency: name what is judged with `args=`"
         if wholes := sorted(_connections(dependency)):
             yield (
-                f"the parameter {wholes[0]} of a dependency can be asked for all of the request: "
+                f"the parameter {wholes[0]} of a dependency gives access to the whole request: "
                 "name what is judged with `args=`"
             )
 
 
 def _misnamed(dependant: Dependant) -> Iterator[str]:
+    # A path, query and body parameter may share an alias: caveats would see only one of the values.
     named: dict[str, str] = {}
     for field in (*dependant.path_params, *dependant.query_params, *dependant.body_params):
         if (other := named.setdefault(shown(field), field.name)) != field.name:
-            yield f"the parameters {other} and {field.name} are both {shown(field)} to callers: name them apart"
+            yield f"callers spell the parameters {other} and {field.name} both as {shown(field)}: rename one of them"
         if problem := next(hidden_fields(field.field_info.annotation), None):
             yield f"the parameter {field.name} {problem}"
 
 
 def shown(field: Any) -> str:
-    """A parameter's name as callers spell it."""
+    """Return the name of a parameter as callers spell it."""
     return str(field.validation_alias or field.alias)
 
 
@@ -81,7 +84,7 @@ def _embedded(info: Any) -> bool:
 
 
 def _is_model(annotation: Any) -> bool:
-    """Whether FastAPI reads the members of a model where it would read one value: also for a union with one."""
+    """Whether FastAPI reads the members of a model instead of one value; true for a union that holds a model, too."""
     if get_origin(annotation) in (Annotated, Union, UnionType):
         return any(map(_is_model, get_args(annotation)))
     return inspect.isclass(annotation) and issubclass(annotation, BaseModel)

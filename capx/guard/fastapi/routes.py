@@ -1,6 +1,7 @@
-"""The routes of a FastAPI application: which are open, which state an action, which hide what they do.
+"""Reads the routes of a FastAPI application: which are public, and which state an action.
 
-Law: what cannot be seen through is a problem, and so is every endpoint that is neither open nor states an action.
+Law: each endpoint is public or states an action; otherwise it is a problem. A mounted application into which the guard
+cannot see is a problem, too, unless its path is public.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,7 +20,10 @@ from capx.guard.fastapi.inputs import unnamed
 
 
 class RouteEntry(Struct, frozen=True):
-    """A route, or a mount that cannot be seen into (`opaque`)."""
+    """A route, or a mounted application whose routes the guard cannot see (`opaque`).
+
+    `openings` are the paths of the mounts around it.
+    """
 
     path: str
     endpoint: object
@@ -29,7 +33,7 @@ class RouteEntry(Struct, frozen=True):
 
 
 class RouteTable:
-    """What the routes of an application lead to, read once: when it starts, or at its first request."""
+    """The endpoints of an application's routes, read when it starts, and again at its first request."""
 
     def __init__(self, app: FastAPI, public: Iterable[str], gate: Gate) -> None:
         self._app = app
@@ -40,7 +44,7 @@ class RouteTable:
         self._containers: dict[int, object] = {}
 
     def problems(self) -> list[str]:
-        """Everything wrong with the routes; puts the gate before the other dependencies of each."""
+        """Return everything that is wrong with the routes; put the gate before the other dependencies of each."""
         self._open.clear()
         self._containers.clear()
         problems: list[str] = []
@@ -52,20 +56,25 @@ class RouteTable:
             if used and entry.opaque:
                 self._patterns.update((path, _below(path)) for path in used)
         if getattr(self._app.router, "_low_priority_routes", ()):
-            problems.append("a frontend is served, which cannot be seen through: serve it elsewhere")
+            problems.append("a frontend is served, and the guard cannot see its routes: serve it elsewhere")
+        # A misspelled public path would be harmless today and would open a route that gets this path later.
         problems.extend(f"public={path!r} matches no route" for path in sorted(unused))
         return problems
 
     def opens(self, path: str) -> bool:
-        """Whether a path, without what stands before the application, is open to everybody."""
+        """Whether a path, without the root path of the application, is open to everybody."""
         return any(pattern.match(path) for pattern in self._patterns.values())
 
     def is_open(self, endpoint: object) -> bool:
-        """Whether an endpoint was found at an open path."""
+        """Whether an endpoint was found at a public path."""
+        # By id: endpoints need not be hashable. The table keeps each object, so no other one gets its id.
         return id(endpoint) in self._open
 
     def is_container(self, endpoint: object) -> bool:
-        """Whether it is an application that was walked through, where no route of its own answered."""
+        """Whether the endpoint is a mounted application whose routes the table has read.
+
+        If such an application is the endpoint of a request, none of its routes matched.
+        """
         return id(endpoint) in self._containers
 
     def _faults(self, entry: RouteEntry, *, is_open: bool) -> Iterator[str]:
@@ -73,22 +82,23 @@ class RouteTable:
         ours = spec is not None and spec.gate == self._gate
         if is_open:
             if ours:
-                yield "it states an action and is public: which is it?"
+                yield "it states an action and is public: remove one of the two"
             self._open[id(entry.endpoint)] = entry.endpoint
         elif entry.opaque:
-            yield "what is mounted here cannot be seen through: make it public, or serve it elsewhere"
+            yield "the guard cannot see into what is mounted here: make it public, or serve it elsewhere"
         elif not ours:
             yield "it states no action: mark it with the guard, or list it in public="
         elif entry.dependant is None:
             yield "only FastAPI's own routes can state an action"
         elif spec is not None:
+            # Routers add dependencies of their own before it. A stranger must not reach them.
             _put_first(entry.dependant, self._gate)
             if not spec.states_args:
                 yield from unnamed(entry.dependant, self._gate)
 
     def _walk(self, routes: Iterable[Any], prefix: str, openings: tuple[str, ...]) -> Iterator[RouteEntry]:
         for context in iter_route_contexts(list(routes)):
-            # A context passes on what its route has, with the prefixes and dependencies of its inclusion.
+            # A context has the attributes of its route, with the prefixes and dependencies of the included router.
             route: Any = context
             original = context.original_route
             path = prefix + str(context.path or "")
@@ -111,7 +121,7 @@ class RouteTable:
 
 
 def _below(path: str) -> Pattern[str]:
-    """A mount's path stands for all below it."""
+    """Return the pattern of a mount: its path opens all paths below it."""
     return compile_path(path.rstrip("/") + "/{capx_rest:path}")[0]
 
 
@@ -122,7 +132,7 @@ def _put_first(dependant: Dependant, gate: Gate) -> None:
 
 
 def path_of(scope: Scope) -> str:
-    """A request's path, without the application's root path."""
+    """Return a request's path without the application's root path."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "").rstrip("/")
     return path[len(root) :] if root and path.startswith(f"{root}/") else path

@@ -1,1 +1,1 @@
-"""The signed feed of revocations, as a resource reads it: one page after the other, or as a stream."""
+"""Reads the signed feed of revocations: page by page, or as a stream."""

@@ -1,10 +1,11 @@
-"""The feed over HTTP: server-sent events from an authority, as news for a follower.
+"""Reads the feed over HTTP: server-sent events from an authority become news for a follower.
 
     GET URL/feed?since=SEQ&position=POSITION&epoch=EPOCH     Accept: text/event-stream; or application/json, one page
 
-Laws: whoever answers is believed nothing but what is signed, and sent no secret; so it may be asked through anybody.
-What it sends is bounded: a line, and the time until a line is a page. Where no stream can be had, page after page is
-asked for, and a stream again now and then: strangers who take every stream make nobody stale.
+Laws: the client trusts only what is signed, and sends no secret, so any proxy may be in between. It bounds what it
+reads: the length of a line, and the time until a page is complete. If the authority refuses a stream, the client asks
+for page after page, and for a stream again from time to time. So strangers who occupy all streams make no service
+stale.
 """
 
 import re
@@ -23,21 +24,21 @@ from capx.resource.feed.stream import SILENCE, FeedRefused, Line, unheard
 from capx.store.records import Head, News
 
 PAGE_EVERY: Final = 1.0
-"""Seconds between pages that are asked for one by one."""
+"""Seconds between single pages."""
 STREAM_AGAIN: Final = 30.0
-"""Seconds after which a stream is asked for again where it was refused."""
+"""Seconds until the client asks for a stream again, after the authority refused one."""
 
 _LINE = MAX_TEXT + len(b"data: \r")
 _URL = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?(/[A-Za-z0-9/._~%+-]*)?")
-_TOO_LONG = "the authority sends what is longer than a page: it is no feed"
+_TOO_LONG = "the authority sent more than a page can hold: it is not a feed"
 _CLOSED = "it was closed"
 
 
 class FeedSource:
-    """What the authority at `url` tells; for a `Follower`.
+    """The feed of the authority at `url`, as a source for a `Follower`.
 
-    `keys` are the feed's public keys by kid. `tls` is whom to believe certificates, by default as httpx does; over
-    plain HTTP pages are as trustworthy, and readable for all. Proxies are taken from the environment.
+    `keys` are the feed's public keys by kid. `tls` says which certificates to trust; the default is that of httpx. Over
+    plain HTTP the pages are as trustworthy, but everybody on the way can read them. Proxies come from the environment.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class FeedSource:
         self._lines: set[Line] = set()
 
     def stream(self, known: Callable[[], Head | None]) -> Iterator[News]:
-        """News as they come; a StoreProblem ends it. One stream at a time in each process."""
+        """Yield news as they come, until a StoreProblem is raised. One stream at a time in each process."""
         self._reader.begin(known())
         with self._opened() as line:
             while True:
@@ -67,7 +68,8 @@ class FeedSource:
                     yield from self._one_by_one(line)
 
     def pages(self) -> list[str]:
-        """The pages that tell all deaths, checked, each asked for by itself: a line each, they are a `Snapshot`."""
+        """Fetch and check all pages, one by one. Written one in a line, they are the file of a `Snapshot`."""
+        # A reader of its own: another thread may be in a stream.
         reader = PageReader(self._keys)
         texts: list[str] = []
         with self._opened() as line:
@@ -76,21 +78,23 @@ class FeedSource:
                 if reader.take(texts[-1], now=self._wall()) is not None:
                     return texts
                 line.heard()
-        raise StoreProblem(f"{self._url} tells of more deaths than {MAX_PAGES} pages hold")
+        raise StoreProblem(f"{self._url} has more deaths than {MAX_PAGES} pages hold")
 
     def close(self) -> None:
-        """End the stream that another thread waits for; there is no other after it."""
+        """End the stream, also while another thread waits for it; no other stream can begin after that."""
         self._closed = True
         for line in tuple(self._lines):
             line.cut(_CLOSED)
 
     @contextmanager
     def _opened(self) -> Generator[Line]:
+        # Once, and not for each stream: it reads all certificates of the machine.
         try:
             self._tls = self._tls or httpx.create_ssl_context()
         except OSError as error:
             raise unheard(self._url, error) from None
         with httpx.Client(verify=self._tls, timeout=SILENCE) as client, Line(client, self._url) as line:
+            # Add first, then look: whichever order `close` comes in, it cuts this line or this line sees it.
             self._lines.add(line)
             try:
                 if self._closed:
@@ -108,7 +112,7 @@ class FeedSource:
         raise StoreProblem(f"{self._url} ended its stream")
 
     def _one_by_one(self, line: Line) -> Iterator[News]:
-        """News for as long as a stream need not be asked for again."""
+        """Yield news from single pages, until it is time to ask for a stream again."""
         ends = time.monotonic() + STREAM_AGAIN
         while time.monotonic() < ends:
             yield from self._taken(line, _page(line, self._reader))
@@ -118,6 +122,7 @@ class FeedSource:
     def _taken(self, line: Line, text: str) -> Iterator[News]:
         news = self._reader.take(text, now=self._wall())
         if news is not None:
+            # The follower works on the news meanwhile: that time is not a silence of the authority.
             line.hold()
             yield news
         line.heard()
@@ -128,17 +133,19 @@ def _feed_url(url: str) -> str:
     with suppress(httpx.InvalidURL):
         if _URL.fullmatch(feed) and (httpx.URL(feed).port or 0) < 1 << 16:
             return feed
-    raise ConfigurationProblem("the authority's URL is like https://authority.internal, without name, query or #")
+    raise ConfigurationProblem(
+        "the authority's URL cannot be used: give one like https://authority.internal, without a user name, query or #"
+    )
 
 
 def _page(line: Line, reader: PageReader) -> str:
-    """The page that comes next, asked for by itself."""
+    """Fetch the next page by itself."""
     with line.answer(reader.cursor, "application/json") as pieces:
         return _body(pieces)
 
 
 def _body(chunks: Iterable[bytes]) -> str:
-    """A whole answer, one line of ASCII."""
+    """Read a whole answer, one line of ASCII."""
     body = bytearray()
     for chunk in chunks:
         body += chunk
@@ -148,14 +155,14 @@ def _body(chunks: Iterable[bytes]) -> str:
 
 
 class _Events:
-    """Takes a stream of server-sent events (WHATWG HTML, 9.2) apart; the data of each is one line of ASCII."""
+    """Parses a stream of server-sent events (WHATWG HTML, 9.2); the data of each is one line of ASCII."""
 
     def __init__(self) -> None:
         self._line = bytearray()
         self._data: str | None = None
 
     def take(self, chunk: bytes) -> Iterator[str]:
-        """The data of the events that end in this chunk."""
+        """Yield the data of the events that end in this chunk."""
         *ends, rest = chunk.split(b"\n")
         for end in ends:
             line = bytes(self._line + end).removesuffix(b"\r")

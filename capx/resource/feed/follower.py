@@ -1,9 +1,12 @@
-"""A view of deaths that is told what died, by a thread of its own: for a database or an authority elsewhere.
+"""Follows the deaths of a database, or of an authority elsewhere, in its own thread.
 
-Laws: a question never waits, but the first ones for the first news, a moment. Knowledge is as old as the older of two:
-when it was received, and when its source said so by the clocks of both machines; what is received twice confirms
-nothing the second time. Nothing that goes wrong takes a death back, or ends the thread. A forked child follows by
-itself, from the beginning.
+Laws:
+
+- `age()` does not block, except briefly before the first news.
+- The age of knowledge is the larger of two: the time since it was received, and the time since its source sent it, by
+  the clocks of both machines. News that is received a second time confirms nothing.
+- No error takes a death back, and no error ends the thread.
+- A forked child follows by itself, from the beginning.
 """
 
 import math
@@ -19,36 +22,39 @@ from capx.resource.revocations import View
 from capx.store.records import Head, News
 from capx.tokens.revocation_key import RevocationKey
 
+# All in seconds. The pauses between attempts double from the first to the longest.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 _SIGHTING_EVERY: Final = 10.0
 _SIGHTING_AGAIN: Final = 1.0
 _TO_END: Final = 2.0
+# News this old when it arrives is reported as a problem; so is a silence this long.
 _LATE: Final = 5.0
 _LONG: Final = 10.0
 
 
 class Stream(Protocol):
-    """Something that tells what died, as it happens."""
+    """A source of deaths as they happen."""
 
     def stream(self, known: Callable[[], Head | None]) -> Iterator[News]:
-        """News as they come, those after what is known first, and at least every few seconds some without a death.
+        """Yield news as they come: first what is not `known`, then at least every few seconds, even without a death.
 
-        News without `at` are as old as the last question what is `known`. Over connections of its own each time; ends
-        by a StoreProblem when no news can be had. One at a time in each process.
+        News without `at` are as old as the last call of `known`. Each stream has its own connections. It raises
+        StoreProblem when it can get no news. One at a time in each process.
         """
         ...
 
     def close(self) -> None:
-        """Let go of connections; a stream that another thread waits for ends at once."""
+        """Close connections; a stream that another thread waits for ends at once."""
         ...
 
 
 class Follower:
-    """The deaths that `source` tells of, which is closed with it.
+    """The deaths that `source` sends; `close` closes the source, too.
 
-    The thread begins with the first question, or `start`. Questions wait for the first news until `patience` seconds
-    after that. `sighted` is told, in the thread, how many deaths are known: when that changed, and every ten seconds;
-    what it raises is kept as `sighting_problem`, and it is tried again. It holds up the news, so it has to be quick.
+    The thread begins with the first question, or with `start`. For `patience` seconds after that, questions wait for
+    the first news. The thread calls `sighted` with the number of known deaths, when it changed and every ten seconds.
+    An error of `sighted` is kept as `sighting_problem`, and the call is repeated. It holds up the news, so it must be
+    quick.
     """
 
     def __init__(
@@ -66,48 +72,49 @@ class Follower:
         begin_in_each_process(self._begin)
 
     def _begin(self) -> None:
-        # A child has the memory of its parent, and not its threads.
+        # A child has the memory of its parent, but not its threads. The parent's thread may have been in the middle of
+        # a change at the fork, so the child starts with an empty view.
         self._watch = _Watch(self._source, *self._options)
         if self._closed:
             self._watch.close()
 
     @property
     def deaths(self) -> Mapping[RevocationKey, str]:
-        """What is known to be dead, with the reason code of each."""
+        """The keys that are known to be dead, with the reason code of each."""
         return self._watch.view.deaths
 
     @property
     def revoked_until(self) -> int:
-        """The last second up to which all that was issued is dead."""
+        """The last second (Unix time) up to which all that was issued is dead; -1 if there is none."""
         return self._watch.view.revoked_until
 
     @property
     def problem(self) -> StoreProblem | None:
-        """Why there were no news, the last time that there were none; or that none came for ten seconds."""
+        """Why no news came at the last attempt, or that none came for ten seconds; None while news come."""
         return self._watch.problem or self._watch.silence()
 
     @property
     def sighting_problem(self) -> Exception | None:
-        """Why the last sighting could not be told."""
+        """Why the last sighting could not be reported; None if it was."""
         return self._watch.sighting_problem
 
     def start(self) -> None:
-        """Begin to follow, without a question."""
+        """Begin to follow now, before the first question."""
         self._watch.ensure()
 
     def age(self) -> float:
-        """Seconds since the last news, by whichever clock says more; infinite before the first."""
+        """Return the seconds since the last news, by the clock that says more; infinite before the first."""
         self._watch.ensure()
         return self._watch.age()
 
     def close(self) -> None:
-        """End the thread, and close the source; knowledge grows old from here on."""
+        """End the thread, and close the source; from now on, knowledge only grows old."""
         self._closed = True
         self._watch.close()
 
 
 class _Watch:
-    """What one process follows: its view and its thread."""
+    """The view and the thread of one process."""
 
     def __init__(
         self,
@@ -125,12 +132,12 @@ class _Watch:
         self.view = View()
         self._problem: StoreProblem | None = None
         self.sighting_problem: Exception | None = None
-        # By the clock that only goes on and by that on the wall: when the last news were received and said,
+        # When the last news were received, by the monotonic clock, and when their source sent them, by the wall clock.
         self._confirmed = -math.inf, -math.inf
-        # and when those that come next were asked for.
+        # When the next news were asked for, by both clocks.
         self._asked = -math.inf, -math.inf
-        self._told: int = -1
-        self._tell_at = -math.inf
+        self._reported: int = -1
+        self._report_at = -math.inf
         self._lock = threading.Lock()
         self._first = threading.Event()
         self._end = threading.Event()
@@ -139,17 +146,17 @@ class _Watch:
 
     @property
     def problem(self) -> StoreProblem | None:
-        """Why nothing is heard; None while something is."""
+        """Why no news comes; None while it comes."""
         return self._problem
 
     @problem.setter
     def problem(self, problem: StoreProblem | None) -> None:
         self._problem = problem
         if problem is not None:
-            diagnostics.warn_once(f"nothing is heard of deaths: {problem}")
+            diagnostics.warn_once(f"this service gets no news of revocations: {problem}")
 
     def ensure(self) -> None:
-        """Make sure that the thread runs; when none can be had, the next question tries again."""
+        """Make sure that the thread runs; if none can be started, the next question tries again."""
         if self._thread is None:
             with self._lock:
                 self._start()
@@ -161,13 +168,13 @@ class _Watch:
         try:
             thread.start()
         except (RuntimeError, MemoryError) as error:
-            self.problem = StoreProblem(f"no thread can be had to follow what dies: {error}")
+            self.problem = StoreProblem(f"cannot start a thread to follow revocations: {error}")
         else:
             self._began = self._clock()
             self._thread, self._wait_until = thread, self._began + self._patience
 
     def silence(self) -> StoreProblem | None:
-        """That the thread waits for news that do not come, whatever it is that holds it."""
+        """Return the problem that the thread waits for news and none comes, if that lasts for long."""
         if self._thread is None or self._end.is_set():
             return None
         since = self._clock() - max(self._began, self._confirmed[0])
@@ -176,6 +183,7 @@ class _Watch:
     def age(self) -> float:
         if not self._first.is_set() and (wait := self._wait_until - self._clock()) > 0:
             self._first.wait(wait)
+        # One read of one tuple: the thread replaces both times at once.
         received, said = self._confirmed
         return max(0.0, self._clock() - received, self._wall() - said)
 
@@ -184,7 +192,7 @@ class _Watch:
             self._end.set()
             self._first.set()
             thread = self._thread
-        # A parent's connections are not a child's to close.
+        # Without a thread, this process opened no connection. In a forked child they are the parent's: leave them open.
         if thread is None:
             return
         self._source.close()
@@ -200,22 +208,24 @@ class _Watch:
                     if self._end.is_set():
                         break
                     self._learn(news)
-                    self._tell()
-                problem = StoreProblem("the source of what died ended by itself")
+                    self._report()
+                problem = StoreProblem("the source of revocations ended its stream")
             except StoreProblem as found:
                 problem = found
-            except Exception as error:  # noqa: BLE001 # whatever it is, a thread that ended would not recover
-                problem = StoreProblem(f"what died cannot be followed: {type(error).__name__}: {error}")
+            except Exception as error:  # noqa: BLE001 # a thread that ended would not recover
+                problem = StoreProblem(f"cannot follow revocations: {type(error).__name__}: {error}")
             if self._end.is_set():
                 break
             self.problem = problem
-            # Only what lasted has recovered: else a source that ends after its first news would be asked in a rush.
+            # Start again with the short pause only after a stream that lasted. Otherwise a source that ends after its
+            # first news would be asked twenty times a second.
             if self._clock() - began > _LONGEST_PAUSE:
                 pause = _FIRST_PAUSE
             self._end.wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _known(self) -> Head | None:
+        # News read from a store has no time of its own. It is as old as this question, not as its arrival.
         self._asked = self._clock(), self._wall()
         return self.view.head
 
@@ -226,27 +236,28 @@ class _Watch:
         elif news.at > self._confirmed[1]:
             self._confirmed, self.problem = (self._clock(), news.at), _lateness(self._wall() - news.at)
         else:
-            self.problem = StoreProblem("what is heard is no later than what was heard before: it is an old answer")
+            # A cache or an attacker repeats an old page. Its deaths count, but it must not make them look fresh.
+            self.problem = StoreProblem("the news is not newer than the news before: it is an old answer")
             return
         self._first.set()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         if self._sighted is None or self.view.head is None:
             return
         now, known = self._clock(), self.view.head.deaths
-        if now < self._tell_at and (known == self._told or self.sighting_problem is not None):
+        if now < self._report_at and (known == self._reported or self.sighting_problem is not None):
             return
         try:
             self._sighted(known)
-        except Exception as error:  # noqa: BLE001 # who knows what was seen is no reason not to see
+        except Exception as error:  # noqa: BLE001 # a report that fails must not stop the news
             self.sighting_problem = error
-            self._tell_at = self._clock() + _SIGHTING_AGAIN
+            self._report_at = self._clock() + _SIGHTING_AGAIN
         else:
             self.sighting_problem = None
-            self._told, self._tell_at = known, self._clock() + _SIGHTING_EVERY
+            self._reported, self._report_at = known, self._clock() + _SIGHTING_EVERY
 
 
 def _lateness(seconds: float) -> StoreProblem | None:
     if seconds <= _LATE:
         return None
-    return StoreProblem(f"what is heard was said {seconds:.0f} seconds ago: a clock is wrong, or it was held up")
+    return StoreProblem(f"the news was sent {seconds:.0f} seconds ago: a clock is wrong, or something held it up")

@@ -1,14 +1,17 @@
-"""What the authority tells of deaths to those who cannot look for themselves: signed pages.
+"""Writes and reads signed pages: they carry deaths to services that do not share the store.
+
+A death is the record of a revocation or of the end of a task.
 
     {"by": KID, "page": TEXT, "sig": SIGNATURE}         the signature is over H("capx/1/feed-page", TEXT)
     TEXT: v · epoch position hash deaths forgotten · at · from · since · lasting · dead
 
-`from` is the position that the reader asked about, with the hash there, or null; `since` is the number of the death
-after which `dead` begins, 0 where all are told; the first `lasting` of them are those that are never forgotten, of
-before `forgotten`. In `dead` 16 bytes stand as `id:` and base64url, other keys as in capx.tokens.revocation_key.
+`from` is the position that the reader asked about, with the hash there, or null. `since` is the number of the death
+after which `dead` begins; it is 0 if the page begins with the first death. The first `lasting` entries of `dead` are
+older than `forgotten`, but of a kind that is never forgotten. In `dead`, a key of 16 bytes is `id:` and base64url;
+other keys are as in capx.tokens.revocation_key.
 
-Laws: nothing in a page is read before its signature is good. A page has one spelling. One that does not reach the
-head's deaths confirms nothing: more is to follow.
+Laws: a reader verifies the signature before it reads anything else in a page. A page has exactly one spelling. A page
+that does not reach the last death of its head confirms nothing, because more pages follow.
 """
 
 import re
@@ -34,11 +37,11 @@ from capx.tokens.revocation_key import RevocationKey, is_lasting
 from capx_caveats import SAFE_INTEGER
 
 DEATHS_IN_A_PAGE: Final = 10_000
-"""Deaths in one page, beside those of before `forgotten`."""
+"""The most deaths in one page, without those that are older than `forgotten`."""
 MAX_TEXT: Final = 2 << 20
-"""Characters of a page's text."""
+"""The most characters of a page's text: a reader needs a bound before it has checked the signature."""
 MAX_PAGES: Final = 1_000
-"""Pages that tell all deaths there are."""
+"""The most pages in one sequence that holds all deaths."""
 AHEAD: Final = 5.0
 """Seconds by which the authority's clock may be ahead of its reader's."""
 
@@ -49,17 +52,17 @@ _ID = "id:"
 _KEY = re.compile(
     r"id:[A-Za-z0-9_-]{21}[AQgw]|[A-Za-z0-9_-]{1,64}|kid:[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]|issued:(?:0|[1-9][0-9]{0,15})"
 )
-# A reason becomes the code of a refusal, which a verifier has to know.
+# A reason becomes the code of a denial, so a verifier must know it. Interned: a million deaths share a few texts.
 _REASONS: Final = {reason: sys.intern(reason) for reason in ("revoked", *DEATH.values())}
 
 _Count = Annotated[int, Meta(ge=0, le=SAFE_INTEGER)]
-# The last condition is that no line ends there, which `$` alone lets pass.
+# The last condition forbids a newline at the end, which `$` by itself accepts.
 _Epoch = Annotated[str, Meta(pattern=rf"^(?:{epoch.FORM})$(?!\n)")]
 _Instant = Annotated[float, Meta(ge=0, le=SAFE_INTEGER)]
 
 
 class PageProblem(StoreProblem):
-    """A page that may not be believed, or does not go on where its reader stands; says why."""
+    """The reader cannot trust a page, or the page does not continue from where the reader is; says why."""
 
 
 class FeedCursor(Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,22 +74,22 @@ class FeedCursor(Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def of(cls, known: Head | None) -> "FeedCursor":
-        """What a reader asks who knows all up to this head."""
+        """Return the cursor of a reader who knows all deaths up to this head."""
         return cls() if known is None else cls(known.deaths, known.position, known.epoch)
 
     @classmethod
     def read(cls, query: Mapping[str, str]) -> "FeedCursor":
-        """The question that is the query of a URL; InvalidRequest if it is none."""
+        """Read a cursor from the query of a URL; raises InvalidRequest."""
         return decode_query(query.items(), cls)
 
     def query(self) -> dict[str, str]:
-        """The question as the query of a URL."""
-        asked = {"since": str(self.since), "position": str(self.position)}
-        return asked if self.epoch is None else {**asked, "epoch": self.epoch}
+        """Write the cursor as the query of a URL."""
+        query = {"since": str(self.since), "position": str(self.position)}
+        return query if self.epoch is None else {**query, "epoch": self.epoch}
 
 
 class SignedPage(Struct, frozen=True):
-    """The text of a page, one line of ASCII; where its reader stands then; and whether more is to follow at once."""
+    """The text of a page, one line of ASCII; how far its reader is `then`; and whether another page follows at once."""
 
     text: str
     then: FeedCursor
@@ -94,9 +97,10 @@ class SignedPage(Struct, frozen=True):
 
 
 class Page(Struct, frozen=True):
-    """A page whose signature is good: by which kid, when by the authority's clock (Unix seconds), and what it says.
+    """The content of a page whose signature is good.
 
-    `asked` is the place that its reader asked about. `deaths` are those after the first `since`.
+    `by` is the kid of the root key, and `at` the time by the authority's clock (Unix seconds). `asked` is the place
+    that the reader asked about. `deaths` are those after the first `since`.
     """
 
     by: str
@@ -109,12 +113,12 @@ class Page(Struct, frozen=True):
 
     @property
     def reached(self) -> int:
-        """How many deaths a reader knows who has read all pages up to this one."""
+        """How many deaths a reader knows after all pages up to this one."""
         return (self.since or self.head.forgotten) + len(self.deaths) - self.lasting
 
     @property
     def has_more(self) -> bool:
-        """Whether deaths are left for another page, so that this one confirms nothing yet."""
+        """Whether another page must follow, so that this one confirms nothing yet."""
         return self.reached < self.head.deaths
 
 
@@ -143,10 +147,10 @@ class Envelope(Struct, frozen=True, forbid_unknown_fields=True):
 def sign_page(
     reading: Reading, signer: FeedSigner, asked: FeedCursor, *, now: float, at_most: int = DEATHS_IN_A_PAGE
 ) -> SignedPage:
-    """The page that comes next for a reader who stands where `asked` says.
+    """Sign the next page for a reader that is as far as `asked` says.
 
-    `now` (Unix seconds) is to be read before `reading` begins. A reader of another epoch, or one who missed what has
-    been forgotten, is told all anew.
+    Read `now` (Unix seconds) before `reading` begins, so that the page does not claim to be newer than its content. The
+    page begins with the first death if the reader knows another epoch, or missed deaths that are forgotten.
     """
     head = reading.head()
     since, place = asked.since, None
@@ -154,7 +158,7 @@ def sign_page(
         place = asked.position, b64u(_hash_at(reading, head, asked.position))
     if asked.epoch not in {None, head.epoch} or head.forgotten > since:
         since = 0
-    # Who claims to know more than there is sees from the head that it is less.
+    # A reader may claim more deaths than there are, after the store went back. The head shows it that there are fewer.
     since = min(since, head.deaths)
     dead, lasting = _deaths_since(reading, head, since, at_most)
     said = _Said(
@@ -175,10 +179,11 @@ def sign_page(
 
 
 def read_page(text: str, keys: Mapping[str, bytes], *, now: float) -> Page:
-    """The page that this text is, signed by one of the keys (public ones, by kid); PageProblem says why it is none.
+    """Read a page that one of the keys signed (public keys, by kid); raises PageProblem, which says what is wrong.
 
-    `now` is in Unix seconds. What its reader knew before is not looked at.
+    `now` is in Unix seconds. This does not compare the page with what its reader knew before.
     """
+    # The order is a law: length, envelope, key, signature. Only then the signed text is read.
     if len(text) > MAX_TEXT:
         raise PageProblem(f"the page has more than {MAX_TEXT} characters")
     envelope = _decoded(text, Envelope)
@@ -186,15 +191,15 @@ def read_page(text: str, keys: Mapping[str, bytes], *, now: float) -> Page:
     if key is None:
         raise PageProblem(
             f"the page is signed under the key {envelope.by!a:.40}, which is not among the feed keys here or was "
-            "revoked: capx keys export gives those that are live"
+            "revoked: export the live keys, with capx keys export"
         )
     if not is_signed(key, digest(_LABEL, envelope.page.encode()), _bytes(envelope.sig, SIGNATURE, "signature")):
         raise PageProblem(f"the page's signature is not that of the key {envelope.by}")
+    # A time ahead would keep the page fresh for too long, and with it what a replayed page says.
     said = _decoded(envelope.page, _Said)
     if said.at > now + AHEAD:
         raise PageProblem(
-            f"the page says that it was written {said.at - now:.0f} seconds from now: "
-            "set the clock here or the authority's"
+            f"the page was written {said.at - now:.0f} seconds from now: set the clock here or the authority's"
         )
     return _sensible(_page(envelope.by, said), len(said.dead))
 
@@ -218,7 +223,8 @@ def _hash_at(reading: Reading, head: Head, position: int) -> bytes:
 
 
 def _deaths_since(reading: Reading, head: Head, since: int, at_most: int) -> tuple[list[tuple[str, str]], int]:
-    """The deaths after `since` as they are spelled, and how many of them were before `forgotten`."""
+    """Return the deaths after `since`, spelled for a page, and how many of them are older than `forgotten`."""
+    # Numbers have no gaps, so a missing death shows here and is not signed away.
     dead: list[tuple[str, str]] = []
     lasting, reached = 0, max(since, head.forgotten)
     up_to = min(head.deaths, reached + at_most)
@@ -242,7 +248,7 @@ def _deaths_since(reading: Reading, head: Head, since: int, at_most: int) -> tup
 def _spelled(key: RevocationKey) -> str:
     text = _ID + b64u(key) if isinstance(key, bytes) else key
     if not _KEY.fullmatch(text):
-        raise StoreProblem(f"the store holds a death of {text!a:.80}, which is nothing that can die: it is damaged")
+        raise StoreProblem(f"the store holds a death of {text!a:.80}, which is not the key of a death: it is damaged")
     return text
 
 
@@ -253,45 +259,46 @@ def _page(by: str, said: _Said) -> Page:
     return Page(by, said.at, head, place, said.since, said.lasting, deaths)
 
 
-def _sensible(page: Page, told: int) -> Page:
-    """The page, if what it says of itself can be so."""
+def _sensible(page: Page, count: int) -> Page:
+    """Return the page if its numbers fit together; `count` is how many deaths it lists, repeated ones too."""
+    # A signature says who wrote the page, not that it is sound: the store of the authority may be damaged.
     head, place = page.head, page.asked
-    beside = told - page.lasting
+    beside = count - page.lasting
     sense = {
         "an epoch": epoch.is_epoch(head.epoch),
         "a hash for its position": (head.position == 0) == (head.hash == GENESIS),
         "a place that was asked about": place is None or 0 < place.position < head.position or place == head.place,
         "deaths that go on without a gap": page.since == 0 or head.forgotten <= page.since <= head.deaths,
-        "each death once": told == len(page.deaths),
-        "lasting deaths first, where all are told": page.lasting <= (0 if page.since else min(told, head.forgotten))
+        "each death once": count == len(page.deaths),
+        "lasting deaths only at its beginning": page.lasting <= (0 if page.since else min(count, head.forgotten))
         and all(is_lasting(key) for key, _ in zip(page.deaths, range(page.lasting), strict=False)),
         "as many deaths as a page holds": beside <= DEATHS_IN_A_PAGE,
         "deaths up to its head": page.reached <= head.deaths and (beside > 0 or not page.has_more),
     }
     for what, holds in sense.items():
         if not holds:
-            raise PageProblem(f"the page lacks {what}: it is no page of this feed")
+            raise PageProblem(f"the page does not have {what}: it is not a page of this feed")
     return page
 
 
 def _decoded(text: str, kind: type[T]) -> T:
-    """What a JSON text says; PageProblem unless it is spelled as it would be written here.
+    """Decode a JSON text; raises PageProblem unless it is spelled exactly as capx writes it.
 
-    So no name stands twice, and no number or space in two ways.
+    So no name is there twice, and no number or space has two spellings.
     """
     try:
         raw = text.encode()
         value = msgspec.json.decode(raw, type=kind)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        raise PageProblem("this is no page of a feed, or was cut short") from None
+        raise PageProblem("this is not a page of a feed, or it was cut short") from None
     if msgspec.json.encode(value) != raw:
-        raise PageProblem("the page is not spelled as pages are")
+        raise PageProblem("the page is not spelled as capx writes pages: something changed it")
     return value
 
 
 def _key(text: str) -> RevocationKey:
     if not _KEY.fullmatch(text):
-        raise PageProblem(f"{text!a:.40} is nothing that can die")
+        raise PageProblem(f"{text!a:.40} is not the key of a death")
     if text.startswith(_ID):
         return a2b_base64(text[len(_ID) :].replace("-", "+").replace("_", "/") + "==")
     return text
@@ -300,7 +307,8 @@ def _key(text: str) -> RevocationKey:
 def _reason(text: str) -> str:
     reason = _REASONS.get(text)
     if reason is None:
-        raise PageProblem(f"{text!a:.40} is no reason for a death that is known here: install a newer capx")
+        # Do not guess: a death without a known reason would be lost, or be denied with a code that nobody knows.
+        raise PageProblem(f"{text!a:.40} is an unknown reason for a death: install a newer capx")
     return reason
 
 

@@ -1,8 +1,8 @@
-"""A saved page as a view of deaths: for a service that hears of nothing else.
+"""Reads deaths from a saved page of the feed: for a service without a network.
 
-Laws: what the file says is as old as its page, by the clock on the wall, which is never believed to go back. It is read
-again when it was replaced. A file that may not be believed, is cut short, or lies behind what was read before, changes
-nothing.
+Laws: the age of the knowledge is the age of the page, by the wall clock; if that clock goes back, the age does not. The
+file is read again after it was replaced. A file changes nothing if it cannot be trusted, is cut short, or is older than
+what was read before.
 """
 
 import math
@@ -22,7 +22,7 @@ from capx.store.records import News
 
 
 class Snapshot(PolledView):
-    """The deaths in the file at `path`: one page, or all pages of a sequence, a line each, as the feed gave them.
+    """The deaths in the file at `path`: one page, or all pages of a sequence, one in a line, as the feed gave them.
 
     `keys` are the feed's public keys by kid. Safe with several threads; never raises: `problem` says why the file was
     refused.
@@ -41,14 +41,19 @@ class Snapshot(PolledView):
         self._wall = wall
         self._latest = -math.inf
         self._said = -math.inf
+
+    def _begin(self) -> None:
+        super()._begin()
+        # At the fork, a thread of the parent may have read the file and not yet learnt from it. So a child reads it.
         self._seen: tuple[int, ...] | None = None
 
     def age(self) -> float:
-        """Seconds since the authority wrote the page; infinite if there is none that can be believed."""
+        """Return the seconds since the authority wrote the page; infinite if there is no page to trust."""
         self._look_alone()
         return max(0.0, self._now() - self._said)
 
     def _now(self) -> float:
+        # A clock that is set back must not make an old page fresh again.
         self._latest = max(self._latest, self._wall())
         return self._latest
 
@@ -69,22 +74,22 @@ class Snapshot(PolledView):
             view.learn(news)
         known, head = self._view.head, found[-1].head
         if known is not None:
-            # A page that was asked for anew does not say what stood at an earlier position.
+            # A page without a cursor gives no hash for an earlier position. Compare hashes only at the same position.
             succeeding(known, head, known.hash if head.position > known.position else head.hash)
         view.revoked_until = max(view.revoked_until, self._view.revoked_until)
-        # Another view in one step: nobody sees the first page of several alone.
+        # Replace the view in one step: no reader sees only the first of several pages.
         self._view = view
         self._said, self.problem = max(self._said, *(news.at or -math.inf for news in found)), None
 
     def _read(self) -> list[News]:
-        """What the pages of the file say, one after the other."""
+        """Read the pages of the file, one after the other."""
         now = self._now()
         self._reader.begin(None)
         with open(self._path, "rb", opener=_without_waiting) as file:
             before = os.fstat(file.fileno())
             if not stat.S_ISREG(before.st_mode):
-                raise StoreProblem("it is no regular file")
-            # What is refused is not read again either, until it was replaced.
+                raise StoreProblem("it is not a regular file")
+            # Note the stamp before reading: a file that is refused is not read again either, until it was replaced.
             self._seen = stamp(before)
             found = [self._reader.take(line, now=now) for line in _lines(file)]
         complete = [news for news in found if news is not None]
@@ -103,5 +108,5 @@ def _lines(file: IO[bytes]) -> Iterator[str]:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """Open it without waiting for whoever would write to a pipe."""
+    """Open a file, but do not wait for a writer if it is a pipe."""
     return os.open(path, flags | os.O_NONBLOCK)

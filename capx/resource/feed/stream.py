@@ -1,7 +1,7 @@
-"""A line to an authority: its connections, and the answers that come over them.
+"""Asks the feed of an authority, and cuts the connection when no page comes.
 
-Laws: no page for five seconds means that the connection is broken, whatever else comes over it. A redirect is not
-followed, and nothing compressed is taken.
+Laws: if no page comes for five seconds, the connection counts as broken, whatever else it carries. The client follows
+no redirect, and accepts nothing compressed.
 """
 
 from collections.abc import Generator, Iterator
@@ -17,16 +17,16 @@ from capx.resource.feed.page import FeedCursor
 SILENCE: Final = 5.0
 """Seconds without a page after which a connection counts as broken."""
 
-# What is compressed has no bound.
+# A few compressed bytes may unpack to any size. And no cache may answer: an old page confirms nothing.
 _HEADERS: Final = {"Accept-Encoding": "identity", "Cache-Control": "no-store"}
 
 
 class FeedRefused(StoreProblem):
-    """Whoever answers gives nothing of the kind that was asked for, or not now."""
+    """The server does not give this kind of answer, or not now."""
 
 
 class Line(Watchdog):
-    """Questions to the feed at `url`, one after the other, for as long as pages are `heard`."""
+    """Sends requests to the feed at `url`, one after the other, as long as pages are `heard`."""
 
     def __init__(self, client: httpx.Client, url: str) -> None:
         super().__init__(SILENCE, f"no page came for {SILENCE:.0f} seconds: the connection is broken")
@@ -35,9 +35,9 @@ class Line(Watchdog):
 
     @contextmanager
     def answer(self, asked: FeedCursor, kind: str) -> Generator[Iterator[bytes]]:
-        """The answer to a question, in pieces, of the kind of media that was asked for.
+        """Ask, and give the answer in pieces; `kind` is its media type.
 
-        Refused, if the status says so; what httpx raises comes as a StoreProblem.
+        Raises FeedRefused if the status is not 200. An error of httpx becomes a StoreProblem.
         """
         headers = {"Accept": kind, **_HEADERS}
         try:
@@ -54,7 +54,7 @@ class Line(Watchdog):
         for piece in response.iter_raw():
             self._demand_uncut()
             yield piece
-        # What was cut may look like what has ended.
+        # A connection that the watchdog shut down can look like an answer that has ended.
         self._demand_uncut()
 
     def _demand_uncut(self) -> None:
@@ -63,16 +63,18 @@ class Line(Watchdog):
 
 
 def unheard(url: str, why: Exception | str) -> StoreProblem:
-    """That nothing came from there, and why."""
-    return StoreProblem(f"nothing is heard from {url}: {str(why) or type(why).__name__}")
+    """Return the error that no news came from `url`, and why."""
+    return StoreProblem(f"no news from {url}: {str(why) or type(why).__name__}")
 
 
 def _demand(response: httpx.Response, kind: str, url: str) -> None:
     if response.is_redirect:
         where = response.headers.get("location", "")
-        raise StoreProblem(f"{url} redirects to {where!a:.200}, which is not followed: configure that if it is right")
+        raise StoreProblem(
+            f"{url} redirects to {where!a:.200}, and capx follows no redirect: set that URL if it is right"
+        )
     if response.status_code != 200:
-        raise FeedRefused(f"{url} answers {response.status_code}, and not with a feed")
+        raise FeedRefused(f"{url} answered {response.status_code} and gave no feed: is it the URL of an authority?")
     found = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if found != kind or response.headers.get("content-encoding", "identity") != "identity":
-        raise StoreProblem(f"{url} answers with {found!a:.80}, encoded or not, and not with plain {kind}")
+        raise StoreProblem(f"{url} answered with {found!a:.80}, maybe compressed: wanted {kind}, not compressed")
