@@ -90,7 +90,7 @@ def test_attributes_come_from_the_arguments_that_they_take() -> None:
     ("spec", "problem"),
     [
         (CallSpec("crm.read", tenant="Ac\nme"), "'Ac\\\\nme' is not a tenant"),
-        (CallSpec("crm.read", attributes="Acme"), "`attributes=` is a function"),  # type: ignore[arg-type]
+        (CallSpec("crm.read", attributes="Acme"), "`attributes=` is neither a mapping nor a function"),  # type: ignore[arg-type]
         (CallSpec("crm.read", attributes=lambda other: {"a": other}), "`attributes=` takes other"),
         (CallSpec("crm.read", cost=lambda price: {"eur": price}), "`cost=` takes price"),
         (CallSpec("crm.read", cost={"calls": 1}), "`cost=`: "),

@@ -252,7 +252,7 @@ def test_a_staleness_that_is_no_number_of_seconds_is_refused(environ: dict[str, 
 
 
 def test_keys_of_another_audience_are_refused(environ: dict[str, str]) -> None:
-    with pytest.raises(KeyProblem, match="does not belong to 'slides'"):
+    with pytest.raises(KeyProblem, match="cannot be among the keys of 'slides'"):
         connect_from_env({**environ, "CAPX_AUDIENCE": "slides"})
 
 
