@@ -64,7 +64,7 @@ def test_two_stores_in_one_home_are_refused(home: Shell) -> None:
     (home.home / "store.place").write_text("postgresql://nowhere/x\n")
     (home.home / "store.place").chmod(0o600)
     for args in (("task", "list"), ("store", "check"), ("store", "backup", "x.db")):
-        assert "move the one away that is not meant" in home(*args, code=3).err
+        assert "move away the one that is wrong" in home(*args, code=3).err
 
 
 @pytest.mark.parametrize("text", ["", "\n", "a\nb", "x" * 5000, "/tmp/elsewhere.db"])
