@@ -133,7 +133,7 @@ def asker_of(request: RequestRecord) -> Asker:
     try:
         return _kept(request)
     except (ValueError, msgspec.MsgspecError, CapxError):
-        raise Damaged("the store holds a request that capx did not write: restore the store from a backup") from None
+        raise Damaged("the store holds a request that capx did not write: restore it from a backup") from None
 
 
 def _kept(request: RequestRecord) -> Asker:
