@@ -8,17 +8,17 @@
 
 Modules:
 
-    authority, history        what an authority does, and what it can be asked about the past
-    home                      the folder that one lives in
+    authority, history        the operations of an authority; reading its past
+    home                      the folder with the root keys, the store and the policy
     opening, intent_use       open a task by hand or on an intent; mint
-    requests/                 what agents ask for at run time, and what people answer
+    requests/                 agents ask for more at run time, people answer
     ending, revoking          end a task; revoke a node, capability, root, key or instant
-    restore                   put a backup in the place of a store
+    restore                   replace a store with a backup
     graph/                    the execution graph, and what a revocation would affect
-    in_process                the authority, as an agent of this process asks it
-    remote/                   the authority elsewhere, for operators: operations, client, messages
+    in_process                the authority for an agent in the same process
+    remote/                   the authority in another process, for operators: operations, client, messages
 
-`capx.RemoteAuthority` needs httpx, so it is no part of this face.
+`capx.RemoteAuthority` needs httpx, so this package does not export it.
 """
 
 from capx.authority.authority import Authority

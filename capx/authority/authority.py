@@ -1,8 +1,12 @@
-"""The authority: where intent becomes authority, and where authority ends.
+"""The authority opens tasks, mints and grants capabilities, and ends what it gave.
 
-Laws: it alone holds root keys; the log and the store hold ids, never a token. What it does is durable, and in the log,
-before it answers. A task's end and a revocation are deaths: final, known to every verifier that follows the store.
-Nothing it mints outlives its task's `expires`, nor that `max_ttl`.
+Laws:
+
+- Only the authority holds root keys. The log and the store hold ids, never a token.
+- The authority answers when what it did is durable and in the log, not before.
+- The end of a task and a revocation are *deaths*. A death is final, and every verifier that follows the store learns
+  of it.
+- No token that the authority mints outlives `expires` of its task. No task lives longer than `max_ttl`.
 """
 
 import time
@@ -62,10 +66,10 @@ _DEFAULT_TTL = "1h"
 
 
 class Authority(History):
-    """The authority over a store and its root keys; safe with several threads, and beside others on the same store.
+    """An authority over a store and its root keys. Several threads may use it, and several may use the same store.
 
-    `policy` is what it goes by, or gives it whenever it is asked for; `clock` gives Unix seconds; `max_ttl`, in
-    seconds, bounds every `expires`.
+    `policy` is a policy, or a function that returns the policy and is called before each use. `clock` returns Unix
+    seconds. `max_ttl`, in seconds, bounds every `expires`.
     """
 
     def __init__(
@@ -81,7 +85,7 @@ class Authority(History):
         self.max_ttl = max_ttl
         self._policy = policy
         self._keyring = keyring
-        # Without a poll: what ended here is refused here from then on, not a moment later.
+        # poll=0 reads the store at every check, so the verifiers made here deny a token as soon as its task has ended.
         self._liveness = StoreLiveness(store.source(), poll=0)
         self._verifiers: dict[str, Verifier] = {}
         self._handed_out: weakref.WeakSet[AudienceKeys] = weakref.WeakSet()
@@ -89,12 +93,12 @@ class Authority(History):
 
     @classmethod
     def create_home(cls, home: Path | str | None = None) -> Self:
-        """The authority of a home made now, with a new store and root key; ConfigurationProblem if there is one."""
+        """Create a home with a new store and root key; ConfigurationProblem if the home exists already."""
         return cls.open_home(create_home(home))
 
     @classmethod
     def open_home(cls, home: Path | str | None = None, **settings: Any) -> Self:
-        """The authority that lives in `home`, else in `$CAPX_HOME`, else in `~/.capx`; it goes by the policy there."""
+        """Open the authority in `home`, else in `$CAPX_HOME`, else in `~/.capx`. It uses the policy of that folder."""
         from capx.policy.file import FILE, PolicyFile
 
         store, keyring = open_parts(home)
@@ -103,13 +107,17 @@ class Authority(History):
 
     @classmethod
     def temporary(cls, **settings: Any) -> Self:
-        """An authority to try things with: real, in a private folder that goes when it or the process does."""
+        """Create an authority for experiments and tests: a real one, in a private folder.
+
+        The folder is removed when the authority is closed or the process ends.
+        """
         import shutil
         import tempfile
 
         folder = tempfile.mkdtemp(prefix="capx-")
         store = SQLiteStore.create(Path(folder) / "capx.db")
         made = cls(store, KeyRing(RootKey.generate()), **settings)
+        # Bound to the store, so the folder also goes when the program forgets the authority without closing it.
         made._discard = weakref.finalize(store, shutil.rmtree, folder, ignore_errors=True)
         return made
 
@@ -123,7 +131,8 @@ class Authority(History):
         self.close()
 
     def close(self) -> None:
-        """Write the decisions that wait, and let go of the store."""
+        """Write the decisions that wait, and close the store."""
+        # The recorder first: it still has decisions to write into the store.
         self._recorder.close()
         self._liveness.close()
         self.store.close()
@@ -132,7 +141,7 @@ class Authority(History):
 
     @property
     def policy(self) -> Policy:
-        """What it goes by now; ConfigurationProblem if that cannot be read."""
+        """The policy as it is now; ConfigurationProblem if the policy file cannot be used."""
         return self._policy if isinstance(self._policy, Policy) else self._policy()
 
     def open(
@@ -146,18 +155,26 @@ class Authority(History):
         caveats: Iterable[Appendable] = (),
         attested: str | None = None,
     ) -> OpenedTask:
-        """Open a task on what a person asked for, or one that may do what `allow` says.
+        """Open a task on the intent of a person, or by hand with what `allow` lists.
 
-        What an intent gets, and for how long and for which tenant, its policy says; then `expires` may only be earlier.
-        One that is not signed needs `attested`: who checked the principal's login. Without an intent, `allow` names
-        each `ACTION[@AUDIENCE]`, or an entry that says more, and the task expires in an hour unless `expires` says
-        otherwise. Every capability carries the tenant and the caveats. InvalidRequest for what cannot be meant.
+        With an intent, the policy decides what the task may do, for which tenant and for how long. `expires` may then
+        only make it shorter. An intent without a signature needs `attested`: the name of who checked the login of the
+        principal.
+
+        Without an intent, `allow` lists what the task may do: each item is `ACTION[@AUDIENCE]`, or an entry with more
+        restrictions. The task then expires in an hour, unless `expires` says otherwise.
+
+        Every capability carries the tenant and the caveats. InvalidRequest if the arguments contradict each other, or
+        the policy does not take the intent.
         """
         now = self._now()
         added = demand_restricting(caveats, now)
         if intent is not None:
             if allow or tenant is not None or purpose is not None:
-                raise InvalidRequest("an intent says the purpose and the tenant, and its policy what it may do")
+                raise InvalidRequest(
+                    "the intent names purpose and tenant, and the policy says what it may do: leave out allow, tenant "
+                    "and purpose"
+                )
             policy = self.policy
             proven = intent_use.prove(policy, intent, attested)
             with self.store.write() as transaction:
@@ -172,7 +189,7 @@ class Authority(History):
                     max_ttl=self.max_ttl,
                 )
         if attested is not None:
-            raise InvalidRequest("there is nothing to attest: give the intent too")
+            raise InvalidRequest("attested needs an intent without a signature: give the intent too")
         given = as_given(allow)
         demand_label("tenant", tenant)
         demand_label("purpose", purpose)
@@ -197,7 +214,7 @@ class Authority(History):
         expires: When | None = None,
         caveats: Iterable[Appendable] = (),
     ) -> Bundle:
-        """More for a task that is active, at its root; InvalidRequest for one that is not."""
+        """Mint more capabilities for the first agent of a task; InvalidRequest if the task is not active."""
         now = self._now()
         given = as_given(allow)
         added = demand_restricting(caveats, now)
@@ -216,10 +233,10 @@ class Authority(History):
     def ask(
         self, bundle: Bundle, action: str, *, audience: str | None = None, args: Mapping[str, JSON] | None = None
     ) -> Answer:
-        """What becomes of an ask of the agent that holds this bundle, as `capx serve` would answer it.
+        """Answer the ask of the agent that holds this bundle, as `capx serve` would.
 
-        The audience is the action's first label unless another is named; with `args`, even none, the ask is for these
-        alone. Denied if the bundle may not ask for it.
+        Without `audience`, the audience is the first label of the action. With `args`, a grant is for exactly these
+        arguments: `{}` means a call without arguments. Denied if the bundle may not ask at all.
         """
         ask = Ask.of(action, audience=audience, args=args)
         authentic, _ = present_and_judge(
@@ -228,8 +245,9 @@ class Authority(History):
         return self.answer_asker(read_asker(authentic), ask)
 
     def answer_asker(self, asker: Asker, ask: Ask) -> Answer:
-        """What becomes of an ask that was presented, and allowed as a call at the authority: for `capx serve`."""
+        """Answer an ask whose presentation was already allowed as a call at the authority: for `capx serve`."""
         keyring, policy, now = self._keyring, self.policy, self._now()
+        # Agents that wait ask again and again. A read does not queue behind writers, so try that first.
         with self.store.read() as reading:
             standing = granting.standing_answer(reading, keyring, policy, asker, ask, now=now)
         if standing is not None:
@@ -239,28 +257,33 @@ class Authority(History):
             return granting.answer(transaction, keyring, policy, asker, ask, now=now)
 
     def answer(self, verdict: Verdict) -> RequestRecord:
-        """The request as a person has answered it; InvalidRequest says why it may not be so.
+        """Apply the answer of a person to a request, and return the request.
 
-        They must be one of its approvers, have signed what they were shown, and neither be the principal of the task
-        nor one of its agents; the asker must be alive, and the policy still ask for consent.
+        InvalidRequest if the answer does not count. The person must be one of the approvers and must have signed what
+        the request shows. To consent, the person must also not be the principal of the task, nor share a name with one
+        of its agents; the asker must be alive; and the policy must still ask for this consent.
         """
         policy, now = self.policy, self._now()
         with self.store.write() as transaction:
             decided = apply_verdict(transaction, self._keyring, policy, verdict, now=now)
+        # Raised after the transaction, which has to keep the record that the request is expired.
         if decided.state == "expired":
-            raise InvalidRequest(f"request {decided.id} can be answered no more: {outcome(decided)}")
+            raise InvalidRequest(f"request {decided.id} can no longer be answered: {outcome(decided)}")
         return decided
 
     def complete(self, task_id: str, *, dry_run: bool = False) -> Ended:
-        """End a task because its work is done; every token of it is dead once this returns."""
+        """End a task because its work is done. All its tokens are dead when this returns."""
         return end_task(self.store, task_id, "complete", now=self._now(), dry_run=dry_run)
 
     def withdraw(self, task_id: str, *, dry_run: bool = False) -> Ended:
-        """End a task because it is no longer wanted; every token of it is dead once this returns."""
+        """End a task because nobody wants it any more. All its tokens are dead when this returns."""
         return end_task(self.store, task_id, "withdraw", now=self._now(), dry_run=dry_run)
 
     def withdraw_intent(self, intent: str | SignedIntent | Intent, *, dry_run: bool = False) -> WithdrawnIntent:
-        """Let an intent open nothing any more, known or not, and withdraw its tasks; `intent` may be its digest."""
+        """Withdraw an intent and its tasks. The intent never opens a task again.
+
+        `intent` may be its digest. The authority need not have seen the intent before.
+        """
         digest, now = intent_digest(intent), self._now()
         if dry_run:
             with self.store.read() as reading:
@@ -277,17 +300,21 @@ class Authority(History):
         where: Mapping[str, str] | None = None,
         dry_run: bool = False,
     ) -> Revocation:
-        """Kill what is named, and everything below it; exactly one thing is named.
+        """Revoke one thing, and everything below it.
 
-        `target` is a bundle, which stands for its node, the id of a node or capability, as its 16 bytes or as the graph
-        shows it, a root id, or a task id, which stands for its root; an id need not have been seen before. `kid` kills
-        all that was minted under a root key, `issued` all that was issued in or before that second (an instant; answers
-        when the second is over), `where` the live tasks of a `tenant`, `purpose` and `principal`, or in them the nodes
-        of an `agent`. InvalidRequest for any other.
+        Give exactly one of these:
+
+        - `target`: a bundle (its node is revoked), the id of a node or capability (16 bytes, or text as the graph shows
+          it), a root id, or a task id (its root is revoked). The authority need not have seen the id before.
+        - `kid`: everything that was minted under this root key.
+        - `issued`: everything that was issued in or before that second. Returns when that second is over.
+        - `where`: the live tasks of a `tenant`, `purpose` and `principal`, or the nodes of an `agent` in these tasks.
+
+        InvalidRequest for anything else.
         """
         if sum(one is not None for one in (target, kid, issued, where)) != 1:
             raise InvalidRequest(
-                "name one thing to revoke: a node, capability, root or task, a kid, an instant, or where"
+                "give exactly one thing to revoke: a node, capability, root or task, a kid, an instant, or where"
             )
         now = self._now()
         instant = None if issued is None else parse_instant(issued, now)
@@ -302,22 +329,23 @@ class Authority(History):
                 targets = by_where(reading, where or {}, now)
         revoked = revoke(self.store, targets, now=now, dry_run=dry_run)
         if instant is not None and not dry_run:
-            # What is issued from here on is not of that second.
+            # A token that is minted in the rest of that second would be dead too: return when the second is over.
             time.sleep(min(1.0, max(0.0, instant + 1 - self._clock())))
         return revoked
 
     def revoke_below(self, task_id: str, path: Sequence[bytes], hops: Sequence[str]) -> Revocation:
-        """Kill, for an agent, the node that the hop nonces lead to from its own, the end of its path of nodes.
+        """Revoke, for an agent, a node below its own.
 
-        After 1 000 times its own node dies instead. InvalidRequest for hops that lead nowhere.
+        `path` holds the nodes from the root to the agent. `hops` holds the nonces of the hops from there to the node.
+        After 1 000 revocations the agent's own node is revoked instead. InvalidRequest for hops that cannot exist.
         """
         with self.store.write() as transaction:
             return Revocation((kill_for_agent(transaction, task_id, path, hops, now=self._now()),))
 
     def end_overdue(self, limit: int = 1_000) -> list[Ended]:
-        """The ends of tasks whose time ran out and that nobody ended, at most `limit` of them.
+        """End the tasks whose time has run out, at most `limit` of them, and return these ends.
 
-        Requests that nobody can answer any more end too, as many at most.
+        Requests that nobody can answer any more end too, also at most `limit`.
         """
         now = self._now()
         with self.store.write() as transaction:
@@ -326,16 +354,17 @@ class Authority(History):
             return ended
 
     def prune(self) -> Pruned:
-        """Forget what protects nothing any more: deaths of what has expired long since, and counters of such tasks.
+        """Delete the deaths, counters and requests of tasks that expired so long ago that no token can be alive.
 
-        What happened while a task may still have a live token is kept, however long tasks live here or elsewhere.
+        The store keeps everything that happened since the oldest task that may still have a live token was opened,
+        however long tasks live here or at another authority on the same store.
         """
         self.end_overdue()
         with self.store.write() as transaction:
             return forget_ended(transaction, now=self._now(), max_ttl=self.max_ttl)
 
     def kids(self) -> dict[str, int]:
-        """The ids of the live root keys, the one that mints first; each with the live tasks that hold tokens of it."""
+        """The ids of the live root keys, the active one first, each with the number of live tasks that use it."""
         with self.store.read() as reading:
             return live_tasks_by_kid(reading, self._keyring.kids, now=self._now())
 
@@ -345,25 +374,28 @@ class Authority(History):
         return self._keyring
 
     def rekey(self, keyring: KeyRing) -> None:
-        """Mint and verify with these root keys from now on; the verifiers made here follow."""
+        """Use these root keys from now on, also in the verifiers that this authority has made."""
         self._keyring = keyring
         for keys in list(self._handed_out):
             keys.become(keyring.audience_keys(keys.audience))
 
     def export_keys(self, audience: str) -> AudienceKeys:
-        """What a resource needs to verify for its own audience and to follow the feed, and nothing else: a secret."""
+        """The keys for one audience: a secret. With them a resource can verify its own tokens and follow the feed."""
         return self._keyring.exported(demand_audience(audience))
 
     def acting_for(self, bundle: Bundle) -> InProcess:
-        """This authority, for whoever holds this bundle; it answers as it would over HTTP."""
+        """This authority, for the agent that holds this bundle. It answers as it would over HTTP."""
         return InProcess(self, bundle)
 
     def own_verifier(self, **settings: Any) -> Verifier:
-        """A verifier of the authority itself, for what agents ask of it; `settings` as for `Verifier`."""
+        """A verifier for calls to the authority itself; `settings` as for `Verifier`."""
         return self._make_verifier(AUTHORITY, settings)
 
     def verifier(self, audience: str, **settings: Any) -> Verifier:
-        """A verifier that follows this store, burns in it and records in it; `settings` as for `Verifier`."""
+        """A verifier for this audience that uses this store for revocations, replay, budgets and decisions.
+
+        `settings` as for `Verifier`.
+        """
         return self._make_verifier(demand_audience(audience), settings)
 
     def tool(
@@ -375,7 +407,7 @@ class Authority(History):
         cost: "Costs" = None,
         audience: str | None = None,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-        """A guard for a function of this process, as of `ToolGuard.tool`, with a verifier of this authority."""
+        """Decorate a function as `ToolGuard.tool` does, with a verifier of this authority."""
         from capx.guard import ToolGuard
 
         guard = ToolGuard(self._tool_verifier)
@@ -394,6 +426,7 @@ class Authority(History):
             "meter": self.store,
             "clock": self._clock,
         }
+        # `rekey` reaches the verifiers through these keys.
         keys = self._keyring.audience_keys(audience)
         self._handed_out.add(keys)
         return Verifier(audience, keys, **(parts | settings))

@@ -1,7 +1,10 @@
-"""How a task ends.
+"""Ending tasks.
 
-Laws: an end is final: to end a task again changes nothing and says when it was. The event and the death it caused are
-one transaction, durable before it answers. A task whose time ran out was not completed, whoever says so now.
+Laws:
+
+- An end is final. Ending a task again changes nothing, and returns the position of the first end.
+- The event and the death are written in one transaction, which is durable before the caller gets an answer.
+- A task whose time ran out ends as `expired`, even if somebody completes it later.
 """
 
 import msgspec
@@ -21,18 +24,18 @@ def known_task(reading: Reading, task_id: str) -> TaskRecord:
     """The task with this id; UnknownTask if there is none."""
     task = reading.task(task_id) if is_id(task_id) else None
     if task is None:
-        raise UnknownTask(f"there is no task {task_id!r:.80}: capx task list shows those that there are")
+        raise UnknownTask(f"there is no task {task_id!r:.80}: capx task list shows all tasks")
     return task
 
 
 def as_of(task: TaskRecord, now: int) -> TaskRecord:
-    """A task in the state that it is in at `now`: one whose time ran out is expired, though nobody ended it."""
+    """A task in its state at `now`. It is `expired` when its time has run out, even if the store does not say so."""
     state = lifecycle.after(task.state, "expire") if now >= task.expires else task.state
     return msgspec.structs.replace(task, state=state)
 
 
 def end_task(store: Store, task_id: str, move: lifecycle.Move, *, now: int, dry_run: bool) -> Ended:
-    """How a task ended, now or before; of a dry run, how it would end and what is known to die."""
+    """End a task, and return its end, also one from before. A dry run only returns what would happen."""
     if dry_run:
         with store.read() as reading:
             task = known_task(reading, task_id)
@@ -45,9 +48,10 @@ def end_task(store: Store, task_id: str, move: lifecycle.Move, *, now: int, dry_
 
 
 def end(transaction: Writing, task: TaskRecord, move: lifecycle.Move, *, now: int) -> Ended:
-    """The end of a task within a transaction, now or before."""
+    """End a task within a transaction, and return its end, also one from before."""
     if lifecycle.is_final(task.state):
         return Ended(task.id, task.state, task.position, again=True)
+    # From the state at `now`: a task that is overdue ends as expired, whatever the move.
     state = lifecycle.after(as_of(task, now).state, move)
     event = TASK_ENDS[state](task.id).write(transaction, at=now)
     transaction.end_task(task.id, state, at=now, position=event.position)
@@ -56,19 +60,22 @@ def end(transaction: Writing, task: TaskRecord, move: lifecycle.Move, *, now: in
 
 
 def end_overdue(transaction: Writing, *, now: int, limit: int) -> list[Ended]:
-    """The ends of tasks whose time has run out and that nobody ended, at most `limit`."""
+    """End the tasks whose time has run out, at most `limit`."""
     return [end(transaction, task, "expire", now=now) for task in transaction.overdue(now, limit)]
 
 
 def forget_ended(transaction: Writing, *, now: int, max_ttl: int) -> Pruned:
-    """Forget what protects nothing any more, where nothing lives longer than `max_ttl` seconds.
+    """Delete what no live token can need any more, where no token lives longer than `max_ttl` seconds.
 
-    What happened while a task may still have a live token is kept, however long tasks live here or elsewhere.
+    Everything since the oldest task that may still have a live token was opened is kept, however long tasks live here
+    or at another authority on the same store.
     """
     before, below = now - max_ttl - KEPT_BEYOND_TTL, None
+    # Another authority on this store may have a longer max_ttl, so the tasks bound this too.
     oldest = transaction.oldest_unexpired(now - KEPT_BEYOND_TTL)
     if oldest is not None:
         before = min(before, oldest.opened)
+        # By position as well: clocks of several authorities may differ, positions do not.
         opening = next(transaction.events(task=oldest.id, kind="task_opened"), None)
         below = 0 if opening is None else opening.position
     return transaction.forget(before, below=below)

@@ -1,7 +1,10 @@
-"""What has happened, as a store tells it: tasks, the log, decisions, the graph, and what was spent.
+"""Reading the past of a store: tasks, the log, decisions, the graph and counters.
 
-Laws: what was decided in this process is in the log before it is told of. Long answers are read in pieces while they
-are taken, so that they need little memory and hold nobody up.
+Laws:
+
+- Before a method reads the log, it writes the decisions of this process that still wait, for up to a second.
+- Long answers are read in pieces while the caller takes them. So they need little memory, and no transaction stays
+  open.
 """
 
 from collections import deque
@@ -39,19 +42,19 @@ class History:
         self._recorder = StoreRecorder(store)
 
     def counters(self, ids: Sequence[str] | None = None) -> list[Counter]:
-        """What the counters of these ids hold, or all."""
+        """The counters with these ids, or all counters."""
         with self.store.read() as reading:
             return reading.counters(ids)
 
     def unaware(self, *, within: float = MAX_STALENESS) -> list[FollowerAck]:
-        """The followers, heard of in the last `within` seconds, that have not yet seen all that is dead."""
+        """The followers that reported in the last `within` seconds and have not yet seen all deaths."""
         now = self._now()
         with self.store.read() as reading:
             deaths = reading.head().deaths
             return [one for one in reading.follower_acks() if one.deaths < deaths and one.at > now - within]
 
     def tasks(self) -> list[TaskRecord]:
-        """All tasks, in the order in which they were opened; one whose time ran out is `expired`."""
+        """All tasks, in the order in which they were opened. A task whose time has run out is `expired`."""
         now = self._now()
         with self.store.read() as reading:
             return [as_of(task, now) for task in reading.tasks()]
@@ -62,7 +65,7 @@ class History:
             return as_of(known_task(reading, task_id), self._now())
 
     def epoch(self) -> str:
-        """By what intents name this authority: the epoch of its store."""
+        """The epoch of the store. Intents name the authority that they are for by its epoch."""
         with self.store.read() as reading:
             return reading.head().epoch
 
@@ -72,9 +75,10 @@ class History:
             return reading.intents()
 
     def requests(self, *, task: str | None = None, pending: bool = False) -> list[RequestRecord]:
-        """What agents asked for, in the order in which it was first asked: in one task or in all, or what waits.
+        """The requests of one task or of all, in the order in which agents first asked.
 
-        One that nobody can answer any more is `expired`. InvalidRequest for a task that there is not.
+        With `pending`, only those that wait for a person. A request that nobody can answer any more is `expired`.
+        UnknownTask (an InvalidRequest) if the task does not exist.
         """
         now = self._now()
         with self.store.read() as reading:
@@ -89,25 +93,25 @@ class History:
             return request_state.as_of(reading, known_request(reading, request_id), self._now())
 
     def inquiry(self, request_id: str) -> Inquiry:
-        """The request with this id and the intent it is on, as a person answers it; UnknownRequest if there is none."""
+        """The request with this id and its intent: what a person signs. UnknownRequest if there is none."""
         with self.store.read() as reading:
             request = request_state.as_of(reading, known_request(reading, request_id), self._now())
             return inquire(reading, request)
 
     def log(self, since: int = 0, limit: int | None = None) -> Iterator[Event]:
-        """The events after position `since` up to now, at most `limit` of them; what was decided here is among them.
+        """The events after position `since` up to now, at most `limit` of them.
 
-        They are read in pieces while they are taken, so that a long log needs little memory and holds nobody up.
+        They include the decisions of this process. They are read in pieces while the caller takes them.
         """
         end = self.end()
         return self._events(since, end if limit is None else min(end, since + limit))
 
     def newest_first(self) -> Iterator[Event]:
-        """The events up to now, the last one first, read in pieces like those of `log`."""
+        """The events up to now, the newest first, read in pieces as by `log`."""
         return self._backwards(0, self.end())
 
     def end(self) -> int:
-        """The position of the last event; what was decided here is in the log by then."""
+        """The position of the last event, after writing the decisions of this process that wait."""
         self._recorder.flush(_PATIENCE)
         with self.store.read() as reading:
             return reading.head().position
@@ -121,39 +125,40 @@ class History:
         limit: int | None = None,
         **fields: Unpack[QueryFields],
     ) -> Iterator[Event]:
-        """The events that recorded such decisions, in order; with `limit`, only so many of the newest.
+        """The events of the decisions that match, in order; with `limit`, only the newest of them.
 
-        They are asked for by a query, or by its fields as keywords: `agent`, a label on the path of who acted; `node`,
-        the id of one on it; `action`, which may be a pattern; `tenant`, `task`, `presentation`; `since`, in Unix
-        seconds; `denied` leaves out what was allowed. They are looked for behind the position `after`, up to `until`.
-        Read in pieces, like `log`. InvalidRequest for what no decision can be.
+        Give a query, or its fields as keywords: `agent` (a label on the path of the caller), `node` (the id of a node
+        on that path), `action` (may be a pattern), `tenant`, `task`, `presentation`, `since` (Unix seconds), and
+        `denied` (leaves out what was allowed). Only positions behind `after`, up to `until`, are searched. Read in
+        pieces, as by `log`. InvalidRequest for a value that no decision can have.
         """
         query = structs.replace(query, **fields)
         if query.task is not None:
             with self.store.read() as reading:
                 known_task(reading, query.task)
         end = self.end() if until is None else min(until, self.end())
+        # From the end, because the newest are wanted and the log is long. One task has few events.
         if limit is not None and query.task is None:
             return reversed(list(islice(filter(query.matches, self._backwards(after, end)), limit)))
         found = filter(query.matches, self._events(after, end, query.task))
         return found if limit is None else iter(deque(found, maxlen=limit))
 
     def decision(self, decision_id: str) -> Event | None:
-        """The event that recorded a decision; one made a moment ago elsewhere may not be written yet."""
+        """The event of a decision, or None. Another process may not have written its newest decisions yet."""
         self._recorder.flush(_PATIENCE)
         with self.store.read() as reading:
             return reading.decision(decision_id) if is_id(decision_id) else None
 
     def check(self) -> Place:
-        """The place that the log reaches, followed from its beginning, and every death to the event that caused it.
+        """Check the hash chain of the whole log, and that an event caused every death; return the end of the log.
 
-        BrokenLog names the first position that does not fit; StoreProblem says what else does not.
+        BrokenLog names the first position that is wrong. StoreProblem names anything else that is.
         """
         with self.store.read() as reading:
             return check_store(reading)
 
     def graph(self, task_id: str | None = None) -> Graph:
-        """The execution graph of one task, or of all, as far as it was seen."""
+        """The execution graph of one task, or of all, as far as the log has seen it."""
         self._recorder.flush(_PATIENCE)
         with self.store.read() as reading:
             if task_id is not None:
@@ -162,15 +167,15 @@ class History:
 
     @property
     def unwritten(self) -> int:
-        """How many decisions made here are not in the log yet."""
+        """How many decisions of this process are not in the log yet."""
         return self._recorder.unwritten
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Whether the decisions made here are in the log, after waiting up to `timeout` seconds for it."""
+        """Wait up to `timeout` seconds until the decisions of this process are in the log; False if some are not."""
         return self._recorder.flush(timeout)
 
     def _events(self, after: int, end: int, task: str | None = None) -> Iterator[Event]:
-        """The events after one position up to another, a transaction for each piece: nothing is held in between."""
+        """The events after one position up to another. Each piece has a transaction of its own, so none stays open."""
         while after < end:
             with self.store.read() as reading:
                 piece = list(reading.events(after=after, limit=min(_PIECE, end - after), task=task))
@@ -180,7 +185,7 @@ class History:
             after = piece[-1].position
 
     def _backwards(self, after: int, end: int) -> Iterator[Event]:
-        """The same, the last one first."""
+        """The same events, the newest first."""
         for reached in range(end, after, -_PIECE):
             yield from reversed(list(self._events(max(after, reached - _PIECE), reached)))
 

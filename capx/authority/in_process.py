@@ -1,6 +1,6 @@
-"""An authority of this process, for whoever holds one bundle: it answers as it would over HTTP.
+"""An authority for an agent in the same process. It answers as it would over HTTP.
 
-Law: here, too, an agent may do at its authority what its authority capability says, and no more.
+Law: also here, the agent may only do what its capability for the authority allows.
 """
 
 import time
@@ -21,11 +21,11 @@ from capx.verify.verifier import Authentic, Verifier
 from capx_caveats import JSON, Call
 
 _PAUSE: Final = 0.1
-"""Seconds after which the store is asked again what a person answered."""
+"""Seconds between two looks for the answer of a person."""
 
 
 class LocalAuthority(Protocol):
-    """What an agent of this process needs of its `Authority`, whose methods these are."""
+    """The methods of `Authority` that an agent in the same process needs."""
 
     store: Store
 
@@ -36,7 +36,7 @@ class LocalAuthority(Protocol):
     def ask(
         self, bundle: Bundle, action: str, *, audience: str | None = None, args: Mapping[str, JSON] | None = None
     ) -> Answer:
-        """What becomes of an ask of the agent that holds this bundle."""
+        """Answer the ask of the agent that holds this bundle."""
         ...
 
     def complete(self, task_id: str) -> Ended:
@@ -44,16 +44,16 @@ class LocalAuthority(Protocol):
         ...
 
     def task(self, task_id: str) -> TaskRecord:
-        """A task, by its id."""
+        """The task with this id."""
         ...
 
     def revoke_below(self, task_id: str, path: Sequence[bytes], hops: Sequence[str]) -> Revocation:
-        """Revoke the node that the hop nonces lead to from the end of this path."""
+        """Revoke the node that the hop nonces lead to from the last node of this path."""
         ...
 
 
 class InProcess:
-    """What `AuthorityClient` is, without HTTP."""
+    """The same as `AuthorityClient`, without HTTP."""
 
     def __init__(self, authority: LocalAuthority, bundle: Bundle) -> None:
         self._authority = authority
@@ -63,7 +63,7 @@ class InProcess:
     def ask(
         self, action: str, *, audience: str | None = None, args: Mapping[str, JSON] | None = None, wait: float = 0.0
     ) -> Answer:
-        """What becomes of an ask; while a person has to answer it, wait for that up to `wait` seconds."""
+        """Ask for more. If a person has to answer, wait for the answer up to `wait` seconds."""
         ends = time.monotonic() + wait
         while True:
             answer = self._authority.ask(self._bundle, action, audience=audience, args=args)
@@ -75,30 +75,30 @@ class InProcess:
         return self._authority.complete(self._admitted("task.complete", {}).task)
 
     def status(self) -> AgentStatus:
-        """How the task stands."""
+        """The state of the task."""
         task = self._authority.task(self._admitted("task.status", {}).task)
         return AgentStatus(task.id, task.state, task.opened, task.expires, task.tenant, task.purpose)
 
     def revoke(self, child: Bundle, /) -> object:
-        """Kill the child's node, and everything below it."""
+        """Revoke the node of the child, and everything below it."""
         hops = hops_between(self._bundle, child)
         admitted = self._admitted("node.revoke", {"hops": hops})
         return self._authority.revoke_below(admitted.task, admitted.path, hops)
 
     def acting_for(self, bundle: Bundle, /) -> "InProcess":
-        """The same authority for whoever holds another bundle."""
+        """The same authority, for the agent that holds another bundle."""
         return InProcess(self._authority, bundle)
 
     def close(self) -> None:
-        """Nothing: whoever made the authority closes it."""
+        """Do nothing: the code that opened the authority closes it."""
 
     def _admitted(self, action: str, args: Mapping[str, JSON]) -> Admitted:
-        """Who asks, once they may; Denied says why not."""
+        """Check that the bundle allows this call; Denied says why it does not."""
         _, admitted = present_and_judge(self._verifier, self._bundle, ToolCall(action, args))
         return admitted
 
     def _decided(self, pending: Pending, ends: float) -> bool:
-        """Whether somebody has answered by then."""
+        """Whether the request was decided before `ends`."""
         while (left := ends - time.monotonic()) > 0:
             time.sleep(min(left, _PAUSE))
             with self._authority.store.read() as reading:
@@ -111,9 +111,9 @@ class InProcess:
 def present_and_judge(
     verifier: Verifier, bundle: Bundle, call: ToolCall, *, now: int | None = None
 ) -> tuple[Authentic, Admitted]:
-    """Who calls the authority whose verifier this is, and may: with one capability after the other, the newest first.
+    """Call the authority with the capabilities of a bundle in turn, the newest first, until one allows the call.
 
-    Denied, as the newest is, if none may.
+    If none does, raises the Denied of the newest.
     """
     denials: list[Denied] = []
     for capability in bundle.candidates(AUTHORITY, call):

@@ -1,10 +1,14 @@
-"""How an intent is used up: taken when a task opens on it, withdrawn when it is no longer wanted.
+"""Using an intent: a task opens on it, or its principal withdraws it.
 
     Intent --prove--> Proven --take, within the transaction that opens--> Terms
 
-Laws: who could not sign learns nothing: a signature comes before everything else, and why it does not count is not
-told apart. What was counted stays counted. An intent that was withdrawn, known or not, never opens again, and its tasks
-ended with it, in the same transaction.
+Laws:
+
+- The signature is checked before everything else. All bad signatures get the same error. So a caller who cannot sign
+  learns nothing.
+- An opening that was counted stays counted.
+- A withdrawn intent never opens a task again, even if the authority had not seen it before. Its tasks end in the same
+  transaction.
 """
 
 from typing import Final
@@ -30,11 +34,11 @@ from capx.tokens.chain import root_node
 from capx_caveats import is_label, shown_instant
 
 AHEAD: Final = WINDOW_BEFORE
-"""Seconds by which the clock of whoever signs may be ahead."""
+"""Seconds by which the clock of the signer may be ahead."""
 
 
 class Proven(Struct, frozen=True):
-    """An intent that its principal asked for, and what shows that: their signature, or by whom it was attested."""
+    """An intent, with the proof that its principal wants it: a signature, or the name of who attested it."""
 
     intent: Intent
     proof: str
@@ -56,18 +60,21 @@ class WithdrawnIntent(Struct, frozen=True):
 
 
 def prove(policy: Policy, intent: SignedIntent | Intent, attested: str | None) -> Proven:
-    """The intent, if its principal has signed it, or if whoever checked their login attests it; else InvalidRequest."""
+    """Check that the principal has signed the intent, or that `attested` names who checked the principal's login.
+
+    InvalidRequest if neither is so.
+    """
     if isinstance(intent, SignedIntent):
         if attested is not None:
-            raise InvalidRequest("this intent is signed: nobody has to attest it")
+            raise InvalidRequest("this intent is signed: leave out attested")
         if not is_signed_by_principal(policy, intent):
             raise InvalidRequest(
-                f"no principal {intent.intent.principal} that the policy knows has signed this intent: capx intent "
-                "verify says more, where the policy is"
+                f"this intent has no signature by {intent.intent.principal} that the policy accepts: run capx intent "
+                "verify where the policy is to see why"
             )
         return Proven(intent.intent, intent.signature)
     if attested is None:
-        raise InvalidRequest("this intent is not signed: capx intent sign, or say who attests it")
+        raise InvalidRequest("this intent is not signed: use capx intent sign, or say who attests it")
     if not is_label(attested):
         raise InvalidRequest(f"{attested!r:.80} attests nothing: 1 to 128 characters, none of them hidden or a control")
     return Proven(intent, f"{ATTESTED}{attested}")
@@ -84,7 +91,7 @@ def is_signed_by_principal(policy: Policy, signed: SignedIntent) -> bool:
 
 
 def take(transaction: Writing, proven: Proven, policy: Policy, *, now: int) -> Terms:
-    """What one more task on this intent gets, which is counted; InvalidRequest says why there can be none."""
+    """Count one more task on this intent, and return the terms for it; InvalidRequest if there can be none."""
     intent = proven.intent
     _demand_meant_here(transaction, intent)
     _demand_in_time(intent, now)
@@ -94,7 +101,7 @@ def take(transaction: Writing, proven: Proven, policy: Policy, *, now: int) -> T
         raise InvalidRequest(f"this intent was withdrawn at {shown_instant(known.withdrawn)}: sign a new one")
     if known.opened >= intent.max_tasks:
         times = "once" if known.opened == 1 else f"{known.opened} times"
-        raise InvalidRequest(f"this intent was opened {times}, which is all that it is for: sign a new one")
+        raise InvalidRequest(f"this intent was opened {times}, which is its limit: sign a new one")
     transaction.keep_intent(
         IntentRecord(
             digest=intent.digest,
@@ -108,7 +115,7 @@ def take(transaction: Writing, proven: Proven, policy: Policy, *, now: int) -> T
 
 
 def withdraw(transaction: Writing, digest: str, *, now: int) -> WithdrawnIntent:
-    """The end of an intent and of its tasks within a transaction, now or before."""
+    """Withdraw an intent and its tasks within a transaction; `again` in the result if that was done before."""
     known = transaction.intent(digest) or IntentRecord(digest)
     if known.withdrawn is not None:
         return WithdrawnIntent(digest, known.withdrawn, None, again=True)
@@ -119,7 +126,7 @@ def withdraw(transaction: Writing, digest: str, *, now: int) -> WithdrawnIntent:
 
 
 def preview(reading: Reading, digest: str, *, now: int) -> WithdrawnIntent:
-    """What withdrawing an intent would do."""
+    """The result that withdrawing an intent would have."""
     known = reading.intent(digest) or IntentRecord(digest)
     tasks = _unended(reading, known)
     ends = tuple([Ended(task.id, after(as_of(task, now).state, "withdraw"), None) for task in tasks])
@@ -128,7 +135,7 @@ def preview(reading: Reading, digest: str, *, now: int) -> WithdrawnIntent:
 
 
 def _unended(reading: Reading, known: IntentRecord) -> list[TaskRecord]:
-    """The tasks of an intent that nobody has ended."""
+    """The tasks of an intent that are not ended in the store."""
     if not known.opened:
         return []
     return [task for task in reading.tasks() if task.intent == known.digest and not is_final(task.state)]
@@ -140,10 +147,11 @@ def _demand_meant_here(reading: Reading, intent: Intent) -> None:
         return
     if origin_of(intent.authority) == origin_of(epoch):
         raise InvalidRequest(
-            f"this intent is for {intent.authority}, and this authority was restored since, and is {epoch}: "
-            "sign a new one"
+            f"this intent is for {intent.authority}, but this authority was restored and is now {epoch}: sign a new one"
         )
-    raise InvalidRequest(f"this intent is for authority {intent.authority}, and this one is {epoch}")
+    raise InvalidRequest(
+        f"this intent is for authority {intent.authority}, and this one is {epoch}: sign one for this authority"
+    )
 
 
 def _demand_in_time(intent: Intent, now: int) -> None:
@@ -151,15 +159,16 @@ def _demand_in_time(intent: Intent, now: int) -> None:
         raise InvalidRequest(f"this intent ended at {shown_instant(intent.not_after)}: sign a new one")
     if intent.issued > now + AHEAD:
         raise InvalidRequest(
-            f"this intent was issued at {shown_instant(intent.issued)}, which lies ahead: one of two clocks is wrong"
+            f"this intent was issued at {shown_instant(intent.issued)}, which is in the future: set the clock here or "
+            "the signer's"
         )
 
 
 def _kept(known: str | None, proven: Proven, policy: Policy) -> str:
-    """The newest proof; a signature says more than who attested a later opening, and must still count for that."""
+    """The proof to keep: the newest, but an attestation does not replace a signature, which must still be valid."""
     if known is None or known.startswith(ATTESTED) or not proven.proof.startswith(ATTESTED):
         return proven.proof
     if not is_signed_by_principal(policy, SignedIntent(proven.intent, known)):
-        # Attested anew, tasks would go on that a key opened which the principal has no more.
-        raise InvalidRequest("this intent was signed with a key that its principal has no more: sign a new one")
+        # With an attestation in place of the old signature, the tasks that a removed key opened would be valid again.
+        raise InvalidRequest("this intent was signed with a key that its principal no longer has: sign a new one")
     return known

@@ -1,7 +1,10 @@
 """Opening a task and minting at its root, within one transaction.
 
-Laws: what was opened or minted is in the log in the same transaction, by ids, never as a token. Nothing lives longer
-than its task, than its intent lets it, or than `max_ttl`. A key that was revoked mints nothing.
+Laws:
+
+- The log gets each opening and each minting in the same transaction. It holds ids, never a token.
+- No token lives longer than its task. No task lives longer than its intent allows, or than `max_ttl`.
+- A revoked root key does not mint.
 """
 
 import os
@@ -59,7 +62,7 @@ def open_by_hand(
     added: tuple[Caveat, ...],
     now: int,
 ) -> OpenedTask:
-    """A task that may do what is given, until `expires`; times in Unix seconds."""
+    """Open a task that may do what `given` lists, until `expires`; times in Unix seconds."""
     task = TaskRecord(id=_fresh_id(), root=_fresh_id(), opened=now, expires=expires, tenant=tenant, purpose=purpose)
     return _open(transaction, keyring, task, given, added)
 
@@ -75,7 +78,7 @@ def open_on_intent(
     now: int,
     max_ttl: int,
 ) -> OpenedTask:
-    """A task on an intent, which is counted, with what the policy gives it; nothing lives longer than `max_ttl` s."""
+    """Open a task on an intent, with what the policy gives it. The opening is counted. `max_ttl` is in seconds."""
     intent = proven.intent
     terms = intent_use.take(transaction, proven, policy, now=now)
     task = TaskRecord(
@@ -103,27 +106,30 @@ def mint_more(
     now: int,
     max_ttl: int,
 ) -> Bundle:
-    """More for a task that is active, at its root; InvalidRequest for one that is not."""
+    """Mint more at the root of a task; InvalidRequest if the task is not active."""
     demand_live_key(transaction, keyring)
     task = as_of(known_task(transaction, task_id), now)
     if is_final(task.state):
-        raise InvalidRequest(f"task {task.id} is {task.state}: nothing more is minted for it")
+        raise InvalidRequest(f"task {task.id} is {task.state}: it gets no more capabilities; open a new task")
     if transaction.death(root_node(task.root)):
-        raise InvalidRequest(f"the root of task {task.id} is revoked: nothing more is minted for it")
+        raise InvalidRequest(f"task {task.id} is revoked: it gets no more capabilities; open a new task")
     ends = task.expires if expires is None else expiry(expires, now=now, max_ttl=max_ttl)
     if ends > task.expires:
-        raise InvalidRequest(f"task {task.id} expires at {shown_instant(task.expires)}: no capability outlives it")
+        raise InvalidRequest(
+            f"task {task.id} expires at {shown_instant(task.expires)}, and a capability cannot expire later: choose an "
+            "earlier time"
+        )
     return _mint(transaction, keyring, task, given, expires=ends, added=added, now=now)
 
 
 def expiry(expires: When, *, now: int, max_ttl: int) -> int:
-    """When something expires, in Unix seconds; InvalidRequest if that has passed or is over `max_ttl` seconds ahead."""
+    """An expiry in Unix seconds; InvalidRequest if it is in the past, or more than `max_ttl` seconds ahead."""
     at = parse_instant(expires, now)
     if at <= now:
-        raise InvalidRequest(f"{shown_instant(at)} has passed: an expiry lies ahead")
+        raise InvalidRequest(f"{shown_instant(at)} has passed: an expiry must be in the future")
     if at > now + max_ttl:
         raise InvalidRequest(
-            f"{shown_instant(at)} is too far ahead: here nothing lives longer than {shown_duration(max_ttl)}"
+            f"{shown_instant(at)} is too far ahead: a task here lasts at most {shown_duration(max_ttl)}"
         )
     return at
 
@@ -131,13 +137,15 @@ def expiry(expires: When, *, now: int, max_ttl: int) -> int:
 def _expiry_on_intent(intent: Intent, terms: Terms, expires: When | None, *, now: int, max_ttl: int) -> int:
     if terms.ttl > max_ttl:
         raise InvalidRequest(
-            f"purpose {terms.purpose} has a ttl of {shown_duration(terms.ttl)}, and here nothing lives longer than "
-            f"{shown_duration(max_ttl)}: shorten it in the policy"
+            f"purpose {terms.purpose} has a ttl of {shown_duration(terms.ttl)}, and a task here lasts at most "
+            f"{shown_duration(max_ttl)}: shorten the ttl in the policy"
         )
     latest = min(now + terms.ttl, intent.not_after)
     ends = latest if expires is None else expiry(expires, now=now, max_ttl=max_ttl)
     if ends > latest:
-        raise InvalidRequest(f"a task on this intent expires at {shown_instant(latest)} at the latest")
+        raise InvalidRequest(
+            f"a task on this intent expires at {shown_instant(latest)} at the latest: choose an earlier time"
+        )
     return ends
 
 
@@ -152,6 +160,7 @@ def _open(
     policy: str | None = None,
 ) -> OpenedTask:
     demand_live_key(transaction, keyring)
+    # Without `capx serve` nothing else ends overdue tasks regularly. A few at each opening keep up, and stay quick.
     end_overdue(transaction, now=task.opened, limit=_OVERDUE_AT_OPEN)
     transaction.open_task(task)
     opened = TaskOpened(
@@ -167,6 +176,7 @@ def _open(
         policy=policy,
     )
     event = opened.write(transaction, at=task.opened)
+    # Every task can ask for more, complete itself and revoke below itself: calls at the authority's own audience.
     everything = (*given, Given(AUTHORITY, OWN_ENTRIES))
     return OpenedTask(
         id=task.id,
@@ -195,8 +205,11 @@ def _mint(
     minted: list[Capability] = []
     for one in given:
         carried = authority_block(claims, one.allowed, expires, (*one.budgets, *added))
+        # Before anything is minted: a token beyond the limits of the wire would be denied everywhere.
         if why := block_problem(carried):
-            raise InvalidRequest(f"nobody would take a capability for {one.audience}: {why}")
+            raise InvalidRequest(
+                f"cannot mint the capability for {one.audience}, because no service would accept it: {why}"
+            )
         capability = mint(keyring.active.audience_key(one.audience), carried, now=now)
         allowed = tuple([entry.sentence() for entry in one.allowed])
         CapabilityMinted.of(task.id, capability, allow=allowed, expires=expires).write(transaction, at=now)
@@ -205,27 +218,29 @@ def _mint(
 
 
 def as_given(allow: Iterable[Grant]) -> tuple[Given, ...]:
-    """What is allowed, by its audience; InvalidRequest for what cannot be granted."""
+    """The grants, sorted by audience; InvalidRequest for one that cannot be granted."""
     return tuple(Given(audience, entries) for audience, entries in by_audience(allow).items())
 
 
 def demand_live_key(reading: Reading, keyring: KeyRing) -> None:
-    """InvalidRequest if the key that mints was revoked."""
+    """Raise InvalidRequest if the active root key was revoked."""
     kid = keyring.active.kid
     if reading.death(of_kid(kid)):
         raise InvalidRequest(
-            f"the key {kid} that mints was revoked: capx keys add, then capx keys activate, and mint with another"
+            f"the active root key {kid} was revoked: run capx keys add, then capx keys activate with the new key"
         )
 
 
 def demand_label(what: str, text: str | None) -> None:
-    """InvalidRequest for a text that cannot be a task's tenant or purpose."""
+    """Raise InvalidRequest for a text that cannot be a task's tenant or purpose."""
     if text is not None and not is_label(text):
-        raise InvalidRequest(f"{text!r:.80} is no {what}: 1 to 128 characters, none of them hidden or a control")
+        raise InvalidRequest(
+            f"{text!r:.80} is not a valid {what}: write 1 to 128 characters, without hidden or control characters"
+        )
 
 
 def live_tasks_by_kid(reading: Reading, kids: Sequence[str], *, now: int) -> dict[str, int]:
-    """How many tasks that are alive at `now` hold tokens that were minted under each of these root keys."""
+    """For each root key, how many tasks that are alive at `now` hold tokens that were minted with it."""
     tasks = [task for task in reading.tasks() if not is_final(as_of(task, now).state)]
     live = {task.id for task in tasks if reading.death(root_node(task.root)) is None}
     holding: dict[str, set[str]] = {kid: set() for kid in kids}

@@ -1,10 +1,13 @@
-"""Bringing a store back from a backup: the epoch that begins when a backup takes its place.
+"""Replacing a store with a backup. The restored store begins a new epoch.
 
-Laws: a restored store is a later epoch of the same origin, in which all that was issued before is dead, no task is
-active and no intent of before opens one, for what happened since the backup is unknown. Before is what the clock says,
-or the last second that either store knows of, whichever is later; a clock that is far behind them restores nothing. A
-key that somebody revoked since stays revoked, for who has it could mint anew. A backup is a file that anybody may have
-written: it is believed when nothing in it is anything else than capx writes.
+Laws:
+
+- What happened after the backup is unknown. So in the new epoch everything that was issued before is dead, no task is
+  active, and no earlier intent opens a task. The origin stays the same.
+- "Before" means up to the time of the clock, or up to the last second that either store knows of, whichever is later.
+  If the clock is far behind the stores, nothing is restored.
+- A key that was revoked after the backup stays revoked, because its thief could mint new tokens.
+- Anybody may have written the backup file. So it is refused unless everything in it is as capx writes it.
 """
 
 import contextlib
@@ -35,12 +38,12 @@ Clock = Callable[[], float]
 
 
 class Restoration(Struct, frozen=True):
-    """What a restoration did; of a dry run, what it would do, with no epoch, position and instant.
+    """The result of a restoration. A dry run has no epoch, position and `issued`.
 
-    `backup` is where the backup stood, `replaced` where the store did whose place it took: None if there was none, or
-    none that could be read; `unread` if it could not be read to its end, so that later revocations of keys are unknown.
-    `withdrawn` are the tasks that were active in the backup, `kids` the keys that were revoked since, `kept` where the
-    store is that was there. All that was issued up to `issued` is dead (Unix seconds).
+    `backup` is the head of the backup. `replaced` is the head of the old store: None if there was none, or none that
+    could be read. `unread` says that the old store could not be read to its end, so that later revocations of keys are
+    unknown. `withdrawn` are the tasks that were active in the backup. `kids` are the keys that were revoked after the
+    backup. `kept` is the place of the old store. Everything that was issued up to `issued` is dead (Unix seconds).
     """
 
     place: str
@@ -58,12 +61,14 @@ class Restoration(Struct, frozen=True):
 def restore(
     source: Path, place: str, *, keep: Path | None = None, dry_run: bool = False, clock: Clock = time.time
 ) -> Restoration:
-    """Put a backup in the place of the store at `place`, a path or a `postgresql://` URL, as a later epoch.
+    """Replace the store at `place`, a path or a `postgresql://` URL, with a backup, as a later epoch.
 
-    What is there is kept: a file beside it under another name, a database as a backup at `keep` if that is given.
-    Answers when the second is over up to which all is dead; waits up to five minutes for a clock that is behind what
-    the stores know of. ConfigurationProblem for one that is further behind, for a backup that is the store itself, and
-    for one of another origin than a store that was used; StoreProblem for one that is not whole.
+    The old store is kept: a file beside the new one under another name; a database as a backup at `keep`, if given.
+    Returns when the second is over up to which everything is dead. If the clock is behind the stores, waits up to five
+    minutes.
+
+    ConfigurationProblem if the clock is further behind, if the backup is the store itself, or if the old store was used
+    and has another origin. StoreProblem if the backup is damaged.
     """
     source = source.absolute()
     _demand_another(source, place)
@@ -77,7 +82,7 @@ def restore(
         second = _last_second(reading, (backup, there), clock)
         if dry_run:
             return _foreseen(reading, target, there, int(clock()))
-        # Before anybody is kept from writing: others go on meanwhile.
+        # Wait before the store is locked, so that other processes can write meanwhile.
         _wait_until(second, clock)
         begun: list[Restoration] = []
 
@@ -94,18 +99,18 @@ def restore(
 
 @contextlib.contextmanager
 def _told_of(source: Path) -> Generator[None]:
-    """A block in which what is wrong with a backup is said of its file."""
+    """Name the file of the backup in each StoreProblem of the block."""
     try:
         yield
     except StoreProblem as error:
-        # The error itself goes on: a BrokenLog says where.
+        # Change the same error, because a BrokenLog also carries the position.
         error.args = (f"the backup {source} is refused, give another one: {error}",)
         raise
 
 
 def _demand_another(source: Path, place: str) -> None:
     if not is_postgres(place) and source.exists() and Path(place).exists() and source.samefile(place):
-        raise ConfigurationProblem(f"{source} is the store itself: give a backup, as capx store backup makes one")
+        raise ConfigurationProblem(f"{source} is the store itself: give a backup that capx store backup has made")
 
 
 def _foreseen(reading: Reading, target: Replaceable, there: StoreSurvey, now: int) -> Restoration:
@@ -124,14 +129,14 @@ def _foreseen(reading: Reading, target: Replaceable, there: StoreSurvey, now: in
 def _last_second(reading: Reading, known: tuple[StoreSurvey, StoreSurvey], clock: Clock) -> int:
     """The last second in which anything can have been issued; ConfigurationProblem if the clock is far behind it.
 
-    Not one up to which all is dead in the backup: a death is told once.
+    It is later than every instant that the backup holds as a death: the death of this one must be a new one.
     """
     now, newest = int(clock()), max(one.newest for one in known)
     if newest > now + CLOCKS_APART:
         raise ConfigurationProblem(
-            f"the clock here is behind: it says {shown_instant(now)}, and something happened in the "
-            f"{'backup' if newest == known[0].newest else 'store that is there'} at {shown_instant(newest)}, so that "
-            "what was issued up to then would stay alive: set the clock"
+            f"the clock here is behind: it says {shown_instant(now)}, but the "
+            f"{'backup' if newest == known[0].newest else 'old store'} has an event of {shown_instant(newest)}; tokens "
+            "that were issued up to then would stay alive: set the clock"
         )
     return max(now, newest, revoked_until(death.key for death in reading.deaths()) + 1)
 
@@ -144,10 +149,11 @@ def _wait_until(second: int, clock: Clock) -> None:
 def _begin_epoch(
     writing: Writing, reading: Reading, known: tuple[StoreSurvey, StoreSurvey], clock: Clock
 ) -> Restoration:
-    """Begin a later epoch in what was taken over from a backup: all that was issued is dead, and no task is active."""
+    """Begin a new epoch in the copy of the backup: all that was issued is dead, and no task is active."""
     head, there = reading.head(), known[1]
     second = _last_second(reading, known, clock)
     epochs = [head.epoch, *([] if there.head is None else [there.head.epoch])]
+    # Later than both epochs, also within one second: services tell a restored store by its later epoch.
     before = [began(epoch) for epoch in epochs if origin_of(epoch) == origin_of(head.epoch)]
     epoch = new_epoch(origin_of(head.epoch), max(second, *(each + 1 for each in before)))
     writing.begin_epoch(epoch)
@@ -171,7 +177,7 @@ def _begin_epoch(
 
 
 def _kill_what_was_issued_meanwhile(place: str, issued: int, clock: Clock) -> int:
-    """Kill also what was issued while the store was being replaced, and wait until that second is over."""
+    """Also revoke what was issued while the store was being replaced, and wait until that second is over."""
     if (now := int(clock())) > issued:
         issued = now
         with contextlib.closing(open_store(place)) as store, store.write() as transaction:

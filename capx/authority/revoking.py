@@ -1,9 +1,14 @@
-"""How anything else than a task dies: a node, a capability, a root, a key, all of an instant, or all of somebody.
+"""Revoking a node, a capability, a root, a key, everything up to an instant, or everything of a tenant or agent.
 
-Laws: a death is told once: to revoke again changes nothing and says when it was. All that one revocation kills dies in
-one transaction, durable before it answers; with a capability, a key or an instant dies what was granted on the strength
-of it, whose own chain is another, under another key, of a later time. An agent reaches only what lies below its own
-node, for the authority derives the nodes from where the agent stands.
+A *death* is the store's record that something is revoked, or that a task has ended.
+
+Laws:
+
+- There is one death for each thing. Revoking it again changes nothing, and returns the position of the first death.
+- One revocation is one transaction, which is durable before the caller gets an answer.
+- A grant that was made because of a token dies with that token, with its key and with its instant. It needs a death of
+  its own, because it has another chain, maybe another key, and a later time.
+- An agent can revoke only below its own node: the authority computes the nodes from the node of the agent.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,14 +34,15 @@ from capx_caveats import is_id, is_label, shown_instant
 MAX_OF_NODE, MAX_OF_TASK = 1_000, 10_000
 """Revocations by the agent of one node, and by all agents of one task.
 
-With the next one its own node goes, or of a task the node of the first hop to it, whichever agents below that asked.
+The next one beyond the limit of a node revokes that node. The next one beyond the limit of a task revokes the node of
+the first hop towards the agent that asked, whichever agents below that used up the limit.
 """
 SELECTORS = ("tenant", "agent", "purpose", "principal")
-"""By what `where` selects."""
+"""The names that `where` may use."""
 
 
 class Target(Struct, frozen=True):
-    """One thing to kill, and what its event says of it."""
+    """One thing to revoke, and the event that the log gets."""
 
     key: RevocationKey
     event: events.Revoked
@@ -48,15 +54,15 @@ class Target(Struct, frozen=True):
 
 
 def target_id(target: str | bytes | Bundle) -> str:
-    """The id that a target is revoked by: a bundle stands for its node; InvalidRequest for one without."""
+    """The id of a target as text. For a bundle, the id of its node; InvalidRequest if it has none."""
     node = target.node if isinstance(target, Bundle) else target
     if node is None:
-        raise InvalidRequest("this bundle has no node that could be revoked")
+        raise InvalidRequest("this bundle has no node: give the id of a node, capability or task")
     return b64u(node) if isinstance(node, bytes) else node
 
 
 def by_name(reading: Reading, target: str) -> Target:
-    """What a node, capability or root id names, or a task id, which stands for its root; InvalidRequest for others."""
+    """The target of a node, capability, root or task id; a task id means its root. InvalidRequest for other text."""
     if is_id(target) and (task := reading.task(target) or reading.rooted(root_node(target))):
         return _of_id(root_node(task.root), is_root=True, task=task.id)
     try:
@@ -65,31 +71,31 @@ def by_name(reading: Reading, target: str) -> Target:
         key = b""
     if len(key) != 16:
         raise InvalidRequest(
-            f"{target!r:.80} is nothing that can be revoked: give a node or capability id (22 characters, as "
-            "capx graph and capx inspect show them), or the root id or task id of a known task"
+            f"{target!r:.80} cannot be revoked: give a node or capability id (22 characters, as capx graph and capx "
+            "inspect show them), or the root id or task id of a known task"
         )
     task = reading.rooted(key)
     return _of_id(key, is_root=task is not None, task=None if task is None else task.id)
 
 
 def by_kid(kid: str) -> Target:
-    """All that was minted under one root key; InvalidRequest for what is no key id."""
+    """The target for everything that was minted under one root key; InvalidRequest if `kid` is not a key id."""
     if not is_kid(kid):
-        raise InvalidRequest(f"{kid!r:.80} is not a key id: capx keys list shows those that there are")
+        raise InvalidRequest(f"{kid!r:.80} is not a key id: capx keys list shows the key ids")
     return Target(revocation_key.of_kid(kid), events.Revoked(kid=kid))
 
 
 def by_instant(issued: int, now: int) -> Target:
-    """All that was issued up to a second, which may not lie ahead; InvalidRequest if it does."""
+    """The target for everything that was issued up to a second; InvalidRequest if that is in the future."""
     if not 0 <= issued <= now:
-        raise InvalidRequest(f"{shown_instant(max(0, issued))} lies ahead: only what was issued by now can be revoked")
+        raise InvalidRequest(f"{shown_instant(max(0, issued))} is in the future: give a time that has passed")
     return Target(revocation_key.of_instant(issued), events.Revoked(issued=issued))
 
 
 def by_where(reading: Reading, where: Mapping[str, str], now: int) -> list[Target]:
-    """The roots of live tasks of a tenant, purpose and principal, or in them the nodes of an agent.
+    """The roots of the live tasks that match, or with `agent`, the live nodes of that agent in these tasks.
 
-    InvalidRequest for what else could be meant.
+    InvalidRequest for an unknown name, or a value that cannot be right.
     """
     unknown = set(where).difference(SELECTORS)
     if unknown or not where:
@@ -97,7 +103,9 @@ def by_where(reading: Reading, where: Mapping[str, str], now: int) -> list[Targe
         raise InvalidRequest(f"cannot select by {named:.80}: only by {', '.join(SELECTORS)}")
     for name, text in where.items():
         if not is_label(text):
-            raise InvalidRequest(f"{text!r:.80} is no {name}: 1 to 128 characters, none of them hidden or a control")
+            raise InvalidRequest(
+                f"{text!r:.80} is not a valid {name}: write 1 to 128 characters, without hidden or control characters"
+            )
     tasks = [
         task
         for task in reading.tasks()
@@ -120,11 +128,11 @@ def by_where(reading: Reading, where: Mapping[str, str], now: int) -> list[Targe
 
 
 def by_agent(path: Sequence[bytes], hops: Sequence[str], task: str) -> Target:
-    """The node that these hop nonces lead to from the end of `path`; InvalidRequest for what can be no path."""
+    """The node that these hop nonces lead to from the last node of `path`; InvalidRequest for invalid nonces."""
     if not 0 < len(hops) <= MAX_BLOCKS or not all(map(_is_nonce, hops)):
         raise InvalidRequest(
-            f"name the nonces of the hops that lead to the node below your own: 1 to {MAX_BLOCKS}, "
-            "each 8 bytes in base64url"
+            f"give the nonces of the hops from your own node to the node to revoke: 1 to {MAX_BLOCKS}, each 8 bytes in "
+            "base64url"
         )
     below = path[-1]
     for nonce in hops:
@@ -133,8 +141,9 @@ def by_agent(path: Sequence[bytes], hops: Sequence[str], task: str) -> Target:
 
 
 def kill_for_agent(transaction: Writing, task: str, path: Sequence[bytes], hops: Sequence[str], *, now: int) -> Killed:
-    """Kill below the end of `path`, counting what was not dead before; who has had too many is killed instead."""
+    """Revoke a node below the last node of `path`, and count it. An agent beyond its limit is revoked instead."""
     target = by_agent(path, hops, task)
+    # Deaths are kept and sent to every service, so an agent must not make endlessly many. A repeat makes none.
     if transaction.death(target.key) is None:
         of_node, of_task = transaction.count_revocation(task, path[-1], now=now)
         if of_task > MAX_OF_TASK:
@@ -149,7 +158,7 @@ def _by_agent(node: bytes, path: Sequence[bytes], task: str) -> Target:
 
 
 def revoke(store: Store, targets: Sequence[Target], *, now: int, dry_run: bool) -> Revocation:
-    """The deaths of all targets, now or before; of a dry run, what is known to die."""
+    """Revoke all targets, and return their deaths, also those from before. A dry run returns what would die."""
     if dry_run:
         with store.read() as reading:
             return _preview(reading, targets, now)
@@ -160,7 +169,7 @@ def revoke(store: Store, targets: Sequence[Target], *, now: int, dry_run: bool) 
 
 
 def kill(transaction: Writing, target: Target, *, now: int) -> Killed:
-    """The death of one target within a transaction, now or before."""
+    """Revoke one target within a transaction, and return its death, also one from before."""
     if found := transaction.death(target.key):
         return Killed(target.shown, found.position, target.event.is_root, again=True)
     event = target.event.write(transaction, at=now)
@@ -169,7 +178,7 @@ def kill(transaction: Writing, target: Target, *, now: int) -> Killed:
 
 
 def _kill_with_granted(transaction: Writing, target: Target, now: int) -> list[Killed]:
-    """The death of one target, and the deaths of what was granted on the strength of it that still lived."""
+    """Revoke one target, and the grants made because of it that are still alive."""
     first = kill(transaction, target, now=now)
     granted = [_of_id(id_, is_root=False, task=target.event.task) for id_ in transaction.granted_by(target.key)]
     with_it = [kill(transaction, one, now=now) for one in granted]

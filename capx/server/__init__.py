@@ -1,4 +1,4 @@
-"""The authority over HTTP, for those who must not open its store.
+"""The authority over HTTP, for callers who must not open its store.
 
     import capx
     from capx.server.app import everybody
@@ -9,21 +9,26 @@
 
 Callers:
 
-    operators    over a Unix socket that is the user's alone: all that an authority does (capx.RemoteAuthority)
-    agents       over TCP, by presenting their authority capability, as at any resource (capx.AuthorityClient)
-    resources    over TCP: the signed feed of revocations, and reports under their audience's key (capx.FeedSource)
+    operators    over a Unix socket that only the user can open: everything an authority does (capx.RemoteAuthority)
+    agents       over TCP, with a presentation of their authority capability, as at a resource (capx.AuthorityClient)
+    resources    over TCP: the signed feed of revocations, and reports with their audience's key (capx.FeedSource)
+
+A *face* is one of the two ASGI applications: one for operators, one for the network.
 
 Modules:
 
-    running, app, service    one process, its two ASGI applications, and what they share
-    operation, openapi       the route of an operation, and the document that describes all of a face
+    running, app, service    one process, its two faces, and what they share
+    operation, openapi       the route of an operation, and the OpenAPI document of a face
     faces/                   the operations of operators, agents and resources, and health
     waiting/                 agents and followers that wait for news
-    net/                     sockets, connections, and bounds on bodies of unknown senders
+    net/                     sockets, connections, and limits on bodies of unknown senders
     metrics, workers         figures for Prometheus; threads with a bounded queue
 
-Laws: two faces of one application, over one authority. No face does what an authority in this process would refuse, and
-every answer stands for what is durable. Nothing unknown passes: not a field, not a type, not a name in a query.
+Laws:
+
+- Both faces use one authority. A face never does what that authority would refuse.
+- An answer means that the work is durable.
+- Unknown input is refused: a field, a type, or a name in a query.
 """
 
 from capx.server.running import Plan, serve

@@ -1,11 +1,13 @@
-"""The two faces of an authority, as ASGI applications over one service.
+"""The two faces of an authority: ASGI applications over one service.
 
-    operators(service)     all that an authority does; for a socket that is the user's alone
-    everybody(service)     agents, resources, and whoever watches; for the network
+    operators(service)     everything an authority does; for a socket that only the user can open
+    everybody(service)     agents, resources and monitoring; for the network
 
-Laws: every answer is one of the operations', or a problem (RFC 9457); no trace of what failed leaves the process, and
-what should not have failed is logged. What is asked is counted by the path of its operation, never by what a client
-wrote.
+Laws:
+
+- Every answer is the answer of an operation, or a problem (RFC 9457).
+- No traceback leaves the process. An unexpected failure is logged.
+- Requests are counted by the path of their operation, never by text that a client sent.
 """
 
 import logging
@@ -44,19 +46,19 @@ def _whole(error: Exception) -> Exception:
 
 
 def operators(service: Service) -> ASGIApp:
-    """The face of those who may have the authority do anything."""
-    said = openapi.document(
+    """The face of operators, who may do everything."""
+    described = openapi.document(
         "capx serve: operators",
         "All that an authority does. On a Unix socket, for the user whose authority it is.",
         operations.OPERATIONS,
     )
-    return face("operators", [*operators_.routes(service), _document(said)], service)
+    return face("operators", [*operators_.routes(service), _document(described)], service)
 
 
 def everybody(service: Service) -> ASGIApp:
-    """The face of agents and resources, and of whoever watches over the authority."""
+    """The face of agents, resources and monitoring."""
     offered = (*agents.OPERATIONS, *resources.OPERATIONS, *health.OPERATIONS)
-    said = openapi.document(
+    described = openapi.document(
         "capx serve: agents and resources",
         "Agents present their authority capability; resources follow the feed and report their decisions.",
         offered,
@@ -65,7 +67,7 @@ def everybody(service: Service) -> ASGIApp:
         *agents.routes(service),
         *resources.routes(service),
         *health.routes(service),
-        _document(said),
+        _document(described),
     ]
     return face("everybody", routes, service, tell=redacted_error)
 
@@ -73,7 +75,7 @@ def everybody(service: Service) -> ASGIApp:
 def face(
     name: str, routes: Sequence[Route], service: Service, *, tell: Callable[[Exception], Exception] = _whole
 ) -> ASGIApp:
-    """A face with these routes, counted by its name; `tell` gives the error that is told for one that happened."""
+    """A face with these routes, counted by its name. `tell` turns an error into the one that the caller gets."""
 
     async def refuse(request: Request, error: Exception) -> Response:
         del request
@@ -83,14 +85,15 @@ def face(
         routes=routes,
         exception_handlers={CapxError: refuse, HTTPException: _unknown, Exception: _failed},
     )
+    # A redirect would answer a path that is not in the OpenAPI document, and name the Host that the client sent.
     app.router.redirect_slashes = False
     return _Counted(app, name, service)
 
 
-def _document(said: bytes) -> Route:
+def _document(described: bytes) -> Route:
     async def answer(request: Request) -> Response:
         request.scope[ROUTE] = _PATH
-        return Response(said, media_type=JSON_TYPE)
+        return Response(described, media_type=JSON_TYPE)
 
     return Route(_PATH, answer, methods=["GET"])
 
@@ -104,18 +107,20 @@ def _refusal(error: Exception) -> Response:
         return refused(InvalidRequest(str(error)))
     response = refused(error)
     if response.status_code == 500:
-        _log.error("a request failed, and should not have", exc_info=error)
+        _log.error("a request failed unexpectedly: please report this with the traceback", exc_info=error)
     return response
 
 
 async def _unknown(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 400
-    # Not by the URL, of which a client's Host is a part, whatever that is.
+    # The path, not the URL: the URL contains the Host header, which the client chose.
     path: str = request.scope["path"]
     if status == 404:
-        return refused(HttpRefusal(404, "not_found", f"nothing is at {path!r:.80}: {_PATH} says what is"))
+        return refused(HttpRefusal(404, "not_found", f"there is nothing at {path!r:.80}: {_PATH} lists all paths"))
     if status == 405:
-        response = refused(HttpRefusal(405, "method_not_allowed", f"{path} takes another method"))
+        response = refused(
+            HttpRefusal(405, "method_not_allowed", f"{path} does not take this method: the header Allow names its own")
+        )
         headers: Mapping[str, str] = (isinstance(error, HTTPException) and error.headers) or {}
         response.headers["Allow"] = headers.get("Allow", "GET")
         return response
@@ -123,13 +128,13 @@ async def _unknown(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    # Starlette raises it again, so that uvicorn logs it.
+    # No logging here: Starlette raises the error again, and uvicorn logs it.
     del request
     return refused(error)
 
 
 class _Counted:
-    """Counts what is answered and how long it took; a stream is counted when it begins."""
+    """Counts answers and measures their time. A stream is counted when it begins, and not measured."""
 
     def __init__(self, app: ASGIApp, face: str, service: Service) -> None:
         self._app = app

@@ -1,7 +1,9 @@
-"""Figures for Prometheus: what was asked, how long it took, where the log and its followers stand.
+"""Figures for Prometheus: requests and their times, the position of the log, and its followers.
 
-Laws: a label is a name from the code, never text of a request. What a scrape reads from the store is read at most once
-in a few seconds, however often it is asked for.
+Laws:
+
+- A label is a name from the code, never text of a request.
+- However often somebody scrapes, the store is read at most once in two seconds.
 """
 
 import time
@@ -20,12 +22,12 @@ if TYPE_CHECKING:
     from capx.server.waiting.head_watch import HeadWatch
 
 KEPT: Final = 2.0
-"""Seconds for which what was read from the store is told again."""
+"""Seconds for which figures from the store are kept."""
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
 class StoreStatus(Struct, frozen=True):
-    """Where a store stands."""
+    """The figures that are read from the store."""
 
     position: int
     deaths: int
@@ -40,7 +42,7 @@ class Metrics(Collector):
 
     def __init__(self, authority: "Authority", watch: "HeadWatch") -> None:
         self._authority, self._watch = authority, watch
-        self._stand: StoreStatus | None = None
+        self._status: StoreStatus | None = None
         self._read_at = -float("inf")
         self._registry = CollectorRegistry()
         self.requests = Counter(
@@ -68,37 +70,37 @@ class Metrics(Collector):
         if time.monotonic() - self._read_at >= KEPT:
             self._read_at = time.monotonic()
             try:
-                self._stand = store_status(self._authority)
+                self._status = store_status(self._authority)
             except StoreProblem:
-                self._stand = None
+                self._status = None
         return generate_latest(self._registry)
 
     def collect(self) -> Iterable[Metric]:
-        """What is known of the store, and nothing of it while it cannot be read."""
-        watch, stand = self._watch, self._stand
-        yield GaugeMetricFamily("capx_store_readable", "Whether the store could be read.", value=stand is not None)
+        """The figures of the store; none of them while it cannot be read."""
+        watch, status = self._watch, self._status
+        yield GaugeMetricFamily("capx_store_readable", "Whether the store could be read.", value=status is not None)
         if watch.head is not None:
             lag = max(0.0, time.monotonic() - watch.looked)
             yield GaugeMetricFamily("capx_feed_lag_seconds", "Seconds since followers' store was looked at.", value=lag)
-        if stand is None:
+        if status is None:
             return
         for name, about, value in (
-            ("capx_log_position", "Position of the last event of the log.", stand.position),
-            ("capx_deaths", "Deaths there were.", stand.deaths),
-            ("capx_deaths_forgotten", "Deaths that are forgotten.", stand.forgotten),
-            ("capx_tasks_active", "Tasks that nobody has ended.", stand.active),
-            ("capx_followers_unaware", "Followers that have not seen all that is dead.", stand.unaware),
-            ("capx_decisions_unwritten", "The authority's own decisions that wait to be written.", stand.waiting),
+            ("capx_log_position", "Position of the last event of the log.", status.position),
+            ("capx_deaths", "Revocations and ends of tasks so far.", status.deaths),
+            ("capx_deaths_forgotten", "Revocations and ends of tasks that were pruned.", status.forgotten),
+            ("capx_tasks_active", "Tasks that have not ended.", status.active),
+            ("capx_followers_unaware", "Followers that have not seen all revocations.", status.unaware),
+            ("capx_decisions_unwritten", "The authority's own decisions that wait to be written.", status.waiting),
         ):
             yield GaugeMetricFamily(name, about, value=value)
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: what is told of the store is not known beforehand."""
+        """Nothing: which figures of the store there are is not known before it is read."""
         return ()
 
 
 def store_status(authority: "Authority") -> StoreStatus:
-    """Where the store of an authority stands; StoreProblem when it cannot be read."""
+    """Read the figures of the store; StoreProblem when it cannot be read."""
     with authority.store.read() as reading:
         head, active = reading.head(), reading.active()
     return StoreStatus(

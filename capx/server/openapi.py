@@ -1,6 +1,6 @@
 """The OpenAPI 3.1 document of a face, made from its operations.
 
-Law: what it says of forms is what the reader of each form demands, for it is made from the same classes.
+Law: the schemas are made from the classes that read the requests, so they say what these demand.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ _PUBLISHED: Final = {
     "Impact": "Dying",
     "Revocation": "Revoked",
 }
-"""Schemas whose class has another name by now: clients are generated from these names, so they stay."""
+"""Schemas whose class was renamed. Clients are generated from the published names, so these stay."""
 _RENAMED_REFS: Final = {_REF.format(name=name): _REF.format(name=published) for name, published in _PUBLISHED.items()}
 _ID: Final = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
 _ALWAYS: Final = (400, 500, 503)
@@ -51,7 +51,7 @@ _SCHEMES: Final[Schema] = {
 
 
 def document(title: str, about: str, operations: Sequence[AnyOperation]) -> bytes:
-    """The document of a face, as JSON."""
+    """The OpenAPI document of a face, as JSON."""
     named = (Problem, *(one.asks for one in operations), *(one.answers for one in operations))
     kinds = list(dict.fromkeys(kind for kind in named if kind is not None))
     found, components = msgspec.json.schema_components(kinds, schema_hook=_own, ref_template=_REF)
@@ -87,10 +87,10 @@ def _published(part: Any) -> Any:
 
 
 def _operation(one: AnyOperation, schemas: dict[Any, Schema], components: dict[str, Schema]) -> Schema:
-    said: Schema = {"operationId": one.name, "summary": one.about, "responses": _responses(one, schemas)}
+    described: Schema = {"operationId": one.name, "summary": one.about, "responses": _responses(one, schemas)}
     parameters = [{"name": "id", "in": "path", "required": True, "schema": _ID}] if "{id}" in one.path else []
     if one.asks is not None and one.has_body:
-        said["requestBody"] = {
+        described["requestBody"] = {
             "required": _is_demanding(one.asks),
             "content": {JSON_TYPE: {"schema": schemas[one.asks]}},
         }
@@ -99,14 +99,14 @@ def _operation(one: AnyOperation, schemas: dict[Any, Schema], components: dict[s
         hints = get_type_hints(one.asks).items()
         parameters += [_parameter(name, form["properties"][name], hint) for name, hint in hints]
     if parameters:
-        said["parameters"] = parameters
+        described["parameters"] = parameters
     if proof := _proof(one):
-        said["security"] = [{proof: []}]
-    return said
+        described["security"] = [{proof: []}]
+    return described
 
 
 def _proof(one: AnyOperation) -> str | None:
-    """The scheme by which a caller has to prove who it is."""
+    """The name of the scheme with which a caller proves who it is."""
     if one.action is not None:
         return "presentation"
     return "report" if one.reported else None
@@ -132,7 +132,7 @@ def _is_demanding(kind: type[Struct]) -> bool:
 
 
 def _parameter(name: str, form: Schema, hint: Any) -> Schema:
-    # A query has no null: what is not asked is left out.
+    # A query cannot say null. A caller leaves the name out instead.
     schema = {key: value for key, value in form.items() if key != "default" or value is not None}
     if "anyOf" in schema:
         options = [option for option in schema["anyOf"] if option.get("type") != "null"]

@@ -1,6 +1,6 @@
-"""The route of an operation: how its request is read, and how its answer or its refusal is written.
+"""The route of an operation: reads the request, calls the operation, writes its answer or its error.
 
-Law: a request is read strictly before anything is done; what is done is done in a thread.
+Law: the whole request is read and checked before the operation runs. The operation runs in a thread.
 """
 
 import asyncio
@@ -25,9 +25,9 @@ from capx.server.workers import Workers
 PROBLEM_TYPE: Final = "application/problem+json"
 NO_STORE: Final = {"Cache-Control": "no-store"}
 BODY_SECONDS: Final = 20.0
-"""Seconds within which a body has to be there."""
+"""Seconds for the whole body of a request."""
 ROUTE: Final = "capx.route"
-"""Where an ASGI scope holds the path of its operation."""
+"""The key of an ASGI scope that holds the path of the operation."""
 
 AnyOperation = Operation[..., Any]
 Stream = Callable[[Service, Any], Awaitable[Response]]
@@ -36,9 +36,9 @@ Stream = Callable[[Service, Any], Awaitable[Response]]
 def route(
     operation: AnyOperation, service: Service, acts_on: object, workers: Workers, *, stream: Stream | None = None
 ) -> Route:
-    """The route of an operation that everybody may ask for who reaches it.
+    """The route of an operation that needs no proof of the caller.
 
-    `acts_on` is what its function gets first. `stream` makes the answer of one that was asked for as a stream.
+    `acts_on` is the first argument of its function. `stream` makes the answer if the caller asks for a stream.
     """
 
     async def answer(request: Request) -> Response:
@@ -51,14 +51,14 @@ def route(
         def done() -> Response:
             return answered(operation, perform(operation, service, *given, **request.path_params))
 
-        # Written in the thread too: what is found may be long.
+        # The thread also writes the answer, because a long one would block the event loop.
         return done() if operation.instant else await workers.run(done)
 
     return route_to(operation, answer)
 
 
 def perform(operation: AnyOperation, service: Service, *given: Any, **named: Any) -> Any:
-    """What an operation finds or does; followers hear at once of what they have to know."""
+    """Call an operation. If it may have ended or revoked something, wake the followers at once."""
     found = operation.act(*given, **named)
     if operation.announced:
         service.wake()
@@ -66,33 +66,33 @@ def perform(operation: AnyOperation, service: Service, *given: Any, **named: Any
 
 
 def route_to(operation: AnyOperation, endpoint: Any) -> Route:
-    """The route of an operation, for its own method and no other."""
+    """The route of an operation, only for its own method."""
     made = Route(operation.path, endpoint, methods=[operation.method])
-    # Starlette adds HEAD to GET: of a stream, nobody would ever see the end.
+    # Starlette adds HEAD to GET. A HEAD on a stream would never end.
     made.methods = {operation.method}
     return made
 
 
 def answered(operation: AnyOperation, found: Any) -> Response:
-    """What an operation found, as an answer."""
+    """The result of an operation as an HTTP response."""
     body = found if operation.answers is None else encode(found)
     return Response(body, media_type=operation.media, headers=NO_STORE)
 
 
 def refused(error: Exception) -> Response:
-    """An error as an answer."""
-    said = to_problem(error)
-    headers = {**NO_STORE, **said.headers}
-    return Response(encode(said.problem), said.problem.status, headers, PROBLEM_TYPE)
+    """An error as an HTTP response with problem details."""
+    answer = to_problem(error)
+    headers = {**NO_STORE, **answer.headers}
+    return Response(encode(answer.problem), answer.problem.status, headers, PROBLEM_TYPE)
 
 
 def wants_stream(request: Request) -> bool:
-    """Whether server-sent events were asked for."""
+    """Whether the caller accepts server-sent events."""
     return "text/event-stream" in request.headers.get("accept", "")
 
 
 async def read_request(operation: AnyOperation, request: Request) -> Any:
-    """What a request asks for; InvalidRequest or HttpRefusal if it is not what the operation takes."""
+    """Read the query or body of a request; InvalidRequest or HttpRefusal if the operation does not take it."""
     if not operation.has_body:
         asked = read_query(request, operation.asks or NoQuery)
         return None if operation.asks is None else asked
@@ -101,34 +101,34 @@ async def read_request(operation: AnyOperation, request: Request) -> Any:
     body = await whole_body(request, request.receive)
     if operation.asks is None:
         if body.strip() not in {b"", b"{}"}:
-            raise InvalidRequest("nothing is asked for here: leave the body empty")
+            raise InvalidRequest("this operation takes no arguments: leave the body empty")
         return None
     return decode_body(body or b"{}", operation.asks)
 
 
 async def whole_body(request: Request, receive: Receive, limit: int = MAX_BODY) -> bytes:
-    """The body that is received; HttpRefusal when it is too large or does not come."""
+    """Read the whole body; HttpRefusal if it is too large, too slow, or incomplete."""
     try:
         async with asyncio.timeout(BODY_SECONDS):
             return await read_body(request.scope, receive, limit)
     except TooMuch:
-        raise HttpRefusal(413, "body_too_large", f"a body may have {limit} bytes") from None
+        raise HttpRefusal(413, "body_too_large", f"a body may have at most {limit} bytes") from None
     except TimeoutError:
-        raise HttpRefusal(408, "body_too_slow", f"a body is to be there within {BODY_SECONDS:.0f} s") from None
+        raise HttpRefusal(408, "body_too_slow", f"the body did not arrive within {BODY_SECONDS:.0f} s") from None
     except Gone:
-        raise HttpRefusal(400, "client_gone", "the client left before its body was read") from None
+        raise HttpRefusal(400, "client_gone", "the client closed the connection before the end of its body") from None
 
 
 def demand_json(request: Request) -> None:
-    """Raise HttpRefusal for a head that says of its body that it is something else than JSON."""
+    """Raise HttpRefusal if the content type of the body is not JSON."""
     kinds = request.headers.getlist("content-type")
     if len(kinds) > 1:
         raise InvalidRequest("the header content-type is repeated")
-    said = kinds[0] if kinds else None
-    if said is not None and said.partition(";")[0].strip().lower() != JSON_TYPE:
-        raise HttpRefusal(415, "unsupported_media_type", f"a body is {JSON_TYPE}, not {said!r:.60}")
+    kind = kinds[0] if kinds else None
+    if kind is not None and kind.partition(";")[0].strip().lower() != JSON_TYPE:
+        raise HttpRefusal(415, "unsupported_media_type", f"the body must be {JSON_TYPE}, not {kind!r:.60}")
 
 
 def read_query(request: Request, kind: type[Struct] = NoQuery) -> Any:
-    """The query of a request as a form; InvalidRequest for a name that it has not, or a value of another type."""
+    """Read the query of a request; InvalidRequest for an unknown name, or a value of the wrong type."""
     return decode_query(request.query_params.multi_items(), kind)

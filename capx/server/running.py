@@ -1,8 +1,11 @@
-"""One process that serves an authority on both faces, from start to graceful stop.
+"""One process that serves both faces of an authority, from start to graceful stop.
 
-Laws: whoever is told where it listens can connect. The first signal (SIGTERM, SIGINT) ends it in order: nobody else is
-let in, streams end, what is under way is finished within a bound, decisions are written, the socket is removed. The
-second one ends it at once.
+Laws:
+
+- When the address is announced, both faces accept connections.
+- The first signal (SIGTERM, SIGINT) stops the process in order: it accepts no new connections, ends streams, finishes
+  requests within a limited time, writes decisions, and removes the socket.
+- The second signal ends the process at once.
 """
 
 import asyncio
@@ -26,12 +29,12 @@ from capx.server.net.sockets import Address, OwnSocket, listen
 from capx.server.service import Service
 
 GRACE: Final = 10
-"""Seconds within which what is under way at the end has to be finished."""
+"""Seconds for requests that are under way when the process stops."""
 _KEEP_ALIVE = 30
 
 
 class Plan(Struct, frozen=True):
-    """Where to serve; `keys` is the file of the root keys, `settings` are uvicorn's, for the face on the network."""
+    """Where to serve. `keys` is the file of the root keys; `settings` are uvicorn's, for the face on the network."""
 
     listen: Address
     socket: OwnSocket
@@ -40,29 +43,29 @@ class Plan(Struct, frozen=True):
 
 
 class _Server(uvicorn.Server):
-    """One of two servers in a process: signals are not its own to handle."""
+    """One of the two servers of a process. The process handles signals, not the server."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
-        """Leave signals to whoever runs both."""
+        """Do not handle signals: `_serve` does, for both servers."""
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let what is under way finish; whose request is not there by then, or takes no answer in, is let go."""
-        letting_go = asyncio.get_running_loop().call_later(GRACE, self._let_go)
+        """Let requests finish, then abort the connections that have not sent or read all within GRACE seconds."""
+        aborting = asyncio.get_running_loop().call_later(GRACE, self._abort_all)
         try:
             await super().shutdown(sockets)
         finally:
-            letting_go.cancel()
+            aborting.cancel()
 
-    def _let_go(self) -> None:
+    def _abort_all(self) -> None:
         for connection in list(self.server_state.connections):
             connection.transport.abort()
 
 
 def serve(authority: Authority, plan: Plan, *, started: Callable[[Address], None]) -> int:
-    """Serve until a signal comes; gives the exit code. `started` is told the address once both faces answer."""
-    # When each figure was first counted doubles what a scrape carries, and nobody asks for it.
+    """Serve until a signal comes, and return the exit code. Calls `started` with the address once both faces answer."""
+    # The time at which each figure was first counted would double the size of a scrape, and is of no use.
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     limits = Limits.of_process()
     network = listen(plan.listen)
@@ -116,16 +119,16 @@ def _config(face: ASGIApp, listening: Listener, **settings: Any) -> uvicorn.Conf
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE,
-        # What is let go after that time ends by itself, but for what waits for the store.
+        # One second after the abort, when only requests are left that wait for the store.
         timeout_graceful_shutdown=GRACE + 1,
-        # Connections are counted where they are taken; this is for what goes on when its client has left.
+        # Listener counts connections. This limit is for requests that go on after their client has left.
         limit_concurrency=listening.limit + 1,
         **settings,
     )
 
 
 def _quietly(face: ASGIApp) -> ASGIApp:
-    """A face whose requests end without a trace when the time for an orderly end is over: nobody hears them then."""
+    """A face whose requests log no traceback when they are cancelled at the end: their clients are gone by then."""
 
     async def ending(scope: Scope, receive: Receive, send: Send) -> None:
         with contextlib.suppress(asyncio.CancelledError):
@@ -136,10 +139,10 @@ def _quietly(face: ASGIApp) -> ASGIApp:
 
 def _stop(number: int, socket: OwnSocket, service: Service, servers: tuple[_Server, ...]) -> None:
     if service.stopping:
-        # Whatever a thread waits for: what is not durable was not answered.
+        # The second signal. _exit does not wait for threads. This is safe: nothing was answered that is not durable.
         socket.remove()
         os._exit(128 + number)
-    # Who comes from here on is told that nobody serves, and another process may begin to.
+    # Removed first: new clients see at once that nobody serves, and another process can start.
     socket.remove()
     service.stop()
     for server in servers:

@@ -1,8 +1,11 @@
-"""What both faces share while an authority is served: the authority, threads, what followers wait for, and figures.
+"""The parts that both faces of a served authority share: the authority, threads, waiting callers, and figures.
 
-Laws: operators, agents, resources, followers of the feed and those who read one page of it have threads of their own,
-so that none of them can keep the others waiting. A task or a request whose time runs out ends here by itself. What
-stops, stops for all: streams end, whoever waits is answered, what is under way is finished.
+Laws:
+
+- Operators, agents, resources, followers of the feed, and readers of single pages each have their own threads. So none
+  of them can keep the others waiting.
+- The service ends tasks and requests whose time runs out.
+- A stop is for everybody: streams end, callers who wait get an answer, and requests that are under way finish.
 """
 
 import asyncio
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("capx.serve")
 
 OVERDUE_EVERY: Final = 1.0
-"""Seconds between two looks for tasks whose time has run out."""
+"""Seconds between two searches for tasks whose time has run out."""
 KEYS_EVERY: Final = 0.5
 """Seconds between two looks at the file of the root keys."""
 _AT_ONCE: Final = 200
@@ -37,7 +40,7 @@ _THREADS, _WAITING = 4, 200
 
 
 class Service:
-    """One authority as it is served; belongs to one event loop. `keys` is the file of its root keys, if that is one."""
+    """One served authority; belongs to one event loop. `keys` is the file of its root keys, if there is one."""
 
     def __init__(self, authority: Authority, keys: Path | None = None) -> None:
         self.authority = authority
@@ -52,7 +55,7 @@ class Service:
         self.metrics = Metrics(authority, self.watch)
         self.verifier = authority.own_verifier()
         self.ready: tuple[float, Head] | None = None
-        """The last time that the store was found ready, by the monotonic clock, and the head of its log then."""
+        """When the store was last found ready (monotonic clock), and the head of its log at that time."""
         self.streams = OpenStreams(self.metrics.followers)
         self.waiting = Waiting(authority.store, self.watch, self.metrics.askers)
         self.unauthenticated = UnauthenticatedBodies()
@@ -60,24 +63,25 @@ class Service:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def wake(self) -> None:
-        """Let followers hear at once of what was done, in whatever thread."""
+        """Send news to followers at once. May be called from any thread."""
+        # The watch belongs to the event loop. Operations run in threads, and must not touch it directly.
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self.watch.wake)
 
     @property
     def stopping(self) -> bool:
-        """Whether streams and waiting are to end."""
+        """Whether the service stops, so that streams and waiting must end."""
         return self._stopping.is_set()
 
     def stop(self) -> None:
-        """End all streams, and let nobody wait any more."""
+        """End all streams, and wake all callers who wait."""
         self._stopping.set()
         self.waiting.wake_all()
         self.watch.moved.send()
         self.watch.due.send()
 
     def signer(self) -> FeedSigner:
-        """What signs the feed: a key of the root key that mints."""
+        """The signer of the feed. Its key is derived from the active root key."""
         return self.ring.active.feed_signer()
 
     @property
@@ -87,7 +91,7 @@ class Service:
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncGenerator[None]:
-        """A block in which tasks expire and followers hear of what happens."""
+        """A block in which tasks expire and followers get news."""
         self._loop = asyncio.get_running_loop()
         duties = (self.watch.run(), self.waiting.run(), self._end_overdue(), self._follow_keys())
         running = [asyncio.create_task(duty) for duty in duties]
@@ -99,7 +103,7 @@ class Service:
             await asyncio.gather(*running, return_exceptions=True)
 
     async def _follow_keys(self) -> None:
-        """Take the root keys anew whenever their file was changed, as by `capx keys activate`."""
+        """Load the root keys again whenever their file changes, as `capx keys activate` changes it."""
         if self._keys is None:
             return
         workers = Workers(1, 1)
@@ -115,15 +119,15 @@ class Service:
         try:
             ring = await workers.run(KeyRing.load, keys)
         except KeyProblem as problem:
-            _log.error("goes on with the root keys that it has: %s", problem)
+            _log.error("cannot load the changed root keys, so the old ones stay in use: %s", problem)
             return
         if ring.kids != self.authority.keyring.kids:
             self.authority.rekey(ring)
-            _log.warning("took the root keys anew: %s mints", ring.active.kid)
+            _log.warning("loaded the changed root keys: %s is active", ring.active.kid)
 
     async def _end_overdue(self) -> None:
         workers = Workers(1, 1)
-        told = False
+        warned = False
         while True:
             try:
                 while ended := await workers.run(self.authority.end_overdue, _AT_ONCE):
@@ -131,16 +135,17 @@ class Service:
                     if len(ended) < _AT_ONCE:
                         break
             except CapxError as problem:
-                if not told:
-                    _log.warning("tasks whose time ran out cannot be ended: %s", problem)
-                told = True
+                # Once until it works again, not every second.
+                if not warned:
+                    _log.warning("cannot end the tasks whose time has run out: %s", problem)
+                warned = True
             else:
-                told = False
+                warned = False
             await asyncio.sleep(OVERDUE_EVERY)
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """What tells one state of a file from the next; None where there is no file."""
+    """Identifies one state of a file; None if there is no file. Saving replaces the file, so the inode changes too."""
     try:
         found = path.stat()
     except OSError:

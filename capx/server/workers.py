@@ -1,6 +1,7 @@
-"""Threads for what waits for a disk or a database, so that the event loop never does.
+"""Threads for work that waits for a disk or a database, so that the event loop never waits.
 
-Law: there are so many at once, and so many that wait for one; whoever comes then is told to come again.
+Law: the number of threads is limited, and so is the number of calls that wait for one. A call beyond both fails with
+Busy, and can be tried again.
 """
 
 import functools
@@ -17,20 +18,20 @@ T = TypeVar("T")
 
 
 class Busy(Unavailable):
-    """Too much is asked at once; says nothing of a store."""
+    """There are too many calls at once. The store may be fine."""
 
 
 class Workers:
-    """At most `threads` at a time; `waiting` may wait for one of them. Belongs to one event loop."""
+    """At most `threads` calls run at once, and `waiting` more wait for a thread. Belongs to one event loop."""
 
     def __init__(self, threads: int, waiting: int) -> None:
         self._limiter = anyio.CapacityLimiter(threads)
         self._room = threads + waiting
 
     async def run(self, function: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
-        """Call a function in a thread; Busy when too many wait already. What was begun is finished."""
+        """Call a function in a thread; Busy if too many calls wait. A function that has begun always finishes."""
         if not self._room:
-            raise Busy("too much is asked of this authority at once: try again in a moment")
+            raise Busy("this authority gets too many requests at once: try again in a moment")
         self._room -= 1
         try:
             return await anyio.to_thread.run_sync(functools.partial(function, *args, **named), limiter=self._limiter)

@@ -107,7 +107,7 @@ def test_a_log_that_tells_the_same_page_again_ends(tmp_path: Path) -> None:
     page = answer(b'{"events":[%b],"reached":1,"end":9}' % event)
     with at_place(tmp_path, lambda: page) as remote:
         for told in (remote.log, remote.newest_first, remote.find):
-            with pytest.raises(StoreProblem, match="the same page again"):
+            with pytest.raises(StoreProblem, match="the same page of the log again"):
                 list(told())
 
 

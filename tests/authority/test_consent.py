@@ -49,7 +49,7 @@ def test_an_answer_is_taken_while_it_is_fresh(lab: GrantingLab, late: int, taken
     if taken:
         assert lab.authority.answer(verdict).state == "approved"
     else:
-        assert "clock that is right" in not_taken(lab, verdict)
+        assert "set the clock and answer again" in not_taken(lab, verdict)
 
 
 def test_an_answer_replayed_for_a_request_made_again_is_refused(lab: GrantingLab) -> None:
@@ -66,10 +66,10 @@ def test_an_answer_that_comes_too_late_ends_the_request(lab: GrantingLab) -> Non
     request = waiting(lab)
     lab.clock.now += 1800
     verdict = lab.verdict(request)
-    with pytest.raises(InvalidRequest, match="can be answered no more: it is expired"):
+    with pytest.raises(InvalidRequest, match="can no longer be answered: it is expired"):
         lab.authority.answer(verdict)
     assert lab.kinds()[-1] == "request_expired"
-    assert "waits for nobody" in not_taken(lab, verdict)
+    assert "no longer waits for an answer" in not_taken(lab, verdict)
 
 
 @pytest.mark.parametrize("yes", [True, False])
@@ -110,7 +110,7 @@ def test_a_consent_the_policy_answers_otherwise_is_refused(lab: GrantingLab, how
     request = waiting(lab)
     verdict = lab.verdict(request)
     lab.policy = policy(*CHANGED[how])
-    assert ("offers this to no task" if how == "gone" else "otherwise now") in not_taken(lab, verdict)
+    assert ("offers this to no task" if how == "gone" else "its agent has to ask again") in not_taken(lab, verdict)
 
 
 @pytest.mark.parametrize("how", CHANGED)
@@ -142,7 +142,7 @@ def test_nobody_answers_what_the_dead_asked_for(lab: GrantingLab, how: str, yes:
     asking = Asking(lab)
     request = lab.pending(asking.bundle, SEND).request
     die(lab, how, asking.bundle, asking.task, asking.other)
-    with pytest.raises(InvalidRequest, match="can be answered no more: it is expired"):
+    with pytest.raises(InvalidRequest, match="can no longer be answered: it is expired"):
         lab.authority.answer(lab.verdict(request, yes=yes))
     assert lab.authority.requests(pending=True) == []
     assert lab.kinds()[-1] == "request_expired"

@@ -39,7 +39,7 @@ def test_keys_whose_store_is_gone_do_not_get_a_new_one(tmp_path: Path) -> None:
 def test_a_home_that_was_made_half_is_finished(tmp_path: Path) -> None:
     home = create_home(tmp_path / "home")
     (home / "root.keys").unlink()
-    with pytest.raises(KeyProblem, match="not there"):
+    with pytest.raises(KeyProblem, match="are missing"):
         Authority.open_home(home)
     create_home(home)
     Authority.open_home(home).close()

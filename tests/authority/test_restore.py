@@ -133,7 +133,7 @@ def test_an_intent_of_before_a_restoration_opens_nothing(place: str, saved: Path
         second = brought_back(saved, place, tmp_path).issued
         assert second is not None
         for intent in (used, unused):
-            with pytest.raises(InvalidRequest, match="was restored since"):
+            with pytest.raises(InvalidRequest, match="was restored and is now"):
                 authority.open(intent, attested="the login")
         later = asked_for(authority.store)
         assert authority.task(authority.open(later, attested="the login").id).intent == later.digest
@@ -149,7 +149,7 @@ def test_an_intent_is_refused_in_a_copy_restored_elsewhere(place: str, saved: Pa
         with Authority(SQLiteStore(tmp_path / "elsewhere.db"), KEYS, policy=POLICY) as copy:
             for intent in (once, ahead):
                 assert authority.open(intent, attested="the login").intent == intent.digest
-                with pytest.raises(InvalidRequest, match="was restored since"):
+                with pytest.raises(InvalidRequest, match="was restored and is now"):
                     copy.open(intent, attested="the login")
             there = structs.replace(asked_for(copy.store), max_tasks=1)
             assert copy.open(there, attested="the login").intent == there.digest

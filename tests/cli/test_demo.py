@@ -90,8 +90,8 @@ def test_every_way_to_the_crm_is_refused_and_says_why(kept: tuple[dict[str, Any]
         "asks for it, arguments pinned": "crm.export at crm, without arguments",
         "asks for crm.*": "'crm.*' is not an action",
         "asks for it at the authority": 'hop 1 (presentation-agent) allows grant.request only where audience is "crm"',
-        "opens a task by itself": "nothing is at '/tasks'",
-        "signs an intent by itself": "no principal ana@our.example that the policy knows has signed this intent",
+        "opens a task by itself": "there is nothing at '/tasks'",
+        "signs an intent by itself": "this intent has no signature by ana@our.example that the policy accepts",
         "hands in Ana's intent again": "this intent was opened once",
         "approves its own request": "'bo@our.example' has not signed this answer",
     }.items():

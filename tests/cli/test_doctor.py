@@ -26,7 +26,7 @@ def test_doctor_finds_what_is_broken(capx: Any) -> None:
     said = capx("doctor", code=3).out
     assert said.count("root.keys") == 2  # once said, once in the cure
     assert "the log is broken at position 2" in said
-    assert "use it, or let CAPX_HOME name another folder" in capx("init", code=3).err
+    assert "use it, or set CAPX_HOME to another folder" in capx("init", code=3).err
     assert f"chmod 600 {capx.home}" in said
     assert "chmod 600" in capx("task", "list", code=3).err
 

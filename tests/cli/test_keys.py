@@ -142,7 +142,7 @@ def test_without_a_home_or_its_keys_it_is_said_what_to_do(capx: Any) -> None:
     capx("init")
     (capx.home / "root.keys").rename(capx.home / "away")
     for args in (("list",), ("add",), ("activate", "x"), ("retire", "x")):
-        assert "put them back from where they are kept" in capx("keys", *args, code=3).err
+        assert "put them back from your backup" in capx("keys", *args, code=3).err
     assert not (capx.home / "root.keys").exists()
 
 

@@ -111,7 +111,7 @@ def test_help_loads_neither_capx_nor_msgspec_nor_rich() -> None:
         (("call", "http://127.0.0.1:1/"), 3, "no token was given"),
         (("call", "127.0.0.1:8000/x"), 2, "'127.0.0.1:8000/x' is no URL of a service: it begins with https:// or"),
         (("keys", "export", "crm"), 3, "capx init"),
-        (("serve", "--listen", "8009"), 2, "'8009' is no address: write HOST:PORT, such as 127.0.0.1:8411"),
+        (("serve", "--listen", "8009"), 2, "'8009' is not an address: write HOST:PORT, such as 127.0.0.1:8411"),
         (("shell-setup", "cmd"), 2, "is not one of"),
     ],
 )
@@ -136,7 +136,7 @@ def test_errors_that_need_a_token_or_a_home(home: Any) -> None:
         (("call", "http://127.0.0.1:1/", "--audience", "crm"), 3, "cannot reach http://127.0.0.1:1/"),
         (("call", "http://[::1/", "--audience", "crm"), 3, "cannot reach"),
         (("task", "show", "nobody"), 2, "there is no task 'nobody'"),
-        (("revoke", "nobody"), 2, "is nothing that can be revoked"),
+        (("revoke", "nobody"), 2, "cannot be revoked"),
         (("task", "open", "--allow", "a", "--expires", "2d"), 2, "too far ahead"),
     ):
         said = home(*args, token=token, code=code)

@@ -11,7 +11,7 @@ def test_from_init_to_the_graph_of_what_died(capx: Any, tmp_path: Path) -> None:
     assert "An authority lives in" in capx("init").out
     assert capx.home.stat().st_mode & 0o777 == 0o700
     again = capx("init", code=3)
-    assert "lives in" in again.err
+    assert "already holds an authority" in again.err
     assert again.out == ""
 
     opened = capx(

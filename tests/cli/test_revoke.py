@@ -69,7 +69,7 @@ def test_all_issued_up_to_an_instant_dies_what_comes_after_lives(home: Shell) ->
     assert is_dead(home, before)
     assert not is_dead(home, after)
     home("revoke", "--issued-before", "1h", "--dry-run")
-    assert "lies ahead" in home("revoke", "--issued-before", "2099-01-01T00:00:00Z", code=2).err
+    assert "is in the future" in home("revoke", "--issued-before", "2099-01-01T00:00:00Z", code=2).err
     assert "revoked            all that was issued up to 20" in home("log").out
 
 
@@ -107,8 +107,8 @@ def test_a_selection_that_fits_nothing_alive_has_its_exit_code(home: Shell) -> N
         (("--where", "tenant"), "write tenant=Acme"),
         (("--where", "tenant=a", "--where", "tenant=b"), "each once"),
         (("--where", "intent=x"), "cannot select by intent"),
-        (("--where", "tenant="), "is no tenant"),
-        (("--where", "agent=\x1b[31m"), "is no agent"),
+        (("--where", "tenant="), "is not a valid tenant"),
+        (("--where", "agent=\x1b[31m"), "is not a valid agent"),
         (("--wait", "last"), "put --wait behind TARGET"),
         (("last", "--wait=99999"), "is no number of seconds"),
         (("last", "--wait=nan"), "is no number of seconds"),

@@ -19,7 +19,7 @@ def test_a_home_with_its_store_in_a_database_works_as_any_other(
     assert "store.place says where its store is" in said.out
     assert sorted(file.name for file in capx.home.iterdir()) == ["root.keys", "store.place"]
     assert {stat.S_IMODE(file.stat().st_mode) for file in capx.home.iterdir()} == {0o600}
-    assert "lives in" in capx("init", code=3).err
+    assert "already holds an authority" in capx("init", code=3).err
     token = capx("task", "open", "--tenant", "Acme", "--allow", "crm.read").token
     assert not capx.decide(token, "crm.write", "Acme").allowed
     assert capx("why", "last").out.startswith("DENIED  crm.write at crm")
@@ -64,7 +64,7 @@ def test_two_stores_in_one_home_are_refused(home: Shell) -> None:
     (home.home / "store.place").write_text("postgresql://nowhere/x\n")
     (home.home / "store.place").chmod(0o600)
     for args in (("task", "list"), ("store", "check"), ("store", "backup", "x.db")):
-        assert "move the one away that is not meant" in home(*args, code=3).err
+        assert "move away the one that is wrong" in home(*args, code=3).err
 
 
 @pytest.mark.parametrize("text", ["", "\n", "a\nb", "x" * 5000, "/tmp/elsewhere.db"])
@@ -74,11 +74,11 @@ def test_a_place_that_names_no_store_is_said_to(capx: Shell, text: str) -> None:
     (capx.home / "store.place").write_text(text)
     (capx.home / "store.place").chmod(0o600)
     said = capx("task", "list", code=3).err
-    assert "names no store" in said or "there is no store at /tmp/elsewhere.db" in said
+    assert "does not name a store" in said or "there is no store at /tmp/elsewhere.db" in said
 
 
 def test_a_place_that_is_no_database_is_refused_at_init(capx: Shell, tmp_path: Path) -> None:
-    assert "CAPX_HOME name the folder" in capx("init", "--store", str(tmp_path / "x.db"), code=3).err
+    assert "set CAPX_HOME to its folder" in capx("init", "--store", str(tmp_path / "x.db"), code=3).err
     assert not (capx.home / "root.keys").exists()
     assert "cannot be reached" in capx("init", "--store", f"postgresql://u@/d?host={tmp_path}", code=3).err
     assert not (capx.home / "root.keys").exists()

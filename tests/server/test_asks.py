@@ -300,7 +300,7 @@ def test_a_presentation_for_another_body_asks_for_nothing(served: Served, task: 
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
-        ({"approver": "eve"}, "none of those who can answer"),
+        ({"approver": "eve"}, "cannot answer this, only"),
         ({"yes": False}, "has not signed this answer"),
         ({"signature": ""}, "has not signed this answer"),
         ({"request": "x"}, "unknown field"),
@@ -324,7 +324,7 @@ def test_why_a_verdict_is_refused_is_told_to_whoever_sent_it(
         assert why in refused.json()["detail"]
         assert operator.request(pending.request).state == "pending"
         assert client.post(path, json=said).status_code == 200
-    with pytest.raises(InvalidRequest, match="waits for nobody: it was approved by"):
+    with pytest.raises(InvalidRequest, match="no longer waits for an answer: it was approved by"):
         operator.answer(good)
 
 
@@ -365,7 +365,7 @@ def test_an_intent_opens_over_http_what_it_opens_in_process(
     with pytest.raises(InvalidRequest, match="not signed"):
         operator.open(attested)
     assert operator.open(attested, attested="the office's login").principal == "ana"
-    with pytest.raises(InvalidRequest, match="an intent says the purpose"):
+    with pytest.raises(InvalidRequest, match="the intent names purpose and tenant"):
         operator.open(office.signed(operator), allow=["crm.read"])
     forged = office.eve.sign(intent.intent.message())
     with served.operators() as client:

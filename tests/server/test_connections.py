@@ -139,7 +139,7 @@ def test_that_no_connection_can_be_taken_is_told_once_and_passes(served: Served)
         for connection in idle:
             connection.close()
     served.signal(signal.SIGTERM)
-    assert served.ended() == (0, "no connection can be taken in for now: Too many open files\n")
+    assert served.ended() == (0, "cannot accept connections now: Too many open files\n")
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of another process cannot be read")
@@ -160,7 +160,7 @@ def test_with_next_to_no_files_it_does_not_start(tmp_path: Path) -> None:
         timeout=30,
         check=False,
     )
-    assert (done.returncode, "raise it with ulimit -n" in " ".join(done.stderr.split())) == (3, True), done
+    assert (done.returncode, "raise the limit with ulimit -n" in " ".join(done.stderr.split())) == (3, True), done
 
 
 @pytest.mark.parametrize("files", [160, 256, 1_024, 4_096, 1_000_000])

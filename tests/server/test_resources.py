@@ -302,11 +302,11 @@ def test_what_would_not_read_back_as_a_decision_spoils_no_log(
 
 def test_a_resource_speaks_for_no_other(served: Served, resource: Resource, remote: RemoteAuthority) -> None:
     del served
-    with pytest.raises(StoreProblem, match="crm reports a decision of billing: only its own"):
+    with pytest.raises(StoreProblem, match="crm reports a decision of billing: a resource may report only its own"):
         resource.reports.record([record(), record(id="d-2", audience="billing")])
-    with pytest.raises(StoreProblem, match="speaks for a follower that is not its own"):
+    with pytest.raises(StoreProblem, match="reports for a follower of another audience"):
         resource.reports.sighted("billing/1", 5, now=0)
-    with pytest.raises(StoreProblem, match="speaks for a follower that is not its own"):
+    with pytest.raises(StoreProblem, match="reports for a follower of another audience"):
         resource.reports.sighted("crmx", 5, now=0)
     assert list(remote.log()) == []
 

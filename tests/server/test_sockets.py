@@ -91,7 +91,7 @@ def test_a_folder_that_others_can_write_to_holds_no_socket(tmp_path: Path) -> No
     assert "cannot be used" in refused(home, "--socket", str(tmp_path / "none" / "a.sock"), code=3)
     assert "cannot listen" in refused(home, "--socket", str(home / ("a" * 120)), code=3)
     (home / "file").write_text("kept")
-    assert "is no socket" in refused(home, "--socket", str(home / "file"), code=3)
+    assert "is not a socket" in refused(home, "--socket", str(home / "file"), code=3)
     assert (home / "file").read_text() == "kept"
 
 
@@ -200,7 +200,7 @@ def test_the_socket_that_is_removed_is_the_own_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "8411", "x", ":8411", "localhost:x", "::1:8411", "h:99999", "h:-1", "h:\u0661"])
 def test_what_is_no_address_is_refused(text: str) -> None:
-    with pytest.raises(ConfigurationProblem, match="is no address"):
+    with pytest.raises(ConfigurationProblem, match="is not an address"):
         Address.parse(text)
 
 
@@ -226,7 +226,7 @@ def test_other_machines_are_not_let_in_by_accident(tmp_path: Path) -> None:
     assert "--tls-key belongs to a --tls-cert" in refused(home, "--tls-key", str(home / "root.keys"), code=2)
     assert "cannot be served" in refused(home, "--tls-cert", str(home / "root.keys"), code=3)
     assert "cannot listen" in refused(home, "--listen", "192.0.2.1:1", "--insecure-public", code=3)
-    assert "no authority lives in" in refused(tmp_path / "none", code=3)
+    assert "there is no authority in" in refused(tmp_path / "none", code=3)
 
 
 def test_it_says_where_it_listens_to_people_too(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""The execution graph: who delegated to whom, what each node did, and what a revocation would affect."""
+"""The execution graph: who delegated to whom, how the calls of each node were decided, what a revocation affects."""

@@ -1,8 +1,11 @@
 """The execution graph as text that other programs draw: Mermaid, and the DOT language of Graphviz.
 
-Laws: ids of the drawing are numbers of ours; all that others chose stands inside a quoted label, where it can end
-neither the label nor a line, is no markup, and hides and reverses nothing. What is dead is marked by a class and by
-words, for whoever sees no colours.
+Laws:
+
+- The ids in a drawing are numbers that this module counts.
+- Text that others chose is only inside a quoted label. There it cannot end the label or the line, cannot be markup,
+  and cannot hide or reverse other text.
+- What is dead has its own style, and also the word DEAD, for readers who do not see colours.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -15,11 +18,11 @@ from capx_caveats.values import printable
 
 _TASK, _NODE, _TOKEN = "task", "node", "token"
 _PLAIN = frozenset(" _-.,:/@+=()")
-"""What stands for itself in a label of Mermaid, beside letters and digits."""
+"""Characters that a Mermaid label holds as they are, besides letters and digits."""
 
 
 class _Box(Struct, frozen=True):
-    """Something to draw: its kind, its lines, and why it is dead."""
+    """One box of a drawing: its kind, its lines, and why it is dead."""
 
     kind: str
     lines: tuple[str, ...]
@@ -43,7 +46,7 @@ def dot(graph: Graph) -> str:
     """The graph in the DOT language."""
     lines = ["digraph capx {", "    rankdir=TB;", '    node [fontname="sans-serif"];']
     for number, (box, above) in enumerate(_boxes(graph)):
-        # \l would set lines to the left; \n is a line end, and the only escape that is ours.
+        # \n ends a line of a DOT label. It is the only escape here: _dot has escaped every backslash of the text.
         label = "\\n".join(map(_dot, box.lines))
         shape = {_TASK: "oval", _NODE: "box", _TOKEN: "note"}[box.kind]
         dead = ', color="#cc0000", fontcolor="#cc0000", style="dashed"' if box.dead else ""
@@ -59,7 +62,7 @@ FORMATS: dict[str, Callable[[Graph], str]] = {"mermaid": mermaid, "dot": dot}
 
 
 def _boxes(graph: Graph) -> Iterator[tuple[_Box, int | None]]:
-    """Each box with the number of the one that it hangs below; they are numbered as they come."""
+    """Each box, with the number of the box above it. Boxes are numbered in the order in which they come."""
     number = 0
     for tree in graph.trees:
         yield _task(tree), None
@@ -71,7 +74,7 @@ def _boxes(graph: Graph) -> Iterator[tuple[_Box, int | None]]:
             yield _node(node), above
             number += 1
             for held in node.capabilities:
-                yield _Box(_TOKEN, _said([f"{held.audience} capability", held.id], held.dead), held.dead), own
+                yield _Box(_TOKEN, _lines([f"{held.audience} capability", held.id], held.dead), held.dead), own
                 number += 1
             waiting.extend((child, own) for child in reversed(node.children))
 
@@ -84,23 +87,23 @@ def _task(tree: Tree) -> _Box:
 
 def _node(node: Node) -> _Box:
     name = ", also called ".join(node.labels) or "root"
-    return _Box(_NODE, _said([name, node.id, f"{node.allowed} allowed, {node.denied} denied"], node.dead), node.dead)
+    return _Box(_NODE, _lines([name, node.id, f"{node.allowed} allowed, {node.denied} denied"], node.dead), node.dead)
 
 
 def budget_line(budget: Budgeted) -> str:
-    """What a budget has spent, its limit and what is left, as people read it."""
+    """One line of text for a budget: spent, limit and rest."""
     return f"{budget.unit}: {budget.spent} of {budget.limit} spent, {budget.left} left"
 
 
-def _said(lines: Iterable[str], dead: str | None) -> tuple[str, ...]:
+def _lines(lines: Iterable[str], dead: str | None) -> tuple[str, ...]:
     return (*lines, *(() if dead is None else (f"DEAD: {dead}",)))
 
 
 def _mermaid(text: str) -> str:
-    """One line of a label: whatever is no letter, no digit and not known to be harmless, as a character code."""
+    """One line of a Mermaid label: each character is a letter, a digit, known to be harmless, or a character code."""
     return "".join(one if one.isalnum() or one in _PLAIN else f"#{ord(one)};" for one in printable(text))
 
 
 def _dot(text: str) -> str:
-    """One line of a label: no end of the label, no escape of DOT, no entity of HTML."""
+    """One line of a DOT label: the text cannot end the label, and holds no DOT escape and no HTML entity."""
     return printable(text).replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"')

@@ -1,11 +1,14 @@
 """The execution graph, as far as the log has seen it.
 
-Laws: a task's root stands in the graph once the task was opened; what agents made offline stands there once it was
-used; what was granted at run time stands where its asker does. Nodes are what can be revoked. Their labels are what
-those who delegated called them: claims. A decision counts at the node that acted, if the task and root that it names
-are ones that were opened together. What lies below a dead node is dead of the same death; the task's own end is the
-death of its root. A resource records its own decisions, and may write anything there: what cannot be is passed over,
-and hides nothing else.
+Laws:
+
+- The root of a task is in the graph when the task was opened. What agents delegated offline is in it when it was used.
+  A run-time grant is at the node of its asker.
+- A node is what can be revoked. Its labels are the names that delegators gave it: claims, not proven.
+- A decision counts at the node that acted, if its task and its root were opened together.
+- Everything below a dead node is dead of the same death. The end of a task is the death of its root.
+- A resource records its own decisions, and may write anything into them. An impossible decision is skipped, and hides
+  nothing else.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,12 +27,12 @@ from capx.tokens.revocation_key import RevocationKey, of_instant, of_kid
 from capx_caveats import is_amount, rest_of, shown_amount
 
 _DEEPEST = 256
-"""Nodes on a path; no token leads further."""
+"""The most nodes on a path. No token can hold more, so a longer path in a decision was made up."""
 
 Dead = Callable[[RevocationKey], str | None]
-"""Why something is dead itself; an instant is, once all that was issued in it or later is."""
+"""Returns the reason of a key's own death, or None. An instant is dead when all issued in it, or later, is dead."""
 Counters = Callable[[Sequence[str]], Mapping[tuple[str, str], Decimal]]
-"""What the counters of some ids hold, by their ids and units."""
+"""Returns the amounts in the counters of some ids, by id and unit."""
 
 
 class Held(Struct, frozen=True):
@@ -51,7 +54,7 @@ class Held(Struct, frozen=True):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys of deaths that would kill it with all that was minted alike."""
+        """The keys of the deaths of its root key and of its instant."""
         return _keys(self.kid, self.issued)
 
 
@@ -77,11 +80,11 @@ class Node(Struct, frozen=True):
 
     @property
     def label(self) -> str | None:
-        """What it was first called; none for a root."""
+        """The first label; None for a root."""
         return self.labels[0] if self.labels else None
 
     def walk(self) -> Iterator["Node"]:
-        """This node and all below it, parents first."""
+        """This node and all nodes below it, parents first."""
         waiting: list[Node] = [self]
         while waiting:
             node = waiting.pop()
@@ -99,7 +102,7 @@ class Budgeted(Struct, frozen=True):
 
     @property
     def left(self) -> str:
-        """What is left of it."""
+        """The rest of the budget, as decimal text."""
         return shown_amount(rest_of(Decimal(self.limit), Decimal(self.spent)))
 
 
@@ -127,7 +130,7 @@ class Graph(Struct, frozen=True):
             yield from tree.node.walk()
 
     def below(self, key: bytes) -> tuple[list[Node], list[Held]]:
-        """What is known to lie at or below a node or capability id: nodes, and capabilities."""
+        """The known nodes and capabilities at or below a node or capability id."""
         id_ = b64u(key)
         nodes = [below for node in self.nodes() if node.id == id_ for below in node.walk()]
         at = {node.id for node in nodes}
@@ -147,7 +150,7 @@ class _Decided(Recorded, frozen=True, kw_only=True):
 
 
 class _Mint(Struct, frozen=True):
-    """With what a capability was minted, and on the strength of which token."""
+    """The key and the time of a minting, and the ids of the token that asked for it."""
 
     kid: str | None = None
     issued: int | None = None
@@ -196,13 +199,13 @@ class _Task:
             acting.allowed += 1
         else:
             acting.denied += 1
-        # The last id is the presentation's own, good for one call and gone.
+        # The last id is of the capability that the agent held. The presentation, good for one call, is not in `ids`.
         if ids := decided.ids:
             acting.capabilities[ids[-1]] = (decided.audience, ids)
         self._limited(decided.spent)
 
     def _reached(self, path: tuple[str, ...], labels: tuple[str, ...]) -> _Seen | None:
-        """The node at the end of a path from the root, which is drawn as far as it was not; None if that is too far."""
+        """The node at the end of a path from the root, with new nodes on the way; None if the path is too long."""
         for parent, child, label in zip(path, path[1:], labels, strict=False):
             if child not in self.nodes:
                 depth = self.nodes[parent].depth + 1
@@ -214,6 +217,7 @@ class _Task:
         return self.nodes.get(path[-1])
 
     def _limited(self, limits: Iterable[BudgetLimit]) -> None:
+        # The tightest limit counts: every token of the chain must fit the counter.
         for one in limits:
             if is_amount(one.limit):
                 counter, limit = (one.counter, one.unit), Decimal(one.limit)
@@ -266,9 +270,10 @@ class _Task:
 
 
 def build(events: Iterable[Event], dead: Dead, *, counters: Counters, now: int, task_id: str | None = None) -> Graph:
-    """The graph of one task, or of all, from the events of the log, what is dead, and what counters hold.
+    """Build the graph of one task, or of all, from the events of the log.
 
-    `dead` gives the reason of a death, None for what is not dead itself; `now` is in Unix seconds.
+    `dead` returns the reason of a death, or None if the key itself is not dead. `counters` returns the amounts in
+    counters. `now` is in Unix seconds.
     """
     tasks: dict[str, _Task] = {}
     for event in events:
@@ -288,7 +293,7 @@ def build(events: Iterable[Event], dead: Dead, *, counters: Counters, now: int, 
 
 
 def _is_key(id_: str) -> bool:
-    """Whether a node or capability can have this id: a resource writes its own decisions, and may write anything."""
+    """Whether this can be the id of a node or capability. A resource may write anything into its decisions."""
     try:
         return len(unb64u(id_)) == 16
     except MalformedToken:

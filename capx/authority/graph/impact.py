@@ -1,4 +1,4 @@
-"""What is known to die with a node or a capability: what a dry run tells."""
+"""The impact of a revocation or an end: the nodes and capabilities that a dry run lists."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -10,7 +10,7 @@ from capx.tokens.revocation_key import RevocationKey, instant_of
 
 
 def read_graph(reading: Reading, now: int, task_id: str | None = None) -> Graph:
-    """The graph of one task, or of all, as this instant of the store has seen it."""
+    """The graph of one task, or of all, from one snapshot of the store."""
     revoked_until = reading.revoked_until()
 
     def dead(key: RevocationKey) -> str | None:
@@ -26,7 +26,7 @@ def read_graph(reading: Reading, now: int, task_id: str | None = None) -> Graph:
 
 
 def impact_below(graph: Graph, key: bytes) -> Impact:
-    """What the graph knows to lie at or below this node or capability id and to be alive."""
+    """The live nodes and capabilities at or below this node or capability id, as far as the graph knows them."""
     nodes, capabilities = graph.below(key)
     return Impact(
         tuple(node.id for node in nodes if node.dead is None),
@@ -35,7 +35,7 @@ def impact_below(graph: Graph, key: bytes) -> Impact:
 
 
 def impact_of(graph: Graph, key: str) -> Impact:
-    """What the graph knows to die with a root key or with all that was issued up to an instant, and to be alive."""
+    """The live capabilities that die with a root key, or with everything issued up to an instant."""
     until = instant_of(key)
 
     def dies(held: Held) -> bool:
@@ -49,7 +49,7 @@ def impact_of(graph: Graph, key: str) -> Impact:
 
 
 def together(found: list[Impact]) -> Impact:
-    """All of them, each node and capability once."""
+    """Several impacts as one, with each node and capability once."""
     return Impact(
         tuple(dict.fromkeys(node for one in found for node in one.nodes)),
         tuple(dict.fromkeys(capability for one in found for capability in one.capabilities)),

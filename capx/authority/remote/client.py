@@ -1,10 +1,12 @@
-"""The authority of `capx serve`, for operators on the same machine: what an `Authority` does, over its socket.
+"""The client of `capx serve` for operators on the same machine: the operations of `Authority`, over a Unix socket.
 
     with RemoteAuthority("unix:/home/ana/.capx/authority.sock") as authority:
         task = authority.open(allow=["crm.read"])
 
-Laws: same operations, same answers, same errors as in one process. What was sent and not answered may have been done,
-and is never sent again by itself.
+Laws:
+
+- Operations, answers and errors are the same as in one process.
+- If no answer comes, the authority may have carried out the request. The client never sends a request twice by itself.
 """
 
 import time
@@ -44,22 +46,25 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 UNIX = "unix:"
-"""What a place begins with."""
+"""The prefix of a place."""
 _CONNECT: Final = 2.0
 _MOST = 1 << 28
 
 
 class RemoteAuthority:
-    """The authority that serves at `place`, which is `unix:PATH`; safe with several threads.
+    """The authority that `capx serve` serves at `place`, which is `unix:PATH`. Several threads may use it.
 
-    Unavailable when nobody serves there; StoreProblem when an answer does not come: what was asked may have been done.
-    ConfigurationProblem, and nothing is sent, when another user's process listens there.
+    Every method can raise: Unavailable if nobody serves there; StoreProblem if no answer comes, and then the authority
+    may have carried out the request; ConfigurationProblem if the process of another user listens there, and then
+    nothing was sent.
     """
 
     def __init__(self, place: str) -> None:
         path = place.removeprefix(UNIX)
         if not place.startswith(UNIX) or not path:
-            raise ConfigurationProblem(f"{place!r:.80} names no authority: write unix:PATH, the socket of capx serve")
+            raise ConfigurationProblem(
+                f"{place!r:.80} is not the place of an authority: write unix:PATH, the socket of capx serve"
+            )
         self.place = place
         self._client = httpx.Client(
             transport=httpx.HTTPTransport(uds=path, limits=SINGLE),
@@ -76,7 +81,7 @@ class RemoteAuthority:
         self.close()
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         self._client.close()
 
     def open(
@@ -110,7 +115,7 @@ class RemoteAuthority:
         expires: When | None = None,
         caveats: Iterable[Appendable] = (),
     ) -> Bundle:
-        """More for a task that is active, as `Authority.mint`."""
+        """Mint more capabilities for the first agent of a task, as `Authority.mint`."""
         asked = messages.MintMore(
             allow=conversion.encode_grants(allow),
             expires=None if expires is None else conversion.time_of(expires),
@@ -123,7 +128,7 @@ class RemoteAuthority:
         return self._call(operations.complete, messages.EndTask(dry_run=dry_run), id=_task_id(task_id))
 
     def withdraw(self, task_id: str, *, dry_run: bool = False) -> Ended:
-        """End a task because it is no longer wanted, as `Authority.withdraw`."""
+        """End a task because nobody wants it any more, as `Authority.withdraw`."""
         return self._call(operations.withdraw, messages.EndTask(dry_run=dry_run), id=_task_id(task_id))
 
     def intents(self) -> list[IntentRecord]:
@@ -131,12 +136,12 @@ class RemoteAuthority:
         return self._call(operations.intents)
 
     def withdraw_intent(self, intent: str | SignedIntent | Intent, *, dry_run: bool = False) -> WithdrawnIntent:
-        """Let an intent open nothing any more, and end its tasks, as `Authority.withdraw_intent`."""
+        """Withdraw an intent and its tasks, as `Authority.withdraw_intent`."""
         digest = intent_digest(intent)
         return self._call(operations.withdraw_intent, messages.EndTask(dry_run=dry_run), id=digest)
 
     def requests(self, *, task: str | None = None, pending: bool = False) -> list[RequestRecord]:
-        """What agents of a task, or of all, asked for at run time, as `Authority.requests`."""
+        """The requests of one task or of all, as `Authority.requests`."""
         of_task = None if task is None else _task_id(task)
         return self._call(operations.requests, messages.RequestsQuery(task=of_task, pending=pending))
 
@@ -145,18 +150,18 @@ class RemoteAuthority:
         return self._call(operations.request, id=_request_id(request_id))
 
     def inquiry(self, request_id: str) -> Inquiry:
-        """The request with this id and the intent it is on, as a person answers it; UnknownRequest if there is none."""
+        """The request with this id and its intent: what a person signs. UnknownRequest if there is none."""
         return self._call(operations.inquiry, id=_request_id(request_id))
 
     def answer(self, verdict: Verdict) -> RequestRecord:
-        """The request as a person has answered it, as `Authority.answer`."""
+        """Apply the answer of a person to a request, as `Authority.answer`."""
         asked = messages.GiveVerdict(
             yes=verdict.yes, approver=verdict.approver, at=verdict.at, signature=verdict.signature
         )
         return self._call(operations.decide, asked, id=_request_id(verdict.request))
 
     def epoch(self) -> str:
-        """By what intents name this authority: the epoch of its store."""
+        """The epoch of the store. Intents name the authority that they are for by its epoch."""
         return self._call(operations.epoch).epoch
 
     def revoke(
@@ -168,7 +173,7 @@ class RemoteAuthority:
         where: Mapping[str, str] | None = None,
         dry_run: bool = False,
     ) -> Revocation:
-        """Kill what is named, and everything below it, as `Authority.revoke`."""
+        """Revoke one thing, and everything below it, as `Authority.revoke`."""
         asked = messages.Revoke(
             target=None if target is None else target_id(target),
             kid=kid,
@@ -183,7 +188,7 @@ class RemoteAuthority:
         return self._call(operations.tasks)
 
     def task(self, task_id: str) -> TaskRecord:
-        """The task with this id; InvalidRequest if there is none."""
+        """The task with this id; UnknownTask if there is none."""
         return self._call(operations.task, id=_task_id(task_id))
 
     def log(self, since: int = 0, limit: int | None = None) -> Iterator[Event]:
@@ -196,7 +201,7 @@ class RemoteAuthority:
         return self._log(LogQuery(newest=True, limit=1)).end
 
     def newest_first(self) -> Iterator[Event]:
-        """The events up to now, the last one first, read in pieces."""
+        """The events up to now, the newest first, read in pieces."""
 
         def page(reached: int) -> Events:
             return self._log(LogQuery(newest=True, before=reached + 1))
@@ -212,7 +217,7 @@ class RemoteAuthority:
         limit: int | None = None,
         **fields: Unpack[QueryFields],
     ) -> Iterator[Event]:
-        """The events that recorded such decisions, as `Authority.find`."""
+        """The events of the decisions that match, as `Authority.find`."""
         asked = messages.FindQuery(**structs.asdict(structs.replace(query, **fields)))
         if limit is not None and limit < 1:
             return iter(())
@@ -226,7 +231,7 @@ class RemoteAuthority:
         return found if limit is None else iter(deque(found, maxlen=limit))
 
     def decision(self, decision_id: str) -> Event | None:
-        """The event that recorded a decision; one made a moment ago elsewhere may not be written yet."""
+        """The event of a decision, or None. Another process may not have written its newest decisions yet."""
         if not is_id(decision_id):
             return None
         answer = self._response_to(operations.decision, id=decision_id)
@@ -236,36 +241,37 @@ class RemoteAuthority:
         return read_response(answer, Happened, self.place).event()
 
     def graph(self, task_id: str | None = None) -> Graph:
-        """The execution graph of one task, or of all, as far as it was seen."""
+        """The execution graph of one task, or of all, as far as the log has seen it."""
         return self._call(operations.graph, messages.GraphQuery(task=None if task_id is None else _task_id(task_id)))
 
     def kids(self) -> dict[str, int]:
-        """The ids of the live root keys, the one that mints first; each with the live tasks that hold tokens of it."""
+        """The ids of the live root keys, the active one first, each with the number of live tasks that use it."""
         return self._call(operations.kids)
 
     def counters(self, ids: Sequence[str] | None = None) -> list[Counter]:
-        """What the counters of these ids hold, or all."""
+        """The counters with these ids, or all counters."""
+        # An empty list in the query would mean all counters.
         if ids is not None and not any(map(is_id, ids)):
             return []
         return self._call(operations.counters, messages.CountersQuery(id=tuple(filter(is_id, ids or ()))))
 
     def unaware(self, *, within: float = MAX_STALENESS) -> list[FollowerAck]:
-        """The followers, heard of in the last `within` seconds, that have not yet seen all that is dead."""
+        """The followers that reported in the last `within` seconds and have not yet seen all deaths."""
         return self._call(operations.unaware, messages.UnawareQuery(within=max(0, int(within))))
 
     def prune(self) -> Pruned:
-        """Forget what protects nothing any more."""
+        """Delete what no live token can need any more, as `Authority.prune`."""
         return self._call(operations.prune)
 
     def check(self) -> Place:
-        """The place that the log reaches, followed from its beginning; BrokenLog or StoreProblem says what is wrong."""
+        """Check the log and the deaths, and return the end of the log, as `Authority.check`."""
         return self._call(operations.check).place()
 
     def _log(self, asked: LogQuery) -> Events:
         return self._call(operations.log, asked)
 
     def _call(self, operation: Operation[Concatenate[Authority, P], R], *asked: P.args, **named: P.kwargs) -> R:
-        """What an operation answers, by the arguments that its function takes after the authority."""
+        """Call an operation with the arguments that its function takes after the authority, and read its answer."""
         answer = self._response_to(operation, *asked, **named)
         kind: type[R] = operation.answers
         return read_response(answer, kind, self.place)
@@ -294,6 +300,7 @@ class RemoteAuthority:
                 timeout=httpx.Timeout(operation.seconds, connect=_CONNECT),
             )
         except (httpx.ConnectError, httpx.ConnectTimeout):
+            # Nothing was sent, so this is the one failure after which the caller can simply try again.
             raise Unavailable(f"no authority answers at {self.place}: start capx serve") from None
         except httpx.TimeoutException:
             raise StoreProblem(
@@ -302,20 +309,20 @@ class RemoteAuthority:
             ) from None
         except httpx.HTTPError as error:
             raise StoreProblem(
-                f"the authority at {self.place} went away while it was asked: capx log says whether it did it "
-                f"({type(error).__name__})"
+                f"the connection to the authority at {self.place} broke before its answer: capx log says whether it "
+                f"did it ({type(error).__name__})"
             ) from None
 
 
 def _task_id(task_id: str) -> str:
-    """The id of a task; UnknownTask for what can be none, which need not fit into a path either."""
+    """The id of a task; UnknownTask for text that cannot be one, because that could change the path of a request."""
     if not is_id(task_id):
-        raise UnknownTask(f"there is no task {task_id!r:.80}: capx task list shows those that there are")
+        raise UnknownTask(f"there is no task {task_id!r:.80}: capx task list shows all tasks")
     return task_id
 
 
 def _request_id(request_id: str) -> str:
-    """The id of a request; UnknownRequest for what can be none, which need not fit into a path either."""
+    """The id of a request; UnknownRequest for text that cannot be one, because that could change the path."""
     if not is_id(request_id):
-        raise UnknownRequest(f"there is no request {request_id!r:.80}: capx requests list shows those that there are")
+        raise UnknownRequest(f"there is no request {request_id!r:.80}: capx requests list shows all requests")
     return request_id

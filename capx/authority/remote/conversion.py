@@ -1,4 +1,4 @@
-"""What operators ask for, between the values of this process and the forms that go over the wire."""
+"""Converting the grants, caveats and times of operators to their form on the wire, and back."""
 
 from collections.abc import Iterable
 
@@ -25,7 +25,7 @@ from capx_caveats import (
 
 
 def encode_grants(allow: Iterable[Grant]) -> list[str | AllowedAction]:
-    """What is to be allowed, as it goes over the wire."""
+    """Grants in their form on the wire."""
     if isinstance(allow, str):
         raise InvalidRequest(f"allow is a list of actions: write [{allow!r:.80}]")
     return [_encode_grant(one) for one in allow]
@@ -42,7 +42,7 @@ def _encode_grant(one: Grant) -> str | AllowedAction:
 
 
 def decode_grants(allow: Iterable[str | AllowedAction]) -> list[Grant]:
-    """What is to be allowed, as an authority takes it."""
+    """Grants as an authority takes them."""
     return [one if isinstance(one, str) else _decode_grant(one) for one in allow]
 
 
@@ -52,21 +52,23 @@ def _decode_grant(one: AllowedAction) -> Grant:
 
 
 def encode_caveats(caveats: Iterable[Appendable], now: int) -> list[Raw]:
-    """Caveats as they stand in tokens, those about a time counted from `now` (Unix seconds)."""
+    """Caveats as tokens hold them. A duration counts from `now` (Unix seconds)."""
     found = resolved(caveats, now)
-    # A block that can be read back; a service's own caveat is for the authority to understand, or not.
+    # encode_block raises if a token could not hold the caveat. Whether it is understood is for the authority to check.
     return [Raw(msgspec.json.encode(one.wire())) for one in found if encode_block((one,))]
 
 
 def decode_caveats(caveats: Iterable[Raw]) -> tuple[Caveat, ...]:
-    """The caveats; InvalidRequest for one that is not understood here."""
+    """Caveats from their form on the wire; InvalidRequest for one that is not understood here."""
     found = tuple([caveat for one in caveats for caveat in DEFAULT.decode(b"[" + bytes(one) + b"]")])
     for one in found:
         if isinstance(one, NotUnderstood):
-            raise InvalidRequest(f"a caveat is not understood here ({one.why}): {one.what:.80}")
+            raise InvalidRequest(
+                f"the authority does not understand a caveat ({one.why}): {one.what:.80}; leave it out"
+            )
     return found
 
 
 def time_of(when: When) -> int | str:
-    """A time as it goes over the wire."""
+    """A time in its form on the wire."""
     return when if isinstance(when, int | str) else parse_instant(when, 0)

@@ -1,4 +1,4 @@
-"""What operators ask for, and what they are told."""
+"""The bodies, queries and answers of the operators' operations. Their docstrings are part of the OpenAPI document."""
 
 from collections.abc import Mapping
 from typing import Annotated
@@ -32,7 +32,7 @@ class AllowedAction(RequestBody, frozen=True):
 class IntentDocument(Intent, frozen=True):
     """An intent, whose parameters are none unless it says so."""
 
-    # A default that a JSON Schema can say.
+    # `Intent` has a default that a JSON Schema cannot express.
     parameters: Mapping[str, Scalars] = {}
 
 
@@ -44,7 +44,7 @@ class IntentFile(RequestBody, frozen=True):
 
     @classmethod
     def of(cls, intent: Intent | SignedIntent) -> "IntentFile":
-        """An intent as it goes over the wire."""
+        """An intent in its form on the wire."""
         meant, signature = (intent.intent, intent.signature) if isinstance(intent, SignedIntent) else (intent, UNSET)
         return cls(intent=IntentDocument(**structs.asdict(meant)), signature=signature)
 
@@ -156,7 +156,7 @@ class Happened(Struct, frozen=True):
 
     @classmethod
     def of(cls, event: Event) -> "Happened":
-        """An event as it goes over the wire."""
+        """An event in its form on the wire."""
         return cls(event.position, event.at, event.kind, b64u(event.hash), Raw(event.body))
 
     def event(self) -> Event:
@@ -180,7 +180,7 @@ class Reached(Struct, frozen=True):
 
     @classmethod
     def of(cls, place: Place) -> "Reached":
-        """A place as it goes over the wire."""
+        """A place in its form on the wire."""
         return cls(place.position, b64u(place.hash))
 
     def place(self) -> Place:

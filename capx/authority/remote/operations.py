@@ -1,7 +1,8 @@
-"""What operators can have an authority do over HTTP: all that it does, each operation with its path.
+"""The operators' operations over HTTP, each with its path.
 
-Law: this is the only list of these operations. `capx serve` carries out each function on its authority;
-`RemoteAuthority` sends the same function's arguments to its path.
+Law: this is the only list of these operations. `capx serve` calls each function with its authority. `RemoteAuthority`
+sends the arguments of the same function to its path. The docstrings of the functions are summaries in the OpenAPI
+document.
 """
 
 from itertools import islice
@@ -23,13 +24,13 @@ from capx.store.log import Event
 from capx.store.records import Counter, FollowerAck, IntentRecord, Pruned, RequestRecord, TaskRecord
 
 OPERATIONS: Final = OperationTable()
-"""All that operators can ask for."""
+"""All operations of operators."""
 operation = OPERATIONS.operation
 
 _LOOKED_AT: Final = 20_000
-"""Events looked at for one answer."""
+"""Events that one answer searches at most, so that a rare match does not keep a thread for the whole log."""
 _WHOLE_LOG: Final = 600.0
-"""Seconds that a client waits for an answer that the whole log is read for."""
+"""Seconds that a client waits for an answer that needs the whole log."""
 
 
 @operation("POST", "/tasks")
@@ -131,11 +132,11 @@ def log(authority: Authority, asked: messages.LogQuery) -> Events:
     """What happened, in order; as text/event-stream, also what happens from now on."""
     if not asked.newest:
         if asked.before is not None:
-            raise InvalidRequest("`before` is for newest=true: without it, events come after `since`")
+            raise InvalidRequest("`before` needs newest=true: without newest, give `since`")
         found = list(authority.log(asked.since, asked.limit))
         return _events(found, found[-1].position if found else asked.since, authority.end())
     if asked.since:
-        raise InvalidRequest("newest=true goes back from `before`, or from the end: it takes no `since`")
+        raise InvalidRequest("newest=true takes no `since`: give `before`, or nothing to start at the end")
     end = authority.end()
     last = end if asked.before is None else min(end, asked.before - 1)
     after = max(0, last - asked.limit)
@@ -161,7 +162,7 @@ def decision(authority: Authority, *, id: str) -> Happened:
     """The event that recorded a decision."""
     found = authority.decision(id)
     if found is None:
-        raise NotThere(f"no decision {id!r:.80} is recorded: capx find shows those that are", "unknown_decision")
+        raise NotThere(f"there is no decision {id!r:.80}: capx find shows recorded decisions", "unknown_decision")
     return Happened.of(found)
 
 

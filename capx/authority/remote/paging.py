@@ -1,6 +1,6 @@
-"""Events of an authority elsewhere, read page by page while they are taken.
+"""Reading the events of a remote authority page by page, while the caller takes them.
 
-Law: a page that leads nowhere is an error, and not an end: who follows pages that never move would follow for ever.
+Law: a page that does not lead on is an error, not the end. Otherwise a client could read the same page forever.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,11 +10,11 @@ from capx.errors import StoreProblem
 from capx.store.log import Event
 
 Turn = Callable[[int], Events]
-"""What gives the page on the other side of a position that was reached."""
+"""Returns the next page after (or, backwards, before) the position that was reached."""
 
 
 def onwards(page: Events, turn: Turn, *, place: str) -> Iterator[Event]:
-    """The events from a page on, in order, up to the end as it was then."""
+    """The events from a page on, in order, up to the end that the first page names."""
     end = page.end
     while True:
         yield from (event for event in of_page(page) if event.position <= end)
@@ -26,7 +26,7 @@ def onwards(page: Events, turn: Turn, *, place: str) -> Iterator[Event]:
 
 
 def backwards(page: Events, turn: Turn, *, place: str) -> Iterator[Event]:
-    """The events from a page on, the last one first, back to the beginning."""
+    """The events from a page on, the newest first, back to the beginning."""
     while True:
         yield from of_page(page)
         if page.reached <= 0:
@@ -37,7 +37,7 @@ def backwards(page: Events, turn: Turn, *, place: str) -> Iterator[Event]:
 
 
 def found(page: Events, turn: Turn, *, until: int | None, place: str) -> Iterator[Event]:
-    """What was found from a page on, in order, up to `until`; a page where nothing was found is no end."""
+    """The matching events from a page on, in order, up to `until`. A page without a match is not the end."""
     end = page.end if until is None else min(until, page.end)
     while True:
         yield from (event for event in of_page(page) if event.position <= end)
@@ -55,4 +55,7 @@ def of_page(page: Events) -> list[Event]:
 
 def _demand_moved(moved: bool, place: str) -> None:
     if not moved:
-        raise StoreProblem(f"the authority at {place} answers with the same page again: it tells no log")
+        raise StoreProblem(
+            f"the authority at {place} answers with the same page of the log again: restart capx serve with the same "
+            "version of capx as here"
+        )

@@ -1,6 +1,6 @@
-"""Whose process it is that answers on a Unix socket.
+"""Checking which user's process listens on a Unix socket.
 
-Law: nothing is said to a process of another user, save root, who may read all of it anyway.
+Law: the client sends nothing to a process of another user. Root is the exception, because root can read everything.
 """
 
 import os
@@ -16,20 +16,20 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 def demand_own(connected: socket.socket) -> None:
-    """Raise ConfigurationProblem if another user's process listens there, where the system tells who does (Linux)."""
+    """Raise ConfigurationProblem if the process of another user listens there. Only Linux can say; others pass."""
     if not hasattr(socket, "SO_PEERCRED"):
         return
-    said = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _, user, _ = _CREDENTIALS.unpack(said)
+    credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, user, _ = _CREDENTIALS.unpack(credentials)
     if user not in {os.geteuid(), 0}:
         raise ConfigurationProblem(
-            f"user {user} listens on {connected.getpeername()}, and you are user {os.geteuid()}: nothing was sent; "
-            "ask as the user whose authority it is, and look who may write to the folders above the socket"
+            f"user {user} listens on {connected.getpeername()}, and you are user {os.geteuid()}: nothing was sent; run "
+            "this as the user who owns the authority, and check who may write to the folders above the socket"
         )
 
 
 def watch_connecting(event: str, info: Mapping[str, Any]) -> None:
-    """What httpx is to call (its request extension `trace`), so that a connection is looked at before its first use."""
+    """Check each new connection before its first use. httpx calls this through its request extension `trace`."""
     if event == CONNECTED:
         stream = info["return_value"]
         try:

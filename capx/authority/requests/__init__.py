@@ -1,1 +1,1 @@
-"""What agents ask for at run time: what is offered, what is granted at once, and what people answer."""
+"""Run-time asks: whether the policy offers what an agent asks for, who has to consent, and the grant."""

@@ -1,9 +1,12 @@
-"""Whose answer to a request counts, by the policy as it is.
+"""Checking whose answer to a request counts, by the policy as it is now.
 
-Laws: an answer counts while its giver is a principal of the policy, is one of those who are asked, and has the key that
-signed it. Who wanted the work, and who does it, do not consent to it, whatever name they do it under: not the principal
-of the intent, by name or key, and nobody who is called like its agent, or like an agent on the path of the asker. To
-say no is open to them.
+Laws:
+
+- An answer counts while the person is a principal of the policy, is one of the approvers, and has the key that signed
+  the answer.
+- People do not consent to their own work. The principal of the intent cannot consent, under any name or key. Nobody can
+  consent who has the same name as the agent of the intent, or as an agent on the path of the asker.
+- All of these can still deny.
 """
 
 from collections.abc import Iterable
@@ -19,33 +22,40 @@ from capx_caveats import shown
 def demand_answer(
     reading: Reading, policy: Policy, approvers: Iterable[str], inquiry: Inquiry, verdict: Verdict
 ) -> None:
-    """Raise InvalidRequest unless this is an answer of one of these groups or principals, and counts."""
+    """Raise InvalidRequest unless the verdict comes from one of these groups or principals, and counts."""
     name, person = verdict.approver, policy.principals.get(verdict.approver)
     if person is None or person.key is None:
-        raise InvalidRequest(f"{name!r:.80} is no principal of the policy with a key")
+        raise InvalidRequest(f"{name!r:.80} is not a principal with a key in the policy: add them, or ask another one")
     if not any(name in policy.members(group) for group in approvers):
-        raise InvalidRequest(f"{name!r:.80} is none of those who can answer: {', '.join(map(shown, approvers))}")
+        raise InvalidRequest(f"{name!r:.80} cannot answer this, only: {', '.join(map(shown, approvers))}")
     if not verdict.is_signed_by(person.key, inquiry):
-        raise InvalidRequest(f"{name!r:.80} has not signed this answer to what request {inquiry.request.id} shows")
+        raise InvalidRequest(
+            f"{name!r:.80} has not signed this answer to what request {inquiry.request.id} shows: look at "
+            "it again, and sign with the key of the policy"
+        )
+    # Only a consent needs an independent person. A denial cannot give anybody more.
     involved = _is_involved(policy, name, inquiry.intent, inquiry.request.labels)
     if verdict.yes and (involved or _has_signed(reading, person.key, inquiry)):
-        raise InvalidRequest(f"{name!r:.80} wanted this work, or is called like an agent that does it: ask another one")
+        raise InvalidRequest(
+            f"{name!r:.80} requested this work, or has the same name as one of its agents: someone else must approve"
+        )
 
 
 def excluded(policy: Policy, approvers: Iterable[str], intent: Intent, labels: Iterable[str]) -> tuple[str, ...]:
-    """Those of the approvers who may say no alone."""
-    asked = dict.fromkeys(name for group in approvers for name in policy.members(group))
-    return tuple(name for name in asked if _is_involved(policy, name, intent, labels))
+    """The approvers who can only deny."""
+    names = dict.fromkeys(name for group in approvers for name in policy.members(group))
+    return tuple(name for name in names if _is_involved(policy, name, intent, labels))
 
 
 def _is_involved(policy: Policy, name: str, intent: Intent, labels: Iterable[str]) -> bool:
     key = policy.principals[name].key
+    # One person may be two principals with the same key. All names of that key count as one.
     names = {name} if key is None else {one.name for one in policy.principals.values() if one.key == key}
     return not names.isdisjoint({intent.principal, intent.agent, *labels})
 
 
 def _has_signed(reading: Reading, key: bytes, inquiry: Inquiry) -> bool:
-    """Whether the intent was signed with this key, whoever has it by now."""
+    """Whether the intent was signed with this key, even if another principal has the key now."""
     from capx.crypto.ed25519 import is_signed_by
 
     kept = reading.intent(inquiry.intent.digest)

@@ -1,7 +1,10 @@
-"""What a person's answer does to a request that waits for one, within one transaction.
+"""Applying the answer of a person to a request that waits, within one transaction.
 
-Laws: nobody consents to what is not alive, what the policy would not ask them for now, or what they were not shown. A
-no needs none of this: whoever is asked may say it of whatever waits, and what it was said of stays denied.
+Laws:
+
+- A consent counts only if the asker is alive, the policy still asks this person for this grant, and the person signed
+  what the request shows.
+- A denial needs less: everybody who is or was asked may deny a request that waits. It stays denied.
 """
 
 from typing import Final
@@ -24,22 +27,29 @@ from capx.verify.ask import Refused
 from capx_caveats import shown_instant
 
 TIMELY: Final = 300
-"""Seconds for which a verdict is good; the clock of whoever gives it may be WINDOW_BEFORE ahead."""
+"""Seconds for which a verdict is valid. The clock of the person may be WINDOW_BEFORE seconds ahead."""
 
 
 def apply_verdict(
     transaction: Writing, keyring: KeyRing, policy: Policy, verdict: Verdict, *, now: int
 ) -> RequestRecord:
-    """The request as this verdict leaves it, `expired` if it came too late; InvalidRequest says why it does nothing."""
+    """Apply a verdict, and return the request: `expired` if the verdict came too late.
+
+    InvalidRequest if the verdict does not count.
+    """
     request = known_request(transaction, verdict.request)
     if request.state != "pending":
-        raise InvalidRequest(f"request {request.id} waits for nobody: {outcome(request)}")
+        raise InvalidRequest(f"request {request.id} no longer waits for an answer: {outcome(request)}")
     if is_overdue(transaction, request, now):
         return expire(transaction, request, now=now)
     approvers = _approvers(transaction, keyring, policy, request, yes=verdict.yes, now=now)
     demand_answer(transaction, policy, approvers, inquire(transaction, request), verdict)
     if not now - TIMELY <= verdict.at <= now + WINDOW_BEFORE:
-        raise InvalidRequest(f"this was answered at {shown_instant(verdict.at)}: answer anew, by a clock that is right")
+        raise InvalidRequest(
+            f"the answer was signed at {shown_instant(verdict.at)}, which is too long ago or in the future: set the "
+            "clock and answer again"
+        )
+    # The record keeps the signature, because a consent is verified again when the grant is minted.
     fact = RequestApproved if verdict.yes else RequestDenied
     fact(request.id, request.task, verdict.approver, verdict.signature).write(transaction, at=now)
     decided = replace(
@@ -57,7 +67,7 @@ def apply_verdict(
 def _approvers(
     reading: Reading, keyring: KeyRing, policy: Policy, request: RequestRecord, *, yes: bool, now: int
 ) -> tuple[str, ...]:
-    """Who can answer so: with a yes those whom the policy asks by now, with a no those who were asked as well."""
+    """Who can give this answer: yes, only those whom the policy asks now; no, also those who were asked at first."""
     try:
         asked_now = _approvers_now(reading, keyring, policy, request, now=now)
     except InvalidRequest:
@@ -70,12 +80,14 @@ def _approvers(
 def _approvers_now(
     reading: Reading, keyring: KeyRing, policy: Policy, request: RequestRecord, *, now: int
 ) -> tuple[str, ...]:
-    """Whom the policy asks for this very grant; InvalidRequest if it asks nobody for it any more."""
+    """The approvers of this very grant by the policy as it is now; InvalidRequest if it asks nobody any more."""
     try:
         offered = offer(reading, keyring, policy, asker_of(request), ask_of(request), now=now)
     except NotOffered as refused:
         why = refused.__cause__ or Refused(refused.refusals)
-        raise InvalidRequest(f"request {request.id} can be granted no more: {why}") from None
+        raise InvalidRequest(f"request {request.id} can no longer be granted: {why}") from None
     if not offered.needs_consent or offered.block != request.block:
-        raise InvalidRequest(f"the policy answers request {request.id} otherwise now: its agent has to ask again")
+        raise InvalidRequest(
+            f"the policy has changed what it says about request {request.id}: its agent has to ask again"
+        )
     return offered.match.rule.approvers

@@ -1,15 +1,18 @@
-"""Granting at run time, within one transaction: what becomes of an ask.
+"""Answering asks, and granting at run time, within one transaction.
 
     at_open, on_request      minted
-    ask                      pending ──a person says yes──▶ approved ──asked again──▶ minted
-                                     ├─a person says no───▶ denied
-                                     └─nobody says a word─▶ expired ──asked again──▶ pending
+    ask                      pending ──a person consents──▶ approved ──asked again──▶ minted
+                                     ├─a person denies────▶ denied
+                                     └─nobody answers─────▶ expired ──asked again──▶ pending
 
-Laws: whether the asker lives, and whether a consent counts still, is looked at in the transaction that mints. A request
-has one answer, which holds for as long as the very same block would be made; for another block everything is decided
-anew. Two answers hold for the node, whatever token of it asks, and whatever the policy says by then: a person's no, and
-that what was granted was revoked. What was granted is given again byte for byte. On whose strength it was minted is
-kept with it.
+Laws:
+
+- The transaction that mints also checks that the asker is alive and that a consent still counts.
+- A request has one answer. It holds while the policy would make the very same block; for another block everything is
+  decided again.
+- A person's denial and a revoked grant are final for the node, even with another token or a newer policy.
+- Asking again returns the same grant, byte for byte.
+- The store keeps, with each grant, the token that asked for it.
 """
 
 import os
@@ -36,16 +39,16 @@ from capx.verify.ask import Answer, Ask, Granted, Pending, Refused
 from capx_caveats import Entry
 
 OF_NODE, OF_TASK = 200, 2_000
-"""Requests by the agents of one node, and of one task, at most."""
+"""The most requests by the agents of one node, and of one task."""
 WAITING_OF_NODE, WAITING_OF_TASK = 10, 50
-"""How many of them may wait for a person."""
+"""The most of them that may wait for a person at once."""
 _AGAIN: Final = frozenset({"approved", "granted"})
 
 
 def standing_answer(
     reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask: Ask, *, now: int
 ) -> Answer | None:
-    """The answer that an ask has already, if it holds and nothing has to be written for it."""
+    """The answer that an ask already has, if it still holds and nothing has to be written; else None."""
     request = reading.request(ask.request(asker.ids[-1]))
     try:
         if request is None:
@@ -57,7 +60,7 @@ def standing_answer(
 
 
 def answer(transaction: Writing, keyring: KeyRing, policy: Policy, asker: Asker, ask: Ask, *, now: int) -> Answer:
-    """What becomes of an ask at `now` (Unix seconds) by this policy; the key that mints is live."""
+    """Answer an ask at `now` (Unix seconds) by this policy. The caller has checked that the active key is live."""
     try:
         return _answer(transaction, keyring, policy, asker, ask, now=now)
     except NotOffered as refused:
@@ -80,9 +83,11 @@ def _answer(transaction: Writing, keyring: KeyRing, policy: Policy, asker: Asker
         standing = _standing(transaction, keyring, ask, request, offered, now=now)
         if standing is not None:
             return standing
+    # A request belongs to one token. Another token of the same agent must not get round a denial or a revocation.
     _demand_undecided(transaction, asker, ask)
     if request is not None and _holds(transaction, policy, request, offered):
         return _mint(transaction, keyring, asker, request, offered, policy=policy, now=now)
+    # Requests that nobody can answer any more must not take the room of this one.
     expire_requests(transaction, now=now, task=asker.task)
     _demand_room(transaction, request, asker, waits=offered.needs_consent, now=now)
     earlier = () if request is None else request.granted
@@ -96,7 +101,8 @@ def _answer(transaction: Writing, keyring: KeyRing, policy: Policy, asker: Asker
 def _standing(
     reading: Reading, keyring: KeyRing, ask: Ask, request: RequestRecord, offered: Offered, *, now: int
 ) -> Answer | None:
-    """The answer that a request has already, if it is for this very block; None if it must be decided anew."""
+    """The answer that a request already has, if it is for this very block; None if it must be decided again."""
+    # Before the block is compared: a denial stays, even if the policy would now make another block.
     if request.state == "denied":
         return Refused((ask_refusal("request_denied"),))
     if request.block != offered.block:
@@ -109,11 +115,12 @@ def _standing(
 
 
 def _granted(reading: Reading, keyring: KeyRing, request: RequestRecord) -> Answer | None:
-    """What was granted, made again; None if the key that it was minted with is no longer live."""
+    """The grant, minted again; None if the key that it was minted with is no longer live."""
     if request.capability is None or request.minted_under is None or request.nonce is None or request.minted is None:
         return None
     if revoked := _revoked(reading, request):
         return Refused((ask_refusal("grant_revoked", revoked),))
+    # The store holds no token. The kept nonce, time and block give the same bytes again.
     key = keyring.get(request.minted_under)
     if key is None or reading.death(of_kid(key.kid)):
         return None
@@ -122,14 +129,14 @@ def _granted(reading: Reading, keyring: KeyRing, request: RequestRecord) -> Answ
 
 
 def _holds(reading: Reading, policy: Policy, request: RequestRecord, offered: Offered) -> bool:
-    """Whether a request that was approved, or granted under a key that is gone, is granted without a word more."""
+    """Whether a request that was approved, or granted under a retired key, can be granted without asking a person."""
     if request.state not in _AGAIN or request.block != offered.block:
         return False
     return not offered.needs_consent or _is_agreed_to(reading, policy, request, offered)
 
 
 def _is_agreed_to(reading: Reading, policy: Policy, request: RequestRecord, offered: Offered) -> bool:
-    """Whether the consent to a request counts by the policy as it is."""
+    """Whether the consent to a request still counts, by the policy as it is now."""
     if request.approver is None or request.signed is None or request.signature is None:
         return False
     verdict = Verdict(
@@ -223,7 +230,7 @@ def _mint(
 
 
 def _demand_room(reading: Reading, request: RequestRecord | None, asker: Asker, *, waits: bool, now: int) -> None:
-    """NotOffered if it would be one too many; a request that is made again takes its own place."""
+    """Raise NotOffered if there are too many requests. A request that is made again keeps its own place."""
     asked = reading.request_counts(asker.task, b64u(asker.node))
     if request is None and (asked.of_node >= OF_NODE or asked.of_task >= OF_TASK):
         raise NotOffered(ask_refusal("too_many", f"at most {OF_NODE} of one node, and {OF_TASK} of one task"))
@@ -234,9 +241,10 @@ def _demand_room(reading: Reading, request: RequestRecord | None, asker: Asker, 
 
 
 def _demand_undecided(reading: Reading, asker: Asker, ask: Ask) -> None:
-    """NotOffered if the same was denied to the node, or was granted to it, or above it, and revoked.
+    """Raise NotOffered if the same was denied to the node, or was granted to it or above it and then revoked.
 
-    Whatever token asked: another one of the same agent is no other agent, and a helper is no way round a revocation.
+    The token does not matter: an agent must not get round a denial with another token, nor round a revocation with a
+    sub-agent.
     """
     for node in asker.path:
         for request in reading.requests(task=asker.task, node=b64u(node)):
@@ -249,10 +257,11 @@ def _demand_undecided(reading: Reading, asker: Asker, ask: Ask) -> None:
 
 
 def _revoked(reading: Reading, request: RequestRecord) -> str | None:
-    """What was granted to a request and revoked by itself, and did not die with the token that asked."""
+    """The id of a grant of this request that somebody revoked; not one that died because the token that asked died."""
     asker = asker_of(request)
     revoked_until = reading.revoked_until()
     keys = (*asker.revocation_keys, *((of_instant(revoked_until),) if asker.issued <= revoked_until else ()))
+    # A grant also dies with the token that asked. Only a death before that one was meant for the grant itself.
     fell = min((death.seq for key in keys if (death := reading.death(key))), default=None)
     for id_ in request.granted:
         death = reading.death(unb64u(id_))
@@ -266,6 +275,6 @@ def _pending(ask: Ask, request: RequestRecord) -> Pending:
 
 
 def _in_words(request: RequestRecord, offered: Offered) -> str:
-    """What is allowed; arguments that are pinned stay with the request, for they are the task's, not the log's."""
+    """A grant in words, for the log. Pinned arguments stay with the request: they are data of the task."""
     common = entry_in_common(offered.match.offer.entry, Entry(request.action)) or Entry(request.action)
     return common.sentence() + ("" if request.args is None else ", for the arguments of the request alone")

@@ -1,11 +1,14 @@
-"""What a runtime grant inherits from the token that asks for it: where it stands, and all that restricts it.
+"""The node and the restrictions that a run-time grant inherits from the token that asks for it.
 
     Authentic --read_asker--> Asker --(what the policy gives put in its middle)--> the authority's block of a grant
 
-Laws: nothing that restricts the asker is lost on the way. `until_completed`, `where`, budgets with their counters, and
-a service's own caveats are carried on as they are; times, freshness and hops left are folded to the tightest. What
-cannot be carried on refuses the ask: a third-party caveat, another tenant further down, what is not understood. An
-asker can be told again from the block that was made for it.
+Laws:
+
+- A grant loses no restriction of the asker. `until_completed`, `where`, budgets with their counters, and a service's
+  own caveats are copied as they are. Of times, freshness and hops left, the grant gets the tightest.
+- If a restriction cannot be copied, the ask is refused: a third-party caveat, another tenant further down, or a caveat
+  that is not understood.
+- The asker can be read again from the block that was made for it.
 """
 
 from collections.abc import Iterator
@@ -54,15 +57,17 @@ _HEEDED: Final[frozenset[type[Caveat]]] = frozenset(
         *(UntilCompleted, Where, Budget, Expires, NotBefore, Fresh, MaxHops),
     }
 )
-"""What is understood here: `allow`, hops and signatures are heeded when the ask is judged, all others live on."""
+"""Caveats that are understood here. `allow`, hops and signatures are checked when the ask is judged; a grant gets the
+others."""
 _elements = msgspec.json.Decoder(list[Raw])
 
 
 class Asker(Struct, frozen=True, kw_only=True):
-    """Who asks; ids and nodes are 16 bytes each, times Unix seconds, `labels` those of the path behind its root.
+    """The agent that asks, and what its token says.
 
-    `until` are the tasks that must not have ended. `claims` and `inherited` are what a grant's block says before and
-    behind what the policy gives, each caveat as JSON; `refusals` are why there can be no grant at all.
+    Ids and nodes are 16 bytes each, times are Unix seconds, `labels` are those of the path behind its root. `until` are
+    the tasks that must not have ended. A grant's block is `claims`, then what the policy gives, then `inherited`, each
+    caveat as JSON. If there are `refusals`, there can be no grant at all.
     """
 
     task: str
@@ -80,12 +85,12 @@ class Asker(Struct, frozen=True, kw_only=True):
 
     @property
     def node(self) -> bytes:
-        """Where it stands, and where a grant to it will stand."""
+        """The node of the asker, which is also the node of a grant to it."""
         return self.path[-1]
 
     @property
     def revocation_keys(self) -> tuple[RevocationKey, ...]:
-        """The keys of all deaths that would end it, but for those of instants."""
+        """The keys of all deaths that would kill the asker, except those of instants."""
         return (*self.until, *self.path, *self.ids, of_kid(self.kid))
 
 
@@ -99,8 +104,9 @@ class _Stated(Struct, frozen=True):
 
 
 def read_asker(authentic: Authentic) -> Asker:
-    """Who presented a capability for the authority itself, once the presentation was admitted."""
+    """The agent that presented a capability for the authority itself. The presentation must have been admitted."""
     frame = authentic.frame
+    # The last block binds the presentation to this one call. It is not a restriction that a grant inherits.
     last = caveats_of(frame.blocks[-1], DEFAULT)
     blocks = frame.blocks[:-1] if last and isinstance(last[0], Presented) else frame.blocks
     lineage = read_lineage(frame, blocks, DEFAULT, frozenset())
@@ -123,11 +129,11 @@ def read_asker(authentic: Authentic) -> Asker:
 
 
 def asker_of(request: RequestRecord) -> Asker:
-    """The asker that a request was made by, as its record tells it; Damaged if that tells none."""
+    """The asker of a request, read from its record; Damaged if the record cannot be read."""
     try:
         return _kept(request)
     except (ValueError, msgspec.MsgspecError, CapxError):
-        raise Damaged("a request of the store is none that capx wrote: restore it from a backup") from None
+        raise Damaged("the store holds a request that capx did not write: restore it from a backup") from None
 
 
 def _kept(request: RequestRecord) -> Asker:
@@ -152,12 +158,12 @@ def _kept(request: RequestRecord) -> Asker:
 
 
 def is_dead(reading: Reading, asker: Asker) -> bool:
-    """Whether it was revoked, or what it descends from, or a task that it lasts as long as has ended."""
+    """Whether the token of the asker, or one above it, was revoked, or a task has ended that it depends on."""
     return any(reading.death(key) for key in asker.revocation_keys) or asker.issued <= reading.revoked_until()
 
 
 def spelt(caveat: Caveat) -> bytes:
-    """A caveat as it stands in a block."""
+    """A caveat as JSON, as a block holds it."""
     return msgspec.json.encode(caveat.wire())
 
 
@@ -172,7 +178,7 @@ def _stated(lineage: Lineage, blocks: tuple[Block, ...]) -> Iterator[_Stated]:
 
 
 def _pieces(block: Block, caveats: tuple[Caveat, ...]) -> list[bytes]:
-    """The JSON of each caveat of a block; of a service's own, as it was spelt."""
+    """The JSON of each caveat of a block. The caveat of a service stays byte for byte: nobody here understands it."""
     own = any(isinstance(caveat, NotUnderstood) and caveat.own for caveat in caveats)
     raw = map(bytes, _elements.decode(block)) if own and isinstance(block, bytes) else (b"" for _ in caveats)
     return [
@@ -224,22 +230,22 @@ def _inherited(lineage: Lineage, stated: tuple[_Stated, ...]) -> Iterator[bytes]
 
 
 def _hops_left(lineage: Lineage, stated: tuple[_Stated, ...]) -> list[int]:
-    """What each limit of hops leaves for those below the asker."""
+    """For each limit of hops, the number of hops that are left below the asker."""
     came = len(lineage.hops)
     return [one.caveat.n - (came - one.hop) for one in stated if isinstance(one.caveat, MaxHops)]
 
 
 def _refusals(lineage: Lineage, blocks: tuple[Block, ...], stated: tuple[_Stated, ...]) -> Iterator[Refusal]:
     if any(isinstance(block, ThirdParty) for block in blocks):
-        yield _not_inherited("it is bound to the approval of somebody else, which no grant can carry")
+        yield _not_inherited("it needs the approval of a third party, and a grant cannot carry that condition")
     for name in dict.fromkeys(tenant.name for tenant in _all(stated, Tenant)):
         if name != lineage.tenant:
-            yield _not_inherited("it is bound to another tenant than that of its task")
+            yield _not_inherited("it is bound to a tenant that is not the tenant of its task")
     if any(left < 0 for left in _hops_left(lineage, stated)):
-        yield _not_inherited("it was delegated further than it may be")
+        yield _not_inherited("it has more delegations than it allows")
     for one in stated:
         if type(one.caveat) not in _HEEDED and not (isinstance(one.caveat, NotUnderstood) and one.caveat.own):
-            yield _not_inherited(f"it holds what is not understood here ({one.caveat.sentence()})")
+            yield _not_inherited(f"it holds a caveat that is not understood here ({one.caveat.sentence()})")
 
 
 def _not_inherited(why: str) -> Refusal:

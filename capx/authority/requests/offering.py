@@ -1,12 +1,14 @@
-"""What a policy makes of an ask: the rule that decides about it, and the authority's block that the grant would have.
+"""Matching an ask with the policy: the rule that decides, and the authority's block that the grant would have.
 
-    task, intent, root with the asker's path, until_completed, tenant, holder     what the asker's task is
-    allow (the policy's entry), allow (what was asked), budgets, expires          what is offered
-    until_completed, where, budgets, not_before, fresh, max_hops, a service's     what else restricts the asker
+    task, intent, root with the asker's path, until_completed, tenant, holder     claims about the asker's task
+    allow (the policy's entry), allow (what was asked), budgets, expires          the offer
+    until_completed, where, budgets, not_before, fresh, max_hops, a service's     the other restrictions of the asker
 
-Laws: nothing is offered to the dead, on an intent that the policy does not take, or for another tenant. What is offered
-covers what was asked and no more: the action, and where the ask is pinned, these arguments. The same ask of the same
-asker under the same policy makes the same block.
+Laws:
+
+- A dead asker gets no offer. Nor does one whose intent the policy does not take, or whose task is for another tenant.
+- An offer covers exactly the ask: its action and, if the ask is pinned, these arguments.
+- The same ask of the same asker under the same policy makes the same block.
 """
 
 from collections.abc import Iterator
@@ -59,11 +61,11 @@ REASONS: Final = MappingProxyType(
         "grant_revoked": "what was granted to this ask was revoked",
     }
 )
-"""Why an ask is refused, by stable codes."""
+"""The sentences of refusals, by their stable codes."""
 
 
 class NotOffered(Exception):
-    """There is nothing for this ask, and these are the reasons."""
+    """The policy offers nothing for this ask, for these reasons."""
 
     def __init__(self, *refusals: Refusal) -> None:
         super().__init__(refusals[0].code)
@@ -71,7 +73,7 @@ class NotOffered(Exception):
 
 
 def ask_refusal(code: str, why: str = "") -> Refusal:
-    """The refusal of an ask by a code of REASONS: told to the asker, and so without what others said or set up."""
+    """The refusal of an ask by a code of REASONS. The asker sees it, so it holds no text of other people."""
     return Refusal(code, f"{REASONS[code]}: {why}" if why else REASONS[code])
 
 
@@ -100,7 +102,7 @@ def offer(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask:
     except InvalidRequest as refused:
         raise NotOffered(ask_refusal("intent_refused")) from refused
     if terms.tenant not in {None, asker.tenant}:
-        raise NotOffered(ask_refusal("intent_refused", "its tenant is not the one that the task was opened for"))
+        raise NotOffered(ask_refusal("intent_refused", "its tenant is not the tenant of the task"))
     try:
         wanted = ask.entry()
     except InvalidRequest as refused:
@@ -121,13 +123,13 @@ def _death_reasons(reading: Reading, keyring: KeyRing, asker: Asker, now: int) -
     if now >= asker.expires:
         yield f"it expired at {shown_instant(asker.expires)}"
     if is_dead(reading, asker):
-        yield "it was revoked, or what it descends from, or a task that it lasts as long as has ended"
+        yield "it or a token above it was revoked, or a task has ended that it depends on"
     if keyring.get(asker.kid) is None:
         yield f"the key {asker.kid} that it was minted with is no longer live"
 
 
 def _intent(reading: Reading, policy: Policy, asker: Asker) -> Intent:
-    """The intent that the task was opened on; InvalidRequest if the policy has no key any more that signed it."""
+    """The intent that the task was opened on; InvalidRequest if the policy no longer has the key that signed it."""
     task = reading.task(asker.task)
     kept = None if task is None or task.intent is None else reading.intent(task.intent)
     if kept is None or kept.document is None:
@@ -135,18 +137,21 @@ def _intent(reading: Reading, policy: Policy, asker: Asker) -> Intent:
     intent = parse_intent(kept.document.encode())
     proof = kept.proof or ""
     if not proof.startswith(ATTESTED) and not is_signed_by_principal(policy, SignedIntent(intent, proof)):
-        raise InvalidRequest(f"the policy has no key of {shown(intent.principal)} any more that signed the intent")
+        raise InvalidRequest(f"the policy no longer has the key of {shown(intent.principal)} that signed the intent")
     return intent
 
 
 def _demand_usable(block: str, ask: Ask) -> None:
-    """Raise NotOffered if what restricts the asker says no to the arguments that the ask is pinned to."""
+    """Raise NotOffered if a restriction of the asker refuses the arguments that the ask is pinned to.
+
+    Otherwise a person would be asked to consent to a grant that no service accepts.
+    """
     if ask.args is None:
         return
     facts = Facts(Call(ask.action, ask.args), now=0, age=0)
     for caveat in DEFAULT.decode(block.encode()):
         if isinstance(caveat, Where) and caveat.attribute.startswith("args.") and caveat.refusal(facts):
-            raise NotOffered(ask_refusal("not_inherited", f"it says no to these arguments ({caveat.sentence()})"))
+            raise NotOffered(ask_refusal("not_inherited", f"it refuses these arguments ({caveat.sentence()})"))
 
 
 def _block(asker: Asker, match: Match, wanted: Entry) -> str:
@@ -164,7 +169,7 @@ def _block(asker: Asker, match: Match, wanted: Entry) -> str:
 
 
 def _unfit(block: bytes, pieces: int) -> str | None:
-    """Why these bytes could be no authority's block that is read as it is meant; None if they can."""
+    """Why these bytes cannot be the block of an authority, or would be read as something else; None if they can."""
     if len(block) > MAX_BLOCK:
         return f"more than {MAX_BLOCK} bytes"
     try:
@@ -175,5 +180,5 @@ def _unfit(block: bytes, pieces: int) -> str | None:
         return f"more than {MAX_BUDGETS} budgets"
     strange = any(isinstance(caveat, NotUnderstood) and not caveat.own for caveat in caveats)
     if strange or len(caveats) != pieces or misplaced(caveats, authority=True):
-        return "what cannot be read as it is meant"
+        return "caveats that would not be read as they are meant"
     return None

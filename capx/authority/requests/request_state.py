@@ -1,7 +1,10 @@
-"""Requests that agents have made: found, told with the intent they are on, and ended when nobody answered.
+"""Finding the requests of agents, showing them with their intent, and ending those that nobody answered.
 
-Laws: a request waits for a person until its time runs out, its task ends or its asker dies; then it is expired, whether
-that was written down yet or not. All that a request was answered by stays with it.
+Laws:
+
+- A request waits for a person until its time runs out, its task ends or its asker dies. Then it is `expired`, even
+  before the store says so.
+- A request keeps its answer, with the signature.
 """
 
 import json
@@ -23,16 +26,18 @@ def known_request(reading: Reading, id_: str) -> RequestRecord:
     """The request with this id; UnknownRequest if there is none."""
     request = reading.request(id_) if is_id(id_) else None
     if request is None:
-        raise UnknownRequest(f"there is no request {id_!r:.80}: capx requests list shows those that there are")
+        raise UnknownRequest(f"there is no request {id_!r:.80}: capx requests list shows all requests")
     return request
 
 
 def inquire(reading: Reading, request: RequestRecord) -> Inquiry:
-    """A request with the intent that its task was opened on, and the denials of the same in its task."""
+    """A request, the intent that its task was opened on, and earlier denials of the same in its task."""
     task = reading.task(request.task)
     kept = None if task is None or task.intent is None else reading.intent(task.intent)
     if kept is None or kept.document is None:
-        raise InvalidRequest(f"the intent of task {request.task} is not kept here")
+        raise InvalidRequest(
+            f"the store does not have the intent of task {request.task}: nobody can answer the request"
+        )
     denials = tuple(
         Denial(one.approver, one.answered, one.labels)
         for one in reading.requests(task=request.task)
@@ -43,13 +48,13 @@ def inquire(reading: Reading, request: RequestRecord) -> Inquiry:
 
 
 def ask_of(request: RequestRecord) -> Ask:
-    """The ask that a request was made by, as its record tells it."""
+    """The ask that led to a request, read from its record."""
     args = None if request.args is None else json.loads(request.args)
     return Ask(audience=request.audience, action=request.action, args=args)
 
 
 def is_same(request: RequestRecord, ask: Ask) -> bool:
-    """Whether a request is for the very same, whoever made it."""
+    """Whether a request is for exactly this ask, by whatever agent."""
     args = None if ask.pinned is None else ask.pinned.decode()
     return _what(request) == (ask.audience, ask.action, args)
 
@@ -59,12 +64,12 @@ def _what(request: RequestRecord) -> tuple[str, str, str | None]:
 
 
 def as_of(reading: Reading, request: RequestRecord, now: int) -> RequestRecord:
-    """A request in the state that it is in at `now`: one that can be answered no more is expired."""
+    """A request in its state at `now`. It is `expired` if nobody can answer it any more."""
     return replace(request, state="expired") if is_overdue(reading, request, now) else request
 
 
 def is_overdue(reading: Reading, request: RequestRecord, now: int) -> bool:
-    """Whether a request waits and can be answered no more."""
+    """Whether a request is `pending`, but nobody can answer it any more."""
     if request.state != "pending":
         return False
     task = reading.task(request.task)
@@ -74,14 +79,14 @@ def is_overdue(reading: Reading, request: RequestRecord, now: int) -> bool:
 
 
 def expire_requests(transaction: Writing, *, now: int, task: str | None = None, limit: int | None = None) -> None:
-    """End what waits and can be answered no more, in one task or in all, at most `limit` of it."""
+    """End the pending requests that nobody can answer any more, in one task or in all, at most `limit`."""
     waiting = transaction.requests(task=task, pending=True)
     for request in [one for one in waiting if is_overdue(transaction, one, now)][:limit]:
         expire(transaction, request, now=now)
 
 
 def expire(transaction: Writing, request: RequestRecord, *, now: int) -> RequestRecord:
-    """A request that waited, as one that nobody has answered in time."""
+    """End a request that nobody has answered in time, and return it."""
     RequestExpired(request.id, request.task).write(transaction, at=now)
     expired = replace(request, state="expired", answered=now)
     transaction.keep_request(expired)
@@ -89,8 +94,8 @@ def expire(transaction: Writing, request: RequestRecord, *, now: int) -> Request
 
 
 def outcome(request: RequestRecord) -> str:
-    """What became of a request that waits no more, in words."""
+    """The outcome of a request that no longer waits, in words."""
     if request.approver is None or request.answered is None:
         return f"it is {request.state}"
-    said = "denied" if request.state == "denied" else "approved"
-    return f"it was {said} by {shown(request.approver)} at {shown_instant(request.answered)}"
+    decided = "denied" if request.state == "denied" else "approved"
+    return f"it was {decided} by {shown(request.approver)} at {shown_instant(request.answered)}"

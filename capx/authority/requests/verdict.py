@@ -1,11 +1,14 @@
-"""What a person answers to a request, signed over what they were shown.
+"""The answer of a person to a request, signed over what the request shows.
 
     shown     = SHA-256 of the canonical JSON (RFC 8785) of the request and of the digest of its intent
     signature = Ed25519 by the approver's key over H("capx/1/verdict", shown, approver, yes or no, at)
 
-Laws: the digest covers everything that the request shows, so that nothing else is agreed to than what was seen: a
-request that is made again, or would grant another thing, needs another verdict. What is agreed to is shown whole. Who
-denied the same before is shown too, and is no part of it: that may become known later.
+Laws:
+
+- The digest covers everything that the request shows, so a person agrees only to what they saw. A request that is made
+  again, or would grant something else, needs another verdict.
+- The text that a person agrees to is shown in full, never shortened.
+- Earlier denials of the same are shown too. The digest does not cover them, because more may become known later.
 """
 
 import hashlib
@@ -54,31 +57,34 @@ class Inquiry(Struct, frozen=True):
 
     @property
     def intent(self) -> Intent:
-        """The intent; InvalidRequest if it is not the one that the grant would be on."""
+        """The intent; InvalidRequest if the grant would be on another one."""
         intent = parse_intent(self.document.encode())
+        # A remote authority sends request and intent. A person must not sign for a request that is on another intent.
         if OnIntent(intent.digest) not in self.caveats:
-            raise InvalidRequest(f"request {self.request.id} is not on the intent that is shown with it")
+            raise InvalidRequest(
+                f"request {self.request.id} is not on the intent that is shown with it: do not answer it"
+            )
         return intent
 
     @property
     def caveats(self) -> tuple[Caveat, ...]:
-        """What the block of the grant would say."""
+        """The caveats that the block of the grant would have."""
         return DEFAULT.decode(self.request.block.encode())
 
     @property
     def digest(self) -> bytes:
-        """What a verdict is about: 32 bytes."""
-        said: dict[str, Any] = {name: getattr(self.request, name) for name in _SHOWN}
-        return hashlib.sha256(canonical({**said, "intent": self.intent.digest})).digest()
+        """The digest that a verdict is signed over: 32 bytes."""
+        shown_fields: dict[str, Any] = {name: getattr(self.request, name) for name in _SHOWN}
+        return hashlib.sha256(canonical({**shown_fields, "intent": self.intent.digest})).digest()
 
     def sentences(self) -> tuple[str, ...]:
-        """In plain words: who asks, on whose intent, what it would add, with which restrictions, and until when."""
+        """The request in plain words: who asks, on whose intent, for what, with which restrictions, until when."""
         with whole():
             return tuple(_sentences(self))
 
 
 class Verdict(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One answer: `approver` is a principal of the policy, `at` when they gave it (Unix seconds)."""
+    """One answer. `approver` is a principal of the policy; `at` is the time of the answer (Unix seconds)."""
 
     request: str
     yes: bool
@@ -88,20 +94,20 @@ class Verdict(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @classmethod
     def sign(cls, inquiry: Inquiry, key: "PrincipalKey", *, yes: bool, at: int) -> "Verdict":
-        """The answer of the person whose key this is."""
+        """Sign an answer with the key of a person."""
         message = _message(inquiry, key.name, yes, at)
         return cls(request=inquiry.request.id, yes=yes, approver=key.name, at=at, signature=key.sign(message))
 
     def is_signed_by(self, public: bytes, inquiry: Inquiry) -> bool:
-        """Whether whoever holds the other half of this key (32 bytes) has answered so to this very inquiry."""
+        """Whether the holder of this public key (32 bytes) has signed this answer to this very inquiry."""
         from capx.crypto.ed25519 import is_signed_by
 
         return is_signed_by(public, _message(inquiry, self.approver, self.yes, self.at), self.signature)
 
 
 def _message(inquiry: Inquiry, approver: str, yes: bool, at: int) -> bytes:
-    said = b"yes" if yes else b"no"
-    return digest(b"capx/1/verdict", inquiry.digest, approver.encode(), said, str(at).encode())
+    word = b"yes" if yes else b"no"
+    return digest(b"capx/1/verdict", inquiry.digest, approver.encode(), word, str(at).encode())
 
 
 def _sentences(inquiry: Inquiry) -> Iterator[str]:
@@ -121,7 +127,7 @@ def _sentences(inquiry: Inquiry) -> Iterator[str]:
     )
     if request.excluded:
         named = " and ".join(map(_name, request.excluded))
-        yield f"not with the consent of {named}: they wanted this work, or are called like an agent that does it"
+        yield f"{named} cannot consent: they requested this work, or have the same name as one of its agents"
     for denial in inquiry.denials:
         yield f"{_name(denial.approver)} denied the same to {_agents(denial.labels)} at {shown_instant(denial.at)}"
 
@@ -132,8 +138,8 @@ def _agents(labels: tuple[str, ...]) -> str:
 
 def _wanted(intent: Intent) -> str:
     tenant = "" if intent.tenant is UNSET else f" for {_name(intent.tenant)}"
-    said = " and ".join(f"{name} {shown(value)}" for name, value in intent.parameters.items())
-    return f"{intent.purpose}{tenant}" + (f" with {said}" if said else "")
+    named = " and ".join(f"{name} {shown(value)}" for name, value in intent.parameters.items())
+    return f"{intent.purpose}{tenant}" + (f" with {named}" if named else "")
 
 
 _SAID: Final = (Task, Root, OnIntent, Allow)
@@ -149,5 +155,5 @@ def _arguments(request: RequestRecord) -> str:
 
 
 def _name(name: str) -> str:
-    """A name that others chose, quoted if it could be taken for the words around it."""
+    """A name that others chose, in quotes if a reader could mistake it for the words around it."""
     return name if _PLAIN.fullmatch(name) else shown(name)

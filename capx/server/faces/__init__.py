@@ -1,1 +1,1 @@
-"""What each kind of caller can ask of a served authority: operators, agents, resources, and whoever watches it."""
+"""The operations for each kind of caller of a served authority: operators, agents, resources and monitoring."""

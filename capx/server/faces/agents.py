@@ -1,8 +1,11 @@
-"""What agents can ask of the authority itself, by presenting their authority capability as at any resource.
+"""The operations of agents. An agent presents its authority capability, as at any resource.
 
-Laws: head first, as every guard does it: the MAC is checked before a byte of the body is read. The arguments of the
-call are what the presentation covers: the body's, or the query's. Nothing is read of them, and nothing done, before the
-call is allowed; and what is done is done for the task and the node that the presentation proves.
+Laws:
+
+- The head is checked first, as in every guard: the MAC is verified before a byte of the body is read.
+- The arguments of the call are what the presentation covers: the body, or the query. They are not interpreted, and
+  nothing is done, before the call is allowed.
+- An operation acts on the task and the node that the presentation proves, and on no other.
 """
 
 from typing import Any, Final
@@ -33,12 +36,12 @@ from capx.verify.decision import Allowed, Denied
 from capx.verify.verifier import Authentic
 
 OPERATIONS: Final = OperationTable()
-"""All that agents can ask for."""
+"""All operations of agents."""
 operation = OPERATIONS.operation
 
 
 class Own(Struct, frozen=True):
-    """Who asked, as proven."""
+    """The proven caller."""
 
     authentic: Authentic
     admitted: Admitted
@@ -71,7 +74,7 @@ def agent_revoke(authority: Authority, own: Own, asked: RevokeBelow) -> Revocati
 
 
 class AgentRoute:
-    """An operation that is asked for by a presentation, for the action that capabilities name."""
+    """The endpoint of an operation that needs a presentation, judged for the action of the operation."""
 
     def __init__(self, operation: AnyOperation, action: str, service: Service) -> None:
         self._operation = operation
@@ -104,7 +107,7 @@ class AgentRoute:
         return answered(self._operation, found)
 
     def _done(self, authentic: Authentic, received: HttpRequest, request: Request) -> Any:
-        """What was found or done, once the call is allowed: in a thread, for each step may wait for the store."""
+        """Check the call and carry it out. Runs in a thread, because each step may wait for the store."""
         operation, service = self._operation, self._service
         admitted = service.verifier.admit(authentic, received)
         args = _arguments(operation, received, request)
@@ -113,13 +116,13 @@ class AgentRoute:
         own = Own(authentic, admitted, allowed)
         if operation.asks is None:
             if args:
-                raise InvalidRequest("nothing is asked for here: leave body and query empty")
+                raise InvalidRequest("this operation takes no arguments: leave body and query empty")
             return perform(operation, service, service.authority, own)
         return perform(operation, service, service.authority, own, decode(received.body, operation.asks))
 
 
 def _arguments(operation: AnyOperation, received: HttpRequest, request: Request) -> dict[str, Any]:
-    """The arguments as the presentation covers them; those that are none are the bearer's, and refused."""
+    """The arguments that the presentation covers. A query is refused where the body holds the arguments."""
     if not operation.has_body:
         return dict(request.query_params.multi_items())
     read_query(request)
@@ -127,5 +130,5 @@ def _arguments(operation: AnyOperation, received: HttpRequest, request: Request)
 
 
 def routes(service: Service) -> list[Route]:
-    """The routes of all that agents can ask for."""
+    """The routes of all operations of agents."""
     return [route_to(one, AgentRoute(one, one.action, service)) for one in OPERATIONS if one.action is not None]

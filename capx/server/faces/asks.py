@@ -1,10 +1,12 @@
-"""Asking for more over HTTP, and waiting for a person who has to answer.
+"""Asks over HTTP, and waiting until a person answers.
 
     Prefer: wait=SECONDS     hold the answer back while it is pending (RFC 7240), for at most 25 s
 
-Laws: what became of a request is asked of the authority anew each time, for the asker that was proven at first, so that
-nobody is granted what they could not ask for by then. An agent that left waits no longer, and one that waits is
-answered when the authority stops.
+Laws:
+
+- Each time the agent is woken, the authority answers the ask again for the asker that was proven at first. So an agent
+  gets no grant that it could no longer ask for.
+- Waiting ends when the agent closes its connection. When the authority stops, agents that wait get an answer.
 """
 
 import asyncio
@@ -32,7 +34,7 @@ _WAIT: Final = re.compile(r"\s*wait\s*=\s*(\"?)([0-9]{1,9})\1\s*(?:;.*)?", re.IG
 
 
 class AnsweredAsk(Struct, frozen=True):
-    """What was asked, by whom, and what became of it so far."""
+    """An ask, its asker, and the answer so far."""
 
     asker: Asker
     ask: Ask
@@ -40,7 +42,7 @@ class AnsweredAsk(Struct, frozen=True):
 
 
 def answer(authority: Authority, asker: Asker, asked: AskMore) -> AnsweredAsk:
-    """What becomes of an ask that was presented, and allowed as a call."""
+    """Answer an ask whose presentation was already allowed as a call."""
     ask = asked.ask()
     return AnsweredAsk(asker, ask, authority.answer_asker(asker, ask))
 
@@ -65,7 +67,7 @@ async def _awaited(
 ) -> Answer:
     found = asked.answer
     while isinstance(found, Pending) and not service.stopping:
-        # When nobody can answer any more, to ask again would be to ask people again: that is for the agent to do.
+        # Stop when the request expires: asking once more would make a new request to people. The agent decides that.
         remaining = min(ends - time.monotonic(), found.until - time.time())
         if remaining <= 0:
             break
@@ -75,7 +77,7 @@ async def _awaited(
         finally:
             waking.cancel()
         if left.done():
-            raise HttpRefusal(400, "client_gone", "the client left before it was answered")
+            raise HttpRefusal(400, "client_gone", "the client closed the connection before the answer")
         if woken.is_set() and not service.stopping:
             woken.clear()
             found = await service.agents.run(service.authority.answer_asker, asked.asker, asked.ask)
@@ -84,7 +86,7 @@ async def _awaited(
 
 @contextlib.asynccontextmanager
 async def _leaving(request: Request) -> "AsyncGenerator[asyncio.Task[None]]":
-    """A block with what is done once the client has left; its body was read before."""
+    """A block with a task that is done when the client has left. The body must have been read before."""
 
     async def leaving() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -98,7 +100,7 @@ async def _leaving(request: Request) -> "AsyncGenerator[asyncio.Task[None]]":
 
 
 def preferred_wait(headers: Sequence[str]) -> int:
-    """The seconds that an agent prefers to wait, at most 25; 0 if it does not say so in a way that is understood."""
+    """The seconds that an agent prefers to wait, at most 25; 0 if no header says so in the right form."""
     for one in ",".join(headers).split(","):
         if match := _WAIT.fullmatch(one):
             return min(LONGEST, int(match[2]))

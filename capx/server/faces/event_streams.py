@@ -1,8 +1,12 @@
-"""Answers that go on: the log as it is written, the feed of deaths as they happen (server-sent events).
+"""Streams of server-sent events: the log, and the feed of deaths.
 
-Laws: a stream ends when its client leaves or the authority stops, and at no other time; while the store cannot be read
-it says nothing. What a client cannot take in waits with that client. A page is made once for all who stand at the same
-place.
+A *death* is the store's record that something is revoked, or that a task has ended.
+
+Laws:
+
+- A stream ends only when its client leaves or the authority stops. While the store cannot be read, it sends nothing.
+- A slow client delays only itself.
+- A page is made once for all followers that are at the same position.
 """
 
 import asyncio
@@ -33,20 +37,21 @@ _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 def event(data: bytes, **fields: object) -> bytes:
     """One server-sent event."""
     head = "".join(f"{name}: {value}\n" for name, value in fields.items()).encode()
-    # A line that data breaks is another line of data.
+    # A line break in the data would end the field, so each line is a data field of its own.
     lines = b"".join(b"data: %b\n" % line for line in data.splitlines())
     return b"%b%b\n" % (head, lines)
 
 
 async def follow_log(service: Service, asked: LogQuery) -> Response:
-    """The events after `since`, and those that happen from now on; `id` is the position of each."""
+    """The events after `since`, and all new ones. The `id` of each is its position in the log."""
     if asked.newest or asked.before is not None:
-        raise InvalidRequest("a log that is followed is told in order: leave out newest and before")
+        raise InvalidRequest("a stream of the log is always in order: leave out newest and before")
     first = await service.operators.run(_events, service, asked.since)
     return _Stream(service, "log", None, _log(service, asked.since, first))
 
 
 async def _log(service: Service, since: int, found: list[Event]) -> AsyncGenerator[bytes]:
+    # A comment at once, so that the client and every proxy see that the stream has begun.
     yield b": the log\n\n"
     with service.watch.followed():
         while not service.stopping:
@@ -67,7 +72,7 @@ def _events(service: Service, since: int) -> list[Event]:
 
 
 class Feed:
-    """The pages of the feed, each made once for all who stand at the same place between two rounds of the watch."""
+    """The pages of the feed. Between two rounds of the watch, each is made once for all followers at one position."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -76,16 +81,16 @@ class Feed:
         self._pages: dict[FeedCursor, asyncio.Task[SignedPage]] = {}
 
     async def follow(self, asked: FeedCursor, host: str | None) -> Response:
-        """Pages as events: those that are missing first, one as soon as somebody died, and one every second.
+        """Pages as events: first what the follower has missed, then one after each death and one every second.
 
-        `host` is the address from which it is asked.
+        `host` is the address of the follower.
         """
         rounds = self._service.watch.rounds
         pages = self._follow(await self._page(asked, self._service.followers), rounds)
         return _Stream(self._service, "feed", None if host is None else machine_at(host), pages)
 
     async def page(self, asked: FeedCursor) -> SignedPage:
-        """One page, for whoever asks once; made where it holds up no follower."""
+        """One page, for a caller who wants no stream. Other threads make it, so it does not delay followers."""
         return await self._page(asked, self._service.readers)
 
     async def _follow(self, page: SignedPage, rounds: int) -> AsyncGenerator[bytes]:
@@ -100,7 +105,7 @@ class Feed:
                 try:
                     page = await self._page(page.then, service.followers)
                 except StoreProblem:
-                    # Whoever hears nothing grows stale, and knows it.
+                    # Silence is safe: the follower counts the age of its last page, and denies when that is too old.
                     await watch.due.wait(_AFTER_TROUBLE)
                 else:
                     yield event(page.text.encode())
@@ -114,7 +119,7 @@ class Feed:
         if making is None:
             making = asyncio.create_task(workers.run(self._sign, asked))
             self._pages[asked] = making
-        # Whoever leaves does not take the page from the others.
+        # Shielded, because others wait for the same page: a client that leaves must not cancel it.
         try:
             return await asyncio.shield(making)
         except StoreProblem:
@@ -130,7 +135,7 @@ class Feed:
 
 
 class _Stream(StreamingResponse):
-    """An answer that goes on, counted from before it begins until it has ended."""
+    """A stream, counted as open from before it begins until it has ended."""
 
     def __init__(self, service: Service, kind: str, machine: str | None, pieces: AsyncGenerator[bytes]) -> None:
         super().__init__(pieces, media_type=EVENT_STREAM, headers=_HEADERS)

@@ -1,7 +1,12 @@
-"""What followers say that they know of deaths, as far as a resource may say it.
+"""Keeping the reports of followers: how many deaths each of them has seen.
 
-Laws: nobody knows of a death before it happened. Whoever waits until all have heard waits for so many followers of an
-audience and no more, however many names a resource makes up: the one that was heard of longest ago goes.
+A *death* is the store's record that something is revoked, or that a task has ended.
+
+Laws:
+
+- A follower cannot have seen more deaths than there are. A higher number is lowered.
+- Each audience has a limited number of followers, even if a resource makes up names. Otherwise it could block
+  `--wait`, which waits for all of them. The follower that reported longest ago is dropped.
 """
 
 from typing import Final
@@ -10,15 +15,15 @@ from capx.api.messages.resources import Sighted
 from capx.store.protocols import Store
 
 MOST: Final = 100
-"""Followers of one audience, heard of lately, that are kept."""
+"""The most followers of one audience that are kept."""
 LATELY: Final = 60
-"""Seconds for which a follower counts as heard of lately."""
+"""Seconds after its report for which a follower counts towards that limit."""
 
 _LONG_AGO: Final = 0
 
 
 def keep_follower_ack(store: Store, audience: str, said: Sighted, *, now: int) -> None:
-    """Keep what a follower of this audience said; `now` is in Unix seconds."""
+    """Keep the report of a follower of this audience; `now` is in Unix seconds."""
     with store.read() as reading:
         deaths = reading.head().deaths
         others = [
@@ -33,6 +38,6 @@ def keep_follower_ack(store: Store, audience: str, said: Sighted, *, now: int) -
         store.sighted(one.follower, one.deaths, now=_LONG_AGO)
     if leaving:
         with store.write() as transaction:
-            # Of the dead, none: they do not belong to a follower.
+            # `below=0` keeps all deaths: this only drops the followers that were just marked as old.
             transaction.forget(_LONG_AGO + 1, below=0)
     store.sighted(said.follower, min(said.deaths, deaths), now=now)

@@ -1,7 +1,10 @@
-"""Whether the authority lives, whether it can do its work, and figures about it.
+"""Health and metrics: does the process answer, can it read and write its store, and figures about it.
 
-Laws: that it lives is said without a look at the store, however slow that is. What looks at the store looks once in a
-while, however often it is asked: whoever reaches this face could ask.
+Laws:
+
+- `/healthz` does not read the store, so a slow store does not fail it.
+- `/readyz` and `/metrics` keep their result for a moment. Everybody on the network can call them, and must not be able
+  to load the store.
 """
 
 import time
@@ -16,11 +19,11 @@ from capx.server.operation import route
 from capx.server.service import Service
 
 OPERATIONS: Final = OperationTable()
-"""What whoever watches over the authority can ask for."""
+"""All operations of monitoring."""
 operation = OPERATIONS.operation
 
 KEPT: Final = 1.0
-"""Seconds for which a good answer is told again."""
+"""Seconds for which a good answer is kept."""
 
 
 class Alive(Struct, frozen=True):
@@ -49,7 +52,7 @@ def readyz(service: Service) -> Ready:
     """Whether the store can be read and written, and where its log stands; 503 says that they cannot."""
     found = service.ready
     if found is None or time.monotonic() - found[0] >= KEPT:
-        # Alone with the log, as whatever is written has to be.
+        # A write transaction, though nothing is written: it fails if the store cannot be written.
         with service.authority.store.write() as transaction:
             head = transaction.head()
         found = time.monotonic(), head
@@ -65,5 +68,5 @@ def metrics(service: Service) -> bytes:
 
 
 def routes(service: Service) -> list[Route]:
-    """The routes of what whoever watches over the authority can ask for."""
+    """The routes of all operations of monitoring."""
     return [route(one, service, service, service.watchers) for one in OPERATIONS]

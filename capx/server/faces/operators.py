@@ -1,6 +1,6 @@
-"""The face of operators: every operation of `capx.authority.remote.operations`, on the authority that is served.
+"""The face of operators: every operation of `capx.authority.remote.operations`, on the served authority.
 
-Law: whoever reaches this face may do anything, so it stands on a socket that is the user's alone, and nowhere else.
+Law: a caller of this face may do everything. So it is only on a Unix socket that nobody but the user can open.
 """
 
 from starlette.routing import Route
@@ -12,7 +12,7 @@ from capx.server.service import Service
 
 
 def routes(service: Service) -> list[Route]:
-    """The routes of all that operators can ask for."""
+    """The routes of all operations of operators."""
     return [
         route(one, service, service.authority, service.operators, stream=follow_log if one.streams else None)
         for one in OPERATIONS

@@ -1,7 +1,7 @@
-"""What is told to whoever reaches the network's face, where an operator is told what is wrong.
+"""Errors for callers on the network. An operator sees the full error, a stranger does not.
 
-Law: of a store or a key in trouble, a stranger learns that there is trouble: where it is and what it is says the
-authority's own log.
+Law: if a store or a key does not work, a stranger learns only that something is wrong. The log of the authority says
+what and where.
 """
 
 from typing import Final
@@ -14,20 +14,20 @@ from capx.server.workers import Busy
 from capx.verify.decision import Denied
 from capx_caveats import Refusal
 
-SENTENCE: Final = "the authority cannot answer for now: its own log says why"
-"""All that a stranger is told of what is wrong."""
+SENTENCE: Final = "the authority cannot answer now: its own log says why"
+"""The only sentence that a stranger gets about a problem of the authority."""
 
 
 def redacted_error(error: Exception) -> Exception:
-    """An error that a stranger may be told, for one that may not be, which is logged."""
+    """The error that a stranger may see. An error that reveals more is logged, and replaced."""
     if isinstance(error, Busy) or not isinstance(error, StoreProblem | ConfigurationProblem):
         return error
-    diagnostics.warn_once(f"what was asked on the network cannot be answered: {error}")
+    diagnostics.warn_once(f"cannot answer a request from the network: {error}")
     return (Unavailable if isinstance(error, Unavailable) else StoreProblem)(SENTENCE)
 
 
 def redacted_denial(denied: Denied) -> Denied:
-    """A denial whose reasons a stranger may all be told."""
+    """A denial with only sentences that a stranger may see."""
     refusals = tuple(map(_redacted_refusal, denied.decision.refusals))
     return Denied(msgspec.structs.replace(denied.decision, refusals=refusals))
 
@@ -35,5 +35,5 @@ def redacted_denial(denied: Denied) -> Denied:
 def _redacted_refusal(refusal: Refusal) -> Refusal:
     if refusal.code != "unavailable":
         return refusal
-    diagnostics.warn_once(f"what an agent asked cannot be answered: {refusal.sentence}")
+    diagnostics.warn_once(f"cannot answer a call of an agent: {refusal.sentence}")
     return msgspec.structs.replace(refusal, sentence=SENTENCE)

@@ -1,8 +1,13 @@
-"""What resources have of the authority: the feed of deaths, and a place for their decisions and for acknowledgements.
+"""The operations of resources: the feed of deaths, reports of decisions, and acknowledgements.
 
-Laws: the feed is for everybody: it holds ids, and is signed. A report is proven by a MAC under its audience's key, and
-speaks for that audience alone. To report twice is to have reported once. What would not read back as a decision is
-refused, so that no resource can spoil the log for others.
+A *death* is the store's record that something is revoked, or that a task has ended.
+
+Laws:
+
+- Everybody may read the feed. It holds only ids, and is signed.
+- A report carries a MAC with the key of its audience, and speaks only for that audience.
+- Reporting the same decision twice is the same as reporting it once.
+- A decision that could not be read back from the log is refused, so no resource can spoil the log for others.
 """
 
 import time
@@ -44,7 +49,7 @@ from capx.tokens.revocation_key import of_kid
 from capx_caveats import is_label
 
 OPERATIONS: Final = OperationTable()
-"""All that resources can ask for."""
+"""All operations of resources."""
 operation = OPERATIONS.operation
 
 _LARGEST: Final = 64 * 1024
@@ -63,14 +68,16 @@ def record(authority: Authority, audience: str, asked: Reports) -> Recorded:
     for one in asked.decisions:
         if one.audience != audience:
             raise HttpRefusal(
-                403, "foreign_audience", f"{audience} reports a decision of {one.audience:.80}: only its own"
+                403,
+                "foreign_audience",
+                f"{audience} reports a decision of {one.audience:.80}: a resource may report only its own decisions",
             )
     authority.store.record(list(map(_recordable, asked.decisions)))
     return Recorded(len(asked.decisions))
 
 
 def _recordable(decision: Reported) -> DecisionRecord:
-    """The decision on its way into the log; InvalidRequest for one that not every store could hold and give back."""
+    """The decision as the log keeps it; InvalidRequest if not every store could keep it and return it."""
     if _is_deeper(decision.reasons, _DEEPEST - 1):
         raise InvalidRequest(f"a decision is no deeper than {_DEEPEST} lists and objects within each other")
     body = msgspec.json.encode(decision)
@@ -80,7 +87,7 @@ def _recordable(decision: Reported) -> DecisionRecord:
 
 
 def _is_deeper(value: object, most: int) -> bool:
-    """Whether more than so many lists and objects stand within each other."""
+    """Whether more than `most` lists and objects are within each other."""
     if not isinstance(value, dict | list):
         return False
     inner = cast("dict[str, object] | list[object]", value)
@@ -92,15 +99,19 @@ def _is_deeper(value: object, most: int) -> bool:
 def sighted(authority: Authority, audience: str, asked: Sighted) -> Noted:
     """How many deaths a follower of the caller's own audience knows."""
     if asked.follower != audience and not asked.follower.startswith(f"{audience}/"):
-        raise HttpRefusal(403, "foreign_audience", f"{audience} speaks for a follower that is not its own")
+        raise HttpRefusal(
+            403,
+            "foreign_audience",
+            f"{audience} reports for a follower of another audience: its own are named {audience} or {audience}/…",
+        )
     if not is_label(asked.follower):
-        raise InvalidRequest("a follower's name holds no hidden or control characters")
+        raise InvalidRequest("the name of a follower must not hold hidden or control characters")
     keep_follower_ack(authority.store, audience, asked, now=int(time.time()))
     return Noted(asked.follower)
 
 
 def routes(service: Service) -> list[Route]:
-    """The routes of all that resources can ask for."""
+    """The routes of all operations of resources."""
     return [_feed_route(service), *[_report_route(one, service) for one in OPERATIONS if one.reported]]
 
 
@@ -121,16 +132,18 @@ def _feed_route(service: Service) -> Route:
 def _report_route(operation: AnyOperation, service: Service) -> Route:
     def done(proven: AuthenticReport, body: bytes) -> Response:
         asked: Any = decode_body(body, operation.asks or Reports)
+        # Here and not with the MAC: this reads the store, and so runs in a thread.
         with service.authority.store.read() as reading:
             if reading.death(of_kid(proven.kid)):
                 raise UnauthenticatedReport(
-                    f"the key {proven.kid} was revoked: capx keys export gives those that are live"
+                    f"the key {proven.kid} was revoked: export the keys again with capx keys export"
                 )
         return answered(operation, operation.act(service.authority, proven.audience, asked))
 
     async def answer(request: Request) -> Response:
         request.scope[ROUTE] = operation.path
         target = http_request(request.scope, b"", "").target
+        # The cheap checks of the head come before the body, which a stranger could make large and slow.
         claim = demand_claim(request.headers.getlist("authorization"), service.ring, now=int(time.time()))
         demand_json(request)
         machine = "" if request.client is None else machine_at(request.client.host)

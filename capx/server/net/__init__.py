@@ -1,1 +1,1 @@
-"""Sockets and connections of a served authority, and what callers whom nobody has authenticated can use up."""
+"""Sockets and connections of a served authority, and limits for callers before they are authenticated."""

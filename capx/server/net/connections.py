@@ -1,8 +1,11 @@
-"""How many connections there are at once, and how long one may keep silent.
+"""Limits on connections: how many there are at once, and how long one may stay silent.
 
-Laws: a connection beyond the limit is aborted as it is taken, before anything is kept for it, TLS or not. One that has
-sent no whole head in time is dropped, the first one and every later one. The faces together never take the file
-descriptors that the store needs; who fills one face leaves the other its own.
+Laws:
+
+- A connection beyond the limit is aborted when it is accepted, before it uses memory, with TLS or without.
+- A connection is dropped if the head of a request is not complete in time. This holds for each request on it.
+- The faces together never use the file descriptors that the store needs. Each face has its own limit, so nobody can
+  use up the connections of the other face.
 """
 
 import asyncio
@@ -21,45 +24,46 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from capx.errors import ConfigurationProblem
 
 CONNECTIONS: Final = 1_000
-"""Connections to one face at once, where the system gives that many file descriptors."""
+"""Connections to one face at once, if the system gives enough file descriptors."""
 HEAD_SECONDS: Final = 10.0
-"""Seconds within which a head, and before it the handshake of TLS, has to be there."""
+"""Seconds for the head of a request, and also for the TLS handshake before it."""
 WAITING: Final = 512
-"""Connections that the system holds until they are taken."""
+"""Connections that the system queues until they are accepted."""
 TAKEN_AT_ONCE: Final = 32
-"""Connections that are taken in one turn of the event loop."""
+"""Connections that are accepted in one turn of the event loop."""
 
 _log = logging.getLogger("capx.serve")
 
 _RESERVE = 128
 _LEAST = 32
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_TOLD_EVERY = 60.0
-# On, and no second: what is closed so is gone at once.
+_LOGGED_EVERY = 60.0
+# SO_LINGER: on, zero seconds. Closing the socket then sends a reset, and nothing of it stays behind.
 _ABORT = struct.pack("ii", 1, 0)
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """How many connections each face may have."""
+    """The most connections of each face."""
 
     operators: int
     network: int
 
     @classmethod
     def within(cls, descriptors: int) -> "Limits":
-        """What so many file descriptors allow for; ConfigurationProblem when that is next to nothing."""
+        """The limits for this many file descriptors; ConfigurationProblem if they are too few."""
+        # The reserve is for the store, the logs and the sockets that listen.
         room = descriptors - _RESERVE
         if room < _LEAST:
             raise ConfigurationProblem(
-                f"a process may have {descriptors} files open here, and serving takes at least "
-                f"{_RESERVE + _LEAST}: raise it with ulimit -n"
+                f"a process may have {descriptors} files open here, and capx serve needs at least "
+                f"{_RESERVE + _LEAST}: raise the limit with ulimit -n"
             )
         operators = min(CONNECTIONS, room // 4)
         return cls(operators=operators, network=min(CONNECTIONS, room - operators))
 
     @classmethod
     def of_process(cls) -> "Limits":
-        """What this process may have, once it has asked for as many file descriptors as it can use."""
+        """The limits for this process, after raising its limit of file descriptors as far as it is useful."""
         wanted = 4 * CONNECTIONS + _RESERVE
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -76,7 +80,7 @@ def _raised(to: int, soft: int, hard: int) -> int:
 
 
 class Listener(socket.socket):
-    """A socket that takes connections up to `limit`; asyncio sees of the others that they were aborted."""
+    """A socket that accepts up to `limit` connections. For one more, asyncio sees an aborted connection."""
 
     limit = CONNECTIONS
 
@@ -85,7 +89,7 @@ class Listener(socket.socket):
         self.taken: WeakSet[_Taken] = WeakSet()
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """The next connection, and whose it is; ConnectionAbortedError when there are enough."""
+        """The next connection, and its address; ConnectionAbortedError when there are too many."""
         connection, peer = super().accept()
         if len(self.taken) >= self.limit:
             with connection:
@@ -95,7 +99,7 @@ class Listener(socket.socket):
 
 
 class _Taken(socket.socket):
-    """A connection that counts until it is closed, or nobody knows it any more."""
+    """A connection that counts until it is closed or garbage-collected."""
 
     def __init__(self, listener: Listener, taken: socket.socket) -> None:
         super().__init__(taken.family, taken.type, taken.proto, taken.detach())
@@ -103,34 +107,34 @@ class _Taken(socket.socket):
         listener.taken.add(self)
 
     def close(self) -> None:
-        """Close it, and count it no more."""
+        """Close it, and stop counting it."""
         self._listener.taken.discard(self)
         super().close()
 
 
 class HeadTimeoutProtocol(H11Protocol):
-    """HTTP/1.1 for one connection, which is dropped when a head that it owes does not come."""
+    """HTTP/1.1 for one connection, which is dropped when the head of a request does not come in time."""
 
     _overdue: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait for the first head."""
+        """Start the timer for the first head."""
         super().connection_made(transport)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         self._expect()
 
     def data_received(self, data: bytes) -> None:
-        """Take in what came; between two requests, it is the beginning of a head."""
+        """Handle data. If no request is under way, the data begins a head."""
         super().data_received(data)
-        # None before the first request, whatever uvicorn says of its type.
+        # None before the first request, although uvicorn's type says otherwise.
         cycle: Any = self.cycle
         if cycle is not None and not cycle.response_complete:
             self._forgive()
         else:
-            # Not anew with every byte.
+            # Does not restart a running timer: otherwise a client could send a byte now and then forever.
             self._expect()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing any more."""
+        """Stop the timer."""
         self._forgive()
         super().connection_lost(exc)
 
@@ -145,9 +149,9 @@ class HeadTimeoutProtocol(H11Protocol):
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """An event loop that takes few connections at a turn, and does not wait long for a handshake."""
+    """An event loop that accepts few connections at a turn, and does not wait long for a handshake."""
 
-    _told = -_TOLD_EVERY
+    _logged = -_LOGGED_EVERY
 
     async def create_server(self, *args: Any, sock: Any = None, ssl: Any = None, **named: Any) -> Any:
         """As asyncio does."""
@@ -156,15 +160,15 @@ class Loop(asyncio.SelectorEventLoop):
         named["backlog"] = TAKEN_AT_ONCE
         server = await super().create_server(*args, sock=sock, ssl=ssl, **named)
         if sock is not None:
-            # asyncio takes as many at a turn as the system may hold: the system goes on holding more.
+            # asyncio accepts up to `backlog` at a turn, and also sets the queue of the system to that. Make it longer.
             sock.listen(WAITING)
         return server
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """As asyncio does; but that no connection can be taken is told in a line, and not for each."""
+        """As asyncio does, but if connections cannot be accepted, log that in one line a minute, not for each."""
         error = context.get("exception")
         if not isinstance(error, OSError) or error.errno not in _EXHAUSTED or "socket" not in context:
             super().call_exception_handler(context)
-        elif time.monotonic() - self._told >= _TOLD_EVERY:
-            self._told = time.monotonic()
-            _log.error("no connection can be taken in for now: %s", error.strerror)
+        elif time.monotonic() - self._logged >= _LOGGED_EVERY:
+            self._logged = time.monotonic()
+            _log.error("cannot accept connections now: %s", error.strerror)

@@ -1,8 +1,11 @@
 """The sockets on which an authority listens.
 
-Laws: the operators' socket is its owner's alone from the first instant, in a folder that nobody else can write to, nor
-put another in the place of. One on which another process answers is not replaced; one that a crash left behind is.
-What is removed at the end is what was made here.
+Laws:
+
+- Only the owner can connect to the operators' socket, from the first moment. Nobody else can write to its folder, or
+  put another folder in its place.
+- A socket on which another process answers is not replaced. One that a crash left behind is.
+- At the end, the program removes only the socket that it has made itself.
 """
 
 import errno
@@ -30,7 +33,7 @@ _ELSEWHERE = "choose another folder with --socket"
 
 
 class Address(Struct, frozen=True):
-    """Where to listen on the network."""
+    """An address to listen on."""
 
     host: str
     port: int
@@ -49,9 +52,9 @@ class Address(Struct, frozen=True):
         host, colon, port = text.rpartition(":")
         bare = host.removeprefix("[").removesuffix("]")
         if not colon or not bare or not port.isascii() or not port.isdecimal() or int(port[:6]) > 65_535:
-            raise ConfigurationProblem(f"{text!r:.80} is no address: write HOST:PORT, such as 127.0.0.1:8411")
+            raise ConfigurationProblem(f"{text!r:.80} is not an address: write HOST:PORT, such as 127.0.0.1:8411")
         if ":" in bare and bare == host:
-            raise ConfigurationProblem(f"{text!r:.80} is no address: write [{bare}]:{port}")
+            raise ConfigurationProblem(f"{text!r:.80} is not an address: write [{bare}]:{port}")
         return cls(bare, int(port))
 
     def __str__(self) -> str:
@@ -59,7 +62,7 @@ class Address(Struct, frozen=True):
 
 
 def listen(address: Address) -> Listener:
-    """A socket on the network; ConfigurationProblem says why there can be none."""
+    """Listen on the network; ConfigurationProblem says why that does not work."""
     with explained(ConfigurationProblem, f"cannot listen on {address}"):
         family, kind, protocol, _, at = socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -77,34 +80,34 @@ def listen(address: Address) -> Listener:
 
 
 def _drop_silent_connections(listening: socket.socket) -> None:
-    """Have connections end whose other side is gone, or takes nothing in, where the system can do that."""
+    """Let the system close connections whose other side is gone or reads nothing, where it can do that."""
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENT_MILLISECONDS)
 
 
 class OwnSocket:
-    """A Unix socket that only its owner can connect to; ConfigurationProblem says why there can be none."""
+    """A Unix socket that only its owner can connect to; ConfigurationProblem says why it cannot be made."""
 
     def __init__(self, path: Path) -> None:
         _demand_own_folder(path)
-        # From here on by its own name, whatever becomes of links.
+        # The resolved path: a link that somebody changes later does not lead elsewhere.
         self.path = path = path.parent.resolve() / path.name
-        # Whoever starts at the same time waits, so that neither takes the other's for one that was left behind.
+        # A lock: of two processes that start together, neither may take the other's new socket for a stale one.
         with alone(path, ConfigurationProblem):
             _remove_stale(path)
             self.listening = _bound(path)
             self._made = _which(path)
 
     def remove(self) -> None:
-        """Take the socket away, if it is still the one that was made here."""
+        """Remove the socket, if it is still the one that was made here."""
         with suppress(OSError):
             if _which(self.path) == self._made:
                 self.path.unlink()
 
 
 def _which(path: Path) -> tuple[int, int, int]:
-    """What tells this file from one that stands in its place later, and may be given the same number."""
+    """Identifies this file. With the time, because a later file in its place may get the same inode number."""
     found = path.lstat()
     return found.st_dev, found.st_ino, found.st_ctime_ns
 
@@ -114,7 +117,7 @@ def _demand_own_folder(path: Path) -> None:
         folder = path.parent.stat()
         way = list(_way_to(path.parent))
     if folder.st_uid != os.geteuid():
-        raise ConfigurationProblem(f"the folder of the socket {path} belongs to another user: choose one of your own")
+        raise ConfigurationProblem(f"the folder of the socket {path} belongs to another user: {_ELSEWHERE}")
     if writable_by_others(folder):
         raise ConfigurationProblem(f"others may write to the folder of the socket {path}: chmod go-w {path.parent}")
     for step, found in way:
@@ -122,6 +125,7 @@ def _demand_own_folder(path: Path) -> None:
             raise ConfigurationProblem(
                 f"{step}, on the way to the socket {path}, belongs to another user: {_ELSEWHERE}"
             )
+        # In a sticky folder such as /tmp, others may write, but cannot rename or remove what is not theirs.
         if not stat.S_ISLNK(found.st_mode) and writable_by_others(found) and not found.st_mode & stat.S_ISVTX:
             raise ConfigurationProblem(
                 f"others may write to {step}, on the way to the socket {path}: chmod go-w {step}, or {_ELSEWHERE}"
@@ -129,7 +133,7 @@ def _demand_own_folder(path: Path) -> None:
 
 
 def _way_to(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Every folder and every link on the way to a folder, with the folder itself: who can replace one, replaces all."""
+    """Every folder and link on the way to a folder, and the folder. Who can replace one can replace all below it."""
     at, *ahead = Path("/"), *reversed(folder.absolute().parts[1:])
     links = 0
     yield at, at.lstat()
@@ -157,7 +161,7 @@ def _remove_stale(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(found.st_mode):
-        raise ConfigurationProblem(f"{path} is there and is no socket: choose another name for --socket")
+        raise ConfigurationProblem(f"{path} exists and is not a socket: choose another name with --socket")
     if _answers(path):
         raise ConfigurationProblem(f"another capx serve answers on {path}: stop it, or choose another --socket")
     path.unlink(missing_ok=True)
@@ -169,13 +173,14 @@ def _answers(path: Path) -> bool:
         try:
             asking.connect(str(path))
         except OSError as error:
-            # Of a process that is paused or has its hands full, nothing is known but that it is there.
+            # After a timeout, a process is there, but paused or busy. Only these two errors mean that nobody listens.
             return error.errno not in {errno.ECONNREFUSED, errno.ENOENT}
     return True
 
 
 def _bound(path: Path) -> Listener:
     listening = Listener(socket.AF_UNIX, socket.SOCK_STREAM)
+    # A chmod after bind would leave a moment in which others could connect.
     before = os.umask(0o177)
     try:
         listening.bind(str(path))

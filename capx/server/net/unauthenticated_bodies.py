@@ -1,8 +1,10 @@
-"""Reports that nobody has proven yet: what is looked at before their bodies are, and how much of those is held.
+"""Limits on reports that are not yet authenticated: checks of the head before the body, and memory for bodies.
 
-Laws: the proof is over the whole body, so a stranger's body has to be read before it is known to be one. What its head
-gives away is looked at first. Of all that is read so, no more is held at once than there is room for; one machine has
-so much of the room that others find some beside it.
+Laws:
+
+- The MAC covers the whole body, so the authority must read the body of a stranger before it can deny it. So it checks
+  first what the head shows.
+- All unproven bodies together take a limited amount of memory. One machine gets a part of it, so others have room too.
 """
 
 import re
@@ -18,24 +20,24 @@ from capx.api.resource_auth import SCHEME, WINDOW, UnauthenticatedReport
 from capx.crypto.keys import KeyRing
 
 ROOM: Final = 32 << 20
-"""Bytes of bodies that are held at once while nobody has proven them."""
+"""The most bytes of unproven bodies that are held at once."""
 ROOM_OF_ONE: Final = ROOM // 4
-"""Those of them that one machine may have sent."""
+"""The most of these bytes from one machine."""
 
-# That it has one spelling is for the proof to say.
+# Only a first filter. Whether this is the one spelling of the values is checked with the MAC.
 _CLAIM = re.compile(
     rf"{SCHEME} audience=[a-z0-9.-]{{1,63}}, kid=([A-Za-z0-9_-]{{11}}), at=([0-9]{{1,16}}), mac=[A-Za-z0-9_-]{{43}}"
 )
 
 
 def demand_claim(headers: Sequence[str], ring: KeyRing, *, now: int) -> str:
-    """The header in which a report claims to be a resource's; UnauthenticatedReport if no body could make it good."""
+    """The header of a report that names its audience and MAC; UnauthenticatedReport if no body could make it valid."""
     found = _CLAIM.fullmatch(headers[0]) if len(headers) == 1 else None
     if found is None:
         raise UnauthenticatedReport(f"a report is proven by: {SCHEME} audience=…, kid=…, at=…, mac=…")
     kid, at = found.groups()
     if ring.get(kid) is None:
-        raise UnauthenticatedReport(f"{kid} is no live key here: capx keys export gives those that are")
+        raise UnauthenticatedReport(f"{kid} is not a live key here: export the keys again with capx keys export")
     if (apart := abs(now - int(at))) > WINDOW:
         raise UnauthenticatedReport(
             f"the report was made {apart} seconds from now, and it is good for {WINDOW}: set the clock"
@@ -44,7 +46,7 @@ def demand_claim(headers: Sequence[str], ring: KeyRing, *, now: int) -> str:
 
 
 class UnauthenticatedBodies:
-    """Counts the bytes of bodies that nobody has proven; belongs to one event loop."""
+    """Counts the bytes of unproven bodies. It belongs to one event loop."""
 
     def __init__(self) -> None:
         self._held = 0
@@ -52,7 +54,7 @@ class UnauthenticatedBodies:
 
     @contextmanager
     def held(self, receive: Receive, machine: str) -> Generator[Receive]:
-        """A block in which a body is read and held, by what is given; HttpRefusal when there is no room for more."""
+        """A block that reads a body with the given `receive` and counts it; HttpRefusal when there is no room."""
         own = 0
 
         async def counted() -> Message:
@@ -60,7 +62,7 @@ class UnauthenticatedBodies:
             message = await receive()
             size = len(message.get("body", b""))
             if self._held + size > ROOM or self._by_machine[machine] + size > ROOM_OF_ONE:
-                raise HttpRefusal(503, "unavailable", "too much is reported to this authority at once: try again later")
+                raise HttpRefusal(503, "unavailable", "this authority gets too many reports at once: try again later")
             own += size
             self._count(machine, size)
             return message

@@ -1,1 +1,1 @@
-"""Who waits at a served authority: agents for a person's answer, followers for the next event."""
+"""Callers that wait at a served authority: agents for the answer of a person, followers for the next event."""

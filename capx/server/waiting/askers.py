@@ -1,8 +1,12 @@
-"""Agents that wait for a person to answer what they asked for.
+"""Agents that wait for a person to answer their ask.
 
-Laws: whoever waits holds no thread. There are so many who wait at once, and so many of one task; whoever finds no room
-is answered at once. The log is read on once for all of them, when it has moved, and wakes those whom it is about: what
-became of their request is for the authority to say.
+Laws:
+
+- An agent that waits uses no thread.
+- The number of agents that wait is limited, in all and for each task. An agent beyond the limit gets its answer at
+  once.
+- New events are read once for all agents that wait. An event only wakes the agents that it concerns. The authority then
+  says what the answer is.
 """
 
 import asyncio
@@ -25,11 +29,11 @@ if TYPE_CHECKING:
     from prometheus_client import Gauge
 
 LONGEST: Final = 25
-"""Seconds for which an answer is held back at most."""
+"""The most seconds for which an answer is held back."""
 WAITERS: Final = 100
-"""Agents that wait at once."""
+"""The most agents that wait at once."""
 WAITERS_OF_ONE: Final = WAITERS // 5
-"""Those of them that may be of one task."""
+"""The most of them that belong to one task."""
 
 _ANSWERS: Final = frozenset(kind.kind for kind in (RequestApproved, RequestDenied, RequestExpired))
 _DEATHS: Final = frozenset({Revoked.kind, *(kind.kind for kind in TASK_ENDS.values())})
@@ -39,7 +43,7 @@ _AFTER_TROUBLE: Final = 0.5
 
 
 class Waiter(Struct, eq=False):
-    """One that waits; `woken` is set when it is time to ask again."""
+    """One agent that waits. `woken` is set when the authority should answer the ask again."""
 
     request: str
     task: str
@@ -47,7 +51,7 @@ class Waiter(Struct, eq=False):
 
 
 class Waiting:
-    """All who wait, and how many that are; belongs to one event loop."""
+    """All agents that wait, and their number; belongs to one event loop."""
 
     def __init__(self, store: Store, watch: HeadWatch, shown: "Gauge") -> None:
         self._shown = shown
@@ -58,13 +62,13 @@ class Waiting:
         self._by_task: Counter[str] = Counter()
         self._wanted = asyncio.Event()
         self._read: Head | None = None
-        """How far the log was read; None while nobody waits, or when it begins anew."""
+        """How far the log was read; None while nobody waits, or after a new epoch."""
 
     @contextmanager
     def held(self, request: str, task: str) -> Generator[Waiter | None]:
-        """A block in which one more waits; None when there is no room.
+        """A block in which one more agent waits; None when there is no room.
 
-        It is woken once at first: whatever happened before the log was read for it is known to whoever asks then.
+        The agent is woken once at the beginning: an answer that came before the log was read for it is not missed.
         """
         if len(self._waiters) >= WAITERS or self._by_task[task] >= WAITERS_OF_ONE:
             yield None
@@ -86,12 +90,12 @@ class Waiting:
                 del self._by_task[task]
 
     def wake_all(self) -> None:
-        """Wake whoever waits."""
+        """Wake all agents that wait."""
         for waiter in self._waiters:
             waiter.woken.set()
 
     async def run(self) -> None:
-        """Read on while anybody waits, until it is cancelled."""
+        """Read new events while an agent waits, until cancelled."""
         while True:
             await self._wanted.wait()
             with self._watch.followed():
@@ -99,7 +103,7 @@ class Waiting:
                     try:
                         await self._read_on()
                     except StoreProblem:
-                        # Whoever watches over the store has been told.
+                        # No log line: HeadWatch has logged that the store cannot be read.
                         await asyncio.sleep(_AFTER_TROUBLE)
             self._read = None
             self._wanted.clear()
@@ -128,6 +132,7 @@ class Waiting:
                 return [], None
             events = list(reading.events(after=read.position, limit=_AT_ONCE))
         reached = events[-1] if len(events) == _AT_ONCE else None
+        # A full piece: more events may follow, so the next read starts at its last event, not at the head.
         then = head if reached is None else Head(head.epoch, reached.position, reached.hash, head.deaths)
         return [_About.of(event) for event in events if event.kind in _ANSWERS | _DEATHS], then
 
@@ -139,7 +144,7 @@ class Waiting:
 
 
 class _About(Struct, frozen=True):
-    """Whom an event is about: a request, or a task; what died elsewhere may be above anybody."""
+    """The request or task that an event concerns. A death that names neither may concern every agent."""
 
     request: str | None = None
     task: str | None = None

@@ -1,6 +1,8 @@
-"""What everybody waits for who follows: that something happened, or that somebody died.
+"""Watching the head of the store for all followers: for new events and new deaths.
 
-Law: the store is looked at once for all who wait, however many they are, and not at all while nobody does.
+A *death* is the store's record that something is revoked, or that a task has ended.
+
+Law: the store is read once for all followers, however many there are, and not at all while there is none.
 """
 
 import asyncio
@@ -17,19 +19,20 @@ from capx.store.records import Head
 _log = logging.getLogger("capx.serve")
 
 LOOK_EVERY = 0.02
-"""Seconds between two looks."""
+"""Seconds between two reads of the head."""
 HEARTBEAT = 1.0
-"""Seconds after which followers hear that nothing died."""
+"""Seconds after which followers get a page even if nothing died."""
 
 
 class Broadcast:
-    """Wakes all who wait, whenever it is sent."""
+    """Wakes all tasks that wait, whenever it is sent."""
 
     def __init__(self) -> None:
         self._sent = asyncio.Event()
 
     def send(self) -> None:
-        """Wake all who wait now."""
+        """Wake all tasks that wait now."""
+        # A new event for the next round: clearing the old one could miss a task that has not run yet.
         self._sent.set()
         self._sent = asyncio.Event()
 
@@ -45,7 +48,7 @@ class Broadcast:
 
 
 class HeadWatch:
-    """Looks at the head of a store while anybody follows it."""
+    """Reads the head of a store regularly while there are followers."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -54,24 +57,24 @@ class HeadWatch:
         self._wanted = asyncio.Event()
         self._now = asyncio.Event()
         self.moved = Broadcast()
-        """The log went on."""
+        """Sent when the log has new events."""
         self.due = Broadcast()
-        """Somebody died, an epoch began, or it is time for a heartbeat."""
+        """Sent when something died, an epoch began, or it is time for a heartbeat."""
         self.rounds = 0
-        """How often a page was due."""
+        """How often `due` was sent because a page was due."""
         self.head: Head | None = None
         self.looked = -float("inf")
-        """When the last look succeeded, by the monotonic clock."""
+        """When the last read succeeded, by the monotonic clock."""
         self.readable = True
-        """Whether the last look succeeded."""
+        """Whether the last read succeeded."""
 
     def wake(self) -> None:
-        """Look at once: something was done here."""
+        """Read the head at once, because this process has just written."""
         self._now.set()
 
     @contextlib.contextmanager
     def followed(self) -> Generator[None]:
-        """A block in which somebody waits for `moved` or `due`."""
+        """A block in which a follower waits for `moved` or `due`."""
         self._followers += 1
         self._wanted.set()
         try:
@@ -82,17 +85,17 @@ class HeadWatch:
                 self._wanted.clear()
 
     async def beyond(self, position: int, timeout: float) -> bool:
-        """Whether the log was found to go on behind a position before `timeout` seconds have passed.
+        """Wait up to `timeout` seconds until the log has events after a position; False if it has none.
 
-        What was found while nobody waited counts: it is not told again.
+        A head that was read before the call counts, because `moved` is not sent for it again.
         """
         if self.head is not None and self.head.position > position:
             return True
         return await self.moved.wait(timeout)
 
     async def run(self) -> None:
-        """Look, again and again, until it is cancelled."""
-        said = -float("inf")
+        """Read the head again and again, until cancelled."""
+        sent = -float("inf")
         while True:
             await self._wanted.wait()
             self._now.clear()
@@ -101,16 +104,17 @@ class HeadWatch:
                 head = await self._workers.run(self._look)
             except CapxError as problem:
                 if self.readable:
-                    _log.warning("followers hear nothing while the store cannot be read: %s", problem)
+                    _log.warning("cannot read the store, so followers get no news: %s", problem)
                 self.readable = False
+                # Slower, because a store in trouble needs no more load.
                 await self._pause(10 * LOOK_EVERY)
                 continue
             self.head, self.looked, self.readable = head, time.monotonic(), True
             if before is None or head.position != before.position or head.epoch != before.epoch:
                 self.moved.send()
             died = before is None or (head.epoch, head.deaths) != (before.epoch, before.deaths)
-            if died or self.looked - said >= HEARTBEAT:
-                said = self.looked
+            if died or self.looked - sent >= HEARTBEAT:
+                sent = self.looked
                 self.rounds += 1
                 self.due.send()
             await self._pause(LOOK_EVERY)

@@ -1,7 +1,9 @@
-"""How many streams are open: of each kind, and from each machine.
+"""Limits on open streams: for each kind, and for each machine.
 
-Laws: there are so many of a kind at once, and a machine has so many of them that others find room beside it. One that
-finds none is told so before its answer begins.
+Laws:
+
+- The number of open streams of one kind is limited. One machine gets a part of it, so others have room too.
+- A stream beyond the limit is refused before its answer begins.
 """
 
 import contextlib
@@ -16,13 +18,13 @@ if TYPE_CHECKING:
     from prometheus_client import Gauge
 
 STREAMS: Final = 400
-"""Streams of one kind that are open at once."""
+"""The most streams of one kind that are open at once."""
 STREAMS_OF_ONE: Final = STREAMS // 4
-"""Those of them that one machine may have open."""
+"""The most of them from one machine."""
 
 
 class OpenStreams:
-    """Counts streams while they are open, and shows how many there are; belongs to one event loop."""
+    """Counts open streams, and sets their gauge; belongs to one event loop."""
 
     def __init__(self, shown: "Gauge") -> None:
         self._shown = shown
@@ -31,13 +33,16 @@ class OpenStreams:
 
     @contextlib.contextmanager
     def opened(self, kind: str, machine: str | None) -> Generator[None]:
-        """A block in which one more is open; HttpRefusal when there is no room. On a Unix socket is no machine."""
+        """A block in which one more stream is open; HttpRefusal when there is no room.
+
+        `machine` is None on a Unix socket.
+        """
         if self._open[kind] >= STREAMS:
-            raise HttpRefusal(503, "unavailable", f"{STREAMS} streams are open already: try again later")
+            raise HttpRefusal(503, "unavailable", f"{STREAMS} streams are already open: try again later")
         whose = None if machine is None else (kind, machine)
         if whose is not None and self._by_machine[whose] >= STREAMS_OF_ONE:
             raise HttpRefusal(
-                503, "unavailable", f"{STREAMS_OF_ONE} streams are open from this address already: try again later"
+                503, "unavailable", f"{STREAMS_OF_ONE} streams are already open from this address: try again later"
             )
         self._count(kind, whose, 1)
         try:
@@ -55,7 +60,7 @@ class OpenStreams:
 
 
 def machine_at(host: str) -> str:
-    """What stands for a machine: its IPv4 address, or the /64 of its IPv6 address, in which it may choose any."""
+    """The key of a machine: its IPv4 address, or the /64 of its IPv6 address, because it can use all of that."""
     try:
         address = ip_address(host)
     except ValueError:
