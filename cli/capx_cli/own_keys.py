@@ -48,7 +48,7 @@ def _of(name: str) -> Path:
 
     # A text that is none has no spelling in a path either.
     if not is_label(name):
-        raise click.UsageError(f"{name!r:.80} is no name of a principal: 1 to 128 characters, none of them hidden")
+        raise click.UsageError(f"{name!r:.80} is not a name of a principal: 1 to 128 characters, none of them hidden")
     file = _folder() / file_name(name)
     if not os.path.lexists(file):
         raise Unusable(f"there is no key of {name:.80} at {file}: name the file that holds it with --key-file")

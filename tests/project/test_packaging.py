@@ -82,7 +82,7 @@ def test_the_licence_travels_with_the_wheel(wheel: Path) -> None:
 
 EMBEDDED = ("msgspec", "google-re2", "PyNaCl", "rfc8785")
 """All that a service installs that embeds verifiers, guards and agents, and wants no command line."""
-WITHOUT = ("click", "rich", "pymacaroons", "httpx", "fastapi", "starlette", "uvicorn", "psycopg")
+WITHOUT = ("click", "rich", "tomlkit", "pymacaroons", "httpx", "fastapi", "starlette", "uvicorn", "psycopg")
 
 
 def needed(names: Iterable[str]) -> set[str]:

@@ -92,17 +92,19 @@ def list_(as_json: bool) -> None:
     _PEOPLE.show(found, as_json, nothing="The policy knows nobody: capx principal add NAME --key ed25519:…")
 
 
-@principal.command(short_help="Name a person in the policy.")
+@principal.command(short_help="Add a person to the policy, or extend one.")
 @click.argument("name")
 @click.option("--key", metavar="ed25519:…", help="Their public key; without it, only attested logins speak for them.")
 @click.option("--tenant", "tenants", multiple=True, metavar="NAME", help="For whom they may ask. Repeatable.")
 @click.option("--purpose", "purposes", multiple=True, metavar="NAME", help="What work they may ask for. Repeatable.")
 @click.option("--group", "groups", multiple=True, metavar="NAME", help="An approvers' group they are in. Repeatable.")
 def add(key: str | None, **said: Any) -> None:
-    """Name the person called NAME in the policy of the home, whose file is kept as it is otherwise.
+    """Add the person called NAME to the policy of the home, or add to what it says about them.
 
-    The key is what capx principal new has written for them. An authority that is open goes by it from now on. What
-    stands there of people is not changed: of one whom it knows already, it is said which line to change by hand.
+    The key is the public half, which capx principal new wrote for them. A person who is in the policy already keeps
+    what they have. Their tenants, purposes and groups get what is new, and a key is added if there is none. Another
+    key is refused: take the old one out of the file first. The rest of the file, and its comments, stay as they are.
+    An open authority uses the new policy at once.
 
     Example: capx principal add bo --key "$(capx principal new bo)" --group finance
     """
@@ -115,8 +117,7 @@ def add(key: str | None, **said: Any) -> None:
     public = None if key is None else parse_public(key)
     wanted = Principal(key=public, **said)
     file = home_folder() / FILE
-    policy_editing.append(file, wanted)
-    screen.note(f"{wanted.name} stands in {file}", screen.GOOD)
+    screen.note(policy_editing.add(file, wanted), screen.GOOD)
 
 
 def _tell_public(key: "PrincipalKey") -> None:
