@@ -25,7 +25,7 @@ WARNING = "NOTHING WAS VERIFIED"
 def test_a_call_is_foreseen_from_hop_to_hop(capx: Any, home: Any, slides: str) -> None:
     call = ("explain", "--action", "slides.write", "--arg")
     fine = home(*call, "deck=deck-42", token=slides)
-    assert fine.out.startswith(f"{WARNING}: this is what the token says of itself.")
+    assert fine.out.startswith(f"{WARNING}: this is what the token says about itself.")
     assert "NOT REFUSED BY THE TOKEN  slides.write at slides" in fine.out
     assert '├── ?   tenant is "Acme"' in fine.out
     refused = home(*call, "deck=d7", token=slides, code=1).out
@@ -90,12 +90,12 @@ def test_a_services_own_caveat_is_not_said_to_refuse(home: Any, slides: str) -> 
     assert "REFUSED BY THE TOKEN ITSELF" in home("explain", *call[:-1], "deck=d7", token=token, code=1).out
     said = home("verify", *call, "--tenant", "Acme", token=token, code=1)
     assert '  ?   hop 1 (slides-agent): not understood: ["acme.region","eu"]' in said.out
-    assert "A service that knows what is not understood here may judge otherwise" in said.err
-    assert "may judge otherwise" not in home("verify", *call, token=slides, code=1).err
+    assert "A service may decide otherwise" in said.err
+    assert "may decide otherwise" not in home("verify", *call, token=slides, code=1).err
     said = home("inspect", token=token).out
     assert "allows nothing" not in said
     assert "and only where  what hop 1 (slides-agent) demands is met (not understood here, only the service" in said
-    assert "will be refused" not in home("present", *call, token=token).err
+    assert "will be denied" not in home("present", *call, token=token).err
 
 
 def test_a_grant_with_an_own_constraint_is_left_to_the_service(home: Any) -> None:
@@ -114,8 +114,8 @@ def test_a_grant_with_an_own_constraint_is_left_to_the_service(home: Any) -> Non
     said = home("can", token=token)
     assert "crm" not in said.out
     assert "at crm: cannot tell (its grant is not understood here" in said.err
-    assert "will be refused" not in home("present", *call, token=token).err
-    assert "may judge otherwise" in home("verify", *call, token=token, code=1).err
+    assert "will be denied" not in home("present", *call, token=token).err
+    assert "may decide otherwise" in home("verify", *call, token=token, code=1).err
     narrowed = home("attenuate", "--expires", "1m", token=token).err
     assert "at crm: cannot tell" in narrowed
     assert "allows nothing any more" not in narrowed

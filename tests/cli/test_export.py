@@ -9,10 +9,10 @@ from capx.tokens.chain import ThirdParty
 from capx.tokens.interop import Format
 from tests.labs.lab import appended, minted
 
-SECRET = "this is as secret as the token, and without the prefix by which scanners know one\n"
+SECRET = "this is as secret as the token, and lacks the prefix by which scanners find tokens\n"
 
 
-UNVERIFIED = "NOTHING WAS VERIFIED: a wrong signature comes in as well. To check it: capx verify\n"
+UNVERIFIED = "NOTHING WAS VERIFIED: the signature may be wrong. To check it: capx verify\n"
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ def test_help_loads_neither_capx_nor_msgspec_nor_rich() -> None:
         (("verify",), 2, "Missing option '--action'"),
         (("inspect",), 3, "no token was given"),
         (("inspect", "--token-file", "/nowhere"), 3, "cannot read the token file /nowhere"),
-        (("attenuate",), 2, "nothing to narrow by"),
+        (("attenuate",), 2, "there is nothing to narrow"),
         (("present",), 2, "give either --action or --http"),
         (("revoke",), 2, "give either TARGET, or --held"),
         (("call", "http://127.0.0.1:1/"), 3, "no token was given"),
@@ -132,7 +132,7 @@ def test_errors_that_need_a_token_or_a_home(home: Any) -> None:
         (("delegate", "--to", "x\u202ey"), 2, "is not an agent's name"),
         (("delegate", "--to", "x", "--expires", "tomorrow"), 2, "is no time"),
         (("present", "--action", "hr.read"), 2, "holds nothing for 'hr'"),
-        (("present", "--http", "GET", "/"), 2, "choose with --audience"),
+        (("present", "--http", "GET", "/"), 2, "choose one with --audience"),
         (("call", "http://127.0.0.1:1/", "--audience", "crm"), 3, "cannot reach http://127.0.0.1:1/"),
         (("call", "http://[::1/", "--audience", "crm"), 3, "cannot reach"),
         (("task", "show", "nobody"), 2, "there is no task 'nobody'"),
@@ -333,7 +333,7 @@ def test_in_one_pipe_the_answer_stands_before_the_note_about_it(home: Any) -> No
     )
     first, *_, last = done.stdout.splitlines()
     assert first.startswith("ALLOWED")
-    assert last.startswith("A service would refuse this bare token")
+    assert last.startswith("A service denies this bare token")
 
 
 @pytest.mark.parametrize("actions", [1, 50, 100])

@@ -122,5 +122,5 @@ def test_principals_are_listed(home: Shell) -> None:
 
 def test_the_policy_of_an_authority_elsewhere_is_not_sought_here(home: Shell) -> None:
     for args in (("principal", "list"), ("principal", "add", "ana")):
-        assert "do it where its home is" in home(*args, code=2, CAPX_AUTHORITY="unix:/nowhere").err
+        assert "run it where its home is" in home(*args, code=2, CAPX_AUTHORITY="unix:/nowhere").err
     assert not (home.home / FILE).exists()
