@@ -48,7 +48,7 @@ class Decided(Recorded, frozen=True, kw_only=True):
         return f"{self.outcome:7}  {self.id}  {self.wanted}{why}{node}, by {phrases.holder(self.hops)}"
 
 
-UNREADABLE = "(no decision as capx writes them: a resource wrote this, or somebody changed it)"
+UNREADABLE = "(not a decision as capx writes it: a resource wrote this, or somebody changed it)"
 
 _STYLES = {
     "task_opened": screen.STRONG,

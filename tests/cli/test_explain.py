@@ -39,7 +39,7 @@ def test_a_call_is_foreseen_from_hop_to_hop(capx: Any, home: Any, slides: str) -
     assert (view["verified"], view["refused"]) == (False, True)
     tenant, *_ = view["restrictions"]
     assert (tenant["hop"], tenant["state"]) == (0, "open")
-    assert "speaks to slides, not to crm" in home(*call, "x=1", "--audience", "crm", token=slides, code=2).err
+    assert "is for slides, not for crm" in home(*call, "x=1", "--audience", "crm", token=slides, code=2).err
     assert "Missing option '--action'" in home("explain", token=slides, code=2).err
 
 

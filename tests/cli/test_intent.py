@@ -259,7 +259,7 @@ def test_whoever_verifies_is_told_why_a_signature_does_not_count(desk: Desk) -> 
     for principal, says in (
         ("ana", "the key that the policy has for ana did not sign this"),
         ("kim", "the policy of the home has no key for kim"),
-        ("nobody", "the policy of the home knows no principal nobody"),
+        ("nobody", "the policy of the home has no principal nobody"),
     ):
         changed = {**good["intent"], "principal": principal, "max_tasks": 9}
         file.write_text(json.dumps({**good, "intent": changed}))
@@ -350,7 +350,7 @@ def test_an_unsigned_intent_is_refused_unless_it_is_attested(desk: Desk) -> None
     file = desk.folder / "qbr.json"
     file.write_text(desk.document())
     assert (
-        "is not signed: capx intent sign, or say with --attested"
+        "is not signed: sign it with capx intent sign, or name who"
         in desk("task", "open", "--intent", str(file), code=2).err
     )
     assert "is not signed" in desk("intent", "verify", str(file), code=2).err
@@ -457,4 +457,4 @@ def test_a_terminal_is_not_waited_for(desk: Desk) -> None:
     os.close(sub)
     os.close(main)
     assert (done.returncode, done.stdout) == (2, b"")
-    assert b"name a FILE that holds an intent, or pipe one in" in done.stderr
+    assert b"name a FILE with an intent, or pipe one in" in done.stderr

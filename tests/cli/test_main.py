@@ -109,7 +109,7 @@ def test_help_loads_neither_capx_nor_msgspec_nor_rich() -> None:
         (("present",), 2, "give either --action or --http"),
         (("revoke",), 2, "give either TARGET, or --held"),
         (("call", "http://127.0.0.1:1/"), 3, "no token was given"),
-        (("call", "127.0.0.1:8000/x"), 2, "'127.0.0.1:8000/x' is no URL of a service: it begins with https:// or"),
+        (("call", "127.0.0.1:8000/x"), 2, "'127.0.0.1:8000/x' is not the URL of a service: write https://… or"),
         (("keys", "export", "crm"), 3, "capx init"),
         (("serve", "--listen", "8009"), 2, "'8009' is no address: write HOST:PORT, such as 127.0.0.1:8411"),
         (("shell-setup", "cmd"), 2, "is not one of"),
@@ -250,7 +250,7 @@ def test_a_mistyped_command_is_told_the_nearest(capx: Any) -> None:
     for args, says in (
         (("verfy",), "No such command 'verfy'. Did you mean 'verify'? See capx --help"),
         (("task", "lst"), "No such command 'lst'. Did you mean 'list'? See capx task --help"),
-        (("inspect", "my.token"), "(my.token): a file with a token is named by --token-file FILE. See"),
+        (("inspect", "my.token"), "(my.token): to name a file with a token, use --token-file FILE. See"),
         (("task", "list", "x"), "unexpected extra argument (x). See"),
     ):
         assert says in capx(*args, code=2).err

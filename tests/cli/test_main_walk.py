@@ -125,9 +125,7 @@ def test_a_token_that_allows_nothing_is_said_to(home: Any) -> None:
     assert warned.token
     assert 'this will be denied: the task\'s grant allows slides.write only where deck is "d1"' in warned.err
     assert "this will be denied: nothing is allowed by all" in home(*present, "deck=d1", token=none.token).err
-    assert (
-        "speaks to crm, slides, authority, not to hr" in home("verify", "--action", "hr.read", token=token, code=2).err
-    )
+    assert "is for crm, slides, authority, not for hr" in home("verify", "--action", "hr.read", token=token, code=2).err
 
 
 def test_what_was_never_seen_is_revoked_and_said_to_be_unseen(home: Any) -> None:

@@ -73,17 +73,17 @@ def test_a_value_means(typed: str, meant: Any) -> None:
     ("typed", "says"),
     [
         ("k=paht:/x", "k=eq:paht:/x"),
-        ("k=https://x", "https: is no known kind"),
-        ("k=not:zz:1", "zz: is no known kind"),
+        ("k=https://x", "https: is not a known kind"),
+        ("k=not:zz:1", "zz: is not a known kind"),
         ("k=range:5", "needs two ends"),
-        ("k=range:a..b", "k=range: needs numbers, such as range:0..50; 'a' is none"),
+        ("k=range:a..b", "k=range: needs numbers, such as range:0..50, not 'a'"),
         ("k=range:true..2", "needs numbers"),
         ("k=length:5", "needs two ends"),
         ("k=length:-1..5", "needs two ends"),
         ("k=length:1.5..", "needs two ends"),
         ("k=length:\u0661..", "needs two ends"),
-        ("k=rexeg:a", "rexeg: is no known kind"),
-        ("k=fields:a", "fields: is no known kind"),
+        ("k=rexeg:a", "rexeg: is not a known kind"),
+        ("k=fields:a", "fields: is not a known kind"),
         *(
             (f"k=url:{more}", "names more than hosts, which alone stand here: k=url:x.org,*.x.org. Schemes, ports and")
             for more in ("x.org:8443", "x.org/v1", "https://x.org/", "x.org,y.org?q", "me@x.org")

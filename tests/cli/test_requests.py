@@ -83,7 +83,7 @@ def test_denying_what_was_approved_is_refused_with_advice(capx: Shell, office: O
         assert isinstance(authority.ask(bundle, "warehouse.read"), Granted)
         (at_once,) = [one.id for one in authority.requests() if not one.approvers]
     said = capx("requests", "deny", pending.request, *as_(office, "ben"), "--yes", code=1)
-    kills = re.search(r"no longer be denied; (capx revoke (\S+)) kills what was granted", said.err)
+    kills = re.search(r"no longer be denied; to revoke what was granted: (capx revoke (\S+))", said.err)
     assert kills is not None
     capx("revoke", kills[2])
     with Authority.open_home(office.home) as authority:
@@ -153,7 +153,7 @@ def test_what_cannot_be_answered_is_told_by_its_exit_code(capx: Shell, office: O
     stranger = tmp_path / "stranger.key"
     PrincipalKey.generate("ben").save(stranger)
     wrong = capx("requests", "approve", pending.request, "--as", "ben", "--key-file", str(stranger), "--yes", code=1)
-    assert "this key of ben is not the one that the policy has for them" in wrong.err
+    assert "this key of ben is not the key that the policy has for them" in wrong.err
     with serving(office.home) as served:
         args = ("--as", "ben", "--key-file", str(stranger), "--yes", "--authority", served.place)
         assert "has not signed this answer" in capx("requests", "approve", pending.request, *args, code=1).err
