@@ -1,7 +1,7 @@
-"""How a person answers a request: their key, what they are shown, and the question whether they mean it.
+"""Let a person answer a request: load their key, show the request, ask whether they mean it, sign.
 
-Laws: nobody is made to read what they cannot answer, where that is known here; the authority judges each answer
-anyhow. What is signed is what was shown. A `no` at the question signs nothing.
+Laws: nobody has to read a request that they cannot answer, as far as this command can know that. The authority judges
+each answer anyway. What is signed is what was shown. A `no` to the question signs nothing.
 """
 
 import sys
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Answer(NamedTuple):
-    """Yes or no, by whom, and with which key if that is not at home; `sure` needs no asking before it is signed."""
+    """The answer, yes or no, of which person, with the key in which file; if `sure`, sign without a question."""
 
     yes: bool
     name: str | None
@@ -32,14 +32,14 @@ class Answer(NamedTuple):
 
 
 def give(typed: str, answer: Answer) -> int:
-    """Show the request that is meant, sign the answer to it, and hand it in; gives the exit code."""
+    """Show the request, sign the answer to it and hand it in; return the exit code."""
     from capx.authority.requests.verdict import Verdict
     from capx.errors import InvalidRequest
 
     if answer.sure and typed == inbox.LAST:
-        raise click.UsageError(f"--yes would sign whatever {typed} is by then: name the request by its id")
+        raise click.UsageError(f"{typed} may mean another request when --yes signs it: name the request by its id")
     if not answer.sure and not sys.stdin.isatty():
-        raise click.UsageError("there is no terminal to ask at: read what capx requests show says, then give --yes")
+        raise click.UsageError("there is no terminal to ask on: read the output of capx requests show, then give --yes")
     key = own_keys.load(answer.name, answer.key_file)
     with target.authority() as authority:
         inquiry = authority.inquiry(inbox.request_id(authority, typed))
@@ -75,15 +75,15 @@ def _means_it(inquiry: "Inquiry", name: str, *, yes: bool) -> bool:
 
 
 def _why_not(authority: "target.Operations", inquiry: "Inquiry", key: "PrincipalKey", *, yes: bool) -> str | None:
-    """Why this answer of this person cannot count, as far as that is known here; None if it may."""
+    """Return why this person cannot give this answer, as far as this command knows; None if they may."""
     from capx.authority.authority import Authority
 
-    # The policy of an authority elsewhere stays there.
+    # This process cannot read the policy of an authority elsewhere.
     if isinstance(authority, Authority) and (why := _by_policy(authority.policy, inquiry, key, yes=yes)):
         return why
     intent, request = inquiry.intent, inquiry.request
     if yes and key.name in {intent.principal, intent.agent, *request.labels, *request.excluded}:
-        return f"{key.name} wanted this work, or is called like an agent that does it: ask another one"
+        return f"{key.name} requested this work, or has the same name as one of its agents: someone else must approve"
     return None
 
 
@@ -93,17 +93,20 @@ def _by_policy(policy: "Policy", inquiry: "Inquiry", key: "PrincipalKey", *, yes
 
     person = policy.principals.get(key.name)
     if person is None or person.key is None:
-        return f"{key.name} is no principal of the policy with a key"
+        return f"the policy has no principal {key.name} with a key: an operator adds one with capx principal add"
     approvers = _approvers(policy, inquiry) if yes else inquiry.request.approvers
     if approvers and not any(key.name in policy.members(each) for each in approvers):
-        return f"{key.name} is none of those who can answer: {consenting(policy, approvers)}"
+        return f"{key.name} cannot answer this request; who can: {consenting(policy, approvers)}"
     if key.public != public_text(person.key):
-        return f"this key of {key.name} is not the one that the policy has for them"
+        return f"this key of {key.name} is not the key that the policy has for them"
     return None
 
 
 def _approvers(policy: "Policy", inquiry: "Inquiry") -> tuple[str, ...]:
-    """Whose consent the policy asks for now; nobody's where it makes something else of it: the authority tells."""
+    """Return whose consent the policy asks for now.
+
+    Return nobody if the policy has changed and no longer asks for it: the authority then says why.
+    """
     import json
 
     from capx.errors import InvalidRequest

@@ -1,4 +1,4 @@
-"""What people type for caveats: the options, and what they hand over.
+"""The options with which people type caveats, and the values that commands get from them.
 
     --allow ACTION[@AUDIENCE]    --with NAME=VALUE and --no-args belong to the --allow, or --may-ask, before them
 
@@ -23,7 +23,7 @@ Command = Callable[..., Any]
 
 
 class Ordered(click.Command):
-    """A command that knows in which order its options were given."""
+    """A command that knows the order in which its options were given."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Note the order, then parse as any command."""
@@ -37,32 +37,32 @@ _ORDER = "capx.order"
 
 
 class Allows(NamedTuple):
-    """What was typed with `--allow`, `--may-ask`, `--with` and `--no-args`; the order is in click's context."""
+    """The values of `--allow`, `--may-ask`, `--with` and `--no-args`; click's context has their order."""
 
     patterns: tuple[str, ...]
     with_: tuple[str, ...]
     may_ask: tuple[str, ...] | None = None
-    """None for a command that has no `--may-ask`."""
+    """None if the command has no `--may-ask`."""
 
     def entries(self) -> "list[Entry]":
-        """What is allowed, in order, where nothing may name an audience."""
+        """Return what is allowed, in order; UsageError for an entry that names an audience."""
         from capx_caveats import action
 
         entries: list[Entry] = []
         for pattern, args in self._grouped("allow"):
             if "@" in pattern:
                 raise click.UsageError(
-                    f"{pattern} names an audience: here --audience chooses among those that are held"
+                    f"{pattern} names an audience: choose among the audiences of this token with --audience"
                 )
             entries.append(action(pattern, args=args))
         return entries
 
     def grants(self) -> "list[Grant]":
-        """What is to be granted, each with its audience if one was typed."""
+        """Return what to grant, each with its audience if one was typed."""
         return self._grants("allow")
 
     def asks(self) -> "list[Grant]":
-        """What may be asked for, each with its audience if one was typed."""
+        """Return what the holder may ask for, each with its audience if one was typed."""
         return self._grants("may_ask")
 
     def _grants(self, wanted: str) -> "list[Grant]":
@@ -86,7 +86,9 @@ class Allows(NamedTuple):
             elif option in {"with_", "no_args"}:
                 if not groups:
                     before = _before(self.may_ask is not None)
-                    raise click.UsageError(f"--with and --no-args belong to the {before} before them: there is none")
+                    raise click.UsageError(
+                        f"--with and --no-args belong to the {before} before them: give {before} first"
+                    )
                 kind, pattern, args = groups[-1]
                 args = {} if args is None else args
                 groups[-1] = (kind, pattern, args)
@@ -96,7 +98,7 @@ class Allows(NamedTuple):
 
 
 class Narrowing(NamedTuple):
-    """What was typed with the options for every other caveat."""
+    """The values of the options for all other caveats."""
 
     expires: str | None
     not_before: str | None
@@ -106,10 +108,10 @@ class Narrowing(NamedTuple):
     where: tuple[str, ...]
     budgets: tuple[str, ...]
     tenant: str | None = None
-    """None also for a command that has no `--tenant`."""
+    """Also None if the command has no `--tenant`."""
 
     def caveats(self) -> "list[Appendable]":
-        """All that was typed; UsageError for an expiry that has passed."""
+        """Return all caveats that were typed; UsageError for an expiry in the past."""
         import capx_caveats as vocabulary
 
         typed: list[Appendable] = []
@@ -124,7 +126,7 @@ class Narrowing(NamedTuple):
         return [*typed, *self.beside_the_task()]
 
     def beside_the_task(self) -> "list[Appendable]":
-        """What was typed, without the tenant and the expiry: those a task has itself."""
+        """Return what was typed, without the tenant and the expiry: the task has its own."""
         import capx_caveats as vocabulary
 
         typed: list[Appendable] = []
@@ -141,7 +143,7 @@ class Narrowing(NamedTuple):
 
 
 def _before(may_ask: bool) -> str:
-    """The options that `--with` and `--no-args` stand behind."""
+    """Name the options to which a `--with` can belong."""
     return "--allow or --may-ask" if may_ask else "--allow"
 
 
@@ -155,9 +157,9 @@ def _limit(typed: str) -> tuple[str, str]:
 def allow_options(
     required: bool = False, audiences: bool = False, may_ask: bool = False
 ) -> Callable[[Command], Command]:
-    """`--allow`, `--with` and `--no-args`, for an `Ordered` command; it gets them as one `allows`.
+    """Add `--allow`, `--with` and `--no-args` to an `Ordered` command, which gets them as one `allows`.
 
-    With `may_ask` there is `--may-ask`, too.
+    With `may_ask`, add `--may-ask` too.
     """
     naming = " ACTION@AUDIENCE where the audience is not the action's first label." if audiences else ""
 
@@ -185,7 +187,7 @@ def allow_options(
                 metavar="NAME=VALUE",
                 help=f"What an argument of the {_before(may_ask)} before it must be: deck=deck-42, limit:=10, "
                 "amount=range:0..50, file=path:/data, kind=one_of:a,b, ref=prefix:Q-, to=url:x.org, note=eq:any text. "
-                "Repeatable: an argument that is not named refuses.",
+                "Repeatable: a call with any other argument is denied.",
             ),
             click.option(
                 "--no-args",
@@ -199,7 +201,7 @@ def allow_options(
 
 
 def caveat_options(tenant: bool = True) -> Callable[[Command], Command]:
-    """The options for every other caveat, for a command that gets them as one `narrowing`."""
+    """Add the options for all other caveats to a command, which gets them as one `narrowing`."""
 
     def add(command: Command) -> Command:
         @wraps(command)
@@ -211,15 +213,17 @@ def caveat_options(tenant: bool = True) -> Callable[[Command], Command]:
         return with_options(
             collected,
             *((named,) if tenant else ()),
-            click.option("--expires", metavar="WHEN", help="Until then: 15m, 2h, 1d, or 2026-11-25T12:00:00Z."),
+            click.option("--expires", metavar="WHEN", help="Only until then: 15m, 2h, 1d, or 2026-11-25T12:00:00Z."),
             click.option("--not-before", metavar="WHEN", help="Not before then."),
             click.option("--max-hops", type=click.IntRange(min=0), metavar="N", help="At most N further delegations."),
-            click.option("--fresh", metavar="AGE", help="Only where news of deaths is no older than this: 5s, 1m."),
+            click.option(
+                "--fresh", metavar="AGE", help="Only where the news of revocations is no older than this: 5s, 1m."
+            ),
             click.option(
                 "--until-completed",
                 multiple=True,
                 metavar="TASK",
-                help="Until that task ends, too. Repeatable.",
+                help="Only until that other task ends, too. Repeatable.",
             ),
             click.option(
                 "--where",
@@ -249,12 +253,12 @@ _MAY_ASK = click.option(
 
 
 def file_option(name: str, help_text: str) -> Callable[[Command], Command]:
-    """An option that takes the path of a file."""
+    """Return an option that takes the path of a file."""
     return click.option(name, type=click.Path(path_type=Path), metavar="FILE", help=help_text)
 
 
 def with_options(command: Command, *options: Callable[[Command], Command]) -> Command:
-    """A command with these options, which its help lists in this order."""
+    """Add options to a command; its help lists them in this order."""
     for option in reversed(options):
         command = option(command)
     return command

@@ -1,6 +1,6 @@
-"""The call that is meant: the options that state it, its body, and the audience at which it is done.
+"""The call that is meant: the options that describe it, its body, and its audience.
 
-Law: what a command does with a call, it does at the same audience as every other command.
+Law: every command finds the same audience for the same call.
 """
 
 from collections.abc import Callable, Collection
@@ -20,7 +20,7 @@ from capx_cli.view import json_option
 AUTHORITY = "authority"
 _AT_THE_AUTHORITY = frozenset({"task.complete", "task.status", "node.revoke"})
 
-_ACTION = partial(click.option, "--action", metavar="ACTION", help="The action to be done.")
+_ACTION = partial(click.option, "--action", metavar="ACTION", help="The action of the call.")
 _ARG = click.option(
     "--arg",
     "args",
@@ -31,20 +31,20 @@ _ARG = click.option(
 audience_option = click.option(
     "--audience",
     shell_complete=completion.held,
-    help="The resource; else the action's first label, or the token's only audience.",
+    help="The resource. Default: the action's first label, or the token's only audience.",
 )
 
 
 def call_options(command: Command) -> Command:
-    """`--action` and `--arg`, for a command that may do without them."""
+    """Add `--action` and `--arg` to a command; neither is required."""
     return with_options(command, _ACTION(), _ARG)
 
 
 def judged_call(*, held_alone: bool) -> Callable[[Command], Command]:
-    """The options that state a whole call and a token, and `--json`; for a command that judges the one by the other.
+    """Add the options for a whole call and a token, and `--json`, to a command that judges the call by the token.
 
-    It gets the `call`, the `audience` that is meant, and the `tokens`; with `held_alone` one of them speaks to that
-    audience, also if it was named.
+    The command gets the `call`, its `audience`, and the `tokens`. With `held_alone`, one of the tokens must be for that
+    audience, even if the audience was named.
     """
 
     def add(command: Command) -> Command:
@@ -67,7 +67,7 @@ def judged_call(*, held_alone: bool) -> Callable[[Command], Command]:
             meant = chosen_audience(held, audience, action)
             if meant not in held and (held_alone or audience is None):
                 raise click.UsageError(
-                    f"this token speaks to {', '.join(held)}, not to {meant}: choose with --audience"
+                    f"this token is for {', '.join(held)}, not for {meant}: choose one with --audience"
                 )
             return command(call=call, audience=meant, tokens=tokens, **others)
 
@@ -92,7 +92,7 @@ def judged_call(*, held_alone: bool) -> Callable[[Command], Command]:
 
 
 def chosen_audience(held: Collection[str], audience: str | None, action: str | None) -> str:
-    """The audience meant: the one named, the only one held beside the authority, else the action's first label."""
+    """Return the named audience, else the only one held beside the authority, else the action's first label."""
     from capx.tokens.grants import audience_of
 
     if audience is not None:
@@ -103,12 +103,12 @@ def chosen_audience(held: Collection[str], audience: str | None, action: str | N
     if len(resources) == 1:
         return resources[0]
     if action is None:
-        raise click.UsageError(f"this token speaks to {', '.join(held)}: choose with --audience")
+        raise click.UsageError(f"this token is for {', '.join(held)}: choose one with --audience")
     return audience_of(action)
 
 
 def read_body(data: str | None, data_file: Path | None) -> bytes | None:
-    """The body that was given, as it is sent."""
+    """Return the body that was given, as it is sent."""
     if data is not None and data_file is not None:
         raise click.UsageError("give either --data or --data-file")
     if data_file is None:

@@ -1,7 +1,7 @@
-"""What can be typed next, where a home or a token at hand tells.
+"""What can be typed next, if a home or a token at hand knows it.
 
-Laws: nobody is asked but the authority that the command would work with, a long log is not read through, and whatever
-fails means that there is nothing to offer: a shell that completes shows no error.
+Laws: only the authority that the command would use is asked. A long log is not read to its end. A failure means that
+there is nothing to offer: a shell that completes shows no error.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,7 +17,7 @@ from capx_cli.escape import clean
 
 _MOST = 50
 _RECENT = 1_000
-"""Events looked at from the end of the log."""
+"""How many events are read, from the end of the log."""
 
 Offer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
@@ -26,7 +26,7 @@ def _quietly(offered: Callable[[click.Context], Iterable[tuple[str, str]]]) -> O
     @wraps(offered)
     def offer(context: click.Context, _: click.Parameter, typed: str) -> list[CompletionItem]:
         try:
-            # Click has let go of the context by now, and what was typed before tells which authority is meant.
+            # Click has left the context already, but the authority depends on what was typed before.
             with context.scope(cleanup=False):
                 found = ((clean(value), clean(about)) for value, about in offered(context))
                 fitting = (CompletionItem(value, help=about) for value, about in found if value.startswith(typed))
@@ -39,7 +39,7 @@ def _quietly(offered: Callable[[click.Context], Iterable[tuple[str, str]]]) -> O
 
 @_quietly
 def tasks(_: click.Context) -> Iterable[tuple[str, str]]:
-    """Task ids, the newest first, and `last`."""
+    """Return task ids, the newest first, and `last`."""
     yield "last", "the task that was opened last"
     with target.authority() as authority:
         for task in reversed(authority.tasks()):
@@ -48,7 +48,7 @@ def tasks(_: click.Context) -> Iterable[tuple[str, str]]:
 
 @_quietly
 def requests(_: click.Context) -> Iterable[tuple[str, str]]:
-    """Ids of the requests that wait for a person, the newest first, and `last`."""
+    """Return the ids of requests that wait for a person, the newest first, and `last`."""
     yield "last", "the one that a person was asked for last"
     with target.authority() as authority:
         for request in reversed(authority.requests(pending=True)):
@@ -57,7 +57,7 @@ def requests(_: click.Context) -> Iterable[tuple[str, str]]:
 
 @_quietly
 def kids(_: click.Context) -> Iterable[tuple[str, str]]:
-    """The ids of the root keys of the home; nothing where another authority is meant, whose keys are its own."""
+    """Return the ids of the home's root keys; nothing if another authority is meant, which has keys of its own."""
     from capx.authority.home import ROOT_KEYS, home_folder
     from capx.crypto.keys import KeyRing
 
@@ -70,7 +70,7 @@ def kids(_: click.Context) -> Iterable[tuple[str, str]]:
 
 @_quietly
 def decisions(_: click.Context) -> Iterable[tuple[str, str]]:
-    """Ids of the newest decisions, and `last`."""
+    """Return the ids of the newest decisions, and `last`."""
     yield "last", "the newest denial"
     for event in _recent("decision"):
         facts = event.facts()
@@ -79,14 +79,14 @@ def decisions(_: click.Context) -> Iterable[tuple[str, str]]:
 
 @_quietly
 def audiences(_: click.Context) -> Iterable[tuple[str, str]]:
-    """The audiences for which something was minted of late."""
+    """Return the audiences of capabilities that were minted recently."""
     for audience in dict.fromkeys(event.facts()["audience"] for event in _recent("capability_minted")):
         yield audience, ""
 
 
 @_quietly
 def held(context: click.Context) -> Iterable[tuple[str, str]]:
-    """The audiences that the token in a file speaks to."""
+    """Return the audiences of the token in a file."""
     from capx_cli.tokens import named_file, read_tokens
 
     file = context.params.get("token_file") or named_file()

@@ -1,6 +1,6 @@
-"""Events of the log as people and programs read them: one line each.
+"""Show events of the log to people and programs, one line each.
 
-Law: what others chose, such as labels and purposes, stands last on its line, behind the columns that a script cuts.
+Law: what others chose, such as labels and purposes, is last on its line, after the columns that a script cuts.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Decided(Recorded, frozen=True, kw_only=True):
-    """A decision as the log holds it, with what people read of it."""
+    """A decision as the log holds it, with its phrases for people."""
 
     id: str
     audience: str
@@ -31,24 +31,24 @@ class Decided(Recorded, frozen=True, kw_only=True):
 
     @property
     def node(self) -> str | None:
-        """The node that acted, if the token could be read so far."""
+        """The node that acted; None if the token could not be read that far."""
         return self.path[-1] if self.path else None
 
     @property
     def wanted(self) -> str:
-        """What was to be done, and where."""
+        """The action and the audience of the call."""
         return f"{self.action or '(refused before an action was known)'} at {self.audience}"
 
     @property
     def line(self) -> str:
-        """Its outcome, id, what was wanted, why not, the node that acted, and who that is, on one line."""
+        """One line: outcome, id, the call, reasons, the node that acted, and its path."""
         codes = ", ".join(dict.fromkeys(str(reason.get("code")) for reason in self.reasons))
         why = f", {codes}" if codes else ""
         node = f", node {self.node}" if self.node else ""
         return f"{self.outcome:7}  {self.id}  {self.wanted}{why}{node}, by {phrases.holder(self.hops)}"
 
 
-UNREADABLE = "(no decision as capx writes them: a resource wrote this, or somebody changed it)"
+UNREADABLE = "(not a decision as capx writes it: a resource wrote this, or somebody changed it)"
 
 _STYLES = {
     "task_opened": screen.STRONG,
@@ -64,13 +64,13 @@ _STYLES = {
 
 
 def say_event(event: "Event") -> None:
-    """Say an event of any kind: position, time, kind, and what it was about."""
+    """Show an event of any kind: position, time, kind, and what it is about."""
     line = f"{event.position:<6}  {shown_instant(event.at)}  {event.kind:17}  {_about(event)}"
     screen.say(line, _STYLES.get(event.kind, ""))
 
 
 def say_decision(event: "Event") -> None:
-    """Say a decision: time, outcome, id, who wanted what, and the node that acted."""
+    """Show a decision: time, outcome, id, who wanted what, and the node that acted."""
     decision = event.read_if(Decided)
     style = "" if decision is not None and decision.outcome == "allowed" else screen.BAD
     line = f"position {event.position}  {UNREADABLE}" if decision is None else decision.line
@@ -78,7 +78,7 @@ def say_decision(event: "Event") -> None:
 
 
 def event_as_json(event: "Event") -> dict[str, Any]:
-    """An event of any kind as JSON values."""
+    """Return an event of any kind as JSON values."""
     from capx.crypto.base64url import b64u
 
     return {
@@ -91,7 +91,7 @@ def event_as_json(event: "Event") -> dict[str, Any]:
 
 
 def decision_as_json(event: "Event") -> dict[str, Any]:
-    """A decision as JSON values, the node that acted, and where it stands in the log."""
+    """Return a decision as JSON values, with the node that acted and its position in the log."""
     decision, facts = event.read_if(Decided), event.read_if(dict[str, Any]) or {}
     return {
         **phrases.with_instants(facts),

@@ -1,7 +1,7 @@
-"""Requests as people and programs read them: what agents ask for at run time, and what became of it.
+"""Show requests to people and programs: what agents ask for at run time, and the answers.
 
-Law: a person is shown all that they would consent to, and who asks for it. What agents and others chose, labels, words
-and arguments, stands in quotes or behind the columns that a script cuts.
+Law: a person sees all that they would consent to, and who asks for it. What agents and others chose (labels, words,
+arguments) is in quotes, or after the columns that a script cuts.
 """
 
 import json
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from capx_cli.target import Operations
 
 LAST: Final = "last"
-"""What the request is called that a person was asked for last."""
-NOTHING_WAITS: Final = "Nothing waits for a person. What was asked for before: capx requests list --all"
+"""The name of the request that a person was asked for last."""
+NOTHING_WAITS: Final = "Nothing waits for a person. To see earlier requests: capx requests list --all"
 STYLES: Final = {
     "pending": screen.STRONG,
     "approved": screen.GOOD,
@@ -29,16 +29,16 @@ STYLES: Final = {
 }
 _ID_LENGTH: Final = 22
 _SHORTEST: Final = 6
-"""Characters of an id that may stand for it."""
+"""The fewest characters of an id that identify a request."""
 _FACTS: Final = (
     *("id", "state", "task", "node", "path", "hops", "audience", "action", "pinned", "args"),
     *("asked", "until", "approvers", "approver", "answered", "capability"),
 )
-"""What programs are given of a request, in this order."""
+"""The members of a request as JSON, in this order."""
 
 
 def request_id(authority: "Operations", typed: str) -> str:
-    """The request meant: an id, or how it alone begins; or `last` for the one that a person was asked for last."""
+    """Return the id that is meant: an id, its first characters, or `last`: the last that a person was asked for."""
     if typed == LAST:
         asked = [request.id for request in authority.requests() if request.approvers]
         if not asked:
@@ -53,7 +53,7 @@ def request_id(authority: "Operations", typed: str) -> str:
 
 
 def show(inquiry: "Inquiry", *, on_stderr: bool = False) -> None:
-    """Say what a request would add and to whom, as whoever signs an answer is shown it, and how it stands."""
+    """Show what a request would add and to whom, as the person who signs the answer sees it, and its state."""
     request = inquiry.request
     intents.say(f"request {request.id}: {state_phrase(request)}", STYLES.get(request.state, ""), on_stderr=on_stderr)
     for sentence in inquiry.sentences():
@@ -61,41 +61,39 @@ def show(inquiry: "Inquiry", *, on_stderr: bool = False) -> None:
 
 
 def tell(request: "RequestRecord") -> None:
-    """Say how a request stands, in a line."""
+    """Show the state of a request, in one line."""
     intents.say(f"request {request.id} {state_phrase(request)}", STYLES.get(request.state, ""))
 
 
 def answered(request: "RequestRecord", *, yes: bool) -> str | None:
-    """Why a request can be answered so no more, and by whom it was; None if it waits."""
+    """Return why this answer cannot be given any more, and who answered; None if the request waits."""
     if request.state == "pending":
         return None
     if not (by := _by(request)):
-        how = (
-            "was not answered in time" if request.state == "expired" else "was granted at once: nobody has to answer it"
-        )
+        how = "was not answered in time" if request.state == "expired" else "was granted at once: it needs no answer"
         return f"request {request.id} {how}"
     was = "denied" if request.state == "denied" else "approved"
     said = f"request {request.id} was {was}{by} already"
     if yes == (was == "approved"):
         return said
-    dead = "" if request.capability is None else f"; capx revoke {request.capability} kills what was granted"
+    dead = "" if request.capability is None else f"; to revoke what was granted: capx revoke {request.capability}"
     return f"{said}: it can no longer be {'approved' if yes else 'denied'}{dead}"
 
 
 def state_phrase(request: "RequestRecord") -> str:
-    """How a request stands, in words."""
+    """Return the state of a request, in words."""
     by = _by(request)
     return {
         "pending": "waits for an answer",
-        "approved": f"was approved{by}, and is granted once its agent asks again",
-        "granted": f"was approved{by}, and granted" if by else "was granted, as the policy has it",
+        "approved": f"was approved{by}, and is granted when its agent asks again",
+        "granted": f"was approved{by}, and granted" if by else "was granted by the policy",
         "denied": f"was denied{by}",
         "expired": "was not answered in time",
     }[request.state]
 
 
 def _by(request: "RequestRecord") -> str:
-    """By whom and when a request was answered; nothing where nobody did."""
+    """Return who answered a request and when; an empty text if nobody did."""
     from capx.tokens.wording import label
 
     if request.approver is None or request.answered is None:
@@ -104,10 +102,10 @@ def _by(request: "RequestRecord") -> str:
 
 
 def as_json(request: "RequestRecord") -> dict[str, Any]:
-    """A request as JSON values."""
-    # A record has no field for three of them: they are made below.
+    """Return a request as JSON values."""
+    # A record lacks three of these fields: they are added below.
     facts = phrases.with_instants({name: getattr(request, name, None) for name in _FACTS})
-    # What an agent has sent stays as it is.
+    # The arguments stay as the agent sent them, even if they look like times.
     args = None if request.args is None else json.loads(request.args)
     return {**facts, "hops": request.labels, "pinned": request.args is not None, "args": args}
 
@@ -126,11 +124,11 @@ REQUESTS: "View[RequestRecord]" = View(
     STYLES,
     spare=("TASK", "APPROVERS", "LEFT", "WHO"),
 )
-"""Requests, with what whoever has to answer chooses by."""
+"""Requests, with what an approver needs to choose one."""
 
 
 def inquiry_as_json(inquiry: "Inquiry") -> dict[str, Any]:
-    """A request as JSON values, with what it is signed over."""
+    """Return a request as JSON values, with what the signature covers."""
     from capx.crypto.base64url import b64u
     from capx_caveats.values import whole
 

@@ -1,10 +1,10 @@
-"""Intents as commands read and show them.
+"""Read and show intents.
 
     FILE    a document, or one that is signed; - is standard input
 
-Laws: a person sees all of what they sign, nothing shortened. Nothing in it looks like what stands around it: their own
-words and whatever goes on in a further line of the terminal have a margin, parameters are shown by name and as JSON,
-and a name stands in quotes if it could be taken for another, or for none.
+Laws: a person sees all of what they sign, nothing shortened. Nothing in it looks like the text around it: a person's
+words, and the rest of a line that the terminal breaks, have a margin. Parameters are shown by name and as JSON. A name
+is in quotes if a reader could take it for another name, or for none.
 """
 
 import json
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 _MOST = 64 * 1024
-"""Bytes that are read of a file: more than any intent has."""
+"""The most bytes that are read of a file: more than any intent has."""
 _MARGIN = "  | "
 _PLAIN: Final = re.compile(r"\w[\w.@+-]*(?: [\w.@+-]+)*", re.ASCII)
-"""A name that is read as itself: it neither begins nor ends with a space, and has none in a row."""
+"""A name that needs no quotes: no space at its ends, and no two spaces in a row."""
 
 
 def read(file: str) -> "Intent | SignedIntent":
-    """The intent that a file holds, signed or not."""
+    """Return the intent in a file, signed or not."""
     import msgspec
 
     from capx.intents.intent import SignedIntent, parse_intent
@@ -53,7 +53,7 @@ def read(file: str) -> "Intent | SignedIntent":
 
 
 def read_signed(file: str, cure: str) -> "SignedIntent":
-    """The signed intent that a file holds; UsageError says what would do for one that is not signed."""
+    """Return the signed intent in a file; for one that is not signed, UsageError says what to do."""
     from capx.intents.intent import SignedIntent
 
     intent = read(file)
@@ -63,26 +63,26 @@ def read_signed(file: str, cure: str) -> "SignedIntent":
 
 
 def document(intent: "Intent | SignedIntent") -> "Intent":
-    """The intent itself, without its signature."""
+    """Return the intent itself, without its signature."""
     from capx.intents.intent import SignedIntent
 
     return intent.intent if isinstance(intent, SignedIntent) else intent
 
 
 def refused(why: "InvalidRequest") -> int:
-    """Say why an intent gets nothing; gives the exit code: it was understood, and denied."""
+    """Say why an intent gets nothing; return the exit code for denied."""
     screen.note(f"capx: {why}", screen.BAD)
     return DENIED
 
 
 def tell(intent: "Intent", *, on_stderr: bool = False) -> None:
-    """Say in plain words what somebody asks for, every bit of it."""
+    """Show in plain words all that somebody asks for."""
     for line in _lines(intent):
         say(line, on_stderr=on_stderr)
 
 
 def say(line: str, style: str = "", *, on_stderr: bool = False) -> None:
-    """Say a line that others wrote in: what a terminal has no room for goes on behind a margin."""
+    """Show a line that others wrote; if the terminal breaks it, the rest gets a margin."""
     stream, write = (sys.stderr, screen.note) if on_stderr else (sys.stdout, screen.say)
     room = _columns(stream) - len(_MARGIN) if stream.isatty() else None
     for piece in _pieces(clean(line), room):
@@ -90,7 +90,7 @@ def say(line: str, style: str = "", *, on_stderr: bool = False) -> None:
 
 
 def named(name: str) -> str:
-    """A name that others chose, in quotes if it could be taken for another, or for none."""
+    """Return a name that others chose, in quotes if a reader could take it for another name, or for none."""
     from capx_caveats import shown
     from capx_caveats.values import whole
 
@@ -101,7 +101,7 @@ def named(name: str) -> str:
 
 
 def as_json(intent: "Intent") -> dict[str, Any]:
-    """An intent and its digest, for programs."""
+    """Return an intent and its digest as JSON values."""
     return {"digest": intent.digest, "document": intent.document()}
 
 
@@ -150,7 +150,7 @@ RECORDS = View(
     {"open": screen.GOOD, "used up": screen.QUIET, "ended": screen.QUIET, "withdrawn": screen.BAD},
     spare=("TENANT", "PURPOSE", "PRINCIPAL"),
 )
-"""What became of intents."""
+"""Intents that were opened or withdrawn."""
 
 
 def _lines(intent: "Intent") -> "Iterator[str]":
@@ -168,18 +168,18 @@ def _lines(intent: "Intent") -> "Iterator[str]":
 
 
 def _pieces(line: str, room: int | None) -> "Iterator[str]":
-    """A line as the terminal has room for it: it would go on without a margin by itself."""
+    """Break a line where the terminal would break it: the terminal would add no margin."""
     if room is None:
         yield line
         return
-    # A character may take two cells, unless it is one of ASCII.
+    # A character outside ASCII may take two cells.
     width = max(1, room if line.isascii() else room // 2)
     for at, piece in enumerate(wrap(line, width, drop_whitespace=False)):
         yield f"{_MARGIN}{piece}" if at else piece
 
 
 def _columns(stream: TextIO) -> int:
-    """The columns that a line breaks at: those of this terminal, or the fewer that what draws on it reckons with."""
+    """Return the columns of a line: those of the terminal, or the fewer that rich uses."""
     from rich.console import Console
 
     reckoned = Console(file=stream).width
@@ -193,7 +193,7 @@ def _said(member: object) -> str:
 def _bytes(file: str) -> bytes:
     if file == STDIN:
         if sys.stdin.isatty():
-            raise click.UsageError("name a FILE that holds an intent, or pipe one in")
+            raise click.UsageError("name a FILE with an intent, or pipe one in")
         return sys.stdin.buffer.read(_MOST)
     try:
         with Path(file).open("rb") as opened:

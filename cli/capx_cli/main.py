@@ -1,9 +1,12 @@
-"""The `capx` command: which commands there are, and what their failures mean to a shell.
+"""The `capx` command: its commands, and how their failures look to a shell.
 
-Laws: help for all of them is drawn from the table below, without loading any. A failure is one line on standard
-error that says what to do, and of a policy a line more for each thing that is wrong with it: no traceback, since it
-could show a secret (CAPX_DEBUG=1 asks for one), and no password of a URL. SIGTERM ends a command as Ctrl-C does, so
-that it leaves no drafts behind; a second one ends it at once.
+Laws:
+
+- The help that lists the commands comes from the table below. It loads none of them.
+- A failure is one line on standard error that says what to do. A policy with several mistakes gets one more line for
+  each.
+- There is no traceback, because it could show a secret (CAPX_DEBUG=1 asks for one), and no password of a URL.
+- SIGTERM ends a command as Ctrl-C does, so that it leaves no drafts behind. A second SIGTERM ends it at once.
 """
 
 import errno
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 COMMANDS: Mapping[str, str] = {
-    "demo": "Attack a review of Acme: session-scoped beside execution-scoped",
+    "demo": "Attack agents twice: with a session token, and with capx",
     "init": "Create the home of an authority: store and root key",
     "principal": "Make keys for people, and name people in the policy",
     "intent": "Write, sign, check, list and withdraw what people ask for",
@@ -35,13 +38,13 @@ COMMANDS: Mapping[str, str] = {
     "attenuate": "Narrow a token, offline",
     "ask": "Ask for more at run time, as an agent does",
     "present": "Bind a token to one call, for a resource to see",
-    "call": "Present, send an HTTP request, and explain a refusal",
-    "inspect": "Show what a token can still allow; verifies nothing",
-    "can": "List what a token can still allow, a line each, for scripts",
+    "call": "Present a token, send an HTTP request, explain a denial",
+    "inspect": "Show what a token can still allow, verify nothing",
+    "can": "List what a token can still allow, for scripts",
     "diff": "Show what a delegation took away, between two tokens",
-    "explain": "Foresee a call by what the token says itself; needs no key",
+    "explain": "Foresee a call from the token itself, without a key",
     "verify": "Judge a token against a call, with the keys of this home",
-    "revoke": "Kill a node, a capability, a root or a key, and all below",
+    "revoke": "Revoke a node, a capability, a root or a key, and all below",
     "requests": "Show and answer what agents ask for at run time",
     "find": "Find recorded decisions, by agent, tenant, action or time",
     "why": "Explain a recorded decision",
@@ -52,27 +55,27 @@ COMMANDS: Mapping[str, str] = {
     "keys": "Export keys to resources, and rotate the root keys",
     "doctor": "Check home, keys, store, log and installation",
     "shell-setup": "Print completion for bash, zsh or fish",
-    "export": "Write a token as other macaroon libraries read it",
-    "import": "Read a token as other macaroon libraries write it",
+    "export": "Write a token for other macaroon libraries",
+    "import": "Read a token from other macaroon libraries",
     "schema": "Print the JSON Schema of a token's blocks",
 }
 SELDOM = ("export", "import", "schema")
-"""Commands for those who build on capx: the help lists them last, apart from the others."""
+"""Commands that few people need: the help lists them last, in a section of their own."""
 
 
 COMPLETES = "_CAPX_COMPLETE"
-"""The variable by which a shell asks what can be typed next."""
+"""The variable with which a shell asks for completion."""
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 _CANNOT_WRITE = "cannot write to standard output"
 
 
 class _NobodyReads(Exception):
-    """A broken pipe, kept from click, which would leave with 1: that says "denied" here."""
+    """A broken pipe, hidden from click: click would exit with 1, which means "denied" here."""
 
 
 class Lazy(click.Group):
-    """A group that loads a command when it is asked for."""
+    """A group that loads a command only when it is needed."""
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Parse the command line."""
@@ -89,13 +92,13 @@ class Lazy(click.Group):
             raise _NobodyReads from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Give the names, in the order of the table."""
+        """Return the names, in the order of the table."""
         return list(COMMANDS)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that was named; UsageError with the nearest name for one that there is not."""
+        """Find the command; for an unknown one, UsageError names the nearest."""
         if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
             from difflib import get_close_matches
 
@@ -112,14 +115,14 @@ class Lazy(click.Group):
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
-        """Give the commands that begin so, from the table, and the options."""
+        """Return the commands that begin with this text, from the table, and the options."""
         from click.shell_completion import CompletionItem
 
         found = [CompletionItem(name, help=about) for name, about in COMMANDS.items() if name.startswith(incomplete)]
         return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
-        """Write names and short helps from the table."""
+        """Write the names and short helps of the table."""
         for title, seldom in (("Commands", False), ("More commands", True)):
             with formatter.section(title):
                 formatter.write_dl([(name, about) for name, about in COMMANDS.items() if (name in SELDOM) == seldom])
@@ -128,33 +131,33 @@ class Lazy(click.Group):
 @click.group(
     cls=Lazy,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Exit codes: 0 allowed or done, 1 denied or nothing fitted, 2 usage, 3 token, keys, store or service "
+    epilog="Exit codes: 0 allowed or done, 1 denied or nothing matched, 2 usage, 3 token, keys, store or service "
     "unusable, 70 a bug of capx.",
 )
 @click.version_option(package_name="capx-auth", message="capx %(version)s", help="Show the version.")
 def capx() -> None:
     """Execution-scoped authority for autonomous agents.
 
-    A task opens with what it may do; agents narrow their tokens for sub-agents offline; resources check each
-    call; and when the task completes, all of it is dead. Tokens are read from standard input, --token-file,
-    CAPX_TOKEN_FILE or CAPX_TOKEN, and are written alone to standard output, so that commands pipe.
+    A task opens with what it may do. Agents narrow their tokens for sub-agents, offline. Resources check each call.
+    When the task completes, all its tokens are dead. A command reads a token from standard input, --token-file,
+    CAPX_TOKEN_FILE or CAPX_TOKEN. It writes only the token to standard output, so commands can be piped.
     """
 
 
 def main() -> None:
-    """Run the command and leave with its exit code."""
+    """Run the command, and exit with its exit code."""
     signal.signal(signal.SIGTERM, _terminated)
     sys.exit(run(sys.argv[1:]))
 
 
 def _terminated(*_: object) -> NoReturn:
-    """Leave in order, so that whatever was begun is tidied up."""
+    """Exit in order, so that all cleanup runs."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     sys.exit(TERMINATED)
 
 
 def run(args: Sequence[str]) -> int:
-    """Run one command line; gives the exit code."""
+    """Run one command line; return the exit code."""
     from capx_cli.screen import demand_written, prepare
 
     if not prepare():
@@ -172,7 +175,7 @@ def run(args: Sequence[str]) -> int:
 
 
 def _let_go_of_output() -> None:
-    """Drop what cannot be written: Python would complain once more when it flushes at exit."""
+    """Drop what cannot be written: Python would complain again when it flushes at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -194,7 +197,7 @@ def _invoke(args: Sequence[str]) -> int:
     except _NobodyReads:
         raise BrokenPipeError from None
     except Exception as error:
-        # The last place where a failure can be put into words.
+        # Catch everything: this is the last place that can turn a failure into a sentence.
         if isinstance(error, OSError) and error.filename is None and error.errno in _NO_ROOM:
             raise
         return _explain(error)
@@ -202,7 +205,7 @@ def _invoke(args: Sequence[str]) -> int:
 
 
 def _asking_for_help(args: Sequence[str]) -> list[str]:
-    """The arguments, a last `-h` as `--help`, also where it is not declared since an id may begin with it."""
+    """Return the arguments, with a last `-h` as `--help`: `-h` is not declared where an id may begin with it."""
     plain = args[-1:] == ["-h"] and not any(each.startswith("-") for each in args[:-1])
     return [*args[:-1], "--help"] if plain else list(args)
 
@@ -212,7 +215,7 @@ def _with_hint(error: click.UsageError) -> str:
     message = error.format_message().rstrip(".")
     if error.ctx and message.startswith("Got unexpected extra argument"):
         reads_a_token = any(parameter.name == "token_file" for parameter in error.ctx.command.params)
-        message += ": a file with a token is named by --token-file FILE" if reads_a_token else ""
+        message += ": to name a file with a token, use --token-file FILE" if reads_a_token else ""
     return f"{message}{'' if message.endswith('?') else '.'} See {path} --help"
 
 
@@ -247,9 +250,9 @@ def _fail(message: str, code: int, more: Sequence[str] = ()) -> int:
     from capx_cli.screen import note, warn
     from capx_cli.target import with_variable
 
-    # Whoever interrupts waits for nobody who does not read.
+    # After Ctrl-C, do not wait for standard output: perhaps nobody reads it.
     tell = warn if code == INTERRUPTED else note
-    # A shell that completes would show it in the middle of what is being typed.
+    # A shell that completes would show the message in the middle of the typed line.
     if COMPLETES not in os.environ:
         tell(f"capx: {without_passwords(with_variable(message))}", "red")
         for line in more:

@@ -1,7 +1,7 @@
-"""What a token lets its holder ask for at run time, in words: `may ask for billing.* at billing`.
+"""Say in words what the holder of a token may ask for: `may ask for billing.* at billing`.
 
-Law: an entry gets words here only if it is of the forms that a task and `delegate --may-ask` give, or what these have
-in common. Of any other they would say more or less than it does, or what its author chose in place of a name.
+Law: an entry gets words here only if it has a form that a task or `delegate --may-ask` gives, or an intersection of
+these. For any other form the words would say more or less than the entry, or show a name that its author made up.
 """
 
 from functools import reduce
@@ -16,7 +16,7 @@ ANYTHING: Final = "may ask for anything that its policy offers"
 
 
 def sentence(entry: "Entry") -> str | None:
-    """What may be asked for; None for an entry that lets nobody ask, or has another form."""
+    """Return what may be asked for; None for an entry that allows no ask, or has another form."""
     from msgspec import UNSET
 
     from capx.tokens.grants import ASK, OWN_ENTRIES
@@ -35,7 +35,7 @@ def sentence(entry: "Entry") -> str | None:
 
 
 def _actions(constraint: "AnyConstraint") -> list[str] | None:
-    """The actions, and patterns of them, that a constraint says yes to; None where it has another form."""
+    """Return the actions and patterns that a constraint accepts; None if it has another form."""
     from capx_caveats import AllOf, AnyOf, Eq, Prefix, is_action
 
     if isinstance(constraint, Eq):
@@ -61,7 +61,7 @@ def _in_common(some: list[str], others: list[str]) -> list[str]:
 
 
 def _limits(constraint: "AnyConstraint") -> str | None:
-    """What the arguments must be that are asked for, nothing for any; None where that has another form."""
+    """Return the limits of the arguments, empty for any arguments; None if they have another form."""
     from capx.tokens.grants import OWN_ENTRIES
     from capx_caveats import AllOf, Fields
 

@@ -1,4 +1,4 @@
-"""The language of NAME=VALUE: what a typed value means.
+"""The language of NAME=VALUE: the meaning of a typed value.
 
     NAME=text                    the text itself        NAME:=JSON             a JSON value
     NAME=eq:text                 whatever it begins with
@@ -8,7 +8,7 @@
     NAME=contains:a,b            NAME=not_in:a,b        NAME=not:prefix:Q-     NAME=each:prefix:Q-
     NAME=absent:                 NAME=anything:
 
-Law: a value is taken as one value, whatever stands in it; a prefix that is not known is refused, not taken as text.
+Law: a value is one value, whatever characters it has. An unknown prefix is refused, and not read as text.
 """
 
 import json
@@ -28,30 +28,30 @@ _LENGTH = re.compile(r"([0-9]{0,16})\.\.([0-9]{0,16})")
 
 
 def named_constraint(typed: str) -> "tuple[str, Meant]":
-    """The name and the constraint of `NAME=VALUE` or `NAME:=JSON`."""
+    """Return the name and the constraint of `NAME=VALUE` or `NAME:=JSON`."""
     name, value, is_json = _split(typed)
     try:
         return (name, from_json(value, typed)) if is_json else (name, constraint(value, name))
     except RecursionError:
-        raise click.UsageError(f"{name!r:.80} is given by too many prefixes within each other") from None
+        raise click.UsageError(f"{name!r:.80} has too many nested prefixes") from None
 
 
 def constraint(value: str, name: str = "NAME") -> "Meant":
-    """What a value means: the text, or what its prefix says."""
+    """Return the meaning of a value: the text, or what its prefix says."""
     match = _PREFIX.fullmatch(value)
     if match is None:
         return value
     known = _PREFIXES.get(match[1])
     if known is None:
         raise click.UsageError(
-            f"{match[1]}: is no known kind of value ({', '.join(f'{each}:' for each in _PREFIXES)}); "
-            f"for the text itself write {name}=eq:{value}"
+            f"{match[1]}: is not a known kind of value ({', '.join(f'{each}:' for each in _PREFIXES)}); "
+            f"to mean this text, write {name}=eq:{value}"
         )
     return known(match[2], name)
 
 
 def arguments(typed: Iterable[str]) -> "dict[str, JSON]":
-    """The arguments of a call: texts and JSON values, no constraints."""
+    """Return the arguments of a call: texts and JSON values, no constraints."""
     from capx_caveats import demand_json
 
     args: dict[str, JSON] = {}
@@ -64,22 +64,22 @@ def arguments(typed: Iterable[str]) -> "dict[str, JSON]":
 
 
 def from_json(value: str, typed: str) -> Any:
-    """A JSON value, strictly: no name twice, nothing that is no JSON."""
+    """Parse a JSON value strictly: no name twice, and no NaN or infinity."""
     try:
         return json.loads(value, object_pairs_hook=_members, parse_constant=_no_json)
     except (ValueError, RecursionError) as error:
-        raise click.UsageError(f"{typed!r:.80} has no JSON after the :=, {error!s:.80}") from None
+        raise click.UsageError(f"{typed!r:.80} needs JSON after the :=, {error!s:.80}") from None
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("a name stands twice")
+        raise ValueError("a name is there twice")
     return members
 
 
 def _no_json(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _split(typed: str) -> tuple[str, str, bool]:
@@ -92,7 +92,7 @@ def _split(typed: str) -> tuple[str, str, bool]:
 
 
 def put(values: "dict[str, Any]", name: str, value: Any) -> None:
-    """Keep what stands after a name; UsageError for a name that was given before."""
+    """Store a value under a name; UsageError for a name that was given before."""
     if name in values:
         raise click.UsageError(f"{name!r:.80} is given twice")
     values[name] = value
@@ -103,7 +103,7 @@ def _range(value: str, name: str) -> "AnyConstraint":
 
     match = _RANGE.fullmatch(value)
     if match is None:
-        raise click.UsageError(f"{name}=range:{value:.80} has no two ends: write range:0..50, range:10.. or range:..50")
+        raise click.UsageError(f"{name}=range:{value:.80} needs two ends: write range:0..50, range:10.. or range:..50")
     return between(_number(match[1], name), _number(match[2], name))
 
 
@@ -115,7 +115,7 @@ def _number(value: str, name: str) -> float | None:
     except (ValueError, RecursionError):
         number = None
     if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-        raise click.UsageError(f"{name}=range: wants numbers, such as range:0..50; {value!r:.40} is none")
+        raise click.UsageError(f"{name}=range: needs numbers, such as range:0..50, not {value!r:.40}")
     return number
 
 
@@ -125,19 +125,19 @@ def _length(value: str, name: str) -> "AnyConstraint":
     match = _LENGTH.fullmatch(value)
     if match is None:
         raise click.UsageError(
-            f"{name}=length:{value:.80} has no two ends: write length:1..10, length:1.. or length:..10"
+            f"{name}=length:{value:.80} needs two ends: write length:1..10, length:1.. or length:..10"
         )
     lo, hi = (int(end) if end else None for end in match.groups())
     return length(lo, hi)
 
 
 def _texts(builder: str) -> Callable[[str, str], "AnyConstraint"]:
-    """A prefix that takes texts between commas."""
+    """A prefix that takes texts, separated by commas."""
     return lambda value, _: _builder(builder)(*value.split(","))
 
 
 def _text(builder: str) -> Callable[[str, str], "AnyConstraint"]:
-    """A prefix that takes one text, whatever stands in it."""
+    """A prefix that takes one text, with any characters."""
     return lambda value, _: _builder(builder)(value)
 
 
@@ -160,16 +160,16 @@ def _url(value: str, name: str) -> "AnyConstraint":
 
 
 def _of(builder: str) -> Callable[[str, str], "AnyConstraint"]:
-    """A prefix before another value, which may have a prefix of its own."""
+    """A prefix before another value, which may have its own prefix."""
     return lambda value, name: _builder(builder)(constraint(value, name))
 
 
 def _alone(builder: str) -> Callable[[str, str], "AnyConstraint"]:
-    """A prefix that says all itself."""
+    """A prefix that takes no value."""
 
     def built(value: str, name: str) -> "AnyConstraint":
         if value:
-            raise click.UsageError(f"nothing may follow {builder}:, as {value!r:.40} does for {name}")
+            raise click.UsageError(f"{builder}: takes no value, but {name} has {value!r:.40} after it")
         return _builder(builder)()
 
     return built

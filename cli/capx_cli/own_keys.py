@@ -1,6 +1,6 @@
-"""The keys of people that are kept at home: a file each in `principals/`, as `capx principal new` writes it.
+"""The keys of people in the home: one file each in `principals/`, as `capx principal new` writes it.
 
-Law: whose key it is, the file says itself. Where it is not clear which one is meant, none is taken.
+Law: the file itself says whose key it is. If it is not clear which key is meant, none is used.
 """
 
 import os
@@ -18,7 +18,7 @@ _FOLDER = "principals"
 
 
 def new_file(name: str) -> Path:
-    """Where the new key of a person belongs: in a folder that is its owner's alone, and made if there is none."""
+    """Return where the new key of a person belongs: a folder that only its owner may use; make it if needed."""
     from capx.crypto import private_file
     from capx.intents.principal_key import file_name
 
@@ -26,13 +26,13 @@ def new_file(name: str) -> Path:
     for each in (folder.parent, folder):
         with private_file.explained(Unusable, f"the folder {each} cannot be made"):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Else others could put other keys in the place of these.
+    # If others can write to this folder, they can replace the keys in it.
     private_file.demand_ours(folder, folder.stat(), Unusable, ", or name a file with --key-file")
     return folder / file_name(name)
 
 
 def load(name: str | None, file: Path | None) -> "PrincipalKey":
-    """The key in a file, else that of the person of this name, else the only one there is."""
+    """Return the key in the file, else the key of the named person, else the only key there is."""
     from capx.intents.principal_key import PrincipalKey
 
     found = file or (_only() if name is None else _of(name))
@@ -46,12 +46,12 @@ def _of(name: str) -> Path:
     from capx.intents.principal_key import file_name
     from capx_caveats import is_label
 
-    # A text that is none has no spelling in a path either.
+    # Text with surrogates cannot be part of a path, so check before the path is made.
     if not is_label(name):
-        raise click.UsageError(f"{name!r:.80} is no name of a principal: 1 to 128 characters, none of them hidden")
+        raise click.UsageError(f"{name!r:.80} is not a name of a principal: 1 to 128 characters, none of them hidden")
     file = _folder() / file_name(name)
     if not os.path.lexists(file):
-        raise Unusable(f"there is no key of {name:.80} at {file}: name the file that holds it with --key-file")
+        raise Unusable(f"there is no key of {name:.80} at {file}: name its file with --key-file")
     return file
 
 
@@ -62,9 +62,9 @@ def _only() -> Path:
     except OSError:
         files = []
     if not files:
-        raise click.UsageError(f"there is no key in {folder}: name the file that holds yours with --key-file")
+        raise click.UsageError(f"there is no key in {folder}: name the file of your key with --key-file")
     if len(files) > 1:
-        raise click.UsageError(f"there are {len(files)} keys in {folder}: say with --as NAME whose is meant")
+        raise click.UsageError(f"there are {len(files)} keys in {folder}: choose one with --as NAME")
     return files[0]
 
 

@@ -1,4 +1,4 @@
-"""How the same things are said in every command: what a token can do, where it is held, who is meant."""
+"""The phrases that several commands use: what a token can do, who holds it, which id is meant."""
 
 import math
 import time
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 
 class _Help(click.Option):
-    """`--help`, shown with the `-h` that asks for it where it stands alone."""
+    """`--help`, shown together with `-h` for a command where `-h` is not declared."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:  # noqa: ARG002 - click's signature
-        """Give what the help says of it."""
+        """Return the line of the help."""
         return "-h, --help", self.help or ""
 
 
 class TakesIds(click.Command):
-    """A command that takes ids: one in 64 begins with a dash, and is no option, not even with `-h`."""
+    """A command that takes ids. One id in 64 begins with a dash, and even `-h…` is not an option then."""
 
     def __init__(self, name: str | None, **settings: Any) -> None:
         settings["context_settings"] = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
@@ -39,25 +39,25 @@ class TakesIds(click.Command):
 
 
 COUNT = click.IntRange(min=1, max=10**9)
-"""How many of something are wanted."""
+"""A count from 1 up."""
 
 
 class Seconds(click.FloatRange):
-    """So many seconds, between two bounds: no clock waits for ever, or until what is no number."""
+    """A number of seconds between two bounds; not infinity, and not NaN."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Give the seconds that were typed."""
+        """Return the seconds that were typed."""
         seconds = super().convert(value, param, ctx)
         if math.isnan(seconds):
-            self.fail(f"{value!r} is no number of seconds.", param, ctx)
+            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
         return seconds
 
 
 class InOrder(click.Group):
-    """A group that lists its commands in the order in which they are used."""
+    """A group that lists its commands in the order of their use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Give the names, as they were declared."""
+        """Return the names, in the order of their declaration."""
         return list(self.commands)
 
 
@@ -66,7 +66,7 @@ _ID_LENGTH = 22
 
 
 def task_id(authority: "Operations", typed: str) -> str:
-    """The task meant: an id, or `last` for the one that was opened last."""
+    """Return the task id that is meant; `last` is the task that was opened last."""
     if typed != "last":
         return typed
     tasks = authority.tasks()
@@ -76,7 +76,7 @@ def task_id(authority: "Operations", typed: str) -> str:
 
 
 def demand_id(what: str, typed: str | None) -> None:
-    """Raise UsageError for what cannot be the id of a node, presentation or decision, and says why."""
+    """Raise UsageError if this text cannot be the id of a node, presentation or decision, and say why."""
     from capx_caveats import is_id
 
     if typed is None or (len(typed) == _ID_LENGTH and is_id(typed)):
@@ -86,7 +86,7 @@ def demand_id(what: str, typed: str | None) -> None:
 
 
 def past(typed: str) -> int:
-    """The instant meant by a duration that lies behind, `1h`, or by RFC 3339; in Unix seconds, at least 0."""
+    """Return the instant of RFC 3339, or of a duration before now, `1h`; in Unix seconds, at least 0."""
     from capx_caveats import InvalidCaveat, parse_duration, parse_instant
 
     now = int(time.time())
@@ -97,28 +97,28 @@ def past(typed: str) -> int:
 
 
 def instant(at: int) -> str:
-    """An instant, in Unix seconds, as it is written everywhere: RFC 3339."""
+    """Return an instant, in Unix seconds, as RFC 3339."""
     from capx_caveats import shown_instant
 
     return shown_instant(at)
 
 
 def left_of(token: "Token") -> "Effective":
-    """What a token can still allow now, as far as it says itself."""
+    """Return what a token can still allow now, as far as the token itself says."""
     from capx.tokens.effective.effective import effective
 
     return effective(token, int(time.time()))
 
 
 def holder(hops: "Iterable[str]") -> str:
-    """Who holds a token, by the labels of its path; one that could be taken for the words around it is quoted."""
+    """Return who holds a token, by the labels of its path; a label that looks like other words is quoted."""
     from capx.tokens.wording import label
 
     return " > ".join(("task", *map(label, hops)))
 
 
 def blocks(token: "Token") -> "Iterator[tuple[str, tuple[Caveat, ...]]]":
-    """The blocks of a token, each with whose restrictions it holds."""
+    """Return the blocks of a token, each with the hop that made it."""
     from capx.tokens.lineage import sections_of
     from capx.tokens.wording import whose
     from capx_caveats import Hop, Presented
@@ -132,7 +132,7 @@ def blocks(token: "Token") -> "Iterator[tuple[str, tuple[Caveat, ...]]]":
 def what_is_left(bundle: "Bundle") -> None:
     """Note on standard error what each capability of a new token can do at a resource.
 
-    What it can do at the authority itself is the same for every task: it is said of a token that holds nothing else.
+    What it can do at the authority is the same for every task, so it is shown only if the token holds nothing else.
     """
     from capx.tokens.lineage import AUTHORITY
 
@@ -163,7 +163,7 @@ def what_it_may_ask(bundle: "Bundle") -> None:
 
 
 def doing(left: "Effective") -> list[str]:
-    """What each entry lets the holder do; asking for more in the words for that, where it has a usual form."""
+    """Return what each entry allows; an entry for asking, in the words for asking if it has a usual form."""
     from capx.tokens.lineage import AUTHORITY
     from capx_cli.may_ask import sentence
 
@@ -172,7 +172,7 @@ def doing(left: "Effective") -> list[str]:
 
 
 def done(sentences: "Iterable[str]") -> "Iterator[str]":
-    """The same of what the log keeps of a new task's capability for the authority, in sentences."""
+    """Return the same for a new task's capability at the authority, from the sentences in the log."""
     from capx.tokens.grants import OWN_ENTRIES
     from capx_cli.may_ask import ANYTHING
 
@@ -181,12 +181,12 @@ def done(sentences: "Iterable[str]") -> "Iterator[str]":
 
 
 def nothing_at(left: "Effective") -> str:
-    """That a token allows nothing, or that it cannot be told here what it does."""
+    """Say that a token allows nothing, or that capx cannot tell what it does."""
     return "cannot tell" if left.untold else "nothing"
 
 
 def of_key(key: "RevocationKey") -> str | None:
-    """All that dies by the death of a root key or an instant, in words; None for any other death."""
+    """Name all that a revoked root key or instant covers, in words; None for any other revocation."""
     from capx.tokens.revocation_key import instant_of, kid_of
 
     if (kid := kid_of(key)) is not None:
@@ -197,18 +197,18 @@ def of_key(key: "RevocationKey") -> str | None:
 
 
 def what_died(key: str, *, is_root: bool) -> str:
-    """What died by this key, in words; `is_root` of the id of a root."""
+    """Name what was revoked with this key, in words; `is_root` if it is the id of a root."""
     return of_key(key) or f"{'root of a task' if is_root else 'node or capability'} {key}"
 
 
 def said_end(what: str, end: str, position: int | None, *, again: bool) -> None:
-    """Say that something ended now, or had before."""
+    """Say that something ended now, or had ended before."""
     when = f"was {end} before" if again else f"is {end}"
     screen.say(f"{what} {when}, at position {position} of the log", "" if again else screen.GOOD)
 
 
 def with_instants(facts: "dict[str, Any] | Struct") -> "dict[str, Any]":
-    """The same facts, or those of a record, their Unix seconds as RFC 3339, as in all our JSON.
+    """Return the facts, or those of a record, with their Unix seconds as RFC 3339, as in all our JSON.
 
     What a bearer sent stays as it is.
     """
@@ -222,7 +222,7 @@ def with_instants(facts: "dict[str, Any] | Struct") -> "dict[str, Any]":
 
 
 def lines(left: "Effective") -> "list[tuple[str, str]]":
-    """What is left of a token, as names and sentences."""
+    """Return what is left of a token, as names and sentences."""
     from capx_caveats import shown
 
     if left.why_nothing:
@@ -240,28 +240,28 @@ def lines(left: "Effective") -> "list[tuple[str, str]]":
 
 
 def delegation(hops_left: int | None) -> str:
-    """How often a token can still be delegated, in words."""
+    """Say how often a token can still be delegated."""
     if hops_left is None:
         return "without limit"
     return f"{hops_left} more times" if hops_left else "no further"
 
 
 def presented(token: "Token") -> "Presented | None":
-    """The binding of a presentation to its call; None for a capability."""
+    """Return the binding of a presentation to its call; None for a capability."""
     from capx_caveats import Presented
 
     return next((caveat for caveat in token.caveats[-1] if isinstance(caveat, Presented)), None)
 
 
 def partly_understood(token: "Token") -> bool:
-    """Whether it holds what is not understood here, and may be where it is presented."""
+    """Return whether the token holds a caveat that a service may understand and this process does not."""
     from capx_caveats import NotUnderstood
 
     return any(isinstance(caveat, NotUnderstood) for block in token.caveats for caveat in block)
 
 
 def time_left(at: int) -> str:
-    """How long it is until then, to the nearest of the unit that is good for it."""
+    """Return the time until then, rounded, in a suitable unit."""
     seconds = at - int(time.time())
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= 2 * size:
@@ -270,7 +270,7 @@ def time_left(at: int) -> str:
 
 
 def token_as_json(token: "Token") -> "dict[str, object]":
-    """What a token says of itself, not verified; never the token."""
+    """Return what a token says about itself, not verified; never the token."""
     from capx.crypto.base64url import b64u
 
     return {
@@ -290,7 +290,7 @@ def token_as_json(token: "Token") -> "dict[str, object]":
 
 
 def said_reason(reason: "dict[str, object]") -> None:
-    """Say one reason, as the log and problem documents hold it, and what was wanted."""
+    """Show one reason, as the log and problem documents hold it, and what was wanted."""
     screen.say(f"  {reason.get('code')}: {reason.get('sentence')}", screen.BAD)
     if wanted := reason.get("wanted"):
         screen.say(f"    wanted: {wanted}", screen.QUIET)

@@ -1,4 +1,4 @@
-"""Policies and cases as commands read them, and what a policy gives for an intent, as people and programs read it."""
+"""Read policies and cases, and show what a policy gives to an intent, to people and to programs."""
 
 import os
 from collections.abc import Generator, Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def read(file: Path | None) -> "tuple[Policy, Path]":
-    """The policy in a file, else that of the home, and where it stands; Unusable if there is none."""
+    """Return the policy in a file, or in the home, and its path; Unusable if there is none."""
     from capx.authority.home import home_folder
     from capx.policy.file import FILE, PolicyFile, read_policy
 
@@ -32,13 +32,13 @@ def read(file: Path | None) -> "tuple[Policy, Path]":
 
 
 def usable(file: Path | None) -> "Policy":
-    """The policy in a file, else that of the home; ends the command where it cannot be used, all told."""
+    """Return the policy in a file, or in the home; if it cannot be used, show all mistakes and exit."""
     with _all_told():
         return read(file)[0]
 
 
 def cases(file: Path) -> "tuple[Case, ...]":
-    """The cases in a file; ends the command where they cannot be used, all told."""
+    """Return the cases in a file; if they cannot be used, show all mistakes and exit."""
     from capx.policy.cases import read_cases
 
     with _all_told():
@@ -46,7 +46,7 @@ def cases(file: Path) -> "tuple[Case, ...]":
 
 
 def tell(problem: "InvalidFile") -> None:
-    """Note all that is wrong with a file, a line each."""
+    """Note all mistakes of a file, one line each."""
     screen.note(f"{problem.name} cannot be used:", screen.BAD)
     for line in problem.lines:
         screen.note(f"  {line}")
@@ -64,7 +64,7 @@ def _all_told() -> Generator[None]:
 
 
 def _contents(file: Path) -> bytes:
-    """The bytes of a file, no more than it may have and one, by which it is too large."""
+    """Return the bytes of a file, at most one more than allowed: the reader then sees that it is too large."""
     from capx.policy.toml_reader import LARGEST
 
     try:
@@ -75,7 +75,7 @@ def _contents(file: Path) -> bytes:
 
 
 def rows(policy: "Policy", terms: "Terms") -> Iterator[tuple[str, str, str, str]]:
-    """When something is given, what, where, and within what limits; in the order in which it is decided."""
+    """Return when, what, where and with which limits something is given, in the order of the decision."""
     from capx.policy.describe import HOW_IN_WORDS
 
     for rule in terms.rules:
@@ -86,13 +86,13 @@ def rows(policy: "Policy", terms: "Terms") -> Iterator[tuple[str, str, str, str]
 
 
 def ungranted(policy: "Policy", terms: "Terms") -> list[str]:
-    """The audiences that the policy knows, and at which it gives nothing for this."""
+    """Return the audiences of the policy at which it gives nothing for this."""
     given = {offer.audience for rule in terms.rules for offer in rule.offers}
     return [audience for audience in policy.audiences if audience not in given]
 
 
 def as_json(policy: "Policy", terms: "Terms") -> dict[str, Any]:
-    """What terms give, for programs; times in seconds."""
+    """Return what terms give, as JSON values; times in seconds."""
     from msgspec.structs import asdict
 
     return {

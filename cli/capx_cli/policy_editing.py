@@ -1,18 +1,24 @@
-"""How a policy file gets one more table, and stays as it is otherwise.
+"""Edit a policy file: add a person, or add to what it says about one.
 
-Laws: what stands there is kept, byte for byte. The new file is tried before it takes the place of the old one, and says
-what it did before, and the one thing more. Readers see the one or the other. A file that no reader would take is not
-edited. No other process like this one changes it meanwhile, and what an editor did meanwhile is not undone.
+Laws:
+
+- The file stays as it is otherwise. A new person's table goes to the end, and every byte before it stays. The table of
+  a person who is in the file already is edited where it is; comments and layout stay.
+- Nothing is taken away. A person's tenants, purposes and groups only grow, and a key is never replaced.
+- The new file is tried before it takes the place of the old one. It must be a policy, and it must say what the old file
+  said, plus what was asked for. Otherwise nothing is written.
+- Readers see the old file or the new one, also after a crash. A file that no reader would accept is not edited.
+- Two processes like this one do not edit at the same time. If an editor changes the file meanwhile, that change stays,
+  and this one is refused.
 """
 
 import json
-import tomllib
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
-import msgspec
 
 from capx_cli.failure import Unusable
 
@@ -20,18 +26,21 @@ if TYPE_CHECKING:
     from capx.policy.policy import Principal
 
 _TABLE: Final = "principal"
+_SEVERAL: Final = {"tenants": "tenant", "purposes": "purpose", "groups": "group"}
+"""The arrays of a person's table, and the noun for one element."""
 
 
 def demand_home_of(path: Path) -> None:
-    """Unusable where there is no folder in which an authority could live by this policy."""
+    """Raise Unusable if the folder of this policy does not exist: no authority can have its home there."""
     if not path.parent.is_dir():
         raise Unusable(f"no authority lives in {path.parent}: create one with capx init, or set CAPX_HOME")
 
 
-def append(path: Path, wanted: "Principal") -> None:
-    """Add a table that says what is wanted of a principal; UsageError says what to change if they are known already.
+def add(path: Path, wanted: "Principal") -> str:
+    """Add a person to the policy, or add to their table, and return a sentence that says what was added.
 
-    A policy that cannot be used is added to if it can be used then.
+    If the policy says all of it already, nothing is written. UsageError if the person has another key, or if their
+    table is written in a form that cannot be edited. A policy that cannot be used is edited if it can be used then.
     """
     from capx.crypto import private_file
     from capx.policy.file import read_policy
@@ -42,25 +51,31 @@ def append(path: Path, wanted: "Principal") -> None:
         found = _read(file)
         old = b"" if found is None else found[1]
         before = _tables(old)
-        if wanted.name in before.get(_TABLE, {}):
-            raise click.UsageError(f"the policy knows {wanted.name} already: {_by_hand(path, old, before, wanted)}")
-        added = table(wanted)
-        apart = b"" if not old else b"\n" if old.endswith(b"\n") else b"\n\n"
-        new = old + apart + added.encode()
-        after = read_policy(new, f"{path} with {wanted.name}")
-        said = {**before.get(_TABLE, {}), **_tables(added.encode())[_TABLE]}
-        if after.principals.get(wanted.name) != wanted or _tables(new) != {**before, _TABLE: said}:
-            raise click.UsageError(f"{path} would not say that of {wanted.name}: change it by hand")
+        if not before:
+            read_policy(old, str(path))  # says what is wrong with the file as it is, not with a draft nobody sees
+        people = before.get(_TABLE, {})
+        held = people.get(wanted.name)
+        more = _more(path, wanted, held)
+        if held is not None and not more:
+            read_policy(old, str(path))
+            return f"{path} says all of this about {wanted.name} already: nothing was changed"
+        new = _appended(old, wanted) if held is None else _edited(path, old, wanted.name, more)
+        read_policy(new, f"{path} with {wanted.name}")
+        if _tables(new) != {**before, _TABLE: {**people, wanted.name: _grown(held or {}, more)}}:
+            raise _by_hand(path, wanted.name, more)
 
         def demand_still() -> None:
             if _read(file) != found:
                 raise Unusable(f"{file} was changed meanwhile: try again")
 
         private_file.replace(file, lambda: new, Unusable, keep_mode=True, demand=demand_still)
+    if held is None:
+        return f"added {wanted.name} to {path}" + (f": {_listed(more)}" if more else "")
+    return f"added to {wanted.name} in {path}: {_listed(more)}"
 
 
 def _demand_names(wanted: "Principal") -> None:
-    """UsageError for what names nobody and nothing: it may be no text of a file at all."""
+    """Raise UsageError for a name that a policy cannot hold; it may not even be text that a file can hold."""
     from capx_caveats import is_attribute, is_label
 
     label = "1 to 128 characters, none of them hidden"
@@ -72,30 +87,112 @@ def _demand_names(wanted: "Principal") -> None:
     ):
         for name in names:
             if not fits(name):
-                raise click.UsageError(f"{name!r:.80} is no name of a {what}: {cure}")
+                raise click.UsageError(f"{name!r:.80} is not a name of a {what}: {cure}")
 
 
 def table(wanted: "Principal") -> str:
-    """What stands in a policy for a person."""
-    return "".join(f"{line}\n" for line in (f"[{_TABLE}.{_text(wanted.name)}]", *_fields(wanted).values()))
+    """The table of a new person, as a policy has it."""
+    fields = _more(Path(), wanted, None)
+    lines = [f"{each} = {_text(new) if isinstance(new, str) else _array(new)}" for each, new in fields.items()]
+    return "".join(f"{line}\n" for line in (f"[{_TABLE}.{_text(wanted.name)}]", *lines))
 
 
-def _fields(wanted: "Principal") -> dict[str, str]:
-    """The lines of the table, by key."""
+def _more(path: Path, wanted: "Principal", held: object) -> dict[str, str | list[str]]:
+    """The wanted key and names that the table of a person does not hold yet, by field."""
     from capx.crypto.ed25519 import public_text
 
-    key = {} if wanted.key is None else {"key": f"key = {_text(public_text(wanted.key))}"}
-    held = {"tenants": wanted.tenants, "purposes": wanted.purposes, "groups": wanted.groups}
-    return key | {each: f"{each} = [{', '.join(map(_text, names))}]" for each, names in held.items() if names}
+    said = cast("dict[str, object]", held) if isinstance(held, dict) else {}
+    more: dict[str, str | list[str]] = {}
+    key = None if wanted.key is None else public_text(wanted.key)
+    if key is not None and said.get("key") != key:
+        if "key" in said:
+            raise click.UsageError(
+                f"{wanted.name} has another key in {path}, and this command replaces nobody's key: "
+                "take the old key out of the file first, then add the new one"
+            )
+        more["key"] = key
+    for each in _SEVERAL:
+        there = said.get(each)
+        known = cast("list[object]", there) if isinstance(there, list) else []
+        new = [name for name in dict.fromkeys(getattr(wanted, each)) if name not in known]
+        if new:
+            more[each] = new
+    is_table = held is None or isinstance(held, dict)
+    if more and not (is_table and all(isinstance(said.get(each, []), list) for each in more)):
+        raise _by_hand(path, wanted.name, more)
+    return more
+
+
+def _grown(held: Mapping[str, Any], more: Mapping[str, str | list[str]]) -> dict[str, Any]:
+    """The table that the new file must have for the person."""
+    return {
+        **held,
+        **{each: new if isinstance(new, str) else [*held.get(each, []), *new] for each, new in more.items()},
+    }
+
+
+def _appended(old: bytes, wanted: "Principal") -> bytes:
+    """The file with one more table at its end.
+
+    tomlkit is not used here: it would put the table before a comment that belongs to the table after it.
+    """
+    apart = b"" if not old else b"\n" if old.endswith(b"\n") else b"\n\n"
+    return old + apart + table(wanted).encode()
+
+
+def _edited(path: Path, old: bytes, name: str, more: Mapping[str, str | list[str]]) -> bytes:
+    """The file with more in the table of a person; UsageError if tomlkit cannot write it."""
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+    from tomlkit.items import Table
+
+    try:
+        document = tomlkit.parse(old)
+        if tomlkit.dumps(document).encode() != old:
+            raise _by_hand(path, name, more)
+        person = cast("Any", document)[_TABLE][name]
+        # A comment after the last key may belong to the next table. Take it off, so that new keys go before it.
+        body = person.value.body if isinstance(person, Table) else []
+        last = max((at for at, (key, _) in enumerate(body, 1) if key is not None), default=0)
+        tail = body[last:]
+        del body[last:]
+        for each, new in more.items():
+            if each in person:
+                person[each].extend(new)
+            else:
+                person[each] = new
+                if person.trivia.trail == "\r\n":
+                    person[each].trivia.trail = "\r\n"
+        body.extend(tail)
+        return tomlkit.dumps(document).encode()
+    except (TOMLKitError, RecursionError):
+        raise _by_hand(path, name, more) from None
+
+
+def _by_hand(path: Path, name: str, more: Mapping[str, str | list[str]]) -> click.UsageError:
+    return click.UsageError(f"this command cannot edit what {path} says about {name}: add by hand {_listed(more)}")
+
+
+def _listed(more: Mapping[str, str | list[str]]) -> str:
+    """What is added, for people."""
+    return ", ".join(
+        f"{_SEVERAL.get(each, each)} {one if each == 'key' else _text(one)}"
+        for each, new in more.items()
+        for one in ([new] if isinstance(new, str) else new)
+    )
+
+
+def _array(names: list[str]) -> str:
+    return f"[{', '.join(map(_text, names))}]"
 
 
 def _text(text: str) -> str:
-    """A text as TOML has it: the escapes of JSON are among its own."""
+    """A text as TOML writes it. TOML has all escapes that JSON uses, but DEL must be escaped as well."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _tables(data: bytes) -> dict[str, Any]:
-    """What a file says, none if it is no TOML; its principals only if they are a table."""
+    """What a file says; empty if it is not TOML, or if `principal` in it is not a table."""
     from capx.policy.toml_reader import Wrong, load
 
     try:
@@ -105,50 +202,8 @@ def _tables(data: bytes) -> dict[str, Any]:
     return tables if isinstance(tables.get(_TABLE, {}), dict) else {}
 
 
-def _by_hand(path: Path, data: bytes, tables: dict[str, Any], wanted: "Principal") -> str:
-    """Which lines of the file to change, so that it says this as well of a person whom it knows."""
-    held = tables[_TABLE][wanted.name]
-    said = cast("dict[str, Any]", held) if isinstance(held, dict) else {}
-    several = {each: _both(said.get(each), getattr(wanted, each)) for each in ("tenants", "purposes", "groups")}
-    lines = data.decode().split("\n")
-    header = next((at for at, line in enumerate(lines, 1) if _is_header(line.strip(), wanted.name)), None)
-    told = [
-        f"{_place(lines, header, each)} {line}"
-        for each, line in _fields(msgspec.structs.replace(wanted, **several)).items()
-        if tomllib.loads(line) != {each: said.get(each)}
-    ]
-    if told:
-        return f"in {path} write by hand {', '.join(told)}"
-    return f"{path} says all of this" if header is None else f"all of this stands in {path} from line {header} on"
-
-
-def _both(said: object, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    held = cast("list[object]", said) if isinstance(said, list) else []
-    known = [name for name in held if isinstance(name, str)]
-    return tuple(dict.fromkeys([*known, *wanted]))
-
-
-def _place(lines: list[str], header: int | None, field: str) -> str:
-    """Where a line belongs."""
-    if header is None:
-        return "where it speaks of them"
-    for at, line in enumerate(lines[header:], header + 1):
-        if line.lstrip().startswith("["):
-            break
-        if line.partition("=")[0].strip() == field:
-            return f"in line {at}"
-    return f"below line {header}"
-
-
-def _is_header(line: str, name: str) -> bool:
-    try:
-        return line.lstrip().startswith("[") and tomllib.loads(line) == {_TABLE: {name: {}}}
-    except tomllib.TOMLDecodeError:
-        return False
-
-
 def _read(file: Path) -> "tuple[tuple[int, ...], bytes] | None":
-    """What tells the file from one that was changed, and its bytes; None if there is none."""
+    """A stamp that changes with the file, and its bytes; None if there is no file."""
     from capx.crypto.private_file import explained
     from capx.policy.file import contents
 

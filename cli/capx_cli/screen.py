@@ -1,8 +1,8 @@
-"""What goes to the terminal: bare tokens and JSON for programs, lines, trees and tables for people.
+"""The only way to the terminal: bare tokens and JSON for programs; lines, trees and tables for people.
 
-Laws: every text for people passes `clean` here, so no command can forget it, and none is read as markup. Rich is
-loaded only to draw: on a terminal, or for trees and tables. NO_COLOR, a missing terminal and a narrow one are
-respected; without a terminal nothing is wrapped, so that it can be searched.
+Laws: every text for people goes through `clean` here, so no command can forget it. No text is read as markup. Rich is
+loaded only to draw: on a terminal, or for trees and tables. NO_COLOR is respected, and so is a narrow terminal. Without
+a terminal nothing is wrapped, so that the output can be searched.
 """
 
 import json
@@ -25,18 +25,18 @@ T = TypeVar("T")
 
 _UNWRAPPED = 10_000
 _DIGITS = 5
-"""Digits in which the size of any terminal is written."""
+"""The most digits in the size of a terminal."""
 _LONG = 24
-"""Characters that a cell keeps where there is little room."""
+"""The characters that a cell keeps if there is little room."""
 
 _unwritten: list[OSError] = []
-"""Why standard output could not be written before a note."""
+"""The error with which standard output failed before a note."""
 
 GOOD, BAD, LOUD, QUIET, STRONG = "green", "red", "bold red", "dim", "bold"
 
 
 def bare(text: str) -> None:
-    """Give a program what it reads: a token, alone on standard output."""
+    """Write what a program reads, such as a token: nothing else goes to standard output."""
     sys.stdout.write(f"{text}\n")
 
 
@@ -46,7 +46,7 @@ def as_json(value: object) -> None:
 
 
 def as_json_array(values: Iterable[object]) -> None:
-    """Write a JSON array to standard output, an element a line, each as it comes."""
+    """Write a JSON array to standard output, one element a line, each as it comes."""
     before = "["
     for value in values:
         sys.stdout.write(f"{before}\n{_json(value)}")
@@ -55,7 +55,7 @@ def as_json_array(values: Iterable[object]) -> None:
 
 
 def as_json_line(value: object) -> None:
-    """Write one JSON value on a line of its own to standard output, for who reads on."""
+    """Write one JSON value on a line of its own to standard output, for a program that reads line by line."""
     sys.stdout.write(f"{_json(value)}\n")
 
 
@@ -64,7 +64,7 @@ def _json(value: object, indent: int | None = None) -> str:
 
 
 def _record(value: object) -> object:
-    """A record of capx, whose fields JSON has forms for."""
+    """Return a record of capx as values that JSON can hold."""
     import msgspec
 
     return msgspec.to_builtins(value)
@@ -76,27 +76,27 @@ def say(text: str = "", style: str = "") -> None:
 
 
 def note(text: str, style: str = "") -> None:
-    """Write a line for people to standard error, behind all that was written to standard output before.
+    """Write a line for people to standard error, after all that was written to standard output before.
 
-    Both may lead into one pipe or file, and standard output is buffered there.
+    Both may go into one pipe or file, and standard output is buffered then.
     """
     try:
         sys.stdout.flush()
     except OSError as error:
-        # What could not be flushed may be gone by the next time, so it is told at the end by this.
+        # The next flush may succeed without the lost bytes, so keep the error until the end.
         _unwritten.append(error)
     warn(text, style)
 
 
 def demand_written() -> None:
-    """Have all of standard output written; raises OSError if any of it could not be, now or before a note."""
+    """Flush standard output; OSError if any of it could not be written, now or before a note."""
     sys.stdout.flush()
     for error in _unwritten:
         raise error
 
 
 def warn(text: str, style: str = "") -> None:
-    """Write a line about what went wrong to standard error, at once, whatever becomes of standard output."""
+    """Write a line about a failure to standard error at once, whatever happens to standard output."""
     _line(sys.stderr, text, style)
 
 
@@ -107,7 +107,7 @@ def lines(text: str) -> None:
 
 
 def text(*parts: str | tuple[str, str]) -> "Text":
-    """Texts, each alone or with its style, as one drawable text."""
+    """Return texts, each with or without a style, as one drawable text."""
     from rich.text import Text
 
     whole = Text()
@@ -124,7 +124,7 @@ def draw(drawable: Any) -> None:
         return
     with console.capture() as drawn:
         console.print(drawable)
-    # Rich fills the last column of a table; what is searched or copied has no use for that.
+    # Rich fills the last column with blanks, which only get in the way of searching and copying.
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in drawn.get().removesuffix("\n").split("\n")))
 
 
@@ -136,7 +136,7 @@ def table(
 ) -> None:
     """Draw rows under headings; a cell whose text is in `styles` gets that style.
 
-    With `spare`, no cell is broken: where it is narrow those columns are shortened, then left out in that order.
+    With `spare`, no cell is broken. If there is little room, those columns are shortened, then left out in that order.
     """
     from rich.table import Table
 
@@ -153,7 +153,7 @@ def table(
 
 
 def _fitting(columns: dict[str, tuple[str, ...]], spare: Sequence[str], room: int) -> dict[str, tuple[str, ...]]:
-    """The columns there is room for, long cells of the spare ones shortened where there is little."""
+    """Return the columns that have room; long cells of the spare ones are shortened if there is little."""
     if _width(columns) <= room:
         return columns
     fitting = {
@@ -177,7 +177,7 @@ def _shortened(cell: str) -> str:
 
 @contextmanager
 def busy(doing: str) -> Generator[None]:
-    """Show on a terminal that something is under way."""
+    """Show on a terminal that a command works on something."""
     if not sys.stderr.isatty():
         yield
         return
@@ -187,7 +187,7 @@ def busy(doing: str) -> Generator[None]:
 
 @contextmanager
 def live() -> Generator[Callable[[Any], None]]:
-    """Something on the terminal that is drawn anew in its place; gives what draws it."""
+    """Return a function that draws something on the terminal, each time in the same place."""
     from rich.live import Live
 
     with Live(console=_console(sys.stdout), auto_refresh=False) as drawn:
@@ -195,7 +195,7 @@ def live() -> Generator[Callable[[Any], None]]:
 
 
 def awaited(doing: str, begun: Callable[[], Iterable[T]]) -> Iterator[T]:
-    """The values, while something is shown to be under way until the first one comes."""
+    """Return the values; show that a command works until the first one comes."""
     with busy(doing):
         values = iter(begun())
         first = list(islice(values, 1))
@@ -203,12 +203,12 @@ def awaited(doing: str, begun: Callable[[], Iterable[T]]) -> Iterator[T]:
 
 
 def prepare() -> bool:
-    """Write escapes for what a terminal's encoding lacks, rather than fail; tells whether there is an output."""
+    """Write escapes for what a terminal's encoding lacks, instead of failing; return whether there is an output."""
     for size in ("COLUMNS", "LINES"):
-        # Rich reads as many digits as there are.
+        # Rich would parse a COLUMNS of any length.
         if len(os.environ.get(size, "")) > _DIGITS:
             del os.environ[size]
-    # Python has None for a stream that is closed; the store must not be opened in its place.
+    # A closed stream is None in Python. Its file descriptor must not go to the store, so take it here.
     closed = [name for name in ("stdin", "stdout", "stderr") if getattr(sys, name) is None]
     for name in closed:
         setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w"))  # noqa: SIM115 - open until the end

@@ -1,7 +1,7 @@
-"""Reading on in a log that others write to.
+"""Follow a log while others write to it.
 
-Law: the last event that was read is read again each time, with its hash: so a log that was replaced meanwhile, as by a
-restored backup, is told from one that merely grew.
+Law: the last event is read again each time, and its hash compared. So a log that was replaced meanwhile, as by a
+restored backup, is not taken for one that grew.
 """
 
 import time
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 _GLANCE = 0.25
 _LONGEST_PAUSE = 5.0
 _MOST = 10_000
-"""Events that are read at once."""
+"""The most events that are read at once."""
 
 
 class Read(Struct, frozen=True):
-    """What is new since a mark, and the mark from which to go on; `anew` if the log is another one than before."""
+    """The events after a mark, and the next mark; `anew` if the log was replaced meanwhile."""
 
     events: "list[Event]"
     mark: "Place"
@@ -31,12 +31,12 @@ class Read(Struct, frozen=True):
 
 
 def end_of(authority: "target.Operations") -> "Place":
-    """The end of the log as it is now."""
+    """Return the present end of the log."""
     return place_of(next(iter(authority.newest_first()), None))
 
 
 def after(authority: "target.Operations", mark: "Place") -> Read:
-    """What happened since, read at once; after a log was replaced, what happened since it was."""
+    """Read what happened after the mark; if the log was replaced, what happened since then."""
     found = list(authority.log(max(0, mark.position - 1), _MOST))
     if mark.position == 0:
         return _read(found, mark)
@@ -50,7 +50,7 @@ def after(authority: "target.Operations", mark: "Place") -> Read:
 
 
 def awaited(authority: "target.Operations", mark: "Place", *, glance: float, at_most: float) -> "Place":
-    """The end of the log once it is another than `mark`, or after a while."""
+    """Return the end of the log when it differs from `mark`, or after a while."""
     ends = time.monotonic() + at_most
     while time.monotonic() < ends:
         read = after(authority, mark)
@@ -61,7 +61,7 @@ def awaited(authority: "target.Operations", mark: "Place", *, glance: float, at_
 
 
 def on(mark: "Place", tell: "Callable[[target.Operations, Read], None]") -> NoReturn:
-    """Tell what happens from a mark on; while the store cannot be read, say so once and try again."""
+    """Show what happens after a mark, for ever; while the store cannot be read, say so once and try again."""
     from capx.errors import CapxError
 
     told, pause = "", _GLANCE
@@ -74,16 +74,14 @@ def on(mark: "Place", tell: "Callable[[target.Operations, Read], None]") -> NoRe
                         screen.note("capx: the log can be read again")
                     told, pause = "", _GLANCE
                     if read.anew:
-                        screen.note(
-                            "capx: the log is another one than before: what follows is what happened since", "yellow"
-                        )
+                        screen.note("capx: the log was replaced: the events since then follow", "yellow")
                     tell(authority, read)
                     mark = read.mark
                     time.sleep(_GLANCE)
         except CapxError as problem:
             if str(problem) != told:
                 told = str(problem)
-                screen.note(f"capx: {told}; I go on trying", "yellow")
+                screen.note(f"capx: {told}; trying again", "yellow")
         time.sleep(pause)
         pause = min(_LONGEST_PAUSE, 2 * pause)
 
@@ -93,7 +91,7 @@ def _read(events: "list[Event]", mark: "Place") -> Read:
 
 
 def place_of(event: "Event | None") -> "Place":
-    """Where an event stands; None stands before the first one."""
+    """Return the position of an event; None means before the first one."""
     from capx.store.log import START, Place
 
     return START if event is None else Place(event.position, event.hash)

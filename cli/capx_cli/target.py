@@ -2,8 +2,8 @@
 
     --authority PLACE · else CAPX_AUTHORITY: unix:/…/authority.sock, one that `capx serve` runs · else the home
 
-Law: with a place, the home is not looked at, so that nobody ends in another store than they meant. What needs root keys
-or the store itself says so.
+Law: if a place is named, the command does not use the home, so nobody changes another store than they meant. A command
+that needs root keys or the store itself refuses a place.
 """
 
 import os
@@ -33,27 +33,27 @@ def _keep(context: click.Context, _: click.Parameter, place: str | None) -> None
 
 
 def authority_option(command: F) -> F:
-    """`--authority`, for commands that an authority elsewhere can carry out as well."""
+    """Add `--authority`, for commands that an authority elsewhere can carry out too."""
     option: Callable[[F], F] = click.option(
         "--authority",
         metavar="PLACE",
         expose_value=False,
         callback=_keep,
-        help="The authority that serves operators there, unix:/run/capx/authority.sock. Else: CAPX_AUTHORITY, the "
+        help="The authority that serves operators, such as unix:/run/capx/authority.sock. Else: CAPX_AUTHORITY, the "
         "home; CAPX_AUTHORITY_URL is for agents.",
     )
     return option(command)
 
 
 def elsewhere() -> str | None:
-    """The place of an authority that is not the home, if one was named."""
+    """Return the place of an authority that is not the home, if one was named."""
     context = click.get_current_context(silent=True)
     named: str | None = None if context is None else context.meta.get(_KEY)
     return named or os.environ.get("CAPX_AUTHORITY") or None
 
 
 def authority() -> "Operations":
-    """The authority that is meant, opened."""
+    """Open the authority that is meant."""
     place = elsewhere()
     if place is None:
         from capx.authority.authority import Authority
@@ -67,7 +67,7 @@ def authority() -> "Operations":
 
 
 def home_authority(what: str) -> "Authority":
-    """The authority of the home, for what needs its root keys; UsageError if another one was named."""
+    """Open the authority of the home, for what needs its root keys; UsageError if another one was named."""
     demand_home(what, "needs the root keys, which stay with their authority")
     from capx.authority.authority import Authority
 
@@ -78,13 +78,13 @@ def demand_home(what: str, why: str) -> None:
     """Raise UsageError if another authority than that of the home was named."""
     if (place := elsewhere()) is not None:
         raise click.UsageError(
-            f"{what} {why}: do it where its home is, or leave out --authority and CAPX_AUTHORITY ({place:.80}) "
+            f"{what} {why}: run it where its home is, or leave out --authority and CAPX_AUTHORITY ({place:.80}) "
             "to use the home here"
         )
 
 
 def with_variable(message: str) -> str:
-    """A message with the variable by which a place came into it, unless it was typed, or is named already."""
+    """Add the variable from which a place in a message came, unless it was typed or is named already."""
     for name in ("CAPX_AUTHORITY_URL", "CAPX_AUTHORITY"):
         place = os.environ.get(name, "").rstrip("/")
         if place and place in message and name not in message and not any(place in typed for typed in sys.argv):

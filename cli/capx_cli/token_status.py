@@ -1,6 +1,6 @@
-"""What a store knows of a token: what was spent from the budgets that it counts against, and what of it is dead.
+"""What a store knows about a token: what was spent from its budgets, and whether it is revoked.
 
-Law: the token is not verified, so what is said is about what it names.
+Law: the token is not verified, so the answers are about the ids that it names.
 """
 
 from decimal import Decimal
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Spent(Struct, frozen=True):
-    """One budget of a token: whose it is, and what its counter holds; amounts as decimal text."""
+    """One budget of a token: which hop set it, and what its counter holds; amounts as decimal text."""
 
     whose: str
     counter: str
@@ -34,21 +34,21 @@ class Spent(Struct, frozen=True):
 
 
 class Dead(Struct, frozen=True):
-    """Something by which a token hangs, and the reason code of its death."""
+    """A thing that the token depends on and that is dead, and the reason code."""
 
     what: str
     reason: str
 
 
 class TokenStatus(Struct, frozen=True):
-    """What is known of one token; `unreadable` says why it cannot be told."""
+    """What the store knows about one token; `unreadable` says why it knows nothing."""
 
     budgets: tuple[Spent, ...] = ()
     dead: tuple[Dead, ...] = ()
     unreadable: str | None = None
 
     def lines(self) -> list[tuple[str, str]]:
-        """The same as names and sentences."""
+        """Return the same as names and sentences."""
         if self.unreadable is not None:
             return [("cannot tell", self.unreadable)]
         said = [
@@ -59,7 +59,7 @@ class TokenStatus(Struct, frozen=True):
 
 
 def status_of(token: "Token", reading: "Reading") -> TokenStatus:
-    """What this instant of a store knows of a token."""
+    """Return what this reading of a store knows about a token."""
     try:
         lineage = unverified_lineage(token)
     except TokenRefused as refused:

@@ -1,8 +1,8 @@
-"""Where a command gets the token it works with.
+"""Where a command gets its token.
 
     --token-file FILE (- is standard input) · else piped standard input · else CAPX_TOKEN_FILE · else CAPX_TOKEN
 
-Law: a token is never read from the command line, where `ps` and the shell's history would show it.
+Law: a token is never read from the command line, because `ps` and the shell's history would show it.
 """
 
 import os
@@ -28,16 +28,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 _TOKEN = re.compile(r"capx1_[A-Za-z0-9_-]{16}")
 _APART = re.compile(r"\s,?\s*capx1_|,\s")
 _MOST = 32 * (16 * 1024 + 1)
-"""Characters: as many tokens as a bundle holds, each as long as a token may be."""
+"""The most characters: a full bundle of tokens, each of the largest size."""
 _STDIN = "-"
 _PATIENCE = 2.0
-"""Seconds of silence after which we say what we wait for."""
+"""Seconds of silence after which we say that we wait for a token."""
 
 HOW = "pipe it in, or use --token-file FILE, CAPX_TOKEN_FILE or CAPX_TOKEN"
 
 
 def token_option(command: F) -> F:
-    """`--token-file`, for commands that work with a token."""
+    """Add `--token-file` to a command that works with a token."""
     option: Callable[[F], F] = click.option(
         "--token-file",
         metavar="FILE",
@@ -47,23 +47,23 @@ def token_option(command: F) -> F:
 
 
 def named_file() -> str | None:
-    """The file that `CAPX_TOKEN_FILE` names."""
+    """Return the file that `CAPX_TOKEN_FILE` names."""
     return os.environ.get("CAPX_TOKEN_FILE")
 
 
 def refuse_tokens(args: Sequence[str]) -> None:
-    """Raise UsageError if a token stands on the command line."""
+    """Raise UsageError if there is a token on the command line."""
     if any(_TOKEN.search(each) for each in args):
         raise click.UsageError(f"a token on the command line shows in `ps` and in the shell's history: {HOW}")
 
 
 def read_bundle(token_file: str | None) -> "Bundle":
-    """The bundle that was given to this command."""
+    """Return the bundle that was given to this command."""
     return _bundle(_text(token_file))
 
 
 def read_tokens(token_file: str | None) -> "tuple[Token, ...]":
-    """The capabilities, or the presentation, that were given to this command, to be looked at."""
+    """Return the given capabilities, or the given presentation, for a command that only looks at them."""
     from capx.tokens import wire
     from capx.tokens.capability import Presentation
     from capx_caveats import Presented
@@ -89,14 +89,14 @@ def _bundle(text: str) -> "Bundle":
 def _text(token_file: str | None) -> str:
     text = read_text(token_file)
     if not text.isascii():
-        raise Unusable("this is no token: a token begins with capx1_ and is plain ASCII")
+        raise Unusable("this is not a token: a token begins with capx1_ and is plain ASCII")
     if _APART.search(text):
-        raise Unusable("there is a blank or a line end between two tokens: join them with a comma alone")
+        raise Unusable("there is a blank or a line end between two tokens: join them with a comma and nothing else")
     return text
 
 
 def read_text(token_file: str | None) -> str:
-    """What was given to this command in place of a token, in whatever spelling."""
+    """Return the given text where a token is expected, in any encoding."""
     if token_file is not None:
         return _stripped(_stdin() if token_file == _STDIN else _file(token_file), "the token file")
     if _is_piped() and (piped := _stdin().strip()):
@@ -135,7 +135,7 @@ def _file(name: str) -> str:
     with explained(Unusable, f"cannot read the token file {name}"), Path(name).open("rb") as file:
         text = _bounded(file)
         if shown_to_others(os.fstat(file.fileno())) and _TOKEN.search(text):
-            screen.note(f"capx: {name} holds a secret, and others may read it: chmod 600 {name}")
+            screen.note(f"capx: other users may read {name}, which holds a secret: chmod 600 {name}")
         return text
 
 
@@ -146,4 +146,4 @@ def _bounded(file: IO[bytes]) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError:
-        raise Unusable("this is no token: these bytes are not even text") from None
+        raise Unusable("this is not a token: these bytes are not text") from None

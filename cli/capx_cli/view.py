@@ -1,10 +1,9 @@
-"""How records are shown: as lines or a table to people, as JSON to programs. One view of a record says both.
+"""Show records: as lines or a table to people, as JSON to programs. One view of a record defines both.
 
     TASKS = View(phrases.with_instants, {"TASK": "id", "STATE": "state", "OPENED": "opened"})
     TASKS.show(tasks, as_json, nothing="There is no task.")
 
-Law: a table shows the facts that programs are given, by their names; whatever is said otherwise to people stands beside
-them, as a function.
+Law: a table shows the facts that programs get, by their names. A column with other words for people is a function.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,17 +16,17 @@ from capx_cli import screen
 
 T = TypeVar("T")
 Line = str | tuple[str, str]
-"""A line for people, alone or with its style."""
+"""A line for people, with or without its style."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 
 
 @dataclass(frozen=True)
 class View(Generic[T]):
-    """How records of one kind are shown.
+    """How to show records of one kind.
 
-    `facts` makes JSON values of one. `columns` says by its heading what stands in each column: a fact by its name, or
-    what a function says of the record. `styles` and `spare` are those of `screen.table`.
+    `facts` makes JSON values of a record. `columns` gives each heading a fact by its name, or a function of the record.
+    `styles` and `spare` are those of `screen.table`.
     """
 
     facts: Callable[[T], Mapping[str, Any]]
@@ -36,7 +35,7 @@ class View(Generic[T]):
     spare: Sequence[str] = ()
 
     def show(self, records: Sequence[T], as_json: bool, *, nothing: str = "", without: str | None = None) -> None:
-        """Show records: an array, or a row each without one column; people read `nothing` where there is none."""
+        """Show records: an array, or rows without the column `without`; people read `nothing` if there are none."""
         if as_json:
             screen.as_json([self.facts(record) for record in records])
         elif not records:
@@ -61,7 +60,7 @@ def tell(as_json: bool, facts: object, *lines: Line) -> None:
 
 
 def say_named(said: Iterable[tuple[str, str]], styles: Mapping[str, str] | None = None) -> None:
-    """Say sentences, each behind its name, one below the other; `styles` is by name."""
+    """Show sentences, each after its name, one below the other; `styles` is by name."""
     known, told = styles or {}, list(said)
     width = max((len(name) for name, _ in told), default=0)
     for name, sentence in told:
@@ -69,7 +68,7 @@ def say_named(said: Iterable[tuple[str, str]], styles: Mapping[str, str] | None 
 
 
 def _cell(fact: str | int | Sequence[str] | None) -> str:
-    """What stands in a table for a fact: names with commas between them, a dash for none."""
+    """Return the text of a fact in a table: names separated by commas, a dash for none."""
     if fact is None or isinstance(fact, str | int):
         return "-" if fact is None else str(fact) or "-"
     return ", ".join(fact) or "-"

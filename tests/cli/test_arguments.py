@@ -47,9 +47,9 @@ ATTACKS = [
 def test_what_belongs_to_no_option_before_it_is_refused(home: Any) -> None:
     token = home("task", "open", "--allow", "crm.read").token
     said = home("delegate", "--to", "x", "--no-args", token=token, code=2)
-    assert "--with and --no-args belong to the --allow or --may-ask before them: there is none" in said.err
+    assert "--with and --no-args belong to the --allow or --may-ask before them: give" in said.err
     said = home("task", "open", "--no-args", "--allow", "crm.read", code=2)
-    assert "belong to the --allow before them: there is none" in said.err
+    assert "belong to the --allow before them: give" in said.err
 
 
 def test_a_value_becomes_no_second_caveat_by_any_command(home: Any) -> None:

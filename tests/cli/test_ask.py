@@ -122,7 +122,7 @@ def test_a_child_asks_for_what_may_ask_says_and_no_more(capx: Shell, office: Off
         )
     # Without it nothing may be asked for, and nobody gives on what they may not ask for themselves.
     closed = capx("delegate", "--to", "x", "--allow", "crm.accounts.read", token=bundle.text).token
-    why = "refused\n  whoever delegated to it lets it ask for nothing (--may-ask)\n"
+    why = "refused\n  this token may ask for nothing: who delegates it must allow that with --may-ask\n"
     said = capx("ask", "warehouse.stock.read", token=closed, code=1)
     assert (said.out, said.err) == ("", why)
     wider = capx("delegate", "--to", "y", "--may-ask", "billing.*", token=token).token
@@ -138,7 +138,7 @@ def test_what_a_task_may_ask_for_is_said_in_words_everywhere(capx: Shell, bundle
 
 def test_a_token_minted_apart_is_told_what_it_is_joined_with(capx: Shell, bundle: Bundle) -> None:
     alone = capx("mint", "last", "--allow", "hr.read").token
-    assert "holds nothing for the authority itself: join it" in capx("ask", "hr.write", token=alone, code=1).err
+    assert "holds no capability for the authority: join it" in capx("ask", "hr.write", token=alone, code=1).err
 
 
 @pytest.mark.parametrize(
@@ -154,10 +154,13 @@ def test_a_token_minted_apart_is_told_what_it_is_joined_with(capx: Shell, bundle
         (("crm.read", "--with", "x=1", "--no-args"), "either --with or --no-args"),
         (("crm.read", "--wait", "soon"), "soon"),
         (("crm.read", "--wait", "2d"), "longer than a day"),
-        (("crm.read", "--url", "authority.internal"), "is no URL of an authority"),
-        (("crm.read", "--url", "file:///etc/passwd"), "is no URL of an authority"),
+        (("crm.read", "--url", "authority.internal"), "is not the URL of an authority"),
+        (("crm.read", "--url", "file:///etc/passwd"), "is not the URL of an authority"),
         (("crm.read", "--url", "unix:/run/capx.sock"), "and unix: is for operators"),
-        (("crm.read", "--authority", "unix:/run/capx.sock"), "an agent asks by --url https://… or CAPX_AUTHORITY_URL"),
+        (
+            ("crm.read", "--authority", "unix:/run/capx.sock"),
+            "an agent asks with --url https://… or CAPX_AUTHORITY_URL",
+        ),
     ],
 )
 def test_what_cannot_be_asked_is_told_as_usage(capx: Shell, bundle: Bundle, args: tuple[str, ...], why: str) -> None:
@@ -230,7 +233,7 @@ def test_an_authority_that_serves_is_asked_by_its_url(capx: Shell, office: Offic
 def test_where_only_operators_are_served_the_home_is_not_asked(capx: Shell, bundle: Bundle) -> None:
     said = capx("ask", "warehouse.read", token=bundle.text, code=2, CAPX_AUTHORITY="unix:/run/capx.sock")
     assert "CAPX_AUTHORITY (unix:/run/capx.sock) is for operators" in said.err
-    assert "CAPX_AUTHORITY_URL; or unset it" in said.err
+    assert "CAPX_AUTHORITY_URL; to ask the home, unset" in said.err
 
 
 def test_every_view_says_what_was_asked_for_and_on_whose_intent(capx: Shell, office: Office, bundle: Bundle) -> None:

@@ -81,7 +81,7 @@ def service(home: Any) -> Iterator[Service]:
 def test_a_call_presents_sends_and_explains_a_refusal(home: Any, service: Service, tmp_path: Path) -> None:
     base = f"http://127.0.0.1:{service.server_port}"
     token = home("task", "open", "--tenant", "Acme", "--allow", "crm.*", "--allow", "slides.write").token
-    assert "choose with --audience" in home("call", f"{base}/a", token=token, code=2).err
+    assert "choose one with --audience" in home("call", f"{base}/a", token=token, code=2).err
     done = home("call", f"{base}/a?b=c%20d", "--audience", "crm", token=token)
     assert done.out == '{"deals": 3, "evil": "\x1b[31m"}\n'
     assert done.err == "HTTP 200 OK\n"

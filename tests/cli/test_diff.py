@@ -77,7 +77,7 @@ def test_a_token_made_to_multiply_is_described_as_any_other(home: Any, file: Fil
     for block in range(4):
         child = child.attenuate(*(where("args.x", not_(1000 + 30 * block + n)) for n in range(30)))
     files = (file("parent", parent.text), file("child", once.text))
-    assert "in more entries than are compared here: see capx can for each" in home("diff", *files).out
+    assert "there are too many entries to compare: see capx can for each" in home("diff", *files).out
     assert home("diff", *files, "--json").json["audiences"][0]["lost"] is None
     assert home("diff", files[0], file("last", child.text)).out.count("  and only where  ") == 121
     assert home("inspect", token=child.text).out.count("  may ") == 900
@@ -94,16 +94,16 @@ def test_a_diff_of_strangers_says_why_they_are(home: Any, file: Files, task: str
     alone = home("task", "open", "--allow", "hr.read").token
     parent, child = file("parent", task), file("child", slides)
     for one, two, why in (
-        (child, parent, "slides: CHILD does not descend from PARENT: it is the other way round"),
-        (parent, file("a", other), "it was minted apart"),
-        (file("b", sibling), child, "both were narrowed from one token, each its own way"),
+        (child, parent, "slides: CHILD does not descend from PARENT: the order is wrong"),
+        (parent, file("a", other), "it was minted separately"),
+        (file("b", sibling), child, "both were narrowed from the same token, in different ways"),
         (parent, file("c", alone), "PARENT holds nothing for hr"),
     ):
         said = home("diff", one, two, code=3)
         assert why in said.out
         assert home("diff", one, two, "--json", code=3).json["audiences"][-1]["descends"] is False
     for args, code, says in (
-        (("-", "-"), 2, "standard input holds one token only"),
+        (("-", "-"), 2, "only one token can come from standard input"),
         ((parent,), 2, "Missing argument 'CHILD'"),
         ((parent, "/nowhere"), 3, "cannot read the token file /nowhere"),
         ((task, slides), 2, "shows in `ps`"),

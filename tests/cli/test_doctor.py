@@ -60,7 +60,7 @@ def test_a_doctor_tells_the_authoritys_name_and_its_policy(home: Shell) -> None:
         return {each["what"]: (each["state"], each["says"]) for each in said}
 
     with Authority.open_home(home.home) as authority:
-        assert found()["epoch"] == ("ok", f"{authority.epoch()} is what intents name this authority by")
+        assert found()["epoch"] == ("ok", f"{authority.epoch()} is the name of this authority in intents")
     assert found()["policy"][1].startswith(f"there is no {FILE}")
     write_policy(home)
     home("principal", "add", "ana")

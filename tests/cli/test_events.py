@@ -43,9 +43,9 @@ def test_what_cannot_be_read_is_told_and_hides_nothing_else(busy: Any) -> None:
     tamper(busy, 4, '{"id": 3}')
     tamper(busy, 10, '{"id": "D", "outcome": "denied"}')
     for args in (("find",), ("log",), ("find", "--denied", "--limit", "9")):
-        assert busy(*args).out.count("no decision as capx writes them") == 2
+        assert busy(*args).out.count("not a decision as capx writes it") == 2
     assert len(busy("find").out.splitlines()) - 1 == others
-    assert "no decision as capx writes them" in busy("why", "D", code=2).err
+    assert "not a decision as capx writes it" in busy("why", "D", code=2).err
     assert "DENIED" in busy("why", "last").out
     assert busy("graph").out
     assert "the log is broken at position 4" in busy("store", "check", code=3).err

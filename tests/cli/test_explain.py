@@ -25,7 +25,7 @@ WARNING = "NOTHING WAS VERIFIED"
 def test_a_call_is_foreseen_from_hop_to_hop(capx: Any, home: Any, slides: str) -> None:
     call = ("explain", "--action", "slides.write", "--arg")
     fine = home(*call, "deck=deck-42", token=slides)
-    assert fine.out.startswith(f"{WARNING}: this is what the token says of itself.")
+    assert fine.out.startswith(f"{WARNING}: this is what the token says about itself.")
     assert "NOT REFUSED BY THE TOKEN  slides.write at slides" in fine.out
     assert '├── ?   tenant is "Acme"' in fine.out
     refused = home(*call, "deck=d7", token=slides, code=1).out
@@ -39,7 +39,7 @@ def test_a_call_is_foreseen_from_hop_to_hop(capx: Any, home: Any, slides: str) -
     assert (view["verified"], view["refused"]) == (False, True)
     tenant, *_ = view["restrictions"]
     assert (tenant["hop"], tenant["state"]) == (0, "open")
-    assert "speaks to slides, not to crm" in home(*call, "x=1", "--audience", "crm", token=slides, code=2).err
+    assert "is for slides, not for crm" in home(*call, "x=1", "--audience", "crm", token=slides, code=2).err
     assert "Missing option '--action'" in home("explain", token=slides, code=2).err
 
 
@@ -90,12 +90,12 @@ def test_a_services_own_caveat_is_not_said_to_refuse(home: Any, slides: str) -> 
     assert "REFUSED BY THE TOKEN ITSELF" in home("explain", *call[:-1], "deck=d7", token=token, code=1).out
     said = home("verify", *call, "--tenant", "Acme", token=token, code=1)
     assert '  ?   hop 1 (slides-agent): not understood: ["acme.region","eu"]' in said.out
-    assert "A service that knows what is not understood here may judge otherwise" in said.err
-    assert "may judge otherwise" not in home("verify", *call, token=slides, code=1).err
+    assert "A service may decide otherwise" in said.err
+    assert "may decide otherwise" not in home("verify", *call, token=slides, code=1).err
     said = home("inspect", token=token).out
     assert "allows nothing" not in said
     assert "and only where  a caveat of hop 1 (slides-agent) is satisfied (unknown here, only the service" in said
-    assert "will be refused" not in home("present", *call, token=token).err
+    assert "will be denied" not in home("present", *call, token=token).err
 
 
 def test_a_grant_with_an_own_constraint_is_left_to_the_service(home: Any) -> None:
@@ -117,8 +117,8 @@ def test_a_grant_with_an_own_constraint_is_left_to_the_service(home: Any) -> Non
     said = home("can", token=token)
     assert "crm" not in said.out
     assert "at crm: cannot tell (its grant has caveats that are unknown here" in said.err
-    assert "will be refused" not in home("present", *call, token=token).err
-    assert "may judge otherwise" in home("verify", *call, token=token, code=1).err
+    assert "will be denied" not in home("present", *call, token=token).err
+    assert "may decide otherwise" in home("verify", *call, token=token, code=1).err
     narrowed = home("attenuate", "--expires", "1m", token=token).err
     assert "at crm: cannot tell" in narrowed
     assert "allows nothing any more" not in narrowed

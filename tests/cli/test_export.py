@@ -9,10 +9,10 @@ from capx.tokens.chain import ThirdParty
 from capx.tokens.interop import Format
 from tests.labs.lab import appended, minted
 
-SECRET = "this is as secret as the token, and without the prefix by which scanners know one\n"
+SECRET = "this is as secret as the token, and lacks the prefix by which scanners find tokens\n"
 
 
-UNVERIFIED = "NOTHING WAS VERIFIED: a wrong signature comes in as well. To check it: capx verify\n"
+UNVERIFIED = "NOTHING WAS VERIFIED: the signature may be wrong. To check it: capx verify\n"
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_one_audience_goes_out_alone_as_another_library_reads_it(capx: Any, toke
     assert macaroon.location == "slides"
     assert f"capx1_{out}" == token.split(",")[1]
     refused = capx("export", "--audience", "hr", token=token, code=2)
-    assert refused.err == "capx: this token speaks to crm, slides, authority, not to 'hr'. See capx export --help\n"
+    assert refused.err == "capx: this token is for crm, slides, authority, not for 'hr'. See capx export --help\n"
 
 
 def test_what_a_format_cannot_hold_does_not_go_out(capx: Any, token: str) -> None:

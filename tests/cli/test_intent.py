@@ -210,7 +210,7 @@ def test_the_key_of_its_principal_is_found_at_home(desk: Desk) -> None:
     document = desk.document()
     missing = desk("intent", "sign", token=document, code=3)
     file = desk.home.home / "principals" / "ana.key"
-    assert f"there is no key of ana at {file}: name the file that holds it with --key-file" in missing.err
+    assert f"there is no key of ana at {file}: name its file with --key-file" in missing.err
     file.parent.mkdir(mode=0o700)
     PrincipalKey.load(desk.key).save(file)
     PrincipalKey.generate("bo").save(file.with_name("bo.key"))
@@ -232,7 +232,7 @@ def test_a_key_signs_only_for_its_own_principal_and_only_once(desk: Desk) -> Non
 
 def test_an_intent_is_shown_with_whether_it_is_signed(desk: Desk) -> None:
     file = desk.signed()
-    assert desk("intent", "show", str(file)).out.splitlines()[-1].startswith("signed, by whom is not verified")
+    assert desk("intent", "show", str(file)).out.splitlines()[-1].startswith("signed; to verify who signed it")
     found = desk("intent", "show", str(file), "--json").json
     signed = SignedIntent.parse(file.read_bytes())
     assert (found["digest"], found["signature"]) == (signed.intent.digest, signed.signature)
@@ -250,7 +250,7 @@ def test_a_signature_is_verified_against_the_policy_or_a_key(desk: Desk) -> None
     other = PrincipalKey.generate("ana").public
     said = desk("intent", "verify", str(file), "--key", other, code=1)
     assert said.out == f"not verified: the key {other} did not sign this\n"
-    assert "do it where its home is" in desk("intent", "verify", str(file), code=2, CAPX_AUTHORITY="unix:/x").err
+    assert "run it where its home is" in desk("intent", "verify", str(file), code=2, CAPX_AUTHORITY="unix:/x").err
 
 
 def test_whoever_verifies_is_told_why_a_signature_does_not_count(desk: Desk) -> None:
@@ -259,7 +259,7 @@ def test_whoever_verifies_is_told_why_a_signature_does_not_count(desk: Desk) -> 
     for principal, says in (
         ("ana", "the key that the policy has for ana did not sign this"),
         ("kim", "the policy of the home has no key for kim"),
-        ("nobody", "the policy of the home knows no principal nobody"),
+        ("nobody", "the policy of the home has no principal nobody"),
     ):
         changed = {**good["intent"], "principal": principal, "max_tasks": 9}
         file.write_text(json.dumps({**good, "intent": changed}))
@@ -333,11 +333,11 @@ def test_a_task_whose_token_nobody_gets_is_withdrawn(desk: Desk, output: str, co
 @pytest.mark.parametrize(
     ("args", "code", "says"),
     [
-        (("--allow", "hr.read"), 2, "an intent says the purpose and the tenant"),
-        (("--tenant", "Acme"), 2, "an intent says the purpose and the tenant"),
-        (("--purpose", "refund"), 2, "an intent says the purpose and the tenant"),
+        (("--allow", "hr.read"), 2, "with --intent, leave out --purpose, --tenant and --allow"),
+        (("--tenant", "Acme"), 2, "with --intent, leave out --purpose, --tenant and --allow"),
+        (("--purpose", "refund"), 2, "with --intent, leave out --purpose, --tenant and --allow"),
         (("--expires", "3h"), 1, "at the latest"),
-        (("--attested", "the login"), 2, "nobody has to attest it"),
+        (("--attested", "the login"), 2, "leave out --attested"),
     ],
 )
 def test_whoever_opens_only_narrows(desk: Desk, args: tuple[str, ...], code: int, says: str) -> None:
@@ -350,13 +350,13 @@ def test_an_unsigned_intent_is_refused_unless_it_is_attested(desk: Desk) -> None
     file = desk.folder / "qbr.json"
     file.write_text(desk.document())
     assert (
-        "is not signed: capx intent sign, or say with --attested"
+        "is not signed: sign it with capx intent sign, or name who"
         in desk("task", "open", "--intent", str(file), code=2).err
     )
     assert "is not signed" in desk("intent", "verify", str(file), code=2).err
     desk("task", "open", "--intent", str(file), "--attested", "the login of our.example")
     assert desk("intent", "list", "--json").json[0]["proof"] == "attested: the login of our.example"
-    assert "--attested belongs to --intent" in desk("task", "open", "--allow", "a", "--attested", "x", code=2).err
+    assert "--attested needs --intent" in desk("task", "open", "--allow", "a", "--attested", "x", code=2).err
 
 
 def test_intents_are_listed_with_what_became_of_them(desk: Desk) -> None:
@@ -409,7 +409,7 @@ def test_the_tasks_of_a_principal_are_revoked(desk: Desk) -> None:
     desk("task", "open", "--allow", "crm.read")
     assert "would be revoked" in desk("revoke", "--where", "principal=ana", "--dry-run").out
     assert desk("revoke", "--where", "principal=ana").out.count("is revoked") == 1
-    assert "nothing that is alive fits" in desk("revoke", "--where", "principal=ana", code=1).out
+    assert "no live task or agent matches" in desk("revoke", "--where", "principal=ana", code=1).out
     assert "principal=ana" in desk("revoke", "--where", "principal", code=2).err
 
 
@@ -457,4 +457,4 @@ def test_a_terminal_is_not_waited_for(desk: Desk) -> None:
     os.close(sub)
     os.close(main)
     assert (done.returncode, done.stdout) == (2, b"")
-    assert b"name a FILE that holds an intent, or pipe one in" in done.stderr
+    assert b"name a FILE with an intent, or pipe one in" in done.stderr

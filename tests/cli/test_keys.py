@@ -43,7 +43,7 @@ def test_a_rotation_refuses_nothing_until_the_old_key_is_retired(home: Any, tmp_
 
     added = home("keys", "add")
     new = added.out.strip()
-    assert "it verifies, and does not mint yet" in added.err
+    assert "it verifies, but does not mint yet" in added.err
     assert "restart each, then capx keys activate" in added.err
     assert listed(home) == {old: ("active", 1), new: ("verifies", 0)}
     assert first(home("task", "open", "--allow", "crm.read").token).kid == old
@@ -57,8 +57,8 @@ def test_a_rotation_refuses_nothing_until_the_old_key_is_retired(home: Any, tmp_
 
     said = home("keys", "activate", new).err
     assert "mints from now on" in said
-    assert "have not read it yet refuse what it mints: capx keys export, and restart each" in said
-    assert "Next: restart what opened this home; capx keys retire" in said
+    assert "have not read this key deny what it mints: capx keys export, and restart each" in said
+    assert "Next: restart what opened this home, and capx keys retire" in said
     after = home("task", "open", "--allow", "crm.read").token
     assert first(after).kid == new
     for token in (before, after):
@@ -66,7 +66,7 @@ def test_a_rotation_refuses_nothing_until_the_old_key_is_retired(home: Any, tmp_
     assert listed(home) == {new: ("active", 1), old: ("verifies", 2)}
 
     said = home("keys", "retire", old, code=2).err
-    assert f"2 live tasks hold tokens minted under {old}: completing what capx task list --active shows frees" in said
+    assert f"2 live tasks hold tokens minted under {old}: complete the tasks that capx task list --active shows" in said
     for task in home("task", "list", "--active", "--json").json[:2]:
         home("task", "complete", task["id"])
     assert "is retired" in home("keys", "retire", old).err
@@ -96,7 +96,7 @@ def test_what_cannot_be_meant_is_one_line_and_changes_nothing(home: Any, tmp_pat
         (("activate", "\x1b[31m\u202e\n"), 2, "there is no live key"),
         (("retire", "../../etc/passwd"), 2, "there is no live key"),
         (("retire",), 2, "Missing argument 'KID'"),
-        (("export", "crm", "--replace"), 2, "--replace belongs to --out"),
+        (("export", "crm", "--replace"), 2, "--replace needs --out"),
         (("export", "crm", "--out", str(tmp_path)), 3, "is a folder: name a file in it"),
         (("export", "crm", "--out", str(tmp_path), "--replace"), 3, "is a folder: name a file in it"),
         (("export", "crm", "--out", str(tmp_path / "no" / "x"), "--replace"), 3, "No such file or directory"),
@@ -214,13 +214,13 @@ def test_a_change_cut_short_is_found_by_doctor_until_the_next(home: Any) -> None
     left = home.home / "root.keys.new"
     left.write_text("root half a li")
     left.chmod(0o600)
-    assert f"a change that was cut short left {left}" in home("doctor").out
+    assert f"an interrupted change left {left}" in home("doctor").out
     home("keys", "add")
     assert "cut short" not in home("doctor").out
 
 
 def test_help_says_when_services_read_their_keys(capx: Any) -> None:
     said = " ".join(capx("keys", "--help").out.split())
-    assert "`add` a key, `export` to every resource and restart it, `activate` the new key" in said
+    assert "`add` a key. `export` to every resource, and restart it. `activate` the new key" in said
     said = " ".join(capx("keys", "activate", "--help").out.split())
-    assert "export again and restart the services before" in said
+    assert "before this, export again and restart the services" in said

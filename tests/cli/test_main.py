@@ -105,11 +105,11 @@ def test_help_loads_neither_capx_nor_msgspec_nor_rich() -> None:
         (("verify",), 2, "Missing option '--action'"),
         (("inspect",), 3, "no token was given"),
         (("inspect", "--token-file", "/nowhere"), 3, "cannot read the token file /nowhere"),
-        (("attenuate",), 2, "nothing to narrow by"),
+        (("attenuate",), 2, "there is nothing to narrow"),
         (("present",), 2, "give either --action or --http"),
         (("revoke",), 2, "give either TARGET, or --held"),
         (("call", "http://127.0.0.1:1/"), 3, "no token was given"),
-        (("call", "127.0.0.1:8000/x"), 2, "'127.0.0.1:8000/x' is no URL of a service: it begins with https:// or"),
+        (("call", "127.0.0.1:8000/x"), 2, "'127.0.0.1:8000/x' is not the URL of a service: write https://… or"),
         (("keys", "export", "crm"), 3, "capx init"),
         (("serve", "--listen", "8009"), 2, "'8009' is not an address: write HOST:PORT, such as 127.0.0.1:8411"),
         (("shell-setup", "cmd"), 2, "is not one of"),
@@ -132,7 +132,7 @@ def test_errors_that_need_a_token_or_a_home(home: Any) -> None:
         (("delegate", "--to", "x\u202ey"), 2, "is not an agent's name"),
         (("delegate", "--to", "x", "--expires", "tomorrow"), 2, "is not a time"),
         (("present", "--action", "hr.read"), 2, "holds nothing for 'hr'"),
-        (("present", "--http", "GET", "/"), 2, "choose with --audience"),
+        (("present", "--http", "GET", "/"), 2, "choose one with --audience"),
         (("call", "http://127.0.0.1:1/", "--audience", "crm"), 3, "cannot reach http://127.0.0.1:1/"),
         (("call", "http://[::1/", "--audience", "crm"), 3, "cannot reach"),
         (("task", "show", "nobody"), 2, "there is no task 'nobody'"),
@@ -250,7 +250,7 @@ def test_a_mistyped_command_is_told_the_nearest(capx: Any) -> None:
     for args, says in (
         (("verfy",), "No such command 'verfy'. Did you mean 'verify'? See capx --help"),
         (("task", "lst"), "No such command 'lst'. Did you mean 'list'? See capx task --help"),
-        (("inspect", "my.token"), "(my.token): a file with a token is named by --token-file FILE. See"),
+        (("inspect", "my.token"), "(my.token): to name a file with a token, use --token-file FILE. See"),
         (("task", "list", "x"), "unexpected extra argument (x). See"),
     ):
         assert says in capx(*args, code=2).err
@@ -333,7 +333,7 @@ def test_in_one_pipe_the_answer_stands_before_the_note_about_it(home: Any) -> No
     )
     first, *_, last = done.stdout.splitlines()
     assert first.startswith("ALLOWED")
-    assert last.startswith("A service would refuse this bare token")
+    assert last.startswith("A service denies this bare token")
 
 
 @pytest.mark.parametrize("actions", [1, 50, 100])

@@ -22,16 +22,15 @@ def test_a_file_that_ends_within_a_line_continues_in_the_next(home: Shell) -> No
 @pytest.mark.parametrize(
     ("args", "code", "says"),
     [
-        (("ana",), 2, "the policy knows ana already: all of this stands in"),
         (("bo", "--purpose", "qbrr"), 3, "qbr"),
-        (("bo", "--purpose", "q b r"), 2, "'q b r' is no name of a purpose"),
-        (("bo", "--tenant", "a\nb"), 2, "'a\\nb' is no name of a tenant"),
-        (("bo", "--group", ""), 2, "'' is no name of a group"),
-        (("a\n[purpose.x]",), 2, "is no name of a principal"),
-        (("bo\udcff",), 2, "'bo\\udcff' is no name of a principal"),
-        (("bo", "--tenant", "\udcff"), 2, "'\\udcff' is no name of a tenant"),
-        (("bo", "--group", "\udcff"), 2, "'\\udcff' is no name of a group"),
-        (("bo", "--purpose", "\udcff"), 2, "'\\udcff' is no name of a purpose"),
+        (("bo", "--purpose", "q b r"), 2, "'q b r' is not a name of a purpose"),
+        (("bo", "--tenant", "a\nb"), 2, "'a\\nb' is not a name of a tenant"),
+        (("bo", "--group", ""), 2, "'' is not a name of a group"),
+        (("a\n[purpose.x]",), 2, "is not a name of a principal"),
+        (("bo\udcff",), 2, "'bo\\udcff' is not a name of a principal"),
+        (("bo", "--tenant", "\udcff"), 2, "'\\udcff' is not a name of a tenant"),
+        (("bo", "--group", "\udcff"), 2, "'\\udcff' is not a name of a group"),
+        (("bo", "--purpose", "\udcff"), 2, "'\\udcff' is not a name of a purpose"),
         (("bo", "--key", "ed25519:AAAA"), 3, "exactly 32 bytes"),
         (("bo", "--key", f"ed25519:{'A' * 43}"), 3, "not a safe public key"),
         (("bo", "--key", "AAAA"), 3, "it begins with ed25519:"),
@@ -72,26 +71,132 @@ def test_a_wrong_principal_is_refused_and_nothing_changes(home: Shell) -> None:
     assert file.read_bytes() == NOBODY_CONSENTS.encode()
 
 
-def test_of_a_known_principal_it_is_said_which_line_to_change(home: Shell) -> None:
-    ana = '\n  [principal."Ana María"]\ntenants = ["Acme"]  # for now\n\n[principal.bo]\npurposes = ["qbr"]\n'
-    file = write_policy(home, POLICY + ana)
-    header = file.read_text().splitlines().index('  [principal."Ana María"]') + 1
-    for args, says in (
-        (("--tenant", "Globex"), f'write by hand in line {header + 1} tenants = ["Acme", "Globex"]. See'),
-        (("--purpose", "qbr"), f'write by hand below line {header} purposes = ["qbr"]. See'),
+ANA = """
+  [principal."Ana María"]   # until June
+  tenants = ["Acme"]  # for now
+  # her groups are in the other file
+
+# Bo leaves soon.
+[principal.bo]
+purposes = [
+  "qbr",   # and no more
+]
+"""
+
+
+def test_a_known_principal_gets_more_and_the_comments_stay(home: Shell) -> None:
+    file = write_policy(home, POLICY + ANA)
+    public = home("principal", "new", "ana").out.strip()
+    args = ("--tenant", "Globex", "--tenant", "Acme", "--tenant", "Globex", "--group", "ops", "--key", public)
+    said = home("principal", "add", "Ana María", *args)
+    assert said.out == ""
+    assert said.err == f'added to Ana María in {file}: key {public}, tenant "Globex", group "ops"\n'
+    changed = ANA.replace(
+        '["Acme"]  # for now\n',
+        f"""["Acme", "Globex"]  # for now
+  key = "{public}"
+  groups = ["ops"]
+""",
+    )
+    assert file.read_bytes().decode() == POLICY + changed
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    assert [each.name for each in home.home.iterdir() if each.name.startswith(FILE)] == [FILE]
+
+
+def test_an_array_over_several_lines_and_a_table_without_keys_grow(home: Shell) -> None:
+    file = write_policy(home, f"{POLICY}{ANA}\n[principal.cy]\n\n# the last line")
+    home("principal", "add", "bo", "--purpose", "qbr", "--purpose", "audit", code=3)
+    write_policy(
+        home,
+        file.read_text().replace("[principal.cy]", "[purpose.audit]\ngrant = [{ allow = ['x.y'] }]\n[principal.cy]"),
+    )
+    home("principal", "add", "bo", "--purpose", "qbr", "--purpose", "audit")
+    home("principal", "add", "cy", "--tenant", 'O"\\x')
+    told = file.read_text()
+    assert '  "qbr",   # and no more\n  "audit",\n]\n' in told
+    assert told.endswith('[principal.cy]\ntenants = ["O\\"\\\\x"]\n\n# the last line')
+
+
+def test_lines_of_a_file_from_elsewhere_keep_their_ends(home: Shell) -> None:
+    file = write_policy(home, '[principal.ana]\r\ntenants = ["Acme"]\r\n\r\n# end\r\n')
+    home("principal", "add", "ana", "--tenant", "B", "--group", "ops")
+    assert file.read_bytes() == b'[principal.ana]\r\ntenants = ["Acme", "B"]\r\ngroups = ["ops"]\r\n\r\n# end\r\n'
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
         (
-            ("--group", "ops", "--tenant", "Acme", "--tenant", "B"),
-            f'write by hand in line {header + 1} tenants = ["Acme", "B"], below line {header} groups = ["ops"]. See',
+            'principal = { ana = { tenants = ["A"] } }\n',
+            'principal = { ana = { tenants = ["A", "B"],groups = ["g"]} }\n',
         ),
-        (("--tenant", "Acme"), f"all of this stands in {file} from line {header} on"),
-    ):
-        said = home("principal", "add", "Ana María", *args, code=2)
-        assert "the policy knows Ana María already: " in said.err
-        assert says in said.err
-    # Also where the file cannot be used, or says so in another form.
-    write_policy(home, 'principal = { ana = { tenants = "Acme" } }\n')
-    said = home("principal", "add", "ana", "--tenant", "B", code=2)
-    assert f'in {file} write by hand where it speaks of them tenants = ["B"]' in said.err
+        ('principal.ana.tenants = ["A"]\n', 'principal.ana.tenants = ["A", "B"]\nprincipal.ana.groups = ["g"]\n'),
+        (
+            '[principal]\nana.tenants = ["A"]  # x\n# y\n[principal.bo]\n',
+            '[principal]\nana.tenants = ["A", "B"]  # x\nana.groups = ["g"]\n# y\n[principal.bo]\n',
+        ),
+    ],
+    ids=["inline", "dotted", "dotted below a header"],
+)
+def test_other_forms_of_a_table_grow_too(home: Shell, before: str, after: str) -> None:
+    file = write_policy(home, before)
+    home("principal", "add", "ana", "--tenant", "B", "--group", "g")
+    assert "".join(file.read_text().split()) == "".join(after.split())
+
+
+def test_where_a_principal_has_it_all_nothing_changes(home: Shell) -> None:
+    file = write_policy(home, POLICY + ANA)
+    before = file.stat()
+    said = home("principal", "add", "Ana María", "--tenant", "Acme")
+    assert said.err == f"{file} says all of this about Ana María already: nothing was changed\n"
+    assert file.stat() == before
+    write_policy(home, "[principal.ana]\ntenants = []\n")
+    assert "is empty" in home("principal", "add", "ana", code=3).err
+
+
+def test_nobodys_key_is_replaced(home: Shell) -> None:
+    file = write_policy(home)
+    old, new = (home("principal", "new", name).out.strip() for name in ("ana", "thief"))
+    home("principal", "add", "ana", "--key", old)
+    before = file.read_bytes()
+    assert "nothing was changed" in home("principal", "add", "ana", "--key", old).err
+    said = home("principal", "add", "ana", "--key", new, "--tenant", "Acme", code=2)
+    assert f"ana has another key in {file}" in said.err
+    assert "take the old key out of the file first" in said.err
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "says"),
+    [
+        ('principal = { ana = { tenants = "A" } }\n', 2, 'add by hand tenant "B"'),
+        ("principal.ana = 3\n", 2, 'add by hand tenant "B"'),
+        ('[principal.ana]\ntenants = ["A", "A"]\n', 3, "stands here twice"),
+        ('[principal.ana]\ntenants = ["A"]\ntenants = ["C"]\n', 3, "no TOML"),
+        ("[principal.ana]\n[principal.ana]\n", 3, "no TOML"),
+        ('principal = "ana"\n', 3, "policy.toml: principal: is a text"),
+    ],
+)
+def test_what_cannot_be_edited_is_refused(home: Shell, text: str, code: int, says: str) -> None:
+    file = write_policy(home, text)
+    said = home("principal", "add", "ana", "--tenant", "B", code=code)
+    assert says in said.err
+    assert file.read_text() == text
+
+
+@pytest.mark.parametrize(
+    "wrong", ["tomlkit.dumps = lambda it: ''", "tomlkit.dumps = lambda it, d=tomlkit.dumps: d(it) + '#'"]
+)
+def test_an_edit_that_would_change_more_is_refused(home: Shell, wrong: str) -> None:
+    file = write_policy(home, POLICY + ANA)
+    program = (
+        f"import sys, tomlkit\n{wrong}\nfrom capx_cli.main import run\n"
+        'sys.exit(run(["principal", "add", "bo", "--tenant", "B"]))'
+    )
+    done = subprocess.run((sys.executable, "-c", program), env=home.env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f'this command cannot edit what {file} says about bo: add by hand tenant "B"' in done.stderr
+    assert file.read_text() == (POLICY + ANA).replace("\r\n", "\n")
 
 
 def test_a_policy_that_cannot_be_used_is_not_added_to(home: Shell) -> None:
@@ -129,7 +234,7 @@ def edit(event, args):
 sys.addaudithook(edit)
 file = os.path.join(os.environ["CAPX_HOME"], "policy.toml")
 from capx_cli.main import run
-sys.exit(run(["principal", "add", "bo"]))
+sys.exit(run(["principal", "add", "bo", "--tenant", "Acme"]))
 """
 """An editor at work at the moment at which the new file is begun."""
 
@@ -144,14 +249,15 @@ sys.exit(run(["principal", "add", "bo"]))
     ],
     ids=["in place", "by another file", "at the same length", "by removal"],
 )
-def test_an_editors_cut_while_a_principal_is_added_stays(home: Shell, edit: str) -> None:
-    file = write_policy(home)
+@pytest.mark.parametrize("known", ["", ANA], ids=["new", "known"])
+def test_an_editors_cut_while_a_principal_is_added_stays(home: Shell, edit: str, known: str) -> None:
+    file = write_policy(home, POLICY + known)
     os.utime(file, (1, 1))
     done = subprocess.run(
         (sys.executable, "-c", MEANWHILE.format(edit=edit)), env=home.env, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (3, f"capx: {file} was changed meanwhile: try again\n")
-    assert not file.exists() or b"bo" not in file.read_bytes()
+    assert not file.exists() or b"Acme" not in file.read_bytes().replace(b'["Acme"]  # for now', b"")
     assert [each.name for each in home.home.iterdir() if each.name.endswith(".new")] == []
 
 

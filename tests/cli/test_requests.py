@@ -45,7 +45,7 @@ def test_a_request_is_listed_shown_and_approved(capx: Shell, office: Office) -> 
     # Whoever signs was shown the very same.
     assert done.out.startswith(said)
     assert f"request {pending.request} was approved by ben at 20" in done.out
-    assert "is granted once its agent asks again" in done.out
+    assert "is granted when its agent asks again" in done.out
     with Authority.open_home(office.home) as authority:
         assert isinstance(authority.ask(bundle, "billing.refund", args={"ticket": "T-1", "amount": 20}), Granted)
     assert capx("requests", "list").out.startswith("Nothing waits")
@@ -83,13 +83,13 @@ def test_denying_what_was_approved_is_refused_with_advice(capx: Shell, office: O
         assert isinstance(authority.ask(bundle, "warehouse.read"), Granted)
         (at_once,) = [one.id for one in authority.requests() if not one.approvers]
     said = capx("requests", "deny", pending.request, *as_(office, "ben"), "--yes", code=1)
-    kills = re.search(r"no longer be denied; (capx revoke (\S+)) kills what was granted", said.err)
+    kills = re.search(r"no longer be denied; to revoke what was granted: (capx revoke (\S+))", said.err)
     assert kills is not None
     capx("revoke", kills[2])
     with Authority.open_home(office.home) as authority:
         assert isinstance(authority.ask(bundle, "billing.refund"), Refused)
     said = capx("requests", "deny", at_once, *as_(office, "ben"), "--yes", code=1)
-    assert "was granted at once: nobody has to answer it" in said.err
+    assert "was granted at once: it needs no answer" in said.err
 
 
 @pytest.mark.parametrize("name", ["ana", "eve"])
@@ -98,7 +98,7 @@ def test_who_may_not_answer_is_told_so(capx: Shell, office: Office, name: str) -
     for command in ("approve", "deny"):
         said = capx("requests", command, pending.request, "--yes", *as_(office, name), code=1)
         # Before they read all that they cannot answer.
-        assert (said.out, said.err) == ("", f'capx: {name} is none of those who can answer: "finance" ("ben")\n')
+        assert (said.out, said.err) == ("", f'capx: {name} cannot answer this request; who can: "finance" ("ben")\n')
     assert pending.request in capx("requests", "list").out
 
 
@@ -106,10 +106,10 @@ def test_who_is_asked_by_now_answers_for_those_asked_before(capx: Shell, office:
     pending = asks(office, opened(office))
     office.rule(office.policy.read_text().replace('approvers = ["finance"]', 'approvers = ["sales"]'))
     said = capx("requests", "approve", pending.request, "--yes", *as_(office, "ben"), code=1)
-    assert said.err == 'capx: ben is none of those who can answer: "sales" ("eve")\n'
+    assert said.err == 'capx: ben cannot answer this request; who can: "sales" ("eve")\n'
     # Whoever was asked may still say no.
     said = capx("requests", "deny", pending.request, "--yes", *as_(office, "eve"), code=1)
-    assert said.err == 'capx: eve is none of those who can answer: "finance" ("ben")\n'
+    assert said.err == 'capx: eve cannot answer this request; who can: "finance" ("ben")\n'
     assert "was approved by eve" in capx("requests", "approve", pending.request, "--yes", *as_(office, "eve")).out
 
 
@@ -118,7 +118,7 @@ def test_an_agent_with_an_approvers_name_is_refused_as_approver(capx: Shell, off
     with serving(office.home) as served:
         for at in ((), ("--authority", served.place)):
             said = capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes", *at, code=1)
-            assert "wanted this work, or is called like an agent that does it" in said.err
+            assert "requested this work, or has the same name as one of its agents" in said.err
             assert said.out == ""
     # To say no is open to them.
     assert "was denied by ben" in capx("requests", "deny", pending.request, *as_(office, "ben"), "--yes").out
@@ -128,7 +128,7 @@ def test_what_cannot_be_answered_is_told_by_its_exit_code(capx: Shell, office: O
     pending = asks(office, opened(office))
     ben = as_(office, "ben")
     for args, code, why in (
-        (("approve", pending.request, *ben), 2, "there is no terminal to ask at"),
+        (("approve", pending.request, *ben), 2, "there is no terminal to ask on"),
         (("deny", pending.request, *ben), 2, "then give --yes"),
         (("approve", "last", *ben, "--yes"), 2, "name the request by its id"),
         (("approve", pending.request[:5], *ben, "--yes"), 2, "there is no request"),
@@ -153,7 +153,7 @@ def test_what_cannot_be_answered_is_told_by_its_exit_code(capx: Shell, office: O
     stranger = tmp_path / "stranger.key"
     PrincipalKey.generate("ben").save(stranger)
     wrong = capx("requests", "approve", pending.request, "--as", "ben", "--key-file", str(stranger), "--yes", code=1)
-    assert "this key of ben is not the one that the policy has for them" in wrong.err
+    assert "this key of ben is not the key that the policy has for them" in wrong.err
     with serving(office.home) as served:
         args = ("--as", "ben", "--key-file", str(stranger), "--yes", "--authority", served.place)
         assert "has not signed this answer" in capx("requests", "approve", pending.request, *args, code=1).err
@@ -169,7 +169,7 @@ def test_the_key_at_home_answers_if_it_is_clear_whose_is_meant(capx: Shell, offi
     assert "was approved by ben" in capx("requests", "approve", second, "--yes", "--as", "ben").out
     office.eve.save(folder / "eve.key")
     said = capx("requests", "deny", third, "--yes", code=2)
-    assert f"there are 2 keys in {folder}: say with --as NAME whose is meant" in said.err
+    assert f"there are 2 keys in {folder}: choose one with --as NAME" in said.err
     assert "was denied by ben" in capx("requests", "deny", third, "--yes", "--as", "ben").out
 
 

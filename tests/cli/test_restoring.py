@@ -18,7 +18,7 @@ def test_from_a_backup_to_a_restored_store(kept: Shell, tmp_path: Path) -> None:
     assert "exists already" in kept("store", "backup", saved, code=3).err
     kept("task", "open", "--allow", "crm.read")
 
-    assert "look with --dry-run, then say --yes" in kept("store", "restore", saved, code=2).err
+    assert "look at --dry-run first, then give --yes" in kept("store", "restore", saved, code=2).err
     dry = kept("store", "restore", saved, "--dry-run")
     assert "tasks to be withdrawn: 1" in dry.out
     assert [task["state"] for task in kept("task", "list", "--json").json] == ["active", "active"]

@@ -36,9 +36,9 @@ def test_the_option_wins_then_a_pipe_the_named_file_the_variable(
     assert held_by(home(*inspect, **both)) == "file"
     assert held_by(home(*inspect, CAPX_TOKEN=variable)) == "variable"
     at_file.chmod(0o644)
-    assert home(*inspect, **both).err.startswith(f"capx: {at_file} holds a secret, and others may read it")
+    assert home(*inspect, **both).err.startswith(f"capx: other users may read {at_file}, which holds a secret")
     at_file.write_text("not a secret")
-    assert "others may read it" not in home(*inspect, **both, code=3).err
+    assert "other users may read" not in home(*inspect, **both, code=3).err
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,8 @@ def test_the_option_wins_then_a_pipe_the_named_file_the_variable(
         ("\x1b[31mcapx1_", ""),
         ("x" * 600_000, "too long to be a token"),
         (",".join(["capx1_AAAA"] * 40), "at most 32"),
-        ("capx1_AAAA\ncapx1_AAAA", "join them with a comma alone"),
-        ("capx1_AAAA, capx1_AAAA", "join them with a comma alone"),
+        ("capx1_AAAA\ncapx1_AAAA", "join them with a comma and nothing else"),
+        ("capx1_AAAA, capx1_AAAA", "join them with a comma and nothing else"),
     ],
 )
 def test_what_is_no_token_is_unusable(capx: Any, text: str, says: str) -> None:

@@ -32,7 +32,7 @@ def test_decisions_are_found_by_node_presentation_and_id(home: Shell, spending: 
     assert "there is no decision" in home("why", "A" * 22, code=2).err
     for options in ((), ("--json",)):
         said = home("find", "--node", decided[0]["id"], *options, code=2)
-        assert f"is a decision, not a node; its node is {decided[0]['node']}: capx find --node" in said.err
+        assert f"is the id of a decision, not of a node; its node is {decided[0]['node']}: capx find --node" in said.err
         assert said.out == ""
 
 

@@ -222,8 +222,8 @@ def test_what_other_machines_can_reach_is_known(text: str, local: bool) -> None:
 
 def test_other_machines_are_not_let_in_by_accident(tmp_path: Path) -> None:
     home = new_home(tmp_path)
-    assert "other machines could connect" in refused(home, "--listen", "0.0.0.0:0", code=2)
-    assert "--tls-key belongs to a --tls-cert" in refused(home, "--tls-key", str(home / "root.keys"), code=2)
+    assert "other machines can connect" in refused(home, "--listen", "0.0.0.0:0", code=2)
+    assert "--tls-key needs --tls-cert" in refused(home, "--tls-key", str(home / "root.keys"), code=2)
     assert "cannot be served" in refused(home, "--tls-cert", str(home / "root.keys"), code=3)
     assert "cannot listen" in refused(home, "--listen", "192.0.2.1:1", "--insecure-public", code=3)
     assert "there is no authority in" in refused(tmp_path / "none", code=3)

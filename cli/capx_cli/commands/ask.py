@@ -1,4 +1,4 @@
-"""`capx ask`: more for a token, at run time."""
+"""`capx ask`: ask for more for a token, at run time."""
 
 import time
 from contextlib import suppress
@@ -19,12 +19,12 @@ _GLANCE = 0.2
 _LONGEST = 86_400
 
 
-_BY_URL = "an agent asks by --url https://… or CAPX_AUTHORITY_URL"
+_BY_URL = "an agent asks with --url https://… or CAPX_AUTHORITY_URL"
 
 
 def _no_place(context: click.Context, _: click.Parameter, place: str | None) -> None:
     if place is not None and not context.resilient_parsing:
-        raise click.UsageError(f"--authority is for operators: {_BY_URL}, and without asks the home here", context)
+        raise click.UsageError(f"--authority is for operators: {_BY_URL}, or without both, to ask the home", context)
 
 
 @click.command(cls=arguments.Ordered)
@@ -34,18 +34,18 @@ def _no_place(context: click.Context, _: click.Parameter, place: str | None) -> 
     "args",
     multiple=True,
     metavar="NAME=TEXT",
-    help="An argument of the one call it is for: deck=deck-42 is text, limit:=10 is JSON. Repeatable.",
+    help="An argument of the one call that you ask for: deck=deck-42 is text, limit:=10 is JSON. Repeatable.",
 )
-@click.option("--no-args", is_flag=True, help="It is for calls without arguments.")
-@click.option("--wait", metavar="TIME", help="How long to wait for a person who has to answer: 30s, 5m.")
+@click.option("--no-args", is_flag=True, help="Ask for calls without arguments.")
+@click.option("--wait", metavar="TIME", help="How long to wait for the person who must answer: 30s, 5m.")
 @click.option(
     "--url",
     metavar="URL",
     envvar="CAPX_AUTHORITY_URL",
-    help="The authority that serves agents there, https://authority.internal:8411. Else: CAPX_AUTHORITY_URL, the home; "
-    "CAPX_AUTHORITY is for operators.",
+    help="The authority that serves agents, such as https://authority.internal:8411. Else: CAPX_AUTHORITY_URL, the "
+    "home. CAPX_AUTHORITY is for operators.",
 )
-@click.option("--authority", hidden=True, expose_value=False, callback=_no_place, help="For operators alone.")
+@click.option("--authority", hidden=True, expose_value=False, callback=_no_place, help="Only for operators.")
 @token_option
 def ask(
     *,
@@ -56,12 +56,13 @@ def ask(
     url: str | None,
     token_file: str | None,
 ) -> int:
-    """Ask for an action that the token does not allow yet, and write the token with it to standard output.
+    """Ask for an action that the token does not allow yet, and write the wider token to standard output.
 
-    A policy says what is granted at once, and what a person has to consent to; it is never more than whoever delegated
-    lets the token ask for. With neither --with nor --no-args it is for any arguments. Exit code 1 says that nothing was
-    granted, and nothing is written: ask again when somebody has answered, or use --wait. Write to another file than the
-    one that the token is read from: a shell empties it before capx asks.
+    The policy says what the authority grants at once, and what a person must consent to. Nobody gets more than each
+    delegator lets the token ask for. Without --with and --no-args, the ask is for any arguments.
+
+    If nothing is granted, the exit code is 1 and nothing is written. Ask again when somebody has answered, or use
+    --wait. Do not write to the file that the token is read from: the shell empties it before capx reads it.
 
     Example: capx ask warehouse.stock.read --wait 30s > wider.token
     """
@@ -86,19 +87,19 @@ def _seconds(wait: str | None) -> float:
 
     seconds = 0 if wait is None else parse_duration(wait)
     if seconds > _LONGEST:
-        raise click.UsageError(f"--wait {wait:.40}: nobody waits longer than a day; ask again later")
+        raise click.UsageError(f"--wait {wait:.40} is longer than a day, which is the most: ask again later")
     return float(seconds)
 
 
 def _nothing_to_ask_with(bundle: "Bundle") -> str | None:
-    """Why nothing can be asked for with it, wherever; None if something may be."""
+    """Return why this bundle can ask for nothing anywhere; None if it can."""
     from capx.tokens.lineage import AUTHORITY
 
     if AUTHORITY in bundle.audiences:
         return None
     if bundle.hops:
-        return "whoever delegated to it lets it ask for nothing (--may-ask)"
-    return "it holds nothing for the authority itself: join it with a comma to the token that task open wrote"
+        return "this token may ask for nothing: who delegates it must allow that with --may-ask"
+    return "this token holds no capability for the authority: join it with a comma to the token that task open wrote"
 
 
 def _over_http(url: str, bundle: "Bundle", ask: "Ask", seconds: float) -> "Answer":
@@ -108,7 +109,7 @@ def _over_http(url: str, bundle: "Bundle", ask: "Ask", seconds: float) -> "Answe
         raise Unusable(f"capx ask --url needs {error.name}: pip install 'capx-auth[httpx]'") from None
     if not url.lower().startswith(("http://", "https://")):
         operators = ", and unix: is for operators" if url.startswith("unix:") else ""
-        raise click.UsageError(f"{url!r:.200} is no URL of an authority: it begins with https:// or http://{operators}")
+        raise click.UsageError(f"{url!r:.200} is not the URL of an authority: write https://… or http://…{operators}")
     with AuthorityClient(url, bundle) as client, screen.busy("asking"):
         return client.ask(ask.action, audience=ask.audience, args=ask.args, wait=seconds)
 
@@ -118,7 +119,7 @@ def _at_home(bundle: "Bundle", ask: "Ask", seconds: float) -> "Answer":
 
     if (place := target.elsewhere()) is not None:
         raise click.UsageError(
-            f"CAPX_AUTHORITY ({place:.80}) is for operators: {_BY_URL}; or unset it, to ask the home"
+            f"CAPX_AUTHORITY ({place:.80}) is for operators: {_BY_URL}; to ask the home, unset CAPX_AUTHORITY"
         )
     ends = time.monotonic() + seconds
     with target.home_authority("capx ask without --url") as authority, screen.busy("asking"):
@@ -130,7 +131,7 @@ def _at_home(bundle: "Bundle", ask: "Ask", seconds: float) -> "Answer":
 
 
 def _await(authority: "Authority", request: str, ends: float) -> None:
-    """Wait until a request is no longer pending, or time is over; to ask again would be written down each time."""
+    """Wait until the request is answered, or the time is over; asking again would write to the log each time."""
     from capx.errors import InvalidRequest
 
     with suppress(InvalidRequest):

@@ -1,4 +1,4 @@
-"""`capx attenuate`: a narrower token for the same holder."""
+"""`capx attenuate`: narrow a token for the same holder."""
 
 import click
 
@@ -18,7 +18,7 @@ def attenuate(
 ) -> None:
     """Narrow a token, and write the new one to standard output.
 
-    Needs no key and no network. Nothing is taken from what the old one demands.
+    This needs no key and no network. All restrictions of the old token stay.
 
     Example: capx attenuate --expires 5m --max-hops 0
     """
@@ -26,7 +26,7 @@ def attenuate(
 
     entries, caveats = allows.entries(), narrowing.caveats()
     if not entries and not caveats:
-        raise click.UsageError("nothing to narrow by: give --allow, --expires, --tenant, --max-hops or --where")
+        raise click.UsageError("there is nothing to narrow: give --allow, --expires, --tenant, --max-hops or --where")
     bundle = read_bundle(token_file).attenuate(*((allowing(*entries),) if entries else ()), *caveats)
     screen.bare(bundle.text)
     screen.note("narrowed", screen.GOOD)

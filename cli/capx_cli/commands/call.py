@@ -1,4 +1,4 @@
-"""`capx call`: present, send, and explain what came back."""
+"""`capx call`: present a token, send a request, and explain the answer."""
 
 import sys
 from pathlib import Path
@@ -17,19 +17,25 @@ if TYPE_CHECKING:
 
 _NOT_RECORDED = 401
 _NOT_ALLOWED = 403
-"""The status of what was not presented properly; of that no log knows."""
+"""The status for a token that was not presented properly; it is not in any log."""
 
 
 @click.command()
 @click.argument("url")
-@click.option("--method", metavar="METHOD", help="GET, or POST when there is a body, unless said otherwise.")
+@click.option("--method", metavar="METHOD", help="The HTTP method. Default: GET, or POST with a body.")
 @click.option("--data", metavar="TEXT", help="The body.")
 @file_option("--data-file", "The body, from a file.")
-@click.option("--content-type", metavar="TYPE", default="application/json", show_default=True, help="Of the body.")
+@click.option(
+    "--content-type",
+    metavar="TYPE",
+    default="application/json",
+    show_default=True,
+    help="The Content-Type of the body.",
+)
 @click.option(
     "--audience",
     shell_complete=completion.held,
-    help="The resource behind the URL; may be left out if the token speaks to one only.",
+    help="The resource behind the URL. Not needed if the token is for one only.",
 )
 @click.option(
     "--timeout", type=phrases.Seconds(min=0.1, max=3_600), default=30.0, show_default=True, help="In seconds."
@@ -48,8 +54,8 @@ def call(
 ) -> int:
     """Present a token for one HTTP request, send it, and write the body of the answer to standard output.
 
-    A refusal is explained on standard error. Only the presentation leaves this machine, never the token.
-    Redirects are not followed.
+    If the service denies the call, the reasons go to standard error. Only the presentation leaves this machine, never
+    the token. The command follows no redirect.
 
     Example: capx call https://crm.internal/accounts --audience crm
     """
@@ -60,7 +66,7 @@ def call(
     except ModuleNotFoundError as error:
         raise Unusable(f"capx call needs {error.name}: pip install 'capx-auth[httpx]'") from None
     if not url.lower().startswith(("http://", "https://")):
-        raise click.UsageError(f"{url!r:.200} is no URL of a service: it begins with https:// or http://")
+        raise click.UsageError(f"{url!r:.200} is not the URL of a service: write https://… or http://…")
     bundle = read_bundle(token_file)
     body = read_body(data, data_file)
     headers = {} if body is None else {"content-type": content_type}
@@ -91,10 +97,10 @@ def _tell(answer: "httpx.Response") -> int:
         if reason.get("wanted"):
             screen.note(f"    wanted: {reason['wanted']}")
     if answer.status_code == _NOT_RECORDED:
-        screen.note("  not recorded: the log holds what was decided about tokens that were presented properly")
+        screen.note("  not recorded: the log holds only decisions about tokens that were presented properly")
     else:
-        # A service that cannot tell may not have recorded that it could not.
-        where = "where the log is kept" if answer.status_code == _NOT_ALLOWED else "if it was recorded"
+        # A service that cannot decide may be unable to record that, too.
+        where = "where the log is" if answer.status_code == _NOT_ALLOWED else "if it was recorded"
         screen.note(f"  decision {problem.get('decision')}: capx why shows it {where}")
     return DENIED
 
@@ -108,7 +114,7 @@ def _body(answer: "httpx.Response") -> None:
 
 
 def _problem(answer: "httpx.Response") -> dict[str, Any] | None:
-    """The problem document of a refusal by capx; None for any other answer."""
+    """Return the problem document of a denial by capx; None for any other answer."""
     import msgspec
 
     if not answer.is_error or "problem+json" not in answer.headers.get("content-type", ""):

@@ -1,4 +1,4 @@
-"""`capx can`: what is left of a token, as a list."""
+"""`capx can`: list what a token can still do."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -10,20 +10,22 @@ from capx_cli.tokens import read_tokens, token_option
 if TYPE_CHECKING:
     from capx.tokens.effective.effective import Effective
 
-_WARNING = "Nothing was verified. For whom, until when, and by whom narrowed: capx inspect"
+_WARNING = "Nothing was verified. To see for whom, until when, and who narrowed it: capx inspect"
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Write JSON: an array of what may be done, each with its limits.")
-@click.option("--also", is_flag=True, help="List instead what is demanded of every call, a line each.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Write JSON: an array of what the token allows, each with its limits."
+)
+@click.option("--also", is_flag=True, help="List instead what every call must satisfy, one line each.")
 @token_option
 def can(as_json: bool, also: bool, token_file: str | None) -> None:
-    """List what a token can still allow, a line for each action at each audience. Needs no key, verifies nothing.
+    """List what a token can still allow, one line for each action at each audience. Needs no key, and verifies nothing.
 
-    A line is the audience, a blank, the action, and where there are limits, ` where` and these in words: so that
-    `read audience action limits` reads it. Where a line ends in `and only where all of --also hold`, a call must
-    satisfy what --also lists besides. What it may ask for at run time is a line `authority may ask for …`. A token
-    that allows nothing has no lines; why is said on standard error.
+    A line is the audience, a blank, the action, and if there are limits, ` where` and the limits in words. So a script
+    can use `read audience action limits`. If a line ends with `and only where all of --also hold`, a call must also
+    satisfy what --also lists. What the holder may ask for at run time is a line `authority may ask for …`. A token that
+    allows nothing gives no lines, and the reason goes to standard error.
 
     Example: capx can --token-file slides.token | grep '^slides '
     """
@@ -41,7 +43,7 @@ def can(as_json: bool, also: bool, token_file: str | None) -> None:
 
 
 def _may(left: "Effective") -> list[str]:
-    """Each entry; what is demanded of every call besides may be long, and is not repeated for each."""
+    """Return the sentence of each entry, without the demands on every call: they may be long."""
     besides = "; and only where all of --also hold" if left.also else ""
     return [] if left.why_nothing else [f"{each}{besides}" for each in phrases.doing(left)]
 

@@ -1,4 +1,4 @@
-"""`capx delegate`: a narrower token for another agent."""
+"""`capx delegate`: narrow a token for another agent."""
 
 import click
 
@@ -7,7 +7,7 @@ from capx_cli.tokens import read_bundle, token_option
 
 
 @click.command(cls=arguments.Ordered)
-@click.option("--to", required=True, metavar="AGENT", help="What the other agent is called: a label for people.")
+@click.option("--to", required=True, metavar="AGENT", help="The name of the other agent: a label for people.")
 @arguments.allow_options(may_ask=True)
 @arguments.caveat_options()
 @click.option(
@@ -15,7 +15,7 @@ from capx_cli.tokens import read_bundle, token_option
     "audiences",
     multiple=True,
     shell_complete=completion.held,
-    help="Pass on only what speaks to this audience. Repeatable.",
+    help="Pass on only what is for this audience. Repeatable.",
 )
 @token_option
 def delegate(
@@ -28,9 +28,9 @@ def delegate(
 ) -> None:
     """Narrow a token for another agent, and write the new one to standard output.
 
-    Needs no key and no network. The new token can do what the old one can and --allow says, nothing more; without
-    --allow, all that the old one can at services. It can ask for more at run time only what --may-ask says; without
-    it, for nothing. Its node, which revokes it, is noted on standard error.
+    This needs no key and no network. The new token can do what the old one can and --allow names, nothing more. Without
+    --allow, it can do all that the old one can at services. It may ask at run time only for what --may-ask names;
+    without --may-ask, for nothing. The id of its node, with which you can revoke it, goes to standard error.
 
     Example: capx delegate --to slides-agent --allow slides.write --with deck=deck-42 --expires 10m
     """

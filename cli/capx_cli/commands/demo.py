@@ -19,16 +19,16 @@ _DIFFERED = 1
     "--keep",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Leave policy, intent, keys and log in DIR, a new folder, and print commands to explore them.",
+    help="Keep policy, intent, keys and log in DIR, a new folder, and print commands to explore them.",
 )
 @click.option("--all", "every_row", is_flag=True, help="Show every row of the execution side, too.")
 @click.pass_context
 def demo(context: click.Context, *, as_json: bool, keep: Path | None, every_row: bool) -> None:
     """Run a quarterly business review (QBR) of Acme, attacked: session-scoped beside execution-scoped.
 
-    A signed intent, a policy and `capx serve`, four services, their agents, a person who is asked, and an attacker's
-    sink: each runs in a process of its own, on the loopback interface alone. Exits with 1 if anything happened
-    otherwise than expected.
+    There are a signed intent, a policy and `capx serve`, four services, their agents, a person who answers, and the
+    sink of an attacker. Each runs in a process of its own, only on the loopback interface. The exit code is 1 if
+    anything was different from what is expected.
 
     Example: capx demo --keep ./acme
     """
@@ -65,7 +65,7 @@ def demo(context: click.Context, *, as_json: bool, keep: Path | None, every_row:
 
 
 def _demand_new(kept: Path) -> None:
-    """Make the folder if there is none; UsageError unless it is one, and empty."""
+    """Make the folder if it does not exist; UsageError if it is not a folder, or not empty."""
     try:
         kept.mkdir(mode=0o700, parents=True, exist_ok=True)
         empty = not any(kept.iterdir())

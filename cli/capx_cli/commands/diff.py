@@ -1,4 +1,4 @@
-"""`capx diff`: what a delegation took away."""
+"""`capx diff`: show what a delegation took away."""
 
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from capx.tokens.capability import Token
     from capx.tokens.effective.effective import Effective
 
-_WARNING = "NOTHING WAS VERIFIED: this is what the tokens say of themselves. To check one: capx verify"
+_WARNING = "NOTHING WAS VERIFIED: this is what the tokens say about themselves. To check one: capx verify"
 _STDIN = "-"
 
 
@@ -27,15 +27,15 @@ _STDIN = "-"
 def diff(parent: str, child: str, as_json: bool) -> int:
     """Show what was taken away between two tokens: what each hop appended, and what can no longer be done.
 
-    PARENT and CHILD are files with tokens; one may be `-`, standard input. Needs no key, and verifies nothing.
-    Exits with 3 when something in CHILD does not descend from PARENT.
+    PARENT and CHILD are files with tokens. One may be `-`, standard input. This needs no key, and verifies nothing. The
+    exit code is 3 if a part of CHILD does not descend from PARENT.
 
     Example: capx diff task.token slides.token
     """
     from capx.crypto.base64url import b64u
 
     if parent == child == _STDIN:
-        raise click.UsageError("standard input holds one token only: name a file for the other")
+        raise click.UsageError("only one token can come from standard input: name a file for the other")
     parents, children = read_tokens(parent), read_tokens(child)
     pairs = [(_above(each, parents), each) for each in children]
     strange = {each.audience for above, each in pairs if above is None}
@@ -56,22 +56,22 @@ def diff(parent: str, child: str, as_json: bool) -> int:
 
 
 def _above(child: "Token", parents: "Sequence[Token]") -> "Token | None":
-    """The nearest token that this one descends from."""
+    """Return the nearest token that this one descends from."""
     from capx.tokens.effective.difference import descends
 
     return max((each for each in parents if descends(child, each)), key=lambda each: len(each.ids), default=None)
 
 
 def _stranger(child: "Token", parents: "Sequence[Token]") -> str:
-    """Why a token descends from none of these."""
+    """Return why a token descends from none of these."""
     from capx.tokens.effective.difference import descends
 
     if any(descends(each, child) for each in parents):
-        return "it is the other way round: CHILD is what PARENT was narrowed from"
+        return "the order is wrong: PARENT was narrowed from CHILD, so swap them"
     if any(each.ids[0] == child.ids[0] for each in parents):
-        return "both were narrowed from one token, each its own way"
+        return "both were narrowed from the same token, in different ways"
     if any(each.audience == child.audience for each in parents):
-        return "it was minted apart"
+        return "it was minted separately"
     return f"PARENT holds nothing for {child.audience}"
 
 
@@ -96,20 +96,20 @@ def _appended(parent: "Token", child: "Token") -> "Iterator[tuple[str, list[str]
 
 
 def _changes(before: "Effective", after: "Effective") -> "Iterator[tuple[str, str]]":
-    """What is less than before, as names and sentences."""
+    """Return what became less, as names and sentences."""
     from capx.tokens.effective.difference import losses
     from capx_caveats import shown
 
     yield from (("allows nothing", why) for why in after.why_nothing if why not in before.why_nothing)
     lost = () if after.why_nothing else losses(before, after)
     if lost is None:
-        yield "narrowed", "in more entries than are compared here: see capx can for each"
+        yield "narrowed", "there are too many entries to compare: see capx can for each"
     for loss in lost or ():
         if loss.left:
             yield "narrowed", f"{loss.entry.sentence()}, to {'; '.join(entry.sentence() for entry in loss.left)}"
         else:
             yield "lost", loss.entry.sentence()
-    # Counted, since two demands may read alike where a long value is cut.
+    # Counted, not put in a set: two demands may look the same when a long value is cut.
     yield from (("and only where", demand) for demand in (Counter(after.also) - Counter(before.also)).elements())
     if after.tenant != before.tenant and after.tenant is not None:
         yield "for", f"tenant {shown(after.tenant)} only"

@@ -1,4 +1,4 @@
-"""`capx doctor`: whether this home and this installation are sound."""
+"""`capx doctor`: check whether this home and this installation work."""
 
 import os
 import stat
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from capx.store.protocols import Reading, Store
 
 Finding = tuple[str, str, str]
-"""What was looked at, `ok`, `warning` or `FAIL`, and a sentence."""
+"""The thing that was checked, `ok`, `warning` or `FAIL`, and a sentence."""
 
 OK, WARNING, FAIL = "ok", "warning", "FAIL"
 
@@ -33,7 +33,7 @@ _FINDINGS: View[Finding] = View(
 @click.command()
 @json_option
 def doctor(as_json: bool) -> int:
-    """Check home, keys, store, log and installation. Exits with 3 when something is broken.
+    """Check home, keys, store, log and installation. The exit code is 3 if something is broken.
 
     Example: capx doctor
     """
@@ -51,7 +51,7 @@ def _findings(home: Path) -> Iterator[Finding]:
     yield _python()
     yield from _distribution()
     yield from _elsewhere()
-    yield _owned("home", home, f"{home} is a folder of yours alone")
+    yield _owned("home", home, f"{home} is a folder that only you may use")
     keys = _owned("root keys", home / ROOT_KEYS, "")
     if keys[1] == FAIL:
         yield keys
@@ -94,12 +94,12 @@ def _owned(what: str, path: Path, good: str) -> Finding:
     try:
         found = path.stat()
     except OSError as error:
-        return what, FAIL, f"{path}: {error.strerror}; capx init makes a home, CAPX_HOME says where"
+        return what, FAIL, f"{path}: {error.strerror}: make a home with capx init, or set CAPX_HOME to one"
     if open_to_others(found):
         mode = "700" if stat.S_ISDIR(found.st_mode) else "600"
-        return what, FAIL, f"{path} may be read by others: chmod {mode} {path}"
+        return what, FAIL, f"other users may read {path}: chmod {mode} {path}"
     if found.st_uid != os.getuid():
-        return what, WARNING, f"{path} belongs to another user"
+        return what, WARNING, f"{path} belongs to another user: chown it to yours"
     return what, OK, good
 
 
@@ -114,7 +114,7 @@ def _tried(what: str, check: Callable[[], str]) -> Finding:
 
 def _left_behind(path: Path) -> Iterator[Finding]:
     if path.exists():
-        yield "root keys", WARNING, f"a change that was cut short left {path}: remove it, it holds keys"
+        yield "root keys", WARNING, f"an interrupted change left {path}, which holds keys: remove it"
 
 
 def _keys(path: Path) -> str:
@@ -150,7 +150,7 @@ def _log(home: Path) -> str:
 
 def _epoch(home: Path) -> str:
     with _reading(home) as (_, reading):
-        return f"{reading.head().epoch} is what intents name this authority by"
+        return f"{reading.head().epoch} is the name of this authority in intents"
 
 
 def _policy(home: Path) -> str:
@@ -159,12 +159,12 @@ def _policy(home: Path) -> str:
 
     policy = PolicyFile(home / FILE)()
     if policy is NO_POLICY:
-        return f"there is no {FILE}: tasks are opened by hand, and on no intent"
+        return f"there is no {FILE}: tasks can be opened by hand, but not on intents"
     return f"{FILE} names {len(policy.purposes)} purposes and {len(policy.principals)} principals"
 
 
 def _elsewhere() -> Iterator[Finding]:
-    """What answers at the place that CAPX_AUTHORITY names, if it does."""
+    """Say what answers at the place that CAPX_AUTHORITY names, if something does."""
     if (place := target.elsewhere()) is not None:
         yield _tried("authority", lambda: _answers(place))
 

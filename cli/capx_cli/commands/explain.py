@@ -1,4 +1,4 @@
-"""`capx explain`: a call, foreseen by what the token says itself."""
+"""`capx explain`: foresee a call from what the token itself says."""
 
 import time
 from typing import TYPE_CHECKING
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     Walk = tuple[Prediction, ...]
 
-_WARNING = "NOTHING WAS VERIFIED: this is what the token says of itself. With the keys of a home: capx verify"
+_WARNING = (
+    "NOTHING WAS VERIFIED: this is what the token says about itself. To check it with the keys of a home: capx verify"
+)
 _OPEN = ("? ", "yellow")
 _MARKS = {"ok": ("ok", ""), "refuses": ("NO", screen.BAD), "open": _OPEN, "not_understood": _OPEN}
 
@@ -28,11 +30,11 @@ _MARKS = {"ok": ("ok", ""), "refuses": ("NO", screen.BAD), "open": _OPEN, "not_u
 @click.command()
 @judged_call(held_alone=True)
 def explain(*, call: "Call", audience: str, tokens: "Sequence[Token]", as_json: bool) -> int:
-    """Foresee a call: walk from hop to hop, and show which restriction of the token refuses it.
+    """Foresee a call: walk from hop to hop, and show which restriction of the token denies it.
 
-    For agents: needs no key, no home and no network, so it verifies nothing and knows of no death. What only the
-    resource knows is left open (?), and so is what is not understood here, such as a service's own caveats. Exits with
-    1 when the token itself refuses the call: no resource allows it then.
+    This is for agents. It needs no key, no home and no network. So it verifies nothing, and it does not know what was
+    revoked. A restriction is marked (?) if only the resource knows the answer, or if capx does not understand it, such
+    as a service's own caveat. The exit code is 1 if the token itself denies the call: then every resource denies it.
 
     Example: capx explain --action slides.write --arg deck=deck-42
     """
@@ -82,7 +84,7 @@ def _grow(branch: "Tree", each: "Prediction") -> None:
 
 
 def _by_owner(walk: "Walk") -> "Iterator[tuple[str, Walk]]":
-    """The restrictions of each hop together, in the order in which they were appended."""
+    """Group the restrictions of each hop, in the order in which they were appended."""
     from itertools import groupby
 
     for (_, whose), foreseen in groupby(sorted(walk, key=lambda each: each.hop), key=lambda one: (one.hop, one.whose)):

@@ -1,4 +1,4 @@
-"""`capx export`: a token as other macaroon libraries read it."""
+"""`capx export`: write a token for other macaroon libraries."""
 
 from typing import TYPE_CHECKING
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option(
-    "--format", type=click.Choice(["v2", "v2json", "v1"]), default="v2", show_default=True, help="How to spell it."
+    "--format", type=click.Choice(["v2", "v2json", "v1"]), default="v2", show_default=True, help="The format to write."
 )
-@click.option("--audience", help="Write only what speaks to this audience.")
+@click.option("--audience", help="Write only what is for this audience.")
 @token_option
 def export(format: "Format", audience: str | None, token_file: str | None) -> None:
     """Write a token as plain macaroons, one on each line, to standard output.
 
-    v2 and v1 are base64 of the formats of libmacaroons, v2json is the second as JSON. It stays the same secret, and
-    loses the prefix by which a scanner knows it. `capx import` reads it back.
+    v2 and v1 are the formats of libmacaroons in base64. v2json is v2 as JSON. The output is as secret as the token, but
+    it lacks the prefix by which a scanner finds tokens. `capx import` reads it back.
 
     Example: capx export --format v2json --token-file slides.token
     """
@@ -30,6 +30,6 @@ def export(format: "Format", audience: str | None, token_file: str | None) -> No
     bundle = read_bundle(token_file)
     chosen = [capability for capability in bundle if audience in (None, capability.audience)]
     if not chosen:
-        raise click.UsageError(f"this token speaks to {', '.join(bundle.audiences)}, not to {audience!r:.80}")
+        raise click.UsageError(f"this token is for {', '.join(bundle.audiences)}, not for {audience!r:.80}")
     screen.bare("\n".join([to_text(capability, format) for capability in chosen]))
-    screen.note("this is as secret as the token, and without the prefix by which scanners know one")
+    screen.note("this is as secret as the token, and lacks the prefix by which scanners find tokens")

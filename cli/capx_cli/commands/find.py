@@ -1,4 +1,4 @@
-"""`capx find`: recorded decisions."""
+"""`capx find`: find recorded decisions."""
 
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--agent", metavar="LABEL", help="Only of this agent, and of those it delegated to.")
+@click.option("--agent", metavar="LABEL", help="Only of this agent, and of agents below it.")
 @click.option("--tenant", metavar="NAME", help="Only of tasks of this tenant.")
-@click.option("--action", metavar="PATTERN", help="Only of this action: crm.read, or crm.* for all below.")
-@click.option("--denied", is_flag=True, help="Only what was denied.")
-@click.option("--since", metavar="WHEN", help="Only since then: 1h is an hour ago; or 2026-11-25T12:00:00Z.")
+@click.option("--action", metavar="PATTERN", help="Only this action: crm.read, or crm.* for all below.")
+@click.option("--denied", is_flag=True, help="Only denials.")
+@click.option("--since", metavar="WHEN", help="Only from then on: 1h is an hour ago; or 2026-11-25T12:00:00Z.")
 @click.option(
     "--task", metavar="TASK", shell_complete=completion.tasks, help="Only of this task; `last` is the newest."
 )
 @click.option("--node", metavar="ID", help="Only where this node acted, or one below it.")
 @click.option("--presentation", metavar="ID", help="Only about this presentation.")
 @click.option("--decision", metavar="ID", help="Only the decision with this id.")
-@click.option("--limit", type=phrases.COUNT, metavar="N", help="Only the N newest of them.")
-@click.option("--json", "as_json", is_flag=True, help="Write JSON: an array, a decision a line.")
+@click.option("--limit", type=phrases.COUNT, metavar="N", help="Only the newest N.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON: an array, one decision a line.")
 @target.authority_option
 def find(*, since: str | None, task: str | None, as_json: bool, **asked: Any) -> None:
-    """Find recorded decisions, one line each, the newest last: time, outcome, id, who wanted what, and its node.
+    """Find recorded decisions, one line each, the newest last: time, outcome, id, who wanted what, and the node.
 
-    All options that are given must fit. A label is what whoever delegated called an agent; it proves nothing. Go on
-    with the id, or with what it shows: capx why ID, capx graph TASK, capx revoke NODE.
+    A decision must match all options that are given. An agent's label is the name that its delegator gave it. It proves
+    nothing. Use the ids of a line with capx why ID, capx graph TASK and capx revoke NODE.
 
     Example: capx find --denied --since 1h
     """
@@ -80,11 +80,11 @@ def _one(authority: "target.Operations", decision: str, query: dict[str, Any]) -
 
 
 def _demand_no_decision(authority: "target.Operations", node: str) -> None:
-    """Raise UsageError for the id of a decision: it looks like a node's, and nothing is found below it."""
+    """Raise UsageError for the id of a decision: it looks like a node's, and nothing is below it."""
     from capx_cli.events import Decided
 
     event = authority.decision(node)
     decided = None if event is None else event.read_if(Decided)
     if decided is not None:
         cure = f"; its node is {decided.node}: capx find --node {decided.node}" if decided.node else ""
-        raise click.UsageError(f"{node} is a decision, not a node{cure}")
+        raise click.UsageError(f"{node} is the id of a decision, not of a node{cure}")

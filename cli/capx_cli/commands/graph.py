@@ -1,4 +1,4 @@
-"""`capx graph`: who delegated to whom, what of it was spent, and what of it is dead."""
+"""`capx graph`: draw who delegated to whom, what was spent, and what is dead."""
 
 import contextlib
 import sys
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from capx.store.records import RequestRecord, TaskRecord
 
 _GLANCE = 0.5
-"""Seconds between two looks at the log."""
+"""Seconds between two reads of the log."""
 _AGAIN = 10.0
-"""Seconds after which it is drawn again, though nothing was logged: time ends tasks too, and counters move."""
+"""Seconds after which it is drawn again without news in the log: time also ends tasks, and counters change."""
 
 
 @click.command(cls=phrases.TakesIds)
@@ -31,15 +31,15 @@ _AGAIN = 10.0
     "--format",
     "shape",
     type=click.Choice(["text", "json", "mermaid", "dot"]),
-    help="Write it so: for people, for programs, for Mermaid, for Graphviz.",
+    help="The format: for people, for programs, for Mermaid, for Graphviz.",
 )
 @json_option
-@click.option("--watch", is_flag=True, help="Draw it again whenever something happened, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Draw it again when something happens, until Ctrl-C.")
 @target.authority_option
 def graph(task_id: str | None, shape: str | None, as_json: bool, watch: bool) -> None:
-    """Draw the execution graph of all tasks, or of TASK (`last` is the newest), the dead parts marked.
+    """Draw the execution graph of all tasks, or of TASK (`last` is the newest), with the dead parts marked.
 
-    Agents delegate offline: a node appears when its token is first used. What a task has spent of its budgets stands
+    Agents delegate offline, so a node appears when its token is first used. What a task has spent of its budgets is
     below its name.
 
     Example: capx graph last
@@ -48,7 +48,7 @@ def graph(task_id: str | None, shape: str | None, as_json: bool, watch: bool) ->
         raise click.UsageError(f"give either --json or --format {shape}")
     shape = "json" if as_json else shape or "text"
     if watch and (shape != "text" or not sys.stdout.isatty()):
-        raise click.UsageError("--watch draws on a terminal, as text: for a program, capx log --follow --json")
+        raise click.UsageError("--watch draws text on a terminal: for a program use capx log --follow --json")
     with target.authority() as authority:
         with screen.busy("reading the log"):
             wanted = None if task_id is None else phrases.task_id(authority, task_id)
@@ -60,14 +60,14 @@ def graph(task_id: str | None, shape: str | None, as_json: bool, watch: bool) ->
 
 
 class _Read(NamedTuple):
-    """A graph, with what else is known of its tasks, and of what was asked for in them by the node that asked."""
+    """A graph, with its tasks, and the requests of each node that asked."""
 
     graph: "Graph"
     tasks: "Mapping[str, TaskRecord]"
     requests: "Mapping[str, list[RequestRecord]]"
 
     def trees(self) -> "list[tuple[Tree, TaskRecord | None]]":
-        """The trees, each with its task; one that was opened meanwhile has none."""
+        """Return the trees, each with its task; a task that was opened meanwhile is missing."""
         return [(tree, self.tasks.get(tree.task)) for tree in self.graph.trees]
 
 

@@ -1,4 +1,4 @@
-"""`capx import`: a token as other macaroon libraries write it."""
+"""`capx import`: read a token that another macaroon library wrote."""
 
 import click
 
@@ -12,9 +12,9 @@ from capx_cli.tokens import read_text, token_option
 def import_(token_file: str | None) -> None:
     """Read plain macaroons, one on each line, and write them as one token to standard output.
 
-    Read are base64 of both formats of libmacaroons, and both as JSON. Each must be a capability of capx: with an
-    identifier of its form, and the audience as location. Needs no key, and verifies nothing: one with a wrong
-    signature comes in as well, and is refused where it is used.
+    It reads both formats of libmacaroons, in base64 and as JSON. Each macaroon must be a capability of capx: its
+    identifier has the right form, and its location is the audience. This needs no key, and verifies nothing. It also
+    reads a macaroon with a wrong signature, which is then denied where it is used.
 
     Example: capx import --token-file slides.macaroon > slides.token
     """
@@ -27,11 +27,11 @@ def import_(token_file: str | None) -> None:
     except InvalidRequest as error:
         raise Unusable(str(error)) from None
     screen.bare(bundle.text)
-    screen.note("NOTHING WAS VERIFIED: a wrong signature comes in as well. To check it: capx verify", screen.LOUD)
+    screen.note("NOTHING WAS VERIFIED: the signature may be wrong. To check it: capx verify", screen.LOUD)
     phrases.what_is_left(bundle)
 
 
 def _each(text: str) -> list[str]:
-    """The macaroons in a text; a single one as JSON may stand on several lines, and ends none that it begins."""
+    """Return the macaroons of a text; a single one as JSON may take several lines."""
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     return lines if all(line.startswith("{") == line.endswith("}") for line in lines) else [text]

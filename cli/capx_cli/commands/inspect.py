@@ -1,4 +1,4 @@
-"""`capx inspect`: what a token says of itself, and what a store knows of it."""
+"""`capx inspect`: show what a token says about itself, and what a store knows about it."""
 
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -15,19 +15,21 @@ if TYPE_CHECKING:
     from capx.tokens.capability import Token
     from capx_cli.token_status import TokenStatus
 
-_WARNING = "NOTHING WAS VERIFIED: this is what the token says of itself. To check it: capx verify"
+_WARNING = "NOTHING WAS VERIFIED: this is what the token says about itself. To check it: capx verify"
 
 
 @click.command()
-@click.option("--blocks", is_flag=True, help="Show every block as well, hop by hop.")
-@click.option("--store", "with_store", is_flag=True, help="Show what the home's store knows: spends, and deaths.")
+@click.option("--blocks", is_flag=True, help="Also show every block, hop by hop.")
+@click.option(
+    "--store", "with_store", is_flag=True, help="Also show what the home's store knows: budgets and revocations."
+)
 @json_option
 @token_option
 def inspect(blocks: bool, with_store: bool, as_json: bool, token_file: str | None) -> None:
     """Show what a token can still allow: what, for whom, until when. Needs no key, and verifies nothing.
 
-    With --store it also looks into the store of the home: what is left of its budgets, and whether anything that it
-    hangs by is dead.
+    With --store it also looks into the store of the home: what is left of the budgets, and whether something is revoked
+    that the token depends on.
 
     Example: capx inspect --blocks --token-file slides.token
     """
@@ -46,7 +48,7 @@ def inspect(blocks: bool, with_store: bool, as_json: bool, token_file: str | Non
 
 
 def _statuses(tokens: "Sequence[Token]") -> "list[TokenStatus | None]":
-    """What the store of the home knows of each token."""
+    """Return what the store of the home knows about each token."""
     from capx.authority.home import open_home_store
     from capx_cli.token_status import status_of
 

@@ -1,4 +1,4 @@
-"""`capx intent`: what a person asks for, from their words to its end."""
+"""`capx intent`: handle what a person asks for, from their words to its end."""
 
 import time
 from pathlib import Path
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 def intent() -> None:
     """Write, sign, check, list and withdraw intents: what people ask for.
 
-    An intent is a document, signed by the person whose work it is. An authority opens a task on it, with what its
-    policy gives to work of that purpose. FILE holds one, signed or not; - is standard input.
+    An intent is a document, signed by the person who wants the work. An authority opens a task on it, with what its
+    policy gives to work of that purpose. FILE holds an intent, signed or not; - is standard input.
 
     Example: capx intent list
     """
 
 
 @intent.command("new", short_help="Write the document of an intent.")
-@click.option("--principal", required=True, metavar="NAME", help="Who asks, by the name that the policy has for them.")
+@click.option("--principal", required=True, metavar="NAME", help="Who asks: their name in the policy.")
 @click.option("--purpose", required=True, metavar="NAME", help="The policy's name for this kind of work.")
-@click.option("--statement", required=True, metavar="TEXT", help="What is asked for, in the person's own words.")
-@click.option("--tenant", metavar="NAME", help="For whom the work is done.")
+@click.option("--statement", required=True, metavar="TEXT", help="What they ask for, in their own words.")
+@click.option("--tenant", metavar="NAME", help="The customer that the work is for.")
 @click.option(
     "--param",
     "parameters",
@@ -40,18 +40,24 @@ def intent() -> None:
     metavar="NAME=TEXT",
     help="A parameter that the purpose takes: quarter=Q3 is text, limit:=10 is JSON. Repeatable.",
 )
-@click.option("--agent", metavar="NAME", help="The agent that is empowered.")
+@click.option("--agent", metavar="NAME", help="The agent that may do the work.")
 @click.option(
-    "--max-tasks", type=click.IntRange(1, 1_000_000), default=1, metavar="N", help="How often it may be opened: once."
+    "--max-tasks",
+    type=click.IntRange(1, 1_000_000),
+    default=1,
+    metavar="N",
+    help="How many tasks it may open. Default: one.",
 )
-@click.option("--not-after", default="8h", metavar="WHEN", help="Until when: 8h unless said, 1d, or RFC 3339.")
-@click.option("--for", "epoch", metavar="EPOCH", help="The authority it is meant for; else that of the home.")
+@click.option(
+    "--not-after", default="8h", metavar="WHEN", help="Until when it opens tasks: 1d, or RFC 3339. Default: 8h."
+)
+@click.option("--for", "epoch", metavar="EPOCH", help="The authority that it is for. Default: that of the home.")
 @target.authority_option
 def new(*, parameters: tuple[str, ...], epoch: str | None, **asked: Any) -> None:
     """Write the document of an intent to standard output, for its principal to sign.
 
-    It is for one authority, which is named by its EPOCH, as capx doctor shows it there: else for that of the home, or
-    of --authority. Once that was restored, what was written before opens nothing.
+    An intent is for one authority, which its EPOCH names; capx doctor shows the epoch there. The default is the
+    authority of the home, or of --authority. If that authority is restored later, the intent opens nothing any more.
 
     Example: capx intent new --principal ana --purpose qbr --statement "The Acme QBR" --tenant Acme > qbr.json
     """
@@ -67,12 +73,12 @@ def new(*, parameters: tuple[str, ...], epoch: str | None, **asked: Any) -> None
 
 @intent.command("sign", short_help="Sign an intent, with the key of its principal.")
 @click.argument("file", default=intents.STDIN)
-@file_option("--key-file", "The key of its principal. Else: theirs in principals/ of the home.")
+@file_option("--key-file", "The key of its principal. Default: their key in principals/ of the home.")
 def sign(file: str, key_file: Path | None) -> None:
     """Show what FILE asks for, sign it, and write it with its signature to standard output.
 
-    The key is the one that capx principal new has made. Whoever has the signed file can have it opened, as often as it
-    says, at the one authority that it names.
+    The key is the one that capx principal new made. Anybody who has the signed file can open tasks with it, as often as
+    it says, only at the authority that it names.
 
     Example: capx intent sign qbr.json --key-file ana.key > qbr.intent
     """
@@ -86,7 +92,7 @@ def sign(file: str, key_file: Path | None) -> None:
     intents.say(f"{intents.named(read.principal)} asks for this, and signs it:", screen.STRONG, on_stderr=True)
     intents.tell(read, on_stderr=True)
     if read.not_after <= time.time():
-        screen.note("It has ended, and opens nothing.", screen.BAD)
+        screen.note("Its time is over: it opens nothing.", screen.BAD)
     screen.as_json({"intent": read.document(), "signature": signed.signature})
 
 
@@ -94,7 +100,7 @@ def sign(file: str, key_file: Path | None) -> None:
 @click.argument("file")
 @json_option
 def show(file: str, as_json: bool) -> None:
-    """Show in plain words what FILE asks for, and whether it is signed; the signature is not verified.
+    """Show in plain words what FILE asks for, and whether it is signed. The signature is not verified.
 
     Example: capx intent show qbr.intent
     """
@@ -108,17 +114,17 @@ def show(file: str, as_json: bool) -> None:
         return
     intents.say(f"{intents.named(said.principal)} asks for this:", screen.STRONG)
     intents.tell(said)
-    screen.say("not signed" if signature is None else "signed, by whom is not verified: capx intent verify")
+    screen.say("not signed" if signature is None else "signed; to verify who signed it: capx intent verify")
 
 
-@intent.command("verify", short_help="Verify who has signed an intent.")
+@intent.command("verify", short_help="Verify who signed an intent.")
 @click.argument("file")
 @click.option("--key", metavar="ed25519:…", help="Verify against this public key, not against the policy of the home.")
 @json_option
 def verify(file: str, key: str | None, as_json: bool) -> int:
-    """Verify that the principal of the intent in FILE has signed it. Exits with 1 if not.
+    """Verify that the principal of the intent in FILE signed it. The exit code is 1 if not.
 
-    Their key is the one that the policy of the home names, or the given one.
+    The public key is the one in the policy of the home, or the one that --key gives.
 
     Example: capx intent verify qbr.intent
     """
@@ -134,7 +140,7 @@ def verify(file: str, key: str | None, as_json: bool) -> int:
 @json_option
 @target.authority_option
 def list_(as_json: bool) -> None:
-    """List the intents that opened a task or were withdrawn, in the order in which they became known.
+    """List the intents that opened a task or were withdrawn, the oldest first.
 
     Example: capx intent list --json
     """
@@ -145,13 +151,13 @@ def list_(as_json: bool) -> None:
 
 @intent.command("withdraw", cls=phrases.TakesIds, short_help="Withdraw an intent, and its tasks.")
 @click.argument("meant", metavar="DIGEST|FILE")
-@click.option("--dry-run", is_flag=True, help="Only say what is known to die.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be dead.")
 @json_option
 @target.authority_option
 def withdraw(meant: str, dry_run: bool, as_json: bool) -> None:
-    """Let the intent of DIGEST, or in FILE, open nothing any more, and withdraw its tasks.
+    """Withdraw the intent with this DIGEST, or in FILE: it opens nothing any more, and its tasks are withdrawn.
 
-    All their tokens are dead when this returns. One that was never opened can be withdrawn too.
+    When the command returns, all tokens of these tasks are dead. You can also withdraw an intent that was never opened.
 
     Example: capx intent withdraw qbr.intent
     """
@@ -167,7 +173,7 @@ def withdraw(meant: str, dry_run: bool, as_json: bool) -> None:
 
 
 def _why_not(signed: "SignedIntent", key: str | None) -> str | None:
-    """Why the signature does not count; None if it does."""
+    """Return why the signature does not count; None if it does."""
     from capx.crypto.ed25519 import is_signed_by, parse_public
 
     name = signed.intent.principal
@@ -181,7 +187,7 @@ def _why_not(signed: "SignedIntent", key: str | None) -> str | None:
         target.demand_home("capx intent verify without --key", "reads the policy, which stays with its authority")
         found = PolicyFile(home_folder() / FILE)().principals.get(name)
         if found is None:
-            return f"the policy of the home knows no principal {name}"
+            return f"the policy of the home has no principal {name}"
         public, whose = found.key, f"the key that the policy has for {name}"
     if public is None:
         return f"the policy of the home has no key for {name}"

@@ -1,4 +1,4 @@
-"""`capx keys`: the root keys of this home, and what resources verify with."""
+"""`capx keys`: manage the root keys of this home, and the key files of resources."""
 
 import sys
 from pathlib import Path
@@ -17,9 +17,9 @@ _ITS_KEYS = "changes the root keys, which stay with their authority"
 def keys() -> None:
     """Export keys to resources, and rotate the root keys of this home.
 
-    Rotation without an outage: `add` a key, `export` to every resource and restart it, `activate` the new key,
-    and `retire` the old one when no live task holds tokens of it. A service reads its key file when it starts, and
-    a process that opened this home goes on minting with the key that was active then: restart both in between.
+    To rotate without an outage: `add` a key. `export` to every resource, and restart it. `activate` the new key.
+    `retire` the old key when no live task holds tokens of it. A service reads its key file only when it starts. A
+    process that opened this home keeps minting with the key that was active then. So restart both in between.
 
     Example: capx keys list
     """
@@ -27,21 +27,21 @@ def keys() -> None:
 
 @keys.command(short_help="Write the key file of one audience.")
 @click.argument("audience", shell_complete=completion.audiences)
-@file_option("--out", "Write to a new file only you may read.")
-@click.option("--replace", is_flag=True, help="Let FILE be there already: it is replaced as a whole.")
+@file_option("--out", "Write to a new file that only you may read.")
+@click.option("--replace", is_flag=True, help="Replace FILE as a whole if it exists.")
 def export(audience: str, out: Path | None, replace: bool) -> None:
-    """Write the key file of one audience: a secret, for that resource alone.
+    """Write the key file of one audience: a secret, only for that resource.
 
-    It holds one key for each live root key. With it a resource verifies for itself; it can neither verify nor mint
-    for any other. A service reads it when it starts: export again and restart it before `capx keys activate`.
-    Without --out the secret goes to standard output, for a pipe: never to a screen.
+    The file has one key for each live root key. With it the resource verifies tokens by itself. It cannot verify or
+    mint for any other audience. A service reads the file when it starts: export again, and restart it, before `capx
+    keys activate`. Without --out the secret goes to standard output, for a pipe, but never to a terminal.
 
     Example: capx keys export crm --out crm.keys --replace
     """
     if replace and out is None:
-        raise click.UsageError("--replace belongs to --out FILE")
+        raise click.UsageError("--replace needs --out FILE")
     if out is None and sys.stdout.isatty():
-        raise click.UsageError("a key is not for a screen: give --out FILE, or pipe it on")
+        raise click.UsageError("a key is a secret and is not written to a terminal: give --out FILE, or use a pipe")
     with target.home_authority("capx keys export") as authority:
         exported = authority.export_keys(audience)
     if out is None:
@@ -52,7 +52,7 @@ def export(audience: str, out: Path | None, replace: bool) -> None:
     if out.exists() and not replace:
         raise Unusable(f"{out} is there already: choose another name, or give --replace")
     exported.save(out, replace=replace)
-    screen.note(f"wrote {out}: a secret, for {audience} alone", screen.GOOD)
+    screen.note(f"wrote {out}: a secret, only for {audience}", screen.GOOD)
 
 
 _KEYS: View[tuple[str, str, int]] = View(
@@ -66,9 +66,9 @@ _KEYS: View[tuple[str, str, int]] = View(
 @json_option
 @target.authority_option
 def list_(as_json: bool) -> None:
-    """List the live root keys, each with how many live tasks hold tokens of it.
+    """List the live root keys, and how many live tasks hold tokens of each.
 
-    The active one mints and verifies, every other verifies.
+    The active key mints and verifies. All others verify.
 
     Example: capx keys list --json
     """
@@ -77,9 +77,9 @@ def list_(as_json: bool) -> None:
     _KEYS.show([(kid, "verifies" if at else "active", tasks) for at, (kid, tasks) in enumerate(kids)], as_json)
 
 
-@keys.command(short_help="Add a key that verifies, and does not mint yet.")
+@keys.command(short_help="Add a key that verifies, but does not mint yet.")
 def add() -> None:
-    """Add a fresh root key, and write its id to standard output. It verifies, and does not mint yet.
+    """Add a new root key, and write its id to standard output. It verifies, but does not mint yet.
 
     Example: kid=$(capx keys add)
     """
@@ -90,17 +90,17 @@ def add() -> None:
     key = RootKey.generate()
     change_keys(lambda ring: ring.added(key))
     screen.bare(key.kid)
-    screen.note("added: it verifies, and does not mint yet", screen.GOOD)
+    screen.note("added: it verifies, but does not mint yet", screen.GOOD)
     screen.note("Next: capx keys export to every resource, restart each, then capx keys activate", screen.QUIET)
 
 
 @keys.command(cls=phrases.TakesIds, short_help="Let a key mint from now on.")
 @click.argument("kid", shell_complete=completion.kids)
 def activate(kid: str) -> None:
-    """Let a key mint from now on; the one that minted goes on verifying.
+    """Let a key mint from now on. The key that minted before still verifies.
 
-    A resource that has not read this key yet refuses what is minted with it: export again and restart the services
-    before. What opened this home before goes on minting with the old key until it is restarted.
+    A resource that has not read the new key denies what it mints. So before this, export again and restart the
+    services. A process that opened this home before keeps minting with the old key until you restart it.
 
     Example: capx keys activate "$kid"
     """
@@ -109,21 +109,21 @@ def activate(kid: str) -> None:
     target.demand_home("capx keys activate", _ITS_KEYS)
     change_keys(lambda ring: ring.activated(kid))
     screen.note(f"{kid} mints from now on", screen.GOOD)
-    # Whether that was done is nowhere written, so it is said each time.
-    screen.note("Services that have not read it yet refuse what it mints: capx keys export, and restart each", "yellow")
+    # No record says whether the services were restarted, so warn each time.
+    screen.note("Services that have not read this key deny what it mints: capx keys export, and restart each", "yellow")
     screen.note(
-        "Next: restart what opened this home; capx keys retire the old key when no live task holds it", screen.QUIET
+        "Next: restart what opened this home, and capx keys retire the old key when no live task holds it", screen.QUIET
     )
 
 
-@keys.command(cls=phrases.TakesIds, short_help="Let go of a key for good.")
+@keys.command(cls=phrases.TakesIds, short_help="Remove a key for good.")
 @click.argument("kid", shell_complete=completion.kids)
-@click.option("--force", is_flag=True, help="Also while live tasks hold tokens minted under it: they are refused then.")
+@click.option("--force", is_flag=True, help="Also while live tasks hold tokens of it: these are denied then.")
 def retire(kid: str, force: bool) -> None:
-    """Let go of a key for good: what was minted under it is refused here, and at a resource once it is exported anew.
+    """Remove a key for good. Its tokens are denied here at once, and at a resource after you export its keys again.
 
-    The key that mints is not retired, and no other while live tasks hold tokens of it, which ends when they are
-    completed: unless by --force, for a key that leaked.
+    You cannot retire the active key. You cannot retire a key while live tasks hold tokens of it: complete them first.
+    For a key that leaked, use --force.
 
     Example: capx keys retire "$old"
     """
@@ -135,8 +135,8 @@ def retire(kid: str, force: bool) -> None:
     if holding and not force and kid != next(iter(kids)):
         tasks = "a live task holds" if holding == 1 else f"{holding} live tasks hold"
         raise click.UsageError(
-            f"{tasks} tokens minted under {kid}: completing what capx task list --active shows frees it; or --force"
+            f"{tasks} tokens minted under {kid}: complete the tasks that capx task list --active shows, or use --force"
         )
     change_keys(lambda ring: ring.retired(kid))
-    screen.note(f"{kid} is retired: what was minted under it is refused", screen.GOOD)
+    screen.note(f"{kid} is retired: its tokens are denied", screen.GOOD)
     screen.note("Next: capx keys export to every resource, and restart each", screen.QUIET)

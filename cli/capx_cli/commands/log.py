@@ -1,4 +1,4 @@
-"""`capx log`: what happened, in order."""
+"""`capx log`: show what happened, in order."""
 
 import contextlib
 import sys
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from capx.store.log import Event
 
 _LAST = 2**53 - 1
-"""The last position that there can be: the same in a store and through an authority that serves it."""
+"""The largest possible position, the same in a store and over HTTP."""
 
 
 class _Begin(NamedTuple):
-    """Which events: those after a position that happened at an instant (Unix seconds) or later."""
+    """Which events to show: those after a position, at or after an instant (Unix seconds)."""
 
     position: int = 0
     at: int = 0
@@ -29,17 +29,19 @@ class _Begin(NamedTuple):
 @click.option(
     "--since",
     metavar="POSITION|WHEN",
-    help="Only what stands after a position, 120, or happened since: 1h is an hour ago; or 2026-11-25T12:00:00Z.",
+    help="Only events after a position, 120, or since a time: 1h is an hour ago; or 2026-11-25T12:00:00Z.",
 )
-@click.option("--limit", type=phrases.COUNT, metavar="N", help="Only the N newest of them.")
-@click.option("--follow", is_flag=True, help="Go on with what happens from now on, until Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="Write JSON: an array, an event a line; a line each to follow.")
+@click.option("--limit", type=phrases.COUNT, metavar="N", help="Only the newest N.")
+@click.option("--follow", is_flag=True, help="Then show what happens from now on, until Ctrl-C.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Write JSON: an array, one event a line. With --follow: one value a line."
+)
 @target.authority_option
 def log(since: str | None, limit: int | None, follow: bool, as_json: bool) -> None:
-    """Show the events of the log, one line each, the newest last: position, time, kind, and what it was about.
+    """Show the events of the log, one line each, the newest last: position, time, kind, and what it is about.
 
-    Positions have no gaps. A program that remembers the last one it saw goes on with --since. Whoever follows is told
-    on standard error when the store cannot be read, and is told the rest once it can.
+    Positions have no gaps. A program that remembers the last one it saw can go on with --since. With --follow, standard
+    error says when the store cannot be read. When it can be read again, the missed events follow.
 
     Example: capx log --since 1h --limit 20
     """
@@ -61,7 +63,7 @@ def log(since: str | None, limit: int | None, follow: bool, as_json: bool) -> No
 
 
 def _begin(since: str | None) -> _Begin:
-    """Where to begin; UsageError for a position that no log reaches."""
+    """Return where to begin; UsageError for a position that no log can reach."""
     if since is None:
         return _Begin()
     if not (since.isascii() and since.isdigit()):
@@ -80,7 +82,7 @@ def _chosen(authority: "target.Operations", begin: _Begin, limit: int | None) ->
 
 
 def _follow(begin: _Begin | None, limit: int | None, as_json: bool) -> None:
-    """Say what happened, then what happens."""
+    """Show what has happened, then what happens."""
     with target.authority() as authority:
         mark = tail.end_of(authority)
         if begin is not None or limit is not None:

@@ -1,4 +1,4 @@
-"""`capx mint`: more authority for a task that runs."""
+"""`capx mint`: give a running task one more capability."""
 
 import click
 
@@ -22,8 +22,8 @@ def mint(
 ) -> None:
     """Mint one more capability for a task, at its root, and write it to standard output.
 
-    TASK is a task id, or `last`. What is minted has the task's tenant and ends with it at the latest. Join what is
-    written to the agent's token with a comma.
+    TASK is a task id, or `last`. The capability has the task's tenant, and ends with the task at the latest. Join it to
+    the agent's token with a comma.
 
     Example: capx mint last --allow tickets.read --expires 10m
     """

@@ -1,4 +1,4 @@
-"""`capx policy`: what an authority goes by, tried before it counts."""
+"""`capx policy`: check and test a policy before an authority uses it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,29 +17,31 @@ if TYPE_CHECKING:
     from capx.policy.terms import Terms
 
 _FILE = click.Path(path_type=Path)
-_option = click.option("--policy", "file", type=_FILE, metavar="FILE", help="This policy, not the one of the home.")
+_option = click.option(
+    "--policy", "file", type=_FILE, metavar="FILE", help="Use this policy instead of the one in the home."
+)
 
 
 @click.group(cls=phrases.InOrder)
 def policy() -> None:
     """Check a policy, try it on an intent, explain it, and test it with cases.
 
-    A policy says who may ask for what kinds of work, and what each of them gives at once, on request, or by asking a
-    person. It is policy.toml in the home of an authority, which goes by the file as it is at every moment: check a
-    draft elsewhere, and move it into its place.
+    A policy says who may ask for which kinds of work. It says what each kind gets at once, on request, or with the
+    consent of a person. It is policy.toml in the home of an authority. The authority reads the file again whenever it
+    changes. So check a draft elsewhere, and then move it into place.
 
     Example: capx policy check
     """
 
 
-@policy.command(short_help="Check a policy: everything that is wrong with it, by key path.")
+@policy.command(short_help="Check a policy: show every mistake, by key path.")
 @click.argument("file", required=False, type=_FILE)
 @json_option
 def check(file: Path | None, as_json: bool) -> int:
-    """Check the policy in FILE, else that of the home, and tell all that is wrong with it, a line each.
+    """Check the policy in FILE, or in the home, and show everything that is wrong with it, one line each.
 
-    Exits with 3 if it cannot be used. What can be used, and cannot have been meant, is remarked upon: a grant that
-    never decides, say.
+    The exit code is 3 if the policy cannot be used. If it can be used, but a part is surely a mistake, the command
+    remarks on it, such as on a grant that never decides.
 
     Example: capx policy check draft.toml
     """
@@ -73,8 +75,8 @@ def check(file: Path | None, as_json: bool) -> int:
 def try_(intent: str, file: Path | None, as_json: bool) -> int:
     """Show what the intent in the file INTENT would get: at open, on request, by asking, and never.
 
-    It may be signed or not, and no signature is verified: capx intent verify does that. Nothing is opened.
-    Exits with 1 if the policy gives it nothing, and says why.
+    The intent may be signed or not. No signature is verified: capx intent verify does that. Nothing is opened. The exit
+    code is 1 if the policy gives it nothing, and the command says why.
 
     Example: capx policy try qbr.intent --policy draft.toml
     """
@@ -109,12 +111,12 @@ def _tell(found: "Policy", terms: "Terms", principal: str) -> None:
     screen.table(("WHEN", "ACTION", "AT", "LIMITS"), [*policies.rows(found, terms), never], styles)
 
 
-@policy.command(short_help="Tell a policy in plain sentences.")
+@policy.command(short_help="Say what a policy gives, in plain sentences.")
 @click.argument("purpose", required=False)
 @_option
 @json_option
 def explain(purpose: str | None, file: Path | None, as_json: bool) -> None:
-    """Tell in plain sentences what the policy says of PURPOSE, or of each there is.
+    """Say in plain sentences what the policy gives to PURPOSE, or to each purpose.
 
     Example: capx policy explain qbr
     """
@@ -123,28 +125,28 @@ def explain(purpose: str | None, file: Path | None, as_json: bool) -> None:
 
     found = policies.usable(_given(file, "capx policy explain"))
     if purpose is not None and purpose not in found.purposes:
-        raise click.UsageError(f"{purpose!r:.40} is no purpose of this policy{near(purpose, found.purposes)}")
+        raise click.UsageError(f"{purpose!r:.40} is not a purpose of this policy{near(purpose, found.purposes)}")
     wanted = [each for name, each in found.purposes.items() if purpose in {None, name}]
     if as_json:
         screen.as_json({each.name: purpose_sentences(found, each) for each in wanted})
         return
     if not wanted:
-        screen.say("The policy has no purpose: it takes no intent.")
+        screen.say("The policy has no purpose, so nobody can open a task on an intent.")
     for each in wanted:
         screen.say(each.name, screen.STRONG)
         for sentence in purpose_sentences(found, each):
             intents.say(f"  {sentence}")
 
 
-@policy.command(short_help="Test a policy with cases: what it is meant to give, and not to.")
+@policy.command(short_help="Test a policy with cases: what it must give, and must not.")
 @click.argument("cases", type=_FILE)
 @_option
 @json_option
 def test(cases: Path, file: Path | None, as_json: bool) -> int:
-    """Test the policy with the cases in the file CASES: calls, each with how it is to be decided.
+    """Test the policy with the cases in the file CASES: calls, each with the decision that is expected.
 
-    Prints a line for each call that is decided otherwise, and exits with 1 if there is one. A refusal that is expected
-    of a name that the policy does not have is remarked upon.
+    It prints a line for each call that is decided otherwise. Then the exit code is 1. It remarks on a case that expects
+    a refusal for a name that the policy does not have.
 
     Example: capx policy test cases.toml --policy draft.toml
     """
@@ -187,7 +189,7 @@ def _count(number: int, what: str) -> str:
 
 
 def _given(file: Path | None, what: str) -> Path | None:
-    """The file that was named; without one, the home must be meant."""
+    """Return the named file; without one, raise UsageError unless the home is meant."""
     if file is None:
         target.demand_home(what, "reads the policy, which stays with its authority")
     return file

@@ -1,4 +1,4 @@
-"""`capx present`: a token bound to one call."""
+"""`capx present`: bind a token to one call."""
 
 import time
 from pathlib import Path
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--http", nargs=2, metavar="METHOD TARGET", help="An HTTP request instead of an action: GET /a?b=c.")
 @click.option("--data", metavar="TEXT", help="The body of the HTTP request.")
 @file_option("--data-file", "The body, from a file.")
-@click.option("--content-type", metavar="TYPE", help="The Content-Type of the HTTP request, exactly as sent.")
+@click.option("--content-type", metavar="TYPE", help="The Content-Type of the HTTP request, exactly as it is sent.")
 @calls.audience_option
 @click.option("--header", is_flag=True, help="Write the whole header: Authorization: Capx ….")
 @token_option
@@ -38,7 +38,7 @@ def present(
 ) -> None:
     """Bind a token to one call, and write the presentation to standard output.
 
-    A presentation is good once, for about a minute, for this call alone; the token itself stays here.
+    A presentation works once, for about a minute, and only for this call. The token itself stays here.
 
     Example: capx present --action slides.write --arg deck=deck-42
     """
@@ -50,11 +50,11 @@ def present(
     body = calls.read_body(data, data_file)
     if action is not None:
         if body is not None or content_type is not None:
-            raise click.UsageError("--data, --data-file and --content-type belong to --http")
+            raise click.UsageError("--data, --data-file and --content-type need --http")
         received: HttpRequest | ToolCall = ToolCall(action, name_value.arguments(args))
     else:
         if args:
-            raise click.UsageError("--arg belongs to --action")
+            raise click.UsageError("--arg needs --action")
         method, target = http or ("", "")
         received = HttpRequest(method=method, target=target, content_type=content_type, body=body or b"")
     presenting = bundle.candidates(calls.chosen_audience(bundle.audiences, audience, action), received)[0]
@@ -62,11 +62,11 @@ def present(
     screen.bare(f"Authorization: {presentation.authorization}" if header else presentation.text)
     screen.note(f"good once at {presentation.audience}, for a minute")
     if why := _refused_by_itself(presenting, received):
-        screen.note(f"this will be refused: {why}", screen.BAD)
+        screen.note(f"this will be denied: {why}", screen.BAD)
 
 
 def _refused_by_itself(token: "Token", received: "Received") -> str | None:
-    """Why this token refuses the call whatever a resource knows, as far as it says itself."""
+    """Return why the token itself denies this call at every resource; None if it does not."""
     from capx.tokens.binding import ToolCall
     from capx.tokens.effective.effective import effective
     from capx.tokens.effective.prediction import certain_refusals, predict

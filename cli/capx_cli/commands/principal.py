@@ -1,4 +1,4 @@
-"""`capx principal`: the people who ask and consent, their keys, and what the policy says of them."""
+"""`capx principal`: manage people who ask and consent, their keys, and their place in the policy."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,8 @@ _ITS_POLICY = "reads the policy, which stays with its authority"
 def principal() -> None:
     """Make keys for people, and name people in the policy.
 
-    A principal is a person who asks for work, or consents to what agents ask for. The key is theirs alone; the policy
-    of an authority holds its public half.
+    A principal is a person who asks for work, or consents to what agents ask for. Only the person has the key. The
+    policy of an authority has its public half.
 
     Example: capx principal list
     """
@@ -29,13 +29,15 @@ def principal() -> None:
 
 @principal.command(short_help="Make a key for a person.")
 @click.argument("name")
-@file_option("--key-file", "Write the key to this new file, which only you may read; else to principals/ in the home.")
+@file_option(
+    "--key-file", "Write the key to this new file, which only you may read. Default: a file in principals/ of the home."
+)
 def new(name: str, key_file: Path | None) -> None:
     """Make a key for the person called NAME, and write its public half to standard output.
 
-    The key file is a secret, and never overwritten. Whoever has it can ask for, and consent to, whatever a policy
-    leaves to NAME: make it where that person works. NAME is what a policy calls them, such as a mail address.
-    The public half is written again by capx principal show.
+    The key file is a secret. It is never overwritten. Anybody who has it can ask for, and consent to, all that a policy
+    leaves to NAME. So make it on that person's machine. NAME is the person's name in the policy, such as a mail
+    address. capx principal show writes the public half again.
 
     Example: capx principal new ana --key-file ana.key
     """
@@ -44,13 +46,13 @@ def new(name: str, key_file: Path | None) -> None:
     key = PrincipalKey.generate(name)
     file = key_file or own_keys.new_file(name)
     key.save(file)
-    screen.note(f"wrote {file}: a secret, for {name} alone", screen.GOOD)
+    screen.note(f"wrote {file}: a secret, only for {name}", screen.GOOD)
     _tell_public(key)
 
 
 @principal.command(short_help="Show the public half of a person's key.")
 @click.argument("name", required=False)
-@file_option("--key-file", "The key in this file; else that of NAME in principals/ of the home.")
+@file_option("--key-file", "Read the key from this file. Default: the key of NAME in principals/ of the home.")
 def show(name: str | None, key_file: Path | None) -> None:
     """Write the public half of the key of NAME to standard output, as capx principal new did.
 
@@ -76,10 +78,10 @@ _PEOPLE = View(
 )
 
 
-@principal.command("list", short_help="List the people that the policy knows.")
+@principal.command("list", short_help="List the people in the policy.")
 @json_option
 def list_(as_json: bool) -> None:
-    """List the people that the policy of the home knows, with what they may ask for.
+    """List the people in the policy of the home, and what they may ask for.
 
     Example: capx principal list --json
     """
@@ -89,20 +91,26 @@ def list_(as_json: bool) -> None:
     target.demand_home("capx principal list", _ITS_POLICY)
     policy_editing.demand_home_of(home_folder() / FILE)
     found = list(PolicyFile(home_folder() / FILE)().principals.values())
-    _PEOPLE.show(found, as_json, nothing="The policy knows nobody: capx principal add NAME --key ed25519:…")
+    _PEOPLE.show(found, as_json, nothing="The policy has no people: capx principal add NAME --key ed25519:…")
 
 
-@principal.command(short_help="Name a person in the policy.")
+@principal.command(short_help="Add a person to the policy, or extend one.")
 @click.argument("name")
-@click.option("--key", metavar="ed25519:…", help="Their public key; without it, only attested logins speak for them.")
-@click.option("--tenant", "tenants", multiple=True, metavar="NAME", help="For whom they may ask. Repeatable.")
-@click.option("--purpose", "purposes", multiple=True, metavar="NAME", help="What work they may ask for. Repeatable.")
+@click.option(
+    "--key", metavar="ed25519:…", help="Their public key. Without it, only an attested login speaks for them."
+)
+@click.option("--tenant", "tenants", multiple=True, metavar="NAME", help="A tenant they may ask for. Repeatable.")
+@click.option(
+    "--purpose", "purposes", multiple=True, metavar="NAME", help="A kind of work they may ask for. Repeatable."
+)
 @click.option("--group", "groups", multiple=True, metavar="NAME", help="An approvers' group they are in. Repeatable.")
 def add(key: str | None, **said: Any) -> None:
-    """Name the person called NAME in the policy of the home, whose file is kept as it is otherwise.
+    """Add the person called NAME to the policy of the home, or add to what it says about them.
 
-    The key is what capx principal new has written for them. An authority that is open goes by it from now on. What
-    stands there of people is not changed: of one whom it knows already, it is said which line to change by hand.
+    The key is the public half, which capx principal new wrote for them. A person who is in the policy already keeps
+    what they have. Their tenants, purposes and groups get what is new, and a key is added if there is none. Another
+    key is refused: take the old one out of the file first. The rest of the file, and its comments, stay as they are.
+    An open authority uses the new policy at once.
 
     Example: capx principal add bo --key "$(capx principal new bo)" --group finance
     """
@@ -115,16 +123,17 @@ def add(key: str | None, **said: Any) -> None:
     public = None if key is None else parse_public(key)
     wanted = Principal(key=public, **said)
     file = home_folder() / FILE
-    policy_editing.append(file, wanted)
-    screen.note(f"{wanted.name} stands in {file}", screen.GOOD)
+    screen.note(policy_editing.add(file, wanted), screen.GOOD)
 
 
 def _tell_public(key: "PrincipalKey") -> None:
-    """Write the public half, and note what a policy has of it."""
+    """Write the public half, and note the lines that a policy needs."""
     from capx.crypto.ed25519 import parse_public
     from capx.policy.policy import Principal
 
     screen.bare(key.public)
-    screen.note("In the policy of an authority, with the tenants and purposes that they may ask for:", screen.QUIET)
+    screen.note(
+        "Add this to the policy of an authority, with the tenants and purposes that they may ask for:", screen.QUIET
+    )
     for line in policy_editing.table(Principal(name=key.name, key=parse_public(key.public))).splitlines():
         screen.note(f"  {line}")

@@ -1,4 +1,4 @@
-"""`capx requests`: the inbox of those who answer what agents ask for at run time."""
+"""`capx requests`: the inbox of the people who answer what agents ask for at run time."""
 
 import contextlib
 import sys
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _NEWS = frozenset({"request_made", "request_approved", "request_denied", "request_expired", "capability_minted"})
-"""Events after which a request stands otherwise than before."""
+"""Events that change the state of a request."""
 
 
 class _About(Struct):
@@ -25,21 +25,23 @@ class _About(Struct):
 
 @click.group(cls=phrases.InOrder)
 def requests() -> None:
-    """List, show and answer what agents ask for at run time, where the policy has a person decide.
+    """List, show and answer what agents ask for at run time, if the policy leaves it to a person.
 
-    Whoever answers signs it with their own key, and sees before what it would add and to whom. Nobody answers for an
-    agent that works on their own behalf.
+    The person signs the answer with their own key. Before that, they see what the request would add, and to whom. A
+    person cannot approve what an agent asks for in their own work.
 
-    REQUEST is the id of a request, how it alone begins, in six characters or more, or `last` for the one that a person
-    was asked for last.
+    REQUEST is the id of a request, or its first six characters or more, or `last` for the newest request that a person
+    was asked for.
 
     Example: capx requests list
     """
 
 
 @requests.command("list", short_help="List what waits for a person.")
-@click.option("--all", "with_answered", is_flag=True, help="Also those that were answered, or granted at once.")
-@click.option("--task", "task_id", metavar="TASK", shell_complete=completion.tasks, help="Only those of one task.")
+@click.option("--all", "with_answered", is_flag=True, help="Also show those that were answered, or granted at once.")
+@click.option(
+    "--task", "task_id", metavar="TASK", shell_complete=completion.tasks, help="Only the requests of one task."
+)
 @json_option
 @target.authority_option
 def list_(with_answered: bool, task_id: str | None, as_json: bool) -> None:
@@ -56,12 +58,12 @@ def list_(with_answered: bool, task_id: str | None, as_json: bool) -> None:
     inbox.REQUESTS.show(found, as_json, nothing=nothing, without=None if with_answered else "STATE")
 
 
-@requests.command("show", cls=phrases.TakesIds, short_help="Show who asks, for what, and how it stands.")
+@requests.command("show", cls=phrases.TakesIds, short_help="Show who asks, for what, and its state.")
 @click.argument("request_id", metavar="REQUEST", shell_complete=completion.requests)
 @json_option
 @target.authority_option
 def show(request_id: str, as_json: bool) -> None:
-    """Show a request: who asks, on whose intent, what it would add, with which restrictions, and how it stands.
+    """Show a request: who asks, on whose intent, what it would add, with which restrictions, and its state.
 
     Example: capx requests show last
     """
@@ -82,49 +84,49 @@ def _answering(command: "Callable[..., int]") -> "Callable[..., int]":
             "--as",
             "name",
             metavar="NAME",
-            help="Who answers: a principal of the policy. Else: whose key --key-file holds.",
+            help="Who answers: a principal of the policy. Default: the owner of the key in --key-file.",
         ),
         arguments.file_option(
             "--key-file",
-            "Their key, as capx principal new has made it. Else: the one of NAME, or the only one, in principals/ of "
+            "Their key, as capx principal new made it. Default: the key of NAME, or the only key, in principals/ of "
             "the home.",
         ),
-        click.option("--yes", "sure", is_flag=True, help="Do not ask whether it is meant."),
-        click.option("--json", "as_json", is_flag=True, help="Write JSON; what is signed is shown on standard error."),
+        click.option("--yes", "sure", is_flag=True, help="Do not ask for confirmation."),
+        click.option("--json", "as_json", is_flag=True, help="Write JSON. What is signed goes to standard error."),
         target.authority_option,
     )
 
 
-@requests.command("approve", cls=phrases.TakesIds, short_help="Consent to a request, once it was shown.")
+@requests.command("approve", cls=phrases.TakesIds, short_help="Show a request and consent to it.")
 @_answering
 def approve(typed: str, **how: Any) -> int:
-    """Consent to a request, once it was shown: the agent is granted it when it asks again.
+    """Show a request and consent to it. The agent gets it when it asks again.
 
-    What is signed is what was shown. Exit code 1 says that nothing was: it may not be answered so, or by this person,
-    or they did not mean it.
+    You sign what was shown. If the exit code is 1, nothing was signed: the request cannot be approved, or not by this
+    person, or they said no to the question.
 
     Example: capx requests approve "$request" --as lea --key-file lea.key --yes
     """
     return give_answer(typed, Answer(yes=True, **how))
 
 
-@requests.command("deny", cls=phrases.TakesIds, short_help="Refuse a request, for good.")
+@requests.command("deny", cls=phrases.TakesIds, short_help="Show a request and deny it, for good.")
 @_answering
 def deny(typed: str, **how: Any) -> int:
-    """Refuse a request, for good: the same one is refused from then on. It is shown before.
+    """Show a request and deny it, for good: the same request is refused from then on.
 
-    Exit code 1 says that nothing was signed, as with approve.
+    If the exit code is 1, nothing was signed, as with approve.
 
     Example: capx requests deny "$request" --as lea --key-file lea.key --yes
     """
     return give_answer(typed, Answer(yes=False, **how))
 
 
-@requests.command("watch", short_help="Show what waits, and what comes, until Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="Write JSON: a request a line, whenever it stands otherwise.")
+@requests.command("watch", short_help="Show what waits, and what is new, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON: one request a line, whenever its state changes.")
 @target.authority_option
 def watch(as_json: bool) -> None:
-    """Show what waits for a person, then what agents ask for from now on and what becomes of it, until Ctrl-C.
+    """Show what waits for a person, then new requests and each change of a request, until Ctrl-C.
 
     Example: capx requests watch
     """
@@ -140,14 +142,14 @@ def _tell_news(authority: "target.Operations", read: tail.Read, as_json: bool) -
     told: set[str] = set()
     for event in read.events:
         about = event.read_if(_About) if event.kind in _NEWS else None
-        # However often it changed since, it is told as it stands now.
+        # A request may have changed several times since. Show it once, as it is now.
         if about is not None and about.request is not None and about.request not in told:
             told.add(about.request)
             _tell(authority, about.request, as_json)
 
 
 def _tell(authority: "target.Operations", request_id: str, as_json: bool) -> None:
-    """Tell of a request that somebody has to answer, or had to; what the policy gives by itself is no news."""
+    """Show a request that a person must answer, or answered; what the policy grants by itself is not shown."""
     from capx.errors import InvalidRequest
 
     with contextlib.suppress(InvalidRequest):

@@ -1,4 +1,4 @@
-"""`capx store restore`: what would happen, the question whether it may, and what was done."""
+"""`capx store restore`: show what would happen, ask for confirmation, and restore."""
 
 import sys
 from pathlib import Path
@@ -17,23 +17,27 @@ if TYPE_CHECKING:
     from capx.store.records import Head
 
 FILE = click.Path(dir_okay=False, path_type=Path)
-"""A file that a store is copied to, or brought back from."""
+"""A file with a copy of a store."""
 ITS_STORE = "works on the store itself"
-"""Why a command needs the home."""
+"""The reason why a command needs the home."""
 
 
-@click.command(short_help="Put a backup in the place of the store: all issued before is dead.")
+@click.command(short_help="Put a backup in the place of the store: all that was issued before is dead.")
 @click.argument("file", type=FILE)
-@click.option("--into", metavar="PLACE", help="A store elsewhere, new or empty: a path or postgresql://… [the home's]")
-@click.option("--dry-run", is_flag=True, help="Only say what would happen.")
-@click.option("--yes", is_flag=True, help="Do not ask whether to replace what is there.")
-@click.option("--discard", is_flag=True, help="Keep no copy of what a database holds now.")
+@click.option(
+    "--into",
+    metavar="PLACE",
+    help="Restore to another place, new or empty: a path or postgresql://… Default: the home's store.",
+)
+@click.option("--dry-run", is_flag=True, help="Only show what would happen.")
+@click.option("--yes", is_flag=True, help="Do not ask before replacing the old store.")
+@click.option("--discard", is_flag=True, help="Keep no copy of what the database holds now.")
 @json_option
 def restore(file: Path, *, into: str | None, dry_run: bool, yes: bool, discard: bool, as_json: bool) -> None:
     """Put the backup FILE in the place of the store of this home, as a later epoch of it.
 
-    What happened since the backup is unknown, so that all that was issued up to now is dead, and every task that was
-    active in the backup is withdrawn. Keys that were revoked since stay revoked. The store that is there is kept under
+    Nobody knows what happened after the backup. So all that was issued up to now is dead, and every task that was
+    active in the backup is withdrawn. Keys that were revoked after the backup stay revoked. The old store is kept under
     another name. Services that follow the store start over by themselves.
 
     Example: capx store restore before-upgrade.db --dry-run
@@ -57,14 +61,14 @@ def restore(file: Path, *, into: str | None, dry_run: bool, yes: bool, discard: 
 
 
 def head_as_json(head: "Head") -> dict[str, Any]:
-    """Where a store stands, as JSON values."""
+    """Return the position of a store as JSON values."""
     from capx.crypto.base64url import b64u
 
     return {"epoch": head.epoch, "position": head.position, "hash": b64u(head.hash), "deaths": head.deaths}
 
 
 def _beside_the_home(place: str) -> Path | None:
-    """Where what a database holds is kept; a file is kept beside itself."""
+    """Return where to keep what a database holds; a file is kept beside itself."""
     import time
 
     from capx.authority.home import home_folder
@@ -77,9 +81,9 @@ def _beside_the_home(place: str) -> Path | None:
 
 
 def _confirm(foreseen: "Restoration") -> None:
-    """Ask whoever sits there; Unusable when nobody does."""
+    """Ask for confirmation; Unusable if there is no terminal."""
     if not sys.stdin.isatty():
-        raise click.UsageError("this replaces the store that is there: look with --dry-run, then say --yes")
+        raise click.UsageError("this replaces the store: look at --dry-run first, then give --yes")
     _say_restored(foreseen, as_json=False)
     if not click.confirm("Replace the store?", err=True):
         raise Unusable("nothing was changed")
@@ -102,9 +106,12 @@ def _lines(restored: "Restoration") -> "Iterator[Line]":
     if restored.kept is not None:
         yield f"  it {'is' if done else 'would be'} kept as {restored.kept}"
     if restored.unread:
-        yield "  it could not be read to its end: revoke again the keys that were revoked since", screen.BAD
+        yield (
+            "  it could not be read to its end: if root keys were revoked after the backup, revoke them again",
+            screen.BAD,
+        )
     for kid in restored.kids:
-        yield f"  key {kid}, which was revoked since, {'stays' if done else 'would stay'} revoked"
+        yield f"  key {kid}, which was revoked after the backup, {'stays' if done else 'would stay'} revoked"
     until = "now" if restored.issued is None else phrases.instant(restored.issued)
     yield f"  all that was issued up to {until} {'is' if done else 'would be'} dead"
     yield f"  tasks {'that were' if done else 'to be'} withdrawn: {len(restored.withdrawn)}"

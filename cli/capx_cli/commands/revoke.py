@@ -1,4 +1,4 @@
-"""`capx revoke`: the end of a node, a capability, a root, a key, an instant, or all of somebody."""
+"""`capx revoke`: end a node, a capability, a root, a key, all up to an instant, or all of somebody."""
 
 import math
 import sys
@@ -28,7 +28,7 @@ _GLANCE = 0.05
 
 
 def _seconds(_: click.Context, __: click.Parameter, typed: str | None) -> float | None:
-    """The seconds that were typed behind an option; what else stands there was meant as the target."""
+    """Return the seconds after an option; if there is something else, it was meant as the target."""
     if typed is None:
         return None
     try:
@@ -36,23 +36,29 @@ def _seconds(_: click.Context, __: click.Parameter, typed: str | None) -> float 
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds <= _LONGEST:
-        raise click.BadParameter(f"{typed!r:.80} is no number of seconds: put --wait behind TARGET, or write --wait=30")
+        raise click.BadParameter(
+            f"{typed!r:.80} is not a number of seconds: put --wait after TARGET, or write --wait=30"
+        )
     return seconds
 
 
 @click.command(cls=phrases.TakesIds)
 @click.argument("target", metavar="[TARGET]", required=False, shell_complete=completion.tasks)
-@click.option("--held", is_flag=True, help="Instead of TARGET: the node at which the given token is held.")
-@click.option("--kid", metavar="KID", shell_complete=completion.kids, help="Instead: all minted under that root key.")
+@click.option("--held", is_flag=True, help="Instead of TARGET: the node that holds the given token.")
 @click.option(
-    "--issued-before", metavar="WHEN", help="Instead: all issued up to then: now, 5m for five minutes ago, or RFC 3339."
+    "--kid", metavar="KID", shell_complete=completion.kids, help="Instead: all that was minted under this root key."
+)
+@click.option(
+    "--issued-before",
+    metavar="WHEN",
+    help="Instead: all that was issued up to this time: now, 5m for five minutes ago, or RFC 3339.",
 )
 @click.option(
     "--where",
     multiple=True,
     metavar="NAME=TEXT",
     help="Instead: the live tasks of tenant=TEXT, purpose=TEXT or principal=TEXT, or in them the nodes of agent=TEXT. "
-    "Repeatable; exits with 1 if none fits.",
+    "Repeatable; exits with 1 if none matches.",
 )
 @DRY_RUN
 @click.option(
@@ -61,7 +67,7 @@ def _seconds(_: click.Context, __: click.Parameter, typed: str | None) -> float 
     is_flag=False,
     flag_value=str(_PATIENCE),
     metavar="[SECONDS]",
-    help="Wait until all followers have seen it, 30 s at most or SECONDS; exits with 3 if some have not.",
+    help="Wait until all followers have seen it, for 30 s at most or SECONDS. Exits with 3 if some have not.",
 )
 @json_option
 @authority_option
@@ -78,17 +84,17 @@ def revoke(
     as_json: bool,
     token_file: str | None,
 ) -> int:
-    """Kill a node, a capability or a root, and everything below it, at every resource.
+    """Revoke a node, a capability or a root, and everything below it, at every resource.
 
-    TARGET is an id that `capx graph`, `capx inspect` or `capx delegate` showed, or the id of a task, which
-    stands for its root; `last` is the task that was opened last. What was never seen can be revoked too. It is durable
-    when this answers, and what was dead before stays so.
+    TARGET is an id that `capx graph`, `capx inspect` or `capx delegate` showed, or the id of a task, which means its
+    root. `last` is the task that was opened last. You can revoke an id that this authority has never seen. When the
+    command returns, the revocation is on disk. What was dead before stays dead.
 
     Example: capx revoke last --dry-run
     """
     _demand_one(target=target, held=held, kid=kid, issued_before=issued_before, where=where)
     if dry_run and wait is not None:
-        raise click.UsageError("a dry run kills nothing: there is nothing to wait for")
+        raise click.UsageError("a dry run revokes nothing, so there is nothing to wait for: leave out --wait")
     selected = _selection(where)
     with open_authority() as authority:
         named: dict[str, Any] = {"kid": kid, "where": selected or None}
@@ -100,7 +106,7 @@ def revoke(
             named["target"] = _target(authority, target)
         with screen.busy("revoking"):
             revoked = authority.revoke(dry_run=dry_run, **named)
-        # Said before anything else is looked at: the log may be long, and whoever interrupts that must know.
+        # Say this first: reading a long log takes time, and a person who interrupts it must know that it was revoked.
         if not as_json:
             _say(revoked)
             sys.stdout.flush()
@@ -136,18 +142,18 @@ def _target(authority: "Operations", typed: str) -> str:
 
 
 def _demand_no_decision(authority: "Operations", target: str) -> None:
-    """Raise UsageError for the id of a decision: it looks like a node's, and nothing would die by it."""
+    """Raise UsageError for the id of a decision: it looks like a node's, and revoking it would do nothing."""
     from capx_cli.events import Decided
 
     event = authority.decision(target)
     if event is not None:
         node = event.read(Decided).node
-        cure = f"its node is {node}: capx revoke {node}" if node else "no node is known of it"
-        raise click.UsageError(f"{target} is a decision, and nothing dies by it; {cure}")
+        cure = f"its node is {node}: capx revoke {node}" if node else "its node is not known"
+        raise click.UsageError(f"{target} is the id of a decision, which cannot be revoked; {cure}")
 
 
 def _held(token_file: str | None) -> str:
-    """The node of an authentic token: what a forged one names is somebody else's."""
+    """Return the node of an authentic token; a forged token could name the node of somebody else."""
     from capx.crypto.base64url import b64u
     from capx.tokens.lineage import AUTHORITY
 
@@ -158,13 +164,13 @@ def _held(token_file: str | None) -> str:
             verifier = authority.own_verifier() if own else authority.verifier(capability.audience)
             verifier.authenticate(capability.text)
     if bundle.node is None:
-        raise click.UsageError("this token names no root, so it is held at no node")
+        raise click.UsageError("this token names no root, so no node holds it: revoke one of its ids")
     return b64u(bundle.node)
 
 
 def _say(revoked: "Revocation") -> None:
     if not revoked.killed:
-        screen.say("nothing that is alive fits: nothing was revoked")
+        screen.say("no live task or agent matches: nothing was revoked")
     for killed in revoked.killed:
         what = phrases.what_died(killed.key, is_root=killed.is_root)
         if revoked.dying is None:
@@ -180,16 +186,19 @@ def _say_what_else_matters(authority: "Operations", revoked: "Revocation", targe
 
     if not revoked.killed:
         return
-    # What follows it was granted on its strength, or was selected like it.
+    # The revocations after it are of grants that depend on it, or were selected together with it.
     killed = revoked.killed[0]
     if target is not None and not (killed.again or killed.is_root) and _unseen(authority, killed.key):
-        screen.say("  nothing with this id was seen so far")
+        screen.say("  this authority has not seen this id so far")
     if (kid := kid_of(killed.key)) is not None:
         kids = list(authority.kids())
         if kid not in kids:
-            screen.say("  no root key of this authority has that id")
+            screen.say("  this authority has no root key with this id")
         elif kid == kids[0]:
-            screen.note("It mints here: capx keys add, export it to every resource, then capx keys activate", "yellow")
+            screen.note(
+                "This key mints here: capx keys add, export it to every resource, then capx keys activate",
+                "yellow",
+            )
 
 
 def _unseen(authority: "Operations", id_: str) -> bool:
@@ -200,16 +209,16 @@ def _unseen(authority: "Operations", id_: str) -> bool:
         with screen.busy("reading the log"):
             return not any(authority.graph().below(unb64u(id_)))
     except CapxError:
-        # The revocation stands, and a log that cannot be drawn does not make it a failure.
+        # The revocation is done. It is not a failure if the log cannot be shown.
         return False
 
 
 def _awaited(
     authority: "Operations", revoked: "Revocation", wait: float | None, as_json: bool
 ) -> "list[FollowerAck] | None":
-    """The followers that do not know of it after so many seconds, None if nobody waits; written, if as JSON.
+    """Wait, and return the followers that do not know of the revocation yet; None without --wait. Write any JSON.
 
-    Whatever ends the waiting, a program is told what was revoked: that stands, and who knows of it is unknown then.
+    If the waiting is cut short, JSON is written all the same: the revocation stands, and `unaware` is null.
     """
     waits = wait is not None and bool(revoked.killed)
     unaware = None
@@ -236,9 +245,9 @@ def _say_who_knows(unaware: "list[FollowerAck]") -> None:
         known = f"knew {one.deaths} deaths at {phrases.instant(one.at)}"
         screen.say(f"  not seen yet by {one.follower}, which {known}", screen.BAD)
     if not unaware:
-        screen.say("seen by every follower that was heard of; what shares a store file looks at each question")
+        screen.say("every follower has seen it; services on the store file look at each call")
     else:
-        screen.note("A follower that hears nothing refuses everything once what it knows is too old (30 s by default).")
+        screen.note("A follower that gets no news denies everything when its knowledge is too old (30 s by default).")
 
 
 def _as_json(revoked: "Revocation", unaware: "list[FollowerAck] | None", waits: bool) -> dict[str, Any]:

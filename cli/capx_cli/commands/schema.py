@@ -1,4 +1,4 @@
-"""`capx schema`: the form of a block, for programs."""
+"""`capx schema`: print the form of a block, for programs."""
 
 import click
 
@@ -9,7 +9,7 @@ from capx_cli import screen
 def schema() -> None:
     """Print the JSON Schema (draft 2020-12) of what a block of a token may hold, for editors and validators.
 
-    What it refuses, every verifier refuses; what a schema cannot say stands in its descriptions.
+    Every verifier denies what the schema refuses. The descriptions say what a schema cannot check.
 
     Example: capx schema > block.schema.json
     """

@@ -1,4 +1,4 @@
-"""`capx serve`: the authority over HTTP, until a signal comes."""
+"""`capx serve`: serve the authority over HTTP, until a signal."""
 
 import os
 import sys
@@ -25,26 +25,26 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     default="127.0.0.1:8411",
     show_default=True,
     metavar="HOST:PORT",
-    help="Where agents and resources reach it; port 0 takes a free one.",
+    help="The address for agents and resources. Port 0 takes a free one.",
 )
 @click.option(
     "--socket",
     "path",
     type=click.Path(path_type=Path),
     metavar="PATH",
-    help="The Unix socket for operators, which is yours alone. [default: authority.sock in the home]",
+    help="The Unix socket for operators. Only you may use it. [default: authority.sock in the home]",
 )
 @click.option("--tls-cert", type=_FILE, metavar="FILE", help="The certificate of HOST, with its chain: serve HTTPS.")
 @click.option("--tls-key", type=_FILE, metavar="FILE", help="The certificate's key, if it is in a file of its own.")
-@click.option("--insecure-public", is_flag=True, help="Listen where other machines can connect, without TLS.")
-@click.option("--json", "as_json", is_flag=True, help="Say where it listens as JSON, on one line.")
+@click.option("--insecure-public", is_flag=True, help="Listen without TLS at an address that other machines can reach.")
+@click.option("--json", "as_json", is_flag=True, help="Write the addresses as JSON, on one line.")
 def serve(
     *, at: str, path: Path | None, tls_cert: Path | None, tls_key: Path | None, insecure_public: bool, as_json: bool
 ) -> int:
-    """Serve the authority of this home, for those who must not open its store.
+    """Serve the authority of this home, to programs that must not open its store.
 
-    Operators reach all of it over a Unix socket; agents end and revoke what is theirs, and resources follow the feed
-    of deaths and report decisions, over HTTP. The first Ctrl-C, or SIGTERM, ends it in order.
+    Operators reach all of it over a Unix socket. Agents can end and revoke their own work over HTTP. Resources follow
+    the feed of revocations and report decisions over HTTP. The first Ctrl-C, or SIGTERM, stops it in order.
 
     Example: capx serve --listen 127.0.0.1:8411
     """
@@ -64,8 +64,8 @@ def serve(
     tls = _tls(tls_cert, tls_key)
     if not address.is_local and not tls and not insecure_public:
         raise click.UsageError(
-            f"other machines could connect to {address}, and read what passes: give --tls-cert, or put a proxy with "
-            "TLS before it and say --insecure-public"
+            f"other machines can connect to {address}, and nothing is encrypted: give --tls-cert, or put a proxy "
+            "with TLS in front of it and give --insecure-public"
         )
     place = (path or home_folder() / SOCKET).absolute()
     with Authority.open_home() as authority:
@@ -81,10 +81,10 @@ def serve(
 
 
 def _tls(certificate: Path | None, key: Path | None) -> dict[str, Any]:
-    """What uvicorn is told of TLS; Unusable for files that do not go together."""
+    """Return the TLS settings for uvicorn; Unusable if the files do not match."""
     if certificate is None:
         if key is not None:
-            raise click.UsageError("--tls-key belongs to a --tls-cert: there is none")
+            raise click.UsageError("--tls-key needs --tls-cert")
         return {}
     import ssl
 
@@ -103,5 +103,5 @@ def _say(socket: Path, address: "Address", scheme: str, as_json: bool) -> None:
         screen.say(f"operators             unix:{socket}", screen.STRONG)
         screen.say(f"agents and resources  {url}", screen.STRONG)
         screen.say(f"try: curl --unix-socket {socket} http://capx/tasks", screen.QUIET)
-        screen.say("Ctrl-C ends it in order")
+        screen.say("Ctrl-C stops it in order")
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""`capx shell-setup`: completion."""
+"""`capx shell-setup`: print completion."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ _SHELLS = ("bash", "zsh", "fish")
 def shell_setup(shell: str | None) -> None:
     """Print lines for a shell's start-up file that complete commands, options, and ids of this home.
 
-    Without SHELL, the one in $SHELL.
+    The default of SHELL is the shell in $SHELL.
 
     Example: eval "$(capx shell-setup bash)"
     """

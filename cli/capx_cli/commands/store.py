@@ -1,4 +1,4 @@
-"""`capx store`: whether a store is whole, how it stands, and how it is copied."""
+"""`capx store`: check, count, copy and migrate a store."""
 
 from collections import Counter
 from contextlib import closing
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Counts(Counter[str]):
-    """How many there are of each."""
+    """The number of each kind."""
 
 
 @click.group(cls=phrases.InOrder)
@@ -28,13 +28,14 @@ def store() -> None:
     """
 
 
-@store.command(short_help="Follow the log from its beginning, and each death to its event.")
+@store.command(short_help="Check the log from its beginning, and each death against its event.")
 @json_option
 @target.authority_option
 def check(as_json: bool) -> int:
-    """Follow the log from its beginning, and each death to the event that caused it. Exits with 3 when it is broken.
+    """Follow the log from its beginning, and each death to the event that caused it. Exits with 3 if it is broken.
 
-    A log that was cut short shows when the place is compared with one that was noted elsewhere before.
+    A death is a revocation, or the end of a task. If somebody cut the end of the log off, the rest is whole. To notice
+    that, compare the position with one that you noted elsewhere before.
 
     Example: capx store check
     """
@@ -63,9 +64,9 @@ def check(as_json: bool) -> int:
 @store.command(short_help="Bring the store to the schema of this capx.")
 @json_option
 def migrate(as_json: bool) -> None:
-    """Bring the store of this home to the schema that this capx needs, whole or not at all. Stop its services first.
+    """Bring the store of this home to the schema of this capx, as a whole or not at all. Stop its services first.
 
-    Back it up before, with the capx that wrote it.
+    Before that, back it up with the capx that wrote it.
 
     Example: capx store migrate
     """
@@ -83,7 +84,7 @@ def migrate(as_json: bool) -> None:
             from capx.store.sqlite.connection import migrate as migrate_file
 
             before, after = migrate_file(Path(place))
-    nothing = f"schema {after} already: there was nothing to do"
+    nothing = f"schema {after} already: nothing to do"
     done = f"from schema {before} to {after}", screen.GOOD
     tell(as_json, {"from": before, "to": after}, nothing if before == after else done)
 
@@ -91,7 +92,7 @@ def migrate(as_json: bool) -> None:
 @store.command(short_help="Count what the store holds.")
 @json_option
 def stats(as_json: bool) -> None:
-    """Count what the store holds: events, decisions, tasks, deaths, counters, and how big it is.
+    """Count what the store holds: events, decisions, tasks, deaths, counters, and its size.
 
     Example: capx store stats
     """
@@ -101,14 +102,14 @@ def stats(as_json: bool) -> None:
     tell(as_json, counted, *(f"{name:10}  {_shown(value)}" for name, value in counted.items()))
 
 
-@store.command(short_help="Forget deaths and counters that protect nothing any more.")
+@store.command(short_help="Forget deaths and counters that nobody needs any more.")
 @json_option
 @target.authority_option
 def prune(as_json: bool) -> None:
-    """Forget deaths of what has expired long since, counters nobody can spend from, and old sightings of followers.
+    """Forget deaths of what expired long ago, counters that nobody can spend from, and old sightings of followers.
 
-    Tasks whose time ran out are ended first. What was revoked with its key is never forgotten, and the log is never
-    pruned: what happened stays there.
+    It first ends tasks whose time ran out. It never forgets what was revoked with its root key. It never prunes the
+    log.
 
     Example: capx store prune
     """
@@ -126,9 +127,9 @@ def prune(as_json: bool) -> None:
 @click.argument("file", type=FILE)
 @json_option
 def backup(file: Path, as_json: bool) -> None:
-    """Copy the store of this home into FILE, which must not be there, while others go on using it.
+    """Copy the store of this home into the new file FILE, while it is in use.
 
-    FILE is there whole and checked, or not at all. It holds the log and no key: back up root.keys apart from it.
+    FILE is there whole and checked, or not at all. It holds the log, and no key: back up root.keys in another place.
 
     Example: capx store backup before-upgrade.db
     """
@@ -141,7 +142,7 @@ def backup(file: Path, as_json: bool) -> None:
         as_json,
         {"file": str(file.absolute()), **head_as_json(head)},
         (f"wrote {file}: whole, up to position {head.position}, with {head.deaths} deaths", screen.GOOD),
-        ("It holds no key: root.keys is backed up apart from it.", screen.QUIET),
+        ("It holds no key: back up root.keys in another place.", screen.QUIET),
     )
 
 
@@ -150,12 +151,13 @@ store.add_command(restore)
 
 @store.command(short_help="Print the SQL for the PostgreSQL role of one resource.")
 @click.argument("audience")
-@click.option("--role", metavar="NAME", help="The name of the role; else capx_AUDIENCE.")
+@click.option("--role", metavar="NAME", help="The name of the role. Default: capx_AUDIENCE.")
 @json_option
 def role(audience: str, role: str | None, as_json: bool) -> None:
     """Print the SQL that makes the PostgreSQL role of one resource, for `psql` to run.
 
-    Under it a service reads deaths, burns, spends, and records decisions for its own audience, and nothing else.
+    With this role a service can read revocations, burn presentations, spend budgets, and record decisions of its own
+    audience, and nothing else.
 
     Example: capx store role crm
     """
@@ -173,7 +175,7 @@ def _opened() -> "Store":
 
 
 def _checked_here() -> Any:
-    """The place that the log of this home's store reaches; for this no root key is needed."""
+    """Return the position that the log of this home's store reaches; needs no root key."""
     from capx.store.check import check_store
 
     with closing(_opened()) as opened, opened.read() as reading:
@@ -204,6 +206,6 @@ def _shown(value: Any) -> str:
 
 
 def _size(path: Path) -> int | None:
-    """How big a store in a file is, with what is not yet written into it."""
+    """Return the size of a store in a file, including what is not written into it yet."""
     files = [path, Path(f"{path}-wal")]
     return sum(file.stat().st_size for file in files if file.exists()) if path.exists() else None

@@ -1,4 +1,4 @@
-"""`capx task`: from open to an end."""
+"""`capx task`: handle tasks, from open to end."""
 
 import sys
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from capx.intents.intent import Intent, SignedIntent
     from capx.store.records import RequestRecord, TaskRecord
 
-DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what is known to die.")
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Only show what would be dead.")
 
 
 @click.group(cls=phrases.InOrder)
@@ -34,9 +34,11 @@ def task() -> None:
 @task.command("open", cls=arguments.Ordered, short_help="Open a task, and write its token.")
 @arguments.allow_options(audiences=True)
 @arguments.caveat_options()
-@click.option("--purpose", metavar="TEXT", help="A word for the kind of work, kept in the log.")
-@click.option("--intent", "file", metavar="FILE", help="Instead: what the policy gives to this signed intent.")
-@click.option("--attested", metavar="TEXT", help="For an intent that is not signed: who checked the principal's login.")
+@click.option("--purpose", metavar="TEXT", help="A word for the kind of work. The log keeps it.")
+@click.option(
+    "--intent", "file", metavar="FILE", help="Instead of --allow: what the policy gives to this signed intent."
+)
+@click.option("--attested", metavar="TEXT", help="For an unsigned intent: who checked the principal's login.")
 @target.authority_option
 def open_(
     *,
@@ -48,10 +50,12 @@ def open_(
 ) -> int:
     """Open a task, and write the token of its first agent to standard output.
 
-    ACTION may name its audience: refunds.create@billing; without, it is the action's first label. The task
-    expires in an hour unless --expires says otherwise. On an intent, the policy says what the task may do, and for how
-    long: --expires may only be earlier, and other options only narrow. One that gets nothing, or was opened as
-    often as it says, exits with 1. A task whose token cannot be written is withdrawn.
+    ACTION may name its audience: refunds.create@billing. The default is the action's first label. The task expires in
+    an hour, unless --expires says otherwise.
+
+    With --intent, the policy says what the task may do, and for how long: --expires may only be earlier, and other
+    options only narrow. The exit code is 1 if the intent gets nothing, or has opened all its tasks. If the token cannot
+    be written, the task is withdrawn.
 
     Example: capx task open --tenant Acme --allow crm.read --allow slides.write --with deck=deck-42
     """
@@ -61,9 +65,11 @@ def open_(
     if file is None and not granted:
         raise click.UsageError("Missing option '--allow' or '--intent'")
     if attested is not None and file is None:
-        raise click.UsageError("--attested belongs to --intent FILE")
+        raise click.UsageError("--attested needs --intent FILE")
     if file is not None and (granted or narrowing.tenant is not None or purpose is not None):
-        raise click.UsageError("an intent says the purpose and the tenant, and its policy what it may do")
+        raise click.UsageError(
+            "with --intent, leave out --purpose, --tenant and --allow: the intent and the policy say them"
+        )
     intent = None if file is None else _intent(file, attested)
     with target.authority() as authority:
         try:
@@ -91,7 +97,7 @@ def open_(
 
 @contextmanager
 def _withdrawn_unless_written(authority: "target.Operations", opened: "OpenedTask") -> "Generator[None]":
-    """A block that writes the token of a task; the task is withdrawn if it cannot: nobody would ever complete it."""
+    """Withdraw the task if this block cannot write its token: nobody else could complete it."""
     from capx.errors import CapxError
 
     try:
@@ -110,10 +116,10 @@ def _withdrawn_unless_written(authority: "target.Operations", opened: "OpenedTas
 
 def _intent(file: str, attested: str | None) -> "Intent | SignedIntent":
     if attested is None:
-        return intents.read_signed(file, "capx intent sign, or say with --attested who checked the login")
+        return intents.read_signed(file, "sign it with capx intent sign, or name who checked the login with --attested")
     intent = intents.read(file)
     if intents.document(intent) is not intent:
-        raise click.UsageError("this intent is signed: nobody has to attest it")
+        raise click.UsageError("this intent is signed: leave out --attested")
     return intent
 
 
@@ -134,10 +140,10 @@ _TASKS: "View[TaskRecord]" = View(
 
 @task.command("list")
 @json_option
-@click.option("--active", is_flag=True, help="Only those that have not ended.")
+@click.option("--active", is_flag=True, help="Only tasks that have not ended.")
 @target.authority_option
 def list_(as_json: bool, active: bool) -> None:
-    """List the tasks, in the order in which they were opened.
+    """List the tasks, the oldest first.
 
     Example: capx task list --active
     """
@@ -146,12 +152,12 @@ def list_(as_json: bool, active: bool) -> None:
     _TASKS.show(tasks, as_json, nothing="There is no task. Open one: capx task open --allow ACTION")
 
 
-@task.command("show", cls=phrases.TakesIds, short_help="Show a task, and what was given for it.")
+@task.command("show", cls=phrases.TakesIds, short_help="Show a task, and what it was given.")
 @click.argument("task_id", metavar="TASK", shell_complete=completion.tasks)
 @json_option
 @target.authority_option
 def show(task_id: str, as_json: bool) -> None:
-    """Show a task: what it is for, how it stands, what was minted for it, and what its agents asked for.
+    """Show a task: what it is for, its state, what was minted for it, and what its agents asked for.
 
     Example: capx task show last
     """
@@ -173,7 +179,7 @@ def show(task_id: str, as_json: bool) -> None:
 def _said(
     found: "TaskRecord", minted: "Iterable[dict[str, Any]]", requests: "Iterable[RequestRecord]"
 ) -> "Iterator[tuple[str, str]]":
-    """What is said of a task, as names and sentences."""
+    """Return what is shown of a task, as names and sentences."""
     facts = phrases.with_instants(found)
     ended = "" if found.ended is None else f" at {facts['ended']}, position {found.position} of the log"
     yield "state", f"{found.state}{ended}"
@@ -205,17 +211,17 @@ def _ends_a_task(command: "Callable[..., None]") -> "Callable[..., None]":
 @task.command("complete", cls=phrases.TakesIds, short_help="End a task because its work is done.")
 @_ends_a_task
 def complete(task_id: str, dry_run: bool, as_json: bool) -> None:
-    """End a task because its work is done: all its tokens are dead when this returns.
+    """End a task because its work is done. When the command returns, all its tokens are dead.
 
     Example: capx task complete last
     """
     _end(task_id, lambda authority, meant: authority.complete(meant, dry_run=dry_run), as_json)
 
 
-@task.command("withdraw", cls=phrases.TakesIds, short_help="End a task that is no longer wanted.")
+@task.command("withdraw", cls=phrases.TakesIds, short_help="End a task that nobody wants any more.")
 @_ends_a_task
 def withdraw(task_id: str, dry_run: bool, as_json: bool) -> None:
-    """End a task because it is no longer wanted: all its tokens are dead when this returns.
+    """End a task because nobody wants it any more. When the command returns, all its tokens are dead.
 
     Example: capx task withdraw last --dry-run
     """
@@ -223,7 +229,7 @@ def withdraw(task_id: str, dry_run: bool, as_json: bool) -> None:
 
 
 def _end(task_id: str, how: "Callable[[target.Operations, str], Ended]", as_json: bool) -> None:
-    """End the task that is meant, and tell what became of it."""
+    """End the task that is meant, and show the result."""
     with target.authority() as authority:
         meant = phrases.task_id(authority, task_id)
         with screen.busy("ending the task"):
@@ -239,7 +245,7 @@ def _end(task_id: str, how: "Callable[[target.Operations, str], Ended]", as_json
 
 
 def say_dying(dying: "Impact") -> None:
-    """Say what is known to die."""
+    """Show what is known to die."""
     for name, ids in (("node", dying.nodes), ("capability", dying.capabilities)):
         for id_ in ids:
             screen.say(f"  {name} {id_} would die")

@@ -1,4 +1,4 @@
-"""`capx verify`: a decision, with the keys of this home."""
+"""`capx verify`: decide a call, with the keys of this home."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -16,19 +16,17 @@ if TYPE_CHECKING:
     from capx.verify.verifier import Explanation
     from capx_caveats import Call
 
-_OWN = (
-    "A service that knows what is not understood here may judge otherwise: its own caveats are unknown to this command."
-)
-_BARE = "A service would refuse this bare token: to it goes a presentation, made by capx present or capx call."
+_OWN = "A service may decide otherwise: this command does not know the service's own caveats."
+_BARE = "A service denies this bare token. Send it a presentation instead: capx present or capx call makes one."
 
 
 @click.command()
 @judged_call(held_alone=False)
 def verify(*, call: "Call", audience: str, tokens: "Sequence[Token]", as_json: bool) -> int:
-    """Judge a token against a call, with the keys and the deaths of this home. Exits with 1 when it is denied.
+    """Judge a token against a call, with the keys and the revocations of this home. Exits with 1 if it is denied.
 
-    Every restriction is shown with whose it is and whether it refuses. Nothing is used up, nothing recorded. What only
-    a service understands, such as caveats of its own, is denied here and marked (?).
+    The command shows every restriction, which hop made it, and whether it denies the call. It uses nothing up, and
+    records nothing. What only a service understands, such as its own caveats, is denied here and marked (?).
 
     Example: capx verify --action slides.write --arg deck=deck-42 --tenant Acme
     """
@@ -46,12 +44,12 @@ def verify(*, call: "Call", audience: str, tokens: "Sequence[Token]", as_json: b
     if bare:
         screen.note(_BARE)
     if any(refusal.code == "not_authentic" for refusal in explanation.refusals):
-        screen.note(f"Judged with the keys in {home_folder()}: CAPX_HOME names another home.")
+        screen.note(f"Judged with the keys in {home_folder()}. For another home, set CAPX_HOME.")
     return DONE if explanation.allowed else DENIED
 
 
 def _explain(authority: "Authority", audience: str, tokens: "Sequence[Token]", call: "Call") -> "Explanation":
-    """The decision of the newest capability that allows the call, else of the newest."""
+    """Return the decision about the newest capability that allows the call, else about the newest."""
     from capx.tokens.lineage import AUTHORITY
 
     verifier = authority.own_verifier() if audience == AUTHORITY else authority.verifier(audience)

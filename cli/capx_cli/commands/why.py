@@ -1,4 +1,4 @@
-"""`capx why`: a decision, as it was recorded, and those beside it."""
+"""`capx why`: explain a recorded decision, and show its neighbours."""
 
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from capx.store.records import RequestRecord
 
     Neighbours = dict[str, list[tuple[Event, Decided]]]
-    """Decisions beside one, by how they are related to it; each with the event that holds it."""
+    """The neighbours of a decision, by relation; each with the event that holds it."""
 
 _AROUND = 1_000
-"""Events before and after it, in which those beside it are looked for."""
+"""How many events before and after a decision are searched for neighbours."""
 
 
 class _Identified(Struct):
@@ -34,9 +34,9 @@ class _Identified(Struct):
 def why(decision: str, as_json: bool) -> None:
     """Explain a recorded decision: who asked for what, every reason, what it spent, and what came before and after.
 
-    DECISION is the id in a problem document, a response header, or the log. A refusal before the
-    presentation was burnt (not authentic, misshapen, used before) is answered and not recorded. `last` is the
-    newest denial; `capx find` shows others.
+    DECISION is the id in a problem document, a response header, or the log. `last` is the newest denial; `capx find`
+    shows others. A call that is denied before its presentation is burnt (not authentic, misshapen, used before) gets an
+    answer, but is not recorded.
 
     Example: capx why last
     """
@@ -48,14 +48,14 @@ def why(decision: str, as_json: bool) -> None:
         if event is None:
             phrases.demand_id("decision", decision)
             raise click.UsageError(
-                f"there is no decision {decision!r:.80} in this log: one made just now may come still; a refusal "
-                "before the presentation was burnt (not authentic, misshapen, used before) is answered, not recorded"
+                f"there is no decision {decision!r:.80} in this log: a new one may still arrive, and a denial before "
+                "the presentation was burnt (not authentic, misshapen, used before) is not recorded"
             )
         event = _readable_one(authority, event)
         if (decided := event.read_if(Decided)) is None:
             raise click.UsageError(
-                f"what stands at position {event.position} under this id is no decision as capx writes them: "
-                "a resource wrote it, or somebody changed it, which capx store check tells; capx log shows what it says"
+                f"the event with this id, at position {event.position}, is not a decision as capx writes it: a "
+                "resource wrote it, or somebody changed it. capx store check finds changes; capx log shows the event"
             )
         beside = _beside(authority, event, decided)
         request = _granted_as(authority, decided)
@@ -76,7 +76,7 @@ def _newest_denial(authority: "target.Operations") -> "Event | None":
 
 
 def _beside(authority: "target.Operations", event: "Event", about: Decided) -> "Neighbours":
-    """The decisions beside one: before and after it in its task, others on its presentation, and others of its id."""
+    """Return the neighbours: before and after it in its task, of the same presentation, and of the same id."""
     found = list(_readable(_around(authority, event)))
     of_task = [each for each in found if each[1].task == about.task and about.task is not None]
     others = [each for each in found if each[0].position != event.position]
@@ -84,13 +84,13 @@ def _beside(authority: "target.Operations", event: "Event", about: Decided) -> "
         "before": [one for one, (after, _) in pairwise(of_task) if after.position == event.position],
         "after": [one for (before, _), one in pairwise(of_task) if before.position == event.position],
         "same_presentation": [one for one in others if one[1].presentation == about.presentation is not None],
-        # Each audience may have recorded a decision of this id, and only one of them made it.
+        # Any audience may record a decision with this id. Only one of them made it, so show all.
         "same_id": [one for one in others if one[1].id == about.id],
     }
 
 
 def _readable_one(authority: "target.Operations", event: "Event") -> "Event":
-    """The decision that was found, or one of its id that another audience recorded if it cannot be read itself."""
+    """Return the decision, or another one of the same id if this one cannot be read."""
     if event.read_if(Decided) is not None:
         return event
     id_ = event.read_if(_Identified)
@@ -104,20 +104,20 @@ def _around(authority: "target.Operations", event: "Event") -> "Iterator[Event]"
 
 
 def _readable(around: "Iterable[Event]") -> "Iterator[tuple[Event, Decided]]":
-    """The decisions among these events; one that is none hides no other."""
+    """Return the decisions among these events; skip an event that is not a readable decision."""
     for event in around:
         if event.kind == "decision" and (decided := event.read_if(Decided)) is not None:
             yield event, decided
 
 
 def _granted_as(authority: "target.Operations", decided: "Decided") -> "RequestRecord | None":
-    """The request by which the capability was granted at run time, if it was."""
+    """Return the request by which the capability was granted at run time; None if it was not."""
     from capx.errors import InvalidRequest
 
     try:
         requests = [] if decided.task is None else authority.requests(task=decided.task)
     except InvalidRequest:
-        # A resource may name any task.
+        # A resource may name a task that does not exist.
         return None
     return next((one for one in requests if one.capability is not None and one.capability in decided.ids), None)
 
@@ -134,7 +134,7 @@ def _show(event: "Event", decision: Decided, beside: "Neighbours", request: "Req
 
 
 def _said(event: "Event", decision: Decided, request: "RequestRecord | None") -> "Iterator[tuple[str, str]]":
-    """What is said of a decision, as names and sentences."""
+    """Return what is shown of a decision, as names and sentences."""
     yield "when", f"{phrases.instant(event.at)}, position {event.position} of the log"
     yield "who", phrases.holder(decision.hops)
     yield "node", decision.node or "-"
