@@ -98,7 +98,7 @@ def test_who_may_not_answer_is_told_so(capx: Shell, office: Office, name: str) -
     for command in ("approve", "deny"):
         said = capx("requests", command, pending.request, "--yes", *as_(office, name), code=1)
         # Before they read all that they cannot answer.
-        assert (said.out, said.err) == ("", f'capx: {name} is cannot answer this request: "finance" ("ben")\n')
+        assert (said.out, said.err) == ("", f'capx: {name} cannot answer this request; who can: "finance" ("ben")\n')
     assert pending.request in capx("requests", "list").out
 
 
@@ -106,10 +106,10 @@ def test_who_is_asked_by_now_answers_for_those_asked_before(capx: Shell, office:
     pending = asks(office, opened(office))
     office.rule(office.policy.read_text().replace('approvers = ["finance"]', 'approvers = ["sales"]'))
     said = capx("requests", "approve", pending.request, "--yes", *as_(office, "ben"), code=1)
-    assert said.err == 'capx: ben is cannot answer this request: "sales" ("eve")\n'
+    assert said.err == 'capx: ben cannot answer this request; who can: "sales" ("eve")\n'
     # Whoever was asked may still say no.
     said = capx("requests", "deny", pending.request, "--yes", *as_(office, "eve"), code=1)
-    assert said.err == 'capx: eve is cannot answer this request: "finance" ("ben")\n'
+    assert said.err == 'capx: eve cannot answer this request; who can: "finance" ("ben")\n'
     assert "was approved by eve" in capx("requests", "approve", pending.request, "--yes", *as_(office, "eve")).out
 
 
@@ -233,7 +233,7 @@ def test_the_inbox_of_an_authority_that_serves_is_the_same(capx: Shell, office: 
         assert capx("requests", "list", **there).out == capx("requests", "list").out
         assert capx("requests", "show", pending.request, **there).out == capx("requests", "show", pending.request).out
         refused = capx("requests", "approve", pending.request, *as_(office, "eve"), "--yes", code=1, **there)
-        assert "cannot answer this request" in refused.err
+        assert "none of those who can answer" in refused.err
         assert "there is no request" in capx("requests", "show", "nobody", code=2, **there).err
         done = capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes", **there)
         assert "was approved by ben" in done.out
