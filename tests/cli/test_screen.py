@@ -26,7 +26,7 @@ def test_a_terminal_gets_colours_no_tricks_and_no_long_lines(home: Any) -> None:
     assert "is completed" in ended
     assert b"DEAD" in on_terminal(home, token, "graph")
     refused = on_terminal(home, token, "keys", "export", "crm")
-    assert b"a key is not for a screen" in refused
+    assert b"a key is a secret and is not written to a terminal" in refused
 
 
 def test_an_encoding_that_lacks_characters_is_no_failure(home: Any) -> None:

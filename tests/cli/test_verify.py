@@ -17,4 +17,4 @@ def test_what_another_home_minted_is_judged_by_this_ones_keys(home: Any, tmp_pat
     other = str(tmp_path / "other")
     home("init", CAPX_HOME=other)
     said = home("verify", "--action", "crm.read", token=token, code=1, CAPX_HOME=other)
-    assert f"Judged with the keys in {other}: CAPX_HOME" in said.err
+    assert f"Judged with the keys in {other}. For another home, set CAPX_HOME" in said.err
