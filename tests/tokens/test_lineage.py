@@ -10,7 +10,15 @@ from capx.store.sqlite.store import SQLiteStore
 from capx.tokens import chain, wire
 from capx.tokens.binding import ToolCall
 from capx.tokens.capability import Capability
-from capx.tokens.lineage import FIRST_HOLDER, MAX_BUDGETS, Allotment, TokenRefused, unverified_lineage
+from capx.tokens.lineage import (
+    FIRST_HOLDER,
+    MAX_BUDGETS,
+    Allotment,
+    Section,
+    TokenRefused,
+    sections_of,
+    unverified_lineage,
+)
 from capx.tokens.revocation_key import of_kid
 from capx.verify.decision import Denied
 from capx_caveats import (
@@ -423,3 +431,13 @@ def test_what_is_asked_of_each_value_adds_up() -> None:
     twice = narrow.delegate(to="a", allow=[action("a.read", x=each(one_of(*range(1, 90))))], now=NOW)
     assert one > 0
     assert unverified_lineage(twice).asked_of_each == 2 * one
+
+
+def test_a_presentation_of_no_grant_is_incomplete() -> None:
+    mark = Presented("tool", READ.digest(), NOW, "A" * 16)
+    assert refused(raw(encode_block((mark,)))).code == "incomplete_authority"
+
+
+def test_no_first_block_is_another_holders() -> None:
+    hop = Hop("a", NONCES[0])
+    assert list(sections_of([(hop,)], 0)) == [Section(0, None, (hop,))]
