@@ -2,15 +2,18 @@
 
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
+from msgspec.structs import replace
 
-from capx.authority.requests.inheritance import read_asker
+from capx.authority.requests.granting import standing_answer
+from capx.authority.requests.inheritance import Asker, read_asker
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import RootKey
 from capx.store.events import AskRefused, CapabilityMinted, RequestMade
 from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle
 from capx.verify.ask import Ask, Granted, Refused
 from capx.verify.decision import Denied
 from capx_caveats import (
@@ -18,15 +21,18 @@ from capx_caveats import (
     Allow,
     Call,
     Fields,
+    Refusal,
     action,
     between,
     fresh,
+    shown_instant,
 )
 from tests.labs.granting_asks import DEATHS, RULES, Asking, denied_anyhow, die, own
-from tests.labs.granting_lab import GrantingLab, policy, rule
+from tests.labs.granting_lab import GrantingLab, people, policy, rule
 from tests.labs.lab import NOW
 from tests.labs.strategies import spelled
 
+Event = TypeVar("Event", AskRefused, CapabilityMinted, RequestMade)
 READ, QUERY = "crm.read", "warehouse.query"
 
 
@@ -153,6 +159,130 @@ def test_who_died_after_the_ask_was_allowed_is_granted_nothing(lab: GrantingLab,
     answer = lab.authority.answer_asker(read_asker(authentic), ask)
     assert isinstance(answer, Refused)
     assert [reason.code for reason in answer.reasons] == ["asker_dead"]
+
+
+def admitted_asker(lab: GrantingLab, bundle: Bundle) -> Asker:
+    """Who asks with a bundle, as long as it lives."""
+    (capability,) = bundle
+    ask = Ask.of(QUERY)
+    sent = ToolCall("grant.request", ask.arguments())
+    return read_asker(lab.authority.own_verifier().authenticate(capability.present(sent, now=int(lab.clock.now)).text))
+
+
+def refusal_of(lab: GrantingLab, asker: Asker) -> Refusal:
+    """Why the ask of somebody who was admitted is refused."""
+    refused = lab.authority.answer_asker(asker, Ask.of(QUERY))
+    assert isinstance(refused, Refused)
+    (refusal,) = refused.reasons
+    return refusal
+
+
+@pytest.mark.parametrize(
+    ("how", "told"), [("task", "completed"), ("expiry", shown_instant(NOW + 600)), ("node", "revoked")]
+)
+def test_the_dead_are_told_how_they_died(lab: GrantingLab, how: str, told: str) -> None:
+    asking = Asking(lab)
+    asker = admitted_asker(lab, asking.bundle)
+    die(lab, how, asking.bundle, asking.task, asking.other)
+    assert told in refusal_of(lab, asker).sentence
+
+
+def test_whose_key_is_retired_is_told_which(lab: GrantingLab) -> None:
+    asking = Asking(lab)
+    asker = admitted_asker(lab, asking.bundle)
+    lab.authority.rekey(lab.authority.keyring.retired(asker.kid))
+    refusal = refusal_of(lab, asker)
+    assert (refusal.code, asker.kid in refusal.sentence) == ("asker_dead", True)
+
+
+def test_whose_task_is_not_known_is_granted_nothing(lab: GrantingLab) -> None:
+    asker = admitted_asker(lab, own(lab.open().bundle))
+    refusal = refusal_of(lab, replace(asker, task="T-none"))
+    assert (refusal.code, "T-none is unknown" in refusal.sentence) == ("asker_dead", True)
+
+
+def last(lab: GrantingLab, kind: type[Event]) -> tuple[int, Event]:
+    """The last event of a kind, and when it was."""
+    return [(event.at, event.read(kind)) for event in lab.authority.log() if event.kind == kind.kind][-1]
+
+
+def test_a_refused_ask_is_logged_with_who_asked_for_what(lab: GrantingLab) -> None:
+    opened = lab.open()
+    child = own(opened.bundle).delegate(to="sub", may_ask=["crm.export"])
+    assert lab.refused(child, "crm.export") == ("not_offered",)
+    event = last(lab, AskRefused)[1]
+    assert event == AskRefused(opened.id, tuple(map(b64u, child.path)), ("sub",), "crm", "crm.export", ("not_offered",))
+
+
+def test_a_request_is_logged_with_who_asked_for_what(lab: GrantingLab) -> None:
+    opened = lab.open()
+    child = own(opened.bundle).delegate(to="sub", may_ask=["mail.send"])
+    pending = lab.pending(child, "mail.send")
+    event = last(lab, RequestMade)[1]
+    assert event == RequestMade(
+        pending.request,
+        opened.id,
+        tuple(map(b64u, child.path)),
+        ("sub",),
+        "mail",
+        "mail.send",
+        NOW + 1800,
+        ("finance",),
+        policy=lab.policy.digest,
+    )
+
+
+def test_a_grant_is_logged_at_its_time_with_its_request(lab: GrantingLab) -> None:
+    opened = lab.open()
+    lab.clock.now += 7
+    granted = lab.granted(opened.bundle, QUERY)
+    at, minted = last(lab, CapabilityMinted)
+    (request,) = lab.authority.requests()
+    assert (at, minted.request, minted.expires) == (NOW + 7, request.id, opened.expires)
+    assert (minted.allow, minted.ids) == ((QUERY,), tuple(map(b64u, granted.ids)))
+
+
+def test_a_request_is_kept_with_all_that_it_was_about(lab: GrantingLab) -> None:
+    ana = replace(people()["ana"], groups=("finance",))
+    lab.policy = policy(*RULES, principals=people(ana=ana))
+    child = own(lab.open().bundle).delegate(to="sub", may_ask=["mail.send"])
+    lab.pending(child, "mail.send", {"to": "ann"})
+    (request,) = lab.authority.requests()
+    (capability,) = child
+    assert (request.audience, request.action, request.args) == ("mail", "mail.send", '{"to":"ann"}')
+    assert (request.kid, request.issued, request.asked) == (capability.kid, NOW, NOW)
+    assert (request.labels, request.approvers, request.excluded) == (("sub",), ("finance",), ("ana",))
+
+
+def test_a_grant_is_kept_with_how_it_was_minted(lab: GrantingLab) -> None:
+    granted = lab.granted(lab.open().bundle, QUERY)
+    (request,) = lab.authority.requests()
+    assert (request.minted, request.minted_under) == (NOW, lab.authority.keyring.active.kid)
+    assert (request.capability, set(request.granted)) == (b64u(granted.ids[0]), set(map(b64u, granted.ids)))
+
+
+@pytest.mark.parametrize("what", [QUERY, "mail.send"])
+def test_an_answer_that_stands_needs_nothing_written(lab: GrantingLab, what: str) -> None:
+    bundle = own(lab.open().bundle)
+    asker, ask = admitted_asker(lab, bundle), Ask.of(what)
+
+    def standing() -> object:
+        with lab.authority.store.read() as reading:
+            return standing_answer(reading, lab.authority.keyring, lab.policy, asker, ask, now=int(lab.clock.now))
+
+    assert standing() is None
+    first = lab.ask(bundle, what)
+    assert str(standing()) == str(first)
+
+
+def test_no_answer_stands_once_the_asker_is_dead(lab: GrantingLab) -> None:
+    opened = lab.open()
+    asker = admitted_asker(lab, own(opened.bundle))
+    lab.granted(opened.bundle, QUERY)
+    lab.authority.complete(opened.id)
+    with lab.authority.store.read() as reading:
+        keyring = lab.authority.keyring
+        assert standing_answer(reading, keyring, lab.policy, asker, Ask.of(QUERY), now=NOW) is None
 
 
 @pytest.mark.parametrize("how", DEATHS)
