@@ -58,6 +58,13 @@ def test_a_child_never_meets_a_lock_that_its_parent_held() -> None:
     assert locked.lock.acquire(blocking=False)
 
 
+def test_what_a_child_calls_begins_all_that_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "_beginnings", set())
+    locked, other = Locked(), Locked()
+    background._begin_anew()
+    assert (locked.begun, other.begun) == (2, 2)
+
+
 def test_what_is_gone_begins_in_no_child() -> None:
     begun: list[int] = []
 
