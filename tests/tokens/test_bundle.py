@@ -441,7 +441,7 @@ def test_a_text_of_as_many_tokens_as_may_be_is_read() -> None:
     assert len(Bundle.parse(",".join([CRM.text] * MAX_TOKENS))) == MAX_TOKENS
 
 
-def test_an_audience_not_in_the_bundle_is_told_with_those_that_are() -> None:
+def test_an_audience_not_held_is_told_with_those_that_are() -> None:
     with pytest.raises(InvalidRequest, match=r"'warehouse'.* crm, slides"):
         BUNDLE.candidates("warehouse")
 
