@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import pytest
 from msgspec.structs import replace
 
+from capx.authority.requests import granting
 from capx.authority.requests.granting import standing_answer
 from capx.authority.requests.inheritance import Asker, read_asker
 from capx.crypto.base64url import b64u
@@ -391,3 +392,116 @@ def test_what_a_delegator_pins_is_said_in_the_known_vocabulary(lab: GrantingLab)
     (entry,) = next(one.entries for one in next(iter(child)).caveats[-1] if isinstance(one, Allow))
     assert any(isinstance(pair.constraint, Fields) for pair in entry.args or ())
     assert DEFAULT.decode(spelled([["allow", [entry.wire()]]])) == (Allow((entry,)),)
+
+
+# Bounds.
+
+
+def why(lab: GrantingLab, bundle: Bundle, what: str, args: Any = None) -> str:
+    """The one reason for which an ask is refused, behind its code."""
+    answer = lab.ask(bundle, what, args)
+    assert isinstance(answer, Refused)
+    (reason,) = answer.reasons
+    return f"{reason.code}: {reason.sentence}"
+
+
+def bound(monkeypatch: pytest.MonkeyPatch, **most: int) -> None:
+    """Let there be so many requests at most."""
+    for name, count in most.items():
+        monkeypatch.setattr(granting, name, count)
+
+
+@pytest.mark.parametrize("most", [{"OF_NODE": 2, "OF_TASK": 9}, {"OF_NODE": 9, "OF_TASK": 2}], ids=str)
+def test_one_request_too_many_says_how_many_there_may_be(
+    lab: GrantingLab, monkeypatch: pytest.MonkeyPatch, most: dict[str, int]
+) -> None:
+    bound(monkeypatch, **most)
+    opened = lab.open()
+    for number in range(2):
+        lab.granted(opened.bundle, QUERY, {"n": number})
+    said = why(lab, opened.bundle, QUERY, {"n": 2})
+    assert said.startswith("too_many")
+    assert str(most["OF_NODE"]) in said
+    assert str(most["OF_TASK"]) in said
+
+
+@pytest.mark.parametrize(
+    "most", [{"WAITING_OF_NODE": 2, "WAITING_OF_TASK": 9}, {"WAITING_OF_NODE": 9, "WAITING_OF_TASK": 2}], ids=str
+)
+def test_one_too_many_that_waits_says_how_many_may_wait(
+    lab: GrantingLab, monkeypatch: pytest.MonkeyPatch, most: dict[str, int]
+) -> None:
+    bound(monkeypatch, **most)
+    opened = lab.open()
+    for number in range(2):
+        lab.pending(opened.bundle, "mail.send", {"n": number})
+    said = why(lab, opened.bundle, "mail.send", {"n": 2})
+    assert said.startswith("too_many")
+    assert str(most["WAITING_OF_NODE"]) in said
+    assert str(most["WAITING_OF_TASK"]) in said
+
+
+@pytest.mark.parametrize("name", ["WAITING_OF_NODE", "WAITING_OF_TASK", "OF_NODE", "OF_TASK"])
+def test_what_waits_and_is_asked_anew_takes_its_own_place(
+    lab: GrantingLab, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    bound(monkeypatch, **{name: 1})
+    opened = lab.open()
+    lab.pending(opened.bundle, "mail.send")
+    lab.policy = policy(rule("ask", action("mail.send", to="ann")))
+    lab.pending(opened.bundle, "mail.send")
+
+
+def test_what_was_granted_waits_anew_only_where_there_is_room(
+    lab: GrantingLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bound(monkeypatch, WAITING_OF_NODE=1)
+    opened = lab.open()
+    lab.granted(opened.bundle, QUERY)
+    lab.pending(opened.bundle, "mail.send")
+    lab.policy = policy(rule("ask", QUERY, "mail.send"))
+    assert lab.refused(opened.bundle, QUERY) == ("too_many",)
+
+
+def test_what_was_revoked_is_named_to_who_asks_again(lab: GrantingLab) -> None:
+    opened = lab.open()
+    id_ = b64u(lab.granted(opened.bundle, QUERY).id)
+    lab.authority.revoke(id_)
+    assert id_ in why(lab, opened.bundle, QUERY)
+
+
+def test_a_consent_of_another_group_counts_no_more(lab: GrantingLab) -> None:
+    opened = lab.open()
+    lab.decide(lab.pending(opened.bundle, "mail.send").request)
+    lab.policy = policy(rule("ask", "mail.send", approvers=("legal",)))
+    assert lab.pending(opened.bundle, "mail.send").approvers == ("legal",)
+
+
+def test_a_consent_counts_while_its_approver_is_asked(lab: GrantingLab) -> None:
+    opened = lab.open()
+    lab.decide(lab.pending(opened.bundle, "mail.send").request)
+    lab.policy = policy(rule("ask", "mail.send", approvers=("legal", "finance")))
+    assert lab.granted(opened.bundle, "mail.send").audience == "mail"
+
+
+def test_who_waits_is_asked_of_others_where_the_policy_says_so(lab: GrantingLab) -> None:
+    opened = lab.open()
+    first = lab.pending(opened.bundle, "mail.send")
+    lab.policy = policy(rule("ask", "mail.send", approvers=("legal",)))
+    again = lab.pending(opened.bundle, "mail.send")
+    assert (again.request, again.approvers) == (first.request, ("legal",))
+
+
+def test_what_waits_ends_with_its_asker_where_no_rule_ends_it(lab: GrantingLab) -> None:
+    lab.policy = policy(rule("ask", "mail.send", within=None))
+    opened = lab.open()
+    assert lab.pending(opened.bundle, "mail.send").until == opened.expires
+
+
+def test_what_was_granted_before_is_kept_with_what_is_now(lab: GrantingLab) -> None:
+    opened = lab.open()
+    first = lab.granted(opened.bundle, QUERY)
+    lab.policy = policy(rule("on_request", action(QUERY, table="sales")))
+    second = lab.granted(opened.bundle, QUERY)
+    (request,) = lab.authority.requests()
+    assert set(request.granted) == {b64u(id_) for one in (first, second) for id_ in one.ids}
