@@ -7,13 +7,16 @@ import pytest
 from msgspec.structs import replace
 
 from capx.authority.authority import Authority
+from capx.authority.requests import offering
 from capx.authority.requests.offering import REASONS, NotOffered, ask_refusal
 from capx.crypto.base64url import b64u
 from capx.crypto.ed25519 import parse_public
 from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.policy.policy import NO_POLICY, Policy
+from capx.tokens import wire
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
+from capx.tokens.capability import Capability
 from capx.tokens.chain import ThirdParty
 from capx.tokens.lineage import MAX_BUDGETS
 from capx.tokens.wire import MAX_BLOCK
@@ -401,3 +404,33 @@ def test_an_intent_whose_signer_has_another_key_is_refused(lab: GrantingLab) -> 
     ana = replace(people()["ana"], key=parse_public(BOB.public))
     lab.policy = policy(*RULES, principals=people(ana=ana))
     assert lab.refused(opened.bundle, QUERY) == ("intent_refused",)
+
+
+def length(granted: Capability) -> int:
+    """Of the authority's block, in bytes."""
+    block = wire.decode(granted.text).blocks[0]
+    assert isinstance(block, bytes)
+    return len(block)
+
+
+def test_a_block_as_long_as_may_be_is_granted(lab: GrantingLab) -> None:
+    opened = lab.open()
+    short = lab.granted(opened.bundle, QUERY, {"x": "y"})
+    room = MAX_BLOCK - length(short)
+    assert lab.refused(opened.bundle, QUERY, {"x": "y" * (room + 2)}) == ("not_inherited",)
+    whole = lab.granted(opened.bundle, QUERY, {"x": "y" * (room + 1)})
+    assert length(whole) == MAX_BLOCK
+
+
+@pytest.mark.parametrize(
+    ("block", "pieces", "fits"),
+    [
+        pytest.param(b'[["expires",9]]', 1, True, id="as it is meant"),
+        pytest.param(b'[["expires",9]]', 2, False, id="fewer caveats than pieces"),
+        pytest.param(b'[["near",1]]', 1, False, id="not understood"),
+        pytest.param(b'[["acme.near",1]]', 1, True, id="a service's own"),
+        pytest.param(b'[["hop","a","AgICAgICAgI"]]', 1, False, id="misplaced"),
+    ],
+)
+def test_only_what_is_read_as_it_is_meant_is_a_block(block: bytes, pieces: int, fits: bool) -> None:
+    assert (offering._unfit(block, pieces) is None) is fits
