@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from capx.authority.requests import granting
 from capx.authority.requests.granting import standing_answer
 from capx.authority.requests.inheritance import Asker, read_asker
+from capx.authority.requests.offering import NotOffered, offer
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import RootKey
 from capx.store.events import AskRefused, CapabilityMinted, RequestMade
@@ -200,6 +201,20 @@ def test_whose_task_is_not_known_is_granted_nothing(lab: GrantingLab) -> None:
     asker = admitted_asker(lab, own(lab.open().bundle))
     refusal = refusal_of(lab, replace(asker, task="T-none"))
     assert (refusal.code, "T-none is unknown" in refusal.sentence) == ("asker_dead", True)
+
+
+def test_who_is_of_another_tenant_than_the_intent_is_refused(lab: GrantingLab) -> None:
+    asker = admitted_asker(lab, own(lab.open().bundle))
+    refusal = refusal_of(lab, replace(asker, tenant="Globex"))
+    assert (refusal.code, "tenant" in refusal.sentence) == ("intent_refused", True)
+
+
+def test_an_intent_that_no_key_signed_is_refused_by_name(lab: GrantingLab) -> None:
+    asker = admitted_asker(lab, own(lab.open().bundle))
+    changed = policy(*RULES, principals=people(ana=replace(people()["ana"], key=people()["bob"].key)))
+    with lab.authority.store.read() as reading, pytest.raises(NotOffered) as refused:
+        offer(reading, lab.authority.keyring, changed, asker, Ask.of(QUERY), now=NOW)
+    assert "ana" in str(refused.value.__cause__)
 
 
 def last(lab: GrantingLab, kind: type[Event]) -> tuple[int, Event]:
