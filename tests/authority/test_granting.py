@@ -2,15 +2,20 @@
 
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
+from msgspec.structs import replace
 
-from capx.authority.requests.inheritance import read_asker
+from capx.authority.requests import granting
+from capx.authority.requests.granting import standing_answer
+from capx.authority.requests.inheritance import Asker, read_asker
+from capx.authority.requests.offering import NotOffered, offer
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import RootKey
 from capx.store.events import AskRefused, CapabilityMinted, RequestMade
 from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle
 from capx.verify.ask import Ask, Granted, Refused
 from capx.verify.decision import Denied
 from capx_caveats import (
@@ -18,15 +23,18 @@ from capx_caveats import (
     Allow,
     Call,
     Fields,
+    Refusal,
     action,
     between,
     fresh,
+    shown_instant,
 )
 from tests.labs.granting_asks import DEATHS, RULES, Asking, denied_anyhow, die, own
-from tests.labs.granting_lab import GrantingLab, policy, rule
+from tests.labs.granting_lab import GrantingLab, people, policy, rule
 from tests.labs.lab import NOW
 from tests.labs.strategies import spelled
 
+Event = TypeVar("Event", AskRefused, CapabilityMinted, RequestMade)
 READ, QUERY = "crm.read", "warehouse.query"
 
 
@@ -155,6 +163,144 @@ def test_who_died_after_the_ask_was_allowed_is_granted_nothing(lab: GrantingLab,
     assert [reason.code for reason in answer.reasons] == ["asker_dead"]
 
 
+def admitted_asker(lab: GrantingLab, bundle: Bundle) -> Asker:
+    """Who asks with a bundle, as long as it lives."""
+    (capability,) = bundle
+    ask = Ask.of(QUERY)
+    sent = ToolCall("grant.request", ask.arguments())
+    return read_asker(lab.authority.own_verifier().authenticate(capability.present(sent, now=int(lab.clock.now)).text))
+
+
+def refusal_of(lab: GrantingLab, asker: Asker) -> Refusal:
+    """Why the ask of somebody who was admitted is refused."""
+    refused = lab.authority.answer_asker(asker, Ask.of(QUERY))
+    assert isinstance(refused, Refused)
+    (refusal,) = refused.reasons
+    return refusal
+
+
+@pytest.mark.parametrize(
+    ("how", "told"), [("task", "completed"), ("expiry", shown_instant(NOW + 600)), ("node", "revoked")]
+)
+def test_the_dead_are_told_how_they_died(lab: GrantingLab, how: str, told: str) -> None:
+    asking = Asking(lab)
+    asker = admitted_asker(lab, asking.bundle)
+    die(lab, how, asking.bundle, asking.task, asking.other)
+    assert told in refusal_of(lab, asker).sentence
+
+
+def test_whose_key_is_retired_is_told_which(lab: GrantingLab) -> None:
+    asking = Asking(lab)
+    asker = admitted_asker(lab, asking.bundle)
+    lab.authority.rekey(lab.authority.keyring.retired(asker.kid))
+    refusal = refusal_of(lab, asker)
+    assert (refusal.code, asker.kid in refusal.sentence) == ("asker_dead", True)
+
+
+def test_whose_task_is_not_known_is_granted_nothing(lab: GrantingLab) -> None:
+    asker = admitted_asker(lab, own(lab.open().bundle))
+    refusal = refusal_of(lab, replace(asker, task="T-none"))
+    assert (refusal.code, "T-none is unknown" in refusal.sentence) == ("asker_dead", True)
+
+
+def test_who_is_of_another_tenant_than_the_intent_is_refused(lab: GrantingLab) -> None:
+    asker = admitted_asker(lab, own(lab.open().bundle))
+    refusal = refusal_of(lab, replace(asker, tenant="Globex"))
+    assert (refusal.code, "tenant" in refusal.sentence) == ("intent_refused", True)
+
+
+def test_an_intent_that_no_key_signed_is_refused_by_name(lab: GrantingLab) -> None:
+    asker = admitted_asker(lab, own(lab.open().bundle))
+    changed = policy(*RULES, principals=people(ana=replace(people()["ana"], key=people()["bob"].key)))
+    with lab.authority.store.read() as reading, pytest.raises(NotOffered) as refused:
+        offer(reading, lab.authority.keyring, changed, asker, Ask.of(QUERY), now=NOW)
+    assert "ana" in str(refused.value.__cause__)
+
+
+def last(lab: GrantingLab, kind: type[Event]) -> tuple[int, Event]:
+    """The last event of a kind, and when it was."""
+    return [(event.at, event.read(kind)) for event in lab.authority.log() if event.kind == kind.kind][-1]
+
+
+def test_a_refused_ask_is_logged_with_who_asked_for_what(lab: GrantingLab) -> None:
+    opened = lab.open()
+    child = own(opened.bundle).delegate(to="sub", may_ask=["crm.export"])
+    assert lab.refused(child, "crm.export") == ("not_offered",)
+    event = last(lab, AskRefused)[1]
+    assert event == AskRefused(opened.id, tuple(map(b64u, child.path)), ("sub",), "crm", "crm.export", ("not_offered",))
+
+
+def test_a_request_is_logged_with_who_asked_for_what(lab: GrantingLab) -> None:
+    opened = lab.open()
+    child = own(opened.bundle).delegate(to="sub", may_ask=["mail.send"])
+    pending = lab.pending(child, "mail.send")
+    event = last(lab, RequestMade)[1]
+    assert event == RequestMade(
+        pending.request,
+        opened.id,
+        tuple(map(b64u, child.path)),
+        ("sub",),
+        "mail",
+        "mail.send",
+        NOW + 1800,
+        ("finance",),
+        policy=lab.policy.digest,
+    )
+
+
+def test_a_grant_is_logged_at_its_time_with_its_request(lab: GrantingLab) -> None:
+    opened = lab.open()
+    lab.clock.now += 7
+    granted = lab.granted(opened.bundle, QUERY)
+    at, minted = last(lab, CapabilityMinted)
+    (request,) = lab.authority.requests()
+    assert (at, minted.request, minted.expires) == (NOW + 7, request.id, opened.expires)
+    assert (minted.allow, minted.ids) == ((QUERY,), tuple(map(b64u, granted.ids)))
+
+
+def test_a_request_is_kept_with_all_that_it_was_about(lab: GrantingLab) -> None:
+    ana = replace(people()["ana"], groups=("finance",))
+    lab.policy = policy(*RULES, principals=people(ana=ana))
+    child = own(lab.open().bundle).delegate(to="sub", may_ask=["mail.send"])
+    lab.pending(child, "mail.send", {"to": "ann"})
+    (request,) = lab.authority.requests()
+    (capability,) = child
+    assert (request.audience, request.action, request.args) == ("mail", "mail.send", '{"to":"ann"}')
+    assert (request.kid, request.issued, request.asked) == (capability.kid, NOW, NOW)
+    assert (request.labels, request.approvers, request.excluded) == (("sub",), ("finance",), ("ana",))
+
+
+def test_a_grant_is_kept_with_how_it_was_minted(lab: GrantingLab) -> None:
+    granted = lab.granted(lab.open().bundle, QUERY)
+    (request,) = lab.authority.requests()
+    assert (request.minted, request.minted_under) == (NOW, lab.authority.keyring.active.kid)
+    assert (request.capability, set(request.granted)) == (b64u(granted.ids[0]), set(map(b64u, granted.ids)))
+
+
+@pytest.mark.parametrize("what", [QUERY, "mail.send"])
+def test_an_answer_that_stands_needs_nothing_written(lab: GrantingLab, what: str) -> None:
+    bundle = own(lab.open().bundle)
+    asker, ask = admitted_asker(lab, bundle), Ask.of(what)
+
+    def standing() -> object:
+        with lab.authority.store.read() as reading:
+            return standing_answer(reading, lab.authority.keyring, lab.policy, asker, ask, now=int(lab.clock.now))
+
+    assert standing() is None
+    first = lab.ask(bundle, what)
+    assert str(standing()) == str(first)
+
+
+def test_no_answer_stands_once_the_asker_is_dead(lab: GrantingLab) -> None:
+    opened = lab.open()
+    asker = admitted_asker(lab, own(opened.bundle))
+    lab.granted(opened.bundle, QUERY)
+    lab.authority.complete(opened.id)
+    with lab.authority.store.read() as reading:
+        keyring = lab.authority.keyring
+        assert standing_answer(reading, keyring, lab.policy, asker, Ask.of(QUERY), now=NOW) is None
+
+
 @pytest.mark.parametrize("how", DEATHS)
 def test_a_grant_dies_with_whoever_asked_for_it(lab: GrantingLab, how: str) -> None:
     asking = Asking(lab)
@@ -261,3 +407,116 @@ def test_what_a_delegator_pins_is_said_in_the_known_vocabulary(lab: GrantingLab)
     (entry,) = next(one.entries for one in next(iter(child)).caveats[-1] if isinstance(one, Allow))
     assert any(isinstance(pair.constraint, Fields) for pair in entry.args or ())
     assert DEFAULT.decode(spelled([["allow", [entry.wire()]]])) == (Allow((entry,)),)
+
+
+# Bounds.
+
+
+def why(lab: GrantingLab, bundle: Bundle, what: str, args: Any = None) -> str:
+    """The one reason for which an ask is refused, behind its code."""
+    answer = lab.ask(bundle, what, args)
+    assert isinstance(answer, Refused)
+    (reason,) = answer.reasons
+    return f"{reason.code}: {reason.sentence}"
+
+
+def bound(monkeypatch: pytest.MonkeyPatch, **most: int) -> None:
+    """Let there be so many requests at most."""
+    for name, count in most.items():
+        monkeypatch.setattr(granting, name, count)
+
+
+@pytest.mark.parametrize("most", [{"OF_NODE": 2, "OF_TASK": 9}, {"OF_NODE": 9, "OF_TASK": 2}], ids=str)
+def test_one_request_too_many_says_how_many_there_may_be(
+    lab: GrantingLab, monkeypatch: pytest.MonkeyPatch, most: dict[str, int]
+) -> None:
+    bound(monkeypatch, **most)
+    opened = lab.open()
+    for number in range(2):
+        lab.granted(opened.bundle, QUERY, {"n": number})
+    said = why(lab, opened.bundle, QUERY, {"n": 2})
+    assert said.startswith("too_many")
+    assert str(most["OF_NODE"]) in said
+    assert str(most["OF_TASK"]) in said
+
+
+@pytest.mark.parametrize(
+    "most", [{"WAITING_OF_NODE": 2, "WAITING_OF_TASK": 9}, {"WAITING_OF_NODE": 9, "WAITING_OF_TASK": 2}], ids=str
+)
+def test_one_too_many_that_waits_says_how_many_may_wait(
+    lab: GrantingLab, monkeypatch: pytest.MonkeyPatch, most: dict[str, int]
+) -> None:
+    bound(monkeypatch, **most)
+    opened = lab.open()
+    for number in range(2):
+        lab.pending(opened.bundle, "mail.send", {"n": number})
+    said = why(lab, opened.bundle, "mail.send", {"n": 2})
+    assert said.startswith("too_many")
+    assert str(most["WAITING_OF_NODE"]) in said
+    assert str(most["WAITING_OF_TASK"]) in said
+
+
+@pytest.mark.parametrize("name", ["WAITING_OF_NODE", "WAITING_OF_TASK", "OF_NODE", "OF_TASK"])
+def test_what_waits_and_is_asked_anew_takes_its_own_place(
+    lab: GrantingLab, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    bound(monkeypatch, **{name: 1})
+    opened = lab.open()
+    lab.pending(opened.bundle, "mail.send")
+    lab.policy = policy(rule("ask", action("mail.send", to="ann")))
+    lab.pending(opened.bundle, "mail.send")
+
+
+def test_what_was_granted_waits_anew_only_where_there_is_room(
+    lab: GrantingLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bound(monkeypatch, WAITING_OF_NODE=1)
+    opened = lab.open()
+    lab.granted(opened.bundle, QUERY)
+    lab.pending(opened.bundle, "mail.send")
+    lab.policy = policy(rule("ask", QUERY, "mail.send"))
+    assert lab.refused(opened.bundle, QUERY) == ("too_many",)
+
+
+def test_what_was_revoked_is_named_to_who_asks_again(lab: GrantingLab) -> None:
+    opened = lab.open()
+    id_ = b64u(lab.granted(opened.bundle, QUERY).id)
+    lab.authority.revoke(id_)
+    assert id_ in why(lab, opened.bundle, QUERY)
+
+
+def test_a_consent_of_another_group_counts_no_more(lab: GrantingLab) -> None:
+    opened = lab.open()
+    lab.decide(lab.pending(opened.bundle, "mail.send").request)
+    lab.policy = policy(rule("ask", "mail.send", approvers=("legal",)))
+    assert lab.pending(opened.bundle, "mail.send").approvers == ("legal",)
+
+
+def test_a_consent_counts_while_its_approver_is_asked(lab: GrantingLab) -> None:
+    opened = lab.open()
+    lab.decide(lab.pending(opened.bundle, "mail.send").request)
+    lab.policy = policy(rule("ask", "mail.send", approvers=("legal", "finance")))
+    assert lab.granted(opened.bundle, "mail.send").audience == "mail"
+
+
+def test_who_waits_is_asked_of_others_where_the_policy_says_so(lab: GrantingLab) -> None:
+    opened = lab.open()
+    first = lab.pending(opened.bundle, "mail.send")
+    lab.policy = policy(rule("ask", "mail.send", approvers=("legal",)))
+    again = lab.pending(opened.bundle, "mail.send")
+    assert (again.request, again.approvers) == (first.request, ("legal",))
+
+
+def test_what_waits_ends_with_its_asker_where_no_rule_ends_it(lab: GrantingLab) -> None:
+    lab.policy = policy(rule("ask", "mail.send", within=None))
+    opened = lab.open()
+    assert lab.pending(opened.bundle, "mail.send").until == opened.expires
+
+
+def test_what_was_granted_before_is_kept_with_what_is_now(lab: GrantingLab) -> None:
+    opened = lab.open()
+    first = lab.granted(opened.bundle, QUERY)
+    lab.policy = policy(rule("on_request", action(QUERY, table="sales")))
+    second = lab.granted(opened.bundle, QUERY)
+    (request,) = lab.authority.requests()
+    assert set(request.granted) == {b64u(id_) for one in (first, second) for id_ in one.ids}

@@ -7,13 +7,20 @@ import pytest
 from msgspec.structs import replace
 
 from capx.authority.authority import Authority
+from capx.authority.requests import offering
+from capx.authority.requests.offering import REASONS, NotOffered, ask_refusal
 from capx.crypto.base64url import b64u
+from capx.crypto.ed25519 import parse_public
 from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.policy.policy import NO_POLICY, Policy
+from capx.tokens import wire
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
+from capx.tokens.capability import Capability
 from capx.tokens.chain import ThirdParty
-from capx.verify.ask import Granted
+from capx.tokens.lineage import MAX_BUDGETS
+from capx.tokens.wire import MAX_BLOCK
+from capx.verify.ask import Granted, Refused
 from capx.verify.decision import Denied
 from capx_caveats import (
     Allow,
@@ -23,6 +30,7 @@ from capx_caveats import (
     Expires,
     MaxHops,
     NotBefore,
+    Refusal,
     Tenant,
     UntilCompleted,
     Where,
@@ -37,8 +45,9 @@ from capx_caveats import (
     until_completed,
     where,
 )
+from capx_caveats.vocabulary import MAX_BRACKETS
 from tests.labs.granting_asks import RULES, denied, denied_anyhow, own
-from tests.labs.granting_lab import ANA, GrantingLab, offer, people, policy, rule
+from tests.labs.granting_lab import ANA, BOB, GrantingLab, offer, people, policy, rule
 from tests.labs.lab import NOW, appended
 from tests.labs.lab import codes as codes_of
 from tests.labs.strategies import spelled
@@ -322,3 +331,106 @@ def test_the_bounds_of_an_ask_are_those_of_the_presentation(lab: GrantingLab) ->
     token = capability.present(sent, now=int(lab.clock.now)).text
     other = {"audience": "warehouse", "action": QUERY}
     assert codes_of(verifier.decide(token, ToolCall("grant.request", other), Call("grant.request", other))) != ()
+
+
+# What is told
+
+
+def why(lab: GrantingLab, bundle: Bundle, what: str, args: Any = None) -> str:
+    """The one reason for which an ask is refused."""
+    answer = lab.ask(bundle, what, args)
+    assert isinstance(answer, Refused)
+    (reason,) = answer.reasons
+    assert reason.sentence.startswith(REASONS[reason.code])
+    return reason.sentence.removeprefix(REASONS[reason.code])
+
+
+def test_every_reason_has_a_sentence() -> None:
+    assert [ask_refusal(code) for code in REASONS] == [Refusal(code, REASONS[code]) for code in REASONS]
+
+
+def test_more_about_a_reason_comes_after_it() -> None:
+    assert ask_refusal("not_offered", "never").sentence == f"{REASONS['not_offered']}: never"
+
+
+def test_what_is_raised_has_the_first_code_and_every_reason() -> None:
+    refusals = ask_refusal("too_many"), ask_refusal("not_offered")
+    raised = NotOffered(*refusals)
+    assert (str(raised), raised.refusals) == ("too_many", refusals)
+
+
+def test_what_is_not_offered_is_named(lab: GrantingLab) -> None:
+    assert "crm.export at crm" in why(lab, lab.open().bundle, "crm.export")
+
+
+def test_what_no_grant_can_pin_is_named(lab: GrantingLab) -> None:
+    assert "*" in why(lab, lab.open().bundle, QUERY, {"*": 1})
+
+
+def test_the_restriction_that_says_no_is_named(lab: GrantingLab) -> None:
+    limit = where("args.id", one_of(1))
+    child = own(lab.open().bundle).delegate(to="sub", may_ask=[QUERY], caveats=[limit])
+    assert limit.sentence() in why(lab, child, QUERY, {"id": 2})
+
+
+def test_a_restriction_of_an_attribute_is_not_asked_of_arguments(lab: GrantingLab) -> None:
+    child = own(lab.open().bundle).delegate(to="sub", may_ask=[QUERY], caveats=[where("region", "eu")])
+    assert lab.granted(child, QUERY, {"id": 2}).audience == "warehouse"
+
+
+def test_a_block_too_long_says_how_long_it_may_be(lab: GrantingLab) -> None:
+    assert str(MAX_BLOCK) in why(lab, lab.open().bundle, QUERY, {"x": "y" * 3_900})
+
+
+def test_too_many_budgets_say_how_many_there_may_be(lab: GrantingLab) -> None:
+    limits = [budget(f"unit_{n}", 5) for n in range(MAX_BUDGETS)]
+    child = own(lab.open().bundle).delegate(to="sub", may_ask=["billing.refund"], caveats=limits)
+    assert str(MAX_BUDGETS) in why(lab, child, "billing.refund")
+
+
+def test_as_many_budgets_as_a_token_has_are_granted(lab: GrantingLab) -> None:
+    limits = [budget(f"unit_{n}", 5) for n in range(MAX_BUDGETS - 1)]
+    child = own(lab.open().bundle).delegate(to="sub", may_ask=["billing.refund"], caveats=limits)
+    granted = lab.granted(child, "billing.refund")
+    assert sum(isinstance(one, Budget) for one in granted.caveats[0]) == MAX_BUDGETS
+
+
+def test_too_many_brackets_say_how_many_there_may_be(lab: GrantingLab) -> None:
+    assert str(MAX_BRACKETS) in why(lab, lab.open().bundle, QUERY, {f"x{n}": n for n in range(200)})
+
+
+def test_an_intent_whose_signer_has_another_key_is_refused(lab: GrantingLab) -> None:
+    opened = lab.open()
+    ana = replace(people()["ana"], key=parse_public(BOB.public))
+    lab.policy = policy(*RULES, principals=people(ana=ana))
+    assert lab.refused(opened.bundle, QUERY) == ("intent_refused",)
+
+
+def length(granted: Capability) -> int:
+    """Of the authority's block, in bytes."""
+    block = wire.decode(granted.text).blocks[0]
+    assert isinstance(block, bytes)
+    return len(block)
+
+
+def test_a_block_as_long_as_may_be_is_granted(lab: GrantingLab) -> None:
+    opened = lab.open()
+    short = lab.granted(opened.bundle, QUERY, {"x": "y"})
+    room = MAX_BLOCK - length(short)
+    assert lab.refused(opened.bundle, QUERY, {"x": "y" * (room + 2)}) == ("not_inherited",)
+    whole = lab.granted(opened.bundle, QUERY, {"x": "y" * (room + 1)})
+    assert length(whole) == MAX_BLOCK
+
+
+@pytest.mark.parametrize(
+    ("block", "pieces", "fits"),
+    [
+        pytest.param(b'[["expires",9]]', 1, True, id="as it is meant"),
+        pytest.param(b'[["expires",9]]', 2, False, id="fewer caveats than pieces"),
+        pytest.param(b'[["near",1]]', 1, False, id="not understood"),
+        pytest.param(b'[["acme.near",1]]', 1, True, id="a service's own"),
+        pytest.param(b'[["hop","a","AgICAgICAgI"]]', 1, False, id="misplaced"),
+    ],
+)
+def test_only_what_is_read_as_it_is_meant_is_a_block(block: bytes, pieces: int, fits: bool) -> None:
+    assert (offering._unfit(block, pieces) is None) is fits

@@ -13,7 +13,18 @@ from pathlib import Path
 import pytest
 
 from capx.crypto import private_file
-from capx.crypto.private_file import alone, changing, create, explained, followed, read_secret, read_trusted, replace
+from capx.crypto.private_file import (
+    alone,
+    changing,
+    create,
+    explained,
+    followed,
+    of_another_user,
+    read_secret,
+    read_trusted,
+    replace,
+    shown_to_others,
+)
 from capx.errors import ConfigurationProblem, KeyProblem
 from tests.labs.small_disk import fill, small_disk
 
@@ -102,6 +113,31 @@ def test_a_link_that_appears_after_the_look_is_not_followed(file: Path, monkeypa
     monkeypatch.setattr(private_file, "followed", not_yet_a_link)
     with pytest.raises(OSError, match="Too many levels of symbolic links"):
         read_trusted(link, KeyProblem, "policy")
+
+
+def test_a_trusted_name_that_leads_nowhere_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "nowhere").symlink_to("not there")
+    with pytest.raises(KeyProblem, match="nowhere"):
+        read_trusted(tmp_path / "nowhere", KeyProblem, "policy")
+
+
+@pytest.mark.parametrize(("bits", "shown"), [(0o600, False), (0o640, True), (0o604, True)])
+def test_a_file_is_shown_to_whom_its_mode_lets_read(file: Path, bits: int, shown: bool) -> None:
+    file.chmod(bits)
+    assert shown_to_others(file.lstat()) is shown
+
+
+def test_the_mode_of_a_pipe_shows_nothing(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "pipe").chmod(0o666)
+    assert not shown_to_others((tmp_path / "pipe").lstat())
+
+
+@only_root
+@pytest.mark.parametrize(("owner", "other"), [(0, False), (1, True), (NOBODY, True)])
+def test_only_root_and_this_user_are_no_other_user(file: Path, owner: int, other: bool) -> None:
+    os.chown(file, owner, owner)
+    assert of_another_user(file.lstat()) is other
 
 
 # Links
@@ -272,6 +308,25 @@ def test_an_interrupt_leaves_no_new_file_and_no_draft(file: Path, tmp_path: Path
     assert (file.read_bytes(), names(tmp_path)) == (b"old", ["secret"])
 
 
+def test_a_write_that_lost_its_file_ends_as_it_was(tmp_path: Path) -> None:
+    def lose() -> bytes:
+        (tmp_path / "new").unlink()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        create(tmp_path / "new", lose, KeyProblem)
+
+
+def test_a_draft_that_cannot_be_removed_hides_no_failure(file: Path, tmp_path: Path) -> None:
+    def bar() -> None:
+        (tmp_path / "secret.new").unlink()
+        (tmp_path / "secret.new").mkdir()
+        raise ConfigurationProblem("changed meanwhile")
+
+    with pytest.raises(ConfigurationProblem, match="changed meanwhile"):
+        replace(file, lambda: b"new", KeyProblem, demand=bar)
+
+
 def test_a_full_disk_leaves_no_new_file_and_no_draft(tmp_path: Path) -> None:
     with small_disk(tmp_path) as disk:
         old = disk / "old"
@@ -385,6 +440,24 @@ def test_two_cannot_change_one_folder(file: Path, tmp_path: Path, monkeypatch: p
         interrupted()
     with changing(file, KeyProblem):
         pass
+
+
+def test_a_change_waits_for_another_one_to_end(file: Path) -> None:
+    inside, order = threading.Event(), list[str]()
+
+    def hold() -> None:
+        with alone(file, KeyProblem):
+            inside.set()
+            time.sleep(0.2)
+            order.append("first")
+
+    holding = threading.Thread(target=hold)
+    holding.start()
+    inside.wait(10)
+    with alone(file, KeyProblem):
+        order.append("second")
+    holding.join()
+    assert order == ["first", "second"]
 
 
 def test_an_error_within_a_change_is_what_it_was(file: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem
 from capx.guard.call_facts import GRANTED, CallFacts, CallSpec
-from capx.tokens.binding import ToolCall
+from capx.tokens.binding import HttpRequest, ToolCall
 from capx.verify.admitted import Admitted
 from capx.verify.decision import Denied
 from capx_caveats import Call
@@ -72,6 +72,16 @@ def test_facts_are_constants_or_come_from_the_arguments() -> None:
     assert facts == CallFacts("crm.read", {"id": 1}, "Acme", {"kind": "x"}, {"eur": "2"}, sent=True)
     with pytest.raises(ConfigurationProblem, match="which the guard cannot give it"):
         spec.demand_derivable(["id", "tenant"])
+
+
+def test_the_denial_of_a_request_names_the_action_it_meant() -> None:
+    sent = HttpRequest(method="GET", target="/clients")
+    with Authority.temporary() as authority:
+        bundle = authority.open(allow=["crm.read"]).bundle
+        admitted = authority.verifier("crm").admit(bundle.present("crm", sent).text, sent)
+        with pytest.raises(Denied) as caught:
+            CallFacts("crm.read", {"": 1}).call(admitted)
+        assert caught.value.decision.action == "crm.read"
 
 
 def test_the_denial_of_a_call_names_its_action(admitted: Admitted) -> None:

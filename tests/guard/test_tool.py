@@ -1,6 +1,7 @@
 """Guarded functions: what is presented, what is judged, and what never runs."""
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
@@ -12,9 +13,11 @@ from capx.agent.actor import Actor, acting, current_actor
 from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.guard.call_facts import GRANTED, Tenancy
+from capx.guard.current import current_allowed
 from capx.tokens.bundle import Bundle
+from capx.verify.ask import Ask
 from capx.verify.decision import Denied
-from capx_caveats import action, between, each, where
+from capx_caveats import action, between, budget, each, where
 
 
 @pytest.fixture(scope="module")
@@ -253,9 +256,12 @@ async def generating_async() -> Any:
     yield 1
 
 
-@pytest.mark.parametrize("function", [taking_any, taking_more, generating, generating_async])
-def test_what_cannot_be_judged_whole_is_refused_when_guarded(lab: Authority, function: Any) -> None:
-    with pytest.raises(ConfigurationProblem):
+@pytest.mark.parametrize(
+    ("function", "why"),
+    [(taking_any, "names"), (taking_more, "names"), (generating, "generator"), (generating_async, "generator")],
+)
+def test_what_cannot_be_judged_whole_is_refused_when_guarded(lab: Authority, function: Any, why: str) -> None:
+    with pytest.raises(ConfigurationProblem, match=why):
         lab.tool("crm.export")(function)
 
 
@@ -276,3 +282,76 @@ def test_a_tenant_that_cannot_be_told_is_refused_when_guarded(lab: Authority, te
 def test_a_tool_without_an_action_is_refused(lab: Authority) -> None:
     with pytest.raises(ConfigurationProblem, match="not an action"):
         lab.tool("crm export")
+
+
+def test_a_guarded_function_keeps_its_name_and_signature(lab: Authority) -> None:
+    guarded = lab.tool("crm.export")(as_given)
+    assert (guarded.__name__, list(inspect.signature(guarded).parameters)) == ("as_given", ["customer"])
+
+
+def test_a_guarded_async_function_keeps_its_name(lab: Authority) -> None:
+    assert lab.tool("crm.export")(looked_up).__name__ == "looked_up"
+
+
+def test_a_tool_is_judged_at_the_audience_that_is_named(lab: Authority) -> None:
+    @lab.tool("crm.export", audience="archive")
+    def export() -> str:
+        return "ran"
+
+    with acting(lab.open(allow=["crm.export@archive"]).bundle):
+        assert export() == "ran"
+
+
+def test_attributes_and_costs_of_a_tool_are_judged(lab: Authority) -> None:
+    @lab.tool("crm.export", attributes=lambda region: {"region": region}, cost={"eur": 3})
+    def export(region: str) -> str:
+        return region
+
+    bounds = [where("region", "EU"), budget("eur", 5)]
+    with acting(lab.open(allow=["crm.export"], caveats=bounds).bundle):
+        assert export("EU") == "EU"
+        for region, code in (("US", "argument_refused"), ("EU", "budget_exhausted")):
+            with pytest.raises(Denied) as refused:
+                export(region)
+            assert code_of(refused) == code
+
+
+def test_within_a_tool_its_decision_is_the_current_one(lab: Authority) -> None:
+    @lab.tool("crm.export")
+    def export() -> str:
+        allowed = current_allowed()
+        return "" if allowed is None else allowed.task
+
+    task = lab.open(allow=["crm.export"])
+    with acting(task.bundle):
+        assert export() == task.id
+
+
+def test_a_holder_of_nothing_is_told_what_to_ask_for(lab: Authority) -> None:
+    @lab.tool("crm.export")
+    def export(customer: str) -> None: ...
+
+    holder = lab.open(allow=["slides.write"]).bundle
+    with acting(holder), pytest.raises(Denied) as refused:
+        export("Acme")
+    assert refused.value.ask == Ask.of("crm.export", args={"customer": "Acme"})
+
+
+def test_the_newest_capability_of_an_action_explains_it(lab: Authority) -> None:
+    @lab.tool("crm.export")
+    def export(rows: int) -> None: ...
+
+    task = lab.open(allow=[action("crm.export", rows=between(1, 5))])
+    newest = lab.mint(task.id, allow=["crm.read"])
+    with acting(Bundle([*task.bundle, *newest])), pytest.raises(Denied) as refused:
+        export(9)
+    assert code_of(refused) == "argument_refused"
+
+
+def test_when_nothing_speaks_of_an_action_the_newest_explains_it(lab: Authority) -> None:
+    @lab.tool("crm.delete")
+    def delete() -> None: ...
+
+    with acting(lab.open(allow=["crm.export"]).bundle), pytest.raises(Denied) as refused:
+        delete()
+    assert code_of(refused) == "action_not_allowed"

@@ -31,6 +31,13 @@ def test_the_first_rule_that_says_yes_to_the_arguments_decides(amount: float, pl
     assert (match and match.rule.place) == (place and f"purpose.refund.grant[{place}]")
 
 
+def test_what_decides_says_what_it_offers() -> None:
+    terms = OURS.terms(intent("refund", parameters={"ticket": "T-1"}))
+    match = terms.match("billing", "billing.refund", None)
+    assert match is not None
+    assert match.offer == match.rule.offers[0]
+
+
 def test_without_arguments_the_first_rule_of_an_action_decides() -> None:
     terms = OURS.terms(intent("refund", parameters={"ticket": "T-1"}))
     match = terms.match("billing", "billing.refund", None)

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from capx.intents.epoch import new_epoch, origin_of
-from capx.resource.revocations import StoreLiveness
+from capx.resource.revocations import StoreLiveness, View
 from capx.store.records import Head, News
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.revocation_key import of_instant, of_kid
@@ -482,7 +482,7 @@ def test_a_child_forked_amid_learning_forgets_nothing_twice() -> None:
 
 FOLLOWER = """
 import sys, time
-from capx.resource.revocations import StoreLiveness
+from capx.resource.revocations import StoreLiveness, View
 liveness = StoreLiveness(sys.argv[1])
 for number in range(int(sys.argv[2])):
     liveness.age()
@@ -508,3 +508,116 @@ def test_a_death_is_known_in_another_process_within_50_ms(place: Place) -> None:
     follower.stdout.close()
     assert follower.wait(10) == 0
     assert sorted(delays)[len(delays) // 2] < 50
+
+
+# One view
+
+
+def head(deaths: int = 0, forgotten: int = 0, epoch: str = "epoch") -> Head:
+    """A head of one store."""
+    return Head(epoch, 0, bytes(32), deaths, forgotten)
+
+
+def news(known: Head, *keys: str, anew: bool = False, lasting: int = 0) -> News:
+    """News of deaths that came before a head."""
+    return News(known, dict.fromkeys(keys, "revoked"), anew=anew, lasting=lasting)
+
+
+def test_a_view_learns_what_it_did_not_know() -> None:
+    view = View()
+    view.learn(news(head(2), "a", "b"))
+    view.learn(news(head(3), "c"))
+    assert (list(view.deaths), view.head) == (["a", "b", "c"], head(3))
+
+
+def test_a_view_that_is_told_anew_knows_that_alone() -> None:
+    view = View()
+    view.learn(news(head(1), "a"))
+    view.learn(news(head(1), "b", anew=True))
+    assert list(view.deaths) == ["b"]
+
+
+def test_a_view_forgets_the_oldest_that_were_forgotten() -> None:
+    view = View()
+    view.learn(news(head(4, 1), "b", "c", "d"))
+    view.learn(news(head(5, 3), "e"))
+    assert list(view.deaths) == ["d", "e"]
+
+
+def test_a_view_keeps_what_lasts_in_front_of_what_it_forgets() -> None:
+    view = View()
+    view.learn(news(head(4, 2), of_kid("k1"), "c", "d", lasting=1))
+    view.learn(news(head(6, 3), of_kid("k2"), "f"))
+    assert list(view.deaths) == [of_kid("k1"), "d", of_kid("k2"), "f"]
+    view.learn(news(head(7, 5), "g"))
+    assert list(view.deaths) == [of_kid("k1"), of_kid("k2"), "f", "g"]
+    view.learn(news(head(7, 6)))
+    assert list(view.deaths) == [of_kid("k1"), of_kid("k2"), "g"]
+
+
+def test_a_view_that_forgets_nothing_disturbs_nobody() -> None:
+    view = View()
+    view.learn(news(head(1), "a"))
+    before = view.deaths
+    view.learn(news(head(2), "b"))
+    assert view.deaths is before
+
+
+def test_a_view_that_forgets_leaves_the_old_one_to_its_readers() -> None:
+    view = View()
+    view.learn(news(head(2), "a", "b"))
+    before = view.deaths
+    view.learn(news(head(2, 1)))
+    assert (list(before), list(view.deaths)) == (["a", "b"], ["b"])
+
+
+def test_an_instant_of_revocation_outlives_its_entry() -> None:
+    view = View()
+    assert view.revoked_until == -1
+    view.learn(news(head(1), of_instant(50)))
+    view.learn(news(head(1), anew=True))
+    view.learn(news(head(2), of_instant(40)))
+    assert view.revoked_until == 50
+
+
+def test_nothing_is_looked_up_before_the_poll_is_over() -> None:
+    source, clock = Slow(), Clock()
+    source.go.set()
+    liveness = StoreLiveness(source, poll=1.0, clock=clock)
+    for later, looks in ((0, 1), (0.9, 1), (0.1, 2), (0, 2)):
+        clock.now += later
+        liveness.age()
+        assert source.looks == looks
+
+
+def test_a_view_polls_50_times_a_second_by_itself() -> None:
+    source, clock = Slow(), Clock()
+    source.go.set()
+    clock.now = 0.0
+    liveness = StoreLiveness(source, clock=clock)
+    for now, looks in ((0.0, 1), (0.01, 1), (0.021, 2)):
+        clock.now = now
+        liveness.age()
+        assert source.looks == looks
+
+
+def test_knowledge_from_the_future_is_as_young_as_new() -> None:
+    source, clock = Slow(), Clock()
+    liveness = StoreLiveness(source, poll=1.0, clock=clock)
+    liveness.age()
+    clock.now -= 5
+    assert liveness.age() == 0
+
+
+def test_a_closed_view_closes_its_source() -> None:
+    source = Slow()
+    StoreLiveness(source).close()
+    assert source.go.is_set()
+
+
+def test_a_place_may_be_named_by_a_text(place: Place) -> None:
+    liveness = StoreLiveness(str(place.path), poll=0)
+    place.kill(NODE)
+    assert liveness.age() < 10
+    assert liveness.deaths == {NODE: "revoked"}
+    liveness.close()

@@ -8,8 +8,10 @@ from msgspec import structs
 
 from capx.store.log import GENESIS
 from capx.store.protocols import Store, Writing
-from capx.store.records import GrantRecord, Head, IntentRecord, RequestRecord, TaskRecord
-from capx.store.sql.rows import SqlRows
+from capx.store.records import Damaged, Death, GrantRecord, Head, IntentRecord, RequestRecord, TaskRecord
+from capx.store.sql import rows as rows_module
+from capx.store.sql.rows import SqlRows, head_of
+from capx.tokens.chain import root_node
 from tests.store.conftest import Places
 
 NOW = 1_800_000_000
@@ -106,3 +108,97 @@ def test_followers_wake_for_deaths_and_epochs_alone(
             assert bool(list(listening.notifies(timeout=0.5, stop_after=1))) == wakes
     finally:
         places.end()
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where two rows are read at once."""
+    monkeypatch.setattr(rows_module, "_PAGE", 2)
+
+
+def note(store: Store, count: int) -> None:
+    with store.write() as rows:
+        for _ in range(count):
+            rows.append("noted", b"{}", at=NOW)
+
+
+@pytest.mark.usefixtures("small_pages")
+@pytest.mark.parametrize(("limit", "count"), [(None, 5), (0, 0), (1, 1), (2, 2), (3, 3), (4, 4), (9, 5)])
+def test_events_over_several_pages_are_as_many_as_asked(store: Store, limit: int | None, count: int) -> None:
+    note(store, 5)
+    with store.read() as reading:
+        assert [event.position for event in reading.events(limit=limit)] == list(range(1, count + 1))
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_deaths_over_several_pages_are_all_there(store: Store) -> None:
+    with store.write() as rows:
+        for letter in "abcde":
+            rows.kill(letter, "revoked", at=NOW, position=1)
+    with store.read() as reading:
+        assert [death.seq for death in reading.deaths()] == [1, 2, 3, 4, 5]
+        assert [death.seq for death in reading.deaths(after=2)] == [3, 4, 5]
+
+
+def test_a_death_is_kept_with_all_that_is_known_of_it(store: Store) -> None:
+    with store.write() as rows:
+        death = rows.kill(NODE, "revoked", at=NOW, position=7)
+        assert rows.death(NODE) == death == Death(1, NODE, "revoked", NOW, 7)
+
+
+def test_an_event_follows_the_one_before_it(store: Store) -> None:
+    with store.write() as rows:
+        first, second = (rows.append("noted", b"{}", at=NOW) for _ in range(2))
+        head = rows.head()
+    assert (first.position, second.position, head.position, head.hash) == (1, 2, 2, second.hash)
+
+
+def test_a_task_is_found_by_its_id_and_by_its_root(store: Store) -> None:
+    task = TaskRecord("task-1", "root-1", NOW, NOW + 60, "Acme", "work")
+    with store.write() as rows:
+        rows.open_task(task)
+        assert (rows.task("task-1"), rows.rooted(root_node("root-1"))) == (task, task)
+        assert (rows.task("task-2"), rows.rooted(root_node("root-2"))) == (None, None)
+
+
+def test_only_tasks_that_are_active_count_as_such(store: Store) -> None:
+    with store.write() as rows:
+        assert rows.active() == 0
+        for id_ in ("a", "b", "c"):
+            rows.open_task(TaskRecord(id_, f"root-{id_}", NOW, NOW + 60))
+        rows.end_task("b", "completed", at=NOW + 5, position=9)
+        assert rows.active() == 2
+        ended = rows.task("b")
+    assert ended is not None
+    assert (ended.state, ended.ended, ended.position) == ("completed", NOW + 5, 9)
+
+
+def test_an_epoch_that_begins_changes_nothing_else(store: Store) -> None:
+    note(store, 1)
+    with store.write() as rows:
+        before = rows.head()
+        rows.begin_epoch("another.1")
+        assert rows.head() == structs.replace(before, epoch="another.1")
+
+
+def test_deaths_below_a_position_alone_are_forgotten(store: Store) -> None:
+    with store.write() as rows:
+        for position, key in enumerate("abc", start=1):
+            rows.kill(key, "revoked", at=NOW, position=position)
+        assert rows.forget(NOW + 1, below=2).deaths == 1
+        assert [death.key for death in rows.deaths()] == ["b", "c"]
+
+
+def test_deaths_of_the_instant_itself_are_kept(store: Store) -> None:
+    with store.write() as rows:
+        rows.kill("a", "revoked", at=NOW, position=1)
+        assert rows.forget(NOW).deaths == 0
+
+
+def test_a_head_that_is_gone_is_damage() -> None:
+    with pytest.raises(Damaged, match="backup"):
+        head_of(None)
+
+
+def test_a_head_is_read_as_it_stands() -> None:
+    assert head_of(("epoch", 1, b"h", 2, 3)) == Head("epoch", 1, b"h", 2, 3)

@@ -9,12 +9,26 @@ from capx.authority.authority import Authority
 from capx.crypto.base64url import b64u
 from capx.errors import InvalidRequest, MalformedToken
 from capx.tokens.binding import HttpRequest, ToolCall
-from capx.tokens.bundle import MAX_TOKENS, Bundle
+from capx.tokens.bundle import MAX_TOKENS, Bundle, frozen_narrowing, hops_between
 from capx.tokens.capability import Capability
 from capx.tokens.delegation import Delegation
 from capx.tokens.grants import OWN_ENTRIES
-from capx_caveats import Allow, Call, Entry, InvalidCaveat, action, allow, anything, each, expires, one_of
-from tests.labs.lab import NONCES, NOW, Lab, minted, raw
+from capx_caveats import (
+    Allow,
+    Call,
+    Entry,
+    InvalidCaveat,
+    Root,
+    Step,
+    action,
+    allow,
+    anything,
+    each,
+    encode_block,
+    expires,
+    one_of,
+)
+from tests.labs.lab import NONCES, NOW, Lab, grant, minted, raw
 
 CRM = minted()
 SLIDES = minted(audience="slides", allowed=allow("slides.write", "slides.read"))
@@ -328,3 +342,173 @@ def test_a_wrong_keyword_of_a_block_is_refused_at_the_call(lab: Authority, wrong
     bundle = lab.open(allow=["crm.read"]).bundle
     with pytest.raises(TypeError, match=f"unexpected keyword argument '{next(iter(wrong))}'"):
         bundle.delegated(to="sub", at=lab, **wrong)
+
+
+def test_a_block_reads_what_narrows_its_child_at_the_call(lab: Authority) -> None:
+    bundle = lab.open(allow=["crm.read", "slides.write"]).bundle
+    audiences, wishes = ["crm", "authority"], ["crm.write"]
+    narrowed = bundle.delegated(
+        to="a",
+        allow=["crm.read"],
+        may_ask=iter(wishes),
+        caveats=iter([expires("1m")]),
+        audiences=iter(audiences),
+        at=lab,
+    )
+    audiences.clear()
+    wishes.clear()
+    with narrowed as child:
+        assert child.audiences == ("crm", "authority")
+
+
+def test_what_narrows_is_frozen_as_it_was_named() -> None:
+    limit = expires("1m")
+    frozen = frozen_narrowing(
+        allow=["crm.read"], may_ask=iter(["crm.write"]), caveats=iter([limit]), audiences=iter("ab")
+    )
+    assert frozen == {"allow": ["crm.read"], "may_ask": ("crm.write",), "caveats": (limit,), "audiences": ("a", "b")}
+
+
+def test_what_narrows_nothing_is_frozen_as_nothing() -> None:
+    assert frozen_narrowing() == {"allow": None, "may_ask": (), "caveats": (), "audiences": None}
+
+
+def test_a_text_of_what_may_be_asked_is_kept_whole() -> None:
+    text: Any = "crm.write"
+    assert frozen_narrowing(may_ask=text)["may_ask"] == "crm.write"
+
+
+def test_a_block_narrows_its_child_like_a_delegation(lab: Authority) -> None:
+    bundle = lab.open(allow=["crm.read", "slides.write"]).bundle
+    with bundle.delegated(to="a", allow=["crm.read"], audiences=["crm"], at=lab) as child:
+        assert (child.hops, child.audiences, allowed_at(child, "crm")) == (("a",), ("crm",), ["crm.read"])
+
+
+def test_a_failure_of_a_block_names_its_child(lab: Authority) -> None:
+    error = ValueError("no")
+
+    def act(child: Bundle) -> None:
+        lab.close()
+        raise error
+
+    with pytest.raises(ValueError, match="no"):
+        left(lab.open(allow=["crm.read"]).bundle.delegated(to="some child", at=lab), act)
+    assert "some child" in error.__notes__[0]
+
+
+def test_a_delegation_appends_its_caveats_for_each_audience() -> None:
+    child = BUNDLE.delegate(to="a", caveats=iter([expires(NOW + 60)]), now=NOW)
+    assert [capability.caveats[-1][-1] for capability in child] == [expires(NOW + 60)] * 2
+
+
+def test_a_delegation_counts_from_the_time_it_is_given() -> None:
+    child = BUNDLE.delegate(to="a", caveats=[expires("1m")], now=NOW)
+    assert [capability.caveats[-1][-1] for capability in child] == [expires(NOW + 60)] * 2
+
+
+def test_a_bundle_is_no_other_thing_of_its_capabilities() -> None:
+    assert tuple(BUNDLE) != BUNDLE
+
+
+def test_another_bundle_is_not_the_same() -> None:
+    assert Bundle([SLIDES, CRM]) != BUNDLE
+
+
+def test_bundles_that_are_the_same_are_one_in_a_set() -> None:
+    assert len({BUNDLE, Bundle.parse(BUNDLE.text), WHOLE}) == 2
+
+
+def test_other_bundles_have_other_hashes() -> None:
+    assert hash(BUNDLE) != hash(WHOLE)
+
+
+def test_an_empty_bundle_is_explained() -> None:
+    with pytest.raises(InvalidRequest, match="capability"):
+        Bundle([])
+
+
+def test_a_bundle_too_long_says_how_many_it_may_hold() -> None:
+    with pytest.raises(MalformedToken, match=str(MAX_TOKENS)):
+        Bundle([CRM] * (MAX_TOKENS + 1))
+
+
+@pytest.mark.parametrize("more", [1, 2])
+def test_a_text_of_too_many_tokens_says_how_many_it_may_hold(more: int) -> None:
+    with pytest.raises(MalformedToken, match=str(MAX_TOKENS)):
+        Bundle.parse(",".join(["junk"] * (MAX_TOKENS + more)))
+
+
+def test_a_text_of_as_many_tokens_as_may_be_is_read() -> None:
+    assert len(Bundle.parse(",".join([CRM.text] * MAX_TOKENS))) == MAX_TOKENS
+
+
+def test_an_audience_not_held_is_told_with_those_that_are() -> None:
+    with pytest.raises(InvalidRequest, match=r"'warehouse'.* crm, slides"):
+        BUNDLE.candidates("warehouse")
+
+
+@pytest.mark.parametrize("named", ["grant.request", Entry("grant.request")])
+def test_asking_is_not_allowed_by_an_allowlist(named: str | Entry) -> None:
+    with pytest.raises(InvalidRequest, match=r"grant\.request.*may_ask"):
+        WHOLE.delegate(to="a", allow=["crm.read", named])
+
+
+def test_a_full_bundle_without_the_authority_drops_the_oldest() -> None:
+    held = [*map(numbered, range(1, MAX_TOKENS + 1))]
+    granted = numbered(MAX_TOKENS + 1)
+    assert list(Bundle(held).holding(granted, now=NOW)) == [*held[1:], granted]
+
+
+def test_a_full_bundle_of_today_goes_by_the_clock() -> None:
+    held = [*map(numbered, range(1, MAX_TOKENS)), minted(expires=2**40)]
+    past = [minted(expires=2**40, nonce=b64u(bytes(16))), *held[:-1]]
+    granted = numbered(MAX_TOKENS + 1)
+    assert list(Bundle(past).holding(granted)) == [past[0], *past[2:], granted]
+
+
+def test_an_expiry_that_has_just_come_is_one() -> None:
+    held = [*(numbered(count) for count in range(1, MAX_TOKENS)), minted(expires=NOW + 5)]
+    granted = numbered(MAX_TOKENS + 1)
+    assert list(Bundle(held).holding(granted, now=NOW + 5)) == [*held[:-1], granted]
+
+
+# What an agent may revoke
+
+
+def test_the_hops_between_a_bundle_and_its_grandchild() -> None:
+    child = BUNDLE.delegate(to="a", nonce=NONCES[0])
+    grandchild = child.delegate(to="b", nonce=NONCES[1])
+    assert [hops_between(BUNDLE, child), hops_between(BUNDLE, grandchild), hops_between(child, grandchild)] == [
+        [NONCES[0]],
+        [NONCES[0], NONCES[1]],
+        [NONCES[1]],
+    ]
+
+
+def test_the_hops_that_a_grant_repeats_count() -> None:
+    root = Root("R1", (Step("a", NONCES[0]),))
+    granted = Bundle([raw(encode_block((root, *grant()[:1], *grant()[2:])))])
+    below = granted.delegate(to="b", nonce=NONCES[1])
+    assert hops_between(BUNDLE, below) == [NONCES[0], NONCES[1]]
+    assert hops_between(granted, below) == [NONCES[1]]
+
+
+def test_no_block_without_a_hop_is_a_hop() -> None:
+    child = BUNDLE.attenuate(expires("1m"), now=NOW).delegate(to="a", nonce=NONCES[0])
+    assert hops_between(BUNDLE, child.attenuate(expires("1m"), now=NOW)) == [NONCES[0]]
+
+
+@pytest.mark.parametrize(
+    ("above", "below"),
+    [
+        pytest.param(BUNDLE, BUNDLE, id="the same node"),
+        pytest.param(BUNDLE.delegate(to="a"), BUNDLE, id="the node above"),
+        pytest.param(BUNDLE.delegate(to="a"), BUNDLE.delegate(to="b"), id="a node beside"),
+        pytest.param(BUNDLE.delegate(to="a"), BUNDLE.delegate(to="b").delegate(to="c"), id="a node below that"),
+        pytest.param(BUNDLE, Bundle([minted(root="R2")]).delegate(to="a"), id="another root"),
+        pytest.param(Bundle([raw(b"[]")]), BUNDLE.delegate(to="a"), id="no node above"),
+    ],
+)
+def test_no_hops_lead_to_what_is_not_below(above: Bundle, below: Bundle) -> None:
+    with pytest.raises(InvalidRequest, match="below"):
+        hops_between(above, below)

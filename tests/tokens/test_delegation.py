@@ -146,9 +146,10 @@ class Slow:
         self._lab = lab
         self.asked, self.gate = threading.Event(), threading.Event()
         self.thread: int | None = None
+        self.name = ""
 
     def revoke(self, child: Bundle, /) -> Revocation:
-        self.thread = threading.get_ident()
+        self.thread, self.name = threading.get_ident(), threading.current_thread().name
         self.asked.set()
         self.gate.wait(10)
         return self._lab.revoke(child)
@@ -176,6 +177,7 @@ def test_a_cancellation_waits_until_the_child_is_revoked(lab: Authority) -> None
 
     assert asyncio.run(act())
     assert slow.thread != threading.get_ident()
+    assert slow.name == "capx-revoke"
     assert not alive(lab, children[0])
 
 
@@ -278,6 +280,13 @@ def test_an_interrupt_during_revocation_says_the_child_may_live(lab: Authority) 
     with pytest.raises(KeyboardInterrupt) as interrupt, delegation:
         pass
     assert "a could not be revoked" in interrupt.value.__notes__[0]
+    assert "interrupted" in interrupt.value.__notes__[0]
+
+
+def test_a_delegation_that_was_not_entered_is_not_left(lab: Authority) -> None:
+    delegation = lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=lab)
+    with pytest.raises(InvalidRequest, match="entered"):
+        delegation.__exit__(None, None, None)
 
 
 def test_one_delegation_gives_one_child_to_racing_threads(lab: Authority) -> None:

@@ -4,15 +4,26 @@ from pathlib import Path
 
 import pytest
 
+from capx.crypto.base64url import b64u
 from capx.errors import ConfigurationProblem
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens import chain, wire
 from capx.tokens.binding import ToolCall
 from capx.tokens.capability import Capability
-from capx.tokens.lineage import TokenRefused, unverified_lineage
+from capx.tokens.lineage import (
+    FIRST_HOLDER,
+    MAX_BUDGETS,
+    Allotment,
+    Section,
+    TokenRefused,
+    sections_of,
+    unverified_lineage,
+)
+from capx.tokens.revocation_key import of_kid
 from capx.verify.decision import Denied
 from capx_caveats import (
     DEFAULT,
+    Allow,
     Budget,
     Call,
     Caveat,
@@ -29,13 +40,18 @@ from capx_caveats import (
     Step,
     Task,
     Tenant,
+    TooLarge,
     UntilCompleted,
     Vocabulary,
+    action,
     allow,
+    each,
     encode_block,
     expires,
     max_hops,
+    one_of,
 )
+from capx_caveats.vocabulary import MAX_BRACKETS, MAX_CAVEATS
 from tests.labs.lab import NONCES, NOW, Lab, appended, codes, grant, holding, minted, raw
 
 READ = ToolCall("a.read")
@@ -262,3 +278,166 @@ def test_a_presentation_that_is_narrowed_on_is_refused() -> None:
     with pytest.raises(TokenRefused) as refused:
         unverified_lineage(narrowed)
     assert refused.value.refusal.code == "misplaced"
+
+
+def refused(capability: Capability) -> Refusal:
+    """Why a capability has no lineage."""
+    with pytest.raises(TokenRefused) as caught:
+        unverified_lineage(capability)
+    assert str(caught.value) == caught.value.refusal.code
+    return caught.value.refusal
+
+
+# What is told
+
+
+@pytest.mark.parametrize("missing", COMPLETE)
+def test_the_lack_of_an_authoritys_block_is_named(missing: str) -> None:
+    rest = raw(encode_block(tuple(caveat for name, caveat in COMPLETE.items() if name != missing)))
+    lack = refused(rest)
+    assert lack.wanted
+    assert lack.wanted.startswith(missing)
+    assert lack.wanted in lack.sentence
+
+
+@pytest.mark.parametrize("required", ["tenant", "intent"])
+def test_what_a_verifier_requires_in_vain_is_named(required: str) -> None:
+    lab = Lab(require=[required])
+    (lack,) = lab.decide(lab.present(minted())).refusals
+    assert lack.wanted == required
+
+
+def test_a_misplaced_mark_is_named() -> None:
+    assert Task("T2").sentence() in refused(holding([Task("T2")])).sentence
+
+
+def test_the_number_of_budgets_is_named() -> None:
+    refusal = refused(holding([Budget("calls", str(n)) for n in range(MAX_BUDGETS + 1)]))
+    assert str(MAX_BUDGETS) in refusal.sentence
+
+
+@pytest.mark.parametrize("block", [b'[["acme.x"]' + b',["acme.x"]' * MAX_CAVEATS + b"]", b"[" * (MAX_BRACKETS + 1)])
+def test_a_block_beyond_the_limits_is_too_large(block: bytes) -> None:
+    refusal = refused(appended(minted(), block))
+    with pytest.raises(TooLarge) as caught:
+        DEFAULT.decode(block)
+    assert (refusal.code, refusal.sentence) == ("too_large", str(caught.value))
+
+
+def test_too_many_hops_say_how_many_were_allowed() -> None:
+    (refusal,) = unverified_lineage(minted(max_hops(0)).delegate(to="a", now=NOW)).standing
+    assert (refusal.code, refusal.wanted) == ("too_many_hops", max_hops(0).sentence())
+    assert "1" in refusal.sentence
+
+
+def test_a_key_that_nothing_checks_is_explained() -> None:
+    (refusal,) = unverified_lineage(minted(Holder("A" * 43))).standing
+    assert (refusal.code, "key" in refusal.sentence) == ("hop_unsigned", True)
+
+
+def test_an_approval_that_is_missing_is_asked_for() -> None:
+    (refusal,) = unverified_lineage(appended(minted(), chain.ThirdParty(b"v", b"c"))).standing
+    assert (refusal.code, refusal.wanted) == ("needs_discharge", "a discharge")
+    assert "approval" in refusal.sentence
+
+
+def test_a_token_without_blocks_is_refused_not_read() -> None:
+    assert refused(raw()).code == "incomplete_authority"
+
+
+# What is known of a chain
+
+
+def test_a_lineage_tells_what_its_authority_claims() -> None:
+    lineage = unverified_lineage(minted(Tenant("Acme"), Intent("A" * 43)))
+    assert (lineage.task, lineage.root, lineage.tenant, lineage.intent) == ("T1", "R1", "Acme", "A" * 43)
+
+
+def test_a_lineage_claims_no_tenant_and_no_intent_by_itself() -> None:
+    lineage = unverified_lineage(minted())
+    assert (lineage.tenant, lineage.intent) == (None, None)
+
+
+def test_a_lineage_ends_with_its_first_end() -> None:
+    lineage = unverified_lineage(minted().attenuate(expires(NOW + 60), now=NOW).attenuate(expires(NOW + 90), now=NOW))
+    assert (lineage.expires, lineage.issued) == (NOW + 60, NOW)
+
+
+def test_a_lineage_keeps_the_digest_of_its_last_block() -> None:
+    frame = wire.decode(CRM.attenuate(expires(NOW + 60), now=NOW).text)
+    digest = chain.digests(frame.identifier_bytes, frame.blocks)[-1]
+    assert unverified_lineage(Capability(frame, CRM.attenuate(expires(NOW + 60), now=NOW).text)).digest == digest
+
+
+def test_a_lineage_dies_by_its_tasks_nodes_ids_and_key() -> None:
+    capability = minted(UntilCompleted("T0")).delegate(to="a", now=NOW)
+    lineage = unverified_lineage(capability)
+    kid = wire.decode(capability.text).identifier.kid
+    assert lineage.revocation_keys == ("T1", "T0", *lineage.path, *lineage.ids, of_kid(kid))
+
+
+SMALL = Budget("calls", "9")
+
+
+def only_allotment(capability: Capability) -> Allotment:
+    """The one budget of a capability."""
+    (allotment,) = unverified_lineage(capability).allotments
+    return allotment
+
+
+def test_a_budget_of_the_grant_counts_for_its_block() -> None:
+    capability = minted(SMALL)
+    allotment = only_allotment(capability)
+    assert allotment == Allotment(0, None, b64u(capability.ids[1]), SMALL)
+
+
+def test_a_shared_budget_counts_where_the_authority_says() -> None:
+    assert only_allotment(minted(Budget("calls", "9", "C1"))).counter == "C1"
+
+
+def test_a_budget_of_a_hop_counts_for_its_node() -> None:
+    child = minted().delegate(to="a", caveats=[SMALL], now=NOW)
+    assert only_allotment(child) == Allotment(1, "a", b64u(child.path[1]), SMALL)
+
+
+def test_a_budget_below_a_hop_counts_for_its_block() -> None:
+    child = minted().delegate(to="a", now=NOW).attenuate(SMALL, now=NOW)
+    assert only_allotment(child) == Allotment(1, "a", b64u(child.ids[3]), SMALL)
+
+
+def test_the_first_holders_restrictions_are_its_own() -> None:
+    lineage = unverified_lineage(minted().attenuate(expires(NOW + 60), now=NOW).attenuate(SMALL, now=NOW))
+    assert [(section.hop, section.name) for section in lineage.sections] == [
+        (0, None),
+        (0, FIRST_HOLDER),
+        (0, FIRST_HOLDER),
+    ]
+
+
+def test_at_the_authority_restrictions_keep_their_owners() -> None:
+    lineage = unverified_lineage(minted(audience="authority").delegate(to="a", allow=["task.status"], now=NOW))
+    assert [(section.hop, section.name) for section in lineage.sections] == [(0, None), (1, "a")]
+
+
+def test_marks_and_what_ends_a_task_refuse_no_call() -> None:
+    lineage = unverified_lineage(minted(Tenant("Acme")).delegate(to="a", allow=["a.read"], now=NOW))
+    told = [(demand.hop, demand.name, type(demand.caveat)) for demand in lineage.demands]
+    assert told == [(0, None, Expires), (0, None, Allow), (0, None, Tenant), (1, "a", Allow)]
+
+
+def test_what_is_asked_of_each_value_adds_up() -> None:
+    narrow = minted(allowed=allow(action("a.read", x=each(one_of(*range(1, 90))))))
+    one = unverified_lineage(narrow).asked_of_each
+    twice = narrow.delegate(to="a", allow=[action("a.read", x=each(one_of(*range(1, 90))))], now=NOW)
+    assert one > 0
+    assert unverified_lineage(twice).asked_of_each == 2 * one
+
+
+def test_a_presentation_of_no_grant_is_incomplete() -> None:
+    mark = Presented("tool", READ.digest(), NOW, "A" * 16)
+    assert refused(raw(encode_block((mark,)))).code == "incomplete_authority"
+
+
+def test_no_first_block_is_another_holders() -> None:
+    hop = Hop("a", NONCES[0])
+    assert list(sections_of([(hop,)], 0)) == [Section(0, None, (hop,))]

@@ -1,13 +1,17 @@
 """What can be asked for at run time, which asks are one, and how they are put into words."""
 
+import pickle
 from typing import Any
 
 import pytest
 
 from capx.authority.requests.offering import REASONS
+from capx.crypto import hashing
+from capx.crypto.base64url import b64u
 from capx.errors import InvalidRequest
+from capx.tokens.wire import MAX_BLOCK
 from capx.verify.ask import Ask, Pending, Refused
-from capx_caveats import Refusal
+from capx_caveats import Entry, Eq, Pair, Refusal
 
 TOKEN = bytes(16)
 
@@ -91,3 +95,70 @@ def test_what_waits_tells_a_model_what_to_do() -> None:
 def test_a_refusal_tells_every_reason() -> None:
     refused = Refused((Refusal("not_offered", REASONS["not_offered"]), Refusal("too_many", REASONS["too_many"])))
     assert str(refused) == f"{REASONS['not_offered']}; {REASONS['too_many']}"
+
+
+def test_the_audience_is_the_one_that_the_action_names() -> None:
+    assert Ask.of("crm.read", args={"id": 1}) == Ask(audience="crm", action="crm.read", args={"id": 1})
+
+
+def test_a_named_audience_comes_before_the_actions_own() -> None:
+    assert Ask.of("crm.read", "archive") == Ask(audience="archive", action="crm.read")
+
+
+@pytest.mark.parametrize("args", [None, {}, {"id": 1}])
+def test_an_ask_is_the_same_in_another_process(args: dict[str, Any] | None) -> None:
+    ask = Ask(audience="archive", action="crm.read", args=args)
+    assert pickle.loads(pickle.dumps(ask)) == ask
+
+
+def test_what_waits_is_the_same_in_another_process() -> None:
+    pending = Pending(Ask.of("crm.read"), request="R", until=1_800_000_000, approvers=("finance",))
+    read = pickle.loads(pickle.dumps(pending))
+    assert (read.ask, read.request, read.until, read.approvers) == (
+        Ask.of("crm.read"),
+        "R",
+        1_800_000_000,
+        ("finance",),
+    )
+
+
+def test_what_waits_carries_its_request_as_evidence() -> None:
+    assert Pending(Ask.of("crm.read"), request="R", until=1, approvers=()).args == ("R",)
+
+
+def test_a_request_is_16_bytes_of_a_labelled_digest() -> None:
+    digest = hashing.digest(b"capx/1/request", TOKEN, b"crm", b"crm.read", b'{"id":1}')
+    assert Ask.of("crm.read", args={"id": 1}).request(TOKEN) == b64u(digest[:16])
+
+
+def test_an_ask_for_any_arguments_is_an_entry_of_its_action() -> None:
+    assert Ask.of("crm.read").entry() == Entry("crm.read")
+
+
+def test_an_ask_without_arguments_is_an_entry_for_none() -> None:
+    assert Ask.of("crm.read", args={}).entry() == Entry("crm.read", ())
+
+
+def test_pinned_arguments_are_an_entry_in_canonical_order() -> None:
+    entry = Ask.of("crm.read", args={"to": "a", "id": 1.0}).entry()
+    assert entry == Entry("crm.read", (Pair("id", Eq(1)), Pair("to", Eq("a"))))
+
+
+def test_arguments_as_long_as_a_block_are_an_entry() -> None:
+    text = "x" * (MAX_BLOCK - len(b'{"a":""}'))
+    assert Ask.of("crm.read", args={"a": text}).entry() == Entry("crm.read", (Pair("a", Eq(text)),))
+
+
+def test_arguments_longer_than_a_block_are_no_entry() -> None:
+    with pytest.raises(InvalidRequest, match=str(MAX_BLOCK)):
+        Ask.of("crm.read", args={"a": "x" * (MAX_BLOCK - len(b'{"a":""}') + 1)}).entry()
+
+
+def test_an_argument_named_as_all_others_are_is_no_entry() -> None:
+    with pytest.raises(InvalidRequest, match=r"\*.*argument"):
+        Ask.of("crm.read", args={"*": 1}).entry()
+
+
+def test_an_argument_that_no_entry_can_name_is_told() -> None:
+    with pytest.raises(InvalidRequest, match="name"):
+        Ask.of("crm.read", args={"": 1}).entry()
