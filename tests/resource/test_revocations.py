@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from capx.intents.epoch import new_epoch, origin_of
-from capx.resource.revocations import StoreLiveness, View
+from capx.resource.revocations import PolledView, StoreLiveness, View
 from capx.store.records import Head, News
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.revocation_key import of_instant, of_kid
@@ -482,7 +482,7 @@ def test_a_child_forked_amid_learning_forgets_nothing_twice() -> None:
 
 FOLLOWER = """
 import sys, time
-from capx.resource.revocations import StoreLiveness, View
+from capx.resource.revocations import PolledView, StoreLiveness, View
 liveness = StoreLiveness(sys.argv[1])
 for number in range(int(sys.argv[2])):
     liveness.age()
@@ -621,3 +621,51 @@ def test_a_place_may_be_named_by_a_text(place: Place) -> None:
     assert liveness.age() < 10
     assert liveness.deaths == {NODE: "revoked"}
     liveness.close()
+
+
+def test_before_the_first_look_there_is_no_problem() -> None:
+    assert StoreLiveness(Slow()).problem is None
+
+
+class Looking(PolledView):
+    """Knows something after its first look; each later one takes until `go` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks, self.go = 0, threading.Event()
+
+    def _look(self) -> None:
+        self.looks += 1
+        if self.looks == 1:
+            self._view.learn(news(head()))
+        else:
+            self.go.wait(10)
+
+
+def test_a_thread_waits_for_no_look_unless_it_is_told_to() -> None:
+    looking = Looking()
+    looking._look_alone()
+    other = threading.Thread(target=looking._look_alone)
+    other.start()
+    while looking.looks < 2:
+        time.sleep(0.001)
+    looking._look_alone()
+    assert looking.looks == 2
+    looking.go.set()
+    other.join()
+
+
+def test_without_a_poll_a_look_that_goes_on_is_not_good_enough() -> None:
+    source = Slow()
+    liveness = StoreLiveness(source, poll=0, clock=Clock())
+    liveness.age()
+    other = threading.Thread(target=liveness.age)
+    other.start()
+    while source.looks < 2:
+        time.sleep(0.001)
+    ending = threading.Timer(0.2, source.go.set)
+    ending.start()
+    liveness.age()
+    assert source.looks == 3
+    ending.join()
+    other.join()
