@@ -103,7 +103,7 @@ def test_a_known_principal_gets_more_and_the_comments_stay(home: Shell) -> None:
     assert [each.name for each in home.home.iterdir() if each.name.startswith(FILE)] == [FILE]
 
 
-def test_an_array_over_several_lines_and_a_table_without_keys_grow(home: Shell) -> None:
+def test_an_array_of_several_lines_and_an_empty_table_grow(home: Shell) -> None:
     file = write_policy(home, f"{POLICY}{ANA}\n[principal.cy]\n\n# the last line")
     home("principal", "add", "bo", "--purpose", "qbr", "--purpose", "audit", code=3)
     write_policy(
