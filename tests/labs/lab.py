@@ -30,8 +30,6 @@ NOW = 1_795_600_000
 ROOT_KEY = RootKey(bytes(range(32)))
 KEY = ROOT_KEY.audience_key("crm")
 NONCES = ("AgICAgICAgI", "AwMDAwMDAwM", "BAQEBAQEBAQ", "BQUFBQUFBQU")
-
-
 """Hop nonces."""
 
 
