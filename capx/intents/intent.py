@@ -47,7 +47,7 @@ _Parameters = Annotated[Mapping[str, Literal], Meta(min_length=1)]
 
 
 class Intent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a person wants, as a document; times are in Unix seconds, `nonce` is 16 random bytes in base64url.
+    """The work that a person wants, as a document; times are in Unix seconds, `nonce` is 16 random bytes in base64url.
 
     `authority` is the epoch of the store of the authority that can open it. `purpose` is the name of a kind of work in
     the policy of that authority. `statement` has the person's own words. `agent` is the agent that may do the work, if

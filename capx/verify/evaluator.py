@@ -24,7 +24,7 @@ from capx.verify.protocols import Liveness, Recorder
 from capx.verify.spending import Spent, exhausted
 from capx_caveats import Call, Facts, Refusal, is_too_much
 
-MAX_TOLD = 32
+MAX_REPORTED = 32
 """Refusals that one denial reports: a token can hold thousands of caveats."""
 
 
@@ -59,16 +59,16 @@ class Evaluator:
         return Facts(call, self.now(), self.age(), self.meter is not None)
 
     def refusals(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> list[Refusal]:
-        """Steps 6 and 7: all refusals, revocations first, at most MAX_TOLD."""
+        """Steps 6 and 7: all refusals, revocations first, at most MAX_REPORTED."""
         found = self.claim_refusals(lineage, presentation, facts)
         # Before the caveats: their work grows with the number of values times the rules for each of them.
         if is_too_much(facts.call.args, lambda: lineage.asked_of_each):
-            return [*found, TOO_MUCH][:MAX_TOLD]
+            return [*found, TOO_MUCH][:MAX_REPORTED]
         for refusal in caveat_refusals(lineage.sections, facts):
             found.append(refusal)
-            if len(found) >= MAX_TOLD:
+            if len(found) >= MAX_REPORTED:
                 break
-        return found[:MAX_TOLD]
+        return found[:MAX_REPORTED]
 
     def claim_refusals(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> list[Refusal]:
         """Step 6, and those refusals of step 7 that no single caveat makes: a missing tenant, too many hops."""

@@ -109,7 +109,7 @@ class ReaderWithView:
 
 
 class FeedApp:
-    """An ASGI application that serves a feed, as well as it is told to."""
+    """An ASGI application that serves a feed, well or badly, as a test sets it."""
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed

@@ -1,4 +1,4 @@
-"""What tests do to a process that serves: wait for it, look at it, lock its store. Nothing is faked."""
+"""Tools for tests of a serving process: look at it, lock its store, hold connections. Nothing is faked."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from tests.server.conftest import COMMAND, Served
 
 
 def refused(home: Path, *options: str, code: int) -> str:
-    """What `capx serve` says that does not start."""
+    """The error that `capx serve` prints if it does not start."""
     done = subprocess.run(
         (*COMMAND, *options),
         env={**os.environ, "CAPX_HOME": str(home), "HOME": str(home.parent)},
