@@ -159,9 +159,8 @@ class Agent:
         wait: float | None = None,
     ) -> Answer:
         """`ask`, for async code."""
-        return await self._queue.run_async(
-            Ask.of(action, audience, args), self.wait if wait is None else _seconds(wait)
-        )
+        patience = self.wait if wait is None else _seconds(wait)
+        return await self._queue.run_async(Ask.of(action, audience, args), patience)
 
     def seek(self, wanted: NextAsks) -> AskOutcome | None:
         """Ask for the next asks, for a guard or a client, and hold what is granted.
@@ -265,9 +264,7 @@ class Agent:
     def _demand_origins(self, origins: Mapping[str, str] | None) -> Mapping[str, str]:
         spoken_to = self.origins if origins is None else origins
         if spoken_to is None:
-            raise ConfigurationProblem(
-                "this agent has no origins: pass them, each with its audience, or set CAPX_ORIGINS"
-            )
+            raise ConfigurationProblem("this agent has no origins: pass them with their audiences, or set CAPX_ORIGINS")
         return spoken_to
 
     def _patience(self, wait: float | None) -> float:
@@ -339,9 +336,8 @@ def _agent_authority(authority: "ActsForHolder | str | None", bundle: Bundle) ->
         return AuthorityClient(authority, bundle)
     found = _acting_for(authority, bundle)
     if not isinstance(found, AgentAuthority):
-        raise InvalidRequest(
-            f"`authority` must be an Authority, an AuthorityClient or a URL, not a {type(authority).__name__}"
-        )
+        kind = type(authority).__name__
+        raise InvalidRequest(f"`authority` must be an Authority, an AuthorityClient or a URL, not a {kind}")
     return found
 
 

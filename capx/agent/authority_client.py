@@ -112,10 +112,7 @@ class AuthorityClient:
         It needs the child's bundle, not only its node, because the bundle shows the hops that lead to the child.
         """
         if not isinstance(child, Bundle):  # pyright: ignore[reportUnnecessaryIsInstance] # Authority.revoke takes nodes
-            raise InvalidRequest(
-                "to revoke a child over HTTP, pass its bundle, not only its node, because it shows the hops to it: "
-                "keep the bundle that delegate returned"
-            )
+            raise InvalidRequest("to revoke a child over HTTP, pass the bundle that delegate returned, not its node")
         return self._answer_to("POST", "/agent/revoke", RevokeBelow(hops=hops_between(self._bundle, child)), Revocation)
 
     def _answered(self, ask: Ask, *, wait: int) -> Answer:

@@ -41,9 +41,7 @@ class Redirected(CapxError):
     """A service answered with a redirect to `url`. The client did not follow it."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(
-            f"the service redirects to {url}, which this client does not follow: call it yourself if that is right"
-        )
+        super().__init__(f"the service redirects to {url}, which this client does not follow: if it is right, call it")
         self.url = url
 
 
@@ -106,10 +104,9 @@ class _Presenter:
         if actor is None:
             raise InvalidRequest("there is no bundle to act with: pass one, or send within `with capx.acting(bundle):`")
         if not isinstance(actor, Bundle) and audience not in actor.bundle.audiences:
-            raise InvalidRequest(
-                f"the agent has no capability for {audience!r} yet, so no denial can say what is needed: "
-                f"ask for an action with agent.ask(ACTION, audience={audience!r})"
-            )
+            # Without a capability there is nothing to present, so no denial can say what the call needs.
+            ask = f"agent.ask(ACTION, audience={audience!r})"
+            raise InvalidRequest(f"the agent has no capability for {audience!r} yet: ask for an action with {ask}")
         return actor
 
 
@@ -185,7 +182,7 @@ class _Sending:
             self._denials = None
             return
         summary = DenialSummary.parse(problem)
-        informative = summary is not None and not summary.of_action_alone
+        informative = summary is not None and not summary.of_action_only
         if self.refusal is None or (informative and not self._informative):
             self.refusal, self._informative = response, informative
         if summary is not None and self._denials is not None:
@@ -325,9 +322,7 @@ class _Body:
     def add(self, chunk: bytes) -> None:
         self._room -= len(chunk)
         if self._room < 0:
-            raise InvalidRequest(
-                f"the body is larger than {self._limit} bytes, the most that is buffered: raise max_body"
-            )
+            raise InvalidRequest(f"the body is larger than {self._limit} bytes, too much to buffer: raise max_body")
         self._chunks.append(chunk)
 
     def whole(self) -> bytes:
@@ -337,7 +332,7 @@ class _Body:
 def _presented(request: httpx.Request, capability: Capability, received: HttpRequest) -> httpx.Request:
     headers = request.headers.copy()
     presentation = capability.present(received)
-    # The service has its own use for Authorization: leave it alone.
+    # The service has its own use for Authorization: do not change it.
     if "authorization" in headers:
         headers["Capx-Token"] = presentation.text
     else:
@@ -399,7 +394,5 @@ def demand_origin(origin: str) -> _Origin:
     except httpx.InvalidURL as error:
         raise InvalidRequest(f"{origin!r:.80} is not an origin: {error}") from None
     if url.scheme not in _PORTS or not url.host or url.raw_path != b"/" or url.userinfo or url.fragment:
-        raise InvalidRequest(
-            f"{origin!r:.80} is not an origin: write it like https://crm.internal or http://127.0.0.1:8001"
-        )
+        raise InvalidRequest(f"{origin!r:.80} is not an origin: write it like http://127.0.0.1:8001, without a path")
     return _origin(url)

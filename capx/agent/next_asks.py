@@ -1,4 +1,4 @@
-"""What an agent asks for after a denial, and the outcome.
+"""Decides what an agent asks for after a denial, and describes the outcome.
 
 Laws: an agent asks only at the audience that it meant to call, whatever a response says. It asks at most twice for one
 call: for the action, and then for the action pinned to the arguments.
@@ -74,7 +74,7 @@ class DenialSummary(Struct, frozen=True):
         return not OF_ARGUMENTS.isdisjoint(self.codes)
 
     @property
-    def of_action_alone(self) -> bool:
+    def of_action_only(self) -> bool:
         """Whether the denial says only that the action is not allowed."""
         return all(code == "action_not_allowed" for code in self.codes)
 

@@ -1,4 +1,4 @@
-"""What an agent needs of an authority, for the holder of one bundle."""
+"""The protocols that an agent needs from an authority."""
 
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable

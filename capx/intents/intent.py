@@ -47,7 +47,7 @@ _Parameters = Annotated[Mapping[str, Literal], Meta(min_length=1)]
 
 
 class Intent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a person wants, as a document; times are in Unix seconds, `nonce` is 16 random bytes in base64url.
+    """The work that a person wants, as a document; times are in Unix seconds, `nonce` is 16 random bytes in base64url.
 
     `authority` is the epoch of the store of the authority that can open it. `purpose` is the name of a kind of work in
     the policy of that authority. `statement` has the person's own words. `agent` is the agent that may do the work, if
@@ -70,9 +70,7 @@ class Intent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     def __post_init__(self) -> None:
         _demand(is_label(self.principal), "the principal must be a name of 1 to 128 characters, none of them hidden")
         _demand(is_epoch(self.authority), "the authority must be the epoch of its store: capx doctor shows it")
-        _demand(
-            is_attribute(self.purpose), "a purpose must be a name such as qbr: a letter, then letters, digits and _"
-        )
+        _demand(is_attribute(self.purpose), "a purpose must be a letter, then letters, digits and _, such as qbr")
         _demand(_is_statement(self.statement), "a statement must have 1 to 2000 characters, none of them hidden")
         _demand(_is_natural(self.max_tasks, 1, MOST_TASKS), f"an intent can open 1 to {MOST_TASKS} tasks")
         times = (self.issued, self.not_after)
@@ -84,10 +82,7 @@ class Intent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
         _demand(len(self.parameters) <= MOST_PARAMETERS, f"an intent can have at most {MOST_PARAMETERS} parameters")
         for name in self.parameters:
             good = is_attribute(name) and name not in OWN_NAMES
-            _demand(
-                good,
-                f"{name!r:.40} cannot name a parameter: a letter, then letters, digits and _, and not a member's name",
-            )
+            _demand(good, f"{name!r:.40} cannot name a parameter: use letters, digits and _, and not a member's name")
         # After the names, because an error names the parameter. A mapping of its own: the caller may change theirs.
         literals = {name: _literal(name, value) for name, value in self.parameters.items()}
         force_setattr(self, "parameters", MappingProxyType(literals))
@@ -221,9 +216,7 @@ def _literal(name: str, value: object) -> Literal:
         canonical(literal)
         return tuple(map(_one_spelling, literal)) if isinstance(literal, tuple) else _one_spelling(literal)
     except (msgspec.MsgspecError, InvalidCaveat):
-        raise InvalidRequest(
-            f"parameter {name} is not a value that a policy can use: a text, a number, true, false, or a flat array"
-        ) from None
+        raise InvalidRequest(f"parameter {name} must be a text, a number, true, false, or a flat array") from None
 
 
 def _one_spelling(scalar: Any) -> Any:

@@ -37,9 +37,7 @@ class PrincipalKey:
         self.name = name
         self._signer = signer
         if not is_label(name):
-            raise KeyProblem(
-                f"{name!r:.80} is not the name of a principal: use 1 to 128 characters, none of them hidden"
-            )
+            raise KeyProblem(f"{name!r:.80} cannot name a principal: use 1 to 128 characters, none of them hidden")
 
     @classmethod
     def generate(cls, name: str) -> "PrincipalKey":

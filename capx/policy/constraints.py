@@ -80,9 +80,7 @@ def _constraint(raw: object, path: str, depth: int) -> ConstraintTemplate:
     if depth > _MAX_DEPTH:
         raise wrong(path, f"has more than {_MAX_DEPTH} constraints inside each other: use fewer levels")
     if isinstance(raw, list):
-        raise wrong(
-            path, "is an array: write { in = [ … ] } to allow any of these, or { eq = [ … ] } for this very array"
-        )
+        raise wrong(path, "is an array: write { in = [ … ] } for any of these, or { eq = [ … ] } for this very array")
     if not isinstance(raw, dict):
         return ConstraintTemplate("eq", path, (value(raw, path, LITERAL),))
     operator, given = _operation(cast("dict[str, object]", raw), path)
@@ -102,11 +100,8 @@ def _operation(raw: Mapping[str, object], path: str) -> tuple[str, object]:
         if operator not in OPERATORS:
             raise wrong(key(path, operator), f"unknown operator{hint(operator)}")
     if len(raw) > 1:
-        raise wrong(
-            path,
-            f"has {len(raw)} operators, {' and '.join(raw)}, but a constraint has one: write "
-            "{ all = [{ … }, { … }] }",
-        )
+        several = " and ".join(raw)
+        raise wrong(path, f"has {len(raw)} operators, {several}: a constraint has one, such as {{ all = [{{ … }}] }}")
     return next(iter(raw.items()))
 
 

@@ -151,10 +151,8 @@ def _audience(known: FileContext) -> Callable[[object, str], str]:
 
 def _allow(raw: object, path: str, audience: str | None, known: FileContext) -> tuple[OfferTemplate, ...]:
     if isinstance(raw, list):
-        return every(
-            lambda one, at: _action(text(one, at), at, audience, known),
-            elements(cast("object", raw), path, "actions"),
-        )
+        listed = elements(cast("object", raw), path, "actions")
+        return every(lambda one, at: _action(text(one, at), at, audience, known), listed)
     if not isinstance(raw, dict):
         raise wrong(path, "must be an array of actions, or a table of actions with their arguments")
     if not raw:
@@ -163,9 +161,7 @@ def _allow(raw: object, path: str, audience: str | None, known: FileContext) -> 
     def one(pattern: str, args: object) -> OfferTemplate:
         at = key(path, pattern)
         if "." not in pattern and _looks_unquoted(args):
-            raise wrong(
-                at, f"looks like the first part of an action: quote a name with dots, as in {key(path, f'{pattern}.…')}"
-            )
+            raise wrong(at, f"looks like part of an action: quote names with dots, as in {key(path, f'{pattern}.…')}")
         allowed = _action(pattern, at, audience, known)
         return replace(allowed, args=arguments(args, at))
 
@@ -226,11 +222,7 @@ def _approvers(raw: object, path: str, known: FileContext) -> tuple[str, ...]:
             meant = near(approver, sorted(known.can_answer))
             raise wrong(at, f"{shown(approver)} is neither a principal nor a group with members{meant}")
         if not known.can_answer[approver]:
-            raise wrong(
-                at,
-                f"is {shown(approver)}, but nobody there has a key to sign an answer with: give one of them a key, or "
-                "name another approver",
-            )
+            raise wrong(at, f"is {shown(approver)}, but nobody there has a key to sign with: add one, or name another")
         return approver
 
     return every(one, ((approver, f"{path}[{number}]") for number, approver in enumerate(found, 1)))

@@ -44,20 +44,15 @@ def _same_keys(principals: Iterable[Principal]) -> Iterator[str]:
         other = first.setdefault(principal.key, principal.name)
         if other != principal.name:
             who, whom = told_name(principal.name), told_name(other)
-            yield (
-                f"principal.{who}.key: is also the key of {whom}, so neither can consent to what the other asks for: "
-                "give each a key of their own"
-            )
+            yield f"principal.{who}.key: is also the key of {whom}, so neither can consent for the other: use two keys"
 
 
 def _unusable(purpose: Purpose, asking: set[str]) -> Iterator[str]:
     if not asking:
         yield f"purpose.{purpose.name}: no principal may ask for it: add it to the purposes of one"
     if purpose.ttl > MAX_TTL:
-        yield (
-            f"purpose.{purpose.name}.ttl: no authority opens a task for {shown_duration(purpose.ttl)} with the default "
-            f"max_ttl of {shown_duration(MAX_TTL)}: shorten it, or raise max_ttl"
-        )
+        most = shown_duration(MAX_TTL)
+        yield f"purpose.{purpose.name}.ttl: is over {most}, the default max_ttl: shorten it, or raise max_ttl"
 
 
 def _never_deciding(grants: tuple[RuleTemplate, ...]) -> Iterator[str]:
@@ -68,10 +63,8 @@ def _never_deciding(grants: tuple[RuleTemplate, ...]) -> Iterator[str]:
             for pattern in _covering(allowed.pattern):
                 earlier = before.get((allowed.audience, pattern))
                 if earlier is not None:
-                    yield (
-                        f"{allowed.path}: never decides, because {earlier.place} gives the same {_WHEN[earlier.how]}: "
-                        "remove one of the two"
-                    )
+                    when = _WHEN[earlier.how]
+                    yield f"{allowed.path}: never decides: {earlier.place} gives the same {when}: remove one of the two"
                     break
         # After the comparison, so that a grant is not compared with itself.
         for allowed in grant.allowed:

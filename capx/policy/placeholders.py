@@ -184,9 +184,7 @@ def _parsed(raw: str, path: str, slot: Slot) -> str | Placeholder:
     plain = raw.replace("{{", "")
     if "{" in plain:
         raise wrong(
-            path,
-            f"{shown(raw)} contains a {{: write {{{{ for the character, or {{intent.NAME}} as the whole string for a "
-            "value of the intent",
+            path, f"{shown(raw)} contains a {{: write {{{{ for the character, or {{intent.NAME}} as the whole string"
         )
     return raw.replace("{{", "{")
 

@@ -54,9 +54,7 @@ class Purpose(Struct, frozen=True, kw_only=True):
         It must have all that the purpose needs, no other parameters, and a tenant that the principal may ask for.
         """
         if not self.tenant and intent.tenant is not UNSET:
-            raise InvalidRequest(
-                f"{self.name} has no tenant, but the intent has {shown(intent.tenant)}: remove it from the intent"
-            )
+            raise InvalidRequest(f"{self.name} has no tenant: remove {shown(intent.tenant)} from the intent")
         missing = [name for name in self._needed() if not _has(intent, name)]
         unknown = [name for name in intent.parameters if name not in self.names]
         if missing or unknown:
@@ -64,11 +62,7 @@ class Purpose(Struct, frozen=True, kw_only=True):
             lacks = [f"{self.name} needs {_listed(missing)}, which the intent does not have"] if missing else []
             raise InvalidRequest("; ".join([*lacks, *map(self._not_taken, unknown)]))
         if self.tenant and intent.tenant not in principal.tenants:
-            may = f"only for {_listed(principal.tenants)}" if principal.tenants else "for no tenant"
-            raise InvalidRequest(
-                f"{shown(principal.name)} may not ask for the tenant {shown(intent.tenant)}: the policy lets them ask "
-                f"{may}"
-            )
+            raise _may_not_ask(principal, f"the tenant {shown(intent.tenant)}", principal.tenants)
 
     def _not_taken(self, name: str) -> str:
         uses = f"it uses {_listed(sorted(self.names))}" if self.names else "it uses no parameters"
@@ -99,12 +93,10 @@ class Policy(Struct, frozen=True, kw_only=True):
         principal = self.principals.get(intent.principal)
         if not self.purposes:
             raise InvalidRequest(
-                "this authority has no policy with purposes, so it refuses every intent: write policy.toml in its home"
+                "the policy has no purposes, so it refuses every intent: write policy.toml in its home"
             )
         if principal is None:
-            raise InvalidRequest(
-                f"the policy has no principal {shown(intent.principal)}, so it refuses the intent: add them to it"
-            )
+            raise InvalidRequest(f"the policy has no principal {shown(intent.principal)}: add them to it")
         purpose = self._purpose(intent.purpose, principal)
         purpose.demand(intent, principal)
         tenant = intent.tenant if purpose.tenant and intent.tenant is not UNSET else None
@@ -121,10 +113,7 @@ class Policy(Struct, frozen=True, kw_only=True):
         """
         if name in principal.purposes and name in self.purposes:
             return self.purposes[name]
-        may = f"only for {_listed(principal.purposes)}" if principal.purposes else "for nothing"
-        raise InvalidRequest(
-            f"{shown(principal.name)} may not ask for the purpose {shown(name)}: the policy lets them ask {may}"
-        )
+        raise _may_not_ask(principal, f"the purpose {shown(name)}", principal.purposes)
 
     def members(self, group: str) -> tuple[str, ...]:
         """Return the names of the principals in this group, or the principal of this name."""
@@ -133,6 +122,11 @@ class Policy(Struct, frozen=True, kw_only=True):
             for principal in self.principals.values()
             if group == principal.name or group in principal.groups
         )
+
+
+def _may_not_ask(principal: Principal, what: str, lets: Iterable[str]) -> InvalidRequest:
+    may = f"only for {_listed(lets)}" if lets else "for none"
+    return InvalidRequest(f"{shown(principal.name)} may not ask for {what}: the policy lets them ask {may}")
 
 
 def _has(intent: Intent, name: str) -> bool:

@@ -98,9 +98,7 @@ def _audience(audience: str, raw: object, path: str) -> str:
         raise wrong(path, f"{AUTHORITY} is reserved for the authority itself: choose another name")
     origin = text(raw, path)
     if not _ORIGIN.fullmatch(origin):
-        raise wrong(
-            path, f"is {shown(origin)}, which is not an origin: write one like https://crm.internal, without a path"
-        )
+        raise wrong(path, f"{shown(origin)} is not an origin: write one like https://crm.internal, without a path")
     return origin
 
 
@@ -164,9 +162,7 @@ def _purpose(purpose: str, raw: object, path: str, known: FileContext) -> Purpos
     if not tenant:
         every(_without_tenant, ((one,) for one in placeholders_in(grants) if one.name == "tenant"))
         if "tenant" in required:
-            raise wrong(
-                key(path, "require"), 'requires tenant, but this purpose has tenant = "none": remove one of the two'
-            )
+            raise wrong(key(path, "require"), 'has tenant, but this purpose has tenant = "none": remove one of the two')
     ttl = found.get("ttl", HOUR)
     longest = _LONGEST_TENANT if tenant else None
     # With probes and the longest tenant: a grant that never fits into a token is a mistake of the policy, and is

@@ -182,11 +182,8 @@ def name(check: Callable[[str], bool], what: str) -> Callable[[object, str], str
         found = text(value, path)
         # An intent must never choose an action, an audience or an approver: it would widen what the policy gives.
         if "{" in found:
-            raise wrong(
-                path,
-                f"{shown(found)} contains a {{, but a name cannot come from an intent, only the values of arguments "
-                "and budgets can: write the name itself",
-            )
+            # The values of arguments and budgets can come from an intent, and nothing else can.
+            raise wrong(path, f"{shown(found)} contains a {{, but a name cannot come from an intent: write it in full")
         if not check(found):
             raise wrong(path, f"{shown(found)} is not {what}")
         return found

@@ -86,7 +86,7 @@ class PolledView(ABC):
     def _look(self) -> None:
         """Learn what is new, or keep the problem; never raises."""
 
-    def _look_alone(self, *, wait: bool = False) -> None:
+    def _look_once(self, *, wait: bool = False) -> None:
         """Look, unless another thread does; wait for that thread if nothing is known yet, or if `wait` is true."""
         # Callers do not queue behind a slow look: what is known is good until it is too old.
         lock = self._lock
@@ -123,7 +123,7 @@ class StoreLiveness(PolledView):
         """Look if it is due, and return the seconds since the last look that succeeded; infinite before the first."""
         if self._clock() >= self._next_look:
             # The look of another thread will do. With `poll=0` it will not: it may have begun before this question.
-            self._look_alone(wait=self._poll == 0)
+            self._look_once(wait=self._poll == 0)
         return max(0.0, self._clock() - self._confirmed)
 
     def close(self) -> None:

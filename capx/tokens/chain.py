@@ -6,7 +6,9 @@ Source: macaroons (Birgisson et al., NDSS 2014), with the key generator of libma
 """
 
 from collections.abc import Iterable
+from functools import reduce
 from hashlib import sha256
+from itertools import accumulate
 
 from msgspec import Struct
 
@@ -37,10 +39,7 @@ def tail_of(key: AudienceKey, identifier: bytes, blocks: Iterable[Block]) -> byt
 
     Compare signatures with `verify_mac`, never with `==`.
     """
-    tail = mac(key.mac_key, identifier)
-    for block in blocks:
-        tail = extend(tail, block)
-    return tail
+    return reduce(extend, blocks, mac(key.mac_key, identifier))
 
 
 def verify_mac(tail: bytes, last: Block, signature: bytes) -> bool:
@@ -60,12 +59,7 @@ _NODE = sized(b"capx/1/node") + (16).to_bytes(4)
 
 def digests(identifier: bytes, blocks: Iterable[Block]) -> tuple[bytes, ...]:
     """d[0], which names the minted token, and d[i] of each block: 32 bytes each."""
-    parent = digest(b"capx/1/token", identifier)
-    found = [parent]
-    for block in blocks:
-        parent = block_digest(parent, block)
-        found.append(parent)
-    return tuple(found)
+    return tuple(accumulate(blocks, block_digest, initial=digest(b"capx/1/token", identifier)))
 
 
 def block_digest(parent: bytes, block: Block) -> bytes:
@@ -82,12 +76,7 @@ def root_node(root: str) -> bytes:
 
 def nodes(root: str, nonces: Iterable[str]) -> tuple[bytes, ...]:
     """The nodes from the root's along hops with these nonces: 16 bytes each."""
-    node = root_node(root)
-    found = [node]
-    for nonce in nonces:
-        node = node_below(node, nonce)
-        found.append(node)
-    return tuple(found)
+    return tuple(accumulate(nonces, node_below, initial=root_node(root)))
 
 
 def node_below(node: bytes, nonce: str) -> bytes:

@@ -179,7 +179,7 @@ def _parts(granted: Grant) -> tuple[Entry, str]:
     if isinstance(what, str) and "@" in what and audience is None:
         what, _, audience = what.partition("@")
         if not audience:
-            raise InvalidRequest(f"no audience follows the @ of {what!r:.80}@")
+            raise InvalidRequest(f"{what + '@'!r:.80} names no audience: write it after the @")
     try:
         entry = as_entry(what)
     except InvalidCaveat as error:

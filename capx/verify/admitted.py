@@ -14,7 +14,7 @@ from capx import diagnostics
 from capx.errors import StoreProblem, Unavailable
 from capx.tokens.lineage import Lineage, attributed
 from capx.verify.decision import Allowed, Decision, Denied
-from capx.verify.evaluator import MAX_TOLD, Evaluator, unavailable
+from capx.verify.evaluator import MAX_REPORTED, Evaluator, unavailable
 from capx.verify.spending import Payment, Spent, remaining
 from capx.verify.suggestion import suggested_ask
 from capx_caveats import CALLS, JSON, Allow, Call, Refusal
@@ -158,7 +158,7 @@ class Admitted:
 
     def _denied(self, decision: Decision, action: str, args: Mapping[str, JSON] | None) -> Denied:
         # A list that was cut may lack a refusal that no grant can cure: then no ask is suggested.
-        whole = len(decision.refusals) < MAX_TOLD
+        whole = len(decision.refusals) < MAX_REPORTED
         ask = suggested_ask(decision.refusals, audience=decision.audience, action=action, args=args) if whole else None
         return Denied(decision, ask)
 
@@ -190,8 +190,8 @@ class Admitted:
             raise Denied(self.refused(tuple(refusals)))
 
     def refused(self, refusals: tuple[Refusal, ...], action: str | None = None) -> Decision:
-        """A denial with these refusals, at most MAX_TOLD, recorded if there is room."""
-        return self._evaluator.recorded(self._decision(refusals[:MAX_TOLD], action))
+        """A denial with these refusals, at most MAX_REPORTED, recorded if there is room."""
+        return self._evaluator.recorded(self._decision(refusals[:MAX_REPORTED], action))
 
     def _decision(
         self,

@@ -184,10 +184,8 @@ class Denied(CapxError):
 
     def problem(self) -> dict[str, Any]:
         """Problem details for HTTP (RFC 9457)."""
-        more: dict[str, Any] = {
-            "decision": self.decision.id,
-            "reasons": [reason(refusal) for refusal in self.refusals],
-        }
+        reasons = [reason(refusal) for refusal in self.refusals]
+        more: dict[str, Any] = {"decision": self.decision.id, "reasons": reasons}
         if self.ask is not None:
             more["ask"] = self.ask.arguments()
         return problem_details("reason", self.status, self.code, str(self), **more)

@@ -24,12 +24,12 @@ from capx.verify.protocols import Liveness, Recorder
 from capx.verify.spending import Spent, exhausted
 from capx_caveats import Call, Facts, Refusal, is_too_much
 
-MAX_TOLD = 32
+MAX_REPORTED = 32
 """Refusals that one denial reports: a token can hold thousands of caveats."""
 
 
 class Evaluator:
-    """What judging needs besides the token: revocations, the time, a meter, and the recorder."""
+    """The parts that judging needs besides the token: revocations, the time, a meter, and the recorder."""
 
     def __init__(
         self,
@@ -59,25 +59,23 @@ class Evaluator:
         return Facts(call, self.now(), self.age(), self.meter is not None)
 
     def refusals(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> list[Refusal]:
-        """Steps 6 and 7: all refusals, revocations first, at most MAX_TOLD."""
+        """Steps 6 and 7: all refusals, revocations first, at most MAX_REPORTED."""
         found = self.claim_refusals(lineage, presentation, facts)
         # Before the caveats: their work grows with the number of values times the rules for each of them.
         if is_too_much(facts.call.args, lambda: lineage.asked_of_each):
-            return [*found, TOO_MUCH][:MAX_TOLD]
+            return [*found, TOO_MUCH][:MAX_REPORTED]
         for refusal in caveat_refusals(lineage.sections, facts):
             found.append(refusal)
-            if len(found) >= MAX_TOLD:
+            if len(found) >= MAX_REPORTED:
                 break
-        return found[:MAX_TOLD]
+        return found[:MAX_REPORTED]
 
     def claim_refusals(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> list[Refusal]:
         """Step 6, and those refusals of step 7 that no single caveat makes: a missing tenant, too many hops."""
         found = self.revocation_refusals(lineage, presentation, facts.age)
         # Without this, a grant for no tenant would be a grant for every tenant.
         if facts.call.tenant is not None and lineage.tenant is None:
-            found.append(
-                Refusal("incomplete_authority", "the call has a tenant, and the authority's block names none", "tenant")
-            )
+            found.append(_NO_TENANT)
         found.extend(lineage.standing)
         return found
 
@@ -104,30 +102,13 @@ class Evaluator:
                 _revoked(key, deaths[key], lineage) for key in sorted(revocation_keys, key=is_lasting) if key in deaths
             )
         if lineage.issued <= self._liveness.revoked_until:
-            found.append(
-                Refusal(
-                    "revoked",
-                    "every token issued up to a certain time was revoked, and this is one of them",
-                    "a newly issued token",
-                )
-            )
+            found.append(_ISSUED_TOO_EARLY)
         # Fail closed: without fresh news, this token may be revoked without this service knowing.
         if age == math.inf:
-            found.append(
-                Refusal(
-                    "unknown_liveness",
-                    "this service has no news of revocations yet",
-                    "a store or feed that this service can read",
-                )
-            )
+            found.append(_NO_NEWS)
         elif age > self._max_staleness:
-            found.append(
-                Refusal(
-                    "stale_liveness",
-                    f"this service has had no news of revocations for {age:.0f} s",
-                    f"news at most {self._max_staleness:g} s old",
-                )
-            )
+            stale = f"this service has had no news of revocations for {age:.0f} s"
+            found.append(Refusal("stale_liveness", stale, f"news at most {self._max_staleness:g} s old"))
         return found
 
     def now(self) -> int:
@@ -186,9 +167,7 @@ def _revoked(key: RevocationKey, code: str, lineage: Lineage) -> Refusal:
         if at == 0:
             return Refusal(code, "the revocation root of this task was revoked", "a live task")
         return Refusal(code, "was revoked, and all below it", "a live node", hop=at, hop_name=lineage.hops[at - 1])
-    return Refusal(
-        code, "this capability, or one that it descends from, was revoked", "a live capability", given=b64u(key)
-    )
+    return Refusal(code, "this capability, or an ancestor, was revoked", "a live capability", given=b64u(key))
 
 
 def caveat_refusals(sections: Iterable[Section], facts: Facts) -> Iterator[Refusal]:
@@ -206,11 +185,10 @@ def caveat_refusals(sections: Iterable[Section], facts: Facts) -> Iterator[Refus
                 yield attributed(answer if type(answer) is Refusal else _NOT_EVALUATED, section)
 
 
-TOO_MUCH = Refusal(
-    "argument_refused",
-    "the arguments hold too many values to check them against the rules of this token",
-    "fewer values",
+TOO_MUCH = Refusal("argument_refused", "the arguments hold too many values for the rules of this token", "fewer values")
+_NOT_EVALUATED = Refusal("not_understood", "has a caveat that could not be evaluated", "one that can be evaluated here")
+_NO_TENANT = Refusal("incomplete_authority", "the call has a tenant, and the authority's block names none", "tenant")
+_ISSUED_TOO_EARLY = Refusal(
+    "revoked", "every token issued up to a certain time was revoked, and this is one of them", "a newly issued token"
 )
-_NOT_EVALUATED = Refusal(
-    "not_understood", "has a caveat that could not be evaluated", "a caveat that this service can evaluate"
-)
+_NO_NEWS = Refusal("unknown_liveness", "this service has no news of revocations yet", "a readable store or feed")

@@ -24,7 +24,7 @@ Totals = Mapping[tuple[str, str], Decimal]
 
 
 class Spent(Struct, frozen=True):
-    """What a call has spent from one counter, what the counter held afterwards, and the limit that it is held to."""
+    """The amount that a call spent from one counter, the total of the counter afterwards, and its limit."""
 
     counter: str
     unit: str

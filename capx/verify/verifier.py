@@ -351,11 +351,7 @@ def _presentation(lineage: Lineage, authentic: Authentic, mark: Presented | None
 
 def _mismatch(mark: Presented, received: Received, now: int) -> Refusal | None:
     if mark.profile != received.profile or mark.digest != received.digest():
-        return Refusal(
-            "call_mismatch",
-            "this presentation is for another call than the one received",
-            "one made for this call",
-        )
+        return Refusal("call_mismatch", "this presentation is for another call", "one made for this call")
     if not mark.at - WINDOW_BEFORE <= now <= mark.at + WINDOW_AFTER:
         when = "is from the future" if now < mark.at else "is too old"
         return Refusal("call_window", f"this presentation {when}", f"one made within {WINDOW_AFTER} s", given=mark.at)

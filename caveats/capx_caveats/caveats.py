@@ -102,9 +102,7 @@ class Tenant(Caveat, frozen=True, tag="tenant"):
             return None
         if facts.call.tenant is None:
             return Refusal(
-                "attribute_missing",
-                f"is for tenant {shown(self.name)}, and this call has no tenant",
-                self.sentence(),
+                "attribute_missing", f"is for tenant {shown(self.name)}, and this call has none", self.sentence()
             )
         return Refusal("wrong_tenant", f"is for tenant {shown(self.name)}, not for this call's", self.sentence())
 

@@ -70,9 +70,7 @@ def demand_readable(kind: type[Wire]) -> None:
             waiting += found.item_types
         elif isinstance(found, inspect.IntType | inspect.FloatType):
             if found.ge is None or found.le is None or found.ge < -SAFE_INTEGER or found.le > SAFE_INTEGER:
-                raise InvalidCaveat(
-                    f"{kind.__name__}: a number in a block needs bounds: use Natural or Number, or give ge and le"
-                )
+                raise InvalidCaveat(f"{kind.__name__}: a number needs bounds: use Natural or Number, or give ge and le")
         elif not isinstance(found, _PLAIN):
             raise InvalidCaveat(
                 f"{kind.__name__}: a {type(found).__name__.removesuffix('Type').lower()} cannot be in a block"

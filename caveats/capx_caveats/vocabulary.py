@@ -96,9 +96,9 @@ class Vocabulary:
             elements = _elements.decode(block)
         except _FAILURES as error:
             return (NotUnderstood(_excerpt(block), _reason(error)),)
-        return tuple(map(self._alone, elements))
+        return tuple(map(self._element, elements))
 
-    def _alone(self, element: Raw) -> Caveat:
+    def _element(self, element: Raw) -> Caveat:
         try:
             return self._one(element)
         except self._failures as error:

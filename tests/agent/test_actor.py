@@ -17,7 +17,8 @@ from capx.authority.opening import OpenedTask
 from capx.errors import InvalidRequest, StoreProblem, Unavailable
 from capx.verify.ask import Answer, Granted, Pending
 from capx.verify.decision import Denied
-from tests.labs.asking_agent import Noting, Tools, consent, noting, until
+from tests.labs.asking_agent import Noting, Tools, consent, noting
+from tests.labs.waiting import until
 
 # Tools.
 

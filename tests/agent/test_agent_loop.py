@@ -10,9 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import msgspec
@@ -29,6 +28,7 @@ from capx.policy.file import FILE
 from capx.tokens.grants import ASK
 from capx.verify.ask import Granted, Pending
 from tests.labs.refunds import BEN, grant, policy, refund
+from tests.labs.waiting import until
 from tests.server.conftest import Served, serving
 
 CRM = ("crm.tickets.read", "crm.accounts.read", "crm.notes.write", "crm.export")
@@ -168,15 +168,6 @@ def work(world: World, client: httpx.Client, steps: list[tuple[str, int]]) -> li
         else:
             assert (answer.status_code, answer.json()) == (200, number), answer.text
     return left
-
-
-def until(what: Callable[[], Any]) -> Any:
-    """What it gives, once it gives something."""
-    ends = time.monotonic() + 60
-    while not (found := what()):
-        assert time.monotonic() < ends
-        time.sleep(0.02)
-    return found
 
 
 def test_a_loop_runs_unattended_where_grants_are_on_request(unattended: World) -> None:

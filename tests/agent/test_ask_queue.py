@@ -11,7 +11,8 @@ from capx.authority.authority import Authority
 from capx.authority.opening import OpenedTask
 from capx.errors import InvalidRequest
 from capx.verify.ask import Answer, Granted, Pending
-from tests.labs.asking_agent import Tools, consent, noting, until, until_async
+from tests.labs.asking_agent import Tools, consent, noting
+from tests.labs.waiting import until, until_async
 
 
 def test_asks_of_threads_at_once_end_in_one_capability(lab: Authority, task: OpenedTask, tools: Tools) -> None:

@@ -12,8 +12,9 @@ from capx.policy.file import read_policy
 from capx.verify.ask import Granted, Pending
 from capx.verify.decision import Denied
 from capx_caveats import JSON, action
-from tests.labs.asking_agent import SPENT, Noting, Tools, consent, noting, until_async
+from tests.labs.asking_agent import SPENT, Noting, Tools, consent, noting
 from tests.labs.refunds import grant, policy, refund
+from tests.labs.waiting import until_async
 
 
 def test_arguments_that_were_refused_are_what_is_asked_for(lab: Authority, task: OpenedTask, tools: Tools) -> None:

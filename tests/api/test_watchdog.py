@@ -13,8 +13,8 @@ import pytest
 from capx.api.deadline import SINGLE, whole_response
 from capx.api.watchdog import Watchdog
 from capx.errors import StoreProblem
-from tests.labs.feeding import eventually
 from tests.labs.processes import in_a_child
+from tests.labs.waiting import eventually
 
 CONNECTED = "connection.connect_tcp.complete"
 A_RECORD_OF_TLS_THAT_PROMISES_MORE = b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc"

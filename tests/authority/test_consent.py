@@ -133,7 +133,7 @@ def test_a_consent_that_counts_no_more_is_asked_for_again(lab: GrantingLab) -> N
 def test_a_consent_for_an_intent_not_taken_any_more_is_refused(lab: GrantingLab) -> None:
     verdict = lab.verdict(waiting(lab))
     lab.policy = policy(*RULES, principals=people(ana=replace(people()["ana"], purposes=())))
-    assert "lets them ask for nothing" in not_taken(lab, verdict)
+    assert "lets them ask for none" in not_taken(lab, verdict)
 
 
 @pytest.mark.parametrize("yes", [True, False])

@@ -592,7 +592,7 @@ def test_an_authority_without_a_policy_opens_no_intent(clock: Clock) -> None:
     with Authority.temporary(clock=clock) as authority:
         assert authority.policy is NO_POLICY
         assert "has no signature by" in refused(authority, signed(authority))
-        assert "no policy" in refused(authority, meant(authority), attested="the login")
+        assert "has no purposes" in refused(authority, meant(authority), attested="the login")
 
 
 def test_a_key_taken_out_of_the_policy_is_refused(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ REFUSALS: dict[str, tuple[Callable[[], Refusal], str, str, Any, tuple[str, ...]]
         UNSET,
         ("1m",),
     ),
-    "no tenant": (lambda: refused(ACME), "attribute_missing", 'tenant is "Acme"', UNSET, ('"Acme"', "has no tenant")),
+    "no tenant": (lambda: refused(ACME), "attribute_missing", 'tenant is "Acme"', UNSET, ('"Acme"', "has none")),
     "another tenant": (
         lambda: refused(ACME, tenant="Other"),
         "wrong_tenant",

@@ -3,7 +3,6 @@
 import re
 import subprocess
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from capx_caveats import Call
 from tests.cli.conftest import COMMAND, Shell
 from tests.labs.office import Office
 from tests.labs.processes import ended_with_test
+from tests.labs.waiting import until
 from tests.server.conftest import serving
 
 
@@ -31,13 +31,6 @@ def decide(office: Office, *, yes: bool = True) -> None:
         (request,) = authority.requests(pending=True)
         inquiry = authority.inquiry(request.id)
         authority.answer(Verdict.sign(inquiry, office.ben, yes=yes, at=int(time.time())))
-
-
-def until(what: Callable[[], object], seconds: float = 20.0) -> None:
-    ends = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < ends
-        time.sleep(0.02)
 
 
 def waits(office: Office) -> bool:

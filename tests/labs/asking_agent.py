@@ -6,7 +6,6 @@ The authority is real, in this process; nothing is faked but who waits for whom.
 import asyncio
 import threading
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,7 +19,6 @@ from capx.guard.asgi.guard import passage
 from capx.guard.asgi.messages import Receive, Scope, Send
 from capx.tokens.bundle import Bundle
 from capx.verify.ask import Answer
-from capx_caveats import JSON
 from tests.labs.refunds import BEN, grant, policy
 
 if TYPE_CHECKING:
@@ -64,20 +62,6 @@ def noting(lab: Authority, task: OpenedTask, wait: float = 0.0) -> tuple[Agent, 
 def consent(lab: Authority, request: str, *, yes: bool = True) -> None:
     inquiry = lab.inquiry(request)
     lab.answer(Verdict.sign(inquiry, BEN, yes=yes, at=int(time.time())))
-
-
-def until(what: Callable[[], object], seconds: float = 15.0) -> None:
-    ends = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < ends
-        time.sleep(0.005)
-
-
-async def until_async(what: Callable[[], object], seconds: float = 15.0) -> None:
-    ends = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < ends
-        await asyncio.sleep(0.005)
 
 
 class Tools:

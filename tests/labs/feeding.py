@@ -88,7 +88,7 @@ class Feed:
         self.store.close()
 
 
-class Told:
+class ReaderWithView:
     """A reader with its view."""
 
     def __init__(self) -> None:
@@ -108,8 +108,8 @@ class Told:
             pass
 
 
-class Served:
-    """An ASGI application that serves a feed, as well as it is told to."""
+class FeedApp:
+    """An ASGI application that serves a feed, well or badly, as a test sets it."""
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed
@@ -183,16 +183,6 @@ async def _gone(receive: Any) -> None:
 def event(text: str) -> bytes:
     """A page as a server-sent event."""
     return b"data: " + text.encode() + b"\n\n"
-
-
-def eventually(holds: Callable[[], bool], within: float = 30.0) -> bool:
-    """Whether it comes to hold."""
-    ends = time.monotonic() + within
-    while not holds():
-        if time.monotonic() > ends:
-            return False
-        time.sleep(0.005)
-    return True
 
 
 def replaced(path: Path, text: str) -> None:

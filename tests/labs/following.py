@@ -13,10 +13,10 @@ from typing import Any
 
 from capx.resource.feed.client import FeedSource
 from capx.resource.feed.follower import Follower
-from tests.labs.feeding import KEYS, Feed, Served
+from tests.labs.feeding import KEYS, Feed, FeedApp
 
 
-class Moved:
+class ShiftedClock:
     """A clock that can be set."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -30,7 +30,7 @@ class Moved:
 class Line:
     """A feed that is served, and whoever follows it."""
 
-    def __init__(self, feed: Feed, url: str, app: Served) -> None:
+    def __init__(self, feed: Feed, url: str, app: FeedApp) -> None:
         self.feed, self.url, self.app = feed, url, app
         self.source = FeedSource(url, KEYS)
         self.follower = Follower(self.source)
@@ -98,7 +98,7 @@ class Spoofed:
 class Crowded:
     """Before an authority: while it is `full` of streams, it gives no other."""
 
-    def __init__(self, app: Served) -> None:
+    def __init__(self, app: FeedApp) -> None:
         self._app = app
         self.full = threading.Event()
         self.full.set()
@@ -118,7 +118,8 @@ import math, os, sys, threading
 import capx.resource.feed.stream
 from capx.resource.feed.client import FeedSource
 from capx.resource.feed.follower import Follower
-from tests.labs.feeding import KEYS, eventually
+from tests.labs.feeding import KEYS
+from tests.labs.waiting import eventually
 
 def in_a_child(*holds):
     child = os.fork()

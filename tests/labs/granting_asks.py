@@ -32,7 +32,7 @@ RULES = (
 
 
 def own(bundle: Bundle) -> Bundle:
-    """What a bundle holds for the authority itself."""
+    """The capability of a bundle at the authority itself."""
     return Bundle(one for one in bundle if one.audience == "authority")
 
 

@@ -88,13 +88,13 @@ class GrantingLab:
     def ask(
         self, bundle: Bundle, action: str, args: Mapping[str, JSON] | None = None, audience: str | None = None
     ) -> Any:
-        """What becomes of an ask."""
+        """The answer to an ask."""
         return self.authority.ask(bundle, action, audience=audience, args=args)
 
     def granted(
         self, bundle: Bundle, action: str, args: Mapping[str, JSON] | None = None, audience: str | None = None
     ) -> Capability:
-        """What is granted when this is asked for."""
+        """The grant that this ask gets."""
         answer = self.ask(bundle, action, args, audience)
         assert isinstance(answer, Granted), str(answer)
         return answer.capability
@@ -112,7 +112,7 @@ class GrantingLab:
         return tuple(reason.code for reason in answer.reasons)
 
     def verdict(self, request: str, key: PrincipalKey = BOB, *, yes: bool = True, at: int | None = None) -> Verdict:
-        """What somebody answers to a request as it is shown now."""
+        """The answer of a person to a request as it is shown now."""
         when = int(self.clock.now) if at is None else at
         return Verdict.sign(self.authority.inquiry(request), key, yes=yes, at=when)
 

@@ -1,4 +1,4 @@
-"""What a command says of a request, in words or as JSON."""
+"""The text or JSON that a command prints about a request."""
 
 import json
 from collections.abc import Callable

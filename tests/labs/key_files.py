@@ -13,7 +13,7 @@ ROOT_KEY_KEYS = AudienceKeys("crm", [KEY])
 
 
 def spoilt(line: str, other: str) -> dict[str, str]:
-    """What is no key file, made of one's line and the kind of the other."""
+    """A broken key file: the line of one, under the kind of the other."""
     before, key = line.rsplit(" ", 1)
     return {
         "nothing": "",

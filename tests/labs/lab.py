@@ -1,4 +1,4 @@
-"""A verifier's world in memory, with a clock that stands still until a test moves it."""
+"""A verifier's world in memory, with a clock that only a test moves."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -30,8 +30,6 @@ NOW = 1_795_600_000
 ROOT_KEY = RootKey(bytes(range(32)))
 KEY = ROOT_KEY.audience_key("crm")
 NONCES = ("AgICAgICAgI", "AwMDAwMDAwM", "BAQEBAQEBAQ", "BQUFBQUFBQU")
-
-
 """Hop nonces."""
 
 
@@ -134,7 +132,7 @@ def grant(
     allowed: Allow | None = None,
     expires: int = NOW + 3600,
 ) -> tuple[Caveat, ...]:
-    """What a complete authority's block holds, and more."""
+    """The caveats of a complete authority's block, and more."""
     return (
         Task(task),
         Root(root),
@@ -158,7 +156,7 @@ def raw(*blocks: chain.Block, audience: str = "crm", key: RootKey = ROOT_KEY) ->
 
 
 def appended(parent: Capability, *blocks: chain.Block) -> Capability:
-    """What any holder can make of a token: more blocks of any bytes."""
+    """A token with more blocks of any bytes, which any holder can append."""
     frame = wire.decode(parent.text)
     return _frame(frame.identifier, frame.blocks, blocks, frame.signature)
 

@@ -78,7 +78,7 @@ class Office:
         return self.home.parent / f"{name}.key"
 
     def intent(self, authority: Any, **said: Any) -> Intent:
-        """What Ana wants; `authority` is whatever knows the epoch of the store."""
+        """The intent of Ana; `authority` is anything that knows the epoch of the store."""
         meant: dict[str, Any] = {
             "principal": "ana",
             "authority": authority.epoch(),

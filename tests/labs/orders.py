@@ -1,4 +1,4 @@
-"""What a small FastAPI application knows of its orders, and how tests start it and ask it."""
+"""A small FastAPI application with orders, and the functions with which tests start it and call it."""
 
 import asyncio
 from collections.abc import Callable
@@ -67,7 +67,7 @@ async def reading(request: Request) -> Any:
 
 
 def started(app: FastAPI) -> list[Message]:
-    """What a server hears when it starts the application and stops it again."""
+    """The messages of the application when a server starts it and stops it again."""
     return _run(app, {"type": "lifespan", "state": {}})
 
 

@@ -26,5 +26,5 @@ def kid_of(served: Served) -> str:
 
 
 def claim(kid: str, at: int) -> str:
-    """What looks like a proof, and is none."""
+    """A header that looks like a proof, but is not one."""
     return f"{resource_auth.SCHEME} audience=crm, kid={kid}, at={at}, mac={'A' * 43}"

@@ -143,6 +143,6 @@ restore(Path(sys.argv[1]), sys.argv[2])
 
 
 def killed_at(step: int, saved: Path, path: Path) -> bool:
-    """Restore in a process that is killed before its so-manieth step upon files; whether it came that far."""
+    """Restore in a process that is killed before its n-th change of files; return whether it got that far."""
     process = subprocess.run([sys.executable, "-c", RESTORING, saved, path, str(step)], check=False, timeout=60)
     return process.returncode == -signal.SIGKILL

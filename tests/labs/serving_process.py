@@ -1,4 +1,4 @@
-"""What tests do to a process that serves: wait for it, look at it, lock its store. Nothing is faked."""
+"""Tools for tests of a serving process: look at it, lock its store, hold connections. Nothing is faked."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
 
 import httpx
@@ -16,17 +16,8 @@ from capx.api import resource_auth
 from tests.server.conftest import COMMAND, Served
 
 
-def until(what: Callable[[], object], seconds: float = 30.0) -> float:
-    """Wait until something holds; how long it took, in seconds."""
-    began = time.monotonic()
-    while not what():
-        assert time.monotonic() - began < seconds
-        time.sleep(0.005)
-    return time.monotonic() - began
-
-
 def refused(home: Path, *options: str, code: int) -> str:
-    """What `capx serve` says that does not start."""
+    """The error that `capx serve` prints if it does not start."""
     done = subprocess.run(
         (*COMMAND, *options),
         env={**os.environ, "CAPX_HOME": str(home), "HOME": str(home.parent)},
@@ -102,12 +93,6 @@ async def opened(socket_: Path, count: int) -> list[bytes]:
 
     await asyncio.gather(*[open_one() for _ in range(count)])
     return answers
-
-
-def connected(served: Served) -> socket.socket:
-    """A connection to the face of everybody, on which nothing was sent."""
-    host, port = served.url.split("://")[1].split(":")
-    return socket.create_connection((host, int(port)), timeout=30)
 
 
 HEALTHY = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"

@@ -1,4 +1,4 @@
-"""What tests write into a store, and how they look at it again."""
+"""Tests write these rows into a store, and read them again."""
 
 from capx.store.log import Place, check
 from capx.store.protocols import Store

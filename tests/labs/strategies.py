@@ -206,7 +206,7 @@ WHOLE: list[Any] = [
     ["expires", NOW + 3600],
     ["allow", [["a.*"], ["b.read"]]],
 ]
-"""What a complete authority's block holds."""
+"""The caveats of a complete authority's block."""
 GOOD: list[Any] = [
     ["until_completed", "T2"],
     ["expires", NOW + 1],
@@ -339,11 +339,11 @@ requests: Strategy = st.fixed_dictionaries(
         "body": st.sampled_from(["", "e30", "AAE"]),
     }
 )
-"""What an HTTP service receives; the body in base64url."""
+"""A request as an HTTP service receives it; the body in base64url."""
 tool_calls: Strategy = st.fixed_dictionaries(
     {"profile": st.just("tool"), "action": st.sampled_from(ACTIONS), "args": arguments}
 )
-"""What a tool receives."""
+"""A call as a tool receives it."""
 
 
 @st.composite

@@ -13,7 +13,7 @@ from tests.labs.processes import ended_with_test
 
 
 def on_terminal(home: Any, token: str, *args: str, width: int = 80, **env: str) -> bytes:
-    """What a command writes to a terminal of so many columns."""
+    """The output of a command on a terminal with this many columns."""
     main, sub = pty.openpty()
     import fcntl
     import struct

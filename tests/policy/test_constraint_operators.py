@@ -19,7 +19,7 @@ OPERATORS = (
         ("{ min = 1 }", ".min: unknown operator: write { range = { min = … } }"),
         (
             '{ eq = 1, prefix = "x" }',
-            ": has 2 operators, eq and prefix, but a constraint has one: write { all = [{ … }, { … }] }",
+            ": has 2 operators, eq and prefix: a constraint has one, such as { all = [{ … }] }",
         ),
         ("{ eq = [] }", ".eq: is empty: list values, or remove the key"),
         (

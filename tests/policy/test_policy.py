@@ -22,7 +22,7 @@ def test_a_purpose_without_a_tenant_gives_for_none() -> None:
 
 def test_a_stranger_hears_of_nobody() -> None:
     said = refusal("qbr", "mallory@our.example")
-    assert said == 'the policy has no principal "mallory@our.example", so it refuses the intent: add them to it'
+    assert said == 'the policy has no principal "mallory@our.example": add them to it'
 
 
 @pytest.mark.parametrize("purpose", ["refund", "no_such"])
@@ -34,7 +34,7 @@ def test_a_purpose_of_others_is_as_if_it_was_not_there(purpose: str) -> None:
 def test_a_principal_without_purposes_may_ask_for_nothing() -> None:
     assert (
         refusal("qbr", "kim@our.example")
-        == '"kim@our.example" may not ask for the purpose "qbr": the policy lets them ask for nothing'
+        == '"kim@our.example" may not ask for the purpose "qbr": the policy lets them ask for none'
     )
 
 
@@ -48,7 +48,7 @@ def test_what_a_purpose_takes_is_said_and_nothing_else() -> None:
     assert refusal("qbr", tenant=None) == 'qbr needs "tenant", which the intent does not have'
     assert refusal("refund") == 'refund needs "ticket", which the intent does not have'
     assert refusal("refund", tenant=None) == 'refund needs "tenant", "ticket", which the intent does not have'
-    assert refusal("nightly", "robot") == 'nightly has no tenant, but the intent has "Acme": remove it from the intent'
+    assert refusal("nightly", "robot") == 'nightly has no tenant: remove "Acme" from the intent'
     tickets = 'the intent has "tickets", which refund does not use: did you mean ticket?'
     assert refusal("refund", parameters={"ticket": "T-1", "tickets": 1}) == tickets
     zone = 'the intent has "zone", which refund does not use: it uses "ticket"'

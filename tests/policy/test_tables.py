@@ -25,7 +25,7 @@ WORK = 'purpose.work.grant[1].allow."a.b".x'
             '"https://crm.internal"',
             '"https://crm.internal/"',
             (
-                'audience.crm: is "https://crm.internal/", which is not an origin: write one like '
+                'audience.crm: "https://crm.internal/" is not an origin: write one like '
                 "https://crm.internal, "
                 "without a path"
             ),
@@ -56,8 +56,7 @@ WORK = 'purpose.work.grant[1].allow."a.b".x'
             '["{intent.tenant}"]',
             (
                 'principal."ana@our.example".tenants[1]: "{intent.tenant}" contains a {, but a name cannot come '
-                "from an intent, "
-                "only the values of arguments and budgets can: write the name itself"
+                "from an intent: write it in full"
             ),
         ),
         (
@@ -90,7 +89,7 @@ WORK = 'purpose.work.grant[1].allow."a.b".x'
         (
             'tenant = "none"',
             'tenant = "none"\nrequire = ["tenant"]',
-            'purpose.nightly.require: requires tenant, but this purpose has tenant = "none": remove one of the two',
+            'purpose.nightly.require: has tenant, but this purpose has tenant = "none": remove one of the two',
         ),
         (
             '"tenant", "ticket"',
@@ -129,16 +128,16 @@ WORK = 'purpose.work.grant[1].allow."a.b".x'
             '"crm.accounts.read", ',
             '"crm.{intent.x}", ',
             (
-                'purpose.qbr.grant[1].allow[1]: "crm.{intent.x}" contains a {, but a name cannot come from an intent, '
-                "only the values of arguments and budgets can: write the name itself"
+                'purpose.qbr.grant[1].allow[1]: "crm.{intent.x}" contains a {, but a name cannot come from an intent: '
+                "write it in full"
             ),
         ),
         (
             "allow = [",
             'audience = "{intent.x}"\nallow = [',
             (
-                'purpose.qbr.grant[1].audience: "{intent.x}" contains a {, but a name cannot come from an intent, '
-                "only the values of arguments and budgets can: write the name itself"
+                'purpose.qbr.grant[1].audience: "{intent.x}" contains a {, but a name cannot come from an intent: '
+                "write it in full"
             ),
         ),
         (
@@ -171,18 +170,14 @@ WORK = 'purpose.work.grant[1].allow."a.b".x'
         (
             'approvers = ["finance"]',
             'approvers = ["robot"]',
-            (
-                'purpose.refund.grant[2].approvers[1]: is "robot", but nobody there has a key to sign an answer '
-                "with: give one of them a key"
-            ),
+            ('purpose.refund.grant[2].approvers[1]: is "robot", but nobody there has a key to sign with: add one'),
         ),
         (
             'approvers = ["finance"]',
             'approvers = ["{intent.agent}"]',
             (
                 'purpose.refund.grant[2].approvers[1]: "{intent.agent}" contains a {, but a name cannot come '
-                "from an intent, "
-                "only the values of arguments and budgets can: write the name itself"
+                "from an intent: write it in full"
             ),
         ),
         ("refunds = 1", "Refunds = 1", 'purpose.refund.grant[1].budget.Refunds: "Refunds" is not a unit'),
@@ -210,14 +205,14 @@ WORK = 'purpose.work.grant[1].allow."a.b".x'
         ),
         ("{ refunds = 1 }", "{}", "purpose.refund.grant[1].budget: is empty: name a unit, or remove the key"),
         ("[50, 500]", "[500, 50]", f"{AMOUNT}: Range: no number is between 500 and 50: give the smaller end first"),
-        ("{ range = [50, 500] }", "[50, 500]", f"{AMOUNT}: is an array: write {{ in = [ … ] }} to allow any of these"),
+        ("{ range = [50, 500] }", "[50, 500]", f"{AMOUNT}: is an array: write {{ in = [ … ] }} for any of these"),
         ("{ range = [50, 500] }", "{ rnge = 5 }", f"{AMOUNT}.rnge: unknown operator: did you mean range?"),
         ("{ range = [50, 500] }", "{}", f"{AMOUNT}: has no operator: write {{ eq = … }}, or {{ anything = true }}"),
         (
             'allow."billing.refund" = { ticket = "{intent.ticket}", amount = { range = [50, 500] } }',
             "allow.billing.refund = { amount = 50 }",
             (
-                "purpose.refund.grant[2].allow.billing: looks like the first part of an action: quote a name "
+                "purpose.refund.grant[2].allow.billing: looks like part of an action: quote names "
                 "with dots, as in "
                 'purpose.refund.grant[2].allow."billing.…"'
             ),

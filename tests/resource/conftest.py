@@ -9,7 +9,7 @@ import pytest
 import trustme
 
 from capx.resource.feed.follower import Follower
-from tests.labs.feeding import Feed, Polled, Served
+from tests.labs.feeding import Feed, FeedApp, Polled
 from tests.labs.following import Crowded, Line
 from tests.labs.serving import served
 from tests.server.conftest import remote
@@ -32,7 +32,7 @@ def follower(feed: Feed) -> Iterator[Follower]:
 
 @pytest.fixture
 def line(feed: Feed) -> Iterator[Line]:
-    app = Served(feed)
+    app = FeedApp(feed)
     with served(app) as url:
         made = Line(feed, url, app)
         yield made
@@ -50,7 +50,7 @@ def certified(tmp_path: Path) -> tuple[Path, ssl.SSLContext]:
 
 @pytest.fixture
 def crowded(feed: Feed) -> Iterator[tuple[Line, Crowded]]:
-    app = Served(feed)
+    app = FeedApp(feed)
     crowd = Crowded(app)
     with served(crowd) as url:
         made = Line(feed, url, app)

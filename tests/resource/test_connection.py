@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from capx.tokens.bundle import Bundle
 from capx.verify.decision import Decision
 from capx_caveats import Call, budget
 from tests.labs.postgres import shared_server
+from tests.labs.waiting import until
 from tests.server.conftest import Served, new_home, serving
 
 READ = ToolCall("crm.read")
@@ -34,13 +35,6 @@ def decide(connection: Connection, bundle: Bundle, **settings: Any) -> Decision:
 
 def codes(decision: Decision) -> list[str]:
     return [refusal.code for refusal in decision.refusals]
-
-
-def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
-    ends = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < ends
-        time.sleep(0.002)
 
 
 # A store

@@ -13,9 +13,10 @@ import pytest
 from capx.errors import ConfigurationProblem, KeyProblem, StoreProblem
 from capx.resource.feed.client import FeedSource
 from capx.resource.feed.follower import Follower
-from tests.labs.feeding import KEYS, Feed, Served, eventually, node
+from tests.labs.feeding import KEYS, Feed, FeedApp, node
 from tests.labs.following import Crowded, Line, threads
 from tests.labs.serving import served
+from tests.labs.waiting import eventually
 
 
 def test_deaths_are_heard_over_http(line: Line) -> None:
@@ -164,7 +165,7 @@ def test_a_refused_connection_says_so() -> None:
 def test_a_feed_is_followed_over_tls_with_its_certificate_only(
     feed: Feed, certified: tuple[Path, ssl.SSLContext]
 ) -> None:
-    app = Served(feed)
+    app = FeedApp(feed)
     feed.kill(node(1))
     certificate, trusting = certified
     with served(app, ssl_certfile=str(certificate)) as origin:

@@ -12,8 +12,9 @@ from pathlib import Path
 from capx.resource.feed.follower import Follower
 from capx.resource.feed.page import FeedCursor
 from capx.store.records import Head, News
-from tests.labs.feeding import Feed, Polled, eventually, node
-from tests.labs.following import IN_A_CHILD, Line, Moved, threads
+from tests.labs.feeding import Feed, Polled, node
+from tests.labs.following import IN_A_CHILD, Line, ShiftedClock, threads
+from tests.labs.waiting import eventually
 
 # The view
 
@@ -163,7 +164,7 @@ def test_a_follower_that_was_closed_unasked_never_begins(feed: Feed) -> None:
 
 
 def test_news_that_do_not_come_for_whatever_reason_are_a_problem() -> None:
-    clock = Moved(time.monotonic)
+    clock = ShiftedClock(time.monotonic)
     with closing(Follower(Silent(), patience=0, clock=clock)) as follower:
         clock.by = 20
         assert follower.problem is None
@@ -178,7 +179,7 @@ def test_news_that_do_not_come_for_whatever_reason_are_a_problem() -> None:
 
 
 def test_a_machine_that_slept_has_old_knowledge_by_wall_clock(feed: Feed) -> None:
-    wall, source = Moved(time.time), Polled(feed)
+    wall, source = ShiftedClock(time.time), Polled(feed)
     with closing(Follower(source, wall=wall)) as follower:
         assert follower.age() < 1
         source.close()
@@ -187,7 +188,7 @@ def test_a_machine_that_slept_has_old_knowledge_by_wall_clock(feed: Feed) -> Non
 
 
 def test_a_wall_clock_that_is_set_back_makes_nothing_younger(feed: Feed) -> None:
-    wall, clock, source = Moved(time.time), Moved(time.monotonic), Polled(feed)
+    wall, clock, source = ShiftedClock(time.time), ShiftedClock(time.monotonic), Polled(feed)
     with closing(Follower(source, wall=wall, clock=clock)) as follower:
         assert follower.age() < 1
         source.close()
@@ -216,7 +217,7 @@ class Slow:
 
 
 def test_what_a_store_says_is_as_old_as_the_look_at_it(feed: Feed) -> None:
-    clock, wall, source = Moved(time.monotonic), Moved(time.time), Slow(feed)
+    clock, wall, source = ShiftedClock(time.monotonic), ShiftedClock(time.time), Slow(feed)
     with closing(Follower(source, clock=clock, wall=wall)) as follower:
         follower.start()
         assert source.saw.wait(10)
@@ -233,7 +234,7 @@ def test_what_a_store_says_is_as_old_as_the_look_at_it(feed: Feed) -> None:
 
 def test_what_is_known_is_told_on_change_and_every_ten_seconds(feed: Feed) -> None:
     told: list[int] = []
-    clock = Moved(time.monotonic)
+    clock = ShiftedClock(time.monotonic)
     with closing(Follower(Polled(feed), sighted=told.append, clock=clock)) as follower:
         follower.age()
         assert eventually(lambda: told == [0])
@@ -249,7 +250,7 @@ def test_what_is_known_is_told_on_change_and_every_ten_seconds(feed: Feed) -> No
 
 def test_a_sighting_that_fails_is_noted_and_told_again_later(feed: Feed) -> None:
     calls: list[int] = []
-    clock = Moved(time.monotonic)
+    clock = ShiftedClock(time.monotonic)
 
     def sighted(deaths: int) -> None:
         calls.append(deaths)

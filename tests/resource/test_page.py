@@ -23,7 +23,7 @@ from capx.resource.revocations import View
 from capx.store.records import Head
 from capx.store.sqlite.store import SQLiteStore
 from tests.labs.counts import repeated
-from tests.labs.feeding import KEY, KEYS, NOW, OTHER, Feed, Told, node
+from tests.labs.feeding import KEY, KEYS, NOW, OTHER, Feed, ReaderWithView, node
 
 MALLORY = RootKey(bytes(range(2, 34)))
 
@@ -346,7 +346,7 @@ def test_a_reader_without_a_key_is_a_mistake_told_at_once() -> None:
 
 def test_pages_of_one_death_say_what_one_page_says(feed: Feed) -> None:
     feed.kill(*(node(number) for number in range(7)))
-    told = Told()
+    told = ReaderWithView()
     pages = list(feed.pages(at_most=2))
     assert len(pages) == 4
     for page in pages[:-1]:
@@ -361,7 +361,7 @@ def test_pages_of_one_death_say_what_one_page_says(feed: Feed) -> None:
 
 def test_a_heartbeat_is_news_without_a_death(feed: Feed) -> None:
     feed.kill(node(1))
-    told = Told()
+    told = ReaderWithView()
     told.catch_up(feed)
     news = told.take(feed.page(told.reader.cursor, now=NOW + 1).text)
     assert news is not None
@@ -375,7 +375,7 @@ class Crowd:
         self.feed = Feed(folder / "capx.db")
         self.feed.kill(node(1), node(2), "task-3")
         self.earlier = self.feed.copied(folder / "earlier.db")
-        self.told = Told()
+        self.told = ReaderWithView()
         self.feed.note()
         self.told.catch_up(self.feed)
         self.known = self.feed.head()
@@ -484,18 +484,18 @@ def test_pages_out_of_order_and_gaps_between_them_are_refused(feed: Feed) -> Non
     feed.kill(*(node(number) for number in range(9)))
     first, second, third = feed.pages(at_most=3)
     for pages in ((second,), (third,), (first, third), (first, first), (first, second, second), (first, second, first)):
-        told = Told()
+        told = ReaderWithView()
         told.take(*pages[:-1])
         with pytest.raises(PageProblem):
             told.take(pages[-1])
         assert told.view.head is None
-    told = Told()
+    told = ReaderWithView()
     assert told.take(first, second, third) is not None
 
 
 def test_an_epoch_that_begins_amid_pages_is_told_from_its_start(feed: Feed) -> None:
     feed.kill(*(node(number) for number in range(9)))
-    told = Told()
+    told = ReaderWithView()
     first = feed.page(at_most=3)
     told.take(first.text)
     feed.begin_epoch(9_000_000_000)
@@ -521,7 +521,7 @@ def test_an_epoch_that_begins_amid_pages_drops_what_they_said(crowd: Crowd) -> N
 
 def test_what_dies_while_pages_are_read_is_in_the_last_of_them(feed: Feed) -> None:
     feed.kill(*(node(number) for number in range(5)))
-    told = Told()
+    told = ReaderWithView()
     told.take(feed.page(at_most=3).text)
     feed.kill(*(node(number) for number in range(10, 13)))
     told.catch_up(feed, at_most=3)
@@ -534,7 +534,7 @@ def test_a_store_put_back_while_pages_are_read_is_refused(feed: Feed, tmp_path: 
     copy = feed.copied(tmp_path / "copy.db")
     feed.kill(node(10))
     copy.kill(node(11))
-    told = Told()
+    told = ReaderWithView()
     first = feed.page(at_most=3)
     told.take(first.text)
     with pytest.raises(StoreProblem, match="another history"):
@@ -545,11 +545,11 @@ def test_a_store_put_back_while_pages_are_read_is_refused(feed: Feed, tmp_path: 
 def test_readers_forget_what_is_forgotten_and_no_kids(feed: Feed) -> None:
     feed.kill(node(1), f"kid:{OTHER.kid}", node(2), at=NOW - 10)
     feed.kill(node(3))
-    early = Told()
+    early = ReaderWithView()
     early.catch_up(feed)
     feed.forget(NOW)
     early.catch_up(feed)
-    late = Told()
+    late = ReaderWithView()
     news = late.take(feed.page().text)
     assert news is not None
     assert news.lasting == 1
@@ -559,7 +559,7 @@ def test_readers_forget_what_is_forgotten_and_no_kids(feed: Feed) -> None:
 
 def test_who_missed_what_is_forgotten_is_told_anew(feed: Feed) -> None:
     feed.kill(node(1), at=NOW - 10)
-    told = Told()
+    told = ReaderWithView()
     told.catch_up(feed)
     feed.kill(node(2), at=NOW - 10)
     feed.kill(node(3))
@@ -573,7 +573,7 @@ def test_who_missed_what_is_forgotten_is_told_anew(feed: Feed) -> None:
 def test_what_is_forgotten_amid_pages_begins_them_again(feed: Feed) -> None:
     feed.kill(*(node(number) for number in range(4)), at=NOW - 10)
     feed.kill(*(node(number) for number in range(4, 8)))
-    told = Told()
+    told = ReaderWithView()
     first = feed.page(at_most=5)
     told.take(first.text)
     feed.forget(NOW)
@@ -585,7 +585,7 @@ def test_what_is_forgotten_amid_pages_begins_them_again(feed: Feed) -> None:
 
 
 def test_a_page_of_a_key_known_as_revoked_is_refused(feed: Feed) -> None:
-    told = Told()
+    told = ReaderWithView()
     told.catch_up(feed)
     feed.kill(f"kid:{KEY.kid}")
     told.catch_up(feed)
@@ -601,7 +601,7 @@ def test_a_page_of_a_key_known_as_revoked_is_refused(feed: Feed) -> None:
 def test_pages_of_any_split_lead_to_the_view_of_one(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         feed = Feed(Path(folder) / "capx.db")
-        told = Told()
+        told = ReaderWithView()
         count = 0
         for _ in range(data.draw(st.integers(1, 6))):
             step = data.draw(st.sampled_from(["nodes", "kid", "instant", "forget", "note", "read"]))

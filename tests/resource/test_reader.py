@@ -8,8 +8,9 @@ from pathlib import Path
 from capx.resource.feed.client import FeedSource
 from capx.resource.feed.follower import Follower
 from capx.resource.feed.page import PageProblem
-from tests.labs.feeding import KEYS, OTHER, event, eventually, node
+from tests.labs.feeding import KEYS, OTHER, event, node
 from tests.labs.following import Line
+from tests.labs.waiting import eventually
 
 
 def test_a_connection_that_is_cut_is_made_again_for_news(line: Line) -> None:

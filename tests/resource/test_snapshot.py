@@ -13,7 +13,7 @@ from capx.errors import KeyProblem
 from capx.resource.feed.client import FeedSource
 from capx.resource.feed.snapshot import Snapshot
 from capx.store.records import News
-from tests.labs.feeding import KEY, KEYS, NOW, OTHER, Feed, Served, node, replaced
+from tests.labs.feeding import KEY, KEYS, NOW, OTHER, Feed, FeedApp, node, replaced
 from tests.labs.lab import Lab, minted
 from tests.labs.processes import in_a_child
 from tests.labs.serving import served
@@ -253,7 +253,7 @@ def test_a_snapshot_without_a_key_is_a_mistake_told_at_once(tmp_path: Path) -> N
 
 
 def test_the_pages_of_a_feed_are_a_snapshot_for_a_verifier(saved: Saved) -> None:
-    app = Served(saved.feed)
+    app = FeedApp(saved.feed)
     app.clock = lambda: saved.now
     lab = Lab(liveness=saved.snapshot)
     saved.now = lab.clock.now

@@ -14,8 +14,9 @@ import pytest
 from capx.errors import StoreProblem
 from capx.resource.feed.client import FeedSource
 from capx.resource.feed.follower import Follower
-from tests.labs.feeding import KEYS, event, eventually
+from tests.labs.feeding import KEYS, event
 from tests.labs.following import IN_A_CHILD, Crowded, Line, Spoofed, threads
+from tests.labs.waiting import eventually
 
 
 def test_a_connection_over_which_nothing_comes_is_broken(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from capx.tokens.binding import HttpRequest
 from capx.tokens.bundle import Bundle
 from capx.verify.ask import Answer, Granted, Pending, Refused
 from tests.labs.office import Office
-from tests.labs.serving_process import until
+from tests.labs.waiting import until
 from tests.server.conftest import Served, serving
 
 JSON = "application/json"

@@ -16,7 +16,9 @@ import trustme
 
 from capx.authority.remote.client import RemoteAuthority
 from capx.server.net.connections import CONNECTIONS, HEAD_SECONDS, Limits
-from tests.labs.serving_process import HEALTHY, aborted, connected, lives, report_begun, until
+from tests.labs.raw_http import connected
+from tests.labs.serving_process import HEALTHY, aborted, lives, report_begun
+from tests.labs.waiting import until
 from tests.server import conftest
 from tests.server.conftest import COMMAND, Served, new_home, serving
 

@@ -7,7 +7,8 @@ import pytest
 
 from capx.authority.remote.client import RemoteAuthority
 from capx.errors import StoreProblem
-from tests.labs.serving_process import figure, until
+from tests.labs.serving_process import figure
+from tests.labs.waiting import until
 from tests.server.conftest import Served
 
 

@@ -30,6 +30,7 @@ from capx.tokens.capability import Capability
 from capx.verify.decision import Decision
 from capx.verify.verifier import Verifier
 from capx_caveats import Call
+from tests.labs.waiting import seconds_until, until
 from tests.server.conftest import Served
 
 
@@ -83,15 +84,6 @@ def crm(task: OpenedTask) -> Capability:
     return next(iter(task.bundle))
 
 
-def until(what: Any, seconds: float = 10.0) -> float:
-    """Wait until something holds; how long it took, in seconds."""
-    began = time.monotonic()
-    while not what():
-        assert time.monotonic() - began < seconds
-        time.sleep(0.002)
-    return time.monotonic() - began
-
-
 def code(decision: Decision) -> str | None:
     return decision.refusals[0].code if decision.refusals else None
 
@@ -102,7 +94,7 @@ def test_a_resource_without_a_store_decides_records_and_follows(
     first = resource.decide(crm(task))
     assert first.allowed
     remote.complete(task.id)
-    took = until(lambda: not resource.decide(crm(task)).allowed)
+    took = seconds_until(lambda: not resource.decide(crm(task)).allowed)
     assert took < 1.0
     last = resource.decide(crm(task))
     assert code(last) == "task_completed"

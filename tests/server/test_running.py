@@ -23,7 +23,9 @@ from capx.errors import StoreProblem, Unavailable
 from capx.resource.feed.client import FeedSource
 from capx.resource.feed.follower import Follower
 from capx.store.log import check
-from tests.labs.serving_process import connected, figure, locked, reachable, report_begun, streams, until
+from tests.labs.raw_http import connected
+from tests.labs.serving_process import figure, locked, reachable, report_begun, streams
+from tests.labs.waiting import until
 from tests.server.conftest import Served, new_home, serving
 
 

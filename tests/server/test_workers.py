@@ -5,7 +5,8 @@ import threading
 import time
 
 from capx.authority.remote.client import RemoteAuthority
-from tests.labs.serving_process import figure, locked, opened, until
+from tests.labs.serving_process import figure, locked, opened
+from tests.labs.waiting import until
 from tests.server.conftest import Served
 
 

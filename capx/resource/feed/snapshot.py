@@ -49,7 +49,7 @@ class Snapshot(PolledView):
 
     def age(self) -> float:
         """Return the seconds since the authority wrote the page; infinite if there is no page to trust."""
-        self._look_alone()
+        self._look_once()
         return max(0.0, self._now() - self._said)
 
     def _now(self) -> float:
