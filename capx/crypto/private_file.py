@@ -75,7 +75,9 @@ def demand_ours(path: "Path", found: os.stat_result, problem: Problem, instead: 
     if writable_by_others(found):
         raise problem(f"{path} may be changed by others: chmod go-w {path}{instead}")
     if of_another_user(found):
-        raise problem(f"{path} belongs to another user, who may change it: chown it to the user that runs this{instead}")
+        raise problem(
+            f"{path} belongs to another user, who may change it: chown it to the user that runs this{instead}"
+        )
 
 
 def stamp(found: os.stat_result) -> tuple[int, ...]:
