@@ -264,9 +264,7 @@ def followed(path: "Path", problem: Problem, *, to_replace: bool = False) -> "Pa
         if not stat.S_ISLNK(found.st_mode):
             return file
         if of_another_user(found):
-            raise problem(
-                f"{file} is a link of another user, who can lead it elsewhere: name the file itself, or remove the link"
-            )
+            raise problem(f"{file} is a link of another user, who can lead it elsewhere: name the file itself")
         file = file.parent / file.readlink()
     raise problem(f"{path} leads through more than {_LINKS} links: name the file itself")
 

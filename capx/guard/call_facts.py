@@ -5,7 +5,7 @@ Law: a guard states the arguments with which the function will run, with the def
 
 import enum
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from msgspec import Struct
 
@@ -58,9 +58,7 @@ def _demand_callable_with(what: str, derivation: Callable[..., Any], names: Iter
 
     if inspect.iscoroutinefunction(derivation):
         # A guard derives facts before the endpoint runs, and also for plain functions, which cannot await.
-        raise ConfigurationProblem(
-            f"`{what}=` is an async function: give a plain one, or use `deferred` for facts that need an await"
-        )
+        raise ConfigurationProblem(f"`{what}=` is an async function: give a plain one, or use `deferred` to await")
     if unknown := set(_taken(derivation)).difference(names):
         raise ConfigurationProblem(
             f"`{what}=` takes {', '.join(sorted(unknown))}, which the guard cannot give it: name its parameters after "
@@ -122,12 +120,19 @@ class CallSpec(Struct, frozen=True):
         )
 
 
+class StatedFacts(TypedDict, total=False):
+    """The facts of a call that an application may state beside its action and arguments, as in CallFacts."""
+
+    tenant: str | GrantedTenant | None
+    attributes: Mapping[str, JSON] | None
+    cost: Mapping[str, Amount] | None
+    sent: bool
+
+
 def _by_unit(cost: object) -> Mapping[str, Amount] | None:
     """Return the cost if it is a mapping; the amounts in it are not checked yet."""
     if cost is not None and not isinstance(cost, Mapping):
-        raise ConfigurationProblem(
-            f"`cost=` returned a {type(cost).__name__}: return a mapping of units to amounts, or None"
-        )
+        raise ConfigurationProblem(f"`cost=` returned a {type(cost).__name__}: return a mapping from units, or None")
     return cost  # pyright: ignore[reportUnknownVariableType] # Call checks its members
 
 
