@@ -65,7 +65,7 @@ def run_in_thread(work: Callable[[], T], *, name: str) -> "Future[T]":
     try:
         threading.Thread(target=run, name=name, daemon=True).start()
     except (RuntimeError, MemoryError) as error:
-        future.set_exception(Unavailable(f"no thread can be had: {error}"))
+        future.set_exception(Unavailable(f"cannot start a thread: {error}"))
     return future
 
 

@@ -112,7 +112,7 @@ def test_work_that_gets_no_thread_is_unavailable(monkeypatch: pytest.MonkeyPatch
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", full)
-    with pytest.raises(Unavailable, match="no thread can be had: can't start new thread"):
+    with pytest.raises(Unavailable, match="cannot start a thread: can't start new thread"):
         run_in_thread(int, name="capx-work").result(5)
 
 

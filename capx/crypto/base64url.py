@@ -22,6 +22,14 @@ def unb64u(text: str) -> bytes:
     return data
 
 
+def size_in_base64url(text: object) -> int:
+    """Return how many bytes this base64url text encodes; -1 if it is not such a text."""
+    try:
+        return len(unb64u(text)) if isinstance(text, str) else -1
+    except MalformedToken:
+        return -1
+
+
 def whole_bytes(text: str) -> bytes:
     """Return the whole bytes in a text of the base64url alphabet; `demand_canonical` checks the bits after them."""
     # The decoder below reads plain base64, so these three characters would pass it.
@@ -29,13 +37,13 @@ def whole_bytes(text: str) -> bytes:
         raise _no_base64url()
     try:
         raw = text.encode("ascii").replace(b"-", b"+").replace(b"_", b"/")
-        alone = len(raw) % 4 == 1
-        if alone:
+        dangling = len(raw) % 4 == 1
+        if dangling:
             raw += b"A"  # one character makes no byte, and must be of the alphabet all the same
         data = a2b_base64(raw + b"=" * (-len(raw) % 4), strict_mode=True)
     except (Error, UnicodeEncodeError):
         raise _no_base64url() from None
-    return data[:-1] if alone else data
+    return data[:-1] if dangling else data
 
 
 def _no_base64url() -> MalformedToken:

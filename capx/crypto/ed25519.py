@@ -83,9 +83,7 @@ def public_text(public: bytes) -> str:
 def parse_public(text: str) -> bytes:
     """Return the public key (32 bytes) in a text; KeyProblem for any other text, and for a weak key."""
     if not text.startswith(ALGORITHM):
-        raise KeyProblem(
-            f"{text!r:.80} is not a public key: it begins with {ALGORITHM}, as capx principal new writes it"
-        )
+        raise KeyProblem(f"{text!r:.80} is not a public key: one from capx principal new begins with {ALGORITHM}")
     try:
         public = unb64u(text.removeprefix(ALGORITHM))
     except MalformedToken:

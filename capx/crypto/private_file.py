@@ -9,12 +9,14 @@
 Laws: the checks look at the open file, not at its name, because the name could mean another file a moment later. A link
 of another user is not followed. A pipe is refused, and its writer is not waited for. `dump` returns the bytes only at
 the moment when they are written. So when an error is raised, no local variable in its traceback holds a secret. After
-an error, an interrupt or a full disk there is no new file and no draft, and the old file is as it was.
+an error, an interrupt or a full disk there is no new file and no draft, and the old file is as it was. One exception:
+the last step of `replace` syncs the folder. If that fails or is interrupted, the new file is there already, and a crash
+may bring back the old one. The error says so.
 
 A crash can happen at four points of `replace`:
 
     while the draft is written      the old file is there; NAME.new may be left, not whole; only its owner can use it
-    before the draft is renamed     the old file is there; NAME.new is left, whole, but nobody reads it
+    before the draft is renamed     the old file is there; NAME.new may be left, whole, but nobody reads it
     before the folder is synced     the old file or the new one is there, whole
     after that                      the new file is there
 
@@ -73,7 +75,9 @@ def demand_ours(path: "Path", found: os.stat_result, problem: Problem, instead: 
     if writable_by_others(found):
         raise problem(f"{path} may be changed by others: chmod go-w {path}{instead}")
     if of_another_user(found):
-        raise problem(f"{path} belongs to another user, who may change it: chown it to the one that uses it{instead}")
+        raise problem(
+            f"{path} belongs to another user, who may change it: chown it to the user that runs this{instead}"
+        )
 
 
 def stamp(found: os.stat_result) -> tuple[int, ...]:
@@ -129,6 +133,12 @@ def create(path: "Path", dump: Callable[[], bytes], problem: Problem) -> None:
             _write(path, dump)
         except FileExistsError:
             raise problem(f"cannot write {path}: it is there already: choose another name, or remove it") from None
+        try:
+            sync(path.parent)
+        except BaseException:
+            with suppress(OSError):
+                path.unlink()
+            raise
 
 
 def replace(
@@ -149,7 +159,7 @@ def replace(
     with explained(problem, f"cannot write {path}"):
         old = path.lstat() if os.path.lexists(path) else None
         if old is not None:
-            _demand_no_trap(path, old, problem)
+            _demand_not_planted(path, old, problem)
             if not stat.S_ISREG(old.st_mode):
                 raise problem(f"{path} is not a regular file: choose another name")
         # A draft from a change that crashed. No process is writing it now: `changing` holds the lock.
@@ -163,14 +173,15 @@ def replace(
             with suppress(OSError):
                 draft.unlink(missing_ok=True)
             raise
-        # The new name is on the disk only when its folder is.
+    # The new name is on the disk only when its folder is. The old file is gone, so nothing can be undone here.
+    with explained(problem, f"{path} was written, but its folder could not be synced: it may be lost in a crash"):
         sync(path.parent)
 
 
 def _write(
     path: "Path", dump: Callable[[], bytes], old: os.stat_result | None = None, *, keep_mode: bool = False
 ) -> None:
-    """Write a new file and wait until its bytes and its name are on the disk; after an error there is no file."""
+    """Write a new file and wait until its bytes are on the disk, not yet its name; after an error there is no file."""
     # O_EXCL: a file or a link that somebody put there must not get the secret. The mode is there from the start.
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -182,7 +193,6 @@ def _write(
             file.write(dump())
             file.flush()
             os.fsync(handle)
-        sync(path.parent)
     except BaseException:
         with suppress(OSError):
             path.unlink()
@@ -203,12 +213,12 @@ def changing(path: "Path", problem: Problem) -> Generator["Path"]:
     """Open a block with the file that a path names; no other process changes a file of its folder during the block."""
     with explained(problem, f"cannot write {path}"):
         file = followed(path, problem, to_replace=True)
-    with alone(file, problem):
+    with locked(file, problem):
         yield file
 
 
 @contextmanager
-def alone(path: "Path", problem: Problem) -> Generator[None]:
+def locked(path: "Path", problem: Problem) -> Generator[None]:
     """Open a block that only one process can be in for the same folder; a problem if another one stays in it."""
     with explained(problem, f"cannot write {path}"):
         # Lock the folder, not the file: a new file takes the place of the file, and would not have its lock.
@@ -250,18 +260,16 @@ def followed(path: "Path", problem: Problem, *, to_replace: bool = False) -> "Pa
                 return path
             raise problem(f"{path} is a link that leads nowhere: put a file there, or remove the link") from None
         if to_replace:
-            _demand_no_trap(file, found, problem)
+            _demand_not_planted(file, found, problem)
         if not stat.S_ISLNK(found.st_mode):
             return file
         if of_another_user(found):
-            raise problem(
-                f"{file} is a link of another user, who can lead it elsewhere: name the file itself, or remove the link"
-            )
+            raise problem(f"{file} is a link of another user, who can lead it elsewhere: name the file itself")
         file = file.parent / file.readlink()
     raise problem(f"{path} leads through more than {_LINKS} links: name the file itself")
 
 
-def _demand_no_trap(path: "Path", found: os.stat_result, problem: Problem) -> None:
+def _demand_not_planted(path: "Path", found: os.stat_result, problem: Problem) -> None:
     """Refuse a file that another user could have put there: the new file would belong to that user."""
     if found.st_uid != os.geteuid() and writable_by_others(path.parent.stat()):
         raise problem(f"{path} belongs to another user, in a folder that others can write to: remove it first")

@@ -5,7 +5,7 @@ Law: a guard states the arguments with which the function will run, with the def
 
 import enum
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from msgspec import Struct
 
@@ -42,24 +42,23 @@ def derive(derivation: Any, arguments: Mapping[str, Any]) -> Any:
     return derivation(**{name: arguments[name] for name in _taken(derivation)})
 
 
-def demand_derivable(what: str, derivation: Any, names: Iterable[str]) -> None:
-    """Raise ConfigurationProblem unless `derive` can call the derivation with these arguments."""
-    if what == "tenant" and isinstance(derivation, str) and not is_label(derivation):
-        raise ConfigurationProblem(f"{derivation!r:.80} is not a tenant")
-    if not callable(derivation):
-        if what != "tenant" and derivation is not None and not isinstance(derivation, Mapping):
-            raise ConfigurationProblem(
-                f"`{what}=` is neither a mapping nor a function: give a mapping of constants, or a function of "
-                "arguments that returns names and values, such as `lambda job: job.model_dump()`"
-            )
-        return
+def demand_mapping(what: str, derivation: Any, names: Iterable[str]) -> None:
+    """Raise ConfigurationProblem unless this is None, a mapping, or a function of arguments with these names."""
+    if callable(derivation):
+        _demand_callable_with(what, derivation, names)
+    elif derivation is not None and not isinstance(derivation, Mapping):
+        raise ConfigurationProblem(
+            f"`{what}=` is neither a mapping nor a function: give a mapping of constants, or a function of "
+            "arguments that returns names and values, such as `lambda job: job.model_dump()`"
+        )
+
+
+def _demand_callable_with(what: str, derivation: Callable[..., Any], names: Iterable[str]) -> None:
     import inspect  # slow to import, and a constant does not need it
 
     if inspect.iscoroutinefunction(derivation):
         # A guard derives facts before the endpoint runs, and also for plain functions, which cannot await.
-        raise ConfigurationProblem(
-            f"`{what}=` is an async function: give a plain one, or use `deferred` for facts that need an await"
-        )
+        raise ConfigurationProblem(f"`{what}=` is an async function: give a plain one, or use `deferred` to await")
     if unknown := set(_taken(derivation)).difference(names):
         raise ConfigurationProblem(
             f"`{what}=` takes {', '.join(sorted(unknown))}, which the guard cannot give it: name its parameters after "
@@ -73,6 +72,11 @@ def _taken(derivation: Callable[..., Any]) -> list[str]:
     return list(inspect.signature(derivation).parameters)
 
 
+def _demand_action(action: str) -> None:
+    if not is_action(action):
+        raise ConfigurationProblem(f"{action!r:.80} is not an action: labels joined by dots")
+
+
 class CallSpec(Struct, frozen=True):
     """The action of a guarded function, and where the other facts of its calls come from."""
 
@@ -82,19 +86,24 @@ class CallSpec(Struct, frozen=True):
     cost: Costs = None
 
     def __post_init__(self) -> None:
-        if not is_action(self.action):
-            raise ConfigurationProblem(f"{self.action!r:.80} is not an action: labels joined by dots")
+        _demand_action(self.action)
 
     def demand_derivable(self, names: Iterable[str]) -> None:
         """Raise ConfigurationProblem unless every fact can be derived from arguments with these names."""
-        for what, derivation in (("tenant", self.tenant), ("attributes", self.attributes), ("cost", self.cost)):
-            demand_derivable(what, derivation, names)
-        if self.cost is not None and not callable(self.cost):
-            # A constant that is wrong would deny every call, so it is an error at start.
+        # A constant that is wrong would deny every call, so it is an error at start.
+        if callable(self.tenant):
+            _demand_callable_with("tenant", self.tenant, names)
+        elif isinstance(self.tenant, str) and not is_label(self.tenant):
+            raise ConfigurationProblem(f"{self.tenant!r:.80} is not a tenant")
+        mappings: dict[str, Any] = {"attributes": self.attributes, "cost": self.cost}
+        for what, derivation in mappings.items():
+            demand_mapping(what, derivation, names)
+            if derivation is None or callable(derivation):
+                continue
             try:
-                Call("any", cost=self.cost)
+                Call(self.action, **{what: derivation})
             except InvalidCaveat as error:
-                raise ConfigurationProblem(f"`cost=`: {error}") from None
+                raise ConfigurationProblem(f"`{what}=`: {error}") from None
 
     def facts(self, args: Mapping[str, JSON], arguments: Mapping[str, Any], *, sent: bool = False) -> "CallFacts":
         """Return the facts of the call with these arguments.
@@ -111,12 +120,19 @@ class CallSpec(Struct, frozen=True):
         )
 
 
+class StatedFacts(TypedDict, total=False):
+    """The facts of a call that an application may state beside its action and arguments, as in CallFacts."""
+
+    tenant: str | GrantedTenant | None
+    attributes: Mapping[str, JSON] | None
+    cost: Mapping[str, Amount] | None
+    sent: bool
+
+
 def _by_unit(cost: object) -> Mapping[str, Amount] | None:
     """Return the cost if it is a mapping; the amounts in it are not checked yet."""
     if cost is not None and not isinstance(cost, Mapping):
-        raise ConfigurationProblem(
-            f"`cost=` returned a {type(cost).__name__}: return a mapping of units to amounts, or None"
-        )
+        raise ConfigurationProblem(f"`cost=` returned a {type(cost).__name__}: return a mapping from units, or None")
     return cost  # pyright: ignore[reportUnknownVariableType] # Call checks its members
 
 
@@ -135,6 +151,10 @@ class CallFacts(Struct, frozen=True):
     cost: Mapping[str, Amount] | None = None
     sent: bool = False
 
+    def __post_init__(self) -> None:
+        # The service names the action, not the bearer: a mistake in it is not a denial.
+        _demand_action(self.action)
+
     def call(self, admitted: Admitted) -> Call:
         """Return the call, or raise Denied if it holds a value that capx does not accept.
 
@@ -152,15 +172,16 @@ class CallFacts(Struct, frozen=True):
     def _refusal(self, tenant: str | None) -> Refusal:
         """Say which part cannot be part of a call."""
         # Part by part, in a fixed order: the error of the whole call does not say which part it is about.
-        code, sentence, wanted = "argument_refused", "an argument cannot be judged", "JSON values"
-        try:
-            Call(self.action, self.args)
-            code, sentence, wanted = "wrong_tenant", "the tenant is not valid", "a tenant"
-            Call(self.action, tenant=tenant)
-            code, sentence, wanted = "argument_refused", "an attribute cannot be judged", "JSON values"
-            Call(self.action, attributes=self.attributes or {})
-            code, sentence, wanted = "argument_refused", "the cost cannot be counted", "amounts"
-            Call(self.action, cost=self.cost or {})
-        except InvalidCaveat as error:
-            sentence = f"{sentence}: {error}"
-        return Refusal(code, sentence, wanted)
+        parts: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+            ("argument_refused", "an argument cannot be judged", "JSON values", {"args": self.args}),
+            ("wrong_tenant", "the tenant is not valid", "a tenant", {"tenant": tenant}),
+            ("argument_refused", "an attribute cannot be judged", "JSON values", {"attributes": self.attributes or {}}),
+            ("argument_refused", "the cost cannot be counted", "amounts", {"cost": self.cost or {}}),
+        )
+        for code, sentence, wanted, part in parts:
+            try:
+                Call(self.action, **part)
+            except InvalidCaveat as error:
+                return Refusal(code, f"{sentence}: {error}", wanted)
+        # Each part is good now, so one of them has changed since the whole call was refused.
+        return Refusal("argument_refused", "a fact changed while it was read", "JSON values")

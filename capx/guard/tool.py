@@ -228,14 +228,10 @@ def _judgeable(function: Callable[..., Any]) -> "Signature":
 
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         # The token could expire, or be revoked, between the call and the first value.
-        raise ConfigurationProblem(
-            "a generator cannot be guarded: it is judged when it is called, but runs later; return a list instead"
-        )
+        raise ConfigurationProblem("a generator cannot be guarded, because it runs after it is judged: return a list")
     signature = inspect.signature(function)
     for parameter in signature.parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             # Caveats find arguments by their names.
-            raise ConfigurationProblem(
-                f"*{parameter.name} takes arguments that the signature does not name: name each one"
-            )
+            raise ConfigurationProblem(f"*{parameter.name} takes arguments that the signature does not name: name each")
     return signature

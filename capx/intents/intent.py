@@ -21,10 +21,10 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import force_setattr
 
 from capx.crypto import strict_json
-from capx.crypto.base64url import b64u, unb64u
+from capx.crypto.base64url import b64u, size_in_base64url
 from capx.crypto.canonical_json import canonical
 from capx.crypto.hashing import digest
-from capx.errors import InvalidRequest, MalformedToken
+from capx.errors import InvalidRequest
 from capx.intents.epoch import is_epoch
 from capx_caveats import JSON, SAFE_INTEGER, InvalidCaveat, Literal, When, is_attribute, is_label, parse_instant
 
@@ -144,7 +144,7 @@ class SignedIntent(Struct, frozen=True, forbid_unknown_fields=True):
     signature: str
 
     def __post_init__(self) -> None:
-        _demand(_size(self.signature) == 64, "a signature must be 64 bytes in base64url")
+        _demand(size_in_base64url(self.signature) == 64, "a signature must be 64 bytes in base64url")
 
     @classmethod
     def parse(cls, data: bytes) -> "SignedIntent":
@@ -178,7 +178,7 @@ def intent_digest(intent: str | SignedIntent | Intent) -> str:
 
 def is_digest(text: object) -> bool:
     """Whether this is text with the form of an intent's digest: 32 bytes in base64url."""
-    return _size(text) == 32
+    return size_in_base64url(text) == 32
 
 
 def _demand(good: bool, sentence: str) -> None:
@@ -200,14 +200,7 @@ def _is_statement(text: object) -> bool:
 
 
 def _is_nonce(text: object) -> bool:
-    return _size(text) == 16
-
-
-def _size(text: object) -> int:
-    try:
-        return len(unb64u(text)) if isinstance(text, str) else -1
-    except MalformedToken:
-        return -1
+    return size_in_base64url(text) == 16
 
 
 def _literal(name: str, value: object) -> Literal:

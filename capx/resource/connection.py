@@ -88,18 +88,14 @@ def connect(
     """
     named = {name for name, place in (("store", store), ("feed", feed), ("snapshot", snapshot)) if place is not None}
     if len(named) != 1:
-        raise ConfigurationProblem(
-            f"a verifier needs exactly one place, a store, a feed or a snapshot: {_listed(named)} named"
-        )
+        raise ConfigurationProblem(f"a verifier needs exactly one store, feed or snapshot: {_listed(named)} named")
     if not (isfinite(max_staleness) and max_staleness > 0):
         # Infinity would let a service that lost its place accept revoked tokens for ever.
         raise ConfigurationProblem(f"max_staleness must be a positive number of seconds, not {max_staleness}")
     if store is not None:
         return _on_store(keys, store, max_staleness)
     if not keys.feed:
-        raise ConfigurationProblem(
-            f"the key file of {keys.audience} has no feed keys: export it again, with capx keys export"
-        )
+        raise ConfigurationProblem(f"the key file of {keys.audience} has no feed keys: run capx keys export again")
     if feed is not None:
         return _on_feed(keys, feed, max_staleness, tls)
     from capx.resource.feed.snapshot import Snapshot
@@ -213,9 +209,7 @@ def _seconds(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ConfigurationProblem(
-            f"CAPX_MAX_STALENESS must be a number of seconds, such as 30, not {text!r:.40}"
-        ) from None
+        raise ConfigurationProblem(f"CAPX_MAX_STALENESS must be seconds, such as 30, not {text!r:.40}") from None
 
 
 def _listed(names: set[str]) -> str:

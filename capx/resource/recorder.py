@@ -136,9 +136,7 @@ class StoreRecorder:
     def tell_unwritten(self) -> None:
         """Warn how many decisions are lost if the process ends now."""
         if count := self.unwritten:
-            diagnostics.warn_once(
-                f"{count} decisions were not written and are lost when this process ends: {self.problem}"
-            )
+            diagnostics.warn_once(f"{count} decisions were not written and are lost with this process: {self.problem}")
 
     def _ensure_writer(self) -> None:
         """Start the writer if there is something to write; if no thread can be started, the next caller tries again."""

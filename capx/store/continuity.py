@@ -17,9 +17,7 @@ def succeeding(known: Head | None, head: Head, hash_there: bytes | None) -> Head
     over in a later epoch of the same store, and if the store has forgotten deaths that the follower never saw.
     """
     if head.epoch.endswith(REPLACED):
-        raise StoreProblem(
-            "the store was damaged and a backup took its place: this is the old file, open the one that is there now"
-        )
+        raise StoreProblem("the store was damaged and a backup took its place: open the file that is there now")
     if known is None:
         return None
     if head.epoch != known.epoch:

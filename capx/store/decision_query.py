@@ -1,7 +1,7 @@
 """A query selects recorded decisions from the log.
 
-Laws: only the fields that the query uses are decoded. Values are compared exactly: a label is the claim of whoever
-delegated, so a label that only looks alike is another label.
+Laws: only the fields that the query uses are decoded. Values are compared exactly: a label is a claim of the
+delegator, so a label that only looks alike is another label.
 """
 
 from typing import Final, TypedDict

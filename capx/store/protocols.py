@@ -205,7 +205,7 @@ class DeathSource(Protocol):
     """A place to ask what has died: a store, a feed or a snapshot."""
 
     def news(self, known: Head | None) -> News:
-        """What died since `known`; StoreProblem if the source cannot be read or trusted.
+        """Return what died since `known`; StoreProblem if the source cannot be read or trusted.
 
         The source is refused if it is not the one that `known` came from, if it is behind `known`, or if it holds
         another event at that position. If the same source is in a later epoch, the news holds all deaths again.

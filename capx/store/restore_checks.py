@@ -10,10 +10,10 @@ Laws:
 import re
 from collections.abc import Iterator
 
-from capx.crypto.base64url import unb64u
+from capx.crypto.base64url import size_in_base64url
 from capx.crypto.canonical_json import canonical
 from capx.crypto.keys import is_kid
-from capx.errors import InvalidCaveat, InvalidRequest, MalformedToken, StoreProblem
+from capx.errors import InvalidCaveat, InvalidRequest, StoreProblem
 from capx.intents.epoch import began, is_epoch
 from capx.intents.intent import parse_intent
 from capx.store import lifecycle
@@ -106,7 +106,12 @@ def _demand_task(task: TaskRecord, nth: int, head: Head) -> None:
         _demand(where, "is not a time", at, _is_count(at))
     for name in (task.tenant, task.purpose, task.principal):
         _demand(where, "is not a name", name, name is None or is_label(name))
-    _demand(where, "is not the digest of an intent", task.intent, task.intent is None or _size(task.intent) == 32)
+    _demand(
+        where,
+        "is not the digest of an intent",
+        task.intent,
+        task.intent is None or size_in_base64url(task.intent) == 32,
+    )
     _demand(where, "is not a state", task.state, task.state == lifecycle.FIRST or lifecycle.is_final(task.state))
     if lifecycle.is_final(task.state):
         _demand(where, "is not a time", task.ended, _is_count(task.ended))
@@ -117,7 +122,7 @@ def _demand_task(task: TaskRecord, nth: int, head: Head) -> None:
 
 def _demand_intent(intent: IntentRecord, nth: int) -> None:
     where = f"intent {nth}"
-    _demand(where, "is not a digest", intent.digest, _size(intent.digest) == 32)
+    _demand(where, "is not a digest", intent.digest, size_in_base64url(intent.digest) == 32)
     _demand(where, "is not a time", intent.withdrawn, intent.withdrawn is None or _is_count(intent.withdrawn))
     if intent.document is None:
         unknown = (intent.principal, intent.proof, intent.opened)
@@ -170,15 +175,7 @@ def _is_key(key: object) -> bool:
 def _is_proof(proof: object) -> bool:
     if isinstance(proof, str) and proof.startswith(ATTESTED):
         return is_label(proof[len(ATTESTED) :])
-    return _size(proof) == 64
-
-
-def _size(text: object) -> int:
-    """The number of bytes that this base64url text encodes; -1 if it is not such a text."""
-    try:
-        return len(unb64u(text)) if isinstance(text, str) else -1
-    except MalformedToken:
-        return -1
+    return size_in_base64url(proof) == 64
 
 
 def _is_count(value: object, most: int = SAFE_INTEGER) -> bool:

@@ -76,7 +76,7 @@ def test_a_tool_at_an_audience_where_nothing_is_held_asks_too(lab: Authority, ta
 
 @pytest.fixture
 def no_threads() -> Iterator[None]:
-    """Where no thread can be had: none has room for so large a stack."""
+    """Where no thread can be started: none has room for so large a stack."""
     before = threading.stack_size(1 << 46)
     yield
     threading.stack_size(before)
@@ -87,7 +87,7 @@ def test_without_a_thread_to_ask_in_a_refusal_says_so(lab: Authority, task: Open
     agent, authority = noting(lab, task)
     with pytest.raises(Denied) as refused:
         agent.tool(tools.accounts)()
-    assert "no thread can be had" in refused.value.__notes__[0]
+    assert "cannot start a thread" in refused.value.__notes__[0]
     with pytest.raises(Unavailable):
         agent.ask("crm.accounts.read")
     with pytest.raises(Unavailable):

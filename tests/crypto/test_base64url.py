@@ -41,3 +41,10 @@ def test_a_character_of_no_alphabet_is_refused_before_all_else(text: str) -> Non
 def test_what_is_not_of_the_alphabet_is_refused_everywhere(text: str) -> None:
     with pytest.raises(MalformedToken):
         base64url.whole_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("", 0), ("AA", 1), ("A" * 43, 32), ("AB", -1), ("A=", -1), (None, -1), (b"AA", -1)]
+)
+def test_only_base64url_text_has_a_size_in_bytes(text: object, size: int) -> None:
+    assert base64url.size_in_base64url(text) == size

@@ -14,11 +14,11 @@ import pytest
 
 from capx.crypto import private_file
 from capx.crypto.private_file import (
-    alone,
     changing,
     create,
     explained,
     followed,
+    locked,
     of_another_user,
     read_secret,
     read_trusted,
@@ -72,7 +72,7 @@ def test_a_trusted_file_that_others_may_change_is_refused(file: Path, bits: int)
 @only_root
 def test_a_trusted_file_of_another_user_is_refused(file: Path) -> None:
     os.chown(file, NOBODY, NOBODY)
-    with pytest.raises(ConfigurationProblem, match="belongs to another user, who may change it: chown it to the one"):
+    with pytest.raises(ConfigurationProblem, match="belongs to another user, who may change it: chown it to the user"):
         read_trusted(file, ConfigurationProblem, "policy")
 
 
@@ -233,7 +233,7 @@ def steps_of(write: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> list
 
 def test_a_draft_is_on_the_disk_before_it_gets_its_name(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = steps_of(lambda: replace(file, lambda: b"new", KeyProblem), monkeypatch)
-    assert steps == ["file", "folder", "rename", "folder"]
+    assert steps == ["file", "rename", "folder"]
     assert file.read_bytes() == b"new"
 
 
@@ -298,6 +298,10 @@ def interrupted() -> bytes:
     raise KeyboardInterrupt
 
 
+def disk_failure(_: object) -> None:
+    raise OSError(5, "Input/output error")
+
+
 def test_an_interrupt_leaves_no_new_file_and_no_draft(file: Path, tmp_path: Path) -> None:
     for write in (create, replace):
         for path in (tmp_path / "new", file):
@@ -342,14 +346,33 @@ def test_a_full_disk_leaves_no_new_file_and_no_draft(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fails_to_sync_leaves_nothing(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(handle: int) -> None:
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(os, "fsync", failing)
+    monkeypatch.setattr(os, "fsync", disk_failure)
     for write, path in ((create, tmp_path / "new"), (replace, file)):
         with pytest.raises(KeyProblem, match="Input/output error"):
             write(path, lambda: b"new", KeyProblem)
     assert (file.read_bytes(), names(tmp_path)) == (b"old", ["secret"])
+
+
+def test_a_folder_that_fails_to_sync_leaves_no_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(private_file, "sync", disk_failure)
+    with pytest.raises(KeyProblem, match=r"^cannot write .*/new: Input/output error$"):
+        create(tmp_path / "new", lambda: b"new", KeyProblem)
+    monkeypatch.setattr(private_file, "sync", lambda folder: interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        create(tmp_path / "new", lambda: b"new", KeyProblem)
+    assert names(tmp_path) == []
+
+
+def test_a_last_sync_that_fails_says_the_new_file_is_there(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(private_file, "sync", disk_failure)
+    says = "was written, but its folder could not be synced: it may be lost in a crash: Input/output error"
+    with pytest.raises(KeyProblem, match=f"^{file} {says}$"):
+        replace(file, lambda: b"new", KeyProblem)
+    assert (file.read_bytes(), names(file.parent)) == (b"new", ["secret"])
+    monkeypatch.setattr(private_file, "sync", lambda folder: interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        replace(file, lambda: b"newer", KeyProblem)
+    assert (file.read_bytes(), names(file.parent)) == (b"newer", ["secret"])
 
 
 def test_a_problem_says_what_failed_and_why(tmp_path: Path) -> None:
@@ -434,7 +457,7 @@ def test_two_cannot_change_one_folder(file: Path, tmp_path: Path, monkeypatch: p
     with changing(file, KeyProblem) as found:
         assert found == file
         says = "another process is changing .*other: try again"
-        with pytest.raises(ConfigurationProblem, match=says), alone(tmp_path / "other", ConfigurationProblem):
+        with pytest.raises(ConfigurationProblem, match=says), locked(tmp_path / "other", ConfigurationProblem):
             pass
     with pytest.raises(KeyboardInterrupt), changing(file, KeyProblem):
         interrupted()
@@ -446,7 +469,7 @@ def test_a_change_waits_for_another_one_to_end(file: Path) -> None:
     inside, order = threading.Event(), list[str]()
 
     def hold() -> None:
-        with alone(file, KeyProblem):
+        with locked(file, KeyProblem):
             inside.set()
             time.sleep(0.2)
             order.append("first")
@@ -454,7 +477,7 @@ def test_a_change_waits_for_another_one_to_end(file: Path) -> None:
     holding = threading.Thread(target=hold)
     holding.start()
     inside.wait(10)
-    with alone(file, KeyProblem):
+    with locked(file, KeyProblem):
         order.append("second")
     holding.join()
     assert order == ["first", "second"]

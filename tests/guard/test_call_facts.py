@@ -47,6 +47,24 @@ def test_the_refusal_names_the_first_part_that_no_call_has(admitted: Admitted, p
     assert caught.value.__cause__ is caught.value.__context__ is None
 
 
+class Changing(dict[str, Any]):
+    """Bad when it is read first, and good from then on."""
+
+    def items(self) -> Any:
+        return {"": self.pop("bad")}.items() if "bad" in self else super().items()
+
+
+def test_a_fact_that_changes_while_it_is_read_is_denied(admitted: Admitted) -> None:
+    with pytest.raises(Denied, match="a fact changed while it was read") as caught:
+        CallFacts("crm.read", Changing(bad=1)).call(admitted)
+    assert caught.value.code == "argument_refused"
+
+
+def test_an_action_that_is_not_one_is_an_error_of_the_service() -> None:
+    with pytest.raises(ConfigurationProblem, match=r"^'not an action!' is not an action: labels joined by dots$"):
+        CallFacts("not an action!", {})
+
+
 def test_a_whole_call_is_made_once(admitted: Admitted, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Call] = []
 
@@ -103,7 +121,10 @@ def test_attributes_come_from_the_arguments_that_they_take() -> None:
         (CallSpec("crm.read", attributes="Acme"), "`attributes=` is neither a mapping nor a function"),  # type: ignore[arg-type]
         (CallSpec("crm.read", attributes=lambda other: {"a": other}), "`attributes=` takes other"),
         (CallSpec("crm.read", cost=lambda price: {"eur": price}), "`cost=` takes price"),
+        (CallSpec("crm.read", tenant=lambda other: other), "`tenant=` takes other"),
         (CallSpec("crm.read", cost={"calls": 1}), "`cost=`: "),
+        (CallSpec("crm.read", attributes={"rate": float("nan")}), "`attributes=`: "),
+        (CallSpec("crm.read", attributes={"A b": 1}), "`attributes=`: "),
     ],
 )
 def test_a_fact_that_cannot_be_derived_is_refused_by_name(spec: CallSpec, problem: str) -> None:

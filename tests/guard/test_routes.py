@@ -73,7 +73,7 @@ FAULTS: dict[str, Callable[[FastAPI, FastAPIGuard, Path], Any]] = {
     "/w: it states no action": lambda app, guard, folder: app.add_api_websocket_route("/w", unmarked),
     "a frontend is served": lambda app, guard, folder: frontend(app, folder),
     "and is public: remove": lambda app, guard, folder: app.get("/healthz")(guard.action("crm.x")(lambda: "x")),
-    "of a dependency gives access": lambda app, guard, folder: app.get("/x", dependencies=[Depends(reading)])(
+    "of a dependency holds the whole": lambda app, guard, folder: app.get("/x", dependencies=[Depends(reading)])(
         guard.action("crm.x")(lambda: "x")
     ),
     "belong to a dependency": lambda app, guard, folder: app.get("/x", dependencies=[Depends(paged)])(

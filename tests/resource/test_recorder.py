@@ -314,7 +314,7 @@ def test_decisions_that_are_lost_are_said_to_be(
         record(recorder, 2)
         assert not recorder.close(timeout=0.2)
     assert "decisions are not written: the role does not record for this audience" in caplog.text
-    assert "2 decisions were not written and are lost when this process ends" in caplog.text
+    assert "2 decisions were not written and are lost with this process" in caplog.text
     assert recorder.flush()
 
 

@@ -44,7 +44,7 @@ def test_numbers_without_end_can_never_be_written(store: PostgresStore) -> None:
 @pytest.mark.parametrize("more", [False, True])
 def test_an_error_swallowed_in_a_block_is_told_at_its_end(store: PostgresStore, more: bool) -> None:
     task = TaskRecord("task-1", "root-1", NOW, NOW)
-    with pytest.raises(StoreProblem, match="kept nothing"), store.write() as transaction:  # noqa: PT012 # a transaction
+    with pytest.raises(StoreProblem, match="saved nothing"), store.write() as transaction:  # noqa: PT012 # a transaction
         transaction.open_task(task)
         if more:
             transaction.append("noted", b"{}", at=NOW)

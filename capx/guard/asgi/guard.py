@@ -68,9 +68,7 @@ class ASGIGuard:
         elif scope["type"] in ("http", "websocket"):
             await self._serve(scope, receive, send)
         else:
-            raise ConfigurationProblem(
-                f"a connection of type {scope['type']!r:.40} cannot be guarded: only http, websocket and lifespan can"
-            )
+            raise ConfigurationProblem(f"a guard takes http, websocket and lifespan, not {scope['type']!r:.40}")
 
     async def _start(self, scope: Scope, receive: Receive, send: Send) -> None:
         problem = self._problem()

@@ -89,9 +89,7 @@ def _target(scope: Scope, prefix: str) -> str:
     # The raw path and not `path`, which is decoded: different targets could have the same decoded path.
     raw: bytes | None = scope.get("raw_path")
     if raw is None:
-        raise ConfigurationProblem(
-            "this server does not give the raw path, so no presentation can be checked: use uvicorn"
-        )
+        raise ConfigurationProblem("this server gives no raw path, so no presentation can be checked: use uvicorn")
     path = raw.decode("ascii").partition("?")[0]
     if not path.startswith("/"):
         raise _unpresentable("is not in origin form (RFC 9112, 3.2.1): it does not start with a path")

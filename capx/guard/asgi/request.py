@@ -7,12 +7,12 @@ with the denial, or with nothing of what that code says.
 import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Unpack
 
 from msgspec import UNSET
 
 from capx.errors import ConfigurationProblem
-from capx.guard.call_facts import CallFacts, GrantedTenant
+from capx.guard.call_facts import CallFacts, StatedFacts
 from capx.verify.admitted import Admitted
 from capx.verify.decision import NO_TOKEN, Allowed, Denied
 from capx.verify.verifier import Verifier
@@ -65,37 +65,19 @@ class GuardedRequest:
         with self._keeping_denial():
             self._admitted_or_denied().screen(action)
 
-    def judge(
-        self,
-        action: str,
-        args: Mapping[str, JSON],
-        *,
-        tenant: str | GrantedTenant | None = None,
-        attributes: Mapping[str, JSON] | None = None,
-        cost: Mapping[str, Amount] | None = None,
-        sent: bool = False,
-    ) -> Allowed:
+    def judge(self, action: str, args: Mapping[str, JSON], **facts: Unpack[StatedFacts]) -> Allowed:
         """Judge the call that is about to run, and return the decision; raises Denied.
 
-        `cost` is the cost in each unit except `calls`. If a request is judged several times, it pays the price of the
-        dearest call that was allowed, once. Spending may wait for a disk or a database, so async code uses
-        `judge_async`. If `sent` is true, the arguments are what the bearer sent, or defaults of the action: a denial
-        may name their values.
+        `facts` are `tenant` (which may be GRANTED), `attributes`, `cost` and `sent`. `cost` is the cost in each unit
+        except `calls`. If a request is judged several times, it pays the price of the dearest call that was allowed,
+        once. Spending may wait for a disk or a database, so async code uses `judge_async`. If `sent` is true, the
+        arguments are what the bearer sent, or defaults of the action: a denial may name their values.
         """
-        return self.judge_call(CallFacts(action, args, tenant, attributes, cost, sent))
+        return self.judge_call(CallFacts(action, args, **facts))
 
-    async def judge_async(
-        self,
-        action: str,
-        args: Mapping[str, JSON],
-        *,
-        tenant: str | GrantedTenant | None = None,
-        attributes: Mapping[str, JSON] | None = None,
-        cost: Mapping[str, Amount] | None = None,
-        sent: bool = False,
-    ) -> Allowed:
+    async def judge_async(self, action: str, args: Mapping[str, JSON], **facts: Unpack[StatedFacts]) -> Allowed:
         """Do the same as `judge`, with blocking work in a thread."""
-        return await self.judge_call_async(CallFacts(action, args, tenant, attributes, cost, sent))
+        return await self.judge_call_async(CallFacts(action, args, **facts))
 
     def judge_call(self, facts: CallFacts) -> Allowed:
         """Do the same as `judge`, for facts that were stated already."""
@@ -137,9 +119,7 @@ class GuardedRequest:
         nothing: dict[str, Amount] = dict.fromkeys(self._admitted_or_denied().units, "0")
         # A random tenant: nobody can hold a token for it.
         self.judge_call(CallFacts(facts.action, facts.args, tenant=os.urandom(12).hex(), cost=nothing))
-        raise ConfigurationProblem(
-            "the token allows every tenant, so a missing row cannot be denied: issue tokens that name a tenant"
-        )
+        raise ConfigurationProblem("the token names no tenant, so a missing row cannot be denied: issue one that does")
 
     def refuse(self, action: str, refusal: Refusal) -> NoReturn:
         """Deny a call whose facts could not be stated, and record the decision; always raises Denied."""

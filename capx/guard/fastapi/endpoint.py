@@ -23,7 +23,7 @@ from pydantic import AnyUrl, BaseModel, RootModel
 
 from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.guard.asgi.request import GuardedRequest
-from capx.guard.call_facts import CallFacts, CallSpec, Derived, demand_derivable, derive
+from capx.guard.call_facts import CallFacts, CallSpec, Derived, demand_mapping, derive
 from capx.guard.fastapi.deferred import Check, SyncCheck
 from capx.guard.fastapi.inputs import shown, unnamed
 from capx.guard.json_values import plain
@@ -73,7 +73,7 @@ class EndpointSpec:
         self._arguments, hidden = self._read()
         visible = self.signature.parameters.keys() - self.injected.keys() - hidden
         call.demand_derivable(visible)
-        demand_derivable("args", args, visible)
+        demand_mapping("args", args, visible)
 
     def args(self, arguments: Mapping[str, Any]) -> Mapping[str, JSON]:
         """Return the arguments as caveats see them."""

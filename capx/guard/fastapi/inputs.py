@@ -40,10 +40,7 @@ def _below(dependant: Dependant, gate: Callable[..., Awaitable[object]]) -> Iter
         if found := sorted(_inputs(dependency)):
             yield f"the parameters {', '.join(found)} belong to a dependency: name what is judged with `args=`"
         if wholes := sorted(_connections(dependency)):
-            yield (
-                f"the parameter {wholes[0]} of a dependency gives access to the whole request: "
-                "name what is judged with `args=`"
-            )
+            yield f"the parameter {wholes[0]} of a dependency holds the whole request: name what is judged with `args=`"
 
 
 def _misnamed(dependant: Dependant) -> Iterator[str]:

@@ -198,9 +198,7 @@ def read_page(text: str, keys: Mapping[str, bytes], *, now: float) -> Page:
     # A time ahead would keep the page fresh for too long, and with it what a replayed page says.
     said = _decoded(envelope.page, _Said)
     if said.at > now + AHEAD:
-        raise PageProblem(
-            f"the page was written {said.at - now:.0f} seconds from now: set the clock here or the authority's"
-        )
+        raise PageProblem(f"the page was written {said.at - now:.0f} s from now: set the clock here or the authority's")
     return _sensible(_page(envelope.by, said), len(said.dead))
 
 

@@ -75,9 +75,7 @@ class PageReader:
         goes_on = succeeding(before, page.head, None if before is None else _hash_at(before, page))
         known = 0 if goes_on is None else goes_on.deaths
         if page.since != known:
-            raise PageProblem(
-                f"the page has the deaths after number {page.since}, but those after number {known} must come next"
-            )
+            raise PageProblem(f"the page has the deaths after {page.since}, but those after {known} must come next")
         return goes_on is None
 
     def _complete(self, first: Page, last: Page) -> News:

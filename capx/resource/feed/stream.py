@@ -70,9 +70,7 @@ def unheard(url: str, why: Exception | str) -> StoreProblem:
 def _demand(response: httpx.Response, kind: str, url: str) -> None:
     if response.is_redirect:
         where = response.headers.get("location", "")
-        raise StoreProblem(
-            f"{url} redirects to {where!a:.200}, and capx follows no redirect: set that URL if it is right"
-        )
+        raise StoreProblem(f"{url} redirects to {where!a:.200}, and capx follows no redirect: set it if it is right")
     if response.status_code != 200:
         raise FeedRefused(f"{url} answered {response.status_code} and gave no feed: is it the URL of an authority?")
     found = response.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -20,7 +20,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from capx.crypto.private_file import alone, explained, of_another_user, writable_by_others
+from capx.crypto.private_file import explained, locked, of_another_user, writable_by_others
 from capx.errors import ConfigurationProblem
 from capx.server.net.connections import WAITING, Listener
 
@@ -94,7 +94,7 @@ class OwnSocket:
         # The resolved path: a link that somebody changes later does not lead elsewhere.
         self.path = path = path.parent.resolve() / path.name
         # A lock: of two processes that start together, neither may take the other's new socket for a stale one.
-        with alone(path, ConfigurationProblem):
+        with locked(path, ConfigurationProblem):
             _remove_stale(path)
             self.listening = _bound(path)
             self._made = _which(path)

@@ -131,7 +131,7 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
 
     def _demand_kept(self, ended: str | None) -> None:
         if ended != "COMMIT":
-            raise StoreProblem(f"the store {self.place} kept nothing of this: an earlier part of it had failed")
+            raise StoreProblem(f"the store {self.place} saved nothing of this transaction: an earlier statement failed")
 
     def _begun(self, begin: str) -> tuple[Any, ...] | None:
         cursor = self.execute(begin)
@@ -250,8 +250,7 @@ def _parts(url: str) -> dict[str, Any]:
             return parts
     # The error of libpq is not shown, because it may quote the password.
     raise ConfigurationProblem(
-        "this is not a PostgreSQL URL: write postgresql://USER@HOST:PORT/DATABASE, "
-        "and special characters in its parts as %XX"
+        "this is not a PostgreSQL URL: write postgresql://USER@HOST:PORT/DATABASE, with special characters as %XX"
     )
 
 

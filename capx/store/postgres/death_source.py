@@ -53,7 +53,7 @@ class PostgresDeathSource:
         return f"PostgresDeathSource({self._address.shown!r})"
 
     def news(self, known: Head | None) -> News:
-        """What died since `known`; StoreProblem if the store cannot be read or trusted."""
+        """Return what died since `known`; StoreProblem if the store cannot be read or trusted."""
         with explained(self._address.shown), self._pool.link() as link:
             return _since(link, known)
 

@@ -85,7 +85,7 @@ _LATER = {
 
 _MEANINGS = {
     "23505": "has this already",
-    "25P02": "kept nothing of this: an earlier part of it had failed",
+    "25P02": "saved nothing of this transaction: an earlier statement failed",
     "25006": "cannot be written: its server or database is read-only",
     "28": "does not let this role in: look at the role, its password and pg_hba.conf",
     "3D000": "is not there: create the database with createdb, then the store with capx init",

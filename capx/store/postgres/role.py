@@ -15,14 +15,10 @@ def role_sql(audience: str, role: str | None = None) -> str:
     role = f"capx_{audience}" if role is None else role
     for what, name in (("audience", audience), ("role", role)):
         if not name or not name.isprintable():
-            raise InvalidRequest(
-                f"{name!r} cannot be the name of the {what}: it is empty, or has characters that cannot be printed"
-            )
+            raise InvalidRequest(f"{name!r} cannot name the {what}: it is empty, or has unprintable characters")
     # Cut off, the names of two audiences could become the same role.
     if len(role.encode()) > _LONGEST:
-        raise InvalidRequest(
-            f"the role {role} is longer than {_LONGEST} bytes, and PostgreSQL would cut it off: choose a shorter name"
-        )
+        raise InvalidRequest(f"PostgreSQL would cut the role {role} at {_LONGEST} bytes: choose a shorter name")
     quoted, functions = _identifier(role), ",\n    ".join(FOR_RESOURCES)
     connect = f"BEGIN EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), {_literal(role)}); END"
     return f"""\

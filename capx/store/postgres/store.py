@@ -53,7 +53,7 @@ class PostgresStore:
     @classmethod
     def create(cls, url: str, *, patience: float = PATIENCE) -> Self:
         """Create a new store in an existing database; StoreProblem if it has a store already, or is not UTF8."""
-        with _alone(url) as (address, link):
+        with _exclusive(url) as (address, link):
             # The log hashes UTF-8 bytes: in another encoding some events could not be kept at all.
             if link.info.parameter_status("server_encoding") != "UTF8":
                 raise StoreProblem(f"the database {address.shown} does not use UTF8: create it with ENCODING 'UTF8'")
@@ -139,7 +139,7 @@ class PostgresStore:
 
 def migrate(url: str) -> tuple[int, int]:
     """Bring the store at `url` up to this schema, all or nothing; gives the version before, and the version now."""
-    with _alone(url) as (address, link):
+    with _exclusive(url) as (address, link):
         # Once before the lock, for a better error if there is no store. Again under the lock, because another process
         # may have migrated meanwhile.
         version_of(address, link)
@@ -153,7 +153,7 @@ def migrate(url: str) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _alone(url: str) -> Generator[tuple[Address, Link]]:
+def _exclusive(url: str) -> Generator[tuple[Address, Link]]:
     """A transaction over a new connection, for changes of the schema."""
     address = Address(url)
     with (

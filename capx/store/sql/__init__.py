@@ -1,1 +1,1 @@
-"""What the SQLite and the PostgreSQL store share: SQL statements, and the check of the schema's version."""
+"""The SQL and the version check that the SQLite and the PostgreSQL store share."""

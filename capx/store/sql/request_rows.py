@@ -11,7 +11,7 @@ from capx.tokens.revocation_key import RevocationKey, instant_of, kid_of
 
 _INTENT = "SELECT digest, principal, document, proof, opened, withdrawn FROM capx.intents"
 _REQUEST = "SELECT body FROM capx.requests"
-_ASKED = """
+_COUNTS = """
 SELECT count(*) FILTER (WHERE node = ?), count(*),
     count(*) FILTER (WHERE node = ? AND state = 'pending'), count(*) FILTER (WHERE state = 'pending')
 FROM capx.requests WHERE task = ?
@@ -53,7 +53,7 @@ class SqlRequestRows(ABC):
         return [RequestRecord.parse(*row) for row in self._rows(query, *(value for _, value in filters))]
 
     def request_counts(self, task: str, node: str) -> RequestCounts:
-        return RequestCounts(*self._row(_ASKED, node, node, task))
+        return RequestCounts(*self._row(_COUNTS, node, node, task))
 
     def granted_by(self, key: RevocationKey) -> list[bytes]:
         if isinstance(key, bytes):
@@ -61,7 +61,8 @@ class SqlRequestRows(ABC):
         elif (kid := kid_of(key)) is not None:
             rows = self._rows("SELECT capability FROM capx.grants WHERE kid = ?", kid)
         elif (instant := instant_of(key)) is not None:
-            # A capability issued up to the instant is dead by itself: only the later ones are to be named.
+            # A grant made up to the instant (`at`) is dead by itself. Return later grants of tokens that were issued up
+            # to it.
             rows = self._rows("SELECT capability FROM capx.grants WHERE issued <= ? AND at > ?", instant, instant)
         else:
             rows = []

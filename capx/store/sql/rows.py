@@ -22,7 +22,7 @@ from capx.tokens.revocation_key import RevocationKey, revoked_until
 HEAD = "SELECT epoch, position, hash, deaths, forgotten FROM capx.head"
 
 _PAGE = 1_000
-# The largest position that both databases can hold: no bound.
+# The largest position that both databases can hold; used as "no bound".
 _LAST = 2**63 - 1
 _TASK = "SELECT id, root, opened, expires, tenant, purpose, state, ended, position, principal, intent FROM capx.tasks"
 # Not `burnt`: after a restoration, a used presentation must still count as used.
@@ -124,7 +124,7 @@ class SqlRows(SqlRequestRows):
         return [FollowerAck(*row) for row in rows]
 
     def append(self, kind: str, body: bytes, *, at: int) -> Event:
-        # The head is read within this transaction, which alone may write the log: so positions have no gaps.
+        # Only this transaction may write the log, and it reads the head itself: so positions have no gaps.
         event = following(self.head().place, at=at, kind=kind, body=body)
         self._put("events", self._event_row(event))
         self._change_head(position=event.position, hash=event.hash)

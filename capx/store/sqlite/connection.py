@@ -78,8 +78,7 @@ def demand_same_companions(path: Path, connection: Connection) -> None:
     """Refuse a connection whose `-wal` or `-shm` was removed: it does not see what others write."""
     if connection.beside != companions(path):
         raise StoreProblem(
-            f"the store {path} lost its -wal or -shm file while it was in use: "
-            "stop all its services, then start them again"
+            f"the store {path} lost its -wal or -shm file while it was in use: stop all its services, then start them"
         )
 
 

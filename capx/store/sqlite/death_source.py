@@ -32,7 +32,7 @@ class SQLiteDeathSource:
         self._idle = Idle()
 
     def news(self, known: Head | None) -> News:
-        """What died since `known`; StoreProblem if the store cannot be read or trusted."""
+        """Return what died since `known`; StoreProblem if the store cannot be read or trusted."""
         with self._idle.lock, explained(self.path):
             connection = self._current()
             (version,) = connection.execute("PRAGMA data_version").fetchone()

@@ -75,7 +75,7 @@ class ReplaceableFile:
             for what in (*lacking(connection), *foreign(connection)):
                 raise Damaged(f"the store {path} is not built as capx builds one: see {what}")
             demand_sound(path, connection)
-            with _alone(connection):
+            with _exclusive(connection):
                 there, rows = _read(path, connection), Rows(connection)
                 # Under the lock: what is kept is exactly what gets replaced, and nothing can be appended in between.
                 demand_origin(reading.head(), there)
@@ -137,7 +137,7 @@ def _decoded(text: bytes) -> str:
 
 
 @contextlib.contextmanager
-def _alone(connection: Connection) -> Generator[None]:
+def _exclusive(connection: Connection) -> Generator[None]:
     """A block that is the only writer; it must commit by itself, otherwise nothing of it is kept."""
     connection.execute("BEGIN IMMEDIATE")
     try:

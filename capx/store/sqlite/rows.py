@@ -29,6 +29,8 @@ class Rows(SqlRows):
 
     nth = "rowid"
     select_event = "SELECT position, at, kind, CAST(body AS BLOB), hash FROM events"
+    # The second condition follows from the first one. It repeats the condition of the partial index `of_task`, so that
+    # no version of SQLite has to work out that the index fits.
     of_task = "json_extract(body, '$.task') = ? AND json_extract(body, '$.task') IS NOT NULL"
     of_decision = "json_extract(body, '$.id') = ?"
     select_death = "SELECT seq, key, reason, at, position FROM deaths"
