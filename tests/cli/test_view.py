@@ -4,7 +4,7 @@ import pytest
 from msgspec import Struct
 
 from capx_cli import phrases
-from capx_cli.view import View, say_named, tell
+from capx_cli.view import View, say_named, show_one
 
 
 class Thing(Struct):
@@ -53,9 +53,9 @@ def test_where_there_is_none_people_read_a_sentence(capsys: pytest.CaptureFixtur
 
 
 def test_one_answer_is_told_as_facts_or_as_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    tell(True, Thing("one"), "a line")
+    show_one(True, Thing("one"), "a line")
     assert json.loads(capsys.readouterr().out)["name"] == "one"
-    tell(False, Thing("one"), "a line", ("another", "bold"))
+    show_one(False, Thing("one"), "a line", ("another", "bold"))
     assert capsys.readouterr().out == "a line\nanother\n"
 
 

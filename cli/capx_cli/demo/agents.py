@@ -11,12 +11,13 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from capx_cli.demo.credential import SIDES
 from capx_cli.demo.data import ACCOUNT, BEFORE, DECK, QUARTER, TENANT
-from capx_cli.demo.process import Child, Children, DemoProblem, heard, say
+from capx_cli.demo.process import Children, DemoProblem, heard, say
 from capx_cli.demo.worker import READ, Worker, problem
 
 WRITE: Final = [*READ, "warehouse.revenue.read", "slides.write"]
@@ -55,7 +56,7 @@ def orchestrate(me: Worker, job: Mapping[str, Any], children: Children) -> Itera
         child.tell({**job, "name": name, "brief": brief})
         while (event := child.hear())["step"] != "done":
             say(event)
-        yield _asking(child)
+        yield partial(child.ask, {"do": "probe"})
     thanks = me.write(7, "Thank you", "Questions?")
     say({"step": "thanks", "status": thanks.status_code, "problem": problem(thanks)})
     say({"step": "publishing"})
@@ -106,10 +107,10 @@ def main(role: str) -> None:
             others = list(orchestrate(me, job, children))
         else:
             work = present if role == "presentation" else annotate
-            others = [_probing(helper) for helper in work(me, job)]
+            others = [helper.probe for helper in work(me, job)]
         say({"step": "done"})
         while heard() is not None:
-            answer = {me.name: me.probe()}
+            answer = me.probe()
             for other in others:
                 answer.update(other())
             say(answer)
@@ -130,14 +131,6 @@ def _write(me: Worker, position: int, heading: str, text: str) -> None:
     written = me.write(position, heading, text)
     if not written.is_success:
         raise DemoProblem(f"slide {position}: {written.status_code} {written.text}")
-
-
-def _asking(child: Child) -> Probe:
-    return lambda: child.ask({"do": "probe"})
-
-
-def _probing(helper: Worker) -> Probe:
-    return lambda: {helper.name: helper.probe()}
 
 
 def _open(brief: Mapping[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ the agents' own code, so that their work can be compared with it.
 """
 
 import sqlite3
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
@@ -84,8 +84,7 @@ def seed(service: str, path: Path, *, sink: str) -> None:
         elif service == "warehouse":
             db.executemany("INSERT INTO revenue VALUES (?, ?, ?, ?)", REVENUE)
         else:
-            db.execute("INSERT INTO decks VALUES (?, ?, 0)", (DECK, TENANT))
-            db.execute("INSERT INTO decks VALUES (?, ?, 0)", ("globex-q3", "Globex"))
+            db.executemany("INSERT INTO decks VALUES (?, ?, 0)", [(DECK, TENANT), ("globex-q3", "Globex")])
 
 
 def expected_deck() -> list[tuple[str, str]]:
@@ -93,7 +92,7 @@ def expected_deck() -> list[tuple[str, str]]:
     accounts = [account for account in ACCOUNTS if account[1] == TENANT]
     months = [(month, dollars) for tenant, quarter, month, dollars in REVENUE if (tenant, quarter) == (TENANT, QUARTER)]
     revenue = sum(dollars for _, dollars in months)
-    before = _sum(row[3] for row in REVENUE if row[:2] == (TENANT, BEFORE))
+    before = sum(row[3] for row in REVENUE if row[:2] == (TENANT, BEFORE))
     tickets = [ticket for ticket in TICKETS if ticket[1] == TENANT]
     still_open = [ticket[3] for ticket in tickets if ticket[2] == "open"]
     owner = next(account[3] for account in accounts if account[0] == ACCOUNT)
@@ -101,7 +100,7 @@ def expected_deck() -> list[tuple[str, str]]:
         (f"{TENANT}: business review {QUARTER}", f"For {owner}"),
         ("Revenue", f"${revenue:,} in {QUARTER}, {(revenue - before) / before:+.1%} on {BEFORE}"),
         ("Month by month", ", ".join(f"{month} ${dollars:,}" for month, dollars in months)),
-        ("Accounts", f"{len(accounts)} accounts, ${_sum(account[4] for account in accounts):,} a year"),
+        ("Accounts", f"{len(accounts)} accounts, ${sum(account[4] for account in accounts):,} a year"),
         ("Support", f"{len(tickets)} tickets, {len(still_open)} open: {', '.join(still_open)}"),
         ("Speaker notes", f"Thank {owner}. Then: {', '.join(still_open)}."),
     ]
@@ -118,7 +117,3 @@ def is_published(path: Path) -> bool:
     """Tell whether the deck that stands in the data of the slides service was published."""
     with opened(path) as db:
         return bool(db.execute("SELECT published FROM decks WHERE id = ?", (DECK,)).fetchone()["published"])
-
-
-def _sum(numbers: Iterable[int]) -> int:
-    return sum(numbers)

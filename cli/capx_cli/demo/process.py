@@ -6,6 +6,7 @@ starter that is killed leaves none behind. A child gets no `CAPX_…` variable b
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -131,6 +132,16 @@ def heard() -> dict[str, Any] | None:
     """Wait for one line from the process that started this one; None when it has no more to say."""
     line = sys.stdin.buffer.readline()
     return json.loads(line) if line else None
+
+
+def end_with_parent() -> None:
+    """From now on, end this process with SIGTERM when the process that started it hangs up or ends."""
+
+    def wait_and_end() -> None:
+        until_parent_ends()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait_and_end, daemon=True).start()
 
 
 def until_parent_ends() -> None:

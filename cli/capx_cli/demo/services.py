@@ -10,7 +10,6 @@ import os
 import socket
 import sqlite3
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,7 +20,7 @@ from fastapi import Body, FastAPI
 
 from capx.guard.fastapi import FastAPIGuard, SyncCheck
 from capx_cli.demo.data import opened
-from capx_cli.demo.process import say, until_parent_ends
+from capx_cli.demo.process import end_with_parent, say
 from capx_cli.demo.session import SessionGuard
 
 _DECK: Final = "SELECT * FROM decks WHERE id = ?"
@@ -140,13 +139,8 @@ def main(service: str, side: str) -> None:
         # An answer is written in two parts, of which the second would wait for the first to be acknowledged.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         say({"port": listening.getsockname()[1]})
-        threading.Thread(target=_end_with_parent, args=(server,), daemon=True).start()
+        end_with_parent()
         server.run(sockets=[listening])
-
-
-def _end_with_parent(server: uvicorn.Server) -> None:
-    until_parent_ends()
-    server.should_exit = True
 
 
 def _data() -> AbstractContextManager[sqlite3.Connection]:

@@ -4,24 +4,16 @@
 when its stdin does.
 """
 
-import os
-import signal
 import sys
-import threading
 
-from capx_cli.demo.process import until_parent_ends
+from capx_cli.demo.process import end_with_parent
 from capx_cli.main import run
 
 
 def main(socket: str) -> int:
     """Serve the authority of CAPX_HOME until the parent process ends."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     return run(["serve", "--listen", "127.0.0.1:0", "--socket", socket, "--json"])
-
-
-def _end_with_parent() -> None:
-    until_parent_ends()
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

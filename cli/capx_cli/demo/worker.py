@@ -50,10 +50,10 @@ class Worker:
         return Worker(name, self.credential.shared(to=name, allow=READ), self.services)
 
     def probe(self) -> dict[str, Any]:
-        """Try one harmless call at each service, and say the reasons of each that was refused."""
+        """Try one harmless call at each service; return the node and the reasons of each denial, under the name."""
         tried = {service: self.client.get(self.services[service] + path) for service, path in HARMLESS.items()}
         refused = {service: reasons(response) for service, response in tried.items()}
-        return {"node": self.credential.node, "refused": refused}
+        return {self.name: {"node": self.credential.node, "refused": refused}}
 
 
 def problem(response: httpx.Response) -> dict[str, Any]:
