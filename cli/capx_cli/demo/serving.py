@@ -1,7 +1,7 @@
 """`capx serve`, in a process that ends with the demo: on a free port of the loopback interface, and a Unix socket.
 
-`python -m capx_cli.demo.serving SOCKET` says where it listens on stdout, as `capx serve --json` does, and ends in order
-when its stdin does.
+`python -m capx_cli.demo.serving SOCKET` writes its addresses to stdout, as `capx serve --json` does. When its stdin
+ends, it stops in order.
 """
 
 import sys
