@@ -85,18 +85,6 @@ def demand_id(what: str, typed: str | None) -> None:
     raise click.UsageError(f"{typed!r:.80} is not the id of a {what}: an id has {_ID_LENGTH} characters, {fault}")
 
 
-def demand_no_decision(authority: "Operations", typed: str, command: str) -> None:
-    """Raise UsageError for the id of a decision where one of a node is meant; it names the command with the node."""
-    from capx_cli.events import Decided
-
-    event = authority.decision(typed)
-    if event is not None:
-        decided = event.read_if(Decided)
-        node = None if decided is None else decided.node
-        cure = f"its node is {node}: {command} {node}" if node else "its node is not known"
-        raise click.UsageError(f"{typed} is the id of a decision, not of a node; {cure}")
-
-
 def past(typed: str) -> int:
     """Return the instant of RFC 3339, or of a duration before now, `1h`; in Unix seconds, at least 0."""
     from capx_caveats import InvalidCaveat, parse_duration, parse_instant

@@ -46,7 +46,7 @@ def find(*, since: str | None, task: str | None, as_json: bool, **asked: Any) ->
         first = list(islice(found, 1))
         if not first and asked["node"] is not None:
             # The id of a decision looks like a node's, and nothing is below it.
-            phrases.demand_no_decision(authority, asked["node"], "capx find --node")
+            events.demand_no_decision(authority, asked["node"], "capx find --node")
         looked_for = ", ".join(
             name if value is True else f"{name} {value}"
             for name, value in {**asked, "task": meant, "since": since}.items()

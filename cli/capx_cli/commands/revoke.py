@@ -135,10 +135,12 @@ def _selection(where: "Sequence[str]") -> dict[str, str]:
 
 
 def _target(authority: "Operations", typed: str) -> str:
+    from capx_cli.events import demand_no_decision
+
     if typed == "last":
         return phrases.task_id(authority, typed)
     # The id of a decision looks like a node's, and revoking it would do nothing.
-    phrases.demand_no_decision(authority, typed, "capx revoke")
+    demand_no_decision(authority, typed, "capx revoke")
     return typed
 
 
