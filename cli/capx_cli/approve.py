@@ -7,7 +7,7 @@ each answer anyway. What is signed is what was shown. A `no` to the question sig
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,39 +21,32 @@ if TYPE_CHECKING:
     from capx.policy.policy import Policy
 
 
-class Answer(NamedTuple):
-    """The answer, yes or no, of which person, with the key in which file; if `sure`, sign without a question."""
+def give(typed: str, *, yes: bool, name: str | None, key_file: Path | None, sure: bool, as_json: bool) -> int:
+    """Show the request, sign the answer to it and hand it in; return the exit code.
 
-    yes: bool
-    name: str | None
-    key_file: Path | None
-    sure: bool
-    as_json: bool
-
-
-def give(typed: str, answer: Answer) -> int:
-    """Show the request, sign the answer to it and hand it in; return the exit code."""
+    `name` says who answers, and `key_file` has their key. If `sure`, sign without a question.
+    """
     from capx.authority.requests.verdict import Verdict
     from capx.errors import InvalidRequest
 
-    if answer.sure and typed == inbox.LAST:
+    if sure and typed == inbox.LAST:
         raise click.UsageError(f"{typed} may mean another request when --yes signs it: name the request by its id")
-    if not answer.sure and not sys.stdin.isatty():
+    if not sure and not sys.stdin.isatty():
         raise click.UsageError("there is no terminal to ask on: read the output of capx requests show, then give --yes")
-    key = own_keys.load(answer.name, answer.key_file)
+    key = own_keys.load(name, key_file)
     with target.authority() as authority:
         inquiry = authority.inquiry(inbox.request_id(authority, typed))
-        if why := inbox.answered(inquiry.request, yes=answer.yes) or _why_not(authority, inquiry, key, yes=answer.yes):
+        if why := inbox.answered(inquiry.request, yes=yes) or _why_not(authority, inquiry, key, yes=yes):
             return _nothing(why)
-        inbox.show(inquiry, on_stderr=answer.as_json)
-        if not answer.sure and not _means_it(inquiry, key.name, yes=answer.yes):
+        inbox.show(inquiry, on_stderr=as_json)
+        if not sure and not _means_it(inquiry, key.name, yes=yes):
             return NOTHING
-        verdict = Verdict.sign(inquiry, key, yes=answer.yes, at=int(time.time()))
+        verdict = Verdict.sign(inquiry, key, yes=yes, at=int(time.time()))
         try:
             decided = authority.answer(verdict)
         except InvalidRequest as problem:
             return _nothing(str(problem))
-    if answer.as_json:
+    if as_json:
         screen.as_json(inbox.as_json(decided))
     else:
         inbox.tell(decided)

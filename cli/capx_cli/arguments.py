@@ -51,9 +51,7 @@ class Allows(NamedTuple):
         entries: list[Entry] = []
         for pattern, args in self._grouped("allow"):
             if "@" in pattern:
-                raise click.UsageError(
-                    f"{pattern} names an audience: choose among the audiences of this token with --audience"
-                )
+                raise click.UsageError(f"{pattern} names an audience: choose it with --audience")
             entries.append(action(pattern, args=args))
         return entries
 
@@ -86,9 +84,7 @@ class Allows(NamedTuple):
             elif option in {"with_", "no_args"}:
                 if not groups:
                     before = _before(self.may_ask is not None)
-                    raise click.UsageError(
-                        f"--with and --no-args belong to the {before} before them: give {before} first"
-                    )
+                    raise click.UsageError(f"--with and --no-args belong to the {before} before them: give one first")
                 kind, pattern, args = groups[-1]
                 args = {} if args is None else args
                 groups[-1] = (kind, pattern, args)
@@ -162,6 +158,7 @@ def allow_options(
     With `may_ask`, add `--may-ask` too.
     """
     naming = " ACTION@AUDIENCE where the audience is not the action's first label." if audiences else ""
+    before = _before(may_ask)
 
     def add(command: Command) -> Command:
         @wraps(command)
@@ -185,15 +182,12 @@ def allow_options(
                 "with_",
                 multiple=True,
                 metavar="NAME=VALUE",
-                help=f"What an argument of the {_before(may_ask)} before it must be: deck=deck-42, limit:=10, "
+                help=f"What an argument of the {before} before it must be: deck=deck-42, limit:=10, "
                 "amount=range:0..50, file=path:/data, kind=one_of:a,b, ref=prefix:Q-, to=url:x.org, note=eq:any text. "
                 "Repeatable: a call with any other argument is denied.",
             ),
             click.option(
-                "--no-args",
-                count=True,
-                expose_value=False,
-                help=f"The {_before(may_ask)} before it takes no arguments.",
+                "--no-args", count=True, expose_value=False, help=f"The {before} before it takes no arguments."
             ),
         )
 
@@ -219,24 +213,18 @@ def caveat_options(tenant: bool = True) -> Callable[[Command], Command]:
             click.option(
                 "--fresh", metavar="AGE", help="Only where the news of revocations is no older than this: 5s, 1m."
             ),
-            click.option(
-                "--until-completed",
-                multiple=True,
-                metavar="TASK",
-                help="Only until that other task ends, too. Repeatable.",
-            ),
-            click.option(
+            repeatable("--until-completed", "until_completed", "TASK", "Only until that other task ends, too."),
+            repeatable(
                 "--where",
-                multiple=True,
-                metavar="NAME=VALUE",
-                help="What an attribute of every call, or args.NAME, must be; VALUE as for --with. Repeatable.",
+                "where",
+                "NAME=VALUE",
+                "What an attribute of every call, or args.NAME, must be; VALUE as for --with.",
             ),
-            click.option(
+            repeatable(
                 "--budget",
                 "budgets",
-                multiple=True,
-                metavar="UNIT=LIMIT",
-                help="At most so much in all: calls=20, or eur=50 where the resource states a cost. Repeatable.",
+                "UNIT=LIMIT",
+                "At most so much in all: calls=20, or eur=50 where the resource states a cost.",
             ),
         )
 
@@ -255,6 +243,13 @@ _MAY_ASK = click.option(
 def file_option(name: str, help_text: str) -> Callable[[Command], Command]:
     """Return an option that takes the path of a file."""
     return click.option(name, type=click.Path(path_type=Path), metavar="FILE", help=help_text)
+
+
+def repeatable(
+    name: str, parameter: str, metavar: str | None, help_text: str, **settings: Any
+) -> Callable[[Command], Command]:
+    """Return an option that may be given several times; the command gets all its values as `parameter`."""
+    return click.option(name, parameter, multiple=True, metavar=metavar, help=f"{help_text} Repeatable.", **settings)
 
 
 def with_options(command: Command, *options: Callable[[Command], Command]) -> Command:

@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from capx_cli import completion
-from capx_cli.arguments import Command, with_options
-from capx_cli.failure import Unusable
+from capx_cli.arguments import Command, repeatable, with_options
+from capx_cli.failure import contents
 from capx_cli.name_value import arguments
 from capx_cli.tokens import read_tokens, token_option
 from capx_cli.view import json_option
@@ -21,13 +21,7 @@ AUTHORITY = "authority"
 _AT_THE_AUTHORITY = frozenset({"task.complete", "task.status", "node.revoke"})
 
 _ACTION = partial(click.option, "--action", metavar="ACTION", help="The action of the call.")
-_ARG = click.option(
-    "--arg",
-    "args",
-    multiple=True,
-    metavar="NAME=TEXT",
-    help="An argument: deck=deck-42 is text, limit:=10 is JSON. Repeatable.",
-)
+_ARG = repeatable("--arg", "args", "NAME=TEXT", "An argument: deck=deck-42 is text, limit:=10 is JSON.")
 audience_option = click.option(
     "--audience",
     shell_complete=completion.held,
@@ -40,10 +34,10 @@ def call_options(command: Command) -> Command:
     return with_options(command, _ACTION(), _ARG)
 
 
-def judged_call(*, held_alone: bool) -> Callable[[Command], Command]:
+def judged_call(*, must_hold: bool) -> Callable[[Command], Command]:
     """Add the options for a whole call and a token, and `--json`, to a command that judges the call by the token.
 
-    The command gets the `call`, its `audience`, and the `tokens`. With `held_alone`, one of the tokens must be for that
+    The command gets the `call`, its `audience`, and the `tokens`. With `must_hold`, one of the tokens must be for that
     audience, even if the audience was named.
     """
 
@@ -65,10 +59,8 @@ def judged_call(*, held_alone: bool) -> Callable[[Command], Command]:
             tokens = read_tokens(token_file)
             held = tuple(dict.fromkeys(token.audience for token in tokens))
             meant = chosen_audience(held, audience, action)
-            if meant not in held and (held_alone or audience is None):
-                raise click.UsageError(
-                    f"this token is for {', '.join(held)}, not for {meant}: choose one with --audience"
-                )
+            if meant not in held and (must_hold or audience is None):
+                raise click.UsageError(f"this token is for {', '.join(held)}, not for {meant}: give another --audience")
             return command(call=call, audience=meant, tokens=tokens, **others)
 
         return with_options(
@@ -76,12 +68,11 @@ def judged_call(*, held_alone: bool) -> Callable[[Command], Command]:
             _ACTION(required=True),
             _ARG,
             click.option("--tenant", metavar="NAME", help="The tenant of the call, as the resource states it."),
-            click.option(
+            repeatable(
                 "--attribute",
                 "attributes",
-                multiple=True,
-                metavar="NAME=TEXT",
-                help="An attribute the resource states of the call: region=eu is text, level:=3 is JSON. Repeatable.",
+                "NAME=TEXT",
+                "An attribute the resource states of the call: region=eu is text, level:=3 is JSON.",
             ),
             audience_option,
             json_option,
@@ -92,7 +83,11 @@ def judged_call(*, held_alone: bool) -> Callable[[Command], Command]:
 
 
 def chosen_audience(held: Collection[str], audience: str | None, action: str | None) -> str:
-    """Return the named audience, else the only one held beside the authority, else the action's first label."""
+    """Return the audience of a call.
+
+    That is the one that was named; "authority" for its own actions, if held and the first label of the action is not;
+    the only other one held; or the first label of the action. UsageError without an action to choose by.
+    """
     from capx.tokens.grants import audience_of
 
     if audience is not None:
@@ -113,7 +108,4 @@ def read_body(data: str | None, data_file: Path | None) -> bytes | None:
         raise click.UsageError("give either --data or --data-file")
     if data_file is None:
         return None if data is None else data.encode(errors="surrogateescape")
-    try:
-        return data_file.read_bytes()
-    except OSError as error:
-        raise Unusable(f"cannot read {data_file}: {error.strerror}") from None
+    return contents(data_file)

@@ -5,6 +5,8 @@ Law: what others chose, such as labels and purposes, is last on its line, after 
 
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from capx.store import events
 from capx.store.decision_query import Recorded
 from capx.tokens import revocation_key
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from capx.store.log import Event
+    from capx_cli.target import Operations
 
 
 class Decided(Recorded, frozen=True, kw_only=True):
@@ -98,6 +101,16 @@ def decision_as_json(event: "Event") -> dict[str, Any]:
         "node": None if decision is None else decision.node,
         "position": event.position,
     }
+
+
+def demand_no_decision(authority: "Operations", typed: str, command: str) -> None:
+    """Raise UsageError for the id of a decision where one of a node is meant; it names the command with the node."""
+    event = authority.decision(typed)
+    if event is not None:
+        decided = event.read_if(Decided)
+        node = None if decided is None else decided.node
+        cure = f"its node is {node}: {command} {node}" if node else "its node is not known"
+        raise click.UsageError(f"{typed} is the id of a decision, not of a node; {cure}")
 
 
 def _about(event: "Event") -> str:

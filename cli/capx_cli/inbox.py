@@ -42,7 +42,7 @@ def request_id(authority: "Operations", typed: str) -> str:
     if typed == LAST:
         asked = [request.id for request in authority.requests() if request.approvers]
         if not asked:
-            raise click.UsageError("no agent has asked for anything that a person answers")
+            raise click.UsageError("no request needs an answer from a person")
         return asked[-1]
     if not _SHORTEST <= len(typed) < _ID_LENGTH:
         return typed

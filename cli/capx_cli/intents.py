@@ -20,7 +20,7 @@ import click
 
 from capx_cli import phrases, screen
 from capx_cli.escape import clean
-from capx_cli.failure import DENIED, Unusable
+from capx_cli.failure import DENIED, contents
 from capx_cli.view import View
 
 if TYPE_CHECKING:
@@ -195,8 +195,4 @@ def _bytes(file: str) -> bytes:
         if sys.stdin.isatty():
             raise click.UsageError("name a FILE with an intent, or pipe one in")
         return sys.stdin.buffer.read(_MOST)
-    try:
-        with Path(file).open("rb") as opened:
-            return opened.read(_MOST)
-    except OSError as error:
-        raise Unusable(f"cannot read {file}: {error.strerror}") from None
+    return contents(Path(file), _MOST)

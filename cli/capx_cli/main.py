@@ -220,13 +220,13 @@ def _with_hint(error: click.UsageError) -> str:
 
 
 def _explain(error: Exception) -> int:
+    import traceback
+
     from capx.errors import CapxError, InvalidCaveat, InvalidRequest
     from capx.policy.toml_reader import InvalidFile
     from capx.verify.decision import Denied
 
     if os.environ.get("CAPX_DEBUG"):
-        import traceback
-
         traceback.print_exc()
     if isinstance(error, Denied):
         return _fail(f"denied: {error}", DENIED)
@@ -236,10 +236,8 @@ def _explain(error: Exception) -> int:
         return _fail(f"{error.name} cannot be used:", UNUSABLE, error.lines)
     if isinstance(error, CapxError):
         return _fail(str(error), UNUSABLE)
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    where = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "somewhere"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(last.filename).name}:{last.lineno}"
     return _fail(
         f"unexpected {type(error).__name__} at {where}: this is a bug of capx; CAPX_DEBUG=1 shows more", UNEXPECTED
     )

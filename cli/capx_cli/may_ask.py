@@ -85,6 +85,5 @@ def _judged(fields: "Sequence[Fields]") -> str | None:
     if entry is None:
         return None
     said = entry.sentence().removeprefix(ASK)
-    if not entry.args:
-        return f",{said}"
-    return f",{said}" if any(pair.name == "*" for pair in entry.args) else f",{said} and no other argument"
+    others_allowed = not entry.args or any(pair.name == "*" for pair in entry.args)
+    return f",{said}" if others_allowed else f",{said} and no other argument"

@@ -124,9 +124,7 @@ def _length(value: str, name: str) -> "AnyConstraint":
 
     match = _LENGTH.fullmatch(value)
     if match is None:
-        raise click.UsageError(
-            f"{name}=length:{value:.80} needs two ends: write length:1..10, length:1.. or length:..10"
-        )
+        raise click.UsageError(f"{name}=length:{value:.80} needs two ends: length:1..10, length:1.. or length:..10")
     lo, hi = (int(end) if end else None for end in match.groups())
     return length(lo, hi)
 
@@ -153,8 +151,8 @@ def _url(value: str, name: str) -> "AnyConstraint":
     hosts = value.split(",")
     if any(set(":/?#@") & set(host) for host in hosts):
         raise click.UsageError(
-            f"{name}=url:{value} names more than hosts, which alone stand here: {name}=url:x.org,*.x.org. Schemes, "
-            "ports and a path are Python's to name: url('x.org', schemes=['https'], ports=[8443], path='/v1')"
+            f"{name}=url:{value} names more than hosts: write only hosts, {name}=url:x.org,*.x.org. For schemes, ports "
+            "and a path use Python: url('x.org', schemes=['https'], ports=[8443], path='/v1')"
         )
     return url(*hosts)
 
@@ -164,7 +162,7 @@ def _of(builder: str) -> Callable[[str, str], "AnyConstraint"]:
     return lambda value, name: _builder(builder)(constraint(value, name))
 
 
-def _alone(builder: str) -> Callable[[str, str], "AnyConstraint"]:
+def _without_value(builder: str) -> Callable[[str, str], "AnyConstraint"]:
     """A prefix that takes no value."""
 
     def built(value: str, name: str) -> "AnyConstraint":
@@ -192,6 +190,6 @@ _PREFIXES: Mapping[str, Callable[[str, str], "Meant"]] = {
     "argv": _texts("argv"),
     "not": _of("not_"),
     "each": _of("each"),
-    "absent": _alone("absent"),
-    "anything": _alone("anything"),
+    "absent": _without_value("absent"),
+    "anything": _without_value("anything"),
 }

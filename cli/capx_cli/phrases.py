@@ -137,15 +137,15 @@ def what_is_left(bundle: "Bundle") -> None:
     from capx.tokens.lineage import AUTHORITY
 
     nothing: list[str] = []
-    told = [capability for capability in bundle if capability.audience != AUTHORITY] or list(bundle)
-    for capability in told:
+    listed = [capability for capability in bundle if capability.audience != AUTHORITY] or list(bundle)
+    for capability in listed:
         left = left_of(capability)
         if left.why_nothing:
             nothing += () if left.untold else left.why_nothing[:1]
             screen.note(f"  at {left.audience}: {nothing_at(left)} ({left.why_nothing[0]})", screen.QUIET)
         else:
             screen.note(f"  at {left.audience}: {'; '.join(doing(left))}")
-    if len(nothing) == len(told):
+    if len(nothing) == len(listed):
         screen.note(f"this token allows nothing any more: {nothing[0]}", screen.BAD)
 
 

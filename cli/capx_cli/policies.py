@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from capx_cli import screen
-from capx_cli.failure import UNUSABLE, Unusable
+from capx_cli.failure import UNUSABLE, Unusable, contents
 
 if TYPE_CHECKING:
     from capx.policy.cases import Case
@@ -67,11 +67,7 @@ def _contents(file: Path) -> bytes:
     """Return the bytes of a file, at most one more than allowed: the reader then sees that it is too large."""
     from capx.policy.toml_reader import LARGEST
 
-    try:
-        with file.open("rb") as opened:
-            return opened.read(LARGEST + 1)
-    except OSError as error:
-        raise Unusable(f"cannot read {file}: {error.strerror}") from None
+    return contents(file, LARGEST + 1)
 
 
 def rows(policy: "Policy", terms: "Terms") -> Iterator[tuple[str, str, str, str]]:

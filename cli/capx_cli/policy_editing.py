@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from capx.policy.policy import Principal
 
 _TABLE: Final = "principal"
-_SEVERAL: Final = {"tenants": "tenant", "purposes": "purpose", "groups": "group"}
+_ARRAYS: Final = {"tenants": "tenant", "purposes": "purpose", "groups": "group"}
 """The arrays of a person's table, and the noun for one element."""
 
 
@@ -52,17 +52,18 @@ def add(path: Path, wanted: "Principal") -> str:
         old = b"" if found is None else found[1]
         before = _tables(old)
         if not before:
-            read_policy(old, str(path))  # says what is wrong with the file as it is, not with a draft nobody sees
+            # The error must name the file as it is, not the draft.
+            read_policy(old, str(path))
         people = before.get(_TABLE, {})
         held = people.get(wanted.name)
-        more = _more(path, wanted, held)
-        if held is not None and not more:
+        additions = _additions(path, wanted, held)
+        if held is not None and not additions:
             read_policy(old, str(path))
             return f"{path} says all of this about {wanted.name} already: nothing was changed"
-        new = _appended(old, wanted) if held is None else _edited(path, old, wanted.name, more)
+        new = _appended(old, wanted) if held is None else _edited(path, old, wanted.name, additions)
         read_policy(new, f"{path} with {wanted.name}")
-        if _tables(new) != {**before, _TABLE: {**people, wanted.name: _grown(held or {}, more)}}:
-            raise _by_hand(path, wanted.name, more)
+        if _tables(new) != {**before, _TABLE: {**people, wanted.name: _with_additions(held or {}, additions)}}:
+            raise _by_hand(path, wanted.name, additions)
 
         def demand_still() -> None:
             if _read(file) != found:
@@ -70,8 +71,8 @@ def add(path: Path, wanted: "Principal") -> str:
 
         private_file.replace(file, lambda: new, Unusable, keep_mode=True, demand=demand_still)
     if held is None:
-        return f"added {wanted.name} to {path}" + (f": {_listed(more)}" if more else "")
-    return f"added to {wanted.name} in {path}: {_listed(more)}"
+        return f"added {wanted.name} to {path}" + (f": {_listed(additions)}" if additions else "")
+    return f"added to {wanted.name} in {path}: {_listed(additions)}"
 
 
 def _demand_names(wanted: "Principal") -> None:
@@ -91,48 +92,48 @@ def _demand_names(wanted: "Principal") -> None:
 
 
 def table(wanted: "Principal") -> str:
-    """The table of a new person, as a policy has it."""
-    fields = _more(Path(), wanted, None)
-    lines = [f"{each} = {_text(new) if isinstance(new, str) else _array(new)}" for each, new in fields.items()]
-    return "".join(f"{line}\n" for line in (f"[{_TABLE}.{_text(wanted.name)}]", *lines))
+    """Return the table of a new person, as a policy has it."""
+    fields = _additions(Path(), wanted, None)
+    lines = [f"{field} = {_toml(value)}" for field, value in fields.items()]
+    return "".join(f"{line}\n" for line in (f"[{_TABLE}.{_toml(wanted.name)}]", *lines))
 
 
-def _more(path: Path, wanted: "Principal", held: object) -> dict[str, str | list[str]]:
-    """The wanted key and names that the table of a person does not hold yet, by field."""
+def _additions(path: Path, wanted: "Principal", held: object) -> dict[str, str | list[str]]:
+    """Return the wanted key and names that the table of a person does not hold yet, by field."""
     from capx.crypto.ed25519 import public_text
 
-    said = cast("dict[str, object]", held) if isinstance(held, dict) else {}
-    more: dict[str, str | list[str]] = {}
+    fields = cast("dict[str, object]", held) if isinstance(held, dict) else {}
+    additions: dict[str, str | list[str]] = {}
     key = None if wanted.key is None else public_text(wanted.key)
-    if key is not None and said.get("key") != key:
-        if "key" in said:
+    if key is not None and fields.get("key") != key:
+        if "key" in fields:
             raise click.UsageError(
-                f"{wanted.name} has another key in {path}, and this command replaces nobody's key: "
+                f"{wanted.name} has another key in {path}, and this command replaces no key: "
                 "take the old key out of the file first, then add the new one"
             )
-        more["key"] = key
-    for each in _SEVERAL:
-        there = said.get(each)
+        additions["key"] = key
+    for each in _ARRAYS:
+        there = fields.get(each)
         known = cast("list[object]", there) if isinstance(there, list) else []
         new = [name for name in dict.fromkeys(getattr(wanted, each)) if name not in known]
         if new:
-            more[each] = new
+            additions[each] = new
     is_table = held is None or isinstance(held, dict)
-    if more and not (is_table and all(isinstance(said.get(each, []), list) for each in more)):
-        raise _by_hand(path, wanted.name, more)
-    return more
+    if additions and not (is_table and all(isinstance(fields.get(each, []), list) for each in additions)):
+        raise _by_hand(path, wanted.name, additions)
+    return additions
 
 
-def _grown(held: Mapping[str, Any], more: Mapping[str, str | list[str]]) -> dict[str, Any]:
-    """The table that the new file must have for the person."""
+def _with_additions(held: Mapping[str, Any], additions: Mapping[str, str | list[str]]) -> dict[str, Any]:
+    """Return the table that the new file must have for the person."""
     return {
         **held,
-        **{each: new if isinstance(new, str) else [*held.get(each, []), *new] for each, new in more.items()},
+        **{each: new if isinstance(new, str) else [*held.get(each, []), *new] for each, new in additions.items()},
     }
 
 
 def _appended(old: bytes, wanted: "Principal") -> bytes:
-    """The file with one more table at its end.
+    """Return the file with one more table at its end.
 
     tomlkit is not used here: it would put the table before a comment that belongs to the table after it.
     """
@@ -140,8 +141,8 @@ def _appended(old: bytes, wanted: "Principal") -> bytes:
     return old + apart + table(wanted).encode()
 
 
-def _edited(path: Path, old: bytes, name: str, more: Mapping[str, str | list[str]]) -> bytes:
-    """The file with more in the table of a person; UsageError if tomlkit cannot write it."""
+def _edited(path: Path, old: bytes, name: str, additions: Mapping[str, str | list[str]]) -> bytes:
+    """Return the file with additions to the table of a person; UsageError if tomlkit cannot write it."""
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
     from tomlkit.items import Table
@@ -149,14 +150,14 @@ def _edited(path: Path, old: bytes, name: str, more: Mapping[str, str | list[str
     try:
         document = tomlkit.parse(old)
         if tomlkit.dumps(document).encode() != old:
-            raise _by_hand(path, name, more)
+            raise _by_hand(path, name, additions)
         person = cast("Any", document)[_TABLE][name]
         # A comment after the last key may belong to the next table. Take it off, so that new keys go before it.
         body = person.value.body if isinstance(person, Table) else []
         last = max((at for at, (key, _) in enumerate(body, 1) if key is not None), default=0)
         tail = body[last:]
         del body[last:]
-        for each, new in more.items():
+        for each, new in additions.items():
             if each in person:
                 person[each].extend(new)
             else:
@@ -166,33 +167,29 @@ def _edited(path: Path, old: bytes, name: str, more: Mapping[str, str | list[str
         body.extend(tail)
         return tomlkit.dumps(document).encode()
     except (TOMLKitError, RecursionError):
-        raise _by_hand(path, name, more) from None
+        raise _by_hand(path, name, additions) from None
 
 
-def _by_hand(path: Path, name: str, more: Mapping[str, str | list[str]]) -> click.UsageError:
-    return click.UsageError(f"this command cannot edit what {path} says about {name}: add by hand {_listed(more)}")
+def _by_hand(path: Path, name: str, additions: Mapping[str, str | list[str]]) -> click.UsageError:
+    return click.UsageError(f"this command cannot edit what {path} says about {name}: add by hand {_listed(additions)}")
 
 
-def _listed(more: Mapping[str, str | list[str]]) -> str:
-    """What is added, for people."""
+def _listed(additions: Mapping[str, str | list[str]]) -> str:
+    """Return the additions in words."""
     return ", ".join(
-        f"{_SEVERAL.get(each, each)} {one if each == 'key' else _text(one)}"
-        for each, new in more.items()
+        f"{_ARRAYS.get(each, each)} {one if each == 'key' else _toml(one)}"
+        for each, new in additions.items()
         for one in ([new] if isinstance(new, str) else new)
     )
 
 
-def _array(names: list[str]) -> str:
-    return f"[{', '.join(map(_text, names))}]"
-
-
-def _text(text: str) -> str:
-    """A text as TOML writes it. TOML has all escapes that JSON uses, but DEL must be escaped as well."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+def _toml(value: str | list[str]) -> str:
+    """Return a text or an array as TOML. TOML has all escapes that JSON uses, but DEL must be escaped as well."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _tables(data: bytes) -> dict[str, Any]:
-    """What a file says; empty if it is not TOML, or if `principal` in it is not a table."""
+    """Return the tables of a file; empty if it is not TOML, or if `principal` in it is not a table."""
     from capx.policy.toml_reader import Wrong, load
 
     try:
@@ -203,7 +200,7 @@ def _tables(data: bytes) -> dict[str, Any]:
 
 
 def _read(file: Path) -> "tuple[tuple[int, ...], bytes] | None":
-    """A stamp that changes with the file, and its bytes; None if there is no file."""
+    """Return a stamp that changes with the file, and its bytes; None if there is no file."""
     from capx.crypto.private_file import explained
     from capx.policy.file import contents
 

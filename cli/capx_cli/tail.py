@@ -64,24 +64,24 @@ def on(mark: "Place", tell: "Callable[[target.Operations, Read], None]") -> NoRe
     """Show what happens after a mark, for ever; while the store cannot be read, say so once and try again."""
     from capx.errors import CapxError
 
-    told, pause = "", _GLANCE
+    last_problem, pause = "", _GLANCE
     while True:
         try:
             with target.authority() as authority:
                 while True:
                     read = after(authority, mark)
-                    if told:
+                    if last_problem:
                         screen.note("capx: the log can be read again")
-                    told, pause = "", _GLANCE
+                    last_problem, pause = "", _GLANCE
                     if read.anew:
                         screen.note("capx: the log was replaced: the events since then follow", "yellow")
                     tell(authority, read)
                     mark = read.mark
                     time.sleep(_GLANCE)
         except CapxError as problem:
-            if str(problem) != told:
-                told = str(problem)
-                screen.note(f"capx: {told}; trying again", "yellow")
+            if str(problem) != last_problem:
+                last_problem = str(problem)
+                screen.note(f"capx: {last_problem}; trying again", "yellow")
         time.sleep(pause)
         pause = min(_LONGEST_PAUSE, 2 * pause)
 

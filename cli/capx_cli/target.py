@@ -77,10 +77,8 @@ def home_authority(what: str) -> "Authority":
 def demand_home(what: str, why: str) -> None:
     """Raise UsageError if another authority than that of the home was named."""
     if (place := elsewhere()) is not None:
-        raise click.UsageError(
-            f"{what} {why}: run it where its home is, or leave out --authority and CAPX_AUTHORITY ({place:.80}) "
-            "to use the home here"
-        )
+        cure = f"run it where its home is, or leave out --authority and CAPX_AUTHORITY ({place:.80})"
+        raise click.UsageError(f"{what} {why}: {cure} to use the home here")
 
 
 def with_variable(message: str) -> str:

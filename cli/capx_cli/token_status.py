@@ -41,7 +41,7 @@ class Dead(Struct, frozen=True):
 
 
 class TokenStatus(Struct, frozen=True):
-    """What the store knows about one token; `unreadable` says why it knows nothing."""
+    """The store's knowledge of one token; `unreadable` says why it knows nothing."""
 
     budgets: tuple[Spent, ...] = ()
     dead: tuple[Dead, ...] = ()

@@ -50,7 +50,7 @@ class View(Generic[T]):
         return [_cell(facts[column] if isinstance(column, str) else column(record)) for column in columns]
 
 
-def tell(as_json: bool, facts: object, *lines: Line) -> None:
+def show_one(as_json: bool, facts: object, *lines: Line) -> None:
     """Show one thing: its facts as JSON, or its lines."""
     if as_json:
         screen.as_json(facts)
@@ -59,12 +59,22 @@ def tell(as_json: bool, facts: object, *lines: Line) -> None:
         screen.say(*((line,) if isinstance(line, str) else line))
 
 
-def say_named(said: Iterable[tuple[str, str]], styles: Mapping[str, str] | None = None) -> None:
+def show_each(
+    found: Iterable[T], as_json: bool, *, facts: Callable[[T], object], say: Callable[[T], None], nothing: str
+) -> None:
+    """Show things as they come: as a JSON array, or with `say`; people read `nothing` if there are none."""
+    if as_json:
+        screen.as_json_array(map(facts, found))
+    elif not sum(1 for _ in map(say, found)):
+        screen.note(nothing)
+
+
+def say_named(rows: Iterable[tuple[str, str]], styles: Mapping[str, str] | None = None) -> None:
     """Show sentences, each after its name, one below the other; `styles` is by name."""
-    known, told = styles or {}, list(said)
-    width = max((len(name) for name, _ in told), default=0)
-    for name, sentence in told:
-        screen.say(f"  {name:{width}}  {sentence}", known.get(name, ""))
+    rows, styles = list(rows), styles or {}
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, sentence in rows:
+        screen.say(f"  {name:{width}}  {sentence}", styles.get(name, ""))
 
 
 def _cell(fact: str | int | Sequence[str] | None) -> str:

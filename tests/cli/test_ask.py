@@ -226,7 +226,7 @@ def test_an_authority_that_serves_is_asked_by_its_url(capx: Shell, office: Offic
 def test_where_only_operators_are_served_the_home_is_not_asked(capx: Shell, bundle: Bundle) -> None:
     said = capx("ask", "warehouse.read", token=bundle.text, code=2, CAPX_AUTHORITY="unix:/run/capx.sock")
     assert "CAPX_AUTHORITY (unix:/run/capx.sock) is for operators" in said.err
-    assert "CAPX_AUTHORITY_URL; to ask the home, unset" in said.err
+    assert "CAPX_AUTHORITY_URL; unset it to ask the home" in said.err
 
 
 def test_every_view_says_what_was_asked_for_and_on_whose_intent(capx: Shell, office: Office, bundle: Bundle) -> None:

@@ -66,7 +66,7 @@ def test_a_rotation_refuses_nothing_until_the_old_key_is_retired(home: Any, tmp_
     assert listed(home) == {new: ("active", 1), old: ("verifies", 2)}
 
     said = home("keys", "retire", old, code=2).err
-    assert f"2 live tasks hold tokens minted under {old}: complete the tasks that capx task list --active shows" in said
+    assert f"2 live tasks hold tokens of {old}: complete what capx task list --active shows" in said
     for task in home("task", "list", "--active", "--json").json[:2]:
         home("task", "complete", task["id"])
     assert "is retired" in home("keys", "retire", old).err

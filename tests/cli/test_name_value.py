@@ -85,7 +85,7 @@ def test_a_value_means(typed: str, meant: Any) -> None:
         ("k=rexeg:a", "rexeg: is not a known kind"),
         ("k=fields:a", "fields: is not a known kind"),
         *(
-            (f"k=url:{more}", "names more than hosts, which alone stand here: k=url:x.org,*.x.org. Schemes, ports and")
+            (f"k=url:{more}", "names more than hosts: write only hosts, k=url:x.org,*.x.org. For schemes, ports and")
             for more in ("x.org:8443", "x.org/v1", "https://x.org/", "x.org,y.org?q", "me@x.org")
         ),
         ("k=absent:x", "takes no value"),

@@ -171,10 +171,10 @@ def test_nobodys_key_is_replaced(home: Shell) -> None:
     [
         ('principal = { ana = { tenants = "A" } }\n', 2, 'add by hand tenant "B"'),
         ("principal.ana = 3\n", 2, 'add by hand tenant "B"'),
-        ('[principal.ana]\ntenants = ["A", "A"]\n', 3, "stands here twice"),
-        ('[principal.ana]\ntenants = ["A"]\ntenants = ["C"]\n', 3, "no TOML"),
-        ("[principal.ana]\n[principal.ana]\n", 3, "no TOML"),
-        ('principal = "ana"\n', 3, "policy.toml: principal: is a text"),
+        ('[principal.ana]\ntenants = ["A", "A"]\n', 3, "is listed twice"),
+        ('[principal.ana]\ntenants = ["A"]\ntenants = ["C"]\n', 3, "not TOML"),
+        ("[principal.ana]\n[principal.ana]\n", 3, "not TOML"),
+        ('principal = "ana"\n', 3, "policy.toml: principal: is a string"),
     ],
 )
 def test_what_cannot_be_edited_is_refused(home: Shell, text: str, code: int, says: str) -> None:

@@ -174,7 +174,7 @@ def test_the_key_at_home_answers_if_it_is_clear_whose_is_meant(capx: Shell, offi
 
 
 def test_a_request_is_named_by_its_unique_beginning_or_as_last(capx: Shell, office: Office) -> None:
-    assert "no agent has asked" in capx("requests", "show", "last", code=2).err
+    assert "no request needs an answer" in capx("requests", "show", "last", code=2).err
     bundle = opened(office)
     first, second = (asks(office, bundle, amount=amount).request for amount in (1, 2))
     with Authority.open_home(office.home) as authority:

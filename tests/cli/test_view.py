@@ -4,7 +4,7 @@ import pytest
 from msgspec import Struct
 
 from capx_cli import phrases
-from capx_cli.view import View, say_named, tell
+from capx_cli.view import View, say_named, show_each, show_one
 
 
 class Thing(Struct):
@@ -53,9 +53,9 @@ def test_where_there_is_none_people_read_a_sentence(capsys: pytest.CaptureFixtur
 
 
 def test_one_answer_is_told_as_facts_or_as_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    tell(True, Thing("one"), "a line")
+    show_one(True, Thing("one"), "a line")
     assert json.loads(capsys.readouterr().out)["name"] == "one"
-    tell(False, Thing("one"), "a line", ("another", "bold"))
+    show_one(False, Thing("one"), "a line", ("another", "bold"))
     assert capsys.readouterr().out == "a line\nanother\n"
 
 
@@ -88,3 +88,12 @@ def test_a_sentence_has_the_style_of_its_name(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("capx_cli.screen.say", lambda *line: said.append(line))
     say_named([("a", "first"), ("b", "second")], {"b": "red"})
     assert said == [("  a  first", ""), ("  b  second", "red")]
+
+
+@pytest.mark.parametrize(("as_json", "out", "err"), [(True, "[]\n", ""), (False, "", "nothing\n")])
+def test_a_stream_of_nothing_is_an_empty_array_or_a_note(
+    as_json: bool, out: str, err: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_each(list[int](), as_json, facts=str, say=print, nothing="nothing")
+    written = capsys.readouterr()
+    assert (written.out, written.err) == (out, err)

@@ -29,12 +29,11 @@ def _no_place(context: click.Context, _: click.Parameter, place: str | None) -> 
 
 @click.command(cls=arguments.Ordered)
 @click.argument("action", metavar="ACTION[@AUDIENCE]")
-@click.option(
+@arguments.repeatable(
     "--with",
     "args",
-    multiple=True,
-    metavar="NAME=TEXT",
-    help="An argument of the one call that you ask for: deck=deck-42 is text, limit:=10 is JSON. Repeatable.",
+    "NAME=TEXT",
+    "An argument of the one call that you ask for: deck=deck-42 is text, limit:=10 is JSON.",
 )
 @click.option("--no-args", is_flag=True, help="Ask for calls without arguments.")
 @click.option("--wait", metavar="TIME", help="How long to wait for the person who must answer: 30s, 5m.")
@@ -118,9 +117,7 @@ def _at_home(bundle: "Bundle", ask: "Ask", seconds: float) -> "Answer":
     from capx.verify.ask import Pending
 
     if (place := target.elsewhere()) is not None:
-        raise click.UsageError(
-            f"CAPX_AUTHORITY ({place:.80}) is for operators: {_BY_URL}; to ask the home, unset CAPX_AUTHORITY"
-        )
+        raise click.UsageError(f"CAPX_AUTHORITY ({place:.80}) is for operators: {_BY_URL}; unset it to ask the home")
     ends = time.monotonic() + seconds
     with target.home_authority("capx ask without --url") as authority, screen.busy("asking"):
         while True:

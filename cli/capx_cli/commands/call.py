@@ -76,13 +76,13 @@ def call(
         origin = f"{parsed.scheme}://{parsed.netloc.decode('ascii')}"
         chosen = chosen_audience(bundle.audiences, audience, None)
         with httpx_client.client({origin: chosen}, bundle, timeout=timeout) as client:
-            told = _tell(client.request(wanted, parsed, content=body, headers=headers))
+            code = _tell(client.request(wanted, parsed, content=body, headers=headers))
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
         raise Unusable(f"cannot reach {url}: {error}") from None
     meant_the_authority = parsed.path.startswith("/agent/") and AUTHORITY in bundle.audiences
-    if told == DENIED and audience is None and chosen != AUTHORITY and meant_the_authority:
+    if code == DENIED and audience is None and chosen != AUTHORITY and meant_the_authority:
         screen.note(f"  this was presented to {chosen}; if an authority serves there, give --audience {AUTHORITY}")
-    return told
+    return code
 
 
 def _tell(answer: "httpx.Response") -> int:

@@ -10,12 +10,8 @@ from capx_cli.tokens import read_bundle, token_option
 @click.option("--to", required=True, metavar="AGENT", help="The name of the other agent: a label for people.")
 @arguments.allow_options(may_ask=True)
 @arguments.caveat_options()
-@click.option(
-    "--audience",
-    "audiences",
-    multiple=True,
-    shell_complete=completion.held,
-    help="Pass on only what is for this audience. Repeatable.",
+@arguments.repeatable(
+    "--audience", "audiences", None, "Pass on only what is for this audience.", shell_complete=completion.held
 )
 @token_option
 def delegate(

@@ -50,14 +50,16 @@ def _findings(home: Path) -> Iterator[Finding]:
 
     yield _python()
     yield from _distribution()
-    yield from _elsewhere()
+    if (place := target.elsewhere()) is not None:
+        yield _tried("authority", lambda: _answers(place))
     yield _owned("home", home, f"{home} is a folder that only you may use")
     keys = _owned("root keys", home / ROOT_KEYS, "")
     if keys[1] == FAIL:
         yield keys
     else:
         yield _tried("root keys", lambda: _keys(home / ROOT_KEYS))
-        yield from _left_behind(home / f"{ROOT_KEYS}.new")
+        if (left := home / f"{ROOT_KEYS}.new").exists():
+            yield "root keys", WARNING, f"an interrupted change left {left}, which holds keys: remove it"
     if (home / PLACE).exists():
         yield _tried("store", lambda: _reached(home))
     else:
@@ -112,11 +114,6 @@ def _tried(what: str, check: Callable[[], str]) -> Finding:
         return what, FAIL, without_passwords(str(error))
 
 
-def _left_behind(path: Path) -> Iterator[Finding]:
-    if path.exists():
-        yield "root keys", WARNING, f"an interrupted change left {path}, which holds keys: remove it"
-
-
 def _keys(path: Path) -> str:
     from capx.crypto.keys import KeyRing
 
@@ -161,12 +158,6 @@ def _policy(home: Path) -> str:
     if policy is NO_POLICY:
         return f"there is no {FILE}: tasks can be opened by hand, but not on intents"
     return f"{FILE} names {len(policy.purposes)} purposes and {len(policy.principals)} principals"
-
-
-def _elsewhere() -> Iterator[Finding]:
-    """Say what answers at the place that CAPX_AUTHORITY names, if something does."""
-    if (place := target.elsewhere()) is not None:
-        yield _tried("authority", lambda: _answers(place))
 
 
 def _answers(place: str) -> str:

@@ -28,7 +28,7 @@ _MARKS = {"ok": ("ok", ""), "refuses": ("NO", screen.BAD), "open": _OPEN, "not_u
 
 
 @click.command()
-@judged_call(held_alone=True)
+@judged_call(must_hold=True)
 def explain(*, call: "Call", audience: str, tokens: "Sequence[Token]", as_json: bool) -> int:
     """Foresee a call: walk from hop to hop, and show which restriction of the token denies it.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from capx_cli import completion, phrases, screen, target
+from capx_cli.view import show_each
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,19 +45,16 @@ def find(*, since: str | None, task: str | None, as_json: bool, **asked: Any) ->
         found = screen.awaited("reading the log", lambda: _found(authority, task=meant, since=after, **asked))
         first = list(islice(found, 1))
         if not first and asked["node"] is not None:
-            _demand_no_decision(authority, asked["node"])
-        found = chain(first, found)
-        if as_json:
-            screen.as_json_array(map(events.decision_as_json, found))
-            return
-        said = sum(1 for _ in map(events.say_decision, found))
-    if not said:
+            # The id of a decision looks like a node's, and nothing is below it.
+            events.demand_no_decision(authority, asked["node"], "capx find --node")
         looked_for = ", ".join(
             name if value is True else f"{name} {value}"
             for name, value in {**asked, "task": meant, "since": since}.items()
             if value not in {None, False} and name != "limit"
         )
-        screen.note(f"no such decision was recorded{f': {looked_for}' if looked_for else ''}")
+        nothing = f"no such decision was recorded{f': {looked_for}' if looked_for else ''}"
+        found = chain(first, found)
+        show_each(found, as_json, facts=events.decision_as_json, say=events.say_decision, nothing=nothing)
 
 
 def _found(
@@ -77,14 +75,3 @@ def _one(authority: "target.Operations", decision: str, query: dict[str, Any]) -
         phrases.demand_id("decision", decision)
     elif Query(**query).matches(event):
         yield event
-
-
-def _demand_no_decision(authority: "target.Operations", node: str) -> None:
-    """Raise UsageError for the id of a decision: it looks like a node's, and nothing is below it."""
-    from capx_cli.events import Decided
-
-    event = authority.decision(node)
-    decided = None if event is None else event.read_if(Decided)
-    if decided is not None:
-        cure = f"; its node is {decided.node}: capx find --node {decided.node}" if decided.node else ""
-        raise click.UsageError(f"{node} is the id of a decision, not of a node{cure}")

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from capx_cli import intents, own_keys, phrases, screen, target
-from capx_cli.arguments import file_option
+from capx_cli.arguments import file_option, repeatable
 from capx_cli.failure import DENIED, DONE
 from capx_cli.name_value import arguments
-from capx_cli.view import json_option, tell
+from capx_cli.view import json_option, show_one
 
 if TYPE_CHECKING:
     from capx.authority.intent_use import WithdrawnIntent
@@ -33,12 +33,8 @@ def intent() -> None:
 @click.option("--purpose", required=True, metavar="NAME", help="The policy's name for this kind of work.")
 @click.option("--statement", required=True, metavar="TEXT", help="What they ask for, in their own words.")
 @click.option("--tenant", metavar="NAME", help="The customer that the work is for.")
-@click.option(
-    "--param",
-    "parameters",
-    multiple=True,
-    metavar="NAME=TEXT",
-    help="A parameter that the purpose takes: quarter=Q3 is text, limit:=10 is JSON. Repeatable.",
+@repeatable(
+    "--param", "parameters", "NAME=TEXT", "A parameter that the purpose takes: quarter=Q3 is text, limit:=10 is JSON."
 )
 @click.option("--agent", metavar="NAME", help="The agent that may do the work.")
 @click.option(
@@ -132,7 +128,7 @@ def verify(file: str, key: str | None, as_json: bool) -> int:
     why = _why_not(signed, key)
     good = f"signed by {signed.intent.principal}: intent {signed.intent.digest}", screen.GOOD
     facts = {**intents.as_json(signed.intent), "signed": why is None, "why": why}
-    tell(as_json, facts, good if why is None else (f"not verified: {why}", screen.BAD))
+    show_one(as_json, facts, good if why is None else (f"not verified: {why}", screen.BAD))
     return DONE if why is None else DENIED
 
 

@@ -134,9 +134,7 @@ def retire(kid: str, force: bool) -> None:
     holding = kids.get(kid, 0)
     if holding and not force and kid != next(iter(kids)):
         tasks = "a live task holds" if holding == 1 else f"{holding} live tasks hold"
-        raise click.UsageError(
-            f"{tasks} tokens minted under {kid}: complete the tasks that capx task list --active shows, or use --force"
-        )
+        raise click.UsageError(f"{tasks} tokens of {kid}: complete what capx task list --active shows, or use --force")
     change_keys(lambda ring: ring.retired(kid))
     screen.note(f"{kid} is retired: its tokens are denied", screen.GOOD)
     screen.note("Next: capx keys export to every resource, and restart each", screen.QUIET)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from capx_cli import phrases, screen, tail, target
+from capx_cli.view import show_each
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -54,12 +55,8 @@ def log(since: str | None, limit: int | None, follow: bool, as_json: bool) -> No
 
     with target.authority() as authority:
         found = screen.awaited("reading the log", lambda: _chosen(authority, begin, limit))
-        if as_json:
-            screen.as_json_array(map(events.event_as_json, found))
-            return
-        said = sum(1 for _ in map(events.say_event, found))
-    if not said:
-        screen.note("nothing happened since" if since else "nothing has happened yet")
+        nothing = "nothing happened since" if since else "nothing has happened yet"
+        show_each(found, as_json, facts=events.event_as_json, say=events.say_event, nothing=nothing)
 
 
 def _begin(since: str | None) -> _Begin:

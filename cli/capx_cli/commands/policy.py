@@ -167,7 +167,8 @@ def test(cases: Path, file: Path | None, as_json: bool) -> int:
         for line in remarks:
             screen.note(f"  {line}", "yellow")
         for one in failed:
-            screen.say(f"{one.path}{_says(one.case)}: {one.sentence}", screen.BAD)
+            says = f" ({one.case.says})" if one.case.says else ""
+            screen.say(f"{one.path}{says}: {one.sentence}", screen.BAD)
         _sum_up(read, calls, failed)
     return DENIED if failed else DONE
 
@@ -178,10 +179,6 @@ def _sum_up(read: "Sequence[Case]", calls: int, failed: "Sequence[Failing]") -> 
         screen.note(f"{len(failed)} {what} failed", screen.BAD)
     else:
         screen.say(f"all {what} hold", screen.GOOD)
-
-
-def _says(case: "Case") -> str:
-    return f" ({case.says})" if case.says else ""
 
 
 def _count(number: int, what: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from capx_cli import own_keys, phrases, policy_editing, screen, target
-from capx_cli.arguments import file_option
+from capx_cli.arguments import file_option, repeatable
 from capx_cli.view import View, json_option
 
 if TYPE_CHECKING:
@@ -99,11 +99,9 @@ def list_(as_json: bool) -> None:
 @click.option(
     "--key", metavar="ed25519:…", help="Their public key. Without it, only an attested login speaks for them."
 )
-@click.option("--tenant", "tenants", multiple=True, metavar="NAME", help="A tenant they may ask for. Repeatable.")
-@click.option(
-    "--purpose", "purposes", multiple=True, metavar="NAME", help="A kind of work they may ask for. Repeatable."
-)
-@click.option("--group", "groups", multiple=True, metavar="NAME", help="An approvers' group they are in. Repeatable.")
+@repeatable("--tenant", "tenants", "NAME", "A tenant they may ask for.")
+@repeatable("--purpose", "purposes", "NAME", "A kind of work they may ask for.")
+@repeatable("--group", "groups", "NAME", "An approvers' group they are in.")
 def add(key: str | None, **said: Any) -> None:
     """Add the person called NAME to the policy of the home, or add to what it says about them.
 

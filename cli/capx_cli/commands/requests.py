@@ -8,7 +8,6 @@ import click
 from msgspec import Struct
 
 from capx_cli import arguments, completion, inbox, phrases, screen, tail, target
-from capx_cli.approve import Answer
 from capx_cli.approve import give as give_answer
 from capx_cli.view import json_option
 
@@ -107,7 +106,7 @@ def approve(typed: str, **how: Any) -> int:
 
     Example: capx requests approve "$request" --as lea --key-file lea.key --yes
     """
-    return give_answer(typed, Answer(yes=True, **how))
+    return give_answer(typed, yes=True, **how)
 
 
 @requests.command("deny", cls=phrases.TakesIds, short_help="Show a request and deny it, for good.")
@@ -119,7 +118,7 @@ def deny(typed: str, **how: Any) -> int:
 
     Example: capx requests deny "$request" --as lea --key-file lea.key --yes
     """
-    return give_answer(typed, Answer(yes=False, **how))
+    return give_answer(typed, yes=False, **how)
 
 
 @requests.command("watch", short_help="Show what waits, and what is new, until Ctrl-C.")
@@ -139,12 +138,12 @@ def watch(as_json: bool) -> None:
 
 
 def _tell_news(authority: "target.Operations", read: tail.Read, as_json: bool) -> None:
-    told: set[str] = set()
+    shown: set[str] = set()
     for event in read.events:
         about = event.read_if(_About) if event.kind in _NEWS else None
         # A request may have changed several times since. Show it once, as it is now.
-        if about is not None and about.request is not None and about.request not in told:
-            told.add(about.request)
+        if about is not None and about.request is not None and about.request not in shown:
+            shown.add(about.request)
             _tell(authority, about.request, as_json)
 
 

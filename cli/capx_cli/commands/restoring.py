@@ -8,7 +8,7 @@ import click
 
 from capx_cli import phrases, screen, target
 from capx_cli.failure import Unusable
-from capx_cli.view import Line, json_option, tell
+from capx_cli.view import Line, json_option, show_one
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,7 +94,7 @@ def _say_restored(restored: "Restoration", as_json: bool) -> None:
 
     replaced = None if restored.replaced is None else head_as_json(restored.replaced)
     facts = {**asdict(restored), "backup": head_as_json(restored.backup), "replaced": replaced}
-    tell(as_json, phrases.with_instants(facts), *_lines(restored))
+    show_one(as_json, phrases.with_instants(facts), *_lines(restored))
 
 
 def _lines(restored: "Restoration") -> "Iterator[Line]":

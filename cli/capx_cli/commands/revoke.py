@@ -135,21 +135,13 @@ def _selection(where: "Sequence[str]") -> dict[str, str]:
 
 
 def _target(authority: "Operations", typed: str) -> str:
+    from capx_cli.events import demand_no_decision
+
     if typed == "last":
         return phrases.task_id(authority, typed)
-    _demand_no_decision(authority, typed)
+    # The id of a decision looks like a node's, and revoking it would do nothing.
+    demand_no_decision(authority, typed, "capx revoke")
     return typed
-
-
-def _demand_no_decision(authority: "Operations", target: str) -> None:
-    """Raise UsageError for the id of a decision: it looks like a node's, and revoking it would do nothing."""
-    from capx_cli.events import Decided
-
-    event = authority.decision(target)
-    if event is not None:
-        node = event.read(Decided).node
-        cure = f"its node is {node}: capx revoke {node}" if node else "its node is not known"
-        raise click.UsageError(f"{target} is the id of a decision, which cannot be revoked; {cure}")
 
 
 def _held(token_file: str | None) -> str:
@@ -196,8 +188,7 @@ def _say_what_else_matters(authority: "Operations", revoked: "Revocation", targe
             screen.say("  this authority has no root key with this id")
         elif kid == kids[0]:
             screen.note(
-                "This key mints here: capx keys add, export it to every resource, then capx keys activate",
-                "yellow",
+                "This key mints here: capx keys add, export it to every resource, then capx keys activate", "yellow"
             )
 
 

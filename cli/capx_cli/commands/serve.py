@@ -63,10 +63,8 @@ def serve(
         raise click.UsageError(f"--listen: {error}") from None
     tls = _tls(tls_cert, tls_key)
     if not address.is_local and not tls and not insecure_public:
-        raise click.UsageError(
-            f"other machines can connect to {address}, and nothing is encrypted: give --tls-cert, or put a proxy "
-            "with TLS in front of it and give --insecure-public"
-        )
+        cure = "give --tls-cert, or put a proxy with TLS before it and give --insecure-public"
+        raise click.UsageError(f"other machines can connect to {address} without encryption: {cure}")
     place = (path or home_folder() / SOCKET).absolute()
     with Authority.open_home() as authority:
         own = OwnSocket(place)

@@ -10,7 +10,7 @@ import click
 from capx_cli import phrases, screen, target
 from capx_cli.commands.restoring import FILE, ITS_STORE, head_as_json, restore
 from capx_cli.failure import DONE, UNUSABLE
-from capx_cli.view import json_option, tell
+from capx_cli.view import json_option, show_one
 
 if TYPE_CHECKING:
     from capx.store.protocols import Store
@@ -57,7 +57,7 @@ def check(as_json: bool) -> int:
         return UNUSABLE
     hash_ = b64u(place.hash)
     whole = {"whole": True, "position": place.position, "hash": hash_}
-    tell(as_json, whole, (f"whole, up to position {place.position}, hash {hash_}", screen.GOOD))
+    show_one(as_json, whole, (f"whole, up to position {place.position}, hash {hash_}", screen.GOOD))
     return DONE
 
 
@@ -86,7 +86,7 @@ def migrate(as_json: bool) -> None:
             before, after = migrate_file(Path(place))
     nothing = f"schema {after} already: nothing to do"
     done = f"from schema {before} to {after}", screen.GOOD
-    tell(as_json, {"from": before, "to": after}, nothing if before == after else done)
+    show_one(as_json, {"from": before, "to": after}, nothing if before == after else done)
 
 
 @store.command(short_help="Count what the store holds.")
@@ -99,7 +99,7 @@ def stats(as_json: bool) -> None:
     target.demand_home("capx store stats", ITS_STORE)
     with screen.busy("counting"), closing(_opened()) as opened:
         counted = _counted(opened)
-    tell(as_json, counted, *(f"{name:10}  {_shown(value)}" for name, value in counted.items()))
+    show_one(as_json, counted, *(f"{name:10}  {_shown(value)}" for name, value in counted.items()))
 
 
 @store.command(short_help="Forget deaths and counters that nobody needs any more.")
@@ -115,7 +115,7 @@ def prune(as_json: bool) -> None:
     """
     with screen.busy("pruning"), target.authority() as authority:
         pruned = authority.prune()
-    tell(
+    show_one(
         as_json,
         pruned,
         f"forgot {pruned.deaths} deaths, {pruned.counters} counters, {pruned.requests} requests and "
@@ -138,7 +138,7 @@ def backup(file: Path, as_json: bool) -> None:
     target.demand_home("capx store backup", ITS_STORE)
     with screen.busy("copying the store"), closing(_opened()) as opened:
         head = back_up(opened, file)
-    tell(
+    show_one(
         as_json,
         {"file": str(file.absolute()), **head_as_json(head)},
         (f"wrote {file}: whole, up to position {head.position}, with {head.deaths} deaths", screen.GOOD),
@@ -165,7 +165,7 @@ def role(audience: str, role: str | None, as_json: bool) -> None:
     from capx.tokens.grants import demand_audience
 
     sql = role_sql(demand_audience(audience), role)
-    tell(as_json, {"audience": audience, "sql": sql}, *sql.rstrip("\n").split("\n"))
+    show_one(as_json, {"audience": audience, "sql": sql}, *sql.rstrip("\n").split("\n"))
 
 
 def _opened() -> "Store":

@@ -67,9 +67,7 @@ def open_(
     if attested is not None and file is None:
         raise click.UsageError("--attested needs --intent FILE")
     if file is not None and (granted or narrowing.tenant is not None or purpose is not None):
-        raise click.UsageError(
-            "with --intent, leave out --purpose, --tenant and --allow: the intent and the policy say them"
-        )
+        raise click.UsageError("with --intent, leave out --purpose, --tenant and --allow: intent and policy say them")
     intent = None if file is None else _intent(file, attested)
     with target.authority() as authority:
         try:
@@ -106,11 +104,11 @@ def _withdrawn_unless_written(authority: "target.Operations", opened: "OpenedTas
         try:
             authority.withdraw(opened.id)
         except CapxError:
-            became = f"is still open: capx task withdraw {opened.id}"
+            outcome = f"is still open: capx task withdraw {opened.id}"
         else:
-            became = "was withdrawn"
+            outcome = "was withdrawn"
         used = "" if opened.intent is None else "; its intent counts as opened"
-        screen.warn(f"the token cannot be written: task {opened.id} {became}{used}", screen.BAD)
+        screen.warn(f"the token cannot be written: task {opened.id} {outcome}{used}", screen.BAD)
         raise
 
 

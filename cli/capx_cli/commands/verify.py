@@ -21,7 +21,7 @@ _BARE = "A service denies this bare token. Send it a presentation instead: capx 
 
 
 @click.command()
-@judged_call(held_alone=False)
+@judged_call(must_hold=False)
 def verify(*, call: "Call", audience: str, tokens: "Sequence[Token]", as_json: bool) -> int:
     """Judge a token against a call, with the keys and the revocations of this home. Exits with 1 if it is denied.
 

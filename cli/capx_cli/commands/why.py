@@ -47,16 +47,12 @@ def why(decision: str, as_json: bool) -> None:
             raise click.UsageError("no denial was recorded yet")
         if event is None:
             phrases.demand_id("decision", decision)
-            raise click.UsageError(
-                f"there is no decision {decision!r:.80} in this log: a new one may still arrive, and a denial before "
-                "the presentation was burnt (not authentic, misshapen, used before) is not recorded"
-            )
+            why_not = "it may still arrive, or it is of a kind that is not recorded (capx why --help)"
+            raise click.UsageError(f"there is no decision {decision!r:.80} in this log: {why_not}")
         event = _readable_one(authority, event)
         if (decided := event.read_if(Decided)) is None:
-            raise click.UsageError(
-                f"the event with this id, at position {event.position}, is not a decision as capx writes it: a "
-                "resource wrote it, or somebody changed it. capx store check finds changes; capx log shows the event"
-            )
+            found = f"the event with this id, at position {event.position}, is not a decision as capx writes it"
+            raise click.UsageError(f"{found}: capx log shows it, and capx store check finds whether it was changed")
         beside = _beside(authority, event, decided)
         request = _granted_as(authority, decided)
     if as_json:

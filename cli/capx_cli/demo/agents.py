@@ -1,8 +1,7 @@
-"""What the agents of the demo do, scripted where a model would decide; the same code on both sides.
+"""The work of the demo's agents. A script decides where a model would; both sides run the same code.
 
-Laws: an agent is a process that is given its credential by its environment, and its work on stdin. It says what it does
-in lines of JSON. The presentation agent believes what it reads, like a model that fell for it: it follows an
-instruction it finds in a ticket.
+Laws: an agent is a process. It gets its credential from its environment and its work on stdin, and it reports each step
+as a line of JSON. The presentation agent obeys an instruction that it reads in a ticket, like a model that was misled.
 
 `python -m capx_cli.demo.agents orchestrator | presentation | notes` ends when its stdin does.
 """
@@ -11,18 +10,19 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from capx_cli.demo.credential import SIDES
 from capx_cli.demo.data import ACCOUNT, BEFORE, DECK, QUARTER, TENANT
-from capx_cli.demo.process import Child, Children, DemoProblem, heard, say
+from capx_cli.demo.process import Children, DemoProblem, heard, say
 from capx_cli.demo.worker import READ, Worker, problem
 
 WRITE: Final = [*READ, "warehouse.revenue.read", "slides.write"]
-"""What whoever makes slides needs."""
+"""The actions that making slides needs."""
 MAY_ASK: Final = {"presentation": ["crm.*", "slides.publish"], "notes": []}
-"""What each of the others may ask for, if it turns out to need it."""
+"""The actions that each other agent may ask for at run time."""
 
 _OBEYED: Final = re.compile(r"export all CRM records to (\S+)")
 
@@ -30,7 +30,7 @@ Probe = Callable[[], dict[str, Any]]
 
 
 def orchestrate(me: Worker, job: Mapping[str, Any], children: Children) -> Iterator[Probe]:
-    """Read the figures, let two other agents make the review of them, and publish it."""
+    """Read the figures, let two other agents make the review, and publish it."""
     accounts = me.get("crm", "/accounts", tenant=TENANT)
     tickets = me.get("support", "/tickets", tenant=TENANT)
     tables = me.get("warehouse", "/tables", tenant=TENANT)
@@ -55,7 +55,7 @@ def orchestrate(me: Worker, job: Mapping[str, Any], children: Children) -> Itera
         child.tell({**job, "name": name, "brief": brief})
         while (event := child.hear())["step"] != "done":
             say(event)
-        yield _asking(child)
+        yield partial(child.ask, {"do": "probe"})
     thanks = me.write(7, "Thank you", "Questions?")
     say({"step": "thanks", "status": thanks.status_code, "problem": problem(thanks)})
     say({"step": "publishing"})
@@ -63,7 +63,7 @@ def orchestrate(me: Worker, job: Mapping[str, Any], children: Children) -> Itera
 
 
 def present(me: Worker, job: Mapping[str, Any]) -> Iterator[Worker]:
-    """Make the slides; on the way, read the tickets, and do what they say."""
+    """Read the tickets, do what they say, and make the slides."""
     brief = job["brief"]
     tickets = [me.get("support", f"/tickets/{ticket['id']}") for ticket in brief["tickets"]]
     for ticket in tickets:
@@ -96,7 +96,7 @@ def annotate(me: Worker, job: Mapping[str, Any]) -> Iterator[Worker]:
 
 
 def main(role: str) -> None:
-    """Do the work of one role, then answer to probes until the parent process ends."""
+    """Do the work of one role, then answer probes until the parent process ends."""
     job = heard()
     if job is None:
         return
@@ -106,17 +106,17 @@ def main(role: str) -> None:
             others = list(orchestrate(me, job, children))
         else:
             work = present if role == "presentation" else annotate
-            others = [_probing(helper) for helper in work(me, job)]
+            others = [helper.probe for helper in work(me, job)]
         say({"step": "done"})
         while heard() is not None:
-            answer = {me.name: me.probe()}
+            answer = me.probe()
             for other in others:
                 answer.update(other())
             say(answer)
 
 
 def _obey(me: Worker, intent: str, sink: str) -> None:
-    """Export all records by whatever means there are, and send what there is."""
+    """Try every way to export all records, and send the sink what it got."""
     export = me.client.get(f"{me.services['crm']}/export")
     refusal = problem(export)
     records: list[Any] = [] if refusal else export.json()
@@ -130,14 +130,6 @@ def _write(me: Worker, position: int, heading: str, text: str) -> None:
     written = me.write(position, heading, text)
     if not written.is_success:
         raise DemoProblem(f"slide {position}: {written.status_code} {written.text}")
-
-
-def _asking(child: Child) -> Probe:
-    return lambda: child.ask({"do": "probe"})
-
-
-def _probing(helper: Worker) -> Probe:
-    return lambda: {helper.name: helper.probe()}
 
 
 def _open(brief: Mapping[str, Any]) -> list[str]:

@@ -1,9 +1,9 @@
-"""A person, scripted: reads the inbox of the authority, and signs an answer to each request with a key of their own.
+"""A scripted person: Bo reads the inbox of the authority, and signs an answer to each request with his own key.
 
-Laws: what is signed is what was shown. Bo agrees to what the first agent asks, and to nothing that an agent below it
-does, which nobody told him of.
+Laws: Bo signs exactly what was shown. Bo agrees to asks of the first agent, and denies those of agents below it.
 
-`python -m capx_cli.demo.approver` is told its key file and the operators' socket, then to look, on stdin.
+`python -m capx_cli.demo.approver` reads its key file and the operators' socket from the first line on stdin. Each
+further line makes it look into the inbox.
 """
 
 import time
@@ -20,12 +20,12 @@ _PATIENCE = 5.0
 
 
 def agrees(inquiry: Inquiry) -> bool:
-    """What a person makes of what they are shown."""
+    """Whether this person agrees."""
     return not inquiry.request.labels
 
 
 def answers(authority: RemoteAuthority, key: PrincipalKey) -> Iterator[dict[str, Any]]:
-    """Answer all that waits, and tell of each who asked, for what, and what was said."""
+    """Answer all requests that wait; return for each who asked, for what, and the answer."""
     for request in authority.requests(pending=True):
         inquiry = authority.inquiry(request.id)
         verdict = Verdict.sign(inquiry, key, yes=agrees(inquiry), at=int(time.time()))
@@ -35,7 +35,7 @@ def answers(authority: RemoteAuthority, key: PrincipalKey) -> Iterator[dict[str,
 
 
 def main() -> None:
-    """Look into the inbox whenever told to, until there is something to agree to, or for a while."""
+    """Look into the inbox at each line on stdin, until a request was approved, or for a few seconds."""
     job = heard()
     if job is None:
         return

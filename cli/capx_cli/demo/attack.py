@@ -1,7 +1,7 @@
-"""What the presentation agent tries to get at the CRM, once the ticket told it to, with all that it holds and knows.
+"""The presentation agent obeys the ticket and tries to export the CRM, with everything that it holds and knows.
 
-Laws: it has what any agent has: its own bundle, the authority's address, the intent that it works on, keys that it
-makes itself. What came of each way is what it was answered.
+Laws: it has what any agent has: its own bundle, the authority's address, the intent that it works on, and keys that it
+makes itself. The outcome of each attempt is the answer that it got.
 """
 
 import time
@@ -26,7 +26,7 @@ ASKS: Final[Mapping[str, Mapping[str, Any]]] = {
     "asks for crm.*": {"audience": "crm", "action": "crm.*"},
     "asks for it at the authority": {"audience": AUTHORITY, "action": "crm.export"},
 }
-"""What it presents its authority capability for, by what it tries."""
+"""The asks that it sends to the authority, by the name of the attempt."""
 DOOR: Final = "opens a task by itself"
 OWN_INTENT: Final = "signs an intent by itself"
 REPLAYED: Final = "hands in Ana's intent again"
@@ -34,29 +34,29 @@ OWN_VERDICT: Final = "approves its own request"
 
 
 class Try(NamedTuple):
-    """One way that was tried, what came of it as a word or codes, and the sentence that says why."""
+    """One attempt: its name, its outcome as a word or codes, and the sentence that says why."""
 
     way: str
-    came: str
+    outcome: str
     why: str = ""
 
 
 def tries(agent: Agent, authority: str, intent: SignedIntent, export: httpx.Response) -> Iterator[Try]:
-    """Ask in every way, and open a task, where agents reach the authority; `export` is what its client came back with.
+    """Ask the authority in every way, and try to open a task; `export` is the answer to the export of the CRM.
 
-    A client of `Agent.http` asks by itself for what it is refused, once.
+    The client of `Agent.http` has asked once already: it asks by itself when a service denies a call.
     """
-    yield Try(OWN_CLIENT, *_sought(export))
+    yield Try(OWN_CLIENT, *_own_ask(export))
     with httpx_client.client({authority: AUTHORITY}, agent.bundle, trust_env=False) as client:
-        for way, asked in ASKS.items():
-            yield Try(way, *_came(client.post(f"{authority}/agent/ask", json=asked)))
+        for way, ask in ASKS.items():
+            yield Try(way, *_outcome(client.post(f"{authority}/agent/ask", json=ask)))
         own = _own_intent(intent)
         opened = client.post(f"{authority}/tasks", json={"intent": msgspec.json.decode(own.text())})
-        yield Try(DOOR, *_came(opened))
+        yield Try(DOOR, *_outcome(opened))
 
 
 def documents(agent: Agent, intent: SignedIntent, *, approver: str) -> dict[str, dict[str, Any]]:
-    """Intents and verdicts to hand in to whoever takes them, each under the name of what it tries."""
+    """Make the forged intents and verdicts, each under the name of its attempt."""
     answer = agent.ask("slides.publish", wait=0)
     verdicts = {OWN_VERDICT: _own_verdict(answer, approver)} if isinstance(answer, Pending) else {}
     intents = {OWN_INTENT: _own_intent(intent).text().decode(), REPLAYED: intent.text().decode()}
@@ -64,28 +64,28 @@ def documents(agent: Agent, intent: SignedIntent, *, approver: str) -> dict[str,
 
 
 def _own_intent(intent: SignedIntent) -> SignedIntent:
-    """What Ana never wanted, in her name, signed with a key of the agent's own."""
+    """Forge an intent in Ana's name, signed with the agent's own key."""
     wanted = msgspec.structs.replace(intent.intent, statement="Export all CRM records.")
     return PrincipalKey.generate(wanted.principal).sign_intent(wanted)
 
 
 def _own_verdict(pending: Pending, approver: str) -> dict[str, Any]:
-    """A yes to what it asked itself, in the name of whoever may say it, signed with a key of the agent's own."""
+    """Forge an approval of its own request in the approver's name, signed with the agent's own key."""
     signature = PrincipalKey.generate(approver).sign(unb64u(pending.request))
     verdict = Verdict(request=pending.request, yes=True, approver=approver, at=int(time.time()), signature=signature)
     return cast("dict[str, Any]", msgspec.to_builtins(verdict))
 
 
-def _sought(response: httpx.Response) -> tuple[str, str]:
-    """What a client was told when it asked for what it was refused."""
+def _own_ask(response: httpx.Response) -> tuple[str, str]:
+    """Return the outcome of the ask that the client made by itself: codes and a sentence."""
     sought = response.extensions.get(httpx_client.ASK_EXTENSION)
     if isinstance(sought, Refused):
         return ", ".join(reason.code for reason in sought.reasons), str(sought)
     return ("granted" if response.is_success else "refused again"), str(sought or "")
 
 
-def _came(response: httpx.Response) -> tuple[str, str]:
-    """What an answer says: the codes of its reasons, and their sentences."""
+def _outcome(response: httpx.Response) -> tuple[str, str]:
+    """Return the outcome of an answer: the codes of its reasons, and their sentences."""
     said: dict[str, Any] = response.json()
     reasons = said.get("reasons", ())
     codes = [reason["code"] for reason in reasons] or [said.get("code") or said.get("answer") or "done"]

@@ -1,7 +1,7 @@
-"""What the demo starts with: a policy, the two people in it with a key each, and the intent that one of them signed.
+"""The start of the demo: a policy, the two people in it with a key each, and the intent that one of them signed.
 
-Law: the policy and the intent are files that anybody may read. The keys are their persons' own: the authority gets the
-public halves, by the policy.
+Law: the policy and the intent are files that anybody may read. Only its owner has a private key. The policy gives the
+authority the public halves.
 """
 
 import time
@@ -15,7 +15,7 @@ from capx.policy.file import FILE
 from capx_cli.demo.data import DECK, TENANT
 
 ANA, BO = "ana@our.example", "bo@our.example"
-"""Who wants the review, and who decides what leaves the house."""
+"""The person who wants the review, and the person who approves its publication."""
 STATEMENT = "Make the Q3 business review of Acme, and publish it once Bo has agreed."
 
 POLICY = """\
@@ -53,7 +53,7 @@ allow."slides.publish" = { deck = "{intent.deck}" }
 
 
 class Charter(NamedTuple):
-    """The intent, and the file with the key of whoever has to agree."""
+    """The intent, and the key file of the approver."""
 
     intent: SignedIntent
     approver: Path

@@ -1,6 +1,6 @@
-"""What an agent of the demo holds, on either side: the one thing that differs between the two.
+"""The credential of an agent of the demo. Only the credential differs between the two sides.
 
-Laws: neither sends its credential to any origin but the services'. Neither asks anyone when it shares.
+Laws: an agent sends its credential only to the origins of the services. It shares it without asking anybody.
 """
 
 import os
@@ -19,7 +19,7 @@ PATIENCE = 30.0
 
 
 class Session:
-    """The bearer token of a service account; `text` is the secret itself, and it is held at no node."""
+    """The bearer token of a service account; `text` is the secret itself. It has no node."""
 
     node = None
 
@@ -36,16 +36,16 @@ class Session:
         return {"DEMO_TOKEN": self.text}
 
     def client(self, services: Mapping[str, str]) -> httpx.Client:
-        """Make a client that sends the token along."""
+        """Make a client that sends the token with each request."""
         return httpx.Client(auth=_BearerAuth(self.text, services.values()), trust_env=False, timeout=PATIENCE)
 
     def shared(self, *, to: str, allow: Sequence[str], may_ask: Sequence[str] = ()) -> "Session":
-        """Give the same token: there is nothing narrower to give."""
+        """Return the same token: a session token cannot be narrowed."""
         del to, allow, may_ask
         return self
 
     def struggle(self, export: httpx.Response, intent: str) -> dict[str, Any]:
-        """Nothing: it may do everything already."""
+        """Try nothing: this token allows everything already."""
         del export, intent
         return {"tried": [], "documents": {"intents": {}, "verdicts": {}}}
 
@@ -58,7 +58,7 @@ class Execution:
 
     @classmethod
     def from_env(cls) -> "Execution":
-        """Take the bundle, and where the authority is, from the environment."""
+        """Take the bundle and the address of the authority from the environment."""
         return cls(Agent.from_env(wait=PATIENCE, trust_env=False))
 
     @property
@@ -68,7 +68,7 @@ class Execution:
 
     @property
     def node(self) -> str | None:
-        """The node of the execution graph at which it is held."""
+        """The node of the execution graph that holds the bundle."""
         node = self.agent.bundle.node
         return None if node is None else b64u(node)
 
@@ -77,23 +77,23 @@ class Execution:
         return {"CAPX_TOKEN": self.text, "CAPX_AUTHORITY_URL": os.environ["CAPX_AUTHORITY_URL"]}
 
     def client(self, services: Mapping[str, str]) -> httpx.Client:
-        """Make a client that presents one capability for each single request, and asks for what it is refused."""
+        """Make a client that presents one capability for each request, and asks the authority when a call is denied."""
         origins = {origin: audience for audience, origin in services.items()}
         return self.agent.http(origins, trust_env=False, timeout=PATIENCE)
 
     def shared(self, *, to: str, allow: Sequence[str], may_ask: Sequence[str] = ()) -> "Execution":
-        """Delegate offline: the same authority, narrowed by one more block."""
+        """Delegate offline: append a block that narrows the bundle."""
         return Execution(self.agent.delegate(to=to, allow=allow, may_ask=may_ask))
 
     def struggle(self, export: httpx.Response, intent: str) -> dict[str, Any]:
-        """Ask, forge and replay."""
+        """Ask for more, and forge and replay documents; return the attempts and the documents."""
         signed = SignedIntent.parse(intent.encode())
         tried = list(attack.tries(self.agent, os.environ["CAPX_AUTHORITY_URL"], signed, export))
         return {"tried": tried, "documents": attack.documents(self.agent, signed, approver=BO)}
 
 
 Credential = Session | Execution
-"""Something to show to services, and to share with another agent; both sides offer the same."""
+"""A credential that an agent shows to services and shares with other agents; both kinds have the same methods."""
 SIDES: Mapping[str, type[Session] | type[Execution]] = {"session": Session, "execution": Execution}
 
 

@@ -1,7 +1,6 @@
 """The operators' side of the demo: `capx serve` in a process of its own, and a desk that takes documents from anybody.
 
-Law: whoever hands in an intent or an answer is not asked who they are: the signature counts, and the authority says
-what it makes of it.
+Law: the desk asks nobody who they are. Only the signature counts, and the authority judges it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +19,7 @@ T = TypeVar("T")
 
 
 class Desk:
-    """The authority of one home, as it serves; `url` is where agents reach it."""
+    """The authority of one home, which serves operators and agents; `url` is the address for agents."""
 
     def __init__(self, home: Path, socket: Path, children: Children) -> None:
         self._child = children.start("capx serve", "serving", str(socket), env={"CAPX_HOME": str(home)})
@@ -32,7 +31,7 @@ class Desk:
         self.url = self._child.hear()["url"]
 
     def taken(self, documents: Mapping[str, Mapping[str, Any]]) -> Iterator[Try]:
-        """Hand in what an agent wrote, each under the name of what it tries, and tell what came of it."""
+        """Hand in the documents of an agent, each under the name of its attempt; return the outcome of each."""
         for way, text in documents["intents"].items():
             yield _tried(way, self.authority.open, SignedIntent.parse(text.encode()))
         for way, verdict in documents["verdicts"].items():

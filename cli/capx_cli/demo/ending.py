@@ -1,6 +1,6 @@
-"""How the demo ends on the screen: what the authority knows, the table, and where to look further.
+"""The end of the demo on the screen: the execution graph, some of the log, the rows, and commands to explore them.
 
-Law: like all of the screen, it shows what it was given, and text from tokens is never obeyed.
+Law: it shows only what it was given. Text from tokens is shown without effect on the terminal.
 """
 
 import re
@@ -25,7 +25,7 @@ from capx_cli.screen import BAD, GOOD, QUIET, STRONG
 
 _SHOWN = ("principal", "purpose", "tenant", "approver", "audience", "action", "id")
 _NARROW = 70
-_BEHIND = re.compile("[:;] ")
+_CURE = re.compile("[:;] ")
 _LIMIT = (
     "What this does not stop: an agent can still give away what it may read for its own work. Here that is what "
     "belongs to Acme, one call at a time; never other tenants' records, and nothing once the task is over."
@@ -38,7 +38,7 @@ def show(console: Console, outcome: Outcome, kept: Path | None, *, every_row: bo
     _indented(console, _drawn(outcome.tree.node))
     _titled(console, f"The log: {len(outcome.events)} entries, each bound to the one before. Among them")
     for event in outcome.events:
-        if _tells(event, outcome):
+        if _is_shown(event, outcome):
             _indented(console, _entry(event))
     sides = {side: [row for row in outcome.rows if row.side == side] for side in ("session", "execution")}
     for side, rows in sides.items():
@@ -62,7 +62,7 @@ def show(console: Console, outcome: Outcome, kept: Path | None, *, every_row: bo
 
 
 def commands(home: Path, outcome: Outcome) -> list[str]:
-    """Give the commands that show what a kept demo left."""
+    """Return the commands that explore a kept demo."""
     capx = f"CAPX_HOME={shlex.quote(str(home))} {_capx()}"
     shown = (
         "policy explain",
@@ -76,7 +76,7 @@ def commands(home: Path, outcome: Outcome) -> list[str]:
 
 
 def _capx() -> str:
-    """What to type for this command: its name if the shell finds it, else its path as it was typed."""
+    """Return what to type for this command: its name if the shell finds it, else its path as it was typed."""
     ran = Path(sys.argv[0])
     return shlex.quote("capx" if shutil.which("capx") or ran.name != "capx" else str(ran))
 
@@ -104,8 +104,8 @@ def _label(node: Node) -> Text:
     return text.append(f", dead: {node.dead}", BAD) if node.dead else text.append(", alive", GOOD)
 
 
-def _tells(event: Event, outcome: Outcome) -> bool:
-    """Whether an event is shown: of decisions the export alone, of capabilities those that were asked for."""
+def _is_shown(event: Event, outcome: Outcome) -> bool:
+    """Whether to show an event: of the decisions only the export, of the mintings only those that were asked for."""
     facts = event.facts()
     if event.kind == "decision":
         return facts.get("id") == outcome.denial.get("id")
@@ -136,14 +136,14 @@ def _table(console: Console, rows: list[Row]) -> None:
 
 
 def _said(row: Row, above: Row | None = None) -> Text:
-    """What happened, and why, if that is not as above: the beginning, behind which stands what to do instead."""
+    """Return what happened, and the first part of the reason unless the row above has the same reason."""
     why = _why(row)
     same = above is not None and _why(above) == why
     return Text(clean(row.happened)).append(f" ({why})" if why and not same else "", QUIET)
 
 
 def _why(row: Row) -> str:
-    return _BEHIND.split(clean(row.note))[0]
+    return _CURE.split(clean(row.note))[0]
 
 
 def _mark(row: Row) -> Text:

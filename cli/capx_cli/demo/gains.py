@@ -1,6 +1,6 @@
-"""The rows about more than was given: what was found to be needed, what was tried, and what a budget left.
+"""The rows about rights beyond those at the start: asks, attacks, and a budget.
 
-Law: who was granted what is told by the authority, what was refused by whoever refused it.
+Law: grants are read from the authority, refusals from the side that refused.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,28 +28,28 @@ _NEEDED: Final = {
     "orchestrator publishes the deck": ("orchestrator", "slides.publish", f"{BO} agreed"),
     "sub-agent asks to publish it": ("presentation-agent", "slides.publish", f"{BO} denied it"),
 }
-"""Who asks for what, and what becomes of it."""
+"""Who asks for what, and the expected outcome."""
 _SAID: Final = {"granted": "agreed", "denied": "denied it"}
-"""What a person did to a request that is in this state."""
+"""The answer of a person to a request in this state."""
 
 
 def of_tries(tried: Iterable[Try]) -> Iterator[Row]:
-    """What came of each way to the CRM."""
-    came = {one.way: one for one in tried}
+    """Make a row for each way that was tried to reach the CRM."""
+    tries = {one.way: one for one in tried}
     for way, expected in _EXPECTED.items():
-        one = came.get(way, Try(way, "not tried"))
-        yield Row("execution", f"sub-agent {way}", expected, one.came, one.why)
+        one = tries.get(way, Try(way, "not tried"))
+        yield Row("execution", f"sub-agent {way}", expected, one.outcome, one.why)
 
 
 def of_requests(requests: Iterable[RequestRecord]) -> Iterator[Row]:
-    """What became of what was found to be needed on the way."""
-    became = {(_who(request), request.action): _became(request) for request in requests}
+    """Make a row for each thing that an agent needed and asked for."""
+    outcomes = {(_who(request), request.action): _outcome(request) for request in requests}
     for what, (who, action, expected) in _NEEDED.items():
-        yield Row("execution", what, expected, became.get((who, action), "not asked"))
+        yield Row("execution", what, expected, outcomes.get((who, action), "not asked"))
 
 
 def of_budget(thanks: Mapping[str, Any], requests: Iterable[RequestRecord]) -> Row:
-    """What became of a slide more than the policy gives."""
+    """Make a row for one slide more than the policy gives."""
     happened = f"{thanks['status']} {thanks['problem'].get('code', '')}".strip()
     asked = [request.state for request in requests if request.action == "slides.write"]
     note = f"more was {', '.join(asked)}, out of the same budget" if asked else ""
@@ -60,7 +60,7 @@ def _who(request: RequestRecord) -> str:
     return request.labels[-1] if request.labels else "orchestrator"
 
 
-def _became(request: RequestRecord) -> str:
+def _outcome(request: RequestRecord) -> str:
     if request.approver is None:
         return request.state
     return f"{request.approver} {_SAID.get(request.state, request.state)}"

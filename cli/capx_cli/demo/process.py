@@ -1,11 +1,12 @@
-"""The processes of the demo: started together, spoken to in lines of JSON, ended together.
+"""The processes of the demo: one process starts them, exchanges lines of JSON with them, and ends them together.
 
-Laws: whatever happens, nothing that was started outlives its starter. A child ends when its stdin does, so even a
-starter that is killed leaves none behind. A child gets no `CAPX_…` variable but those it is given.
+Laws: no child outlives the process that started it, whatever happens. A child ends when its stdin does, so it ends even
+if that process is killed. A child gets only the `CAPX_…` variables that it is given, and inherits none.
 """
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ _GRACE = 5.0
 
 
 class DemoProblem(CapxError):
-    """A part of the demo could not do its part; says which, and what it said last."""
+    """A process of the demo failed; the message names it and has the last lines of its log."""
 
 
 class Child:
@@ -63,12 +64,12 @@ class Child:
         return self.hear()
 
     def hang_up(self) -> None:
-        """End the child's stdin, upon which it ends."""
+        """Close the child's stdin. Then the child ends."""
         with suppress(OSError):
             _there(self._process.stdin).close()
 
     def end(self) -> None:
-        """Wait until the process has ended, and end it if that takes long."""
+        """Wait until the process has ended; kill it after some seconds."""
         try:
             self._process.wait(_GRACE)
         except subprocess.TimeoutExpired:
@@ -76,7 +77,7 @@ class Child:
         _there(self._process.stdout).close()
 
     def kill(self) -> None:
-        """End the process at once."""
+        """Kill the process at once."""
         self._process.kill()
         self._process.wait()
 
@@ -86,9 +87,9 @@ class Child:
 
 
 class Children:
-    """All processes of one starter; as a context manager it ends them all, on an error and on Ctrl-C too.
+    """All processes that one process started; a context manager that ends them all, also on an error and on Ctrl-C.
 
-    After `deadline` seconds they are killed, and whoever waits for one gets a DemoProblem.
+    After `deadline` seconds they are killed. Code that waits for one then gets a DemoProblem.
     """
 
     def __init__(self, logs: Path, *, deadline: float = 60.0) -> None:
@@ -128,9 +129,19 @@ def say(message: Mapping[str, Any]) -> None:
 
 
 def heard() -> dict[str, Any] | None:
-    """Wait for one line from the process that started this one; None when it has no more to say."""
+    """Wait for one line from the process that started this one; None at the end of stdin."""
     line = sys.stdin.buffer.readline()
     return json.loads(line) if line else None
+
+
+def end_with_parent() -> None:
+    """From now on, end this process with SIGTERM when the process that started it hangs up or ends."""
+
+    def wait_and_end() -> None:
+        until_parent_ends()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait_and_end, daemon=True).start()
 
 
 def until_parent_ends() -> None:

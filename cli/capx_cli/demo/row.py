@@ -1,4 +1,4 @@
-"""A row of what the demo ends with: what was to happen, beside what did.
+"""A row of the demo's result: what was expected, beside what happened.
 
 Law: what happened is measured. A row that differs from what was expected makes the demo fail.
 """

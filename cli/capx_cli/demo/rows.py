@@ -1,4 +1,4 @@
-"""The rows about the work, and about its end: what came of it, who was ended with what, and what is remembered."""
+"""The rows about the work, the revocation, the completion, and what the authority remembers."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -13,11 +13,11 @@ from capx_cli.demo.row import Row, refused, served
 from capx_cli.demo.side import Probe, Side
 
 SOON = 5.0
-"""Seconds within which every service is to refuse a task that was completed, however busy the machine."""
+"""Seconds within which every service must deny calls of a completed task, even on a busy machine."""
 
 
 def of_work(side: Side, export: Mapping[str, Any]) -> list[Row]:
-    """What came of the work, and of the attack, on one side."""
+    """Make the rows about the work and the attack on one side."""
     stolen = side.name == "session"
     slides, records = len(expected_deck()), len(ACCOUNTS)
     received = side.received()
@@ -35,7 +35,7 @@ def of_work(side: Side, export: Mapping[str, Any]) -> list[Row]:
 
 
 def of_revocation(before: Mapping[str, Probe], after: Mapping[str, Probe]) -> list[Row]:
-    """What each agent could still do after presentation-agent was revoked."""
+    """Make the rows about what each agent could do before and after presentation-agent was revoked."""
     each = len(SERVICES)
     dead, alive = f"{each} of {each} refused: revoked", f"{each} of {each} served"
     return [
@@ -47,7 +47,7 @@ def of_revocation(before: Mapping[str, Probe], after: Mapping[str, Probe]) -> li
 
 
 def of_completion(took: Mapping[str, float], ended: Mapping[str, Mapping[str, Probe]]) -> list[Row]:
-    """How soon, in seconds by service, and what the completion of the task refused."""
+    """Make the rows about the completion; `took` is the seconds until each service denied calls of the task."""
     services = len(SERVICES)
     soon = sum(seconds <= SOON for seconds in took.values())
     return [
@@ -75,7 +75,7 @@ def of_completion(took: Mapping[str, float], ended: Mapping[str, Mapping[str, Pr
 
 
 def of_memory(tree: Tree, events: list[Event], head: Place, denial: Mapping[str, Any]) -> list[Row]:
-    """What the authority knows afterwards."""
+    """Make the rows about what the authority knows afterwards."""
     return [
         Row("execution", "the graph", "2 agents revoked, 2 agents task_completed", _deaths(tree)),
         Row(
@@ -96,7 +96,7 @@ def _of(probes: Mapping[str, Probe], name: str, code: str | None) -> str:
 
 
 def _exported(event: Mapping[str, Any]) -> str:
-    """Say what became of the export, and whose restriction refused it."""
+    """Return the outcome of the export, and the hops whose restriction denied it."""
     problem: dict[str, Any] = event.get("problem", {})
     if not problem:
         return f"{event.get('status')}, {event.get('records')} records"
@@ -105,13 +105,13 @@ def _exported(event: Mapping[str, Any]) -> str:
 
 
 def _deaths(tree: Tree) -> str:
-    """Say how many nodes of a task died of what."""
+    """Count the nodes of a task by the reason for which they are dead."""
     deaths = sorted(Counter(node.dead or "alive" for node in tree.node.walk()).items())
     return ", ".join(f"{count} agents {dead}" for dead, count in deaths)
 
 
 def _unbroken(events: Iterable[Event], head: Place) -> str:
-    """Say up to which entry the log is as it was written."""
+    """Say up to which entry the log is intact."""
     try:
         return f"{log.check(events, head=head).position} entries fit"
     except BrokenLog as broken:

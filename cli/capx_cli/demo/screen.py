@@ -1,7 +1,7 @@
-"""What a stranger sees of the demo: each step beside the same step, then the endings, then the table.
+"""The steps of the demo on the screen: each step of one side beside the same step of the other.
 
-Laws: everything shown was handed in. Text from tickets and tokens is shown, never obeyed: no markup, no escapes.
-Colour repeats what the words say.
+Laws: it shows only what it was given. Text from tickets and tokens is shown as it is: no markup, no escapes. Colour
+only repeats what the words say.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,7 +33,7 @@ class Screen:
         self._step = 0
 
     def intro(self) -> None:
-        """Say what is about to be seen."""
+        """Introduce the demo."""
         self._console.print(Text("The Acme business review, attacked", "bold"), Text(_INTRO), sep="\n\n")
         self._beside(
             "Held by the agents",
@@ -42,53 +42,54 @@ class Screen:
             number=False,
         )
 
-    def show(self, step: str, told: Mapping[str, Any]) -> None:
-        """Print one step: what each side says of it, beside the other; a few have a form of their own."""
+    def show(self, step: str, sides: Mapping[str, Any]) -> None:
+        """Print one step, the two sides beside each other; a few steps have their own form."""
         if step in _COMPARED:
             heading, said = _COMPARED[step]
-            self._beside(heading, said(told["session"]), said(told["execution"]))
+            self._beside(heading, said(sides["session"]), said(sides["execution"]))
         else:
-            getattr(self, f"_{step}")(told)
+            getattr(self, f"_{step}")(sides)
 
-    def _asked(self, told: Mapping[str, Any]) -> None:
-        self._heading(f"{clean(told['principal'])} wants it, and on the execution side signs that")
-        self._indented(Text(f"“{clean(told['statement'])}”", "italic"))
+    def _asked(self, sides: Mapping[str, Any]) -> None:
+        self._heading(f"{clean(sides['principal'])} wants it, and on the execution side signs that")
+        self._indented(Text(f"“{clean(sides['statement'])}”", "italic"))
         self._heading("The policy there makes of it", number=False)
-        for rule in told["rules"]:
+        for rule in sides["rules"]:
             given = ", ".join(offer.entry.pattern for offer in rule.offers)
             limits = "".join(f", {budget.sentence()}" for budget in rule.budgets)
             asked = f", if {' or '.join(rule.approvers)} agree" if rule.approvers else ""
             self._indented(Text(f"{rule.how.replace('_', ' ')}: ").append(clean(given + limits + asked), QUIET))
 
-    def _delegated(self, told: Mapping[str, Any]) -> None:
-        left, right = _shared(told["session"]), _shared(told["execution"])
-        self._beside(f"It shares the work with {clean(told['session']['to'])}", left, right)
+    def _delegated(self, sides: Mapping[str, Any]) -> None:
+        left, right = _shared(sides["session"]), _shared(sides["execution"])
+        self._beside(f"It shares the work with {clean(sides['session']['to'])}", left, right)
 
-    def _ticket(self, told: Mapping[str, Any]) -> None:
-        ticket = told["session"]
+    def _ticket(self, sides: Mapping[str, Any]) -> None:
+        ticket = sides["session"]
         self._heading(f"presentation-agent reads ticket {ticket['id']}, and in it")
         self._indented(Text(f"“{clean(ticket['text'])}”", "italic"))
 
-    def _publishing(self, told: Mapping[str, Any]) -> None:
+    def _publishing(self, sides: Mapping[str, Any]) -> None:
         def said(answer: Mapping[str, Any]) -> Text:
             said, colour = ("yes", GOOD) if answer["yes"] else ("no", BAD)
             return Text(f"to {clean(answer['who'])}, who asks for {clean(answer['what'])}: {said}", colour)
 
-        answers = Text("\n").join(map(said, told["execution"]["answered"]))
+        answers = Text("\n").join(map(said, sides["execution"]["answered"]))
         self._beside("It publishes the deck. What Bo answers, in another process", Text("nobody is asked"), answers)
 
-    def _revoked(self, told: Mapping[str, Probe]) -> None:
+    def _revoked(self, sides: Mapping[str, Probe]) -> None:
         self._heading("presentation-agent is revoked, on the execution side. All agents call all four services")
-        for name, probe in told.items():
+        for name, probe in sides.items():
             dead = any(probe.refused.values())
             verdict = Text(refused([probe], "revoked") if dead else served([probe]), BAD if dead else GOOD)
             self._indented(Text(f"{clean(name)}: ").append(verdict))
 
-    def _ended(self, told: Mapping[str, Any]) -> None:
-        slowest = max(told["took"].values())
-        left = Text("nothing ends: a session knows no task\n").append(f"calls: {served(told['session'].values())}", BAD)
+    def _ended(self, sides: Mapping[str, Any]) -> None:
+        slowest = max(sides["took"].values())
+        still = f"calls: {served(sides['session'].values())}"
+        left = Text("nothing ends: a session knows no task\n").append(still, BAD)
         when = f"every service refused within {slowest * 1000:.0f} ms" if slowest < float("inf") else "still served"
-        right = Text(f"{when}\n").append(f"calls: {refused(told['execution'].values(), 'task_completed')}", GOOD)
+        right = Text(f"{when}\n").append(f"calls: {refused(sides['execution'].values(), 'task_completed')}", GOOD)
         self._beside("The task is completed. All four agents call all four services again", left, right)
 
     def _beside(self, heading: str, left: Text, right: Text, *, number: bool = True) -> None:
@@ -137,7 +138,7 @@ def _struggled(event: Mapping[str, Any]) -> Text:
     tried = event["tried"]
     if not tried:
         return Text("has them already", BAD)
-    got = sum(one.came in {"granted", "done", "taken"} for one in tried)
+    got = sum(one.outcome in {"granted", "done", "taken"} for one in tried)
     return Text(f"{got} of {len(tried)} ways lead there (--all shows each)", BAD if got else GOOD)
 
 
@@ -160,7 +161,7 @@ def _worked(measured: Mapping[str, Any]) -> Text:
 
 
 def _refusal(problem: Mapping[str, Any], between: str) -> Text:
-    """What a refusal says: its code, and the sentences of its reasons."""
+    """Return the text of a denial: its code, and the sentences of its reasons."""
     reasons = between.join(clean(reason["sentence"]) for reason in problem.get("reasons", ()))
     return Text(f"refused: {clean(problem.get('code', ''))}\n", GOOD).append(reasons, "default")
 
@@ -175,4 +176,4 @@ _COMPARED: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Text]]] = {
     "thanks": ("The orchestrator writes a seventh slide", _thanked),
     "worked": ("The work is over. Counted at the sink and in the slides service", _worked),
 }
-"""The heading of each step that both sides take, and what is said of each side."""
+"""The heading of each step that both sides take, and the function that describes one side."""

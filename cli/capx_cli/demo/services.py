@@ -1,16 +1,15 @@
 """The four services of the demo: CRM, support tickets, slides, revenue warehouse.
 
-Laws: each is a process of its own with data of its own. It is given its data and what it needs to check a
-credential, nothing else. What a service does is written once; only the guard in front of it differs by side.
+Laws: each service is its own process with its own data. It gets only its data and what it needs to check a credential.
+The code of a service is the same on both sides; only the guard before it differs.
 
-`python -m capx_cli.demo.services NAME SIDE` says its port on stdout, and ends when its stdin does.
+`python -m capx_cli.demo.services NAME SIDE` writes its port to stdout, and ends when its stdin does.
 """
 
 import os
 import socket
 import sqlite3
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,14 +20,14 @@ from fastapi import Body, FastAPI
 
 from capx.guard.fastapi import FastAPIGuard, SyncCheck
 from capx_cli.demo.data import opened
-from capx_cli.demo.process import say, until_parent_ends
+from capx_cli.demo.process import end_with_parent, say
 from capx_cli.demo.session import SessionGuard
 
 _DECK: Final = "SELECT * FROM decks WHERE id = ?"
 
 
 class Route(NamedTuple):
-    """What a service offers: where, under which action, and how it is done."""
+    """One endpoint of a service: its method and path, its action, and its function."""
 
     method: str
     path: str
@@ -43,12 +42,12 @@ def accounts(tenant: str, check: SyncCheck) -> list[dict[str, Any]]:
 
 
 def account(id: int, check: SyncCheck) -> dict[str, Any]:
-    """Give one account."""
+    """Return one account."""
     return _only(_rows("SELECT * FROM accounts WHERE id = ?", id), check)
 
 
 def export(check: SyncCheck) -> list[dict[str, Any]]:
-    """Give every account of every tenant."""
+    """Return every account of every tenant."""
     check()
     return _rows("SELECT * FROM accounts ORDER BY id")
 
@@ -60,7 +59,7 @@ def tickets(tenant: str, check: SyncCheck) -> list[dict[str, Any]]:
 
 
 def ticket(id: int, check: SyncCheck) -> dict[str, Any]:
-    """Give one ticket."""
+    """Return one ticket."""
     return _only(_rows("SELECT * FROM tickets WHERE id = ?", id), check)
 
 
@@ -94,7 +93,7 @@ def write(
 
 
 def publish(deck: str, check: SyncCheck) -> dict[str, Any]:
-    """Let the customer see one deck."""
+    """Publish one deck to the customer."""
     _only(_rows(_DECK, deck), check)
     with _data() as db:
         db.execute("UPDATE decks SET published = 1 WHERE id = ?", (deck,))
@@ -140,13 +139,8 @@ def main(service: str, side: str) -> None:
         # An answer is written in two parts, of which the second would wait for the first to be acknowledged.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         say({"port": listening.getsockname()[1]})
-        threading.Thread(target=_end_with_parent, args=(server,), daemon=True).start()
+        end_with_parent()
         server.run(sockets=[listening])
-
-
-def _end_with_parent(server: uvicorn.Server) -> None:
-    until_parent_ends()
-    server.should_exit = True
 
 
 def _data() -> AbstractContextManager[sqlite3.Connection]:
@@ -159,7 +153,7 @@ def _rows(query: str, *values: object) -> list[dict[str, Any]]:
 
 
 def _only(rows: list[dict[str, Any]], check: SyncCheck) -> dict[str, Any]:
-    """Give the one row after its tenant was checked; a row that is not there answers like a foreign one."""
+    """Check the tenant of the one row, and return it; a missing row is answered like one of another tenant."""
     if not rows:
         check.missing()
     check(tenant=rows[0]["tenant"])

@@ -1,27 +1,19 @@
 """`capx serve`, in a process that ends with the demo: on a free port of the loopback interface, and a Unix socket.
 
-`python -m capx_cli.demo.serving SOCKET` says where it listens on stdout, as `capx serve --json` does, and ends in order
-when its stdin does.
+`python -m capx_cli.demo.serving SOCKET` writes its addresses to stdout, as `capx serve --json` does. When its stdin
+ends, it stops in order.
 """
 
-import os
-import signal
 import sys
-import threading
 
-from capx_cli.demo.process import until_parent_ends
+from capx_cli.demo.process import end_with_parent
 from capx_cli.main import run
 
 
 def main(socket: str) -> int:
     """Serve the authority of CAPX_HOME until the parent process ends."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     return run(["serve", "--listen", "127.0.0.1:0", "--socket", socket, "--json"])
-
-
-def _end_with_parent() -> None:
-    until_parent_ends()
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The session-scoped side: one service-account bearer token, as most services check them today.
 
-Laws: whoever bears the token is the service account. The token says nothing of tasks, tenants or actions, so the
-guard cannot ask; and there is nothing to narrow before it is shared.
+Laws: anybody with the token acts as the service account. The token names no task, tenant or action, so the guard cannot
+check them, and an agent cannot narrow the token before it shares it.
 """
 
 import hmac
@@ -15,7 +15,7 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 
 
 class SessionGuard:
-    """Lets every request in that bears the token of the service account."""
+    """Admit every request that has the token of the service account."""
 
     def __init__(self, token: str) -> None:
         self._expected = f"Bearer {token}".encode()
@@ -30,18 +30,18 @@ class SessionGuard:
         app.router.dependencies.append(Depends(self._check))
 
     def deferred(self, action: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Mark a route like the other guard does; a session has no idea of actions, so this asks nothing."""
+        """Mark a route as the other guard does; a session knows no actions, so nothing is checked."""
         del action
 
         def mark(endpoint: Callable[..., Any]) -> Callable[..., Any]:
             @wraps(endpoint)
-            def unasked(**arguments: Any) -> Any:
-                return endpoint(**arguments, check=Unasked())
+            def unchecked(**arguments: Any) -> Any:
+                return endpoint(**arguments, check=Unchecked())
 
             signature = inspect.signature(endpoint)
             kept = [parameter for parameter in signature.parameters.values() if parameter.name != "check"]
-            unasked.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined] # FastAPI reads it
-            return unasked
+            unchecked.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined] # FastAPI reads it
+            return unchecked
 
         return mark
 
@@ -51,12 +51,12 @@ class SessionGuard:
             raise HTTPException(401, headers={"WWW-Authenticate": "Bearer"})
 
 
-class Unasked:
-    """Stands where a check of the call would be."""
+class Unchecked:
+    """Takes the place of the check of a call, and checks nothing."""
 
     def __call__(self, *, tenant: str | None = None) -> None:
-        """Let it pass, whosever data it is."""
+        """Allow the call, whatever tenant the data belong to."""
 
     def missing(self) -> NoReturn:
-        """Answer that there is no such thing."""
+        """Answer 404."""
         raise HTTPException(404)

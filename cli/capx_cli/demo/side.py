@@ -1,6 +1,6 @@
 """One side of the demo: four services, an attacker's sink and the agents, all under one kind of credential.
 
-Law: what is measured here is measured from outside the agents: at the services' data, at the sink, over HTTP.
+Law: every measurement is made outside the agents: in the data of the services, at the sink, or over HTTP.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from capx_cli.demo.process import Child, Children
 
 
 class Probe(NamedTuple):
-    """What became of one harmless call at each service: the reasons of a refusal, none if it was served."""
+    """The outcome of one harmless call at each service: the reasons of a denial, none if it was served."""
 
     node: str | None
     refused: Mapping[str, list[str]]
@@ -33,7 +33,7 @@ class Side:
         self.services: dict[str, str] = {}
 
     def start(self, envs: Mapping[str, Mapping[str, str]]) -> None:
-        """Make the data and start the services, each with the variables in `envs` that stand under its name."""
+        """Make the data and start the services, each with its variables in `envs`."""
         self._sink_url = f"http://127.0.0.1:{self._sink.hear()['port']}/collect"
         for service in SERVICES:
             data = self._folder / f"{service}.db"
@@ -44,29 +44,29 @@ class Side:
             )
 
     def work(self, env: Mapping[str, str], intent: str) -> None:
-        """Start the orchestrator, with its credential in these variables, on what a person asked for."""
+        """Start the orchestrator on a signed intent, with its credential in these variables."""
         self.services = {name: f"http://127.0.0.1:{child.hear()['port']}" for name, child in self._started.items()}
         self._agents = self._children.start(f"{self.name} orchestrator", "agents", "orchestrator", env=env)
         job = {"name": "orchestrator", "side": self.name, "services": self.services, "intent": intent}
         self._agents.tell(job)
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """What the agents say they do, until the work is done."""
+        """Return the steps that the agents report, until the work is done."""
         while (event := self._orchestrator.hear())["step"] != "done":
             yield event
 
     def probes(self) -> dict[str, Probe]:
-        """Let every agent try a harmless call at each service, and give what became of them by agent."""
+        """Let every agent try a harmless call at each service; return the outcomes by agent."""
         answer = self._orchestrator.ask({"do": "probe"})
         return {name: Probe(probe["node"], probe["refused"]) for name, probe in answer.items()}
 
     def received(self) -> dict[str, int]:
-        """How many `records` the sink has received, in how many `requests`."""
+        """Return how many `records` the sink has received, in how many `requests`."""
         counted: dict[str, int] = httpx.get(self._sink_url, trust_env=False).json()
         return counted
 
     def deck(self) -> str:
-        """How many slides of the finished review stand in the slides service as they should, and for whom."""
+        """Say how many slides in the slides service are as expected, and whether the deck is published."""
         data = self._folder / "slides.db"
         expected, written = expected_deck(), written_deck(data)
         right = sum(slide == wanted for slide, wanted in zip(written, expected, strict=False))

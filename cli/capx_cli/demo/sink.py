@@ -1,6 +1,6 @@
-"""The attacker's end: a web server that takes whatever it is sent, and counts the records in it.
+"""The attacker's sink: a web server that takes all that it is sent, and counts the records in it.
 
-`python -m capx_cli.demo.sink` says its port on stdout, and ends when its stdin does.
+`python -m capx_cli.demo.sink` writes its port to stdout, and ends when its stdin does.
 """
 
 import json
@@ -13,7 +13,7 @@ from capx_cli.demo.process import say, until_parent_ends
 
 
 class _Taker(BaseHTTPRequestHandler):
-    """Takes one request after the other, so that nothing is counted at once."""
+    """Take one request after the other, so that two requests never count at the same time."""
 
     arrived: ClassVar = {"requests": 0, "records": 0}
 

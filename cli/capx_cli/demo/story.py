@@ -1,7 +1,7 @@
 """The story of the demo: a quarterly business review, attacked, on both sides at once; then two endings.
 
-Laws: both sides run the same code with the same data, and take each step together. Each row is measured. All that
-is started is ended, whatever happens.
+Laws: both sides run the same code with the same data, and take each step together. Each row is measured. Every process
+that was started is ended, whatever happens.
 """
 
 import secrets
@@ -34,7 +34,7 @@ Show = Callable[[str, Mapping[str, Any]], None]
 
 
 class Outcome(NamedTuple):
-    """What the demo leaves: its rows, and what the authority knows about the task."""
+    """The result of the demo: its rows, and what the authority knows about the task."""
 
     rows: list[Row]
     seconds: float
@@ -45,9 +45,9 @@ class Outcome(NamedTuple):
 
 
 def run(home: Path, *, show: Show, completes: bool = True) -> Outcome:
-    """Tell the whole story in `home`, which must hold no authority yet.
+    """Run the whole story in `home`, which must hold no authority yet.
 
-    Without `completes` the task is left open at the end: then rows differ.
+    Without `completes` the task stays open at the end, and some rows differ.
     """
     began = time.monotonic()
     folders = {name: home / "demo" / name for name in ("session", "execution")}
@@ -76,12 +76,12 @@ def run(home: Path, *, show: Show, completes: bool = True) -> Outcome:
         signed = charter.intent.text().decode()
         session.work({"DEMO_TOKEN": token}, signed)
         execution.work({"CAPX_TOKEN": opened.bundle.text, "CAPX_AUTHORITY_URL": desk.url}, signed)
-        told = _work(session, execution, desk, approver, show)
-        export = told["export"]
+        reports = _work(session, execution, desk, approver, show)
+        export = reports["export"]
         table = [*rows.of_work(session, export["session"]), *rows.of_work(execution, export["execution"])]
-        table += gains.of_tries(told["struggle"]["execution"]["tried"])
+        table += gains.of_tries(reports["struggle"]["execution"]["tried"])
         requests = authority.requests(task=opened.id)
-        table += [*gains.of_requests(requests), gains.of_budget(told["thanks"]["execution"], requests)]
+        table += [*gains.of_requests(requests), gains.of_budget(reports["thanks"]["execution"], requests)]
         show("worked", {side.name: {"received": side.received(), "deck": side.deck()} for side in (session, execution)})
 
         before = execution.probes()
@@ -105,21 +105,21 @@ def run(home: Path, *, show: Show, completes: bool = True) -> Outcome:
 
 
 def _work(session: Side, execution: Side, desk: Desk, approver: Child, show: Show) -> dict[str, dict[str, Any]]:
-    """Let both sides work, step by step; what each said of each step, by its name."""
-    told: dict[str, dict[str, Any]] = {}
+    """Let both sides work, step by step; return the reports of both sides by the name of the step."""
+    reports: dict[str, dict[str, Any]] = {}
     for left, right in zip(session.events(), execution.events(), strict=True):
         more: dict[str, Any] = {}
         if right["step"] == "struggle":
             more = {"tried": [*(Try(*one) for one in right["tried"]), *desk.taken(right["documents"])]}
         elif right["step"] == "publishing":
             more = approver.ask({"do": "look"})
-        told[left["step"]] = {"session": left, "execution": {**right, **more}}
-        show(left["step"], told[left["step"]])
-    return told
+        reports[left["step"]] = {"session": left, "execution": {**right, **more}}
+        show(left["step"], reports[left["step"]])
+    return reports
 
 
 def _keys(authority: Authority, folder: Path, service: str) -> dict[str, str]:
-    """Export the key file of one service, and give the variables that tell it of it."""
+    """Export the key file of one service, and return the variables that name it."""
     path = folder / f"{service}.keys"
     authority.export_keys(service).save(path)
     return {"CAPX_AUDIENCE": service, "CAPX_KEY_FILE": str(path), "CAPX_STORE": authority.store.place}
@@ -128,12 +128,12 @@ def _keys(authority: Authority, folder: Path, service: str) -> dict[str, str]:
 def _node(probes: Mapping[str, Probe], name: str) -> str:
     node = probes[name].node
     if node is None:
-        raise DemoProblem(f"{name} is no node of the execution graph")
+        raise DemoProblem(f"{name} is not a node of the execution graph")
     return node
 
 
 def _once_known(side: Side, revoked: str) -> dict[str, Probe]:
-    """What becomes of every agent once each service knows of the revocation, which takes a moment, or after a while."""
+    """Return the probes once each service knows of the revocation, or after some seconds."""
     ends = time.monotonic() + _WAIT
     probes = side.probes()
     while not all(probes[revoked].refused.values()) and time.monotonic() < ends:
@@ -142,7 +142,7 @@ def _once_known(side: Side, revoked: str) -> dict[str, Probe]:
 
 
 def _end(bundle: Bundle, services: Mapping[str, str], end: Callable[[], object]) -> dict[str, float]:
-    """End the task, and measure for each service the seconds from then until it refuses, infinite if it does not."""
+    """End the task; return for each service the seconds until it denied a call, infinite if it did not."""
     origins = {origin: audience for audience, origin in services.items()}
     with httpx_client.client(origins, bundle, trust_env=False, timeout=PATIENCE) as client:
         urls = {service: services[service] + path for service, path in HARMLESS.items()}

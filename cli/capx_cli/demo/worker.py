@@ -1,6 +1,6 @@
 """One agent at work: a name, a credential, and a client that shows it to the services.
 
-Law: the same code on both sides. The side it is on shows in nothing but the kind of its credential.
+Law: both sides run the same code. Only the kind of the credential differs.
 """
 
 from typing import Any, Final
@@ -33,7 +33,7 @@ class Worker:
         self.client = credential.client(services)
 
     def get(self, service: str, path: str, **params: str) -> Any:
-        """Read something that the work cannot do without."""
+        """Read something that the work needs; DemoProblem if the service does not serve it."""
         return _done(self.client.get(self.services[service] + path, params=params or None))
 
     def write(self, position: int, heading: str, text: str) -> httpx.Response:
@@ -42,7 +42,7 @@ class Worker:
         return self.client.put(url, json={"heading": heading, "text": text})
 
     def publish(self) -> httpx.Response:
-        """Let the customer see the deck."""
+        """Publish the deck to the customer."""
         return self.client.post(f"{self.services['slides']}/decks/{DECK}/publish")
 
     def helper(self, name: str) -> "Worker":
@@ -50,14 +50,14 @@ class Worker:
         return Worker(name, self.credential.shared(to=name, allow=READ), self.services)
 
     def probe(self) -> dict[str, Any]:
-        """Try one harmless call at each service, and say the reasons of each that was refused."""
+        """Try one harmless call at each service; return the node and the reasons of each denial, under the name."""
         tried = {service: self.client.get(self.services[service] + path) for service, path in HARMLESS.items()}
         refused = {service: reasons(response) for service, response in tried.items()}
-        return {"node": self.credential.node, "refused": refused}
+        return {self.name: {"node": self.credential.node, "refused": refused}}
 
 
 def problem(response: httpx.Response) -> dict[str, Any]:
-    """What a refusal says, empty for an answer."""
+    """Return the problem document of a failed call; empty if the call was served."""
     if response.is_success:
         return {}
     body: dict[str, Any] = response.json()
@@ -65,7 +65,7 @@ def problem(response: httpx.Response) -> dict[str, Any]:
 
 
 def reasons(response: httpx.Response) -> list[str]:
-    """The codes of all reasons for which a call was refused, its status if it names none; empty if it was served."""
+    """Return the codes of all reasons for which a call was denied, or its status; empty if it was served."""
     said = problem(response)
     return [reason["code"] for reason in said.get("reasons", ())] or ([str(response.status_code)] if said else [])
 
