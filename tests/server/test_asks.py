@@ -300,9 +300,9 @@ def test_a_presentation_for_another_body_asks_for_nothing(served: Served, task: 
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
-        ({"approver": "eve"}, "cannot answer this, only"),
-        ({"yes": False}, "has not signed this answer"),
-        ({"signature": ""}, "has not signed this answer"),
+        ({"approver": "eve"}, "cannot answer this request; who can:"),
+        ({"yes": False}, "does not fit what request"),
+        ({"signature": ""}, "does not fit what request"),
         ({"request": "x"}, "unknown field"),
         ({"yes": "true"}, "Expected `bool`"),
         ({"at": -1}, "Expected `int`"),
