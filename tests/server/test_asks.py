@@ -392,7 +392,7 @@ def test_a_withdrawn_intent_is_refused_and_its_tasks_end(
     assert denied.value.code == "task_withdrawn"
     with pytest.raises(InvalidRequest, match="withdrawn"):
         operator.open(intent)
-    with pytest.raises(InvalidRequest, match="no intent"):
+    with pytest.raises(InvalidRequest, match="is not an intent"):
         operator.withdraw_intent("../tasks")
     with served.operators() as client:
         assert client.post("/intents/nobody/withdraw").json()["code"] == "invalid_request"
