@@ -22,6 +22,14 @@ def unb64u(text: str) -> bytes:
     return data
 
 
+def is_bytes(text: str, size: int) -> bool:
+    """Whether the text is the canonical base64url of exactly `size` bytes."""
+    try:
+        return len(unb64u(text)) == size
+    except MalformedToken:
+        return False
+
+
 def whole_bytes(text: str) -> bytes:
     """Return the whole bytes in a text of the base64url alphabet; `demand_canonical` checks the bits after them."""
     # The decoder below reads plain base64, so these three characters would pass it.

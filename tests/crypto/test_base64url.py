@@ -22,6 +22,12 @@ def test_any_text_is_base64url_or_malformed(text: str) -> None:
     assert base64url.b64u(data) == text
 
 
+def test_only_the_canonical_text_of_so_many_bytes_counts() -> None:
+    assert base64url.is_bytes("AAAAAAAAAAA", 8)
+    for text in ("AAAAAAAAAAB", "AAAAAAAAAAA=", "AAAAAAAAAA", "AAAAAAAAAAAA", "", "é", "AAAAAAAAAA\n"):
+        assert not base64url.is_bytes(text, 8)
+
+
 @pytest.mark.parametrize("text", ["A", "AAAAA", "AB", "AAB", "AA==", "AAA=", "====", "=", "A A", "+/+/", "é", "\udc80"])
 def test_other_spellings_are_refused(text: str) -> None:
     with pytest.raises(MalformedToken, match="base64url"):
