@@ -58,7 +58,7 @@ def whole_response(
                 for piece in response.iter_raw():
                     content += piece
                     if len(content) > most:
-                        raise StoreProblem(f"{client.base_url} answers with more than {most} bytes: it is no authority")
+                        raise StoreProblem(f"{client.base_url} sends more than {most} bytes: it is not an authority")
                     _demand_in_time(watchdog)
         except (httpx.HTTPError, httpx.StreamError, OSError):
             _demand_in_time(watchdog)

@@ -8,8 +8,8 @@
         "One task."
         return authority.task(id)
 
-Law: the routes, the OpenAPI document and the operators' client read the same table, so none of them can differ from the
-function: its name, docstring and annotations are what the table holds.
+Law: the table is read from the function's name, docstring and annotations. Routes, OpenAPI document and client all use
+the table, so they agree with the function.
 """
 
 from collections.abc import Callable
@@ -24,30 +24,38 @@ JSON_TYPE: Final = "application/json"
 
 
 class Operation(Struct, Generic[P, R], frozen=True, kw_only=True):
-    """`act` is the function. It gets what the path names as `id`, and it may wait for a store.
-
-    `asks` is the type of the body, or of the query of a GET; `answers` is None where `media` is not JSON. `problems`
-    are the statuses with which it may refuse, beside those of any request. A client waits for `seconds`. An `announced`
-    operation changes what followers have to know at once. One that `streams` can answer with server-sent events, too.
-    An `instant` one waits for nothing, so it needs no thread. An agent has to present a capability for its `action`; a
-    `reported` one needs the proof of a resource.
-    """
+    """One operation: where it is, what it takes, and the function that does it."""
 
     method: str
+    """GET or POST."""
     path: str
+    """The path; it may contain `{id}`."""
     name: str
+    """The name of the function, and the operation's id in the OpenAPI document."""
     about: str
+    """The docstring of the function, and the summary in the OpenAPI document."""
     act: Callable[P, R]
+    """The function. It gets the id of the path as `id`, and it may wait for a store."""
     asks: type[Struct] | None = None
+    """The type of the body of a POST, or of the query of a GET; None if it takes neither."""
     answers: Any = None
+    """The type of the answer; None if `media` is not JSON."""
     media: str = JSON_TYPE
+    """The content type of the answer."""
     problems: tuple[int, ...] = ()
+    """The statuses of its own problems, besides those that every operation can have."""
     seconds: float = 30.0
+    """How long a client waits for the answer."""
     announced: bool = False
+    """Whether it changes what followers have to know at once."""
     streams: bool = False
+    """Whether it can also answer with server-sent events."""
     instant: bool = False
+    """Whether it never waits, so that it needs no thread."""
     action: str | None = None
+    """The action for which an agent has to present its authority capability; None if no agent calls this."""
     reported: bool = False
+    """Whether a resource has to prove the request with its audience's key."""
 
     @property
     def has_body(self) -> bool:
@@ -61,8 +69,8 @@ class OperationTable(list[Operation[..., Any]]):
     def operation(self, method: str, path: str, **details: Any) -> Callable[[Callable[P, R]], Operation[P, R]]:
         """Make the decorated function an operation of this table.
 
-        It asks for the type of its parameter `asked`, and answers with the type that it returns; `details` are further
-        fields of `Operation`, and `answers` among them goes before the type that it returns.
+        Its parameter `asked` gives `asks`, and its return type gives `answers`. `details` are further fields of
+        `Operation`; `answers` among them overrides the return type.
         """
 
         def added(function: Callable[P, R]) -> Operation[P, R]:

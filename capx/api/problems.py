@@ -86,7 +86,7 @@ def to_problem(error: Exception) -> ProblemResponse:
 def from_problem(status: int, problem: Problem | None, where: str) -> CapxError:
     """Return the error that a problem describes; a StoreProblem if the answer is not a problem of capx."""
     if problem is None:
-        return StoreProblem(f"what answers at {where} is no capx authority: it answered {status}")
+        return StoreProblem(f"the server at {where} is not a capx authority: it answered {status}")
     if problem.code == "broken_log" and problem.position is not None:
         return BrokenLog(problem.position, problem.why or problem.detail)
     for kind, _, code in _CODES:

@@ -30,7 +30,7 @@ def decode_query(pairs: Iterable[tuple[str, str]], kind: type[T]) -> T:
     for name, text in pairs:
         if name not in hints:
             known = f": only {', '.join(hints)}" if hints else ""
-            raise InvalidRequest(f"{name!a:.40} is nothing that can be asked here{known}")
+            raise InvalidRequest(f"{name!a:.40} is not a name of this query{known}")
         if get_origin(hints[name]) is tuple:
             found.setdefault(name, []).append(text)
         elif name in found:
@@ -43,7 +43,7 @@ def decode_query(pairs: Iterable[tuple[str, str]], kind: type[T]) -> T:
         if isinstance(error.__cause__, InvalidRequest):
             # The type itself found the mistake, and its sentence is better than the one of msgspec.
             raise error.__cause__ from None
-        raise InvalidRequest(f"this cannot be asked: {error}") from None
+        raise InvalidRequest(f"this query is not valid: {error}") from None
 
 
 def _value(name: str, text: str, hint: Any) -> str | int | bool:

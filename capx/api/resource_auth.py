@@ -60,7 +60,7 @@ def verify(header: str, ring: KeyRing, *, method: str, target: str, body: bytes,
     if parts is None:
         raise UnauthenticatedReport(f"a report is proven by: {SCHEME} audience=…, kid=…, at=…, mac=…")
     if not _METHOD.fullmatch(method) or not _TARGET.fullmatch(target):
-        raise UnauthenticatedReport(f"nobody could have proven this request: {_UNSENT}")
+        raise UnauthenticatedReport(f"no resource could have sent this request: {_UNSENT}")
     audience, kid, seconds, given = parts.groups()
     root = ring.get(kid)
     # One answer for an unknown key and a wrong MAC, compared in constant time: a stranger learns nothing of the keys.

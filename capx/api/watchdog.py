@@ -43,7 +43,7 @@ class Watchdog:
             try:
                 watcher.start()
             except (RuntimeError, MemoryError) as error:
-                raise StoreProblem(f"no thread can be had to watch over a connection: {error}") from None
+                raise StoreProblem(f"cannot start a thread to watch a connection: {error}") from None
             self._watcher = watcher
         return self
 
@@ -88,7 +88,8 @@ class Watchdog:
                 self._shut_down()
 
     def _watch(self) -> None:
-        # `heard` may move the time while this waits. It only moves it later, so the watcher never wakes too late.
+        # At most `seconds` at a time: after `hold` the end is infinite, and `heard` may then set it to `seconds` from
+        # now.
         while not self._end.wait(min(max(0.0, self._due - time.monotonic()), self._seconds)):
             if self._due <= time.monotonic():
                 self.cut(self._overdue)
@@ -113,4 +114,4 @@ def _copy(stream: Any) -> socket.socket | None:
         return None if connected is None else connected.dup()
     except OSError as error:
         stream.close()
-        raise StoreProblem(f"no connection can be watched over: {error.strerror}") from None
+        raise StoreProblem(f"cannot watch the connection: {error.strerror}") from None

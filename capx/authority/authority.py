@@ -23,6 +23,7 @@ from capx.authority.home import create_home, home_folder, open_parts
 from capx.authority.in_process import InProcess, present_and_judge
 from capx.authority.intent_use import WithdrawnIntent
 from capx.authority.opening import (
+    Minting,
     OpenedTask,
     as_given,
     demand_label,
@@ -45,7 +46,7 @@ from capx.intents.intent import Intent, SignedIntent, intent_digest
 from capx.policy.policy import MAX_TTL, NO_POLICY, Policy
 from capx.resource.replay import Replay
 from capx.resource.revocations import StoreLiveness
-from capx.store.protocols import Store
+from capx.store.protocols import Store, Writing
 from capx.store.records import Pruned, RequestRecord
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.binding import ToolCall
@@ -54,7 +55,7 @@ from capx.tokens.grants import ASK, Grant, demand_audience, demand_restricting
 from capx.tokens.lineage import AUTHORITY
 from capx.verify.ask import Answer, Ask
 from capx.verify.verifier import Verifier
-from capx_caveats import JSON, Appendable, When, parse_instant
+from capx_caveats import JSON, Appendable, Caveat, When, parse_instant
 
 if TYPE_CHECKING:
     from capx.guard.call_facts import Costs, Derived, Tenancy
@@ -178,16 +179,7 @@ class Authority(History):
             policy = self.policy
             proven = intent_use.prove(policy, intent, attested)
             with self.store.write() as transaction:
-                return open_on_intent(
-                    transaction,
-                    self._keyring,
-                    proven,
-                    policy,
-                    expires=expires,
-                    added=added,
-                    now=now,
-                    max_ttl=self.max_ttl,
-                )
+                return open_on_intent(self._minting(transaction, added, now), proven, policy, expires=expires)
         if attested is not None:
             raise InvalidRequest("attested needs an intent without a signature: give the intent too")
         given = as_given(allow)
@@ -195,16 +187,8 @@ class Authority(History):
         demand_label("purpose", purpose)
         ends = expiry(_DEFAULT_TTL if expires is None else expires, now=now, max_ttl=self.max_ttl)
         with self.store.write() as transaction:
-            return open_by_hand(
-                transaction,
-                self._keyring,
-                given,
-                tenant=tenant,
-                purpose=purpose,
-                expires=ends,
-                added=added,
-                now=now,
-            )
+            minting = self._minting(transaction, added, now)
+            return open_by_hand(minting, given, tenant=tenant, purpose=purpose, expires=ends)
 
     def mint(
         self,
@@ -219,16 +203,7 @@ class Authority(History):
         given = as_given(allow)
         added = demand_restricting(caveats, now)
         with self.store.write() as transaction:
-            return mint_more(
-                transaction,
-                self._keyring,
-                task_id,
-                given,
-                expires=expires,
-                added=added,
-                now=now,
-                max_ttl=self.max_ttl,
-            )
+            return mint_more(self._minting(transaction, added, now), task_id, given, expires=expires)
 
     def ask(
         self, bundle: Bundle, action: str, *, audience: str | None = None, args: Mapping[str, JSON] | None = None
@@ -412,6 +387,9 @@ class Authority(History):
 
         guard = ToolGuard(self._tool_verifier)
         return guard.tool(action, tenant=tenant, attributes=attributes, cost=cost, audience=audience)
+
+    def _minting(self, transaction: Writing, added: tuple[Caveat, ...], now: int) -> Minting:
+        return Minting(transaction, self._keyring, added, now, self.max_ttl)
 
     def _tool_verifier(self, audience: str) -> Verifier:
         if audience not in self._verifiers:

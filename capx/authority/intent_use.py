@@ -76,7 +76,10 @@ def prove(policy: Policy, intent: SignedIntent | Intent, attested: str | None) -
     if attested is None:
         raise InvalidRequest("this intent is not signed: use capx intent sign, or say who attests it")
     if not is_label(attested):
-        raise InvalidRequest(f"{attested!r:.80} attests nothing: 1 to 128 characters, none of them hidden or a control")
+        raise InvalidRequest(
+            f"{attested!r:.80} is not the name of an attester: write 1 to 128 characters, without hidden or control "
+            "characters"
+        )
     return Proven(intent, f"{ATTESTED}{attested}")
 
 

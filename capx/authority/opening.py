@@ -37,6 +37,19 @@ from capx_caveats import Caveat, When, is_label, parse_instant, shown_duration, 
 _OVERDUE_AT_OPEN = 20
 
 
+class Minting(Struct, frozen=True):
+    """The transaction that mints, the root keys, what restricts each capability besides, and the time (Unix seconds).
+
+    No task lasts longer than `max_ttl` seconds.
+    """
+
+    transaction: Writing
+    keyring: KeyRing
+    added: tuple[Caveat, ...]
+    now: int
+    max_ttl: int
+
+
 class OpenedTask(Struct, frozen=True):
     """A task that was opened, and the bundle for its first agent: a secret; `expires` is in Unix seconds."""
 
@@ -52,74 +65,48 @@ class OpenedTask(Struct, frozen=True):
 
 
 def open_by_hand(
-    transaction: Writing,
-    keyring: KeyRing,
-    given: Iterable[Given],
-    *,
-    tenant: str | None,
-    purpose: str | None,
-    expires: int,
-    added: tuple[Caveat, ...],
-    now: int,
+    minting: Minting, given: Iterable[Given], *, tenant: str | None, purpose: str | None, expires: int
 ) -> OpenedTask:
-    """Open a task that may do what `given` lists, until `expires`; times in Unix seconds."""
+    """Open a task that may do what `given` lists, until `expires` (Unix seconds)."""
+    now = minting.now
     task = TaskRecord(id=_fresh_id(), root=_fresh_id(), opened=now, expires=expires, tenant=tenant, purpose=purpose)
-    return _open(transaction, keyring, task, given, added)
+    return _open(minting, task, given)
 
 
-def open_on_intent(
-    transaction: Writing,
-    keyring: KeyRing,
-    proven: Proven,
-    policy: Policy,
-    *,
-    expires: When | None,
-    added: tuple[Caveat, ...],
-    now: int,
-    max_ttl: int,
-) -> OpenedTask:
-    """Open a task on an intent, with what the policy gives it. The opening is counted. `max_ttl` is in seconds."""
+def open_on_intent(minting: Minting, proven: Proven, policy: Policy, *, expires: When | None) -> OpenedTask:
+    """Open a task on an intent, with what the policy gives it. The opening is counted."""
     intent = proven.intent
-    terms = intent_use.take(transaction, proven, policy, now=now)
+    terms = intent_use.take(minting.transaction, proven, policy, now=minting.now)
     task = TaskRecord(
         id=_fresh_id(),
         root=_fresh_id(),
-        opened=now,
-        expires=_expiry_on_intent(intent, terms, expires, now=now, max_ttl=max_ttl),
+        opened=minting.now,
+        expires=_expiry_on_intent(intent, terms, expires, now=minting.now, max_ttl=minting.max_ttl),
         tenant=terms.tenant,
         purpose=terms.purpose,
         principal=intent.principal,
         intent=intent.digest,
     )
     agent = None if intent.agent is UNSET else intent.agent
-    return _open(transaction, keyring, task, terms.given_at_open, added, agent=agent, policy=policy.digest)
+    return _open(minting, task, terms.given_at_open, agent=agent, policy=policy.digest)
 
 
-def mint_more(
-    transaction: Writing,
-    keyring: KeyRing,
-    task_id: str,
-    given: Iterable[Given],
-    *,
-    expires: When | None,
-    added: tuple[Caveat, ...],
-    now: int,
-    max_ttl: int,
-) -> Bundle:
+def mint_more(minting: Minting, task_id: str, given: Iterable[Given], *, expires: When | None) -> Bundle:
     """Mint more at the root of a task; InvalidRequest if the task is not active."""
-    demand_live_key(transaction, keyring)
-    task = as_of(known_task(transaction, task_id), now)
+    transaction = minting.transaction
+    demand_live_key(transaction, minting.keyring)
+    task = as_of(known_task(transaction, task_id), minting.now)
     if is_final(task.state):
         raise InvalidRequest(f"task {task.id} is {task.state}: it gets no more capabilities; open a new task")
     if transaction.death(root_node(task.root)):
         raise InvalidRequest(f"task {task.id} is revoked: it gets no more capabilities; open a new task")
-    ends = task.expires if expires is None else expiry(expires, now=now, max_ttl=max_ttl)
+    ends = task.expires if expires is None else expiry(expires, now=minting.now, max_ttl=minting.max_ttl)
     if ends > task.expires:
         raise InvalidRequest(
             f"task {task.id} expires at {shown_instant(task.expires)}, and a capability cannot expire later: choose an "
             "earlier time"
         )
-    return _mint(transaction, keyring, task, given, expires=ends, added=added, now=now)
+    return _mint(minting, task, given, expires=ends)
 
 
 def expiry(expires: When, *, now: int, max_ttl: int) -> int:
@@ -150,16 +137,10 @@ def _expiry_on_intent(intent: Intent, terms: Terms, expires: When | None, *, now
 
 
 def _open(
-    transaction: Writing,
-    keyring: KeyRing,
-    task: TaskRecord,
-    given: Iterable[Given],
-    added: tuple[Caveat, ...],
-    *,
-    agent: str | None = None,
-    policy: str | None = None,
+    minting: Minting, task: TaskRecord, given: Iterable[Given], *, agent: str | None = None, policy: str | None = None
 ) -> OpenedTask:
-    demand_live_key(transaction, keyring)
+    transaction = minting.transaction
+    demand_live_key(transaction, minting.keyring)
     # Without `capx serve` nothing else ends overdue tasks regularly. A few at each opening keep up, and stay quick.
     end_overdue(transaction, now=task.opened, limit=_OVERDUE_AT_OPEN)
     transaction.open_task(task)
@@ -185,34 +166,26 @@ def _open(
         purpose=task.purpose,
         expires=task.expires,
         position=event.position,
-        bundle=_mint(transaction, keyring, task, everything, expires=task.expires, added=added, now=task.opened),
+        bundle=_mint(minting, task, everything, expires=task.expires),
         principal=task.principal,
         intent=task.intent,
     )
 
 
-def _mint(
-    transaction: Writing,
-    keyring: KeyRing,
-    task: TaskRecord,
-    given: Iterable[Given],
-    *,
-    expires: int,
-    added: tuple[Caveat, ...],
-    now: int,
-) -> Bundle:
+def _mint(minting: Minting, task: TaskRecord, given: Iterable[Given], *, expires: int) -> Bundle:
     claims = Claims(task.id, task.root, task.tenant, task.intent)
     minted: list[Capability] = []
     for one in given:
-        carried = authority_block(claims, one.allowed, expires, (*one.budgets, *added))
+        carried = authority_block(claims, one.allowed, expires, (*one.budgets, *minting.added))
         # Before anything is minted: a token beyond the limits of the wire would be denied everywhere.
         if why := block_problem(carried):
             raise InvalidRequest(
                 f"cannot mint the capability for {one.audience}, because no service would accept it: {why}"
             )
-        capability = mint(keyring.active.audience_key(one.audience), carried, now=now)
+        capability = mint(minting.keyring.active.audience_key(one.audience), carried, now=minting.now)
         allowed = tuple([entry.sentence() for entry in one.allowed])
-        CapabilityMinted.of(task.id, capability, allow=allowed, expires=expires).write(transaction, at=now)
+        event = CapabilityMinted.of(task.id, capability, allow=allowed, expires=expires)
+        event.write(minting.transaction, at=minting.now)
         minted.append(capability)
     return Bundle(minted)
 

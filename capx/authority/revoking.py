@@ -18,9 +18,9 @@ from msgspec import Struct
 from capx.api.messages.outcomes import Impact, Killed, Revocation
 from capx.authority.ending import as_of
 from capx.authority.graph.impact import impact_below, impact_of, read_graph, together
-from capx.crypto.base64url import b64u, unb64u
+from capx.crypto.base64url import b64u, is_bytes, unb64u
 from capx.crypto.keys import is_kid
-from capx.errors import InvalidRequest, MalformedToken
+from capx.errors import InvalidRequest
 from capx.store import events
 from capx.store.lifecycle import is_final
 from capx.store.protocols import Reading, Store, Writing
@@ -65,15 +65,12 @@ def by_name(reading: Reading, target: str) -> Target:
     """The target of a node, capability, root or task id; a task id means its root. InvalidRequest for other text."""
     if is_id(target) and (task := reading.task(target) or reading.rooted(root_node(target))):
         return _of_id(root_node(task.root), is_root=True, task=task.id)
-    try:
-        key = unb64u(target)
-    except MalformedToken:
-        key = b""
-    if len(key) != 16:
+    if not is_bytes(target, 16):
         raise InvalidRequest(
             f"{target!r:.80} cannot be revoked: give a node or capability id (22 characters, as capx graph and capx "
             "inspect show them), or the root id or task id of a known task"
         )
+    key = unb64u(target)
     task = reading.rooted(key)
     return _of_id(key, is_root=task is not None, task=None if task is None else task.id)
 
@@ -129,7 +126,7 @@ def by_where(reading: Reading, where: Mapping[str, str], now: int) -> list[Targe
 
 def by_agent(path: Sequence[bytes], hops: Sequence[str], task: str) -> Target:
     """The node that these hop nonces lead to from the last node of `path`; InvalidRequest for invalid nonces."""
-    if not 0 < len(hops) <= MAX_BLOCKS or not all(map(_is_nonce, hops)):
+    if not 0 < len(hops) <= MAX_BLOCKS or not all(is_bytes(hop, 8) for hop in hops):
         raise InvalidRequest(
             f"give the nonces of the hops from your own node to the node to revoke: 1 to {MAX_BLOCKS}, each 8 bytes in "
             "base64url"
@@ -183,13 +180,6 @@ def _kill_with_granted(transaction: Writing, target: Target, now: int) -> list[K
     granted = [_of_id(id_, is_root=False, task=target.event.task) for id_ in transaction.granted_by(target.key)]
     with_it = [kill(transaction, one, now=now) for one in granted]
     return [first, *(one for one in with_it if not one.again)]
-
-
-def _is_nonce(text: str) -> bool:
-    try:
-        return len(unb64u(text)) == 8
-    except MalformedToken:
-        return False
 
 
 def _of_id(key: bytes, *, is_root: bool, task: str | None) -> Target:

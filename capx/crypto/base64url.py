@@ -22,12 +22,12 @@ def unb64u(text: str) -> bytes:
     return data
 
 
-def size_in_base64url(text: object) -> int:
-    """Return how many bytes this base64url text encodes; -1 if it is not such a text."""
+def is_bytes(text: object, size: int) -> bool:
+    """Whether it is text, and the canonical base64url of exactly `size` bytes."""
     try:
-        return len(unb64u(text)) if isinstance(text, str) else -1
+        return isinstance(text, str) and len(unb64u(text)) == size
     except MalformedToken:
-        return -1
+        return False
 
 
 def whole_bytes(text: str) -> bytes:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from msgspec import Struct
 
 from capx.crypto import key_file
-from capx.crypto.base64url import b64u, size_in_base64url, unb64u
+from capx.crypto.base64url import b64u, is_bytes, unb64u
 from capx.crypto.hashing import digest, equal, mac, macaroon_key
 from capx.errors import InvalidRequest, KeyProblem, MalformedToken
 from capx_caveats import is_audience
@@ -42,7 +42,7 @@ class _Secret:
 
 def is_kid(text: str) -> bool:
     """Whether the text is a key id: 8 bytes in base64url."""
-    return size_in_base64url(text) == KID_BYTES
+    return is_bytes(text, KID_BYTES)
 
 
 def _weakness(secret: bytes) -> str | None:

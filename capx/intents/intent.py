@@ -21,7 +21,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import force_setattr
 
 from capx.crypto import strict_json
-from capx.crypto.base64url import b64u, size_in_base64url
+from capx.crypto.base64url import b64u, is_bytes
 from capx.crypto.canonical_json import canonical
 from capx.crypto.hashing import digest
 from capx.errors import InvalidRequest
@@ -144,7 +144,7 @@ class SignedIntent(Struct, frozen=True, forbid_unknown_fields=True):
     signature: str
 
     def __post_init__(self) -> None:
-        _demand(size_in_base64url(self.signature) == 64, "a signature must be 64 bytes in base64url")
+        _demand(is_bytes(self.signature, 64), "a signature must be 64 bytes in base64url")
 
     @classmethod
     def parse(cls, data: bytes) -> "SignedIntent":
@@ -178,7 +178,7 @@ def intent_digest(intent: str | SignedIntent | Intent) -> str:
 
 def is_digest(text: object) -> bool:
     """Whether this is text with the form of an intent's digest: 32 bytes in base64url."""
-    return size_in_base64url(text) == 32
+    return is_bytes(text, 32)
 
 
 def _demand(good: bool, sentence: str) -> None:
@@ -200,7 +200,7 @@ def _is_statement(text: object) -> bool:
 
 
 def _is_nonce(text: object) -> bool:
-    return size_in_base64url(text) == 16
+    return is_bytes(text, 16)
 
 
 def _literal(name: str, value: object) -> Literal:

@@ -10,7 +10,7 @@ Laws:
 import re
 from collections.abc import Iterator
 
-from capx.crypto.base64url import size_in_base64url
+from capx.crypto.base64url import is_bytes
 from capx.crypto.canonical_json import canonical
 from capx.crypto.keys import is_kid
 from capx.errors import InvalidCaveat, InvalidRequest, StoreProblem
@@ -85,7 +85,7 @@ def _demand_head(head: Head, now: int) -> None:
         _demand("its head", "is not a count", count, _is_count(count))
     _demand("its head", "is more than it has had", head.forgotten, head.forgotten <= head.deaths <= head.position)
     # Only an empty log has the hash that comes before the first event.
-    fits = _is_bytes(head.hash, 32) and (head.position == 0) == (head.hash == GENESIS)
+    fits = _is_raw(head.hash, 32) and (head.position == 0) == (head.hash == GENESIS)
     _demand("its head", "is not the hash of an event", head.hash, fits)
 
 
@@ -95,7 +95,7 @@ def _demand_event(event: Event) -> None:
     _demand(where, "is not a time", event.at, _is_count(event.at))
     _demand(where, "is not a kind of event", event.kind, _matches(_KIND, event.kind))
     _demand(where, "is not a body", event.body, type(event.body) is bytes)
-    _demand(where, "is not a hash", event.hash, _is_bytes(event.hash, 32))
+    _demand(where, "is not a hash", event.hash, _is_raw(event.hash, 32))
 
 
 def _demand_task(task: TaskRecord, nth: int, head: Head) -> None:
@@ -110,7 +110,7 @@ def _demand_task(task: TaskRecord, nth: int, head: Head) -> None:
         where,
         "is not the digest of an intent",
         task.intent,
-        task.intent is None or size_in_base64url(task.intent) == 32,
+        task.intent is None or is_bytes(task.intent, 32),
     )
     _demand(where, "is not a state", task.state, task.state == lifecycle.FIRST or lifecycle.is_final(task.state))
     if lifecycle.is_final(task.state):
@@ -122,7 +122,7 @@ def _demand_task(task: TaskRecord, nth: int, head: Head) -> None:
 
 def _demand_intent(intent: IntentRecord, nth: int) -> None:
     where = f"intent {nth}"
-    _demand(where, "is not a digest", intent.digest, size_in_base64url(intent.digest) == 32)
+    _demand(where, "is not a digest", intent.digest, is_bytes(intent.digest, 32))
     _demand(where, "is not a time", intent.withdrawn, intent.withdrawn is None or _is_count(intent.withdrawn))
     if intent.document is None:
         unknown = (intent.principal, intent.proof, intent.opened)
@@ -166,7 +166,7 @@ def _demand_counter(counter: Counter, nth: int) -> None:
 
 def _is_key(key: object) -> bool:
     if not isinstance(key, str):
-        return _is_bytes(key, 16)
+        return _is_raw(key, 16)
     if key.startswith(KID):
         return is_kid(key[len(KID) :])
     return _matches(_SECONDS, key[len(ISSUED) :]) if key.startswith(ISSUED) else is_id(key)
@@ -175,7 +175,7 @@ def _is_key(key: object) -> bool:
 def _is_proof(proof: object) -> bool:
     if isinstance(proof, str) and proof.startswith(ATTESTED):
         return is_label(proof[len(ATTESTED) :])
-    return size_in_base64url(proof) == 64
+    return is_bytes(proof, 64)
 
 
 def _is_count(value: object, most: int = SAFE_INTEGER) -> bool:
@@ -187,7 +187,7 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _is_bytes(value: object, size: int) -> bool:
+def _is_raw(value: object, size: int) -> bool:
     return type(value) is bytes and len(value) == size
 
 

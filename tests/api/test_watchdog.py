@@ -111,7 +111,7 @@ def test_a_connection_that_cannot_be_watched_is_closed(pair: tuple[socket.socket
     pair[0].close()
     with (
         Watchdog(60, "nothing came") as watchdog,
-        pytest.raises(StoreProblem, match="no connection can be"),
+        pytest.raises(StoreProblem, match="cannot watch the connection"),
     ):
         watchdog.note(CONNECTED, {"return_value": Stream(pair[0])})
 
@@ -155,7 +155,7 @@ def test_without_a_thread_nothing_goes_unwatched(monkeypatch: pytest.MonkeyPatch
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", full)
-    with pytest.raises(StoreProblem, match=r"no thread can be had .*: can't start new thread"), Watchdog(60, "late"):
+    with pytest.raises(StoreProblem, match=r"cannot start a thread .*: can't start new thread"), Watchdog(60, "late"):
         raise AssertionError("the block was entered")
 
 

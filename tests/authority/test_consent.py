@@ -29,18 +29,18 @@ def lab() -> Iterator[GrantingLab]:
 def test_an_answer_to_one_request_is_none_to_another(lab: GrantingLab) -> None:
     one, other = waiting(lab), waiting(lab)
     spliced = replace(lab.verdict(one), request=other)
-    assert "has not signed" in not_taken(lab, spliced)
+    assert "does not fit what request" in not_taken(lab, spliced)
 
 
 @pytest.mark.parametrize(
     "change", [{"yes": True}, {"at": NOW + 1}, {"signature": "A" * 86}, {"signature": "junk"}], ids=str
 )
 def test_an_answer_says_what_was_signed(lab: GrantingLab, change: Any) -> None:
-    assert "has not signed" in not_taken(lab, replace(lab.verdict(waiting(lab), yes=False), **change))
+    assert "does not fit what request" in not_taken(lab, replace(lab.verdict(waiting(lab), yes=False), **change))
 
 
 def test_an_answer_of_somebody_is_not_passed_off_as_anothers(lab: GrantingLab) -> None:
-    assert "has not signed" in not_taken(lab, replace(lab.verdict(waiting(lab), BOB), approver="cara"))
+    assert "does not fit what request" in not_taken(lab, replace(lab.verdict(waiting(lab), BOB), approver="cara"))
 
 
 @pytest.mark.parametrize(("late", "taken"), [(300, True), (301, False), (-5, True), (-6, False)])
@@ -59,7 +59,7 @@ def test_an_answer_replayed_for_a_request_made_again_is_refused(lab: GrantingLab
     verdict = lab.verdict(first.request)
     lab.clock.now += 60
     assert lab.pending(opened.bundle, SEND).request == first.request
-    assert "has not signed" in not_taken(lab, verdict)
+    assert "does not fit what request" in not_taken(lab, verdict)
 
 
 def test_an_answer_that_comes_too_late_ends_the_request(lab: GrantingLab) -> None:

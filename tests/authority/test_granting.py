@@ -117,7 +117,7 @@ def test_the_log_says_who_was_granted_what_and_no_arguments(lab: GrantingLab) ->
     lab.ask(child, "mail.send", {"to": [[]]})
     events = {event.kind: event for event in lab.authority.log(since=3)}
     minted = events["capability_minted"].read(CapabilityMinted)
-    assert minted.allow == ("billing.refund where amount is between 0 and 50, for the arguments of the request alone",)
+    assert minted.allow == ("billing.refund where amount is between 0 and 50, only for the arguments of the request",)
     assert (minted.ids, minted.asker) == (tuple(map(b64u, granted.ids)), tuple(map(b64u, next(iter(child)).ids)))
     assert (minted.path, minted.hops) == (tuple(map(b64u, child.path)), ("sub",))
     assert (minted.policy, [limit.unit for limit in minted.budgets]) == (lab.policy.digest, ["refunds"])

@@ -120,7 +120,7 @@ def test_nothing_lives_longer_than_the_authority_lets_it(authority: Authority) -
 
 @pytest.mark.parametrize("caveat", [Task("other"), Root("other")])
 def test_no_caveat_can_claim_another_task_or_root(authority: Authority, caveat: Task | Root) -> None:
-    with pytest.raises(InvalidRequest, match="for the authority to write"):
+    with pytest.raises(InvalidRequest, match="only the authority writes"):
         authority.open(allow=["a.b"], caveats=[caveat])
 
 

@@ -24,7 +24,7 @@ def test_a_peer_that_is_no_authority_is_told_as_that(tmp_path: Path) -> None:
 
         answering = threading.Thread(target=answer)
         answering.start()
-        with RemoteAuthority(f"unix:{path}") as remote, pytest.raises(StoreProblem, match="is no capx authority"):
+        with RemoteAuthority(f"unix:{path}") as remote, pytest.raises(StoreProblem, match="is not a capx authority"):
             remote.tasks()
         answering.join(10)
 

@@ -93,7 +93,7 @@ def test_every_way_to_the_crm_is_refused_and_says_why(kept: tuple[dict[str, Any]
         "opens a task by itself": "there is nothing at '/tasks'",
         "signs an intent by itself": "this intent has no signature by ana@our.example that the policy accepts",
         "hands in Ana's intent again": "this intent was opened once",
-        "approves its own request": "'bo@our.example' has not signed this answer",
+        "approves its own request": "the signature of bo@our.example does not fit what request",
     }.items():
         refused = row(rows, "execution", f"sub-agent {way}")
         assert refused["ok"]

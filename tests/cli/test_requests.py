@@ -156,7 +156,7 @@ def test_what_cannot_be_answered_is_told_by_its_exit_code(capx: Shell, office: O
     assert "this key of ben is not the key that the policy has for them" in wrong.err
     with serving(office.home) as served:
         args = ("--as", "ben", "--key-file", str(stranger), "--yes", "--authority", served.place)
-        assert "has not signed this answer" in capx("requests", "approve", pending.request, *args, code=1).err
+        assert "does not fit what request" in capx("requests", "approve", pending.request, *args, code=1).err
 
 
 def test_the_key_at_home_answers_if_it_is_clear_whose_is_meant(capx: Shell, office: Office) -> None:
@@ -233,7 +233,7 @@ def test_the_inbox_of_an_authority_that_serves_is_the_same(capx: Shell, office: 
         assert capx("requests", "list", **there).out == capx("requests", "list").out
         assert capx("requests", "show", pending.request, **there).out == capx("requests", "show", pending.request).out
         refused = capx("requests", "approve", pending.request, *as_(office, "eve"), "--yes", code=1, **there)
-        assert "cannot answer this, only" in refused.err
+        assert "cannot answer this request; who can:" in refused.err
         assert "there is no request" in capx("requests", "show", "nobody", code=2, **there).err
         done = capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes", **there)
         assert "was approved by ben" in done.out

@@ -104,7 +104,7 @@ def test_a_single_page_is_not_waited_for_longer_than_any(line: Line, monkeypatch
 def test_a_line_that_nobody_could_watch_over_is_not_used(line: Line) -> None:
     usual = threading.stack_size(1 << 46)
     try:
-        with pytest.raises(StoreProblem, match="no thread can be had"):
+        with pytest.raises(StoreProblem, match="cannot start a thread"):
             line.source.pages()
     finally:
         threading.stack_size(usual)

@@ -300,9 +300,9 @@ def test_a_presentation_for_another_body_asks_for_nothing(served: Served, task: 
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
-        ({"approver": "eve"}, "cannot answer this, only"),
-        ({"yes": False}, "has not signed this answer"),
-        ({"signature": ""}, "has not signed this answer"),
+        ({"approver": "eve"}, "cannot answer this request; who can:"),
+        ({"yes": False}, "does not fit what request"),
+        ({"signature": ""}, "does not fit what request"),
         ({"request": "x"}, "unknown field"),
         ({"yes": "true"}, "Expected `bool`"),
         ({"at": -1}, "Expected `int`"),
@@ -392,7 +392,7 @@ def test_a_withdrawn_intent_is_refused_and_its_tasks_end(
     assert denied.value.code == "task_withdrawn"
     with pytest.raises(InvalidRequest, match="withdrawn"):
         operator.open(intent)
-    with pytest.raises(InvalidRequest, match="no intent"):
+    with pytest.raises(InvalidRequest, match="is not an intent"):
         operator.withdraw_intent("../tasks")
     with served.operators() as client:
         assert client.post("/intents/nobody/withdraw").json()["code"] == "invalid_request"

@@ -275,7 +275,7 @@ def test_a_decision_that_no_other_store_could_hold_is_not_taken(
 
     with pytest.raises(Unwritable):
         resource.reports.record([given(deep - 1)])
-    with pytest.raises(Unwritable, match="no longer than 64 KiB"):
+    with pytest.raises(Unwritable, match="at most 64 KiB"):
         resource.reports.record([record(reasons=[{"code": "x", "sentence": "x" * (64 << 10)}])])
     assert list(remote.log()) == []
     resource.reports.record([given(61)])

@@ -1,1 +1,1 @@
-"""The bodies that go over HTTP, by who sends them; those of operators are in `capx.authority.remote.messages`."""
+"""The bodies of HTTP requests and answers, by sender. Those of operators are in `capx.authority.remote.messages`."""

@@ -1,4 +1,4 @@
-"""What agents ask for, and what they are told."""
+"""The messages of agents, and the answers to them."""
 
 from typing import Annotated, Any, Literal
 
@@ -16,13 +16,13 @@ Nonce = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]$", min
 
 
 class RevokeBelow(RequestBody, frozen=True):
-    """The nonces of the hops that lead from the agent's own node to the one that is to die."""
+    """Revokes a node below the agent: the nonces of the hops that lead from the agent's own node to it."""
 
     hops: Annotated[list[Nonce], Meta(min_length=1, max_length=MAX_BLOCKS)]
 
 
 class AgentStatus(Struct, frozen=True):
-    """How the task stands whose agent asked; times in Unix seconds."""
+    """The state of the asking agent's task; times are Unix seconds."""
 
     task: str
     state: Literal["active", "completed", "withdrawn", "expired"]
@@ -33,28 +33,28 @@ class AgentStatus(Struct, frozen=True):
 
 
 class SuggestedAsk(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What problem details suggest to ask for; what else a newer service says there is not read."""
+    """The ask that problem details suggest. Fields of a newer service are ignored."""
 
     audience: str
     action: str
     args: dict[str, Any] | UnsetType = UNSET
 
     def ask(self) -> ask.Ask:
-        """The ask itself; InvalidRequest for what cannot be asked for."""
+        """The ask itself; InvalidRequest if nobody can ask for this."""
         return ask.Ask(audience=self.audience, action=self.action, args=None if self.args is UNSET else self.args)
 
 
 class AskMore(SuggestedAsk, RequestBody, frozen=True):
-    """What an agent asks for: one action at one audience, and the arguments that it is pinned to, if it is."""
+    """An ask: one action at one audience. With `args`, the ask is pinned to these arguments."""
 
     @classmethod
     def of(cls, ask: ask.Ask) -> "AskMore":
-        """An ask as it goes over the wire."""
+        """An ask in its form on the wire."""
         return cls(audience=ask.audience, action=ask.action, args=UNSET if ask.args is None else dict(ask.args))
 
 
 class Reason(Struct, frozen=True):
-    """One reason of a refusal, as problem details hold it: the sentence says whose restriction it is."""
+    """One reason of a refusal, as in problem details. The sentence says whose restriction it is."""
 
     code: str
     sentence: str
@@ -65,23 +65,23 @@ class Reason(Struct, frozen=True):
 
     @classmethod
     def of(cls, refusal: Refusal) -> "Reason":
-        """A refusal as it goes over the wire."""
+        """A refusal in its form on the wire."""
         return cls(refusal.code, sentence(refusal), refusal.wanted, refusal.given, refusal.hop, refusal.hop_name)
 
     def refusal(self) -> Refusal:
-        """The refusal, whose restriction it is said once."""
+        """The refusal. Its sentence no longer says whose restriction it is, because `hop` does."""
         whole = self.sentence if self.hop is None else self.sentence.removeprefix(f"{whose(self.hop, self.hop_name)} ")
         return Refusal(self.code, whole, self.wanted, self.given, self.hop, self.hop_name)
 
 
 class AskGranted(Struct, frozen=True, tag_field="answer", tag="granted"):
-    """Yes; the capability is a secret."""
+    """The ask was granted; the capability is a secret."""
 
     capability: Capability
 
 
 class AskPending(Struct, frozen=True, tag_field="answer", tag="pending"):
-    """Not yet: one of the approvers has to answer the request, by `until` (Unix seconds)."""
+    """One of the approvers has to answer the request, by `until` (Unix seconds)."""
 
     request: str
     until: int
@@ -89,17 +89,17 @@ class AskPending(Struct, frozen=True, tag_field="answer", tag="pending"):
 
 
 class AskRefused(Struct, frozen=True, tag_field="answer", tag="refused"):
-    """No, with every reason."""
+    """The ask was refused, for these reasons."""
 
     reasons: list[Reason]
 
 
 Answered = AskGranted | AskPending | AskRefused
-"""What became of an ask."""
+"""The answer to an ask."""
 
 
 def answered(answer: ask.Answer) -> Answered:
-    """An answer as it goes over the wire."""
+    """An answer in its form on the wire."""
     if isinstance(answer, ask.Granted):
         return AskGranted(answer.capability)
     if isinstance(answer, ask.Pending):

@@ -1,10 +1,10 @@
-"""What goes over the wire between `capx serve` and its clients, as JSON: how it is written and read, and its parts.
+"""Writes and reads the JSON messages between `capx serve` and its clients.
 
-    agents, resources, outcomes    the forms of each face; those of operators are in capx.authority.remote.messages
+    agents, resources, outcomes    the messages of each face; those of operators are in capx.authority.remote.messages
 
-Laws: what is asked is read strictly: an unknown field, a missing one, another type, a name that stands twice is
-refused. Bytes are base64url without padding, a bundle is its text, an amount is decimal text. The facts of an event are
-the very JSON that its hash covers.
+Laws: requests are read strictly. An unknown field, a missing field, a wrong type or a repeated name is refused. Bytes
+are base64url without padding, a bundle is its text, an amount is decimal text. The facts of an event are exactly the
+JSON that its hash covers.
 """
 
 from types import MappingProxyType
@@ -21,7 +21,7 @@ from capx_caveats import SAFE_INTEGER
 
 T = TypeVar("T")
 
-# The last condition is that no line ends there, which `$` alone lets pass.
+# The last condition refuses a line break at the end, because `$` accepts one.
 Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$(?!\n)")]
 Count = Annotated[int, Meta(ge=0, le=SAFE_INTEGER)]
 Label = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -29,7 +29,7 @@ Text = Annotated[str, Meta(max_length=128)]
 
 
 class RequestBody(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    """What a client asks for."""
+    """A request of a client."""
 
 
 class Problem(Struct, frozen=True, omit_defaults=True):
@@ -45,17 +45,17 @@ class Problem(Struct, frozen=True, omit_defaults=True):
 
 
 def encode(value: object) -> bytes:
-    """A value of these forms, or one that they hold, as JSON."""
+    """A message, or a part of one, as JSON."""
     return msgspec.json.encode(value, enc_hook=_encoded)
 
 
 def decode_body(data: bytes, kind: type[T]) -> T:
-    """A value of a form as `decode` gives it, of bytes in which no name stands twice within one object."""
+    """A message as `decode` reads it. InvalidRequest also if a name is repeated within one object."""
     return strict_json.read(data, kind, _decoded)
 
 
 def decode(data: bytes, kind: type[T]) -> T:
-    """A value of a form; InvalidRequest says what is wrong with other bytes."""
+    """A message of this type; InvalidRequest says what is wrong with other bytes."""
     try:
         return msgspec.json.decode(data, type=kind, dec_hook=_decoded)
     except strict_json.UNREADABLE as error:

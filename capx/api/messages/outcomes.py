@@ -1,4 +1,4 @@
-"""What became of ending or revoking something, as operators and agents are told."""
+"""The results of ending a task and of revoking, for operators and agents."""
 
 from typing import Literal
 
@@ -6,16 +6,16 @@ from msgspec import Struct
 
 
 class Impact(Struct, frozen=True):
-    """What is known to die: node ids and capability ids. Everything below them dies too, seen or not."""
+    """The known nodes and capabilities that die, by id. Everything below them dies too, even if it was never seen."""
 
     nodes: tuple[str, ...] = ()
     capabilities: tuple[str, ...] = ()
 
 
 class Ended(Struct, frozen=True):
-    """How a task ended, and at which position of the log; `again` if it had ended before.
+    """How a task ended, and the position of its end in the log; `again` if it had ended before.
 
-    Of a dry run: how it would end, no position, and what is known to die.
+    In a dry run, `end` is how the task would end, `position` is None, and `dying` lists what is known to die.
     """
 
     task: str
@@ -26,9 +26,9 @@ class Ended(Struct, frozen=True):
 
 
 class Killed(Struct, frozen=True):
-    """What is dead: a node or capability id, `kid:KID` or `issued:SECONDS`; `again` if it was dead before.
+    """One thing that is dead: a node or capability id, `kid:KID` or `issued:SECONDS`; `again` if it was dead before.
 
-    `position` is where its death stands in the log; of a dry run there is none.
+    `position` is the position of its death in the log. In a dry run it is None.
     """
 
     key: str
@@ -38,12 +38,12 @@ class Killed(Struct, frozen=True):
 
 
 class Revocation(Struct, frozen=True):
-    """All that one revocation was about; of a dry run, with what is known to die."""
+    """All that one revocation killed. In a dry run, `dying` lists what is known to die."""
 
     killed: tuple[Killed, ...]
     dying: Impact | None = None
 
     @property
     def position(self) -> int | None:
-        """The last position in the log of what died, now or before; None of a dry run, and when nothing was found."""
+        """The last position of these deaths in the log, new or earlier; None in a dry run, or if nothing was found."""
         return max((one.position for one in self.killed if one.position is not None), default=None)

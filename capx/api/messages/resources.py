@@ -1,4 +1,4 @@
-"""What resources report, and what they are told."""
+"""The reports of resources, and the answers to them."""
 
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal
@@ -10,11 +10,11 @@ from capx.verify.spending import Spent
 from capx_caveats import is_action, is_label
 
 MOST_DECISIONS = 1_000
-"""Decisions in one report."""
+"""The most decisions in one report."""
 
 
 class Reported(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One decision as a resource made it; what `Decision.body` gives."""
+    """One decision of a resource, as `Decision.body` gives it."""
 
     id: Id
     at: Count
@@ -35,30 +35,30 @@ class Reported(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def __post_init__(self) -> None:
         texts = (self.action is None or is_action(self.action), *map(is_label, self.hops))
         if not all((*texts, *map(_is_counted, self.spent), *map(_is_reason, self.reasons))):
-            raise ValueError("this is no decision of a verifier")
+            raise ValueError("this is not a decision of a verifier")
 
 
 class Reports(Struct, frozen=True, forbid_unknown_fields=True):
-    """Decisions of one audience."""
+    """A report: decisions of one audience."""
 
     decisions: Annotated[list[Reported], Meta(max_length=MOST_DECISIONS)]
 
 
 class Recorded(Struct, frozen=True):
-    """How many decisions are in the log now, or were before."""
+    """The number of reported decisions that are in the log, also those that were there before."""
 
     decisions: int
 
 
 class Sighted(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many deaths a follower knows; its name is its audience's, or begins with that and a slash."""
+    """The number of deaths that a follower knows. The follower is named `AUDIENCE` or `AUDIENCE/…`."""
 
     follower: Label
     deaths: Count
 
 
 class Noted(Struct, frozen=True):
-    """A follower whose sighting is kept."""
+    """The follower whose report was kept."""
 
     follower: str
 

@@ -17,8 +17,7 @@ from decimal import Decimal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from capx.crypto.base64url import b64u, unb64u
-from capx.errors import MalformedToken
+from capx.crypto.base64url import b64u, is_bytes, unb64u
 from capx.store.decision_query import Recorded
 from capx.store.events import BudgetLimit, CapabilityMinted, TaskOpened
 from capx.store.log import Event
@@ -190,7 +189,8 @@ class _Task:
     def decided(self, decided: _Decided) -> None:
         if decided.root != self.opened.root or decided.path[:1] != (self.root,):
             return
-        if not all(map(_is_key, (*decided.path, *decided.ids))):
+        # A resource may write anything into its decisions, also what cannot be the id of a node or capability.
+        if not all(is_bytes(id_, 16) for id_ in (*decided.path, *decided.ids)):
             return
         acting = self._reached(decided.path, decided.hops)
         if acting is None:
@@ -290,11 +290,3 @@ def build(events: Iterable[Event], dead: Dead, *, counters: Counters, now: int, 
             if decided is not None and decided.task in tasks:
                 tasks[decided.task].decided(decided)
     return Graph(tuple(task.tree(dead, counters, now) for task in tasks.values()))
-
-
-def _is_key(id_: str) -> bool:
-    """Whether this can be the id of a node or capability. A resource may write anything into its decisions."""
-    try:
-        return len(unb64u(id_)) == 16
-    except MalformedToken:
-        return False

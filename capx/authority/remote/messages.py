@@ -15,7 +15,7 @@ from capx_caveats import SAFE_INTEGER
 from capx_caveats import Literal as Scalars
 
 PAGE = 1_000
-"""Events in one answer."""
+"""The most events in one answer."""
 
 Limit = Annotated[int, Meta(ge=1, le=PAGE)]
 Time = Annotated[int, Meta(ge=0, le=SAFE_INTEGER)] | Annotated[str, Meta(max_length=40)]
@@ -23,21 +23,21 @@ Time = Annotated[int, Meta(ge=0, le=SAFE_INTEGER)] | Annotated[str, Meta(max_len
 
 
 class AllowedAction(RequestBody, frozen=True):
-    """An entry in the form that it has in tokens, and the audience, if that is not the action's first label."""
+    """An entry in its form in tokens. `audience` is needed only if it is not the first label of the action."""
 
     entry: Raw
     audience: str | None = None
 
 
 class IntentDocument(Intent, frozen=True):
-    """An intent, whose parameters are none unless it says so."""
+    """An intent. Without `parameters`, it has none."""
 
     # `Intent` has a default that a JSON Schema cannot express.
     parameters: Mapping[str, Scalars] = {}
 
 
 class IntentFile(RequestBody, frozen=True):
-    """An intent as its file holds it: signed, or without a signature where a login speaks for its principal."""
+    """An intent as in its file: signed, or without a signature if somebody attests the login of its principal."""
 
     intent: IntentDocument
     signature: str | UnsetType = UNSET
@@ -55,10 +55,10 @@ class IntentFile(RequestBody, frozen=True):
 
 
 class OpenTask(RequestBody, frozen=True):
-    """On which intent a task is opened, or what it is to be allowed by hand: each `ACTION[@AUDIENCE]`, or an entry.
+    """A task to open: on an intent, or by hand with a list of `ACTION[@AUDIENCE]` or entries.
 
-    `attested` says who checked the login that speaks for the principal of an intent without a signature; caveats are
-    as they stand in tokens.
+    An intent without a signature needs `attested`: the name of who checked the login of the principal. Caveats have
+    their form in tokens.
     """
 
     intent: IntentFile | None = None
@@ -71,7 +71,7 @@ class OpenTask(RequestBody, frozen=True):
 
 
 class MintMore(RequestBody, frozen=True):
-    """What a task is to be allowed besides."""
+    """More capabilities for a task: a list of `ACTION[@AUDIENCE]` or entries."""
 
     allow: list[str | AllowedAction]
     expires: Time | None = None
@@ -79,13 +79,16 @@ class MintMore(RequestBody, frozen=True):
 
 
 class EndTask(RequestBody, frozen=True):
-    """How to end a task, or an intent with its tasks; a dry run only says what is known to die."""
+    """How to end a task, or an intent with its tasks. A dry run only says what is known to die."""
 
     dry_run: bool = False
 
 
 class Revoke(RequestBody, frozen=True):
-    """What is to die, one thing of the four; `target` is the id of a node, capability, root or task."""
+    """One thing to revoke: give exactly one field besides `dry_run`.
+
+    `target` is the id of a node, capability, root or task.
+    """
 
     target: str | None = None
     kid: str | None = None
@@ -95,7 +98,7 @@ class Revoke(RequestBody, frozen=True):
 
 
 class LogQuery(RequestBody, frozen=True):
-    """Which events: those after `since`; or, newest first, those before `before`, or the last ones."""
+    """Selects events: those after `since`, or with `newest` the last ones, or those before `before`."""
 
     since: Count = 0
     limit: Limit = PAGE
@@ -104,7 +107,7 @@ class LogQuery(RequestBody, frozen=True):
 
 
 class FindQuery(RequestBody, Query, frozen=True, kw_only=True):
-    """Which decisions; with `after`, those after that position in order, else the `limit` newest."""
+    """Selects decisions: with `after`, those after that position in order; otherwise the `limit` newest."""
 
     since: Count = 0
     limit: Limit = PAGE
@@ -112,26 +115,26 @@ class FindQuery(RequestBody, Query, frozen=True, kw_only=True):
 
 
 class GraphQuery(RequestBody, frozen=True):
-    """Whose graph: one task's, or that of all."""
+    """Selects the graph of one task, or of all."""
 
     task: Id | None = None
 
 
 class CountersQuery(RequestBody, frozen=True):
-    """Which counters: those of the ids that are named, or all."""
+    """Selects counters: those with these ids, or all."""
 
     id: tuple[Id, ...] = ()
 
 
 class RequestsQuery(RequestBody, frozen=True):
-    """Which requests: of one task or of all; with `pending`, those that wait for a person."""
+    """Selects requests: of one task or of all; with `pending`, only those that wait for a person."""
 
     task: Id | None = None
     pending: bool = False
 
 
 class GiveVerdict(RequestBody, frozen=True):
-    """What a person answers to a request; `at` when they did, `signature` as capx.Verdict makes it."""
+    """The answer of a person to a request, given `at` (Unix seconds). `capx.Verdict` makes the signature."""
 
     yes: bool
     approver: Label
@@ -140,13 +143,13 @@ class GiveVerdict(RequestBody, frozen=True):
 
 
 class UnawareQuery(RequestBody, frozen=True):
-    """Followers heard of in the last `within` seconds."""
+    """Selects followers: those that reported in the last `within` seconds."""
 
     within: Count = 30
 
 
 class Happened(Struct, frozen=True):
-    """One event of the log; `at` in Unix seconds, `hash` in base64url, `facts` as the hash covers them."""
+    """One event of the log; `at` is in Unix seconds, `hash` is base64url, `facts` is the JSON that the hash covers."""
 
     position: int
     at: int
@@ -165,7 +168,10 @@ class Happened(Struct, frozen=True):
 
 
 class Events(Struct, frozen=True):
-    """Events; `reached` is the position up to which was looked, back to which with `newest`, and `end` the last one."""
+    """A page of events.
+
+    `reached` is how far the search got (backwards with `newest`), `end` is the last position of the log.
+    """
 
     events: list[Happened]
     reached: int
@@ -173,7 +179,7 @@ class Events(Struct, frozen=True):
 
 
 class Reached(Struct, frozen=True):
-    """The place that the log reaches."""
+    """The end of the log: its last position, and the hash there."""
 
     position: int
     hash: str
@@ -189,7 +195,7 @@ class Reached(Struct, frozen=True):
 
 
 class Epoch(Struct, frozen=True):
-    """By what intents name an authority: the epoch of its store."""
+    """The epoch of the store. Intents name their authority by it."""
 
     epoch: str
 

@@ -35,7 +35,7 @@ _WHOLE_LOG: Final = 600.0
 
 @operation("POST", "/tasks")
 def open(authority: Authority, asked: messages.OpenTask) -> OpenedTask:
-    """Open a task, on an intent or by hand; the bundle in the answer is for its first agent, and a secret."""
+    """Open a task, on an intent or by hand. The answer holds the bundle for its first agent: a secret."""
     return authority.open(
         None if asked.intent is None else asked.intent.meant(),
         attested=asked.attested,
@@ -49,7 +49,7 @@ def open(authority: Authority, asked: messages.OpenTask) -> OpenedTask:
 
 @operation("GET", "/tasks")
 def tasks(authority: Authority) -> list[TaskRecord]:
-    """All tasks, in the order in which they were opened."""
+    """List all tasks, in the order in which they were opened."""
     return authority.tasks()
 
 
@@ -61,75 +61,75 @@ def task(authority: Authority, *, id: str) -> TaskRecord:
 
 @operation("POST", "/tasks/{id}/mint", problems=(404,))
 def mint(authority: Authority, asked: messages.MintMore, *, id: str) -> Minted:
-    """More for a task that is active, at its root."""
+    """Mint more capabilities for an active task, at its root."""
     caveats = decode_caveats(asked.caveats)
     return Minted(authority.mint(id, allow=decode_grants(asked.allow), expires=asked.expires, caveats=caveats))
 
 
 @operation("POST", "/tasks/{id}/complete", problems=(404,), announced=True)
 def complete(authority: Authority, asked: messages.EndTask, *, id: str) -> Ended:
-    """End a task because its work is done; all its tokens are dead when this is answered."""
+    """End a task because its work is done. All its tokens are dead when this is answered."""
     return authority.complete(id, dry_run=asked.dry_run)
 
 
 @operation("POST", "/tasks/{id}/withdraw", problems=(404,), announced=True)
 def withdraw(authority: Authority, asked: messages.EndTask, *, id: str) -> Ended:
-    """End a task because it is no longer wanted; all its tokens are dead when this is answered."""
+    """End a task because nobody wants it any more. All its tokens are dead when this is answered."""
     return authority.withdraw(id, dry_run=asked.dry_run)
 
 
 @operation("GET", "/intents")
 def intents(authority: Authority) -> list[IntentRecord]:
-    """The intents that opened a task or were withdrawn, in the order in which they became known."""
+    """List the intents that opened a task or were withdrawn, in the order in which they became known."""
     return authority.intents()
 
 
 @operation("POST", "/intents/{id}/withdraw", announced=True)
 def withdraw_intent(authority: Authority, asked: messages.EndTask, *, id: str) -> WithdrawnIntent:
-    """Let an intent, by its digest, open nothing any more; its tasks are dead when this is answered."""
+    """Withdraw an intent by its digest: it opens no more tasks, and its tasks are dead when this is answered."""
     return authority.withdraw_intent(id, dry_run=asked.dry_run)
 
 
 @operation("GET", "/requests", problems=(404,))
 def requests(authority: Authority, asked: messages.RequestsQuery) -> list[RequestRecord]:
-    """What agents asked for at run time, in the order in which they did; or what of it waits for a person."""
+    """List the requests of agents, oldest first; with `pending`, only those that wait for a person."""
     return authority.requests(task=asked.task, pending=asked.pending)
 
 
 @operation("GET", "/requests/{id}", problems=(404,))
 def request(authority: Authority, *, id: str) -> RequestRecord:
-    """One of these requests."""
+    """One request."""
     return authority.request(id)
 
 
 @operation("GET", "/requests/{id}/inquiry", problems=(404,))
 def inquiry(authority: Authority, *, id: str) -> Inquiry:
-    """One of these requests, and the intent that it is on: what a verdict is signed over."""
+    """One request with its intent: what a person signs."""
     return authority.inquiry(id)
 
 
 @operation("POST", "/requests/{id}/verdict", problems=(404,), announced=True)
 def decide(authority: Authority, asked: messages.GiveVerdict, *, id: str) -> RequestRecord:
-    """Answer a request, signed by a person who may."""
+    """Answer a request with the signature of an approver."""
     verdict = Verdict(request=id, yes=asked.yes, approver=asked.approver, at=asked.at, signature=asked.signature)
     return authority.answer(verdict)
 
 
 @operation("POST", "/revocations", announced=True)
 def revoke(authority: Authority, asked: messages.Revoke) -> Revocation:
-    """Kill what is named, and everything below it; exactly one thing is named."""
+    """Revoke one thing, and everything below it."""
     return authority.revoke(asked.target, kid=asked.kid, issued=asked.issued, where=asked.where, dry_run=asked.dry_run)
 
 
 @operation("GET", "/graph", problems=(404,), seconds=_WHOLE_LOG)
 def graph(authority: Authority, asked: messages.GraphQuery) -> Graph:
-    """The execution graph of one task, or of all, as far as it was seen."""
+    """The execution graph of one task, or of all, as far as the log has seen it."""
     return authority.graph(asked.task)
 
 
 @operation("GET", "/log", streams=True)
 def log(authority: Authority, asked: messages.LogQuery) -> Events:
-    """What happened, in order; as text/event-stream, also what happens from now on."""
+    """List events in order; as text/event-stream, also each new event."""
     if not asked.newest:
         if asked.before is not None:
             raise InvalidRequest("`before` needs newest=true: without newest, give `since`")
@@ -146,7 +146,7 @@ def log(authority: Authority, asked: messages.LogQuery) -> Events:
 
 @operation("GET", "/decisions", problems=(404,))
 def find(authority: Authority, asked: messages.FindQuery) -> Events:
-    """The decisions that were recorded, by agent, tenant, action, task, node, presentation or time."""
+    """Find recorded decisions by agent, tenant, action, task, node, presentation or time."""
     end = authority.end()
     if asked.after is None:
         return _events(list(authority.find(asked, until=end, limit=asked.limit)), end, end)
@@ -168,37 +168,37 @@ def decision(authority: Authority, *, id: str) -> Happened:
 
 @operation("GET", "/keys")
 def kids(authority: Authority) -> dict[str, int]:
-    """The ids of the live root keys, the one that mints first, with how many live tasks hold tokens of each."""
+    """The ids of the live root keys, the active one first, each with the number of live tasks that use it."""
     return authority.kids()
 
 
 @operation("GET", "/counters")
 def counters(authority: Authority, asked: messages.CountersQuery) -> list[Counter]:
-    """What the counters of these ids hold, or all."""
+    """The amounts in these counters, or in all."""
     return authority.counters(asked.id or None)
 
 
 @operation("GET", "/unaware")
 def unaware(authority: Authority, asked: messages.UnawareQuery) -> list[FollowerAck]:
-    """The followers, heard of lately, that have not yet seen all that is dead."""
+    """The followers that reported lately and do not know all deaths yet."""
     return authority.unaware(within=asked.within)
 
 
 @operation("POST", "/prune")
 def prune(authority: Authority) -> Pruned:
-    """Forget what protects nothing any more."""
+    """Forget deaths, counters and requests that no live token needs."""
     return authority.prune()
 
 
 @operation("GET", "/check", seconds=_WHOLE_LOG)
 def check(authority: Authority) -> Reached:
-    """Follow the log from its beginning, and every death to the event that caused it."""
+    """Check the whole log, and that an event caused each death."""
     return Reached.of(authority.check())
 
 
 @operation("GET", "/authority")
 def epoch(authority: Authority) -> messages.Epoch:
-    """By what intents name this authority: the epoch of its store."""
+    """The epoch of the store. Intents name this authority by it."""
     return messages.Epoch(authority.epoch())
 
 

@@ -9,35 +9,37 @@ Laws:
 - All of these can still deny.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from capx.authority.requests.verdict import Inquiry, Verdict
 from capx.errors import InvalidRequest
 from capx.intents.intent import Intent
+from capx.policy.describe import consenting
 from capx.policy.policy import Policy
 from capx.store.protocols import Reading
-from capx_caveats import shown
 
 
 def demand_answer(
-    reading: Reading, policy: Policy, approvers: Iterable[str], inquiry: Inquiry, verdict: Verdict
+    reading: Reading, policy: Policy, approvers: Sequence[str], inquiry: Inquiry, verdict: Verdict
 ) -> None:
     """Raise InvalidRequest unless the verdict comes from one of these groups or principals, and counts."""
     name, person = verdict.approver, policy.principals.get(verdict.approver)
     if person is None or person.key is None:
-        raise InvalidRequest(f"{name!r:.80} is not a principal with a key in the policy: add them, or ask another one")
+        raise InvalidRequest(
+            f"the policy has no principal {name!r:.80} with a key: an operator adds one with capx principal add"
+        )
     if not any(name in policy.members(group) for group in approvers):
-        raise InvalidRequest(f"{name!r:.80} cannot answer this, only: {', '.join(map(shown, approvers))}")
+        raise InvalidRequest(f"{name} cannot answer this request; who can: {consenting(policy, approvers)}")
     if not verdict.is_signed_by(person.key, inquiry):
         raise InvalidRequest(
-            f"{name!r:.80} has not signed this answer to what request {inquiry.request.id} shows: look at "
-            "it again, and sign with the key of the policy"
+            f"the signature of {name} does not fit what request {inquiry.request.id} shows: look at it again, and sign "
+            "with the key of the policy"
         )
     # Only a consent needs an independent person. A denial cannot give anybody more.
     involved = _is_involved(policy, name, inquiry.intent, inquiry.request.labels)
     if verdict.yes and (involved or _has_signed(reading, person.key, inquiry)):
         raise InvalidRequest(
-            f"{name!r:.80} requested this work, or has the same name as one of its agents: someone else must approve"
+            f"{name} requested this work, or has the same name as one of its agents: someone else must approve"
         )
 
 

@@ -67,7 +67,7 @@ def apply_verdict(
 def _approvers(
     reading: Reading, keyring: KeyRing, policy: Policy, request: RequestRecord, *, yes: bool, now: int
 ) -> tuple[str, ...]:
-    """Who can give this answer: yes, only those whom the policy asks now; no, also those who were asked at first."""
+    """Return who may answer: a yes, only those whom the policy names now; a no, also those who were asked at first."""
     try:
         asked_now = _approvers_now(reading, keyring, policy, request, now=now)
     except InvalidRequest:

@@ -277,4 +277,4 @@ def _pending(ask: Ask, request: RequestRecord) -> Pending:
 def _in_words(request: RequestRecord, offered: Offered) -> str:
     """A grant in words, for the log. Pinned arguments stay with the request: they are data of the task."""
     common = entry_in_common(offered.match.offer.entry, Entry(request.action)) or Entry(request.action)
-    return common.sentence() + ("" if request.args is None else ", for the arguments of the request alone")
+    return common.sentence() + ("" if request.args is None else ", only for the arguments of the request")

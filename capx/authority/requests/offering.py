@@ -91,7 +91,7 @@ class Offered(Struct, frozen=True):
 
 
 def offer(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask: Ask, *, now: int) -> Offered:
-    """What the policy makes of an ask now; NotOffered if the asker is dead, or it makes nothing of it."""
+    """Return the policy's offer for an ask; NotOffered if the asker is dead or the policy offers nothing."""
     for why in _death_reasons(reading, keyring, asker, now):
         raise NotOffered(ask_refusal("asker_dead", why))
     if asker.refusals:

@@ -50,7 +50,7 @@ class Own(Struct, frozen=True):
 
 @operation("POST", "/agent/ask", action=ASK, answers=Answered)
 def agent_ask(authority: Authority, own: Own, asked: AskMore) -> asks.AnsweredAsk:
-    """Ask for more; with `Prefer: wait=SECONDS`, held back for as long as a person has to answer, 25 s at most."""
+    """Ask for more. With `Prefer: wait=SECONDS`, the answer waits for a person, for at most 25 s."""
     return asks.answer(authority, read_asker(own.authentic), asked)
 
 
@@ -62,14 +62,14 @@ def agent_complete(authority: Authority, own: Own) -> Ended:
 
 @operation("GET", "/agent/status", action="task.status")
 def agent_status(authority: Authority, own: Own) -> AgentStatus:
-    """How the agent's own task stands."""
+    """The state of the agent's own task."""
     task = authority.task(own.allowed.task)
     return AgentStatus(task.id, task.state, task.opened, task.expires, task.tenant, task.purpose)
 
 
 @operation("POST", "/agent/revoke", action="node.revoke", announced=True)
 def agent_revoke(authority: Authority, own: Own, asked: RevokeBelow) -> Revocation:
-    """Kill the node that these hops lead to from the agent's own, and everything below it."""
+    """Revoke the node that these hops lead to from the agent's own node, and everything below it."""
     return authority.revoke_below(own.allowed.task, own.admitted.path, asked.hops)
 
 

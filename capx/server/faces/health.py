@@ -27,13 +27,13 @@ KEPT: Final = 1.0
 
 
 class Alive(Struct, frozen=True):
-    """That this process answers."""
+    """The answer of a running process."""
 
     alive: bool = True
 
 
 class Ready(Struct, frozen=True):
-    """That the store can be read and written, and where its log stands."""
+    """The answer of an authority whose store can be read and written, with the last position and number of deaths."""
 
     epoch: str
     position: int
@@ -49,7 +49,7 @@ def healthz(service: Service) -> Alive:
 
 @operation("GET", "/readyz")
 def readyz(service: Service) -> Ready:
-    """Whether the store can be read and written, and where its log stands; 503 says that they cannot."""
+    """Whether the store can be read and written; if not, the answer is 503."""
     found = service.ready
     if found is None or time.monotonic() - found[0] >= KEPT:
         # A write transaction, though nothing is written: it fails if the store cannot be written.
@@ -63,7 +63,7 @@ def readyz(service: Service) -> Ready:
 
 @operation("GET", "/metrics", answers=None, media=CONTENT_TYPE_LATEST)
 def metrics(service: Service) -> bytes:
-    """Figures in Prometheus' text format."""
+    """The figures, in the text format of Prometheus."""
     return service.metrics.text()
 
 

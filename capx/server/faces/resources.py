@@ -58,13 +58,13 @@ _DEEPEST: Final = 64
 
 @operation("GET", "/feed", streams=True, answers=Envelope)
 async def feed(pages: Feed, asked: FeedCursor) -> SignedPage:
-    """The signed page of deaths that comes next; as text/event-stream, page after page, one each second at least."""
+    """The next signed page of deaths; as text/event-stream, page after page, at least one a second."""
     return await pages.page(asked)
 
 
 @operation("POST", "/decisions", reported=True)
 def record(authority: Authority, audience: str, asked: Reports) -> Recorded:
-    """Decisions of the caller's own audience, for the log; those that are there already are passed over."""
+    """Record decisions of the caller's own audience in the log. Decisions that are there already are skipped."""
     for one in asked.decisions:
         if one.audience != audience:
             raise HttpRefusal(
@@ -79,10 +79,10 @@ def record(authority: Authority, audience: str, asked: Reports) -> Recorded:
 def _recordable(decision: Reported) -> DecisionRecord:
     """The decision as the log keeps it; InvalidRequest if not every store could keep it and return it."""
     if _is_deeper(decision.reasons, _DEEPEST - 1):
-        raise InvalidRequest(f"a decision is no deeper than {_DEEPEST} lists and objects within each other")
+        raise InvalidRequest(f"a decision may have at most {_DEEPEST} nested lists and objects")
     body = msgspec.json.encode(decision)
     if len(body) > _LARGEST:
-        raise InvalidRequest(f"a decision is no longer than {_LARGEST // 1024} KiB")
+        raise InvalidRequest(f"a decision may have at most {_LARGEST // 1024} KiB")
     return DecisionRecord(decision.id, decision.at, body)
 
 
@@ -97,7 +97,7 @@ def _is_deeper(value: object, most: int) -> bool:
 
 @operation("POST", "/sighted", reported=True)
 def sighted(authority: Authority, audience: str, asked: Sighted) -> Noted:
-    """How many deaths a follower of the caller's own audience knows."""
+    """Report how many deaths a follower of the caller's own audience knows."""
     if asked.follower != audience and not asked.follower.startswith(f"{audience}/"):
         raise HttpRefusal(
             403,
