@@ -1,5 +1,8 @@
 """Threads, and what a forked child begins anew."""
 
+# What a fork does to private state is seen only there.
+# pyright: reportPrivateUsage=false
+
 import asyncio
 import gc
 import threading
@@ -59,7 +62,7 @@ def test_a_child_never_meets_a_lock_that_its_parent_held() -> None:
 
 
 def test_what_a_child_calls_begins_all_that_lives(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background, "_beginnings", set())
+    monkeypatch.setattr(background, "_beginnings", set[object]())
     locked, other = Locked(), Locked()
     background._begin_anew()
     assert (locked.begun, other.begun) == (2, 2)

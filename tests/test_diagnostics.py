@@ -1,5 +1,8 @@
 """Warnings for the person who runs a service."""
 
+# What a fork does to a private lock is seen only there.
+# pyright: reportPrivateUsage=false
+
 import logging
 
 import pytest

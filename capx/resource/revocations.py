@@ -144,6 +144,9 @@ class StoreLiveness(PolledView):
             # Learn into a copy, and put it in place in one step. A child that is forked in between has the old view,
             # whole. With half of the news it would drop the forgotten deaths twice, and accept revoked tokens.
             view = copy.copy(self._view)
+            if news.deaths:
+                # The dictionary as well: readers must not see new deaths beside the old instant.
+                view.deaths = dict(view.deaths)
             view.learn(news)
             self._view = view
             self._confirmed, self.problem = began, None

@@ -44,7 +44,7 @@ def frozen_narrowing(
 ) -> Narrowing:
     """These keywords with each iterable read into a tuple; TypeError for any other keyword."""
     return Narrowing(
-        allow=allow,
+        allow=allow if allow is None or isinstance(allow, str) else tuple(allow),
         # A text stays a text, so that `delegate` refuses it and does not take its letters as actions.
         may_ask=may_ask if isinstance(may_ask, str) else tuple(may_ask),
         caveats=tuple(caveats),

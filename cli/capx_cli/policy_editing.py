@@ -61,9 +61,10 @@ def add(path: Path, wanted: "Principal") -> str:
             read_policy(old, str(path))
             return f"{path} says all of this about {wanted.name} already: nothing was changed"
         new = _appended(old, wanted) if held is None else _edited(path, old, wanted.name, additions)
-        read_policy(new, f"{path} with {wanted.name}")
+        # First: where tomlkit writes what is no TOML any more, the file as it is has no fault to report.
         if _tables(new) != {**before, _TABLE: {**people, wanted.name: _with_additions(held or {}, additions)}}:
             raise _by_hand(path, wanted.name, additions)
+        read_policy(new, f"{path} with {wanted.name}")
 
         def demand_still() -> None:
             if _read(file) != found:

@@ -5,7 +5,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 import httpx
@@ -111,7 +111,7 @@ class Peer:
 
 
 @contextlib.contextmanager
-def asking(peer: Peer) -> Iterator[httpx.Client]:
+def asking(peer: Peer) -> Generator[httpx.Client]:
     """A client of somebody who answers once."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         serving = threading.Thread(target=peer.serve, args=(listening,))

@@ -68,7 +68,11 @@ def test_sentences_stand_below_one_another_behind_names(capsys: pytest.CaptureFi
 
 def test_styles_and_columns_to_spare_reach_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[tuple[object, ...]] = []
-    monkeypatch.setattr("capx_cli.screen.table", lambda headings, rows, *rest: shown.append((headings, *rest)))
+
+    def table(headings: object, rows: object, *rest: object) -> None:
+        shown.append((headings, *rest))
+
+    monkeypatch.setattr("capx_cli.screen.table", table)
     view = View[Thing](phrases.with_instants, {"NAME": "name"}, {"NAME": "bold"}, ("NAME",))
     view.show([Thing("one")], as_json=False)
     assert shown == [(("NAME",), {"NAME": "bold"}, ("NAME",))]
@@ -85,7 +89,11 @@ def test_where_there_is_one_the_sentence_for_none_is_not_said(capsys: pytest.Cap
 
 def test_a_sentence_has_the_style_of_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[tuple[str, ...]] = []
-    monkeypatch.setattr("capx_cli.screen.say", lambda *line: said.append(line))
+
+    def say(*line: str) -> None:
+        said.append(line)
+
+    monkeypatch.setattr("capx_cli.screen.say", say)
     say_named([("a", "first"), ("b", "second")], {"b": "red"})
     assert said == [("  a  first", ""), ("  b  second", "red")]
 

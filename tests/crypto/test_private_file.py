@@ -294,7 +294,7 @@ def test_readers_see_the_old_file_or_the_new_one_whole(file: Path) -> None:
 # Failures
 
 
-def interrupted() -> bytes:
+def interrupted(*_: object) -> bytes:
     raise KeyboardInterrupt
 
 
@@ -357,7 +357,7 @@ def test_a_folder_that_fails_to_sync_leaves_no_new_file(tmp_path: Path, monkeypa
     monkeypatch.setattr(private_file, "sync", disk_failure)
     with pytest.raises(KeyProblem, match=r"^cannot write .*/new: Input/output error$"):
         create(tmp_path / "new", lambda: b"new", KeyProblem)
-    monkeypatch.setattr(private_file, "sync", lambda folder: interrupted())
+    monkeypatch.setattr(private_file, "sync", interrupted)
     with pytest.raises(KeyboardInterrupt):
         create(tmp_path / "new", lambda: b"new", KeyProblem)
     assert names(tmp_path) == []
@@ -369,7 +369,7 @@ def test_a_last_sync_that_fails_says_the_new_file_is_there(file: Path, monkeypat
     with pytest.raises(KeyProblem, match=f"^{file} {says}$"):
         replace(file, lambda: b"new", KeyProblem)
     assert (file.read_bytes(), names(file.parent)) == (b"new", ["secret"])
-    monkeypatch.setattr(private_file, "sync", lambda folder: interrupted())
+    monkeypatch.setattr(private_file, "sync", interrupted)
     with pytest.raises(KeyboardInterrupt):
         replace(file, lambda: b"newer", KeyProblem)
     assert (file.read_bytes(), names(file.parent)) == (b"newer", ["secret"])

@@ -17,7 +17,7 @@ from capx.guard.current import current_allowed
 from capx.tokens.bundle import Bundle
 from capx.verify.ask import Ask
 from capx.verify.decision import Denied
-from capx_caveats import action, between, budget, each, where
+from capx_caveats import JSON, action, between, budget, each, where
 
 
 @pytest.fixture(scope="module")
@@ -303,7 +303,10 @@ def test_a_tool_is_judged_at_the_audience_that_is_named(lab: Authority) -> None:
 
 
 def test_attributes_and_costs_of_a_tool_are_judged(lab: Authority) -> None:
-    @lab.tool("crm.export", attributes=lambda region: {"region": region}, cost={"eur": 3})
+    def of_region(region: str) -> dict[str, JSON]:
+        return {"region": region}
+
+    @lab.tool("crm.export", attributes=of_region, cost={"eur": 3})
     def export(region: str) -> str:
         return region
 

@@ -271,7 +271,8 @@ def test_the_pages_of_a_feed_are_a_snapshot_for_a_verifier(saved: Saved) -> None
 def test_a_child_forked_amid_reading_reads_the_file_itself(saved: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
     saved.feed.kill(node(1))
     saved.save()
-    take = saved.snapshot._reader.take
+    reader = saved.snapshot._reader  # pyright: ignore[reportPrivateUsage] # to fork in the middle of reading
+    take = reader.take
     verdicts: list[bool] = []
 
     def knows_it() -> bool:
@@ -282,6 +283,6 @@ def test_a_child_forked_amid_reading_reads_the_file_itself(saved: Saved, monkeyp
         verdicts.append(in_a_child(knows_it))
         return take(text, now=now)
 
-    monkeypatch.setattr(saved.snapshot._reader, "take", forked_amid)
+    monkeypatch.setattr(reader, "take", forked_amid)
     assert saved.snapshot.age() == 0
     assert verdicts == [True]

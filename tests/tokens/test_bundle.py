@@ -366,7 +366,7 @@ def test_what_narrows_is_frozen_as_it_was_named() -> None:
     frozen = frozen_narrowing(
         allow=["crm.read"], may_ask=iter(["crm.write"]), caveats=iter([limit]), audiences=iter("ab")
     )
-    assert frozen == {"allow": ["crm.read"], "may_ask": ("crm.write",), "caveats": (limit,), "audiences": ("a", "b")}
+    assert frozen == {"allow": ("crm.read",), "may_ask": ("crm.write",), "caveats": (limit,), "audiences": ("a", "b")}
 
 
 def test_what_narrows_nothing_is_frozen_as_nothing() -> None:
@@ -375,7 +375,7 @@ def test_what_narrows_nothing_is_frozen_as_nothing() -> None:
 
 def test_a_text_of_what_may_be_asked_is_kept_whole() -> None:
     text: Any = "crm.write"
-    assert frozen_narrowing(may_ask=text)["may_ask"] == "crm.write"
+    assert frozen_narrowing(may_ask=text).get("may_ask") == "crm.write"
 
 
 def test_a_block_narrows_its_child_like_a_delegation(lab: Authority) -> None:
