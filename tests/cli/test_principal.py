@@ -35,7 +35,7 @@ def test_a_new_key_is_ones_own_file_its_public_half_apart(home: Shell, tmp_path:
     ],
 )
 def test_a_name_that_is_no_text_is_told_as_that(home: Shell, args: tuple[str, ...], code: int) -> None:
-    assert "name of a principal" in home(*args, "\udcff", code=code).err
+    assert "name a principal" in home(*args, "\udcff", code=code).err
 
 
 def test_a_key_where_others_could_replace_it_is_refused(home: Shell, tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_key_is_never_overwritten(home: Shell, tmp_path: Path) -> None:
 def test_a_name_that_hides_something_gets_no_key(home: Shell) -> None:
     for name in ("", "a\u202eb", "a\nb", "\x1b[31ma"):
         said = home("principal", "new", name, code=3)
-        assert "name of a principal" in said.err
+        assert "name a principal" in said.err
         assert said.err[:-1].isprintable()
     assert not any((home.home / "principals").glob("*"))
 

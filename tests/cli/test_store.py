@@ -93,7 +93,7 @@ def test_a_whole_store_says_where_it_ends_a_broken_one_where(home: Shell) -> Non
     with closing(sqlite3.connect(home.home / "capx.db")) as store, store:
         store.execute("UPDATE events SET body = replace(body, 'crm', 'crn') WHERE position = 2")
     broken = home("store", "check", code=3)
-    assert "the log is broken at position 2: its hash does not fit" in broken.err
+    assert "the log is broken at position 2: its hash does not match" in broken.err
     assert broken.out == ""
     said = home("store", "check", "--json", code=3).json
     assert (said["whole"], said["position"]) == (False, 2)

@@ -126,7 +126,7 @@ def test_who_gives_a_node_is_told_to_keep_the_bundle(task: OpenedTask) -> None:
     child: Any = task.bundle.delegate(to="child")
     with (
         AuthorityClient("http://127.0.0.1:1", task.bundle) as client,
-        pytest.raises(InvalidRequest, match="keep the bundle that delegate returned"),
+        pytest.raises(InvalidRequest, match="pass the bundle that delegate returned"),
     ):
         client.revoke(child.node)
 
