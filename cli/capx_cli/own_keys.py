@@ -48,7 +48,7 @@ def _of(name: str) -> Path:
 
     # Text with surrogates cannot be part of a path, so check before the path is made.
     if not is_label(name):
-        raise click.UsageError(f"{name!r:.80} is not a name of a principal: 1 to 128 characters, none of them hidden")
+        raise click.UsageError(f"{name!r:.80} cannot name a principal: 1 to 128 characters, none of them hidden")
     file = _folder() / file_name(name)
     if not os.path.lexists(file):
         raise Unusable(f"there is no key of {name:.80} at {file}: name its file with --key-file")

@@ -89,7 +89,7 @@ def _demand_names(wanted: "Principal") -> None:
     ):
         for name in names:
             if not fits(name):
-                raise click.UsageError(f"{name!r:.80} is not a name of a {what}: {cure}")
+                raise click.UsageError(f"{name!r:.80} cannot name a {what}: {cure}")
 
 
 def table(wanted: "Principal") -> str:
