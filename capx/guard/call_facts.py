@@ -72,11 +72,6 @@ def _taken(derivation: Callable[..., Any]) -> list[str]:
     return list(inspect.signature(derivation).parameters)
 
 
-def _demand_action(action: str) -> None:
-    if not is_action(action):
-        raise ConfigurationProblem(f"{action!r:.80} is not an action: labels joined by dots")
-
-
 class CallSpec(Struct, frozen=True):
     """The action of a guarded function, and where the other facts of its calls come from."""
 
@@ -86,7 +81,8 @@ class CallSpec(Struct, frozen=True):
     cost: Costs = None
 
     def __post_init__(self) -> None:
-        _demand_action(self.action)
+        if not is_action(self.action):
+            raise ConfigurationProblem(f"{self.action!r:.80} is not an action: labels joined by dots")
 
     def demand_derivable(self, names: Iterable[str]) -> None:
         """Raise ConfigurationProblem unless every fact can be derived from arguments with these names."""
@@ -151,15 +147,11 @@ class CallFacts(Struct, frozen=True):
     cost: Mapping[str, Amount] | None = None
     sent: bool = False
 
-    def __post_init__(self) -> None:
-        # The service names the action, not the bearer: a mistake in it is not a denial.
-        _demand_action(self.action)
-
     def call(self, admitted: Admitted) -> Call:
         """Return the call, or raise Denied if it holds a value that capx does not accept.
 
-        The value is an argument, or is derived from arguments, so the bearer chose it. That is why this is a denial
-        and not an error of the service.
+        The bearer may have chosen the value: an argument, what is derived from one, or an action that an application
+        takes from the path. That is why this is a denial and not an error of the service.
         """
         tenant = admitted.granted_tenant() if isinstance(self.tenant, GrantedTenant) else self.tenant
         try:
@@ -173,6 +165,7 @@ class CallFacts(Struct, frozen=True):
         """Say which part cannot be part of a call."""
         # Part by part, in a fixed order: the error of the whole call does not say which part it is about.
         parts: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+            ("argument_refused", "the action is not valid", "an action", {}),
             ("argument_refused", "an argument cannot be judged", "JSON values", {"args": self.args}),
             ("wrong_tenant", "the tenant is not valid", "a tenant", {"tenant": tenant}),
             ("argument_refused", "an attribute cannot be judged", "JSON values", {"attributes": self.attributes or {}}),

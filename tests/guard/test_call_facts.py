@@ -60,9 +60,12 @@ def test_a_fact_that_changes_while_it_is_read_is_denied(admitted: Admitted) -> N
     assert caught.value.code == "argument_refused"
 
 
-def test_an_action_that_is_not_one_is_an_error_of_the_service() -> None:
-    with pytest.raises(ConfigurationProblem, match=r"^'not an action!' is not an action: labels joined by dots$"):
-        CallFacts("not an action!", {})
+def test_an_action_that_is_none_is_denied_as_that(admitted: Admitted) -> None:
+    with pytest.raises(Denied) as caught:
+        CallFacts("not an action!", {"": 1}).call(admitted)
+    (refusal,) = caught.value.refusals
+    assert (refusal.code, refusal.wanted) == ("argument_refused", "an action")
+    assert refusal.sentence.startswith("the action is not valid: ")
 
 
 def test_a_whole_call_is_made_once(admitted: Admitted, monkeypatch: pytest.MonkeyPatch) -> None:
