@@ -14,9 +14,12 @@ from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.guard.call_facts import GRANTED, Tenancy
 from capx.guard.current import current_allowed
+from capx.tokens.binding import Received, ToolCall
 from capx.tokens.bundle import Bundle
+from capx.verify.admitted import Admitted
 from capx.verify.ask import Ask
 from capx.verify.decision import Denied
+from capx.verify.verifier import Verifier
 from capx_caveats import JSON, action, between, budget, each, where
 
 
@@ -208,6 +211,74 @@ def test_the_next_capability_is_tried_when_the_newest_is_refused(lab: Authority)
     with acting(newest), pytest.raises(Denied) as refused:
         export()
     assert code_of(refused) == "attribute_missing"
+
+
+def test_an_older_capability_that_allows_the_call_is_used(lab: Authority) -> None:
+    @lab.tool("crm.export")
+    def export(customer: str) -> str:
+        return customer
+
+    task = lab.open(allow=[action("crm.export", customer="Acme")])
+    newest = lab.mint(task.id, allow=[action("crm.export", customer="Globex")])
+    with acting(Bundle([*task.bundle, *newest])):
+        assert export("Acme") == "Acme"
+
+
+def test_the_newest_of_several_denied_capabilities_explains_it(lab: Authority) -> None:
+    @lab.tool("crm.export", attributes={"region": "US"})
+    def export(rows: int) -> None: ...
+
+    # Nobody can predict an attribute, so both are tried.
+    task = lab.open(allow=["crm.export"], caveats=[where("region", "EU")])
+    newest = lab.mint(task.id, allow=["crm.export"], caveats=[where("region", "UK")])
+    with acting(Bundle([*task.bundle, *newest])), pytest.raises(Denied) as refused:
+        export(1)
+    assert "UK" in str(refused.value.refusals[0].wanted)
+
+
+def test_of_two_capabilities_that_rule_the_call_out_the_newest_explains_it(lab: Authority) -> None:
+    @lab.tool("crm.export")
+    def export(rows: int) -> None: ...
+
+    task = lab.open(allow=[action("crm.export", rows=between(1, 5))])
+    newest = lab.mint(task.id, allow=[action("crm.export", rows=between(1, 7))])
+    with acting(Bundle([*task.bundle, *newest])), pytest.raises(Denied) as refused:
+        export(9)
+    assert "7" in str(refused.value.refusals[0].wanted)
+
+
+def test_a_presentation_covers_the_arguments_as_the_caller_gave_them(
+    lab: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received: list[Received] = []
+    admit = Verifier.admit
+
+    def noted(verifier: Verifier, token: str, call: Received) -> Admitted:
+        received.append(call)
+        return admit(verifier, token, call)
+
+    @lab.tool("slides.write")
+    def write(deck: str, page: int = 1) -> int:
+        return page
+
+    monkeypatch.setattr(Verifier, "admit", noted)
+    with acting(lab.open(allow=["slides.write"]).bundle):
+        write("deck-42")
+    assert received == [ToolCall("slides.write", {"deck": "deck-42"})]
+
+
+@pytest.mark.parametrize("name", ["crm.export", "crm.delete"])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_denial_suggests_an_ask_with_the_arguments(lab: Authority, name: str, is_async: bool) -> None:
+    @lab.tool(name)
+    def plain(customer: str, rows: int = 10) -> None: ...
+
+    @lab.tool(name)
+    async def waiting(customer: str, rows: int = 10) -> None: ...
+
+    with acting(lab.open(allow=[action("crm.export", customer="Acme")]).bundle), pytest.raises(Denied) as refused:
+        asyncio.run(waiting("Globex")) if is_async else plain("Globex")
+    assert refused.value.ask == Ask.of(name, args={"customer": "Globex", "rows": 10})
 
 
 def test_a_denial_from_within_the_tool_is_its_own(lab: Authority) -> None:
