@@ -9,8 +9,11 @@ from capx.agent.agent import Agent
 from capx.authority.authority import Authority
 from capx.authority.opening import OpenedTask
 from capx.policy.file import read_policy
+from capx.tokens.binding import ToolCall
+from capx.verify.admitted import Admitted
 from capx.verify.ask import Granted, Pending
 from capx.verify.decision import Denied
+from capx.verify.verifier import Verifier
 from capx_caveats import JSON, action
 from tests.labs.asking_agent import SPENT, Noting, Tools, consent, noting
 from tests.labs.refunds import grant, policy, refund
@@ -85,6 +88,38 @@ def test_what_is_granted_already_and_does_not_suffice_is_told() -> None:
     assert refused.value.code == "budget_exhausted"
     assert refused.value.__notes__ == [SHORT]
     assert authority.asked == [REFUND, REFUND]
+
+
+def test_a_grant_that_was_held_before_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    actions: list[str] = []
+    admit = Verifier.admit
+
+    def noted(verifier: Verifier, token: str, call: ToolCall) -> Admitted:
+        actions.append(call.action)
+        return admit(verifier, token, call)
+
+    with Authority.temporary(policy=read_policy(policy(grant("at_open", "crm.tickets.read"), SPENT))) as lab:
+        agent, _ = noting(lab, refund(lab))
+        pay = agent.tool(Tools(lab).refund)
+        pay(10)
+        monkeypatch.setattr(Verifier, "admit", noted)
+        with pytest.raises(Denied):
+            pay(10)
+    assert actions == ["billing.refund", "grant.request"]
+
+
+def test_a_grant_that_cannot_suffice_is_asked_for_once() -> None:
+    costly = grant("on_request") + 'budget = { eur = 5 }\nallow = ["billing.refund"]\n'
+    with Authority.temporary(policy=read_policy(policy(grant("at_open", "crm.tickets.read"), costly))) as lab:
+        agent, authority = noting(lab, refund(lab))
+
+        @lab.tool("billing.refund", cost={"eur": 10})
+        def pay(amount: int) -> None: ...
+
+        with pytest.raises(Denied) as refused:
+            agent.tool(pay)(10)
+    assert refused.value.__notes__ == [SHORT]
+    assert authority.asked == [REFUND]
 
 
 def test_another_newer_capability_hides_no_refused_argument(lab: Authority, task: OpenedTask, tools: Tools) -> None:

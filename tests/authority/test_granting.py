@@ -277,6 +277,38 @@ def test_a_grant_is_kept_with_how_it_was_minted(lab: GrantingLab) -> None:
     assert (request.capability, set(request.granted)) == (b64u(granted.ids[0]), set(map(b64u, granted.ids)))
 
 
+def test_a_denial_that_stands_writes_nothing_again(lab: GrantingLab) -> None:
+    opened = lab.open()
+    lab.decide(lab.pending(opened.bundle, "mail.send").request, yes=False)
+    lab.policy = policy(rule("on_request", "mail.send"))
+    before = lab.kinds()
+    assert lab.refused(opened.bundle, "mail.send") == ("request_denied",)
+    assert lab.kinds() == before
+
+
+def test_who_waits_is_told_again_what_was_asked(lab: GrantingLab) -> None:
+    opened = lab.open()
+    first = lab.pending(opened.bundle, "mail.send", {"to": "ann"})
+    assert lab.pending(opened.bundle, "mail.send", {"to": "ann"}).ask == first.ask
+
+
+def test_what_died_with_one_token_is_granted_to_another_of_the_node(lab: GrantingLab) -> None:
+    opened = lab.open()
+    narrowed = opened.bundle.attenuate(fresh(20))
+    lab.granted(narrowed, QUERY)
+    (asking,) = own(narrowed)
+    lab.authority.revoke(asking.id)
+    assert lab.codes(lab.granted(opened.bundle, QUERY), QUERY) == ()
+
+
+def test_a_request_whose_time_is_up_has_no_place_of_its_own(lab: GrantingLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    bound(monkeypatch, WAITING_OF_NODE=1)
+    opened = lab.open()
+    lab.clock.now = lab.pending(opened.bundle, "mail.send").until
+    lab.pending(opened.bundle, "mail.send", {"to": "ann"})
+    assert lab.refused(opened.bundle, "mail.send") == ("too_many",)
+
+
 @pytest.mark.parametrize("what", [QUERY, "mail.send"])
 def test_an_answer_that_stands_needs_nothing_written(lab: GrantingLab, what: str) -> None:
     bundle = own(lab.open().bundle)
@@ -483,6 +515,7 @@ def test_what_was_revoked_is_named_to_who_asks_again(lab: GrantingLab) -> None:
     id_ = b64u(lab.granted(opened.bundle, QUERY).id)
     lab.authority.revoke(id_)
     assert id_ in why(lab, opened.bundle, QUERY)
+    assert id_ in why(lab, opened.bundle.attenuate(fresh(20)), QUERY)
 
 
 def test_a_consent_of_another_group_counts_no_more(lab: GrantingLab) -> None:

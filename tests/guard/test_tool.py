@@ -241,8 +241,9 @@ def test_of_two_capabilities_that_rule_the_call_out_the_newest_explains_it(lab: 
     def export(rows: int) -> None: ...
 
     task = lab.open(allow=[action("crm.export", rows=between(1, 5))])
-    newest = lab.mint(task.id, allow=[action("crm.export", rows=between(1, 7))])
-    with acting(Bundle([*task.bundle, *newest])), pytest.raises(Denied) as refused:
+    newer = lab.mint(task.id, allow=[action("crm.export", rows=between(1, 7))])
+    newest = lab.mint(task.id, allow=["crm.read"])
+    with acting(Bundle([*task.bundle, *newer, *newest])), pytest.raises(Denied) as refused:
         export(9)
     assert "7" in str(refused.value.refusals[0].wanted)
 

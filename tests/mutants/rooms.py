@@ -90,6 +90,7 @@ ROOMS: Final = {
         "authority/requests/granting",
         "authority/test_granting",
         "authority/test_request_state",
+        "authority/test_consent",
         "authority/test_verdict",
     ),
     "offering": _capx("authority/requests/offering", "authority/test_offering", "authority/test_granting"),

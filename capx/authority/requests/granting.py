@@ -34,7 +34,7 @@ from capx.store.protocols import Reading, Writing
 from capx.store.records import GrantRecord, RequestRecord
 from capx.tokens.capability import mint_block
 from capx.tokens.effective.intersection import entry_in_common
-from capx.tokens.revocation_key import of_instant, of_kid
+from capx.tokens.revocation_key import of_kid
 from capx.verify.ask import Answer, Ask, Granted, Pending, Refused
 from capx_caveats import Entry
 
@@ -258,11 +258,10 @@ def _demand_undecided(reading: Reading, asker: Asker, ask: Ask) -> None:
 
 def _revoked(reading: Reading, request: RequestRecord) -> str | None:
     """The id of a grant of this request that somebody revoked; not one that died because the token that asked died."""
-    asker = asker_of(request)
-    revoked_until = reading.revoked_until()
-    keys = (*asker.revocation_keys, *((of_instant(revoked_until),) if asker.issued <= revoked_until else ()))
-    # A grant also dies with the token that asked. Only a death before that one was meant for the grant itself.
-    fell = min((death.seq for key in keys if (death := reading.death(key))), default=None)
+    # A grant also dies with the token that asked. Only a death before that one was meant for the grant itself. All
+    # tokens that can ask are issued when their task opens, so after a revocation of an instant nobody asks again.
+    deaths = (reading.death(key) for key in asker_of(request).revocation_keys)
+    fell = min((death.seq for death in deaths if death is not None), default=None)
     for id_ in request.granted:
         death = reading.death(unb64u(id_))
         if death is not None and (fell is None or death.seq < fell):
