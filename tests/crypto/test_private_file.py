@@ -363,6 +363,16 @@ def test_a_folder_that_fails_to_sync_leaves_no_new_file(tmp_path: Path, monkeypa
     assert names(tmp_path) == []
 
 
+def test_a_file_that_cannot_be_removed_hides_no_failed_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kept(path: Path) -> None:
+        raise PermissionError(f"cannot remove {path}")
+
+    monkeypatch.setattr(private_file, "sync", disk_failure)
+    monkeypatch.setattr(Path, "unlink", kept)
+    with pytest.raises(KeyProblem, match="Input/output error"):
+        create(tmp_path / "new", lambda: b"new", KeyProblem)
+
+
 def test_a_last_sync_that_fails_says_the_new_file_is_there(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(private_file, "sync", disk_failure)
     says = "was written, but its folder could not be synced: it may be lost in a crash: Input/output error"
