@@ -115,7 +115,7 @@ def test_a_child_asks_for_what_may_ask_says_and_no_more(capx: Shell, office: Off
         )
     # Without it nothing may be asked for, and nobody gives on what they may not ask for themselves.
     closed = capx("delegate", "--to", "x", "--allow", "crm.accounts.read", token=bundle.text).token
-    why = "refused\n  this token may ask for nothing: who delegates it must allow that with --may-ask\n"
+    why = "refused\n  this token may ask for nothing: its delegator must allow that with --may-ask\n"
     said = capx("ask", "warehouse.stock.read", token=closed, code=1)
     assert (said.out, said.err) == ("", why)
     wider = capx("delegate", "--to", "y", "--may-ask", "billing.*", token=token).token

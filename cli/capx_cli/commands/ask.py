@@ -97,7 +97,7 @@ def _nothing_to_ask_with(bundle: "Bundle") -> str | None:
     if AUTHORITY in bundle.audiences:
         return None
     if bundle.hops:
-        return "this token may ask for nothing: who delegates it must allow that with --may-ask"
+        return "this token may ask for nothing: its delegator must allow that with --may-ask"
     return "this token holds no capability for the authority: join it with a comma to the token that task open wrote"
 
 

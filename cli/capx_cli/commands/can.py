@@ -24,8 +24,8 @@ def can(as_json: bool, also: bool, token_file: str | None) -> None:
 
     A line is the audience, a blank, the action, and if there are limits, ` where` and the limits in words. So a script
     can use `read audience action limits`. If a line ends with `and only where all of --also hold`, a call must also
-    satisfy what --also lists. What the holder may ask for at run time is a line `authority may ask for …`. A token that
-    allows nothing gives no lines, and the reason goes to standard error.
+    satisfy what --also lists. A line `authority may ask for …` says what the holder may ask for at run time. For a
+    token that allows nothing there are no lines, and the reason goes to standard error.
 
     Example: capx can --token-file slides.token | grep '^slides '
     """

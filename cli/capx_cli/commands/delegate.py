@@ -24,9 +24,10 @@ def delegate(
 ) -> None:
     """Narrow a token for another agent, and write the new one to standard output.
 
-    This needs no key and no network. The new token can do what the old one can and --allow names, nothing more. Without
-    --allow, it can do all that the old one can at services. It may ask at run time only for what --may-ask names;
-    without --may-ask, for nothing. The id of its node, with which you can revoke it, goes to standard error.
+    This needs no key and no network. The new token allows only actions that --allow names and the old token allows.
+    Without --allow, it allows all that the old one allows at services. Its holder may ask at run time only for what
+    --may-ask names; without --may-ask, for nothing. The id of its node, with which you can revoke it, goes to standard
+    error.
 
     Example: capx delegate --to slides-agent --allow slides.write --with deck=deck-42 --expires 10m
     """

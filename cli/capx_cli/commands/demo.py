@@ -24,11 +24,11 @@ _DIFFERED = 1
 @click.option("--all", "every_row", is_flag=True, help="Show every row of the execution side, too.")
 @click.pass_context
 def demo(context: click.Context, *, as_json: bool, keep: Path | None, every_row: bool) -> None:
-    """Run a quarterly business review (QBR) of Acme, attacked: session-scoped beside execution-scoped.
+    """Attack the agents of a business review twice: with a session token, and with capx.
 
-    There are a signed intent, a policy and `capx serve`, four services, their agents, a person who answers, and the
-    sink of an attacker. Each runs in a process of its own, only on the loopback interface. The exit code is 1 if
-    anything was different from what is expected.
+    The demo has a signed intent, a policy, `capx serve`, four services, their agents, a person who answers, and a
+    server of the attacker. Each runs in a process of its own, and uses only the loopback interface. The exit code is 1
+    if a result is not the expected one.
 
     Example: capx demo --keep ./acme
     """

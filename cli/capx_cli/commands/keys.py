@@ -99,7 +99,7 @@ def add() -> None:
 def activate(kid: str) -> None:
     """Let a key mint from now on. The key that minted before still verifies.
 
-    A resource that has not read the new key denies what it mints. So before this, export again and restart the
+    A resource that has not read the new key denies all tokens of that key. So before this, export again and restart the
     services. A process that opened this home before keeps minting with the old key until you restart it.
 
     Example: capx keys activate "$kid"

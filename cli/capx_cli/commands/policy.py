@@ -40,8 +40,8 @@ def policy() -> None:
 def check(file: Path | None, as_json: bool) -> int:
     """Check the policy in FILE, or in the home, and show everything that is wrong with it, one line each.
 
-    The exit code is 3 if the policy cannot be used. If it can be used, but a part is surely a mistake, the command
-    remarks on it, such as on a grant that never decides.
+    The exit code is 3 if the policy cannot be used. If it can be used, the command still points out parts that are
+    surely mistakes, such as a grant that never decides.
 
     Example: capx policy check draft.toml
     """
@@ -145,8 +145,8 @@ def explain(purpose: str | None, file: Path | None, as_json: bool) -> None:
 def test(cases: Path, file: Path | None, as_json: bool) -> int:
     """Test the policy with the cases in the file CASES: calls, each with the decision that is expected.
 
-    It prints a line for each call that is decided otherwise. Then the exit code is 1. It remarks on a case that expects
-    a refusal for a name that the policy does not have.
+    It prints a line for each call that is decided differently. Then the exit code is 1. It also points out a case with
+    `opens = false` if the policy does not have its principal or purpose: the name may be misspelt.
 
     Example: capx policy test cases.toml --policy draft.toml
     """

@@ -108,8 +108,7 @@ def stats(as_json: bool) -> None:
 def prune(as_json: bool) -> None:
     """Forget deaths of what expired long ago, counters that nobody can spend from, and old sightings of followers.
 
-    It first ends tasks whose time ran out. It never forgets what was revoked with its root key. It never prunes the
-    log.
+    It first ends tasks whose time ran out. It never forgets that a root key was revoked. It never prunes the log.
 
     Example: capx store prune
     """
