@@ -33,7 +33,7 @@ ROOMS: Final = {
     ),
     "chain": Room("capx/tokens/chain.py", ("tests/tokens/test_chain.py", "tests/tokens/test_wire.py")),
     "wire": Room("capx/tokens/wire.py", ("tests/tokens/test_wire.py",)),
-    "binding": Room("capx/tokens/binding.py", ("tests/tokens/test_binding.py",)),
+    "binding": Room("capx/tokens/binding.py", ("tests/tokens/test_binding.py", "tests/crypto/test_canonical_json.py")),
     "verifier": Room(
         "capx/verify/verifier.py",
         (

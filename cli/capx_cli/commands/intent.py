@@ -73,8 +73,8 @@ def new(*, parameters: tuple[str, ...], epoch: str | None, **asked: Any) -> None
 def sign(file: str, key_file: Path | None) -> None:
     """Show what FILE asks for, sign it, and write it with its signature to standard output.
 
-    The key is the one that capx principal new made. Anybody who has the signed file can open tasks with it, as often as
-    it says, only at the authority that it names.
+    The key is the one that capx principal new made. An operator who has the signed file can open tasks with it, as
+    often as it says, only at the authority that it names.
 
     Example: capx intent sign qbr.json --key-file ana.key > qbr.intent
     """
