@@ -1,11 +1,12 @@
 """Makes the parts of a verifier from one place: revocations, presentations, decisions, budgets.
 
     store       a SQLite file or postgresql://… that the service shares with the authority: it has all four
-    feed        the URL of an authority: it sends revocations and takes decisions; the service remembers presentations
+    feed        the URL of an authority: it has three of them; the service remembers presentations
     snapshot    a saved page of the feed, for a service without a network: nothing records its decisions
 
-Laws: a verifier uses exactly one of these places. Without a shared store nothing counts what was spent, so tokens with
-budgets are denied. And the service must be one process, because it shares its memory of presentations with no other.
+Laws: a verifier uses exactly one of these places. With a snapshot nothing counts what was spent, so tokens with budgets
+are denied. Without a shared store the service must be one process, because it shares its memory of presentations with
+no other.
 """
 
 import os
@@ -35,6 +36,8 @@ PLACES = {"store": "CAPX_STORE", "feed": "CAPX_FEED", "snapshot": "CAPX_SNAPSHOT
 
 # Seconds for the report of a sighting. It runs in the thread that receives revocations, so it must not hold them up.
 _SIGHTING_SECONDS = 2.0
+# Seconds for a payment, for which a call waits.
+_PAYMENT_SECONDS = 5.0
 # The authority keeps labels, and a label has at most so many characters.
 _LONGEST_NAME = 128
 
@@ -173,10 +176,12 @@ def _on_feed(keys: AudienceKeys, url: str, max_staleness: float, tls: "ssl.SSLCo
 
     source = FeedSource(url, keys.feed, tls=tls)
     settings: dict[str, Any] = {} if tls is None else {"verify": tls}
-    # Two clients, since sightings hold up the news: if the authority is slow, drop a sighting and not the news.
-    reports, sightings = (
+    # Clients of their own for what something waits for. Sightings hold up the news: if the authority is slow, drop a
+    # sighting and not the news. A payment holds up a call.
+    reports, sightings, payments = (
         ResourceClient(url, keys, **settings),
         ResourceClient(url, keys, timeout=_SIGHTING_SECONDS, **settings),
+        ResourceClient(url, keys, timeout=_PAYMENT_SECONDS, **settings),
     )
     recorder = StoreRecorder(reports)
     follower = Follower(source, sighted=partial(_report_sighting, sightings.sighted, keys.audience))
@@ -187,8 +192,9 @@ def _on_feed(keys: AudienceKeys, url: str, max_staleness: float, tls: "ssl.SSLCo
         liveness=follower,
         replay=Replay.process(),
         recorder=recorder,
+        meter=payments,
         max_staleness=max_staleness,
-        closing=(follower.close, recorder.close, reports.close, sightings.close),
+        closing=(follower.close, recorder.close, reports.close, sightings.close, payments.close),
     )
 
 

@@ -1,11 +1,12 @@
-"""Reports the decisions of a resource without a store to the authority, over HTTP.
+"""Reports the decisions of a resource without a store to the authority, and pays there, over HTTP.
 
-Laws: the key of the resource's audience proves each report. It is safe to send a report twice: the authority writes a
-decision once.
+Laws: the key of the resource's audience proves each request. It is safe to send one twice: the authority writes a
+decision once, and one presentation pays once.
 """
 
 import time
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 import httpx
@@ -13,11 +14,13 @@ import httpx
 from capx.api import resource_auth
 from capx.api.deadline import SINGLE, WholeResponse, seconds_of, whole_response
 from capx.api.messages.base import encode
-from capx.api.messages.resources import Noted, Recorded, Sighted
+from capx.api.messages.resources import Charge, Charged, Noted, Recorded, Sighted
 from capx.api.responses import detail, read_response, unreachable
 from capx.crypto.keys import AudienceKey, AudienceKeys
-from capx.errors import StoreProblem
+from capx.errors import StoreProblem, Unavailable
 from capx.store.records import DecisionRecord, Unwritable
+from capx.verify.meter import Payer, Spend, Tally
+from capx_caveats import InvalidCaveat, amount, shown_amount
 
 T = TypeVar("T")
 
@@ -29,7 +32,7 @@ _MOST: Final = 500
 
 
 class ResourceClient:
-    """Reports the decisions of a resource without a store to the authority; safe with several threads.
+    """Reports decisions of a resource without a store to the authority, and pays there; safe with several threads.
 
     `url` is the origin of the authority, `keys` are the keys of the resource's audience. If the authority has retired
     or revoked one of them, the next one proves the report. The other keywords are those of httpx; `timeout` is for a
@@ -66,6 +69,24 @@ class ResourceClient:
         del now  # the authority uses its own clock
         self._reported("/sighted", encode(Sighted(follower=follower, deaths=deaths)), Noted)
 
+    def spend(self, payer: Payer, spends: Sequence[Spend], *, now: int) -> Tally:
+        """Spend all of it or nothing at the authority, which reads the counters and limits from the presentation."""
+        del now  # the authority uses its own clock
+        charge = Charge(payer.text, {spend.unit: shown_amount(spend.cost) for spend in spends})
+        try:
+            charged = self._reported("/spend", encode(charge), Charged)
+        except (Unavailable, Unwritable):
+            raise
+        except StoreProblem:
+            # The answer may be lost and the amount spent. To ask again is safe: one presentation pays once.
+            charged = self._reported("/spend", encode(charge), Charged)
+        return _tally(charged, spends, self.url)
+
+    def spent(self, counters: Sequence[tuple[str, str]]) -> tuple[Decimal, ...]:
+        """Unavailable: the authority says what a counter holds only to a resource that pays into it."""
+        del counters
+        raise Unavailable(f"what is spent is known at {self.url}, and told when a call pays: capx task show says it")
+
     def _reported(self, path: str, body: bytes, kind: type[T]) -> T:
         # The key that worked last comes first. If all are refused, raise the first refusal: it is about that key.
         refused: StoreProblem | None = None
@@ -88,6 +109,20 @@ class ResourceClient:
             )
         except httpx.HTTPError as error:
             raise unreachable(self.url, error) from None
+
+
+def _tally(charged: Charged, spends: Sequence[Spend], url: str) -> Tally:
+    """The tally in the order of the request; StoreProblem if the answer is about other counters."""
+    held = {(total.counter, total.unit): (nth, total.spent) for nth, total in enumerate(charged.totals)}
+    try:
+        found = [held[spend.counter, spend.unit] for spend in spends]
+        totals = tuple([amount(spent) for _, spent in found])
+    except (KeyError, InvalidCaveat):
+        raise StoreProblem(f"the authority at {url} answered for other budgets: it is of another version") from None
+    without_room = [at for at, (nth, _) in enumerate(found) if nth in charged.exhausted]
+    if len(without_room) != len(charged.exhausted):
+        raise StoreProblem(f"the authority at {url} answered for other budgets: it is of another version")
+    return Tally(totals, tuple(without_room))
 
 
 def _pieces(decisions: Sequence[DecisionRecord]) -> Iterator[list[DecisionRecord]]:

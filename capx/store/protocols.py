@@ -94,6 +94,10 @@ class Reading(Protocol):
         """The first event that recorded a decision with this id; each audience may have recorded one."""
         ...
 
+    def minted(self, capability: str) -> Event | None:
+        """The event that minted a capability, by its first id (base64url); None if this authority did not mint it."""
+        ...
+
     def counters(self, ids: Sequence[str] | None = None) -> list[Counter]:
         """The counters with these ids, or all counters, ordered by id and unit."""
         ...

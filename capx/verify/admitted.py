@@ -15,6 +15,7 @@ from capx.errors import StoreProblem, Unavailable
 from capx.tokens.lineage import Lineage, attributed
 from capx.verify.decision import Allowed, Decision, Denied
 from capx.verify.evaluator import MAX_REPORTED, Evaluator, unavailable
+from capx.verify.meter import Payer
 from capx.verify.spending import Payment, Spent, remaining
 from capx.verify.suggestion import suggested_ask
 from capx_caveats import CALLS, JSON, Allow, Call, Refusal
@@ -32,12 +33,19 @@ class Admitted:
 
     __slots__ = ("_action", "_evaluator", "_lineage", "_payment", "_presentation")
 
-    def __init__(self, evaluator: Evaluator, lineage: Lineage, presentation: bytes | None, action: str | None) -> None:
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        lineage: Lineage,
+        presentation: bytes | None,
+        action: str | None,
+        payer: Payer | None,
+    ) -> None:
         self._evaluator = evaluator
         self._lineage = lineage
         self._presentation = presentation
         self._action = action
-        self._payment = Payment(lineage.allotments, evaluator.meter)
+        self._payment = Payment(lineage.allotments, evaluator.meter, payer)
 
     @property
     def spends(self) -> bool:

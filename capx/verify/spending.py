@@ -16,8 +16,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from capx.tokens.lineage import Allotment, attributed
-from capx.verify.meter import Meter, Spend
-from capx_caveats import Call, Refusal, plus, rest_of, shown_amount
+from capx.verify.meter import Meter, Payer, Spend
+from capx_caveats import Call, Refusal, rest_of, shown_amount
 
 Totals = Mapping[tuple[str, str], Decimal]
 """The amount in each counter, by its id and unit."""
@@ -66,11 +66,12 @@ def exhausted(allotments: Iterable[Allotment], call: Call, totals: Totals) -> It
 class Payment:
     """The payments of one presentation; safe with several threads."""
 
-    __slots__ = ("_allotments", "_lock", "_meter", "_paid")
+    __slots__ = ("_allotments", "_lock", "_meter", "_paid", "_payer")
 
-    def __init__(self, allotments: tuple[Allotment, ...], meter: Meter | None) -> None:
+    def __init__(self, allotments: tuple[Allotment, ...], meter: Meter | None, payer: Payer | None) -> None:
         self._allotments = allotments
         self._meter = meter
+        self._payer = payer
         self._paid: dict[tuple[str, str], Spent] = {}
         self._lock = threading.Lock() if allotments else None
 
@@ -90,39 +91,29 @@ class Payment:
         Judge every budget caveat first: they refuse where there is no meter, or where a cost is not stated.
         StoreProblem when the meter cannot be read or written.
         """
-        if self._lock is None or self._meter is None:
+        if self._lock is None or self._meter is None or self._payer is None:
             return [], ()
-        # Two threads that judge the same presentation must not both pay the same cost.
+        # Two threads that judge the same presentation must not both report the same cost as spent.
         with self._lock:
-            spends = [due for spend in spends_of(self._allotments, call) if (due := self._due(spend)) is not None]
+            spends = [spend for spend in spends_of(self._allotments, call) if self._is_due(spend)]
             if not spends:
                 return [], ()
-            tally = self._meter.spend(spends, now=now)
+            tally = self._meter.spend(self._payer, spends, now=now)
             if tally.exhausted:
-                return list(exhausted(self._allotments, call, self._before(spends, tally.totals))), ()
-            spent = receipt(spends, tally.totals)
-            for one in spent:
-                self._paid[one.counter, one.unit] = _added(self._paid.get((one.counter, one.unit)), one)
+                totals = {(spend.counter, spend.unit): held for spend, held in zip(spends, tally.totals, strict=True)}
+                return list(exhausted(self._allotments, call, totals)), ()
+            spent = receipt(map(self._unpaid, spends), tally.totals)
+            self._paid.update({(one.counter, one.unit): one for one in receipt(spends, tally.totals)})
             return [], spent
 
-    def _due(self, spend: Spend) -> Spend | None:
+    def _is_due(self, spend: Spend) -> bool:
         paid = self._paid.get((spend.counter, spend.unit))
-        if paid is None:
-            return spend
-        due = rest_of(spend.cost, Decimal(paid.cost))
-        return replace(spend, cost=due) if due > 0 else None
+        return paid is None or spend.cost > Decimal(paid.cost)
 
-    def _before(self, spends: Iterable[Spend], totals: Iterable[Decimal]) -> Totals:
-        """The totals of the counters before this presentation paid anything."""
-        held = {(spend.counter, spend.unit): total for spend, total in zip(spends, totals, strict=True)}
-        return {
-            counter: rest_of(total, Decimal(self._paid[counter].cost)) if counter in self._paid else total
-            for counter, total in held.items()
-        }
-
-
-def _added(before: Spent | None, now: Spent) -> Spent:
-    return now if before is None else replace(now, cost=shown_amount(plus(Decimal(before.cost), Decimal(now.cost))))
+    def _unpaid(self, spend: Spend) -> Spend:
+        """The part of the cost that this presentation has not paid before."""
+        paid = self._paid.get((spend.counter, spend.unit))
+        return spend if paid is None else replace(spend, cost=rest_of(spend.cost, Decimal(paid.cost)))
 
 
 def receipt(spends: Iterable[Spend], totals: Iterable[Decimal]) -> tuple[Spent, ...]:

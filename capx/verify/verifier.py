@@ -19,6 +19,7 @@ Laws:
 - The clock never steps back.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn
@@ -34,7 +35,7 @@ from capx.verify.admitted import Admitted
 from capx.verify.cache import Cache
 from capx.verify.decision import NO_TOKEN, Allowed, Decision, Denied
 from capx.verify.evaluator import TOO_MUCH, Evaluator, caveat_refusals
-from capx.verify.meter import Meter
+from capx.verify.meter import Meter, Payer
 from capx.verify.protocols import NO_RECORDER, Liveness, Recorder, ReplayMemory
 from capx_caveats import DEFAULT, Budget, Call, Caveat, Facts, Presented, Refusal, Sig, Vocabulary, is_too_much
 
@@ -276,7 +277,8 @@ class Verifier:
         except TokenRefused as refused:
             raise Denied(self._evaluator.decision((refused.refusal,), action=action)) from None
         presentation = _presentation(lineage, authentic, mark)
-        admitted = Admitted(self._evaluator, lineage, presentation, action)
+        payer = self._payer(authentic, lineage, presentation) if lineage.allotments else None
+        admitted = Admitted(self._evaluator, lineage, presentation, action, payer)
         now = self._evaluator.now()
         if mark is None or presentation is None:
             admitted.refuse_unrecorded_if(None if self._bearer else _BEARER_REFUSED)
@@ -284,6 +286,11 @@ class Verifier:
         # Before the burn: a presentation for another call must not use up the memory of presentations.
         admitted.refuse_unrecorded_if(_mismatch(mark, received, now))
         return admitted, lambda: self._burn(presentation, mark.at + WINDOW_AFTER, now)
+
+    def _payer(self, authentic: Authentic, lineage: Lineage, presentation: bytes | None) -> Payer:
+        frame = authentic.frame
+        text = wire.encode(frame.identifier, frame.blocks, frame.signature)
+        return Payer(presentation or os.urandom(16), lineage.ids[0], self.audience, text)
 
     def _burn(self, presentation: bytes, until: int, now: int) -> Refusal | None:
         try:

@@ -22,6 +22,7 @@ from capx.store.records import GrantRecord, IntentRecord, TaskRecord
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.revocation_key import of_instant, of_kid
 from capx.verify.meter import Spend
+from tests.labs.payers import payer
 from tests.labs.restoring import (
     KEYS,
     LEAKED,
@@ -331,10 +332,10 @@ def test_a_counter_that_was_damaged_is_a_problem_of_the_store(tmp_path: Path) ->
     path = tmp_path / "capx.db"
     with contextlib.closing(SQLiteStore.create(path)) as store:
         spend = Spend("A", "calls", Decimal(1), Decimal(5))
-        store.spend([spend], now=1)
+        store.spend(payer(), [spend], now=1)
         with contextlib.closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("UPDATE counters SET spent = 'sNaN'")
         with pytest.raises(StoreProblem, match="which is not an amount"):
-            store.spend([spend], now=1)
+            store.spend(payer(), [spend], now=1)
         with pytest.raises(StoreProblem, match="which is not an amount"):
             store.spent([("A", "calls")])

@@ -24,7 +24,7 @@ from capx.guard.tool import ToolGuard
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.bundle import Bundle
 from capx.verify.decision import Allowed, Denied
-from capx.verify.meter import Spend, Tally
+from capx.verify.meter import Payer, Spend, Tally
 from capx_caveats import budget, where
 from tests.labs.serving import served
 
@@ -211,10 +211,10 @@ class Watched(SQLiteStore):
         super().__init__(path, busy_seconds=2)
         self.spending = threading.Event()
 
-    def spend(self, spends: Any, *, now: int) -> Tally:
+    def spend(self, payer: Payer, spends: Any, *, now: int) -> Tally:
         assert all(isinstance(one, Spend) for one in spends)
         self.spending.set()
-        return super().spend(spends, now=now)
+        return super().spend(payer, spends, now=now)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from capx.store.protocols import Store
 from capx.store.records import DecisionRecord, GrantRecord, RequestRecord
 from capx.verify.meter import Spend
 from capx_caveats import Entry, amount
+from tests.labs.payers import payer
 
 COUNTER = ("shared", "eur")
 LIMIT = amount("1000000000")
@@ -98,7 +99,7 @@ def write(authority: Authority, intent: Intent, chance: random.Random, tasks: li
         node = chance.randbytes(16)
         acknowledge(what="revoke", key=b64u(node), position=authority.revoke(node).position)
     elif what == "spend":
-        total = store.spend([Spend(*COUNTER, COST, LIMIT)], now=now).totals[0]
+        total = store.spend(payer(), [Spend(*COUNTER, COST, LIMIT)], now=now).totals[0]
         acknowledge(what="spend", total=str(total))
     elif what == "record":
         ids = [b64u(chance.randbytes(16)) for _ in range(3)]

@@ -18,6 +18,7 @@ from capx.store.postgres.death_source import PostgresDeathSource
 from capx.store.postgres.store import PostgresStore
 from capx.store.records import DecisionRecord
 from capx.verify.meter import Spend
+from tests.labs.payers import payer
 from tests.labs.postgres import OWNER, Server
 from tests.labs.postgres_cuts import SECRET, admin, name_of, within
 from tests.labs.store_writes import note, position
@@ -164,7 +165,7 @@ def test_an_answer_that_was_lost_may_have_been_kept(own: Server, own_url: str, w
         if word == b"COMMIT\0":
             note(store)
         elif word == b"capx.spend":
-            store.spend([Spend("a", "calls", Decimal(1), Decimal(5))], now=NOW)
+            store.spend(payer(), [Spend("a", "calls", Decimal(1), Decimal(5))], now=NOW)
         else:
             store.record([DecisionRecord("dec-1", NOW, b'{"id":"dec-1"}')])
 

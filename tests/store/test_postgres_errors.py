@@ -10,6 +10,7 @@ from capx.errors import StoreProblem, Unavailable
 from capx.store.postgres.store import PostgresStore
 from capx.store.records import TaskRecord, Unwritable
 from capx.verify.meter import Spend
+from tests.labs.payers import payer
 from tests.labs.postgres import Server
 from tests.labs.postgres_cuts import admin, kill, name_of, within
 from tests.labs.store_writes import note, position
@@ -37,7 +38,7 @@ def test_numbers_without_end_can_never_be_written(store: PostgresStore) -> None:
     with pytest.raises(Unwritable):
         store.sighted("f", 2**80, now=NOW)
     with pytest.raises(Unwritable):
-        store.spend([Spend("a", "calls", Decimal("1e200000"), Decimal("1e200001"))], now=NOW)
+        store.spend(payer(), [Spend("a", "calls", Decimal("1e200000"), Decimal("1e200001"))], now=NOW)
     assert note(store) == 1
 
 
@@ -61,7 +62,7 @@ def test_a_store_that_is_held_for_too_long_is_busy(store: PostgresStore, postgre
         with pytest.raises(Unavailable, match="busy"), within(2):
             note(other)
         assert other.burn(b"a" * 16, until=NOW, now=NOW).new
-        assert other.spend([Spend("a", "calls", Decimal(1), Decimal(1))], now=NOW).exhausted == ()
+        assert other.spend(payer(), [Spend("a", "calls", Decimal(1), Decimal(1))], now=NOW).exhausted == ()
     assert note(other) == 2
     other.close()
 

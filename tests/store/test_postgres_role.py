@@ -25,6 +25,7 @@ from capx.tokens.binding import ToolCall
 from capx.verify.decision import Decision
 from capx.verify.meter import Spend
 from capx_caveats import Call, budget
+from tests.labs.payers import payer
 from tests.labs.postgres import OWNER, Server
 
 NOW = int(time.time())
@@ -112,8 +113,8 @@ def test_a_resource_burns_spends_records_and_hears_of_deaths(owner: PostgresStor
     now = int(time.time())
     assert crm.burn(b"a" * 16, until=now + 60, now=now) == Burn(True)
     assert owner.burn(b"a" * 16, until=now + 60, now=now) == Burn(False)
-    assert crm.spend([Spend("a", "calls", Decimal(2), Decimal(3))], now=NOW).exhausted == ()
-    assert owner.spend([Spend("a", "calls", Decimal(2), Decimal(3))], now=NOW).exhausted == (0,)
+    assert crm.spend(payer(), [Spend("a", "calls", Decimal(2), Decimal(3))], now=NOW).exhausted == ()
+    assert owner.spend(payer(), [Spend("a", "calls", Decimal(2), Decimal(3))], now=NOW).exhausted == (0,)
     assert crm.spent([("a", "calls")]) == (Decimal(2),)
     crm.record([decision("dec-1"), decision("dec-1")])
     crm.sighted("crm/1", 1, now=NOW)
@@ -205,7 +206,7 @@ def test_a_role_that_stands_for_no_resource_is_refused(roles: Roles, owner: Post
     for use in (
         lambda: store.record([decision("dec-1")]),
         lambda: store.burn(b"a" * 16, until=NOW, now=NOW),
-        lambda: store.spend([Spend("a", "calls", Decimal(1), Decimal(1))], now=NOW),
+        lambda: store.spend(payer(), [Spend("a", "calls", Decimal(1), Decimal(1))], now=NOW),
         lambda: store.sighted("f", 1, now=NOW),
     ):
         with pytest.raises(StoreProblem, match="is no resource of this store"):
@@ -446,11 +447,11 @@ def test_a_replay_is_refused_under_any_isolation_of_the_caller(session: Connecti
 
 @pytest.mark.parametrize("cost", ["-1", "NaN", "Infinity", "-Infinity", "-0.0000001"])
 def test_no_amount_gives_anything_back(owner: PostgresStore, crm: PostgresStore, cost: str) -> None:
-    owner.spend([Spend("a", "calls", Decimal(2), Decimal(3))], now=NOW)
+    owner.spend(payer(), [Spend("a", "calls", Decimal(2), Decimal(3))], now=NOW)
     with pytest.raises(Unwritable):
-        crm.spend([Spend("a", "calls", Decimal(cost), Decimal(5))], now=NOW)
+        crm.spend(payer(), [Spend("a", "calls", Decimal(cost), Decimal(5))], now=NOW)
     with pytest.raises(Unwritable):
-        crm.spend([Spend("a", "calls", Decimal(1), Decimal("NaN"))], now=NOW)
+        crm.spend(payer(), [Spend("a", "calls", Decimal(1), Decimal("NaN"))], now=NOW)
     assert owner.spent([("a", "calls")]) == (Decimal(2),)
 
 

@@ -14,6 +14,7 @@ from capx.store.protocols import Reading, Store, Writing
 from capx.store.records import DecisionRecord, GrantRecord, IntentRecord, RequestRecord, RequestState, TaskRecord
 from capx.tokens.revocation_key import RevocationKey, of_instant, of_kid
 from capx.verify.meter import Spend
+from tests.labs.payers import payer
 
 STEPS = 120
 
@@ -110,7 +111,7 @@ class Question:
             )
             for counter in counters
         ]
-        return store.spend(spends, now=self._now)
+        return store.spend(payer(), spends, now=self._now)
 
     def _record(self, store: Store) -> None:
         ids = [f"dec-{self._chance.randrange(8)}" for _ in range(self._chance.randrange(4))]

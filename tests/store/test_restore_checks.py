@@ -18,6 +18,7 @@ from capx.store.records import DecisionRecord
 from capx.store.sqlite.store import SQLiteStore
 from capx.verify.meter import Spend
 from capx_caveats import budget
+from tests.labs.payers import payer
 from tests.labs.restoring import KEYS, LEAKED, an_intent, brought_back
 
 
@@ -155,7 +156,7 @@ def test_a_crafted_backup_is_refused_and_changes_nothing(tmp_path: Path, saved: 
     path = tmp_path / "capx.db"
     with Authority(SQLiteStore.create(path), KEYS) as authority:
         opened = authority.open(allow=["crm.read"], caveats=[budget("calls", 5)])
-        authority.store.spend([Spend("AAAA", "calls", Decimal(1), Decimal(5))], now=1)
+        authority.store.spend(payer(), [Spend("AAAA", "calls", Decimal(1), Decimal(5))], now=1)
         with authority.store.write() as writing:
             writing.keep_intent(an_intent())
         backup(authority.store, saved)
@@ -190,7 +191,7 @@ def test_whatever_capx_writes_can_be_brought_back(
     with authority.store.write() as transaction:
         transaction.count_revocation(ends[3].id, token.path[-1], now=int(time.time()))
     authority.store.spend(
-        [Spend("any\nname", "Of a resource", Decimal("0.000001"), Decimal(10**14))], now=int(time.time())
+        payer(), [Spend("any\nname", "Of a resource", Decimal("0.000001"), Decimal(10**14))], now=int(time.time())
     )
     ids = [b64u(bytes([nth]) * 16) for nth in range(2)]
     authority.store.record([DecisionRecord(id_, nth, b'{"id":"%s"}' % id_.encode()) for nth, id_ in enumerate(ids)])

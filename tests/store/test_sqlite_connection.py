@@ -21,6 +21,7 @@ from capx.resource.revocations import StoreLiveness
 from capx.store.records import Unwritable
 from capx.store.sqlite.store import SQLiteStore
 from tests.labs.counts import repeated
+from tests.labs.payers import payer
 from tests.labs.processes import in_a_child
 from tests.labs.store_writes import note, verified
 
@@ -270,9 +271,9 @@ def test_threads_write_in_turns_and_one_too_late_is_told(path: Path, store: SQLi
         holder.start()
         assert began.wait(10)
         with pytest.raises(StoreProblem, match="another thread held it for too long"):
-            impatient.spend([], now=0)
+            impatient.spend(payer(), [], now=0)
         with impatient.read() as reading:
             assert reading.head().position == 0
         over.set()
         holder.join()
-        impatient.spend([], now=0)
+        impatient.spend(payer(), [], now=0)

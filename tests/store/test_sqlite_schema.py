@@ -17,6 +17,7 @@ from capx.store.sqlite.schema import MIGRATIONS, VERSION
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.chain import root_node
 from capx.verify.meter import Spend
+from tests.labs.payers import payer
 from tests.labs.store_writes import note, verified
 
 NOW = 1_800_000_000
@@ -100,7 +101,7 @@ def test_a_store_of_the_first_version_is_migrated_whole(old: Path) -> None:
     assert note(store) == 3
     with store.write() as transaction:
         assert transaction.count_revocation("task-1", b"n" * 16, now=NOW) == (1, 1)
-    assert store.spend([Spend("a", "calls", Decimal(1), Decimal(1))], now=NOW).exhausted == ()
+    assert store.spend(payer(), [Spend("a", "calls", Decimal(1), Decimal(1))], now=NOW).exhausted == ()
     store.sighted("f", 1, now=NOW)
     store.close()
 

@@ -17,6 +17,7 @@ from capx.store.records import Burn, Counter, FollowerAck, Pruned, TaskRecord
 from capx.tokens.chain import root_node
 from capx.tokens.revocation_key import RevocationKey, of_instant, of_kid
 from capx.verify.meter import Spend, Tally
+from tests.labs.payers import payer
 from tests.labs.store_writes import decision, head_of, kill, note, verified
 from tests.store.conftest import KINDS, Places
 
@@ -254,10 +255,10 @@ def test_the_death_of_a_root_key_is_never_forgotten(store: Store) -> None:
 
 def test_counters_and_sightings_are_forgotten_by_their_last_use(store: Store) -> None:
     old, new = "o" * 22, "n" * 22
-    store.spend([spend("named", "1", "5")], now=NOW)
-    store.spend([spend(old, "1", "5")], now=NOW)
-    store.spend([spend(new, "1", "5")], now=NOW)
-    store.spend([spend(new, "1", "5")], now=NOW + 9)
+    store.spend(payer(), [spend("named", "1", "5")], now=NOW)
+    store.spend(payer(), [spend(old, "1", "5")], now=NOW)
+    store.spend(payer(), [spend(new, "1", "5")], now=NOW)
+    store.spend(payer(), [spend(new, "1", "5")], now=NOW + 9)
     store.sighted("old", 1, now=NOW)
     store.sighted("new", 1, now=NOW + 9)
     with store.write() as transaction:
@@ -268,17 +269,17 @@ def test_counters_and_sightings_are_forgotten_by_their_last_use(store: Store) ->
 
 def test_amounts_are_exact(store: Store) -> None:
     for total in ("0.1", "0.2", "0.3"):
-        assert store.spend([spend("a", "0.1", "0.3")], now=NOW) == Tally((Decimal(total),))
-    assert store.spend([spend("a", "0.000001", "0.3")], now=NOW).exhausted == (0,)
+        assert store.spend(payer(), [spend("a", "0.1", "0.3")], now=NOW) == Tally((Decimal(total),))
+    assert store.spend(payer(), [spend("a", "0.000001", "0.3")], now=NOW).exhausted == (0,)
     large = "900719925474099.300001"
-    assert store.spend([spend("b", large, large)], now=NOW) == Tally((Decimal(large),))
+    assert store.spend(payer(), [spend("b", large, large)], now=NOW) == Tally((Decimal(large),))
     assert store.spent([("b", "calls"), ("a", "calls")]) == (Decimal(large), Decimal("0.3"))
 
 
 def test_all_is_spent_or_nothing_and_told_in_the_order_asked(store: Store) -> None:
     first = [spend("b", "2", "3"), spend("a", "1", "1"), spend("a", "5", "9", unit="euro")]
-    assert store.spend(first, now=NOW) == Tally((Decimal(2), Decimal(1), Decimal(5)))
-    tally = store.spend([*first, spend("c", "1", "1")], now=NOW)
+    assert store.spend(payer(), first, now=NOW) == Tally((Decimal(2), Decimal(1), Decimal(5)))
+    tally = store.spend(payer(), [*first, spend("c", "1", "1")], now=NOW)
     assert tally == Tally((Decimal(2), Decimal(1), Decimal(5), Decimal(0)), (0, 1, 2))
     assert store.spent([("c", "calls"), ("a", "euro"), ("a", "calls"), ("b", "calls")]) == tuple(
         map(Decimal, (0, 5, 1, 2))
@@ -292,14 +293,14 @@ def test_all_is_spent_or_nothing_and_told_in_the_order_asked(store: Store) -> No
 
 
 def test_only_what_had_no_room_is_named(store: Store) -> None:
-    store.spend([spend("b", "1", "1")], now=NOW)
-    tally = store.spend([spend("c", "1", "1"), spend("b", "1", "1"), spend("a", "1", "1")], now=NOW)
+    store.spend(payer(), [spend("b", "1", "1")], now=NOW)
+    tally = store.spend(payer(), [spend("c", "1", "1"), spend("b", "1", "1"), spend("a", "1", "1")], now=NOW)
     assert tally == Tally((Decimal(0), Decimal(1), Decimal(0)), (1,))
 
 
 def test_counters_tell_what_was_spent_and_when(store: Store) -> None:
-    store.spend([spend("b", "1.50", "5"), spend("a", "2", "5")], now=NOW + 5)
-    store.spend([spend("b", "1", "5")], now=NOW)
+    store.spend(payer(), [spend("b", "1.50", "5"), spend("a", "2", "5")], now=NOW + 5)
+    store.spend(payer(), [spend("b", "1", "5")], now=NOW)
     with store.read() as reading:
         held = [Counter("a", "calls", Decimal(2), NOW + 5), Counter("b", "calls", Decimal("2.5"), NOW + 5)]
         assert reading.counters() == held
@@ -308,8 +309,8 @@ def test_counters_tell_what_was_spent_and_when(store: Store) -> None:
 
 
 def test_nothing_can_be_spent_from_a_limit_of_nothing(store: Store) -> None:
-    assert store.spend([spend("a", "1", "0")], now=NOW) == Tally((Decimal(0),), (0,))
-    assert store.spend([], now=NOW) == Tally(())
+    assert store.spend(payer(), [spend("a", "1", "0")], now=NOW) == Tally((Decimal(0),), (0,))
+    assert store.spend(payer(), [], now=NOW) == Tally(())
     assert store.spent([]) == ()
 
 
@@ -367,10 +368,10 @@ def fill(store: Store) -> None:
     kill(store, of_kid("k1"), "a", b"b" * 16, at=NOW)
     kill(store, "c", of_instant(NOW), at=NOW + 9)
     store.record([decision("dec-1", b',"task":"task-0"')])
-    store.spend([spend("a", "0.10", "5"), spend("b", "7", "9")], now=NOW)
+    store.spend(payer(), [spend("a", "0.10", "5"), spend("b", "7", "9")], now=NOW)
     with store.write() as transaction:
         transaction.forget(NOW + 5)
-    store.spend([spend("a", "0.10", "5"), spend("b", "7", "9")], now=NOW + 7)
+    store.spend(payer(), [spend("a", "0.10", "5"), spend("b", "7", "9")], now=NOW + 7)
 
 
 @pytest.mark.parametrize("to", KINDS)

@@ -23,6 +23,7 @@ from capx.store.protocols import Store
 from capx.store.records import DecisionRecord, Head, TaskRecord
 from capx.tokens.revocation_key import RevocationKey
 from capx.verify.meter import Spend
+from tests.labs.payers import payer
 from tests.labs.postgres import Server
 from tests.store.conftest import Places
 
@@ -100,7 +101,7 @@ def test_sixteen_who_race_one_budget_spend_it_exactly(store: Store) -> None:
         spends = [Spend("a", "calls", cost, Decimal(1_000)), Spend("b", "calls", cost, Decimal(2_000))]
         spends = spends[:: 1 if number % 4 < 2 else -1]
         done = 0
-        while not patiently(lambda: mine.spend(spends, now=NOW)).exhausted:
+        while not patiently(lambda: mine.spend(payer(), spends, now=NOW)).exhausted:
             done += 1
         return int(done * cost * 2)
 
@@ -276,7 +277,7 @@ def test_spenders_and_those_who_forget_do_not_deadlock(places: Places, store: St
             else:
                 ids = chance.sample("abcdefgh", 4)
                 spends = [Spend(id_, "calls", Decimal(1), Decimal(10_000)) for id_ in ids]
-                assert not mine.spend(spends, now=NOW + step + chance.randrange(3)).exhausted
+                assert not mine.spend(payer(), spends, now=NOW + step + chance.randrange(3)).exhausted
         return 0
 
     race(store.place, work, 6)

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from capx.api.messages.base import Count, Id, Label, Text
+from capx.tokens.lineage import MAX_BUDGETS
+from capx.tokens.wire import MAX_TEXT
 from capx.verify.spending import Spent
 from capx_caveats import is_action, is_label
 
@@ -48,6 +50,31 @@ class Recorded(Struct, frozen=True):
     """The number of reported decisions that are in the log, also those that were there before."""
 
     decisions: int
+
+
+class Charge(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a call costs, in units of the budgets of the presentation that came with it (decimal text)."""
+
+    presentation: Annotated[str, Meta(max_length=MAX_TEXT)]
+    costs: Annotated[dict[Text, Text], Meta(min_length=1, max_length=MAX_BUDGETS)]
+
+
+class Total(Struct, frozen=True):
+    """What a counter holds now (decimal text)."""
+
+    counter: str
+    unit: str
+    spent: str
+
+
+class Charged(Struct, frozen=True):
+    """The totals of the counters after the payment; `exhausted` are the indexes of those without room.
+
+    If `exhausted` is not empty, nothing was spent, and the totals leave out what the presentation paid before.
+    """
+
+    totals: list[Total]
+    exhausted: list[int]
 
 
 class Sighted(Struct, frozen=True, forbid_unknown_fields=True):

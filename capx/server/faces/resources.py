@@ -1,4 +1,4 @@
-"""The operations of resources: the feed of deaths, reports of decisions, and acknowledgements.
+"""The operations of resources: the feed of deaths, reports of decisions, payments, and acknowledgements.
 
 A *death* is the store's record that something is revoked, or that a task has ended.
 
@@ -6,7 +6,7 @@ Laws:
 
 - Everybody may read the feed. It holds only ids, and is signed.
 - A report carries a MAC with the key of its audience, and speaks only for that audience.
-- Reporting the same decision twice is the same as reporting it once.
+- Reporting the same decision twice is the same as reporting it once. So is paying twice with one presentation.
 - A decision that could not be read back from the log is refused, so no resource can spoil the log for others.
 """
 
@@ -20,11 +20,12 @@ from starlette.routing import Route
 
 from capx.api import resource_auth
 from capx.api.messages.base import decode_body
-from capx.api.messages.resources import Noted, Recorded, Reported, Reports, Sighted
+from capx.api.messages.resources import Charge, Charged, Noted, Recorded, Reported, Reports, Sighted, Total
 from capx.api.operation import OperationTable
 from capx.api.problems import HttpRefusal
 from capx.api.resource_auth import AuthenticReport, UnauthenticatedReport
 from capx.authority.authority import Authority
+from capx.authority.charging import charge
 from capx.errors import InvalidRequest
 from capx.guard.asgi.messages import http_request
 from capx.resource.feed.page import Envelope, FeedCursor, SignedPage
@@ -46,7 +47,7 @@ from capx.server.service import Service
 from capx.server.waiting.stream_limits import machine_at
 from capx.store.records import DecisionRecord
 from capx.tokens.revocation_key import of_kid
-from capx_caveats import is_label
+from capx_caveats import is_label, shown_amount
 
 OPERATIONS: Final = OperationTable()
 """All operations of resources."""
@@ -93,6 +94,19 @@ def _is_deeper(value: object, most: int) -> bool:
     inner = cast("dict[str, object] | list[object]", value)
     within = inner.values() if isinstance(inner, dict) else inner
     return most == 0 or any(_is_deeper(one, most - 1) for one in within)
+
+
+@operation("POST", "/spend", reported=True)
+def spend(authority: Authority, audience: str, asked: Charge) -> Charged:
+    """Spend what a call costs from the budgets of the presentation that came with it.
+
+    The same presentation pays once: sent again, it gets the same answer and spends nothing more.
+    """
+    spends, tally = charge(
+        authority.store, authority.keyring, audience, asked.presentation, asked.costs, now=int(time.time())
+    )
+    totals = [Total(one.counter, one.unit, shown_amount(held)) for one, held in zip(spends, tally.totals, strict=True)]
+    return Charged(totals, list(tally.exhausted))
 
 
 @operation("POST", "/sighted", reported=True)

@@ -40,6 +40,7 @@ class Rows(SqlRows):
     select_event = "SELECT position, at, kind, body, hash FROM capx.events"
     of_task = "task = ?"
     of_decision = "decision = ?"
+    of_capability = "capability = ?"
     select_death = "SELECT seq, id, name, reason, at, position FROM capx.deaths"
     select_instants = "SELECT name FROM capx.deaths WHERE name >= 'issued:' AND name < 'issued;'"
     forget_deaths = "DELETE FROM capx.deaths WHERE seq <= ? AND (name LIKE 'kid:%%') IS NOT TRUE"
@@ -133,8 +134,10 @@ class Rows(SqlRows):
             raise Unwritable(f"the store cannot hold this: {error}") from error
         decided = event.kind == "decision"
         decision, audience = (_named(named.id), _named(named.audience)) if decided else (None, None)
+        minted = event.kind == "capability_minted" and isinstance(named.ids, list)
+        capability = next(map(_named, named.ids), None) if minted else None
         task = _named(named.task)
-        return event.position, event.at, event.kind, text(event.body), event.hash, decision, audience, task
+        return event.position, event.at, event.kind, text(event.body), event.hash, decision, audience, task, capability
 
     def _death(self, row: Any) -> Death:
         seq, id_, name, reason, at, position = row
@@ -151,6 +154,7 @@ class _Named(Struct):
     id: Any = None
     audience: Any = None
     task: Any = None
+    ids: Any = None
 
 
 def text(body: bytes) -> str:

@@ -7,7 +7,7 @@ in one transaction. Everything is in the schema `capx`, and PUBLIC has no rights
 from importlib.resources import files
 from typing import Final
 
-VERSION: Final = 1
+VERSION: Final = 2
 """The version of the schema that this code reads and writes."""
 
 FOR_RESOURCES: Final = (
@@ -16,7 +16,7 @@ FOR_RESOURCES: Final = (
     "capx.hash_at(bigint)",
     "capx.deaths(bigint, int)",
     "capx.burn(bytea, bigint, bigint, bytea, bigint)",
-    "capx.spend(text[], text[], numeric[], numeric[], bigint)",
+    "capx.spend(bytea, text, text, text[], text[], numeric[], numeric[], bigint)",
     "capx.spent(text[], text[])",
     "capx.record(bigint[], text[])",
     "capx.sighted(text, bigint, bigint)",

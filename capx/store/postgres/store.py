@@ -32,7 +32,7 @@ from capx.store.postgres.schema import CLOSED, VERSION, migration
 from capx.store.protocols import Reading, Writing
 from capx.store.records import Burn, DecisionRecord
 from capx.store.sql.version import OldSchema, demand_version
-from capx.verify.meter import Spend, Tally
+from capx.verify.meter import Payer, Spend, Tally
 
 
 class PostgresStore:
@@ -96,12 +96,13 @@ class PostgresStore:
         query = "SELECT * FROM capx.burn(%s, %s::bigint, %s::bigint, %s, %s::bigint)"
         return Burn(*self._kept(query, presentation, until, now, *earlier))
 
-    def spend(self, spends: Sequence[Spend], *, now: int) -> Tally:
+    def spend(self, payer: Payer, spends: Sequence[Spend], *, now: int) -> Tally:
         """Spend everything or nothing; it is on the disk when this returns."""
         columns = [[getattr(spend, name) for spend in spends] for name in ("counter", "unit", "cost", "limit")]
-        query = "SELECT * FROM capx.spend(%s::text[], %s::text[], %s::numeric[], %s::numeric[], %s::bigint)"
+        query = "SELECT * FROM capx.spend(%s, %s, %s, %s::text[], %s::text[], %s::numeric[], %s::numeric[], %s::bigint)"
+        capability = b64u(payer.capability)
         # SQL counts from 1.
-        totals, exhausted = self._kept(query, *columns, now)
+        totals, exhausted = self._kept(query, payer.presentation, capability, payer.audience, *columns, now)
         return Tally(tuple(totals), tuple([nth - 1 for nth in sorted(exhausted)]))
 
     def spent(self, counters: Sequence[tuple[str, str]]) -> tuple[Decimal, ...]:

@@ -26,7 +26,18 @@ _PAGE = 1_000
 _LAST = 2**63 - 1
 _TASK = "SELECT id, root, opened, expires, tenant, purpose, state, ended, position, principal, intent FROM capx.tasks"
 # Not `burnt`: after a restoration, a used presentation must still count as used.
-_TAKEN_OVER = ("events", "tasks", "intents", "requests", "grants", "strengths", "deaths", "counters", "sightings")
+_TAKEN_OVER = (
+    "events",
+    "tasks",
+    "intents",
+    "requests",
+    "grants",
+    "strengths",
+    "deaths",
+    "counters",
+    "paid",
+    "sightings",
+)
 
 
 class SqlRows(SqlRequestRows):
@@ -37,6 +48,8 @@ class SqlRows(SqlRequestRows):
     """The condition that an event is about a task."""
     of_decision: ClassVar[str]
     """The condition that a decision has an id."""
+    of_capability: ClassVar[str]
+    """The condition that a minted capability has an id."""
     select_death: ClassVar[str]
     select_instants: ClassVar[str]
     """Selects the keys of all revoked instants, up to which everything issued is dead."""
@@ -119,6 +132,11 @@ class SqlRows(SqlRequestRows):
         row = self._row(query, id_)
         return row and self._event(row)
 
+    def minted(self, capability: str) -> Event | None:
+        query = f"{self.select_event} WHERE kind = 'capability_minted' AND {self.of_capability} LIMIT 1"
+        row = self._row(query, capability)
+        return row and self._event(row)
+
     def follower_acks(self) -> list[FollowerAck]:
         rows = self._rows("SELECT follower, deaths, at FROM capx.sightings ORDER BY follower")
         return [FollowerAck(*row) for row in rows]
@@ -157,6 +175,7 @@ class SqlRows(SqlRequestRows):
         self._execute(self.forget_deaths, up_to)
         self._change_head(forgotten=up_to)
         counters = self._execute(self.forget_counters, before).rowcount
+        self._execute("DELETE FROM capx.paid WHERE at < ?", before)
         sightings = self._execute("DELETE FROM capx.sightings WHERE at < ?", before).rowcount
         return Pruned(up_to - head.forgotten, counters, sightings, self._forget_requests(before))
 

@@ -14,8 +14,8 @@ from capx.store.records import REVOCATIONS, Burn, Counter, Damaged, DecisionReco
 from capx.store.sql.rows import HEAD, SqlRows, head_of
 from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE
 from capx.tokens.revocation_key import RevocationKey
-from capx.verify.meter import Spend, Tally
-from capx_caveats import is_amount, plus
+from capx.verify.meter import Payer, Spend, Tally
+from capx_caveats import is_amount, plus, rest_of
 
 _FORGET_EVERY = 60
 # Every window that is open now ends before now + _WINDOW (seconds).
@@ -33,6 +33,7 @@ class Rows(SqlRows):
     # no version of SQLite has to work out that the index fits.
     of_task = "json_extract(body, '$.task') = ? AND json_extract(body, '$.task') IS NOT NULL"
     of_decision = "json_extract(body, '$.id') = ?"
+    of_capability = "json_extract(body, '$.ids[0]') = ?"
     select_death = "SELECT seq, key, reason, at, position FROM deaths"
     # A range and not LIKE, so that the index of the keys is used; `;` is the character after `:`.
     select_instants = "SELECT key FROM deaths WHERE key >= 'issued:' AND key < 'issued;'"
@@ -56,8 +57,9 @@ class Rows(SqlRows):
     def count_revocation(self, task: str, node: bytes, *, now: int) -> tuple[int, int]:
         self._db.execute("UPDATE tasks SET revocations = revocations + 1 WHERE id = ?", (task,))
         of_task = self._row("SELECT revocations FROM tasks WHERE id = ?", task)
-        of_node = self.spend([Spend(b64u(node), REVOCATIONS, Decimal(1), Decimal(1_000_000_000))], now).totals
-        return int(of_node[0]), 0 if of_task is None else int(of_task[0])
+        of_node = plus(self._spent(b64u(node), REVOCATIONS), Decimal(1))
+        self._keep_spent(b64u(node), REVOCATIONS, of_node, now)
+        return int(of_node), 0 if of_task is None else int(of_task[0])
 
     def burn(self, presentation: bytes, until: int, now: int, remembered: tuple[bytes, int] | None) -> Burn:
         forgotten = self._forgotten(now)
@@ -71,20 +73,25 @@ class Rows(SqlRows):
         inserted = self._db.execute("INSERT INTO burnt VALUES (?, ?) ON CONFLICT DO NOTHING", (presentation, until))
         return Burn(inserted.rowcount == 1, known)
 
-    def spend(self, spends: Sequence[Spend], now: int) -> Tally:
-        before = [self._spent(spend.counter, spend.unit) for spend in spends]
-        after = tuple([plus(held, spend.cost) for held, spend in zip(before, spends, strict=True)])
-        # All counters are checked before any is written, so a call that exceeds one budget costs nothing.
-        exhausted = tuple([at for at, spend in enumerate(spends) if after[at] > spend.limit])
+    def spend(self, payer: Payer, spends: Sequence[Spend], now: int) -> Tally:
+        paid = [self._paid(payer, spend) for spend in spends]
+        held = [self._spent(spend.counter, spend.unit) for spend in spends]
+        others = [rest_of(total, before or Decimal(0)) for total, before in zip(held, paid, strict=True)]
+        costs = [max(spend.cost, before or Decimal(0)) for spend, before in zip(spends, paid, strict=True)]
+        totals = list(map(plus, others, costs))
+        # All counters are checked before any is written, so a call that exceeds one budget costs nothing. What was paid
+        # before passed this check then, and does not fail because others, with higher limits, have spent more since.
+        exhausted = [nth for nth, spend in enumerate(spends) if costs[nth] != paid[nth] and totals[nth] > spend.limit]
         if exhausted:
-            return Tally(tuple(before), exhausted)
-        for spend, total in zip(spends, after, strict=True):
+            return Tally(tuple(others), tuple(exhausted))
+        for spend, cost, total in zip(spends, costs, totals, strict=True):
+            self._keep_spent(spend.counter, spend.unit, total, now)
             self._db.execute(
-                "INSERT INTO counters VALUES (?, ?, ?, ?) ON CONFLICT (counter, unit) "
-                "DO UPDATE SET spent = excluded.spent, last = max(last, excluded.last)",
-                (spend.counter, spend.unit, format(total, "f"), now),
+                "INSERT INTO paid VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (presentation, counter, unit) "
+                "DO UPDATE SET cost = excluded.cost, at = max(at, excluded.at)",
+                (payer.presentation, spend.counter, spend.unit, payer.audience, format(cost, "f"), now),
             )
-        return Tally(after)
+        return Tally(tuple(totals))
 
     def spent(self, counters: Sequence[tuple[str, str]]) -> tuple[Decimal, ...]:
         return tuple([self._spent(counter, unit) for counter, unit in counters])
@@ -133,6 +140,19 @@ class Rows(SqlRows):
     def _spent(self, counter: str, unit: str) -> Decimal:
         row = self._row("SELECT spent FROM counters WHERE counter = ? AND unit = ?", counter, unit)
         return Decimal(0) if row is None else _amount(row[0])
+
+    def _keep_spent(self, counter: str, unit: str, total: Decimal, now: int) -> None:
+        self._db.execute(
+            "INSERT INTO counters VALUES (?, ?, ?, ?) ON CONFLICT (counter, unit) "
+            "DO UPDATE SET spent = excluded.spent, last = max(last, excluded.last)",
+            (counter, unit, format(total, "f"), now),
+        )
+
+    def _paid(self, payer: Payer, spend: Spend) -> Decimal | None:
+        """The amount that this presentation has paid into this counter; None if it has not paid."""
+        query = "SELECT cost FROM paid WHERE presentation = ? AND counter = ? AND unit = ?"
+        row = self._row(query, payer.presentation, spend.counter, spend.unit)
+        return None if row is None else _amount(row[0])
 
     def _forgotten(self, now: int) -> int:
         """Clear old presentations away when it is time; gives the second before which windows may be forgotten."""

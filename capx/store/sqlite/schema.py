@@ -70,6 +70,14 @@ CREATE TABLE strengths (
     id BLOB NOT NULL, capability BLOB NOT NULL, PRIMARY KEY (id, capability)
 ) STRICT, WITHOUT ROWID;
 """,
+    # 4: what each presentation has paid into each counter, and which capabilities were minted.
+    """
+CREATE INDEX minted ON events (json_extract(body, '$.ids[0]')) WHERE kind = 'capability_minted';
+CREATE TABLE paid (
+    presentation BLOB NOT NULL, counter TEXT NOT NULL, unit TEXT NOT NULL, audience TEXT NOT NULL, cost TEXT NOT NULL,
+    at INTEGER NOT NULL, PRIMARY KEY (presentation, counter, unit)
+) STRICT, WITHOUT ROWID;
+""",
 )
 """The SQL statements of each step."""
 

@@ -34,7 +34,7 @@ from capx.store.sqlite.connection import (
 )
 from capx.store.sqlite.death_source import SQLiteDeathSource
 from capx.store.sqlite.rows import Rows
-from capx.verify.meter import Spend, Tally
+from capx.verify.meter import Payer, Spend, Tally
 
 _IDLE = 8
 
@@ -85,11 +85,11 @@ class SQLiteStore:
         with self._writing("NORMAL") as rows:
             return rows.burn(presentation, until, now, remembered)
 
-    def spend(self, spends: Sequence[Spend], *, now: int) -> Tally:
+    def spend(self, payer: Payer, spends: Sequence[Spend], *, now: int) -> Tally:
         """Spend everything or nothing; it is on the disk when this returns."""
         # FULL: a budget that was spent must not come back after a crash of the machine.
         with self._writing("FULL") as rows:
-            return rows.spend(spends, now)
+            return rows.spend(payer, spends, now)
 
     def spent(self, counters: Sequence[tuple[str, str]]) -> tuple[Decimal, ...]:
         """How much of each counter is spent."""

@@ -21,6 +21,7 @@ from tests.bench.authority.figures import BARE, COMMIT, COMMITS, COMMITS_AT_OPEN
 from tests.bench.authority.places import Places
 from tests.bench.measuring import Against, Contender, Run
 from tests.bench.timing import Step, each
+from tests.labs.payers import payer
 
 GRANTED: Final = ("crm.read", "slides.write", "support.tickets.read")
 BATCH: Final = 100
@@ -131,7 +132,7 @@ def _spend(store: Store) -> Step:
     spends = [Spend("counter", "calls", Decimal(1), _PLENTY)]
 
     def step() -> None:
-        if store.spend(spends, now=int(time.time())).exhausted:
+        if store.spend(payer(), spends, now=int(time.time())).exhausted:
             raise AssertionError("a counter that has plenty is exhausted")
 
     return step

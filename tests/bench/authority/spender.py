@@ -14,6 +14,7 @@ from capx.store.factory import open_store
 from capx.verify.meter import Spend
 from tests.bench.authority.bare import bare
 from tests.bench.authority.child import heard, say
+from tests.labs.payers import payer
 
 COUNTER: Final = ("counter", "calls")
 
@@ -43,7 +44,7 @@ def main() -> None:
 
 def _of_store(address: str, limit: int) -> Callable[[], bool]:
     store, spends = open_store(address), [Spend(*COUNTER, Decimal(1), Decimal(limit))]
-    return lambda: not store.spend(spends, now=int(time.time())).exhausted
+    return lambda: not store.spend(payer(), spends, now=int(time.time())).exhausted
 
 
 def _bare(address: str, limit: int) -> Callable[[], bool]:

@@ -1,0 +1,78 @@
+"""Spending for a resource without a store: the authority reads from the presentation what may be spent.
+
+Laws:
+
+- The presentation proves the counters and their limits. The resource says only what the call costs.
+- The authority has minted the capability itself. A resource holds the key of its audience, so it can forge a token for
+  itself, with any budget in it: such a token spends nothing.
+- One presentation is one call, until it expires. If it is sent again, only what it has not paid yet is spent.
+"""
+
+from collections.abc import Mapping
+
+from capx.crypto.base64url import b64u
+from capx.crypto.keys import KeyRing
+from capx.errors import InvalidRequest
+from capx.store.protocols import Store
+from capx.tokens import chain, wire
+from capx.tokens.binding import WINDOW_BEFORE
+from capx.tokens.lineage import Lineage, TokenRefused, caveats_of, read_lineage
+from capx.tokens.revocation_key import of_kid
+from capx.verify.meter import Payer, Spend, Tally
+from capx.verify.spending import spends_of
+from capx_caveats import CALLS, DEFAULT, Call, InvalidCaveat, Presented, shown_instant
+
+_NOT_AUTHENTIC = "this presentation was changed, or was not made under a live key of its audience"
+
+
+def charge(
+    store: Store, keyring: KeyRing, audience: str, presentation: str, costs: Mapping[str, str], *, now: int
+) -> tuple[tuple[Spend, ...], Tally]:
+    """Spend what a call costs, in these units, from the budgets of the presentation that came with it.
+
+    `costs` maps a unit to decimal text; in `calls` it is 1. Returns what was asked of each counter, and the tally of
+    the meter in the same order. InvalidRequest for a presentation that proves nothing here,
+    and for a unit that none of its budgets counts. StoreProblem when nothing can be counted.
+    """
+    payer, lineage = _proven(store, keyring, audience, presentation, now)
+    counted = [allotment for allotment in lineage.allotments if allotment.budget.unit in costs]
+    if unknown := costs.keys() - {allotment.budget.unit for allotment in counted}:
+        raise InvalidRequest(f"no budget of this presentation counts {min(unknown)!r:.80}")
+    if costs.get(CALLS, "1") != "1":
+        raise InvalidRequest(f"a call always costs 1 in `{CALLS}`")
+    try:
+        spends = spends_of(counted, Call("spend", cost={unit: cost for unit, cost in costs.items() if unit != CALLS}))
+    except InvalidCaveat as error:
+        raise InvalidRequest(str(error)) from None
+    return spends, store.spend(payer, spends, now=now)
+
+
+def _proven(store: Store, keyring: KeyRing, audience: str, presentation: str, now: int) -> tuple[Payer, Lineage]:
+    """Who pays, and from what; InvalidRequest unless the authority minted it, for this audience, and it is good now."""
+    frame = wire.decode(presentation)
+    if frame.identifier.audience != audience:
+        raise InvalidRequest(f"this presentation is for {frame.identifier.audience}, and {audience} received it")
+    root = keyring.get(frame.identifier.kid)
+    if root is None or not frame.blocks:
+        raise InvalidRequest(_NOT_AUTHENTIC)
+    *body, last = frame.blocks
+    tail = chain.tail_of(root.audience_key(audience), frame.identifier_bytes, body)
+    if not chain.verify_mac(tail, last, frame.signature):
+        raise InvalidRequest(_NOT_AUTHENTIC)
+    try:
+        lineage = read_lineage(frame, tuple(body), DEFAULT, frozenset())
+        marks = caveats_of(last, DEFAULT)
+    except TokenRefused as refused:
+        raise InvalidRequest(f"this presentation cannot be read: {refused.refusal.sentence}") from None
+    if len(marks) != 1 or not isinstance(mark := marks[0], Presented):
+        raise InvalidRequest("this is no presentation, or a signed one: it spends nothing here")
+    if mark.at > now + WINDOW_BEFORE:
+        raise InvalidRequest("this presentation is from the future: set the clock")
+    # The rows of what it has paid are forgotten some time after this. Later it could pay a second time.
+    if now >= lineage.expires:
+        raise InvalidRequest(f"this presentation expired at {shown_instant(lineage.expires)}")
+    first = lineage.ids[0]
+    with store.read() as reading:
+        if reading.minted(b64u(first)) is None or reading.death(of_kid(frame.identifier.kid)):
+            raise InvalidRequest("this authority has minted no such capability, or has revoked its key")
+    return Payer(chain.block_digest(lineage.digest, last)[:16], first, audience, presentation), lineage

@@ -1,0 +1,127 @@
+-- The second step to the schema of a PostgreSQL store: what each presentation has paid into each counter.
+--
+-- Laws:
+--
+-- * One presentation is one call: if it pays again, only what it has not paid yet is spent.
+-- * A role in `capx.resources` spends for its own audiences only, and with a capability that the authority minted for
+--   one of them: its first id follows from a nonce, so nobody can guess it who was not shown the token. From a counter
+--   of a task it spends only if the capability has a budget there. The other counters have ids that nobody can guess
+--   either.
+-- * No resource spends in a unit that no budget can have: the authority counts revocations in one.
+--
+-- This step was released: its statements never change.
+
+CREATE TABLE capx.paid (
+    presentation bytea NOT NULL, counter text COLLATE "C" NOT NULL, unit text COLLATE "C" NOT NULL,
+    audience text NOT NULL, cost numeric NOT NULL, at bigint NOT NULL,
+    PRIMARY KEY (presentation, counter, unit)
+);
+
+-- The first id of a minted capability.
+ALTER TABLE capx.events ADD COLUMN capability text;
+UPDATE capx.events SET capability = body::json #>> '{ids,0}' WHERE kind = 'capability_minted';
+CREATE INDEX minted ON capx.events (capability) WHERE capability IS NOT NULL;
+
+DROP FUNCTION capx.spend(text[], text[], numeric[], numeric[], bigint);
+
+-- Raises if a role may not spend from these counters with a capability that has this first id (base64url).
+CREATE FUNCTION capx.demand_spendable(its_capability text, its_audience text, ids text[], units text[]) RETURNS void
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    its text[] := capx.audiences();
+    minted json;
+BEGIN
+    IF its IS NULL THEN
+        RETURN;
+    END IF;
+    IF its_audience = ANY (its) IS NOT TRUE THEN
+        RAISE 'role "%" does not spend for audience "%"', session_user, its_audience
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    SELECT e.body INTO minted FROM capx.events e WHERE e.capability = its_capability AND e.kind = 'capability_minted';
+    IF (minted ->> 'audience') = its_audience IS NOT TRUE THEN
+        RAISE 'no such capability was minted for audience "%"', its_audience USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    FOR n IN 1 .. cardinality(ids) LOOP
+        IF units[n] ~ '^[a-z][a-z0-9_]{0,31}$' IS NOT TRUE THEN
+            RAISE 'no budget has the unit "%"', units[n] USING ERRCODE = 'insufficient_privilege';
+        END IF;
+        IF EXISTS (SELECT FROM capx.tasks t WHERE t.id = ids[n]) AND NOT EXISTS (
+            SELECT FROM json_array_elements(minted -> 'budgets') AS one (budget)
+            WHERE one.budget ->> 'counter' = ids[n] AND one.budget ->> 'unit' = units[n]
+        ) THEN
+            RAISE 'the capability has no budget in % of this task', units[n] USING ERRCODE = 'insufficient_privilege';
+        END IF;
+    END LOOP;
+END $$;
+
+-- Spends everything or nothing. Counters are locked in the order of their keys, so that two calls never wait for each
+-- other. What the presentation has paid is read under the lock of the counter. If one counter exceeds its limit, the
+-- exception undoes all of the inner block, and the totals are those of the others.
+CREATE FUNCTION capx.spend(
+    what bytea, its_capability text, its_audience text, ids text[], units text[], costs numeric[], limits numeric[], said bigint,
+    OUT totals numeric[], OUT exhausted int[]
+)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    now bigint := capx.clock(said);
+    one record;
+    total numeric;
+    before numeric;
+    others numeric[];
+BEGIN
+    IF octet_length(what) = 16 IS NOT TRUE THEN
+        RAISE 'the id of a presentation has 16 bytes' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    PERFORM capx.demand_spendable(its_capability, its_audience, ids, units);
+    totals := array_fill(0::numeric, ARRAY[cardinality(ids)]);
+    others := totals;
+    exhausted := '{}';
+    BEGIN
+        FOR one IN
+            SELECT asked.*
+            FROM unnest(ids, units, costs, limits) WITH ORDINALITY AS asked (counter, unit, cost, most, nth)
+            ORDER BY asked.counter COLLATE "C", asked.unit COLLATE "C"
+        LOOP
+            IF NOT (capx.amount(one.cost) AND capx.amount(one.most)) THEN
+                RAISE 'an amount is not negative and has at most 15 digits before the point and 6 after it'
+                    USING ERRCODE = 'invalid_parameter_value';
+            END IF;
+            INSERT INTO capx.counters AS held VALUES (one.counter, one.unit, 0, now)
+            ON CONFLICT (counter, unit) DO UPDATE SET last = greatest(held.last, excluded.last)
+            RETURNING held.spent INTO total;
+            before := (
+                SELECT p.cost FROM capx.paid p
+                WHERE p.presentation = what AND p.counter = one.counter AND p.unit = one.unit
+            );
+            others[one.nth::int] := total - coalesce(before, 0);
+            totals[one.nth::int] := others[one.nth::int] + greatest(one.cost, before);
+            IF totals[one.nth::int] > one.most AND (before IS NULL OR one.cost > before) THEN
+                exhausted := exhausted || one.nth::int;
+            END IF;
+            UPDATE capx.counters c SET spent = totals[one.nth::int] WHERE c.counter = one.counter AND c.unit = one.unit;
+            INSERT INTO capx.paid AS held VALUES (what, one.counter, one.unit, its_audience, one.cost, now)
+            ON CONFLICT (presentation, counter, unit)
+            DO UPDATE SET cost = greatest(held.cost, excluded.cost), at = greatest(held.at, excluded.at);
+        END LOOP;
+        IF cardinality(exhausted) > 0 THEN
+            RAISE 'no room' USING ERRCODE = 'CX001';
+        END IF;
+    EXCEPTION WHEN SQLSTATE 'CX001' THEN
+        totals := others;
+    END;
+END $$;
+
+-- Roles of before may call the new function too. A role that was dropped is passed over.
+DO $$
+DECLARE
+    one text;
+BEGIN
+    FOR one IN SELECT DISTINCT r.role FROM capx.resources r JOIN pg_roles p ON p.rolname = r.role LOOP
+        EXECUTE format(
+            'GRANT EXECUTE ON FUNCTION capx.spend(bytea, text, text, text[], text[], numeric[], numeric[], bigint) TO %I', one
+        );
+    END LOOP;
+END $$;
+
+UPDATE capx.version SET version = 2;
