@@ -93,6 +93,7 @@ async def _serve(authority: Authority, plan: Plan, network: Listener, started: C
             for server, listening in zip(servers, (plan.socket.listening, network), strict=True)
         ]
         try:
+            # uvicorn has no event for this, only a flag. If a server fails to start, `gather` raises its error.
             while not all(server.started for server in servers):
                 if any(task.done() for task in serving):
                     break
