@@ -252,7 +252,7 @@ def _refusals(lineage: Lineage, blocks: tuple[Block, ...], stated: tuple[_Stated
 
 
 def _not_inherited(why: str) -> Refusal:
-    return Refusal("not_inherited", f"what restricts the asker cannot be carried on: {why}", "an asker without that")
+    return Refusal("not_inherited", f"the asker cannot pass its restrictions on: {why}", "an asker without that")
 
 
 def _all(stated: tuple[_Stated, ...], kind: type[C]) -> list[C]:

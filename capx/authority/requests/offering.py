@@ -51,14 +51,14 @@ from capx_caveats import (
 REASONS: Final = MappingProxyType(
     {
         "no_intent": "the task was opened by hand, so no policy says what it may ask for",
-        "intent_refused": "the policy does not take the intent of the task any more",
+        "intent_refused": "the policy no longer accepts the intent of the task",
         "not_offered": "the policy offers this to no task of the purpose",
-        "not_pinned": "the arguments are none that a grant can be pinned to",
-        "not_inherited": "what restricts the asker cannot be carried on to a grant",
-        "too_many": "too many requests were made, or wait, at this node or in this task",
+        "not_pinned": "a grant cannot be pinned to these arguments",
+        "not_inherited": "a restriction of the asker cannot be carried over to a grant",
+        "too_many": "too many requests were made, or are waiting, at this node or in this task",
         "request_denied": "a person has denied it",
-        "asker_dead": "the asker lives no longer",
-        "grant_revoked": "what was granted to this ask was revoked",
+        "asker_dead": "the asker was revoked, or has ended",
+        "grant_revoked": "the grant that answered this ask was revoked",
     }
 )
 """The sentences of refusals, by their stable codes."""
