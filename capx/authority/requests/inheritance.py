@@ -220,6 +220,7 @@ def _inherited(lineage: Lineage, stated: tuple[_Stated, ...]) -> Iterator[bytes]
             counter = b64u(one.counter) if caveat.counter is UNSET else caveat.counter
             yield spelt(Budget(caveat.unit, caveat.limit, counter))
         elif isinstance(caveat, NotUnderstood):
+            # Any other that is not understood here refuses the ask: see `_refusals`.
             if caveat.own:
                 yield one.raw
         elif isinstance(caveat, Where) or (isinstance(caveat, UntilCompleted) and caveat.task != lineage.task):

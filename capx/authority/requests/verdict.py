@@ -119,6 +119,7 @@ def _sentences(inquiry: Inquiry) -> Iterator[str]:
     offered = next(caveat for caveat in caveats if isinstance(caveat, Allow))
     yield f"within what the policy offers: {'; '.join(entry.sentence() for entry in offered.entries)}"
     for caveat in caveats:
+        # The end of the task has a sentence of its own below.
         if not isinstance(caveat, _SAID) and caveat != UntilCompleted(request.task):
             yield caveat.sentence()
     yield f"it ends with task {request.task}, and with the agent that asks"
