@@ -11,7 +11,7 @@
 Modules:
 
     agent                    the agent: its bundle, its authority, its HTTP clients
-    actor                    for whom the running code acts
+    actor                    the bundle or agent for which the running code acts
     next_asks, ask_queue     what to ask for after a denial; the asks of an agent that wait for an answer
     httpx_client             an httpx client that presents each request
     response_peek            the beginning of a response, read without using it up

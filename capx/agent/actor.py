@@ -1,4 +1,4 @@
-"""For whom the running code acts: a block of code sets the actor, and guarded tools and HTTP clients read it.
+"""The actor: the bundle or agent for which the running code acts. Guarded tools and HTTP clients read it.
 
 Law: the actor belongs to the execution (a context variable), so concurrent tasks and threads never act for each other.
 """
@@ -23,7 +23,7 @@ class Seeker(Protocol):
         ...
 
     def seek(self, wanted: "NextAsks", /) -> "AskOutcome | None":
-        """Ask for the next asks, for a guard or a client, and hold what is granted.
+        """Send the next asks, for a guard or a client, and hold what is granted.
 
         Return the outcome; None if there is no authority to ask. Raise Pending if a person has not answered in time.
         """
@@ -43,7 +43,7 @@ _current: ContextVar[Actor | None] = ContextVar("capx_actor", default=None)
 
 @contextmanager
 def acting(actor: A) -> Generator[A]:
-    """Act with this bundle, or as this agent, within the block; afterwards the actor before it is back."""
+    """Act with this bundle, or as this agent, within the block; after it, the previous actor acts again."""
     before = _current.set(actor)
     try:
         yield actor

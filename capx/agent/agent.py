@@ -119,6 +119,7 @@ class Agent:
         an event loop does not wait for a person: Pending is raised at once.
         """
         if inspect.iscoroutinefunction(function):
+            # A coroutine runs after the call has returned, so its block must stay open until it has ended.
 
             @functools.wraps(function)
             async def act_async(*args: P.args, **kwargs: P.kwargs) -> Any:
@@ -163,7 +164,7 @@ class Agent:
         return await self._queue.run_async(Ask.of(action, audience, args), patience)
 
     def seek(self, wanted: NextAsks) -> AskOutcome | None:
-        """Ask for the next asks, for a guard or a client, and hold what is granted.
+        """Send the next asks, for a guard or a client, and hold what is granted.
 
         Return the outcome; None if there is no authority to ask. Raise Pending if a person has not answered in time.
         """
@@ -175,6 +176,7 @@ class Agent:
             except CapxError as error:
                 answer = error
             outcome = _outcome(ask, answer)
+            # Denied: the bundle may not send this ask. Only then does the next one, which is pinned, help.
             if not isinstance(answer, Denied):
                 break
         return outcome

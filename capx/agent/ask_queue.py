@@ -1,8 +1,8 @@
 """The asks of one agent that wait for an answer, each in a thread of its own; several callers may wait for one.
 
 Laws: the queue never asks for the same thing twice at a time. A caller that stops waiting does not disturb the others.
-The agent holds what is granted, even if no caller waits any more. A caller waits for the first answer of the authority
-as long as it takes, but for the answer of a person only as long as it said.
+The agent holds what is granted, even if no caller waits any more. A caller waits without a limit for the first answer
+of the authority, but for the answer of a person only as many seconds as it gave.
 """
 
 import threading
@@ -66,6 +66,7 @@ class AskQueue:
         self._closed.set()
         with self._lock:
             for queued in self._under_way.values():
+                # Only those that wait for a person. The others get their first answer, as without `close`.
                 if queued.first.done() and not queued.last.done():
                     queued.last.set_result(queued.first.result())
 
@@ -78,6 +79,7 @@ class AskQueue:
                 queued.ends = max(queued.ends, ends)
                 return queued
             queued = self._under_way[key] = _QueuedAsk(ask, ends)
+        # Outside the lock: if the work is done by now, `_settle` runs in this very thread, and takes the lock.
         work = run_in_thread(lambda: self._answer(key, queued), name="capx-ask")
         work.add_done_callback(lambda done: self._settle(key, queued, done))
         return queued
@@ -126,7 +128,7 @@ class AskQueue:
 
 
 class _QueuedAsk:
-    """An ask with its first answer and its last; `ends` is until when it waits for a person (monotonic seconds)."""
+    """An ask with its first answer and its last; it waits for a person until `ends` (monotonic seconds)."""
 
     def __init__(self, ask: Ask, ends: float) -> None:
         self.ask = ask

@@ -50,6 +50,8 @@ class AuthorityClient:
         self.url = url.rstrip("/")
         self._bundle = bundle
         self._seconds = seconds_of(client.setdefault("timeout", _TIMEOUT))
+        # A connection for each request, so that the watchdog of one request never ends another. A transport of the
+        # caller has its own limits.
         if "transport" not in client:
             client.setdefault("limits", SINGLE)
         self._settings = client

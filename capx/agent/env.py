@@ -70,6 +70,7 @@ def _read(name: str) -> str:
         # Of the open file, not of the name: the name could be exchanged between check and reading.
         if shown_to_others(os.fstat(file.fileno())):
             raise ConfigurationProblem(f"{name} holds a secret, but other users may read it: chmod 600 {name}")
+        # A byte that is not ASCII becomes a character that no bundle has. Then `_bundle` reports it with a sentence.
         return file.read(_MAX_CHARACTERS + 1).decode("ascii", "replace")
 
 

@@ -241,6 +241,7 @@ class _Transport(httpx.BaseTransport):
     def _presented(self, sending: _Sending) -> httpx.Response:
         unread: httpx.Response | None = None
         for attempt in sending.attempts():
+            # A denial that was not read whole holds its connection. Free it before the next attempt.
             if unread is not None:
                 unread.close()
             response = self._sent(attempt)
@@ -253,6 +254,7 @@ class _Transport(httpx.BaseTransport):
 
     def _sent(self, request: httpx.Request) -> httpx.Response:
         response = self._inner.handle_request(request)
+        # Here, below httpx: a caller may set `follow_redirects` for the client or for one request.
         if response.has_redirect_location:
             response.close()
             raise _redirected(request, response)
@@ -379,6 +381,7 @@ def _single(request: httpx.Request, name: str) -> str | None:
 
 
 def _target(url: httpx.URL) -> str:
+    # A service sees no difference between an empty query and none, so the presentation must not have one either.
     path, _, query = url.raw_path.decode("ascii").partition("?")
     return f"{path}?{query}" if query else path
 

@@ -40,8 +40,8 @@ def next_asks(audience: str, denials: Iterable["DenialSummary"], after: Ask | No
 
     `denials` has one summary for each capability that was tried. If the arguments were denied, the ask is pinned to
     them. Otherwise it is for the action only, so that a loop over many rows asks once; the pinned ask follows in case
-    the policy does not let the agent ask for the action only. `after` is what the same call was granted before: if that
-    was the action, and now the arguments are denied, the next ask is pinned to them.
+    the policy does not let the agent ask for the action only. `after` is the ask that was granted for this call before.
+    If it was for the action only, and now the arguments are denied, the next ask is pinned to them.
     """
     asks, of_arguments = _suggested_at(audience, denials)
     if after is not None:

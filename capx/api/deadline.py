@@ -61,6 +61,7 @@ def whole_response(
                         raise StoreProblem(f"{client.base_url} sends more than {most} bytes: it is not an authority")
                     _demand_in_time(watchdog)
         except (httpx.HTTPError, httpx.StreamError, OSError):
+            # If the watchdog has caused this error, report that the time is over.
             _demand_in_time(watchdog)
             raise
         # A connection that the watchdog shut down can look like an answer that has ended.

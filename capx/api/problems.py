@@ -90,6 +90,7 @@ def from_problem(status: int, problem: Problem | None, where: str) -> CapxError:
     if problem.code == "broken_log" and problem.position is not None:
         return BrokenLog(problem.position, problem.why or problem.detail)
     for kind, _, code in _CODES:
+        # A BrokenLog needs a position, which this problem lacks.
         if code == problem.code and kind is not BrokenLog:
             return kind(problem.detail)
     kind = InvalidRequest if 400 <= status < 500 else StoreProblem

@@ -40,6 +40,7 @@ def _refuse(answer: WholeResponse, url: str) -> NoReturn:
         refused = msgspec.json.decode(answer.content, type=_RefusalBody)
     except _UNREADABLE:
         raise from_problem(answer.status, problem_of(answer), url) from None
+    # A denial of capx always has a reason, so something else has answered.
     if not refused.reasons:
         raise from_problem(answer.status, None, url)
     refusals = tuple(reason.refusal() for reason in refused.reasons)

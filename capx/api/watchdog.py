@@ -18,7 +18,7 @@ from capx.errors import StoreProblem
 
 
 class Watchdog:
-    """Shuts down the connection made in its block, if `heard` was not called for so many seconds.
+    """Shuts down the connection that its block makes, if nothing calls `heard` for `seconds` seconds.
 
     With infinite seconds it never does that, and starts no thread. `overdue` is the reason that it gives. Entering the
     block raises StoreProblem if no thread can be started.
@@ -56,6 +56,7 @@ class Watchdog:
     @property
     def why(self) -> str | None:
         """Why the connection is over; None while it is not."""
+        # The thread may not have run yet. The time decides, not the thread.
         if self._why is None and self._due <= time.monotonic():
             return self._overdue
         return self._why
@@ -84,6 +85,7 @@ class Watchdog:
         if name.endswith((".connect_tcp.complete", ".connect_unix_socket.complete")):
             self._forget()
             self._socket = _copy(info["return_value"])
+            # `cut` may have come while this was connecting. Then there was no socket yet that it could shut down.
             if self._why is not None:
                 self._shut_down()
 

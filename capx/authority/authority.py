@@ -3,7 +3,7 @@
 Laws:
 
 - Only the authority holds root keys. The log and the store hold ids, never a token.
-- The authority answers when what it did is durable and in the log, not before.
+- The authority answers only after its work is durable and in the log.
 - The end of a task and a revocation are *deaths*. A death is final, and every verifier that follows the store learns
   of it.
 - No token that the authority mints outlives `expires` of its task. No task lives longer than `max_ttl`.
@@ -89,6 +89,7 @@ class Authority(History):
         # poll=0 reads the store at every check, so the verifiers made here deny a token as soon as its task has ended.
         self._liveness = StoreLiveness(store.source(), poll=0)
         self._verifiers: dict[str, Verifier] = {}
+        # Weak, so that `rekey` does not keep verifiers that nobody uses any more.
         self._handed_out: weakref.WeakSet[AudienceKeys] = weakref.WeakSet()
         self._discard: Callable[[], object] | None = None
 
@@ -166,7 +167,7 @@ class Authority(History):
         restrictions. The task then expires in an hour, unless `expires` says otherwise.
 
         Every capability carries the tenant and the caveats. InvalidRequest if the arguments contradict each other, or
-        the policy does not take the intent.
+        the policy does not accept the intent.
         """
         now = self._now()
         added = demand_restricting(caveats, now)
@@ -177,6 +178,7 @@ class Authority(History):
                     "and purpose"
                 )
             policy = self.policy
+            # Outside the transaction: it needs no store, and so a bad signature never holds the write lock.
             proven = intent_use.prove(policy, intent, attested)
             with self.store.write() as transaction:
                 return open_on_intent(self._minting(transaction, added, now), proven, policy, expires=expires)
@@ -228,6 +230,7 @@ class Authority(History):
         if standing is not None:
             return standing
         with self.store.write() as transaction:
+            # In the transaction that mints: a revocation of the key either comes before, and is seen, or after.
             demand_live_key(transaction, keyring)
             return granting.answer(transaction, keyring, policy, asker, ask, now=now)
 
@@ -331,8 +334,8 @@ class Authority(History):
     def prune(self) -> Pruned:
         """Delete the deaths, counters and requests of tasks that expired so long ago that no token can be alive.
 
-        The store keeps everything that happened since the oldest task that may still have a live token was opened,
-        however long tasks live here or at another authority on the same store.
+        The store keeps everything that happened after the opening of the oldest task that may still have a live token.
+        So it does not matter how long tasks last, here or at another authority on the same store.
         """
         self.end_overdue()
         with self.store.write() as transaction:
@@ -351,6 +354,7 @@ class Authority(History):
     def rekey(self, keyring: KeyRing) -> None:
         """Use these root keys from now on, also in the verifiers that this authority has made."""
         self._keyring = keyring
+        # A copy of the set, because another thread may make a verifier meanwhile.
         for keys in list(self._handed_out):
             keys.become(keyring.audience_keys(keys.audience))
 

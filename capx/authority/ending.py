@@ -53,6 +53,7 @@ def end(transaction: Writing, task: TaskRecord, move: lifecycle.Move, *, now: in
         return Ended(task.id, task.state, task.position, again=True)
     # From the state at `now`: a task that is overdue ends as expired, whatever the move.
     state = lifecycle.after(as_of(task, now).state, move)
+    # The event comes first, because the end and the death name its position.
     event = TASK_ENDS[state](task.id).write(transaction, at=now)
     transaction.end_task(task.id, state, at=now, position=event.position)
     transaction.kill(task.id, lifecycle.DEATH[state], at=now, position=event.position)
@@ -67,8 +68,8 @@ def end_overdue(transaction: Writing, *, now: int, limit: int) -> list[Ended]:
 def forget_ended(transaction: Writing, *, now: int, max_ttl: int) -> Pruned:
     """Delete what no live token can need any more, where no token lives longer than `max_ttl` seconds.
 
-    Everything since the oldest task that may still have a live token was opened is kept, however long tasks live here
-    or at another authority on the same store.
+    It keeps everything that happened after the opening of the oldest task that may still have a live token. So it does
+    not matter how long tasks last, here or at another authority on the same store.
     """
     before, below = now - max_ttl - KEPT_BEYOND_TTL, None
     # Another authority on this store may have a longer max_ttl, so the tasks bound this too.

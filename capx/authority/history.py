@@ -85,6 +85,7 @@ class History:
             if task is not None:
                 known_task(reading, task)
             found = [request_state.as_of(reading, one, now) for one in reading.requests(task=task, pending=pending)]
+        # Again, because some are `pending` in the store, but have expired by now.
         return [one for one in found if not pending or one.state == "pending"]
 
     def request(self, request_id: str) -> RequestRecord:
@@ -152,7 +153,7 @@ class History:
     def check(self) -> Place:
         """Check the hash chain of the whole log, and that an event caused every death; return the end of the log.
 
-        BrokenLog names the first position that is wrong. StoreProblem names anything else that is.
+        BrokenLog names the first position that is wrong. StoreProblem describes any other fault.
         """
         with self.store.read() as reading:
             return check_store(reading)

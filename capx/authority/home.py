@@ -85,6 +85,7 @@ def store_place(given: Path | str | None = None) -> str:
             f"{folder} holds a store, {STORE}, and the place of another, {PLACE}: move away the one that is wrong"
         )
     with private_file.explained(ConfigurationProblem, f"{named} cannot be read"):
+        # One byte more than the longest place, so that a longer one is noticed below.
         held = private_file.read_secret(named, ConfigurationProblem, "place of a store", _LONGEST + 1)
     text = held.decode("utf-8", "replace").strip()
     if not text or len(text) > _LONGEST or "\n" in text:

@@ -99,6 +99,7 @@ class InProcess:
 
     def _decided(self, pending: Pending, ends: float) -> bool:
         """Whether the request was decided before `ends`."""
+        # Look at the record. To ask again would present a capability each time, and each presentation is a write.
         while (left := ends - time.monotonic()) > 0:
             time.sleep(min(left, _PAUSE))
             with self._authority.store.read() as reading:

@@ -6,7 +6,7 @@ Laws:
 
 - The signature is checked before everything else. All bad signatures get the same error. So a caller who cannot sign
   learns nothing.
-- An opening that was counted stays counted.
+- An opening stays counted after its task has ended.
 - A withdrawn intent never opens a task again, even if the authority had not seen it before. Its tasks end in the same
   transaction.
 """
@@ -45,10 +45,11 @@ class Proven(Struct, frozen=True):
 
 
 class WithdrawnIntent(Struct, frozen=True):
-    """An intent that opens no task any more, and how its tasks ended with it; `again` if it was withdrawn before.
+    """An intent that opens no more tasks, and the ends of its tasks; `again` if it was withdrawn before.
 
-    `at` is when it was withdrawn (Unix seconds), `position` where that stands in the log: None if `again`. Of a dry
-    run: how its tasks would end, neither time nor position, and what is known to die.
+    `at` is the time of the withdrawal (Unix seconds). `position` is its position in the log, and None if `again`. In a
+    dry run, `tasks` has the ends that the tasks would have, `dying` lists what is known to die, `position` is None, and
+    so is `at` unless `again`.
     """
 
     intent: str
@@ -62,7 +63,7 @@ class WithdrawnIntent(Struct, frozen=True):
 def prove(policy: Policy, intent: SignedIntent | Intent, attested: str | None) -> Proven:
     """Check that the principal has signed the intent, or that `attested` names who checked the principal's login.
 
-    InvalidRequest if neither is so.
+    InvalidRequest if there is neither proof.
     """
     if isinstance(intent, SignedIntent):
         if attested is not None:

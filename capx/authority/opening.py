@@ -38,9 +38,9 @@ _OVERDUE_AT_OPEN = 20
 
 
 class Minting(Struct, frozen=True):
-    """The transaction that mints, the root keys, what restricts each capability besides, and the time (Unix seconds).
+    """The transaction that mints, the root keys, and the time (Unix seconds).
 
-    No task lasts longer than `max_ttl` seconds.
+    `added` are more caveats for each capability. No task lasts longer than `max_ttl` seconds.
     """
 
     transaction: Writing
@@ -98,6 +98,7 @@ def mint_more(minting: Minting, task_id: str, given: Iterable[Given], *, expires
     task = as_of(known_task(transaction, task_id), minting.now)
     if is_final(task.state):
         raise InvalidRequest(f"task {task.id} is {task.state}: it gets no more capabilities; open a new task")
+    # A task stays `active` when only its root is revoked, so its state does not say this.
     if transaction.death(root_node(task.root)):
         raise InvalidRequest(f"task {task.id} is revoked: it gets no more capabilities; open a new task")
     ends = task.expires if expires is None else expiry(expires, now=minting.now, max_ttl=minting.max_ttl)

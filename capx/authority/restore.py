@@ -64,8 +64,8 @@ def restore(
     """Replace the store at `place`, a path or a `postgresql://` URL, with a backup, as a later epoch.
 
     The old store is kept: a file beside the new one under another name; a database as a backup at `keep`, if given.
-    Returns when the second is over up to which everything is dead. If the clock is behind the stores, waits up to five
-    minutes.
+    Everything that was issued up to some second is dead. It returns when that second is over. If the clock is behind
+    the stores, it waits up to five minutes.
 
     ConfigurationProblem if the clock is further behind, if the backup is the store itself, or if the old store was used
     and has another origin. StoreProblem if the backup is damaged.
@@ -87,6 +87,7 @@ def restore(
         begun: list[Restoration] = []
 
         def begin(writing: Writing, there: StoreSurvey) -> None:
+            # `put` begins again, with a new file, if the old one turns out to be damaged. The last result counts.
             begun[:] = [_begin_epoch(writing, reading, (backup, there), clock)]
 
         kept = target.put(reading, begin, int(clock()))
@@ -109,6 +110,7 @@ def _told_of(source: Path) -> Generator[None]:
 
 
 def _demand_another(source: Path, place: str) -> None:
+    # By the file and not by its name, because a link is another name for the same file.
     if not is_postgres(place) and source.exists() and Path(place).exists() and source.samefile(place):
         raise ConfigurationProblem(f"{source} is the store itself: give a backup that capx store backup has made")
 
@@ -151,6 +153,7 @@ def _begin_epoch(
 ) -> Restoration:
     """Begin a new epoch in the copy of the backup: all that was issued is dead, and no task is active."""
     head, there = reading.head(), known[1]
+    # Again, because until now other processes could write to the old store.
     second = _last_second(reading, known, clock)
     epochs = [head.epoch, *([] if there.head is None else [there.head.epoch])]
     # Later than both epochs, also within one second: services tell a restored store by its later epoch.

@@ -63,6 +63,7 @@ def target_id(target: str | bytes | Bundle) -> str:
 
 def by_name(reading: Reading, target: str) -> Target:
     """The target of a node, capability, root or task id; a task id means its root. InvalidRequest for other text."""
+    # Ids of tasks, roots and nodes look alike, so the store has to say whether this one is a task or its root.
     if is_id(target) and (task := reading.task(target) or reading.rooted(root_node(target))):
         return _of_id(root_node(task.root), is_root=True, task=task.id)
     if not is_bytes(target, 16):

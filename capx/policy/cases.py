@@ -113,6 +113,7 @@ def failing(policy: Policy, case: Case) -> Sequence[Failing]:
 def decided(terms: Terms, ask: Ask) -> str:
     """Return how the terms decide an ask: `at_open`, `on_request`, `ask` or `never`."""
     match = terms.match(ask.audience, ask.action, ask.args)
+    # The authority refuses an ask that a rule matches, if the grant does not fit into a token: so expect it here too.
     if match is None or (match.rule.how != "at_open" and _ungrantable(terms, match, ask)):
         return NEVER
     return match.rule.how

@@ -124,6 +124,7 @@ def _ports(raw: object, path: str) -> Any:
 
 
 def _is_port(given: object) -> bool:
+    # The exact type: a bool is an int in Python, and `true` would be port 1.
     return type(given) is int and 1 <= given <= 65535
 
 

@@ -1,7 +1,7 @@
 """Describe a policy in plain sentences: what each purpose takes and gives, when, and with whose consent.
 
 Laws: a sentence says all that its rule does. The constraint classes themselves describe what the file states. A value
-that comes from the intent is described as such. No value is shortened. What no sentence mentions, nobody gets.
+that comes from the intent is described as such. No value is shortened. A task gets nothing that no sentence mentions.
 """
 
 from collections.abc import Iterator, Sequence

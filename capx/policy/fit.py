@@ -1,8 +1,9 @@
 """Check whether what a policy gives fits into tokens.
 
-Laws: a policy reports what does not fit by its key path, before a task opens, so no task opens with a token that every
-resource would deny. What a task gets at open at one audience, with the same budgets, shares one token. Each later grant
-has a token of its own, which also holds a copy of the ask: at least the arguments to which the ask is pinned.
+Laws: a policy reports each part that does not fit by its key path, before a task opens. So no task opens with a token
+that every resource would deny. The grants at open share one token if they have the same audience and the same budgets.
+Each later grant has a token of its own, which also holds a copy of the ask: at least the arguments to which the ask is
+pinned.
 """
 
 from collections.abc import Iterator
@@ -48,6 +49,7 @@ def problems(terms: Terms) -> Iterator[str]:
         capabilities = ()
     for one in capabilities:
         if why := block_problem(authority_block(claims, one.allowed, _LATE, one.budgets)):
+            # Several grants may share this token. Name them all, because each of them may fit by itself.
             places = [rule.place for rule in terms.at_open() if rule.budgets == one.budgets and _at(rule, one.audience)]
             beside = f"together with {' and '.join(places[:-1])}, at {one.audience}: " if places[1:] else ""
             yield f"{places[-1]}.allow: {beside}{why}: shorten this grant, or move a part of it to on_request"

@@ -100,6 +100,7 @@ def _grant(raw: object, path: str, known: FileContext) -> RuleTemplate:
         # Report a wrong audience once, not again for each action at it.
         audience = attempted(lines, _audience(known), given["audience"], key(path, "audience")) or "wrong"
     fields = {
+        # These two were read above. Here they only count as known keys.
         "how": Field(lambda _, __: None),
         "audience": Field(lambda _, __: None),
         "allow": Field(lambda one, at: _allow(one, at, audience, known), needed=True),

@@ -1,7 +1,7 @@
-"""Warnings about a valid policy: what it says, but cannot mean.
+"""Warnings about a valid policy: parts of it that cannot work as they are written.
 
-Law: a warning is certain, whatever principal and intent come: a grant that never decides, a purpose or a consent that
-nobody can use, a task that no authority opens with its default settings.
+Law: a warning holds for every principal and every intent. It reports a grant that never decides, a purpose or a consent
+that nobody can use, or a task that an authority with default settings never opens.
 """
 
 from collections.abc import Iterable, Iterator
@@ -56,7 +56,7 @@ def _unusable(purpose: Purpose, asking: set[str]) -> Iterator[str]:
 
 
 def _never_deciding(grants: tuple[RuleTemplate, ...]) -> Iterator[str]:
-    """Warn about what an earlier grant already gives with any arguments."""
+    """Warn about grants that repeat an earlier grant of the same action with any arguments."""
     before: dict[tuple[str, str], RuleTemplate] = {}
     for grant in sorted(grants, key=lambda grant: HOWS.index(grant.how)):
         for allowed in grant.allowed:

@@ -42,7 +42,8 @@ ValueSource = Callable[[Placeholder], Any]
 
 
 def _is_number(value: object) -> bool:
-    # Do not convert: an integer may be too large for a float. NaN fails both comparisons, as it should.
+    # Do not convert: an integer may be too large for a float. NaN fails both comparisons, as it should. The exact type,
+    # because a bool is an int in Python.
     return type(value) in {int, float} and -SAFE_INTEGER <= cast("float", value) <= SAFE_INTEGER
 
 

@@ -2,9 +2,9 @@
 
     Policy --terms(intent)--> Terms --match(action, audience, args)--> the rule that decides
 
-Laws: nobody gets what no rule lists. Rules that give at open decide first, then those that give on request, then those
-that ask a person; rules of one kind decide in the order of the file. The first rule that matches decides. Terms are
-concrete: a rule takes each value of the intent as a whole, and never parses it again.
+Laws: a task gets only what a rule lists. Rules that give at open decide first, then those that give on request, then
+those that ask a person; rules of one kind decide in the order of the file. The first rule that matches decides. Terms
+are concrete: a rule takes each value of the intent as a whole, and never parses it again.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -17,7 +17,7 @@ from capx_caveats import Budget, Entry
 
 
 class OfferTemplate(Struct, frozen=True):
-    """An action or pattern at an audience, with its arguments; without `args` these are free."""
+    """An action or pattern at an audience, with its arguments; without `args`, any arguments are allowed."""
 
     path: str
     audience: str

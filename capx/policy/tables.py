@@ -60,6 +60,7 @@ class Tables(Struct, frozen=True):
 
 def read_tables(document: Mapping[str, object]) -> Tables:
     """Read all tables of a file; raise Wrong with the mistakes of all of them."""
+    # One more than an error shows is enough: `near` is slow, and a hostile file may have thousands of keys.
     unknown = islice((name for name in document if name not in _TABLES), MAX_LINES + 1)
     lines = [f"{key('', name)}: unknown key{near(name, _TABLES)}" for name in unknown]
 

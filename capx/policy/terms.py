@@ -1,6 +1,6 @@
 """The terms of one intent: the rules that a policy has for it, in the order in which they decide.
 
-Law: nobody gets what no rule offers; the first rule that matches an ask decides.
+Law: a task gets only what a rule offers. The first rule that matches an ask decides.
 """
 
 from collections.abc import Iterable, Mapping

@@ -208,7 +208,7 @@ def name_list(check: Callable[[str], bool], what: str, several: str) -> Callable
 
 
 def near(name: str, names: Iterable[str]) -> str:
-    """Return `: did you mean …?`, else a list of what there is, as the end of a sentence; `""` if there is nothing."""
+    """Return the end of a sentence: `: did you mean …?`, or else a list of the known names; `""` if there are none."""
     # Only so many and so short: difflib is slow, and a hostile file may have thousands of names.
     there = list(islice(names, _MAX_NAMES))
     alike = [one for one in there if len(one) <= _MAX_NAME_LENGTH] if len(name) <= _MAX_NAME_LENGTH else []

@@ -57,6 +57,7 @@ def operators(service: Service) -> ASGIApp:
 
 def everybody(service: Service) -> ASGIApp:
     """The face of agents, resources and monitoring."""
+    # Operations of operators are not routes here at all, so no request can reach them (decision 23).
     offered = (*agents.OPERATIONS, *resources.OPERATIONS, *health.OPERATIONS)
     described = openapi.document(
         "capx serve: agents and resources",

@@ -68,6 +68,7 @@ class Metrics(Collector):
     def text(self) -> bytes:
         """All figures in Prometheus' text format; may read the store."""
         if time.monotonic() - self._read_at >= KEPT:
+            # Before the read, so that a store that fails is not read more often.
             self._read_at = time.monotonic()
             try:
                 self._status = store_status(self._authority)
@@ -95,7 +96,7 @@ class Metrics(Collector):
             yield GaugeMetricFamily(name, about, value=value)
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: which figures of the store there are is not known before it is read."""
+        """Return nothing, so that registering the figures does not read the store."""
         return ()
 
 

@@ -3,8 +3,9 @@
 Laws:
 
 - When the address is announced, both faces accept connections.
-- The first signal (SIGTERM, SIGINT) stops the process in order: it accepts no new connections, ends streams, finishes
-  requests within a limited time, writes decisions, and removes the socket.
+- The first signal (SIGTERM, SIGINT) stops the process in order: it removes the socket, accepts no new connections, ends
+  streams, and finishes requests within a limited time. The code that opened the authority then closes it, which writes
+  the decisions that wait.
 - The second signal ends the process at once.
 """
 
@@ -93,6 +94,7 @@ async def _serve(authority: Authority, plan: Plan, network: Listener, started: C
             for server, listening in zip(servers, (plan.socket.listening, network), strict=True)
         ]
         try:
+            # uvicorn has no event for this, only a flag. If a server fails to start, `gather` raises its error.
             while not all(server.started for server in servers):
                 if any(task.done() for task in serving):
                     break

@@ -119,6 +119,7 @@ class Service:
         try:
             ring = await workers.run(KeyRing.load, keys)
         except KeyProblem as problem:
+            # Unlike a policy (decision 31): without root keys nothing at all can be verified.
             _log.error("cannot load the changed root keys, so the old ones stay in use: %s", problem)
             return
         if ring.kids != self.authority.keyring.kids:

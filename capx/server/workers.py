@@ -30,6 +30,7 @@ class Workers:
 
     async def run(self, function: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
         """Call a function in a thread; Busy if too many calls wait. A function that has begun always finishes."""
+        # Counted here, because callers of the limiter queue without a limit.
         if not self._room:
             raise Busy("this authority gets too many requests at once: try again in a moment")
         self._room -= 1

@@ -176,7 +176,7 @@ class Writing(Reading, Protocol):
         ...
 
     def keep_grant(self, grant: GrantRecord) -> None:
-        """Keep because of which token a capability was granted; called once for each capability."""
+        """Keep the token because of which a capability was granted; called once for each capability."""
         ...
 
     def forget(self, before: int, *, below: int | None = None) -> Pruned:

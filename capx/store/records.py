@@ -67,9 +67,10 @@ class Head(Struct, frozen=True):
 
 
 class TaskRecord(Struct, frozen=True):
-    """A task as it was opened and, once it has ended, when and at which position; times in Unix seconds.
+    """A task as it was opened, and the time and position of its end, once it has ended. Times are in Unix seconds.
 
-    `principal` is who asked for it, `intent` the digest of what they asked for: both None of one opened by hand.
+    `principal` is the person who wanted it, and `intent` the digest of their intent. Both are None if the task was
+    opened by hand.
     """
 
     id: str
@@ -92,8 +93,8 @@ ATTESTED: Final = "attested: "
 class IntentRecord(Struct, frozen=True):
     """An intent, by its digest: how many tasks were opened on it, and when it was withdrawn, if it was (Unix seconds).
 
-    `document` is its canonical JSON, `proof` the signature, or ATTESTED and a name; they and `principal` are None of an
-    intent that was withdrawn before anybody opened it.
+    `document` is its canonical JSON, `proof` the signature, or ATTESTED and a name. These two and `principal` are None
+    if the intent was withdrawn before anybody opened it.
     """
 
     digest: str
@@ -109,15 +110,17 @@ RequestState = Literal["pending", "approved", "granted", "denied", "expired"]
 
 
 class RequestRecord(Struct, frozen=True, kw_only=True):
-    """What an agent asked for at run time, and what became of it; times in Unix seconds, ids in base64url.
+    """A request of an agent at run time, and its outcome; times in Unix seconds, ids in base64url.
 
     `ids`, `kid` and `issued` are those of the token that asked, `path` and `labels` its nodes and their labels. `args`
-    is canonical JSON, None where the ask is not pinned. It was `asked` last then, and is to be answered by `until`.
-    `block` is the JSON of the first block that the grant has, or would have. `excluded` are those of the approvers who
-    could not consent when it was asked. `answered` is when the answer came, `signed` the time that its `signature` is
-    over. `minted_under`, `nonce` and `minted` are the kid, nonce and time of its identifier, once it was granted, so
-    that it can be made again; `capability` is its first id, and `earlier` are its others, by which it is revoked as
-    well, and those of what was granted before.
+    is canonical JSON, or None if the ask is not pinned. `asked` is the time of the last ask, and somebody has to answer
+    before `until`. `block` is the JSON of the first block that the grant has, or would have. `excluded` are the
+    approvers who could not consent when it was asked. `answered` is the time of the answer, and `signed` the time that
+    its `signature` covers.
+
+    Once it was granted, `minted_under`, `nonce` and `minted` are the kid, nonce and time of the grant's identifier, so
+    that the grant can be minted again. `capability` is the first id of the grant. `earlier` are its other ids, by which
+    it can be revoked too, and the ids of earlier grants.
     """
 
     # The store keeps this as JSON: a new field needs a default, so that older rows can still be read.
@@ -177,7 +180,7 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
 
 
 class GrantRecord(Struct, frozen=True):
-    """Because of which token a capability was granted; if that token is revoked, so is the capability.
+    """A run-time grant, and the token that asked for it: if that token is revoked, so is the grant.
 
     `capability` is the first id of the granted capability, `at` the time of the grant. `ids`, `kid` and `issued` are
     those of the token that asked. Ids are 16 bytes, times are in Unix seconds.
@@ -214,7 +217,7 @@ class Counter(Struct, frozen=True):
 
 
 class FollowerAck(Struct, frozen=True):
-    """How many deaths a follower said it knows, and when it said so, in Unix seconds."""
+    """How many deaths a follower reported to know, and when it reported that, in Unix seconds."""
 
     follower: str
     deaths: int
@@ -222,7 +225,7 @@ class FollowerAck(Struct, frozen=True):
 
 
 class Pruned(Struct, frozen=True):
-    """How much was forgotten: deaths and requests of what has expired long since, counters, and old sightings."""
+    """How many rows were forgotten: deaths, counters and requests that no live token needs, and old sightings."""
 
     deaths: int
     counters: int

@@ -192,6 +192,13 @@ def test_of_entries_that_refuse_the_closest_one_is_told(args: dict[str, JSON], s
     assert (refusal.code, told in refusal.sentence) == (said, True)
 
 
+def test_the_rule_for_other_arguments_brings_no_entry_closer() -> None:
+    several = allow(action("a.read", args={"at": "crm", "*": 1}), action("a.read", at="crm", id=1))
+    refusal = several.refusal(Facts(Call("a.read", {"at": "crm", "id": 1, "cc": "ben"}), now=0, age=0))
+    assert refusal is not None
+    assert refusal.code == "argument_not_named"
+
+
 def test_an_argument_is_not_named_twice() -> None:
     with pytest.raises(InvalidCaveat):
         type(PINNED)("a.read", (Pair("x", anything()), Pair("x", anything())))

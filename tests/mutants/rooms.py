@@ -18,7 +18,7 @@ class Room(Struct, frozen=True):
 
 
 def _caveats(module: str, *tests: str) -> Room:
-    return Room(f"caveats/capx_caveats/{module}.py", tuple(f"tests/caveats/{test}.py" for test in tests))
+    return Room(f"caveats/capx_caveats/{module}.py", tuple(f"tests/{test}.py" for test in tests))
 
 
 def _capx(module: str, *tests: str) -> Room:
@@ -41,6 +41,7 @@ ROOMS: Final = {
             "tests/verify/test_admitted.py",
             "tests/verify/test_decision.py",
             "tests/verify/test_evaluator.py",
+            "tests/verify/test_spending.py",
             "tests/tokens/test_revocation_key.py",
             "tests/tokens/test_lineage.py",
             "tests/tokens/test_binding.py",
@@ -48,30 +49,35 @@ ROOMS: Final = {
     ),
     "caveats": _caveats(
         "caveats",
-        "test_caveats",
-        "test_call",
-        "test_names",
-        "test_vocabulary",
-        "test_schema",
-        "test_extensions",
-        "test_caveats_answers",
+        "caveats/test_caveats",
+        "caveats/test_call",
+        "caveats/test_names",
+        "caveats/test_vocabulary",
+        "caveats/test_schema",
+        "caveats/test_extensions",
+        "caveats/test_caveats_answers",
+        "verify/test_spending",
     ),
     "chain_caveats": _caveats(
         "chain_caveats",
-        "test_chain_caveats",
-        "test_placement",
-        "test_vocabulary",
-        "test_schema",
-        "test_extensions",
-        "test_caveats_answers",
+        "caveats/test_chain_caveats",
+        "caveats/test_placement",
+        "caveats/test_vocabulary",
+        "caveats/test_schema",
+        "caveats/test_extensions",
+        "caveats/test_caveats_answers",
     ),
-    "placement": _caveats("placement", "test_placement", "test_chain_caveats"),
-    "value_constraints": _caveats("value_constraints", "test_constraints", "test_caveats_answers"),
-    "texts": _caveats("texts", "test_constraints", "test_caveats_answers"),
+    "placement": _caveats("placement", "caveats/test_placement", "caveats/test_chain_caveats"),
+    "value_constraints": _caveats("value_constraints", "caveats/test_constraints", "caveats/test_caveats_answers"),
+    "texts": _caveats("texts", "caveats/test_constraints", "caveats/test_caveats_answers"),
     "constraints": _caveats(
-        "constraints", "test_constraints", "test_caveats", "test_caveats_answers", "test_constraints_edges"
+        "constraints",
+        "caveats/test_constraints",
+        "caveats/test_caveats",
+        "caveats/test_caveats_answers",
+        "caveats/test_constraints_edges",
     ),
-    "network": _caveats("network", "test_network", "test_constraints"),
+    "network": _caveats("network", "caveats/test_network", "caveats/test_constraints"),
     "private_file": _capx("crypto/private_file", "crypto/test_private_file", "crypto/test_key_file"),
     "background": _capx("background", "test_background", "agent/test_ask_queue"),
     "operation": _capx("api/operation", "api/test_operation", "server/test_operation"),

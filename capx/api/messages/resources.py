@@ -91,6 +91,7 @@ class Noted(Struct, frozen=True):
 
 
 def _is_counted(spent: Spent) -> bool:
+    # A resource may write anything here. The length is checked first, so that Decimal never reads a very long text.
     try:
         amounts = [Decimal(text) for text in (spent.cost, spent.spent, spent.limit) if len(text) <= 40]
     except InvalidOperation:

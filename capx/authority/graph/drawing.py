@@ -22,7 +22,7 @@ _PLAIN = frozenset(" _-.,:/@+=()")
 
 
 class _Box(Struct, frozen=True):
-    """One box of a drawing: its kind, its lines, and why it is dead."""
+    """One box of a drawing: its kind, its lines, and the reason of its death, if it is dead."""
 
     kind: str
     lines: tuple[str, ...]

@@ -29,16 +29,17 @@ _DEEPEST = 256
 """The most nodes on a path. No token can hold more, so a longer path in a decision was made up."""
 
 Dead = Callable[[RevocationKey], str | None]
-"""Returns the reason of a key's own death, or None. An instant is dead when all issued in it, or later, is dead."""
+"""Returns the reason of a key's own death, or None. The death of an instant is also that of every earlier instant."""
 Counters = Callable[[Sequence[str]], Mapping[tuple[str, str], Decimal]]
 """Returns the amounts in the counters of some ids, by id and unit."""
 
 
 class Held(Struct, frozen=True):
-    """A capability that was minted or used; `ids` lead from what was minted to it, `dead` is a reason code.
+    """A capability that was minted or used; `dead` is a reason code.
 
-    `kid` and `issued` (Unix seconds) are those with which it was minted, where that is in the log. `asker` are the ids
-    of the token on whose strength it was granted at run time, and `asker_keys` the keys of that as `keys` are its own.
+    `ids` are the ids of its chain, from the minted token to this one. `kid` and `issued` (Unix seconds) are those of
+    the minting, if the log has it. If it was granted at run time, `asker` has the ids of the token that asked for it,
+    and `asker_keys` has the keys of that token, as `keys` has its own.
     """
 
     id: str
@@ -62,9 +63,9 @@ def _keys(kid: str | None, issued: int | None) -> tuple[str, ...]:
 
 
 class Node(Struct, frozen=True):
-    """An agent at work: what it was called, what it used, how its calls were decided, and what it delegated.
+    """An agent at work: its names, its capabilities, the counts of its calls, and its sub-agents.
 
-    `dead` is a reason code, and `died_with` the id of the node, or of the task, whose death it was.
+    `dead` is a reason code, and `died_with` the id of the node or task whose death killed it.
     """
 
     id: str
@@ -92,7 +93,7 @@ class Node(Struct, frozen=True):
 
 
 class Budgeted(Struct, frozen=True):
-    """What one counter of a task holds: decimal text; `limit` is the tightest that was seen."""
+    """One counter of a task. Amounts are decimal text; `limit` is the tightest limit that the log has seen."""
 
     counter: str
     unit: str
@@ -106,7 +107,7 @@ class Budgeted(Struct, frozen=True):
 
 
 class Tree(Struct, frozen=True):
-    """One task: its claims, as it was opened, its root, and what its counters hold, as far as they were seen."""
+    """One task: its claims at its opening, its root, and its counters, as far as the log has seen them."""
 
     task: str
     root: str
@@ -161,6 +162,7 @@ class _Seen:
 
     def __init__(self, depth: int = 0) -> None:
         self.depth = depth
+        # A dict instead of a set, because it keeps the order of the log.
         self.labels: dict[str, None] = {}
         self.capabilities: dict[str, tuple[str, tuple[str, ...]]] = {}
         self.children: dict[str, None] = {}
@@ -187,6 +189,7 @@ class _Task:
             holder.capabilities[minted.ids[-1]] = (minted.audience, minted.ids)
 
     def decided(self, decided: _Decided) -> None:
+        # A resource may name this task and the root of another one. Such a call happened at no node of this task.
         if decided.root != self.opened.root or decided.path[:1] != (self.root,):
             return
         # A resource may write anything into its decisions, also what cannot be the id of a node or capability.
@@ -262,6 +265,7 @@ class _Task:
 
     def _held(self, seen: Held, is_dead: Dead) -> Held:
         mint = self.mints.get(seen.ids[0], _Mint())
+        # A run-time grant also dies with the key and the instant of the token that asked for it.
         strength = self.mints.get(mint.asker[0], _Mint()) if mint.asker else _Mint()
         asker_keys = _keys(strength.kid, strength.issued)
         held = replace(seen, kid=mint.kid, issued=mint.issued, asker=mint.asker, asker_keys=asker_keys)
@@ -286,6 +290,8 @@ def build(events: Iterable[Event], dead: Dead, *, counters: Counters, now: int, 
             if minted.task in tasks:
                 tasks[minted.task].minted(minted, event.at)
         elif event.kind == "decision":
+            # Resources write decisions, so one that cannot be read is skipped. The other events are the authority's
+            # own: if one of these cannot be read, the log is broken.
             decided = event.read_if(_Decided)
             if decided is not None and decided.task in tasks:
                 tasks[decided.task].decided(decided)

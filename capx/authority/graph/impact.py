@@ -14,6 +14,7 @@ def read_graph(reading: Reading, now: int, task_id: str | None = None) -> Graph:
     revoked_until = reading.revoked_until()
 
     def dead(key: RevocationKey) -> str | None:
+        # The death of one instant covers every earlier instant, so only the latest has to be compared.
         if (instant := instant_of(key)) is not None:
             return "revoked" if instant <= revoked_until else None
         found = reading.death(key)

@@ -66,6 +66,8 @@ class RemoteAuthority:
                 f"{place!r:.80} is not the place of an authority: write unix:PATH, the socket of capx serve"
             )
         self.place = place
+        # A connection for each request, so that the watchdog of one request never ends another. The URL names no host,
+        # because the transport connects to the socket.
         self._client = httpx.Client(
             transport=httpx.HTTPTransport(uds=path, limits=SINGLE),
             base_url="http://capx",
@@ -193,6 +195,7 @@ class RemoteAuthority:
 
     def log(self, since: int = 0, limit: int | None = None) -> Iterator[Event]:
         """The events after position `since` up to now, at most `limit` of them, read in pieces."""
+        # The operation takes no limit below 1, so `islice` cuts the page where the limit is 0.
         first = self._log(LogQuery(since=since, limit=PAGE if limit is None else max(1, min(PAGE, limit))))
         return islice(paging.onwards(first, lambda since: self._log(LogQuery(since=since)), place=self.place), limit)
 
@@ -221,6 +224,7 @@ class RemoteAuthority:
         asked = messages.FindQuery(**structs.asdict(structs.replace(query, **fields)))
         if limit is not None and limit < 1:
             return iter(())
+        # Without a range, the authority itself finds the newest, from the end of the log, in one answer.
         if limit is not None and limit <= PAGE and not after and until is None:
             return iter(paging.of_page(self._call(operations.find, structs.replace(asked, limit=limit))))
 
@@ -236,6 +240,7 @@ class RemoteAuthority:
             return None
         answer = self._response_to(operations.decision, id=decision_id)
         problem = problem_of(answer)
+        # Any other 404 is an error: this operation is missing there.
         if answer.status == 404 and problem is not None and problem.code == "unknown_decision":
             return None
         return read_response(answer, Happened, self.place).event()

@@ -26,6 +26,7 @@ from capx_caveats import (
 
 def encode_grants(allow: Iterable[Grant]) -> list[str | AllowedAction]:
     """Grants in their form on the wire."""
+    # A str is also an iterable of str: each of its characters would go over as an action.
     if isinstance(allow, str):
         raise InvalidRequest(f"allow is a list of actions: write [{allow!r:.80}]")
     return [_encode_grant(one) for one in allow]
@@ -71,4 +72,5 @@ def decode_caveats(caveats: Iterable[Raw]) -> tuple[Caveat, ...]:
 
 def time_of(when: When) -> int | str:
     """A time in its form on the wire."""
+    # A duration goes over as it is. It then counts from the clock of the authority.
     return when if isinstance(when, int | str) else parse_instant(when, 0)

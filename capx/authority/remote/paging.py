@@ -15,6 +15,7 @@ Turn = Callable[[int], Events]
 
 def onwards(page: Events, turn: Turn, *, place: str) -> Iterator[Event]:
     """The events from a page on, in order, up to the end that the first page names."""
+    # Fixed by the first page, because a log that grows while it is read would have no end.
     end = page.end
     while True:
         yield from (event for event in of_page(page) if event.position <= end)

@@ -16,7 +16,7 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 def demand_own(connected: socket.socket) -> None:
-    """Raise ConfigurationProblem if the process of another user listens there. Only Linux can say; others pass."""
+    """Raise ConfigurationProblem if the process of another user listens there. Only Linux can check it."""
     if not hasattr(socket, "SO_PEERCRED"):
         return
     credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
@@ -35,5 +35,6 @@ def watch_connecting(event: str, info: Mapping[str, Any]) -> None:
         try:
             demand_own(stream.get_extra_info("socket"))
         except BaseException:
+            # httpx does not hold this stream yet, so nobody else would close it.
             stream.close()
             raise

@@ -40,6 +40,7 @@ def apply_verdict(
     request = known_request(transaction, verdict.request)
     if request.state != "pending":
         raise InvalidRequest(f"request {request.id} no longer waits for an answer: {outcome(request)}")
+    # Returned, not raised: an exception would undo the transaction, and this record with it.
     if is_overdue(transaction, request, now):
         return expire(transaction, request, now=now)
     approvers = _approvers(transaction, keyring, policy, request, yes=verdict.yes, now=now)
@@ -86,6 +87,7 @@ def _approvers_now(
     except NotOffered as refused:
         why = refused.__cause__ or Refused(refused.refusals)
         raise InvalidRequest(f"request {request.id} can no longer be granted: {why}") from None
+    # People sign one block. For another block they have to be asked again.
     if not offered.needs_consent or offered.block != request.block:
         raise InvalidRequest(
             f"the policy has changed what it says about request {request.id}: its agent has to ask again"

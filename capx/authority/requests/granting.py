@@ -56,6 +56,7 @@ def standing_answer(
         offered = offer(reading, keyring, policy, asker, ask, now=now)
         return _standing(reading, keyring, ask, request, offered, now=now)
     except NotOffered:
+        # Left to `answer`, which also writes the refusal into the log.
         return None
 
 

@@ -65,7 +65,7 @@ _elements = msgspec.json.Decoder(list[Raw])
 class Asker(Struct, frozen=True, kw_only=True):
     """The agent that asks, and what its token says.
 
-    Ids and nodes are 16 bytes each, times are Unix seconds, `labels` are those of the path behind its root. `until` are
+    Ids and nodes are 16 bytes each, times are Unix seconds, `labels` are those of the path after its root. `until` are
     the tasks that must not have ended. A grant's block is `claims`, then what the policy gives, then `inherited`, each
     caveat as JSON. If there are `refusals`, there can be no grant at all.
     """
@@ -137,6 +137,7 @@ def asker_of(request: RequestRecord) -> Asker:
 
 
 def _kept(request: RequestRecord) -> Asker:
+    # `offering` has made the block in this order: claims, the policy's `allow`, …, `expires`, then the inherited ones.
     raw = request.block.encode()
     pieces = [bytes(piece) for piece in _elements.decode(raw)]
     caveats = DEFAULT.decode(raw)
@@ -169,8 +170,10 @@ def spelt(caveat: Caveat) -> bytes:
 
 def _stated(lineage: Lineage, blocks: tuple[Block, ...]) -> Iterator[_Stated]:
     decoded = [caveats_of(block, DEFAULT) for block in blocks]
+    # The root of a run-time grant holds the first hops as steps. Only the other hops are blocks.
     granted_at = len(lineage.hops) - sum(bool(caveats) and type(caveats[0]) is Hop for caveats in decoded[1:])
     for at, (section, block) in enumerate(zip(sections_of(decoded, granted_at), blocks, strict=True)):
+        # A budget must keep its counter, so this chooses the counter as `read_lineage` does.
         first = bool(section.caveats) and type(section.caveats[0]) is Hop
         counter = lineage.path[section.hop] if first else lineage.ids[at + 1]
         for caveat, raw in zip(section.caveats, _pieces(block, section.caveats), strict=True):
@@ -217,6 +220,7 @@ def _inherited(lineage: Lineage, stated: tuple[_Stated, ...]) -> Iterator[bytes]
             counter = b64u(one.counter) if caveat.counter is UNSET else caveat.counter
             yield spelt(Budget(caveat.unit, caveat.limit, counter))
         elif isinstance(caveat, NotUnderstood):
+            # Any other that is not understood here refuses the ask: see `_refusals`.
             if caveat.own:
                 yield one.raw
         elif isinstance(caveat, Where) or (isinstance(caveat, UntilCompleted) and caveat.task != lineage.task):
@@ -249,7 +253,7 @@ def _refusals(lineage: Lineage, blocks: tuple[Block, ...], stated: tuple[_Stated
 
 
 def _not_inherited(why: str) -> Refusal:
-    return Refusal("not_inherited", f"what restricts the asker cannot be carried on: {why}", "an asker without that")
+    return Refusal("not_inherited", f"the asker cannot pass its restrictions on: {why}", "an asker without that")
 
 
 def _all(stated: tuple[_Stated, ...], kind: type[C]) -> list[C]:

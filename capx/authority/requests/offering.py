@@ -6,7 +6,7 @@
 
 Laws:
 
-- A dead asker gets no offer. Nor does one whose intent the policy does not take, or whose task is for another tenant.
+- A dead asker gets no offer. Nor does one whose intent the policy does not accept, or whose task is for another tenant.
 - An offer covers exactly the ask: its action and, if the ask is pinned, these arguments.
 - The same ask of the same asker under the same policy makes the same block.
 """
@@ -51,14 +51,14 @@ from capx_caveats import (
 REASONS: Final = MappingProxyType(
     {
         "no_intent": "the task was opened by hand, so no policy says what it may ask for",
-        "intent_refused": "the policy does not take the intent of the task any more",
+        "intent_refused": "the policy no longer accepts the intent of the task",
         "not_offered": "the policy offers this to no task of the purpose",
-        "not_pinned": "the arguments are none that a grant can be pinned to",
-        "not_inherited": "what restricts the asker cannot be carried on to a grant",
-        "too_many": "too many requests were made, or wait, at this node or in this task",
+        "not_pinned": "a grant cannot be pinned to these arguments",
+        "not_inherited": "a restriction of the asker cannot be carried over to a grant",
+        "too_many": "too many requests were made, or are waiting, at this node or in this task",
         "request_denied": "a person has denied it",
-        "asker_dead": "the asker lives no longer",
-        "grant_revoked": "what was granted to this ask was revoked",
+        "asker_dead": "the asker was revoked, or has ended",
+        "grant_revoked": "the grant that answered this ask was revoked",
     }
 )
 """The sentences of refusals, by their stable codes."""
@@ -78,7 +78,7 @@ def ask_refusal(code: str, why: str = "") -> Refusal:
 
 
 class Offered(Struct, frozen=True):
-    """The rule that decides, what of it was asked for, on which intent, and the block of the grant: JSON text."""
+    """The rule and the offer that decide, the intent of the task, and the block of the grant as JSON text."""
 
     match: Match
     intent: Intent
@@ -100,6 +100,7 @@ def offer(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask:
         intent = _intent(reading, policy, asker)
         terms = policy.terms(intent)
     except InvalidRequest as refused:
+        # With its cause, which an approver sees. The asker does not, because it may hold text of other people.
         raise NotOffered(ask_refusal("intent_refused")) from refused
     if terms.tenant not in {None, asker.tenant}:
         raise NotOffered(ask_refusal("intent_refused", "its tenant is not the tenant of the task"))
@@ -136,6 +137,7 @@ def _intent(reading: Reading, policy: Policy, asker: Asker) -> Intent:
         raise NotOffered(ask_refusal("no_intent"))
     intent = parse_intent(kept.document.encode())
     proof = kept.proof or ""
+    # By the policy as it is now: a key that was stolen is taken out of the policy, and must then bring nothing more.
     if not proof.startswith(ATTESTED) and not is_signed_by_principal(policy, SignedIntent(intent, proof)):
         raise InvalidRequest(f"the policy no longer has the key of {shown(intent.principal)} that signed the intent")
     return intent
@@ -148,6 +150,7 @@ def _demand_usable(block: str, ask: Ask) -> None:
     """
     if ask.args is None:
         return
+    # Only arguments are judged here, so the time and the age do not matter.
     facts = Facts(Call(ask.action, ask.args), now=0, age=0)
     for caveat in DEFAULT.decode(block.encode()):
         if isinstance(caveat, Where) and caveat.attribute.startswith("args.") and caveat.refusal(facts):

@@ -54,7 +54,7 @@ def ask_of(request: RequestRecord) -> Ask:
 
 
 def is_same(request: RequestRecord, ask: Ask) -> bool:
-    """Whether a request is for exactly this ask, by whatever agent."""
+    """Whether a request is for exactly this ask, whichever agent made it."""
     args = None if ask.pinned is None else ask.pinned.decode()
     return _what(request) == (ask.audience, ask.action, args)
 

@@ -8,7 +8,7 @@ Laws:
 - The digest covers everything that the request shows, so a person agrees only to what they saw. A request that is made
   again, or would grant something else, needs another verdict.
 - The text that a person agrees to is shown in full, never shortened.
-- Earlier denials of the same are shown too. The digest does not cover them, because more may become known later.
+- Earlier denials of the same ask are shown too. The digest does not cover them, because more may become known later.
 """
 
 import hashlib
@@ -32,13 +32,14 @@ if TYPE_CHECKING:
     from capx.intents.principal_key import PrincipalKey  # signatures are slow to import, and few need them
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.@+-]+")
+# These fields make the digest. With another list, no signature that the store has kept would be valid.
 _SHOWN: Final = (
     *("id", "task", "audience", "action", "args", "path", "labels", "block", "asked", "until", "approvers", "excluded"),
 )
 
 
 class Denial(Struct, frozen=True):
-    """A person's no to the same in the same task, when it came (Unix seconds), and who had asked."""
+    """An earlier denial of the same ask in the same task: who denied it, when (Unix seconds), and which agent asked."""
 
     approver: str
     at: int
@@ -48,7 +49,7 @@ class Denial(Struct, frozen=True):
 class Inquiry(Struct, frozen=True):
     """A request with the intent that its task was opened on (canonical JSON): all that a person needs to answer it.
 
-    `denials` are those of the same in the same task.
+    `denials` are earlier denials of the same ask in the same task.
     """
 
     request: RequestRecord
@@ -118,6 +119,7 @@ def _sentences(inquiry: Inquiry) -> Iterator[str]:
     offered = next(caveat for caveat in caveats if isinstance(caveat, Allow))
     yield f"within what the policy offers: {'; '.join(entry.sentence() for entry in offered.entries)}"
     for caveat in caveats:
+        # The end of the task has a sentence of its own below.
         if not isinstance(caveat, _SAID) and caveat != UntilCompleted(request.task):
             yield caveat.sentence()
     yield f"it ends with task {request.task}, and with the agent that asks"

@@ -1,7 +1,7 @@
 """One request on its way through a guard: the guard admits it, and the application has its call judged.
 
 Law: a denial is final for the request. If the code behind the guard catches it and goes on, the guard still answers
-with the denial, or with nothing of what that code says.
+with the denial, or withholds the answer of that code.
 """
 
 import os

@@ -103,7 +103,7 @@ class Follower:
         self._watch.ensure()
 
     def age(self) -> float:
-        """Return the seconds since the last news, by the clock that says more; infinite before the first."""
+        """Return the seconds since the last news, by the clock that gives the larger age; infinite before the first."""
         self._watch.ensure()
         return self._watch.age()
 

@@ -66,7 +66,7 @@ class PageProblem(StoreProblem):
 
 
 class FeedCursor(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a reader stands: how many deaths it knows, at which position, in which epoch; by default, it knows none."""
+    """How far a reader is: how many deaths it knows, at which position, in which epoch. By default, it knows none."""
 
     since: _Count = 0
     position: _Count = 0
@@ -137,7 +137,7 @@ class _Said(Struct, frozen=True, forbid_unknown_fields=True, rename={"asked": "f
 
 
 class Envelope(Struct, frozen=True, forbid_unknown_fields=True):
-    """A signed page: `page` is the text that was signed, `by` the kid of the root key that the signer follows from."""
+    """A signed page: `page` is the signed text, `by` the kid of the root key from which the signing key is derived."""
 
     by: str
     page: str
@@ -147,7 +147,7 @@ class Envelope(Struct, frozen=True, forbid_unknown_fields=True):
 def sign_page(
     reading: Reading, signer: FeedSigner, asked: FeedCursor, *, now: float, at_most: int = DEATHS_IN_A_PAGE
 ) -> SignedPage:
-    """Sign the next page for a reader that is as far as `asked` says.
+    """Sign the next page for a reader that is at `asked`.
 
     Read `now` (Unix seconds) before `reading` begins, so that the page does not claim to be newer than its content. The
     page begins with the first death if the reader knows another epoch, or missed deaths that are forgotten.

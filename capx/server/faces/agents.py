@@ -101,6 +101,8 @@ class AgentRoute:
             demand_json(request)
             body = await whole_body(request, receive)
         received = http_request(scope, body, "")
+        # One thread does all the rest. The guard for applications looks revocations up on the event loop, and that is
+        # right only for a SQLite file (decision 23).
         found = await self._service.agents.run(self._done, authentic, received, request)
         if isinstance(found, asks.AnsweredAsk):
             return await asks.ask_response(self._service, self._operation, request, found)

@@ -71,6 +71,7 @@ async def _awaited(
         remaining = min(ends - time.monotonic(), found.until - time.time())
         if remaining <= 0:
             break
+        # `asyncio.wait` does not end the tasks that it waits for, so this one is cancelled below.
         waking = asyncio.create_task(woken.wait())
         try:
             await asyncio.wait((waking, left), timeout=remaining, return_when=asyncio.FIRST_COMPLETED)

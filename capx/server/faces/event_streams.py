@@ -46,6 +46,7 @@ async def follow_log(service: Service, asked: LogQuery) -> Response:
     """The events after `since`, and all new ones. The `id` of each is its position in the log."""
     if asked.newest or asked.before is not None:
         raise InvalidRequest("a stream of the log is always in order: leave out newest and before")
+    # Read before the stream begins, because only then can an error still be an HTTP answer.
     first = await service.operators.run(_events, service, asked.since)
     return _Stream(service, "log", None, _log(service, asked.since, first))
 
@@ -85,6 +86,7 @@ class Feed:
 
         `host` is the address of the follower.
         """
+        # The round is read before the page is made. A death in between then makes another page.
         rounds = self._service.watch.rounds
         pages = self._follow(await self._page(asked, self._service.followers), rounds)
         return _Stream(self._service, "feed", None if host is None else machine_at(host), pages)
@@ -112,6 +114,7 @@ class Feed:
 
     async def _page(self, asked: FeedCursor, workers: Workers) -> SignedPage:
         rounds, now = self._service.watch.rounds, time.monotonic()
+        # Rounds are counted only while somebody follows. Without followers, the time says when a page is too old.
         if rounds != self._rounds or now > self._fresh_until:
             self._rounds, self._fresh_until = rounds, now + HEARTBEAT / 2
             self._pages.clear()

@@ -3,8 +3,8 @@
 Laws:
 
 - `/healthz` does not read the store, so a slow store does not fail it.
-- `/readyz` and `/metrics` keep their result for a moment. Everybody on the network can call them, and must not be able
-  to load the store.
+- For a moment, `/readyz` keeps a good result, and `/metrics` any result. Everybody on the network can call them, and
+  must not be able to load the store.
 """
 
 import time

@@ -161,6 +161,7 @@ def _report_route(operation: AnyOperation, service: Service) -> Route:
         claim = demand_claim(request.headers.getlist("authorization"), service.ring, now=int(time.time()))
         demand_json(request)
         machine = "" if request.client is None else machine_at(request.client.host)
+        # Held until the MAC is checked, because a stranger may have sent these bytes.
         with service.unauthenticated.held(request.receive, machine) as receive:
             body = await whole_body(request, receive)
             proven = resource_auth.verify(

@@ -154,7 +154,7 @@ class Loop(asyncio.SelectorEventLoop):
     _logged = -_LOGGED_EVERY
 
     async def create_server(self, *args: Any, sock: Any = None, ssl: Any = None, **named: Any) -> Any:
-        """As asyncio does."""
+        """Create the server as asyncio does, with other limits for handshakes and for connections that wait."""
         if ssl is not None:
             named["ssl_handshake_timeout"] = HEAD_SECONDS
         named["backlog"] = TAKEN_AT_ONCE
@@ -165,7 +165,7 @@ class Loop(asyncio.SelectorEventLoop):
         return server
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """As asyncio does, but if connections cannot be accepted, log that in one line a minute, not for each."""
+        """Handle an error as asyncio does, but log only once a minute that connections cannot be accepted."""
         error = context.get("exception")
         if not isinstance(error, OSError) or error.errno not in _EXHAUSTED or "socket" not in context:
             super().call_exception_handler(context)

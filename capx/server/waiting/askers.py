@@ -111,6 +111,7 @@ class Waiting:
     async def _read_on(self) -> None:
         read, head = self._read, self._watch.head
         if read is None:
+            # Nobody read the log so far, or its history was replaced: an answer may have come, so all ask again.
             self._read = await self._workers.run(self._head)
             self.wake_all()
         elif head is not None and head.epoch != read.epoch:

@@ -5,7 +5,7 @@ Laws:
 - Head, hash and deaths are read at one instant.
 - A store is refused if it is behind what was read before, has another history, or is a new store. In a later epoch of
   the same store, everything is read again.
-- A notification only wakes the follower. It believes nothing but what it then reads.
+- A notification only wakes the follower. The follower believes only the rows that it then reads.
 - Deaths are numbered without gaps, so a missing one is noticed.
 - Only a primary is followed, because a standby may lag without a bound.
 """

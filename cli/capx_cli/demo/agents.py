@@ -46,6 +46,7 @@ def orchestrate(me: Worker, job: Mapping[str, Any], children: Children) -> Itera
         "revenue": f"${revenue:,} in {QUARTER}, {(revenue - before) / before:+.1%} on {BEFORE}",
         "tickets": tickets,
     }
+    # One after the other, so that both sides report their steps in the same order.
     for role, may_ask in MAY_ASK.items():
         name = f"{role}-agent"
         credential = me.credential.shared(to=name, allow=WRITE, may_ask=may_ask)
@@ -59,6 +60,7 @@ def orchestrate(me: Worker, job: Mapping[str, Any], children: Children) -> Itera
     thanks = me.write(7, "Thank you", "Questions?")
     say({"step": "thanks", "status": thanks.status_code, "problem": problem(thanks)})
     say({"step": "publishing"})
+    # The answer does not matter: the demo looks into the data of the slides service.
     me.publish()
 
 

@@ -43,6 +43,7 @@ def main() -> None:
     with RemoteAuthority(job["authority"]) as authority:
         while heard() is not None:
             ends = time.monotonic() + _PATIENCE
+            # The orchestrator asks only now, so its request may come after the first look.
             answered = list(answers(authority, key))
             while not any(answer["yes"] for answer in answered) and time.monotonic() < ends:
                 time.sleep(0.05)

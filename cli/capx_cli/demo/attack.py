@@ -57,6 +57,7 @@ def tries(agent: Agent, authority: str, intent: SignedIntent, export: httpx.Resp
 
 def documents(agent: Agent, intent: SignedIntent, *, approver: str) -> dict[str, dict[str, Any]]:
     """Make the forged intents and verdicts, each under the name of its attempt."""
+    # Without waiting: this agent wants the id of a pending request, not the answer of a person.
     answer = agent.ask("slides.publish", wait=0)
     verdicts = {OWN_VERDICT: _own_verdict(answer, approver)} if isinstance(answer, Pending) else {}
     intents = {OWN_INTENT: _own_intent(intent).text().decode(), REPLAYED: intent.text().decode()}
@@ -71,6 +72,7 @@ def _own_intent(intent: SignedIntent) -> SignedIntent:
 
 def _own_verdict(pending: Pending, approver: str) -> dict[str, Any]:
     """Forge an approval of its own request in the approver's name, signed with the agent's own key."""
+    # An agent does not get the inquiry that a verdict is signed over, so it signs the id that it knows.
     signature = PrincipalKey.generate(approver).sign(unb64u(pending.request))
     verdict = Verdict(request=pending.request, yes=True, approver=approver, at=int(time.time()), signature=signature)
     return cast("dict[str, Any]", msgspec.to_builtins(verdict))

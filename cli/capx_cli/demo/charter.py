@@ -86,5 +86,6 @@ class Charter(NamedTuple):
 
 def _write(path: Path, data: bytes) -> None:
     """Write a file that nobody else may change, whatever the umask."""
+    # The authority refuses a policy that others may write.
     path.touch(mode=0o600)
     path.write_bytes(data)

@@ -103,6 +103,7 @@ class _BearerAuth(httpx.Auth):
         self._origins = frozenset(origins)
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        # Not as a header of the client: that would send the token to the attacker's sink too.
         if f"{request.url.scheme}://{request.url.netloc.decode()}" in self._origins:
             request.headers["Authorization"] = f"Bearer {self._token}"
         yield request

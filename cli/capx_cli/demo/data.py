@@ -68,6 +68,7 @@ def opened(path: Path) -> Generator[sqlite3.Connection]:
     """Open a service's data for one transaction."""
     with closing(sqlite3.connect(path)) as connection:
         connection.row_factory = sqlite3.Row
+        # Two blocks, because a connection of sqlite3 as a context manager commits, but does not close.
         with connection:
             yield connection
 

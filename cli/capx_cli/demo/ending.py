@@ -58,6 +58,7 @@ def show(console: Console, outcome: Outcome, kept: Path | None, *, every_row: bo
     else:
         _titled(console, "Kept. To look around")
         for command in commands(kept, outcome):
+            # Not wrapped: a command with a line break in it cannot be copied.
             console.print(Text(f"   {command}"), soft_wrap=True)
 
 

@@ -34,7 +34,7 @@ _SAID: Final = {"granted": "agreed", "denied": "denied it"}
 
 
 def of_tries(tried: Iterable[Try]) -> Iterator[Row]:
-    """Make a row for each way that was tried to reach the CRM."""
+    """Make a row for each way in which the agent tried to reach the CRM."""
     tries = {one.way: one for one in tried}
     for way, expected in _EXPECTED.items():
         one = tries.get(way, Try(way, "not tried"))

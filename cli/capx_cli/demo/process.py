@@ -33,6 +33,7 @@ class Child:
         self._log = log
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("CAPX_")}
         with log.open("ab") as stderr:
+            # -P: a file in the folder where somebody runs the demo must not be imported in place of a module of ours.
             self._process = subprocess.Popen(  # noqa: S603 # our own modules
                 [sys.executable, "-P", "-m", module, *args],
                 stdin=subprocess.PIPE,
@@ -53,6 +54,7 @@ class Child:
     def hear(self) -> dict[str, Any]:
         """Wait for one line; DemoProblem when the process ends without one."""
         line = _there(self._process.stdout).readline()
+        # A line without its end comes from a process that was killed while it wrote.
         if not line.endswith(b"\n"):
             raise self._gone()
         heard: dict[str, Any] = json.loads(line)
@@ -113,6 +115,7 @@ class Children:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._deadline.cancel()
         # The agents were started last and use the services: they go first.
+        # All hang up before the first wait, so that they end at the same time.
         for child in reversed(self._children):
             child.hang_up()
         for child in reversed(self._children):
@@ -139,6 +142,7 @@ def end_with_parent() -> None:
 
     def wait_and_end() -> None:
         until_parent_ends()
+        # A signal, so that a server ends its requests in order.
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait_and_end, daemon=True).start()

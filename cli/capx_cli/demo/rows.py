@@ -100,6 +100,7 @@ def _exported(event: Mapping[str, Any]) -> str:
     problem: dict[str, Any] = event.get("problem", {})
     if not problem:
         return f"{event.get('status')}, {event.get('records')} records"
+    # Hop 0 is the authority's grant, and not a delegation.
     hops = [f"hop {reason['hop']}" for reason in problem.get("reasons", ()) if reason["hop"]]
     return f"{event['status']} {problem.get('code')} at {', '.join(hops) or 'no hop'}"
 

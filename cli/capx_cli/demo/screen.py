@@ -65,6 +65,7 @@ class Screen:
         self._beside(f"It shares the work with {clean(sides['session']['to'])}", left, right)
 
     def _ticket(self, sides: Mapping[str, Any]) -> None:
+        # Both sides read the same ticket.
         ticket = sides["session"]
         self._heading(f"presentation-agent reads ticket {ticket['id']}, and in it")
         self._indented(Text(f"“{clean(ticket['text'])}”", "italic"))

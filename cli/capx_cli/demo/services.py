@@ -124,7 +124,9 @@ ROUTES: Final = {
 
 def build(service: str, guard: FastAPIGuard | SessionGuard) -> FastAPI:
     """Make the application of one service behind a guard."""
+    # Without an OpenAPI route: it would state no action, and then the guard would not let the application start.
     app = FastAPI(openapi_url=None)
+    # Before the routes, so that the guard is the first dependency of each.
     guard.protect(app)
     for route in ROUTES[service]:
         app.add_api_route(route.path, guard.deferred(route.action)(route.endpoint), methods=[route.method])
@@ -138,6 +140,7 @@ def main(service: str, side: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         # An answer is written in two parts, of which the second would wait for the first to be acknowledged.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # The socket listens already, so a call that comes before the server runs only waits.
         say({"port": listening.getsockname()[1]})
         end_with_parent()
         server.run(sockets=[listening])

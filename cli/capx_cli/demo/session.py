@@ -38,6 +38,7 @@ class SessionGuard:
             def unchecked(**arguments: Any) -> Any:
                 return endpoint(**arguments, check=Unchecked())
 
+            # FastAPI makes parameters from the signature, and `check` does not come from the request.
             signature = inspect.signature(endpoint)
             kept = [parameter for parameter in signature.parameters.values() if parameter.name != "check"]
             unchecked.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined] # FastAPI reads it

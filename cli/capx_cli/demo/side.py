@@ -45,6 +45,7 @@ class Side:
 
     def work(self, env: Mapping[str, str], intent: str) -> None:
         """Start the orchestrator on a signed intent, with its credential in these variables."""
+        # Read only here, so that all services start at the same time.
         self.services = {name: f"http://127.0.0.1:{child.hear()['port']}" for name, child in self._started.items()}
         self._agents = self._children.start(f"{self.name} orchestrator", "agents", "orchestrator", env=env)
         job = {"name": "orchestrator", "side": self.name, "services": self.services, "intent": intent}

@@ -60,6 +60,7 @@ def run(home: Path, *, show: Show, completes: bool = True) -> Outcome:
     with ExitStack() as stack:
         private = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="capx-")))
         children = stack.enter_context(Children(home / "demo" / "logs"))
+        # `home` may be in a folder that others may write to, and `capx serve` makes no socket there.
         desk = Desk(home, private / "authority.sock", children)
         session, execution = (Side(name, folder, children) for name, folder in folders.items())
         token = secrets.token_urlsafe(32)
@@ -97,9 +98,11 @@ def run(home: Path, *, show: Show, completes: bool = True) -> Outcome:
 
         denial = _decision(authority, export["execution"].get("problem", {}).get("decision", ""))
         tree = authority.graph(opened.id).trees[0]
+        # Decisions may still arrive. The rows are about the log up to the head that was checked.
         head = authority.check()
         events = list(authority.log(limit=head.position))
         table += rows.of_memory(tree, events, head, denial)
+    # The session side first. The sort is stable, so the rows of a side keep their order.
     table.sort(key=lambda row: row.side, reverse=True)
     return Outcome(table, time.monotonic() - began, opened.id, tree, events, denial)
 
@@ -107,6 +110,7 @@ def run(home: Path, *, show: Show, completes: bool = True) -> Outcome:
 def _work(session: Side, execution: Side, desk: Desk, approver: Child, show: Show) -> dict[str, dict[str, Any]]:
     """Let both sides work, step by step; return the reports of both sides by the name of the step."""
     reports: dict[str, dict[str, Any]] = {}
+    # Strict: if one side reports a step that the other does not, the demo is broken.
     for left, right in zip(session.events(), execution.events(), strict=True):
         more: dict[str, Any] = {}
         if right["step"] == "struggle":
@@ -146,6 +150,7 @@ def _end(bundle: Bundle, services: Mapping[str, str], end: Callable[[], object])
     origins = {origin: audience for audience, origin in services.items()}
     with httpx_client.client(origins, bundle, trust_env=False, timeout=PATIENCE) as client:
         urls = {service: services[service] + path for service, path in HARMLESS.items()}
+        # A first call at each service proves that it serves, and the measured time then includes no connecting.
         for url in urls.values():
             client.get(url).raise_for_status()
         end()

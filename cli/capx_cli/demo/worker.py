@@ -12,7 +12,7 @@ from capx_cli.demo.data import ACCOUNT, DECK, TENANT, TICKET
 from capx_cli.demo.process import DemoProblem
 
 READ: Final = ["crm.accounts.read", "support.tickets.read", "warehouse.tables.list", "slides.read"]
-"""What every agent may do at the four services."""
+"""The actions that every agent may do at the four services."""
 
 HARMLESS: Final = {
     "crm": f"/accounts/{ACCOUNT}",
