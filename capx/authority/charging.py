@@ -60,19 +60,20 @@ def _proven(store: Store, keyring: KeyRing, audience: str, presentation: str, no
     if not chain.verify_mac(tail, last, frame.signature):
         raise InvalidRequest(_NOT_AUTHENTIC)
     try:
-        lineage = read_lineage(frame, tuple(body), DEFAULT, frozenset())
         marks = caveats_of(last, DEFAULT)
+        if len(marks) != 1 or not isinstance(mark := marks[0], Presented):
+            raise InvalidRequest("this is no presentation, or a signed one: it spends nothing here")
+        lineage = read_lineage(frame, tuple(body), DEFAULT, frozenset())
     except TokenRefused as refused:
         raise InvalidRequest(f"this presentation cannot be read: {refused.refusal.sentence}") from None
-    if len(marks) != 1 or not isinstance(mark := marks[0], Presented):
-        raise InvalidRequest("this is no presentation, or a signed one: it spends nothing here")
     if mark.at > now + WINDOW_BEFORE:
         raise InvalidRequest("this presentation is from the future: set the clock")
     # The rows of what it has paid are forgotten some time after this. Later it could pay a second time.
     if now >= lineage.expires:
         raise InvalidRequest(f"this presentation expired at {shown_instant(lineage.expires)}")
-    first = lineage.ids[0]
+    # The id that covers the authority's block. The one before it covers the identifier, which fits another block too.
+    minted = lineage.ids[1]
     with store.read() as reading:
-        if reading.minted(b64u(first)) is None or reading.death(of_kid(frame.identifier.kid)):
+        if reading.minted(b64u(minted)) is None or reading.death(of_kid(frame.identifier.kid)):
             raise InvalidRequest("this authority has minted no such capability, or has revoked its key")
-    return Payer(chain.block_digest(lineage.digest, last)[:16], first, audience, presentation), lineage
+    return Payer(chain.block_digest(lineage.digest, last)[:16], minted, audience, presentation), lineage

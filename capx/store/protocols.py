@@ -95,7 +95,11 @@ class Reading(Protocol):
         ...
 
     def minted(self, capability: str) -> Event | None:
-        """The event that minted a capability, by its first id (base64url); None if this authority did not mint it."""
+        """The event that minted a capability; None if this authority did not mint it.
+
+        `capability` is its id with the authority's block and no other (base64url). The id before that one covers the
+        identifier only, and whoever holds the audience's key can put another block behind it.
+        """
         ...
 
     def counters(self, ids: Sequence[str] | None = None) -> list[Counter]:

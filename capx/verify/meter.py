@@ -19,9 +19,10 @@ from capx.crypto.base64url import b64u
 
 
 class Payer(Struct, frozen=True):
-    """The presentation that pays: its id, the first id of its capability (16 bytes each), its audience, and its text.
+    """The presentation that pays: its id, the id of the capability as it was minted, its audience, and its text.
 
-    A bare token has no presentation: each admission of it pays under an id of its own. `repr` does not show the text.
+    Ids are 16 bytes. A bare token has no presentation: each admission of it pays under an id of its own. `repr` does
+    not show the text.
     """
 
     presentation: bytes

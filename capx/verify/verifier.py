@@ -290,7 +290,7 @@ class Verifier:
     def _payer(self, authentic: Authentic, lineage: Lineage, presentation: bytes | None) -> Payer:
         frame = authentic.frame
         text = wire.encode(frame.identifier, frame.blocks, frame.signature)
-        return Payer(presentation or os.urandom(16), lineage.ids[0], self.audience, text)
+        return Payer(presentation or os.urandom(16), lineage.ids[1], self.audience, text)
 
     def _burn(self, presentation: bytes, until: int, now: int) -> Refusal | None:
         try:

@@ -32,7 +32,6 @@ ELSEWHERE = {
     "capx.authority.remote": "server/test_operators.py",
     "capx.crypto.strict_json": "intents/test_intent.py",
     "capx.guard.current": "guard/test_tool.py",
-    "capx.resource.report_client": "server/test_resources.py",
     "capx.server.waiting.head_watch": "server/test_askers.py",
     "capx.store.atomic_file": "store/test_backup.py",
     "capx.store.check": "authority/test_history.py",

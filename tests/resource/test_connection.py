@@ -1,8 +1,10 @@
 """What a verifier stands on: real stores of both kinds, a served authority, a saved page."""
 
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +21,21 @@ from capx.store.factory import create_store
 from capx.store.protocols import Store
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
-from capx.verify.decision import Decision
-from capx_caveats import Call, budget
+from capx.verify.decision import Decision, Denied
+from capx_caveats import Amount, Call, budget
+from capx_caveats.call import FREE
 from tests.labs.postgres import shared_server
+from tests.labs.processes import ended_with_test
 from tests.labs.waiting import until
 from tests.server.conftest import Served, new_home, serving
 
 READ = ToolCall("crm.read")
 
 
-def decide(connection: Connection, bundle: Bundle, **settings: Any) -> Decision:
+def decide(connection: Connection, bundle: Bundle, *, cost: Mapping[str, Amount] = FREE, **settings: Any) -> Decision:
     """The decision of a new verifier on a call presented now."""
-    return connection.verifier(**settings).decide(bundle.present("crm", READ).text, READ, Call("crm.read"))
+    call = Call("crm.read", cost=cost)
+    return connection.verifier(**settings).decide(bundle.present("crm", READ).text, READ, call)
 
 
 def codes(decision: Decision) -> list[str]:
@@ -121,13 +126,11 @@ def fed(served: Served, **settings: Any) -> tuple[Connection, Replay]:
     return connection, Replay.process(clock=lambda: time.time() - 1_000)
 
 
-def test_a_feed_tells_deaths_takes_decisions_and_counts_nothing(served: Served, remote: RemoteAuthority) -> None:
+def test_a_feed_tells_deaths_and_takes_decisions(served: Served, remote: RemoteAuthority) -> None:
     connection, replay = fed(served)
     task = remote.open(allow=["crm.read"])
     first = decide(connection, task.bundle, replay=replay)
     assert first.allowed
-    counted = remote.open(allow=["crm.read"], caveats=[budget("calls", 2)])
-    assert codes(decide(connection, counted.bundle, replay=replay)) == ["no_meter"]
     remote.complete(task.id)
     until(lambda: codes(decide(connection, task.bundle, replay=replay)) == ["task_completed"])
     connection.close()
@@ -135,6 +138,105 @@ def test_a_feed_tells_deaths_takes_decisions_and_counts_nothing(served: Served, 
     assert recorded is not None
     assert recorded.facts()["audience"] == "crm"
     assert not [thread for thread in threading.enumerate() if thread.name == "capx-follower"]
+
+
+def test_services_on_the_feed_share_the_budgets_of_the_authority(served: Served, remote: RemoteAuthority) -> None:
+    (connection, replay), (other, its_replay) = fed(served), fed(served)
+    task = remote.open(allow=["crm.read"], caveats=[budget("calls", 2), budget("eur", "5")])
+    call = Call("crm.read", cost={"eur": "2.5"})
+    first = connection.verifier(replay=replay).verify(task.bundle.present("crm", READ).text, READ, call)
+    assert {(one.unit, one.cost, one.spent, one.limit) for one in first.spent} == {
+        ("calls", "1", "1", "2"),
+        ("eur", "2.5", "2.5", "5"),
+    }
+    admitted = other.verifier(replay=its_replay).admit(task.bundle.present("crm", READ).text, READ)
+    with pytest.raises(Denied, match="costs more than is left"):
+        admitted.judge(Call("crm.read", cost={"eur": "2.6"}))
+    assert admitted.judge(Call("crm.read", cost={"eur": "1"})).remaining == {"calls": "0", "eur": "1.5"}
+    assert admitted.judge(call).remaining == {"calls": "0", "eur": "0"}
+    assert codes(decide(connection, task.bundle, replay=replay, cost={"eur": 0})) == ["budget_exhausted"]
+    assert {counter.unit: counter.spent for counter in remote.counters([task.id])} == {"calls": 2, "eur": 5}
+    for each in (connection, other):
+        each.close()
+
+
+def test_where_the_authority_is_away_no_budget_is_spent(tmp_path: Path) -> None:
+    with serving(new_home(tmp_path)) as served:
+        connection, replay = fed(served, max_staleness=60.0)
+        with RemoteAuthority(served.place) as remote:
+            bundle = remote.open(allow=["crm.read"], caveats=[budget("calls", 2)]).bundle
+        until(lambda: decide(connection, bundle, replay=replay).allowed)
+        served.kill()
+        assert codes(decide(connection, bundle, replay=replay)) == ["unavailable"]
+        served.restart("--listen", served.url.removeprefix("http://"))
+        assert decide(connection, bundle, replay=replay).allowed
+        assert codes(decide(connection, bundle, replay=replay)) == ["budget_exhausted"]
+        connection.close()
+
+
+def test_a_bare_token_spends_nothing_on_the_feed(served: Served, remote: RemoteAuthority) -> None:
+    connection, _ = fed(served)
+    bundle = remote.open(allow=["crm.read"], caveats=[budget("calls", 2)]).bundle
+    token = next(one for one in bundle if one.audience == "crm").text
+    until(lambda: connection.liveness.age() < 1)
+    assert codes(connection.verifier(bearer=True).decide(token, READ, Call("crm.read"))) == ["unavailable"]
+    connection.close()
+
+
+def test_what_is_left_is_not_told_to_a_service_on_the_feed(served: Served, remote: RemoteAuthority) -> None:
+    connection, _ = fed(served)
+    bundle = remote.open(allow=["crm.read"], caveats=[budget("calls", 2)]).bundle
+    token = next(one for one in bundle if one.audience == "crm").text
+    until(lambda: connection.liveness.age() < 1)
+    (refusal,) = connection.verifier().explain(token, Call("crm.read")).refusals
+    assert (refusal.code, "capx task show" in refusal.sentence) == ("unavailable", True)
+    connection.close()
+
+
+RACER = """
+import sys, time
+from capx.crypto.keys import AudienceKeys
+from capx.resource.connection import connect
+from capx.resource.replay import Replay
+from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle
+from capx_caveats import Call
+from pathlib import Path
+
+READ = ToolCall("crm.read")
+connection = connect(AudienceKeys.load(Path(sys.argv[1]), "crm"), feed=sys.argv[2])
+verifier = connection.verifier(replay=Replay.process(clock=lambda: time.time() - 1_000))
+bundle = Bundle.parse(sys.argv[3])
+while connection.liveness.age() > 1:
+    time.sleep(0.01)
+print("ready", flush=True)
+sys.stdin.readline()
+done = 0
+while True:
+    decision = verifier.decide(bundle.present("crm", READ).text, READ, Call("crm.read"))
+    done += decision.allowed
+    if [refusal.code for refusal in decision.refusals] == ["budget_exhausted"]:
+        break
+print(done, flush=True)
+connection.close()
+"""
+
+
+def test_sixteen_processes_on_the_feed_spend_one_budget_exactly(
+    served: Served, remote: RemoteAuthority, tmp_path: Path
+) -> None:
+    key_file = tmp_path / "crm.key"
+    served.keys("crm").save(key_file)
+    bundle = remote.open(allow=["crm.read"], caveats=[budget("calls", 100)]).bundle
+    command = (sys.executable, "-c", RACER, str(key_file), served.url, bundle.text)
+    racers = [
+        ended_with_test(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        for _ in range(16)
+    ]
+    for racer in racers:
+        assert racer.stdout is not None
+        assert racer.stdout.readline() == "ready\n"
+    assert sum(int(racer.communicate("\n", timeout=120)[0]) for racer in racers) == 100
 
 
 def test_a_presentation_of_before_a_service_was_up_is_refused(served: Served, remote: RemoteAuthority) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -14,21 +15,24 @@ from psycopg import errors
 from psycopg.sql import SQL, Identifier
 
 from capx.authority.authority import Authority
+from capx.crypto.base64url import b64u
+from capx.crypto.keys import KeyRing, RootKey
 from capx.errors import InvalidRequest, StoreProblem
 from capx.store.log import check
 from capx.store.postgres.role import role_sql
 from capx.store.postgres.schema import FOR_RESOURCES
 from capx.store.postgres.store import PostgresStore
-from capx.store.records import Burn, DecisionRecord, Unwritable
+from capx.store.records import REVOCATIONS, Burn, DecisionRecord, Unwritable
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.binding import ToolCall
 from capx.verify.decision import Decision
-from capx.verify.meter import Spend
+from capx.verify.meter import Payer, Spend
 from capx_caveats import Call, budget
 from tests.labs.payers import payer
 from tests.labs.postgres import OWNER, Server
 
 NOW = int(time.time())
+KEYS = KeyRing(RootKey.generate())
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 
@@ -104,6 +108,12 @@ def session(roles: Roles, crm: PostgresStore) -> Iterator[Connection]:
         yield connection
 
 
+def minted(owner: PostgresStore, *allow: str, unit: str = "calls") -> tuple[str, bytes]:
+    """A task with a budget of three, and the id of the capability that was minted in it."""
+    opened = Authority(owner, KEYS).open(allow=allow or ["crm.read"], caveats=[budget(unit, 3)])
+    return opened.id, next(iter(opened.bundle)).ids[1]
+
+
 def decision(id_: str, audience: str = "crm") -> DecisionRecord:
     return DecisionRecord(id_, NOW, b'{"id":"%s","audience":"%s","task":"task-1"}' % (id_.encode(), audience.encode()))
 
@@ -113,21 +123,23 @@ def test_a_resource_burns_spends_records_and_hears_of_deaths(owner: PostgresStor
     now = int(time.time())
     assert crm.burn(b"a" * 16, until=now + 60, now=now) == Burn(True)
     assert owner.burn(b"a" * 16, until=now + 60, now=now) == Burn(False)
-    assert crm.spend(payer(), [Spend("a", "calls", Decimal(2), Decimal(3))], now=NOW).exhausted == ()
-    assert owner.spend(payer(), [Spend("a", "calls", Decimal(2), Decimal(3))], now=NOW).exhausted == (0,)
-    assert crm.spent([("a", "calls")]) == (Decimal(2),)
+    task, capability = minted(owner)
+    spends = [Spend(task, "calls", Decimal(2), Decimal(3)), Spend("a", "calls", Decimal(2), Decimal(3))]
+    assert crm.spend(payer(capability=capability), spends, now=NOW).exhausted == ()
+    assert owner.spend(payer(), spends, now=NOW).exhausted == (0, 1)
+    assert crm.spent([("a", "calls"), (task, "calls")]) == (Decimal(2), Decimal(2))
     crm.record([decision("dec-1"), decision("dec-1")])
     crm.sighted("crm/1", 1, now=NOW)
     source = crm.source()
     news = source.news(None)
-    assert (news.deaths, news.head.position) == ({"task-1": "revoked"}, 2)
+    assert (news.deaths, news.head.position) == ({"task-1": "revoked"}, 5)
     told = source.stream(lambda: news.head)
     assert next(told).deaths == {}
     source.close()
     assert list(told) == []
     with owner.read() as reading:
-        assert check(reading.events(), head=reading.head().place).position == 2
-        assert [event.position for event in reading.events(task="task-1")] == [2]
+        assert check(reading.events(), head=reading.head().place).position == 5
+        assert [event.position for event in reading.events(task="task-1")] == [5]
         assert [sighting.follower for sighting in reading.follower_acks()] == ["crm/1"]
 
 
@@ -448,11 +460,57 @@ def test_a_replay_is_refused_under_any_isolation_of_the_caller(session: Connecti
 @pytest.mark.parametrize("cost", ["-1", "NaN", "Infinity", "-Infinity", "-0.0000001"])
 def test_no_amount_gives_anything_back(owner: PostgresStore, crm: PostgresStore, cost: str) -> None:
     owner.spend(payer(), [Spend("a", "calls", Decimal(2), Decimal(3))], now=NOW)
+    _, capability = minted(owner)
     with pytest.raises(Unwritable):
-        crm.spend(payer(), [Spend("a", "calls", Decimal(cost), Decimal(5))], now=NOW)
+        crm.spend(payer(capability=capability), [Spend("a", "calls", Decimal(cost), Decimal(5))], now=NOW)
     with pytest.raises(Unwritable):
-        crm.spend(payer(), [Spend("a", "calls", Decimal(1), Decimal("NaN"))], now=NOW)
+        crm.spend(payer(capability=capability), [Spend("a", "calls", Decimal(1), Decimal("NaN"))], now=NOW)
     assert owner.spent([("a", "calls")]) == (Decimal(2),)
+
+
+def refused_to_spend(store: PostgresStore, by: Payer, counter: str, unit: str = "calls") -> None:
+    with pytest.raises(StoreProblem, match="does not let this role do that"):
+        store.spend(by, [Spend(counter, unit, Decimal(1), Decimal(9))], now=NOW)
+
+
+def test_a_role_spends_from_no_task_whose_token_it_was_not_shown(owner: PostgresStore, crm: PostgresStore) -> None:
+    task, capability = minted(owner)
+    other, foreign = minted(owner, "slides.write")
+    unbudgeted, bare = minted(owner, unit="eur")
+    refused_to_spend(crm, payer(), task)
+    refused_to_spend(crm, payer(capability=foreign), other)
+    refused_to_spend(crm, payer(capability=capability), other)
+    refused_to_spend(crm, payer(capability=bare), unbudgeted)
+    refused_to_spend(crm, payer("slides", capability=foreign), other)
+    with owner.read() as reading:
+        assert reading.counters() == []
+
+
+def test_a_role_uses_up_no_revocations_of_an_agent(owner: PostgresStore, crm: PostgresStore) -> None:
+    _, capability = minted(owner)
+    for unit in (REVOCATIONS, "", "Calls", "calls\n", "c" * 33):
+        refused_to_spend(crm, payer(capability=capability), b64u(b"n" * 16), unit)
+
+
+def test_a_presentation_has_an_id_of_one_length(owner: PostgresStore, session: Connection) -> None:
+    _, capability = minted(owner)
+    for id_ in ("''", "'short'", "'" + "x" * 17 + "'", "NULL"):
+        with pytest.raises(errors.InvalidParameterValue):
+            session.execute(
+                f"SELECT capx.spend({id_}::bytea, '{b64u(capability)}', 'crm', ARRAY['a'], ARRAY['calls'], "
+                "ARRAY[1::numeric], ARRAY[1::numeric], 1)".encode()
+            )
+
+
+def test_racing_payments_of_one_presentation_pay_once(owner: PostgresStore, postgres_url: str) -> None:
+    one, stores = payer(), [PostgresStore(postgres_url) for _ in range(8)]
+    spends = [Spend(counter, "calls", Decimal(1), Decimal(1)) for counter in "abc"]
+    with ThreadPoolExecutor(8) as pool:
+        tallies = list(pool.map(lambda store: store.spend(one, spends, now=NOW), stores))
+    assert {tally.exhausted for tally in tallies} == {()}
+    assert owner.spent([("a", "calls"), ("b", "calls"), ("c", "calls")]) == (Decimal(1),) * 3
+    for store in stores:
+        store.close()
 
 
 AMOUNTS = ["NULL", "'NaN'", "'Infinity'", "-1", "1e15", "1e-7", "1e-16383", "0.0000001", "1" + "0" * 5_000]
@@ -460,8 +518,12 @@ AMOUNTS = ["NULL", "'NaN'", "'Infinity'", "-1", "1e15", "1e-7", "1e-16383", "0.0
 
 @pytest.mark.parametrize("amount", AMOUNTS)
 def test_no_amount_is_beyond_what_a_budget_can_say(owner: PostgresStore, session: Connection, amount: str) -> None:
+    _, capability = minted(owner)
     for cost, limit in ((amount, "5"), ("1", amount)):
-        statement = f"SELECT capx.spend(ARRAY['a'], ARRAY['calls'], ARRAY[{cost}::numeric], ARRAY[{limit}::numeric], 1)"
+        statement = (
+            f"SELECT capx.spend('{'p' * 16}', '{b64u(capability)}', 'crm', ARRAY['a'], ARRAY['calls'], "
+            f"ARRAY[{cost}::numeric], ARRAY[{limit}::numeric], 1)"
+        )
         with pytest.raises(errors.InvalidParameterValue):
             session.execute(statement.encode())
     with owner.read() as reading:

@@ -1,14 +1,21 @@
 """How a store comes into a database, and how it is migrated."""
 
+import contextlib
 import threading
+from decimal import Decimal
 
+import psycopg
 import pytest
 
+from capx.crypto.base64url import b64u
 from capx.errors import StoreProblem
 from capx.store.factory import create_store, open_store
 from capx.store.postgres import store as postgres
-from capx.store.postgres.schema import VERSION
+from capx.store.postgres.role import role_sql
+from capx.store.postgres.schema import CLOSED, FOR_RESOURCES, VERSION, migration
 from capx.store.postgres.store import PostgresStore, migrate
+from capx.verify.meter import Spend
+from tests.labs.payers import payer
 from tests.labs.postgres import ADMIN, Server
 from tests.labs.postgres_cuts import admin
 from tests.labs.store_writes import note, position
@@ -91,6 +98,37 @@ def test_a_store_is_migrated_whole_or_not_at_all(
     assert migrate(postgres_url) == (VERSION, VERSION + 1)
     with pytest.raises(StoreProblem, match="newer capx"):
         PostgresStore(postgres_url)
+
+
+def test_a_store_of_the_first_version_keeps_its_roles_and_finds_what_was_minted(
+    postgres_server: Server, postgres_database: str
+) -> None:
+    url, role = postgres_server.url(postgres_database), f"crm_of_{postgres_database}"
+    body = b'{"task":"t","audience":"crm","ids":["%s","%s"]}' % (b64u(b"i" * 16).encode(), b64u(b"c" * 16).encode())
+    with contextlib.closing(psycopg.connect(url, autocommit=True)) as made:
+        made.execute(migration(1))
+        made.execute(CLOSED)
+        made.execute(b"INSERT INTO capx.head VALUES (1, 'origin.0', 1, '\\x00', 0, 0)")
+        made.execute(
+            "INSERT INTO capx.events VALUES (1, 1, 'capability_minted', %s, '', NULL, NULL, 't')", (body.decode(),)
+        )
+    with postgres_server.admin(postgres_database) as operator:
+        operator.execute(role_sql("crm", role).replace(FOR_RESOURCES[5], _FIRST_SPEND).encode())
+        operator.execute("INSERT INTO capx.resources VALUES ('dropped long ago', 'crm')")
+    assert migrate(url) == (1, VERSION)
+    with contextlib.closing(PostgresStore(url)) as store, store.read() as reading:
+        found = reading.minted(b64u(b"c" * 16))
+        assert found is not None
+        assert found.body == body
+    with contextlib.closing(PostgresStore(postgres_server.url(postgres_database, role))) as crm:
+        spends = [Spend("a", "calls", Decimal(1), Decimal(1))]
+        assert crm.spend(payer(capability=b"c" * 16), spends, now=NOW).totals == (Decimal(1),)
+    with postgres_server.admin(postgres_database) as operator:
+        operator.execute(f"DROP OWNED BY {role}".encode())
+        operator.execute(f"DROP ROLE {role}".encode())
+
+
+_FIRST_SPEND = "capx.spend(text[], text[], numeric[], numeric[], bigint)"
 
 
 def test_there_is_nothing_to_migrate_where_no_store_is(postgres_server: Server, postgres_database: str) -> None:

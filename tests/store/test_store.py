@@ -8,8 +8,12 @@ from decimal import Decimal
 import pytest
 from msgspec import structs
 
+from capx.authority.authority import Authority
+from capx.crypto.base64url import b64u
+from capx.crypto.keys import KeyRing, RootKey
 from capx.errors import StoreProblem
 from capx.intents.epoch import new_epoch, origin_of
+from capx.store.events import CapabilityMinted
 from capx.store.factory import create_store, open_store
 from capx.store.log import GENESIS, Place
 from capx.store.protocols import Store
@@ -312,6 +316,57 @@ def test_nothing_can_be_spent_from_a_limit_of_nothing(store: Store) -> None:
     assert store.spend(payer(), [spend("a", "1", "0")], now=NOW) == Tally((Decimal(0),), (0,))
     assert store.spend(payer(), [], now=NOW) == Tally(())
     assert store.spent([]) == ()
+
+
+def test_one_presentation_pays_once_and_then_only_what_is_missing(store: Store) -> None:
+    one, other = payer(), payer()
+    assert store.spend(one, [spend("a", "2", "5")], now=NOW) == Tally((Decimal(2),))
+    assert store.spend(other, [spend("a", "3", "5")], now=NOW) == Tally((Decimal(5),))
+    assert store.spend(one, [spend("a", "2", "5")], now=NOW) == Tally((Decimal(5),))
+    assert store.spend(one, [spend("a", "1", "5")], now=NOW) == Tally((Decimal(5),))
+    assert store.spend(one, [spend("a", "4", "5")], now=NOW) == Tally((Decimal(3),), (0,))
+    assert store.spend(one, [spend("a", "4", "9")], now=NOW) == Tally((Decimal(7),))
+    assert store.spent([("a", "calls")]) == (Decimal(7),)
+
+
+def test_what_was_paid_passes_again_although_others_spent_more_since(store: Store) -> None:
+    for cost, counter in (("0", "a"), ("1", "b")):
+        one = payer()
+        assert store.spend(one, [spend(counter, cost, "1")], now=NOW).exhausted == ()
+        assert store.spend(payer(), [spend(counter, "5", "99")], now=NOW).exhausted == ()
+        assert store.spend(one, [spend(counter, cost, "1")], now=NOW).exhausted == ()
+        assert store.spend(payer(), [spend(counter, "0", "1")], now=NOW).exhausted == (0,)
+
+
+def test_what_a_presentation_paid_into_one_counter_pays_no_other(store: Store) -> None:
+    one = payer()
+    store.spend(one, [spend("a", "1", "1")], now=NOW)
+    assert store.spend(one, [spend("a", "1", "1"), spend("b", "1", "1")], now=NOW) == Tally((Decimal(1), Decimal(1)))
+    assert store.spend(one, [spend("a", "1", "9", unit="eur")], now=NOW) == Tally((Decimal(1),))
+    tally = store.spend(one, [spend("a", "1", "1"), spend("c", "2", "1")], now=NOW)
+    assert tally == Tally((Decimal(0), Decimal(0)), (1,))
+    assert store.spent([("a", "calls"), ("b", "calls"), ("c", "calls")]) == (Decimal(1), Decimal(1), Decimal(0))
+
+
+def test_what_was_paid_long_ago_is_forgotten(store: Store) -> None:
+    one, other = payer(), payer()
+    store.spend(one, [spend("a", "1", "9")], now=NOW)
+    store.spend(other, [spend("a", "1", "9")], now=NOW)
+    store.spend(other, [spend("a", "1", "9")], now=NOW + 9)
+    with store.write() as transaction:
+        transaction.forget(NOW + 5)
+    assert store.spend(one, [spend("a", "1", "9")], now=NOW + 9) == Tally((Decimal(3),))
+    assert store.spend(other, [spend("a", "1", "9")], now=NOW + 9) == Tally((Decimal(3),))
+
+
+def test_a_minted_capability_is_found_by_its_id(store: Store) -> None:
+    with Authority(store, KeyRing(RootKey.generate())) as authority:
+        opened = authority.open(allow=["crm.read", "slides.write"])
+        with store.read() as reading:
+            found = {one.audience: reading.minted(b64u(one.ids[1])) for one in opened.bundle}
+            assert reading.minted(b64u(b"x" * 16)) is None
+            assert reading.minted(opened.id) is None
+    assert {event.read(CapabilityMinted).audience for event in found.values() if event} == set(found)
 
 
 def test_a_presentation_is_new_once(store: Store, places: Places) -> None:

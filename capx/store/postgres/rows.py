@@ -135,7 +135,7 @@ class Rows(SqlRows):
         decided = event.kind == "decision"
         decision, audience = (_named(named.id), _named(named.audience)) if decided else (None, None)
         minted = event.kind == "capability_minted" and isinstance(named.ids, list)
-        capability = next(map(_named, named.ids), None) if minted else None
+        capability = next(map(_named, named.ids[1:]), None) if minted else None
         task = _named(named.task)
         return event.position, event.at, event.kind, text(event.body), event.hash, decision, audience, task, capability
 

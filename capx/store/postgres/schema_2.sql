@@ -4,7 +4,7 @@
 --
 -- * One presentation is one call: if it pays again, only what it has not paid yet is spent.
 -- * A role in `capx.resources` spends for its own audiences only, and with a capability that the authority minted for
---   one of them: its first id follows from a nonce, so nobody can guess it who was not shown the token. From a counter
+--   one of them: its id follows from a nonce, so nobody can guess it who was not shown the token. From a counter
 --   of a task it spends only if the capability has a budget there. The other counters have ids that nobody can guess
 --   either.
 -- * No resource spends in a unit that no budget can have: the authority counts revocations in one.
@@ -17,14 +17,15 @@ CREATE TABLE capx.paid (
     PRIMARY KEY (presentation, counter, unit)
 );
 
--- The first id of a minted capability.
+-- The id of a minted capability that covers the whole block of the authority.
+-- (The first of its ids covers the identifier only: a resource could give another block to it.)
 ALTER TABLE capx.events ADD COLUMN capability text;
-UPDATE capx.events SET capability = body::json #>> '{ids,0}' WHERE kind = 'capability_minted';
+UPDATE capx.events SET capability = body::json #>> '{ids,1}' WHERE kind = 'capability_minted';
 CREATE INDEX minted ON capx.events (capability) WHERE capability IS NOT NULL;
 
 DROP FUNCTION capx.spend(text[], text[], numeric[], numeric[], bigint);
 
--- Raises if a role may not spend from these counters with a capability that has this first id (base64url).
+-- Raises if a role may not spend from these counters with a capability that has this id (base64url).
 CREATE FUNCTION capx.demand_spendable(its_capability text, its_audience text, ids text[], units text[]) RETURNS void
 LANGUAGE plpgsql STABLE AS $$
 DECLARE

@@ -33,7 +33,7 @@ class Rows(SqlRows):
     # no version of SQLite has to work out that the index fits.
     of_task = "json_extract(body, '$.task') = ? AND json_extract(body, '$.task') IS NOT NULL"
     of_decision = "json_extract(body, '$.id') = ?"
-    of_capability = "json_extract(body, '$.ids[0]') = ?"
+    of_capability = "json_extract(body, '$.ids[1]') = ?"
     select_death = "SELECT seq, key, reason, at, position FROM deaths"
     # A range and not LIKE, so that the index of the keys is used; `;` is the character after `:`.
     select_instants = "SELECT key FROM deaths WHERE key >= 'issued:' AND key < 'issued;'"

@@ -72,7 +72,7 @@ CREATE TABLE strengths (
 """,
     # 4: what each presentation has paid into each counter, and which capabilities were minted.
     """
-CREATE INDEX minted ON events (json_extract(body, '$.ids[0]')) WHERE kind = 'capability_minted';
+CREATE INDEX minted ON events (json_extract(body, '$.ids[1]')) WHERE kind = 'capability_minted';
 CREATE TABLE paid (
     presentation BLOB NOT NULL, counter TEXT NOT NULL, unit TEXT NOT NULL, audience TEXT NOT NULL, cost TEXT NOT NULL,
     at INTEGER NOT NULL, PRIMARY KEY (presentation, counter, unit)

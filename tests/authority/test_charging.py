@@ -1,0 +1,163 @@
+"""Spending for a resource without a store: what a presentation proves, and what a hostile resource gets."""
+
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from capx.authority.authority import Authority
+from capx.authority.charging import charge
+from capx.authority.opening import OpenedTask
+from capx.crypto.base64url import b64u
+from capx.crypto.keys import KeyRing, RootKey
+from capx.errors import CapxError, InvalidRequest
+from capx.tokens import chain, wire
+from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle
+from capx.tokens.capability import Capability, mint_block
+from capx.verify.meter import Tally
+from capx_caveats import Budget, budget, encode_block, expires
+
+READ = ToolCall("crm.read")
+NOW = int(time.time())
+
+
+@pytest.fixture
+def lab() -> Iterator[Authority]:
+    with Authority.temporary() as authority:
+        yield authority
+
+
+@pytest.fixture
+def task(lab: Authority) -> OpenedTask:
+    return lab.open(allow=["crm.read", "slides.write"], caveats=[budget("calls", 2), budget("eur", "5")])
+
+
+def presented(held: Bundle | Capability, *, at: int = NOW) -> str:
+    capability = held if isinstance(held, Capability) else next(one for one in held if one.audience == "crm")
+    return capability.present(READ, now=at).text
+
+
+def paid(lab: Authority, text: str, *, now: int = NOW, **costs: str) -> Tally:
+    _, tally = charge(lab.store, lab.keyring, "crm", text, costs or {"calls": "1"}, now=now)
+    return tally
+
+
+def totals(lab: Authority) -> dict[str, Decimal]:
+    return {counter.unit: counter.spent for counter in lab.counters()}
+
+
+def test_a_presentation_pays_from_the_budgets_of_its_token(lab: Authority, task: OpenedTask) -> None:
+    assert paid(lab, presented(task.bundle), calls="1", eur="2.5") == Tally((Decimal(1), Decimal("2.5")))
+    assert paid(lab, presented(task.bundle), calls="1", eur="2.6").exhausted == (1,)
+    assert totals(lab) == {"calls": 1, "eur": Decimal("2.5")}
+
+
+def test_the_same_presentation_pays_once(lab: Authority, task: OpenedTask) -> None:
+    text = presented(task.bundle)
+    assert [paid(lab, text, calls="1", eur="2") for _ in range(3)] == [Tally((Decimal(1), Decimal(2)))] * 3
+    assert paid(lab, text, eur="3") == Tally((Decimal(3),))
+    assert totals(lab) == {"calls": 1, "eur": 3}
+
+
+def test_a_sub_agent_pays_from_its_own_budget_too(lab: Authority, task: OpenedTask) -> None:
+    child = task.bundle.delegate(to="child", caveats=[budget("calls", 1)])
+    assert paid(lab, presented(child)).exhausted == ()
+    assert len(paid(lab, presented(child)).exhausted) == 1
+    assert paid(lab, presented(task.bundle)).exhausted == ()
+
+
+@pytest.mark.parametrize(
+    ("costs", "why"),
+    [
+        ({"usd": "1"}, "no budget of this presentation counts 'usd'"),
+        ({"calls": "0"}, "always costs 1"),
+        ({"calls": "2"}, "always costs 1"),
+        ({"calls": "1.0"}, "always costs 1"),
+        ({"eur": "-1"}, "not an amount"),
+        ({"eur": "NaN"}, "not an amount"),
+        ({"eur": "1e3"}, "not an amount"),
+        ({"eur": ""}, "not an amount"),
+    ],
+)
+def test_a_cost_that_no_call_has_spends_nothing(lab: Authority, task: OpenedTask, costs: Any, why: str) -> None:
+    with pytest.raises(InvalidRequest, match=why):
+        paid(lab, presented(task.bundle), **costs)
+    assert totals(lab) == {}
+
+
+def refused(lab: Authority, text: str, why: str) -> None:
+    with pytest.raises(CapxError, match=why):
+        paid(lab, text)
+    assert totals(lab) == {}
+
+
+def test_a_resource_that_forges_a_token_spends_from_no_task(lab: Authority, task: OpenedTask) -> None:
+    # It holds the key of its audience, and knows the task from elsewhere.
+    key = lab.export_keys("crm").live[0]
+    given = lab.open(allow=["crm.read"]).bundle
+    (genuine,) = [one for one in given if one.audience == "crm"]
+    block = encode_block((*genuine.caveats[0], Budget("calls", "9", task.id)))
+    refused(lab, presented(mint_block(key, block, now=NOW, nonce=b64u(b"n" * 16))), "has minted no such capability")
+    identifier = genuine._frame.identifier
+    again = mint_block(key, block, now=identifier.issued_at, nonce=identifier.nonce)
+    refused(lab, presented(again), "has minted no such capability")
+
+
+def test_a_resource_spends_with_no_presentation_of_another_audience(lab: Authority, task: OpenedTask) -> None:
+    slides = next(one for one in task.bundle if one.audience == "slides")
+    with pytest.raises(InvalidRequest, match="is for slides, and crm received it"):
+        paid(lab, slides.present(ToolCall("slides.write")).text)
+    assert totals(lab) == {}
+
+
+def test_a_changed_presentation_spends_nothing(lab: Authority, task: OpenedTask) -> None:
+    token = next(one for one in task.bundle if one.audience == "crm").present(READ)
+    frame = token._frame
+    other = wire.encode(frame.identifier, frame.blocks, bytes(32))
+    refused(lab, other, "was changed")
+    refused(lab, wire.encode(frame.identifier, (), frame.signature), "was changed")
+    refused(lab, token.text[:-1], "base64url|cut short")
+    with pytest.raises(InvalidRequest, match="was changed"):
+        charge(lab.store, KeyRing(RootKey.generate()), "crm", token.text, {"calls": "1"}, now=NOW)
+
+
+def test_a_bare_token_spends_nothing(lab: Authority, task: OpenedTask) -> None:
+    bare = next(one for one in task.bundle if one.audience == "crm")
+    refused(lab, bare.text, "no presentation")
+    refused(lab, bare.attenuate(expires("1h")).text, "no presentation")
+
+
+def test_a_signed_presentation_spends_nothing(lab: Authority, task: OpenedTask) -> None:
+    token = next(one for one in task.bundle if one.audience == "crm").present(READ)
+    *body, last = token.blocks
+    assert isinstance(last, bytes)
+    key = lab.export_keys("crm").live[0]
+    signed = last[:-1] + b',["sig","' + b"A" * 86 + b'"]]'
+    tail = chain.tail_of(key, token._frame.identifier_bytes, body)
+    text = wire.encode(token._frame.identifier, (*body, signed), chain.extend(tail, signed))
+    refused(lab, text, "no presentation, or a signed one")
+
+
+def test_a_presentation_spends_only_in_its_time(lab: Authority, task: OpenedTask) -> None:
+    text = presented(task.bundle, at=NOW)
+    with pytest.raises(InvalidRequest, match="is from the future"):
+        paid(lab, text, now=NOW - 6)
+    with pytest.raises(InvalidRequest, match="expired at"):
+        paid(lab, text, now=task.expires)
+    assert totals(lab) == {}
+    assert paid(lab, text, now=NOW - 5).exhausted == ()
+    assert paid(lab, text, now=task.expires - 1).exhausted == ()
+    assert totals(lab) == {"calls": 1}
+
+
+def test_what_was_minted_under_a_revoked_key_spends_nothing(lab: Authority, task: OpenedTask) -> None:
+    text = presented(task.bundle)
+    lab.revoke(kid=lab.keyring.active.kid)
+    refused(lab, text, "has revoked its key")
+
+
+def test_a_token_without_budgets_has_nothing_to_spend(lab: Authority) -> None:
+    refused(lab, presented(lab.open(allow=["crm.read"]).bundle), "no budget of this presentation counts 'calls'")
