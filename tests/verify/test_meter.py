@@ -7,7 +7,7 @@ import pytest
 
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.binding import ToolCall
-from capx.verify.meter import Spend, Tally
+from capx.verify.meter import Payer, Spend, Tally
 from capx_caveats import budget
 from tests.labs.lab import Lab, codes, minted
 from tests.labs.spending import refused, spend
@@ -37,7 +37,7 @@ def test_a_store_whose_file_is_gone_refuses(lab: Lab, store: SQLiteStore) -> Non
 class Failing:
     """A meter that fails as no store may."""
 
-    def spend(self, spends: Sequence[Spend], *, now: int) -> Tally:
+    def spend(self, payer: Payer, spends: Sequence[Spend], *, now: int) -> Tally:
         raise ZeroDivisionError
 
     def spent(self, counters: Sequence[tuple[str, str]]) -> tuple[Decimal, ...]:

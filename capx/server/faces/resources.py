@@ -98,10 +98,7 @@ def _is_deeper(value: object, most: int) -> bool:
 
 @operation("POST", "/spend", reported=True)
 def spend(authority: Authority, audience: str, asked: Charge) -> Charged:
-    """Spend what a call costs from the budgets of the presentation that came with it.
-
-    The same presentation pays once: sent again, it gets the same answer and spends nothing more.
-    """
+    """Spend what a call costs from the budgets of its presentation. Sent again, it spends nothing more."""
     spends, tally = charge(
         authority.store, authority.keyring, audience, asked.presentation, asked.costs, now=int(time.time())
     )
