@@ -113,12 +113,12 @@ def test_a_grant_that_cannot_suffice_is_asked_for_once() -> None:
     with Authority.temporary(policy=read_policy(policy(grant("at_open", "crm.tickets.read"), costly))) as lab:
         agent, authority = noting(lab, refund(lab))
 
-        @lab.tool("billing.refund", cost={"eur": 10})
+        @lab.tool("billing.refund", tenant="Acme", cost={"eur": 10})
         def pay(amount: int) -> None: ...
 
         with pytest.raises(Denied) as refused:
             agent.tool(pay)(10)
-    assert refused.value.__notes__ == [SHORT]
+    assert (refused.value.code, refused.value.__notes__) == ("budget_exhausted", [SHORT])
     assert authority.asked == [REFUND]
 
 

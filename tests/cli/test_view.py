@@ -105,3 +105,10 @@ def test_a_stream_of_nothing_is_an_empty_array_or_a_note(
     show_each(list[int](), as_json, facts=str, say=print, nothing="nothing")
     written = capsys.readouterr()
     assert (written.out, written.err) == (out, err)
+
+
+def test_things_are_shown_as_they_come(capsys: pytest.CaptureFixture[str]) -> None:
+    show_each([1, 2], True, facts=lambda one: {"n": one}, say=print, nothing="nothing")
+    assert json.loads(capsys.readouterr().out) == [{"n": 1}, {"n": 2}]
+    show_each([1, 2], False, facts=str, say=print, nothing="nothing")
+    assert capsys.readouterr() == ("1\n2\n", "")
