@@ -13,6 +13,7 @@ Modules:
     opening, intent_use       open a task by hand or on an intent; mint
     requests/                 agents ask for more at run time, people answer
     ending, revoking          end a task; revoke a node, capability, root, key or instant
+    charging                  spend from the budgets of a presentation that a resource received
     restore                   replace a store with a backup
     graph/                    the execution graph, and what a revocation would affect
     in_process                the authority for an agent in the same process

@@ -106,7 +106,7 @@ def test_a_resource_that_forges_a_token_spends_from_no_task(lab: Authority, task
     refused(lab, presented(again), "has minted no such capability")
 
 
-def test_a_resource_spends_with_no_presentation_of_another_audience(lab: Authority, task: OpenedTask) -> None:
+def test_a_presentation_of_another_audience_spends_nothing(lab: Authority, task: OpenedTask) -> None:
     slides = next(one for one in task.bundle if one.audience == "slides")
     with pytest.raises(InvalidRequest, match="is for slides, and crm received it"):
         paid(lab, slides.present(ToolCall("slides.write")).text)

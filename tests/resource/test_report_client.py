@@ -170,7 +170,7 @@ def test_an_answer_about_something_else_pays_nothing(body: bytes) -> None:
         client.spend(payer(), [ONE], now=NOW)
 
 
-def test_an_authority_that_never_answers_does_not_hold_a_call_for_ever() -> None:
+def test_a_silent_authority_does_not_hold_a_call_for_ever() -> None:
     keys = KeyRing(RootKey.generate()).exported("crm")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"

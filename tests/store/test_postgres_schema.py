@@ -100,7 +100,7 @@ def test_a_store_is_migrated_whole_or_not_at_all(
         PostgresStore(postgres_url)
 
 
-def test_a_store_of_the_first_version_keeps_its_roles_and_finds_what_was_minted(
+def test_a_store_of_the_first_version_keeps_its_roles(
     postgres_server: Server, postgres_database: str
 ) -> None:
     url, role = postgres_server.url(postgres_database), f"crm_of_{postgres_database}"

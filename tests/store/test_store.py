@@ -318,7 +318,7 @@ def test_nothing_can_be_spent_from_a_limit_of_nothing(store: Store) -> None:
     assert store.spent([]) == ()
 
 
-def test_one_presentation_pays_once_and_then_only_what_is_missing(store: Store) -> None:
+def test_one_presentation_pays_only_what_it_has_not_paid(store: Store) -> None:
     one, other = payer(), payer()
     assert store.spend(one, [spend("a", "2", "5")], now=NOW) == Tally((Decimal(2),))
     assert store.spend(other, [spend("a", "3", "5")], now=NOW) == Tally((Decimal(5),))
@@ -329,7 +329,7 @@ def test_one_presentation_pays_once_and_then_only_what_is_missing(store: Store) 
     assert store.spent([("a", "calls")]) == (Decimal(7),)
 
 
-def test_what_was_paid_passes_again_although_others_spent_more_since(store: Store) -> None:
+def test_what_was_paid_passes_again_whatever_others_spent(store: Store) -> None:
     for cost, counter in (("0", "a"), ("1", "b")):
         one = payer()
         assert store.spend(one, [spend(counter, cost, "1")], now=NOW).exhausted == ()
