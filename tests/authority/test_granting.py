@@ -292,7 +292,7 @@ def test_who_waits_is_told_again_what_was_asked(lab: GrantingLab) -> None:
     assert lab.pending(opened.bundle, "mail.send", {"to": "ann"}).ask == first.ask
 
 
-def test_what_died_with_one_token_is_granted_to_another_of_the_node(lab: GrantingLab) -> None:
+def test_what_died_with_one_token_is_granted_to_another(lab: GrantingLab) -> None:
     opened = lab.open()
     narrowed = opened.bundle.attenuate(fresh(20))
     lab.granted(narrowed, QUERY)

@@ -236,7 +236,7 @@ def test_the_newest_of_several_denied_capabilities_explains_it(lab: Authority) -
     assert "UK" in str(refused.value.refusals[0].wanted)
 
 
-def test_of_two_capabilities_that_rule_the_call_out_the_newest_explains_it(lab: Authority) -> None:
+def test_of_two_that_rule_a_call_out_the_newest_explains_it(lab: Authority) -> None:
     @lab.tool("crm.export")
     def export(rows: int) -> None: ...
 
@@ -248,7 +248,7 @@ def test_of_two_capabilities_that_rule_the_call_out_the_newest_explains_it(lab: 
     assert "7" in str(refused.value.refusals[0].wanted)
 
 
-def test_a_presentation_covers_the_arguments_as_the_caller_gave_them(
+def test_a_presentation_covers_what_the_caller_gave(
     lab: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     received: list[Received] = []
