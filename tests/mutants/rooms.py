@@ -109,6 +109,8 @@ ROOMS: Final = {
     ),
     "key_file": _capx("crypto/key_file", "crypto/test_key_file", "crypto/test_keys", "intents/test_principal_key"),
     "toml_reader": _capx("policy/toml_reader", "policy/test_toml_reader", "policy/test_tables"),
-    "grant_tables": _capx("policy/grant_tables", "policy/test_tables", "policy/test_policy"),
+    "grant_tables": _capx(
+        "policy/grant_tables", "policy/test_grant_tables", "policy/test_tables", "policy/test_policy"
+    ),
     "view": Room("cli/capx_cli/view.py", ("tests/cli/test_view.py",)),
 }
