@@ -70,7 +70,7 @@ def load(data: bytes | str) -> dict[str, Any]:
     import tomllib
 
     # Surrogates pass here, so that decode() below reports them as bad UTF-8, with their place.
-    raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    raw = data.encode(errors="surrogatepass") if isinstance(data, str) else data
     if len(raw) > LARGEST:
         raise Wrong(f"the file is larger than {LARGEST // 1024} KiB: make it smaller")
     # Before tomllib parses: a file of one long dotted key would keep it busy for minutes.

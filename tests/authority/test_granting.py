@@ -302,11 +302,37 @@ def test_what_died_with_one_token_is_granted_to_another(lab: GrantingLab) -> Non
 
 
 def test_a_request_whose_time_is_up_has_no_place_of_its_own(lab: GrantingLab, monkeypatch: pytest.MonkeyPatch) -> None:
-    bound(monkeypatch, WAITING_OF_NODE=1)
     opened = lab.open()
-    lab.clock.now = lab.pending(opened.bundle, "mail.send").until
+    first = lab.pending(opened.bundle, "mail.send")
+    lab.clock.now += 10
     lab.pending(opened.bundle, "mail.send", {"to": "ann"})
+    lab.clock.now = first.until
+    bound(monkeypatch, WAITING_OF_NODE=1)
     assert lab.refused(opened.bundle, "mail.send") == ("too_many",)
+
+
+@pytest.mark.parametrize("what", [QUERY, "mail.send"])
+def test_who_asks_at_the_same_moment_gets_the_same_answer(lab: GrantingLab, what: str) -> None:
+    # Between the read and the write of one ask, another one may have been answered.
+    asker, ask = admitted_asker(lab, own(lab.open().bundle)), Ask.of(what)
+    before = lab.kinds()
+    with lab.authority.store.write() as transaction:
+        first, second = (
+            granting.answer(transaction, lab.authority.keyring, lab.policy, asker, ask, now=NOW) for _ in range(2)
+        )
+    assert str(first) == str(second)
+    assert len(lab.kinds()) == len(before) + 1
+
+
+def test_what_needed_no_person_waits_for_one_where_asked_now(lab: GrantingLab) -> None:
+    opened, asked_with = lab.open(), lab.authority.keyring.active
+    fresh_key = RootKey.generate()
+    lab.authority.rekey(lab.authority.keyring.added(fresh_key).activated(fresh_key.kid))
+    lab.granted(opened.bundle, QUERY)
+    lab.policy = policy(rule("ask", "warehouse.*"))
+    lab.authority.revoke(kid=fresh_key.kid)
+    lab.authority.rekey(lab.authority.keyring.activated(asked_with.kid))
+    assert lab.pending(opened.bundle, QUERY).approvers == ("finance",)
 
 
 @pytest.mark.parametrize("what", [QUERY, "mail.send"])

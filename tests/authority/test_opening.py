@@ -5,7 +5,10 @@ import re
 import pytest
 
 from capx.authority.authority import Authority
+from capx.crypto.base64url import b64u, unb64u
+from capx.crypto.keys import RootKey
 from capx.errors import InvalidRequest
+from capx.store.events import TaskOpened
 from capx.tokens.bundle import Bundle
 from capx.tokens.chain import root_node
 from capx_caveats import (
@@ -54,6 +57,54 @@ def test_an_entry_may_say_more_and_stand_beside_another_audience(authority: Auth
     assert Allow((entry,)) in block
     assert MaxHops(2) in block
     assert not any(isinstance(caveat, Tenant) for caveat in block)
+
+
+def test_the_log_says_what_was_opened(authority: Authority) -> None:
+    opened = authority.open(allow=["crm.read"], tenant="Acme", purpose="qbr")
+    event = next(event for event in authority.log() if event.kind == "task_opened")
+    assert event.read(TaskOpened) == TaskOpened(
+        task=opened.id,
+        root=opened.root,
+        node=b64u(root_node(opened.root)),
+        tenant="Acme",
+        purpose="qbr",
+        expires=opened.expires,
+    )
+    assert (opened.tenant, opened.purpose, opened.position) == ("Acme", "qbr", event.position)
+    assert {len(unb64u(id_)) for id_ in (opened.id, opened.root)} == {16}
+
+
+def test_opening_ends_tasks_whose_time_is_up(authority: Authority, clock: Clock) -> None:
+    first = authority.open(allow=["crm.read"], expires="1m")
+    clock.now += 61
+    authority.open(allow=["crm.read"])
+    ends = [event.facts()["task"] for event in authority.log() if event.kind == "task_expired"]
+    assert ends == [first.id]
+
+
+def test_a_revoked_key_mints_nothing_more(authority: Authority) -> None:
+    opened = authority.open(allow=["crm.read"])
+    kid = authority.keyring.active.kid
+    authority.revoke(kid=kid)
+    for mint in (lambda: authority.open(allow=["crm.read"]), lambda: authority.mint(opened.id, allow=["crm.read"])):
+        with pytest.raises(InvalidRequest, match=f"the active root key {kid} was revoked: run capx keys add, then"):
+            mint()
+
+
+def test_live_tasks_are_counted_under_each_key_that_they_hold(authority: Authority, clock: Clock) -> None:
+    first, other = authority.keyring.active, RootKey.generate()
+    both, ended, revoked = (authority.open(allow=["crm.read", "a.b"]) for _ in range(3))
+    authority.open(allow=["crm.read"], expires="1m")
+    authority.complete(ended.id)
+    authority.revoke(revoked.id)
+    authority.rekey(authority.keyring.added(other).activated(other.kid))
+    authority.mint(both.id, allow=["slides.write"])
+    authority.open(allow=["crm.read"])
+    assert authority.kids() == {first.kid: 2, other.kid: 2}
+    clock.now += 61
+    assert authority.kids() == {first.kid: 1, other.kid: 2}
+    authority.rekey(authority.keyring.retired(first.kid))
+    assert authority.kids() == {other.kid: 2}
 
 
 def test_ids_are_fresh_and_never_reused(authority: Authority) -> None:

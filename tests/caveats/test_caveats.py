@@ -1,12 +1,14 @@
 """Each caveat against calls: satisfied, or refused with its code."""
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from capx_caveats import (
     JSON,
+    Budget,
     Call,
     Caveat,
     Eq,
@@ -18,6 +20,7 @@ from capx_caveats import (
     NotBefore,
     NotUnderstood,
     Pair,
+    Refusal,
     Root,
     Task,
     Where,
@@ -290,3 +293,13 @@ def test_two_rules_that_differ_do_not_read_alike() -> None:
         allow(action("a.read", args={"x": fields(a=1), "b": 2})),
     )
     assert inside.sentence() != beside.sentence()
+
+
+def test_a_budget_says_what_it_lacks() -> None:
+    limit, words = Budget("eur", "5"), "at most 5 eur, shared by everyone below"
+    missing = limit.refusal(Facts(Call("a.read"), now=0, age=0, metered=True))
+    said = f"allows {words}, and this call states no cost in eur"
+    assert missing == Refusal("attribute_missing", said, words)
+    for spent, what in (("4", "this call costs more than is left"), ("5", "all of it is spent")):
+        said = f"allows {words}, and {what}"
+        assert limit.exhausted(Decimal(spent), Decimal(2)) == Refusal("budget_exhausted", said, words)

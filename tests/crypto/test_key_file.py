@@ -83,6 +83,26 @@ def test_any_other_root_key_file_is_refused(tmp_path: Path, text: str) -> None:
         KeyRing.load(path)
 
 
+def test_the_line_that_is_no_key_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "root.keys"
+    text = f"# the key of tests\n\n   \n{KeyRing(OTHER).dump()}nonsense\n"
+    path.write_text(text, encoding="ascii")
+    path.chmod(0o600)
+    number = len(text.splitlines())
+    with pytest.raises(KeyProblem, match=rf"root\.keys, line {number}: "):
+        KeyRing.load(path)
+    path.write_text(text.replace("nonsense\n", ""), encoding="ascii")
+    assert KeyRing.load(path).kids == (OTHER.kid,)
+
+
+def test_what_cannot_be_read_is_named_as_a_key_file(tmp_path: Path) -> None:
+    with pytest.raises(KeyProblem, match=r"^cannot read the key file .*/nothing: No such file or directory$"):
+        KeyRing.load(tmp_path / "nothing")
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    with pytest.raises(KeyProblem, match="so it cannot be a key file"):
+        KeyRing.load(tmp_path / "pipe")
+
+
 def test_a_file_that_is_not_there_or_a_folder_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "nothing", tmp_path):
         with pytest.raises(KeyProblem):

@@ -248,9 +248,7 @@ def test_of_two_that_rule_a_call_out_the_newest_explains_it(lab: Authority) -> N
     assert "7" in str(refused.value.refusals[0].wanted)
 
 
-def test_a_presentation_covers_what_the_caller_gave(
-    lab: Authority, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_presentation_covers_what_the_caller_gave(lab: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
     received: list[Received] = []
     admit = Verifier.admit
 

@@ -104,5 +104,13 @@ ROOMS: Final = {
     "version": _capx("store/sql/version", "store/test_version"),
     "decision_query": _capx("store/decision_query", "store/test_decision_query"),
     "terms": _capx("policy/terms", "policy/test_terms", "policy/test_policy"),
+    "opening": _capx(
+        "authority/opening", "authority/test_opening", "authority/test_intent_use", "authority/test_granting"
+    ),
+    "key_file": _capx("crypto/key_file", "crypto/test_key_file", "crypto/test_keys", "intents/test_principal_key"),
+    "toml_reader": _capx("policy/toml_reader", "policy/test_toml_reader", "policy/test_tables"),
+    "grant_tables": _capx(
+        "policy/grant_tables", "policy/test_grant_tables", "policy/test_tables", "policy/test_policy"
+    ),
     "view": Room("cli/capx_cli/view.py", ("tests/cli/test_view.py",)),
 }

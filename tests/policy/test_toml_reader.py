@@ -1,12 +1,14 @@
 """What is no policy at all is told as what it is, with little work."""
 
 import time
+from datetime import date
 
 import pytest
 
 from capx.policy.file import read_policy
 from capx.policy.lint import warnings
-from capx.policy.toml_reader import LARGEST
+from capx.policy.toml_reader import LARGEST, MAX_LINES, InvalidFile, Wrong, every, load, name, near, wrong
+from capx.policy.toml_reader import text as text_of
 from tests.labs.policies import granting, problems
 
 
@@ -105,3 +107,63 @@ def test_a_large_good_file_is_remarked_upon_with_little_work() -> None:
     began = time.process_time()
     assert list(warnings(read_policy(large))) == []
     assert time.process_time() - began < 10
+
+
+def dots(count: int) -> str:
+    return "# " + "." * count
+
+
+def test_a_file_is_read_up_to_its_limits() -> None:
+    assert load("#" * LARGEST) == {}
+    assert load(f"\n{dots(512)}\n") == {}
+    for text, told in (
+        ("#" * (LARGEST + 1), "the file is larger than 1024 KiB: make it smaller"),
+        (f"\n\n{dots(513)}\n", "line 3 has more than 512 dots: split it into several lines"),
+    ):
+        with pytest.raises(Wrong) as caught:
+            load(text)
+        assert caught.value.lines == (told,)
+
+
+def test_an_error_has_one_line_for_each_mistake_up_to_a_limit() -> None:
+    one = InvalidFile("p.toml", ("first",))
+    assert (str(one), one.name, one.lines) == ("p.toml: first", "p.toml", ("first",))
+    assert str(InvalidFile("p.toml", ("a", "b"))) == "p.toml cannot be used:\n  a\n  b"
+    lines = tuple(map(str, range(MAX_LINES)))
+    assert InvalidFile("p.toml", lines).lines == lines
+    more = InvalidFile("p.toml", (*lines, "last")).lines
+    assert (len(more), more[:-1], more[-1][:8]) == (MAX_LINES, lines[:-1], "and more")
+
+
+@pytest.mark.parametrize("count", [MAX_LINES, MAX_LINES + 1, 2 * MAX_LINES])
+def test_reading_stops_after_one_mistake_more_than_shown(count: int) -> None:
+    def read(nth: int) -> None:
+        raise wrong("", str(nth))
+
+    with pytest.raises(Wrong) as caught:
+        every(read, [(nth,) for nth in range(count)])
+    assert caught.value.lines == tuple(str(nth) for nth in range(min(count, MAX_LINES + 1)))
+
+
+def test_an_empty_text_or_a_date_is_told_with_its_path() -> None:
+    for value, told in (("", "a.b: is empty: write at least one character"), (date(2026, 1, 1), "a date or a time")):
+        with pytest.raises(Wrong) as caught:
+            text_of(value, "a.b")
+        assert told in caught.value.lines[0]
+        assert caught.value.lines[0].startswith("a.b: ")
+    with pytest.raises(Wrong) as caught:
+        name(str.isupper, "loud")("", "a.b")
+    assert caught.value.lines == ("a.b: is empty: write at least one character",)
+
+
+def test_a_name_nearby_is_suggested_up_to_a_limit() -> None:
+    assert near("grant", ["grants", "grunt"]) == ": did you mean grants?"
+    assert near("zzz", ["a", "b"]) == ": choose from a, b"
+    assert near("zzz", []) == ""
+    longest = "n" * 64
+    assert near(longest, [longest[:-1] + "m"]).startswith(": did you mean")
+    assert near("n" * 65, ["n" * 64]).startswith(": choose from")
+    assert near("n" * 64, ["n" * 65]).startswith(": choose from")
+    many = [f"a{number}" for number in range(100)]
+    assert near("zzzz", [*many, "zzzy"]).startswith(": choose from a0, a1, ")
+    assert near("zzzz", [*many[1:], "zzzy"]) == ": did you mean zzzy?"

@@ -42,7 +42,6 @@ ELSEWHERE = {
     "capx_cli.intents": "cli/test_intent.py",
     # One table of cases tests them all.
     "capx.policy.constraints": "policy/test_constraint_operators.py",
-    "capx.policy.grant_tables": "policy/test_tables.py",
     "capx.policy.rule_templates": "policy/test_placeholders.py",
     "capx_caveats.texts": "caveats/test_constraints.py",
     "capx_caveats.value_constraints": "caveats/test_constraints.py",

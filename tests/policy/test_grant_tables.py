@@ -1,0 +1,121 @@
+"""One grant of a purpose, read key by key."""
+
+from typing import Any
+
+import pytest
+
+from capx.policy.grant_tables import HOUR, FileContext, can_answer, read_grants
+from capx.policy.policy import Principal
+from capx.policy.rule_templates import RuleTemplate
+from capx.policy.toml_reader import Wrong
+from capx_caveats import Budget, Entry, Eq, Pair
+
+KNOWN = FileContext(frozenset({"crm", "billing"}), {"ana": True, "finance": True, "keyless": False})
+AT = "purpose.p.grant"
+
+
+def read(known: FileContext = KNOWN, **grant: Any) -> RuleTemplate:
+    (found,) = read_grants([{"allow": ["crm.read"], **grant}], AT, known).grants
+    return found
+
+
+def wrong(known: FileContext = KNOWN, **grant: Any) -> tuple[str, ...]:
+    with pytest.raises(Wrong) as caught:
+        read(known, **grant)
+    return caught.value.lines
+
+
+def test_a_grant_gives_at_open_and_without_limits_by_default() -> None:
+    rule = read().fixed
+    assert rule is not None
+    assert (rule.place, rule.how, rule.budgets, rule.approvers, rule.within) == (f"{AT}[1]", "at_open", (), (), None)
+    assert [(offer.audience, offer.entry) for offer in rule.offers] == [("crm", Entry("crm.read"))]
+
+
+def test_a_grant_that_asks_has_approvers_and_a_time() -> None:
+    asking: dict[str, Any] = {"how": "ask", "approvers": ["finance", "ana"]}
+    assert (read(**asking).approvers, read(**asking).within) == (("finance", "ana"), HOUR)
+    assert read(**asking, within="15m").within == 900
+    assert wrong(how="ask") == (f"{AT}[1].approvers: is missing: add it",)
+    for how in ("at_open", "on_request"):
+        assert wrong(how=how, within="15m") == (
+            f'{AT}[1].within: works only with how = "ask", but this grant is {how}: remove the key, or change how',
+        )
+        assert wrong(how=how, approvers=["ana"])[0].startswith(f"{AT}[1].approvers: works only with")
+
+
+def test_what_cannot_be_read_is_told_once_at_its_place() -> None:
+    assert wrong(how=5) == (f'{AT}[1].how: is a number, but must be a string: write it in " "',)
+    assert wrong(how="at_opn")[0].startswith(f'{AT}[1].how: is "at_opn", which is unknown: did you mean at_open?')
+    assert wrong(audience="crn") == (f"{AT}[1].audience: is crn, which [audience] does not list: did you mean crm?",)
+    assert wrong(audience="Crm")[0].startswith(f'{AT}[1].audience: "Crm" is not an audience: use lower-case letters')
+    assert wrong(allow=[]) == (f"{AT}[1].allow: is empty: list actions, or remove the key",)
+    assert wrong(allow=["crm.read", ""]) == (f"{AT}[1].allow[2]: is empty: write at least one character",)
+    assert wrong(allow={}) == (f"{AT}[1].allow: is empty: name an action",)
+    assert wrong(allow=5) == (
+        f"{AT}[1].allow: must be an array of actions, or a table of actions with their arguments",
+    )
+    assert wrong(approvers=5, how="ask")[0] == (
+        f"{AT}[1].approvers: is a number, but must be an array of principals or groups: write it in [ ]"
+    )
+    assert wrong(approvers=["a\nb"], how="ask")[0].endswith("is not the name of a principal or a group")
+    assert wrong(budget=5)[0] == f"{AT}[1].budget: is a number, but must be a table such as {{ name = value }}"
+    with pytest.raises(Wrong) as caught:
+        read_grants(5, AT, KNOWN)
+    assert "must be an array of grants, each as [[purpose.NAME.grant]]" in caught.value.lines[0]
+    with pytest.raises(Wrong) as caught:
+        read_grants([5], AT, KNOWN)
+    assert caught.value.lines == (f"{AT}[1]: is a number, but must be a table such as {{ name = value }}",)
+
+
+def test_an_audience_that_is_named_is_that_of_every_action() -> None:
+    named = read(audience="billing", allow=["crm.read", "Big.Name"])
+    assert [(one.path, one.audience, one.pattern) for one in named.allowed] == [
+        (f"{AT}[1].allow[1]", "billing", "crm.read"),
+        (f"{AT}[1].allow[2]", "billing", "Big.Name"),
+    ]
+    pinned = read(audience="billing", allow={"crm.read": {"id": 1}}).fixed
+    assert pinned is not None
+    assert [(offer.audience, offer.entry) for offer in pinned.offers] == [
+        ("billing", Entry("crm.read", (Pair("id", Eq(1)),))),
+    ]
+    own = read(allow=["crm.read.all", "billing.x"]).allowed
+    assert [(one.path, one.audience) for one in own] == [(f"{AT}[1].allow[1]", "crm"), (f"{AT}[1].allow[2]", "billing")]
+    assert wrong(allow=["Big.Name"])[0].startswith(f'{AT}[1].allow[1]: begins with "Big", which cannot be an audience')
+
+
+def test_an_action_that_is_not_quoted_is_told_as_that() -> None:
+    (line,) = wrong(allow={"billing": {"refund": {"amount": 5}}})
+    assert line.startswith(f"{AT}[1].allow.billing: looks like part of an action: quote names with dots")
+    assert "is not an audience" not in line
+    assert read(FileContext(None, None), allow={"billing": {"amount": {"eq": 5}}}).allowed[0].pattern == "billing"
+    assert read(FileContext(None, None), allow={"billing": {"amount": 5}}).allowed[0].pattern == "billing"
+
+
+def test_budgets_are_kept_with_their_places() -> None:
+    made = read(budget={"eur": "0.50", "calls": 3})
+    assert [(one.unit, one.path) for one in made.limits] == [
+        ("eur", f"{AT}[1].budget.eur"),
+        ("calls", f"{AT}[1].budget.calls"),
+    ]
+    assert made.fixed is not None
+    assert made.fixed.budgets == (Budget("eur", "0.50"), Budget("calls", "3"))
+
+
+def test_a_group_answers_where_one_of_its_members_has_a_key() -> None:
+    def person(name: str, key: bytes | None) -> Principal:
+        return Principal(name=name, key=key, tenants=(), purposes=(), groups=("both", name + "s"))
+
+    assert can_answer([person("a", None), person("b", b"k" * 32), person("c", None)]) == {
+        "a": False,
+        "as": False,
+        "b": True,
+        "bs": True,
+        "both": True,
+        "c": False,
+        "cs": False,
+    }
+    assert wrong(how="ask", approvers=["keyless"])[0].startswith(
+        f'{AT}[1].approvers[1]: is "keyless", but nobody there'
+    )
+    assert read(FileContext(None, None), how="ask", approvers=["anybody"]).approvers == ("anybody",)
