@@ -27,7 +27,7 @@ from capx.errors import CapxError, ConfigurationProblem, InvalidRequest
 from capx.tokens.bundle import Bundle, Narrowing, frozen_narrowing
 from capx.tokens.delegation import Delegation
 from capx.tokens.lineage import AUTHORITY
-from capx.verify.ask import Answer, Ask, Pending
+from capx.verify.ask import Answer, Ask, AskKey, Pending
 from capx.verify.decision import Denied
 from capx_caveats import JSON
 
@@ -72,6 +72,7 @@ class Agent:
         self._lock = threading.Lock()
         self._authority = _agent_authority(authority, bundle)
         self._queue = AskQueue(self._ask, self._hold)
+        self._granted: dict[AskKey, Capability] = {}
 
     @classmethod
     def from_env(cls, *, wait: float = WAIT, **client: Any) -> Self:
@@ -246,14 +247,23 @@ class Agent:
     def _ask(self, ask: Ask, wait: float) -> Answer:
         return self._demand_authority().ask(ask.action, audience=ask.audience, args=ask.args, wait=wait)
 
-    def _hold(self, capability: "Capability") -> None:
+    def _hold(self, ask: Ask, capability: "Capability") -> None:
         with self._lock:
             # Grants may arrive in several threads at once; without the lock, one would overwrite another.
-            self._bundle = self._bundle.holding(capability)
+            before = self._granted.get(ask.key)
+            # The same ask gets another grant only when the one before is used up, or no service takes it any more.
+            held = self._bundle if before in {None, capability} else self._bundle.without(before)
+            self._bundle = held.holding(capability)
+            self._granted[ask.key] = capability
 
     def _asks(self, wanted: NextAsks) -> tuple[Ask, ...]:
         """Return what it can ask for: nothing without an authority, or without a capability to present there."""
-        return wanted.asks if self._authority is not None and AUTHORITY in self._bundle.audiences else ()
+        if self._authority is None or AUTHORITY not in self._bundle.audiences:
+            return ()
+        # What was granted on an ask may be used up, and then only this very ask gets it again: it comes first. Of two,
+        # that is the pinned one, since the other gives less.
+        granted = [ask for ask in reversed(wanted.asks) if ask.key in self._granted]
+        return (*granted, *(ask for ask in wanted.asks if ask not in granted))
 
     def _other(self, bundle: Bundle) -> "Agent":
         return Agent(bundle, authority=self._authority, wait=self.wait, origins=self.origins)

@@ -51,9 +51,17 @@ def grant_sentence(policy: Policy, grant: RuleTemplate) -> str:
     limits = [f"at most {format_value(limit.amount)} {limit.unit} in the whole task" for limit in grant.limits]
     when = HOW_IN_WORDS[grant.how]
     if grant.within is not None:
-        when = f"with the consent of {consenting(policy, grant.approvers)}, given within {shown_duration(grant.within)}"
+        asked = f"{consenting(policy, grant.approvers)}, given within {shown_duration(grant.within)}"
+        when = f"with the consent of {asked} and good for {uses_in_words(grant.uses)}"
     gives = "; ".join(map(allowed_sentence, grant.allowed))
     return f"{when[0].upper()}{when[1:]}: {', '.join((gives, *limits))}."
+
+
+def uses_in_words(uses: int | None) -> str:
+    """Describe for how many calls one consent is good."""
+    if uses is None:
+        return "any number of calls until the task ends"
+    return "one call" if uses == 1 else f"{uses} calls"
 
 
 def consenting(policy: Policy, approvers: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from capx.tokens.bundle import MAX_TOKENS
 from capx.tokens.grants import Claims, authority_block
 from capx.tokens.lineage import MAX_BUDGETS
 from capx.tokens.wire import MAX_BLOCK
-from capx_caveats import Allow, Budget, Caveat, Entry, Eq, InvalidCaveat, encode_block
+from capx_caveats import CALLS, Allow, Budget, Caveat, Entry, Eq, InvalidCaveat, encode_block
 
 _ID: Final = 22 * "A"
 """A task or node id of the length that all ids have."""
@@ -65,7 +65,8 @@ def grant_problem(terms: Terms, rule: Rule, offer: Offer, asked: Entry) -> str |
 
     It is checked for the first agent of a task, whose token has no hops yet.
     """
-    restricting = (Allow((asked,)), *rule.budgets)
+    uses = () if rule.uses is None else (Budget(CALLS, str(rule.uses), _ID),)
+    restricting = (Allow((asked,)), *rule.budgets, *uses)
     return block_problem(authority_block(_sample_claims(terms), (offer.entry,), _LATE, restricting))
 
 

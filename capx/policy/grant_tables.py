@@ -1,6 +1,7 @@
 """Read the tables `[[purpose.NAME.grant]]` of a policy: what a purpose grants, how, and with whose consent.
 
-    how        at_open (the default), on_request, or ask, which needs approvers, and may say within what time
+    how        at_open (the default), on_request, or ask, which needs approvers; it may say within what time they
+               answer, and for how many uses a consent is good (1 by default, or "task")
     allow      an array of actions with any arguments, or a table: an action to a table of its arguments
     audience   the audience of the actions; by default the first label of each
     budget     a unit to its limit
@@ -53,6 +54,9 @@ from capx_caveats import (
 )
 
 HOUR: Final = 3600
+UNTIL_TASK_ENDS: Final = "task"
+"""The value of `uses` with which one consent is good until the task ends."""
+MOST_USES: Final = 1_000_000
 
 
 class FileContext(Struct, frozen=True):
@@ -107,12 +111,13 @@ def _grant(raw: object, path: str, known: FileContext) -> RuleTemplate:
         "budget": Field(_budget),
         "approvers": Field(lambda one, at: _approvers(one, at, known), needed=how == "ask"),
         "within": Field(duration),
+        "uses": Field(_uses),
     }
     found = attempted(lines, members, raw, path, fields)
     if how in {"at_open", "on_request"}:
         lines += [
             f'{key(path, name)}: works only with how = "ask", but this grant is {how}: remove the key, or change how'
-            for name in ("approvers", "within")
+            for name in ("approvers", "within", "uses")
             if name in given
         ]
     if lines or how is None or found is None:
@@ -124,8 +129,18 @@ def _grant(raw: object, path: str, known: FileContext) -> RuleTemplate:
         limits=found.get("budget", ()),
         approvers=found.get("approvers", ()),
         within=found.get("within", HOUR) if how == "ask" else None,
+        uses=found.get("uses", 1) if how == "ask" else None,
     )
     return grant.probed()
+
+
+def _uses(raw: object, path: str) -> int | None:
+    """Read for how many calls one consent is good; None if it is good until the task ends."""
+    if raw == UNTIL_TASK_ENDS:
+        return None
+    if isinstance(raw, bool) or not isinstance(raw, int) or not 0 < raw <= MOST_USES:
+        raise wrong(path, f'must be a whole number from 1 to {MOST_USES}, or "{UNTIL_TASK_ENDS}"')
+    return raw
 
 
 def _how(raw: object, path: str) -> How:

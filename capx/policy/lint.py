@@ -1,13 +1,15 @@
 """Warnings about a valid policy: parts of it that cannot work as they are written.
 
 Law: a warning holds for every principal and every intent. It reports a grant that never decides, a purpose or a consent
-that nobody can use, or a task that an authority with default settings never opens.
+that nobody can use, a consent that is good for several calls, or a task that an authority with default settings never
+opens.
 """
 
 from collections.abc import Iterable, Iterator
 
 from msgspec import UNSET
 
+from capx.policy.describe import uses_in_words
 from capx.policy.policy import MAX_TTL, Policy, Principal, Purpose
 from capx.policy.rule_templates import RuleTemplate, RuleTemplates
 from capx.policy.terms import HOWS
@@ -33,6 +35,7 @@ def warnings(policy: Policy) -> Iterator[str]:
         yield from _never_deciding(grants)
         for grant in grants:
             yield from _sole_approver(grant, may_ask, answering)
+            yield from _reused(grant)
 
 
 def _same_keys(principals: Iterable[Principal]) -> Iterator[str]:
@@ -81,6 +84,13 @@ def _covering(pattern: str) -> Iterator[str]:
     labels = pattern.removesuffix(".*").split(".")
     for count in range(len(labels) - is_action(pattern), 0, -1):
         yield f"{'.'.join(labels[:count])}.*"
+
+
+def _reused(grant: RuleTemplate) -> Iterator[str]:
+    """Warn if one consent is good for more than one call: the person sees only the first of them."""
+    if grant.how == "ask" and grant.uses != 1:
+        good = uses_in_words(grant.uses)
+        yield f"{grant.place}.uses: one consent is good for {good}: remove the key to ask a person for each call"
 
 
 def _sole_approver(grant: RuleTemplate, asking: set[str], answering: dict[str, set[str]]) -> Iterator[str]:

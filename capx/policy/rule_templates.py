@@ -54,6 +54,7 @@ class RuleTemplate(Struct, frozen=True, kw_only=True):
     limits: tuple[BudgetTemplate, ...]
     approvers: tuple[str, ...]
     within: int | None
+    uses: int | None
     fixed: Rule | None = None
 
     def probed(self) -> "RuleTemplate":
@@ -75,6 +76,7 @@ class RuleTemplate(Struct, frozen=True, kw_only=True):
             budgets=every(lambda one: one.budget(source), ((one,) for one in self.limits)),
             approvers=self.approvers,
             within=self.within,
+            uses=self.uses,
         )
 
 

@@ -38,7 +38,8 @@ class Rule(Struct, frozen=True, kw_only=True):
     """One grant of a purpose, with its values filled in; `place` is its key path, such as `purpose.refund.grant[2]`.
 
     Its budgets name no counter, so all grants of a task with the same unit share one. `approvers` are groups or
-    principals, who have `within` seconds to answer; both are only for `ask`.
+    principals, who have `within` seconds to answer. One consent is good for `uses` calls; None: until the task ends.
+    These three are only for `ask`.
     """
 
     place: str
@@ -47,6 +48,7 @@ class Rule(Struct, frozen=True, kw_only=True):
     budgets: tuple[Budget, ...] = ()
     approvers: tuple[str, ...] = ()
     within: int | None = None
+    uses: int | None = None
 
 
 class Match(Struct, frozen=True):

@@ -120,7 +120,8 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
 
     Once it was granted, `minted_under`, `nonce` and `minted` are the kid, nonce and time of the grant's identifier, so
     that the grant can be minted again. `capability` is the first id of the grant. `earlier` are its other ids, by which
-    it can be revoked too, and the ids of earlier grants.
+    it can be revoked too, and the ids of earlier grants. `round` counts the grants. When the uses of one are used
+    up and its agent asks again, the next round begins.
     """
 
     # The store keeps this as JSON: a new field needs a default, so that older rows can still be read.
@@ -154,6 +155,7 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
     # All ids by which the grant can be revoked: those of this capability, and of what was granted before.
     capability: str | None = None
     earlier: tuple[str, ...] = ()
+    round: int = 1
 
     @property
     def node(self) -> str:

@@ -44,6 +44,7 @@ def test_people_see_who_asks_for_what_and_within_which_bounds(lab: GrantingLab) 
         f'"desk > ana" asks, in task {opened.id}',
         f"ana wanted work for Acme, in their words {json.dumps(statement)}",
         f'it would be allowed billing.refund at billing, only with amount 20 and note "{"x" * 200}"',
+        "your consent is good for any number of calls until the task ends",
         f'within what the policy offers: billing.refund where amount is between 0 and 50 and note is "{"x" * 200}"',
         'tenant is "Acme"',
         f"expires at {shown_instant(NOW + 900)}",

@@ -172,6 +172,7 @@ def _request(
         approvers=rule.approvers,
         excluded=excluded(policy, rule.approvers, offered.intent, asker.labels),
         earlier=earlier,
+        round=offered.round,
     )
 
 

@@ -1,14 +1,16 @@
 """Matching an ask with the policy: the rule that decides, and the authority's block that the grant would have.
 
     task, intent, root with the asker's path, until_completed, tenant, holder     claims about the asker's task
-    allow (the policy's entry), allow (what was asked), budgets, expires          the offer
+    allow (the policy's entry), allow (what was asked), budgets, uses, expires    the offer
     until_completed, where, budgets, not_before, fresh, max_hops, a service's     the other restrictions of the asker
 
 Laws:
 
 - A dead asker gets no offer. Nor does one whose intent the policy does not accept, or whose task is for another tenant.
 - An offer covers exactly the ask: its action and, if the ask is pinned, these arguments.
-- The same ask of the same asker under the same policy makes the same block.
+- The same ask of the same asker under the same policy makes the same block, until its uses are used up. Then the next
+  round begins: its uses have a counter of their own, so the block is another one, and a person is asked again.
+- The counter follows from the request and its round. So a grant that is minted again under another key shares it.
 """
 
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from msgspec import Struct
 from capx.authority.ending import as_of
 from capx.authority.intent_use import is_signed_by_principal
 from capx.authority.requests.inheritance import Asker, is_dead, spelt
+from capx.authority.requests.uses import is_used_up, uses_budget
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
 from capx.intents.intent import Intent, SignedIntent, parse_intent
@@ -78,10 +81,14 @@ def ask_refusal(code: str, why: str = "") -> Refusal:
 
 
 class Offered(Struct, frozen=True):
-    """The rule and the offer that decide, the intent of the task, and the block of the grant as JSON text."""
+    """The rule and the offer that decide, the intent of the task, and the block of the grant as JSON text.
+
+    `round` counts the grants of the request, from 1 on: the next one begins when the uses of the last are used up.
+    """
 
     match: Match
     intent: Intent
+    round: int
     block: str
 
     @property
@@ -111,9 +118,13 @@ def offer(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask:
     match = terms.match(ask.audience, ask.action, ask.args)
     if match is None:
         raise NotOffered(ask_refusal("not_offered", ask.sentence()))
-    block = _block(asker, match, wanted)
+    id_ = ask.request(asker.ids[-1])
+    made = reading.request(id_)
+    round_ = 1 if made is None else made.round + is_used_up(reading, made)
+    uses = () if match.rule.uses is None else (uses_budget(match.rule.uses, id_, round_),)
+    block = _block(asker, match, wanted, uses)
     _demand_usable(block, ask)
-    return Offered(match, intent, block)
+    return Offered(match, intent, round_, block)
 
 
 def _death_reasons(reading: Reading, keyring: KeyRing, asker: Asker, now: int) -> Iterator[str]:
@@ -157,11 +168,12 @@ def _demand_usable(block: str, ask: Ask) -> None:
             raise NotOffered(ask_refusal("not_inherited", f"it refuses these arguments ({caveat.sentence()})"))
 
 
-def _block(asker: Asker, match: Match, wanted: Entry) -> str:
+def _block(asker: Asker, match: Match, wanted: Entry, uses: tuple[Budget, ...]) -> str:
     given = (
         Allow((match.offer.entry,)),
         Allow((wanted,)),
         *(Budget(budget.unit, budget.limit, asker.task) for budget in match.rule.budgets),
+        *uses,
         Expires(asker.expires),
     )
     pieces = (*asker.claims, *map(spelt, given), *asker.inherited)

@@ -12,6 +12,7 @@ import json
 from msgspec.structs import replace
 
 from capx.authority.requests.inheritance import asker_of, is_dead
+from capx.authority.requests.uses import earlier_uses
 from capx.authority.requests.verdict import Denial, Inquiry
 from capx.errors import InvalidRequest, UnknownRequest
 from capx.store.events import RequestExpired
@@ -44,7 +45,7 @@ def inquire(reading: Reading, request: RequestRecord) -> Inquiry:
         if one.state == "denied" and one.id != request.id and _what(one) == _what(request)
         if one.approver is not None and one.answered is not None
     )
-    return Inquiry(request, kept.document, denials)
+    return Inquiry(request, kept.document, denials, tuple(earlier_uses(reading, request)))
 
 
 def ask_of(request: RequestRecord) -> Ask:

@@ -8,7 +8,8 @@ Laws:
 - The digest covers everything that the request shows, so a person agrees only to what they saw. A request that is made
   again, or would grant something else, needs another verdict.
 - The text that a person agrees to is shown in full, never shortened.
-- Earlier denials of the same ask are shown too. The digest does not cover them, because more may become known later.
+- Earlier denials of the same ask, and earlier uses of a consent to it, are shown too. The digest does not cover them,
+  because more may become known later.
 """
 
 import hashlib
@@ -19,10 +20,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import UNSET, Struct
 
+from capx.authority.requests.uses import EarlierUse, uses_budget, uses_of
 from capx.crypto.canonical_json import canonical
 from capx.crypto.hashing import digest
 from capx.errors import InvalidRequest
 from capx.intents.intent import Intent, parse_intent
+from capx.policy.describe import uses_in_words
 from capx.store.records import RequestRecord
 from capx_caveats import DEFAULT, Allow, Caveat, Root, Task, UntilCompleted, shown, shown_instant
 from capx_caveats import Intent as OnIntent
@@ -49,12 +52,14 @@ class Denial(Struct, frozen=True):
 class Inquiry(Struct, frozen=True):
     """A request with the intent that its task was opened on (canonical JSON): all that a person needs to answer it.
 
-    `denials` are earlier denials of the same ask in the same task.
+    `denials` are earlier denials of the same ask in the same task. `uses` are the calls for which an earlier consent to
+    this request was used.
     """
 
     request: RequestRecord
     document: str
     denials: tuple[Denial, ...] = ()
+    uses: tuple[EarlierUse, ...] = ()
 
     @property
     def intent(self) -> Intent:
@@ -116,11 +121,14 @@ def _sentences(inquiry: Inquiry) -> Iterator[str]:
     yield f"{_agents(request.labels)} asks, in task {request.task}"
     yield f"{_name(intent.principal)} wanted {_wanted(intent)}, in their words {shown(intent.statement)}"
     yield f"it would be allowed {request.action} at {request.audience}, {_arguments(request)}"
+    uses = uses_of(request)
+    yield f"your consent is good for {uses_in_words(uses)}"
     offered = next(caveat for caveat in caveats if isinstance(caveat, Allow))
     yield f"within what the policy offers: {'; '.join(entry.sentence() for entry in offered.entries)}"
+    own = (UntilCompleted(request.task), *(() if uses is None else (uses_budget(uses, request.id, request.round),)))
     for caveat in caveats:
-        # The end of the task has a sentence of its own below.
-        if not isinstance(caveat, _SAID) and caveat != UntilCompleted(request.task):
+        # Uses and the end of the task have sentences of their own.
+        if not isinstance(caveat, _SAID) and caveat not in own:
             yield caveat.sentence()
     yield f"it ends with task {request.task}, and with the agent that asks"
     yield (
@@ -130,8 +138,16 @@ def _sentences(inquiry: Inquiry) -> Iterator[str]:
     if request.excluded:
         named = " and ".join(map(_name, request.excluded))
         yield f"{named} cannot consent: they requested this work, or have the same name as one of its agents"
+    if request.round > 1:
+        yield f"it was granted before, {_times(request.round - 1)}, and used up"
+    for use in inquiry.uses:
+        yield f"decision {use.decision} allowed a call with it at {shown_instant(use.at)}"
     for denial in inquiry.denials:
         yield f"{_name(denial.approver)} denied the same to {_agents(denial.labels)} at {shown_instant(denial.at)}"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _agents(labels: tuple[str, ...]) -> str:

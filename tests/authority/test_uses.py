@@ -1,0 +1,224 @@
+"""One consent is good for as many calls as the policy says, and for no more."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from capx.authority.requests.uses import uses_counter
+from capx.crypto.keys import RootKey
+from capx.errors import InvalidRequest
+from capx.store.records import RequestRecord
+from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle
+from capx.tokens.capability import Capability
+from capx.verify.ask import Granted
+from capx_caveats import Budget, action
+from tests.labs.granting_lab import GrantingLab, policy, rule
+from tests.labs.processes import ended_with_test
+
+SEND, QUERY = "mail.send", "warehouse.query"
+
+
+def asking(uses: int | None = 1, *offers: Any) -> Any:
+    return policy(rule("ask", *(offers or (SEND,)), uses=uses), rule("on_request", QUERY))
+
+
+@pytest.fixture
+def lab() -> Iterator[GrantingLab]:
+    made = GrantingLab()
+    made.policy = asking()
+    with made.authority:
+        yield made
+
+
+def consented(lab: GrantingLab, bundle: Bundle, args: Any = None) -> Capability:
+    lab.decide(lab.pending(bundle, SEND, args).request)
+    return lab.granted(bundle, SEND, args)
+
+
+def request(lab: GrantingLab) -> RequestRecord:
+    (found,) = lab.authority.requests()
+    return found
+
+
+def test_a_consent_to_one_call_allows_one_call(lab: GrantingLab) -> None:
+    opened = lab.open()
+    granted = consented(lab, opened.bundle, {"to": "ann"})
+    assert lab.codes(granted, SEND, {"to": "ann"}) == ()
+    assert lab.codes(granted, SEND, {"to": "ann"}) == ("budget_exhausted",)
+    assert lab.codes(granted.delegate(to="helper"), SEND, {"to": "ann"}) == ("budget_exhausted",)
+
+
+def test_a_denied_call_uses_nothing_up(lab: GrantingLab) -> None:
+    granted = consented(lab, lab.open().bundle, {"to": "ann"})
+    assert lab.codes(granted, SEND, {"to": "eve"}) == ("argument_refused",)
+    assert lab.codes(granted, SEND, {"to": "ann"}) == ()
+
+
+def test_the_same_ask_gets_the_same_bytes_while_a_use_is_left(lab: GrantingLab) -> None:
+    lab.policy = asking(2)
+    opened = lab.open()
+    granted = consented(lab, opened.bundle)
+    assert lab.codes(granted, SEND) == ()
+    assert lab.granted(opened.bundle, SEND) == granted
+    assert lab.codes(granted, SEND) == ()
+    assert lab.pending(opened.bundle, SEND).request == request(lab).id
+
+
+def test_a_used_up_consent_is_asked_for_again_and_says_so(lab: GrantingLab) -> None:
+    opened = lab.open()
+    first = consented(lab, opened.bundle)
+    before = lab.authority.inquiry(request(lab).id)
+    assert not [one for one in before.sentences() if "before" in one and "granted" in one]
+    assert lab.codes(first, SEND) == ()
+    assert lab.pending(opened.bundle, SEND).request == request(lab).id
+    lab.authority.check()
+    inquiry = lab.authority.inquiry(request(lab).id)
+    (use,) = inquiry.uses
+    decided = lab.authority.decision(use.decision)
+    assert decided is not None
+    assert (decided.facts()["outcome"], decided.facts()["action"], decided.at) == ("allowed", SEND, use.at)
+    told = "\n".join(inquiry.sentences())
+    assert "it was granted before, once, and used up" in told
+    assert f"decision {use.decision} allowed a call with it at " in told
+    second = consented(lab, opened.bundle)
+    assert second != first
+    assert (lab.codes(first, SEND), lab.codes(second, SEND)) == (("budget_exhausted",), ())
+    assert request(lab).round == 2
+
+
+def test_the_person_is_told_for_how_many_calls_it_is_good(lab: GrantingLab) -> None:
+    for uses, told in ((1, "one call"), (3, "3 calls"), (None, "any number of calls until the task ends")):
+        lab.policy = asking(uses)
+        inquiry = lab.authority.inquiry(lab.pending(lab.open().bundle, SEND).request)
+        assert f"your consent is good for {told}" in inquiry.sentences()
+        assert not [sentence for sentence in inquiry.sentences() if "shared by everyone below" in sentence]
+
+
+def test_a_consent_to_one_round_is_none_to_the_next(lab: GrantingLab) -> None:
+    opened = lab.open()
+    verdict = lab.verdict(lab.pending(opened.bundle, SEND).request)
+    lab.authority.answer(verdict)
+    assert lab.codes(lab.granted(opened.bundle, SEND), SEND) == ()
+    lab.pending(opened.bundle, SEND)
+    with pytest.raises(InvalidRequest):
+        lab.authority.answer(verdict)
+    assert lab.pending(opened.bundle, SEND).request == request(lab).id
+
+
+def test_a_no_to_a_later_round_is_final(lab: GrantingLab) -> None:
+    opened = lab.open()
+    granted = consented(lab, opened.bundle)
+    assert lab.codes(granted, SEND) == ()
+    lab.decide(lab.pending(opened.bundle, SEND).request, yes=False)
+    assert lab.refused(opened.bundle, SEND) == ("request_denied",)
+
+
+def test_a_revoked_grant_is_not_had_by_a_later_round(lab: GrantingLab) -> None:
+    opened = lab.open()
+    granted = consented(lab, opened.bundle)
+    assert lab.codes(granted, SEND) == ()
+    lab.authority.revoke(granted.id)
+    assert lab.refused(opened.bundle, SEND) == ("grant_revoked",)
+
+
+def test_a_grant_minted_again_under_another_key_shares_its_uses(lab: GrantingLab) -> None:
+    opened, asked_with = lab.open(), lab.authority.keyring.active
+    fresh_key = RootKey.generate()
+    lab.authority.rekey(lab.authority.keyring.added(fresh_key).activated(fresh_key.kid))
+    first = consented(lab, opened.bundle)
+    lab.authority.rekey(lab.authority.keyring.activated(asked_with.kid).retired(fresh_key.kid))
+    again = lab.granted(opened.bundle, SEND)
+    assert (first.kid, again.kid) == (fresh_key.kid, asked_with.kid)
+    lab.authority.rekey(lab.authority.keyring.added(fresh_key))
+    assert lab.codes(again, SEND) == ()
+    assert lab.codes(first, SEND) == ("budget_exhausted",)
+
+
+def test_a_consent_for_the_task_is_good_until_it_ends(lab: GrantingLab) -> None:
+    lab.policy = asking(None)
+    opened = lab.open()
+    granted = consented(lab, opened.bundle)
+    assert [lab.codes(granted, SEND) for _ in range(5)] == [()] * 5
+    assert not [caveat for caveat in granted.caveats[0] if isinstance(caveat, Budget)]
+    assert lab.granted(opened.bundle, SEND) == granted
+
+
+def test_what_needs_no_person_has_no_uses(lab: GrantingLab) -> None:
+    granted = lab.granted(lab.open().bundle, QUERY)
+    assert not [caveat for caveat in granted.caveats[0] if isinstance(caveat, Budget)]
+
+
+def test_two_asks_have_counters_of_their_own(lab: GrantingLab) -> None:
+    lab.policy = asking(1, action(SEND, to="ann"), action(SEND, to="ben"))
+    opened = lab.open()
+    ann, ben = (consented(lab, opened.bundle, {"to": to}) for to in ("ann", "ben"))
+    assert lab.codes(ann, SEND, {"to": "ann"}) == ()
+    assert lab.codes(ben, SEND, {"to": "ben"}) == ()
+    ids = [one.id for one in lab.authority.requests()]
+    counters = {uses_counter(id_, round_) for id_ in ids for round_ in (1, 2)}
+    assert len(counters) == 4
+    assert {len(counter) for counter in counters} == {22}
+
+
+def test_a_request_of_before_is_decided_anew(lab: GrantingLab) -> None:
+    lab.policy = asking(None)
+    opened = lab.open()
+    old = consented(lab, opened.bundle)
+    lab.policy = asking(1)
+    lab.pending(opened.bundle, SEND)
+    assert lab.codes(old, SEND) == ()
+    new = consented(lab, opened.bundle)
+    assert (lab.codes(new, SEND), lab.codes(new, SEND)) == ((), ("budget_exhausted",))
+
+
+KILLED = """
+import os, signal, sys
+from capx.crypto.keys import AudienceKeys
+from capx.resource import connect
+from capx.resource.replay import Replay
+from capx.tokens.binding import ToolCall
+from capx_caveats import Call
+from pathlib import Path
+
+connection = connect(AudienceKeys.load(Path(sys.argv[1]), "mail"), store=sys.argv[2])
+call = ToolCall("mail.send")
+connection.verifier(clock=lambda: int(sys.argv[4])).verify(sys.argv[3], call, Call("mail.send", tenant="Acme"))
+os.kill(os.getpid(), signal.SIGKILL)
+print("sent")
+"""
+
+
+def test_a_call_killed_between_payment_and_effect_is_not_made_twice(lab: GrantingLab, tmp_path: Path) -> None:
+    opened = lab.open()
+    granted = consented(lab, opened.bundle)
+    key_file = tmp_path / "mail.keys"
+    lab.authority.export_keys("mail").save(key_file)
+    text = granted.present(ToolCall(SEND), now=int(lab.clock.now)).text
+    command = (sys.executable, "-c", KILLED, str(key_file), lab.authority.store.place, text, str(int(lab.clock.now)))
+    killed = ended_with_test(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+    out, err = killed.communicate(timeout=60)
+    assert (killed.returncode, out, err) == (-signal.SIGKILL, "", "")
+    assert lab.codes(granted, SEND) == ("budget_exhausted",)
+    lab.pending(opened.bundle, SEND)
+    inquiry = lab.authority.inquiry(request(lab).id)
+    # The decision died with the process: the payment is known, and its decision is not.
+    assert inquiry.uses == ()
+    assert "it was granted before, once, and used up" in inquiry.sentences()
+    assert lab.codes(consented(lab, opened.bundle), SEND) == ()
+
+
+def test_asks_after_the_last_use_begin_one_round(lab: GrantingLab) -> None:
+    opened = lab.open()
+    assert lab.codes(consented(lab, opened.bundle), SEND) == ()
+    first, second = lab.pending(opened.bundle, SEND), lab.pending(opened.bundle, SEND)
+    assert (first.request, request(lab).round) == (second.request, 2)
+    lab.decide(first.request)
+    answers = [lab.ask(opened.bundle, SEND) for _ in range(3)]
+    assert all(isinstance(answer, Granted) for answer in answers)
+    assert len({answer.capability for answer in answers}) == 1
