@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from capx.authority.requests.uses import uses_counter
+from capx.authority.uses import uses_counter
 from capx.crypto.keys import RootKey
 from capx.errors import InvalidRequest
 from capx.store.records import RequestRecord

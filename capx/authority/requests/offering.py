@@ -22,7 +22,7 @@ from msgspec import Struct
 from capx.authority.ending import as_of
 from capx.authority.intent_use import is_signed_by_principal
 from capx.authority.requests.inheritance import Asker, is_dead, spelt
-from capx.authority.requests.uses import is_used_up, uses_budget
+from capx.authority.uses import is_used_up, uses_budget
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
 from capx.intents.intent import Intent, SignedIntent, parse_intent

@@ -12,8 +12,8 @@ import json
 from msgspec.structs import replace
 
 from capx.authority.requests.inheritance import asker_of, is_dead
-from capx.authority.requests.uses import earlier_uses
 from capx.authority.requests.verdict import Denial, Inquiry
+from capx.authority.uses import earlier_uses
 from capx.errors import InvalidRequest, UnknownRequest
 from capx.store.events import RequestExpired
 from capx.store.lifecycle import is_final

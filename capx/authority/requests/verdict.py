@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import UNSET, Struct
 
-from capx.authority.requests.uses import EarlierUse, uses_budget, uses_of
+from capx.authority.uses import EarlierUse, uses_budget, uses_of
 from capx.crypto.canonical_json import canonical
 from capx.crypto.hashing import digest
 from capx.errors import InvalidRequest
