@@ -100,9 +100,7 @@ def test_a_store_is_migrated_whole_or_not_at_all(
         PostgresStore(postgres_url)
 
 
-def test_a_store_of_the_first_version_keeps_its_roles(
-    postgres_server: Server, postgres_database: str
-) -> None:
+def test_a_store_of_the_first_version_keeps_its_roles(postgres_server: Server, postgres_database: str) -> None:
     url, role = postgres_server.url(postgres_database), f"crm_of_{postgres_database}"
     body = b'{"task":"t","audience":"crm","ids":["%s","%s"]}' % (b64u(b"i" * 16).encode(), b64u(b"c" * 16).encode())
     with contextlib.closing(psycopg.connect(url, autocommit=True)) as made:
