@@ -146,6 +146,21 @@ def test_a_task_on_an_intent_gets_what_its_policy_says(authority: Authority) -> 
     authority.check()
 
 
+def test_a_purpose_may_last_as_long_as_a_task_may(clock: Clock) -> None:
+    policy = read_policy(POLICY)
+    ttl = policy.purposes["qbr"].ttl
+    with Authority.temporary(policy=policy, clock=clock, max_ttl=ttl) as authority:
+        assert authority.open(signed(authority)).expires == NOW + ttl
+    with Authority.temporary(policy=policy, clock=clock, max_ttl=ttl - 1) as authority:
+        assert "shorten the ttl in the policy" in refused(authority, signed(authority))
+
+
+def test_an_intent_without_an_agent_is_logged_without_one(authority: Authority) -> None:
+    authority.open(signed(authority))
+    (opened,) = [event for event in authority.log() if event.kind == "task_opened"]
+    assert opened.facts()["agent"] is None
+
+
 def test_the_digest_stands_in_every_token_of_the_task(authority: Authority) -> None:
     opened = authority.open(signed(authority))
     more = authority.mint(opened.id, allow=["warehouse.read"])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from capx.authority.authority import Authority
+from capx.store.sqlite.schema import VERSION
 from tests.cli.conftest import Shell
 from tests.labs.postgres import Server
 
@@ -130,13 +131,14 @@ def test_pruning_forgets_deaths_and_never_the_log(kept: Shell) -> None:
 
 
 def test_a_store_of_an_older_schema_is_migrated_where_it_says_so(home: Shell) -> None:
-    assert home("store", "migrate", "--json").json == {"from": 3, "to": 3}
+    assert home("store", "migrate", "--json").json == {"from": VERSION, "to": VERSION}
     assert "nothing to do" in home("store", "migrate").out
     with closing(sqlite3.connect(home.home / "capx.db")) as store, store:
         store.execute("PRAGMA user_version = 1")
         # What the second and the third step of capx/store/sqlite/schema.py add.
         for dropping in (
             *("DROP TABLE strengths", "DROP TABLE grants", "DROP TABLE requests", "DROP TABLE intents"),
+            *("DROP TABLE paid", "DROP INDEX minted"),
             *("ALTER TABLE tasks DROP COLUMN intent", "ALTER TABLE tasks DROP COLUMN principal"),
             *("DROP INDEX of_task", "DROP INDEX of_kind", "DROP INDEX overdue", "DROP TABLE counters"),
             *("DROP TABLE sightings", "ALTER TABLE tasks DROP COLUMN revocations"),
@@ -144,7 +146,7 @@ def test_a_store_of_an_older_schema_is_migrated_where_it_says_so(home: Shell) ->
         ):
             store.execute(dropping)
     assert "stop its services, then run capx store migrate" in home("task", "list", code=3).err
-    assert home("store", "migrate").out == "from schema 1 to 3\n"
+    assert home("store", "migrate").out == f"from schema 1 to {VERSION}\n"
     home("task", "list")
     home("store", "check")
 

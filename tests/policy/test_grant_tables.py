@@ -75,6 +75,7 @@ def test_an_audience_that_is_named_is_that_of_every_action() -> None:
         (f"{AT}[1].allow[2]", "billing", "Big.Name"),
     ]
     pinned = read(audience="billing", allow={"crm.read": {"id": 1}}).fixed
+    assert read(allow={"crm.read": {"id": 1}}).allowed[0].path == f'{AT}[1].allow."crm.read"'
     assert pinned is not None
     assert [(offer.audience, offer.entry) for offer in pinned.offers] == [
         ("billing", Entry("crm.read", (Pair("id", Eq(1)),))),
@@ -88,6 +89,7 @@ def test_an_action_that_is_not_quoted_is_told_as_that() -> None:
     (line,) = wrong(allow={"billing": {"refund": {"amount": 5}}})
     assert line.startswith(f"{AT}[1].allow.billing: looks like part of an action: quote names with dots")
     assert "is not an audience" not in line
+    assert wrong(allow={"billing": 5})[0].startswith(f"{AT}[1].allow.billing: is a number")
     assert read(FileContext(None, None), allow={"billing": {"amount": {"eq": 5}}}).allowed[0].pattern == "billing"
     assert read(FileContext(None, None), allow={"billing": {"amount": 5}}).allowed[0].pattern == "billing"
 

@@ -6,7 +6,7 @@ head in memory, and writes the row once, at the end.
 
 import contextlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import psycopg
@@ -134,8 +134,7 @@ class Rows(SqlRows):
             raise Unwritable(f"the store cannot hold this: {error}") from error
         decided = event.kind == "decision"
         decision, audience = (_named(named.id), _named(named.audience)) if decided else (None, None)
-        minted = event.kind == "capability_minted" and isinstance(named.ids, list)
-        capability = next(map(_named, named.ids[1:]), None) if minted else None
+        capability = _second(named.ids) if event.kind == "capability_minted" else None
         task = _named(named.task)
         return event.position, event.at, event.kind, text(event.body), event.hash, decision, audience, task, capability
 
@@ -167,6 +166,11 @@ def text(body: bytes) -> str:
 
 def _named(value: object) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _second(ids: object) -> str | None:
+    found = cast("list[object]", ids) if isinstance(ids, list) else []
+    return _named(found[1]) if len(found) > 1 else None
 
 
 def _for_followers(head: Head) -> tuple[str, int, int]:
