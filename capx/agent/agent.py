@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, Self, TypeVar
 
 from capx.agent.actor import acting
 from capx.agent.ask_queue import AskQueue
-from capx.agent.next_asks import AskOutcome, NextAsks
+from capx.agent.next_asks import AskOutcome, NextAsks, is_limited_grant
 from capx.agent.protocols import ActsForHolder, AgentAuthority
 from capx.api.messages.agents import AgentStatus
 from capx.background import run_in_thread, wait_async
@@ -27,7 +27,7 @@ from capx.errors import CapxError, ConfigurationProblem, InvalidRequest
 from capx.tokens.bundle import Bundle, Narrowing, frozen_narrowing
 from capx.tokens.delegation import Delegation
 from capx.tokens.lineage import AUTHORITY
-from capx.verify.ask import Answer, Ask, AskKey, Pending
+from capx.verify.ask import Answer, Ask, Pending
 from capx.verify.decision import Denied
 from capx_caveats import JSON
 
@@ -72,7 +72,6 @@ class Agent:
         self._lock = threading.Lock()
         self._authority = _agent_authority(authority, bundle)
         self._queue = AskQueue(self._ask, self._hold)
-        self._granted: dict[AskKey, Capability] = {}
 
     @classmethod
     def from_env(cls, *, wait: float = WAIT, **client: Any) -> Self:
@@ -250,11 +249,9 @@ class Agent:
     def _hold(self, ask: Ask, capability: "Capability") -> None:
         with self._lock:
             # Grants may arrive in several threads at once; without the lock, one would overwrite another.
-            before = self._granted.get(ask.key)
             # The same ask gets another grant only when the one before is used up, or no service takes it any more.
-            held = self._bundle if before in {None, capability} else self._bundle.without(before)
-            self._bundle = held.holding(capability)
-            self._granted[ask.key] = capability
+            used_up = [one for one in self._bundle if one != capability and is_limited_grant(one, ask)]
+            self._bundle = self._bundle.without(*used_up).holding(capability)
 
     def _asks(self, wanted: NextAsks) -> tuple[Ask, ...]:
         """Return what it can ask for: nothing without an authority, or without a capability to present there."""
@@ -262,7 +259,7 @@ class Agent:
             return ()
         # What was granted on an ask may be used up, and then only this very ask gets it again: it comes first. Of two,
         # that is the pinned one, since the other gives less.
-        granted = [ask for ask in reversed(wanted.asks) if ask.key in self._granted]
+        granted = [ask for ask in reversed(wanted.asks) if any(is_limited_grant(one, ask) for one in self._bundle)]
         return (*granted, *(ask for ask in wanted.asks if ask not in granted))
 
     def _other(self, bundle: Bundle) -> "Agent":

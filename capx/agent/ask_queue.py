@@ -15,24 +15,26 @@ from typing import Final
 from capx.background import run_in_thread, wait_async
 from capx.errors import StoreProblem
 from capx.tokens.capability import Capability
-from capx.verify.ask import Answer, Ask, AskKey, Granted, Pending
+from capx.verify.ask import Answer, Ask, Granted, Pending
 
 _SLICE: Final = 25.0
 """The most seconds that one request waits for a person."""
 _AFTER_TROUBLE: Final = 1.0
 """Seconds before the next request, when the authority could not answer one."""
 
+_Key = tuple[str, str, bytes | None]
+
 
 class AskQueue:
     """The asks of one agent that wait for an answer.
 
-    `ask` sends an ask, and waits for a person up to so many seconds; `hold` keeps a granted capability.
+    `ask` sends an ask, and waits for a person up to so many seconds; `hold` keeps what was granted on it.
     """
 
     def __init__(self, ask: Callable[[Ask, float], Answer], hold: Callable[[Ask, Capability], None]) -> None:
         self._ask = ask
         self._hold = hold
-        self._under_way: dict[AskKey, _QueuedAsk] = {}
+        self._under_way: dict[_Key, _QueuedAsk] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
 
@@ -69,7 +71,7 @@ class AskQueue:
                     queued.last.set_result(queued.first.result())
 
     def _joined(self, ask: Ask, ends: float) -> "_QueuedAsk":
-        key = ask.key
+        key = (ask.audience, ask.action, ask.pinned)
         with self._lock:
             queued = self._under_way.get(key)
             if queued is not None:
@@ -82,7 +84,7 @@ class AskQueue:
         work.add_done_callback(lambda done: self._settle(key, queued, done))
         return queued
 
-    def _answer(self, key: AskKey, queued: "_QueuedAsk") -> Answer:
+    def _answer(self, key: _Key, queued: "_QueuedAsk") -> Answer:
         answer = self._once(queued.ask, 0.0)
         while isinstance(answer, Pending):
             if not queued.first.done():
@@ -107,7 +109,7 @@ class AskQueue:
             self._hold(ask, answer.capability)
         return answer
 
-    def _settle(self, key: AskKey, queued: "_QueuedAsk", done: "Future[Answer]") -> None:
+    def _settle(self, key: _Key, queued: "_QueuedAsk", done: "Future[Answer]") -> None:
         error = done.exception()
         with self._lock:
             self._forget(key, queued)
@@ -119,7 +121,7 @@ class AskQueue:
                 else:
                     future.set_exception(error)
 
-    def _forget(self, key: AskKey, queued: "_QueuedAsk") -> None:
+    def _forget(self, key: _Key, queued: "_QueuedAsk") -> None:
         # The same ask may have been queued anew meanwhile: leave that one.
         if self._under_way.get(key) is queued:
             del self._under_way[key]

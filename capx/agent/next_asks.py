@@ -8,12 +8,14 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from capx.api.messages.agents import SuggestedAsk
-from capx.errors import CapxError
+from capx.errors import CapxError, InvalidRequest
+from capx.tokens.capability import Capability
 from capx.verify.ask import Ask, Granted, Refused
 from capx.verify.suggestion import OF_ARGUMENTS, is_pinnable
+from capx_caveats import CALLS, Allow, Budget
 
 
 class NextAsks(Struct, frozen=True):
@@ -53,6 +55,18 @@ def next_asks(audience: str, denials: Iterable["DenialSummary"], after: Ask | No
         return None
     pinned = [ask for ask in asks if ask.args is not None and ask.action == asks[0].action]
     return NextAsks((Ask(audience=audience, action=asks[0].action), *pinned[:1]))
+
+
+def is_limited_grant(capability: Capability, ask: Ask) -> bool:
+    """Whether a capability was granted on this ask, for a number of calls: it may be used up."""
+    block = capability.caveats[0] if capability.caveats else ()
+    # A grant holds what the policy offers, then what was asked for. A counter with a name is that of its uses.
+    asked = [caveat for caveat in block if isinstance(caveat, Allow)][1:]
+    counted = any(isinstance(one, Budget) and one.unit == CALLS and one.counter is not UNSET for one in block)
+    try:
+        return counted and capability.audience == ask.audience and Allow((ask.entry(),)) in asked
+    except InvalidRequest:
+        return False
 
 
 def _suggested_at(audience: str, denials: Iterable["DenialSummary"]) -> tuple[list[Ask], list[Ask]]:

@@ -172,9 +172,9 @@ class Bundle:
             del held[_least(held, int(time.time()) if now is None else now)]
         return Bundle((*held, capability))
 
-    def without(self, capability: Capability) -> "Bundle":
-        """This bundle without one capability; as it is if it does not hold it."""
-        return Bundle(one for one in self._capabilities if one != capability)
+    def without(self, *capabilities: Capability) -> "Bundle":
+        """This bundle without these capabilities, as far as it holds them."""
+        return Bundle(one for one in self._capabilities if one not in capabilities)
 
     def candidates(self, audience: str, received: Received | None = None) -> list[Capability]:
         """The capabilities for an audience, newest first, without those whose `allow` caveats exclude the call.

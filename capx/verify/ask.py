@@ -44,10 +44,6 @@ _OTHERS: Final = "*"
 """In an entry, the name for all arguments that are not named. An ask cannot use it: it pins nothing."""
 
 
-AskKey = tuple[str, str, bytes | None]
-"""What makes an ask: its audience, its action, and its arguments as canonical JSON."""
-
-
 class Ask(Struct, frozen=True, kw_only=True):
     """One ask: an action at an audience, and the arguments that it is pinned to; None if it is not pinned.
 
@@ -82,11 +78,6 @@ class Ask(Struct, frozen=True, kw_only=True):
     def pinned(self) -> bytes | None:
         """The arguments as canonical JSON; None if the ask is not pinned."""
         return None if self.args is None else canonical(dict(self.args))
-
-    @property
-    def key(self) -> AskKey:
-        """A value that two asks share if they are the same ask."""
-        return self.audience, self.action, self.pinned
 
     def entry(self) -> Entry:
         """The action and its pinned arguments as an entry of an allowlist; InvalidRequest if no entry can hold them."""

@@ -1,17 +1,19 @@
 """What is asked for next: the action first, then its arguments, and never what was refused already."""
 
 import asyncio
+from collections.abc import Iterator
 
 import pytest
 
 from capx.agent.actor import acting
 from capx.agent.agent import Agent
+from capx.agent.next_asks import is_limited_grant
 from capx.authority.authority import Authority
 from capx.authority.opening import OpenedTask
 from capx.policy.file import read_policy
 from capx.tokens.binding import ToolCall
 from capx.verify.admitted import Admitted
-from capx.verify.ask import Granted, Pending
+from capx.verify.ask import Ask, Granted, Pending
 from capx.verify.decision import Denied
 from capx.verify.verifier import Verifier
 from capx_caveats import JSON, action
@@ -167,3 +169,67 @@ def test_an_async_tool_asks_with_its_arguments_too(lab: Authority, task: OpenedT
 
     asyncio.run(act())
     assert [args for _, args in authority.asked] == [None, {"name": "Acme"}, {"name": "Initech"}]
+
+
+ONCE = grant("ask") + 'allow."billing.refund" = { amount = { range = [50, 500] } }\n'
+SMALL = grant("on_request") + 'allow."billing.refund" = { amount = { range = [0.01, 50] } }\n'
+
+
+@pytest.fixture
+def once() -> Iterator[Authority]:
+    with Authority.temporary(policy=read_policy(policy(grant("at_open", "crm.tickets.read"), SMALL, ONCE))) as lab:
+        yield lab
+
+
+def test_a_used_up_grant_is_asked_for_again_and_dropped(once: Authority) -> None:
+    agent, authority = noting(once, refund(once))
+    pay = agent.tool(Tools(once).refund)
+    with pytest.raises(Pending) as pending:
+        pay(100)
+    consent(once, pending.value.request)
+    assert pay(100) == "refund 100"
+    held = agent.bundle
+    with pytest.raises(Pending) as again:
+        pay(100)
+    assert again.value.request == pending.value.request
+    # The very ask that was used up, and not the one for the action, which gives what is held.
+    assert authority.asked[-1] == REFUND_100
+    consent(once, again.value.request)
+    assert pay(100) == "refund 100"
+    assert len(agent.bundle) == len(held)
+    with pytest.raises(Pending):
+        pay(100)
+    assert pay(20) == "refund 20"
+
+
+def test_an_agent_that_starts_anew_asks_again_for_what_is_used_up(once: Authority) -> None:
+    task = refund(once)
+    first, _ = noting(once, task)
+    with pytest.raises(Pending) as pending:
+        first.tool(Tools(once).refund)(100)
+    consent(once, pending.value.request)
+    assert first.tool(Tools(once).refund)(100) == "refund 100"
+    authority = Noting(once, first.bundle)
+    second = Agent(first.bundle, authority=authority, wait=0)
+    with pytest.raises(Pending) as again:
+        second.tool(Tools(once).refund)(100)
+    assert again.value.request == pending.value.request
+    assert authority.asked == [REFUND_100]
+
+
+def test_a_grant_of_another_ask_or_without_uses_is_kept(once: Authority) -> None:
+    agent, _ = noting(once, refund(once))
+    assert isinstance(agent.ask("billing.refund"), Granted)
+    for amount in (100, 200):
+        waiting = agent.ask("billing.refund", args={"amount": amount}, wait=0)
+        assert isinstance(waiting, Pending)
+        consent(once, waiting.request)
+        assert isinstance(agent.ask("billing.refund", args={"amount": amount}), Granted)
+    (unpinned, hundred, two_hundred) = [one for one in agent.bundle if one.audience == "billing"]
+    asks = [Ask.of("billing.refund", args=args) for args in (None, {"amount": 100}, {"amount": 200}, {"*": 1})]
+    assert [is_limited_grant(one, ask) for one in (unpinned, hundred, two_hundred) for ask in asks] == [
+        *(False, False, False, False),
+        *(False, True, False, False),
+        *(False, False, True, False),
+    ]
+    assert not is_limited_grant(hundred, Ask.of("billing.refund", "crm", {"amount": 100}))

@@ -20,6 +20,7 @@ from capx.verify.ask import Granted
 from capx_caveats import Budget, action
 from tests.labs.granting_lab import GrantingLab, policy, rule
 from tests.labs.processes import ended_with_test
+from tests.labs.waiting import until
 
 SEND, QUERY = "mail.send", "warehouse.query"
 
@@ -77,7 +78,8 @@ def test_a_used_up_consent_is_asked_for_again_and_says_so(lab: GrantingLab) -> N
     assert not [one for one in before.sentences() if "before" in one and "granted" in one]
     assert lab.codes(first, SEND) == ()
     assert lab.pending(opened.bundle, SEND).request == request(lab).id
-    lab.authority.check()
+    # Decisions are written a moment later.
+    until(lambda: bool(lab.authority.inquiry(request(lab).id).uses))
     inquiry = lab.authority.inquiry(request(lab).id)
     (use,) = inquiry.uses
     decided = lab.authority.decision(use.decision)
