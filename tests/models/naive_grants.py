@@ -84,7 +84,7 @@ class Chain:
 class Grant:
     """What an ask gets, if it gets anything: `None` from `of` says that it does not."""
 
-    def __init__(self, chain: Chain, rule: Any, entry: Any, ask: Any) -> None:
+    def __init__(self, chain: Chain, rule: Any, entry: Any, ask: Any, round_: int) -> None:
         self.chain, self.rule, self.ask = chain, rule, ask
         pinned = [[name, ["eq", value]] for name, value in (ask.get("args") or {}).items()]
         asked = [ask["action"]] if ask.get("args") is None else [ask["action"], pinned]
@@ -92,15 +92,22 @@ class Grant:
         self.caveats = [*own, ["allow", [entry]], ["allow", [asked]]]
         task = chain.claims["task"][1]
         shared = [(task, unit, Decimal(limit)) for unit, limit in rule["budgets"]]
-        self.budgets = [*chain.budgets(), *shared]
+        # What this consent is good for is counted apart from everything else, and anew in each round.
+        own_counter = f"{chain.token} {json.dumps(ask, sort_keys=True)} {round_}"
+        self.uses = [] if rule["uses"] is None else [(own_counter, "calls", Decimal(rule["uses"]))]
+        self.budgets = [*chain.budgets(), *shared, *self.uses]
+
+    def used_up(self, spent: Any) -> bool:
+        """Whether the consent was used as often as it is good for."""
+        return any(spent.get((counter, unit), 0) >= limit for counter, unit, limit in self.uses)
 
     @classmethod
-    def of(cls, chain: Chain, rules: Any, said: Any, ask: Any) -> "Grant | None":
-        """The grant that the ask gets, by whatever way, once the ask itself was allowed as a call."""
+    def of(cls, chain: Chain, rules: Any, said: Any, ask: Any, round_: int) -> "Grant | None":
+        """The grant that the ask gets in this round, by whatever way, once the ask itself was allowed as a call."""
         if not pinnable(ask.get("args")) or not usable(chain, ask.get("args")):
             return None
         found = offered(rules, said, ask)
-        return None if found is None else cls(chain, found[0], found[1], ask)
+        return None if found is None else cls(chain, found[0], found[1], ask, round_)
 
     def refuses(self, call: Any, hops_below: int, *, now: int, deaths: Any, spent: Any) -> bool:
         """Whether a call on the grant is refused, made by an agent so many delegations below the asker."""

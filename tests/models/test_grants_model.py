@@ -105,14 +105,16 @@ class Dice(Random):
     """What is generated, each choice apart from all others: so a few hundred cases meet what few of them do."""
 
     def rules(self) -> Any:
-        return [
-            {
-                "how": self.choice(["at_open", "on_request", "on_request", "ask"]),
-                "allow": self.choices(ENTRIES, k=self.randint(1, 3)),
-                "budgets": self.choice(BUDGETS),
-            }
-            for _ in range(self.randint(1, 3))
-        ]
+        return [self.rule() for _ in range(self.randint(1, 3))]
+
+    def rule(self) -> Any:
+        how = self.choice(["at_open", "on_request", "ask", "ask"])
+        return {
+            "how": how,
+            "allow": self.choices(ENTRIES, k=self.randint(1, 3)),
+            "budgets": self.choice(BUDGETS),
+            "uses": self.choice([1, 1, 2, 9, None]) if how == "ask" else None,
+        }
 
     def steps(self) -> Any:
         """Each whether it is a delegation, what may be asked for behind it, and caveats."""
@@ -147,6 +149,7 @@ class World:
                     one["how"],
                     *(Offer(audience, entry_of(filled)) for audience, filled in self._filled(one["allow"])),
                     budgets=[budget(unit, limit) for unit, limit in one["budgets"]],
+                    uses=one["uses"],
                 )
                 for one in rules
             ),
@@ -156,7 +159,8 @@ class World:
         self.other = self.lab.authority.open(allow=["x.y"]).id
         self.task = self.lab.open(parameters=said)
         self.grants: list[tuple[Grant, Capability]] = []
-        self.texts: dict[str, str] = {}
+        self.texts: dict[tuple[str, int], str] = {}
+        self.rounds: dict[str, int] = {}
         self.deaths: dict[Any, str] = {}
         self.spent: dict[Any, Any] = {}
         self.capability = next(one for one in self.task.bundle if one.audience == "authority")
@@ -204,14 +208,19 @@ class World:
 
     def ask(self, ask: Any, meanwhile: str | None) -> None:
         """What is really answered to an ask is what the model says; what is granted is kept, with its model."""
-        model, answer = Grant.of(self.chain, self.rules, self.said, ask), self._ask(ask)
+        request, answer = self._request(ask), self._ask(ask)
+        model = Grant.of(self.chain, self.rules, self.said, ask, self.rounds.setdefault(request, 1))
+        if answer is not None and model is not None and self._granted(ask) and model.used_up(self.spent):
+            self.rounds[request] += 1
+            model = Grant.of(self.chain, self.rules, self.said, ask, self.rounds[request])
+            SEEN["asked again"] += 1
         if not self.may_ask(ask):
             assert answer is None
             SEEN["denied"] += 1
         elif model is None:
             assert isinstance(answer, Refused)
             SEEN["refused"] += 1
-        elif model.rule["how"] == "ask" and self._request(ask) not in self.texts:
+        elif model.rule["how"] == "ask" and not self._granted(ask):
             assert isinstance(answer, Pending)
             self._consent(ask, model, answer, meanwhile)
         else:
@@ -220,6 +229,10 @@ class World:
     def _request(self, ask: Any) -> str:
         """Equal for what is the same request."""
         return self.capability.text + json.dumps(ask, sort_keys=True)
+
+    def _granted(self, ask: Any) -> bool:
+        """Whether the ask was granted in the round that it is in."""
+        return (self._request(ask), self.rounds[self._request(ask)]) in self.texts
 
     def _ask(self, ask: Any) -> Any:
         try:
@@ -243,7 +256,9 @@ class World:
 
     def _keep(self, ask: Any, model: Grant, answer: Any) -> None:
         assert isinstance(answer, Granted)
-        assert self.texts.setdefault(self._request(ask), answer.capability.text) == answer.capability.text
+        request = self._request(ask)
+        text = self.texts.setdefault((request, self.rounds[request]), answer.capability.text)
+        assert text == answer.capability.text
         self.grants.append((model, answer.capability))
         SEEN["granted"] += 1
         for change in CHANGES:
