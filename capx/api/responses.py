@@ -63,11 +63,15 @@ def detail(answer: WholeResponse) -> str:
     return f"it answered {answer.status}" if problem is None else problem.detail
 
 
+class NoAnswer(StoreProblem):
+    """The request was sent and no answer came: the authority may have done what it was asked."""
+
+
 def unreachable(url: str, error: httpx.HTTPError) -> StoreProblem:
     """Return the error for a request without an answer."""
     # Without a connection nothing was done: Unavailable. After it, the authority may have done the work.
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return Unavailable(f"no authority answers at {url}: is capx serve running there?")
-    return StoreProblem(
+    return NoAnswer(
         f"the authority at {url} did not answer ({type(error).__name__}): it may have done what it was asked"
     )

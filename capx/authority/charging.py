@@ -30,9 +30,9 @@ def charge(
 ) -> tuple[tuple[Spend, ...], Tally]:
     """Spend what a call costs, in these units, from the budgets of the presentation that came with it.
 
-    `costs` maps a unit to decimal text; in `calls` it is 1. Returns what was asked of each counter, and the tally of
-    the meter in the same order. InvalidRequest for a presentation that proves nothing here,
-    and for a unit that none of its budgets counts. StoreProblem when nothing can be counted.
+    `costs` maps a unit to decimal text; in `calls` it is 1. Returns the spends, one for each counter, and their tally.
+    InvalidRequest if the presentation is not valid here, or if no budget of it counts a unit. StoreProblem if the store
+    fails.
     """
     payer, lineage = _proven(store, keyring, audience, presentation, now)
     counted = [allotment for allotment in lineage.allotments if allotment.budget.unit in costs]
@@ -62,18 +62,21 @@ def _proven(store: Store, keyring: KeyRing, audience: str, presentation: str, no
     try:
         marks = caveats_of(last, DEFAULT)
         if len(marks) != 1 or not isinstance(mark := marks[0], Presented):
-            raise InvalidRequest("this is no presentation, or a signed one: it spends nothing here")
+            raise InvalidRequest("this is a bare token, or a signed presentation: only an unsigned one can pay here")
         lineage = read_lineage(frame, tuple(body), DEFAULT, frozenset())
     except TokenRefused as refused:
         raise InvalidRequest(f"this presentation cannot be read: {refused.refusal.sentence}") from None
     if mark.at > now + WINDOW_BEFORE:
-        raise InvalidRequest("this presentation is from the future: set the clock")
-    # The rows of what it has paid are forgotten some time after this. Later it could pay a second time.
+        made = shown_instant(mark.at)
+        raise InvalidRequest(f"this presentation was made at {made}, in the future: set the clock here or the agent's")
+    # Some time after it expires, `prune` deletes what it paid. Then it could pay a second time.
     if now >= lineage.expires:
         raise InvalidRequest(f"this presentation expired at {shown_instant(lineage.expires)}")
     # The id that covers the authority's block. The one before it covers the identifier, which fits another block too.
     minted = lineage.ids[1]
     with store.read() as reading:
-        if reading.minted(b64u(minted)) is None or reading.death(of_kid(frame.identifier.kid)):
-            raise InvalidRequest("this authority has minted no such capability, or has revoked its key")
+        if reading.death(of_kid(frame.identifier.kid)):
+            raise InvalidRequest(f"the root key {frame.identifier.kid} of this capability was revoked")
+        if reading.minted(b64u(minted)) is None:
+            raise InvalidRequest("this authority did not mint this capability")
     return Payer(chain.block_digest(lineage.digest, last)[:16], minted, audience, presentation), lineage

@@ -36,7 +36,7 @@ PLACES = {"store": "CAPX_STORE", "feed": "CAPX_FEED", "snapshot": "CAPX_SNAPSHOT
 
 # Seconds for the report of a sighting. It runs in the thread that receives revocations, so it must not hold them up.
 _SIGHTING_SECONDS = 2.0
-# Seconds for a payment, for which a call waits.
+# Seconds for one try of a payment. A call waits for at most two tries.
 _PAYMENT_SECONDS = 5.0
 # The authority keeps labels, and a label has at most so many characters.
 _LONGEST_NAME = 128
@@ -176,8 +176,8 @@ def _on_feed(keys: AudienceKeys, url: str, max_staleness: float, tls: "ssl.SSLCo
 
     source = FeedSource(url, keys.feed, tls=tls)
     settings: dict[str, Any] = {} if tls is None else {"verify": tls}
-    # Clients of their own for what something waits for. Sightings hold up the news: if the authority is slow, drop a
-    # sighting and not the news. A payment holds up a call.
+    # Three clients, because two of them must be quick. The thread that receives news sends the sightings: better to
+    # lose a sighting than to delay a revocation. A payment delays a call.
     reports, sightings, payments = (
         ResourceClient(url, keys, **settings),
         ResourceClient(url, keys, timeout=_SIGHTING_SECONDS, **settings),

@@ -15,7 +15,7 @@ from capx.api import resource_auth
 from capx.api.deadline import SINGLE, WholeResponse, seconds_of, whole_response
 from capx.api.messages.base import encode
 from capx.api.messages.resources import Charge, Charged, Noted, Recorded, Sighted
-from capx.api.responses import detail, read_response, unreachable
+from capx.api.responses import NoAnswer, detail, read_response, unreachable
 from capx.crypto.keys import AudienceKey, AudienceKeys
 from capx.errors import StoreProblem, Unavailable
 from capx.store.records import DecisionRecord, Unwritable
@@ -72,20 +72,18 @@ class ResourceClient:
     def spend(self, payer: Payer, spends: Sequence[Spend], *, now: int) -> Tally:
         """Spend all of it or nothing at the authority, which reads the counters and limits from the presentation."""
         del now  # the authority uses its own clock
-        charge = Charge(payer.text, {spend.unit: shown_amount(spend.cost) for spend in spends})
+        body = encode(Charge(payer.text, {spend.unit: shown_amount(spend.cost) for spend in spends}))
         try:
-            charged = self._reported("/spend", encode(charge), Charged)
-        except (Unavailable, Unwritable):
-            raise
-        except StoreProblem:
-            # The answer may be lost and the amount spent. To ask again is safe: one presentation pays once.
-            charged = self._reported("/spend", encode(charge), Charged)
+            charged = self._reported("/spend", body, Charged)
+        except NoAnswer:
+            # The costs may have been spent. To send it again is safe: one presentation pays once.
+            charged = self._reported("/spend", body, Charged)
         return _tally(charged, spends, self.url)
 
     def spent(self, counters: Sequence[tuple[str, str]]) -> tuple[Decimal, ...]:
-        """Unavailable: the authority says what a counter holds only to a resource that pays into it."""
+        """Raise Unavailable: the authority shows the total of a counter only to a resource that pays into it."""
         del counters
-        raise Unavailable(f"what is spent is known at {self.url}, and told when a call pays: capx task show says it")
+        raise Unavailable(f"only the authority at {self.url} knows what is spent: use capx task show there")
 
     def _reported(self, path: str, body: bytes, kind: type[T]) -> T:
         # The key that worked last comes first. If all are refused, raise the first refusal: it is about that key.
@@ -93,11 +91,11 @@ class ResourceClient:
         for key in sorted(self._keys.live, key=lambda key: key is not self._last):
             answer = self._posted(path, body, key)
             if answer.status in {400, 413}:
-                raise Unwritable(f"the authority at {self.url} does not accept the report: {detail(answer)}")
+                raise Unwritable(f"the authority at {self.url} does not accept this request: {detail(answer)}")
             if answer.status not in {401, 403}:
                 self._last = key
                 return read_response(answer, kind, self.url)
-            refused = refused or StoreProblem(f"the authority at {self.url} refuses the report: {detail(answer)}")
+            refused = refused or StoreProblem(f"the authority at {self.url} refuses this request: {detail(answer)}")
         raise refused or StoreProblem(f"the key file has no live key of {self._keys.audience}: export it again")
 
     def _posted(self, path: str, body: bytes, key: AudienceKey) -> WholeResponse:
@@ -112,17 +110,20 @@ class ResourceClient:
 
 
 def _tally(charged: Charged, spends: Sequence[Spend], url: str) -> Tally:
-    """The tally in the order of the request; StoreProblem if the answer is about other counters."""
+    """The tally in the order of the spends; StoreProblem if the answer is about other counters."""
     held = {(total.counter, total.unit): (nth, total.spent) for nth, total in enumerate(charged.totals)}
     try:
         found = [held[spend.counter, spend.unit] for spend in spends]
         totals = tuple([amount(spent) for _, spent in found])
     except (KeyError, InvalidCaveat):
-        raise StoreProblem(f"the authority at {url} answered for other budgets: it is of another version") from None
-    without_room = [at for at, (nth, _) in enumerate(found) if nth in charged.exhausted]
-    if len(without_room) != len(charged.exhausted):
-        raise StoreProblem(f"the authority at {url} answered for other budgets: it is of another version")
-    return Tally(totals, tuple(without_room))
+        found, totals = [], ()
+    without_room = tuple([at for at, (nth, _) in enumerate(found) if nth in charged.exhausted])
+    if not found or len(without_room) != len(charged.exhausted):
+        raise StoreProblem(
+            f"the authority at {url} answered about other budgets than those asked for: it is of another version. Use "
+            "the same capx on both sides"
+        )
+    return Tally(totals, without_room)
 
 
 def _pieces(decisions: Sequence[DecisionRecord]) -> Iterator[list[DecisionRecord]]:

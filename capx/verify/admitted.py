@@ -4,7 +4,8 @@ Laws:
 
 - A call gets a slot in the record before it spends anything. So an allowed call is always recorded, and recording
   cannot change the decision.
-- Budgets are spent last, after everything else has passed. So a denied call costs nothing.
+- Budgets are spent last, after everything else has passed. So a denied call costs nothing, except that one denied with
+  `unavailable` may have been paid: the answer of the meter was lost.
 - The ask that a denial suggests is for the bearer, and is not recorded.
 """
 
@@ -20,7 +21,7 @@ from capx.verify.spending import Payment, Spent, remaining
 from capx.verify.suggestion import suggested_ask
 from capx_caveats import CALLS, JSON, Allow, Call, Refusal
 
-_UNCOUNTED = Refusal("unavailable", "the budgets of this token cannot be read now", "try again later")
+_UNCOUNTED = Refusal("unavailable", "the cost of this call could not be counted", "try again later")
 
 
 class Admitted:

@@ -3,9 +3,9 @@
 Laws:
 
 - A counter is identified by its id and a unit, and by nothing else: capabilities of several audiences share it.
-- All amounts of one presentation are spent together or not at all. So a denied call costs nothing.
-- One presentation is one call. If it pays again, only what it has not paid yet is spent: an answer that is lost can be
-  asked for again.
+- All amounts of one presentation are spent together or not at all. So a call that exceeds one budget costs nothing.
+- One presentation is one call. If it pays again, only what it has not paid yet is spent. So a caller that lost the
+  answer can safely pay again.
 - Amounts are exact decimals, and a counter never shrinks.
 """
 
@@ -35,7 +35,7 @@ class Payer(Struct, frozen=True):
 
 
 class Spend(Struct, frozen=True):
-    """All that the presentation costs at one counter, to spend if the total afterwards is within `limit`."""
+    """The whole cost of a presentation at one counter. It is spent only if the total then is at most `limit`."""
 
     counter: str
     unit: str
@@ -44,7 +44,7 @@ class Spend(Struct, frozen=True):
 
 
 class Tally(Struct, frozen=True):
-    """The total of each counter, in the order of the request; `exhausted` are the indexes of those without room.
+    """The total of each counter, in the order of the spends; `exhausted` has the indexes of those without room.
 
     If `exhausted` is not empty, nothing was spent, and the totals leave out what this presentation paid before.
     """
@@ -57,10 +57,10 @@ class Meter(Protocol):
     """Counters that processes share."""
 
     def spend(self, payer: Payer, spends: Sequence[Spend], *, now: int) -> Tally:
-        """Spend all of it or nothing, atomically; `now` in Unix seconds. StoreProblem when that is not possible.
+        """Spend all the costs or none, atomically; `now` is in Unix seconds.
 
-        The caller gives each pair of counter and unit once. What the payer paid before into a counter counts towards
-        its cost there. After StoreProblem, the amounts may have been spent.
+        Each pair of counter and unit occurs once. What this payer paid into a counter before is part of its cost there.
+        StoreProblem if the meter cannot be read or written; the costs may have been spent then.
         """
         ...
 

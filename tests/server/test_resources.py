@@ -231,7 +231,7 @@ def test_a_large_report_goes_in_pieces(resource: Resource, remote: RemoteAuthori
     reasons = [{"code": "no_token", "sentence": text}]
     resource.reports.record([record(id=f"d-{number}", reasons=reasons) for number in range(1_200)])
     assert sum(1 for _ in remote.find()) == 1_200
-    with pytest.raises(Unwritable, match="does not accept the report"):
+    with pytest.raises(Unwritable, match="does not accept this request"):
         resource.reports.record([record(reasons=[{"code": "x", "sentence": "x" * (1 << 20)}])])
 
 

@@ -68,7 +68,7 @@ class Total(Struct, frozen=True):
 
 
 class Charged(Struct, frozen=True):
-    """The totals of the counters after the payment; `exhausted` are the indexes of those without room.
+    """The totals of the counters after the payment; `exhausted` has the indexes of those without room.
 
     If `exhausted` is not empty, nothing was spent, and the totals leave out what the presentation paid before.
     """

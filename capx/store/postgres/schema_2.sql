@@ -4,10 +4,11 @@
 --
 -- * One presentation is one call: if it pays again, only what it has not paid yet is spent.
 -- * A role in `capx.resources` spends for its own audiences only, and with a capability that the authority minted for
---   one of them: its id follows from a nonce, so nobody can guess it who was not shown the token. From a counter
---   of a task it spends only if the capability has a budget there. The other counters have ids that nobody can guess
---   either.
--- * No resource spends in a unit that no budget can have: the authority counts revocations in one.
+--   one of them. The id of the capability depends on a nonce, so only somebody who was shown the token knows it. From a
+--   counter of a task it spends only if the capability has a budget there. The ids of all other counters cannot be
+--   guessed either.
+-- * A resource spends only in units that a budget can have. The authority counts revocations in another unit, so no
+--   resource can use those up.
 --
 -- This step was released: its statements never change.
 
@@ -56,12 +57,12 @@ BEGIN
     END LOOP;
 END $$;
 
--- Spends everything or nothing. Counters are locked in the order of their keys, so that two calls never wait for each
--- other. What the presentation has paid is read under the lock of the counter. If one counter exceeds its limit, the
+-- Spends everything or nothing. Counters are locked in the order of their keys, so that two calls cannot deadlock. What
+-- the presentation has paid is read under the lock of the counter. If one counter exceeds its limit, the
 -- exception undoes all of the inner block, and the totals are those of the others.
 CREATE FUNCTION capx.spend(
-    what bytea, its_capability text, its_audience text, ids text[], units text[], costs numeric[], limits numeric[], said bigint,
-    OUT totals numeric[], OUT exhausted int[]
+    what bytea, its_capability text, its_audience text, ids text[], units text[], costs numeric[], limits numeric[],
+    said bigint, OUT totals numeric[], OUT exhausted int[]
 )
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -113,7 +114,7 @@ BEGIN
     END;
 END $$;
 
--- Roles of before may call the new function too. A role that was dropped is passed over.
+-- Existing roles may call the new function too. Skip roles that were dropped.
 DO $$
 DECLARE
     one text;

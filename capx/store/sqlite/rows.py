@@ -74,14 +74,15 @@ class Rows(SqlRows):
         return Burn(inserted.rowcount == 1, known)
 
     def spend(self, payer: Payer, spends: Sequence[Spend], now: int) -> Tally:
-        paid = [self._paid(payer, spend) for spend in spends]
-        held = [self._spent(spend.counter, spend.unit) for spend in spends]
-        others = [rest_of(total, before or Decimal(0)) for total, before in zip(held, paid, strict=True)]
-        costs = [max(spend.cost, before or Decimal(0)) for spend, before in zip(spends, paid, strict=True)]
+        before = [self._paid(payer, spend) for spend in spends]
+        paid = [cost or Decimal(0) for cost in before]
+        others = [rest_of(self._spent(one.counter, one.unit), cost) for one, cost in zip(spends, paid, strict=True)]
+        costs = [max(one.cost, cost) for one, cost in zip(spends, paid, strict=True)]
         totals = list(map(plus, others, costs))
-        # All counters are checked before any is written, so a call that exceeds one budget costs nothing. What was paid
-        # before passed this check then, and does not fail because others, with higher limits, have spent more since.
-        exhausted = [nth for nth, spend in enumerate(spends) if costs[nth] != paid[nth] and totals[nth] > spend.limit]
+        # All counters are checked before any is written, so a call that exceeds one budget costs nothing. A cost that
+        # was paid before passed this check then. It still passes, even if presentations with higher limits have spent
+        # more since.
+        exhausted = [nth for nth, spend in enumerate(spends) if costs[nth] != before[nth] and totals[nth] > spend.limit]
         if exhausted:
             return Tally(tuple(others), tuple(exhausted))
         for spend, cost, total in zip(spends, costs, totals, strict=True):
