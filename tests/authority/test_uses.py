@@ -17,7 +17,7 @@ from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability
 from capx.verify.ask import Granted
-from capx_caveats import Budget, action
+from capx_caveats import Budget, action, budget
 from tests.labs.granting_lab import GrantingLab, policy, rule
 from tests.labs.processes import ended_with_test
 from tests.labs.waiting import until
@@ -166,6 +166,15 @@ def test_two_asks_have_counters_of_their_own(lab: GrantingLab) -> None:
     counters = {uses_counter(id_, round_) for id_ in ids for round_ in (1, 2)}
     assert len(counters) == 4
     assert {len(counter) for counter in counters} == {22}
+
+
+def test_the_uses_of_a_consent_are_no_budget_of_the_task(lab: GrantingLab) -> None:
+    lab.policy = policy(rule("ask", SEND, uses=1, budgets=[budget("calls", 9)]))
+    opened = lab.open()
+    for _ in range(2):
+        assert lab.codes(consented(lab, opened.bundle), SEND) == ()
+    (tree,) = lab.authority.graph(opened.id).trees
+    assert [(one.counter, one.unit, one.spent) for one in tree.budgets] == [(opened.id, "calls", "2")]
 
 
 def test_a_request_of_before_is_decided_anew(lab: GrantingLab) -> None:

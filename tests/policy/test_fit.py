@@ -35,6 +35,15 @@ def test_a_grant_with_more_budgets_than_a_token_may_have_is_told() -> None:
     )
 
 
+def test_the_uses_of_a_consent_count_as_a_budget() -> None:
+    asking = 'how = "ask"\napprovers = ["kim"]\nallow = ["a.b"]\n'
+    read_policy(granting(asking + "[purpose.work.grant.budget]\n" + limits(15)))
+    read_policy(granting(asking + 'uses = "task"\n[purpose.work.grant.budget]\n' + limits(16)))
+    assert problems(granting(asking + "[purpose.work.grant.budget]\n" + limits(16))) == (
+        "purpose.work.grant[1].allow: a.b: a token has at most 16 budgets: shorten this grant",
+    )
+
+
 def test_grants_that_fit_apart_and_not_together_are_refused() -> None:
     half, rest = ([f"a.{half}{number}" for number in range(150)] for half in "xy")
     read_policy(granting(f"allow = {half}"))

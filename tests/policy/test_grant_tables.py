@@ -44,6 +44,21 @@ def test_a_grant_that_asks_has_approvers_and_a_time() -> None:
         assert wrong(how=how, approvers=["ana"])[0].startswith(f"{AT}[1].approvers: works only with")
 
 
+def test_a_consent_is_good_for_one_call_or_as_many_as_is_said() -> None:
+    asking: dict[str, Any] = {"how": "ask", "approvers": ["finance"]}
+    assert [read(**asking, **more).uses for more in ({}, {"uses": 3}, {"uses": 1_000_000}, {"uses": "task"})] == [
+        *(1, 3, 1_000_000, None)
+    ]
+    rule = read(**asking, uses=3).fixed
+    assert rule is not None
+    assert rule.uses == 3
+    for uses in (0, -1, 1_000_001, True, 1.0, "once", "3", [], None):
+        assert wrong(**asking, uses=uses) == (f'{AT}[1].uses: must be a whole number from 1 to 1000000, or "task"',)
+    for how in ("at_open", "on_request"):
+        assert read(how=how).uses is None
+        assert wrong(how=how, uses=1)[0].startswith(f"{AT}[1].uses: works only with how = ")
+
+
 def test_what_cannot_be_read_is_told_once_at_its_place() -> None:
     assert wrong(how=5) == (f'{AT}[1].how: is a number, but must be a string: write it in " "',)
     assert wrong(how="at_opn")[0].startswith(f'{AT}[1].how: is "at_opn", which is unknown: did you mean at_open?')

@@ -1,5 +1,7 @@
 """What cannot have been meant is remarked upon."""
 
+import pytest
+
 from capx.policy.file import read_policy
 from capx.policy.lint import warnings
 from tests.labs.policies import ANA, KIM, POLICY, changed, granting
@@ -59,3 +61,12 @@ def test_a_purpose_longer_than_any_task_is_remarked_upon() -> None:
     assert list(warnings(read_policy(granting('allow = ["a.b"]', 'ttl = "2d"')))) == [
         "purpose.work.ttl: is over 1d, the default max_ttl: shorten it, or raise max_ttl"
     ]
+
+
+@pytest.mark.parametrize(("uses", "good"), [("2", "2 calls"), ('"task"', "any number of calls until the task ends")])
+def test_a_consent_for_several_calls_is_remarked_upon(uses: str, good: str) -> None:
+    text = changed('within = "30m"', f'within = "30m"\nuses = {uses}')
+    assert list(warnings(read_policy(text))) == [
+        f"purpose.refund.grant[2].uses: one consent is good for {good}: remove the key to ask a person for each call"
+    ]
+    assert list(warnings(read_policy(changed('within = "30m"', 'within = "30m"\nuses = 1')))) == []
