@@ -52,7 +52,8 @@ def test_a_consent_is_good_for_one_call_or_as_many_as_is_said() -> None:
     rule = read(**asking, uses=3).fixed
     assert rule is not None
     assert rule.uses == 3
-    for uses in (0, -1, 1_000_001, True, 1.0, "once", "3", [], None):
+    several: tuple[Any, ...] = (0, -1, 1_000_001, True, 1.0, "once", "3", [], None)
+    for uses in several:
         assert wrong(**asking, uses=uses) == (f'{AT}[1].uses: must be a whole number from 1 to 1000000, or "task"',)
     for how in ("at_open", "on_request"):
         assert read(how=how).uses is None

@@ -1,0 +1,118 @@
+"""Attacks on a person's consent: more calls than the person agreed to."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from capx.authority.authority import Authority
+from capx.authority.opening import OpenedTask
+from capx.authority.remote.client import RemoteAuthority
+from capx.authority.requests.verdict import Verdict
+from capx.tokens.bundle import Bundle
+from capx.verify.ask import Granted, Pending
+from capx_caveats import JSON
+from tests.labs.office import Office
+from tests.labs.postgres import shared_server
+from tests.labs.processes import ended_with_test
+from tests.server.conftest import Served, serving
+
+REFUND: dict[str, JSON] = {"amount": 400}
+RACER = """
+import sys, time
+from pathlib import Path
+from capx.crypto.keys import AudienceKeys
+from capx.resource.connection import connect
+from capx.resource.replay import Replay
+from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle
+from capx_caveats import Call
+
+kind, place, key_file, token = sys.argv[1:]
+connection = connect(AudienceKeys.load(Path(key_file), "billing"), **{kind: place})
+# Each has its own memory of presentations, as services on several machines have.
+verifier = connection.verifier(replay=Replay.process(clock=lambda: time.time() - 1_000))
+bundle, sent = Bundle.parse(token), ToolCall("billing.refund", {"amount": 400})
+while connection.liveness.age() > 1:
+    time.sleep(0.01)
+print("ready", flush=True)
+sys.stdin.readline()
+call = Call("billing.refund", {"amount": 400}, tenant="Acme")
+print(sum(verifier.decide(bundle.present("billing", sent).text, sent, call).allowed for _ in range(3)), flush=True)
+connection.close()
+"""
+
+
+class World:
+    """A served authority, and a way for services to reach what counts."""
+
+    def __init__(self, kind: str, place: str, office: Office, served: Served, remote: RemoteAuthority) -> None:
+        self.kind = kind
+        self.place = place
+        self.office = office
+        self.served = served
+        self.remote = remote
+
+    def asked(self, task: OpenedTask) -> Granted | Pending:
+        """The answer to the ask for the refund, as an agent gets it in the authority's own process."""
+        with Authority.open_home(self.office.home) as authority:
+            answer = authority.ask(task.bundle, "billing.refund", args=REFUND)
+        assert isinstance(answer, Granted | Pending), str(answer)
+        return answer
+
+    def consent(self, pending: Pending) -> None:
+        inquiry = self.remote.inquiry(pending.request)
+        self.remote.answer(Verdict.sign(inquiry, self.office.ben, yes=True, at=int(time.time())))
+
+    def race(self, bundle: Bundle, count: int = 16) -> int:
+        """How many calls so many processes are allowed, each of which tries three times."""
+        key_file = self.office.home.parent / "billing.keys"
+        if not key_file.exists():
+            self.served.keys("billing").save(key_file)
+        command = (sys.executable, "-c", RACER, self.kind, self.place, str(key_file), bundle.text)
+        racers = [
+            ended_with_test(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+            for _ in range(count)
+        ]
+        for racer in racers:
+            assert racer.stdout is not None
+            assert racer.stdout.readline() == "ready\n"
+        return sum(int(racer.communicate("\n", timeout=120)[0]) for racer in racers)
+
+
+@pytest.fixture(params=["sqlite", "postgres", "feed"])
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    database = shared_server().database() if request.param == "postgres" else None
+    url = None if database is None else shared_server().url(database)
+    office = Office(tmp_path, store=url)
+    with serving(office.home) as served, RemoteAuthority(served.place) as remote:
+        kind = "feed" if request.param == "feed" else "store"
+        place = served.url if kind == "feed" else url or str(office.home / "capx.db")
+        yield World(kind, place, office, served, remote)
+    if database is not None:
+        shared_server().give_back(database)
+
+
+def test_sixteen_processes_that_race_one_consent_make_one_call(world: World) -> None:
+    task = world.remote.open(world.office.signed(world.remote))
+    for _ in range(2):
+        pending = world.asked(task)
+        assert isinstance(pending, Pending)
+        world.consent(pending)
+        granted = world.asked(task)
+        assert isinstance(granted, Granted)
+        assert world.race(Bundle([granted.capability])) == 1
+
+
+def test_a_delegated_consent_is_no_second_one(world: World) -> None:
+    task = world.remote.open(world.office.signed(world.remote))
+    pending = world.asked(task)
+    assert isinstance(pending, Pending)
+    world.consent(pending)
+    granted = world.asked(task)
+    assert isinstance(granted, Granted)
+    children = [granted.capability.delegate(to=f"child-{nth}") for nth in range(3)]
+    assert sum(world.race(Bundle([child]), count=2) for child in children) == 1
