@@ -14,9 +14,12 @@ from capx.api.problems import from_problem
 from capx.errors import InvalidRequest, StoreProblem, Unavailable
 from capx.tokens.lineage import AUTHORITY
 from capx.verify.decision import Decision, Denied
+from capx_caveats.values import printable
 
 T = TypeVar("T")
 
+# Characters of a sender's sentence that an error repeats.
+_MOST: Final = 300
 _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -60,7 +63,8 @@ def problem_of(answer: WholeResponse) -> Problem | None:
 def detail(answer: WholeResponse) -> str:
     """Return the sentence of a problem, or the status of an answer that is not one."""
     problem = problem_of(answer)
-    return f"it answered {answer.status}" if problem is None else problem.detail
+    # Printable: it goes to a log, and a hostile sender must not write lines of its own there.
+    return f"it answered {answer.status}" if problem is None else printable(problem.detail[:_MOST])
 
 
 class NoAnswer(StoreProblem):

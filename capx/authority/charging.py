@@ -5,7 +5,9 @@ Laws:
 - The presentation proves the counters and their limits. The resource says only what the call costs.
 - The authority has minted the capability itself. A resource holds the key of its audience, so it can forge a token for
   itself, with any budget in it: such a token spends nothing.
-- One presentation is one call, until it expires. If it is sent again, only what it has not paid yet is spent.
+- The capability lives: nothing that a resource may still accept, because its news are late, spends after its end.
+- One presentation is one call. If its admission is sent again, only what it has not paid yet is spent. Another
+  admission of it is refused.
 """
 
 from collections.abc import Mapping
@@ -17,7 +19,6 @@ from capx.store.protocols import Store
 from capx.tokens import chain, wire
 from capx.tokens.binding import WINDOW_BEFORE
 from capx.tokens.lineage import Lineage, TokenRefused, caveats_of, read_lineage
-from capx.tokens.revocation_key import of_kid
 from capx.verify.meter import Payer, Spend, Tally
 from capx.verify.spending import spends_of
 from capx_caveats import CALLS, DEFAULT, Call, InvalidCaveat, Presented, shown_instant
@@ -26,7 +27,14 @@ _NOT_AUTHENTIC = "this presentation was changed, or was not made under a live ke
 
 
 def charge(
-    store: Store, keyring: KeyRing, audience: str, presentation: str, costs: Mapping[str, str], *, now: int
+    store: Store,
+    keyring: KeyRing,
+    audience: str,
+    presentation: str,
+    costs: Mapping[str, str],
+    *,
+    admission: bytes,
+    now: int,
 ) -> tuple[tuple[Spend, ...], Tally]:
     """Spend what a call costs, in these units, from the budgets of the presentation that came with it.
 
@@ -34,7 +42,7 @@ def charge(
     InvalidRequest if the presentation is not valid here, or if no budget of it counts a unit. StoreProblem if the store
     fails.
     """
-    payer, lineage = _proven(store, keyring, audience, presentation, now)
+    payer, lineage = _proven(store, keyring, audience, presentation, admission=admission, now=now)
     counted = [allotment for allotment in lineage.allotments if allotment.budget.unit in costs]
     if unknown := costs.keys() - {allotment.budget.unit for allotment in counted}:
         raise InvalidRequest(f"no budget of this presentation counts {min(unknown)!r:.80}")
@@ -47,8 +55,10 @@ def charge(
     return spends, store.spend(payer, spends, now=now)
 
 
-def _proven(store: Store, keyring: KeyRing, audience: str, presentation: str, now: int) -> tuple[Payer, Lineage]:
-    """Who pays, and from what; InvalidRequest unless the authority minted it, for this audience, and it is good now."""
+def _proven(
+    store: Store, keyring: KeyRing, audience: str, presentation: str, *, admission: bytes, now: int
+) -> tuple[Payer, Lineage]:
+    """Who pays, and from what; InvalidRequest unless the authority minted it for this audience, and it lives."""
     frame = wire.decode(presentation)
     if frame.identifier.audience != audience:
         raise InvalidRequest(f"this presentation is for {frame.identifier.audience}, and {audience} received it")
@@ -75,8 +85,9 @@ def _proven(store: Store, keyring: KeyRing, audience: str, presentation: str, no
     # The id that covers the authority's block. The one before it covers the identifier, which fits another block too.
     minted = lineage.ids[1]
     with store.read() as reading:
-        if reading.death(of_kid(frame.identifier.kid)):
-            raise InvalidRequest(f"the root key {frame.identifier.kid} of this capability was revoked")
         if reading.minted(b64u(minted)) is None:
             raise InvalidRequest("this authority did not mint this capability")
-    return Payer(chain.block_digest(lineage.digest, last)[:16], minted, audience, presentation), lineage
+        if any(map(reading.death, lineage.revocation_keys)) or lineage.issued <= reading.revoked_until():
+            raise InvalidRequest("this capability was revoked, or its task has ended")
+    id_ = chain.block_digest(lineage.digest, last)[:16]
+    return Payer(id_, admission, minted, audience, presentation), lineage

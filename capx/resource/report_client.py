@@ -16,8 +16,9 @@ from capx.api.deadline import SINGLE, WholeResponse, seconds_of, whole_response
 from capx.api.messages.base import encode
 from capx.api.messages.resources import Charge, Charged, Noted, Recorded, Sighted
 from capx.api.responses import NoAnswer, detail, read_response, unreachable
+from capx.crypto.base64url import b64u
 from capx.crypto.keys import AudienceKey, AudienceKeys
-from capx.errors import StoreProblem, Unavailable
+from capx.errors import CapxError, StoreProblem, Unavailable
 from capx.store.records import DecisionRecord, Unwritable
 from capx.verify.meter import Payer, Spend, Tally
 from capx_caveats import InvalidCaveat, amount, shown_amount
@@ -72,11 +73,17 @@ class ResourceClient:
     def spend(self, payer: Payer, spends: Sequence[Spend], *, now: int) -> Tally:
         """Spend all of it or nothing at the authority, which reads the counters and limits from the presentation."""
         del now  # the authority uses its own clock
-        body = encode(Charge(payer.text, {spend.unit: shown_amount(spend.cost) for spend in spends}))
+        if not payer.text:
+            raise Unavailable("a bare token pays nothing on the feed: only a presentation does")
+        costs = {spend.unit: shown_amount(spend.cost) for spend in spends}
+        body, began = encode(Charge(payer.text, b64u(payer.admission), costs)), time.monotonic()
         try:
             charged = self._reported("/spend", body, Charged)
         except NoAnswer:
-            # The costs may have been spent. To send it again is safe: one presentation pays once.
+            # The costs may have been spent. To send it again is safe: one admission pays once. But a call waits: where
+            # nothing came in all the time, do not wait as long again.
+            if self._seconds is not None and time.monotonic() - began >= self._seconds:
+                raise
             charged = self._reported("/spend", body, Charged)
         return _tally(charged, spends, self.url)
 
@@ -94,9 +101,18 @@ class ResourceClient:
                 raise Unwritable(f"the authority at {self.url} does not accept this request: {detail(answer)}")
             if answer.status not in {401, 403}:
                 self._last = key
-                return read_response(answer, kind, self.url)
+                return self._read(answer, kind)
             refused = refused or StoreProblem(f"the authority at {self.url} refuses this request: {detail(answer)}")
         raise refused or StoreProblem(f"the key file has no live key of {self._keys.audience}: export it again")
+
+    def _read(self, answer: WholeResponse, kind: type[T]) -> T:
+        try:
+            return read_response(answer, kind, self.url)
+        except StoreProblem:
+            raise
+        except CapxError as error:
+            # Such as a denial, or a path that an older authority does not have: no answer to a report of ours.
+            raise StoreProblem(f"the authority at {self.url} is of another version: {error}") from None
 
     def _posted(self, path: str, body: bytes, key: AudienceKey) -> WholeResponse:
         proof = resource_auth.prove(key, method="POST", target=path, body=body, at=int(time.time()))

@@ -2,8 +2,8 @@
 
 Laws:
 
-- Operators, agents, resources, followers of the feed, and readers of single pages each have their own threads. So none
-  of them can keep the others waiting.
+- Operators, agents, reports, payments, followers of the feed, and readers of single pages each have their own threads.
+  So none of them can keep the others waiting.
 - The service ends tasks and requests whose time runs out.
 - A stop is for everybody: streams end, callers who wait get an answer, and requests that are under way finish.
 """
@@ -48,6 +48,7 @@ class Service:
         self.operators = Workers(_THREADS, _WAITING)
         self.agents = Workers(_THREADS, _WAITING)
         self.resources = Workers(_THREADS, _WAITING)
+        self.payments = Workers(_THREADS, _WAITING)
         self.followers = Workers(1, _WAITING)
         self.readers = Workers(1, _WAITING)
         self.watchers = Workers(1, 20)

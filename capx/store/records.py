@@ -207,6 +207,8 @@ class RequestCounts(Struct, frozen=True):
 # Not a name that a caveat can hold, so no token can spend from this counter or raise it.
 REVOCATIONS: Final = "-"
 """The unit in which the counter of a node counts revocations by its agent; no budget can have this unit."""
+PAID_ELSEWHERE: Final = "this presentation was paid for before, by another process of the service"
+"""Why a presentation pays nothing: another admission of it has paid."""
 
 
 class Counter(Struct, frozen=True):

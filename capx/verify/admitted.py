@@ -12,7 +12,7 @@ Laws:
 from collections.abc import Mapping
 
 from capx import diagnostics
-from capx.errors import StoreProblem, Unavailable
+from capx.errors import CapxError, Unavailable
 from capx.tokens.lineage import Lineage, attributed
 from capx.verify.decision import Allowed, Decision, Denied
 from capx.verify.evaluator import MAX_REPORTED, Evaluator, unavailable
@@ -157,7 +157,7 @@ class Admitted:
         """Step 8: spend what the call costs, or return the refusals."""
         try:
             return self._payment.pay(call, now=now)
-        except StoreProblem as problem:
+        except CapxError as problem:
             diagnostics.warn_once(f"budgets cannot be counted: {problem}")
             return [_UNCOUNTED], ()
         except BaseException:

@@ -4,8 +4,10 @@ Laws:
 
 - A counter is identified by its id and a unit, and by nothing else: capabilities of several audiences share it.
 - All amounts of one presentation are spent together or not at all. So a call that exceeds one budget costs nothing.
-- One presentation is one call. If it pays again, only what it has not paid yet is spent. So a caller that lost the
-  answer can safely pay again.
+- One presentation is one call. If its admission pays again, only what it has not paid yet is spent. So a caller that
+  lost the answer can safely pay again.
+- Another admission of the same presentation pays nothing and is refused. Processes that share no memory of
+  presentations may all accept one, but only the first of them gets it paid.
 - Amounts are exact decimals, and a counter never shrinks.
 """
 
@@ -19,13 +21,14 @@ from capx.crypto.base64url import b64u
 
 
 class Payer(Struct, frozen=True):
-    """The presentation that pays: its id, the id of the capability as it was minted, its audience, and its text.
+    """What pays: a presentation, its admission, the capability as it was minted, the audience, and the text.
 
-    Ids are 16 bytes. A bare token has no presentation: each admission of it pays under an id of its own. `repr` does
-    not show the text.
+    Ids are 16 bytes; that of the admission is random. A bare token has no presentation: each admission of it pays under
+    an id of its own, and its text is empty. `repr` does not show the text.
     """
 
     presentation: bytes
+    admission: bytes
     capability: bytes
     audience: str
     text: str
@@ -60,7 +63,8 @@ class Meter(Protocol):
         """Spend all the costs or none, atomically; `now` is in Unix seconds.
 
         Each pair of counter and unit occurs once. What this payer paid into a counter before is part of its cost there.
-        StoreProblem if the meter cannot be read or written; the costs may have been spent then.
+        Unwritable if another admission of the presentation has paid. StoreProblem if the meter cannot be read or
+        written; the costs may have been spent then.
         """
         ...
 

@@ -15,6 +15,7 @@ from decimal import Decimal
 from msgspec import Struct
 from msgspec.structs import replace
 
+from capx.errors import StoreProblem
 from capx.tokens.lineage import Allotment, attributed
 from capx.verify.meter import Meter, Payer, Spend
 from capx_caveats import Call, Refusal, rest_of, shown_amount
@@ -101,7 +102,11 @@ class Payment:
             tally = self._meter.spend(self._payer, spends, now=now)
             if tally.exhausted:
                 totals = {(spend.counter, spend.unit): held for spend, held in zip(spends, tally.totals, strict=True)}
-                return list(exhausted(self._allotments, call, totals)), ()
+                refusals = list(exhausted(self._allotments, call, totals))
+                if not refusals:
+                    # Fail closed: a meter that contradicts itself must not allow the call.
+                    raise StoreProblem("the meter says that a budget is exhausted, and its totals do not")
+                return refusals, ()
             spent = receipt(map(self._unpaid, spends), tally.totals)
             self._paid.update({(one.counter, one.unit): one for one in receipt(spends, tally.totals)})
             return [], spent

@@ -288,9 +288,11 @@ class Verifier:
         return admitted, lambda: self._burn(presentation, mark.at + WINDOW_AFTER, now)
 
     def _payer(self, authentic: Authentic, lineage: Lineage, presentation: bytes | None) -> Payer:
-        frame = authentic.frame
+        frame, admission = authentic.frame, os.urandom(16)
+        if presentation is None:
+            return Payer(admission, admission, lineage.ids[1], self.audience, "")
         text = wire.encode(frame.identifier, frame.blocks, frame.signature)
-        return Payer(presentation or os.urandom(16), lineage.ids[1], self.audience, text)
+        return Payer(presentation, admission, lineage.ids[1], self.audience, text)
 
     def _burn(self, presentation: bytes, until: int, now: int) -> Refusal | None:
         try:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from capx.authority.opening import OpenedTask
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import KeyRing, RootKey
 from capx.errors import CapxError, InvalidRequest
+from capx.store.records import Unwritable
 from capx.tokens import chain, wire
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
@@ -41,7 +43,10 @@ def presented(held: Bundle | Capability, *, at: int = NOW) -> str:
 
 
 def paid(lab: Authority, text: str, *, now: int = NOW, **costs: str) -> Tally:
-    _, tally = charge(lab.store, lab.keyring, "crm", text, costs or {"calls": "1"}, now=now)
+    # One admission for each presentation, as a verifier gives it.
+    admission = sha256(text.encode()).digest()[:16]
+    paying = costs or {"calls": "1"}
+    _, tally = charge(lab.store, lab.keyring, "crm", text, paying, admission=admission, now=now)
     return tally
 
 
@@ -120,8 +125,9 @@ def test_a_changed_presentation_spends_nothing(lab: Authority, task: OpenedTask)
     refused(lab, other, "was changed")
     refused(lab, wire.encode(frame.identifier, (), frame.signature), "was changed")
     refused(lab, token.text[:-1], "base64url|cut short")
+    strange = KeyRing(RootKey.generate())
     with pytest.raises(InvalidRequest, match="was changed"):
-        charge(lab.store, KeyRing(RootKey.generate()), "crm", token.text, {"calls": "1"}, now=NOW)
+        charge(lab.store, strange, "crm", token.text, {"calls": "1"}, admission=b"a" * 16, now=NOW)
 
 
 def test_a_bare_token_spends_nothing(lab: Authority, task: OpenedTask) -> None:
@@ -157,7 +163,34 @@ def test_a_presentation_spends_only_in_its_time(lab: Authority, task: OpenedTask
 def test_what_was_minted_under_a_revoked_key_spends_nothing(lab: Authority, task: OpenedTask) -> None:
     text = presented(task.bundle)
     lab.revoke(kid=lab.keyring.active.kid)
-    refused(lab, text, "of this capability was revoked")
+    refused(lab, text, "was revoked, or its task has ended")
+
+
+def test_what_is_dead_spends_nothing(lab: Authority, task: OpenedTask) -> None:
+    child = task.bundle.delegate(to="child")
+    texts = [presented(child), presented(task.bundle)]
+    lab.revoke(child)
+    with pytest.raises(InvalidRequest, match="was revoked"):
+        paid(lab, texts[0])
+    assert paid(lab, texts[1]).exhausted == ()
+    lab.complete(task.id)
+    with pytest.raises(InvalidRequest, match="its task has ended"):
+        paid(lab, presented(task.bundle))
+    assert totals(lab) == {"calls": 1}
+
+
+def test_what_was_issued_in_a_revoked_instant_spends_nothing(lab: Authority, task: OpenedTask) -> None:
+    text = presented(task.bundle)
+    lab.revoke(issued=int(time.time()))
+    refused(lab, text, "was revoked")
+
+
+def test_another_admission_of_a_presentation_is_paid_nothing(lab: Authority, task: OpenedTask) -> None:
+    text = presented(task.bundle)
+    assert paid(lab, text).exhausted == ()
+    with pytest.raises(Unwritable, match="paid for before, by another process"):
+        charge(lab.store, lab.keyring, "crm", text, {"calls": "1"}, admission=b"b" * 16, now=NOW)
+    assert totals(lab) == {"calls": 1}
 
 
 def test_a_token_without_budgets_has_nothing_to_spend(lab: Authority) -> None:

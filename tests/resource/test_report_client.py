@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from capx.authority.remote.client import RemoteAuthority
 from capx.crypto.keys import KeyRing, RootKey
@@ -21,6 +22,7 @@ from capx.tokens.binding import ToolCall
 from capx.verify.meter import Payer, Spend, Tally
 from capx_caveats import budget
 from tests.labs.hostile_answers import answer, at_url
+from tests.labs.lab import Lab, minted
 from tests.labs.payers import payer
 from tests.server.conftest import Served, new_home, serving
 
@@ -92,7 +94,11 @@ def presented(remote: RemoteAuthority) -> tuple[str, Payer, list[Spend]]:
     """A task with a budget of five, a presentation of its token, and what one call spends."""
     task = remote.open(allow=["crm.read"], caveats=[budget("calls", 5)])
     text = next(iter(task.bundle)).present(ToolCall("crm.read")).text
-    return task.id, Payer(b"p" * 16, b"c" * 16, "crm", text), [Spend(task.id, "calls", Decimal(1), Decimal(5))]
+    return (
+        task.id,
+        Payer(b"p" * 16, b"a" * 16, b"c" * 16, "crm", text),
+        [Spend(task.id, "calls", Decimal(1), Decimal(5))],
+    )
 
 
 def spent(remote: RemoteAuthority, task: str) -> list[Decimal]:
@@ -121,7 +127,7 @@ def test_where_all_answers_are_lost_the_call_is_not_paid_twice(served: Served, r
 def test_the_order_of_the_answer_is_that_of_the_request(served: Served, remote: RemoteAuthority) -> None:
     task = remote.open(allow=["crm.read"], caveats=[budget("calls", 5), budget("eur", 3), budget("usd", 1)])
     text = next(iter(task.bundle)).present(ToolCall("crm.read")).text
-    by = Payer(b"p" * 16, b"c" * 16, "crm", text)
+    by = Payer(b"p" * 16, b"a" * 16, b"c" * 16, "crm", text)
     spends = [Spend(task.id, unit, Decimal(cost), Decimal(9)) for unit, cost in (("usd", 2), ("calls", 1), ("eur", 3))]
     with contextlib.closing(ResourceClient(served.url, served.keys("crm"))) as client:
         assert client.spend(by, spends, now=NOW) == Tally((Decimal(0), Decimal(0), Decimal(0)), (0,))
@@ -137,6 +143,9 @@ def test_what_an_authority_never_accepts_is_told_as_that(served: Served, remote:
             client.spend(payer(), [ONE], now=NOW)
         with pytest.raises(Unavailable, match="capx task show"):
             client.spent([("a", "calls")])
+
+
+PROBLEM = b'{"type":"t","title":"t","status":%d,"detail":"d","code":"invalid_request"}'
 
 
 def charged(*totals: tuple[str, str, str], exhausted: Any = ()) -> bytes:
@@ -168,6 +177,51 @@ def test_an_answer_about_something_else_pays_nothing(body: bytes) -> None:
         pytest.raises(StoreProblem, match=r"about other budgets|of another version"),
     ):
         client.spend(payer(), [ONE], now=NOW)
+
+
+DENIAL = b'{"decision":"d","reasons":[{"code":"evil","sentence":"hi bearer"}]}'
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        *((f"{status} Odd", PROBLEM % status) for status in (404, 405, 408, 409, 415, 422, 429)),
+        *((f"{status} Odd", DENIAL) for status in (404, 500)),
+        ("200 OK", DENIAL),
+    ],
+)
+def test_an_answer_that_is_none_to_a_payment_denies_the_call(status: str, body: bytes) -> None:
+    keys = KeyRing(RootKey.generate()).exported("crm")
+    with at_url(lambda: answer(body, status)) as url, contextlib.closing(ResourceClient(url, keys)) as client:
+        with pytest.raises(StoreProblem) as caught:
+            client.spend(payer(), [ONE], now=NOW)
+        assert url in str(caught.value)
+        lab = Lab(meter=client)
+        decision = lab.decide(lab.present(minted(budget("calls", 5))))
+    assert [refusal.code for refusal in decision.refusals] == ["unavailable"]
+    assert "hi bearer" not in str(decision.refusals)
+
+
+def test_a_sender_writes_no_lines_of_its_own_into_the_log() -> None:
+    keys = KeyRing(RootKey.generate()).exported("crm")
+    body = json.dumps({**json.loads(PROBLEM % 400), "detail": "x\n\x1b[31m" + "y" * 9_999}).encode()
+    with (
+        at_url(lambda: answer(body, "400 Odd")) as url,
+        contextlib.closing(ResourceClient(url, keys)) as client,
+        pytest.raises(Unwritable) as caught,
+    ):
+        client.spend(payer(), [ONE], now=NOW)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 500
+
+
+def test_a_bare_token_is_not_sent_to_the_authority() -> None:
+    keys = KeyRing(RootKey.generate()).exported("crm")
+    with (
+        contextlib.closing(ResourceClient("http://127.0.0.1:9", keys)) as client,
+        pytest.raises(Unavailable, match="a bare token pays nothing on the feed"),
+    ):
+        client.spend(replace(payer(), text=""), [ONE], now=NOW)
 
 
 def test_a_silent_authority_does_not_hold_a_call_for_ever() -> None:

@@ -32,6 +32,8 @@ from tests.labs.payers import payer
 from tests.labs.postgres import OWNER, Server
 
 NOW = int(time.time())
+NODE = b64u(b"n" * 16)
+"""The counter of a node: it follows from a token, so a role that names it was shown that token."""
 KEYS = KeyRing(RootKey.generate())
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -124,10 +126,10 @@ def test_a_resource_burns_spends_records_and_hears_of_deaths(owner: PostgresStor
     assert crm.burn(b"a" * 16, until=now + 60, now=now) == Burn(True)
     assert owner.burn(b"a" * 16, until=now + 60, now=now) == Burn(False)
     task, capability = minted(owner)
-    spends = [Spend(task, "calls", Decimal(2), Decimal(3)), Spend("a", "calls", Decimal(2), Decimal(3))]
+    spends = [Spend(task, "calls", Decimal(2), Decimal(3)), Spend(NODE, "calls", Decimal(2), Decimal(3))]
     assert crm.spend(payer(capability=capability), spends, now=NOW).exhausted == ()
     assert owner.spend(payer(), spends, now=NOW).exhausted == (0, 1)
-    assert crm.spent([("a", "calls"), (task, "calls")]) == (Decimal(2), Decimal(2))
+    assert crm.spent([(NODE, "calls"), (task, "calls")]) == (Decimal(2), Decimal(2))
     crm.record([decision("dec-1"), decision("dec-1")])
     crm.sighted("crm/1", 1, now=NOW)
     source = crm.source()
@@ -218,7 +220,7 @@ def test_a_role_that_stands_for_no_resource_is_refused(roles: Roles, owner: Post
     for use in (
         lambda: store.record([decision("dec-1")]),
         lambda: store.burn(b"a" * 16, until=NOW, now=NOW),
-        lambda: store.spend(payer(), [Spend("a", "calls", Decimal(1), Decimal(1))], now=NOW),
+        lambda: store.spend(payer(), [Spend(NODE, "calls", Decimal(1), Decimal(1))], now=NOW),
         lambda: store.sighted("f", 1, now=NOW),
     ):
         with pytest.raises(StoreProblem, match="is no resource of this store"):
@@ -459,13 +461,13 @@ def test_a_replay_is_refused_under_any_isolation_of_the_caller(session: Connecti
 
 @pytest.mark.parametrize("cost", ["-1", "NaN", "Infinity", "-Infinity", "-0.0000001"])
 def test_no_amount_gives_anything_back(owner: PostgresStore, crm: PostgresStore, cost: str) -> None:
-    owner.spend(payer(), [Spend("a", "calls", Decimal(2), Decimal(3))], now=NOW)
+    owner.spend(payer(), [Spend(NODE, "calls", Decimal(2), Decimal(3))], now=NOW)
     _, capability = minted(owner)
     with pytest.raises(Unwritable):
-        crm.spend(payer(capability=capability), [Spend("a", "calls", Decimal(cost), Decimal(5))], now=NOW)
+        crm.spend(payer(capability=capability), [Spend(NODE, "calls", Decimal(cost), Decimal(5))], now=NOW)
     with pytest.raises(Unwritable):
-        crm.spend(payer(capability=capability), [Spend("a", "calls", Decimal(1), Decimal("NaN"))], now=NOW)
-    assert owner.spent([("a", "calls")]) == (Decimal(2),)
+        crm.spend(payer(capability=capability), [Spend(NODE, "calls", Decimal(1), Decimal("NaN"))], now=NOW)
+    assert owner.spent([(NODE, "calls")]) == (Decimal(2),)
 
 
 def refused_to_spend(store: PostgresStore, by: Payer, counter: str, unit: str = "calls") -> None:
@@ -486,10 +488,53 @@ def test_a_role_spends_from_no_task_whose_token_it_was_not_shown(owner: Postgres
         assert reading.counters() == []
 
 
+@pytest.mark.parametrize("array", ["ARRAY['{id}']", "'[0:0]={{{id}}}'::text[]", "'{{{{{id}}}}}'::text[]"])
+def test_a_task_id_in_an_odd_array_is_seen_all_the_same(owner: PostgresStore, session: Connection, array: str) -> None:
+    _, capability = minted(owner)
+    victim, _ = minted(owner, "slides.write")
+    for unit in ("ARRAY['calls']", "'[0:0]={calls}'::text[]"):
+        with pytest.raises(errors.InsufficientPrivilege):
+            session.execute(
+                f"SELECT capx.spend('{'p' * 16}', '{'a' * 16}', '{b64u(capability)}', 'crm', "
+                f"{array.format(id=victim)}, {unit}, ARRAY[1::numeric], ARRAY[9::numeric], 1)".encode()
+            )
+    with owner.read() as reading:
+        assert reading.counters() == []
+
+
+def test_a_role_spends_from_no_counter_whose_name_it_guesses(owner: PostgresStore, crm: PostgresStore) -> None:
+    authority = Authority(owner, KEYS)
+    authority.open(allow=["slides.write"], caveats=[budget("calls", 3, counter="team")])
+    _, capability = minted(owner)
+    for name in ("team", "a", "", "A" * 21, "B" * 22):
+        refused_to_spend(crm, payer(capability=capability), name)
+    named = authority.open(allow=["crm.read"], caveats=[budget("calls", 3, counter="team")])
+    shown = next(iter(named.bundle)).ids[1]
+    spends = [Spend("team", "calls", Decimal(1), Decimal(3))]
+    assert crm.spend(payer(capability=shown), spends, now=NOW).exhausted == ()
+
+
+def test_a_role_spends_with_no_capability_that_is_dead(owner: PostgresStore, crm: PostgresStore) -> None:
+    authority = Authority(owner, KEYS, clock=lambda: NOW - 7200)
+    expired = next(iter(authority.open(allow=["crm.read"], expires="1h").bundle)).ids[1]
+    refused_to_spend(crm, payer(capability=expired), NODE)
+    task, capability = minted(owner)
+    spends = [Spend(NODE, "calls", Decimal(1), Decimal(3))]
+    assert crm.spend(payer(capability=capability), spends, now=NOW).exhausted == ()
+    Authority(owner, KEYS).complete(task)
+    refused_to_spend(crm, payer(capability=capability), NODE)
+    other, fresh = RootKey.generate(), Authority(owner, KEYS)
+    fresh.rekey(KEYS.added(other).activated(other.kid))
+    under = next(iter(fresh.open(allow=["crm.read"]).bundle)).ids[1]
+    assert crm.spend(payer(capability=under), spends, now=NOW).exhausted == ()
+    fresh.revoke(kid=other.kid)
+    refused_to_spend(crm, payer(capability=under), NODE)
+
+
 def test_a_role_uses_up_no_revocations_of_an_agent(owner: PostgresStore, crm: PostgresStore) -> None:
     _, capability = minted(owner)
     for unit in (REVOCATIONS, "", "Calls", "calls\n", "c" * 33):
-        refused_to_spend(crm, payer(capability=capability), b64u(b"n" * 16), unit)
+        refused_to_spend(crm, payer(capability=capability), NODE, unit)
 
 
 def test_a_presentation_has_an_id_of_one_length(owner: PostgresStore, session: Connection) -> None:
@@ -497,8 +542,13 @@ def test_a_presentation_has_an_id_of_one_length(owner: PostgresStore, session: C
     for id_ in ("''", "'short'", "'" + "x" * 17 + "'", "NULL"):
         with pytest.raises(errors.InvalidParameterValue):
             session.execute(
-                f"SELECT capx.spend({id_}::bytea, '{b64u(capability)}', 'crm', ARRAY['a'], ARRAY['calls'], "
-                "ARRAY[1::numeric], ARRAY[1::numeric], 1)".encode()
+                f"SELECT capx.spend({id_}::bytea, '{'a' * 16}', '{b64u(capability)}', 'crm', ARRAY['{NODE}'], "
+                "ARRAY['calls'], ARRAY[1::numeric], ARRAY[1::numeric], 1)".encode()
+            )
+        with pytest.raises(errors.InvalidParameterValue):
+            session.execute(
+                f"SELECT capx.spend('{'p' * 16}', {id_}::bytea, '{b64u(capability)}', 'crm', ARRAY['{NODE}'], "
+                "ARRAY['calls'], ARRAY[1::numeric], ARRAY[1::numeric], 1)".encode()
             )
 
 
@@ -511,7 +561,7 @@ def test_racing_payments_of_one_presentation_pay_once(owner: PostgresStore, post
 
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(pay, stores)) == {()}
-    assert owner.spent([("a", "calls"), ("b", "calls"), ("c", "calls")]) == (Decimal(1),) * 3
+    assert owner.spent([(counter, "calls") for counter in "abc"]) == (Decimal(1),) * 3
     for store in stores:
         store.close()
 
@@ -524,7 +574,8 @@ def test_no_amount_is_beyond_what_a_budget_can_say(owner: PostgresStore, session
     _, capability = minted(owner)
     for cost, limit in ((amount, "5"), ("1", amount)):
         statement = (
-            f"SELECT capx.spend('{'p' * 16}', '{b64u(capability)}', 'crm', ARRAY['a'], ARRAY['calls'], "
+            f"SELECT capx.spend('{'p' * 16}', '{'a' * 16}', '{b64u(capability)}', 'crm', "
+            f"ARRAY['{NODE}'], ARRAY['calls'], "
             f"ARRAY[{cost}::numeric], ARRAY[{limit}::numeric], 1)"
         )
         with pytest.raises(errors.InvalidParameterValue):

@@ -102,7 +102,11 @@ def test_a_store_is_migrated_whole_or_not_at_all(
 
 def test_a_store_of_the_first_version_keeps_its_roles(postgres_server: Server, postgres_database: str) -> None:
     url, role = postgres_server.url(postgres_database), f"crm_of_{postgres_database}"
-    body = b'{"task":"t","audience":"crm","ids":["%s","%s"]}' % (b64u(b"i" * 16).encode(), b64u(b"c" * 16).encode())
+    other = f"slides_of_{postgres_database}"
+    body = b'{"task":"t","audience":"crm","expires":9000000000,"allow":["\\u0000"],"ids":["%s","%s"]}' % (
+        b64u(b"i" * 16).encode(),
+        b64u(b"c" * 16).encode(),
+    )
     with contextlib.closing(psycopg.connect(url, autocommit=True)) as made:
         made.execute(migration(1))
         made.execute(CLOSED)
@@ -113,17 +117,24 @@ def test_a_store_of_the_first_version_keeps_its_roles(postgres_server: Server, p
     with postgres_server.admin(postgres_database) as operator:
         operator.execute(role_sql("crm", role).replace(FOR_RESOURCES[5], _FIRST_SPEND).encode())
         operator.execute("INSERT INTO capx.resources VALUES ('dropped long ago', 'crm')")
+        operator.execute(role_sql("slides", other).replace(FOR_RESOURCES[5], _FIRST_SPEND).encode())
+        operator.execute(f"REVOKE EXECUTE ON FUNCTION {_FIRST_SPEND} FROM {other}".encode())
     assert migrate(url) == (1, VERSION)
     with contextlib.closing(PostgresStore(url)) as store, store.read() as reading:
         found = reading.minted(b64u(b"c" * 16))
         assert found is not None
         assert found.body == body
     with contextlib.closing(PostgresStore(postgres_server.url(postgres_database, role))) as crm:
-        spends = [Spend("a", "calls", Decimal(1), Decimal(1))]
+        spends = [Spend(b64u(b"n" * 16), "calls", Decimal(1), Decimal(1))]
         assert crm.spend(payer(capability=b"c" * 16), spends, now=NOW).totals == (Decimal(1),)
     with postgres_server.admin(postgres_database) as operator:
-        operator.execute(f"DROP OWNED BY {role}".encode())
-        operator.execute(f"DROP ROLE {role}".encode())
+        held = operator.execute(
+            "SELECT has_function_privilege(%s, %s, 'EXECUTE')", (other, FOR_RESOURCES[5])
+        ).fetchone()
+        assert held == (False,), "a right that was taken away is not given back"
+        for one in (role, other):
+            operator.execute(f"DROP OWNED BY {one}".encode())
+            operator.execute(f"DROP ROLE {one}".encode())
 
 
 _FIRST_SPEND = "capx.spend(text[], text[], numeric[], numeric[], bigint)"

@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import pytest
 
+from capx.store.records import Counter
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.binding import ToolCall
 from capx.verify.meter import Payer, Spend, Tally
@@ -32,6 +33,34 @@ def test_store_gone_refuses_and_what_has_no_budget_goes_on(lab: Lab, store: SQLi
 def test_a_store_whose_file_is_gone_refuses(lab: Lab, store: SQLiteStore) -> None:
     store.path.unlink()
     assert refused(lab, minted(budget("calls", 5))) == ("unavailable",)
+
+
+class Contradicting:
+    """A meter that says that a budget is exhausted, and that nothing was spent from it."""
+
+    def spend(self, payer: Payer, spends: Sequence[Spend], *, now: int) -> Tally:
+        return Tally((Decimal(0),) * len(spends), (0,))
+
+    def spent(self, counters: Sequence[tuple[str, str]]) -> tuple[Decimal, ...]:
+        return (Decimal(0),) * len(counters)
+
+
+def test_a_meter_that_contradicts_itself_allows_nothing() -> None:
+    assert refused(Lab(meter=Contradicting()), minted(budget("calls", 5))) == ("unavailable",)
+
+
+def test_a_presentation_that_another_process_had_paid_is_refused(lab: Lab, store: SQLiteStore) -> None:
+    # Two processes of one service, each with a memory of presentations of its own.
+    other = Lab(meter=store)
+    token = lab.present(minted(budget("calls", 5)))
+    assert codes(lab.decide(token)) == ()
+    assert codes(other.decide(token)) == ("unavailable",)
+    assert sum(held.spent for held in counters(store)) == 1
+
+
+def counters(store: SQLiteStore) -> list[Counter]:
+    with store.read() as reading:
+        return reading.counters()
 
 
 class Failing:

@@ -53,9 +53,13 @@ class Recorded(Struct, frozen=True):
 
 
 class Charge(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a call costs, in units of the budgets of the presentation that came with it (decimal text)."""
+    """What a call costs, in units of the budgets of the presentation that came with it (decimal text).
+
+    `admission` is the id that the resource gave to this admission of the presentation: 16 random bytes.
+    """
 
     presentation: Annotated[str, Meta(max_length=MAX_TEXT)]
+    admission: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{21}[AQgw]$(?!\n)")]
     costs: Annotated[dict[Text, Text], Meta(min_length=1, max_length=MAX_BUDGETS)]
 
 

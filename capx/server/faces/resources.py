@@ -26,6 +26,7 @@ from capx.api.problems import HttpRefusal
 from capx.api.resource_auth import AuthenticReport, UnauthenticatedReport
 from capx.authority.authority import Authority
 from capx.authority.charging import charge
+from capx.crypto.base64url import unb64u
 from capx.errors import InvalidRequest
 from capx.guard.asgi.messages import http_request
 from capx.resource.feed.page import Envelope, FeedCursor, SignedPage
@@ -45,6 +46,7 @@ from capx.server.operation import (
 )
 from capx.server.service import Service
 from capx.server.waiting.stream_limits import machine_at
+from capx.server.workers import Workers
 from capx.store.records import DecisionRecord
 from capx.tokens.revocation_key import of_kid
 from capx_caveats import is_label, shown_amount
@@ -100,7 +102,13 @@ def _is_deeper(value: object, most: int) -> bool:
 def spend(authority: Authority, audience: str, asked: Charge) -> Charged:
     """Spend what a call costs from the budgets of its presentation. Sent again, it spends nothing more."""
     spends, tally = charge(
-        authority.store, authority.keyring, audience, asked.presentation, asked.costs, now=int(time.time())
+        authority.store,
+        authority.keyring,
+        audience,
+        asked.presentation,
+        asked.costs,
+        admission=unb64u(asked.admission),
+        now=int(time.time()),
     )
     totals = [Total(one.counter, one.unit, shown_amount(held)) for one, held in zip(spends, tally.totals, strict=True)]
     return Charged(totals, list(tally.exhausted))
@@ -123,7 +131,12 @@ def sighted(authority: Authority, audience: str, asked: Sighted) -> Noted:
 
 def routes(service: Service) -> list[Route]:
     """The routes of all operations of resources."""
-    return [_feed_route(service), *[_report_route(one, service) for one in OPERATIONS if one.reported]]
+    reported = [one for one in OPERATIONS if one.reported]
+    # A call waits for a payment, so decisions in large reports must not keep it waiting.
+    return [
+        _feed_route(service),
+        *[_report_route(one, service, service.payments if one is spend else service.resources) for one in reported],
+    ]
 
 
 def _feed_route(service: Service) -> Route:
@@ -140,7 +153,7 @@ def _feed_route(service: Service) -> Route:
     return route_to(feed, answer)
 
 
-def _report_route(operation: AnyOperation, service: Service) -> Route:
+def _report_route(operation: AnyOperation, service: Service, workers: Workers) -> Route:
     def done(proven: AuthenticReport, body: bytes) -> Response:
         asked: Any = decode_body(body, operation.asks or Reports)
         # Here and not with the MAC: this reads the store, and so runs in a thread.
@@ -164,6 +177,6 @@ def _report_route(operation: AnyOperation, service: Service) -> Route:
             proven = resource_auth.verify(
                 claim, service.ring, method=operation.method, target=target, body=body, now=int(time.time())
             )
-        return await service.resources.run(done, proven, body)
+        return await workers.run(done, proven, body)
 
     return route_to(operation, answer)

@@ -52,6 +52,12 @@ class Rows(SqlRows):
         "FOR UPDATE SKIP LOCKED) AS old WHERE c.counter = old.counter AND c.unit = old.unit"
     )
 
+    forget_paid = (
+        "DELETE FROM capx.paid p USING (SELECT presentation, counter, unit FROM capx.paid WHERE at < ? "
+        "FOR UPDATE SKIP LOCKED) AS old "
+        "WHERE p.presentation = old.presentation AND p.counter = old.counter AND p.unit = old.unit"
+    )
+
     def __init__(self, link: Link, head: tuple[Any, ...] | None) -> None:
         self._db = link
         self._head = self._written = head_of(head)

@@ -16,7 +16,7 @@ FOR_RESOURCES: Final = (
     "capx.hash_at(bigint)",
     "capx.deaths(bigint, int)",
     "capx.burn(bytea, bigint, bigint, bytea, bigint)",
-    "capx.spend(bytea, text, text, text[], text[], numeric[], numeric[], bigint)",
+    "capx.spend(bytea, bytea, text, text, text[], text[], numeric[], numeric[], bigint)",
     "capx.spent(text[], text[])",
     "capx.record(bigint[], text[])",
     "capx.sighted(text, bigint, bigint)",

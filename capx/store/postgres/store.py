@@ -99,10 +99,12 @@ class PostgresStore:
     def spend(self, payer: Payer, spends: Sequence[Spend], *, now: int) -> Tally:
         """Spend everything or nothing; it is on the disk when this returns."""
         columns = [[getattr(spend, name) for spend in spends] for name in ("counter", "unit", "cost", "limit")]
-        query = "SELECT * FROM capx.spend(%s, %s, %s, %s::text[], %s::text[], %s::numeric[], %s::numeric[], %s::bigint)"
-        capability = b64u(payer.capability)
+        query = (
+            "SELECT * FROM capx.spend(%s, %s, %s, %s, %s::text[], %s::text[], %s::numeric[], %s::numeric[], %s::bigint)"
+        )
+        by = payer.presentation, payer.admission, b64u(payer.capability), payer.audience
         # SQL counts from 1.
-        totals, exhausted = self._kept(query, payer.presentation, capability, payer.audience, *columns, now)
+        totals, exhausted = self._kept(query, *by, *columns, now)
         return Tally(tuple(totals), tuple([nth - 1 for nth in sorted(exhausted)]))
 
     def spent(self, counters: Sequence[tuple[str, str]]) -> tuple[Decimal, ...]:

@@ -58,6 +58,9 @@ class SqlRows(SqlRequestRows):
     forget_counters: ClassVar[str]
     """Deletes the counters of single tasks that nobody has spent from since a time."""
 
+    forget_paid: ClassVar[str]
+    """Deletes what presentations have paid before a time."""
+
     @abstractmethod
     def head(self) -> Head: ...
 
@@ -175,7 +178,7 @@ class SqlRows(SqlRequestRows):
         self._execute(self.forget_deaths, up_to)
         self._change_head(forgotten=up_to)
         counters = self._execute(self.forget_counters, before).rowcount
-        self._execute("DELETE FROM capx.paid WHERE at < ?", before)
+        self._execute(self.forget_paid, before)
         sightings = self._execute("DELETE FROM capx.sightings WHERE at < ?", before).rowcount
         return Pruned(up_to - head.forgotten, counters, sightings, self._forget_requests(before))
 

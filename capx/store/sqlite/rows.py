@@ -10,7 +10,7 @@ from typing import Any
 
 from capx.crypto.base64url import b64u
 from capx.store.log import Event
-from capx.store.records import REVOCATIONS, Burn, Counter, Damaged, DecisionRecord, Head
+from capx.store.records import PAID_ELSEWHERE, REVOCATIONS, Burn, Counter, Damaged, DecisionRecord, Head, Unwritable
 from capx.store.sql.rows import HEAD, SqlRows, head_of
 from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE
 from capx.tokens.revocation_key import RevocationKey
@@ -39,6 +39,7 @@ class Rows(SqlRows):
     select_instants = "SELECT key FROM deaths WHERE key >= 'issued:' AND key < 'issued;'"
     forget_deaths = "DELETE FROM deaths WHERE seq <= ? AND NOT (typeof(key) = 'text' AND key GLOB 'kid:*')"
     # 22 characters are 16 bytes in base64url: the counter of a node, and so of one task. Other names may be shared.
+    forget_paid = "DELETE FROM paid WHERE at < ?"
     forget_counters = "DELETE FROM counters WHERE last < ? AND length(counter) = 22"
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -74,6 +75,7 @@ class Rows(SqlRows):
         return Burn(inserted.rowcount == 1, known)
 
     def spend(self, payer: Payer, spends: Sequence[Spend], now: int) -> Tally:
+        self._demand_same_admission(payer)
         before = [self._paid(payer, spend) for spend in spends]
         paid = [cost or Decimal(0) for cost in before]
         others = [rest_of(self._spent(one.counter, one.unit), cost) for one, cost in zip(spends, paid, strict=True)]
@@ -88,9 +90,17 @@ class Rows(SqlRows):
         for spend, cost, total in zip(spends, costs, totals, strict=True):
             self._keep_spent(spend.counter, spend.unit, total, now)
             self._db.execute(
-                "INSERT INTO paid VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (presentation, counter, unit) "
+                "INSERT INTO paid VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (presentation, counter, unit) "
                 "DO UPDATE SET cost = excluded.cost, at = max(at, excluded.at)",
-                (payer.presentation, spend.counter, spend.unit, payer.audience, format(cost, "f"), now),
+                (
+                    payer.presentation,
+                    spend.counter,
+                    spend.unit,
+                    payer.admission,
+                    payer.audience,
+                    format(cost, "f"),
+                    now,
+                ),
             )
         return Tally(tuple(totals))
 
@@ -148,6 +158,11 @@ class Rows(SqlRows):
             "DO UPDATE SET spent = excluded.spent, last = max(last, excluded.last)",
             (counter, unit, format(total, "f"), now),
         )
+
+    def _demand_same_admission(self, payer: Payer) -> None:
+        row = self._row("SELECT admission FROM paid WHERE presentation = ? LIMIT 1", payer.presentation)
+        if row is not None and row[0] != payer.admission:
+            raise Unwritable(PAID_ELSEWHERE)
 
     def _paid(self, payer: Payer, spend: Spend) -> Decimal | None:
         """The amount that this presentation has paid into this counter; None if it has not paid."""

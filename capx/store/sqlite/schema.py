@@ -74,8 +74,8 @@ CREATE TABLE strengths (
     """
 CREATE INDEX minted ON events (json_extract(body, '$.ids[1]')) WHERE kind = 'capability_minted';
 CREATE TABLE paid (
-    presentation BLOB NOT NULL, counter TEXT NOT NULL, unit TEXT NOT NULL, audience TEXT NOT NULL, cost TEXT NOT NULL,
-    at INTEGER NOT NULL, PRIMARY KEY (presentation, counter, unit)
+    presentation BLOB NOT NULL, counter TEXT NOT NULL, unit TEXT NOT NULL, admission BLOB NOT NULL,
+    audience TEXT NOT NULL, cost TEXT NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (presentation, counter, unit)
 ) STRICT, WITHOUT ROWID;
 """,
 )
