@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -500,20 +499,6 @@ def test_a_presentation_has_an_id_of_one_length(owner: PostgresStore, session: C
                 f"SELECT capx.spend({id_}::bytea, '{b64u(capability)}', 'crm', ARRAY['a'], ARRAY['calls'], "
                 "ARRAY[1::numeric], ARRAY[1::numeric], 1)".encode()
             )
-
-
-def test_racing_payments_of_one_presentation_pay_once(owner: PostgresStore, postgres_url: str) -> None:
-    one, stores = payer(), [PostgresStore(postgres_url) for _ in range(8)]
-    spends = [Spend(counter, "calls", Decimal(1), Decimal(1)) for counter in "abc"]
-
-    def pay(store: PostgresStore) -> tuple[int, ...]:
-        return store.spend(one, spends, now=NOW).exhausted
-
-    with ThreadPoolExecutor(8) as pool:
-        assert set(pool.map(pay, stores)) == {()}
-    assert owner.spent([("a", "calls"), ("b", "calls"), ("c", "calls")]) == (Decimal(1),) * 3
-    for store in stores:
-        store.close()
 
 
 AMOUNTS = ["NULL", "'NaN'", "'Infinity'", "-1", "1e15", "1e-7", "1e-16383", "0.0000001", "1" + "0" * 5_000]
