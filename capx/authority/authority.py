@@ -183,7 +183,7 @@ class Authority(History):
             with self.store.write() as transaction:
                 return open_on_intent(self._minting(transaction, added, now), proven, policy, expires=expires)
         if attested is not None:
-            raise InvalidRequest("attested needs an intent without a signature: give the intent too")
+            raise InvalidRequest("`attested` goes with an intent that has no signature: pass that intent too")
         given = as_given(allow)
         demand_label("tenant", tenant)
         demand_label("purpose", purpose)

@@ -314,8 +314,8 @@ class RemoteAuthority:
             ) from None
         except httpx.HTTPError as error:
             raise StoreProblem(
-                f"the connection to the authority at {self.place} broke before its answer: capx log says whether it "
-                f"did it ({type(error).__name__})"
+                f"the connection to the authority at {self.place} broke before the answer arrived, so the request may "
+                f"have been done: look in capx log ({type(error).__name__})"
             ) from None
 
 
