@@ -332,7 +332,7 @@ class Authority(History):
             return ended
 
     def prune(self) -> Pruned:
-        """Delete the deaths, counters and requests of tasks that expired so long ago that no token can be alive.
+        """Delete deaths, counters, payments and requests of tasks that expired so long ago that no token can be alive.
 
         The store keeps everything that happened after the opening of the oldest task that may still have a live token.
         So it does not matter how long tasks last, here or at another authority on the same store.

@@ -246,7 +246,7 @@ class RemoteAuthority:
         return read_response(answer, Happened, self.place).event()
 
     def graph(self, task_id: str | None = None) -> Graph:
-        """The execution graph of one task, or of all, as far as the log has seen it."""
+        """The execution graph of one task, or of all, as far as the log shows it."""
         return self._call(operations.graph, messages.GraphQuery(task=None if task_id is None else _task_id(task_id)))
 
     def kids(self) -> dict[str, int]:
