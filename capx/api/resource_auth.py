@@ -35,7 +35,10 @@ _UNSENT = "a report has a method in capitals, and a target of visible ASCII that
 
 
 class UnauthenticatedReport(InvalidRequest):
-    """No resource has proven the request; says why, but not which MAC would have been right."""
+    """The request has no valid MAC of a resource, or an old one, or one under a revoked key.
+
+    The message says why, and never shows the expected MAC.
+    """
 
 
 class AuthenticReport(Struct, frozen=True):

@@ -183,7 +183,7 @@ class Authority(History):
             with self.store.write() as transaction:
                 return open_on_intent(self._minting(transaction, added, now), proven, policy, expires=expires)
         if attested is not None:
-            raise InvalidRequest("attested needs an intent without a signature: give the intent too")
+            raise InvalidRequest("`attested` goes with an intent that has no signature: pass that intent too")
         given = as_given(allow)
         demand_label("tenant", tenant)
         demand_label("purpose", purpose)
@@ -332,7 +332,7 @@ class Authority(History):
             return ended
 
     def prune(self) -> Pruned:
-        """Delete the deaths, counters and requests of tasks that expired so long ago that no token can be alive.
+        """Delete deaths, counters, payments and requests of tasks that expired so long ago that no token can be alive.
 
         The store keeps everything that happened after the opening of the oldest task that may still have a live token.
         So it does not matter how long tasks last, here or at another authority on the same store.

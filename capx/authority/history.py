@@ -159,7 +159,7 @@ class History:
             return check_store(reading)
 
     def graph(self, task_id: str | None = None) -> Graph:
-        """The execution graph of one task, or of all, as far as the log has seen it."""
+        """The execution graph of one task, or of all, as far as the log shows it."""
         self._recorder.flush(_PATIENCE)
         with self.store.read() as reading:
             if task_id is not None:

@@ -55,7 +55,7 @@ def _seen(value: Any, hook: Hook | None) -> JSON:
         return _seen(value.value, hook)
     if issubclass(kind, (dict, list, tuple, set, frozenset)):
         if kind not in _BARE and _state(value):
-            raise TypeError(f"a {kind.__name__} holds attributes besides its elements")
+            raise TypeError(f"a {kind.__name__} has attributes that JSON would lose: pass a plain list or dict")
         return _object(value, hook) if issubclass(kind, dict) else [_seen(element, hook) for element in value]
     if isinstance(value, (bytes, bytearray, memoryview)):
         raise TypeError("it is bytes, and the service has not stated how to judge them")

@@ -181,7 +181,8 @@ def _intent(found: Mapping[str, Any], path: str) -> Intent:
 
 def _opens(raw: object, path: str) -> bool:
     if raw is not False:
-        raise wrong(path, "is not false: remove it, and list the calls that the policy must give")
+        advice = "If the intent opens, remove this key and list the calls that the policy must allow"
+        raise wrong(path, f"can only be false. {advice}")
     return False
 
 

@@ -25,10 +25,7 @@ class Offer(Struct, frozen=True):
     entry: Entry
 
     def covers(self, audience: str, action: str, args: Mapping[str, JSON] | None) -> bool:
-        """Whether it covers the call.
-
-        Without `args`, only the action has to match; otherwise the arguments must fit too.
-        """
+        """Whether this offer covers the call. Without `args`, only the audience and the action are compared."""
         if audience != self.audience or not self.entry.matches(action):
             return False
         return args is None or self.entry.misfit(Call(action, args)) is None

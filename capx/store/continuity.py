@@ -29,7 +29,10 @@ def succeeding(known: Head | None, head: Head, hash_there: bytes | None) -> Head
         )
     # The same position with another hash: two stores went on from one copy, or somebody rewrote the log.
     if known.position > 0 and hash_there != known.hash:
-        raise StoreProblem(f"the store has another history than before at position {known.position}")
+        raise StoreProblem(
+            f"the event at position {known.position} is not the one that was there before: the log was rewritten, or "
+            "this is another copy"
+        )
     return None if head.forgotten > known.deaths else known
 
 

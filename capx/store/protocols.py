@@ -98,7 +98,7 @@ class Reading(Protocol):
         """The event that minted a capability; None if this authority did not mint it.
 
         `capability` is its id with the authority's block and no other (base64url). The id before that one covers the
-        identifier only, and whoever holds the audience's key can put another block behind it.
+        identifier only, and anybody who holds the audience's key can put another block behind it.
         """
         ...
 

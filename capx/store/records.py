@@ -221,7 +221,7 @@ class Counter(Struct, frozen=True):
 
 
 class FollowerAck(Struct, frozen=True):
-    """How many deaths a follower reported to know, and when it reported that, in Unix seconds."""
+    """How many deaths a follower has reported that it knows, and when it reported that, in Unix seconds."""
 
     follower: str
     deaths: int

@@ -144,7 +144,7 @@ class Token:
         return f"{type(self).__name__}({self.audience!r}, id={b64u(self.id)!r}, hops={self.hops!r})"
 
     def __reduce__(self) -> NoReturn:
-        raise InvalidRequest("a token is a secret: pass its `text` on where it must go")
+        raise InvalidRequest("a token is a secret and cannot be pickled: pass its `text` to whoever needs it")
 
 
 class Presentation(Token):

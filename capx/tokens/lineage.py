@@ -283,7 +283,8 @@ def _standing(bounds: Iterable[Demand], last_hop: int, granted_at: int) -> Itera
                 yield attributed(Refusal("too_many_hops", sentence, caveat.sentence()), demand)
         else:
             # A version that cannot check signatures must refuse: to ignore the key would widen the token.
-            yield attributed(Refusal("hop_unsigned", "names a key, and this verifier cannot check its hop"), demand)
+            sentence = "names a key for its hop, and this verifier cannot check signatures of hops"
+            yield attributed(Refusal("hop_unsigned", sentence), demand)
 
 
 def _undischarged(decoded: list[tuple[Caveat, ...]]) -> Iterator[Refusal]:

@@ -200,7 +200,7 @@ def _put(out: bytearray, kind: int, content: bytes) -> None:
 def _field(data: bytes, at: int, kind: int, limit: int) -> tuple[bytes, int]:
     """The content of the field of this kind at `at`, and the position after it."""
     if data[at] != kind:
-        raise MalformedToken(f"byte {at} does not begin the field that must follow")
+        raise MalformedToken(f"another field must begin at byte {at}")
     length = data[at + 1]
     start = at + 2
     if length > 0x7F:

@@ -347,7 +347,8 @@ def _mark(last: tuple[Caveat, ...]) -> Presented | None:
     if not isinstance(mark, Presented) or len(last) > 2 or not all(isinstance(caveat, Sig) for caveat in last[1:]):
         return None
     if len(last) > 1:
-        raise TokenRefused(Refusal("hop_unsigned", "this presentation is signed, and this verifier cannot check that"))
+        sentence = "this presentation is signed, and this verifier cannot check signatures"
+        raise TokenRefused(Refusal("hop_unsigned", sentence))
     return mark
 
 

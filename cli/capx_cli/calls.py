@@ -1,4 +1,4 @@
-"""The call that is meant: the options that describe it, its body, and its audience.
+"""The call that a command is about: the options that describe it, its body, and its audience.
 
 Law: every command finds the same audience for the same call.
 """

@@ -2,9 +2,9 @@
 
     FILE    a document, or one that is signed; - is standard input
 
-Laws: a person sees all of what they sign, nothing shortened. Nothing in it looks like the text around it: a person's
-words, and the rest of a line that the terminal breaks, have a margin. Parameters are shown by name and as JSON. A name
-is in quotes if a reader could take it for another name, or for none.
+Laws: a person sees all of what they sign, nothing shortened. A person's words and wrapped lines are indented, so that
+no text in an intent can imitate the text of capx around it. Parameters are shown by name and as JSON. A name is in
+quotes if a reader could take it for another name, or for none.
 """
 
 import json

@@ -74,7 +74,7 @@ def from_json(value: str, typed: str) -> Any:
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("a name is there twice")
+        raise ValueError("the object has the same name twice")
     return members
 
 

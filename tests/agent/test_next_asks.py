@@ -202,7 +202,7 @@ def test_a_used_up_grant_is_asked_for_again_and_dropped(once: Authority) -> None
     assert pay(20) == "refund 20"
 
 
-def test_an_agent_that_starts_anew_asks_again_for_what_is_used_up(once: Authority) -> None:
+def test_a_new_agent_asks_again_for_what_is_used_up(once: Authority) -> None:
     task = refund(once)
     first, _ = noting(once, task)
     with pytest.raises(Pending) as pending:

@@ -160,7 +160,7 @@ def test_a_presentation_spends_only_in_its_time(lab: Authority, task: OpenedTask
     assert totals(lab) == {"calls": 1}
 
 
-def test_what_was_minted_under_a_revoked_key_spends_nothing(lab: Authority, task: OpenedTask) -> None:
+def test_a_token_under_a_revoked_key_spends_nothing(lab: Authority, task: OpenedTask) -> None:
     text = presented(task.bundle)
     lab.revoke(kid=lab.keyring.active.kid)
     refused(lab, text, "was revoked, or its task has ended")

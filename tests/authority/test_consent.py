@@ -110,7 +110,7 @@ def test_a_consent_the_policy_answers_otherwise_is_refused(lab: GrantingLab, how
     request = waiting(lab)
     verdict = lab.verdict(request)
     lab.policy = policy(*CHANGED[how])
-    assert ("offers this to no task" if how == "gone" else "its agent has to ask again") in not_taken(lab, verdict)
+    assert ("offers this to no task" if how == "gone" else "the agent must ask again") in not_taken(lab, verdict)
 
 
 @pytest.mark.parametrize("how", CHANGED)

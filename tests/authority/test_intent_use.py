@@ -572,7 +572,7 @@ def test_an_intent_that_nobody_signed_or_attested_is_refused(authority: Authorit
     for attested in ("", "a\nb", "x" * 129):
         assert "is not the name of an attester" in refused(authority, meant(authority), attested=attested)
     assert "no principal" in refused(authority, meant(authority, principal="nobody"), attested="the login")
-    with pytest.raises(InvalidRequest, match="attested needs an intent without a signature"):
+    with pytest.raises(InvalidRequest, match="goes with an intent that has no signature"):
         authority.open(allow=["crm.read"], attested="the login")
 
 

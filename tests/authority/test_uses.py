@@ -205,7 +205,7 @@ print("sent")
 """
 
 
-def test_a_call_killed_between_payment_and_effect_is_not_made_twice(lab: GrantingLab, tmp_path: Path) -> None:
+def test_a_call_killed_after_its_payment_is_not_made_twice(lab: GrantingLab, tmp_path: Path) -> None:
     opened = lab.open()
     granted = consented(lab, opened.bundle)
     key_file = tmp_path / "mail.keys"

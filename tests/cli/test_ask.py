@@ -144,7 +144,7 @@ def test_a_token_minted_apart_is_told_what_it_is_joined_with(capx: Shell, bundle
         (("crm.read@CRM",), "is not an audience"),
         (("crm.read", "--with", "x"), "is not NAME=VALUE"),
         (("crm.read", "--with", "x=1", "--with", "x=2"), "given twice"),
-        (("crm.read", "--with", "x=1", "--no-args"), "either --with or --no-args"),
+        (("crm.read", "--with", "x=1", "--no-args"), "give only one of --with and --no-args"),
         (("crm.read", "--wait", "soon"), "soon"),
         (("crm.read", "--wait", "2d"), "longer than a day"),
         (("crm.read", "--url", "authority.internal"), "is not the URL of an authority"),
@@ -226,7 +226,7 @@ def test_an_authority_that_serves_is_asked_by_its_url(capx: Shell, office: Offic
 def test_where_only_operators_are_served_the_home_is_not_asked(capx: Shell, bundle: Bundle) -> None:
     said = capx("ask", "warehouse.read", token=bundle.text, code=2, CAPX_AUTHORITY="unix:/run/capx.sock")
     assert "CAPX_AUTHORITY (unix:/run/capx.sock) is for operators" in said.err
-    assert "CAPX_AUTHORITY_URL; unset it to ask the home" in said.err
+    assert "CAPX_AUTHORITY_URL; unset it to ask the authority in CAPX_HOME" in said.err
 
 
 def test_every_view_says_what_was_asked_for_and_on_whose_intent(capx: Shell, office: Office, bundle: Bundle) -> None:

@@ -40,7 +40,7 @@ def root_of(held: Capability) -> str:
 
 
 def test_formats_that_exclude_each_other_are_refused(home: Shell) -> None:
-    assert "either --json or --format dot" in home("graph", "--json", "--format", "dot", code=2).err
+    assert "give only one of --json and --format dot" in home("graph", "--json", "--format", "dot", code=2).err
     assert "--watch draws text on a terminal" in home("graph", "--watch", code=2).err
     assert "is not one of" in home("graph", "--format", "png", code=2).err
 

@@ -91,7 +91,7 @@ def test_a_value_means(typed: str, meant: Any) -> None:
         ("k=absent:x", "takes no value"),
         ("k:=nonsense", "needs JSON"),
         ("k:=NaN", "needs JSON"),
-        ('k:={"a":1,"a":2}', "is there twice"),
+        ('k:={"a":1,"a":2}', "has the same name twice"),
         ("k", "is not NAME=VALUE"),
         ("=x", "is not NAME=VALUE"),
         (":=1", "is not NAME=VALUE"),

@@ -203,7 +203,7 @@ def test_a_request_that_the_policy_has_overtaken_is_not_approved(capx: Shell, of
     pending = asks(office, opened(office))
     office.rule(office.policy.read_text().replace('"billing.*"', '"billing.refund"'))
     said = capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes", code=1)
-    assert "has to ask again" in said.err
+    assert "the agent must ask again" in said.err
     office.rule(office.policy.read_text().replace('approvers = ["finance"]', 'aprovers = ["finance"]'))
     said = capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes", code=3)
     assert "aprovers" in said.err

@@ -253,7 +253,7 @@ def test_an_undeclared_member_is_refused_in_a_closed_world(lab: Authority, kind:
         (Annotated[str, AfterValidator(in_parts)], "secret", "it is bytes"),
         (Annotated[str, AfterValidator(Text)], "a", "a Text is not converted"),
         (Annotated[Any, AfterValidator(made_private)], {"a": 1, "b": 2}, "private attributes"),
-        (Annotated[list[int], AfterValidator(more_than_a_list)], [1], "attributes besides its elements"),
+        (Annotated[list[int], AfterValidator(more_than_a_list)], [1], "attributes that JSON would lose"),
         (Annotated[int, AfterValidator(spelt_alike)], 1, "the same spelling"),
     ],
 )

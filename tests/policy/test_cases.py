@@ -110,7 +110,10 @@ def test_a_file_without_cases_tests_nothing_and_is_refused(text: str, told: str)
         (
             "opens = false",
             "opens = true",
-            "case[3].opens: is not false: remove it, and list the calls that the policy must give",
+            (
+                "case[3].opens: can only be false. "
+                "If the intent opens, remove this key and list the calls that the policy must allow"
+            ),
         ),
         ("opens = false", "", "case[3]: expects nothing: add at_open, on_request, ask, never, or opens = false"),
         (

@@ -60,7 +60,7 @@ def test_a_consent_is_good_for_one_call_or_as_many_as_is_said() -> None:
         assert wrong(how=how, uses=1)[0].startswith(f"{AT}[1].uses: works only with how = ")
 
 
-def test_what_cannot_be_read_is_told_once_at_its_place() -> None:
+def test_each_wrong_key_is_reported_once_with_its_path() -> None:
     assert wrong(how=5) == (f'{AT}[1].how: is a number, but must be a string: write it in " "',)
     assert wrong(how="at_opn")[0].startswith(f'{AT}[1].how: is "at_opn", which is unknown: did you mean at_open?')
     assert wrong(audience="crn") == (f"{AT}[1].audience: is crn, which [audience] does not list: did you mean crm?",)
@@ -84,14 +84,14 @@ def test_what_cannot_be_read_is_told_once_at_its_place() -> None:
     assert caught.value.lines == (f"{AT}[1]: is a number, but must be a table such as {{ name = value }}",)
 
 
-def test_an_audience_that_is_named_is_that_of_every_action() -> None:
+def test_a_named_audience_applies_to_every_action() -> None:
     named = read(audience="billing", allow=["crm.read", "Big.Name"])
     assert [(one.path, one.audience, one.pattern) for one in named.allowed] == [
         (f"{AT}[1].allow[1]", "billing", "crm.read"),
         (f"{AT}[1].allow[2]", "billing", "Big.Name"),
     ]
-    pinned = read(audience="billing", allow={"crm.read": {"id": 1}}).fixed
     assert read(allow={"crm.read": {"id": 1}}).allowed[0].path == f'{AT}[1].allow."crm.read"'
+    pinned = read(audience="billing", allow={"crm.read": {"id": 1}}).fixed
     assert pinned is not None
     assert [(offer.audience, offer.entry) for offer in pinned.offers] == [
         ("billing", Entry("crm.read", (Pair("id", Eq(1)),))),
@@ -101,7 +101,7 @@ def test_an_audience_that_is_named_is_that_of_every_action() -> None:
     assert wrong(allow=["Big.Name"])[0].startswith(f'{AT}[1].allow[1]: begins with "Big", which cannot be an audience')
 
 
-def test_an_action_that_is_not_quoted_is_told_as_that() -> None:
+def test_an_unquoted_action_gets_a_hint_to_quote_it() -> None:
     (line,) = wrong(allow={"billing": {"refund": {"amount": 5}}})
     assert line.startswith(f"{AT}[1].allow.billing: looks like part of an action: quote names with dots")
     assert "is not an audience" not in line

@@ -1,4 +1,4 @@
-"""What a verifier stands on: real stores of both kinds, a served authority, a saved page."""
+"""The parts of a verifier, from real stores of both kinds, a served authority and a saved page."""
 
 import subprocess
 import sys
@@ -61,7 +61,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def place(store: Store) -> str:
-    """Where the store is, as whoever opens it says it."""
+    """The path or URL of the store."""
     return store.place
 
 
@@ -87,7 +87,7 @@ def test_a_store_tells_burns_counts_and_records(authority: Authority, place: str
     authority.close()
 
 
-def test_a_store_elsewhere_is_told_how_far_a_follower_is(authority: Authority, place: str) -> None:
+def test_a_follower_of_a_database_reports_its_deaths(authority: Authority, place: str) -> None:
     connection = connect(authority.export_keys("crm"), store=place)
     task = authority.open(allow=["crm.read"])
     assert decide(connection, task.bundle).allowed
@@ -121,12 +121,16 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def fed(served: Served, **settings: Any) -> tuple[Connection, Replay]:
-    """What stands on the feed, and a memory that was up long ago."""
-    connection = connect(served.keys("crm"), feed=served.url, **settings)
-    return connection, Replay.process(clock=lambda: time.time() - 1_000)
+    """A connection to the feed, and a replay memory that looks long-running (so it accepts presentations at once)."""
+    return connect(served.keys("crm"), feed=served.url, **settings), long_running()
 
 
-def test_a_feed_tells_deaths_and_takes_decisions(served: Served, remote: RemoteAuthority) -> None:
+def long_running() -> Replay:
+    """A replay memory that looks as if it had started long ago."""
+    return Replay.process(clock=lambda: time.time() - 1_000)
+
+
+def test_a_feed_gives_deaths_and_accepts_decisions(served: Served, remote: RemoteAuthority) -> None:
     connection, replay = fed(served)
     task = remote.open(allow=["crm.read"])
     first = decide(connection, task.bundle, replay=replay)
@@ -183,7 +187,7 @@ def test_a_bare_token_spends_nothing_on_the_feed(served: Served, remote: RemoteA
     connection.close()
 
 
-def test_what_is_left_is_not_told_to_a_service_on_the_feed(served: Served, remote: RemoteAuthority) -> None:
+def test_a_service_on_the_feed_cannot_read_what_is_left(served: Served, remote: RemoteAuthority) -> None:
     connection, _ = fed(served)
     bundle = remote.open(allow=["crm.read"], caveats=[budget("calls", 2)]).bundle
     token = next(one for one in bundle if one.audience == "crm").text
@@ -239,13 +243,13 @@ def test_sixteen_processes_on_the_feed_spend_one_budget_exactly(
     assert sum(int(racer.communicate("\n", timeout=120)[0]) for racer in racers) == 100
 
 
-def test_a_presentation_of_before_a_service_was_up_is_refused(served: Served, remote: RemoteAuthority) -> None:
+def test_a_presentation_from_before_the_start_is_refused(served: Served, remote: RemoteAuthority) -> None:
     connection, _ = fed(served)
     assert codes(decide(connection, remote.open(allow=["crm.read"]).bundle)) == ["unavailable"]
     connection.close()
 
 
-def test_a_service_that_nobody_has_called_yet_hears_of_deaths(served: Served, remote: RemoteAuthority) -> None:
+def test_a_service_learns_of_deaths_before_its_first_call(served: Served, remote: RemoteAuthority) -> None:
     connection, replay = fed(served)
     task = remote.open(allow=["crm.read"])
     remote.complete(task.id)
@@ -267,7 +271,7 @@ def test_a_feed_that_is_gone_grows_old(tmp_path: Path) -> None:
         connection.close()
 
 
-def test_keys_without_those_of_the_feed_follow_none(served: Served) -> None:
+def test_keys_without_feed_keys_are_refused(served: Served) -> None:
     bare = KeyRing(RootKey.generate()).audience_keys("crm")
     with pytest.raises(ConfigurationProblem, match="run capx keys export again"):
         connect(bare, feed=served.url)
@@ -280,13 +284,13 @@ def test_keys_without_those_of_the_feed_follow_none(served: Served) -> None:
 # A saved page
 
 
-def test_a_snapshot_is_as_good_as_it_is_young(served: Served, remote: RemoteAuthority, tmp_path: Path) -> None:
+def test_an_old_or_missing_snapshot_is_refused(served: Served, remote: RemoteAuthority, tmp_path: Path) -> None:
     keys, page = served.keys("crm"), tmp_path / "deaths.json"
     task, dead = (remote.open(allow=["crm.read"]) for _ in range(2))
     counted = remote.open(allow=["crm.read"], caveats=[budget("calls", 2)])
     remote.complete(dead.id)
     page.write_text("\n".join(FeedSource(served.url, keys.feed).pages()))
-    replay = Replay.process(clock=lambda: time.time() - 1_000)
+    replay = long_running()
     connection = connect(keys, snapshot=str(page), max_staleness=3600)
     assert decide(connection, task.bundle, replay=replay).allowed
     assert codes(decide(connection, dead.bundle, replay=replay)) == ["task_completed"]
@@ -309,7 +313,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
     return {"CAPX_AUDIENCE": "crm", "CAPX_KEY_FILE": str(key_file), "CAPX_STORE": str(store)}
 
 
-def test_the_environment_describes_what_a_verifier_stands_on(environ: dict[str, str]) -> None:
+def test_the_environment_describes_a_verifier(environ: dict[str, str]) -> None:
     connection = connect_from_env(environ)
     assert (connection.keys.audience, connection.max_staleness) == ("crm", 30.0)
     assert connection.verifier().audience == "crm"
@@ -352,7 +356,7 @@ def test_keys_of_another_audience_are_refused(environ: dict[str, str]) -> None:
         connect_from_env({**environ, "CAPX_AUDIENCE": "slides"})
 
 
-def test_what_is_wired_shows_no_key(environ: dict[str, str]) -> None:
+def test_the_repr_of_a_connection_shows_no_key(environ: dict[str, str]) -> None:
     connection = connect_from_env(environ)
     secrets = [line.split()[-1] for line in Path(environ["CAPX_KEY_FILE"]).read_text("utf-8").splitlines() if line]
     assert secrets

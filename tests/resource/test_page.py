@@ -416,7 +416,7 @@ def test_all_told_anew_from_an_older_copy_is_refused(crowd: Crowd) -> None:
 def test_another_history_is_refused(crowd: Crowd) -> None:
     crowd.earlier.kill("elsewhere")
     crowd.earlier.kill("again", "and-again")
-    assert "another history" in crowd.refuses(crowd.earlier.page(crowd.told.reader.cursor).text)
+    assert "is not the one that was there before" in crowd.refuses(crowd.earlier.page(crowd.told.reader.cursor).text)
 
 
 def test_another_store_is_refused(crowd: Crowd, tmp_path: Path) -> None:
@@ -537,7 +537,7 @@ def test_a_store_put_back_while_pages_are_read_is_refused(feed: Feed, tmp_path: 
     told = ReaderWithView()
     first = feed.page(at_most=3)
     told.take(first.text)
-    with pytest.raises(StoreProblem, match="another history"):
+    with pytest.raises(StoreProblem, match="is not the one that was there before"):
         told.take(copy.page(first.then).text)
     copy.close()
 

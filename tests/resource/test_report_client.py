@@ -43,7 +43,7 @@ def remote(served: Served) -> Iterator[RemoteAuthority]:
 
 
 class LosingAnswers:
-    """Passes requests on to an authority, and loses so many of its answers."""
+    """Passes requests on to an authority, and drops the first `losses` answers."""
 
     def __init__(self, url: str, losses: int) -> None:
         self.losses = losses
@@ -134,7 +134,7 @@ def test_the_order_of_the_answer_is_that_of_the_request(served: Served, remote: 
         assert client.spend(by, spends[1:], now=NOW) == Tally((Decimal(1), Decimal(3)))
 
 
-def test_what_an_authority_never_accepts_is_told_as_that(served: Served, remote: RemoteAuthority) -> None:
+def test_a_payment_refused_for_good_is_unwritable(served: Served, remote: RemoteAuthority) -> None:
     _, by, _ = presented(remote)
     with contextlib.closing(ResourceClient(served.url, served.keys("crm"))) as client:
         with pytest.raises(Unwritable, match="no budget of this presentation counts 'eur'"):

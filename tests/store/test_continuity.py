@@ -29,7 +29,7 @@ def test_a_store_that_went_back_is_refused(store: Store) -> None:
 def test_another_history_is_refused(store: Store) -> None:
     kill(store, "a")
     source = store.source()
-    with pytest.raises(StoreProblem, match="another history"):
+    with pytest.raises(StoreProblem, match="is not the one that was there before"):
         source.news(structs.replace(head_of(store), hash=bytes(32)))
     source.close()
 

@@ -110,6 +110,17 @@ def test_sixteen_who_race_one_budget_spend_it_exactly(store: Store) -> None:
     assert store.spent([("a", "calls"), ("b", "calls")]) == (Decimal(1_000), Decimal(1_000))
 
 
+def test_racing_payments_of_one_presentation_pay_once(store: Store) -> None:
+    one = payer()
+    spends = [Spend(counter, "calls", Decimal(1), Decimal(1)) for counter in "abc"]
+
+    def pay(mine: Store, _: int) -> list[int]:
+        return list(patiently(lambda: mine.spend(one, spends, now=NOW)).exhausted)
+
+    assert race(store.place, pay) == [[]] * RACERS
+    assert store.spent([("a", "calls"), ("b", "calls"), ("c", "calls")]) == (Decimal(1),) * 3
+
+
 def test_sixteen_who_race_one_presentation_have_one_winner(store: Store) -> None:
     presentations = [number.to_bytes(16, "big") for number in range(25)]
 

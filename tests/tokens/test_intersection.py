@@ -120,7 +120,7 @@ def test_an_argument_called_like_all_others_is_not_folded_in() -> None:
     assert [entry.sentence() for entry in left.entries] == ["crm.r where any other argument is there"]
 
 
-def test_an_entry_that_a_freer_one_covers_is_left_out() -> None:
+def test_an_entry_that_a_wider_one_covers_is_left_out() -> None:
     entries = (Entry("a.b"), action("a.x", id=1), Entry("a.*"), Entry("a.b.*"), Entry("ab"), action("a.*", id=1))
     assert simplest(entries) == (Entry("a.*"), Entry("ab"))
     assert simplest((action("a.*", id=1), Entry("a.b"))) == (action("a.*", id=1), Entry("a.b"))

@@ -1,4 +1,4 @@
-"""The execution graph, as far as the log has seen it.
+"""The execution graph, as far as the log shows it.
 
 Laws:
 
@@ -109,7 +109,7 @@ class Budgeted(Struct, frozen=True):
 
 
 class Tree(Struct, frozen=True):
-    """One task: its claims at its opening, its root, and its counters, as far as the log has seen them."""
+    """One task: its claims at its opening, its root, and its counters, as far as the log shows them."""
 
     task: str
     root: str

@@ -246,7 +246,7 @@ class RemoteAuthority:
         return read_response(answer, Happened, self.place).event()
 
     def graph(self, task_id: str | None = None) -> Graph:
-        """The execution graph of one task, or of all, as far as the log has seen it."""
+        """The execution graph of one task, or of all, as far as the log shows it."""
         return self._call(operations.graph, messages.GraphQuery(task=None if task_id is None else _task_id(task_id)))
 
     def kids(self) -> dict[str, int]:
@@ -314,8 +314,8 @@ class RemoteAuthority:
             ) from None
         except httpx.HTTPError as error:
             raise StoreProblem(
-                f"the connection to the authority at {self.place} broke before its answer: capx log says whether it "
-                f"did it ({type(error).__name__})"
+                f"the connection to the authority at {self.place} broke before the answer arrived, so the request may "
+                f"have been done: look in capx log ({type(error).__name__})"
             ) from None
 
 

@@ -186,11 +186,11 @@ class Reached(Struct, frozen=True):
 
     @classmethod
     def of(cls, place: Place) -> "Reached":
-        """A place in its form on the wire."""
+        """The wire form of a position and hash."""
         return cls(place.position, b64u(place.hash))
 
     def place(self) -> Place:
-        """The place itself."""
+        """The position and hash."""
         return Place(self.position, unb64u(self.hash))
 
 

@@ -123,7 +123,7 @@ def revoke(authority: Authority, asked: messages.Revoke) -> Revocation:
 
 @operation("GET", "/graph", problems=(404,), seconds=_WHOLE_LOG)
 def graph(authority: Authority, asked: messages.GraphQuery) -> Graph:
-    """The execution graph of one task, or of all, as far as the log has seen it."""
+    """The execution graph of one task, or of all, as far as the log shows it."""
     return authority.graph(asked.task)
 
 

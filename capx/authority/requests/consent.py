@@ -89,7 +89,5 @@ def _approvers_now(
         raise InvalidRequest(f"request {request.id} can no longer be granted: {why}") from None
     # People sign one block. For another block they have to be asked again.
     if not offered.needs_consent or offered.block != request.block:
-        raise InvalidRequest(
-            f"the policy has changed what it says about request {request.id}: its agent has to ask again"
-        )
+        raise InvalidRequest(f"the policy has changed since request {request.id} was made: the agent must ask again")
     return offered.match.rule.approvers

@@ -68,7 +68,7 @@ class Inquiry(Struct, frozen=True):
         # A remote authority sends request and intent. A person must not sign for a request that is on another intent.
         if OnIntent(intent.digest) not in self.caveats:
             raise InvalidRequest(
-                f"request {self.request.id} is not on the intent that is shown with it: do not answer it"
+                f"request {self.request.id} belongs to another intent than the one shown with it: do not answer it"
             )
         return intent
 

@@ -20,7 +20,7 @@ import httpx
 from capx.errors import ConfigurationProblem, StoreProblem
 from capx.resource.feed.page import MAX_PAGES, MAX_TEXT
 from capx.resource.feed.reader import PageReader
-from capx.resource.feed.stream import SILENCE, FeedRefused, Line, unheard
+from capx.resource.feed.stream import SILENCE, FeedRefused, Line, no_news
 from capx.store.records import Head, News
 
 PAGE_EVERY: Final = 1.0
@@ -92,7 +92,7 @@ class FeedSource:
         try:
             self._tls = self._tls or httpx.create_ssl_context()
         except OSError as error:
-            raise unheard(self._url, error) from None
+            raise no_news(self._url, error) from None
         with httpx.Client(verify=self._tls, timeout=SILENCE) as client, Line(client, self._url) as line:
             # Add first, then look: whichever order `close` comes in, it cuts this line or this line sees it.
             self._lines.add(line)

@@ -90,7 +90,7 @@ class Follower:
 
     @property
     def problem(self) -> StoreProblem | None:
-        """Why no news came at the last attempt, or that none came for ten seconds; None while news come."""
+        """Why no news came at the last attempt, or that none came for ten seconds; None while news arrives."""
         return self._watch.problem or self._watch.silence()
 
     @property

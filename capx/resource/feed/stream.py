@@ -48,7 +48,7 @@ class Line(Watchdog):
                 _demand(response, kind, self._url)
                 yield self._pieces(response)
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:
-            raise unheard(self._url, self.why or error) from None
+            raise no_news(self._url, self.why or error) from None
 
     def _pieces(self, response: httpx.Response) -> Iterator[bytes]:
         for piece in response.iter_raw():
@@ -59,11 +59,11 @@ class Line(Watchdog):
 
     def _demand_uncut(self) -> None:
         if self.why is not None:
-            raise unheard(self._url, self.why)
+            raise no_news(self._url, self.why)
 
 
-def unheard(url: str, why: Exception | str) -> StoreProblem:
-    """Return the error that no news came from `url`, and why."""
+def no_news(url: str, why: Exception | str) -> StoreProblem:
+    """Return the error for a feed that sent no news, with the reason."""
     return StoreProblem(f"no news from {url}: {str(why) or type(why).__name__}")
 
 

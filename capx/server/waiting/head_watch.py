@@ -37,7 +37,7 @@ class Broadcast:
         self._sent = asyncio.Event()
 
     async def wait(self, timeout: float) -> bool:
-        """Whether it was sent before `timeout` seconds have passed."""
+        """Wait for the next `send`; False if none comes within `timeout` seconds."""
         sent = self._sent
         try:
             async with asyncio.timeout(timeout):

@@ -152,7 +152,10 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
 
     @property
     def fresh(self) -> bool:
-        """Whether it is idle, and the server has sent nothing since: that would be the notice that it closes."""
+        """Whether it is idle and the server has sent nothing.
+
+        If the server has sent something, it is closing the connection.
+        """
         if not self.idle:
             return False
         looked = select.poll()

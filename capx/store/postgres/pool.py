@@ -61,7 +61,7 @@ class Pool:
             slots.release()
 
     def close(self, *, for_good: bool = True) -> None:
-        """Close the idle connections now, and the others when they come back; unless `for_good`, more can be opened."""
+        """Close the idle connections now. With `for_good`, the others close when they are returned, and none opens."""
         with self.lock:
             self._closed = self._closed or for_good
             _close(self._idle)

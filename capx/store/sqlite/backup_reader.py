@@ -55,7 +55,7 @@ def _opened(path: Path) -> Connection:
             # The usual advice, to restore from a backup, does not help here: this is the backup.
             raise Damaged(f"the backup {path} is damaged ({error.__cause__!s:.120}): give another backup") from error
         for what in strange:
-            raise Damaged(f"{path} is not built as capx builds a store, see {what}: give another backup")
+            raise Damaged(f"{path} is not a store of capx: {what} differs: give another backup")
         if fault is not None:
             raise Damaged(f"the backup {path} is damaged ({fault:.120}): give another backup")
         undoing.pop_all()

@@ -64,13 +64,13 @@ def size(entries: Iterable[Entry]) -> int:
 
 
 def entries_in_common(these: Iterable[Entry], those: Iterable[Entry]) -> tuple[Entry, ...]:
-    """The entries that satisfy both lists, pair by pair; without duplicates and entries that a freer one covers."""
+    """The entries that satisfy both lists, pair by pair; without duplicates and entries that a wider one covers."""
     others = tuple(those)
     return _once(entry_in_common(this, that) for this in these for that in others)
 
 
 def simplest(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    """The same allowlist without impossible entries, duplicates, and entries that a freer one covers."""
+    """The same allowlist without impossible entries, duplicates, and entries that a wider one covers."""
     return _once(entry_in_common(entry, entry) for entry in entries)
 
 

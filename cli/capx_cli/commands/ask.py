@@ -71,7 +71,7 @@ def ask(
     if at and not audience:
         raise click.UsageError(f"{action:.200} names no audience after the @")
     if no_args and args:
-        raise click.UsageError("give either --with or --no-args")
+        raise click.UsageError("give only one of --with and --no-args")
     pinned = name_value.arguments(args) if args or no_args else None
     wanted = Ask.of(name, audience if at else None, pinned)
     seconds = _seconds(wait)
@@ -117,7 +117,9 @@ def _at_home(bundle: "Bundle", ask: "Ask", seconds: float) -> "Answer":
     from capx.verify.ask import Pending
 
     if (place := target.elsewhere()) is not None:
-        raise click.UsageError(f"CAPX_AUTHORITY ({place:.80}) is for operators: {_BY_URL}; unset it to ask the home")
+        raise click.UsageError(
+            f"CAPX_AUTHORITY ({place:.80}) is for operators: {_BY_URL}; unset it to ask the authority in CAPX_HOME"
+        )
     ends = time.monotonic() + seconds
     with target.home_authority("capx ask without --url") as authority, screen.busy("asking"):
         while True:

@@ -31,7 +31,7 @@ def can(as_json: bool, also: bool, token_file: str | None) -> None:
     """
     found = list(map(phrases.left_of, read_tokens(token_file)))
     if as_json and also:
-        raise click.UsageError("give either --json, which holds what --also lists, or --also")
+        raise click.UsageError("--json already has what --also lists: give only one of the two")
     if as_json:
         screen.as_json([_as_json(left, at) for left in found for at in range(len(_may(left)))])
     for left in found:

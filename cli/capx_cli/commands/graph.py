@@ -45,7 +45,7 @@ def graph(task_id: str | None, shape: str | None, as_json: bool, watch: bool) ->
     Example: capx graph last
     """
     if as_json and shape not in {None, "json"}:
-        raise click.UsageError(f"give either --json or --format {shape}")
+        raise click.UsageError(f"give only one of --json and --format {shape}")
     shape = "json" if as_json else shape or "text"
     if watch and (shape != "text" or not sys.stdout.isatty()):
         raise click.UsageError("--watch draws text on a terminal: for a program use capx log --follow --json")

@@ -26,7 +26,7 @@ def init(store: str | None, store_file: Path | None) -> None:
     from capx.authority.home import PLACE, create_home, home_folder
 
     if store is not None and store_file is not None:
-        raise click.UsageError("give either --store or --store-file")
+        raise click.UsageError("give only one of --store and --store-file")
     if store_file is not None:
         store = _line_of(store_file)
     _demand_private(home_folder())

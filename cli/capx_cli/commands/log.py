@@ -66,7 +66,7 @@ def _begin(since: str | None) -> _Begin:
     if not (since.isascii() and since.isdigit()):
         return _Begin(at=phrases.past(since))
     if len(since) > len(str(_LAST)) or int(since) > _LAST:
-        raise click.UsageError(f"--since {since:.40}: no log reaches that position; the last one may be {_LAST}")
+        raise click.UsageError(f"--since {since:.40} is larger than any position can be: the largest is {_LAST}")
     return _Begin(int(since))
 
 

@@ -156,7 +156,7 @@ def _held(token_file: str | None) -> str:
             verifier = authority.own_verifier() if own else authority.verifier(capability.audience)
             verifier.authenticate(capability.text)
     if bundle.node is None:
-        raise click.UsageError("this token names no root, so no node holds it: revoke one of its ids")
+        raise click.UsageError("this token has no root, so it belongs to no node: revoke one of its ids")
     return b64u(bundle.node)
 
 

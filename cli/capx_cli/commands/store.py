@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Counts(Counter[str]):
-    """The number of each kind."""
+    """How many rows of each kind there are."""
 
 
 @click.group(cls=phrases.InOrder)
