@@ -90,7 +90,7 @@ class ResourceClient:
     def spent(self, counters: Sequence[tuple[str, str]]) -> tuple[Decimal, ...]:
         """Raise Unavailable: the authority shows the total of a counter only to a resource that pays into it."""
         del counters
-        raise Unavailable(f"only the authority at {self.url} knows what is spent: use capx task show there")
+        raise Unavailable(f"only the authority at {self.url} knows what is spent: use capx graph there")
 
     def _reported(self, path: str, body: bytes, kind: type[T]) -> T:
         # The key that worked last comes first. If all are refused, raise the first refusal: it is about that key.

@@ -193,7 +193,7 @@ def test_a_service_on_the_feed_cannot_read_what_is_left(served: Served, remote: 
     token = next(one for one in bundle if one.audience == "crm").text
     until(lambda: connection.liveness.age() < 1)
     (refusal,) = connection.verifier().explain(token, Call("crm.read")).refusals
-    assert (refusal.code, "capx task show" in refusal.sentence) == ("unavailable", True)
+    assert (refusal.code, "capx graph" in refusal.sentence) == ("unavailable", True)
     connection.close()
 
 

@@ -141,7 +141,7 @@ def test_a_payment_refused_for_good_is_unwritable(served: Served, remote: Remote
             client.spend(by, [Spend("a", "eur", Decimal(1), Decimal(5))], now=NOW)
         with pytest.raises(Unwritable, match="does not accept"):
             client.spend(payer(), [ONE], now=NOW)
-        with pytest.raises(Unavailable, match="capx task show"):
+        with pytest.raises(Unavailable, match="capx graph"):
             client.spent([("a", "calls")])
 
 
