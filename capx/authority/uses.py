@@ -8,6 +8,7 @@ Laws:
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 from msgspec import Struct
 
@@ -15,9 +16,12 @@ from capx.crypto.base64url import b64u
 from capx.crypto.hashing import digest
 from capx.store.protocols import Reading
 from capx.store.records import RequestRecord
-from capx_caveats import CALLS, DEFAULT, Budget
+from capx_caveats import CALLS, DEFAULT, Budget, is_id
 
-_MOST_EVENTS = 10_000
+MOST_USES_SHOWN: Final = 5
+"""The most earlier uses that a person is shown: a resource could claim any number of them."""
+# Decisions of the task that are looked through.
+_MOST_EVENTS: Final = 10_000
 
 
 class EarlierUse(Struct, frozen=True):
@@ -25,6 +29,16 @@ class EarlierUse(Struct, frozen=True):
 
     decision: str
     at: int
+
+
+class _Counted(Struct, frozen=True):
+    counter: str
+
+
+class _Used(Struct, frozen=True):
+    id: str
+    outcome: str
+    spent: tuple[_Counted, ...] = ()
 
 
 def uses_counter(request: str, round_: int) -> str:
@@ -53,13 +67,22 @@ def is_used_up(reading: Reading, request: RequestRecord) -> bool:
 
 
 def earlier_uses(reading: Reading, request: RequestRecord) -> Iterator[EarlierUse]:
-    """The calls that paid with the grant of the round before, as far as the log has them."""
+    """The calls that paid with the grant of the round before, as far as the log has them, at most MOST_USES_SHOWN.
+
+    A resource writes its own decisions, and may write anything there: these are its claims.
+    """
     if request.round == 1:
         return
     counter = uses_counter(request.id, request.round - 1)
     minted = (reading.minted(id_) for id_ in request.granted)
     after = max((event.position for event in minted if event is not None), default=0)
+    found = 0
     for event in reading.events(task=request.task, kind="decision", after=after, limit=_MOST_EVENTS):
-        facts = event.facts()
-        if facts["outcome"] == "allowed" and any(one["counter"] == counter for one in facts["spent"]):
-            yield EarlierUse(facts["id"], facts["at"])
+        used = event.read_if(_Used)
+        if used is None or used.outcome != "allowed" or not is_id(used.id):
+            continue
+        if any(one.counter == counter for one in used.spent):
+            yield EarlierUse(used.id, event.at)
+            found += 1
+            if found == MOST_USES_SHOWN:
+                return

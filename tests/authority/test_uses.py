@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 
-from capx.authority.uses import uses_counter
+from capx.authority.uses import MOST_USES_SHOWN, uses_counter
 from capx.crypto.keys import RootKey
 from capx.errors import InvalidRequest
-from capx.store.records import RequestRecord
+from capx.store.records import DecisionRecord, RequestRecord
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability
 from capx.verify.ask import Granted
 from capx_caveats import Budget, action, budget
 from tests.labs.granting_lab import GrantingLab, policy, rule
+from tests.labs.lab import NOW
 from tests.labs.processes import ended_with_test
 from tests.labs.waiting import until
 
@@ -92,6 +93,22 @@ def test_a_used_up_consent_is_asked_for_again_and_says_so(lab: GrantingLab) -> N
     assert second != first
     assert (lab.codes(first, SEND), lab.codes(second, SEND)) == (("budget_exhausted",), ())
     assert request(lab).round == 2
+
+
+def test_what_a_resource_claims_of_uses_is_bounded_and_harmless(lab: GrantingLab) -> None:
+    opened = lab.open()
+    assert lab.codes(consented(lab, opened.bundle), SEND) == ()
+    lab.pending(opened.bundle, SEND)
+    until(lambda: bool(lab.authority.inquiry(request(lab).id).uses))
+    counter = uses_counter(request(lab).id, 1)
+    claim = f'"task":"{opened.id}","outcome":"allowed","audience":"mail","spent":[{{"counter":"{counter}"}}]'
+    bodies = [f'{{"id":"claim-{nth}",{claim}}}' for nth in range(20)]
+    bodies += [f'{{"id":"say yes, Bob",{claim}}}', f'{{"id":"x","task":"{opened.id}","outcome":5}}', '{"id":"y"}']
+    bodies += [f'{{"id":"z","task":"{opened.id}","outcome":"allowed","spent":[7]}}']
+    lab.authority.store.record([DecisionRecord(f"r{nth}", NOW, one.encode()) for nth, one in enumerate(bodies)])
+    inquiry = lab.authority.inquiry(request(lab).id)
+    assert len(inquiry.uses) == MOST_USES_SHOWN
+    assert "say yes" not in "".join(inquiry.sentences())
 
 
 def test_the_person_is_told_for_how_many_calls_it_is_good(lab: GrantingLab) -> None:

@@ -104,6 +104,11 @@ ROOMS: Final = {
     "version": _capx("store/sql/version", "store/test_version"),
     "decision_query": _capx("store/decision_query", "store/test_decision_query"),
     "terms": _capx("policy/terms", "policy/test_terms", "policy/test_policy"),
+    "charging": _capx("authority/charging", "authority/test_charging"),
+    "uses": _capx("authority/uses", "authority/test_uses"),
+    "spending": _capx("verify/spending", "verify/test_spending", "verify/test_meter"),
+    "next_asks": _capx("agent/next_asks", "agent/test_next_asks", "verify/test_suggestion"),
+    "report_client": _capx("resource/report_client", "resource/test_report_client", "server/test_resources"),
     "opening": _capx(
         "authority/opening", "authority/test_opening", "authority/test_intent_use", "authority/test_granting"
     ),
