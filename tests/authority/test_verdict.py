@@ -89,9 +89,9 @@ def test_whatever_a_request_shows_is_what_is_signed(lab: GrantingLab, name: str)
 
 def test_nothing_is_shown_on_another_intent_than_the_tasks(lab: GrantingLab) -> None:
     one, other = lab.authority.inquiry(waiting(lab)), lab.authority.inquiry(waiting(lab, statement="Another."))
-    with pytest.raises(InvalidRequest, match="not on the intent"):
+    with pytest.raises(InvalidRequest, match="belongs to another intent"):
         _ = Inquiry(one.request, other.document).digest
-    with pytest.raises(InvalidRequest, match="not on the intent"):
+    with pytest.raises(InvalidRequest, match="belongs to another intent"):
         Inquiry(one.request, other.document).sentences()
 
 
