@@ -1,10 +1,12 @@
 """Spending for a resource without a store: what a presentation proves, and what a hostile resource gets."""
 
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from hashlib import sha256
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
@@ -15,12 +17,13 @@ from capx.crypto.base64url import b64u
 from capx.crypto.keys import KeyRing, RootKey
 from capx.errors import CapxError, InvalidRequest
 from capx.store.records import Unwritable
+from capx.store.sqlite.store import SQLiteStore
 from capx.tokens import chain, wire
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability, mint_block
-from capx.verify.meter import Tally
-from capx_caveats import Budget, budget, encode_block, expires
+from capx.verify.meter import Payer, Spend, Tally
+from capx_caveats import Budget, budget, encode_block, expires, shown_instant
 
 READ = ToolCall("crm.read")
 NOW = int(time.time())
@@ -195,3 +198,32 @@ def test_another_admission_of_a_presentation_is_paid_nothing(lab: Authority, tas
 
 def test_a_token_without_budgets_has_nothing_to_spend(lab: Authority) -> None:
     refused(lab, presented(lab.open(allow=["crm.read"]).bundle), "no budget of this presentation counts 'calls'")
+
+
+class Noting(SQLiteStore):
+    """A store that notes who pays."""
+
+    payers: ClassVar[list[Payer]] = []
+
+    def spend(self, payer: Payer, spends: Sequence[Spend], *, now: int) -> Tally:
+        self.payers.append(payer)
+        return super().spend(payer, spends, now=now)
+
+
+def test_the_one_who_pays_is_what_the_presentation_proves(tmp_path: Path) -> None:
+    with Authority(Noting.create(tmp_path / "capx.db"), KeyRing(RootKey.generate())) as lab:
+        token = next(iter(lab.open(allow=["crm.read"], caveats=[budget("calls", 2)]).bundle)).present(READ)
+        charge(lab.store, lab.keyring, "crm", token.text, {"calls": "1"}, admission=b"a" * 16, now=int(time.time()))
+    (payer,) = Noting.payers
+    assert payer == Payer(token.id, b"a" * 16, token.ids[1], "crm", token.text)
+
+
+def test_what_cannot_be_read_says_why(lab: Authority) -> None:
+    key = lab.export_keys("crm").live[0]
+    broken = mint_block(key, b"[]", now=NOW, nonce=b64u(b"n" * 16))
+    refused(lab, presented(broken), "cannot be read: the authority's block has no task")
+
+
+def test_a_presentation_of_the_future_says_when_it_was_made(lab: Authority, task: OpenedTask) -> None:
+    with pytest.raises(InvalidRequest, match=re.escape(f"was made at {shown_instant(NOW)}, in the future")):
+        paid(lab, presented(task.bundle), now=NOW - 60)
