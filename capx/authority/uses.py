@@ -60,10 +60,10 @@ def uses_of(request: RequestRecord) -> int | None:
 
 def is_used_up(reading: Reading, request: RequestRecord) -> bool:
     """Whether everything that was granted on a request is used up."""
-    uses = uses_of(request) if request.state == "granted" else None
-    if uses is None:
-        return False
-    return any(held.spent >= uses for held in reading.counters([uses_counter(request.id, request.round)]))
+    uses = uses_of(request)
+    return uses is not None and any(
+        held.spent >= uses for held in reading.counters([uses_counter(request.id, request.round)])
+    )
 
 
 def earlier_uses(reading: Reading, request: RequestRecord) -> Iterator[EarlierUse]:

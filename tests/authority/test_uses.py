@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from capx.authority import uses
 from capx.authority.uses import MOST_USES_SHOWN, uses_counter
+from capx.crypto.base64url import b64u
 from capx.crypto.keys import RootKey
 from capx.errors import InvalidRequest
 from capx.store.records import DecisionRecord, RequestRecord
@@ -22,12 +24,13 @@ from tests.labs.granting_lab import GrantingLab, policy, rule
 from tests.labs.lab import NOW
 from tests.labs.processes import ended_with_test
 from tests.labs.waiting import until
+from tests.models.naive import hashed
 
 SEND, QUERY = "mail.send", "warehouse.query"
 
 
-def asking(uses: int | None = 1, *offers: Any) -> Any:
-    return policy(rule("ask", *(offers or (SEND,)), uses=uses), rule("on_request", QUERY))
+def asking(good_for: int | None = 1, *offers: Any) -> Any:
+    return policy(rule("ask", *(offers or (SEND,)), uses=good_for), rule("on_request", QUERY))
 
 
 @pytest.fixture
@@ -95,6 +98,40 @@ def test_a_used_up_consent_is_asked_for_again_and_says_so(lab: GrantingLab) -> N
     assert request(lab).round == 2
 
 
+def test_the_counter_of_a_round_is_that_of_the_spec() -> None:
+    expected = hashed(b"capx/1/uses", b"R" * 22, (2).to_bytes(8, "big"))[:16]
+    assert uses_counter("R" * 22, 2) == b64u(expected)
+
+
+def test_only_the_uses_of_the_round_before_are_told(lab: GrantingLab) -> None:
+    opened, other = lab.open(), lab.open()
+    lab.authority.store.record([DecisionRecord("bad", NOW, f'{{"id":"bad","task":"{opened.id}"}}'.encode())])
+    for bundle in (opened.bundle, other.bundle):
+        first = consented(lab, bundle, {"to": "ann"})
+        assert lab.codes(first, SEND, {"to": "eve"}) == ("argument_refused",)
+        assert lab.codes(first, SEND, {"to": "ann"}) == ()
+    second = consented(lab, opened.bundle, {"to": "ann"})
+    assert lab.codes(second, SEND, {"to": "ann"}) == ()
+    waits = lab.pending(opened.bundle, SEND, {"to": "ann"}).request
+    until(lambda: bool(lab.authority.inquiry(waits).uses))
+    (use,) = lab.authority.inquiry(waits).uses
+    found = lab.authority.decision(use.decision)
+    assert found is not None
+    assert b64u(second.id) in found.facts()["ids"]
+    assert "it was granted before, 2 times, and used up" in lab.authority.inquiry(waits).sentences()
+
+
+def test_a_person_is_not_kept_waiting_by_a_long_log(lab: GrantingLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uses, "_MOST_EVENTS", 1)
+    opened = lab.open()
+    granted = consented(lab, opened.bundle, {"to": "ann"})
+    for to in ("eve", "eve", "ann"):
+        lab.codes(granted, SEND, {"to": to})
+    waits = lab.pending(opened.bundle, SEND, {"to": "ann"}).request
+    until(lambda: sum(event.kind == "decision" for event in lab.authority.log()) >= 3)
+    assert lab.authority.inquiry(waits).uses == ()
+
+
 def test_what_a_resource_claims_of_uses_is_bounded_and_harmless(lab: GrantingLab) -> None:
     opened = lab.open()
     assert lab.codes(consented(lab, opened.bundle), SEND) == ()
@@ -112,8 +149,8 @@ def test_what_a_resource_claims_of_uses_is_bounded_and_harmless(lab: GrantingLab
 
 
 def test_the_person_is_told_for_how_many_calls_it_is_good(lab: GrantingLab) -> None:
-    for uses, told in ((1, "one call"), (3, "3 calls"), (None, "any number of calls until the task ends")):
-        lab.policy = asking(uses)
+    for good_for, told in ((1, "one call"), (3, "3 calls"), (None, "any number of calls until the task ends")):
+        lab.policy = asking(good_for)
         inquiry = lab.authority.inquiry(lab.pending(lab.open().bundle, SEND).request)
         assert f"your consent is good for {told}" in inquiry.sentences()
         assert not [sentence for sentence in inquiry.sentences() if "shared by everyone below" in sentence]

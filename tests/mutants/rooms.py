@@ -107,7 +107,11 @@ ROOMS: Final = {
     "charging": _capx("authority/charging", "authority/test_charging"),
     "uses": _capx("authority/uses", "authority/test_uses"),
     "spending": _capx("verify/spending", "verify/test_spending", "verify/test_meter"),
-    "next_asks": _capx("agent/next_asks", "agent/test_next_asks", "verify/test_suggestion"),
+    "next_asks": _capx(
+        "agent/next_asks", "agent/test_next_asks", "agent/test_httpx_client_asks", "verify/test_suggestion"
+    ),
+        "agent/next_asks", "agent/test_next_asks", "verify/test_suggestion", "agent/test_httpx_client_asks"
+    ),
     "report_client": _capx("resource/report_client", "resource/test_report_client", "server/test_resources"),
     "opening": _capx(
         "authority/opening", "authority/test_opening", "authority/test_intent_use", "authority/test_granting"

@@ -226,6 +226,16 @@ def test_an_early_refusal_leaves_the_presentation_to_spend(lab: Lab, store: SQLi
     assert list(held(store).values()) == ["1"]
 
 
+def test_each_decision_says_what_it_paid_itself(lab: Lab) -> None:
+    one = admitted(lab, minted(budget("calls", 5), budget("eur", "9")))
+    paid = [one.decide(Call("a.read", cost={"eur": cost})).spent for cost in ("2", "5", "3")]
+    assert [[(spent.unit, spent.cost, spent.spent) for spent in each] for each in paid] == [
+        [("calls", "1", "1"), ("eur", "2", "2")],
+        [("eur", "3", "5")],
+        [],
+    ]
+
+
 def test_a_presentation_judged_at_several_prices_pays_the_most(lab: Lab, store: SQLiteStore) -> None:
     presented = admitted(lab, minted(budget("eur", 10)))
     left = [presented.judge(Call("a.read", cost={"eur": price})).remaining["eur"] for price in (0, 1, "0.5", 9, 10, 10)]
