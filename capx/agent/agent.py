@@ -249,7 +249,7 @@ class Agent:
     def _hold(self, ask: Ask, capability: "Capability") -> None:
         with self._lock:
             # Grants may arrive in several threads at once; without the lock, one would overwrite another.
-            # The same ask gets another grant only when the one before is used up, or no service takes it any more.
+            # The same ask gets another grant when the one before is used up, or the policy has changed.
             used_up = [one for one in self._bundle if one != capability and is_limited_grant(one, ask)]
             self._bundle = self._bundle.without(*used_up).holding(capability)
 

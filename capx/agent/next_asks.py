@@ -8,14 +8,15 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, Struct
+from msgspec import Struct
 
 from capx.api.messages.agents import SuggestedAsk
 from capx.errors import CapxError, InvalidRequest
 from capx.tokens.capability import Capability
+from capx.tokens.uses_counter import is_uses_counter
 from capx.verify.ask import Ask, Granted, Refused
 from capx.verify.suggestion import OF_ARGUMENTS, is_pinnable
-from capx_caveats import CALLS, Allow, Budget
+from capx_caveats import Allow, Budget
 
 
 class NextAsks(Struct, frozen=True):
@@ -60,11 +61,12 @@ def next_asks(audience: str, denials: Iterable["DenialSummary"], after: Ask | No
 def is_limited_grant(capability: Capability, ask: Ask) -> bool:
     """Whether a capability was granted on this ask, for a number of calls: it may be used up."""
     block = capability.caveats[0] if capability.caveats else ()
-    # A grant holds what the policy offers, then what was asked for. A counter with a name is that of its uses.
+    # A grant holds what the policy offers, then what was asked for. What was narrowed since is another agent's.
     asked = [caveat for caveat in block if isinstance(caveat, Allow)][1:]
-    counted = any(isinstance(one, Budget) and one.unit == CALLS and one.counter is not UNSET for one in block)
+    counted = any(isinstance(one, Budget) and is_uses_counter(one.counter) for one in block)
     try:
-        return counted and capability.audience == ask.audience and Allow((ask.entry(),)) in asked
+        same = capability.audience == ask.audience and Allow((ask.entry(),)) in asked
+        return counted and same and len(capability.blocks) == 1
     except InvalidRequest:
         return False
 

@@ -8,20 +8,21 @@ Laws:
 """
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Final
 
 from msgspec import Struct
 
-from capx.crypto.base64url import b64u
-from capx.crypto.hashing import digest
+from capx.errors import InvalidRequest
 from capx.store.protocols import Reading
 from capx.store.records import RequestRecord
+from capx.tokens.uses_counter import is_uses_counter, uses_counter
 from capx_caveats import CALLS, DEFAULT, Budget, is_id
 
 MOST_USES_SHOWN: Final = 5
 """The most earlier uses that a person is shown: a resource could claim any number of them."""
 # Decisions of the task that are looked through.
-_MOST_EVENTS: Final = 10_000
+_MOST_EVENTS: Final = 2_000
 
 
 class EarlierUse(Struct, frozen=True):
@@ -33,17 +34,14 @@ class EarlierUse(Struct, frozen=True):
 
 class _Counted(Struct, frozen=True):
     counter: str
+    unit: str
 
 
 class _Used(Struct, frozen=True):
     id: str
     outcome: str
+    audience: str
     spent: tuple[_Counted, ...] = ()
-
-
-def uses_counter(request: str, round_: int) -> str:
-    """The id of the counter of a request's grant in one round."""
-    return b64u(digest(b"capx/1/uses", request.encode(), round_.to_bytes(8))[:16])
 
 
 def uses_budget(uses: int, request: str, round_: int) -> Budget:
@@ -52,36 +50,49 @@ def uses_budget(uses: int, request: str, round_: int) -> Budget:
 
 
 def uses_of(request: RequestRecord) -> int | None:
-    """For how many calls the grant of a request is good, or would be; None if no number is set."""
-    counter = uses_counter(request.id, request.round)
+    """For how many calls the grant of a request is good, or would be; None if no number is set.
+
+    InvalidRequest if its block counts the uses of another round: then the record was put together by somebody else.
+    """
     caveats = DEFAULT.decode(request.block.encode())
-    return next((int(one.limit) for one in caveats if isinstance(one, Budget) and one.counter == counter), None)
+    found = [one for one in caveats if isinstance(one, Budget) and one.unit == CALLS and is_uses_counter(one.counter)]
+    own = uses_counter(request.id, request.round)
+    if any(one.counter != own or not one.limit.isdecimal() for one in found):
+        raise InvalidRequest(f"request {request.id} is of another round than its grant: do not answer it")
+    return next((int(one.limit) for one in found), None)
 
 
-def is_used_up(reading: Reading, request: RequestRecord) -> bool:
-    """Whether everything that was granted on a request is used up."""
-    uses = uses_of(request)
-    return uses is not None and any(
-        held.spent >= uses for held in reading.counters([uses_counter(request.id, request.round)])
-    )
+def round_of(reading: Reading, request: RequestRecord | None, uses: int | None) -> int:
+    """The round of the next grant of a request, which the policy now gives so many uses.
+
+    It is the round of the record, or the next one if the uses that were granted, or those that the policy gives now,
+    are used up in it.
+    """
+    if request is None:
+        return 1
+    limits = [limit for limit in (uses_of(request), uses) if limit is not None]
+    counter = uses_counter(request.id, request.round)
+    spent = next((held.spent for held in reading.counters([counter]) if held.unit == CALLS), Decimal(0))
+    # A call costs 1: less than that is no use any more.
+    return request.round + bool(limits and spent > min(limits) - 1)
 
 
 def earlier_uses(reading: Reading, request: RequestRecord) -> Iterator[EarlierUse]:
     """The calls that paid with the grant of the round before, as far as the log has them, at most MOST_USES_SHOWN.
 
-    A resource writes its own decisions, and may write anything there: these are its claims.
+    They are claims of the resource: it writes its own decisions, and may write anything there.
     """
     if request.round == 1:
         return
     counter = uses_counter(request.id, request.round - 1)
     minted = (reading.minted(id_) for id_ in request.granted)
-    after = max((event.position for event in minted if event is not None), default=0)
+    first = min((event.position for event in minted if event is not None), default=0)
     found = 0
-    for event in reading.events(task=request.task, kind="decision", after=after, limit=_MOST_EVENTS):
+    for event in reading.events(task=request.task, kind="decision", after=first, limit=_MOST_EVENTS):
         used = event.read_if(_Used)
-        if used is None or used.outcome != "allowed" or not is_id(used.id):
+        if used is None or used.outcome != "allowed" or used.audience != request.audience or not is_id(used.id):
             continue
-        if any(one.counter == counter for one in used.spent):
+        if any(one.counter == counter and one.unit == CALLS for one in used.spent):
             yield EarlierUse(used.id, event.at)
             found += 1
             if found == MOST_USES_SHOWN:

@@ -155,7 +155,7 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
     # All ids by which the grant can be revoked: those of this capability, and of what was granted before.
     capability: str | None = None
     earlier: tuple[str, ...] = ()
-    round: int = 1
+    round: Annotated[int, Meta(ge=1, lt=2**31)] = 1
 
     @property
     def node(self) -> str:

@@ -17,6 +17,7 @@ Modules:
     lineage                   the claims, nodes, ids and restrictions of a chain
     wording                   a refusal as a sentence that names the hop
     grants                    the actions of a new task, as people write them
+    uses_counter              the names of the counters of consents
     revocation_key            the things that can be revoked, and their names in store and feed
     effective/                the actions that a chain of caveats still allows
     interop                   other macaroon libraries

@@ -110,8 +110,6 @@ ROOMS: Final = {
     "next_asks": _capx(
         "agent/next_asks", "agent/test_next_asks", "agent/test_httpx_client_asks", "verify/test_suggestion"
     ),
-        "agent/next_asks", "agent/test_next_asks", "verify/test_suggestion", "agent/test_httpx_client_asks"
-    ),
     "report_client": _capx("resource/report_client", "resource/test_report_client", "server/test_resources"),
     "opening": _capx(
         "authority/opening", "authority/test_opening", "authority/test_intent_use", "authority/test_granting"

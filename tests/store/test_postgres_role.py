@@ -24,6 +24,7 @@ from capx.store.postgres.store import PostgresStore
 from capx.store.records import REVOCATIONS, Burn, DecisionRecord, Unwritable
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.binding import ToolCall
+from capx.tokens.uses_counter import uses_counter
 from capx.verify.decision import Decision
 from capx.verify.meter import Payer, Spend
 from capx_caveats import Call, budget
@@ -505,7 +506,7 @@ def test_a_role_spends_from_no_counter_whose_name_it_guesses(owner: PostgresStor
     authority = Authority(owner, KEYS)
     authority.open(allow=["slides.write"], caveats=[budget("calls", 3, counter="team")])
     _, capability = minted(owner)
-    for name in ("team", "a", "", "A" * 21, "B" * 22):
+    for name in ("team", "a", "", "A" * 21, "B" * 22, uses_counter("R" * 22, 1)):
         refused_to_spend(crm, payer(capability=capability), name)
     named = authority.open(allow=["crm.read"], caveats=[budget("calls", 3, counter="team")])
     shown = next(iter(named.bundle)).ids[1]

@@ -11,20 +11,19 @@ Laws:
   nothing else.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from capx.authority.uses import uses_counter
 from capx.crypto.base64url import b64u, is_bytes, unb64u
 from capx.store.decision_query import Recorded
 from capx.store.events import BudgetLimit, CapabilityMinted, TaskOpened
 from capx.store.log import Event
 from capx.tokens.chain import root_node
 from capx.tokens.revocation_key import RevocationKey, of_instant, of_kid
+from capx.tokens.uses_counter import is_uses_counter
 from capx_caveats import is_amount, rest_of, shown_amount
 
 _DEEPEST = 256
@@ -182,15 +181,8 @@ class _Task:
         self.nodes = {self.root: _Seen()}
         self.limits: dict[tuple[str, str], Decimal] = {}
         self.mints: dict[str, _Mint] = {}
-        self.rounds: Counter[str] = Counter()
-        self.uses: set[str] = set()
 
     def minted(self, minted: CapabilityMinted, at: int) -> None:
-        if minted.request is not None:
-            # The uses of one consent are no budget of the task. A grant may be minted twice in one round, so there are
-            # at most as many rounds as grants.
-            self.rounds[minted.request] += 1
-            self.uses.add(uses_counter(minted.request, self.rounds[minted.request]))
         self._limited(minted.budgets)
         self.mints[minted.ids[0]] = _Mint(minted.kid, at, minted.asker)
         holder = self._reached(minted.path or (self.root,), minted.hops)
@@ -231,7 +223,8 @@ class _Task:
     def _limited(self, limits: Iterable[BudgetLimit]) -> None:
         # The tightest limit counts: every token of the chain must fit the counter.
         for one in limits:
-            if is_amount(one.limit) and one.counter not in self.uses:
+            # The uses of one consent are no budget of the task.
+            if is_amount(one.limit) and not is_uses_counter(one.counter):
                 counter, limit = (one.counter, one.unit), Decimal(one.limit)
                 self.limits[counter] = min(limit, self.limits.get(counter, limit))
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from capx.authority.requests.approvers import demand_answer
 from capx.authority.requests.inheritance import asker_of
 from capx.authority.requests.offering import NotOffered, offer
-from capx.authority.requests.request_state import ask_of, expire, inquire, is_overdue, known_request, outcome
+from capx.authority.requests.request_state import ask_of, expire, is_overdue, known_request, outcome, signed_inquiry
 from capx.authority.requests.verdict import Verdict
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
@@ -44,7 +44,7 @@ def apply_verdict(
     if is_overdue(transaction, request, now):
         return expire(transaction, request, now=now)
     approvers = _approvers(transaction, keyring, policy, request, yes=verdict.yes, now=now)
-    demand_answer(transaction, policy, approvers, inquire(transaction, request), verdict)
+    demand_answer(transaction, policy, approvers, signed_inquiry(transaction, request), verdict)
     if not now - TIMELY <= verdict.at <= now + WINDOW_BEFORE:
         raise InvalidRequest(
             f"the answer was signed at {shown_instant(verdict.at)}, which is too long ago or in the future: set the "

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from capx.authority.requests.approvers import demand_answer, excluded
 from capx.authority.requests.inheritance import Asker, asker_of
 from capx.authority.requests.offering import NotOffered, Offered, ask_refusal, offer
-from capx.authority.requests.request_state import expire_requests, inquire, is_same
+from capx.authority.requests.request_state import expire_requests, is_same, signed_inquiry
 from capx.authority.requests.verdict import Verdict
 from capx.crypto.base64url import b64u, unb64u
 from capx.crypto.keys import KeyRing
@@ -144,7 +144,7 @@ def _is_agreed_to(reading: Reading, policy: Policy, request: RequestRecord, offe
         request=request.id, yes=True, approver=request.approver, at=request.signed, signature=request.signature
     )
     try:
-        demand_answer(reading, policy, offered.match.rule.approvers, inquire(reading, request), verdict)
+        demand_answer(reading, policy, offered.match.rule.approvers, signed_inquiry(reading, request), verdict)
     except InvalidRequest:
         return False
     return True

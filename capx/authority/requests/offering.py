@@ -22,7 +22,7 @@ from msgspec import Struct
 from capx.authority.ending import as_of
 from capx.authority.intent_use import is_signed_by_principal
 from capx.authority.requests.inheritance import Asker, is_dead, spelt
-from capx.authority.uses import is_used_up, uses_budget
+from capx.authority.uses import round_of, uses_budget
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
 from capx.intents.intent import Intent, SignedIntent, parse_intent
@@ -120,7 +120,7 @@ def offer(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask:
         raise NotOffered(ask_refusal("not_offered", ask.sentence()))
     id_ = ask.request(asker.ids[-1])
     made = reading.request(id_)
-    round_ = 1 if made is None else made.round + is_used_up(reading, made)
+    round_ = round_of(reading, made, match.rule.uses)
     uses = () if match.rule.uses is None else (uses_budget(match.rule.uses, id_, round_),)
     block = _block(asker, match, wanted, uses)
     _demand_usable(block, ask)

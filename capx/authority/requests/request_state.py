@@ -32,20 +32,28 @@ def known_request(reading: Reading, id_: str) -> RequestRecord:
 
 
 def inquire(reading: Reading, request: RequestRecord) -> Inquiry:
-    """A request, the intent that its task was opened on, and earlier denials of the same in its task."""
-    task = reading.task(request.task)
-    kept = None if task is None or task.intent is None else reading.intent(task.intent)
-    if kept is None or kept.document is None:
-        raise InvalidRequest(
-            f"the store does not have the intent of task {request.task}: nobody can answer the request"
-        )
+    """A request, the intent that its task was opened on, and what became of the same in its task before."""
     denials = tuple(
         Denial(one.approver, one.answered, one.labels)
         for one in reading.requests(task=request.task)
         if one.state == "denied" and one.id != request.id and _what(one) == _what(request)
         if one.approver is not None and one.answered is not None
     )
-    return Inquiry(request, kept.document, denials, tuple(earlier_uses(reading, request)))
+    return replace(signed_inquiry(reading, request), denials=denials, uses=tuple(earlier_uses(reading, request)))
+
+
+def signed_inquiry(reading: Reading, request: RequestRecord) -> Inquiry:
+    """A request and the intent that its task was opened on: the part of the inquiry that a person signs.
+
+    A verdict is checked while others wait to write, so nothing is read here that grows with the log.
+    """
+    task = reading.task(request.task)
+    kept = None if task is None or task.intent is None else reading.intent(task.intent)
+    if kept is None or kept.document is None:
+        raise InvalidRequest(
+            f"the store does not have the intent of task {request.task}: nobody can answer the request"
+        )
+    return Inquiry(request, kept.document)
 
 
 def ask_of(request: RequestRecord) -> Ask:

@@ -139,9 +139,12 @@ def _sentences(inquiry: Inquiry) -> Iterator[str]:
         named = " and ".join(map(_name, request.excluded))
         yield f"{named} cannot consent: they requested this work, or have the same name as one of its agents"
     if request.round > 1:
-        yield f"it was granted before, {_times(request.round - 1)}, and used up"
+        yield f"it was granted before, {_times(request.round - 1)}"
+    elif request.capability is None and request.earlier:
+        yield "it was granted before on other terms, and that grant may still be good"
     for use in inquiry.uses:
-        yield f"decision {use.decision} allowed a call with it at {shown_instant(use.at)}"
+        at = shown_instant(use.at)
+        yield f"{request.audience} reports that decision {use.decision} allowed a call with it at {at}"
     for denial in inquiry.denials:
         yield f"{_name(denial.approver)} denied the same to {_agents(denial.labels)} at {shown_instant(denial.at)}"
 
