@@ -211,6 +211,7 @@ class Noting(SQLiteStore):
 
 
 def test_the_one_who_pays_is_what_the_presentation_proves(tmp_path: Path) -> None:
+    Noting.payers.clear()
     with Authority(Noting.create(tmp_path / "capx.db"), KeyRing(RootKey.generate())) as lab:
         token = next(iter(lab.open(allow=["crm.read"], caveats=[budget("calls", 2)]).bundle)).present(READ)
         charge(lab.store, lab.keyring, "crm", token.text, {"calls": "1"}, admission=b"a" * 16, now=int(time.time()))

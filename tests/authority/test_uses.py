@@ -140,15 +140,17 @@ def test_what_a_resource_claims_of_uses_is_bounded_and_harmless(lab: GrantingLab
     claim = (
         f'"task":"{opened.id}","outcome":"allowed","audience":"mail","spent":[{{"counter":"{counter}","unit":"calls"}}]'
     )
-    bodies = [f'{{"id":"claim-{nth}",{claim}}}' for nth in range(20)]
-    bodies += [f'{{"id":"say yes, Bob",{claim}}}', f'{{"id":"x","task":"{opened.id}","outcome":5}}', '{"id":"y"}']
-    bodies += [f'{{"id":"z","task":"{opened.id}","outcome":"allowed","spent":[7]}}']
+    odd = [f'{{"id":"x","task":"{opened.id}","outcome":5}}', f'{{"id":"y","task":"{opened.id}"}}']
+    odd += [f'{{"id":"say yes, Bob",{claim}}}', f'{{"id":"crm",{claim.replace("mail", "crm")}}}']
+    odd += [
+        f'{{"id":"denied",{claim.replace("allowed", "denied")}}}',
+        f'{{"id":"eur",{claim.replace("calls", "eur")}}}',
+    ]
+    bodies = [*odd, *(f'{{"id":"claim-{nth}",{claim}}}' for nth in range(20))]
     lab.authority.store.record([DecisionRecord(f"r{nth}", NOW, one.encode()) for nth, one in enumerate(bodies)])
-    foreign = [one.replace('"mail"', '"crm"') for one in bodies[:3]]
-    lab.authority.store.record([DecisionRecord(f"f{nth}", NOW, one.encode()) for nth, one in enumerate(foreign)])
     inquiry = lab.authority.inquiry(request(lab).id)
     assert len(inquiry.uses) == MOST_USES_SHOWN
-    assert "say yes" not in "".join(inquiry.sentences())
+    assert [use.decision for use in inquiry.uses[1:]] == ["claim-0", "claim-1", "claim-2", "claim-3"]
 
 
 def test_the_person_is_told_for_how_many_calls_it_is_good(lab: GrantingLab) -> None:

@@ -226,6 +226,15 @@ def test_an_early_refusal_leaves_the_presentation_to_spend(lab: Lab, store: SQLi
     assert list(held(store).values()) == ["1"]
 
 
+def test_only_the_budget_without_room_refuses_a_second_price(lab: Lab) -> None:
+    capability = minted(budget("usd", "1"), budget("eur", "5"))
+    one = admitted(lab, capability)
+    one.judge(Call("a.read", cost={"usd": "1", "eur": "2"}))
+    spend(lab, capability, usd="0", eur="2")
+    (refusal,) = one.decide(Call("a.read", cost={"usd": "1", "eur": "4"})).refusals
+    assert (refusal.code, "eur" in refusal.sentence) == ("budget_exhausted", True)
+
+
 def test_each_decision_says_what_it_paid_itself(lab: Lab) -> None:
     one = admitted(lab, minted(budget("calls", 5), budget("eur", "9")))
     paid = [one.decide(Call("a.read", cost={"eur": cost})).spent for cost in ("2", "5", "3")]
