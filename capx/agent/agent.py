@@ -28,7 +28,6 @@ from capx.tokens.bundle import Bundle, Narrowing, frozen_narrowing
 from capx.tokens.delegation import Delegation
 from capx.tokens.lineage import AUTHORITY
 from capx.verify.ask import Answer, Ask, Pending
-from capx.verify.decision import Denied
 from capx_caveats import JSON
 
 if TYPE_CHECKING:
@@ -176,8 +175,7 @@ class Agent:
             except CapxError as error:
                 answer = error
             outcome = _outcome(ask, answer)
-            # Denied: the bundle may not send this ask. Only then does the next one, which is pinned, help.
-            if not isinstance(answer, Denied):
+            if not outcome.needs_arguments:
                 break
         return outcome
 
@@ -191,7 +189,7 @@ class Agent:
             except CapxError as error:
                 answer = error
             outcome = _outcome(ask, answer)
-            if not isinstance(answer, Denied):
+            if not outcome.needs_arguments:
                 break
         return outcome
 

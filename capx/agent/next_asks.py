@@ -8,19 +8,20 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from capx.api.messages.agents import SuggestedAsk
-from capx.errors import CapxError, InvalidRequest
+from capx.errors import CapxError
 from capx.tokens.capability import Capability
 from capx.tokens.uses_counter import is_uses_counter
-from capx.verify.ask import Ask, Granted, Refused
-from capx.verify.suggestion import OF_ARGUMENTS, is_pinnable
-from capx_caveats import Allow, Budget
+from capx.verify.ask import NOT_PINNED, Ask, Granted, Refused
+from capx.verify.decision import Denied
+from capx.verify.suggestion import OF_ARGUMENTS
+from capx_caveats import Allow, Budget, Call, Entry
 
 
 class NextAsks(Struct, frozen=True):
-    """The asks after a denial, in order; the agent sends the next one only if it may not send the one before."""
+    """The asks after a denial, in order; the agent sends the next one only if the one before needs arguments."""
 
     asks: tuple[Ask, ...]
 
@@ -30,6 +31,13 @@ class AskOutcome(Struct, frozen=True):
 
     ask: Ask
     answer: Granted | Refused | CapxError
+
+    @property
+    def needs_arguments(self) -> bool:
+        """Whether an ask that names the arguments may get another answer."""
+        # Denied: the bundle may not send this ask. `not_pinned`: a person consents only to a call that they see whole.
+        refused = isinstance(self.answer, Refused) and any(one.code == NOT_PINNED for one in self.answer.reasons)
+        return self.ask.args is None and (refused or isinstance(self.answer, Denied))
 
     def sentence(self) -> str:
         """Say why the call stays denied."""
@@ -42,9 +50,9 @@ def next_asks(audience: str, denials: Iterable["DenialSummary"], after: Ask | No
     """Return the next asks for a denied call at an audience, or None if there is nothing to ask for.
 
     `denials` has one summary for each capability that was tried. If the arguments were denied, the ask is pinned to
-    them. Otherwise it is for the action only, so that a loop over many rows asks once; the pinned ask follows in case
-    the policy does not let the agent ask for the action only. `after` is the ask that was granted for this call before.
-    If it was for the action only, and now the arguments are denied, the next ask is pinned to them.
+    them. Otherwise it is for the action only, so that a loop over many rows asks once. The pinned ask follows, because
+    the policy may demand it, or may not let the agent ask for the action only. `after` is the ask that was granted for
+    this call before. If it was for the action only, and now the arguments are denied, the next ask is pinned to them.
     """
     asks, of_arguments = _suggested_at(audience, denials)
     if after is not None:
@@ -62,13 +70,17 @@ def is_limited_grant(capability: Capability, ask: Ask) -> bool:
     """Whether a capability was granted on this ask, for a number of calls: it may be used up."""
     block = capability.caveats[0] if capability.caveats else ()
     # A grant holds what the policy offers, then what was asked for. What was narrowed since is another agent's.
-    asked = [caveat for caveat in block if isinstance(caveat, Allow)][1:]
+    asked = [entry for caveat in block if isinstance(caveat, Allow) for entry in caveat.entries][1:]
     counted = any(isinstance(one, Budget) and is_uses_counter(one.counter) for one in block)
-    try:
-        same = capability.audience == ask.audience and Allow((ask.entry(),)) in asked
-        return counted and same and len(capability.blocks) == 1
-    except InvalidRequest:
-        return False
+    granted = capability.audience == ask.audience and any(_is_for(entry, ask) for entry in asked)
+    return counted and granted and len(capability.blocks) == 1
+
+
+def _is_for(entry: Entry, ask: Ask) -> bool:
+    """Whether this entry of a grant is for the ask. The policy may pin fewer arguments than the ask has."""
+    if ask.args is None or entry.args is UNSET:
+        return ask.args is None and entry == Entry(ask.action)
+    return entry.pattern == ask.action and entry.misfit(Call(ask.action, ask.args)) is None
 
 
 def _suggested_at(audience: str, denials: Iterable["DenialSummary"]) -> tuple[list[Ask], list[Ask]]:
@@ -106,10 +118,9 @@ class DenialSummary(Struct, frozen=True):
 
 def _ask_of(found: Any) -> Ask | None:
     try:
-        ask = msgspec.convert(found, SuggestedAsk).ask()
+        return msgspec.convert(found, SuggestedAsk).ask()
     except (msgspec.MsgspecError, RecursionError, CapxError):
         return None
-    return ask if ask.args is None or is_pinnable(ask.args) else None
 
 
 class _ReasonBody(Struct, frozen=True):

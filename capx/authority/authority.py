@@ -212,14 +212,15 @@ class Authority(History):
     ) -> Answer:
         """Answer the ask of the agent that holds this bundle, as `capx serve` would.
 
-        Without `audience`, the audience is the first label of the action. With `args`, a grant is for exactly these
-        arguments: `{}` means a call without arguments. Denied if the bundle may not ask at all.
+        Without `audience`, the audience is the first label of the action. `args` are the arguments of the call: a grant
+        is pinned to them, or to those that the policy lists. `{}` means a call without arguments. Denied if the bundle
+        may not ask at all.
         """
         ask = Ask.of(action, audience=audience, args=args)
         authentic, _ = present_and_judge(
             self._tool_verifier(AUTHORITY), bundle, ToolCall(ASK, ask.arguments()), now=self._now()
         )
-        return self.answer_asker(read_asker(authentic), ask)
+        return self.answer_asker(read_asker(authentic, ask), ask)
 
     def answer_asker(self, asker: Asker, ask: Ask) -> Answer:
         """Answer an ask whose presentation was already allowed as a call at the authority: for `capx serve`."""

@@ -52,7 +52,8 @@ def grant_sentence(policy: Policy, grant: RuleTemplate) -> str:
     when = HOW_IN_WORDS[grant.how]
     if grant.within is not None:
         asked = f"{consenting(policy, grant.approvers)}, given within {shown_duration(grant.within)}"
-        when = f"with the consent of {asked} and good for {uses_in_words(grant.uses)}"
+        good = f"good for {uses_in_words(grant.uses)} {pins_in_words(grant.pinned)}"
+        when = f"with the consent of {asked} and {good}"
     gives = "; ".join(map(allowed_sentence, grant.allowed))
     return f"{when[0].upper()}{when[1:]}: {', '.join((gives, *limits))}."
 
@@ -62,6 +63,13 @@ def uses_in_words(uses: int | None) -> str:
     if uses is None:
         return "any number of calls until the task ends"
     return "one call" if uses == 1 else f"{uses} calls"
+
+
+def pins_in_words(pinned: bool | tuple[str, ...]) -> str:
+    """Describe to which arguments of the call a consent is pinned."""
+    if pinned is True:
+        return "with the very arguments"
+    return f"with the very {listed(pinned)}, and any other arguments" if pinned else "with any arguments"
 
 
 def consenting(policy: Policy, approvers: Sequence[str]) -> str:

@@ -1,7 +1,8 @@
 """Read the tables `[[purpose.NAME.grant]]` of a policy: what a purpose grants, how, and with whose consent.
 
     how        at_open (the default), on_request, or ask, which needs approvers; it may say within what time they
-               answer, and for how many uses a consent is good (1 by default, or "task")
+               answer, for how many uses a consent is good (1 by default, or "task"), and to which arguments it is
+               pinned (true, the default: to all; an array of names: to these; or false)
     allow      an array of actions with any arguments, or a table: an action to a table of its arguments
     audience   the audience of the actions; by default the first label of each
     budget     a unit to its limit
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Final, cast
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from capx.policy.constraint_operators import OPERATORS
@@ -112,12 +113,13 @@ def _grant(raw: object, path: str, known: FileContext) -> RuleTemplate:
         "approvers": Field(lambda one, at: _approvers(one, at, known), needed=how == "ask"),
         "within": Field(duration),
         "uses": Field(_uses),
+        "pinned": Field(_pinned),
     }
     found = attempted(lines, members, raw, path, fields)
     if how in {"at_open", "on_request"}:
         lines += [
             f'{key(path, name)}: works only with how = "ask", but this grant is {how}: remove the key, or change how'
-            for name in ("approvers", "within", "uses")
+            for name in ("approvers", "within", "uses", "pinned")
             if name in given
         ]
     if lines or how is None or found is None:
@@ -130,8 +132,23 @@ def _grant(raw: object, path: str, known: FileContext) -> RuleTemplate:
         approvers=found.get("approvers", ()),
         within=found.get("within", HOUR) if how == "ask" else None,
         uses=found.get("uses", 1) if how == "ask" else None,
+        pinned=how == "ask" and found.get("pinned", True),
     )
+    _demand_arguments(grant, key(path, "pinned"))
     return grant.probed()
+
+
+def _demand_arguments(grant: RuleTemplate, path: str) -> None:
+    """Raise Wrong if no action of the grant can have an argument that the grant lists to be pinned."""
+    if isinstance(grant.pinned, bool) or any(one.args is UNSET for one in grant.allowed):
+        return
+    named = {pair.name for one in grant.allowed if one.args is not UNSET for pair in one.args}
+    if "*" in named:
+        return
+    for number, argument in enumerate(grant.pinned, 1):
+        if argument not in named:
+            meant = near(argument, sorted(named))
+            raise wrong(f"{path}[{number}]", f"is {shown(argument)}, which is no argument of its actions{meant}")
 
 
 def _uses(raw: object, path: str) -> int | None:
@@ -141,6 +158,18 @@ def _uses(raw: object, path: str) -> int | None:
     if isinstance(raw, bool) or not isinstance(raw, int) or not 0 < raw <= MOST_USES:
         raise wrong(path, f'must be a whole number from 1 to {MOST_USES}, or "{UNTIL_TASK_ENDS}"')
     return raw
+
+
+def _pinned(raw: object, path: str) -> bool | tuple[str, ...]:
+    """Read to which arguments a consent is pinned."""
+    if isinstance(raw, bool):
+        return raw
+    if not isinstance(raw, list):
+        raise wrong(path, "must be true, false, or an array of names of arguments")
+    found = name_list(is_label, "the name of an argument", "names of arguments")(raw, path)
+    if "*" in found:
+        raise wrong(path, "has *, which is no argument: write pinned = true to pin all of them")
+    return found
 
 
 def _how(raw: object, path: str) -> How:

@@ -1,15 +1,15 @@
 """Warnings about a valid policy: parts of it that cannot work as they are written.
 
 Law: a warning holds for every principal and every intent. It reports a grant that never decides, a purpose or a consent
-that nobody can use, a consent that is good for several calls, or a task that an authority with default settings never
-opens.
+that nobody can use, a consent that is good for several calls or for other arguments, or a task that an authority with
+default settings never opens.
 """
 
 from collections.abc import Iterable, Iterator
 
 from msgspec import UNSET
 
-from capx.policy.describe import uses_in_words
+from capx.policy.describe import listed, uses_in_words
 from capx.policy.policy import MAX_TTL, Policy, Principal, Purpose
 from capx.policy.rule_templates import RuleTemplate, RuleTemplates
 from capx.policy.terms import HOWS
@@ -36,6 +36,7 @@ def warnings(policy: Policy) -> Iterator[str]:
         for grant in grants:
             yield from _sole_approver(grant, may_ask, answering)
             yield from _reused(grant)
+            yield from _loosely_pinned(grant)
 
 
 def _same_keys(principals: Iterable[Principal]) -> Iterator[str]:
@@ -91,6 +92,14 @@ def _reused(grant: RuleTemplate) -> Iterator[str]:
     if grant.how == "ask" and grant.uses != 1:
         good = uses_in_words(grant.uses)
         yield f"{grant.place}.uses: one consent is good for {good}: remove the key to ask a person for each call"
+
+
+def _loosely_pinned(grant: RuleTemplate) -> Iterator[str]:
+    """Warn if one consent is good for calls with other arguments than those that the person sees."""
+    if grant.how == "ask" and grant.pinned is not True:
+        free = f"all but {listed(grant.pinned)}" if grant.pinned else "any"
+        advice = "remove the key to pin a consent to the whole call"
+        yield f"{grant.place}.pinned: the agent may change {free} of the arguments after the consent: {advice}"
 
 
 def _sole_approver(grant: RuleTemplate, asking: set[str], answering: dict[str, set[str]]) -> Iterator[str]:

@@ -55,6 +55,7 @@ class RuleTemplate(Struct, frozen=True, kw_only=True):
     approvers: tuple[str, ...]
     within: int | None
     uses: int | None
+    pinned: bool | tuple[str, ...]
     fixed: Rule | None = None
 
     def probed(self) -> "RuleTemplate":
@@ -77,6 +78,7 @@ class RuleTemplate(Struct, frozen=True, kw_only=True):
             approvers=self.approvers,
             within=self.within,
             uses=self.uses,
+            pinned=self.pinned,
         )
 
 

@@ -34,9 +34,10 @@ class Offer(Struct, frozen=True):
 class Rule(Struct, frozen=True, kw_only=True):
     """One grant of a purpose, with its values filled in; `place` is its key path, such as `purpose.refund.grant[2]`.
 
-    Its budgets name no counter, so all grants of a task with the same unit share one. `approvers` are groups or
-    principals, who have `within` seconds to answer. One consent is good for `uses` calls; None: until the task ends.
-    These three are only for `ask`.
+    Its budgets name no counter, so all grants of a task with the same unit share one. The others are only for `ask`:
+    `approvers` are groups or principals, who have `within` seconds to answer. One consent is good for `uses` calls
+    (None: until the task ends) with the arguments that it is `pinned` to: all of them, those listed, or (False) those
+    that the agent chooses to name.
     """
 
     place: str
@@ -46,6 +47,17 @@ class Rule(Struct, frozen=True, kw_only=True):
     approvers: tuple[str, ...] = ()
     within: int | None = None
     uses: int | None = None
+    pinned: bool | tuple[str, ...] = True
+
+    @property
+    def needs_arguments(self) -> bool:
+        """Whether an ask must say with which arguments the call will be made."""
+        return self.how == "ask" and self.pinned is not False
+
+    @property
+    def listed(self) -> tuple[str, ...] | None:
+        """The names of the arguments to pin, if the rule lists them; None if an ask is pinned to all that it names."""
+        return self.pinned if self.how == "ask" and isinstance(self.pinned, tuple) else None
 
 
 class Match(Struct, frozen=True):

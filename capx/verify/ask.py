@@ -7,12 +7,12 @@
 Laws:
 
 - An ask names one action at one audience, never a pattern.
-- With `args`, even empty ones, it is only for these arguments.
+- With `args`, even empty ones, it is for a call with these arguments. The grant is pinned to all of them, or to those
+  that the policy lists.
 - The same ask with the same token is one request with one answer, however often it is made.
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -25,29 +25,19 @@ from capx.crypto.canonical_json import canonical
 from capx.errors import CapxError, InvalidRequest
 from capx.tokens.capability import Capability
 from capx.tokens.grants import audience_of, demand_audience
-from capx.tokens.wire import MAX_BLOCK
 from capx.tokens.wording import sentence
-from capx_caveats import (
-    JSON,
-    Entry,
-    Eq,
-    InvalidCaveat,
-    Pair,
-    Refusal,
-    is_action,
-    shown,
-    shown_instant,
-)
+from capx.verify.pins import pinned_entry
+from capx_caveats import JSON, Entry, InvalidCaveat, Refusal, is_action, shown, shown_instant
 from capx_caveats.names import told_name
 
-_OTHERS: Final = "*"
-"""In an entry, the name for all arguments that are not named. An ask cannot use it: it pins nothing."""
+MAX_ARGS: Final = 16 * 1024
+"""The most bytes of canonical JSON that the arguments of an ask may have. A grant is pinned to less."""
 
 
 class Ask(Struct, frozen=True, kw_only=True):
-    """One ask: an action at an audience, and the arguments that it is pinned to; None if it is not pinned.
+    """One ask: an action at an audience, and the arguments of the call; None if it is for any arguments.
 
-    InvalidRequest for a pattern, a reserved audience, or arguments that are not a JSON object.
+    InvalidRequest for a pattern, a reserved audience, or arguments that are not a JSON object or are too large.
     """
 
     audience: str
@@ -62,9 +52,11 @@ class Ask(Struct, frozen=True, kw_only=True):
             # A copy that cannot change: the id of the request is computed from it later.
             force_setattr(self, "args", MappingProxyType(dict(self.args)))
             try:
-                canonical(dict(self.args))
+                size = len(canonical(dict(self.args)))
             except InvalidCaveat as error:
                 raise InvalidRequest(f"the arguments of {self.action} are not JSON: {error}") from None
+            if size > MAX_ARGS:
+                raise InvalidRequest(f"the arguments of {self.action} are more than {MAX_ARGS // 1024} KiB")
 
     @classmethod
     def of(cls, action: str, audience: str | None = None, args: Mapping[str, JSON] | None = None) -> "Ask":
@@ -76,24 +68,22 @@ class Ask(Struct, frozen=True, kw_only=True):
 
     @property
     def pinned(self) -> bytes | None:
-        """The arguments as canonical JSON; None if the ask is not pinned."""
+        """The arguments as canonical JSON; None if the ask is for any arguments."""
         return None if self.args is None else canonical(dict(self.args))
 
-    def entry(self) -> Entry:
-        """The action and its pinned arguments as an entry of an allowlist; InvalidRequest if no entry can hold them."""
-        pinned = self.pinned
-        if pinned is None:
-            return Entry(self.action)
-        if len(pinned) > MAX_BLOCK:
-            raise InvalidRequest(f"the arguments are more than {MAX_BLOCK} bytes")
-        # Parsed from the canonical text, so that the same arguments always make the same block.
-        args: dict[str, Any] = json.loads(pinned)
-        if _OTHERS in args:
-            raise InvalidRequest(f"{_OTHERS} is not an argument's name: it means all arguments that are not named")
-        try:
-            return Entry(self.action, tuple(Pair(name, Eq(value)) for name, value in args.items()))
-        except InvalidCaveat as error:
-            raise InvalidRequest(str(error)) from None
+    def entry(self, names: Iterable[str] | None = None) -> Entry:
+        """The entry of an allowlist for this ask, pinned to its arguments, or only to those in `names`.
+
+        InvalidRequest if no entry can hold an argument.
+        """
+        return Entry(self.action) if self.args is None else pinned_entry(self.action, self.args, names)
+
+    def of_arguments(self, names: Iterable[str]) -> "Ask":
+        """The same ask with only those of its arguments that have these names."""
+        args = {} if self.args is None else self.args
+        return Ask(
+            audience=self.audience, action=self.action, args={name: args[name] for name in names if name in args}
+        )
 
     def arguments(self) -> dict[str, JSON]:
         """The arguments of the call `grant.request` that makes this ask at the authority."""
@@ -120,6 +110,10 @@ class Granted(Struct, frozen=True):
     """The ask is granted. The capability is a secret; keep it with the asker's other ones."""
 
     capability: Capability
+
+
+NOT_PINNED: Final = "not_pinned"
+"""The code of a refusal by which the authority demands an ask with arguments, or with others."""
 
 
 class Refused(Struct, frozen=True):

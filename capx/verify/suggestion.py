@@ -4,7 +4,7 @@ Laws:
 
 - It is suggested only if a grant at run time could cure every refusal, and never at the authority itself.
 - It names only arguments that the bearer sent, and defaults of the action. It must not reveal what the service knows.
-- It names arguments only if a grant can be pinned to them.
+- It names all arguments of the call or none, and never more than an ask can hold.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,11 +14,9 @@ from msgspec import UNSET
 
 from capx.crypto.canonical_json import canonical
 from capx.tokens.lineage import AUTHORITY
-from capx.verify.ask import Ask
-from capx_caveats import JSON, InvalidCaveat, Refusal, as_constraint, is_action
+from capx.verify.ask import MAX_ARGS, Ask
+from capx_caveats import JSON, InvalidCaveat, Refusal, is_action
 
-MAX_PINNED: Final = 2048
-"""Most bytes of canonical JSON that the arguments in a suggested ask may have."""
 OF_ARGUMENTS: Final = frozenset({"argument_refused", "argument_not_named"})
 """The reasons that are about the arguments of a call."""
 _REQUESTABLE: Final = frozenset({"action_not_allowed", "budget_exhausted", *OF_ARGUMENTS})
@@ -33,7 +31,7 @@ def suggested_ask(
     """
     if audience == AUTHORITY or not is_action(action) or not all(map(_is_requestable, refusals)):
         return None
-    return Ask(audience=audience, action=action, args=args if args is not None and is_pinnable(args) else None)
+    return Ask(audience=audience, action=action, args=args if args is not None and is_askable(args) else None)
 
 
 def _is_requestable(refusal: Refusal) -> bool:
@@ -43,11 +41,9 @@ def _is_requestable(refusal: Refusal) -> bool:
     return refusal.code in _REQUESTABLE
 
 
-def is_pinnable(args: Mapping[str, JSON]) -> bool:
-    """Whether a grant can hold each argument to its value, in no more than MAX_PINNED bytes."""
+def is_askable(args: Mapping[str, JSON]) -> bool:
+    """Whether an ask can hold these arguments."""
     try:
-        for value in args.values():
-            as_constraint(value)
-        return len(canonical(dict(args))) <= MAX_PINNED
+        return len(canonical(dict(args))) <= MAX_ARGS
     except InvalidCaveat:
         return False

@@ -111,11 +111,11 @@ def as_json(policy: "Policy", terms: "Terms") -> dict[str, Any]:
 
 
 def _limits(policy: "Policy", rule: "Rule") -> Iterator[str]:
-    from capx.policy.describe import consenting, uses_in_words
+    from capx.policy.describe import consenting, pins_in_words, uses_in_words
     from capx_caveats import shown_duration
 
     for budget in rule.budgets:
         yield f"at most {budget.limit} {budget.unit}"
     if rule.within is not None:
         yield f"asks {consenting(policy, rule.approvers)}, who has {shown_duration(rule.within)}"
-        yield f"one consent is good for {uses_in_words(rule.uses)}"
+        yield f"one consent is good for {uses_in_words(rule.uses)} {pins_in_words(rule.pinned)}"

@@ -158,7 +158,7 @@ def test_who_died_after_the_ask_was_allowed_is_granted_nothing(lab: GrantingLab,
     authentic = verifier.authenticate(capability.present(sent, now=int(lab.clock.now)).text)
     verifier.admit(authentic, sent).judge(Call("grant.request", sent.args, tenant="Acme"))
     die(lab, how, asking.bundle, asking.task, asking.other)
-    answer = lab.authority.answer_asker(read_asker(authentic), ask)
+    answer = lab.authority.answer_asker(read_asker(authentic, ask), ask)
     assert isinstance(answer, Refused)
     assert [reason.code for reason in answer.reasons] == ["asker_dead"]
 
@@ -168,7 +168,8 @@ def admitted_asker(lab: GrantingLab, bundle: Bundle) -> Asker:
     (capability,) = bundle
     ask = Ask.of(QUERY)
     sent = ToolCall("grant.request", ask.arguments())
-    return read_asker(lab.authority.own_verifier().authenticate(capability.present(sent, now=int(lab.clock.now)).text))
+    presented = capability.present(sent, now=int(lab.clock.now)).text
+    return read_asker(lab.authority.own_verifier().authenticate(presented), ask)
 
 
 def refusal_of(lab: GrantingLab, asker: Asker) -> Refusal:

@@ -10,9 +10,11 @@ from capx.authority.requests.inheritance import Asker, read_asker
 from capx.crypto.base64url import b64u
 from capx.tokens import chain
 from capx.tokens.chain import nodes
+from capx.verify.ask import Ask
 from tests.labs.lab import NONCES, NOW, ROOT_KEY, Lab, appended, minted, raw
 from tests.labs.strategies import WHOLE, spelled
 
+ASKED = Ask.of("crm.read")
 KEYS = ("A" * 43, "B" * 42 + "A")
 HOPS = [["hop", f"agent-{depth}", nonce] for depth, nonce in enumerate(NONCES)]
 
@@ -22,7 +24,7 @@ def asker(*blocks: Any, first: Sequence[Any] = ()) -> Asker:
     made = [block if isinstance(block, bytes | chain.ThirdParty) else spelled(block) for block in blocks]
     capability = raw(spelled([*WHOLE, *first]), *made, audience="authority")
     lab = Lab("authority")
-    return read_asker(lab.verifier.authenticate(lab.present(capability)))
+    return read_asker(lab.verifier.authenticate(lab.present(capability)), ASKED)
 
 
 def inherited(*blocks: Any, first: Sequence[Any] = ()) -> list[Any]:
@@ -42,7 +44,7 @@ def not_inherited(*blocks: Any, first: Sequence[Any] = ()) -> list[str]:
 def test_who_asks_is_told_by_the_chain_without_its_presentation() -> None:
     capability = appended(minted(audience="authority"), spelled([HOPS[0]]), spelled([["fresh", 5]]), spelled([HOPS[1]]))
     lab = Lab("authority")
-    found = read_asker(lab.verifier.authenticate(lab.present(capability)))
+    found = read_asker(lab.verifier.authenticate(lab.present(capability)), ASKED)
     assert (found.task, found.tenant, found.labels) == ("T1", None, ("agent-0", "agent-1"))
     assert (found.path, found.ids) == (capability.path, capability.ids)
     assert (found.kid, found.issued, found.expires) == (ROOT_KEY.kid, NOW, NOW + 3600)
@@ -53,8 +55,8 @@ def test_who_asks_is_told_by_the_chain_without_its_presentation() -> None:
 def test_a_bare_token_tells_the_same() -> None:
     capability = appended(minted(audience="authority"), spelled([HOPS[0], ["fresh", 5]]))
     lab = Lab("authority")
-    bare = read_asker(lab.verifier.authenticate(capability.text))
-    assert bare == read_asker(lab.verifier.authenticate(lab.present(capability)))
+    bare = read_asker(lab.verifier.authenticate(capability.text), ASKED)
+    assert bare == read_asker(lab.verifier.authenticate(lab.present(capability)), ASKED)
 
 
 def test_the_root_is_named_with_a_path_that_is_never_empty() -> None:
@@ -66,7 +68,7 @@ def test_what_was_granted_along_a_path_goes_on_from_it() -> None:
     lab = Lab("authority")
     whole = [["root", "R1", [["before", NONCES[3]]]] if one[0] == "root" else one for one in WHOLE]
     capability = raw(spelled(whole), spelled([["max_hops", 2]]), spelled([HOPS[0]]), audience="authority")
-    found = read_asker(lab.verifier.authenticate(lab.present(capability)))
+    found = read_asker(lab.verifier.authenticate(lab.present(capability)), ASKED)
     assert json.loads(found.claims[1]) == ["root", "R1", [["before", NONCES[3]], ["agent-0", NONCES[0]]]]
     assert found.path == nodes("R1", [NONCES[3], NONCES[0]])
     assert [json.loads(piece) for piece in found.inherited] == [["max_hops", 1]]

@@ -32,8 +32,8 @@ def offer(what: str | Entry, audience: str = "") -> Offer:
 
 
 def rule(how: Any, *offers: str | Entry | Offer, budgets: Iterable[Budget] = (), **more: Any) -> Rule:
-    """A rule; one that asks asks `finance`, which has half an hour."""
-    asks: dict[str, Any] = {"approvers": ("finance",), "within": 1800} if how == "ask" else {}
+    """A rule; one that asks asks `finance`, which has half an hour, and pins what the agent names."""
+    asks: dict[str, Any] = {"approvers": ("finance",), "within": 1800, "pinned": False} if how == "ask" else {}
     given = tuple(one if isinstance(one, Offer) else offer(one) for one in offers)
     return Rule(place=f"a rule for {how}", how=how, offers=given, budgets=tuple(budgets), **(asks | more))
 

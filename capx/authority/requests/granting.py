@@ -49,12 +49,10 @@ def standing_answer(
     reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask: Ask, *, now: int
 ) -> Answer | None:
     """The answer that an ask already has, if it still holds and nothing has to be written; else None."""
-    request = reading.request(ask.request(asker.ids[-1]))
     try:
-        if request is None:
-            return None
         offered = offer(reading, keyring, policy, asker, ask, now=now)
-        return _standing(reading, keyring, ask, request, offered, now=now)
+        request = reading.request(offered.ask.request(asker.ids[-1]))
+        return None if request is None else _standing(reading, keyring, ask, request, offered, now=now)
     except NotOffered:
         # Left to `answer`, which also writes the refusal into the log.
         return None
@@ -79,20 +77,20 @@ def answer(transaction: Writing, keyring: KeyRing, policy: Policy, asker: Asker,
 
 def _answer(transaction: Writing, keyring: KeyRing, policy: Policy, asker: Asker, ask: Ask, *, now: int) -> Answer:
     offered = offer(transaction, keyring, policy, asker, ask, now=now)
-    request = transaction.request(ask.request(asker.ids[-1]))
+    request = transaction.request(offered.ask.request(asker.ids[-1]))
     if request is not None:
         standing = _standing(transaction, keyring, ask, request, offered, now=now)
         if standing is not None:
             return standing
     # A request belongs to one token. Another token of the same agent must not get round a denial or a revocation.
-    _demand_undecided(transaction, asker, ask)
+    _demand_undecided(transaction, asker, offered.ask)
     if request is not None and _holds(transaction, policy, request, offered):
         return _mint(transaction, keyring, asker, request, offered, policy=policy, now=now)
     # Requests that nobody can answer any more must not take the room of this one.
     expire_requests(transaction, now=now, task=asker.task)
     _demand_room(transaction, request, asker, waits=offered.needs_consent, now=now)
     earlier = () if request is None else request.granted
-    made = _request(policy, asker, ask, offered, earlier, now=now)
+    made = _request(policy, asker, offered, earlier, now=now)
     if not offered.needs_consent:
         return _mint(transaction, keyring, asker, made, offered, policy=policy, now=now)
     _wait(transaction, policy, made)
@@ -150,10 +148,8 @@ def _is_agreed_to(reading: Reading, policy: Policy, request: RequestRecord, offe
     return True
 
 
-def _request(
-    policy: Policy, asker: Asker, ask: Ask, offered: Offered, earlier: tuple[str, ...], *, now: int
-) -> RequestRecord:
-    rule = offered.match.rule
+def _request(policy: Policy, asker: Asker, offered: Offered, earlier: tuple[str, ...], *, now: int) -> RequestRecord:
+    rule, ask = offered.match.rule, offered.ask
     pinned = ask.pinned
     return RequestRecord(
         id=ask.request(asker.ids[-1]),
@@ -173,6 +169,7 @@ def _request(
         excluded=excluded(policy, rule.approvers, offered.intent, asker.labels),
         earlier=earlier,
         round=offered.round,
+        call=offered.call,
     )
 
 

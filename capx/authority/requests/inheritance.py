@@ -22,15 +22,19 @@ from capx.errors import CapxError
 from capx.store.protocols import Reading
 from capx.store.records import Damaged, RequestRecord
 from capx.tokens.chain import Block, ThirdParty
+from capx.tokens.grants import ASK
 from capx.tokens.lineage import Lineage, caveats_of, read_lineage, sections_of
 from capx.tokens.revocation_key import RevocationKey, of_kid
+from capx.verify.ask import Ask
 from capx.verify.verifier import Authentic
 from capx_caveats import (
     DEFAULT,
     Allow,
     Budget,
+    Call,
     Caveat,
     Expires,
+    Facts,
     Fresh,
     Holder,
     Hop,
@@ -67,7 +71,8 @@ class Asker(Struct, frozen=True, kw_only=True):
 
     Ids and nodes are 16 bytes each, times are Unix seconds, `labels` are those of the path after its root. `until` are
     the tasks that must not have ended. A grant's block is `claims`, then what the policy gives, then `inherited`, each
-    caveat as JSON. If there are `refusals`, there can be no grant at all.
+    caveat as JSON. If there are `refusals`, there can be no grant at all. `pins_all` says that a delegator lets it ask
+    only for certain arguments, so a grant is pinned to all that it names, even if the policy would pin fewer.
     """
 
     task: str
@@ -82,6 +87,7 @@ class Asker(Struct, frozen=True, kw_only=True):
     claims: tuple[bytes, ...]
     inherited: tuple[bytes, ...]
     refusals: tuple[Refusal, ...] = ()
+    pins_all: bool = False
 
     @property
     def node(self) -> bytes:
@@ -103,8 +109,11 @@ class _Stated(Struct, frozen=True):
     raw: bytes
 
 
-def read_asker(authentic: Authentic) -> Asker:
-    """The agent that presented a capability for the authority itself. The presentation must have been admitted."""
+def read_asker(authentic: Authentic, ask: Ask) -> Asker:
+    """The agent that presented a capability for the authority itself, to ask for this.
+
+    The presentation must have been admitted, and the ask must have been allowed as a call.
+    """
     frame = authentic.frame
     # The last block binds the presentation to this one call. It is not a restriction that a grant inherits.
     last = caveats_of(frame.blocks[-1], DEFAULT)
@@ -125,7 +134,16 @@ def read_asker(authentic: Authentic) -> Asker:
         claims=tuple(map(spelt, _claims(lineage, stated))),
         inherited=tuple(dict.fromkeys(_inherited(lineage, stated))),
         refusals=tuple(_refusals(lineage, blocks, stated)),
+        pins_all=not _may_ask_for_any(stated, ask),
     )
+
+
+def _may_ask_for_any(stated: tuple[_Stated, ...], ask: Ask) -> bool:
+    """Whether every allowlist of the chain lets it ask for this action with any arguments."""
+    free = Call(ASK, Ask(audience=ask.audience, action=ask.action).arguments())
+    # Allowlists judge only the call, so the time and the age do not matter.
+    facts = Facts(free, now=0, age=0)
+    return all(allow.refusal(facts) is None for allow in _all(stated, Allow))
 
 
 def asker_of(request: RequestRecord) -> Asker:
@@ -141,8 +159,9 @@ def _kept(request: RequestRecord) -> Asker:
     raw = request.block.encode()
     pieces = [bytes(piece) for piece in _elements.decode(raw)]
     caveats = DEFAULT.decode(raw)
-    kinds = [type(caveat) for caveat in caveats]
-    expires = kinds.index(Expires)
+    # By tag: an `allow` of the policy may hold a service's own constraint, which is not understood here.
+    tags = [msgspec.json.decode(piece)[0] for piece in pieces]
+    expires = tags.index("expires")
     return Asker(
         task=request.task,
         tenant=next((caveat.name for caveat in caveats if isinstance(caveat, Tenant)), None),
@@ -153,8 +172,10 @@ def _kept(request: RequestRecord) -> Asker:
         issued=request.issued,
         expires=next(caveat.at for caveat in caveats if isinstance(caveat, Expires)),
         until=tuple(caveat.task for caveat in caveats if isinstance(caveat, UntilCompleted)),
-        claims=tuple(pieces[: kinds.index(Allow)]),
+        claims=tuple(pieces[: tags.index("allow")]),
         inherited=tuple(pieces[expires + 1 :]),
+        # As when it was asked: the grant was pinned to all arguments, or the record has the others, too.
+        pins_all=request.call is None,
     )
 
 

@@ -7,7 +7,10 @@
 Laws:
 
 - A dead asker gets no offer. Nor does one whose intent the policy does not accept, or whose task is for another tenant.
-- An offer covers exactly the ask: its action and, if the ask is pinned, these arguments.
+- An offer covers exactly the ask: its action and, if the ask names arguments, these arguments.
+- A person consents to one call, so the ask must name its arguments, unless the policy leaves them free. If the policy
+  lists those to pin, the others are as the policy's entry allows. But an agent that may ask only for certain arguments
+  gets all of them pinned.
 - The same ask of the same asker under the same policy makes the same block, until its uses are used up. Then the next
   round begins: its uses have a counter of their own, so the block is another one, and a person is asked again.
 - The counter follows from the request and its round. So a grant that is minted again under another key shares it.
@@ -17,6 +20,7 @@ from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 
 from capx.authority.ending import as_of
@@ -27,13 +31,14 @@ from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
 from capx.intents.intent import Intent, SignedIntent, parse_intent
 from capx.policy.policy import Policy
-from capx.policy.terms import Match
+from capx.policy.terms import Match, Rule
 from capx.store.lifecycle import FIRST
 from capx.store.protocols import Reading
 from capx.store.records import ATTESTED
 from capx.tokens.lineage import MAX_BUDGETS
 from capx.tokens.wire import MAX_BLOCK
-from capx.verify.ask import Ask
+from capx.verify.ask import NOT_PINNED, Ask
+from capx.verify.pins import REMEDY
 from capx_caveats import (
     DEFAULT,
     Allow,
@@ -45,18 +50,20 @@ from capx_caveats import (
     NotUnderstood,
     Refusal,
     TooLarge,
+    Vocabulary,
     Where,
     misplaced,
     shown,
     shown_instant,
 )
+from capx_caveats.extensions import own_constraints
 
 REASONS: Final = MappingProxyType(
     {
         "no_intent": "the task was opened by hand, so no policy says what it may ask for",
         "intent_refused": "the policy no longer accepts the intent of the task",
         "not_offered": "the policy offers this to no task of the purpose",
-        "not_pinned": "a grant cannot be pinned to these arguments",
+        NOT_PINNED: "a person consents only to a call with its arguments",
         "not_inherited": "a restriction of the asker cannot be carried over to a grant",
         "too_many": "too many requests were made, or are waiting, at this node or in this task",
         "request_denied": "a person has denied it",
@@ -83,10 +90,14 @@ def ask_refusal(code: str, why: str = "") -> Refusal:
 class Offered(Struct, frozen=True):
     """The rule and the offer that decide, the intent of the task, and the block of the grant as JSON text.
 
-    `round` counts the grants of the request, from 1 on: the next one begins when the uses of the last are used up.
+    `ask` has the arguments to which the grant is pinned: by these the request is known. `call` are all arguments of
+    the ask (canonical JSON), if the policy lists those to pin. `round` counts the grants of the request, from 1 on: the
+    next one begins when the uses of the last are used up.
     """
 
     match: Match
+    ask: Ask
+    call: str | None
     intent: Intent
     round: int
     block: str
@@ -111,20 +122,30 @@ def offer(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask:
         raise NotOffered(ask_refusal("intent_refused")) from refused
     if terms.tenant not in {None, asker.tenant}:
         raise NotOffered(ask_refusal("intent_refused", "its tenant is not the tenant of the task"))
-    try:
-        wanted = ask.entry()
-    except InvalidRequest as refused:
-        raise NotOffered(ask_refusal("not_pinned", str(refused))) from None
     match = terms.match(ask.audience, ask.action, ask.args)
     if match is None:
         raise NotOffered(ask_refusal("not_offered", ask.sentence()))
-    id_ = ask.request(asker.ids[-1])
+    names = None if asker.pins_all else match.rule.listed
+    wanted = _wanted(match.rule, ask, names)
+    pinned = ask if names is None else ask.of_arguments(names)
+    call = None if names is None or ask.pinned is None else ask.pinned.decode()
+    id_ = pinned.request(asker.ids[-1])
     made = reading.request(id_)
     round_ = round_of(reading, made, match.rule.uses)
     uses = () if match.rule.uses is None else (uses_budget(match.rule.uses, id_, round_),)
     block = _block(asker, match, wanted, uses)
     _demand_usable(block, ask)
-    return Offered(match, intent, round_, block)
+    return Offered(match, pinned, call, intent, round_, block)
+
+
+def _wanted(rule: Rule, ask: Ask, names: tuple[str, ...] | None) -> Entry:
+    """Return the entry that pins the grant, to these arguments or to all that the ask names; NotOffered if none can."""
+    if rule.needs_arguments and ask.args is None:
+        raise NotOffered(ask_refusal(NOT_PINNED, f"ask for {ask.action} again with the arguments of the call"))
+    try:
+        return ask.entry(names)
+    except InvalidRequest as refused:
+        raise NotOffered(ask_refusal(NOT_PINNED, str(refused))) from None
 
 
 def _death_reasons(reading: Reading, keyring: KeyRing, asker: Asker, now: int) -> Iterator[str]:
@@ -155,7 +176,7 @@ def _intent(reading: Reading, policy: Policy, asker: Asker) -> Intent:
 
 
 def _demand_usable(block: str, ask: Ask) -> None:
-    """Raise NotOffered if a restriction of the asker refuses the arguments that the ask is pinned to.
+    """Raise NotOffered if a restriction of the asker refuses the arguments that the ask names.
 
     Otherwise a person would be asked to consent to a grant that no service accepts.
     """
@@ -169,26 +190,40 @@ def _demand_usable(block: str, ask: Ask) -> None:
 
 
 def _block(asker: Asker, match: Match, wanted: Entry, uses: tuple[Budget, ...]) -> str:
-    given = (
-        Allow((match.offer.entry,)),
-        Allow((wanted,)),
-        *(Budget(budget.unit, budget.limit, asker.task) for budget in match.rule.budgets),
-        *uses,
-        Expires(asker.expires),
-    )
-    pieces = (*asker.claims, *map(spelt, given), *asker.inherited)
-    block = b"[" + b",".join(pieces) + b"]"
-    if why := _unfit(block, len(pieces)):
-        raise NotOffered(ask_refusal("not_inherited", f"a grant would hold {why}"))
-    return block.decode()
+    """Return the block of the grant as JSON; NotOffered if it would not fit into a token."""
+    vocabulary = DEFAULT.extended(*set(own_constraints(match.offer.entry)))
+
+    def made(asked: Entry) -> tuple[bytes, str | None]:
+        given = (
+            Allow((match.offer.entry,)),
+            Allow((asked,)),
+            *(Budget(budget.unit, budget.limit, asker.task) for budget in match.rule.budgets),
+            *uses,
+            Expires(asker.expires),
+        )
+        pieces = (*asker.claims, *map(spelt, given), *asker.inherited)
+        block = b"[" + b",".join(pieces) + b"]"
+        return block, _unfit(block, len(pieces), vocabulary)
+
+    block, why = made(wanted)
+    if why is None:
+        return block.decode()
+    if wanted.args and made(Entry(wanted.pattern))[1] is None:
+        largest = max(wanted.args, key=lambda pair: len(msgspec.json.encode(pair)))
+        told = f"with {shown(largest.name)}, the largest argument, a grant would hold {why}: {REMEDY}"
+        raise NotOffered(ask_refusal(NOT_PINNED, told))
+    raise NotOffered(ask_refusal("not_inherited", f"a grant would hold {why}"))
 
 
-def _unfit(block: bytes, pieces: int) -> str | None:
-    """Why these bytes cannot be the block of an authority, or would be read as something else; None if they can."""
+def _unfit(block: bytes, pieces: int, vocabulary: Vocabulary) -> str | None:
+    """Why these bytes cannot be the block of an authority, or would be read as something else; None if they can.
+
+    `vocabulary` has the service's own constraints that the policy offers.
+    """
     if len(block) > MAX_BLOCK:
         return f"more than {MAX_BLOCK} bytes"
     try:
-        caveats = DEFAULT.decode(block)
+        caveats = vocabulary.decode(block)
     except TooLarge as error:
         return str(error)
     if sum(isinstance(caveat, Budget) for caveat in caveats) > MAX_BUDGETS:

@@ -58,12 +58,14 @@ def signed_inquiry(reading: Reading, request: RequestRecord) -> Inquiry:
 
 def ask_of(request: RequestRecord) -> Ask:
     """The ask that led to a request, read from its record."""
-    args = None if request.args is None else json.loads(request.args)
+    # All arguments that the agent named: the policy decides by them, also if it pins only some.
+    named = request.args if request.call is None else request.call
+    args = None if named is None else json.loads(named)
     return Ask(audience=request.audience, action=request.action, args=args)
 
 
 def is_same(request: RequestRecord, ask: Ask) -> bool:
-    """Whether a request is for exactly this ask, whichever agent made it."""
+    """Whether a request is for exactly this ask, as it is pinned, whichever agent made it."""
     args = None if ask.pinned is None else ask.pinned.decode()
     return _what(request) == (ask.audience, ask.action, args)
 

@@ -27,7 +27,9 @@ from capx.errors import InvalidRequest
 from capx.intents.intent import Intent, parse_intent
 from capx.policy.describe import uses_in_words
 from capx.store.records import RequestRecord
-from capx_caveats import DEFAULT, Allow, Caveat, Root, Task, UntilCompleted, shown, shown_instant
+from capx.verify.ask import Ask
+from capx.verify.pins import OTHERS
+from capx_caveats import DEFAULT, Allow, Caveat, Entry, Holder, Root, Task, Tenant, UntilCompleted, shown, shown_instant
 from capx_caveats import Intent as OnIntent
 from capx_caveats.values import whole
 
@@ -120,11 +122,11 @@ def _sentences(inquiry: Inquiry) -> Iterator[str]:
     request, intent, caveats = inquiry.request, inquiry.intent, inquiry.caveats
     yield f"{_agents(request.labels)} asks, in task {request.task}"
     yield f"{_name(intent.principal)} wanted {_wanted(intent)}, in their words {shown(intent.statement)}"
-    yield f"it would be allowed {request.action} at {request.audience}, {_arguments(request)}"
+    offered, pinned = _allowed(inquiry)
+    yield f"it would be allowed {request.action} at {request.audience}, {_arguments(request, pinned)}"
     uses = uses_of(request)
     yield f"your consent is good for {uses_in_words(uses)}"
-    offered = next(caveat for caveat in caveats if isinstance(caveat, Allow))
-    yield f"within what the policy offers: {'; '.join(entry.sentence() for entry in offered.entries)}"
+    yield f"within what the policy offers: {offered}"
     own = (UntilCompleted(request.task), *(() if uses is None else (uses_budget(uses, request.id, request.round),)))
     for caveat in caveats:
         # Uses and the end of the task have sentences of their own.
@@ -163,16 +165,45 @@ def _wanted(intent: Intent) -> str:
     return f"{intent.purpose}{tenant}" + (f" with {named}" if named else "")
 
 
+_CLAIMS: Final = (Task, Root, OnIntent, UntilCompleted, Tenant, Holder)
 _SAID: Final = (Task, Root, OnIntent, Allow)
 
 
-def _arguments(request: RequestRecord) -> str:
-    if request.args is None:
+def _allowed(inquiry: Inquiry) -> tuple[str, Entry]:
+    """What the policy offers, in words, and the entry that pins the grant.
+
+    InvalidRequest if that entry is for another ask than the request shows.
+    """
+    request = inquiry.request
+    # The block has these two first, behind the claims.
+    offered, asked = [caveat for caveat in inquiry.caveats if not isinstance(caveat, _CLAIMS)][:2]
+    named = _pinned(asked)
+    names = tuple(name for name in named if name != OTHERS) if OTHERS in named else None
+    args = None if request.args is None else json.loads(request.args)
+    pinned = Ask(audience=request.audience, action=request.action, args=args).entry(names)
+    if asked != Allow((pinned,)):
+        raise InvalidRequest(f"request {request.id} shows other arguments than its grant would have: do not answer it")
+    # A service's own constraint is not understood here. It is shown as it is written.
+    words = "; ".join(entry.sentence() for entry in offered.entries) if isinstance(offered, Allow) else None
+    return words or offered.sentence(), pinned
+
+
+def _pinned(asked: Caveat) -> list[str]:
+    """The names of the arguments in the entry that pins a grant."""
+    entries = asked.entries if isinstance(asked, Allow) else ()
+    return [pair.name for entry in entries if entry.args is not UNSET for pair in entry.args]
+
+
+def _arguments(request: RequestRecord, pinned: Entry) -> str:
+    if request.args is None or pinned.args is UNSET:
         return "with any arguments"
     args: dict[str, Any] = json.loads(request.args)
-    if not args:
-        return "without arguments"
-    return f"only with {' and '.join(f'{_name(name)} {shown(value)}' for name, value in args.items())}"
+    left_out = [_name(pair.name) for pair in pinned.args if pair.name not in args and pair.name != OTHERS]
+    said = [f"with {' and '.join(f'{_name(name)} {shown(value)}' for name, value in args.items())}"] if args else []
+    said += [f"without {' and '.join(left_out)}"] if left_out else []
+    if any(pair.name == OTHERS for pair in pinned.args):
+        return f"only {' and '.join(said)}; its other arguments may be any that the policy offers"
+    return f"only {' and '.join(said)}" if said else "without arguments"
 
 
 def _name(name: str) -> str:

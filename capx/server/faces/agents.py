@@ -51,7 +51,8 @@ class Own(Struct, frozen=True):
 @operation("POST", "/agent/ask", action=ASK, answers=Answered)
 def agent_ask(authority: Authority, own: Own, asked: AskMore) -> asks.AnsweredAsk:
     """Ask for more. With `Prefer: wait=SECONDS`, the answer waits for a person, for at most 25 s."""
-    return asks.answer(authority, read_asker(own.authentic), asked)
+    ask = asked.ask()
+    return asks.answer(authority, read_asker(own.authentic, ask), ask)
 
 
 @operation("POST", "/agent/complete", action="task.complete", announced=True)

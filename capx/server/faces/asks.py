@@ -20,7 +20,7 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
-from capx.api.messages.agents import AskMore, answered
+from capx.api.messages.agents import answered
 from capx.api.problems import HttpRefusal
 from capx.authority.authority import Authority
 from capx.authority.requests.inheritance import Asker
@@ -41,9 +41,8 @@ class AnsweredAsk(Struct, frozen=True):
     answer: Answer
 
 
-def answer(authority: Authority, asker: Asker, asked: AskMore) -> AnsweredAsk:
+def answer(authority: Authority, asker: Asker, ask: Ask) -> AnsweredAsk:
     """Answer an ask whose presentation was already allowed as a call."""
-    ask = asked.ask()
     return AnsweredAsk(asker, ask, authority.answer_asker(asker, ask))
 
 
