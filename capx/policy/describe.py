@@ -68,8 +68,8 @@ def uses_in_words(uses: int | None) -> str:
 def pins_in_words(pinned: bool | tuple[str, ...]) -> str:
     """Describe to which arguments of the call a consent is pinned."""
     if pinned is True:
-        return "with the very arguments"
-    return f"with the very {listed(pinned)}, and any other arguments" if pinned else "with any arguments"
+        return "with the arguments that they see"
+    return f"with the {listed(pinned)} that they see, and any other arguments" if pinned else "with any arguments"
 
 
 def consenting(policy: Policy, approvers: Sequence[str]) -> str:

@@ -27,7 +27,7 @@ from capx.tokens.capability import Capability
 from capx.tokens.grants import audience_of, demand_audience
 from capx.tokens.wording import sentence
 from capx.verify.pins import pinned_entry
-from capx_caveats import JSON, Entry, InvalidCaveat, Refusal, is_action, shown, shown_instant
+from capx_caveats import JSON, Call, Entry, InvalidCaveat, Refusal, is_action, shown, shown_instant
 from capx_caveats.names import told_name
 
 MAX_ARGS: Final = 16 * 1024
@@ -37,7 +37,7 @@ MAX_ARGS: Final = 16 * 1024
 class Ask(Struct, frozen=True, kw_only=True):
     """One ask: an action at an audience, and the arguments of the call; None if it is for any arguments.
 
-    InvalidRequest for a pattern, a reserved audience, or arguments that are not a JSON object or are too large.
+    InvalidRequest for a pattern, a reserved audience, or arguments that no call can have or that are too large.
     """
 
     audience: str
@@ -52,9 +52,10 @@ class Ask(Struct, frozen=True, kw_only=True):
             # A copy that cannot change: the id of the request is computed from it later.
             force_setattr(self, "args", MappingProxyType(dict(self.args)))
             try:
+                Call(self.action, self.args)
                 size = len(canonical(dict(self.args)))
             except InvalidCaveat as error:
-                raise InvalidRequest(f"the arguments of {self.action} are not JSON: {error}") from None
+                raise InvalidRequest(f"no call of {self.action} can have these arguments: {error}") from None
             if size > MAX_ARGS:
                 raise InvalidRequest(f"the arguments of {self.action} are more than {MAX_ARGS // 1024} KiB")
 

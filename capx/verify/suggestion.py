@@ -12,10 +12,10 @@ from typing import Final
 
 from msgspec import UNSET
 
-from capx.crypto.canonical_json import canonical
+from capx.errors import InvalidRequest
 from capx.tokens.lineage import AUTHORITY
-from capx.verify.ask import MAX_ARGS, Ask
-from capx_caveats import JSON, InvalidCaveat, Refusal, is_action
+from capx.verify.ask import Ask
+from capx_caveats import JSON, Refusal, is_action
 
 OF_ARGUMENTS: Final = frozenset({"argument_refused", "argument_not_named"})
 """The reasons that are about the arguments of a call."""
@@ -31,7 +31,10 @@ def suggested_ask(
     """
     if audience == AUTHORITY or not is_action(action) or not all(map(_is_requestable, refusals)):
         return None
-    return Ask(audience=audience, action=action, args=args if args is not None and is_askable(args) else None)
+    try:
+        return Ask(audience=audience, action=action, args=args)
+    except InvalidRequest:
+        return Ask(audience=audience, action=action)
 
 
 def _is_requestable(refusal: Refusal) -> bool:
@@ -39,11 +42,3 @@ def _is_requestable(refusal: Refusal) -> bool:
         # Without `given`, the refusal is about data of the service, or about a missing value.
         return refusal.given is not UNSET
     return refusal.code in _REQUESTABLE
-
-
-def is_askable(args: Mapping[str, JSON]) -> bool:
-    """Whether an ask can hold these arguments."""
-    try:
-        return len(canonical(dict(args))) <= MAX_ARGS
-    except InvalidCaveat:
-        return False

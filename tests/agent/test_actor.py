@@ -105,7 +105,9 @@ def test_an_authority_that_is_away_for_a_moment_is_waited_for(lab: Authority, ta
             return super().ask(action, audience=audience, args=args, wait=wait)
 
     authority = Away(lab, task.bundle)
-    assert isinstance(Agent(task.bundle, authority=authority, wait=30).ask("crm.accounts.delete"), Granted)
+    assert isinstance(
+        Agent(task.bundle, authority=authority, wait=30).ask("crm.accounts.delete", args={"name": "Acme"}), Granted
+    )
     assert len(authority.asked) == 3
 
 
@@ -114,9 +116,9 @@ def test_pending_is_raised_when_nobody_answers_in_time(lab: Authority, task: Ope
     with pytest.raises(Pending) as pending:
         agent.tool(tools.delete)("Acme")
     assert str(pending.value) == (
-        'crm.accounts.delete at crm needs the consent of a person ("finance"), who was asked: request '
-        f"{pending.value.request}. Nothing was done. Go on with other work, and try the very same call again later; "
-        f"nobody can consent after {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(pending.value.until))}."
+        'crm.accounts.delete at crm, with name "Acme" needs the consent of a person ("finance"), who was asked: '
+        f"request {pending.value.request}. Nothing was done. Go on with other work, and try the very same call again "
+        f"later; nobody can consent after {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(pending.value.until))}."
     )
     assert isinstance(pending.value.__context__, Denied)
     assert str(pickle.loads(pickle.dumps(pending.value))) == str(pending.value)

@@ -88,8 +88,8 @@ def test_one_who_waits_shorter_leaves_the_other_waiting(lab: Authority, task: Op
     agent, _ = noting(lab, task)
 
     async def act() -> Answer:
-        longer = asyncio.create_task(agent.ask_async("crm.accounts.delete", wait=30))
-        shorter = await agent.ask_async("crm.accounts.delete", wait=0)
+        longer = asyncio.create_task(agent.ask_async("crm.accounts.delete", args={"name": "Acme"}, wait=30))
+        shorter = await agent.ask_async("crm.accounts.delete", args={"name": "Acme"}, wait=0)
         assert isinstance(shorter, Pending)
         consent(lab, shorter.request)
         return await longer
@@ -100,7 +100,7 @@ def test_one_who_waits_shorter_leaves_the_other_waiting(lab: Authority, task: Op
 def test_an_agent_that_is_closed_waits_for_nobody_any_more(lab: Authority, task: OpenedTask) -> None:
     with ThreadPoolExecutor() as pool:
         with Agent(task.bundle, authority=lab, wait=1000) as agent:
-            asking = pool.submit(agent.ask, "crm.accounts.delete")
+            asking = pool.submit(agent.ask, "crm.accounts.delete", args={"name": "Acme"})
             until(lambda: lab.requests(task=task.id, pending=True))
         assert isinstance(asking.result(10), Pending)
 

@@ -112,8 +112,8 @@ LIES: dict[str, Any] = {
     "at the authority": {"audience": "authority", "action": "task.complete"},
     "for a pattern": {"audience": "crm", "action": "crm.*"},
     "for no action": {"audience": "crm", "action": ""},
-    "for an object": {"audience": "crm", "action": "crm.accounts.read", "args": {"of": {"a": 1}}},
-    "hugely": {"audience": "crm", "action": "crm.accounts.read", "args": {"of": "x" * 3000}},
+    "for a nameless argument": {"audience": "crm", "action": "crm.accounts.read", "args": {"": 1}},
+    "hugely": {"audience": "crm", "action": "crm.accounts.read", "args": {"of": "x" * 17_000}},
     "for a number beyond all": {"audience": "crm", "action": "crm.accounts.read", "args": {"of": 2**60}},
     "with a list": ["crm", "crm.accounts.read"],
     "with nothing": None,
@@ -191,7 +191,7 @@ def test_a_service_that_names_what_its_caller_does_not_need(
 ) -> None:
     # It can make an agent ask for any action at its own audience, where it needs no agent to do anything.
     liar, origin = liars
-    liar.says(ask={"audience": "crm", "action": "crm.accounts.delete"})
+    liar.says(ask={"audience": "crm", "action": "crm.accounts.delete", "args": {"name": "Acme"}})
     agent, _ = noting(lab, task)
     with agent.http({origin: "crm"}) as client, pytest.raises(Pending):
         client.get(f"{origin}/x")

@@ -20,9 +20,10 @@ from capx.tokens.capability import Capability
 from capx.tokens.chain import ThirdParty
 from capx.tokens.lineage import MAX_BUDGETS
 from capx.tokens.wire import MAX_BLOCK
-from capx.verify.ask import Granted, Refused
+from capx.verify.ask import MAX_ARGS, Granted, Refused
 from capx.verify.decision import Denied
 from capx_caveats import (
+    DEFAULT,
     Allow,
     Budget,
     Call,
@@ -182,16 +183,33 @@ def test_free_arguments_are_not_asked_for_where_they_were_pinned(lab: GrantingLa
     assert lab.codes(granted, "billing.refund", {"amount": 11}, cost={"refunds": "1"}) == ("argument_refused",)
 
 
-@pytest.mark.parametrize("args", [{"x": [[1]]}, {"x": {"y": 1}}, {"x": []}, {"x": ""}, {"*": 1}, {"x\n": 1}, {"": 1}])
+@pytest.mark.parametrize("args", [{"x": [[1]]}, {"x": [{}]}, {"x": [1, ""]}, {"x": {"*": 1}}, {"x": {"": 1}}])
 def test_arguments_that_no_grant_can_hold_a_call_to_are_refused(lab: GrantingLab, args: Any) -> None:
-    assert lab.refused(lab.open().bundle, QUERY, args) == ("not_pinned",)
+    answer = lab.ask(lab.open().bundle, QUERY, args)
+    assert isinstance(answer, Refused)
+    (refusal,) = answer.reasons
+    assert refusal.code == "not_pinned"
+    assert 'the argument "x" cannot be pinned: ' in refusal.sentence
+    assert "pinned = [ … ] lists the arguments to pin" in refusal.sentence
 
 
-def test_arguments_too_long_for_a_block_are_refused(lab: GrantingLab) -> None:
-    opened = lab.open()
-    assert lab.refused(opened.bundle, QUERY, {"x": "y" * 5_000}) == ("not_pinned",)
-    assert lab.refused(opened.bundle, QUERY, {"x": "y" * 3_900}) == ("not_inherited",)
-    assert lab.refused(opened.bundle, QUERY, {f"x{n}": n for n in range(200)}) == ("not_inherited",)
+@pytest.mark.parametrize("args", [{"x\n": 1}, {"": 1}, {"x": float("nan")}, {"x": "y" * MAX_ARGS}])
+def test_arguments_that_no_call_can_have_are_not_asked_for(lab: GrantingLab, args: Any) -> None:
+    with pytest.raises(InvalidRequest):
+        lab.ask(lab.open().bundle, QUERY, args)
+
+
+@pytest.mark.parametrize("args", [{"a": 1, "x": "y" * 5_000}, {"a": 1, "x": "y" * 3_900}])
+def test_an_argument_too_long_for_a_block_is_named(lab: GrantingLab, args: Any) -> None:
+    answer = lab.ask(lab.open().bundle, QUERY, args)
+    assert isinstance(answer, Refused)
+    (refusal,) = answer.reasons
+    assert refusal.code == "not_pinned"
+    assert 'with "x", the largest argument, a grant would hold more than 4096 bytes' in refusal.sentence
+
+
+def test_more_arguments_than_a_block_can_hold_are_refused(lab: GrantingLab) -> None:
+    assert lab.refused(lab.open().bundle, QUERY, {f"x{n}": n for n in range(200)}) == ("not_pinned",)
 
 
 @pytest.mark.parametrize("pattern", ["warehouse.*", "*", "warehouse"])
@@ -417,7 +435,7 @@ def test_a_block_as_long_as_may_be_is_granted(lab: GrantingLab) -> None:
     opened = lab.open()
     short = lab.granted(opened.bundle, QUERY, {"x": "y"})
     room = MAX_BLOCK - length(short)
-    assert lab.refused(opened.bundle, QUERY, {"x": "y" * (room + 2)}) == ("not_inherited",)
+    assert lab.refused(opened.bundle, QUERY, {"x": "y" * (room + 2)}) == ("not_pinned",)
     whole = lab.granted(opened.bundle, QUERY, {"x": "y" * (room + 1)})
     assert length(whole) == MAX_BLOCK
 
@@ -433,5 +451,5 @@ def test_a_block_as_long_as_may_be_is_granted(lab: GrantingLab) -> None:
     ],
 )
 def test_only_what_is_read_as_it_is_meant_is_a_block(block: bytes, pieces: int, fits: bool) -> None:
-    unfit = offering._unfit(block, pieces)  # pyright: ignore[reportPrivateUsage] # no ask makes all of these
+    unfit = offering._unfit(block, pieces, DEFAULT)  # pyright: ignore[reportPrivateUsage] # no ask makes all of these
     assert (unfit is None) is fits

@@ -128,7 +128,7 @@ async def crm(scope: Scope, receive: Receive, send: Send) -> None:
     del receive
     current = passage(scope)
     assert current.admitted is not None
-    current.judge(scope["path"][1:], {}, tenant=current.admitted.tenant)
+    current.judge(scope["path"][1:], {}, tenant=current.admitted.tenant, sent=True)
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"done"})
 

@@ -37,10 +37,37 @@ def fits(entry: Any, args: Any) -> bool:
     return args is None or len(entry) == 1 or all(said is True for _, said in naive.closed(entry[1], args))
 
 
+def pinned(chain: "Chain", rule: Any, ask: Any) -> Any:
+    """To which arguments a grant is pinned, and by which names if not by all: the policy's list, for the unbound."""
+    args, names = ask.get("args"), rule["pinned"]
+    unbound = {"action": ASK, "args": {"audience": ask["audience"], "action": ask["action"]}}
+    bound = any(naive.refusal(one, unbound, 0, 0) for one in chain.caveats if one[0] == "allow")
+    if args is None or bound or not isinstance(names, list):
+        return args, None
+    return {name: args[name] for name in names if name in args}, names
+
+
 def pinnable(args: Any) -> bool:
+    """Whether these arguments can be held to their values: no array holds another, an object or an empty text."""
     return args is None or all(
-        name != "*" and naive.is_a("label", name) and naive.is_a("literal", value) for name, value in args.items()
+        name != "*" and naive.is_a("label", name) and pinnable_value(value) for name, value in args.items()
     )
+
+
+def pinnable_value(value: Any) -> bool:
+    if isinstance(value, dict):
+        return pinnable(value)
+    return value in ("", []) or naive.is_a("literal", value)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are one value of JSON."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    numbers = all(type(value) in (int, float) for value in (one, other))
+    return (numbers or type(one) is type(other)) and one == other
 
 
 def usable(chain: "Chain", args: Any) -> bool:
@@ -84,30 +111,31 @@ class Chain:
 class Grant:
     """What an ask gets, if it gets anything: `None` from `of` says that it does not."""
 
-    def __init__(self, chain: Chain, rule: Any, entry: Any, ask: Any, round_: int) -> None:
+    def __init__(self, chain: Chain, rule: Any, entry: Any, ask: Any, kept: Any) -> None:
         self.chain, self.rule, self.ask = chain, rule, ask
-        pinned = [[name, ["eq", value]] for name, value in (ask.get("args") or {}).items()]
-        asked = [ask["action"]] if ask.get("args") is None else [ask["action"], pinned]
+        self.args, self.names = pinned(chain, rule, ask)
+        self.request = f"{chain.token} {json.dumps({**ask, 'args': self.args}, sort_keys=True)}"
+        self.terms = json.dumps([rule["budgets"], rule["uses"], entry, self.args, self.names])
         own = [caveat for caveat in chain.caveats if caveat[0] != "allow"]
-        self.caveats = [*own, ["allow", [entry]], ["allow", [asked]]]
+        self.caveats = [*own, ["allow", [entry]]]
         task = chain.claims["task"][1]
         shared = [(task, unit, Decimal(limit)) for unit, limit in rule["budgets"]]
         # What this consent is good for is counted apart from everything else, and anew in each round.
-        own_counter = f"{chain.token} {json.dumps(ask, sort_keys=True)} {round_}"
-        self.uses = [] if rule["uses"] is None else [(own_counter, "calls", Decimal(rule["uses"]))]
-        self.budgets = [*chain.budgets(), *shared, *self.uses]
-
-    def used_up(self, spent: Any) -> bool:
-        """Whether the consent was used as often as it is good for."""
-        return any(spent.get((counter, unit), 0) >= limit for counter, unit, limit in self.uses)
+        self.round = kept.round_after(self.request, rule["uses"])
+        counter = (f"{self.request} {self.round}", "calls")
+        uses = [] if rule["uses"] is None else [(*counter, Decimal(rule["uses"]))]
+        self.budgets = [*chain.budgets(), *shared, *uses]
 
     @classmethod
-    def of(cls, chain: Chain, rules: Any, said: Any, ask: Any, round_: int) -> "Grant | None":
-        """The grant that the ask gets in this round, by whatever way, once the ask itself was allowed as a call."""
-        if not pinnable(ask.get("args")) or not usable(chain, ask.get("args")):
-            return None
+    def of(cls, chain: Chain, rules: Any, said: Any, ask: Any, kept: "Kept") -> "Grant | None":
+        """The grant that the ask gets now, by whatever way, once the ask itself was allowed as a call."""
         found = offered(rules, said, ask)
-        return None if found is None else cls(chain, found[0], found[1], ask, round_)
+        if found is None or not usable(chain, ask.get("args")):
+            return None
+        rule, entry = found
+        if rule["how"] == "ask" and rule["pinned"] is not False and ask.get("args") is None:
+            return None
+        return cls(chain, rule, entry, ask, kept) if pinnable(pinned(chain, rule, ask)[0]) else None
 
     def refuses(self, call: Any, hops_below: int, *, now: int, deaths: Any, spent: Any) -> bool:
         """Whether a call on the grant is refused, made by an agent so many delegations below the asker."""
@@ -116,6 +144,8 @@ class Grant:
         mortal = [*chain.ids, *chain.nodes(), f"kid:{chain.kid}", *past]
         if naive.standing(chain.claims, caveats, mortal, call, {"now": now, "age": 0, "deaths": deaths}):
             return True
+        if not self.is_for(call):
+            return True
         for caveat in caveats:
             if caveat[0] == "acme.region":
                 if call["attributes"].get("region") != caveat[1]:
@@ -123,6 +153,13 @@ class Grant:
             elif caveat[0] != "budget" and naive.refusal(caveat, call, now, 0):
                 return True
         return not self.pays(call, spent)
+
+    def is_for(self, call: Any) -> bool:
+        """Whether a call is of the action, and has the arguments, to which the grant is pinned."""
+        if call["action"] != self.ask["action"] or self.args is None:
+            return bool(call["action"] == self.ask["action"])
+        compared = call["args"] if self.names is None else {name: call["args"].get(name, naive) for name in self.names}
+        return same({name: value for name, value in compared.items() if value is not naive}, self.args)
 
     def pays(self, call: Any, spent: Any) -> bool:
         """Whether every counter has room for the call, which then has spent from each of them once."""
@@ -133,3 +170,26 @@ class Grant:
         for counter, unit in {(counter, unit) for counter, unit, _ in self.budgets}:
             spent[counter, unit] = spent.get((counter, unit), 0) + costs[unit]
         return True
+
+
+class Kept:
+    """What the authority keeps of each request: its round, for how many calls it was granted, and on which terms."""
+
+    def __init__(self) -> None:
+        self.requests: dict[str, tuple[int, Any, str]] = {}
+        self.spent: dict[Any, Any] = {}
+
+    def round_after(self, request: str, uses: Any) -> int:
+        """The round of the next grant: a new one if what was granted, or would be now, is used up."""
+        if request not in self.requests:
+            return 1
+        round_, granted, _ = self.requests[request]
+        limits = [limit for limit in (granted, uses) if limit is not None]
+        return round_ + bool(limits and self.spent.get((f"{request} {round_}", "calls"), 0) >= min(limits))
+
+    def granted(self, grant: Grant) -> bool:
+        """Whether the request was granted on these very terms, in this round."""
+        return self.requests.get(grant.request) == (grant.round, grant.rule["uses"], grant.terms)
+
+    def keep(self, grant: Grant) -> None:
+        self.requests[grant.request] = grant.round, grant.rule["uses"], grant.terms

@@ -30,7 +30,7 @@ from tests.labs.granting_lab import GrantingLab, policy, rule
 from tests.labs.lab import NOW, Clock, appended, codes
 from tests.labs.strategies import spelled
 from tests.models import naive
-from tests.models.naive_grants import ASK, Chain, Grant
+from tests.models.naive_grants import ASK, Chain, Grant, Kept
 
 OTHER, SOON = "another task", 60
 """In caveats: the id of a task that may end, and seconds from when the task was opened."""
@@ -80,7 +80,10 @@ ASKS: Any = [
     {"audience": "crm", "action": "crm.write", "args": {"id": 2, "to": "a"}},
     {"audience": "warehouse", "action": "crm.read"},
 ]
-PINS: Any = [{}, {"*": 1}, {"id": [[1]]}, {"id": ""}, {"id": {}}, {"id": None}, {"id": [1, "a"]}]
+PINS: Any = [
+    *({}, {"*": 1}, {"id": [[1]]}, {"id": [""]}, {"id": ""}, {"id": []}, {"id": {}}, {"id": None}, {"id": [1, "a"]}),
+    *({"id": {"a": ""}}, {"id": {"a": 1, "b": {}}}, {"id": {"*": 1}}, {"id": 1, "to": "a"}, {"id": 1, "to": "b"}),
+]
 """What else is asked to be pinned to."""
 AS_ASKED: Any = None
 """The action that was asked for; the arguments to which it was pinned, or some."""
@@ -94,7 +97,9 @@ CALL: Any = {
 CHANGES: Any = [
     *({"attributes": {"region": "us"}}, {"args": {"id": 2}}, {"tenant": "Globex"}, {"cost": {}}, {"tenant": None}),
     *({"action": "crm.write", "args": {"id": 3}}, {"args": {}}, {"args": {"id": 1.0}}, {"args": {"id": 1, "to": "a"}}),
-    *({"action": "crm.write"}, {"action": "warehouse.query"}, {"attributes": {}}),
+    *({"action": "crm.write"}, {"action": "warehouse.query"}, {"attributes": {}}, {"args": {"id": 1, "to": "b"}}),
+    *({"args": {"id": ""}}, {"args": {"id": []}}, {"args": {"id": {}}}, {"args": {"id": None}}, {"args": {"to": "a"}}),
+    *({"args": {"id": {"a": ""}}}, {"args": {"id": {"a": []}}}, {"args": {"id": {"a": 1, "b": {}}}}),
 ]
 """How a call differs from the one that was asked for."""
 HAPPENS = ["wait", "other", "node -1", "id -1", "id 1", "kid", "instant", "task", "node 1", "node 0", "id 0"]
@@ -114,6 +119,7 @@ class Dice(Random):
             "allow": self.choices(ENTRIES, k=self.randint(1, 3)),
             "budgets": self.choice(BUDGETS),
             "uses": self.choice([1, 1, 2, 9, None]) if how == "ask" else None,
+            "pinned": self.choice([True, True, False, ["id"], ["to", "id"], ["to"]]) if how == "ask" else False,
         }
 
     def steps(self) -> Any:
@@ -150,6 +156,7 @@ class World:
                     *(Offer(audience, entry_of(filled)) for audience, filled in self._filled(one["allow"])),
                     budgets=[budget(unit, limit) for unit, limit in one["budgets"]],
                     uses=one["uses"],
+                    pinned=tuple(one["pinned"]) if isinstance(one["pinned"], list) else one["pinned"],
                 )
                 for one in rules
             ),
@@ -159,10 +166,9 @@ class World:
         self.other = self.lab.authority.open(allow=["x.y"]).id
         self.task = self.lab.open(parameters=said)
         self.grants: list[tuple[Grant, Capability]] = []
-        self.texts: dict[tuple[str, int], str] = {}
-        self.rounds: dict[str, int] = {}
+        self.texts: dict[str, str] = {}
+        self.kept = Kept()
         self.deaths: dict[Any, str] = {}
-        self.spent: dict[Any, Any] = {}
         self.capability = next(one for one in self.task.bundle if one.audience == "authority")
 
     def _filled(self, allowed: Any) -> Any:
@@ -208,31 +214,21 @@ class World:
 
     def ask(self, ask: Any, meanwhile: str | None) -> None:
         """What is really answered to an ask is what the model says; what is granted is kept, with its model."""
-        request, answer = self._request(ask), self._ask(ask)
-        model = Grant.of(self.chain, self.rules, self.said, ask, self.rounds.setdefault(request, 1))
-        if answer is not None and model is not None and self._granted(ask) and model.used_up(self.spent):
-            self.rounds[request] += 1
-            model = Grant.of(self.chain, self.rules, self.said, ask, self.rounds[request])
-            SEEN["asked again"] += 1
+        answer = self._ask(ask)
+        model = Grant.of(self.chain, self.rules, self.said, ask, self.kept)
+        SEEN["asked again"] += answer is not None and model is not None and model.round > 1
+        SEEN["pinned to a list"] += model is not None and model.names is not None
         if not self.may_ask(ask):
             assert answer is None
             SEEN["denied"] += 1
         elif model is None:
             assert isinstance(answer, Refused)
             SEEN["refused"] += 1
-        elif model.rule["how"] == "ask" and not self._granted(ask):
+        elif model.rule["how"] == "ask" and not self.kept.granted(model):
             assert isinstance(answer, Pending)
             self._consent(ask, model, answer, meanwhile)
         else:
-            self._keep(ask, model, answer)
-
-    def _request(self, ask: Any) -> str:
-        """Equal for what is the same request."""
-        return self.capability.text + json.dumps(ask, sort_keys=True)
-
-    def _granted(self, ask: Any) -> bool:
-        """Whether the ask was granted in the round that it is in."""
-        return (self._request(ask), self.rounds[self._request(ask)]) in self.texts
+            self._keep(model, answer)
 
     def _ask(self, ask: Any) -> Any:
         try:
@@ -246,7 +242,7 @@ class World:
             self.happen(meanwhile)
         if self.lives():
             assert self.lab.authority.answer(verdict).state == "approved"
-            self._keep(ask, model, self._ask(ask))
+            self._keep(model, self._ask(ask))
             SEEN["agreed"] += 1
         else:
             with pytest.raises(InvalidRequest):
@@ -254,11 +250,13 @@ class World:
             assert self._ask(ask) is None
             SEEN["died before a person agreed"] += 1
 
-    def _keep(self, ask: Any, model: Grant, answer: Any) -> None:
+    def _keep(self, model: Grant, answer: Any) -> None:
         assert isinstance(answer, Granted)
-        request = self._request(ask)
-        text = self.texts.setdefault((request, self.rounds[request]), answer.capability.text)
-        assert text == answer.capability.text
+        # While it is the same request on the same terms, it is the same capability, byte for byte.
+        if self.kept.granted(model):
+            assert answer.capability.text == self.texts[model.request]
+        self.texts[model.request] = answer.capability.text
+        self.kept.keep(model)
         self.grants.append((model, answer.capability))
         SEEN["granted"] += 1
         for change in CHANGES:
@@ -279,7 +277,7 @@ class World:
         sent = ToolCall(call["action"], call["args"])
         token = capability.present(sent, now=self.now).text
         allowed = codes(verifier.decide(token, sent, Call(**call))) == ()
-        assert allowed == (not model.refuses(call, hops, now=self.now, deaths=self.deaths, spent=self.spent))
+        assert allowed == (not model.refuses(call, hops, now=self.now, deaths=self.deaths, spent=self.kept.spent))
         SEEN["allowed" if allowed else "not allowed"] += 1
 
     def call_all(self) -> None:

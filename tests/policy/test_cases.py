@@ -162,7 +162,7 @@ def test_a_call_that_no_ask_can_be_pinned_to_is_never_given() -> None:
     policy = read_policy(granting('how = "on_request"\nallow."a.b" = { x = { anything = true } }'))
     (case,) = read_cases(
         '[[case]]\nprincipal = "ana"\npurpose = "work"\ntenant = "Acme"\n'
-        'never = [{ call = "a.b", with = { x = { deep = 1 } } }]\non_request = [{ call = "a.b", with = { x = 1 } }]\n'
+        'never = [{ call = "a.b", with = { x = [[1]] } }]\non_request = [{ call = "a.b", with = { x = 1 } }]\n'
     )
     assert failing(policy, case) == []
 

@@ -38,9 +38,9 @@ def test_a_purpose_is_told_in_sentences() -> None:
             "50, at most 1 refunds in the whole task."
         ),
         (
-            'With the consent of "finance" ("kim@our.example"), given within 30m and good for one call: billing.refund '
-            "at billing where ticket is the intent's ticket and amount is between 50 and 500, at most 1 refunds in the "
-            "whole task."
+            'With the consent of "finance" ("kim@our.example"), given within 30m and good for one call with the '
+            "arguments that they see: billing.refund at billing where ticket is the intent's ticket and amount is "
+            "between 50 and 500, at most 1 refunds in the whole task."
         ),
         "Nothing else is given.",
     ]
