@@ -181,7 +181,7 @@ def _allowed(inquiry: Inquiry) -> tuple[str, Entry]:
     names = tuple(name for name in named if name != OTHERS) if OTHERS in named else None
     args = None if request.args is None else json.loads(request.args)
     pinned = Ask(audience=request.audience, action=request.action, args=args).entry(names)
-    if asked != Allow((pinned,)):
+    if asked != Allow((pinned,)) or (names is not None and not set(names).issuperset(args)):
         raise InvalidRequest(f"request {request.id} shows other arguments than its grant would have: do not answer it")
     # A service's own constraint is not understood here. It is shown as it is written.
     words = "; ".join(entry.sentence() for entry in offered.entries) if isinstance(offered, Allow) else None
