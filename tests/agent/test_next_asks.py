@@ -154,6 +154,43 @@ def test_what_may_only_be_asked_with_arguments_is_pinned_to_them(
     assert "hop 1 (helper)" in refused.value.__notes__[0]
 
 
+DELETE: tuple[str, dict[str, JSON] | None] = ("crm.accounts.delete@crm", None)
+DELETE_ACME: tuple[str, dict[str, JSON] | None] = ("crm.accounts.delete@crm", {"name": "Acme"})
+
+
+@pytest.mark.parametrize("in_loop", [False, True], ids=["plain", "async"])
+def test_a_call_that_a_person_must_see_whole_is_asked_for_whole(
+    lab: Authority, task: OpenedTask, tools: Tools, *, in_loop: bool
+) -> None:
+    agent, authority = noting(lab, task)
+
+    def delete() -> str:
+        return asyncio.run(agent.tool(tools.delete_async)("Acme")) if in_loop else agent.tool(tools.delete)("Acme")
+
+    with pytest.raises(Pending) as pending:
+        delete()
+    # The authority answers `not_pinned` to the first.
+    assert authority.asked == [DELETE, DELETE_ACME]
+    consent(lab, pending.value.request)
+    assert delete() == "delete Acme"
+    assert authority.asked[2:] == [DELETE, DELETE_ACME]
+    assert tools.ran == ["delete Acme"]
+
+
+def test_the_agent_is_told_which_argument_cannot_be_pinned(lab: Authority, task: OpenedTask) -> None:
+    agent, authority = noting(lab, task)
+
+    @lab.tool("crm.accounts.delete", tenant="Acme")
+    def delete(names: list[list[str]]) -> str:
+        raise AssertionError(names)
+
+    with pytest.raises(Denied) as denied:
+        agent.tool(delete)([["Acme"]])
+    assert [args for _, args in authority.asked] == [None, {"names": [["Acme"]]}]
+    assert 'the argument "names" cannot be pinned' in denied.value.__notes__[0]
+    assert "pinned = [ … ]" in denied.value.__notes__[0]
+
+
 def test_an_async_tool_asks_with_its_arguments_too(lab: Authority, task: OpenedTask, tools: Tools) -> None:
     child = task.bundle.delegate(
         to="helper", audiences=["crm", "authority"], may_ask=[action("crm.accounts.read", name="Acme")]
@@ -233,3 +270,27 @@ def test_a_grant_of_another_ask_or_without_uses_is_kept(once: Authority) -> None
         *(False, False, True, False),
     ]
     assert not is_limited_grant(hundred, Ask.of("billing.refund", "crm", {"amount": 100}))
+
+
+def test_a_used_up_grant_with_free_arguments_is_asked_for_again() -> None:
+    listing = grant("ask") + 'pinned = ["to"]\nallow = ["mail.send"]\n'
+    with Authority.temporary(policy=read_policy(policy(listing))) as lab:
+        task = refund(lab)
+        agent, authority = noting(lab, task)
+        sent: list[str] = []
+
+        @lab.tool("mail.send", tenant="Acme")
+        def send(to: str, body: str) -> None:
+            sent.append(f"{to} {body}")
+
+        for body in ("one", "two"):
+            with pytest.raises(Pending) as pending:
+                agent.tool(send)("ben", body)
+            consent(lab, pending.value.request)
+            agent.tool(send)("ben", body)
+            # The used-up grant was dropped.
+            assert len(agent.bundle) == len(task.bundle) + 1
+        assert sent == ["ben one", "ben two"]
+        assert len(lab.requests(task=task.id)) == 1
+        assert lab.requests(task=task.id)[0].round == 2
+        assert {args["to"] for _, args in authority.asked if args is not None} == {"ben"}

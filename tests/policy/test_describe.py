@@ -104,3 +104,18 @@ def test_any_other_argument_is_told_as_such() -> None:
     policy = read_policy(granting('allow."a.b" = { "*" = "{intent.p}", "x y" = "{intent.q}" }'))
     told = "At open: a.b at a where any other argument is the intent's p and \"x y\" is the intent's q."
     assert told in sentences(policy, "work")
+
+
+@pytest.mark.parametrize(
+    ("pinned", "words"),
+    [
+        ("true", "the arguments that they see"),
+        ('["ticket"]', 'the "ticket" that they see, and any other arguments'),
+        ('["ticket", "amount"]', 'the "ticket" and "amount" that they see, and any other arguments'),
+        ("false", "any arguments"),
+    ],
+)
+def test_it_is_told_to_what_a_consent_is_pinned(pinned: str, words: str) -> None:
+    text = changed('within = "30m"', f'within = "30m"\npinned = {pinned}')
+    (told,) = [one for one in sentences(read_policy(text), "refund") if one.startswith("With the consent")]
+    assert f"good for one call with {words}: billing.refund at billing" in told

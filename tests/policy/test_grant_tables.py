@@ -60,6 +60,39 @@ def test_a_consent_is_good_for_one_call_or_as_many_as_is_said() -> None:
         assert wrong(how=how, uses=1)[0].startswith(f"{AT}[1].uses: works only with how = ")
 
 
+def test_a_consent_is_pinned_to_the_whole_call_by_default() -> None:
+    asking: dict[str, Any] = {"how": "ask", "approvers": ["finance"], "allow": {"crm.send": {"to": "a", "body": "b"}}}
+    assert read(**asking).pinned is True
+    for pinned, found in ((True, True), (False, False), (["to"], ("to",)), (["body", "to"], ("body", "to"))):
+        rule = read(**asking, pinned=pinned).fixed
+        assert rule is not None
+        assert rule.pinned == found
+    for other in (1, "all", None, {}):
+        assert wrong(**asking, pinned=other) == (
+            f"{AT}[1].pinned: must be true, false, or an array of names of arguments",
+        )
+    for other in ([], [1], ["to", "to"], [""]):
+        assert wrong(**asking, pinned=other)[0].startswith(f"{AT}[1].pinned")
+    assert wrong(**asking, pinned=["to", "*"]) == (
+        f"{AT}[1].pinned: has *, which is no argument: write pinned = true to pin all of them",
+    )
+    for how in ("at_open", "on_request"):
+        assert read(how=how).pinned is False
+        assert wrong(how=how, pinned=True)[0].startswith(f"{AT}[1].pinned: works only with how = ")
+
+
+def test_a_misspelt_argument_to_pin_is_reported() -> None:
+    asking: dict[str, Any] = {"how": "ask", "approvers": ["finance"], "pinned": ["to", "sbject"]}
+    assert wrong(**asking, allow={"crm.send": {"to": "a", "subject": "b"}}) == (
+        f'{AT}[1].pinned[2]: is "sbject", which is no argument of its actions: did you mean subject?',
+    )
+    # Where an action takes any arguments, nobody can tell.
+    for free in ({"crm.send": {"to": "a", "*": {"anything": True}}}, ["crm.send"]):
+        assert read(**asking, allow=free).pinned == ("to", "sbject")
+    for known in ({"crm.send": {"to": "a"}, "crm.reply": {"sbject": "b"}},):
+        assert read(**asking, allow=known).pinned == ("to", "sbject")
+
+
 def test_each_wrong_key_is_reported_once_with_its_path() -> None:
     assert wrong(how=5) == (f'{AT}[1].how: is a number, but must be a string: write it in " "',)
     assert wrong(how="at_opn")[0].startswith(f'{AT}[1].how: is "at_opn", which is unknown: did you mean at_open?')

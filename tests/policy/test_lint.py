@@ -70,3 +70,13 @@ def test_a_consent_for_several_calls_is_remarked_upon(uses: str, good: str) -> N
         f"purpose.refund.grant[2].uses: one consent is good for {good}: remove the key to ask a person for each call"
     ]
     assert list(warnings(read_policy(changed('within = "30m"', 'within = "30m"\nuses = 1')))) == []
+
+
+@pytest.mark.parametrize(("pinned", "free"), [("false", "any"), ('["ticket"]', 'all but "ticket"')])
+def test_a_consent_to_other_arguments_is_remarked_upon(pinned: str, free: str) -> None:
+    text = changed('within = "30m"', f'within = "30m"\npinned = {pinned}')
+    advice = "remove the key to pin a consent to the whole call"
+    assert list(warnings(read_policy(text))) == [
+        f"purpose.refund.grant[2].pinned: the agent may change {free} of the arguments after the consent: {advice}"
+    ]
+    assert list(warnings(read_policy(changed('within = "30m"', 'within = "30m"\npinned = true')))) == []
