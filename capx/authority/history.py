@@ -18,8 +18,8 @@ from capx.authority.ending import as_of, known_task
 from capx.authority.graph.graph import Graph
 from capx.authority.graph.impact import read_graph
 from capx.authority.requests import request_state
+from capx.authority.requests.inquiry import Inquiry
 from capx.authority.requests.request_state import inquire, known_request
-from capx.authority.requests.verdict import Inquiry
 from capx.resource.recorder import StoreRecorder
 from capx.store.check import check_store
 from capx.store.decision_query import ANY_DECISION, Query, QueryFields
@@ -96,8 +96,9 @@ class History:
     def inquiry(self, request_id: str) -> Inquiry:
         """The request with this id and its intent: what a person signs. UnknownRequest if there is none."""
         with self.store.read() as reading:
-            request = request_state.as_of(reading, known_request(reading, request_id), self._now())
-            return inquire(reading, request)
+            now = self._now()
+            request = request_state.as_of(reading, known_request(reading, request_id), now)
+            return inquire(reading, request, now=now)
 
     def log(self, since: int = 0, limit: int | None = None) -> Iterator[Event]:
         """The events after position `since` up to now, at most `limit` of them.

@@ -16,7 +16,7 @@ from capx_cli.escape import clean
 from capx_cli.failure import DONE, NOTHING
 
 if TYPE_CHECKING:
-    from capx.authority.requests.verdict import Inquiry
+    from capx.authority.requests.inquiry import Inquiry
     from capx.intents.principal_key import PrincipalKey
     from capx.policy.policy import Policy
 

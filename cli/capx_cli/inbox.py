@@ -13,7 +13,7 @@ from capx_cli import intents, phrases, screen
 from capx_cli.view import View
 
 if TYPE_CHECKING:
-    from capx.authority.requests.verdict import Inquiry
+    from capx.authority.requests.inquiry import Inquiry
     from capx.store.records import RequestRecord
     from capx_cli.target import Operations
 

@@ -8,7 +8,9 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from capx.authority.requests.verdict import Inquiry, Verdict
+from capx.authority.requests.inquiry import Inquiry
+from capx.authority.requests.verdict import Verdict
+from capx.crypto.base64url import b64u
 from capx.errors import InvalidRequest
 from capx.store.events import RequestApproved, RequestDenied
 from capx.store.records import RequestRecord
@@ -55,6 +57,7 @@ def test_people_see_who_asks_for_what_and_within_which_bounds(lab: GrantingLab) 
         "at most 2 more delegations",
         f"it ends with task {opened.id}, and with the agent that asks",
         f"asked at {shown_instant(NOW)}, to be answered before {shown_instant(NOW + 900)} by finance",
+        f"5 of at most 5 calls are left at {shown_instant(NOW)}; other calls may use them before",
     )
     assert not any("\n" in sentence for sentence in inquiry.sentences())
 
@@ -110,6 +113,65 @@ def test_people_see_who_denied_it_and_whose_consent_is_none(lab: GrantingLab) ->
     *_, excluded, denied = lab.authority.inquiry(lab.pending(other, SEND).request).sentences()
     assert excluded.startswith("cara cannot consent: ")
     assert denied == f"bob denied the same to one at {shown_instant(NOW)}"
+
+
+def test_people_see_what_is_left_of_budgets_beside_what_they_sign(lab: GrantingLab) -> None:
+    spending = rule("on_request", "billing.refund", budgets=[budget("refunds", 3)])
+    lab.policy = policy(rule("ask", SEND, budgets=[budget("refunds", 3)], uses=2), spending)
+    bundle = lab.open().bundle
+    pending = lab.pending(bundle, SEND, {"to": "ben"})
+    signed = lab.verdict(pending.request)
+    assert lab.codes(lab.granted(bundle, "billing.refund"), "billing.refund", cost={"refunds": "1"}) == ()
+    lab.clock.now += 60
+    inquiry = lab.authority.inquiry(pending.request)
+    # Not the uses: they are the grant's own.
+    left = "of at most 3 refunds are left at"
+    assert [one for one in inquiry.sentences() if " are left at " in one] == [
+        f"2 {left} {shown_instant(NOW + 60)}; other calls may use them before"
+    ]
+    assert lab.authority.answer(signed).state == "approved"
+    assert lab.codes(lab.granted(bundle, SEND, {"to": "ben"}), SEND, {"to": "ben"}, cost={"refunds": "2"}) == ()
+    assert any(one.startswith(f"0 {left}") for one in lab.authority.inquiry(pending.request).sentences())
+
+
+@pytest.mark.parametrize("how", ["node", "above", "id", "instant"])
+def test_people_see_that_the_agent_that_asks_was_revoked(lab: GrantingLab, how: str) -> None:
+    bundle = own(lab.open().bundle)
+    child = bundle.delegate(to="sub", may_ask=[SEND])
+    request = lab.pending(child, SEND).request
+    told = "the agent that asks was revoked, so nobody can consent any more"
+    assert told not in lab.authority.inquiry(request).sentences()
+    if how == "instant":
+        lab.authority.revoke(issued=NOW)
+    else:
+        killed = {"node": child.node, "above": bundle.node, "id": next(iter(child)).ids[-1]}[how]
+        assert killed is not None
+        lab.authority.revoke(b64u(killed))
+    inquiry = lab.authority.inquiry(request)
+    assert told in inquiry.sentences()
+    assert inquiry.request.state == "expired"
+
+
+def test_a_request_of_an_ended_task_does_not_say_that_it_was_revoked(lab: GrantingLab) -> None:
+    opened = lab.open()
+    request = lab.pending(opened.bundle, SEND).request
+    lab.authority.complete(opened.id)
+    inquiry = lab.authority.inquiry(request)
+    assert inquiry.request.state == "expired"
+    assert not any("revoked" in sentence for sentence in inquiry.sentences())
+
+
+def test_letters_that_look_like_others_are_marked_where_they_are_shown(lab: GrantingLab) -> None:
+    lab.policy = policy(rule("ask", SEND, pinned=True))
+    args: dict[str, Any] = {"to": "b\u0435n@acme.example", "note": "\u05e9\u05dc\u05d5\u05dd"}
+    inquiry = lab.authority.inquiry(lab.pending(lab.open().bundle, SEND, args).request)
+    sentences = inquiry.sentences()
+    at = next(at for at, one in enumerate(sentences) if one.startswith("it would be allowed"))
+    backwards = "it is written from right to left, so it may be shown in another order"
+    assert sentences[at + 1 : at + 3] == (
+        f'look closely at "\u05e9\u05dc\u05d5\u05dd": {backwards}',
+        'look closely at "b\u0435n@acme.example": \u0435 (U+0435) looks like e',
+    )
 
 
 # Who may answer.

@@ -67,11 +67,13 @@ def test_a_consent_is_pinned_to_the_whole_call_by_default() -> None:
         rule = read(**asking, pinned=pinned).fixed
         assert rule is not None
         assert rule.pinned == found
-    for other in (1, "all", None, {}):
+    others: list[Any] = [1, "all", None, {}]
+    for other in others:
         assert wrong(**asking, pinned=other) == (
             f"{AT}[1].pinned: must be true, false, or an array of names of arguments",
         )
-    for other in ([], [1], ["to", "to"], [""]):
+    lists: list[Any] = [[], [1], ["to", "to"], [""]]
+    for other in lists:
         assert wrong(**asking, pinned=other)[0].startswith(f"{AT}[1].pinned")
     assert wrong(**asking, pinned=["to", "*"]) == (
         f"{AT}[1].pinned: has *, which is no argument: write pinned = true to pin all of them",

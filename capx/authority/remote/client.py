@@ -30,7 +30,8 @@ from capx.authority.opening import OpenedTask
 from capx.authority.remote import conversion, messages, operations, paging
 from capx.authority.remote.messages import PAGE, Events, Happened, LogQuery
 from capx.authority.remote.peer import watch_connecting
-from capx.authority.requests.verdict import Inquiry, Verdict
+from capx.authority.requests.inquiry import Inquiry
+from capx.authority.requests.verdict import Verdict
 from capx.authority.revoking import target_id
 from capx.errors import ConfigurationProblem, StoreProblem, Unavailable, UnknownRequest, UnknownTask
 from capx.intents.intent import Intent, SignedIntent, intent_digest

@@ -18,7 +18,8 @@ from capx.authority.opening import OpenedTask
 from capx.authority.remote import messages
 from capx.authority.remote.conversion import decode_caveats, decode_grants
 from capx.authority.remote.messages import Events, Happened, Minted, Reached
-from capx.authority.requests.verdict import Inquiry, Verdict
+from capx.authority.requests.inquiry import Inquiry
+from capx.authority.requests.verdict import Verdict
 from capx.errors import InvalidRequest
 from capx.store.log import Event
 from capx.store.records import Counter, FollowerAck, IntentRecord, Pruned, RequestRecord, TaskRecord

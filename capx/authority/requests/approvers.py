@@ -11,7 +11,8 @@ Laws:
 
 from collections.abc import Iterable, Sequence
 
-from capx.authority.requests.verdict import Inquiry, Verdict
+from capx.authority.requests.inquiry import Inquiry
+from capx.authority.requests.verdict import Verdict
 from capx.errors import InvalidRequest
 from capx.intents.intent import Intent
 from capx.policy.describe import consenting

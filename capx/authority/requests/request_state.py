@@ -8,19 +8,22 @@ Laws:
 """
 
 import json
+from collections.abc import Iterator
+from decimal import Decimal
 
 from msgspec.structs import replace
 
-from capx.authority.requests.inheritance import asker_of, is_dead
-from capx.authority.requests.verdict import Denial, Inquiry
+from capx.authority.requests.inheritance import Asker, asker_of, is_dead
+from capx.authority.requests.inquiry import BudgetLeft, Denial, Inquiry
 from capx.authority.uses import earlier_uses
 from capx.errors import InvalidRequest, UnknownRequest
 from capx.store.events import RequestExpired
 from capx.store.lifecycle import is_final
 from capx.store.protocols import Reading, Writing
 from capx.store.records import RequestRecord
+from capx.tokens.uses_counter import is_uses_counter
 from capx.verify.ask import Ask
-from capx_caveats import is_id, shown, shown_instant
+from capx_caveats import DEFAULT, Budget, is_id, rest_of, shown, shown_amount, shown_instant
 
 
 def known_request(reading: Reading, id_: str) -> RequestRecord:
@@ -31,15 +34,39 @@ def known_request(reading: Reading, id_: str) -> RequestRecord:
     return request
 
 
-def inquire(reading: Reading, request: RequestRecord) -> Inquiry:
-    """A request, the intent that its task was opened on, and what became of the same in its task before."""
+def inquire(reading: Reading, request: RequestRecord, *, now: int) -> Inquiry:
+    """A request, the intent that its task was opened on, and what stands beside it at `now` (Unix seconds)."""
     denials = tuple(
         Denial(one.approver, one.answered, one.labels)
         for one in reading.requests(task=request.task)
         if one.state == "denied" and one.id != request.id and _what(one) == _what(request)
         if one.approver is not None and one.answered is not None
     )
-    return replace(signed_inquiry(reading, request), denials=denials, uses=tuple(earlier_uses(reading, request)))
+    return replace(
+        signed_inquiry(reading, request),
+        denials=denials,
+        uses=tuple(earlier_uses(reading, request)),
+        budgets=tuple(_budgets_left(reading, request)),
+        at=now,
+        asker_revoked=_is_revoked(reading, asker_of(request)),
+    )
+
+
+def _budgets_left(reading: Reading, request: RequestRecord) -> Iterator[BudgetLeft]:
+    """What is left of each budget that the grant would draw on. Its uses are its own: they are not among these."""
+    caveats = DEFAULT.decode(request.block.encode())
+    for one in caveats:
+        if isinstance(one, Budget) and isinstance(one.counter, str) and not is_uses_counter(one.counter):
+            held = {counter.unit: counter.spent for counter in reading.counters([one.counter])}
+            left = rest_of(Decimal(one.limit), held.get(one.unit, Decimal(0)))
+            yield BudgetLeft(one.unit, shown_amount(max(left, Decimal(0))), shown_amount(Decimal(one.limit)))
+
+
+def _is_revoked(reading: Reading, asker: Asker) -> bool:
+    """Whether somebody revoked the asker, a token above it, or its key. The end of its task is no revocation."""
+    tasks = set(asker.until)
+    keys = [key for key in asker.revocation_keys if key not in tasks]
+    return any(map(reading.death, keys)) or asker.issued <= reading.revoked_until()
 
 
 def signed_inquiry(reading: Reading, request: RequestRecord) -> Inquiry:

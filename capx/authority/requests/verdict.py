@@ -1,94 +1,20 @@
 """The answer of a person to a request, signed over what the request shows.
 
-    shown     = SHA-256 of the canonical JSON (RFC 8785) of the request and of the digest of its intent
-    signature = Ed25519 by the approver's key over H("capx/1/verdict", shown, approver, yes or no, at)
+    signature = Ed25519 by the approver's key over H("capx/1/verdict", digest of the inquiry, approver, yes or no, at)
 
-Laws:
-
-- The digest covers everything that the request shows, so a person agrees only to what they saw. A request that is made
-  again, or would grant something else, needs another verdict.
-- The text that a person agrees to is shown in full, never shortened.
-- Earlier denials of the same ask, and earlier uses of a consent to it, are shown too. The digest does not cover them,
-  because more may become known later.
+Law: a person agrees only to what they saw. A request that is made again, or would grant something else, has another
+digest, so it needs another verdict.
 """
 
-import hashlib
-import json
-import re
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
-from msgspec import UNSET, Struct
+from msgspec import Struct
 
-from capx.authority.uses import EarlierUse, uses_budget, uses_of
-from capx.crypto.canonical_json import canonical
+from capx.authority.requests.inquiry import Inquiry
 from capx.crypto.hashing import digest
-from capx.errors import InvalidRequest
-from capx.intents.intent import Intent, parse_intent
-from capx.policy.describe import uses_in_words
-from capx.store.records import RequestRecord
-from capx.verify.ask import Ask
-from capx.verify.pins import OTHERS
-from capx_caveats import DEFAULT, Allow, Caveat, Entry, Holder, Root, Task, Tenant, UntilCompleted, shown, shown_instant
-from capx_caveats import Intent as OnIntent
-from capx_caveats.values import whole
 
 if TYPE_CHECKING:
     from capx.intents.principal_key import PrincipalKey  # signatures are slow to import, and few need them
-
-_PLAIN = re.compile(r"[A-Za-z0-9_.@+-]+")
-# These fields make the digest. With another list, no signature that the store has kept would be valid.
-_SHOWN: Final = (
-    *("id", "task", "audience", "action", "args", "path", "labels", "block", "asked", "until", "approvers", "excluded"),
-)
-
-
-class Denial(Struct, frozen=True):
-    """An earlier denial of the same ask in the same task: who denied it, when (Unix seconds), and which agent asked."""
-
-    approver: str
-    at: int
-    labels: tuple[str, ...]
-
-
-class Inquiry(Struct, frozen=True):
-    """A request with the intent that its task was opened on (canonical JSON): all that a person needs to answer it.
-
-    `denials` are earlier denials of the same ask in the same task. `uses` are the calls for which an earlier consent to
-    this request was used.
-    """
-
-    request: RequestRecord
-    document: str
-    denials: tuple[Denial, ...] = ()
-    uses: tuple[EarlierUse, ...] = ()
-
-    @property
-    def intent(self) -> Intent:
-        """The intent; InvalidRequest if the grant would be on another one."""
-        intent = parse_intent(self.document.encode())
-        # A remote authority sends request and intent. A person must not sign for a request that is on another intent.
-        if OnIntent(intent.digest) not in self.caveats:
-            raise InvalidRequest(
-                f"request {self.request.id} belongs to another intent than the one shown with it: do not answer it"
-            )
-        return intent
-
-    @property
-    def caveats(self) -> tuple[Caveat, ...]:
-        """The caveats that the block of the grant would have."""
-        return DEFAULT.decode(self.request.block.encode())
-
-    @property
-    def digest(self) -> bytes:
-        """The digest that a verdict is signed over: 32 bytes."""
-        shown_fields: dict[str, Any] = {name: getattr(self.request, name) for name in _SHOWN}
-        return hashlib.sha256(canonical({**shown_fields, "intent": self.intent.digest})).digest()
-
-    def sentences(self) -> tuple[str, ...]:
-        """The request in plain words: who asks, on whose intent, for what, with which restrictions, until when."""
-        with whole():
-            return tuple(_sentences(self))
 
 
 class Verdict(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -116,96 +42,3 @@ class Verdict(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def _message(inquiry: Inquiry, approver: str, yes: bool, at: int) -> bytes:
     word = b"yes" if yes else b"no"
     return digest(b"capx/1/verdict", inquiry.digest, approver.encode(), word, str(at).encode())
-
-
-def _sentences(inquiry: Inquiry) -> Iterator[str]:
-    request, intent, caveats = inquiry.request, inquiry.intent, inquiry.caveats
-    yield f"{_agents(request.labels)} asks, in task {request.task}"
-    yield f"{_name(intent.principal)} wanted {_wanted(intent)}, in their words {shown(intent.statement)}"
-    offered, pinned = _allowed(inquiry)
-    yield f"it would be allowed {request.action} at {request.audience}, {_arguments(request, pinned)}"
-    uses = uses_of(request)
-    yield f"your consent is good for {uses_in_words(uses)}"
-    yield f"within what the policy offers: {offered}"
-    own = (UntilCompleted(request.task), *(() if uses is None else (uses_budget(uses, request.id, request.round),)))
-    for caveat in caveats:
-        # Uses and the end of the task have sentences of their own.
-        if not isinstance(caveat, _SAID) and caveat not in own:
-            yield caveat.sentence()
-    yield f"it ends with task {request.task}, and with the agent that asks"
-    yield (
-        f"asked at {shown_instant(request.asked)}, to be answered before {shown_instant(request.until)} "
-        f"by {' or '.join(map(_name, request.approvers))}"
-    )
-    if request.excluded:
-        named = " and ".join(map(_name, request.excluded))
-        yield f"{named} cannot consent: they requested this work, or have the same name as one of its agents"
-    if request.round > 1:
-        yield f"it was granted before, {_times(request.round - 1)}"
-    elif request.capability is None and request.earlier:
-        yield "it was granted before on other terms, and that grant may still be good"
-    for use in inquiry.uses:
-        at = shown_instant(use.at)
-        yield f"{request.audience} reports that decision {use.decision} allowed a call with it at {at}"
-    for denial in inquiry.denials:
-        yield f"{_name(denial.approver)} denied the same to {_agents(denial.labels)} at {shown_instant(denial.at)}"
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
-
-
-def _agents(labels: tuple[str, ...]) -> str:
-    return " > ".join(map(_name, labels)) or "the first agent"
-
-
-def _wanted(intent: Intent) -> str:
-    tenant = "" if intent.tenant is UNSET else f" for {_name(intent.tenant)}"
-    named = " and ".join(f"{name} {shown(value)}" for name, value in intent.parameters.items())
-    return f"{intent.purpose}{tenant}" + (f" with {named}" if named else "")
-
-
-_CLAIMS: Final = (Task, Root, OnIntent, UntilCompleted, Tenant, Holder)
-_SAID: Final = (Task, Root, OnIntent, Allow)
-
-
-def _allowed(inquiry: Inquiry) -> tuple[str, Entry]:
-    """What the policy offers, in words, and the entry that pins the grant.
-
-    InvalidRequest if that entry is for another ask than the request shows.
-    """
-    request = inquiry.request
-    # The block has these two first, behind the claims.
-    offered, asked = [caveat for caveat in inquiry.caveats if not isinstance(caveat, _CLAIMS)][:2]
-    named = _pinned(asked)
-    names = tuple(name for name in named if name != OTHERS) if OTHERS in named else None
-    args = None if request.args is None else json.loads(request.args)
-    pinned = Ask(audience=request.audience, action=request.action, args=args).entry(names)
-    if asked != Allow((pinned,)) or (names is not None and not set(names).issuperset(args)):
-        raise InvalidRequest(f"request {request.id} shows other arguments than its grant would have: do not answer it")
-    # A service's own constraint is not understood here. It is shown as it is written.
-    words = "; ".join(entry.sentence() for entry in offered.entries) if isinstance(offered, Allow) else None
-    return words or offered.sentence(), pinned
-
-
-def _pinned(asked: Caveat) -> list[str]:
-    """The names of the arguments in the entry that pins a grant."""
-    entries = asked.entries if isinstance(asked, Allow) else ()
-    return [pair.name for entry in entries if entry.args is not UNSET for pair in entry.args]
-
-
-def _arguments(request: RequestRecord, pinned: Entry) -> str:
-    if request.args is None or pinned.args is UNSET:
-        return "with any arguments"
-    args: dict[str, Any] = json.loads(request.args)
-    left_out = [_name(pair.name) for pair in pinned.args if pair.name not in args and pair.name != OTHERS]
-    said = [f"with {' and '.join(f'{_name(name)} {shown(value)}' for name, value in args.items())}"] if args else []
-    said += [f"without {' and '.join(left_out)}"] if left_out else []
-    if any(pair.name == OTHERS for pair in pinned.args):
-        return f"only {' and '.join(said)}; its other arguments may be any that the policy offers"
-    return f"only {' and '.join(said)}" if said else "without arguments"
-
-
-def _name(name: str) -> str:
-    """A name that others chose, in quotes if a reader could mistake it for the words around it."""
-    return name if _PLAIN.fullmatch(name) else shown(name)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from capx import RemoteAuthority
-from capx.authority.requests.verdict import Inquiry, Verdict
+from capx.authority.requests.inquiry import Inquiry
+from capx.authority.requests.verdict import Verdict
 from capx.intents.principal_key import PrincipalKey
 from capx_cli.demo.process import heard, say
 
