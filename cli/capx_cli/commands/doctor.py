@@ -3,6 +3,7 @@
 import os
 import stat
 import sys
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -66,7 +67,9 @@ def _findings(home: Path) -> Iterator[Finding]:
         yield _owned("store", home / STORE, "only you may read it")
     yield _tried("log", lambda: _log(home))
     yield _tried("epoch", lambda: _epoch(home))
-    yield _tried("policy", lambda: _policy(home))
+    yield (policy := _tried("policy", lambda: _policy(home)))
+    if policy[1] == OK:
+        yield from _consents(home)
 
 
 def _python() -> Finding:
@@ -158,6 +161,22 @@ def _policy(home: Path) -> str:
     if policy is NO_POLICY:
         return f"there is no {FILE}: tasks can be opened by hand, but not on intents"
     return f"{FILE} names {len(policy.purposes)} purposes and {len(policy.principals)} principals"
+
+
+def _consents(home: Path) -> Iterator[Finding]:
+    """Warn about each grant that a person consented to and that gives more than the policy would now."""
+    from capx.authority.requests.outdated import outdated_grants
+    from capx.errors import CapxError
+    from capx.policy.file import FILE, PolicyFile
+
+    try:
+        with _reading(home) as (_, reading):
+            for grant in outdated_grants(reading, PolicyFile(home / FILE)(), now=int(time.time())):
+                request, cure = grant.request, f"capx revoke {grant.capability} ends it now"
+                lives = f"granted as request {request.id}, lives until task {request.task} ends"
+                yield "consents", WARNING, f"{request.action} at {request.audience}, {lives}, and {grant.why}: {cure}"
+    except CapxError as error:
+        yield "consents", FAIL, without_passwords(str(error))
 
 
 def _answers(place: str) -> str:

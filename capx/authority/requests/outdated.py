@@ -1,0 +1,85 @@
+"""Finds grants to which a person consented, and that are good for more than the policy would give now.
+
+Laws:
+
+- A grant keeps its terms until its task ends, also if the policy has become stricter: if it now pins a consent to the
+  arguments of the call, or gives it fewer uses. Nobody ends such a grant but a person who revokes it.
+- A grant is reported only if it is alive at this time.
+"""
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from capx.authority.ending import as_of
+from capx.authority.requests.request_state import ask_of
+from capx.crypto.base64url import unb64u
+from capx.errors import InvalidRequest
+from capx.intents.intent import parse_intent
+from capx.policy.policy import Policy
+from capx.policy.terms import Rule
+from capx.store.events import CapabilityMinted, RequestApproved
+from capx.store.lifecycle import FIRST
+from capx.store.protocols import Reading
+from capx.store.records import RequestRecord, TaskRecord
+from capx.tokens.revocation_key import of_kid
+from capx.tokens.uses_counter import is_uses_counter
+
+
+class OutdatedGrant(Struct, frozen=True):
+    """A grant that gives more than the policy would now: its id, for revoking it, its request, and what is more."""
+
+    capability: str
+    request: RequestRecord
+    why: str
+
+
+def outdated_grants(reading: Reading, policy: Policy, *, now: int) -> Iterator[OutdatedGrant]:
+    """Yield the outdated grants of all tasks that are active at `now` (Unix seconds)."""
+    for task in reading.tasks():
+        if as_of(task, now).state == FIRST:
+            yield from _of_task(reading, policy, task, now)
+
+
+def _of_task(reading: Reading, policy: Policy, task: TaskRecord, now: int) -> Iterator[OutdatedGrant]:
+    # By the log: a request that was made again, by a changed policy, no longer names who approved it before.
+    approvals = reading.events(task=task.id, kind=RequestApproved.kind)
+    approved = {event.read(RequestApproved).request for event in approvals}
+    for event in reading.events(task=task.id, kind=CapabilityMinted.kind):
+        minted = event.read(CapabilityMinted)
+        request = reading.request(minted.request) if minted.request in approved else None
+        if request is None or not _is_alive(reading, minted, now):
+            continue
+        if why := _more(minted, request, _rule(reading, policy, task, request)):
+            yield OutdatedGrant(minted.ids[-1], request, why)
+
+
+def _is_alive(reading: Reading, minted: CapabilityMinted, now: int) -> bool:
+    ids = (*minted.ids, *minted.path, *minted.asker)
+    dead = any(reading.death(unb64u(id_)) for id_ in ids) or reading.death(of_kid(minted.kid)) is not None
+    return now < minted.expires and not dead
+
+
+def _rule(reading: Reading, policy: Policy, task: TaskRecord, request: RequestRecord) -> Rule | None:
+    """The rule that decides the ask of a request now; None if the policy no longer offers it."""
+    kept = None if task.intent is None else reading.intent(task.intent)
+    if kept is None or kept.document is None:
+        return None
+    ask = ask_of(request)
+    try:
+        match = policy.terms(parse_intent(kept.document.encode())).match(ask.audience, ask.action, ask.args)
+    except InvalidRequest:
+        return None
+    return None if match is None else match.rule
+
+
+def _more(minted: CapabilityMinted, request: RequestRecord, rule: Rule | None) -> str | None:
+    """What the grant is good for beyond what the rule gives; None if it is good for no more."""
+    if rule is None:
+        return "the policy no longer gives it"
+    if request.args is None and rule.needs_arguments:
+        return "it is good for any arguments"
+    uses = next((int(budget.limit) for budget in minted.budgets if is_uses_counter(budget.counter)), None)
+    if rule.uses is not None and uses is None:
+        return "it is good for any number of calls"
+    return f"it is good for {uses} calls" if rule.uses is not None and uses is not None and uses > rule.uses else None

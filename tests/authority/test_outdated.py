@@ -1,0 +1,100 @@
+"""Which grants are reported because the policy has become stricter than the consent to them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from capx.authority.requests.outdated import outdated_grants
+from capx.crypto.base64url import b64u
+from capx.crypto.keys import RootKey
+from capx.tokens.bundle import Bundle
+from capx.tokens.capability import Capability
+from tests.labs.granting_lab import GrantingLab, policy, rule
+from tests.labs.lab import NOW
+
+SEND = "mail.send"
+MAIL: dict[str, Any] = {"to": "ben"}
+
+
+@pytest.fixture
+def lab() -> Iterator[GrantingLab]:
+    made = GrantingLab(rule("ask", SEND, pinned=False))
+    with made.authority:
+        yield made
+
+
+def agreed(lab: GrantingLab, bundle: Bundle, args: dict[str, Any] | None = None) -> Capability:
+    lab.decide(lab.pending(bundle, SEND, args).request)
+    return lab.granted(bundle, SEND, args)
+
+
+def outdated(lab: GrantingLab) -> list[tuple[str, str]]:
+    with lab.authority.store.read() as reading:
+        found = list(outdated_grants(reading, lab.policy, now=int(lab.clock.now)))
+    return [(one.capability, one.why) for one in found]
+
+
+def test_a_grant_that_the_policy_would_give_is_not_reported(lab: GrantingLab) -> None:
+    bundle = lab.open().bundle
+    agreed(lab, bundle)
+    assert outdated(lab) == []
+    lab.policy = policy(rule("on_request", SEND))
+    assert outdated(lab) == []
+
+
+def test_an_unpinned_grant_is_reported_once_consents_are_pinned(lab: GrantingLab) -> None:
+    bundle = lab.open().bundle
+    granted, _ = agreed(lab, bundle), agreed(lab, bundle, MAIL)
+    lab.policy = policy(rule("ask", SEND, pinned=True))
+    assert outdated(lab) == [(b64u(granted.ids[-1]), "it is good for any arguments")]
+    assert lab.codes(granted, SEND, {"to": "eve"}) == ()
+    lab.authority.revoke(outdated(lab)[0][0])
+    assert lab.codes(granted, SEND, {"to": "eve"}) == ("revoked",)
+    assert outdated(lab) == []
+
+
+@pytest.mark.parametrize(("before", "why"), [(None, "any number of calls"), (3, "3 calls")])
+def test_a_grant_for_more_calls_is_reported(lab: GrantingLab, before: int | None, why: str) -> None:
+    lab.policy = policy(rule("ask", SEND, uses=before, pinned=True))
+    bundle = lab.open().bundle
+    granted = agreed(lab, bundle, MAIL)
+    told = [(b64u(granted.ids[-1]), f"it is good for {why}")]
+    lab.policy = policy(rule("ask", SEND, uses=2, pinned=True))
+    assert outdated(lab) == told
+    # Also when the request has been made again, on the new terms.
+    lab.pending(bundle, SEND, MAIL)
+    assert outdated(lab) == told
+    agreed(lab, bundle, MAIL)
+    assert outdated(lab) == told
+    lab.policy = policy(rule("ask", SEND, uses=before, pinned=True))
+    assert outdated(lab) == []
+
+
+def test_a_grant_that_nobody_gives_any_more_is_reported(lab: GrantingLab) -> None:
+    agreed(lab, lab.open().bundle)
+    for changed in (policy(rule("on_request", "crm.read")), policy(rule("ask", SEND), principals={})):
+        lab.policy = changed
+        assert [why for _, why in outdated(lab)] == ["the policy no longer gives it"]
+
+
+@pytest.mark.parametrize("end", ["complete", "expire", "asker", "key"])
+def test_a_grant_that_is_dead_is_not_reported(lab: GrantingLab, end: str) -> None:
+    opened = lab.open()
+    agreed(lab, opened.bundle)
+    lab.policy = policy(rule("ask", SEND, pinned=True))
+    assert len(outdated(lab)) == 1
+    match end:
+        case "complete":
+            lab.authority.complete(opened.id)
+        case "expire":
+            lab.clock.now = NOW + 3600
+        case "asker":
+            assert opened.bundle.node is not None
+            lab.authority.revoke(b64u(opened.bundle.node))
+        case _:
+            fresh = RootKey.generate()
+            old = lab.authority.keyring.active.kid
+            lab.authority.rekey(lab.authority.keyring.added(fresh).activated(fresh.kid))
+            lab.authority.revoke(kid=old)
+    assert outdated(lab) == []
