@@ -18,6 +18,8 @@ from tests.labs.processes import ended_with_test
 from tests.labs.waiting import until
 from tests.server.conftest import serving
 
+TWENTY = ("--with", "amount:=20")
+
 
 @pytest.fixture
 def bundle(office: Office) -> Bundle:
@@ -65,9 +67,12 @@ def test_what_is_refused_says_why(capx: Shell, office: Office, bundle: Bundle) -
     said = capx("ask", "crm.accounts.delete", token=bundle.text, code=1)
     assert (said.out, said.err.splitlines()[0]) == ("", "refused")
     assert "  not_offered: the policy offers this to no task of the purpose" in said.err
-    capx("ask", "billing.refund", token=bundle.text, code=1)
+    capx("ask", "billing.refund", *TWENTY, token=bundle.text, code=1)
     decide(office, yes=False)
-    assert "  request_denied: a person has denied it" in capx("ask", "billing.refund", token=bundle.text, code=1).err
+    assert (
+        "  request_denied: a person has denied it"
+        in capx("ask", "billing.refund", *TWENTY, token=bundle.text, code=1).err
+    )
     for count in range(10):
         capx("ask", "billing.refund", "--with", f"n:={count}", token=bundle.text, code=1)
     full = capx("ask", "billing.refund", "--with", "n:=10", token=bundle.text, code=1)
@@ -119,7 +124,7 @@ def test_a_child_asks_for_what_may_ask_says_and_no_more(capx: Shell, office: Off
     said = capx("ask", "warehouse.stock.read", token=closed, code=1)
     assert (said.out, said.err) == ("", why)
     wider = capx("delegate", "--to", "y", "--may-ask", "billing.*", token=token).token
-    assert "denied" in capx("ask", "billing.pay", token=wider, code=1).err
+    assert "denied" in capx("ask", "billing.pay", *TWENTY, token=wider, code=1).err
 
 
 def test_what_a_task_may_ask_for_is_said_in_words_everywhere(capx: Shell, bundle: Bundle) -> None:
@@ -171,7 +176,7 @@ def test_no_token_on_the_command_line_and_none_that_is_none(capx: Shell, bundle:
 def asking(capx: Shell, bundle: Bundle, *args: str) -> "subprocess.Popen[bytes]":
     process = ended_with_test(
         subprocess.Popen(
-            (*COMMAND, "ask", "billing.refund", "--wait", "60s", "--token-file", "-", *args),
+            (*COMMAND, "ask", "billing.refund", *TWENTY, "--wait", "60s", "--token-file", "-", *args),
             env=capx.unmeasured,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -186,7 +191,7 @@ def asking(capx: Shell, bundle: Bundle, *args: str) -> "subprocess.Popen[bytes]"
 
 
 def test_who_waits_writes_nothing_down_meanwhile(capx: Shell, bundle: Bundle) -> None:
-    said = capx("ask", "billing.refund", "--wait", "2s", token=bundle.text, code=1)
+    said = capx("ask", "billing.refund", *TWENTY, "--wait", "2s", token=bundle.text, code=1)
     assert said.err.startswith("pending: ")
     # Asked when it began, and when time was over.
     kinds = [event["kind"] for event in capx("log", "--json").json]
@@ -211,7 +216,7 @@ def test_an_authority_that_serves_is_asked_by_its_url(capx: Shell, office: Offic
     with serving(office.home) as served:
         there: Any = {"CAPX_AUTHORITY_URL": served.url, "CAPX_HOME": "/nonexistent"}
         assert "warehouse" in Bundle.parse(capx("ask", "warehouse.read", token=bundle.text, **there).token).audiences
-        assert "pending: " in capx("ask", "billing.refund", token=bundle.text, code=1, **there).err
+        assert "pending: " in capx("ask", "billing.refund", *TWENTY, token=bundle.text, code=1, **there).err
         assert "not_offered" in capx("ask", "crm.x", token=bundle.text, code=1, **there).err
         child = bundle.delegate(to="x", may_ask=["billing.*"]).text
         assert "denied: hop 1 (x) allows" in capx("ask", "warehouse.read", token=child, code=1, **there).err
@@ -231,8 +236,8 @@ def test_where_only_operators_are_served_the_home_is_not_asked(capx: Shell, bund
 
 def test_every_view_says_what_was_asked_for_and_on_whose_intent(capx: Shell, office: Office, bundle: Bundle) -> None:
     child = bundle.delegate(to="refund-agent", may_ask=["billing.*", "warehouse.*"], allow=["crm.accounts.read"])
-    capx("ask", "billing.refund", token=child.text, code=1)
-    capx("ask", "billing.pay", token=child.text, code=1)
+    capx("ask", "billing.refund", *TWENTY, token=child.text, code=1)
+    capx("ask", "billing.pay", *TWENTY, token=child.text, code=1)
     fuller = Bundle.parse(capx("ask", "warehouse.read", token=child.text).token)
     capx("ask", "crm.delete", token=bundle.text, code=1)
     with Authority.open_home(office.home) as authority:

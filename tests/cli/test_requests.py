@@ -13,7 +13,7 @@ from capx.intents.principal_key import PrincipalKey
 from capx.verify.ask import Granted, Pending, Refused
 from tests.cli.conftest import Shell
 from tests.labs.following_log import Following
-from tests.labs.inbox import as_, asks, opened
+from tests.labs.inbox import REFUND, as_, asks, opened
 from tests.labs.office import Office
 from tests.labs.terminal import on_terminal
 from tests.server.conftest import serving
@@ -60,7 +60,7 @@ def test_a_request_is_denied_for_good(capx: Shell, office: Office) -> None:
     said = capx("requests", "deny", pending.request, *as_(office, "ben"), "--yes")
     assert f"request {pending.request} was denied by ben at 20" in said.out
     with Authority.open_home(office.home) as authority:
-        assert isinstance(authority.ask(bundle, "billing.refund"), Refused)
+        assert isinstance(authority.ask(bundle, "billing.refund", args=REFUND), Refused)
     again = capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes", code=1)
     assert re.fullmatch(
         rf"capx: request {pending.request} was denied by ben at \S+Z already: it can no longer be approved\n",
@@ -78,7 +78,7 @@ def test_denying_what_was_approved_is_refused_with_advice(capx: Shell, office: O
     said = capx("requests", "deny", pending.request, *as_(office, "ben"), "--yes", code=1)
     assert said.err.endswith("Z already: it can no longer be denied\n")
     with Authority.open_home(office.home) as authority:
-        granted = authority.ask(bundle, "billing.refund")
+        granted = authority.ask(bundle, "billing.refund", args=REFUND)
         assert isinstance(granted, Granted)
         assert isinstance(authority.ask(bundle, "warehouse.read"), Granted)
         (at_once,) = [one.id for one in authority.requests() if not one.approvers]
@@ -87,7 +87,7 @@ def test_denying_what_was_approved_is_refused_with_advice(capx: Shell, office: O
     assert kills is not None
     capx("revoke", kills[2])
     with Authority.open_home(office.home) as authority:
-        assert isinstance(authority.ask(bundle, "billing.refund"), Refused)
+        assert isinstance(authority.ask(bundle, "billing.refund", args=REFUND), Refused)
     said = capx("requests", "deny", at_once, *as_(office, "ben"), "--yes", code=1)
     assert "was granted at once: it needs no answer" in said.err
 
@@ -291,7 +291,7 @@ def test_a_request_that_nobody_answered_is_told_as_such(capx: Shell, tmp_path: P
     office = Office(tmp_path, within="1s")
     with Authority.open_home(office.home, clock=lambda: time.time() - 10) as authority:
         bundle = authority.open(office.signed(authority, now=int(time.time()) - 20)).bundle
-        pending = authority.ask(bundle, "billing.refund")
+        pending = authority.ask(bundle, "billing.refund", args=REFUND)
     assert isinstance(pending, Pending)
     assert capx("requests", "list").out.startswith("Nothing waits")
     assert "was not answered in time" in capx("requests", "show", pending.request).out

@@ -9,6 +9,9 @@ from capx.tokens.bundle import Bundle
 from capx.verify.ask import Pending
 from tests.labs.office import Office
 
+REFUND: dict[str, Any] = {"amount": 20}
+"""What is asked for, where a test does not say it."""
+
 
 def told(request: str, state: str, words: str) -> Callable[[str, str], bool]:
     """Whether it was said what became of a request, in words or as JSON."""
@@ -27,9 +30,9 @@ def told(request: str, state: str, words: str) -> Callable[[str, str], bool]:
 
 
 def asks(office: Office, bundle: Bundle, **args: Any) -> Pending:
-    """A request that waits."""
+    """A request that waits, for a refund with these arguments."""
     with Authority.open_home(office.home) as authority:
-        answer = authority.ask(bundle, "billing.refund", args=args or None)
+        answer = authority.ask(bundle, "billing.refund", args=args or REFUND)
     assert isinstance(answer, Pending)
     return answer
 

@@ -24,6 +24,7 @@ from capx.server.waiting.askers import WAITERS, WAITERS_OF_ONE
 from capx.tokens.binding import HttpRequest
 from capx.tokens.bundle import Bundle
 from capx.verify.ask import Answer, Granted, Pending, Refused
+from tests.labs.inbox import REFUND
 from tests.labs.office import Office
 from tests.labs.waiting import until
 from tests.server.conftest import Served, serving
@@ -71,7 +72,7 @@ def waiting(served: Served) -> int:
 
 def asks(served: Served, bundle: Bundle, seconds: float) -> Answer:
     with AuthorityClient(served.url, bundle) as client:
-        return client.ask("billing.refund", wait=seconds)
+        return client.ask("billing.refund", args=REFUND, wait=seconds)
 
 
 def request_of(operator: RemoteAuthority, bundle: Bundle) -> str:
@@ -94,7 +95,7 @@ def decide(office: Office, operator: RemoteAuthority, request: str, *, yes: bool
 @contextlib.contextmanager
 def asking(served: Served, bundle: Bundle, wait: int = 20) -> Generator[socket.socket]:
     """A connection over which was asked, and nothing answered yet."""
-    body = b'{"audience":"billing","action":"billing.refund"}'
+    body = b'{"audience":"billing","action":"billing.refund","args":{"amount":20}}'
     received = HttpRequest(method="POST", target="/agent/ask", content_type=JSON, body=body)
     host, port = served.url.split("://")[1].split(":")
     with socket.create_connection((host, int(port)), timeout=20) as connection:
@@ -244,7 +245,19 @@ def test_an_agent_that_is_killed_while_it_waits_leaves_nothing(
     (bundle,) = bundles(office, operator, 1)
     agents = [
         subprocess.Popen(
-            (*COMMAND, "ask", "billing.refund", "--wait", "60s", "--url", served.url, "--token-file", "-"),
+            (
+                *COMMAND,
+                "ask",
+                "billing.refund",
+                "--with",
+                "amount:=20",
+                "--wait",
+                "60s",
+                "--url",
+                served.url,
+                "--token-file",
+                "-",
+            ),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -334,5 +347,5 @@ def test_an_authority_that_is_not_there_is_told_at_once(office: Office) -> None:
         bundle = authority.open(office.signed(authority)).bundle
     began = time.monotonic()
     with AuthorityClient("http://127.0.0.1:1", bundle) as client, pytest.raises(Unavailable):
-        client.ask("billing.refund", wait=20)
+        client.ask("billing.refund", args=REFUND, wait=20)
     assert time.monotonic() - began < 5

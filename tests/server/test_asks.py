@@ -22,6 +22,7 @@ from capx.tokens.capability import Capability
 from capx.verify.ask import Granted, Pending, Refused
 from capx.verify.decision import Denied
 from capx_caveats import action
+from tests.labs.inbox import REFUND
 from tests.labs.office import Office
 from tests.server.conftest import Served, serving
 
@@ -112,14 +113,14 @@ def test_what_a_person_agreed_to_is_granted_to_the_next_ask(
     served: Served, office: Office, operator: RemoteAuthority, task: OpenedTask
 ) -> None:
     with AuthorityClient(served.url, task.bundle) as client:
-        pending = client.ask("billing.refund")
+        pending = client.ask("billing.refund", args=REFUND)
         assert isinstance(pending, Pending)
         assert [one.id for one in operator.requests(task=task.id, pending=True)] == [pending.request]
         decided = operator.answer(verdict(office, operator, pending.request))
         assert (decided.state, decided.approver) == ("approved", "ben")
-        granted = client.ask("billing.refund")
+        granted = client.ask("billing.refund", args=REFUND)
         assert isinstance(granted, Granted)
-        assert granted == client.ask("billing.refund")
+        assert granted == client.ask("billing.refund", args=REFUND)
         assert operator.request(pending.request).state == "granted"
 
 
@@ -218,7 +219,9 @@ def test_arguments_that_no_grant_can_be_pinned_to_get_none(served: Served, task:
 )
 def test_a_preference_that_is_none_holds_nothing_back(served: Served, task: OpenedTask, prefer: str) -> None:
     began = time.monotonic()
-    response = asked(served, task.bundle, b'{"audience":"billing","action":"billing.refund"}', prefer=prefer)
+    response = asked(
+        served, task.bundle, b'{"audience":"billing","action":"billing.refund","args":{"amount":20}}', prefer=prefer
+    )
     assert time.monotonic() - began < 5
     assert response.json()["answer"] == "pending"
     assert "preference-applied" not in response.headers
@@ -313,7 +316,7 @@ def test_why_a_verdict_is_refused_is_told_to_whoever_sent_it(
     served: Served, office: Office, operator: RemoteAuthority, task: OpenedTask, *, spoil: dict[str, Any], why: str
 ) -> None:
     with AuthorityClient(served.url, task.bundle) as client:
-        pending = client.ask("billing.refund")
+        pending = client.ask("billing.refund", args=REFUND)
     assert isinstance(pending, Pending)
     good = verdict(office, operator, pending.request)
     said: dict[str, Any] = {"yes": good.yes, "approver": good.approver, "at": good.at, "signature": good.signature}

@@ -58,7 +58,7 @@ def tries(agent: Agent, authority: str, intent: SignedIntent, export: httpx.Resp
 def documents(agent: Agent, intent: SignedIntent, *, approver: str) -> dict[str, dict[str, Any]]:
     """Make the forged intents and verdicts, each under the name of its attempt."""
     # Without waiting: this agent wants the id of a pending request, not the answer of a person.
-    answer = agent.ask("slides.publish", wait=0)
+    answer = agent.ask("slides.publish", args=dict(intent.intent.parameters), wait=0)
     verdicts = {OWN_VERDICT: _own_verdict(answer, approver)} if isinstance(answer, Pending) else {}
     intents = {OWN_INTENT: _own_intent(intent).text().decode(), REPLAYED: intent.text().decode()}
     return {"intents": intents, "verdicts": verdicts}
