@@ -1,5 +1,6 @@
 """Attacks on a person's consent: more calls than the person agreed to."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -42,6 +43,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 call = Call("billing.refund", {"amount": 400}, tenant="Acme")
 print(sum(verifier.decide(bundle.present("billing", sent).text, sent, call).allowed for _ in range(3)), flush=True)
+sys.stdin.readline()
 connection.close()
 """
 
@@ -69,6 +71,11 @@ class World:
 
     def race(self, bundle: Bundle, count: int = 16) -> int:
         """How many calls so many processes are allowed, each of which tries three times."""
+        racers = self._services(bundle, count)
+        return sum(int(racer.communicate("\n\n", timeout=120)[0]) for racer in racers)
+
+    def _services(self, bundle: Bundle, count: int) -> "list[subprocess.Popen[str]]":
+        """So many processes of the service, ready to try a call three times."""
         key_file = self.office.home.parent / "billing.keys"
         if not key_file.exists():
             self.served.keys("billing").save(key_file)
@@ -80,7 +87,19 @@ class World:
         for racer in racers:
             assert racer.stdout is not None
             assert racer.stdout.readline() == "ready\n"
-        return sum(int(racer.communicate("\n", timeout=120)[0]) for racer in racers)
+        return racers
+
+    def killed_after_payment(self, bundle: Bundle) -> int:
+        """How many calls a process is allowed that is killed with -9 before it does anything about them."""
+        (service,) = self._services(bundle, 1)
+        assert service.stdin is not None
+        assert service.stdout is not None
+        service.stdin.write("\n")
+        service.stdin.flush()
+        allowed = int(service.stdout.readline())
+        service.send_signal(signal.SIGKILL)
+        assert service.wait(30) == -signal.SIGKILL
+        return allowed
 
 
 @pytest.fixture(params=["sqlite", "postgres", "feed"])
@@ -105,6 +124,27 @@ def test_sixteen_processes_that_race_one_consent_make_one_call(world: World) -> 
         granted = world.asked(task)
         assert isinstance(granted, Granted)
         assert world.race(Bundle([granted.capability])) == 1
+
+
+def test_a_call_that_was_paid_and_killed_is_made_never_twice(world: World) -> None:
+    task = world.remote.open(world.office.signed(world.remote))
+    bundles = []
+    for _ in range(2):
+        pending = world.asked(task)
+        assert isinstance(pending, Pending)
+        world.consent(pending)
+        granted = world.asked(task)
+        assert isinstance(granted, Granted)
+        bundles.append(Bundle([granted.capability]))
+        # Nobody knows whether it did the refund. The consent is used up; a person decides about another one.
+        assert world.killed_after_payment(bundles[-1]) == 1
+        assert [world.race(bundle, count=2) for bundle in bundles] == [0] * len(bundles)
+    pending = world.asked(task)
+    assert isinstance(pending, Pending)
+    world.consent(pending)
+    granted = world.asked(task)
+    assert isinstance(granted, Granted)
+    assert world.race(Bundle([granted.capability]), count=2) == 1
 
 
 def test_a_delegated_consent_is_no_second_one(world: World) -> None:
