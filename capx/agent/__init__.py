@@ -12,6 +12,8 @@ Modules:
 
     agent                    the agent: its bundle, its authority, its HTTP clients
     actor                    the bundle or agent for which the running code acts
+    context_block            a `with` block for which a context variable has a value
+    unfinished_work          functions that return before their work is done
     next_asks, ask_queue     what to ask for after a denial; the asks of an agent that wait for an answer
     httpx_client             an httpx client that presents each request
     response_peek            the beginning of a response, read without using it up

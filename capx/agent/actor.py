@@ -1,13 +1,22 @@
 """The actor: the bundle or agent for which the running code acts. Guarded tools and HTTP clients read it.
 
-Law: the actor belongs to the execution (a context variable), so concurrent tasks and threads never act for each other.
+Laws: the actor belongs to an execution (a context variable), so concurrent tasks and threads never act for each other.
+It belongs to one block, and nobody acts after the block has ended: no task or thread that was started in it, and no
+call that waited for a person meanwhile. Code that a generator yields to never acts for the generator unawares.
 """
 
-from collections.abc import Generator
-from contextlib import contextmanager
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, Protocol, TypeVar, cast
 
+from capx.agent.context_block import ContextBlock, innermost
+from capx.agent.unfinished_work import demand_finished, demand_no_generator, returns_coroutine
+from capx.errors import InvalidRequest
 from capx.tokens.bundle import Bundle
 
 if TYPE_CHECKING:
@@ -37,25 +46,127 @@ class Seeker(Protocol):
 Actor = Bundle | Seeker
 """A bundle that acts, or an agent, which can also ask for more."""
 A = TypeVar("A", bound=Actor)
+P = ParamSpec("P")
+R = TypeVar("R")
 
-_current: ContextVar[Actor | None] = ContextVar("capx_actor", default=None)
+_NOBODY: Final = (
+    "nobody acts here. Run it inside `with capx.acting(bundle):`. Other threads and pools do not inherit that block: "
+    "use `bundle.calling(tool)` there, or `asyncio.to_thread`, or `contextvars.copy_context().run`"
+)
+_ENDED: Final = (
+    "the `capx.acting` block in which this code was started has ended. Act before it ends, or start the code outside "
+    "it, or with a context of its own (`contextvars.Context()`)"
+)
+
+_current: ContextVar["_Acting[Any] | None"] = ContextVar("capx_actor", default=None)
 
 
-@contextmanager
-def acting(actor: A) -> Generator[A]:
-    """Act with this bundle, or as this agent, within the block; after it, the previous actor acts again."""
-    before = _current.set(actor)
-    try:
-        yield actor
-    finally:
-        _current.reset(before)
+def acting(actor: A, *, across_yield: bool = False) -> AbstractContextManager[A]:
+    """Act with this bundle, or as this agent, within the `with` block; after it, the previous actor acts again.
+
+    Tasks that are started in the block act too, until it ends, and so does `asyncio.to_thread`. Other threads do not:
+    use `bundle.calling(tool)` there, or `contextvars.copy_context().run`. When the block has ended, for example because
+    its task was cancelled, nobody acts any more in what was started in it: a call that is waiting for a person does not
+    run, and no new block can be entered there.
+
+    A generator cannot enter it (InvalidRequest), because the code that it yields to would act too, and generators that
+    take turns would act for each other. This is seen where the `with` is in the generator itself, or behind
+    `ExitStack.enter_context` or a method `__enter__` or `__aenter__`. It is not seen behind other functions. Nor is it
+    seen in a coroutine that code drives by hand, with `send`: run each in a context of its own, as an event loop does.
+
+    `across_yield=True` is for generators that are a context manager, a pytest fixture or an async FastAPI dependency.
+    Whoever passes it promises that the code that it yields to shall act as this actor, and that the generator is
+    resumed in the same context, after all blocks that were entered meanwhile have been left. A block that is left in
+    any other way raises InvalidRequest (an exception of the block gets a note instead), and nobody acts until the
+    blocks in it have been left.
+    """
+    return _Acting(actor, across_yield=across_yield)
+
+
+class _Acting(ContextBlock[A]):
+    def __init__(self, actor: A, *, across_yield: bool) -> None:
+        super().__init__(_current, actor, what="`acting` block")
+        self._across_yield = across_yield
+
+    def __enter__(self) -> A:
+        if not self._across_yield:
+            _demand_no_generator_frame(inspect.currentframe())
+        demand_open_block()
+        return super().__enter__()
+
+    def __call__(self, *_: object) -> NoReturn:
+        raise InvalidRequest(
+            "`acting` is not a decorator: write `with capx.acting(bundle):` in the function, or wrap it with "
+            "`agent.tool` or, if it is guarded, `bundle.calling`"
+        )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether neither it nor a block around it has been left."""
+        block: _Acting[Any] | None = self
+        while block is not None and not block.is_left:
+            block = block.around
+        return block is None
 
 
 def current_actor() -> Actor | None:
-    """The bundle or agent of the innermost `acting` block around the running code."""
-    return _current.get()
+    """The bundle or agent of the innermost `acting` block around the running code; None if that block has ended."""
+    block = innermost(_current)
+    return block.value if block is not None and block.is_open else None
+
+
+def demand_open_block() -> None:
+    """Raise InvalidRequest if the `acting` block in which the running code was started has ended."""
+    block = innermost(_current)
+    if block is not None and not block.is_open:
+        raise InvalidRequest(_ENDED)
+
+
+def why_nobody_acts() -> str:
+    """Say why there is no current actor, and what to do."""
+    block = innermost(_current)
+    return _NOBODY if block is None or block.is_open else _ENDED
 
 
 def bundle_of(actor: Actor) -> Bundle:
     """Return the bundle that an actor holds now."""
     return actor if isinstance(actor, Bundle) else actor.bundle
+
+
+def run_as(actor: Actor, function: Callable[P, R]) -> Callable[P, R]:
+    """Return the function, plain or async, run as this actor; ConfigurationProblem if its work outlives its call."""
+    demand_no_generator(function)
+    if returns_coroutine(function):
+        # A coroutine runs after the call has returned, so its block must stay open until it has ended.
+
+        @functools.wraps(function)
+        async def act_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+            with acting(actor):
+                return demand_finished(function, await cast("Any", function(*args, **kwargs)))
+
+        return cast("Callable[P, R]", act_async)
+
+    @functools.wraps(function)
+    def act(*args: P.args, **kwargs: P.kwargs) -> R:
+        with acting(actor):
+            return demand_finished(function, function(*args, **kwargs))
+
+    return act
+
+
+def _demand_no_generator_frame(frame: FrameType | None) -> None:
+    """Raise InvalidRequest if the block of the frame belongs to a generator."""
+    while frame is not None and _enters_for_its_caller(frame):
+        frame = frame.f_back
+    if frame is None or not frame.f_code.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
+        return
+    raise InvalidRequest(
+        f"{frame.f_code.co_qualname} is a generator, and whoever it yields to would act for it: call guarded tools "
+        "with `bundle.calling(tool)`, or, if it is a context manager, a fixture or a dependency, pass "
+        "`across_yield=True`"
+    )
+
+
+def _enters_for_its_caller(frame: FrameType) -> bool:
+    """Whether the caller of this frame's function leaves the block: stacks of contextlib, and context managers."""
+    return frame.f_code.co_name in ("__enter__", "__aenter__") or frame.f_globals is contextlib.__dict__

@@ -9,15 +9,13 @@ agent still holds what is granted later. An agent never blocks an event loop to 
 """
 
 import asyncio
-import functools
-import inspect
 import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, Self, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, Self, TypeVar, Unpack
 
-from capx.agent.actor import acting
+from capx.agent.actor import run_as
 from capx.agent.ask_queue import AskQueue
 from capx.agent.next_asks import AskOutcome, NextAsks, is_limited_grant
 from capx.agent.protocols import ActsForHolder, AgentAuthority
@@ -26,6 +24,7 @@ from capx.background import run_in_thread, wait_async
 from capx.errors import CapxError, ConfigurationProblem, InvalidRequest
 from capx.tokens.bundle import Bundle, Narrowing, frozen_narrowing
 from capx.tokens.delegation import Delegation
+from capx.tokens.guarded_function import guard_of
 from capx.tokens.lineage import AUTHORITY
 from capx.verify.ask import Answer, Ask, Pending
 from capx_caveats import JSON
@@ -116,23 +115,16 @@ class Agent:
 
         A guarded tool asks before it runs, so no function runs twice. A plain function that is called in the thread of
         an event loop does not wait for a person: Pending is raised at once.
+
+        ConfigurationProblem for a generator, and for a plain function that returns an awaitable or a generator: that
+        work would run later, as whoever acts then. `async def` functions, also behind `functools.partial` and as
+        `__call__` of an object, are awaited as this agent.
         """
-        if inspect.iscoroutinefunction(function):
-            # A coroutine runs after the call has returned, so its block must stay open until it has ended.
+        return run_as(self, function)
 
-            @functools.wraps(function)
-            async def act_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-                with acting(self):
-                    return await function(*args, **kwargs)
-
-            return cast("Callable[P, R]", act_async)
-
-        @functools.wraps(function)
-        def act(*args: P.args, **kwargs: P.kwargs) -> R:
-            with acting(self):
-                return function(*args, **kwargs)
-
-        return act
+    def calling(self, tool: Callable[P, R]) -> Callable[P, R]:
+        """`tool` for a guarded tool only: `agent.calling(tool)(…)`; InvalidRequest for any other function."""
+        return guard_of(tool).called_by(self)
 
     def ask(
         self,

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import httpx
 
-from capx.agent.actor import Actor, bundle_of, current_actor
+from capx.agent.actor import Actor, bundle_of, current_actor, demand_open_block, why_nobody_acts
 from capx.agent.next_asks import AskOutcome, DenialSummary, NextAsks, next_asks
 from capx.agent.response_peek import peeked, peeked_async
 from capx.errors import CapxError, InvalidRequest
@@ -102,7 +102,9 @@ class _Presenter:
         """Return the current actor; an agent must hold something for the audience."""
         actor = self._actor or current_actor()
         if actor is None:
-            raise InvalidRequest("there is no bundle to act with: pass one, or send within `with capx.acting(bundle):`")
+            raise InvalidRequest(
+                f"there is no bundle to act with: pass one to the client. Otherwise {why_nobody_acts()}"
+            )
         if not isinstance(actor, Bundle) and audience not in actor.bundle.audiences:
             # Without a capability there is nothing to present, so no denial can say what the call needs.
             ask = f"agent.ask(ACTION, audience={audience!r})"
@@ -164,6 +166,8 @@ class _Sending:
         newest_first = self._held.candidates(self._audience, self._received)
         self._newest = newest_first[0].id
         for capability in self._passed.order(self._kind, newest_first):
+            # The caller may have been cancelled while a person decided.
+            demand_open_block()
             self._tried = capability.id
             yield _presented(self._request, capability, self._received)
 

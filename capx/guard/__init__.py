@@ -23,6 +23,6 @@ Modules:
 
 from capx.guard.call_facts import GRANTED
 from capx.guard.current import current_allowed
-from capx.guard.tool import ToolGuard
+from capx.guard.tool import ToolGuard, on_loop
 
-__all__ = ["GRANTED", "ToolGuard", "current_allowed"]
+__all__ = ["GRANTED", "ToolGuard", "current_allowed", "on_loop"]

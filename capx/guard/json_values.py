@@ -6,6 +6,7 @@ refused. Bytes are refused, because any text in their place differs from what th
 """
 
 import enum
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, cast
 
@@ -19,6 +20,10 @@ Hook = Callable[[Any], Any]
 
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _BARE: Final = frozenset({dict, list, tuple, set, frozenset})
+_HARMLESS: Final = frozenset(
+    {"__class_getitem__", "__doc__", "__getnewargs__", "__hash__", "__init__", "__new__", "__repr__"}
+)
+"""What a subclass of these may define anew: it changes nothing that a function reads."""
 
 
 def plain(name: str, value: Any, hook: Hook | None = None) -> JSON:
@@ -54,8 +59,8 @@ def _seen(value: Any, hook: Hook | None) -> JSON:
     if isinstance(value, enum.Enum):
         return _seen(value.value, hook)
     if issubclass(kind, (dict, list, tuple, set, frozenset)):
-        if kind not in _BARE and _state(value):
-            raise TypeError(f"a {kind.__name__} has attributes that JSON would lose: pass a plain list or dict")
+        if kind not in _BARE:
+            _demand_plain(value)
         return _object(value, hook) if issubclass(kind, dict) else [_seen(element, hook) for element in value]
     if isinstance(value, (bytes, bytearray, memoryview)):
         raise TypeError("it is bytes, and the service has not stated how to judge them")
@@ -65,6 +70,20 @@ def _seen(value: Any, hook: Hook | None) -> JSON:
         return _object(_members(value, declared), hook)
     converted: JSON = msgspec.to_builtins(value, enc_hook=None if hook is None else lambda odd: _seen(hook(odd), hook))
     return converted
+
+
+def _demand_plain(value: Any) -> None:
+    """Raise TypeError if a function would find more, or something else, in this dict, list, tuple or set."""
+    kind = cast("type[object]", type(value))
+    if _state(value):
+        raise TypeError(f"a {kind.__name__} has attributes that JSON would lose: pass a plain list or dict")
+    ancestors = kind.__mro__
+    known = next(index for index, ancestor in enumerate(ancestors) if ancestor in _BARE or ancestor is OrderedDict)
+    own = {name for ancestor in ancestors[:known] for name in vars(ancestor)}
+    # The fields of a named tuple may have names of methods, such as `count`.
+    allowed = {*_HARMLESS, *getattr(kind, "_fields", ())}
+    if not own.isdisjoint({*vars(ancestors[known]), "__missing__"} - allowed):
+        raise TypeError(f"a {kind.__name__} may read differently than JSON shows it: pass a plain list or dict")
 
 
 def _object(value: Mapping[Any, Any], hook: Hook | None) -> JSON:

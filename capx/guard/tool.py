@@ -1,19 +1,25 @@
 """Guards functions of this process: each call is presented, admitted and judged before the function runs.
 
-Laws: without a bundle no function runs. The guard presents the arguments as the caller gave them, and judges the
-arguments that the function gets, with the defaults filled in. If a call of an agent is denied, the agent asks for what
-it lacks, at most twice. The guard judges the call again after each grant, before the function runs.
+Laws: without a bundle no function runs, nor after the `acting` block of the caller has ended. The guard presents the
+arguments as the caller gave them, and judges the arguments that the function gets, with the defaults filled in; it
+denies the call if one of them has changed since. If a call of an agent is denied, the agent asks for what it lacks, at
+most twice. The guard judges the call again after each grant, before the function runs. A function that returns before
+its work is done is refused: it would work later, after the decision.
 """
 
 import functools
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
+from msgspec import Struct
 from msgspec.structs import replace
 
-from capx.agent.actor import bundle_of, current_actor
+from capx.agent.actor import Actor, bundle_of, current_actor, run_as, why_nobody_acts
+from capx.agent.context_block import ContextBlock
 from capx.agent.next_asks import AskOutcome, DenialSummary, NextAsks, next_asks
-from capx.errors import ConfigurationProblem
+from capx.agent.unfinished_work import demand_finished, demand_no_generator, returns_coroutine
+from capx.crypto.canonical_json import canonical
+from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.guard.call_facts import CallSpec, Costs, Derived, Tenancy
 from capx.guard.current import allowed_by
 from capx.guard.json_values import plain
@@ -21,12 +27,13 @@ from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability
 from capx.tokens.grants import audience_of
+from capx.tokens.guarded_function import carry_guard, guard_of
 from capx.verify.admitted import Admitted
 from capx.verify.ask import Granted
 from capx.verify.decision import NO_TOKEN, Allowed, Denied
 from capx.verify.suggestion import suggested_ask
 from capx.verify.verifier import Verifier
-from capx_caveats import JSON, Allow, Call
+from capx_caveats import JSON, Allow, Call, Refusal
 
 if TYPE_CHECKING:
     from inspect import BoundArguments, Signature
@@ -55,16 +62,30 @@ class ToolGuard:
         `audience` is the action's first label by default. `tenant`, `attributes` and `cost` (by unit) state facts of
         the call: constants, or functions whose parameters have the names of arguments. Inside the function,
         `capx.current_allowed()` returns the decision. Raises ConfigurationProblem for functions whose calls cannot be
-        judged as a whole: generators, and functions that take `*args` or `**kwargs`.
+        judged as a whole: generators, and functions that take `*args` or `**kwargs`. A call raises it if a plain
+        function returns an awaitable or a generator, whose work would run after the decision.
         """
         spec = CallSpec(action, tenant, attributes, cost)
 
         def guarded(function: Callable[P, R]) -> Callable[P, R]:
-            tool = _Tool(function, spec)
             name = audience_of(action) if audience is None else audience
-            return cast("Callable[P, R]", _wrapped(function, tool, lambda: self._verifier_for(name)))
+            guard = _FunctionGuard(function, _Tool(function, spec), lambda: self._verifier_for(name))
+            return cast("Callable[P, R]", guard.function)
 
         return guarded
+
+
+def on_loop(tool: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """Return the async twin of a plain guarded tool: it waits on the event loop, then runs the function in a thread.
+
+    So a run that is cancelled while a person decides never runs the function, even if its framework waits for threads
+    before it passes a cancellation on. The twin is a guarded tool itself. InvalidRequest unless the tool was made by
+    `ToolGuard.tool` or `Authority.tool` of a plain function.
+    """
+    guard = guard_of(tool)
+    if not isinstance(guard, _FunctionGuard) or returns_coroutine(tool):
+        raise InvalidRequest(f"{tool.__qualname__} is async, so it waits on the event loop by itself: use it as it is")
+    return cast("Callable[P, Coroutine[Any, Any, R]]", guard.twin().function)
 
 
 class _Tool:
@@ -91,29 +112,92 @@ class _Tool:
         return self._spec.facts(args, bound.arguments).call(admitted)
 
 
-def _wrapped(function: Callable[..., Any], tool: _Tool, verifier_for: Callable[[], Verifier]) -> Callable[..., Any]:
-    import inspect
+class _FunctionGuard:
+    """The guard of one function; `function` is the guarded one."""
 
-    if inspect.iscoroutinefunction(function):
+    def __init__(
+        self,
+        plain: Callable[..., Any],
+        tool: _Tool,
+        verifier_for: Callable[[], Verifier],
+        *,
+        in_thread: bool = False,
+    ) -> None:
+        self._plain = plain
+        self._tool = tool
+        self._verifier_for = verifier_for
+        if in_thread:
+            self.function = self._threaded()
+        else:
+            self.function = self._async() if returns_coroutine(plain) else self._sync()
+        carry_guard(self)
 
-        @functools.wraps(function)
+    def called_by(self, actor: Actor, /) -> Callable[..., Any]:
+        """Return the guarded function, called for this bundle or agent."""
+        return run_as(actor, self.function)
+
+    def twin(self) -> "_FunctionGuard":
+        """Return the guard of the same function, called from an event loop and run in a thread."""
+        return _FunctionGuard(self._plain, self._tool, self._verifier_for, in_thread=True)
+
+    def _sync(self) -> Callable[..., Any]:
+        @functools.wraps(self._plain)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return _result(self._allowed(args, kwargs, is_async=False)).run(self._plain)
+
+        return call
+
+    def _async(self) -> Callable[..., Any]:
+        @functools.wraps(self._plain)
         async def call_async(*args: Any, **kwargs: Any) -> Any:
-            bound, sent = tool.bind(args, kwargs)
-            with allowed_by(await _judge(tool, verifier_for(), bound, sent, is_async=True)):
-                return await function(*bound.args, **bound.kwargs)
+            return await (await self._allowed(args, kwargs, is_async=True)).run_async(self._plain)
 
         return call_async
 
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        bound, sent = tool.bind(args, kwargs)
-        with allowed_by(_result(_judge(tool, verifier_for(), bound, sent, is_async=False))):
-            return function(*bound.args, **bound.kwargs)
+    def _threaded(self) -> Callable[..., Any]:
+        import asyncio
 
-    return call
+        @functools.wraps(self._plain)
+        async def call_in_thread(*args: Any, **kwargs: Any) -> Any:
+            allowed = await self._allowed(args, kwargs, is_async=True)
+            return await asyncio.to_thread(allowed.run, self._plain)
+
+        return call_in_thread
+
+    async def _allowed(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, is_async: bool) -> "_AllowedCall":
+        bound, sent = self._tool.bind(args, kwargs)
+        return await _judge(self._tool, self._verifier_for(), bound, sent, is_async=is_async)
 
 
-def _result(work: Coroutine[Any, Any, Allowed]) -> Allowed:
+class _AllowedCall(Struct, frozen=True):
+    """A call that was allowed, and has not run yet."""
+
+    verifier: Verifier
+    admitted: Admitted
+    call: Call
+    bound: "BoundArguments"
+    allowed: Allowed
+
+    def run(self, function: Callable[..., Any]) -> Any:
+        """Run the function."""
+        with self._running():
+            return demand_finished(function, function(*self.bound.args, **self.bound.kwargs))
+
+    async def run_async(self, function: Callable[..., Any]) -> Any:
+        """`run` for an async function."""
+        with self._running():
+            return demand_finished(function, await function(*self.bound.args, **self.bound.kwargs))
+
+    def _running(self) -> ContextBlock[Allowed]:
+        """Return the block in which the function runs; Denied if the caller or an argument is not as it was judged."""
+        _demand_actor(self.verifier)
+        if canonical(_json(self.bound)) != canonical(dict(self.call.args)):
+            changed = Refusal("argument_refused", "an argument changed after the call was judged", "constant arguments")
+            raise Denied(self.admitted.refused((changed,), self.call.action))
+        return allowed_by(self.allowed)
+
+
+def _result(work: Coroutine[Any, Any, _AllowedCall]) -> _AllowedCall:
     """Run a coroutine that awaits nothing to its end, and return its result.
 
     So plain and async functions share one path from denial to ask, and a plain call needs no event loop.
@@ -121,18 +205,19 @@ def _result(work: Coroutine[Any, Any, Allowed]) -> Allowed:
     try:
         work.send(None)
     except StopIteration as end:
-        return cast("Allowed", end.value)
+        return cast("_AllowedCall", end.value)
     raise RuntimeError("a plain function cannot wait for an event loop")
 
 
 async def _judge(
     tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall, *, is_async: bool
-) -> Allowed:
-    """Return the decision to allow the call, after asks for what it lacks; awaits nothing unless `is_async`."""
-    actor = current_actor()
+) -> _AllowedCall:
+    """Return the call once it is allowed, after asks for what it lacks; awaits nothing unless `is_async`."""
     gained: AskOutcome | None = None
     # At most two grants: after one that is pinned to arguments, `_next_asks` suggests nothing more.
     while True:
+        # Anew each time: while a person decided, the caller may have been cancelled.
+        actor = current_actor()
         held = None if actor is None else bundle_of(actor)
         try:
             return await _judged(tool, verifier, bound, sent, held, is_async=is_async)
@@ -167,17 +252,17 @@ def _gained(outcome: AskOutcome | None, held: Bundle | None, denied: Denied) -> 
 
 async def _judged(
     tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall, held: Bundle | None, *, is_async: bool
-) -> Allowed:
-    """Return the decision to allow the call with a capability that the bundle holds now."""
+) -> _AllowedCall:
+    """Return the call, allowed with a capability that the bundle holds now."""
     first: Denied | None = None
     for candidate in _candidates(verifier, sent, held):
+        _demand_actor(verifier)
         try:
             presented = candidate.present(sent).text
-            if is_async:
-                admitted = await verifier.admit_async(presented, sent)
-                return await admitted.judge_async(tool.call(admitted, bound), sent=True)
-            admitted = verifier.admit(presented, sent)
-            return admitted.judge(tool.call(admitted, bound), sent=True)
+            admitted = await verifier.admit_async(presented, sent) if is_async else verifier.admit(presented, sent)
+            call = tool.call(admitted, bound)
+            allowed = await admitted.judge_async(call, sent=True) if is_async else admitted.judge(call, sent=True)
+            return _AllowedCall(verifier, admitted, call, bound, allowed)
         except Denied as denied:
             first = _first_denial(first, denied)
     raise first or _without(verifier, bound, sent, held)
@@ -214,9 +299,20 @@ def _without(verifier: Verifier, bound: "BoundArguments", sent: ToolCall, held: 
     """
     audience = verifier.audience
     if held is None:
-        return verifier.denial(replace(NO_TOKEN, wanted="run it inside `with capx.acting(bundle):`"))
+        return _nobody(verifier)
     denied = verifier.denial(replace(NO_TOKEN, wanted=f"a bundle that holds a capability for {audience}"))
     return Denied(denied.decision, suggested_ask((), audience=audience, action=sent.action, args=_json(bound)))
+
+
+def _demand_actor(verifier: Verifier) -> None:
+    """Raise Denied if nobody acts any more: the caller was cancelled, or has left."""
+    if current_actor() is None:
+        raise _nobody(verifier)
+
+
+def _nobody(verifier: Verifier) -> Denied:
+    sentence = f"{NO_TOKEN.sentence}: {why_nobody_acts()}"
+    return verifier.denial(replace(NO_TOKEN, sentence=sentence, wanted="run it inside `with capx.acting(bundle):`"))
 
 
 def _json(bound: "BoundArguments") -> dict[str, JSON]:
@@ -226,9 +322,8 @@ def _json(bound: "BoundArguments") -> dict[str, JSON]:
 def _judgeable(function: Callable[..., Any]) -> "Signature":
     import inspect
 
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        # The token could expire, or be revoked, between the call and the first value.
-        raise ConfigurationProblem("a generator cannot be guarded, because it runs after it is judged: return a list")
+    # The token could expire, or be revoked, between the call and the first value.
+    demand_no_generator(function)
     signature = inspect.signature(function)
     for parameter in signature.parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):

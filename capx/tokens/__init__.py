@@ -14,6 +14,7 @@ Modules:
     capability, bundle        one audience's token, and an agent's tokens for several
     binding                   the tool call or HTTP request that a presentation is bound to
     delegation                a child for one block of code
+    guarded_function          how a bundle finds the guard of a function of its process
     lineage                   the claims, nodes, ids and restrictions of a chain
     wording                   a refusal as a sentence that names the hop
     grants                    the actions of a new task, as people write them

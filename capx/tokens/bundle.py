@@ -8,18 +8,22 @@ Laws:
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NoReturn, TypedDict, Unpack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypedDict, TypeVar, Unpack
 
 from capx.errors import InvalidRequest, MalformedToken
 from capx.tokens.binding import HttpRequest, Received, ToolCall
 from capx.tokens.capability import Capability, Presentation, new_nonce
 from capx.tokens.grants import ASK, OWN_ENTRIES, Grant, ask_entries
+from capx.tokens.guarded_function import guard_of
 from capx.tokens.lineage import AUTHORITY
 from capx_caveats import Allow, Appendable, Call, Entry, Expires, Facts, Hop, Root, asked_of_each, is_too_much
 
 if TYPE_CHECKING:
     from capx.tokens.delegation import Delegation, Revoker
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 MAX_TOKENS = 32
 """Most capabilities that a bundle may hold."""
@@ -193,6 +197,14 @@ class Bundle:
     def present(self, audience: str, received: ToolCall | HttpRequest, *, now: int | None = None) -> Presentation:
         """Bind the best candidate to one request, to be sent once; InvalidRequest if there is none."""
         return self.candidates(audience, received)[0].present(received, now=now)
+
+    def calling(self, tool: Callable[P, R]) -> Callable[P, R]:
+        """The guarded tool, plain or async, called with this bundle: `bundle.calling(tool)(…)`.
+
+        It needs no `acting` block around it, so it also fits threads, pools and generators. InvalidRequest unless the
+        tool was made by `ToolGuard.tool` or `Authority.tool`, and has no other decorator around it.
+        """
+        return guard_of(tool).called_by(self)
 
     def _passed_on(self, audiences: Iterable[str] | None, *, to_authority: bool) -> list[Capability]:
         wanted = set(self.audiences if audiences is None else audiences)

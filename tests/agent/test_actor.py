@@ -1,10 +1,11 @@
 """Whoever acts asks for what a guarded function is refused, and waits for a person."""
 
 import asyncio
+import functools
 import pickle
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,11 +15,14 @@ from capx.agent.actor import acting, current_actor
 from capx.agent.agent import Agent
 from capx.authority.authority import Authority
 from capx.authority.opening import OpenedTask
-from capx.errors import InvalidRequest, StoreProblem, Unavailable
+from capx.errors import CapxError, InvalidRequest, StoreProblem, Unavailable
+from capx.guard.tool import on_loop
+from capx.tokens.bundle import Bundle
 from capx.verify.ask import Answer, Granted, Pending
 from capx.verify.decision import Denied
+from capx_caveats import JSON, where
 from tests.labs.asking_agent import Noting, Tools, consent, noting
-from tests.labs.waiting import until
+from tests.labs.waiting import until, until_async
 
 # Tools.
 
@@ -177,3 +181,151 @@ def test_a_plain_tool_in_an_event_loop_waits_for_no_person(lab: Authority, task:
         return time.monotonic() - began
 
     assert asyncio.run(act()) < 10
+
+
+# Runs that are cancelled while a person decides.
+
+
+class Cancelled:
+    """Calls in a thread of a run that is cancelled while a person decides; then the person agrees."""
+
+    def __init__(self, lab: Authority, task: OpenedTask) -> None:
+        self.lab = lab
+        self.task = task
+        self.outcomes: list[object] = []
+        """What came of the calls in the thread."""
+
+    def in_thread(self, *calls: Callable[[], object]) -> Coroutine[Any, Any, None]:
+        """Make the calls one after another, as a framework does that shows each error to its model."""
+
+        def work() -> None:
+            for call in calls:
+                try:
+                    self.outcomes.append(call())
+                except CapxError as error:
+                    self.outcomes.append(error)
+
+        return asyncio.to_thread(work)
+
+    async def meet(self, run: Coroutine[Any, Any, object], *, calls: int) -> None:
+        """Cancel the run while a person decides, let the person agree, and wait until the calls have ended."""
+        running = asyncio.ensure_future(run)
+        await until_async(lambda: self.lab.requests(task=self.task.id, pending=True))
+        running.cancel()
+        await asyncio.sleep(0.05)
+        consent(self.lab, self.lab.requests(task=self.task.id)[0].id)
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await until_async(lambda: len(self.outcomes) == calls)
+
+
+def test_a_run_cancelled_while_a_person_decides_runs_nothing(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+    agent, _ = noting(lab, task, wait=30)
+    cancelled = Cancelled(lab, task)
+    deleting, reading = functools.partial(tools.delete, "Acme"), agent.tool(tools.tickets)
+
+    async def run() -> None:
+        with acting(agent):
+            await cancelled.in_thread(deleting, tools.tickets, reading)
+
+    asyncio.run(cancelled.meet(run(), calls=3))
+    assert not tools.ran
+    waited, *later = cancelled.outcomes
+    assert isinstance(waited, Denied)
+    assert waited.code == "no_token"
+    assert "has ended" in str(waited)
+    assert all("has ended" in str(error) for error in later)
+
+
+def test_neither_does_one_whose_tools_are_of_the_agent(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+    agent, _ = noting(lab, task, wait=30)
+    cancelled = Cancelled(lab, task)
+    delete, call_delete = agent.tool(tools.delete), agent.calling(tools.delete)
+
+    async def run() -> None:
+        with acting(agent):
+            await cancelled.in_thread(lambda: delete("Acme"), lambda: call_delete("Acme"))
+
+    asyncio.run(cancelled.meet(run(), calls=2))
+    assert not tools.ran
+
+
+def test_one_call_of_a_run_is_cancelled_by_a_block_of_its_own(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+    agent, _ = noting(lab, task, wait=30)
+    cancelled = Cancelled(lab, task)
+
+    async def call() -> None:
+        with acting(agent):
+            await cancelled.in_thread(lambda: tools.delete("Acme"))
+
+    async def run() -> str:
+        with acting(agent):
+            await cancelled.meet(call(), calls=1)
+            return tools.tickets()
+
+    assert asyncio.run(run()) == "tickets"
+    assert tools.ran == ["tickets"]
+
+
+def test_a_run_that_waits_for_its_thread_needs_the_twin(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+    agent, _ = noting(lab, task, wait=30)
+    cancelled = Cancelled(lab, task)
+    delete = on_loop(tools.delete)
+
+    async def run() -> None:
+        with acting(agent):
+            try:
+                await delete("Acme")
+            finally:
+                cancelled.outcomes.append("ended")
+
+    asyncio.run(cancelled.meet(run(), calls=1))
+    assert not tools.ran
+    asyncio.run(agent.calling(delete)("Acme"))
+    assert tools.ran == ["delete Acme"]
+
+
+def test_a_run_cancelled_while_its_call_is_judged_runs_nothing(lab: Authority, task: OpenedTask) -> None:
+    judging, cancelled = threading.Event(), threading.Event()
+    outcomes: list[object] = []
+    regions = ["EU", "US"]
+
+    def slow() -> dict[str, JSON]:
+        judging.set()
+        assert cancelled.wait(30)
+        return {"region": regions.pop()}
+
+    @lab.tool("crm.tickets.read", tenant="Acme", attributes=slow)
+    def tickets() -> None:
+        outcomes.append("ran")
+
+    def work() -> None:
+        with pytest.raises(Denied, match="has ended") as refused:
+            tickets()
+        outcomes.append(refused.value.code)
+
+    async def run(bundle: Bundle) -> None:
+        with acting(bundle):
+            await asyncio.to_thread(work)
+
+    async def act(bundle: Bundle) -> None:
+        running = asyncio.ensure_future(run(bundle))
+        await until_async(judging.is_set)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        before = len(outcomes)
+        cancelled.set()
+        await until_async(lambda: len(outcomes) > before)
+
+    # The newest is denied for the region; the one before it, which would pass, is not presented any more.
+    newest = lab.mint(task.id, allow=["crm.tickets.read"], caveats=[where("region", "EU")])
+    asyncio.run(act(Bundle([*task.bundle, *newest])))
+    assert outcomes == ["no_token"]
+    assert regions == ["EU"]
+    judging.clear()
+    cancelled.clear()
+    # This one is allowed, and its function does not run any more.
+    asyncio.run(act(newest))
+    assert outcomes == ["no_token", "no_token"]
+    assert not regions

@@ -19,6 +19,7 @@ from capx.verify.ask import Ask, Pending, Refused
 from capx_caveats import JSON
 from tests.labs.asking_agent import Liar, consent, noting
 from tests.labs.serving import served
+from tests.labs.waiting import until_async
 
 REFUND: tuple[str, dict[str, JSON] | None] = ("billing.refund@billing", None)
 REFUND_100: tuple[str, dict[str, JSON] | None] = ("billing.refund@billing", {"amount": 100})
@@ -91,6 +92,40 @@ def test_a_client_of_whoever_acts_asks_for_them(lab: Authority, task: OpenedTask
             assert client.get(f"{origin}/crm.accounts.read").status_code == 403
         with acting(agent):
             assert client.get(f"{origin}/crm.accounts.read").status_code == 200
+
+
+@pytest.mark.parametrize("is_agents_own", [True, False])
+def test_a_run_cancelled_while_a_person_decides_sends_nothing(
+    lab: Authority, task: OpenedTask, refunds: str, *, is_agents_own: bool
+) -> None:
+    agent, _ = noting(lab, task, wait=30)
+    agent.ask("billing.rates.read")
+    outcomes: list[object] = []
+
+    def work(client: httpx.Client) -> None:
+        try:
+            outcomes.append(client.get(f"{refunds}?100").text)
+        except InvalidRequest as error:
+            outcomes.append(str(error))
+
+    async def run(client: httpx.Client) -> None:
+        with acting(agent):
+            await asyncio.to_thread(work, client)
+
+    async def act(client: httpx.Client) -> None:
+        running = asyncio.ensure_future(run(client))
+        await until_async(lambda: lab.requests(task=task.id, pending=True))
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        consent(lab, lab.requests(task=task.id, pending=True)[0].id)
+        await until_async(lambda: outcomes)
+
+    origins = {str(httpx.URL(refunds).join("/")): "billing"}
+    with agent.http(origins) if is_agents_own else httpx_client.client(origins) as client:
+        asyncio.run(act(client))
+    assert len(outcomes) == 1
+    assert "has ended" in str(outcomes[0])
 
 
 def test_the_authority_that_is_away_leaves_the_refusal(lab: Authority, task: OpenedTask, origin: str) -> None:

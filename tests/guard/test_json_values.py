@@ -2,10 +2,11 @@
 
 import dataclasses
 import enum
+from collections import OrderedDict, defaultdict, namedtuple
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 import attrs
@@ -88,6 +89,42 @@ class Listed(list[int]):
     __slots__ = ("role",)
 
 
+class OwnIteration(list[str]):
+    def __iter__(self) -> Iterator[str]:
+        return iter(["ann"])
+
+
+class OwnItems(dict[str, str]):
+    def items(self) -> Any:
+        return {"to": "ann"}.items()
+
+
+class OwnItem(tuple[str, ...]):
+    __slots__ = ()
+
+    def __getitem__(self, index: Any) -> Any:
+        return "eve"
+
+
+class Harmless(dict[str, str]):
+    """A subclass that reads as a dict does."""
+
+    def __init__(self, to: str) -> None:
+        super().__init__(to=to)
+
+    def __repr__(self) -> str:
+        return "Harmless()"
+
+
+class OwnMissing(dict[str, str]):
+    def __missing__(self, name: str) -> str:
+        return "eve"
+
+
+# Its fields are methods of other tuples, which type checkers do not like.
+Counted = cast("Any", namedtuple)("Counted", "count index")
+
+
 def grown(value: Any, **more: Any) -> Any:
     for name, part in more.items():
         setattr(value, name, part)
@@ -108,6 +145,9 @@ def grown(value: Any, **more: Any) -> Any:
         (Pair(1, Row(2)), [1, {"_id": 2, "inner": None}]),
         ({Colour.RED: {Size.BIG}}, {"red": [3]}),
         (Named(a=1), {"a": 1}),
+        (Harmless("ann"), {"to": "ann"}),
+        (Counted(1, 2), [1, 2]),
+        (OrderedDict([("a", 1)]), {"a": 1}),
         (Decimal("100.0"), "100.0"),
         (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
         ((date(2026, 11, 25), timedelta(days=1)), ["2026-11-25", "P1D"]),
@@ -142,6 +182,11 @@ def holding_itself() -> list[Any]:
         {(1, 2): 3},
         holding_itself(),
         type("T", (str,), {}),
+        OwnIteration(["eve"]),
+        OwnItems(to="eve"),
+        OwnItem(["ann"]),
+        OwnMissing(),
+        defaultdict(str, to="eve"),
     ],
 )
 def test_what_cannot_be_seen_whole_is_no_argument(value: Any) -> None:

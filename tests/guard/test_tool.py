@@ -14,6 +14,7 @@ from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.guard.call_facts import GRANTED, Tenancy
 from capx.guard.current import current_allowed
+from capx.guard.tool import on_loop
 from capx.tokens.binding import Received, ToolCall
 from capx.tokens.bundle import Bundle
 from capx.verify.admitted import Admitted
@@ -428,3 +429,70 @@ def test_when_nothing_speaks_of_an_action_the_newest_explains_it(lab: Authority)
     with acting(lab.open(allow=["crm.export"]).bundle), pytest.raises(Denied) as refused:
         delete()
     assert code_of(refused) == "action_not_allowed"
+
+
+def test_the_twin_of_a_tool_runs_in_a_thread_under_its_decision(lab: Authority) -> None:
+    seen: list[object] = []
+
+    @lab.tool("crm.export")
+    def export(rows: int = 3) -> int:
+        seen.extend((threading.current_thread() is threading.main_thread(), current_allowed() is not None))
+        return rows
+
+    async def act() -> int:
+        with acting(lab.open(allow=["crm.export"]).bundle):
+            return await on_loop(export)()
+
+    assert asyncio.run(act()) == 3
+    assert seen == [False, True]
+    assert on_loop(export).__name__ == "export"
+
+
+def test_a_twin_is_judged_as_its_tool_is(lab: Authority) -> None:
+    @lab.tool("crm.export")
+    def export(rows: int) -> None:
+        pytest.fail(f"it ran with {rows}")
+
+    async def act() -> None:
+        with acting(lab.open(allow=[action("crm.export", rows=between(1, 5))]).bundle):
+            await on_loop(export)(9)
+
+    with pytest.raises(Denied) as refused:
+        asyncio.run(act())
+    assert code_of(refused) == "argument_refused"
+
+
+def test_what_waits_on_the_loop_already_has_no_twin(lab: Authority) -> None:
+    @lab.tool("crm.export")
+    async def export() -> None: ...
+
+    @lab.tool("crm.export")
+    def plain() -> None: ...
+
+    for tool in (export, on_loop(plain)):
+        with pytest.raises(InvalidRequest, match="is async"):
+            on_loop(tool)
+
+
+def test_a_decision_is_gone_when_its_tool_has_returned(lab: Authority) -> None:
+    async def later(returned: asyncio.Event) -> None:
+        assert current_allowed() is not None
+        await returned.wait()
+        assert current_allowed() is None
+
+    tasks: list[asyncio.Task[None]] = []
+
+    @lab.tool("crm.export")
+    async def export(name: str) -> None:
+        tasks.append(asyncio.create_task(later(returned), name=name))
+        await asyncio.sleep(0)
+
+    returned = asyncio.Event()
+
+    async def act() -> None:
+        with acting(lab.open(allow=["crm.export"]).bundle):
+            await export("ann")
+            returned.set()
+            await tasks[0]
+
+    asyncio.run(act())
