@@ -39,34 +39,25 @@ def derive(derivation: Any, arguments: Mapping[str, Any]) -> Any:
     """Return a constant as it is, or call a function with the arguments that its parameters name."""
     if not callable(derivation):
         return derivation
-    return derivation(**{name: arguments[name] for name in _taken(derivation)})
+    return derivation(**{name: arguments[name] for name in taken(derivation)})
 
 
-def demand_mapping(what: str, derivation: Any, names: Iterable[str]) -> None:
-    """Raise ConfigurationProblem unless this is None, a mapping, or a function of arguments with these names."""
-    if callable(derivation):
-        _demand_callable_with(what, derivation, names)
-    elif derivation is not None and not isinstance(derivation, Mapping):
-        raise ConfigurationProblem(
-            f"`{what}=` is neither a mapping nor a function: give a mapping of constants, or a function of "
-            "arguments that returns names and values, such as `lambda job: job.model_dump()`"
-        )
-
-
-def _demand_callable_with(what: str, derivation: Callable[..., Any], names: Iterable[str]) -> None:
+def demand_derivation(what: str, derivation: Callable[..., Any], names: Iterable[str]) -> None:
+    """Raise ConfigurationProblem unless this is a plain function of arguments with these names."""
     import inspect  # slow to import, and a constant does not need it
 
     if inspect.iscoroutinefunction(derivation):
         # A guard derives facts before the endpoint runs, and also for plain functions, which cannot await.
         raise ConfigurationProblem(f"`{what}=` is an async function: give a plain one, or use `deferred` to await")
-    if unknown := set(_taken(derivation)).difference(names):
+    if unknown := set(taken(derivation)).difference(names):
         raise ConfigurationProblem(
             f"`{what}=` takes {', '.join(sorted(unknown))}, which the guard cannot give it: name its parameters after "
             "arguments of the function"
         )
 
 
-def _taken(derivation: Callable[..., Any]) -> list[str]:
+def taken(derivation: Callable[..., Any]) -> list[str]:
+    """Return the names of the arguments that a function derives facts from."""
     import inspect
 
     return list(inspect.signature(derivation).parameters)
@@ -88,16 +79,24 @@ class CallSpec(Struct, frozen=True):
         """Raise ConfigurationProblem unless every fact can be derived from arguments with these names."""
         # A constant that is wrong would deny every call, so it is an error at start.
         if callable(self.tenant):
-            _demand_callable_with("tenant", self.tenant, names)
+            demand_derivation("tenant", self.tenant, names)
         elif isinstance(self.tenant, str) and not is_label(self.tenant):
             raise ConfigurationProblem(f"{self.tenant!r:.80} is not a tenant")
         mappings: dict[str, Any] = {"attributes": self.attributes, "cost": self.cost}
         for what, derivation in mappings.items():
-            demand_mapping(what, derivation, names)
-            if derivation is None or callable(derivation):
+            if derivation is None:
                 continue
+            if callable(derivation):
+                demand_derivation(what, derivation, names)
+                continue
+            if not isinstance(derivation, Mapping):
+                raise ConfigurationProblem(
+                    f"`{what}=` is neither a mapping nor a function: give a mapping of constants, or a function of "
+                    "arguments that returns names and values"
+                )
+            constant: dict[str, Any] = {what: derivation}
             try:
-                Call(self.action, **{what: derivation})
+                Call(self.action, **constant)
             except InvalidCaveat as error:
                 raise ConfigurationProblem(f"`{what}=`: {error}") from None
 
