@@ -14,7 +14,7 @@ from fastapi.dependencies.models import Dependant
 from pydantic import BaseModel, RootModel
 
 from capx.guard.fastapi.hidden_fields import hidden_fields
-from capx.guard.fastapi.model_values import spellings
+from capx.guard.fastapi.model_values import first_alias, spellings
 
 
 def unnamed(dependant: Dependant, gate: Callable[..., Awaitable[object]]) -> Iterator[str]:
@@ -43,10 +43,11 @@ def own_fields(dependant: Dependant) -> list[Any]:
 def spread(dependant: Dependant) -> dict[str, type[BaseModel]]:
     """Return the parameters that have no name in the request, by the model whose fields callers send in their place.
 
-    They are a model that is the whole body, and models of query parameters. Not a model that may be None: an endpoint
-    could not tell a body without members from none.
+    They are a model that is the whole body, and models of query parameters. They are not a form, whose fields may be
+    files, and not a model that may be None: caveats could not tell an empty body from none.
     """
-    nameless = [*dependant.query_params, *(dependant.body_params if _whole(dependant) else ())]
+    in_body = [field for field in dependant.body_params if not isinstance(field.field_info, params.Form)]
+    nameless = [*dependant.query_params, *(in_body if _whole(dependant) else ())]
     kinds = {field.name: field.field_info.annotation for field in nameless}
     return {
         name: kind
@@ -98,7 +99,7 @@ def _misnamed(dependant: Dependant) -> Iterator[str]:
 
 def shown(field: Any) -> str:
     """Return the name of a parameter as callers spell it."""
-    return str(field.validation_alias or field.alias)
+    return first_alias(field.validation_alias) or str(field.alias)
 
 
 def _connection(dependant: Dependant) -> str | None:

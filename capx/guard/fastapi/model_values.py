@@ -46,10 +46,11 @@ def spellings(model: type[BaseModel]) -> dict[str, str]:
     """Return the name that callers give each field; the first one if they can choose."""
     if model.model_config.get("validate_by_alias") is False:
         return {name: name for name in model.model_fields}
-    return {name: _first(field.validation_alias) or name for name, field in model.model_fields.items()}
+    return {name: first_alias(field.validation_alias) or name for name, field in model.model_fields.items()}
 
 
-def _first(alias: str | AliasPath | AliasChoices | None) -> str | None:
+def first_alias(alias: str | AliasPath | AliasChoices | None) -> str | None:
+    """Return the first name that an alias gives to a value; None if it gives none."""
     first = alias.choices[0] if isinstance(alias, AliasChoices) else alias
     # An AliasPath reads a part of another member, so no member has its name.
     return first if isinstance(first, str) else None
