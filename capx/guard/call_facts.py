@@ -39,7 +39,7 @@ def derive(derivation: Any, arguments: Mapping[str, Any]) -> Any:
     """Return a constant as it is, or call a function with the arguments that its parameters name."""
     if not callable(derivation):
         return derivation
-    return derivation(**{name: arguments[name] for name in taken(derivation)})
+    return derivation(**{name: arguments[name] for name in _taken(derivation)})
 
 
 def demand_derivation(what: str, derivation: Callable[..., Any], names: Iterable[str]) -> None:
@@ -49,15 +49,14 @@ def demand_derivation(what: str, derivation: Callable[..., Any], names: Iterable
     if inspect.iscoroutinefunction(derivation):
         # A guard derives facts before the endpoint runs, and also for plain functions, which cannot await.
         raise ConfigurationProblem(f"`{what}=` is an async function: give a plain one, or use `deferred` to await")
-    if unknown := set(taken(derivation)).difference(names):
+    if unknown := set(_taken(derivation)).difference(names):
         raise ConfigurationProblem(
             f"`{what}=` takes {', '.join(sorted(unknown))}, which the guard cannot give it: name its parameters after "
             "arguments of the function"
         )
 
 
-def taken(derivation: Callable[..., Any]) -> list[str]:
-    """Return the names of the arguments that a function derives facts from."""
+def _taken(derivation: Callable[..., Any]) -> list[str]:
     import inspect
 
     return list(inspect.signature(derivation).parameters)

@@ -159,8 +159,8 @@ class Denied(CapxError):
     """The call is denied; `decision` holds every reason, `code` and `status` are those of the first.
 
     The service must not execute the call, nor any part of it. `ask` is what the agent may ask the authority for so that
-    the call is allowed; None if no grant at run time could change the denial. `note` says to the agent what the ask
-    cannot say; it ends the text of the denial, and is not recorded.
+    the call is allowed; None if no grant at run time could change the denial. `note` says to the agent what the
+    ask cannot say. It ends the text of the denial, and is not recorded.
     """
 
     def __init__(self, decision: Decision, ask: "Ask | None" = None, note: str = "") -> None:

@@ -11,7 +11,8 @@ from pydantic import BaseModel, Field, field_validator
 from capx.agent import httpx_client
 from capx.authority.authority import Authority
 from capx.guard.fastapi import Check, FastAPIGuard, SyncCheck
-from capx_caveats import JSON, action
+from capx.verify.evaluator import MAX_REPORTED
+from capx_caveats import JSON, action, allow, where
 from tests.labs.orders import Order, refusal
 from tests.labs.serving import served
 
@@ -159,9 +160,9 @@ Call = Callable[..., httpx.Response]
 def call(lab: Authority, origin: str) -> Call:
     """Call with a token that allows another action."""
 
-    def called(method: str, path: str, allow: Any = "crm.other", **sent: Any) -> httpx.Response:
+    def called(method: str, path: str, allowed: Any = "crm.other", **sent: Any) -> httpx.Response:
         ran.clear()
-        with httpx_client.client({origin: "crm"}, lab.open(allow=[allow]).bundle, base_url=origin) as client:
+        with httpx_client.client({origin: "crm"}, lab.open(allow=[allowed]).bundle, base_url=origin) as client:
             response = client.request(method, path, **sent)
         assert response.status_code == 403, response.text
         return response
@@ -226,7 +227,7 @@ def test_what_does_not_validate_is_denied_as_before(call: Call, method: str, pat
     assert named(response) is None
     # No validation error, and no word of what the endpoint takes.
     assert not {"sku", "amount", "deck", "leaf"} & set(response.text.replace('"', " ").split())
-    assert response.json().keys() == call(method, path, allow="crm.another", **sent).json().keys()
+    assert response.json().keys() == call(method, path, "crm.another", **sent).json().keys()
     assert not ran
 
 
@@ -246,6 +247,20 @@ def test_what_a_function_derives_is_neither_named_nor_derived(call: Call) -> Non
     assert late.json()["ask"] == {"audience": "crm", "action": "crm.owned"}
     assert "`pinned = false`" in late.json()["detail"]
     assert "one of ours" not in late.text
+
+
+def test_a_denial_that_suggests_no_ask_says_nothing_of_pins(lab: Authority, origin: str) -> None:
+    bundles = (
+        lab.open(allow=["crm.owned"], caveats=[where("region", "EU")]).bundle,
+        # So many refusals that the list is cut: one that no grant can cure may be missing.
+        lab.open(allow=["crm.other"]).bundle.attenuate(*[allow("crm.other")] * MAX_REPORTED),
+    )
+    for bundle in bundles:
+        with httpx_client.client({origin: "crm"}, bundle, base_url=origin) as client:
+            response = client.post("/owned", json={"sku": "a"})
+        assert response.status_code == 403
+        assert "ask" not in response.json()
+        assert "pinned" not in response.text
 
 
 def test_a_function_that_returns_what_was_sent_is_named(call: Call) -> None:

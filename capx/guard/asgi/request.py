@@ -49,7 +49,7 @@ class GuardedRequest:
 
     `admitted` is None on a public path without a token. `allowed` is the last decision that allowed a call, `denied`
     the first denial. If `entered` is true, an endpoint that must have its call judged has begun. `note` is what a
-    denial says to the agent if it suggests an ask without arguments.
+    denial adds to the ask that it suggests.
     """
 
     __slots__ = ("_verifier", "admitted", "allowed", "denied", "entered", "note", "public")
@@ -152,7 +152,7 @@ class GuardedRequest:
         try:
             yield
         except Denied as denied:
-            if denied.ask is not None and denied.ask.args is None:
+            if denied.ask is not None:
                 denied.note = self.note
             self.denied = self.denied or denied
             raise

@@ -15,10 +15,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, Protocol, Union, cast, get_args, get_origin
 
-from pydantic import BaseModel, RootModel
+from pydantic import BaseModel
 
 from capx.errors import ConfigurationProblem, InvalidRequest
-from capx.guard.call_facts import demand_derivation, derive, taken
+from capx.guard.call_facts import demand_derivation, derive
 from capx.guard.fastapi.hidden_fields import hidden_fields
 from capx.guard.fastapi.model_values import converted, left_out
 from capx.guard.json_values import leaves, plain
@@ -38,10 +38,6 @@ class ArgumentSource(Protocol):
 
     def read(self, values: Mapping[str, Any]) -> Mapping[str, JSON]:
         """Return the arguments, from the values of the endpoint's parameters; InvalidRequest if one is not JSON."""
-        ...
-
-    def reads_only(self, parameters: Collection[str]) -> bool:
-        """Whether it needs the values of no other parameters."""
         ...
 
 
@@ -65,10 +61,6 @@ class OwnArguments:
                 raise InvalidRequest(f"two arguments have the name {name!r:.80}, so a caveat could not see both")
             found[name] = value
         return found
-
-    def reads_only(self, parameters: Collection[str]) -> bool:
-        """Return true: it reads nothing but parameters of the request."""
-        return self._names.keys() <= set(parameters)
 
     def _named(self, values: Mapping[str, Any]) -> Iterator[tuple[str, JSON]]:
         for parameter, name in self._names.items():
@@ -106,10 +98,6 @@ class ArgsTable:
                 found[name] = plain(name, value, converted)
         return found
 
-    def reads_only(self, parameters: Collection[str]) -> bool:
-        """Whether each path begins at one of these parameters."""
-        return {path[0] for path in self._paths.values()} <= set(parameters)
-
 
 class ArgsFunction:
     """A function of the service; `visible` are the parameters whose values it may take.
@@ -130,10 +118,6 @@ class ArgsFunction:
                 f"`args=` returned a {type(stated).__name__}: return a mapping of names to values"
             )
         return {name: plain(name, value, converted) for name, value in cast("Mapping[str, Any]", stated).items()}
-
-    def reads_only(self, parameters: Collection[str]) -> bool:
-        """Whether it takes no other parameters."""
-        return set(taken(self._function)) <= set(parameters)
 
 
 def _checked(name: Any, path: Any, types: Mapping[str, Any]) -> list[str]:
@@ -170,8 +154,7 @@ def _models(kind: Any) -> Iterator[type[BaseModel] | None]:
         for one in get_args(kind):
             yield from _models(one)
     elif kind is not NoneType:
-        is_model = isinstance(kind, type) and issubclass(kind, BaseModel) and not issubclass(kind, RootModel)
-        yield kind if is_model else None
+        yield kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
 def _followed(path: list[str], values: Mapping[str, Any]) -> tuple[bool, Any]:

@@ -73,13 +73,12 @@ class EndpointSpec:
         else:
             self._source = ArgsTable(args, {name: field.field_info.annotation for name, field in own.items()})
         # A dependency that takes a part of the body would change how FastAPI reads the rest of it.
-        alone = self._source.reads_only(own) and not any(map(has_body, dependant.dependencies))
-        readable = alone and self._source.sent
+        readable = self._source.sent and not any(map(has_body, dependant.dependencies))
         self._denied = DeniedArguments(self.signature, own, self._source.read) if readable else None
 
     @property
     def note(self) -> str:
-        """What a denial without arguments says to the agent; empty if a denial can name the arguments."""
+        """What a denial adds to the ask that it suggests; empty if it can name the arguments."""
         if self._source.sent:
             return ""
         return (
