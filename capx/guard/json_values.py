@@ -6,17 +6,16 @@ Laws:
   place differs from what the function gets.
 - Caveats see every member of a value: declared or not, default or not, with a leading underscore or not. A value that
   holds more than caveats would see is refused.
-- Different objects have different leaves, so no two calls look alike because an object was taken apart.
 """
 
 import enum
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, cast
 
 import msgspec
 
 from capx.errors import InvalidRequest
-from capx_caveats import JSON, is_label
+from capx_caveats import JSON
 
 Hook = Callable[[Any], Any]
 """Converts one value of a type that this module does not know; raises TypeError if it cannot."""
@@ -34,34 +33,6 @@ def plain(name: str, value: Any, hook: Hook | None = None) -> JSON:
         return _seen(value, hook)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequest(f"the argument {name!r} cannot be judged, because it is not JSON: {error}") from None
-
-
-def leaves(what: str, value: JSON) -> Iterator[tuple[str, JSON]]:
-    """Yield the values in an object that are no objects with members, by dotted names: `to.street`.
-
-    Arrays are one value, and so are empty objects in it. Raises InvalidRequest if the value is not an object, or if a
-    name is not that of an argument, or would not be unique.
-    """
-    if not isinstance(value, Mapping):
-        raise InvalidRequest(f"{what!r:.80} cannot be judged by its members, because it is not an object")
-    for name, member in value.items():
-        yield from _leaves(name, name, member)
-
-
-def _leaves(path: str, name: str, value: JSON) -> Iterator[tuple[str, JSON]]:
-    # {"a.b": 1} and {"a": {"b": 1}} would have the same leaf, and a caveat could not tell them apart.
-    if "." in name:
-        raise InvalidRequest(f"the member {name!r:.80} has a dot in its name, so a caveat could mistake it for another")
-    # At each level, so that a deep object cannot make long names of many leaves.
-    if not is_label(path):
-        raise InvalidRequest(
-            f"{path!r:.80} cannot be the name of an argument, because it is too long or hides something"
-        )
-    if not isinstance(value, Mapping) or not value:
-        yield path, value
-        return
-    for inner, member in value.items():
-        yield from _leaves(f"{path}.{inner}", inner, member)
 
 
 def _members(value: Any, declared: Iterable[str]) -> dict[str, Any]:

@@ -21,16 +21,11 @@ from tests.labs.serving import served
 POLICY = policy(grant("at_open", "billing.rates.read"), grant("ask", "billing.refund"))
 
 
-class Payee(BaseModel):
-    name: str
-    iban: str | None = None
-
-
 class Refund(BaseModel):
     amount: float
     currency: str = Field("eur", alias="cur")
     note: str | None = None
-    to: Payee
+    to: list[str]
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +42,13 @@ def origin(lab: Authority) -> Iterator[str]:
     @app.post("/refunds/{ticket}")
     @guard.action("billing.refund", tenant=GRANTED)
     async def pay(ticket: str, body: Refund) -> str:
-        return f"{body.amount} {body.currency} to {body.to.name} for {ticket}"
+        return f"{body.amount} {body.currency} to {body.to[0]} for {ticket}"
 
     with served(app) as found:
         yield found
 
 
-SENT = {"amount": 400, "to": {"name": "Acme"}}
+SENT = {"amount": 400, "to": ["Acme"]}
 
 
 def test_a_body_model_is_asked_approved_and_passed(lab: Authority, origin: str) -> None:
@@ -63,7 +58,7 @@ def test_a_body_model_is_asked_approved_and_passed(lab: Authority, origin: str) 
         with httpx_client.client(origins, agent.bundle) as client:
             denied = client.post(url, json=SENT)
         ask = denied.json()["ask"]
-        shown = {"ticket": "T-1", "amount": 400, "cur": "eur", "to.name": "Acme"}
+        shown = {"ticket": "T-1", "amount": 400, "cur": "eur", "to": ["Acme"]}
         assert ask == {"audience": "billing", "action": "billing.refund", "args": shown}
         pending = agent.ask(ask["action"], args=ask["args"])
         assert isinstance(pending, Pending)
@@ -76,8 +71,8 @@ def test_a_body_model_is_asked_approved_and_passed(lab: Authority, origin: str) 
                 ("T-1", {"amount": 401}),
                 ("T-2", {}),
                 ("T-1", {"note": None}),
-                ("T-1", {"to": {"name": "Acme", "iban": None}}),
-                ("T-1", {"to": {"name": "Acme", "iban": "X"}}),
+                ("T-1", {"note": "x"}),
+                ("T-1", {"to": ["Acme", "Initech"]}),
             ):
                 assert client.post(f"{origin}/refunds/{path}", json={**SENT, **more}).status_code == 403
             # A member that the model ignores changes nothing that the endpoint gets.

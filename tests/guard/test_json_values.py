@@ -15,7 +15,7 @@ import pytest
 from capx.agent.actor import acting
 from capx.authority.authority import Authority
 from capx.errors import InvalidRequest
-from capx.guard.json_values import leaves, plain
+from capx.guard.json_values import plain
 from capx.verify.decision import Denied
 from capx_caveats import absent, action, fields
 
@@ -170,47 +170,3 @@ def test_a_default_does_not_pass_as_absent(lab: Authority) -> None:
         with pytest.raises(Denied) as refused:
             transferred(Transfer("ann"))
         assert refused.value.code == "argument_refused"
-
-
-def test_an_object_is_judged_by_its_leaves() -> None:
-    value: Any = {"a": 1, "b": {"c": None, "d": {"e": [{"f": 1}]}}, "g": {}, "h": []}
-    assert dict(leaves("x", value)) == {"a": 1, "b.c": None, "b.d.e": [{"f": 1}], "g": {}, "h": []}
-
-
-SHAPES: Any = [1, None, {}, [], {"a": 1}, {"b": 1}, {"a": {}}, {"a": {"b": 1}}, [{"a": 1}], {"": 1}, {"": {"": 1}}]
-
-
-def test_different_objects_have_different_leaves() -> None:
-    objects = [{"a": one, "b": other} for one in SHAPES for other in SHAPES] + [{"a": one} for one in SHAPES]
-    assert len({str(sorted(leaves("x", one), key=str)) for one in objects}) == len(objects)
-
-
-@pytest.mark.parametrize("value", [{"a.b": 1}, {"a": {"b": {"c.": 1}}}, {"a": {".": {}}}])
-def test_a_dot_in_a_name_does_not_pass_as_a_level(value: Any) -> None:
-    with pytest.raises(InvalidRequest, match="has a dot in its name"):
-        list(leaves("x", value))
-
-
-@pytest.mark.parametrize("value", [{"": 1}, {"a\0": 1}, {"a": {"\u202e": 1}}, {"a" * 100: {"b" * 100: 1}}])
-def test_a_member_that_no_argument_can_be_named_after(value: Any) -> None:
-    with pytest.raises(InvalidRequest, match="cannot be the name of an argument"):
-        list(leaves("x", value))
-
-
-def nested(depth: int) -> Any:
-    value: Any = 1
-    for _ in range(depth):
-        value = {"a": value}
-    return value
-
-
-def test_a_deep_object_makes_no_long_names() -> None:
-    assert [len(name) for name, _ in leaves("x", nested(64))] == [127]
-    with pytest.raises(InvalidRequest, match="too long"):
-        list(leaves("x", nested(100_000)))
-
-
-@pytest.mark.parametrize("value", [1, None, "a", [{"a": 1}]])
-def test_what_is_no_object_has_no_leaves(value: Any) -> None:
-    with pytest.raises(InvalidRequest, match="not an object"):
-        list(leaves("x", value))

@@ -21,7 +21,7 @@ from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.guard.call_facts import demand_derivation, derive
 from capx.guard.fastapi.hidden_fields import hidden_fields
 from capx.guard.fastapi.model_values import converted, left_out
-from capx.guard.json_values import leaves, plain
+from capx.guard.json_values import plain
 from capx_caveats import JSON, is_label
 
 Args = Mapping[str, str] | Callable[..., Mapping[str, JSON]] | None
@@ -44,7 +44,7 @@ class ArgumentSource(Protocol):
 class OwnArguments:
     """The path, query and body parameters: `names` are those that callers use, by parameter.
 
-    A parameter in `spread` has no name in the request: its value is an object, whose leaves are arguments.
+    A parameter in `spread` has no name in the request: its value is an object, whose members are arguments.
     """
 
     sent = True
@@ -54,7 +54,7 @@ class OwnArguments:
         self._spread = spread
 
     def read(self, values: Mapping[str, Any]) -> Mapping[str, JSON]:
-        """Return each parameter, and each leaf of one that is spread."""
+        """Return each parameter, and each member of one that is spread."""
         found: dict[str, JSON] = {}
         for name, value in self._named(values):
             if name in found:
@@ -65,10 +65,12 @@ class OwnArguments:
     def _named(self, values: Mapping[str, Any]) -> Iterator[tuple[str, JSON]]:
         for parameter, name in self._names.items():
             value = plain(name, values[parameter], converted)
-            if parameter in self._spread:
-                yield from leaves(name, value)
-            else:
+            if parameter not in self._spread:
                 yield name, value
+            elif isinstance(value, Mapping):
+                yield from value.items()
+            else:
+                raise InvalidRequest(f"{name} cannot be judged by its members, because it is not an object")
 
 
 class ArgsTable:

@@ -108,7 +108,7 @@ class FastAPIGuard:
 
         `tenant` is a constant, GRANTED, or a function whose parameters have the names of some of the endpoint's. So
         are `attributes` and `cost` (by unit). Without `args`, the arguments are the path, query and body parameters. If
-        a model is the whole body, they are its members, by the names in JSON: `amount`, `to.street`.
+        a model is the whole body, they are its members, by the names in JSON.
 
         Give `args` if the guard cannot see the inputs as single arguments, or if the endpoint takes the request itself:
         a table of names and paths of parameters and fields, such as `{"amount": "order.amount"}`, or a function that

@@ -88,11 +88,6 @@ def _misnamed(dependant: Dependant) -> Iterator[str]:
         for place, name in names:
             if (other := named.setdefault(name, place)) != place:
                 yield f"callers spell the parameters {other} and {place} both as {name}: rename one of them"
-            if by_members and "." in name:
-                yield (
-                    f"callers spell {place} as {name}, which could be the name of a member in another one: name what "
-                    "is judged with `args=`"
-                )
         if problem := next(hidden_fields(field.field_info.annotation), None):
             yield f"the parameter {field.name} {problem}"
 
