@@ -5,12 +5,13 @@ Laws:
 - A value that is not JSON is converted by a documented rule, or refused. Bytes are refused, because any text in their
   place differs from what the function gets.
 - Caveats see every member of a value: declared or not, default or not, with a leading underscore or not. A value that
-  holds more than caveats would see is refused.
+  holds more than caveats would see is refused, and so is a dictionary or list of a class that reads in its own way.
 """
 
 import enum
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 
@@ -20,8 +21,21 @@ from capx_caveats import JSON
 Hook = Callable[[Any], Any]
 """Converts one value of a type that this module does not know; raises TypeError if it cannot."""
 
+
+class _Named(NamedTuple):
+    field: None
+
+
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _BARE: Final = frozenset({dict, list, tuple, set, frozenset})
+_KNOWN: Final = frozenset({OrderedDict, defaultdict, Counter, object})
+_READING: Final = frozenset(
+    {"__getitem__", "__iter__", "__len__", "__contains__", "__reversed__", "__eq__", "__missing__"}
+    | {"__getattribute__", "__getattr__", "items", "keys", "values", "get", "pop", "popitem", "copy", "index", "count"}
+)
+"""Methods by which a function reads a dictionary, a list, a tuple or a set."""
+_FIELD: Final = cast("type[object]", type(vars(_Named)["field"]))
+"""A field of a named tuple, which may have the name of a method."""
 
 
 def plain(name: str, value: Any, hook: Hook | None = None) -> JSON:
@@ -57,8 +71,8 @@ def _seen(value: Any, hook: Hook | None) -> JSON:
     if isinstance(value, enum.Enum):
         return _seen(value.value, hook)
     if issubclass(kind, (dict, list, tuple, set, frozenset)):
-        if kind not in _BARE and _state(value):
-            raise TypeError(f"a {kind.__name__} has attributes that JSON would lose: pass a plain list or dict")
+        if kind not in _BARE:
+            _demand_plain(value)
         return _object(value, hook) if issubclass(kind, dict) else [_seen(element, hook) for element in value]
     if isinstance(value, (bytes, bytearray, memoryview)):
         raise TypeError("it is bytes, and the service has not stated how to judge them")
@@ -68,6 +82,17 @@ def _seen(value: Any, hook: Hook | None) -> JSON:
         return _object(_members(value, declared), hook)
     converted: JSON = msgspec.to_builtins(value, enc_hook=None if hook is None else lambda odd: _seen(hook(odd), hook))
     return converted
+
+
+def _demand_plain(value: object) -> None:
+    kind = type(value)
+    if _state(value):
+        raise TypeError(f"a {kind.__name__} has attributes that JSON would lose: pass a plain list or dict")
+    for owner in kind.__mro__:
+        # Its methods could show one value to caveats, and another one to the function.
+        own = vars(owner).items() if owner not in _BARE | _KNOWN else ()
+        if found := sorted(name for name, member in own if name in _READING and not isinstance(member, _FIELD)):
+            raise TypeError(f"a {kind.__name__} has {found[0]} of its own: pass a plain list or dict")
 
 
 def _object(value: Mapping[Any, Any], hook: Hook | None) -> JSON:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -124,6 +125,70 @@ def test_a_value_is_seen_whole(value: Any, seen: Any) -> None:
 def test_bytes_do_not_pass_as_a_text(value: Any) -> None:
     with pytest.raises(InvalidRequest, match="it is bytes"):
         plain("x", value)
+
+
+class LyingDict(dict[str, int]):
+    """Shows one value to whoever looks at all members, and another one to whoever asks for it."""
+
+    def items(self) -> Any:
+        return {"amount": 1}.items()
+
+
+class LateDict(dict[str, int]):
+    def __missing__(self, name: str) -> int:
+        return 1000
+
+
+class Posing(dict[str, int]):
+    items: Any = property(lambda self: {"amount": 1}.items)
+
+
+class LyingList(list[int]):
+    def __iter__(self) -> Iterator[int]:
+        return iter([1])
+
+
+class StillLying(LyingList): ...
+
+
+class LyingTuple(tuple[int, ...]):
+    def __getitem__(self, at: Any) -> Any:
+        return 1000
+
+
+class Tally(NamedTuple):
+    count: int  # type: ignore[assignment] # pyright: ignore[reportIncompatibleMethodOverride] # the fact under test
+    items: int
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        LyingDict(amount=1000),
+        LateDict(),
+        Posing(amount=1000),
+        LyingList([1000]),
+        StillLying(),
+        LyingTuple((1,)),
+        [LyingList()],
+    ],
+)
+def test_methods_of_its_own_cannot_show_another_value(value: Any) -> None:
+    with pytest.raises(InvalidRequest, match="of its own: pass a plain list or dict"):
+        plain("x", value)
+
+
+@pytest.mark.parametrize(
+    ("value", "seen"),
+    [
+        (OrderedDict([("a", 1)]), {"a": 1}),
+        (defaultdict[str, int](int, a=1), {"a": 1}),
+        (Counter("aa"), {"a": 2}),
+        (Tally(1, 2), [1, 2]),
+    ],
+)
+def test_dictionaries_of_python_itself_are_arguments(value: Any, seen: Any) -> None:
+    assert plain("x", value) == seen
 
 
 def holding_itself() -> list[Any]:
