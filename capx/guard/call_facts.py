@@ -42,18 +42,8 @@ def derive(derivation: Any, arguments: Mapping[str, Any]) -> Any:
     return derivation(**{name: arguments[name] for name in _taken(derivation)})
 
 
-def demand_mapping(what: str, derivation: Any, names: Iterable[str]) -> None:
-    """Raise ConfigurationProblem unless this is None, a mapping, or a function of arguments with these names."""
-    if callable(derivation):
-        _demand_callable_with(what, derivation, names)
-    elif derivation is not None and not isinstance(derivation, Mapping):
-        raise ConfigurationProblem(
-            f"`{what}=` is neither a mapping nor a function: give a mapping of constants, or a function of "
-            "arguments that returns names and values, such as `lambda job: job.model_dump()`"
-        )
-
-
-def _demand_callable_with(what: str, derivation: Callable[..., Any], names: Iterable[str]) -> None:
+def demand_derivation(what: str, derivation: Callable[..., Any], names: Iterable[str]) -> None:
+    """Raise ConfigurationProblem unless this is a plain function of arguments with these names."""
     import inspect  # slow to import, and a constant does not need it
 
     if inspect.iscoroutinefunction(derivation):
@@ -88,16 +78,24 @@ class CallSpec(Struct, frozen=True):
         """Raise ConfigurationProblem unless every fact can be derived from arguments with these names."""
         # A constant that is wrong would deny every call, so it is an error at start.
         if callable(self.tenant):
-            _demand_callable_with("tenant", self.tenant, names)
+            demand_derivation("tenant", self.tenant, names)
         elif isinstance(self.tenant, str) and not is_label(self.tenant):
             raise ConfigurationProblem(f"{self.tenant!r:.80} is not a tenant")
         mappings: dict[str, Any] = {"attributes": self.attributes, "cost": self.cost}
         for what, derivation in mappings.items():
-            demand_mapping(what, derivation, names)
-            if derivation is None or callable(derivation):
+            if derivation is None:
                 continue
+            if callable(derivation):
+                demand_derivation(what, derivation, names)
+                continue
+            if not isinstance(derivation, Mapping):
+                raise ConfigurationProblem(
+                    f"`{what}=` is neither a mapping nor a function: give a mapping of constants, or a function of "
+                    "arguments that returns names and values"
+                )
+            constant: dict[str, Any] = {what: derivation}
             try:
-                Call(self.action, **{what: derivation})
+                Call(self.action, **constant)
             except InvalidCaveat as error:
                 raise ConfigurationProblem(f"`{what}=`: {error}") from None
 

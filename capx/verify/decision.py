@@ -159,13 +159,15 @@ class Denied(CapxError):
     """The call is denied; `decision` holds every reason, `code` and `status` are those of the first.
 
     The service must not execute the call, nor any part of it. `ask` is what the agent may ask the authority for so that
-    the call is allowed; None if no grant at run time could change the denial.
+    the call is allowed; None if no grant at run time could change the denial. `note` says to the agent what the
+    ask cannot say. It ends the text of the denial, and is not recorded.
     """
 
-    def __init__(self, decision: Decision, ask: "Ask | None" = None) -> None:
-        super().__init__(decision, ask)
+    def __init__(self, decision: Decision, ask: "Ask | None" = None, note: str = "") -> None:
+        super().__init__(decision, ask, note)
         self.decision = decision
         self.ask = ask
+        self.note = note
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
@@ -191,7 +193,7 @@ class Denied(CapxError):
         return problem_details("reason", self.status, self.code, str(self), **more)
 
     def __str__(self) -> str:
-        return "; ".join(map(sentence, self.refusals))
+        return "; ".join([*map(sentence, self.refusals), *filter(None, [self.note])])
 
 
 class Allowed(Struct, frozen=True, kw_only=True):

@@ -113,9 +113,13 @@ def test_path_query_and_body_are_asked_for_and_no_header(lab: Authority, origin:
     assert refused["ask"]["args"] == {"region": "EU", "limit": 100, "note": "x"}
 
 
-def test_an_action_that_is_not_allowed_is_asked_for_by_itself(lab: Authority, origin: str) -> None:
+def test_a_denied_action_is_asked_for_with_arguments(lab: Authority, origin: str) -> None:
     refused = problem(lab, origin, **LIST, allowed="crm.rows.read")
-    assert refused["ask"] == {"audience": "crm", "action": "crm.accounts.list"}
+    assert refused["ask"] == {
+        "audience": "crm",
+        "action": "crm.accounts.list",
+        "args": {"region": "EU", "limit": 5, "note": "x"},
+    }
 
 
 def test_what_args_derives_is_not_told(lab: Authority, origin: str) -> None:

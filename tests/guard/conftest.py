@@ -142,11 +142,8 @@ def app(guard: FastAPIGuard) -> FastAPI:  # noqa: C901 # one application, with m
     def depending(note: Annotated[str, Depends(noted)], limit: int) -> str:
         return note
 
-    def its_room(room: str) -> dict[str, Any]:
-        return {"room": room}
-
     @app.websocket("/socket")
-    @guard.action("crm.socket", tenant=GRANTED, args=its_room)
+    @guard.action("crm.socket", tenant=GRANTED, args={"room": "room"})
     async def socket(websocket: WebSocket, room: str = "lobby") -> None:
         await websocket.accept()
         await websocket.send_text(room)

@@ -332,11 +332,10 @@ def test_a_type_that_can_conceal_what_was_sent_is_refused(guard: FastAPIGuard, k
     endpoint = taking(Annotated[kind, Body(embed=True)])
     with pytest.raises(ConfigurationProblem, match=f"{why}.*args="):
         guard.action("crm.x")(endpoint)
-    guard.action("crm.x", args={"x": 1})(endpoint)
+    guard.action("crm.x", args={})(endpoint)
 
 
-@pytest.mark.parametrize("where", [Query(), Form()])
-@pytest.mark.parametrize("kind", [Dog, Dog | None])
+@pytest.mark.parametrize(("kind", "where"), [(Dog | None, Query()), (Dog, Form()), (Dog | None, Form())])
 def test_a_model_whose_members_come_one_by_one_is_no_argument(
     guard: FastAPIGuard, monkeypatch: pytest.MonkeyPatch, kind: Any, where: Any
 ) -> None:

@@ -5,7 +5,7 @@ with the denial, or withholds the answer of that code.
 """
 
 import os
-from collections.abc import Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Final, NoReturn, Unpack
 
@@ -15,6 +15,7 @@ from capx.errors import ConfigurationProblem
 from capx.guard.call_facts import CallFacts, StatedFacts
 from capx.verify.admitted import Admitted
 from capx.verify.decision import NO_TOKEN, Allowed, Denied
+from capx.verify.suggestion import suggested_ask
 from capx.verify.verifier import Verifier
 from capx_caveats import JSON, Amount, Refusal
 
@@ -47,10 +48,11 @@ class GuardedRequest:
     """The state of one request in a guard.
 
     `admitted` is None on a public path without a token. `allowed` is the last decision that allowed a call, `denied`
-    the first denial. If `entered` is true, an endpoint that must have its call judged has begun.
+    the first denial. If `entered` is true, an endpoint that must have its call judged has begun. `note` is what a
+    denial adds to the ask that it suggests.
     """
 
-    __slots__ = ("_verifier", "admitted", "allowed", "denied", "entered", "public")
+    __slots__ = ("_verifier", "admitted", "allowed", "denied", "entered", "note", "public")
 
     def __init__(self, verifier: Verifier, *, public: bool) -> None:
         self._verifier = verifier
@@ -59,11 +61,24 @@ class GuardedRequest:
         self.allowed: Allowed | None = None
         self.denied: Denied | None = None
         self.entered = False
+        self.note = ""
 
-    def screen(self, action: str) -> None:
-        """Raise Denied unless the request was admitted and its token can allow the action at all."""
+    async def screen_naming(self, action: str, args: Callable[[], Awaitable[Mapping[str, JSON] | None]]) -> None:
+        """Raise Denied unless the request was admitted and its token can allow the action at all.
+
+        If the denial suggests an ask, it names the arguments that `args` returns. They are what the bearer sent, or
+        defaults of the action; None if they are not known.
+        """
         with self._keeping_denial():
-            self._admitted_or_denied().screen(action)
+            try:
+                self._admitted_or_denied().screen(action)
+            except Denied as denied:
+                # The same denial, which is recorded already: only the ask is told to the bearer alone.
+                if denied.ask is not None:
+                    denied.ask = suggested_ask(
+                        denied.refusals, audience=denied.ask.audience, action=action, args=await args()
+                    )
+                raise
 
     def judge(self, action: str, args: Mapping[str, JSON], **facts: Unpack[StatedFacts]) -> Allowed:
         """Judge the call that is about to run, and return the decision; raises Denied.
@@ -137,6 +152,8 @@ class GuardedRequest:
         try:
             yield
         except Denied as denied:
+            if denied.ask is not None:
+                denied.note = self.note
             self.denied = self.denied or denied
             raise
 

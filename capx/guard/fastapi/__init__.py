@@ -16,12 +16,15 @@
 
 Modules:
 
-    guard            the three places: a middleware, a first dependency, a wrapper of each endpoint
-    endpoint         the action that an endpoint states, and the wrapper that judges its arguments
-    deferred         the check of an endpoint that learns its tenant from a row
-    routes           every route: guarded, public, or a reason not to start
-    inputs           where an endpoint's arguments come from
-    hidden_fields    parameter types that could hide input from the caveats
+    guard               the three places: a middleware, a first dependency, a wrapper of each endpoint
+    endpoint            the action that an endpoint states, and the wrapper that judges its arguments
+    deferred            the check of an endpoint that learns its tenant from a row
+    routes              every route: guarded, public, or a reason not to start
+    argument_sources    where the arguments come from: parameters, a table of paths, or a function
+    denied_arguments    the arguments that a denial names, of a call whose action is denied
+    inputs              inputs of an endpoint that have no name as arguments
+    model_values        what a pydantic model holds, by the names that callers use
+    hidden_fields       parameter types that could hide input from the caveats
 """
 
 from capx.guard.fastapi.guard import GRANTED, Check, FastAPIGuard, SyncCheck

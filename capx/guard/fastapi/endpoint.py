@@ -6,44 +6,31 @@ Laws:
 - Then the validated arguments are judged: path, query and body. Headers, cookies and injected values are not.
 - If the guard cannot see an input as an argument, `args=` must name what is judged. Otherwise the endpoint cannot be
   made.
-- Every field of a model is judged as the endpoint gets it, also fields that the model leaves out of its JSON. A type
-  that can keep input outside of its fields needs `args=`, too.
 """
 
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
-from pathlib import PurePath
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, Final
 
 from fastapi import Depends
+from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import get_dependant
-from pydantic import AnyUrl, BaseModel, RootModel
+from starlette.requests import HTTPConnection
 
 from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.guard.asgi.request import GuardedRequest
-from capx.guard.call_facts import CallFacts, CallSpec, Derived, demand_mapping, derive
+from capx.guard.call_facts import CallFacts, CallSpec
+from capx.guard.fastapi.argument_sources import Args, ArgsFunction, ArgsTable, ArgumentSource, OwnArguments
 from capx.guard.fastapi.deferred import Check, SyncCheck
-from capx.guard.fastapi.inputs import shown, unnamed
-from capx.guard.json_values import plain
+from capx.guard.fastapi.denied_arguments import DeniedArguments
+from capx.guard.fastapi.inputs import has_body, own_fields, shown, spread, unnamed
 from capx.verify.decision import Allowed
 from capx_caveats import JSON, Refusal
 
 GATE: Final = "capx_passage"
 """The name of the parameter through which the wrapper gets the guarded request."""
 _SPEC: Final = "__capx_mark__"
-_SPELT: Final = (
-    AnyUrl,
-    PurePath,
-    IPv4Address,
-    IPv4Interface,
-    IPv4Network,
-    IPv6Address,
-    IPv6Interface,
-    IPv6Network,
-)
-"""Types whose values are judged as their text."""
 
 Gate = Callable[..., Awaitable[GuardedRequest]]
 """The dependency that returns the guarded request, or denies it if the action is not allowed at all."""
@@ -59,7 +46,8 @@ class EndpointSpec:
         call: CallSpec,
         *,
         deferred: bool,
-        args: Derived = None,
+        args: Args = None,
+        sent: bool = False,
     ) -> None:
         self.gate = gate
         self.action = call.action
@@ -69,20 +57,38 @@ class EndpointSpec:
         self.injected = self._injected(function)
         self.states_args = args is not None
         self._call = call
-        self._args = args
-        self._arguments, hidden = self._read()
+        # Let FastAPI itself analyze the signature: another analysis could differ from what it does with a request.
+        dependant = self._dependant()
+        hidden = {field.name for field in (*dependant.header_params, *dependant.cookie_params)}
         visible = self.signature.parameters.keys() - self.injected.keys() - hidden
         call.demand_derivable(visible)
-        demand_mapping("args", args, visible)
+        own = {field.name: field for field in own_fields(dependant)}
+        self._source: ArgumentSource
+        if args is None:
+            if problem := next(unnamed(dependant, self.gate), None):
+                raise self._problem(problem)
+            self._source = OwnArguments({name: shown(field) for name, field in own.items()}, spread(dependant))
+        elif callable(args):
+            self._source = ArgsFunction(args, visible, sent=sent)
+        else:
+            self._source = ArgsTable(args, {name: field.field_info.annotation for name, field in own.items()})
+        # A dependency that takes a part of the body would change how FastAPI reads the rest of it.
+        readable = self._source.sent and not any(map(has_body, dependant.dependencies))
+        self._denied = DeniedArguments(self.signature, own, self._source.read) if readable else None
 
-    def args(self, arguments: Mapping[str, Any]) -> Mapping[str, JSON]:
-        """Return the arguments as caveats see them."""
-        if self.states_args:
-            stated: Any = derive(self._args, arguments)
-            if not isinstance(stated, Mapping):
-                raise self._problem(f"`args=` returned a {type(stated).__name__}: return a mapping of names to values")
-            return {name: plain(name, value, _model) for name, value in cast("Mapping[str, Any]", stated).items()}
-        return {outside: plain(name, arguments[name], _model) for name, outside in self._arguments.items()}
+    @property
+    def note(self) -> str:
+        """What a denial adds to the ask that it suggests; empty if it can name the arguments."""
+        if self._source.sent:
+            return ""
+        return (
+            f"this service derives the arguments of {self.action} by itself, so an ask cannot name them: only a grant "
+            "with `pinned = false` can help"
+        )
+
+    async def denied_args(self, connection: HTTPConnection) -> Mapping[str, JSON] | None:
+        """Return the arguments of a call whose action is denied; None if a denial must not or cannot name them."""
+        return None if self._denied is None else await self._denied.read(connection)
 
     def judge(self, current: GuardedRequest, arguments: dict[str, Any]) -> None:
         """Judge the call now, or inject the check that will; fills in the injected parameters."""
@@ -101,11 +107,10 @@ class EndpointSpec:
         # Before anything can fail: from here on, even an error of this endpoint needs a decision to leave.
         current.entered = True
         try:
-            args = self.args(arguments)
+            args = self._source.read(arguments)
         except InvalidRequest as error:
             current.refuse(self.action, Refusal("argument_refused", str(error), "JSON values"))
-        # `args=` may derive values from the service's own data: a denial must not name those.
-        sent = not self.states_args
+        sent = self._source.sent
         if self.deferred:
             facts = CallFacts(self.action, args, sent=sent)
             arguments.update((name, kind(current, facts)) for name, kind in self.injected.items())
@@ -154,19 +159,11 @@ class EndpointSpec:
             raise self._problem(f"it is deferred, so it needs a parameter of the type {wanted.__name__}")
         return found
 
-    def _read(self) -> tuple[dict[str, str], set[str]]:
-        """Return the callers' names of the arguments by parameter, and the parameters that are headers or cookies."""
-        # Let FastAPI itself analyze the signature: another analysis could differ from what it does with a request.
-
+    def _dependant(self) -> Dependant:
         def reader() -> None: ...
 
         reader.__signature__ = self.outer()  # type: ignore[attr-defined] # what inspect reads before the function
-        dependant = get_dependant(path="/", call=reader)
-        if not self.states_args and (problem := next(unnamed(dependant, self.gate), None)):
-            raise self._problem(problem)
-        fields = [*dependant.path_params, *dependant.query_params, *dependant.body_params]
-        hidden = {field.name for field in (*dependant.header_params, *dependant.cookie_params)}
-        return {field.name: shown(field) for field in fields}, hidden
+        return get_dependant(path="/", call=reader)
 
     def _problem(self, what: str) -> ConfigurationProblem:
         return ConfigurationProblem(f"{self.name}: {what}")
@@ -195,24 +192,6 @@ def spec_of(endpoint: object) -> EndpointSpec | None:
     """Return what an endpoint states; None if no guard wrapped it."""
     spec = getattr(endpoint, _SPEC, None)
     return spec if isinstance(spec, EndpointSpec) else None
-
-
-def _model(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return _held(value)
-    if isinstance(value, _SPELT):
-        return str(value)
-    raise TypeError(f"a {type(value).__name__} is not converted to JSON")
-
-
-def _held(model: BaseModel) -> Any:
-    # Not `model_dump`: fields can be excluded from it, and serializers can change what it shows.
-    if model.__pydantic_private__:
-        raise TypeError(f"a {type(model).__name__} holds private attributes: state what is judged, as by `model_dump`")
-    held, extra = vars(model), model.model_extra or {}
-    if held.keys() & extra.keys():
-        raise TypeError("an extra member has the name of a field that has an alias, so a caveat could not see both")
-    return held["root"] if isinstance(model, RootModel) and held.keys() == {"root"} else held | extra
 
 
 def _guarded_request(arguments: dict[str, Any]) -> GuardedRequest:

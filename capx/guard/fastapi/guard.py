@@ -4,7 +4,8 @@ It works in three places:
 
 1. A middleware admits the request: it verifies the MAC, then reads the body, compares the digest, burns the
    presentation and looks for revocations.
-2. The first dependency denies the request if the action is not allowed at all. Then no other dependency runs.
+2. The first dependency denies the request if the action is not allowed at all. Then no other dependency runs. The
+   denial names the arguments to ask for, if the request has arguments that validate.
 3. A wrapper of the endpoint judges the validated arguments.
 
 The guard is closed by default: if a route states no action and is not public, the application does not start.
@@ -13,6 +14,7 @@ Law: the facts of a call come from what the presentation covers, or from the ser
 from a header: the bearer writes it.
 """
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any, Self
 
@@ -24,6 +26,7 @@ from capx.guard.asgi.messages import MAX_BODY, Scope
 from capx.guard.asgi.request import GuardedRequest
 from capx.guard.asgi.response_gate import Withheld
 from capx.guard.call_facts import GRANTED, CallSpec, Costs, Derived, Tenancy
+from capx.guard.fastapi.argument_sources import Args
 from capx.guard.fastapi.deferred import Check, SyncCheck
 from capx.guard.fastapi.endpoint import EndpointSpec, spec_of, wrapped
 from capx.guard.fastapi.routes import RouteTable, path_of
@@ -55,7 +58,7 @@ class FastAPIGuard:
         # A new function for each guard: FastAPI identifies a dependency by its function, and an endpoint must pass
         # the gate of its own guard.
         async def gate(connection: HTTPConnection) -> GuardedRequest:
-            return self._let_in(connection.scope)
+            return await self._let_in(connection)
 
         self._gate = gate
 
@@ -97,41 +100,52 @@ class FastAPIGuard:
         *,
         tenant: Tenancy = None,
         attributes: Derived = None,
-        args: Derived = None,
+        args: Args = None,
+        sent: bool = False,
         cost: Costs = None,
     ) -> Callable[[Endpoint], Endpoint]:
         """State the action of an endpoint: it runs if the call is allowed.
 
         `tenant` is a constant, GRANTED, or a function whose parameters have the names of some of the endpoint's. So
-        are `attributes` and `cost` (by unit). Give `args` in the same way if the guard cannot see the inputs as single
-        arguments, or if the endpoint takes the request itself. A parameter of the type `Allowed` gets the decision,
-        with what is left of the budgets. Raises ConfigurationProblem for an endpoint that cannot be judged.
+        are `attributes` and `cost` (by unit). Without `args`, the arguments are the path, query and body parameters. If
+        a model is the whole body, they are its members, by the names in JSON.
+
+        Give `args` if the guard cannot see the inputs as single arguments, or if the endpoint takes the request itself:
+        a table of names and paths of parameters and fields, such as `{"amount": "order.amount"}`, or a function that
+        returns names and values. Denials do not name what a function returns, unless `sent` says that it returns only
+        what callers sent. Without that, agents can get a grant only where the policy says `pinned = false`.
+
+        A parameter of the type `Allowed` gets the decision, with what is left of the budgets. Raises
+        ConfigurationProblem for an endpoint that cannot be judged.
         """
 
         def guarded(function: Endpoint) -> Endpoint:
             call = CallSpec(action, tenant, attributes, cost)
-            return wrapped(function, EndpointSpec(self._gate, function, call, deferred=False, args=args))
+            return wrapped(function, EndpointSpec(self._gate, function, call, deferred=False, args=args, sent=sent))
 
         return guarded
 
-    def deferred(self, action: str, *, args: Derived = None) -> Callable[[Endpoint], Endpoint]:
+    def deferred(self, action: str, *, args: Args = None, sent: bool = False) -> Callable[[Endpoint], Endpoint]:
         """State the action of an endpoint that learns its tenant from a row: it must call its `Check`.
 
+        `args` and `sent` are as for `action`.
         Async functions get a `Check`, plain ones a `SyncCheck`. If the endpoint called none that passed, or one that
         denied the call, the guard withholds every answer.
         """
 
         def guarded(function: Endpoint) -> Endpoint:
-            return wrapped(function, EndpointSpec(self._gate, function, CallSpec(action), deferred=True, args=args))
+            call = CallSpec(action)
+            return wrapped(function, EndpointSpec(self._gate, function, call, deferred=True, args=args, sent=sent))
 
         return guarded
 
-    def _let_in(self, scope: Scope) -> GuardedRequest:
-        current = passage(scope)
-        endpoint = scope.get("endpoint")
+    async def _let_in(self, connection: HTTPConnection) -> GuardedRequest:
+        current = passage(connection.scope)
+        endpoint = connection.scope.get("endpoint")
         spec = spec_of(endpoint)
         if spec is not None and spec.gate == self._gate:
-            current.screen(spec.action)
+            current.note = spec.note
+            await current.screen_naming(spec.action, functools.partial(spec.denied_args, connection))
         elif not (current.public and any(routes.is_open(endpoint) for routes in self._route_tables)):
             # At start the route table found every route. A route that was added since has no decision.
             raise Withheld(f"{endpoint!r} states no action and is not public")

@@ -11,9 +11,10 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from fastapi import params
 from fastapi.dependencies.models import Dependant
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 
 from capx.guard.fastapi.hidden_fields import hidden_fields
+from capx.guard.fastapi.model_values import first_alias, spellings
 
 
 def unnamed(dependant: Dependant, gate: Callable[..., Awaitable[object]]) -> Iterator[str]:
@@ -22,15 +23,46 @@ def unnamed(dependant: Dependant, gate: Callable[..., Awaitable[object]]) -> Ite
         yield f"the parameter {whole} gives access to the whole request: name what is judged with `args=`"
     yield from _below(dependant, gate)
     yield from _misnamed(dependant)
+    by_members = spread(dependant)
     for field in dependant.query_params:
-        if _is_model(field.field_info.annotation):
+        if _is_model(field.field_info.annotation) and field.name not in by_members:
             yield f"the parameter {field.name} is a model of several parameters: name what is judged with `args=`"
     body = dependant.body_params
     if any(isinstance(field.field_info, params.File) for field in body):
         yield "a file cannot be judged as an argument: name what is judged with `args=`"
     # A body parameter that is not embedded has no name in the request, so callers could not know its argument.
-    if len(body) == 1 and not _embedded(body[0].field_info):
-        yield f"the parameter {body[0].name} is the body as a whole: name what is judged with `args=`"
+    if _whole(dependant) and body[0].name not in by_members:
+        yield f"the parameter {body[0].name} is the body as a whole, and no model: name what is judged with `args=`"
+
+
+def own_fields(dependant: Dependant) -> list[Any]:
+    """Return the path, query and body parameters, as FastAPI describes them."""
+    return [*dependant.path_params, *dependant.query_params, *dependant.body_params]
+
+
+def spread(dependant: Dependant) -> dict[str, type[BaseModel]]:
+    """Return the parameters that have no name in the request, by the model whose fields callers send in their place.
+
+    They are a model that is the whole body, and models of query parameters. They are not a form, whose fields may be
+    files, and not a model that may be None: caveats could not tell an empty body from none.
+    """
+    in_body = [field for field in dependant.body_params if not isinstance(field.field_info, params.Form)]
+    nameless = [*dependant.query_params, *(in_body if _whole(dependant) else ())]
+    kinds = {field.name: field.field_info.annotation for field in nameless}
+    return {
+        name: kind
+        for name, kind in kinds.items()
+        if inspect.isclass(kind) and issubclass(kind, BaseModel) and not issubclass(kind, RootModel)
+    }
+
+
+def has_body(dependant: Dependant) -> bool:
+    """Whether a dependency, or the dependant itself, takes a part of the body."""
+    return bool(dependant.body_params) or any(map(has_body, dependant.dependencies))
+
+
+def _whole(dependant: Dependant) -> bool:
+    return len(dependant.body_params) == 1 and not _embedded(dependant.body_params[0].field_info)
 
 
 def _below(dependant: Dependant, gate: Callable[..., Awaitable[object]]) -> Iterator[str]:
@@ -46,16 +78,23 @@ def _below(dependant: Dependant, gate: Callable[..., Awaitable[object]]) -> Iter
 def _misnamed(dependant: Dependant) -> Iterator[str]:
     # A path, query and body parameter may share an alias: caveats would see only one of the values.
     named: dict[str, str] = {}
-    for field in (*dependant.path_params, *dependant.query_params, *dependant.body_params):
-        if (other := named.setdefault(shown(field), field.name)) != field.name:
-            yield f"callers spell the parameters {other} and {field.name} both as {shown(field)}: rename one of them"
+    by_members = spread(dependant)
+    for field in own_fields(dependant):
+        model = by_members.get(field.name)
+        if model is None:
+            names = [(field.name, shown(field))]
+        else:
+            names = [(f"{field.name}.{inner}", name) for inner, name in spellings(model).items()]
+        for place, name in names:
+            if (other := named.setdefault(name, place)) != place:
+                yield f"callers spell the parameters {other} and {place} both as {name}: rename one of them"
         if problem := next(hidden_fields(field.field_info.annotation), None):
             yield f"the parameter {field.name} {problem}"
 
 
 def shown(field: Any) -> str:
     """Return the name of a parameter as callers spell it."""
-    return str(field.validation_alias or field.alias)
+    return first_alias(field.validation_alias) or str(field.alias)
 
 
 def _connection(dependant: Dependant) -> str | None:
@@ -70,7 +109,7 @@ def _connections(dependant: Dependant) -> Iterable[str]:
 
 
 def _inputs(dependant: Dependant) -> Iterable[str]:
-    for field in (*dependant.path_params, *dependant.query_params, *dependant.body_params):
+    for field in own_fields(dependant):
         yield field.name
     for dependency in dependant.dependencies:
         yield from _inputs(dependency)

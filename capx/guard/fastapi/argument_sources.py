@@ -1,0 +1,173 @@
+"""The three sources of the arguments that caveats judge at an endpoint.
+
+    OwnArguments     no `args=`: the path, query and body parameters, by the names that callers use
+    ArgsTable        `args={"amount": "body.amount"}`: an argument for each path of parameters and fields
+    ArgsFunction     `args=function`: what a function of the service returns
+
+Laws:
+
+- Two values never share a name: the call is denied instead.
+- A denial names arguments only if they come from what the bearer sent and from defaults. That is so for parameters and
+  tables. Of a function, the service must say it.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from types import NoneType, UnionType
+from typing import Annotated, Any, Protocol, Union, cast, get_args, get_origin
+
+from pydantic import BaseModel
+
+from capx.errors import ConfigurationProblem, InvalidRequest
+from capx.guard.call_facts import demand_derivation, derive
+from capx.guard.fastapi.hidden_fields import hidden_fields
+from capx.guard.fastapi.model_values import converted, left_out
+from capx.guard.json_values import plain
+from capx_caveats import JSON, is_label
+
+Args = Mapping[str, str] | Callable[..., Mapping[str, JSON]] | None
+"""What `args=` takes: a table of paths, or a function whose parameters have the names of the endpoint's."""
+
+
+class ArgumentSource(Protocol):
+    """Where the arguments of an endpoint come from."""
+
+    @property
+    def sent(self) -> bool:
+        """Whether they hold only what the bearer sent, and defaults."""
+        ...
+
+    def read(self, values: Mapping[str, Any]) -> Mapping[str, JSON]:
+        """Return the arguments, from the values of the endpoint's parameters; InvalidRequest if one is not JSON."""
+        ...
+
+
+class OwnArguments:
+    """The path, query and body parameters: `names` are those that callers use, by parameter.
+
+    A parameter in `spread` has no name in the request: its value is an object, whose members are arguments.
+    """
+
+    sent = True
+
+    def __init__(self, names: Mapping[str, str], spread: Collection[str]) -> None:
+        self._names = names
+        self._spread = spread
+
+    def read(self, values: Mapping[str, Any]) -> Mapping[str, JSON]:
+        """Return each parameter, and each member of one that is spread."""
+        found: dict[str, JSON] = {}
+        for name, value in self._named(values):
+            if name in found:
+                raise InvalidRequest(f"two arguments have the name {name!r:.80}, so a caveat could not see both")
+            found[name] = value
+        return found
+
+    def _named(self, values: Mapping[str, Any]) -> Iterator[tuple[str, JSON]]:
+        for parameter, name in self._names.items():
+            value = plain(name, values[parameter], converted)
+            if parameter not in self._spread:
+                yield name, value
+            elif isinstance(value, Mapping):
+                yield from value.items()
+            else:
+                raise InvalidRequest(f"{name} cannot be judged by its members, because it is not an object")
+
+
+class ArgsTable:
+    """A table of arguments: each is read from a parameter, or from a field of a model in it.
+
+    `types` are the types of the endpoint's path, query and body parameters. Raises ConfigurationProblem for a path that
+    leads nowhere.
+    """
+
+    sent = True
+
+    def __init__(self, table: Any, types: Mapping[str, Any]) -> None:
+        if not isinstance(table, Mapping):
+            raise ConfigurationProblem(
+                '`args=` is neither a table nor a function: give a table of paths such as {"deck": "job.deck"}, or a '
+                "function that returns names and values"
+            )
+        paths = cast("Mapping[str, Any]", table)
+        self._paths = {name: _checked(name, path, types) for name, path in paths.items()}
+
+    def read(self, values: Mapping[str, Any]) -> Mapping[str, JSON]:
+        """Return what each path leads to; an argument whose field was left out is missing."""
+        found: dict[str, JSON] = {}
+        for name, path in self._paths.items():
+            there, value = _followed(path, values)
+            if there:
+                found[name] = plain(name, value, converted)
+        return found
+
+
+class ArgsFunction:
+    """A function of the service; `visible` are the parameters whose values it may take.
+
+    Raises ConfigurationProblem for a function that takes others.
+    """
+
+    def __init__(self, function: Callable[..., Any], visible: Collection[str], *, sent: bool) -> None:
+        demand_derivation("args", function, visible)
+        self._function = function
+        self.sent = sent
+
+    def read(self, values: Mapping[str, Any]) -> Mapping[str, JSON]:
+        """Return what the function returns; ConfigurationProblem if that is not a mapping."""
+        stated: Any = derive(self._function, values)
+        if not isinstance(stated, Mapping):
+            raise ConfigurationProblem(
+                f"`args=` returned a {type(stated).__name__}: return a mapping of names to values"
+            )
+        return {name: plain(name, value, converted) for name, value in cast("Mapping[str, Any]", stated).items()}
+
+
+def _checked(name: Any, path: Any, types: Mapping[str, Any]) -> list[str]:
+    if not is_label(name):
+        raise ConfigurationProblem(f"`args=` names {name!r:.80}, which cannot be the name of an argument")
+    if not isinstance(path, str):
+        raise ConfigurationProblem(
+            f'`args=` maps {name} to {path!r:.80}: give a path of parameters and fields such as "job.deck", or a '
+            "function"
+        )
+    root, *fields = path.split(".")
+    if root not in types:
+        raise ConfigurationProblem(
+            f"`args=` reads {path} for {name}, but {root} is not a path, query or body parameter of the function"
+        )
+    kinds = [types[root]]
+    for field in fields:
+        found = [None if model is None else model.model_fields.get(field) for kind in kinds for model in _models(kind)]
+        if not found or None in found:
+            raise ConfigurationProblem(
+                f"`args=` reads {path} for {name}, but {field} is not a field of a model there: use the names in Python"
+            )
+        kinds = [one.annotation for one in found if one is not None]
+    if problem := next((problem for kind in kinds for problem in hidden_fields(kind)), None):
+        raise ConfigurationProblem(f"`args=` reads {path} for {name}, which {problem}")
+    return [root, *fields]
+
+
+def _models(kind: Any) -> Iterator[type[BaseModel] | None]:
+    """Yield the models that a value of a type can be; None for anything else that it can be, except null."""
+    if get_origin(kind) is Annotated:
+        yield from _models(get_args(kind)[0])
+    elif get_origin(kind) in (Union, UnionType):
+        for one in get_args(kind):
+            yield from _models(one)
+    elif kind is not NoneType:
+        yield kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _followed(path: list[str], values: Mapping[str, Any]) -> tuple[bool, Any]:
+    """Return whether a path leads to a value, and the value."""
+    root, *fields = path
+    value = values[root]
+    for field in fields:
+        # An explicit null on the way is a null at the end: it must not look as if it had been left out.
+        if value is None:
+            break
+        model, value = value, getattr(value, field)
+        if left_out(model, field, value):
+            return False, None
+    return True, value

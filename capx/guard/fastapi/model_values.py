@@ -1,0 +1,83 @@
+"""Shows what a pydantic model holds, by the names that callers give its fields.
+
+Laws:
+
+- Caveats see everything that the endpoint gets: each field, default or not, and each extra member. A model that could
+  hold more than that is refused.
+- A field that was left out is judged by its default. But if the endpoint gets None for it, it is missing: an endpoint
+  can tell that from an explicit null (`model_fields_set`), so caveats can tell it, too.
+"""
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from pathlib import PurePath
+from typing import Any, Final
+
+from pydantic import AliasChoices, AliasPath, AnyUrl, BaseModel, RootModel
+
+_SPELT: Final = (
+    AnyUrl,
+    PurePath,
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
+"""Types whose values are judged as their text."""
+
+
+def converted(value: Any) -> Any:
+    """Return the members of a model, or the text of an address or a path; TypeError for values of other types."""
+    if isinstance(value, BaseModel):
+        return _held(value)
+    if isinstance(value, _SPELT):
+        return str(value)
+    raise TypeError(f"a {type(value).__name__} is not converted to JSON")
+
+
+def left_out(model: BaseModel, field: str, value: Any) -> bool:
+    """Whether callers left out a field that has this value now, and the endpoint gets None for it."""
+    return value is None and field not in model.__pydantic_fields_set__
+
+
+def spellings(model: type[BaseModel]) -> dict[str, str]:
+    """Return the name that callers give each field; the first one if they can choose."""
+    if model.model_config.get("validate_by_alias") is False:
+        return {name: name for name in model.model_fields}
+    return {name: first_alias(field.validation_alias) or name for name, field in model.model_fields.items()}
+
+
+def first_alias(alias: str | AliasPath | AliasChoices | None) -> str | None:
+    """Return the first name that an alias gives to a value; None if it gives none."""
+    first = alias.choices[0] if isinstance(alias, AliasChoices) else alias
+    # An AliasPath reads a part of another member, so no member has its name.
+    return first if isinstance(first, str) else None
+
+
+def _held(model: BaseModel) -> Any:
+    # Not `model_dump`: fields can be excluded from it, and serializers can change what it shows.
+    if model.__pydantic_private__:
+        raise TypeError(f"a {type(model).__name__} holds private attributes: state what is judged, as by `model_dump`")
+    held = vars(model)
+    if issubclass(type(model), RootModel) and held.keys() == {"root"}:
+        return held["root"]
+    members: dict[str, Any] = {}
+    for name, value in _members(model):
+        if name in members:
+            raise TypeError(f"two members of a {type(model).__name__} have one name, so a caveat could not see both")
+        members[name] = value
+    return members
+
+
+def _members(model: BaseModel) -> Iterator[tuple[str, Any]]:
+    spelt = spellings(type(model))
+    for name, value in vars(model).items():
+        if name not in spelt or not left_out(model, name, value):
+            yield spelt.get(name, name), value
+    for name, value in (model.model_extra or {}).items():
+        # A caveat that names this member by the name of the field in Python would judge the wrong one.
+        if name in vars(model):
+            raise TypeError("an extra member has the name of a field that has an alias, so a caveat could not see both")
+        yield name, value

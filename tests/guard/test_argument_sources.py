@@ -1,0 +1,321 @@
+"""The arguments of an endpoint over real HTTP: members of a body model, paths of a table, a function of the service."""
+
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+import httpx
+import pytest
+from fastapi import Body, Depends, FastAPI, Header, Query
+from pydantic import BaseModel, ConfigDict, Field, RootModel, SecretStr
+
+from capx.agent import httpx_client
+from capx.authority.authority import Authority
+from capx.errors import ConfigurationProblem
+from capx.guard.fastapi import FastAPIGuard
+from capx.verify.decision import Allowed
+from capx_caveats import Entry, absent, action, any_of, anything, between, fields, where
+from tests.labs.orders import noted, refusal
+from tests.labs.serving import served
+
+
+class Address(BaseModel):
+    street: str
+    zip: str | None = None
+
+
+class Cat(BaseModel):
+    kind: str
+    lives: int
+
+
+class Dog(BaseModel):
+    kind: str
+    tricks: list[str]
+
+
+class Labels(RootModel[dict[str, str]]): ...
+
+
+class Refund(BaseModel):
+    amount: float
+    currency: str = Field("eur", alias="cur")
+    note: str | None = None
+    to: Address | None = None
+    pet: Cat | Dog | None = None
+    lines: list[Address] = []
+    labels: Labels = Labels({})
+
+
+class Loose(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    amount: int = 1
+
+
+class Filters(BaseModel):
+    limit: int = 10
+    tags: list[str] = Field([], alias="tag")
+
+
+class Login(BaseModel):
+    name: str
+    password: SecretStr
+
+
+async def refund(body: Refund, allowed: Allowed) -> Any:
+    return allowed.call.args
+
+
+async def patch(id: int, patch: Refund, allowed: Allowed, dry: bool = False) -> Any:
+    return allowed.call.args
+
+
+async def loose(id: int, body: Loose, allowed: Allowed) -> Any:
+    return allowed.call.args
+
+
+async def missing(allowed: Allowed, body: Loose = None) -> Any:  # type: ignore[assignment] # the fact under test
+    return allowed.call.args
+
+
+async def listed(filters: Annotated[Filters, Query()], allowed: Allowed) -> Any:
+    return allowed.call.args
+
+
+async def tabled(id: int, body: Refund, allowed: Allowed, unnamed: str | None = None) -> Any:
+    return allowed.call.args
+
+
+TABLE = {"id": "id", "amount": "body.amount", "currency": "body.currency", "street": "body.to.street", "to": "body.to"}
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Authority]:
+    with Authority.temporary() as authority:
+        yield authority
+
+
+@pytest.fixture(scope="module")
+def guard(lab: Authority) -> FastAPIGuard:
+    return FastAPIGuard(lab.verifier("crm"))
+
+
+@pytest.fixture(scope="module")
+def origin(lab: Authority) -> Iterator[str]:
+    app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
+    guard.protect(app)
+    app.post("/refund")(guard.action("crm.refund")(refund))
+    app.patch("/patch/{id}")(guard.action("crm.patch")(patch))
+    app.post("/loose/{id}")(guard.action("crm.loose")(loose))
+    app.post("/missing")(guard.action("crm.missing")(missing))
+    app.get("/listed")(guard.action("crm.listed")(listed))
+    app.post("/tabled/{id}")(guard.action("crm.tabled", args=TABLE)(tabled))
+    app.post("/none")(guard.action("crm.none", args={})(refund))
+    with served(app) as found:
+        yield found
+
+
+@pytest.fixture
+def call(lab: Authority, origin: str) -> Callable[..., httpx.Response]:
+    def called(method: str, path: str, body: Any = None, allow: str | Entry = "crm.*", *caveats: Any) -> httpx.Response:
+        bundle = lab.open(allow=[allow], caveats=caveats).bundle
+        with httpx_client.client({origin: "crm"}, bundle, base_url=origin) as client:
+            return client.request(method, path, json=body)
+
+    return called
+
+
+Call = Callable[..., httpx.Response]
+LEAST: dict[str, Any] = {"amount": 1, "cur": "eur", "lines": [], "labels": {}}
+"""What is judged of a refund that says only its amount."""
+
+
+@pytest.mark.parametrize(
+    ("sent", "judged"),
+    [
+        ({}, {}),
+        ({"note": None, "to": None}, {"note": None, "to": None}),
+        ({"to": {"street": "a"}}, {"to": {"street": "a"}}),
+        ({"to": {"street": "a", "zip": None}}, {"to": {"street": "a", "zip": None}}),
+        ({"cur": "usd"}, {"cur": "usd"}),
+        ({"pet": {"kind": "cat", "lives": 9}}, {"pet": {"kind": "cat", "lives": 9}}),
+        ({"pet": {"kind": "dog", "tricks": ["sit"]}}, {"pet": {"kind": "dog", "tricks": ["sit"]}}),
+        ({"lines": [{"street": "a"}]}, {"lines": [{"street": "a"}]}),
+        ({"labels": {"a.b": "c"}}, {"labels": {"a.b": "c"}}),
+        ({"unknown": 1}, {}),
+    ],
+)
+def test_the_members_of_a_body_model_are_arguments(call: Call, sent: Any, judged: Any) -> None:
+    assert call("POST", "/refund", {"amount": 1, **sent}).json() == LEAST | judged
+
+
+REST: dict[str, Any] = {"lines": anything(), "labels": anything()}
+
+
+def test_a_closed_world_names_each_member(call: Call) -> None:
+    may = action("crm.refund", args={"amount": between(1, 50), "cur": "eur", "to": fields(street="a"), **REST})
+    assert call("POST", "/refund", {"amount": 5, "to": {"street": "a"}}, may).status_code == 200
+    for more in (
+        {"to": {"street": "b"}},
+        {"to": {"street": "a", "zip": "1"}},
+        {"to": {"street": "a", "zip": None}},
+        {"to": None},
+        {"to": {"street": "a"}, "note": None},
+        {},
+    ):
+        assert refusal(call("POST", "/refund", {"amount": 5, **more}, may))[0] == 403
+
+
+@pytest.mark.parametrize(("name", "given"), [("note", "x"), ("to", {"street": "a"})])
+def test_null_does_not_pass_as_absent_or_absent_as_null(call: Call, name: str, given: Any) -> None:
+    bodies: dict[str, dict[str, Any]] = {"left out": {}, "null": {name: None}, "given": {name: given}}
+    closed = {"amount": 5, "cur": "eur", **REST}
+    allowed = {"left out": absent(), "null": None, "given": any_of(given if name == "note" else fields(given))}
+    for wanted, constraint in allowed.items():
+        entry = action("crm.refund", args={**closed, name: constraint})
+        for kind, body in bodies.items():
+            for may, caveats in ((entry, ()), ("crm.refund", (where(f"args.{name}", constraint),))):
+                response = call("POST", "/refund", {"amount": 5, **body}, may, *caveats)
+                assert response.status_code == (200 if kind == wanted else 403), (wanted, kind)
+
+
+def test_path_and_query_stand_beside_the_members(call: Call) -> None:
+    expected = LEAST | {"id": 7, "dry": True}
+    assert call("PATCH", "/patch/7?dry=1", {"amount": 1}).json() == expected
+
+
+def test_an_extra_member_posing_as_a_path_parameter_is_refused(call: Call) -> None:
+    assert call("POST", "/loose/7", {"amount": 1, "more": 2}).json() == {"id": 7, "amount": 1, "more": 2}
+    response = call("POST", "/loose/7", {"amount": 1, "id": 1})
+    assert refusal(response) == (403, "argument_refused")
+    assert "two arguments have the name 'id'" in response.json()["detail"]
+
+
+def test_a_body_that_is_none_all_the_same_is_refused(call: Call) -> None:
+    assert call("POST", "/missing", {}).json() == {"amount": 1}
+    assert refusal(call("POST", "/missing")) == (403, "argument_refused")
+
+
+def test_a_model_of_query_parameters_is_judged_by_its_members(call: Call) -> None:
+    assert call("GET", "/listed?limit=5&tag=a&tag=b").json() == {"limit": 5, "tag": ["a", "b"]}
+    assert refusal(call("GET", "/listed?limit=50", None, action("crm.listed", limit=between(1, 9))))[0] == 403
+
+
+async def with_the_name_of_a_field(amount: int, body: Refund) -> None: ...
+
+
+async def with_an_alias_of_a_field(body: Refund, x: Annotated[int, Query(alias="cur")] = 1) -> None: ...
+
+
+async def in_both_models(filters: Annotated[Filters, Query()], body: Filters) -> None: ...
+
+
+class Same(BaseModel):
+    a: int = Field(alias="x")
+    b: int = Field(alias="x")
+
+
+async def with_one_name_twice(body: Same) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "why"),
+    [
+        (with_the_name_of_a_field, "amount and body.amount both as amount"),
+        (with_an_alias_of_a_field, "x and body.currency both as cur"),
+        (in_both_models, "filters.limit and body.limit both as limit"),
+        (with_one_name_twice, "body.a and body.b both as x"),
+    ],
+)
+def test_names_that_collide_stop_the_service(guard: FastAPIGuard, endpoint: Any, why: str) -> None:
+    with pytest.raises(ConfigurationProblem, match=why):
+        guard.action("crm.x")(endpoint)
+
+
+async def with_labels(body: Labels) -> None: ...
+
+
+async def with_either(body: Annotated[Cat | Dog, Body()]) -> None: ...
+
+
+async def with_none(body: Refund | None = None) -> None: ...
+
+
+async def with_a_dict(body: dict[str, int]) -> None: ...
+
+
+async def with_a_secret(body: Login) -> None: ...
+
+
+@pytest.mark.parametrize("endpoint", [with_labels, with_either, with_none, with_a_dict, with_a_secret])
+def test_a_body_that_is_not_one_model_needs_args(guard: FastAPIGuard, endpoint: Any) -> None:
+    with pytest.raises(ConfigurationProblem, match="args="):
+        guard.action("crm.x")(endpoint)
+    guard.action("crm.x", args={})(endpoint)
+
+
+@pytest.mark.parametrize(
+    ("sent", "judged"),
+    [
+        ({}, {}),
+        ({"to": {"street": "a"}}, {"street": "a", "to": {"street": "a"}}),
+        ({"to": {"street": "a", "zip": None}}, {"street": "a", "to": {"street": "a", "zip": None}}),
+        # Left out is missing, and an explicit null on the way is null.
+        ({"to": None}, {"street": None, "to": None}),
+        ({"cur": "usd", "note": "unseen"}, {"currency": "usd"}),
+    ],
+)
+def test_a_table_of_paths_says_what_is_judged(call: Call, sent: Any, judged: Any) -> None:
+    expected = {"id": 7, "amount": 1, "currency": "eur"}
+    assert call("POST", "/tabled/7", {"amount": 1, **sent}).json() == expected | judged
+
+
+def test_a_table_without_paths_judges_no_arguments(call: Call) -> None:
+    assert call("POST", "/none", {"amount": 1}, action("crm.none", args={})).json() == {}
+
+
+async def with_all(
+    body: Refund | None,
+    pet: Cat | Dog,
+    box: Loose,
+    login: Login,
+    *,
+    note: Annotated[str, Depends(noted)],
+    x_tenant: Annotated[str, Header()],
+) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        ({"a": "order.amount"}, "order is not a path, query or body parameter"),
+        ({"a": ""}, " is not a path, query or body parameter"),
+        ({"a": "body.cur"}, "cur is not a field of a model"),
+        ({"a": "body.to.city"}, "city is not a field of a model"),
+        ({"a": "body.amount.real"}, "real is not a field of a model"),
+        ({"a": "body.lines.street"}, "street is not a field of a model"),
+        ({"a": "body.labels.a"}, "a is not a field of a model"),
+        ({"a": "pet.lives"}, "lives is not a field of a model"),
+        ({"a": "box.more"}, "more is not a field of a model"),
+        ({"a": "box.model_extra"}, "model_extra is not a field of a model"),
+        ({"a": "login.password"}, "which holds a secret"),
+        ({"a": "login"}, "which holds a secret"),
+        # What a dependency returns is the service's own data, and a header is no argument.
+        ({"a": "note"}, "note is not a path, query or body parameter"),
+        ({"a": "x_tenant"}, "x_tenant is not a path, query or body parameter"),
+        ({"a": 1}, "maps a to 1: give a path"),
+        ({"a": ["body"]}, "give a path"),
+        ({"": "body"}, "cannot be the name of an argument"),
+        ({1: "body"}, "cannot be the name of an argument"),
+        (["body"], "neither a table nor a function"),
+        ("body", "neither a table nor a function"),
+        (5, "neither a table nor a function"),
+    ],
+)
+def test_a_table_that_leads_nowhere_stops_the_service(guard: FastAPIGuard, args: Any, why: str) -> None:
+    with pytest.raises(ConfigurationProblem, match=why):
+        guard.action("crm.x", args=args)(with_all)
+
+
+def test_a_table_may_follow_what_each_of_several_models_has(guard: FastAPIGuard) -> None:
+    guard.action("crm.x", args={"kind": "pet.kind", "name": "login.name", "street": "body.to.street"})(with_all)
