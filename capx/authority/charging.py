@@ -1,4 +1,4 @@
-"""Spending for a resource without a store: the authority reads from the presentation what may be spent.
+"""Spending and giving back for a resource without a store: the authority reads the presentation.
 
 Laws:
 
@@ -8,6 +8,7 @@ Laws:
 - The capability lives: nothing that a resource may still accept, because its news are late, spends after its end.
 - One presentation is one call. If its admission is sent again, only what it has not paid yet is spent. Another
   admission of it is refused.
+- What gives back is what has paid, and only while it could still pay.
 """
 
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from capx.store.protocols import Store
 from capx.tokens import chain, wire
 from capx.tokens.binding import WINDOW_BEFORE
 from capx.tokens.lineage import Lineage, TokenRefused, caveats_of, read_lineage
-from capx.verify.meter import Payer, Spend, Tally
+from capx.verify.meter import Paid, Payer, Spend, Tally
 from capx.verify.spending import spends_of
 from capx_caveats import CALLS, DEFAULT, Call, InvalidCaveat, Presented, shown_instant
 
@@ -53,6 +54,26 @@ def charge(
     except InvalidCaveat as error:
         raise InvalidRequest(str(error)) from None
     return spends, store.spend(payer, spends, now=now)
+
+
+def give_back(
+    store: Store,
+    keyring: KeyRing,
+    audience: str,
+    presentation: str,
+    *,
+    admission: bytes,
+    decision: str,
+    reason: str,
+    now: int,
+) -> tuple[Paid, ...]:
+    """Give back what the presentation has paid under this admission; returns that.
+
+    `decision` and `reason` are the resource's, for the log. InvalidRequest if the presentation is not valid here.
+    Unwritable if it has paid nothing under this admission. StoreProblem if the store fails.
+    """
+    payer, _ = _proven(store, keyring, audience, presentation, admission=admission, now=now)
+    return store.give_back(payer, decision=decision, reason=reason, now=now)
 
 
 def _proven(
