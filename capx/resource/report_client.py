@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 import httpx
+from msgspec.structs import replace
 
 from capx.api import resource_auth
 from capx.api.deadline import SINGLE, WholeResponse, seconds_of, whole_response
@@ -21,7 +22,7 @@ from capx.crypto.keys import AudienceKey, AudienceKeys
 from capx.errors import CapxError, StoreProblem, Unavailable
 from capx.store.records import DecisionRecord, Unwritable
 from capx.verify.meter import Paid, Payer, Spend, Tally
-from capx_caveats import InvalidCaveat, amount, is_amount, shown_amount
+from capx_caveats import InvalidCaveat, amount, shown_amount
 
 T = TypeVar("T")
 
@@ -84,9 +85,10 @@ class ResourceClient:
         del now  # the authority uses its own clock
         asked = GiveBack(payer.text, b64u(payer.admission), decision, reason)
         given = self._twice("/give-back", encode(asked), GaveBack).given
-        if not given or not all(is_amount(format(one.cost, "f")) for one in given):
-            raise StoreProblem(f"the authority at {self.url} did not say what it gave back: it is of another version")
-        return tuple(given)
+        try:
+            return tuple([replace(one, cost=amount(one.cost)) for one in given])
+        except InvalidCaveat:
+            raise StoreProblem(f"the authority at {self.url} gave back what is no amount: look at it") from None
 
     def spent(self, counters: Sequence[tuple[str, str]]) -> tuple[Decimal, ...]:
         """Raise Unavailable: the authority shows the total of a counter only to a resource that pays into it."""

@@ -5,8 +5,7 @@ Laws:
 - A denial shows the bearer no secret, and no value except those that the bearer sent.
 - A Decision has no truth value: `if decision:` raises TypeError, so nobody can mistake a denial for a yes.
 - A Decision holds ids and facts, never a token. The log keeps it.
-- Only the Allowed that `judge` returned can give back what its call spent. A copy of it, also one that was pickled,
-  equals it and cannot.
+- Only the Allowed that `judge` returned can give back what its call spent. A copy equals it, and cannot.
 """
 
 from collections.abc import Callable, Mapping
@@ -244,7 +243,7 @@ class Allowed(Struct, frozen=True, kw_only=True, dict=True):
         return await asyncio.to_thread(self.give_back, reason)
 
 
-# Beside the fields, so that it is no part of what an Allowed equals, shows, or is pickled as.
+# Beside the fields, so that it is no part of what an Allowed equals and shows, and no copy has it.
 _GIVES_BACK: Final = "gives_back"
 
 

@@ -128,7 +128,7 @@ def spend(authority: Authority, audience: str, asked: Charge) -> Charged:
 
 @operation("POST", "/give-back", reported=True)
 def give_back(authority: Authority, audience: str, asked: GiveBack) -> GaveBack:
-    """Give back what a presentation has paid, because its call had no effect. Sent again, it gives back nothing more."""
+    """Give back what a presentation has paid, because its call had no effect. Sent again, it changes nothing."""
     given = charging.give_back(
         authority.store,
         authority.keyring,
@@ -160,14 +160,12 @@ def sighted(authority: Authority, audience: str, asked: Sighted) -> Noted:
 def routes(service: Service) -> list[Route]:
     """The routes of all operations of resources."""
     reported = [one for one in OPERATIONS if one.reported]
-    # A call waits for a payment, so decisions in large reports must not keep it waiting.
-    return [
-        _feed_route(service),
-        *[
-            _report_route(one, service, service.payments if one in {spend, give_back} else service.resources)
-            for one in reported
-        ],
+    # A call waits for these two, so decisions in large reports must not keep it waiting.
+    waited_for = spend, give_back
+    reports = [
+        _report_route(one, service, service.payments if one in waited_for else service.resources) for one in reported
     ]
+    return [_feed_route(service), *reports]
 
 
 def _feed_route(service: Service) -> Route:

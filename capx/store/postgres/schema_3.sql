@@ -15,6 +15,20 @@
 -- older payments have none.
 ALTER TABLE capx.paid ADD COLUMN given bigint, ADD COLUMN capability text;
 
+-- Raises if a presentation pays nothing more: another admission of it has paid, or it gave back.
+CREATE FUNCTION capx.demand_payable(admitted bytea, its_admission bytea, returned bigint) RETURNS void
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF admitted <> its_admission THEN
+        RAISE 'this presentation was paid for before, by another process of the service'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF returned IS NOT NULL THEN
+        RAISE 'this presentation gave back what it had paid, so it is used up: make a new one'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+END $$;
+
 -- Spends everything or nothing, as before. Besides, it keeps the capability, and refuses a presentation that gave back.
 CREATE OR REPLACE FUNCTION capx.spend(
     what bytea, its_admission bytea, its_capability text, its_audience text, ids text[], units text[],
@@ -34,11 +48,8 @@ BEGIN
         RAISE 'the ids of a presentation and its admission have 16 bytes' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     PERFORM capx.demand_spendable(its_capability, its_audience, ids, units, now);
-    -- Any counter: a presentation that gave back pays nothing more, in whatever unit.
-    IF EXISTS (SELECT FROM capx.paid p WHERE p.presentation = what AND p.given IS NOT NULL) THEN
-        RAISE 'this presentation gave back what it had paid, so it is used up: make a new one'
-            USING ERRCODE = 'invalid_parameter_value';
-    END IF;
+    -- Whatever it has paid into: it pays nothing more into any counter.
+    PERFORM capx.demand_payable(p.admission, its_admission, p.given) FROM capx.paid p WHERE p.presentation = what;
     totals := array_fill(0::numeric, ARRAY[cardinality(ids)]);
     others := totals;
     exhausted := '{}';
@@ -57,15 +68,8 @@ BEGIN
             RETURNING held.spent INTO total;
             SELECT p.cost, p.admission, p.given INTO before, admitted, returned FROM capx.paid p
             WHERE p.presentation = what AND p.counter = one.counter AND p.unit = one.unit;
-            IF admitted <> its_admission THEN
-                RAISE 'this presentation was paid for before, by another process of the service'
-                    USING ERRCODE = 'invalid_parameter_value';
-            END IF;
-            -- Again, under the lock: it may have given back in between.
-            IF returned IS NOT NULL THEN
-                RAISE 'this presentation gave back what it had paid, so it is used up: make a new one'
-                    USING ERRCODE = 'invalid_parameter_value';
-            END IF;
+            -- Again, under the lock: it may have paid or given back in between.
+            PERFORM capx.demand_payable(admitted, its_admission, returned);
             others[one.nth::int] := total - coalesce(before, 0);
             totals[one.nth::int] := others[one.nth::int] + greatest(one.cost, before);
             IF totals[one.nth::int] > one.most AND (before IS NULL OR one.cost > before) THEN
