@@ -158,7 +158,10 @@ BEGIN
     UPDATE capx.head SET position = pos, hash = last;
 END $$;
 
--- Roles that can spend can give back. Skip roles that were dropped.
+-- Roles that can spend can give back. Skip roles that were dropped, and those that lost the right. (If the second step
+-- made `capx.spend` in this very transaction, PUBLIC can still execute it, and so everybody would seem to have the
+-- right.)
+REVOKE ALL ON FUNCTION capx.spend(bytea, bytea, text, text, text[], text[], numeric[], numeric[], bigint) FROM PUBLIC;
 DO $$
 DECLARE
     one text;
