@@ -17,12 +17,13 @@ from capx.crypto.base64url import b64u
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
 from capx.store.protocols import Store
+from capx.store.records import NOTHING_PAID, Unwritable
 from capx.tokens import chain, wire
 from capx.tokens.binding import WINDOW_BEFORE
 from capx.tokens.lineage import Lineage, TokenRefused, caveats_of, read_lineage
 from capx.verify.meter import Paid, Payer, Spend, Tally
 from capx.verify.spending import spends_of
-from capx_caveats import CALLS, DEFAULT, Call, InvalidCaveat, Presented, shown_instant
+from capx_caveats import CALLS, DEFAULT, Call, InvalidCaveat, Presented, is_label, shown_instant
 
 _NOT_AUTHENTIC = "this presentation was changed, or was not made under a live key of its audience"
 
@@ -69,11 +70,17 @@ def give_back(
 ) -> tuple[Paid, ...]:
     """Give back what the presentation has paid under this admission; returns that.
 
-    `decision` and `reason` are the resource's, for the log. InvalidRequest if the presentation is not valid here.
-    Unwritable if it has paid nothing under this admission. StoreProblem if the store fails.
+    `decision` and `reason` are the resource's, for the log. InvalidRequest if the presentation is not valid here, if it
+    has paid nothing under this admission, or if the reason is no label. StoreProblem if the store fails.
     """
+    if not is_label(reason):
+        raise InvalidRequest("a reason must not hold hidden or control characters")
     payer, _ = _proven(store, keyring, audience, presentation, admission=admission, now=now)
-    return store.give_back(payer, decision=decision, reason=reason, now=now)
+    try:
+        return store.give_back(payer, decision=decision, reason=reason, now=now)
+    except Unwritable:
+        # The resource can do something about this. Of other problems of the store it learns only that there is one.
+        raise InvalidRequest(NOTHING_PAID) from None
 
 
 def _proven(

@@ -84,7 +84,8 @@ def round_of(reading: Reading, request: RequestRecord | None, uses: int | None) 
 def earlier_uses(reading: Reading, request: RequestRecord) -> Iterator[EarlierUse]:
     """The calls that paid with the grant of the round before, as far as the log has them, at most MOST_USES_SHOWN.
 
-    Those that gave it back are left out. They are claims of the resource: it writes its own decisions, and may write anything there.
+    Those that gave it back are left out. They are claims of the resource: it writes its own decisions, and may write
+    anything there.
     """
     if request.round == 1:
         return

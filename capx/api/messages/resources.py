@@ -97,10 +97,6 @@ class GiveBack(Struct, frozen=True, forbid_unknown_fields=True):
     decision: Id
     reason: Label
 
-    def __post_init__(self) -> None:
-        if not is_label(self.reason):
-            raise ValueError("a reason must not hold hidden or control characters")
-
 
 class GaveBack(Struct, frozen=True):
     """What the presentation had paid into each counter, and has no more."""
