@@ -229,7 +229,7 @@ class Allowed(Struct, frozen=True, kw_only=True, dict=True):
         """
         if not is_label(reason):
             raise InvalidRequest("give a reason of 1 to 128 characters, none of them hidden: it goes into the log")
-        how: Callable[[str], dict[str, str]] | None = self.__dict__.get(_GIVES_BACK)
+        how: Callable[[str], dict[str, str]] | None = vars(self).get(_GIVES_BACK)
         if how is not None:
             return how(reason)
         if self.spent:
@@ -249,5 +249,5 @@ _GIVES_BACK: Final = "gives_back"
 
 def giving_back(allowed: Allowed, how: Callable[[str], dict[str, str]]) -> Allowed:
     """The same object, which now gives back by calling `how` with the reason."""
-    allowed.__dict__[_GIVES_BACK] = how
+    vars(allowed)[_GIVES_BACK] = how
     return allowed

@@ -106,7 +106,8 @@ def test_what_is_revoked_gives_nothing_back(lab: Lab, store: SQLiteStore, death:
     capability = minted(budget("calls", 5))
     token = capability.present(READ, now=NOW)
     allowed = lab.verifier.verify(token.text, READ, Call("a.read"))
-    dead = {"T1": "T1", "presentation": token.id, "kid": f"kid:{capability.kid}"}[death]
+    keys: dict[str, bytes | str] = {"T1": "T1", "presentation": token.id, "kid": f"kid:{capability.kid}"}
+    dead = keys[death]
     lab.deaths.deaths[dead] = "revoked"
     with pytest.raises(InvalidRequest, match="gives nothing back: "):
         allowed.give_back("x")
@@ -139,8 +140,8 @@ def test_a_bare_token_gives_back_as_a_presentation_does(store: SQLiteStore) -> N
 
 def copies(allowed: Allowed) -> list[Allowed]:
     # What pickle would build. (It cannot write a Call, so it writes no Allowed.)
-    rebuild, parts = allowed.__reduce__()[:2]
-    return [rebuild(*parts), copy(allowed), replace(allowed, hops=())]
+    rebuilt: Any = allowed.__reduce__()
+    return [rebuilt[0](*rebuilt[1]), copy(allowed), replace(allowed, hops=())]
 
 
 def test_a_copy_of_a_decision_equals_it_and_gives_nothing_back(lab: Lab, store: SQLiteStore) -> None:
