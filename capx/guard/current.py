@@ -28,6 +28,7 @@ def allowed_by(allowed: "Allowed") -> Generator[None]:
 def current_allowed() -> "Allowed | None":
     """Return the decision that allowed the innermost running tool, or None outside of one.
 
-    It says for whom the tool runs, until when, and what is left of the budgets.
+    It says for whom the tool runs, until when, and what is left of the budgets. If the tool cannot do its work, it can
+    give back what its call has spent.
     """
     return _allowed.get()

@@ -147,9 +147,7 @@ def _sql_of_then(sql: str) -> bytes:
     return sql.replace(FOR_RESOURCES[5], _FIRST_SPEND).replace(f"    {FOR_RESOURCES[6]},\n", "").encode()
 
 
-def test_a_payment_of_the_second_version_is_the_owners(
-    postgres_server: Server, postgres_database: str
-) -> None:
+def test_a_payment_of_the_second_version_is_the_owners(postgres_server: Server, postgres_database: str) -> None:
     url, role, by = postgres_server.url(postgres_database), f"crm_of_{postgres_database}", payer()
     with contextlib.closing(psycopg.connect(url, autocommit=True)) as made:
         for step in (migration(1), migration(2), CLOSED):
