@@ -14,7 +14,7 @@ Modules:
     uses                      for how many calls a consent is good
     requests/                 agents ask for more at run time, people answer
     ending, revoking          end a task; revoke a node, capability, root, key or instant
-    charging                  spend from the budgets of a presentation that a resource received
+    charging                  spend from the budgets of a presentation that a resource received, and give back
     restore                   replace a store with a backup
     graph/                    the execution graph, and what a revocation would affect
     in_process                the authority for an agent in the same process

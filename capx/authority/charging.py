@@ -1,4 +1,4 @@
-"""Spending for a resource without a store: the authority reads from the presentation what may be spent.
+"""Spending and giving back for a resource without a store: the authority reads the presentation.
 
 Laws:
 
@@ -8,6 +8,7 @@ Laws:
 - The capability lives: nothing that a resource may still accept, because its news are late, spends after its end.
 - One presentation is one call. If its admission is sent again, only what it has not paid yet is spent. Another
   admission of it is refused.
+- What gives back is what has paid, and only while it could still pay.
 """
 
 from collections.abc import Mapping
@@ -16,12 +17,13 @@ from capx.crypto.base64url import b64u
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
 from capx.store.protocols import Store
+from capx.store.records import NOTHING_PAID, Unwritable
 from capx.tokens import chain, wire
 from capx.tokens.binding import WINDOW_BEFORE
 from capx.tokens.lineage import Lineage, TokenRefused, caveats_of, read_lineage
-from capx.verify.meter import Payer, Spend, Tally
+from capx.verify.meter import Paid, Payer, Spend, Tally
 from capx.verify.spending import spends_of
-from capx_caveats import CALLS, DEFAULT, Call, InvalidCaveat, Presented, shown_instant
+from capx_caveats import CALLS, DEFAULT, Call, InvalidCaveat, Presented, is_label, shown_instant
 
 _NOT_AUTHENTIC = "this presentation was changed, or was not made under a live key of its audience"
 
@@ -53,6 +55,32 @@ def charge(
     except InvalidCaveat as error:
         raise InvalidRequest(str(error)) from None
     return spends, store.spend(payer, spends, now=now)
+
+
+def give_back(
+    store: Store,
+    keyring: KeyRing,
+    audience: str,
+    presentation: str,
+    *,
+    admission: bytes,
+    decision: str,
+    reason: str,
+    now: int,
+) -> tuple[Paid, ...]:
+    """Give back what the presentation has paid under this admission; returns that.
+
+    `decision` and `reason` are the resource's, for the log. InvalidRequest if the presentation is not valid here, if it
+    has paid nothing under this admission, or if the reason is no label. StoreProblem if the store fails.
+    """
+    if not is_label(reason):
+        raise InvalidRequest("a reason must not hold hidden or control characters")
+    payer, _ = _proven(store, keyring, audience, presentation, admission=admission, now=now)
+    try:
+        return store.give_back(payer, decision=decision, reason=reason, now=now)
+    except Unwritable:
+        # The resource can do something about this. Of other problems of the store it learns only that there is one.
+        raise InvalidRequest(NOTHING_PAID) from None
 
 
 def _proven(

@@ -75,7 +75,8 @@ def forget_ended(transaction: Writing, *, now: int, max_ttl: int) -> Pruned:
     # Another authority on this store may have a longer max_ttl, so the tasks bound this too.
     oldest = transaction.oldest_unexpired(now - KEPT_BEYOND_TTL)
     if oldest is not None:
-        before = min(before, oldest.opened)
+        # What happened in its first second may have an earlier time, from a service whose clock is behind.
+        before = min(before, oldest.opened - KEPT_BEYOND_TTL)
         # By position as well: clocks of several authorities may differ, positions do not.
         opening = next(transaction.events(task=oldest.id, kind="task_opened"), None)
         below = 0 if opening is None else opening.position

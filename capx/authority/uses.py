@@ -5,6 +5,8 @@ Laws:
 - A grant that a rule limits has a budget of `calls` with a counter of its own. The counter follows from the request and
   its round. So a grant that is minted again, under whatever key, shares it.
 - When all uses are used up, the same ask begins the next round: another counter, another block, another consent.
+- A use that was given back is none. If the next round has begun by then, this frees a use of the round before, to which
+  a person consented as well.
 """
 
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from typing import Final
 from msgspec import Struct
 
 from capx.errors import InvalidRequest
+from capx.store.events import GivenBack
 from capx.store.protocols import Reading
 from capx.store.records import RequestRecord
 from capx.tokens.uses_counter import is_uses_counter, uses_counter
@@ -41,6 +44,7 @@ class _Used(Struct, frozen=True):
     id: str
     outcome: str
     audience: str
+    presentation: str | None = None
     spent: tuple[_Counted, ...] = ()
 
 
@@ -80,20 +84,32 @@ def round_of(reading: Reading, request: RequestRecord | None, uses: int | None) 
 def earlier_uses(reading: Reading, request: RequestRecord) -> Iterator[EarlierUse]:
     """The calls that paid with the grant of the round before, as far as the log has them, at most MOST_USES_SHOWN.
 
-    They are claims of the resource: it writes its own decisions, and may write anything there.
+    Those that gave it back are left out. They are claims of the resource: it writes its own decisions, and may write
+    anything there.
     """
     if request.round == 1:
         return
     counter = uses_counter(request.id, request.round - 1)
     minted = (reading.minted(id_) for id_ in request.granted)
     first = min((event.position for event in minted if event is not None), default=0)
+    returned = _given_back(reading, request, first)
     found = 0
     for event in reading.events(task=request.task, kind="decision", after=first, limit=_MOST_EVENTS):
         used = event.read_if(_Used)
         if used is None or used.outcome != "allowed" or used.audience != request.audience or not is_id(used.id):
+            continue
+        # A presentation may have several decisions, and gives back once for all of them.
+        if used.id in returned or used.presentation in returned:
             continue
         if any(one.counter == counter and one.unit == CALLS for one in used.spent):
             yield EarlierUse(used.id, event.at)
             found += 1
             if found == MOST_USES_SHOWN:
                 return
+
+
+def _given_back(reading: Reading, request: RequestRecord, after: int) -> set[str | None]:
+    """The ids of the decisions and presentations of which the request's audience gave back what they had paid."""
+    events = reading.events(task=request.task, kind=GivenBack.kind, after=after, limit=_MOST_EVENTS)
+    returned = [one for one in (event.read_if(GivenBack) for event in events) if one is not None]
+    return {id_ for one in returned if one.audience == request.audience for id_ in (one.decision, one.presentation)}

@@ -24,7 +24,8 @@ def allowed_by(allowed: "Allowed") -> "ContextBlock[Allowed]":
 def current_allowed() -> "Allowed | None":
     """Return the decision that allowed the innermost running tool, or None outside of one.
 
-    It says for whom the tool runs, until when, and what is left of the budgets.
+    It says for whom the tool runs, until when, and what is left of the budgets. If the tool cannot do its work, it can
+    give back what its call has spent.
     """
     block = innermost(_allowed)
     return None if block is None or block.is_left else block.value

@@ -1,7 +1,7 @@
-"""Reports the decisions of a resource without a store to the authority, and pays there, over HTTP.
+"""Reports the decisions of a resource without a store to the authority, pays and gives back there, over HTTP.
 
 Laws: the key of the resource's audience proves each request. It is safe to send one twice: the authority writes a
-decision once, and one presentation pays once.
+decision once, and one presentation pays once and gives back once.
 """
 
 import time
@@ -10,17 +10,18 @@ from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 import httpx
+from msgspec.structs import replace
 
 from capx.api import resource_auth
 from capx.api.deadline import SINGLE, WholeResponse, seconds_of, whole_response
 from capx.api.messages.base import encode
-from capx.api.messages.resources import Charge, Charged, Noted, Recorded, Sighted
+from capx.api.messages.resources import Charge, Charged, GaveBack, GiveBack, Noted, Recorded, Sighted
 from capx.api.responses import NoAnswer, detail, read_response, unreachable
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import AudienceKey, AudienceKeys
 from capx.errors import CapxError, StoreProblem, Unavailable
 from capx.store.records import DecisionRecord, Unwritable
-from capx.verify.meter import Payer, Spend, Tally
+from capx.verify.meter import Paid, Payer, Spend, Tally
 from capx_caveats import InvalidCaveat, amount, shown_amount
 
 T = TypeVar("T")
@@ -76,21 +77,35 @@ class ResourceClient:
         if not payer.text:
             raise Unavailable("a bare token pays nothing on the feed: only a presentation does")
         costs = {spend.unit: shown_amount(spend.cost) for spend in spends}
-        body, began = encode(Charge(payer.text, b64u(payer.admission), costs)), time.monotonic()
-        try:
-            charged = self._reported("/spend", body, Charged)
-        except NoAnswer:
-            # The costs may have been spent. To send it again is safe: one admission pays once. But a call waits: where
-            # nothing came in all the time, do not wait as long again.
-            if self._seconds is not None and time.monotonic() - began >= self._seconds:
-                raise
-            charged = self._reported("/spend", body, Charged)
+        charged = self._twice("/spend", encode(Charge(payer.text, b64u(payer.admission), costs)), Charged)
         return _tally(charged, spends, self.url)
+
+    def give_back(self, payer: Payer, *, decision: str, reason: str, now: int) -> tuple[Paid, ...]:
+        """Give back at the authority what a presentation has paid there."""
+        del now  # the authority uses its own clock
+        asked = GiveBack(payer.text, b64u(payer.admission), decision, reason)
+        given = self._twice("/give-back", encode(asked), GaveBack).given
+        try:
+            return tuple([replace(one, cost=amount(one.cost)) for one in given])
+        except InvalidCaveat:
+            raise StoreProblem(f"the authority at {self.url} gave back what is no amount: look at it") from None
 
     def spent(self, counters: Sequence[tuple[str, str]]) -> tuple[Decimal, ...]:
         """Raise Unavailable: the authority shows the total of a counter only to a resource that pays into it."""
         del counters
         raise Unavailable(f"only the authority at {self.url} knows what is spent: use capx graph there")
+
+    def _twice(self, path: str, body: bytes, kind: type[T]) -> T:
+        """Send a request, and once more if its answer was lost."""
+        began = time.monotonic()
+        try:
+            return self._reported(path, body, kind)
+        except NoAnswer:
+            # The authority may have done it. To send it again is safe: one admission pays once. But a call waits: where
+            # nothing came in all the time, do not wait as long again.
+            if self._seconds is not None and time.monotonic() - began >= self._seconds:
+                raise
+            return self._reported(path, body, kind)
 
     def _reported(self, path: str, body: bytes, kind: type[T]) -> T:
         # The key that worked last comes first. If all are refused, raise the first refusal: it is about that key.

@@ -5,6 +5,7 @@
     request_made         an agent asked for more, and a person has to answer
     request_approved, request_denied, request_expired
     ask_refused          an agent asked for more, and the ask was refused at once
+    given_back           a call that was allowed had no effect, and gave back what it had spent
     intent_withdrawn     an intent can open no task any more
     task_completed, task_withdrawn, task_expired
     revoked              a revocation: of a node, a capability, a root key, or everything issued up to an instant
@@ -13,7 +14,8 @@
 Laws:
 
 - An event holds ids and facts, never a secret.
-- Only the authority writes these events, and it reads all their fields. Other readers may read some of the fields.
+- Only the authority writes these events, and it reads all their fields. Other readers may read some of the fields. The
+  store itself writes `given_back`, in the transaction that changes the counters; two of its fields are a resource's.
 - A new version may add a field, only with a default, and never removes one. A field with a default may be missing in an
   event that an older version wrote.
 """
@@ -30,6 +32,7 @@ from capx.store.log import Event
 from capx.store.protocols import Writing
 from capx.tokens.capability import Capability
 from capx.tokens.revocation_key import RevocationKey, of_instant, of_kid
+from capx.verify.meter import Paid
 from capx_caveats import Budget
 
 
@@ -168,6 +171,26 @@ class AskRefused(Fact, frozen=True):
     audience: str
     action: str
     reasons: tuple[str, ...]
+
+
+class GivenBack(Fact, frozen=True):
+    """A call that was allowed had no effect, and its audience gave back what its presentation had spent.
+
+    `decision` and `reason` are claims of the resource. `presentation` is the id under which it had paid. `task` is None
+    if the capability was not minted here.
+    """
+
+    kind = "given_back"
+    task: str | None
+    audience: str
+    decision: str
+    presentation: str
+    given: tuple[Paid, ...]
+    reason: str
+
+    def is_of(self, audience: str, decision: str, presentation: str | None) -> bool:
+        """Whether this is about a decision: several decisions may be about one presentation."""
+        return self.audience == audience and (decision == self.decision or presentation == self.presentation)
 
 
 class IntentWithdrawn(Fact, frozen=True):

@@ -211,6 +211,10 @@ REVOCATIONS: Final = "-"
 """The unit in which the counter of a node counts revocations by its agent; no budget can have this unit."""
 PAID_ELSEWHERE: Final = "this presentation was paid for before, by another process of the service"
 """Why a presentation pays nothing: another admission of it has paid."""
+GIVEN_BACK: Final = "this presentation gave back what it had paid, so it is used up: make a new one"
+"""Why a presentation pays nothing more."""
+NOTHING_PAID: Final = "this presentation has paid nothing here that it could give back"
+"""Why a presentation gives nothing back: this audience and admission have not paid with it."""
 
 
 class Counter(Struct, frozen=True):

@@ -6,20 +6,22 @@ Laws:
   cannot change the decision.
 - Budgets are spent last, after everything else has passed. So a denied call costs nothing, except that one denied with
   `unavailable` may have been paid: the answer of the meter was lost.
+- What is expired or revoked gives nothing back.
 - The ask that a denial suggests is for the bearer, and is not recorded.
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 from capx import diagnostics
-from capx.errors import CapxError, Unavailable
+from capx.errors import CapxError, InvalidRequest, Unavailable
 from capx.tokens.lineage import Lineage, attributed
-from capx.verify.decision import Allowed, Decision, Denied
+from capx.verify.decision import Allowed, Decision, Denied, giving_back
 from capx.verify.evaluator import MAX_REPORTED, Evaluator, unavailable
 from capx.verify.meter import Payer
 from capx.verify.spending import Payment, Spent, remaining
 from capx.verify.suggestion import suggested_ask
-from capx_caveats import CALLS, JSON, Allow, Call, Refusal
+from capx_caveats import CALLS, JSON, Allow, Call, Refusal, shown_instant
 
 _UNCOUNTED = Refusal("unavailable", "the cost of this call could not be counted", "try again later")
 
@@ -173,7 +175,7 @@ class Admitted:
 
     def _allowed(self, decision: Decision, call: Call) -> Allowed:
         lineage = self._lineage
-        return Allowed(
+        allowed = Allowed(
             decision_id=decision.id,
             call=call,
             task=lineage.task,
@@ -186,6 +188,18 @@ class Admitted:
             spent=self._payment.spent,
             remaining=remaining(self._payment.spent),
         )
+        return giving_back(allowed, partial(self._give_back, decision.id)) if self.spends else allowed
+
+    def _give_back(self, decision: str, reason: str) -> dict[str, str]:
+        """Give back what was paid; InvalidRequest if the token has expired or is not known to live."""
+        evaluator, lineage = self._evaluator, self._lineage
+        now = evaluator.now()
+        # Some time after it expires, `prune` deletes what it paid.
+        if now >= lineage.expires:
+            raise InvalidRequest(f"this token expired at {shown_instant(lineage.expires)}: it gives nothing back")
+        for refusal in evaluator.revocation_refusals(lineage, self._presentation, evaluator.age()):
+            raise InvalidRequest(f"this token gives nothing back: {refusal.sentence}")
+        return self._payment.give_back(decision, reason, now=now)
 
     def refuse_unrecorded_if(self, refusal: Refusal | None) -> None:
         """Raise Denied if there is a refusal. It is not recorded: before the burn, anybody could send it endlessly."""

@@ -5,9 +5,10 @@ Laws:
 - A denial shows the bearer no secret, and no value except those that the bearer sent.
 - A Decision has no truth value: `if decision:` raises TypeError, so nobody can mistake a denial for a yes.
 - A Decision holds ids and facts, never a token. The log keeps it.
+- Only the Allowed that `judge` returned can give back what its call spent. A copy equals it, and cannot.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -15,12 +16,12 @@ import msgspec
 from msgspec import Struct
 
 from capx.crypto.base64url import b64u
-from capx.errors import CapxError
+from capx.errors import CapxError, InvalidRequest
 from capx.tokens.lineage import Lineage
 from capx.tokens.wording import sentence
 from capx.verify.problem_details import problem_details
-from capx.verify.spending import Spent
-from capx_caveats import Call, Refusal
+from capx.verify.spending import NOTHING_SPENT, Spent
+from capx_caveats import Call, Refusal, is_label
 
 if TYPE_CHECKING:
     from capx.verify.ask import Ask
@@ -196,7 +197,7 @@ class Denied(CapxError):
         return "; ".join([*map(sentence, self.refusals), *filter(None, [self.note])])
 
 
-class Allowed(Struct, frozen=True, kw_only=True):
+class Allowed(Struct, frozen=True, kw_only=True, dict=True):
     """This call may be made, now, and no other. Task, tenant, intent and root are the authority's claims.
 
     `hops` are labels that delegators chose: show them, but do not decide by them. `expires` is the earliest expiry of
@@ -215,3 +216,40 @@ class Allowed(Struct, frozen=True, kw_only=True):
     expires: int
     spent: tuple[Spent, ...] = ()
     remaining: Mapping[str, str] = NOTHING_COUNTED
+
+    def give_back(self, reason: str) -> dict[str, str]:
+        """Give back what this call has spent, because it had no effect and will have none.
+
+        Returns what was given back in each unit, as decimal text. Call it only if you know that nothing happened: after
+        a timeout you do not. `reason` says for people why, in 1 to 128 characters, none of them hidden; the log keeps
+        it. All that the presentation spent is given back, also for other checks of the same request, and the
+        presentation stays used. To call it again changes nothing. It writes to the meter, so async code uses
+        `give_back_async`.
+
+        InvalidRequest, and nothing is given back: if the call spent nothing, the token has expired or is revoked, this
+        object is a copy, or the reason has another form. StoreProblem if the meter cannot be written: try again.
+        """
+        if not is_label(reason):
+            raise InvalidRequest("give a reason of 1 to 128 characters, none of them hidden: it goes into the log")
+        how: Callable[[str], dict[str, str]] | None = vars(self).get(_GIVES_BACK)
+        if how is not None:
+            return how(reason)
+        if self.spent:
+            raise InvalidRequest("this is a copy of a decision: only the one that `judge` returned can give back")
+        raise InvalidRequest(NOTHING_SPENT)
+
+    async def give_back_async(self, reason: str) -> dict[str, str]:
+        """`give_back` for async code: it runs in a thread, because a disk or a database may be slow."""
+        import asyncio
+
+        return await asyncio.to_thread(self.give_back, reason)
+
+
+# Beside the fields, so that it is no part of what an Allowed equals and shows, and no copy has it.
+_GIVES_BACK: Final = "gives_back"
+
+
+def giving_back(allowed: Allowed, how: Callable[[str], dict[str, str]]) -> Allowed:
+    """The same object, which now gives back by calling `how` with the reason."""
+    vars(allowed)[_GIVES_BACK] = how
+    return allowed

@@ -1,4 +1,4 @@
-"""The meter behind `budget`: counters that grow as calls spend.
+"""The meter behind `budget`: counters that grow as calls spend, and shrink only by what a call gives back.
 
 Laws:
 
@@ -8,7 +8,9 @@ Laws:
   lost the answer can safely pay again.
 - Another admission of the same presentation pays nothing and is refused. Processes that share no memory of
   presentations may all accept one, but only the first of them gets it paid.
-- Amounts are exact decimals, and a counter never shrinks.
+- What gives back is a presentation that has paid, and its admission. It gives back all that it paid, once. After that
+  it pays nothing, so it stays used. So a counter never holds less than what others have spent.
+- Amounts are exact decimals.
 """
 
 from collections.abc import Sequence
@@ -56,6 +58,14 @@ class Tally(Struct, frozen=True):
     exhausted: tuple[int, ...] = ()
 
 
+class Paid(Struct, frozen=True):
+    """What a presentation has paid into one counter."""
+
+    counter: str
+    unit: str
+    cost: Decimal
+
+
 class Meter(Protocol):
     """Counters that processes share."""
 
@@ -63,8 +73,18 @@ class Meter(Protocol):
         """Spend all the costs or none, atomically; `now` is in Unix seconds.
 
         Each pair of counter and unit occurs once. What this payer paid into a counter before is part of its cost there.
-        Unwritable if another admission of the presentation has paid. StoreProblem if the meter cannot be read or
-        written; the costs may have been spent then.
+        Unwritable if another admission of the presentation has paid, or if it has given back what it paid. StoreProblem
+        if the meter cannot be read or written; the costs may have been spent then.
+        """
+        ...
+
+    def give_back(self, payer: Payer, *, decision: str, reason: str, now: int) -> tuple[Paid, ...]:
+        """Take all that this payer paid out of its counters again, and write that to the log, atomically.
+
+        Returns what it had paid, in the order of the counters. If it is called again, it returns the same and changes
+        nothing. `decision` is the id of a decision that the payment was for, `reason` a label: why the call had no
+        effect. Both are claims of the resource. Unwritable if this payer has paid nothing at its audience. StoreProblem
+        if the meter cannot be read or written; everything may have been given back then.
         """
         ...
 

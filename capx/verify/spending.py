@@ -5,17 +5,19 @@ Laws:
 - A budget limits what its counter holds after this call is paid for.
 - Several budgets of a chain may share a counter. Then the cost is spent once, and the tightest limit applies.
 - One presentation is one call. If it is judged several times, it pays the highest of the costs, once.
+- A presentation that gives back pays nothing more, whether or not the meter could be written.
 - The resource sees what was spent. The bearer never does.
 """
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
+from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from capx.errors import StoreProblem
+from capx.errors import InvalidRequest, StoreProblem
 from capx.tokens.lineage import Allotment, attributed
 from capx.verify.meter import Meter, Payer, Spend
 from capx_caveats import Call, Refusal, rest_of, shown_amount
@@ -67,13 +69,14 @@ def exhausted(allotments: Iterable[Allotment], call: Call, totals: Totals) -> It
 class Payment:
     """The payments of one presentation; safe with several threads."""
 
-    __slots__ = ("_allotments", "_lock", "_meter", "_paid", "_payer")
+    __slots__ = ("_allotments", "_given_back", "_lock", "_meter", "_paid", "_payer")
 
     def __init__(self, allotments: tuple[Allotment, ...], meter: Meter | None, payer: Payer | None) -> None:
         self._allotments = allotments
         self._meter = meter
         self._payer = payer
         self._paid: dict[tuple[str, str], Spent] = {}
+        self._given_back = False
         self._lock = threading.Lock() if allotments else None
 
     @property
@@ -96,6 +99,8 @@ class Payment:
             return [], ()
         # Two threads that judge the same presentation must not both report the same cost as spent.
         with self._lock:
+            if self._given_back:
+                return [_GIVEN_BACK], ()
             spends = [spend for spend in spends_of(self._allotments, call) if self._is_due(spend)]
             if not spends:
                 return [], ()
@@ -111,6 +116,21 @@ class Payment:
             self._paid.update({(one.counter, one.unit): one for one in receipt(spends, tally.totals)})
             return [], spent
 
+    def give_back(self, decision: str, reason: str, *, now: int) -> dict[str, str]:
+        """Give back all that was paid; returns it by unit, as decimal text.
+
+        If it is called again, it returns the same and changes nothing. InvalidRequest if nothing was paid. StoreProblem
+        when the meter cannot be read or written, or refuses.
+        """
+        if self._lock is None or self._meter is None or self._payer is None:
+            raise InvalidRequest(NOTHING_SPENT)
+        with self._lock:
+            # First: if the answer is lost, the meter may have given everything back.
+            self._given_back = True
+            paid = self._meter.give_back(self._payer, decision=decision, reason=reason, now=now)
+        # Counters of one unit all count the same call, so they were paid the same.
+        return {one.unit: shown_amount(one.cost) for one in paid}
+
     def _is_due(self, spend: Spend) -> bool:
         paid = self._paid.get((spend.counter, spend.unit))
         return paid is None or spend.cost > Decimal(paid.cost)
@@ -119,6 +139,12 @@ class Payment:
         """The part of the cost that this presentation has not paid before."""
         paid = self._paid.get((spend.counter, spend.unit))
         return spend if paid is None else replace(spend, cost=rest_of(spend.cost, Decimal(paid.cost)))
+
+
+NOTHING_SPENT: Final = "this call spent nothing from a budget, so there is nothing to give back"
+_GIVEN_BACK: Final = Refusal(
+    "replayed", "this presentation gave back what it had spent", "a fresh presentation for each call"
+)
 
 
 def receipt(spends: Iterable[Spend], totals: Iterable[Decimal]) -> tuple[Spent, ...]:

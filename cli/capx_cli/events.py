@@ -12,7 +12,7 @@ from capx.store.decision_query import Recorded
 from capx.tokens import revocation_key
 from capx.tokens.wording import label
 from capx.verify.spending import Spent
-from capx_caveats import shown, shown_instant
+from capx_caveats import shown, shown_amount, shown_instant
 from capx_cli import phrases, screen
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ _STYLES = {
     "request_approved": screen.GOOD,
     "request_denied": screen.BAD,
     "ask_refused": screen.BAD,
+    "given_back": screen.GOOD,
     "intent_withdrawn": screen.BAD,
     "revoked": screen.BAD,
     "restored": screen.LOUD,
@@ -151,6 +152,17 @@ def _refused(asked: events.AskRefused) -> str:
     return f"in task {asked.task}: {wanted}, {', '.join(asked.reasons)}, by {phrases.holder(asked.hops)}"
 
 
+def _given_back(returned: events.GivenBack) -> str:
+    return f"decision {returned.decision} of {returned.audience}: {given_back(returned)}"
+
+
+def given_back(returned: events.GivenBack) -> str:
+    """What a call gave back, and why, as its resource says."""
+    # A call costs the same in all counters of one unit.
+    amounts = {one.unit: f"{shown_amount(one.cost)} of {one.unit}" for one in returned.given}
+    return f"{', '.join(amounts.values())}; the resource says why: {label(returned.reason)}"
+
+
 def _restored(restored: events.Restored) -> str:
     dead = phrases.of_key(revocation_key.of_instant(restored.issued))
     return f"from a backup that reached position {restored.backup}; {dead} is dead"
@@ -171,6 +183,7 @@ _SAID: "dict[type[events.Fact], Callable[[Any], str]]" = {
     events.RequestDenied: _answered,
     events.RequestExpired: lambda fact: f"request {fact.request} in task {fact.task}: nobody answered in time",
     events.AskRefused: _refused,
+    events.GivenBack: _given_back,
     events.IntentWithdrawn: lambda fact: f"intent {fact.intent}",
     events.Revoked: _revoked,
     events.Restored: _restored,

@@ -37,7 +37,9 @@ AT_OPEN = grant("at_open", CRM[0], BILLING[0])
 UNATTENDED = policy(AT_OPEN, grant("on_request", *CRM[1:3], *BILLING[1:]))
 ATTENDED = policy(AT_OPEN, grant("on_request", *CRM[1:3], BILLING[1]), grant("ask", *BILLING[2:]))
 ONCE_FOR_ALL = policy(
-    AT_OPEN, grant("on_request", *CRM[1:3], BILLING[1]), grant("ask", *BILLING[2:]) + 'uses = "task"\n'
+    AT_OPEN,
+    grant("on_request", *CRM[1:3], BILLING[1]),
+    grant("ask", *BILLING[2:]) + 'uses = "task"\npinned = false\n',
 )
 NEEDS = (CRM[1], CRM[2], BILLING[1], BILLING[2], BILLING[3])
 """What the task turns out to need."""
@@ -222,9 +224,14 @@ def test_a_loop_that_waits_goes_on_when_its_approver_answers(attended: World) ->
     finally:
         done.set()
         approver.join()
-    # Each call that the policy names needs a consent of its own.
-    assert len(approved) == len([step for step in STEPS if step[0] in NAMED])
-    assert sorted(attended.asked(task)) == sorted(NEEDS)
+    # Each call that the policy names needs a consent of its own, and is pinned to its argument.
+    named = [step for step in STEPS if step[0] in NAMED]
+    assert len(approved) == len(named)
+    requests = attended.operators.requests(task=task.id)
+    assert [(one.action, one.args) for one in requests if one.action in NAMED] == [
+        (action, f'{{"id":{number}}}') for action, number in named
+    ]
+    assert sorted({one.action for one in requests}) == sorted(NEEDS)
 
 
 def test_calls_at_once_ask_once_for_each_need(unattended: World) -> None:
@@ -258,7 +265,7 @@ def test_a_waiting_call_that_is_cancelled_loses_nothing(attended: World) -> None
             assert (await client.post(attended.url(CRM[1], 2))).json() == 2
             await asyncio.to_thread(attended.approve, request)
             await asyncio.to_thread(until, lambda: len(agent.bundle) == len(task.bundle) + 2)
-            assert (await client.post(attended.url("billing.refund", 3))).json() == 3
+            assert (await client.post(attended.url("billing.refund", 1))).json() == 1
         assert sorted(attended.asked(task)) == sorted(("billing.refund", CRM[1]))
 
     asyncio.run(act())

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 import pytest
 
 from capx.authority.authority import Authority
-from capx.authority.charging import charge
+from capx.authority.charging import charge, give_back
+from capx.authority.ending import forget_ended
 from capx.authority.opening import OpenedTask
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import KeyRing, RootKey
@@ -22,7 +23,7 @@ from capx.tokens import chain, wire
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability, mint_block
-from capx.verify.meter import Payer, Spend, Tally
+from capx.verify.meter import Paid, Payer, Spend, Tally
 from capx_caveats import Budget, budget, encode_block, expires, shown_instant
 
 READ = ToolCall("crm.read")
@@ -200,6 +201,88 @@ def test_a_token_without_budgets_has_nothing_to_spend(lab: Authority) -> None:
     refused(lab, presented(lab.open(allow=["crm.read"]).bundle), "no budget of this presentation counts 'calls'")
 
 
+# Giving back
+
+
+def returned(lab: Authority, text: str, *, audience: str = "crm", now: int = NOW, by: str | None = None) -> Any:
+    admission = sha256((by or text).encode()).digest()[:16]
+    return give_back(
+        lab.store, lab.keyring, audience, text, admission=admission, decision="d", reason="no bank", now=now
+    )
+
+
+def test_a_presentation_gives_back_all_that_it_paid_once(lab: Authority, task: OpenedTask) -> None:
+    text, other = presented(task.bundle), presented(task.bundle)
+    paid(lab, text, calls="1", eur="2.5")
+    paid(lab, other, calls="1", eur="1")
+    assert [returned(lab, text) for _ in range(2)] == [
+        (Paid(task.id, "calls", Decimal(1)), Paid(task.id, "eur", Decimal("2.5")))
+    ] * 2
+    assert totals(lab) == {"calls": 1, "eur": 1}
+    with pytest.raises(Unwritable, match="gave back what it had paid"):
+        paid(lab, text, eur="1")
+    (event,) = (one for one in lab.log() if one.kind == "given_back")
+    assert event.facts()["task"] == task.id
+    assert (event.facts()["decision"], event.facts()["reason"]) == ("d", "no bank")
+
+
+def kept(lab: Authority, text: str, why: str, **parts: Any) -> None:
+    before = totals(lab)
+    with pytest.raises(CapxError, match=why):
+        returned(lab, text, **parts)
+    assert totals(lab) == before
+
+
+def test_what_did_not_pay_gives_nothing_back(lab: Authority, task: OpenedTask) -> None:
+    text = presented(task.bundle)
+    paid(lab, text)
+    kept(lab, presented(task.bundle), "has paid nothing here")
+    kept(lab, text, "has paid nothing here", by="another admission")
+    kept(lab, text, "is for crm, and slides received it", audience="slides")
+    frame = wire.decode(text)
+    kept(lab, wire.encode(frame.identifier, frame.blocks, bytes(32)), "was changed")
+
+
+def test_a_presentation_gives_back_only_in_its_time(lab: Authority, task: OpenedTask) -> None:
+    text = presented(task.bundle)
+    paid(lab, text)
+    kept(lab, text, "expired at", now=task.expires)
+    returned(lab, text, now=task.expires - 1)
+    assert totals(lab) == {"calls": 0}
+
+
+def payer(text: str) -> Payer:
+    """The same payer as `paid` makes of a presentation."""
+    frame = wire.decode(text)
+    ids = [digest[:16] for digest in chain.digests(frame.identifier_bytes, frame.blocks)]
+    return Payer(ids[-1], sha256(text.encode()).digest()[:16], ids[1], "crm", text)
+
+
+def test_what_was_paid_is_remembered_until_it_expires(lab: Authority) -> None:
+    task = lab.open(allow=["crm.read"], caveats=[budget("calls", 2)], expires="1d")
+    text = presented(task.bundle)
+    # By the clock of a service that is a minute behind that of the authority.
+    lab.store.spend(payer(text), [Spend(task.id, "calls", Decimal(1), Decimal(2))], now=lab.task(task.id).opened - 60)
+    with lab.store.write() as transaction:
+        forget_ended(transaction, now=task.expires - 1, max_ttl=60)
+    returned(lab, text, now=task.expires - 1)
+    assert totals(lab) == {"calls": 0}
+
+
+def test_what_is_dead_gives_nothing_back(lab: Authority, task: OpenedTask) -> None:
+    child = task.bundle.delegate(to="child")
+    texts = [presented(child), presented(task.bundle)]
+    for text in texts:
+        paid(lab, text)
+    lab.revoke(child)
+    kept(lab, texts[0], "was revoked")
+    returned(lab, texts[1])
+    lab.complete(task.id)
+    for text in texts:
+        kept(lab, text, "its task has ended")
+    assert totals(lab) == {"calls": 1}
+
+
 class Noting(SQLiteStore):
     """A store that notes who pays."""
 
@@ -215,8 +298,8 @@ def test_the_one_who_pays_is_what_the_presentation_proves(tmp_path: Path) -> Non
     with Authority(Noting.create(tmp_path / "capx.db"), KeyRing(RootKey.generate())) as lab:
         token = next(iter(lab.open(allow=["crm.read"], caveats=[budget("calls", 2)]).bundle)).present(READ)
         charge(lab.store, lab.keyring, "crm", token.text, {"calls": "1"}, admission=b"a" * 16, now=int(time.time()))
-    (payer,) = Noting.payers
-    assert payer == Payer(token.id, b"a" * 16, token.ids[1], "crm", token.text)
+    (one,) = Noting.payers
+    assert one == Payer(token.id, b"a" * 16, token.ids[1], "crm", token.text)
 
 
 def test_what_cannot_be_read_says_why(lab: Authority) -> None:

@@ -16,14 +16,16 @@ from capx.authority.uses import MOST_USES_SHOWN
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import RootKey
 from capx.errors import InvalidRequest
+from capx.store.events import GivenBack
 from capx.store.records import Damaged, DecisionRecord, RequestRecord
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability
 from capx.tokens.uses_counter import uses_counter
 from capx.verify.ask import Granted
+from capx.verify.decision import Allowed
 from capx.verify.meter import Spend
-from capx_caveats import Budget, action, budget
+from capx_caveats import Budget, Call, action, budget
 from tests.labs.granting_lab import GrantingLab, policy, rule
 from tests.labs.lab import NOW
 from tests.labs.payers import payer
@@ -281,6 +283,59 @@ def test_a_call_killed_after_its_payment_is_not_made_twice(lab: GrantingLab, tmp
     assert inquiry.uses == ()
     assert "it was granted before, once" in inquiry.sentences()
     assert lab.codes(consented(lab, opened.bundle), SEND) == ()
+
+
+def used(lab: GrantingLab, granted: Capability) -> Allowed:
+    """The decision that allowed a call with it."""
+    call = ToolCall(SEND)
+    text = granted.present(call, now=int(lab.clock.now)).text
+    return lab.authority.verifier("mail").verify(text, call, Call(SEND, tenant="Acme"))
+
+
+def test_a_use_that_was_given_back_needs_no_other_consent(lab: GrantingLab) -> None:
+    opened = lab.open()
+    granted = consented(lab, opened.bundle)
+    used(lab, granted).give_back("the mail server was away")
+    assert lab.granted(opened.bundle, SEND) == granted
+    assert request(lab).round == 1
+    assert (lab.codes(granted, SEND), lab.codes(granted, SEND)) == ((), ("budget_exhausted",))
+
+
+def test_a_use_given_back_late_is_one_of_the_round_before(lab: GrantingLab) -> None:
+    opened = lab.open()
+    first = consented(lab, opened.bundle)
+    late = used(lab, first)
+    second = consented(lab, opened.bundle)
+    assert lab.codes(second, SEND) == ()
+    late.give_back("the mail server was away")
+    # Two consents, two calls, whichever grant is presented.
+    assert lab.codes(second, SEND) == ("budget_exhausted",)
+    assert (lab.codes(first, SEND), lab.codes(first, SEND)) == ((), ("budget_exhausted",))
+    assert lab.pending(opened.bundle, SEND).request == request(lab).id
+    assert request(lab).round == 3
+
+
+def test_a_person_is_told_of_no_use_that_was_given_back(lab: GrantingLab) -> None:
+    lab.policy = asking(2)
+    opened = lab.open()
+    granted = consented(lab, opened.bundle)
+    late, real = used(lab, granted), used(lab, granted)
+    lab.pending(opened.bundle, SEND)
+    until(lambda: len(lab.authority.inquiry(request(lab).id).uses) == 2)
+    late.give_back("the mail server was away")
+    assert [use.decision for use in lab.authority.inquiry(request(lab).id).uses] == [real.decision_id]
+
+
+def test_a_resource_takes_back_no_use_of_another(lab: GrantingLab) -> None:
+    opened = lab.open()
+    real = used(lab, consented(lab, opened.bundle))
+    by = payer("slides")
+    lab.authority.store.spend(by, [Spend("a", "calls", Decimal(1), Decimal(1))], now=NOW)
+    lab.authority.store.give_back(by, decision=real.decision_id, reason="x", now=NOW)
+    with lab.authority.store.write() as transaction:
+        GivenBack(opened.id, "slides", real.decision_id, "p", (), "x").write(transaction, at=NOW)
+    lab.pending(opened.bundle, SEND)
+    until(lambda: bool(lab.authority.inquiry(request(lab).id).uses))
 
 
 def test_asks_after_the_last_use_begin_one_round(lab: GrantingLab) -> None:

@@ -7,8 +7,11 @@ import pytest
 
 from capx.authority.authority import Authority
 from capx.crypto.base64url import b64u
+from capx.store.events import GivenBack
 from capx.store.records import DecisionRecord
+from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
+from capx_caveats import Call, budget
 from tests.cli.conftest import Shell
 
 
@@ -61,3 +64,38 @@ def test_a_decision_whose_id_is_taken_elsewhere_is_shown(home: Shell, squat: dic
     assert (f"  same id: denied   {id_}  slides.write at slides" in shown.out) == readable
     same = home("why", id_, "--json").json["beside"]["same_id"]
     assert [one["audience"] for one in same] == (["slides"] if readable else [])
+
+
+def test_what_a_call_gave_back_is_shown_beside_what_it_spent(home: Shell) -> None:
+    with Authority.open_home(home.home) as authority:
+        opened = authority.open(allow=["crm.read"], caveats=[budget("calls", 3), budget("eur", 9)])
+        call, verifier = ToolCall("crm.read"), authority.verifier("crm")
+        kept, returned = (
+            verifier.verify(next(iter(opened.bundle)).present(call).text, call, Call("crm.read", cost={"eur": "2.50"}))
+            for _ in range(2)
+        )
+        returned.give_back("the bank, [red]closed[/red]")
+        assert authority.flush()
+    said = home("why", returned.decision_id).out
+    assert re.search(
+        r'^  given back +\S+.*: 1 of calls, 2.5 of eur; the resource says why: "the bank, \[red\]closed\[/red\]"$',
+        said,
+        re.MULTILINE,
+    )
+    assert "given back" not in home("why", kept.decision_id).out
+    facts = home("why", returned.decision_id, "--json").json["beside"]["given_back"]
+    assert (facts["kind"], facts["facts"]["decision"]) == ("given_back", returned.decision_id)
+    assert home("why", kept.decision_id, "--json").json["beside"]["given_back"] is None
+    (line,) = (line for line in home("log").out.splitlines() if "  given_back  " in line)
+    assert f"decision {returned.decision_id} of crm: 1 of calls, 2.5 of eur; the resource says why: " in line
+    assert home("store", "check").out
+    assert "calls: 1 of 3 spent" in home("graph").out
+
+
+def test_what_another_audience_says_it_gave_back_is_not_shown(home: Shell, spending: Bundle) -> None:
+    decided = home("find", "--json").json[0]
+    names = {"decision": decided["id"], "presentation": decided["presentation"]}
+    with Authority.open_home(home.home) as authority, authority.store.write() as transaction:
+        GivenBack(task=decided["task"], audience="slides", given=(), reason="x", **names).write(transaction, at=1)
+    assert "given back" not in home("why", decided["id"]).out
+    assert "the resource says why: x" in home("log").out

@@ -26,6 +26,8 @@ from capx_caveats import Entry, amount
 from tests.labs.payers import payer
 
 COUNTER = ("shared", "eur")
+RETURNED = ("returned", "eur")
+"""A counter from which everything is given back."""
 LIMIT = amount("1000000000")
 COST = amount("0.1")
 AUDIENCES = 3
@@ -90,7 +92,7 @@ def ask(store: Store, chance: random.Random, now: int) -> None:
 def write(authority: Authority, intent: Intent, chance: random.Random, tasks: list[str]) -> None:
     """Do one thing, and acknowledge it."""
     store, now = authority.store, int(time.time())
-    what = chance.choice(["open", "open on an intent", "end", "revoke", "spend", "record", "burn", "ask"])
+    what = chance.choice(["open", "open on an intent", "end", "revoke", "spend", "give back", "record", "burn", "ask"])
     if what == "end" and tasks:
         task = tasks.pop(chance.randrange(len(tasks)))
         end = chance.choice([authority.complete, authority.withdraw])(task)
@@ -101,6 +103,11 @@ def write(authority: Authority, intent: Intent, chance: random.Random, tasks: li
     elif what == "spend":
         total = store.spend(payer(), [Spend(*COUNTER, COST, LIMIT)], now=now).totals[0]
         acknowledge(what="spend", total=str(total))
+    elif what == "give back":
+        by = payer()
+        store.spend(by, [Spend(*RETURNED, COST, LIMIT)], now=now)
+        store.give_back(by, decision="d", reason="x", now=now)
+        acknowledge(what="give back", presentation=b64u(by.presentation))
     elif what == "record":
         ids = [b64u(chance.randbytes(16)) for _ in range(3)]
         store.record([DecisionRecord(id_, now, json.dumps({"id": id_, "audience": "crm"}).encode()) for id_ in ids])

@@ -106,7 +106,7 @@ ROOMS: Final = {
     "terms": _capx("policy/terms", "policy/test_terms", "policy/test_policy"),
     "charging": _capx("authority/charging", "authority/test_charging"),
     "uses": _capx("authority/uses", "authority/test_uses"),
-    "spending": _capx("verify/spending", "verify/test_spending", "verify/test_meter"),
+    "spending": _capx("verify/spending", "verify/test_spending", "verify/test_spending_give_back", "verify/test_meter"),
     "next_asks": _capx(
         "agent/next_asks", "agent/test_next_asks", "agent/test_httpx_client_asks", "verify/test_suggestion"
     ),

@@ -1,5 +1,6 @@
 """Payments of a resource without a store: answers that are lost, and answers that are no answers."""
 
+import asyncio
 import contextlib
 import json
 import re
@@ -19,8 +20,8 @@ from capx.errors import StoreProblem, Unavailable
 from capx.resource.report_client import ResourceClient
 from capx.store.records import Unwritable
 from capx.tokens.binding import ToolCall
-from capx.verify.meter import Payer, Spend, Tally
-from capx_caveats import budget
+from capx.verify.meter import Paid, Payer, Spend, Tally
+from capx_caveats import Call, budget
 from tests.labs.hostile_answers import answer, at_url
 from tests.labs.lab import Lab, minted
 from tests.labs.payers import payer
@@ -122,6 +123,60 @@ def test_where_all_answers_are_lost_the_call_is_not_paid_twice(served: Served, r
             client.spend(by, spends, now=NOW)
         client.close()
     assert spent(remote, task) == [Decimal(1)]
+
+
+def test_a_lost_answer_to_a_give_back_is_asked_for_again(served: Served, remote: RemoteAuthority) -> None:
+    task, by, spends = presented(remote)
+    with LosingAnswers(served.url, 0).running() as url:
+        client = ResourceClient(url, served.keys("crm"))
+        client.spend(by, spends, now=NOW)
+        client.close()
+    with LosingAnswers(served.url, 1).running() as url:
+        client = ResourceClient(url, served.keys("crm"))
+        given = client.give_back(by, decision="d", reason="no bank", now=NOW)
+        assert given == (Paid(task, "calls", Decimal(1)),)
+        client.close()
+    assert spent(remote, task) == [0]
+    assert sum(event.kind == "given_back" for event in remote.log()) == 1
+
+
+def test_a_call_on_the_feed_gives_back_what_it_spent(served: Served, remote: RemoteAuthority) -> None:
+    task = remote.open(allow=["crm.read"], caveats=[budget("calls", 1)])
+    call, capability = ToolCall("crm.read"), next(iter(task.bundle))
+    keys = served.keys("crm")
+    with contextlib.closing(ResourceClient(served.url, keys)) as client:
+        verifier = Lab(keys=keys, meter=client, clock=time.time).verifier
+        allowed = verifier.verify(capability.present(call).text, call, Call("crm.read"))
+        assert spent(remote, task.id) == [1]
+        assert asyncio.run(allowed.give_back_async("no bank")) == {"calls": "1"}
+        assert spent(remote, task.id) == [0]
+        verifier.verify(capability.present(call).text, call, Call("crm.read"))
+    (event,) = (one for one in remote.log() if one.kind == "given_back" and one.facts()["task"] == task.id)
+    assert event.facts()["decision"] == allowed.decision_id
+
+
+def test_what_paid_nothing_gives_nothing_back_on_the_feed(served: Served, remote: RemoteAuthority) -> None:
+    _, by, _ = presented(remote)
+    with contextlib.closing(ResourceClient(served.url, served.keys("crm"))) as client:
+        with pytest.raises(Unwritable, match="has paid nothing here"):
+            client.give_back(by, decision="d", reason="x", now=NOW)
+        for odd in ("", "a\nb", "x" * 129):
+            with pytest.raises(Unwritable, match="reason"):
+                client.give_back(by, decision="d", reason=odd, now=NOW)
+        with pytest.raises(Unwritable, match="decision"):
+            client.give_back(by, decision="no id", reason="x", now=NOW)
+
+
+@pytest.mark.parametrize("cost", ["-1", "NaN", "1E+999999", "0.0000001"])
+def test_what_is_no_amount_was_not_given_back(cost: str) -> None:
+    keys = KeyRing(RootKey.generate()).exported("crm")
+    body = json.dumps({"given": [{"counter": "a", "unit": "calls", "cost": cost}]}).encode()
+    with (
+        at_url(lambda: answer(body)) as url,
+        contextlib.closing(ResourceClient(url, keys)) as client,
+        pytest.raises(StoreProblem, match="what is no amount"),
+    ):
+        client.give_back(payer(), decision="d", reason="x", now=NOW)
 
 
 def test_the_order_of_the_answer_is_that_of_the_request(served: Served, remote: RemoteAuthority) -> None:

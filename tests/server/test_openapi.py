@@ -103,7 +103,11 @@ class Asker:
             received = HttpRequest(method=case.method, target=target, content_type=kind, body=body)
             bundle = self._remote.open(allow=["crm.read"]).bundle
             return {"authorization": bundle.present("authority", received).authorization}
-        if self._key is not None and path in {"/decisions", "/sighted", "/spend"} and case.method == "POST":
+        if (
+            self._key is not None
+            and path in {"/decisions", "/sighted", "/spend", "/give-back"}
+            and case.method == "POST"
+        ):
             proof = resource_auth.prove(self._key, method="POST", target=target, body=body, at=int(time.time()))
             return {"authorization": proof}
         return {}

@@ -1,10 +1,12 @@
 """Both kinds of store, each in a real file or a real database of its own."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
 from capx.store.factory import create_store, is_postgres, open_store
@@ -47,10 +49,23 @@ class Places:
             with closing(sqlite3.connect(store.place)) as file, file:
                 file.execute(statement)
             return
+        with self._admin(store) as connection:
+            connection.execute(statement.encode())
+
+    def rows(self, store: Store, query: str) -> list[Any]:
+        """Read tables behind the store's back."""
+        if not is_postgres(store.place):
+            with closing(sqlite3.connect(store.place)) as file:
+                return file.execute(query).fetchall()
+        with self._admin(store) as connection:
+            return connection.execute(query.encode()).fetchall()
+
+    @contextmanager
+    def _admin(self, store: Store) -> Generator[psycopg.Connection[Any]]:
         database = store.place.rpartition("/capx_")[2].partition("?")[0]
         with shared_server().admin(f"capx_{database}") as connection:
             connection.execute("SET search_path = capx")
-            connection.execute(statement.encode())
+            yield connection
 
     def end(self) -> None:
         for store in self._opened:

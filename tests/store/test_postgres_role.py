@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import psycopg
 import pytest
+from msgspec.structs import replace
 from psycopg import errors
 from psycopg.sql import SQL, Identifier
 
@@ -17,6 +18,7 @@ from capx.authority.authority import Authority
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import KeyRing, RootKey
 from capx.errors import InvalidRequest, StoreProblem
+from capx.store.events import GivenBack
 from capx.store.log import check
 from capx.store.postgres.role import role_sql
 from capx.store.postgres.schema import FOR_RESOURCES
@@ -30,6 +32,7 @@ from capx.verify.meter import Payer, Spend
 from capx_caveats import Call, budget
 from tests.labs.payers import payer
 from tests.labs.postgres import OWNER, Server
+from tests.labs.waiting import until
 
 NOW = int(time.time())
 NODE = b64u(b"n" * 16)
@@ -529,6 +532,140 @@ def test_a_role_spends_with_no_capability_that_is_dead(owner: PostgresStore, crm
     assert crm.spend(payer(capability=under), spends, now=NOW).exhausted == ()
     fresh.revoke(kid=other.kid)
     refused_to_spend(crm, payer(capability=under), NODE)
+
+
+def spent(owner: PostgresStore, *counters: tuple[str, str]) -> list[int]:
+    return list(map(int, owner.spent(counters)))
+
+
+def paid(owner: PostgresStore, crm: PostgresStore, counter: str = NODE) -> tuple[str, Payer]:
+    """A task, and who has paid one of three calls with its capability."""
+    task, capability = minted(owner)
+    by = payer(capability=capability)
+    assert crm.spend(by, [Spend(counter, "calls", Decimal(1), Decimal(3))], now=NOW).exhausted == ()
+    return task, by
+
+
+def given_back(store: PostgresStore, by: Payer, *, decision: str = "d", reason: str = "x") -> list[tuple[str, int]]:
+    returned = store.give_back(by, decision=decision, reason=reason, now=int(time.time()))
+    return [(one.counter, int(one.cost)) for one in returned]
+
+
+def refused_to_give_back(store: PostgresStore, by: Payer, why: str) -> None:
+    with pytest.raises(StoreProblem, match=why):
+        given_back(store, by)
+
+
+def test_a_role_gives_back_what_it_paid_and_the_log_holds(owner: PostgresStore, crm: PostgresStore) -> None:
+    task, by = paid(owner, crm)
+    owner.spend(payer(), [Spend(NODE, "calls", Decimal(1), Decimal(3))], now=NOW)
+    assert given_back(crm, by, reason="the bank was closed") == [(NODE, 1)]
+    assert spent(owner, (NODE, "calls")) == [1]
+    with owner.read() as reading:
+        check(reading.events(), head=reading.head().place)
+        (event,) = reading.events(task=task, kind="given_back")
+    returned = event.read(GivenBack)
+    assert (returned.task, returned.audience, returned.reason) == (task, "crm", "the bank was closed")
+
+
+def test_a_role_gives_back_nothing_of_another_audience(roles: Roles, owner: PostgresStore, crm: PostgresStore) -> None:
+    _, by = paid(owner, crm)
+    with closing(PostgresStore(roles.url(roles.make("slides")))) as slides:
+        refused_to_give_back(slides, by, "does not let this role do that")
+        refused_to_give_back(slides, replace(by, audience="slides"), "has paid nothing here")
+    assert spent(owner, (NODE, "calls")) == [1]
+
+
+def test_a_role_gives_back_nothing_once_its_capability_died(owner: PostgresStore, crm: PostgresStore) -> None:
+    task, by = paid(owner, crm)
+    _, living = minted(owner)
+    Authority(owner, KEYS).complete(task)
+    # The capability is that of the payment, whichever is named now.
+    for one in (by, replace(by, capability=living)):
+        refused_to_give_back(crm, one, "does not let this role do that")
+    assert spent(owner, (NODE, "calls")) == [1]
+
+
+def test_a_living_capability_gives_nothing_back_for_a_dead_one(owner: PostgresStore, crm: PostgresStore) -> None:
+    other = b64u(b"m" * 16)
+    task, by = paid(owner, crm)
+    _, living = minted(owner)
+    for counter in (other, b64u(b"a" * 16)):
+        # Both pay under one presentation.
+        spends = [Spend(counter, "calls", Decimal(1), Decimal(3))]
+        assert crm.spend(replace(by, capability=living), spends, now=NOW).exhausted == ()
+    Authority(owner, KEYS).complete(task)
+    refused_to_give_back(crm, replace(by, capability=living), "does not let this role do that")
+    assert spent(owner, (NODE, "calls"), (other, "calls")) == [1, 1]
+
+
+def test_a_role_gives_back_nothing_after_the_grant_expired(owner: PostgresStore, crm: PostgresStore) -> None:
+    opened = Authority(owner, KEYS).open(allow=["crm.read"], expires="2s", caveats=[budget("calls", 3)])
+    by = payer(capability=next(iter(opened.bundle)).ids[1])
+    crm.spend(by, [Spend(NODE, "calls", Decimal(1), Decimal(3))], now=int(time.time()))
+    until(lambda: time.time() > opened.expires + 1)
+    # It states an earlier time, which the server moves no further than five seconds.
+    refused_to_give_back(crm, by, "does not let this role do that")
+    assert spent(owner, (NODE, "calls")) == [1]
+
+
+def test_a_role_gives_back_no_revocations(owner: PostgresStore, crm: PostgresStore, session: Connection) -> None:
+    task, _ = minted(owner)
+    with owner.write() as writing:
+        writing.count_revocation(task, b"n" * 16, now=NOW)
+    _, by = paid(owner, crm)
+    given_back(crm, by)
+    assert spent(owner, (NODE, REVOCATIONS), (NODE, "calls")) == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("decision", "reason"),
+    [
+        ("d", ""),
+        ("d", "x" * 129),
+        ("d", "a\nb"),
+        ("d", "\x1b[1m"),
+        ("", "x"),
+        ("d" * 65, "x"),
+        ('d"', "x"),
+        ("d\n", "x"),
+    ],
+)
+def test_what_a_role_says_of_a_give_back_is_bounded(
+    owner: PostgresStore, crm: PostgresStore, decision: str, reason: str
+) -> None:
+    _, by = paid(owner, crm)
+    with pytest.raises(Unwritable):
+        given_back(crm, by, decision=decision, reason=reason)
+    assert spent(owner, (NODE, "calls")) == [1]
+
+
+def test_an_event_of_a_give_back_is_bounded(owner: PostgresStore, crm: PostgresStore) -> None:
+    _, capability = minted(owner)
+    by = payer(capability=capability)
+    spends = [Spend(b64u(n.to_bytes(16, "big")), "calls", Decimal(1), Decimal(3)) for n in range(1_200)]
+    crm.spend(by, spends, now=NOW)
+    with pytest.raises(Unwritable, match="too many counters"):
+        given_back(crm, by)
+    assert spent(owner, (spends[0].counter, "calls")) == [1]
+
+
+@pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
+def test_no_isolation_gives_one_payment_back_twice(
+    owner: PostgresStore, crm: PostgresStore, session: Connection, isolation: str
+) -> None:
+    _, by = paid(owner, crm)
+    paid(owner, crm)
+    session.execute(f"SET default_transaction_isolation = '{isolation}'".encode())
+    session.execute("BEGIN")
+    session.execute("SELECT * FROM capx.head()")
+    assert given_back(crm, by) == [(NODE, 1)]
+    with pytest.raises(errors.SerializationFailure):
+        session.execute(
+            "SELECT * FROM capx.give_back(%s, %s, %s, 'd', 'x', 1)", (by.presentation, by.admission, by.audience)
+        )
+    session.execute("ROLLBACK")
+    assert spent(owner, (NODE, "calls")) == [1]
 
 
 def test_a_role_uses_up_no_revocations_of_an_agent(owner: PostgresStore, crm: PostgresStore) -> None:

@@ -10,11 +10,12 @@ import pytest
 from capx.crypto.base64url import b64u
 from capx.errors import StoreProblem
 from capx.store.factory import create_store, open_store
+from capx.store.log import GENESIS
 from capx.store.postgres import store as postgres
 from capx.store.postgres.role import role_sql
 from capx.store.postgres.schema import CLOSED, FOR_RESOURCES, VERSION, migration
 from capx.store.postgres.store import PostgresStore, migrate
-from capx.verify.meter import Spend
+from capx.verify.meter import Paid, Spend
 from tests.labs.payers import payer
 from tests.labs.postgres import ADMIN, Server
 from tests.labs.postgres_cuts import admin
@@ -115,9 +116,9 @@ def test_a_store_of_the_first_version_keeps_its_roles(postgres_server: Server, p
             "INSERT INTO capx.events VALUES (1, 1, 'capability_minted', %s, '', NULL, NULL, 't')", (body.decode(),)
         )
     with postgres_server.admin(postgres_database) as operator:
-        operator.execute(role_sql("crm", role).replace(FOR_RESOURCES[5], _FIRST_SPEND).encode())
+        operator.execute(_sql_of_then(role_sql("crm", role)))
         operator.execute("INSERT INTO capx.resources VALUES ('dropped long ago', 'crm')")
-        operator.execute(role_sql("slides", other).replace(FOR_RESOURCES[5], _FIRST_SPEND).encode())
+        operator.execute(_sql_of_then(role_sql("slides", other)))
         operator.execute(f"REVOKE EXECUTE ON FUNCTION {_FIRST_SPEND} FROM {other}".encode())
     assert migrate(url) == (1, VERSION)
     with contextlib.closing(PostgresStore(url)) as store, store.read() as reading:
@@ -126,18 +127,50 @@ def test_a_store_of_the_first_version_keeps_its_roles(postgres_server: Server, p
         assert found.body == body
     with contextlib.closing(PostgresStore(postgres_server.url(postgres_database, role))) as crm:
         spends = [Spend(b64u(b"n" * 16), "calls", Decimal(1), Decimal(1))]
-        assert crm.spend(payer(capability=b"c" * 16), spends, now=NOW).totals == (Decimal(1),)
+        by = payer(capability=b"c" * 16)
+        assert crm.spend(by, spends, now=NOW).totals == (Decimal(1),)
+        assert crm.give_back(by, decision="d", reason="x", now=NOW) == (Paid(b64u(b"n" * 16), "calls", Decimal(1)),)
     with postgres_server.admin(postgres_database) as operator:
-        held = operator.execute(
-            "SELECT has_function_privilege(%s, %s, 'EXECUTE')", (other, FOR_RESOURCES[5])
-        ).fetchone()
-        assert held == (False,), "a right that was taken away is not given back"
+        for function in FOR_RESOURCES[5:7]:
+            held = operator.execute("SELECT has_function_privilege(%s, %s, 'EXECUTE')", (other, function)).fetchone()
+            assert held == (False,), "a right that was taken away is not given back"
         for one in (role, other):
             operator.execute(f"DROP OWNED BY {one}".encode())
             operator.execute(f"DROP ROLE {one}".encode())
 
 
 _FIRST_SPEND = "capx.spend(text[], text[], numeric[], numeric[], bigint)"
+
+
+def _sql_of_then(sql: str) -> bytes:
+    """The SQL that made a role of the first version."""
+    return sql.replace(FOR_RESOURCES[5], _FIRST_SPEND).replace(f"    {FOR_RESOURCES[6]},\n", "").encode()
+
+
+def test_a_payment_of_the_second_version_is_the_owners(postgres_server: Server, postgres_database: str) -> None:
+    url, role, by = postgres_server.url(postgres_database), f"crm_of_{postgres_database}", payer()
+    with contextlib.closing(psycopg.connect(url, autocommit=True)) as made:
+        for step in (migration(1), migration(2), CLOSED):
+            made.execute(step)
+        made.execute(b"INSERT INTO capx.head VALUES (1, 'origin.0', 0, %s, 0, 0)", (GENESIS,))
+        made.execute(b"INSERT INTO capx.counters VALUES ('a', 'calls', 3, 1)")
+        row = (by.presentation, by.admission, by.audience)
+        made.execute(b"INSERT INTO capx.paid VALUES (%s, 'a', 'calls', %s, %s, 1, 1)", row)
+    with postgres_server.admin(postgres_database) as operator:
+        operator.execute(role_sql("crm", role).replace(f"    {FOR_RESOURCES[6]},\n", "").encode())
+    assert migrate(url) == (2, VERSION)
+    # Nobody noted then with which capability it paid.
+    with (
+        contextlib.closing(PostgresStore(postgres_server.url(postgres_database, role))) as crm,
+        pytest.raises(StoreProblem, match="does not let this role do that"),
+    ):
+        crm.give_back(by, decision="d", reason="x", now=NOW)
+    with contextlib.closing(PostgresStore(url)) as owner:
+        assert owner.give_back(by, decision="d", reason="x", now=NOW) == (Paid("a", "calls", Decimal(1)),)
+        assert owner.spent([("a", "calls")]) == (Decimal(2),)
+    with postgres_server.admin(postgres_database) as operator:
+        operator.execute(f"DROP OWNED BY {role}".encode())
+        operator.execute(f"DROP ROLE {role}".encode())
 
 
 def test_there_is_nothing_to_migrate_where_no_store_is(postgres_server: Server, postgres_database: str) -> None:

@@ -13,7 +13,7 @@ from capx.errors import StoreProblem
 from capx.store.protocols import Reading, Store, Writing
 from capx.store.records import DecisionRecord, GrantRecord, IntentRecord, RequestRecord, RequestState, TaskRecord
 from capx.tokens.revocation_key import RevocationKey, of_instant, of_kid
-from capx.verify.meter import Spend
+from capx.verify.meter import Payer, Spend
 from tests.labs.payers import payer
 
 STEPS = 120
@@ -31,6 +31,7 @@ class Question:
         weights: dict[Callable[[Store], object], int] = {
             self._burn: 3,
             self._spend: 2,
+            self._give_back: 1,
             self._record: 1,
             self._sighted: 1,
             self._read: 1,
@@ -111,7 +112,16 @@ class Question:
             )
             for counter in counters
         ]
-        return store.spend(payer(), spends, now=self._now)
+        by = payer() if not spends or self._chance.random() < 0.5 else self._payer()
+        return store.spend(by, spends, now=self._now)
+
+    def _payer(self) -> Payer:
+        """One of a few who pay again and give back."""
+        id_ = b"payer-%010d" % self._chance.randrange(5)
+        return Payer(id_, id_, b"c" * 16, "crm", "")
+
+    def _give_back(self, store: Store) -> object:
+        return store.give_back(self._payer(), decision="d", reason="x", now=self._now)
 
     def _record(self, store: Store) -> None:
         ids = [f"dec-{self._chance.randrange(8)}" for _ in range(self._chance.randrange(4))]

@@ -16,7 +16,7 @@ from capx.store.sqlite.connection import APPLICATION, migrate
 from capx.store.sqlite.schema import MIGRATIONS, VERSION
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.chain import root_node
-from capx.verify.meter import Spend
+from capx.verify.meter import Paid, Spend
 from tests.labs.payers import payer
 from tests.labs.store_writes import note, verified
 
@@ -126,6 +126,22 @@ def test_a_store_of_the_second_version_is_migrated_whole(old: Path) -> None:
         transaction.keep_intent(IntentRecord("digest-1", "ana", "{}", "signature", 1))
         assert transaction.tasks() == [TASK, asked_for]
         assert transaction.intents() == [IntentRecord("digest-1", "ana", "{}", "signature", 1)]
+
+
+def test_a_payment_of_the_fourth_version_can_be_given_back(old: Path) -> None:
+    by = payer()
+    with closing(sqlite3.connect(old)) as connection:
+        for step in MIGRATIONS[1:4]:
+            connection.executescript(step)
+        connection.execute("INSERT INTO counters VALUES ('a', 'calls', '3', ?)", (NOW,))
+        row = (by.presentation, "a", "calls", by.admission, by.audience, "1", NOW)
+        connection.execute("INSERT INTO paid VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        connection.execute("PRAGMA user_version = 4")
+        connection.commit()
+    assert migrate(old) == (4, VERSION)
+    with closing(SQLiteStore(old)) as store:
+        assert store.give_back(by, decision="d", reason="x", now=NOW) == (Paid("a", "calls", Decimal(1)),)
+        assert store.spent([("a", "calls")]) == (Decimal(2),)
 
 
 def test_a_migration_that_fails_changes_nothing(old: Path) -> None:

@@ -20,7 +20,7 @@ from capx.store.protocols import Store
 from capx.store.sqlite.store import SQLiteStore
 from tests.labs.counts import repeated
 from tests.labs.postgres import Server
-from tests.labs.writing import AUDIENCES, COST, COUNTER
+from tests.labs.writing import AUDIENCES, COST, COUNTER, RETURNED
 
 KILLS = repeated(200)
 WRITERS = 4
@@ -61,6 +61,7 @@ class Expected:
 
     def __init__(self) -> None:
         self.spends = 0
+        self.returned: set[str] = set()
         self.problems = 0
         self.unsure = 0
 
@@ -70,6 +71,7 @@ class Expected:
             for one in said:
                 self._demand(reading, one)
         self.spends += sum(one["what"] == "spend" for one in said)
+        self.returned |= {one["presentation"] for one in said if one["what"] == "give back"}
         self.problems += sum(one["what"] == "problem" for one in said)
 
     def _demand(self, reading: Any, one: dict[str, Any]) -> None:
@@ -103,12 +105,16 @@ class Expected:
             minted = [event.facts()["task"] for event in reading.events(kind="capability_minted")]
             tasks = reading.tasks()
             counters = reading.counters([COUNTER[0]])
+            unreturned = sum((counter.spent for counter in reading.counters([RETURNED[0]])), Decimal(0))
             intents = {intent.digest: intent.opened for intent in reading.intents()}
+            returned = {event.facts()["presentation"] for event in reading.events(kind="given_back")}
             asked = [event.facts()["request"] for event in reading.events(kind="request_made")]
             assert [request.id for request in reading.requests()] == asked
         assert intents == Counter(task.intent for task in tasks if task.intent is not None)
         assert [task.id for task in tasks] == [event.facts()["task"] for event in opened]
         assert minted == [task.id for task in tasks for _ in range(AUDIENCES)]
+        assert returned >= self.returned
+        assert 0 <= unreturned <= (killed + self.problems) * COST
         spent = counters[0].spent if counters else Decimal(0)
         assert self.spends * COST <= spent <= (self.spends + killed + self.problems) * COST
 

@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 from capx.api.messages.base import Count, Id, Label, Text
 from capx.tokens.lineage import MAX_BUDGETS
 from capx.tokens.wire import MAX_TEXT
+from capx.verify.meter import Paid
 from capx.verify.spending import Spent
 from capx_caveats import is_action, is_label
 
@@ -52,6 +53,10 @@ class Recorded(Struct, frozen=True):
     decisions: int
 
 
+# 16 random bytes in base64url. The last condition refuses a line break at the end.
+Admission = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{21}[AQgw]$(?!\n)")]
+
+
 class Charge(Struct, frozen=True, forbid_unknown_fields=True):
     """What a call costs, in units of the budgets of the presentation that came with it (decimal text).
 
@@ -59,7 +64,7 @@ class Charge(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     presentation: Annotated[str, Meta(max_length=MAX_TEXT)]
-    admission: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{21}[AQgw]$(?!\n)")]
+    admission: Admission
     costs: Annotated[dict[Text, Text], Meta(min_length=1, max_length=MAX_BUDGETS)]
 
 
@@ -79,6 +84,24 @@ class Charged(Struct, frozen=True):
 
     totals: list[Total]
     exhausted: list[int]
+
+
+class GiveBack(Struct, frozen=True, forbid_unknown_fields=True):
+    """A call that was allowed had no effect. `decision` allowed it; `reason` says why it had none.
+
+    `presentation` and `admission` are those with which it paid.
+    """
+
+    presentation: Annotated[str, Meta(max_length=MAX_TEXT)]
+    admission: Admission
+    decision: Id
+    reason: Label
+
+
+class GaveBack(Struct, frozen=True):
+    """What the presentation had paid into each counter, and has no more."""
+
+    given: list[Paid]
 
 
 class Sighted(Struct, frozen=True, forbid_unknown_fields=True):

@@ -31,6 +31,7 @@ _INDEPENDENT_OF_ROW = frozenset(
         "misplaced",
         "no_meter",
         "not_yet",
+        "replayed",
         "revoked",
         "stale_liveness",
         "task_completed",

@@ -6,7 +6,8 @@ Laws:
 
 - Everybody may read the feed. It holds only ids, and is signed.
 - A report carries a MAC with the key of its audience, and speaks only for that audience.
-- Reporting the same decision twice is the same as reporting it once. So is paying twice with one presentation.
+- Reporting the same decision twice is the same as reporting it once. So is paying twice with one presentation, and
+  giving back twice.
 - A decision that could not be read back from the log is refused, so no resource can spoil the log for others.
 """
 
@@ -20,12 +21,23 @@ from starlette.routing import Route
 
 from capx.api import resource_auth
 from capx.api.messages.base import decode_body
-from capx.api.messages.resources import Charge, Charged, Noted, Recorded, Reported, Reports, Sighted, Total
+from capx.api.messages.resources import (
+    Charge,
+    Charged,
+    GaveBack,
+    GiveBack,
+    Noted,
+    Recorded,
+    Reported,
+    Reports,
+    Sighted,
+    Total,
+)
 from capx.api.operation import OperationTable
 from capx.api.problems import HttpRefusal
 from capx.api.resource_auth import AuthenticReport, UnauthenticatedReport
+from capx.authority import charging
 from capx.authority.authority import Authority
-from capx.authority.charging import charge
 from capx.crypto.base64url import unb64u
 from capx.errors import InvalidRequest
 from capx.guard.asgi.messages import http_request
@@ -101,7 +113,7 @@ def _is_deeper(value: object, most: int) -> bool:
 @operation("POST", "/spend", reported=True)
 def spend(authority: Authority, audience: str, asked: Charge) -> Charged:
     """Spend what a call costs from the budgets of its presentation. Sent again, it spends nothing more."""
-    spends, tally = charge(
+    spends, tally = charging.charge(
         authority.store,
         authority.keyring,
         audience,
@@ -112,6 +124,22 @@ def spend(authority: Authority, audience: str, asked: Charge) -> Charged:
     )
     totals = [Total(one.counter, one.unit, shown_amount(held)) for one, held in zip(spends, tally.totals, strict=True)]
     return Charged(totals, list(tally.exhausted))
+
+
+@operation("POST", "/give-back", reported=True)
+def give_back(authority: Authority, audience: str, asked: GiveBack) -> GaveBack:
+    """Give back what a presentation has paid, because its call had no effect. Sent again, it changes nothing."""
+    given = charging.give_back(
+        authority.store,
+        authority.keyring,
+        audience,
+        asked.presentation,
+        admission=unb64u(asked.admission),
+        decision=asked.decision,
+        reason=asked.reason,
+        now=int(time.time()),
+    )
+    return GaveBack(list(given))
 
 
 @operation("POST", "/sighted", reported=True)
@@ -132,11 +160,12 @@ def sighted(authority: Authority, audience: str, asked: Sighted) -> Noted:
 def routes(service: Service) -> list[Route]:
     """The routes of all operations of resources."""
     reported = [one for one in OPERATIONS if one.reported]
-    # A call waits for a payment, so decisions in large reports must not keep it waiting.
-    return [
-        _feed_route(service),
-        *[_report_route(one, service, service.payments if one is spend else service.resources) for one in reported],
+    # A call waits for these two, so decisions in large reports must not keep it waiting.
+    waited_for = spend, give_back
+    reports = [
+        _report_route(one, service, service.payments if one in waited_for else service.resources) for one in reported
     ]
+    return [_feed_route(service), *reports]
 
 
 def _feed_route(service: Service) -> Route:

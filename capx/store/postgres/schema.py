@@ -7,7 +7,7 @@ in one transaction. Everything is in the schema `capx`, and PUBLIC has no rights
 from importlib.resources import files
 from typing import Final
 
-VERSION: Final = 2
+VERSION: Final = 3
 """The version of the schema that this code reads and writes."""
 
 FOR_RESOURCES: Final = (
@@ -17,6 +17,7 @@ FOR_RESOURCES: Final = (
     "capx.deaths(bigint, int)",
     "capx.burn(bytea, bigint, bigint, bytea, bigint)",
     "capx.spend(bytea, bytea, text, text, text[], text[], numeric[], numeric[], bigint)",
+    "capx.give_back(bytea, bytea, text, text, text, bigint)",
     "capx.spent(text[], text[])",
     "capx.record(bigint[], text[])",
     "capx.sighted(text, bigint, bigint)",

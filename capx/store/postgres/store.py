@@ -32,7 +32,7 @@ from capx.store.postgres.schema import CLOSED, VERSION, migration
 from capx.store.protocols import Reading, Writing
 from capx.store.records import Burn, DecisionRecord
 from capx.store.sql.version import OldSchema, demand_version
-from capx.verify.meter import Payer, Spend, Tally
+from capx.verify.meter import Paid, Payer, Spend, Tally
 
 
 class PostgresStore:
@@ -106,6 +106,12 @@ class PostgresStore:
         # SQL counts from 1.
         totals, exhausted = self._kept(query, *by, *columns, now)
         return Tally(tuple(totals), tuple([nth - 1 for nth in sorted(exhausted)]))
+
+    def give_back(self, payer: Payer, *, decision: str, reason: str, now: int) -> tuple[Paid, ...]:
+        """Give back what a presentation has paid; it is on the disk when this returns."""
+        query = "SELECT * FROM capx.give_back(%s, %s, %s, %s, %s, %s::bigint)"
+        columns = self._kept(query, payer.presentation, payer.admission, payer.audience, decision, reason, now)
+        return tuple([Paid(*row) for row in zip(*columns, strict=True)])
 
     def spent(self, counters: Sequence[tuple[str, str]]) -> tuple[Decimal, ...]:
         """How much of each counter is spent."""

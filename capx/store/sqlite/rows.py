@@ -9,12 +9,24 @@ from decimal import Decimal
 from typing import Any
 
 from capx.crypto.base64url import b64u
+from capx.store.events import GivenBack
 from capx.store.log import Event
-from capx.store.records import PAID_ELSEWHERE, REVOCATIONS, Burn, Counter, Damaged, DecisionRecord, Head, Unwritable
+from capx.store.records import (
+    GIVEN_BACK,
+    NOTHING_PAID,
+    PAID_ELSEWHERE,
+    REVOCATIONS,
+    Burn,
+    Counter,
+    Damaged,
+    DecisionRecord,
+    Head,
+    Unwritable,
+)
 from capx.store.sql.rows import HEAD, SqlRows, head_of
 from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE
 from capx.tokens.revocation_key import RevocationKey
-from capx.verify.meter import Payer, Spend, Tally
+from capx.verify.meter import Paid, Payer, Spend, Tally
 from capx_caveats import is_amount, plus, rest_of
 
 _FORGET_EVERY = 60
@@ -75,7 +87,7 @@ class Rows(SqlRows):
         return Burn(inserted.rowcount == 1, known)
 
     def spend(self, payer: Payer, spends: Sequence[Spend], now: int) -> Tally:
-        self._demand_same_admission(payer)
+        self._demand_may_pay(payer)
         before = [self._paid(payer, spend) for spend in spends]
         paid = [cost or Decimal(0) for cost in before]
         others = [rest_of(self._spent(one.counter, one.unit), cost) for one, cost in zip(spends, paid, strict=True)]
@@ -90,7 +102,7 @@ class Rows(SqlRows):
         for spend, cost, total in zip(spends, costs, totals, strict=True):
             self._keep_spent(spend.counter, spend.unit, total, now)
             self._db.execute(
-                "INSERT INTO paid VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (presentation, counter, unit) "
+                "INSERT INTO paid VALUES (?, ?, ?, ?, ?, ?, ?, NULL) ON CONFLICT (presentation, counter, unit) "
                 "DO UPDATE SET cost = excluded.cost, at = max(at, excluded.at)",
                 (
                     payer.presentation,
@@ -103,6 +115,34 @@ class Rows(SqlRows):
                 ),
             )
         return Tally(tuple(totals))
+
+    def give_back(self, payer: Payer, decision: str, reason: str, now: int) -> tuple[Paid, ...]:
+        query = (
+            "SELECT counter, unit, cost, given FROM paid WHERE presentation = ? AND admission = ? AND audience = ? "
+            "ORDER BY counter, unit"
+        )
+        rows = self._rows(query, payer.presentation, payer.admission, payer.audience)
+        if not rows:
+            raise Unwritable(NOTHING_PAID)
+        paid = tuple([Paid(counter, unit, _amount(cost)) for counter, unit, cost, _ in rows])
+        if any(given is not None for *_, given in rows):
+            return paid
+        for one in paid:
+            left = rest_of(self._spent(one.counter, one.unit), one.cost)
+            self._keep_spent(one.counter, one.unit, left, now)
+        self._db.execute(
+            "UPDATE paid SET given = ?, at = max(at, ?) WHERE presentation = ?", (now, now, payer.presentation)
+        )
+        minted = self.minted(b64u(payer.capability))
+        GivenBack(
+            task=None if minted is None else minted.facts().get("task"),
+            audience=payer.audience,
+            decision=decision,
+            presentation=b64u(payer.presentation),
+            given=paid,
+            reason=reason,
+        ).write(self, at=now)
+        return paid
 
     def spent(self, counters: Sequence[tuple[str, str]]) -> tuple[Decimal, ...]:
         return tuple([self._spent(counter, unit) for counter, unit in counters])
@@ -159,10 +199,13 @@ class Rows(SqlRows):
             (counter, unit, format(total, "f"), now),
         )
 
-    def _demand_same_admission(self, payer: Payer) -> None:
-        row = self._row("SELECT admission FROM paid WHERE presentation = ? LIMIT 1", payer.presentation)
+    def _demand_may_pay(self, payer: Payer) -> None:
+        row = self._row("SELECT admission, given FROM paid WHERE presentation = ? LIMIT 1", payer.presentation)
         if row is not None and row[0] != payer.admission:
             raise Unwritable(PAID_ELSEWHERE)
+        # All rows of a presentation are given back together.
+        if row is not None and row[1] is not None:
+            raise Unwritable(GIVEN_BACK)
 
     def _paid(self, payer: Payer, spend: Spend) -> Decimal | None:
         """The amount that this presentation has paid into this counter; None if it has not paid."""

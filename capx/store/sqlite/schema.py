@@ -78,6 +78,10 @@ CREATE TABLE paid (
     audience TEXT NOT NULL, cost TEXT NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (presentation, counter, unit)
 ) STRICT, WITHOUT ROWID;
 """,
+    # 5: when a presentation gave back what it had paid.
+    """
+ALTER TABLE paid ADD COLUMN given INTEGER;
+""",
 )
 """The SQL statements of each step."""
 

@@ -34,7 +34,7 @@ from capx.store.sqlite.connection import (
 )
 from capx.store.sqlite.death_source import SQLiteDeathSource
 from capx.store.sqlite.rows import Rows
-from capx.verify.meter import Payer, Spend, Tally
+from capx.verify.meter import Paid, Payer, Spend, Tally
 
 _IDLE = 8
 
@@ -90,6 +90,11 @@ class SQLiteStore:
         # FULL: a budget that was spent must not come back after a crash of the machine.
         with self._writing("FULL") as rows:
             return rows.spend(payer, spends, now)
+
+    def give_back(self, payer: Payer, *, decision: str, reason: str, now: int) -> tuple[Paid, ...]:
+        """Give back what a presentation has paid; it is on the disk when this returns."""
+        with self._writing("FULL") as rows:
+            return rows.give_back(payer, decision, reason, now)
 
     def spent(self, counters: Sequence[tuple[str, str]]) -> tuple[Decimal, ...]:
         """How much of each counter is spent."""

@@ -7,7 +7,7 @@ import click
 from msgspec import Struct
 
 from capx_cli import completion, inbox, phrases, screen, target
-from capx_cli.events import Decided, decision_as_json
+from capx_cli.events import Decided, decision_as_json, event_as_json, given_back
 from capx_cli.view import json_option, say_named
 
 if TYPE_CHECKING:
@@ -55,11 +55,14 @@ def why(decision: str, as_json: bool) -> None:
             raise click.UsageError(f"{found}: capx log shows it, and capx store check finds whether it was changed")
         beside = _beside(authority, event, decided)
         request = _granted_as(authority, decided)
+        returned = _returned(authority, event, decided)
     if as_json:
         granted = None if request is None else inbox.as_json(request)
-        screen.as_json({**decision_as_json(event), "beside": {**_as_json(beside), "granted_as": granted}})
+        back = None if returned is None else event_as_json(returned)
+        beside_it = {**_as_json(beside), "granted_as": granted, "given_back": back}
+        screen.as_json({**decision_as_json(event), "beside": beside_it})
     else:
-        _show(event, decided, beside, request)
+        _show(event, decided, beside, request, returned)
 
 
 def _newest_denial(authority: "target.Operations") -> "Event | None":
@@ -118,10 +121,28 @@ def _granted_as(authority: "target.Operations", decided: "Decided") -> "RequestR
     return next((one for one in requests if one.capability is not None and one.capability in decided.ids), None)
 
 
-def _show(event: "Event", decision: Decided, beside: "Neighbours", request: "RequestRecord | None") -> None:
+def _returned(authority: "target.Operations", event: "Event", about: Decided) -> "Event | None":
+    """Return the event by which the call gave back what it had spent; None if there is none near it."""
+    return next((one for one in _around(authority, event) if _gives_back(one, about)), None) if about.spent else None
+
+
+def _gives_back(event: "Event", decided: Decided) -> bool:
+    from capx.store.events import GivenBack
+
+    returned = event.read_if(GivenBack) if event.kind == GivenBack.kind else None
+    return returned is not None and returned.is_of(decided.audience, decided.id, decided.presentation)
+
+
+def _show(
+    event: "Event",
+    decision: Decided,
+    beside: "Neighbours",
+    request: "RequestRecord | None",
+    returned: "Event | None",
+) -> None:
     style = f"bold {screen.GOOD if decision.outcome == 'allowed' else screen.BAD}"
     screen.say(f"{decision.outcome.upper()}  {decision.wanted}", style)
-    say_named(_said(event, decision, request))
+    say_named(_said(event, decision, request, returned))
     for reason in decision.reasons:
         phrases.said_reason(reason)
     for name, others in beside.items():
@@ -129,8 +150,12 @@ def _show(event: "Event", decision: Decided, beside: "Neighbours", request: "Req
             screen.say(f"  {name.replace('_', ' ')}: {other.line}", screen.QUIET)
 
 
-def _said(event: "Event", decision: Decided, request: "RequestRecord | None") -> "Iterator[tuple[str, str]]":
+def _said(
+    event: "Event", decision: Decided, request: "RequestRecord | None", returned: "Event | None"
+) -> "Iterator[tuple[str, str]]":
     """Return what is shown of a decision, as names and sentences."""
+    from capx.store.events import GivenBack
+
     yield "when", f"{phrases.instant(event.at)}, position {event.position} of the log"
     yield "who", phrases.holder(decision.hops)
     yield "node", decision.node or "-"
@@ -142,6 +167,8 @@ def _said(event: "Event", decision: Decided, request: "RequestRecord | None") ->
     yield "tenant", decision.tenant or "-"
     for one in decision.spent:
         yield "spent", f"{one.cost} of {one.unit}, {one.spent} of {one.limit} spent so far"
+    if returned is not None:
+        yield "given back", f"{phrases.instant(returned.at)}: {given_back(returned.read(GivenBack))}"
 
 
 def _as_json(beside: "Neighbours") -> dict[str, Any]:
