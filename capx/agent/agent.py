@@ -8,7 +8,6 @@ It holds a grant before it tries the call again. A caller that stops waiting, or
 agent still holds what is granted later. An agent never blocks an event loop to wait for a person.
 """
 
-import asyncio
 import functools
 import inspect
 import threading
@@ -22,7 +21,7 @@ from capx.agent.ask_queue import AskQueue
 from capx.agent.next_asks import AskOutcome, NextAsks, is_limited_grant
 from capx.agent.protocols import ActsForHolder, AgentAuthority
 from capx.api.messages.agents import AgentStatus
-from capx.background import run_in_thread, wait_async
+from capx.background import in_event_loop, run_in_thread, wait_async
 from capx.errors import CapxError, ConfigurationProblem, InvalidRequest
 from capx.tokens.bundle import Bundle, Narrowing, frozen_narrowing
 from capx.tokens.delegation import Delegation
@@ -278,11 +277,9 @@ class Agent:
 
     def _patience(self, wait: float | None) -> float:
         """Return for how many seconds this thread may wait for a person: none in an event loop."""
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return self.wait if wait is None else _seconds(wait)
-        return 0.0
+        if in_event_loop():
+            return 0.0
+        return self.wait if wait is None else _seconds(wait)
 
 
 class Delegated:

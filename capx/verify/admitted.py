@@ -12,6 +12,7 @@ Laws:
 from collections.abc import Mapping
 
 from capx import diagnostics
+from capx.background import in_pool
 from capx.errors import CapxError, Unavailable
 from capx.tokens.lineage import Lineage, attributed
 from capx.verify.decision import Allowed, Decision, Denied
@@ -133,9 +134,7 @@ class Admitted:
         """`judge` for async code: it runs in a thread when it may wait for a disk or a database."""
         if not self.spends:
             return self.judge(call, sent=sent)
-        import asyncio
-
-        return await asyncio.to_thread(self.judge, call, sent=sent)
+        return await in_pool(lambda: self.judge(call, sent=sent))
 
     def decide(self, call: Call) -> Decision:
         """Steps 6-9; returns the Decision and does not raise Denied. It checks revocations again (step 6)."""
